@@ -1,0 +1,216 @@
+//! The configuration, as the service means it. Made once, at start-up, by [`load`]; what each key is for, its default
+//! and its environment variable stand in `defaults.toml`, beside this file.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use ipnet::IpNet;
+
+use crate::domain::secret::SecretText;
+
+/// Everything that can be configured, checked and resolved.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// The `iss` of every token, compared as a string by those who check it: no trailing slash.
+    pub issuer: String,
+    /// Where everything that is not in a configured Redis or database is kept.
+    pub data_dir: PathBuf,
+    /// Whether other nodes serve the same sessions. A private Redis is refused then.
+    pub multi_node: bool,
+    /// From which all keys are derived.
+    pub secrets: Secrets,
+    /// Whether anyone may register.
+    pub registration: Registration,
+    /// Limits and time-outs of connections and requests.
+    pub http: HttpSettings,
+    /// Where sessions live.
+    pub redis: RedisSettings,
+    /// Where accounts live.
+    pub database: DatabaseSettings,
+    /// How long sessions live.
+    pub session: SessionSettings,
+    /// What access tokens hold.
+    pub token: TokenSettings,
+    /// How signing keys change.
+    pub keys: KeySettings,
+    /// What passwords must be and how they are hashed.
+    pub password: PasswordSettings,
+    /// What is logged, and how.
+    pub log: LogSettings,
+}
+
+/// The service's secret and those before it. The first derives what is made now; all are accepted.
+#[derive(Clone, Debug)]
+pub struct Secrets {
+    /// Derives every key that is used from now on.
+    pub current: SecretText,
+    /// Still accepted; removed when nothing made under them is left.
+    pub previous: Vec<SecretText>,
+}
+
+/// Who may register.
+#[derive(Clone, Debug)]
+pub struct Registration {
+    /// Whether `POST /v1/users` is open to anyone; if not, only an admin may call it.
+    pub open: bool,
+}
+
+/// Limits and time-outs of connections and requests.
+#[derive(Clone, Debug)]
+pub struct HttpSettings {
+    /// Connections at once; more wait in the kernel's backlog.
+    pub max_connections: usize,
+    /// From accepting a connection to its first byte.
+    pub first_byte_timeout: Duration,
+    /// From a request's first byte to the end of its headers.
+    pub header_timeout: Duration,
+    /// To read a request's body.
+    pub body_timeout: Duration,
+    /// To answer a request; 503 after that.
+    pub request_timeout: Duration,
+    /// How long a kept-alive connection may be idle between requests.
+    pub idle_timeout: Duration,
+    /// A request's body, in bytes; 413 above.
+    pub max_body_bytes: usize,
+    /// A request's headers together, in bytes; 431 above.
+    pub max_header_bytes: usize,
+    /// How long requests in flight may take after a signal to stop.
+    pub shutdown_timeout: Duration,
+    /// Whose `Forwarded` and `X-Forwarded-For` are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Origins, beside the issuer's own, whose pages may use the cookie.
+    pub allowed_origins: Vec<String>,
+}
+
+/// Where sessions live.
+#[derive(Clone, Debug)]
+pub struct RedisSettings {
+    /// None for a private Redis of the service's own in the data folder.
+    pub url: Option<RedisUrl>,
+    /// What every key starts with.
+    pub prefix: String,
+    /// Connections.
+    pub pool_size: usize,
+    /// How long a command may take; 503 after that.
+    pub command_timeout: Duration,
+    /// How long to keep the events of revocations; at least as long as an access token lives.
+    pub event_retention: Duration,
+}
+
+/// A Redis address with, perhaps, a password in it: doesn't print.
+pub type RedisUrl = SecretText;
+
+/// Where accounts live.
+#[derive(Clone, Debug)]
+pub struct DatabaseSettings {
+    /// `sqlite://…` or `postgres://…`, perhaps with a password in it.
+    pub url: SecretText,
+    /// A direct address for migrations, where `url` leads through a pooler that can't run them.
+    pub migrate_url: Option<SecretText>,
+    /// Connections at most.
+    pub max_connections: u32,
+    /// How long to wait for a connection; 503 after that.
+    pub acquire_timeout: Duration,
+}
+
+/// How long sessions live.
+#[derive(Clone, Debug)]
+pub struct SessionSettings {
+    /// A session that isn't refreshed for this long ends.
+    pub idle_timeout: Duration,
+    /// A session ends this long after its sign-in, whatever happens.
+    pub absolute_timeout: Duration,
+    /// How long a superseded refresh token is still answered with the current one; zero is strict.
+    pub grace: Duration,
+    /// Sessions per account; the oldest ends when another starts.
+    pub max_per_account: u32,
+}
+
+/// A signature algorithm of access tokens (RFC 7518, section 3.1; RFC 8037).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    /// ECDSA on P-256 with SHA-256.
+    Es256,
+    /// Ed25519.
+    EdDsa,
+    /// RSASSA-PKCS1-v1_5 with SHA-256, 2048-bit keys.
+    Rs256,
+    /// RSASSA-PSS with SHA-256, 2048-bit keys.
+    Ps256,
+}
+
+/// What access tokens hold.
+#[derive(Clone, Debug)]
+pub struct TokenSettings {
+    /// How long an access token is valid.
+    pub access_ttl: Duration,
+    /// The `aud` claim.
+    pub audience: String,
+    /// The `client_id` claim of tokens from `/v1/login`.
+    pub client_id: String,
+    /// The `scope` claim, scopes separated by spaces.
+    pub scope: String,
+    /// How far clocks may differ when `exp`, `nbf` and `iat` are checked.
+    pub leeway: Duration,
+}
+
+/// How signing keys change.
+#[derive(Clone, Debug)]
+pub struct KeySettings {
+    /// What new keys are made for.
+    pub algorithm: Algorithm,
+    /// How long a new key is published before it signs, so that caches know it by then.
+    pub publish_before: Duration,
+    /// How often a node looks for keys that another made.
+    pub refresh_interval: Duration,
+}
+
+/// What passwords must be and how they are hashed.
+#[derive(Clone, Debug)]
+pub struct PasswordSettings {
+    /// Fewest characters.
+    pub min_length: usize,
+    /// Most characters.
+    pub max_length: usize,
+    /// The least zxcvbn score, 0 to 4.
+    pub min_score: u8,
+    /// Words that make a password guessable here: the product's name, the company's.
+    pub banned_words: Vec<String>,
+    /// Argon2id memory, KiB.
+    pub memory_kib: u32,
+    /// Argon2id passes.
+    pub iterations: u32,
+    /// Argon2id lanes.
+    pub parallelism: u32,
+    /// Hashing threads.
+    pub threads: usize,
+    /// Hashings that may wait; 503 above.
+    pub queue: usize,
+    /// What an imported hash may ask for at most, in KiB of memory.
+    pub max_import_memory_kib: u32,
+    /// Mixed into every hash and kept out of the database.
+    pub pepper: Option<SecretText>,
+    /// Peppers of older hashes.
+    pub previous_peppers: Vec<SecretText>,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug)]
+pub struct LogSettings {
+    /// Text, JSON, or whichever suits where it goes.
+    pub format: LogFormat,
+    /// A `tracing` filter: `info`, `latchkey=debug,fred=warn`.
+    pub filter: String,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    /// One line of text.
+    Text,
+    /// One JSON object a line.
+    Json,
+}

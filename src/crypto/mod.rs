@@ -1,0 +1,1 @@
+//! CPU only: password hashing, signing keys and access tokens, refresh tokens, encryption at rest. No I/O.

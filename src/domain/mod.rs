@@ -1,0 +1,11 @@
+//! What Latchkey talks about, with no I/O, no async and no web framework: ids, secrets, time, accounts, sessions, events.
+//!
+//! Nothing here imports anything else of ours, so every other module can speak in these types.
+
+pub mod account;
+pub mod clock;
+pub mod entropy;
+pub mod event;
+pub mod ids;
+pub mod secret;
+pub mod session;

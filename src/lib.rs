@@ -1,0 +1,4 @@
+//! Latchkey: sessions and authentication. (The architecture page comes with the whole.)
+
+pub mod config;
+pub mod domain;

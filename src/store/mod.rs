@@ -1,0 +1,1 @@
+//! Where things are kept: sessions in Redis, accounts and signing keys in SQL.
