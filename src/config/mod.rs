@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 
-use crate::domain::secret::SecretText;
+use crate::domain::{key::Algorithm, secret::SecretText};
 
 /// Everything that can be configured, checked and resolved.
 #[derive(Clone, Debug)]
@@ -125,19 +125,6 @@ pub struct SessionSettings {
     pub grace: Duration,
     /// Sessions per account; the oldest ends when another starts.
     pub max_per_account: u32,
-}
-
-/// A signature algorithm of access tokens (RFC 7518, section 3.1; RFC 8037).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Algorithm {
-    /// ECDSA on P-256 with SHA-256.
-    Es256,
-    /// Ed25519.
-    EdDsa,
-    /// RSASSA-PKCS1-v1_5 with SHA-256, 2048-bit keys.
-    Rs256,
-    /// RSASSA-PSS with SHA-256, 2048-bit keys.
-    Ps256,
 }
 
 /// What access tokens hold.

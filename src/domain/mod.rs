@@ -7,5 +7,6 @@ pub mod clock;
 pub mod entropy;
 pub mod event;
 pub mod ids;
+pub mod key;
 pub mod secret;
 pub mod session;
