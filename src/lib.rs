@@ -1,4 +1,6 @@
 //! Latchkey: sessions and authentication. (The architecture page comes with the whole.)
 
 pub mod config;
+pub mod crypto;
 pub mod domain;
+pub mod store;

@@ -1,1 +1,3 @@
 //! CPU only: password hashing, signing keys and access tokens, refresh tokens, encryption at rest. No I/O.
+
+pub mod refresh_token;
