@@ -47,10 +47,8 @@ need_toolchain() {
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then
         "$@"
-    elif have sudo; then
-        sudo "$@"
     else
-        die "this needs root, and there is no sudo. As root, run: $*"
+        sudo "$@"
     fi
 }
 
@@ -79,29 +77,18 @@ apt_install() {
 # machine, unless it is disabled. Here only the programs are wanted. What was installed before is not touched.
 apt_install_quietly() {
     policy=/usr/sbin/policy-rc.d
-    cluster=/etc/postgresql-common/createcluster.conf
-    forbids='' conf_made=''
-    # A policy, or a PostgreSQL set-up, that is there stays.
+    ours=''
+    # A policy that is there stays.
     if [ ! -e "$policy" ]; then
-        forbids=1
+        ours=1
         printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
         as_root chmod 755 "$policy"
     fi
-    case " $* " in
-    *" postgresql "*)
-        if [ ! -e "$cluster" ]; then
-            conf_made=1
-            as_root mkdir -p /etc/postgresql-common
-            echo 'create_main_cluster = false' | as_root tee "$cluster" >/dev/null
-        fi
-        ;;
-    esac
     status=0
     trap 'exit 130' INT TERM
-    trap '[ -z "$forbids" ] || as_root rm -f "$policy"' EXIT
+    trap '[ -z "$ours" ] || as_root rm -f "$policy"' EXIT
     apt_install "$@" || status=$?
-    [ -z "$forbids" ] || as_root rm -f "$policy"
-    [ -z "$conf_made" ] || as_root rm -f "$cluster"
+    [ -z "$ours" ] || as_root rm -f "$policy"
     trap - EXIT INT TERM
     [ "$status" -eq 0 ] || return "$status"
     if have systemctl; then
@@ -127,6 +114,11 @@ system_install() {
     brew) packages=$5 ;;
     esac
     [ -n "$packages" ] || die "$purpose is not here, and $manager has no package of it that is known here. Install it by hand."
+    if [ "$manager" != brew ] && [ "$(id -u)" -ne 0 ] && ! have sudo; then
+        verb=install
+        [ "$manager" != apk ] || verb=add
+        die "$purpose is not here; installing it needs root, and there is no sudo. As root, run: $manager $verb $packages"
+    fi
     say "$purpose is not here: installing $packages with $manager"
     # The names are words of this script.
     # shellcheck disable=SC2086
@@ -256,7 +248,7 @@ install_pinned() {
     fi
 
     cp "$pins/package.json" "$pins/package-lock.json" "$tools/node/"
-    PATH="$tools/bin:$PATH" "$tools/bin/npm" --prefix "$tools/node" ci --silent --ignore-scripts --no-audit --no-fund </dev/null
+    PATH="$tools/bin:$PATH" "$tools/bin/npm" --prefix "$tools/node" ci --loglevel=error --ignore-scripts --no-audit --no-fund </dev/null
     shim redocly '"$tools/bin/node" "$tools/node/node_modules/@redocly/cli/bin/cli.js"'
 
     for program in st openapi-spec-validator redocly; do
