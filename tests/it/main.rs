@@ -3,4 +3,5 @@
 // clippy.toml allows it in tests, but doesn't see the functions beside them.
 #![allow(clippy::unwrap_used)]
 
+mod embedded;
 mod server;

@@ -148,6 +148,18 @@ async fn bodies_of_exactly_the_limit_pass() {
 }
 
 #[tokio::test]
+async fn a_client_that_asks_first_is_told_to_go_on_unless_its_body_is_too_big() {
+    let server = Server::start(|settings| settings.max_body_bytes = 10).await;
+    let mut client = server.connect().await;
+    client.send("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n").await;
+    assert_eq!(client.answer().await.status, 100);
+    client.send("abc").await;
+    assert_eq!(client.answer().await.body, "abc");
+    client.send("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 11\r\nExpect: 100-continue\r\n\r\n").await;
+    assert_eq!(client.answer().await.status, 413);
+}
+
+#[tokio::test]
 async fn big_headers_are_answered_with_431() {
     let server = Server::start(|settings| settings.max_header_bytes = 1000).await;
     let mut client = server.connect().await;
@@ -225,7 +237,9 @@ async fn shutdown_finishes_what_is_in_flight_and_refuses_what_is_new() {
     assert_eq!(idle.rest().await, "");
     within(async { while TcpStream::connect(server.address).await.is_ok() {} }).await;
     server.gate.open();
-    assert_eq!(waiting.answer().await.body, "waited");
+    let answer = waiting.answer().await;
+    assert_eq!(answer.body, "waited");
+    assert!(answer.head.contains("\r\nconnection: close"), "{}", answer.head);
     assert_eq!(waiting.rest().await, "");
     within(server.ended).await.unwrap().unwrap();
 }
