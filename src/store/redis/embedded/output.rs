@@ -41,11 +41,15 @@ impl Output {
 }
 
 /// Lines read `123:M 23 Nov 2026 02:00:00.000 * text`, where the sign is a level. `#`, its highest, is also that of
-/// "Redis is starting", so it is no more than a remark here; what has no such head is a complaint about the start.
+/// "Redis is starting", so it is no more than a remark here. What doesn't begin with a process is a complaint about how
+/// the server was started.
 fn log(line: &str) {
-    match line.splitn(7, ' ').nth(5) {
-        Some("#") => tracing::info!(target: "latchkey::redis_server", "{line}"),
-        Some("*" | "-" | ".") => tracing::debug!(target: "latchkey::redis_server", "{line}"),
-        _ => tracing::warn!(target: "latchkey::redis_server", "{line}"),
+    let by_a_process = line.split_once(':').is_some_and(|(pid, _)| pid.bytes().all(|byte| byte.is_ascii_digit()));
+    if !by_a_process {
+        tracing::warn!(target: "latchkey::redis_server", "{line}");
+    } else if line.split(' ').nth(5) == Some("#") {
+        tracing::info!(target: "latchkey::redis_server", "{line}");
+    } else {
+        tracing::debug!(target: "latchkey::redis_server", "{line}");
     }
 }
