@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use poem::{
-    Endpoint, EndpointExt, IntoResponse, Response, Route, endpoint::make_sync, get, http::header,
-};
+use hyper::body::Bytes;
+use poem::{Endpoint, EndpointExt, Response, Route, endpoint::make_sync, get, web::Redirect};
+use poem_openapi::{OpenApi, OpenApiService};
 
 use crate::app::App;
 
@@ -37,20 +37,14 @@ pub(crate) const PAGES: [&str; 4] = ["/", "/docs", "/openapi.json", "/openapi.ya
 /// | `/livez`, `/readyz` | [`api::health`] |
 /// | `/docs`, `/openapi.json`, `/openapi.yaml` | [`openapi`] |
 pub fn endpoint(app: Arc<App>) -> impl Endpoint<Output = Response> + 'static {
-    let service = openapi::service((
-        SigningInApi(Arc::clone(&app)),
-        AccountApi(Arc::clone(&app)),
-        SessionApi(Arc::clone(&app)),
-        KeysApi(Arc::clone(&app)),
-        HealthApi(Arc::clone(&app)),
-    ));
+    let service = service();
     let document = Arc::new(Document::new(&service));
     let http = &app.config.http;
     let routes = Route::new()
-        .at("/", get(make_sync(|_| poem::web::Redirect::see_other("/docs"))))
-        .at("/docs", page(document.html.clone(), "text/html; charset=utf-8"))
-        .at("/openapi.json", page(document.json.clone(), "application/json"))
-        .at("/openapi.yaml", page(document.yaml.clone(), "application/yaml"))
+        .at("/", get(make_sync(|_| Redirect::see_other("/docs"))))
+        .at("/docs", page(&document.html, "text/html; charset=utf-8"))
+        .at("/openapi.json", page(&document.json, "application/json"))
+        .at("/openapi.yaml", page(&document.yaml, "application/yaml"))
         .nest_no_strip("/", service)
         .data(Arc::clone(&app))
         .data(client::TrustedProxies(http.trusted_proxies.clone()))
@@ -60,12 +54,17 @@ pub fn endpoint(app: Arc<App>) -> impl Endpoint<Output = Response> + 'static {
     door::Door { inner: routes, entropy: app.entropy.clone(), document }
 }
 
-/// The API document as the service serves it, without a service.
+/// The API document as the service serves it, without the service.
 pub fn document() -> Document {
-    todo!()
+    Document::new(&service())
 }
 
-fn page(text: String, content_type: &'static str) -> impl Endpoint + 'static {
-    let text = poem::web::Json(()); 
-    get(make_sync(move |_| Response::builder().content_type(content_type).body("")))
+fn service() -> OpenApiService<impl OpenApi, ()> {
+    openapi::service((SigningInApi, AccountApi, SessionApi, KeysApi, HealthApi))
+}
+
+/// A page that never changes while the service runs.
+fn page(text: &str, content_type: &'static str) -> impl Endpoint + 'static {
+    let text = Bytes::copy_from_slice(text.as_bytes());
+    get(make_sync(move |_| Response::builder().content_type(content_type).body(text.clone())))
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use poem::web::Data;
 use poem_openapi::{ApiResponse, Object, OpenApi, payload::Json, types::Example};
 use uuid::Uuid;
 
@@ -27,7 +28,7 @@ use crate::{
 };
 
 /// Accounts, as their owners see them.
-pub struct AccountApi(pub Arc<App>);
+pub struct AccountApi;
 
 /// Who wants to register.
 #[derive(Object)]
@@ -224,20 +225,21 @@ impl AccountApi {
     #[oai(path = "/v1/users", method = "post", operation_id = "register")]
     async fn register(
         &self,
+        Data(app): Data<&Arc<App>>,
         MaybeSignedIn(caller): MaybeSignedIn,
         Body(request): Body<RegisterRequest>,
     ) -> Result<RegisteredResponse, Failed<RegisterProblems>> {
-        register::may_register(&self.0, caller.as_ref())?;
+        register::may_register(app, caller.as_ref())?;
         let input = parse(request)?;
-        Ok(RegisteredResponse::Created(Json(register::register(&self.0, input).await?.into())))
+        Ok(RegisteredResponse::Created(Json(register::register(app, input).await?.into())))
     }
 
     /// Read the account
     ///
     /// The account of the access token.
     #[oai(path = "/v1/me", method = "get", operation_id = "me")]
-    async fn me(&self, SignedIn(caller): SignedIn) -> Result<MeResponse, Failed<MeProblems>> {
-        Ok(MeResponse::Ok(Json(me::me(&self.0, &caller).await?.into())))
+    async fn me(&self, Data(app): Data<&Arc<App>>, SignedIn(caller): SignedIn) -> Result<MeResponse, Failed<MeProblems>> {
+        Ok(MeResponse::Ok(Json(me::me(app, &caller).await?.into())))
     }
 
     /// Change the password
@@ -246,11 +248,12 @@ impl AccountApi {
     #[oai(path = "/v1/me/password", method = "post", operation_id = "change_password")]
     async fn change_password(
         &self,
+        Data(app): Data<&Arc<App>>,
         SignedIn(caller): SignedIn,
         Body(request): Body<ChangePasswordRequest>,
     ) -> Result<ChangedResponse, Failed<ChangePasswordProblems>> {
         let (current, new) = (request.current_password.0, request.new_password.0);
-        change_password::change_password(&self.0, &caller, current, new).await?;
+        change_password::change_password(app, &caller, current, new).await?;
         Ok(ChangedResponse::Done)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use poem::web::Data;
 use poem_openapi::{ApiResponse, Enum, Object, OpenApi, payload::Json};
 
 use super::Tag;
@@ -11,7 +12,7 @@ use crate::{
 };
 
 /// Whether the service lives and can work.
-pub struct HealthApi(pub Arc<App>);
+pub struct HealthApi;
 
 /// How something is.
 #[derive(Enum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,8 +95,8 @@ impl HealthApi {
     ///
     /// Asks Redis and the database, and looks at how Redis is configured. Send requests to another node while this fails.
     #[oai(path = "/readyz", method = "get", operation_id = "readyz")]
-    async fn readyz(&self) -> ReadyResponse {
-        let checks: Vec<CheckResponse> = readiness::check(&self.0).await.into_iter().map(describe).collect();
+    async fn readyz(&self, Data(app): Data<&Arc<App>>) -> ReadyResponse {
+        let checks: Vec<CheckResponse> = readiness::check(app).await.into_iter().map(describe).collect();
         let is = |status| checks.iter().any(|check| check.status == status);
         if is(StatusName::Failed) {
             return ReadyResponse::NotReady(Json(Readiness { status: StatusName::Failed, checks }));

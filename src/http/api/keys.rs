@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use poem::web::Data;
 use poem_openapi::{ApiResponse, Object, OpenApi, payload::Json, types::Any};
 
 use super::Tag;
 use crate::{app::App, http::problem::{Code, Failed, ProblemError, Problems}};
 
 /// The public keys of access tokens.
-pub struct KeysApi(pub Arc<App>);
+pub struct KeysApi;
 
 /// A set of keys (RFC 7517, section 5).
 #[derive(Object)]
@@ -44,14 +45,14 @@ impl KeysApi {
     /// What access tokens are verified with (RFC 7517). A new key stands here before it signs, and a superseded one until
     /// its last token has expired.
     #[oai(path = "/.well-known/jwks.json", method = "get", operation_id = "jwks")]
-    async fn jwks(&self) -> Result<KeysResponse, Failed<KeysProblems>> {
-        let jwks = self.0.keys.current().jwks(self.0.clock.now());
+    async fn jwks(&self, Data(app): Data<&Arc<App>>) -> Result<KeysResponse, Failed<KeysProblems>> {
+        let jwks = app.keys.current().jwks(app.clock.now());
         let jwks: serde_json::Value = serde_json::from_str(&jwks).unwrap_or_default();
         let keys = jwks.get("keys").and_then(serde_json::Value::as_array).cloned();
         let keys = keys.ok_or_else(|| ProblemError::new(Code::InternalError, "The keys can't be read."))?;
         let keys = keys.into_iter().map(Any).collect();
         // Half of the time that a new key is published before it signs: caches know it by then.
-        let max_age = (self.0.config.keys.publish_before / 2).as_secs();
+        let max_age = (app.config.keys.publish_before / 2).as_secs();
         Ok(KeysResponse::Ok(Json(JwksResponse { keys }), format!("public, max-age={max_age}")))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use poem::web::Data;
 use poem_openapi::{
     ApiResponse, Object, OpenApi,
     param::{Path, Query},
@@ -23,7 +24,7 @@ use crate::{
 };
 
 /// The sessions of the caller's account.
-pub struct SessionApi(pub Arc<App>);
+pub struct SessionApi;
 
 /// A live session.
 #[derive(Object)]
@@ -136,8 +137,8 @@ impl SessionApi {
     ///
     /// The live sessions of the account, oldest first.
     #[oai(path = "/v1/sessions", method = "get", operation_id = "list_sessions")]
-    async fn list(&self, SignedIn(caller): SignedIn) -> Result<ListResponse, Failed<SessionsProblems>> {
-        let sessions = sessions::list(&self.0, &caller).await?;
+    async fn list(&self, Data(app): Data<&Arc<App>>, SignedIn(caller): SignedIn) -> Result<ListResponse, Failed<SessionsProblems>> {
+        let sessions = sessions::list(app, &caller).await?;
         let sessions = sessions.into_iter().map(|session| describe(session, caller.sid)).collect();
         Ok(ListResponse::Ok(Json(SessionsResponse { sessions })))
     }
@@ -148,11 +149,12 @@ impl SessionApi {
     #[oai(path = "/v1/sessions", method = "delete", operation_id = "revoke_sessions")]
     async fn revoke_all(
         &self,
+        Data(app): Data<&Arc<App>>,
         SignedIn(caller): SignedIn,
         /// Whether the session that calls shall go on; false if left out.
         Query(keep_current): Query<Option<bool>>,
     ) -> Result<RevokeAllResponse, Failed<RevokeAllProblems>> {
-        let revoked = sessions::revoke_all(&self.0, &caller, keep_current.unwrap_or(false)).await?;
+        let revoked = sessions::revoke_all(app, &caller, keep_current.unwrap_or(false)).await?;
         Ok(RevokeAllResponse::Ok(Json(RevokedResponse { revoked })))
     }
 
@@ -162,11 +164,12 @@ impl SessionApi {
     #[oai(path = "/v1/sessions/:id", method = "delete", operation_id = "revoke_session")]
     async fn revoke(
         &self,
+        Data(app): Data<&Arc<App>>,
         SignedIn(caller): SignedIn,
         /// The session's id.
         Path(id): Path<Uuid>,
     ) -> Result<RevokeResponse, Failed<RevokeProblems>> {
-        if sessions::revoke(&self.0, &caller, SessionId(id)).await? {
+        if sessions::revoke(app, &caller, SessionId(id)).await? {
             Ok(RevokeResponse::Done)
         } else {
             Err(Failed::new(Code::UnknownSession, "The account has no such session; perhaps it is over already."))

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use poem::web::Data;
 use poem_openapi::{ApiResponse, Enum, Object, OpenApi, payload::Json, types::Example};
 use uuid::Uuid;
 
@@ -27,7 +28,7 @@ use crate::{
 };
 
 /// The three calls that sessions live by.
-pub struct SigningInApi(pub Arc<App>);
+pub struct SigningInApi;
 
 /// How the refresh token travels.
 #[derive(Enum, Clone, Copy, Debug)]
@@ -243,6 +244,7 @@ impl SigningInApi {
     #[oai(path = "/v1/login", method = "post", operation_id = "login")]
     async fn login(
         &self,
+        Data(app): Data<&Arc<App>>,
         client: Client,
         RefreshCookie(replaced): RefreshCookie,
         Body(request): Body<LoginRequest>,
@@ -258,7 +260,7 @@ impl SigningInApi {
             origin: client.into_origin(request.device),
             replaces: replaced.filter(|_| transport == Transport::Cookie),
         };
-        Ok(login::login(&self.0, input).await?.into())
+        Ok(login::login(app, input).await?.into())
     }
 
     /// Refresh the tokens
@@ -270,13 +272,14 @@ impl SigningInApi {
     #[oai(path = "/v1/refresh", method = "post", operation_id = "refresh")]
     async fn refresh(
         &self,
+        Data(app): Data<&Arc<App>>,
         RefreshCookie(cookie): RefreshCookie,
         MaybeBody(request): MaybeBody<RefreshTokenRequest>,
     ) -> Result<SignedInResponse, Failed<RefreshProblems>> {
         let in_body = request.and_then(|request| request.refresh_token);
         let clear = in_body.is_none() && cookie.is_some();
         let token = in_body.map(|token| token.0.expose().to_owned()).or(cookie).ok_or(RefreshError::InvalidToken)?;
-        match refresh::refresh(&self.0, &token).await {
+        match refresh::refresh(app, &token).await {
             Ok(tokens) => Ok(tokens.into()),
             Err(RefreshError::Failure(failure)) => Err(failure.into()),
             Err(error) => Err(Failed::from(error).clearing_cookie(clear)),
@@ -290,6 +293,7 @@ impl SigningInApi {
     #[oai(path = "/v1/logout", method = "post", operation_id = "logout")]
     async fn logout(
         &self,
+        Data(app): Data<&Arc<App>>,
         presented: Presented,
         MaybeBody(request): MaybeBody<RefreshTokenRequest>,
     ) -> Result<SignedOutResponse, Failed<LogoutProblems>> {
@@ -298,7 +302,7 @@ impl SigningInApi {
         let input = match (in_body, presented.bearer, presented.cookie) {
             (Some(token), _, _) => Logout::RefreshToken(token.0.expose().to_owned()),
             (None, Some(token), _) => {
-                let claims = me::verify(&self.0, &token).map_err(crate::http::problem::ProblemError::from)?;
+                let claims = me::verify(app, &token).map_err(crate::http::problem::ProblemError::from)?;
                 Logout::Session(claims.sub, claims.sid)
             }
             (None, None, Some(token)) => Logout::RefreshToken(token),
@@ -307,7 +311,7 @@ impl SigningInApi {
                 return Err(Failed::new(Code::AuthenticationRequired, detail));
             }
         };
-        logout::logout(&self.0, input).await?;
+        logout::logout(app, input).await?;
         Ok(SignedOutResponse::Done(clear))
     }
 }

@@ -1,6 +1,7 @@
 //! Sessions in Redis. All that knows of fred is in this folder.
 
 mod connection;
+pub mod embedded;
 mod health;
 pub mod key;
 pub mod record;
