@@ -3,6 +3,6 @@
 pub mod config;
 pub mod crypto;
 pub mod domain;
-//pub mod http;
+pub mod http;
 pub mod server;
 pub mod store;
