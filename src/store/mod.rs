@@ -1,1 +1,3 @@
 //! Where things are kept: sessions in Redis, accounts and signing keys in SQL.
+
+pub mod sql;
