@@ -139,33 +139,37 @@ const AT_ONCE: usize = 500;
 
 /// Inserts those whose address and name are free and says which were, in order. Of two rows with the same address the
 /// first wins. Nothing is committed.
-pub(super) async fn insert(
-    tx: &mut Transaction<'_, Any>,
-    rows: &[NewAccount],
-) -> Result<Vec<ImportOutcome>, SqlError> {
+pub(super) async fn insert(tx: &mut Transaction<'_, Any>, rows: &[NewAccount]) -> Result<Vec<ImportOutcome>, SqlError> {
     let mut outcomes = Vec::with_capacity(rows.len());
     for rows in rows.chunks(AT_ONCE) {
         let inserted = insert_free(tx, rows).await?;
-        for row in rows {
+        for (row, following) in rows.iter().zip(1..).map(|(row, next)| (row, &rows[next..])) {
             outcomes.push(if inserted.contains(&row.id.to_string()) {
                 ImportOutcome::Inserted
             } else {
-                insert_taken(tx, row).await?
+                insert_taken(tx, row, following).await?
             });
         }
     }
     Ok(outcomes)
 }
 
-/// Says what about `row` is taken. In the moment between the attempt to insert it and this question the other account
-/// may have been deleted; the row is then inserted after all.
-async fn insert_taken(tx: &mut Transaction<'_, Any>, row: &NewAccount) -> Result<ImportOutcome, SqlError> {
+/// Says what about `row` was taken before the rows `following` it were inserted. Between the attempt to insert it and
+/// this question the other account may have been deleted; the row is then inserted after all.
+async fn insert_taken(
+    tx: &mut Transaction<'_, Any>,
+    row: &NewAccount,
+    following: &[NewAccount],
+) -> Result<ImportOutcome, SqlError> {
+    let before = |holder: Option<String>| {
+        holder.is_some_and(|holder| !following.iter().any(|later| later.id.to_string() == holder))
+    };
     for _ in 0..3 {
-        if exists(tx, "SELECT 1 FROM accounts WHERE email_key = $1", row.email.key()).await? {
+        if before(holder(tx, "SELECT id FROM accounts WHERE email_key = $1", row.email.key()).await?) {
             return Ok(ImportOutcome::EmailTaken);
         }
         if let Some(username) = &row.username
-            && exists(tx, "SELECT 1 FROM accounts WHERE username_key = $1", username.key()).await?
+            && before(holder(tx, "SELECT id FROM accounts WHERE username_key = $1", username.key()).await?)
         {
             return Ok(ImportOutcome::UsernameTaken);
         }
@@ -176,8 +180,10 @@ async fn insert_taken(tx: &mut Transaction<'_, Any>, row: &NewAccount) -> Result
     Err(SqlError::Other(sqlx::Error::Protocol(format!("an account with the id {} is there already", row.id))))
 }
 
-async fn exists(tx: &mut Transaction<'_, Any>, sql: &'static str, key: String) -> Result<bool, SqlError> {
-    Ok(query(sql).bind(key).fetch_optional(&mut **tx).await?.is_some())
+/// The id of the account that has a name.
+async fn holder(tx: &mut Transaction<'_, Any>, sql: &'static str, key: String) -> Result<Option<String>, SqlError> {
+    let row = query(sql).bind(key).fetch_optional(&mut **tx).await?;
+    Ok(row.map(|row| row.try_get("id")).transpose()?)
 }
 
 /// Inserts the rows that conflict with none, and answers their ids.

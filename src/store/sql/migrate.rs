@@ -69,12 +69,7 @@ impl Sql {
                     tx.execute(migration.sql).await?;
                     let sql = "INSERT INTO migrations (number, name, checksum, applied_at) \
                                VALUES ($1, $2, $3, CAST(CURRENT_TIMESTAMP AS TEXT))";
-                    query(sql)
-                        .bind(migration.number)
-                        .bind(migration.name)
-                        .bind(checksum)
-                        .execute(&mut *tx)
-                        .await?;
+                    query(sql).bind(migration.number).bind(migration.name).bind(checksum).execute(&mut *tx).await?;
                     count += 1;
                 }
             }
@@ -99,10 +94,8 @@ mod tests {
     #[test]
     fn every_file_is_listed() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
-        let mut files: Vec<String> = std::fs::read_dir(folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
+        let mut files: Vec<String> =
+            std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         files.sort();
         let listed: Vec<String> = MIGRATIONS.iter().map(|m| format!("{:04}_{}.sql", m.number, m.name)).collect();
         assert_eq!(files, listed);
