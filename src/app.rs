@@ -3,7 +3,7 @@
 use crate::{
     config::Config,
     crypto::{
-        access_token::Verifier,
+        access_token::{AccessClaims, TokenError, Verifier},
         derive::{self, derive},
         key_ring::SharedKeyRing,
         password::PasswordHasher,
@@ -48,12 +48,23 @@ impl App {
         let mac_key = |secret| derive(secret, derive::REFRESH_TOKEN_MAC);
         let previous: Vec<_> = config.secrets.previous.iter().map(mac_key).collect();
         let refresh_tokens = RefreshTokens::new(&mac_key(&config.secrets.current), previous.iter().map(|key| &**key));
-        let keys = keys::load(&config, &clock, &entropy, &sql, &sealer).await?;
+        let keys = SharedKeyRing::new(keys::load(&config, &clock, &entropy, &sql, &sealer).await?);
         Ok(Self { config, clock, entropy, sql, redis, passwords, keys, sealer, refresh_tokens })
     }
 
-    /// Verifies access tokens of this service, for this service.
-    pub fn verifier(&self) -> Verifier<'_> {
-        todo!()
+    /// What an access token says, if this service issued it, for itself, and it is valid now. Whether its session still
+    /// lives isn't asked.
+    ///
+    /// # Errors
+    /// [`TokenError`]
+    pub fn verify_access_token(&self, token: &str) -> Result<AccessClaims, TokenError> {
+        let keys = self.keys.current();
+        let verifier = Verifier {
+            keys: &keys,
+            issuer: &self.config.issuer,
+            audience: &self.config.token.audience,
+            leeway: self.config.token.leeway,
+        };
+        verifier.verify(token, self.clock.now())
     }
 }

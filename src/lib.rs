@@ -1,8 +1,10 @@
 //! Latchkey: sessions and authentication. (The architecture page comes with the whole.)
 
+pub mod app;
 pub mod config;
 pub mod crypto;
 pub mod domain;
+pub mod flow;
 pub mod http;
 pub mod server;
 pub mod store;

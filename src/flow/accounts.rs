@@ -44,8 +44,7 @@ pub async fn disable(app: &App, id: AccountId) -> Result<u64, ChangeAccountError
     change.set_disabled(Some(now), now).await.map_err(Failure::from)?;
     let epoch = change.bump_epoch().await.map_err(Failure::from)?;
     // While the row is locked: if the sessions can't be ended, nothing is changed.
-    let ended =
-        app.redis.revoke_all(id, None, Some(epoch), Reason::Disabled, now).await.map_err(Failure::from)?;
+    let ended = app.redis.revoke_all(id, None, Some(epoch), Reason::Disabled, now).await.map_err(Failure::from)?;
     change.commit().await.map_err(Failure::from)?;
     tracing::info!(account = %id, ended, "an account was disabled");
     Ok(ended)

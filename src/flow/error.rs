@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    crypto::{key_ring::KeyRingError, password::PasswordError, seal::SealError},
+    crypto::{access_token::EncodeError, key_ring::KeyRingError, password::PasswordError},
     store::{redis::RedisError, sql::SqlError},
 };
 
@@ -65,8 +65,8 @@ impl From<KeyRingError> for Failure {
     }
 }
 
-impl From<SealError> for Failure {
-    fn from(error: SealError) -> Self {
+impl From<EncodeError> for Failure {
+    fn from(error: EncodeError) -> Self {
         Self::Internal(error.into())
     }
 }

@@ -2,7 +2,10 @@
 
 use crate::{
     app::App,
-    domain::{event::Reason, ids::{AccountId, SessionId}},
+    domain::{
+        event::Reason,
+        ids::{AccountId, SessionId},
+    },
     flow::error::Failure,
 };
 

@@ -1,11 +1,6 @@
 //! Who is calling: an access token is verified, its session looked up, its account read.
 
-use crate::{
-    app::App,
-    crypto::access_token::AccessClaims,
-    domain::account::Account,
-    flow::error::Failure,
-};
+use crate::{app::App, crypto::access_token::AccessClaims, domain::account::Account, flow::error::Failure};
 
 /// Why a caller isn't let in.
 #[derive(Debug, thiserror::Error)]

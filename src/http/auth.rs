@@ -65,9 +65,10 @@ fn app(request: &Request) -> Result<&Arc<App>, ProblemError> {
 impl From<AuthenticateError> for ProblemError {
     fn from(error: AuthenticateError) -> Self {
         match error {
-            AuthenticateError::InvalidToken => {
-                Self::new(Code::InvalidToken, "The access token is not valid, or its session was ended. Sign in or refresh.")
-            }
+            AuthenticateError::InvalidToken => Self::new(
+                Code::InvalidToken,
+                "The access token is not valid, or its session was ended. Sign in or refresh.",
+            ),
             AuthenticateError::Failure(failure) => failure.into(),
         }
     }

@@ -120,8 +120,14 @@ mod tests {
     fn the_nearest_untrusted_address_counts() {
         assert_eq!(seen("10.0.0.1", &[]), "10.0.0.1");
         assert_eq!(seen("10.0.0.1", &[("x-forwarded-for", "6.6.6.6, 198.51.100.1, 10.0.0.2")]), "198.51.100.1");
-        assert_eq!(seen("10.0.0.1", &[("x-forwarded-for", "6.6.6.6"), ("x-forwarded-for", "198.51.100.1:443")]), "198.51.100.1");
-        assert_eq!(seen("fd00::1", &[("forwarded", "for=6.6.6.6, for=\"[2001:db8::1]:4711\";proto=https")]), "2001:db8::1");
+        assert_eq!(
+            seen("10.0.0.1", &[("x-forwarded-for", "6.6.6.6"), ("x-forwarded-for", "198.51.100.1:443")]),
+            "198.51.100.1"
+        );
+        assert_eq!(
+            seen("fd00::1", &[("forwarded", "for=6.6.6.6, for=\"[2001:db8::1]:4711\";proto=https")]),
+            "2001:db8::1"
+        );
         assert_eq!(seen("10.0.0.1", &[("forwarded", "for=6.6.6.6, for=unknown")]), "10.0.0.1");
         assert_eq!(seen("10.0.0.1", &[("x-forwarded-for", "rubbish")]), "10.0.0.1");
     }

@@ -41,7 +41,8 @@ pub fn refuse_cross_site(app: &App, request: &Request) -> Result<(), ProblemErro
     let allowed = match (value("origin"), site) {
         (_, Some("same-origin" | "none")) => true,
         (Some(origin), _) => {
-            origin == origin_of(&app.config.issuer) || app.config.http.allowed_origins.iter().any(|known| known == origin)
+            origin == origin_of(&app.config.issuer)
+                || app.config.http.allowed_origins.iter().any(|known| known == origin)
         }
         (None, Some(_)) => false,
         (None, None) => true,

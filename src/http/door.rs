@@ -80,7 +80,8 @@ impl<E: Endpoint<Output = Response>> Endpoint for Door<E> {
 /// The id that a caller gave its request, if it is fit for a log line.
 fn request_id(request: &Request) -> Option<String> {
     let id = request.headers().get(REQUEST_ID)?.to_str().ok()?;
-    let fit = (8..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    let fit = (8..=64).contains(&id.len())
+        && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
     fit.then(|| id.to_owned())
 }
 

@@ -91,7 +91,8 @@ fn parse<T: ParseFromJSON>(bytes: &[u8]) -> Result<T, ProblemError> {
     };
     let mut registry = Registry::new();
     T::register(&mut registry);
-    let wrong = registry.schemas.get(T::name().as_ref()).map_or_else(Vec::new, |schema| check(&registry, schema, fields));
+    let wrong =
+        registry.schemas.get(T::name().as_ref()).map_or_else(Vec::new, |schema| check(&registry, schema, fields));
     if !wrong.is_empty() {
         return Err(ProblemError::fields(Code::InvalidFields, wrong));
     }
@@ -113,7 +114,9 @@ fn check(registry: &Registry, schema: &MetaSchema, fields: &Map<String, Value>) 
             continue;
         };
         // null stands for a field that isn't there; a required one was found missing above
-        if !value.is_null() && let Some(error) = check_value(name, resolve(registry, expected), value) {
+        if !value.is_null()
+            && let Some(error) = check_value(name, resolve(registry, expected), value)
+        {
             wrong.push(error);
         }
     }
@@ -147,11 +150,15 @@ fn check_value(name: &str, schemas: Vec<&MetaSchema>, value: &Value) -> Option<F
             return Some(FieldError::new(name, "unknown_value", detail));
         }
         let length = value.as_str().map(|text| text.chars().count());
-        if let (Some(length), Some(least)) = (length, schema.min_length) && length < least {
+        if let (Some(length), Some(least)) = (length, schema.min_length)
+            && length < least
+        {
             let detail = format!("`{name}` must have at least {least} characters");
             return Some(FieldError::new(name, "too_short", detail));
         }
-        if let (Some(length), Some(most)) = (length, schema.max_length) && length > most {
+        if let (Some(length), Some(most)) = (length, schema.max_length)
+            && length > most
+        {
             let detail = format!("`{name}` must have at most {most} characters");
             return Some(FieldError::new(name, "too_long", detail));
         }

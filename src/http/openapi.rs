@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use poem_openapi::{LicenseObject, OpenApi, OpenApiService};
 use serde_json::{Map, Value, json};
 
-use super::problem::{self, ALWAYS, Code};
+use super::{
+    problem::{self, ALWAYS, Code},
+    types::MASK,
+};
 
 const DESCRIPTION: &str = "\
 Sessions and authentication: sign users in, keep them signed in, sign them out everywhere within milliseconds.
@@ -40,9 +43,8 @@ impl Document {
         complete(&mut document);
         let json = format!("{document:#}\n");
         let html = service.swagger_ui_html().replace(&derived, &document.to_string().replace("</", "<\\/"));
-        let paths = object(&document["paths"]).map(|(path, item)| {
-            (path.clone(), object(item).map(|(method, _)| method.to_uppercase()).collect())
-        });
+        let paths = object(&document["paths"])
+            .map(|(path, item)| (path.clone(), object(item).map(|(method, _)| method.to_uppercase()).collect()));
         Self {
             yaml: serde_yaml::to_string(&document).unwrap_or_default(),
             html: html.replace("<title>Swagger UI</title>", "<title>Latchkey API</title>"),
@@ -104,7 +106,21 @@ fn complete(document: &mut Value) {
     let schemas = &mut document["components"]["schemas"];
     for name in requests {
         // what `json.rs` refuses
-        schemas[name]["additionalProperties"] = json!(false);
+        schemas[&name]["additionalProperties"] = json!(false);
+        for (field, value) in schemas[&name]["example"].as_object_mut().into_iter().flatten() {
+            if value == MASK {
+                *value = json!(sample_secret(field));
+            }
+        }
+    }
+}
+
+/// What stands for a secret in an example.
+fn sample_secret(field: &str) -> &'static str {
+    match field {
+        "refresh_token" => "lk_rt_AQGTLu\u{2026}",
+        "new_password" => "tidal engine verse marmalade",
+        _ => "correct horse battery staple",
     }
 }
 

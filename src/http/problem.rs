@@ -114,14 +114,7 @@ pub struct ProblemError {
 impl ProblemError {
     /// An error with nothing more to say than `detail`.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self {
-            code,
-            detail: detail.into(),
-            fields: Vec::new(),
-            retry_after: None,
-            allow: None,
-            clear_cookie: false,
-        }
+        Self { code, detail: detail.into(), fields: Vec::new(), retry_after: None, allow: None, clear_cookie: false }
     }
 
     /// One that lists fields.
@@ -180,7 +173,9 @@ impl From<Failure> for ProblemError {
             Failure::Unavailable { what, retry_after, source } => {
                 tracing::warn!(what, error = format!("{source:#}"), "not available");
                 let detail = format!("The {what} is not available at the moment. Nothing is lost; try again.");
-                let detail = detail.replace("The redis", "The session store").replace("The password hashing", "Password hashing");
+                let detail = detail
+                    .replace("The redis", "The session store")
+                    .replace("The password hashing", "Password hashing");
                 Self { retry_after: Some(retry_after), ..Self::new(Code::Unavailable, detail) }
             }
             Failure::Internal(error) => {

@@ -52,6 +52,15 @@ impl ParseFromJSON for Secret {
     }
 }
 
+/// What stands for a secret wherever one would be written.
+pub const MASK: &str = "********";
+
+impl ToJSON for Secret {
+    fn to_json(&self) -> Option<Value> {
+        Some(Value::String(MASK.to_owned()))
+    }
+}
+
 /// A time: RFC 3339 in UTC.
 #[derive(Clone, Copy, Debug)]
 pub struct Time(pub Timestamp);
@@ -67,5 +76,13 @@ impl ToJSON for Time {
 impl From<Timestamp> for Time {
     fn from(time: Timestamp) -> Self {
         Self(time)
+    }
+}
+
+impl ParseFromJSON for Time {
+    fn parse_from_json(value: Option<Value>) -> ParseResult<Self> {
+        let text = value.as_ref().and_then(Value::as_str).ok_or_else(|| ParseError::custom("must be a string"))?;
+        let time: jiff::Timestamp = text.parse().map_err(ParseError::custom)?;
+        Ok(Self(Timestamp::from_millis(time.as_millisecond())))
     }
 }

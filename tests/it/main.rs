@@ -1,7 +1,7 @@
-//! One binary for all tests that need a socket, a Redis or a database.
-
-// clippy.toml allows it in tests, but doesn't see the functions beside them.
-#![allow(clippy::unwrap_used)]
+//! Everything that is tested against real servers: Redis, Postgres, PgBouncer, and Latchkey itself.
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod embedded;
+mod harness;
 mod server;
+mod sql;

@@ -109,11 +109,7 @@ impl PasswordHasher {
     ///
     /// # Errors
     /// [`PasswordError`]
-    pub async fn verify(
-        &self,
-        password: SecretText,
-        stored: Option<PasswordHash>,
-    ) -> Result<Verified, PasswordError> {
+    pub async fn verify(&self, password: SecretText, stored: Option<PasswordHash>) -> Result<Verified, PasswordError> {
         let shared = Arc::clone(&self.shared);
         self.run(move |memory| {
             // No password is longer: there is nothing to find out, and the usual work is done all the same.
@@ -192,7 +188,9 @@ mod tests {
     #[tokio::test]
     async fn what_was_hashed_is_recognised_and_nothing_else_is() {
         let hasher = hasher(&settings());
-        for good in [GOOD.to_owned(), "日本語のパスワード四つ".to_owned(), " tidal engine verse ".to_owned(), "Xq7 ".repeat(32)] {
+        for good in
+            [GOOD.to_owned(), "日本語のパスワード四つ".to_owned(), " tidal engine verse ".to_owned(), "Xq7 ".repeat(32)]
+        {
             let hash = hasher.hash_new(good.as_str().into(), vec![]).await.unwrap();
             assert!(hash.expose().starts_with("$argon2id$v=19$m=64,t=1,p=1$"), "{}", hash.expose());
             let right = hasher.verify(good.as_str().into(), Some(hash.clone())).await.unwrap();
@@ -241,12 +239,16 @@ mod tests {
         };
         assert!(one.expose().contains(",keyid="), "{}", one.expose());
         assert_eq!(first.verify(GOOD.into(), Some(one.clone())).await.unwrap(), Verified::Match { upgraded: None });
-        let Verified::Match { upgraded: Some(two) } = second.verify(GOOD.into(), Some(one.clone())).await.unwrap() else {
+        let Verified::Match { upgraded: Some(two) } = second.verify(GOOD.into(), Some(one.clone())).await.unwrap()
+        else {
             panic!("not upgraded")
         };
         assert_eq!(second.verify("wrong".into(), Some(two.clone())).await.unwrap(), Verified::Mismatch);
         // a pepper that is gone is not a wrong password
-        assert!(matches!(plain.verify(GOOD.into(), Some(two)).await, Err(PasswordError::BadHash(BadHash::UnknownPepper))));
+        assert!(matches!(
+            plain.verify(GOOD.into(), Some(two)).await,
+            Err(PasswordError::BadHash(BadHash::UnknownPepper))
+        ));
     }
 
     #[tokio::test]

@@ -238,7 +238,11 @@ impl AccountApi {
     ///
     /// The account of the access token.
     #[oai(path = "/v1/me", method = "get", operation_id = "me")]
-    async fn me(&self, Data(app): Data<&Arc<App>>, SignedIn(caller): SignedIn) -> Result<MeResponse, Failed<MeProblems>> {
+    async fn me(
+        &self,
+        Data(app): Data<&Arc<App>>,
+        SignedIn(caller): SignedIn,
+    ) -> Result<MeResponse, Failed<MeProblems>> {
         Ok(MeResponse::Ok(Json(me::me(app, &caller).await?.into())))
     }
 

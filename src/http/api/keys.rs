@@ -6,7 +6,10 @@ use poem::web::Data;
 use poem_openapi::{ApiResponse, Object, OpenApi, payload::Json, types::Any};
 
 use super::Tag;
-use crate::{app::App, http::problem::{Code, Failed, ProblemError, Problems}};
+use crate::{
+    app::App,
+    http::problem::{Code, Failed, ProblemError, Problems},
+};
 
 /// The public keys of access tokens.
 pub struct KeysApi;

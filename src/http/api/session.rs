@@ -137,7 +137,11 @@ impl SessionApi {
     ///
     /// The live sessions of the account, oldest first.
     #[oai(path = "/v1/sessions", method = "get", operation_id = "list_sessions")]
-    async fn list(&self, Data(app): Data<&Arc<App>>, SignedIn(caller): SignedIn) -> Result<ListResponse, Failed<SessionsProblems>> {
+    async fn list(
+        &self,
+        Data(app): Data<&Arc<App>>,
+        SignedIn(caller): SignedIn,
+    ) -> Result<ListResponse, Failed<SessionsProblems>> {
         let sessions = sessions::list(app, &caller).await?;
         let sessions = sessions.into_iter().map(|session| describe(session, caller.sid)).collect();
         Ok(ListResponse::Ok(Json(SessionsResponse { sessions })))

@@ -1,0 +1,6 @@
+//! What tests stand on: real servers, started when first needed and stopped with the test process.
+#![allow(dead_code, reason = "not every test needs everything")]
+
+pub mod guard;
+pub mod pgbouncer;
+pub mod postgres;
