@@ -31,6 +31,7 @@ pub(super) struct Pool {
 #[derive(Default)]
 struct Stats {
     waiting: AtomicUsize,
+    begun: AtomicU64,
     /// A running average of how long a job takes.
     job_micros: AtomicU64,
 }
@@ -71,6 +72,10 @@ impl Pool {
     pub(super) fn waiting(&self) -> usize {
         self.stats.waiting.load(Ordering::Relaxed)
     }
+
+    pub(super) fn begun(&self) -> u64 {
+        self.stats.begun.load(Ordering::Relaxed)
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "how long a job takes is for Retry-After alone")]
@@ -85,6 +90,7 @@ fn work(queued: &Mutex<Receiver<Job>>, stats: &Stats, blocks: usize) {
         let job = queued.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
         stats.waiting.fetch_sub(1, Ordering::Relaxed);
+        stats.begun.fetch_add(1, Ordering::Relaxed);
         let started = Instant::now();
         if catch_unwind(AssertUnwindSafe(|| job(&mut memory))).is_err() {
             tracing::error!("hashing a password panicked");
