@@ -213,6 +213,21 @@ async fn i1_holds_between_nodes_whose_clocks_differ() {
     }
 }
 
+#[tokio::test]
+async fn i1_a_redis_that_lost_the_last_rotations_takes_the_session_up_where_its_holder_is() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    let mut claims = node.app.refresh_tokens.decode(&tokens.refresh).unwrap();
+    claims.generation = Generation(5);
+    let ahead = node.app.refresh_tokens.encode(&claims);
+    let next = refreshed(&node, ahead.expose()).await;
+    assert_eq!(node.app.refresh_tokens.decode(&next).unwrap().generation, Generation(6));
+    assert_eq!(refreshed(&node, ahead.expose()).await, next);
+    assert_eq!(node.refresh(&tokens.refresh).await.problem(), (401, "refresh_token_reused".into()));
+}
+
 /// Random walks over the store, next to a model that remembers when each generation was superseded.
 #[tokio::test(flavor = "multi_thread")]
 async fn i1_grace_is_never_shorter_and_with_many_rotations_at_most_a_sixth_longer() {

@@ -223,6 +223,30 @@ async fn i5_a_change_undone_after_the_sessions_were_ended_locks_nobody_out() {
 }
 
 #[tokio::test]
+async fn i5_a_redis_out_of_memory_keeps_no_one_from_changing_a_password_or_disabling_an_account() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    for name in ["ada", "grace", "mary"] {
+        node.account(name).await;
+    }
+    let (alone, mine, other) = (node.login("grace").await, node.login("ada").await, node.login("ada").await);
+    let signed_out = accounts::find(&node.app, "mary").await.unwrap();
+    bed.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
+    let answer = node.delete("/v1/sessions?keep_current=true", &alone.access).await.expect(200);
+    assert_eq!(answer.json()["revoked"], 0);
+    for tokens in [&alone, &mine] {
+        node.change_password(&tokens.access, PASSWORD, NEW).await.expect(204);
+        node.get("/v1/me", &tokens.access).await.expect(200);
+    }
+    assert_eq!(node.refresh(&other.refresh).await.problem(), invalid());
+    assert_eq!(accounts::disable(&node.app, signed_out.id).await.unwrap(), 0);
+    assert_eq!(accounts::disable(&node.app, account(&node, &mine)).await.unwrap(), 1);
+    assert_eq!(node.refresh(&mine.refresh).await.problem(), invalid());
+    let told: Vec<_> = events::told(&bed.redis, account(&node, &mine)).into_iter().map(|(_, reason)| reason).collect();
+    assert_eq!(told, ["password_changed", "disabled"]);
+}
+
+#[tokio::test]
 async fn i5_a_change_while_redis_hangs_is_refused_and_not_made() {
     let mut bed = Bed::new();
     bed.config.redis.command_timeout = Duration::from_millis(300);

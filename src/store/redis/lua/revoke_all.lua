@@ -18,7 +18,14 @@ for i = 1, #fields, 2 do
     ids[#ids + 1] = fields[i]
   end
 end
-if kept then remove_sessions(key, ids) else redis.call('DEL', key) end
+if not kept then
+  redis.call('DEL', key)
+elseif #ids > 0 then
+  remove_sessions(key, ids)
+else
+  -- Nothing to remove; but the event must not be the first write (see append_event).
+  redis.call('HDEL', key, '')
+end
 append_event(KEYS[2], ARGV[4], ARGV[1] == '' and 'all' or 'all but ' .. uuid(ARGV[1]), ARGV[2], now, ARGV[5],
   tonumber(ARGV[6]))
 
