@@ -31,9 +31,9 @@ impl Email {
     pub fn parse(text: &str) -> Result<Self, NameError> {
         let ok = text.len() <= 254
             && !text.chars().any(|c| c.is_whitespace() || c.is_control())
-            && text
-                .rsplit_once('@')
-                .is_some_and(|(local, domain)| !local.is_empty() && local.len() <= 64 && !domain.is_empty() && !local.contains('@'));
+            && text.rsplit_once('@').is_some_and(|(local, domain)| {
+                !local.is_empty() && local.len() <= 64 && !domain.is_empty() && !local.contains('@')
+            });
         if ok { Ok(Self(text.to_owned())) } else { Err(NameError::Email) }
     }
 
@@ -58,7 +58,8 @@ impl Username {
     /// [`NameError::Username`]
     pub fn parse(text: &str) -> Result<Self, NameError> {
         let length = text.chars().count();
-        let ok = (1..=64).contains(&length) && text.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '_' | '-'));
+        let ok =
+            (1..=64).contains(&length) && text.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '_' | '-'));
         if ok { Ok(Self(text.to_owned())) } else { Err(NameError::Username) }
     }
 
