@@ -2,7 +2,8 @@
 
 use clap::Args;
 
-use super::Global;
+use super::{Global, block_on};
+use crate::{domain::entropy::Entropy, store::sql::Sql};
 
 /// Arguments of `latchkey migrate`.
 #[derive(Args, Clone, Copy, Debug)]
@@ -12,6 +13,17 @@ pub struct MigrateArgs {}
 ///
 /// # Errors
 /// If the database can't be reached, or a migration fails.
-pub fn run(_args: &MigrateArgs, _global: &Global) -> anyhow::Result<()> {
-    anyhow::bail!("migrate isn't built into this version")
+pub fn run(_args: &MigrateArgs, global: &Global) -> anyhow::Result<()> {
+    let config = global.start(&Entropy::system())?;
+    let applied = block_on(async {
+        let sql = Sql::connect(&config.database).await?;
+        let applied = sql.migrate().await?;
+        sql.close().await;
+        Ok(applied)
+    })?;
+    match applied {
+        0 => println!("The database is up to date."),
+        count => println!("{count} migrations applied: the database is up to date."),
+    }
+    Ok(())
 }

@@ -3,6 +3,7 @@
 pub mod config;
 pub mod keys;
 pub mod migrate;
+pub mod open;
 pub mod openapi;
 pub mod password;
 pub mod serve;

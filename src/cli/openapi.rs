@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::Args;
+
+use crate::http;
 
 /// Arguments of `latchkey openapi`.
 #[derive(Args, Clone, Debug)]
@@ -19,6 +22,16 @@ pub struct OpenapiArgs {
 ///
 /// # Errors
 /// If the file can't be read or differs.
-pub fn run(_args: &OpenapiArgs) -> anyhow::Result<()> {
-    anyhow::bail!("openapi isn't built into this version")
+pub fn run(args: &OpenapiArgs) -> anyhow::Result<()> {
+    let document = http::document();
+    let text = if args.yaml { document.yaml } else { document.json };
+    let Some(path) = &args.check else {
+        print!("{text}");
+        return Ok(());
+    };
+    let committed = std::fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
+    if committed != text {
+        anyhow::bail!("{} isn't the document of this version; `make openapi` writes it anew", path.display());
+    }
+    Ok(())
 }

@@ -1,1 +1,11 @@
 //! CPU only: password hashing, signing keys and access tokens, refresh tokens, encryption at rest. No I/O.
+
+pub mod access_token;
+pub mod derive;
+pub mod key_ring;
+pub mod key_rotation;
+pub mod password;
+pub mod refresh_token;
+pub mod seal;
+pub mod signing_key;
+mod strict_json;

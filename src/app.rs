@@ -1,0 +1,70 @@
+//! The parts of a running service, built once and shared by everything that works with them.
+
+use crate::{
+    config::Config,
+    crypto::{
+        access_token::{AccessClaims, TokenError, Verifier},
+        derive::{self, derive},
+        key_ring::SharedKeyRing,
+        password::PasswordHasher,
+        refresh_token::RefreshTokens,
+        seal::Sealer,
+    },
+    domain::{clock::Clock, entropy::Entropy},
+    flow::{error::Failure, keys},
+    store::{redis::Redis, sql::Sql},
+};
+
+/// The parts. Flows take `&App`.
+pub struct App {
+    /// As it was loaded.
+    pub config: Config,
+    /// Where the time comes from.
+    pub clock: Clock,
+    /// Where randomness comes from.
+    pub entropy: Entropy,
+    /// Accounts and signing keys.
+    pub sql: Sql,
+    /// Sessions.
+    pub redis: Redis,
+    /// Hashes passwords, on threads of its own.
+    pub passwords: PasswordHasher,
+    /// The signing keys in use.
+    pub keys: SharedKeyRing,
+    /// Encrypts signing keys at rest.
+    pub sealer: Sealer,
+    /// Makes and reads refresh tokens.
+    pub refresh_tokens: RefreshTokens,
+}
+
+impl App {
+    /// Puts the parts together and loads the signing keys, making the first one if there is none.
+    ///
+    /// # Errors
+    /// [`Failure`] if the database can't be read, or holds keys that the configured secrets don't open.
+    pub async fn new(config: Config, clock: Clock, entropy: Entropy, sql: Sql, redis: Redis) -> Result<Self, Failure> {
+        let passwords = PasswordHasher::start(&config.password, entropy.clone())?;
+        let sealer = Sealer::new(&config.secrets);
+        let mac_key = |secret| derive(secret, derive::REFRESH_TOKEN_MAC);
+        let previous: Vec<_> = config.secrets.previous.iter().map(mac_key).collect();
+        let refresh_tokens = RefreshTokens::new(&mac_key(&config.secrets.current), previous.iter().map(|key| &**key));
+        let keys = SharedKeyRing::new(keys::load(&config, &clock, &entropy, &sql, &sealer).await?);
+        Ok(Self { config, clock, entropy, sql, redis, passwords, keys, sealer, refresh_tokens })
+    }
+
+    /// What an access token says, if this service issued it, for itself, and it is valid now. Whether its session still
+    /// lives isn't asked.
+    ///
+    /// # Errors
+    /// [`TokenError`]
+    pub fn verify_access_token(&self, token: &str) -> Result<AccessClaims, TokenError> {
+        let keys = self.keys.current();
+        let verifier = Verifier {
+            keys: &keys,
+            issuer: &self.config.issuer,
+            audience: &self.config.token.audience,
+            leeway: self.config.token.leeway,
+        };
+        verifier.verify(token, self.clock.now())
+    }
+}

@@ -1,0 +1,97 @@
+//! The threads that hash: few, of low priority, each with one block of memory, behind a bounded queue.
+
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use argon2::Block;
+
+/// A thread's memory for argon2, allocated once.
+pub(super) type Memory = Vec<Block>;
+
+type Job = Box<dyn FnOnce(&mut Memory) + Send>;
+
+/// How much less processor time than others these threads get: a flood of sign-ins leaves refreshes most of it.
+const NICENESS: i32 = 10;
+
+pub(super) struct Pool {
+    jobs: SyncSender<Job>,
+    stats: Arc<Stats>,
+    threads: usize,
+}
+
+#[derive(Default)]
+struct Stats {
+    waiting: AtomicUsize,
+    /// A running average of how long a job takes.
+    job_micros: AtomicU64,
+}
+
+/// Why a job wasn't taken.
+pub(super) enum Refused {
+    Full { retry_after: Duration },
+    Stopped,
+}
+
+impl Pool {
+    pub(super) fn start(threads: usize, queue: usize, blocks: usize) -> io::Result<Self> {
+        let (jobs, queued) = sync_channel(queue);
+        let queued = Arc::new(Mutex::new(queued));
+        let stats = Arc::new(Stats::default());
+        for number in 0..threads {
+            let (queued, stats) = (Arc::clone(&queued), Arc::clone(&stats));
+            thread::Builder::new().name(format!("password-{number}")).spawn(move || work(&queued, &stats, blocks))?;
+        }
+        Ok(Self { jobs, stats, threads })
+    }
+
+    pub(super) fn submit(&self, job: Job) -> Result<(), Refused> {
+        self.stats.waiting.fetch_add(1, Ordering::Relaxed);
+        self.jobs.try_send(job).map_err(|refused| {
+            let waiting = self.stats.waiting.fetch_sub(1, Ordering::Relaxed) - 1;
+            match refused {
+                TrySendError::Full(_) => {
+                    let rounds = u64::try_from(waiting / self.threads).unwrap_or(u64::MAX);
+                    let micros = self.stats.job_micros.load(Ordering::Relaxed).saturating_mul(rounds);
+                    Refused::Full { retry_after: Duration::from_micros(micros).max(Duration::from_secs(1)) }
+                }
+                TrySendError::Disconnected(_) => Refused::Stopped,
+            }
+        })
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.stats.waiting.load(Ordering::Relaxed)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long a job takes is for Retry-After alone")]
+fn work(queued: &Mutex<Receiver<Job>>, stats: &Stats, blocks: usize) {
+    // For Linux, "the process" here is the calling thread.
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        tracing::debug!(%error, "the password threads keep the priority of the others");
+    }
+    let mut memory = vec![Block::default(); blocks];
+    loop {
+        // the lock is held while waiting, and passed on before working
+        let job = queued.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(job) = job else { return };
+        stats.waiting.fetch_sub(1, Ordering::Relaxed);
+        let started = Instant::now();
+        if catch_unwind(AssertUnwindSafe(|| job(&mut memory))).is_err() {
+            tracing::error!("hashing a password panicked");
+        }
+        let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let average = stats.job_micros.load(Ordering::Relaxed);
+        let average = if average == 0 { micros } else { average - average / 8 + micros / 8 };
+        stats.job_micros.store(average, Ordering::Relaxed);
+    }
+}

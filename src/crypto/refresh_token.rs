@@ -1,0 +1,195 @@
+//! Refresh tokens: opaque to everyone else, self-authenticating to us, and each one's successor the same string every
+//! time it is computed (I1).
+//!
+//! A token is `lk_rt_` and 100 characters of base64url. They hold, big-endian: a version (1 byte), the account (16), the
+//! session (16), the generation (4), when the session ends unless it is refreshed before (6, ms since the Unix epoch),
+//! and an HMAC-SHA256 of all that (32). The MAC's key is derived from the service's secret, which Redis never sees:
+//! a forged or damaged token is refused here, and a copy of Redis holds nothing that can be presented.
+
+use std::fmt;
+
+use aws_lc_rs::hmac;
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use zeroize::Zeroizing;
+
+use crate::domain::{
+    clock::Timestamp,
+    ids::{AccountId, SessionId},
+    session::Generation,
+};
+
+/// What every refresh token begins with, so that secret scanners find leaked ones.
+pub const PREFIX: &str = "lk_rt_";
+
+const VERSION: u8 = 1;
+const CLAIMS_BYTES: usize = 43;
+const TOKEN_BYTES: usize = CLAIMS_BYTES + 32;
+const ENCODED_BYTES: usize = TOKEN_BYTES / 3 * 4;
+
+/// A refresh token. Whoever has it has the session: it doesn't print.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RefreshToken(Zeroizing<String>);
+
+impl RefreshToken {
+    /// The token itself, to be handed to its holder.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for RefreshToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[refresh token]")
+    }
+}
+
+/// What a refresh token says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefreshClaims {
+    /// Whose session.
+    pub account: AccountId,
+    /// Which session.
+    pub session: SessionId,
+    /// Which generation of it.
+    pub generation: Generation,
+    /// When the session ends unless it is refreshed before.
+    pub expires_at: Timestamp,
+}
+
+/// The text isn't a token that we issued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a refresh token of this service")]
+pub struct InvalidRefreshToken;
+
+/// Makes and reads refresh tokens.
+pub struct RefreshTokens {
+    current: hmac::Key,
+    previous: Vec<hmac::Key>,
+}
+
+impl RefreshTokens {
+    /// Tokens are made under `current` and accepted under all, so that the key can change without ending a session.
+    pub fn new<'a>(current: &[u8; 32], previous: impl IntoIterator<Item = &'a [u8; 32]>) -> Self {
+        let key = |bytes: &[u8; 32]| hmac::Key::new(hmac::HMAC_SHA256, bytes);
+        Self { current: key(current), previous: previous.into_iter().map(key).collect() }
+    }
+
+    /// The one token that says this.
+    pub fn encode(&self, claims: &RefreshClaims) -> RefreshToken {
+        let mut bytes = [0; TOKEN_BYTES];
+        bytes[0] = VERSION;
+        bytes[1..17].copy_from_slice(claims.account.as_bytes());
+        bytes[17..33].copy_from_slice(claims.session.as_bytes());
+        bytes[33..37].copy_from_slice(&claims.generation.0.to_be_bytes());
+        bytes[37..43].copy_from_slice(&claims.expires_at.as_millis().max(0).to_be_bytes()[2..]);
+        let mac = hmac::sign(&self.current, &bytes[..CLAIMS_BYTES]);
+        bytes[CLAIMS_BYTES..].copy_from_slice(mac.as_ref());
+        let mut text = String::with_capacity(PREFIX.len() + ENCODED_BYTES);
+        text.push_str(PREFIX);
+        BASE64_URL_SAFE_NO_PAD.encode_string(bytes, &mut text);
+        RefreshToken(Zeroizing::new(text))
+    }
+
+    /// What a token says, if it is one of ours.
+    ///
+    /// # Errors
+    /// [`InvalidRefreshToken`] for everything else, whatever is wrong with it.
+    pub fn decode(&self, text: &str) -> Result<RefreshClaims, InvalidRefreshToken> {
+        let encoded = text.strip_prefix(PREFIX).ok_or(InvalidRefreshToken)?;
+        if encoded.len() != ENCODED_BYTES {
+            return Err(InvalidRefreshToken);
+        }
+        let mut bytes = [0; TOKEN_BYTES];
+        BASE64_URL_SAFE_NO_PAD.decode_slice(encoded, &mut bytes).map_err(|_| InvalidRefreshToken)?;
+        let (claims, mac) = bytes.split_at(CLAIMS_BYTES);
+        std::iter::once(&self.current)
+            .chain(&self.previous)
+            .find(|key| hmac::verify(key, claims, mac).is_ok())
+            .ok_or(InvalidRefreshToken)?;
+        if claims[0] != VERSION {
+            return Err(InvalidRefreshToken);
+        }
+        let id = |at: usize| <[u8; 16]>::try_from(&claims[at..at + 16]).map_err(|_| InvalidRefreshToken);
+        let mut expires_at = [0; 8];
+        expires_at[2..].copy_from_slice(&claims[37..43]);
+        Ok(RefreshClaims {
+            account: AccountId::from_bytes(id(1)?),
+            session: SessionId::from_bytes(id(17)?),
+            generation: Generation(u32::from_be_bytes([claims[33], claims[34], claims[35], claims[36]])),
+            expires_at: Timestamp::from_millis(i64::from_be_bytes(expires_at)),
+        })
+    }
+}
+
+impl fmt::Debug for RefreshTokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[refresh token keys]")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn claims(account: [u8; 16], session: [u8; 16], generation: u32, expires_at: u64) -> RefreshClaims {
+        RefreshClaims {
+            account: AccountId::from_bytes(account),
+            session: SessionId::from_bytes(session),
+            generation: Generation(generation),
+            expires_at: Timestamp::from_millis(i64::try_from(expires_at).unwrap()),
+        }
+    }
+
+    /// Written by the first release. If this fails, every session that lives now is lost by the upgrade.
+    #[test]
+    fn tokens_of_the_first_release_are_still_read() {
+        let tokens = RefreshTokens::new(&[7; 32], []);
+        let said = claims([1; 16], [2; 16], 3, 1_800_000_000_000);
+        let text = "lk_rt_AQEBAQEBAQEBAQEBAQEBAQECAgICAgICAgICAgICAgICAAAAAwGjGFxQAIC_UtVFcD6DSImcSqpzZVX4nrUKPhFDkjy1qF-yhaml";
+        assert_eq!(tokens.encode(&said).expose(), text);
+        assert_eq!(tokens.decode(text), Ok(said));
+    }
+
+    #[test]
+    fn a_new_key_still_accepts_what_the_old_one_made() {
+        let said = claims([1; 16], [2; 16], 3, 4);
+        let old = RefreshTokens::new(&[7; 32], []).encode(&said);
+        assert_eq!(RefreshTokens::new(&[8; 32], [&[7; 32]]).decode(old.expose()), Ok(said));
+        assert_eq!(RefreshTokens::new(&[8; 32], []).decode(old.expose()), Err(InvalidRefreshToken));
+    }
+
+    #[test]
+    fn tokens_do_not_print() {
+        let token = RefreshTokens::new(&[7; 32], []).encode(&claims([1; 16], [2; 16], 3, 4));
+        assert_eq!(format!("{token:?}"), "[refresh token]");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded(account: [u8; 16], session: [u8; 16], generation: u32, expires_at in 0_u64..1 << 48) {
+            let tokens = RefreshTokens::new(&[7; 32], []);
+            let said = claims(account, session, generation, expires_at);
+            let token = tokens.encode(&said);
+            prop_assert_eq!(token.expose().len(), 106);
+            prop_assert_eq!(&token, &tokens.encode(&said));
+            prop_assert_eq!(tokens.decode(token.expose()), Ok(said));
+        }
+
+        #[test]
+        fn a_changed_character_is_refused(at in 0_usize..106, with in "[A-Za-z0-9_-]") {
+            let tokens = RefreshTokens::new(&[7; 32], []);
+            let mut text = tokens.encode(&claims([1; 16], [2; 16], 3, 4)).expose().to_owned();
+            prop_assume!(text[at..=at] != with);
+            text.replace_range(at..=at, &with);
+            prop_assert_eq!(tokens.decode(&text), Err(InvalidRefreshToken));
+        }
+
+        #[test]
+        fn anything_else_is_refused(text in ".{0,200}") {
+            let tokens = RefreshTokens::new(&[7; 32], []);
+            prop_assert_eq!(tokens.decode(&text), Err(InvalidRefreshToken));
+        }
+    }
+}

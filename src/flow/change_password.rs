@@ -1,0 +1,73 @@
+//! A user changes the password: all other sessions end with the old one (I5).
+
+use crate::{
+    app::App,
+    crypto::{
+        access_token::AccessClaims,
+        password::{PasswordError, Verified, WeakPassword},
+    },
+    domain::{event::Reason, secret::SecretText},
+    flow::{error::Failure, register::password_context},
+};
+
+/// Why a change was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangePasswordError {
+    /// The account is gone or disabled.
+    #[error("the account is gone or disabled")]
+    NoAccount,
+    /// The current password is another.
+    #[error("the current password is wrong")]
+    WrongPassword,
+    /// The new password can be guessed.
+    #[error(transparent)]
+    WeakPassword(WeakPassword),
+    /// See [`Failure`].
+    #[error(transparent)]
+    Failure(#[from] Failure),
+}
+
+/// Changes the password of the caller's account and ends its other sessions, or does neither.
+///
+/// # Errors
+/// [`ChangePasswordError`]
+pub async fn change_password(
+    app: &App,
+    caller: &AccessClaims,
+    current: SecretText,
+    new: SecretText,
+) -> Result<(), ChangePasswordError> {
+    let account = app.sql.account(caller.sub).await.map_err(Failure::from)?;
+    let account = account.filter(|account| account.disabled_at.is_none()).ok_or(ChangePasswordError::NoAccount)?;
+    let checked = account.password_hash.clone();
+    match app.passwords.verify(current, Some(checked.clone())).await.map_err(Failure::from)? {
+        Verified::Match { .. } => {}
+        Verified::Mismatch => return Err(ChangePasswordError::WrongPassword),
+    }
+    let context = password_context(&account.email, account.username.as_ref());
+    let hash = app.passwords.hash_new(new, context).await.map_err(|error| match error {
+        PasswordError::Weak(weak) => ChangePasswordError::WeakPassword(weak),
+        other => ChangePasswordError::Failure(other.into()),
+    })?;
+
+    let now = app.clock.now();
+    let change = app.sql.change_account(account.id).await.map_err(Failure::from)?;
+    let mut change = change.ok_or(ChangePasswordError::NoAccount)?;
+    // Hashing takes a while: is the account still what was checked?
+    if change.account.disabled_at.is_some() {
+        return Err(ChangePasswordError::NoAccount);
+    }
+    if change.account.epoch != account.epoch {
+        return Err(ChangePasswordError::WrongPassword);
+    }
+    change.set_password(&hash, now).await.map_err(Failure::from)?;
+    let epoch = change.bump_epoch().await.map_err(Failure::from)?;
+    // While the row is locked: if the sessions can't be ended, the password stays.
+    app.redis
+        .revoke_all(account.id, Some(caller.sid), Some(epoch), Reason::PasswordChanged, now)
+        .await
+        .map_err(Failure::from)?;
+    change.commit().await.map_err(Failure::from)?;
+    tracing::info!(account = %account.id, "a password was changed");
+    Ok(())
+}

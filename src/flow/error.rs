@@ -1,0 +1,72 @@
+//! What can go wrong in every flow, whatever it is about.
+
+use std::time::Duration;
+
+use crate::{
+    crypto::{access_token::EncodeError, key_ring::KeyRingError, password::PasswordError},
+    store::{redis::RedisError, sql::SqlError},
+};
+
+/// A flow could not be carried out, through no fault of its caller.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Something that is needed is missing at the moment. Whether a change was made is unknown; repeating is safe.
+    #[error("{what} is unavailable: {source}")]
+    Unavailable {
+        /// `redis`, `database` or `password hashing`.
+        what: &'static str,
+        /// When to try again.
+        retry_after: Duration,
+        /// Why, for the log.
+        source: anyhow::Error,
+    },
+    /// Something is as it never should be.
+    #[error(transparent)]
+    Internal(anyhow::Error),
+}
+
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+impl From<RedisError> for Failure {
+    fn from(error: RedisError) -> Self {
+        match error {
+            RedisError::Unavailable(_) => {
+                Self::Unavailable { what: "redis", retry_after: RETRY_AFTER, source: error.into() }
+            }
+            RedisError::Url(_) | RedisError::Unexpected(_) => Self::Internal(error.into()),
+        }
+    }
+}
+
+impl From<SqlError> for Failure {
+    fn from(error: SqlError) -> Self {
+        if error.is_unavailable() {
+            Self::Unavailable { what: "database", retry_after: RETRY_AFTER, source: error.into() }
+        } else {
+            Self::Internal(error.into())
+        }
+    }
+}
+
+impl From<PasswordError> for Failure {
+    fn from(error: PasswordError) -> Self {
+        match error {
+            PasswordError::Busy { retry_after } => {
+                Self::Unavailable { what: "password hashing", retry_after, source: error.into() }
+            }
+            _ => Self::Internal(error.into()),
+        }
+    }
+}
+
+impl From<KeyRingError> for Failure {
+    fn from(error: KeyRingError) -> Self {
+        Self::Internal(error.into())
+    }
+}
+
+impl From<EncodeError> for Failure {
+    fn from(error: EncodeError) -> Self {
+        Self::Internal(error.into())
+    }
+}

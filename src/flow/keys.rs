@@ -1,0 +1,129 @@
+//! The signing keys of a node: loaded at start-up, looked for anew as others change them, rotated and retired.
+
+use crate::{
+    app::App,
+    config::Config,
+    crypto::{
+        key_ring::{KeyRing, reseal, seal_key},
+        key_rotation::{RetireError, Start, Timing, plan_retirement, plan_rotation},
+        seal::Sealer,
+        signing_key::SigningKey,
+    },
+    domain::{clock::Clock, entropy::Entropy, key::StoredKey},
+    flow::error::Failure,
+    store::sql::Sql,
+};
+
+/// Loads the keys, makes the first if there is none, and seals under the current secret what was sealed under another.
+pub(crate) async fn load(
+    config: &Config,
+    clock: &Clock,
+    entropy: &Entropy,
+    sql: &Sql,
+    sealer: &Sealer,
+) -> Result<KeyRing, Failure> {
+    let now = clock.now();
+    let mut stored = sql.keys().await?;
+    if stored.is_empty() {
+        let key = generate(config).await?;
+        // of nodes that start at once, one makes the key of all
+        if sql.insert_first_key(&seal_key(&key, sealer, entropy, now)?).await? {
+            tracing::info!(kid = key.kid(), algorithm = %key.algorithm(), "the first signing key was made");
+        }
+        stored = sql.keys().await?;
+    }
+    let ring = KeyRing::open(stored.clone(), sealer, now)?;
+    for key in stored.iter().filter(|key| ring.outdated().contains(&key.kid)) {
+        sql.reseal_key(&key.kid, &reseal(key, sealer, entropy)?.sealed_private).await?;
+        tracing::info!(kid = key.kid, "a signing key was sealed again, under the current secret");
+    }
+    Ok(ring)
+}
+
+/// Takes over what changed since the keys were last looked at, and removes those that nobody needs any more.
+///
+/// # Errors
+/// [`Failure`]; the keys in use stay as they are then.
+pub async fn reload(app: &App) -> Result<(), Failure> {
+    let now = app.clock.now();
+    // A day late: what is deleted can't be believed again by a node whose clock lags.
+    app.sql.delete_keys_before(now - std::time::Duration::from_hours(24)).await?;
+    let stored = app.sql.keys().await?;
+    if !app.keys.current().is_made_from(&stored) {
+        app.keys.replace(KeyRing::open(stored, &app.sealer, now)?);
+        tracing::info!("the signing keys have changed");
+    }
+    Ok(())
+}
+
+/// Looks for changed keys every so often (`keys.refresh_interval`), for as long as the service runs.
+pub async fn keep_up(app: &App) {
+    let mut ticks = tokio::time::interval(app.config.keys.refresh_interval);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = reload(app).await {
+            tracing::warn!(%error, "the signing keys could not be looked for; those in use stay in use");
+        }
+    }
+}
+
+/// The keys as they are stored, oldest first.
+///
+/// # Errors
+/// [`Failure`]
+pub async fn list(sql: &Sql) -> Result<Vec<StoredKey>, Failure> {
+    Ok(sql.keys().await?)
+}
+
+/// Makes a new key, which signs once it has been published for long enough (`keys.publish_before`), or at once in an
+/// emergency; gives the new key's record.
+///
+/// # Errors
+/// [`Failure`]
+pub async fn rotate(
+    config: &Config,
+    clock: &Clock,
+    entropy: &Entropy,
+    sql: &Sql,
+    start: Start,
+) -> Result<StoredKey, Failure> {
+    let key = generate(config).await?;
+    let now = clock.now();
+    let new = seal_key(&key, &Sealer::new(&config.secrets), entropy, now)?;
+    let plan = plan_rotation(&sql.keys().await?, new, start, Timing::new(&config.keys, &config.token), now);
+    let ends: Vec<_> = plan.ends.into_iter().map(|end| (end.kid, end.verifies_until)).collect();
+    sql.rotate_keys(&plan.new, &ends).await?;
+    tracing::info!(kid = plan.new.kid, signs_from = %plan.new.signs_from, "a signing key was made");
+    Ok(plan.new)
+}
+
+/// Why a key wasn't retired.
+#[derive(Debug, thiserror::Error)]
+pub enum RetireKeyError {
+    /// It can't be.
+    #[error(transparent)]
+    Refused(#[from] RetireError),
+    /// See [`Failure`].
+    #[error(transparent)]
+    Failure(#[from] Failure),
+}
+
+/// Refuses everything that a key signed, from now on: for a key that got into wrong hands.
+///
+/// # Errors
+/// [`RetireKeyError`]
+pub async fn retire(clock: &Clock, sql: &Sql, kid: &str) -> Result<(), RetireKeyError> {
+    let stored = sql.keys().await.map_err(Failure::from)?;
+    let end = plan_retirement(&stored, kid, clock.now())?;
+    sql.set_key_verifies_until(&end.kid, Some(end.verifies_until)).await.map_err(Failure::from)?;
+    tracing::warn!(kid, "a signing key was retired");
+    Ok(())
+}
+
+/// Makes a key; off the async threads, since an RSA key takes a while.
+async fn generate(config: &Config) -> Result<SigningKey, Failure> {
+    let algorithm = config.keys.algorithm;
+    let made = tokio::task::spawn_blocking(move || SigningKey::generate(algorithm)).await;
+    made.map_err(|error| Failure::Internal(error.into()))?.map_err(|error| Failure::Internal(error.into()))
+}

@@ -1,0 +1,102 @@
+//! A user signs in: the password is checked, a session begins, its tokens are made.
+
+use crate::{
+    app::App,
+    crypto::password::Verified,
+    domain::{
+        account::{Account, Identifier},
+        event::Reason,
+        secret::SecretText,
+        session::{Origin, Transport},
+    },
+    flow::{
+        error::Failure,
+        tokens::{self, Tokens},
+    },
+    store::redis::{Create, NewSession},
+};
+
+/// What is needed to sign in.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// An e-mail address or a username.
+    pub identifier: Identifier,
+    /// The password, as typed.
+    pub password: SecretText,
+    /// How the refresh token shall travel.
+    pub transport: Transport,
+    /// Where the request comes from.
+    pub origin: Origin,
+    /// The refresh token of a session that this one takes the place of (ASVS 7.2.4): that ends.
+    pub replaces: Option<String>,
+}
+
+/// Why a sign-in was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum LoginError {
+    /// There is no such account, it is disabled, or the password is wrong: never says which (I7).
+    #[error("the identifier or the password is wrong")]
+    InvalidCredentials,
+    /// See [`Failure`].
+    #[error(transparent)]
+    Failure(#[from] Failure),
+}
+
+/// Signs a user in.
+///
+/// # Errors
+/// [`LoginError`]
+pub async fn login(app: &App, input: Login) -> Result<Tokens, LoginError> {
+    // Twice at most: an account that changed while its password was being checked is checked again as it is now.
+    for _ in 0..2 {
+        let account = authenticate(app, &input).await?;
+        let now = app.clock.now();
+        let settings = &app.config.session;
+        let session = NewSession {
+            id: app.entropy.session_id(),
+            account: account.id,
+            roles: account.roles,
+            epoch: account.epoch,
+            transport: input.transport,
+            origin: input.origin.clone(),
+            idle_timeout: settings.idle_timeout,
+            absolute_timeout: settings.absolute_timeout,
+            max_per_account: settings.max_per_account,
+        };
+        match app.redis.create(session, now).await.map_err(Failure::from)? {
+            Create::Created(grant) => {
+                end_replaced(app, input.replaces.as_deref()).await;
+                return Ok(tokens::issue(app, &grant, now)?);
+            }
+            Create::Stale => {}
+        }
+    }
+    Err(LoginError::InvalidCredentials)
+}
+
+/// Whose identifier and password these are. The same work is done whether there is such an account or not.
+async fn authenticate(app: &App, input: &Login) -> Result<Account, LoginError> {
+    let account = app.sql.find_account(&input.identifier).await.map_err(Failure::from)?;
+    let account = account.filter(|account| account.disabled_at.is_none());
+    let stored = account.as_ref().map(|account| account.password_hash.clone());
+    let verified = app.passwords.verify(input.password.clone(), stored).await.map_err(Failure::from)?;
+    let (Some(account), Verified::Match { upgraded }) = (account, verified) else {
+        return Err(LoginError::InvalidCredentials);
+    };
+    if let Some(hash) = upgraded {
+        let now = app.clock.now();
+        if let Err(error) = app.sql.upgrade_password_hash(account.id, &account.password_hash, &hash, now).await {
+            // it will be tried again at the next sign-in
+            tracing::warn!(account = %account.id, %error, "the password's hash could not be brought up to date");
+        }
+    }
+    Ok(account)
+}
+
+/// Ends the session that the new one takes the place of. It is its user's wish to go on, so what fails here fails alone.
+async fn end_replaced(app: &App, token: Option<&str>) {
+    let Some(claims) = token.and_then(|token| app.refresh_tokens.decode(token).ok()) else { return };
+    if let Err(error) = app.redis.revoke(claims.account, claims.session, Reason::Logout, app.clock.now()).await {
+        tracing::warn!(session = %claims.session, %error, "the session that a sign-in replaced could not be ended");
+    }
+}

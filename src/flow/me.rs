@@ -1,0 +1,49 @@
+//! Who is calling: an access token is verified, its session looked up, its account read.
+
+use crate::{app::App, crypto::access_token::AccessClaims, domain::account::Account, flow::error::Failure};
+
+/// Why a caller isn't let in.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthenticateError {
+    /// The access token isn't valid here (RFC 6750, section 3.1: `invalid_token`); the log says why.
+    #[error("the access token is not valid, or its session was ended")]
+    InvalidToken,
+    /// See [`Failure`].
+    #[error(transparent)]
+    Failure(#[from] Failure),
+}
+
+/// What an access token says, if it is valid and its session lives: an ended one's tokens are refused here at once,
+/// not only when they expire (ASVS 7.4.1).
+///
+/// # Errors
+/// [`AuthenticateError`]
+pub async fn authenticate(app: &App, token: &str) -> Result<AccessClaims, AuthenticateError> {
+    let claims = verify(app, token)?;
+    if app.redis.is_live(claims.sub, claims.sid, app.clock.now()).await.map_err(Failure::from)? {
+        Ok(claims)
+    } else {
+        tracing::debug!(session = %claims.sid, "an access token of an ended session was presented");
+        Err(AuthenticateError::InvalidToken)
+    }
+}
+
+/// What an access token says, if it is valid; whether its session still lives isn't asked.
+///
+/// # Errors
+/// [`AuthenticateError::InvalidToken`]
+pub fn verify(app: &App, token: &str) -> Result<AccessClaims, AuthenticateError> {
+    app.verify_access_token(token).map_err(|error| {
+        tracing::debug!(%error, "an access token was refused");
+        AuthenticateError::InvalidToken
+    })
+}
+
+/// The account of a caller.
+///
+/// # Errors
+/// [`AuthenticateError`]: an account that was deleted meanwhile has no valid tokens.
+pub async fn me(app: &App, caller: &AccessClaims) -> Result<Account, AuthenticateError> {
+    let account = app.sql.account(caller.sub).await.map_err(Failure::from)?;
+    account.ok_or(AuthenticateError::InvalidToken)
+}

@@ -1,0 +1,16 @@
+//! What Latchkey does, one file per use case: `async fn(&App, input) -> Result<output, error>`.
+//!
+//! A flow decides; stores act, each in one atomic step; `http` and `cli` only translate.
+
+pub mod accounts;
+pub mod change_password;
+pub mod error;
+pub mod keys;
+pub mod login;
+pub mod logout;
+pub mod me;
+pub mod readiness;
+pub mod refresh;
+pub mod register;
+pub mod sessions;
+pub mod tokens;

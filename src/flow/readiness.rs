@@ -1,0 +1,55 @@
+//! Whether the service can do its work now, and what its operator should mend.
+
+use crate::{app::App, store::redis::Severity};
+
+/// The state of one thing that the service needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// `redis` or `database`.
+    pub name: &'static str,
+    /// How it is.
+    pub status: Status,
+    /// What is wrong, and what to do about it.
+    pub problems: Vec<String>,
+}
+
+/// How something that is needed is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// All is well.
+    Ok,
+    /// It works, but something should be mended.
+    Warning,
+    /// It doesn't work.
+    Failed,
+}
+
+/// Looks at everything that is needed.
+pub async fn check(app: &App) -> Vec<Check> {
+    let (redis, database) = tokio::join!(redis(app), database(app));
+    vec![redis, database]
+}
+
+async fn redis(app: &App) -> Check {
+    let (status, problems) = match app.redis.inspect().await {
+        Err(error) => (Status::Failed, vec![error.to_string()]),
+        Ok(findings) => {
+            let status = if findings.iter().any(|finding| finding.severity == Severity::Error) {
+                Status::Failed
+            } else if findings.is_empty() {
+                Status::Ok
+            } else {
+                Status::Warning
+            };
+            (status, findings.into_iter().map(|finding| finding.detail).collect())
+        }
+    };
+    Check { name: "redis", status, problems }
+}
+
+async fn database(app: &App) -> Check {
+    match app.sql.ping().await {
+        Ok(()) => Check { name: "database", status: Status::Ok, problems: Vec::new() },
+        Err(error) => Check { name: "database", status: Status::Failed, problems: vec![error.to_string()] },
+    }
+}

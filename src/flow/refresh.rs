@@ -1,0 +1,54 @@
+//! A refresh token is presented: the session moves on by one generation, or is found to be over (I1, I2).
+
+use crate::{
+    app::App,
+    domain::session::Rotation,
+    flow::{
+        error::Failure,
+        tokens::{self, Tokens},
+    },
+};
+
+/// Why a refresh token was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum RefreshError {
+    /// It isn't one of ours, or its session was ended.
+    #[error("the refresh token is not valid, or its session was ended")]
+    InvalidToken,
+    /// It was superseded longer ago than the grace window; its session has been revoked (RFC 9700, section 4.14.2).
+    #[error("the refresh token was used before; its session has been ended")]
+    Reused,
+    /// Its session lay idle for too long, or reached its absolute end.
+    #[error("the session has expired")]
+    Expired,
+    /// See [`Failure`].
+    #[error(transparent)]
+    Failure(#[from] Failure),
+}
+
+/// Exchanges a refresh token for the session's next tokens. Repeating it within the grace window gives the same refresh
+/// token again, so that a lost answer costs nothing.
+///
+/// # Errors
+/// [`RefreshError`]
+pub async fn refresh(app: &App, token: &str) -> Result<Tokens, RefreshError> {
+    let claims = app.refresh_tokens.decode(token).map_err(|_| RefreshError::InvalidToken)?;
+    let now = app.clock.now();
+    let settings = &app.config.session;
+    let rotation = app
+        .redis
+        .rotate(claims.account, claims.session, claims.generation, settings.grace, settings.idle_timeout, now)
+        .await
+        .map_err(Failure::from)?;
+    match rotation {
+        Rotation::Rotated(grant) | Rotation::Repeated(grant) => Ok(tokens::issue(app, &grant, now)?),
+        Rotation::Reused => {
+            tracing::warn!(account = %claims.account, session = %claims.session, "a superseded refresh token was presented; its session has been ended");
+            Err(RefreshError::Reused)
+        }
+        Rotation::Expired => Err(RefreshError::Expired),
+        // Redis has forgotten it; the token itself tells whether it had expired.
+        Rotation::Gone if claims.expires_at <= now => Err(RefreshError::Expired),
+        Rotation::Gone => Err(RefreshError::InvalidToken),
+    }
+}

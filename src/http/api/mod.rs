@@ -1,0 +1,25 @@
+//! The REST API, one file per noun. Handlers translate; flows decide.
+
+pub mod account;
+pub mod health;
+pub mod keys;
+pub mod session;
+pub mod signing_in;
+
+use poem_openapi::Tags;
+
+/// What belongs together in the documents.
+#[derive(Tags)]
+pub enum Tag {
+    /// Sign in, stay signed in, sign out.
+    #[oai(rename = "Signing in")]
+    SigningIn,
+    /// Register, read the account, change the password.
+    Account,
+    /// See the account's sessions and end them.
+    Sessions,
+    /// For services that check access tokens.
+    Keys,
+    /// For those who run the service.
+    Health,
+}

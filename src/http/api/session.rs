@@ -1,0 +1,195 @@
+//! `GET /v1/sessions`, `DELETE /v1/sessions`, `DELETE /v1/sessions/{id}`.
+
+use std::sync::Arc;
+
+use poem::web::Data;
+use poem_openapi::{
+    ApiResponse, Object, OpenApi,
+    param::{Path, Query},
+    payload::Json,
+    types::Example,
+};
+use uuid::Uuid;
+
+use super::Tag;
+use crate::{
+    app::App,
+    domain::{clock::Timestamp, ids::SessionId, session::Session},
+    flow::sessions,
+    http::{
+        auth::SignedIn,
+        problem::{Code, Failed, Problems},
+        types::Time,
+    },
+};
+
+/// The sessions of the caller's account.
+pub struct SessionApi;
+
+/// A live session.
+#[derive(Object)]
+#[oai(skip_serializing_if_is_none, rename = "Session")]
+struct SessionResponse {
+    /// Its id: the `sid` of its access tokens.
+    id: Uuid,
+    /// When its owner signed in.
+    created_at: Time,
+    /// When it was last refreshed.
+    last_used_at: Time,
+    /// When it ends unless it is refreshed before.
+    expires_at: Time,
+    /// The address it was started from.
+    ip: Option<String>,
+    /// The user agent it was started with.
+    user_agent: Option<String>,
+    /// What its owner calls the device.
+    device: Option<String>,
+    /// Whether it is the session that asks.
+    current: bool,
+}
+
+/// The live sessions of an account.
+#[derive(Object)]
+#[oai(example)]
+struct SessionsResponse {
+    /// Oldest first.
+    sessions: Vec<SessionResponse>,
+}
+
+impl Example for SessionsResponse {
+    fn example() -> Self {
+        let then = |secs: i64| Timestamp::from_millis((1_767_225_600 + secs) * 1000).into();
+        Self {
+            sessions: vec![SessionResponse {
+                id: Uuid::from_u128(0x5f0c_2f0e_7d1c_4a58_9a3b_2f1f_6a1e_0d42),
+                created_at: then(0),
+                last_used_at: then(300),
+                expires_at: then(605_100),
+                ip: Some("192.0.2.7".to_owned()),
+                user_agent: Some("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0".to_owned()),
+                device: Some("Ada's laptop".to_owned()),
+                current: true,
+            }],
+        }
+    }
+}
+
+/// How many sessions were ended.
+#[derive(Object)]
+#[oai(example)]
+struct RevokedResponse {
+    /// The number of live sessions ended.
+    revoked: u64,
+}
+
+impl Example for RevokedResponse {
+    fn example() -> Self {
+        Self { revoked: 3 }
+    }
+}
+
+#[derive(ApiResponse)]
+enum ListResponse {
+    /// The live sessions.
+    #[oai(status = 200)]
+    Ok(Json<SessionsResponse>),
+}
+
+#[derive(ApiResponse)]
+enum RevokeAllResponse {
+    /// The sessions are over, everywhere.
+    #[oai(status = 200)]
+    Ok(Json<RevokedResponse>),
+}
+
+#[derive(ApiResponse)]
+enum RevokeResponse {
+    /// The session is over, everywhere.
+    #[oai(status = 204)]
+    Done,
+}
+
+/// What all of these can be refused with.
+struct SessionsProblems;
+
+impl Problems for SessionsProblems {
+    const CODES: &'static [Code] = &[Code::AuthenticationRequired, Code::InvalidToken];
+}
+
+/// What ending several can be refused with.
+struct RevokeAllProblems;
+
+impl Problems for RevokeAllProblems {
+    const CODES: &'static [Code] = &[Code::MalformedRequest, Code::AuthenticationRequired, Code::InvalidToken];
+}
+
+/// What ending one can be refused with.
+struct RevokeProblems;
+
+impl Problems for RevokeProblems {
+    const CODES: &'static [Code] =
+        &[Code::MalformedRequest, Code::AuthenticationRequired, Code::InvalidToken, Code::UnknownSession];
+}
+
+#[OpenApi(tag = "Tag::Sessions")]
+impl SessionApi {
+    /// List the sessions
+    ///
+    /// The live sessions of the account, oldest first.
+    #[oai(path = "/v1/sessions", method = "get", operation_id = "list_sessions")]
+    async fn list(
+        &self,
+        Data(app): Data<&Arc<App>>,
+        SignedIn(caller): SignedIn,
+    ) -> Result<ListResponse, Failed<SessionsProblems>> {
+        let sessions = sessions::list(app, &caller).await?;
+        let sessions = sessions.into_iter().map(|session| describe(session, caller.sid)).collect();
+        Ok(ListResponse::Ok(Json(SessionsResponse { sessions })))
+    }
+
+    /// End all sessions
+    ///
+    /// Ends every session of the account, the one that calls included unless `keep_current` is true.
+    #[oai(path = "/v1/sessions", method = "delete", operation_id = "revoke_sessions")]
+    async fn revoke_all(
+        &self,
+        Data(app): Data<&Arc<App>>,
+        SignedIn(caller): SignedIn,
+        /// Whether the session that calls shall go on; false if left out.
+        Query(keep_current): Query<Option<bool>>,
+    ) -> Result<RevokeAllResponse, Failed<RevokeAllProblems>> {
+        let revoked = sessions::revoke_all(app, &caller, keep_current.unwrap_or(false)).await?;
+        Ok(RevokeAllResponse::Ok(Json(RevokedResponse { revoked })))
+    }
+
+    /// End a session
+    ///
+    /// Ends one session of the account, which may be the one that calls.
+    #[oai(path = "/v1/sessions/:id", method = "delete", operation_id = "revoke_session")]
+    async fn revoke(
+        &self,
+        Data(app): Data<&Arc<App>>,
+        SignedIn(caller): SignedIn,
+        /// The session's id.
+        Path(id): Path<Uuid>,
+    ) -> Result<RevokeResponse, Failed<RevokeProblems>> {
+        if sessions::revoke(app, &caller, SessionId(id)).await? {
+            Ok(RevokeResponse::Done)
+        } else {
+            Err(Failed::new(Code::UnknownSession, "The account has no such session; perhaps it is over already."))
+        }
+    }
+}
+
+fn describe(session: Session, current: SessionId) -> SessionResponse {
+    SessionResponse {
+        id: session.id.0,
+        created_at: session.created_at.into(),
+        last_used_at: session.last_used_at.into(),
+        expires_at: session.expires_at().into(),
+        ip: session.origin.ip.map(|ip| ip.to_string()),
+        user_agent: session.origin.user_agent,
+        device: session.origin.device,
+        current: session.id == current,
+    }
+}

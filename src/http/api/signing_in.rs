@@ -1,0 +1,317 @@
+//! `POST /v1/login`, `POST /v1/refresh`, `POST /v1/logout`.
+
+use std::sync::Arc;
+
+use poem::web::Data;
+use poem_openapi::{ApiResponse, Enum, Object, OpenApi, payload::Json, types::Example};
+use uuid::Uuid;
+
+use super::Tag;
+use crate::{
+    app::App,
+    domain::{account::Identifier, session::Transport},
+    flow::{
+        login::{self, Login, LoginError},
+        logout::{self, Logout, LogoutError},
+        me,
+        refresh::{self, RefreshError},
+        tokens::Tokens,
+    },
+    http::{
+        auth::{Presented, RefreshCookie},
+        client::Client,
+        cookie,
+        json::{Body, MaybeBody},
+        problem::{Code, Failed, Problems},
+        types::Secret,
+    },
+};
+
+/// The three calls that sessions live by.
+pub struct SigningInApi;
+
+/// How the refresh token travels.
+#[derive(Enum, Clone, Copy, Debug)]
+#[oai(rename = "Transport", rename_all = "snake_case")]
+enum TransportName {
+    /// In JSON, for apps that keep it themselves.
+    Bearer,
+    /// In the cookie `__Host-latchkey`, out of reach of a page's scripts, for browsers.
+    Cookie,
+}
+
+/// Who wants to sign in.
+#[derive(Object)]
+#[oai(example)]
+struct LoginRequest {
+    /// The account's e-mail address or username; upper and lower case are the same.
+    #[oai(validator(min_length = 1, max_length = 320))]
+    identifier: String,
+    /// The password, exactly as it was chosen.
+    password: Secret,
+    /// How the refresh token shall travel; `bearer` if left out.
+    transport: Option<TransportName>,
+    /// What the user calls this device, to recognise the session by.
+    #[oai(validator(max_length = 64))]
+    device: Option<String>,
+}
+
+impl Example for LoginRequest {
+    fn example() -> Self {
+        Self {
+            identifier: "ada@example.com".to_owned(),
+            password: Secret("correct horse battery staple".into()),
+            transport: Some(TransportName::Bearer),
+            device: Some("Ada's laptop".to_owned()),
+        }
+    }
+}
+
+/// A refresh token, where it travels in JSON.
+#[derive(Object, Default)]
+#[oai(example)]
+struct RefreshTokenRequest {
+    /// The session's refresh token. Leave it out where the cookie carries it.
+    refresh_token: Option<Secret>,
+}
+
+impl Example for RefreshTokenRequest {
+    fn example() -> Self {
+        Self { refresh_token: Some(Secret("lk_rt_AQGTLu…".into())) }
+    }
+}
+
+/// A session's tokens.
+#[derive(Object)]
+#[oai(skip_serializing_if_is_none, example)]
+struct TokensResponse {
+    /// A JWT (RFC 9068), to be sent as `Authorization: Bearer`.
+    access_token: String,
+    /// Always `Bearer` (RFC 6750).
+    token_type: String,
+    /// How long the access token is valid, in seconds.
+    expires_in: u64,
+    /// What to refresh with next; not there where the cookie carries it.
+    refresh_token: Option<String>,
+    /// How long the session lasts unless it is refreshed, in seconds.
+    refresh_expires_in: u64,
+    /// The session's id: the `sid` of its access tokens.
+    session_id: Uuid,
+}
+
+impl Example for TokensResponse {
+    fn example() -> Self {
+        Self {
+            access_token: "eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCIsImtpZCI6Ii4uLiJ9.….…".to_owned(),
+            token_type: "Bearer".to_owned(),
+            expires_in: 300,
+            refresh_token: Some("lk_rt_AQGTLu…".to_owned()),
+            refresh_expires_in: 604_800,
+            session_id: Uuid::from_u128(0x5f0c_2f0e_7d1c_4a58_9a3b_2f1f_6a1e_0d42),
+        }
+    }
+}
+
+#[derive(ApiResponse)]
+enum SignedInResponse {
+    /// The session's tokens.
+    #[oai(status = 200)]
+    Ok(
+        Json<TokensResponse>,
+        /// The cookie with the refresh token, where it travels in one.
+        #[oai(header = "Set-Cookie")]
+        Option<String>,
+    ),
+}
+
+impl From<Tokens> for SignedInResponse {
+    fn from(tokens: Tokens) -> Self {
+        let cookie = (tokens.transport == Transport::Cookie)
+            .then(|| cookie::set(&tokens.refresh_token, tokens.refresh_expires_in));
+        let body = TokensResponse {
+            access_token: tokens.access_token.expose().to_owned(),
+            token_type: "Bearer".to_owned(),
+            expires_in: tokens.expires_in.as_secs(),
+            refresh_token: cookie.is_none().then(|| tokens.refresh_token.expose().to_owned()),
+            refresh_expires_in: tokens.refresh_expires_in.as_secs(),
+            session_id: tokens.session.0,
+        };
+        Self::Ok(Json(body), cookie)
+    }
+}
+
+#[derive(ApiResponse)]
+enum SignedOutResponse {
+    /// The session is over: no refresh succeeds any more, anywhere.
+    #[oai(status = 204)]
+    Done(
+        /// Takes the cookie away, if there was one.
+        #[oai(header = "Set-Cookie")]
+        Option<String>,
+    ),
+}
+
+/// What signing in can be refused with.
+struct LoginProblems;
+
+impl Problems for LoginProblems {
+    const CODES: &'static [Code] = &[
+        Code::MalformedRequest,
+        Code::InvalidCredentials,
+        Code::CrossSiteRequest,
+        Code::UnsupportedMediaType,
+        Code::InvalidFields,
+    ];
+}
+
+impl From<LoginError> for Failed<LoginProblems> {
+    fn from(error: LoginError) -> Self {
+        match error {
+            LoginError::InvalidCredentials => Self::new(
+                Code::InvalidCredentials,
+                "There is no account with this identifier and password, or it may not sign in.",
+            ),
+            LoginError::Failure(failure) => failure.into(),
+        }
+    }
+}
+
+/// What refreshing can be refused with.
+struct RefreshProblems;
+
+impl Problems for RefreshProblems {
+    const CODES: &'static [Code] = &[
+        Code::MalformedRequest,
+        Code::InvalidRefreshToken,
+        Code::RefreshTokenReused,
+        Code::SessionExpired,
+        Code::CrossSiteRequest,
+        Code::UnsupportedMediaType,
+        Code::InvalidFields,
+    ];
+}
+
+impl From<RefreshError> for Failed<RefreshProblems> {
+    fn from(error: RefreshError) -> Self {
+        let (code, detail) = match error {
+            RefreshError::InvalidToken => {
+                (Code::InvalidRefreshToken, "The refresh token is not valid, or its session was ended. Sign in again.")
+            }
+            RefreshError::Reused => (
+                Code::RefreshTokenReused,
+                "This refresh token had been used long before. In case it was stolen, its session has been ended. Sign in again.",
+            ),
+            RefreshError::Expired => (Code::SessionExpired, "The session has expired. Sign in again."),
+            RefreshError::Failure(failure) => return failure.into(),
+        };
+        Self::new(code, detail)
+    }
+}
+
+/// What signing out can be refused with.
+struct LogoutProblems;
+
+impl Problems for LogoutProblems {
+    const CODES: &'static [Code] = &[
+        Code::MalformedRequest,
+        Code::AuthenticationRequired,
+        Code::InvalidToken,
+        Code::InvalidRefreshToken,
+        Code::CrossSiteRequest,
+        Code::UnsupportedMediaType,
+        Code::InvalidFields,
+    ];
+}
+
+impl From<LogoutError> for Failed<LogoutProblems> {
+    fn from(error: LogoutError) -> Self {
+        match error {
+            LogoutError::InvalidToken => {
+                Self::new(Code::InvalidRefreshToken, "The refresh token is not one of this service's.")
+            }
+            LogoutError::Failure(failure) => failure.into(),
+        }
+    }
+}
+
+#[OpenApi(tag = "Tag::SigningIn")]
+impl SigningInApi {
+    /// Sign in
+    ///
+    /// Checks the identifier and the password and starts a session. Whether the account doesn't exist, is disabled, or
+    /// has another password is never told. An account may have so many sessions (50 by default); the oldest ends when
+    /// another starts.
+    #[oai(path = "/v1/login", method = "post", operation_id = "login")]
+    async fn login(
+        &self,
+        Data(app): Data<&Arc<App>>,
+        client: Client,
+        RefreshCookie(replaced): RefreshCookie,
+        Body(request): Body<LoginRequest>,
+    ) -> Result<SignedInResponse, Failed<LoginProblems>> {
+        let transport = match request.transport {
+            Some(TransportName::Cookie) => Transport::Cookie,
+            Some(TransportName::Bearer) | None => Transport::Bearer,
+        };
+        let input = Login {
+            identifier: Identifier::parse(&request.identifier),
+            password: request.password.0,
+            transport,
+            origin: client.into_origin(request.device),
+            replaces: replaced.filter(|_| transport == Transport::Cookie),
+        };
+        Ok(login::login(app, input).await?.into())
+    }
+
+    /// Refresh the tokens
+    ///
+    /// Gives the session's next access token and refresh token for its current refresh token, from the body or the
+    /// cookie. A refresh token that was superseded a moment ago (10 seconds by default) is answered with the current one
+    /// again, so that a lost answer, a retry or a second tab signs nobody out; one that was superseded longer ago ends
+    /// the session, since someone may have stolen it.
+    #[oai(path = "/v1/refresh", method = "post", operation_id = "refresh")]
+    async fn refresh(
+        &self,
+        Data(app): Data<&Arc<App>>,
+        RefreshCookie(cookie): RefreshCookie,
+        MaybeBody(request): MaybeBody<RefreshTokenRequest>,
+    ) -> Result<SignedInResponse, Failed<RefreshProblems>> {
+        let in_body = request.and_then(|request| request.refresh_token);
+        let clear = in_body.is_none() && cookie.is_some();
+        let token = in_body.map(|token| token.0.expose().to_owned()).or(cookie).ok_or(RefreshError::InvalidToken)?;
+        match refresh::refresh(app, &token).await {
+            Ok(tokens) => Ok(tokens.into()),
+            Err(RefreshError::Failure(failure)) => Err(failure.into()),
+            Err(error) => Err(Failed::from(error).clearing_cookie(clear)),
+        }
+    }
+
+    /// Sign out
+    ///
+    /// Ends the session of a refresh token in the body, of an access token, or of the cookie, whichever comes first.
+    /// Once this has answered the session is over on every node. Repeating it is no error.
+    #[oai(path = "/v1/logout", method = "post", operation_id = "logout")]
+    async fn logout(
+        &self,
+        Data(app): Data<&Arc<App>>,
+        presented: Presented,
+        MaybeBody(request): MaybeBody<RefreshTokenRequest>,
+    ) -> Result<SignedOutResponse, Failed<LogoutProblems>> {
+        let in_body = request.and_then(|request| request.refresh_token);
+        let clear = presented.cookie.is_some().then(cookie::clear);
+        let input = match (in_body, presented.bearer, presented.cookie) {
+            (Some(token), _, _) => Logout::RefreshToken(token.0.expose().to_owned()),
+            (None, Some(token), _) => {
+                let claims = me::verify(app, &token).map_err(crate::http::problem::ProblemError::from)?;
+                Logout::Session(claims.sub, claims.sid)
+            }
+            (None, None, Some(token)) => Logout::RefreshToken(token),
+            (None, None, None) => {
+                let detail = "Send the refresh token, or the access token, of the session to end.";
+                return Err(Failed::new(Code::AuthenticationRequired, detail));
+            }
+        };
+        logout::logout(app, input).await?;
+        Ok(SignedOutResponse::Done(clear))
+    }
+}

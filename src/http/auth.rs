@@ -1,0 +1,198 @@
+//! Who may call is the type of a handler's argument: [`SignedIn`], [`MaybeSignedIn`].
+
+use std::sync::Arc;
+
+use poem::{Request, RequestBody, Result, http::header};
+use poem_openapi::{
+    ApiExtractor, ApiExtractorType, ExtractParamOptions,
+    registry::{MetaSecurityScheme, Registry},
+};
+
+use super::problem::{Code, ProblemError};
+use crate::{
+    app::App,
+    crypto::access_token::AccessClaims,
+    flow::me::{self, AuthenticateError},
+};
+
+/// The access token's name in the API document.
+const ACCESS_TOKEN: &str = "access_token";
+/// The cookie's name in the API document.
+const COOKIE: &str = "refresh_cookie";
+
+/// Someone with a valid access token whose session lives.
+pub struct SignedIn(pub AccessClaims);
+
+/// The same, or nobody: no access token came with the request. One that came and isn't valid is refused.
+pub struct MaybeSignedIn(pub Option<AccessClaims>);
+
+/// The access token and the cookie of a request, as they are: for calls that can be made with either, or with a refresh
+/// token in the body.
+pub struct Presented {
+    /// The access token.
+    pub bearer: Option<String>,
+    /// The refresh token in the cookie, once it is sure that no other site's page makes the call.
+    pub cookie: Option<String>,
+}
+
+/// The token of `Authorization: Bearer …` (RFC 6750, section 2.1), the only place where access tokens are looked for.
+fn bearer(request: &Request) -> Result<Option<String>, ProblemError> {
+    let Some(value) = request.headers().get(header::AUTHORIZATION) else { return Ok(None) };
+    let token = value.to_str().ok().and_then(|value| value.split_once(' '));
+    match token {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Some(token.trim().to_owned())),
+        _ => Err(ProblemError::new(Code::InvalidToken, "Send `Authorization: Bearer` and the access token.")),
+    }
+}
+
+fn refresh_cookie(request: &Request) -> Result<Option<String>, ProblemError> {
+    let cookie = super::cookie::token(request);
+    if cookie.is_some() {
+        super::cookie::refuse_cross_site(app(request)?, request)?;
+    }
+    Ok(cookie)
+}
+
+async fn signed_in(request: &Request) -> Result<Option<AccessClaims>, ProblemError> {
+    let Some(token) = bearer(request)? else { return Ok(None) };
+    Ok(Some(me::authenticate(app(request)?, &token).await?))
+}
+
+fn app(request: &Request) -> Result<&Arc<App>, ProblemError> {
+    request.data().ok_or_else(|| ProblemError::new(Code::InternalError, "The service isn't put together right."))
+}
+
+impl From<AuthenticateError> for ProblemError {
+    fn from(error: AuthenticateError) -> Self {
+        match error {
+            AuthenticateError::InvalidToken => Self::new(
+                Code::InvalidToken,
+                "The access token is not valid, or its session was ended. Sign in or refresh.",
+            ),
+            AuthenticateError::Failure(failure) => failure.into(),
+        }
+    }
+}
+
+fn register_access_token(registry: &mut Registry) {
+    registry.create_security_scheme(
+        ACCESS_TOKEN,
+        MetaSecurityScheme {
+            ty: "http",
+            description: Some("An access token, as signing in and refreshing give it."),
+            name: None,
+            key_in: None,
+            scheme: Some("bearer"),
+            bearer_format: Some("JWT"),
+            flows: None,
+            openid_connect_url: None,
+        },
+    );
+}
+
+fn register_cookie(registry: &mut Registry) {
+    registry.create_security_scheme(
+        COOKIE,
+        MetaSecurityScheme {
+            ty: "apiKey",
+            description: Some("The refresh token of a session that was started with the transport `cookie`."),
+            name: Some(super::cookie::NAME),
+            key_in: Some("cookie"),
+            scheme: None,
+            bearer_format: None,
+            flows: None,
+            openid_connect_url: None,
+        },
+    );
+}
+
+impl<'a> ApiExtractor<'a> for SignedIn {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        register_access_token(registry);
+    }
+
+    fn security_schemes() -> Vec<&'static str> {
+        vec![ACCESS_TOKEN]
+    }
+
+    async fn from_request(request: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> Result<Self> {
+        let claims = signed_in(request).await?;
+        Ok(Self(claims.ok_or_else(|| {
+            ProblemError::new(Code::AuthenticationRequired, "Send `Authorization: Bearer` and an access token.")
+        })?))
+    }
+}
+
+impl<'a> ApiExtractor<'a> for MaybeSignedIn {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        register_access_token(registry);
+    }
+
+    fn security_schemes() -> Vec<&'static str> {
+        vec![ACCESS_TOKEN]
+    }
+
+    fn has_security_fallback() -> bool {
+        true
+    }
+
+    async fn from_request(request: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> Result<Self> {
+        Ok(Self(signed_in(request).await?))
+    }
+}
+
+impl<'a> ApiExtractor<'a> for Presented {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        register_access_token(registry);
+        register_cookie(registry);
+    }
+
+    fn security_schemes() -> Vec<&'static str> {
+        vec![ACCESS_TOKEN, COOKIE]
+    }
+
+    fn has_security_fallback() -> bool {
+        true
+    }
+
+    async fn from_request(request: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> Result<Self> {
+        Ok(Self { bearer: bearer(request)?, cookie: refresh_cookie(request)? })
+    }
+}
+
+/// The refresh token in the cookie of a request, if no other site's page makes it.
+pub struct RefreshCookie(pub Option<String>);
+
+impl<'a> ApiExtractor<'a> for RefreshCookie {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        register_cookie(registry);
+    }
+
+    fn security_schemes() -> Vec<&'static str> {
+        vec![COOKIE]
+    }
+
+    fn has_security_fallback() -> bool {
+        true
+    }
+
+    async fn from_request(request: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> Result<Self> {
+        Ok(Self(refresh_cookie(request)?))
+    }
+}

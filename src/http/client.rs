@@ -1,0 +1,134 @@
+//! Where a request comes from: the client's address, as far as trusted proxies tell it, and its user agent.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use poem::{
+    Request, RequestBody, Result,
+    http::{HeaderMap, header},
+    web::RemoteAddr,
+};
+
+use crate::domain::session::Origin;
+
+/// The networks whose word about client addresses is believed.
+#[derive(Clone, Debug)]
+pub struct TrustedProxies(pub Vec<IpNet>);
+
+/// The client of a request.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// Its address.
+    pub ip: Option<IpAddr>,
+    /// Its `User-Agent`.
+    pub user_agent: Option<String>,
+}
+
+impl Client {
+    /// As a session remembers it.
+    pub fn into_origin(self, device: Option<String>) -> Origin {
+        Origin { ip: self.ip, user_agent: self.user_agent, device }
+    }
+}
+
+impl<'a> poem::FromRequest<'a> for Client {
+    async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
+        let trusted = request.data::<TrustedProxies>().map_or(&[][..], |trusted| &trusted.0);
+        let peer = match request.remote_addr() {
+            RemoteAddr(poem::Addr::SocketAddr(address)) => Some(address.ip().to_canonical()),
+            _ => None,
+        };
+        let user_agent = request.headers().get(header::USER_AGENT);
+        Ok(Self {
+            ip: peer.map(|peer| client_address(peer, request.headers(), trusted)),
+            user_agent: user_agent.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
+        })
+    }
+}
+
+/// The address nearest to us that isn't a trusted proxy's. Each proxy appends the address it was called from, so the
+/// list is read from its end and no further than the first that isn't trusted: what stands before, anyone may have
+/// written (RFC 7239, section 8.1).
+fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+    let is_trusted = |ip: &IpAddr| trusted.iter().any(|network| network.contains(ip));
+    if !is_trusted(&peer) {
+        return peer;
+    }
+    let mut nearest = peer;
+    for hop in hops(headers).into_iter().rev() {
+        // a proxy that hides addresses ("unknown", "_hidden") is as far as can be seen
+        let Some(ip) = hop else { break };
+        nearest = ip;
+        if !is_trusted(&ip) {
+            break;
+        }
+    }
+    nearest
+}
+
+/// What proxies say of the way, nearest last; `Forwarded` (RFC 7239) before `X-Forwarded-For`.
+fn hops(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
+    let list = |name: &str| -> Vec<String> {
+        let values = headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default());
+        values.flat_map(|value| value.split(',')).map(|item| item.trim().to_owned()).collect()
+    };
+    if headers.contains_key(header::FORWARDED) {
+        let pair = |element: &str| {
+            element
+                .split(';')
+                .filter_map(|pair| pair.trim().split_once('='))
+                .find(|(name, _)| name.eq_ignore_ascii_case("for"))
+                .and_then(|(_, node)| address(node.trim().trim_matches('"')))
+        };
+        return list("forwarded").iter().map(|element| pair(element)).collect();
+    }
+    list("x-forwarded-for").iter().map(|node| address(node)).collect()
+}
+
+/// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`.
+fn address(node: &str) -> Option<IpAddr> {
+    if let Some(rest) = node.strip_prefix('[') {
+        return rest.split_once(']')?.0.parse().ok();
+    }
+    if let Ok(ip) = node.parse::<IpAddr>() {
+        return Some(ip.to_canonical());
+    }
+    node.rsplit_once(':')?.0.parse::<std::net::Ipv4Addr>().ok().map(IpAddr::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use poem::http::HeaderValue;
+
+    use super::*;
+
+    fn seen(peer: &str, headers: &[(&'static str, &str)]) -> String {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        let trusted = ["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
+        client_address(peer.parse().unwrap(), &map, &trusted).to_string()
+    }
+
+    #[test]
+    fn strangers_are_not_believed() {
+        assert_eq!(seen("192.0.2.7", &[("x-forwarded-for", "198.51.100.1")]), "192.0.2.7");
+    }
+
+    #[test]
+    fn the_nearest_untrusted_address_counts() {
+        assert_eq!(seen("10.0.0.1", &[]), "10.0.0.1");
+        assert_eq!(seen("10.0.0.1", &[("x-forwarded-for", "6.6.6.6, 198.51.100.1, 10.0.0.2")]), "198.51.100.1");
+        assert_eq!(
+            seen("10.0.0.1", &[("x-forwarded-for", "6.6.6.6"), ("x-forwarded-for", "198.51.100.1:443")]),
+            "198.51.100.1"
+        );
+        assert_eq!(
+            seen("fd00::1", &[("forwarded", "for=6.6.6.6, for=\"[2001:db8::1]:4711\";proto=https")]),
+            "2001:db8::1"
+        );
+        assert_eq!(seen("10.0.0.1", &[("forwarded", "for=6.6.6.6, for=unknown")]), "10.0.0.1");
+        assert_eq!(seen("10.0.0.1", &[("x-forwarded-for", "rubbish")]), "10.0.0.1");
+    }
+}

@@ -1,0 +1,60 @@
+//! The cookie that a browser keeps its refresh token in, and who may make it act.
+
+use std::time::Duration;
+
+use poem::{Request, http::header};
+
+use super::problem::{Code, ProblemError};
+use crate::{app::App, crypto::refresh_token::RefreshToken};
+
+/// The cookie's name. Browsers accept a `__Host-` cookie only when it is secure, for this host alone and for all paths.
+pub const NAME: &str = "__Host-latchkey";
+
+/// `Set-Cookie` for a refresh token that is valid for `max_age`.
+pub fn set(token: &RefreshToken, max_age: Duration) -> String {
+    format!("{NAME}={}; Path=/; Max-Age={}; Secure; HttpOnly; SameSite=Strict", token.expose(), max_age.as_secs())
+}
+
+/// `Set-Cookie` that makes a browser forget the token.
+pub fn clear() -> String {
+    format!("{NAME}=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Strict")
+}
+
+/// The refresh token in the request's cookie, if there is one.
+pub fn token(request: &Request) -> Option<String> {
+    let pairs = request.headers().get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    pairs
+        .flat_map(|pairs| pairs.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find(|(name, value)| *name == NAME && !value.is_empty())
+        .map(|(_, value)| value.to_owned())
+}
+
+/// Refuses a request that a page of another site made: to be asked wherever the cookie is what a state-changing call
+/// relies on. Every browser of today tells `Sec-Fetch-Site` or `Origin`; a request with neither isn't a browser's.
+///
+/// # Errors
+/// [`Code::CrossSiteRequest`]
+pub fn refuse_cross_site(app: &App, request: &Request) -> Result<(), ProblemError> {
+    let value = |name: &str| request.headers().get(name).map(|value| value.to_str().unwrap_or("unreadable"));
+    let site = value("sec-fetch-site");
+    let allowed = match (value("origin"), site) {
+        (_, Some("same-origin" | "none")) => true,
+        (Some(origin), _) => {
+            origin == origin_of(&app.config.issuer)
+                || app.config.http.allowed_origins.iter().any(|known| known == origin)
+        }
+        (None, Some(_)) => false,
+        (None, None) => true,
+    };
+    if allowed {
+        return Ok(());
+    }
+    let detail = "The cookie may be used by this service's own pages and those of `http.allowed_origins` only.";
+    Err(ProblemError::new(Code::CrossSiteRequest, detail))
+}
+
+/// The origin of a URL: scheme, host and port (RFC 6454, section 6.2).
+fn origin_of(url: &str) -> String {
+    url::Url::parse(url).map(|url| url.origin().ascii_serialization()).unwrap_or_default()
+}

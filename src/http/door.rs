@@ -1,0 +1,125 @@
+//! The outermost layer, which every request passes on its way in and out: it gives the request its id, turns every error
+//! into a problem, and writes the line in the log.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
+
+use futures_util::FutureExt;
+use poem::{
+    Endpoint, Request, Response, Result,
+    error::{MethodNotAllowedError, NotFoundError, ResponseError},
+    http::{HeaderValue, StatusCode, header},
+};
+use poem_openapi::OperationId;
+
+use super::{
+    body::BodyError,
+    openapi::Document,
+    problem::{Code, ProblemError},
+    timeout::TimedOut,
+};
+use crate::domain::entropy::Entropy;
+
+/// The header that carries a request's id.
+pub const REQUEST_ID: &str = "x-request-id";
+
+/// See the module.
+pub struct Door<E> {
+    /// What is behind it.
+    pub inner: E,
+    /// Where ids come from.
+    pub entropy: Entropy,
+    /// Knows which methods a path has.
+    pub document: Arc<Document>,
+}
+
+impl<E: Endpoint<Output = Response>> Endpoint for Door<E> {
+    type Output = Response;
+
+    #[expect(clippy::disallowed_methods, reason = "how long a request takes is for the log alone")]
+    async fn call(&self, request: Request) -> Result<Response> {
+        let started = Instant::now();
+        let id = request_id(&request).unwrap_or_else(|| self.entropy.uuid().to_string());
+        let method = request.method().clone();
+        let path = request.uri().path().to_owned();
+        // a panic in a handler is an internal error of this one request
+        let outcome = AssertUnwindSafe(self.inner.call(request)).catch_unwind().await;
+        let outcome = outcome.unwrap_or_else(|_| {
+            tracing::error!(request_id = id, "a handler panicked");
+            Err(ProblemError::new(Code::InternalError, "The log has more, under this request's id.").into())
+        });
+        let mut response = match outcome {
+            Ok(response) => response,
+            Err(error) => {
+                let operation = error.data::<OperationId>().copied();
+                let mut response = problem(error, &self.document, &path, &id).into_response(&id);
+                if let Some(operation) = operation {
+                    response.set_data(operation);
+                }
+                response
+            }
+        };
+        let route = response.data::<OperationId>().map_or_else(|| self.document.route(&path), |operation| operation.0);
+        let headers = response.headers_mut();
+        if let Ok(id) = HeaderValue::from_str(&id) {
+            headers.insert(REQUEST_ID, id);
+        }
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        // answers are about one caller, and often hold tokens; what may be kept says so itself
+        headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        let status = response.status().as_u16();
+        let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        if response.status().is_server_error() {
+            tracing::warn!(target: "latchkey::request", request_id = id, %method, route, status, micros, "request");
+        } else {
+            tracing::info!(target: "latchkey::request", request_id = id, %method, route, status, micros, "request");
+        }
+        Ok(response)
+    }
+}
+
+/// The id that a caller gave its request, if it is fit for a log line.
+fn request_id(request: &Request) -> Option<String> {
+    let id = request.headers().get(REQUEST_ID)?.to_str().ok()?;
+    let fit = (8..=64).contains(&id.len())
+        && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    fit.then(|| id.to_owned())
+}
+
+/// Any error as a problem, the framework's own included.
+fn problem(error: poem::Error, document: &Document, path: &str, id: &str) -> ProblemError {
+    if let Some(problem) = error.downcast_ref::<ProblemError>() {
+        return problem.clone();
+    }
+    if let Some(body) = error.downcast_ref::<BodyError>() {
+        return ProblemError::new(code_of(body.status()), sentence(body));
+    }
+    if let Some(timed_out) = error.downcast_ref::<TimedOut>() {
+        let retry_after = Some(std::time::Duration::from_secs(TimedOut::RETRY_AFTER_SECONDS.into()));
+        return ProblemError { retry_after, ..ProblemError::new(Code::Unavailable, sentence(timed_out)) };
+    }
+    if error.is::<NotFoundError>() {
+        return ProblemError::new(Code::NotFound, "See /docs for what there is.");
+    }
+    if error.is::<MethodNotAllowedError>() {
+        let allow = Some(document.methods(path)).filter(|methods| !methods.is_empty());
+        return ProblemError { allow, ..ProblemError::new(Code::MethodNotAllowed, "See the header `Allow`.") };
+    }
+    let status = error.status();
+    if status.is_client_error() {
+        // Those of the framework are about parameters, whose values are no secrets.
+        return ProblemError::new(code_of(status), sentence(&error));
+    }
+    tracing::error!(request_id = id, %error, "internal error");
+    ProblemError::new(Code::InternalError, "The log has more, under this request's id.")
+}
+
+fn code_of(status: StatusCode) -> Code {
+    Code::ALL.iter().copied().find(|code| code.status() == status).unwrap_or(Code::MalformedRequest)
+}
+
+fn sentence(error: &impl std::fmt::Display) -> String {
+    let text = error.to_string();
+    let mut letters = text.chars();
+    let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", letters.as_str())
+}

@@ -1,0 +1,70 @@
+//! The service over HTTP. Every route is on this page.
+
+use std::sync::Arc;
+
+use hyper::body::Bytes;
+use poem::{Endpoint, EndpointExt, Response, Route, endpoint::make_sync, get, web::Redirect};
+use poem_openapi::{OpenApi, OpenApiService};
+
+use crate::app::App;
+
+pub mod api;
+pub mod auth;
+pub mod body;
+pub mod client;
+pub mod cookie;
+pub mod door;
+pub mod json;
+pub mod openapi;
+pub mod problem;
+pub mod timeout;
+pub mod types;
+
+use api::{account::AccountApi, health::HealthApi, keys::KeysApi, session::SessionApi, signing_in::SigningInApi};
+use openapi::Document;
+
+/// The pages beside the API.
+pub(crate) const PAGES: [&str; 4] = ["/", "/docs", "/openapi.json", "/openapi.yaml"];
+
+/// Everything that is served:
+///
+/// | path | what |
+/// | --- | --- |
+/// | `/v1/users`, `/v1/me`, `/v1/me/password` | [`api::account`] |
+/// | `/v1/login`, `/v1/refresh`, `/v1/logout` | [`api::signing_in`] |
+/// | `/v1/sessions`, `/v1/sessions/{id}` | [`api::session`] |
+/// | `/.well-known/jwks.json` | [`api::keys`] |
+/// | `/livez`, `/readyz` | [`api::health`] |
+/// | `/docs`, `/openapi.json`, `/openapi.yaml` | [`openapi`] |
+pub fn endpoint(app: Arc<App>) -> impl Endpoint<Output = Response> + 'static {
+    let service = service();
+    let document = Arc::new(Document::new(&service));
+    let http = &app.config.http;
+    let routes = Route::new()
+        .at("/", get(make_sync(|_| Redirect::see_other("/docs"))))
+        .at("/docs", page(&document.html, "text/html; charset=utf-8"))
+        .at("/openapi.json", page(&document.json, "application/json"))
+        .at("/openapi.yaml", page(&document.yaml, "application/yaml"))
+        .nest_no_strip("/", service)
+        .data(Arc::clone(&app))
+        .data(client::TrustedProxies(http.trusted_proxies.clone()))
+        .with(body::ReadBody::new(http.max_body_bytes, http.body_timeout))
+        .with(timeout::RequestTimeout::new(http.request_timeout))
+        .map_to_response();
+    door::Door { inner: routes, entropy: app.entropy.clone(), document }
+}
+
+/// The API document as the service serves it, without the service.
+pub fn document() -> Document {
+    Document::new(&service())
+}
+
+fn service() -> OpenApiService<impl OpenApi, ()> {
+    openapi::service((SigningInApi, AccountApi, SessionApi, KeysApi, HealthApi))
+}
+
+/// A page that never changes while the service runs.
+fn page(text: &str, content_type: &'static str) -> impl Endpoint + 'static {
+    let text = Bytes::copy_from_slice(text.as_bytes());
+    get(make_sync(move |_| Response::builder().content_type(content_type).body(text.clone())))
+}

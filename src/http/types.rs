@@ -1,0 +1,88 @@
+//! How some of our types stand in JSON and in the API document.
+
+use std::borrow::Cow;
+
+use poem_openapi::{
+    registry::{MetaSchema, MetaSchemaRef},
+    types::{ParseError, ParseFromJSON, ParseResult, ToJSON, Type},
+};
+use serde_json::Value;
+
+use crate::domain::{clock::Timestamp, secret::SecretText};
+
+macro_rules! string_type {
+    ($name:ident, $format:literal) => {
+        impl Type for $name {
+            const IS_REQUIRED: bool = true;
+            type RawValueType = Self;
+            type RawElementValueType = Self;
+
+            fn name() -> Cow<'static, str> {
+                concat!("string_", $format).into()
+            }
+
+            fn schema_ref() -> MetaSchemaRef {
+                MetaSchemaRef::Inline(Box::new(MetaSchema::new_with_format("string", $format)))
+            }
+
+            fn as_raw_value(&self) -> Option<&Self::RawValueType> {
+                Some(self)
+            }
+
+            fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a Self::RawElementValueType> + 'a> {
+                Box::new(std::iter::once(self))
+            }
+        }
+    };
+}
+
+/// A secret that a request brings: a password, a refresh token. Doesn't print.
+#[derive(Clone, Debug)]
+pub struct Secret(pub SecretText);
+
+string_type!(Secret, "password");
+
+impl ParseFromJSON for Secret {
+    fn parse_from_json(value: Option<Value>) -> ParseResult<Self> {
+        match value {
+            Some(Value::String(text)) => Ok(Self(text.into())),
+            // what was there instead is not told
+            _ => Err(ParseError::custom("must be a string")),
+        }
+    }
+}
+
+/// What stands for a secret wherever one would be written.
+pub const MASK: &str = "********";
+
+impl ToJSON for Secret {
+    fn to_json(&self) -> Option<Value> {
+        Some(Value::String(MASK.to_owned()))
+    }
+}
+
+/// A time: RFC 3339 in UTC.
+#[derive(Clone, Copy, Debug)]
+pub struct Time(pub Timestamp);
+
+string_type!(Time, "date-time");
+
+impl ToJSON for Time {
+    fn to_json(&self) -> Option<Value> {
+        Some(Value::String(self.0.to_string()))
+    }
+}
+
+impl From<Timestamp> for Time {
+    fn from(time: Timestamp) -> Self {
+        Self(time)
+    }
+}
+
+impl ParseFromJSON for Time {
+    fn parse_from_json(value: Option<Value>) -> ParseResult<Self> {
+        let text = value.as_ref().and_then(Value::as_str).ok_or_else(|| ParseError::custom("must be a string"))?;
+        let time: jiff::Timestamp = text.parse().map_err(ParseError::custom)?;
+        Ok(Self(Timestamp::from_millis(time.as_millisecond())))
+    }
+}

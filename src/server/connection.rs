@@ -1,0 +1,236 @@
+//! One connection: which HTTP it speaks, its limits, its end.
+
+use std::{future::poll_fn, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use poem::Endpoint;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    activity::Activity,
+    guard::{Guarded, Prefix},
+    service::Service,
+};
+use crate::config::HttpSettings;
+
+/// What every HTTP/2 connection begins with (RFC 9113, section 3.4).
+const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Requests at once on an HTTP/2 connection.
+const HTTP2_STREAMS: u32 = 128;
+/// Streams that a client may have reset before they were answered: "rapid reset", CVE-2023-44487.
+const HTTP2_PENDING_RESETS: usize = 20;
+/// Streams that may be reset for the client's mistakes before the connection is given up.
+const HTTP2_ERROR_RESETS: usize = 128;
+/// What a client may send on a stream before it is read, in bytes.
+const HTTP2_STREAM_WINDOW: u32 = 64 * 1024;
+/// What a client may send on a connection before it is read, in bytes.
+const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// How often a silent HTTP/2 client is asked whether it is there, and how long it has to answer.
+const HTTP2_PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
+
+/// What hyper buffers of an HTTP/1 request beyond its headers, in bytes.
+const HTTP1_BUFFER: usize = 64 * 1024;
+
+/// After the last answer, what a client still sends is read and dropped for this long: closing at once would make the
+/// kernel send a reset, and the client would lose the answer (RFC 9112, section 9.6).
+const LINGER: Duration = Duration::from_secs(1);
+/// And no more than this, in bytes.
+const LINGER_BYTES: usize = 1024 * 1024;
+
+/// What all connections share.
+pub(super) struct Context<E> {
+    pub(super) endpoint: E,
+    pub(super) settings: HttpSettings,
+    /// Finish what was begun.
+    pub(super) stop: CancellationToken,
+    /// End now.
+    pub(super) cut: CancellationToken,
+    /// Connections, and the streams of HTTP/2.
+    pub(super) tasks: TaskTracker,
+}
+
+enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// Serves a connection to its end.
+pub(super) async fn serve<E: Endpoint + 'static>(context: Arc<Context<E>>, mut stream: TcpStream, remote: SocketAddr) {
+    let Ok(local) = stream.local_addr() else { return };
+    let first = tokio::select! {
+        biased;
+        first = first_bytes(&mut stream, &context.settings) => first,
+        () = context.stop.cancelled() => return,
+    };
+    let (protocol, prefix, headers_by) = match first {
+        Ok(first) => first,
+        Err(error) => {
+            tracing::debug!(%remote, %error, "a connection without a request");
+            return;
+        }
+    };
+    let activity = Arc::new(Activity::default());
+    let service = Service { context: Arc::clone(&context), activity: Arc::clone(&activity), local, remote };
+    let ended = match protocol {
+        Protocol::Http1 => {
+            let HttpSettings { header_timeout, idle_timeout, .. } = context.settings;
+            let io = Guarded::http1(stream, prefix, activity, headers_by, header_timeout, idle_timeout);
+            serve_http1(&context, io, service).await
+        }
+        Protocol::Http2 => {
+            let io = Guarded::http2(stream, prefix, context.settings.idle_timeout);
+            serve_http2(&context, io, service, &activity).await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%remote, %error, "a connection ended early");
+    }
+}
+
+/// Reads until it is clear which HTTP the client speaks. Returns what was read, and by when the headers must be there.
+async fn first_bytes(stream: &mut TcpStream, settings: &HttpSettings) -> io::Result<(Protocol, Prefix, Instant)> {
+    let mut prefix = Prefix { bytes: [0; 24], len: 0 };
+    prefix.len = timeout(settings.first_byte_timeout, stream.read(&mut prefix.bytes)).await??;
+    let headers_by = Instant::now() + settings.header_timeout;
+    loop {
+        if prefix.len == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if !HTTP2_PREFACE.starts_with(&prefix.bytes[..prefix.len]) {
+            return Ok((Protocol::Http1, prefix, headers_by));
+        }
+        if prefix.len == HTTP2_PREFACE.len() {
+            return Ok((Protocol::Http2, prefix, headers_by));
+        }
+        match timeout_at(headers_by, stream.read(&mut prefix.bytes[prefix.len..])).await?? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            more => prefix.len += more,
+        }
+    }
+}
+
+async fn serve_http1<E: Endpoint + 'static>(
+    context: &Context<E>,
+    io: Guarded,
+    service: Service<E>,
+) -> hyper::Result<()> {
+    let max_header_bytes = context.settings.max_header_bytes;
+    let mut connection = http1::Builder::new()
+        .header_read_timeout(None) // Guarded's
+        .max_header_size(max_header_bytes)
+        .max_buf_size(max_header_bytes.saturating_add(HTTP1_BUFFER))
+        .serve_connection(TokioIo::new(io), service);
+
+    // The connection comes first: what has arrived before the signal to stop is still served.
+    let ended = tokio::select! {
+        biased;
+        ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => ended,
+        () = context.stop.cancelled() => {
+            Pin::new(&mut connection).graceful_shutdown();
+            tokio::select! {
+                biased;
+                ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => ended,
+                () = context.cut.cancelled() => return Ok(()),
+            }
+        }
+    };
+    let (mut stream, unread) = connection.into_parts().io.into_inner().into_parts();
+    if unread {
+        tokio::select! {
+            _ = timeout(LINGER, linger(&mut stream)) => {}
+            () = context.cut.cancelled() => {}
+        }
+    }
+    ended
+}
+
+/// Tells the client that nothing more comes, then reads and drops what it still sends.
+async fn linger(stream: &mut TcpStream) -> io::Result<()> {
+    stream.shutdown().await?;
+    let mut dropped = [0; 8 * 1024];
+    let mut total = 0;
+    while total < LINGER_BYTES {
+        match stream.read(&mut dropped).await? {
+            0 => break,
+            more => total += more,
+        }
+    }
+    Ok(())
+}
+
+async fn serve_http2<E: Endpoint + 'static>(
+    context: &Context<E>,
+    io: Guarded,
+    service: Service<E>,
+    activity: &Activity,
+) -> hyper::Result<()> {
+    let (ping_interval, ping_timeout) = HTTP2_PING;
+    let executor = Tasks { tasks: context.tasks.clone(), cut: context.cut.clone() };
+    let mut connection = http2::Builder::new(executor)
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(HTTP2_STREAMS)
+        .max_header_list_size(u32::try_from(context.settings.max_header_bytes).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(HTTP2_PENDING_RESETS)
+        .max_local_error_reset_streams(HTTP2_ERROR_RESETS)
+        .initial_stream_window_size(HTTP2_STREAM_WINDOW)
+        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
+        .keep_alive_interval(ping_interval)
+        .keep_alive_timeout(ping_timeout)
+        .serve_connection(TokioIo::new(io), service);
+
+    let goodbye = tokio::select! {
+        biased;
+        ended = &mut connection => return ended,
+        () = context.stop.cancelled() => None,
+        () = idle(activity, context.settings.idle_timeout) => Some(context.settings.header_timeout),
+    };
+    Pin::new(&mut connection).graceful_shutdown();
+    tokio::select! {
+        biased;
+        ended = &mut connection => ended,
+        () = context.cut.cancelled() => Ok(()),
+        // An idle client has no reason to stay, and no right to either.
+        () = tokio::time::sleep(goodbye.unwrap_or_default()), if goodbye.is_some() => Ok(()),
+    }
+}
+
+/// Completes when no request was worked on for `limit`, at the latest after twice that.
+async fn idle(activity: &Activity, limit: Duration) {
+    loop {
+        let before = activity.changes();
+        tokio::time::sleep(limit).await;
+        if !activity.busy() && activity.changes() == before {
+            return;
+        }
+    }
+}
+
+/// Where hyper runs the streams of an HTTP/2 connection: waited for and cut like connections.
+#[derive(Clone)]
+struct Tasks {
+    tasks: TaskTracker,
+    cut: CancellationToken,
+}
+
+impl<F> hyper::rt::Executor<F> for Tasks
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, task: F) {
+        let cut = self.cut.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                biased;
+                _ = task => {}
+                () = cut.cancelled() => {}
+            }
+        });
+    }
+}

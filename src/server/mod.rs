@@ -1,0 +1,122 @@
+//! The accept loop: how connections come in, how many at once, and how the server stops.
+//!
+//! What happens on one connection is in `connection`; what time it has is in `guard`. Bodies and answers have limits of
+//! their own, in `http::body` and `http::timeout`.
+
+use std::{future::Future, io, pin::pin, sync::Arc, time::Duration};
+
+use poem::IntoEndpoint;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::config::HttpSettings;
+
+mod accept;
+mod activity;
+mod connection;
+mod guard;
+mod service;
+
+use accept::Backoff;
+use connection::Context;
+
+/// How long a connection that was cut gets to notice. Nothing waits on a network then.
+const CUT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Serves `endpoint` on `listener` until `shutdown` completes.
+///
+/// Then the listener closes first, so that new connections are refused; requests in flight are finished, idle
+/// connections closed; and what is left after `settings.shutdown_timeout` is cut. Must be called inside a tokio runtime.
+///
+/// HTTP/1.1 and HTTP/2 with prior knowledge (RFC 9113, section 3.3) are told apart by their first bytes.
+///
+/// # Errors
+///
+/// When `listener` is not a listening socket. Failures to accept are waited out and logged, never returned.
+pub async fn run<E>(
+    endpoint: E,
+    listener: TcpListener,
+    settings: &HttpSettings,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()>
+where
+    E: IntoEndpoint,
+    E::Endpoint: 'static,
+{
+    let address = listener.local_addr()?;
+    let context = Arc::new(Context {
+        endpoint: endpoint.into_endpoint(),
+        settings: settings.clone(),
+        stop: CancellationToken::new(),
+        cut: CancellationToken::new(),
+        tasks: TaskTracker::new(),
+    });
+    tracing::info!(%address, "listening");
+
+    accept_until(&context, &listener, shutdown).await;
+
+    drop(listener);
+    context.stop.cancel();
+    context.tasks.close();
+    tracing::info!(connections = context.tasks.len(), "stopping");
+    if tokio::time::timeout(settings.shutdown_timeout, context.tasks.wait()).await.is_err() {
+        tracing::warn!(connections = context.tasks.len(), "cutting connections that didn't finish in time");
+        context.cut.cancel();
+        let _ = tokio::time::timeout(CUT_TIMEOUT, context.tasks.wait()).await;
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Accepts connections, never more than the settings allow at once, until `shutdown` completes.
+async fn accept_until<E>(context: &Arc<Context<E>>, listener: &TcpListener, shutdown: impl Future<Output = ()>)
+where
+    E: poem::Endpoint + 'static,
+{
+    let permits = Arc::new(Semaphore::new(context.settings.max_connections));
+    let mut backoff = Backoff::default();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        // The permit comes first: while there is none, connections wait in the kernel's backlog.
+        let next = async {
+            let permit = Arc::clone(&permits).acquire_owned().await;
+            (permit, listener.accept().await)
+        };
+        let (permit, accepted) = tokio::select! {
+            biased;
+            () = &mut shutdown => return,
+            next = next => next,
+        };
+        match accepted {
+            Ok((stream, remote)) => {
+                backoff.succeeded();
+                if let Err(error) = prepare(&stream) {
+                    tracing::debug!(%error, "a connection was gone before it was served");
+                    continue;
+                }
+                let context = Arc::clone(context);
+                context.tasks.clone().spawn(async move {
+                    connection::serve(context, stream, remote).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                if let Some(pause) = backoff.failed(&error) {
+                    tokio::select! {
+                        biased;
+                        () = &mut shutdown => return,
+                        () = tokio::time::sleep(pause) => {}
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Answers are small and written whole: waiting to fill a packet would only delay them.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)
+}

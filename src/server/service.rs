@@ -1,0 +1,56 @@
+//! A hyper request to poem's endpoint, its answer back to hyper.
+
+use std::{convert::Infallible, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use hyper::{Request, Response, body::Incoming};
+use poem::{
+    Endpoint,
+    http::{HeaderValue, StatusCode, Version, header::CONNECTION, uri::Scheme},
+    web::{LocalAddr, RemoteAddr},
+};
+
+use super::{
+    activity::{Activity, AnswerBody},
+    connection::Context,
+};
+
+/// Serves the requests of one connection.
+pub(super) struct Service<E> {
+    pub(super) context: Arc<Context<E>>,
+    pub(super) activity: Arc<Activity>,
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
+}
+
+impl<E: Endpoint + 'static> hyper::service::Service<Request<Incoming>> for Service<E> {
+    type Response = Response<AnswerBody>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let in_flight = self.activity.begin();
+        let context = Arc::clone(&self.context);
+        let version = request.version();
+        let (local, remote) = (LocalAddr(self.local.into()), RemoteAddr(self.remote.into()));
+        Box::pin(async move {
+            let answer = context.endpoint.get_response((request, local, remote, Scheme::HTTP).into());
+            // hyper would drop the connection without a word.
+            let answer = AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
+                tracing::error!("a request's handler panicked");
+                StatusCode::INTERNAL_SERVER_ERROR.into()
+            });
+            let mut answer: Response<_> = answer.into();
+            if version < Version::HTTP_2 && leaves_a_body_unread(answer.status()) {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(answer.map(|body| AnswerBody::new(body, in_flight)))
+        })
+    }
+}
+
+/// After these the rest of the request is still on its way, and the connection can't be used again: RFC 9110,
+/// sections 15.5.9 and 15.5.14.
+fn leaves_a_body_unread(status: StatusCode) -> bool {
+    matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE)
+}

@@ -1,0 +1,123 @@
+//! Which program to run: a `redis-server` or `valkey-server` on the PATH that is new enough.
+
+use std::{
+    ffi::OsStr,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use tokio::process::Command;
+
+use super::EmbeddedError;
+
+const NAMES: [&str; 2] = ["redis-server", "valkey-server"];
+/// The oldest Redis that is supported, major and minor.
+const OLDEST: (u32, u32) = (6, 0);
+const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The first program on `search`, a PATH, that will do. If none does, says what is wrong with the first.
+pub(super) async fn find(search: &OsStr) -> Result<PathBuf, EmbeddedError> {
+    let mut problem = None;
+    for binary in NAMES.iter().filter_map(|name| locate(name, search)) {
+        match check(&binary).await {
+            Ok(()) => return Ok(binary),
+            Err(error) => _ = problem.get_or_insert(error),
+        }
+    }
+    Err(problem.unwrap_or(EmbeddedError::NotFound))
+}
+
+fn locate(name: &str, search: &OsStr) -> Option<PathBuf> {
+    std::env::split_paths(search).map(|dir| dir.join(name)).find(|path| {
+        path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    })
+}
+
+async fn check(binary: &Path) -> Result<(), EmbeddedError> {
+    let unusable = |detail: String| EmbeddedError::Unusable { binary: binary.to_owned(), detail };
+    let output = Command::new(binary).arg("--version").stdin(Stdio::null()).kill_on_drop(true).output();
+    let output = tokio::time::timeout(VERSION_TIMEOUT, output)
+        .await
+        .map_err(|_| unusable("it didn't answer".into()))?
+        .map_err(|error| unusable(error.to_string()))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let version = version(&text).ok_or_else(|| unusable(format!("it said {:?}", text.trim())))?;
+    if numbers(version).is_none_or(|numbers| numbers < OLDEST) {
+        return Err(EmbeddedError::TooOld { binary: binary.to_owned(), version: version.to_owned() });
+    }
+    Ok(())
+}
+
+/// From `Redis server v=7.0.15 sha=…` or `Valkey server v=8.0.1 sha=…`.
+fn version(text: &str) -> Option<&str> {
+    text.split_whitespace().find_map(|word| word.strip_prefix("v="))
+}
+
+fn numbers(version: &str) -> Option<(u32, u32)> {
+    let mut parts = version.split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder with a program in it that prints `text`.
+    fn folder_with(name: &str, text: &str) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        add(dir.path(), name, text);
+        dir
+    }
+
+    fn add(dir: &Path, name: &str, text: &str) {
+        let program = dir.join(name);
+        // Not written by this process: a file that a fork of it still has open for writing can't be run.
+        let script = format!("printf '#!/bin/sh\\necho {text}\\n' > \"$0\" && chmod 755 \"$0\"");
+        let made = std::process::Command::new("/bin/sh").arg("-c").arg(script).arg(&program).status().unwrap();
+        assert!(made.success());
+    }
+
+    #[tokio::test]
+    async fn nothing_there_says_how_to_install_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = find(dir.path().as_os_str()).await.unwrap_err();
+        assert!(matches!(error, EmbeddedError::NotFound));
+        assert!(error.to_string().contains("LATCHKEY_REDIS_URL"));
+    }
+
+    #[tokio::test]
+    async fn valkey_will_do() {
+        let dir = folder_with("valkey-server", "Valkey server v=8.0.1 sha=0:0 malloc=jemalloc bits=64");
+        assert_eq!(find(dir.path().as_os_str()).await.unwrap(), dir.path().join("valkey-server"));
+    }
+
+    #[tokio::test]
+    async fn too_old_names_the_version() {
+        let dir = folder_with("redis-server", "Redis server v=5.0.14 sha=0:0");
+        let error = find(dir.path().as_os_str()).await.unwrap_err();
+        assert!(matches!(&error, EmbeddedError::TooOld { version, .. } if version == "5.0.14"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_newer_valkey_beside_an_old_redis_is_taken() {
+        let dir = folder_with("redis-server", "Redis server v=5.0.14 sha=0:0");
+        add(dir.path(), "valkey-server", "Valkey server v=9.0.0 sha=0:0");
+        assert_eq!(find(dir.path().as_os_str()).await.unwrap(), dir.path().join("valkey-server"));
+    }
+
+    #[tokio::test]
+    async fn something_else_is_refused() {
+        let dir = folder_with("redis-server", "hello");
+        let error = find(dir.path().as_os_str()).await.unwrap_err();
+        assert!(matches!(error, EmbeddedError::Unusable { .. }), "{error}");
+    }
+
+    #[test]
+    fn versions_compare_as_numbers() {
+        assert!(numbers("10.0.1") > Some(OLDEST));
+        assert!(numbers("5.9.9") < Some(OLDEST));
+        assert_eq!(numbers("unstable"), None);
+    }
+}

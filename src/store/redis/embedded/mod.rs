@@ -1,0 +1,236 @@
+//! A Redis of our own: a `redis-server` or `valkey-server` child on a unix socket in the data folder, for those who
+//! have configured none. It loses nothing that it acknowledged (every write is synced), opens no TCP port, and is
+//! started, restarted and stopped with the service.
+
+use std::{
+    fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError},
+    io,
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    },
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tokio::{task::JoinHandle, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+mod binary;
+mod child;
+mod output;
+mod supervisor;
+mod wire;
+
+use child::Launcher;
+
+/// The longest path a unix socket can have, in bytes: `sun_path` less its closing zero, see unix(7).
+const SOCKET_PATH_LIMIT: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+/// How long a server that an earlier run left behind gets to end.
+const LEFTOVER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often to look whether it has.
+const POLL: Duration = Duration::from_millis(10);
+
+/// Why the private Redis didn't start. The texts are for the person who runs the service.
+#[derive(Debug, thiserror::Error)]
+pub enum EmbeddedError {
+    /// The data folder's path is too long for a unix socket.
+    #[error(
+        "the private Redis needs a socket at {path}, and a socket's path may have {limit} bytes at most: \
+         set LATCHKEY_DATA_DIR to a shorter path"
+    )]
+    SocketPathTooLong {
+        /// Where the socket would be.
+        path: PathBuf,
+        /// The most bytes it may have.
+        limit: usize,
+    },
+    /// Its folder, or a file there, can't be made or used.
+    #[error("the private Redis can't use {path} (set LATCHKEY_DATA_DIR to a folder that can be written)")]
+    Folder {
+        /// The folder or the file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Another service uses the folder.
+    #[error(
+        "another latchkey keeps its private Redis in {dir}: set LATCHKEY_DATA_DIR to a folder of this one's own, or \
+         LATCHKEY_REDIS_URL to a Redis that both may use"
+    )]
+    InUse {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// There is no server to run.
+    #[error(
+        "neither redis-server nor valkey-server is on the PATH: install one (apt-get install redis-server, dnf install \
+         valkey, apk add redis, brew install redis) or set LATCHKEY_REDIS_URL to a running one"
+    )]
+    NotFound,
+    /// The server can't say its version.
+    #[error("{} --version failed: {detail}", binary.display())]
+    Unusable {
+        /// The program.
+        binary: PathBuf,
+        /// What happened.
+        detail: String,
+    },
+    /// The server is older than Redis 6.0.
+    #[error(
+        "{} is version {version}, and Redis 6.0 or newer is needed: install a newer redis-server or valkey-server, or \
+         set LATCHKEY_REDIS_URL to a running one",
+        binary.display()
+    )]
+    TooOld {
+        /// The program.
+        binary: PathBuf,
+        /// Its version.
+        version: String,
+    },
+    /// The server can't be run.
+    #[error("can't run {}", binary.display())]
+    Spawn {
+        /// The program.
+        binary: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The server ended before it was ready.
+    #[error("the private Redis ended at once ({status}); it said:\n{output}")]
+    Exited {
+        /// How it ended.
+        status: String,
+        /// The last lines it wrote.
+        output: String,
+    },
+    /// The server runs and doesn't answer.
+    #[error("the private Redis isn't ready after {seconds} seconds; it said:\n{output}")]
+    NotReady {
+        /// How long it was waited for.
+        seconds: u64,
+        /// The last lines it wrote.
+        output: String,
+    },
+    /// The server of an earlier run doesn't end.
+    #[error("a Redis server that an earlier run left in {dir} doesn't end: stop it and start again")]
+    Leftover {
+        /// The folder.
+        dir: PathBuf,
+    },
+}
+
+/// A running private Redis. [`stop`](Self::stop) it; merely dropped, it is killed, which loses nothing acknowledged
+/// either, but leaves the next start a log to repair.
+#[derive(Debug)]
+pub struct EmbeddedRedis {
+    socket: PathBuf,
+    stop: CancellationToken,
+    supervisor: Option<JoinHandle<()>>,
+    /// Held for as long as the service uses the folder.
+    _lock: File,
+}
+
+impl EmbeddedRedis {
+    /// Starts a server that keeps its data in `dir`, which is made if it isn't there, and waits until it is ready.
+    ///
+    /// A server that a killed service left behind in `dir` is stopped first. If the server ends later, it is started
+    /// again, with pauses that grow from 100 ms to 5 s.
+    ///
+    /// # Errors
+    ///
+    /// See [`EmbeddedError`].
+    pub async fn start(dir: &Path) -> Result<Self, EmbeddedError> {
+        let dir = std::path::absolute(dir).map_err(|source| folder(dir, source))?;
+        let socket = dir.join("redis.sock");
+        if socket.as_os_str().as_bytes().len() > SOCKET_PATH_LIMIT {
+            return Err(EmbeddedError::SocketPathTooLong { path: socket, limit: SOCKET_PATH_LIMIT });
+        }
+        let search = std::env::var_os("PATH").unwrap_or_default();
+        let binary = binary::find(&search).await?;
+
+        private_folder(&dir).map_err(|source| folder(&dir, source))?;
+        let lock = lock_file(&dir.join("latchkey.lock"))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(EmbeddedError::InUse { dir }),
+            Err(TryLockError::Error(source)) => return Err(folder(&dir, source)),
+        }
+        let server_lock = end_leftover(&dir, &socket).await?;
+
+        let launcher = Launcher::new(binary, dir, socket.clone(), server_lock);
+        let child = launcher.launch().await?;
+        let stop = CancellationToken::new();
+        let supervisor = tokio::spawn(supervisor::supervise(launcher, child, stop.clone()));
+        Ok(Self { socket, stop, supervisor: Some(supervisor), _lock: lock })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Stops the server: it finishes its writes and ends. After 10 seconds it is killed.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        if let Some(supervisor) = self.supervisor.take()
+            && let Err(error) = supervisor.await
+        {
+            tracing::error!(%error, "the private Redis wasn't stopped in order");
+        }
+    }
+}
+
+impl Drop for EmbeddedRedis {
+    fn drop(&mut self) {
+        if let Some(supervisor) = &self.supervisor {
+            supervisor.abort(); // and the child dies with it
+        }
+    }
+}
+
+fn folder(path: &Path, source: io::Error) -> EmbeddedError {
+    EmbeddedError::Folder { path: path.to_owned(), source }
+}
+
+/// A folder that only its owner can enter.
+fn private_folder(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    std::fs::set_permissions(dir, Permissions::from_mode(0o700))
+}
+
+fn lock_file(path: &Path) -> Result<File, EmbeddedError> {
+    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+    open.map_err(|source| folder(path, source))
+}
+
+/// Makes sure that no server uses `dir`, and returns the lock by which the next one shows that it does.
+///
+/// The caller holds the service's lock, so a server that runs here was left behind. Two servers on one append-only file
+/// would ruin it, and one that starts or ends doesn't listen: therefore a server holds a lock of its own, as its
+/// standard input, and the kernel releases it when the process ends, however it ends.
+async fn end_leftover(dir: &Path, socket: &Path) -> Result<File, EmbeddedError> {
+    let path = dir.join("server.lock");
+    let lock = lock_file(&path)?;
+    let deadline = Instant::now() + LEFTOVER_TIMEOUT;
+    if wire::shut_down(socket, deadline).await {
+        tracing::warn!(dir = %dir.display(), "stopped a Redis server that an earlier run had left behind");
+    }
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(TryLockError::Error(source)) => return Err(folder(&path, source)),
+            Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
+                return Err(EmbeddedError::Leftover { dir: dir.to_owned() });
+            }
+            Err(TryLockError::WouldBlock) => {
+                tokio::time::sleep(POLL).await;
+                // It may have been starting, and listen by now.
+                wire::shut_down(socket, deadline).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! What the server writes: into our log, and the last lines kept for when it ends.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+
+const KEPT_LINES: usize = 10;
+
+/// The last lines that a server wrote.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Output(Arc<Mutex<VecDeque<String>>>);
+
+impl Output {
+    /// Logs all that comes from `stream` to its end, line by line.
+    pub(super) async fn follow(self, stream: impl AsyncRead + Unpin) {
+        let mut stream = BufReader::new(stream);
+        let mut line = Vec::new();
+        while stream.read_until(b'\n', &mut line).await.is_ok_and(|read| read > 0) {
+            let text = String::from_utf8_lossy(&line);
+            let text = text.trim();
+            if !text.is_empty() {
+                log(text);
+                let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                if kept.len() == KEPT_LINES {
+                    kept.pop_front();
+                }
+                kept.push_back(text.to_owned());
+            }
+            line.clear();
+        }
+    }
+
+    /// The last lines.
+    pub(super) fn last(&self) -> String {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Vec::from_iter(kept.iter().map(String::as_str)).join("\n")
+    }
+}
+
+/// Lines read `123:M 23 Nov 2026 02:00:00.000 * text`, where the sign is a level. `#`, its highest, is also that of
+/// "Redis is starting", so it is no more than a remark here. What doesn't begin with a process is a complaint about how
+/// the server was started.
+fn log(line: &str) {
+    let by_a_process = line.split_once(':').is_some_and(|(pid, _)| pid.bytes().all(|byte| byte.is_ascii_digit()));
+    if !by_a_process {
+        tracing::warn!(target: "latchkey::redis_server", "{line}");
+    } else if line.split(' ').nth(5) == Some("#") {
+        tracing::info!(target: "latchkey::redis_server", "{line}");
+    } else {
+        tracing::debug!(target: "latchkey::redis_server", "{line}");
+    }
+}

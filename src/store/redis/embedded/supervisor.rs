@@ -1,0 +1,48 @@
+//! Starts the server again when it ends on its own.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::child::{Launcher, Server};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// A server that ran this long had started well: its end begins a new series.
+const GOOD_RUN: Duration = Duration::from_secs(60);
+
+/// Keeps a server running until `stop`, then stops it.
+pub(super) async fn supervise(launcher: Launcher, mut server: Server, stop: CancellationToken) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let started = Instant::now();
+        let status = tokio::select! {
+            biased;
+            () = stop.cancelled() => return server.stop().await,
+            status = server.ended() => status,
+        };
+        if started.elapsed() >= GOOD_RUN {
+            pause = FIRST_PAUSE;
+        }
+        tracing::error!(%status, output = server.last_output(), "the private Redis ended; starting it again");
+        server = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            server = restart(&launcher, &mut pause) => server,
+        };
+        tracing::info!("the private Redis is back");
+    }
+}
+
+/// Tries until it works.
+async fn restart(launcher: &Launcher, pause: &mut Duration) -> Server {
+    loop {
+        tokio::time::sleep(*pause).await;
+        *pause = (*pause * 2).min(LONGEST_PAUSE);
+        match launcher.launch().await {
+            Ok(server) => return server,
+            Err(error) => tracing::error!(%error, "the private Redis can't be started again; trying on"),
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The two commands that are said to the private server before any client is: `PING` and `SHUTDOWN`.
+
+use std::{io, path::Path, time::Duration};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::UnixStream,
+    time::{Instant, timeout, timeout_at},
+};
+
+const PING_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What came back for a `PING`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pong {
+    Ready,
+    /// It reads its data, which can take long.
+    Loading,
+    /// Nobody, somebody else, or nothing sensible.
+    Nothing,
+}
+
+/// Asks the server at `socket`, which must be the process `pid`, whether it is ready.
+pub(super) async fn ping(socket: &Path, pid: Option<u32>) -> Pong {
+    match timeout(PING_TIMEOUT, ask(socket, pid)).await {
+        Ok(Ok(answer)) if answer.starts_with("+PONG") => Pong::Ready,
+        Ok(Ok(answer)) if answer.starts_with("-LOADING") => Pong::Loading,
+        _ => Pong::Nothing,
+    }
+}
+
+async fn ask(socket: &Path, pid: Option<u32>) -> io::Result<String> {
+    let mut stream = UnixStream::connect(socket).await?;
+    let peer = stream.peer_cred()?.pid().and_then(|pid| u32::try_from(pid).ok());
+    if peer.is_some() && peer != pid {
+        return Err(io::ErrorKind::AddrInUse.into());
+    }
+    stream.write_all(b"PING\r\n").await?;
+    let mut answer = String::new();
+    BufReader::new(stream.take(512)).read_line(&mut answer).await?;
+    Ok(answer)
+}
+
+/// Stops whatever listens at `socket`: by `SHUTDOWN`, and if that has no effect by `deadline`, by force. Returns whether
+/// something did.
+///
+/// Killing is safe: every write that was acknowledged is on the disk.
+pub(super) async fn shut_down(socket: &Path, deadline: Instant) -> bool {
+    let Ok(mut stream) = UnixStream::connect(socket).await else { return false };
+    let peer = stream.peer_cred().ok().and_then(|peer| peer.pid()).and_then(Pid::from_raw);
+    let ended = async {
+        // Without a word about saving, it syncs its append-only file and ends; the kernel then closes the connection.
+        stream.write_all(b"SHUTDOWN\r\n").await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.map(drop)
+    };
+    if timeout_at(deadline, ended).await.is_err()
+        && let Some(peer) = peer
+    {
+        tracing::warn!(pid = peer.as_raw_nonzero().get(), "killing a Redis server that doesn't end");
+        let _ = kill_process(peer, Signal::KILL);
+        let mut rest = Vec::new();
+        let _ = timeout(PING_TIMEOUT, stream.read_to_end(&mut rest)).await;
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_hangs_is_killed() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("s");
+        let mut server = Command::new("redis-server")
+            .args(["--port", "0", "--save", "", "--unixsocket"])
+            .arg(&socket)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        while ping(&socket, Some(server.id())).await != Pong::Ready {
+            assert!(server.try_wait().unwrap().is_none(), "it should run");
+            tokio::task::yield_now().await;
+        }
+        kill_process(Pid::from_child(&server), Signal::STOP).unwrap();
+        assert!(shut_down(&socket, Instant::now() + Duration::from_millis(100)).await);
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&server.wait().unwrap()), Some(9));
+    }
+
+    #[tokio::test]
+    async fn where_nothing_listens_nothing_is_stopped() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!shut_down(&dir.path().join("s"), Instant::now()).await);
+    }
+}

@@ -1,0 +1,117 @@
+//! Every Redis key there is: its name, the type of its value, its slot and its TTL.
+//!
+//! | key | type | holds | ends |
+//! | --- | --- | --- | --- |
+//! | `lk:s{T}A` | hash | the sessions of account `A` | with the last of them |
+//! | `lk:e{T}` | stream | the revocations of the bucket's accounts, newest last | entries after `redis.event_retention`, the key that long after its last one |
+//!
+//! `lk:` is `redis.prefix`, `A` the account's id (base64url without padding), `T` the tag of the account's bucket.
+//! There are 256 buckets; an account's is the last byte of its id. The tag is what Redis Cluster hashes, so that all
+//! keys of one operation share a slot (I8), and the tags are chosen so that the buckets' slots lie evenly over the
+//! cluster's 16,384.
+//!
+//! The fields of a session hash are described in [`super::record`].
+
+use std::sync::LazyLock;
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use fred::util::redis_keyslot;
+
+use crate::domain::ids::AccountId;
+
+/// Into how many buckets, and so streams of revocations, accounts are dealt. Part of the layout: never changes.
+pub const BUCKETS: usize = 256;
+
+const SLOTS: usize = 16_384;
+
+/// The tags of the buckets: that of bucket `i` hashes into the `i`-th of 256 equal ranges of slots.
+static TAGS: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let mut tags = vec![None; BUCKETS];
+    let mut missing = BUCKETS;
+    for candidate in 0_u32.. {
+        let tag = base36(candidate);
+        let bucket = usize::from(redis_keyslot(tag.as_bytes())) / (SLOTS / BUCKETS);
+        if tags[bucket].is_none() {
+            tags[bucket] = Some(tag);
+            missing -= 1;
+            if missing == 0 {
+                break;
+            }
+        }
+    }
+    tags.into_iter().flatten().collect()
+});
+
+fn base36(mut number: u32) -> String {
+    let mut digits = Vec::new();
+    loop {
+        digits.push(char::from_digit(number % 36, 36).unwrap_or('0'));
+        number /= 36;
+        if number == 0 {
+            return digits.into_iter().rev().collect();
+        }
+    }
+}
+
+/// Names keys under one prefix.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    prefix: String,
+}
+
+impl Keys {
+    /// `prefix` is `redis.prefix`.
+    pub fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned() }
+    }
+
+    /// The hash of an account's sessions.
+    pub fn sessions(&self, account: AccountId) -> String {
+        let tag = &TAGS[bucket(account)];
+        let mut key = String::with_capacity(self.prefix.len() + tag.len() + 25);
+        key.push_str(&self.prefix);
+        key.push_str("s{");
+        key.push_str(tag);
+        key.push('}');
+        BASE64_URL_SAFE_NO_PAD.encode_string(account.as_bytes(), &mut key);
+        key
+    }
+
+    /// The stream of the revocations of an account's bucket.
+    pub fn events(&self, account: AccountId) -> String {
+        self.events_of_bucket(bucket(account))
+    }
+
+    /// The stream of the revocations of bucket `0..`[`BUCKETS`].
+    pub fn events_of_bucket(&self, bucket: usize) -> String {
+        format!("{}e{{{}}}", self.prefix, TAGS[bucket])
+    }
+}
+
+/// Which bucket an account is in: the last byte of its id, which is random in every version of UUID used here.
+pub fn bucket(account: AccountId) -> usize {
+    usize::from(account.as_bytes()[15])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_are_short_and_spread_evenly_over_the_slots() {
+        assert_eq!(TAGS.len(), BUCKETS);
+        for (bucket, tag) in TAGS.iter().enumerate() {
+            assert!(tag.len() <= 3, "{tag}");
+            assert_eq!(usize::from(redis_keyslot(format!("x{{{tag}}}y").as_bytes())) / 64, bucket);
+        }
+    }
+
+    #[test]
+    fn the_keys_of_an_account_share_a_slot_and_never_change_their_names() {
+        let keys = Keys::new("lk:");
+        let account: AccountId = "0192f0c1-2345-7abc-8def-0123456789ab".parse().unwrap();
+        assert_eq!(keys.sessions(account), "lk:s{1g}AZLwwSNFeryN7wEjRWeJqw");
+        assert_eq!(keys.events(account), "lk:e{1g}");
+        assert_eq!(redis_keyslot(keys.sessions(account).as_bytes()), redis_keyslot(keys.events(account).as_bytes()));
+    }
+}

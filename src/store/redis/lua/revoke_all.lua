@@ -1,0 +1,27 @@
+-- Every session of an account ends, but perhaps one, and the event of it is appended (I3, I5).
+-- KEYS  1 the account's sessions  2 its bucket's events
+-- ARGV  1 id of the session to keep, or ''  2 reason  3 now, ms  4 account id
+--       5 trim  6 retention, ms  7 new epoch, or ''  8 until when sign-ins checked against an older one are refused, ms
+-- Gives the number of live sessions ended.
+
+local key, now = KEYS[1], tonumber(ARGV[3])
+local ids, ended, kept = {}, 0, false
+local fields = redis.call('HGETALL', key)
+for i = 1, #fields, 2 do
+  if fields[i] == ARGV[1] then
+    kept = true
+  elseif is_session(fields[i]) then
+    local session = read_record(fields[i + 1])
+    if now < session.idle_ends and now < session.ends then ended = ended + 1 end
+    ids[#ids + 1] = fields[i]
+  end
+end
+if kept then remove_sessions(key, ids) else redis.call('DEL', key) end
+append_event(KEYS[2], ARGV[4], ARGV[1] == '' and 'all' or 'all but ' .. uuid(ARGV[1]), ARGV[2], now, ARGV[5],
+  tonumber(ARGV[6]))
+if ARGV[7] ~= '' then
+  local till = tonumber(ARGV[8])
+  redis.call('HSET', key, 'f', struct.pack('>I4I6', tonumber(ARGV[7]), till))
+  keep(key, till - now)
+end
+return ended

@@ -1,0 +1,83 @@
+-- A refresh token is presented (I1, I2, I4).
+-- KEYS  1 the account's sessions  2 its bucket's events
+-- ARGV  1 session id  2 generation presented  3 now  4 grace  5 idle timeout (times in ms)
+--       6 account id  7 trim  8 retention
+-- Gives {'rotated' | 'repeated', record, roles or false} or {'reused' | 'expired' | 'gone'}.
+
+local key, id = KEYS[1], ARGV[1]
+local found = redis.call('HMGET', key, id, 'r')
+if not found[1] then return { 'gone' } end
+
+local session = read_record(found[1])
+local presented, now, grace, idle = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+if now >= session.idle_ends or now >= session.ends then return { 'expired' } end
+
+-- The history: runs of generations, newest first, each with how long before `used` it was superseded. None stands for
+-- the usual case, a single run of one: the last generation, superseded when the current one was made.
+local function runs_of(session)
+  if session.history == '' then return session.generation > 0 and { { count = 1, age = 0 } } or {} end
+  local runs, position = {}, 1
+  while position <= #session.history do
+    local count, age, after = struct.unpack('>I2I2', session.history, position)
+    runs[#runs + 1] = { count = count, age = age }
+    position = after
+  end
+  return runs
+end
+
+if presented < session.generation then
+  local oldest = session.generation
+  for _, run in ipairs(runs_of(session)) do
+    oldest = oldest - run.count
+    if presented >= oldest then
+      if now - (session.used - run.age) < grace then return { 'repeated', found[1], found[2] } end
+      break
+    end
+  end
+  remove_sessions(key, { id })
+  append_event(KEYS[2], ARGV[6], uuid(id), 'reuse', now, ARGV[7], tonumber(ARGV[8]))
+  return { 'reused' }
+end
+
+-- The current generation. (One beyond it was issued by us too, and then forgotten by a Redis that lost writes: the
+-- session moves on from there.)
+local elapsed = math.max(0, now - session.used)
+local history = ''
+if elapsed < grace and session.generation > 0 and presented == session.generation then
+  local runs = { { count = 1, age = 0 } }
+  for _, run in ipairs(runs_of(session)) do
+    if run.age + elapsed < grace then runs[#runs + 1] = { count = run.count, age = run.age + elapsed } end
+  end
+  -- At most seven are kept. Of eight within the window two lie in the same sixth of it: these become one, as of the
+  -- later time, so that a token's grace is never cut short and never longer than by a sixth.
+  if #runs > 7 then
+    local sixth = math.ceil(grace / 6)
+    local last = math.max(now, session.used)
+    for i = 1, #runs - 1 do
+      if math.floor((last - runs[i].age) / sixth) == math.floor((last - runs[i + 1].age) / sixth) then
+        runs[i].count = math.min(65535, runs[i].count + runs[i + 1].count)
+        table.remove(runs, i + 1)
+        break
+      end
+    end
+  end
+  if #runs > 1 then
+    local parts = {}
+    for i, run in ipairs(runs) do parts[i] = struct.pack('>I2I2', run.count, run.age) end
+    history = table.concat(parts)
+  end
+end
+
+session.generation = presented + 1
+session.used = math.max(now, session.used)
+session.idle_ends = now + idle
+session.history = history
+local expires = math.min(session.idle_ends, session.ends)
+if expires > session.kept then
+  -- A little longer than needed, so that most rotations needn't touch the TTL.
+  session.kept = expires + math.floor(idle / 16)
+  keep(key, session.kept - now)
+end
+local record = write_record(session)
+redis.call('HSET', key, id, record)
+return { 'rotated', record, found[2] }

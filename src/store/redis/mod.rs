@@ -1,0 +1,15 @@
+//! Sessions in Redis. All that knows of fred is in this folder.
+
+mod connection;
+pub mod embedded;
+mod health;
+pub mod key;
+pub mod record;
+mod script;
+mod sessions;
+mod user_agent;
+mod watchdog;
+
+pub use connection::{Redis, RedisError};
+pub use health::{Finding, Severity};
+pub use sessions::{Create, NewSession};

@@ -1,0 +1,265 @@
+//! What can be done to sessions: each function is one round trip, atomic, and touches one slot (I8).
+
+use std::time::Duration;
+
+use fred::{bytes::Bytes, interfaces::HashesInterface, types::Value};
+
+use super::{
+    connection::{Redis, RedisError},
+    record::{self, Record},
+    script,
+};
+use crate::domain::{
+    account::{Epoch, Roles},
+    clock::Timestamp,
+    event::Reason,
+    ids::{AccountId, SessionId},
+    session::{Generation, Grant, Origin, Rotation, Session, Transport},
+};
+
+/// How long after an account has changed sign-ins checked before the change are still refused: longer than any request
+/// may take.
+const FENCE: Duration = Duration::from_mins(5);
+
+/// A session about to begin.
+#[derive(Clone, Debug)]
+pub struct NewSession {
+    /// Its id.
+    pub id: SessionId,
+    /// Whose it is.
+    pub account: AccountId,
+    /// The account's roles.
+    pub roles: Roles,
+    /// The account's epoch when the sign-in was checked.
+    pub epoch: Epoch,
+    /// How its refresh token travels.
+    pub transport: Transport,
+    /// Where it was started.
+    pub origin: Origin,
+    /// How long it may lie idle.
+    pub idle_timeout: Duration,
+    /// How long it may last.
+    pub absolute_timeout: Duration,
+    /// How many sessions the account may have; the oldest end.
+    pub max_per_account: u32,
+}
+
+/// What came of [`Redis::create`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Create {
+    /// It lives.
+    Created(Grant),
+    /// The account has changed since the sign-in was checked (I5): check again.
+    Stale,
+}
+
+impl Redis {
+    /// Begins a session.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn create(&self, new: NewSession, now: Timestamp) -> Result<Create, RedisError> {
+        let idle_ends_at = now + new.idle_timeout;
+        let ends_at = now + new.absolute_timeout;
+        let kept_until = idle_ends_at.min(ends_at) + new.idle_timeout / 16;
+        let record = Record {
+            generation: Generation(0),
+            transport: new.transport,
+            created_at: now,
+            last_used_at: now,
+            idle_ends_at,
+            ends_at,
+            kept_until,
+        };
+        let mut arguments = vec![
+            bytes(new.id.as_bytes()),
+            Value::Bytes(record.encode().into()),
+            new.roles.to_string().into(),
+            millis(now),
+            Value::Integer(new.max_per_account.into()),
+            Value::Integer(new.epoch.0.into()),
+            duration(kept_until.saturating_since(now)),
+            bytes(new.account.as_bytes()),
+            self.trim().into(),
+            duration(self.inner.event_retention),
+        ];
+        arguments.extend(record::encode_details(&new.origin).into_iter().map(|part| Value::Bytes(part.into())));
+        let client = self.inner.pool.next();
+        let answer = script::run(&self.inner.scripts.create, client, self.both_keys(new.account), arguments).await?;
+        match answer.as_str().as_deref() {
+            Some("created") => Ok(Create::Created(Grant {
+                account: new.account,
+                session: new.id,
+                generation: record.generation,
+                created_at: now,
+                idle_ends_at,
+                ends_at,
+                transport: new.transport,
+                roles: new.roles,
+            })),
+            Some("stale") => Ok(Create::Stale),
+            _ => Err(unexpected("create", &answer)),
+        }
+    }
+
+    /// Presents a refresh token of generation `presented` (I1, I2).
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn rotate(
+        &self,
+        account: AccountId,
+        session: SessionId,
+        presented: Generation,
+        grace: Duration,
+        idle_timeout: Duration,
+        now: Timestamp,
+    ) -> Result<Rotation, RedisError> {
+        let arguments = vec![
+            bytes(session.as_bytes()),
+            Value::Integer(presented.0.into()),
+            millis(now),
+            duration(grace),
+            duration(idle_timeout),
+            bytes(account.as_bytes()),
+            self.trim().into(),
+            duration(self.inner.event_retention),
+        ];
+        let client = self.inner.pool.next();
+        let answer = script::run(&self.inner.scripts.rotate, client, self.both_keys(account), arguments).await?;
+        let Value::Array(parts) = &answer else { return Err(unexpected("rotate", &answer)) };
+        let outcome = parts.first().and_then(Value::as_str);
+        let grant = || -> Result<Grant, RedisError> {
+            let record = parts.get(1).and_then(Value::as_bytes).ok_or_else(|| unexpected("rotate", &answer))?;
+            let record = Record::decode(record)?;
+            let roles = match parts.get(2).and_then(Value::as_str) {
+                Some(text) => Roles::from_spaced(&text).map_err(|error| RedisError::Unexpected(error.to_string()))?,
+                None => Roles::default(),
+            };
+            Ok(Grant {
+                account,
+                session,
+                generation: record.generation,
+                created_at: record.created_at,
+                idle_ends_at: record.idle_ends_at,
+                ends_at: record.ends_at,
+                transport: record.transport,
+                roles,
+            })
+        };
+        match outcome.as_deref() {
+            Some("rotated") => Ok(Rotation::Rotated(grant()?)),
+            Some("repeated") => Ok(Rotation::Repeated(grant()?)),
+            Some("reused") => Ok(Rotation::Reused),
+            Some("expired") => Ok(Rotation::Expired),
+            Some("gone") => Ok(Rotation::Gone),
+            _ => Err(unexpected("rotate", &answer)),
+        }
+    }
+
+    /// Ends one session (I3); says whether there was one.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn revoke(
+        &self,
+        account: AccountId,
+        session: SessionId,
+        reason: Reason,
+        now: Timestamp,
+    ) -> Result<bool, RedisError> {
+        let arguments = vec![
+            bytes(session.as_bytes()),
+            reason.as_str().into(),
+            millis(now),
+            bytes(account.as_bytes()),
+            self.trim().into(),
+            duration(self.inner.event_retention),
+        ];
+        let client = self.inner.pool.next();
+        let answer = script::run(&self.inner.scripts.revoke, client, self.both_keys(account), arguments).await?;
+        Ok(answer.as_u64().ok_or_else(|| unexpected("revoke", &answer))? > 0)
+    }
+
+    /// Ends every session of an account, but perhaps one (I3); says how many live ones there were. With an epoch, no
+    /// sign-in that was checked against an older one can create a session any more (I5).
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn revoke_all(
+        &self,
+        account: AccountId,
+        except: Option<SessionId>,
+        epoch: Option<Epoch>,
+        reason: Reason,
+        now: Timestamp,
+    ) -> Result<u64, RedisError> {
+        let arguments = vec![
+            except.map_or_else(|| "".into(), |id| bytes(id.as_bytes())),
+            reason.as_str().into(),
+            millis(now),
+            bytes(account.as_bytes()),
+            self.trim().into(),
+            duration(self.inner.event_retention),
+            epoch.map_or_else(|| "".into(), |epoch| Value::Integer(epoch.0.into())),
+            millis(now + FENCE),
+        ];
+        let client = self.inner.pool.next();
+        let answer = script::run(&self.inner.scripts.revoke_all, client, self.both_keys(account), arguments).await?;
+        answer.as_u64().ok_or_else(|| unexpected("revoke_all", &answer))
+    }
+
+    /// The live sessions of an account, oldest first.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn list(&self, account: AccountId, now: Timestamp) -> Result<Vec<Session>, RedisError> {
+        let client = self.inner.pool.next();
+        let fields: Vec<(Bytes, Bytes)> = client
+            .hgetall::<std::collections::HashMap<Bytes, Bytes>, _>(self.inner.keys.sessions(account))
+            .await?
+            .into_iter()
+            .collect();
+        let mut sessions = record::decode_all(account, &fields)?;
+        sessions.retain(|session| !session.is_expired(now));
+        sessions.sort_by_key(|session| (session.created_at, session.id));
+        Ok(sessions)
+    }
+
+    /// Whether a session lives.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn is_live(&self, account: AccountId, session: SessionId, now: Timestamp) -> Result<bool, RedisError> {
+        let client = self.inner.pool.next();
+        let field = Bytes::copy_from_slice(session.as_bytes());
+        let found: Option<Bytes> = client.hget(self.inner.keys.sessions(account), field).await?;
+        Ok(match found {
+            None => false,
+            Some(record) => {
+                let record = Record::decode(&record)?;
+                now < record.idle_ends_at.min(record.ends_at)
+            }
+        })
+    }
+
+    fn both_keys(&self, account: AccountId) -> Vec<String> {
+        vec![self.inner.keys.sessions(account), self.inner.keys.events(account)]
+    }
+}
+
+fn bytes(id: &[u8; 16]) -> Value {
+    Value::Bytes(Bytes::copy_from_slice(id))
+}
+
+fn millis(time: Timestamp) -> Value {
+    Value::Integer(time.as_millis())
+}
+
+fn duration(duration: Duration) -> Value {
+    Value::Integer(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
+}
+
+fn unexpected(script: &str, answer: &Value) -> RedisError {
+    RedisError::Unexpected(format!("{script} answered with {:?}", answer.kind()))
+}

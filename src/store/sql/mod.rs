@@ -1,0 +1,190 @@
+//! Accounts, imports and signing keys in SQL: SQLite or Postgres, through one set of queries. One file per noun, SQL
+//! beside the row it reads; this file opens the database and is the only place that knows the dialects apart.
+//!
+//! Every query runs inside an explicit transaction and is never kept as a prepared statement. Both are for PgBouncer in
+//! transaction mode: it hands out a server connection per transaction, and what one of them has prepared the next
+//! doesn't know.
+
+mod account_change;
+mod accounts;
+mod error;
+mod imports;
+mod migrate;
+mod signing_keys;
+mod sqlite;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use sqlx::{
+    Any, AnyConnection, AnyPool, ConnectOptions, Connection, Executor, SqlSafeStr, Transaction,
+    any::{AnyArguments, AnyConnectOptions, AnyPoolOptions},
+    postgres::PgConnectOptions,
+    query::Query,
+};
+
+pub use self::{account_change::AccountChange, accounts::InsertError, error::SqlError, imports::ImportOutcome};
+use crate::{config::DatabaseSettings, domain::secret::SecretText};
+
+/// The database. Clones share one pool of connections.
+#[derive(Clone)]
+pub struct Sql {
+    pool: AnyPool,
+    dialect: Dialect,
+    /// Where migrations run: past a pooler, if one is configured.
+    direct: Arc<AnyConnectOptions>,
+    /// How long to wait for a connection.
+    patience: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dialect {
+    Sqlite,
+    Postgres,
+}
+
+/// What must not be done by two nodes at once.
+#[derive(Clone, Copy)]
+enum Lock {
+    Migrations,
+    FirstKey,
+}
+
+impl Sql {
+    /// Opens the pool. A SQLite file is made if it isn't there, for its owner's eyes only. On Postgres nothing is
+    /// connected yet: that it is down is an error of the first query, not of this.
+    ///
+    /// # Errors
+    /// [`SqlError::Address`], and for SQLite whatever keeps the file from being opened.
+    pub async fn connect(settings: &DatabaseSettings) -> Result<Self, SqlError> {
+        sqlx::any::install_default_drivers();
+        let dialect = Dialect::of(&settings.url)?;
+        let options = dialect.options(&settings.url)?;
+        let direct = match &settings.migrate_url {
+            Some(url) if Dialect::of(url)? != dialect => {
+                return Err(SqlError::Address("the one for migrations leads to another kind of database".into()));
+            }
+            Some(url) => dialect.options(url)?,
+            None => options.clone(),
+        };
+        let patience = settings.acquire_timeout;
+        if dialect == Dialect::Sqlite {
+            sqlite::create(&settings.url, &options, patience).await?;
+        }
+        let pool = AnyPoolOptions::new()
+            .max_connections(settings.max_connections)
+            .acquire_timeout(patience)
+            .after_connect(move |connection, _| Box::pin(dialect.greet(connection, patience)))
+            .connect_lazy_with(options);
+        Ok(Self { pool, dialect, direct: Arc::new(direct), patience })
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// Whatever keeps it from answering.
+    pub async fn ping(&self) -> Result<(), SqlError> {
+        let mut tx = self.begin_read().await?;
+        query("SELECT 1").execute(&mut *tx).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Waits for connections in use to come back and closes them all. Calls after that are
+    /// [unavailable](SqlError::Unavailable).
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// A transaction that sees one state of the database and changes nothing.
+    async fn begin_read(&self) -> Result<Transaction<'static, Any>, SqlError> {
+        Ok(self.pool.begin_with(self.dialect.begin_read()).await?)
+    }
+
+    /// A transaction that may write, rolled back unless it is committed.
+    async fn begin_write(&self) -> Result<Transaction<'static, Any>, SqlError> {
+        Ok(self.pool.begin_with(self.dialect.begin_write()).await?)
+    }
+
+    /// A connection of its own, past the pool and past a pooler.
+    async fn connect_directly(&self) -> Result<AnyConnection, SqlError> {
+        let connecting = AnyConnection::connect_with(&self.direct);
+        let mut connection =
+            tokio::time::timeout(self.patience, connecting).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
+        self.dialect.greet(&mut connection, self.patience).await?;
+        Ok(connection)
+    }
+}
+
+impl fmt::Debug for Sql {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sql").field("dialect", &self.dialect).finish_non_exhaustive()
+    }
+}
+
+impl Dialect {
+    fn of(url: &SecretText) -> Result<Self, SqlError> {
+        match url.expose().split_once(':') {
+            Some(("sqlite", _)) => Ok(Self::Sqlite),
+            Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres),
+            _ => Err(SqlError::Address("must start with sqlite:// or postgres://".into())),
+        }
+    }
+
+    fn options(self, url: &SecretText) -> Result<AnyConnectOptions, SqlError> {
+        match self {
+            Self::Sqlite => sqlite::options(url),
+            Self::Postgres => {
+                let options: AnyConnectOptions = url.expose().parse()?;
+                // Says now what is wrong with it, instead of at the first query.
+                PgConnectOptions::from_url(&options.database_url)?;
+                Ok(options)
+            }
+        }
+    }
+
+    /// What every new connection is told.
+    async fn greet(self, connection: &mut AnyConnection, patience: Duration) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Sqlite => connection.execute(sqlite::pragmas(patience)).await.map(drop),
+            Self::Postgres => Ok(()),
+        }
+    }
+
+    const fn begin_read(self) -> &'static str {
+        match self {
+            Self::Sqlite => "BEGIN",
+            Self::Postgres => "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY",
+        }
+    }
+
+    /// SQLite is told at once that there will be a write: a transaction that begins by reading and then wants to write
+    /// is refused, without waiting, if another wrote in between.
+    const fn begin_write(self) -> &'static str {
+        match self {
+            Self::Sqlite => "BEGIN IMMEDIATE",
+            Self::Postgres => "BEGIN ISOLATION LEVEL READ COMMITTED",
+        }
+    }
+
+    /// Keeps other nodes out of `lock` until the transaction ends. On SQLite a write transaction does that by itself.
+    async fn lock(self, tx: &mut Transaction<'_, Any>, lock: Lock) -> Result<(), sqlx::Error> {
+        if self == Self::Postgres {
+            query("SELECT pg_advisory_xact_lock($1)").bind(lock.number()).execute(&mut **tx).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Lock {
+    /// Advisory locks share one space of numbers with whatever else uses the database.
+    const fn number(self) -> i64 {
+        match self {
+            Self::Migrations => i64::from_be_bytes(*b"lk:migra"),
+            Self::FirstKey => i64::from_be_bytes(*b"lk:keys1"),
+        }
+    }
+}
+
+/// A query that is prepared for this once.
+fn query(sql: impl SqlSafeStr) -> Query<'static, Any, AnyArguments> {
+    sqlx::query(sql).persistent(false)
+}

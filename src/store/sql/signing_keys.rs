@@ -1,0 +1,132 @@
+//! The keys that sign access tokens, sealed.
+
+use sqlx::{Any, Row, Transaction, any::AnyRow};
+
+use super::{Lock, Sql, SqlError, query};
+use crate::domain::{clock::Timestamp, key::StoredKey};
+
+impl Sql {
+    /// Stores a new key and sets until when what those before it signed is believed, in one transaction.
+    ///
+    /// # Errors
+    /// [`SqlError`]; a key with the same `kid` may be there already.
+    pub async fn rotate_keys(&self, new: &StoredKey, ends: &[(String, Timestamp)]) -> Result<(), SqlError> {
+        let mut tx = self.begin_write().await?;
+        insert(&mut tx, new).await?;
+        for (kid, until) in ends {
+            set_verifies_until(&mut tx, kid, Some(*until)).await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    /// Stores the first key, if there is none at all yet: of nodes that start at once, one does. Says whether it did.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn insert_first_key(&self, key: &StoredKey) -> Result<bool, SqlError> {
+        let mut tx = self.begin_write().await?;
+        self.dialect.lock(&mut tx, Lock::FirstKey).await?;
+        let other = query("SELECT kid FROM signing_keys LIMIT 1").fetch_optional(&mut *tx).await?;
+        if other.is_none() {
+            insert(&mut tx, key).await?;
+        }
+        tx.commit().await?;
+        Ok(other.is_none())
+    }
+
+    /// Every key, oldest first.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn keys(&self) -> Result<Vec<StoredKey>, SqlError> {
+        let mut tx = self.begin_read().await?;
+        let sql = "SELECT kid, algorithm, sealed_private, public_jwk, created_at, signs_from, verifies_until \
+                   FROM signing_keys ORDER BY created_at, kid";
+        let rows = query(sql).fetch_all(&mut *tx).await?;
+        tx.commit().await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// Sets until when what a key signed is believed; none for no end. Says whether there is such a key.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn set_key_verifies_until(&self, kid: &str, until: Option<Timestamp>) -> Result<bool, SqlError> {
+        let mut tx = self.begin_write().await?;
+        let found = set_verifies_until(&mut tx, kid, until).await?;
+        tx.commit().await?;
+        Ok(found)
+    }
+
+    /// Replaces a key's encrypted private half by the same under another secret. Says whether there is such a key.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn reseal_key(&self, kid: &str, sealed: &[u8]) -> Result<bool, SqlError> {
+        let mut tx = self.begin_write().await?;
+        let done = query("UPDATE signing_keys SET sealed_private = $1 WHERE kid = $2")
+            .bind(sealed.to_vec())
+            .bind(kid.to_owned())
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Deletes the keys that have not been believed since before `now`, and answers how many.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn delete_keys_before(&self, now: Timestamp) -> Result<u64, SqlError> {
+        let mut tx = self.begin_write().await?;
+        let sql = "DELETE FROM signing_keys WHERE verifies_until < $1";
+        let done = query(sql).bind(now.as_millis()).execute(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(done.rows_affected())
+    }
+}
+
+async fn insert(tx: &mut Transaction<'_, Any>, key: &StoredKey) -> Result<(), SqlError> {
+    let sql = "INSERT INTO signing_keys \
+               (kid, algorithm, sealed_private, public_jwk, created_at, signs_from, verifies_until) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    query(sql)
+        .bind(key.kid.clone())
+        .bind(key.algorithm.as_str())
+        .bind(key.sealed_private.clone())
+        .bind(key.public_jwk.clone())
+        .bind(key.created_at.as_millis())
+        .bind(key.signs_from.as_millis())
+        .bind(key.verifies_until.map(Timestamp::as_millis))
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+async fn set_verifies_until(
+    tx: &mut Transaction<'_, Any>,
+    kid: &str,
+    until: Option<Timestamp>,
+) -> Result<bool, SqlError> {
+    let done = query("UPDATE signing_keys SET verifies_until = $1 WHERE kid = $2")
+        .bind(until.map(Timestamp::as_millis))
+        .bind(kid.to_owned())
+        .execute(&mut **tx)
+        .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+fn read(row: &AnyRow) -> Result<StoredKey, SqlError> {
+    let kid: String = row.try_get("kid")?;
+    let algorithm: String = row.try_get("algorithm")?;
+    let verifies_until: Option<i64> = row.try_get("verifies_until")?;
+    Ok(StoredKey {
+        algorithm: algorithm.parse().map_err(|_| SqlError::Corrupt(format!("algorithm of the signing key {kid}")))?,
+        kid,
+        sealed_private: row.try_get("sealed_private")?,
+        public_jwk: row.try_get("public_jwk")?,
+        created_at: Timestamp::from_millis(row.try_get("created_at")?),
+        signs_from: Timestamp::from_millis(row.try_get("signs_from")?),
+        verifies_until: verifies_until.map(Timestamp::from_millis),
+    })
+}

@@ -1,0 +1,224 @@
+//! The private Redis: what it keeps through restarts, kills and leftovers, and what it refuses.
+
+use std::{
+    collections::HashSet,
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use latchkey::store::redis::embedded::{EmbeddedError, EmbeddedRedis};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::UnixStream,
+};
+
+#[tokio::test]
+async fn a_key_survives_stop_and_start() {
+    let (_keep, dir) = folder();
+    let redis = EmbeddedRedis::start(&dir).await.unwrap();
+    assert_eq!(say(redis.socket(), "SET k v").await, "+OK");
+    redis.stop().await;
+    let redis = EmbeddedRedis::start(&dir).await.unwrap();
+    assert_eq!(say(redis.socket(), "GET k").await, "v");
+    redis.stop().await;
+}
+
+#[tokio::test]
+async fn a_key_survives_a_service_that_ends_without_stopping_it() {
+    let (_keep, dir) = folder();
+    let redis = EmbeddedRedis::start(&dir).await.unwrap();
+    assert_eq!(say(redis.socket(), "SET k v").await, "+OK");
+    drop(redis);
+    let redis = EmbeddedRedis::start(&dir).await.unwrap();
+    assert_eq!(say(redis.socket(), "GET k").await, "v");
+    redis.stop().await;
+}
+
+#[tokio::test]
+async fn a_killed_server_is_started_again_with_what_it_had_acknowledged() {
+    let (_keep, dir) = folder();
+    let redis = EmbeddedRedis::start(&dir).await.unwrap();
+    for round in 0..2 {
+        assert_eq!(say(redis.socket(), &format!("SET k{round} v")).await, "+OK");
+        let first = pid(redis.socket()).await.unwrap();
+        kill_process(first, Signal::KILL).unwrap();
+        within(async {
+            while pid(redis.socket()).await.is_none_or(|now| now == first) {
+                tokio::task::yield_now().await;
+            }
+            // Until it has read its data, it says so.
+            while say(redis.socket(), "PING").await != "+PONG" {}
+        })
+        .await;
+        assert_eq!(say(redis.socket(), &format!("GET k{round}")).await, "v");
+    }
+    redis.stop().await;
+}
+
+#[tokio::test]
+async fn a_second_service_on_the_same_folder_is_refused() {
+    let (_keep, dir) = folder();
+    let redis = EmbeddedRedis::start(&dir).await.unwrap();
+    let error = EmbeddedRedis::start(&dir).await.unwrap_err();
+    assert!(matches!(error, EmbeddedError::InUse { .. }), "{error}");
+    assert!(error.to_string().contains("LATCHKEY_DATA_DIR"), "{error}");
+    assert_eq!(say(redis.socket(), "PING").await, "+PONG");
+    redis.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_left_behind_is_stopped_and_its_keys_are_kept() {
+    let (_keep, dir) = folder();
+    fs::create_dir_all(&dir).unwrap();
+    let socket = dir.join("redis.sock");
+    // It holds the lock that servers hold, as one does that outlived its service.
+    let lock = fs::File::create(dir.join("server.lock")).unwrap();
+    lock.lock().unwrap();
+    let mut orphan = Command::new("redis-server")
+        .args(["--port", "0", "--appendonly", "yes", "--appendfsync", "always", "--save", ""])
+        .arg("--unixsocket")
+        .arg(&socket)
+        .arg("--dir")
+        .arg(&dir)
+        .stdin(lock)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    within(async {
+        while pid(&socket).await.is_none() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(say(&socket, "SET k v").await, "+OK");
+
+    let redis = EmbeddedRedis::start(&dir).await.unwrap();
+    assert!(orphan.wait().unwrap().success());
+    assert_eq!(say(redis.socket(), "GET k").await, "v");
+    redis.stop().await;
+}
+
+#[tokio::test]
+async fn it_is_private_and_keeps_everything() {
+    let (_keep, dir) = folder();
+    let redis = EmbeddedRedis::start(&dir).await.unwrap();
+    let socket = redis.socket();
+    for (key, value) in [
+        ("port", "0"),
+        ("appendonly", "yes"),
+        ("appendfsync", "always"),
+        ("maxmemory-policy", "noeviction"),
+        ("maxmemory", "0"),
+        ("save", ""),
+    ] {
+        assert_eq!(config(socket, key).await, value, "{key}");
+    }
+    assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(fs::metadata(socket).unwrap().permissions().mode() & 0o777, 0o700);
+    let pid = pid(socket).await.unwrap();
+    assert_eq!(listening_tcp_sockets(pid), HashSet::new());
+    redis.stop().await;
+    assert!(!socket_exists(&dir));
+}
+
+#[tokio::test]
+async fn a_path_too_long_for_a_socket_is_refused_before_anything_is_made() {
+    let (_keep, dir) = folder();
+    let dir = dir.join("x".repeat(100));
+    let error = EmbeddedRedis::start(&dir).await.unwrap_err();
+    assert!(matches!(error, EmbeddedError::SocketPathTooLong { .. }), "{error}");
+    assert!(error.to_string().contains("LATCHKEY_DATA_DIR"), "{error}");
+    assert!(!dir.exists());
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_start_says_why() {
+    let (_keep, dir) = folder();
+    fs::create_dir_all(dir.join("redis.sock")).unwrap();
+    let error = EmbeddedRedis::start(&dir).await.unwrap_err();
+    let EmbeddedError::Exited { output, .. } = &error else { panic!("{error}") };
+    assert!(output.contains("socket"), "{error}");
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_made_is_named() {
+    let (_keep, dir) = folder();
+    fs::write(&dir, "a file").unwrap();
+    let error = EmbeddedRedis::start(&dir).await.unwrap_err();
+    assert!(matches!(&error, EmbeddedError::Folder { path, .. } if *path == dir), "{error}");
+}
+
+/// Where a private Redis may live, with a name that would trip careless quoting.
+fn folder() -> (TempDir, PathBuf) {
+    let keep = tempfile::tempdir().unwrap();
+    let dir = keep.path().join("a \"data\" folder/redis");
+    fs::create_dir_all(dir.parent().unwrap()).unwrap();
+    (keep, dir)
+}
+
+fn socket_exists(dir: &Path) -> bool {
+    dir.join("redis.sock").exists()
+}
+
+/// Nothing here takes long; what hangs must fail.
+async fn within<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(Duration::from_secs(30), future).await.expect("should have happened by now")
+}
+
+/// The process that listens at `socket`.
+async fn pid(socket: &Path) -> Option<Pid> {
+    let stream = UnixStream::connect(socket).await.ok()?;
+    Pid::from_raw(stream.peer_cred().unwrap().pid()?)
+}
+
+/// Says `command` and returns the answer, or the text of one that comes as a bulk string.
+async fn say(socket: &Path, command: &str) -> String {
+    let mut answers = lines(socket, command).await;
+    let first = next_line(&mut answers).await;
+    if first.starts_with('$') { next_line(&mut answers).await } else { first }
+}
+
+/// The value of a configuration key: an array of two bulk strings, name and value.
+async fn config(socket: &Path, key: &str) -> String {
+    let mut answers = lines(socket, &format!("CONFIG GET {key}")).await;
+    for _ in 0..4 {
+        next_line(&mut answers).await;
+    }
+    next_line(&mut answers).await
+}
+
+async fn lines(socket: &Path, command: &str) -> BufReader<UnixStream> {
+    let mut stream = within(UnixStream::connect(socket)).await.unwrap();
+    within(stream.write_all(format!("{command}\r\n").as_bytes())).await.unwrap();
+    BufReader::new(stream)
+}
+
+async fn next_line(answers: &mut BufReader<UnixStream>) -> String {
+    let mut line = String::new();
+    within(answers.read_line(&mut line)).await.unwrap();
+    line.trim_end().to_owned()
+}
+
+/// The inodes of TCP sockets on which `pid` listens: see proc_pid_net(5), where 0A is the state "listening".
+fn listening_tcp_sockets(pid: Pid) -> HashSet<String> {
+    let process = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
+    let listening: HashSet<String> = ["net/tcp", "net/tcp6"]
+        .iter()
+        .filter_map(|table| fs::read_to_string(process.join(table)).ok())
+        .flat_map(|table| table.lines().skip(1).map(str::to_owned).collect::<Vec<_>>())
+        .filter_map(|line| {
+            let columns: Vec<_> = line.split_whitespace().collect();
+            (columns[3] == "0A").then(|| format!("socket:[{}]", columns[9]))
+        })
+        .collect();
+    fs::read_dir(process.join("fd"))
+        .unwrap()
+        .filter_map(|fd| fs::read_link(fd.unwrap().path()).ok())
+        .filter_map(|target| listening.get(&*target.to_string_lossy()).cloned())
+        .collect()
+}

@@ -1,0 +1,179 @@
+//! Servers that end with the test process, however it ends: statics aren't dropped, and a killed process drops nothing.
+//!
+//! A small shell stands between. It reads from a pipe whose other end is held by the test process; when that end is
+//! closed, it stops the server and deletes its folder.
+
+use std::{
+    collections::VecDeque,
+    io::{BufRead, BufReader},
+    net::TcpListener,
+    os::unix::{
+        fs::chown,
+        process::{CommandExt, ExitStatusExt},
+    },
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// `$1` the signal that stops the server, `$2` a folder to delete afterwards or nothing, then the command. What the
+/// shell keeps open of its output is closed, so that a reader sees the end when the server is gone.
+const GUARDIAN: &str = r#"
+signal=$1 folder=$2; shift 2
+sh -c 'echo "guarded $$"; exec "$@"' sh "$@" 2>&1 </dev/null &
+server=$!
+exec >/dev/null 2>&1
+while read -r _; do :; done
+kill -s "$signal" "$server"
+wait "$server"
+[ -z "$folder" ] || rm -rf "$folder"
+"#;
+
+/// A server to be started.
+pub struct Spec<'a> {
+    /// The program and its arguments; it must stay in the foreground.
+    pub command: &'a [&'a str],
+    /// The signal that stops it, by name: `TERM`, `INT`.
+    pub stop: &'a str,
+    /// Deleted once it has stopped.
+    pub folder: Option<&'a Path>,
+    /// What a line of its output contains when it is ready.
+    pub ready: &'a str,
+    /// Whether it refuses to be run by root; see [`unprivileged`].
+    pub unprivileged: bool,
+}
+
+/// A running server. Stopped when dropped, or when the process ends.
+pub struct Guard {
+    shell: Child,
+    pid: i32,
+    log: Arc<Mutex<VecDeque<String>>>,
+}
+
+impl Guard {
+    /// Starts it and waits until it says that it is ready. Says why if it ends before.
+    pub fn start(spec: &Spec) -> Result<Self, String> {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", GUARDIAN, "guardian", spec.stop])
+            .arg(spec.folder.unwrap_or(Path::new("")))
+            .args(spec.command)
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            // Out of reach of the terminal's Ctrl-C, which would end the guardian before its work is done.
+            .process_group(0);
+        if spec.unprivileged
+            && let Some((uid, gid)) = unprivileged()
+        {
+            command.uid(uid).gid(gid);
+        }
+        let mut shell = command.spawn().map_err(|error| format!("sh: {error}"))?;
+        let mut lines = BufReader::new(shell.stdout.take().expect("it is piped")).lines();
+        let log = Arc::new(Mutex::new(VecDeque::new()));
+        let mut guard = Self { shell, pid: 0, log: log.clone() };
+
+        while let Some(Ok(line)) = lines.next() {
+            if let Some(pid) = line.strip_prefix("guarded ") {
+                guard.pid = pid.parse().expect("a shell's $$ is a number");
+            }
+            let ready = line.contains(spec.ready);
+            remember(&log, line);
+            if ready {
+                std::thread::spawn(move || drain(lines, &log));
+                return Ok(guard);
+            }
+        }
+        Err(format!("{} ended before it was ready:\n{}", spec.command[0], guard.log()))
+    }
+
+    /// The server's process id.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Sends the server a signal: `Signal::KILL` ends it as a power cut would, `Signal::STOP` hangs it.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.pid).expect("it was started");
+        kill_process(pid, signal).expect("it runs");
+    }
+
+    /// The last lines of its output.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().iter().fold(String::new(), |text, line| text + line + "\n")
+    }
+
+    /// Stops it and waits until it has stopped.
+    pub fn stop(mut self) -> ExitStatus {
+        self.end()
+    }
+
+    fn end(&mut self) -> ExitStatus {
+        drop(self.shell.stdin.take());
+        self.shell.wait().unwrap_or_else(|_| ExitStatus::from_raw(0))
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn drain(lines: std::io::Lines<BufReader<ChildStdout>>, log: &Mutex<VecDeque<String>>) {
+    for line in lines.map_while(Result::ok) {
+        remember(log, line);
+    }
+}
+
+fn remember(log: &Mutex<VecDeque<String>>, line: String) {
+    let mut log = log.lock().unwrap();
+    if log.len() == 500 {
+        log.pop_front();
+    }
+    log.push_back(line);
+}
+
+/// Who runs what refuses to be run by root: the user and group ids of `postgres`, or of `nobody`. None if we aren't root.
+pub fn unprivileged() -> Option<(u32, u32)> {
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let ids = |name: &str| {
+        users.lines().find_map(|line| {
+            let fields: Vec<&str> = line.split(':').collect();
+            (fields.first() == Some(&name))
+                .then(|| Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?)))?
+        })
+    };
+    ids("postgres").or_else(|| ids("nobody")).or(Some((65534, 65534)))
+}
+
+/// A new folder that [`unprivileged`] may write to; deleted by whoever it is given to.
+pub fn folder(prefix: &str) -> PathBuf {
+    let folder = tempfile::Builder::new().prefix(prefix).tempdir().unwrap().keep();
+    if let Some((uid, gid)) = unprivileged() {
+        chown(&folder, Some(uid), Some(gid)).unwrap();
+    }
+    folder
+}
+
+/// A port of 127.0.0.1 that was free a moment ago. Somebody else may take it: try again with another then.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// The first of `folders` and then of `PATH` that holds every one of `programs`.
+pub fn find_programs(programs: &[&str], folders: impl IntoIterator<Item = PathBuf>) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let usual = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"].map(PathBuf::from);
+    folders
+        .into_iter()
+        .chain(std::env::split_paths(&path))
+        .chain(usual)
+        .find(|folder| programs.iter().all(|program| folder.join(program).is_file()))
+}

@@ -1,0 +1,82 @@
+//! A PgBouncer in transaction mode in front of the tests' Postgres. One serves the whole process.
+
+use std::sync::OnceLock;
+
+use super::{
+    guard::{self, Guard, Spec},
+    postgres,
+};
+
+const INSTALL: &str = "these tests need PgBouncer: `apt-get install pgbouncer` (Debian, Ubuntu), \
+                       `dnf install pgbouncer` (Fedora), `apk add pgbouncer` (Alpine), `brew install pgbouncer` \
+                       (macOS); or run `make test`, which installs it";
+
+/// A running pooler.
+pub struct PgBouncer {
+    guard: Guard,
+    port: u16,
+}
+
+/// The pooler that all tests of this process share.
+pub fn shared() -> &'static PgBouncer {
+    static SHARED: OnceLock<Result<PgBouncer, String>> = OnceLock::new();
+    match SHARED.get_or_init(PgBouncer::start) {
+        Ok(pgbouncer) => pgbouncer,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+impl PgBouncer {
+    fn start() -> Result<Self, String> {
+        let postgres = postgres::shared();
+        let programs = guard::find_programs(&["pgbouncer"], []).ok_or(INSTALL)?;
+        let program = programs.join("pgbouncer");
+        let mut last_error = String::new();
+        for _ in 0..5 {
+            let folder = guard::folder("latchkey-pgbouncer-");
+            let settings = folder.join("pgbouncer.ini");
+            let port = guard::free_port();
+            std::fs::write(&settings, self::settings(port, postgres.port())).unwrap();
+            let spec = Spec {
+                command: &[program.to_str().unwrap(), settings.to_str().unwrap()],
+                // What TERM, INT and QUIT mean to it differs from release to release; it has nothing to lose.
+                stop: "KILL",
+                folder: Some(&folder),
+                ready: "process up",
+                unprivileged: true,
+            };
+            match Guard::start(&spec) {
+                Ok(guard) => return Ok(Self { guard, port }),
+                Err(error) => last_error = error,
+            }
+        }
+        Err(last_error)
+    }
+
+    /// The address of a database of the shared Postgres, through the pooler.
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// The process that runs it.
+    pub fn guard(&self) -> &Guard {
+        &self.guard
+    }
+}
+
+/// Three server connections for any number of clients, so that clients do change them.
+fn settings(port: u16, postgres: u16) -> String {
+    format!(
+        "[databases]\n\
+         * = host=127.0.0.1 port={postgres} user=postgres\n\
+         [pgbouncer]\n\
+         listen_addr = 127.0.0.1\n\
+         listen_port = {port}\n\
+         unix_socket_dir =\n\
+         auth_type = any\n\
+         pool_mode = transaction\n\
+         default_pool_size = 3\n\
+         max_client_conn = 500\n\
+         ignore_startup_parameters = extra_float_digits\n"
+    )
+}

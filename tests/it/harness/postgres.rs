@@ -1,0 +1,144 @@
+//! A Postgres of the tests' own. One serves the whole process, with a database for each test.
+
+use std::{
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+
+use super::guard::{self, Guard, Spec};
+
+const INSTALL: &str = "these tests need Postgres 15 or newer: `apt-get install postgresql` (Debian, Ubuntu), \
+                       `dnf install postgresql-server` (Fedora), `apk add postgresql` (Alpine), \
+                       `brew install postgresql` (macOS); or run `make test`, which installs it";
+
+/// A running server.
+pub struct Postgres {
+    guard: Guard,
+    port: u16,
+}
+
+/// The server that all tests of this process share.
+pub fn shared() -> &'static Postgres {
+    static SHARED: OnceLock<Result<Postgres, String>> = OnceLock::new();
+    match SHARED.get_or_init(Postgres::start) {
+        Ok(postgres) => postgres,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+impl Postgres {
+    /// Starts a new server on a port of its own. Its folder goes when it stops.
+    pub fn start() -> Result<Self, String> {
+        let programs = programs().ok_or(INSTALL)?;
+        let mut last_error = String::new();
+        for _ in 0..5 {
+            let folder = guard::folder("latchkey-postgres-");
+            let data = folder.join("data");
+            init(&programs, &data)?;
+            let port = guard::free_port();
+            match serve(&programs, &folder, &data, port) {
+                Ok(guard) => return Ok(Self { guard, port }),
+                Err(error) => last_error = error,
+            }
+        }
+        Err(last_error)
+    }
+
+    /// Its port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The process that runs it.
+    pub fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
+    /// Makes an empty database and answers its name.
+    pub async fn create_database(&self) -> String {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        self.execute(&format!("CREATE DATABASE {name} TEMPLATE template0")).await;
+        name
+    }
+
+    /// The address of a database.
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Runs something as the superuser, in the database `postgres`.
+    pub async fn execute(&self, sql: &str) {
+        let mut connection = PgConnection::connect(&self.url("postgres")).await.unwrap();
+        connection.execute(AssertSqlSafe(sql.to_owned())).await.unwrap();
+        connection.close().await.unwrap();
+    }
+}
+
+fn programs() -> Option<PathBuf> {
+    // Debian, Red Hat, Alpine and Homebrew keep the server's programs out of PATH, in a folder for each version.
+    let mut versions = Vec::new();
+    for (parent, below) in [
+        ("/usr/lib/postgresql", "bin"),
+        ("/usr", "bin"),
+        ("/usr/libexec", ""),
+        ("/opt/homebrew/opt", "bin"),
+        ("/usr/local/opt", "bin"),
+    ] {
+        for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let version: String = name.chars().filter(char::is_ascii_digit).collect();
+            let named_so =
+                parent.ends_with("postgresql") || name.starts_with("postgresql") || name.starts_with("pgsql-");
+            if let (true, Ok(version)) = (named_so, version.parse::<u32>()) {
+                versions.push((version, entry.path().join(below)));
+            }
+        }
+    }
+    versions.sort();
+    guard::find_programs(&["initdb", "postgres"], versions.into_iter().rev().map(|(_, folder)| folder))
+}
+
+fn init(programs: &Path, data: &Path) -> Result<(), String> {
+    let mut initdb = Command::new(programs.join("initdb"));
+    initdb
+        .args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-locale", "--no-sync", "--pgdata"])
+        .arg(data)
+        .current_dir("/");
+    if let Some((uid, gid)) = guard::unprivileged() {
+        initdb.uid(uid).gid(gid);
+    }
+    let output = initdb.output().map_err(|error| format!("initdb: {error}"))?;
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(format!("initdb: {}\n{INSTALL}", String::from_utf8_lossy(&output.stderr)))
+    }
+}
+
+fn serve(programs: &Path, folder: &Path, data: &Path, port: u16) -> Result<Guard, String> {
+    let (program, data, sockets) =
+        (programs.join("postgres"), data.display().to_string(), folder.display().to_string());
+    let port = port.to_string();
+    let sockets = format!("unix_socket_directories={sockets}");
+    let mut command = vec![program.to_str().unwrap(), "-D", &data, "-p", &port, "-h", "127.0.0.1", "-c", &sockets];
+    for setting in ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200"] {
+        command.extend(["-c", setting]);
+    }
+    // SIGQUIT: at once, nothing is worth keeping.
+    let spec = Spec {
+        command: &command,
+        stop: "QUIT",
+        folder: Some(folder),
+        ready: "database system is ready to accept connections",
+        unprivileged: true,
+    };
+    Guard::start(&spec)
+}

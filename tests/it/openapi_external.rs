@@ -1,0 +1,165 @@
+//! The API's description and the `/docs` page, judged by programs of others: openapi-spec-validator, Redocly's linter,
+//! schemathesis and Chromium. `make test` installs them (`.ci/install.sh`); without them these tests fail.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+/// Far above what any of the programs needs: a program that takes this long hangs.
+const LIMIT: Duration = Duration::from_secs(15 * 60);
+
+/// Of schemathesis, so that every run sends the same requests.
+const SEED: &str = "20261123";
+
+/// Test cases per operation that schemathesis makes up, beside those that it derives from the description.
+const CASES: &str = "25";
+
+/// Operations that can end the session that schemathesis tests with: they run by themselves, after all others.
+const ENDS_SESSION: &str = "^(POST /v1/logout|POST /v1/me/password|DELETE /v1/sessions)$";
+
+/// The program of that name in `TEST_TOOLS_DIR/bin`, or in `target/tools/bin` where the variable is not set.
+///
+/// Panics where it isn't there.
+pub(crate) fn tool(name: &str) -> PathBuf {
+    let tools = std::env::var_os("TEST_TOOLS_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools"), PathBuf::from);
+    let path = absolute(&tools.join("bin").join(name));
+    assert!(path.exists(), "{} is missing: run `make test`, which installs it", path.display());
+    path
+}
+
+/// Fails unless the file is a valid OpenAPI document.
+pub(crate) fn run_openapi_spec_validator(spec: &Path) {
+    succeed(Command::new(tool("openapi-spec-validator")).args(["--validation-errors", "all"]).arg(absolute(spec)));
+}
+
+/// Fails where Redocly's recommended rules find an error in the file; warnings pass.
+pub(crate) fn run_redocly_lint(spec: &Path) {
+    succeed(
+        Command::new(tool("redocly"))
+            .env("REDOCLY_TELEMETRY", "off")
+            .env("REDOCLY_SUPPRESS_UPDATE_NOTICE", "true")
+            .args(["lint", "--extends=recommended", "--format=stylish"])
+            .arg(absolute(spec)),
+    );
+}
+
+/// Sends requests made from the description at `spec_url` to the service at `base_url`, valid ones and invalid ones, and
+/// fails where an answer is a 5xx or differs from what is documented in status, content type, headers or body.
+///
+/// The requests carry the access token, which must be good for some minutes; its session is over afterwards.
+pub(crate) fn run_schemathesis(base_url: &str, spec_url: &str, bearer_token: &str) {
+    for filter in ["--exclude-name-regex", "--include-name-regex"] {
+        succeed(
+            Command::new(tool("st"))
+                .arg("--config-file")
+                .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/schemathesis.toml"))
+                .args(["--no-color", "run", spec_url, "--url", base_url])
+                .args([filter, ENDS_SESSION])
+                .args(["--header", &format!("Authorization: Bearer {bearer_token}")])
+                .args(["--checks", "all", "--phases", "examples,coverage,fuzzing"])
+                .args(["--seed", SEED, "--max-examples", CASES, "--workers", "1"])
+                .args(["--generation-database", "none", "--suppress-health-check", "all"])
+                .args(["--request-timeout", "30"]),
+        );
+    }
+}
+
+/// The page at `url` as HTML, after its scripts have run in a browser that reaches nothing but 127.0.0.1.
+pub(crate) fn dump_dom(url: &str) -> String {
+    let output = succeed(chromium().args(["--dump-dom", url]));
+    String::from_utf8(output.stdout).expect("Chromium writes UTF-8")
+}
+
+/// Draws the page at `url`, as in [`dump_dom`], into a PNG file.
+pub(crate) fn screenshot(url: &str, png: &Path) {
+    let mut flag = std::ffi::OsString::from("--screenshot=");
+    flag.push(absolute(png));
+    succeed(chromium().args([flag.as_os_str(), OsStr::new("--window-size=1280,1600"), OsStr::new(url)]));
+    assert!(png.exists(), "Chromium wrote no {}", png.display());
+}
+
+/// Chromium without a window, without a sandbox (it has none for root) and without a way to other hosts.
+fn chromium() -> Command {
+    let mut command = Command::new(tool("chromium"));
+    command.args([
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--disable-quic",
+        "--disable-extensions",
+        "--disable-sync",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--no-first-run",
+        "--user-data-dir=profile",
+        "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+        "--virtual-time-budget=20000",
+    ]);
+    command
+}
+
+/// The path as it is from every folder: the programs run in folders of their own.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).expect("the path isn't empty and there is a current folder")
+}
+
+/// Runs the command in a new empty folder and gives its output.
+///
+/// Panics with its output where it fails, and ends it and panics where it is still running after [`LIMIT`].
+fn succeed(command: &mut Command) -> Output {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder can be made");
+    let named = format!("{command:?}");
+    let child = command
+        .current_dir(folder.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .unwrap_or_else(|error| panic!("can't start {named}: {error}"));
+    let group = rustix::process::Pid::from_child(&child);
+
+    let (done, result) = mpsc::channel();
+    let waiting = thread::spawn(move || done.send(child.wait_with_output()));
+    let Ok(output) = result.recv_timeout(LIMIT) else {
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        let _ = waiting.join();
+        panic!("still running after {LIMIT:?}, ended: {named}");
+    };
+    let output = output.unwrap_or_else(|error| panic!("no output of {named}: {error}"));
+
+    assert!(
+        output.status.success(),
+        "{named}\nended with {}\n{}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    output
+}
+
+/// The committed copy of the API's description.
+fn committed() -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi/openapi.json");
+    assert!(fs::exists(&path).unwrap_or(false), "{} is missing: run `make openapi`", path.display());
+    path
+}
+
+#[test]
+fn the_committed_description_is_valid_openapi() {
+    run_openapi_spec_validator(&committed());
+}
+
+#[test]
+fn the_committed_description_passes_redoclys_linter() {
+    run_redocly_lint(&committed());
+}

@@ -1,0 +1,76 @@
+//! Changes that end sessions: made together or not at all.
+
+use latchkey::domain::account::{Account, Epoch, Identifier, Roles};
+
+use super::{LATER, hash, new_account, new_id, on_every_backend, with_username};
+
+#[tokio::test]
+async fn what_is_committed_lasts() {
+    on_every_backend(async |backend| {
+        let sql = backend.node().await;
+        let before = sql.insert_account(&new_account("ann@example.com")).await.unwrap();
+        let mut change = sql.change_account(before.id).await.unwrap().unwrap();
+        assert_eq!(change.account, before);
+        change.set_password(&hash("second"), LATER).await.unwrap();
+        change.set_roles(&Roles::parse(["admin"]).unwrap(), LATER).await.unwrap();
+        change.set_disabled(Some(LATER), LATER).await.unwrap();
+        assert_eq!(change.bump_epoch().await.unwrap(), Epoch(1));
+        let expected = Account {
+            password_hash: hash("second"),
+            password_changed_at: LATER,
+            roles: Roles::parse(["admin"]).unwrap(),
+            disabled_at: Some(LATER),
+            updated_at: LATER,
+            epoch: Epoch(1),
+            ..before
+        };
+        assert_eq!(change.account, expected);
+        change.commit().await.unwrap();
+        assert_eq!(sql.account(before.id).await.unwrap(), Some(expected));
+
+        let mut change = sql.change_account(before.id).await.unwrap().unwrap();
+        change.set_disabled(None, LATER).await.unwrap();
+        assert_eq!(change.bump_epoch().await.unwrap(), Epoch(2));
+        change.commit().await.unwrap();
+        let after = sql.account(before.id).await.unwrap().unwrap();
+        assert_eq!((after.disabled_at, after.epoch), (None, Epoch(2)));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_dropped_never_was() {
+    on_every_backend(async |backend| {
+        let sql = backend.node().await;
+        let before = sql.insert_account(&new_account("ann@example.com")).await.unwrap();
+        // More often than the pool has connections: each comes back usable.
+        for _ in 0..20 {
+            let mut change = sql.change_account(before.id).await.unwrap().unwrap();
+            change.set_password(&hash("second"), LATER).await.unwrap();
+            change.bump_epoch().await.unwrap();
+            drop(change);
+            let mut change = sql.change_account(before.id).await.unwrap().unwrap();
+            change.delete().await.unwrap();
+            drop(change);
+        }
+        assert_eq!(sql.account(before.id).await.unwrap(), Some(before));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_deleted_accounts_names_are_free_again() {
+    on_every_backend(async |backend| {
+        let sql = backend.node().await;
+        let id = sql.insert_account(&with_username("ann@example.com", "ann")).await.unwrap().id;
+        let mut change = sql.change_account(id).await.unwrap().unwrap();
+        change.delete().await.unwrap();
+        change.commit().await.unwrap();
+        assert_eq!(sql.account(id).await.unwrap(), None);
+        assert_eq!(sql.find_account(&Identifier::parse("ann")).await.unwrap(), None);
+        assert!(sql.change_account(id).await.unwrap().is_none());
+        assert!(sql.change_account(new_id()).await.unwrap().is_none());
+        sql.insert_account(&with_username("ann@example.com", "ann")).await.unwrap();
+    })
+    .await;
+}

@@ -1,0 +1,141 @@
+//! Many at once, on two nodes: one wins, nothing is lost, nothing fails.
+
+use latchkey::{
+    domain::{account::Epoch, key::StoredKey},
+    store::sql::{InsertError, Sql},
+};
+use tokio::task::JoinSet;
+
+use super::{LATER, hash, new_account, on_every_backend, signing_keys::key, with_username};
+
+const RACERS: usize = 16;
+
+/// Starts a task for each racer, on one node or the other, and waits for all of them.
+async fn race<T, F>(nodes: [&Sql; 2], racer: impl Fn(Sql, usize) -> F) -> Vec<T>
+where
+    T: Send + 'static,
+    F: Future<Output = T> + Send + 'static,
+{
+    let mut tasks = JoinSet::new();
+    for n in 0..RACERS {
+        tasks.spawn(racer(nodes[n % 2].clone(), n));
+    }
+    tasks.join_all().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_sixteen_with_one_address_one_registers() {
+    on_every_backend(async |backend| {
+        let (a, b) = (backend.node().await, backend.node().await);
+        for round in 0..5 {
+            let results = race([&a, &b], |sql, n| async move {
+                let email = format!("ann{round}@example.com");
+                let email = if n < RACERS / 2 { email } else { email.to_uppercase() };
+                sql.insert_account(&with_username(&email, &format!("ann{round}-{n}"))).await
+            })
+            .await;
+            let (won, lost): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
+            assert_eq!(won.len(), 1);
+            assert!(lost.iter().all(|lost| matches!(lost, Err(InsertError::EmailTaken))), "{lost:?}");
+        }
+        assert_eq!(a.list_accounts(None, 100).await.unwrap().len(), 5);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_sixteen_with_one_name_one_registers() {
+    on_every_backend(async |backend| {
+        let (a, b) = (backend.node().await, backend.node().await);
+        let results = race([&a, &b], |sql, n| async move {
+            sql.insert_account(&with_username(&format!("{n}@example.com"), "ann")).await
+        })
+        .await;
+        let (won, lost): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
+        assert_eq!(won.len(), 1);
+        assert!(lost.iter().all(|lost| matches!(lost, Err(InsertError::UsernameTaken))), "{lost:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_sixteen_rehashes_one_is_stored() {
+    on_every_backend(async |backend| {
+        let (a, b) = (backend.node().await, backend.node().await);
+        let id = a.insert_account(&new_account("ann@example.com")).await.unwrap().id;
+        let stored = race([&a, &b], |sql, n| async move {
+            sql.upgrade_password_hash(id, &hash("first"), &hash(&n.to_string()), LATER).await.unwrap()
+        })
+        .await;
+        assert_eq!(stored.into_iter().filter(|stored| *stored).count(), 1);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_to_one_account_wait_for_each_other() {
+    on_every_backend(async |backend| {
+        let (a, b) = (backend.node().await, backend.node().await);
+        let id = a.insert_account(&new_account("ann@example.com")).await.unwrap().id;
+        let mut epochs = race([&a, &b], |sql, _| async move {
+            let mut change = sql.change_account(id).await.unwrap().unwrap();
+            let epoch = change.bump_epoch().await.unwrap();
+            tokio::task::yield_now().await;
+            change.commit().await.unwrap();
+            epoch
+        })
+        .await;
+        epochs.sort();
+        let expected: Vec<Epoch> = (1..).take(RACERS).map(Epoch).collect();
+        assert_eq!(epochs, expected);
+        assert_eq!(a.account(id).await.unwrap().unwrap().epoch, Epoch(16));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_sixteen_first_keys_one_is_stored() {
+    on_every_backend(async |backend| {
+        let (a, b) = (backend.node().await, backend.node().await);
+        let won = race([&a, &b], |sql, n| async move {
+            let key = StoredKey { kid: n.to_string(), ..key("", 0) };
+            sql.insert_first_key(&key).await.unwrap().then_some(key)
+        })
+        .await;
+        let won: Vec<StoredKey> = won.into_iter().flatten().collect();
+        assert_eq!(won.len(), 1);
+        assert_eq!(b.keys().await.unwrap(), won);
+    })
+    .await;
+}
+
+/// Sixteen tasks over three server connections (see the pooler's settings), everything mixed, without one error.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pooler_mixes_nothing_up() {
+    on_every_backend(async |backend| {
+        let (a, b) = (backend.node().await, backend.node().await);
+        race([&a, &b], |sql, n| async move {
+            for round in 0..20 {
+                let email = format!("{n}-{round}@example.com");
+                let stored = sql.insert_account(&new_account(&email)).await.unwrap();
+                assert_eq!(sql.account(stored.id).await.unwrap().as_ref(), Some(&stored));
+                assert_eq!(sql.list_accounts(None, 3).await.unwrap().len().min(1), 1);
+                assert!(sql.upgrade_password_hash(stored.id, &hash("first"), &hash("new"), LATER).await.unwrap());
+                let mut change = sql.change_account(stored.id).await.unwrap().unwrap();
+                assert_eq!(change.account.password_hash, hash("new"));
+                change.bump_epoch().await.unwrap();
+                if round % 2 == 0 {
+                    change.commit().await.unwrap();
+                } else {
+                    drop(change);
+                }
+                let epoch = sql.account(stored.id).await.unwrap().unwrap().epoch;
+                assert_eq!(epoch, Epoch(u32::from(round % 2 == 0)));
+                sql.ping().await.unwrap();
+            }
+        })
+        .await;
+        assert_eq!(a.list_accounts(None, 1000).await.unwrap().len(), RACERS * 20);
+    })
+    .await;
+}

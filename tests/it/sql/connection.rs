@@ -1,0 +1,132 @@
+//! Opening the database, and what is said when it isn't there.
+
+use std::{os::unix::fs::PermissionsExt, time::Duration};
+
+use latchkey::{
+    config::DatabaseSettings,
+    domain::account::Roles,
+    store::sql::{InsertError, Sql, SqlError},
+};
+use sqlx::{Connection, Executor, SqliteConnection};
+
+use super::{Backend, LATER, new_account, new_id, on_every_backend, settings};
+use crate::harness::{guard, postgres};
+
+#[tokio::test]
+async fn it_answers_until_it_is_closed() {
+    on_every_backend(async |backend| {
+        let sql = backend.connect().await;
+        sql.ping().await.unwrap();
+        sql.close().await;
+        assert!(sql.ping().await.unwrap_err().is_unavailable());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_sqlite_file_is_its_owners_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a folder with 100% odd#names?.db");
+    let url = format!("sqlite://{}", file.display()).replace('%', "%25").replace('#', "%23").replace('?', "%3F");
+    let sql = Sql::connect(&settings(&url)).await.unwrap();
+    sql.migrate().await.unwrap();
+    sql.insert_account(&new_account("ann@example.com")).await.unwrap();
+    let mut files = 0;
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.file_name());
+        files += 1;
+    }
+    assert_eq!(files, 3, "the database, its log and the log's index");
+    assert!(file.exists());
+}
+
+#[tokio::test]
+async fn a_sqlite_file_outlives_its_node() {
+    let backend = Backend::sqlite();
+    let sql = backend.node().await;
+    let account = sql.insert_account(&new_account("ann@example.com")).await.unwrap();
+    sql.close().await;
+    let sql = backend.node().await;
+    assert_eq!(sql.account(account.id).await.unwrap(), Some(account));
+}
+
+#[tokio::test]
+async fn a_sqlite_that_is_locked_is_unavailable() {
+    let mut backend = Backend::sqlite();
+    backend.node().await.close().await;
+    let mut other = SqliteConnection::connect(backend.settings.url.expose()).await.unwrap();
+    other.execute("BEGIN IMMEDIATE").await.unwrap();
+    backend.settings.acquire_timeout = Duration::from_millis(50);
+    let sql = backend.connect().await;
+    let refused = sql.insert_account(&new_account("ann@example.com")).await;
+    assert!(matches!(&refused, Err(InsertError::Sql(error)) if error.is_unavailable()), "{refused:?}");
+    // Who only reads isn't kept waiting.
+    assert_eq!(sql.account(new_id()).await.unwrap(), None);
+    other.execute("COMMIT").await.unwrap();
+    sql.insert_account(&new_account("ann@example.com")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_sqlite_is_corrupt() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("latchkey.db");
+    std::fs::write(&file, "Dear diary, ".repeat(1000)).unwrap();
+    let error = Sql::connect(&settings(&format!("sqlite://{}", file.display()))).await.unwrap_err();
+    assert!(matches!(error, SqlError::Corrupt(_)), "{error}");
+}
+
+#[tokio::test]
+async fn a_folder_that_is_missing_is_named() {
+    let error = Sql::connect(&settings("sqlite:///nowhere/at/all.db")).await.unwrap_err();
+    assert_eq!(error.to_string(), "/nowhere/at/all.db: No such file or directory (os error 2)");
+}
+
+#[tokio::test]
+async fn an_address_without_sense_is_refused() {
+    for url in ["mysql://root@localhost/x", "", "latchkey.db", "postgres://localhost/x?sslmode=perhaps"] {
+        let refused = Sql::connect(&settings(url)).await;
+        assert!(matches!(refused, Err(SqlError::Address(_))), "{url}: {refused:?}");
+    }
+    let mixed = DatabaseSettings { migrate_url: Some("sqlite://x.db".into()), ..settings("postgres://localhost/x") };
+    assert!(matches!(Sql::connect(&mixed).await, Err(SqlError::Address(_))));
+}
+
+#[tokio::test]
+async fn a_postgres_that_is_down_is_unavailable_and_its_password_unsaid() {
+    let url = format!("postgres://latchkey:hunter2@127.0.0.1:{}/latchkey", guard::free_port());
+    let down = DatabaseSettings { acquire_timeout: Duration::from_millis(50), ..settings(&url) };
+    let sql = Sql::connect(&down).await.unwrap();
+    for error in [
+        sql.ping().await.unwrap_err(),
+        sql.migrate().await.unwrap_err(),
+        sql.account(new_id()).await.unwrap_err(),
+        sql.keys().await.unwrap_err(),
+    ] {
+        assert!(error.is_unavailable(), "{error}");
+        assert!(!format!("{error} {error:?} {sql:?} {:?}", std::error::Error::source(&error)).contains("hunter2"));
+    }
+}
+
+#[tokio::test]
+async fn a_missing_database_is_not_taken_for_one_that_is_down() {
+    let error = Sql::connect(&settings(&postgres::shared().url("nowhere"))).await.unwrap().ping().await.unwrap_err();
+    assert!(!error.is_unavailable());
+    assert!(error.to_string().contains("\"nowhere\" does not exist"), "{error}");
+}
+
+#[tokio::test]
+async fn lost_connections_are_replaced() {
+    for backend in [Backend::postgres().await, Backend::pgbouncer().await] {
+        let sql = backend.node().await;
+        let id = sql.insert_account(&new_account("ann@example.com")).await.unwrap().id;
+        let mut change = sql.change_account(id).await.unwrap().unwrap();
+        let database = backend.settings.url.expose().rsplit_once('/').unwrap().1;
+        let kill = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'");
+        postgres::shared().execute(&kill).await;
+        let error = change.set_roles(&Roles::parse(["admin"]).unwrap(), LATER).await.unwrap_err();
+        assert!(error.is_unavailable(), "on {}: {error}", backend.name);
+        drop(change);
+        assert!(sql.account(id).await.unwrap().unwrap().roles.is_empty());
+    }
+}

@@ -1,0 +1,110 @@
+//! The database, written once and run on every one: SQLite, Postgres, and Postgres behind PgBouncer.
+
+mod account_change;
+mod accounts;
+mod concurrency;
+mod connection;
+mod imports;
+mod migrate;
+mod signing_keys;
+
+use std::time::Duration;
+
+use latchkey::{
+    config::DatabaseSettings,
+    domain::{
+        account::{Email, NewAccount, Roles, Username},
+        clock::Timestamp,
+        entropy::Entropy,
+        ids::AccountId,
+        secret::PasswordHash,
+    },
+    store::sql::Sql,
+};
+use tempfile::TempDir;
+
+use crate::harness::{pgbouncer, postgres};
+
+/// An empty database of one kind.
+pub struct Backend {
+    pub name: &'static str,
+    pub settings: DatabaseSettings,
+    _folder: Option<TempDir>,
+}
+
+impl Backend {
+    fn sqlite() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("latchkey.db").display());
+        Self { name: "SQLite", settings: settings(&url), _folder: Some(folder) }
+    }
+
+    async fn postgres() -> Self {
+        let server = postgres::shared();
+        let database = server.create_database().await;
+        Self { name: "Postgres", settings: settings(&server.url(&database)), _folder: None }
+    }
+
+    async fn pgbouncer() -> Self {
+        let database = postgres::shared().create_database().await;
+        let url = pgbouncer::shared().url(&database);
+        Self { name: "Postgres behind PgBouncer", settings: settings(&url), _folder: None }
+    }
+
+    /// What a node opens, before it migrates.
+    pub async fn connect(&self) -> Sql {
+        Sql::connect(&self.settings).await.unwrap()
+    }
+
+    /// The database as a node uses it.
+    pub async fn node(&self) -> Sql {
+        let sql = self.connect().await;
+        sql.migrate().await.unwrap();
+        sql
+    }
+}
+
+/// Runs a test on an empty database of each kind.
+pub async fn on_every_backend(test: impl AsyncFn(Backend)) {
+    for backend in [Backend::sqlite(), Backend::postgres().await, Backend::pgbouncer().await] {
+        println!("on {}:", backend.name);
+        test(backend).await;
+    }
+}
+
+pub fn settings(url: &str) -> DatabaseSettings {
+    DatabaseSettings {
+        url: url.into(),
+        migrate_url: None,
+        max_connections: 8,
+        // Nothing waits this long unless something is wrong.
+        acquire_timeout: Duration::from_secs(60),
+    }
+}
+
+pub const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
+pub const LATER: Timestamp = Timestamp::from_millis(1_790_000_060_000);
+
+pub fn new_id() -> AccountId {
+    Entropy::system().account_id(NOW)
+}
+
+/// An account with an address and nothing else of note.
+pub fn new_account(email: &str) -> NewAccount {
+    NewAccount {
+        id: new_id(),
+        email: Email::parse(email).unwrap(),
+        username: None,
+        password_hash: hash("first"),
+        roles: Roles::default(),
+        created_at: NOW,
+    }
+}
+
+pub fn with_username(email: &str, username: &str) -> NewAccount {
+    NewAccount { username: Some(Username::parse(username).unwrap()), ..new_account(email) }
+}
+
+pub fn hash(text: &str) -> PasswordHash {
+    PasswordHash::new(format!("$argon2id${text}"))
+}

@@ -1,0 +1,73 @@
+//! Signing keys.
+
+use latchkey::domain::{
+    clock::Timestamp,
+    key::{Algorithm, StoredKey},
+};
+
+use super::on_every_backend;
+
+/// A key made `minute` minutes after the epoch.
+pub(super) fn key(kid: &str, minute: i64) -> StoredKey {
+    StoredKey {
+        kid: kid.into(),
+        algorithm: Algorithm::Es256,
+        sealed_private: (0..=255).collect(),
+        public_jwk: r#"{"kty":"EC"}"#.into(),
+        created_at: at(minute),
+        signs_from: at(minute + 10),
+        verifies_until: None,
+    }
+}
+
+fn at(minute: i64) -> Timestamp {
+    Timestamp::from_millis(minute * 60_000)
+}
+
+#[tokio::test]
+async fn keys_come_back_as_they_were_stored_oldest_first() {
+    on_every_backend(async |backend| {
+        let sql = backend.node().await;
+        assert_eq!(sql.keys().await.unwrap(), []);
+        let old = StoredKey { algorithm: Algorithm::Rs256, verifies_until: Some(at(99)), ..key("z-old", 1) };
+        let new = StoredKey { sealed_private: vec![], ..key("a-new", 2) };
+        sql.rotate_keys(&new, &[]).await.unwrap();
+        sql.rotate_keys(&old, &[]).await.unwrap();
+        assert_eq!(sql.keys().await.unwrap(), [old.clone(), new]);
+        assert!(!sql.rotate_keys(&old, &[]).await.unwrap_err().is_unavailable());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_first_key_is_only_ever_the_first() {
+    on_every_backend(async |backend| {
+        let sql = backend.node().await;
+        assert!(sql.insert_first_key(&key("a", 1)).await.unwrap());
+        assert!(!sql.insert_first_key(&key("b", 2)).await.unwrap());
+        assert_eq!(sql.keys().await.unwrap(), [key("a", 1)]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn keys_are_retired_resealed_and_deleted() {
+    on_every_backend(async |backend| {
+        let sql = backend.node().await;
+        for (kid, minute) in [("a", 1), ("b", 2), ("c", 3)] {
+            sql.rotate_keys(&key(kid, minute), &[]).await.unwrap();
+        }
+        assert!(sql.set_key_verifies_until("a", Some(at(20))).await.unwrap());
+        assert!(sql.set_key_verifies_until("b", Some(at(30))).await.unwrap());
+        assert!(!sql.set_key_verifies_until("x", Some(at(30))).await.unwrap());
+        assert!(sql.reseal_key("b", b"sealed anew").await.unwrap());
+        assert!(!sql.reseal_key("x", b"sealed anew").await.unwrap());
+        assert_eq!(sql.delete_keys_before(at(20)).await.unwrap(), 0);
+        assert_eq!(sql.delete_keys_before(at(30)).await.unwrap(), 1);
+        let b = StoredKey { sealed_private: b"sealed anew".into(), verifies_until: Some(at(30)), ..key("b", 2) };
+        assert_eq!(sql.keys().await.unwrap(), [b, key("c", 3)]);
+        assert!(sql.set_key_verifies_until("b", None).await.unwrap());
+        assert_eq!(sql.delete_keys_before(at(1_000_000)).await.unwrap(), 0);
+    })
+    .await;
+}
