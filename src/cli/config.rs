@@ -20,6 +20,13 @@ pub struct ConfigArgs {
 /// # Errors
 /// If the configuration can't be used.
 pub fn run(args: &ConfigArgs, global: &Global) -> anyhow::Result<()> {
-    let text = if args.defaults { manual::TEXT.to_owned() } else { to_toml(&inspect(&global.sources()?)?) };
-    Ok(io::stdout().lock().write_all(text.as_bytes())?)
+    if args.defaults {
+        return Ok(io::stdout().lock().write_all(manual::TEXT.as_bytes())?);
+    }
+    let (shown, warnings) = inspect(&global.sources()?)?;
+    io::stdout().lock().write_all(to_toml(&shown).as_bytes())?;
+    for warning in warnings {
+        eprintln!("latchkey: warning: {warning}");
+    }
+    Ok(())
 }

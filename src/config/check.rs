@@ -134,14 +134,15 @@ pub(crate) fn filter(text: &str) -> Result<EnvFilter, String> {
             "must be a level (off, error, warn, info, debug, trace) or levels by module, such as info,fred=warn{why}"
         )
     };
-    for part in text.split(',').map(str::trim) {
+    let parts: Vec<_> = text.split(',').map(str::trim).collect();
+    for part in &parts {
         // tracing takes any other word for a module of which everything is shown, and shows nothing else.
         let is_level = matches!(&*part.to_lowercase(), "off" | "error" | "warn" | "info" | "debug" | "trace");
         if !is_level && !part.contains(['=', '[']) {
             return Err(rule(&""));
         }
     }
-    EnvFilter::builder().parse(text).map_err(|error| rule(&format_args!(": {error}")))
+    EnvFilter::builder().parse(parts.join(",")).map_err(|error| rule(&format_args!(": {error}")))
 }
 
 /// Whether argon2id parameters are at least as strong as OWASP's weakest.

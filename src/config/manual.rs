@@ -1,4 +1,4 @@
-//! The one list of keys, read from `defaults.toml`: which there are, what they default to, and what a typo may have meant.
+//! The one list of keys, read from `defaults.toml`: which there are, what they default to, and what a typo may mean.
 
 use std::sync::LazyLock;
 
@@ -124,7 +124,6 @@ mod tests {
 
     #[test]
     fn every_key_has_a_sentence_and_its_variable() {
-        assert_eq!(KEYS.len(), 55);
         for key in KEYS.iter() {
             let comment = comment(&key.name);
             assert!(comment.len() >= 2, "{} needs a sentence and its variable", key.name);

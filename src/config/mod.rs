@@ -5,12 +5,15 @@ mod check;
 mod duration;
 mod env;
 mod error;
+mod interpret;
 mod load;
 pub mod manual;
 mod raw;
 mod read;
 mod secret_file;
 mod show;
+#[cfg(test)]
+mod tests;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 

@@ -7,7 +7,8 @@ use url::Url;
 use super::{
     ConfigError,
     error::Origin,
-    load::{Meaning, Sources, interpret},
+    interpret::{Meaning, interpret},
+    load::Sources,
     manual::{self, KEYS},
     raw::Value,
     read::Reader,
@@ -24,11 +25,12 @@ pub struct Shown {
     pub origin: Origin,
 }
 
-/// Reads and checks the configuration without making or reading anything in the data folder.
+/// Reads and checks the configuration without making or reading anything in the data folder. The second result is what
+/// it warns of.
 ///
 /// # Errors
 /// Like [`super::load`], but for what is wrong with the data folder or the secret's file.
-pub fn inspect(sources: &Sources) -> Result<Vec<Shown>, ConfigError> {
+pub fn inspect(sources: &Sources) -> Result<(Vec<Shown>, Vec<String>), ConfigError> {
     let mut problems = Vec::new();
     let settings = sources.gather(&mut problems);
     let mut reader = Reader::new(&settings);
@@ -49,7 +51,7 @@ pub fn inspect(sources: &Sources) -> Result<Vec<Shown>, ConfigError> {
         };
         Shown { key: key.name.clone(), value, origin: setting.origin.clone() }
     };
-    Ok(KEYS.iter().map(shown).collect())
+    Ok((KEYS.iter().map(shown).collect(), reader.warnings))
 }
 
 /// Writes them as a TOML document that says where each value came from.
@@ -158,7 +160,7 @@ mod tests {
         );
         sources.data_dir = Some("/data".into());
         sources.set = vec!["password.threads=3".into()];
-        let text = to_toml(&inspect(&sources).unwrap());
+        let text = to_toml(&inspect(&sources).unwrap().0);
         for line in [
             "listen = \"127.0.0.1:8080\"                    # default",
             "issuer = \"http://127.0.0.1:8080\"             # default",
