@@ -3,5 +3,6 @@
 
 mod embedded;
 mod harness;
+mod invariants;
 mod server;
 mod sql;

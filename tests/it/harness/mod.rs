@@ -1,6 +1,9 @@
 //! What tests stand on: real servers, started when first needed and stopped with the test process.
 #![allow(dead_code, reason = "not every test needs everything")]
 
+pub mod bed;
+pub mod client;
 pub mod guard;
 pub mod pgbouncer;
 pub mod postgres;
+pub mod redis;

@@ -1,0 +1,170 @@
+//! A test bed: a Redis, a database and a clock, and as many nodes of Latchkey on them as a test wants.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use latchkey::{
+    app::App,
+    config::{
+        Config, DatabaseSettings, HttpSettings, KeySettings, LogFormat, LogSettings, PasswordSettings, RedisSettings,
+        Registration, Secrets, SessionSettings, TokenSettings,
+    },
+    domain::{
+        clock::{Clock, Timestamp},
+        entropy::Entropy,
+        key::Algorithm,
+    },
+    http, server,
+    store::{redis::Redis as RedisStore, sql::Sql},
+};
+use tempfile::TempDir;
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+
+use super::{client::Client, redis::Redis};
+
+/// What the nodes of a test share.
+pub struct Bed {
+    pub redis: Redis,
+    pub clock: Clock,
+    /// What the next node is configured with.
+    pub config: Config,
+    folder: TempDir,
+}
+
+/// A running node.
+pub struct Node {
+    pub app: Arc<App>,
+    pub client: Client,
+    stop: Option<oneshot::Sender<()>>,
+    served: Option<JoinHandle<()>>,
+}
+
+impl Bed {
+    /// With a Redis as the documents prescribe, a SQLite database, and a clock that stands still.
+    pub fn new() -> Self {
+        Self::with_redis(Redis::start())
+    }
+
+    /// The same on this Redis.
+    pub fn with_redis(redis: Redis) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(&redis.url(), &format!("sqlite://{}/latchkey.db", folder.path().display()));
+        Self { redis, clock: Clock::manual(Timestamp::from_millis(1_800_000_000_000)), config, folder }
+    }
+
+    /// Where the nodes' files are.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    /// Starts a node on a free port.
+    pub async fn node(&self) -> Node {
+        let sql = Sql::connect(&self.config.database).await.unwrap();
+        sql.migrate().await.unwrap();
+        let url = self.config.redis.url.clone().unwrap();
+        let redis = RedisStore::connect(&url, &self.config.redis).unwrap();
+        let app = App::new(self.config.clone(), self.clock.clone(), Entropy::system(), sql, redis).await.unwrap();
+        let app = Arc::new(app);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let endpoint = http::endpoint(Arc::clone(&app));
+        let settings = self.config.http.clone();
+        let served = tokio::spawn(async move {
+            server::run(endpoint, listener, &settings, async { drop(stopped.await) }).await.unwrap();
+        });
+        Node { app, client: Client::new(format!("http://{address}")), stop: Some(stop), served: Some(served) }
+    }
+
+    /// Moves the clock of all nodes.
+    pub fn advance(&self, by: Duration) {
+        self.clock.advance(by);
+    }
+}
+
+impl Node {
+    /// Stops the node as a signal would, and waits for its end.
+    pub async fn stop(mut self) {
+        drop(self.stop.take());
+        if let Some(served) = self.served.take() {
+            served.await.unwrap();
+        }
+        self.app.redis.close().await;
+        self.app.sql.close().await;
+    }
+}
+
+impl std::ops::Deref for Node {
+    type Target = Client;
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+/// The defaults, but for hashing, which is quick, and the addresses.
+pub fn config(redis_url: &str, database_url: &str) -> Config {
+    let seconds = Duration::from_secs;
+    Config {
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        issuer: "https://auth.example.com".to_owned(),
+        data_dir: "/nonexistent".into(),
+        multi_node: true,
+        secrets: Secrets { current: "a test's secret that is long enough for it".into(), previous: Vec::new() },
+        registration: Registration { open: true },
+        http: HttpSettings {
+            max_connections: 1000,
+            first_byte_timeout: seconds(10),
+            header_timeout: seconds(10),
+            body_timeout: seconds(10),
+            request_timeout: seconds(30),
+            idle_timeout: seconds(60),
+            max_body_bytes: 64 * 1024,
+            max_header_bytes: 32 * 1024,
+            shutdown_timeout: seconds(10),
+            trusted_proxies: Vec::new(),
+            allowed_origins: vec!["https://app.example.com".to_owned()],
+        },
+        redis: RedisSettings {
+            url: Some(redis_url.into()),
+            prefix: "lk:".to_owned(),
+            pool_size: 2,
+            command_timeout: seconds(1),
+            event_retention: seconds(3600),
+        },
+        database: DatabaseSettings {
+            url: database_url.into(),
+            migrate_url: None,
+            max_connections: 4,
+            acquire_timeout: seconds(5),
+        },
+        session: SessionSettings {
+            idle_timeout: seconds(7 * 86_400),
+            absolute_timeout: seconds(30 * 86_400),
+            grace: seconds(10),
+            max_per_account: 50,
+        },
+        token: TokenSettings {
+            access_ttl: seconds(300),
+            audience: "latchkey".to_owned(),
+            client_id: "latchkey".to_owned(),
+            scope: "account".to_owned(),
+            leeway: seconds(5),
+        },
+        keys: KeySettings { algorithm: Algorithm::Es256, publish_before: seconds(600), refresh_interval: seconds(10) },
+        password: PasswordSettings {
+            min_length: 8,
+            max_length: 128,
+            min_score: 2,
+            banned_words: vec!["latchkey".to_owned()],
+            memory_kib: 64,
+            iterations: 1,
+            parallelism: 1,
+            threads: 2,
+            queue: 256,
+            max_import_memory_kib: 65_536,
+            pepper: None,
+            previous_peppers: Vec::new(),
+        },
+        warnings: Vec::new(),
+        log: LogSettings { format: LogFormat::Text, filter: "info".to_owned() },
+    }
+}

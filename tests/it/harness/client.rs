@@ -1,0 +1,135 @@
+//! A caller of the REST API.
+
+use reqwest::{Method, Response, StatusCode, header::HeaderMap};
+use serde_json::{Value, json};
+
+/// The password of every account that [`Client::account`] makes.
+pub const PASSWORD: &str = "tidal engine verse marmalade";
+
+/// Calls one node.
+#[derive(Clone)]
+pub struct Client {
+    pub base: String,
+    http: reqwest::Client,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub text: String,
+}
+
+impl Answer {
+    /// The body as JSON; null where it is empty.
+    pub fn json(&self) -> Value {
+        if self.text.is_empty() { Value::Null } else { serde_json::from_str(&self.text).expect(&self.text) }
+    }
+
+    /// A text in the body.
+    pub fn text_of(&self, field: &str) -> String {
+        self.json()[field].as_str().unwrap_or_else(|| panic!("no {field} in {}", self.text)).to_owned()
+    }
+
+    /// The `code` of a problem, with its status; checks that it is a whole one.
+    pub fn problem(&self) -> (u16, String) {
+        assert_eq!(self.header("content-type"), "application/problem+json", "{self:?}");
+        let body = self.json();
+        assert_eq!(body["status"], self.status.as_u16());
+        for field in ["type", "title", "detail", "code"] {
+            assert!(body[field].as_str().is_some_and(|text| !text.is_empty()), "{field}: {body}");
+        }
+        assert_eq!(body["request_id"], self.header("x-request-id"));
+        assert_eq!(self.status == 401, self.headers.contains_key("www-authenticate"), "{self:?}");
+        (self.status.as_u16(), self.text_of("code"))
+    }
+
+    /// A header, empty where it isn't there.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// Asserts the status.
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status.as_u16(), status, "{self:?}");
+        self
+    }
+}
+
+/// A session's tokens, as a caller holds them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tokens {
+    pub access: String,
+    pub refresh: String,
+    pub session: String,
+}
+
+impl Tokens {
+    pub fn of(answer: &Answer) -> Self {
+        Self {
+            access: answer.text_of("access_token"),
+            refresh: answer.text_of("refresh_token"),
+            session: answer.text_of("session_id"),
+        }
+    }
+}
+
+impl Client {
+    pub fn new(base: String) -> Self {
+        Self { base, http: reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap() }
+    }
+
+    /// A request to be finished by the caller.
+    pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.base))
+    }
+
+    /// Sends a request.
+    pub async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
+        let response: Response = request.send().await.unwrap();
+        let (status, headers) = (response.status(), response.headers().clone());
+        Answer { status, headers, text: response.text().await.unwrap() }
+    }
+
+    pub async fn get(&self, path: &str, access: &str) -> Answer {
+        self.send(self.request(Method::GET, path).bearer_auth(access)).await
+    }
+
+    pub async fn delete(&self, path: &str, access: &str) -> Answer {
+        self.send(self.request(Method::DELETE, path).bearer_auth(access)).await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        self.send(self.request(Method::POST, path).json(&body)).await
+    }
+
+    /// Registers `NAME@example.com` with [`PASSWORD`].
+    pub async fn account(&self, name: &str) -> Answer {
+        let body = json!({ "email": format!("{name}@example.com"), "username": name, "password": PASSWORD });
+        self.post("/v1/users", body).await.expect(201)
+    }
+
+    pub async fn try_login(&self, identifier: &str, password: &str) -> Answer {
+        self.post("/v1/login", json!({ "identifier": identifier, "password": password })).await
+    }
+
+    /// Signs in an account of [`Client::account`].
+    pub async fn login(&self, name: &str) -> Tokens {
+        Tokens::of(&self.try_login(name, PASSWORD).await.expect(200))
+    }
+
+    pub async fn refresh(&self, token: &str) -> Answer {
+        self.post("/v1/refresh", json!({ "refresh_token": token })).await
+    }
+
+    pub async fn logout(&self, token: &str) -> Answer {
+        self.post("/v1/logout", json!({ "refresh_token": token })).await
+    }
+
+    pub async fn change_password(&self, access: &str, current: &str, new: &str) -> Answer {
+        let body = json!({ "current_password": current, "new_password": new });
+        self.send(self.request(Method::POST, "/v1/me/password").bearer_auth(access).json(&body)).await
+    }
+}

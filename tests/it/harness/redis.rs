@@ -1,0 +1,67 @@
+//! Redis servers of the tests' own, each on a unix socket in a folder of its own.
+
+use std::path::PathBuf;
+
+use super::guard::{self, Guard, Spec};
+
+/// A running server. Stopped, and its folder deleted, when dropped or when the test process ends.
+pub struct Redis {
+    pub guard: Guard,
+    socket: PathBuf,
+}
+
+impl Redis {
+    /// The `redis-server` of the machine, configured as the documents prescribe.
+    pub fn start() -> Self {
+        Self::start_with("redis-server", &["--appendonly", "yes", "--appendfsync", "always"])
+    }
+
+    /// Any server, with arguments of the test's choice.
+    pub fn start_with(program: &str, arguments: &[&str]) -> Self {
+        let folder = guard::folder("redis");
+        let socket = folder.join("redis.sock");
+        let (folder_text, socket_text) = (folder.to_str().unwrap(), socket.to_str().unwrap());
+        let mut command = vec![program, "--port", "0", "--unixsocket", socket_text, "--dir", folder_text, "--save", ""];
+        command.extend(arguments);
+        let spec = Spec {
+            command: &command,
+            stop: "KILL",
+            folder: Some(&folder),
+            ready: "eady to accept connections",
+            unprivileged: false,
+        };
+        let guard = Guard::start(&spec).unwrap_or_else(|error| {
+            panic!("{program} can't be started; `make test` installs what tests need.\n{error}")
+        });
+        Self { guard, socket }
+    }
+
+    /// For `redis.url`.
+    pub fn url(&self) -> String {
+        format!("redis+unix://{}", self.socket.display())
+    }
+
+    /// Runs one command and gives its answer, as `redis-cli` shows it to programs.
+    pub fn command(&self, words: &[&str]) -> String {
+        let output = std::process::Command::new("redis-cli").arg("-s").arg(&self.socket).args(words).output().unwrap();
+        assert!(output.status.success(), "{words:?}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    }
+
+    /// Everything that the server holds, keys, fields and values, as bytes to search in.
+    pub fn everything(&self) -> Vec<u8> {
+        let mut all = Vec::new();
+        for key in self.command(&["--scan"]).lines() {
+            all.extend(key.as_bytes());
+            let dump = match self.command(&["TYPE", key]).as_str() {
+                "hash" => vec!["HGETALL", key],
+                "stream" => vec!["XRANGE", key, "-", "+"],
+                "string" => vec!["GET", key],
+                other => panic!("a key of the type {other}"),
+            };
+            let output = std::process::Command::new("redis-cli").arg("-s").arg(&self.socket).args(&dump).output();
+            all.extend(output.unwrap().stdout);
+        }
+        all
+    }
+}
