@@ -12,8 +12,13 @@ static COMMON: LazyLock<HashSet<&'static str>> =
     LazyLock::new(|| include_str!("common.txt").lines().filter(|line| !line.starts_with("# ")).collect());
 
 /// How much of a password is looked at to estimate its strength: its start, and more only if that isn't strong enough by
-/// itself. Estimating takes the time of a hundred hashings for long ones full of symbols that can stand for letters.
-const ESTIMATED_CHARACTERS: [usize; 2] = [24, 64];
+/// itself.
+const ESTIMATED_CHARACTERS: [usize; 2] = [24, 48];
+
+/// The characters that zxcvbn takes for letters (`p4$$word`). It tries what each may stand for beside all others, which
+/// takes as long as tens of hashings where nearly all occur: of different ones only so many are shown to it.
+const LETTER_LIKE: &str = "4@8({[<369&#!1/|0$5+7%2";
+const DIFFERENT_LETTER_LIKE: usize = 12;
 
 /// The fewest characters that a password must have beside words that are known to be guessed.
 const OWN_CHARACTERS: usize = 4;
@@ -97,8 +102,7 @@ impl Policy {
         let inputs: Vec<&str> = words.iter().map(String::as_str).collect();
         let mut verdict = Ok(());
         for characters in ESTIMATED_CHARACTERS {
-            let start: String = password.chars().take(characters).collect();
-            let start = Zeroizing::new(start);
+            let start = estimated(password, characters);
             let estimate = zxcvbn::zxcvbn(&start, &inputs);
             if u8::from(estimate.score()) >= self.min_score {
                 return Ok(());
@@ -125,6 +129,22 @@ impl Policy {
         words.dedup();
         words
     }
+}
+
+/// The start of a password as it is estimated.
+fn estimated(password: &str, characters: usize) -> Zeroizing<String> {
+    let mut different = Vec::with_capacity(DIFFERENT_LETTER_LIKE);
+    let shown = password.chars().take(characters).map(|c| {
+        if !LETTER_LIKE.contains(c) || different.contains(&c) {
+            c
+        } else if different.len() < DIFFERENT_LETTER_LIKE {
+            different.push(c);
+            c
+        } else {
+            '~'
+        }
+    });
+    Zeroizing::new(shown.collect())
 }
 
 fn count(word: &str) -> usize {
@@ -200,6 +220,14 @@ mod tests {
         assert_eq!(verdict(&weak, &[]), "password_guessable");
         assert_eq!(verdict(&(weak.clone() + "tidal engine verse"), &[]), "good");
         assert_eq!(verdict(&("a".repeat(64) + "tidal engine verse"), &[]), "password_guessable");
+    }
+
+    #[test]
+    fn only_so_many_symbols_that_may_stand_for_letters_are_estimated() {
+        assert_eq!(*estimated("p4$$w0rd 1!1! ÄÖ", 64), "p4$$w0rd 1!1! ÄÖ");
+        assert_eq!(*estimated(&LETTER_LIKE.repeat(2), 25), "4@8({[<369&#~~~~~~~~~~~4@");
+        assert_eq!(verdict("p4$$w0rd", &[]), "password_guessable");
+        assert_eq!(verdict(&LETTER_LIKE.repeat(2), &[]), "good");
     }
 
     #[test]
