@@ -3,6 +3,7 @@
 
 mod embedded;
 mod harness;
+mod import;
 mod invariants;
 mod server;
 mod sql;
