@@ -44,7 +44,7 @@ const HASHES: [(&str, &str); 8] = [
 async fn run(
     bed: &Bed,
     sql: &Sql,
-    batch: usize,
+    batch: u64,
     source: impl AsyncBufRead + Unpin,
 ) -> (Result<Summary, ImportError>, Vec<Progress>) {
     let (entropy, password) = (latchkey::domain::entropy::Entropy::system(), &bed.config.password);

@@ -26,9 +26,9 @@ pub use self::{lines::MAX_LINE, row::BadLine};
 /// How much of a source it is known again by, in bytes.
 pub const FINGERPRINT: usize = 64 * 1024;
 /// Lines in a batch, unless told otherwise.
-pub const DEFAULT_BATCH: usize = 500;
+pub const DEFAULT_BATCH: u64 = 500;
 /// Lines in a batch at most: a batch is held in memory.
-pub const MAX_BATCH: usize = 10_000;
+pub const MAX_BATCH: u64 = 10_000;
 
 /// What an import works with.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +42,7 @@ pub struct Importer<'a> {
     /// Which hashes can be checked here.
     pub password: &'a PasswordSettings,
     /// Lines in a transaction, 1 to [`MAX_BATCH`].
-    pub batch: usize,
+    pub batch: u64,
 }
 
 /// How an import gets on.
