@@ -4,6 +4,7 @@
 mod binary;
 mod embedded;
 mod harness;
+mod import;
 mod invariants;
 mod server;
 mod sql;
