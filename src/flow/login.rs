@@ -4,8 +4,9 @@ use crate::{
     app::App,
     crypto::password::Verified,
     domain::{
-        account::{Account, Identifier},
+        account::{Account, Epoch, Identifier},
         event::Reason,
+        ids::AccountId,
         secret::SecretText,
         session::{Origin, Transport},
     },
@@ -68,7 +69,7 @@ pub async fn login(app: &App, input: Login) -> Result<Tokens, LoginError> {
                 end_replaced(app, input.replaces.as_deref()).await;
                 return Ok(tokens::issue(app, &grant, now)?);
             }
-            Create::Stale => {}
+            Create::Stale => settle(app, account.id, account.epoch).await?,
         }
     }
     Err(LoginError::InvalidCredentials)
@@ -91,6 +92,18 @@ async fn authenticate(app: &App, input: &Login) -> Result<Account, LoginError> {
         }
     }
     Ok(account)
+}
+
+/// Waits for the change that made a sign-in stale. Should it have been undone (sessions were ended, or are about to be,
+/// and the account stayed as it was), the account takes over the epoch that the session store was told of: else nobody
+/// could sign in until that has forgotten it.
+async fn settle(app: &App, account: AccountId, checked: Epoch) -> Result<(), LoginError> {
+    let change = app.sql.change_account(account).await.map_err(Failure::from)?;
+    if let Some(mut change) = change.filter(|change| change.account.epoch == checked) {
+        change.bump_epoch().await.map_err(Failure::from)?;
+        change.commit().await.map_err(Failure::from)?;
+    }
+    Ok(())
 }
 
 /// Ends the session that the new one takes the place of. It is its user's wish to go on, so what fails here fails alone.

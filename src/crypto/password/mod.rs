@@ -138,6 +138,11 @@ impl PasswordHasher {
         self.pool.waiting()
     }
 
+    /// How many passwords have been worked on since the start, those being worked on included.
+    pub fn jobs(&self) -> u64 {
+        self.pool.begun()
+    }
+
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut pool::Memory) -> T + Send + 'static,

@@ -32,6 +32,7 @@ pub(super) struct Pool {
 #[derive(Default)]
 struct Stats {
     waiting: AtomicUsize,
+    begun: AtomicU64,
     /// A running average of how long a job takes.
     job_micros: AtomicU64,
 }
@@ -72,6 +73,10 @@ impl Pool {
     pub(super) fn waiting(&self) -> usize {
         self.stats.waiting.load(Ordering::Relaxed)
     }
+
+    pub(super) fn begun(&self) -> u64 {
+        self.stats.begun.load(Ordering::Relaxed)
+    }
 }
 
 fn work(queued: &Mutex<Receiver<Job>>, stats: &Stats, blocks: usize) {
@@ -85,6 +90,7 @@ fn work(queued: &Mutex<Receiver<Job>>, stats: &Stats, blocks: usize) {
         let job = queued.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
         stats.waiting.fetch_sub(1, Ordering::Relaxed);
+        stats.begun.fetch_add(1, Ordering::Relaxed);
         let started = Instant::now();
         match catch_unwind(AssertUnwindSafe(|| job(&mut memory))) {
             Ok(true) => {}

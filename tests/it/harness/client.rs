@@ -117,7 +117,12 @@ impl Client {
 
     /// Signs in an account of [`Client::account`].
     pub async fn login(&self, name: &str) -> Tokens {
-        Tokens::of(&self.try_login(name, PASSWORD).await.expect(200))
+        self.login_with(name, PASSWORD).await
+    }
+
+    /// Signs in with another password.
+    pub async fn login_with(&self, name: &str, password: &str) -> Tokens {
+        Tokens::of(&self.try_login(name, password).await.expect(200))
     }
 
     pub async fn refresh(&self, token: &str) -> Answer {

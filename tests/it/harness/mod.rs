@@ -3,7 +3,11 @@
 
 pub mod bed;
 pub mod client;
+pub mod events;
 pub mod guard;
+pub mod log;
+pub mod monitor;
 pub mod pgbouncer;
 pub mod postgres;
 pub mod redis;
+pub mod wait;

@@ -41,6 +41,11 @@ impl Redis {
         format!("redis+unix://{}", self.socket.display())
     }
 
+    /// The socket it listens on.
+    pub fn socket(&self) -> &std::path::Path {
+        &self.socket
+    }
+
     /// Runs one command and gives its answer, as `redis-cli` shows it to programs.
     pub fn command(&self, words: &[&str]) -> String {
         let output = std::process::Command::new("redis-cli").arg("-s").arg(&self.socket).args(words).output().unwrap();

@@ -4,13 +4,47 @@
 use std::{collections::HashSet, time::Duration};
 
 use futures_util::future::join_all;
+use latchkey::{
+    domain::{
+        account::{Epoch, Roles},
+        clock::{Clock, Timestamp},
+        session::{Generation, Origin, Rotation, Transport},
+    },
+    store::redis::{Create, NewSession},
+};
 
-use crate::harness::{bed::Bed, client::Tokens};
+use crate::harness::{
+    bed::{Bed, Node},
+    client::Tokens,
+};
+
+const MS: Duration = Duration::from_millis(1);
+
+async fn two_nodes(bed: &Bed) -> [Node; 2] {
+    [bed.node().await, bed.node().await]
+}
+
+/// The token that a refresh gave.
+async fn refreshed(node: &Node, token: &str) -> String {
+    Tokens::of(&node.refresh(token).await.expect(200)).refresh
+}
+
+/// Refreshes `times` times, `pause` apart; all the tokens, the current one last.
+async fn rotate(bed: &Bed, nodes: &[Node; 2], times: usize, pause: Duration) -> Vec<String> {
+    let mut tokens = vec![nodes[0].login("ada").await.refresh];
+    for i in 0..times {
+        if i > 0 {
+            bed.advance(pause);
+        }
+        tokens.push(refreshed(&nodes[i % 2], &tokens[i]).await);
+    }
+    tokens
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i1_one_successor_for_sixteen_at_once_on_two_nodes() {
     let bed = Bed::new();
-    let nodes = [bed.node().await, bed.node().await];
+    let nodes = two_nodes(&bed).await;
     nodes[0].account("ada").await;
     let mut current = nodes[0].login("ada").await.refresh;
     for _ in 0..50 {
@@ -26,4 +60,222 @@ async fn i1_one_successor_for_sixteen_at_once_on_two_nodes() {
     // and exactly one generation for each round
     let claims = nodes[0].app.refresh_tokens.decode(&current).unwrap();
     assert_eq!(claims.generation.0, 50);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i1_sixteen_who_go_on_with_what_they_are_given_stay_signed_in() {
+    let bed = Bed::new();
+    let nodes = two_nodes(&bed).await;
+    nodes[0].account("ada").await;
+    let first = nodes[0].login("ada").await.refresh;
+    let racers = (0..16).map(|i| {
+        let (node, mut token) = (&nodes[i % 2], first.clone());
+        async move {
+            for _ in 0..20 {
+                token = refreshed(node, &token).await;
+            }
+            token
+        }
+    });
+    let ends = join_all(racers).await;
+    let newest = ends.iter().map(|token| nodes[0].app.refresh_tokens.decode(token).unwrap().generation).max().unwrap();
+    assert!(newest.0 >= 20);
+    // whoever was left behind catches up
+    let answers: HashSet<String> = join_all(ends.iter().map(|token| nodes[1].refresh(token)))
+        .await
+        .into_iter()
+        .map(|answer| Tokens::of(&answer.expect(200)).refresh)
+        .collect();
+    let generations: Vec<_> =
+        answers.iter().map(|token| nodes[0].app.refresh_tokens.decode(token).unwrap().generation.0).collect();
+    assert!(generations.iter().all(|generation| *generation > newest.0 - 1), "{generations:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i1_a_lost_answer_a_retry_and_a_third_tab_sign_nobody_out() {
+    let bed = Bed::new();
+    let nodes = two_nodes(&bed).await;
+    nodes[0].account("ada").await;
+    let first = nodes[0].login("ada").await.refresh;
+    let lost = refreshed(&nodes[0], &first).await;
+    bed.advance(MS * 4000);
+    assert_eq!(refreshed(&nodes[1], &first).await, lost, "a retry gives what was lost");
+    let third = refreshed(&nodes[1], &lost).await;
+    bed.advance(MS * 5999);
+    assert_eq!(refreshed(&nodes[0], &first).await, third, "a tab that slept gives the current one");
+    assert_eq!(refreshed(&nodes[0], &lost).await, third);
+    bed.advance(MS);
+    assert_eq!(refreshed(&nodes[0], &lost).await, third);
+    assert_eq!(nodes[0].refresh(&first).await.problem(), (401, "refresh_token_reused".into()), "10 seconds, not more");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i1_every_token_of_the_window_is_answered_with_the_current_one() {
+    let bed = Bed::new();
+    let nodes = two_nodes(&bed).await;
+    nodes[0].account("ada").await;
+    for times in [1, 2, 7, 8, 20, 100] {
+        let pause = Duration::from_millis(9999 / u64::try_from(times).unwrap());
+        let mut tokens = rotate(&bed, &nodes, times, pause).await;
+        let current = tokens.pop().unwrap();
+        for (i, token) in tokens.iter().enumerate() {
+            assert_eq!(refreshed(&nodes[i % 2], token).await, current, "{i} of {times}");
+        }
+        // and asking again didn't move the session
+        let next = refreshed(&nodes[0], &current).await;
+        let generation = nodes[0].app.refresh_tokens.decode(&next).unwrap().generation;
+        assert_eq!(usize::try_from(generation.0).unwrap(), times + 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i1_the_window_of_each_of_seven_is_exact() {
+    let bed = Bed::new();
+    let nodes = two_nodes(&bed).await;
+    nodes[0].account("ada").await;
+    for late in 0..7 {
+        let mut tokens = rotate(&bed, &nodes, 7, MS * 1000).await;
+        let current = tokens.pop().unwrap();
+        // six seconds have passed since the first was superseded
+        bed.advance(MS * (3999 + 1000 * late));
+        let index = usize::try_from(late).unwrap();
+        assert_eq!(refreshed(&nodes[1], &tokens[index]).await, current, "{late}");
+        bed.advance(MS);
+        assert_eq!(nodes[0].refresh(&tokens[index]).await.problem(), (401, "refresh_token_reused".into()), "{late}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i1_zero_grace_is_strict() {
+    let mut bed = Bed::new();
+    bed.config.session.grace = Duration::ZERO;
+    let nodes = two_nodes(&bed).await;
+    nodes[0].account("ada").await;
+    for _ in 0..10 {
+        let token = nodes[0].login("ada").await.refresh;
+        let answers = join_all((0..16).map(|i| nodes[i % 2].refresh(&token))).await;
+        let count =
+            |code: &str| answers.iter().filter(|answer| answer.status == 401 && answer.problem().1 == code).count();
+        assert_eq!(answers.iter().filter(|answer| answer.status == 200).count(), 1, "one is first");
+        assert_eq!(count("refresh_token_reused"), 1, "the second ends the session");
+        assert_eq!(count("invalid_refresh_token"), 14, "for the others it is gone");
+    }
+    let token = nodes[0].login("ada").await.refresh;
+    let next = refreshed(&nodes[0], &token).await;
+    refreshed(&nodes[1], &next).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i1_holds_while_the_secret_is_being_changed() {
+    let mut bed = Bed::new();
+    let old = bed.config.secrets.current.clone();
+    bed.config.secrets.previous = vec!["another secret, which is long enough as well".into()];
+    let before = bed.node().await;
+    bed.config.secrets.current = bed.config.secrets.previous[0].clone();
+    bed.config.secrets.previous = vec![old];
+    let after = bed.node().await;
+    let nodes = [before, after];
+    nodes[0].account("ada").await;
+    let mut current = nodes[0].login("ada").await.refresh;
+    for round in 1..=20 {
+        let answers = join_all((0..16).map(|i| nodes[i % 2].refresh(&current))).await;
+        let tokens: HashSet<String> =
+            answers.into_iter().map(|answer| Tokens::of(&answer.expect(200)).refresh).collect();
+        // each node signs under its own secret; both mean the same, and each is accepted by both
+        assert_eq!(tokens.len(), 2);
+        let said: Vec<_> = tokens.iter().map(|token| nodes[round % 2].app.refresh_tokens.decode(token)).collect();
+        assert_eq!(said[0], said[1]);
+        assert_eq!(usize::try_from(said[0].unwrap().generation.0).unwrap(), round);
+        current = tokens.into_iter().next().unwrap();
+        bed.advance(Duration::from_secs(11));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i1_holds_between_nodes_whose_clocks_differ() {
+    let mut bed = Bed::new();
+    let ahead = Clock::manual(bed.clock.now() + Duration::from_secs(3));
+    let here = bed.node().await;
+    let clock = std::mem::replace(&mut bed.clock, ahead);
+    let there = bed.node().await;
+    let nodes = [here, there];
+    nodes[0].account("ada").await;
+    let mut current = nodes[0].login("ada").await.refresh;
+    for round in 1..=20 {
+        let answers = join_all((0..16).map(|i| nodes[i % 2].refresh(&current))).await;
+        let tokens: HashSet<String> =
+            answers.into_iter().map(|answer| Tokens::of(&answer.expect(200)).refresh).collect();
+        assert_eq!(tokens.len(), 1);
+        current = tokens.into_iter().next().unwrap();
+        assert_eq!(nodes[0].app.refresh_tokens.decode(&current).unwrap().generation.0, round);
+        clock.advance(Duration::from_secs(1));
+        bed.advance(Duration::from_secs(1));
+    }
+}
+
+/// Random walks over the store, next to a model that remembers when each generation was superseded.
+#[tokio::test(flavor = "multi_thread")]
+async fn i1_grace_is_never_shorter_and_with_many_rotations_at_most_a_sixth_longer() {
+    const GRACE: i64 = 10_000;
+    const IDLE: Duration = Duration::from_secs(86_400);
+    let bed = Bed::new();
+    let node = bed.node().await;
+    let redis = &node.app.redis;
+    let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = |below: u64| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        i64::try_from(seed % below).unwrap()
+    };
+    for walk in 0..30 {
+        let account = node.app.entropy.account_id(bed.clock.now());
+        let mut now = Timestamp::from_millis(1_800_000_000_000);
+        let new = NewSession {
+            id: node.app.entropy.session_id(),
+            account,
+            roles: Roles::default(),
+            epoch: Epoch(0),
+            transport: Transport::Bearer,
+            origin: Origin::default(),
+            idle_timeout: IDLE,
+            absolute_timeout: IDLE,
+            max_per_account: 1,
+        };
+        let session = new.id;
+        assert!(matches!(redis.create(new, now).await.unwrap(), Create::Created(_)));
+        // some walks stay below seven rotations in the window, some burst
+        let stride = [3000, 3000, 800, 100][walk % 4];
+        let mut superseded: Vec<i64> = Vec::new();
+        for _ in 0..100 {
+            now = now + MS * u32::try_from(random(stride)).unwrap();
+            let current = i64::try_from(superseded.len()).unwrap();
+            let back = if random(3) == 0 { 0 } else { random(40).min(current) };
+            let presented = current - back;
+            let generation = Generation(u32::try_from(presented).unwrap());
+            let grace = Duration::from_millis(GRACE.unsigned_abs());
+            let outcome = redis.rotate(account, session, generation, grace, IDLE, now).await.unwrap();
+            if back == 0 {
+                let Rotation::Rotated(grant) = outcome else { panic!("{outcome:?}") };
+                superseded.push(now.as_millis());
+                assert_eq!(i64::from(grant.generation.0), current + 1);
+                continue;
+            }
+            let at = superseded[usize::try_from(presented).unwrap()];
+            let age = now.as_millis() - at;
+            let crowd = superseded.iter().filter(|other| **other + GRACE > at).count();
+            match outcome {
+                Rotation::Repeated(grant) => {
+                    assert_eq!(i64::from(grant.generation.0), current, "the current one, and no fork");
+                    assert!(age < GRACE + GRACE / 6 + 1, "too long: {age} ms");
+                    assert!(age < GRACE || crowd > 7, "not exact: {age} ms, {crowd} rotations");
+                }
+                Rotation::Reused => {
+                    assert!(age >= GRACE, "cut short: {age} ms");
+                    break;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
 }

@@ -5,11 +5,13 @@
 -- Gives the number of live sessions ended.
 
 local key, now = KEYS[1], tonumber(ARGV[3])
-local ids, ended, kept = {}, 0, false
+local ids, ended, kept, fence = {}, 0, false, false
 local fields = redis.call('HGETALL', key)
 for i = 1, #fields, 2 do
   if fields[i] == ARGV[1] then
     kept = true
+  elseif fields[i] == 'f' then
+    fence = fields[i + 1]
   elseif is_session(fields[i]) then
     local session = read_record(fields[i + 1])
     if now < session.idle_ends and now < session.ends then ended = ended + 1 end
@@ -19,9 +21,15 @@ end
 if kept then remove_sessions(key, ids) else redis.call('DEL', key) end
 append_event(KEYS[2], ARGV[4], ARGV[1] == '' and 'all' or 'all but ' .. uuid(ARGV[1]), ARGV[2], now, ARGV[5],
   tonumber(ARGV[6]))
-if ARGV[7] ~= '' then
-  local till = tonumber(ARGV[8])
-  redis.call('HSET', key, 'f', struct.pack('>I4I6', tonumber(ARGV[7]), till))
+
+-- A fence only ever grows: neither ending sessions without one nor a command that comes late takes it away.
+local epoch, till = tonumber(ARGV[7]) or 0, ARGV[7] == '' and 0 or tonumber(ARGV[8])
+if fence then
+  local known_epoch, known_till = struct.unpack('>I4I6', fence)
+  if now < known_till then epoch, till = math.max(epoch, known_epoch), math.max(till, known_till) end
+end
+if now < till then
+  redis.call('HSET', key, 'f', struct.pack('>I4I6', epoch, till))
   keep(key, till - now)
 end
 return ended

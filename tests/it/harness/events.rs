@@ -1,0 +1,38 @@
+//! The events of revocations, as they stand in Redis.
+
+use latchkey::{domain::ids::AccountId, store::redis::key::Keys};
+
+use super::redis::Redis;
+
+/// An entry of a stream of revocations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub account: String,
+    pub session: String,
+    pub reason: String,
+    pub at: String,
+}
+
+/// The events about an account, oldest first.
+pub fn of(redis: &Redis, account: AccountId) -> Vec<Event> {
+    let answer = redis.command(&["XRANGE", &Keys::new("lk:").events(account), "-", "+"]);
+    let lines: Vec<&str> = answer.lines().collect();
+    let mut events = Vec::new();
+    for entry in lines.chunks_exact(9) {
+        assert_eq!([entry[1], entry[3], entry[5], entry[7]], ["account", "session", "reason", "at"], "{answer}");
+        let [account, session, reason, at] = [2, 4, 6, 8].map(|i: usize| entry[i].to_owned());
+        events.push(Event { account, session, reason, at });
+    }
+    events.retain(|event| event.account == account.to_string());
+    events
+}
+
+/// What they say ended, and why.
+pub fn told(redis: &Redis, account: AccountId) -> Vec<(String, String)> {
+    of(redis, account).into_iter().map(|event| (event.session, event.reason)).collect()
+}
+
+/// The same of one session.
+pub fn told_of(redis: &Redis, account: AccountId, session: &str) -> Vec<String> {
+    of(redis, account).into_iter().filter(|event| event.session == session).map(|event| event.reason).collect()
+}

@@ -1,0 +1,70 @@
+//! The log of the test process, at its most talkative, kept in memory while a test asks for it.
+
+use std::{
+    io,
+    sync::{LazyLock, Mutex, MutexGuard},
+};
+
+use tracing_subscriber::{
+    Registry,
+    filter::LevelFilter,
+    fmt::MakeWriter,
+    layer::SubscriberExt,
+    reload::{self, Handle},
+    util::SubscriberInitExt,
+};
+
+static TEXT: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+static TURN: Mutex<()> = Mutex::new(());
+static LEVEL: LazyLock<Handle<LevelFilter, Registry>> = LazyLock::new(|| {
+    let (level, handle) = reload::Layer::new(LevelFilter::TRACE);
+    let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(Memory);
+    tracing_subscriber::registry().with(level).with(lines).init();
+    handle
+});
+
+struct Memory;
+
+impl io::Write for Memory {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        TEXT.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Memory {
+    type Writer = Self;
+    fn make_writer(&self) -> Self {
+        Self
+    }
+}
+
+/// Everything at every level is kept while this lives: that of tests running meanwhile too, so search for secrets of
+/// your own.
+pub struct Log {
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Log {
+    pub fn start() -> Self {
+        let turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        LEVEL.modify(|level| *level = LevelFilter::TRACE).unwrap();
+        Self { _turn: turn }
+    }
+
+    /// What was logged so far.
+    pub fn bytes(&self) -> Vec<u8> {
+        TEXT.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        drop(LEVEL.modify(|level| *level = LevelFilter::OFF));
+        TEXT.lock().unwrap().clear();
+    }
+}

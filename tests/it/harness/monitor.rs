@@ -1,0 +1,54 @@
+//! Reads along what clients send to a Redis.
+
+use std::{
+    io::{BufRead, BufReader, Lines},
+    process::{Child, ChildStdout, Command, Stdio},
+};
+
+use super::redis::Redis;
+
+/// A running `MONITOR`; ends when dropped.
+pub struct Monitor {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Monitor {
+    pub fn start(redis: &Redis) -> Self {
+        let mut command = Command::new("redis-cli");
+        command.arg("-s").arg(redis.socket()).arg("MONITOR").stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), "OK");
+        Self { child, lines }
+    }
+
+    /// The commands that clients have sent since the last call, each as its words; without those that scripts ran, and
+    /// without the signs of life.
+    pub fn commands(&mut self, redis: &Redis) -> Vec<Vec<String>> {
+        redis.command(&["ECHO", "so far"]);
+        let mut commands = Vec::new();
+        loop {
+            let line = self.lines.next().unwrap().unwrap();
+            let (head, words) = line.split_once("] ").unwrap();
+            if head.ends_with(" lua") {
+                continue;
+            }
+            let words: Vec<String> = words.trim_matches('"').split("\" \"").map(|word| word.to_owned()).collect();
+            match words[0].to_ascii_uppercase().as_str() {
+                "ECHO" if words[1] == "so far" => return commands,
+                "PING" => {}
+                // what redis-cli itself may send first
+                "COMMAND" | "HELLO" => {}
+                _ => commands.push(words),
+            }
+        }
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}

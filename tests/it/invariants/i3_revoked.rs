@@ -1,0 +1,176 @@
+//! I3: Once logout or revoke has answered, no refresh succeeds on any node, and no request in flight brings the session
+//! back. The event is appended in the same atomic step as the revocation.
+
+use std::time::Duration;
+
+use futures_util::future::{join, join_all};
+
+use crate::harness::{
+    bed::{Bed, Node},
+    client::{Answer, Tokens},
+    events,
+};
+
+/// The ways in which a session's owner ends it, and what the event says of each.
+#[derive(Clone, Copy, Debug)]
+enum Ending {
+    Logout,
+    LogoutByAccessToken,
+    Revoke,
+    RevokeAll,
+}
+
+impl Ending {
+    const ALL: [Self; 4] = [Self::Logout, Self::LogoutByAccessToken, Self::Revoke, Self::RevokeAll];
+
+    async fn happen(self, node: &Node, tokens: &Tokens) -> Answer {
+        match self {
+            Self::Logout => node.logout(&tokens.refresh).await.expect(204),
+            Self::LogoutByAccessToken => {
+                let request = node.request(reqwest::Method::POST, "/v1/logout").bearer_auth(&tokens.access);
+                node.send(request).await.expect(204)
+            }
+            Self::Revoke => node.delete(&format!("/v1/sessions/{}", tokens.session), &tokens.access).await.expect(204),
+            Self::RevokeAll => node.delete("/v1/sessions", &tokens.access).await.expect(200),
+        }
+    }
+
+    fn event(self, session: &str) -> (String, String) {
+        match self {
+            Self::Logout | Self::LogoutByAccessToken => (session.to_owned(), "logout".to_owned()),
+            Self::Revoke => (session.to_owned(), "revoked".to_owned()),
+            Self::RevokeAll => ("all".to_owned(), "revoked".to_owned()),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i3_no_refresh_in_flight_brings_an_ended_session_back() {
+    let bed = Bed::new();
+    let nodes = [bed.node().await, bed.node().await];
+    nodes[0].account("ada").await;
+    let mut expected = Vec::new();
+    for round in 0..40 {
+        let ending = Ending::ALL[round % 4];
+        let tokens = nodes[round % 2].login("ada").await;
+        let claims = nodes[0].app.verify_access_token(&tokens.access).unwrap();
+        // each goes on with what it is given, for as long as it is given anything
+        let racers = join_all((0..16).map(|i| {
+            let (node, mut token) = (&nodes[i % 2], tokens.refresh.clone());
+            async move {
+                loop {
+                    let answer = node.refresh(&token).await;
+                    if answer.status != 200 {
+                        assert_eq!(answer.problem(), (401, "invalid_refresh_token".to_owned()));
+                        return token;
+                    }
+                    token = Tokens::of(&answer).refresh;
+                }
+            }
+        }));
+        let end = async {
+            // somewhere in the middle of it
+            for _ in 0..round % 7 {
+                nodes[0].get("/v1/me", &tokens.access).await.expect(200);
+            }
+            ending.happen(&nodes[(round + 1) % 2], &tokens).await;
+            join_all((0..4).map(|i| nodes[i % 2].refresh(&tokens.refresh))).await
+        };
+        let (newest, afterwards) = join(racers, end).await;
+        for answer in afterwards {
+            assert_eq!(answer.problem(), (401, "invalid_refresh_token".to_owned()), "{ending:?}");
+        }
+        for node in &nodes {
+            for token in &newest {
+                assert_eq!(node.refresh(token).await.problem(), (401, "invalid_refresh_token".to_owned()));
+            }
+            assert_eq!(node.get("/v1/me", &tokens.access).await.problem(), (401, "invalid_token".to_owned()));
+        }
+        assert_eq!(nodes[0].app.redis.list(claims.sub, bed.clock.now()).await.unwrap(), []);
+        assert_eq!(bed.redis.command(&["--scan", "--pattern", "lk:s*"]), "", "nothing of it is left");
+        expected.push(ending.event(&tokens.session));
+        assert_eq!(events::told(&bed.redis, claims.sub), expected, "the event, exactly once");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i3_sixteen_logouts_at_once_are_told_once() {
+    let bed = Bed::new();
+    let nodes = [bed.node().await, bed.node().await];
+    nodes[0].account("ada").await;
+    for _ in 0..10 {
+        let tokens = nodes[0].login("ada").await;
+        let account = nodes[0].app.verify_access_token(&tokens.access).unwrap().sub;
+        for answer in join_all((0..16).map(|i| nodes[i % 2].logout(&tokens.refresh))).await {
+            answer.expect(204);
+        }
+        assert_eq!(events::told_of(&bed.redis, account, &tokens.session), ["logout"]);
+    }
+}
+
+#[tokio::test]
+async fn i3_others_live_on() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    node.account("ada").await;
+    node.account("grace").await;
+    let stranger = node.login("grace").await;
+    let [one, two, three] = [node.login("ada").await, node.login("ada").await, node.login("ada").await];
+    node.logout(&one.refresh).await.expect(204);
+    node.get("/v1/me", &two.access).await.expect(200);
+    // somebody else's session can't be ended, nor be told from one that isn't there
+    let path = format!("/v1/sessions/{}", stranger.session);
+    assert_eq!(node.delete(&path, &two.access).await.problem(), (404, "unknown_session".to_owned()));
+    let answer = node.delete("/v1/sessions?keep_current=true", &two.access).await.expect(200);
+    assert_eq!(answer.json()["revoked"], 1);
+    assert_eq!(node.refresh(&three.refresh).await.problem(), (401, "invalid_refresh_token".to_owned()));
+    node.refresh(&two.refresh).await.expect(200);
+    node.refresh(&stranger.refresh).await.expect(200);
+    let account = node.app.verify_access_token(&two.access).unwrap().sub;
+    let told = events::told(&bed.redis, account);
+    assert_eq!(told[1], (format!("all but {}", two.session), "revoked".to_owned()));
+}
+
+#[tokio::test]
+async fn i3_a_redis_out_of_memory_still_revokes_and_tells_and_changes_nothing_else() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    node.account("ada").await;
+    node.login("ada").await;
+    let mut expected = Vec::new();
+    for ending in Ending::ALL {
+        bed.redis.command(&["CONFIG", "SET", "maxmemory", "0"]);
+        let tokens = node.login("ada").await;
+        let account = node.app.verify_access_token(&tokens.access).unwrap().sub;
+        bed.advance(Duration::from_secs(1));
+        bed.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
+        let before = bed.redis.everything();
+        for _ in 0..2 {
+            let answer = node.refresh(&tokens.refresh).await;
+            assert_eq!(answer.problem(), (503, "unavailable".to_owned()));
+            assert!(!answer.header("retry-after").is_empty());
+        }
+        assert_eq!(node.try_login("ada", crate::harness::client::PASSWORD).await.status, 503);
+        assert!(bed.redis.everything() == before, "what was refused changed nothing");
+        node.get("/v1/me", &tokens.access).await.expect(200);
+
+        ending.happen(&node, &tokens).await;
+        expected.push(ending.event(&tokens.session));
+        assert_eq!(node.refresh(&tokens.refresh).await.problem(), (401, "invalid_refresh_token".to_owned()));
+        assert_eq!(events::told(&bed.redis, account), expected);
+    }
+}
+
+#[tokio::test]
+async fn i3_reuse_is_noticed_by_a_redis_out_of_memory() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    let account = node.app.verify_access_token(&tokens.access).unwrap().sub;
+    node.refresh(&tokens.refresh).await.expect(200);
+    bed.advance(Duration::from_secs(10));
+    bed.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
+    assert_eq!(node.refresh(&tokens.refresh).await.problem(), (401, "refresh_token_reused".to_owned()));
+    assert_eq!(events::told(&bed.redis, account), [(tokens.session, "reuse".to_owned())]);
+}

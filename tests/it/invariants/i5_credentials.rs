@@ -1,0 +1,240 @@
+//! I5: A changed password ends all other sessions; a disabled or deleted account ends all of them; no sign-in that was
+//! checked before brings one back.
+
+use std::time::Duration;
+
+use futures_util::future::{join, join_all};
+use latchkey::{
+    domain::{
+        account::{Epoch, Roles},
+        event::Reason,
+        ids::AccountId,
+        session::{Origin, Transport},
+    },
+    flow::accounts,
+    store::redis::{Create, NewSession},
+};
+
+use crate::harness::{
+    bed::{Bed, Node},
+    client::{PASSWORD, Tokens},
+    events, wait,
+};
+
+const NEW: &str = "gravel lantern opera sixpence";
+
+fn account(node: &Node, tokens: &Tokens) -> AccountId {
+    node.app.refresh_tokens.decode(&tokens.refresh).unwrap().account
+}
+
+fn invalid() -> (u16, String) {
+    (401, "invalid_refresh_token".to_owned())
+}
+
+#[tokio::test]
+async fn i5_a_changed_password_ends_all_other_sessions() {
+    let bed = Bed::new();
+    let nodes = [bed.node().await, bed.node().await];
+    nodes[0].account("ada").await;
+    let [mine, other, third] = [nodes[0].login("ada").await, nodes[1].login("ada").await, nodes[1].login("ada").await];
+    assert_eq!(
+        nodes[0].change_password(&mine.access, "not the password", NEW).await.problem(),
+        (403, "wrong_password".to_owned())
+    );
+    nodes[1].refresh(&third.refresh).await.expect(200);
+    nodes[0].change_password(&mine.access, PASSWORD, NEW).await.expect(204);
+    for node in &nodes {
+        assert_eq!(node.refresh(&other.refresh).await.problem(), invalid());
+        assert_eq!(node.refresh(&third.refresh).await.problem(), invalid());
+        assert_eq!(node.get("/v1/me", &other.access).await.problem(), (401, "invalid_token".to_owned()));
+        node.get("/v1/me", &mine.access).await.expect(200);
+        assert_eq!(node.try_login("ada", PASSWORD).await.problem(), (401, "invalid_credentials".to_owned()));
+        node.try_login("ada", NEW).await.expect(200);
+    }
+    nodes[1].refresh(&mine.refresh).await.expect(200);
+    let told = events::told(&bed.redis, account(&nodes[0], &mine));
+    assert_eq!(told, [(format!("all but {}", mine.session), "password_changed".to_owned())]);
+}
+
+#[tokio::test]
+async fn i5_a_disabled_and_a_deleted_account_end_all_sessions() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    node.account("ada").await;
+    for reason in ["disabled", "deleted"] {
+        let sessions = [node.login("ada").await, node.login("ada").await];
+        let id = account(&node, &sessions[0]);
+        let ended = match reason {
+            "disabled" => accounts::disable(&node.app, id).await.unwrap(),
+            _ => accounts::delete(&node.app, id).await.unwrap(),
+        };
+        assert_eq!(ended, 2);
+        for tokens in &sessions {
+            assert_eq!(node.refresh(&tokens.refresh).await.problem(), invalid());
+            assert_eq!(node.get("/v1/me", &tokens.access).await.problem(), (401, "invalid_token".to_owned()));
+        }
+        assert_eq!(node.try_login("ada", PASSWORD).await.problem(), (401, "invalid_credentials".to_owned()));
+        assert_eq!(events::told(&bed.redis, id).last().unwrap(), &("all".to_owned(), reason.to_owned()));
+        if reason == "disabled" {
+            accounts::enable(&node.app, id).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i5_no_sign_in_with_the_old_password_outlives_its_change() {
+    let bed = Bed::new();
+    let nodes = [bed.node().await, bed.node().await];
+    nodes[0].account("ada").await;
+    let (mut old, mut new) = (PASSWORD, NEW);
+    for round in 0..20 {
+        let mine = nodes[round % 2].login_with("ada", old).await;
+        let id = account(&nodes[0], &mine);
+        let racers = join_all((0..16).map(|i| nodes[i % 2].try_login("ada", old)));
+        let (answers, changed) = join(racers, nodes[0].change_password(&mine.access, old, new)).await;
+        changed.expect(204);
+        for answer in answers {
+            if answer.status == 200 {
+                assert_eq!(nodes[round % 2].refresh(&Tokens::of(&answer).refresh).await.problem(), invalid());
+            } else {
+                assert_eq!(answer.problem(), (401, "invalid_credentials".to_owned()));
+            }
+        }
+        let left = nodes[0].app.redis.list(id, bed.clock.now()).await.unwrap();
+        let left: Vec<_> = left.iter().map(|session| session.id.to_string()).collect();
+        assert_eq!(left, std::slice::from_ref(&mine.session), "the caller's session, and no other");
+        nodes[1].logout(&mine.refresh).await.expect(204);
+        (old, new) = (new, old);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i5_no_sign_in_outlives_the_disabling_of_its_account() {
+    let bed = Bed::new();
+    let nodes = [bed.node().await, bed.node().await];
+    nodes[0].account("ada").await;
+    let id = account(&nodes[0], &nodes[0].login("ada").await);
+    for _ in 0..20 {
+        let racers = join_all((0..16).map(|i| nodes[i % 2].try_login("ada", PASSWORD)));
+        let (answers, ended) = join(racers, accounts::disable(&nodes[1].app, id)).await;
+        ended.unwrap();
+        assert_eq!(nodes[0].app.redis.list(id, bed.clock.now()).await.unwrap(), []);
+        for answer in answers.iter().filter(|answer| answer.status == 200) {
+            assert_eq!(nodes[0].refresh(&Tokens::of(answer).refresh).await.problem(), invalid());
+        }
+        accounts::enable(&nodes[0].app, id).await.unwrap();
+        // who may sign in again can, at once
+        nodes[0].try_login("ada", PASSWORD).await.expect(200);
+    }
+}
+
+fn new_session(node: &Node, account: AccountId, epoch: u32) -> NewSession {
+    NewSession {
+        id: node.app.entropy.session_id(),
+        account,
+        roles: Roles::default(),
+        epoch: Epoch(epoch),
+        transport: Transport::Bearer,
+        origin: Origin::default(),
+        idle_timeout: Duration::from_secs(60),
+        absolute_timeout: Duration::from_secs(60),
+        max_per_account: 5,
+    }
+}
+
+#[tokio::test]
+async fn i5_a_sign_in_checked_before_the_change_creates_nothing() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    let redis = &node.app.redis;
+    let now = bed.clock.now();
+    let id = node.app.entropy.account_id(now);
+    let kept = new_session(&node, id, 0);
+    let except = Some(kept.id);
+    assert!(matches!(redis.create(kept, now).await.unwrap(), Create::Created(_)));
+    for except in [except, None] {
+        redis.revoke_all(id, except, Some(Epoch(2)), Reason::PasswordChanged, now).await.unwrap();
+        assert_eq!(redis.create(new_session(&node, id, 1), now).await.unwrap(), Create::Stale);
+        // nor after other things have happened to the account's sessions
+        redis.revoke_all(id, None, None, Reason::Revoked, now).await.unwrap();
+        assert_eq!(redis.create(new_session(&node, id, 1), now).await.unwrap(), Create::Stale);
+        // a command that comes late doesn't open the fence again
+        redis.revoke_all(id, None, Some(Epoch(1)), Reason::PasswordChanged, now).await.unwrap();
+        assert_eq!(redis.create(new_session(&node, id, 1), now).await.unwrap(), Create::Stale);
+        let fresh = new_session(&node, id, 2);
+        let session = fresh.id;
+        assert!(matches!(redis.create(fresh, now).await.unwrap(), Create::Created(_)));
+        redis.revoke(id, session, Reason::Logout, now).await.unwrap();
+        assert_eq!(redis.create(new_session(&node, id, 1), now).await.unwrap(), Create::Stale);
+    }
+    assert_eq!(redis.list(id, now).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn i5_a_change_that_cannot_end_the_sessions_is_not_made() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    node.account("ada").await;
+    let (mine, other) = (node.login("ada").await, node.login("ada").await);
+    let id = account(&node, &mine);
+
+    // a replica reads and doesn't write: the sessions can't be ended
+    bed.redis.command(&["REPLICAOF", "127.0.0.1", "1"]);
+    let before = bed.redis.everything();
+    let answer = node.change_password(&mine.access, PASSWORD, NEW).await;
+    assert_eq!(answer.problem(), (503, "unavailable".to_owned()));
+    assert!(!answer.header("retry-after").is_empty());
+    assert!(accounts::disable(&node.app, id).await.is_err());
+    assert!(accounts::delete(&node.app, id).await.is_err());
+    assert!(bed.redis.everything() == before);
+    bed.redis.command(&["REPLICAOF", "NO", "ONE"]);
+
+    // everything is as it was
+    assert_eq!(node.try_login("ada", NEW).await.problem(), (401, "invalid_credentials".to_owned()));
+    node.try_login("ada", PASSWORD).await.expect(200);
+    node.refresh(&other.refresh).await.expect(200);
+
+    // and the change can be made, with all that belongs to it
+    node.change_password(&mine.access, PASSWORD, NEW).await.expect(204);
+    assert_eq!(node.refresh(&other.refresh).await.problem(), invalid());
+    node.try_login("ada", NEW).await.expect(200);
+}
+
+#[tokio::test]
+async fn i5_a_change_undone_after_the_sessions_were_ended_locks_nobody_out() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    node.account("ada").await;
+    let mine = node.login("ada").await;
+    let id = account(&node, &mine);
+    // What a node leaves behind that is killed right before it makes the change last, or whose command Redis carried out
+    // without the answer coming through.
+    let epoch = Some(Epoch(1));
+    node.app.redis.revoke_all(id, None, epoch, Reason::PasswordChanged, bed.clock.now()).await.unwrap();
+    assert_eq!(node.refresh(&mine.refresh).await.problem(), invalid());
+    let racers = join_all((0..16).map(|_| node.try_login("ada", PASSWORD))).await;
+    let mine = racers.into_iter().map(|answer| Tokens::of(&answer.expect(200))).next_back().unwrap();
+    node.get("/v1/me", &mine.access).await.expect(200);
+    // sign-ins checked before are still kept out
+    assert_eq!(node.app.redis.create(new_session(&node, id, 0), bed.clock.now()).await.unwrap(), Create::Stale);
+    node.change_password(&mine.access, PASSWORD, NEW).await.expect(204);
+    assert_eq!(node.try_login("ada", PASSWORD).await.problem(), (401, "invalid_credentials".to_owned()));
+    node.try_login("ada", NEW).await.expect(200);
+}
+
+#[tokio::test]
+async fn i5_a_change_while_redis_hangs_is_refused_and_not_made() {
+    let mut bed = Bed::new();
+    bed.config.redis.command_timeout = Duration::from_millis(300);
+    let node = bed.node().await;
+    node.account("ada").await;
+    let mine = node.login("ada").await;
+    bed.redis.guard.signal(rustix::process::Signal::STOP);
+    let answer = node.change_password(&mine.access, PASSWORD, NEW).await;
+    assert_eq!(answer.problem(), (503, "unavailable".to_owned()));
+    assert!(accounts::disable(&node.app, account(&node, &mine)).await.is_err());
+    bed.redis.guard.signal(rustix::process::Signal::CONT);
+    wait::until("Redis answers again", async || node.app.redis.ping().await.is_ok()).await;
+    node.try_login("ada", PASSWORD).await.expect(200);
+    assert_eq!(node.try_login("ada", NEW).await.problem(), (401, "invalid_credentials".to_owned()));
+}

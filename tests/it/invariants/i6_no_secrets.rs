@@ -1,0 +1,246 @@
+//! I6: No plaintext password, refresh token, access token, secret or private key in Redis, in SQL, in a log at whatever
+//! level, or in an error's body. Searched for in everything that a full run leaves behind.
+
+use base64::prelude::*;
+use latchkey::flow::{accounts, keys};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{
+    bed::{Bed, Node},
+    client::Tokens,
+    log::Log,
+};
+
+/// What must be found nowhere, with what to call it.
+#[derive(Default)]
+struct Hidden(Vec<(String, Vec<u8>)>);
+
+impl Hidden {
+    fn text(&mut self, name: &str, text: &str) {
+        assert!(text.len() >= 16, "{name} is too short to be searched for");
+        self.0.push((name.to_owned(), text.as_bytes().to_vec()));
+        self.0.push((format!("{name}, in base64"), BASE64_STANDARD_NO_PAD.encode(text).into_bytes()));
+    }
+
+    fn bytes(&mut self, name: &str, bytes: &[u8]) {
+        self.0.push((name.to_owned(), bytes.to_vec()));
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let list = format!("{bytes:?}");
+        let texts = [
+            hex,
+            BASE64_STANDARD_NO_PAD.encode(bytes),
+            BASE64_URL_SAFE_NO_PAD.encode(bytes),
+            list[1..list.len() - 1].into(),
+        ];
+        self.0.extend(texts.into_iter().map(|text| (format!("{name}, as text"), text.into_bytes())));
+    }
+
+    /// A refresh token, and the half of it that makes it valid.
+    fn refresh_token(&mut self, token: &str) {
+        self.text("a refresh token", token);
+        self.text("a refresh token's end", &token[66..]);
+    }
+
+    fn tokens(&mut self, tokens: &Tokens) {
+        self.refresh_token(&tokens.refresh);
+        self.access_token(&tokens.access);
+    }
+
+    fn access_token(&mut self, token: &str) {
+        self.text("an access token", token);
+        self.text("an access token's signature", token.rsplit('.').next().unwrap());
+    }
+
+    #[track_caller]
+    fn absent_from(&self, place: &str, bytes: &[u8]) {
+        for (name, secret) in &self.0 {
+            if let Some(at) = bytes.windows(secret.len()).position(|window| window == secret) {
+                let around = &bytes[at.saturating_sub(300)..(at + 100).min(bytes.len())];
+                panic!("{name} in {place}: {}", String::from_utf8_lossy(around));
+            }
+        }
+    }
+}
+
+/// The files of the bed: the database, its write-ahead log.
+fn files(bed: &Bed) -> Vec<u8> {
+    let entries = std::fs::read_dir(bed.folder()).unwrap();
+    let all: Vec<u8> = entries.flat_map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect();
+    assert!(all.starts_with(b"SQLite format 3") || all.windows(15).any(|window| window == b"SQLite format 3"));
+    all
+}
+
+fn contains(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+const FIRST: &str = "quartz bicycle morning herring 7141";
+const SECOND: &str = "velvet thunder pocket ostrich 9253";
+const WRONG: &str = "marble whistle gander sunrise 3367";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i6_a_full_run_leaves_no_secret_behind() {
+    let log = Log::start();
+    let mut hidden = Hidden::default();
+    let mut bed = Bed::new();
+    bed.config.secrets.current = "hidden-service-secret-4c0ffee1b2d3".into();
+    bed.config.secrets.previous = vec!["hidden-former-secret-77aa88bb99cc".into()];
+    bed.config.password.pepper = Some("hidden-pepper-key-5d6e7f8a9b0c1d2e".into());
+    for secret in [
+        "hidden-service-secret-4c0ffee1b2d3",
+        "hidden-former-secret-77aa88bb99cc",
+        "hidden-pepper-key-5d6e7f8a9b0c1d2e",
+        FIRST,
+        SECOND,
+        WRONG,
+    ] {
+        hidden.text(secret, secret);
+    }
+    let node = bed.node().await;
+
+    // an account, its sessions in both transports
+    let register = json!({ "email": "hidden@example.com", "username": "hidden", "password": FIRST });
+    node.post("/v1/users", register).await.expect(201);
+    let hash = async |node: &Node| {
+        let account = accounts::find(&node.app, "hidden").await.unwrap();
+        account.password_hash.expose().to_owned()
+    };
+    let mut hashes = vec![hash(&node).await];
+    node.try_login("hidden", WRONG).await.expect(401);
+    let one = node.login_with("hidden", FIRST).await;
+    hidden.tokens(&one);
+    let one = Tokens::of(&node.refresh(&one.refresh).await.expect(200));
+    hidden.tokens(&one);
+    let cookie = json!({ "identifier": "hidden", "password": FIRST, "transport": "cookie", "device": "a tablet" });
+    let answer = node.post("/v1/login", cookie).await.expect(200);
+    hidden.access_token(&answer.text_of("access_token"));
+    let cookie = answer.header("set-cookie").split(';').next().unwrap().to_owned();
+    hidden.refresh_token(cookie.split_once('=').unwrap().1);
+    let with_cookie = |path: &str| node.request(Method::POST, path).header("cookie", &cookie);
+    let answer = node.send(with_cookie("/v1/refresh")).await.expect(200);
+    let moved = answer.header("set-cookie").split(';').next().unwrap().to_owned();
+    hidden.refresh_token(moved.split_once('=').unwrap().1);
+
+    // a change of the password, keys, reuse, an end
+    node.change_password(&one.access, WRONG, SECOND).await.expect(403);
+    node.change_password(&one.access, FIRST, SECOND).await.expect(204);
+    hashes.push(hash(&node).await);
+    let two = node.login_with("hidden", SECOND).await;
+    hidden.tokens(&two);
+    let app = &node.app;
+    let signing = |hidden: &mut Hidden| {
+        let pkcs8 = app.keys.current().signer(bed.clock.now()).unwrap().to_pkcs8().unwrap();
+        let scalar = pkcs8.windows(2).position(|window| window == [4, 32]).unwrap() + 2;
+        hidden.bytes("a private key", &pkcs8);
+        hidden.bytes("a private key's scalar", &pkcs8[scalar..scalar + 32]);
+    };
+    signing(&mut hidden);
+    let start = latchkey::crypto::key_rotation::Start::Now;
+    keys::rotate(&app.config, &app.clock, &app.entropy, &app.sql, start).await.unwrap();
+    keys::reload(app).await.unwrap();
+    signing(&mut hidden);
+    let three = Tokens::of(&node.refresh(&two.refresh).await.expect(200));
+    hidden.tokens(&three);
+    bed.advance(std::time::Duration::from_secs(11));
+    node.refresh(&two.refresh).await.expect(401);
+    let four = node.login_with("hidden", SECOND).await;
+    hidden.tokens(&four);
+
+    // what is sent to the wrong place comes back from nowhere
+    for answer in misplaced(&node, &[FIRST, SECOND, &four.refresh, &four.access]).await {
+        assert!(answer.0.starts_with('4'), "{answer:?}");
+        hidden.absent_from("an error", answer.0.as_bytes());
+    }
+    // a Redis and a service that are in trouble say so without them
+    bed.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
+    for answer in [node.try_login("hidden", SECOND).await, node.refresh(&four.refresh).await] {
+        assert_eq!(answer.problem().0, 503);
+        hidden.absent_from("an error", answer.text.as_bytes());
+    }
+    bed.redis.command(&["CONFIG", "SET", "maxmemory", "0"]);
+
+    let redis = bed.redis.everything();
+    assert!(contains(&redis, "a tablet") || contains(&redis, "reuse"), "there was something to search");
+    hidden.absent_from("Redis", &redis);
+    hidden.absent_from("the database", &files(&bed));
+    node.logout(&four.refresh).await.expect(204);
+    node.stop().await;
+    hidden.absent_from("the database", &files(&bed));
+
+    let text = log.bytes();
+    assert!(contains(&text, "a password was changed") && contains(&text, "TRACE"), "there was something to search");
+    for hash in hashes {
+        assert!(hash.starts_with("$argon2id$"));
+        hidden.text("a password's hash", &hash);
+    }
+    hidden.absent_from("Redis", &redis);
+    hidden.absent_from("the log", &text);
+}
+
+/// Sends secrets wherever they don't belong; status, headers and body of each answer.
+async fn misplaced(node: &Node, secrets: &[&str]) -> Vec<(String,)> {
+    let mut requests = Vec::new();
+    for secret in secrets {
+        let long = format!("{secret} ").repeat(30);
+        let bodies: Vec<(&str, Value)> = vec![
+            ("/v1/login", json!({ "identifier": secret, "password": "x" })),
+            ("/v1/login", json!({ "identifier": long, "password": secret })),
+            ("/v1/login", json!({ "identifier": "hidden", "password": [secret] })),
+            ("/v1/login", json!({ "identifier": "hidden", "password": { "value": secret } })),
+            ("/v1/login", json!({ "identifier": [secret], "password": secret })),
+            ("/v1/login", json!({ "identifier": "hidden", "password": long })),
+            ("/v1/login", json!({ "identifier": "hidden", "password": secret, "device": long })),
+            ("/v1/login", json!({ "identifier": "hidden", "password": secret, "transport": secret })),
+            ("/v1/login", json!({ "identifier": "hidden", "passwort": secret })),
+            ("/v1/login", json!([secret])),
+            ("/v1/login", json!(secret)),
+            ("/v1/users", json!({ "email": secret, "password": secret })),
+            ("/v1/users", json!({ "email": "other@example.com", "username": secret, "password": secret })),
+            ("/v1/users", json!({ "email": "hidden@example.com", "password": long })),
+            ("/v1/refresh", json!({ "refresh_token": format!("{secret}x") })),
+            ("/v1/refresh", json!({ "refresh_token": [secret] })),
+            ("/v1/logout", json!({ "refresh_token": format!("x{secret}") })),
+        ];
+        requests.extend(bodies.into_iter().map(|(path, body)| node.request(Method::POST, path).json(&body)));
+        let raw = [
+            ("application/json", format!("{{\"identifier\":\"hidden\",\"password\":\"{secret}\"")),
+            ("application/json", format!("{{\"identifier\":\"hidden\",\"password\":{secret}}}")),
+            ("application/json", format!("{{\"password\":\"{secret}\\q\"}}")),
+            ("application/json", (*secret).to_owned()),
+            ("application/x-www-form-urlencoded", format!("identifier=hidden&password={secret}")),
+            ("text/plain", (*secret).to_owned()),
+        ];
+        for (content_type, body) in raw {
+            for path in ["/v1/login", "/v1/refresh", "/v1/logout", "/v1/users"] {
+                requests.push(node.request(Method::POST, path).header("content-type", content_type).body(body.clone()));
+            }
+        }
+        let plain = secret.replace(' ', "-");
+        for path in [format!("/v1/sessions/{plain}"), format!("/v1/sessions?keep_current={plain}")] {
+            requests.push(node.request(Method::DELETE, &path));
+            requests.push(node.request(Method::DELETE, &path).bearer_auth(format!("{plain}x")));
+        }
+        for path in [format!("/v1/{plain}"), format!("/v1/me?access_token={plain}")] {
+            requests.push(node.request(Method::GET, &path));
+        }
+        requests.push(node.request(Method::GET, "/v1/me").header("authorization", format!("Bearer {plain}x")));
+        requests.push(node.request(Method::GET, "/v1/me").header("authorization", format!("Basic {plain}")));
+        requests.push(node.request(Method::GET, "/v1/me").header("authorization", *secret));
+        let cookie = format!("__Host-latchkey={plain}");
+        requests.push(
+            node.request(Method::POST, "/v1/refresh")
+                .header("cookie", &cookie)
+                .header("origin", "https://evil.example"),
+        );
+        requests.push(
+            node.request(Method::POST, "/v1/login").header("cookie", &cookie).header("origin", "https://evil.example"),
+        );
+    }
+    let mut answers = Vec::new();
+    for request in requests {
+        let answer = node.send(request).await;
+        answers.push((format!("{} {:?} {}", answer.status, answer.headers, answer.text),));
+    }
+    answers
+}

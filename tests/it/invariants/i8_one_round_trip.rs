@@ -1,0 +1,78 @@
+//! I8: A sign-in's session, a refresh and a sign-out cost one round trip to Redis each, and all keys of an operation share
+//! a slot.
+
+use serde_json::json;
+
+use crate::harness::{bed::Bed, client::PASSWORD, monitor::Monitor};
+
+/// The part of a key that Redis Cluster hashes.
+fn tag(key: &str) -> &str {
+    key.split_once('{').unwrap().1.split_once('}').unwrap().0
+}
+
+#[tokio::test]
+async fn i8_one_round_trip_each() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    node.account("ada").await;
+    // the scripts are loaded once
+    let tokens = node.login("ada").await;
+    node.refresh(&tokens.refresh).await.expect(200);
+    node.delete("/v1/sessions", &tokens.access).await.expect(200);
+    node.logout(&tokens.refresh).await.expect(204);
+
+    let mut monitor = Monitor::start(&bed.redis);
+    let mut sent = |what: &str, expected: &[&str]| {
+        let commands = monitor.commands(&bed.redis);
+        let names: Vec<_> = commands.iter().map(|words| words[0].to_ascii_uppercase()).collect();
+        assert_eq!(names, expected, "{what}: {commands:?}");
+        for words in commands.iter().filter(|words| words[0].eq_ignore_ascii_case("EVALSHA")) {
+            let count: usize = words[2].parse().unwrap();
+            let tags: Vec<_> = words[3..3 + count].iter().map(|key| tag(key)).collect();
+            assert!(count >= 1 && tags.iter().all(|other| *other == tags[0]), "{what}: {words:?}");
+        }
+    };
+    sent("nothing yet", &[]);
+
+    let tokens = node.login("ada").await;
+    sent("login", &["EVALSHA"]);
+    assert_eq!(node.try_login("ada", "not the password").await.status, 401);
+    assert_eq!(node.try_login("nobody", PASSWORD).await.status, 401);
+    sent("a refused login", &[]);
+    node.refresh(&tokens.refresh).await.expect(200);
+    sent("refresh", &["EVALSHA"]);
+    node.refresh(&tokens.refresh).await.expect(200);
+    sent("refresh within the grace window", &["EVALSHA"]);
+    assert_eq!(node.refresh(&format!("{}A", tokens.refresh)).await.status, 401);
+    let forged = tokens.refresh.replacen("lk_rt_AQ", "lk_rt_AR", 1);
+    assert_eq!(node.refresh(&forged).await.status, 401);
+    sent("a forged or damaged token", &[]);
+    node.get("/v1/me", &tokens.access).await.expect(200);
+    sent("an access token's session", &["HGET"]);
+    node.logout(&tokens.refresh).await.expect(204);
+    sent("logout", &["EVALSHA"]);
+
+    let tokens = node.login("ada").await;
+    sent("login", &["EVALSHA"]);
+    let logout = node.request(reqwest::Method::POST, "/v1/logout").bearer_auth(&tokens.access);
+    node.send(logout).await.expect(204);
+    sent("logout by access token", &["EVALSHA"]);
+    let cookie = json!({ "identifier": "ada", "password": PASSWORD, "transport": "cookie" });
+    let set = node.post("/v1/login", cookie).await.expect(200);
+    let cookie = set.header("set-cookie").split(';').next().unwrap().to_owned();
+    sent("login with a cookie", &["EVALSHA"]);
+    let refresh = node.request(reqwest::Method::POST, "/v1/refresh").header("cookie", &cookie);
+    node.send(refresh).await.expect(200);
+    sent("refresh with a cookie", &["EVALSHA"]);
+
+    let tokens = node.login("ada").await;
+    sent("login", &["EVALSHA"]);
+    node.get("/v1/sessions", &tokens.access).await.expect(200);
+    sent("list, after the caller's session was looked up", &["HGET", "HGETALL"]);
+    node.delete(&format!("/v1/sessions/{}", tokens.session), &tokens.access).await.expect(204);
+    sent("revoke, after the caller's session was looked up", &["HGET", "EVALSHA"]);
+    let tokens = node.login("ada").await;
+    sent("login", &["EVALSHA"]);
+    node.delete("/v1/sessions", &tokens.access).await.expect(200);
+    sent("revoke all, after the caller's session was looked up", &["HGET", "EVALSHA"]);
+}

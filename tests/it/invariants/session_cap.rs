@@ -1,0 +1,54 @@
+//! An account has so many sessions at most; the oldest ends when another starts.
+
+use std::{collections::HashSet, time::Duration};
+
+use futures_util::future::join_all;
+
+use crate::harness::{bed::Bed, client::Tokens, events};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_fifty_first_session_ends_the_oldest_on_whatever_node() {
+    let bed = Bed::new();
+    let nodes = [bed.node().await, bed.node().await];
+    nodes[0].account("ada").await;
+    let mut sessions = Vec::new();
+    for i in 0..50 {
+        sessions.push(nodes[i % 2].login("ada").await);
+        bed.advance(Duration::from_secs(1));
+    }
+    let account = nodes[0].app.refresh_tokens.decode(&sessions[0].refresh).unwrap().account;
+    assert_eq!(events::of(&bed.redis, account), []);
+    // being used doesn't make the oldest younger
+    let oldest = Tokens::of(&nodes[1].refresh(&sessions[0].refresh).await.expect(200));
+    let newest = nodes[1].login("ada").await;
+    for node in &nodes {
+        assert_eq!(node.refresh(&oldest.refresh).await.problem(), (401, "invalid_refresh_token".to_owned()));
+        assert_eq!(node.get("/v1/me", &oldest.access).await.problem(), (401, "invalid_token".to_owned()));
+    }
+    let told = events::told(&bed.redis, account);
+    assert_eq!(told, [(oldest.session, "limit".to_owned())]);
+    nodes[0].refresh(&sessions[1].refresh).await.expect(200);
+    let listed = nodes[0].get("/v1/sessions", &newest.access).await.expect(200).json();
+    assert_eq!(listed["sessions"].as_array().unwrap().len(), 50);
+    assert_eq!(listed["sessions"][49]["id"], newest.session);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sixteen_sign_ins_at_once_never_exceed_the_cap() {
+    let mut bed = Bed::new();
+    bed.config.session.max_per_account = 3;
+    let nodes = [bed.node().await, bed.node().await];
+    nodes[0].account("ada").await;
+    for round in 1..=5 {
+        let racers = join_all((0..16).map(|i| nodes[i % 2].login("ada"))).await;
+        let account = nodes[0].app.refresh_tokens.decode(&racers[0].refresh).unwrap().account;
+        let live = nodes[0].app.redis.list(account, bed.clock.now()).await.unwrap();
+        assert_eq!(live.len(), 3);
+        let told = events::told(&bed.redis, account);
+        assert_eq!(told.len(), 16 * round - 3);
+        let ended: HashSet<_> = told.iter().map(|(session, _)| session.clone()).collect();
+        assert_eq!(ended.len(), told.len(), "each is told once");
+        assert!(told.iter().all(|(_, reason)| reason == "limit"));
+        assert!(live.iter().all(|session| !ended.contains(&session.id.to_string())), "the living aren't told");
+    }
+}
