@@ -1,11 +1,32 @@
 //! The configuration, as the service means it. Made once, at start-up, by [`load`]; what each key is for, its default
 //! and its environment variable stand in `defaults.toml`, beside this file.
 
+mod check;
+mod duration;
+mod env;
+mod error;
+mod interpret;
+mod load;
+pub mod manual;
+mod raw;
+mod read;
+mod secret_file;
+mod show;
+#[cfg(test)]
+mod tests;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 
 use crate::domain::{key::Algorithm, secret::SecretText};
+
+pub use self::{
+    error::{ConfigError, Origin, Problem},
+    load::{Sources, load},
+    show::{Shown, inspect, to_toml},
+};
+pub(crate) use check::filter;
 
 /// Everything that can be configured, checked and resolved.
 #[derive(Clone, Debug)]
@@ -38,6 +59,8 @@ pub struct Config {
     pub password: PasswordSettings,
     /// What is logged, and how.
     pub log: LogSettings,
+    /// What works but shouldn't stay so, to be logged at start-up.
+    pub warnings: Vec<String>,
 }
 
 /// The service's secret and those before it. The first derives what is made now; all are accepted.

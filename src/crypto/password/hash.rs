@@ -1,6 +1,5 @@
-//! Hashes: argon2id made here (RFC 9106), and what other systems made: argon2i, bcrypt, scrypt, PBKDF2.
-
-use std::num::NonZeroU32;
+//! Hashing and comparing: argon2id (RFC 9106) for what is made here, with today's parameters and pepper, and what the
+//! stored hash asks for otherwise.
 
 use argon2::{
     Algorithm, Argon2, Block, KeyId, Params, ParamsBuilder, Version,
@@ -9,7 +8,10 @@ use argon2::{
 use aws_lc_rs::{digest, pbkdf2};
 use subtle::ConstantTimeEq;
 
-use super::pool::Memory;
+use super::{
+    pool::Memory,
+    stored::{BadHash, Limits, Stored},
+};
 use crate::{
     config::PasswordSettings,
     domain::{
@@ -18,37 +20,8 @@ use crate::{
     },
 };
 
+const SALT_BYTES: usize = 16;
 const OUTPUT_BYTES: usize = 32;
-/// No hash may take a thread for more than about a second or two.
-const MAX_ARGON2_WORK_KIB: u64 = 4 * 1024 * 1024;
-const MAX_BCRYPT_COST: u32 = 14;
-const MAX_PBKDF2_ROUNDS: u32 = 5_000_000;
-const MAX_SCRYPT_WORK_KIB: u64 = 4 * 1024 * 1024;
-
-/// Why a hash can't be checked.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadHash {
-    /// Not a hash at all, or a damaged one.
-    #[error("it is not a PHC string or a bcrypt hash")]
-    Malformed,
-    /// A scheme that isn't known here.
-    #[error("its scheme is not one of argon2id, argon2i, bcrypt, scrypt, pbkdf2-sha256, pbkdf2-sha512")]
-    UnknownScheme,
-    /// Checking it would take more memory or time than is allowed.
-    #[error("it asks for more work than is allowed ({0})")]
-    TooCostly(&'static str),
-    /// It was made with a pepper that isn't configured.
-    #[error("it was made with a pepper that is not configured (password.pepper, password.previous_peppers)")]
-    UnknownPepper,
-}
-
-/// Whether a hash that was made elsewhere can be checked here.
-///
-/// # Errors
-/// [`BadHash`]
-pub fn check_importable(phc: &str, settings: &PasswordSettings) -> Result<(), BadHash> {
-    Stored::parse(phc, settings.max_import_memory_kib).map(|_| ())
-}
 
 /// What came of comparing.
 pub(super) struct Checked {
@@ -62,23 +35,28 @@ pub(super) struct Hashing {
     params: Params,
     pepper: Option<Pepper>,
     previous_peppers: Vec<Pepper>,
-    max_import_memory_kib: u32,
-    decoy_salt: [u8; 16],
+    limits: Limits,
+    decoy_salt: [u8; SALT_BYTES],
 }
 
-struct Pepper {
+/// A pepper and the name by which hashes refer to it.
+pub(super) struct Pepper {
     key_id: KeyId,
     secret: SecretText,
 }
 
 impl Pepper {
     /// The id names the pepper and gives nothing of it away.
-    fn new(secret: &SecretText) -> Result<Self, String> {
+    pub(super) fn new(secret: &SecretText) -> Result<Self, String> {
         let mut context = digest::Context::new(&digest::SHA256);
         context.update(b"latchkey pepper id");
         context.update(secret.expose().as_bytes());
         let key_id = KeyId::new(&context.finish().as_ref()[..8]).map_err(|error| error.to_string())?;
         Ok(Self { key_id, secret: secret.clone() })
+    }
+
+    pub(super) fn is(&self, key_id: &[u8]) -> bool {
+        self.key_id.as_bytes() == key_id
     }
 }
 
@@ -96,7 +74,7 @@ impl Hashing {
             params: params.build().map_err(|error| error.to_string())?,
             pepper,
             previous_peppers,
-            max_import_memory_kib: settings.max_import_memory_kib,
+            limits: Limits::stored(settings),
             decoy_salt: entropy.bytes(),
         })
     }
@@ -111,7 +89,7 @@ impl Hashing {
         entropy: &Entropy,
         memory: &mut Memory,
     ) -> Result<PasswordHash, BadHash> {
-        let salt: [u8; 16] = entropy.bytes();
+        let salt: [u8; SALT_BYTES] = entropy.bytes();
         let output = self.today(password, &salt, memory)?;
         let phc = phc::PasswordHash {
             algorithm: Algorithm::Argon2id.ident(),
@@ -143,15 +121,41 @@ impl Hashing {
                     || params.p_cost() != self.params.p_cost()
                     || params.keyid() != self.params.keyid()
                     || expected.len() != OUTPUT_BYTES
-                    || salt.len() < 16
+                    || salt.len() < SALT_BYTES
             }
             _ => true,
         };
-        // the limits on imported hashes are for imported hashes: what was made here is checked, come what may
-        let limit = self.max_import_memory_kib.max(self.params.m_cost());
-        let stored = Stored::parse(stored.expose(), limit)?;
-        let matches = stored.matches(password, &|key_id| self.pepper_of(key_id), memory)?;
+        let stored = Stored::parse(stored.expose(), self.limits)?;
+        let matches = self.matches(password, &stored, memory)?;
         Ok(Checked { matches, outdated: outdated(&stored) })
+    }
+
+    fn matches(&self, password: &SecretText, stored: &Stored, memory: &mut Memory) -> Result<bool, BadHash> {
+        let text = password.expose().as_bytes();
+        match stored {
+            Stored::Argon2 { algorithm, version, params, salt, expected } => {
+                let pepper = self.pepper_of(params.keyid())?;
+                let mut output = vec![0; expected.len()];
+                argon2_into(*algorithm, *version, params, pepper, password, salt, &mut output, memory)?;
+                Ok(output.ct_eq(expected).into())
+            }
+            // Where the hash was made, only 72 bytes counted: so they do here, once, and the upgrade at this very sign-in
+            // looks at all of them. A NUL ended the password there; here it never matches, for bcrypt repeats its key,
+            // and "x\0x" would do for "x".
+            Stored::Bcrypt(hash) => {
+                let matches = bcrypt::verify(text, hash).map_err(|_| BadHash::Malformed)?;
+                Ok(matches && !text.contains(&0))
+            }
+            Stored::Scrypt { params, salt, expected } => {
+                let mut output = vec![0; expected.len()];
+                scrypt::scrypt(text, salt, params, &mut output).map_err(|_| BadHash::Malformed)?;
+                Ok(output.ct_eq(expected).into())
+            }
+            Stored::Pbkdf2 { algorithm, rounds, salt, expected } => {
+                // compares in constant time itself
+                Ok(pbkdf2::verify(*algorithm, *rounds, salt, text, expected).is_ok())
+            }
+        }
     }
 
     fn today(&self, password: &SecretText, salt: &[u8], memory: &mut Memory) -> Result<[u8; OUTPUT_BYTES], BadHash> {
@@ -166,7 +170,7 @@ impl Hashing {
             return Ok(None);
         }
         let mut peppers = self.pepper.iter().chain(&self.previous_peppers);
-        let pepper = peppers.find(|pepper| pepper.key_id.as_bytes() == key_id).ok_or(BadHash::UnknownPepper)?;
+        let pepper = peppers.find(|pepper| pepper.is(key_id)).ok_or(BadHash::UnknownPepper)?;
         Ok(Some(&pepper.secret))
     }
 }
@@ -196,110 +200,4 @@ fn argon2_into(
         argon2.hash_password_into_with_memory(password, salt, output, vec![Block::default(); blocks])
     };
     done.map_err(|_| BadHash::Malformed)
-}
-
-/// A stored hash, understood, and within the limits.
-enum Stored {
-    Argon2 { algorithm: Algorithm, version: Version, params: Params, salt: Vec<u8>, expected: Vec<u8> },
-    Bcrypt(String),
-    Scrypt { params: scrypt::Params, salt: Vec<u8>, expected: Vec<u8> },
-    Pbkdf2 { algorithm: pbkdf2::Algorithm, rounds: NonZeroU32, salt: Vec<u8>, expected: Vec<u8> },
-}
-
-impl Stored {
-    fn parse(text: &str, max_memory_kib: u32) -> Result<Self, BadHash> {
-        if text.starts_with("$2") {
-            return Self::parse_bcrypt(text);
-        }
-        let phc = phc::PasswordHash::new(text).map_err(|_| BadHash::Malformed)?;
-        let salt = phc.salt.as_ref().map(|salt| salt.to_vec()).ok_or(BadHash::Malformed)?;
-        let expected = phc.hash.as_ref().map(|hash| hash.as_bytes().to_vec()).ok_or(BadHash::Malformed)?;
-        let number = |name: &str| phc.params.get_decimal(name).ok_or(BadHash::Malformed);
-        match phc.algorithm.as_str() {
-            name @ ("argon2id" | "argon2i") => {
-                let algorithm = if name == "argon2id" { Algorithm::Argon2id } else { Algorithm::Argon2i };
-                let version = phc.version.map_or(Ok(Version::V0x10), Version::try_from);
-                let params = Params::try_from(&phc).map_err(|_| BadHash::Malformed)?;
-                if params.m_cost() > max_memory_kib {
-                    return Err(BadHash::TooCostly("memory"));
-                }
-                if u64::from(params.m_cost()) * u64::from(params.t_cost()) > MAX_ARGON2_WORK_KIB {
-                    return Err(BadHash::TooCostly("passes"));
-                }
-                Ok(Self::Argon2 {
-                    algorithm,
-                    version: version.map_err(|_| BadHash::Malformed)?,
-                    params,
-                    salt,
-                    expected,
-                })
-            }
-            "scrypt" => {
-                let (log_n, r, p) = (number("ln")?, number("r")?, number("p")?);
-                let memory_kib = 1_u64
-                    .checked_shl(log_n)
-                    .and_then(|n| n.checked_mul(u64::from(r)))
-                    .map(|blocks| blocks / 8)
-                    .ok_or(BadHash::TooCostly("memory"))?;
-                if log_n > 30 || memory_kib > u64::from(max_memory_kib) {
-                    return Err(BadHash::TooCostly("memory"));
-                }
-                if memory_kib.saturating_mul(u64::from(p)) > MAX_SCRYPT_WORK_KIB {
-                    return Err(BadHash::TooCostly("parallelism"));
-                }
-                let log_n = u8::try_from(log_n).map_err(|_| BadHash::Malformed)?;
-                let params = scrypt::Params::new(log_n, r, p).map_err(|_| BadHash::Malformed)?;
-                Ok(Self::Scrypt { params, salt, expected })
-            }
-            name @ ("pbkdf2-sha256" | "pbkdf2-sha512") => {
-                let rounds = number("i")?;
-                if rounds > MAX_PBKDF2_ROUNDS {
-                    return Err(BadHash::TooCostly("rounds"));
-                }
-                let algorithm =
-                    if name == "pbkdf2-sha256" { pbkdf2::PBKDF2_HMAC_SHA256 } else { pbkdf2::PBKDF2_HMAC_SHA512 };
-                let rounds = NonZeroU32::new(rounds).ok_or(BadHash::Malformed)?;
-                Ok(Self::Pbkdf2 { algorithm, rounds, salt, expected })
-            }
-            _ => Err(BadHash::UnknownScheme),
-        }
-    }
-
-    fn parse_bcrypt(text: &str) -> Result<Self, BadHash> {
-        if !["$2a$", "$2b$", "$2y$"].iter().any(|version| text.starts_with(version)) {
-            return Err(BadHash::UnknownScheme);
-        }
-        let parts: bcrypt::HashParts = text.parse().map_err(|_| BadHash::Malformed)?;
-        if parts.get_cost() > MAX_BCRYPT_COST {
-            return Err(BadHash::TooCostly("cost"));
-        }
-        Ok(Self::Bcrypt(text.to_owned()))
-    }
-
-    fn matches<'p>(
-        &self,
-        password: &SecretText,
-        pepper_of: &dyn Fn(&[u8]) -> Result<Option<&'p SecretText>, BadHash>,
-        memory: &mut Memory,
-    ) -> Result<bool, BadHash> {
-        let text = password.expose().as_bytes();
-        match self {
-            Self::Argon2 { algorithm, version, params, salt, expected } => {
-                let pepper = pepper_of(params.keyid())?;
-                let mut output = vec![0; expected.len()];
-                argon2_into(*algorithm, *version, params, pepper, password, salt, &mut output, memory)?;
-                Ok(output.ct_eq(expected).into())
-            }
-            // bcrypt itself looks at 72 bytes and no more; the upgrade at this very sign-in looks at all of them
-            Self::Bcrypt(hash) => bcrypt::verify(text, hash).map_err(|_| BadHash::Malformed),
-            Self::Scrypt { params, salt, expected } => {
-                let mut output = vec![0; expected.len()];
-                scrypt::scrypt(text, salt, params, &mut output).map_err(|_| BadHash::Malformed)?;
-                Ok(output.ct_eq(expected).into())
-            }
-            Self::Pbkdf2 { algorithm, rounds, salt, expected } => {
-                Ok(pbkdf2::verify(*algorithm, *rounds, salt, text, expected).is_ok())
-            }
-        }
-    }
 }

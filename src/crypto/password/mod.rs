@@ -7,13 +7,14 @@
 mod hash;
 mod policy;
 mod pool;
+mod stored;
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 
-pub use hash::{BadHash, check_importable};
 pub use policy::WeakPassword;
+pub use stored::{BadHash, check_importable};
 
 use crate::{
     config::PasswordSettings,
@@ -149,9 +150,11 @@ impl PasswordHasher {
         let (answer, answered) = oneshot::channel();
         let job = move |memory: &mut pool::Memory| {
             // a caller who has gone is not worked for
-            if !answer.is_closed() {
+            let wanted = !answer.is_closed();
+            if wanted {
                 let _ = answer.send(work(memory));
             }
+            wanted
         };
         self.pool.submit(Box::new(job)).map_err(|refused| match refused {
             Refused::Full { retry_after } => PasswordError::Busy { retry_after },
@@ -193,8 +196,11 @@ mod tests {
     #[tokio::test]
     async fn what_was_hashed_is_recognised_and_nothing_else_is() {
         let hasher = hasher(&settings());
+        // 128 characters, of one byte and of four
+        let ascii: String = (0..128_u32).filter_map(|n| char::from_u32(33 + n * 37 % 94)).collect();
+        let wide: String = (0..128_u32).filter_map(|n| char::from_u32(0x1_F300 + n * 37 % 256)).collect();
         for good in
-            [GOOD.to_owned(), "日本語のパスワード四つ".to_owned(), " tidal engine verse ".to_owned(), "Xq7 ".repeat(32)]
+            [GOOD.to_owned(), "日本語のパスワード四つ".to_owned(), " tidal engine verse ".to_owned(), ascii, wide]
         {
             let hash = hasher.hash_new(good.as_str().into(), vec![]).await.unwrap();
             assert!(hash.expose().starts_with("$argon2id$v=19$m=64,t=1,p=1$"), "{}", hash.expose());
@@ -296,6 +302,78 @@ mod tests {
         assert_eq!(waits.await.unwrap(), Verified::Mismatch);
         assert!(is_touched.recv().is_err(), "the caller had gone");
         assert_eq!(hasher.queue_depth(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_same_work_is_done_for_unknown_users_and_too_long_passwords() {
+        let hasher = hasher(&settings());
+        let known = hasher.hash_new(GOOD.into(), vec![]).await.unwrap();
+        let long = "x".repeat(129);
+        for (password, stored) in [(GOOD, None), ("wrong", Some(known.clone())), (&*long, Some(known)), (&*long, None)]
+        {
+            hasher.run(|memory| memory.fill(argon2::Block::default())).await.unwrap();
+            let verified = hasher.verify(password.into(), stored).await.unwrap();
+            assert_eq!(verified, Verified::Mismatch);
+            let filled = hasher.run(|memory| memory.iter().filter(|block| block.as_ref() != [0; 128]).count());
+            assert_eq!(filled.await.unwrap(), 64, "all of today's memory was gone through");
+        }
+    }
+
+    #[tokio::test]
+    async fn weak_passwords_are_refused_with_the_account_in_mind() {
+        let hasher = hasher(&settings());
+        let context = vec!["ada.lovelace@example.com".to_owned()];
+        let refused = hasher.hash_new("AdaLovelace1".into(), context).await;
+        assert!(matches!(refused, Err(PasswordError::Weak(WeakPassword::BannedWord))));
+        let refused = hasher.hash_new("short".into(), vec![]).await;
+        assert!(matches!(refused, Err(PasswordError::Weak(WeakPassword::TooShort { min: 8 }))));
+    }
+
+    #[tokio::test]
+    async fn a_hash_that_needs_more_memory_than_today_is_checked_in_memory_of_its_own() {
+        let old =
+            hasher(&PasswordSettings { memory_kib: 4096, ..settings() }).hash_new(GOOD.into(), vec![]).await.unwrap();
+        let hasher = hasher(&settings());
+        assert_eq!(hasher.verify("wrong".into(), Some(old.clone())).await.unwrap(), Verified::Mismatch);
+        assert!(matches!(hasher.verify(GOOD.into(), Some(old)).await.unwrap(), Verified::Match { upgraded: Some(_) }));
+        assert_eq!(hasher.run(|memory| memory.len()).await.unwrap(), 64);
+    }
+
+    #[test]
+    fn settings_that_argon2_refuses_are_an_error() {
+        let settings = PasswordSettings { memory_kib: 8, parallelism: 2, ..settings() };
+        assert!(matches!(PasswordHasher::start(&settings, Entropy::system()), Err(PasswordError::Settings(_))));
+    }
+
+    #[tokio::test]
+    async fn the_threads_are_named_and_of_low_priority() {
+        let hasher = hasher(&settings());
+        let seen = hasher.run(|_| {
+            (std::thread::current().name().map(str::to_owned), rustix::process::getpriority_process(None).unwrap())
+        });
+        let (name, nice) = seen.await.unwrap();
+        assert_eq!(name.as_deref(), Some("password-0"));
+        assert!(nice >= 10, "{nice}");
+    }
+
+    /// Lives as long as its thread.
+    struct Life(#[expect(dead_code, reason = "dropped with the thread")] mpsc::Sender<()>);
+    thread_local! {
+        static LIFE: std::cell::RefCell<Option<Life>> = const { std::cell::RefCell::new(None) };
+    }
+
+    #[tokio::test]
+    async fn the_threads_end_with_the_last_handle() {
+        let hasher = hasher(&settings());
+        let (alive, ended) = mpsc::channel();
+        hasher.run(move |_| LIFE.set(Some(Life(alive)))).await.unwrap();
+        let other = hasher.clone();
+        drop(hasher);
+        assert_eq!(other.verify(GOOD.into(), None).await.unwrap(), Verified::Mismatch);
+        assert_eq!(ended.try_recv(), Err(mpsc::TryRecvError::Empty));
+        drop(other);
+        let ended = tokio::task::spawn_blocking(move || ended.recv()).await.unwrap();
+        assert!(ended.is_err(), "the thread's end dropped the sender");
     }
 
     #[tokio::test]

@@ -3,14 +3,22 @@
 
 use std::{collections::HashSet, sync::LazyLock};
 
+use zeroize::Zeroizing;
+
 use crate::config::PasswordSettings;
 
 /// The commonest passwords of at least eight characters, in lower case.
 static COMMON: LazyLock<HashSet<&'static str>> =
     LazyLock::new(|| include_str!("common.txt").lines().filter(|line| !line.starts_with("# ")).collect());
 
-/// How much of a password is looked at to estimate its strength; estimating takes long for long ones, which are strong.
-const ESTIMATED_CHARACTERS: usize = 64;
+/// How much of a password is looked at to estimate its strength: its start, and more only if that isn't strong enough by
+/// itself.
+const ESTIMATED_CHARACTERS: [usize; 2] = [24, 48];
+
+/// The characters that zxcvbn takes for letters (`p4$$word`). It tries what each may stand for beside all others, which
+/// takes as long as tens of hashings where nearly all occur: of different ones only so many are shown to it.
+const LETTER_LIKE: &str = "4@8({[<369&#!1/|0$5+7%2";
+const DIFFERENT_LETTER_LIKE: usize = 12;
 
 /// The fewest characters that a password must have beside words that are known to be guessed.
 const OWN_CHARACTERS: usize = 4;
@@ -70,7 +78,7 @@ impl Policy {
             min_length: settings.min_length,
             max_length: settings.max_length,
             min_score: settings.min_score,
-            banned_words: settings.banned_words.iter().map(|word| word.to_lowercase()).collect(),
+            banned_words: settings.banned_words.clone(),
         }
     }
 
@@ -82,27 +90,65 @@ impl Policy {
         if length > self.max_length {
             return Err(WeakPassword::TooLong { max: self.max_length });
         }
-        let lower = password.to_lowercase();
+        let lower = Zeroizing::new(password.to_lowercase());
         if COMMON.contains(lower.as_str()) {
             return Err(WeakPassword::Common);
         }
-        let mut words: Vec<String> = self.banned_words.clone();
-        words.extend(context.iter().map(|word| word.to_lowercase()));
-        // the longest first, so that a word within another doesn't leave its rest
-        words.retain(|word| word.chars().count() >= 3);
-        words.sort_by_key(|word| std::cmp::Reverse(word.len()));
-        let rest = words.iter().fold(lower.clone(), |rest, word| rest.replace(word.as_str(), ""));
+        let words = self.words(context);
+        let rest = words.iter().fold(lower.clone(), |rest, word| Zeroizing::new(rest.replace(word.as_str(), "")));
         if rest.len() < lower.len() && rest.chars().count() < OWN_CHARACTERS {
             return Err(WeakPassword::BannedWord);
         }
-        let start: String = password.chars().take(ESTIMATED_CHARACTERS).collect();
         let inputs: Vec<&str> = words.iter().map(String::as_str).collect();
-        let estimate = zxcvbn::zxcvbn(&start, &inputs);
-        if u8::from(estimate.score()) < self.min_score {
-            return Err(WeakPassword::Guessable { advice: advice(&estimate) });
+        let mut verdict = Ok(());
+        for characters in ESTIMATED_CHARACTERS {
+            let start = estimated(password, characters);
+            let estimate = zxcvbn::zxcvbn(&start, &inputs);
+            if u8::from(estimate.score()) >= self.min_score {
+                return Ok(());
+            }
+            verdict = Err(WeakPassword::Guessable { advice: advice(&estimate) });
+            if length <= characters {
+                break;
+            }
         }
-        Ok(())
+        verdict
     }
+
+    /// The words that are tried first here, in lower case: the banned ones, the context and the parts of both
+    /// (`ada.lovelace@example.com` has four). The longest first, so that a word within another doesn't leave its rest.
+    fn words(&self, context: &[String]) -> Vec<String> {
+        let mut words = Vec::new();
+        for word in self.banned_words.iter().map(String::as_str).chain(context.iter().map(String::as_str)) {
+            let word = word.trim().to_lowercase();
+            words.extend(word.split(|c: char| !c.is_alphanumeric()).filter(|part| count(part) >= 3).map(str::to_owned));
+            words.push(word);
+        }
+        words.retain(|word| count(word) >= 2);
+        words.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
+        words.dedup();
+        words
+    }
+}
+
+/// The start of a password as it is estimated.
+fn estimated(password: &str, characters: usize) -> Zeroizing<String> {
+    let mut different = Vec::with_capacity(DIFFERENT_LETTER_LIKE);
+    let shown = password.chars().take(characters).map(|c| {
+        if !LETTER_LIKE.contains(c) || different.contains(&c) {
+            c
+        } else if different.len() < DIFFERENT_LETTER_LIKE {
+            different.push(c);
+            c
+        } else {
+            '~'
+        }
+    });
+    Zeroizing::new(shown.collect())
+}
+
+fn count(word: &str) -> usize {
+    word.chars().count()
 }
 
 fn advice(estimate: &zxcvbn::Entropy) -> String {
@@ -149,6 +195,58 @@ mod tests {
         assert_eq!(verdict("Latchkey", &[]), "password_banned_word");
         assert_eq!(verdict("latchkey123", &[]), "password_banned_word");
         assert_eq!(verdict("ada.lovelace!", &["ada.lovelace@example.com", "ada.lovelace"]), "password_banned_word");
+    }
+
+    #[test]
+    fn parts_and_repetitions_of_names_are_refused_and_passwords_with_more_than_them_accepted() {
+        let context = ["Ada.Lovelace@example.com", "Ada.Lovelace", "東京", ""];
+        for weak in [
+            "lovelace",
+            "LovelaceLovelace",
+            "ADAlovelace99",
+            "example.com",
+            "東京東京東京東京",
+            "ada.lovelace@example.com",
+        ] {
+            assert_eq!(verdict(weak, &context), "password_banned_word", "{weak}");
+        }
+        assert_eq!(verdict("l0v3l4ce1234", &context), "password_guessable");
+        assert_eq!(verdict("lovelace quartz ferry", &context), "good");
+    }
+
+    #[test]
+    fn what_follows_a_weak_start_counts_as_far_as_it_is_looked_at() {
+        let weak = "a".repeat(24);
+        assert_eq!(verdict(&weak, &[]), "password_guessable");
+        assert_eq!(verdict(&(weak.clone() + "tidal engine verse"), &[]), "good");
+        assert_eq!(verdict(&("a".repeat(64) + "tidal engine verse"), &[]), "password_guessable");
+    }
+
+    #[test]
+    fn only_so_many_symbols_that_may_stand_for_letters_are_estimated() {
+        assert_eq!(*estimated("p4$$w0rd 1!1! ÄÖ", 64), "p4$$w0rd 1!1! ÄÖ");
+        assert_eq!(*estimated(&LETTER_LIKE.repeat(2), 25), "4@8({[<369&#~~~~~~~~~~~4@");
+        assert_eq!(verdict("p4$$w0rd", &[]), "password_guessable");
+        assert_eq!(verdict(&LETTER_LIKE.repeat(2), &[]), "good");
+    }
+
+    #[test]
+    fn the_least_score_is_configured_and_common_passwords_are_refused_without_one() {
+        let lenient = Policy::new(&PasswordSettings { min_score: 0, banned_words: vec![], ..settings() });
+        assert_eq!(lenient.check("aaaaaaaaaaaaaaaa1", &[]), Ok(()));
+        assert_eq!(lenient.check("Password1", &[]), Err(WeakPassword::Common));
+        let strict = Policy::new(&PasswordSettings { min_score: 4, ..settings() });
+        assert!(matches!(strict.check("marmalade77", &[]), Err(WeakPassword::Guessable { .. })));
+        assert_eq!(strict.check("tidal engine verse marmalade", &[]), Ok(()));
+    }
+
+    #[test]
+    fn every_refusal_is_a_sentence_for_its_reader() {
+        let Err(weak) = Policy::new(&settings()).check("abcdefghijkl", &[]) else { panic!("accepted") };
+        let text = weak.to_string();
+        assert!(text.starts_with("The password is easy to guess. ") && text.ends_with('.'), "{text}");
+        let short = WeakPassword::TooShort { min: 8 }.to_string();
+        assert_eq!(short, "The password is too short: use at least 8 characters, better 15 or more.");
     }
 
     #[test]

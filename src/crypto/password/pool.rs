@@ -17,7 +17,8 @@ use argon2::Block;
 /// A thread's memory for argon2, allocated once.
 pub(super) type Memory = Vec<Block>;
 
-type Job = Box<dyn FnOnce(&mut Memory) + Send>;
+/// Answers whether there was anything to do.
+type Job = Box<dyn FnOnce(&mut Memory) -> bool + Send>;
 
 /// How much less processor time than others these threads get: a flood of sign-ins leaves refreshes most of it.
 const NICENESS: i32 = 10;
@@ -78,7 +79,6 @@ impl Pool {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "how long a job takes is for Retry-After alone")]
 fn work(queued: &Mutex<Receiver<Job>>, stats: &Stats, blocks: usize) {
     // For Linux, "the process" here is the calling thread.
     if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
@@ -92,12 +92,49 @@ fn work(queued: &Mutex<Receiver<Job>>, stats: &Stats, blocks: usize) {
         stats.waiting.fetch_sub(1, Ordering::Relaxed);
         stats.begun.fetch_add(1, Ordering::Relaxed);
         let started = Instant::now();
-        if catch_unwind(AssertUnwindSafe(|| job(&mut memory))).is_err() {
-            tracing::error!("hashing a password panicked");
+        match catch_unwind(AssertUnwindSafe(|| job(&mut memory))) {
+            Ok(true) => {}
+            Ok(false) => continue,
+            Err(_) => {
+                tracing::error!("a password thread caught a panic");
+                continue;
+            }
         }
         let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let average = stats.job_micros.load(Ordering::Relaxed);
         let average = if average == 0 { micros } else { average - average / 8 + micros / 8 };
         stats.job_micros.store(average, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn retry_after_is_what_the_queue_will_take() {
+        let pool = Pool::start(1, 3, 1).unwrap();
+        let (started, is_started) = channel();
+        let (release, released) = channel::<()>();
+        let block = move |_: &mut Memory| {
+            started.send(()).unwrap();
+            released.recv().is_ok()
+        };
+        assert!(pool.submit(Box::new(block)).is_ok());
+        is_started.recv().unwrap();
+        for _ in 0..3 {
+            assert!(pool.submit(Box::new(|_| true)).is_ok());
+        }
+        assert_eq!(pool.waiting(), 3);
+        let retry_after = || match pool.submit(Box::new(|_| true)) {
+            Err(Refused::Full { retry_after }) => retry_after,
+            _ => panic!("not refused as full"),
+        };
+        assert_eq!(retry_after(), Duration::from_secs(1), "nothing is known yet of how long a job takes");
+        pool.stats.job_micros.store(2_000_000, Ordering::Relaxed);
+        assert_eq!(retry_after(), Duration::from_secs(6));
+        release.send(()).unwrap();
     }
 }

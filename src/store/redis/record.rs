@@ -41,6 +41,8 @@ pub const DETAIL_PARTS: usize = 4;
 const PART_BYTES: usize = 64;
 const FIXED_BYTES: usize = 36;
 const COOKIE: u8 = 1;
+/// The most of a device's name that is kept.
+const DEVICE_BYTES: usize = 200;
 
 /// Bytes that aren't a record of a version this release knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -142,7 +144,7 @@ pub fn encode_details(origin: &Origin) -> Vec<Vec<u8>> {
         }
     }
     let device = origin.device.as_deref().unwrap_or_default();
-    let device = &device[..device.floor_char_boundary(usize::from(u8::MAX).min(128))];
+    let device = &device[..device.floor_char_boundary(DEVICE_BYTES)];
     bytes.push(u8::try_from(device.len()).unwrap_or(0));
     bytes.extend(device.as_bytes());
     if let Some(agent) = &origin.user_agent {

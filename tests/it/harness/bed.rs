@@ -164,6 +164,7 @@ pub fn config(redis_url: &str, database_url: &str) -> Config {
             pepper: None,
             previous_peppers: Vec::new(),
         },
+        warnings: Vec::new(),
         log: LogSettings { format: LogFormat::Text, filter: "info".to_owned() },
     }
 }

@@ -24,13 +24,16 @@ end
 
 -- Removes sessions and their details.
 local function remove_sessions(key, ids)
-  local fields = {}
-  for _, id in ipairs(ids) do
-    fields[#fields + 1] = id
-    for part = 1, DETAIL_FIELDS do fields[#fields + 1] = id .. string.char(part) end
+  if #ids == 0 then return end
+  -- some at a time: a call takes a few thousand arguments at most
+  for first = 1, #ids, 200 do
+    local fields = {}
+    for i = first, math.min(first + 199, #ids) do
+      fields[#fields + 1] = ids[i]
+      for part = 1, DETAIL_FIELDS do fields[#fields + 1] = ids[i] .. string.char(part) end
+    end
+    redis.call('HDEL', key, unpack(fields))
   end
-  if #fields == 0 then return end
-  redis.call('HDEL', key, unpack(fields))
   -- the roles alone are not worth a key
   if redis.call('HLEN', key) == 1 and redis.call('HEXISTS', key, 'r') == 1 then redis.call('DEL', key) end
 end

@@ -1,0 +1,121 @@
+//! Opens what a command works with: the database, Redis (the private one if no other is configured), the service's parts.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Context;
+
+use crate::{
+    app::App,
+    config::Config,
+    domain::{clock::Clock, entropy::Entropy, secret::SecretText},
+    flow::error::Failure,
+    store::{
+        redis::{
+            Redis,
+            embedded::{EmbeddedError, EmbeddedRedis},
+        },
+        sql::{Sql, SqlError},
+    },
+};
+
+/// The parts, and the private Redis if this process runs it.
+pub struct Opened {
+    /// The parts.
+    pub app: Arc<App>,
+    private_redis: Option<EmbeddedRedis>,
+}
+
+/// What becomes of a private Redis that another process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PrivateRedis {
+    /// It has to be this process's own.
+    Own,
+    /// It may be that of a service which is running.
+    Shared,
+}
+
+impl Opened {
+    /// Opens everything. A database that is down is waited for; so is Redis, by the commands it is needed for.
+    ///
+    /// # Errors
+    /// If something is configured wrong, can't be started, or is as it never should be.
+    pub async fn open(config: Config, private: PrivateRedis) -> anyhow::Result<Self> {
+        let (url, private_redis) = redis(&config, private).await?;
+        let redis = Redis::connect(&url, &config.redis)?;
+        let sql = database(&config).await?;
+        let app = loop {
+            match App::new(config.clone(), Clock::System, Entropy::system(), sql.clone(), redis.clone()).await {
+                Err(Failure::Unavailable { source, .. }) => wait_for("the database", &source).await,
+                other => break other?,
+            }
+        };
+        Ok(Self { app: Arc::new(app), private_redis })
+    }
+
+    /// Closes everything, the private Redis last.
+    pub async fn close(self) {
+        self.app.redis.close().await;
+        self.app.sql.close().await;
+        if let Some(redis) = self.private_redis {
+            redis.stop().await;
+        }
+    }
+}
+
+/// The database with its schema up to date, waited for as long as it takes.
+///
+/// # Errors
+/// If it can't be used as it is.
+pub async fn database(config: &Config) -> anyhow::Result<Sql> {
+    let sql = loop {
+        match Sql::connect(&config.database).await {
+            Err(error) if error.is_unavailable() => wait_for("the database", &error).await,
+            other => break other.context("database.url")?,
+        }
+    };
+    loop {
+        match sql.migrate().await {
+            Ok(0) => return Ok(sql),
+            Ok(count) => {
+                tracing::info!(count, "the database was brought up to date");
+                return Ok(sql);
+            }
+            Err(error) if error.is_unavailable() => wait_for("the database", &error).await,
+            Err(error @ SqlError::Newer { .. }) => return Err(error).context("a newer release was here"),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+async fn wait_for(what: &str, error: &dyn std::fmt::Display) {
+    tracing::error!(%error, "{what} can't be reached; trying again until it can");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+}
+
+/// Where Redis is, and the private one if this process has started it.
+async fn redis(config: &Config, private: PrivateRedis) -> anyhow::Result<(SecretText, Option<EmbeddedRedis>)> {
+    if let Some(url) = &config.redis.url {
+        return Ok((url.clone(), None));
+    }
+    let folder = std::path::absolute(config.data_dir.join("redis")).context("data_dir")?;
+    match EmbeddedRedis::start(&folder).await {
+        Ok(redis) => Ok((socket_url(redis.socket().to_owned()), Some(redis))),
+        Err(EmbeddedError::InUse { .. }) if private == PrivateRedis::Shared => {
+            Ok((socket_url(folder.join("redis.sock")), None))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn socket_url(socket: PathBuf) -> SecretText {
+    // A folder's name may hold what means something in a URL.
+    let path: String = socket
+        .to_string_lossy()
+        .bytes()
+        .map(|byte| match byte {
+            b'/' | b'.' | b'-' | b'_' | b'~' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        })
+        .collect();
+    SecretText::from(format!("redis+unix://{path}"))
+}

@@ -1,0 +1,37 @@
+//! `latchkey openapi`: prints the API's document, or compares it with a file.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+
+use crate::http;
+
+/// Arguments of `latchkey openapi`.
+#[derive(Args, Clone, Debug)]
+pub struct OpenapiArgs {
+    /// Print YAML instead of JSON
+    #[arg(long)]
+    pub yaml: bool,
+    /// Print nothing, but fail if this file differs from the document
+    #[arg(long, value_name = "FILE")]
+    pub check: Option<PathBuf>,
+}
+
+/// Prints or compares the document. Needs no configuration.
+///
+/// # Errors
+/// If the file can't be read or differs.
+pub fn run(args: &OpenapiArgs) -> anyhow::Result<()> {
+    let document = http::document();
+    let text = if args.yaml { document.yaml } else { document.json };
+    let Some(path) = &args.check else {
+        print!("{text}");
+        return Ok(());
+    };
+    let committed = std::fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
+    if committed != text {
+        anyhow::bail!("{} isn't the document of this version; `make openapi` writes it anew", path.display());
+    }
+    Ok(())
+}

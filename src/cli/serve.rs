@@ -1,0 +1,126 @@
+//! `latchkey serve`: runs the service until it is told to stop.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Args;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+
+use super::{
+    Global, block_on,
+    open::{Opened, PrivateRedis},
+};
+use crate::{
+    app::App,
+    config::Config,
+    domain::entropy::Entropy,
+    flow::{
+        keys,
+        readiness::{self, Status},
+    },
+    http, server,
+};
+
+/// Arguments of `latchkey serve`.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct ServeArgs {}
+
+/// Runs the service until SIGTERM or SIGINT; a second one ends it at once.
+///
+/// # Errors
+/// If it can't start, or can't go on.
+pub fn run(_args: &ServeArgs, global: &Global) -> anyhow::Result<()> {
+    let config = global.start(&Entropy::system())?;
+    block_on(serve(config))
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let mut stop = StopSignals::listen()?;
+    let opened = tokio::select! {
+        opened = Opened::open(config, PrivateRedis::Own) => opened?,
+        () = stop.wait() => return Ok(()),
+    };
+    let app = Arc::clone(&opened.app);
+    let listener = TcpListener::bind(app.config.listen)
+        .await
+        .with_context(|| format!("listen: can't listen on {} (LATCHKEY_LISTEN)", app.config.listen))?;
+    announce(&app.config, listener.local_addr()?);
+
+    let keeping_up = tokio::spawn({
+        let app = Arc::clone(&app);
+        async move { keys::keep_up(&app).await }
+    });
+    let looking = tokio::spawn({
+        let app = Arc::clone(&app);
+        async move { report_problems(&app).await }
+    });
+    let stopped = async {
+        stop.wait().await;
+        tokio::spawn(async move {
+            stop.wait().await;
+            tracing::warn!("told to stop twice: ending at once");
+            std::process::exit(1);
+        });
+    };
+    let served = server::run(http::endpoint(Arc::clone(&app)), listener, &app.config.http, stopped).await;
+    keeping_up.abort();
+    looking.abort();
+    opened.close().await;
+    Ok(served?)
+}
+
+/// Says where everything is.
+fn announce(config: &Config, address: std::net::SocketAddr) {
+    let redis = if config.redis.url.is_some() { "the one of redis.url" } else { "a private one" };
+    let sqlite = config.database.url.expose().starts_with("sqlite:");
+    let data = std::path::absolute(&config.data_dir).unwrap_or_else(|_| config.data_dir.clone());
+    println!("Latchkey {} is ready.", env!("CARGO_PKG_VERSION"));
+    println!("  API       http://{address}");
+    println!("  Docs      http://{address}/docs");
+    println!("  Issuer    {}", config.issuer);
+    println!("  Sessions  Redis, {redis}");
+    println!("  Accounts  {}", if sqlite { "SQLite" } else { "the database of database.url" });
+    println!("  Data      {}", data.display());
+}
+
+/// Logs, once Redis answers, what its operator should mend.
+async fn report_problems(app: &App) {
+    let mut ticks = tokio::time::interval(std::time::Duration::from_secs(1));
+    loop {
+        ticks.tick().await;
+        let checks = readiness::check(app).await;
+        for check in &checks {
+            for problem in &check.problems {
+                match check.status {
+                    Status::Warning => tracing::warn!(what = check.name, "{problem}"),
+                    _ => tracing::error!(what = check.name, "{problem}"),
+                }
+            }
+        }
+        if checks.iter().all(|check| check.status != Status::Failed) {
+            return;
+        }
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct StopSignals {
+    term: tokio::signal::unix::Signal,
+    int: tokio::signal::unix::Signal,
+}
+
+impl StopSignals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! What single values must look like: URLs, origins, prefixes, scopes, filters. Messages never quote the value.
+
+use std::{fmt::Display, net::IpAddr};
+
+use ipnet::IpNet;
+use tracing_subscriber::EnvFilter;
+use url::{Host, Url};
+
+/// What fred's `Config::from_url` understands: redis or valkey, an `s` for TLS, and how the servers are arranged.
+const REDIS_SCHEMES: [&str; 14] = [
+    "redis",
+    "rediss",
+    "redis-cluster",
+    "rediss-cluster",
+    "redis-sentinel",
+    "rediss-sentinel",
+    "redis+unix",
+    "valkey",
+    "valkeys",
+    "valkey-cluster",
+    "valkeys-cluster",
+    "valkey-sentinel",
+    "valkeys-sentinel",
+    "valkey+unix",
+];
+
+/// OWASP's equally strong argon2id parameters, as KiB of memory and passes (Password Storage Cheat Sheet, 2024).
+const ARGON2_FLOOR: [(u32, u32); 5] = [(47_104, 1), (19_456, 2), (12_288, 3), (9_216, 4), (7_168, 5)];
+
+/// An issuer identifier: an http(s) URL without query or fragment (RFC 8414, section 2), nor a slash at its end.
+pub(super) fn issuer(text: &str) -> Result<(), String> {
+    let rule = || "must be an http:// or https:// URL without user, query, fragment or slash at its end".to_owned();
+    let url = Url::parse(text).map_err(|_| rule())?;
+    let plain = url.username().is_empty() && url.password().is_none();
+    let plain = plain && url.query().is_none() && url.fragment().is_none() && !text.ends_with('/');
+    let plain = plain && !text.contains(|c: char| c.is_whitespace() || c.is_control());
+    (is_http(&url) && url.has_host() && plain).then_some(()).ok_or_else(rule)
+}
+
+/// An origin as browsers send it: scheme, host, and the port if it isn't the scheme's own (RFC 6454, section 6.2).
+pub(super) fn origin(text: &str) -> Result<String, String> {
+    let url = Url::parse(text).ok().filter(is_http);
+    match url.map(|url| url.origin().ascii_serialization()) {
+        Some(origin) if origin == text => Ok(origin),
+        Some(origin) if text.parse::<Url>().is_ok_and(|url| url.path() == "/" && url.query().is_none()) => {
+            Err(format!("must hold origins as browsers send them: {origin}"))
+        }
+        _ => Err("must hold origins: http:// or https://, a host, perhaps a port, nothing more".into()),
+    }
+}
+
+fn is_http(url: &Url) -> bool {
+    matches!(url.scheme(), "http" | "https")
+}
+
+/// Whether tokens for this issuer would cross a network in the clear.
+pub(super) fn is_clear_text(issuer: &str) -> bool {
+    let Ok(url) = Url::parse(issuer) else { return false };
+    let is_loopback = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    };
+    url.scheme() == "http" && !is_loopback
+}
+
+/// Where Redis is. Whether the rest of the address makes sense is for the store to say.
+pub(super) fn redis_url(text: &str) -> Result<(), String> {
+    match text.split_once("://") {
+        Some((scheme, rest)) if REDIS_SCHEMES.contains(&scheme) && !rest.is_empty() => {
+            Url::parse(text).map(|_| ()).map_err(|error| format!("must be a URL: {error}"))
+        }
+        Some(("unix", _)) => Err("must start with redis+unix:// for a unix socket".into()),
+        _ => Err(format!("must start with one of {}, followed by :// and an address", REDIS_SCHEMES.join(", "))),
+    }
+}
+
+/// Where the database is.
+pub(super) fn database_url(text: &str) -> Result<(), String> {
+    let scheme = text.split_once(':').map(|(scheme, _)| scheme);
+    match scheme {
+        Some("sqlite") => Ok(()),
+        Some("postgres" | "postgresql") => {
+            Url::parse(text).map(|_| ()).map_err(|error| format!("must be a URL: {error}"))
+        }
+        _ => Err("must start with sqlite:// or postgres://".into()),
+    }
+}
+
+/// Whether a database address is one of SQLite.
+pub(super) fn is_sqlite(url: &str) -> bool {
+    url.starts_with("sqlite:")
+}
+
+/// What every Redis key starts with. Braces would change which part of a key decides its cluster slot.
+pub(super) fn prefix(text: &str) -> Result<String, String> {
+    let good = text.chars().all(|c| c.is_ascii_graphic() && c != '{' && c != '}');
+    (good && (1..=64).contains(&text.len()))
+        .then(|| text.to_owned())
+        .ok_or_else(|| "must be 1 to 64 printable ASCII characters, without spaces and braces".into())
+}
+
+/// A claim that names something: the audience, the client.
+pub(super) fn name(text: &str) -> Result<String, String> {
+    let good = !text.is_empty() && text.trim() == text && !text.contains(char::is_control);
+    good.then(|| text.to_owned()).ok_or_else(|| "must not be empty, nor start or end with a space".into())
+}
+
+/// Scopes, separated by single spaces (RFC 6749, section 3.3).
+pub(super) fn scope(text: &str) -> Result<String, String> {
+    let is_scope_char = |c: char| c.is_ascii_graphic() && c != '"' && c != '\\';
+    let good = text.split(' ').all(|scope| !scope.is_empty() && scope.chars().all(is_scope_char));
+    good.then(|| text.to_owned()).ok_or_else(|| "must be one or more scopes, separated by single spaces".into())
+}
+
+/// A network, or an address standing for itself.
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
+    let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    network.map_err(|_| "must hold addresses (10.0.0.7) and networks (10.0.0.0/8)".into())
+}
+
+/// A secret, from which keys are derived.
+pub(super) fn secret(text: &str) -> Result<(), String> {
+    (text.len() >= 32)
+        .then_some(())
+        .ok_or_else(|| "must be at least 32 bytes; make one with `openssl rand -base64 32`".into())
+}
+
+/// A filter of log lines.
+pub(crate) fn filter(text: &str) -> Result<EnvFilter, String> {
+    let rule = |why: &dyn Display| {
+        format!(
+            "must be a level (off, error, warn, info, debug, trace) or levels by module, such as info,fred=warn{why}"
+        )
+    };
+    let parts: Vec<_> = text.split(',').map(str::trim).collect();
+    for part in &parts {
+        // tracing takes any other word for a module of which everything is shown, and shows nothing else.
+        let is_level = matches!(&*part.to_lowercase(), "off" | "error" | "warn" | "info" | "debug" | "trace");
+        if !is_level && !part.contains(['=', '[']) {
+            return Err(rule(&""));
+        }
+    }
+    EnvFilter::builder().parse(parts.join(",")).map_err(|error| rule(&format_args!(": {error}")))
+}
+
+/// Whether argon2id parameters are at least as strong as OWASP's weakest.
+pub(super) fn is_strong(memory_kib: u32, iterations: u32) -> bool {
+    ARGON2_FLOOR.iter().any(|(memory, passes)| memory_kib >= *memory && iterations >= *passes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn issuers_are_plain_urls() {
+        for good in ["https://id.example.com", "http://127.0.0.1:8080", "https://example.com/auth", "http://[::1]:1"] {
+            assert_eq!(issuer(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "",
+            "id.example.com",
+            "ftp://example.com",
+            "https://example.com/",
+            "https://example.com?a",
+            "https://example.com#a",
+            "https://u@example.com",
+            "https://u:p@example.com",
+            "https:///",
+            " https://example.com",
+            "mailto:a@example.com",
+        ] {
+            assert!(issuer(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn clear_text_is_what_leaves_the_machine() {
+        for safe in
+            ["https://example.com", "http://localhost:1", "http://a.localhost", "http://127.1.2.3", "http://[::1]:80"]
+        {
+            assert!(!is_clear_text(safe), "{safe}");
+        }
+        for unsafe_ in ["http://example.com", "http://0.0.0.0:8080", "http://[::]:80", "http://10.0.0.1"] {
+            assert!(is_clear_text(unsafe_), "{unsafe_}");
+        }
+    }
+
+    #[test]
+    fn origins_are_as_browsers_send_them() {
+        for good in ["https://app.example.com", "http://localhost:3000", "https://[::1]:8443"] {
+            assert_eq!(origin(good), Ok(good.into()));
+        }
+        let as_sent = Err("must hold origins as browsers send them: https://a.example".into());
+        assert_eq!(origin("https://a.example/"), as_sent);
+        assert_eq!(origin("https://a.example:443"), as_sent);
+        for bad in ["*", "null", "app.example.com", "https://a.example/b", "https://*.example.com/?", "chrome://x"] {
+            assert!(origin(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn redis_addresses_have_a_scheme_that_fred_knows() {
+        for good in [
+            "redis://localhost",
+            "rediss://user:pass@host:6380/1",
+            "redis-cluster://a:1?node=b:2",
+            "rediss-sentinel://a:1?sentinelServiceName=m",
+            "redis+unix:///run/redis.sock",
+            "valkey://localhost",
+            "valkeys-cluster://a",
+        ] {
+            assert_eq!(redis_url(good), Ok(()), "{good}");
+        }
+        for bad in ["localhost:6379", "http://localhost", "redis://", "redis:localhost", "redis+cluster://a"] {
+            assert!(redis_url(bad).is_err(), "{bad}");
+        }
+        assert_eq!(redis_url("unix:///a"), Err("must start with redis+unix:// for a unix socket".into()));
+    }
+
+    #[test]
+    fn databases_are_sqlite_or_postgres() {
+        for good in ["sqlite://a.db", "sqlite::memory:", "postgres://u:p@h/d", "postgresql:///d?host=/run/pg"] {
+            assert_eq!(database_url(good), Ok(()), "{good}");
+        }
+        for bad in ["mysql://h/d", "a.db", "postgres"] {
+            assert_eq!(database_url(bad), Err("must start with sqlite:// or postgres://".into()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn prefixes_leave_the_slot_alone() {
+        assert_eq!(prefix("lk:"), Ok("lk:".into()));
+        for bad in ["", "lk{a}", "a b", "é", &"x".repeat(65)] {
+            assert!(prefix(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn scopes_are_words() {
+        assert_eq!(scope("account mail:read"), Ok("account mail:read".into()));
+        for bad in ["", " a", "a  b", "a\"b", "a\\b", "a\tb", "é"] {
+            assert!(scope(bad).is_err(), "{bad}");
+        }
+        for bad in ["", " a", "a\n"] {
+            assert!(name(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn networks_may_be_single_addresses() {
+        for (text, network) in [("10.0.0.7", "10.0.0.7/32"), ("10.0.0.0/8", "10.0.0.0/8"), ("::1", "::1/128")] {
+            assert_eq!(super::network(text).map(|network| network.to_string()), Ok(network.into()));
+        }
+        assert!(network("example.com").is_err());
+    }
+
+    #[test]
+    fn filters_are_levels() {
+        for good in ["info", "INFO", "off", "info,latchkey=debug,fred=warn", "warn, latchkey[request]=trace"] {
+            assert!(filter(good).is_ok(), "{good}");
+        }
+        for bad in ["", "inof", "latchkey", "latchkey=loud", "info,,debug"] {
+            assert!(filter(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn any_of_owasps_settings_is_strong_enough() {
+        assert!(is_strong(19_456, 2) && is_strong(47_104, 1) && is_strong(7_168, 5) && is_strong(1 << 20, 9));
+        assert!(!is_strong(19_455, 2) && !is_strong(19_456, 1) && !is_strong(7_167, 99));
+    }
+}

@@ -1,0 +1,87 @@
+//! Durations and sizes as people write them: "10s", "7d", "64KiB".
+
+use std::time::Duration;
+
+/// Units of time, largest first, in milliseconds.
+const TIME: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+
+/// Units of size, largest first, in bytes.
+const SIZE: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+
+/// Reads a whole number and its unit; only zero needs none.
+pub(super) fn parse(text: &str) -> Result<Duration, String> {
+    let millis = match text {
+        "0" => Some(0),
+        _ => with_unit(text, &TIME),
+    };
+    millis.map(Duration::from_millis).ok_or_else(|| "must be a duration such as 500ms, 10s, 5m, 12h or 7d".into())
+}
+
+/// Writes a duration the way [`parse`] reads it, in the largest unit that needs no fraction.
+pub(super) fn show(duration: Duration) -> String {
+    // The longest duration that can be configured is ten years, far below 2^64 milliseconds.
+    let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    match TIME.iter().find(|(_, unit)| millis >= *unit && millis.is_multiple_of(*unit)) {
+        Some((name, unit)) => format!("{}{name}", millis / unit),
+        None => "0s".into(),
+    }
+}
+
+/// Reads a number of bytes, or of KiB, MiB or GiB.
+pub(super) fn parse_size(text: &str) -> Result<u64, String> {
+    let bytes = text.parse().ok().filter(|_| !text.starts_with('+')).or_else(|| with_unit(text, &SIZE));
+    bytes.ok_or_else(|| "must be a size such as 65536, 64KiB or 1MiB".into())
+}
+
+/// Writes a size the way [`parse_size`] reads it.
+pub(super) fn show_size(bytes: u64) -> String {
+    match SIZE.iter().find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit)) {
+        Some((name, unit)) => format!("{}{name}", bytes / unit),
+        None => "0".into(),
+    }
+}
+
+/// Digits followed by one of `units`, multiplied out; none if it is anything else or too much.
+fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, name) = text.split_at(digits);
+    let (_, unit) = units.iter().find(|(known, _)| *known == name)?;
+    number.parse::<u64>().ok()?.checked_mul(*unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_a_number_and_a_unit() {
+        for (text, millis) in
+            [("500ms", 500), ("10s", 10_000), ("5m", 300_000), ("12h", 43_200_000), ("7d", 604_800_000), ("0", 0)]
+        {
+            assert_eq!(parse(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "5", "s", "-1s", "+1s", "1.5h", "5 m", "5M", "1w", "99999999999999999999d", "300000000000d"] {
+            assert_eq!(parse(text), Err("must be a duration such as 500ms, 10s, 5m, 12h or 7d".into()), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_bytes_or_binary_units() {
+        for (text, bytes) in [("65536", 65_536), ("0", 0), ("12B", 12), ("64KiB", 65_536), ("1MiB", 1 << 20)] {
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "64KB", "64k", "-1", "+1", "1.5MiB", "KiB", "99999999999GiB"] {
+            assert_eq!(parse_size(text), Err("must be a size such as 65536, 64KiB or 1MiB".into()), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_can_be_read_again() {
+        for text in ["500ms", "1500ms", "10s", "90s", "5m", "25h", "7d", "0s"] {
+            assert_eq!(show(parse(text).unwrap()), text);
+        }
+        for text in ["0", "100B", "1KiB", "1500B", "64KiB", "1MiB", "3GiB"] {
+            assert_eq!(show_size(parse_size(text).unwrap()), text);
+        }
+    }
+}

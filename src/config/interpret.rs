@@ -1,0 +1,276 @@
+//! What the settings mean: every key with its type and limits, and the rules across keys.
+
+use std::{
+    path::{self, Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use super::{
+    Config, DatabaseSettings, HttpSettings, KeySettings, LogFormat, LogSettings, PasswordSettings, RedisSettings,
+    Registration, Secrets, SessionSettings, TokenSettings, check, duration, read::Reader,
+};
+use crate::domain::{key::Algorithm, secret::SecretText};
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
+
+/// The most memory that Argon2id may be told to use, in KiB: 4 GiB.
+const MAX_MEMORY_KIB: u32 = 4 << 20;
+
+/// What the settings mean, but for the secrets that are in files.
+pub(super) struct Meaning {
+    /// All of the configuration; of its secrets only the previous ones are known yet.
+    pub(super) config: Config,
+    /// Where the present secret is.
+    pub(super) secrets_from: SecretsFrom,
+}
+
+/// Where the present secret is.
+pub(super) enum SecretsFrom {
+    /// In the configuration.
+    Settings(SecretText),
+    /// In a file that the configuration names.
+    File(PathBuf),
+    /// In the data folder, or nowhere yet.
+    DataDir,
+}
+
+/// Reads every key and checks them together.
+pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> Meaning {
+    let listen = read.one("listen", |text| {
+        text.parse().map_err(|_| "must be an IP address and a port, such as 127.0.0.1:8080 or [::]:8080".into())
+    });
+    let issuer = read.optional("issuer", check::issuer);
+    let issuer = issuer.map_or_else(|| format!("http://{listen}"), |text| text.expose().to_owned());
+    read.warn(&["issuer", "listen"], check::is_clear_text(&issuer), || {
+        format!(
+            "issuer is {issuer}: without https, passwords and tokens can be read on the way, and \
+             browsers refuse the cookie"
+        )
+    });
+    let data_dir = read.one("data_dir", |text| match text {
+        "" => Err("must be a path".into()),
+        path => path::absolute(working_dir.join(path)).map_err(|error| format!("must be a path: {error}")),
+    });
+    let previous = read.many("secret_previous", |text| check::secret(text).map(|()| text.into()));
+    let secrets_from = secrets_from(read, working_dir);
+    let registration = Registration { open: read.truth("registration.open") };
+    let http = http(read);
+    let token = token(read);
+    let redis = redis(read);
+    let database = database(read, &data_dir);
+    let session = session(read);
+    let keys = keys(read);
+    let password = password(read);
+    let log = log(read);
+
+    let multi_node = read.truth("multi_node");
+    read.rule(
+        &["redis.event_retention", "token.access_ttl"],
+        redis.event_retention >= token.access_ttl + MINUTE,
+        |read| format!("must be at least a minute longer than {}", read.mention("token.access_ttl")),
+    );
+    if multi_node {
+        read.rule(&["redis.url"], redis.url.is_some(), |read| {
+            format!("a private Redis serves one node only: set it, because of {}", read.mention("multi_node"))
+        });
+        read.rule(&["database.url"], !check::is_sqlite(database.url.expose()), |read| {
+            format!("SQLite serves one node only: set it to postgres://…, because of {}", read.mention("multi_node"))
+        });
+        let shared = !matches!(secrets_from, SecretsFrom::DataDir);
+        read.rule(&["secret", "secret_file"], shared, |read| {
+            format!("all nodes need the same one: set it or secret_file, because of {}", read.mention("multi_node"))
+        });
+    }
+
+    let secrets = Secrets { current: String::new().into(), previous };
+    let warnings = Vec::new();
+    let config = Config {
+        listen,
+        issuer,
+        data_dir,
+        multi_node,
+        secrets,
+        registration,
+        http,
+        redis,
+        database,
+        session,
+        token,
+        keys,
+        password,
+        log,
+        warnings,
+    };
+    Meaning { config, secrets_from }
+}
+
+fn secrets_from(read: &mut Reader<'_>, working_dir: &Path) -> SecretsFrom {
+    let secret = read.optional("secret", check::secret);
+    let file = read.optional("secret_file", |_| Ok(()));
+    read.rule(&["secret", "secret_file"], secret.is_none() || file.is_none(), |read| {
+        format!("must not be set together with {}", read.mention("secret_file"))
+    });
+    match (secret, file) {
+        (Some(secret), _) => SecretsFrom::Settings(secret),
+        (None, Some(path)) => SecretsFrom::File(working_dir.join(path.expose())),
+        (None, None) => SecretsFrom::DataDir,
+    }
+}
+
+fn http(read: &mut Reader<'_>) -> HttpSettings {
+    HttpSettings {
+        max_connections: read.number("http.max_connections", 1..=1_000_000),
+        first_byte_timeout: read.duration("http.first_byte_timeout", 10 * MILLISECOND, 10 * MINUTE),
+        header_timeout: read.duration("http.header_timeout", 10 * MILLISECOND, 10 * MINUTE),
+        body_timeout: read.duration("http.body_timeout", 10 * MILLISECOND, 10 * MINUTE),
+        request_timeout: read.duration("http.request_timeout", 10 * MILLISECOND, 10 * MINUTE),
+        idle_timeout: read.duration("http.idle_timeout", 10 * MILLISECOND, HOUR),
+        max_body_bytes: read.size("http.max_body", 1 << 10, 16 << 20),
+        // hyper's buffer can't be smaller than 8 KiB.
+        max_header_bytes: read.size("http.max_header", 8 << 10, 1 << 20),
+        shutdown_timeout: read.duration("http.shutdown_timeout", Duration::ZERO, 10 * MINUTE),
+        trusted_proxies: read.many("http.trusted_proxies", check::network),
+        allowed_origins: read.many("http.allowed_origins", check::origin),
+    }
+}
+
+fn redis(read: &mut Reader<'_>) -> RedisSettings {
+    RedisSettings {
+        url: read.optional("redis.url", check::redis_url),
+        prefix: read.one("redis.prefix", check::prefix),
+        pool_size: read.number("redis.pool_size", 1..=64),
+        command_timeout: read.duration("redis.command_timeout", 10 * MILLISECOND, MINUTE),
+        event_retention: read.duration("redis.event_retention", MINUTE, 30 * DAY),
+    }
+}
+
+fn database(read: &mut Reader<'_>, data_dir: &Path) -> DatabaseSettings {
+    let url = read.optional("database.url", check::database_url);
+    let url = url.unwrap_or_else(|| sqlite_url(&data_dir.join("latchkey.db")));
+    let migrate_url = read.optional("database.migrate_url", check::database_url);
+    let same_kind =
+        migrate_url.as_ref().is_none_or(|direct| check::is_sqlite(direct.expose()) == check::is_sqlite(url.expose()));
+    read.rule(&["database.migrate_url", "database.url"], same_kind, |read| {
+        format!("must lead to the same database as {}", read.mention("database.url"))
+    });
+    DatabaseSettings {
+        url,
+        migrate_url,
+        max_connections: read.number("database.max_connections", 1..=1000),
+        acquire_timeout: read.duration("database.acquire_timeout", 10 * MILLISECOND, MINUTE),
+    }
+}
+
+/// The address of a SQLite file. Whatever would mean something in a URL is escaped.
+fn sqlite_url(path: &Path) -> SecretText {
+    let mut url = String::from("sqlite://");
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'.' | b'_' | b'-' | b'~' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => url.push(char::from(*byte)),
+            _ => url.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    url.into()
+}
+
+fn session(read: &mut Reader<'_>) -> SessionSettings {
+    let settings = SessionSettings {
+        idle_timeout: read.duration("session.idle_timeout", SECOND, 3650 * DAY),
+        absolute_timeout: read.duration("session.absolute_timeout", SECOND, 3650 * DAY),
+        // The session's record keeps milliseconds in 16 bits.
+        grace: read.duration("session.grace", Duration::ZERO, 60 * SECOND),
+        max_per_account: read.number("session.max_per_account", 1..=1000),
+    };
+    let holds = settings.idle_timeout <= settings.absolute_timeout;
+    read.rule(&["session.idle_timeout", "session.absolute_timeout"], holds, |read| {
+        format!("must not be longer than {}", read.mention("session.absolute_timeout"))
+    });
+    settings
+}
+
+fn token(read: &mut Reader<'_>) -> TokenSettings {
+    TokenSettings {
+        access_ttl: read.duration("token.access_ttl", 30 * SECOND, HOUR),
+        audience: read.one("token.audience", check::name),
+        client_id: read.one("token.client_id", check::name),
+        scope: read.one("token.scope", check::scope),
+        leeway: read.duration("token.leeway", Duration::ZERO, 60 * SECOND),
+    }
+}
+
+fn keys(read: &mut Reader<'_>) -> KeySettings {
+    let settings = KeySettings {
+        algorithm: read.one("keys.algorithm", |text| {
+            text.parse().map_err(|_| format!("must be one of {}", Algorithm::ALL.map(Algorithm::as_str).join(", ")))
+        }),
+        publish_before: read.duration("keys.publish_before", Duration::ZERO, 7 * DAY),
+        refresh_interval: read.duration("keys.refresh_interval", SECOND, HOUR),
+    };
+    let is_short = settings.publish_before < settings.refresh_interval;
+    read.warn(&["keys.publish_before", "keys.refresh_interval"], is_short, || {
+        let [publish, refresh] = [settings.publish_before, settings.refresh_interval].map(duration::show);
+        format!(
+            "keys.publish_before ({publish}) is shorter than keys.refresh_interval ({refresh}): \
+             other nodes may not know a new key yet when it signs"
+        )
+    });
+    settings
+}
+
+fn password(read: &mut Reader<'_>) -> PasswordSettings {
+    let settings = PasswordSettings {
+        min_length: read.number("password.min_length", 8..=1024),
+        max_length: read.number("password.max_length", 64..=1024),
+        min_score: read.number("password.min_score", 0..=4),
+        banned_words: read.many("password.banned_words", |text| Ok(text.to_owned())),
+        memory_kib: read.number("password.memory_kib", argon2::Params::MIN_M_COST..=MAX_MEMORY_KIB),
+        iterations: read.number("password.iterations", argon2::Params::MIN_T_COST..=100),
+        parallelism: read.number("password.parallelism", argon2::Params::MIN_P_COST..=64),
+        threads: match read.number("password.threads", 0..=1024) {
+            0 => thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        },
+        queue: read.number("password.queue", 1..=100_000),
+        max_import_memory_kib: read
+            .number("password.max_import_memory_kib", argon2::Params::MIN_M_COST..=MAX_MEMORY_KIB),
+        pepper: read.optional("password.pepper", check::secret),
+        previous_peppers: read.many("password.previous_peppers", |text| check::secret(text).map(|()| text.into())),
+    };
+    read.rule(&["password.min_length", "password.max_length"], settings.min_length <= settings.max_length, |read| {
+        format!("must not be more than {}", read.mention("password.max_length"))
+    });
+    let enough = settings.memory_kib >= 8 * settings.parallelism;
+    read.rule(&["password.memory_kib", "password.parallelism"], enough, |read| {
+        format!("must be at least 8 times {}", read.mention("password.parallelism"))
+    });
+    let covers_ours = settings.max_import_memory_kib >= settings.memory_kib;
+    read.rule(&["password.max_import_memory_kib", "password.memory_kib"], covers_ours, |read| {
+        format!("must be at least {}", read.mention("password.memory_kib"))
+    });
+    let weak = !check::is_strong(settings.memory_kib, settings.iterations);
+    read.warn(&["password.memory_kib", "password.iterations"], weak, || {
+        let PasswordSettings { memory_kib, iterations, .. } = settings;
+        format!(
+            "password.memory_kib = {memory_kib} with password.iterations = {iterations} is weaker than OWASP \
+             advises: 19456 with 2, or 47104 with 1"
+        )
+    });
+    settings
+}
+
+fn log(read: &mut Reader<'_>) -> LogSettings {
+    LogSettings {
+        format: read.one("log.format", |text| match text {
+            "auto" => Ok(LogFormat::Auto),
+            "text" => Ok(LogFormat::Text),
+            "json" => Ok(LogFormat::Json),
+            _ => Err("must be one of auto, text, json".into()),
+        }),
+        filter: read.one("log.filter", |text| check::filter(text).map(|_| text.to_owned())),
+    }
+}

@@ -1,0 +1,115 @@
+//! Puts the sources together in their order, has them interpreted, and finds or makes the secret.
+
+use std::{
+    ffi::OsString,
+    fs, mem,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    Config, ConfigError, Secrets,
+    env::CONFIG_FILE,
+    error::{Origin, Problem},
+    interpret::{Meaning, SecretsFrom, interpret},
+    manual,
+    raw::{Settings, Value},
+    read::Reader,
+    secret_file,
+};
+use crate::domain::entropy::Entropy;
+
+/// Where configuration comes from, besides the manual's defaults. Nothing is read from the process itself.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// The folder that relative paths are relative to, and where `latchkey.toml` is looked for.
+    pub working_dir: PathBuf,
+    /// The configuration file to read instead (`--config`); it must exist.
+    pub config_file: Option<PathBuf>,
+    /// The environment; only variables that start with `LATCHKEY_` count.
+    pub environment: Vec<(OsString, OsString)>,
+    /// `--data-dir`.
+    pub data_dir: Option<PathBuf>,
+    /// `--set key=value`, as often as it was given.
+    pub set: Vec<String>,
+}
+
+impl Sources {
+    /// Sources of an environment alone, as tests and embedders have it.
+    pub fn from_environment<K: Into<OsString>, V: Into<OsString>>(
+        working_dir: impl Into<PathBuf>,
+        variables: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
+        let environment = variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        Self { working_dir: working_dir.into(), environment, ..Self::default() }
+    }
+
+    /// Every key's value, the strongest source's.
+    pub(super) fn gather(&self, problems: &mut Vec<Problem>) -> Settings {
+        let mut settings = Settings::defaults();
+        let named = self.environment.iter().find(|(name, value)| name == CONFIG_FILE && !value.is_empty());
+        let named = self.config_file.clone().or_else(|| named.map(|(_, value)| value.into()));
+        let path = named.clone().unwrap_or_else(|| "latchkey.toml".into());
+        match fs::read_to_string(self.working_dir.join(&path)) {
+            Ok(text) => settings.read_file(&text, &path, problems),
+            Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => problems.push(Problem::new(path.display().to_string(), format!("can't be read: {error}"))),
+        }
+        settings.read_environment(&self.environment, problems);
+        settings.read_flags(&self.set, problems);
+        match (self.data_dir.as_deref().map(Path::to_str), manual::find("data_dir")) {
+            (Some(Some(path)), Some(key)) => {
+                settings.set(key, Value::text(path), Origin::Flag("--data-dir".into()));
+            }
+            (Some(None), _) => problems.push(Problem::new("--data-dir", "must be UTF-8")),
+            _ => {}
+        }
+        settings
+    }
+}
+
+/// Reads, checks and resolves the configuration. Makes the data folder if something will be kept in it, and the secret
+/// in it if none is configured; nothing else is touched.
+///
+/// # Errors
+/// Everything that is wrong, at once, each problem with its key and where the value came from.
+pub fn load(sources: &Sources, entropy: &Entropy) -> Result<Config, ConfigError> {
+    let mut problems = Vec::new();
+    let settings = sources.gather(&mut problems);
+    let mut reader = Reader::new(&settings);
+    let Meaning { mut config, secrets_from } = interpret(&mut reader, &sources.working_dir);
+    config.warnings = mem::take(&mut reader.warnings);
+    problems.append(&mut reader.problems);
+    if !problems.is_empty() {
+        return Err(ConfigError { problems });
+    }
+
+    let about = |key: &str, text: String| {
+        ConfigError::from(Problem { origin: Some(reader.origin(key).clone()), ..Problem::new(key, text) })
+    };
+    let keeps_something = !reader.is_given("redis.url") || !reader.is_given("database.url");
+    if keeps_something || matches!(secrets_from, SecretsFrom::DataDir) {
+        let is_open = secret_file::make_data_dir(&config.data_dir);
+        let folder = config.data_dir.display();
+        if is_open.map_err(|why| about("data_dir", format!("{folder} {why}")))? {
+            config
+                .warnings
+                .push(format!("others on this machine may read what is in {folder}; run `chmod 700 {folder}`"));
+        }
+    }
+    let secrets = match secrets_from {
+        SecretsFrom::Settings(secret) => Secrets { current: secret, previous: Vec::new() },
+        SecretsFrom::File(path) => {
+            let (secrets, is_open) = secret_file::read(&path).map_err(|text| about("secret_file", text))?;
+            if is_open {
+                // Not refused: orchestrators mount secrets so, and there it can't be changed.
+                config.warnings.push(format!("others may read the secret: run `chmod 600 {}`", path.display()));
+            }
+            secrets
+        }
+        SecretsFrom::DataDir => secret_file::read_or_make(&config.data_dir.join("secret"), entropy)
+            .map_err(|text| about("secret", format!("none is configured, and {text}")))?,
+    };
+    config.secrets.current = secrets.current;
+    config.secrets.previous.extend(secrets.previous);
+    Ok(config)
+}

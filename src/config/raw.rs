@@ -1,0 +1,196 @@
+//! Values before they mean anything: text, or a list of texts, from TOML, and where each came from.
+
+use std::{collections::BTreeMap, path::Path};
+
+use toml::de::{DeTable, DeValue};
+
+use super::{
+    error::{Origin, Problem},
+    manual::{self, KEYS},
+};
+use crate::domain::secret::SecretText;
+
+/// A value as it was written. It may be a secret, so it doesn't print.
+#[derive(Clone)]
+pub(super) enum Value {
+    /// A text, a number or a truth.
+    One(SecretText),
+    /// A list of these.
+    Many(Vec<SecretText>),
+    /// What no key can be: a list of lists, a list of tables.
+    Nested,
+    /// A section without keys.
+    Section,
+}
+
+impl Value {
+    /// A text, as variables and flags have it.
+    pub(super) fn text(text: &str) -> Self {
+        Self::One(text.into())
+    }
+}
+
+/// A key's value in a TOML document.
+pub(super) struct Entry {
+    /// The whole key, sections included: `session.grace`.
+    pub(super) key: String,
+    /// What was written.
+    pub(super) value: Value,
+    /// The key's line, counted from 1.
+    pub(super) line: usize,
+}
+
+/// Reads a TOML document. The problem's subject is left empty, and its text names no content: that may be secret.
+pub(super) fn parse(text: &str) -> Result<Vec<Entry>, Problem> {
+    let table = DeTable::parse(text).map_err(|error| {
+        let line = error.span().map_or(1, |span| line_of(text, span.start));
+        Problem::new("", format!("line {line} isn't valid TOML: {}", error.message()))
+    })?;
+    let mut entries = Vec::new();
+    flatten(text, "", table.get_ref(), &mut entries);
+    Ok(entries)
+}
+
+fn flatten(text: &str, section: &str, table: &DeTable<'_>, entries: &mut Vec<Entry>) {
+    for (name, value) in table {
+        let key = if section.is_empty() { name.get_ref().to_string() } else { format!("{section}.{}", name.get_ref()) };
+        let line = line_of(text, name.span().start);
+        let value = match value.get_ref() {
+            DeValue::Table(inner) if inner.is_empty() => Value::Section,
+            DeValue::Table(inner) => {
+                flatten(text, &key, inner, entries);
+                continue;
+            }
+            DeValue::Array(items) => {
+                let items: Option<Vec<_>> = items.iter().map(|item| scalar(item.get_ref())).collect();
+                items.map_or(Value::Nested, Value::Many)
+            }
+            plain => scalar(plain).map_or(Value::Nested, Value::One),
+        };
+        entries.push(Entry { key, value, line });
+    }
+}
+
+/// The text of a plain value: whoever reads a key knows better than TOML what type it should have.
+fn scalar(value: &DeValue<'_>) -> Option<SecretText> {
+    let text = match value {
+        DeValue::String(text) => text.to_string(),
+        DeValue::Integer(number) => match i128::from_str_radix(number.as_str(), number.radix()) {
+            Ok(number) => number.to_string(),
+            Err(_) => number.to_string(),
+        },
+        DeValue::Float(number) => number.to_string(),
+        DeValue::Boolean(truth) => truth.to_string(),
+        DeValue::Datetime(time) => time.to_string(),
+        DeValue::Array(_) | DeValue::Table(_) => return None,
+    };
+    Some(text.into())
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
+}
+
+/// A key's value and where it came from.
+pub(super) struct Setting {
+    /// What was written.
+    pub(super) value: Value,
+    /// Where.
+    pub(super) origin: Origin,
+}
+
+/// Every key of the manual with the value that overruled all others.
+pub(super) struct Settings(BTreeMap<&'static str, Setting>);
+
+impl Settings {
+    /// What the manual says.
+    pub(super) fn defaults() -> Self {
+        let setting = |key: &manual::Key| Setting { value: key.default.clone(), origin: Origin::Default };
+        Self(KEYS.iter().map(|key| (key.name.as_str(), setting(key))).collect())
+    }
+
+    /// The value of a key that is in the manual.
+    pub(super) fn get(&self, key: &str) -> &Setting {
+        self.0.get(key).unwrap_or_else(|| unreachable!("{key} is in the manual: tests read every key"))
+    }
+
+    /// Overrules a key.
+    pub(super) fn set(&mut self, key: &'static manual::Key, value: Value, origin: Origin) {
+        self.0.insert(&key.name, Setting { value, origin });
+    }
+
+    /// Overrules the keys that a configuration file sets.
+    pub(super) fn read_file(&mut self, text: &str, path: &Path, problems: &mut Vec<Problem>) {
+        let entries = parse(text).unwrap_or_else(|problem| {
+            problems.push(Problem { subject: path.display().to_string(), ..problem });
+            Vec::new()
+        });
+        for Entry { key, value, line } in entries {
+            let origin = Origin::File { path: path.to_owned(), line };
+            match (manual::find(&key), value) {
+                (None, Value::Section) if manual::is_section(&key) => {}
+                (Some(known), value) => self.set(known, value, origin),
+                (None, _) => problems.push(Problem {
+                    subject: key.clone(),
+                    value: None,
+                    origin: Some(origin),
+                    text: manual::unknown_key(&key),
+                }),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(text: &str) -> Vec<String> {
+        let mut problems = Vec::new();
+        Settings::defaults().read_file(text, Path::new("latchkey.toml"), &mut problems);
+        problems.iter().map(ToString::to_string).collect()
+    }
+
+    fn one(text: &str, key: &str) -> String {
+        let mut settings = Settings::defaults();
+        settings.read_file(text, Path::new("latchkey.toml"), &mut Vec::new());
+        match &settings.get(key).value {
+            Value::One(text) => text.expose().to_owned(),
+            _ => panic!("{key} is no single value"),
+        }
+    }
+
+    #[test]
+    fn every_way_to_write_a_key_is_read() {
+        assert_eq!(one("[session]\ngrace = '1s'", "session.grace"), "1s");
+        assert_eq!(one("session.grace = '2s'", "session.grace"), "2s");
+        assert_eq!(one("session = { grace = '3s' }", "session.grace"), "3s");
+        assert_eq!(one("[session]\nmax_per_account = 0x1_0", "session.max_per_account"), "16");
+        assert_eq!(one("[session]", "session.grace"), "10s");
+    }
+
+    #[test]
+    fn unknown_keys_are_named_with_their_line() {
+        assert_eq!(
+            problems("# mine\n[session]\ngrase = '1s'\n\n[colours]\nred = 1\n[paints]\n"),
+            [
+                "colours.red (latchkey.toml, line 6): no such key; `latchkey config --defaults` explains all there are",
+                "paints (latchkey.toml, line 7): no such key; `latchkey config --defaults` explains all there are",
+                "session.grase (latchkey.toml, line 3): no such key; did you mean session.grace?",
+            ]
+        );
+        assert_eq!(
+            problems("token = 5"),
+            ["token (latchkey.toml, line 1): is a section, not a key; write [token] and its keys below it"]
+        );
+    }
+
+    #[test]
+    fn broken_toml_is_located_but_never_quoted() {
+        for line in ["secret = \"hunter2", "secret = hunter2", "secret hunter2", "secret = 'a' hunter2", "hunter2 ="] {
+            let problems = problems(&format!("listen = '[::1]:80'\n{line}\n"));
+            assert!(problems[0].starts_with("latchkey.toml: line 2 isn't valid TOML: "), "{problems:?}");
+            assert!(!problems[0].contains("hunter2"), "{problems:?}");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! From text to typed values, one key at a time. What can't be read is noted, and its default stands in, so that every
+//! problem is found in one go.
+
+use std::{collections::BTreeSet, fmt::Display, ops::RangeInclusive, str::FromStr, time::Duration};
+
+use super::{
+    duration,
+    error::{Origin, Problem},
+    manual,
+    raw::{Settings, Value},
+};
+use crate::domain::secret::SecretText;
+
+/// Reads [`Settings`] and collects what is wrong with them.
+pub(super) struct Reader<'a> {
+    settings: &'a Settings,
+    pub(super) problems: Vec<Problem>,
+    pub(super) warnings: Vec<String>,
+    /// Keys that have a problem already: rules about them would only add noise.
+    bad: BTreeSet<&'static str>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(settings: &'a Settings) -> Self {
+        Self { settings, problems: Vec::new(), warnings: Vec::new(), bad: BTreeSet::new() }
+    }
+
+    /// A single value.
+    pub(super) fn one<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> T {
+        let text = match &self.settings.get(key).value {
+            Value::One(text) => parse(text.expose()),
+            _ => Err("must be a single value, not a list or a section".into()),
+        };
+        text.unwrap_or_else(|text| {
+            self.refuse(key, text);
+            match manual::find(key).map(|key| &key.default) {
+                Some(Value::One(default)) => parse(default.expose()).unwrap_or_else(|text| default_is_bad(key, &text)),
+                _ => default_is_bad(key, "not a single value"),
+            }
+        })
+    }
+
+    /// A list; if one of its items can't be read, an empty one.
+    pub(super) fn many<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
+        let items: Result<Vec<T>, String> = match &self.settings.get(key).value {
+            Value::Many(items) => items.iter().map(|item| parse(item.expose())).collect(),
+            Value::One(text) => {
+                text.expose().split(',').map(str::trim).filter(|item| !item.is_empty()).map(parse).collect()
+            }
+            Value::Nested | Value::Section => Err("must be a list of plain values".into()),
+        };
+        items.unwrap_or_else(|text| {
+            self.refuse(key, text);
+            Vec::new()
+        })
+    }
+
+    /// `true` or `false`.
+    pub(super) fn truth(&mut self, key: &'static str) -> bool {
+        self.one(key, |text| text.parse().map_err(|_| "must be true or false".into()))
+    }
+
+    /// A whole number.
+    pub(super) fn number<N>(&mut self, key: &'static str, allowed: RangeInclusive<N>) -> N
+    where
+        N: FromStr + PartialOrd + Display,
+    {
+        self.one(key, |text| {
+            let number = text.parse().ok().filter(|number| allowed.contains(number));
+            number.ok_or_else(|| format!("must be a whole number, {} to {}", allowed.start(), allowed.end()))
+        })
+    }
+
+    /// A duration; the limits are written as the manual writes them.
+    pub(super) fn duration(&mut self, key: &'static str, least: Duration, most: Duration) -> Duration {
+        self.one(key, |text| {
+            let value = duration::parse(text)?;
+            let range = || format!("must be {} to {}", duration::show(least), duration::show(most));
+            Some(value).filter(|value| (least..=most).contains(value)).ok_or_else(range)
+        })
+    }
+
+    /// A number of bytes.
+    pub(super) fn size(&mut self, key: &'static str, least: u64, most: u64) -> usize {
+        self.one(key, |text| {
+            let range = || format!("must be {} to {}", duration::show_size(least), duration::show_size(most));
+            let value = duration::parse_size(text)?;
+            let value = Some(value).filter(|value| (least..=most).contains(value)).ok_or_else(range)?;
+            usize::try_from(value).map_err(|_| range())
+        })
+    }
+
+    /// A text that may be absent, which is written as "".
+    pub(super) fn optional(
+        &mut self,
+        key: &'static str,
+        check: impl Fn(&str) -> Result<(), String>,
+    ) -> Option<SecretText> {
+        self.one(key, |text| match text {
+            "" => Ok(None),
+            text => check(text).map(|()| Some(text.into())),
+        })
+    }
+
+    /// A rule about several keys: refuses the first if it doesn't hold, unless one of them is refused already.
+    pub(super) fn rule(&mut self, keys: &[&'static str], holds: bool, text: impl FnOnce(&Self) -> String) {
+        if !holds && !keys.iter().any(|key| self.bad.contains(key)) {
+            let text = text(self);
+            self.refuse(keys[0], text);
+        }
+    }
+
+    /// Notes something that works but shouldn't stay so.
+    pub(super) fn warn(&mut self, keys: &[&'static str], is_due: bool, text: impl FnOnce() -> String) {
+        if is_due && !keys.iter().any(|key| self.bad.contains(key)) {
+            self.warnings.push(text());
+        }
+    }
+
+    /// Whether someone set this key to something.
+    pub(super) fn is_given(&self, key: &str) -> bool {
+        match &self.settings.get(key).value {
+            Value::One(text) => !text.expose().is_empty(),
+            Value::Many(items) => !items.is_empty(),
+            Value::Nested | Value::Section => true,
+        }
+    }
+
+    /// A key as other keys' messages mention it: `session.absolute_timeout, which is "1d" (latchkey.toml, line 3)`.
+    pub(super) fn mention(&self, key: &str) -> String {
+        let origin = &self.settings.get(key).origin;
+        match self.quote(key) {
+            Some(value) => format!("{key}, which is {value} ({origin})"),
+            None => format!("{key} ({origin})"),
+        }
+    }
+
+    /// Refuses a key's value.
+    pub(super) fn refuse(&mut self, key: &'static str, text: String) {
+        let setting = self.settings.get(key);
+        let origin = Some(setting.origin.clone());
+        self.problems.push(Problem { subject: key.into(), value: self.quote(key), origin, text });
+        self.bad.insert(key);
+    }
+
+    /// The value as it was written, shortened, unless it is secret.
+    fn quote(&self, key: &str) -> Option<String> {
+        if manual::is_secret(key) {
+            return None;
+        }
+        let short = |text: &SecretText| match text.expose().char_indices().nth(80) {
+            Some((end, _)) => format!("{:?}", format!("{}…", &text.expose()[..end])),
+            None => format!("{:?}", text.expose()),
+        };
+        match &self.settings.get(key).value {
+            Value::One(text) => Some(short(text)),
+            Value::Many(items) => Some(format!("[{}]", items.iter().map(short).collect::<Vec<_>>().join(", "))),
+            Value::Nested | Value::Section => None,
+        }
+    }
+
+    /// Where a key's value came from.
+    pub(super) fn origin(&self, key: &str) -> &'a Origin {
+        &self.settings.get(key).origin
+    }
+}
+
+fn default_is_bad(key: &str, text: &str) -> ! {
+    unreachable!("tests read every default, and that of {key} {text}")
+}

@@ -1,0 +1,158 @@
+//! The secret's file: one secret a line, the present one first. Made when it's missing, for its owner only.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::Path,
+};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use zeroize::Zeroizing;
+
+use super::{Secrets, check};
+use crate::domain::{entropy::Entropy, secret::SecretText};
+
+/// Makes the data folder, for its owner only. One that is there already is left as it is; whether others can read it is
+/// the result.
+pub(super) fn make_data_dir(path: &Path) -> Result<bool, String> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    let metadata = made.and_then(|()| fs::metadata(path));
+    let metadata = metadata.map_err(|error| format!("can't be made: {error}"))?;
+    Ok(is_open(&metadata))
+}
+
+/// Reads a file of secrets, and says whether group or others can read it too.
+pub(super) fn read(path: &Path) -> Result<(Secrets, bool), String> {
+    let is_open = fs::metadata(path).map(|metadata| is_open(&metadata)).map_err(|error| cannot_read(path, &error))?;
+    let text = fs::read_to_string(path).map(Zeroizing::new).map_err(|error| cannot_read(path, &error))?;
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let current = lines.next().ok_or_else(|| format!("{} is empty", path.display()))?;
+    let secrets = Secrets { current: current.into(), previous: lines.map(SecretText::from).collect() };
+    for secret in [&secrets.current].into_iter().chain(&secrets.previous) {
+        check::secret(secret.expose()).map_err(|rule| format!("each line of {} {rule}", path.display()))?;
+    }
+    Ok((secrets, is_open))
+}
+
+/// Reads the service's own file of secrets, or makes it with a new one. Nobody but its owner may be able to read it.
+pub(super) fn read_or_make(path: &Path, entropy: &Entropy) -> Result<Secrets, String> {
+    if !path.try_exists().map_err(|error| cannot_read(path, &error))? {
+        make(path, entropy).map_err(|error| format!("{} can't be made: {error}", path.display()))?;
+    }
+    match read(path)? {
+        (_, true) => Err(format!("others can read {0}; run `chmod 600 {0}`", path.display())),
+        (secrets, false) => Ok(secrets),
+    }
+}
+
+/// Writes a whole new file, or leaves alone the one that another process made meanwhile.
+fn make(path: &Path, entropy: &Entropy) -> io::Result<()> {
+    let secret = Zeroizing::new(URL_SAFE_NO_PAD.encode(entropy.bytes::<32>()));
+    let temporary = path.with_extension(format!("{}.new", entropy.uuid().simple()));
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    let written = file.write_all(secret.as_bytes()).and_then(|()| file.write_all(b"\n")).and_then(|()| file.sync_all());
+    // A hard link, unlike a rename, never replaces: of two services that start at once, both use the first's secret.
+    // Some file systems have none.
+    let placed = written.and_then(|()| match fs::hard_link(&temporary, path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => fs::rename(&temporary, path),
+        _ => Ok(()),
+    });
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => placed?,
+    }
+    // So that the file is still there after a power cut, like whatever is encrypted under it.
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+fn is_open(metadata: &fs::Metadata) -> bool {
+    metadata.permissions().mode() & 0o077 != 0
+}
+
+fn cannot_read(path: &Path, error: &io::Error) -> String {
+    format!("{} can't be read: {error}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Barrier, thread};
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_secret_is_made_once_for_its_owner_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("a/data");
+        assert_eq!(make_data_dir(&data), Ok(false));
+        assert_eq!(mode(&data), 0o700);
+
+        let path = data.join("secret");
+        let made = read_or_make(&path, &Entropy::system()).unwrap();
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(made.current.expose().len(), 43);
+        assert_eq!(read_or_make(&path, &Entropy::system()).unwrap().current, made.current);
+        assert_eq!(fs::read_dir(&data).unwrap().count(), 1, "nothing is left behind");
+    }
+
+    #[test]
+    fn a_secret_that_others_can_read_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        read_or_make(&path, &Entropy::system()).unwrap();
+        for open in [0o640, 0o604, 0o620] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(open)).unwrap();
+            let error = read_or_make(&path, &Entropy::system()).unwrap_err();
+            assert_eq!(error, format!("others can read {0}; run `chmod 600 {0}`", path.display()));
+        }
+    }
+
+    #[test]
+    fn services_that_start_at_once_agree() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        let start = Barrier::new(8);
+        let secrets: Vec<_> = thread::scope(|scope| {
+            let racers: Vec<_> = (0..8)
+                .map(|_| {
+                    scope.spawn(|| {
+                        start.wait();
+                        read_or_make(&path, &Entropy::system()).unwrap().current
+                    })
+                })
+                .collect();
+            racers.into_iter().map(|racer| racer.join().unwrap()).collect()
+        });
+        assert!(secrets.iter().all(|secret| *secret == secrets[0]));
+    }
+
+    #[test]
+    fn lines_after_the_first_are_older_secrets() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        let [new, old, older] = ["n", "o", "p"].map(|letter| letter.repeat(32));
+        fs::write(&path, format!("{new}\r\n\n{old}\n{older}")).unwrap();
+        let (secrets, _) = read(&path).unwrap();
+        assert_eq!(secrets.current.expose(), new);
+        assert_eq!(secrets.previous, [SecretText::from(old), SecretText::from(older)]);
+    }
+
+    #[test]
+    fn files_without_a_good_secret_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        let shown = path.display();
+        assert_eq!(read(&path).unwrap_err(), format!("{shown} can't be read: No such file or directory (os error 2)"));
+        fs::write(&path, " \n").unwrap();
+        assert_eq!(read(&path).unwrap_err(), format!("{shown} is empty"));
+        fs::write(&path, "hunter2").unwrap();
+        assert_eq!(
+            read(&path).unwrap_err(),
+            format!("each line of {shown} must be at least 32 bytes; make one with `openssl rand -base64 32`")
+        );
+    }
+}

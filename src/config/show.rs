@@ -1,0 +1,187 @@
+//! The effective configuration for people to read, with secrets masked.
+
+use std::fmt::Write;
+
+use url::Url;
+
+use super::{
+    ConfigError,
+    error::Origin,
+    interpret::{Meaning, interpret},
+    load::Sources,
+    manual::{self, KEYS},
+    raw::Value,
+    read::Reader,
+};
+
+/// A key, what is in effect, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// Its name: `session.grace`.
+    pub key: String,
+    /// Its value as TOML, masked if it is secret.
+    pub value: String,
+    /// Where the value came from.
+    pub origin: Origin,
+}
+
+/// Reads and checks the configuration without making or reading anything in the data folder. The second result is what
+/// it warns of.
+///
+/// # Errors
+/// Like [`super::load`], but for what is wrong with the data folder or the secret's file.
+pub fn inspect(sources: &Sources) -> Result<(Vec<Shown>, Vec<String>), ConfigError> {
+    let mut problems = Vec::new();
+    let settings = sources.gather(&mut problems);
+    let mut reader = Reader::new(&settings);
+    let Meaning { config, .. } = interpret(&mut reader, &sources.working_dir);
+    problems.append(&mut reader.problems);
+    if !problems.is_empty() {
+        return Err(ConfigError { problems });
+    }
+    let shown = |key: &manual::Key| {
+        let setting = settings.get(&key.name);
+        let value = match key.name.as_str() {
+            // Keys whose empty or relative value stands for something else.
+            "issuer" => quote(&config.issuer),
+            "data_dir" => quote(&config.data_dir.display().to_string()),
+            "database.url" => quote(&mask(config.database.url.expose())),
+            "password.threads" => config.password.threads.to_string(),
+            name => show(&setting.value, manual::is_secret(name), &key.default),
+        };
+        Shown { key: key.name.clone(), value, origin: setting.origin.clone() }
+    };
+    Ok((KEYS.iter().map(shown).collect(), reader.warnings))
+}
+
+/// Writes them as a TOML document that says where each value came from.
+pub fn to_toml(shown: &[Shown]) -> String {
+    let mut text = String::new();
+    let mut section = "";
+    for Shown { key, value, origin } in shown {
+        let (here, name) = key.rsplit_once('.').unwrap_or(("", key));
+        if here != section {
+            section = here;
+            text += &format!("\n[{section}]\n");
+        }
+        let line = format!("{name} = {value}");
+        // Writing to a String can't fail.
+        let _ = writeln!(text, "{line:<44} # {origin}");
+    }
+    text
+}
+
+fn show(value: &Value, is_secret: bool, default: &Value) -> String {
+    let mask = |text: &str| if is_secret { mask(text) } else { text.to_owned() };
+    match value {
+        Value::Many(items) => {
+            let items: Vec<_> = items.iter().map(|item| quote(&mask(item.expose()))).collect();
+            format!("[{}]", items.join(", "))
+        }
+        // A variable's text stands for a list where the manual has a list.
+        Value::One(text) if matches!(default, Value::Many(_)) => {
+            let items = text.expose().split(',').map(str::trim).filter(|item| !item.is_empty());
+            format!("[{}]", items.map(|item| quote(&mask(item))).collect::<Vec<_>>().join(", "))
+        }
+        Value::One(text) => match text.expose() {
+            plain if plain.parse::<u64>().is_ok() || plain == "true" || plain == "false" => mask(plain),
+            text => quote(&mask(text)),
+        },
+        Value::Nested | Value::Section => String::new(),
+    }
+}
+
+fn quote(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}
+
+/// What may be shown of a secret: of a URL everything but its user, password and parameters; of anything else nothing.
+fn mask(text: &str) -> String {
+    const MASK: &str = "[secret]";
+    if text.is_empty() {
+        return String::new();
+    }
+    let Ok(mut url) = Url::parse(text) else { return MASK.into() };
+    let has_user = !url.username().is_empty() || url.password().is_some();
+    // An unescaped password may have been cut at its /, ? or #; an @ further on gives that away.
+    let has_stray_at = text.matches('@').count() > usize::from(has_user);
+    if !text.contains("://") || has_stray_at || url.fragment().is_some() {
+        return MASK.into();
+    }
+    let has_query = url.query().is_some();
+    url.set_query(None);
+    if has_user && (url.set_username("").is_err() || url.set_password(None).is_err()) {
+        return MASK.into();
+    }
+    let shown = match (has_user, url.as_str().split_once("://")) {
+        (true, Some((scheme, rest))) => format!("{scheme}://{MASK}@{rest}"),
+        _ => url.to_string(),
+    };
+    if has_query { format!("{shown}?{MASK}") } else { shown }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_in_urls_are_masked() {
+        for (url, shown) in [
+            ("redis://localhost:6379/1", "redis://localhost:6379/1"),
+            ("redis://:hunter2@localhost", "redis://[secret]@localhost"),
+            ("postgres://bob:hunter2@h:5432/d", "postgres://[secret]@h:5432/d"),
+            ("postgres://h/d?password=hunter2", "postgres://h/d?[secret]"),
+            ("redis+unix:///run/r.sock", "redis+unix:///run/r.sock"),
+            ("redis+unix://bob:hunter2@h/run/r.sock", "redis+unix://[secret]@h/run/r.sock"),
+            ("sqlite:///var/l.db", "sqlite:///var/l.db"),
+            ("redis://:12/hunter2@h", "[secret]"),
+            ("redis://h:12/hunter2@h", "[secret]"),
+            ("redis://h:12?hunter2@h", "[secret]"),
+            ("redis://h:12#hunter2@h", "[secret]"),
+            ("redis://bob:hunter@2@h", "[secret]"),
+            ("hunter2", "[secret]"),
+            ("hunter2:hunter2", "[secret]"),
+            ("", ""),
+        ] {
+            assert_eq!(mask(url), shown);
+        }
+    }
+
+    #[test]
+    fn the_effective_configuration_says_where_it_came_from() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("latchkey.toml"), "[session]\ngrace = '0s'\nmax_per_account = 3").unwrap();
+        let mut sources = Sources::from_environment(
+            folder.path(),
+            [
+                ("LATCHKEY_SECRET", "hunter2-hunter2-hunter2-hunter2-hunter2"),
+                ("LATCHKEY_HTTP_TRUSTED_PROXIES", "10.0.0.1, ::1"),
+            ],
+        );
+        sources.data_dir = Some("/data".into());
+        sources.set = vec!["password.threads=3".into()];
+        let text = to_toml(&inspect(&sources).unwrap().0);
+        for line in [
+            "listen = \"127.0.0.1:8080\"                    # default",
+            "issuer = \"http://127.0.0.1:8080\"             # default",
+            "data_dir = \"/data\"                           # --data-dir",
+            "secret = \"[secret]\"                          # LATCHKEY_SECRET",
+            "grace = \"0s\"                                 # latchkey.toml, line 2",
+            "max_per_account = 3                          # latchkey.toml, line 3",
+            "trusted_proxies = [\"10.0.0.1\", \"::1\"]        # LATCHKEY_HTTP_TRUSTED_PROXIES",
+            "threads = 3                                  # --set",
+            "url = \"sqlite:///data/latchkey.db\"           # default",
+        ] {
+            assert!(text.lines().any(|found| found == line), "no line {line} in\n{text}");
+        }
+        assert!(!text.contains("hunter2"));
+        assert!(!folder.path().join("latchkey-data").exists(), "nothing is made");
+
+        let again = tempfile::tempdir().unwrap();
+        std::fs::write(again.path().join("latchkey.toml"), text.replace("[secret]", &"x".repeat(32))).unwrap();
+        assert!(
+            inspect(&Sources { working_dir: again.path().into(), ..Sources::default() }).is_ok(),
+            "can be read again"
+        );
+    }
+}

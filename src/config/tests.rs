@@ -1,0 +1,510 @@
+//! The configuration as a whole: what the defaults mean, which source wins, and what every refusal says.
+
+use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, time::Duration};
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::domain::entropy::Entropy;
+
+const SECRET: &str = "hunter2-hunter2-hunter2-hunter2-hunter2";
+
+/// A folder to load in.
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    /// With a `latchkey.toml`.
+    fn with_file(text: &str) -> Self {
+        let folder = Self::new();
+        folder.write("latchkey.toml", text);
+        folder
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path().join(name), text).unwrap();
+    }
+
+    fn sources(&self, variables: &[(&str, &str)]) -> Sources {
+        Sources::from_environment(self.path(), variables.iter().copied())
+    }
+
+    fn load(&self, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        load(&self.sources(variables), &Entropy::system())
+    }
+}
+
+/// Loads with `--set` flags.
+fn set(flags: &[&str]) -> Result<Config, ConfigError> {
+    let folder = Folder::new();
+    let set = flags.iter().map(ToString::to_string).collect();
+    load(&Sources { set, ..folder.sources(&[]) }, &Entropy::system())
+}
+
+/// What is said about `--set` flags, one line for each problem.
+#[track_caller]
+fn refused(flags: &[&str]) -> Vec<String> {
+    let error = set(flags).expect_err("it was accepted");
+    error.problems.iter().map(ToString::to_string).collect()
+}
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+#[test]
+fn the_manual_means_the_defaults() {
+    let folder = Folder::new();
+    let config = folder.load(&[]).unwrap();
+
+    assert_eq!(config.listen, SocketAddr::from(([127, 0, 0, 1], 8080)));
+    assert_eq!(config.issuer, "http://127.0.0.1:8080");
+    assert_eq!(config.data_dir, folder.path().join("latchkey-data"));
+    assert!(!config.multi_node);
+    assert_eq!(config.secrets.current.expose().len(), 43);
+    assert!(config.secrets.previous.is_empty());
+    assert!(config.registration.open);
+    assert_eq!(config.warnings, [""; 0]);
+
+    let http = config.http;
+    assert_eq!(http.max_connections, 10_000);
+    assert_eq!((http.first_byte_timeout, http.header_timeout, http.body_timeout), (secs(10), secs(10), secs(10)));
+    assert_eq!((http.request_timeout, http.idle_timeout, http.shutdown_timeout), (secs(30), secs(60), secs(30)));
+    assert_eq!((http.max_body_bytes, http.max_header_bytes), (65_536, 32_768));
+    assert!(http.trusted_proxies.is_empty() && http.allowed_origins.is_empty());
+
+    let redis = config.redis;
+    assert_eq!((redis.url, redis.prefix.as_str(), redis.pool_size), (None, "lk:", 4));
+    assert_eq!((redis.command_timeout, redis.event_retention), (secs(1), secs(3600)));
+
+    let database = config.database;
+    let url = format!("sqlite://{}/latchkey-data/latchkey.db", folder.path().display());
+    assert_eq!((database.url.expose(), database.migrate_url), (url.as_str(), None));
+    assert_eq!((database.max_connections, database.acquire_timeout), (10, secs(5)));
+
+    let session = config.session;
+    assert_eq!((session.idle_timeout, session.absolute_timeout), (secs(7 * 86_400), secs(30 * 86_400)));
+    assert_eq!((session.grace, session.max_per_account), (secs(10), 50));
+
+    let token = config.token;
+    assert_eq!((token.access_ttl, token.leeway), (secs(300), secs(5)));
+    assert_eq!(
+        (token.audience.as_str(), token.client_id.as_str(), token.scope.as_str()),
+        ("latchkey", "latchkey", "account")
+    );
+
+    let keys = config.keys;
+    assert_eq!(keys.algorithm, Algorithm::Es256);
+    assert_eq!((keys.publish_before, keys.refresh_interval), (secs(600), secs(10)));
+
+    let password = config.password;
+    assert_eq!((password.min_length, password.max_length, password.min_score), (8, 128, 2));
+    assert_eq!((password.memory_kib, password.iterations, password.parallelism), (19_456, 2, 1));
+    assert_eq!(password.threads, std::thread::available_parallelism().unwrap().get());
+    assert_eq!((password.queue, password.max_import_memory_kib), (256, 262_144));
+    assert!(password.banned_words.is_empty() && password.pepper.is_none() && password.previous_peppers.is_empty());
+
+    assert_eq!((config.log.format, config.log.filter.as_str()), (LogFormat::Auto, "info"));
+}
+
+#[test]
+fn every_key_can_be_set_by_its_variable() {
+    let folder = Folder::new();
+    let variables = [
+        ("LATCHKEY_LISTEN", "[::1]:1"),
+        ("LATCHKEY_ISSUER", "https://id.example.com"),
+        ("LATCHKEY_DATA_DIR", "d"),
+        ("LATCHKEY_MULTI_NODE", "true"),
+        ("LATCHKEY_SECRET", SECRET),
+        ("LATCHKEY_SECRET_FILE", ""),
+        ("LATCHKEY_SECRET_PREVIOUS", "11111111111111111111111111111111, 22222222222222222222222222222222"),
+        ("LATCHKEY_REGISTRATION_OPEN", "false"),
+        ("LATCHKEY_HTTP_MAX_CONNECTIONS", "1"),
+        ("LATCHKEY_HTTP_FIRST_BYTE_TIMEOUT", "2s"),
+        ("LATCHKEY_HTTP_HEADER_TIMEOUT", "3s"),
+        ("LATCHKEY_HTTP_BODY_TIMEOUT", "4s"),
+        ("LATCHKEY_HTTP_REQUEST_TIMEOUT", "5s"),
+        ("LATCHKEY_HTTP_IDLE_TIMEOUT", "6s"),
+        ("LATCHKEY_HTTP_MAX_BODY", "7KiB"),
+        ("LATCHKEY_HTTP_MAX_HEADER", "8192"),
+        ("LATCHKEY_HTTP_SHUTDOWN_TIMEOUT", "9s"),
+        ("LATCHKEY_HTTP_TRUSTED_PROXIES", "10.0.0.7,fd00::/8"),
+        ("LATCHKEY_HTTP_ALLOWED_ORIGINS", "https://a.example,https://b.example"),
+        ("LATCHKEY_REDIS_URL", "redis://r"),
+        ("LATCHKEY_REDIS_PREFIX", "x:"),
+        ("LATCHKEY_REDIS_POOL_SIZE", "2"),
+        ("LATCHKEY_REDIS_COMMAND_TIMEOUT", "500ms"),
+        ("LATCHKEY_REDIS_EVENT_RETENTION", "2h"),
+        ("LATCHKEY_DATABASE_URL", "postgres://p/d"),
+        ("LATCHKEY_DATABASE_MIGRATE_URL", "postgres://q/d"),
+        ("LATCHKEY_DATABASE_MAX_CONNECTIONS", "3"),
+        ("LATCHKEY_DATABASE_ACQUIRE_TIMEOUT", "4s"),
+        ("LATCHKEY_SESSION_IDLE_TIMEOUT", "1d"),
+        ("LATCHKEY_SESSION_ABSOLUTE_TIMEOUT", "2d"),
+        ("LATCHKEY_SESSION_GRACE", "0"),
+        ("LATCHKEY_SESSION_MAX_PER_ACCOUNT", "5"),
+        ("LATCHKEY_TOKEN_ACCESS_TTL", "10m"),
+        ("LATCHKEY_TOKEN_AUDIENCE", "aud"),
+        ("LATCHKEY_TOKEN_CLIENT_ID", "cli"),
+        ("LATCHKEY_TOKEN_SCOPE", "a b"),
+        ("LATCHKEY_TOKEN_LEEWAY", "0s"),
+        ("LATCHKEY_KEYS_ALGORITHM", "EdDSA"),
+        ("LATCHKEY_KEYS_PUBLISH_BEFORE", "1h"),
+        ("LATCHKEY_KEYS_REFRESH_INTERVAL", "1m"),
+        ("LATCHKEY_PASSWORD_MIN_LENGTH", "15"),
+        ("LATCHKEY_PASSWORD_MAX_LENGTH", "256"),
+        ("LATCHKEY_PASSWORD_MIN_SCORE", "4"),
+        ("LATCHKEY_PASSWORD_BANNED_WORDS", "acme,initech"),
+        ("LATCHKEY_PASSWORD_MEMORY_KIB", "47104"),
+        ("LATCHKEY_PASSWORD_ITERATIONS", "1"),
+        ("LATCHKEY_PASSWORD_PARALLELISM", "2"),
+        ("LATCHKEY_PASSWORD_THREADS", "3"),
+        ("LATCHKEY_PASSWORD_QUEUE", "4"),
+        ("LATCHKEY_PASSWORD_MAX_IMPORT_MEMORY_KIB", "65536"),
+        ("LATCHKEY_PASSWORD_PEPPER", "33333333333333333333333333333333"),
+        ("LATCHKEY_PASSWORD_PREVIOUS_PEPPERS", "44444444444444444444444444444444"),
+        ("LATCHKEY_LOG_FORMAT", "json"),
+        ("LATCHKEY_LOG_FILTER", "warn,latchkey=debug"),
+    ];
+    let tested: Vec<_> = variables.iter().map(|(name, _)| *name).collect();
+    let known: Vec<_> = manual::KEYS.iter().map(|key| key.variable.as_str()).collect();
+    assert_eq!(tested, known);
+
+    let config = folder.load(&variables).unwrap();
+    assert_eq!(
+        format!("{config:?}"),
+        format!(
+            "Config {{ listen: [::1]:1, issuer: \"https://id.example.com\", data_dir: {:?}, multi_node: true, \
+             secrets: Secrets {{ current: [secret], previous: [[secret], [secret]] }}, \
+             registration: Registration {{ open: false }}, \
+             http: HttpSettings {{ max_connections: 1, first_byte_timeout: 2s, header_timeout: 3s, body_timeout: 4s, \
+             request_timeout: 5s, idle_timeout: 6s, max_body_bytes: 7168, max_header_bytes: 8192, shutdown_timeout: 9s, \
+             trusted_proxies: [10.0.0.7/32, fd00::/8], allowed_origins: [\"https://a.example\", \"https://b.example\"] }}, \
+             redis: RedisSettings {{ url: Some([secret]), prefix: \"x:\", pool_size: 2, command_timeout: 500ms, \
+             event_retention: 7200s }}, \
+             database: DatabaseSettings {{ url: [secret], migrate_url: Some([secret]), max_connections: 3, \
+             acquire_timeout: 4s }}, \
+             session: SessionSettings {{ idle_timeout: 86400s, absolute_timeout: 172800s, grace: 0ns, max_per_account: 5 }}, \
+             token: TokenSettings {{ access_ttl: 600s, audience: \"aud\", client_id: \"cli\", scope: \"a b\", leeway: 0ns }}, \
+             keys: KeySettings {{ algorithm: EdDsa, publish_before: 3600s, refresh_interval: 60s }}, \
+             password: PasswordSettings {{ min_length: 15, max_length: 256, min_score: 4, \
+             banned_words: [\"acme\", \"initech\"], memory_kib: 47104, iterations: 1, parallelism: 2, threads: 3, queue: 4, \
+             max_import_memory_kib: 65536, pepper: Some([secret]), previous_peppers: [[secret]] }}, \
+             log: LogSettings {{ format: Json, filter: \"warn,latchkey=debug\" }}, warnings: [] }}",
+            folder.path().join("d")
+        )
+    );
+    assert_eq!(config.secrets.current.expose(), SECRET);
+    assert_eq!(config.secrets.previous[1].expose(), "22222222222222222222222222222222");
+    assert_eq!(config.redis.url.unwrap().expose(), "redis://r");
+    assert_eq!(config.database.url.expose(), "postgres://p/d");
+    assert!(!folder.path().join("d").exists(), "nothing is kept there, so it isn't made");
+}
+
+#[test]
+fn each_source_overrules_those_before_it() {
+    let folder =
+        Folder::with_file("listen = '127.0.0.1:1'\ndata_dir = 'a'\n[session]\ngrace = '1s'\nmax_per_account = 1");
+    let config = folder.load(&[]).unwrap();
+    assert_eq!((config.listen.port(), config.session.grace, config.session.max_per_account), (1, secs(1), 1));
+
+    let variables = [("LATCHKEY_LISTEN", "127.0.0.1:2"), ("LATCHKEY_DATA_DIR", "b"), ("LATCHKEY_SESSION_GRACE", "2s")];
+    let config = folder.load(&variables).unwrap();
+    assert_eq!((config.listen.port(), config.session.grace, config.session.max_per_account), (2, secs(2), 1));
+    assert_eq!(config.data_dir, folder.path().join("b"));
+
+    let mut sources = folder.sources(&variables);
+    sources.data_dir = Some("c".into());
+    sources.set = vec!["listen=127.0.0.1:3".into(), "listen=127.0.0.1:4".into()];
+    let config = load(&sources, &Entropy::system()).unwrap();
+    assert_eq!((config.listen.port(), config.session.grace), (4, secs(2)));
+    assert_eq!(config.data_dir, folder.path().join("c"));
+    assert_eq!(config.issuer, "http://127.0.0.1:4");
+}
+
+#[test]
+fn a_named_file_is_read_instead_and_must_exist() {
+    let folder = Folder::with_file("session.max_per_account = 1");
+    folder.write("b.toml", "session.max_per_account = 2");
+    folder.write("c.toml", "session.max_per_account = 3");
+    let of = |sources: &Sources| load(sources, &Entropy::system()).map(|config| config.session.max_per_account);
+
+    let mut sources = folder.sources(&[("LATCHKEY_CONFIG", "b.toml")]);
+    assert_eq!(of(&sources), Ok(2));
+    sources.config_file = Some("c.toml".into());
+    assert_eq!(of(&sources), Ok(3));
+    sources.config_file = Some("d.toml".into());
+    assert_eq!(
+        of(&sources).unwrap_err().to_string(),
+        "the configuration can't be used:\n  d.toml: can't be read: No such file or directory (os error 2)"
+    );
+}
+
+#[test]
+fn every_problem_is_reported_at_once() {
+    let folder = Folder::with_file(
+        "lisen = '127.0.0.1:80'\n\n[token]\naccess_ttl = '2h'\nscope = ['a']\n\n[password]\nmin_length = 4\n",
+    );
+    let mut sources = folder.sources(&[
+        ("LATCHKEY_SESSION_GRACE", "90s"),
+        ("LATCHKEY_SECRET", "hunter2"),
+        ("LATCHKEY_REDIS_URI", "redis://:hunter2@r"),
+        ("LATCHKEY_REDIS_URL", "https://:hunter2@r"),
+        ("LATCHKEY_DATABASE_URL", "mysql://:hunter2@r"),
+        ("LATCHKEY_PASSWORD_PEPPER", "hunter2"),
+        ("LATCHKEY_SECRET_PREVIOUS", "hunter2,hunter2"),
+    ]);
+    sources.set = vec!["log.format=xml".into(), "http.max_bodi=1".into()];
+    let error = load(&sources, &Entropy::system()).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "the configuration can't be used:
+  lisen (latchkey.toml, line 1): no such key; did you mean listen?
+  LATCHKEY_REDIS_URI: no such variable; did you mean LATCHKEY_REDIS_URL?
+  http.max_bodi (--set): no such key; did you mean http.max_body?
+  secret_previous (LATCHKEY_SECRET_PREVIOUS): must be at least 32 bytes; make one with `openssl rand -base64 32`
+  secret (LATCHKEY_SECRET): must be at least 32 bytes; make one with `openssl rand -base64 32`
+  token.access_ttl = \"2h\" (latchkey.toml, line 4): must be 30s to 1h
+  token.scope = [\"a\"] (latchkey.toml, line 5): must be a single value, not a list or a section
+  redis.url (LATCHKEY_REDIS_URL): must start with one of redis, rediss, redis-cluster, rediss-cluster, redis-sentinel, \
+         rediss-sentinel, redis+unix, valkey, valkeys, valkey-cluster, valkeys-cluster, valkey-sentinel, \
+         valkeys-sentinel, valkey+unix, followed by :// and an address
+  database.url (LATCHKEY_DATABASE_URL): must start with sqlite:// or postgres://
+  session.grace = \"90s\" (LATCHKEY_SESSION_GRACE): must be 0s to 1m
+  password.min_length = \"4\" (latchkey.toml, line 8): must be a whole number, 8 to 1024
+  password.pepper (LATCHKEY_PASSWORD_PEPPER): must be at least 32 bytes; make one with `openssl rand -base64 32`
+  log.format = \"xml\" (--set): must be one of auto, text, json"
+    );
+    assert!(!folder.path().join("latchkey-data").exists(), "nothing is made for a configuration that isn't used");
+}
+
+#[test]
+fn impossible_values_are_refused() {
+    for flag in [
+        "listen=8080",
+        "listen=localhost:8080",
+        "issuer=https://a.example/",
+        "data_dir=",
+        "multi_node=yes",
+        "registration.open=1",
+        "http.max_connections=0",
+        "http.max_body=100",
+        "http.max_body=1GiB",
+        "http.max_header=4KiB",
+        "http.request_timeout=0s",
+        "http.trusted_proxies=proxy",
+        "http.allowed_origins=*",
+        "redis.prefix=",
+        "redis.prefix={lk}",
+        "redis.pool_size=0",
+        "redis.command_timeout=0s",
+        "redis.event_retention=31d",
+        "database.migrate_url=postgres://h/d",
+        "database.max_connections=0",
+        "session.grace=61s",
+        "session.grace=-1s",
+        "session.idle_timeout=31d",
+        "session.absolute_timeout=6d",
+        "session.max_per_account=0",
+        "token.access_ttl=29s",
+        "token.access_ttl=61m",
+        "token.access_ttl=1h",
+        "token.audience=",
+        "token.scope=",
+        "token.leeway=61s",
+        "keys.algorithm=HS256",
+        "keys.algorithm=es256",
+        "keys.refresh_interval=0s",
+        "password.min_length=7",
+        "password.min_length=129",
+        "password.max_length=63",
+        "password.max_length=1025",
+        "password.min_score=5",
+        "password.memory_kib=7",
+        "password.memory_kib=4294967295",
+        "password.iterations=0",
+        "password.parallelism=0",
+        "password.threads=-1",
+        "password.queue=0",
+        "password.max_import_memory_kib=19455",
+        "log.filter=inof",
+        "log.filter=latchkey=loud",
+    ] {
+        let problems = refused(&[flag]);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+    }
+}
+
+#[test]
+fn limits_are_allowed_themselves() {
+    for flags in [
+        &["session.grace=0s"][..],
+        &["session.grace=60s"],
+        &["token.access_ttl=30s"],
+        &["token.access_ttl=1h", "redis.event_retention=61m"],
+        &["session.idle_timeout=30d"],
+        &["password.min_length=128"],
+        &["password.max_length=64"],
+        &["password.max_length=1024", "password.min_length=1024"],
+        &["password.memory_kib=8", "password.iterations=1"],
+        &["password.max_import_memory_kib=19456"],
+        &["listen=127.0.0.1:0"],
+    ] {
+        assert!(set(flags).is_ok(), "{flags:?}: {}", set(flags).unwrap_err());
+    }
+}
+
+#[test]
+fn rules_across_keys_name_both() {
+    assert_eq!(
+        refused(&["session.absolute_timeout=1d"]),
+        [
+            "session.idle_timeout = \"7d\" (default): must not be longer than session.absolute_timeout, which is \"1d\" (--set)"
+        ]
+    );
+    assert_eq!(
+        refused(&["redis.event_retention=5m"]),
+        [
+            "redis.event_retention = \"5m\" (--set): must be at least a minute longer than token.access_ttl, which is \"5m\" (default)"
+        ]
+    );
+    assert_eq!(
+        refused(&["password.min_length=100", "password.max_length=64"]),
+        ["password.min_length = \"100\" (--set): must not be more than password.max_length, which is \"64\" (--set)"]
+    );
+    assert_eq!(
+        refused(&["password.memory_kib=100", "password.parallelism=13"]),
+        [
+            "password.memory_kib = \"100\" (--set): must be at least 8 times password.parallelism, which is \"13\" (--set)"
+        ]
+    );
+    assert_eq!(
+        refused(&["database.migrate_url=postgres://bob:hunter2@h/d"]),
+        ["database.migrate_url (--set): must lead to the same database as database.url (default)"]
+    );
+}
+
+#[test]
+fn several_nodes_need_what_they_share() {
+    assert_eq!(
+        refused(&["multi_node=true"]),
+        [
+            "redis.url (default): a private Redis serves one node only: set it, because of multi_node, which is \"true\" (--set)",
+            "database.url (default): SQLite serves one node only: set it to postgres://…, because of multi_node, which is \
+             \"true\" (--set)",
+            "secret (default): all nodes need the same one: set it or secret_file, because of multi_node, which is \"true\" \
+             (--set)",
+        ]
+    );
+}
+
+#[test]
+fn secrets_come_from_one_place() {
+    let folder = Folder::new();
+    folder.write("s", &format!("{SECRET}\n{}\n", "2".repeat(32)));
+    let previous = "1".repeat(32);
+    let config = folder.load(&[("LATCHKEY_SECRET_FILE", "s"), ("LATCHKEY_SECRET_PREVIOUS", &previous)]).unwrap();
+    assert_eq!(config.secrets.current.expose(), SECRET);
+    let previous: Vec<_> = config.secrets.previous.iter().map(|secret| secret.expose().to_owned()).collect();
+    assert_eq!(previous, ["1".repeat(32), "2".repeat(32)]);
+
+    let error = folder.load(&[("LATCHKEY_SECRET_FILE", "s"), ("LATCHKEY_SECRET", SECRET)]).unwrap_err();
+    assert_eq!(
+        error.problems[0].to_string(),
+        "secret (LATCHKEY_SECRET): must not be set together with secret_file, which is \"s\" (LATCHKEY_SECRET_FILE)"
+    );
+    let error = folder.load(&[("LATCHKEY_SECRET_FILE", "t")]).unwrap_err();
+    assert_eq!(
+        error.problems[0].to_string(),
+        format!(
+            "secret_file (LATCHKEY_SECRET_FILE): {}/t can't be read: No such file or directory (os error 2)",
+            folder.path().display()
+        )
+    );
+}
+
+#[test]
+fn a_generated_secret_stays_and_stays_private() {
+    let folder = Folder::new();
+    let first = folder.load(&[]).unwrap().secrets.current;
+    assert_eq!(folder.load(&[]).unwrap().secrets.current, first);
+    let data = folder.path().join("latchkey-data");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&data), mode(&data.join("secret"))), (0o700, 0o600));
+
+    fs::set_permissions(data.join("secret"), fs::Permissions::from_mode(0o644)).unwrap();
+    let path = data.join("secret");
+    assert_eq!(
+        folder.load(&[]).unwrap_err().problems[0].to_string(),
+        format!("secret (default): none is configured, and others can read {0}; run `chmod 600 {0}`", path.display())
+    );
+}
+
+#[test]
+fn a_data_folder_that_cannot_be_made_is_a_problem() {
+    let folder = Folder::new();
+    folder.write("latchkey-data", "");
+    assert_eq!(
+        folder.load(&[]).unwrap_err().problems[0].to_string(),
+        format!(
+            "data_dir (default): {}/latchkey-data can't be made: File exists (os error 17)",
+            folder.path().display()
+        )
+    );
+}
+
+#[test]
+fn what_should_not_stay_so_is_warned_of() {
+    let warnings = |flags: &[&str]| set(flags).unwrap().warnings;
+    let clear_text = |issuer: &str| {
+        format!(
+            "issuer is {issuer}: without https, passwords and tokens can be read on the way, and browsers refuse the cookie"
+        )
+    };
+    assert_eq!(warnings(&["issuer=http://id.example.com"]), [clear_text("http://id.example.com")]);
+    assert_eq!(warnings(&["listen=0.0.0.0:80"]), [clear_text("http://0.0.0.0:80")]);
+    assert_eq!(warnings(&["listen=0.0.0.0:80", "issuer=https://id.example.com"]), [""; 0]);
+    assert_eq!(
+        warnings(&["password.memory_kib=1024"]),
+        [
+            "password.memory_kib = 1024 with password.iterations = 2 is weaker than OWASP advises: 19456 with 2, or 47104 with 1"
+        ]
+    );
+    assert_eq!(
+        warnings(&["keys.publish_before=0s"]),
+        [
+            "keys.publish_before (0s) is shorter than keys.refresh_interval (10s): other nodes may not know a new key yet when it signs"
+        ]
+    );
+
+    let folder = Folder::new();
+    folder.write("s", SECRET);
+    fs::set_permissions(folder.path().join("s"), fs::Permissions::from_mode(0o640)).unwrap();
+    fs::create_dir(folder.path().join("latchkey-data")).unwrap();
+    fs::set_permissions(folder.path().join("latchkey-data"), fs::Permissions::from_mode(0o755)).unwrap();
+    let here = folder.path().display();
+    assert_eq!(
+        folder.load(&[("LATCHKEY_SECRET_FILE", "s")]).unwrap().warnings,
+        [
+            format!(
+                "others on this machine may read what is in {here}/latchkey-data; run `chmod 700 {here}/latchkey-data`"
+            ),
+            format!("others may read the secret: run `chmod 600 {here}/s`"),
+        ]
+    );
+}
+
+#[test]
+fn the_path_of_the_database_is_escaped() {
+    let folder = Folder::new();
+    let config = folder.load(&[("LATCHKEY_DATA_DIR", "./a b?c#d%é")]).unwrap();
+    let url = format!("sqlite://{}/a%20b%3Fc%23d%25%C3%A9/latchkey.db", folder.path().display());
+    assert_eq!(config.database.url.expose(), url);
+}

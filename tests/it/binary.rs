@@ -1,0 +1,196 @@
+//! The binary itself, as a person runs it: an empty folder, no Redis, no database, no secret configured.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    sync::{Arc, Mutex},
+    thread::JoinHandle,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::harness::client::{Client, Tokens};
+
+/// A service that was started by the command line.
+struct Service {
+    child: Child,
+    client: Client,
+    log: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+fn command(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_latchkey"));
+    command.args(arguments).current_dir(folder).stdin(Stdio::null());
+    command.env("LATCHKEY_LISTEN", "127.0.0.1:0");
+    // quick hashing: these tests are about the rest
+    command.env("LATCHKEY_PASSWORD_MEMORY_KIB", "64").env("LATCHKEY_PASSWORD_ITERATIONS", "1");
+    command
+}
+
+fn run(folder: &Path, arguments: &[&str]) -> Output {
+    command(folder, arguments).output().unwrap()
+}
+
+impl Service {
+    /// Starts it and waits until it says where it listens.
+    fn start(folder: &Path) -> Self {
+        let mut child = command(folder, &["serve"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let reader = std::thread::spawn({
+            let log = Arc::clone(&log);
+            move || {
+                let mut line = String::new();
+                while stderr.read_line(&mut line).is_ok_and(|bytes| bytes > 0) {
+                    log.lock().unwrap().push_str(&std::mem::take(&mut line));
+                }
+            }
+        });
+        let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+        let address =
+            stdout.find_map(|line| line.unwrap().trim().strip_prefix("API ").map(|url| url.trim().to_owned()));
+        let Some(address) = address else { panic!("it didn't start: {}", log.lock().unwrap()) };
+        std::thread::spawn(move || stdout.for_each(drop));
+        Self { child, client: Client::new(address), log, reader: Some(reader) }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Ends it by a signal; gives its exit code and its log.
+    fn end(mut self, signal: Signal) -> (Option<i32>, String) {
+        self.signal(signal);
+        let status = self.child.wait().unwrap();
+        // a private Redis that outlives a killed service keeps the log's pipe open
+        if status.code().is_some() {
+            self.reader.take().unwrap().join().unwrap();
+        }
+        (status.code(), self.log.lock().unwrap().clone())
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_and_accounts_survive_a_restart_and_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path());
+    service.client.account("ada").await;
+    let first = service.client.login("ada").await;
+    let ended = service.client.login("ada").await;
+    service.client.logout(&ended.refresh).await.expect(204);
+    let (code, log) = service.end(Signal::TERM);
+    assert_eq!(code, Some(0), "{log}");
+
+    let service = Service::start(folder.path());
+    let second = Tokens::of(&service.client.refresh(&first.refresh).await.expect(200));
+    assert_eq!(service.client.refresh(&ended.refresh).await.problem().1, "invalid_refresh_token");
+    assert_eq!(service.end(Signal::KILL).0, None);
+
+    // its Redis was left behind, and is taken over
+    let service = Service::start(folder.path());
+    let third = Tokens::of(&service.client.refresh(&second.refresh).await.expect(200));
+    assert_ne!(third.refresh, second.refresh);
+    assert_eq!(service.client.refresh(&ended.refresh).await.problem().1, "invalid_refresh_token");
+    let ready = service.client.get("/readyz", "").await.expect(200);
+    assert_eq!(ready.json()["status"], "ok", "{}", ready.text);
+    assert_eq!(service.end(Signal::INT).0, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_it_makes_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path());
+    let mode = |path: &str| folder.path().join(path).metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode("latchkey-data"), 0o700);
+    assert_eq!(mode("latchkey-data/secret"), 0o600);
+    assert_eq!(mode("latchkey-data/latchkey.db"), 0o600);
+    assert_eq!(mode("latchkey-data/redis"), 0o700);
+    drop(service.end(Signal::TERM));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_has_one_json_line_per_request_and_no_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path());
+    service.client.account("ada").await;
+    let tokens = service.client.login("ada").await;
+    let answer = service.client.get("/v1/me", &tokens.access).await.expect(200);
+    let id = answer.header("x-request-id").to_owned();
+    service.client.refresh(&tokens.refresh).await.expect(200);
+    service.client.logout(&tokens.refresh).await.expect(204);
+    let (_, log) = service.end(Signal::TERM);
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let mine: Vec<&Value> = lines.iter().filter(|line| line["request_id"] == id.as_str()).collect();
+    let [line] = mine[..] else { panic!("{mine:?}") };
+    assert_eq!((&line["route"], &line["status"], &line["method"]), (&"me".into(), &200.into(), &"GET".into()));
+    assert!(line["micros"].is_u64());
+    let mut secret = String::new();
+    let path = folder.path().join("latchkey-data/secret");
+    std::fs::File::open(path).unwrap().read_to_string(&mut secret).unwrap();
+    for secret in [tokens.access.as_str(), &tokens.refresh, crate::harness::client::PASSWORD, secret.trim()] {
+        assert!(!log.contains(secret), "{secret} is in the log");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_is_in_use_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path());
+    let second = run(folder.path(), &["serve"]);
+    let text = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert_eq!(second.status.code(), Some(1), "{text}");
+    assert!(text.contains("LATCHKEY_DATA_DIR"), "{text}");
+    drop(service.end(Signal::TERM));
+}
+
+#[test]
+fn configuration_errors_name_the_key_and_what_is_allowed() {
+    let folder = tempfile::tempdir().unwrap();
+    for (arguments, texts) in [
+        (&["serve", "--set", "keys.algorithm=HS256"][..], &["keys.algorithm", "ES256", "EdDSA", "RS256", "PS256"][..]),
+        (&["serve", "--set", "session.grace=2m"], &["session.grace", "0s to 1m"]),
+        (&["serve", "--set", "session.grce=1s"], &["session.grce", "session.grace"]),
+        (&["serve", "--set", "multi_node=true"], &["redis.url"]),
+    ] {
+        let output = run(folder.path(), arguments);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        for expected in texts {
+            assert!(text.contains(expected), "{arguments:?}: no {expected} in {text}");
+        }
+    }
+    assert!(!folder.path().join("latchkey-data").exists(), "nothing was made");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_rotate_beside_a_running_service() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path());
+    let keys = async || {
+        let jwks = service.client.get("/.well-known/jwks.json", "").await.expect(200).json();
+        jwks["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let before = keys().await;
+    let rotated = run(folder.path(), &["keys", "rotate"]);
+    assert!(rotated.status.success(), "{rotated:?}");
+    let listed = String::from_utf8(run(folder.path(), &["keys", "list"]).stdout).unwrap();
+    assert!(listed.contains("signing") && listed.contains("published"), "{listed}");
+    let retired = run(folder.path(), &["keys", "retire", &before[0]]);
+    assert_eq!(retired.status.code(), Some(1), "the only one that signs");
+    drop(service.end(Signal::TERM));
+    let service = Service::start(folder.path());
+    let after = service.client.get("/.well-known/jwks.json", "").await.expect(200).json();
+    assert_eq!(after["keys"].as_array().unwrap().len(), 2, "{after}");
+    drop(service.end(Signal::TERM));
+}
