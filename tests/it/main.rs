@@ -1,8 +1,10 @@
 //! Everything that is tested against real servers: Redis, Postgres, PgBouncer, and Latchkey itself.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+mod edges;
 mod embedded;
 mod harness;
 mod invariants;
 mod server;
 mod sql;
+mod store;

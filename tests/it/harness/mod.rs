@@ -7,3 +7,4 @@ pub mod guard;
 pub mod pgbouncer;
 pub mod postgres;
 pub mod redis;
+pub mod wait;
