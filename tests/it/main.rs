@@ -2,9 +2,11 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod binary;
+mod edges;
 mod embedded;
 mod harness;
 mod import;
 mod invariants;
 mod server;
 mod sql;
+mod store;

@@ -1,0 +1,203 @@
+//! A session's life: created, listed, refreshed, ended.
+
+use std::time::Duration;
+
+use latchkey::{
+    domain::{
+        account::{Epoch, Roles},
+        event::Reason,
+        session::{Generation, Origin, Rotation, Transport},
+    },
+    store::redis::Create,
+};
+
+use super::{
+    on_every_server,
+    server::{ABSOLUTE, GRACE, IDLE, NOW, Server, account, create, new_session, session},
+};
+
+on_every_server!(
+    a_session_is_created_refreshed_and_ended,
+    all_but_one_and_all_end,
+    the_oldest_ends_when_there_are_too_many,
+    details_come_back,
+    a_sign_in_checked_before_a_change_is_refused,
+    sessions_end_by_the_clock,
+    keys_end_by_themselves,
+);
+
+async fn a_session_is_created_refreshed_and_ended(server: Server) {
+    let store = server.store();
+    let (ada, id) = (account(), session(1));
+    let roles = Roles::parse(["admin", "clerk"]).unwrap();
+    let new = latchkey::store::redis::NewSession {
+        roles: roles.clone(),
+        transport: Transport::Cookie,
+        ..new_session(ada, id)
+    };
+    let Create::Created(grant) = store.create(new, NOW).await.unwrap() else { panic!() };
+    assert_eq!((grant.account, grant.session, grant.generation), (ada, id, Generation(0)));
+    assert_eq!((grant.created_at, grant.idle_ends_at, grant.ends_at), (NOW, NOW + IDLE, NOW + ABSOLUTE));
+    assert!(store.is_live(ada, id, NOW).await.unwrap());
+    assert!(!store.is_live(ada, session(2), NOW).await.unwrap());
+    assert!(!store.is_live(account(), id, NOW).await.unwrap());
+
+    let later = NOW + Duration::from_secs(60);
+    let rotation = store.rotate(ada, id, Generation(0), GRACE, IDLE, later).await.unwrap();
+    let Rotation::Rotated(grant) = rotation else { panic!("{rotation:?}") };
+    assert_eq!((grant.generation, grant.created_at), (Generation(1), NOW));
+    assert_eq!((grant.idle_ends_at, grant.ends_at), (later + IDLE, NOW + ABSOLUTE));
+    assert_eq!((grant.roles.clone(), grant.transport), (roles, Transport::Cookie));
+    let again = store.rotate(ada, id, Generation(0), GRACE, IDLE, later + Duration::from_secs(9)).await.unwrap();
+    assert_eq!(again, Rotation::Repeated(grant));
+
+    let listed = store.list(ada, later).await.unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!((listed[0].id, listed[0].generation), (id, Generation(1)));
+    assert_eq!((listed[0].created_at, listed[0].last_used_at), (NOW, later));
+
+    assert!(store.revoke(ada, id, Reason::Logout, later).await.unwrap());
+    assert!(!store.revoke(ada, id, Reason::Logout, later).await.unwrap());
+    assert_eq!(store.rotate(ada, id, Generation(1), GRACE, IDLE, later).await.unwrap(), Rotation::Gone);
+    assert!(!store.is_live(ada, id, later).await.unwrap());
+    assert_eq!(store.list(ada, later).await.unwrap(), []);
+    let at = later.as_millis().to_string();
+    assert_eq!(server.events(), [[ada.to_string(), id.to_string(), "logout".to_owned(), at]], "one event for one end");
+    assert_eq!(server.command(&["--scan", "--pattern", "lk:s*"]), "", "nothing is left of it");
+
+    // reuse ends the session, and says so
+    create(&store, ada, session(3), NOW).await;
+    store.rotate(ada, session(3), Generation(0), GRACE, IDLE, NOW).await.unwrap();
+    let reused = store.rotate(ada, session(3), Generation(0), GRACE, IDLE, NOW + GRACE).await.unwrap();
+    assert_eq!(reused, Rotation::Reused);
+    assert!(!store.is_live(ada, session(3), NOW).await.unwrap());
+    assert_eq!(server.events()[1][1..3], [session(3).to_string(), "reuse".to_owned()]);
+    store.close().await;
+}
+
+async fn all_but_one_and_all_end(server: Server) {
+    let store = server.store();
+    let ada = account();
+    for number in 1..=5 {
+        create(&store, ada, session(number), NOW).await;
+    }
+    assert_eq!(store.revoke_all(ada, Some(session(3)), None, Reason::Revoked, NOW).await.unwrap(), 4);
+    assert_eq!(store.list(ada, NOW).await.unwrap().iter().map(|session| session.id).collect::<Vec<_>>(), [session(3)]);
+    assert_eq!(store.revoke_all(ada, None, None, Reason::Disabled, NOW).await.unwrap(), 1);
+    assert_eq!(store.list(ada, NOW).await.unwrap(), []);
+    let events: Vec<_> = server.events().into_iter().map(|[_, session, reason, _]| (session, reason)).collect();
+    assert_eq!(
+        events,
+        [(format!("all but {}", session(3)), "revoked".to_owned()), ("all".to_owned(), "disabled".to_owned())]
+    );
+    store.close().await;
+}
+
+async fn the_oldest_ends_when_there_are_too_many(server: Server) {
+    let store = server.store();
+    let ada = account();
+    for number in 1..=7_u64 {
+        let mut new = new_session(ada, session(number));
+        new.max_per_account = 5;
+        store.create(new, NOW + Duration::from_secs(number)).await.unwrap();
+    }
+    let live: Vec<_> = store.list(ada, NOW).await.unwrap().into_iter().map(|session| session.id).collect();
+    assert_eq!(live, [3, 4, 5, 6, 7].map(session));
+    let ended: Vec<_> = server.events().into_iter().map(|[_, session, reason, _]| (session, reason)).collect();
+    assert_eq!(ended, [1, 2].map(|number| (session(number).to_string(), "limit".to_owned())));
+    store.close().await;
+}
+
+async fn details_come_back(server: Server) {
+    const CHROME: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36";
+    let store = server.store();
+    let ada = account();
+    let origin = |ip: Option<&str>, agent: Option<&str>, device: Option<&str>| Origin {
+        ip: ip.map(|ip| ip.parse().unwrap()),
+        user_agent: agent.map(str::to_owned),
+        device: device.map(str::to_owned),
+    };
+    let long = "x".repeat(2000);
+    let cases = [
+        (origin(None, None, None), None),
+        (origin(Some("203.0.113.7"), Some(CHROME), Some("Ada's laptop")), None),
+        (origin(Some("2001:db8::1"), Some("curl/8.5.0"), None), None),
+        (origin(Some("0.0.0.0"), None, Some("\u{1F4F1} Čeština")), None),
+        // 256 bytes hold 250 beside an IPv4 address and no device
+        (origin(Some("203.0.113.7"), Some(&long), None), Some(origin(Some("203.0.113.7"), Some(&long[..250]), None))),
+        (origin(None, Some("a\u{0}\u{e9}\u{7f}b"), None), Some(origin(None, Some("a???b"), None))),
+        (origin(None, None, Some(&long)), Some(origin(None, None, Some(&long[..128])))),
+    ];
+    for (number, (given, _)) in cases.iter().enumerate() {
+        let new = latchkey::store::redis::NewSession {
+            origin: given.clone(),
+            ..new_session(ada, session(number as u64 + 1))
+        };
+        store.create(new, NOW + Duration::from_millis(number as u64)).await.unwrap();
+    }
+    let listed = store.list(ada, NOW).await.unwrap();
+    assert_eq!(listed.len(), cases.len());
+    for (session, (given, cut)) in listed.into_iter().zip(cases) {
+        assert_eq!(session.origin, cut.unwrap_or(given));
+    }
+    store.close().await;
+}
+
+async fn a_sign_in_checked_before_a_change_is_refused(server: Server) {
+    let store = server.store();
+    let ada = account();
+    create(&store, ada, session(1), NOW).await;
+    store.revoke_all(ada, None, Some(Epoch(1)), Reason::PasswordChanged, NOW).await.unwrap();
+    assert_eq!(store.create(new_session(ada, session(2)), NOW).await.unwrap(), Create::Stale);
+    let mut checked_again = new_session(ada, session(2));
+    checked_again.epoch = Epoch(1);
+    assert!(matches!(store.create(checked_again, NOW).await.unwrap(), Create::Created(_)));
+    assert_eq!(store.list(ada, NOW).await.unwrap().len(), 1);
+    store.close().await;
+}
+
+async fn sessions_end_by_the_clock(server: Server) {
+    let store = server.store();
+    let (ada, id) = (account(), session(1));
+    create(&store, ada, id, NOW).await;
+    let last = NOW + IDLE - Duration::from_millis(1);
+    assert!(store.is_live(ada, id, last).await.unwrap());
+    assert!(!store.is_live(ada, id, NOW + IDLE).await.unwrap());
+    assert_eq!(store.list(ada, NOW + IDLE).await.unwrap(), []);
+    assert_eq!(store.rotate(ada, id, Generation(0), GRACE, IDLE, NOW + IDLE).await.unwrap(), Rotation::Expired);
+    // used in time, again and again, it still ends at its absolute end
+    let (mut now, mut generation) = (NOW, Generation(0));
+    while now + IDLE <= NOW + ABSOLUTE {
+        now = now + IDLE - Duration::from_millis(1);
+        match store.rotate(ada, id, generation, GRACE, IDLE, now).await.unwrap() {
+            Rotation::Rotated(grant) => generation = grant.generation,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(store.is_live(ada, id, NOW + ABSOLUTE - Duration::from_millis(1)).await.unwrap());
+    assert!(!store.is_live(ada, id, NOW + ABSOLUTE).await.unwrap());
+    let end = store.rotate(ada, id, generation, GRACE, IDLE, NOW + ABSOLUTE).await.unwrap();
+    assert_eq!(end, Rotation::Expired);
+    store.close().await;
+}
+
+async fn keys_end_by_themselves(server: Server) {
+    let store = server.store();
+    let (ada, id) = (account(), session(1));
+    create(&store, ada, id, NOW).await;
+    let key = server.command(&["--scan", "--pattern", "lk:s*"]);
+    let ttl = |key: &str| Duration::from_millis(server.command(&["PTTL", key]).parse().unwrap());
+    assert!((IDLE - Duration::from_mins(1)..=IDLE + IDLE / 16).contains(&ttl(&key)));
+    // the last use before the absolute end
+    let mut now = NOW;
+    for generation in 0..4 {
+        now = now + Duration::from_hours(6 * 24);
+        store.rotate(ada, id, Generation(generation), GRACE, IDLE, now).await.unwrap();
+    }
+    assert!(ttl(&key) > Duration::from_hours(5 * 24), "kept to the absolute end");
+    assert!(ttl(&key) <= IDLE + IDLE / 16);
+    store.revoke(ada, id, Reason::Logout, NOW).await.unwrap();
+    let stream = server.command(&["--scan", "--pattern", "lk:e*"]);
+    assert!(ttl(&stream) <= Duration::from_hours(1));
+    store.close().await;
+}

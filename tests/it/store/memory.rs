@@ -1,0 +1,83 @@
+//! How much of Redis' memory a session takes: at most 300 bytes, index and TTL included.
+
+use fred::{clients::Client, types::Value};
+use latchkey::{domain::session::Origin, store::redis::key::Keys};
+
+use super::server::{IDLE, NOW, Server, account, new_session, raw_command, session};
+
+const SESSIONS: u64 = 200_000;
+const CHROME: &str =
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36";
+const IPHONE: &str = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) \
+                      Version/17.5 Mobile/15E148 Safari/604.1";
+
+/// KEYS: keys to make. ARGV: the TTL, then for each key an id, then the fields of a session,
+/// its id left out of their names, and their values.
+const COPY: &str = "
+    local ttl = ARGV[1]
+    for i, key in ipairs(KEYS) do
+        local id, set = ARGV[1 + i], {}
+        for at = 2 + #KEYS, #ARGV, 2 do
+            set[#set + 1] = id .. ARGV[at]
+            set[#set + 1] = ARGV[at + 1]
+        end
+        redis.call('HSET', key, unpack(set))
+        redis.call('PEXPIRE', key, ttl)
+    end";
+
+async fn bytes_per_session(origin: Origin) -> u64 {
+    let server = Server::start("redis-server", 0, &[]);
+    let store = server.store();
+    // one session as the store writes it …
+    let id = session(1);
+    let new = latchkey::store::redis::NewSession { origin, ..new_session(account(), id) };
+    store.create(new, NOW).await.unwrap();
+    let (key, fields) = server.only_hash().await;
+    assert_eq!(server.command(&["OBJECT", "ENCODING", &key]), "listpack", "{fields:?}");
+    let fields: Vec<(Vec<u8>, Vec<u8>)> =
+        fields.into_iter().map(|(name, value)| (name.strip_prefix(id.as_bytes()).unwrap().to_vec(), value)).collect();
+    server.command(&["DEL", &key]);
+    store.close().await;
+
+    // … as often as it takes, under other ids
+    let raw = server.raw().await;
+    let keys = Keys::new("lk:");
+    let copy = async |raw: &Client, from: u64, count: u64| {
+        let mut words: Vec<Value> = vec![COPY.into(), Value::Integer(i64::try_from(count).unwrap())];
+        words.extend((0..count).map(|_| keys.sessions(account()).into()));
+        words.push(Value::Integer(i64::try_from((IDLE + IDLE / 16).as_millis()).unwrap()));
+        words.extend((from..from + count).map(|number| Value::Bytes(session(number).as_bytes().to_vec().into())));
+        for (name, value) in &fields {
+            words.push(Value::Bytes(name.clone().into()));
+            words.push(Value::Bytes(value.clone().into()));
+        }
+        raw_command(raw, "EVAL", words).await;
+    };
+    // what the server needs for the first of anything isn't the sessions'
+    copy(&raw, 0, 1000).await;
+    server.command(&["FLUSHALL", "SYNC"]);
+    let used = || -> u64 {
+        let info = server.command(&["INFO", "memory"]);
+        info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap().trim().parse().unwrap()
+    };
+    let before = used();
+    for from in (0..SESSIONS).step_by(1000) {
+        copy(&raw, from, 1000).await;
+    }
+    assert_eq!(server.command(&["DBSIZE"]), SESSIONS.to_string());
+    (used() - before) / SESSIONS
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_takes_at_most_300_bytes() {
+    let usual = Origin { ip: Some("203.0.113.7".parse().unwrap()), user_agent: Some(CHROME.to_owned()), device: None };
+    let large = Origin {
+        ip: Some("2001:db8:1234:5678:9abc:def0:1234:5678".parse().unwrap()),
+        user_agent: Some(IPHONE.to_owned()),
+        device: Some("Ada's iPhone 15 Pro".to_owned()),
+    };
+    let usual = bytes_per_session(usual).await;
+    println!("{usual} bytes per session: IPv4, Chrome");
+    println!("{} bytes per session: IPv6, Safari on an iPhone, a device's name", bytes_per_session(large).await);
+    assert!(usual <= 300, "{usual} bytes per session");
+}

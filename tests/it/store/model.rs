@@ -1,0 +1,218 @@
+//! Whatever is done to a session, in whatever order: the scripts do what a small model says.
+
+use std::{collections::HashMap, time::Duration};
+
+use latchkey::{
+    domain::{
+        clock::Timestamp,
+        event::Reason,
+        ids::{AccountId, SessionId},
+        session::{Generation, Rotation},
+    },
+    store::redis::Redis,
+};
+use proptest::{
+    prelude::*,
+    test_runner::{Config, TestRunner},
+};
+
+use super::server::{Server, account, create, new_session, session};
+
+const IDLE: Duration = Duration::from_secs(3600);
+const ABSOLUTE: Duration = Duration::from_secs(4 * 3600);
+const MOST: usize = 3;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Create,
+    /// Which session, and how many generations before its current one.
+    Rotate(usize, u32),
+    /// By thousandths of the grace window.
+    Advance(u32),
+    /// By minutes.
+    Sleep(u64),
+    Revoke(usize),
+    RevokeAllBut(usize),
+    RevokeAll,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        2 => Just(Step::Create),
+        20 => (0..4_usize, prop_oneof![6 => Just(0), 3 => 1..4_u32, 1 => 4..40_u32]).prop_map(|(s, g)| Step::Rotate(s, g)),
+        10 => prop_oneof![6 => 0..100_u32, 3 => 100..1000_u32, 1 => 1000..3000_u32].prop_map(Step::Advance),
+        1 => (1..61_u64).prop_map(Step::Sleep),
+        1 => (0..4_usize).prop_map(Step::Revoke),
+        1 => (0..4_usize).prop_map(Step::RevokeAllBut),
+        1 => Just(Step::RevokeAll),
+    ]
+}
+
+#[derive(Clone, Debug)]
+struct Model {
+    created: Timestamp,
+    idle_ends: Timestamp,
+    /// When each generation so far was superseded.
+    superseded: Vec<Timestamp>,
+    live: bool,
+}
+
+#[derive(Debug, PartialEq)]
+enum Expected {
+    Rotated,
+    Repeated,
+    Reused,
+    /// Within the sixth that is added for sessions that rotate very often.
+    RepeatedOrReused,
+    Expired,
+    Gone,
+}
+
+impl Model {
+    fn ends(&self) -> Timestamp {
+        self.idle_ends.min(self.created + ABSOLUTE)
+    }
+
+    fn expected(&self, back: u32, grace: Duration, now: Timestamp) -> Expected {
+        if !self.live {
+            return Expected::Gone;
+        }
+        if now >= self.ends() {
+            return Expected::Expired;
+        }
+        let current = self.superseded.len();
+        let presented = current.saturating_sub(back as usize);
+        let Some(&at) = self.superseded.get(presented) else { return Expected::Rotated };
+        let age = now.saturating_since(at);
+        let sixth = Duration::from_millis(u64::try_from(grace.as_millis()).unwrap().div_ceil(6));
+        let near = |other: &&Timestamp| at.saturating_since(**other).max(other.saturating_since(at)) < grace + sixth;
+        let many = self.superseded.iter().filter(near).count() > 7;
+        if age < grace {
+            Expected::Repeated
+        } else if many && age < grace + sixth {
+            Expected::RepeatedOrReused
+        } else {
+            Expected::Reused
+        }
+    }
+}
+
+async fn follow(store: &Redis, account: AccountId, grace: Duration, steps: &[Step]) {
+    let mut now = super::server::NOW;
+    let mut models: HashMap<SessionId, Model> = HashMap::new();
+    let mut ids: Vec<SessionId> = Vec::new();
+    for step in steps {
+        let pick = |n: usize| ids.len().checked_sub(1 + n % ids.len().max(1)).map(|i| ids[i]);
+        match *step {
+            Step::Create => {
+                let id = session(1 + ids.len() as u64);
+                let mut live: Vec<_> =
+                    models.iter_mut().filter(|(_, model)| model.live && now < model.ends()).collect();
+                live.sort_by_key(|(id, model)| (model.created, **id));
+                let too_many = (live.len() + 1).saturating_sub(MOST);
+                for (_, model) in live.into_iter().take(too_many) {
+                    model.live = false;
+                }
+                // what is over by the clock is swept away at this occasion
+                for model in models.values_mut().filter(|model| now >= model.ends()) {
+                    model.live = false;
+                }
+                let mut new = new_session(account, id);
+                new.idle_timeout = IDLE;
+                new.absolute_timeout = ABSOLUTE;
+                new.max_per_account = u32::try_from(MOST).unwrap();
+                store.create(new, now).await.unwrap();
+                models.insert(id, Model { created: now, idle_ends: now + IDLE, superseded: Vec::new(), live: true });
+                ids.push(id);
+            }
+            Step::Rotate(which, back) => {
+                let Some(id) = pick(which) else { continue };
+                let model = models.get_mut(&id).unwrap();
+                let expected = model.expected(back, grace, now);
+                let current = u32::try_from(model.superseded.len()).unwrap();
+                let presented = Generation(current.saturating_sub(back));
+                let got = store.rotate(account, id, presented, grace, IDLE, now).await.unwrap();
+                match (&expected, &got) {
+                    (Expected::Rotated, Rotation::Rotated(grant)) => {
+                        assert_eq!(grant.generation, Generation(current + 1));
+                        assert_eq!(grant.idle_ends_at, now + IDLE);
+                        model.superseded.push(now);
+                        model.idle_ends = now + IDLE;
+                    }
+                    (Expected::Repeated | Expected::RepeatedOrReused, Rotation::Repeated(grant)) => {
+                        assert_eq!(grant.generation, Generation(current));
+                        assert_eq!(grant.idle_ends_at, model.idle_ends);
+                    }
+                    (Expected::Reused | Expected::RepeatedOrReused, Rotation::Reused) => model.live = false,
+                    (Expected::Expired, Rotation::Expired) | (Expected::Gone, Rotation::Gone) => {}
+                    _ => panic!(
+                        "{id}: {presented:?} of {current}: expected {expected:?}, got {got:?}; {model:?} at {now}"
+                    ),
+                }
+            }
+            Step::Advance(thousandths) => {
+                now = now + grace * thousandths / 1000 + Duration::from_millis(u64::from(thousandths % 2))
+            }
+            Step::Sleep(minutes) => now = now + Duration::from_mins(minutes),
+            Step::Revoke(which) => {
+                let Some(id) = pick(which) else { continue };
+                let model = models.get_mut(&id).unwrap();
+                assert_eq!(store.revoke(account, id, Reason::Logout, now).await.unwrap(), model.live);
+                model.live = false;
+            }
+            Step::RevokeAllBut(_) | Step::RevokeAll => {
+                let except = if let Step::RevokeAllBut(which) = *step { pick(which) } else { None };
+                let mut ended = 0;
+                for (id, model) in models.iter_mut().filter(|(id, _)| Some(**id) != except) {
+                    let _ = id;
+                    ended += u64::from(model.live && now < model.ends());
+                    model.live = false;
+                }
+                let got = store.revoke_all(account, except, None, Reason::Revoked, now).await.unwrap();
+                assert_eq!(got, ended);
+            }
+        }
+        let mut expected: Vec<_> = models
+            .iter()
+            .filter(|(_, model)| model.live && now < model.ends())
+            .map(|(id, model)| (model.created, *id))
+            .collect();
+        expected.sort();
+        let listed: Vec<_> =
+            store.list(account, now).await.unwrap().iter().map(|session| (session.created_at, session.id)).collect();
+        assert_eq!(listed, expected, "after {step:?}");
+    }
+}
+
+#[test]
+fn the_scripts_do_what_the_model_says() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let server = Server::start("redis-server", 0, &[]);
+    let store = runtime.block_on(async { server.store() });
+    let steps = (prop::sample::select(vec![0, 1, 7, 1000, 10_000, 60_000_u64]), prop::collection::vec(step(), 1..120));
+    let mut runner = TestRunner::new(Config { cases: 64, failure_persistence: None, ..Config::default() });
+    runner
+        .run(&steps, |(grace, mut steps)| {
+            steps.insert(0, Step::Create);
+            runtime.block_on(follow(&store, account(), Duration::from_millis(grace), &steps));
+            Ok(())
+        })
+        .unwrap();
+    runtime.block_on(store.close());
+}
+
+/// A Redis that lost writes knows a generation less than was given out: the session goes on from the token presented.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_generation_that_redis_forgot_moves_the_session_on() {
+    let server = Server::start("redis-server", 0, &[]);
+    let store = server.store();
+    let (ada, id) = (account(), session(1));
+    create(&store, ada, id, super::server::NOW).await;
+    let grace = Duration::from_secs(10);
+    let rotation = store.rotate(ada, id, Generation(3), grace, IDLE, super::server::NOW).await.unwrap();
+    let Rotation::Rotated(grant) = rotation else { panic!("{rotation:?}") };
+    assert_eq!(grant.generation, Generation(4));
+    let again = store.rotate(ada, id, Generation(3), grace, IDLE, super::server::NOW).await.unwrap();
+    assert_eq!(again, Rotation::Repeated(grant));
+    store.close().await;
+}

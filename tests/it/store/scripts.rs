@@ -1,0 +1,30 @@
+//! Scripts that a server has forgotten are taught it again.
+
+use latchkey::domain::session::{Generation, Rotation};
+
+use super::{
+    on_every_server,
+    server::{GRACE, IDLE, NOW, Server, account, create, session},
+};
+use crate::harness::wait;
+
+on_every_server!(forgotten_scripts_are_loaded_again);
+
+async fn forgotten_scripts_are_loaded_again(mut server: Server) {
+    let store = server.store();
+    let ada = account();
+    create(&store, ada, session(1), NOW).await;
+    server.command(&["SCRIPT", "FLUSH"]);
+    let rotation = store.rotate(ada, session(1), Generation(0), GRACE, IDLE, NOW).await.unwrap();
+    assert!(matches!(rotation, Rotation::Rotated(_)));
+
+    server.kill();
+    server.restart();
+    wait::until("the store is connected again", || async { store.ping().await.is_ok() }).await;
+    let again = store.rotate(ada, session(1), Generation(0), GRACE, IDLE, NOW).await.unwrap();
+    let Rotation::Repeated(grant) = again else { panic!("{again:?}") };
+    assert_eq!(grant.generation, Generation(1), "what was acknowledged survived");
+    create(&store, ada, session(2), NOW).await;
+    assert_eq!(store.list(ada, NOW).await.unwrap().len(), 2);
+    store.close().await;
+}

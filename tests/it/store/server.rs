@@ -1,0 +1,237 @@
+//! Servers that the store is tested on: of every kind and version, on a socket or a port, restarted on the same folder.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use fred::{
+    clients::Client,
+    interfaces::{ClientLike, HashesInterface},
+    types::{Builder, CustomCommand, Value, config::Config},
+};
+use latchkey::{
+    config::RedisSettings,
+    domain::{
+        account::{Epoch, Roles},
+        clock::Timestamp,
+        ids::{AccountId, SessionId},
+        session::{Grant, Origin, Transport},
+    },
+    store::redis::{Create, NewSession, Redis},
+};
+use rustix::process::Signal;
+use uuid::Uuid;
+
+use crate::harness::guard::{self, Guard, Spec};
+
+/// Day one of every test.
+pub const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+pub const GRACE: Duration = Duration::from_secs(10);
+pub const IDLE: Duration = Duration::from_hours(7 * 24);
+pub const ABSOLUTE: Duration = Duration::from_hours(30 * 24);
+
+/// As the documents prescribe.
+pub const DURABLE: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
+
+/// A running server. Ends, and its folder with it, when dropped.
+pub struct Server {
+    // the first deletes the folder
+    guards: Vec<Guard>,
+    command: Vec<String>,
+    folder: PathBuf,
+    port: u16,
+}
+
+impl Server {
+    pub fn redis_7_0() -> Self {
+        Self::start("redis-server", 0, DURABLE)
+    }
+
+    pub fn redis_6_2() -> Self {
+        Self::start(tool("redis-server-6.2").to_str().unwrap(), 0, DURABLE)
+    }
+
+    pub fn valkey_9() -> Self {
+        Self::start(tool("valkey-server-9").to_str().unwrap(), 0, DURABLE)
+    }
+
+    /// Port 0 for none; there is always a socket. In arguments, `FOLDER` stands for the server's folder.
+    pub fn start(program: &str, port: u16, arguments: &[&str]) -> Self {
+        let folder = guard::folder("store");
+        let mut command = vec![program.to_owned()];
+        let own = ["--port", &port.to_string(), "--unixsocket", "FOLDER/redis.sock", "--dir", "FOLDER", "--save", ""];
+        let place = |text: &&str| text.replace("FOLDER", folder.to_str().unwrap());
+        command.extend(own.iter().map(place));
+        command.extend(arguments.iter().map(place));
+        let guard = run(&command, Some(&folder)).unwrap_or_else(|error| panic!("`make test` installs it. {error}"));
+        Self { guards: vec![guard], command, folder, port }
+    }
+
+    /// The same on a free port.
+    pub fn with_port(arguments: &[&str]) -> Self {
+        Self::start("redis-server", guard::free_port(), arguments)
+    }
+
+    /// A server that isn't running yet; [`Server::restart`] starts it.
+    pub fn stopped(arguments: &[&str]) -> Self {
+        let server = Self::start("redis-server", 0, arguments);
+        server.kill();
+        server
+    }
+
+    /// Ends it as a power cut would.
+    pub fn kill(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        self.guards.last().unwrap().signal(signal);
+    }
+
+    /// Starts it again after [`Server::kill`].
+    pub fn restart(&mut self) {
+        self.guards.push(run(&self.command, None).unwrap());
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.folder.join("redis.sock")
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis+unix://{}", self.socket().display())
+    }
+
+    /// The store on this server.
+    pub fn store(&self) -> Redis {
+        store(&self.url())
+    }
+
+    /// `redis-cli` on this server: what it prints.
+    pub fn command(&self, words: &[&str]) -> String {
+        let output = Command::new("redis-cli").arg("-s").arg(self.socket()).args(words).output().unwrap();
+        assert!(output.status.success(), "{words:?}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    }
+
+    /// A plain connection, for what `redis-cli` can't say: bytes.
+    pub async fn raw(&self) -> Client {
+        let client = Builder::from_config(Config::from_url(&self.url()).unwrap()).build().unwrap();
+        client.init().await.unwrap();
+        client
+    }
+
+    /// The one hash of sessions there is: its key and its fields, in order.
+    pub async fn only_hash(&self) -> (String, Vec<(Vec<u8>, Vec<u8>)>) {
+        let key = self.command(&["--scan", "--pattern", "lk:s*"]);
+        assert_eq!(key.lines().count(), 1, "{key}");
+        let fields: std::collections::BTreeMap<fred::bytes::Bytes, fred::bytes::Bytes> =
+            self.raw().await.hgetall(&key).await.unwrap();
+        (key, fields.into_iter().map(|(field, value)| (field.to_vec(), value.to_vec())).collect())
+    }
+
+    /// The events of all streams: account, session, reason and time.
+    pub fn events(&self) -> Vec<[String; 4]> {
+        let streams = self.command(&["--scan", "--pattern", "lk:e*"]);
+        let mut events = Vec::new();
+        for stream in streams.lines() {
+            let text = self.command(&["XRANGE", stream, "-", "+"]);
+            let lines: Vec<&str> = text.lines().collect();
+            for entry in lines.chunks(9) {
+                assert_eq!([entry[1], entry[3], entry[5], entry[7]], ["account", "session", "reason", "at"]);
+                events.push([entry[2], entry[4], entry[6], entry[8]].map(str::to_owned));
+            }
+        }
+        events
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        while let Some(guard) = self.guards.pop() {
+            drop(guard);
+        }
+    }
+}
+
+fn run(command: &[String], folder: Option<&Path>) -> Result<Guard, String> {
+    let command: Vec<&str> = command.iter().map(String::as_str).collect();
+    Guard::start(&Spec {
+        command: &command,
+        stop: "KILL",
+        folder,
+        ready: "eady to accept connections",
+        unprivileged: false,
+    })
+}
+
+/// A program that `make test` installed.
+pub fn tool(name: &str) -> PathBuf {
+    let tools = std::env::var_os("TEST_TOOLS_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools"), PathBuf::from);
+    let path = tools.join("bin").join(name);
+    assert!(path.exists(), "{} is missing: run `make test`, which installs it", path.display());
+    path
+}
+
+/// The store at an address.
+pub fn store(url: &str) -> Redis {
+    let settings = RedisSettings {
+        url: Some(url.into()),
+        prefix: "lk:".to_owned(),
+        pool_size: 2,
+        command_timeout: Duration::from_secs(5),
+        event_retention: Duration::from_hours(1),
+    };
+    Redis::connect(&url.into(), &settings).unwrap()
+}
+
+/// Runs a command whose words are bytes.
+pub async fn raw_command(client: &Client, name: &'static str, words: Vec<Value>) -> Value {
+    client.custom(CustomCommand::new_static(name, None, false), words).await.unwrap()
+}
+
+/// An account that no other test has.
+pub fn account() -> AccountId {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let next = NEXT.fetch_add(1, Ordering::Relaxed);
+    AccountId(Uuid::from_u64_pair(0x0192_f0c1_2345_7abc, next.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+}
+
+/// A session's id.
+pub fn session(number: u64) -> SessionId {
+    SessionId(Uuid::from_u64_pair(number.wrapping_mul(0x9e37_79b9_7f4a_7c15), number))
+}
+
+/// A session as the defaults have it, for an account without roles.
+pub fn new_session(account: AccountId, id: SessionId) -> NewSession {
+    NewSession {
+        id,
+        account,
+        roles: Roles::default(),
+        epoch: Epoch(0),
+        transport: Transport::Bearer,
+        origin: Origin::default(),
+        idle_timeout: IDLE,
+        absolute_timeout: ABSOLUTE,
+        max_per_account: 50,
+    }
+}
+
+/// Creates such a session.
+pub async fn create(store: &Redis, account: AccountId, id: SessionId, now: Timestamp) -> Grant {
+    match store.create(new_session(account, id), now).await.unwrap() {
+        Create::Created(grant) => grant,
+        Create::Stale => panic!("stale"),
+    }
+}

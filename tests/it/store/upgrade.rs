@@ -1,0 +1,167 @@
+//! Rolling upgrades: today's code reads what every release wrote, and leaves alone what a newer one did.
+
+use std::{fmt::Write, path::PathBuf, time::Duration};
+
+use fred::types::Value;
+use latchkey::{
+    domain::{
+        account::Roles,
+        clock::Timestamp,
+        event::Reason,
+        ids::{AccountId, SessionId},
+        session::{Generation, Origin, Rotation, Transport},
+    },
+    store::redis::{NewSession, Redis, RedisError},
+};
+
+use super::{
+    on_every_server,
+    server::{ABSOLUTE, GRACE, IDLE, NOW, Server, account, create, new_session, raw_command, session},
+};
+
+on_every_server!(version_1_is_read_and_used, a_newer_version_is_refused_by_name);
+
+const ACCOUNT: &str = "0192f0c1-2345-7abc-8def-0123456789ab";
+
+fn fixture() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/session_record_v1.txt")
+}
+
+fn ada() -> AccountId {
+    ACCOUNT.parse().unwrap()
+}
+
+fn plus(millis: u64) -> Timestamp {
+    NOW + Duration::from_millis(millis)
+}
+
+/// Three sessions: one just begun, with a short way of saying where; one in a cookie, refreshed often within the grace
+/// window; one refreshed once, with as many details as there can be.
+async fn three_sessions(store: &Redis) {
+    let begin = |id: u64, transport: Transport, origin: Origin| NewSession {
+        roles: Roles::parse(["admin", "clerk"]).unwrap(),
+        transport,
+        origin,
+        ..new_session(ada(), session(id))
+    };
+    let from = |ip: &str, agent: &str, device: Option<&str>| Origin {
+        ip: Some(ip.parse().unwrap()),
+        user_agent: Some(agent.to_owned()),
+        device: device.map(str::to_owned),
+    };
+    store.create(begin(1, Transport::Bearer, from("203.0.113.7", "curl/8.5.0", None)), plus(1)).await.unwrap();
+    let safari = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) \
+                  Version/17.5 Mobile/15E148 Safari/604.1";
+    store.create(begin(2, Transport::Cookie, from("2001:db8::7", safari, Some("Ada's phone"))), plus(2)).await.unwrap();
+    store.create(begin(3, Transport::Bearer, from("198.51.100.9", &"agent ".repeat(50), None)), plus(3)).await.unwrap();
+    for generation in 0..12 {
+        let at = plus(1_000 + 500 * u64::from(generation));
+        store.rotate(ada(), session(2), Generation(generation), GRACE, IDLE, at).await.unwrap();
+    }
+    store.rotate(ada(), session(3), Generation(0), GRACE, IDLE, plus(60_000)).await.unwrap();
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+}
+
+/// To be removed when version 2 comes; the fixture stays. `LATCHKEY_WRITE_FIXTURES=1` writes it.
+#[tokio::test(flavor = "multi_thread")]
+async fn this_release_writes_version_1() {
+    let server = Server::start("redis-server", 0, &[]);
+    let store = server.store();
+    three_sessions(&store).await;
+    store.close().await;
+    let (key, fields) = server.only_hash().await;
+    let mut text = format!(
+        "# The sessions of account {ACCOUNT} as version 1 of the record has them: field and value, in hex.\n\
+         # The key is {key}. See tests/it/store/upgrade.rs.\n"
+    );
+    for (field, value) in &fields {
+        writeln!(text, "{} {}", hex(field), hex(value)).unwrap();
+    }
+    if std::env::var_os("LATCHKEY_WRITE_FIXTURES").is_some() {
+        std::fs::write(fixture(), &text).unwrap();
+    }
+    assert_eq!(text, std::fs::read_to_string(fixture()).unwrap());
+}
+
+async fn version_1_is_read_and_used(server: Server) {
+    let text = std::fs::read_to_string(fixture()).unwrap();
+    let key = latchkey::store::redis::key::Keys::new("lk:").sessions(ada());
+    let mut words: Vec<Value> = vec![key.into()];
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (field, value) = line.split_once(' ').unwrap();
+        words.extend([field, value].map(|part| Value::Bytes(unhex(part).into())));
+    }
+    raw_command(&server.raw().await, "HSET", words).await;
+
+    let store = server.store();
+    let now = plus(61_000);
+    let listed = store.list(ada(), now).await.unwrap();
+    let seen: Vec<_> = listed.iter().map(|s| (s.id, s.generation, s.transport, s.created_at, s.last_used_at)).collect();
+    assert_eq!(
+        seen,
+        [
+            (session(1), Generation(0), Transport::Bearer, plus(1), plus(1)),
+            (session(2), Generation(12), Transport::Cookie, plus(2), plus(6_500)),
+            (session(3), Generation(1), Transport::Bearer, plus(3), plus(60_000)),
+        ]
+    );
+    assert_eq!(listed[0].origin.user_agent.as_deref(), Some("curl/8.5.0"));
+    assert_eq!(listed[1].origin.ip, Some("2001:db8::7".parse().unwrap()));
+    assert_eq!(listed[1].origin.device.as_deref(), Some("Ada's phone"));
+    assert!(listed[2].origin.user_agent.as_ref().unwrap().starts_with("agent agent agent"));
+    assert!(listed.iter().all(|session| session.ends_at == session.created_at + ABSOLUTE));
+
+    // within the grace window of the often refreshed one, its history says so
+    let rotate = async |id: SessionId, generation, now| {
+        store.rotate(ada(), id, Generation(generation), GRACE, IDLE, now).await.unwrap()
+    };
+    for generation in 0..12 {
+        let repeated = rotate(session(2), generation, plus(10_999)).await;
+        assert!(matches!(&repeated, Rotation::Repeated(grant) if grant.generation == Generation(12)), "{repeated:?}");
+    }
+    let rotated = rotate(session(1), 0, now).await;
+    let Rotation::Rotated(grant) = rotated else { panic!("{rotated:?}") };
+    assert_eq!((grant.generation, grant.created_at), (Generation(1), plus(1)));
+    assert_eq!(grant.roles, Roles::parse(["admin", "clerk"]).unwrap());
+    assert_eq!(rotate(session(2), 3, now).await, Rotation::Reused);
+    assert!(store.revoke(ada(), session(3), Reason::Logout, now).await.unwrap());
+    assert_eq!(store.revoke_all(ada(), None, None, Reason::Revoked, now).await.unwrap(), 1);
+    store.close().await;
+}
+
+async fn a_newer_version_is_refused_by_name(server: Server) {
+    let store = server.store();
+    let (ada, id) = (account(), session(1));
+    create(&store, ada, id, NOW).await;
+    let (key, fields) = server.only_hash().await;
+    let raw = server.raw().await;
+    let mut newer = fields[0].1.clone();
+    newer[0] = 2;
+    raw_command(&raw, "HSET", vec![key.into(), Value::Bytes(fields[0].0.clone().into()), Value::Bytes(newer.into())])
+        .await;
+    let before = server.only_hash().await;
+
+    let refused = |error: RedisError| {
+        assert!(matches!(&error, RedisError::Unexpected(_)), "{error:?}");
+        assert!(error.to_string().contains("version 2"), "{error}");
+    };
+    refused(store.rotate(ada, id, Generation(0), GRACE, IDLE, NOW).await.unwrap_err());
+    refused(store.list(ada, NOW).await.unwrap_err());
+    refused(store.is_live(ada, id, NOW).await.unwrap_err());
+    refused(store.create(new_session(ada, session(2)), NOW).await.unwrap_err());
+    assert_eq!(server.only_hash().await, before, "nothing has changed");
+    assert_eq!(server.events(), [] as [[String; 4]; 0]);
+    // what is to end is ended, whoever wrote it
+    assert!(store.revoke(ada, id, Reason::Logout, NOW).await.unwrap());
+    store.close().await;
+}
