@@ -45,7 +45,8 @@ pub fn endpoint(app: Arc<App>) -> impl Endpoint<Output = Response> + 'static {
         .at("/docs", page(&document.html, "text/html; charset=utf-8"))
         .at("/openapi.json", page(&document.json, "application/json"))
         .at("/openapi.yaml", page(&document.yaml, "application/yaml"))
-        .nest_no_strip("/", service)
+        // not nested at `/`, which would hide the page there
+        .at("/*path", service)
         .data(Arc::clone(&app))
         .data(client::TrustedProxies(http.trusted_proxies.clone()))
         .with(body::ReadBody::new(http.max_body_bytes, http.body_timeout))

@@ -32,9 +32,9 @@ async fn the_list_tells_where_each_session_is() {
     assert_eq!(list.len(), 2);
     let expected = json!({
         "id": first.session,
-        "created_at": "2027-01-15T08:00:00Z",
-        "last_used_at": "2027-01-15T08:01:00Z",
-        "expires_at": "2027-01-22T08:01:00Z",
+        "created_at": "2027-01-15T08:00:00.000Z",
+        "last_used_at": "2027-01-15T08:01:00.000Z",
+        "expires_at": "2027-01-22T08:01:00.000Z",
         "ip": "192.0.2.7",
         "user_agent": "Browser/1",
         "device": "Ada's laptop",
