@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use hyper::body::Bytes;
-use poem::{Endpoint, EndpointExt, Response, Route, endpoint::make_sync, get, web::Redirect};
+use poem::{
+    Endpoint, EndpointExt, IntoResponse, Request, Response, Result, Route, endpoint::make_sync,
+    error::MethodNotAllowedError, get, http::Method, web::Redirect,
+};
 use poem_openapi::{OpenApi, OpenApiService};
 
 use crate::app::App;
@@ -41,18 +44,27 @@ pub fn endpoint(app: Arc<App>) -> impl Endpoint<Output = Response> + 'static {
     let document = Arc::new(Document::new(&service));
     let http = &app.config.http;
     let routes = Route::new()
-        .at("/", get(make_sync(|_| Redirect::see_other("/docs"))))
         .at("/docs", page(&document.html, "text/html; charset=utf-8"))
         .at("/openapi.json", page(&document.json, "application/json"))
         .at("/openapi.yaml", page(&document.yaml, "application/yaml"))
-        // not nested at `/`, which would hide the page there
-        .at("/*path", service)
+        .nest_no_strip("/", service)
+        // no route, since what is nested at `/` would hide it
+        .around(first_page)
         .data(Arc::clone(&app))
         .data(client::TrustedProxies(http.trusted_proxies.clone()))
         .with(body::ReadBody::new(http.max_body_bytes, http.body_timeout))
         .with(timeout::RequestTimeout::new(http.request_timeout))
         .map_to_response();
     door::Door { inner: routes, entropy: app.entropy.clone(), document }
+}
+
+/// Leads from the first page to the documents.
+async fn first_page(routes: Arc<impl Endpoint>, request: Request) -> Result<Response> {
+    match request.uri().path() {
+        "/" if request.method() == Method::GET => Ok(Redirect::see_other("/docs").into_response()),
+        "/" => Err(MethodNotAllowedError.into()),
+        _ => Ok(routes.call(request).await?.into_response()),
+    }
 }
 
 /// The API document as the service serves it, without the service.

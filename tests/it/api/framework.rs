@@ -26,6 +26,7 @@ async fn unknown_paths_and_wrong_methods_are_problems() {
         (Method::DELETE, "/v1/users", "POST"),
         (Method::POST, "/.well-known/jwks.json", "GET"),
         (Method::POST, "/docs", "GET"),
+        (Method::POST, "/", "GET"),
     ] {
         let answer = node.send(node.request(method.clone(), path)).await;
         assert_eq!(answer.problem(), problem(405, "method_not_allowed"), "{method} {path}");
