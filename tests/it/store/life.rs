@@ -30,8 +30,11 @@ async fn a_session_is_created_refreshed_and_ended(server: Server) {
     let store = server.store();
     let (ada, id) = (account(), session(1));
     let roles = Roles::parse(["admin", "clerk"]).unwrap();
-    let new =
-        latchkey::store::redis::NewSession { roles: roles.clone(), transport: Transport::Cookie, ..new_session(ada, id) };
+    let new = latchkey::store::redis::NewSession {
+        roles: roles.clone(),
+        transport: Transport::Cookie,
+        ..new_session(ada, id)
+    };
     let Create::Created(grant) = store.create(new, NOW).await.unwrap() else { panic!() };
     assert_eq!((grant.account, grant.session, grant.generation), (ada, id, Generation(0)));
     assert_eq!((grant.created_at, grant.idle_ends_at, grant.ends_at), (NOW, NOW + IDLE, NOW + ABSOLUTE));
@@ -106,8 +109,7 @@ async fn the_oldest_ends_when_there_are_too_many(server: Server) {
 }
 
 async fn details_come_back(server: Server) {
-    const CHROME: &str =
-        "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36";
+    const CHROME: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36";
     let store = server.store();
     let ada = account();
     let origin = |ip: Option<&str>, agent: Option<&str>, device: Option<&str>| Origin {

@@ -122,10 +122,7 @@ async fn follow(store: &Redis, account: AccountId, grace: Duration, steps: &[Ste
                 new.absolute_timeout = ABSOLUTE;
                 new.max_per_account = u32::try_from(MOST).unwrap();
                 store.create(new, now).await.unwrap();
-                models.insert(
-                    id,
-                    Model { created: now, idle_ends: now + IDLE, superseded: Vec::new(), live: true },
-                );
+                models.insert(id, Model { created: now, idle_ends: now + IDLE, superseded: Vec::new(), live: true });
                 ids.push(id);
             }
             Step::Rotate(which, back) => {
@@ -148,10 +145,14 @@ async fn follow(store: &Redis, account: AccountId, grace: Duration, steps: &[Ste
                     }
                     (Expected::Reused | Expected::RepeatedOrReused, Rotation::Reused) => model.live = false,
                     (Expected::Expired, Rotation::Expired) | (Expected::Gone, Rotation::Gone) => {}
-                    _ => panic!("{id}: {presented:?} of {current}: expected {expected:?}, got {got:?}; {model:?} at {now}"),
+                    _ => panic!(
+                        "{id}: {presented:?} of {current}: expected {expected:?}, got {got:?}; {model:?} at {now}"
+                    ),
                 }
             }
-            Step::Advance(thousandths) => now = now + grace * thousandths / 1000 + Duration::from_millis(u64::from(thousandths % 2)),
+            Step::Advance(thousandths) => {
+                now = now + grace * thousandths / 1000 + Duration::from_millis(u64::from(thousandths % 2))
+            }
             Step::Sleep(minutes) => now = now + Duration::from_mins(minutes),
             Step::Revoke(which) => {
                 let Some(id) = pick(which) else { continue };
@@ -171,8 +172,11 @@ async fn follow(store: &Redis, account: AccountId, grace: Duration, steps: &[Ste
                 assert_eq!(got, ended);
             }
         }
-        let mut expected: Vec<_> =
-            models.iter().filter(|(_, model)| model.live && now < model.ends()).map(|(id, model)| (model.created, *id)).collect();
+        let mut expected: Vec<_> = models
+            .iter()
+            .filter(|(_, model)| model.live && now < model.ends())
+            .map(|(id, model)| (model.created, *id))
+            .collect();
         expected.sort();
         let listed: Vec<_> =
             store.list(account, now).await.unwrap().iter().map(|session| (session.created_at, session.id)).collect();

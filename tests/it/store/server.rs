@@ -166,7 +166,13 @@ impl Drop for Server {
 
 fn run(command: &[String], folder: Option<&Path>) -> Result<Guard, String> {
     let command: Vec<&str> = command.iter().map(String::as_str).collect();
-    Guard::start(&Spec { command: &command, stop: "KILL", folder, ready: "eady to accept connections", unprivileged: false })
+    Guard::start(&Spec {
+        command: &command,
+        stop: "KILL",
+        folder,
+        ready: "eady to accept connections",
+        unprivileged: false,
+    })
 }
 
 /// A program that `make test` installed.
@@ -180,11 +186,16 @@ pub fn tool(name: &str) -> PathBuf {
 
 /// The store at an address.
 pub fn store(url: &str) -> Redis {
+    store_with(url, Duration::from_secs(5))
+}
+
+/// The same, for addresses that don't work: each command fails after this long.
+pub fn store_with(url: &str, command_timeout: Duration) -> Redis {
     let settings = RedisSettings {
         url: Some(url.into()),
         prefix: "lk:".to_owned(),
         pool_size: 2,
-        command_timeout: Duration::from_secs(5),
+        command_timeout,
         event_retention: Duration::from_hours(1),
     };
     Redis::connect(&url.into(), &settings).unwrap()

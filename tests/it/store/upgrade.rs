@@ -147,12 +147,8 @@ async fn a_newer_version_is_refused_by_name(server: Server) {
     let raw = server.raw().await;
     let mut newer = fields[0].1.clone();
     newer[0] = 2;
-    raw_command(
-        &raw,
-        "HSET",
-        vec![key.into(), Value::Bytes(fields[0].0.clone().into()), Value::Bytes(newer.into())],
-    )
-    .await;
+    raw_command(&raw, "HSET", vec![key.into(), Value::Bytes(fields[0].0.clone().into()), Value::Bytes(newer.into())])
+        .await;
     let before = server.only_hash().await;
 
     let refused = |error: RedisError| {
