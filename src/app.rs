@@ -1,5 +1,7 @@
 //! The parts of a running service, built once and shared by everything that works with them.
 
+use tokio::sync::Mutex;
+
 use crate::{
     config::Config,
     crypto::{
@@ -10,7 +12,10 @@ use crate::{
         refresh_token::RefreshTokens,
         seal::Sealer,
     },
-    domain::{clock::Clock, entropy::Entropy},
+    domain::{
+        clock::{Clock, Timestamp},
+        entropy::Entropy,
+    },
     flow::{error::Failure, keys},
     store::{redis::Redis, sql::Sql},
 };
@@ -31,6 +36,8 @@ pub struct App {
     pub passwords: PasswordHasher,
     /// The signing keys in use.
     pub keys: SharedKeyRing,
+    /// When a key that wasn't known was last looked for in the database.
+    pub(crate) keys_looked_for: Mutex<Option<Timestamp>>,
     /// Encrypts signing keys at rest.
     pub sealer: Sealer,
     /// Makes and reads refresh tokens.
@@ -49,7 +56,8 @@ impl App {
         let previous: Vec<_> = config.secrets.previous.iter().map(mac_key).collect();
         let refresh_tokens = RefreshTokens::new(&mac_key(&config.secrets.current), previous.iter().map(|key| &**key));
         let keys = SharedKeyRing::new(keys::load(&config, &clock, &entropy, &sql, &sealer).await?);
-        Ok(Self { config, clock, entropy, sql, redis, passwords, keys, sealer, refresh_tokens })
+        let keys_looked_for = Mutex::new(None);
+        Ok(Self { config, clock, entropy, sql, redis, passwords, keys, keys_looked_for, sealer, refresh_tokens })
     }
 
     /// What an access token says, if this service issued it, for itself, and it is valid now. Whether its session still

@@ -8,4 +8,4 @@ pub mod password;
 pub mod refresh_token;
 pub mod seal;
 pub mod signing_key;
-mod strict_json;
+pub(crate) mod strict_json;

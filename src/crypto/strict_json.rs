@@ -12,7 +12,7 @@ use serde::{
 const MAX_MEMBERS: usize = 64;
 
 /// Reads `bytes` as a `T`; `None` if it isn't JSON, isn't a `T`, or has an object with a repeated member.
-pub(super) fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+pub(crate) fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     serde_json::from_slice::<Unambiguous>(bytes).ok()?;
     serde_json::from_slice(bytes).ok()
 }

@@ -1,5 +1,7 @@
 //! The signing keys of a node: loaded at start-up, looked for anew as others change them, rotated and retired.
 
+use std::time::Duration;
+
 use crate::{
     app::App,
     config::Config,
@@ -45,9 +47,30 @@ pub(crate) async fn load(
 /// # Errors
 /// [`Failure`]; the keys in use stay as they are then.
 pub async fn reload(app: &App) -> Result<(), Failure> {
-    let now = app.clock.now();
     // A day late: what is deleted can't be believed again by a node whose clock lags.
-    app.sql.delete_keys_before(now - std::time::Duration::from_hours(24)).await?;
+    app.sql.delete_keys_before(app.clock.now() - Duration::from_hours(24)).await?;
+    take_over(app).await
+}
+
+/// How often at most a token that names an unknown key makes a node look for new ones.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Looks for keys that other nodes have just made, because a token names one that isn't known here; at most once a
+/// second, so that made-up tokens don't reach the database. Whoever comes while it happens waits for it.
+pub(crate) async fn look_again(app: &App) {
+    let mut last = app.keys_looked_for.lock().await;
+    let now = app.clock.now();
+    if last.is_some_and(|last| now.saturating_since(last) < LOOK_AGAIN) {
+        return;
+    }
+    if let Err(error) = take_over(app).await {
+        tracing::warn!(%error, "a token names an unknown key, which could not be looked for");
+    }
+    *last = Some(app.clock.now());
+}
+
+async fn take_over(app: &App) -> Result<(), Failure> {
+    let now = app.clock.now();
     let stored = app.sql.keys().await?;
     if !app.keys.current().is_made_from(&stored) {
         app.keys.replace(KeyRing::open(stored, &app.sealer, now)?);

@@ -1,6 +1,11 @@
 //! Who is calling: an access token is verified, its session looked up, its account read.
 
-use crate::{app::App, crypto::access_token::AccessClaims, domain::account::Account, flow::error::Failure};
+use crate::{
+    app::App,
+    crypto::access_token::{AccessClaims, TokenError},
+    domain::account::Account,
+    flow::{error::Failure, keys},
+};
 
 /// Why a caller isn't let in.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +24,7 @@ pub enum AuthenticateError {
 /// # Errors
 /// [`AuthenticateError`]
 pub async fn authenticate(app: &App, token: &str) -> Result<AccessClaims, AuthenticateError> {
-    let claims = verify(app, token)?;
+    let claims = verify(app, token).await?;
     if app.redis.is_live(claims.sub, claims.sid, app.clock.now()).await.map_err(Failure::from)? {
         Ok(claims)
     } else {
@@ -28,12 +33,18 @@ pub async fn authenticate(app: &App, token: &str) -> Result<AccessClaims, Authen
     }
 }
 
-/// What an access token says, if it is valid; whether its session still lives isn't asked.
+/// What an access token says, if it is valid; whether its session still lives isn't asked. A key that isn't known
+/// may have just been made by another node, so it is looked for ([`keys::look_again`]).
 ///
 /// # Errors
 /// [`AuthenticateError::InvalidToken`]
-pub fn verify(app: &App, token: &str) -> Result<AccessClaims, AuthenticateError> {
-    app.verify_access_token(token).map_err(|error| {
+pub async fn verify(app: &App, token: &str) -> Result<AccessClaims, AuthenticateError> {
+    let mut verified = app.verify_access_token(token);
+    if matches!(verified, Err(TokenError::UnknownKey)) {
+        keys::look_again(app).await;
+        verified = app.verify_access_token(token);
+    }
+    verified.map_err(|error| {
         tracing::debug!(%error, "an access token was refused");
         AuthenticateError::InvalidToken
     })

@@ -172,6 +172,15 @@ impl<'a> ApiExtractor<'a> for Presented {
     }
 }
 
+/// Why a page may not ask for a cookie: it belongs to another site, and would sign its visitor in as somebody else.
+pub struct CrossSite(pub Option<ProblemError>);
+
+impl<'a> poem::FromRequest<'a> for CrossSite {
+    async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
+        Ok(Self(super::cookie::refuse_cross_site(app(request)?, request).err()))
+    }
+}
+
 /// The refresh token in the cookie of a request, if no other site's page makes it.
 pub struct RefreshCookie(pub Option<String>);
 

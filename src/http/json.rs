@@ -9,6 +9,7 @@ use poem_openapi::{
 use serde_json::{Map, Value};
 
 use super::problem::{Code, FieldError, ProblemError};
+use crate::crypto::strict_json;
 
 const CONTENT_TYPE: &str = "application/json";
 
@@ -89,6 +90,11 @@ fn parse<T: ParseFromJSON>(bytes: &[u8]) -> Result<T, ProblemError> {
     let Value::Object(fields) = &value else {
         return Err(ProblemError::new(Code::MalformedRequest, "The body must be a JSON object."));
     };
+    // what readers would disagree about is refused rather than guessed
+    if strict_json::from_slice::<serde::de::IgnoredAny>(bytes).is_none() {
+        let detail = "A field stands in the body twice, or there are more than 64 of them.";
+        return Err(ProblemError::new(Code::MalformedRequest, detail));
+    }
     let mut registry = Registry::new();
     T::register(&mut registry);
     let wrong =
@@ -220,7 +226,7 @@ mod tests {
 
     #[test]
     fn what_is_no_object_is_malformed() {
-        for body in ["", "{", "[]", "1", "{\"name\":\"ab\"} x", "\u{feff}{}"] {
+        for body in ["", "{", r#"{"name":"ab","n\u0061me":"ac"}"#, "[]", "1", "{\"name\":\"ab\"} x", "\u{feff}{}"] {
             assert_eq!(parse::<Sample>(body.as_bytes()).unwrap_err().code, Code::MalformedRequest, "{body}");
         }
     }

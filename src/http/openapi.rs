@@ -107,6 +107,14 @@ fn complete(document: &mut Value) {
     for name in requests {
         // what `json.rs` refuses
         schemas[&name]["additionalProperties"] = json!(false);
+        // null stands for a field that is left out
+        let required = schemas[&name]["required"].clone();
+        let required = |field: &str| required.as_array().is_some_and(|all| all.iter().any(|known| known == field));
+        for (field, property) in schemas[&name]["properties"].as_object_mut().into_iter().flatten() {
+            if !required(field) && property["type"].is_string() {
+                property["nullable"] = json!(true);
+            }
+        }
         for (field, value) in schemas[&name]["example"].as_object_mut().into_iter().flatten() {
             if value == MASK {
                 *value = json!(sample_secret(field));

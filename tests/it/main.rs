@@ -1,12 +1,15 @@
 //! Everything that is tested against real servers: Redis, Postgres, PgBouncer, and Latchkey itself.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+mod api;
 mod binary;
 mod edges;
 mod embedded;
 mod harness;
 mod import;
 mod invariants;
+mod openapi;
+mod openapi_external;
 mod server;
 mod sql;
 mod store;

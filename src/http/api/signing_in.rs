@@ -18,7 +18,7 @@ use crate::{
         tokens::Tokens,
     },
     http::{
-        auth::{Presented, RefreshCookie},
+        auth::{CrossSite, Presented, RefreshCookie},
         client::Client,
         cookie,
         json::{Body, MaybeBody},
@@ -246,6 +246,7 @@ impl SigningInApi {
         &self,
         Data(app): Data<&Arc<App>>,
         client: Client,
+        CrossSite(refused): CrossSite,
         RefreshCookie(replaced): RefreshCookie,
         Body(request): Body<LoginRequest>,
     ) -> Result<SignedInResponse, Failed<LoginProblems>> {
@@ -253,6 +254,9 @@ impl SigningInApi {
             Some(TransportName::Cookie) => Transport::Cookie,
             Some(TransportName::Bearer) | None => Transport::Bearer,
         };
+        if let Some(refused) = refused.filter(|_| transport == Transport::Cookie) {
+            return Err(refused.into());
+        }
         let input = Login {
             identifier: Identifier::parse(&request.identifier),
             password: request.password.0,
@@ -302,7 +306,7 @@ impl SigningInApi {
         let input = match (in_body, presented.bearer, presented.cookie) {
             (Some(token), _, _) => Logout::RefreshToken(token.0.expose().to_owned()),
             (None, Some(token), _) => {
-                let claims = me::verify(app, &token).map_err(crate::http::problem::ProblemError::from)?;
+                let claims = me::verify(app, &token).await.map_err(crate::http::problem::ProblemError::from)?;
                 Logout::Session(claims.sub, claims.sid)
             }
             (None, None, Some(token)) => Logout::RefreshToken(token),

@@ -1,0 +1,101 @@
+//! What is the same for every path: errors of the framework, request ids, limits.
+
+use reqwest::Method;
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use uuid::Uuid;
+
+use super::problem;
+use crate::harness::bed::Bed;
+
+#[tokio::test]
+async fn unknown_paths_and_wrong_methods_are_problems() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    for path in ["/nothing", "/v1", "/v1/login/", "/v1/sessions/a/b", "//", "/v1/%2e%2e/x", "/docs/x"] {
+        assert_eq!(node.get(path, "").await.problem(), problem(404, "not_found"), "{path}");
+    }
+    for (method, path, allow) in [
+        (Method::GET, "/v1/login", "POST"),
+        (Method::OPTIONS, "/v1/login", "POST"),
+        (Method::POST, "/v1/sessions", "DELETE, GET"),
+        (Method::GET, "/v1/sessions/x", "DELETE"),
+        (Method::DELETE, "/v1/users", "POST"),
+        (Method::POST, "/.well-known/jwks.json", "GET"),
+        (Method::POST, "/docs", "GET"),
+    ] {
+        let answer = node.send(node.request(method.clone(), path)).await;
+        assert_eq!(answer.problem(), problem(405, "method_not_allowed"), "{method} {path}");
+        assert_eq!(answer.header("allow"), allow, "{method} {path}");
+    }
+    let root = node.get("/", "").await.expect(303);
+    assert_eq!(root.header("location"), "/docs");
+}
+
+#[tokio::test]
+async fn bodies_that_are_no_json_object_are_problems() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    let send = |content_type: Option<&'static str>, body: &'static str| {
+        let request = node.request(Method::POST, "/v1/login").body(body);
+        node.send(content_type.into_iter().fold(request, |request, kind| request.header("content-type", kind)))
+    };
+    for kind in [None, Some("text/plain"), Some("application/x-www-form-urlencoded"), Some("application/jsonx")] {
+        assert_eq!(send(kind, "{}").await.problem(), problem(415, "unsupported_media_type"), "{kind:?}");
+    }
+    let repeated = r#"{"identifier":"ada","identifier":"bob","password":"x"}"#;
+    for body in ["", "{", "[]", "null", "1", "{}{}", repeated] {
+        let answer = send(Some("application/json; charset=utf-8"), body).await;
+        assert_eq!(answer.problem(), problem(400, "malformed_request"), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn bodies_too_large_are_refused_however_they_are_framed() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    let most = bed.config.http.max_body_bytes;
+    let post = || node.request(Method::POST, "/v1/login").header("content-type", "application/json");
+    let declared = node.send(post().body("x".repeat(most + 1))).await;
+    assert_eq!(declared.problem(), problem(413, "payload_too_large"));
+    let address = node.base.strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let head =
+        "POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let chunk = format!("{:x}\r\n{}\r\n", most + 1, "x".repeat(most + 1));
+    stream.write_all(format!("{head}{chunk}").as_bytes()).await.unwrap();
+    let mut start = [0; 12];
+    stream.read_exact(&mut start).await.unwrap();
+    assert_eq!(&start, b"HTTP/1.1 413");
+    let full = node.send(post().body("x".repeat(most))).await;
+    assert_eq!(full.problem(), problem(400, "malformed_request"));
+}
+
+#[tokio::test]
+async fn every_answer_has_a_request_id_and_sane_ones_are_kept() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    for path in ["/livez", "/v1/me", "/nothing", "/docs"] {
+        node.get(path, "").await.header("x-request-id").parse::<Uuid>().unwrap();
+        let given = node.send(node.request(Method::GET, path).header("x-request-id", "trace-1234_a.b")).await;
+        assert_eq!(given.header("x-request-id"), "trace-1234_a.b");
+        assert_eq!(given.header("x-content-type-options"), "nosniff");
+    }
+    for hostile in ["short", "has a space", "quote\"quote", "<script>alert(1)", &"x".repeat(65)] {
+        let answer = node.send(node.request(Method::GET, "/livez").header("x-request-id", hostile)).await;
+        answer.header("x-request-id").parse::<Uuid>().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn health_is_told() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    assert_eq!(node.get("/livez", "").await.expect(200).json(), json!({ "status": "ok" }));
+    let ready = node.get("/readyz", "").await.expect(200).json();
+    let names: Vec<_> = ready["checks"].as_array().unwrap().iter().map(|check| check["name"].clone()).collect();
+    assert!(names.contains(&json!("redis")) && names.contains(&json!("database")), "{ready}");
+}

@@ -1,0 +1,133 @@
+//! `GET /.well-known/jwks.json`, the access tokens that its keys verify, and how keys come and go while nodes run.
+
+use std::time::Duration;
+
+use jsonwebtoken::{Algorithm as Alg, DecodingKey, Validation, decode, decode_header, jwk::JwkSet};
+use latchkey::{crypto::key_rotation::Start, domain::key::Algorithm, flow::keys};
+use serde_json::{Value, json};
+
+use super::{fields, problem};
+use crate::harness::bed::{Bed, Node};
+
+/// What a token says, read as another service would: with the served keys and a stock library.
+async fn verified(node: &Node, token: &str, algorithm: Alg) -> Value {
+    let answer = node.get("/.well-known/jwks.json", "").await.expect(200);
+    let set: JwkSet = serde_json::from_str(&answer.text).unwrap();
+    let header = decode_header(token).unwrap();
+    assert_eq!((header.alg, header.typ.as_deref()), (algorithm, Some("at+jwt")));
+    let jwk = set.find(&header.kid.unwrap()).expect("the key is published");
+    let mut validation = Validation::new(algorithm);
+    validation.set_audience(&["latchkey"]);
+    validation.set_issuer(&["https://auth.example.com"]);
+    decode::<Value>(token, &DecodingKey::from_jwk(jwk).unwrap(), &validation).unwrap().claims
+}
+
+async fn rotate(node: &Node, start: Start) -> String {
+    let app = &node.app;
+    keys::rotate(&app.config, &app.clock, &app.entropy, &app.sql, start).await.unwrap().kid
+}
+
+fn kid(token: &str) -> String {
+    decode_header(token).unwrap().kid.unwrap()
+}
+
+async fn published(node: &Node) -> Vec<String> {
+    let body = node.get("/.well-known/jwks.json", "").await.json();
+    body["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn access_tokens_say_what_they_should_in_every_algorithm() {
+    let algorithms = [
+        (Algorithm::Es256, Alg::ES256, "EC"),
+        (Algorithm::EdDsa, Alg::EdDSA, "OKP"),
+        (Algorithm::Rs256, Alg::RS256, "RSA"),
+        (Algorithm::Ps256, Alg::PS256, "RSA"),
+    ];
+    for (configured, algorithm, kty) in algorithms {
+        let mut bed = Bed::new();
+        bed.config.keys.algorithm = configured;
+        let node = bed.node().await;
+        let account = node.account("ada").await.text_of("id");
+        let tokens = node.login("ada").await;
+        let claims = verified(&node, &tokens.access, algorithm).await;
+        let names = ["iss", "sub", "aud", "client_id", "iat", "exp", "jti", "sid", "auth_time", "acr", "amr", "scope"];
+        fields(&claims, &names);
+        assert_eq!(claims["sub"], account);
+        assert_eq!(claims["sid"], tokens.session);
+        assert_eq!(claims["client_id"], "latchkey");
+        assert_eq!(claims["iat"], 1_800_000_000);
+        assert_eq!(claims["exp"], 1_800_000_300);
+        assert_eq!(claims["auth_time"], 1_800_000_000);
+        assert_eq!(claims["amr"], json!(["pwd"]));
+        assert_eq!(claims["scope"], "account");
+        let answer = node.get("/.well-known/jwks.json", "").await;
+        assert_eq!(answer.header("cache-control"), "public, max-age=300");
+        let key = &answer.json()["keys"][0];
+        assert_eq!((&key["kty"], &key["use"]), (&json!(kty), &json!("sig")));
+        assert_eq!(key["alg"], json!(algorithm));
+        for private in ["d", "p", "q", "dp", "dq", "qi", "k"] {
+            assert!(key.get(private).is_none(), "{private}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_next_key_is_published_before_it_signs_on_every_node() {
+    let bed = Bed::new();
+    let (one, two) = (bed.node().await, bed.node().await);
+    one.account("ada").await;
+    let old = kid(&one.login("ada").await.access);
+    let new = rotate(&one, Start::WhenKnown).await;
+    for node in [&one, &two] {
+        keys::reload(&node.app).await.unwrap();
+        assert!(published(node).await.contains(&new));
+        assert_eq!(kid(&node.login("ada").await.access), old);
+    }
+    bed.advance(bed.config.keys.publish_before - Duration::from_secs(1));
+    let last = two.login("ada").await.access;
+    assert_eq!(kid(&last), old);
+    bed.advance(Duration::from_secs(1));
+    for node in [&one, &two] {
+        assert_eq!(kid(&node.login("ada").await.access), new);
+        node.get("/v1/me", &last).await.expect(200);
+    }
+}
+
+#[tokio::test]
+async fn a_retired_key_is_believed_no_more() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    node.account("ada").await;
+    let stolen = node.login("ada").await;
+    rotate(&node, Start::Now).await;
+    keys::reload(&node.app).await.unwrap();
+    node.get("/v1/me", &stolen.access).await.expect(200);
+    keys::retire(&node.app.clock, &node.app.sql, &kid(&stolen.access)).await.unwrap();
+    keys::reload(&node.app).await.unwrap();
+    assert_eq!(node.get("/v1/me", &stolen.access).await.problem(), problem(401, "invalid_token"));
+    assert!(!published(&node).await.contains(&kid(&stolen.access)));
+    let fresh = node.refresh(&stolen.refresh).await.expect(200).text_of("access_token");
+    node.get("/v1/me", &fresh).await.expect(200);
+}
+
+#[tokio::test]
+async fn a_key_that_another_node_has_just_made_is_looked_for_at_most_once_a_second() {
+    let bed = Bed::new();
+    let (one, two) = (bed.node().await, bed.node().await);
+    one.account("ada").await;
+    for _ in 0..2 {
+        rotate(&one, Start::Now).await;
+        keys::reload(&one.app).await.unwrap();
+        let token = one.login("ada").await.access;
+        two.get("/v1/me", &token).await.expect(200);
+        // the second key within that second has to wait
+        rotate(&one, Start::Now).await;
+        keys::reload(&one.app).await.unwrap();
+        let token = one.login("ada").await.access;
+        assert_eq!(two.get("/v1/me", &token).await.problem(), problem(401, "invalid_token"));
+        bed.advance(Duration::from_secs(1));
+        two.get("/v1/me", &token).await.expect(200);
+        bed.advance(Duration::from_secs(1));
+    }
+}

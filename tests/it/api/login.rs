@@ -1,0 +1,64 @@
+//! `POST /v1/login` with the refresh token in JSON.
+
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{fields, pair, problem, wrong};
+use crate::harness::{bed::Bed, client::PASSWORD};
+
+#[tokio::test]
+async fn signing_in_gives_a_pair_of_tokens() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    node.account("ada").await;
+    for identifier in ["ada", "ADA", "ada@example.com", "Ada@EXAMPLE.com"] {
+        let answer = node.try_login(identifier, PASSWORD).await.expect(200);
+        assert_eq!(answer.header("cache-control"), "no-store");
+        assert_eq!(answer.header("set-cookie"), "");
+        let body = answer.json();
+        let names = ["access_token", "token_type", "expires_in", "refresh_token", "refresh_expires_in", "session_id"];
+        fields(&body, &names);
+        assert_eq!(body["token_type"], "Bearer");
+        assert_eq!(body["expires_in"], 300);
+        assert_eq!(body["refresh_expires_in"], 7 * 86_400);
+        assert!(answer.text_of("refresh_token").starts_with("lk_rt_"));
+        answer.text_of("session_id").parse::<Uuid>().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn unknown_users_and_wrong_passwords_look_alike() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    node.account("ada").await;
+    let mut bodies = Vec::new();
+    for (identifier, password) in [("ada", "wrong"), ("nobody", PASSWORD), ("no@example.com", "x"), ("@", PASSWORD)] {
+        let answer = node.try_login(identifier, password).await;
+        assert_eq!(answer.problem(), problem(401, "invalid_credentials"));
+        assert_eq!(answer.header("www-authenticate"), "Bearer realm=\"latchkey\"");
+        assert_eq!(answer.header("cache-control"), "no-store");
+        let mut body = answer.json();
+        body["request_id"].take();
+        bodies.push(body);
+    }
+    assert!(bodies.windows(2).all(|two| two[0] == two[1]), "{bodies:?}");
+}
+
+#[tokio::test]
+async fn wrong_fields_are_listed() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    let body = json!({ "identifier": "", "password": 7, "transport": "pigeon", "device": "d".repeat(65), "x": null });
+    let answer = node.post("/v1/login", body).await;
+    assert_eq!(answer.problem(), problem(422, "invalid_fields"));
+    let mut found = wrong(&answer);
+    found.sort();
+    let expected = [
+        pair("device", "too_long"),
+        pair("identifier", "too_short"),
+        pair("password", "wrong_type"),
+        pair("transport", "unknown_value"),
+        pair("x", "unknown_field"),
+    ];
+    assert_eq!(found, expected);
+}

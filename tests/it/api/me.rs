@@ -1,0 +1,36 @@
+//! `GET /v1/me`.
+
+use std::time::Duration;
+
+use reqwest::Method;
+
+use super::problem;
+use crate::harness::bed::Bed;
+
+#[tokio::test]
+async fn the_account_is_the_one_that_was_made() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    let made = node.account("ada").await.json();
+    let tokens = node.login("ada").await;
+    let answer = node.get("/v1/me", &tokens.access).await.expect(200);
+    assert_eq!(answer.json(), made);
+    assert_eq!(answer.header("cache-control"), "no-store");
+}
+
+#[tokio::test]
+async fn who_is_not_signed_in_is_challenged() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    node.account("ada").await;
+    let nobody = node.send(node.request(Method::GET, "/v1/me")).await;
+    assert_eq!(nobody.problem(), problem(401, "authentication_required"));
+    assert_eq!(nobody.header("www-authenticate"), "Bearer realm=\"latchkey\"");
+    let basic = node.send(node.request(Method::GET, "/v1/me").basic_auth("ada", Some("x"))).await;
+    assert_eq!(basic.problem(), problem(401, "invalid_token"));
+    let tokens = node.login("ada").await;
+    bed.advance(Duration::from_secs(306));
+    let late = node.get("/v1/me", &tokens.access).await;
+    assert_eq!(late.problem(), problem(401, "invalid_token"));
+    assert_eq!(late.header("www-authenticate"), "Bearer realm=\"latchkey\", error=\"invalid_token\"");
+}

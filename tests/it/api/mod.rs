@@ -1,0 +1,44 @@
+//! The REST API, a file per endpoint.
+
+mod cookie;
+mod framework;
+mod jwks;
+mod login;
+mod logout;
+mod me;
+mod password;
+mod refresh;
+mod sessions;
+mod users;
+
+use serde_json::Value;
+
+use crate::harness::client::Answer;
+
+/// Asserts that the answer has exactly these fields.
+#[track_caller]
+fn fields(body: &Value, expected: &[&str]) {
+    let mut names: Vec<_> = body.as_object().unwrap().keys().map(String::as_str).collect();
+    let mut expected = expected.to_vec();
+    names.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(names, expected);
+}
+
+/// The fields that a problem finds wrong, with the codes.
+fn wrong(answer: &Answer) -> Vec<(String, String)> {
+    let body = answer.json();
+    let text = |error: &Value, name: &str| error[name].as_str().unwrap().to_owned();
+    let errors = body["errors"].as_array().unwrap_or_else(|| panic!("{body}"));
+    errors.iter().map(|error| (text(error, "field"), text(error, "code"))).collect()
+}
+
+/// A problem as [`Answer::problem`] gives it.
+fn problem(status: u16, code: &str) -> (u16, String) {
+    (status, code.to_owned())
+}
+
+/// The same for [`wrong`].
+fn pair(field: &str, code: &str) -> (String, String) {
+    (field.to_owned(), code.to_owned())
+}

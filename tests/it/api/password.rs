@@ -1,0 +1,37 @@
+//! `POST /v1/me/password`.
+
+use super::{pair, problem, wrong};
+use crate::harness::{bed::Bed, client::PASSWORD};
+
+#[tokio::test]
+async fn the_password_is_changed_by_whoever_knows_it() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    node.account("ada").await;
+    let (here, there) = (node.login("ada").await, node.login("ada").await);
+    let new = "gravel lantern ostrich nine";
+    let answer = node.change_password(&here.access, "wrong", new).await;
+    assert_eq!(answer.problem(), problem(403, "wrong_password"));
+    let answer = node.change_password(&here.access, PASSWORD, "password").await;
+    assert_eq!(answer.problem(), problem(422, "weak_password"));
+    assert_eq!(wrong(&answer)[0].0, "new_password");
+    assert_eq!(node.change_password("x", PASSWORD, new).await.problem(), problem(401, "invalid_token"));
+    node.refresh(&there.refresh).await.expect(200);
+    assert_eq!(node.change_password(&here.access, PASSWORD, new).await.expect(204).text, "");
+    node.refresh(&here.refresh).await.expect(200);
+    assert_eq!(node.get("/v1/me", &there.access).await.problem(), problem(401, "invalid_token"));
+    node.try_login("ada", PASSWORD).await.expect(401);
+    node.try_login("ada", new).await.expect(200);
+}
+
+#[tokio::test]
+async fn both_passwords_are_required() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    let request = node.request(reqwest::Method::POST, "/v1/me/password").bearer_auth(&tokens.access);
+    let answer = node.send(request.json(&serde_json::json!({}))).await;
+    assert_eq!(answer.problem(), problem(422, "invalid_fields"));
+    assert_eq!(wrong(&answer), [pair("current_password", "required"), pair("new_password", "required")]);
+}

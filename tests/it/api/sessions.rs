@@ -1,0 +1,92 @@
+//! `GET /v1/sessions`, `DELETE /v1/sessions`, `DELETE /v1/sessions/{id}`.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::json;
+
+use super::{fields, problem};
+use crate::harness::{
+    bed::Bed,
+    client::{PASSWORD, Tokens},
+};
+
+#[tokio::test]
+async fn the_list_tells_where_each_session_is() {
+    let mut bed = Bed::new();
+    bed.config.http.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    let node = bed.node().await;
+    node.account("ada").await;
+    let body = json!({ "identifier": "ada", "password": PASSWORD, "device": "Ada's laptop" });
+    let login = node.request(Method::POST, "/v1/login").json(&body);
+    let login = login.header("x-forwarded-for", "6.6.6.6, 192.0.2.7").header("user-agent", "Browser/1");
+    let first = Tokens::of(&node.send(login).await.expect(200));
+    bed.advance(Duration::from_secs(60));
+    let first = Tokens::of(&node.refresh(&first.refresh).await.expect(200));
+    let second = node.login("ada").await;
+    let answer = node.get("/v1/sessions", &first.access).await.expect(200);
+    assert_eq!(answer.header("cache-control"), "no-store");
+    let body = answer.json();
+    fields(&body, &["sessions"]);
+    let list = body["sessions"].as_array().unwrap();
+    assert_eq!(list.len(), 2);
+    let expected = json!({
+        "id": first.session,
+        "created_at": "2027-01-15T08:00:00Z",
+        "last_used_at": "2027-01-15T08:01:00Z",
+        "expires_at": "2027-01-22T08:01:00Z",
+        "ip": "192.0.2.7",
+        "user_agent": "Browser/1",
+        "device": "Ada's laptop",
+        "current": true,
+    });
+    assert_eq!(list[0], expected);
+    assert_eq!((&list[1]["id"], &list[1]["current"]), (&json!(second.session), &json!(false)));
+    assert_eq!(list[1]["ip"], "127.0.0.1");
+}
+
+#[tokio::test]
+async fn who_is_no_trusted_proxy_is_not_believed() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    node.account("ada").await;
+    let login = node.request(Method::POST, "/v1/login").header("x-forwarded-for", "192.0.2.7");
+    let login = node.send(login.json(&json!({ "identifier": "ada", "password": PASSWORD }))).await;
+    let list = node.get("/v1/sessions", &Tokens::of(&login).access).await.json();
+    assert_eq!(list["sessions"][0]["ip"], "127.0.0.1");
+}
+
+#[tokio::test]
+async fn one_session_is_ended_and_only_ones_own() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    node.account("ada").await;
+    node.account("bob").await;
+    let (ada, other, bob) = (node.login("ada").await, node.login("ada").await, node.login("bob").await);
+    let path = |session: &str| format!("/v1/sessions/{session}");
+    assert_eq!(node.delete(&path(&bob.session), &ada.access).await.problem(), problem(404, "unknown_session"));
+    node.get("/v1/me", &bob.access).await.expect(200);
+    assert_eq!(node.delete(&path("x"), &ada.access).await.problem(), problem(400, "malformed_request"));
+    assert_eq!(node.delete(&path(&other.session), &ada.access).await.expect(204).text, "");
+    assert_eq!(node.refresh(&other.refresh).await.problem(), problem(401, "invalid_refresh_token"));
+    assert_eq!(node.delete(&path(&other.session), &ada.access).await.problem(), problem(404, "unknown_session"));
+    node.delete(&path(&ada.session), &ada.access).await.expect(204);
+    assert_eq!(node.get("/v1/me", &ada.access).await.problem(), problem(401, "invalid_token"));
+}
+
+#[tokio::test]
+async fn all_sessions_are_ended_or_all_but_the_current() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    node.account("ada").await;
+    let (ada, other) = (node.login("ada").await, node.login("ada").await);
+    let odd = node.delete("/v1/sessions?keep_current=perhaps", &ada.access).await;
+    assert_eq!(odd.problem(), problem(400, "malformed_request"));
+    let answer = node.delete("/v1/sessions?keep_current=true", &ada.access).await.expect(200);
+    assert_eq!(answer.json(), json!({ "revoked": 1 }));
+    node.get("/v1/me", &ada.access).await.expect(200);
+    node.get("/v1/me", &other.access).await.expect(401);
+    let answer = node.delete("/v1/sessions", &ada.access).await.expect(200);
+    assert_eq!(answer.json(), json!({ "revoked": 1 }));
+    node.refresh(&ada.refresh).await.expect(401);
+}

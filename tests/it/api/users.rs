@@ -1,0 +1,106 @@
+//! `POST /v1/users`.
+
+use latchkey::domain::{account::Roles, ids::AccountId};
+use reqwest::Method;
+use serde_json::json;
+
+use super::{fields, pair, problem, wrong};
+use crate::harness::{
+    bed::{Bed, Node},
+    client::PASSWORD,
+};
+
+async fn make_admin(node: &Node, id: &str) {
+    let mut change = node.app.sql.change_account(AccountId(id.parse().unwrap())).await.unwrap().unwrap();
+    change.set_roles(&Roles::parse(["admin"]).unwrap(), node.app.clock.now()).await.unwrap();
+    change.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_account_is_made_and_told() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    let made = node.account("Ada").await;
+    assert_eq!(made.header("content-type").split(';').next(), Some("application/json"));
+    assert_eq!(made.header("cache-control"), "no-store");
+    let body = made.json();
+    fields(&body, &["id", "email", "username", "roles", "created_at", "password_changed_at"]);
+    assert_eq!(body["email"], "Ada@example.com");
+    assert_eq!(body["username"], "Ada");
+    assert_eq!(body["roles"], json!([]));
+    assert_eq!(body["created_at"], "2027-01-15T08:00:00Z");
+    let nameless = node.post("/v1/users", json!({ "email": "b@example.com", "password": PASSWORD })).await.expect(201);
+    fields(&nameless.json(), &["id", "email", "roles", "created_at", "password_changed_at"]);
+}
+
+#[tokio::test]
+async fn an_address_or_name_is_taken_in_any_case() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    node.account("ada").await;
+    let again = node.post("/v1/users", json!({ "email": "ADA@Example.com", "password": PASSWORD })).await;
+    assert_eq!(again.problem(), problem(409, "email_taken"));
+    assert_eq!(wrong(&again), [pair("email", "taken")]);
+    let body = json!({ "email": "other@example.com", "username": "ADA", "password": PASSWORD });
+    let again = node.post("/v1/users", body).await;
+    assert_eq!(again.problem(), problem(409, "username_taken"));
+    assert_eq!(wrong(&again), [pair("username", "taken")]);
+}
+
+#[tokio::test]
+async fn weak_passwords_are_refused_and_long_unicode_ones_kept_to_the_byte() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    let register = |name: &str, password: &str| {
+        node.post("/v1/users", json!({ "email": format!("{name}@example.com"), "password": password }))
+    };
+    let most = "tidal engine verse marmalade ".repeat(5)[..128].to_owned();
+    for weak in ["short", "password1", "latchkey", &format!("{most}x")] {
+        let answer = register("weak", weak).await;
+        assert_eq!(answer.problem(), problem(422, "weak_password"), "{weak}");
+        assert_eq!(wrong(&answer)[0].0, "password");
+        assert!(!answer.text.contains(weak) || weak == "latchkey", "the password is told");
+    }
+    let unicode = " pässwörter 鍵と錠 🔑 marmelade ";
+    for (name, password) in [("most", most.as_str()), ("unicode", unicode)] {
+        register(name, password).await.expect(201);
+        let identifier = format!("{name}@example.com");
+        node.try_login(&identifier, password).await.expect(200);
+        node.try_login(&identifier, &format!("{} ", password.trim())).await.expect(401);
+        node.try_login(&identifier, &password.to_uppercase()).await.expect(401);
+    }
+}
+
+#[tokio::test]
+async fn wrong_fields_are_all_listed() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    let answer = node.post("/v1/users", json!({ "email": 1, "username": true, "nickname": "x" })).await;
+    assert_eq!(answer.problem(), problem(422, "invalid_fields"));
+    let expected = [("password", "required"), ("email", "wrong_type"), ("nickname", "unknown_field")];
+    let mut expected: Vec<_> = expected.into_iter().map(|(field, code)| pair(field, code)).collect();
+    expected.push(pair("username", "wrong_type"));
+    assert_eq!(wrong(&answer), expected);
+    let answer = node.post("/v1/users", json!({ "email": "ada", "username": "a b", "password": PASSWORD })).await;
+    assert_eq!(answer.problem(), problem(422, "invalid_fields"));
+    assert_eq!(wrong(&answer), [pair("email", "invalid_email"), pair("username", "invalid_username")]);
+}
+
+#[tokio::test]
+async fn where_registration_is_closed_only_an_admin_makes_accounts() {
+    let mut bed = Bed::new();
+    let open = bed.node().await;
+    let admin = open.account("admin").await.text_of("id");
+    open.account("ada").await;
+    make_admin(&open, &admin).await;
+    bed.config.registration.open = false;
+    let node = bed.node().await;
+    let body = json!({ "email": "new@example.com", "password": PASSWORD });
+    let call = |access: &str| node.send(node.request(Method::POST, "/v1/users").bearer_auth(access).json(&body));
+    assert_eq!(node.post("/v1/users", body.clone()).await.problem(), problem(403, "registration_closed"));
+    let ada = node.login("ada").await.access;
+    assert_eq!(call(&ada).await.problem(), problem(403, "registration_closed"));
+    assert_eq!(call("nonsense").await.problem(), problem(401, "invalid_token"));
+    let admin = node.login("admin").await.access;
+    call(&admin).await.expect(201);
+}
