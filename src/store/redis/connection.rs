@@ -2,14 +2,14 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use fred::{
-    clients::Pool,
+    clients::{Client, Pool},
     error::{Error as FredError, ErrorKind},
     interfaces::ClientLike,
     types::{
@@ -35,7 +35,12 @@ pub(super) struct Inner {
     /// Whether the server knows `XADD … MINID` (6.2); until it is known, no.
     pub(super) has_minid: AtomicBool,
     watchdogs: Vec<tokio::task::AbortHandle>,
+    cause: watchdog::Cause,
 }
+
+/// What `redis.url` may begin with: fred takes anything else for `redis`.
+const SCHEMES: [&str; 7] =
+    ["redis", "rediss", "redis-cluster", "rediss-cluster", "redis-sentinel", "rediss-sentinel", "redis+unix"];
 
 /// Why Redis didn't do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +85,10 @@ impl Redis {
     /// # Errors
     /// [`RedisError::Url`]
     pub fn connect(url: &SecretText, settings: &RedisSettings) -> Result<Self, RedisError> {
+        let scheme = url.expose().split_once("://").map_or("", |(scheme, _)| scheme);
+        if !SCHEMES.iter().any(|known| scheme == *known || scheme.replacen("valkey", "redis", 1) == *known) {
+            return Err(RedisError::Url(format!("must begin with one of {}://", SCHEMES.join("://, "))));
+        }
         // fred's errors quote the URL, password and all
         let mut config = Config::from_url(url.expose())
             .map_err(|error| RedisError::Url(format!("is not an address of a Redis ({})", error.kind().to_str())))?;
@@ -100,8 +109,9 @@ impl Redis {
             .build_pool(settings.pool_size)
             .map_err(|error| RedisError::Url(error.details().to_owned()))?;
         pool.connect_pool();
-        let watchdogs =
-            pool.clients().iter().enumerate().map(|(i, client)| watchdog::watch(client.clone(), i == 0)).collect();
+        let cause = watchdog::Cause::default();
+        let watch = |(i, client): (usize, &Client)| watchdog::watch(client.clone(), i == 0, Arc::clone(&cause));
+        let watchdogs = pool.clients().iter().enumerate().map(watch).collect();
         Ok(Self {
             inner: Arc::new(Inner {
                 pool,
@@ -110,6 +120,7 @@ impl Redis {
                 event_retention: settings.event_retention,
                 has_minid: AtomicBool::new(false),
                 watchdogs,
+                cause,
             }),
         })
     }
@@ -119,7 +130,19 @@ impl Redis {
     /// # Errors
     /// [`RedisError::Unavailable`]
     pub async fn ping(&self) -> Result<(), RedisError> {
-        Ok(self.inner.pool.next().ping::<()>(None).await?)
+        self.inner.pool.next().ping::<()>(None).await.map_err(|error| self.explain(error))
+    }
+
+    /// An error with what is known of why the connection is down: a wrong password, a certificate, nobody there.
+    pub(super) fn explain(&self, error: FredError) -> RedisError {
+        let cause = self.inner.cause.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match cause {
+            Some(cause) if matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Canceled | ErrorKind::IO) => {
+                let details = format!("{} ({cause})", error.details());
+                RedisError::Unavailable(FredError::new(error.kind().clone(), details))
+            }
+            _ => error.into(),
+        }
     }
 
     /// Closes the connections. Commands after this fail.

@@ -36,7 +36,7 @@ impl Redis {
         let client = self.inner.pool.next();
         let mut info = String::new();
         for section in [InfoKind::Server, InfoKind::Persistence, InfoKind::Memory, InfoKind::Replication] {
-            info.push_str(&client.info::<String>(Some(section)).await?);
+            info.push_str(&client.info::<String>(Some(section)).await.map_err(|error| self.explain(error))?);
             info.push('\n');
         }
         // Hosted ones often refuse CONFIG: then INFO alone has to do.

@@ -1,7 +1,10 @@
 //! Notices a Redis that accepts but doesn't answer: under traffic fred never does, since every write resets its timer.
 //! Says in the log when Redis goes, why, and when it is back.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use fred::{
     clients::Client,
@@ -14,9 +17,12 @@ const EVERY: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_millis(500);
 const MISSES: u32 = 2;
 
+/// Why the connection is down, as far as is known; none while it works.
+pub(super) type Cause = Arc<Mutex<Option<String>>>;
+
 /// Watches one connection until aborted; connects anew after two signs of life in a row were missing. `speaks`: one
-/// connection of a pool tells the log for all.
-pub(super) fn watch(client: Client, speaks: bool) -> AbortHandle {
+/// connection of a pool tells the log for all, and notes the cause.
+pub(super) fn watch(client: Client, speaks: bool, cause: Cause) -> AbortHandle {
     let watch = async move {
         let options = Options { timeout: Some(PATIENCE), max_attempts: Some(1), ..Options::default() };
         let mut errors = client.error_rx();
@@ -33,14 +39,23 @@ pub(super) fn watch(client: Client, speaks: bool) -> AbortHandle {
                     }
                     told.clear();
                     missed = 0;
+                    latest(&mut errors);
+                    if speaks {
+                        *cause.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                    }
                 }
                 Err(error) => {
+                    // what broke the connection says more than that a command wasn't answered
+                    let broken = latest(&mut errors);
+                    if speaks && broken.is_some() {
+                        cause.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&broken);
+                    }
                     missed += 1;
                     if missed < MISSES {
                         continue;
                     }
-                    // what broke the connection says more than that a command wasn't answered
-                    let reason = latest(&mut errors).unwrap_or_else(|| error.to_string());
+                    let known = || cause.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                    let reason = broken.or_else(known).unwrap_or_else(|| error.to_string());
                     if speaks && (told.is_empty() || (told != reason && missed == MISSES)) {
                         tracing::error!(%reason, "Redis doesn't answer; trying again until it does");
                         told = reason;

@@ -130,15 +130,17 @@ impl Dialect {
     }
 
     fn options(self, url: &SecretText) -> Result<AnyConnectOptions, SqlError> {
-        match self {
-            Self::Sqlite => sqlite::options(url),
+        let options = match self {
+            Self::Sqlite => sqlite::options(url)?,
             Self::Postgres => {
                 let options: AnyConnectOptions = url.expose().parse()?;
                 // Says now what is wrong with it, instead of at the first query.
                 PgConnectOptions::from_url(&options.database_url)?;
-                Ok(options)
+                options
             }
-        }
+        };
+        // A slow statement would be logged as a whole: 30 kB for a batch of an import.
+        Ok(options.disable_statement_logging())
     }
 
     /// What every new connection is told.

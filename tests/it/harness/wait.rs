@@ -2,13 +2,15 @@
 
 use std::{future::Future, time::Duration};
 
-/// Tries until it gives true; fails after a thousand tries (about 20 seconds).
+/// How long a test waits before it gives up. Generous: what is waited for may take long on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Tries again and again until it gives true.
 pub async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
-    for _ in 0..1000 {
-        if holds().await {
-            return;
+    let trying = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("it never came about that {what}");
+    };
+    assert!(tokio::time::timeout(PATIENCE, trying).await.is_ok(), "it never came about that {what}");
 }

@@ -22,11 +22,13 @@ const IDLE: Duration = Duration::from_secs(3600);
 const ABSOLUTE: Duration = Duration::from_secs(4 * 3600);
 const MOST: usize = 3;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Step {
     Create,
     /// Which session, and how many generations before its current one.
     Rotate(usize, u32),
+    /// Which session, how often, and the thousandths of the grace window between.
+    Burst(usize, usize, u32),
     /// By thousandths of the grace window.
     Advance(u32),
     /// By minutes.
@@ -39,7 +41,8 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         2 => Just(Step::Create),
-        20 => (0..4_usize, prop_oneof![6 => Just(0), 3 => 1..4_u32, 1 => 4..40_u32]).prop_map(|(s, g)| Step::Rotate(s, g)),
+        20 => (0..4_usize, prop_oneof![6 => Just(0), 3 => 1..4_u32, 3 => 4..20_u32]).prop_map(|(s, g)| Step::Rotate(s, g)),
+        3 => (0..2_usize, 2..20_usize, 0..200_u32).prop_map(|(s, n, gap)| Step::Burst(s, n, gap)),
         10 => prop_oneof![6 => 0..100_u32, 3 => 100..1000_u32, 1 => 1000..3000_u32].prop_map(Step::Advance),
         1 => (1..61_u64).prop_map(Step::Sleep),
         1 => (0..4_usize).prop_map(Step::Revoke),
@@ -101,9 +104,14 @@ async fn follow(store: &Redis, account: AccountId, grace: Duration, steps: &[Ste
     let mut now = super::server::NOW;
     let mut models: HashMap<SessionId, Model> = HashMap::new();
     let mut ids: Vec<SessionId> = Vec::new();
-    for step in steps {
+    let single_steps = steps.iter().flat_map(|step| match *step {
+        Step::Burst(which, count, gap) => [Step::Rotate(which, 0), Step::Advance(gap)].repeat(count),
+        _ => vec![*step],
+    });
+    for step in single_steps {
         let pick = |n: usize| ids.len().checked_sub(1 + n % ids.len().max(1)).map(|i| ids[i]);
-        match *step {
+        match step {
+            Step::Burst(..) => unreachable!("made single"),
             Step::Create => {
                 let id = session(1 + ids.len() as u64);
                 let mut live: Vec<_> =
@@ -161,7 +169,7 @@ async fn follow(store: &Redis, account: AccountId, grace: Duration, steps: &[Ste
                 model.live = false;
             }
             Step::RevokeAllBut(_) | Step::RevokeAll => {
-                let except = if let Step::RevokeAllBut(which) = *step { pick(which) } else { None };
+                let except = if let Step::RevokeAllBut(which) = step { pick(which) } else { None };
                 let mut ended = 0;
                 for (id, model) in models.iter_mut().filter(|(id, _)| Some(**id) != except) {
                     let _ = id;
@@ -214,5 +222,35 @@ async fn a_generation_that_redis_forgot_moves_the_session_on() {
     assert_eq!(grant.generation, Generation(4));
     let again = store.rotate(ada, id, Generation(3), grace, IDLE, super::server::NOW).await.unwrap();
     assert_eq!(again, Rotation::Repeated(grant));
+    store.close().await;
+}
+
+/// More rotations than a record has room for, nearly all at once: each token still has its own grace, and no more than a
+/// sixth beyond.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_neither_cuts_nor_stretches_the_grace_of_what_came_before() {
+    let server = Server::start("redis-server", 0, &[]);
+    let store = server.store();
+    let start = super::server::NOW;
+    let (early, burst) = (start + Duration::from_secs(1), start + Duration::from_secs(6));
+    let grace = Duration::from_secs(10);
+    for (presented, after, repeated) in [
+        (0, 9_999, true),
+        (0, 11_700, false),
+        (1, 11_700, true),
+        (1, 14_999, true),
+        (20, 14_999, true),
+        (1, 16_700, false),
+    ] {
+        let (ada, id) = (account(), session(1));
+        create(&store, ada, id, start).await;
+        for generation in 0..21 {
+            let at = if generation == 0 { early } else { burst };
+            store.rotate(ada, id, Generation(generation), grace, IDLE, at).await.unwrap();
+        }
+        let now = early + Duration::from_millis(after);
+        let got = store.rotate(ada, id, Generation(presented), grace, IDLE, now).await.unwrap();
+        assert_eq!(matches!(got, Rotation::Repeated(_)), repeated, "{presented} after {after} ms: {got:?}");
+    }
     store.close().await;
 }

@@ -1,6 +1,6 @@
 //! The store wherever Redis may be: in a cluster, behind Sentinel, over TLS, with a password, on a unix socket.
 
-use std::process::Command;
+use std::{process::Command, time::Duration};
 
 use latchkey::{
     domain::{
@@ -10,11 +10,14 @@ use latchkey::{
     store::redis::{Redis, RedisError},
 };
 
-use super::server::{DURABLE, GRACE, IDLE, NOW, Server, account, create, session, store};
+use super::server::{DURABLE, GRACE, IDLE, NOW, Server, account, create, session, store, store_with};
 use crate::harness::{
     guard::{self, Guard, Spec},
     wait,
 };
+
+/// For what isn't going to work.
+const IMPATIENT: Duration = Duration::from_millis(200);
 
 /// Everything that can be done, on as many accounts.
 async fn everything_works(store: &Redis, accounts: usize) {
@@ -104,7 +107,7 @@ async fn with_a_password_on_a_port_and_on_a_socket() {
 async fn a_wrong_password_is_named_but_never_shown() {
     let server = Server::with_port(&["--requirepass", "s3cr3t"]);
     for credentials in [":wr0ng-one@", ""] {
-        let store = store(&format!("redis://{credentials}127.0.0.1:{}", server.port()));
+        let store = store_with(&format!("redis://{credentials}127.0.0.1:{}", server.port()), IMPATIENT);
         let told = |error: RedisError| {
             let text = format!("{error} {error:?}");
             assert!(!text.contains("wr0ng-one"), "{text}");
@@ -130,8 +133,8 @@ async fn an_address_that_is_none_is_refused_but_never_shown() {
             url: None,
             prefix: "lk:".to_owned(),
             pool_size: 1,
-            command_timeout: std::time::Duration::from_secs(1),
-            event_retention: std::time::Duration::from_hours(1),
+            command_timeout: Duration::from_secs(1),
+            event_retention: Duration::from_hours(1),
         };
         let Err(error) = Redis::connect(&url.into(), &settings) else { panic!("{url}") };
         let text = format!("{error} {error:?}");
@@ -182,7 +185,7 @@ async fn over_tls() {
     assert!(String::from_utf8_lossy(&itself.stdout).contains("1 passed"), "{itself:?}");
 
     // nobody else vouches for it
-    let store = store(&url);
+    let store = store_with(&url, IMPATIENT);
     wait::until("it says that the certificate is wrong", || async {
         store.ping().await.unwrap_err().to_string().contains("ertificate")
     })

@@ -186,11 +186,16 @@ pub fn tool(name: &str) -> PathBuf {
 
 /// The store at an address.
 pub fn store(url: &str) -> Redis {
+    store_with(url, Duration::from_secs(5))
+}
+
+/// The same, for addresses that don't work: each command fails after this long.
+pub fn store_with(url: &str, command_timeout: Duration) -> Redis {
     let settings = RedisSettings {
         url: Some(url.into()),
         prefix: "lk:".to_owned(),
         pool_size: 2,
-        command_timeout: Duration::from_secs(5),
+        command_timeout,
         event_retention: Duration::from_hours(1),
     };
     Redis::connect(&url.into(), &settings).unwrap()
