@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 
 use crate::{
     harness::bed::Bed,
-    openapi_external::{dump_dom, run_schemathesis},
+    openapi_external::{dump_dom, run_schemathesis, screenshot},
 };
 
 fn committed() -> String {
@@ -80,7 +80,10 @@ async fn docs_show_every_operation_without_internet() {
     }
     assert!(!html.text.contains("@import") && !html.text.contains("url(http"), "a style sheet from elsewhere");
     let url = format!("{}/docs", node.base);
-    let dom = tokio::task::spawn_blocking(move || dump_dom(&url)).await.unwrap();
+    // for people who want to see it too
+    let png = Path::new(env!("CARGO_TARGET_TMPDIR")).join("docs.png");
+    let look = move || (dump_dom(&url), screenshot(&url, &png)).0;
+    let dom = tokio::task::spawn_blocking(look).await.unwrap();
     let document: serde_json::Value = serde_json::from_str(&committed()).unwrap();
     for path in document["paths"].as_object().unwrap().keys() {
         assert!(dom.contains(&format!("data-path=\"{path}\"")), "{path} isn't shown");

@@ -92,6 +92,15 @@ async fn every_answer_has_a_request_id_and_sane_ones_are_kept() {
 }
 
 #[tokio::test]
+async fn headers_too_large_are_refused_before_there_is_a_request() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    let padding = "x".repeat(bed.config.http.max_header_bytes + 1);
+    let answer = node.send(node.request(Method::GET, "/livez").header("padding", padding)).await.expect(431);
+    assert_eq!(answer.text, "");
+}
+
+#[tokio::test]
 async fn health_is_told() {
     let bed = Bed::new();
     let node = bed.node().await;
