@@ -20,6 +20,9 @@ pub enum NameError {
     /// Not 1 to 64 of ASCII letters, digits, `.`, `_`, `-`, `:`.
     #[error("must be 1 to 64 characters out of ASCII letters, digits, '.', '_', '-' and ':'")]
     Role,
+    /// More than [`Roles::MAX`].
+    #[error("must be at most {} roles: all of them stand in every access token", Roles::MAX)]
+    TooManyRoles,
 }
 
 impl Email {
@@ -81,9 +84,11 @@ pub struct Roles(Vec<String>);
 impl Roles {
     /// The role that may use Latchkey's own admin calls.
     pub const ADMIN: &'static str = "admin";
+    /// How many an account may have: every access token holds them all.
+    pub const MAX: usize = 32;
 
     /// # Errors
-    /// [`NameError::Role`] if one of them isn't a role's name.
+    /// [`NameError::Role`] if one of them isn't a role's name, [`NameError::TooManyRoles`].
     pub fn parse<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> Result<Self, NameError> {
         let mut roles = Vec::new();
         for name in names {
@@ -97,13 +102,13 @@ impl Roles {
         }
         roles.sort();
         roles.dedup();
-        Ok(Self(roles))
+        if roles.len() > Self::MAX { Err(NameError::TooManyRoles) } else { Ok(Self(roles)) }
     }
 
     /// Reads what [`Roles`]' `Display` wrote: names separated by spaces, none for no roles.
     ///
     /// # Errors
-    /// [`NameError::Role`]
+    /// See [`Roles::parse`].
     pub fn from_spaced(text: &str) -> Result<Self, NameError> {
         Self::parse(text.split(' ').filter(|name| !name.is_empty()))
     }

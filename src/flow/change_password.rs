@@ -16,6 +16,9 @@ pub enum ChangePasswordError {
     /// The account is gone or disabled.
     #[error("the account is gone or disabled")]
     NoAccount,
+    /// The session that asks was ended while its passwords were being hashed (I3).
+    #[error("the session was ended")]
+    SessionEnded,
     /// The current password is another.
     #[error("the current password is wrong")]
     WrongPassword,
@@ -62,11 +65,13 @@ pub async fn change_password(
     }
     change.set_password(&hash, now).await.map_err(Failure::from)?;
     let epoch = change.bump_epoch().await.map_err(Failure::from)?;
-    // While the row is locked: if the sessions can't be ended, the password stays.
+    // While the row is locked: if the sessions can't be ended, or the one that asks was ended meanwhile, the password
+    // stays.
     app.redis
-        .revoke_all(account.id, Some(caller.sid), Some(epoch), Reason::PasswordChanged, now)
+        .revoke_others(account.id, caller.sid, epoch, Reason::PasswordChanged, now)
         .await
-        .map_err(Failure::from)?;
+        .map_err(Failure::from)?
+        .ok_or(ChangePasswordError::SessionEnded)?;
     change.commit().await.map_err(Failure::from)?;
     tracing::info!(account = %account.id, "a password was changed");
     Ok(())

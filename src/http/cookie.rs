@@ -20,14 +20,17 @@ pub fn clear() -> String {
     format!("{NAME}=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Strict")
 }
 
-/// The refresh token in the request's cookie, if there is one.
+/// The refresh token in the request's cookie, if there is one. Other cookies may hold any bytes; around names only what
+/// HTTP calls white space is dropped, so that no other name can pass for ours.
 pub fn token(request: &Request) -> Option<String> {
-    let pairs = request.headers().get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let pairs =
+        request.headers().get_all(header::COOKIE).iter().flat_map(|value| value.as_bytes().split(|b| *b == b';'));
     pairs
-        .flat_map(|pairs| pairs.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
-        .find(|(name, value)| *name == NAME && !value.is_empty())
-        .map(|(_, value)| value.to_owned())
+        .map(<[u8]>::trim_ascii)
+        .filter_map(|pair| pair.strip_prefix(NAME.as_bytes())?.strip_prefix(b"="))
+        .filter_map(|value| str::from_utf8(value).ok())
+        .find(|value| !value.is_empty())
+        .map(str::to_owned)
 }
 
 /// Refuses a request that a page of another site made: to be asked wherever the cookie is what a state-changing call

@@ -7,9 +7,9 @@ use futures_util::FutureExt;
 use poem::{
     Endpoint, Request, Response, Result,
     error::{MethodNotAllowedError, NotFoundError, ResponseError},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderValue, Method, StatusCode, header},
 };
-use poem_openapi::OperationId;
+use poem_openapi::{OperationId, error::ParsePathError};
 
 use super::{
     body::BodyError,
@@ -38,7 +38,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for Door<E> {
     async fn call(&self, request: Request) -> Result<Response> {
         let started = Instant::now();
         let id = request_id(&request).unwrap_or_else(|| self.entropy.uuid().to_string());
-        let method = request.method().clone();
+        let method = logged(request.method());
         let path = request.uri().path().to_owned();
         // a panic in a handler is an internal error of this one request
         let outcome = AssertUnwindSafe(self.inner.call(request)).catch_unwind().await;
@@ -63,17 +63,25 @@ impl<E: Endpoint<Output = Response>> Endpoint for Door<E> {
             headers.insert(REQUEST_ID, id);
         }
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        // no other site may show the documents in a frame of its own
+        headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("frame-ancestors 'none'"));
         // answers are about one caller, and often hold tokens; what may be kept says so itself
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         let status = response.status().as_u16();
         let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         if response.status().is_server_error() {
-            tracing::warn!(target: "latchkey::request", request_id = id, %method, route, status, micros, "request");
+            tracing::warn!(target: "latchkey::request", request_id = id, method, route, status, micros, "request");
         } else {
-            tracing::info!(target: "latchkey::request", request_id = id, %method, route, status, micros, "request");
+            tracing::info!(target: "latchkey::request", request_id = id, method, route, status, micros, "request");
         }
         Ok(response)
     }
+}
+
+/// A method as the log names it: callers may make up methods of any length.
+fn logged(method: &Method) -> &'static str {
+    let known = ["GET", "POST", "DELETE", "HEAD", "OPTIONS", "PUT", "PATCH"];
+    known.into_iter().find(|known| method.as_str() == *known).unwrap_or("other")
 }
 
 /// The id that a caller gave its request, if it is fit for a log line.
@@ -102,6 +110,12 @@ fn problem(error: poem::Error, document: &Document, path: &str, id: &str) -> Pro
     if error.is::<MethodNotAllowedError>() {
         let allow = Some(document.methods(path)).filter(|methods| !methods.is_empty());
         return ProblemError { allow, ..ProblemError::new(Code::MethodNotAllowed, "See the header `Allow`.") };
+    }
+    if error.is::<ParsePathError>() {
+        return ProblemError::new(
+            Code::MalformedRequest,
+            "A part of the path isn't what it should be, such as a UUID.",
+        );
     }
     let status = error.status();
     if status.is_client_error() {

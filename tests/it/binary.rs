@@ -11,7 +11,11 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::harness::client::{Client, Tokens};
+use crate::harness::{
+    client::{Client, Tokens},
+    redis::Redis,
+    wait,
+};
 
 /// A service that was started by the command line.
 struct Service {
@@ -37,7 +41,12 @@ fn run(folder: &Path, arguments: &[&str]) -> Output {
 impl Service {
     /// Starts it and waits until it says where it listens.
     fn start(folder: &Path) -> Self {
-        let mut child = command(folder, &["serve"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Self::start_with(folder, &["serve"])
+    }
+
+    /// The same with arguments.
+    fn start_with(folder: &Path, arguments: &[&str]) -> Self {
+        let mut child = command(folder, arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let reader = std::thread::spawn({
@@ -192,5 +201,60 @@ async fn keys_rotate_beside_a_running_service() {
     let service = Service::start(folder.path());
     let after = service.client.get("/.well-known/jwks.json", "").await.expect(200).json();
     assert_eq!(after["keys"].as_array().unwrap().len(), 2, "{after}");
+    drop(service.end(Signal::TERM));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_may_lose_sessions_is_told_of_at_start_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let redis = Redis::start_with("redis-server", &["--appendonly", "no", "--maxmemory-policy", "allkeys-lru"]);
+    let service = Service::start_with(folder.path(), &["serve", "--set", &format!("redis.url={}", redis.url())]);
+    wait::until("the log tells what is wrong with this Redis", || async {
+        let log = service.log.lock().unwrap();
+        ["appendonly yes", "maxmemory-policy noeviction"].iter().all(|advice| log.contains(advice))
+    })
+    .await;
+    let ready = service.client.get("/readyz", "").await.expect(200);
+    assert_eq!(ready.json()["status"], "warning", "{}", ready.text);
+    service.client.get("/livez", "").await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_comes_late_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("late.sock");
+    let url = format!("redis.url=redis+unix://{}", socket.display());
+    let service = Service::start_with(folder.path(), &["serve", "--set", &url]);
+    service.client.get("/livez", "").await.expect(200);
+    service.client.get("/readyz", "").await.expect(503);
+    wait::until("the log says so", || async { service.log.lock().unwrap().contains("Redis doesn't answer") }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn accounts_are_managed_beside_a_running_service() {
+    use std::io::Write;
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path());
+    let mut add = command(
+        folder.path(),
+        &["user", "add", "ada@example.com", "--username", "ada", "--role", "admin", "--password-stdin"],
+    )
+    .stdin(Stdio::piped())
+    .spawn()
+    .unwrap();
+    writeln!(add.stdin.take().unwrap(), "{}", crate::harness::client::PASSWORD).unwrap();
+    assert!(add.wait().unwrap().success());
+    let tokens = service.client.login("ada").await;
+    let listed = run(folder.path(), &["user", "list", "--json"]);
+    let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    assert_eq!((&listed["email"], &listed["roles"][0]), (&"ada@example.com".into(), &"admin".into()));
+    assert!(run(folder.path(), &["user", "disable", "ada"]).status.success());
+    assert_eq!(service.client.refresh(&tokens.refresh).await.problem().1, "invalid_refresh_token");
+    service.client.try_login("ada", crate::harness::client::PASSWORD).await.expect(401);
+    assert!(run(folder.path(), &["user", "enable", "ada@example.com"]).status.success());
+    service.client.login("ada").await;
+    assert!(run(folder.path(), &["user", "delete", "ada"]).status.success());
+    service.client.try_login("ada", crate::harness::client::PASSWORD).await.expect(401);
+    assert_eq!(run(folder.path(), &["user", "delete", "ada"]).status.code(), Some(1));
     drop(service.end(Signal::TERM));
 }

@@ -207,7 +207,9 @@ impl Problems for ChangePasswordProblems {
 impl From<ChangePasswordError> for Failed<ChangePasswordProblems> {
     fn from(error: ChangePasswordError) -> Self {
         match error {
-            ChangePasswordError::NoAccount => ProblemError::from(AuthenticateError::InvalidToken).into(),
+            ChangePasswordError::NoAccount | ChangePasswordError::SessionEnded => {
+                ProblemError::from(AuthenticateError::InvalidToken).into()
+            }
             ChangePasswordError::WrongPassword => {
                 Self::new(Code::WrongPassword, "The current password is not the account's.")
             }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use poem::web::Data;
+use poem::{Request, web::Data};
 use poem_openapi::{
     ApiResponse, Object, OpenApi,
     param::{Path, Query},
@@ -18,7 +18,7 @@ use crate::{
     flow::sessions,
     http::{
         auth::SignedIn,
-        problem::{Code, Failed, Problems},
+        problem::{Code, Failed, ProblemError, Problems},
         types::Time,
     },
 };
@@ -157,7 +157,9 @@ impl SessionApi {
         SignedIn(caller): SignedIn,
         /// Whether the session that calls shall go on; false if left out.
         Query(keep_current): Query<Option<bool>>,
+        request: &Request,
     ) -> Result<RevokeAllResponse, Failed<RevokeAllProblems>> {
+        only_once(request, "keep_current")?;
         let revoked = sessions::revoke_all(app, &caller, keep_current.unwrap_or(false)).await?;
         Ok(RevokeAllResponse::Ok(Json(RevokedResponse { revoked })))
     }
@@ -179,6 +181,16 @@ impl SessionApi {
             Err(Failed::new(Code::UnknownSession, "The account has no such session; perhaps it is over already."))
         }
     }
+}
+
+/// Refuses a query with anything in it but this, or with this twice: a slip of the pen must not end more than was meant.
+fn only_once(request: &Request, name: &str) -> Result<(), ProblemError> {
+    let query = request.uri().query().unwrap_or_default();
+    let names: Vec<_> = url::form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name).collect();
+    if names.len() <= 1 && names.iter().all(|given| given == name) {
+        return Ok(());
+    }
+    Err(ProblemError::new(Code::MalformedRequest, format!("The query may hold `{name}`, once, and nothing else.")))
 }
 
 fn describe(session: Session, current: SessionId) -> SessionResponse {

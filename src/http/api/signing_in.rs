@@ -234,6 +234,14 @@ impl From<LogoutError> for Failed<LogoutProblems> {
     }
 }
 
+/// A name without what can't be seen, or turns what stands around it: it will be shown in lists.
+fn printable(name: String) -> String {
+    let hidden = |c: char| {
+        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    name.replace(hidden, " ")
+}
+
 #[OpenApi(tag = "Tag::SigningIn")]
 impl SigningInApi {
     /// Sign in
@@ -261,7 +269,7 @@ impl SigningInApi {
             identifier: Identifier::parse(&request.identifier),
             password: request.password.0,
             transport,
-            origin: client.into_origin(request.device),
+            origin: client.into_origin(request.device.map(printable)),
             replaces: replaced.filter(|_| transport == Transport::Cookie),
         };
         Ok(login::login(app, input).await?.into())

@@ -60,7 +60,9 @@ pub enum RedisError {
 impl From<FredError> for RedisError {
     fn from(error: FredError) -> Self {
         // A script of ours that failed by itself; everything else passes, and trying again is right.
-        if error.details().contains("latchkey:") || error.details().starts_with("WRONGTYPE") {
+        let details = error.details();
+        let ours = ["latchkey:", "data string too short"];
+        if ours.iter().any(|mark| details.contains(mark)) || details.starts_with("WRONGTYPE") {
             return Self::Unexpected(error.details().to_owned());
         }
         match error.kind() {

@@ -176,11 +176,9 @@ pub fn decode_details(bytes: &[u8]) -> Origin {
     }
 }
 
-/// The sessions in a hash, live or not, as `HGETALL` gives them.
-///
-/// # Errors
-/// [`RecordError`] if one of them can't be read.
-pub fn decode_all(account: AccountId, fields: &[(Bytes, Bytes)]) -> Result<Vec<Session>, RecordError> {
+/// The sessions in a hash, live or not, as `HGETALL` gives them. One that can't be read (a newer release wrote it) is left
+/// out, and the log says so: it keeps nobody from the others.
+pub fn decode_all(account: AccountId, fields: &[(Bytes, Bytes)]) -> Vec<Session> {
     let mut sessions = Vec::new();
     for (field, value) in fields {
         let Ok(id) = <[u8; 16]>::try_from(field.as_ref()) else { continue };
@@ -191,8 +189,11 @@ pub fn decode_all(account: AccountId, fields: &[(Bytes, Bytes)]) -> Result<Vec<S
             .collect();
         parts.sort_by_key(|(number, _)| *number);
         let details: Vec<u8> = parts.into_iter().flat_map(|(_, part)| part.iter().copied()).collect();
-        let record = Record::decode(value)?;
-        sessions.push(record.into_session(account, SessionId::from_bytes(id), decode_details(&details)));
+        let id = SessionId::from_bytes(id);
+        match Record::decode(value) {
+            Ok(record) => sessions.push(record.into_session(account, id, decode_details(&details))),
+            Err(error) => tracing::warn!(session = %id, %error, "a session is left out of the list"),
+        }
     }
-    Ok(sessions)
+    sessions
 }

@@ -194,6 +194,40 @@ impl Redis {
         reason: Reason,
         now: Timestamp,
     ) -> Result<u64, RedisError> {
+        let answer = self.run_revoke_all(account, except, epoch, reason, now, "").await?;
+        answer.as_u64().ok_or_else(|| unexpected("revoke_all", &answer))
+    }
+
+    /// The same for all sessions but the one that asks for it, if that one still lives: says how many ended, or nothing
+    /// where it was ended itself, and then nothing has changed (I3).
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn revoke_others(
+        &self,
+        account: AccountId,
+        asking: SessionId,
+        epoch: Epoch,
+        reason: Reason,
+        now: Timestamp,
+    ) -> Result<Option<u64>, RedisError> {
+        let answer = self.run_revoke_all(account, Some(asking), Some(epoch), reason, now, "1").await?;
+        match answer.as_i64() {
+            Some(-1) => Ok(None),
+            Some(ended) => Ok(Some(ended.unsigned_abs())),
+            None => Err(unexpected("revoke_all", &answer)),
+        }
+    }
+
+    async fn run_revoke_all(
+        &self,
+        account: AccountId,
+        except: Option<SessionId>,
+        epoch: Option<Epoch>,
+        reason: Reason,
+        now: Timestamp,
+        only_if_kept: &'static str,
+    ) -> Result<Value, RedisError> {
         let arguments = vec![
             except.map_or_else(|| "".into(), |id| bytes(id.as_bytes())),
             reason.as_str().into(),
@@ -203,10 +237,10 @@ impl Redis {
             duration(self.inner.event_retention),
             epoch.map_or_else(|| "".into(), |epoch| Value::Integer(epoch.0.into())),
             millis(now + FENCE),
+            only_if_kept.into(),
         ];
         let client = self.inner.pool.next();
-        let answer = script::run(&self.inner.scripts.revoke_all, client, self.both_keys(account), arguments).await?;
-        answer.as_u64().ok_or_else(|| unexpected("revoke_all", &answer))
+        script::run(&self.inner.scripts.revoke_all, client, self.both_keys(account), arguments).await
     }
 
     /// The live sessions of an account, oldest first.
@@ -220,7 +254,7 @@ impl Redis {
             .await?
             .into_iter()
             .collect();
-        let mut sessions = record::decode_all(account, &fields)?;
+        let mut sessions = record::decode_all(account, &fields);
         sessions.retain(|session| !session.is_expired(now));
         sessions.sort_by_key(|session| (session.created_at, session.id));
         Ok(sessions)

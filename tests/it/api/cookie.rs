@@ -118,3 +118,18 @@ async fn own_pages_and_allowed_ones_are_let_in() {
         }
     }
 }
+
+#[tokio::test]
+async fn other_cookies_may_hold_anything() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    node.account("ada").await;
+    let token = node.login("ada").await.refresh;
+    for (before, status) in
+        [(&b"lang=fran\xe7ais; "[..], 200), (b"__Host-latchkey=; ", 200), ("\u{2003}".as_bytes(), 401)]
+    {
+        let value = [before, b"__Host-latchkey=", token.as_bytes()].concat();
+        let value = reqwest::header::HeaderValue::from_bytes(&value).unwrap();
+        node.send(node.request(reqwest::Method::POST, "/v1/refresh").header("cookie", value)).await.expect(status);
+    }
+}

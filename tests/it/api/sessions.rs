@@ -90,3 +90,27 @@ async fn all_sessions_are_ended_or_all_but_the_current() {
     assert_eq!(answer.json(), json!({ "revoked": 1 }));
     node.refresh(&ada.refresh).await.expect(401);
 }
+
+#[tokio::test]
+async fn a_slip_in_the_query_ends_nothing() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    for query in ["keep_curent=true", "keep_current=true&keep_current=false", "keep_current=true&x=1", "x"] {
+        let answer = node.delete(&format!("/v1/sessions?{query}"), &tokens.access).await;
+        assert_eq!(answer.problem(), (400, "malformed_request".into()), "{query}");
+    }
+    node.get("/v1/me", &tokens.access).await.expect(200);
+}
+
+#[tokio::test]
+async fn device_names_hold_nothing_that_cannot_be_seen() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    node.account("ada").await;
+    let body = serde_json::json!({ "identifier": "ada", "password": PASSWORD, "device": "a\u{0}b\u{202e}c\n" });
+    let tokens = Tokens::of(&node.post("/v1/login", body).await.expect(200));
+    let list = node.get("/v1/sessions", &tokens.access).await.expect(200).json();
+    assert_eq!(list["sessions"][0]["device"], "a b c ");
+}

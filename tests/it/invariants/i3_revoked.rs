@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use futures_util::future::{join, join_all};
 
+use latchkey::flow::change_password::{ChangePasswordError, change_password};
+
 use crate::harness::{
     bed::{Bed, Node},
-    client::{Answer, Tokens},
+    client::{Answer, PASSWORD, Tokens},
     events,
 };
 
@@ -173,4 +175,19 @@ async fn i3_reuse_is_noticed_by_a_redis_out_of_memory() {
     bed.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
     assert_eq!(node.refresh(&tokens.refresh).await.problem(), (401, "refresh_token_reused".to_owned()));
     assert_eq!(events::told(&bed.redis, account), [(tokens.session, "reuse".to_owned())]);
+}
+
+#[tokio::test]
+async fn i3_a_session_that_is_ended_while_it_changes_the_password_changes_nothing() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    node.account("ada").await;
+    let (thief, owner) = (node.login("ada").await, node.login("ada").await);
+    let claims = node.app.verify_access_token(&thief.access).unwrap();
+    node.delete(&format!("/v1/sessions/{}", thief.session), &owner.access).await.expect(204);
+    // as after the check at the door, with the hashing still to do
+    let changed = change_password(&node.app, &claims, PASSWORD.into(), "an other ocean of marmalade".into()).await;
+    assert!(matches!(changed, Err(ChangePasswordError::SessionEnded)), "{changed:?}");
+    node.get("/v1/me", &owner.access).await.expect(200);
+    node.try_login("ada", PASSWORD).await.expect(200);
 }

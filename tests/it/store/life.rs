@@ -126,7 +126,7 @@ async fn details_come_back(server: Server) {
         // 256 bytes hold 250 beside an IPv4 address and no device
         (origin(Some("203.0.113.7"), Some(&long), None), Some(origin(Some("203.0.113.7"), Some(&long[..250]), None))),
         (origin(None, Some("a\u{0}\u{e9}\u{7f}b"), None), Some(origin(None, Some("a???b"), None))),
-        (origin(None, None, Some(&long)), Some(origin(None, None, Some(&long[..128])))),
+        (origin(None, None, Some(&long)), Some(origin(None, None, Some(&long[..200])))),
     ];
     for (number, (given, _)) in cases.iter().enumerate() {
         let new = latchkey::store::redis::NewSession {

@@ -11,7 +11,7 @@ use latchkey::{
         ids::{AccountId, SessionId},
         session::{Generation, Origin, Rotation, Transport},
     },
-    store::redis::{NewSession, Redis, RedisError},
+    store::redis::{Create, NewSession, Redis, RedisError},
 };
 
 use super::{
@@ -156,12 +156,20 @@ async fn a_newer_version_is_refused_by_name(server: Server) {
         assert!(error.to_string().contains("version 2"), "{error}");
     };
     refused(store.rotate(ada, id, Generation(0), GRACE, IDLE, NOW).await.unwrap_err());
-    refused(store.list(ada, NOW).await.unwrap_err());
     refused(store.is_live(ada, id, NOW).await.unwrap_err());
-    refused(store.create(new_session(ada, session(2)), NOW).await.unwrap_err());
     assert_eq!(server.only_hash().await, before, "nothing has changed");
     assert_eq!(server.events(), [] as [[String; 4]; 0]);
+    // it keeps nobody from the others
+    let created = store.create(new_session(ada, session(2)), NOW).await.unwrap();
+    assert!(matches!(created, Create::Created(_)), "{created:?}");
+    let listed: Vec<_> = store.list(ada, NOW).await.unwrap().into_iter().map(|session| session.id).collect();
+    assert_eq!(listed, [session(2)]);
     // what is to end is ended, whoever wrote it
+    let other = session(3);
+    let (key, _) = server.only_hash().await;
+    let field = Value::Bytes(other.as_bytes().to_vec().into());
+    raw_command(&raw, "HSET", vec![key.into(), field, Value::Bytes(vec![2, 0, 0].into())]).await;
+    assert_eq!(store.revoke_all(ada, Some(id), None, Reason::Revoked, NOW).await.unwrap(), 2);
     assert!(store.revoke(ada, id, Reason::Logout, NOW).await.unwrap());
     store.close().await;
 }

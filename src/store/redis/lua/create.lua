@@ -19,11 +19,12 @@ local live, over, roles = {}, {}, false
 local fields = redis.call('HGETALL', key)
 for i = 1, #fields, 2 do
   if is_session(fields[i]) then
-    local session = read_record(fields[i + 1])
-    if now >= session.idle_ends or now >= session.ends then
-      over[#over + 1] = fields[i]
+    if is_live(fields[i + 1], now) then
+      -- one that can't be read counts as the newest: it is the last to end
+      local read, session = pcall(read_record, fields[i + 1])
+      live[#live + 1] = { id = fields[i], created = read and session.created or math.huge }
     else
-      live[#live + 1] = { id = fields[i], created = session.created }
+      over[#over + 1] = fields[i]
     end
   elseif fields[i] == 'r' then
     roles = true

@@ -6,7 +6,7 @@ local DETAIL_FIELDS = 4
 
 local function read_record(record)
   if string.byte(record, 1) ~= VERSION then
-    error('latchkey: a session record of version ' .. string.byte(record, 1) .. ', written by a newer release')
+    error('latchkey: a session record of version ' .. (string.byte(record, 1) or '?') .. ', written by a newer release')
   end
   local _, flags, generation, created, used, idle_ends, ends, kept, rest = struct.unpack('>BBI4I6I6I6I6I6', record)
   return { flags = flags, generation = generation, created = created, used = used,
@@ -16,6 +16,13 @@ end
 local function write_record(r)
   return struct.pack('>BBI4I6I6I6I6I6', VERSION, r.flags, r.generation, r.created, r.used, r.idle_ends, r.ends, r.kept)
     .. r.history
+end
+
+-- Whether a record's session is not over by the clock. One that can't be read, since a newer release wrote it or since it
+-- is damaged, lives as far as can be known: it can be ended all the same.
+local function is_live(record, now)
+  local read, session = pcall(read_record, record)
+  return not read or (now < session.idle_ends and now < session.ends)
 end
 
 local function is_session(field)

@@ -2,19 +2,19 @@
 -- KEYS  1 the account's sessions  2 its bucket's events
 -- ARGV  1 id of the session to keep, or ''  2 reason  3 now, ms  4 account id
 --       5 trim  6 retention, ms  7 new epoch, or ''  8 until when sign-ins checked against an older one are refused, ms
--- Gives the number of live sessions ended.
+--       9 '1' to do nothing unless the session to keep lives
+-- Gives the number of live sessions ended, or -1 where nothing was done.
 
 local key, now = KEYS[1], tonumber(ARGV[3])
 local ids, ended, kept, fence = {}, 0, false, false
 local fields = redis.call('HGETALL', key)
 for i = 1, #fields, 2 do
   if fields[i] == ARGV[1] then
-    kept = true
+    kept = is_live(fields[i + 1], now)
   elseif fields[i] == 'f' then
     fence = fields[i + 1]
   elseif is_session(fields[i]) then
-    local session = read_record(fields[i + 1])
-    if now < session.idle_ends and now < session.ends then ended = ended + 1 end
+    if is_live(fields[i + 1], now) then ended = ended + 1 end
     ids[#ids + 1] = fields[i]
   end
 end

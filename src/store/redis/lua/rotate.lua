@@ -39,12 +39,14 @@ if presented < session.generation then
   return { 'reused' }
 end
 
--- The current generation. (One beyond it was issued by us too, and then forgotten by a Redis that lost writes: the
--- session moves on from there.)
+-- The current generation, or one beyond it, which was issued by us too and then forgotten by a Redis that lost writes:
+-- the session moves on from there, and all generations from the one remembered on are superseded now.
+if presented >= 4294967295 then return { 'expired' } end
 local elapsed = math.max(0, now - session.used)
+local superseded = presented + 1 - session.generation
 local history = ''
-if elapsed < grace and session.generation > 0 and presented == session.generation then
-  local runs = { { count = 1, age = 0 } }
+if elapsed < grace or superseded > 1 then
+  local runs = { { count = math.min(65535, superseded), age = 0 } }
   for _, run in ipairs(runs_of(session)) do
     if run.age + elapsed < grace then runs[#runs + 1] = { count = run.count, age = run.age + elapsed } end
   end
@@ -52,7 +54,7 @@ if elapsed < grace and session.generation > 0 and presented == session.generatio
   -- later time, so that a token's grace is never cut short and never longer than by a sixth.
   if #runs > 7 then
     local sixth = math.ceil(grace / 6)
-    local last = math.max(now, session.used)
+    local last = math.max(now, math.min(session.used, now + grace))
     for i = 1, #runs - 1 do
       if math.floor((last - runs[i].age) / sixth) == math.floor((last - runs[i + 1].age) / sixth) then
         runs[i].count = math.min(65535, runs[i].count + runs[i + 1].count)
@@ -61,7 +63,7 @@ if elapsed < grace and session.generation > 0 and presented == session.generatio
       end
     end
   end
-  if #runs > 1 then
+  if #runs > 1 or superseded > 1 then
     local parts = {}
     for i, run in ipairs(runs) do parts[i] = struct.pack('>I2I2', run.count, run.age) end
     history = table.concat(parts)
@@ -69,7 +71,9 @@ if elapsed < grace and session.generation > 0 and presented == session.generatio
 end
 
 session.generation = presented + 1
-session.used = math.max(now, session.used)
+-- Never backwards, so that a slow node cuts no grace short; and no further ahead than the window is long, so that a
+-- node whose clock is fast can't leave superseded tokens in grace for longer.
+session.used = math.max(now, math.min(session.used, now + grace))
 session.idle_ends = now + idle
 session.history = history
 local expires = math.min(session.idle_ends, session.ends)
