@@ -18,6 +18,7 @@ for i = 1, #fields, 2 do
     ids[#ids + 1] = fields[i]
   end
 end
+if ARGV[9] == '1' and not kept then return -1 end
 if not kept then
   redis.call('DEL', key)
 elseif #ids > 0 then
