@@ -106,72 +106,6 @@ fn register_cookie(registry: &mut Registry) {
     );
 }
 
-impl<'a> ApiExtractor<'a> for SignedIn {
-    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
-    type ParamType = ();
-    type ParamRawType = ();
-
-    fn register(registry: &mut Registry) {
-        register_access_token(registry);
-    }
-
-    fn security_schemes() -> Vec<&'static str> {
-        vec![ACCESS_TOKEN]
-    }
-
-    async fn from_request(request: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> Result<Self> {
-        let claims = signed_in(request).await?;
-        Ok(Self(claims.ok_or_else(|| {
-            ProblemError::new(Code::AuthenticationRequired, "Send `Authorization: Bearer` and an access token.")
-        })?))
-    }
-}
-
-impl<'a> ApiExtractor<'a> for MaybeSignedIn {
-    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
-    type ParamType = ();
-    type ParamRawType = ();
-
-    fn register(registry: &mut Registry) {
-        register_access_token(registry);
-    }
-
-    fn security_schemes() -> Vec<&'static str> {
-        vec![ACCESS_TOKEN]
-    }
-
-    fn has_security_fallback() -> bool {
-        true
-    }
-
-    async fn from_request(request: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> Result<Self> {
-        Ok(Self(signed_in(request).await?))
-    }
-}
-
-impl<'a> ApiExtractor<'a> for Presented {
-    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
-    type ParamType = ();
-    type ParamRawType = ();
-
-    fn register(registry: &mut Registry) {
-        register_access_token(registry);
-        register_cookie(registry);
-    }
-
-    fn security_schemes() -> Vec<&'static str> {
-        vec![ACCESS_TOKEN, COOKIE]
-    }
-
-    fn has_security_fallback() -> bool {
-        true
-    }
-
-    async fn from_request(request: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> Result<Self> {
-        Ok(Self { bearer: bearer(request)?, cookie: refresh_cookie(request)? })
-    }
-}
-
 /// Why a page may not ask for a cookie: it belongs to another site, and would sign its visitor in as somebody else.
 pub struct CrossSite(pub Option<ProblemError>);
 
@@ -184,24 +118,46 @@ impl<'a> poem::FromRequest<'a> for CrossSite {
 /// The refresh token in the cookie of a request, if no other site's page makes it.
 pub struct RefreshCookie(pub Option<String>);
 
-impl<'a> ApiExtractor<'a> for RefreshCookie {
-    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
-    type ParamType = ();
-    type ParamRawType = ();
+/// Makes a type an argument of handlers: how it is read from a request, which schemes the API document names for it, and
+/// whether the call can do without.
+macro_rules! who_may_call {
+    ($type:ty, [$($register:ident $scheme:ident),+], optional: $optional:literal, $read:expr) => {
+        impl<'a> ApiExtractor<'a> for $type {
+            const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+            type ParamType = ();
+            type ParamRawType = ();
 
-    fn register(registry: &mut Registry) {
-        register_cookie(registry);
-    }
+            fn register(registry: &mut Registry) {
+                $($register(registry);)+
+            }
 
-    fn security_schemes() -> Vec<&'static str> {
-        vec![COOKIE]
-    }
+            fn security_schemes() -> Vec<&'static str> {
+                vec![$($scheme),+]
+            }
 
-    fn has_security_fallback() -> bool {
-        true
-    }
+            fn has_security_fallback() -> bool {
+                $optional
+            }
 
-    async fn from_request(request: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> Result<Self> {
-        Ok(Self(refresh_cookie(request)?))
-    }
+            async fn from_request(request: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> Result<Self> {
+                let read = $read;
+                Ok(read(request).await?)
+            }
+        }
+    };
 }
+
+who_may_call!(SignedIn, [register_access_token ACCESS_TOKEN], optional: false, async |request| {
+    let detail = "Send `Authorization: Bearer` and an access token.";
+    let claims = signed_in(request).await?;
+    claims.map(Self).ok_or_else(|| ProblemError::new(Code::AuthenticationRequired, detail))
+});
+who_may_call!(MaybeSignedIn, [register_access_token ACCESS_TOKEN], optional: true, async |request| {
+    signed_in(request).await.map(Self)
+});
+who_may_call!(Presented, [register_access_token ACCESS_TOKEN, register_cookie COOKIE], optional: true, async |request| {
+    Ok::<_, ProblemError>(Self { bearer: bearer(request)?, cookie: refresh_cookie(request)? })
+});
+who_may_call!(RefreshCookie, [register_cookie COOKIE], optional: true, async |request| {
+    refresh_cookie(request).map(Self)
+});
