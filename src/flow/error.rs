@@ -13,7 +13,7 @@ pub enum Failure {
     /// Something that is needed is missing at the moment. Whether a change was made is unknown; repeating is safe.
     #[error("{what} is unavailable: {source}")]
     Unavailable {
-        /// `redis`, `database` or `password hashing`.
+        /// `redis`, `database`, `password hashing` or `account`.
         what: &'static str,
         /// When to try again.
         retry_after: Duration,

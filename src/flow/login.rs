@@ -1,5 +1,7 @@
 //! A user signs in: the password is checked, a session begins, its tokens are made.
 
+use std::time::Duration;
+
 use crate::{
     app::App,
     crypto::password::Verified,
@@ -72,7 +74,8 @@ pub async fn login(app: &App, input: Login) -> Result<Tokens, LoginError> {
             Create::Stale => settle(app, account.id, account.epoch).await?,
         }
     }
-    Err(LoginError::InvalidCredentials)
+    let source = anyhow::anyhow!("the account kept changing while its password was being checked");
+    Err(Failure::Unavailable { what: "account", retry_after: Duration::from_secs(1), source }.into())
 }
 
 /// Whose identifier and password these are. The same work is done whether there is such an account or not.
