@@ -3,7 +3,7 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::Path,
 };
 
@@ -39,6 +39,14 @@ pub(super) fn read(path: &Path) -> Result<(Secrets, bool), String> {
 pub(super) fn read_or_make(path: &Path, entropy: &Entropy) -> Result<Secrets, String> {
     if !path.try_exists().map_err(|error| cannot_read(path, &error))? {
         make(path, entropy).map_err(|error| format!("{} can't be made: {error}", path.display()))?;
+    }
+    // Whoever placed the file knows what is in it.
+    let file = fs::symlink_metadata(path).map_err(|error| cannot_read(path, &error))?;
+    if file.is_symlink() || file.uid() != rustix::process::geteuid().as_raw() {
+        return Err(format!(
+            "{} is a link or belongs to another user; name it as secret_file if that is right",
+            path.display()
+        ));
     }
     match read(path)? {
         (_, true) => Err(format!("others can read {0}; run `chmod 600 {0}`", path.display())),
@@ -82,6 +90,16 @@ mod tests {
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_secret_that_somebody_else_placed_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        read_or_make(&file, &Entropy::system()).unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        let refused = read_or_make(&link, &Entropy::system()).unwrap_err();
+        assert!(refused.ends_with("is a link or belongs to another user; name it as secret_file if that is right"));
     }
 
     #[test]
