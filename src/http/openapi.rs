@@ -18,8 +18,8 @@ check by themselves with the keys of `/.well-known/jwks.json`, and a refresh tok
 
 **Errors** are problems (RFC 9457) of the type `application/problem+json`. Their `code` is stable, and so what programs \
 should look at. Beside those that an operation lists, every path answers `404 not_found` where there is nothing and `405 \
-method_not_allowed` where the method isn't one of its own. What isn't HTTP, and headers that are too large (`431`), are \
-refused before anything is read, without a body.
+method_not_allowed` where the method isn't one of its own. What isn't HTTP (`400 malformed_request`) and headers \
+that are too large (`431 headers_too_large`) are refused on every path.
 
 **Fields.** Requests with fields that are not documented here are refused. Answers may gain fields; ignore those that \
 you don't know.";

@@ -83,6 +83,8 @@ codes! {
     PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE, "The request is too large";
     /// The request's body isn't JSON, or doesn't say that it is.
     UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "The content type is not supported";
+    /// The request's line or its headers are larger than is accepted.
+    HeadersTooLarge = "headers_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, "The request's headers are too large";
     /// Some fields are missing or wrong; `errors` lists them.
     InvalidFields = "invalid_fields", UNPROCESSABLE_ENTITY, "Some fields are missing or wrong";
     /// The password can be guessed.
@@ -123,18 +125,24 @@ impl ProblemError {
         Self { fields, ..Self::new(code, detail) }
     }
 
-    /// The answer.
-    pub fn into_response(self, request_id: &str) -> Response {
-        let status = self.code.status();
-        let body = Problem {
+    /// The answer's body: JSON.
+    pub fn body(&self, request_id: &str) -> String {
+        let problem = Problem {
             r#type: format!("urn:latchkey:problem:{}", self.code.as_str()),
             title: self.code.title().to_owned(),
-            status: status.as_u16(),
-            detail: self.detail,
+            status: self.code.status().as_u16(),
+            detail: self.detail.clone(),
             code: self.code.as_str().to_owned(),
             request_id: request_id.to_owned(),
-            errors: (!self.fields.is_empty()).then_some(self.fields),
+            errors: (!self.fields.is_empty()).then(|| self.fields.clone()),
         };
+        poem_openapi::types::ToJSON::to_json_string(&problem)
+    }
+
+    /// The answer.
+    pub fn into_response(self, request_id: &str) -> Response {
+        let body = self.body(request_id);
+        let status = self.code.status();
         let mut response = Response::builder().status(status).content_type(CONTENT_TYPE);
         if let Some(challenge) = challenge(self.code) {
             response = response.header(header::WWW_AUTHENTICATE, challenge);
@@ -148,7 +156,7 @@ impl ProblemError {
         if self.clear_cookie {
             response = response.header(header::SET_COOKIE, super::cookie::clear());
         }
-        response.body(poem_openapi::types::ToJSON::to_json_string(&body))
+        response.body(body)
     }
 }
 

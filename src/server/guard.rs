@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use super::activity::Activity;
+use super::{activity::Activity, refusal};
 
 /// The bytes that were read to find out what the client speaks; hyper gets them first.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub(super) struct Guarded {
     reading: Option<Reading>,
     write_timeout: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
+    /// What is sent instead of an answer that hyper has written, as far as it isn't yet.
+    instead: Vec<u8>,
 }
 
 impl Guarded {
@@ -59,7 +61,16 @@ impl Guarded {
 
     /// HTTP/2, where frames come at any time: only writes are watched.
     pub(super) fn http2(stream: TcpStream, prefix: Prefix, write_timeout: Duration) -> Self {
-        Self { stream, prefix, given: 0, ended: false, reading: None, write_timeout, stalled: None }
+        Self {
+            stream,
+            prefix,
+            given: 0,
+            ended: false,
+            reading: None,
+            write_timeout,
+            stalled: None,
+            instead: Vec::new(),
+        }
     }
 
     /// The stream, and whether its peer may still be sending something.
@@ -76,6 +87,28 @@ impl Guarded {
         let some = &left[..left.len().min(buf.remaining())];
         buf.put_slice(some);
         self.given += some.len();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whether hyper has written an answer of its own, for which another is sent.
+    fn takes(&mut self, written: &[u8]) -> bool {
+        if self.reading.is_some()
+            && let Some(answer) = refusal::instead_of(written)
+        {
+            self.instead = answer;
+            return true;
+        }
+        false
+    }
+
+    fn poll_instead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.instead.is_empty() {
+            let written = Pin::new(&mut self.stream).poll_write(cx, &self.instead);
+            match ready!(self.poll_stalled(cx, written))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                some => drop(self.instead.drain(..some)),
+            }
+        }
         Poll::Ready(Ok(()))
     }
 
@@ -119,6 +152,10 @@ impl AsyncRead for Guarded {
 impl AsyncWrite for Guarded {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        ready!(this.poll_instead(cx))?;
+        if this.takes(buf) {
+            return Poll::Ready(Ok(buf.len()));
+        }
         let written = Pin::new(&mut this.stream).poll_write(cx, buf);
         this.poll_stalled(cx, written)
     }
@@ -129,6 +166,12 @@ impl AsyncWrite for Guarded {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        ready!(this.poll_instead(cx))?;
+        if let [only] = bufs
+            && this.takes(only)
+        {
+            return Poll::Ready(Ok(only.len()));
+        }
         let written = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
         this.poll_stalled(cx, written)
     }
@@ -139,6 +182,7 @@ impl AsyncWrite for Guarded {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        ready!(this.poll_instead(cx))?;
         ready!(Pin::new(&mut this.stream).poll_flush(cx))?;
         // An answer's end is flushed, but hyper doesn't read again before something arrives: the wait begins here.
         if let Some(reading) = &mut this.reading

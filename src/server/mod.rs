@@ -18,6 +18,7 @@ mod accept;
 mod activity;
 mod connection;
 mod guard;
+mod refusal;
 mod service;
 
 use accept::Backoff;

@@ -6,11 +6,11 @@
 -- Gives the number of live sessions ended, or -1 where nothing was done.
 
 local key, now = KEYS[1], tonumber(ARGV[3])
-local ids, ended, kept, fence = {}, 0, false, false
+local ids, ended, kept, lives, fence = {}, 0, false, false, false
 local fields = redis.call('HGETALL', key)
 for i = 1, #fields, 2 do
   if fields[i] == ARGV[1] then
-    kept = is_live(fields[i + 1], now)
+    kept, lives = true, is_live(fields[i + 1], now)
   elseif fields[i] == 'f' then
     fence = fields[i + 1]
   elseif is_session(fields[i]) then
@@ -18,7 +18,7 @@ for i = 1, #fields, 2 do
     ids[#ids + 1] = fields[i]
   end
 end
-if ARGV[9] == '1' and not kept then return -1 end
+if ARGV[9] == '1' and not lives then return -1 end
 if not kept then
   redis.call('DEL', key)
 elseif #ids > 0 then

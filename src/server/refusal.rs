@@ -1,0 +1,58 @@
+//! What isn't a request that can be read never reaches the endpoint: hyper answers it by itself, with nothing but a status.
+//! On its way out that answer becomes a problem (RFC 9457), like every other error.
+
+use crate::{
+    domain::entropy::Entropy,
+    http::{
+        door::REQUEST_ID,
+        problem::{CONTENT_TYPE, Code, ProblemError},
+    },
+};
+
+/// The whole answer to send instead, if `written` is an answer of hyper's own: of these statuses, and empty. Those of the
+/// endpoint never are.
+pub(super) fn instead_of(written: &[u8]) -> Option<Vec<u8>> {
+    let head = str::from_utf8(written.strip_prefix(b"HTTP/1.1 ")?.strip_suffix(b"\r\n\r\n")?).ok()?;
+    let problem = match head.get(..4)? {
+        "400 " => ProblemError::new(Code::MalformedRequest, "The request isn't HTTP as it should be."),
+        "414 " | "431 " => ProblemError::new(Code::HeadersTooLarge, "The request's line or its headers are too large."),
+        _ => return None,
+    };
+    let mut fields = head.split("\r\n");
+    if !fields.clone().any(|field| field.eq_ignore_ascii_case("content-length: 0")) {
+        return None;
+    }
+    let date = fields.find(|field| field.to_ascii_lowercase().starts_with("date: ")).unwrap_or("date:");
+    let id = Entropy::system().uuid().to_string();
+    let status = problem.code.status();
+    tracing::info!(target: "latchkey::request", request_id = id, route = "unreadable", status = status.as_u16(), "request");
+    let body = problem.body(&id);
+    let length = body.len();
+    let answer = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: {CONTENT_TYPE}\r\n{REQUEST_ID}: {id}\r\nx-content-type-options: nosniff\r\n\
+         cache-control: no-store\r\nconnection: close\r\ncontent-length: {length}\r\n{date}\r\n\r\n{body}"
+    );
+    Some(answer.into_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_empty_refusals_are_replaced() {
+        let of = |status: &str, length: u32| {
+            let head =
+                format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\ndate: today\r\n\r\n");
+            instead_of(head.as_bytes()).map(|answer| String::from_utf8(answer).unwrap())
+        };
+        let large = of("431 Request Header Fields Too Large", 0).unwrap();
+        assert!(large.starts_with("HTTP/1.1 431 Request Header Fields Too Large\r\n"), "{large}");
+        assert!(large.contains("\r\ndate: today\r\n\r\n{") && large.contains("headers_too_large"), "{large}");
+        assert!(of("400 Bad Request", 0).unwrap().contains("malformed_request"));
+        assert_eq!(of("400 Bad Request", 17), None);
+        assert_eq!(of("200 OK", 0), None);
+        assert_eq!(instead_of(b"HTTP/1.1 400 Bad"), None);
+        assert_eq!(instead_of(b""), None);
+    }
+}
