@@ -16,6 +16,9 @@ use url::Url;
 use super::SqlError;
 use crate::domain::secret::SecretText;
 
+/// How long to wait before a locked file is asked for again.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
+
 /// The address as sqlx wants it: an absolute path, so that it isn't mistaken for a host, and encoded.
 pub(super) fn options(url: &SecretText) -> Result<AnyConnectOptions, SqlError> {
     let path = path(url)?;
@@ -34,6 +37,18 @@ pub(super) async fn create(url: &SecretText, options: &AnyConnectOptions, patien
     opened.map_err(|source| SqlError::File { path, source })?;
     let mut connection = AnyConnection::connect_with(options).await?;
     connection.execute(pragmas(patience)).await?;
+    // Of nodes that start at once one turns the log on. The others are told at once that the file is locked, whatever
+    // busy_timeout says, and have to ask again.
+    let turned_on = async {
+        while let Err(error) = connection.execute("PRAGMA journal_mode = WAL").await.map_err(SqlError::from) {
+            if !error.is_unavailable() {
+                return Err(error);
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+        Ok(())
+    };
+    tokio::time::timeout(patience, turned_on).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
     Ok(connection.close().await?)
 }
 
@@ -41,7 +56,6 @@ pub(super) async fn create(url: &SecretText, options: &AnyConnectOptions, patien
 pub(super) fn pragmas(patience: Duration) -> SqlStr {
     AssertSqlSafe(format!(
         "PRAGMA busy_timeout = {};
-         PRAGMA journal_mode = WAL;
          PRAGMA synchronous = FULL;
          PRAGMA foreign_keys = ON;",
         patience.as_millis()
