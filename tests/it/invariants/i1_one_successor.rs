@@ -231,6 +231,25 @@ async fn i1_a_redis_that_lost_the_last_rotations_takes_the_session_up_where_its_
     assert_eq!(node.refresh(&tokens.refresh).await.problem(), (401, "refresh_token_reused".into()));
 }
 
+#[tokio::test]
+async fn i1_a_node_whose_clock_is_fast_leaves_no_token_in_grace_for_long() {
+    const GRACE: Duration = Duration::from_secs(10);
+    const IDLE: Duration = Duration::from_secs(86_400 * 7);
+    let bed = Bed::new();
+    let node = bed.node().await;
+    node.account("ada").await;
+    let claims = node.app.refresh_tokens.decode(&node.login("ada").await.refresh).unwrap();
+    let now = bed.clock.now();
+    let rotate = async |generation, now| {
+        node.app.redis.rotate(claims.account, claims.session, Generation(generation), GRACE, IDLE, now).await.unwrap()
+    };
+    assert!(matches!(rotate(0, now + Duration::from_secs(86_400)).await, Rotation::Rotated(_)));
+    // the next rotation by a node whose clock is right brings the time back to at most the window ahead
+    assert!(matches!(rotate(1, now).await, Rotation::Rotated(_)));
+    assert!(matches!(rotate(2, now + Duration::from_secs(15)).await, Rotation::Rotated(_)));
+    assert_eq!(rotate(0, now + Duration::from_secs(30)).await, Rotation::Reused);
+}
+
 /// Random walks over the store, next to a model that remembers when each generation was superseded.
 #[tokio::test(flavor = "multi_thread")]
 async fn i1_grace_is_never_shorter_and_with_many_rotations_at_most_a_sixth_longer() {
