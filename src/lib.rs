@@ -3,8 +3,8 @@
 //! # The idea
 //!
 //! An access token is a JWT that anyone can check in microseconds with the public keys. A session is a small record in
-//! Redis, and ending it is one atomic step that also appends an event, so that those who check tokens by themselves can
-//! learn of it within milliseconds. A refresh token is neither stored nor looked up: it names its account, session and
+//! Redis, and ending it is one atomic step that also appends an event. (What tells those who check tokens by themselves of
+//! these events is still to come.) A refresh token is neither stored nor looked up: it names its account, session and
 //! generation and carries a MAC, and the next generation's token is the same string on whatever node it is computed.
 //! So a lost answer, a retry and a third tab all get the same successor, and nobody is signed out by accident.
 //!
