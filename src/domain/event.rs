@@ -1,5 +1,7 @@
 //! What is told when sessions end.
 
+use std::sync::Arc;
+
 use super::{
     clock::Timestamp,
     ids::{AccountId, SessionId},
@@ -22,9 +24,23 @@ pub enum Reason {
     Disabled,
     /// The account was deleted.
     Deleted,
+    /// The signing key was taken out of use before its time.
+    KeyRetired,
 }
 
 impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Logout,
+        Self::Revoked,
+        Self::Reuse,
+        Self::Limit,
+        Self::PasswordChanged,
+        Self::Disabled,
+        Self::Deleted,
+        Self::KeyRetired,
+    ];
+
     /// The word for it in Redis, in logs and in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -35,38 +51,59 @@ impl Reason {
             Self::PasswordChanged => "password_changed",
             Self::Disabled => "disabled",
             Self::Deleted => "deleted",
+            Self::KeyRetired => "key_retired",
         }
     }
 
     /// Reads what [`Reason::as_str`] wrote.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Logout, Self::Revoked, Self::Reuse, Self::Limit, Self::PasswordChanged, Self::Disabled, Self::Deleted]
-            .into_iter()
-            .find(|reason| reason.as_str() == text)
+        Self::ALL.into_iter().find(|reason| reason.as_str() == text)
     }
 }
 
 /// A revocation, as appended in the same atomic step as the revocation itself (I3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
-    /// Whose sessions.
-    pub account: AccountId,
-    /// Which of them ended.
+    /// What ended.
     pub scope: Scope,
     /// Why.
     pub reason: Reason,
-    /// When.
+    /// When, by the clock of the node that ended it.
     pub at: Timestamp,
 }
 
-/// Which sessions of an account a revocation ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a revocation ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// This one.
-    Session(SessionId),
-    /// Every session created before the revocation, but perhaps one.
-    All {
+    /// One session.
+    Session {
+        /// Whose it was.
+        account: AccountId,
+        /// Which.
+        session: SessionId,
+    },
+    /// Every session of an account that began before a time, but perhaps one. Of those that began within the second of
+    /// the revocation, and so can't be told by their `auth_time`, each is told by itself as well.
+    Account {
+        /// Whose they were.
+        account: AccountId,
+        /// Those that began before this ended: the beginning of the second of the revocation.
+        before: Timestamp,
         /// The one that goes on.
         except: Option<SessionId>,
     },
+    /// Everything that a signing key has signed.
+    Key {
+        /// The key's id.
+        kid: String,
+    },
+}
+
+/// What is told of revocations while they happen.
+#[derive(Clone, Debug)]
+pub enum Told {
+    /// This has ended.
+    Revoked(Arc<Revocation>),
+    /// Revocations were lost and can't be had any more: whoever goes by them has to begin anew.
+    Lost,
 }

@@ -110,3 +110,14 @@ pub enum Rotation {
     /// There is no such session: it was revoked, or it expired long ago.
     Gone,
 }
+
+/// What has to be known of a session that lives to say so again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Liveness {
+    /// When its owner signed in.
+    pub created_at: Timestamp,
+    /// When it ends if it isn't refreshed before.
+    pub idle_ends_at: Timestamp,
+    /// When it ends, whatever happens.
+    pub ends_at: Timestamp,
+}

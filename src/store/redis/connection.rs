@@ -34,6 +34,7 @@ pub(super) struct Inner {
     pub(super) event_retention: Duration,
     /// Whether the server knows `XADD … MINID` (6.2); until it is known, no.
     pub(super) has_minid: AtomicBool,
+    pub(super) told: tokio::sync::broadcast::Sender<crate::domain::event::Told>,
     watchdogs: Vec<tokio::task::AbortHandle>,
     cause: watchdog::Cause,
 }
@@ -121,6 +122,7 @@ impl Redis {
                 keys: Keys::new(&settings.prefix),
                 event_retention: settings.event_retention,
                 has_minid: AtomicBool::new(false),
+                told: tokio::sync::broadcast::channel(4096).0,
                 watchdogs,
                 cause,
             }),

@@ -2,6 +2,7 @@
 
 mod connection;
 pub mod embedded;
+mod following;
 mod health;
 pub mod key;
 pub mod record;

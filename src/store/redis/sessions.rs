@@ -14,7 +14,7 @@ use crate::domain::{
     clock::Timestamp,
     event::Reason,
     ids::{AccountId, SessionId},
-    session::{Generation, Grant, Origin, Rotation, Session, Transport},
+    session::{Generation, Grant, Liveness, Origin, Rotation, Session, Transport},
 };
 
 /// How long after an account has changed sign-ins checked before the change are still refused: longer than any request
@@ -265,16 +265,34 @@ impl Redis {
     /// # Errors
     /// [`RedisError`]
     pub async fn is_live(&self, account: AccountId, session: SessionId, now: Timestamp) -> Result<bool, RedisError> {
+        Ok(self.look_up(account, session, now).await?.is_some())
+    }
+
+    /// The same, and until when, from this node's memory as long as that is in step with Redis.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn liveness(
+        &self,
+        account: AccountId,
+        session: SessionId,
+        now: Timestamp,
+    ) -> Result<Option<Liveness>, RedisError> {
+        self.look_up(account, session, now).await
+    }
+
+    async fn look_up(
+        &self,
+        account: AccountId,
+        session: SessionId,
+        now: Timestamp,
+    ) -> Result<Option<Liveness>, RedisError> {
         let client = self.inner.pool.next();
         let field = Bytes::copy_from_slice(session.as_bytes());
         let found: Option<Bytes> = client.hget(self.inner.keys.sessions(account), field).await?;
-        Ok(match found {
-            None => false,
-            Some(record) => {
-                let record = Record::decode(&record)?;
-                now < record.idle_ends_at.min(record.ends_at)
-            }
-        })
+        let Some(record) = found else { return Ok(None) };
+        let Record { created_at, idle_ends_at, ends_at, .. } = Record::decode(&record)?;
+        Ok((now < idle_ends_at.min(ends_at)).then_some(Liveness { created_at, idle_ends_at, ends_at }))
     }
 
     fn both_keys(&self, account: AccountId) -> Vec<String> {
