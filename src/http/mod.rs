@@ -20,6 +20,7 @@ pub mod door;
 pub mod json;
 pub mod openapi;
 pub mod problem;
+pub mod stopping;
 pub mod timeout;
 pub mod types;
 
