@@ -2,7 +2,10 @@
 
 use clap::{Args, Subcommand};
 
-use super::{Global, block_on, open::database};
+use super::{
+    Global, block_on,
+    open::{database, redis_alone},
+};
 use crate::{
     crypto::key_rotation::Start,
     domain::{
@@ -56,7 +59,13 @@ pub fn run(command: &KeysCommand, global: &Global) -> anyhow::Result<()> {
                 println!("{} was made. It signs from {}.", key.kid, key.signs_from);
             }
             KeysCommand::Retire(RetireArgs { kid }) => {
-                keys::retire(&clock, &sql, kid).await?;
+                let (redis, private_redis) = redis_alone(&config).await?;
+                let retired = keys::retire(&clock, &sql, &redis, kid).await;
+                redis.close().await;
+                if let Some(private_redis) = private_redis {
+                    private_redis.stop().await;
+                }
+                retired?;
                 println!("{kid} was retired. What it signed is refused from now on.");
             }
         }

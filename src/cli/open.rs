@@ -41,7 +41,7 @@ impl Opened {
     /// If something is configured wrong, can't be started, or is as it never should be.
     pub async fn open(config: Config, private: PrivateRedis) -> anyhow::Result<Self> {
         let (url, private_redis) = redis(&config, private).await?;
-        let redis = Redis::connect(&url, &config.redis)?;
+        let redis = Redis::connect(&url, &config.redis, &config.cache)?;
         let sql = database(&config).await?;
         let app = loop {
             match App::new(config.clone(), Clock::System, Entropy::system(), sql.clone(), redis.clone()).await {
@@ -90,6 +90,16 @@ pub async fn database(config: &Config) -> anyhow::Result<Sql> {
 async fn wait_for(what: &str, error: &dyn std::fmt::Display) {
     tracing::error!(%error, "{what} can't be reached; trying again until it can");
     tokio::time::sleep(Duration::from_secs(1)).await;
+}
+
+/// Redis alone, and the private one if this process has to run it: for commands that can't do with the rest, such as those
+/// that mend it.
+///
+/// # Errors
+/// If it is configured wrong or can't be started.
+pub async fn redis_alone(config: &Config) -> anyhow::Result<(Redis, Option<EmbeddedRedis>)> {
+    let (url, private_redis) = redis(config, PrivateRedis::Shared).await?;
+    Ok((Redis::connect(&url, &config.redis, &config.cache)?, private_redis))
 }
 
 /// Where Redis is, and the private one if this process has started it.

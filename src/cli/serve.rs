@@ -47,6 +47,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let listener = TcpListener::bind(app.config.listen)
         .await
         .with_context(|| format!("listen: can't listen on {} (LATCHKEY_LISTEN)", app.config.listen))?;
+    app.redis.follow();
     announce(&app.config, listener.local_addr()?);
 
     let keeping_up = tokio::spawn({

@@ -7,8 +7,9 @@ use std::{
 };
 
 use super::{
-    Config, DatabaseSettings, FeedSettings, HttpSettings, KeySettings, LogFormat, LogSettings, PasswordSettings,
-    RedisSettings, Registration, Secrets, SessionSettings, TokenSettings, check, duration, read::Reader,
+    CacheSettings, Config, DatabaseSettings, FeedSettings, HttpSettings, KeySettings, LogFormat, LogSettings,
+    PasswordSettings, RedisSettings, Registration, Secrets, SessionSettings, TokenSettings, check, duration,
+    read::Reader,
 };
 use crate::domain::{key::Algorithm, secret::SecretText};
 
@@ -62,6 +63,7 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> Meaning {
     let http = http(read);
     let token = token(read);
     let redis = redis(read);
+    let cache = cache(read);
     let database = database(read, &data_dir);
     let session = session(read);
     let keys = keys(read);
@@ -102,6 +104,7 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> Meaning {
         registration,
         http,
         redis,
+        cache,
         database,
         session,
         token,
@@ -153,6 +156,18 @@ fn redis(read: &mut Reader<'_>) -> RedisSettings {
         command_timeout: read.duration("redis.command_timeout", 10 * MILLISECOND, MINUTE),
         event_retention: read.duration("redis.event_retention", MINUTE, 30 * DAY),
     }
+}
+
+fn cache(read: &mut Reader<'_>) -> CacheSettings {
+    let settings = CacheSettings {
+        max_staleness: read.duration("cache.max_staleness", Duration::ZERO, 10 * SECOND),
+        max_sessions: read.number("cache.max_sessions", 1024..=100_000_000),
+        max_tokens: read.number("cache.max_tokens", 0..=100_000_000),
+    };
+    // Five looks at Redis have to fit into it.
+    let holds = settings.max_staleness.is_zero() || settings.max_staleness >= 100 * MILLISECOND;
+    read.rule(&["cache.max_staleness"], holds, |_| "must be 0 (ask Redis every time) or at least 100ms".to_owned());
+    settings
 }
 
 fn database(read: &mut Reader<'_>, data_dir: &Path) -> DatabaseSettings {

@@ -47,6 +47,8 @@ pub struct Config {
     pub http: HttpSettings,
     /// Where sessions live.
     pub redis: RedisSettings,
+    /// What a node remembers of sessions and tokens.
+    pub cache: CacheSettings,
     /// Where accounts live.
     pub database: DatabaseSettings,
     /// How long sessions live.
@@ -123,6 +125,18 @@ pub struct RedisSettings {
     pub command_timeout: Duration,
     /// How long to keep the events of revocations; at least as long as an access token lives.
     pub event_retention: Duration,
+}
+
+/// What a node remembers of sessions and tokens, so that checking a token again asks nobody.
+#[derive(Clone, Debug)]
+pub struct CacheSettings {
+    /// How long after a session was ended on another node it may be said to live, at worst. Zero: Redis is asked every
+    /// time.
+    pub max_staleness: Duration,
+    /// Sessions that are remembered at most.
+    pub max_sessions: usize,
+    /// Verified access tokens that are remembered at most.
+    pub max_tokens: usize,
 }
 
 /// A Redis address with, perhaps, a password in it: doesn't print.

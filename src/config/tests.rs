@@ -85,6 +85,9 @@ fn the_manual_means_the_defaults() {
     assert_eq!((redis.url, redis.prefix.as_str(), redis.pool_size), (None, "lk:", 4));
     assert_eq!((redis.command_timeout, redis.event_retention), (secs(1), secs(3600)));
 
+    let cache = config.cache;
+    assert_eq!((cache.max_staleness, cache.max_sessions, cache.max_tokens), (secs(1), 100_000, 20_000));
+
     let database = config.database;
     let url = format!("sqlite://{}/latchkey-data/latchkey.db", folder.path().display());
     assert_eq!((database.url.expose(), database.migrate_url), (url.as_str(), None));
@@ -144,6 +147,9 @@ fn every_key_can_be_set_by_its_variable() {
         ("LATCHKEY_REDIS_POOL_SIZE", "2"),
         ("LATCHKEY_REDIS_COMMAND_TIMEOUT", "500ms"),
         ("LATCHKEY_REDIS_EVENT_RETENTION", "2h"),
+        ("LATCHKEY_CACHE_MAX_STALENESS", "500ms"),
+        ("LATCHKEY_CACHE_MAX_SESSIONS", "2048"),
+        ("LATCHKEY_CACHE_MAX_TOKENS", "7"),
         ("LATCHKEY_DATABASE_URL", "postgres://p/d"),
         ("LATCHKEY_DATABASE_MIGRATE_URL", "postgres://q/d"),
         ("LATCHKEY_DATABASE_MAX_CONNECTIONS", "3"),
@@ -193,6 +199,7 @@ fn every_key_can_be_set_by_its_variable() {
              trusted_proxies: [10.0.0.7/32, fd00::/8], allowed_origins: [\"https://a.example\", \"https://b.example\"] }}, \
              redis: RedisSettings {{ url: Some([secret]), prefix: \"x:\", pool_size: 2, command_timeout: 500ms, \
              event_retention: 7200s }}, \
+             cache: CacheSettings {{ max_staleness: 500ms, max_sessions: 2048, max_tokens: 7 }}, \
              database: DatabaseSettings {{ url: [secret], migrate_url: Some([secret]), max_connections: 3, \
              acquire_timeout: 4s }}, \
              session: SessionSettings {{ idle_timeout: 86400s, absolute_timeout: 172800s, grace: 0ns, max_per_account: 5 }}, \

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::sync::broadcast::{self, error::RecvError};
+
 use crate::{
     app::App,
     config::Config,
@@ -11,9 +13,14 @@ use crate::{
         seal::Sealer,
         signing_key::SigningKey,
     },
-    domain::{clock::Clock, entropy::Entropy, key::StoredKey},
+    domain::{
+        clock::Clock,
+        entropy::Entropy,
+        event::{Scope, Told},
+        key::StoredKey,
+    },
     flow::error::Failure,
-    store::sql::Sql,
+    store::{redis::Redis, sql::Sql},
 };
 
 /// Loads the keys, makes the first if there is none, and seals under the current secret what was sealed under another.
@@ -79,14 +86,30 @@ async fn take_over(app: &App) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Looks for changed keys every so often (`keys.refresh_interval`), for as long as the service runs.
+/// Looks for changed keys every so often (`keys.refresh_interval`), and at once when one is retired, for as long as the
+/// service runs.
 pub async fn keep_up(app: &App) {
+    let mut told = app.redis.told();
     let mut ticks = tokio::time::interval(app.config.keys.refresh_interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = key_retired(&mut told) => {}
+        }
         if let Err(error) = reload(app).await {
             tracing::warn!(%error, "the signing keys could not be looked for; those in use stay in use");
+        }
+    }
+}
+
+/// Completes when a signing key was retired, or may have been.
+async fn key_retired(told: &mut broadcast::Receiver<Told>) {
+    loop {
+        match told.recv().await {
+            Ok(Told::Revoked(revocation)) if !matches!(revocation.scope, Scope::Key { .. }) => {}
+            Ok(_) | Err(RecvError::Lagged(_)) => return,
+            Err(RecvError::Closed) => std::future::pending().await,
         }
     }
 }
@@ -127,20 +150,25 @@ pub enum RetireKeyError {
     /// It can't be.
     #[error(transparent)]
     Refused(#[from] RetireError),
+    /// It is retired, but those who check tokens by themselves weren't told.
+    #[error("the key is retired, but the services that follow the revocations were not told: {0}. Run this again")]
+    NotTold(Failure),
     /// See [`Failure`].
     #[error(transparent)]
     Failure(#[from] Failure),
 }
 
-/// Refuses everything that a key signed, from now on: for a key that got into wrong hands.
+/// Refuses everything that a key signed, from now on: for a key that got into wrong hands. First it is written down, then
+/// everybody is told; if that fails, it can be done again.
 ///
 /// # Errors
 /// [`RetireKeyError`]
-pub async fn retire(clock: &Clock, sql: &Sql, kid: &str) -> Result<(), RetireKeyError> {
+pub async fn retire(clock: &Clock, sql: &Sql, redis: &Redis, kid: &str) -> Result<(), RetireKeyError> {
     let stored = sql.keys().await.map_err(Failure::from)?;
     let end = plan_retirement(&stored, kid, clock.now())?;
     sql.set_key_verifies_until(&end.kid, Some(end.verifies_until)).await.map_err(Failure::from)?;
     tracing::warn!(kid, "a signing key was retired");
+    redis.append_key_retired(kid, clock.now()).await.map_err(|error| RetireKeyError::NotTold(error.into()))?;
     Ok(())
 }
 

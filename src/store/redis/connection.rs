@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -18,8 +18,11 @@ use fred::{
     },
 };
 
-use super::{key::Keys, script::Scripts, watchdog};
-use crate::{config::RedisSettings, domain::secret::SecretText};
+use super::{following::Memory, key::Keys, script::Scripts, watchdog};
+use crate::{
+    config::{CacheSettings, RedisSettings},
+    domain::secret::SecretText,
+};
 
 /// The session store. Cheap to clone; all clones share the connections.
 #[derive(Clone)]
@@ -34,7 +37,11 @@ pub(super) struct Inner {
     pub(super) event_retention: Duration,
     /// Whether the server knows `XADD … MINID` (6.2); until it is known, no.
     pub(super) has_minid: AtomicBool,
-    pub(super) told: tokio::sync::broadcast::Sender<crate::domain::event::Told>,
+    /// Listens to revocations, once [`Redis::follow`] is called.
+    pub(super) listener: Client,
+    pub(super) memory: Arc<Memory>,
+    pub(super) max_staleness: Duration,
+    pub(super) following: Mutex<Vec<tokio::task::AbortHandle>>,
     watchdogs: Vec<tokio::task::AbortHandle>,
     cause: watchdog::Cause,
 }
@@ -42,6 +49,9 @@ pub(super) struct Inner {
 /// What `redis.url` may begin with: fred takes anything else for `redis`.
 const SCHEMES: [&str; 7] =
     ["redis", "rediss", "redis-cluster", "rediss-cluster", "redis-sentinel", "rediss-sentinel", "redis+unix"];
+
+/// How many published revocations may wait to be heard.
+const MESSAGES: usize = 4096;
 
 /// Why Redis didn't do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +97,7 @@ impl Redis {
     ///
     /// # Errors
     /// [`RedisError::Url`]
-    pub fn connect(url: &SecretText, settings: &RedisSettings) -> Result<Self, RedisError> {
+    pub fn connect(url: &SecretText, settings: &RedisSettings, cache: &CacheSettings) -> Result<Self, RedisError> {
         let scheme = url.expose().split_once("://").map_or("", |(scheme, _)| scheme);
         if !SCHEMES.iter().any(|known| scheme == *known || scheme.replacen("valkey", "redis", 1) == *known) {
             return Err(RedisError::Url(format!("must begin with one of {}://", SCHEMES.join("://, "))));
@@ -97,8 +107,12 @@ impl Redis {
             .map_err(|error| RedisError::Url(format!("is not an address of a Redis ({})", error.kind().to_str())))?;
         config.version = RespVersion::RESP3;
         config.fail_fast = false;
-        let pool = Builder::from_config(config)
-            .with_performance_config(|performance| performance.default_command_timeout = settings.command_timeout)
+        let mut builder = Builder::from_config(config);
+        builder
+            .with_performance_config(|performance| {
+                performance.default_command_timeout = settings.command_timeout;
+                performance.broadcast_channel_capacity = MESSAGES;
+            })
             .with_connection_config(|connection| {
                 // 1: nothing is sent twice. A command whose fate is unknown is its caller's to repeat, and safe to.
                 connection.max_command_attempts = 1;
@@ -108,9 +122,10 @@ impl Redis {
                 connection.max_command_buffer_len = 10_000;
                 connection.tcp.nodelay = Some(true);
             })
-            .set_policy(ReconnectPolicy::new_exponential(0, 20, 1000, 2))
-            .build_pool(settings.pool_size)
-            .map_err(|error| RedisError::Url(error.details().to_owned()))?;
+            .set_policy(ReconnectPolicy::new_exponential(0, 20, 1000, 2));
+        let unusable = |error: FredError| RedisError::Url(error.details().to_owned());
+        let pool = builder.build_pool(settings.pool_size).map_err(unusable)?;
+        let listener = builder.build().map_err(unusable)?;
         pool.connect_pool();
         let cause = watchdog::Cause::default();
         let watch = |(i, client): (usize, &Client)| watchdog::watch(client.clone(), i == 0, Arc::clone(&cause));
@@ -122,7 +137,10 @@ impl Redis {
                 keys: Keys::new(&settings.prefix),
                 event_retention: settings.event_retention,
                 has_minid: AtomicBool::new(false),
-                told: tokio::sync::broadcast::channel(4096).0,
+                listener,
+                memory: Arc::new(Memory::new(if cache.max_staleness.is_zero() { 0 } else { cache.max_sessions })),
+                max_staleness: cache.max_staleness,
+                following: Mutex::new(Vec::new()),
                 watchdogs,
                 cause,
             }),
@@ -151,8 +169,9 @@ impl Redis {
 
     /// Closes the connections. Commands after this fail.
     pub async fn close(&self) {
-        for watchdog in &self.inner.watchdogs {
-            watchdog.abort();
+        self.inner.abort();
+        if let Err(error) = self.inner.listener.quit().await {
+            tracing::debug!(%error, "closing the connection that listens to Redis");
         }
         if let Err(error) = self.inner.pool.quit().await {
             tracing::debug!(%error, "closing the connections to Redis");
@@ -164,10 +183,18 @@ impl Redis {
     }
 }
 
+impl Inner {
+    /// Ends what runs in the background.
+    fn abort(&self) {
+        let following = self.following.lock().unwrap_or_else(PoisonError::into_inner);
+        for task in self.watchdogs.iter().chain(&*following) {
+            task.abort();
+        }
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
-        for watchdog in &self.watchdogs {
-            watchdog.abort();
-        }
+        self.abort();
     }
 }

@@ -3,7 +3,10 @@
 //! | key | type | holds | ends |
 //! | --- | --- | --- | --- |
 //! | `lk:s{T}A` | hash | the sessions of account `A` | with the last of them |
-//! | `lk:e{T}` | stream | the revocations of the bucket's accounts, newest last | entries after `redis.event_retention`, the key that long after its last one |
+//! | `lk:e{T}` | stream | the revocations of the bucket's accounts, newest last; in bucket 0 those of signing keys as well | entries after `redis.event_retention`, the key that long after its last one |
+//! | `lk:n{T}` | string | the id of the last entry of `lk:e{T}` | with the stream |
+//!
+//! Revocations are also published as they happen, all of them on the channel `lk:r`.
 //!
 //! `lk:` is `redis.prefix`, `A` the account's id (base64url without padding), `T` the tag of the account's bucket.
 //! There are 256 buckets; an account's is the last byte of its id. The tag is what Redis Cluster hashes, so that all
@@ -86,6 +89,16 @@ impl Keys {
     pub fn events_of_bucket(&self, bucket: usize) -> String {
         format!("{}e{{{}}}", self.prefix, TAGS[bucket])
     }
+
+    /// The id of the last entry of that stream.
+    pub fn position_of_bucket(&self, bucket: usize) -> String {
+        format!("{}n{{{}}}", self.prefix, TAGS[bucket])
+    }
+
+    /// The channel where revocations are published.
+    pub fn channel(&self) -> String {
+        format!("{}r", self.prefix)
+    }
 }
 
 /// Which bucket an account is in: the last byte of its id, which is random in every version of UUID used here.
@@ -112,6 +125,7 @@ mod tests {
         let account: AccountId = "0192f0c1-2345-7abc-8def-0123456789ab".parse().unwrap();
         assert_eq!(keys.sessions(account), "lk:s{1g}AZLwwSNFeryN7wEjRWeJqw");
         assert_eq!(keys.events(account), "lk:e{1g}");
+        assert_eq!(keys.position_of_bucket(bucket(account)), "lk:n{1g}");
         assert_eq!(redis_keyslot(keys.sessions(account).as_bytes()), redis_keyslot(keys.events(account).as_bytes()));
     }
 }

@@ -14,6 +14,7 @@ pub(super) struct Scripts {
     pub(super) rotate: Script,
     pub(super) revoke: Script,
     pub(super) revoke_all: Script,
+    pub(super) key_retired: Script,
 }
 
 impl Scripts {
@@ -25,6 +26,7 @@ impl Scripts {
             rotate: script(include_str!("lua/rotate.lua")),
             revoke: script(include_str!("lua/revoke.lua")),
             revoke_all: script(include_str!("lua/revoke_all.lua")),
+            key_retired: script(include_str!("lua/key_retired.lua")),
         }
     }
 }

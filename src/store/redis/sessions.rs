@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
-use fred::{bytes::Bytes, interfaces::HashesInterface, types::Value};
+use fred::{
+    bytes::Bytes,
+    interfaces::HashesInterface,
+    types::{Value, scripts::Script},
+};
 
 use super::{
     connection::{Redis, RedisError},
+    key,
     record::{self, Record},
     script,
 };
@@ -79,13 +84,9 @@ impl Redis {
             Value::Integer(new.max_per_account.into()),
             Value::Integer(new.epoch.0.into()),
             duration(kept_until.saturating_since(now)),
-            bytes(new.account.as_bytes()),
-            self.trim().into(),
-            duration(self.inner.event_retention),
         ];
         arguments.extend(record::encode_details(&new.origin).into_iter().map(|part| Value::Bytes(part.into())));
-        let client = self.inner.pool.next();
-        let answer = script::run(&self.inner.scripts.create, client, self.both_keys(new.account), arguments).await?;
+        let answer = self.run(&self.inner.scripts.create, new.account, arguments).await?;
         match answer.as_str().as_deref() {
             Some("created") => Ok(Create::Created(Grant {
                 account: new.account,
@@ -121,12 +122,8 @@ impl Redis {
             millis(now),
             duration(grace),
             duration(idle_timeout),
-            bytes(account.as_bytes()),
-            self.trim().into(),
-            duration(self.inner.event_retention),
         ];
-        let client = self.inner.pool.next();
-        let answer = script::run(&self.inner.scripts.rotate, client, self.both_keys(account), arguments).await?;
+        let answer = self.run(&self.inner.scripts.rotate, account, arguments).await?;
         let Value::Array(parts) = &answer else { return Err(unexpected("rotate", &answer)) };
         let outcome = parts.first().and_then(Value::as_str);
         let grant = || -> Result<Grant, RedisError> {
@@ -150,7 +147,10 @@ impl Redis {
         match outcome.as_deref() {
             Some("rotated") => Ok(Rotation::Rotated(grant()?)),
             Some("repeated") => Ok(Rotation::Repeated(grant()?)),
-            Some("reused") => Ok(Rotation::Reused),
+            Some("reused") => {
+                self.inner.memory.forget_session(account, session);
+                Ok(Rotation::Reused)
+            }
             Some("expired") => Ok(Rotation::Expired),
             Some("gone") => Ok(Rotation::Gone),
             _ => Err(unexpected("rotate", &answer)),
@@ -168,16 +168,11 @@ impl Redis {
         reason: Reason,
         now: Timestamp,
     ) -> Result<bool, RedisError> {
-        let arguments = vec![
-            bytes(session.as_bytes()),
-            reason.as_str().into(),
-            millis(now),
-            bytes(account.as_bytes()),
-            self.trim().into(),
-            duration(self.inner.event_retention),
-        ];
-        let client = self.inner.pool.next();
-        let answer = script::run(&self.inner.scripts.revoke, client, self.both_keys(account), arguments).await?;
+        let arguments = vec![bytes(session.as_bytes()), reason.as_str().into(), millis(now)];
+        let answer = self.run(&self.inner.scripts.revoke, account, arguments).await;
+        // whatever came of it: the next who asks is told what Redis says
+        self.inner.memory.forget_session(account, session);
+        let answer = answer?;
         Ok(answer.as_u64().ok_or_else(|| unexpected("revoke", &answer))? > 0)
     }
 
@@ -232,15 +227,13 @@ impl Redis {
             except.map_or_else(|| "".into(), |id| bytes(id.as_bytes())),
             reason.as_str().into(),
             millis(now),
-            bytes(account.as_bytes()),
-            self.trim().into(),
-            duration(self.inner.event_retention),
             epoch.map_or_else(|| "".into(), |epoch| Value::Integer(epoch.0.into())),
             millis(now + FENCE),
             only_if_kept.into(),
         ];
-        let client = self.inner.pool.next();
-        script::run(&self.inner.scripts.revoke_all, client, self.both_keys(account), arguments).await
+        let answer = self.run(&self.inner.scripts.revoke_all, account, arguments).await;
+        self.inner.memory.forget_account(account, except);
+        answer
     }
 
     /// The live sessions of an account, oldest first.
@@ -278,7 +271,16 @@ impl Redis {
         session: SessionId,
         now: Timestamp,
     ) -> Result<Option<Liveness>, RedisError> {
-        self.look_up(account, session, now).await
+        let memory = &self.inner.memory;
+        if let Some(known) = memory.recall(account, session, now) {
+            return Ok(Some(known));
+        }
+        let as_of = memory.version(account);
+        let found = self.look_up(account, session, now).await?;
+        if let (Some(as_of), Some(found)) = (as_of, found) {
+            memory.remember(account, session, found, as_of);
+        }
+        Ok(found)
     }
 
     async fn look_up(
@@ -295,8 +297,20 @@ impl Redis {
         Ok((now < idle_ends_at.min(ends_at)).then_some(Liveness { created_at, idle_ends_at, ends_at }))
     }
 
-    fn both_keys(&self, account: AccountId) -> Vec<String> {
-        vec![self.inner.keys.sessions(account), self.inner.keys.events(account)]
+    /// Runs a script on an account's sessions in one round trip. What every script is given is added here (`lua/lib.lua`).
+    async fn run(&self, script: &Script, account: AccountId, own: Vec<Value>) -> Result<Value, RedisError> {
+        let (keys, bucket) = (&self.inner.keys, key::bucket(account));
+        let keys = vec![keys.sessions(account), keys.events_of_bucket(bucket), keys.position_of_bucket(bucket)];
+        let mut arguments = Vec::with_capacity(4 + own.len());
+        arguments.extend(self.common_arguments(bytes(account.as_bytes())));
+        arguments.extend(own);
+        script::run(script, self.inner.pool.next(), keys, arguments).await
+    }
+
+    /// What every script is given first: whose account, or '', and how events are appended.
+    pub(super) fn common_arguments(&self, account: Value) -> [Value; 4] {
+        let channel = Value::from(self.inner.keys.channel());
+        [account, self.trim().into(), duration(self.inner.event_retention), channel]
     }
 }
 
@@ -304,7 +318,7 @@ fn bytes(id: &[u8; 16]) -> Value {
     Value::Bytes(Bytes::copy_from_slice(id))
 }
 
-fn millis(time: Timestamp) -> Value {
+pub(super) fn millis(time: Timestamp) -> Value {
     Value::Integer(time.as_millis())
 }
 

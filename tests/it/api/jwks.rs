@@ -103,7 +103,7 @@ async fn a_retired_key_is_believed_no_more() {
     rotate(&node, Start::Now).await;
     keys::reload(&node.app).await.unwrap();
     node.get("/v1/me", &stolen.access).await.expect(200);
-    keys::retire(&node.app.clock, &node.app.sql, &kid(&stolen.access)).await.unwrap();
+    keys::retire(&node.app.clock, &node.app.sql, &node.app.redis, &kid(&stolen.access)).await.unwrap();
     keys::reload(&node.app).await.unwrap();
     assert_eq!(node.get("/v1/me", &stolen.access).await.problem(), problem(401, "invalid_token"));
     assert!(!published(&node).await.contains(&kid(&stolen.access)));

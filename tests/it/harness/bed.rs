@@ -5,8 +5,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use latchkey::{
     app::App,
     config::{
-        Config, DatabaseSettings, FeedSettings, HttpSettings, KeySettings, LogFormat, LogSettings, PasswordSettings,
-        RedisSettings, Registration, Secrets, SessionSettings, TokenSettings,
+        CacheSettings, Config, DatabaseSettings, FeedSettings, HttpSettings, KeySettings, LogFormat, LogSettings,
+        PasswordSettings, RedisSettings, Registration, Secrets, SessionSettings, TokenSettings,
     },
     domain::{
         clock::{Clock, Timestamp},
@@ -61,7 +61,8 @@ impl Bed {
         let sql = Sql::connect(&self.config.database).await.unwrap();
         sql.migrate().await.unwrap();
         let url = self.config.redis.url.clone().unwrap();
-        let redis = RedisStore::connect(&url, &self.config.redis).unwrap();
+        let redis = RedisStore::connect(&url, &self.config.redis, &self.config.cache).unwrap();
+        redis.follow();
         let app = App::new(self.config.clone(), self.clock.clone(), Entropy::system(), sql, redis).await.unwrap();
         let app = Arc::new(app);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -100,6 +101,11 @@ impl std::ops::Deref for Node {
     }
 }
 
+/// The defaults of what a node remembers.
+pub fn cache() -> CacheSettings {
+    CacheSettings { max_staleness: Duration::from_secs(1), max_sessions: 100_000, max_tokens: 20_000 }
+}
+
 /// The defaults, but for hashing, which is quick, and the addresses.
 pub fn config(redis_url: &str, database_url: &str) -> Config {
     let seconds = Duration::from_secs;
@@ -131,6 +137,7 @@ pub fn config(redis_url: &str, database_url: &str) -> Config {
             command_timeout: seconds(1),
             event_retention: seconds(3600),
         },
+        cache: cache(),
         database: DatabaseSettings {
             url: database_url.into(),
             migrate_url: None,

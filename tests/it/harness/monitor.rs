@@ -24,7 +24,7 @@ impl Monitor {
     }
 
     /// The commands that clients have sent since the last call, each as its words; without those that scripts ran, and
-    /// without the signs of life.
+    /// without what nodes send by themselves.
     pub fn commands(&mut self, redis: &Redis) -> Vec<Vec<String>> {
         redis.command(&["ECHO", "so far"]);
         let mut commands = Vec::new();
@@ -38,6 +38,8 @@ impl Monitor {
             match words[0].to_ascii_uppercase().as_str() {
                 "ECHO" if words[1] == "so far" => return commands,
                 "PING" => {}
+                // following the revocations
+                "TIME" | "MGET" | "SUBSCRIBE" => {}
                 // what redis-cli itself may send first
                 "COMMAND" | "HELLO" => {}
                 _ => commands.push(words),

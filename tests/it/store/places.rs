@@ -12,6 +12,7 @@ use latchkey::{
 
 use super::server::{DURABLE, GRACE, IDLE, NOW, Server, account, create, session, store, store_with};
 use crate::harness::{
+    bed,
     guard::{self, Guard, Spec},
     wait,
 };
@@ -136,7 +137,7 @@ async fn an_address_that_is_none_is_refused_but_never_shown() {
             command_timeout: Duration::from_secs(1),
             event_retention: Duration::from_hours(1),
         };
-        let Err(error) = Redis::connect(&url.into(), &settings) else { panic!("{url}") };
+        let Err(error) = Redis::connect(&url.into(), &settings, &bed::cache()) else { panic!("{url}") };
         let text = format!("{error} {error:?}");
         assert!(text.contains("redis.url") && !text.contains("wr0ng-one"), "{text}");
     }

@@ -25,7 +25,10 @@ use latchkey::{
 use rustix::process::Signal;
 use uuid::Uuid;
 
-use crate::harness::guard::{self, Guard, Spec};
+use crate::harness::{
+    bed,
+    guard::{self, Guard, Spec},
+};
 
 /// Day one of every test.
 pub const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
@@ -198,7 +201,7 @@ pub fn store_with(url: &str, command_timeout: Duration) -> Redis {
         command_timeout,
         event_retention: Duration::from_hours(1),
     };
-    Redis::connect(&url.into(), &settings).unwrap()
+    Redis::connect(&url.into(), &settings, &bed::cache()).unwrap()
 }
 
 /// Runs a command whose words are bytes.

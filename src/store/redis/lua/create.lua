@@ -1,15 +1,14 @@
 -- A session begins; the oldest of the account's end if there would be too many.
--- KEYS  1 the account's sessions  2 its bucket's events
--- ARGV  1 session id  2 record  3 roles or ''  4 now  5 most sessions  6 epoch the sign-in was checked against
---       7 ttl of the key (times in ms)  8 account id  9 trim  10 retention  11.. details, in parts
+-- ARGV  5 session id  6 record  7 roles or ''  8 now  9 most sessions  10 epoch the sign-in was checked against
+--       11 ttl of the key (times in ms)  12.. details, in parts
 -- Gives 'created', or 'stale' where the account has changed since the sign-in was checked (I5).
 
-local key, now, most = KEYS[1], tonumber(ARGV[4]), tonumber(ARGV[5])
+local key, now, most = KEYS[1], tonumber(ARGV[8]), tonumber(ARGV[9])
 local fence = redis.call('HGET', key, 'f')
 if fence then
   local epoch, till = struct.unpack('>I4I6', fence)
   if now < till then
-    if tonumber(ARGV[6]) < epoch then return 'stale' end
+    if tonumber(ARGV[10]) < epoch then return 'stale' end
   else
     redis.call('HDEL', key, 'f')
   end
@@ -36,21 +35,21 @@ if #live >= most then
   table.sort(live, function(a, b) return a.created < b.created or (a.created == b.created and a.id < b.id) end)
   for i = 1, #live - most + 1 do
     remove_sessions(key, { live[i].id })
-    append_event(KEYS[2], ARGV[8], uuid(live[i].id), 'limit', now, ARGV[9], tonumber(ARGV[10]))
+    append_event(uuid(live[i].id), 'limit', now)
   end
 end
 
-local set = { ARGV[1], ARGV[2] }
-for i = 11, #ARGV do
-  set[#set + 1] = ARGV[1] .. string.char(i - 10)
+local set = { ARGV[5], ARGV[6] }
+for i = 12, #ARGV do
+  set[#set + 1] = ARGV[5] .. string.char(i - 11)
   set[#set + 1] = ARGV[i]
 end
-if ARGV[3] ~= '' then
+if ARGV[7] ~= '' then
   set[#set + 1] = 'r'
-  set[#set + 1] = ARGV[3]
+  set[#set + 1] = ARGV[7]
 elseif roles then
   redis.call('HDEL', key, 'r')
 end
 redis.call('HSET', key, unpack(set))
-keep(key, tonumber(ARGV[7]))
+keep(key, tonumber(ARGV[11]))
 return 'created'

@@ -1,5 +1,12 @@
 -- Stands before every other script here: the record of a session, and how a session is ended.
--- The fields of a session hash are described in record.rs.
+-- The fields of a session hash are described in record.rs, the keys in key.rs.
+--
+-- Of every script, the last two KEYS are the bucket's events and the id of the last of them; KEYS[1] is the hash of an
+-- account's sessions. ARGV begins with: 1 account id, or ''  2 'MINID' (Redis 6.2 and newer) or 'MAXLEN', how events are
+-- trimmed  3 how long events are kept, ms  4 channel where they are told. What follows from 5 on is the script's own.
+
+local STREAM, POSITION = KEYS[#KEYS - 1], KEYS[#KEYS]
+local ACCOUNT, TRIM, RETENTION, CHANNEL = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 
 local VERSION = 1
 local DETAIL_FIELDS = 4
@@ -57,17 +64,22 @@ local function uuid(id)
     string.sub(hex, 17, 20), string.sub(hex, 21, 32))
 end
 
--- Appends a revocation. It comes after the removal, never before it: a Redis that is out of memory refuses the first
--- write of a script only if it needs memory, so that sessions can be ended even then.
--- `trim` is 'MINID' (Redis 6.2 and newer) or 'MAXLEN'; `retention` milliseconds.
--- `session` is a UUID's text, 'all', or 'all but ' and one.
-local function append_event(stream, account, session, reason, now, trim, retention)
+-- Appends a revocation, and tells those who listen. It comes after the removal, never before it: a Redis that is out of
+-- memory refuses the first write of a script only if it needs memory, so that sessions can be ended even then.
+-- `session` is a UUID's text, 'all', 'all but ' and one, or 'key ' and a signing key's id.
+-- What is published names the event before it, so that whoever missed one knows (following.rs).
+local function append_event(session, reason, now)
   local bound = '10000'
-  if trim == 'MINID' then
+  if TRIM == 'MINID' then
     local time = redis.call('TIME')
-    bound = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) - retention)
+    bound = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) - RETENTION)
   end
-  redis.call('XADD', stream, trim, '~', bound, '*',
-    'account', uuid(account), 'session', session, 'reason', reason, 'at', string.format('%.0f', now))
-  redis.call('PEXPIRE', stream, retention)
+  local account, at = ACCOUNT == '' and '' or uuid(ACCOUNT), string.format('%.0f', now)
+  local before = redis.call('GET', POSITION) or ''
+  local id = redis.call('XADD', STREAM, TRIM, '~', bound, '*',
+    'account', account, 'session', session, 'reason', reason, 'at', at)
+  redis.call('PEXPIRE', STREAM, RETENTION)
+  redis.call('SET', POSITION, id, 'PX', RETENTION)
+  -- pcall: a user who may not publish loses speed, not the revocation
+  redis.pcall('PUBLISH', CHANNEL, table.concat({ id, before, account, session, reason, at }, '\n'))
 end

@@ -1,24 +1,26 @@
 -- Every session of an account ends, but perhaps one, and the event of it is appended (I3, I5).
--- KEYS  1 the account's sessions  2 its bucket's events
--- ARGV  1 id of the session to keep, or ''  2 reason  3 now, ms  4 account id
---       5 trim  6 retention, ms  7 new epoch, or ''  8 until when sign-ins checked against an older one are refused, ms
---       9 '1' to do nothing unless the session to keep lives
+-- ARGV  5 id of the session to keep, or ''  6 reason  7 now, ms  8 new epoch, or ''
+--       9 until when sign-ins checked against an older one are refused, ms
+--       10 '1' to do nothing unless the session to keep lives
 -- Gives the number of live sessions ended, or -1 where nothing was done.
 
-local key, now = KEYS[1], tonumber(ARGV[3])
-local ids, ended, kept, lives, fence = {}, 0, false, false, false
+local key, now = KEYS[1], tonumber(ARGV[7])
+local ids, recent, ended, kept, lives, fence = {}, {}, 0, false, false, false
+local second = now - now % 1000
 local fields = redis.call('HGETALL', key)
 for i = 1, #fields, 2 do
-  if fields[i] == ARGV[1] then
+  if fields[i] == ARGV[5] then
     kept, lives = true, is_live(fields[i + 1], now)
   elseif fields[i] == 'f' then
     fence = fields[i + 1]
   elseif is_session(fields[i]) then
     if is_live(fields[i + 1], now) then ended = ended + 1 end
     ids[#ids + 1] = fields[i]
+    local read, session = pcall(read_record, fields[i + 1])
+    if read and session.created >= second then recent[#recent + 1] = fields[i] end
   end
 end
-if ARGV[9] == '1' and not lives then return -1 end
+if ARGV[10] == '1' and not lives then return -1 end
 if not kept then
   redis.call('DEL', key)
 elseif #ids > 0 then
@@ -27,11 +29,12 @@ else
   -- Nothing to remove; but the event must not be the first write (see append_event).
   redis.call('HDEL', key, '')
 end
-append_event(KEYS[2], ARGV[4], ARGV[1] == '' and 'all' or 'all but ' .. uuid(ARGV[1]), ARGV[2], now, ARGV[5],
-  tonumber(ARGV[6]))
+-- Those of this very second can't be told from later ones by their tokens' `auth_time`: each is told by itself.
+for _, id in ipairs(recent) do append_event(uuid(id), ARGV[6], now) end
+append_event(ARGV[5] == '' and 'all' or 'all but ' .. uuid(ARGV[5]), ARGV[6], now)
 
 -- A fence only ever grows: neither ending sessions without one nor a command that comes late takes it away.
-local epoch, till = tonumber(ARGV[7]) or 0, ARGV[7] == '' and 0 or tonumber(ARGV[8])
+local epoch, till = tonumber(ARGV[8]) or 0, ARGV[8] == '' and 0 or tonumber(ARGV[9])
 if fence then
   local known_epoch, known_till = struct.unpack('>I4I6', fence)
   if now < known_till then epoch, till = math.max(epoch, known_epoch), math.max(till, known_till) end

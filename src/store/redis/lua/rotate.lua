@@ -1,15 +1,13 @@
 -- A refresh token is presented (I1, I2, I4).
--- KEYS  1 the account's sessions  2 its bucket's events
--- ARGV  1 session id  2 generation presented  3 now  4 grace  5 idle timeout (times in ms)
---       6 account id  7 trim  8 retention
+-- ARGV  5 session id  6 generation presented  7 now  8 grace  9 idle timeout (times in ms)
 -- Gives {'rotated' | 'repeated', record, roles or false} or {'reused' | 'expired' | 'gone'}.
 
-local key, id = KEYS[1], ARGV[1]
+local key, id = KEYS[1], ARGV[5]
 local found = redis.call('HMGET', key, id, 'r')
 if not found[1] then return { 'gone' } end
 
 local session = read_record(found[1])
-local presented, now, grace, idle = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local presented, now, grace, idle = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 if now >= session.idle_ends or now >= session.ends then return { 'expired' } end
 
 -- The history: runs of generations, newest first, each with how long before `used` it was superseded. None stands for
@@ -35,7 +33,7 @@ if presented < session.generation then
     end
   end
   remove_sessions(key, { id })
-  append_event(KEYS[2], ARGV[6], uuid(id), 'reuse', now, ARGV[7], tonumber(ARGV[8]))
+  append_event(uuid(id), 'reuse', now)
   return { 'reused' }
 end
 

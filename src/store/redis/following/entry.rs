@@ -1,0 +1,135 @@
+//! Entries of the streams of revocations, as they are read from a stream or heard on the channel.
+
+use std::{collections::HashMap, fmt};
+
+use crate::{
+    domain::{
+        clock::Timestamp,
+        event::{Reason, Revocation, Scope},
+        ids::AccountId,
+    },
+    store::redis::{connection::RedisError, key},
+};
+
+/// The id of an entry: when it was appended by Redis' clock, in milliseconds, and a number among those of the same
+/// millisecond. Of a stream without entries, zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Position {
+    pub(super) millis: u64,
+    pub(super) number: u64,
+}
+
+impl Position {
+    /// Reads an id as Redis writes it; an empty text is that of no entry.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        if text.is_empty() {
+            return Some(Self::default());
+        }
+        let (millis, number) = text.split_once('-')?;
+        Some(Self { millis: millis.parse().ok()?, number: number.parse().ok()? })
+    }
+
+    /// Whether there is no entry.
+    pub(super) fn is_none(self) -> bool {
+        self == Self::default()
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.millis, self.number)
+    }
+}
+
+/// An entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) position: Position,
+    pub(super) revocation: Revocation,
+}
+
+impl Entry {
+    /// Reads what was published, and the position of the entry before.
+    pub(super) fn heard(message: &str) -> Option<(Self, Position)> {
+        let mut lines = message.split('\n');
+        let mut line = || lines.next();
+        let (position, before) = (Position::parse(line()?)?, Position::parse(line()?)?);
+        let revocation = revocation(line()?, line()?, line()?, line()?)?;
+        Some((Self { position, revocation }, before))
+    }
+
+    /// Reads an entry of a stream.
+    pub(super) fn read(id: &str, fields: &HashMap<String, String>) -> Result<Self, RedisError> {
+        let field = |name| fields.get(name).map(String::as_str);
+        let read = || {
+            let revocation = revocation(field("account")?, field("session")?, field("reason")?, field("at")?)?;
+            Some(Self { position: Position::parse(id)?, revocation })
+        };
+        read().ok_or_else(|| RedisError::Unexpected(format!("an event that can't be read, {id}")))
+    }
+
+    /// The bucket in whose stream it stands.
+    pub(super) fn bucket(&self) -> usize {
+        match self.revocation.scope {
+            Scope::Session { account, .. } | Scope::Account { account, .. } => key::bucket(account),
+            Scope::Key { .. } => KEYS_BUCKET,
+        }
+    }
+}
+
+/// The bucket in whose stream the revocations of signing keys stand.
+pub(super) const KEYS_BUCKET: usize = 0;
+
+fn revocation(account: &str, session: &str, reason: &str, at: &str) -> Option<Revocation> {
+    let at = Timestamp::from_millis(at.parse().ok()?);
+    let reason = Reason::parse(reason)?;
+    let account = || account.parse::<AccountId>().ok();
+    let before = Timestamp::from_millis(at.as_secs() * 1000);
+    let scope = match session.rsplit_once(' ') {
+        None if session == "all" => Scope::Account { account: account()?, before, except: None },
+        None => Scope::Session { account: account()?, session: session.parse().ok()? },
+        Some(("all but", except)) => Scope::Account { account: account()?, before, except: Some(except.parse().ok()?) },
+        Some(("key", kid)) => Scope::Key { kid: kid.to_owned() },
+        Some(_) => return None,
+    };
+    Some(Revocation { scope, reason, at })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ACCOUNT: &str = "0192f0c1-2345-7abc-8def-0123456789ab";
+    const SESSION: &str = "5f0c2f0e-7d1c-4a58-9a3b-2f1f6a1e0d42";
+
+    fn scope(session: &str) -> Option<Scope> {
+        let message = format!("7-1\n\n{ACCOUNT}\n{session}\nlogout\n1800000000123");
+        let (entry, before) = Entry::heard(&message)?;
+        assert_eq!(entry.position, Position { millis: 7, number: 1 });
+        assert!(before.is_none());
+        assert_eq!(entry.revocation.at, Timestamp::from_millis(1_800_000_000_123));
+        Some(entry.revocation.scope)
+    }
+
+    #[test]
+    fn every_kind_is_read() {
+        let (account, session) = (ACCOUNT.parse().unwrap(), SESSION.parse().unwrap());
+        let before = Timestamp::from_millis(1_800_000_000_000);
+        assert_eq!(scope(SESSION), Some(Scope::Session { account, session }));
+        assert_eq!(scope("all"), Some(Scope::Account { account, before, except: None }));
+        let all_but = format!("all but {SESSION}");
+        assert_eq!(scope(&all_but), Some(Scope::Account { account, before, except: Some(session) }));
+        assert_eq!(scope("key abc"), Some(Scope::Key { kid: "abc".to_owned() }));
+        assert_eq!(scope("some of abc"), None);
+        assert_eq!(scope("abc"), None);
+    }
+
+    #[test]
+    fn positions_are_ordered_by_time_and_number() {
+        let position = |text| Position::parse(text).unwrap();
+        assert!(position("9-10") > position("9-9") && position("10-0") > position("9-10"));
+        assert_eq!(position("12-3").to_string(), "12-3");
+        assert!(position("") < position("0-1"));
+        assert!(Position::parse("x").is_none() && Position::parse("1-").is_none());
+    }
+}

@@ -1,0 +1,222 @@
+//! What a node remembers of sessions that live, and up to when that is known to be true.
+//!
+//! A remembered session is believed only while the node is *in step*: within the last moments it has compared, for every
+//! bucket, the last revocation it knows with the last there is (`poll.rs`), and has applied all of them. That is a lease
+//! that ends by itself: a connection that dies in silence, a Redis that hangs, a process that was stopped all end it.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::sync::broadcast;
+
+use super::entry::{Entry, Position};
+use crate::{
+    domain::{
+        bounded_map::BoundedMap,
+        clock::Timestamp,
+        event::{Scope, Told},
+        ids::{AccountId, SessionId},
+        session::Liveness,
+    },
+    store::redis::key::{self, BUCKETS},
+};
+
+/// How many tellings wait for the slowest listener before it is told that it is too slow.
+const TELLINGS: usize = 4096;
+
+/// See the module.
+pub(in crate::store::redis) struct Memory {
+    buckets: Vec<Mutex<Bucket>>,
+    lease: Mutex<Option<Lease>>,
+    told: broadcast::Sender<Told>,
+    counters: Counters,
+}
+
+/// How often sessions were remembered and not.
+#[derive(Debug, Default)]
+struct Counters {
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+struct Bucket {
+    /// The last revocation that was applied; none until the first look at what there is.
+    position: Option<Position>,
+    /// Grows with everything that may have ended a session: what was read before isn't remembered after.
+    version: u64,
+    sessions: BoundedMap<SessionId, (AccountId, Liveness)>,
+}
+
+#[derive(Clone, Copy)]
+struct Lease {
+    until: Instant,
+    watermark: Timestamp,
+}
+
+/// What came of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Applied {
+    /// It is known now.
+    New,
+    /// It was known.
+    Known,
+    /// There are others before it that aren't known.
+    Gap,
+}
+
+impl Memory {
+    /// Remembers up to `most` sessions.
+    pub(in crate::store::redis) fn new(most: usize) -> Self {
+        let bucket = || Bucket { position: None, version: 0, sessions: BoundedMap::new(most / BUCKETS) };
+        Self {
+            buckets: std::iter::repeat_with(|| Mutex::new(bucket())).take(BUCKETS).collect(),
+            lease: Mutex::new(None),
+            told: broadcast::channel(TELLINGS).0,
+            counters: Counters::default(),
+        }
+    }
+
+    /// A session that lives, if this is known for sure. One that looks as if it were over isn't: another node may have
+    /// prolonged it.
+    pub(in crate::store::redis) fn recall(
+        &self,
+        account: AccountId,
+        session: SessionId,
+        now: Timestamp,
+    ) -> Option<Liveness> {
+        let recalled = self.lease().and_then(|_| {
+            let mut bucket = self.bucket(key::bucket(account));
+            let (owner, liveness) = *bucket.sessions.get(&session)?;
+            (owner == account && now < liveness.idle_ends_at.min(liveness.ends_at)).then_some(liveness)
+        });
+        let counter = if recalled.is_some() { &self.counters.hits } else { &self.counters.misses };
+        counter.fetch_add(1, Ordering::Relaxed);
+        recalled
+    }
+
+    /// To be taken before Redis is asked, for [`Memory::remember`]; none while nothing can be remembered.
+    pub(in crate::store::redis) fn version(&self, account: AccountId) -> Option<u64> {
+        self.lease().map(|_| self.bucket(key::bucket(account)).version)
+    }
+
+    /// Remembers that a session lives, unless anything in its bucket may have ended since `as_of`.
+    pub(in crate::store::redis) fn remember(
+        &self,
+        account: AccountId,
+        session: SessionId,
+        liveness: Liveness,
+        as_of: u64,
+    ) {
+        let mut bucket = self.bucket(key::bucket(account));
+        if bucket.version == as_of {
+            bucket.sessions.insert(session, (account, liveness));
+        }
+    }
+
+    /// One session is over, or may be.
+    pub(in crate::store::redis) fn forget_session(&self, account: AccountId, session: SessionId) {
+        let mut bucket = self.bucket(key::bucket(account));
+        bucket.version += 1;
+        bucket.sessions.remove(&session);
+    }
+
+    /// Every session of an account is over, or may be, but perhaps one.
+    pub(in crate::store::redis) fn forget_account(&self, account: AccountId, except: Option<SessionId>) {
+        self.bucket(key::bucket(account)).forget_account(account, except);
+    }
+
+    /// What is told from now on.
+    pub(super) fn listen(&self) -> broadcast::Receiver<Told> {
+        self.told.subscribe()
+    }
+
+    /// Up to when, by Redis' clock, everything has been applied; none while this isn't known.
+    pub(super) fn in_step(&self) -> Option<Timestamp> {
+        self.lease().map(|lease| lease.watermark)
+    }
+
+    /// How often sessions were remembered, and how often not.
+    pub(super) fn hits_and_misses(&self) -> (u64, u64) {
+        (self.counters.hits.load(Ordering::Relaxed), self.counters.misses.load(Ordering::Relaxed))
+    }
+
+    /// The last revocation applied in a bucket.
+    pub(super) fn position(&self, bucket: usize) -> Option<Position> {
+        self.bucket(bucket).position
+    }
+
+    /// From here on entries are applied.
+    pub(super) fn set_position(&self, bucket: usize, position: Position) {
+        self.bucket(bucket).position = Some(position);
+    }
+
+    /// Applies an entry whose predecessor is `before`; none if it is sure that there is nothing missing before it.
+    pub(super) fn apply(&self, entry: Entry, before: Option<Position>) -> Applied {
+        let mut bucket = self.bucket(entry.bucket());
+        let Some(position) = bucket.position else { return Applied::Gap };
+        if entry.position <= position {
+            return Applied::Known;
+        }
+        if before.is_some_and(|before| before != position) {
+            return Applied::Gap;
+        }
+        bucket.position = Some(entry.position);
+        match entry.revocation.scope {
+            Scope::Session { session, .. } => {
+                bucket.version += 1;
+                bucket.sessions.remove(&session);
+            }
+            Scope::Account { account, except, .. } => bucket.forget_account(account, except),
+            Scope::Key { .. } => {}
+        }
+        // while the bucket is locked, so that all hear the same order; nobody listening is no error
+        let _ = self.told.send(Told::Revoked(Arc::new(entry.revocation)));
+        Applied::New
+    }
+
+    /// In step with Redis until then: everything up to `watermark` by Redis' clock has been applied.
+    pub(super) fn renew(&self, until: Instant, watermark: Timestamp) {
+        *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = Some(Lease { until, watermark });
+    }
+
+    /// Out of step: whether sessions live isn't known any more.
+    pub(super) fn end_lease(&self) {
+        *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        for bucket in &self.buckets {
+            let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
+            bucket.version += 1;
+            bucket.sessions.clear();
+        }
+    }
+
+    /// Revocations were lost and can't be had any more.
+    pub(super) fn tell_lost(&self) {
+        let _ = self.told.send(Told::Lost);
+    }
+
+    fn lease(&self) -> Option<Lease> {
+        let lease = *self.lease.lock().unwrap_or_else(PoisonError::into_inner);
+        lease.filter(|lease| Instant::now() < lease.until)
+    }
+
+    fn bucket(&self, bucket: usize) -> MutexGuard<'_, Bucket> {
+        self.buckets[bucket].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Bucket {
+    fn forget_account(&mut self, account: AccountId, except: Option<SessionId>) {
+        self.version += 1;
+        self.sessions.retain(|session, (owner, _)| *owner != account || Some(*session) == except);
+    }
+}
+
+/// For how long after Redis was asked its answer holds, of the most that an answer may be out of date.
+pub(super) fn lease_of(max_staleness: Duration) -> Duration {
+    max_staleness / 10 * 9
+}
