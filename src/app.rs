@@ -16,7 +16,7 @@ use crate::{
         clock::{Clock, Timestamp},
         entropy::Entropy,
     },
-    flow::{error::Failure, keys},
+    flow::{error::Failure, feed::Feed, keys},
     store::{redis::Redis, sql::Sql},
 };
 
@@ -42,6 +42,8 @@ pub struct App {
     pub sealer: Sealer,
     /// Makes and reads refresh tokens.
     pub refresh_tokens: RefreshTokens,
+    /// What those who follow the revocations share.
+    pub(crate) feed: Feed,
 }
 
 impl App {
@@ -57,7 +59,8 @@ impl App {
         let refresh_tokens = RefreshTokens::new(&mac_key(&config.secrets.current), previous.iter().map(|key| &**key));
         let keys = SharedKeyRing::new(keys::load(&config, &clock, &entropy, &sql, &sealer).await?);
         let keys_looked_for = Mutex::new(None);
-        Ok(Self { config, clock, entropy, sql, redis, passwords, keys, keys_looked_for, sealer, refresh_tokens })
+        let feed = Feed::new(config.feed.max_subscribers);
+        Ok(Self { config, clock, entropy, sql, redis, passwords, keys, keys_looked_for, sealer, refresh_tokens, feed })
     }
 
     /// What an access token says, if this service issued it, for itself, and it is valid now. Whether its session still
