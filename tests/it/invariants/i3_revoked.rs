@@ -56,6 +56,7 @@ async fn i3_no_refresh_in_flight_brings_an_ended_session_back() {
         let ending = Ending::ALL[round % 4];
         let tokens = nodes[round % 2].login("ada").await;
         let claims = nodes[0].app.verify_access_token(&tokens.access).unwrap();
+        bed.advance(Duration::from_secs(1));
         // each goes on with what it is given, for as long as it is given anything
         let racers = join_all((0..16).map(|i| {
             let (node, mut token) = (&nodes[i % 2], tokens.refresh.clone());
@@ -123,6 +124,7 @@ async fn i3_others_live_on() {
     // somebody else's session can't be ended, nor be told from one that isn't there
     let path = format!("/v1/sessions/{}", stranger.session);
     assert_eq!(node.delete(&path, &two.access).await.problem(), (404, "unknown_session".to_owned()));
+    bed.advance(Duration::from_secs(1));
     let answer = node.delete("/v1/sessions?keep_current=true", &two.access).await.expect(200);
     assert_eq!(answer.json()["revoked"], 1);
     assert_eq!(node.refresh(&three.refresh).await.problem(), (401, "invalid_refresh_token".to_owned()));

@@ -19,6 +19,7 @@ use super::{
 on_every_server!(
     a_session_is_created_refreshed_and_ended,
     all_but_one_and_all_end,
+    sessions_of_the_same_second_are_told_one_by_one_too,
     the_oldest_ends_when_there_are_too_many,
     details_come_back,
     a_sign_in_checked_before_a_change_is_refused,
@@ -81,15 +82,34 @@ async fn all_but_one_and_all_end(server: Server) {
     for number in 1..=5 {
         create(&store, ada, session(number), NOW).await;
     }
-    assert_eq!(store.revoke_all(ada, Some(session(3)), None, Reason::Revoked, NOW).await.unwrap(), 4);
+    let later = NOW + Duration::from_secs(1);
+    assert_eq!(store.revoke_all(ada, Some(session(3)), None, Reason::Revoked, later).await.unwrap(), 4);
     assert_eq!(store.list(ada, NOW).await.unwrap().iter().map(|session| session.id).collect::<Vec<_>>(), [session(3)]);
-    assert_eq!(store.revoke_all(ada, None, None, Reason::Disabled, NOW).await.unwrap(), 1);
+    assert_eq!(store.revoke_all(ada, None, None, Reason::Disabled, later).await.unwrap(), 1);
     assert_eq!(store.list(ada, NOW).await.unwrap(), []);
     let events: Vec<_> = server.events().into_iter().map(|[_, session, reason, _]| (session, reason)).collect();
     assert_eq!(
         events,
         [(format!("all but {}", session(3)), "revoked".to_owned()), ("all".to_owned(), "disabled".to_owned())]
     );
+    store.close().await;
+}
+
+/// Those that began within the second of the revocation can't be told from later ones by their tokens' `auth_time`.
+async fn sessions_of_the_same_second_are_told_one_by_one_too(server: Server) {
+    let store = server.store();
+    let ada = account();
+    let time = |millis| NOW + Duration::from_millis(millis);
+    for (number, created) in [(1, 999), (2, 1000), (3, 1001), (4, 1200)] {
+        create(&store, ada, session(number), time(created)).await;
+    }
+    assert_eq!(store.revoke_all(ada, Some(session(4)), None, Reason::Revoked, time(1500)).await.unwrap(), 3);
+    let mut told: Vec<_> = server.events().into_iter().map(|[_, session, ..]| session).collect();
+    assert_eq!(told.pop(), Some(format!("all but {}", session(4))));
+    told.sort();
+    let mut expected = [2, 3].map(|number| session(number).to_string());
+    expected.sort();
+    assert_eq!(told, expected);
     store.close().await;
 }
 

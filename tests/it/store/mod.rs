@@ -3,7 +3,7 @@
 mod life;
 mod memory;
 mod model;
-mod places;
+pub(crate) mod places;
 mod scripts;
 pub(crate) mod server;
 mod upgrade;
@@ -26,4 +26,4 @@ macro_rules! on_every_server {
         }
     };
 }
-use on_every_server;
+pub(crate) use on_every_server;

@@ -42,8 +42,8 @@ async fn everything_works(store: &Redis, accounts: usize) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn in_a_cluster() {
+/// Three masters that make up a cluster.
+pub(crate) async fn cluster() -> Vec<Server> {
     let masters: Vec<Server> = (0..3)
         .map(|_| {
             // a node's second port is 10,000 higher
@@ -59,9 +59,14 @@ async fn in_a_cluster() {
         masters.iter().all(|server| server.command(&["CLUSTER", "INFO"]).contains("cluster_state:ok"))
     })
     .await;
+    masters
+}
 
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_cluster() {
+    let masters = cluster().await;
     // one address is enough
-    let store = store(&format!("redis-cluster://{}", addresses[0]));
+    let store = store(&format!("redis-cluster://127.0.0.1:{}", masters[0].port()));
     everything_works(&store, 50).await;
     for server in &masters {
         assert_ne!(server.command(&["DBSIZE"]), "0", "every master has its share");

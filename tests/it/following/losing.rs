@@ -1,0 +1,64 @@
+//! A Redis that has lost revocations, or more, is noticed; and what has expired in time isn't taken for a loss.
+
+use std::time::Duration;
+
+use latchkey::{
+    domain::event::{Reason, Told},
+    store::redis::key::{Keys, bucket},
+};
+
+use super::{
+    follow, in_step, lives,
+    proxy::{Mode, Proxy},
+    revoked,
+};
+use crate::store::server::{NOW, Server, account, create, session, store_with};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_emptied_redis_ends_what_is_remembered_and_it_is_told() {
+    let server = Server::redis_7_0();
+    let store = server.store();
+    follow(&store).await;
+    let mut told = store.told();
+    let ada = account();
+    for number in 1..=2 {
+        create(&store, ada, session(number), NOW).await;
+        assert!(lives(&store, ada, session(number)).await);
+    }
+    store.revoke(ada, session(1), Reason::Logout, NOW).await.unwrap();
+    revoked(&mut told).await;
+    server.command(&["FLUSHALL"]);
+    let next = tokio::time::timeout(Duration::from_secs(60), told.recv()).await.unwrap().unwrap();
+    assert!(matches!(next, Told::Lost), "{next:?}");
+    assert!(!lives(&store, ada, session(2)).await);
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gap_that_the_stream_does_not_fill_is_told() {
+    let server = Server::redis_7_0();
+    let proxy = Proxy::start(server.socket()).await;
+    let (one, two) = (server.store(), store_with(&proxy.url(), Duration::from_secs(1)));
+    follow(&two).await;
+    let mut told = two.told();
+    let ada = account();
+    for number in 1..=4 {
+        create(&one, ada, session(number), NOW).await;
+    }
+    one.revoke(ada, session(1), Reason::Logout, NOW).await.unwrap();
+    revoked(&mut told).await;
+    proxy.set(Mode::Cut);
+    one.revoke(ada, session(2), Reason::Logout, NOW).await.unwrap();
+    one.revoke(ada, session(3), Reason::Logout, NOW).await.unwrap();
+    // as if it had been too long ago
+    server.command(&["XTRIM", &Keys::new("lk:").events_of_bucket(bucket(ada)), "MAXLEN", "1"]);
+    proxy.set(Mode::Open);
+    // what is there is told, and that there was more
+    revoked(&mut told).await;
+    let next = tokio::time::timeout(Duration::from_secs(60), told.recv()).await.unwrap().unwrap();
+    assert!(matches!(next, Told::Lost), "{next:?}");
+    in_step(&two).await;
+    assert!(lives(&two, ada, session(4)).await);
+    one.close().await;
+    two.close().await;
+}
