@@ -19,7 +19,7 @@ use crate::{
         clock::{Clock, Timestamp},
         entropy::Entropy,
     },
-    flow::{error::Failure, keys},
+    flow::{error::Failure, feed::Feed, keys},
     store::{redis::Redis, sql::Sql},
 };
 
@@ -47,6 +47,8 @@ pub struct App {
     pub refresh_tokens: RefreshTokens,
     /// Access tokens that were verified lately.
     pub verified_tokens: VerifiedTokens<VerifiedToken>,
+    /// What those who follow the revocations share.
+    pub(crate) feed: Feed,
 }
 
 impl App {
@@ -62,6 +64,7 @@ impl App {
         let refresh_tokens = RefreshTokens::new(&mac_key(&config.secrets.current), previous.iter().map(|key| &**key));
         let keys = SharedKeyRing::new(keys::load(&config, &clock, &entropy, &sql, &sealer).await?);
         let keys_looked_for = Mutex::new(None);
+        let feed = Feed::new(config.feed.max_subscribers);
         let verified_tokens = VerifiedTokens::new(config.cache.max_tokens);
         Ok(Self {
             config,
@@ -75,6 +78,7 @@ impl App {
             sealer,
             refresh_tokens,
             verified_tokens,
+            feed,
         })
     }
 
