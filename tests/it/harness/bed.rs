@@ -5,8 +5,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use latchkey::{
     app::App,
     config::{
-        CacheSettings, Config, DatabaseSettings, HttpSettings, KeySettings, LogFormat, LogSettings, PasswordSettings,
-        RedisSettings, Registration, Secrets, SessionSettings, TokenSettings,
+        CacheSettings, Config, DatabaseSettings, FeedSettings, HttpSettings, KeySettings, LogFormat, LogSettings,
+        PasswordSettings, RedisSettings, Registration, Secrets, SessionSettings, TokenSettings,
     },
     domain::{
         clock::{Clock, Timestamp},
@@ -123,6 +123,7 @@ pub fn config(redis_url: &str, database_url: &str) -> Config {
             body_timeout: seconds(10),
             request_timeout: seconds(30),
             idle_timeout: seconds(60),
+            write_timeout: seconds(10),
             max_body_bytes: 64 * 1024,
             max_header_bytes: 32 * 1024,
             shutdown_timeout: seconds(10),
@@ -157,6 +158,7 @@ pub fn config(redis_url: &str, database_url: &str) -> Config {
             leeway: seconds(5),
         },
         keys: KeySettings { algorithm: Algorithm::Es256, publish_before: seconds(600), refresh_interval: seconds(10) },
+        feed: FeedSettings { heartbeat: Duration::from_millis(100), max_subscribers: 100 },
         password: PasswordSettings {
             min_length: 8,
             max_length: 128,
