@@ -7,6 +7,7 @@ mod edges;
 mod embedded;
 mod following;
 mod harness;
+mod history;
 mod import;
 mod invariants;
 mod openapi;
