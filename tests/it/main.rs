@@ -5,6 +5,7 @@ mod api;
 mod binary;
 mod edges;
 mod embedded;
+mod faults;
 mod following;
 mod harness;
 mod history;

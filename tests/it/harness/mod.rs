@@ -11,3 +11,4 @@ pub mod pgbouncer;
 pub mod postgres;
 pub mod redis;
 pub mod wait;
+pub mod way;
