@@ -2,7 +2,7 @@
 
 use std::{
     process::Command,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use latchkey::{domain::ids::AccountId, store::redis::key::Keys};
@@ -127,30 +127,31 @@ async fn a_slot_moves_while_its_sessions_are_used() {
     let node = bed.node().await;
     ready_again(&node).await;
     let people = people(&node, 4).await;
-    let done = AtomicBool::new(false);
-    let use_it = |someone: &Someone| {
-        let (node, done, mut tokens) = (&node, &done, someone.tokens.clone());
+    let uses: Vec<AtomicU32> = people.iter().map(|_| AtomicU32::new(0)).collect();
+    let done = || uses.iter().all(|uses| uses.load(Ordering::Relaxed) >= 50);
+    let use_it = |(someone, uses): (&Someone, _)| {
+        let (node, done, mut tokens): (_, _, Tokens) = (&node, &done, someone.tokens.clone());
+        let uses: &AtomicU32 = uses;
         async move {
-            let mut times = 0;
-            while !done.load(Ordering::Relaxed) {
+            while !done() {
                 tokens = refreshed(node, &tokens).await;
                 is_well(&node.get("/v1/me", &tokens.access).await, 200);
-                times += 1;
+                uses.fetch_add(1, Ordering::Relaxed);
             }
-            (tokens, times)
+            (tokens, uses.load(Ordering::Relaxed))
         }
     };
     let moving = async {
-        for someone in &people {
-            for _ in 0..2 {
-                tokio::task::block_in_place(|| move_slot(&cluster, &someone.key));
-            }
+        let mut moves = 0;
+        while !done() || moves < 8 {
+            let someone = &people[moves % people.len()];
+            tokio::task::block_in_place(|| move_slot(&cluster, &someone.key));
+            moves += 1;
         }
-        done.store(true, Ordering::Relaxed);
     };
-    let ((), used) = tokio::join!(moving, futures_util::future::join_all(people.iter().map(use_it)));
+    let using = futures_util::future::join_all(people.iter().zip(&uses).map(use_it));
+    let ((), used) = tokio::join!(moving, using);
     for (tokens, times) in used {
-        assert!(times > 0);
         let claims = node.app.refresh_tokens.decode(&tokens.refresh).unwrap();
         assert!(claims.generation.0 >= times, "each refresh moved it on");
         refreshed(&node, &tokens).await;

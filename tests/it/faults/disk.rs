@@ -54,6 +54,11 @@ async fn a_full_disk_refuses_what_writes_and_nothing_else() {
         }
     }
     assert_unavailable(&refused.expect("the disk is full"));
+    // every connection there is
+    for _ in 0..20 {
+        let body = json!({ "email": "last@example.com", "password": PASSWORD });
+        assert_unavailable(&node.post("/v1/users", body).await);
+    }
     assert_unavailable(&node.change_password(&tokens.access, PASSWORD, "lantern orchid seventeen").await);
     let tokens = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
     node.get("/v1/me", &tokens.access).await.expect(200);
