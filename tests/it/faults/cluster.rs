@@ -4,7 +4,7 @@ use std::{
     process::Command,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
@@ -130,29 +130,27 @@ async fn a_slot_moves_while_its_sessions_are_used() {
     let node = bed.node().await;
     ready_again(&node).await;
     let people = people(&node, 4).await;
-    let uses: Vec<AtomicU32> = people.iter().map(|_| AtomicU32::new(0)).collect();
-    let done = || uses.iter().all(|uses| uses.load(Ordering::Relaxed) >= 50);
-    let use_it = |(someone, uses): (&Someone, _)| {
-        let (node, done, mut tokens): (_, _, Tokens) = (&node, &done, someone.tokens.clone());
-        let uses: &AtomicU32 = uses;
+    let moved = AtomicBool::new(false);
+    let use_it = |someone: &Someone| {
+        let (node, moved, mut tokens) = (&node, &moved, someone.tokens.clone());
         async move {
-            while !done() {
+            let mut times = 0;
+            while times < 20 || !moved.load(Ordering::Relaxed) {
                 tokens = refreshed(node, &tokens).await;
                 is_well(&node.get("/v1/me", &tokens.access).await, 200);
-                uses.fetch_add(1, Ordering::Relaxed);
+                times += 1;
             }
-            (tokens, uses.load(Ordering::Relaxed))
+            (tokens, times)
         }
     };
     let moving = async {
-        let mut moves = 0;
-        while !done() || moves < 8 {
-            let (cluster, key) = (Arc::clone(&cluster), people[moves % people.len()].key.clone());
+        for someone in people.iter().chain(&people) {
+            let (cluster, key) = (Arc::clone(&cluster), someone.key.clone());
             tokio::task::spawn_blocking(move || move_slot(&cluster, &key)).await.unwrap();
-            moves += 1;
         }
+        moved.store(true, Ordering::Relaxed);
     };
-    let using = futures_util::future::join_all(people.iter().zip(&uses).map(use_it));
+    let using = futures_util::future::join_all(people.iter().map(use_it));
     let ((), used) = tokio::join!(moving, using);
     for (tokens, times) in used {
         let claims = node.app.refresh_tokens.decode(&tokens.refresh).unwrap();
