@@ -53,6 +53,9 @@ const SCHEMES: [&str; 7] =
 /// How many published revocations may wait to be heard.
 const MESSAGES: usize = 4096;
 
+/// How long to wait before a connection that was given up is made anew.
+const AGAIN: Duration = Duration::from_millis(20);
+
 /// Why Redis didn't do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum RedisError {
@@ -126,10 +129,11 @@ impl Redis {
         let unusable = |error: FredError| RedisError::Url(error.details().to_owned());
         let pool = builder.build_pool(settings.pool_size).map_err(unusable)?;
         let listener = builder.build().map_err(unusable)?;
-        pool.connect_pool();
+        let connections = pool.clients().iter().map(|client| keep_connected(client.clone()).abort_handle());
+        let connections: Vec<_> = connections.collect();
         let cause = watchdog::Cause::default();
         let watch = |(i, client): (usize, &Client)| watchdog::watch(client.clone(), i == 0, Arc::clone(&cause));
-        let watchdogs = pool.clients().iter().enumerate().map(watch).collect();
+        let watchdogs = pool.clients().iter().enumerate().map(watch).chain(connections).collect();
         Ok(Self {
             inner: Arc::new(Inner {
                 pool,
@@ -181,6 +185,21 @@ impl Redis {
     pub(super) fn trim(&self) -> &'static str {
         if self.inner.has_minid.load(Ordering::Relaxed) { "MINID" } else { "MAXLEN" }
     }
+}
+
+/// Connects, and does so again whenever fred has given up: the task that drives a connection ends at errors that it
+/// can't repeat its way out of, such as a cluster's ASK where nothing may be sent twice, and without it every command
+/// would time out for ever. Until aborted, or until the client is closed.
+pub(super) fn keep_connected(client: Client) -> tokio::task::JoinHandle<()> {
+    let mut connection = client.connect();
+    let keep = async move {
+        while let Ok(Err(error)) = connection.await {
+            tracing::warn!(%error, "a connection to Redis was given up; connecting anew");
+            tokio::time::sleep(AGAIN).await;
+            connection = client.connect();
+        }
+    };
+    tokio::spawn(keep)
 }
 
 impl Inner {

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use fred::{
     clients::Client,
-    interfaces::{ClientLike, EventInterface, PubsubInterface},
+    interfaces::{EventInterface, PubsubInterface},
 };
 use tokio::sync::{Notify, broadcast::error::RecvError};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
+    super::connection::keep_connected,
     entry::Entry,
     memory::{Applied, Memory},
 };
@@ -26,7 +28,7 @@ impl Listener {
     pub(super) async fn run(self) {
         let mut connected = self.client.reconnect_rx();
         let mut messages = self.client.message_rx();
-        let _connection = self.client.connect();
+        let _connection = AbortOnDropHandle::new(keep_connected(self.client.clone()));
         loop {
             tokio::select! {
                 server = connected.recv() => match server {
