@@ -16,7 +16,7 @@ use crate::{
         clock::{Clock, Timestamp},
         entropy::Entropy,
     },
-    flow::{error::Failure, keys},
+    flow::{clients::Clients, error::Failure, keys},
     store::{redis::Redis, sql::Sql},
 };
 
@@ -38,6 +38,8 @@ pub struct App {
     pub keys: SharedKeyRing,
     /// When a key that wasn't known was last looked for in the database.
     pub(crate) keys_looked_for: Mutex<Option<Timestamp>>,
+    /// The service clients.
+    pub clients: Clients,
     /// Encrypts signing keys at rest.
     pub sealer: Sealer,
     /// Makes and reads refresh tokens.
