@@ -1,22 +1,25 @@
 //! The parts of a running service, built once and shared by everything that works with them.
 
+use std::sync::Arc;
+
 use tokio::sync::Mutex;
 
 use crate::{
     config::Config,
     crypto::{
-        access_token::{AccessClaims, TokenError, Verifier},
+        access_token::{TokenError, VerifiedToken, Verifier},
         derive::{self, derive},
         key_ring::SharedKeyRing,
         password::PasswordHasher,
         refresh_token::RefreshTokens,
         seal::Sealer,
+        verified_tokens::VerifiedTokens,
     },
     domain::{
         clock::{Clock, Timestamp},
         entropy::Entropy,
     },
-    flow::{clients::Clients, error::Failure, keys},
+    flow::{clients::Clients, error::Failure, feed::Feed, keys},
     store::{redis::Redis, sql::Sql},
 };
 
@@ -44,6 +47,10 @@ pub struct App {
     pub sealer: Sealer,
     /// Makes and reads refresh tokens.
     pub refresh_tokens: RefreshTokens,
+    /// Access tokens that were verified lately.
+    pub verified_tokens: VerifiedTokens<VerifiedToken>,
+    /// What those who follow the revocations share.
+    pub(crate) feed: Feed,
 }
 
 impl App {
@@ -59,7 +66,24 @@ impl App {
         let refresh_tokens = RefreshTokens::new(&mac_key(&config.secrets.current), previous.iter().map(|key| &**key));
         let keys = SharedKeyRing::new(keys::load(&config, &clock, &entropy, &sql, &sealer).await?);
         let keys_looked_for = Mutex::new(None);
-        Ok(Self { config, clock, entropy, sql, redis, passwords, keys, keys_looked_for, sealer, refresh_tokens })
+        let feed = Feed::new(config.feed.max_subscribers);
+        let clients = Clients::load(&sql).await?;
+        let verified_tokens = VerifiedTokens::new(config.cache.max_tokens);
+        Ok(Self {
+            config,
+            clock,
+            entropy,
+            sql,
+            redis,
+            passwords,
+            keys,
+            keys_looked_for,
+            clients,
+            sealer,
+            refresh_tokens,
+            verified_tokens,
+            feed,
+        })
     }
 
     /// What an access token says, if this service issued it, for itself, and it is valid now. Whether its session still
@@ -67,7 +91,7 @@ impl App {
     ///
     /// # Errors
     /// [`TokenError`]
-    pub fn verify_access_token(&self, token: &str) -> Result<AccessClaims, TokenError> {
+    pub fn verify_access_token(&self, token: &str) -> Result<Arc<VerifiedToken>, TokenError> {
         let keys = self.keys.current();
         let verifier = Verifier {
             keys: &keys,
@@ -75,6 +99,9 @@ impl App {
             audience: &self.config.token.audience,
             leeway: self.config.token.leeway,
         };
-        verifier.verify(token, self.clock.now())
+        let now = self.clock.now();
+        let verified = self.verified_tokens.get_or_verify(token, || verifier.verify(token, now))?;
+        verifier.check_again(&verified, now)?;
+        Ok(verified)
     }
 }

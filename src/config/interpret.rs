@@ -7,8 +7,9 @@ use std::{
 };
 
 use super::{
-    CacheSettings, Config, DatabaseSettings, HttpSettings, KeySettings, LogFormat, LogSettings, PasswordSettings,
-    RedisSettings, Registration, Secrets, SessionSettings, TokenSettings, check, duration, read::Reader,
+    CacheSettings, Config, DatabaseSettings, FeedSettings, HttpSettings, KeySettings, LogFormat, LogSettings,
+    PasswordSettings, RedisSettings, Registration, Secrets, SessionSettings, TokenSettings, check, duration,
+    read::Reader,
 };
 use crate::domain::{key::Algorithm, secret::SecretText};
 
@@ -66,6 +67,10 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> Meaning {
     let database = database(read, &data_dir);
     let session = session(read);
     let keys = keys(read);
+    let feed = FeedSettings {
+        heartbeat: read.duration("feed.heartbeat", 10 * MILLISECOND, MINUTE),
+        max_subscribers: read.number("feed.max_subscribers", 1..=100_000),
+    };
     let password = password(read);
     let log = log(read);
 
@@ -104,6 +109,7 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> Meaning {
         session,
         token,
         keys,
+        feed,
         password,
         log,
         warnings,
@@ -132,6 +138,7 @@ fn http(read: &mut Reader<'_>) -> HttpSettings {
         body_timeout: read.duration("http.body_timeout", 10 * MILLISECOND, 10 * MINUTE),
         request_timeout: read.duration("http.request_timeout", 10 * MILLISECOND, 10 * MINUTE),
         idle_timeout: read.duration("http.idle_timeout", 10 * MILLISECOND, HOUR),
+        write_timeout: read.duration("http.write_timeout", 10 * MILLISECOND, 10 * MINUTE),
         max_body_bytes: read.size("http.max_body", 1 << 10, 16 << 20),
         // hyper's buffer can't be smaller than 8 KiB.
         max_header_bytes: read.size("http.max_header", 8 << 10, 1 << 20),

@@ -27,6 +27,7 @@ pub use self::{
     show::{Shown, inspect, to_toml},
 };
 pub(crate) use check::filter;
+pub(crate) use duration::parse as parse_duration;
 
 /// Everything that can be configured, checked and resolved.
 #[derive(Clone, Debug)]
@@ -57,6 +58,8 @@ pub struct Config {
     pub token: TokenSettings,
     /// How signing keys change.
     pub keys: KeySettings,
+    /// Those who follow the revocations.
+    pub feed: FeedSettings,
     /// What passwords must be and how they are hashed.
     pub password: PasswordSettings,
     /// What is logged, and how.
@@ -96,6 +99,8 @@ pub struct HttpSettings {
     pub request_timeout: Duration,
     /// How long a kept-alive connection may be idle between requests.
     pub idle_timeout: Duration,
+    /// How long a reader may take for 16 KiB of an answer; given up after that.
+    pub write_timeout: Duration,
     /// A request's body, in bytes; 413 above.
     pub max_body_bytes: usize,
     /// A request's headers together, in bytes; 431 above.
@@ -188,6 +193,15 @@ pub struct KeySettings {
     pub publish_before: Duration,
     /// How often a node looks for keys that another made.
     pub refresh_interval: Duration,
+}
+
+/// Those who follow the revocations.
+#[derive(Clone, Debug)]
+pub struct FeedSettings {
+    /// How often they are told that they have missed none.
+    pub heartbeat: Duration,
+    /// How many there may be at once; 503 above.
+    pub max_subscribers: usize,
 }
 
 /// What passwords must be and how they are hashed.

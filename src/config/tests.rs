@@ -77,6 +77,7 @@ fn the_manual_means_the_defaults() {
     assert_eq!(http.max_connections, 10_000);
     assert_eq!((http.first_byte_timeout, http.header_timeout, http.body_timeout), (secs(10), secs(10), secs(10)));
     assert_eq!((http.request_timeout, http.idle_timeout, http.shutdown_timeout), (secs(30), secs(60), secs(30)));
+    assert_eq!(http.write_timeout, secs(10));
     assert_eq!((http.max_body_bytes, http.max_header_bytes), (65_536, 32_768));
     assert!(http.trusted_proxies.is_empty() && http.allowed_origins.is_empty());
 
@@ -135,6 +136,7 @@ fn every_key_can_be_set_by_its_variable() {
         ("LATCHKEY_HTTP_BODY_TIMEOUT", "4s"),
         ("LATCHKEY_HTTP_REQUEST_TIMEOUT", "5s"),
         ("LATCHKEY_HTTP_IDLE_TIMEOUT", "6s"),
+        ("LATCHKEY_HTTP_WRITE_TIMEOUT", "10s"),
         ("LATCHKEY_HTTP_MAX_BODY", "7KiB"),
         ("LATCHKEY_HTTP_MAX_HEADER", "8192"),
         ("LATCHKEY_HTTP_SHUTDOWN_TIMEOUT", "9s"),
@@ -164,6 +166,8 @@ fn every_key_can_be_set_by_its_variable() {
         ("LATCHKEY_KEYS_ALGORITHM", "EdDSA"),
         ("LATCHKEY_KEYS_PUBLISH_BEFORE", "1h"),
         ("LATCHKEY_KEYS_REFRESH_INTERVAL", "1m"),
+        ("LATCHKEY_FEED_HEARTBEAT", "2s"),
+        ("LATCHKEY_FEED_MAX_SUBSCRIBERS", "7"),
         ("LATCHKEY_PASSWORD_MIN_LENGTH", "15"),
         ("LATCHKEY_PASSWORD_MAX_LENGTH", "256"),
         ("LATCHKEY_PASSWORD_MIN_SCORE", "4"),
@@ -191,7 +195,7 @@ fn every_key_can_be_set_by_its_variable() {
              secrets: Secrets {{ current: [secret], previous: [[secret], [secret]] }}, \
              registration: Registration {{ open: false }}, \
              http: HttpSettings {{ max_connections: 1, first_byte_timeout: 2s, header_timeout: 3s, body_timeout: 4s, \
-             request_timeout: 5s, idle_timeout: 6s, max_body_bytes: 7168, max_header_bytes: 8192, shutdown_timeout: 9s, \
+             request_timeout: 5s, idle_timeout: 6s, write_timeout: 10s, max_body_bytes: 7168, max_header_bytes: 8192, shutdown_timeout: 9s, \
              trusted_proxies: [10.0.0.7/32, fd00::/8], allowed_origins: [\"https://a.example\", \"https://b.example\"] }}, \
              redis: RedisSettings {{ url: Some([secret]), prefix: \"x:\", pool_size: 2, command_timeout: 500ms, \
              event_retention: 7200s }}, \
@@ -201,6 +205,7 @@ fn every_key_can_be_set_by_its_variable() {
              session: SessionSettings {{ idle_timeout: 86400s, absolute_timeout: 172800s, grace: 0ns, max_per_account: 5 }}, \
              token: TokenSettings {{ access_ttl: 600s, audience: \"aud\", client_id: \"cli\", scope: \"a b\", leeway: 0ns }}, \
              keys: KeySettings {{ algorithm: EdDsa, publish_before: 3600s, refresh_interval: 60s }}, \
+             feed: FeedSettings {{ heartbeat: 2s, max_subscribers: 7 }}, \
              password: PasswordSettings {{ min_length: 15, max_length: 256, min_score: 4, \
              banned_words: [\"acme\", \"initech\"], memory_kib: 47104, iterations: 1, parallelism: 2, threads: 3, queue: 4, \
              max_import_memory_kib: 65536, pepper: Some([secret]), previous_peppers: [[secret]] }}, \

@@ -6,6 +6,7 @@ pub mod accounts;
 pub mod change_password;
 pub mod clients;
 pub mod error;
+pub mod feed;
 pub mod import_accounts;
 pub mod keys;
 pub mod login;

@@ -11,7 +11,7 @@ use poem_openapi::{
 use super::problem::{Code, ProblemError};
 use crate::{
     app::App,
-    crypto::access_token::AccessClaims,
+    crypto::access_token::VerifiedToken,
     flow::me::{self, AuthenticateError},
 };
 
@@ -21,10 +21,10 @@ const ACCESS_TOKEN: &str = "access_token";
 const COOKIE: &str = "refresh_cookie";
 
 /// Someone with a valid access token whose session lives.
-pub struct SignedIn(pub AccessClaims);
+pub struct SignedIn(pub Arc<VerifiedToken>);
 
 /// The same, or nobody: no access token came with the request. One that came and isn't valid is refused.
-pub struct MaybeSignedIn(pub Option<AccessClaims>);
+pub struct MaybeSignedIn(pub Option<Arc<VerifiedToken>>);
 
 /// The access token and the cookie of a request, as they are: for calls that can be made with either, or with a refresh
 /// token in the body.
@@ -53,7 +53,7 @@ fn refresh_cookie(request: &Request) -> Result<Option<String>, ProblemError> {
     Ok(cookie)
 }
 
-async fn signed_in(request: &Request) -> Result<Option<AccessClaims>, ProblemError> {
+async fn signed_in(request: &Request) -> Result<Option<Arc<VerifiedToken>>, ProblemError> {
     let Some(token) = bearer(request)? else { return Ok(None) };
     Ok(Some(me::authenticate(app(request)?, &token).await?))
 }

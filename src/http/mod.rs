@@ -20,10 +20,14 @@ pub mod door;
 pub mod json;
 pub mod openapi;
 pub mod problem;
+pub mod stopping;
 pub mod timeout;
 pub mod types;
 
-use api::{account::AccountApi, health::HealthApi, keys::KeysApi, session::SessionApi, signing_in::SigningInApi};
+use api::{
+    account::AccountApi, health::HealthApi, keys::KeysApi, revocations::RevocationsApi, session::SessionApi,
+    signing_in::SigningInApi,
+};
 use openapi::Document;
 
 /// The pages beside the API.
@@ -37,6 +41,7 @@ pub(crate) const PAGES: [&str; 4] = ["/", "/docs", "/openapi.json", "/openapi.ya
 /// | `/v1/login`, `/v1/refresh`, `/v1/logout` | [`api::signing_in`] |
 /// | `/v1/sessions`, `/v1/sessions/{id}` | [`api::session`] |
 /// | `/.well-known/jwks.json` | [`api::keys`] |
+/// | `/v1/revocations` | [`api::revocations`] |
 /// | `/livez`, `/readyz` | [`api::health`] |
 /// | `/docs`, `/openapi.json`, `/openapi.yaml` | [`openapi`] |
 pub fn endpoint(app: Arc<App>) -> impl Endpoint<Output = Response> + 'static {
@@ -73,7 +78,7 @@ pub fn document() -> Document {
 }
 
 fn service() -> OpenApiService<impl OpenApi, ()> {
-    openapi::service((SigningInApi, AccountApi, SessionApi, KeysApi, HealthApi))
+    openapi::service((SigningInApi, AccountApi, SessionApi, KeysApi, RevocationsApi, HealthApi))
 }
 
 /// A page that never changes while the service runs.

@@ -7,11 +7,13 @@ use std::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use http_body_util::combinators::BoxBody;
 use hyper::body::{Body, Bytes, Frame, SizeHint};
+
+use super::progress::{PIECE, Sending};
 
 /// The requests of one connection.
 #[derive(Debug, Default)]
@@ -50,15 +52,19 @@ impl Drop for InFlight {
     }
 }
 
-/// An answer's body, which keeps its request in flight until it is sent or given up.
+/// An answer's body, which keeps its request in flight until it is sent or given up. Over HTTP/2 it is sent in pieces, so
+/// that it can be seen to get on.
 pub(super) struct AnswerBody {
     body: BoxBody<Bytes, io::Error>,
+    sending: Option<Sending>,
+    /// What is left of a frame of the body.
+    rest: Bytes,
     _request: InFlight,
 }
 
 impl AnswerBody {
     pub(super) fn new(body: BoxBody<Bytes, io::Error>, request: InFlight) -> Self {
-        Self { body, _request: request }
+        Self { body, sending: Sending::of_this_stream(), rest: Bytes::new(), _request: request }
     }
 }
 
@@ -67,14 +73,27 @@ impl Body for AnswerBody {
     type Error = io::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+        let this = self.get_mut();
+        let Some(sending) = &this.sending else { return Pin::new(&mut this.body).poll_frame(cx) };
+        sending.ends();
+        if this.rest.is_empty() {
+            match ready!(Pin::new(&mut this.body).poll_frame(cx)).transpose()?.map(Frame::into_data) {
+                Some(Ok(data)) => this.rest = data,
+                Some(Err(trailers)) => return Poll::Ready(Some(Ok(trailers))),
+                None => return Poll::Ready(None),
+            }
+        }
+        sending.begins();
+        let piece = this.rest.split_to(this.rest.len().min(PIECE));
+        Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
+        // asked for before the first piece
         self.body.size_hint()
     }
 }

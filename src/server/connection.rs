@@ -15,6 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     activity::Activity,
     guard::{Guarded, Prefix},
+    progress::Sending,
     service::Service,
 };
 use crate::config::HttpSettings;
@@ -80,12 +81,11 @@ pub(super) async fn serve<E: Endpoint + 'static>(context: Arc<Context<E>>, mut s
     let service = Service { context: Arc::clone(&context), activity: Arc::clone(&activity), local, remote };
     let ended = match protocol {
         Protocol::Http1 => {
-            let HttpSettings { header_timeout, idle_timeout, .. } = context.settings;
-            let io = Guarded::http1(stream, prefix, activity, headers_by, header_timeout, idle_timeout);
+            let io = Guarded::http1(stream, prefix, activity, headers_by, &context.settings);
             serve_http1(&context, io, service).await
         }
         Protocol::Http2 => {
-            let io = Guarded::http2(stream, prefix, context.settings.idle_timeout);
+            let io = Guarded::http2(stream, prefix, context.settings.write_timeout);
             serve_http2(&context, io, service, &activity).await
         }
     };
@@ -172,7 +172,8 @@ async fn serve_http2<E: Endpoint + 'static>(
     activity: &Activity,
 ) -> hyper::Result<()> {
     let (ping_interval, ping_timeout) = HTTP2_PING;
-    let executor = Tasks { tasks: context.tasks.clone(), cut: context.cut.clone() };
+    let executor =
+        Tasks { tasks: context.tasks.clone(), cut: context.cut.clone(), write_timeout: context.settings.write_timeout };
     let mut connection = http2::Builder::new(executor)
         .timer(TokioTimer::new())
         .max_concurrent_streams(HTTP2_STREAMS)
@@ -212,11 +213,13 @@ async fn idle(activity: &Activity, limit: Duration) {
     }
 }
 
-/// Where hyper runs the streams of an HTTP/2 connection: waited for and cut like connections.
+/// Where hyper runs the streams of an HTTP/2 connection: waited for and cut like connections, and given up when nobody
+/// reads what they send.
 #[derive(Clone)]
 struct Tasks {
     tasks: TaskTracker,
     cut: CancellationToken,
+    write_timeout: Duration,
 }
 
 impl<F> hyper::rt::Executor<F> for Tasks
@@ -224,11 +227,16 @@ where
     F: Future<Output: Send> + Send + 'static,
 {
     fn execute(&self, task: F) {
-        let cut = self.cut.clone();
+        let Self { cut, write_timeout, .. } = self.clone();
         self.tasks.spawn(async move {
             tokio::select! {
                 biased;
-                _ = task => {}
+                ended = Sending::default().watch(task, write_timeout) => {
+                    // what is dropped unfinished, hyper resets
+                    if !ended {
+                        tracing::debug!("an answer that nobody reads was given up");
+                    }
+                }
                 () = cut.cancelled() => {}
             }
         });

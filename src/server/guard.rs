@@ -16,7 +16,8 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use super::{activity::Activity, refusal};
+use super::{activity::Activity, progress::Writing, refusal};
+use crate::config::HttpSettings;
 
 /// The bytes that were read to find out what the client speaks; hyper gets them first.
 #[derive(Debug)]
@@ -32,8 +33,7 @@ pub(super) struct Guarded {
     given: usize,
     ended: bool,
     reading: Option<Reading>,
-    write_timeout: Duration,
-    stalled: Option<Pin<Box<Sleep>>>,
+    writing: Writing,
     /// What is sent instead of an answer that hyper has written, as far as it isn't yet.
     instead: Vec<u8>,
 }
@@ -46,9 +46,9 @@ impl Guarded {
         prefix: Prefix,
         activity: Arc<Activity>,
         headers_by: Instant,
-        header_timeout: Duration,
-        idle_timeout: Duration,
+        settings: &HttpSettings,
     ) -> Self {
+        let HttpSettings { header_timeout, idle_timeout, write_timeout, .. } = *settings;
         let reading = Reading {
             phase: Phase::Headers(activity.changes()),
             activity,
@@ -56,21 +56,13 @@ impl Guarded {
             header_timeout,
             idle_timeout,
         };
-        Self { reading: Some(reading), ..Self::http2(stream, prefix, idle_timeout) }
+        Self { reading: Some(reading), ..Self::http2(stream, prefix, write_timeout) }
     }
 
     /// HTTP/2, where frames come at any time: only writes are watched.
     pub(super) fn http2(stream: TcpStream, prefix: Prefix, write_timeout: Duration) -> Self {
-        Self {
-            stream,
-            prefix,
-            given: 0,
-            ended: false,
-            reading: None,
-            write_timeout,
-            stalled: None,
-            instead: Vec::new(),
-        }
+        let writing = Writing::new(write_timeout);
+        Self { stream, prefix, given: 0, ended: false, reading: None, writing, instead: Vec::new() }
     }
 
     /// The stream, and whether its peer may still be sending something.
@@ -104,23 +96,12 @@ impl Guarded {
     fn poll_instead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.instead.is_empty() {
             let written = Pin::new(&mut self.stream).poll_write(cx, &self.instead);
-            match ready!(self.poll_stalled(cx, written))? {
+            match ready!(self.writing.check(cx, written))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 some => drop(self.instead.drain(..some)),
             }
         }
         Poll::Ready(Ok(()))
-    }
-
-    fn poll_stalled<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.stalled = None;
-            return written;
-        }
-        let timeout = self.write_timeout;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
-        ready!(stalled.as_mut().poll(cx));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -157,7 +138,7 @@ impl AsyncWrite for Guarded {
             return Poll::Ready(Ok(buf.len()));
         }
         let written = Pin::new(&mut this.stream).poll_write(cx, buf);
-        this.poll_stalled(cx, written)
+        this.writing.check(cx, written)
     }
 
     fn poll_write_vectored(
@@ -173,7 +154,7 @@ impl AsyncWrite for Guarded {
             return Poll::Ready(Ok(only.len()));
         }
         let written = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
-        this.poll_stalled(cx, written)
+        this.writing.check(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -184,6 +165,7 @@ impl AsyncWrite for Guarded {
         let this = self.get_mut();
         ready!(this.poll_instead(cx))?;
         ready!(Pin::new(&mut this.stream).poll_flush(cx))?;
+        this.writing.done();
         // An answer's end is flushed, but hyper doesn't read again before something arrives: the wait begins here.
         if let Some(reading) = &mut this.reading
             && reading.poll_patience(cx).is_ready()

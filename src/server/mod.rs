@@ -1,6 +1,6 @@
 //! The accept loop: how connections come in, how many at once, and how the server stops.
 //!
-//! What happens on one connection is in `connection`; what time it has is in `guard`. Bodies and answers have limits of
+//! What happens on one connection is in `connection`; what time it has is in `guard` and, while it answers, `progress`. Bodies and answers have limits of
 //! their own, in `http::body` and `http::timeout`.
 
 use std::{future::Future, io, pin::pin, sync::Arc, time::Duration};
@@ -18,6 +18,7 @@ mod accept;
 mod activity;
 mod connection;
 mod guard;
+mod progress;
 mod refusal;
 mod service;
 
@@ -94,7 +95,7 @@ where
         match accepted {
             Ok((stream, remote)) => {
                 backoff.succeeded();
-                if let Err(error) = prepare(&stream) {
+                if let Err(error) = prepare(&stream, &context.settings) {
                     tracing::debug!(%error, "a connection was gone before it was served");
                     continue;
                 }
@@ -117,7 +118,13 @@ where
     }
 }
 
-/// Answers are small and written whole: waiting to fill a packet would only delay them.
-fn prepare(stream: &TcpStream) -> io::Result<()> {
+/// Answers are small and written whole: waiting to fill a packet would only delay them. And what the kernel has taken but
+/// can't get rid of, since the peer is gone or doesn't read, ends the connection after a time (RFC 5482).
+fn prepare(stream: &TcpStream, settings: &HttpSettings) -> io::Result<()> {
+    let patience = settings.idle_timeout.max(settings.write_timeout).as_millis();
+    #[cfg(target_os = "linux")]
+    rustix::net::sockopt::set_tcp_user_timeout(stream, u32::try_from(patience).unwrap_or(u32::MAX))?;
+    #[cfg(not(target_os = "linux"))]
+    let _ = patience;
     stream.set_nodelay(true)
 }

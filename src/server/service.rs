@@ -14,6 +14,7 @@ use super::{
     activity::{Activity, AnswerBody},
     connection::Context,
 };
+use crate::http::stopping::Stopping;
 
 /// Serves the requests of one connection.
 pub(super) struct Service<E> {
@@ -28,9 +29,10 @@ impl<E: Endpoint + 'static> hyper::service::Service<Request<Incoming>> for Servi
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let in_flight = self.activity.begin();
         let context = Arc::clone(&self.context);
+        request.extensions_mut().insert(Stopping(context.stop.clone()));
         let version = request.version();
         let (local, remote) = (LocalAddr(self.local.into()), RemoteAddr(self.remote.into()));
         Box::pin(async move {

@@ -12,5 +12,6 @@ mod invariants;
 mod openapi;
 mod openapi_external;
 mod server;
+mod server_slow;
 mod sql;
 mod store;

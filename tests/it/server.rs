@@ -2,9 +2,10 @@
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
+use futures_util::StreamExt;
 use latchkey::{
     config::HttpSettings,
-    http::{body::ReadBody, timeout::RequestTimeout},
+    http::{body::ReadBody, stopping::Stopping, timeout::RequestTimeout},
     server,
 };
 use poem::{Endpoint, EndpointExt, Route, endpoint::make, get, post};
@@ -16,8 +17,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-const LONG: Duration = Duration::from_secs(60);
-const SHORT: Duration = Duration::from_millis(100);
+pub(crate) const LONG: Duration = Duration::from_secs(60);
+pub(crate) const SHORT: Duration = Duration::from_millis(100);
 
 #[tokio::test]
 async fn a_silent_connection_is_closed() {
@@ -87,7 +88,7 @@ async fn time_outs_of_waiting_do_not_touch_a_request_in_flight() {
 
 #[tokio::test]
 async fn an_answer_nobody_reads_is_given_up() {
-    let server = Server::start(|settings| settings.idle_timeout = SHORT).await;
+    let server = Server::start(|settings| settings.write_timeout = SHORT).await;
     let mut client = server.connect().await;
     client.send("GET /endless HTTP/1.1\r\nHost: x\r\n\r\n").await;
     server.gate.dropped().await;
@@ -299,22 +300,22 @@ async fn http2_with_prior_knowledge_is_served_and_closed_when_idle() {
     client.drain().await;
 }
 
-const HELLO: &str = "GET /hello HTTP/1.1\r\nHost: x\r\n\r\n";
+pub(crate) const HELLO: &str = "GET /hello HTTP/1.1\r\nHost: x\r\n\r\n";
 const WAIT: &str = "GET /wait HTTP/1.1\r\nHost: x\r\n\r\n";
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const SETTINGS: u8 = 4;
-const GOAWAY: u8 = 7;
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const GOAWAY: u8 = 7;
 
 /// Nothing here takes long; what hangs must fail.
-async fn within<F: Future>(future: F) -> F::Output {
+pub(crate) async fn within<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(Duration::from_secs(30), future).await.expect("should have happened by now")
 }
 
 /// A handler that says when it is in, and stays until it is let out.
 #[derive(Clone)]
-struct Gate {
+pub(crate) struct Gate {
     entered: Arc<Semaphore>,
     open: Arc<Semaphore>,
     dropped: Arc<Notify>,
@@ -329,20 +330,20 @@ impl Gate {
         }
     }
 
-    async fn pass(&self) {
+    pub(crate) async fn pass(&self) {
         self.entered.add_permits(1);
         self.open.acquire().await.unwrap().forget();
     }
 
-    async fn entered(&self) {
+    pub(crate) async fn entered(&self) {
         within(self.entered.acquire()).await.unwrap().forget();
     }
 
-    fn open(&self) {
+    pub(crate) fn open(&self) {
         self.open.add_permits(1);
     }
 
-    async fn dropped(&self) {
+    pub(crate) async fn dropped(&self) {
         within(self.dropped.notified()).await;
     }
 }
@@ -357,6 +358,7 @@ impl Drop for NotifyOnDrop {
 
 fn endpoint(gate: Gate, settings: &HttpSettings) -> impl Endpoint + 'static {
     let endless = Arc::clone(&gate.dropped);
+    let told = gate.clone();
     Route::new()
         .at("/hello", get(make(|_| async { "hello" })))
         .at(
@@ -390,19 +392,34 @@ fn endpoint(gate: Gate, settings: &HttpSettings) -> impl Endpoint + 'static {
                 }
             })),
         )
+        .at("/big", get(make(|_| async { "0123456789abcdef".repeat(64 * 1024) })))
+        .at(
+            "/events",
+            get(make(move |request| {
+                let gate = told.clone();
+                let Stopping(stop) = Stopping::of(&request);
+                async move {
+                    let events = futures_util::stream::unfold(gate, |gate| async {
+                        gate.pass().await;
+                        Some((Ok::<_, std::io::Error>("event\n"), gate))
+                    });
+                    poem::Body::from_bytes_stream(events.take_until(stop.cancelled_owned()))
+                }
+            })),
+        )
         .with(ReadBody::new(settings.max_body_bytes, settings.body_timeout))
         .with(RequestTimeout::new(settings.request_timeout))
 }
 
-struct Server {
-    address: SocketAddr,
-    gate: Gate,
-    stop: CancellationToken,
-    ended: JoinHandle<std::io::Result<()>>,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) gate: Gate,
+    pub(crate) stop: CancellationToken,
+    pub(crate) ended: JoinHandle<std::io::Result<()>>,
 }
 
 impl Server {
-    async fn start(change: impl FnOnce(&mut HttpSettings)) -> Self {
+    pub(crate) async fn start(change: impl FnOnce(&mut HttpSettings)) -> Self {
         let mut settings = HttpSettings {
             max_connections: 100,
             first_byte_timeout: LONG,
@@ -410,6 +427,7 @@ impl Server {
             body_timeout: LONG,
             request_timeout: LONG,
             idle_timeout: LONG,
+            write_timeout: LONG,
             max_body_bytes: 1 << 20,
             max_header_bytes: 16 << 10,
             shutdown_timeout: LONG,
@@ -427,28 +445,28 @@ impl Server {
         Self { address, gate, stop, ended }
     }
 
-    async fn connect(&self) -> Client {
+    pub(crate) async fn connect(&self) -> Client {
         Client { stream: TcpStream::connect(self.address).await.unwrap() }
     }
 }
 
-struct Client {
-    stream: TcpStream,
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
 }
 
 #[derive(Debug)]
-struct Answer {
-    status: u16,
-    head: String,
-    body: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
 }
 
 impl Client {
-    async fn send(&mut self, bytes: &str) {
+    pub(crate) async fn send(&mut self, bytes: &str) {
         within(self.stream.write_all(bytes.as_bytes())).await.unwrap();
     }
 
-    async fn send_frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+    pub(crate) async fn send_frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
         frame.extend([kind, flags]);
         frame.extend(stream.to_be_bytes());
@@ -456,17 +474,22 @@ impl Client {
         within(self.stream.write_all(&frame)).await.unwrap();
     }
 
-    async fn frame(&mut self) -> (u8, u32, Vec<u8>) {
+    pub(crate) async fn frame(&mut self) -> (u8, u32, Vec<u8>) {
+        let (kind, _, stream, payload) = self.frame_with_flags().await;
+        (kind, stream, payload)
+    }
+
+    pub(crate) async fn frame_with_flags(&mut self) -> (u8, u8, u32, Vec<u8>) {
         let mut head = [0; 9];
         within(self.stream.read_exact(&mut head)).await.unwrap();
         let len = u32::from_be_bytes([0, head[0], head[1], head[2]]);
         let mut payload = vec![0; len as usize];
         within(self.stream.read_exact(&mut payload)).await.unwrap();
-        (head[3], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload)
+        (head[3], head[4], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload)
     }
 
     /// One answer with a `Content-Length`.
-    async fn answer(&mut self) -> Answer {
+    pub(crate) async fn answer(&mut self) -> Answer {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
             head.push(within(self.stream.read_u8()).await.unwrap().into());
@@ -481,13 +504,13 @@ impl Client {
     }
 
     /// All that comes until the server closes.
-    async fn rest(&mut self) -> String {
+    pub(crate) async fn rest(&mut self) -> String {
         let mut rest = String::new();
         within(self.stream.read_to_string(&mut rest)).await.unwrap();
         rest
     }
 
-    async fn drain(&mut self) {
+    pub(crate) async fn drain(&mut self) {
         let mut rest = Vec::new();
         within(self.stream.read_to_end(&mut rest)).await.unwrap();
     }

@@ -1,0 +1,281 @@
+//! `GET /v1/revocations`: server-sent events (HTML, section 9.2).
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::StreamExt;
+use poem::{
+    Body, IntoResponse, Request, Response,
+    http::{HeaderValue, header},
+    web::Data,
+};
+use poem_openapi::{
+    ApiResponse, OpenApi,
+    param::Header,
+    payload::Payload,
+    registry::{MetaSchema, MetaSchemaRef},
+};
+use serde::Serialize;
+
+use super::Tag;
+use crate::{
+    app::App,
+    domain::{
+        clock::Timestamp,
+        event::{Revocation, Scope},
+        ids::{AccountId, SessionId},
+    },
+    flow::feed::{self, Event, SubscribeError},
+    http::{
+        problem::{Code, Failed, ProblemError, Problems},
+        stopping::Stopping,
+    },
+};
+
+/// Events that are written together where they wait.
+const TOGETHER: usize = 64;
+/// When to come again, where this node is full or behind.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The revocations, for services that check access tokens by themselves.
+pub struct RevocationsApi;
+
+/// A stream of events.
+struct Events(Body);
+
+impl Payload for Events {
+    const CONTENT_TYPE: &'static str = "text/event-stream";
+
+    fn schema_ref() -> MetaSchemaRef {
+        MetaSchemaRef::Inline(Box::new(MetaSchema::new("string")))
+    }
+}
+
+impl IntoResponse for Events {
+    fn into_response(self) -> Response {
+        Response::builder()
+            .content_type(Self::CONTENT_TYPE)
+            .header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))
+            // nginx would keep events until it has a page of them
+            .header("X-Accel-Buffering", "no")
+            .body(self.0)
+    }
+}
+
+#[derive(ApiResponse)]
+enum RevocationsResponse {
+    /// The events, without an end.
+    #[oai(status = 200)]
+    Ok(Events),
+}
+
+/// What following the revocations can be refused with.
+struct RevocationsProblems;
+
+impl Problems for RevocationsProblems {
+    const CODES: &'static [Code] = &[];
+}
+
+impl From<SubscribeError> for ProblemError {
+    fn from(error: SubscribeError) -> Self {
+        let detail = match error {
+            SubscribeError::Full => "As many follow the revocations here as may. Try another node, or try again.",
+            SubscribeError::OutOfStep => "This node doesn't know the latest revocations itself. Try again.",
+        };
+        Self { retry_after: Some(RETRY_AFTER), ..Self::new(Code::Unavailable, detail) }
+    }
+}
+
+#[OpenApi(tag = "Tag::Keys")]
+impl RevocationsApi {
+    /// Follow the revocations
+    ///
+    /// Server-sent events, by which a service that checks access tokens by itself knows within milliseconds which of them
+    /// have ended. Each has a type and one line of JSON; ignore types and fields that you don't know.
+    ///
+    /// | event | data | meaning |
+    /// | --- | --- | --- |
+    /// | `snapshot` | `{"retain_seconds"}` | the first event: forget what you know, all that matters follows |
+    /// | `resumed` | `{"retain_seconds"}` | the first event where `Last-Event-ID` could be resumed: keep what you know, what you missed follows |
+    /// | `revocation` | `{"kind", …, "reason", "at"}` | something ended, see below; may be told twice |
+    /// | `live` | `{"at"}` | all that was to follow has; from here on revocations are told as they happen |
+    /// | `heartbeat` | `{"at"}` | every second: all that was revoked before `at` has been told |
+    /// | `gap` | `{"detail"}` | something was missed for good; a `snapshot` follows |
+    ///
+    /// The kinds of revocations, and which access tokens they end:
+    ///
+    /// - `session`, with `account_id` and `session_id`: those whose `sid` is the session's id.
+    /// - `account`, with `account_id`, `before` and perhaps `except_session_id`: those whose `sub` is the account's id and
+    ///   whose `auth_time` is before `before`, in whole seconds, except those whose `sid` is the session's to be excepted.
+    /// - `key`, with `kid`: those whose header names the key.
+    ///
+    /// A revocation need be remembered for `retain_seconds` after its `at`: no token that it could touch lives longer.
+    /// Take a kind that you don't know for a gap.
+    ///
+    /// `live` and `heartbeat` have an id. Send the last one in `Last-Event-ID` when you come back after the connection broke.
+    /// Whoever hears nothing for some seconds knows nothing of what has ended since, and should ask `/oauth2/introspect`.
+    /// Who reads too slowly is disconnected.
+    #[oai(path = "/v1/revocations", method = "get", operation_id = "followRevocations")]
+    async fn revocations(
+        &self,
+        request: &Request,
+        Data(app): Data<&Arc<App>>,
+        /// The id of the last event that had one, to be told only what happened since.
+        #[oai(name = "Last-Event-ID")]
+        Header(last): Header<Option<String>>,
+    ) -> Result<RevocationsResponse, Failed<RevocationsProblems>> {
+        let stop = Stopping::of(request).0;
+        let retain = feed::retention(app);
+        let events = feed::subscribe(Arc::clone(app), last.as_deref(), |_| true).await.map_err(ProblemError::from)?;
+        let chunks = events.take_until(stop.cancelled_owned()).ready_chunks(TOGETHER).map(move |events| {
+            let mut text = Vec::with_capacity(256 * events.len());
+            for event in &events {
+                write(&mut text, event, retain);
+            }
+            Ok::<_, std::io::Error>(text)
+        });
+        Ok(RevocationsResponse::Ok(Events(Body::from_bytes_stream(chunks))))
+    }
+}
+
+/// The data of an event, as JSON.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum EventData<'a> {
+    Retain { retain_seconds: u64 },
+    At { at: Shown },
+    Detail { detail: &'a str },
+    Revocation(RevocationData<'a>),
+}
+
+#[derive(Serialize)]
+struct RevocationData<'a> {
+    #[serde(flatten)]
+    scope: ScopeData<'a>,
+    reason: &'static str,
+    at: Shown,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum ScopeData<'a> {
+    Session {
+        account_id: AccountId,
+        session_id: SessionId,
+    },
+    Account {
+        account_id: AccountId,
+        before: Shown,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        except_session_id: Option<SessionId>,
+    },
+    Key {
+        kid: &'a str,
+    },
+}
+
+/// A time as RFC 3339.
+struct Shown(Timestamp);
+
+impl Serialize for Shown {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl<'a> From<&'a Revocation> for RevocationData<'a> {
+    fn from(revocation: &'a Revocation) -> Self {
+        let scope = match &revocation.scope {
+            Scope::Session { account, session } => ScopeData::Session { account_id: *account, session_id: *session },
+            Scope::Account { account, before, except } => {
+                ScopeData::Account { account_id: *account, before: Shown(*before), except_session_id: *except }
+            }
+            Scope::Key { kid } => ScopeData::Key { kid },
+        };
+        Self { scope, reason: revocation.reason.as_str(), at: Shown(revocation.at) }
+    }
+}
+
+/// Appends an event as it goes over the wire.
+fn write(text: &mut Vec<u8>, event: &Event, retain: Duration) {
+    let (name, place, data) = match event {
+        Event::Snapshot => ("snapshot", None, EventData::Retain { retain_seconds: retain.as_secs() }),
+        Event::Resumed => ("resumed", None, EventData::Retain { retain_seconds: retain.as_secs() }),
+        Event::Revocation(revocation) => ("revocation", None, EventData::Revocation((&**revocation).into())),
+        Event::Live(place) => ("live", Some(place), EventData::At { at: Shown(place.time()) }),
+        Event::Heartbeat(place) => ("heartbeat", Some(place), EventData::At { at: Shown(place.time()) }),
+        Event::Gap(detail) => ("gap", None, EventData::Detail { detail }),
+    };
+    text.extend(b"event: ");
+    text.extend(name.as_bytes());
+    if let Some(place) = place {
+        text.extend(b"\nid: ");
+        text.extend(place.to_string().as_bytes());
+    }
+    text.extend(b"\ndata: ");
+    serde_json::to_writer(&mut *text, &data).expect("texts and numbers are always JSON");
+    text.extend(b"\n\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::event::Reason;
+
+    const ACCOUNT: &str = "0192f0c1-2345-7abc-8def-0123456789ab";
+    const SESSION: &str = "5f0c2f0e-7d1c-4a58-9a3b-2f1f6a1e0d42";
+
+    fn written(event: &Event) -> String {
+        let mut text = Vec::new();
+        write(&mut text, event, Duration::from_secs(310));
+        String::from_utf8(text).unwrap()
+    }
+
+    fn revocation(scope: Scope, reason: Reason) -> String {
+        let at = Timestamp::from_millis(1_795_406_910_325);
+        written(&Event::Revocation(Arc::new(Revocation { scope, reason, at })))
+    }
+
+    #[test]
+    fn events_look_like_this() {
+        assert_eq!(written(&Event::Snapshot), "event: snapshot\ndata: {\"retain_seconds\":310}\n\n");
+        assert_eq!(written(&Event::Resumed), "event: resumed\ndata: {\"retain_seconds\":310}\n\n");
+        assert_eq!(written(&Event::Gap("it is so")), "event: gap\ndata: {\"detail\":\"it is so\"}\n\n");
+        let place = feed::Place::parse("1-1795406910325").unwrap();
+        let at = "id: 1-1795406910325\ndata: {\"at\":\"2026-11-23T04:08:30.325Z\"}\n\n";
+        assert_eq!(written(&Event::Live(place)), format!("event: live\n{at}"));
+        assert_eq!(written(&Event::Heartbeat(place)), format!("event: heartbeat\n{at}"));
+    }
+
+    #[test]
+    fn revocations_look_like_this() {
+        let (account, session) = (ACCOUNT.parse().unwrap(), SESSION.parse().unwrap());
+        let at = "\"at\":\"2026-11-23T04:08:30.325Z\"}\n\n";
+        assert_eq!(
+            revocation(Scope::Session { account, session }, Reason::Logout),
+            format!(
+                "event: revocation\ndata: {{\"kind\":\"session\",\"account_id\":\"{ACCOUNT}\",\
+                 \"session_id\":\"{SESSION}\",\"reason\":\"logout\",{at}"
+            )
+        );
+        let before = Timestamp::from_millis(1_795_406_910_000);
+        let shown = "\"before\":\"2026-11-23T04:08:30.000Z\"";
+        assert_eq!(
+            revocation(Scope::Account { account, before, except: None }, Reason::Disabled),
+            format!(
+                "event: revocation\ndata: {{\"kind\":\"account\",\"account_id\":\"{ACCOUNT}\",{shown},\
+                 \"reason\":\"disabled\",{at}"
+            )
+        );
+        assert_eq!(
+            revocation(Scope::Account { account, before, except: Some(session) }, Reason::PasswordChanged),
+            format!(
+                "event: revocation\ndata: {{\"kind\":\"account\",\"account_id\":\"{ACCOUNT}\",{shown},\
+                 \"except_session_id\":\"{SESSION}\",\"reason\":\"password_changed\",{at}"
+            )
+        );
+        assert_eq!(
+            revocation(Scope::Key { kid: "abc".to_owned() }, Reason::KeyRetired),
+            format!("event: revocation\ndata: {{\"kind\":\"key\",\"kid\":\"abc\",\"reason\":\"key_retired\",{at}")
+        );
+    }
+}

@@ -1,0 +1,204 @@
+//! Readers of answers: slow ones are given up, others read for as long as they like.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use tokio::io::AsyncReadExt;
+
+use crate::server::{Client, DATA, GOAWAY, HEADERS, HELLO, SETTINGS, SHORT, Server, within};
+
+const RST_STREAM: u8 = 3;
+const PING: u8 = 6;
+const WINDOW_UPDATE: u8 = 8;
+
+const ACK: u8 = 0x1;
+const END_STREAM: u8 = 0x1;
+const END_STREAM_AND_HEADERS: u8 = 0x5;
+
+/// The setting of what may be sent on a new stream (RFC 9113, section 6.5.2).
+const INITIAL_WINDOW_SIZE: u16 = 4;
+
+/// What may be sent on a connection and on each stream if nothing else is said.
+const DEFAULT_WINDOW: u32 = 65_535;
+
+#[tokio::test]
+async fn an_answer_read_byte_by_byte_is_given_up() {
+    let server = Server::start(|settings| settings.write_timeout = SHORT).await;
+    let mut client = server.connect().await;
+    client.send("GET /endless HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let reading = async {
+        loop {
+            let _ = client.stream.read_u8().await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
+        () = server.gate.dropped() => {}
+        () = reading => {}
+    }
+}
+
+#[tokio::test]
+async fn a_big_answer_that_is_read_arrives_whole() {
+    let server = Server::start(|_| {}).await;
+    let mut client = server.connect().await;
+    client.send("GET /big HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let whole = "0123456789abcdef".repeat(64 * 1024);
+    assert!(client.answer().await.body == whole);
+
+    let mut client = http2(&server, DEFAULT_WINDOW).await;
+    get(&mut client, 1, b"/big").await;
+    let mut body = Vec::new();
+    loop {
+        let (kind, flags, stream, payload) = client.frame_with_flags().await;
+        match (kind, stream) {
+            (HEADERS, 1) => assert_eq!(payload[0], 0x88),
+            (DATA, 1) => {
+                if !payload.is_empty() {
+                    let len = u32::try_from(payload.len()).unwrap().to_be_bytes();
+                    client.send_frame(WINDOW_UPDATE, 0, 0, &len).await;
+                    client.send_frame(WINDOW_UPDATE, 0, 1, &len).await;
+                }
+                body.extend(payload);
+                if flags & END_STREAM != 0 {
+                    break;
+                }
+            }
+            (RST_STREAM, _) => panic!("{payload:?}"),
+            _ => {}
+        }
+    }
+    assert!(String::from_utf8(body).unwrap() == whole);
+}
+
+#[tokio::test]
+async fn an_http2_stream_without_a_window_is_reset_and_the_others_go_on() {
+    let server = Server::start(|settings| settings.write_timeout = SHORT).await;
+    let mut client = http2(&server, 0).await;
+    get(&mut client, 1, b"/endless").await;
+    get(&mut client, 3, b"/hello").await;
+    client.send_frame(WINDOW_UPDATE, 0, 3, &5_u32.to_be_bytes()).await;
+    let mut got = BTreeMap::new();
+    while !got.contains_key(&(RST_STREAM, 1)) || !got.contains_key(&(DATA, 3)) {
+        let (kind, stream, payload) = client.frame().await;
+        got.insert((kind, stream), payload);
+    }
+    assert_eq!(got[&(DATA, 3)], b"hello");
+    server.gate.dropped().await;
+
+    // and later ones too
+    get(&mut client, 5, b"/hello").await;
+    client.send_frame(WINDOW_UPDATE, 0, 5, &5_u32.to_be_bytes()).await;
+    assert_eq!(until(&mut client, DATA, 5).await, b"hello");
+}
+
+#[tokio::test]
+async fn an_http2_stream_whose_window_grows_by_bytes_is_reset() {
+    let server = Server::start(|settings| settings.write_timeout = SHORT).await;
+    let mut client = http2(&server, 1).await;
+    get(&mut client, 1, b"/endless").await;
+    loop {
+        match client.frame().await {
+            (DATA, 1, _) => client.send_frame(WINDOW_UPDATE, 0, 1, &1_u32.to_be_bytes()).await,
+            (RST_STREAM, 1, _) => break,
+            _ => {}
+        }
+    }
+    server.gate.dropped().await;
+}
+
+/// Time-outs of everything but the answer itself, while others run into them.
+#[tokio::test]
+async fn a_stream_of_events_that_is_read_has_no_time_out() {
+    let server = Server::start(|settings| {
+        settings.header_timeout = SHORT;
+        settings.idle_timeout = SHORT;
+        settings.write_timeout = SHORT;
+        settings.request_timeout = SHORT;
+    })
+    .await;
+    let mut first = server.connect().await;
+    first.send("GET /events HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert_eq!(first.answer().await.status, 200);
+    let mut second = http2(&server, DEFAULT_WINDOW).await;
+    get(&mut second, 1, b"/events").await;
+    until(&mut second, HEADERS, 1).await;
+    for _ in 0..2 {
+        server.gate.entered().await;
+    }
+    for _ in 0..2 {
+        let mut idle = server.connect().await;
+        idle.send(HELLO).await;
+        assert_eq!(idle.answer().await.status, 200);
+        assert_eq!(idle.rest().await, "");
+        let mut idle = http2(&server, DEFAULT_WINDOW).await;
+        until(&mut idle, GOAWAY, 0).await;
+        idle.drain().await;
+
+        server.gate.open();
+        server.gate.open();
+        let mut event = [0; 11];
+        within(first.stream.read_exact(&mut event)).await.unwrap();
+        assert_eq!(&event, b"6\r\nevent\n\r\n");
+        assert_eq!(until(&mut second, DATA, 1).await, b"event\n");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_of_events_ends_when_the_server_is_told_to_stop() {
+    let server = Server::start(|_| {}).await;
+    let mut first = server.connect().await;
+    first.send("GET /events HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert_eq!(first.answer().await.status, 200);
+    let mut second = http2(&server, DEFAULT_WINDOW).await;
+    get(&mut second, 1, b"/events").await;
+    until(&mut second, HEADERS, 1).await;
+
+    server.stop.cancel();
+    assert_eq!(first.rest().await, "0\r\n\r\n", "its end is told");
+    // whether it has heard so is asked, then the connection ends (RFC 9113, section 6.8)
+    let (mut ended, mut asked) = (false, false);
+    while !ended || !asked {
+        match second.frame_with_flags().await {
+            (DATA, flags, 1, payload) => {
+                assert_eq!(payload, b"");
+                ended = flags & END_STREAM != 0;
+            }
+            (PING, 0, 0, payload) => {
+                second.send_frame(PING, ACK, 0, &payload).await;
+                asked = true;
+            }
+            _ => {}
+        }
+    }
+    second.drain().await;
+    within(server.ended).await.unwrap().unwrap();
+}
+
+/// A connection that speaks HTTP/2, with so much of a window for each stream.
+async fn http2(server: &Server, window: u32) -> Client {
+    let mut client = server.connect().await;
+    client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    let mut settings = INITIAL_WINDOW_SIZE.to_be_bytes().to_vec();
+    settings.extend(window.to_be_bytes());
+    client.send_frame(SETTINGS, 0, 0, &settings).await;
+    client
+}
+
+/// GET of `http://x` and a path: static table entries 2 and 6, then literals named by entries 4 and 1 (RFC 7541,
+/// appendix A).
+async fn get(client: &mut Client, stream: u32, path: &[u8]) {
+    let mut block = vec![0x82, 0x86, 0x04, u8::try_from(path.len()).unwrap()];
+    block.extend(path);
+    block.extend(b"\x01\x01x");
+    client.send_frame(HEADERS, END_STREAM_AND_HEADERS, stream, &block).await;
+}
+
+/// The payload of the next frame of this kind.
+async fn until(client: &mut Client, kind: u8, stream: u32) -> Vec<u8> {
+    loop {
+        let (its, on, payload) = client.frame().await;
+        if (its, on) == (kind, stream) {
+            return payload;
+        }
+    }
+}
