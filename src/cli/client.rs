@@ -141,7 +141,11 @@ fn tell(id: &ClientId, secret: &ClientSecret) -> io::Result<()> {
 fn list(clients: &[Client], json: bool, now: Timestamp) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if !json {
-        writeln!(out, "{:<24}  {:<8}  {:<10}  {:<7}  {:<24}  SCOPES", "CLIENT", "STATE", "MADE", "SECRETS", "AUDIENCES")?;
+        writeln!(
+            out,
+            "{:<24}  {:<8}  {:<10}  {:<7}  {:<24}  SCOPES",
+            "CLIENT", "STATE", "MADE", "SECRETS", "AUDIENCES"
+        )?;
     }
     for client in clients {
         let shown = Shown::of(client, now);
@@ -152,8 +156,7 @@ fn list(clients: &[Client], json: bool, now: Timestamp) -> io::Result<()> {
             let state = if client.is_enabled() { "enabled" } else { "disabled" };
             let date = shown.created_at.split('T').next().unwrap_or_default();
             let (name, audiences, scopes) = (shown.client_id, client.audiences.to_string(), client.scopes.to_string());
-            let line =
-                format!("{name:<24}  {state:<8}  {date:<10}  {:<7}  {audiences:<24}  {scopes}", shown.secrets);
+            let line = format!("{name:<24}  {state:<8}  {date:<10}  {:<7}  {audiences:<24}  {scopes}", shown.secrets);
             writeln!(out, "{}", line.trim_end())?;
         }
     }

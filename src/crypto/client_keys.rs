@@ -36,7 +36,9 @@ pub enum ClientKeysError {
     #[error("must hold 1 to {MAX_KEYS} keys")]
     Count,
     /// A key of a kind, a curve, a length or a purpose that can't be used.
-    #[error("holds a key that can't be used: it must be P-256 (ES256), Ed25519 (EdDSA), or RSA of 2048 to 8192 bits (RS256, PS256)")]
+    #[error(
+        "holds a key that can't be used: it must be P-256 (ES256), Ed25519 (EdDSA), or RSA of 2048 to 8192 bits (RS256, PS256)"
+    )]
     Unusable,
 }
 
@@ -167,9 +169,7 @@ fn public_key(jwk: &Jwk, algorithm: Algorithm) -> Option<ParsedPublicKey> {
                 }
                 (&ECDSA_P256_SHA256_FIXED, [&[4], &x[..], &y[..]].concat())
             }
-            (Algorithm::EdDsa, "OKP", Some("Ed25519")) => {
-                (&ED25519, bytes(&jwk.x).filter(|x| x.len() == 32)?)
-            }
+            (Algorithm::EdDsa, "OKP", Some("Ed25519")) => (&ED25519, bytes(&jwk.x).filter(|x| x.len() == 32)?),
             (Algorithm::Rs256 | Algorithm::Ps256, "RSA", None) => {
                 let (n, e) = (bytes(&jwk.n)?, bytes(&jwk.e)?);
                 if !(256..=1024).contains(&n.len()) {
@@ -296,7 +296,10 @@ mod tests {
             let kept = to_jwks(pem).unwrap();
             assert_eq!(ClientKeys::parse(&kept).unwrap().0.len(), count, "{kept}");
         }
-        assert_eq!(to_jwks(&p256.replace("BEGIN PUBLIC KEY-----\nM", "BEGIN PUBLIC KEY-----\nN")), Err(ClientKeysError::Unusable));
+        assert_eq!(
+            to_jwks(&p256.replace("BEGIN PUBLIC KEY-----\nM", "BEGIN PUBLIC KEY-----\nN")),
+            Err(ClientKeysError::Unusable)
+        );
     }
 
     #[test]

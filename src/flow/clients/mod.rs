@@ -1,9 +1,11 @@
 //! Service clients: made, listed, disabled, given new secrets.
 
+mod authenticate;
 mod registry;
 
 use std::time::Duration;
 
+pub use authenticate::{AuthenticateClientError, Credentials, authenticate};
 pub use registry::{Clients, Known, find, keep_up, reload};
 
 use crate::{

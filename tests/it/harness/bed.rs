@@ -61,7 +61,13 @@ impl Bed {
     pub fn with_redis(redis: Redis) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = config(&redis.url(), &format!("sqlite://{}/latchkey.db", folder.path().display()));
-        Self { redis, clock: Clock::manual(Timestamp::from_millis(1_800_000_000_000)), config, folder, nodes: Mutex::default() }
+        Self {
+            redis,
+            clock: Clock::manual(Timestamp::from_millis(1_800_000_000_000)),
+            config,
+            folder,
+            nodes: Mutex::default(),
+        }
     }
 
     /// Where the nodes' files are.
