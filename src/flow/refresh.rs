@@ -50,7 +50,15 @@ async fn exchange(app: &App, token: &str, accepted: Accepted) -> Result<Tokens, 
     let settings = &app.config.session;
     let rotation = app
         .redis
-        .rotate_accepted(claims.account, claims.session, claims.generation, accepted, settings.grace, settings.idle_timeout, now)
+        .rotate_accepted(
+            claims.account,
+            claims.session,
+            claims.generation,
+            accepted,
+            settings.grace,
+            settings.idle_timeout,
+            now,
+        )
         .await
         .map_err(Failure::from)?;
     match rotation {

@@ -21,7 +21,8 @@ pub async fn verify(app: &App, token: &str) -> Result<Verified, AuthenticateErro
     let verified = me::verify_issued(app, token).await?;
     let good = match &verified {
         Verified::Session(session) => {
-            let liveness = app.redis.liveness(session.sub, session.sid, app.clock.now()).await.map_err(Failure::from)?;
+            let liveness =
+                app.redis.liveness(session.sub, session.sid, app.clock.now()).await.map_err(Failure::from)?;
             liveness.is_some()
         }
         Verified::Client(client) => {

@@ -19,6 +19,7 @@ pub mod client_auth;
 pub mod cookie;
 pub mod door;
 pub mod json;
+pub mod oauth;
 pub mod openapi;
 pub mod problem;
 pub mod stopping;
@@ -29,6 +30,7 @@ use api::{
     account::AccountApi, health::HealthApi, keys::KeysApi, revocations::RevocationsApi, session::SessionApi,
     signing_in::SigningInApi, verify::VerifyApi,
 };
+use oauth::{IntrospectApi, RevokeApi, TokenApi};
 use openapi::Document;
 
 /// The pages beside the API.
@@ -44,6 +46,7 @@ pub(crate) const PAGES: [&str; 4] = ["/", "/docs", "/openapi.json", "/openapi.ya
 /// | `/.well-known/jwks.json` | [`api::keys`] |
 /// | `/v1/revocations` | [`api::revocations`] |
 /// | `/v1/verify` | [`api::verify`] |
+/// | `/oauth2/token`, `/oauth2/introspect`, `/oauth2/revoke` | [`oauth`] |
 /// | `/livez`, `/readyz` | [`api::health`] |
 /// | `/docs`, `/openapi.json`, `/openapi.yaml` | [`openapi`] |
 pub fn endpoint(app: Arc<App>) -> impl Endpoint<Output = Response> + 'static {
@@ -81,7 +84,18 @@ pub fn document() -> Document {
 }
 
 fn service() -> OpenApiService<impl OpenApi, ()> {
-    openapi::service((SigningInApi, AccountApi, SessionApi, KeysApi, VerifyApi, RevocationsApi, HealthApi))
+    openapi::service((
+        SigningInApi,
+        AccountApi,
+        SessionApi,
+        KeysApi,
+        VerifyApi,
+        RevocationsApi,
+        TokenApi,
+        IntrospectApi,
+        RevokeApi,
+        HealthApi,
+    ))
 }
 
 /// A page that never changes while the service runs.

@@ -151,6 +151,9 @@ pub fn standing(
     now: Timestamp,
 ) -> Result<(Record, Standing), RecordError> {
     let record = Record::decode(bytes)?;
+    if presented.0 == u32::MAX {
+        return Ok((record, Standing::Superseded));
+    }
     if presented >= record.generation {
         return Ok((record, Standing::Current));
     }
