@@ -1,6 +1,6 @@
 //! `GET /v1/revocations`: server-sent events (HTML, section 9.2).
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use poem::{
@@ -125,7 +125,8 @@ impl RevocationsApi {
     ) -> Result<RevocationsResponse, Failed<RevocationsProblems>> {
         let stop = Stopping::of(request).0;
         let retain = feed::retention(app);
-        let events = feed::subscribe(Arc::clone(app), last.as_deref(), |_| true).await.map_err(ProblemError::from)?;
+        let last = last.as_deref().filter(|last| !last.is_empty());
+        let events = feed::subscribe(Arc::clone(app), last, |_| true).await.map_err(ProblemError::from)?;
         let chunks = events.take_until(stop.cancelled_owned()).ready_chunks(TOGETHER).map(move |events| {
             let mut text = Vec::with_capacity(256 * events.len());
             for event in &events {
@@ -212,8 +213,9 @@ fn write(text: &mut Vec<u8>, event: &Event, retain: Duration) {
         text.extend(place.to_string().as_bytes());
     }
     text.extend(b"\ndata: ");
-    let written: Result<(), Infallible> = serde_json::to_writer(&mut *text, &data).or_else(|_| Ok(()));
-    let Ok(()) = written;
+    if let Err(error) = serde_json::to_writer(&mut *text, &data) {
+        unreachable!("texts and numbers can be written: {error}")
+    }
     text.extend(b"\n\n");
 }
 
