@@ -1,16 +1,19 @@
 //! The parts of a running service, built once and shared by everything that works with them.
 
+use std::sync::Arc;
+
 use tokio::sync::Mutex;
 
 use crate::{
     config::Config,
     crypto::{
-        access_token::{AccessClaims, TokenError, Verifier},
+        access_token::{TokenError, VerifiedToken, Verifier},
         derive::{self, derive},
         key_ring::SharedKeyRing,
         password::PasswordHasher,
         refresh_token::RefreshTokens,
         seal::Sealer,
+        verified_tokens::VerifiedTokens,
     },
     domain::{
         clock::{Clock, Timestamp},
@@ -42,6 +45,8 @@ pub struct App {
     pub sealer: Sealer,
     /// Makes and reads refresh tokens.
     pub refresh_tokens: RefreshTokens,
+    /// Access tokens that were verified lately.
+    pub verified_tokens: VerifiedTokens<VerifiedToken>,
     /// What those who follow the revocations share.
     pub(crate) feed: Feed,
 }
@@ -60,7 +65,21 @@ impl App {
         let keys = SharedKeyRing::new(keys::load(&config, &clock, &entropy, &sql, &sealer).await?);
         let keys_looked_for = Mutex::new(None);
         let feed = Feed::new(config.feed.max_subscribers);
-        Ok(Self { config, clock, entropy, sql, redis, passwords, keys, keys_looked_for, sealer, refresh_tokens, feed })
+        let verified_tokens = VerifiedTokens::new(config.cache.max_tokens);
+        Ok(Self {
+            config,
+            clock,
+            entropy,
+            sql,
+            redis,
+            passwords,
+            keys,
+            keys_looked_for,
+            sealer,
+            refresh_tokens,
+            verified_tokens,
+            feed,
+        })
     }
 
     /// What an access token says, if this service issued it, for itself, and it is valid now. Whether its session still
@@ -68,7 +87,7 @@ impl App {
     ///
     /// # Errors
     /// [`TokenError`]
-    pub fn verify_access_token(&self, token: &str) -> Result<AccessClaims, TokenError> {
+    pub fn verify_access_token(&self, token: &str) -> Result<Arc<VerifiedToken>, TokenError> {
         let keys = self.keys.current();
         let verifier = Verifier {
             keys: &keys,
@@ -76,6 +95,9 @@ impl App {
             audience: &self.config.token.audience,
             leeway: self.config.token.leeway,
         };
-        verifier.verify(token, self.clock.now())
+        let now = self.clock.now();
+        let verified = self.verified_tokens.get_or_verify(token, || verifier.verify(token, now))?;
+        verifier.check_again(&verified, now)?;
+        Ok(verified)
     }
 }

@@ -4,7 +4,7 @@
 //! algorithm of the key that its `kid` names among our own. What else a header may hold about keys (`jwk`, `jku`, `x5c`,
 //! `x5u`) is not looked at. The time is given by the caller.
 
-use std::{fmt, time::Duration};
+use std::{fmt, ops::Deref, time::Duration};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
@@ -59,6 +59,24 @@ pub struct AccessClaims {
     /// The account's roles; left out where it has none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
+}
+
+/// A token that was found valid, and what its validity depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifiedToken {
+    /// What it says.
+    pub claims: AccessClaims,
+    /// The key that signed it.
+    kid: String,
+    /// From when on it is valid.
+    not_before: i64,
+}
+
+impl Deref for VerifiedToken {
+    type Target = AccessClaims;
+    fn deref(&self) -> &AccessClaims {
+        &self.claims
+    }
 }
 
 /// An access token. Whoever has it may use it: it doesn't print.
@@ -181,7 +199,7 @@ impl Verifier<'_> {
     ///
     /// # Errors
     /// [`TokenError`]
-    pub fn verify(&self, token: &str, now: Timestamp) -> Result<AccessClaims, TokenError> {
+    pub fn verify(&self, token: &str, now: Timestamp) -> Result<VerifiedToken, TokenError> {
         if token.len() > MAX_BYTES {
             return Err(TokenError::TooLong);
         }
@@ -197,14 +215,35 @@ impl Verifier<'_> {
         if !header.typ.is_some_and(|typ| TYPES.iter().any(|known| typ.eq_ignore_ascii_case(known))) {
             return Err(TokenError::WrongType);
         }
-        let key = header.kid.and_then(|kid| self.keys.verification_key(&kid, now)).ok_or(TokenError::UnknownKey)?;
+        let kid = header.kid.ok_or(TokenError::UnknownKey)?;
+        let key = self.keys.verification_key(&kid, now).ok_or(TokenError::UnknownKey)?;
         if header.alg != key.algorithm().as_str() {
             return Err(TokenError::WrongAlgorithm);
         }
         key.verify(message.as_bytes(), &decode(signature)?).map_err(|_| TokenError::BadSignature)?;
 
         let claims: Claims = strict_json::from_slice(&decode(claims)?).ok_or(TokenError::Malformed)?;
-        claims.check(self, now)
+        let not_before = claims.iat.into_iter().chain(claims.nbf).max().unwrap_or(i64::MAX);
+        let verified = VerifiedToken { claims: claims.check(self)?, kid, not_before };
+        self.check_again(&verified, now)?;
+        Ok(verified)
+    }
+
+    /// Whether a token that was found valid before still is: its key may have been retired since, and time goes on.
+    ///
+    /// # Errors
+    /// [`TokenError::UnknownKey`], [`TokenError::Expired`], [`TokenError::NotYetValid`]
+    pub fn check_again(&self, verified: &VerifiedToken, now: Timestamp) -> Result<(), TokenError> {
+        if self.keys.verification_key(&verified.kid, now).is_none() {
+            return Err(TokenError::UnknownKey);
+        }
+        if now >= time(verified.claims.exp) + self.leeway {
+            return Err(TokenError::Expired);
+        }
+        if time(verified.not_before) > now + self.leeway {
+            return Err(TokenError::NotYetValid);
+        }
+        Ok(())
     }
 }
 
@@ -256,7 +295,7 @@ impl Audience {
 }
 
 impl Claims {
-    fn check(self, verifier: &Verifier<'_>, now: Timestamp) -> Result<AccessClaims, TokenError> {
+    fn check(self, verifier: &Verifier<'_>) -> Result<AccessClaims, TokenError> {
         let missing = TokenError::MissingClaim;
         let iss = self.iss.ok_or(missing("iss"))?;
         if iss != verifier.issuer {
@@ -266,12 +305,6 @@ impl Claims {
             return Err(TokenError::WrongAudience);
         }
         let (iat, exp) = (self.iat.ok_or(missing("iat"))?, self.exp.ok_or(missing("exp"))?);
-        if now >= time(exp) + verifier.leeway {
-            return Err(TokenError::Expired);
-        }
-        if [Some(iat), self.nbf].into_iter().flatten().any(|from| time(from) > now + verifier.leeway) {
-            return Err(TokenError::NotYetValid);
-        }
         Ok(AccessClaims {
             iss,
             sub: self.sub.ok_or(missing("sub"))?,

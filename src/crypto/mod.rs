@@ -9,3 +9,4 @@ pub mod refresh_token;
 pub mod seal;
 pub mod signing_key;
 pub(crate) mod strict_json;
+pub mod verified_tokens;

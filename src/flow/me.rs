@@ -1,8 +1,10 @@
 //! Who is calling: an access token is verified, its session looked up, its account read.
 
+use std::sync::Arc;
+
 use crate::{
     app::App,
-    crypto::access_token::{AccessClaims, TokenError},
+    crypto::access_token::{AccessClaims, TokenError, VerifiedToken},
     domain::account::Account,
     flow::{error::Failure, keys},
 };
@@ -23,7 +25,7 @@ pub enum AuthenticateError {
 ///
 /// # Errors
 /// [`AuthenticateError`]
-pub async fn authenticate(app: &App, token: &str) -> Result<AccessClaims, AuthenticateError> {
+pub async fn authenticate(app: &App, token: &str) -> Result<Arc<VerifiedToken>, AuthenticateError> {
     let claims = verify(app, token).await?;
     if app.redis.is_live(claims.sub, claims.sid, app.clock.now()).await.map_err(Failure::from)? {
         Ok(claims)
@@ -34,11 +36,11 @@ pub async fn authenticate(app: &App, token: &str) -> Result<AccessClaims, Authen
 }
 
 /// What an access token says, if it is valid; whether its session still lives isn't asked. A key that isn't known
-/// may have just been made by another node, so it is looked for ([`keys::look_again`]).
+/// may have just been made by another node, so it is looked for (`keys::look_again`).
 ///
 /// # Errors
 /// [`AuthenticateError::InvalidToken`]
-pub async fn verify(app: &App, token: &str) -> Result<AccessClaims, AuthenticateError> {
+pub async fn verify(app: &App, token: &str) -> Result<Arc<VerifiedToken>, AuthenticateError> {
     let mut verified = app.verify_access_token(token);
     if matches!(verified, Err(TokenError::UnknownKey)) {
         keys::look_again(app).await;

@@ -16,3 +16,4 @@ pub mod refresh;
 pub mod register;
 pub mod sessions;
 pub mod tokens;
+pub mod verify;

@@ -12,6 +12,7 @@ mod import;
 mod invariants;
 mod openapi;
 mod openapi_external;
+mod proxies;
 mod server;
 mod server_slow;
 mod sql;

@@ -231,7 +231,7 @@ impl AccountApi {
         MaybeSignedIn(caller): MaybeSignedIn,
         Body(request): Body<RegisterRequest>,
     ) -> Result<RegisteredResponse, Failed<RegisterProblems>> {
-        register::may_register(app, caller.as_ref())?;
+        register::may_register(app, caller.as_deref().map(|caller| &caller.claims))?;
         let input = parse(request)?;
         Ok(RegisteredResponse::Created(Json(register::register(app, input).await?.into())))
     }
