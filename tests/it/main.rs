@@ -10,6 +10,7 @@ mod following;
 mod harness;
 mod import;
 mod invariants;
+mod oauth;
 mod openapi;
 mod openapi_external;
 mod proxies;
