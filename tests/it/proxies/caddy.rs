@@ -12,6 +12,7 @@ async fn caddy_lets_only_the_signed_in_pass() {
 }
 
 fn start(addresses: &Addresses) -> Result<Guard, String> {
+    let program = tool("caddy");
     let folder = guard::folder("latchkey-caddy-");
     let settings = folder.join("Caddyfile");
     adapt(
@@ -23,7 +24,6 @@ fn start(addresses: &Addresses) -> Result<Guard, String> {
             ("127.0.0.1:8000", &addresses.listen.to_string()),
         ],
     );
-    let program = tool("caddy");
     // Where it keeps certificates, of which it has none here.
     let home = format!("HOME={}", folder.display());
     let elsewhere = ["env", "-u", "XDG_DATA_HOME", "-u", "XDG_CONFIG_HOME", &home];
