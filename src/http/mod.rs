@@ -20,6 +20,7 @@ pub mod cookie;
 pub mod cors;
 pub mod door;
 pub mod json;
+pub mod oauth;
 pub mod openapi;
 pub mod problem;
 pub mod stopping;
@@ -30,6 +31,7 @@ use api::{
     account::AccountApi, health::HealthApi, keys::KeysApi, metadata::MetadataApi, revocations::RevocationsApi,
     session::SessionApi, signing_in::SigningInApi, verify::VerifyApi,
 };
+use oauth::{IntrospectApi, RevokeApi, TokenApi};
 use openapi::Document;
 
 /// The pages beside the API.
@@ -46,6 +48,7 @@ pub(crate) const PAGES: [&str; 4] = ["/", "/docs", "/openapi.json", "/openapi.ya
 /// | `/.well-known/oauth-authorization-server`, `/.well-known/openid-configuration` | [`api::metadata`] |
 /// | `/v1/revocations` | [`api::revocations`] |
 /// | `/v1/verify` | [`api::verify`] |
+/// | `/oauth2/token`, `/oauth2/introspect`, `/oauth2/revoke` | [`oauth`] |
 /// | `/livez`, `/readyz` | [`api::health`] |
 /// | `/docs`, `/openapi.json`, `/openapi.yaml` | [`openapi`] |
 pub fn endpoint(app: Arc<App>) -> impl Endpoint<Output = Response> + 'static {
@@ -85,7 +88,19 @@ pub fn document() -> Document {
 }
 
 fn service() -> OpenApiService<impl OpenApi, ()> {
-    openapi::service((SigningInApi, AccountApi, SessionApi, MetadataApi, KeysApi, VerifyApi, RevocationsApi, HealthApi))
+    openapi::service((
+        SigningInApi,
+        AccountApi,
+        SessionApi,
+        MetadataApi,
+        KeysApi,
+        VerifyApi,
+        RevocationsApi,
+        TokenApi,
+        IntrospectApi,
+        RevokeApi,
+        HealthApi,
+    ))
 }
 
 /// A page that never changes while the service runs.

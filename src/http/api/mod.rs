@@ -25,6 +25,8 @@ pub enum Tag {
     Keys,
     /// For proxies and services that have access tokens checked.
     Services,
+    /// Standard endpoints, for other services and stock OAuth clients.
+    OAuth,
     /// For those who run the service.
     Health,
 }
