@@ -15,6 +15,7 @@ pub mod api;
 pub mod auth;
 pub mod body;
 pub mod client;
+pub mod client_auth;
 pub mod cookie;
 pub mod door;
 pub mod json;

@@ -5,6 +5,7 @@ mod api;
 mod binary;
 mod edges;
 mod embedded;
+mod feed;
 mod following;
 mod harness;
 mod import;
