@@ -19,7 +19,7 @@ use crate::{
         clock::{Clock, Timestamp},
         entropy::Entropy,
     },
-    flow::{error::Failure, feed::Feed, keys},
+    flow::{clients::Clients, error::Failure, feed::Feed, keys},
     store::{redis::Redis, sql::Sql},
 };
 
@@ -41,6 +41,8 @@ pub struct App {
     pub keys: SharedKeyRing,
     /// When a key that wasn't known was last looked for in the database.
     pub(crate) keys_looked_for: Mutex<Option<Timestamp>>,
+    /// The service clients.
+    pub clients: Clients,
     /// Encrypts signing keys at rest.
     pub sealer: Sealer,
     /// Makes and reads refresh tokens.
@@ -65,6 +67,7 @@ impl App {
         let keys = SharedKeyRing::new(keys::load(&config, &clock, &entropy, &sql, &sealer).await?);
         let keys_looked_for = Mutex::new(None);
         let feed = Feed::new(config.feed.max_subscribers);
+        let clients = Clients::load(&sql).await?;
         let verified_tokens = VerifiedTokens::new(config.cache.max_tokens);
         Ok(Self {
             config,
@@ -75,6 +78,7 @@ impl App {
             passwords,
             keys,
             keys_looked_for,
+            clients,
             sealer,
             refresh_tokens,
             verified_tokens,

@@ -36,7 +36,7 @@ pub async fn authenticate(app: &App, token: &str) -> Result<Arc<VerifiedToken>, 
 }
 
 /// What an access token says, if it is valid; whether its session still lives isn't asked. A key that isn't known
-/// may have just been made by another node, so it is looked for ([`keys::look_again`]).
+/// may have just been made by another node, so it is looked for (`keys::look_again`).
 ///
 /// # Errors
 /// [`AuthenticateError::InvalidToken`]

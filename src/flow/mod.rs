@@ -4,6 +4,7 @@
 
 pub mod accounts;
 pub mod change_password;
+pub mod clients;
 pub mod error;
 pub mod feed;
 pub mod import_accounts;
@@ -16,3 +17,4 @@ pub mod refresh;
 pub mod register;
 pub mod sessions;
 pub mod tokens;
+pub mod verify;

@@ -15,6 +15,7 @@ pub mod api;
 pub mod auth;
 pub mod body;
 pub mod client;
+pub mod client_auth;
 pub mod cookie;
 pub mod door;
 pub mod json;
@@ -26,7 +27,7 @@ pub mod types;
 
 use api::{
     account::AccountApi, health::HealthApi, keys::KeysApi, revocations::RevocationsApi, session::SessionApi,
-    signing_in::SigningInApi,
+    signing_in::SigningInApi, verify::VerifyApi,
 };
 use openapi::Document;
 
@@ -42,6 +43,7 @@ pub(crate) const PAGES: [&str; 4] = ["/", "/docs", "/openapi.json", "/openapi.ya
 /// | `/v1/sessions`, `/v1/sessions/{id}` | [`api::session`] |
 /// | `/.well-known/jwks.json` | [`api::keys`] |
 /// | `/v1/revocations` | [`api::revocations`] |
+/// | `/v1/verify` | [`api::verify`] |
 /// | `/livez`, `/readyz` | [`api::health`] |
 /// | `/docs`, `/openapi.json`, `/openapi.yaml` | [`openapi`] |
 pub fn endpoint(app: Arc<App>) -> impl Endpoint<Output = Response> + 'static {
@@ -64,7 +66,8 @@ pub fn endpoint(app: Arc<App>) -> impl Endpoint<Output = Response> + 'static {
 }
 
 /// Leads from the first page to the documents.
-async fn first_page(routes: Arc<impl Endpoint>, request: Request) -> Result<Response> {
+async fn first_page(routes: Arc<impl Endpoint>, mut request: Request) -> Result<Response> {
+    api::verify::normalise(&mut request);
     match request.uri().path() {
         "/" if request.method() == Method::GET => Ok(Redirect::see_other("/docs").into_response()),
         "/" => Err(MethodNotAllowedError.into()),
@@ -78,7 +81,7 @@ pub fn document() -> Document {
 }
 
 fn service() -> OpenApiService<impl OpenApi, ()> {
-    openapi::service((SigningInApi, AccountApi, SessionApi, KeysApi, RevocationsApi, HealthApi))
+    openapi::service((SigningInApi, AccountApi, SessionApi, KeysApi, VerifyApi, RevocationsApi, HealthApi))
 }
 
 /// A page that never changes while the service runs.

@@ -5,6 +5,7 @@ pub mod embedded;
 mod following;
 mod health;
 pub mod key;
+mod once;
 pub mod record;
 mod script;
 mod sessions;
