@@ -23,6 +23,9 @@ should look at. Beside those that an operation lists, every path answers `404 no
 method_not_allowed` where the method isn't one of its own. What isn't HTTP (`400 malformed_request`) and headers \
 that are too large (`431 headers_too_large`) are refused on every path.
 
+**Browsers.** Pages of the origins in `http.allowed_origins` may make the calls of those who sign in and read the answers, \
+errors included (CORS); what is under `/.well-known/` may be read by any page.
+
 **Fields.** Requests with fields that are not documented here are refused. Answers may gain fields; ignore those that \
 you don't know.";
 
