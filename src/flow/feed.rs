@@ -88,9 +88,9 @@ impl fmt::Display for Place {
 /// What a subscriber is told.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// Forget what you know: what follows is all that matters.
+    /// What follows is all that matters: what was missed is among it.
     Snapshot,
-    /// Keep what you know: what you missed follows.
+    /// What was missed follows.
     Resumed,
     /// Something ended. Told again now and then, which changes nothing.
     Revocation(Arc<Revocation>),

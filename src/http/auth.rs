@@ -11,8 +11,11 @@ use poem_openapi::{
 use super::problem::{Code, ProblemError};
 use crate::{
     app::App,
-    crypto::access_token::VerifiedToken,
-    flow::me::{self, AuthenticateError},
+    crypto::access_token::{Verified, VerifiedToken},
+    flow::{
+        me::{self, AuthenticateError},
+        verify,
+    },
 };
 
 /// The access token's name in the API document.
@@ -23,7 +26,10 @@ const COOKIE: &str = "refresh_cookie";
 /// Someone with a valid access token whose session lives.
 pub struct SignedIn(pub Arc<VerifiedToken>);
 
-/// The same, or nobody: no access token came with the request. One that came and isn't valid is refused.
+/// The same, by what this node knows ([`verify`]): for answers to others, not for changes to the account.
+pub struct VouchedFor(pub Verified);
+
+/// The same as [`SignedIn`], or nobody: no access token came with the request. One that came and isn't valid is refused.
 pub struct MaybeSignedIn(pub Option<Arc<VerifiedToken>>);
 
 /// The access token and the cookie of a request, as they are: for calls that can be made with either, or with a refresh
@@ -151,6 +157,11 @@ who_may_call!(SignedIn, [register_access_token ACCESS_TOKEN], optional: false, a
     let detail = "Send `Authorization: Bearer` and an access token.";
     let claims = signed_in(request).await?;
     claims.map(Self).ok_or_else(|| ProblemError::new(Code::AuthenticationRequired, detail))
+});
+who_may_call!(VouchedFor, [register_access_token ACCESS_TOKEN], optional: false, async |request| {
+    let detail = "Send `Authorization: Bearer` and an access token.";
+    let token = bearer(request)?.ok_or_else(|| ProblemError::new(Code::AuthenticationRequired, detail))?;
+    Ok::<_, ProblemError>(Self(verify::verify(app(request)?, &token).await?))
 });
 who_may_call!(MaybeSignedIn, [register_access_token ACCESS_TOKEN], optional: true, async |request| {
     signed_in(request).await.map(Self)

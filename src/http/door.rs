@@ -13,6 +13,7 @@ use poem_openapi::{OperationId, error::ParsePathError};
 
 use super::{
     body::BodyError,
+    oauth::OAuthError,
     openapi::Document,
     problem::{Code, ProblemError},
     timeout::TimedOut,
@@ -50,7 +51,10 @@ impl<E: Endpoint<Output = Response>> Endpoint for Door<E> {
             Ok(response) => response,
             Err(error) => {
                 let operation = error.data::<OperationId>().copied();
-                let mut response = problem(error, &self.document, &path, &id).into_response(&id);
+                let mut response = match error.downcast_ref::<OAuthError>() {
+                    Some(error) => error.clone().into_response(),
+                    None => problem(error, &self.document, &path, &id).into_response(&id),
+                };
                 if let Some(operation) = operation {
                     response.set_data(operation);
                 }

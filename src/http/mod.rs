@@ -15,9 +15,11 @@ pub mod api;
 pub mod auth;
 pub mod body;
 pub mod client;
+pub mod client_auth;
 pub mod cookie;
 pub mod door;
 pub mod json;
+pub mod oauth;
 pub mod openapi;
 pub mod problem;
 pub mod stopping;
@@ -26,8 +28,9 @@ pub mod types;
 
 use api::{
     account::AccountApi, health::HealthApi, keys::KeysApi, revocations::RevocationsApi, session::SessionApi,
-    signing_in::SigningInApi,
+    signing_in::SigningInApi, verify::VerifyApi,
 };
+use oauth::{IntrospectApi, RevokeApi, TokenApi};
 use openapi::Document;
 
 /// The pages beside the API.
@@ -42,6 +45,8 @@ pub(crate) const PAGES: [&str; 4] = ["/", "/docs", "/openapi.json", "/openapi.ya
 /// | `/v1/sessions`, `/v1/sessions/{id}` | [`api::session`] |
 /// | `/.well-known/jwks.json` | [`api::keys`] |
 /// | `/v1/revocations` | [`api::revocations`] |
+/// | `/v1/verify` | [`api::verify`] |
+/// | `/oauth2/token`, `/oauth2/introspect`, `/oauth2/revoke` | [`oauth`] |
 /// | `/livez`, `/readyz` | [`api::health`] |
 /// | `/docs`, `/openapi.json`, `/openapi.yaml` | [`openapi`] |
 pub fn endpoint(app: Arc<App>) -> impl Endpoint<Output = Response> + 'static {
@@ -64,7 +69,8 @@ pub fn endpoint(app: Arc<App>) -> impl Endpoint<Output = Response> + 'static {
 }
 
 /// Leads from the first page to the documents.
-async fn first_page(routes: Arc<impl Endpoint>, request: Request) -> Result<Response> {
+async fn first_page(routes: Arc<impl Endpoint>, mut request: Request) -> Result<Response> {
+    api::verify::normalise(&mut request);
     match request.uri().path() {
         "/" if request.method() == Method::GET => Ok(Redirect::see_other("/docs").into_response()),
         "/" => Err(MethodNotAllowedError.into()),
@@ -78,7 +84,18 @@ pub fn document() -> Document {
 }
 
 fn service() -> OpenApiService<impl OpenApi, ()> {
-    openapi::service((SigningInApi, AccountApi, SessionApi, KeysApi, RevocationsApi, HealthApi))
+    openapi::service((
+        SigningInApi,
+        AccountApi,
+        SessionApi,
+        KeysApi,
+        VerifyApi,
+        RevocationsApi,
+        TokenApi,
+        IntrospectApi,
+        RevokeApi,
+        HealthApi,
+    ))
 }
 
 /// A page that never changes while the service runs.

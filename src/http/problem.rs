@@ -55,6 +55,8 @@ codes! {
     InvalidCredentials = "invalid_credentials", UNAUTHORIZED, "The identifier or the password is wrong";
     /// The access token isn't valid, or its session was ended (RFC 6750, section 3.1).
     InvalidToken = "invalid_token", UNAUTHORIZED, "The access token is not valid";
+    /// The call is for service clients, and no valid credentials of one came with it (RFC 6749, section 5.2).
+    InvalidClient = "invalid_client", UNAUTHORIZED, "The service client is not known or its secret is wrong";
     /// The refresh token isn't valid, or its session was ended.
     InvalidRefreshToken = "invalid_refresh_token", UNAUTHORIZED, "The refresh token is not valid";
     /// The refresh token was superseded longer ago than the grace window; its session has been ended.
@@ -166,9 +168,10 @@ impl ResponseError for ProblemError {
     }
 }
 
-/// What `WWW-Authenticate` says (RFC 6750, section 3): every 401 has one.
+/// What `WWW-Authenticate` says (RFC 6750, section 3; RFC 7617): every 401 has one.
 fn challenge(code: Code) -> Option<&'static str> {
     match code {
+        Code::InvalidClient => Some(super::client_auth::CHALLENGE),
         Code::InvalidToken => Some("Bearer realm=\"latchkey\", error=\"invalid_token\""),
         _ if code.status() == StatusCode::UNAUTHORIZED => Some("Bearer realm=\"latchkey\""),
         _ => None,

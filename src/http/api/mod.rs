@@ -6,6 +6,7 @@ pub mod keys;
 pub mod revocations;
 pub mod session;
 pub mod signing_in;
+pub mod verify;
 
 use poem_openapi::Tags;
 
@@ -21,6 +22,10 @@ pub enum Tag {
     Sessions,
     /// For services that check access tokens.
     Keys,
+    /// For proxies and services that have access tokens checked.
+    Services,
+    /// Standard endpoints, for other services and stock OAuth clients.
+    OAuth,
     /// For those who run the service.
     Health,
 }

@@ -5,6 +5,7 @@
 //! | `lk:s{T}A` | hash | the sessions of account `A` | with the last of them |
 //! | `lk:e{T}` | stream | the revocations of the bucket's accounts, newest last; in bucket 0 those of signing keys as well | entries after `redis.event_retention`, the key that long after its last one |
 //! | `lk:n{T}` | string | the id of the last entry of `lk:e{T}` | with the stream |
+//! | `lk:jH` | string | that a service client's assertion (`private_key_jwt`) was used; `H` is a hash of the client and its `jti` | with the assertion |
 //!
 //! Revocations are also published as they happen, all of them on the channel `lk:r`.
 //!
@@ -17,6 +18,7 @@
 
 use std::sync::LazyLock;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use fred::util::redis_keyslot;
 
@@ -93,6 +95,13 @@ impl Keys {
     /// The id of the last entry of that stream.
     pub fn position_of_bucket(&self, bucket: usize) -> String {
         format!("{}n{{{}}}", self.prefix, TAGS[bucket])
+    }
+
+    /// Where it stands that a service client has used an assertion. On a key of its own: nothing else is done with it.
+    pub fn assertion(&self, client: &str, jti: &str) -> String {
+        // a client's name has no NUL in it
+        let hash = digest(&SHA256, format!("{client}\0{jti}").as_bytes());
+        format!("{}j{}", self.prefix, BASE64_URL_SAFE_NO_PAD.encode(hash))
     }
 
     /// The channel where revocations are published.

@@ -5,12 +5,15 @@ pub mod embedded;
 mod following;
 mod health;
 pub mod key;
+mod once;
 pub mod record;
 mod script;
 mod sessions;
+mod standing;
 mod user_agent;
 mod watchdog;
 
 pub use connection::{Redis, RedisError};
 pub use health::{Finding, Severity};
 pub use sessions::{Create, NewSession};
+pub use standing::RefreshStanding;

@@ -1,4 +1,4 @@
-//! Accounts, imports and signing keys in SQL: SQLite or Postgres, through one set of queries. One file per noun, SQL
+//! Accounts, imports, signing keys and service clients in SQL: SQLite or Postgres, through one set of queries. One file per noun, SQL
 //! beside the row it reads; this file opens the database and is the only place that knows the dialects apart.
 //!
 //! Every query runs inside an explicit transaction and is never kept as a prepared statement. Both are for PgBouncer in
@@ -7,6 +7,7 @@
 
 mod account_change;
 mod accounts;
+mod clients;
 mod error;
 mod imports;
 mod migrate;

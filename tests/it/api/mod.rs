@@ -10,6 +10,7 @@ mod password;
 mod refresh;
 mod sessions;
 mod users;
+mod verify;
 
 use serde_json::Value;
 

@@ -1,6 +1,10 @@
 //! A test bed: a Redis, a database and a clock, and as many nodes of Latchkey on them as a test wants.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, Weak},
+    time::Duration,
+};
 
 use latchkey::{
     app::App,
@@ -13,6 +17,7 @@ use latchkey::{
         entropy::Entropy,
         key::Algorithm,
     },
+    flow::clients::{self, NewClient},
     http, server,
     store::{redis::Redis as RedisStore, sql::Sql},
 };
@@ -28,6 +33,14 @@ pub struct Bed {
     /// What the next node is configured with.
     pub config: Config,
     folder: TempDir,
+    nodes: Mutex<Vec<Weak<App>>>,
+}
+
+/// A service client, with the secret that was shown once.
+#[derive(Clone)]
+pub struct ServiceClient {
+    pub id: String,
+    pub secret: String,
 }
 
 /// A running node.
@@ -48,7 +61,13 @@ impl Bed {
     pub fn with_redis(redis: Redis) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = config(&redis.url(), &format!("sqlite://{}/latchkey.db", folder.path().display()));
-        Self { redis, clock: Clock::manual(Timestamp::from_millis(1_800_000_000_000)), config, folder }
+        Self {
+            redis,
+            clock: Clock::manual(Timestamp::from_millis(1_800_000_000_000)),
+            config,
+            folder,
+            nodes: Mutex::default(),
+        }
     }
 
     /// Where the nodes' files are.
@@ -58,13 +77,13 @@ impl Bed {
 
     /// Starts a node on a free port.
     pub async fn node(&self) -> Node {
-        let sql = Sql::connect(&self.config.database).await.unwrap();
-        sql.migrate().await.unwrap();
+        let sql = self.sql().await;
         let url = self.config.redis.url.clone().unwrap();
         let redis = RedisStore::connect(&url, &self.config.redis, &self.config.cache).unwrap();
         redis.follow();
         let app = App::new(self.config.clone(), self.clock.clone(), Entropy::system(), sql, redis).await.unwrap();
         let app = Arc::new(app);
+        self.nodes.lock().unwrap().push(Arc::downgrade(&app));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -74,6 +93,38 @@ impl Bed {
             server::run(endpoint, listener, &settings, async { drop(stopped.await) }).await.unwrap();
         });
         Node { app, client: Client::new(format!("http://{address}")), stop: Some(stop), served: Some(served) }
+    }
+
+    /// Makes a service client of this name, with the scopes `read` and `write` and the audience of all tokens.
+    pub async fn service_client(&self, name: &str) -> ServiceClient {
+        let scopes = vec!["read".to_owned(), "write".to_owned()];
+        self.service_client_with(NewClient { name: name.to_owned(), scopes, ..NewClient::default() }).await
+    }
+
+    /// Makes a service client. Every running node knows it at once.
+    pub async fn service_client_with(&self, new: NewClient) -> ServiceClient {
+        let sql = self.sql().await;
+        let made = clients::add(&self.config.token, &self.clock, &Entropy::system(), &sql, new).await;
+        let (client, secret) = made.unwrap();
+        sql.close().await;
+        self.reload_clients().await;
+        ServiceClient { id: client.id.to_string(), secret: secret.expose().to_owned() }
+    }
+
+    /// Lets every running node see what became of the service clients, as it would within seconds by itself.
+    pub async fn reload_clients(&self) {
+        let nodes: Vec<_> = self.nodes.lock().unwrap().iter().filter_map(Weak::upgrade).collect();
+        for app in nodes {
+            // a node that was stopped can't
+            drop(clients::reload(&app).await);
+        }
+    }
+
+    /// The database, brought up to date.
+    pub async fn sql(&self) -> Sql {
+        let sql = Sql::connect(&self.config.database).await.unwrap();
+        sql.migrate().await.unwrap();
+        sql
     }
 
     /// Moves the clock of all nodes.

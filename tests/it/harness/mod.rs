@@ -10,4 +10,5 @@ pub mod monitor;
 pub mod pgbouncer;
 pub mod postgres;
 pub mod redis;
+pub mod sse;
 pub mod wait;

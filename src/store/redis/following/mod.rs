@@ -48,6 +48,7 @@ impl Redis {
         let poller = Poller {
             pool: inner.pool.clone(),
             keys: inner.keys.clone(),
+            positions: (0..BUCKETS).map(|bucket| inner.keys.position_of_bucket(bucket)).collect(),
             memory: Arc::clone(&inner.memory),
             wake,
             max_staleness: if inner.max_staleness.is_zero() { WITHOUT_MEMORY } else { inner.max_staleness },

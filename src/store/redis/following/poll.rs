@@ -40,6 +40,8 @@ const EXPIRY_SLACK: Duration = Duration::from_secs(1);
 pub(super) struct Poller {
     pub(super) pool: Pool,
     pub(super) keys: Keys,
+    /// The keys of all positions.
+    pub(super) positions: Vec<String>,
     pub(super) memory: Arc<Memory>,
     /// Calls for a look at once.
     pub(super) wake: Arc<Notify>,
@@ -131,11 +133,12 @@ impl Poller {
 
     /// The last entries of all streams.
     async fn positions(&self, client: &Client) -> Result<Vec<Position>, RedisError> {
-        let keys = (0..BUCKETS).map(|bucket| self.keys.position_of_bucket(bucket));
+        let keys = self.positions.clone();
         let texts: Vec<Option<String>> = if client.is_clustered() {
-            try_join_all(keys.map(|key| client.get(key))).await?
+            // each in a slot of its own
+            try_join_all(keys.into_iter().map(|key| client.get(key))).await?
         } else {
-            client.mget(keys.collect::<Vec<_>>()).await?
+            client.mget(keys).await?
         };
         let parse = |text: Option<String>| {
             let text = text.unwrap_or_default();

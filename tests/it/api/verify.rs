@@ -1,0 +1,93 @@
+//! `GET /v1/verify`: forward-auth.
+
+use std::time::Duration;
+
+use reqwest::Method;
+
+use super::problem;
+use crate::harness::{bed::Bed, monitor::Monitor};
+
+#[tokio::test]
+async fn a_valid_token_is_vouched_for_with_who_it_is() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    let account = node.account("ada").await.text_of("id");
+    let tokens = node.login("ada").await;
+    let answer = node.get("/v1/verify", &tokens.access).await.expect(200);
+    assert_eq!(answer.text, "");
+    let said = ["subject", "session", "client", "scope", "roles", "expires"];
+    let said = said.map(|name| answer.header(&format!("x-auth-{name}")).to_owned());
+    assert_eq!(said, [&account, &tokens.session, "latchkey", "account", "", "1800000300"]);
+    assert_eq!(answer.header("cache-control"), "no-store");
+}
+
+#[tokio::test]
+async fn any_method_and_any_path_below_will_do() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    for method in [Method::GET, Method::HEAD, Method::POST, Method::DELETE, Method::OPTIONS] {
+        for path in ["/v1/verify", "/v1/verify/", "/v1/verify/a/b%20c?d=e"] {
+            let request = || node.request(method.clone(), path);
+            node.send(request().bearer_auth(&tokens.access)).await.expect(200);
+            assert_eq!(node.send(request()).await.status, 401, "{method} {path}");
+        }
+    }
+    assert_eq!(node.get("/v1/verifying", &tokens.access).await.problem(), problem(404, "not_found"));
+}
+
+#[tokio::test]
+async fn anything_else_is_challenged() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    let nobody = node.send(node.request(Method::GET, "/v1/verify")).await;
+    assert_eq!(nobody.problem(), problem(401, "authentication_required"));
+    assert_eq!(nobody.header("www-authenticate"), "Bearer realm=\"latchkey\"");
+    for token in [&tokens.refresh, "", "a.b.c", &tokens.access[1..]] {
+        let answer = node.get("/v1/verify", token).await;
+        assert_eq!(answer.problem(), problem(401, "invalid_token"));
+        assert_eq!(answer.header("www-authenticate"), "Bearer realm=\"latchkey\", error=\"invalid_token\"");
+    }
+    node.get("/v1/verify", &tokens.access).await.expect(200);
+    bed.advance(Duration::from_secs(306));
+    assert_eq!(node.get("/v1/verify", &tokens.access).await.problem(), problem(401, "invalid_token"));
+}
+
+#[tokio::test]
+async fn a_sign_out_is_seen_at_the_next_request() {
+    let bed = Bed::new();
+    let (one, two) = (bed.node().await, bed.node().await);
+    one.account("ada").await;
+    for _ in 0..20 {
+        let tokens = one.login("ada").await;
+        for node in [&one, &two] {
+            node.get("/v1/verify", &tokens.access).await.expect(200);
+        }
+        one.logout(&tokens.refresh).await.expect(204);
+        for node in [&one, &two] {
+            assert_eq!(node.get("/v1/verify", &tokens.access).await.problem(), problem(401, "invalid_token"));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_vouched_for_lately_is_so_again_without_redis_and_without_a_signature() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    crate::harness::wait::until("it is in step", || async { node.app.redis.in_step().is_some() }).await;
+    node.get("/v1/verify", &tokens.access).await.expect(200);
+    let signatures = node.app.verified_tokens.misses();
+    let mut monitor = Monitor::start(&bed.redis);
+    for _ in 0..20 {
+        node.get("/v1/verify", &tokens.access).await.expect(200);
+    }
+    let asked = monitor.commands(&bed.redis);
+    // a busy machine may lose a step, and ask once more
+    assert!(asked.len() < 5, "{asked:?}");
+    assert_eq!(node.app.verified_tokens.misses(), signatures);
+}

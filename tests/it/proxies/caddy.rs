@@ -1,0 +1,38 @@
+//! Caddy with `forward_auth`.
+
+use super::{Addresses, Proxy, adapt};
+use crate::{
+    harness::guard::{self, Guard, Spec},
+    openapi_external::tool,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn caddy_lets_only_the_signed_in_pass() {
+    Proxy { start, minds_silence: true }.check().await;
+}
+
+fn start(addresses: &Addresses) -> Result<Guard, String> {
+    let program = tool("caddy");
+    let folder = guard::folder("latchkey-caddy-");
+    let settings = folder.join("Caddyfile");
+    adapt(
+        "caddy/Caddyfile",
+        &settings,
+        &[
+            ("127.0.0.1:8080", &addresses.latchkey.to_string()),
+            ("127.0.0.1:3000", &addresses.app.to_string()),
+            ("127.0.0.1:8000", &addresses.listen.to_string()),
+        ],
+    );
+    // Where it keeps certificates, of which it has none here.
+    let home = format!("HOME={}", folder.display());
+    let elsewhere = ["env", "-u", "XDG_DATA_HOME", "-u", "XDG_CONFIG_HOME", &home];
+    let run = [program.to_str().unwrap(), "run", "--adapter", "caddyfile", "--config", settings.to_str().unwrap()];
+    Guard::start(&Spec {
+        command: &[&elsewhere[..], &run].concat(),
+        stop: "TERM",
+        folder: Some(&folder),
+        ready: "serving initial configuration",
+        unprivileged: false,
+    })
+}

@@ -1,0 +1,43 @@
+//! Envoy with `ext_authz` over HTTP.
+
+use super::{Addresses, Proxy, adapt};
+use crate::{
+    harness::guard::{self, Guard, Spec},
+    openapi_external::tool,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn envoy_lets_only_the_signed_in_pass() {
+    Proxy { start, minds_silence: true }.check().await;
+}
+
+fn start(addresses: &Addresses) -> Result<Guard, String> {
+    let program = tool("envoy");
+    let folder = guard::folder("latchkey-envoy-");
+    let settings = folder.join("envoy.yaml");
+    let port = |port: u16| format!("address: 127.0.0.1, port_value: {port} ");
+    adapt(
+        "envoy/envoy.yaml",
+        &settings,
+        &[
+            (&port(8080), &port(addresses.latchkey.port())),
+            (&port(3000), &port(addresses.app.port())),
+            (&port(8000), &port(addresses.listen.port())),
+        ],
+    );
+    Guard::start(&Spec {
+        // Several may run at once on a machine; and one thread does.
+        command: &[
+            program.to_str().unwrap(),
+            "--config-path",
+            settings.to_str().unwrap(),
+            "--use-dynamic-base-id",
+            "--concurrency",
+            "1",
+        ],
+        stop: "TERM",
+        folder: Some(&folder),
+        ready: "starting main dispatch loop",
+        unprivileged: false,
+    })
+}

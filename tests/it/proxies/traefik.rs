@@ -1,0 +1,39 @@
+//! Traefik with `ForwardAuth`.
+
+use super::{Addresses, Proxy, adapt};
+use crate::{
+    harness::guard::{self, Guard, Spec},
+    openapi_external::tool,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn traefik_lets_only_the_signed_in_pass() {
+    // It waits 30 s for an answer, and nothing changes that.
+    Proxy { start, minds_silence: false }.check().await;
+}
+
+fn start(addresses: &Addresses) -> Result<Guard, String> {
+    let program = tool("traefik");
+    let folder = guard::folder("latchkey-traefik-");
+    let (settings, dynamic) = (folder.join("traefik.yml"), folder.join("dynamic.yml"));
+    adapt(
+        "traefik/traefik.yml",
+        &settings,
+        &[
+            ("127.0.0.1:8000", &addresses.listen.to_string()),
+            ("filename: dynamic.yml", &format!("filename: {}", dynamic.display())),
+        ],
+    );
+    adapt(
+        "traefik/dynamic.yml",
+        &dynamic,
+        &[("127.0.0.1:8080", &addresses.latchkey.to_string()), ("127.0.0.1:3000", &addresses.app.to_string())],
+    );
+    Guard::start(&Spec {
+        command: &[program.to_str().unwrap(), &format!("--configFile={}", settings.display())],
+        stop: "TERM",
+        folder: Some(&folder),
+        ready: "Starting provider aggregator",
+        unprivileged: false,
+    })
+}
