@@ -6,6 +6,7 @@ mod forged;
 mod harness;
 mod keys;
 mod losing;
+mod measure;
 mod middleware;
 mod place;
 mod proxy;

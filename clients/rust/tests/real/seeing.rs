@@ -75,19 +75,17 @@ async fn time_is_looked_at_every_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hundreds_of_sign_outs_are_all_seen() {
-    let mut place = Place::new().await;
-    place.bed.config.session.max_per_account = 1000;
+async fn dozens_of_sign_outs_are_all_seen() {
+    let place = Place::new().await;
     place.node.account("ada").await;
     let mut all = Vec::new();
-    for _ in 0..100 {
+    for _ in 0..50 {
         all.push(place.node.login("ada").await);
     }
     let verifier = place.verifier().await;
-    let (out, stay) = all.split_at(50);
-    // the oldest sessions may have ended already: an account has 50
+    let (out, stay) = all.split_at(25);
     for tokens in out {
-        place.node.logout(&tokens.refresh).await;
+        place.node.logout(&tokens.refresh).await.expect(204);
     }
     for tokens in out {
         until_revoked(&verifier, &tokens.access).await;
