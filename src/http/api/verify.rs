@@ -85,10 +85,6 @@ impl VerifyApi {
 /// Makes the question of a proxy, whatever method and path it asks with, the one that is documented.
 pub(crate) fn normalise(request: &mut Request) {
     let path = request.uri().path();
-    // but for TRACE, which no proxy passes on, and which is nobody's to answer
-    if request.method() == Method::TRACE {
-        return;
-    }
     if path == PATH || path.strip_prefix(PATH).is_some_and(|rest| rest.starts_with('/')) {
         request.set_method(Method::GET);
         *request.uri_mut() = poem::http::Uri::from_static(PATH);
