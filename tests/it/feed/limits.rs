@@ -133,3 +133,53 @@ async fn the_end_of_the_service_is_the_end_of_the_streams() {
         feed.ended().await;
     }
 }
+
+/// What this process holds of memory, in bytes.
+fn memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.strip_suffix("kB")).unwrap();
+    kib.trim().parse::<u64>().unwrap() * 1024
+}
+
+/// In a process of its own, since memory is counted by process.
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_do_not_read_cost_next_to_no_memory() {
+    const ALONE: &str = "LATCHKEY_TEST_ALONE";
+    if std::env::var_os(ALONE).is_none() {
+        let itself = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["feed::limits::those_who_do_not_read_cost_next_to_no_memory", "--exact", "--nocapture"])
+            .env(ALONE, "yes")
+            .output()
+            .unwrap();
+        assert!(itself.status.success(), "{itself:?}");
+        assert!(String::from_utf8_lossy(&itself.stdout).contains("1 passed"), "{itself:?}");
+        return;
+    }
+    let mut bed = Bed::new();
+    bed.config.redis.command_timeout = Duration::from_secs(10);
+    bed.config.http.write_timeout = Duration::from_hours(1);
+    let node = bed.node().await;
+    let service = bed.service_client("billing").await;
+    // once is enough to be ready for all
+    revoke(&node, 1).await;
+    let mut one = Feed::open(&node, &service, None).await;
+    assert_eq!(one.caught_up().await.len(), 1000);
+    drop(one);
+
+    // 30 times what is told is 200 MB and more; some lose their place, the others wait in their snapshot
+    let mut live = Vec::new();
+    for _ in 0..15 {
+        live.push(stuck(&node, &service, "event: snapshot").await);
+    }
+    revoke(&node, 30).await;
+    let before = memory();
+    let mut waiting = Vec::new();
+    for _ in 0..15 {
+        waiting.push(stuck(&node, &service, "event: snapshot").await);
+    }
+    revoke(&node, 10).await;
+    let more = memory().saturating_sub(before);
+    assert!(more < 64 * 1024 * 1024, "{more} bytes");
+    drop((live, waiting));
+    node.stop().await;
+}
