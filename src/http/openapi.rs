@@ -22,13 +22,14 @@ one until it expires.
 **Errors** are problems (RFC 9457) of the type `application/problem+json`. Their `code` is stable, and so what programs \
 should look at. Beside those that an operation lists, every path answers `404 not_found` where there is nothing and `405 \
 method_not_allowed` where the method isn't one of its own. What isn't HTTP (`400 malformed_request`) and headers \
-that are too large (`431 headers_too_large`) are refused on every path.
+that are too large (`431 headers_too_large`) are refused on every path. The endpoints under `/oauth2/` say what is wrong \
+with an OAuth request as RFC 6749 has it (`error` and `error_description`, in 400 and 401), and everything else as a problem.
 
 **Browsers.** Pages of the origins in `http.allowed_origins` may make the calls of those who sign in and read the answers, \
 errors included (CORS); what is under `/.well-known/` may be read by any page.
 
-**Fields.** Requests with fields that are not documented here are refused. Answers may gain fields; ignore those that \
-you don't know.";
+**Fields.** JSON requests with fields that are not documented here are refused; forms may hold others, which are \
+ignored. Answers may gain fields; ignore those that you don't know.";
 
 /// The document, in its forms, and what follows from it.
 pub struct Document {

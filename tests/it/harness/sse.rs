@@ -104,6 +104,14 @@ impl Feed {
         revocations(&before[first.is_some().into()..])
     }
 
+    /// Waits for heartbeats, and nothing else, until one has another id.
+    pub async fn moved_on(&mut self) {
+        let last = self.last_id.clone();
+        while self.last_id == last {
+            assert_eq!(self.before("heartbeat").await, []);
+        }
+    }
+
     /// The next revocation.
     pub async fn revocation(&mut self) -> Value {
         loop {
