@@ -20,7 +20,7 @@ run: ## build and start the service with a Redis and a database of its own; inst
 
 test: ## install what the tests need and run them all
 	@sh .ci/install.sh test
-	TEST_TOOLS_DIR="$(TOOLS)" cargo test --locked $(ARGS)
+	TEST_TOOLS_DIR="$(TOOLS)" cargo test --workspace --locked $(ARGS)
 
 bench-feed: ## measure how long after a sign-out on one node a subscriber of another knows of it
 	@sh .ci/install.sh run
@@ -37,7 +37,7 @@ fmt: ## format the source
 
 lint: ## check the format, and clippy's warnings as errors
 	cargo fmt --all --check
-	cargo clippy --all-targets --locked -- -D warnings
+	cargo clippy --workspace --all-targets --locked -- -D warnings
 
 audit: ## check the licences and sources of the dependencies (deny.toml)
 	@sh .ci/install.sh audit
