@@ -25,6 +25,9 @@ method_not_allowed` where the method isn't one of its own. What isn't HTTP (`400
 that are too large (`431 headers_too_large`) are refused on every path. The endpoints under `/oauth2/` say what is wrong \
 with an OAuth request as RFC 6749 has it (`error` and `error_description`, in 400 and 401), and everything else as a problem.
 
+**Browsers.** Pages of the origins in `http.allowed_origins` may make the calls of those who sign in and read the answers, \
+errors included (CORS); what is under `/.well-known/` may be read by any page.
+
 **Fields.** JSON requests with fields that are not documented here are refused; forms may hold others, which are \
 ignored. Answers may gain fields; ignore those that you don't know.";
 

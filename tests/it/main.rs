@@ -8,6 +8,7 @@ mod embedded;
 mod feed;
 mod following;
 mod harness;
+mod history;
 mod import;
 mod invariants;
 mod oauth;

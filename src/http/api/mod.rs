@@ -3,6 +3,7 @@
 pub mod account;
 pub mod health;
 pub mod keys;
+pub mod metadata;
 pub mod revocations;
 pub mod session;
 pub mod signing_in;
