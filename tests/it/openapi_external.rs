@@ -128,7 +128,7 @@ fn absolute(path: &Path) -> PathBuf {
 /// Runs the command in a new empty folder and gives its output.
 ///
 /// Panics with its output where it fails, and ends it and panics where it is still running after [`LIMIT`].
-fn succeed(command: &mut Command) -> Output {
+pub(crate) fn succeed(command: &mut Command) -> Output {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder can be made");
     let named = format!("{command:?}");
     let child = command
