@@ -3,6 +3,7 @@
 
 mod api;
 mod binary;
+mod clients;
 mod edges;
 mod embedded;
 mod feed;
