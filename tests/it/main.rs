@@ -7,6 +7,7 @@ mod clients;
 mod edges;
 mod embedded;
 mod feed;
+mod faults;
 mod following;
 mod forged;
 mod harness;
