@@ -3,10 +3,13 @@
 
 mod api;
 mod binary;
+mod clients;
 mod edges;
 mod embedded;
 mod feed;
+mod faults;
 mod following;
+mod forged;
 mod harness;
 mod history;
 mod import;
@@ -18,4 +21,6 @@ mod proxies;
 mod server;
 mod server_slow;
 mod sql;
+mod stock;
 mod store;
+mod wycheproof;
