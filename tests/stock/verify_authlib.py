@@ -3,10 +3,13 @@
 import json
 import sys
 import urllib.request
+import warnings
 
 from authlib.oauth2 import OAuth2Error
 from authlib.oauth2.rfc9068 import JWTBearerTokenValidator
 
+# it warns of its own ways at each token
+warnings.filterwarnings("ignore", module="authlib")
 given = json.loads(sys.argv[1])
 
 

@@ -51,10 +51,11 @@ async fn revoke(node: &Node, token: &str) -> Answer {
 }
 
 /// Presents a token that is no access token wherever one is taken.
-async fn refused_as_access_token(node: &Node, client: &ServiceClient, name: &str, token: &str) {
+async fn refused_as_access_token(node: &Node, name: &str, token: &str) {
     for (method, path) in &BEARER {
         let answer = bearer(node, method, path, token).await;
-        assert_eq!(answer.problem(), (401, "invalid_token".to_owned()), "{name} at {method} {path}");
+        assert_eq!(answer.status, 401, "{name} at {method} {path}: {answer:?}");
+        assert_eq!(answer.problem().1, "invalid_token", "{name} at {method} {path}");
         assert_eq!(answer.header("www-authenticate"), "Bearer realm=\"latchkey\", error=\"invalid_token\"");
     }
 }
@@ -71,12 +72,15 @@ async fn means_nothing(node: &Node, client: &ServiceClient, name: &str, token: &
 
 /// Presents what is no refresh token wherever one is taken.
 async fn refused_as_refresh_token(node: &Node, name: &str, token: &str) {
-    let invalid = (401, "invalid_refresh_token".to_owned());
-    assert_eq!(node.refresh(token).await.problem(), invalid, "{name} at /v1/refresh");
-    assert_eq!(node.logout(token).await.problem(), invalid, "{name} at /v1/logout");
+    let refused = |answer: Answer, place: &str| {
+        assert_eq!(answer.status, 401, "{name} at {place}: {answer:?}");
+        assert_eq!(answer.problem().1, "invalid_refresh_token", "{name} at {place}");
+    };
+    refused(node.refresh(token).await, "/v1/refresh");
+    refused(node.logout(token).await, "/v1/logout");
     for path in ["/v1/refresh", "/v1/logout"] {
         let request = node.request(Method::POST, path).header("cookie", format!("__Host-latchkey={token}"));
-        assert_eq!(node.send(request).await.problem(), invalid, "{name} in the cookie at {path}");
+        refused(node.send(request).await, &format!("{path}, in the cookie"));
     }
     let form = [("grant_type", "refresh_token"), ("refresh_token", token)];
     let answer = node.send(node.request(Method::POST, "/oauth2/token").form(&form)).await;
@@ -101,8 +105,6 @@ struct Scene {
 impl Scene {
     async fn new() -> Self {
         let mut bed = Bed::new();
-        // registration is for admins, who show an access token
-        bed.config.registration.open = true;
         bed.config.keys.algorithm = Algorithm::Es256;
         let node = bed.node().await;
         node.account("ada").await;
@@ -114,7 +116,8 @@ impl Scene {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn forged_access_tokens_are_refused_everywhere_and_nobody_is_asked_about_them() {
-    let Scene { bed, node, client, tokens } = Scene::new().await;
+    let scene = Scene::new().await;
+    let Scene { bed, node, client, tokens } = &scene;
     let trap = TcpListener::bind("127.0.0.1:0").unwrap();
     trap.set_nonblocking(true).unwrap();
     let keys = node.app.keys.current();
@@ -126,49 +129,52 @@ async fn forged_access_tokens_are_refused_everywhere_and_nobody_is_asked_about_t
         for path in ["/v1/me", "/v1/sessions", "/v1/verify"] {
             node.get(path, genuine).await.expect(200);
         }
-        assert_eq!(introspect(&node, &client, genuine, None).await.json()["active"], true);
+        assert_eq!(introspect(node, client, genuine, None).await.json()["active"], true);
     }
     let all = forge.all();
     assert!(all.len() > 200, "{}", all.len());
     for forged in &all {
-        refused_as_access_token(&node, &client, &forged.name, &forged.token).await;
-        means_nothing(&node, &client, &forged.name, &forged.token).await;
+        refused_as_access_token(node, &forged.name, &forged.token).await;
+        means_nothing(node, client, &forged.name, &forged.token).await;
         // those that could be in a cookie or in JSON
-        refused_as_refresh_token(&node, &forged.name, &forged.token.replace([';', '"', ' ', ','], "")).await;
+        refused_as_refresh_token(node, &forged.name, &forged.token.replace([';', '"', ' ', ','], "")).await;
     }
     let error = trap.accept().expect_err("somebody went where a token's header led");
     assert_eq!(error.kind(), ErrorKind::WouldBlock);
-    nothing_happened(&node, &tokens).await;
+    nothing_happened(node, tokens).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn access_tokens_are_no_refresh_tokens_nor_the_reverse() {
-    let Scene { node, client, tokens, .. } = Scene::new().await;
-    refused_as_access_token(&node, &client, "a refresh token", &tokens.refresh).await;
-    refused_as_refresh_token(&node, "an access token", &tokens.access).await;
-    refused_as_access_token(&node, &client, "a client's secret", &client.secret).await;
-    refused_as_refresh_token(&node, "a client's secret", &client.secret).await;
-    means_nothing(&node, &client, "a client's secret", &client.secret).await;
-    nothing_happened(&node, &tokens).await;
+    let scene = Scene::new().await;
+    let Scene { node, client, tokens, .. } = &scene;
+    refused_as_access_token(node, "a refresh token", &tokens.refresh).await;
+    refused_as_refresh_token(node, "an access token", &tokens.access).await;
+    refused_as_access_token(node, "a client's secret", &client.secret).await;
+    refused_as_refresh_token(node, "a client's secret", &client.secret).await;
+    means_nothing(node, client, "a client's secret", &client.secret).await;
+    nothing_happened(node, tokens).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_services_own_token_stands_for_no_account() {
-    let Scene { node, client, tokens, .. } = Scene::new().await;
+    let scene = Scene::new().await;
+    let Scene { node, client, tokens, .. } = &scene;
     let form = [("grant_type", "client_credentials")];
     let request = node.request(Method::POST, "/oauth2/token").basic_auth(&client.id, Some(&client.secret)).form(&form);
     let own = node.send(request).await.expect(200).text_of("access_token");
     for (method, path) in BEARER.iter().filter(|(_, path)| *path != "/v1/verify") {
-        let answer = bearer(&node, method, path, &own).await;
+        let answer = bearer(node, method, path, &own).await;
         assert_eq!(answer.problem(), (401, "invalid_token".to_owned()), "{method} {path}");
     }
-    refused_as_refresh_token(&node, "a service's own token", &own).await;
-    nothing_happened(&node, &tokens).await;
+    refused_as_refresh_token(node, "a service's own token", &own).await;
+    nothing_happened(node, tokens).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn damaged_refresh_tokens_are_refused_everywhere() {
-    let Scene { bed, node, client, tokens } = Scene::new().await;
+    let scene = Scene::new().await;
+    let Scene { bed, node, client, tokens } = &scene;
     let token = &tokens.refresh;
     let secret = token.strip_prefix("lk_rt_").unwrap();
     let mut damaged = vec![
@@ -187,12 +193,12 @@ async fn damaged_refresh_tokens_are_refused_everywhere() {
         damaged.push((format!("cut at {at}"), token[..at].to_owned()));
     }
     for (name, token) in &damaged {
-        refused_as_refresh_token(&node, name, token).await;
-        refused_as_access_token(&node, &client, name, token).await;
-        means_nothing(&node, &client, name, token).await;
+        refused_as_refresh_token(node, name, token).await;
+        refused_as_access_token(node, name, token).await;
+        means_nothing(node, client, name, token).await;
     }
     // none of them was taken for a copy of the session's token, whose second use would end it
-    let tokens = nothing_happened(&node, &tokens).await;
+    let tokens = nothing_happened(node, tokens).await;
     bed.advance(Duration::from_secs(301));
     node.refresh(&tokens.refresh).await.expect(200);
 }

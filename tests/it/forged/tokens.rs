@@ -283,9 +283,7 @@ impl Forge<'_> {
             ("sub", json!("")),
             ("sub", json!("admin")),
             ("sub", json!(1)),
-            ("sub", json!("00000000-0000-0000-0000-000000000000")),
             ("sid", json!("")),
-            ("sid", json!("00000000-0000-0000-0000-000000000000")),
             ("sid", json!([claims["sid"]])),
             ("roles", json!("admin")),
         ];
