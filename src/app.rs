@@ -7,7 +7,7 @@ use tokio::sync::Mutex;
 use crate::{
     config::Config,
     crypto::{
-        access_token::{TokenError, VerifiedToken, Verifier},
+        access_token::{TokenError, Verified, VerifiedToken, Verifier},
         derive::{self, derive},
         key_ring::SharedKeyRing,
         password::PasswordHasher,
@@ -48,7 +48,7 @@ pub struct App {
     /// Makes and reads refresh tokens.
     pub refresh_tokens: RefreshTokens,
     /// Access tokens that were verified lately.
-    pub verified_tokens: VerifiedTokens<VerifiedToken>,
+    pub verified_tokens: VerifiedTokens<Verified>,
     /// What those who follow the revocations share.
     pub(crate) feed: Feed,
 }
@@ -86,12 +86,23 @@ impl App {
         })
     }
 
-    /// What an access token says, if this service issued it, for itself, and it is valid now. Whether its session still
+    /// What a session's access token says, if this service issued it, for itself, and it is valid now. Whether its session still
     /// lives isn't asked.
     ///
     /// # Errors
     /// [`TokenError`]
     pub fn verify_access_token(&self, token: &str) -> Result<Arc<VerifiedToken>, TokenError> {
+        match self.verify_issued_token(token)? {
+            Verified::Session(verified) => Ok(verified),
+            Verified::Client(_) => Err(TokenError::NoSession),
+        }
+    }
+
+    /// The same for tokens of either kind. One of a service client itself may be meant for others.
+    ///
+    /// # Errors
+    /// [`TokenError`]
+    pub fn verify_issued_token(&self, token: &str) -> Result<Verified, TokenError> {
         let keys = self.keys.current();
         let verifier = Verifier {
             keys: &keys,
@@ -102,6 +113,6 @@ impl App {
         let now = self.clock.now();
         let verified = self.verified_tokens.get_or_verify(token, || verifier.verify(token, now))?;
         verifier.check_again(&verified, now)?;
-        Ok(verified)
+        Ok((*verified).clone())
     }
 }

@@ -109,7 +109,7 @@ pub struct HttpSettings {
     pub shutdown_timeout: Duration,
     /// Whose `Forwarded` and `X-Forwarded-For` are believed.
     pub trusted_proxies: Vec<IpNet>,
-    /// Origins, beside the issuer's own, whose pages may use the cookie.
+    /// Origins, beside the issuer's own, whose pages may call and use the cookie.
     pub allowed_origins: Vec<String>,
 }
 

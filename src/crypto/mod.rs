@@ -4,6 +4,7 @@ pub mod access_token;
 pub mod client_assertion;
 pub mod client_keys;
 pub mod client_secret;
+pub mod client_token;
 pub mod derive;
 pub mod key_ring;
 pub mod key_rotation;

@@ -4,10 +4,12 @@
 
 pub mod accounts;
 pub mod change_password;
+pub mod client_token;
 pub mod clients;
 pub mod error;
 pub mod feed;
 pub mod import_accounts;
+pub mod introspect;
 pub mod keys;
 pub mod login;
 pub mod logout;
@@ -15,6 +17,7 @@ pub mod me;
 pub mod readiness;
 pub mod refresh;
 pub mod register;
+pub mod revoke_token;
 pub mod sessions;
 pub mod tokens;
 pub mod verify;

@@ -2,7 +2,7 @@
 
 use crate::{
     app::App,
-    domain::session::Rotation,
+    domain::session::{Accepted, Rotation},
     flow::{
         error::Failure,
         tokens::{self, Tokens},
@@ -32,12 +32,33 @@ pub enum RefreshError {
 /// # Errors
 /// [`RefreshError`]
 pub async fn refresh(app: &App, token: &str) -> Result<Tokens, RefreshError> {
+    exchange(app, token, Accepted::Any).await
+}
+
+/// The same where refresh tokens travel in bodies: those of sessions that keep theirs in the cookie are not valid there, and
+/// nothing comes of presenting one.
+///
+/// # Errors
+/// [`RefreshError`]
+pub async fn refresh_in_body(app: &App, token: &str) -> Result<Tokens, RefreshError> {
+    exchange(app, token, Accepted::Bearer).await
+}
+
+async fn exchange(app: &App, token: &str, accepted: Accepted) -> Result<Tokens, RefreshError> {
     let claims = app.refresh_tokens.decode(token).map_err(|_| RefreshError::InvalidToken)?;
     let now = app.clock.now();
     let settings = &app.config.session;
     let rotation = app
         .redis
-        .rotate(claims.account, claims.session, claims.generation, settings.grace, settings.idle_timeout, now)
+        .rotate_accepted(
+            claims.account,
+            claims.session,
+            claims.generation,
+            accepted,
+            settings.grace,
+            settings.idle_timeout,
+            now,
+        )
         .await
         .map_err(Failure::from)?;
     match rotation {

@@ -70,7 +70,7 @@ fn basic(value: &str) -> Option<Authorization> {
 }
 
 /// Undoes `application/x-www-form-urlencoded` for one value: `+` is a space, `%` and two hexadecimal digits a byte.
-fn form_decode(text: &str) -> Option<String> {
+pub(super) fn form_decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

@@ -58,6 +58,6 @@ pub fn refuse_cross_site(app: &App, request: &Request) -> Result<(), ProblemErro
 }
 
 /// The origin of a URL: scheme, host and port (RFC 6454, section 6.2).
-fn origin_of(url: &str) -> String {
+pub(super) fn origin_of(url: &str) -> String {
     url::Url::parse(url).map(|url| url.origin().ascii_serialization()).unwrap_or_default()
 }

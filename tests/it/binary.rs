@@ -258,3 +258,61 @@ async fn accounts_are_managed_beside_a_running_service() {
     assert_eq!(run(folder.path(), &["user", "delete", "ada"]).status.code(), Some(1));
     drop(service.end(Signal::TERM));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn service_clients_are_managed_beside_a_running_service() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path());
+    let printed = |arguments: &[&str]| {
+        let output = run(folder.path(), arguments);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let secret_in = |text: &str| {
+        let mut lines = text.lines();
+        assert_eq!(lines.next(), Some("client_id: billing"));
+        let secret = lines.next().unwrap().strip_prefix("client_secret: ").unwrap().to_owned();
+        assert!(secret.starts_with("lk_cs_") && secret.len() == 49, "{secret}");
+        assert_eq!(lines.next(), None);
+        secret
+    };
+    let first = secret_in(&printed(&["client", "add", "billing", "--scope", "read", "--scope", "write"]));
+    let token = async |secret: &str| {
+        let request = service.client.request(reqwest::Method::POST, "/oauth2/token");
+        let request = request.form(&[("grant_type", "client_credentials")]).basic_auth("billing", Some(secret));
+        service.client.send(request).await
+    };
+    assert_eq!(token(&first).await.expect(200).json()["scope"], "read write");
+
+    let second = secret_in(&printed(&["client", "rotate-secret", "billing", "--grace", "1h"]));
+    wait::until("the service knows the new secret", async || token(&second).await.status == 200).await;
+    token(&first).await.expect(200);
+    let listed: Value = serde_json::from_str(&printed(&["client", "list", "--json"])).unwrap();
+    assert_eq!((&listed["client_id"], &listed["secrets"]), (&"billing".into(), &2.into()));
+    assert_eq!((&listed["scopes"][1], &listed["audiences"][0]), (&"write".into(), &"latchkey".into()));
+
+    let pem = folder.path().join("key.pem");
+    std::fs::write(&pem, "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n").unwrap();
+    for (arguments, text) in [
+        (&["client", "add", "billing"][..], "billing: there is a client of this name already"),
+        (&["client", "add", "a b"], "1 to 64 ASCII letters"),
+        (&["client", "add", "latchkey"], "token.client_id"),
+        (&["client", "add", "other", "--public-key", "key.pem"], "key.pem: holds a private key"),
+        (&["client", "add", "other", "--jwks", "none.json"], "none.json"),
+        (&["client", "disable", "other"], "other: there is no client of this name"),
+        (&["client", "rotate-secret", "other"], "other: there is no client of this name"),
+    ] {
+        let output = run(folder.path(), arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{said}");
+        assert!(said.contains(text), "{arguments:?}: no {text} in {said}");
+    }
+    printed(&["client", "disable", "billing"]);
+    wait::until("the service knows that it is disabled", async || token(&second).await.status == 401).await;
+    let table = printed(&["client", "list"]);
+    assert!(table.contains("billing") && table.contains("disabled"), "{table}");
+    let (_, log) = service.end(Signal::TERM);
+    for secret in [first, second] {
+        assert!(!log.contains(&secret) && !table.contains(&secret));
+    }
+}

@@ -24,6 +24,9 @@ const CASES: &str = "25";
 /// Operations that can end the session that schemathesis tests with: they run by themselves, after all others.
 const ENDS_SESSION: &str = "^(POST /v1/logout|POST /v1/me/password|DELETE /v1/sessions)$";
 
+/// Operations of service clients, which authenticate by HTTP Basic.
+const SERVICE_CLIENT: &str = "^POST /oauth2/";
+
 /// The program of that name in `TEST_TOOLS_DIR/bin`, or in `target/tools/bin` where the variable is not set.
 ///
 /// Panics where it isn't there.
@@ -54,16 +57,23 @@ pub(crate) fn run_redocly_lint(spec: &Path) {
 /// Sends requests made from the description at `spec_url` to the service at `base_url`, valid ones and invalid ones, and
 /// fails where an answer is a 5xx or differs from what is documented in status, content type, headers or body.
 ///
-/// The requests carry the access token, which must be good for some minutes; its session is over afterwards.
-pub(crate) fn run_schemathesis(base_url: &str, spec_url: &str, bearer_token: &str) {
-    for filter in ["--exclude-name-regex", "--include-name-regex"] {
+/// The requests carry the access token, which must be good for some minutes; its session is over afterwards. Those to the
+/// endpoints of service clients carry a client's credentials, as HTTP Basic encodes them.
+pub(crate) fn run_schemathesis(base_url: &str, spec_url: &str, bearer_token: &str, basic: &str) {
+    let rest = format!("{ENDS_SESSION}|{SERVICE_CLIENT}");
+    let (bearer, basic) = (format!("Bearer {bearer_token}"), format!("Basic {basic}"));
+    for (filter, operations, authorization) in [
+        ("--exclude-name-regex", rest.as_str(), &bearer),
+        ("--include-name-regex", SERVICE_CLIENT, &basic),
+        ("--include-name-regex", ENDS_SESSION, &bearer),
+    ] {
         succeed(
             Command::new(tool("st"))
                 .arg("--config-file")
                 .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/schemathesis.toml"))
                 .args(["--no-color", "run", spec_url, "--url", base_url])
-                .args([filter, ENDS_SESSION])
-                .args(["--header", &format!("Authorization: Bearer {bearer_token}")])
+                .args([filter, operations])
+                .args(["--header", &format!("Authorization: {authorization}")])
                 .args(["--checks", "all", "--phases", "examples,coverage,fuzzing"])
                 .args(["--seed", SEED, "--max-examples", CASES, "--workers", "1"])
                 .args(["--generation-database", "none", "--suppress-health-check", "all"])

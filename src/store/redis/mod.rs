@@ -9,9 +9,11 @@ mod once;
 pub mod record;
 mod script;
 mod sessions;
+mod standing;
 mod user_agent;
 mod watchdog;
 
 pub use connection::{Redis, RedisError};
 pub use health::{Finding, Severity};
 pub use sessions::{Create, NewSession};
+pub use standing::RefreshStanding;

@@ -21,7 +21,7 @@ fn start(addresses: &Addresses) -> Result<Guard, String> {
         &[
             ("127.0.0.1:8080", &addresses.latchkey.to_string()),
             ("127.0.0.1:3000", &addresses.app.to_string()),
-            ("127.0.0.1:8000", &addresses.listen.to_string()),
+            ("http://:8000", &format!("http://:{}", addresses.listen.port())),
         ],
     );
     // Where it keeps certificates, of which it has none here.
