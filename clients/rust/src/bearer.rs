@@ -76,7 +76,8 @@ mod tests {
 
     #[test]
     fn what_the_caller_did_wrong_is_told_from_what_we_can_not_know() {
-        let answer = |refusal: Refusal| (refusal.status(), refusal.challenge().map(|it| it.to_str().unwrap().to_owned()));
+        let answer =
+            |refusal: Refusal| (refusal.status(), refusal.challenge().map(|it| it.to_str().unwrap().to_owned()));
         assert_eq!(answer(Refusal::NoToken), (401, Some("Bearer".to_owned())));
         let invalid = Some(r#"Bearer error="invalid_token""#.to_owned());
         assert_eq!(answer(Refusal::Token(VerifyError::Revoked)), (401, invalid));

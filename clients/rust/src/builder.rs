@@ -207,8 +207,7 @@ impl Builder {
         };
         let keys = KeyStore::new(metadata.jwks, self.key_interval);
         keys.fetch(&http, &*self.clock).await?;
-        let rules =
-            Rules { issuer: self.issuer, audiences: self.audiences, leeway, clients_own: self.clients_own };
+        let rules = Rules { issuer: self.issuer, audiences: self.audiences, leeway, clients_own: self.clients_own };
         let cache = Cache::new(self.max_cached_tokens);
         Ok(Verifier::start(Parts { rules, clock: self.clock, http, keys, cache, following }))
     }

@@ -208,8 +208,7 @@ mod tests {
 
     #[test]
     fn what_can_not_be_used_is_left_out() {
-        let good: Value =
-            serde_json::from_str(SigningKey::generate(Theirs::Es256).unwrap().public_jwk()).unwrap();
+        let good: Value = serde_json::from_str(SigningKey::generate(Theirs::Es256).unwrap().public_jwk()).unwrap();
         let with = |name: &str, value: Value| {
             let mut key = good.clone();
             key[name] = value;

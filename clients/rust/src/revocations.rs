@@ -137,9 +137,9 @@ impl Revocations {
     }
 
     fn count_one(&self) -> Result<(), Full> {
-        let counted = self.count.try_update(Ordering::AcqRel, Ordering::Acquire, |count| {
-            (count < self.most).then_some(count + 1)
-        });
+        let counted = self
+            .count
+            .try_update(Ordering::AcqRel, Ordering::Acquire, |count| (count < self.most).then_some(count + 1));
         counted.map(|_| ()).map_err(|_| Full)
     }
 }
@@ -216,7 +216,9 @@ mod tests {
         assert!(!revocations.revoked(&session(8, 2, 0)));
         // another session changes the password: the first exception holds no more
         revocations.add_account(id(9), ended(200, Some(3))).unwrap();
-        for (auth_time, sid, revoked) in [(99, 1, true), (99, 3, true), (150, 3, false), (199, 1, true), (200, 1, false)] {
+        for (auth_time, sid, revoked) in
+            [(99, 1, true), (99, 3, true), (150, 3, false), (199, 1, true), (200, 1, false)]
+        {
             assert_eq!(revocations.revoked(&session(9, sid, auth_time)), revoked, "{auth_time} {sid}");
         }
         assert_eq!(revocations.len(), 2);

@@ -24,7 +24,7 @@ impl Monitor {
     }
 
     /// The commands that clients have sent since the last call, each as its words; without those that scripts ran, and
-    /// without what nodes send by themselves.
+    /// without rate limits and what nodes send by themselves.
     pub fn commands(&mut self, redis: &Redis) -> Vec<Vec<String>> {
         redis.command(&["ECHO", "so far"]);
         let mut commands = Vec::new();
@@ -40,6 +40,8 @@ impl Monitor {
                 "PING" => {}
                 // following the revocations
                 "TIME" | "MGET" | "SUBSCRIBE" => {}
+                // rate limits, which run beside what is done
+                "EVALSHA" if ["lk:l", "lk:g"].iter().any(|limit| words[3].starts_with(limit)) => {}
                 // what redis-cli itself may send first
                 "COMMAND" | "HELLO" => {}
                 _ => commands.push(words),

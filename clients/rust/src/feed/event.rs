@@ -136,13 +136,15 @@ mod tests {
         assert_eq!(told("news", "x"), Ok(Event::Other));
         let time = r#""at":"2026-11-23T04:08:30.325Z""#;
         let revoked = |what| Ok(Event::Revoked { what, at });
-        let data = format!(r#"{{"kind":"session","account_id":"{ONE}","session_id":"{OTHER}","reason":"logout",{time}}}"#);
+        let data =
+            format!(r#"{{"kind":"session","account_id":"{ONE}","session_id":"{OTHER}","reason":"logout",{time}}}"#);
         assert_eq!(told("revocation", &data), revoked(Revoked::Session(other)));
         let before = r#""before":"2026-11-23T04:08:30Z""#;
         let (account, before_secs) = (one, 1_795_406_910);
         let data = format!(r#"{{"kind":"account","account_id":"{ONE}",{before},{time}}}"#);
         assert_eq!(told("revocation", &data), revoked(Revoked::Account { account, before: before_secs, except: None }));
-        let data = format!(r#"{{"kind":"account","account_id":"{ONE}",{before},"except_session_id":"{OTHER}",{time}}}"#);
+        let data =
+            format!(r#"{{"kind":"account","account_id":"{ONE}",{before},"except_session_id":"{OTHER}",{time}}}"#);
         let except = Some(other);
         assert_eq!(told("revocation", &data), revoked(Revoked::Account { account, before: before_secs, except }));
         let data = format!(r#"{{"kind":"key","kid":"k","reason":"key_retired",{time}}}"#);
@@ -161,7 +163,9 @@ mod tests {
             format!(r#"{{"kind":"session","session_id":"{ONE}"}}"#),
             format!(r#"{{"kind":"session","session_id":"{ONE}","at":"now"}}"#),
             format!(r#"{{"kind":"account","account_id":"{ONE}",{time}}}"#),
-            format!(r#"{{"kind":"account","account_id":"{ONE}","before":"2026-11-23T04:08:30Z","except_session_id":"x",{time}}}"#),
+            format!(
+                r#"{{"kind":"account","account_id":"{ONE}","before":"2026-11-23T04:08:30Z","except_session_id":"x",{time}}}"#
+            ),
             format!(r#"{{"kind":"key","kid":"{}",{time}}}"#, "k".repeat(300)),
         ] {
             assert_eq!(told("revocation", &data), Err(NotUnderstood), "{data}");

@@ -113,9 +113,14 @@ mod tests {
     #[test]
     fn events_are_read_whatever_ends_their_lines() {
         for end in ["\n", "\r\n", "\r"] {
-            let text = "event: live\nid: 7\ndata: {}\n\n: comment\nevent:x\ndata:a\ndata\ndata: b\nretry: 5\n\ndata: c\n\n"
-                .replace('\n', end);
-            let expected = [message("live", "{}", Some("7")), message("x", "a\n\nb", Some("7")), message("message", "c", Some("7"))];
+            let text =
+                "event: live\nid: 7\ndata: {}\n\n: comment\nevent:x\ndata:a\ndata\ndata: b\nretry: 5\n\ndata: c\n\n"
+                    .replace('\n', end);
+            let expected = [
+                message("live", "{}", Some("7")),
+                message("x", "a\n\nb", Some("7")),
+                message("message", "c", Some("7")),
+            ];
             assert_eq!(all(&[text.as_bytes()]).unwrap(), expected, "{end:?}");
         }
     }

@@ -174,7 +174,10 @@ fn what_makes_no_sense_is_given_up() {
         &[("heartbeat", "{}")],
         &[("resumed", r#"{"retain_seconds":310}"#)],
         &[("snapshot", "{}")],
-        &[("snapshot", r#"{"retain_seconds":310}"#), ("revocation", r#"{"kind":"planet","at":"2026-11-23T04:08:30Z"}"#)],
+        &[
+            ("snapshot", r#"{"retain_seconds":310}"#),
+            ("revocation", r#"{"kind":"planet","at":"2026-11-23T04:08:30Z"}"#),
+        ],
         &[("snapshot", r#"{"retain_seconds":310}"#), ("revocation", "x")],
     ] {
         let mut stream = Stream::new(10);
