@@ -7,10 +7,11 @@
 use std::{fmt, ops::Deref, sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
+use serde::{Deserialize, Serialize};
 
 use super::{
     client_token::{Audience, ClientClaims},
+    jws::{Jws, Malformed},
     key_ring::KeyRing,
     signing_key::{SigningKey, SigningKeyError},
     strict_json,
@@ -229,6 +230,12 @@ pub struct Verifier<'a> {
     pub leeway: Duration,
 }
 
+impl From<Malformed> for TokenError {
+    fn from(_: Malformed) -> Self {
+        Self::Malformed
+    }
+}
+
 impl Verifier<'_> {
     /// What `token` says, if it is valid at `now`. Whether its session still lives isn't asked here; whom a service client's
     /// own token is for is left to those who take it, since other services ask about theirs.
@@ -239,26 +246,21 @@ impl Verifier<'_> {
         if token.len() > MAX_BYTES {
             return Err(TokenError::TooLong);
         }
-        let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
-        let (header, claims) = message.split_once('.').ok_or(TokenError::Malformed)?;
-        if claims.contains('.') {
-            return Err(TokenError::Malformed);
-        }
-        let header: Header = strict_json::from_slice(&decode(header)?).ok_or(TokenError::Malformed)?;
-        if header.crit {
+        let jws = Jws::parse(token)?;
+        if jws.header.crit {
             return Err(TokenError::CriticalHeader);
         }
-        if !header.typ.is_some_and(|typ| TYPES.iter().any(|known| typ.eq_ignore_ascii_case(known))) {
+        if !jws.header.typ.is_some_and(|typ| TYPES.iter().any(|known| typ.eq_ignore_ascii_case(known))) {
             return Err(TokenError::WrongType);
         }
-        let kid = header.kid.ok_or(TokenError::UnknownKey)?;
+        let kid = jws.header.kid.ok_or(TokenError::UnknownKey)?;
         let key = self.keys.verification_key(&kid, now).ok_or(TokenError::UnknownKey)?;
-        if header.alg != key.algorithm().as_str() {
+        if jws.header.alg != key.algorithm().as_str() {
             return Err(TokenError::WrongAlgorithm);
         }
-        key.verify(message.as_bytes(), &decode(signature)?).map_err(|_| TokenError::BadSignature)?;
+        key.verify(jws.message.as_bytes(), &jws.signature).map_err(|_| TokenError::BadSignature)?;
 
-        let claims: Claims = strict_json::from_slice(&decode(claims)?).ok_or(TokenError::Malformed)?;
+        let claims: Claims = strict_json::from_slice(&jws.payload).ok_or(TokenError::Malformed)?;
         let not_before = claims.iat.into_iter().chain(claims.nbf).max().unwrap_or(i64::MAX);
         let verified = if claims.is_of_a_client() {
             Verified::Client(Arc::new(VerifiedToken { claims: claims.check_client(self)?, kid, not_before }))
@@ -286,17 +288,6 @@ impl Verifier<'_> {
         }
         Ok(())
     }
-}
-
-/// The members of a header that are looked at.
-#[derive(Deserialize)]
-struct Header {
-    alg: String,
-    typ: Option<String>,
-    kid: Option<String>,
-    /// Whether it is there, whatever it holds.
-    #[serde(default, deserialize_with = "is_present")]
-    crit: bool,
 }
 
 /// The claims as they came, each of the right type if it is there.
@@ -373,13 +364,4 @@ impl Claims {
 /// A `NumericDate` as a point in time; one beyond all times is the last or the first.
 fn time(seconds: i64) -> Timestamp {
     Timestamp::from_millis(seconds.saturating_mul(1000))
-}
-
-/// Base64url without padding, strictly: one text for each sequence of bytes (RFC 7515, section 2).
-fn decode(part: &str) -> Result<Vec<u8>, TokenError> {
-    BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed)
-}
-
-fn is_present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    IgnoredAny::deserialize(deserializer).map(|_| true)
 }

@@ -5,10 +5,13 @@
 
 use std::time::Duration;
 
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use serde::{Deserialize, Deserializer, de::IgnoredAny};
+use serde::Deserialize;
 
-use super::{client_keys::ClientKeys, strict_json};
+use super::{
+    client_keys::ClientKeys,
+    jws::{Header, Jws, Malformed},
+    strict_json,
+};
 use crate::domain::clock::Timestamp;
 
 /// The longest assertion that is looked at, in bytes.
@@ -73,15 +76,6 @@ pub struct Accepted {
 }
 
 #[derive(Deserialize)]
-struct Header {
-    alg: String,
-    typ: Option<String>,
-    kid: Option<String>,
-    #[serde(default, deserialize_with = "is_present")]
-    crit: bool,
-}
-
-#[derive(Deserialize)]
 struct Claims {
     iss: Option<String>,
     sub: Option<String>,
@@ -99,23 +93,28 @@ enum Audience {
     Several(Vec<String>),
 }
 
+impl From<Malformed> for AssertionError {
+    fn from(_: Malformed) -> Self {
+        Self::Malformed
+    }
+}
+
 impl<'a> Assertion<'a> {
     /// Takes it apart.
     ///
     /// # Errors
     /// [`AssertionError`]
     pub fn parse(text: &'a str) -> Result<Self, AssertionError> {
-        let malformed = AssertionError::Malformed;
-        let (message, signature) = text.rsplit_once('.').filter(|_| text.len() <= MAX_BYTES).ok_or(malformed)?;
-        let (header, claims) = message.split_once('.').ok_or(malformed)?;
-        let decode = |part: &str| BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|_| malformed);
-        let header: Header = strict_json::from_slice(&decode(header)?).ok_or(malformed)?;
-        let claims: Claims = strict_json::from_slice(&decode(claims)?).ok_or(malformed)?;
+        if text.len() > MAX_BYTES {
+            return Err(AssertionError::Malformed);
+        }
+        let Jws { message, header, payload, signature } = Jws::parse(text)?;
+        let claims: Claims = strict_json::from_slice(&payload).ok_or(AssertionError::Malformed)?;
         let foreign = header.typ.as_deref().is_some_and(|typ| !TYPES.iter().any(|own| typ.eq_ignore_ascii_case(own)));
         if header.crit || foreign {
             return Err(AssertionError::WrongType);
         }
-        Ok(Self { message, signature: decode(signature)?, header, claims })
+        Ok(Self { message, signature, header, claims })
     }
 
     /// The client that it says it is from.
@@ -175,12 +174,9 @@ fn time(seconds: f64) -> Timestamp {
     Timestamp::from_millis((seconds * 1000.0) as i64)
 }
 
-fn is_present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    IgnoredAny::deserialize(deserializer).map(|_| true)
-}
-
 #[cfg(test)]
 mod tests {
+    use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
     use serde_json::{Value, json};
 
     use super::*;

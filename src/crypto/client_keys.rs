@@ -62,6 +62,8 @@ struct Jwk {
     alg: Option<String>,
     #[serde(rename = "use", skip_serializing_if = "Option::is_none")]
     usage: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_ops: Option<Vec<String>>,
     #[serde(skip_serializing)]
     d: Option<serde::de::IgnoredAny>,
     #[serde(skip_serializing)]
@@ -139,7 +141,9 @@ fn parse(jwks: &[Jwk]) -> Result<ClientKeys, ClientKeysError> {
         if jwk.d.is_some() || jwk.k.is_some() {
             return Err(ClientKeysError::Private);
         }
-        if jwk.usage.as_deref().is_some_and(|usage| usage != "sig") {
+        let verifies = |operations: &[String]| operations.iter().any(|operation| operation == "verify");
+        let other_use = jwk.usage.as_deref().is_some_and(|usage| usage != "sig");
+        if other_use || jwk.key_ops.as_deref().is_some_and(|operations| !verifies(operations)) {
             return Err(ClientKeysError::Unusable);
         }
         let before = keys.len();
@@ -316,6 +320,7 @@ mod tests {
             (r#"{"kty":"EC","crv":"P-384","x":"AA","y":"AA"}"#, ClientKeysError::Unusable),
             (r#"{"kty":"RSA","n":"AQAB","e":"AQAB"}"#, ClientKeysError::Unusable),
             (&jwk(Algorithm::Es256).replace("\"sig\"", "\"enc\""), ClientKeysError::Unusable),
+            (&jwk(Algorithm::Es256).replace("\"kty\"", "\"key_ops\":[\"encrypt\"],\"kty\""), ClientKeysError::Unusable),
             (&jwk(Algorithm::Es256).replace("ES256", "RS256"), ClientKeysError::Unusable),
         ] {
             assert_eq!(to_jwks(text), Err(error), "{text}");

@@ -123,7 +123,7 @@ async fn refreshes_are_counted_by_account_and_address() {
     let token = || node.send(node.request(Method::POST, "/oauth2/token").form(&form));
     token().await.expect(200);
     assert_limited(&token().await, "refresh-account", 30);
-    refresh(&grace.refresh).await.expect(200);
+    let grace = Tokens::of(&refresh(&grace.refresh).await.expect(200));
     refresh("no token at all").await.expect(401);
     refresh("no token at all").await.expect(401);
     assert_limited(&refresh(&grace.refresh).await, "refresh-address", 15);

@@ -78,6 +78,17 @@ impl Bed {
 
     /// Starts a node on a free port.
     pub async fn node(&self) -> Node {
+        self.node_on(TcpListener::bind("127.0.0.1:0").await.unwrap()).await
+    }
+
+    /// Starts a node on a free port, whose address is the issuer: what clients that follow the metadata need.
+    pub async fn node_at_issuer(&mut self) -> Node {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        self.config.issuer = format!("http://{}", listener.local_addr().unwrap());
+        self.node_on(listener).await
+    }
+
+    async fn node_on(&self, listener: TcpListener) -> Node {
         let sql = self.sql().await;
         let url = self.config.redis.url.clone().unwrap();
         let redis = RedisStore::connect(&url, &self.config.redis, &self.config.cache).unwrap();
@@ -85,7 +96,6 @@ impl Bed {
         let app = App::new(self.config.clone(), self.clock.clone(), Entropy::system(), sql, redis).await.unwrap();
         let app = Arc::new(app);
         self.nodes.lock().unwrap().push(Arc::downgrade(&app));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let endpoint = http::endpoint(Arc::clone(&app));
