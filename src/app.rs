@@ -13,13 +13,14 @@ use crate::{
         password::PasswordHasher,
         refresh_token::RefreshTokens,
         seal::Sealer,
+        subject::Subjects,
         verified_tokens::VerifiedTokens,
     },
     domain::{
         clock::{Clock, Timestamp},
         entropy::Entropy,
     },
-    flow::{clients::Clients, error::Failure, feed::Feed, keys},
+    flow::{clients::Clients, error::Failure, feed::Feed, keys, limits::LocalLimits},
     store::{redis::Redis, sql::Sql},
 };
 
@@ -49,6 +50,10 @@ pub struct App {
     pub refresh_tokens: RefreshTokens,
     /// Access tokens that were verified lately.
     pub verified_tokens: VerifiedTokens<Verified>,
+    /// Hashes whom rate limits are about.
+    pub(crate) subjects: Subjects,
+    /// The rate limits that this node counts for itself.
+    pub(crate) limits: LocalLimits,
     /// What those who follow the revocations share.
     pub(crate) feed: Feed,
 }
@@ -66,6 +71,7 @@ impl App {
         let refresh_tokens = RefreshTokens::new(&mac_key(&config.secrets.current), previous.iter().map(|key| &**key));
         let keys = SharedKeyRing::new(keys::load(&config, &clock, &entropy, &sql, &sealer).await?);
         let keys_looked_for = Mutex::new(None);
+        let subjects = Subjects::new(&derive(&config.secrets.current, derive::LIMITS));
         let feed = Feed::new(config.feed.max_subscribers);
         let clients = Clients::load(&sql).await?;
         let verified_tokens = VerifiedTokens::new(config.cache.max_tokens);
@@ -82,6 +88,8 @@ impl App {
             sealer,
             refresh_tokens,
             verified_tokens,
+            subjects,
+            limits: LocalLimits::default(),
             feed,
         })
     }

@@ -6,6 +6,7 @@ mod duration;
 mod env;
 mod error;
 mod interpret;
+mod limits;
 mod load;
 pub mod manual;
 mod raw;
@@ -23,6 +24,7 @@ use crate::domain::{key::Algorithm, secret::SecretText};
 
 pub use self::{
     error::{ConfigError, Origin, Problem},
+    limits::LimitSettings,
     load::{Sources, load},
     show::{Shown, inspect, to_toml},
 };
@@ -60,6 +62,8 @@ pub struct Config {
     pub keys: KeySettings,
     /// Those who follow the revocations.
     pub feed: FeedSettings,
+    /// How often things may be asked for.
+    pub limits: LimitSettings,
     /// What passwords must be and how they are hashed.
     pub password: PasswordSettings,
     /// What is logged, and how.

@@ -14,4 +14,5 @@ pub mod refresh_token;
 pub mod seal;
 pub mod signing_key;
 pub(crate) mod strict_json;
+pub mod subject;
 pub mod verified_tokens;

@@ -10,5 +10,6 @@ pub mod entropy;
 pub mod event;
 pub mod ids;
 pub mod key;
+pub mod limit;
 pub mod secret;
 pub mod session;

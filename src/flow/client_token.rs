@@ -6,7 +6,7 @@ use crate::{
     app::App,
     crypto::{access_token::AccessToken, client_token::ClientClaims},
     domain::client::{Client, Words},
-    flow::error::Failure,
+    flow::{error::Failure, limits},
 };
 
 /// Why a client gets no token.
@@ -36,6 +36,7 @@ pub struct ClientToken {
 /// # Errors
 /// [`ClientTokenError`]
 pub fn issue(app: &App, client: &Client, scope: Option<&str>) -> Result<ClientToken, ClientTokenError> {
+    limits::introspection(app, client.id.as_str())?;
     let scope = match scope {
         None => client.scopes.clone(),
         Some(asked) => {

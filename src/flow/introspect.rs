@@ -13,6 +13,7 @@ use crate::{
     flow::{
         clients,
         error::Failure,
+        limits,
         me::{self, AuthenticateError},
     },
     store::redis::RefreshStanding,
@@ -36,6 +37,7 @@ pub enum Introspection {
 /// # Errors
 /// [`Failure`]
 pub async fn introspect(app: &App, caller: &Client, token: &str) -> Result<Introspection, Failure> {
+    limits::introspection(app, caller.id.as_str())?;
     let now = app.clock.now();
     let of_sessions = caller.audiences.contains(&app.config.token.audience);
     if token.starts_with(refresh_token::PREFIX) {

@@ -11,6 +11,7 @@ pub mod feed;
 pub mod import_accounts;
 pub mod introspect;
 pub mod keys;
+pub mod limits;
 pub mod login;
 pub mod logout;
 pub mod me;

@@ -1,10 +1,13 @@
 //! A refresh token is presented: the session moves on by one generation, or is found to be over (I1, I2).
 
+use std::net::IpAddr;
+
 use crate::{
     app::App,
     domain::session::{Accepted, Rotation},
     flow::{
         error::Failure,
+        limits,
         tokens::{self, Tokens},
     },
 };
@@ -31,8 +34,8 @@ pub enum RefreshError {
 ///
 /// # Errors
 /// [`RefreshError`]
-pub async fn refresh(app: &App, token: &str) -> Result<Tokens, RefreshError> {
-    exchange(app, token, Accepted::Any).await
+pub async fn refresh(app: &App, token: &str, ip: Option<IpAddr>) -> Result<Tokens, RefreshError> {
+    exchange(app, token, ip, Accepted::Any).await
 }
 
 /// The same where refresh tokens travel in bodies: those of sessions that keep theirs in the cookie are not valid there, and
@@ -40,12 +43,14 @@ pub async fn refresh(app: &App, token: &str) -> Result<Tokens, RefreshError> {
 ///
 /// # Errors
 /// [`RefreshError`]
-pub async fn refresh_in_body(app: &App, token: &str) -> Result<Tokens, RefreshError> {
-    exchange(app, token, Accepted::Bearer).await
+pub async fn refresh_in_body(app: &App, token: &str, ip: Option<IpAddr>) -> Result<Tokens, RefreshError> {
+    exchange(app, token, ip, Accepted::Bearer).await
 }
 
-async fn exchange(app: &App, token: &str, accepted: Accepted) -> Result<Tokens, RefreshError> {
+async fn exchange(app: &App, token: &str, ip: Option<IpAddr>, accepted: Accepted) -> Result<Tokens, RefreshError> {
+    limits::refresh_from(app, ip)?;
     let claims = app.refresh_tokens.decode(token).map_err(|_| RefreshError::InvalidToken)?;
+    limits::refresh_of(app, claims.account)?;
     let now = app.clock.now();
     let settings = &app.config.session;
     let rotation = app

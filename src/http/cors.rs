@@ -17,9 +17,12 @@ use crate::config::Config;
 /// How long a browser may keep what a preflight told it, in seconds: Chromium keeps nothing longer.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 /// The headers that pages may send beside those that every form sends.
-const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static("Authorization, Content-Type, X-Request-Id");
+const REQUEST_HEADERS: HeaderValue =
+    HeaderValue::from_static("Authorization, Content-Type, X-Request-Id, X-Device-Token");
 /// The headers of answers that pages may read beside the harmless ones.
-const EXPOSED: HeaderValue = HeaderValue::from_static("X-Request-Id, Retry-After, WWW-Authenticate");
+const EXPOSED: HeaderValue = HeaderValue::from_static(
+    "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy, WWW-Authenticate, X-Device-Token",
+);
 const ANYONE: HeaderValue = HeaderValue::from_static("*");
 
 /// Knows whose pages may call.

@@ -78,7 +78,7 @@ async fn first_page(routes: Arc<impl Endpoint>, mut request: Request) -> Result<
     match request.uri().path() {
         "/" if request.method() == Method::GET => Ok(Redirect::see_other("/docs").into_response()),
         "/" => Err(MethodNotAllowedError.into()),
-        _ => Ok(routes.call(request).await?.into_response()),
+        _ => Ok(client::keep_device(routes.call(request).await?.into_response())),
     }
 }
 

@@ -229,7 +229,13 @@ fn describe(codes: &[Code]) -> Value {
     if status == 401 {
         headers.insert("WWW-Authenticate".to_owned(), header("How to authenticate (RFC 6750).", "string"));
     }
-    if status == 503 {
+    if status == 429 {
+        let policy = "The limit that was reached: its name, how many requests in how many seconds.";
+        let standing = "The same, how many requests are left (none), and in how many seconds there is one.";
+        headers.insert("RateLimit-Policy".to_owned(), header(policy, "string"));
+        headers.insert("RateLimit".to_owned(), header(standing, "string"));
+    }
+    if status == 503 || status == 429 {
         headers.insert("Retry-After".to_owned(), header("When to try again, in seconds.", "integer"));
     }
     json!({

@@ -1,6 +1,7 @@
 //! Everything that is tested against real servers: Redis, Postgres, PgBouncer, and Latchkey itself.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+mod abuse;
 mod api;
 mod binary;
 mod clients;

@@ -15,7 +15,10 @@ use poem_openapi::{
 
 use crate::{
     flow::{clients::AuthenticateClientError, error::Failure},
-    http::{client_auth::CHALLENGE, problem::ProblemError},
+    http::{
+        client_auth::CHALLENGE,
+        problem::{self, Code, ProblemError},
+    },
 };
 
 /// The name of the errors in the API document.
@@ -139,6 +142,8 @@ struct OAuthErrorBody {
 /// The errors that one endpoint can answer with.
 pub(super) trait OAuthErrors: Send + Sync + 'static {
     const CODES: &'static [OAuthCode];
+    /// Whether there is a limit to how often it may be called.
+    const LIMITED: bool = true;
 }
 
 /// The `Err` type of handlers, and so their documentation: an error of OAuth 2.0, or a problem where the request isn't at
@@ -192,7 +197,11 @@ impl<E: OAuthErrors> ApiResponse for OAuthFailed<E> {
             })
         };
         let responses = [StatusCode::BAD_REQUEST, StatusCode::UNAUTHORIZED].into_iter().filter_map(response);
-        MetaResponses { responses: responses.collect() }
+        let mut responses: Vec<_> = responses.collect();
+        if E::LIMITED {
+            responses.extend(problem::responses(&[Code::TooManyRequests]));
+        }
+        MetaResponses { responses }
     }
 
     fn register(registry: &mut Registry) {

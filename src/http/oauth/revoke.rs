@@ -64,6 +64,7 @@ impl OAuthErrors for RevokeErrors {
         OAuthCode::UnauthorizedClient,
         OAuthCode::UnsupportedTokenType,
     ];
+    const LIMITED: bool = false;
 }
 
 impl From<RevokeTokenError> for OAuthFailed<RevokeErrors> {

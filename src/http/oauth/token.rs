@@ -17,7 +17,7 @@ use crate::{
         refresh::{self, RefreshError},
         tokens::Tokens,
     },
-    http::{api::Tag, client_auth::FormOrBasic, types::Secret},
+    http::{api::Tag, client::Client, client_auth::FormOrBasic, types::Secret},
 };
 
 /// Tokens for stock clients.
@@ -190,6 +190,7 @@ impl TokenApi {
     async fn token(
         &self,
         Data(app): Data<&Arc<App>>,
+        client: Client,
         FormOrBasic(authorization): FormOrBasic<false>,
         Form(form): Form<TokenForm>,
     ) -> Result<TokenAnswer, OAuthFailed<TokenErrors>> {
@@ -212,7 +213,7 @@ impl TokenApi {
                     let description = "The session doesn't have all of these scopes.";
                     return Err(OAuthError::new(OAuthCode::InvalidScope, description).into());
                 }
-                let tokens = refresh::refresh_in_body(app, token.0.expose()).await?;
+                let tokens = refresh::refresh_in_body(app, token.0.expose(), client.ip).await?;
                 Ok(TokenAnswer::of_session(tokens, scope))
             }
         }

@@ -342,10 +342,10 @@ pub(super) fn millis(time: Timestamp) -> Value {
     Value::Integer(time.as_millis())
 }
 
-fn duration(duration: Duration) -> Value {
+pub(super) fn duration(duration: Duration) -> Value {
     Value::Integer(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
 }
 
-fn unexpected(script: &str, answer: &Value) -> RedisError {
+pub(super) fn unexpected(script: &str, answer: &Value) -> RedisError {
     RedisError::Unexpected(format!("{script} answered with {:?}", answer.kind()))
 }

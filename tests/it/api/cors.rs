@@ -9,6 +9,7 @@ use crate::harness::{
 };
 
 /// In the configuration of a [`Bed`].
+const EXPOSED: &str = "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy, WWW-Authenticate, X-Device-Token";
 const ALLOWED: &str = "https://app.example.com";
 const ISSUER: &str = "https://auth.example.com";
 const OTHER: &str = "https://evil.example.com";
@@ -50,7 +51,7 @@ async fn pages_of_allowed_origins_may_call() {
             assert_eq!(answer.header("access-control-allow-methods"), methods, "{path}");
             assert_eq!(
                 answer.header("access-control-allow-headers"),
-                "Authorization, Content-Type, X-Request-Id",
+                "Authorization, Content-Type, X-Request-Id, X-Device-Token",
                 "{path}"
             );
             assert_eq!(answer.header("access-control-max-age"), "7200");
@@ -77,7 +78,7 @@ async fn allowed_pages_may_read_every_answer_errors_included() {
     ] {
         let answer = answer.expect(status);
         assert_eq!(told(&answer), [ALLOWED, "true", "Origin"]);
-        assert_eq!(answer.header("access-control-expose-headers"), "X-Request-Id, Retry-After, WWW-Authenticate");
+        assert_eq!(answer.header("access-control-expose-headers"), EXPOSED);
     }
 }
 

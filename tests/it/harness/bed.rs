@@ -9,13 +9,14 @@ use std::{
 use latchkey::{
     app::App,
     config::{
-        CacheSettings, Config, DatabaseSettings, FeedSettings, HttpSettings, KeySettings, LogFormat, LogSettings,
-        PasswordSettings, RedisSettings, Registration, Secrets, SessionSettings, TokenSettings,
+        CacheSettings, Config, DatabaseSettings, FeedSettings, HttpSettings, KeySettings, LimitSettings, LogFormat,
+        LogSettings, PasswordSettings, RedisSettings, Registration, Secrets, SessionSettings, TokenSettings,
     },
     domain::{
         clock::{Clock, Timestamp},
         entropy::Entropy,
         key::Algorithm,
+        limit::{Backoff, Quota},
     },
     flow::clients::{self, NewClient},
     http, server,
@@ -162,6 +163,33 @@ impl std::ops::Deref for Node {
     }
 }
 
+/// The defaults.
+pub fn limits() -> LimitSettings {
+    let quota = |count, secs| Some(Quota { count, window: Duration::from_secs(secs) });
+    LimitSettings {
+        login_per_address: quota(300, 300),
+        login_service: quota(60_000, 60),
+        backoff: Some(Backoff {
+            free: 5,
+            first: Duration::from_secs(1),
+            most: Duration::from_mins(15),
+            known_for: Duration::from_hours(90 * 24),
+            max_known: 32,
+        }),
+        registration_per_address: quota(100, 3600),
+        registration_per_account: quota(20, 3600),
+        registration_service: quota(10_000, 600),
+        password_change_per_address: quota(200, 600),
+        password_change_per_account: quota(10, 600),
+        password_change_service: quota(10_000, 600),
+        refresh_per_address: quota(200_000, 10),
+        refresh_per_account: quota(10_000, 10),
+        refresh_service: None,
+        introspection_per_client: quota(600_000, 10),
+        introspection_service: None,
+    }
+}
+
 /// The defaults of what a node remembers.
 pub fn cache() -> CacheSettings {
     CacheSettings { max_staleness: Duration::from_secs(1), max_sessions: 100_000, max_tokens: 20_000 }
@@ -219,6 +247,7 @@ pub fn config(redis_url: &str, database_url: &str) -> Config {
             leeway: seconds(5),
         },
         keys: KeySettings { algorithm: Algorithm::Es256, publish_before: seconds(600), refresh_interval: seconds(10) },
+        limits: limits(),
         feed: FeedSettings { heartbeat: Duration::from_millis(100), max_subscribers: 100 },
         password: PasswordSettings {
             min_length: 8,
