@@ -6,6 +6,7 @@ use poem_openapi::{LicenseObject, OpenApi, OpenApiService};
 use serde_json::{Map, Value, json};
 
 use super::{
+    json,
     oauth::{self, OAuthCode},
     problem::{self, ALWAYS, Code},
     types::MASK,
@@ -104,26 +105,29 @@ fn complete(document: &mut Value) {
         info.remove("summary");
     }
     document["servers"] = json!([{ "url": "/", "description": "This service" }]);
-    let mut requests = Vec::new();
+    let (mut requests, mut forms) = (Vec::new(), Vec::new());
     for item in values(&mut document["paths"]) {
         for operation in values(item) {
             complete_operation(operation);
-            requests.extend(reference(&operation["requestBody"]));
+            requests.extend(reference(&operation["requestBody"], json::CONTENT_TYPE));
+            forms.extend(reference(&operation["requestBody"], oauth::FORM));
         }
     }
     let schemas = &mut document["components"]["schemas"];
-    for name in requests {
+    for name in &requests {
         // what `json.rs` refuses
-        schemas[&name]["additionalProperties"] = json!(false);
+        schemas[name]["additionalProperties"] = json!(false);
         // null stands for a field that is left out
-        let required = schemas[&name]["required"].clone();
+        let required = schemas[name]["required"].clone();
         let required = |field: &str| required.as_array().is_some_and(|all| all.iter().any(|known| known == field));
-        for (field, property) in schemas[&name]["properties"].as_object_mut().into_iter().flatten() {
+        for (field, property) in schemas[name]["properties"].as_object_mut().into_iter().flatten() {
             if !required(field) && property["type"].is_string() {
                 property["nullable"] = json!(true);
             }
         }
-        for (field, value) in schemas[&name]["example"].as_object_mut().into_iter().flatten() {
+    }
+    for name in requests.iter().chain(&forms) {
+        for (field, value) in schemas[name]["example"].as_object_mut().into_iter().flatten() {
             if value == MASK {
                 *value = json!(sample_secret(field));
             }
@@ -135,6 +139,7 @@ fn complete(document: &mut Value) {
 fn sample_secret(field: &str) -> &'static str {
     match field {
         "refresh_token" => "lk_rt_AQGTLu\u{2026}",
+        "token" => "eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCIsImtpZCI6Ii4uLiJ9.\u{2026}.\u{2026}",
         "new_password" => "tidal engine verse marmalade",
         _ => "correct horse battery staple",
     }
@@ -144,8 +149,8 @@ fn values(value: &mut Value) -> impl Iterator<Item = &mut Value> {
     value.as_object_mut().into_iter().flat_map(Map::values_mut)
 }
 
-fn reference(body: &Value) -> Option<String> {
-    let reference = body["content"]["application/json"]["schema"]["$ref"].as_str()?;
+fn reference(body: &Value, content_type: &str) -> Option<String> {
+    let reference = body["content"][content_type]["schema"]["$ref"].as_str()?;
     reference.rsplit('/').next().map(str::to_owned)
 }
 

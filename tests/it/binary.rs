@@ -18,9 +18,9 @@ use crate::harness::{
 };
 
 /// A service that was started by the command line.
-struct Service {
+pub(crate) struct Service {
     child: Child,
-    client: Client,
+    pub(crate) client: Client,
     log: Arc<Mutex<String>>,
     reader: Option<JoinHandle<()>>,
 }
@@ -34,7 +34,7 @@ fn command(folder: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-fn run(folder: &Path, arguments: &[&str]) -> Output {
+pub(crate) fn run(folder: &Path, arguments: &[&str]) -> Output {
     command(folder, arguments).output().unwrap()
 }
 
@@ -45,7 +45,7 @@ impl Service {
     }
 
     /// The same with arguments.
-    fn start_with(folder: &Path, arguments: &[&str]) -> Self {
+    pub(crate) fn start_with(folder: &Path, arguments: &[&str]) -> Self {
         let mut child = command(folder, arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
@@ -71,7 +71,7 @@ impl Service {
     }
 
     /// Ends it by a signal; gives its exit code and its log.
-    fn end(mut self, signal: Signal) -> (Option<i32>, String) {
+    pub(crate) fn end(mut self, signal: Signal) -> (Option<i32>, String) {
         self.signal(signal);
         let status = self.child.wait().unwrap();
         // a private Redis that outlives a killed service keeps the log's pipe open

@@ -3,8 +3,10 @@
 
 mod api;
 mod binary;
+mod clients;
 mod edges;
 mod embedded;
+mod faults;
 mod feed;
 mod following;
 mod forged;

@@ -109,10 +109,13 @@ export class Feed {
     const end = () => connection.abort();
     closing.addEventListener("abort", end, { once: true });
     const silence = () => connection.abort(new Malformed("the feed is silent"));
-    const watch = setTimeout(silence, this.#settings.maxStalenessMs).unref();
+    const { maxStalenessMs, requestTimeoutMs } = this.#settings;
+    let watch = setTimeout(silence, Math.min(maxStalenessMs, requestTimeoutMs)).unref();
     try {
       const reader = await this.#issuer.feed(this.#place, connection.signal);
       [this.#stage, this.#incoming] = ["nothing", undefined];
+      clearTimeout(watch);
+      watch = setTimeout(silence, maxStalenessMs).unref();
       const parser = new Parser();
       for (let next = await reader.read(); !next.done; next = await reader.read()) {
         for (const event of parser.feed(next.value)) {

@@ -156,8 +156,8 @@ fn sized(text: &str, size: usize) -> Option<Vec<u8>> {
 
 /// `RSAPublicKey` in DER (RFC 8017, appendix A.1.1), which aws-lc reads.
 fn rsa_public_key(modulus: &[u8], exponent: &[u8]) -> Option<Vec<u8>> {
-    // 8192 bits, and a zero that some put before them
-    if modulus.len() > 1025 || exponent.len() > 8 {
+    // 2048 to 8192 bits, and a zero that some put before them
+    if !(256..=1025).contains(&modulus.len()) || exponent.len() > 8 {
         return None;
     }
     let numbers = [integer(modulus)?, integer(exponent)?].concat();

@@ -55,6 +55,11 @@ impl Clients {
         Ok(Self { known, looked_for: Mutex::new(None) })
     }
 
+    /// Whether the client of this name may do anything, as far as this node knows.
+    pub fn is_enabled(&self, name: &str) -> bool {
+        self.recall(name).is_some_and(|known| known.client.is_enabled())
+    }
+
     fn current(&self) -> Arc<HashMap<String, Known>> {
         Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner))
     }

@@ -26,6 +26,7 @@ use crate::{
     },
     flow::feed::{self, Event, SubscribeError},
     http::{
+        client_auth::ServiceClient,
         problem::{Code, Failed, ProblemError, Problems},
         stopping::Stopping,
     },
@@ -72,7 +73,7 @@ enum RevocationsResponse {
 struct RevocationsProblems;
 
 impl Problems for RevocationsProblems {
-    const CODES: &'static [Code] = &[];
+    const CODES: &'static [Code] = &[Code::InvalidClient];
 }
 
 impl From<SubscribeError> for ProblemError {
@@ -111,12 +112,15 @@ impl RevocationsApi {
     /// A revocation has to be remembered for `retain_seconds` after its `at`, whatever else is told, a `snapshot` or a `gap`
     /// included: it is a fact. No token that it could touch lives longer. Take a kind that you don't know for a gap.
     ///
+    /// For service clients, by HTTP Basic. A client that is disabled is disconnected.
+    ///
     /// `live` and `heartbeat` have an id. Send the last one in `Last-Event-ID` when you come back after the connection broke.
     /// Whoever hears nothing for some seconds knows nothing of what has ended since, and should ask `/oauth2/introspect`.
     /// Who reads too slowly is disconnected.
     #[oai(path = "/v1/revocations", method = "get", operation_id = "followRevocations")]
     async fn revocations(
         &self,
+        ServiceClient(client): ServiceClient,
         request: &Request,
         Data(app): Data<&Arc<App>>,
         /// The id of the last event that had one, to be told only what happened since.
@@ -126,7 +130,7 @@ impl RevocationsApi {
         let stop = Stopping::of(request).0;
         let retain = feed::retention(app);
         let last = last.as_deref().filter(|last| !last.is_empty());
-        let events = feed::subscribe(Arc::clone(app), last, |_| true).await.map_err(ProblemError::from)?;
+        let events = feed::subscribe(Arc::clone(app), &client.id, last).await.map_err(ProblemError::from)?;
         let chunks = events.take_until(stop.cancelled_owned()).ready_chunks(TOGETHER).map(move |events| {
             let mut text = Vec::with_capacity(256 * events.len());
             for event in &events {

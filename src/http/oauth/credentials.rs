@@ -19,7 +19,8 @@ use crate::{
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// The part of every form by which a client shows who it is, if it doesn't by HTTP Basic.
-#[derive(Object)]
+#[derive(Object, Default)]
+#[oai(skip_serializing_if_is_none)]
 pub(super) struct ClientFields {
     /// The client's name. Needed with `client_secret`; elsewhere, it may stand beside what says the same.
     client_id: Option<String>,
@@ -42,6 +43,11 @@ pub(super) enum Caller {
 }
 
 impl ClientFields {
+    /// Nothing but a name, as apps send it that have no secret.
+    pub(super) fn named(name: &str) -> Self {
+        Self { client_id: Some(name.to_owned()), ..Self::default() }
+    }
+
     pub(super) fn read(parameters: &mut Parameters) -> Self {
         Self {
             client_id: parameters.take("client_id"),

@@ -11,7 +11,8 @@ use poem_openapi::{
 use super::error::OAuthError;
 use crate::http::{client_auth::form_decode, types::Secret};
 
-const CONTENT_TYPE: &str = "application/x-www-form-urlencoded";
+/// The media type of forms.
+pub(in crate::http) const CONTENT_TYPE: &str = "application/x-www-form-urlencoded";
 
 /// Parameters in one form; more are refused, so that looking for repeated ones stays cheap.
 const MAX_PARAMETERS: usize = 64;

@@ -27,6 +27,7 @@ pub struct IntrospectApi;
 
 /// Which token.
 #[derive(Object)]
+#[oai(skip_serializing_if_is_none, example)]
 struct IntrospectForm {
     /// An access token or a refresh token.
     token: Secret,
@@ -34,6 +35,12 @@ struct IntrospectForm {
     token_type_hint: Option<String>,
     #[oai(flatten)]
     client: ClientFields,
+}
+
+impl Example for IntrospectForm {
+    fn example() -> Self {
+        Self { token: Secret("".into()), token_type_hint: None, client: ClientFields::default() }
+    }
 }
 
 impl FormBody for IntrospectForm {

@@ -12,6 +12,7 @@ mod token;
 
 pub use error::OAuthError;
 pub(super) use error::{OAuthCode, SCHEMA};
+pub(super) use form::CONTENT_TYPE as FORM;
 pub use introspect::IntrospectApi;
 pub use revoke::RevokeApi;
 pub use token::TokenApi;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use poem::web::Data;
-use poem_openapi::{ApiResponse, Object, OpenApi};
+use poem_openapi::{ApiResponse, Object, OpenApi, types::Example};
 
 use super::{
     credentials::{self, ClientFields},
@@ -21,6 +21,7 @@ pub struct RevokeApi;
 
 /// Which token.
 #[derive(Object)]
+#[oai(skip_serializing_if_is_none, example)]
 struct RevokeForm {
     /// A refresh token or an access token.
     token: Secret,
@@ -28,6 +29,12 @@ struct RevokeForm {
     token_type_hint: Option<String>,
     #[oai(flatten)]
     client: ClientFields,
+}
+
+impl Example for RevokeForm {
+    fn example() -> Self {
+        Self { token: Secret("".into()), token_type_hint: None, client: ClientFields::default() }
+    }
 }
 
 impl FormBody for RevokeForm {

@@ -35,6 +35,7 @@ enum GrantType {
 
 /// What a client wants tokens for.
 #[derive(Object)]
+#[oai(skip_serializing_if_is_none, example)]
 struct TokenForm {
     /// What is exchanged for tokens.
     grant_type: GrantType,
@@ -45,6 +46,13 @@ struct TokenForm {
     scope: Option<String>,
     #[oai(flatten)]
     client: ClientFields,
+}
+
+impl Example for TokenForm {
+    fn example() -> Self {
+        let client = ClientFields::named("latchkey");
+        Self { grant_type: GrantType::RefreshToken, refresh_token: Some(Secret("".into())), scope: None, client }
+    }
 }
 
 impl FormBody for TokenForm {

@@ -75,6 +75,7 @@ impl Sql {
             .max_connections(settings.max_connections)
             .acquire_timeout(patience)
             .after_connect(move |connection, _| Box::pin(dialect.greet(connection, patience)))
+            .after_release(move |connection, _| Box::pin(dialect.is_sound(connection)))
             .connect_lazy_with(options);
         Ok(Self { pool, dialect, direct: Arc::new(direct), patience })
     }
@@ -149,6 +150,20 @@ impl Dialect {
         match self {
             Self::Sqlite => connection.execute(sqlite::pragmas(patience)).await.map(drop),
             Self::Postgres => Ok(()),
+        }
+    }
+
+    /// Whether a connection may be used again. Where SQLite has rolled a transaction back by itself, as it does when the
+    /// disk is full (<https://www.sqlite.org/lang_transaction.html>), sqlx's own rollback fails, and it takes the
+    /// connection for one in a transaction ever after.
+    async fn is_sound(self, connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+        match self {
+            Self::Sqlite => {
+                // comes after the rollback of a transaction that was dropped
+                connection.ping().await?;
+                Ok(!connection.is_in_transaction())
+            }
+            Self::Postgres => Ok(true),
         }
     }
 

@@ -21,11 +21,11 @@ use crate::{
 const HANGS: Duration = Duration::from_secs(15);
 
 /// A bed on this server.
-fn bed(server: &Server) -> Bed {
+pub(crate) fn bed(server: &Server) -> Bed {
     bed_at(&server.url())
 }
 
-fn bed_at(url: &str) -> Bed {
+pub(crate) fn bed_at(url: &str) -> Bed {
     let mut bed = Bed::new();
     bed.config.redis.url = Some(url.into());
     bed
@@ -33,13 +33,13 @@ fn bed_at(url: &str) -> Bed {
 
 /// Asserts that an answer says "not now, try again".
 #[track_caller]
-fn assert_unavailable(answer: &Answer) {
+pub(crate) fn assert_unavailable(answer: &Answer) {
     assert_eq!(answer.problem(), (503, "unavailable".to_owned()), "{answer:?}");
     assert!(answer.header("retry-after").parse::<u32>().is_ok_and(|seconds| seconds > 0), "{answer:?}");
 }
 
 /// Calls everything that needs the session store, at once: all of it is unavailable, and nothing hangs.
-async fn assert_all_unavailable(node: &Node, name: &str, tokens: &Tokens) {
+pub(crate) async fn assert_all_unavailable(node: &Node, name: &str, tokens: &Tokens) {
     let calls = async {
         tokio::join!(
             node.try_login(name, PASSWORD),
@@ -58,7 +58,7 @@ async fn assert_all_unavailable(node: &Node, name: &str, tokens: &Tokens) {
 }
 
 /// Asserts that `/readyz` fails over Redis while `/livez` is well; gives what it says is wrong.
-async fn assert_not_ready(node: &Node) -> String {
+pub(crate) async fn assert_not_ready(node: &Node) -> String {
     node.get("/livez", "").await.expect(200);
     let ready = tokio::time::timeout(HANGS, node.get("/readyz", "")).await.expect("/readyz doesn't hang").expect(503);
     let json = ready.json();
@@ -69,6 +69,6 @@ async fn assert_not_ready(node: &Node) -> String {
 }
 
 /// Waits until the node is ready again, without a restart.
-async fn ready_again(node: &Node) {
+pub(crate) async fn ready_again(node: &Node) {
     wait::until("the node is ready", || async { node.get("/readyz", "").await.status == 200 }).await;
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{sessions, signed_out};
 use crate::{
     harness::{
-        bed::Bed,
+        bed::{Bed, ServiceClient},
         client::{Answer, Client},
         sse::Feed,
         wait,
@@ -33,12 +33,12 @@ async fn sign_out(client: &Client, refresh: &str) {
 }
 
 /// Reads on until this session's end is told, coming back where the stream ends.
-async fn told(client: &Client, feed: &mut Feed, session: &str) {
+async fn told(client: &Client, service: &ServiceClient, feed: &mut Feed, session: &str) {
     loop {
         match feed.next().await {
             Some(event) if event.data["session_id"] == *session => return,
             Some(event) => assert!(["heartbeat", "live", "resumed", "revocation"].contains(&&*event.name), "{event:?}"),
-            None => *feed = Feed::open(client, feed.last_id.clone().as_deref()).await,
+            None => *feed = Feed::open(client, service, feed.last_id.clone().as_deref()).await,
         }
     }
 }
@@ -47,9 +47,10 @@ async fn told(client: &Client, feed: &mut Feed, session: &str) {
 async fn redis_is_killed_and_started_again() {
     let mut server = Server::start("redis-server", 0, DURABLE);
     let bed = bed_at(&server.url());
+    let service = bed.service_client("billing").await;
     let (here, there) = (bed.node().await, bed.node().await);
     here.account("ada").await;
-    let mut feed = Feed::open(&there, None).await;
+    let mut feed = Feed::open(&there, &service, None).await;
     feed.caught_up().await;
     for _ in 0..3 {
         let tokens = here.login("ada").await;
@@ -57,7 +58,7 @@ async fn redis_is_killed_and_started_again() {
         server.restart();
         // nobody knows whether this node or the other one is connected first
         sign_out(&here, &tokens.refresh).await;
-        told(&there, &mut feed, &tokens.session).await;
+        told(&there, &service, &mut feed, &tokens.session).await;
     }
     drop(feed);
     for node in [here, there] {
@@ -69,16 +70,17 @@ async fn redis_is_killed_and_started_again() {
 async fn every_connection_is_cut() {
     let server = Server::start("redis-server", 0, DURABLE);
     let bed = bed_at(&server.url());
+    let service = bed.service_client("billing").await;
     let (here, there) = (bed.node().await, bed.node().await);
     here.account("ada").await;
-    let mut feed = Feed::open(&there, None).await;
+    let mut feed = Feed::open(&there, &service, None).await;
     feed.caught_up().await;
     for _ in 0..5 {
         let tokens = here.login("ada").await;
         server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]);
         server.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
         sign_out(&here, &tokens.refresh).await;
-        told(&there, &mut feed, &tokens.session).await;
+        told(&there, &service, &mut feed, &tokens.session).await;
     }
     drop(feed);
     for node in [here, there] {
@@ -90,10 +92,11 @@ async fn every_connection_is_cut() {
 async fn redis_loses_its_data() {
     let server = Server::start("redis-server", 0, DURABLE);
     let bed = bed_at(&server.url());
+    let service = bed.service_client("billing").await;
     let node = bed.node().await;
     node.account("ada").await;
     signed_out(&node, "ada").await;
-    let mut feed = Feed::open(&node, None).await;
+    let mut feed = Feed::open(&node, &service, None).await;
     assert_eq!(feed.caught_up().await.len(), 1);
     // what the node itself has not seen it can't miss: two looks at Redis later it has
     for _ in 0..2 {
@@ -114,16 +117,18 @@ async fn redis_loses_its_data() {
 async fn without_redis_nobody_can_subscribe_and_nobody_is_told_that_all_was_told() {
     let mut server = Server::start("redis-server", 0, DURABLE);
     let bed = bed_at(&server.url());
+    let service = bed.service_client("billing").await;
     let node = bed.node().await;
-    let mut feed = Feed::open(&node, None).await;
+    let mut feed = Feed::open(&node, &service, None).await;
     feed.caught_up().await;
     server.kill();
     feed.ended().await;
-    let refused = node.send(node.request(reqwest::Method::GET, "/v1/revocations")).await;
+    let request = node.request(reqwest::Method::GET, "/v1/revocations");
+    let refused = node.send(request.basic_auth(&service.id, Some(&service.secret))).await;
     assert_eq!(refused.problem(), (503, "unavailable".to_owned()));
     assert_eq!(refused.header("retry-after"), "1");
     server.restart();
-    let mut feed = Feed::open(&node, None).await;
+    let mut feed = Feed::open(&node, &service, None).await;
     feed.caught_up().await;
     drop(feed);
     node.stop().await;
@@ -135,6 +140,7 @@ async fn in_a_cluster() {
     let mut bed = bed_at(&format!("redis-cluster://127.0.0.1:{}", masters[0].port()));
     // three servers and two nodes get connected one to another
     bed.config.redis.command_timeout = Duration::from_secs(10);
+    let service = bed.service_client("billing").await;
     let (here, there) = (bed.node().await, bed.node().await);
     wait::until("it is ready", || async { here.get("/readyz", "").await.status == 200 }).await;
     let mut ended = Vec::new();
@@ -142,7 +148,7 @@ async fn in_a_cluster() {
         here.account(name).await;
         ended.push(signed_out(&here, name).await);
     }
-    let mut feed = Feed::open(&there, None).await;
+    let mut feed = Feed::open(&there, &service, None).await;
     let told = feed.caught_up().await;
     let mut told = sessions(&told);
     told.sort_unstable();

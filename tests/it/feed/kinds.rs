@@ -24,7 +24,8 @@ impl Two {
         let bed = Bed::new();
         let (here, there) = (bed.node().await, bed.node().await);
         let account = here.account("ada").await.text_of("id");
-        let mut feed = Feed::open(&there, None).await;
+        let service = bed.service_client("billing").await;
+        let mut feed = Feed::open(&there, &service, None).await;
         assert_eq!(feed.caught_up().await, [Value::Null; 0]);
         Self { bed, here, there, feed, account }
     }

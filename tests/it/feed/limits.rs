@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use futures_util::future::join_all;
 use latchkey::domain::{entropy::Entropy, event::Reason, ids::AccountId};
 use tokio::{
@@ -12,7 +13,7 @@ use tokio::{
 
 use super::signed_out;
 use crate::harness::{
-    bed::{Bed, Node},
+    bed::{Bed, Node, ServiceClient},
     client::Client,
     sse::Feed,
     wait,
@@ -33,9 +34,11 @@ async fn revoke(node: &Node, thousands: u64) {
 }
 
 /// A subscriber that reads nothing after `until`.
-async fn stuck(client: &Client, until: &str) -> TcpStream {
+async fn stuck(client: &Client, service: &ServiceClient, until: &str) -> TcpStream {
     let mut stream = TcpStream::connect(client.base.strip_prefix("http://").unwrap()).await.unwrap();
-    stream.write_all(b"GET /v1/revocations HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let credentials = BASE64_STANDARD.encode(format!("{}:{}", service.id, service.secret));
+    let request = format!("GET /v1/revocations HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {credentials}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
     let mut read = String::new();
     while !read.contains(until) {
         read.push(stream.read_u8().await.unwrap().into());
@@ -47,12 +50,13 @@ async fn stuck(client: &Client, until: &str) -> TcpStream {
 async fn a_slow_reader_is_dropped_while_others_are_told_everything() {
     let mut bed = Bed::new();
     bed.config.redis.command_timeout = Duration::from_secs(10);
+    let service = bed.service_client("billing").await;
     let here = bed.node().await;
     bed.config.feed.max_subscribers = 2;
     bed.config.http.write_timeout = Duration::from_secs(1);
     let there = bed.node().await;
-    let _slow = stuck(&there, "event: live").await;
-    let mut quick = Feed::open(&there, None).await;
+    let _slow = stuck(&there, &service, "event: live").await;
+    let mut quick = Feed::open(&there, &service, None).await;
     quick.caught_up().await;
     let (count, mut counted) = watch::channel(0);
     let quick = tokio::spawn(async move {
@@ -60,10 +64,10 @@ async fn a_slow_reader_is_dropped_while_others_are_told_everything() {
             count.send_modify(|count| *count += 1);
         }
     });
-    assert_eq!(Feed::try_open(&there, None).await.status(), 503);
+    assert_eq!(Feed::try_open(&there, &service, None).await.status(), 503);
 
     let mut revoked = 0;
-    while Feed::try_open(&there, None).await.status() == 503 {
+    while Feed::try_open(&there, &service, None).await.status() == 503 {
         assert!(revoked < 100_000, "all of these wait for the slow one");
         revoke(&here, 1).await;
         revoked += 1000;
@@ -83,10 +87,11 @@ async fn a_slow_reader_of_the_snapshot_is_dropped_too() {
     bed.config.feed.max_subscribers = 1;
     bed.config.redis.command_timeout = Duration::from_secs(10);
     bed.config.http.write_timeout = Duration::from_millis(200);
+    let service = bed.service_client("billing").await;
     let node = bed.node().await;
     revoke(&node, 40).await;
-    let slow = stuck(&node, "event: snapshot").await;
-    let mut quick = Feed::open(&node, None).await;
+    let slow = stuck(&node, &service, "event: snapshot").await;
+    let mut quick = Feed::open(&node, &service, None).await;
     assert_eq!(quick.caught_up().await.len(), 40_000);
     drop((slow, quick));
     node.stop().await;
@@ -96,18 +101,20 @@ async fn a_slow_reader_of_the_snapshot_is_dropped_too() {
 async fn above_the_limit_subscribers_are_asked_to_come_again() {
     let mut bed = Bed::new();
     bed.config.feed.max_subscribers = 2;
+    let service = bed.service_client("billing").await;
     let node = bed.node().await;
-    let mut seated = [Feed::open(&node, None).await, Feed::open(&node, None).await];
+    let mut seated = [Feed::open(&node, &service, None).await, Feed::open(&node, &service, None).await];
     for feed in &mut seated {
         feed.caught_up().await;
     }
-    let refused = node.send(node.request(reqwest::Method::GET, "/v1/revocations")).await;
+    let request = node.request(reqwest::Method::GET, "/v1/revocations");
+    let refused = node.send(request.basic_auth(&service.id, Some(&service.secret))).await;
     assert_eq!(refused.problem(), (503, "unavailable".to_owned()));
     assert_eq!(refused.header("retry-after"), "1");
 
     let [one, _other] = seated;
     drop(one);
-    wait::until("the seat is free", || async { Feed::try_open(&node, None).await.status() == 200 }).await;
+    wait::until("the seat is free", || async { Feed::try_open(&node, &service, None).await.status() == 200 }).await;
     node.stop().await;
 }
 
@@ -115,8 +122,9 @@ async fn above_the_limit_subscribers_are_asked_to_come_again() {
 async fn the_end_of_the_service_is_the_end_of_the_streams() {
     let mut bed = Bed::new();
     bed.config.http.shutdown_timeout = Duration::from_hours(1);
+    let service = bed.service_client("billing").await;
     let node = bed.node().await;
-    let mut feeds = [Feed::open(&node, None).await, Feed::open(&node, None).await];
+    let mut feeds = [Feed::open(&node, &service, None).await, Feed::open(&node, &service, None).await];
     for feed in &mut feeds {
         feed.caught_up().await;
     }
@@ -124,4 +132,54 @@ async fn the_end_of_the_service_is_the_end_of_the_streams() {
     for feed in feeds {
         feed.ended().await;
     }
+}
+
+/// What this process holds of memory, in bytes.
+fn memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.strip_suffix("kB")).unwrap();
+    kib.trim().parse::<u64>().unwrap() * 1024
+}
+
+/// In a process of its own, since memory is counted by process.
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_do_not_read_cost_next_to_no_memory() {
+    const ALONE: &str = "LATCHKEY_TEST_ALONE";
+    if std::env::var_os(ALONE).is_none() {
+        let itself = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["feed::limits::those_who_do_not_read_cost_next_to_no_memory", "--exact", "--nocapture"])
+            .env(ALONE, "yes")
+            .output()
+            .unwrap();
+        assert!(itself.status.success(), "{itself:?}");
+        assert!(String::from_utf8_lossy(&itself.stdout).contains("1 passed"), "{itself:?}");
+        return;
+    }
+    let mut bed = Bed::new();
+    bed.config.redis.command_timeout = Duration::from_secs(10);
+    bed.config.http.write_timeout = Duration::from_hours(1);
+    let node = bed.node().await;
+    let service = bed.service_client("billing").await;
+    // once is enough to be ready for all
+    revoke(&node, 1).await;
+    let mut one = Feed::open(&node, &service, None).await;
+    assert_eq!(one.caught_up().await.len(), 1000);
+    drop(one);
+
+    // 30 times what is told is 200 MB and more; some lose their place, the others wait in their snapshot
+    let mut live = Vec::new();
+    for _ in 0..15 {
+        live.push(stuck(&node, &service, "event: snapshot").await);
+    }
+    revoke(&node, 30).await;
+    let before = memory();
+    let mut waiting = Vec::new();
+    for _ in 0..15 {
+        waiting.push(stuck(&node, &service, "event: snapshot").await);
+    }
+    revoke(&node, 10).await;
+    let more = memory().saturating_sub(before);
+    assert!(more < 64 * 1024 * 1024, "{more} bytes");
+    drop((live, waiting));
+    node.stop().await;
 }

@@ -5,6 +5,7 @@ mod kinds;
 mod limits;
 mod resume;
 
+use latchkey::flow::clients;
 use serde_json::{Value, json};
 
 use crate::harness::{
@@ -28,11 +29,12 @@ fn sessions(revocations: &[Value]) -> Vec<&str> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_subscriber_gets_a_snapshot_and_then_what_happens() {
     let bed = Bed::new();
+    let service = bed.service_client("billing").await;
     let (here, there) = (bed.node().await, bed.node().await);
     let account = here.account("ada").await.text_of("id");
     let before = signed_out(&here, "ada").await;
 
-    let mut feed = Feed::open(&there, None).await;
+    let mut feed = Feed::open(&there, &service, None).await;
     let first = feed.next().await.unwrap();
     assert_eq!((first.name.as_str(), &first.data), ("snapshot", &json!({ "retain_seconds": 310 })));
     let logout = |session: &str| {
@@ -56,9 +58,10 @@ async fn a_new_subscriber_gets_a_snapshot_and_then_what_happens() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_is_told_that_all_was_told_was_told_all() {
     let bed = Bed::new();
+    let service = bed.service_client("billing").await;
     let (here, there) = (bed.node().await, bed.node().await);
     here.account("ada").await;
-    let mut feed = Feed::open(&there, None).await;
+    let mut feed = Feed::open(&there, &service, None).await;
     feed.caught_up().await;
     // every id that a client may come back with stands for all that had ended before by Redis' clock
     for _ in 0..20 {
@@ -81,4 +84,32 @@ async fn whoever_is_told_that_all_was_told_was_told_all() {
     for node in [here, there] {
         node.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_for_service_clients_that_are_not_disabled() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    let service = bed.service_client("billing").await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    let request = || node.request(reqwest::Method::GET, "/v1/revocations");
+    for refused in [request(), request().bearer_auth(&tokens.access), request().basic_auth("billing", Some("guess"))] {
+        let refused = node.send(refused).await;
+        assert_eq!(refused.problem(), (401, "invalid_client".to_owned()));
+        assert_eq!(refused.header("www-authenticate"), "Basic realm=\"latchkey\"");
+    }
+
+    let mut feed = Feed::open(&node, &service, None).await;
+    feed.caught_up().await;
+    let mut other = Feed::open(&node, &bed.service_client("other").await, None).await;
+    other.caught_up().await;
+    clients::disable(&bed.clock, &node.app.sql, "billing").await.unwrap();
+    bed.reload_clients().await;
+    feed.ended().await;
+    assert_eq!(Feed::try_open(&node, &service, None).await.status(), 401);
+    let session = signed_out(&node, "ada").await;
+    assert_eq!(other.revocation().await["session_id"], *session, "the others go on");
+    drop(other);
+    node.stop().await;
 }

@@ -12,3 +12,4 @@ pub mod postgres;
 pub mod redis;
 pub mod sse;
 pub mod wait;
+pub mod way;

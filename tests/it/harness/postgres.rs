@@ -22,6 +22,7 @@ const INSTALL: &str = "these tests need Postgres 15 or newer: `apt-get install p
 pub struct Postgres {
     guard: Guard,
     port: u16,
+    folder: PathBuf,
 }
 
 /// The server that all tests of this process share.
@@ -43,12 +44,22 @@ impl Postgres {
             let data = folder.join("data");
             init(&programs, &data)?;
             let port = guard::free_port();
-            match serve(&programs, &folder, &data, port) {
-                Ok(guard) => return Ok(Self { guard, port }),
+            match serve(&programs, &folder, port, true) {
+                Ok(guard) => return Ok(Self { guard, port, folder }),
                 Err(error) => last_error = error,
             }
         }
         Err(last_error)
+    }
+
+    /// Starts it again after it has ended, on what it has left. The folder goes with `self`: keep both.
+    pub fn again(&self) -> Guard {
+        serve(&programs().unwrap(), &self.folder, self.port, false).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Whether it has taken back the file that says that it runs.
+    pub fn has_ended(&self) -> bool {
+        !self.folder.join("data/postmaster.pid").exists()
     }
 
     /// Its port on 127.0.0.1.
@@ -123,9 +134,9 @@ fn init(programs: &Path, data: &Path) -> Result<(), String> {
     }
 }
 
-fn serve(programs: &Path, folder: &Path, data: &Path, port: u16) -> Result<Guard, String> {
-    let (program, data, sockets) =
-        (programs.join("postgres"), data.display().to_string(), folder.display().to_string());
+fn serve(programs: &Path, folder: &Path, port: u16, owns_folder: bool) -> Result<Guard, String> {
+    let data = folder.join("data").display().to_string();
+    let (program, sockets) = (programs.join("postgres"), folder.display().to_string());
     let port = port.to_string();
     let sockets = format!("unix_socket_directories={sockets}");
     let mut command = vec![program.to_str().unwrap(), "-D", &data, "-p", &port, "-h", "127.0.0.1", "-c", &sockets];
@@ -136,7 +147,7 @@ fn serve(programs: &Path, folder: &Path, data: &Path, port: u16) -> Result<Guard
     let spec = Spec {
         command: &command,
         stop: "QUIT",
-        folder: Some(folder),
+        folder: owns_folder.then_some(folder),
         ready: "database system is ready to accept connections",
         unprivileged: true,
     };

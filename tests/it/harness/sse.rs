@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use reqwest::{Method, Response};
 use serde_json::Value;
 
-use super::client::Client;
+use super::{bed::ServiceClient, client::Client};
 
 /// Nothing takes this long; what hangs must fail.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -28,9 +28,9 @@ pub struct Feed {
 
 impl Feed {
     /// Follows a node, from where `last` was. Waits until it is let in.
-    pub async fn open(client: &Client, last: Option<&str>) -> Self {
+    pub async fn open(client: &Client, service: &ServiceClient, last: Option<&str>) -> Self {
         loop {
-            let response = Self::try_open(client, last).await;
+            let response = Self::try_open(client, service, last).await;
             if response.status() == 200 {
                 assert_eq!(response.headers()["content-type"], "text/event-stream");
                 assert_eq!(response.headers()["cache-control"], "no-store");
@@ -42,8 +42,8 @@ impl Feed {
     }
 
     /// Asks once.
-    pub async fn try_open(client: &Client, last: Option<&str>) -> Response {
-        let mut request = client.request(Method::GET, "/v1/revocations");
+    pub async fn try_open(client: &Client, service: &ServiceClient, last: Option<&str>) -> Response {
+        let mut request = client.request(Method::GET, "/v1/revocations").basic_auth(&service.id, Some(&service.secret));
         if let Some(last) = last {
             request = request.header("Last-Event-ID", last);
         }

@@ -47,11 +47,79 @@ pub struct Op {
     pub span: When,
 }
 
-impl Op {
-    /// When the node that served it may have read its clock, if it was carried out by `by`.
-    fn clock(&self, by: u64, rules: &Rules) -> When {
-        let late = if self.answer == Answer::Unknown { rules.lateness } else { 0 };
-        (self.span.0, self.span.1.saturating_add(late).min(by))
+/// When a session's generations followed each other, as far as all of its calls together show. It doesn't depend on the
+/// order that is being tried, so that there are few states to be told apart.
+#[derive(Debug)]
+pub struct Times {
+    created: When,
+    /// When each generation was superseded, if it was: not before its token was first presented, and not after somebody
+    /// was given a later one.
+    superseded: Vec<When>,
+}
+
+impl Times {
+    pub fn of(ops: &[Op], rules: &Rules) -> Self {
+        let mut times = Self { created: (0, u64::MAX), superseded: Vec::new() };
+        for op in ops {
+            match (op.call, op.answer) {
+                (Call::Login, _) => times.created = op.span,
+                (Call::Refresh(presented), _) => times.superseded(presented).0 = u64::MAX,
+                _ => {}
+            }
+        }
+        for op in ops {
+            let Call::Refresh(presented) = op.call else { continue };
+            let first = &mut times.superseded[presented as usize].0;
+            *first = op.span.0.min(*first);
+        }
+        // the latest that is possible: first if nobody ever knew, then by what somebody knew
+        for op in ops.iter().filter(|op| op.answer == Answer::Unknown) {
+            let Call::Refresh(presented) = op.call else { continue };
+            let last = &mut times.superseded[presented as usize].1;
+            *last = op.span.1.saturating_add(rules.lateness).max(*last);
+        }
+        let mut known = u64::MAX;
+        for generation in (0..times.superseded.len()).rev() {
+            let given = |op: &&Op| matches!(op.answer, Answer::Token(given, _) if given as usize == generation + 1);
+            let first = ops.iter().filter(given).map(|op| op.span.1).min();
+            known = known.min(first.unwrap_or(u64::MAX));
+            let last = &mut times.superseded[generation].1;
+            *last = if known < u64::MAX { known } else { *last };
+        }
+        times
+    }
+
+    fn superseded(&mut self, generation: u32) -> &mut When {
+        let generation = generation as usize;
+        if self.superseded.len() <= generation {
+            self.superseded.resize(generation + 1, (u64::MAX, 0));
+        }
+        &mut self.superseded[generation]
+    }
+
+    /// When the current generation began.
+    fn used(&self, generation: u32) -> When {
+        generation.checked_sub(1).map_or(self.created, |before| self.superseded[before as usize])
+    }
+
+    fn may_live(&self, generation: u32, at: When, rules: &Rules) -> bool {
+        at.0 < self.used(generation).1.saturating_add(rules.idle + rules.tolerance)
+            && at.0 < self.created.1.saturating_add(rules.absolute + rules.tolerance)
+    }
+
+    fn may_be_over(&self, generation: u32, at: When, rules: &Rules) -> bool {
+        let idle = self.used(generation).0.saturating_add(rules.idle);
+        // a second: tokens tell their end in whole ones
+        at.1.saturating_add(rules.tolerance + 1_000_000) >= idle.min(self.created.0.saturating_add(rules.absolute))
+    }
+
+    /// Whether a generation may, and whether it must, be within its grace.
+    fn grace(&self, generation: u32, at: When, rules: &Rules) -> (bool, bool) {
+        let since = self.superseded[generation as usize];
+        let (least, most) = (at.0.saturating_sub(since.1), at.1.saturating_sub(since.0));
+        // of a session that is refreshed very often, a sixth longer
+        let longest = rules.grace + rules.grace / 6 + rules.tolerance;
+        (least < longest, most.saturating_add(rules.tolerance) < rules.grace)
     }
 }
 
@@ -80,107 +148,55 @@ impl Rules {
     }
 }
 
-/// A session.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// A session. One that hasn't been ended may be over by the clock all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
     Before,
-    Live(Life),
+    /// Of this generation.
+    Live(u32),
     Over,
-}
-
-/// A session that hasn't been ended. By the clock it may be over all the same.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Life {
-    created: When,
-    used: When,
-    /// When each generation was superseded, the current one not being among them.
-    superseded: Vec<When>,
-}
-
-impl Life {
-    fn generation(&self) -> u32 {
-        u32::try_from(self.superseded.len()).unwrap()
-    }
-
-    fn may_live_at(&self, at: When, rules: &Rules) -> bool {
-        at.0 < self.used.1.saturating_add(rules.idle + rules.tolerance)
-            && at.0 < self.created.1.saturating_add(rules.absolute + rules.tolerance)
-    }
-
-    fn may_be_over_at(&self, at: When, rules: &Rules) -> bool {
-        // a second: tokens tell their end in whole ones
-        let end = (self.used.0 + rules.idle).min(self.created.0 + rules.absolute);
-        at.1.saturating_add(rules.tolerance + 1_000_000) >= end
-    }
-
-    fn rotated(&self, at: When) -> Self {
-        // what is carried out late isn't dated before what was carried out meanwhile
-        let at = (at.0, at.1.max(self.used.1));
-        let mut next = self.clone();
-        next.superseded.push(at);
-        next.used = at;
-        next
-    }
-
-    /// Whether a generation may, and whether it must, be within its grace.
-    fn grace_of(&self, generation: u32, at: When, rules: &Rules) -> (bool, bool) {
-        let since = self.superseded[generation as usize];
-        let (least, most) = (at.0.saturating_sub(since.1), at.1.saturating_sub(since.0));
-        // of a session that is refreshed very often, a sixth longer
-        let longest = rules.grace + rules.grace / 6 + rules.tolerance;
-        (least < longest, most.saturating_add(rules.tolerance) < rules.grace)
-    }
 }
 
 impl State {
     /// What a session may be after an operation that was carried out by then; none where it can't have been so.
-    pub fn after(&self, op: &Op, by: u64, rules: &Rules) -> Option<Self> {
-        let at = op.clock(by, rules);
+    pub fn after(self, op: &Op, by: u64, times: &Times, rules: &Rules) -> Option<Self> {
+        let late = if op.answer == Answer::Unknown { rules.lateness } else { 0 };
+        // when the node that served it may have read its clock
+        let at = (op.span.0, op.span.1.saturating_add(late).min(by));
         match (self, op.call, op.answer) {
-            (Self::Before, Call::Login, Answer::Token(0, _)) => {
-                Some(Self::Live(Life { created: at, used: at, superseded: Vec::new() }))
-            }
+            (Self::Before, Call::Login, Answer::Token(0, _)) => Some(Self::Live(0)),
             // all sessions of the account were ended, and this one came later
             (Self::Before, Call::End, Answer::Done | Answer::Unknown) => Some(Self::Before),
             (Self::Before, ..) | (_, Call::Login, _) => None,
 
-            (Self::Live(life), Call::Refresh(presented), answer) => life.refreshed(presented, answer, at, rules),
             (Self::Live(_), Call::End, Answer::Done | Answer::Unknown) => Some(Self::Over),
-            (Self::Live(life), Call::Look, Answer::Lives) => life.may_live_at(at, rules).then(|| self.clone()),
-            (Self::Live(life), Call::End | Call::Look, Answer::Gone) => {
-                life.may_be_over_at(at, rules).then(|| self.clone())
+            (Self::Live(current), Call::Look, Answer::Lives) => times.may_live(current, at, rules).then_some(self),
+            (Self::Live(current), _, Answer::Gone) => times.may_be_over(current, at, rules).then_some(self),
+            (Self::Live(current), Call::Refresh(presented), answer) => {
+                Self::refreshed(current, presented, answer, at, times, rules)
             }
 
-            (Self::Over, Call::Refresh(_) | Call::Look, Answer::Gone) => Some(Self::Over),
-            (Self::Over, Call::End, Answer::Done | Answer::Gone) => Some(Self::Over),
-            (_, _, Answer::Unknown) => Some(self.clone()),
+            (Self::Over, Call::Refresh(_) | Call::Look | Call::End, Answer::Gone) => Some(Self::Over),
+            (Self::Over, Call::End, Answer::Done) => Some(Self::Over),
+            (_, _, Answer::Unknown) => Some(self),
             _ => None,
         }
     }
-}
 
-impl Life {
-    fn refreshed(&self, presented: u32, answer: Answer, at: When, rules: &Rules) -> Option<State> {
-        let same = || State::Live(self.clone());
-        let current = self.generation();
-        let next = || State::Live(self.rotated(at));
+    fn refreshed(current: u32, presented: u32, answer: Answer, at: When, times: &Times, rules: &Rules) -> Option<Self> {
+        // a token of a generation that the session hasn't reached: it was acknowledged, and lost
+        let superseded = presented.checked_add(1).filter(|next| *next <= current + 1)? <= current;
+        let may_live = times.may_live(current, at, rules);
+        let (may_be_repeated, must_be_repeated) =
+            if superseded { times.grace(presented, at, rules) } else { (false, false) };
         match answer {
-            Answer::Gone => self.may_be_over_at(at, rules).then(same),
-            // a token of a generation that the session hasn't reached: it was acknowledged, and lost
-            _ if presented > current => None,
-            Answer::Unknown if presented == current => Some(next()),
-            Answer::Unknown => {
-                let must_be_repeated = self.grace_of(presented, at, rules).1;
-                Some(if must_be_repeated { same() } else { State::Over })
+            Answer::Token(given, _) if superseded => {
+                (given == current && may_live && may_be_repeated).then_some(Self::Live(current))
             }
-            Answer::Token(given, _) if presented == current => {
-                (given == current + 1 && self.may_live_at(at, rules)).then(next)
-            }
-            Answer::Token(given, _) => {
-                let repeated = given == current && self.may_live_at(at, rules);
-                (repeated && self.grace_of(presented, at, rules).0).then(same)
-            }
-            Answer::Reused if presented < current => (!self.grace_of(presented, at, rules).1).then_some(State::Over),
+            Answer::Token(given, _) => (given == current + 1 && may_live).then_some(Self::Live(given)),
+            Answer::Reused => (superseded && !must_be_repeated).then_some(Self::Over),
+            Answer::Unknown if !superseded => Some(Self::Live(current + 1)),
+            Answer::Unknown => Some(if must_be_repeated { Self::Live(current) } else { Self::Over }),
             _ => None,
         }
     }

@@ -78,24 +78,28 @@ impl Proxy {
 
     /// Latchkey is silent, is stopped, comes back, has no Redis, is unreachable.
     async fn away(&self, bed: &Bed, node: Node, way: Way, outside: &Outside<'_>, access: &str) {
-        outside.passed(outside.get(Some(access))).await;
+        wait::until("the token is good", async || outside.passes(access).await).await;
         if self.minds_silence {
             way.fall_silent();
             outside.refused_for_now(access).await;
             way.lead_to(address(&node));
-            outside.passed(outside.get(Some(access))).await;
+            wait::until("Latchkey is heard again", async || outside.passes(access).await).await;
         }
         node.stop().await;
         outside.refused_for_now(access).await;
 
         let node = bed.node().await;
         way.lead_to(address(&node));
-        outside.passed(outside.get(Some(access))).await;
+        wait::until("Latchkey is back", async || outside.passes(access).await).await;
 
         // Now it is Latchkey that says so: 503.
         bed.redis.guard.signal(Signal::STOP);
-        wait::until("Latchkey knows no more", async || !outside.passes(access).await).await;
-        outside.refused_for_now(access).await;
+        wait::until("Latchkey says that it doesn't know", async || {
+            let before = outside.app.requests();
+            let answer = outside.proxy.send(outside.get(Some(access))).await;
+            answer.status.is_server_error() && outside.app.requests() == before
+        })
+        .await;
         bed.redis.guard.signal(Signal::CONT);
         wait::until("Latchkey knows again", async || outside.passes(access).await).await;
 

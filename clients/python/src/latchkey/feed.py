@@ -68,8 +68,10 @@ class Feed:
 
     async def _connect(self) -> None:
         loop, parser, patience = asyncio.get_running_loop(), Parser(), self._settings.max_staleness
-        async with asyncio.timeout(patience) as watch, self._issuer.feed(self._place) as chunks:
+        connecting = min(patience, self._settings.request_timeout)
+        async with asyncio.timeout(connecting) as watch, self._issuer.feed(self._place) as chunks:
             self._stage, self._incoming = "nothing", None
+            watch.reschedule(loop.time() + patience)
             async for chunk in chunks:
                 for event in parser.feed(chunk):
                     self._take(event)

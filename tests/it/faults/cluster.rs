@@ -1,0 +1,179 @@
+//! A cluster of three masters and three replicas: a master goes, and slots move while sessions in them are used.
+
+use std::{
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use latchkey::{domain::ids::AccountId, store::redis::key::Keys};
+
+use super::{is_well, refreshed, replicated, until_well};
+use crate::{
+    edges::{bed_at, ready_again},
+    harness::{
+        bed::{Bed, Node},
+        client::Tokens,
+        guard, wait,
+    },
+    store::server::Server,
+};
+
+struct Cluster {
+    servers: Vec<Server>,
+}
+
+impl Cluster {
+    async fn start() -> Self {
+        let server = |_| {
+            // a node's second port is 10,000 higher
+            let port = std::iter::repeat_with(guard::free_port).find(|port| *port < 55_000).unwrap();
+            let own = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--appendonly", "yes"];
+            Server::start("redis-server", port, &own)
+        };
+        let cluster = Self { servers: (0..6).map(server).collect() };
+        let addresses: Vec<String> =
+            cluster.servers.iter().map(|server| format!("127.0.0.1:{}", server.port())).collect();
+        let create = ["--cluster", "create", "--cluster-replicas", "1", "--cluster-yes"];
+        let made = Command::new("redis-cli").args(create).args(&addresses).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+        wait::until("the cluster is whole", || async {
+            cluster.servers.iter().all(|server| {
+                let nodes = server.command(&["CLUSTER", "NODES"]);
+                server.command(&["CLUSTER", "INFO"]).contains("cluster_state:ok")
+                    && nodes.matches(" connected").count() == 6
+                    && nodes.matches("slave").count() == 3
+                    && (!nodes.lines().any(|line| line.contains("myself,slave"))
+                        || server.command(&["INFO", "replication"]).contains("master_link_status:up"))
+            })
+        })
+        .await;
+        cluster
+    }
+
+    fn bed(&self) -> Bed {
+        bed_at(&format!("redis-cluster://127.0.0.1:{}", self.servers[0].port()))
+    }
+
+    /// The one that has a key now.
+    fn master_of(&self, key: &str) -> &Server {
+        let slot = self.servers[0].command(&["CLUSTER", "KEYSLOT", key]).parse::<u16>().unwrap();
+        let has = |server: &&Server| {
+            let nodes = server.command(&["CLUSTER", "NODES"]);
+            let mine = nodes.lines().find(|line| line.contains("myself,master"));
+            mine.is_some_and(|line| {
+                line.split(' ').skip(8).any(|range| {
+                    let (from, to) = range.split_once('-').unwrap_or((range, range));
+                    from.parse::<u16>().is_ok_and(|from| from <= slot) && to.parse::<u16>().is_ok_and(|to| slot <= to)
+                })
+            })
+        };
+        self.servers.iter().find(has).expect("somebody has it")
+    }
+
+    fn masters(&self) -> Vec<&Server> {
+        self.servers.iter().filter(|server| server.command(&["ROLE"]).starts_with("master")).collect()
+    }
+}
+
+/// An account and a session of it.
+struct Someone {
+    key: String,
+    tokens: Tokens,
+}
+
+async fn people(node: &Node, how_many: usize) -> Vec<Someone> {
+    let mut people = Vec::new();
+    for number in 0..how_many {
+        let name = format!("user{number}");
+        let account = node.account(&name).await.text_of("id");
+        let account = AccountId(account.parse().unwrap());
+        people.push(Someone { key: Keys::new("lk:").sessions(account), tokens: node.login(&name).await });
+    }
+    people
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_that_was_killed_is_followed_by_its_replica() {
+    let cluster = Cluster::start().await;
+    let bed = cluster.bed();
+    let node = bed.node().await;
+    ready_again(&node).await;
+    let people = people(&node, 12).await;
+    for master in cluster.masters() {
+        replicated(master, 1).await;
+    }
+    let victim = cluster.master_of(&people[0].key);
+    let (theirs, others): (Vec<_>, Vec<_>) =
+        people.iter().partition(|someone| cluster.master_of(&someone.key).port() == victim.port());
+    assert!(!theirs.is_empty() && !others.is_empty());
+
+    victim.kill();
+    // nobody is told anything but "not now", and everybody's session is there again
+    let everyone = theirs.iter().chain(&others).map(|someone| async {
+        let tokens = refreshed(&node, &someone.tokens).await;
+        refreshed(&node, &tokens).await
+    });
+    for tokens in futures_util::future::join_all(everyone).await {
+        until_well("it lives", 200, || node.get("/v1/me", &tokens.access)).await;
+    }
+    ready_again(&node).await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_moves_while_its_sessions_are_used() {
+    let cluster = Cluster::start().await;
+    let bed = cluster.bed();
+    let node = bed.node().await;
+    ready_again(&node).await;
+    let people = people(&node, 4).await;
+    let uses: Vec<AtomicU32> = people.iter().map(|_| AtomicU32::new(0)).collect();
+    let done = || uses.iter().all(|uses| uses.load(Ordering::Relaxed) >= 50);
+    let use_it = |(someone, uses): (&Someone, _)| {
+        let (node, done, mut tokens): (_, _, Tokens) = (&node, &done, someone.tokens.clone());
+        let uses: &AtomicU32 = uses;
+        async move {
+            while !done() {
+                tokens = refreshed(node, &tokens).await;
+                is_well(&node.get("/v1/me", &tokens.access).await, 200);
+                uses.fetch_add(1, Ordering::Relaxed);
+            }
+            (tokens, uses.load(Ordering::Relaxed))
+        }
+    };
+    let moving = async {
+        let mut moves = 0;
+        while !done() || moves < 8 {
+            let someone = &people[moves % people.len()];
+            tokio::task::block_in_place(|| move_slot(&cluster, &someone.key));
+            moves += 1;
+        }
+    };
+    let using = futures_util::future::join_all(people.iter().zip(&uses).map(use_it));
+    let ((), used) = tokio::join!(moving, using);
+    for (tokens, times) in used {
+        let claims = node.app.refresh_tokens.decode(&tokens.refresh).unwrap();
+        assert!(claims.generation.0 >= times, "each refresh moved it on");
+        refreshed(&node, &tokens).await;
+    }
+    node.stop().await;
+}
+
+/// Moves a key's slot to another master, key by key, as `CLUSTER SETSLOT` describes it.
+fn move_slot(cluster: &Cluster, key: &str) {
+    let from = cluster.master_of(key);
+    let to = cluster.masters().into_iter().find(|master| master.port() != from.port()).unwrap();
+    let slot = from.command(&["CLUSTER", "KEYSLOT", key]);
+    let [from_id, to_id] = [from, to].map(|server| server.command(&["CLUSTER", "MYID"]));
+    to.command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]);
+    from.command(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]);
+    let port = to.port().to_string();
+    loop {
+        let keys = from.command(&["CLUSTER", "GETKEYSINSLOT", &slot, "1"]);
+        let Some(key) = keys.lines().next().filter(|key| !key.is_empty()) else { break };
+        from.command(&["MIGRATE", "127.0.0.1", &port, key, "0", "5000"]);
+    }
+    for server in [to, from].into_iter().chain(cluster.masters()) {
+        server.command(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]);
+    }
+}

@@ -1,0 +1,73 @@
+//! The database is locked, or restarted: sessions go on, since they need none of it.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use rustix::process::Signal;
+use serde_json::json;
+use sqlx::{Connection, Executor, SqliteConnection};
+
+use super::{refreshed, until_well};
+use crate::{
+    edges::assert_unavailable,
+    harness::{bed::Bed, client::PASSWORD, postgres::Postgres, wait},
+};
+
+fn somebody_new(name: &str) -> serde_json::Value {
+    json!({ "email": format!("{name}@example.com"), "password": PASSWORD })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sqlite_that_is_locked_keeps_nobody_from_signing_in() {
+    let mut bed = Bed::new();
+    bed.config.database.acquire_timeout = Duration::from_millis(200);
+    let node = bed.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+
+    let mut other = SqliteConnection::connect(bed.config.database.url.expose()).await.unwrap();
+    other.execute("BEGIN IMMEDIATE").await.unwrap();
+    assert_unavailable(&node.post("/v1/users", somebody_new("bob")).await);
+    assert_unavailable(&node.change_password(&tokens.access, PASSWORD, "lantern orchid seventeen").await);
+    // what only reads goes on
+    node.login("ada").await;
+    let tokens = refreshed(&node, &tokens).await;
+    node.get("/v1/me", &tokens.access).await.expect(200);
+
+    other.execute("COMMIT").await.unwrap();
+    node.post("/v1/users", somebody_new("bob")).await.expect(201);
+    node.change_password(&tokens.access, PASSWORD, "lantern orchid seventeen").await.expect(204);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postgres_that_is_restarted_is_unavailable_meanwhile() {
+    let postgres = Postgres::start().unwrap();
+    let mut bed = Bed::new();
+    bed.config.database.url = postgres.url(&postgres.create_database().await).into();
+    bed.config.database.acquire_timeout = Duration::from_millis(500);
+    let node = bed.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+
+    postgres.guard().signal(Signal::QUIT);
+    wait::until("Postgres has ended", || async { postgres.has_ended() }).await;
+    assert_unavailable(&node.try_login("ada", PASSWORD).await);
+    assert_unavailable(&node.post("/v1/users", somebody_new("bob")).await);
+    assert_unavailable(&node.get("/v1/me", &tokens.access).await);
+    assert_unavailable(&node.change_password(&tokens.access, PASSWORD, "lantern orchid seventeen").await);
+    let json = node.get("/readyz", "").await.expect(503).json();
+    assert_eq!((&json["checks"][0]["status"], &json["checks"][1]["status"]), (&"ok".into(), &"failed".into()));
+    // what is about sessions alone needs no database
+    let tokens = refreshed(&node, &tokens).await;
+    node.get("/v1/verify", &tokens.access).await.expect(200);
+    node.get("/v1/sessions", &tokens.access).await.expect(200);
+    node.request(Method::GET, "/.well-known/jwks.json").send().await.unwrap().error_for_status().unwrap();
+
+    let _again = postgres.again();
+    until_well("a sign-in works", 200, || node.try_login("ada", PASSWORD)).await;
+    until_well("an account is made", 201, || node.post("/v1/users", somebody_new("bob"))).await;
+    node.get("/v1/me", &tokens.access).await.expect(200);
+    node.get("/readyz", "").await.expect(200);
+    node.stop().await;
+}

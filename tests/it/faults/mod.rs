@@ -1,0 +1,64 @@
+//! Drills: one fault each, with real servers. Nothing hangs, nothing is a 500, and when the fault has passed all is well
+//! without a restart. What happens while Redis is down, hung, full, loading or busy is in `edges`; what happens while all
+//! of it strikes at random, in `history`.
+
+mod cluster;
+mod database;
+mod disk;
+mod node;
+mod password;
+mod pauses;
+mod resets;
+mod sentinel;
+
+use std::{sync::Mutex, time::Duration};
+
+use crate::{
+    edges::assert_unavailable,
+    harness::{
+        bed::Node,
+        client::{Answer, Tokens},
+        wait,
+    },
+    store::server::Server,
+};
+
+/// Far more than the command timeout of a second: what takes this long hangs.
+const HANGS: Duration = Duration::from_secs(15);
+
+/// Asserts that an answer has this status, or says "not now, try again"; tells which.
+#[track_caller]
+fn is_well(answer: &Answer, status: u16) -> bool {
+    if answer.status == 503 {
+        assert_unavailable(answer);
+        return false;
+    }
+    assert_eq!(answer.status.as_u16(), status, "{answer:?}");
+    true
+}
+
+/// Asks until it works; whatever else is answered says "not now", and nothing hangs.
+async fn until_well<F: Future<Output = Answer>>(what: &str, status: u16, ask: impl Fn() -> F) -> Answer {
+    let given = Mutex::new(None);
+    wait::until(what, || async {
+        let answer = tokio::time::timeout(HANGS, ask()).await.expect("it doesn't hang");
+        let well = is_well(&answer, status);
+        *given.lock().unwrap() = well.then_some(answer);
+        well
+    })
+    .await;
+    given.into_inner().unwrap().unwrap()
+}
+
+/// Refreshes until it works.
+async fn refreshed(node: &Node, tokens: &Tokens) -> Tokens {
+    Tokens::of(&until_well("a refresh works", 200, || node.refresh(&tokens.refresh)).await)
+}
+
+/// Waits until every replica has everything.
+async fn replicated(master: &Server, replicas: u32) {
+    wait::until("the replicas have everything", || async {
+        master.command(&["WAIT", &replicas.to_string(), "1000"]).parse::<u32>().is_ok_and(|have| have >= replicas)
+    })
+    .await;
+}

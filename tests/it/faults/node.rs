@@ -1,0 +1,59 @@
+//! A node is killed in the middle of everything: whoever it was serving goes on at another.
+
+use std::sync::Mutex;
+
+use futures_util::future::join_all;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::history::nodes::Bench;
+
+const USERS: usize = 8;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everyone_goes_on_at_another_node() {
+    let bench = Bench::start(2).await;
+    let ask = |node: usize, path: &'static str, body: Value| {
+        let request = bench.nodes[node].request(Method::POST, path).json(&body);
+        async move {
+            let answer = request.send().await.ok()?;
+            (answer.status() == 200 || answer.status() == 201).then_some(answer.json::<Value>().await.ok()?)
+        }
+    };
+    let token = |answer: &Value| answer["refresh_token"].as_str().unwrap().to_owned();
+    let killed_after = Mutex::new(0);
+    let users = (0..USERS).map(|number| {
+        let (ask, token, killed_after, bench) = (&ask, &token, &killed_after, &bench);
+        async move {
+            let (name, password) = (format!("user{number}"), "tidal engine verse marmalade");
+            let new = json!({ "email": format!("{name}@example.com"), "username": name, "password": password });
+            ask(0, "/v1/users", new).await.expect("an account is made");
+            let login = json!({ "identifier": name, "password": password });
+            let mut current = token(&ask(0, "/v1/login", login).await.expect("a sign-in works"));
+            let mut answered = 0;
+            // until the node is gone
+            while let Some(answer) = ask(0, "/v1/refresh", json!({ "refresh_token": current })).await {
+                current = token(&answer);
+                answered += 1;
+                let all = {
+                    *killed_after.lock().unwrap() += 1;
+                    *killed_after.lock().unwrap()
+                };
+                if all == USERS * 5 {
+                    bench.nodes[0].kill();
+                }
+            }
+            // the last question may have been carried out or not
+            let next = ask(1, "/v1/refresh", json!({ "refresh_token": current })).await;
+            let next = token(&next.expect("the other node goes on"));
+            assert_ne!(next, current);
+            let again = ask(1, "/v1/refresh", json!({ "refresh_token": next })).await;
+            again.expect("and on");
+            answered
+        }
+    });
+    let answered: usize = join_all(users).await.into_iter().sum();
+    assert!(answered >= USERS * 5);
+    bench.nodes[0].restart();
+    bench.ready().await;
+}

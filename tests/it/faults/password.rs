@@ -1,0 +1,35 @@
+//! The password that a node knows Redis by is changed under it.
+
+use super::is_well;
+use crate::{
+    edges::{assert_all_unavailable, assert_not_ready, bed_at, ready_again},
+    harness::wait,
+    store::server::{DURABLE, Server},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_password_is_unavailable_until_it_is_right_again() {
+    let server = Server::with_port(DURABLE);
+    let rights = |password: &str| {
+        server.command(&["ACL", "SETUSER", "latchkey", "on", "resetpass", password, "~*", "&*", "+@all"]);
+    };
+    rights(">first");
+    let bed = bed_at(&format!("redis://latchkey:first@127.0.0.1:{}", server.port()));
+    let node = bed.node().await;
+    ready_again(&node).await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+
+    // who is connected stays so; who comes back isn't let in
+    rights(">second");
+    is_well(&node.get("/v1/me", &tokens.access).await, 200);
+    server.command(&["CLIENT", "KILL", "USER", "latchkey"]);
+    assert_all_unavailable(&node, "ada", &tokens).await;
+    wait::until("it says why", || async { assert_not_ready(&node).await.to_lowercase().contains("auth") }).await;
+
+    rights(">first");
+    ready_again(&node).await;
+    node.get("/v1/me", &tokens.access).await.expect(200);
+    node.refresh(&tokens.refresh).await.expect(200);
+    node.stop().await;
+}

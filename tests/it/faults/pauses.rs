@@ -1,0 +1,63 @@
+//! A Redis that lets writes wait, and one that is far away.
+
+use std::time::Duration;
+
+use super::is_well;
+use crate::{
+    edges::{assert_unavailable, bed, bed_at, ready_again},
+    harness::{
+        client::PASSWORD,
+        wait,
+        way::{Mode, Way},
+    },
+    store::server::{DURABLE, Server},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_writes_wait_reads_are_served() {
+    let server = Server::start("redis-server", 0, DURABLE);
+    let bed = bed(&server);
+    let node = bed.node().await;
+    node.account("ada").await;
+    let [kept, asked] = [node.login("ada").await, node.login("ada").await];
+
+    server.command(&["CLIENT", "PAUSE", "600000", "WRITE"]);
+    assert_unavailable(&node.refresh(&asked.refresh).await);
+    assert_unavailable(&node.logout(&asked.refresh).await);
+    assert_unavailable(&node.try_login("ada", PASSWORD).await);
+    wait::until("reads are served", || async { is_well(&node.get("/v1/me", &kept.access).await, 200) }).await;
+
+    server.command(&["CLIENT", "UNPAUSE"]);
+    ready_again(&node).await;
+    node.refresh(&kept.refresh).await.expect(200);
+    // whether or not the sign-out that waited was carried out, the next one holds
+    node.logout(&asked.refresh).await.expect(204);
+    assert_eq!(node.refresh(&asked.refresh).await.problem().0, 401);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_hundred_milliseconds_away_all_works() {
+    let server = Server::start("redis-server", 0, DURABLE);
+    let way = Way::start(server.socket()).await;
+    let mut bed = bed_at(&way.url());
+    // the way there and the time that a busy machine takes on top of it
+    bed.config.redis.command_timeout = Duration::from_secs(5);
+    let node = bed.node().await;
+    node.account("ada").await;
+    node.login("ada").await;
+
+    way.set(Mode::Slow(Duration::from_millis(300)));
+    let racers = (0..16).map(|_| async {
+        let tokens = node.login("ada").await;
+        let answer = node.refresh(&tokens.refresh).await.expect(200);
+        node.get("/v1/me", &tokens.access).await.expect(200);
+        node.get("/v1/verify", &tokens.access).await.expect(200);
+        node.logout(&answer.text_of("refresh_token")).await.expect(204);
+        node.get("/v1/me", &tokens.access).await.expect(401);
+        node.get("/v1/verify", &tokens.access).await.expect(401);
+    });
+    futures_util::future::join_all(racers).await;
+    node.get("/readyz", "").await.expect(200);
+    node.stop().await;
+}

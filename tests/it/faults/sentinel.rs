@@ -1,0 +1,112 @@
+//! A master that Sentinel watches goes, or hangs; a replica takes its place, and the nodes follow.
+
+use rustix::process::Signal;
+
+use super::{refreshed, replicated, until_well};
+use crate::{
+    edges::{bed_at, ready_again},
+    harness::{
+        guard::{self, Guard, Spec},
+        wait,
+    },
+    store::server::{DURABLE, Server},
+};
+
+/// Watches a master under the name `main`.
+fn sentinel(master: &Server) -> (Guard, u16) {
+    let port = guard::free_port();
+    let folder = guard::folder("sentinel");
+    let file = folder.join("sentinel.conf");
+    let conf = format!(
+        "port {port}\ndir {}\nsentinel monitor main 127.0.0.1 {} 1\nsentinel down-after-milliseconds main 1000\n\
+         sentinel failover-timeout main 5000\n",
+        folder.display(),
+        master.port()
+    );
+    std::fs::write(&file, conf).unwrap();
+    let spec = Spec {
+        command: &["redis-server", file.to_str().unwrap(), "--sentinel"],
+        stop: "KILL",
+        folder: Some(&folder),
+        ready: "+monitor",
+        unprivileged: false,
+    };
+    (Guard::start(&spec).unwrap(), port)
+}
+
+async fn follows_the_promoted_replica(strike: Signal) {
+    let master = Server::with_port(DURABLE);
+    let replica = Server::with_port(&[DURABLE, &["--replicaof", "127.0.0.1", &master.port().to_string()]].concat());
+    let linked = || async { replica.command(&["INFO", "replication"]).contains("master_link_status:up") };
+    wait::until("the replica follows", linked).await;
+    let (sentinel, port) = sentinel(&master);
+    wait::until("Sentinel knows the replica", || async { sentinel.log().contains("+slave") }).await;
+    let bed = bed_at(&format!("redis-sentinel://127.0.0.1:{port}?sentinelServiceName=main"));
+    let nodes = [bed.node().await, bed.node().await];
+    nodes[0].account("ada").await;
+    ready_again(&nodes[0]).await;
+    let [kept, ended] = [nodes[0].login("ada").await, nodes[0].login("ada").await];
+    nodes[0].logout(&ended.refresh).await.expect(204);
+    replicated(&master, 1).await;
+
+    master.signal(strike);
+    wait::until("the replica is promoted", || async {
+        for node in &nodes {
+            super::is_well(&node.get("/v1/me", &kept.access).await, 200);
+        }
+        replica.command(&["ROLE"]).starts_with("master")
+    })
+    .await;
+    let mut tokens = kept;
+    for node in &nodes {
+        tokens = refreshed(node, &tokens).await;
+        until_well("what was ended stays so", 401, || node.refresh(&ended.refresh)).await;
+        ready_again(node).await;
+    }
+    for node in nodes {
+        node.stop().await;
+    }
+    if strike == Signal::STOP {
+        master.signal(Signal::CONT);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_master_was_killed() {
+    follows_the_promoted_replica(Signal::KILL).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_master_hangs() {
+    follows_the_promoted_replica(Signal::STOP).await;
+}
+
+/// The old master comes back, believes for a moment that it still is one, and is made a replica: by then nobody talks to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn when_a_node_still_talks_to_what_has_become_a_replica() {
+    let master = Server::with_port(DURABLE);
+    let replica = Server::with_port(&[DURABLE, &["--replicaof", "127.0.0.1", &master.port().to_string()]].concat());
+    let linked = || async { replica.command(&["INFO", "replication"]).contains("master_link_status:up") };
+    wait::until("the replica follows", linked).await;
+    let (sentinel, port) = sentinel(&master);
+    wait::until("Sentinel knows the replica", || async { sentinel.log().contains("+slave") }).await;
+    let bed = bed_at(&format!("redis-sentinel://127.0.0.1:{port}?sentinelServiceName=main"));
+    let node = bed.node().await;
+    node.account("ada").await;
+    ready_again(&node).await;
+    let tokens = node.login("ada").await;
+    replicated(&master, 1).await;
+
+    // by hand, and with both alive: the old one goes on answering, as a replica
+    let ask = ["-p", &port.to_string(), "SENTINEL", "FAILOVER", "main"].map(str::to_owned);
+    assert!(std::process::Command::new("redis-cli").args(ask).status().unwrap().success());
+    wait::until("they have changed places", || async {
+        super::is_well(&node.get("/v1/me", &tokens.access).await, 200);
+        replica.command(&["ROLE"]).starts_with("master") && master.command(&["ROLE"]).starts_with("slave")
+    })
+    .await;
+    let tokens = refreshed(&node, &tokens).await;
+    refreshed(&node, &tokens).await;
+    ready_again(&node).await;
+    node.stop().await;
+}

@@ -1,0 +1,157 @@
+//! Nodes that are programs of their own, on one Redis and one database, each on its own way to Redis.
+
+use std::{
+    sync::{Mutex, RwLock},
+    time::Duration,
+};
+
+use reqwest::{Method, RequestBuilder};
+use rustix::process::Signal;
+
+use super::model::Rules;
+use crate::{
+    harness::{
+        client::Client,
+        guard::{Guard, Spec},
+        postgres, wait,
+        way::{Mode, Way},
+    },
+    store::server::Server,
+};
+
+/// Short enough for users to see what comes after.
+const GRACE: Duration = Duration::from_secs(1);
+const IDLE: Duration = Duration::from_secs(30);
+const ABSOLUTE: Duration = Duration::from_secs(60);
+
+/// How long a user waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// All that is under test.
+pub struct Bench {
+    pub server: Mutex<Server>,
+    pub nodes: Vec<Node>,
+}
+
+/// One node.
+pub struct Node {
+    pub way: Way,
+    command: Vec<String>,
+    guard: Mutex<Option<Guard>>,
+    client: RwLock<Client>,
+    // last: the node's files go when it has ended
+    _folder: std::sync::Arc<tempfile::TempDir>,
+}
+
+impl Bench {
+    pub async fn start(nodes: usize) -> Self {
+        let durable = ["--appendonly", "yes", "--appendfsync", "always", "--lua-time-limit", "50"];
+        let server = Server::start("redis-server", 0, &durable);
+        let folder = std::sync::Arc::new(tempfile::tempdir().unwrap());
+        let database = postgres::shared().url(&postgres::shared().create_database().await);
+        let mut bench = Self { server: Mutex::new(server), nodes: Vec::new() };
+        for number in 0..nodes {
+            let socket = bench.server.lock().unwrap().socket();
+            let way = Way::start(socket).await;
+            let command = command(&folder.path().display().to_string(), number, &way.url(), &database);
+            let (guard, client) = tokio::task::block_in_place(|| launch(&command));
+            bench.nodes.push(Node {
+                way,
+                command,
+                guard: Mutex::new(Some(guard)),
+                client: RwLock::new(client),
+                _folder: std::sync::Arc::clone(&folder),
+            });
+        }
+        bench.ready().await;
+        bench
+    }
+
+    pub fn rules(&self) -> Rules {
+        Rules::new(GRACE, IDLE, ABSOLUTE)
+    }
+
+    /// Waits until all nodes are.
+    pub async fn ready(&self) {
+        for node in &self.nodes {
+            wait::until("the node is ready", || async {
+                let answer = node.request(Method::GET, "/readyz").send().await;
+                answer.is_ok_and(|answer| answer.status() == 200)
+            })
+            .await;
+        }
+    }
+}
+
+impl Node {
+    /// A request to where it is at the moment.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.read().unwrap().request(method, path).timeout(PATIENCE)
+    }
+
+    /// Ends it as a power cut would.
+    pub fn kill(&self) {
+        if let Some(guard) = self.guard.lock().unwrap().take() {
+            guard.signal(Signal::KILL);
+            tokio::task::block_in_place(|| drop(guard));
+        }
+    }
+
+    /// Starts it again after [`Node::kill`].
+    pub fn restart(&self) {
+        let (guard, client) = tokio::task::block_in_place(|| launch(&self.command));
+        *self.guard.lock().unwrap() = Some(guard);
+        *self.client.write().unwrap() = client;
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        if let Some(guard) = &*self.guard.lock().unwrap() {
+            guard.signal(signal);
+        }
+    }
+
+    /// The last that it said.
+    pub fn log(&self) -> String {
+        self.guard.lock().unwrap().as_ref().map_or_else(String::new, Guard::log)
+    }
+
+    pub fn heal(&self) {
+        self.way.set(Mode::Open);
+    }
+}
+
+fn command(folder: &str, number: usize, redis: &str, database: &str) -> Vec<String> {
+    let mut command = vec![
+        "env".to_owned(),
+        "LATCHKEY_SECRET=the secret of all nodes of a test, long enough".to_owned(),
+        env!("CARGO_BIN_EXE_latchkey").to_owned(),
+        "serve".to_owned(),
+    ];
+    for setting in [
+        "listen=127.0.0.1:0",
+        "issuer=https://auth.example.com",
+        &format!("data_dir={folder}/{number}"),
+        "multi_node=true",
+        &format!("redis.url={redis}"),
+        &format!("database.url={database}"),
+        &format!("session.grace={}ms", GRACE.as_millis()),
+        &format!("session.idle_timeout={}s", IDLE.as_secs()),
+        &format!("session.absolute_timeout={}s", ABSOLUTE.as_secs()),
+        "session.max_per_account=1000",
+        "password.memory_kib=64",
+        "password.iterations=1",
+        "log.filter=warn",
+    ] {
+        command.extend(["--set".to_owned(), setting.to_owned()]);
+    }
+    command
+}
+
+fn launch(command: &[String]) -> (Guard, Client) {
+    let command: Vec<&str> = command.iter().map(String::as_str).collect();
+    let spec = Spec { command: &command, stop: "KILL", folder: None, ready: "  API ", unprivileged: false };
+    let guard = Guard::start(&spec).unwrap_or_else(|error| panic!("{error}"));
+    let log = guard.log();
+    let address = log.lines().find_map(|line| line.trim().strip_prefix("API ")).unwrap().trim().to_owned();
+    (guard, Client::new(address))
+}
