@@ -45,7 +45,12 @@ impl Service {
     }
 
     /// The same with arguments.
-    pub(crate) fn start_with(folder: &Path, arguments: &[&str]) -> Self {
+    fn start_with(folder: &Path, arguments: &[&str]) -> Self {
+        Self::try_start_with(folder, arguments).unwrap_or_else(|log| panic!("it didn't start: {log}"))
+    }
+
+    /// The same; gives its log if it doesn't start.
+    pub(crate) fn try_start_with(folder: &Path, arguments: &[&str]) -> Result<Self, String> {
         let mut child = command(folder, arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
@@ -61,9 +66,9 @@ impl Service {
         let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
         let address =
             stdout.find_map(|line| line.unwrap().trim().strip_prefix("API ").map(|url| url.trim().to_owned()));
-        let Some(address) = address else { panic!("it didn't start: {}", log.lock().unwrap()) };
+        let Some(address) = address else { return Err(log.lock().unwrap().clone()) };
         std::thread::spawn(move || stdout.for_each(drop));
-        Self { child, client: Client::new(address), log, reader: Some(reader) }
+        Ok(Self { child, client: Client::new(address), log, reader: Some(reader) })
     }
 
     fn signal(&self, signal: Signal) {

@@ -27,6 +27,7 @@ fn blocks(path: &str, language: &str) -> Vec<String> {
 /// Copies a file, or a folder with all that is in it.
 fn copy(from: &Path, to: &Path) {
     if from.is_file() {
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
         fs::copy(from, to).unwrap();
         return;
     }

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::{
     binary::{self, Service},
-    harness::{client::Client, redis::Redis},
+    harness::{client::Client, guard, redis::Redis},
 };
 
 /// Running until dropped.
@@ -26,7 +26,13 @@ impl Latchkey {
         let settings =
             format!("redis.url = \"{}\"\nkeys.publish_before = \"1s\"\nkeys.refresh_interval = \"1s\"\n", redis.url());
         fs::write(folder.path().join("latchkey.toml"), settings).unwrap();
-        let service = Service::start_with(folder.path(), &["serve"]);
+        // the issuer is where it listens
+        let start = || {
+            let listen = format!("listen=127.0.0.1:{}", guard::free_port());
+            Service::try_start_with(folder.path(), &["serve", "--set", &listen])
+        };
+        let service =
+            (0..4).find_map(|_| start().ok()).unwrap_or_else(|| start().unwrap_or_else(|log| panic!("{log}")));
         let added = binary::run(folder.path(), &["client", "add", "shop"]);
         let printed = String::from_utf8(added.stdout).unwrap();
         let line = |name: &str| {

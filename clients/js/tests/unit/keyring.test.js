@@ -100,7 +100,10 @@ test("a closed verifier lets nobody in and keeps no process alive", async (t) =>
     await verifier.waitLive(60_000);
     await verifier.verify("${issuer.token()}");
     await verifier.close();`;
-  const child = spawn(process.execPath, ["--input-type=module", "--eval", program], { stdio: ["ignore", "inherit", "inherit"] });
+  const child = spawn(process.execPath, ["--input-type=module", "--eval", program], {
+    stdio: ["ignore", "inherit", "inherit"],
+    cwd: new URL("../..", import.meta.url),
+  });
   const code = await new Promise((resolve) => child.on("exit", resolve));
   assert.equal(code, 0);
 });
