@@ -114,7 +114,7 @@ pub struct ProblemError {
     /// The methods allowed, with 405.
     pub allow: Option<String>,
     /// Which limit was reached, with 429.
-    pub limit: Option<TooMany>,
+    pub limit: Option<Box<TooMany>>,
     /// Whether the refresh cookie is of no more use and should be forgotten.
     pub clear_cookie: bool,
 }
@@ -217,7 +217,7 @@ impl From<Failure> for ProblemError {
             Failure::Limited(limit) => {
                 let detail = "This was asked for too often. Nothing was done; try again later.";
                 let problem = Self::new(Code::TooManyRequests, detail);
-                Self { retry_after: Some(limit.retry_after), limit: Some(limit), ..problem }
+                Self { retry_after: Some(limit.retry_after), limit: Some(Box::new(limit)), ..problem }
             }
             Failure::Internal(error) => {
                 tracing::error!(error = format!("{error:#}"), "internal error");
