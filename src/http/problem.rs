@@ -163,7 +163,7 @@ impl ProblemError {
         }
         if let Some(limit) = self.limit {
             // draft-ietf-httpapi-ratelimit-headers-10: both are lists of strings with parameters (RFC 9651)
-            let TooMany { policy, quota, retry_after } = limit;
+            let TooMany { policy, quota, retry_after } = *limit;
             let (count, window) = (quota.count, whole_seconds(quota.window));
             response = response
                 .header("RateLimit-Policy", format!("\"{policy}\";q={count};w={window}"))
