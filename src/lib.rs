@@ -17,7 +17,7 @@
 //! | [`domain`] | the vocabulary: ids, secrets, clock, accounts, sessions, events. Pure: no I/O, no async |
 //! | [`crypto`] | CPU only: the password threads, signing keys and access tokens, refresh tokens, encryption at rest |
 //! | [`store::redis`] | sessions: [`store::redis::key`] names every key, `lua/` holds every script, [`store::redis::record`] every byte |
-//! | [`store::sql`] | accounts and signing keys, in SQLite or Postgres |
+//! | [`store::sql`] | accounts, signing keys and service clients, in SQLite or Postgres |
 //! | [`app`] | the parts of a running service, built once |
 //! | [`flow`] | what the service does, one file per use case |
 //! | [`http`] | every route on one page; handlers translate, flows decide |
@@ -56,7 +56,8 @@
 //!   tag, so all of it works on Redis Cluster. Nothing in it can be presented as a token.
 //! - A node remembers, within bounds, which sessions live and which tokens' signatures it has verified. All of that can be
 //!   had again.
-//! - SQL holds accounts with their password hashes, and signing keys encrypted under the service's secret.
+//! - SQL holds accounts with their password hashes, signing keys encrypted under the service's secret, and
+//!   service clients with the hashes of their secrets; every node keeps the clients in memory.
 //! - An account that changes (password, disabled, deleted) is changed while its row is locked: its sessions end in Redis
 //!   first, then the transaction commits, so that neither happens without the other. A fence left in Redis keeps sign-ins
 //!   that were checked before the change from making a session after it.

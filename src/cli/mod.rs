@@ -1,5 +1,6 @@
 //! The command line: its shape, and what all commands share. Each command has a file of its own.
 
+pub mod client;
 pub mod config;
 pub mod keys;
 pub mod migrate;
@@ -58,6 +59,9 @@ pub enum Command {
     /// Add, list, change and import accounts
     #[command(subcommand)]
     User(user::UserCommand),
+    /// Add, list and disable other services, and change their secrets
+    #[command(subcommand)]
+    Client(client::ClientCommand),
     /// List, change and retire the keys that sign access tokens
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -105,6 +109,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Migrate(args) => migrate::run(args, global),
         Command::Openapi(args) => openapi::run(args),
         Command::User(command) => user::run(command, global),
+        Command::Client(command) => client::run(command, global),
         Command::Keys(command) => keys::run(command, global),
         Command::Config(args) => config::run(args, global),
     }
@@ -182,6 +187,12 @@ mod tests {
             "latchkey user delete 0192f0c1-7a2b-7000-8000-000000000001",
             "latchkey user import accounts.jsonl --batch 500",
             "latchkey user import -",
+            "latchkey client add billing",
+            "latchkey client add billing --scope read --scope write --audience api --public-key key.pem",
+            "latchkey client add billing --jwks keys.json",
+            "latchkey client list --json",
+            "latchkey client disable billing",
+            "latchkey client rotate-secret billing --grace 1h",
             "latchkey keys list",
             "latchkey keys rotate",
             "latchkey keys rotate --now",
@@ -202,6 +213,10 @@ mod tests {
             ("latchkey user import", ErrorKind::MissingRequiredArgument),
             ("latchkey user import - --batch 0", ErrorKind::ValueValidation),
             ("latchkey keys retire", ErrorKind::MissingRequiredArgument),
+            ("latchkey client add", ErrorKind::MissingRequiredArgument),
+            ("latchkey client add a --jwks a --public-key b", ErrorKind::ArgumentConflict),
+            ("latchkey client rotate-secret a --grace 1y", ErrorKind::ValueValidation),
+            ("latchkey client rotate-secret a --grace 400d", ErrorKind::ValueValidation),
             ("latchkey serve --port 80", ErrorKind::UnknownArgument),
         ] {
             assert_eq!(parse(line).unwrap_err().kind(), kind, "{line}");

@@ -18,7 +18,7 @@ use crate::{
     config::Config,
     domain::entropy::Entropy,
     flow::{
-        keys,
+        clients, keys,
         readiness::{self, Status},
     },
     http, server,
@@ -54,6 +54,10 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         let app = Arc::clone(&app);
         async move { keys::keep_up(&app).await }
     });
+    let following_clients = tokio::spawn({
+        let app = Arc::clone(&app);
+        async move { clients::keep_up(&app).await }
+    });
     let looking = tokio::spawn({
         let app = Arc::clone(&app);
         async move { report_problems(&app).await }
@@ -68,6 +72,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     };
     let served = server::run(http::endpoint(Arc::clone(&app)), listener, &app.config.http, stopped).await;
     keeping_up.abort();
+    following_clients.abort();
     looking.abort();
     opened.close().await;
     Ok(served?)

@@ -9,7 +9,7 @@ use std::{
 use super::{
     CacheSettings, Config, DatabaseSettings, FeedSettings, HttpSettings, KeySettings, LogFormat, LogSettings,
     PasswordSettings, RedisSettings, Registration, Secrets, SessionSettings, TokenSettings, check, duration,
-    read::Reader,
+    limits::limits, read::Reader,
 };
 use crate::domain::{key::Algorithm, secret::SecretText};
 
@@ -71,6 +71,7 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> Meaning {
         heartbeat: read.duration("feed.heartbeat", 10 * MILLISECOND, MINUTE),
         max_subscribers: read.number("feed.max_subscribers", 1..=100_000),
     };
+    let limits = limits(read);
     let password = password(read);
     let log = log(read);
 
@@ -110,6 +111,7 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> Meaning {
         token,
         keys,
         feed,
+        limits,
         password,
         log,
         warnings,

@@ -6,6 +6,7 @@ mod duration;
 mod env;
 mod error;
 mod interpret;
+mod limits;
 mod load;
 pub mod manual;
 mod raw;
@@ -23,10 +24,12 @@ use crate::domain::{key::Algorithm, secret::SecretText};
 
 pub use self::{
     error::{ConfigError, Origin, Problem},
+    limits::LimitSettings,
     load::{Sources, load},
     show::{Shown, inspect, to_toml},
 };
 pub(crate) use check::filter;
+pub(crate) use duration::parse as parse_duration;
 
 /// Everything that can be configured, checked and resolved.
 #[derive(Clone, Debug)]
@@ -59,6 +62,8 @@ pub struct Config {
     pub keys: KeySettings,
     /// Those who follow the revocations.
     pub feed: FeedSettings,
+    /// How often things may be asked for.
+    pub limits: LimitSettings,
     /// What passwords must be and how they are hashed.
     pub password: PasswordSettings,
     /// What is logged, and how.
@@ -108,7 +113,7 @@ pub struct HttpSettings {
     pub shutdown_timeout: Duration,
     /// Whose `Forwarded` and `X-Forwarded-For` are believed.
     pub trusted_proxies: Vec<IpNet>,
-    /// Origins, beside the issuer's own, whose pages may use the cookie.
+    /// Origins, beside the issuer's own, whose pages may call and use the cookie.
     pub allowed_origins: Vec<String>,
 }
 

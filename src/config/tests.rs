@@ -5,7 +5,10 @@ use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, time::D
 use tempfile::TempDir;
 
 use super::*;
-use crate::domain::entropy::Entropy;
+use crate::domain::{
+    entropy::Entropy,
+    limit::{Backoff, Quota},
+};
 
 const SECRET: &str = "hunter2-hunter2-hunter2-hunter2-hunter2";
 
@@ -108,6 +111,14 @@ fn the_manual_means_the_defaults() {
     assert_eq!(keys.algorithm, Algorithm::Es256);
     assert_eq!((keys.publish_before, keys.refresh_interval), (secs(600), secs(10)));
 
+    let limits = config.limits;
+    let quota = |count, window| Some(Quota { count, window: secs(window) });
+    assert_eq!((limits.login_per_address, limits.login_service), (quota(300, 300), quota(60_000, 60)));
+    let known_for = secs(90 * 86_400);
+    let backoff = Backoff { free: 5, first: secs(1), most: secs(900), known_for, max_known: 32 };
+    assert_eq!(limits.backoff, Some(backoff));
+    assert_eq!((limits.refresh_service, limits.introspection_service), (None, None));
+
     let password = config.password;
     assert_eq!((password.min_length, password.max_length, password.min_score), (8, 128, 2));
     assert_eq!((password.memory_kib, password.iterations, password.parallelism), (19_456, 2, 1));
@@ -168,6 +179,24 @@ fn every_key_can_be_set_by_its_variable() {
         ("LATCHKEY_KEYS_REFRESH_INTERVAL", "1m"),
         ("LATCHKEY_FEED_HEARTBEAT", "2s"),
         ("LATCHKEY_FEED_MAX_SUBSCRIBERS", "7"),
+        ("LATCHKEY_LIMITS_LOGIN_PER_ADDRESS", "1/1s"),
+        ("LATCHKEY_LIMITS_LOGIN_SERVICE", "2/2s"),
+        ("LATCHKEY_LIMITS_LOGIN_BACKOFF_AFTER", "3"),
+        ("LATCHKEY_LIMITS_LOGIN_BACKOFF_FIRST", "4s"),
+        ("LATCHKEY_LIMITS_LOGIN_BACKOFF_MAX", "5s"),
+        ("LATCHKEY_LIMITS_KNOWN_FOR", "6d"),
+        ("LATCHKEY_LIMITS_MAX_KNOWN", "7"),
+        ("LATCHKEY_LIMITS_REGISTRATION_PER_ADDRESS", "8/8s"),
+        ("LATCHKEY_LIMITS_REGISTRATION_PER_ACCOUNT", "9/9s"),
+        ("LATCHKEY_LIMITS_REGISTRATION_SERVICE", "off"),
+        ("LATCHKEY_LIMITS_PASSWORD_CHANGE_PER_ADDRESS", "11/11s"),
+        ("LATCHKEY_LIMITS_PASSWORD_CHANGE_PER_ACCOUNT", "12/12s"),
+        ("LATCHKEY_LIMITS_PASSWORD_CHANGE_SERVICE", "13/13s"),
+        ("LATCHKEY_LIMITS_REFRESH_PER_ADDRESS", "14/14s"),
+        ("LATCHKEY_LIMITS_REFRESH_PER_ACCOUNT", "15/15s"),
+        ("LATCHKEY_LIMITS_REFRESH_SERVICE", "16/16s"),
+        ("LATCHKEY_LIMITS_INTROSPECTION_PER_CLIENT", "17/17s"),
+        ("LATCHKEY_LIMITS_INTROSPECTION_SERVICE", "18/18s"),
         ("LATCHKEY_PASSWORD_MIN_LENGTH", "15"),
         ("LATCHKEY_PASSWORD_MAX_LENGTH", "256"),
         ("LATCHKEY_PASSWORD_MIN_SCORE", "4"),
@@ -206,6 +235,13 @@ fn every_key_can_be_set_by_its_variable() {
              token: TokenSettings {{ access_ttl: 600s, audience: \"aud\", client_id: \"cli\", scope: \"a b\", leeway: 0ns }}, \
              keys: KeySettings {{ algorithm: EdDsa, publish_before: 3600s, refresh_interval: 60s }}, \
              feed: FeedSettings {{ heartbeat: 2s, max_subscribers: 7 }}, \
+             limits: LimitSettings {{ login_per_address: Some(Quota {{ count: 1, window: 1s }}), login_service: Some(Quota {{ count: 2, window: 2s }}), \
+             backoff: Some(Backoff {{ free: 3, first: 4s, most: 5s, known_for: 518400s, max_known: 7 }}), \
+             registration_per_address: Some(Quota {{ count: 8, window: 8s }}), registration_per_account: Some(Quota {{ count: 9, window: 9s }}), registration_service: None, \
+             password_change_per_address: Some(Quota {{ count: 11, window: 11s }}), password_change_per_account: Some(Quota {{ count: 12, window: 12s }}), \
+             password_change_service: Some(Quota {{ count: 13, window: 13s }}), refresh_per_address: Some(Quota {{ count: 14, window: 14s }}), \
+             refresh_per_account: Some(Quota {{ count: 15, window: 15s }}), refresh_service: Some(Quota {{ count: 16, window: 16s }}), \
+             introspection_per_client: Some(Quota {{ count: 17, window: 17s }}), introspection_service: Some(Quota {{ count: 18, window: 18s }}) }}, \
              password: PasswordSettings {{ min_length: 15, max_length: 256, min_score: 4, \
              banned_words: [\"acme\", \"initech\"], memory_kib: 47104, iterations: 1, parallelism: 2, threads: 3, queue: 4, \
              max_import_memory_kib: 65536, pepper: Some([secret]), previous_peppers: [[secret]] }}, \

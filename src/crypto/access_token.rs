@@ -4,12 +4,14 @@
 //! algorithm of the key that its `kid` names among our own. What else a header may hold about keys (`jwk`, `jku`, `x5c`,
 //! `x5u`) is not looked at. The time is given by the caller.
 
-use std::{fmt, ops::Deref, time::Duration};
+use std::{fmt, ops::Deref, sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
+use serde::{Deserialize, Serialize};
 
 use super::{
+    client_token::{Audience, ClientClaims},
+    jws::{Jws, Malformed},
     key_ring::KeyRing,
     signing_key::{SigningKey, SigningKeyError},
     strict_json,
@@ -61,21 +63,40 @@ pub struct AccessClaims {
     pub roles: Vec<String>,
 }
 
-/// A token that was found valid, and what its validity depends on.
+/// A token that was found valid, and what its validity depends on: that of a session, unless other claims are named.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VerifiedToken {
+pub struct VerifiedToken<C = AccessClaims> {
     /// What it says.
-    pub claims: AccessClaims,
+    pub claims: C,
     /// The key that signed it.
     kid: String,
     /// From when on it is valid.
     not_before: i64,
 }
 
-impl Deref for VerifiedToken {
-    type Target = AccessClaims;
-    fn deref(&self) -> &AccessClaims {
+impl<C> Deref for VerifiedToken<C> {
+    type Target = C;
+    fn deref(&self) -> &C {
         &self.claims
+    }
+}
+
+/// A valid token of either kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verified {
+    /// That of somebody's session.
+    Session(Arc<VerifiedToken>),
+    /// That of a service client itself. It may be meant for others than this service.
+    Client(Arc<VerifiedToken<ClientClaims>>),
+}
+
+impl Verified {
+    /// The key that signed it, from when on it is valid, and from when on no longer.
+    fn bounds(&self) -> (&str, i64, i64) {
+        match self {
+            Self::Session(token) => (&token.kid, token.not_before, token.exp),
+            Self::Client(token) => (&token.kid, token.not_before, token.exp),
+        }
     }
 }
 
@@ -118,6 +139,18 @@ impl SigningKey {
     /// # Errors
     /// [`EncodeError`]
     pub fn encode(&self, claims: &AccessClaims) -> Result<AccessToken, EncodeError> {
+        self.encode_json(claims)
+    }
+
+    /// The same for a service client's own token.
+    ///
+    /// # Errors
+    /// [`EncodeError`]
+    pub fn encode_client(&self, claims: &ClientClaims) -> Result<AccessToken, EncodeError> {
+        self.encode_json(claims)
+    }
+
+    fn encode_json(&self, claims: &impl Serialize) -> Result<AccessToken, EncodeError> {
         let mut json = Vec::with_capacity(USUAL_CLAIMS_BYTES);
         serde_json::to_writer(&mut json, claims).expect("texts, numbers and lists are always JSON");
         let header = self.encoded_header();
@@ -173,6 +206,9 @@ pub enum TokenError {
     /// Meant for someone else.
     #[error("it is meant for someone else")]
     WrongAudience,
+    /// A service client's own, where one of a session is wanted.
+    #[error("it is a service client's own and stands for no account")]
+    NoSession,
     /// Its `exp` has come.
     #[error("it has expired")]
     Expired,
@@ -194,37 +230,43 @@ pub struct Verifier<'a> {
     pub leeway: Duration,
 }
 
+impl From<Malformed> for TokenError {
+    fn from(_: Malformed) -> Self {
+        Self::Malformed
+    }
+}
+
 impl Verifier<'_> {
-    /// What `token` says, if it is valid at `now`. Whether its session still lives isn't asked here.
+    /// What `token` says, if it is valid at `now`. Whether its session still lives isn't asked here; whom a service client's
+    /// own token is for is left to those who take it, since other services ask about theirs.
     ///
     /// # Errors
     /// [`TokenError`]
-    pub fn verify(&self, token: &str, now: Timestamp) -> Result<VerifiedToken, TokenError> {
+    pub fn verify(&self, token: &str, now: Timestamp) -> Result<Verified, TokenError> {
         if token.len() > MAX_BYTES {
             return Err(TokenError::TooLong);
         }
-        let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
-        let (header, claims) = message.split_once('.').ok_or(TokenError::Malformed)?;
-        if claims.contains('.') {
-            return Err(TokenError::Malformed);
-        }
-        let header: Header = strict_json::from_slice(&decode(header)?).ok_or(TokenError::Malformed)?;
-        if header.crit {
+        let jws = Jws::parse(token)?;
+        if jws.header.crit {
             return Err(TokenError::CriticalHeader);
         }
-        if !header.typ.is_some_and(|typ| TYPES.iter().any(|known| typ.eq_ignore_ascii_case(known))) {
+        if !jws.header.typ.is_some_and(|typ| TYPES.iter().any(|known| typ.eq_ignore_ascii_case(known))) {
             return Err(TokenError::WrongType);
         }
-        let kid = header.kid.ok_or(TokenError::UnknownKey)?;
+        let kid = jws.header.kid.ok_or(TokenError::UnknownKey)?;
         let key = self.keys.verification_key(&kid, now).ok_or(TokenError::UnknownKey)?;
-        if header.alg != key.algorithm().as_str() {
+        if jws.header.alg != key.algorithm().as_str() {
             return Err(TokenError::WrongAlgorithm);
         }
-        key.verify(message.as_bytes(), &decode(signature)?).map_err(|_| TokenError::BadSignature)?;
+        key.verify(jws.message.as_bytes(), &jws.signature).map_err(|_| TokenError::BadSignature)?;
 
-        let claims: Claims = strict_json::from_slice(&decode(claims)?).ok_or(TokenError::Malformed)?;
+        let claims: Claims = strict_json::from_slice(&jws.payload).ok_or(TokenError::Malformed)?;
         let not_before = claims.iat.into_iter().chain(claims.nbf).max().unwrap_or(i64::MAX);
-        let verified = VerifiedToken { claims: claims.check(self)?, kid, not_before };
+        let verified = if claims.is_of_a_client() {
+            Verified::Client(Arc::new(VerifiedToken { claims: claims.check_client(self)?, kid, not_before }))
+        } else {
+            Verified::Session(Arc::new(VerifiedToken { claims: claims.check(self)?, kid, not_before }))
+        };
         self.check_again(&verified, now)?;
         Ok(verified)
     }
@@ -233,36 +275,26 @@ impl Verifier<'_> {
     ///
     /// # Errors
     /// [`TokenError::UnknownKey`], [`TokenError::Expired`], [`TokenError::NotYetValid`]
-    pub fn check_again(&self, verified: &VerifiedToken, now: Timestamp) -> Result<(), TokenError> {
-        if self.keys.verification_key(&verified.kid, now).is_none() {
+    pub fn check_again(&self, verified: &Verified, now: Timestamp) -> Result<(), TokenError> {
+        let (kid, not_before, exp) = verified.bounds();
+        if self.keys.verification_key(kid, now).is_none() {
             return Err(TokenError::UnknownKey);
         }
-        if now >= time(verified.claims.exp) + self.leeway {
+        if now >= time(exp) + self.leeway {
             return Err(TokenError::Expired);
         }
-        if time(verified.not_before) > now + self.leeway {
+        if time(not_before) > now + self.leeway {
             return Err(TokenError::NotYetValid);
         }
         Ok(())
     }
 }
 
-/// The members of a header that are looked at.
-#[derive(Deserialize)]
-struct Header {
-    alg: String,
-    typ: Option<String>,
-    kid: Option<String>,
-    /// Whether it is there, whatever it holds.
-    #[serde(default, deserialize_with = "is_present")]
-    crit: bool,
-}
-
 /// The claims as they came, each of the right type if it is there.
 #[derive(Deserialize)]
 struct Claims {
     iss: Option<String>,
-    sub: Option<AccountId>,
+    sub: Option<String>,
     aud: Option<Audience>,
     client_id: Option<String>,
     iat: Option<i64>,
@@ -277,24 +309,30 @@ struct Claims {
     roles: Option<Vec<String>>,
 }
 
-/// One audience or several (RFC 7519, section 4.1.3).
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Audience {
-    One(String),
-    Several(Vec<String>),
-}
-
-impl Audience {
-    fn contains(&self, audience: &str) -> bool {
-        match self {
-            Self::One(one) => one == audience,
-            Self::Several(several) => several.iter().any(|one| one == audience),
-        }
-    }
-}
-
 impl Claims {
+    /// Whether it is a service client's own: it names itself and no session.
+    fn is_of_a_client(&self) -> bool {
+        self.sid.is_none() && self.sub.is_some() && self.sub == self.client_id
+    }
+
+    fn check_client(self, verifier: &Verifier<'_>) -> Result<ClientClaims, TokenError> {
+        let missing = TokenError::MissingClaim;
+        let iss = self.iss.ok_or(missing("iss"))?;
+        if iss != verifier.issuer {
+            return Err(TokenError::WrongIssuer);
+        }
+        Ok(ClientClaims {
+            iss,
+            sub: self.sub.ok_or(missing("sub"))?,
+            aud: self.aud.ok_or(missing("aud"))?.into_list(),
+            client_id: self.client_id.ok_or(missing("client_id"))?,
+            iat: self.iat.ok_or(missing("iat"))?,
+            exp: self.exp.ok_or(missing("exp"))?,
+            jti: self.jti.ok_or(missing("jti"))?,
+            scope: self.scope.unwrap_or_default(),
+        })
+    }
+
     fn check(self, verifier: &Verifier<'_>) -> Result<AccessClaims, TokenError> {
         let missing = TokenError::MissingClaim;
         let iss = self.iss.ok_or(missing("iss"))?;
@@ -307,7 +345,7 @@ impl Claims {
         let (iat, exp) = (self.iat.ok_or(missing("iat"))?, self.exp.ok_or(missing("exp"))?);
         Ok(AccessClaims {
             iss,
-            sub: self.sub.ok_or(missing("sub"))?,
+            sub: self.sub.ok_or(missing("sub"))?.parse().map_err(|_| TokenError::Malformed)?,
             aud: verifier.audience.to_owned(),
             client_id: self.client_id.ok_or(missing("client_id"))?,
             iat,
@@ -326,13 +364,4 @@ impl Claims {
 /// A `NumericDate` as a point in time; one beyond all times is the last or the first.
 fn time(seconds: i64) -> Timestamp {
     Timestamp::from_millis(seconds.saturating_mul(1000))
-}
-
-/// Base64url without padding, strictly: one text for each sequence of bytes (RFC 7515, section 2).
-fn decode(part: &str) -> Result<Vec<u8>, TokenError> {
-    BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed)
-}
-
-fn is_present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    IgnoredAny::deserialize(deserializer).map(|_| true)
 }

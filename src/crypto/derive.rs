@@ -12,6 +12,8 @@ pub const SEALING: &str = "latchkey/1/sealing";
 pub const SEALING_ID: &str = "latchkey/1/sealing-id";
 /// Authenticates refresh tokens: [`super::refresh_token`].
 pub const REFRESH_TOKEN_MAC: &str = "latchkey/1/refresh-token-mac";
+/// Hashes whom rate limits are about, so that their keys don't tell: [`super::subject`].
+pub const LIMITS: &str = "latchkey/1/limits";
 
 const SALT: &[u8] = b"latchkey";
 

@@ -1,7 +1,12 @@
 //! CPU only: password hashing, signing keys and access tokens, refresh tokens, encryption at rest. No I/O.
 
 pub mod access_token;
+pub mod client_assertion;
+pub mod client_keys;
+pub mod client_secret;
+pub mod client_token;
 pub mod derive;
+pub mod jws;
 pub mod key_ring;
 pub mod key_rotation;
 pub mod password;
@@ -9,4 +14,5 @@ pub mod refresh_token;
 pub mod seal;
 pub mod signing_key;
 pub(crate) mod strict_json;
+pub mod subject;
 pub mod verified_tokens;

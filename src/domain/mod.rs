@@ -4,10 +4,12 @@
 
 pub mod account;
 pub mod bounded_map;
+pub mod client;
 pub mod clock;
 pub mod entropy;
 pub mod event;
 pub mod ids;
 pub mod key;
+pub mod limit;
 pub mod secret;
 pub mod session;

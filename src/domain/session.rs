@@ -22,6 +22,15 @@ pub enum Transport {
     Cookie,
 }
 
+/// Of which sessions refresh tokens are accepted at a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// Of any, however they travel.
+    Any,
+    /// Of those whose refresh tokens travel in bodies.
+    Bearer,
+}
+
 /// What is remembered of where a session was started, for its owner to recognise it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origin {

@@ -1,5 +1,7 @@
 //! A user changes the password: all other sessions end with the old one (I5).
 
+use std::net::IpAddr;
+
 use crate::{
     app::App,
     crypto::{
@@ -7,7 +9,7 @@ use crate::{
         password::{PasswordError, Verified, WeakPassword},
     },
     domain::{event::Reason, secret::SecretText},
-    flow::{error::Failure, register::password_context},
+    flow::{error::Failure, limits, register::password_context},
 };
 
 /// Why a change was refused.
@@ -39,7 +41,9 @@ pub async fn change_password(
     caller: &AccessClaims,
     current: SecretText,
     new: SecretText,
+    ip: Option<IpAddr>,
 ) -> Result<(), ChangePasswordError> {
+    limits::password_change(app, caller.sid, ip).await?;
     let account = app.sql.account(caller.sub).await.map_err(Failure::from)?;
     let account = account.filter(|account| account.disabled_at.is_none()).ok_or(ChangePasswordError::NoAccount)?;
     let checked = account.password_hash.clone();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::{
     crypto::{access_token::EncodeError, key_ring::KeyRingError, password::PasswordError},
+    domain::limit::TooMany,
     store::{redis::RedisError, sql::SqlError},
 };
 
@@ -20,6 +21,9 @@ pub enum Failure {
         /// Why, for the log.
         source: anyhow::Error,
     },
+    /// It came too often: nothing was done.
+    #[error(transparent)]
+    Limited(#[from] TooMany),
     /// Something is as it never should be.
     #[error(transparent)]
     Internal(anyhow::Error),

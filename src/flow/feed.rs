@@ -21,6 +21,7 @@ use tokio::{
 use crate::{
     app::App,
     domain::{
+        client::ClientId,
         clock::Timestamp,
         event::{Revocation, Told},
     },
@@ -88,9 +89,9 @@ impl fmt::Display for Place {
 /// What a subscriber is told.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// Forget what you know: what follows is all that matters.
+    /// What follows is all that matters: what was missed is among it.
     Snapshot,
-    /// Keep what you know: what you missed follows.
+    /// What was missed follows.
     Resumed,
     /// Something ended. Told again now and then, which changes nothing.
     Revocation(Arc<Revocation>),
@@ -118,26 +119,26 @@ pub fn retention(app: &App) -> Duration {
     app.config.token.access_ttl + app.config.token.leeway + MARGIN
 }
 
-/// Begins to tell a subscriber, who was told everything up to `last` or who is new. The stream ends when it can't be told
-/// everything any more, when `welcome`, asked now and then, says no, or when it isn't polled for too long.
+/// Begins to tell a client what has ended: since `last`, which it was told before, or all that matters. The stream ends when
+/// it can't be told everything any more, when it has read too slowly, and when it was disabled.
 ///
 /// # Errors
 /// [`SubscribeError`]
 pub async fn subscribe(
     app: Arc<App>,
+    client: &ClientId,
     last: Option<&str>,
-    welcome: impl Fn(&App) -> bool + Send + Sync + 'static,
 ) -> Result<impl Stream<Item = Event> + Send + 'static, SubscribeError> {
     let seat = Arc::clone(&app.feed.seats).try_acquire_owned().map_err(|_| SubscribeError::Full)?;
     let now = in_step_within(&app, PATIENCE).await.ok_or(SubscribeError::OutOfStep)?;
     let opening = last.map_or(Opening::Nothing, |last| Opening::of(last, now, app.config.redis.event_retention));
     // Told one at a time, and only as the stream is polled: what waits for a slow reader is one event.
     let (tell, mut told) = mpsc::channel(1);
-    let subscriber = Subscriber { app, tell, welcome: Box::new(welcome) };
+    let subscriber = Subscriber { app, client: client.clone(), tell };
     let mut telling = Some(Box::pin(async move {
         let _seat = seat;
         if let Err(ended) = subscriber.follow(opening).await {
-            tracing::debug!(%ended, "a subscriber of the revocations was let go");
+            tracing::info!(client = %subscriber.client, %ended, "a subscriber of the revocations was let go");
         }
     }));
     Ok(stream::poll_fn(move |cx| {
@@ -177,8 +178,8 @@ impl Opening {
 enum Ended {
     #[error("it reads too slowly")]
     TooSlow,
-    #[error("it isn't welcome any more")]
-    Dismissed,
+    #[error("it was disabled")]
+    Disabled,
     #[error("this node is out of step with Redis")]
     OutOfStep,
     #[error(transparent)]
@@ -196,8 +197,8 @@ enum Waited {
 
 struct Subscriber {
     app: Arc<App>,
+    client: ClientId,
     tell: mpsc::Sender<Event>,
-    welcome: Box<dyn Fn(&App) -> bool + Send + Sync>,
 }
 
 impl Subscriber {
@@ -275,8 +276,8 @@ impl Subscriber {
                     Err(RecvError::Closed) => return Err(Ended::Closed),
                 },
                 _ = heartbeats.tick() => {
-                    if !(self.welcome)(&self.app) {
-                        return Err(Ended::Dismissed);
+                    if !self.app.clients.is_enabled(self.client.as_str()) {
+                        return Err(Ended::Disabled);
                     }
                     // What was told to all before the place was known stands before it here too.
                     match self.app.redis.in_step() {

@@ -1,4 +1,4 @@
-//! A user signs in: the password is checked, a session begins, its tokens are made.
+//! A user signs in: whether that may be tried now is asked, the password is checked, a session begins, its tokens are made.
 
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use crate::{
     },
     flow::{
         error::Failure,
+        limits::{self, Attempt, DeviceToken},
         tokens::{self, Tokens},
     },
     store::redis::{Create, NewSession},
@@ -32,6 +33,8 @@ pub struct Login {
     pub origin: Origin,
     /// The refresh token of a session that this one takes the place of (ASVS 7.2.4): that ends.
     pub replaces: Option<String>,
+    /// By which the account may know the device.
+    pub device: Option<DeviceToken>,
 }
 
 /// Why a sign-in was refused.
@@ -45,20 +48,29 @@ pub enum LoginError {
     Failure(#[from] Failure),
 }
 
-/// Signs a user in.
+/// Signs a user in. The second result is by what the account knows the device from now on.
 ///
 /// # Errors
 /// [`LoginError`]
-pub async fn login(app: &App, input: Login) -> Result<Tokens, LoginError> {
+pub async fn login(app: &App, input: Login) -> Result<(Tokens, DeviceToken), LoginError> {
+    let attempt = limits::login(app, &input.identifier, input.origin.ip, input.device.as_ref()).await?;
+    let outcome = begin(app, &input, &attempt).await;
+    if let Err(LoginError::Failure(_)) = &outcome {
+        attempt.withdraw(app).await;
+    }
+    outcome
+}
+
+async fn begin(app: &App, input: &Login, attempt: &Attempt) -> Result<(Tokens, DeviceToken), LoginError> {
     // Twice at most: an account that changed while its password was being checked is checked again as it is now.
     for _ in 0..2 {
-        let account = authenticate(app, &input).await?;
+        let account = authenticate(app, input).await?;
         let now = app.clock.now();
         let settings = &app.config.session;
         let session = NewSession {
             id: app.entropy.session_id(),
             account: account.id,
-            roles: account.roles,
+            roles: account.roles.clone(),
             epoch: account.epoch,
             transport: input.transport,
             origin: input.origin.clone(),
@@ -66,10 +78,11 @@ pub async fn login(app: &App, input: Login) -> Result<Tokens, LoginError> {
             absolute_timeout: settings.absolute_timeout,
             max_per_account: settings.max_per_account,
         };
-        match app.redis.create(session, now).await.map_err(Failure::from)? {
+        let (created, device) = tokio::join!(app.redis.create(session, now), attempt.vouch(app, &account));
+        match created.map_err(Failure::from)? {
             Create::Created(grant) => {
                 end_replaced(app, input.replaces.as_deref()).await;
-                return Ok(tokens::issue(app, &grant, now)?);
+                return Ok((tokens::issue(app, &grant, now)?, device));
             }
             Create::Stale => settle(app, account.id, account.epoch).await?,
         }

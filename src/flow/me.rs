@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     app::App,
-    crypto::access_token::{AccessClaims, TokenError, VerifiedToken},
+    crypto::access_token::{AccessClaims, TokenError, Verified, VerifiedToken},
     domain::account::Account,
     flow::{error::Failure, keys},
 };
@@ -35,16 +35,30 @@ pub async fn authenticate(app: &App, token: &str) -> Result<Arc<VerifiedToken>, 
     }
 }
 
-/// What an access token says, if it is valid; whether its session still lives isn't asked. A key that isn't known
+/// What a session's access token says, if it is valid; whether its session still lives isn't asked. A key that isn't known
 /// may have just been made by another node, so it is looked for (`keys::look_again`).
 ///
 /// # Errors
 /// [`AuthenticateError::InvalidToken`]
 pub async fn verify(app: &App, token: &str) -> Result<Arc<VerifiedToken>, AuthenticateError> {
-    let mut verified = app.verify_access_token(token);
+    match verify_issued(app, token).await? {
+        Verified::Session(verified) => Ok(verified),
+        Verified::Client(_) => {
+            tracing::debug!(error = %TokenError::NoSession, "an access token was refused");
+            Err(AuthenticateError::InvalidToken)
+        }
+    }
+}
+
+/// The same for tokens of either kind: that of a session, or that of a service client itself, which may be meant for others.
+///
+/// # Errors
+/// [`AuthenticateError::InvalidToken`]
+pub async fn verify_issued(app: &App, token: &str) -> Result<Verified, AuthenticateError> {
+    let mut verified = app.verify_issued_token(token);
     if matches!(verified, Err(TokenError::UnknownKey)) {
         keys::look_again(app).await;
-        verified = app.verify_access_token(token);
+        verified = app.verify_issued_token(token);
     }
     verified.map_err(|error| {
         tracing::debug!(%error, "an access token was refused");

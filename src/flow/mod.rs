@@ -4,16 +4,21 @@
 
 pub mod accounts;
 pub mod change_password;
+pub mod client_token;
+pub mod clients;
 pub mod error;
 pub mod feed;
 pub mod import_accounts;
+pub mod introspect;
 pub mod keys;
+pub mod limits;
 pub mod login;
 pub mod logout;
 pub mod me;
 pub mod readiness;
 pub mod refresh;
 pub mod register;
+pub mod revoke_token;
 pub mod sessions;
 pub mod tokens;
 pub mod verify;

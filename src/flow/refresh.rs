@@ -1,10 +1,13 @@
 //! A refresh token is presented: the session moves on by one generation, or is found to be over (I1, I2).
 
+use std::net::IpAddr;
+
 use crate::{
     app::App,
-    domain::session::Rotation,
+    domain::session::{Accepted, Rotation},
     flow::{
         error::Failure,
+        limits,
         tokens::{self, Tokens},
     },
 };
@@ -31,13 +34,36 @@ pub enum RefreshError {
 ///
 /// # Errors
 /// [`RefreshError`]
-pub async fn refresh(app: &App, token: &str) -> Result<Tokens, RefreshError> {
+pub async fn refresh(app: &App, token: &str, ip: Option<IpAddr>) -> Result<Tokens, RefreshError> {
+    exchange(app, token, ip, Accepted::Any).await
+}
+
+/// The same where refresh tokens travel in bodies: those of sessions that keep theirs in the cookie are not valid there, and
+/// nothing comes of presenting one.
+///
+/// # Errors
+/// [`RefreshError`]
+pub async fn refresh_in_body(app: &App, token: &str, ip: Option<IpAddr>) -> Result<Tokens, RefreshError> {
+    exchange(app, token, ip, Accepted::Bearer).await
+}
+
+async fn exchange(app: &App, token: &str, ip: Option<IpAddr>, accepted: Accepted) -> Result<Tokens, RefreshError> {
+    limits::refresh_from(app, ip)?;
     let claims = app.refresh_tokens.decode(token).map_err(|_| RefreshError::InvalidToken)?;
+    limits::refresh_of(app, claims.account)?;
     let now = app.clock.now();
     let settings = &app.config.session;
     let rotation = app
         .redis
-        .rotate(claims.account, claims.session, claims.generation, settings.grace, settings.idle_timeout, now)
+        .rotate_accepted(
+            claims.account,
+            claims.session,
+            claims.generation,
+            accepted,
+            settings.grace,
+            settings.idle_timeout,
+            now,
+        )
         .await
         .map_err(Failure::from)?;
     match rotation {

@@ -1,5 +1,7 @@
 //! Someone registers: an account is made.
 
+use std::net::IpAddr;
+
 use crate::{
     app::App,
     crypto::{
@@ -10,7 +12,7 @@ use crate::{
         account::{Account, Email, NewAccount, Roles, Username},
         secret::SecretText,
     },
-    flow::error::Failure,
+    flow::{error::Failure, limits},
     store::sql::InsertError,
 };
 
@@ -54,6 +56,15 @@ pub enum RegisterError {
 pub fn may_register(app: &App, caller: Option<&AccessClaims>) -> Result<(), RegisterError> {
     let admin = caller.is_some_and(|claims| claims.roles.iter().any(|role| role == Roles::ADMIN));
     if app.config.registration.open || admin { Ok(()) } else { Err(RegisterError::Closed) }
+}
+
+/// Makes an account for somebody at this address, unless they or others ask for too many.
+///
+/// # Errors
+/// [`RegisterError`]
+pub async fn register_from(app: &App, input: Register, ip: Option<IpAddr>) -> Result<Account, RegisterError> {
+    limits::registration(app, &input.email, ip).await?;
+    register(app, input).await
 }
 
 /// Makes an account.

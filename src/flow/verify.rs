@@ -1,29 +1,38 @@
 //! Whether an access token is valid and its session lives, for those who ask on behalf of others: forward-auth and
 //! introspection. What was verified lately is known without Redis and without checking a signature again.
 
-use std::sync::Arc;
-
 use crate::{
     app::App,
-    crypto::access_token::VerifiedToken,
+    crypto::access_token::Verified,
     flow::{
+        clients,
         error::Failure,
         me::{self, AuthenticateError},
     },
 };
 
-/// What an access token says, if it is valid and its session lives. A session that was ended on another node is known to be
-/// over within milliseconds, and after `cache.max_staleness` at worst.
+/// What an access token says, if it is valid, meant for `token.audience`, and its session lives; a service client's own, if
+/// that may still do anything. A session that was ended on another node is known to be over within milliseconds, and after
+/// `cache.max_staleness` at worst; a client that was disabled, within seconds.
 ///
 /// # Errors
 /// [`AuthenticateError`]
-pub async fn verify(app: &App, token: &str) -> Result<Arc<VerifiedToken>, AuthenticateError> {
-    let verified = me::verify(app, token).await?;
-    let liveness = app.redis.liveness(verified.sub, verified.sid, app.clock.now()).await.map_err(Failure::from)?;
-    if liveness.is_some() {
+pub async fn verify(app: &App, token: &str) -> Result<Verified, AuthenticateError> {
+    let verified = me::verify_issued(app, token).await?;
+    let good = match &verified {
+        Verified::Session(session) => {
+            let liveness =
+                app.redis.liveness(session.sub, session.sid, app.clock.now()).await.map_err(Failure::from)?;
+            liveness.is_some()
+        }
+        Verified::Client(client) => {
+            client.aud.contains(&app.config.token.audience) && clients::find(app, &client.client_id).await?.is_some()
+        }
+    };
+    if good {
         Ok(verified)
     } else {
-        tracing::debug!(session = %verified.sid, "an access token of an ended session was presented");
+        tracing::debug!("an access token of an ended session, of a disabled client or for others was presented");
         Err(AuthenticateError::InvalidToken)
     }
 }

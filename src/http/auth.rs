@@ -11,7 +11,7 @@ use poem_openapi::{
 use super::problem::{Code, ProblemError};
 use crate::{
     app::App,
-    crypto::access_token::VerifiedToken,
+    crypto::access_token::{Verified, VerifiedToken},
     flow::{
         me::{self, AuthenticateError},
         verify,
@@ -27,7 +27,7 @@ const COOKIE: &str = "refresh_cookie";
 pub struct SignedIn(pub Arc<VerifiedToken>);
 
 /// The same, by what this node knows ([`verify`]): for answers to others, not for changes to the account.
-pub struct VouchedFor(pub Arc<VerifiedToken>);
+pub struct VouchedFor(pub Verified);
 
 /// The same as [`SignedIn`], or nobody: no access token came with the request. One that came and isn't valid is refused.
 pub struct MaybeSignedIn(pub Option<Arc<VerifiedToken>>);

@@ -1,15 +1,17 @@
-//! Where a request comes from: the client's address, as far as trusted proxies tell it, and its user agent.
+//! Where a request comes from: the client's address, as far as trusted proxies tell it, and its user agent; and what it
+//! shows to be recognised by.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use poem::{
-    Request, RequestBody, Result,
+    Request, RequestBody, Response, Result,
     http::{HeaderMap, header},
     web::RemoteAddr,
 };
 
-use crate::domain::session::Origin;
+use super::cookie;
+use crate::{domain::session::Origin, flow::limits::DeviceToken};
 
 /// The networks whose word about client addresses is believed.
 #[derive(Clone, Debug)]
@@ -22,6 +24,8 @@ pub struct Client {
     pub ip: Option<IpAddr>,
     /// Its `User-Agent`.
     pub user_agent: Option<String>,
+    /// By which an account may know its device.
+    pub device_token: Option<DeviceToken>,
 }
 
 impl Client {
@@ -41,9 +45,32 @@ impl<'a> poem::FromRequest<'a> for Client {
         let user_agent = request.headers().get(header::USER_AGENT);
         Ok(Self {
             ip: peer.map(|peer| client_address(peer, request.headers(), trusted)),
+            device_token: device_token(request),
             user_agent: user_agent.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
         })
     }
+}
+
+/// The header in which apps that keep their refresh tokens themselves keep this one too.
+pub const DEVICE_TOKEN: &str = "x-device-token";
+
+/// Where an answer sets the cookie with the refresh token, it gives the device token in a cookie too: out of reach of a
+/// page's scripts.
+pub fn keep_device(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    if headers.contains_key(header::SET_COOKIE)
+        && let Some(token) = headers.remove(DEVICE_TOKEN)
+        && let Some(cookie) = token.to_str().ok().and_then(|token| cookie::set_device(token).parse().ok())
+    {
+        headers.append(header::SET_COOKIE, cookie);
+    }
+    response
+}
+
+/// The device token in the header, or in the cookie.
+fn device_token(request: &Request) -> Option<DeviceToken> {
+    let header = request.headers().get(DEVICE_TOKEN).and_then(|value| value.to_str().ok());
+    header.and_then(DeviceToken::parse).or_else(|| DeviceToken::parse(&cookie::device_token(request)?))
 }
 
 /// The address nearest to us that isn't a trusted proxy's. Each proxy appends the address it was called from, so the

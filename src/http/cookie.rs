@@ -10,6 +10,14 @@ use crate::{app::App, crypto::refresh_token::RefreshToken};
 /// The cookie's name. Browsers accept a `__Host-` cookie only when it is secure, for this host alone and for all paths.
 pub const NAME: &str = "__Host-latchkey";
 
+/// The cookie by which an account knows a browser where its owner signed in.
+pub const DEVICE: &str = "__Host-latchkey-device";
+
+/// `Set-Cookie` for a device token: for 400 days, which is the longest that browsers keep cookies.
+pub fn set_device(token: &str) -> String {
+    format!("{DEVICE}={token}; Path=/; Max-Age=34560000; Secure; HttpOnly; SameSite=Strict")
+}
+
 /// `Set-Cookie` for a refresh token that is valid for `max_age`.
 pub fn set(token: &RefreshToken, max_age: Duration) -> String {
     format!("{NAME}={}; Path=/; Max-Age={}; Secure; HttpOnly; SameSite=Strict", token.expose(), max_age.as_secs())
@@ -23,11 +31,20 @@ pub fn clear() -> String {
 /// The refresh token in the request's cookie, if there is one. Other cookies may hold any bytes; around names only what
 /// HTTP calls white space is dropped, so that no other name can pass for ours.
 pub fn token(request: &Request) -> Option<String> {
+    named(request, NAME)
+}
+
+/// The device token in the request's cookie, if there is one.
+pub fn device_token(request: &Request) -> Option<String> {
+    named(request, DEVICE)
+}
+
+fn named(request: &Request, name: &str) -> Option<String> {
     let pairs =
         request.headers().get_all(header::COOKIE).iter().flat_map(|value| value.as_bytes().split(|b| *b == b';'));
     pairs
         .map(<[u8]>::trim_ascii)
-        .filter_map(|pair| pair.strip_prefix(NAME.as_bytes())?.strip_prefix(b"="))
+        .filter_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
         .filter_map(|value| str::from_utf8(value).ok())
         .find(|value| !value.is_empty())
         .map(str::to_owned)
@@ -58,6 +75,6 @@ pub fn refuse_cross_site(app: &App, request: &Request) -> Result<(), ProblemErro
 }
 
 /// The origin of a URL: scheme, host and port (RFC 6454, section 6.2).
-fn origin_of(url: &str) -> String {
+pub(super) fn origin_of(url: &str) -> String {
     url::Url::parse(url).map(|url| url.origin().ascii_serialization()).unwrap_or_default()
 }

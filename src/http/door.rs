@@ -13,6 +13,8 @@ use poem_openapi::{OperationId, error::ParsePathError};
 
 use super::{
     body::BodyError,
+    cors::Cors,
+    oauth::OAuthError,
     openapi::Document,
     problem::{Code, ProblemError},
     timeout::TimedOut,
@@ -28,6 +30,8 @@ pub struct Door<E> {
     pub inner: E,
     /// Where ids come from.
     pub entropy: Entropy,
+    /// Knows which pages may call and read what.
+    pub cors: Cors,
     /// Knows which methods a path has.
     pub document: Arc<Document>,
 }
@@ -40,17 +44,20 @@ impl<E: Endpoint<Output = Response>> Endpoint for Door<E> {
         let id = request_id(&request).unwrap_or_else(|| self.entropy.uuid().to_string());
         let method = logged(request.method());
         let path = request.uri().path().to_owned();
-        // a panic in a handler is an internal error of this one request
-        let outcome = AssertUnwindSafe(self.inner.call(request)).catch_unwind().await;
-        let outcome = outcome.unwrap_or_else(|_| {
-            tracing::error!(request_id = id, "a handler panicked");
-            Err(ProblemError::new(Code::InternalError, "The log has more, under this request's id.").into())
-        });
+        let sharing = self.cors.sharing(&request);
+        let outcome = if sharing.is_preflight(&request) {
+            Ok(sharing.preflight(&self.document.methods(&path)))
+        } else {
+            self.answer(request, &id).await
+        };
         let mut response = match outcome {
             Ok(response) => response,
             Err(error) => {
                 let operation = error.data::<OperationId>().copied();
-                let mut response = problem(error, &self.document, &path, &id).into_response(&id);
+                let mut response = match error.downcast_ref::<OAuthError>() {
+                    Some(error) => error.clone().into_response(),
+                    None => problem(error, &self.document, &path, &id).into_response(&id),
+                };
                 if let Some(operation) = operation {
                     response.set_data(operation);
                 }
@@ -62,6 +69,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for Door<E> {
         if let Ok(id) = HeaderValue::from_str(&id) {
             headers.insert(REQUEST_ID, id);
         }
+        sharing.tell(headers);
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         // no other site may show the documents in a frame of its own
         headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("frame-ancestors 'none'"));
@@ -75,6 +83,16 @@ impl<E: Endpoint<Output = Response>> Endpoint for Door<E> {
             tracing::info!(target: "latchkey::request", request_id = id, method, route, status, micros, "request");
         }
         Ok(response)
+    }
+}
+
+impl<E: Endpoint<Output = Response>> Door<E> {
+    /// What is behind the door answers; a panic there is an internal error of this one request.
+    async fn answer(&self, request: Request, id: &str) -> Result<Response> {
+        AssertUnwindSafe(self.inner.call(request)).catch_unwind().await.unwrap_or_else(|_| {
+            tracing::error!(request_id = id, "a handler panicked");
+            Err(ProblemError::new(Code::InternalError, "The log has more, under this request's id.").into())
+        })
     }
 }
 

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::problem::{Code, FieldError, ProblemError};
 use crate::crypto::strict_json;
 
-const CONTENT_TYPE: &str = "application/json";
+pub(super) const CONTENT_TYPE: &str = "application/json";
 
 /// A required JSON body.
 pub struct Body<T>(pub T);

@@ -15,9 +15,12 @@ pub mod api;
 pub mod auth;
 pub mod body;
 pub mod client;
+pub mod client_auth;
 pub mod cookie;
+pub mod cors;
 pub mod door;
 pub mod json;
+pub mod oauth;
 pub mod openapi;
 pub mod problem;
 pub mod stopping;
@@ -25,9 +28,10 @@ pub mod timeout;
 pub mod types;
 
 use api::{
-    account::AccountApi, health::HealthApi, keys::KeysApi, revocations::RevocationsApi, session::SessionApi,
-    signing_in::SigningInApi, verify::VerifyApi,
+    account::AccountApi, health::HealthApi, keys::KeysApi, metadata::MetadataApi, revocations::RevocationsApi,
+    session::SessionApi, signing_in::SigningInApi, verify::VerifyApi,
 };
+use oauth::{IntrospectApi, RevokeApi, TokenApi};
 use openapi::Document;
 
 /// The pages beside the API.
@@ -41,8 +45,10 @@ pub(crate) const PAGES: [&str; 4] = ["/", "/docs", "/openapi.json", "/openapi.ya
 /// | `/v1/login`, `/v1/refresh`, `/v1/logout` | [`api::signing_in`] |
 /// | `/v1/sessions`, `/v1/sessions/{id}` | [`api::session`] |
 /// | `/.well-known/jwks.json` | [`api::keys`] |
+/// | `/.well-known/oauth-authorization-server`, `/.well-known/openid-configuration` | [`api::metadata`] |
 /// | `/v1/revocations` | [`api::revocations`] |
 /// | `/v1/verify` | [`api::verify`] |
+/// | `/oauth2/token`, `/oauth2/introspect`, `/oauth2/revoke` | [`oauth`] |
 /// | `/livez`, `/readyz` | [`api::health`] |
 /// | `/docs`, `/openapi.json`, `/openapi.yaml` | [`openapi`] |
 pub fn endpoint(app: Arc<App>) -> impl Endpoint<Output = Response> + 'static {
@@ -61,16 +67,18 @@ pub fn endpoint(app: Arc<App>) -> impl Endpoint<Output = Response> + 'static {
         .with(body::ReadBody::new(http.max_body_bytes, http.body_timeout))
         .with(timeout::RequestTimeout::new(http.request_timeout))
         .map_to_response();
-    door::Door { inner: routes, entropy: app.entropy.clone(), document }
+    let cors = cors::Cors::new(&app.config);
+    door::Door { inner: routes, entropy: app.entropy.clone(), cors, document }
 }
 
 /// Leads from the first page to the documents.
 async fn first_page(routes: Arc<impl Endpoint>, mut request: Request) -> Result<Response> {
     api::verify::normalise(&mut request);
+    api::metadata::normalise(&mut request);
     match request.uri().path() {
         "/" if request.method() == Method::GET => Ok(Redirect::see_other("/docs").into_response()),
         "/" => Err(MethodNotAllowedError.into()),
-        _ => Ok(routes.call(request).await?.into_response()),
+        _ => Ok(client::keep_device(routes.call(request).await?.into_response())),
     }
 }
 
@@ -80,7 +88,19 @@ pub fn document() -> Document {
 }
 
 fn service() -> OpenApiService<impl OpenApi, ()> {
-    openapi::service((SigningInApi, AccountApi, SessionApi, KeysApi, VerifyApi, RevocationsApi, HealthApi))
+    openapi::service((
+        SigningInApi,
+        AccountApi,
+        SessionApi,
+        MetadataApi,
+        KeysApi,
+        VerifyApi,
+        RevocationsApi,
+        TokenApi,
+        IntrospectApi,
+        RevokeApi,
+        HealthApi,
+    ))
 }
 
 /// A page that never changes while the service runs.

@@ -6,6 +6,8 @@ use poem_openapi::{LicenseObject, OpenApi, OpenApiService};
 use serde_json::{Map, Value, json};
 
 use super::{
+    json,
+    oauth::{self, OAuthCode},
     problem::{self, ALWAYS, Code},
     types::MASK,
 };
@@ -15,16 +17,20 @@ Sessions and authentication: sign users in, keep them signed in, sign them out o
 
 **Tokens.** Signing in gives an access token, a JWT (RFC 9068) that is valid for minutes and that other services can \
 check by themselves with the keys of `/.well-known/jwks.json`, and a refresh token, which is opaque and gives the next pair. \
-Once a session has ended, this service refuses both of its tokens; others that check access tokens by themselves accept \
-one until it expires.
+Once a session has ended, this service refuses both of its tokens; others that check access tokens by themselves know of it \
+within milliseconds if they follow `/v1/revocations`, and otherwise accept one until it expires.
 
 **Errors** are problems (RFC 9457) of the type `application/problem+json`. Their `code` is stable, and so what programs \
 should look at. Beside those that an operation lists, every path answers `404 not_found` where there is nothing and `405 \
 method_not_allowed` where the method isn't one of its own. What isn't HTTP (`400 malformed_request`) and headers \
-that are too large (`431 headers_too_large`) are refused on every path.
+that are too large (`431 headers_too_large`) are refused on every path. The endpoints under `/oauth2/` say what is wrong \
+with an OAuth request as RFC 6749 has it (`error` and `error_description`, in 400 and 401), and everything else as a problem.
 
-**Fields.** Requests with fields that are not documented here are refused. Answers may gain fields; ignore those that \
-you don't know.";
+**Browsers.** Pages of the origins in `http.allowed_origins` may make the calls of those who sign in and read the answers, \
+errors included (CORS); what is under `/.well-known/` may be read by any page.
+
+**Fields.** JSON requests with fields that are not documented here are refused; forms may hold others, which are \
+ignored. Answers may gain fields; ignore those that you don't know.";
 
 /// The document, in its forms, and what follows from it.
 pub struct Document {
@@ -99,26 +105,29 @@ fn complete(document: &mut Value) {
         info.remove("summary");
     }
     document["servers"] = json!([{ "url": "/", "description": "This service" }]);
-    let mut requests = Vec::new();
+    let (mut requests, mut forms) = (Vec::new(), Vec::new());
     for item in values(&mut document["paths"]) {
         for operation in values(item) {
             complete_operation(operation);
-            requests.extend(reference(&operation["requestBody"]));
+            requests.extend(reference(&operation["requestBody"], json::CONTENT_TYPE));
+            forms.extend(reference(&operation["requestBody"], oauth::FORM));
         }
     }
     let schemas = &mut document["components"]["schemas"];
-    for name in requests {
+    for name in &requests {
         // what `json.rs` refuses
-        schemas[&name]["additionalProperties"] = json!(false);
+        schemas[name]["additionalProperties"] = json!(false);
         // null stands for a field that is left out
-        let required = schemas[&name]["required"].clone();
+        let required = schemas[name]["required"].clone();
         let required = |field: &str| required.as_array().is_some_and(|all| all.iter().any(|known| known == field));
-        for (field, property) in schemas[&name]["properties"].as_object_mut().into_iter().flatten() {
+        for (field, property) in schemas[name]["properties"].as_object_mut().into_iter().flatten() {
             if !required(field) && property["type"].is_string() {
                 property["nullable"] = json!(true);
             }
         }
-        for (field, value) in schemas[&name]["example"].as_object_mut().into_iter().flatten() {
+    }
+    for name in requests.iter().chain(&forms) {
+        for (field, value) in schemas[name]["example"].as_object_mut().into_iter().flatten() {
             if value == MASK {
                 *value = json!(sample_secret(field));
             }
@@ -130,6 +139,7 @@ fn complete(document: &mut Value) {
 fn sample_secret(field: &str) -> &'static str {
     match field {
         "refresh_token" => "lk_rt_AQGTLu\u{2026}",
+        "token" => "eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCIsImtpZCI6Ii4uLiJ9.\u{2026}.\u{2026}",
         "new_password" => "tidal engine verse marmalade",
         _ => "correct horse battery staple",
     }
@@ -139,8 +149,8 @@ fn values(value: &mut Value) -> impl Iterator<Item = &mut Value> {
     value.as_object_mut().into_iter().flat_map(Map::values_mut)
 }
 
-fn reference(body: &Value) -> Option<String> {
-    let reference = body["content"]["application/json"]["schema"]["$ref"].as_str()?;
+fn reference(body: &Value, content_type: &str) -> Option<String> {
+    let reference = body["content"][content_type]["schema"]["$ref"].as_str()?;
     reference.rsplit('/').next().map(str::to_owned)
 }
 
@@ -154,9 +164,13 @@ fn complete_operation(operation: &mut Value) {
     if !operation["requestBody"].is_null() {
         codes.extend([Code::RequestTimeout, Code::PayloadTooLarge]);
     }
-    // `problem.rs` has put the codes where the description goes
+    // `problem.rs` has put the codes where the description goes, and so has `oauth/error.rs`
+    for response in values(&mut operation["responses"]) {
+        describe_oauth(response);
+    }
     if let Some(responses) = operation["responses"].as_object() {
-        let texts = responses.values().filter_map(|response| response["description"].as_str());
+        let problems = responses.values().filter(|response| response["content"][problem::CONTENT_TYPE].is_object());
+        let texts = problems.filter_map(|response| response["description"].as_str());
         codes.extend(texts.flat_map(|text| text.split(' ')).filter_map(code));
     }
     let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
@@ -178,6 +192,29 @@ fn complete_operation(operation: &mut Value) {
     }
 }
 
+/// Makes sentences and examples of an error of OAuth 2.0.
+fn describe_oauth(response: &mut Value) {
+    let schema = format!("#/components/schemas/{}", oauth::SCHEMA);
+    if response["content"]["application/json"]["schema"]["$ref"] != schema {
+        return;
+    }
+    let names = response["description"].as_str().unwrap_or_default().to_owned();
+    let codes: Vec<OAuthCode> =
+        OAuthCode::ALL.into_iter().filter(|code| names.split(' ').any(|name| name == code.as_str())).collect();
+    let texts: Vec<String> = codes.iter().map(|code| format!("{} (`{}`).", code.title(), code.as_str())).collect();
+    let example = |code: &OAuthCode| {
+        let value = json!({ "error": code.as_str(), "error_description": format!("{}.", code.title()) });
+        (code.as_str().to_owned(), json!({ "value": value }))
+    };
+    let examples: Map<String, Value> = codes.iter().map(example).collect();
+    response["description"] = json!(texts.join(" "));
+    response["content"]["application/json"]["examples"] = Value::Object(examples);
+    response["headers"]["Pragma"] = header("For caches of long ago.", "string");
+    if codes.iter().any(|code| code.status() == 401) {
+        response["headers"]["WWW-Authenticate"] = header("How to authenticate (RFC 7617).", "string");
+    }
+}
+
 fn code(text: &str) -> Option<Code> {
     Code::ALL.iter().copied().find(|code| code.as_str() == text)
 }
@@ -192,7 +229,13 @@ fn describe(codes: &[Code]) -> Value {
     if status == 401 {
         headers.insert("WWW-Authenticate".to_owned(), header("How to authenticate (RFC 6750).", "string"));
     }
-    if status == 503 {
+    if status == 429 {
+        let policy = "The limit that was reached: its name, how many requests in how many seconds.";
+        let standing = "The same, how many requests are left (none), and in how many seconds there is one.";
+        headers.insert("RateLimit-Policy".to_owned(), header(policy, "string"));
+        headers.insert("RateLimit".to_owned(), header(standing, "string"));
+    }
+    if status == 503 || status == 429 {
         headers.insert("Retry-After".to_owned(), header("When to try again, in seconds.", "integer"));
     }
     json!({

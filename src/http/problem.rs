@@ -13,7 +13,7 @@ use poem_openapi::{
     types::Type,
 };
 
-use crate::flow::error::Failure;
+use crate::{domain::limit::TooMany, flow::error::Failure};
 
 /// The media type of problems (RFC 9457, section 3).
 pub const CONTENT_TYPE: &str = "application/problem+json";
@@ -55,6 +55,8 @@ codes! {
     InvalidCredentials = "invalid_credentials", UNAUTHORIZED, "The identifier or the password is wrong";
     /// The access token isn't valid, or its session was ended (RFC 6750, section 3.1).
     InvalidToken = "invalid_token", UNAUTHORIZED, "The access token is not valid";
+    /// The call is for service clients, and no valid credentials of one came with it (RFC 6749, section 5.2).
+    InvalidClient = "invalid_client", UNAUTHORIZED, "The service client is not known or its secret is wrong";
     /// The refresh token isn't valid, or its session was ended.
     InvalidRefreshToken = "invalid_refresh_token", UNAUTHORIZED, "The refresh token is not valid";
     /// The refresh token was superseded longer ago than the grace window; its session has been ended.
@@ -89,6 +91,8 @@ codes! {
     InvalidFields = "invalid_fields", UNPROCESSABLE_ENTITY, "Some fields are missing or wrong";
     /// The password can be guessed.
     WeakPassword = "weak_password", UNPROCESSABLE_ENTITY, "The password is too weak";
+    /// It was asked for too often; try again after `Retry-After`.
+    TooManyRequests = "too_many_requests", TOO_MANY_REQUESTS, "Too many requests";
     /// Something that should never happen did; the log has it under the request's id.
     InternalError = "internal_error", INTERNAL_SERVER_ERROR, "Something went wrong here";
     /// The service can't do this at the moment; try again after `Retry-After`.
@@ -109,6 +113,8 @@ pub struct ProblemError {
     pub retry_after: Option<Duration>,
     /// The methods allowed, with 405.
     pub allow: Option<String>,
+    /// Which limit was reached, with 429.
+    pub limit: Option<Box<TooMany>>,
     /// Whether the refresh cookie is of no more use and should be forgotten.
     pub clear_cookie: bool,
 }
@@ -116,7 +122,15 @@ pub struct ProblemError {
 impl ProblemError {
     /// An error with nothing more to say than `detail`.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), fields: Vec::new(), retry_after: None, allow: None, clear_cookie: false }
+        Self {
+            code,
+            detail: detail.into(),
+            fields: Vec::new(),
+            retry_after: None,
+            allow: None,
+            limit: None,
+            clear_cookie: false,
+        }
     }
 
     /// One that lists fields.
@@ -147,8 +161,16 @@ impl ProblemError {
         if let Some(challenge) = challenge(self.code) {
             response = response.header(header::WWW_AUTHENTICATE, challenge);
         }
+        if let Some(limit) = self.limit {
+            // draft-ietf-httpapi-ratelimit-headers-10: both are lists of strings with parameters (RFC 9651)
+            let TooMany { policy, quota, retry_after } = *limit;
+            let (count, window) = (quota.count, whole_seconds(quota.window));
+            response = response
+                .header("RateLimit-Policy", format!("\"{policy}\";q={count};w={window}"))
+                .header("RateLimit", format!("\"{policy}\";r=0;t={}", whole_seconds(retry_after)));
+        }
         if let Some(after) = self.retry_after {
-            response = response.header(header::RETRY_AFTER, after.as_millis().div_ceil(1000).max(1).to_string());
+            response = response.header(header::RETRY_AFTER, whole_seconds(after).to_string());
         }
         if let Some(allow) = self.allow {
             response = response.header(header::ALLOW, allow);
@@ -160,15 +182,21 @@ impl ProblemError {
     }
 }
 
+/// Seconds, rounded up; at least one.
+fn whole_seconds(duration: Duration) -> u128 {
+    duration.as_millis().div_ceil(1000).max(1)
+}
+
 impl ResponseError for ProblemError {
     fn status(&self) -> StatusCode {
         self.code.status()
     }
 }
 
-/// What `WWW-Authenticate` says (RFC 6750, section 3): every 401 has one.
+/// What `WWW-Authenticate` says (RFC 6750, section 3; RFC 7617): every 401 has one.
 fn challenge(code: Code) -> Option<&'static str> {
     match code {
+        Code::InvalidClient => Some(super::client_auth::CHALLENGE),
         Code::InvalidToken => Some("Bearer realm=\"latchkey\", error=\"invalid_token\""),
         _ if code.status() == StatusCode::UNAUTHORIZED => Some("Bearer realm=\"latchkey\""),
         _ => None,
@@ -185,6 +213,11 @@ impl From<Failure> for ProblemError {
                     .replace("The redis", "The session store")
                     .replace("The password hashing", "Password hashing");
                 Self { retry_after: Some(retry_after), ..Self::new(Code::Unavailable, detail) }
+            }
+            Failure::Limited(limit) => {
+                let detail = "This was asked for too often. Nothing was done; try again later.";
+                let problem = Self::new(Code::TooManyRequests, detail);
+                Self { retry_after: Some(limit.retry_after), limit: Some(Box::new(limit)), ..problem }
             }
             Failure::Internal(error) => {
                 tracing::error!(error = format!("{error:#}"), "internal error");
@@ -291,7 +324,8 @@ impl<P: Problems> ApiResponse for Failed<P> {
     }
 }
 
-fn responses(codes: &[Code]) -> Vec<MetaResponse> {
+/// As the document's source has them: the codes where the description goes.
+pub(super) fn responses(codes: &[Code]) -> Vec<MetaResponse> {
     let mut statuses: Vec<StatusCode> = codes.iter().map(|code| code.status()).collect();
     statuses.sort();
     statuses.dedup();

@@ -18,9 +18,9 @@ use crate::harness::{
 };
 
 /// A service that was started by the command line.
-struct Service {
+pub(crate) struct Service {
     child: Child,
-    client: Client,
+    pub(crate) client: Client,
     log: Arc<Mutex<String>>,
     reader: Option<JoinHandle<()>>,
 }
@@ -34,7 +34,7 @@ fn command(folder: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-fn run(folder: &Path, arguments: &[&str]) -> Output {
+pub(crate) fn run(folder: &Path, arguments: &[&str]) -> Output {
     command(folder, arguments).output().unwrap()
 }
 
@@ -46,6 +46,11 @@ impl Service {
 
     /// The same with arguments.
     fn start_with(folder: &Path, arguments: &[&str]) -> Self {
+        Self::try_start_with(folder, arguments).unwrap_or_else(|log| panic!("it didn't start: {log}"))
+    }
+
+    /// The same; gives its log if it doesn't start.
+    pub(crate) fn try_start_with(folder: &Path, arguments: &[&str]) -> Result<Self, String> {
         let mut child = command(folder, arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
@@ -61,9 +66,14 @@ impl Service {
         let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
         let address =
             stdout.find_map(|line| line.unwrap().trim().strip_prefix("API ").map(|url| url.trim().to_owned()));
-        let Some(address) = address else { panic!("it didn't start: {}", log.lock().unwrap()) };
+        let Some(address) = address else {
+            let _ = child.kill();
+            let _ = child.wait();
+            let _ = reader.join();
+            return Err(log.lock().unwrap().clone());
+        };
         std::thread::spawn(move || stdout.for_each(drop));
-        Self { child, client: Client::new(address), log, reader: Some(reader) }
+        Ok(Self { child, client: Client::new(address), log, reader: Some(reader) })
     }
 
     fn signal(&self, signal: Signal) {
@@ -71,7 +81,7 @@ impl Service {
     }
 
     /// Ends it by a signal; gives its exit code and its log.
-    fn end(mut self, signal: Signal) -> (Option<i32>, String) {
+    pub(crate) fn end(mut self, signal: Signal) -> (Option<i32>, String) {
         self.signal(signal);
         let status = self.child.wait().unwrap();
         // a private Redis that outlives a killed service keeps the log's pipe open
@@ -257,4 +267,62 @@ async fn accounts_are_managed_beside_a_running_service() {
     service.client.try_login("ada", crate::harness::client::PASSWORD).await.expect(401);
     assert_eq!(run(folder.path(), &["user", "delete", "ada"]).status.code(), Some(1));
     drop(service.end(Signal::TERM));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn service_clients_are_managed_beside_a_running_service() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path());
+    let printed = |arguments: &[&str]| {
+        let output = run(folder.path(), arguments);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let secret_in = |text: &str| {
+        let mut lines = text.lines();
+        assert_eq!(lines.next(), Some("client_id: billing"));
+        let secret = lines.next().unwrap().strip_prefix("client_secret: ").unwrap().to_owned();
+        assert!(secret.starts_with("lk_cs_") && secret.len() == 49, "{secret}");
+        assert_eq!(lines.next(), None);
+        secret
+    };
+    let first = secret_in(&printed(&["client", "add", "billing", "--scope", "read", "--scope", "write"]));
+    let token = async |secret: &str| {
+        let request = service.client.request(reqwest::Method::POST, "/oauth2/token");
+        let request = request.form(&[("grant_type", "client_credentials")]).basic_auth("billing", Some(secret));
+        service.client.send(request).await
+    };
+    assert_eq!(token(&first).await.expect(200).json()["scope"], "read write");
+
+    let second = secret_in(&printed(&["client", "rotate-secret", "billing", "--grace", "1h"]));
+    wait::until("the service knows the new secret", async || token(&second).await.status == 200).await;
+    token(&first).await.expect(200);
+    let listed: Value = serde_json::from_str(&printed(&["client", "list", "--json"])).unwrap();
+    assert_eq!((&listed["client_id"], &listed["secrets"]), (&"billing".into(), &2.into()));
+    assert_eq!((&listed["scopes"][1], &listed["audiences"][0]), (&"write".into(), &"latchkey".into()));
+
+    let pem = folder.path().join("key.pem");
+    std::fs::write(&pem, "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n").unwrap();
+    for (arguments, text) in [
+        (&["client", "add", "billing"][..], "billing: there is a client of this name already"),
+        (&["client", "add", "a b"], "1 to 64 ASCII letters"),
+        (&["client", "add", "latchkey"], "token.client_id"),
+        (&["client", "add", "other", "--public-key", "key.pem"], "key.pem: holds a private key"),
+        (&["client", "add", "other", "--jwks", "none.json"], "none.json"),
+        (&["client", "disable", "other"], "other: there is no client of this name"),
+        (&["client", "rotate-secret", "other"], "other: there is no client of this name"),
+    ] {
+        let output = run(folder.path(), arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{said}");
+        assert!(said.contains(text), "{arguments:?}: no {text} in {said}");
+    }
+    printed(&["client", "disable", "billing"]);
+    wait::until("the service knows that it is disabled", async || token(&second).await.status == 401).await;
+    let table = printed(&["client", "list"]);
+    assert!(table.contains("billing") && table.contains("disabled"), "{table}");
+    let (_, log) = service.end(Signal::TERM);
+    for secret in [first, second] {
+        assert!(!log.contains(&secret) && !table.contains(&secret));
+    }
 }

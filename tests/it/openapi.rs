@@ -3,6 +3,8 @@
 
 use std::{fs, path::Path};
 
+use base64::prelude::*;
+
 use crate::{
     harness::bed::Bed,
     openapi_external::{dump_dom, run_schemathesis, screenshot},
@@ -60,8 +62,10 @@ async fn schemathesis_finds_the_service_true_to_its_document() {
     let node = bed.node().await;
     node.account("ada").await;
     let token = node.login("ada").await.access;
+    let client = bed.service_client("schemathesis").await;
+    let basic = BASE64_STANDARD.encode(format!("{}:{}", client.id, client.secret));
     let base = node.base.clone();
-    let run = move || run_schemathesis(&base, &format!("{base}/openapi.json"), &token);
+    let run = move || run_schemathesis(&base, &format!("{base}/openapi.json"), &token, &basic);
     tokio::task::spawn_blocking(run).await.unwrap();
 }
 

@@ -24,6 +24,12 @@ const CASES: &str = "25";
 /// Operations that can end the session that schemathesis tests with: they run by themselves, after all others.
 const ENDS_SESSION: &str = "^(POST /v1/logout|POST /v1/me/password|DELETE /v1/sessions)$";
 
+/// Operations of service clients, which authenticate by HTTP Basic.
+const SERVICE_CLIENT: &str = "^POST /oauth2/";
+
+/// Operations that answer to any method, since proxies ask with that of the request in question.
+const ANY_METHOD: &str = "^GET /v1/verify$";
+
 /// The program of that name in `TEST_TOOLS_DIR/bin`, or in `target/tools/bin` where the variable is not set.
 ///
 /// Panics where it isn't there.
@@ -54,16 +60,26 @@ pub(crate) fn run_redocly_lint(spec: &Path) {
 /// Sends requests made from the description at `spec_url` to the service at `base_url`, valid ones and invalid ones, and
 /// fails where an answer is a 5xx or differs from what is documented in status, content type, headers or body.
 ///
-/// The requests carry the access token, which must be good for some minutes; its session is over afterwards.
-pub(crate) fn run_schemathesis(base_url: &str, spec_url: &str, bearer_token: &str) {
-    for filter in ["--exclude-name-regex", "--include-name-regex"] {
+/// The requests carry the access token, which must be good for some minutes; its session is over afterwards. Those to the
+/// endpoints of service clients carry a client's credentials, as HTTP Basic encodes them.
+pub(crate) fn run_schemathesis(base_url: &str, spec_url: &str, bearer_token: &str, basic: &str) {
+    let rest = format!("{ENDS_SESSION}|{SERVICE_CLIENT}|{ANY_METHOD}");
+    let (bearer, basic) = (format!("Bearer {bearer_token}"), format!("Basic {basic}"));
+    for (filter, operations, authorization) in [
+        ("--exclude-name-regex", rest.as_str(), &bearer),
+        ("--include-name-regex", SERVICE_CLIENT, &basic),
+        ("--include-name-regex", ANY_METHOD, &bearer),
+        ("--include-name-regex", ENDS_SESSION, &bearer),
+    ] {
+        let without: &[&str] = if operations == ANY_METHOD { &["--exclude-checks", "unsupported_method"] } else { &[] };
         succeed(
             Command::new(tool("st"))
                 .arg("--config-file")
                 .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/schemathesis.toml"))
                 .args(["--no-color", "run", spec_url, "--url", base_url])
-                .args([filter, ENDS_SESSION])
-                .args(["--header", &format!("Authorization: Bearer {bearer_token}")])
+                .args([filter, operations])
+                .args(["--header", &format!("Authorization: {authorization}")])
+                .args(without)
                 .args(["--checks", "all", "--phases", "examples,coverage,fuzzing"])
                 .args(["--seed", SEED, "--max-examples", CASES, "--workers", "1"])
                 .args(["--generation-database", "none", "--suppress-health-check", "all"])
@@ -115,7 +131,7 @@ fn absolute(path: &Path) -> PathBuf {
 /// Runs the command in a new empty folder and gives its output.
 ///
 /// Panics with its output where it fails, and ends it and panics where it is still running after [`LIMIT`].
-fn succeed(command: &mut Command) -> Output {
+pub(crate) fn succeed(command: &mut Command) -> Output {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder can be made");
     let named = format!("{command:?}");
     let child = command

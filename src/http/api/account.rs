@@ -21,6 +21,7 @@ use crate::{
     },
     http::{
         auth::{MaybeSignedIn, SignedIn},
+        client::Client,
         json::Body,
         problem::{Code, Failed, FieldError, ProblemError, Problems},
         types::{Secret, Time},
@@ -154,6 +155,7 @@ impl Problems for RegisterProblems {
         Code::UnsupportedMediaType,
         Code::InvalidFields,
         Code::WeakPassword,
+        Code::TooManyRequests,
     ];
 }
 
@@ -201,6 +203,7 @@ impl Problems for ChangePasswordProblems {
         Code::UnsupportedMediaType,
         Code::InvalidFields,
         Code::WeakPassword,
+        Code::TooManyRequests,
     ];
 }
 
@@ -228,12 +231,13 @@ impl AccountApi {
     async fn register(
         &self,
         Data(app): Data<&Arc<App>>,
+        client: Client,
         MaybeSignedIn(caller): MaybeSignedIn,
         Body(request): Body<RegisterRequest>,
     ) -> Result<RegisteredResponse, Failed<RegisterProblems>> {
         register::may_register(app, caller.as_deref().map(|caller| &caller.claims))?;
         let input = parse(request)?;
-        Ok(RegisteredResponse::Created(Json(register::register(app, input).await?.into())))
+        Ok(RegisteredResponse::Created(Json(register::register_from(app, input, client.ip).await?.into())))
     }
 
     /// Read the account
@@ -255,11 +259,12 @@ impl AccountApi {
     async fn change_password(
         &self,
         Data(app): Data<&Arc<App>>,
+        client: Client,
         SignedIn(caller): SignedIn,
         Body(request): Body<ChangePasswordRequest>,
     ) -> Result<ChangedResponse, Failed<ChangePasswordProblems>> {
         let (current, new) = (request.current_password.0, request.new_password.0);
-        change_password::change_password(app, &caller, current, new).await?;
+        change_password::change_password(app, &caller, current, new, client.ip).await?;
         Ok(ChangedResponse::Done)
     }
 }

@@ -3,6 +3,7 @@
 pub mod account;
 pub mod health;
 pub mod keys;
+pub mod metadata;
 pub mod revocations;
 pub mod session;
 pub mod signing_in;
@@ -24,6 +25,8 @@ pub enum Tag {
     Keys,
     /// For proxies and services that have access tokens checked.
     Services,
+    /// Standard endpoints, for other services and stock OAuth clients.
+    OAuth,
     /// For those who run the service.
     Health,
 }

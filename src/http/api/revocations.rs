@@ -26,6 +26,7 @@ use crate::{
     },
     flow::feed::{self, Event, SubscribeError},
     http::{
+        client_auth::ServiceClient,
         problem::{Code, Failed, ProblemError, Problems},
         stopping::Stopping,
     },
@@ -72,7 +73,7 @@ enum RevocationsResponse {
 struct RevocationsProblems;
 
 impl Problems for RevocationsProblems {
-    const CODES: &'static [Code] = &[];
+    const CODES: &'static [Code] = &[Code::InvalidClient];
 }
 
 impl From<SubscribeError> for ProblemError {
@@ -94,8 +95,8 @@ impl RevocationsApi {
     ///
     /// | event | data | meaning |
     /// | --- | --- | --- |
-    /// | `snapshot` | `{"retain_seconds"}` | the first event: forget what you know, all that matters follows |
-    /// | `resumed` | `{"retain_seconds"}` | the first event where `Last-Event-ID` could be resumed: keep what you know, what you missed follows |
+    /// | `snapshot` | `{"retain_seconds"}` | the first event: all that matters follows, what you may have missed among it |
+    /// | `resumed` | `{"retain_seconds"}` | the first event where `Last-Event-ID` could be resumed: what you missed follows |
     /// | `revocation` | `{"kind", …, "reason", "at"}` | something ended, see below; may be told twice |
     /// | `live` | `{"at"}` | all that was to follow has; from here on revocations are told as they happen |
     /// | `heartbeat` | `{"at"}` | every second: all that was revoked before `at` has been told |
@@ -108,8 +109,10 @@ impl RevocationsApi {
     ///   whose `auth_time` is before `before`, in whole seconds, except those whose `sid` is the session's to be excepted.
     /// - `key`, with `kid`: those whose header names the key.
     ///
-    /// A revocation need be remembered for `retain_seconds` after its `at`: no token that it could touch lives longer.
-    /// Take a kind that you don't know for a gap.
+    /// A revocation has to be remembered for `retain_seconds` after its `at`, whatever else is told, a `snapshot` or a `gap`
+    /// included: it is a fact. No token that it could touch lives longer. Take a kind that you don't know for a gap.
+    ///
+    /// For service clients, by HTTP Basic. A client that is disabled is disconnected.
     ///
     /// `live` and `heartbeat` have an id. Send the last one in `Last-Event-ID` when you come back after the connection broke.
     /// Whoever hears nothing for some seconds knows nothing of what has ended since, and should ask `/oauth2/introspect`.
@@ -117,6 +120,7 @@ impl RevocationsApi {
     #[oai(path = "/v1/revocations", method = "get", operation_id = "followRevocations")]
     async fn revocations(
         &self,
+        ServiceClient(client): ServiceClient,
         request: &Request,
         Data(app): Data<&Arc<App>>,
         /// The id of the last event that had one, to be told only what happened since.
@@ -125,7 +129,8 @@ impl RevocationsApi {
     ) -> Result<RevocationsResponse, Failed<RevocationsProblems>> {
         let stop = Stopping::of(request).0;
         let retain = feed::retention(app);
-        let events = feed::subscribe(Arc::clone(app), last.as_deref(), |_| true).await.map_err(ProblemError::from)?;
+        let last = last.as_deref().filter(|last| !last.is_empty());
+        let events = feed::subscribe(Arc::clone(app), &client.id, last).await.map_err(ProblemError::from)?;
         let chunks = events.take_until(stop.cancelled_owned()).ready_chunks(TOGETHER).map(move |events| {
             let mut text = Vec::with_capacity(256 * events.len());
             for event in &events {
@@ -212,7 +217,9 @@ fn write(text: &mut Vec<u8>, event: &Event, retain: Duration) {
         text.extend(place.to_string().as_bytes());
     }
     text.extend(b"\ndata: ");
-    serde_json::to_writer(&mut *text, &data).expect("texts and numbers are always JSON");
+    if let Err(error) = serde_json::to_writer(&mut *text, &data) {
+        unreachable!("texts and numbers can be written: {error}")
+    }
     text.extend(b"\n\n");
 }
 

@@ -11,6 +11,7 @@ use crate::{
     app::App,
     domain::{account::Identifier, session::Transport},
     flow::{
+        limits::DeviceToken,
         login::{self, Login, LoginError},
         logout::{self, Logout, LogoutError},
         me,
@@ -121,11 +122,16 @@ enum SignedInResponse {
         /// The cookie with the refresh token, where it travels in one.
         #[oai(header = "Set-Cookie")]
         Option<String>,
+        /// After a sign-in: a token by which the account knows this device from now on. Send it in the same header with
+        /// further sign-ins, so that the wrong passwords of strangers don't make them wait. It gives no access. Browsers
+        /// that keep the refresh token in a cookie are given a second cookie instead.
+        #[oai(header = "X-Device-Token")]
+        Option<String>,
     ),
 }
 
-impl From<Tokens> for SignedInResponse {
-    fn from(tokens: Tokens) -> Self {
+impl SignedInResponse {
+    fn new(tokens: Tokens, device: Option<DeviceToken>) -> Self {
         let cookie = (tokens.transport == Transport::Cookie)
             .then(|| cookie::set(&tokens.refresh_token, tokens.refresh_expires_in));
         let body = TokensResponse {
@@ -136,7 +142,7 @@ impl From<Tokens> for SignedInResponse {
             refresh_expires_in: tokens.refresh_expires_in.as_secs(),
             session_id: tokens.session.0,
         };
-        Self::Ok(Json(body), cookie)
+        Self::Ok(Json(body), cookie, device.map(|device| device.expose().to_owned()))
     }
 }
 
@@ -161,6 +167,7 @@ impl Problems for LoginProblems {
         Code::CrossSiteRequest,
         Code::UnsupportedMediaType,
         Code::InvalidFields,
+        Code::TooManyRequests,
     ];
 }
 
@@ -188,6 +195,7 @@ impl Problems for RefreshProblems {
         Code::CrossSiteRequest,
         Code::UnsupportedMediaType,
         Code::InvalidFields,
+        Code::TooManyRequests,
     ];
 }
 
@@ -269,10 +277,12 @@ impl SigningInApi {
             identifier: Identifier::parse(&request.identifier),
             password: request.password.0,
             transport,
+            device: client.device_token.clone(),
             origin: client.into_origin(request.device.map(printable)),
             replaces: replaced.filter(|_| transport == Transport::Cookie),
         };
-        Ok(login::login(app, input).await?.into())
+        let (tokens, device) = login::login(app, input).await?;
+        Ok(SignedInResponse::new(tokens, Some(device)))
     }
 
     /// Refresh the tokens
@@ -285,14 +295,15 @@ impl SigningInApi {
     async fn refresh(
         &self,
         Data(app): Data<&Arc<App>>,
+        client: Client,
         RefreshCookie(cookie): RefreshCookie,
         MaybeBody(request): MaybeBody<RefreshTokenRequest>,
     ) -> Result<SignedInResponse, Failed<RefreshProblems>> {
         let in_body = request.and_then(|request| request.refresh_token);
         let clear = in_body.is_none() && cookie.is_some();
         let token = in_body.map(|token| token.0.expose().to_owned()).or(cookie).ok_or(RefreshError::InvalidToken)?;
-        match refresh::refresh(app, &token).await {
-            Ok(tokens) => Ok(tokens.into()),
+        match refresh::refresh(app, &token, client.ip).await {
+            Ok(tokens) => Ok(SignedInResponse::new(tokens, None)),
             Err(RefreshError::Failure(failure)) => Err(failure.into()),
             Err(error) => Err(Failed::from(error).clearing_cookie(clear)),
         }

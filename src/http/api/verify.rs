@@ -5,7 +5,7 @@ use poem_openapi::{ApiResponse, OpenApi};
 
 use super::Tag;
 use crate::{
-    crypto::access_token::AccessClaims,
+    crypto::access_token::Verified,
     http::{
         auth::VouchedFor,
         problem::{Code, Failed, Problems},
@@ -19,13 +19,13 @@ pub struct VerifyApi;
 
 #[derive(ApiResponse)]
 enum VerifyResponse {
-    /// The access token is valid, and its session lives.
+    /// The access token is valid, and its session lives; or it is that of a service client.
     #[oai(status = 200)]
     Ok(
         /// Whose it is: the `sub` claim.
         #[oai(header = "X-Auth-Subject")]
         String,
-        /// Its session: the `sid` claim.
+        /// Its session: the `sid` claim; not there where it is a service client's own.
         #[oai(header = "X-Auth-Session")]
         Option<String>,
         /// The client it was issued to: the `client_id` claim.
@@ -43,16 +43,21 @@ enum VerifyResponse {
     ),
 }
 
-impl From<&AccessClaims> for VerifyResponse {
-    fn from(claims: &AccessClaims) -> Self {
-        Self::Ok(
-            claims.sub.to_string(),
-            Some(claims.sid.to_string()),
-            claims.client_id.clone(),
-            claims.scope.clone(),
-            (!claims.roles.is_empty()).then(|| claims.roles.join(",")),
-            claims.exp,
-        )
+impl From<&Verified> for VerifyResponse {
+    fn from(verified: &Verified) -> Self {
+        match verified {
+            Verified::Session(claims) => Self::Ok(
+                claims.sub.to_string(),
+                Some(claims.sid.to_string()),
+                claims.client_id.clone(),
+                claims.scope.clone(),
+                (!claims.roles.is_empty()).then(|| claims.roles.join(",")),
+                claims.exp,
+            ),
+            Verified::Client(claims) => {
+                Self::Ok(claims.sub.clone(), None, claims.client_id.clone(), claims.scope.clone(), None, claims.exp)
+            }
+        }
     }
 }
 
@@ -72,8 +77,8 @@ impl VerifyApi {
     /// The answer has no body. Any method will do, and anything may follow the path (`/v1/verify/…`), since some proxies
     /// ask with the method and the path of the request in question. A session that was ended is refused at once.
     #[oai(path = "/v1/verify", method = "get", operation_id = "verify")]
-    async fn verify(&self, VouchedFor(claims): VouchedFor) -> Result<VerifyResponse, Failed<VerifyProblems>> {
-        Ok(VerifyResponse::from(&**claims))
+    async fn verify(&self, VouchedFor(verified): VouchedFor) -> Result<VerifyResponse, Failed<VerifyProblems>> {
+        Ok(VerifyResponse::from(&verified))
     }
 }
 

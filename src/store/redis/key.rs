@@ -5,6 +5,9 @@
 //! | `lk:s{T}A` | hash | the sessions of account `A` | with the last of them |
 //! | `lk:e{T}` | stream | the revocations of the bucket's accounts, newest last; in bucket 0 those of signing keys as well | entries after `redis.event_retention`, the key that long after its last one |
 //! | `lk:n{T}` | string | the id of the last entry of `lk:e{T}` | with the stream |
+//! | `lk:jH` | string | that a service client's assertion (`private_key_jwt`) was used; `H` is a hash of the client and its `jti` | with the assertion |
+//! | `lk:lH` | string | when a rate limit will be all free again; `H` is a keyed hash of which limit and whose | with that |
+//! | `lk:gH` | hash | who may try passwords for an account; `H` is a keyed hash of an e-mail address or username | an hour to a day after the last failure; `limits.known_for` after the last sign-in |
 //!
 //! Revocations are also published as they happen, all of them on the channel `lk:r`.
 //!
@@ -17,6 +20,7 @@
 
 use std::sync::LazyLock;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use fred::util::redis_keyslot;
 
@@ -93,6 +97,23 @@ impl Keys {
     /// The id of the last entry of that stream.
     pub fn position_of_bucket(&self, bucket: usize) -> String {
         format!("{}n{{{}}}", self.prefix, TAGS[bucket])
+    }
+
+    /// Where it stands that a service client has used an assertion. On a key of its own: nothing else is done with it.
+    pub fn assertion(&self, client: &str, jti: &str) -> String {
+        // a client's name has no NUL in it
+        let hash = digest(&SHA256, format!("{client}\0{jti}").as_bytes());
+        format!("{}j{}", self.prefix, BASE64_URL_SAFE_NO_PAD.encode(hash))
+    }
+
+    /// A rate limit. On a key of its own, so that it never decides where anything else is.
+    pub fn limit(&self, subject: &str) -> String {
+        format!("{}l{subject}", self.prefix)
+    }
+
+    /// Who may try passwords for an account: the lanes of strangers, and of the devices and addresses that it knows.
+    pub fn lanes(&self, account: &str) -> String {
+        format!("{}g{account}", self.prefix)
     }
 
     /// The channel where revocations are published.

@@ -5,12 +5,18 @@ pub mod embedded;
 mod following;
 mod health;
 pub mod key;
+mod limits;
+mod once;
 pub mod record;
 mod script;
 mod sessions;
+mod standing;
 mod user_agent;
 mod watchdog;
 
 pub use connection::{Redis, RedisError};
 pub use health::{Finding, Severity};
+pub(crate) use limits::FEW_FORGOTTEN;
+pub use limits::{Attempted, Lane};
 pub use sessions::{Create, NewSession};
+pub use standing::RefreshStanding;

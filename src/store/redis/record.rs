@@ -23,7 +23,7 @@
 //!
 //! No value is longer than 64 bytes, so that Redis keeps the hash as one compact listpack (`hash-max-listpack-value`).
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use fred::bytes::Bytes;
 
@@ -126,6 +126,50 @@ impl Record {
             origin,
         }
     }
+}
+
+/// How a presented generation stands to a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is the current one.
+    Current,
+    /// It was superseded within the grace window.
+    InGrace,
+    /// It was superseded longer ago.
+    Superseded,
+}
+
+/// How refreshing with a token of generation `presented` would find it, without doing it: the same that `rotate.lua`
+/// decides.
+///
+/// # Errors
+/// [`RecordError`]
+pub fn standing(
+    bytes: &[u8],
+    presented: Generation,
+    grace: Duration,
+    now: Timestamp,
+) -> Result<(Record, Standing), RecordError> {
+    let record = Record::decode(bytes)?;
+    if presented.0 == u32::MAX {
+        return Ok((record, Standing::Superseded));
+    }
+    if presented >= record.generation {
+        return Ok((record, Standing::Current));
+    }
+    let mut oldest = i64::from(record.generation.0);
+    let usual = [0, 1, 0, 0];
+    let history = if bytes.len() > FIXED_BYTES { &bytes[FIXED_BYTES..] } else { &usual };
+    for run in history.as_chunks::<4>().0 {
+        oldest -= i64::from(u16::from_be_bytes([run[0], run[1]]));
+        if i64::from(presented.0) >= oldest {
+            let age = Duration::from_millis(u16::from_be_bytes([run[2], run[3]]).into());
+            let elapsed = now.as_millis() - (record.last_used_at - age).as_millis();
+            let in_grace = elapsed < i64::try_from(grace.as_millis()).unwrap_or(i64::MAX);
+            return Ok((record, if in_grace { Standing::InGrace } else { Standing::Superseded }));
+        }
+    }
+    Ok((record, Standing::Superseded))
 }
 
 /// The details, as parts of at most 64 bytes: the address (its length and bytes), the device (its length and text), and

@@ -1,4 +1,4 @@
-//! The Lua scripts, one typed function each in [`super::sessions`].
+//! The Lua scripts, one typed function each in [`super::sessions`] and [`super::limits`].
 
 use fred::{
     clients::Client,
@@ -7,7 +7,7 @@ use fred::{
 
 use super::connection::RedisError;
 
-/// Every script, loaded by its SHA-1; `lib.lua` stands before each.
+/// Every script, loaded by its SHA-1; `lib.lua` stands before each that is about sessions.
 #[derive(Debug)]
 pub(super) struct Scripts {
     pub(super) create: Script,
@@ -15,6 +15,10 @@ pub(super) struct Scripts {
     pub(super) revoke: Script,
     pub(super) revoke_all: Script,
     pub(super) key_retired: Script,
+    pub(super) limit: Script,
+    pub(super) attempt: Script,
+    pub(super) vouch: Script,
+    pub(super) withdraw: Script,
 }
 
 impl Scripts {
@@ -27,6 +31,10 @@ impl Scripts {
             revoke: script(include_str!("lua/revoke.lua")),
             revoke_all: script(include_str!("lua/revoke_all.lua")),
             key_retired: script(include_str!("lua/key_retired.lua")),
+            limit: Script::from_lua(include_str!("lua/limit.lua")),
+            attempt: Script::from_lua(include_str!("lua/attempt.lua")),
+            vouch: Script::from_lua(include_str!("lua/vouch.lua")),
+            withdraw: Script::from_lua(include_str!("lua/withdraw.lua")),
         }
     }
 }

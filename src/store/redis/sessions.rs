@@ -19,7 +19,7 @@ use crate::domain::{
     clock::Timestamp,
     event::Reason,
     ids::{AccountId, SessionId},
-    session::{Generation, Grant, Liveness, Origin, Rotation, Session, Transport},
+    session::{Accepted, Generation, Grant, Liveness, Origin, Rotation, Session, Transport},
 };
 
 /// How long after an account has changed sign-ins checked before the change are still refused: longer than any request
@@ -116,12 +116,32 @@ impl Redis {
         idle_timeout: Duration,
         now: Timestamp,
     ) -> Result<Rotation, RedisError> {
+        self.rotate_accepted(account, session, presented, Accepted::Any, grace, idle_timeout, now).await
+    }
+
+    /// The same where not every session's refresh tokens are accepted: one that isn't changes nothing, and is as if there
+    /// were no such session.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    #[expect(clippy::too_many_arguments, reason = "each of another type, but for two")]
+    pub async fn rotate_accepted(
+        &self,
+        account: AccountId,
+        session: SessionId,
+        presented: Generation,
+        accepted: Accepted,
+        grace: Duration,
+        idle_timeout: Duration,
+        now: Timestamp,
+    ) -> Result<Rotation, RedisError> {
         let arguments = vec![
             bytes(session.as_bytes()),
             Value::Integer(presented.0.into()),
             millis(now),
             duration(grace),
             duration(idle_timeout),
+            if accepted == Accepted::Bearer { "bearer" } else { "" }.into(),
         ];
         let answer = self.run(&self.inner.scripts.rotate, account, arguments).await?;
         let Value::Array(parts) = &answer else { return Err(unexpected("rotate", &answer)) };
@@ -322,10 +342,10 @@ pub(super) fn millis(time: Timestamp) -> Value {
     Value::Integer(time.as_millis())
 }
 
-fn duration(duration: Duration) -> Value {
+pub(super) fn duration(duration: Duration) -> Value {
     Value::Integer(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
 }
 
-fn unexpected(script: &str, answer: &Value) -> RedisError {
+pub(super) fn unexpected(script: &str, answer: &Value) -> RedisError {
     RedisError::Unexpected(format!("{script} answered with {:?}", answer.kind()))
 }

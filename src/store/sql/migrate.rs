@@ -17,10 +17,11 @@ struct Migration {
 }
 
 /// Every file in `migrations/`. One that was released is never changed; what it left out, another adds.
-const MIGRATIONS: [Migration; 3] = [
+const MIGRATIONS: [Migration; 4] = [
     Migration { number: 1, name: "accounts", sql: include_str!("../../../migrations/0001_accounts.sql") },
     Migration { number: 2, name: "imports", sql: include_str!("../../../migrations/0002_imports.sql") },
     Migration { number: 3, name: "signing_keys", sql: include_str!("../../../migrations/0003_signing_keys.sql") },
+    Migration { number: 4, name: "clients", sql: include_str!("../../../migrations/0004_clients.sql") },
 ];
 
 /// Which migrations have been applied, what they read then (SHA-256), and when that was, for people who look.

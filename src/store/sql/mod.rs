@@ -1,4 +1,4 @@
-//! Accounts, imports and signing keys in SQL: SQLite or Postgres, through one set of queries. One file per noun, SQL
+//! Accounts, imports, signing keys and service clients in SQL: SQLite or Postgres, through one set of queries. One file per noun, SQL
 //! beside the row it reads; this file opens the database and is the only place that knows the dialects apart.
 //!
 //! Every query runs inside an explicit transaction and is never kept as a prepared statement. Both are for PgBouncer in
@@ -7,13 +7,21 @@
 
 mod account_change;
 mod accounts;
+mod clients;
 mod error;
 mod imports;
 mod migrate;
 mod signing_keys;
 mod sqlite;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use sqlx::{
     Any, AnyConnection, AnyPool, ConnectOptions, Connection, Executor, SqlSafeStr, Transaction,
@@ -34,6 +42,7 @@ pub struct Sql {
     direct: Arc<AnyConnectOptions>,
     /// How long to wait for a connection.
     patience: Duration,
+    begun: Arc<AtomicU64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +85,7 @@ impl Sql {
             .after_connect(move |connection, _| Box::pin(dialect.greet(connection, patience)))
             .after_release(move |connection, _| Box::pin(dialect.is_sound(connection)))
             .connect_lazy_with(options);
-        Ok(Self { pool, dialect, direct: Arc::new(direct), patience })
+        Ok(Self { pool, dialect, direct: Arc::new(direct), patience, begun: Arc::default() })
     }
 
     /// Whether the database answers.
@@ -89,6 +98,11 @@ impl Sql {
         Ok(tx.commit().await?)
     }
 
+    /// How many transactions have begun.
+    pub fn transactions(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
+    }
+
     /// Waits for connections in use to come back and closes them all. Calls after that are
     /// [unavailable](SqlError::Unavailable).
     pub async fn close(&self) {
@@ -97,11 +111,13 @@ impl Sql {
 
     /// A transaction that sees one state of the database and changes nothing.
     async fn begin_read(&self) -> Result<Transaction<'static, Any>, SqlError> {
+        self.begun.fetch_add(1, Ordering::Relaxed);
         Ok(self.pool.begin_with(self.dialect.begin_read()).await?)
     }
 
     /// A transaction that may write, rolled back unless it is committed.
     async fn begin_write(&self) -> Result<Transaction<'static, Any>, SqlError> {
+        self.begun.fetch_add(1, Ordering::Relaxed);
         Ok(self.pool.begin_with(self.dialect.begin_write()).await?)
     }
 

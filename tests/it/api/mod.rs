@@ -1,11 +1,13 @@
 //! The REST API, a file per endpoint.
 
 mod cookie;
+mod cors;
 mod framework;
 mod jwks;
 mod login;
 mod logout;
 mod me;
+mod metadata;
 mod password;
 mod refresh;
 mod sessions;

@@ -2,7 +2,10 @@
 
 use super::{assert_all_unavailable, assert_not_ready, assert_unavailable, bed, ready_again};
 use crate::{
-    harness::client::{PASSWORD, Tokens},
+    harness::{
+        client::{PASSWORD, Tokens},
+        wait,
+    },
     store::server::{DURABLE, Server},
 };
 
@@ -42,5 +45,30 @@ async fn what_was_acknowledged_survives_the_end_of_redis() {
     node.refresh(&refreshed.refresh).await.expect(200);
     assert_eq!(node.refresh(&ended.refresh).await.problem().0, 401);
     node.get("/v1/me", &ended.access).await.expect(401);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_vouched_for_by_memory_for_long() {
+    let mut server = Server::start("redis-server", 0, DURABLE);
+    let bed = bed(&server);
+    let node = bed.node().await;
+    node.account("ada").await;
+    let (known, unknown) = (node.login("ada").await, node.login("ada").await);
+    node.get("/v1/verify", &known.access).await.expect(200);
+    server.kill();
+    assert_unavailable(&node.get("/v1/verify", &unknown.access).await);
+    wait::until("what is remembered counts no more", || async {
+        node.get("/v1/verify", &known.access).await.status == 503
+    })
+    .await;
+    assert_unavailable(&node.get("/v1/verify", &known.access).await);
+    // what needs no Redis to be refused is refused
+    assert_eq!(node.get("/v1/verify", &known.access[1..]).await.problem(), (401, "invalid_token".to_owned()));
+    server.restart();
+    ready_again(&node).await;
+    for tokens in [&known, &unknown] {
+        node.get("/v1/verify", &tokens.access).await.expect(200);
+    }
     node.stop().await;
 }

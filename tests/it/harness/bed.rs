@@ -1,18 +1,24 @@
 //! A test bed: a Redis, a database and a clock, and as many nodes of Latchkey on them as a test wants.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, Weak},
+    time::Duration,
+};
 
 use latchkey::{
     app::App,
     config::{
-        CacheSettings, Config, DatabaseSettings, FeedSettings, HttpSettings, KeySettings, LogFormat, LogSettings,
-        PasswordSettings, RedisSettings, Registration, Secrets, SessionSettings, TokenSettings,
+        CacheSettings, Config, DatabaseSettings, FeedSettings, HttpSettings, KeySettings, LimitSettings, LogFormat,
+        LogSettings, PasswordSettings, RedisSettings, Registration, Secrets, SessionSettings, TokenSettings,
     },
     domain::{
         clock::{Clock, Timestamp},
         entropy::Entropy,
         key::Algorithm,
+        limit::{Backoff, Quota},
     },
+    flow::clients::{self, NewClient},
     http, server,
     store::{redis::Redis as RedisStore, sql::Sql},
 };
@@ -28,6 +34,14 @@ pub struct Bed {
     /// What the next node is configured with.
     pub config: Config,
     folder: TempDir,
+    nodes: Mutex<Vec<Weak<App>>>,
+}
+
+/// A service client, with the secret that was shown once.
+#[derive(Clone)]
+pub struct ServiceClient {
+    pub id: String,
+    pub secret: String,
 }
 
 /// A running node.
@@ -48,7 +62,13 @@ impl Bed {
     pub fn with_redis(redis: Redis) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = config(&redis.url(), &format!("sqlite://{}/latchkey.db", folder.path().display()));
-        Self { redis, clock: Clock::manual(Timestamp::from_millis(1_800_000_000_000)), config, folder }
+        Self {
+            redis,
+            clock: Clock::manual(Timestamp::from_millis(1_800_000_000_000)),
+            config,
+            folder,
+            nodes: Mutex::default(),
+        }
     }
 
     /// Where the nodes' files are.
@@ -58,14 +78,24 @@ impl Bed {
 
     /// Starts a node on a free port.
     pub async fn node(&self) -> Node {
-        let sql = Sql::connect(&self.config.database).await.unwrap();
-        sql.migrate().await.unwrap();
+        self.node_on(TcpListener::bind("127.0.0.1:0").await.unwrap()).await
+    }
+
+    /// Starts a node on a free port, whose address is the issuer: what clients that follow the metadata need.
+    pub async fn node_at_issuer(&mut self) -> Node {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        self.config.issuer = format!("http://{}", listener.local_addr().unwrap());
+        self.node_on(listener).await
+    }
+
+    async fn node_on(&self, listener: TcpListener) -> Node {
+        let sql = self.sql().await;
         let url = self.config.redis.url.clone().unwrap();
         let redis = RedisStore::connect(&url, &self.config.redis, &self.config.cache).unwrap();
         redis.follow();
         let app = App::new(self.config.clone(), self.clock.clone(), Entropy::system(), sql, redis).await.unwrap();
         let app = Arc::new(app);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        self.nodes.lock().unwrap().push(Arc::downgrade(&app));
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let endpoint = http::endpoint(Arc::clone(&app));
@@ -74,6 +104,38 @@ impl Bed {
             server::run(endpoint, listener, &settings, async { drop(stopped.await) }).await.unwrap();
         });
         Node { app, client: Client::new(format!("http://{address}")), stop: Some(stop), served: Some(served) }
+    }
+
+    /// Makes a service client of this name, with the scopes `read` and `write` and the audience of all tokens.
+    pub async fn service_client(&self, name: &str) -> ServiceClient {
+        let scopes = vec!["read".to_owned(), "write".to_owned()];
+        self.service_client_with(NewClient { name: name.to_owned(), scopes, ..NewClient::default() }).await
+    }
+
+    /// Makes a service client. Every running node knows it at once.
+    pub async fn service_client_with(&self, new: NewClient) -> ServiceClient {
+        let sql = self.sql().await;
+        let made = clients::add(&self.config.token, &self.clock, &Entropy::system(), &sql, new).await;
+        let (client, secret) = made.unwrap();
+        sql.close().await;
+        self.reload_clients().await;
+        ServiceClient { id: client.id.to_string(), secret: secret.expose().to_owned() }
+    }
+
+    /// Lets every running node see what became of the service clients, as it would within seconds by itself.
+    pub async fn reload_clients(&self) {
+        let nodes: Vec<_> = self.nodes.lock().unwrap().iter().filter_map(Weak::upgrade).collect();
+        for app in nodes {
+            // a node that was stopped can't
+            drop(clients::reload(&app).await);
+        }
+    }
+
+    /// The database, brought up to date.
+    pub async fn sql(&self) -> Sql {
+        let sql = Sql::connect(&self.config.database).await.unwrap();
+        sql.migrate().await.unwrap();
+        sql
     }
 
     /// Moves the clock of all nodes.
@@ -98,6 +160,33 @@ impl std::ops::Deref for Node {
     type Target = Client;
     fn deref(&self) -> &Client {
         &self.client
+    }
+}
+
+/// The defaults.
+pub fn limits() -> LimitSettings {
+    let quota = |count, secs| Some(Quota { count, window: Duration::from_secs(secs) });
+    LimitSettings {
+        login_per_address: quota(300, 300),
+        login_service: quota(60_000, 60),
+        backoff: Some(Backoff {
+            free: 5,
+            first: Duration::from_secs(1),
+            most: Duration::from_mins(15),
+            known_for: Duration::from_hours(90 * 24),
+            max_known: 32,
+        }),
+        registration_per_address: quota(100, 3600),
+        registration_per_account: quota(20, 3600),
+        registration_service: quota(10_000, 600),
+        password_change_per_address: quota(200, 600),
+        password_change_per_account: quota(10, 600),
+        password_change_service: quota(10_000, 600),
+        refresh_per_address: quota(200_000, 10),
+        refresh_per_account: quota(10_000, 10),
+        refresh_service: None,
+        introspection_per_client: quota(600_000, 10),
+        introspection_service: None,
     }
 }
 
@@ -158,6 +247,7 @@ pub fn config(redis_url: &str, database_url: &str) -> Config {
             leeway: seconds(5),
         },
         keys: KeySettings { algorithm: Algorithm::Es256, publish_before: seconds(600), refresh_interval: seconds(10) },
+        limits: limits(),
         feed: FeedSettings { heartbeat: Duration::from_millis(100), max_subscribers: 100 },
         password: PasswordSettings {
             min_length: 8,

@@ -10,5 +10,6 @@ pub mod monitor;
 pub mod pgbouncer;
 pub mod postgres;
 pub mod redis;
+pub mod sse;
 pub mod wait;
 pub mod way;

@@ -24,8 +24,16 @@ impl Monitor {
     }
 
     /// The commands that clients have sent since the last call, each as its words; without those that scripts ran, and
-    /// without what nodes send by themselves.
+    /// without rate limits and what nodes send by themselves.
     pub fn commands(&mut self, redis: &Redis) -> Vec<Vec<String>> {
+        let mut commands = self.with_limits(redis);
+        let is_limit = |key: &String| ["lk:l", "lk:g"].iter().any(|limit| key.starts_with(limit));
+        commands.retain(|words| !(words[0].eq_ignore_ascii_case("EVALSHA") && is_limit(&words[3])));
+        commands
+    }
+
+    /// The same with rate limits.
+    pub fn with_limits(&mut self, redis: &Redis) -> Vec<Vec<String>> {
         redis.command(&["ECHO", "so far"]);
         let mut commands = Vec::new();
         loop {

@@ -13,7 +13,10 @@ mod random;
 mod record;
 mod user;
 
-use std::time::{Duration, SystemTime};
+use std::{
+    hash::{BuildHasher, Hasher, RandomState},
+    time::Duration,
+};
 
 use futures_util::future::join_all;
 
@@ -34,7 +37,8 @@ async fn history(bench: &Bench, names: &str, seed: u64, length: Duration, with_f
     let record = Record::new();
     {
         let register = |number: usize| {
-            let random = Random::new(seed, 100 + u64::try_from(number).unwrap());
+            // a different one every time: the keys of a hasher are random
+            let random = || RandomState::new().build_hasher().finish();
             User::register(bench, &record, number, format!("{names}{number}"), random)
         };
         let mut users = join_all((0..USERS).map(register)).await;
@@ -60,7 +64,8 @@ async fn history(bench: &Bench, names: &str, seed: u64, length: Duration, with_f
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_and_nobody_gets_back_in() {
-    let random = || u64::from(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().subsec_nanos());
+    // a different one every time: the keys of a hasher are random
+    let random = || RandomState::new().build_hasher().finish();
     let seed = given("HISTORY_SEED").unwrap_or_else(random);
     let length = Duration::from_secs(given("HISTORY_SECONDS").unwrap_or(60));
     println!("HISTORY_SEED={seed} HISTORY_SECONDS={}", length.as_secs());

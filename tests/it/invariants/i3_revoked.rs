@@ -188,7 +188,8 @@ async fn i3_a_session_that_is_ended_while_it_changes_the_password_changes_nothin
     let claims = node.app.verify_access_token(&thief.access).unwrap();
     node.delete(&format!("/v1/sessions/{}", thief.session), &owner.access).await.expect(204);
     // as after the check at the door, with the hashing still to do
-    let changed = change_password(&node.app, &claims, PASSWORD.into(), "an other ocean of marmalade".into()).await;
+    let changed =
+        change_password(&node.app, &claims, PASSWORD.into(), "an other ocean of marmalade".into(), None).await;
     assert!(matches!(changed, Err(ChangePasswordError::SessionEnded)), "{changed:?}");
     node.get("/v1/me", &owner.access).await.expect(200);
     node.try_login("ada", PASSWORD).await.expect(200);

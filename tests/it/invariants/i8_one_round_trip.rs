@@ -1,5 +1,5 @@
-//! I8: A sign-in's session, a refresh and a sign-out cost one round trip to Redis each, and all keys of an operation share
-//! a slot.
+//! I8: A sign-in's session, a refresh, a sign-out and an introspection miss cost one round trip to Redis each, and all keys
+//! of an operation share a slot.
 
 use serde_json::json;
 
@@ -75,4 +75,26 @@ async fn i8_one_round_trip_each() {
     sent("login", &["EVALSHA"]);
     node.delete("/v1/sessions", &tokens.access).await.expect(200);
     sent("revoke all, after the caller's session was looked up", &["HGET", "EVALSHA"]);
+
+    // for other services
+    let tokens = node.login("ada").await;
+    sent("login", &["EVALSHA"]);
+    let client = bed.service_client("billing").await;
+    let call = |path: &str, form: &[(&str, &str)]| {
+        node.request(reqwest::Method::POST, path).form(form).basic_auth(&client.id, Some(&client.secret))
+    };
+    for token in [&tokens.access, &tokens.refresh] {
+        node.send(call("/oauth2/introspect", &[("token", token)])).await.expect(200);
+        sent("an introspection miss", &["HGET"]);
+    }
+    node.send(call("/oauth2/introspect", &[("token", &format!("{}A", tokens.refresh))])).await.expect(200);
+    node.send(call("/oauth2/introspect", &[("token", &tokens.access[1..])])).await.expect(200);
+    sent("introspection of a forged or damaged token", &[]);
+    node.send(call("/oauth2/token", &[("grant_type", "client_credentials")])).await.expect(200);
+    sent("a client's own token", &[]);
+    let refresh = [("grant_type", "refresh_token"), ("refresh_token", &tokens.refresh)];
+    node.send(node.request(reqwest::Method::POST, "/oauth2/token").form(&refresh)).await.expect(200);
+    sent("refresh by a stock client", &["EVALSHA"]);
+    node.send(call("/oauth2/revoke", &[("token", &tokens.refresh)])).await.expect(200);
+    sent("revocation", &["EVALSHA"]);
 }

@@ -2,9 +2,11 @@
 
 mod i1_one_successor;
 mod i2_reuse;
+mod i3_introspection;
 mod i3_revoked;
 mod i4_two_clocks;
 mod i5_credentials;
+mod i6_client_secrets;
 mod i6_no_secrets;
 mod i7_alike;
 mod i8_one_round_trip;

@@ -12,6 +12,7 @@ async fn caddy_lets_only_the_signed_in_pass() {
 }
 
 fn start(addresses: &Addresses) -> Result<Guard, String> {
+    let program = tool("caddy");
     let folder = guard::folder("latchkey-caddy-");
     let settings = folder.join("Caddyfile");
     adapt(
@@ -20,10 +21,9 @@ fn start(addresses: &Addresses) -> Result<Guard, String> {
         &[
             ("127.0.0.1:8080", &addresses.latchkey.to_string()),
             ("127.0.0.1:3000", &addresses.app.to_string()),
-            ("127.0.0.1:8000", &addresses.listen.to_string()),
+            ("http://:8000", &format!("http://:{}", addresses.listen.port())),
         ],
     );
-    let program = tool("caddy");
     // Where it keeps certificates, of which it has none here.
     let home = format!("HOME={}", folder.display());
     let elsewhere = ["env", "-u", "XDG_DATA_HOME", "-u", "XDG_CONFIG_HOME", &home];

@@ -12,6 +12,7 @@ async fn envoy_lets_only_the_signed_in_pass() {
 }
 
 fn start(addresses: &Addresses) -> Result<Guard, String> {
+    let program = tool("envoy");
     let folder = guard::folder("latchkey-envoy-");
     let settings = folder.join("envoy.yaml");
     let port = |port: u16| format!("address: 127.0.0.1, port_value: {port} ");
@@ -24,7 +25,6 @@ fn start(addresses: &Addresses) -> Result<Guard, String> {
             (&port(8000), &port(addresses.listen.port())),
         ],
     );
-    let program = tool("envoy");
     Guard::start(&Spec {
         // Several may run at once on a machine; and one thread does.
         command: &[

@@ -11,6 +11,7 @@ mod way;
 use std::{fs, net::SocketAddr, path::Path};
 
 use reqwest::{Method, StatusCode};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::harness::{
@@ -75,21 +76,32 @@ impl Proxy {
         drop(guard);
     }
 
-    /// Latchkey is silent, is stopped, comes back, is unreachable.
+    /// Latchkey is silent, is stopped, comes back, has no Redis, is unreachable.
     async fn away(&self, bed: &Bed, node: Node, way: Way, outside: &Outside<'_>, access: &str) {
-        outside.passed(outside.get(Some(access))).await;
+        wait::until("the token is good", async || outside.passes(access).await).await;
         if self.minds_silence {
             way.fall_silent();
             outside.refused_for_now(access).await;
             way.lead_to(address(&node));
-            outside.passed(outside.get(Some(access))).await;
+            wait::until("Latchkey is heard again", async || outside.passes(access).await).await;
         }
         node.stop().await;
         outside.refused_for_now(access).await;
 
         let node = bed.node().await;
         way.lead_to(address(&node));
-        outside.passed(outside.get(Some(access))).await;
+        wait::until("Latchkey is back", async || outside.passes(access).await).await;
+
+        // Now it is Latchkey that says so: 503.
+        bed.redis.guard.signal(Signal::STOP);
+        wait::until("Latchkey says that it doesn't know", async || {
+            let before = outside.app.requests();
+            let answer = outside.proxy.send(outside.get(Some(access))).await;
+            answer.status.is_server_error() && outside.app.requests() == before
+        })
+        .await;
+        bed.redis.guard.signal(Signal::CONT);
+        wait::until("Latchkey knows again", async || outside.passes(access).await).await;
 
         drop(way);
         outside.refused_for_now(access).await;
@@ -129,6 +141,10 @@ impl Outside<'_> {
     /// Whether such a request is answered 401 by now.
     async fn is_refused(&self, access: Option<&str>) -> bool {
         self.get(access).send().await.is_ok_and(|response| response.status() == StatusCode::UNAUTHORIZED)
+    }
+
+    async fn passes(&self, access: &str) -> bool {
+        self.proxy.send(self.get(Some(access))).await.status == StatusCode::OK
     }
 
     /// The app's answer to a request that it got: what it was asked, as JSON.

@@ -13,6 +13,7 @@ async fn traefik_lets_only_the_signed_in_pass() {
 }
 
 fn start(addresses: &Addresses) -> Result<Guard, String> {
+    let program = tool("traefik");
     let folder = guard::folder("latchkey-traefik-");
     let (settings, dynamic) = (folder.join("traefik.yml"), folder.join("dynamic.yml"));
     adapt(
@@ -29,7 +30,7 @@ fn start(addresses: &Addresses) -> Result<Guard, String> {
         &[("127.0.0.1:8080", &addresses.latchkey.to_string()), ("127.0.0.1:3000", &addresses.app.to_string())],
     );
     Guard::start(&Spec {
-        command: &[tool("traefik").to_str().unwrap(), &format!("--configFile={}", settings.display())],
+        command: &[program.to_str().unwrap(), &format!("--configFile={}", settings.display())],
         stop: "TERM",
         folder: Some(&folder),
         ready: "Starting provider aggregator",

@@ -2,6 +2,7 @@
 
 mod account_change;
 mod accounts;
+mod clients;
 mod concurrency;
 mod connection;
 mod imports;

@@ -1,5 +1,6 @@
 -- A refresh token is presented (I1, I2, I4).
 -- ARGV  5 session id  6 generation presented  7 now  8 grace  9 idle timeout (times in ms)
+--       10 'bearer' if tokens that travel in a cookie are not accepted here, or ''
 -- Gives {'rotated' | 'repeated', record, roles or false} or {'reused' | 'expired' | 'gone'}.
 
 local key, id = KEYS[1], ARGV[5]
@@ -7,6 +8,7 @@ local found = redis.call('HMGET', key, id, 'r')
 if not found[1] then return { 'gone' } end
 
 local session = read_record(found[1])
+if ARGV[10] == 'bearer' and session.flags % 2 == 1 then return { 'gone' } end
 local presented, now, grace, idle = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 if now >= session.idle_ends or now >= session.ends then return { 'expired' } end
 

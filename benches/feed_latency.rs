@@ -1,0 +1,201 @@
+//! How long after a sign-out has answered on one node the event of it is there at a subscriber of another.
+//!
+//! Two nodes, each a process, on one Redis that keeps everything (`appendfsync always`) and one SQLite database, all on
+//! this machine, the callers too. `make bench-feed` runs it.
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+
+#[path = "../tests/it/harness/mod.rs"]
+mod harness;
+
+use std::{
+    collections::HashMap,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use harness::{
+    bed::ServiceClient,
+    client::{Client, Tokens},
+    redis::Redis,
+    sse::Feed,
+    wait,
+};
+
+/// Sign-outs one after another, the next when the event of the one before is there.
+const ONE_BY_ONE: usize = 1000;
+/// Sign-outs a second, whatever becomes of those before, and for how many seconds.
+const RATES: [(usize, usize); 2] = [(100, 10), (500, 4)];
+/// An account may have 50 sessions.
+const PER_ACCOUNT: usize = 40;
+
+/// When a sign-out was asked for, when it was answered, and when its event was there.
+type Times = (Instant, Instant, Instant);
+
+#[tokio::main]
+async fn main() {
+    let redis = Redis::start();
+    let folder = tempfile::tempdir().unwrap();
+    let here = Service::start(folder.path(), &redis);
+    let there = Service::start(folder.path(), &redis);
+    let service = service_client(folder.path(), &redis);
+    let arrivals = Arrivals::follow(&there.client, &service).await;
+
+    let count = ONE_BY_ONE + RATES.iter().map(|(rate, seconds)| rate * seconds).sum::<usize>();
+    let mut sessions = sign_in(&here.client, count).await;
+
+    let mut times = Vec::new();
+    for tokens in sessions.drain(..ONE_BY_ONE) {
+        times.push(sign_out(&here.client, &arrivals, tokens).await);
+    }
+    println!("one after another:");
+    print(&times);
+    for (rate, seconds) in RATES {
+        let mut ticks = tokio::time::interval(Duration::from_secs(1) / u32::try_from(rate).unwrap());
+        let mut running = Vec::new();
+        for tokens in sessions.drain(..rate * seconds) {
+            ticks.tick().await;
+            let (client, arrivals) = (here.client.clone(), arrivals.clone());
+            running.push(tokio::spawn(async move { sign_out(&client, &arrivals, tokens).await }));
+        }
+        let mut times = Vec::new();
+        for one in running {
+            times.push(one.await.unwrap());
+        }
+        println!("{rate} a second:");
+        print(&times);
+    }
+}
+
+/// Signs out on one node and waits until the other one's subscriber knows.
+async fn sign_out(client: &Client, arrivals: &Arrivals, tokens: Tokens) -> Times {
+    let asked = Instant::now();
+    client.logout(&tokens.refresh).await.expect(204);
+    let answered = Instant::now();
+    (asked, answered, arrivals.of(&tokens.session).await)
+}
+
+/// An event that was there before the answer counts as 0.
+fn print(times: &[Times]) {
+    for (what, of) in [
+        ("from the answer to the event", (|(_, from, to)| to.saturating_duration_since(from)) as fn(Times) -> Duration),
+        ("from the call to the event", |(from, _, to)| to.saturating_duration_since(from)),
+        ("from the call to the answer", |(from, to, _)| to.saturating_duration_since(from)),
+    ] {
+        let mut sorted: Vec<Duration> = times.iter().map(|times| of(*times)).collect();
+        sorted.sort();
+        let millis = |share: f64| {
+            #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+            let rank = ((sorted.len() - 1) as f64 * share).round() as usize;
+            sorted[rank].as_secs_f64() * 1000.0
+        };
+        let (median, p99, most) = (millis(0.5), millis(0.99), millis(1.0));
+        println!("  {what:28}  median {median:7.2} ms  p99 {p99:7.2} ms  max {most:7.2} ms  n {}", sorted.len());
+    }
+}
+
+/// So many sessions, with as many accounts as that takes.
+async fn sign_in(client: &Client, count: usize) -> Vec<Tokens> {
+    let mut sessions = Vec::new();
+    while sessions.len() < count {
+        let name = format!("user{}", sessions.len());
+        client.account(&name).await;
+        for _ in 0..PER_ACCOUNT {
+            sessions.push(client.login(&name).await);
+        }
+    }
+    sessions
+}
+
+/// When the events of sessions came.
+#[derive(Clone, Default)]
+struct Arrivals(Arc<Mutex<HashMap<String, Instant>>>);
+
+impl Arrivals {
+    /// Follows a node, in the background.
+    async fn follow(client: &Client, service: &ServiceClient) -> Self {
+        let arrivals = Self::default();
+        let mut feed = Feed::open(client, service, None).await;
+        feed.caught_up().await;
+        tokio::spawn({
+            let arrivals = arrivals.clone();
+            async move {
+                while let Some(event) = feed.next().await {
+                    let now = Instant::now();
+                    if let Some(session) = event.data["session_id"].as_str() {
+                        arrivals.0.lock().unwrap().insert(session.to_owned(), now);
+                    }
+                }
+            }
+        });
+        arrivals
+    }
+
+    async fn of(&self, session: &str) -> Instant {
+        let find = || self.0.lock().unwrap().remove(session);
+        for _ in 0..100 {
+            if let Some(arrival) = find() {
+                return arrival;
+            }
+            tokio::task::yield_now().await;
+        }
+        let found = Mutex::new(None);
+        wait::until("the event is there", || async {
+            *found.lock().unwrap() = find();
+            found.lock().unwrap().is_some()
+        })
+        .await;
+        found.into_inner().unwrap().unwrap()
+    }
+}
+
+/// A node.
+struct Service {
+    child: Child,
+    client: Client,
+}
+
+fn latchkey(folder: &Path, redis: &Redis, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_latchkey"));
+    command
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .env("LATCHKEY_LISTEN", "127.0.0.1:0")
+        .env("LATCHKEY_ISSUER", "https://auth.example.com")
+        .env("LATCHKEY_REDIS_URL", redis.url())
+        .env("LATCHKEY_SECRET", "a benchmark's secret that is long enough")
+        .env("LATCHKEY_LOG_FILTER", "error")
+        // quick hashing: this is about the rest
+        .env("LATCHKEY_PASSWORD_MEMORY_KIB", "64")
+        .env("LATCHKEY_PASSWORD_ITERATIONS", "1");
+    command
+}
+
+impl Service {
+    fn start(folder: &Path, redis: &Redis) -> Self {
+        let mut child = latchkey(folder, redis, &["serve"]).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let api = lines.find_map(|line| Some(line.unwrap().trim().strip_prefix("API ")?.trim().to_owned()));
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, client: Client::new(api.expect("it starts")) }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+fn service_client(folder: &Path, redis: &Redis) -> ServiceClient {
+    let added = latchkey(folder, redis, &["client", "add", "bench"]).output().unwrap();
+    assert!(added.status.success(), "{added:?}");
+    let text = String::from_utf8(added.stdout).unwrap();
+    let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned();
+    ServiceClient { id: value("client_id: "), secret: value("client_secret: ") }
+}

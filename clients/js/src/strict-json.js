@@ -1,0 +1,50 @@
+/** JSON of which there is only one reading: members named twice are refused (RFC 8725, section 3.10). */
+
+const TOKEN = /([{}[\],])|("(?:[^"\\]|\\.)*")/g;
+const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+/**
+ * Reads JSON.
+ *
+ * @param {string | Uint8Array} source text, or bytes in UTF-8
+ * @returns {unknown}
+ * @throws {Error} for what isn't JSON or has a member twice
+ */
+export function parse(source) {
+  const text = typeof source === "string" ? source : UTF8.decode(source);
+  const value = JSON.parse(text);
+  refuseTwins(text);
+  return value;
+}
+
+/**
+ * The same, for what must be an object.
+ *
+ * @param {string | Uint8Array} source
+ * @returns {Record<string, unknown>}
+ * @throws {Error} for what isn't one
+ */
+export function parseObject(source) {
+  const value = parse(source);
+  if (typeof value !== "object" || value === null || Array.isArray(value)) throw new Error("not an object");
+  return /** @type {Record<string, unknown>} */ (value);
+}
+
+/** @param {string} text that is known to be JSON */
+function refuseTwins(text) {
+  /** @type {({ names: Set<string>, isName: boolean } | null)[]} */
+  const open = [];
+  for (const [, mark, string] of text.matchAll(TOKEN)) {
+    const inner = open.at(-1);
+    if (mark === "{") open.push({ names: new Set(), isName: true });
+    else if (mark === "[") open.push(null);
+    else if (mark === "}" || mark === "]") open.pop();
+    else if (mark === "," && inner) inner.isName = true;
+    else if (string !== undefined && inner?.isName) {
+      const name = JSON.parse(string);
+      if (inner.names.has(name)) throw new Error("a member stands twice");
+      inner.names.add(name);
+      inner.isName = false;
+    }
+  }
+}

@@ -1,0 +1,171 @@
+/** An issuer that does what a test tells it to: the mistakes and silences that the real service can't be brought to. */
+
+import { generateKeyPairSync, sign } from "node:crypto";
+import { createServer } from "node:http";
+import { setTimeout as sleep } from "node:timers/promises";
+
+import { createVerifier } from "latchkey-verify";
+
+export const SECRET = "lk_cs_a-secret-that-nobody-may-see";
+export const SID = "5f0c2f0e-7d1c-4a58-9a3b-2f1f6a1e0d42";
+export const SUB = "0192f0c1-2345-7abc-8def-0123456789ab";
+export const SNAPSHOT = 'event: snapshot\ndata: {"retain_seconds":310}\n\n';
+export const RESUMED = SNAPSHOT.replace("snapshot", "resumed");
+export const LIVE = 'event: live\nid: place-1\ndata: {"at":"2026-11-23T04:08:30.325Z"}\n\n';
+export const HEARTBEAT = 'event: heartbeat\nid: place-2\ndata: {"at":"2026-11-23T04:08:31.325Z"}\n\n';
+// so that a test tells of a lost feed by what it does, and no machine is so slow that one is lost by itself
+export const PATIENT = { maxStalenessMs: 600_000, feedLost: "refuse" };
+export const HASTY = { maxStalenessMs: 300, introspectionTimeoutMs: 30_000 };
+
+export const revocation = (data) => `event: revocation\ndata: ${JSON.stringify(data)}\n\n`;
+export const LOGOUT = revocation({ kind: "session", account_id: SUB, session_id: SID, reason: "logout", at: "2026-11-23T04:08:30Z" });
+
+export const b64 = (value) =>
+  (Buffer.isBuffer(value) ? value : Buffer.from(typeof value === "string" ? value : JSON.stringify(value))).toString("base64url");
+
+const MAKE = {
+  ES256: () => generateKeyPairSync("ec", { namedCurve: "P-256" }),
+  EdDSA: () => generateKeyPairSync("ed25519"),
+};
+const RSA = generateKeyPairSync("rsa", { modulusLength: 2048 });
+
+/** A key pair with its algorithm. */
+export class SigningKey {
+  constructor(alg, pair = (MAKE[alg] ?? (() => RSA))()) {
+    Object.assign(this, { alg, ...pair });
+  }
+
+  jwk(kid) {
+    return { ...this.publicKey.export({ format: "jwk" }), kid, alg: this.alg, use: "sig", key_ops: ["verify"] };
+  }
+
+  /** These very things, properly signed; texts as they are. */
+  sign(header, payload) {
+    const signed = `${b64(header)}.${b64(payload)}`;
+    const options = { ES256: { dsaEncoding: "ieee-p1363" }, PS256: { padding: 6, saltLength: 32 } }[this.alg] ?? {};
+    return `${signed}.${b64(sign(this.alg === "EdDSA" ? null : "sha256", Buffer.from(signed), { key: this.privateKey, ...options }))}`;
+  }
+}
+
+/** Its answers are its fields; change them at any time. */
+export class FakeIssuer {
+  keys = { one: new SigningKey("ES256") };
+  metadata = {};
+  /** What a new follower is told first; null answers 503. */
+  feed = SNAPSHOT + LIVE;
+  /** The same for one that sends Last-Event-ID. */
+  resumed = null;
+  /** What introspection says; null answers 503. */
+  active = true;
+  /** Nothing is answered but 503. */
+  away = false;
+  requests = [];
+  followers = new Set();
+  verifiers = [];
+
+  /** On a free port, until the test is over. */
+  static async start(t) {
+    const issuer = new FakeIssuer();
+    issuer.server = createServer((request, response) => issuer.answer(request, response));
+    await new Promise((resolve) => issuer.server.listen(0, "127.0.0.1", resolve));
+    issuer.url = `http://127.0.0.1:${issuer.server.address().port}`;
+    t.after(async () => {
+      for (const verifier of issuer.verifiers) await verifier.close();
+      issuer.server.closeAllConnections();
+      issuer.server.close();
+    });
+    return issuer;
+  }
+
+  /** A verifier that follows it. */
+  verifier(options = {}) {
+    const verifier = createVerifier({ issuer: this.url, audience: "latchkey", clientId: "shop", clientSecret: SECRET, ...options });
+    this.verifiers.push(verifier);
+    return verifier;
+  }
+
+  /** The same, once it is live. */
+  async live(options = {}) {
+    const verifier = this.verifier(options);
+    if (!(await verifier.waitLive(60_000))) throw new Error("it never came to be live");
+    return verifier;
+  }
+
+  count(path) {
+    return this.requests.filter((request) => request.path === path).length;
+  }
+
+  /** The Last-Event-ID of each that came to follow. */
+  followed() {
+    return this.requests.filter(({ path }) => path === "/v1/revocations").map(({ headers }) => headers["last-event-id"]);
+  }
+
+  /** A signed token that is good but for what is changed; what is undefined is left out. */
+  token(claims = {}, header = {}, kid = "one") {
+    const now = Math.floor(Date.now() / 1000);
+    const said = {
+      iss: this.url, sub: SUB, aud: "latchkey", client_id: "latchkey", iat: now, exp: now + 300, jti: "j", sid: SID,
+      auth_time: now - 10, acr: "aal1", amr: ["pwd"], scope: "account", ...claims,
+    };
+    const key = this.keys[kid];
+    return key.sign({ alg: key.alg, typ: "at+jwt", kid, ...header }, said);
+  }
+
+  tell(text) {
+    for (const follower of this.followers) follower.write(text);
+  }
+
+  cut() {
+    for (const follower of this.followers) follower.destroy();
+    this.followers.clear();
+  }
+
+  async answer(request, response) {
+    let body = "";
+    for await (const chunk of request) body += chunk;
+    this.requests.push({ path: request.url, headers: request.headers, body });
+    if (request.url === "/v1/revocations") {
+      const first = "last-event-id" in request.headers && this.resumed !== null ? this.resumed : this.feed;
+      if (first !== null && !this.away) {
+        response.writeHead(200, { "Content-Type": "text/event-stream" }).write(first);
+        this.followers.add(response);
+        response.on("close", () => this.followers.delete(response));
+        return;
+      }
+    }
+    const document = this.away ? null : this.document(request.url, body);
+    response.writeHead(document === null ? 503 : 200).end(JSON.stringify(document));
+  }
+
+  document(path, body) {
+    switch (path) {
+      case "/.well-known/openid-configuration":
+        return {
+          issuer: this.url,
+          jwks_uri: `${this.url}/keys`,
+          introspection_endpoint: `${this.url}/introspect`,
+          latchkey_revocations_endpoint: `${this.url}/v1/revocations`,
+          ...this.metadata,
+        };
+      case "/keys":
+        return { keys: Object.entries(this.keys).map(([kid, key]) => key.jwk(kid)) };
+      case "/introspect":
+        return this.active === null || !new URLSearchParams(body).get("token") ? null : { active: this.active };
+      default:
+        return null;
+    }
+  }
+}
+
+/** Tries again and again until it gives true; generous, since machines are slow at times. */
+export async function until(what, holds) {
+  const end = performance.now() + 60_000;
+  while (performance.now() < end) {
+    if (await holds()) return;
+    await sleep(10);
+  }
+  throw new Error(`it never came about that ${what}`);
+}
+
+/** What becomes of a token: "in", or the name of the error. */
+export const fateOf = (verifier, token) => verifier.verify(token).then(() => "in", (error) => error.name);

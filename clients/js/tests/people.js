@@ -1,0 +1,58 @@
+/** The real service, as the driver in tests/it/clients started it, and people who use it. */
+
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { randomUUID } from "node:crypto";
+import { env } from "node:process";
+
+import { createVerifier } from "latchkey-verify";
+
+export const PASSWORD = "tidal engine verse marmalade";
+export const ISSUER = env.TEST_SERVICE_ISSUER;
+export const CLIENT = { clientId: env.TEST_SERVICE_CLIENT_ID, clientSecret: env.TEST_SERVICE_CLIENT_SECRET };
+
+/** Calls the service; gives what a good answer says. */
+export async function call(path, body, headers = {}) {
+  const form = body instanceof URLSearchParams;
+  const type = form ? {} : { "Content-Type": "application/json" };
+  const request = { method: "POST", headers: { ...type, ...headers }, body: form ? body : JSON.stringify(body) };
+  const response = await fetch(ISSUER + path, request);
+  const text = await response.text();
+  assert.ok(response.ok, text);
+  return text === "" ? undefined : JSON.parse(text);
+}
+
+/** What the command line prints. */
+export const command = (...words) => execFileSync(env.TEST_SERVICE_BINARY, words, { cwd: env.TEST_SERVICE_FOLDER, encoding: "utf8" });
+
+/** A verifier until the test is over, once it is live. */
+export async function live(t, options) {
+  const verifier = createVerifier({ issuer: ISSUER, audience: "latchkey", ...CLIENT, ...options });
+  t.after(() => verifier.close());
+  assert.ok(await verifier.waitLive(60_000));
+  return verifier;
+}
+
+/** Somebody with an account. */
+export class Person {
+  name = `u${randomUUID().replaceAll("-", "").slice(0, 12)}`;
+
+  static async make() {
+    const person = new Person();
+    await call("/v1/users", { email: `${person.name}@example.com`, username: person.name, password: PASSWORD });
+    return person;
+  }
+
+  signIn(password = PASSWORD) {
+    return call("/v1/login", { identifier: this.name, password });
+  }
+
+  signOut({ refresh_token }) {
+    return call("/v1/logout", { refresh_token });
+  }
+
+  changePassword({ access_token }, to) {
+    const body = { current_password: PASSWORD, new_password: to };
+    return call("/v1/me/password", body, { Authorization: `Bearer ${access_token}` });
+  }
+}

@@ -1,0 +1,153 @@
+/** Against the real Latchkey: what ends there is refused here within moments. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { createVerifier } from "latchkey-verify";
+import { decodeJwt, decodeProtectedHeader } from "jose";
+
+import { fateOf, SigningKey, until } from "../fake-issuer.js";
+import { call, CLIENT, command, ISSUER, live, Person } from "../people.js";
+
+// no machine is so slow that the feed is lost by itself, and nothing is asked of Latchkey
+const PATIENT = { maxStalenessMs: 600_000, feedLost: "refuse" };
+
+const refused = (verifier, token) => until("it is refused", async () => (await fateOf(verifier, token)) === "InvalidToken");
+
+/** To the service, and cut to its feed when a test says so. */
+class Way {
+  asked = 0;
+  cut = false;
+  connections = new Set();
+
+  fetch = (url, request) => {
+    const path = new URL(url).pathname;
+    if (path === "/oauth2/introspect") this.asked++;
+    if (path !== "/v1/revocations") return fetch(url, request);
+    if (this.cut) return Promise.reject(new TypeError("cut"));
+    const connection = new AbortController();
+    request.signal.addEventListener("abort", () => connection.abort());
+    this.connections.add(connection);
+    return fetch(url, { ...request, signal: connection.signal });
+  };
+
+  close() {
+    this.cut = true;
+    for (const connection of this.connections) connection.abort();
+  }
+}
+
+test("a sign-out is seen within moments", async (t) => {
+  const ada = await Person.make();
+  const verifier = await live(t, PATIENT);
+  const [ended, other] = [await ada.signIn(), await ada.signIn()];
+  const claims = await verifier.verify(ended.access_token);
+  assert.deepEqual([claims.sid, claims.clientId, claims.scope], [ended.session_id, "latchkey", ["account"]]);
+  await ada.signOut(ended);
+  await refused(verifier, ended.access_token);
+  assert.equal((await verifier.verify(other.access_token)).sub, claims.sub);
+  const later = await live(t, PATIENT);
+  assert.equal(await fateOf(later, ended.access_token), "InvalidToken", "whoever comes later is told in the snapshot");
+});
+
+test("a changed password ends the other sessions", async (t) => {
+  const ada = await Person.make();
+  const verifier = await live(t, PATIENT);
+  const others = [await ada.signIn(), await ada.signIn(), await ada.signIn()];
+  const own = await ada.signIn();
+  await ada.changePassword(own, "another tidal engine verse");
+  for (const other of others) await refused(verifier, other.access_token);
+  await verifier.verify(own.access_token);
+  await verifier.verify((await ada.signIn("another tidal engine verse")).access_token);
+});
+
+test("a disabled account has no sessions", async (t) => {
+  const [ada, bob] = [await Person.make(), await Person.make()];
+  const verifier = await live(t, PATIENT);
+  const [tokens, others] = [await ada.signIn(), await bob.signIn()];
+  command("user", "disable", ada.name);
+  await refused(verifier, tokens.access_token);
+  await verifier.verify(others.access_token);
+});
+
+test("keys are rotated and retired while it runs", async (t) => {
+  const ada = await Person.make();
+  const verifier = await live(t, { ...PATIENT, keysCooldownMs: 0 });
+  const before = (await ada.signIn()).access_token;
+  const { kid } = decodeProtectedHeader(before);
+  command("keys", "rotate");
+  await until("the new key signs", async () => {
+    const tokens = await ada.signIn();
+    await verifier.verify(tokens.access_token);
+    await verifier.verify(before);
+    // an account has only so many sessions
+    await ada.signOut(tokens);
+    return decodeProtectedHeader(tokens.access_token).kid !== kid;
+  });
+  command("keys", "retire", kid);
+  await refused(verifier, before);
+  await verifier.verify((await ada.signIn()).access_token);
+});
+
+test("without the feed the service is asked", async (t) => {
+  const [ada, way] = [await Person.make(), new Way()];
+  const verifier = await live(t, { fetch: way.fetch, maxStalenessMs: 5_000, introspectionTimeoutMs: 60_000 });
+  const tokens = await ada.signIn();
+  way.close();
+  await until("the feed is lost", () => !verifier.live);
+  await verifier.verify(tokens.access_token);
+  assert.equal(way.asked, 1);
+  await ada.signOut(tokens);
+  assert.equal(await fateOf(verifier, tokens.access_token), "InvalidToken");
+  way.cut = false;
+  await until("the feed is back", () => verifier.live);
+  assert.equal(await fateOf(verifier, tokens.access_token), "InvalidToken");
+});
+
+test("without the feed all are refused where that is wanted", async (t) => {
+  const [ada, way] = [await Person.make(), new Way()];
+  const verifier = await live(t, { fetch: way.fetch, maxStalenessMs: 5_000, feedLost: "refuse" });
+  const { access_token: token } = await ada.signIn();
+  way.close();
+  await until("the feed is lost", () => !verifier.live);
+  assert.equal(await fateOf(verifier, token), "Unavailable");
+  way.cut = false;
+  await until("the feed is back", () => verifier.live);
+});
+
+test("forged tokens are refused", async (t) => {
+  const ada = await Person.make();
+  const verifier = await live(t, PATIENT);
+  const tokens = await ada.signIn();
+  const good = tokens.access_token;
+  const [header, claims, forger] = [decodeProtectedHeader(good), decodeJwt(good), new SigningKey("ES256")];
+  await verifier.verify(good);
+  for (const token of [
+    forger.sign(header, claims),
+    forger.sign({ ...header, jwk: forger.jwk(header.kid) }, claims),
+    forger.sign({ ...header, kid: "another" }, claims),
+    forger.sign({ ...header, alg: "none" }, claims).replace(/[^.]+$/, ""),
+    good.slice(0, -1),
+    tokens.refresh_token,
+  ]) {
+    assert.equal(await fateOf(verifier, token), "InvalidToken");
+  }
+  assert.equal(await fateOf(await live(t, { ...PATIENT, audience: "another" }), good), "InvalidToken");
+});
+
+test("a service client's own token is let in", async (t) => {
+  const { clientId, clientSecret } = CLIENT;
+  const authorization = `Basic ${Buffer.from(`${clientId}:${clientSecret}`).toString("base64")}`;
+  const form = new URLSearchParams({ grant_type: "client_credentials" });
+  const { access_token: token } = await call("/oauth2/token", form, { Authorization: authorization });
+  const claims = await (await live(t, PATIENT)).verify(token);
+  assert.deepEqual([claims.sub, claims.clientId, claims.sid], [clientId, clientId, undefined]);
+});
+
+test("a wrong secret lets nobody in", async (t) => {
+  const { access_token: token } = await (await Person.make()).signIn();
+  const clientSecret = "lk_cs_wrong";
+  const verifier = createVerifier({ issuer: ISSUER, audience: "latchkey", ...CLIENT, clientSecret, introspectionTimeoutMs: 60_000 });
+  t.after(() => verifier.close());
+  await assert.rejects(verifier.verify(token), (error) => error.name === "Unavailable" && !error.message.includes("lk_cs"));
+});

@@ -1,0 +1,89 @@
+"""The real service, as the driver in tests/it/clients started it, and people who use it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from latchkey import InvalidToken, Latchkey
+
+PASSWORD = "tidal engine verse marmalade"  # noqa: S105 - everybody's here
+
+
+@dataclass
+class Person:
+    """Somebody with an account."""
+
+    service: Service
+    name: str
+
+    async def sign_in(self, password: str = PASSWORD) -> dict[str, Any]:
+        """The tokens of a new session."""
+        answer = await self.service.http.post("/v1/login", json={"identifier": self.name, "password": password})
+        tokens: dict[str, Any] = self.service.ok(answer)
+        return tokens
+
+    async def sign_out(self, tokens: dict[str, Any]) -> None:
+        """Ends the session of the tokens."""
+        self.service.ok(await self.service.http.post("/v1/logout", json={"refresh_token": tokens["refresh_token"]}))
+
+    async def change_password(self, tokens: dict[str, Any], new: str) -> None:
+        """Which ends all other sessions."""
+        headers = {"Authorization": f"Bearer {tokens['access_token']}"}
+        body = {"current_password": PASSWORD, "new_password": new}
+        self.service.ok(await self.service.http.post("/v1/me/password", json=body, headers=headers))
+
+
+@dataclass
+class Service:
+    """Latchkey, running."""
+
+    issuer: str
+    http: httpx.AsyncClient
+
+    def ok(self, answer: httpx.Response) -> Any:
+        """What a good answer says."""
+        assert answer.is_success, answer.text
+        return answer.json() if answer.content else None
+
+    async def person(self) -> Person:
+        """Somebody new."""
+        name = f"u{uuid.uuid4().hex[:12]}"
+        body = {"email": f"{name}@example.com", "username": name, "password": PASSWORD}
+        self.ok(await self.http.post("/v1/users", json=body))
+        return Person(self, name)
+
+    def command(self, *arguments: str) -> str:
+        """What the command line prints."""
+        done = subprocess.run(  # noqa: S603, ASYNC221
+            [os.environ["TEST_SERVICE_BINARY"], *arguments],
+            cwd=os.environ["TEST_SERVICE_FOLDER"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def latchkey(self, **settings: Any) -> Latchkey:
+        """A verifier, not entered yet."""
+        given = {
+            "audience": "latchkey",
+            "client_id": os.environ["TEST_SERVICE_CLIENT_ID"],
+            "client_secret": os.environ["TEST_SERVICE_CLIENT_SECRET"],
+            **settings,
+        }
+        return Latchkey(self.issuer, **given)
+
+
+async def is_refused(latchkey: Latchkey, token: str) -> bool:
+    """Whether it is known to be bad."""
+    try:
+        await latchkey.verify(token)
+    except InvalidToken:
+        return True
+    return False

@@ -1,0 +1,78 @@
+"""The dependency for FastAPI."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+import httpx
+import pytest
+from fake_issuer import SID, FakeIssuer
+from fastapi import Depends, FastAPI
+from latchkey import Claims, Latchkey
+from latchkey.fastapi import current_session, current_token
+
+pytestmark = pytest.mark.anyio
+
+
+def app_of(latchkey: Latchkey) -> FastAPI:
+    """An app with a page for users and one for anybody with a token."""
+    app = FastAPI()
+    app.state.latchkey = latchkey
+
+    @app.get("/orders")
+    async def orders(session: Annotated[Claims, Depends(current_session)]) -> str | None:
+        return session.sid
+
+    @app.get("/stock")
+    async def stock(caller: Annotated[Claims, Depends(current_token)]) -> str:
+        return caller.sub
+
+    return app
+
+
+@asynccontextmanager
+async def calling(latchkey: Latchkey) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the app."""
+    transport = httpx.ASGITransport(app_of(latchkey))
+    async with httpx.AsyncClient(transport=transport, base_url="http://shop") as client:
+        yield client
+
+
+def bearer(token: str) -> dict[str, str]:
+    """The header."""
+    return {"Authorization": f"Bearer {token}"}
+
+
+async def test_a_good_token_passes_and_a_bad_one_is_challenged(issuer: FakeIssuer) -> None:
+    async with issuer.latchkey() as latchkey, calling(latchkey) as client:
+        await latchkey.wait_live(60)
+        passed = await client.get("/orders", headers=bearer(issuer.token()))
+        assert (passed.status_code, passed.json()) == (200, SID)
+        for headers in ({}, {"Authorization": "Basic YTpi"}, {"Authorization": "Bearer"}):
+            answer = await client.get("/orders", headers=headers)
+            assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, 'Bearer realm="latchkey"')
+        answer = await client.get("/orders", headers=bearer(issuer.token(aud="another")))
+        assert answer.status_code == 401
+        assert answer.headers["WWW-Authenticate"] == 'Bearer realm="latchkey", error="invalid_token"'
+        twice = [("Authorization", f"Bearer {issuer.token()}")] * 2
+        assert (await client.get("/orders", headers=twice)).status_code == 401
+
+
+async def test_a_service_client_is_no_user(issuer: FakeIssuer) -> None:
+    async with issuer.latchkey() as latchkey, calling(latchkey) as client:
+        await latchkey.wait_live(60)
+        robot = bearer(issuer.token(sub="robot", sid=None, auth_time=None))
+        assert (await client.get("/orders", headers=robot)).status_code == 401
+        assert (await client.get("/stock", headers=robot)).json() == "robot"
+
+
+async def test_what_cannot_be_known_is_said_so(issuer: FakeIssuer) -> None:
+    issuer.feed = None
+    async with issuer.latchkey(feed_lost="refuse") as latchkey, calling(latchkey) as client:
+        answer = await client.get("/orders", headers=bearer(issuer.token()))
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+
+
+async def test_the_apps_document_names_the_scheme(issuer: FakeIssuer) -> None:
+    schemes = app_of(Latchkey(issuer.url, audience="a", client_id="b", client_secret="c")).openapi()["components"]
+    assert schemes["securitySchemes"]["Latchkey"]["scheme"] == "bearer"

@@ -1,0 +1,67 @@
+//! Ids of accounts and sessions: UUIDs, kept as the number they are.
+
+use std::fmt;
+
+/// A UUID as a number: half the size of its text, and quick to look up.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Id(u128);
+
+impl Id {
+    /// Reads the usual form of 36 characters (RFC 9562, section 4), in either case; nothing else.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        if text.len() != 36 {
+            return None;
+        }
+        text.bytes()
+            .enumerate()
+            .try_fold(0_u128, |number, (place, byte)| match (place, byte) {
+                (8 | 13 | 18 | 23, b'-') => Some(number),
+                (8 | 13 | 18 | 23, _) => None,
+                _ => Some(number << 4 | u128::from(char::from(byte).to_digit(16)?)),
+            })
+            .map(Self)
+    }
+
+    /// One of `parts` parts, the same for the same id. The last digits of a UUID are random in every version in use.
+    pub(crate) fn part(self, parts: usize) -> usize {
+        usize::try_from(self.0 & 0xffff).unwrap_or_default() % parts.max(1)
+    }
+}
+
+impl fmt::Debug for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_usual_form_is_read_and_nothing_else() {
+        let id = Id::parse("01a20697-5375-7a3f-a5d0-8181bd56c321");
+        assert_eq!(id, Some(Id(0x01a2_0697_5375_7a3f_a5d0_8181_bd56_c321)));
+        assert_eq!(Id::parse("01A20697-5375-7A3F-A5D0-8181BD56C321"), id);
+        for wrong in [
+            "",
+            "01a2069753757a3fa5d08181bd56c321",
+            "{01a20697-5375-7a3f-a5d0-8181bd56c321}",
+            "01a20697-5375-7a3f-a5d0-8181bd56c32",
+            "01a20697-5375-7a3f-a5d0-8181bd56c32g",
+            "01a206975-375-7a3f-a5d0-8181bd56c321",
+            "01a20697-5375-7a3f-a5d0-8181bd56c3é",
+        ] {
+            assert_eq!(Id::parse(wrong), None, "{wrong}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_is_too_much_for_it(text in any::<String>()) {
+            let _ = Id::parse(&text);
+        }
+    }
+}

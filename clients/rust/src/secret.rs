@@ -1,0 +1,65 @@
+//! The client's secret, which doesn't print.
+
+use std::fmt;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use reqwest::header::HeaderValue;
+use zeroize::Zeroizing;
+
+/// A service client's id and secret. Wiped from memory when dropped.
+pub(crate) struct Credentials {
+    id: String,
+    secret: Zeroizing<String>,
+}
+
+impl Credentials {
+    pub(crate) fn new(id: String, secret: String) -> Self {
+        Self { id, secret: Zeroizing::new(secret) }
+    }
+
+    /// The value of `Authorization` that shows them (RFC 6749, section 2.3.1); marked so that it isn't logged.
+    pub(crate) fn authorization(&self) -> Option<HeaderValue> {
+        let pair = Zeroizing::new(format!("{}:{}", *form_encoded(&self.id), *form_encoded(&self.secret)));
+        let value = Zeroizing::new(format!("Basic {}", BASE64_STANDARD.encode(pair.as_bytes())));
+        let mut value = HeaderValue::from_str(&value).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// `application/x-www-form-urlencoded`, which client ids and secrets are sent in, and bodies of forms too.
+pub(crate) fn form_encoded(text: &str) -> Zeroizing<String> {
+    let mut encoded = Zeroizing::new(String::with_capacity(text.len()));
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'*' => encoded.push(char::from(byte)),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_be_mistaken_is_encoded() {
+        let credentials = Credentials::new("a:b".to_owned(), "c d%é".to_owned());
+        let expected = format!("Basic {}", BASE64_STANDARD.encode("a%3Ab:c%20d%25%C3%A9"));
+        assert_eq!(credentials.authorization().unwrap(), expected);
+    }
+
+    #[test]
+    fn the_secret_does_not_print() {
+        let credentials = Credentials::new("reports".to_owned(), "lk_cs_hidden".to_owned());
+        assert_eq!(format!("{credentials:?}"), r#"Credentials { id: "reports", .. }"#);
+        assert!(!format!("{:?}", credentials.authorization()).contains("Basic"));
+    }
+}

@@ -1,0 +1,124 @@
+//! JSON read strictly: an object that names a member twice means different things to different readers, so it is
+//! refused, however the name is escaped and however deep the object lies (RFC 8725, section 2.4; RFC 7515, section 4).
+
+use std::{borrow::Cow, fmt};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error, MapAccess, SeqAccess, Visitor},
+};
+
+/// Members of one object; more are refused, so that looking for repeated ones stays cheap.
+const MAX_MEMBERS: usize = 64;
+
+/// Reads `bytes` as a `T`; `None` if it isn't JSON, isn't a `T`, or has an object with a repeated member.
+pub(crate) fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    serde_json::from_slice::<Unambiguous>(bytes).ok()?;
+    serde_json::from_slice(bytes).ok()
+}
+
+/// Any JSON value without repeated members. Keeps nothing of it.
+struct Unambiguous;
+
+impl<'de> Deserialize<'de> for Unambiguous {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+/// A member's name, unescaped; copied only if it was escaped.
+#[derive(Deserialize, PartialEq)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'de> Visitor<'de> for Unambiguous {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON without repeated members")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
+        let mut names = Vec::new();
+        while let Some((name, Self)) = map.next_entry::<Name<'de>, Self>()? {
+            if names.len() == MAX_MEMBERS || names.contains(&name) {
+                return Err(A::Error::custom("a repeated member, or too many of them"));
+            }
+            names.push(name);
+        }
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self, A::Error> {
+        while seq.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn ordinary_json_is_read() {
+        for text in [r#"{"a":1,"b":{"a":[true,null,-1,2.5,"x"]},"c":{"a":1}}"#, "[]", "3", r#""a""#] {
+            assert_eq!(from_slice::<Value>(text.as_bytes()), Some(serde_json::from_str(text).unwrap()), "{text}");
+        }
+    }
+
+    #[test]
+    fn repeated_members_are_refused() {
+        for text in [
+            r#"{"a":1,"a":1}"#,
+            r#"{"a":1,"b":2,"a":3}"#,
+            r#"{"a":1,"\u0061":1}"#,
+            r#"{"b":{"a":1,"a":1}}"#,
+            r#"[[{"a":1,"a":1}]]"#,
+        ] {
+            assert_eq!(from_slice::<Value>(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_exactly_one_value_is_refused() {
+        let deep = "[".repeat(4000);
+        for text in ["", "{}{}", "{} x", "{\"a\":1,}", "\u{feff}{}", "{\"a\":\"\\ud800\"}", &deep] {
+            assert_eq!(from_slice::<Value>(text.as_bytes()), None, "{text}");
+        }
+        assert_eq!(from_slice::<Value>(b"{\"a\":\"\xff\"}"), None);
+    }
+
+    #[test]
+    fn an_object_has_at_most_64_members() {
+        let object = |members: usize| {
+            format!("{{{}}}", (0..members).map(|n| format!("\"{n}\":0")).collect::<Vec<_>>().join(","))
+        };
+        assert!(from_slice::<Value>(object(64).as_bytes()).is_some());
+        assert!(from_slice::<Value>(object(65).as_bytes()).is_none());
+    }
+}

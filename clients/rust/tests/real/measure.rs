@@ -1,0 +1,45 @@
+//! How long a verification takes: prints nanoseconds for a token that was seen before (warm) and for one that was not (cold).
+//! Asserts nothing, and runs only when asked for.
+
+use std::{hint::black_box, time::Instant};
+
+use latchkey_verify::{SystemClock, Verifier};
+
+use crate::place::Place;
+
+const ROUNDS: usize = 9;
+
+/// The median of some rounds of `count` verifications each, per verification.
+async fn median(verifier: &Verifier, token: &str, count: u32) -> u128 {
+    let mut times = Vec::new();
+    for _ in 0..ROUNDS {
+        let begin = Instant::now();
+        for _ in 0..count {
+            black_box(verifier.verify(black_box(token)).await.unwrap());
+        }
+        times.push(begin.elapsed().as_nanos() / u128::from(count));
+    }
+    times.sort_unstable();
+    times[ROUNDS / 2]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "measures; see README.md"]
+async fn measure() {
+    let mut bed = crate::harness::bed::Bed::new();
+    bed.clock = latchkey::domain::clock::Clock::System;
+    let place = Place::with(bed).await;
+    place.node.account("ada").await;
+    let token = place.node.login("ada").await.access;
+    for _ in 0..100 {
+        let out = place.node.login("ada").await;
+        place.node.logout(&out.refresh).await.expect(204);
+    }
+    let warm = place.verifier_with(|builder| builder.clock(SystemClock::new())).await;
+    let cold = place.verifier_with(|builder| builder.clock(SystemClock::new()).max_cached_tokens(0)).await;
+    println!("a token of {} bytes, {} revocations in memory", token.len(), warm.status().revocations);
+    println!("warm: {} ns", median(&warm, &token, 100_000).await);
+    println!("cold: {} ns", median(&cold, &token, 5_000).await);
+    drop((warm, cold));
+    place.stop().await;
+}

@@ -1,0 +1,35 @@
+#!/usr/bin/env python3
+"""A plain app to put behind a proxy: it knows nothing of tokens and believes the headers that the proxy sets.
+
+    python3 examples/plain_app.py        # on 127.0.0.1:3000, which only the proxy may reach
+"""
+
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class App(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        account = self.headers.get("X-Auth-Subject")
+        if account is None:
+            # The proxy always says who calls. Whoever comes without it has found a way around the proxy.
+            self.answer(403, "This app is reached through its proxy only.")
+        else:
+            roles = self.headers.get("X-Auth-Roles", "none")
+            self.answer(200, f"Hello, account {account}. Your roles: {roles}.")
+
+    do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
+
+    def answer(self, status: int, text: str) -> None:
+        body = f"{text}\n".encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "text/plain; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+if __name__ == "__main__":
+    ThreadingHTTPServer(("127.0.0.1", 3000), App).serve_forever()

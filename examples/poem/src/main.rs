@@ -1,0 +1,33 @@
+//! An app whose callers are signed in with Latchkey: `GET /hello` greets whoever shows an access token, and nobody else.
+
+use std::{env, error::Error};
+
+use latchkey_verify::{
+    Verifier,
+    poem::{Caller, Verify},
+};
+use poem::{EndpointExt, Route, Server, get, handler, listener::TcpAcceptor};
+use tokio::net::TcpListener;
+
+/// Greets the caller.
+#[handler]
+fn hello(caller: Caller) -> String {
+    format!("Hello, {}!\n", caller.sub)
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let setting = |name: &str, default: &str| env::var(name).unwrap_or_else(|_| default.to_owned());
+    let secret = env::var("LATCHKEY_CLIENT_SECRET").map_err(|_| "LATCHKEY_CLIENT_SECRET is not set")?;
+    let verifier = Verifier::builder(setting("LATCHKEY_ISSUER", "http://127.0.0.1:8080"))
+        .audience(setting("LATCHKEY_AUDIENCE", "latchkey"))
+        .client(setting("LATCHKEY_CLIENT_ID", "hello"), secret)
+        .build()
+        .await?;
+
+    let app = Route::new().at("/hello", get(hello).with(Verify::new(verifier)));
+    let listener = TcpListener::bind(setting("LISTEN", "127.0.0.1:3000")).await?;
+    println!("http://{}/hello", listener.local_addr()?);
+    Server::new_with_acceptor(TcpAcceptor::from_tokio(listener)?).run(app).await?;
+    Ok(())
+}

@@ -1,0 +1,80 @@
+//! The app as a person runs it, with the real service: sign in, pass, sign out, refused.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+};
+
+#[path = "../../../clients/rust/tests/real/harness.rs"]
+mod harness;
+#[allow(dead_code)]
+#[path = "../../../clients/rust/tests/real/proxy.rs"]
+mod proxy;
+
+use harness::{
+    bed::{Bed, ServiceClient},
+    client::Client,
+    wait,
+};
+use latchkey::domain::clock::Clock;
+use proxy::Proxy;
+
+/// The app, stopped when dropped.
+struct App {
+    child: Child,
+    client: Client,
+}
+
+impl App {
+    fn start(issuer: &str, client: &ServiceClient) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_latchkey-example-poem"))
+            .env("LATCHKEY_ISSUER", issuer)
+            .env("LATCHKEY_CLIENT_ID", &client.id)
+            .env("LATCHKEY_CLIENT_SECRET", &client.secret)
+            .env("LISTEN", "127.0.0.1:0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let base = line.trim_end().strip_suffix("/hello").expect(&line).to_owned();
+        Self { child, client: Client::new(base) }
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_poem_example_greets_who_is_signed_in_and_nobody_else() {
+    let mut bed = Bed::new();
+    bed.clock = Clock::System;
+    let proxy = Proxy::start().await;
+    bed.config.issuer = proxy.url();
+    let node = bed.node().await;
+    proxy.lead_to(&node.client.base);
+    let client = bed.service_client("hello").await;
+    let account = node.account("ada").await.text_of("id");
+    let (one, other) = (node.login("ada").await, node.login("ada").await);
+    let app = tokio::task::block_in_place(|| App::start(&proxy.url(), &client));
+    let greeting = format!("Hello, {account}!\n");
+    for tokens in [&one, &other] {
+        assert_eq!(app.client.get("/hello", &tokens.access).await.expect(200).text, greeting);
+    }
+    let nobody = app.client.send(app.client.request(reqwest::Method::GET, "/hello")).await.expect(401);
+    assert_eq!(nobody.header("www-authenticate"), "Bearer");
+    app.client.get("/hello", &one.refresh).await.expect(401);
+
+    node.logout(&one.refresh).await.expect(204);
+    wait::until("it is refused", async || app.client.get("/hello", &one.access).await.status == 401).await;
+    app.client.get("/hello", &one.access).await.expect(401);
+    assert_eq!(app.client.get("/hello", &other.access).await.expect(200).text, greeting);
+    drop(app);
+    node.stop().await;
+}

@@ -1,0 +1,113 @@
+//! The section `limits`: how often things may be asked for.
+
+use std::time::Duration;
+
+use super::{duration, read::Reader};
+use crate::domain::limit::{Backoff, Quota};
+
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_hours(24);
+
+/// How often things may be asked for; what is off is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitSettings {
+    /// Sign-ins from one address.
+    pub login_per_address: Option<Quota>,
+    /// Sign-ins altogether.
+    pub login_service: Option<Quota>,
+    /// How failed sign-ins slow further ones to the same account down.
+    pub backoff: Option<Backoff>,
+    /// Registrations from one address.
+    pub registration_per_address: Option<Quota>,
+    /// Registrations of one e-mail address.
+    pub registration_per_account: Option<Quota>,
+    /// Registrations altogether.
+    pub registration_service: Option<Quota>,
+    /// Password changes from one address.
+    pub password_change_per_address: Option<Quota>,
+    /// Password changes by one session of an account.
+    pub password_change_per_account: Option<Quota>,
+    /// Password changes altogether.
+    pub password_change_service: Option<Quota>,
+    /// Refreshes from one address, on one node.
+    pub refresh_per_address: Option<Quota>,
+    /// Refreshes of one account's sessions, on one node.
+    pub refresh_per_account: Option<Quota>,
+    /// Refreshes altogether, on one node.
+    pub refresh_service: Option<Quota>,
+    /// What one service client asks, on one node.
+    pub introspection_per_client: Option<Quota>,
+    /// What all service clients ask, on one node.
+    pub introspection_service: Option<Quota>,
+}
+
+pub(super) fn limits(read: &mut Reader<'_>) -> LimitSettings {
+    LimitSettings {
+        login_per_address: read.one("limits.login_per_address", quota),
+        login_service: read.one("limits.login_service", quota),
+        backoff: backoff(read),
+        registration_per_address: read.one("limits.registration_per_address", quota),
+        registration_per_account: read.one("limits.registration_per_account", quota),
+        registration_service: read.one("limits.registration_service", quota),
+        password_change_per_address: read.one("limits.password_change_per_address", quota),
+        password_change_per_account: read.one("limits.password_change_per_account", quota),
+        password_change_service: read.one("limits.password_change_service", quota),
+        refresh_per_address: read.one("limits.refresh_per_address", quota),
+        refresh_per_account: read.one("limits.refresh_per_account", quota),
+        refresh_service: read.one("limits.refresh_service", quota),
+        introspection_per_client: read.one("limits.introspection_per_client", quota),
+        introspection_service: read.one("limits.introspection_service", quota),
+    }
+}
+
+fn backoff(read: &mut Reader<'_>) -> Option<Backoff> {
+    let free = read.one("limits.login_backoff_after", |text| match text {
+        "off" => Ok(None),
+        text => {
+            let number = text.parse().ok().filter(|number| (1..=1000).contains(number));
+            number.map(Some).ok_or_else(|| "must be a whole number, 1 to 1000, or off".into())
+        }
+    });
+    let first = read.duration("limits.login_backoff_first", SECOND / 10, DAY);
+    let most = read.duration("limits.login_backoff_max", SECOND / 10, DAY);
+    let known_for = read.duration("limits.known_for", DAY, 3650 * DAY);
+    let max_known = read.number("limits.max_known", 2..=1000);
+    read.rule(&["limits.login_backoff_first", "limits.login_backoff_max"], first <= most, |read| {
+        format!("must not be longer than {}", read.mention("limits.login_backoff_max"))
+    });
+    free.map(|free| Backoff { free, first, most, known_for, max_known })
+}
+
+/// Reads `300/5m`, or `off`.
+fn quota(text: &str) -> Result<Option<Quota>, String> {
+    let rule =
+        || "must be a number of requests and a time, such as 300/5m (up to 10000000, in 1s to 1d), or off".to_owned();
+    if text == "off" {
+        return Ok(None);
+    }
+    let (count, window) = text.split_once('/').ok_or_else(rule)?;
+    let count = count.parse().ok().filter(|count| (1..=10_000_000).contains(count)).ok_or_else(rule)?;
+    let window = duration::parse(window).ok().filter(|window| (SECOND..=DAY).contains(window)).ok_or_else(rule)?;
+    let quota = Quota { count, window };
+    // a place comes back after whole microseconds
+    if u128::from(count) > window.as_micros() { Err(rule()) } else { Ok(Some(quota)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotas_are_a_number_and_a_time() {
+        let of = |count, secs| Ok(Some(Quota { count, window: Duration::from_secs(secs) }));
+        for (text, quota_) in [("300/5m", of(300, 300)), ("1/1s", of(1, 1)), ("10000000/1d", of(10_000_000, 86_400))] {
+            assert_eq!(quota(text), quota_);
+        }
+        assert_eq!(quota("off"), Ok(None));
+        for text in
+            ["", "0/1s", "1", "1/", "/1s", "1/0", "-1/1s", "1/500ms", "1/2d", "10000001/1d", "10000000/1s", "Off"]
+        {
+            assert!(quota(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! The secrets of service clients: `lk_cs_` and 43 characters of base64url, which hold 256 random bits. Only their SHA-256
+//! is kept: what can't be guessed needs neither a salt nor a slow hash.
+
+use std::fmt;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use zeroize::Zeroizing;
+
+use crate::domain::{client::ClientSecretHash, entropy::Entropy};
+
+/// What every client secret begins with, so that secret scanners find leaked ones.
+pub const PREFIX: &str = "lk_cs_";
+
+/// A client's secret. Whoever has it is the client: it doesn't print.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ClientSecret(Zeroizing<String>);
+
+impl ClientSecret {
+    /// Makes a new one.
+    pub fn generate(entropy: &Entropy) -> Self {
+        let bits = Zeroizing::new(entropy.bytes::<32>());
+        Self(Zeroizing::new(format!("{PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(*bits))))
+    }
+
+    /// The secret itself, to be shown once.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// What is kept of it.
+    pub fn hash(&self) -> ClientSecretHash {
+        hash(&self.0)
+    }
+}
+
+impl fmt::Debug for ClientSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[client secret]")
+    }
+}
+
+/// The hash of what somebody presents as a client's secret.
+pub fn hash(presented: &str) -> ClientSecretHash {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest(&SHA256, presented.as_bytes()).as_ref());
+    ClientSecretHash::new(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_have_a_known_form_and_do_not_print() {
+        let entropy = Entropy::system();
+        let (one, other) = (ClientSecret::generate(&entropy), ClientSecret::generate(&entropy));
+        let encoded = one.expose().strip_prefix("lk_cs_").unwrap();
+        assert_eq!(BASE64_URL_SAFE_NO_PAD.decode(encoded).unwrap().len(), 32);
+        assert_eq!(encoded.len(), 43);
+        assert_eq!(format!("{one:?} {:?}", one.hash()), "[client secret] [client secret hash]");
+        assert_eq!(one.hash(), hash(one.expose()));
+        assert_ne!(one.hash(), other.hash());
+    }
+}

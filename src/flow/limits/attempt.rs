@@ -1,0 +1,154 @@
+//! Somebody tries a password. How often that may be is counted for each account apart, in lanes: one for each device and
+//! each address where its owner has signed in before, and one for all others. What strangers do slows strangers.
+//!
+//! A device shows that it is known by a token that it was given at a sign-in; what is kept of it is a keyed hash. Apps that
+//! keep no such token are known by their address. Accounts that don't exist have lanes like those that do, so that nothing
+//! can be learned from them.
+
+use std::{fmt, net::IpAddr};
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+
+use super::network;
+use crate::{
+    app::App,
+    domain::{
+        account::{Account, Identifier},
+        entropy::Entropy,
+        limit::{Backoff, Quota, TooMany},
+        secret::SecretText,
+    },
+    flow::error::Failure,
+    store::redis::{Attempted, Lane},
+};
+
+/// What every device token begins with.
+const PREFIX: &str = "lk_dt_";
+
+/// By which an account recognises a device where its owner signed in: it signs nobody in, it only spares the device the
+/// waits that strangers cause. 256 random bits; doesn't print.
+#[derive(Clone)]
+pub struct DeviceToken(SecretText);
+
+impl DeviceToken {
+    /// Takes what looks like one; nothing else is worth looking up.
+    pub fn parse(text: &str) -> Option<Self> {
+        let bits = text.strip_prefix(PREFIX)?;
+        let fit = bits.len() == 43 && bits.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+        fit.then(|| Self(text.into()))
+    }
+
+    fn generate(entropy: &Entropy) -> Self {
+        Self(format!("{PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(entropy.bytes::<32>())).into())
+    }
+
+    /// The token, for its device.
+    pub fn expose(&self) -> &str {
+        self.0.expose()
+    }
+}
+
+impl fmt::Debug for DeviceToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[device token]")
+    }
+}
+
+/// A password that may be tried. Counts as a failure until it is taken back.
+#[derive(Debug)]
+#[must_use]
+pub struct Attempt {
+    account: String,
+    lane: Option<Lane>,
+    network: Vec<u8>,
+    device: Option<DeviceToken>,
+}
+
+impl Attempt {
+    pub(super) async fn begin(
+        app: &App,
+        identifier: &Identifier,
+        ip: Option<IpAddr>,
+        device: Option<&DeviceToken>,
+    ) -> Result<Self, Failure> {
+        let (account, network) = (name_of(app, identifier), network(ip));
+        let device = device.cloned();
+        let Some(backoff) = app.config.limits.backoff else {
+            return Ok(Self { account, lane: None, network, device });
+        };
+        let of_device = device.as_ref().map(|token| device_lane(app, &account, token));
+        let of_address = address_lane(app, &account, &network);
+        let now = app.clock.now();
+        match app.redis.attempt(&account, of_device.as_ref(), &of_address, backoff, now).await? {
+            Attempted::Admitted(lane) => Ok(Self { account, lane: Some(lane), network, device }),
+            Attempted::Wait(retry_after) => {
+                Err(TooMany { policy: "login-account", quota: quota_of(backoff), retry_after }.into())
+            }
+        }
+    }
+
+    /// The password was right: the device and the address are known from now on, by whichever name the account signs in.
+    /// Gives the device's token. Should Redis not hear of it, they stay strangers.
+    pub async fn vouch(&self, app: &App, account: &Account) -> DeviceToken {
+        let device = self.device.clone().unwrap_or_else(|| DeviceToken::generate(&app.entropy));
+        if let Some(backoff) = app.config.limits.backoff {
+            let email = self.vouch_as(app, Some(Identifier::parse(account.email.as_str())), &device, backoff);
+            let username = account.username.as_ref().map(|name| Identifier::parse(name.as_str()));
+            let username = self.vouch_as(app, username, &device, backoff);
+            tokio::join!(email, username);
+        }
+        device
+    }
+
+    async fn vouch_as(&self, app: &App, identifier: Option<Identifier>, device: &DeviceToken, backoff: Backoff) {
+        let Some(identifier) = identifier else { return };
+        let account = name_of(app, &identifier);
+        let used = self.lane.as_ref().filter(|_| account == self.account);
+        let (device, address) = (device_lane(app, &account, device), address_lane(app, &account, &self.network));
+        let vouched = app.redis.vouch(&account, &device, &address, used, backoff, app.clock.now()).await;
+        if let Err(error) = vouched {
+            tracing::warn!(%error, "a device could not be remembered; it stays a stranger to its account");
+        }
+    }
+
+    /// Nothing came of it, and the password wasn't checked: it doesn't count.
+    pub async fn withdraw(self, app: &App) {
+        let Some(lane) = self.lane else { return };
+        if let Err(error) = app.redis.withdraw(&self.account, &lane).await {
+            tracing::debug!(%error, "an attempt to sign in could not be taken back");
+        }
+    }
+}
+
+/// The backoff as a quota, for those who are told of it.
+fn quota_of(backoff: Backoff) -> Quota {
+    Quota { count: backoff.free, window: crate::store::redis::FEW_FORGOTTEN }
+}
+
+fn name_of(app: &App, identifier: &Identifier) -> String {
+    let (Identifier::Email(text) | Identifier::Username(text)) = identifier;
+    app.subjects.name(&[b"account", text.as_bytes()])
+}
+
+fn device_lane(app: &App, account: &str, token: &DeviceToken) -> Lane {
+    Lane::device(&app.subjects.name(&[b"device", account.as_bytes(), token.expose().as_bytes()]))
+}
+
+fn address_lane(app: &App, account: &str, network: &[u8]) -> Lane {
+    Lane::address(&app.subjects.name(&[b"address", account.as_bytes(), network]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_looks_like_a_token_is_one() {
+        let token = DeviceToken::generate(&Entropy::system());
+        assert!(DeviceToken::parse(token.expose()).is_some());
+        assert!(!format!("{token:?}").contains("lk_dt_"));
+        for text in ["", "lk_dt_", &token.expose()[1..], &format!("{}A", token.expose()), "lk_dt_ä"] {
+            assert!(DeviceToken::parse(text).is_none(), "{text}");
+        }
+    }
+}

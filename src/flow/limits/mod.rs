@@ -1,0 +1,157 @@
+//! How often things may be asked for, and by whom; asked before anything that costs much is done.
+//!
+//! Limits are asked from narrow to wide: what an address has used up never eats into what is for all. Sign-ins,
+//! registrations and password changes are counted in Redis. Refreshes and introspections are counted by each node for
+//! itself: they cost less than asking Redis would, and their limits only have to stop programs gone wild.
+
+mod attempt;
+mod local;
+
+use std::net::IpAddr;
+
+pub use attempt::{Attempt, DeviceToken};
+pub use local::LocalLimits;
+
+use crate::{
+    app::App,
+    domain::{
+        account::{Email, Identifier},
+        ids::{AccountId, SessionId},
+        limit::{Quota, TooMany},
+    },
+    flow::error::Failure,
+    store::redis::RedisError,
+};
+
+/// What to do when Redis can't be asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum IfDown {
+    /// What is asked for needs Redis all the same.
+    Fail,
+    /// The node counts for itself.
+    CountHere,
+}
+
+/// Asks whether somebody may try a password for an account.
+///
+/// # Errors
+/// [`Failure`]
+pub async fn login(
+    app: &App,
+    identifier: &Identifier,
+    ip: Option<IpAddr>,
+    device: Option<&DeviceToken>,
+) -> Result<Attempt, Failure> {
+    let limits = &app.config.limits;
+    shared(app, "login-address", limits.login_per_address, &network(ip), IfDown::Fail).await?;
+    let attempt = Attempt::begin(app, identifier, ip, device).await?;
+    if let Err(refused) = shared(app, "login-service", limits.login_service, &[], IfDown::Fail).await {
+        attempt.withdraw(app).await;
+        return Err(refused);
+    }
+    Ok(attempt)
+}
+
+/// Asks whether somebody may register an e-mail address.
+///
+/// # Errors
+/// [`Failure`]
+pub async fn registration(app: &App, email: &Email, ip: Option<IpAddr>) -> Result<(), Failure> {
+    let (limits, if_down) = (&app.config.limits, IfDown::CountHere);
+    shared(app, "registration-address", limits.registration_per_address, &network(ip), if_down).await?;
+    let account = email.key();
+    shared(app, "registration-account", limits.registration_per_account, account.as_bytes(), if_down).await?;
+    shared(app, "registration-service", limits.registration_service, &[], if_down).await
+}
+
+/// Asks whether a session may change its account's password.
+///
+/// # Errors
+/// [`Failure`]
+pub async fn password_change(app: &App, session: SessionId, ip: Option<IpAddr>) -> Result<(), Failure> {
+    let (limits, if_down) = (&app.config.limits, IfDown::Fail);
+    let of_session = limits.password_change_per_account;
+    shared(app, "password-change-account", of_session, session.as_bytes(), if_down).await?;
+    shared(app, "password-change-address", limits.password_change_per_address, &network(ip), if_down).await?;
+    shared(app, "password-change-service", limits.password_change_service, &[], if_down).await
+}
+
+/// Asks whether an address may present a refresh token, before that is looked at.
+///
+/// # Errors
+/// [`Failure`]
+pub fn refresh_from(app: &App, ip: Option<IpAddr>) -> Result<(), Failure> {
+    here(app, "refresh-address", app.config.limits.refresh_per_address, &network(ip))
+}
+
+/// Asks whether an account's session may be refreshed.
+///
+/// # Errors
+/// [`Failure`]
+pub fn refresh_of(app: &App, account: AccountId) -> Result<(), Failure> {
+    here(app, "refresh-account", app.config.limits.refresh_per_account, account.as_bytes())?;
+    here(app, "refresh-service", app.config.limits.refresh_service, &[])
+}
+
+/// Asks whether a service client may ask something.
+///
+/// # Errors
+/// [`Failure`]
+pub fn introspection(app: &App, client: &str) -> Result<(), Failure> {
+    here(app, "introspection-client", app.config.limits.introspection_per_client, client.as_bytes())?;
+    here(app, "introspection-service", app.config.limits.introspection_service, &[])
+}
+
+/// Takes a place of a limit that this node counts.
+fn here(app: &App, policy: &'static str, quota: Option<Quota>, subject: &[u8]) -> Result<(), Failure> {
+    let Some(quota) = quota else { return Ok(()) };
+    match app.limits.take(policy, subject, quota, app.clock.now()) {
+        None => Ok(()),
+        Some(retry_after) => Err(TooMany { policy, quota, retry_after }.into()),
+    }
+}
+
+/// Takes a place of a limit that all nodes count together.
+async fn shared(
+    app: &App,
+    policy: &'static str,
+    quota: Option<Quota>,
+    subject: &[u8],
+    if_down: IfDown,
+) -> Result<(), Failure> {
+    let Some(limit) = quota else { return Ok(()) };
+    let name = app.subjects.name(&[policy.as_bytes(), subject]);
+    match app.redis.take(&name, limit, app.clock.now()).await {
+        Ok(None) => Ok(()),
+        Ok(Some(retry_after)) => Err(TooMany { policy, quota: limit, retry_after }.into()),
+        Err(error @ RedisError::Unavailable(_)) if if_down == IfDown::CountHere => {
+            tracing::warn!(%error, policy, "a limit can't be asked of Redis; this node counts for itself");
+            here(app, policy, quota, subject)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whom an address stands for: itself or, with IPv6, its /64, which is what a household or a server is given. Requests
+/// that have no address, over a socket, are one caller's.
+fn network(ip: Option<IpAddr>) -> Vec<u8> {
+    match ip.map(|ip| ip.to_canonical()) {
+        None => Vec::new(),
+        Some(IpAddr::V4(ip)) => ip.octets().to_vec(),
+        Some(IpAddr::V6(ip)) => ip.octets()[..8].to_vec(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ipv6_counts_by_64_bits() {
+        let of = |text: &str| network(Some(text.parse().unwrap()));
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1:2:3"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+    }
+}

@@ -1,0 +1,50 @@
+//! A token is given back: its session ends (RFC 7009).
+
+use crate::{
+    app::App,
+    crypto::access_token::Verified,
+    domain::{client::Client, event::Reason},
+    flow::{
+        error::Failure,
+        me::{self, AuthenticateError},
+    },
+};
+
+/// Why a token wasn't revoked.
+#[derive(Debug, thiserror::Error)]
+pub enum RevokeTokenError {
+    /// It is for none of the client's audiences.
+    #[error("the token is none of the client's business")]
+    NotYours,
+    /// A service client's own access token: it stands for no session, and expires within minutes.
+    #[error("a service client's own access token can't be revoked")]
+    Unsupported,
+    /// See [`Failure`].
+    #[error(transparent)]
+    Failure(#[from] Failure),
+}
+
+/// Ends the session of a refresh token or an access token. Whoever holds a token may give it back, as a sign-out does; a
+/// service client (`caller`) may end the sessions whose tokens are for one of its audiences. A token that isn't valid, or
+/// whose session is over, is no error (RFC 7009, section 2.2).
+///
+/// # Errors
+/// [`RevokeTokenError`]
+pub async fn revoke_token(app: &App, caller: Option<&Client>, token: &str) -> Result<(), RevokeTokenError> {
+    let (account, session) = match app.refresh_tokens.decode(token) {
+        Ok(claims) => (claims.account, claims.session),
+        Err(_) => match me::verify_issued(app, token).await {
+            Ok(Verified::Session(verified)) => (verified.sub, verified.sid),
+            Ok(Verified::Client(_)) => return Err(RevokeTokenError::Unsupported),
+            Err(AuthenticateError::InvalidToken) => return Ok(()),
+            Err(AuthenticateError::Failure(failure)) => return Err(failure.into()),
+        },
+    };
+    let reason = match caller {
+        None => Reason::Logout,
+        Some(client) if client.audiences.contains(&app.config.token.audience) => Reason::Revoked,
+        Some(_) => return Err(RevokeTokenError::NotYours),
+    };
+    app.redis.revoke(account, session, reason, app.clock.now()).await.map_err(Failure::from)?;
+    Ok(())
+}

@@ -1,0 +1,193 @@
+//! `POST /oauth2/introspect` (RFC 7662).
+
+use std::sync::Arc;
+
+use poem::web::Data;
+use poem_openapi::{
+    ApiResponse, Object, OpenApi,
+    payload::Json,
+    types::{Any, Example},
+};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{
+    credentials::{self, ClientFields},
+    error::{OAuthCode, OAuthError, OAuthErrors, OAuthFailed},
+    form::{Form, FormBody, Parameters},
+};
+use crate::{
+    app::App,
+    flow::introspect::{Introspection, introspect},
+    http::{api::Tag, client_auth::FormOrBasic, types::Secret},
+};
+
+/// What tokens are worth, for services that ask.
+pub struct IntrospectApi;
+
+/// Which token.
+#[derive(Object)]
+#[oai(skip_serializing_if_is_none, example)]
+struct IntrospectForm {
+    /// An access token or a refresh token.
+    token: Secret,
+    /// `access_token` or `refresh_token`. Not needed: the two are told apart by their looks.
+    token_type_hint: Option<String>,
+    #[oai(flatten)]
+    client: ClientFields,
+}
+
+impl Example for IntrospectForm {
+    fn example() -> Self {
+        Self { token: Secret("".into()), token_type_hint: None, client: ClientFields::default() }
+    }
+}
+
+impl FormBody for IntrospectForm {
+    fn read(parameters: &mut Parameters) -> Result<Self, OAuthError> {
+        Ok(Self {
+            token: parameters.take_secret("token").ok_or(OAuthError::invalid_request("token is missing."))?,
+            token_type_hint: parameters.take("token_type_hint"),
+            client: ClientFields::read(parameters),
+        })
+    }
+}
+
+/// What a token is worth (RFC 7662, section 2.2). Of one that isn't active, nothing but that is told.
+#[derive(Object, Default)]
+#[oai(skip_serializing_if_is_none, example)]
+struct IntrospectionResponse {
+    /// Whether it is valid and its session lives.
+    active: bool,
+    /// What it may be used for, separated by spaces.
+    scope: Option<String>,
+    /// The client it was issued to.
+    client_id: Option<String>,
+    /// `Bearer` for access tokens; not there for refresh tokens.
+    token_type: Option<String>,
+    /// When it expires, in seconds since the Unix epoch.
+    exp: Option<i64>,
+    /// When it was issued, in seconds since the Unix epoch; not there for a refresh token that was superseded a moment ago.
+    iat: Option<i64>,
+    /// Whose it is: an account's id, or a service client's name.
+    sub: Option<String>,
+    /// Whom it is for: one audience, or a list of several.
+    aud: Option<Any<Value>>,
+    /// Who issued it.
+    iss: Option<String>,
+    /// Its own id.
+    jti: Option<String>,
+    /// Its session.
+    sid: Option<Uuid>,
+    /// When its owner signed in, in seconds since the Unix epoch.
+    auth_time: Option<i64>,
+    /// How sure the sign-in was.
+    acr: Option<String>,
+    /// By which methods (RFC 8176).
+    amr: Option<Vec<String>>,
+    /// The account's roles, where it has any.
+    roles: Option<Vec<String>>,
+}
+
+impl Example for IntrospectionResponse {
+    fn example() -> Self {
+        Self {
+            active: true,
+            scope: Some("account".to_owned()),
+            client_id: Some("latchkey".to_owned()),
+            token_type: Some("Bearer".to_owned()),
+            exp: Some(1_795_407_210),
+            iat: Some(1_795_406_910),
+            sub: Some("01a20697-5375-7a3f-a5d0-8181bd56c321".to_owned()),
+            aud: Some(Any(json!("latchkey"))),
+            iss: Some("https://auth.example.com".to_owned()),
+            jti: Some("d8b5cbd5-29b1-4f52-a4b0-3d1d9d6c4f1e".to_owned()),
+            sid: Some(Uuid::from_u128(0x5f0c_2f0e_7d1c_4a58_9a3b_2f1f_6a1e_0d42)),
+            auth_time: Some(1_795_406_910),
+            acr: Some("aal1".to_owned()),
+            amr: Some(vec!["pwd".to_owned()]),
+            roles: None,
+        }
+    }
+}
+
+#[derive(ApiResponse)]
+enum IntrospectAnswer {
+    /// What the token is worth.
+    #[oai(status = 200)]
+    Ok(Json<IntrospectionResponse>),
+}
+
+/// What asking can be refused with.
+struct IntrospectErrors;
+
+impl OAuthErrors for IntrospectErrors {
+    const CODES: &'static [OAuthCode] = &[OAuthCode::InvalidRequest, OAuthCode::InvalidClient];
+}
+
+#[OpenApi(tag = "Tag::OAuth")]
+impl IntrospectApi {
+    /// Ask what a token is worth
+    ///
+    /// For service clients. Understands access tokens and refresh tokens. A session that was ended is known to be over on every
+    /// node, at once on the one where it ended and within milliseconds on others. A refresh token is active if presenting
+    /// it now would succeed; asking doesn't use it up. A client is told only of tokens that are for one of its audiences.
+    #[oai(path = "/oauth2/introspect", method = "post", operation_id = "introspect")]
+    async fn introspect(
+        &self,
+        Data(app): Data<&Arc<App>>,
+        FormOrBasic(authorization): FormOrBasic<true>,
+        Form(form): Form<IntrospectForm>,
+    ) -> Result<IntrospectAnswer, OAuthFailed<IntrospectErrors>> {
+        let caller = credentials::authenticate(app, authorization, form.client).await?.client()?;
+        let found = introspect(app, &caller, form.token.0.expose()).await?;
+        Ok(IntrospectAnswer::Ok(Json(describe(app, found))))
+    }
+}
+
+fn describe(app: &App, found: Introspection) -> IntrospectionResponse {
+    match found {
+        Introspection::Inactive => IntrospectionResponse::default(),
+        Introspection::Session(token) => IntrospectionResponse {
+            active: true,
+            scope: Some(token.scope.clone()),
+            client_id: Some(token.client_id.clone()),
+            token_type: Some("Bearer".to_owned()),
+            exp: Some(token.exp),
+            iat: Some(token.iat),
+            sub: Some(token.sub.to_string()),
+            aud: Some(Any(json!(token.aud))),
+            iss: Some(token.iss.clone()),
+            jti: Some(token.jti.clone()),
+            sid: Some(token.sid.0),
+            auth_time: Some(token.auth_time),
+            acr: Some(token.acr.clone()),
+            amr: Some(token.amr.clone()),
+            roles: Some(token.roles.clone()).filter(|roles| !roles.is_empty()),
+        },
+        Introspection::Client(token) => IntrospectionResponse {
+            active: true,
+            scope: Some(token.scope.clone()).filter(|scope| !scope.is_empty()),
+            client_id: Some(token.client_id.clone()),
+            token_type: Some("Bearer".to_owned()),
+            exp: Some(token.exp),
+            iat: Some(token.iat),
+            sub: Some(token.sub.clone()),
+            aud: Some(Any(if let [one] = &token.aud[..] { json!(one) } else { json!(token.aud) })),
+            iss: Some(token.iss.clone()),
+            jti: Some(token.jti.clone()),
+            ..IntrospectionResponse::default()
+        },
+        Introspection::Refresh(claims, standing) => IntrospectionResponse {
+            active: true,
+            scope: Some(app.config.token.scope.clone()),
+            client_id: Some(app.config.token.client_id.clone()),
+            exp: Some(standing.expires_at.as_secs()),
+            iat: standing.issued_at.map(|issued_at| issued_at.as_secs()),
+            sub: Some(claims.account.to_string()),
+            iss: Some(app.config.issuer.clone()),
+            sid: Some(claims.session.0),
+            ..IntrospectionResponse::default()
+        },
+    }
+}

@@ -1,0 +1,221 @@
+//! `POST /oauth2/token` (RFC 6749, section 3.2).
+
+use std::sync::Arc;
+
+use poem::web::Data;
+use poem_openapi::{ApiResponse, Enum, Object, OpenApi, payload::Json, types::Example};
+
+use super::{
+    credentials::{self, ClientFields},
+    error::{OAuthCode, OAuthError, OAuthErrors, OAuthFailed},
+    form::{Form, FormBody, Parameters},
+};
+use crate::{
+    app::App,
+    flow::{
+        client_token::{self, ClientToken, ClientTokenError},
+        refresh::{self, RefreshError},
+        tokens::Tokens,
+    },
+    http::{api::Tag, client::Client, client_auth::FormOrBasic, types::Secret},
+};
+
+/// Tokens for stock clients.
+pub struct TokenApi;
+
+/// What tokens are given for.
+#[derive(Enum, Clone, Copy, Debug)]
+#[oai(rename_all = "snake_case")]
+enum GrantType {
+    /// A refresh token (RFC 6749, section 6).
+    RefreshToken,
+    /// The client's own credentials (RFC 6749, section 4.4).
+    ClientCredentials,
+}
+
+/// What a client wants tokens for.
+#[derive(Object)]
+#[oai(skip_serializing_if_is_none, example)]
+struct TokenForm {
+    /// What is exchanged for tokens.
+    grant_type: GrantType,
+    /// With the grant type `refresh_token`: the session's refresh token.
+    refresh_token: Option<Secret>,
+    /// With the grant type `client_credentials`: which of its scopes the token shall have, separated by spaces; all of them if
+    /// it is left out.
+    scope: Option<String>,
+    #[oai(flatten)]
+    client: ClientFields,
+}
+
+impl Example for TokenForm {
+    fn example() -> Self {
+        let client = ClientFields::named("latchkey");
+        Self { grant_type: GrantType::RefreshToken, refresh_token: Some(Secret("".into())), scope: None, client }
+    }
+}
+
+impl FormBody for TokenForm {
+    fn read(parameters: &mut Parameters) -> Result<Self, OAuthError> {
+        let grant_type = parameters.take("grant_type");
+        let grant_type = grant_type.ok_or(OAuthError::invalid_request("grant_type is missing."))?;
+        let grant_type = match grant_type.as_str() {
+            "refresh_token" => GrantType::RefreshToken,
+            "client_credentials" => GrantType::ClientCredentials,
+            _ => {
+                let description = "The grant types here are refresh_token and client_credentials.";
+                return Err(OAuthError::new(OAuthCode::UnsupportedGrantType, description));
+            }
+        };
+        Ok(Self {
+            grant_type,
+            refresh_token: parameters.take_secret("refresh_token"),
+            scope: parameters.take("scope"),
+            client: ClientFields::read(parameters),
+        })
+    }
+}
+
+/// Tokens (RFC 6749, section 5.1).
+#[derive(Object)]
+#[oai(rename = "TokenResponse", skip_serializing_if_is_none, example)]
+struct TokenBody {
+    /// A JWT (RFC 9068), to be sent as `Authorization: Bearer`.
+    access_token: String,
+    /// Always `Bearer` (RFC 6750).
+    token_type: String,
+    /// How long the access token is valid, in seconds.
+    expires_in: u64,
+    /// What to refresh with next; not there with `client_credentials`.
+    refresh_token: Option<String>,
+    /// What the access token may be used for, separated by spaces; not there where that is nothing.
+    scope: Option<String>,
+}
+
+impl Example for TokenBody {
+    fn example() -> Self {
+        Self {
+            access_token: "eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCIsImtpZCI6Ii4uLiJ9.….…".to_owned(),
+            token_type: "Bearer".to_owned(),
+            expires_in: 300,
+            refresh_token: Some("lk_rt_AQGTLu…".to_owned()),
+            scope: Some("account".to_owned()),
+        }
+    }
+}
+
+#[derive(ApiResponse)]
+enum TokenAnswer {
+    /// The tokens.
+    #[oai(status = 200)]
+    Ok(
+        Json<TokenBody>,
+        /// For caches of long ago (RFC 6749, section 5.1).
+        #[oai(header = "Pragma")]
+        String,
+    ),
+}
+
+impl TokenAnswer {
+    fn of_session(tokens: Tokens, scope: &str) -> Self {
+        Self::new(TokenBody {
+            expires_in: tokens.expires_in.as_secs(),
+            refresh_token: Some(tokens.refresh_token.expose().to_owned()),
+            scope: Some(scope.to_owned()).filter(|scope| !scope.is_empty()),
+            access_token: tokens.access_token.into_exposed(),
+            token_type: "Bearer".to_owned(),
+        })
+    }
+
+    fn of_client(token: ClientToken) -> Self {
+        Self::new(TokenBody {
+            expires_in: token.expires_in.as_secs(),
+            refresh_token: None,
+            scope: Some(token.scope.to_string()).filter(|scope| !scope.is_empty()),
+            access_token: token.access_token.into_exposed(),
+            token_type: "Bearer".to_owned(),
+        })
+    }
+
+    fn new(body: TokenBody) -> Self {
+        Self::Ok(Json(body), "no-cache".to_owned())
+    }
+}
+
+/// What asking for tokens can be refused with.
+struct TokenErrors;
+
+impl OAuthErrors for TokenErrors {
+    const CODES: &'static [OAuthCode] = &[
+        OAuthCode::InvalidRequest,
+        OAuthCode::InvalidClient,
+        OAuthCode::InvalidGrant,
+        OAuthCode::UnsupportedGrantType,
+        OAuthCode::InvalidScope,
+    ];
+}
+
+impl From<RefreshError> for OAuthFailed<TokenErrors> {
+    fn from(error: RefreshError) -> Self {
+        let description = match error {
+            RefreshError::InvalidToken => "The refresh token is not valid here, or its session was ended.",
+            RefreshError::Reused => "This refresh token had been used long before. Its session has been ended.",
+            RefreshError::Expired => "The session has expired.",
+            RefreshError::Failure(failure) => return failure.into(),
+        };
+        OAuthError::new(OAuthCode::InvalidGrant, description).into()
+    }
+}
+
+impl From<ClientTokenError> for OAuthFailed<TokenErrors> {
+    fn from(error: ClientTokenError) -> Self {
+        match error {
+            ClientTokenError::InvalidScope => {
+                OAuthError::new(OAuthCode::InvalidScope, "The client may not have all of these scopes.").into()
+            }
+            ClientTokenError::Failure(failure) => failure.into(),
+        }
+    }
+}
+
+#[OpenApi(tag = "Tag::OAuth")]
+impl TokenApi {
+    /// Get tokens
+    ///
+    /// With the grant type `refresh_token`, a session's next tokens for its current refresh token, as `/v1/refresh` does, for
+    /// stock OAuth clients. Apps have no secret and don't authenticate; a refresh token that travels in a cookie is not
+    /// valid here. With `client_credentials`, an access token of a service client itself: its `sub` is the client, its `aud`
+    /// the client's audiences, and it has no session.
+    #[oai(path = "/oauth2/token", method = "post", operation_id = "token")]
+    async fn token(
+        &self,
+        Data(app): Data<&Arc<App>>,
+        client: Client,
+        FormOrBasic(authorization): FormOrBasic<false>,
+        Form(form): Form<TokenForm>,
+    ) -> Result<TokenAnswer, OAuthFailed<TokenErrors>> {
+        let caller = credentials::authenticate(app, authorization, form.client).await?;
+        match form.grant_type {
+            GrantType::ClientCredentials => {
+                let client = caller.client()?;
+                Ok(TokenAnswer::of_client(client_token::issue(app, &client, form.scope.as_deref())?))
+            }
+            GrantType::RefreshToken => {
+                let token = form.refresh_token.ok_or(OAuthError::invalid_request("refresh_token is missing."))?;
+                let scope = &app.config.token.scope;
+                if caller.client_or_app(app)?.is_some() {
+                    let description = "The refresh token was issued to another client: apps that sign users in.";
+                    return Err(OAuthError::new(OAuthCode::InvalidGrant, description).into());
+                }
+                // less than the session has can't be had, more isn't given (RFC 6749, section 6)
+                if form.scope.is_some_and(|asked| asked.split(' ').any(|word| !scope.split(' ').any(|own| own == word)))
+                {
+                    let description = "The session doesn't have all of these scopes.";
+                    return Err(OAuthError::new(OAuthCode::InvalidScope, description).into());
+                }
+                let tokens = refresh::refresh_in_body(app, token.0.expose(), client.ip).await?;
+                Ok(TokenAnswer::of_session(tokens, scope))
+            }
+        }
+    }
+}

@@ -1,0 +1,34 @@
+-- Somebody has signed in: the device and the address are known from now on, and the attempt was no failure.
+-- KEYS  1 the account's lanes (attempt.lua)
+-- ARGV  1 now  2 lane of the device  3 lane of the address  4 how long they stay known (times in ms)
+--       5 how many may be known  6 the lane that the attempt was counted in, or '' where it was counted elsewhere
+
+local key, now, keep, most, used = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
+local pattern = '^(%d+) (%d+) (%d+) (%d+)$'
+local found = redis.call('HMGET', key, ARGV[2], ARGV[3], 's')
+for i = 1, 2 do
+  local lane = ARGV[i + 1]
+  local failures, start, over = string.match(found[i] or '', pattern)
+  if not failures or lane == used then failures, start, over = '0', '0', '0' end
+  redis.call('HSET', key, lane, string.format('%s %s %s %.0f', failures, start, over, now + keep))
+end
+if used == 's' then
+  local failures, _, over = string.match(found[3] or '', pattern)
+  if failures then
+    redis.call('HSET', key, 's', string.format('%.0f 0 %s 0', math.max(0, tonumber(failures) - 1), over))
+  end
+end
+
+if redis.call('HLEN', key) > most + 1 then
+  local all, known = redis.call('HGETALL', key), {}
+  for i = 1, #all, 2 do
+    local _, _, _, until_ = string.match(all[i + 1], pattern)
+    if all[i] ~= 's' then known[#known + 1] = { all[i], tonumber(until_ or 0) } end
+  end
+  table.sort(known, function(a, b) return a[2] < b[2] or (a[2] == b[2] and a[1] < b[1]) end)
+  for i = 1, #known - most do
+    redis.call('HDEL', key, known[i][1])
+  end
+end
+if redis.call('PTTL', key) < keep then redis.call('PEXPIRE', key, ARGV[4]) end
+return 1

@@ -1,0 +1,117 @@
+//! Service clients.
+
+use sqlx::{Row, any::AnyRow};
+
+use super::{Sql, SqlError, query};
+use crate::domain::{
+    client::{Client, ClientId, ClientSecretHash, FormerSecret, NotAWord, Words},
+    clock::Timestamp,
+};
+
+impl Sql {
+    /// Stores a new client; says whether its name was free.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn insert_client(&self, client: &Client) -> Result<bool, SqlError> {
+        let mut tx = self.begin_write().await?;
+        let sql = "INSERT INTO clients \
+                   (id, scopes, audiences, jwks, secret_hash, former_secret_hash, former_secret_until, created_at, disabled_at) \
+                   VALUES ($1, $2, $3, $4, $5, NULL, NULL, $6, NULL) ON CONFLICT (id) DO NOTHING";
+        let done = query(sql)
+            .bind(client.id.to_string())
+            .bind(client.scopes.to_string())
+            .bind(client.audiences.to_string())
+            .bind(client.jwks.clone())
+            .bind(client.secret.as_bytes().to_vec())
+            .bind(client.created_at.as_millis())
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Every client, by name.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn clients(&self) -> Result<Vec<Client>, SqlError> {
+        let mut tx = self.begin_read().await?;
+        let sql = "SELECT id, scopes, audiences, jwks, secret_hash, former_secret_hash, former_secret_until, created_at, \
+                   disabled_at FROM clients ORDER BY id";
+        let rows = query(sql).fetch_all(&mut *tx).await?;
+        tx.commit().await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// Disables a client, unless it is disabled already; says whether there is such a client.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn disable_client(&self, id: &ClientId, now: Timestamp) -> Result<bool, SqlError> {
+        let mut tx = self.begin_write().await?;
+        let done = query("UPDATE clients SET disabled_at = COALESCE(disabled_at, $1) WHERE id = $2")
+            .bind(now.as_millis())
+            .bind(id.to_string())
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Gives a client a new secret; the present one becomes the former one and is accepted until `until`, and the one
+    /// before that is forgotten. Says whether there is such a client.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn rotate_client_secret(
+        &self,
+        id: &ClientId,
+        new: &ClientSecretHash,
+        until: Timestamp,
+    ) -> Result<bool, SqlError> {
+        let mut tx = self.begin_write().await?;
+        let sql = "UPDATE clients SET former_secret_hash = secret_hash, former_secret_until = $1, secret_hash = $2 \
+                   WHERE id = $3";
+        let done = query(sql)
+            .bind(until.as_millis())
+            .bind(new.as_bytes().to_vec())
+            .bind(id.to_string())
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(done.rows_affected() > 0)
+    }
+}
+
+fn read(row: &AnyRow) -> Result<Client, SqlError> {
+    let id: String = row.try_get("id")?;
+    let corrupt = |column: &str| SqlError::Corrupt(format!("{column} of the client {id:?}"));
+    let words = |column: &str| -> Result<Words, SqlError> {
+        let text: String = row.try_get(column)?;
+        Words::from_spaced(&text).map_err(|NotAWord(_)| corrupt(column))
+    };
+    let hash = |column: &str, bytes: Vec<u8>| -> Result<ClientSecretHash, SqlError> {
+        Ok(ClientSecretHash::new(bytes.try_into().map_err(|_| corrupt(column))?))
+    };
+    let former: Option<Vec<u8>> = row.try_get("former_secret_hash")?;
+    let until: Option<i64> = row.try_get("former_secret_until")?;
+    let disabled_at: Option<i64> = row.try_get("disabled_at")?;
+    let former_secret = match (former, until) {
+        (Some(former), Some(until)) => {
+            let until = Timestamp::from_millis(until);
+            Some(FormerSecret { hash: hash("former_secret_hash", former)?, until })
+        }
+        _ => None,
+    };
+    Ok(Client {
+        scopes: words("scopes")?,
+        audiences: words("audiences")?,
+        jwks: row.try_get("jwks")?,
+        secret: hash("secret_hash", row.try_get("secret_hash")?)?,
+        former_secret,
+        created_at: Timestamp::from_millis(row.try_get("created_at")?),
+        disabled_at: disabled_at.map(Timestamp::from_millis),
+        id: ClientId::parse(&id).map_err(|_| corrupt("id"))?,
+    })
+}

@@ -1,0 +1,153 @@
+//! Whether somebody has an account can't be told from what is answered, nor from the work that is done for it.
+//!
+//! Registration does tell that an e-mail address is taken: that is its answer, `409`. It tells it no faster than it would
+//! tell the contrary, and only so often.
+
+use std::{collections::BTreeMap, time::Instant};
+
+use latchkey::flow::accounts;
+use serde_json::json;
+
+use super::{bed, login};
+use crate::harness::{
+    bed::{Bed, Node},
+    client::{Answer, PASSWORD},
+    monitor::Monitor,
+};
+
+/// What was done for a request: passwords hashed, transactions begun, commands sent to Redis.
+type Work = (u64, u64, Vec<String>);
+
+struct Counted<'a> {
+    bed: &'a Bed,
+    node: &'a Node,
+    monitor: Monitor,
+}
+
+impl Counted<'_> {
+    async fn work(&mut self, request: reqwest::RequestBuilder) -> (Answer, Work) {
+        let node = self.node;
+        let before = (node.app.passwords.jobs(), node.app.sql.transactions());
+        let answer = node.send(request).await;
+        let commands = self.monitor.with_limits(&self.bed.redis);
+        // the script and how many keys and arguments, not whose
+        let shape = |words: &Vec<String>| format!("{} {} {}", words[0], words[1], words.len());
+        let commands = commands.iter().map(shape).collect();
+        let work = (node.app.passwords.jobs() - before.0, node.app.sql.transactions() - before.1, commands);
+        (answer, work)
+    }
+}
+
+/// Everything that a caller can see but the request's id and the date.
+fn seen(answer: &Answer) -> String {
+    let mut body = answer.json();
+    body["request_id"].take();
+    let headers: BTreeMap<_, _> = answer
+        .headers
+        .iter()
+        .filter(|(name, _)| !["x-request-id", "date"].contains(&name.as_str()))
+        .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+        .collect();
+    format!("{} {headers:?} {body}", answer.status)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sign_ins_to_accounts_that_exist_and_that_do_not_are_the_same_work() {
+    let bed = bed();
+    let node = bed.node().await;
+    for name in ["ada", "grace"] {
+        node.account(name).await;
+    }
+    let grace = accounts::find(&node.app, "grace").await.unwrap();
+    accounts::disable(&node.app, grace.id).await.unwrap();
+    node.login("ada").await;
+    node.try_login("warming up", PASSWORD).await.expect(401);
+    let mut counted = Counted { bed: &bed, node: &node, monitor: Monitor::start(&bed.redis) };
+
+    // eight each: the first are refused for the password, the rest for coming too often
+    let mut expected = None;
+    for identifier in ["ada", "ada@example.com", "grace", "nobody", "nobody@example.com"] {
+        let mut course = Vec::new();
+        for _ in 0..8 {
+            let (answer, work) = counted.work(login(&node, "203.0.113.7", identifier, "not the password")).await;
+            course.push((seen(&answer), work));
+        }
+        assert_eq!(course.iter().filter(|(_, work)| work.0 == 1 && work.1 == 1).count(), 6, "{course:#?}");
+        assert_eq!(course.iter().filter(|(_, work)| work.0 == 0 && work.1 == 0).count(), 2, "{course:#?}");
+        assert_eq!(expected.get_or_insert_with(|| course.clone()), &course, "{identifier}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn registering_what_is_taken_is_the_same_work() {
+    let bed = bed();
+    let node = bed.node().await;
+    node.account("ada").await;
+    let mut counted = Counted { bed: &bed, node: &node, monitor: Monitor::start(&bed.redis) };
+    let register = |email: &str, password: &str| {
+        let body = json!({ "email": email, "password": password });
+        node.request(reqwest::Method::POST, "/v1/users").json(&body)
+    };
+    let (answer, free) = counted.work(register("grace@example.com", PASSWORD)).await;
+    assert_eq!(answer.status, 201);
+    let (answer, taken) = counted.work(register("ada@example.com", PASSWORD)).await;
+    assert_eq!(answer.problem(), (409, "email_taken".to_owned()));
+    assert_eq!(free, taken);
+    assert_eq!(free.0, 1);
+    // with a password that won't do, nothing is told
+    let mut told = Vec::new();
+    for email in ["ada@example.com", "free@example.com"] {
+        let (answer, work) = counted.work(register(email, "password")).await;
+        told.push((seen(&answer), work));
+    }
+    assert_eq!(told[0], told[1]);
+}
+
+/// Who changes a password has shown an access token; what is left to find out is the password.
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_passwords_are_the_same_work_when_one_is_changed() {
+    let bed = bed();
+    let node = bed.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    node.change_password(&tokens.access, "x", "y").await.expect(403);
+    let mut counted = Counted { bed: &bed, node: &node, monitor: Monitor::start(&bed.redis) };
+    let change = |current: &str| {
+        let body = json!({ "current_password": current, "new_password": "gravel lantern ostrich nine" });
+        node.request(reqwest::Method::POST, "/v1/me/password").bearer_auth(&tokens.access).json(&body)
+    };
+    let long = "a".repeat(500);
+    let mut told = Vec::new();
+    for current in ["", "not the password", &PASSWORD[1..], &long] {
+        let (answer, work) = counted.work(change(current)).await;
+        assert_eq!(answer.problem().0, 403);
+        told.push((seen(&answer), work));
+    }
+    assert!(told.iter().all(|other| *other == told[0]), "{told:#?}");
+}
+
+/// Interleaved, so that whatever else the machine does strikes both alike. The statistic is how often one of the first kind
+/// took longer than one of the second: a half, if they are alike. Hashing that one kind is spared would make it 0 or 1; here it
+/// is made slow enough to be most of what is measured.
+#[tokio::test(flavor = "multi_thread")]
+async fn sign_ins_take_the_same_time() {
+    let mut bed = bed();
+    bed.config.limits.backoff = None;
+    bed.config.limits.login_per_address = None;
+    bed.config.password.memory_kib = 4096;
+    let node = bed.node().await;
+    node.account("ada").await;
+    let mut took: [Vec<u128>; 2] = [Vec::new(), Vec::new()];
+    for round in 0..120 {
+        let order = if round % 2 == 0 { [0, 1] } else { [1, 0] };
+        for kind in order {
+            let identifier = ["ada@example.com", "eve@example.com"][kind];
+            let begun = Instant::now();
+            node.try_login(identifier, "not the password").await.expect(401);
+            took[kind].push(begun.elapsed().as_micros());
+        }
+    }
+    let longer = took[0].iter().flat_map(|a| took[1].iter().map(move |b| a > b)).filter(|longer| *longer).count();
+    let share = longer as f64 / (took[0].len() * took[1].len()) as f64;
+    assert!((0.2..=0.8).contains(&share), "an account that exists takes longer in {share:.2} of all pairs");
+}

@@ -1,0 +1,126 @@
+//! `limit.lua` against the model in Rust; the lanes of an account, step by step.
+
+use std::{cell::Cell, time::Duration};
+
+use latchkey::{
+    domain::{
+        clock::Timestamp,
+        limit::{Backoff, Quota, take},
+    },
+    store::redis::{Attempted, Lane, Redis},
+};
+use proptest::{
+    prelude::*,
+    test_runner::{Config, TestRunner},
+};
+
+use crate::store::server::{NOW, Server};
+
+const BACKOFF: Backoff = Backoff {
+    free: 3,
+    first: Duration::from_secs(1),
+    most: Duration::from_secs(60),
+    known_for: Duration::from_hours(24),
+    max_known: 4,
+};
+
+#[test]
+fn limits_in_redis_and_in_memory_say_the_same() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let server = Server::start("redis-server", 0, &[]);
+    let store = runtime.block_on(async { server.store() });
+    let mut runner = TestRunner::new(Config { cases: 48, failure_persistence: None, ..Config::default() });
+    let subject = Cell::new(0);
+    let steps = (1..20_u32, 600..10_000_u64, prop::collection::vec(0..400_000_i64, 1..60));
+    runner
+        .run(&steps, |(count, secs, steps)| {
+            subject.set(subject.get() + 1);
+            let quota = Quota { count, window: Duration::from_secs(secs) };
+            let (mut full_at, mut now) = (None, NOW);
+            for step in steps {
+                now = now + Duration::from_millis(step.unsigned_abs());
+                let model = take(quota, full_at, now);
+                let asked = runtime.block_on(store.take(&subject.get().to_string(), quota, now)).unwrap();
+                prop_assert_eq!(asked, model.refused_for);
+                full_at = Some(model.full_at);
+            }
+            Ok(())
+        })
+        .unwrap();
+    runtime.block_on(store.close());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_remembered_ends_by_itself() {
+    let server = Server::start("redis-server", 0, &[]);
+    let store = server.store();
+    let quota = Quota { count: 10, window: Duration::from_secs(1000) };
+    store.take("x", quota, NOW).await.unwrap();
+    let ttl: i64 = server.command(&["PTTL", "lk:lx"]).trim().parse().unwrap();
+    assert!((1..=101_000).contains(&ttl), "{ttl}");
+    store.attempt("x", None, &Lane::address("a"), BACKOFF, NOW).await.unwrap();
+    let ttl: i64 = server.command(&["PTTL", "lk:gx"]).trim().parse().unwrap();
+    assert!((1..=3_600_000).contains(&ttl), "{ttl}");
+    store.vouch("x", &Lane::device("d"), &Lane::address("a"), None, BACKOFF, NOW).await.unwrap();
+    let ttl: i64 = server.command(&["PTTL", "lk:gx"]).trim().parse().unwrap();
+    assert!((3_600_001..=86_400_000).contains(&ttl), "{ttl}");
+    store.close().await;
+}
+
+async fn attempt(store: &Redis, device: Option<&Lane>, address: &str, now: Timestamp) -> Result<Lane, Duration> {
+    match store.attempt("x", device, &Lane::address(address), BACKOFF, now).await.unwrap() {
+        Attempted::Admitted(lane) => Ok(lane),
+        Attempted::Wait(wait) => Err(wait),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_wait_longer_and_longer_and_the_known_do_not() {
+    let server = Server::start("redis-server", 0, &[]);
+    let store = server.store();
+    let (device, mut now) = (Lane::device("d"), NOW);
+    let lane = attempt(&store, Some(&device), "home", now).await.unwrap();
+    assert!(lane.is_of_strangers());
+    store.vouch("x", &device, &Lane::address("home"), Some(&lane), BACKOFF, now).await.unwrap();
+
+    for _ in 0..3 {
+        assert!(attempt(&store, None, "afar", now).await.unwrap().is_of_strangers());
+    }
+    for wait in [1, 2, 4, 8, 16, 32, 60, 60] {
+        let wait = Duration::from_secs(wait);
+        assert!(attempt(&store, None, "afar", now).await.is_ok());
+        assert_eq!(attempt(&store, None, "elsewhere", now).await, Err(wait));
+        assert_eq!(attempt(&store, Some(&device), "afar", now).await, Ok(device.clone()));
+        store.withdraw("x", &device).await.unwrap();
+        assert_eq!(attempt(&store, None, "home", now).await, Ok(Lane::address("home")));
+        store.withdraw("x", &Lane::address("home")).await.unwrap();
+        now = now + wait;
+    }
+
+    // a device that is known waits for its own failures, and is a stranger again when it wasn't seen for long
+    for _ in 0..4 {
+        assert!(attempt(&store, Some(&device), "afar", now).await.is_ok());
+    }
+    assert_eq!(attempt(&store, Some(&device), "afar", now).await, Err(Duration::from_secs(1)));
+    assert!(attempt(&store, None, "home", now).await.is_ok());
+    let later = now + BACKOFF.known_for * 2;
+    assert!(attempt(&store, Some(&device), "home", later).await.unwrap().is_of_strangers());
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_knows_so_many_and_no_more() {
+    let server = Server::start("redis-server", 0, &[]);
+    let store = server.store();
+    for number in 0..20_u64 {
+        let now = NOW + Duration::from_secs(number);
+        let name = number.to_string();
+        store.vouch("x", &Lane::device(&name), &Lane::address(&name), None, BACKOFF, now).await.unwrap();
+        let held: u32 = server.command(&["HLEN", "lk:gx"]).trim().parse().unwrap();
+        assert!(held <= 5, "{held}");
+    }
+    let now = NOW + Duration::from_secs(20);
+    assert_eq!(attempt(&store, Some(&Lane::device("19")), "1", now).await, Ok(Lane::device("19")));
+    assert!(attempt(&store, Some(&Lane::device("0")), "0", now).await.unwrap().is_of_strangers());
+    store.close().await;
+}

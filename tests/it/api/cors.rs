@@ -1,0 +1,165 @@
+//! CORS: what pages of other origins are told that they may do.
+
+use reqwest::Method;
+
+use super::problem;
+use crate::harness::{
+    bed::{Bed, Node},
+    client::Answer,
+};
+
+/// In the configuration of a [`Bed`].
+const EXPOSED: &str = "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy, WWW-Authenticate, X-Device-Token";
+const ALLOWED: &str = "https://app.example.com";
+const ISSUER: &str = "https://auth.example.com";
+const OTHER: &str = "https://evil.example.com";
+
+/// What those who sign in call, with the methods that a preflight allows.
+const CALLS: [(&str, &str); 8] = [
+    ("/v1/users", "POST"),
+    ("/v1/login", "POST"),
+    ("/v1/refresh", "POST"),
+    ("/v1/logout", "POST"),
+    ("/v1/me", "GET"),
+    ("/v1/me/password", "POST"),
+    ("/v1/sessions", "DELETE, GET"),
+    ("/v1/sessions/0f8fad5b-d9cb-469f-a165-70867728950e", "DELETE"),
+];
+
+async fn preflight(node: &Node, path: &str, origin: &str) -> Answer {
+    let request = node.request(Method::OPTIONS, path).header("origin", origin);
+    node.send(request.header("access-control-request-method", "POST")).await
+}
+
+async fn call(node: &Node, method: Method, path: &str, origin: &str) -> Answer {
+    node.send(node.request(method, path).header("origin", origin)).await
+}
+
+/// What an answer says to a browser.
+fn told(answer: &Answer) -> [&str; 3] {
+    ["access-control-allow-origin", "access-control-allow-credentials", "vary"].map(|name| answer.header(name))
+}
+
+#[tokio::test]
+async fn pages_of_allowed_origins_may_call() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    for origin in [ALLOWED, ISSUER] {
+        for (path, methods) in CALLS {
+            let answer = preflight(&node, path, origin).await.expect(204);
+            assert_eq!(told(&answer), [origin, "true", "Origin"], "{path}");
+            assert_eq!(answer.header("access-control-allow-methods"), methods, "{path}");
+            assert_eq!(
+                answer.header("access-control-allow-headers"),
+                "Authorization, Content-Type, X-Request-Id, X-Device-Token",
+                "{path}"
+            );
+            assert_eq!(answer.header("access-control-max-age"), "7200");
+            assert!(!answer.header("x-request-id").is_empty());
+            assert_eq!(answer.text, "");
+        }
+    }
+}
+
+#[tokio::test]
+async fn allowed_pages_may_read_every_answer_errors_included() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    let me = node.request(Method::GET, "/v1/me").header("origin", ALLOWED).bearer_auth(&tokens.access);
+    let too_large = node.request(Method::POST, "/v1/login").header("origin", ALLOWED).body("x".repeat(70_000));
+    for (answer, status) in [
+        (node.send(me).await, 200),
+        (node.send(too_large).await, 413),
+        (call(&node, Method::GET, "/v1/me", ALLOWED).await, 401),
+        (call(&node, Method::POST, "/v1/login", ALLOWED).await, 415),
+        (call(&node, Method::GET, "/v1/login", ALLOWED).await, 405),
+    ] {
+        let answer = answer.expect(status);
+        assert_eq!(told(&answer), [ALLOWED, "true", "Origin"]);
+        assert_eq!(answer.header("access-control-expose-headers"), EXPOSED);
+    }
+}
+
+#[tokio::test]
+async fn pages_of_other_origins_are_told_nothing() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    for origin in [
+        OTHER,
+        "null",
+        "",
+        "https://app.example.com.evil.example",
+        "http://app.example.com",
+        "https://app.example.com:8443",
+        "https://APP.example.com",
+        "https://app.example.com, https://evil.example.com",
+    ] {
+        for (path, methods) in CALLS {
+            let answer = preflight(&node, path, origin).await;
+            assert_eq!(answer.problem(), problem(405, "method_not_allowed"), "{origin} {path}");
+            assert_eq!(answer.header("allow"), methods);
+            assert_eq!(told(&answer), ["", "", "Origin"], "{origin} {path}");
+        }
+        let me = node.request(Method::GET, "/v1/me").header("origin", origin).bearer_auth(&tokens.access);
+        assert_eq!(told(&node.send(me).await.expect(200)), ["", "", "Origin"]);
+    }
+    // nor is anybody who isn't a page
+    assert_eq!(told(&node.get("/v1/me", &tokens.access).await.expect(200)), ["", "", "Origin"]);
+    let options = node.send(node.request(Method::OPTIONS, "/v1/me").header("origin", ALLOWED)).await;
+    assert_eq!(options.problem(), problem(405, "method_not_allowed"), "no preflight without a method");
+}
+
+#[tokio::test]
+async fn clients_in_pages_refresh_and_revoke_without_the_cookie() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    for path in ["/oauth2/token", "/oauth2/revoke"] {
+        let answer = preflight(&node, path, ALLOWED).await.expect(204);
+        assert_eq!(told(&answer), [ALLOWED, "", "Origin"]);
+        assert_eq!(answer.header("access-control-allow-methods"), "POST");
+        let refused = call(&node, Method::POST, path, ALLOWED).await;
+        assert!(refused.status.is_client_error() && refused.status != 404, "{refused:?}");
+        assert_eq!(told(&refused), [ALLOWED, "", "Origin"]);
+        assert_eq!(told(&call(&node, Method::POST, path, OTHER).await), ["", "", "Origin"]);
+    }
+}
+
+#[tokio::test]
+async fn what_is_public_is_so_for_every_page() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    for path in [
+        "/.well-known/jwks.json",
+        "/.well-known/oauth-authorization-server",
+        "/.well-known/openid-configuration",
+        "/openapi.json",
+        "/openapi.yaml",
+        "/docs",
+    ] {
+        for origin in [OTHER, ALLOWED] {
+            let answer = preflight(&node, path, origin).await.expect(204);
+            assert_eq!(told(&answer), ["*", "", ""]);
+            assert_eq!(answer.header("access-control-allow-methods"), "GET");
+            assert_eq!(told(&call(&node, Method::GET, path, origin).await.expect(200)), ["*", "", ""]);
+        }
+        // a cache may give anyone what it was given
+        assert_eq!(told(&node.send(node.request(Method::GET, path)).await.expect(200)), ["*", "", ""]);
+    }
+}
+
+#[tokio::test]
+async fn what_no_page_needs_is_shared_with_none() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    for path in
+        ["/v1/verify", "/v1/revocations", "/oauth2/introspect", "/livez", "/readyz", "/nothing", "/v1/sessions/a/b"]
+    {
+        let answer = preflight(&node, path, ALLOWED).await;
+        assert_eq!(told(&answer), ["", "", ""], "{path}");
+        assert_ne!(answer.status, 204, "{path}");
+    }
+}

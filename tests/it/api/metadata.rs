@@ -1,0 +1,83 @@
+//! `GET /.well-known/oauth-authorization-server` and `GET /.well-known/openid-configuration`.
+
+use reqwest::Method;
+use serde_json::json;
+
+use super::problem;
+use crate::harness::bed::Bed;
+
+const OAUTH: &str = "/.well-known/oauth-authorization-server";
+const OPENID: &str = "/.well-known/openid-configuration";
+
+#[tokio::test]
+async fn the_metadata_is_whole_and_may_be_kept() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    let answer = node.send(node.request(Method::GET, OAUTH)).await.expect(200);
+    assert_eq!(answer.header("cache-control"), "public, max-age=3600");
+    assert_eq!(answer.header("content-type"), "application/json; charset=utf-8");
+    assert_eq!(answer.header("access-control-allow-origin"), "*");
+    let algorithms = ["ES256", "EdDSA", "RS256", "PS256"];
+    let authenticated = ["client_secret_basic", "client_secret_post", "private_key_jwt"];
+    let or_not = ["client_secret_basic", "client_secret_post", "private_key_jwt", "none"];
+    let expected = json!({
+        "issuer": "https://auth.example.com",
+        "token_endpoint": "https://auth.example.com/oauth2/token",
+        "jwks_uri": "https://auth.example.com/.well-known/jwks.json",
+        "introspection_endpoint": "https://auth.example.com/oauth2/introspect",
+        "revocation_endpoint": "https://auth.example.com/oauth2/revoke",
+        "scopes_supported": ["account"],
+        "response_types_supported": [],
+        "grant_types_supported": ["refresh_token", "client_credentials"],
+        "subject_types_supported": ["public"],
+        "token_endpoint_auth_methods_supported": or_not,
+        "token_endpoint_auth_signing_alg_values_supported": algorithms,
+        "introspection_endpoint_auth_methods_supported": authenticated,
+        "introspection_endpoint_auth_signing_alg_values_supported": algorithms,
+        "revocation_endpoint_auth_methods_supported": or_not,
+        "revocation_endpoint_auth_signing_alg_values_supported": algorithms,
+        "service_documentation": "https://auth.example.com/docs",
+        "latchkey_revocations_endpoint": "https://auth.example.com/v1/revocations",
+        "latchkey_verify_endpoint": "https://auth.example.com/v1/verify",
+    });
+    assert_eq!(answer.json(), expected);
+    assert_eq!(node.get(OPENID, "").await.expect(200).json(), expected);
+}
+
+#[tokio::test]
+async fn every_endpoint_named_is_there() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    let metadata = node.get(OAUTH, "").await.json();
+    let issuer = &bed.config.issuer;
+    let mut named = 0;
+    for (name, value) in metadata.as_object().unwrap() {
+        let is_place = name.ends_with("_endpoint") || name.ends_with("_uri") || name.ends_with("_documentation");
+        let Some(url) = value.as_str().filter(|_| is_place) else { continue };
+        let path = url.strip_prefix(issuer).unwrap_or_else(|| panic!("{name} isn't the issuer's: {url}"));
+        // not to its end: some have none
+        let answer = node.request(Method::GET, path).send().await.unwrap();
+        assert_ne!(answer.status(), 404, "{name}: {url}");
+        named += 1;
+    }
+    assert_eq!(named, 7, "{metadata}");
+}
+
+#[tokio::test]
+async fn an_issuer_with_a_path_is_found_by_both_ways_of_writing_it() {
+    let mut bed = Bed::new();
+    bed.config.issuer = "https://example.com/sign/in".to_owned();
+    let node = bed.node().await;
+    for well_known in [OAUTH, OPENID] {
+        // a proxy takes the issuer's path away, or leaves it where RFC 8414 puts it
+        for path in [well_known.to_owned(), format!("{well_known}/sign/in")] {
+            let metadata = node.get(&path, "").await.expect(200).json();
+            assert_eq!(metadata["issuer"], "https://example.com/sign/in");
+            assert_eq!(metadata["jwks_uri"], "https://example.com/sign/in/.well-known/jwks.json");
+        }
+        for other in ["/", "/sign", "/sign/in/", "/sign/in/x", "/sign/on", "x"] {
+            let answer = node.get(&format!("{well_known}{other}"), "").await;
+            assert_eq!(answer.problem(), problem(404, "not_found"), "{other}");
+        }
+    }
+}

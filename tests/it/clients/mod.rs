@@ -1,0 +1,39 @@
+//! The clients in Python and JavaScript, and the example apps on them: their own tests, run here, and the code in their
+//! READMEs, with the real service. `make test` installs what they need (`.ci/install.sh`); without it these tests fail.
+
+mod app;
+mod js;
+mod python;
+mod service;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// A file or folder of the project.
+fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The blocks of code in this language in a Markdown file.
+fn blocks(path: &str, language: &str) -> Vec<String> {
+    let text = fs::read_to_string(project(path)).unwrap();
+    let opening = format!("```{language}\n");
+    let blocks = text.split(&opening).skip(1).map(|rest| rest.split("\n```").next().unwrap().to_owned() + "\n");
+    blocks.collect()
+}
+
+/// Copies a file, or a folder with all that is in it.
+fn copy(from: &Path, to: &Path) {
+    if from.is_file() {
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(from, to).unwrap();
+        return;
+    }
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        copy(&entry.path(), &to.join(entry.file_name()));
+    }
+}

@@ -1,0 +1,186 @@
+//! Nobody holds up anybody: slow readers are dropped, seats are counted, and the end of the service is the end.
+
+use std::time::Duration;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use futures_util::future::join_all;
+use latchkey::domain::{entropy::Entropy, event::Reason, ids::AccountId};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::watch,
+};
+
+use super::signed_out;
+use crate::harness::{
+    bed::{Bed, Node, ServiceClient},
+    client::Client,
+    sse::Feed,
+    wait,
+};
+
+/// Ends the sessions of so many thousands of accounts, which have none: the events are the same.
+async fn revoke(node: &Node, thousands: u64) {
+    let now = node.app.clock.now();
+    for _ in 0..thousands {
+        let revoking = (0..1000).map(|_| {
+            let account = AccountId(Entropy::system().uuid());
+            // on a busy machine some are too much for Redis' patience; doing it again says nothing new
+            wait::until("it is revoked", move || async move {
+                node.app.redis.revoke_all(account, None, None, Reason::Disabled, now).await.is_ok()
+            })
+        });
+        join_all(revoking).await;
+    }
+}
+
+/// A subscriber that reads nothing after `until`.
+async fn stuck(client: &Client, service: &ServiceClient, until: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(client.base.strip_prefix("http://").unwrap()).await.unwrap();
+    let credentials = BASE64_STANDARD.encode(format!("{}:{}", service.id, service.secret));
+    let request = format!("GET /v1/revocations HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {credentials}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut read = String::new();
+    while !read.contains(until) {
+        read.push(stream.read_u8().await.unwrap().into());
+    }
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_reader_is_dropped_while_others_are_told_everything() {
+    let mut bed = Bed::new();
+    bed.config.redis.command_timeout = Duration::from_secs(10);
+    let service = bed.service_client("billing").await;
+    let here = bed.node().await;
+    bed.config.feed.max_subscribers = 2;
+    bed.config.http.write_timeout = Duration::from_secs(1);
+    let there = bed.node().await;
+    let _slow = stuck(&there, &service, "event: live").await;
+    let mut quick = Feed::open(&there, &service, None).await;
+    quick.caught_up().await;
+    let (count, mut counted) = watch::channel(0);
+    let quick = tokio::spawn(async move {
+        while quick.revocation().await["reason"] != "logout" {
+            count.send_modify(|count| *count += 1);
+        }
+    });
+    assert_eq!(Feed::try_open(&there, &service, None).await.status(), 503);
+
+    let mut revoked = 0;
+    while Feed::try_open(&there, &service, None).await.status() == 503 {
+        assert!(revoked < 100_000, "all of these wait for the slow one");
+        revoke(&here, 1).await;
+        revoked += 1000;
+        counted.wait_for(|counted| *counted == revoked).await.unwrap();
+    }
+    here.account("ada").await;
+    signed_out(&here, "ada").await;
+    quick.await.unwrap();
+    for node in [here, there] {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_reader_of_the_snapshot_is_dropped_too() {
+    let mut bed = Bed::new();
+    bed.config.feed.max_subscribers = 1;
+    bed.config.redis.command_timeout = Duration::from_secs(10);
+    bed.config.http.write_timeout = Duration::from_millis(200);
+    let service = bed.service_client("billing").await;
+    let node = bed.node().await;
+    revoke(&node, 40).await;
+    let slow = stuck(&node, &service, "event: snapshot").await;
+    let mut quick = Feed::open(&node, &service, None).await;
+    assert_eq!(quick.caught_up().await.len(), 40_000);
+    drop((slow, quick));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn above_the_limit_subscribers_are_asked_to_come_again() {
+    let mut bed = Bed::new();
+    bed.config.feed.max_subscribers = 2;
+    let service = bed.service_client("billing").await;
+    let node = bed.node().await;
+    let mut seated = [Feed::open(&node, &service, None).await, Feed::open(&node, &service, None).await];
+    for feed in &mut seated {
+        feed.caught_up().await;
+    }
+    let request = node.request(reqwest::Method::GET, "/v1/revocations");
+    let refused = node.send(request.basic_auth(&service.id, Some(&service.secret))).await;
+    assert_eq!(refused.problem(), (503, "unavailable".to_owned()));
+    assert_eq!(refused.header("retry-after"), "1");
+
+    let [one, _other] = seated;
+    drop(one);
+    wait::until("the seat is free", || async { Feed::try_open(&node, &service, None).await.status() == 200 }).await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_the_service_is_the_end_of_the_streams() {
+    let mut bed = Bed::new();
+    bed.config.http.shutdown_timeout = Duration::from_hours(1);
+    let service = bed.service_client("billing").await;
+    let node = bed.node().await;
+    let mut feeds = [Feed::open(&node, &service, None).await, Feed::open(&node, &service, None).await];
+    for feed in &mut feeds {
+        feed.caught_up().await;
+    }
+    node.stop().await;
+    for feed in feeds {
+        feed.ended().await;
+    }
+}
+
+/// What this process holds of memory, in bytes.
+fn memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.strip_suffix("kB")).unwrap();
+    kib.trim().parse::<u64>().unwrap() * 1024
+}
+
+/// In a process of its own, since memory is counted by process.
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_do_not_read_cost_next_to_no_memory() {
+    const ALONE: &str = "LATCHKEY_TEST_ALONE";
+    if std::env::var_os(ALONE).is_none() {
+        let itself = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["feed::limits::those_who_do_not_read_cost_next_to_no_memory", "--exact", "--nocapture"])
+            .env(ALONE, "yes")
+            .output()
+            .unwrap();
+        assert!(itself.status.success(), "{itself:?}");
+        assert!(String::from_utf8_lossy(&itself.stdout).contains("1 passed"), "{itself:?}");
+        return;
+    }
+    let mut bed = Bed::new();
+    bed.config.redis.command_timeout = Duration::from_secs(10);
+    bed.config.http.write_timeout = Duration::from_hours(1);
+    let node = bed.node().await;
+    let service = bed.service_client("billing").await;
+    // once is enough to be ready for all
+    revoke(&node, 1).await;
+    let mut one = Feed::open(&node, &service, None).await;
+    assert_eq!(one.caught_up().await.len(), 1000);
+    drop(one);
+
+    // 30 times what is told is 200 MB and more; some lose their place, the others wait in their snapshot
+    let mut live = Vec::new();
+    for _ in 0..15 {
+        live.push(stuck(&node, &service, "event: snapshot").await);
+    }
+    revoke(&node, 30).await;
+    let before = memory();
+    let mut waiting = Vec::new();
+    for _ in 0..15 {
+        waiting.push(stuck(&node, &service, "event: snapshot").await);
+    }
+    revoke(&node, 10).await;
+    let more = memory().saturating_sub(before);
+    assert!(more < 64 * 1024 * 1024, "{more} bytes");
+    drop((live, waiting));
+    node.stop().await;
+}

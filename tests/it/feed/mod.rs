@@ -1,0 +1,115 @@
+//! `GET /v1/revocations`: who follows it knows what has ended, at once or not at all.
+
+mod faults;
+mod kinds;
+mod limits;
+mod resume;
+
+use latchkey::flow::clients;
+use serde_json::{Value, json};
+
+use crate::harness::{
+    bed::Bed,
+    client::{Client, Tokens},
+    sse::Feed,
+};
+
+/// Signs someone in and out again; gives the session's id.
+async fn signed_out(client: &Client, name: &str) -> String {
+    let Tokens { refresh, session, .. } = client.login(name).await;
+    client.logout(&refresh).await.expect(204);
+    session
+}
+
+/// The ids of the sessions that ended one by one.
+fn sessions(revocations: &[Value]) -> Vec<&str> {
+    revocations.iter().filter_map(|revocation| revocation["session_id"].as_str()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_subscriber_gets_a_snapshot_and_then_what_happens() {
+    let bed = Bed::new();
+    let service = bed.service_client("billing").await;
+    let (here, there) = (bed.node().await, bed.node().await);
+    let account = here.account("ada").await.text_of("id");
+    let before = signed_out(&here, "ada").await;
+
+    let mut feed = Feed::open(&there, &service, None).await;
+    let first = feed.next().await.unwrap();
+    assert_eq!((first.name.as_str(), &first.data), ("snapshot", &json!({ "retain_seconds": 310 })));
+    let logout = |session: &str| {
+        json!({
+            "kind": "session", "account_id": account, "session_id": session, "reason": "logout",
+            "at": "2027-01-15T08:00:00.000Z",
+        })
+    };
+    assert_eq!(feed.caught_up().await, [logout(&before)]);
+    assert!(feed.last_id.is_some());
+
+    let after = signed_out(&here, "ada").await;
+    assert_eq!(feed.revocation().await, logout(&after));
+    feed.moved_on().await;
+    drop(feed);
+    for node in [here, there] {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_told_that_all_was_told_was_told_all() {
+    let bed = Bed::new();
+    let service = bed.service_client("billing").await;
+    let (here, there) = (bed.node().await, bed.node().await);
+    here.account("ada").await;
+    let mut feed = Feed::open(&there, &service, None).await;
+    feed.caught_up().await;
+    // every id that a client may come back with stands for all that had ended before by Redis' clock
+    for _ in 0..20 {
+        let session = signed_out(&here, "ada").await;
+        let time = bed.redis.command(&["TIME"]);
+        let (seconds, micros) = time.split_once('\n').unwrap();
+        let now: i64 = seconds.parse::<i64>().unwrap() * 1000 + micros.parse::<i64>().unwrap() / 1000;
+        let mut told = false;
+        loop {
+            let event = feed.next().await.unwrap();
+            told |= event.data["session_id"] == *session;
+            let id: i64 = feed.last_id.as_ref().unwrap().strip_prefix("1-").unwrap().parse().unwrap();
+            if id > now {
+                break;
+            }
+        }
+        assert!(told);
+    }
+    drop(feed);
+    for node in [here, there] {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_for_service_clients_that_are_not_disabled() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    let service = bed.service_client("billing").await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    let request = || node.request(reqwest::Method::GET, "/v1/revocations");
+    for refused in [request(), request().bearer_auth(&tokens.access), request().basic_auth("billing", Some("guess"))] {
+        let refused = node.send(refused).await;
+        assert_eq!(refused.problem(), (401, "invalid_client".to_owned()));
+        assert_eq!(refused.header("www-authenticate"), "Basic realm=\"latchkey\"");
+    }
+
+    let mut feed = Feed::open(&node, &service, None).await;
+    feed.caught_up().await;
+    let mut other = Feed::open(&node, &bed.service_client("other").await, None).await;
+    other.caught_up().await;
+    clients::disable(&bed.clock, &node.app.sql, "billing").await.unwrap();
+    bed.reload_clients().await;
+    feed.ended().await;
+    assert_eq!(Feed::try_open(&node, &service, None).await.status(), 401);
+    let session = signed_out(&node, "ada").await;
+    assert_eq!(other.revocation().await["session_id"], *session, "the others go on");
+    drop(other);
+    node.stop().await;
+}

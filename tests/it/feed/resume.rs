@@ -1,0 +1,102 @@
+//! Coming back with `Last-Event-ID`.
+
+use serde_json::json;
+
+use super::{sessions, signed_out};
+use crate::harness::{bed::Bed, sse::Feed};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_missed_is_told_on_any_node() {
+    let bed = Bed::new();
+    let service = bed.service_client("billing").await;
+    let (here, there) = (bed.node().await, bed.node().await);
+    here.account("ada").await;
+    let mut feed = Feed::open(&there, &service, None).await;
+    feed.caught_up().await;
+    let last = feed.last_id.clone().unwrap();
+    drop(feed);
+    let missed = [signed_out(&here, "ada").await, signed_out(&there, "ada").await];
+
+    for node in [&here, &there] {
+        let mut feed = Feed::open(node, &service, Some(&last)).await;
+        let first = feed.next().await.unwrap();
+        assert_eq!((first.name.as_str(), &first.data), ("resumed", &json!({ "retain_seconds": 310 })));
+        assert_eq!(sessions(&feed.caught_up().await), missed);
+    }
+    for node in [here, there] {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_missed_however_often_the_connection_breaks() {
+    let bed = Bed::new();
+    let service = bed.service_client("billing").await;
+    let (here, there) = (bed.node().await, bed.node().await);
+    here.account("ada").await;
+    let mut feed = Feed::open(&here, &service, None).await;
+    feed.caught_up().await;
+    let ending = async {
+        let mut ended = Vec::new();
+        for _ in 0..40 {
+            ended.push(signed_out(&there, "ada").await);
+        }
+        ended
+    };
+    let mut told = Vec::new();
+    let following = async {
+        loop {
+            let last = feed.last_id.clone().unwrap();
+            feed = Feed::open(if told.len() % 2 == 0 { &there } else { &here }, &service, Some(&last)).await;
+            assert_eq!(feed.next().await.unwrap().name, "resumed");
+            // sometimes it breaks in the middle of what was missed
+            for _ in 0..=told.len() % 3 {
+                let event = feed.next().await.unwrap();
+                if event.name == "revocation" {
+                    told.push(event.data["session_id"].as_str().unwrap().to_owned());
+                }
+            }
+        }
+    };
+    let ended = tokio::select! {
+        ended = ending => ended,
+        () = following => unreachable!("it never ends"),
+    };
+    let mut feed = Feed::open(&here, &service, feed.last_id.clone().as_deref()).await;
+    told.extend(sessions(&feed.caught_up().await).into_iter().map(str::to_owned));
+    for session in &ended {
+        assert!(told.contains(session));
+    }
+    drop(feed);
+    for node in [here, there] {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_that_is_of_no_use_is_a_gap() {
+    let bed = Bed::new();
+    let service = bed.service_client("billing").await;
+    let node = bed.node().await;
+    node.account("ada").await;
+    let session = signed_out(&node, "ada").await;
+    let mut feed = Feed::open(&node, &service, None).await;
+    feed.caught_up().await;
+    let now: i64 = feed.last_id.unwrap().strip_prefix("1-").unwrap().parse().unwrap();
+    let hour = 3_600_000;
+    // older than what is kept, of the future, none of ours
+    for last in [&format!("1-{}", now - hour), &format!("1-{}", now + hour), "7-1", "x"] {
+        let mut feed = Feed::open(&node, &service, Some(last)).await;
+        let gap = feed.next().await.unwrap();
+        assert_eq!(gap.name, "gap", "{last}");
+        assert!(gap.data["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{gap:?}");
+        assert_eq!(feed.next().await.unwrap().name, "snapshot");
+        assert_eq!(sessions(&feed.caught_up().await), [&session]);
+        assert_ne!(feed.last_id.as_deref(), Some(last));
+    }
+    // one that the last hour reaches
+    let mut feed = Feed::open(&node, &service, Some(&format!("1-{}", now - hour / 2))).await;
+    assert_eq!(feed.next().await.unwrap().name, "resumed");
+    drop(feed);
+    node.stop().await;
+}

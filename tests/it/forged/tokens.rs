@@ -1,0 +1,385 @@
+//! The forgeries, as data: what an attacker makes of a genuine token, of what is public, and of keys of their own; and what
+//! nobody should be able to have signed, which is refused nevertheless.
+
+use std::net::SocketAddr;
+
+use aws_lc_rs::hmac;
+use base64::{
+    Engine,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
+use latchkey::{crypto::signing_key::SigningKey, domain::key::Algorithm};
+use serde_json::{Map, Value, json};
+
+/// A token that must be refused.
+#[derive(Clone, Debug)]
+pub struct Forged {
+    pub name: String,
+    pub token: String,
+}
+
+/// What forgeries are made of.
+pub struct Forge<'a> {
+    /// A token that is valid now, signed with ES256.
+    pub genuine: &'a str,
+    /// The service's own key: with it is signed what only the service could sign, and mustn't.
+    pub key: &'a SigningKey,
+    /// Where `jku` and `x5u` lead: nobody may come.
+    pub trap: SocketAddr,
+}
+
+/// Base64url.
+fn part(bytes: impl AsRef<[u8]>) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(bytes)
+}
+
+fn signed(key: &SigningKey, header: impl AsRef<[u8]>, claims: impl AsRef<[u8]>) -> String {
+    let message = format!("{}.{}", part(header), part(claims));
+    let signature = key.sign(message.as_bytes()).unwrap();
+    format!("{message}.{}", part(signature))
+}
+
+/// With one member changed, or taken away by null.
+fn with(object: &Value, name: &str, value: Value) -> Value {
+    let mut object = object.clone();
+    match value {
+        Value::Null => drop(object.as_object_mut().unwrap().remove(name)),
+        value => object[name] = value,
+    }
+    object
+}
+
+/// The ASN.1 form of an ECDSA signature (SEC 1, section C.5), which isn't JWS's.
+fn der(signature: &[u8]) -> Vec<u8> {
+    let integer = |number: &[u8]| {
+        let zero = (number[0] >= 0x80).then_some(0);
+        let bytes: Vec<u8> = zero.into_iter().chain(number.iter().copied()).collect();
+        [&[2, u8::try_from(bytes.len()).unwrap()], &bytes[..]].concat()
+    };
+    let (r, s) = signature.split_at(32);
+    let both = [integer(r), integer(s)].concat();
+    [&[0x30, u8::try_from(both.len()).unwrap()], &both[..]].concat()
+}
+
+impl Forge<'_> {
+    fn header(&self) -> Value {
+        self.read(0)
+    }
+
+    fn claims(&self) -> Value {
+        self.read(1)
+    }
+
+    fn read(&self, at: usize) -> Value {
+        let text = self.genuine.split('.').nth(at).unwrap();
+        serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(text).unwrap()).unwrap()
+    }
+
+    fn service_signs(&self, header: &Value, claims: &Value) -> String {
+        signed(self.key, header.to_string(), claims.to_string())
+    }
+
+    /// The genuine token written anew with nothing changed: it must be accepted, or the forgeries prove nothing.
+    pub fn control(&self) -> String {
+        self.service_signs(&self.header(), &self.claims())
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<Forged> {
+        let mut all = Vec::new();
+        let kinds = [
+            self.unsigned(),
+            self.signed_with_what_is_public(),
+            self.signed_by_others(),
+            self.keys_in_the_header(),
+            self.other_types(),
+            self.other_claims(),
+            self.ambiguous(),
+            self.extensions(),
+            self.damaged(),
+        ];
+        for (name, token) in kinds.into_iter().flatten() {
+            all.push(Forged { name, token });
+        }
+        all
+    }
+
+    /// `alg: none`, in all spellings, and no algorithm (RFC 8725, section 3.2).
+    fn unsigned(&self) -> Vec<(String, String)> {
+        let claims = part(self.claims().to_string());
+        let signature = self.genuine.rsplit('.').next().unwrap();
+        let spellings = ["none", "None", "NONE", "nOnE", "none ", "", "null"].map(Value::from);
+        let odd = [json!(0), json!(false), json!(["ES256"]), json!({ "ES256": true }), Value::Null];
+        let mut made = Vec::new();
+        for alg in spellings.into_iter().chain(odd) {
+            let header = part(with(&self.header(), "alg", alg.clone()).to_string());
+            made.push((format!("alg {alg}, no signature"), format!("{header}.{claims}.")));
+            made.push((format!("alg {alg}, two parts"), format!("{header}.{claims}")));
+            made.push((format!("alg {alg}, the genuine signature"), format!("{header}.{claims}.{signature}")));
+        }
+        made
+    }
+
+    /// HMAC with the public key, in every form in which it is known (RFC 8725, section 2.1).
+    fn signed_with_what_is_public(&self) -> Vec<(String, String)> {
+        let jwk: Value = serde_json::from_str(self.key.public_jwk()).unwrap();
+        let coordinate = |name: &str| BASE64_URL_SAFE_NO_PAD.decode(jwk[name].as_str().unwrap()).unwrap();
+        let point = [&[4], &coordinate("x")[..], &coordinate("y")[..]].concat();
+        // SubjectPublicKeyInfo of a point on P-256 (RFC 5480)
+        let info = BASE64_STANDARD.decode("MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgA=").unwrap();
+        let info = [info, point.clone()].concat();
+        let text = BASE64_STANDARD.encode(&info);
+        let lines = text.as_bytes().chunks(64).map(|line| str::from_utf8(line).unwrap()).collect::<Vec<_>>().join("\n");
+        let pem = format!("-----BEGIN PUBLIC KEY-----\n{lines}\n-----END PUBLIC KEY-----");
+        let keys = [
+            ("the JWK", self.key.public_jwk().as_bytes().to_vec()),
+            ("the JWK set", format!("{{\"keys\":[{}]}}", self.key.public_jwk()).into_bytes()),
+            ("the point", point),
+            ("x", coordinate("x")),
+            ("DER", info),
+            ("PEM", pem.clone().into_bytes()),
+            ("PEM and a line end", format!("{pem}\n").into_bytes()),
+            ("the kid", self.key.kid().as_bytes().to_vec()),
+            ("nothing", Vec::new()),
+        ];
+        let algorithms = [("HS256", hmac::HMAC_SHA256), ("HS384", hmac::HMAC_SHA384), ("HS512", hmac::HMAC_SHA512)];
+        let mut made = Vec::new();
+        for (alg, algorithm) in algorithms {
+            let header = with(&self.header(), "alg", json!(alg)).to_string();
+            let message = format!("{}.{}", part(header), part(self.claims().to_string()));
+            for (name, key) in &keys {
+                let tag = hmac::sign(&hmac::Key::new(algorithm, key), message.as_bytes());
+                made.push((format!("{alg} keyed with {name}"), format!("{message}.{}", part(tag))));
+            }
+        }
+        made
+    }
+
+    /// Signed by keys that aren't the service's.
+    fn signed_by_others(&self) -> Vec<(String, String)> {
+        let (header, claims) = (self.header(), self.claims().to_string());
+        let mut made = Vec::new();
+        for algorithm in [Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256] {
+            let own = SigningKey::generate(algorithm).unwrap();
+            let header = with(&header, "alg", json!(algorithm.as_str()));
+            let foreign = with(&header, "kid", json!(own.kid())).to_string();
+            made.push((format!("another's {algorithm} key"), signed(&own, foreign, &claims)));
+            made.push((format!("another's {algorithm} key under our kid"), signed(&own, header.to_string(), &claims)));
+            let es256 = with(&header, "alg", json!("ES256")).to_string();
+            made.push((format!("another's {algorithm} key said to be ES256"), signed(&own, es256, &claims)));
+        }
+        let kid = header["kid"].as_str().unwrap();
+        let odd = [
+            json!(null),
+            json!(""),
+            json!("*"),
+            json!("../../../../dev/null"),
+            json!("' OR '1'='1"),
+            json!(format!("{kid}\u{0}")),
+            json!(format!("{kid} ")),
+            json!(kid.to_lowercase()),
+            json!([kid]),
+            json!({ "kid": kid }),
+            json!(0),
+        ];
+        for kid in odd {
+            let token = self.service_signs(&with(&header, "kid", kid.clone()), &self.claims());
+            made.push((format!("kid {kid}"), token));
+        }
+        for alg in ["ES384", "ES512", "ES256K", "EdDSA", "RS256", "PS256", "es256", "ES256 ", "SHA256withECDSA"] {
+            let token = self.service_signs(&with(&header, "alg", json!(alg)), &self.claims());
+            made.push((format!("our own signature under alg {alg}"), token));
+        }
+        made
+    }
+
+    /// Keys, and places to find them, in the header (RFC 8725, section 3.10).
+    fn keys_in_the_header(&self) -> Vec<(String, String)> {
+        let own = SigningKey::generate(Algorithm::Es256).unwrap();
+        let jwk: Value = serde_json::from_str(own.public_jwk()).unwrap();
+        let plain: Map<_, _> = jwk.as_object().unwrap().clone().into_iter().filter(|(name, _)| name != "kid").collect();
+        let url = |path: &str| json!(format!("http://{}/{path}", self.trap));
+        let mut made = Vec::new();
+        for (name, value) in [
+            ("jwk", jwk.clone()),
+            ("jwk", json!(plain)),
+            ("jku", url("jwks.json")),
+            ("x5u", url("chain.pem")),
+            ("x5c", json!(["MIIB"])),
+            ("x5t", json!(own.kid())),
+            ("x5t#S256", json!(own.kid())),
+            ("iss", url("")),
+        ] {
+            let header = with(&self.header(), name, value);
+            for (whose, header) in [
+                ("our kid", header.clone()),
+                ("its own kid", with(&header, "kid", json!(own.kid()))),
+                ("a place for a kid", with(&header, "kid", url("key"))),
+                ("no kid", with(&header, "kid", Value::Null)),
+            ] {
+                made.push((
+                    format!("{name} with {whose}"),
+                    signed(&own, header.to_string(), self.claims().to_string()),
+                ));
+            }
+        }
+        let claims = with(&self.claims(), "iss", url(""));
+        let header = with(&self.header(), "kid", json!(own.kid())).to_string();
+        made.push(("an issuer of one's own".to_owned(), signed(&own, header, claims.to_string())));
+        made
+    }
+
+    /// Other kinds of tokens (RFC 8725, section 3.11; RFC 9068, section 4).
+    fn other_types(&self) -> Vec<(String, String)> {
+        let types = [
+            json!(null),
+            json!(""),
+            json!("JWT"),
+            json!("jwt"),
+            json!("id_token+jwt"),
+            json!("logout+jwt"),
+            json!("rt+jwt"),
+            json!("at+jwt "),
+            json!("at+jwt;q=1"),
+            json!("text/at+jwt"),
+            json!("application/application/at+jwt"),
+            json!(["at+jwt"]),
+            json!(1),
+        ];
+        let sign =
+            |typ: Value| (format!("typ {typ}"), self.service_signs(&with(&self.header(), "typ", typ), &self.claims()));
+        types.map(sign).into()
+    }
+
+    /// Claims that aren't what they must be (RFC 9068, section 4), all signed by the service's own key.
+    fn other_claims(&self) -> Vec<(String, String)> {
+        let claims = self.claims();
+        let (iat, iss) = (claims["iat"].as_i64().unwrap(), claims["iss"].as_str().unwrap());
+        let mut changes = vec![
+            ("exp", json!(iat - 60)),
+            ("exp", json!(0)),
+            ("exp", json!(-1)),
+            ("exp", json!(i64::MIN)),
+            ("exp", json!("9999999999")),
+            ("exp", json!([9_999_999_999_i64])),
+            ("exp", json!(true)),
+            ("nbf", json!(iat + 60)),
+            ("nbf", json!(i64::MAX)),
+            ("nbf", json!("0")),
+            ("iat", json!(iat + 60)),
+            ("iat", json!(i64::MAX)),
+            ("iat", json!("0")),
+            ("iss", json!(format!("{iss}/"))),
+            ("iss", json!(iss.to_uppercase())),
+            ("iss", json!("https://evil.example.com")),
+            ("iss", json!("")),
+            ("iss", json!([iss])),
+            ("aud", json!("elsewhere")),
+            ("aud", json!("")),
+            ("aud", json!([])),
+            ("aud", json!(["elsewhere", "latchkey2", "Latchkey", "latch", "latchkey "])),
+            ("aud", json!([["latchkey"]])),
+            ("aud", json!({ "latchkey": true })),
+            ("sub", json!("")),
+            ("sub", json!("admin")),
+            ("sub", json!(1)),
+            ("sid", json!("")),
+            ("sid", json!([claims["sid"]])),
+            ("roles", json!("admin")),
+        ];
+        let required =
+            ["iss", "sub", "aud", "client_id", "iat", "exp", "jti", "sid", "auth_time", "acr", "amr", "scope"];
+        changes.extend(required.map(|name| (name, Value::Null)));
+        let made = changes.into_iter().map(|(name, value)| {
+            let what = if value.is_null() { format!("no {name}") } else { format!("{name} {value}") };
+            (what, self.service_signs(&self.header(), &with(&claims, name, value)))
+        });
+        let odd = ["[]", "null", "\"\"", "1", "", "{", "{}", "{}{}", "not JSON"];
+        let odd = odd.map(|text| (format!("claims {text}"), signed(self.key, self.header().to_string(), text)));
+        made.chain(odd).collect()
+    }
+
+    /// JSON that means one thing to one reader and another to the next (RFC 8725, section 2.4).
+    fn ambiguous(&self) -> Vec<(String, String)> {
+        let (header, claims) = (self.header().to_string(), self.claims().to_string());
+        let more = |object: &str, members: &str| format!("{},{members}}}", object.strip_suffix('}').unwrap());
+        let mut made = Vec::new();
+        for members in [
+            r#""sub":"00000000-0000-0000-0000-000000000000""#,
+            r#""\u0073ub":"00000000-0000-0000-0000-000000000000""#,
+            r#""exp":9999999999"#,
+            r#""e\u0078p":9999999999"#,
+            r#""roles":["admin"],"roles":[]"#,
+            r#""deep":{"a":1,"a":2}"#,
+        ] {
+            made.push((format!("claims with {members} too"), signed(self.key, &header, more(&claims, members))));
+        }
+        for members in
+            [r#""alg":"none""#, r#""alg":"ES256""#, r#""\u0061lg":"HS256""#, r#""kid":"other""#, r#""typ":"JWT""#]
+        {
+            made.push((format!("header with {members} too"), signed(self.key, more(&header, members), &claims)));
+        }
+        let twisted = format!("{{\"sub\":\"\u{feff}\"}}{claims}");
+        made.push(("two objects of claims".to_owned(), signed(self.key, &header, twisted)));
+        made.push((
+            "claims that aren't UTF-8".to_owned(),
+            signed(self.key, &header, [claims.as_bytes(), &[0xff]].concat()),
+        ));
+        made
+    }
+
+    /// Extensions that must be understood (RFC 7515, section 4.1.11; RFC 7797).
+    fn extensions(&self) -> Vec<(String, String)> {
+        let crit = [json!(["exp"]), json!(["b64"]), json!([]), json!("exp"), json!(["http://example.com/unheard-of"])];
+        let sign = |crit: Value| {
+            let header = with(&with(&self.header(), "b64", json!(false)), "crit", crit.clone());
+            (format!("crit {crit}"), self.service_signs(&header, &self.claims()))
+        };
+        crit.map(sign).into()
+    }
+
+    /// The genuine token, damaged, written otherwise, or too large.
+    fn damaged(&self) -> Vec<(String, String)> {
+        let genuine = self.genuine;
+        let [header, claims, signature]: [&str; 3] = genuine.split('.').collect::<Vec<_>>().try_into().unwrap();
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap();
+        let (r, s) = bytes.split_at(32);
+        let with_signature = |bytes: &[u8]| format!("{header}.{claims}.{}", part(bytes));
+        let other = part(with(&self.claims(), "sub", json!("0192f0c1-2345-7abc-8def-0123456789ab")).to_string());
+        // the last character of 64 bytes holds four bits that mean nothing
+        let (start, last) = signature.split_at(signature.len() - 1);
+        let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let next = &alphabet[alphabet.find(last).unwrap() + 1..][..1];
+        let json = json!({ "protected": header, "payload": claims, "signature": signature }).to_string();
+        let large = with(&self.claims(), "padding", json!("x".repeat(9000)));
+        let made = [
+            ("one character less", genuine[..genuine.len() - 1].to_owned()),
+            ("half of it", genuine[..genuine.len() / 2].to_owned()),
+            ("one character of the start less", genuine[1..].to_owned()),
+            ("no signature", format!("{header}.{claims}.")),
+            ("no claims", format!("{header}..{signature}")),
+            ("no header", format!(".{claims}.{signature}")),
+            ("dots", "..".to_owned()),
+            ("more dots", "....".to_owned()),
+            ("nothing at all", "-".to_owned()),
+            ("one part", header.to_owned()),
+            ("four parts", format!("{genuine}.{signature}")),
+            ("five parts, as if encrypted", format!("{header}.{claims}.{claims}.{claims}.{signature}")),
+            ("a dot at the end", format!("{genuine}.")),
+            ("other claims under the genuine signature", format!("{header}.{other}.{signature}")),
+            ("bits of the signature that mean nothing", format!("{header}.{claims}.{start}{next}")),
+            ("padding", format!("{genuine}==")),
+            ("a character that isn't base64url", format!("{header}.{claims}.+{}", &signature[1..])),
+            ("the JSON form", json),
+            ("the signature as ASN.1", with_signature(&der(&bytes))),
+            ("a signature of zeros", with_signature(&[0; 64])),
+            ("r is zero", with_signature(&[&[0; 32], s].concat())),
+            ("s is zero", with_signature(&[r, &[0; 32]].concat())),
+            ("r and s swapped", with_signature(&[s, r].concat())),
+            ("a longer signature", with_signature(&[&bytes[..], &[0]].concat())),
+            ("a shorter signature", with_signature(&bytes[..63])),
+            ("too large", self.service_signs(&self.header(), &large)),
+        ];
+        made.map(|(name, token)| (name.to_owned(), token)).into()
+    }
+}

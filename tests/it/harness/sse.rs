@@ -1,0 +1,138 @@
+//! A reader of `GET /v1/revocations`: server-sent events as a client of ours sees them (HTML, section 9.2.6).
+
+use std::{collections::HashSet, time::Duration};
+
+use reqwest::{Method, Response};
+use serde_json::Value;
+
+use super::{bed::ServiceClient, client::Client};
+
+/// Nothing takes this long; what hangs must fail.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One event.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    pub name: String,
+    pub data: Value,
+}
+
+/// An open stream. Revocations that were told before are left out: that is allowed, and says nothing new.
+pub struct Feed {
+    response: Response,
+    unread: Vec<u8>,
+    told: HashSet<String>,
+    /// The id of the last event that had one.
+    pub last_id: Option<String>,
+}
+
+impl Feed {
+    /// Follows a node, from where `last` was. Waits until it is let in.
+    pub async fn open(client: &Client, service: &ServiceClient, last: Option<&str>) -> Self {
+        loop {
+            let response = Self::try_open(client, service, last).await;
+            if response.status() == 200 {
+                assert_eq!(response.headers()["content-type"], "text/event-stream");
+                assert_eq!(response.headers()["cache-control"], "no-store");
+                return Self { response, unread: Vec::new(), told: HashSet::new(), last_id: last.map(str::to_owned) };
+            }
+            assert_eq!(response.status(), 503);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Asks once.
+    pub async fn try_open(client: &Client, service: &ServiceClient, last: Option<&str>) -> Response {
+        let mut request = client.request(Method::GET, "/v1/revocations").basic_auth(&service.id, Some(&service.secret));
+        if let Some(last) = last {
+            request = request.header("Last-Event-ID", last);
+        }
+        request.send().await.unwrap()
+    }
+
+    /// The next event; none when the stream has ended or broken.
+    pub async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(end) = self.unread.windows(2).position(|two| two == b"\n\n") {
+                let block: Vec<u8> = self.unread.drain(..end + 2).collect();
+                let event = self.parse(str::from_utf8(&block).unwrap());
+                if event.name != "revocation" || self.told.insert(event.data.to_string()) {
+                    return Some(event);
+                }
+                continue;
+            }
+            let chunk = tokio::time::timeout(PATIENCE, self.response.chunk()).await.expect("something is told");
+            self.unread.extend(chunk.ok().flatten()?);
+        }
+    }
+
+    fn parse(&mut self, block: &str) -> Event {
+        let (mut name, mut data) = (None, None);
+        for line in block.lines().filter(|line| !line.is_empty()) {
+            match line.split_once(": ").unwrap() {
+                ("event", text) => assert_eq!(name.replace(text.to_owned()), None),
+                ("data", text) => assert_eq!(data.replace(serde_json::from_str(text).unwrap()), None),
+                ("id", text) => self.last_id = Some(text.to_owned()),
+                (other, _) => panic!("{other} in {block}"),
+            }
+        }
+        Event { name: name.expect(block), data: data.expect(block) }
+    }
+
+    /// The events before the next of this name, without heartbeats.
+    #[track_caller]
+    pub fn before(&mut self, name: &str) -> impl Future<Output = Vec<Event>> {
+        let caller = std::panic::Location::caller();
+        async move {
+            let mut before = Vec::new();
+            loop {
+                let Some(event) = self.next().await else { panic!("{caller}: the end instead of {name}") };
+                if event.name == name {
+                    return before;
+                }
+                if event.name != "heartbeat" {
+                    before.push(event);
+                }
+            }
+        }
+    }
+
+    /// What has ended until all that had happened was told.
+    pub async fn caught_up(&mut self) -> Vec<Value> {
+        let before = self.before("live").await;
+        let first = before.first().filter(|event| ["snapshot", "resumed"].contains(&&*event.name));
+        revocations(&before[first.is_some().into()..])
+    }
+
+    /// Waits for heartbeats, and nothing else, until one has another id.
+    pub async fn moved_on(&mut self) {
+        let last = self.last_id.clone();
+        while self.last_id == last {
+            assert_eq!(self.before("heartbeat").await, []);
+        }
+    }
+
+    /// The next revocation.
+    pub async fn revocation(&mut self) -> Value {
+        loop {
+            let event = self.next().await.expect("a revocation before the end");
+            match event.name.as_str() {
+                "revocation" => return event.data,
+                "heartbeat" => {}
+                _ => panic!("{event:?} instead of a revocation"),
+            }
+        }
+    }
+
+    /// Reads to the end, which comes soon.
+    pub async fn ended(mut self) {
+        while self.next().await.is_some() {}
+    }
+}
+
+/// The data of events all of which are revocations.
+#[track_caller]
+pub fn revocations(events: &[Event]) -> Vec<Value> {
+    events.iter().for_each(|event| assert_eq!(event.name, "revocation"));
+    events.iter().map(|event| event.data.clone()).collect()
+}

@@ -1,0 +1,56 @@
+//! I3, as other services see it: once a session was ended, introspection says inactive, on whatever node.
+
+use crate::harness::{bed::Bed, wait};
+use reqwest::Method;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i3_introspection_says_inactive_on_every_node() {
+    let bed = Bed::new();
+    let (one, other) = (bed.node().await, bed.node().await);
+    let client = bed.service_client("billing").await;
+    one.account("ada").await;
+    let active = async |node: &crate::harness::bed::Node, token: &str| {
+        let request = node.request(Method::POST, "/oauth2/introspect").form(&[("token", token)]);
+        let answer = node.send(request.basic_auth(&client.id, Some(&client.secret))).await.expect(200);
+        answer.json()["active"] == true
+    };
+    for way in ["logout", "revoke", "as a client", "all"] {
+        let tokens = one.login("ada").await;
+        // what both nodes may remember
+        for node in [&one, &other] {
+            assert!(active(node, &tokens.access).await && active(node, &tokens.refresh).await);
+        }
+        let revoke = one.request(Method::POST, "/oauth2/revoke").form(&[("token", &tokens.refresh)]);
+        match way {
+            "logout" => drop(one.logout(&tokens.refresh).await.expect(204)),
+            "revoke" => drop(one.send(revoke).await.expect(200)),
+            "as a client" => {
+                one.send(revoke.basic_auth(&client.id, Some(&client.secret))).await.expect(200);
+            }
+            _ => drop(one.delete("/v1/sessions", &tokens.access).await.expect(200)),
+        }
+        assert!(!active(&one, &tokens.access).await, "{way}, where it was ended");
+        for node in [&one, &other] {
+            assert!(!active(node, &tokens.refresh).await, "{way}");
+        }
+        // the other node is told through Redis
+        wait::until("the other node says so too", async || !active(&other, &tokens.access).await).await;
+        // and doesn't change its mind
+        assert!(!active(&other, &tokens.access).await);
+    }
+}
+
+#[tokio::test]
+async fn i3_a_node_that_never_heard_of_a_session_says_inactive_at_once() {
+    let bed = Bed::new();
+    let (one, other) = (bed.node().await, bed.node().await);
+    let client = bed.service_client("billing").await;
+    one.account("ada").await;
+    let tokens = one.login("ada").await;
+    one.logout(&tokens.refresh).await.expect(204);
+    for token in [&tokens.access, &tokens.refresh] {
+        let request = other.request(Method::POST, "/oauth2/introspect").form(&[("token", token)]);
+        let answer = other.send(request.basic_auth(&client.id, Some(&client.secret))).await.expect(200);
+        assert_eq!(answer.text, "{\"active\":false}");
+    }
+}

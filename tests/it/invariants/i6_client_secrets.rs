@@ -1,0 +1,89 @@
+//! I6, for service clients: their secrets, assertions and tokens stand nowhere but in the answer that gives them.
+
+use base64::prelude::*;
+use latchkey::{
+    crypto::{client_keys::to_jwks, signing_key::SigningKey},
+    domain::key::Algorithm,
+    flow::clients::{self, NewClient},
+};
+use reqwest::Method;
+use serde_json::json;
+
+use crate::harness::{bed::Bed, client::Answer, log::Log};
+
+fn absent(secrets: &[String], place: &str, bytes: &[u8]) {
+    for secret in secrets {
+        for text in [secret.clone(), BASE64_STANDARD_NO_PAD.encode(secret)] {
+            let found = bytes.windows(text.len()).any(|window| window == text.as_bytes());
+            assert!(!found, "{text} is in {place}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i6_the_secrets_of_service_clients_are_nowhere() {
+    let log = Log::start();
+    let bed = Bed::new();
+    let node = bed.node().await;
+    let key = SigningKey::generate(Algorithm::Es256).unwrap();
+    let jwks = Some(to_jwks(key.public_jwk()).unwrap());
+    let client = bed.service_client_with(NewClient { name: "billing".to_owned(), jwks, ..NewClient::default() }).await;
+    let grace = std::time::Duration::from_secs(60);
+    let (_, second) =
+        clients::rotate_secret(&bed.clock, &node.app.entropy, &node.app.sql, "billing", grace).await.unwrap();
+    bed.reload_clients().await;
+    let header = json!({ "alg": "ES256" });
+    let claims = json!({ "iss": "billing", "sub": "billing", "aud": "https://auth.example.com", "exp": 1_800_000_060, "jti": "a-jti-that-can-be-found" });
+    let message = [header, claims].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part.to_string())).join(".");
+    let signature = BASE64_URL_SAFE_NO_PAD.encode(key.sign(message.as_bytes()).unwrap());
+    let assertion = format!("{message}.{signature}");
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    let mut secrets = vec![client.secret.clone(), second.expose().to_owned(), signature, tokens.access, tokens.refresh];
+    secrets.push(secrets[0]["lk_cs_".len()..].to_owned());
+    secrets.push(secrets[1]["lk_cs_".len()..].to_owned());
+
+    let mut answers: Vec<Answer> = Vec::new();
+    let mut send = async |path: &str, basic: Option<(&str, &str)>, form: &[(&str, &str)]| {
+        let mut request = node.request(Method::POST, path).form(form);
+        if let Some((id, secret)) = basic {
+            request = request.basic_auth(id, Some(secret));
+        }
+        answers.push(node.send(request).await);
+        answers.last().unwrap().status.as_u16()
+    };
+    let grant = ("grant_type", "client_credentials");
+    let jwt = ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer");
+    for secret in [client.secret.as_str(), second.expose()] {
+        assert_eq!(send("/oauth2/introspect", Some(("billing", secret)), &[("token", &secrets[3])]).await, 200);
+        assert_eq!(send("/oauth2/introspect", Some(("billing", secret)), &[("token", &secrets[4])]).await, 200);
+        assert_eq!(send("/oauth2/introspect", Some(("billing", secret)), &[("token", secret)]).await, 200);
+        assert_eq!(send("/oauth2/revoke", Some(("billing", secret)), &[("token", secret)]).await, 200);
+        // at the wrong places
+        assert_eq!(send("/oauth2/token", Some((secret, "billing")), &[grant]).await, 401);
+        assert_eq!(send("/oauth2/token", Some(("billing", &secrets[3])), &[grant]).await, 401);
+        assert_eq!(send("/oauth2/token", None, &[grant, ("client_id", secret), ("client_secret", secret)]).await, 401);
+        assert_eq!(send("/oauth2/token", None, &[("grant_type", secret)]).await, 400);
+        assert_eq!(send("/oauth2/token", None, &[(secret, "a"), (secret, "b")]).await, 400);
+        assert_eq!(
+            send("/oauth2/token", None, &[("grant_type", "refresh_token"), ("refresh_token", secret)]).await,
+            400
+        );
+        assert_eq!(send("/oauth2/token", Some(("billing", secret)), &[grant, ("scope", secret)]).await, 400);
+        assert_eq!(send("/oauth2/token", None, &[grant, jwt, ("client_assertion", secret)]).await, 401);
+    }
+    assert_eq!(send("/oauth2/introspect", None, &[jwt, ("client_assertion", &assertion), ("token", "x")]).await, 200);
+    assert_eq!(send("/oauth2/introspect", None, &[jwt, ("client_assertion", &assertion), ("token", "x")]).await, 401);
+    for answer in &answers {
+        absent(&secrets, "an answer", format!("{answer:?}").as_bytes());
+    }
+    absent(&secrets, "Redis", &bed.redis.everything());
+    let entries = std::fs::read_dir(bed.folder()).unwrap();
+    let files: Vec<u8> = entries.flat_map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect();
+    assert!(files.windows(7).any(|window| window == b"billing"), "there was something to search");
+    absent(&secrets, "the database", &files);
+    let text = log.bytes();
+    assert!(text.windows(22).any(|window| window == b"its assertion was used"), "there was something to search");
+    absent(&secrets, "the log", &text);
+    absent(&secrets, "what prints", format!("{:?} {second:?}", clients::list(&node.app.sql).await.unwrap()).as_bytes());
+}

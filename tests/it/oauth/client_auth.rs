@@ -1,0 +1,192 @@
+//! How clients show who they are: HTTP Basic, the form, a signed JWT; never in two ways at once.
+
+use base64::{Engine, prelude::*};
+use latchkey::{
+    crypto::{client_keys::to_jwks, signing_key::SigningKey},
+    domain::key::Algorithm,
+    flow::clients::NewClient,
+};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{error, post, refused};
+use crate::harness::{
+    bed::{Bed, Node, ServiceClient},
+    client::Answer,
+    monitor::Monitor,
+};
+
+const GRANT: (&str, &str) = ("grant_type", "client_credentials");
+const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/// Asks for a token with this `Authorization` and this form beside the grant type.
+async fn with(node: &Node, authorization: Option<String>, form: &[(&str, &str)]) -> Answer {
+    let mut all = vec![GRANT];
+    all.extend(form);
+    let mut request = node.request(Method::POST, "/oauth2/token").form(&all);
+    if let Some(authorization) = authorization {
+        request = request.header("authorization", authorization);
+    }
+    node.send(request).await
+}
+
+fn basic(text: &str) -> Option<String> {
+    Some(format!("Basic {}", BASE64_STANDARD.encode(text)))
+}
+
+#[tokio::test]
+async fn basic_and_the_form_authenticate() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    let ServiceClient { id, secret } = bed.service_client("bill.ing_1-a").await;
+    with(&node, basic(&format!("{id}:{secret}")), &[]).await.expect(200);
+    with(&node, basic(&format!("{id}:{secret}")), &[("client_id", &id)]).await.expect(200);
+    // as RFC 6749, section 2.3.1, has it, and as the most thorough do it
+    let thorough = |text: &str| text.replace('-', "%2D").replace('_', "%5f").replace('.', "%2E");
+    with(&node, basic(&format!("{}:{}", thorough(&id), thorough(&secret))), &[]).await.expect(200);
+    with(&node, None, &[("client_id", &id), ("client_secret", &secret)]).await.expect(200);
+    let lower = basic(&format!("{id}:{secret}")).unwrap().replace("Basic", "basic");
+    with(&node, Some(lower), &[]).await.expect(200);
+}
+
+#[tokio::test]
+async fn wrong_credentials_are_refused_with_a_challenge() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    let ServiceClient { id, secret } = bed.service_client("billing").await;
+    let other = bed.service_client("other").await;
+    for authorization in [
+        basic(&format!("{id}:{}", other.secret)),
+        basic(&format!("{id}:")),
+        basic(&format!("{id}:{secret} ")),
+        basic(&format!("{id}x:{secret}")),
+        basic(&format!("{}:{secret}", id.to_uppercase())),
+        basic(&id),
+        basic("%zz:%zz"),
+        Some(format!("Basic {secret}")),
+        Some(format!("Bearer {secret}")),
+        Some("Negotiate abc".to_owned()),
+        None,
+    ] {
+        let answer = with(&node, authorization.clone(), &[]).await;
+        assert_eq!(error(&answer), refused(401, "invalid_client"), "{authorization:?}");
+    }
+    for form in [
+        &[("client_id", id.as_str()), ("client_secret", &other.secret)][..],
+        &[("client_id", "nobody"), ("client_secret", &secret)],
+        &[("client_id", &id)],
+        &[("client_id", &id), ("client_secret", "")],
+        &[("client_assertion_type", "urn:other"), ("client_assertion", "a.b.c")],
+        &[("client_assertion_type", JWT_BEARER), ("client_assertion", "a.b.c")],
+    ] {
+        assert_eq!(error(&with(&node, None, form).await), refused(401, "invalid_client"), "{form:?}");
+    }
+}
+
+#[tokio::test]
+async fn two_ways_at_once_are_one_too_many() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    let ServiceClient { id, secret } = bed.service_client("billing").await;
+    let right = || basic(&format!("{id}:{secret}"));
+    for (authorization, form) in [
+        (right(), &[("client_id", id.as_str()), ("client_secret", secret.as_str())][..]),
+        (right(), &[("client_secret", &secret)]),
+        (right(), &[("client_id", "other")]),
+        (right(), &[("client_assertion_type", JWT_BEARER), ("client_assertion", "a.b.c")]),
+        (Some("Bearer x".to_owned()), &[("client_id", &id), ("client_secret", &secret)]),
+        (None, &[("client_secret", &secret)]),
+        (None, &[("client_id", &id), ("client_secret", &secret), ("client_assertion", "a.b.c")]),
+        (None, &[("client_assertion", "a.b.c")]),
+        (None, &[("client_assertion_type", JWT_BEARER)]),
+    ] {
+        let answer = with(&node, authorization.clone(), form).await;
+        assert_eq!(error(&answer), refused(400, "invalid_request"), "{authorization:?} {form:?}");
+    }
+    let request = node.request(Method::POST, "/oauth2/token").form(&[GRANT]);
+    let request = request.header("authorization", right().unwrap()).header("authorization", right().unwrap());
+    assert_eq!(error(&node.send(request).await), refused(400, "invalid_request"));
+}
+
+/// Signs an assertion of the client `billing`.
+fn assertion(key: &SigningKey, changes: &Value) -> String {
+    let mut claims = json!({
+        "iss": "billing", "sub": "billing", "aud": "https://auth.example.com", "exp": 1_800_000_060, "iat": 1_800_000_000,
+        "jti": "one",
+    });
+    for (name, value) in changes.as_object().unwrap() {
+        claims[name] = value.clone();
+    }
+    let header = json!({ "alg": key.algorithm().as_str(), "typ": "JWT", "kid": key.kid() });
+    let [header, claims] = [header, claims].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part.to_string()));
+    let message = format!("{header}.{claims}");
+    format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(key.sign(message.as_bytes()).unwrap()))
+}
+
+#[tokio::test]
+async fn a_signed_jwt_authenticates_once() {
+    let bed = Bed::new();
+    let (node, other) = (bed.node().await, bed.node().await);
+    let keys = Algorithm::ALL.map(|algorithm| SigningKey::generate(algorithm).unwrap());
+    let jwks = format!("{{\"keys\":[{}]}}", keys.iter().map(SigningKey::public_jwk).collect::<Vec<_>>().join(","));
+    let new = NewClient { name: "billing".to_owned(), jwks: Some(to_jwks(&jwks).unwrap()), ..NewClient::default() };
+    bed.service_client_with(new).await;
+    let present = async |node: &Node, assertion: &str| {
+        with(node, None, &[("client_assertion_type", JWT_BEARER), ("client_assertion", assertion)]).await
+    };
+    let mut monitor = Monitor::start(&bed.redis);
+    for (key, jti) in keys.iter().zip(["1", "2", "3", "4"]) {
+        let text = assertion(key, &json!({ "jti": jti }));
+        present(&node, &text).await.expect(200);
+        for node in [&node, &other] {
+            assert_eq!(error(&present(node, &text).await), refused(401, "invalid_client"), "used before");
+        }
+    }
+    let commands: Vec<_> = monitor.commands(&bed.redis).into_iter().map(|words| words[0].clone()).collect();
+    assert_eq!(commands, ["SET"; 12], "one round trip each");
+
+    for aud in [
+        json!("https://auth.example.com/oauth2/token"),
+        json!(["https://auth.example.com", "https://auth.example.com/oauth2/token"]),
+    ] {
+        let text = assertion(&keys[0], &json!({ "jti": aud.to_string(), "aud": aud }));
+        present(&node, &text).await.expect(200);
+    }
+    let text = assertion(&keys[0], &json!({ "jti": "with a name" }));
+    let form = [("client_assertion_type", JWT_BEARER), ("client_assertion", &text), ("client_id", "billing")];
+    with(&node, None, &form).await.expect(200);
+    let text = assertion(&keys[0], &json!({ "jti": "elsewhere" }));
+    let form = [("client_assertion_type", JWT_BEARER), ("client_assertion", &text), ("token", "x")];
+    assert_eq!(post(&node, "/oauth2/introspect", None, &form).await.expect(200).json(), json!({ "active": false }));
+
+    let stranger = SigningKey::generate(Algorithm::Es256).unwrap();
+    for (key, changes) in [
+        (&stranger, json!({ "jti": "a" })),
+        (&keys[0], json!({ "jti": "b", "aud": "https://other.example.com" })),
+        (&keys[0], json!({ "jti": "c", "exp": 1_799_999_995 })),
+        (&keys[0], json!({ "jti": "d", "exp": 1_800_004_000 })),
+        (&keys[0], json!({ "jti": "e", "iss": "other" })),
+        (&keys[0], json!({ "jti": "f", "iss": "other", "sub": "other" })),
+        (&keys[0], json!({ "jti": null })),
+    ] {
+        let answer = present(&node, &assertion(key, &changes)).await;
+        assert_eq!(error(&answer), refused(401, "invalid_client"), "{changes}");
+    }
+    let text = assertion(&keys[0], &json!({ "jti": "another name" }));
+    let form = [("client_assertion_type", JWT_BEARER), ("client_assertion", &text), ("client_id", "other")];
+    assert_eq!(error(&with(&node, None, &form).await), refused(401, "invalid_client"));
+}
+
+#[tokio::test]
+async fn of_many_who_present_an_assertion_at_once_one_is_believed() {
+    let bed = Bed::new();
+    let nodes = [bed.node().await, bed.node().await];
+    let key = SigningKey::generate(Algorithm::Es256).unwrap();
+    let jwks = Some(to_jwks(key.public_jwk()).unwrap());
+    bed.service_client_with(NewClient { name: "billing".to_owned(), jwks, ..NewClient::default() }).await;
+    let text = assertion(&key, &json!({}));
+    let form = [("client_assertion_type", JWT_BEARER), ("client_assertion", text.as_str())];
+    let answers = futures_util::future::join_all((0..16).map(|i| with(&nodes[i % 2], None, &form))).await;
+    assert_eq!(answers.iter().filter(|answer| answer.status == 200).count(), 1);
+    assert_eq!(answers.iter().filter(|answer| answer.status == 401).count(), 15);
+}

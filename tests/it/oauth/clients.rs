@@ -1,0 +1,126 @@
+//! Service clients: how they come, change and go, and how soon nodes know.
+
+use std::time::Duration;
+
+use latchkey::flow::clients::{self, ClientError, NewClient};
+
+use super::{client_token, error, introspect, part, post, refused};
+use crate::harness::bed::Bed;
+
+#[tokio::test]
+async fn a_client_made_a_moment_ago_is_known_and_unknown_names_ask_once_a_second() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    let sql = bed.sql().await;
+    let make = async |name: &str| {
+        let new = NewClient { name: name.to_owned(), ..NewClient::default() };
+        clients::add(&bed.config.token, &bed.clock, &node.app.entropy, &sql, new).await.unwrap().1
+    };
+    let known = async |name: &str| clients::find(&node.app, name).await.unwrap().is_some();
+    make("early").await;
+    assert!(known("early").await, "an unknown name is looked for at once");
+    make("later").await;
+    assert!(!known("later").await, "but only once a second");
+    assert!(known("early").await);
+    bed.advance(Duration::from_secs(1));
+    assert!(known("later").await);
+}
+
+#[tokio::test]
+async fn names_are_taken_once_and_not_those_of_apps_or_accounts() {
+    let bed = Bed::new();
+    let sql = bed.sql().await;
+    let entropy = latchkey::domain::entropy::Entropy::system();
+    let add = async |name: &str, scope: &str| {
+        let new = NewClient { name: name.to_owned(), scopes: vec![scope.to_owned()], ..NewClient::default() };
+        clients::add(&bed.config.token, &bed.clock, &entropy, &sql, new).await
+    };
+    add("billing", "read").await.unwrap();
+    assert!(matches!(add("billing", "read").await, Err(ClientError::Taken)));
+    assert!(matches!(add("latchkey", "read").await, Err(ClientError::Reserved)));
+    assert!(matches!(add("bill ing", "read").await, Err(ClientError::Name(_))));
+    assert!(matches!(add("0192f0c1-2345-7abc-8def-0123456789ab", "read").await, Err(ClientError::Name(_))));
+    assert!(matches!(add("other", "re ad").await, Err(ClientError::Word(_))));
+    for name in ["nobody", "no body"] {
+        assert!(matches!(clients::disable(&bed.clock, &sql, name).await, Err(ClientError::Unknown)));
+        let rotated = clients::rotate_secret(&bed.clock, &entropy, &sql, name, Duration::ZERO).await;
+        assert!(matches!(rotated, Err(ClientError::Unknown)));
+    }
+    let all = clients::list(&sql).await.unwrap();
+    assert_eq!(all.iter().map(|client| client.id.as_str()).collect::<Vec<_>>(), ["billing"]);
+}
+
+#[tokio::test]
+async fn two_secrets_are_valid_while_one_is_rotated() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    let first = bed.service_client("billing").await;
+    let rotate = async |grace: u64| {
+        let (app, grace) = (&node.app, Duration::from_secs(grace));
+        let rotated = clients::rotate_secret(&bed.clock, &app.entropy, &app.sql, "billing", grace).await;
+        bed.reload_clients().await;
+        let mut client = first.clone();
+        client.secret = rotated.unwrap().1.expose().to_owned();
+        client
+    };
+    let form = [("grant_type", "client_credentials")];
+    let second = rotate(3600).await;
+    for client in [&first, &second] {
+        post(&node, "/oauth2/token", Some(client), &form).await.expect(200);
+    }
+    // the one before the last is forgotten at once
+    let third = rotate(3600).await;
+    assert_eq!(error(&post(&node, "/oauth2/token", Some(&first), &form).await), refused(401, "invalid_client"));
+    for client in [&second, &third] {
+        post(&node, "/oauth2/token", Some(client), &form).await.expect(200);
+    }
+    // an outlived one is refused though nobody looked again
+    bed.advance(Duration::from_secs(3600));
+    assert_eq!(error(&post(&node, "/oauth2/token", Some(&second), &form).await), refused(401, "invalid_client"));
+    post(&node, "/oauth2/token", Some(&third), &form).await.expect(200);
+    let fourth = rotate(0).await;
+    assert_eq!(error(&post(&node, "/oauth2/token", Some(&third), &form).await), refused(401, "invalid_client"));
+    post(&node, "/oauth2/token", Some(&fourth), &form).await.expect(200);
+}
+
+#[tokio::test]
+async fn a_disabled_client_may_do_nothing_and_its_tokens_are_worth_nothing() {
+    let bed = Bed::new();
+    let (node, other) = (bed.node().await, bed.node().await);
+    let (client, asking) = (bed.service_client("billing").await, bed.service_client("asking").await);
+    let token = client_token(&node, &client).await;
+    assert_eq!(introspect(&other, &asking, &token).await["active"], true);
+    other.get("/v1/verify", &token).await.expect(200);
+    clients::disable(&bed.clock, &node.app.sql, "billing").await.unwrap();
+    bed.reload_clients().await;
+    for node in [&node, &other] {
+        for path in ["/oauth2/token", "/oauth2/introspect", "/oauth2/revoke"] {
+            let form = [("grant_type", "client_credentials"), ("token", "x")];
+            assert_eq!(error(&post(node, path, Some(&client), &form).await), refused(401, "invalid_client"), "{path}");
+        }
+        assert_eq!(introspect(node, &asking, &token).await, serde_json::json!({ "active": false }));
+        assert_eq!(node.get("/v1/verify", &token).await.problem().0, 401);
+    }
+    // for good, until someone makes it anew; and its name stays taken
+    assert_eq!(part(&token, 1)["sub"], "billing");
+    let listed = clients::list(&node.app.sql).await.unwrap();
+    assert_eq!(listed.iter().filter(|client| client.is_enabled()).count(), 1);
+}
+
+#[tokio::test]
+async fn checking_a_known_client_asks_no_database() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    let client = bed.service_client("billing").await;
+    node.app.sql.close().await;
+    client_token(&node, &client).await;
+    assert_eq!(introspect(&node, &client, "x").await["active"], false);
+    // a name that isn't known can't be looked for: the service is at fault, not the client
+    let mut unknown = client.clone();
+    unknown.id = "unknown".to_owned();
+    for _ in 0..2 {
+        let answer = post(&node, "/oauth2/token", Some(&unknown), &[("grant_type", "client_credentials")]).await;
+        assert_eq!(answer.problem(), (503, "unavailable".to_owned()));
+        assert_eq!(answer.header("retry-after"), "1");
+    }
+}

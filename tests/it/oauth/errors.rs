@@ -1,0 +1,75 @@
+//! Errors of the endpoints under `/oauth2/`: RFC 6749's where the request is at fault, problems where HTTP or the service is.
+
+use reqwest::Method;
+
+use super::{error, post, refused};
+use crate::harness::bed::Bed;
+
+const PATHS: [&str; 3] = ["/oauth2/token", "/oauth2/introspect", "/oauth2/revoke"];
+
+#[tokio::test]
+async fn what_is_no_form_is_an_invalid_request() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    let form = "application/x-www-form-urlencoded";
+    for path in PATHS {
+        for (content_type, body) in [
+            (Some("application/json"), r#"{"grant_type":"client_credentials","token":"x"}"#),
+            (Some("text/plain"), "grant_type=client_credentials&token=x"),
+            (Some("multipart/form-data"), "grant_type=client_credentials&token=x"),
+            (None, "grant_type=client_credentials&token=x"),
+            (None, ""),
+            (Some(form), ""),
+            (Some(form), "grant_type=&token="),
+            (Some(form), "grant_type=client_credentials&token=%"),
+            (Some(form), "grant_type=client_credentials&token=%ff"),
+            (Some(form), "grant_type=client_credentials&token=x&token=x&grant_type=refresh_token"),
+            (Some(form), "grant_type=client_credentials&token=x&a=1&%61=1"),
+        ] {
+            let mut request = node.request(Method::POST, path).body(body);
+            if let Some(content_type) = content_type {
+                request = request.header("content-type", content_type);
+            }
+            let answer = node.send(request).await;
+            assert_eq!(error(&answer), refused(400, "invalid_request"), "{path} {content_type:?} {body}");
+        }
+    }
+    let charset = node.request(Method::POST, "/oauth2/revoke").body("token=x");
+    node.send(charset.header("content-type", "Application/X-WWW-Form-Urlencoded; charset=utf-8")).await.expect(200);
+}
+
+#[tokio::test]
+async fn the_wrong_grant_types_and_missing_tokens_are_told_apart() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    for grant in ["password", "authorization_code", "Refresh_Token", "urn:ietf:params:oauth:grant-type:device_code"] {
+        let answer = post(&node, "/oauth2/token", None, &[("grant_type", grant)]).await;
+        assert_eq!(error(&answer), refused(400, "unsupported_grant_type"), "{grant}");
+    }
+    let answer = post(&node, "/oauth2/token", None, &[("grant_type", "refresh_token")]).await;
+    assert_eq!(error(&answer), refused(400, "invalid_request"));
+}
+
+#[tokio::test]
+async fn http_and_the_service_itself_answer_with_problems() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    let client = bed.service_client("billing").await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    for path in PATHS {
+        let answer = node.send(node.request(Method::GET, path)).await;
+        assert_eq!(answer.problem(), (405, "method_not_allowed".to_owned()));
+        assert_eq!(answer.header("allow"), "POST");
+        let long = "x".repeat(70_000);
+        assert_eq!(post(&node, path, None, &[("token", &long)]).await.problem(), (413, "payload_too_large".to_owned()));
+    }
+    assert_eq!(post(&node, "/oauth2/authorize", None, &[]).await.problem(), (404, "not_found".to_owned()));
+    bed.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
+    let form = [("grant_type", "refresh_token"), ("refresh_token", &tokens.refresh)];
+    let answer = post(&node, "/oauth2/token", None, &form).await;
+    assert_eq!(answer.problem(), (503, "unavailable".to_owned()));
+    assert!(!answer.header("retry-after").is_empty());
+    bed.redis.command(&["CONFIG", "SET", "maxmemory", "0"]);
+    post(&node, "/oauth2/introspect", Some(&client), &[("token", &tokens.refresh)]).await.expect(200);
+}

@@ -1,0 +1,65 @@
+//! The endpoints for other services and stock OAuth clients.
+
+mod client_auth;
+mod clients;
+mod errors;
+mod introspect;
+mod revoke;
+mod token;
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::harness::{
+    bed::{Node, ServiceClient},
+    client::Answer,
+};
+
+/// Posts a form, as a client that authenticates by HTTP Basic or as nobody in particular.
+async fn post(node: &Node, path: &str, client: Option<&ServiceClient>, form: &[(&str, &str)]) -> Answer {
+    let request = node.request(Method::POST, path).form(form);
+    let request = match client {
+        Some(client) => request.basic_auth(&client.id, Some(&client.secret)),
+        None => request,
+    };
+    node.send(request).await
+}
+
+/// Asks what a token is worth.
+async fn introspect(node: &Node, client: &ServiceClient, token: &str) -> Value {
+    let answer = post(node, "/oauth2/introspect", Some(client), &[("token", token)]).await.expect(200);
+    assert_eq!(answer.header("cache-control"), "no-store");
+    answer.json()
+}
+
+/// A client's own access token.
+async fn client_token(node: &Node, client: &ServiceClient) -> String {
+    let form = [("grant_type", "client_credentials")];
+    post(node, "/oauth2/token", Some(client), &form).await.expect(200).text_of("access_token")
+}
+
+/// The `error` of an answer by RFC 6749, with its status; checks that it is a whole one.
+#[track_caller]
+fn error(answer: &Answer) -> (u16, String) {
+    assert_eq!(answer.header("content-type"), "application/json", "{answer:?}");
+    assert_eq!(answer.header("cache-control"), "no-store");
+    let body = answer.json();
+    assert_eq!(body.as_object().unwrap().len(), 2, "{body}");
+    let description = body["error_description"].as_str().unwrap();
+    let allowed = |byte: u8| matches!(byte, 0x20 | 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
+    assert!(!description.is_empty() && description.bytes().all(allowed), "{description}");
+    let challenge = if answer.status == 401 { "Basic realm=\"latchkey\"" } else { "" };
+    assert_eq!(answer.header("www-authenticate"), challenge);
+    (answer.status.as_u16(), answer.text_of("error"))
+}
+
+/// An error as [`error`] gives it.
+fn refused(status: u16, code: &str) -> (u16, String) {
+    (status, code.to_owned())
+}
+
+/// A part of a JWT: 0 its header, 1 its claims.
+fn part(token: &str, index: usize) -> Value {
+    serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(index).unwrap()).unwrap()).unwrap()
+}

@@ -1,0 +1,162 @@
+//! `POST /oauth2/token`.
+
+use std::time::Duration;
+
+use latchkey::flow::clients::NewClient;
+use serde_json::json;
+
+use super::{client_token, error, introspect, part, post, refused};
+use crate::harness::{
+    bed::{Bed, Node},
+    client::{Answer, PASSWORD},
+};
+
+async fn refresh(node: &Node, token: &str) -> Answer {
+    post(node, "/oauth2/token", None, &[("grant_type", "refresh_token"), ("refresh_token", token)]).await
+}
+
+#[tokio::test]
+async fn a_refresh_token_gives_the_next_tokens() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    node.account("ada").await;
+    let first = node.login("ada").await;
+    let answer = refresh(&node, &first.refresh).await.expect(200);
+    assert_eq!((answer.header("cache-control"), answer.header("pragma")), ("no-store", "no-cache"));
+    let mut body = answer.json();
+    let (access, next) = (answer.text_of("access_token"), answer.text_of("refresh_token"));
+    body["access_token"].take();
+    body["refresh_token"].take();
+    let rest = json!({ "access_token": null, "refresh_token": null, "token_type": "Bearer", "expires_in": 300, "scope": "account" });
+    assert_eq!(body, rest);
+    node.get("/v1/me", &access).await.expect(200);
+    assert_eq!(part(&access, 1)["sid"], first.session.as_str());
+
+    // the same session as by /v1/refresh: one successor, and reuse ends it
+    assert_eq!(refresh(&node, &first.refresh).await.expect(200).text_of("refresh_token"), next);
+    assert_eq!(node.refresh(&first.refresh).await.expect(200).text_of("refresh_token"), next);
+    let named =
+        [("grant_type", "refresh_token"), ("refresh_token", &next), ("client_id", "latchkey"), ("scope", "account")];
+    let last = post(&node, "/oauth2/token", None, &named).await.expect(200).text_of("refresh_token");
+    bed.advance(Duration::from_secs(10));
+    assert_eq!(error(&refresh(&node, &first.refresh).await), refused(400, "invalid_grant"));
+    assert_eq!(error(&refresh(&node, &last).await), refused(400, "invalid_grant"), "reuse has ended the session");
+}
+
+#[tokio::test]
+async fn what_is_no_valid_refresh_token_is_an_invalid_grant() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    node.account("ada").await;
+    let (ended, expired) = (node.login("ada").await, node.login("ada").await);
+    node.logout(&ended.refresh).await.expect(204);
+    for token in ["x", &ended.refresh, &ended.access, &format!("{}A", expired.refresh)] {
+        assert_eq!(error(&refresh(&node, token).await), refused(400, "invalid_grant"), "{token}");
+    }
+    bed.advance(Duration::from_secs(8 * 86_400));
+    assert_eq!(error(&refresh(&node, &expired.refresh).await), refused(400, "invalid_grant"));
+}
+
+#[tokio::test]
+async fn a_refresh_token_of_the_cookie_is_not_valid_here_and_nothing_comes_of_trying() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    node.account("ada").await;
+    let login = json!({ "identifier": "ada", "password": PASSWORD, "transport": "cookie" });
+    let cookie = node.post("/v1/login", login).await.expect(200).header("set-cookie").to_owned();
+    let token = cookie.split(['=', ';']).nth(1).unwrap();
+    assert_eq!(error(&refresh(&node, token).await), refused(400, "invalid_grant"));
+    // had the session moved on, this would end it
+    bed.advance(Duration::from_secs(11));
+    let request =
+        node.request(reqwest::Method::POST, "/v1/refresh").header("cookie", format!("__Host-latchkey={token}"));
+    node.send(request).await.expect(200);
+}
+
+#[tokio::test]
+async fn refresh_tokens_belong_to_apps_not_to_service_clients() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    let client = bed.service_client("billing").await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    let form = |id| [("grant_type", "refresh_token"), ("refresh_token", tokens.refresh.as_str()), ("client_id", id)];
+    assert_eq!(
+        error(&post(&node, "/oauth2/token", Some(&client), &form("billing")).await),
+        refused(400, "invalid_grant")
+    );
+    assert_eq!(error(&post(&node, "/oauth2/token", None, &form("billing")).await), refused(401, "invalid_client"));
+    assert_eq!(error(&post(&node, "/oauth2/token", None, &form("nobody")).await), refused(401, "invalid_client"));
+    let scope = [("grant_type", "refresh_token"), ("refresh_token", &tokens.refresh), ("scope", "account admin")];
+    assert_eq!(error(&post(&node, "/oauth2/token", None, &scope).await), refused(400, "invalid_scope"));
+    // none of which has touched the session
+    bed.advance(Duration::from_secs(11));
+    post(&node, "/oauth2/token", None, &form("latchkey")).await.expect(200);
+}
+
+#[tokio::test]
+async fn a_client_gets_a_token_of_its_own() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    let client = bed.service_client("billing").await;
+    let form = [("grant_type", "client_credentials")];
+    let answer = post(&node, "/oauth2/token", Some(&client), &form).await.expect(200);
+    assert_eq!((answer.header("cache-control"), answer.header("pragma")), ("no-store", "no-cache"));
+    let token = answer.text_of("access_token");
+    let body = json!({ "access_token": token, "token_type": "Bearer", "expires_in": 300, "scope": "read write" });
+    assert_eq!(answer.json(), body);
+    assert_eq!(part(&token, 0)["typ"], "at+jwt");
+    let claims = part(&token, 1);
+    let jti = claims["jti"].clone();
+    assert_eq!(
+        claims,
+        json!({
+            "iss": "https://auth.example.com", "sub": "billing", "client_id": "billing", "aud": "latchkey",
+            "iat": 1_800_000_000, "exp": 1_800_000_300, "jti": jti, "scope": "read write",
+        })
+    );
+    let form = [("grant_type", "client_credentials"), ("scope", "write"), ("resource", "ignored")];
+    assert_eq!(post(&node, "/oauth2/token", Some(&client), &form).await.expect(200).json()["scope"], "write");
+    for scope in ["admin", "read admin", "read  write", "\"", "account"] {
+        let form = [("grant_type", "client_credentials"), ("scope", scope)];
+        let answer = post(&node, "/oauth2/token", Some(&client), &form).await;
+        assert_eq!(error(&answer), refused(400, "invalid_scope"), "{scope}");
+    }
+    assert_eq!(error(&post(&node, "/oauth2/token", None, &form).await), refused(401, "invalid_client"));
+}
+
+#[tokio::test]
+async fn a_clients_token_is_for_its_audiences_and_for_no_account() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    let here = bed.service_client("here").await;
+    let audiences = ["reports", "https://api.example.com/"].map(str::to_owned).to_vec();
+    let elsewhere = NewClient { name: "elsewhere".to_owned(), audiences: audiences.clone(), ..NewClient::default() };
+    let elsewhere = bed.service_client_with(elsewhere).await;
+    let (for_us, for_others) = (client_token(&node, &here).await, client_token(&node, &elsewhere).await);
+    let claims = part(&for_others, 1);
+    assert_eq!(claims["aud"], json!(audiences));
+    assert_eq!(claims["scope"], json!(null), "it has no scopes");
+
+    let verified = node.get("/v1/verify", &for_us).await.expect(200);
+    let said = ["subject", "session", "client", "scope", "roles", "expires"].map(|name| format!("x-auth-{name}"));
+    let said = said.map(|name| verified.header(&name).to_owned());
+    assert_eq!(said, ["here", "", "here", "read write", "", "1800000300"]);
+    assert_eq!(node.get("/v1/verify", &for_others).await.problem(), (401, "invalid_token".to_owned()));
+    for token in [&for_us, &for_others] {
+        for path in ["/v1/me", "/v1/sessions"] {
+            assert_eq!(node.get(path, token).await.problem(), (401, "invalid_token".to_owned()), "{path}");
+        }
+        assert_eq!(node.delete("/v1/sessions", token).await.problem().0, 401);
+        assert_eq!(node.change_password(token, PASSWORD, "another fine day of summer").await.problem().0, 401);
+        let logout = node.request(reqwest::Method::POST, "/v1/logout").bearer_auth(token);
+        assert_eq!(node.send(logout).await.problem().0, 401);
+    }
+    // each client is told of tokens for its own audiences
+    assert_eq!(introspect(&node, &here, &for_us).await["active"], true);
+    assert_eq!(introspect(&node, &elsewhere, &for_others).await["active"], true);
+    assert_eq!(introspect(&node, &elsewhere, &for_us).await, json!({ "active": false }));
+    assert_eq!(introspect(&node, &here, &for_others).await, json!({ "active": false }));
+    bed.advance(Duration::from_secs(306));
+    assert_eq!(introspect(&node, &here, &for_us).await, json!({ "active": false }));
+}

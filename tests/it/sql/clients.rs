@@ -1,0 +1,66 @@
+//! Service clients.
+
+use latchkey::domain::{
+    client::{Client, ClientId, ClientSecretHash, FormerSecret, Words},
+    clock::Timestamp,
+};
+
+use super::on_every_backend;
+
+fn client(name: &str) -> Client {
+    Client {
+        id: ClientId::parse(name).unwrap(),
+        scopes: Words::parse(["read", "write"]).unwrap(),
+        audiences: Words::parse(["latchkey"]).unwrap(),
+        jwks: None,
+        secret: hash(1),
+        former_secret: None,
+        created_at: Timestamp::from_millis(1_800_000_000_000),
+        disabled_at: None,
+    }
+}
+
+fn hash(byte: u8) -> ClientSecretHash {
+    ClientSecretHash::new([byte; 32])
+}
+
+fn at(minute: i64) -> Timestamp {
+    Timestamp::from_millis(minute * 60_000)
+}
+
+#[tokio::test]
+async fn clients_come_back_as_they_were_stored_by_name() {
+    on_every_backend(async |backend| {
+        let sql = backend.node().await;
+        assert_eq!(sql.clients().await.unwrap(), []);
+        let with_keys = Client { jwks: Some("{\"keys\":[]}".to_owned()), scopes: Words::default(), ..client("b") };
+        assert!(sql.insert_client(&with_keys).await.unwrap());
+        assert!(sql.insert_client(&client("a")).await.unwrap());
+        assert!(!sql.insert_client(&Client { secret: hash(9), ..client("a") }).await.unwrap(), "the name is taken");
+        assert_eq!(sql.clients().await.unwrap(), [client("a"), with_keys]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn secrets_change_and_clients_are_disabled_once() {
+    on_every_backend(async |backend| {
+        let sql = backend.node().await;
+        sql.insert_client(&client("a")).await.unwrap();
+        sql.insert_client(&client("b")).await.unwrap();
+        let (a, nobody) = (ClientId::parse("a").unwrap(), ClientId::parse("nobody").unwrap());
+        for (new, old, until) in [(2, 1, 10), (3, 2, 20)] {
+            assert!(sql.rotate_client_secret(&a, &hash(new), at(until)).await.unwrap());
+            let former_secret = Some(FormerSecret { hash: hash(old), until: at(until) });
+            let expected = Client { secret: hash(new), former_secret, ..client("a") };
+            assert_eq!(sql.clients().await.unwrap(), [expected, client("b")]);
+        }
+        assert!(!sql.rotate_client_secret(&nobody, &hash(4), at(1)).await.unwrap());
+        assert!(sql.disable_client(&a, at(30)).await.unwrap());
+        assert!(sql.disable_client(&a, at(40)).await.unwrap(), "that is no error");
+        assert!(!sql.disable_client(&nobody, at(30)).await.unwrap());
+        let disabled: Vec<_> = sql.clients().await.unwrap().into_iter().map(|client| client.disabled_at).collect();
+        assert_eq!(disabled, [Some(at(30)), None]);
+    })
+    .await;
+}

@@ -1,0 +1,37 @@
+"""Verifies access tokens with Authlib's validator for RFC 9068: one a line, and for each of them a line goes out."""
+
+import json
+import sys
+import urllib.request
+import warnings
+
+from authlib.oauth2 import OAuth2Error
+from authlib.oauth2.rfc9068 import JWTBearerTokenValidator
+
+# it warns of its own ways at each token
+warnings.filterwarnings("ignore", module="authlib")
+given = json.loads(sys.argv[1])
+
+
+def read(url):
+    with urllib.request.urlopen(url) as response:
+        return json.load(response)
+
+
+metadata = read(f"{given['issuer']}/.well-known/oauth-authorization-server")
+
+
+class Validator(JWTBearerTokenValidator):
+    def get_jwks(self):
+        return read(metadata["jwks_uri"])
+
+
+validator = Validator(issuer=given["issuer"], resource_server=given["audience"])
+for line in sys.stdin:
+    try:
+        claims = validator.authenticate_token(line.strip())
+        validator.validate_token(claims, None, None)
+        answer = f"valid {claims['sub']}"
+    except (OAuth2Error, ValueError) as error:
+        answer = f"refused {error}"
+    print(answer, flush=True)

@@ -1,0 +1,21 @@
+// An Express app behind express-oauth2-jwt-bearer, asked with each token.
+import express from 'express'
+import { auth } from 'express-oauth2-jwt-bearer'
+import { answer, given } from './lines.mjs'
+
+const app = express()
+app.use(auth({ issuerBaseURL: given.issuer, audience: given.audience, strict: true, ...given.express }))
+app.get('/', (request, response) => response.send(request.auth.payload.sub))
+app.use((error, request, response, _next) => {
+  response.set(error.headers ?? {}).status(error.status ?? 500).send(error.message)
+})
+const listening = app.listen(0, '127.0.0.1')
+await new Promise((done) => listening.once('listening', done))
+await answer(async (token) => {
+  const url = `http://127.0.0.1:${listening.address().port}/`
+  const response = await fetch(url, { headers: { authorization: `Bearer ${token}` } })
+  const body = await response.text()
+  if (response.status !== 200) throw new Error(`${response.status} ${body}`)
+  return body
+})
+listening.close()

@@ -1,0 +1,31 @@
+"""Verifies access tokens with PyJWT and its PyJWKClient: one a line, and for each of them a line goes out."""
+
+import json
+import sys
+import urllib.request
+
+import jwt
+
+given = json.loads(sys.argv[1])
+with urllib.request.urlopen(f"{given['issuer']}/.well-known/oauth-authorization-server") as response:
+    metadata = json.load(response)
+keys = jwt.PyJWKClient(metadata["jwks_uri"], **given.get("pyjwt", {}))
+
+for line in sys.stdin:
+    token = line.strip()
+    try:
+        key = keys.get_signing_key_from_jwt(token)
+        if jwt.get_unverified_header(token).get("typ") != "at+jwt":
+            raise jwt.InvalidTokenError("not an access token")
+        claims = jwt.decode(
+            token,
+            key,
+            algorithms=["ES256", "EdDSA", "RS256", "PS256"],
+            issuer=given["issuer"],
+            audience=given["audience"],
+            options={"require": ["iss", "sub", "aud", "exp", "iat", "jti"]},
+        )
+        answer = f"valid {claims['sub']}"
+    except jwt.PyJWTError as error:
+        answer = f"refused {error}"
+    print(answer, flush=True)
