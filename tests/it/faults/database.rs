@@ -50,6 +50,8 @@ async fn a_postgres_that_is_restarted_is_unavailable_meanwhile() {
     node.account("ada").await;
     let tokens = node.login("ada").await;
 
+    // the tests' Postgres writes to the disk only when it is told to
+    postgres.execute("CHECKPOINT").await;
     postgres.guard().signal(Signal::QUIT);
     wait::until("Postgres has ended", || async { postgres.has_ended() }).await;
     assert_unavailable(&node.try_login("ada", PASSWORD).await);
