@@ -8,7 +8,11 @@ TOOLS = $(CURDIR)/target/tools
 ARGS =
 
 .DEFAULT_GOAL = help
-.PHONY: help run test bench-feed openapi fmt lint audit audit-advisories
+# How long `make soak` goes on, and the seed whose choices it repeats; none for a new one.
+SECONDS = 600
+SEED =
+
+.PHONY: help run test soak bench-feed openapi fmt lint audit audit-advisories
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +29,11 @@ test: ## install what the tests need and run them all
 bench-feed: ## measure how long after a sign-out on one node a subscriber of another knows of it
 	@sh .ci/install.sh run
 	cargo bench --locked --bench feed_latency
+
+soak: ## check histories of users under random faults for long: make soak SECONDS=600 SEED=1
+	@sh .ci/install.sh test
+	TEST_TOOLS_DIR="$(TOOLS)" HISTORY_SECONDS="$(SECONDS)" $(if $(SEED),HISTORY_SEED="$(SEED)") \
+	  cargo test --locked --test it history::nothing -- --nocapture
 
 openapi: ## write openapi/openapi.json, the committed copy of the API's description, anew
 	@mkdir -p openapi target

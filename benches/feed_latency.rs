@@ -122,10 +122,11 @@ impl Arrivals {
         tokio::spawn({
             let arrivals = arrivals.clone();
             async move {
-                loop {
-                    let told = feed.revocation().await;
+                while let Some(event) = feed.next().await {
                     let now = Instant::now();
-                    arrivals.0.lock().unwrap().insert(told["session_id"].as_str().unwrap().to_owned(), now);
+                    if let Some(session) = event.data["session_id"].as_str() {
+                        arrivals.0.lock().unwrap().insert(session.to_owned(), now);
+                    }
                 }
             }
         });

@@ -17,8 +17,8 @@ Sessions and authentication: sign users in, keep them signed in, sign them out o
 
 **Tokens.** Signing in gives an access token, a JWT (RFC 9068) that is valid for minutes and that other services can \
 check by themselves with the keys of `/.well-known/jwks.json`, and a refresh token, which is opaque and gives the next pair. \
-Once a session has ended, this service refuses both of its tokens; others that check access tokens by themselves accept \
-one until it expires.
+Once a session has ended, this service refuses both of its tokens; others that check access tokens by themselves know of it \
+within milliseconds if they follow `/v1/revocations`, and otherwise accept one until it expires.
 
 **Errors** are problems (RFC 9457) of the type `application/problem+json`. Their `code` is stable, and so what programs \
 should look at. Beside those that an operation lists, every path answers `404 not_found` where there is nothing and `405 \

@@ -114,7 +114,7 @@ pub struct ProblemError {
     /// The methods allowed, with 405.
     pub allow: Option<String>,
     /// Which limit was reached, with 429.
-    pub limit: Option<TooMany>,
+    pub limit: Option<Box<TooMany>>,
     /// Whether the refresh cookie is of no more use and should be forgotten.
     pub clear_cookie: bool,
 }
@@ -163,7 +163,7 @@ impl ProblemError {
         }
         if let Some(limit) = self.limit {
             // draft-ietf-httpapi-ratelimit-headers-10: both are lists of strings with parameters (RFC 9651)
-            let TooMany { policy, quota, retry_after } = limit;
+            let TooMany { policy, quota, retry_after } = *limit;
             let (count, window) = (quota.count, whole_seconds(quota.window));
             response = response
                 .header("RateLimit-Policy", format!("\"{policy}\";q={count};w={window}"))
@@ -217,7 +217,7 @@ impl From<Failure> for ProblemError {
             Failure::Limited(limit) => {
                 let detail = "This was asked for too often. Nothing was done; try again later.";
                 let problem = Self::new(Code::TooManyRequests, detail);
-                Self { retry_after: Some(limit.retry_after), limit: Some(limit), ..problem }
+                Self { retry_after: Some(limit.retry_after), limit: Some(Box::new(limit)), ..problem }
             }
             Failure::Internal(error) => {
                 tracing::error!(error = format!("{error:#}"), "internal error");

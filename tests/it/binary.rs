@@ -66,7 +66,12 @@ impl Service {
         let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
         let address =
             stdout.find_map(|line| line.unwrap().trim().strip_prefix("API ").map(|url| url.trim().to_owned()));
-        let Some(address) = address else { return Err(log.lock().unwrap().clone()) };
+        let Some(address) = address else {
+            let _ = child.kill();
+            let _ = child.wait();
+            let _ = reader.join();
+            return Err(log.lock().unwrap().clone());
+        };
         std::thread::spawn(move || stdout.for_each(drop));
         Ok(Self { child, client: Client::new(address), log, reader: Some(reader) })
     }

@@ -2,7 +2,10 @@
 
 use std::{
     process::Command,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use latchkey::{domain::ids::AccountId, store::redis::key::Keys};
@@ -122,7 +125,7 @@ async fn a_master_that_was_killed_is_followed_by_its_replica() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slot_moves_while_its_sessions_are_used() {
-    let cluster = Cluster::start().await;
+    let cluster = Arc::new(Cluster::start().await);
     let bed = cluster.bed();
     let node = bed.node().await;
     ready_again(&node).await;
@@ -144,8 +147,8 @@ async fn a_slot_moves_while_its_sessions_are_used() {
     let moving = async {
         let mut moves = 0;
         while !done() || moves < 8 {
-            let someone = &people[moves % people.len()];
-            tokio::task::block_in_place(|| move_slot(&cluster, &someone.key));
+            let (cluster, key) = (Arc::clone(&cluster), people[moves % people.len()].key.clone());
+            tokio::task::spawn_blocking(move || move_slot(&cluster, &key)).await.unwrap();
             moves += 1;
         }
     };

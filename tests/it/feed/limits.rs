@@ -25,11 +25,12 @@ async fn revoke(node: &Node, thousands: u64) {
     for _ in 0..thousands {
         let revoking = (0..1000).map(|_| {
             let account = AccountId(Entropy::system().uuid());
-            node.app.redis.revoke_all(account, None, None, Reason::Disabled, now)
+            // on a busy machine some are too much for Redis' patience; doing it again says nothing new
+            wait::until("it is revoked", move || async move {
+                node.app.redis.revoke_all(account, None, None, Reason::Disabled, now).await.is_ok()
+            })
         });
-        for revoked in join_all(revoking).await {
-            revoked.unwrap();
-        }
+        join_all(revoking).await;
     }
 }
 

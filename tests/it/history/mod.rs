@@ -38,18 +38,23 @@ async fn history(bench: &Bench, names: &str, seed: u64, length: Duration, with_f
     {
         let register = |number: usize| {
             // a different one every time: the keys of a hasher are random
-    let random = || RandomState::new().build_hasher().finish();
+            let random = || RandomState::new().build_hasher().finish();
             User::register(bench, &record, number, format!("{names}{number}"), random)
         };
         let mut users = join_all((0..USERS).map(register)).await;
         let done = record.elapsed() + length;
-        let struck = async {
-            if with_faults {
-                let redis = faults::of_redis(bench, &record, Random::new(seed, 1), done);
-                tokio::join!(redis, faults::of_nodes(bench, &record, Random::new(seed, 2), done));
-            }
-        };
-        tokio::join!(struck, join_all(users.iter_mut().map(|user| user.live(done))));
+        // each on a thread of its own, since starting and stopping servers blocks
+        let here = tokio::runtime::Handle::current();
+        tokio::task::block_in_place(|| {
+            std::thread::scope(|scope| {
+                if with_faults {
+                    let (of_redis, of_nodes) = (Random::new(seed, 1), Random::new(seed, 2));
+                    scope.spawn(|| here.block_on(faults::of_redis(bench, &record, of_redis, done)));
+                    scope.spawn(|| here.block_on(faults::of_nodes(bench, &record, of_nodes, done)));
+                }
+                here.block_on(join_all(users.iter_mut().map(|user| user.live(done))));
+            });
+        });
         bench.ready().await;
         join_all(users.iter_mut().map(User::take_stock)).await;
     }

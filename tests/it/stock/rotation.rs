@@ -37,7 +37,7 @@ fn verifiers(issuer: &str) -> Vec<Verifier> {
         "issuer": issuer,
         "audience": "latchkey",
         "jose": { "cooldownDuration": 1000 },
-        "express": { "cooldownDuration": 1000 },
+        "express": { "cooldownDuration": 1000, "clockTolerance": 0 },
         "pyjwt": { "cooldown_duration": 1 },
     });
     let programs = ["verify_jose.mjs", "verify_express.mjs", "verify_pyjwt.py", "verify_authlib.py"];
