@@ -37,7 +37,6 @@ async fn history(bench: &Bench, names: &str, seed: u64, length: Duration, with_f
     let record = Record::new();
     {
         let register = |number: usize| {
-            // a different one every time: the keys of a hasher are random
             let random = Random::new(seed, 100 + u64::try_from(number).unwrap());
             User::register(bench, &record, number, format!("{names}{number}"), random)
         };
