@@ -73,6 +73,14 @@ pub struct Backoff {
     pub max_known: u32,
 }
 
+impl Backoff {
+    /// So many failures cost no time at a device or address that is known: twenty times as many, since sign-ins that are
+    /// under way count as failures until they succeed, and a known address may be that of a busy program.
+    pub fn free_where_known(self) -> u32 {
+        self.free.saturating_mul(20)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

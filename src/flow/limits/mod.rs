@@ -69,7 +69,8 @@ pub async fn registration(app: &App, email: &Email, ip: Option<IpAddr>) -> Resul
 /// # Errors
 /// [`Failure`]
 pub async fn password_change(app: &App, session: SessionId, ip: Option<IpAddr>) -> Result<(), Failure> {
-    let (limits, if_down) = (&app.config.limits, IfDown::Fail);
+    // a Redis that is full can still end sessions, and so passwords can be changed
+    let (limits, if_down) = (&app.config.limits, IfDown::CountHere);
     let of_session = limits.password_change_per_account;
     shared(app, "password-change-account", of_session, session.as_bytes(), if_down).await?;
     shared(app, "password-change-address", limits.password_change_per_address, &network(ip), if_down).await?;

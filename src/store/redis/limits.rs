@@ -82,6 +82,7 @@ impl Redis {
             duration(backoff.most),
             duration(FEW_FORGOTTEN),
             duration(MANY_FORGOTTEN.max(2 * backoff.most)),
+            Value::Integer(backoff.free_where_known().into()),
         ];
         let keys = vec![self.inner.keys.lanes(account)];
         let answer = script::run(&self.inner.scripts.attempt, self.inner.pool.next(), keys, arguments).await?;

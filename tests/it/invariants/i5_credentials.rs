@@ -84,7 +84,10 @@ async fn i5_a_disabled_and_a_deleted_account_end_all_sessions() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i5_no_sign_in_with_the_old_password_outlives_its_change() {
-    let bed = Bed::new();
+    let mut bed = Bed::new();
+    // wrong passwords, many at once: it is the sign-ins that race, not the waits
+    bed.config.limits.backoff = None;
+    bed.config.limits.login_per_address = None;
     let nodes = [bed.node().await, bed.node().await];
     nodes[0].account("ada").await;
     let (mut old, mut new) = (PASSWORD, NEW);
@@ -111,7 +114,10 @@ async fn i5_no_sign_in_with_the_old_password_outlives_its_change() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i5_no_sign_in_outlives_the_disabling_of_its_account() {
-    let bed = Bed::new();
+    let mut bed = Bed::new();
+    // wrong passwords, many at once: it is the sign-ins that race, not the waits
+    bed.config.limits.backoff = None;
+    bed.config.limits.login_per_address = None;
     let nodes = [bed.node().await, bed.node().await];
     nodes[0].account("ada").await;
     let id = account(&nodes[0], &nodes[0].login("ada").await);

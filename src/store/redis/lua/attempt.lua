@@ -4,7 +4,8 @@
 -- holds 'failures, not before, forgotten at, known until' (times in ms).
 -- KEYS  1 the account's lanes
 -- ARGV  1 now  2 lane of the device, or '-'  3 lane of the address  4 failures that cost nothing  5 first wait
---       6 longest wait  7 when few failures are forgotten  8 when many are (times in ms)
+--       6 longest wait  7 when few failures are forgotten  8 when many are (times in ms)  9 failures that cost nothing where
+--       the lane is known
 -- Gives {the lane that counts, how long to wait}; with a wait other than 0, nothing has changed.
 
 local now, free = tonumber(ARGV[1]), tonumber(ARGV[4])
@@ -23,7 +24,11 @@ for i = 1, 2 do
     break
   end
 end
-if not lane then lane, state = 's', read(found[3]) end
+if lane then
+  free = tonumber(ARGV[9])
+else
+  lane, state = 's', read(found[3])
+end
 
 if now >= state.over then state.failures, state.start = 0, 0 end
 if now < state.start then return { lane, state.start - now } end
