@@ -138,6 +138,13 @@ fn command(folder: &str, number: usize, redis: &str, database: &str) -> Vec<Stri
         &format!("session.idle_timeout={}s", IDLE.as_secs()),
         &format!("session.absolute_timeout={}s", ABSOLUTE.as_secs()),
         "session.max_per_account=1000",
+        // what is told too late is told by other tests
+        "limits.login_per_address=off",
+        "limits.login_service=off",
+        "limits.login_backoff_after=off",
+        "limits.registration_per_address=off",
+        "limits.password_change_per_address=off",
+        "limits.password_change_per_account=off",
         "password.memory_kib=64",
         "password.iterations=1",
         "log.filter=warn",
