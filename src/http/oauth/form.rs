@@ -35,7 +35,7 @@ impl Parameters {
         let text = std::str::from_utf8(bytes).map_err(|_| MALFORMED)?;
         let mut parameters: Vec<(String, zeroize::Zeroizing<String>)> = Vec::new();
         // not `pair.is_empty()`: that would be poem-openapi's, which is about something else
-        for pair in text.split('        for pair in text.split('&').filter(|pair| !pair.is_empty()) {').filter(|pair| !str::is_empty(pair)) {
+        for pair in text.split('&').filter(|pair| !str::is_empty(pair)) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (name, value) = form_decode(name).zip(form_decode(value)).ok_or(MALFORMED)?;
             if parameters.len() == MAX_PARAMETERS || parameters.iter().any(|(known, _)| *known == name) {

@@ -138,7 +138,7 @@ fn command(folder: &str, number: usize, redis: &str, database: &str) -> Vec<Stri
         &format!("session.idle_timeout={}s", IDLE.as_secs()),
         &format!("session.absolute_timeout={}s", ABSOLUTE.as_secs()),
         "session.max_per_account=1000",
-        // what is told too late is told by other tests
+        // the users are many and quick
         "limits.login_per_address=off",
         "limits.login_service=off",
         "limits.login_backoff_after=off",
