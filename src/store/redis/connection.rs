@@ -14,7 +14,7 @@ use fred::{
     interfaces::ClientLike,
     types::{
         Builder, RespVersion,
-        config::{Config, ReconnectPolicy},
+        config::{ClusterDiscoveryPolicy, Config, ReconnectPolicy, ServerConfig},
     },
 };
 
@@ -110,6 +110,10 @@ impl Redis {
             .map_err(|error| RedisError::Url(format!("is not an address of a Redis ({})", error.kind().to_str())))?;
         config.version = RespVersion::RESP3;
         config.fail_fast = false;
+        // Otherwise a client whose configured address is that of a node which is gone never finds the others again.
+        if let ServerConfig::Clustered { policy, .. } = &mut config.server {
+            *policy = ClusterDiscoveryPolicy::UseCache;
+        }
         let mut builder = Builder::from_config(config);
         builder
             .with_performance_config(|performance| {

@@ -3,9 +3,12 @@
 use latchkey::domain::event::Reason;
 
 use super::{follow, lives, revoked};
-use crate::store::{
-    places::cluster,
-    server::{NOW, account, create, session, store},
+use crate::{
+    harness::wait,
+    store::{
+        places::cluster,
+        server::{NOW, account, create, session, store},
+    },
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -15,6 +18,17 @@ async fn revocations_of_every_master_are_heard_by_every_node() {
     let (one, two) = (store(&url), store(&url));
     follow(&one).await;
     follow(&two).await;
+    for store in [&one, &two] {
+        // each of its connections learns of the cluster for itself
+        let all = || async {
+            let mut all = true;
+            for _ in 0..8 {
+                all &= store.ping().await.is_ok();
+            }
+            all
+        };
+        wait::until("all of its connections work", all).await;
+    }
     let mut told = two.told();
     for _ in 0..50 {
         let ada = account();

@@ -48,6 +48,8 @@ impl Monitor {
                 "PING" => {}
                 // following the revocations
                 "TIME" | "MGET" | "SUBSCRIBE" => {}
+                // what begins a connection
+                "CLIENT" | "INFO" => {}
                 // what redis-cli itself may send first
                 "COMMAND" | "HELLO" => {}
                 _ => commands.push(words),
