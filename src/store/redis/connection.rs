@@ -37,6 +37,8 @@ pub(super) struct Inner {
     pub(super) event_retention: Duration,
     /// Whether the server knows `XADD … MINID` (6.2); until it is known, no.
     pub(super) has_minid: AtomicBool,
+    /// Where revocations are published.
+    pub(super) channel: String,
     /// Listens to revocations, once [`Redis::follow`] is called.
     pub(super) listener: Client,
     pub(super) memory: Arc<Memory>,
@@ -114,6 +116,8 @@ impl Redis {
         if let ServerConfig::Clustered { policy, .. } = &mut config.server {
             *policy = ClusterDiscoveryPolicy::UseCache;
         }
+        let keys = Keys::new(&settings.prefix);
+        let channel = keys.channel(config.database.unwrap_or(0));
         let mut builder = Builder::from_config(config);
         builder
             .with_performance_config(|performance| {
@@ -142,7 +146,8 @@ impl Redis {
             inner: Arc::new(Inner {
                 pool,
                 scripts: Scripts::new(),
-                keys: Keys::new(&settings.prefix),
+                keys,
+                channel,
                 event_retention: settings.event_retention,
                 has_minid: AtomicBool::new(false),
                 listener,

@@ -9,7 +9,8 @@
 //! | `lk:lH` | string | when a rate limit will be all free again; `H` is a keyed hash of which limit and whose | with that |
 //! | `lk:gH` | hash | who may try passwords for an account; `H` is a keyed hash of an e-mail address or username | an hour to a day after the last failure; `limits.known_for` after the last sign-in |
 //!
-//! Revocations are also published as they happen, all of them on the channel `lk:r`.
+//! Revocations are also published as they happen, all of them on the channel `lk:r`, or `lk:r@N` where the keys are in
+//! database `N`: channels are those of the whole server.
 //!
 //! `lk:` is `redis.prefix`, `A` the account's id (base64url without padding), `T` the tag of the account's bucket.
 //! There are 256 buckets; an account's is the last byte of its id. The tag is what Redis Cluster hashes, so that all
@@ -116,9 +117,9 @@ impl Keys {
         format!("{}g{account}", self.prefix)
     }
 
-    /// The channel where revocations are published.
-    pub fn channel(&self) -> String {
-        format!("{}r", self.prefix)
+    /// The channel where the revocations of a database are published.
+    pub fn channel(&self, database: u8) -> String {
+        if database == 0 { format!("{}r", self.prefix) } else { format!("{}r@{database}", self.prefix) }
     }
 }
 
@@ -147,6 +148,7 @@ mod tests {
         assert_eq!(keys.sessions(account), "lk:s{1g}AZLwwSNFeryN7wEjRWeJqw");
         assert_eq!(keys.events(account), "lk:e{1g}");
         assert_eq!(keys.position_of_bucket(bucket(account)), "lk:n{1g}");
+        assert_eq!((keys.channel(0).as_str(), keys.channel(3).as_str()), ("lk:r", "lk:r@3"));
         assert_eq!(redis_keyslot(keys.sessions(account).as_bytes()), redis_keyslot(keys.events(account).as_bytes()));
     }
 }

@@ -329,7 +329,7 @@ impl Redis {
 
     /// What every script is given first: whose account, or '', and how events are appended.
     pub(super) fn common_arguments(&self, account: Value) -> [Value; 4] {
-        let channel = Value::from(self.inner.keys.channel());
+        let channel = Value::from(self.inner.channel.clone());
         [account, self.trim().into(), duration(self.inner.event_retention), channel]
     }
 }

@@ -7,6 +7,7 @@ use crate::{
     edges::{bed_at, ready_again},
     harness::{
         guard::{self, Guard, Spec},
+        sse::Feed,
         wait,
     },
     store::server::{DURABLE, Server},
@@ -52,7 +53,16 @@ async fn follows_the_promoted_replica(strike: Signal) {
     nodes[0].account("ada").await;
     ready_again(&nodes[0]).await;
     let [kept, ended] = [nodes[0].login("ada").await, nodes[0].login("ada").await];
+    let service = bed.service_client("billing").await;
+    let mut feed = Feed::open(&nodes[1], &service, None).await;
+    feed.caught_up().await;
     nodes[0].logout(&ended.refresh).await.expect(204);
+    assert_eq!(feed.revocation().await["session_id"], ended.session);
+    feed.moved_on().await;
+    let last = feed.last_id.clone();
+    drop(feed);
+    let before = nodes[0].login("ada").await;
+    nodes[0].logout(&before.refresh).await.expect(204);
     replicated(&master, 1).await;
 
     master.signal(strike);
@@ -69,6 +79,15 @@ async fn follows_the_promoted_replica(strike: Signal) {
         until_well("what was ended stays so", 401, || node.refresh(&ended.refresh)).await;
         ready_again(node).await;
     }
+    // what was missed meanwhile is told by the promoted replica, and what happens from now on too
+    let mut feed = Feed::open(&nodes[1], &service, last.as_deref()).await;
+    let missed = feed.caught_up().await;
+    assert!(missed.iter().any(|revocation| revocation["session_id"] == before.session.as_str()), "{missed:?}");
+    nodes[1].get("/v1/verify", &tokens.access).await.expect(200);
+    until_well("a sign-out works", 204, || nodes[0].logout(&tokens.refresh)).await;
+    while feed.revocation().await["session_id"] != tokens.session.as_str() {}
+    assert_eq!(nodes[1].get("/v1/verify", &tokens.access).await.status, 401);
+    drop(feed);
     for node in nodes {
         node.stop().await;
     }

@@ -18,6 +18,8 @@ use super::{client_token, error, introspect, part, post, refused};
 use crate::harness::{
     bed::Bed,
     client::{PASSWORD, Tokens},
+    monitor::Monitor,
+    wait,
 };
 
 #[tokio::test]
@@ -165,4 +167,24 @@ async fn a_client_learns_nothing_of_tokens_for_others_and_others_learn_nothing()
     }
     let bearer = node.request(reqwest::Method::POST, "/oauth2/introspect").form(&[("token", &tokens.access)]);
     assert_eq!(error(&node.send(bearer.bearer_auth(&tokens.access)).await), refused(401, "invalid_client"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_warm_introspection_asks_neither_redis_nor_the_signature() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    let client = bed.service_client("billing").await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    wait::until("it is in step", || async { node.app.redis.in_step().is_some() }).await;
+    assert_eq!(introspect(&node, &client, &tokens.access).await["active"], true);
+    let signatures = node.app.verified_tokens.misses();
+    let mut monitor = Monitor::start(&bed.redis);
+    for _ in 0..20 {
+        assert_eq!(introspect(&node, &client, &tokens.access).await["active"], true);
+    }
+    let asked = monitor.commands(&bed.redis);
+    // a busy machine may lose a step, and ask once more
+    assert!(asked.len() < 5, "{asked:?}");
+    assert_eq!(node.app.verified_tokens.misses(), signatures);
 }

@@ -41,7 +41,7 @@ impl Redis {
         let wake = Arc::new(Notify::new());
         let listener = Listener {
             client: inner.listener.clone(),
-            channel: inner.keys.channel(),
+            channel: inner.channel.clone(),
             memory: Arc::clone(&inner.memory),
             wake: Arc::clone(&wake),
         };
