@@ -3,11 +3,15 @@ import * as oauth from 'oauth4webapi'
 import { answer, given } from './lines.mjs'
 
 const http = { [oauth.allowInsecureRequests]: true }
+const settings = given.oauth4webapi ?? {}
 const issuer = new URL(given.issuer)
 const found = await oauth.discoveryRequest(issuer, { ...http, algorithm: 'oauth2' })
 const server = await oauth.processDiscoveryResponse(issuer, found)
 await answer(async (token) => {
   const request = new Request('https://api.example.com/', { headers: { authorization: `Bearer ${token}` } })
-  const claims = await oauth.validateJwtAccessToken(server, request, given.audience, http)
+  // keys are kept with the server's metadata, and looked for again after a minute at the earliest
+  const kept = settings.keepKeys === false ? { ...server } : server
+  const options = { ...http, [oauth.clockTolerance]: settings.clockTolerance ?? 30 }
+  const claims = await oauth.validateJwtAccessToken(kept, request, given.audience, options)
   return claims.sub
 })

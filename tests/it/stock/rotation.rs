@@ -30,7 +30,7 @@ struct Token {
     issued_until: Timestamp,
 }
 
-/// The libraries that keep keys, and one that keeps none. A kid that they don't know makes those that do ask again at most
+/// The libraries that keep keys, and two that keep none (oauth4webapi would keep them for a minute at least). A kid that they don't know makes those that do ask again at most
 /// once a second (30 by default, where keys are published for 10 minutes by default before they sign).
 fn verifiers(issuer: &str) -> Vec<Verifier> {
     let given = json!({
@@ -39,8 +39,10 @@ fn verifiers(issuer: &str) -> Vec<Verifier> {
         "jose": { "cooldownDuration": 1000 },
         "express": { "cooldownDuration": 1000, "clockTolerance": 0 },
         "pyjwt": { "cooldown_duration": 1 },
+        "oauth4webapi": { "keepKeys": false, "clockTolerance": 0 },
     });
-    let programs = ["verify_jose.mjs", "verify_express.mjs", "verify_pyjwt.py", "verify_authlib.py"];
+    let programs =
+        ["verify_jose.mjs", "verify_express.mjs", "verify_oauth4webapi.mjs", "verify_pyjwt.py", "verify_authlib.py"];
     programs.map(|program| Verifier::start(program, &given)).into()
 }
 
