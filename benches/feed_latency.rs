@@ -170,6 +170,9 @@ fn latchkey(folder: &Path, redis: &Redis, arguments: &[&str]) -> Command {
         .env("LATCHKEY_SECRET", "a benchmark's secret that is long enough")
         .env("LATCHKEY_LOG_FILTER", "error")
         // quick hashing: this is about the rest
+        .env("LATCHKEY_LIMITS_LOGIN_PER_ADDRESS", "off")
+        .env("LATCHKEY_LIMITS_LOGIN_BACKOFF_AFTER", "off")
+        .env("LATCHKEY_LIMITS_REGISTRATION_PER_ADDRESS", "off")
         .env("LATCHKEY_PASSWORD_MEMORY_KIB", "64")
         .env("LATCHKEY_PASSWORD_ITERATIONS", "1");
     command
