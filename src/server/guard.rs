@@ -15,6 +15,7 @@ use tokio::{
     net::TcpStream,
     time::{Instant, Sleep},
 };
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::{activity::Activity, progress::Writing, refusal};
 use crate::config::HttpSettings;
@@ -40,13 +41,14 @@ pub(super) struct Guarded {
 
 impl Guarded {
     /// HTTP/1: the first request's headers must be there by `headers_by`, those of later ones `header_timeout` after
-    /// their first byte, which must come `idle_timeout` after the answer before.
+    /// their first byte, which must come `idle_timeout` after the answer before, and before `stop`.
     pub(super) fn http1(
         stream: TcpStream,
         prefix: Prefix,
         activity: Arc<Activity>,
         headers_by: Instant,
         settings: &HttpSettings,
+        stop: CancellationToken,
     ) -> Self {
         let HttpSettings { header_timeout, idle_timeout, write_timeout, .. } = *settings;
         let reading = Reading {
@@ -55,6 +57,7 @@ impl Guarded {
             sleep: Box::pin(tokio::time::sleep_until(headers_by)),
             header_timeout,
             idle_timeout,
+            stop: Box::pin(stop.cancelled_owned()),
         };
         Self { reading: Some(reading), ..Self::http2(stream, prefix, write_timeout) }
     }
@@ -187,6 +190,7 @@ struct Reading {
     sleep: Pin<Box<Sleep>>,
     header_timeout: Duration,
     idle_timeout: Duration,
+    stop: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 /// The number is [`Activity::changes`] when the phase began: once it differs, the phase is over.
@@ -216,7 +220,10 @@ impl Reading {
             self.phase = Phase::Idle(changes);
             self.sleep.as_mut().reset(Instant::now() + self.idle_timeout);
         }
-        ready!(self.sleep.as_mut().poll(cx));
+        let stopped = matches!(self.phase, Phase::Idle(_)) && self.stop.as_mut().poll(cx).is_ready();
+        if !stopped {
+            ready!(self.sleep.as_mut().poll(cx));
+        }
         match self.phase {
             Phase::Headers(_) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             Phase::Idle(_) => Poll::Ready(Ok(())),

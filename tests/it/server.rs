@@ -431,6 +431,7 @@ impl Server {
             max_body_bytes: 1 << 20,
             max_header_bytes: 16 << 10,
             shutdown_timeout: LONG,
+            drain_delay: Duration::ZERO,
             trusted_proxies: vec![],
             allowed_origins: vec![],
         };

@@ -1,0 +1,4 @@
+//! Too much of everything, and stopping in the middle of it: others are unharmed, memory is bounded, nothing is lost.
+
+mod restart;
+mod stopping;
