@@ -98,7 +98,7 @@ fn user(proxy: Client, name: String, done: Arc<AtomicBool>, answered: Arc<Atomic
 async fn busy(node: &Service, users: &[JoinHandle<()>]) {
     wait::until("requests come to the node", || async {
         let failed = users.iter().any(JoinHandle::is_finished);
-        failed || node.log().matches("\"route\":\"/v1/refresh\"").count() >= SERVED
+        failed || node.log().matches("\"route\":\"refresh\"").count() >= SERVED
     })
     .await;
 }
@@ -165,7 +165,7 @@ impl Bench {
             "secret=the secret of both nodes, which is long enough".to_owned(),
             "issuer=https://auth.example.com".to_owned(),
             "http.trusted_proxies=127.0.0.1".to_owned(),
-            "http.drain_delay=3s".to_owned(),
+            "http.drain_delay=2s".to_owned(),
             "limits.login_per_address=off".to_owned(),
             "log.format=json".to_owned(),
         ];
