@@ -4,10 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
-use tokio::{
-    net::TcpListener,
-    signal::unix::{SignalKind, signal},
-};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     Global, block_on,
@@ -44,8 +41,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         () = stop.wait() => return Ok(()),
     };
     let app = Arc::clone(&opened.app);
-    let listener = TcpListener::bind(app.config.listen)
-        .await
+    let listener = server::listen(app.config.listen)
         .with_context(|| format!("listen: can't listen on {} (LATCHKEY_LISTEN)", app.config.listen))?;
     app.redis.follow();
     announce(&app.config, listener.local_addr()?);

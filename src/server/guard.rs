@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -96,10 +97,23 @@ impl Guarded {
         false
     }
 
+    /// What a write came to. Where the peer has kept it waiting too long, what the kernel has taken is dropped with the
+    /// connection: it would otherwise be kept for the peer, for as long as that reads a byte now and then.
+    fn written(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        let written = self.writing.check(cx, written);
+        if let Poll::Ready(Err(error)) = &written
+            && error.kind() == io::ErrorKind::TimedOut
+        {
+            // the peer is told by a reset
+            let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        }
+        written
+    }
+
     fn poll_instead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.instead.is_empty() {
             let written = Pin::new(&mut self.stream).poll_write(cx, &self.instead);
-            match ready!(self.writing.check(cx, written))? {
+            match ready!(self.written(cx, written))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 some => drop(self.instead.drain(..some)),
             }
@@ -141,7 +155,7 @@ impl AsyncWrite for Guarded {
             return Poll::Ready(Ok(buf.len()));
         }
         let written = Pin::new(&mut this.stream).poll_write(cx, buf);
-        this.writing.check(cx, written)
+        this.written(cx, written)
     }
 
     fn poll_write_vectored(
@@ -157,7 +171,7 @@ impl AsyncWrite for Guarded {
             return Poll::Ready(Ok(only.len()));
         }
         let written = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
-        this.writing.check(cx, written)
+        this.written(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

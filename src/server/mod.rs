@@ -6,8 +6,9 @@
 use std::{future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use poem::IntoEndpoint;
+use socket2::SockRef;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -28,6 +29,26 @@ use connection::Context;
 
 /// How long a connection that was cut gets to notice. Nothing waits on a network then.
 const CUT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Connections that have been made and not yet accepted, at most: those of a moment at which everybody comes. Linux has
+/// `net.core.somaxconn` as well.
+const BACKLOG: u32 = 4096;
+
+/// What the kernel may hold of answers that a connection's peer hasn't read, in bytes; it may take twice as much for it.
+/// Linux would let it grow to megabytes, for each of those who don't read.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// Listens on an address.
+///
+/// # Errors
+/// If that isn't possible: the address is in use, or not this machine's.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // else a restarted service would have to wait until the last connections are forgotten
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
 
 /// Serves `endpoint` on `listener` until `shutdown` completes, and then so that nobody's request is lost:
 ///
@@ -155,5 +176,6 @@ fn prepare(stream: &TcpStream, settings: &HttpSettings) -> io::Result<()> {
     rustix::net::sockopt::set_tcp_user_timeout(stream, u32::try_from(patience).unwrap_or(u32::MAX))?;
     #[cfg(not(target_os = "linux"))]
     let _ = patience;
+    SockRef::from(stream).set_send_buffer_size(SEND_BUFFER)?;
     stream.set_nodelay(true)
 }

@@ -1,4 +1,8 @@
 //! Too much of everything, and stopping in the middle of it: others are unharmed, memory is bounded, nothing is lost.
 
+mod flood;
+mod http2;
+mod process;
 mod restart;
+mod slow;
 mod stopping;
