@@ -25,6 +25,9 @@ use crate::{
 #[derive(Args, Clone, Copy, Debug)]
 pub struct ServeArgs {}
 
+/// What is open beside the connections of callers: those to Redis and the database, and files.
+const OTHER_FILES: u64 = 200;
+
 /// Runs the service until SIGTERM or SIGINT; a second one ends it at once.
 ///
 /// # Errors
@@ -36,6 +39,7 @@ pub fn run(_args: &ServeArgs, global: &Global) -> anyhow::Result<()> {
 
 async fn serve(config: Config) -> anyhow::Result<()> {
     let mut stop = StopSignals::listen()?;
+    allow_files(config.http.max_connections);
     let opened = tokio::select! {
         opened = Opened::open(config, PrivateRedis::Own) => opened?,
         () = stop.wait() => return Ok(()),
@@ -72,6 +76,23 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     looking.abort();
     opened.close().await;
     Ok(served?)
+}
+
+/// Every connection is an open file, of which many systems let a program have 1024 unless it asks for more.
+fn allow_files(connections: usize) {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+    let needed = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(OTHER_FILES);
+    if let Some(files) = getrlimit(Resource::Nofile).current.filter(|files| *files < needed) {
+        tracing::warn!(
+            "only {files} files may be open at once (ulimit -Hn), too few for http.max_connections = {connections}; \
+             connections that are too many wait"
+        );
+    }
 }
 
 /// Says where everything is.

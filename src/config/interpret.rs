@@ -140,6 +140,7 @@ fn secrets_from(read: &mut Reader<'_>, working_dir: &Path) -> SecretsFrom {
 fn http(read: &mut Reader<'_>) -> HttpSettings {
     HttpSettings {
         max_connections: read.number("http.max_connections", 1..=1_000_000),
+        max_requests: read.number("http.max_requests", 1..=1_000_000),
         first_byte_timeout: read.duration("http.first_byte_timeout", 10 * MILLISECOND, 10 * MINUTE),
         header_timeout: read.duration("http.header_timeout", 10 * MILLISECOND, 10 * MINUTE),
         body_timeout: read.duration("http.body_timeout", 10 * MILLISECOND, 10 * MINUTE),

@@ -93,6 +93,8 @@ pub struct Registration {
 pub struct HttpSettings {
     /// Connections at once; more wait in the kernel's backlog.
     pub max_connections: usize,
+    /// Requests at once; 503 above.
+    pub max_requests: usize,
     /// From accepting a connection to its first byte.
     pub first_byte_timeout: Duration,
     /// From a request's first byte to the end of its headers.

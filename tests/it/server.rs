@@ -422,6 +422,7 @@ impl Server {
     pub(crate) async fn start(change: impl FnOnce(&mut HttpSettings)) -> Self {
         let mut settings = HttpSettings {
             max_connections: 100,
+            max_requests: 100,
             first_byte_timeout: LONG,
             header_timeout: LONG,
             body_timeout: LONG,

@@ -212,6 +212,7 @@ pub fn config(redis_url: &str, database_url: &str) -> Config {
         registration: Registration { open: true },
         http: HttpSettings {
             max_connections: 1000,
+            max_requests: 1000,
             first_byte_timeout: seconds(10),
             header_timeout: seconds(10),
             body_timeout: seconds(10),

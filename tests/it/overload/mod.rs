@@ -2,6 +2,7 @@
 
 mod flood;
 mod http2;
+mod limits;
 mod process;
 mod restart;
 mod slow;
