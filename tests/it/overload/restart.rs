@@ -85,7 +85,7 @@ fn user(proxy: Client, name: String, done: Arc<AtomicBool>, answered: Arc<Atomic
             let verified = proxy.get("/v1/verify", &tokens.access).await.expect(200);
             assert_eq!(verified.header("x-auth-session"), tokens.session);
             answered.fetch_add(2, Ordering::SeqCst);
-            if answered.load(Ordering::SeqCst) % 10 == 0 {
+            if answered.load(Ordering::SeqCst).is_multiple_of(10) {
                 let again = json!({ "identifier": name, "password": PASSWORD });
                 proxy.post("/v1/login", again).await.expect(200);
                 answered.fetch_add(1, Ordering::SeqCst);
