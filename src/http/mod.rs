@@ -12,6 +12,7 @@ use poem_openapi::{OpenApi, OpenApiService};
 use crate::app::App;
 
 pub mod api;
+pub mod at_once;
 pub mod auth;
 pub mod body;
 pub mod client;
@@ -66,6 +67,7 @@ pub fn endpoint(app: Arc<App>) -> impl Endpoint<Output = Response> + 'static {
         .data(client::TrustedProxies(http.trusted_proxies.clone()))
         .with(body::ReadBody::new(http.max_body_bytes, http.body_timeout))
         .with(timeout::RequestTimeout::new(http.request_timeout))
+        .with(at_once::AtOnce::new(http.max_requests))
         .map_to_response();
     let cors = cors::Cors::new(&app.config);
     door::Door { inner: routes, entropy: app.entropy.clone(), cors, document }
