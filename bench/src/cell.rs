@@ -109,7 +109,8 @@ pub fn measure(
         measured: timing.measured,
     };
     let mut edges = Vec::with_capacity(2);
-    let edge = || edges.push((process.usage(), redis.as_ref().map(|redis| redis.process.usage())));
+    let edge =
+        || edges.push((process.usage(), redis.iter().map(|redis| redis.process.usage().cpu_micros).sum::<f64>()));
     let introspect = |n| Introspect::new(access, authorization, n);
     let outcome = {
         let drive = |workload: &mut dyn Workload| load::drive(*address, plan, workload, edge);
@@ -150,10 +151,7 @@ pub fn measure(
     let mut sorted: Vec<u32> = outcome.latencies.concat();
     sorted.sort_unstable();
     let (server, store) = match edges[..] {
-        [(a, a_redis), (b, b_redis)] => {
-            let store = a_redis.zip(b_redis).map_or(0.0, |(a, b)| b.cpu_micros - a.cpu_micros);
-            (b.cpu_micros - a.cpu_micros, store)
-        }
+        [(a, a_redis), (b, b_redis)] => (b.cpu_micros - a.cpu_micros, b_redis - a_redis),
         _ => (0.0, 0.0),
     };
     #[expect(clippy::cast_precision_loss, reason = "no more than the machine has")]

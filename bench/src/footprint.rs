@@ -71,8 +71,7 @@ pub fn servers(targets: &[Target]) -> Vec<Memory> {
 /// Starts a server of ours anew and several times, and fills a Redis.
 pub fn measure(place: &Place, servers: &[Memory]) -> anyhow::Result<Footprint> {
     let common = Common::prepare(place, 256)?;
-    let fresh = place.folder("fresh")?;
-    let place = Place { folder: tempfile::tempdir_in(fresh)?, root: place.root.clone(), programs: place.programs.clone(), ..*place };
+    let place = place.inside("fresh")?;
     let mut target = Target::latchkey(&place, &common)?;
     let resident = |target: &Target| mib(target.process.usage().resident);
     std::thread::sleep(Duration::from_secs(1));
@@ -133,7 +132,11 @@ impl Footprint {
     pub fn table(&self) -> String {
         let mut text = "\n### Memory, start-up, size\n\n| | |\n| --- | --- |\n".to_owned();
         let median = self.start_up_ms.get(self.start_up_ms.len() / 2).copied().unwrap_or_default();
-        let _ = writeln!(text, "| latchkey, idle | {:.0} MiB ({:.0} of it hashing buffers) |", self.idle_mib, self.hashing_mib);
+        let _ = writeln!(
+            text,
+            "| latchkey, idle | {:.0} MiB ({:.0} of it hashing buffers) |",
+            self.idle_mib, self.hashing_mib
+        );
         let _ = writeln!(text, "| latchkey, after one sign-in | {:.0} MiB |", self.one_login_mib);
         let _ = writeln!(text, "| latchkey, at 256 connections of the mix | {:.0} MiB |", self.mix_mib);
         let _ = writeln!(text, "| latchkey, from its start to its first answer | {median:.0} ms |");
@@ -166,7 +169,8 @@ pub struct Machine {
 /// Looks.
 pub fn machine(place: &Place, arguments: &Arguments, cores: usize, took: Duration) -> anyhow::Result<Machine> {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let processor = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':')).map(|(_, name)| name.trim());
+    let processor =
+        info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':')).map(|(_, name)| name.trim());
     let version = std::process::Command::new("redis-server").arg("--version").output().context("redis-server")?;
     let version = String::from_utf8_lossy(&version.stdout).into_owned();
     Ok(Machine {
@@ -191,4 +195,3 @@ impl Machine {
         )
     }
 }
-

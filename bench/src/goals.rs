@@ -57,7 +57,9 @@ fn cpu(sample: &Sample) -> f64 {
 
 fn lines(results: &Results, footprint: Option<&Footprint>) -> Vec<Line> {
     use Name::{Argon2, FastApi, Fastify, Floor, Hello, Latchkey, LatchkeyCold};
-    use Scenario::{IntrospectBesideLogins, IntrospectCold, IntrospectWarm, Login, Logout, Refresh, RefreshBesideLogins};
+    use Scenario::{
+        IntrospectBesideLogins, IntrospectCold, IntrospectWarm, Login, Logout, Refresh, RefreshBesideLogins,
+    };
     let ratio = |scenario, of, to, figure: fn(&Sample) -> f64| {
         results.ratio((scenario, USUAL, of), (scenario, USUAL, to), figure)
     };
@@ -66,19 +68,51 @@ fn lines(results: &Results, footprint: Option<&Footprint>) -> Vec<Line> {
         line("refresh: server CPU, against the floor", Goal::AtMost(1.15), ratio(Refresh, Latchkey, Floor, cpu)),
         line("refresh: requests/s, against FastAPI", Goal::AtLeast(7.0), ratio(Refresh, Latchkey, FastApi, rate)),
         line("refresh: requests/s, against Fastify", Goal::AtLeast(2.0), ratio(Refresh, Latchkey, Fastify, rate)),
-        line("introspect, warm: requests/s, against hello", Goal::AtLeast(0.85), ratio(IntrospectWarm, Latchkey, Hello, rate)),
-        line("introspect, warm: requests/s, against FastAPI", Goal::AtLeast(25.0), ratio(IntrospectWarm, Latchkey, FastApi, rate)),
-        line("introspect, warm: requests/s, against Fastify", Goal::AtLeast(8.0), ratio(IntrospectWarm, Latchkey, Fastify, rate)),
-        line("introspect, cold: server CPU, against its floor", Goal::AtMost(1.15), ratio(IntrospectCold, LatchkeyCold, Floor, cpu)),
+        line(
+            "introspect, warm: requests/s, against hello",
+            Goal::AtLeast(0.85),
+            ratio(IntrospectWarm, Latchkey, Hello, rate),
+        ),
+        line(
+            "introspect, warm: requests/s, against FastAPI",
+            Goal::AtLeast(25.0),
+            ratio(IntrospectWarm, Latchkey, FastApi, rate),
+        ),
+        line(
+            "introspect, warm: requests/s, against Fastify",
+            Goal::AtLeast(8.0),
+            ratio(IntrospectWarm, Latchkey, Fastify, rate),
+        ),
+        line(
+            "introspect, cold: server CPU, against its floor",
+            Goal::AtMost(1.15),
+            ratio(IntrospectCold, LatchkeyCold, Floor, cpu),
+        ),
         line("login: sign-ins/s, against bare argon2", Goal::AtLeast(0.97), ratio(Login, Latchkey, Argon2, rate)),
         line("login: sign-ins/s, against FastAPI", Goal::AtLeast(1.3), ratio(Login, Latchkey, FastApi, rate)),
         line("login: sign-ins/s, against Fastify", Goal::AtLeast(1.3), ratio(Login, Latchkey, Fastify, rate)),
         line("logout: requests/s, against FastAPI", Goal::AtLeast(10.0), ratio(Logout, Latchkey, FastApi, rate)),
         line("logout: requests/s, against Fastify", Goal::AtLeast(2.0), ratio(Logout, Latchkey, Fastify, rate)),
-        line("refresh beside a login flood, against alone", Goal::AtLeast(0.85), results.ratio((RefreshBesideLogins, USUAL, Latchkey), (Refresh, USUAL, Latchkey), rate)),
-        line("introspect beside a login flood, against alone", Goal::AtLeast(0.85), results.ratio((IntrospectBesideLogins, USUAL, Latchkey), (IntrospectWarm, USUAL, Latchkey), rate)),
-        line("refresh: p99, against the floor's", Goal::AtMost(1.3), ratio(Refresh, Latchkey, Floor, |sample| sample.p99)),
-        line("refresh: Redis CPU, against the floor's script", Goal::AtMost(1.1), ratio(Refresh, Latchkey, Floor, |sample| sample.redis_micros)),
+        line(
+            "refresh beside a login flood, against alone",
+            Goal::AtLeast(0.85),
+            results.ratio((RefreshBesideLogins, USUAL, Latchkey), (Refresh, USUAL, Latchkey), rate),
+        ),
+        line(
+            "introspect beside a login flood, against alone",
+            Goal::AtLeast(0.85),
+            results.ratio((IntrospectBesideLogins, USUAL, Latchkey), (IntrospectWarm, USUAL, Latchkey), rate),
+        ),
+        line(
+            "refresh: p99, against the floor's",
+            Goal::AtMost(1.3),
+            ratio(Refresh, Latchkey, Floor, |sample| sample.p99),
+        ),
+        line(
+            "refresh: Redis CPU, against the floor's script",
+            Goal::AtMost(1.1),
+            ratio(Refresh, Latchkey, Floor, |sample| sample.redis_micros),
+        ),
     ];
     if let Some(footprint) = footprint {
         let one = |value: f64| Some(Spread { median: value, min: value, max: value });

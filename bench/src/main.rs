@@ -4,6 +4,7 @@
 mod cell;
 mod footprint;
 mod goals;
+mod growth;
 mod load;
 mod place;
 mod plot;
@@ -39,11 +40,15 @@ struct Arguments {
     /// Sessions of each target.
     #[arg(long, env = "SESSIONS", default_value_t = 100_000)]
     sessions: usize,
+    /// Measure instead what a request costs with more sessions, more nodes and a Redis Cluster.
+    #[arg(long)]
+    growth: bool,
     /// Where the results go.
     #[arg(long, env = "OUT", default_value = "target/bench/results")]
     out: PathBuf,
 }
 
 fn main() -> anyhow::Result<()> {
-    run::run(&Arguments::parse())
+    let arguments = Arguments::parse();
+    if arguments.growth { growth::run(&arguments) } else { run::run(&arguments) }
 }

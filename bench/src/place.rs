@@ -20,10 +20,11 @@ pub struct Place {
     pub root: PathBuf,
     /// The folder of the benchmark's own programs.
     pub programs: PathBuf,
-    /// Removed at the end.
-    pub folder: TempDir,
+    /// For what they write.
+    pub folder: PathBuf,
     /// How Redis keeps what it is told.
     pub persistence: Persistence,
+    _removed_at_the_end: Option<TempDir>,
 }
 
 /// `appendonly` and `appendfsync`.
@@ -44,12 +45,19 @@ impl Place {
         let programs = std::env::current_exe()?.parent().context("the folder of this program")?.to_owned();
         fs::create_dir_all(root.join("target/bench"))?;
         let folder = tempfile::tempdir_in(root.join("target/bench"))?;
-        Ok(Self { root, programs, folder, persistence })
+        let path = folder.path().to_owned();
+        Ok(Self { root, programs, folder: path, persistence, _removed_at_the_end: Some(folder) })
+    }
+
+    /// The same, with another folder, inside this one's.
+    pub fn inside(&self, name: &str) -> anyhow::Result<Self> {
+        let (root, programs, folder) = (self.root.clone(), self.programs.clone(), self.folder(name)?);
+        Ok(Self { root, programs, folder, persistence: self.persistence, _removed_at_the_end: None })
     }
 
     /// A folder of this name, made.
     pub fn folder(&self, name: &str) -> anyhow::Result<PathBuf> {
-        let folder = self.folder.path().join(name);
+        let folder = self.folder.join(name);
         fs::create_dir_all(&folder)?;
         Ok(folder)
     }
@@ -148,6 +156,38 @@ pub struct RedisServer {
 impl RedisServer {
     /// Starts an empty one.
     pub fn start(place: &Place, name: &str, persistence: Persistence) -> anyhow::Result<Self> {
+        Self::start_with(place, name, persistence, &[])
+    }
+
+    /// Starts a cluster of three masters that share the slots evenly; with the URL of it.
+    pub fn start_cluster(place: &Place, name: &str) -> anyhow::Result<(Vec<Self>, String)> {
+        let start =
+            |i| Self::start_with(place, &format!("{name}-{i}"), place.persistence, &["--cluster-enabled", "yes"]);
+        let masters = (0..3).map(start).collect::<anyhow::Result<Vec<_>>>()?;
+        let ports: Vec<String> = masters.iter().map(|master| master.port.to_string()).collect();
+        for (i, master) in masters.iter().enumerate() {
+            let (first, last) = (i * 16_384 / 3, (i + 1) * 16_384 / 3 - 1);
+            let mut redis = Resp::connect(master.port)?;
+            redis.call(&[b"CLUSTER", b"ADDSLOTSRANGE", first.to_string().as_bytes(), last.to_string().as_bytes()])?;
+            redis.call(&[b"CLUSTER", b"SET-CONFIG-EPOCH", (i + 1).to_string().as_bytes()])?;
+            for port in &ports[..i] {
+                redis.call(&[b"CLUSTER", b"MEET", b"127.0.0.1", port.as_bytes()])?;
+            }
+        }
+        for master in &masters {
+            let mut redis = Resp::connect(master.port)?;
+            while !redis.call(&[b"CLUSTER", b"INFO"])?.contains("cluster_slots_ok:16384")
+                || !redis.call(&[b"CLUSTER", b"INFO"])?.contains("cluster_state:ok")
+            {
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
+        let url =
+            format!("redis-cluster://127.0.0.1:{}?node=127.0.0.1:{}&node=127.0.0.1:{}", ports[0], ports[1], ports[2]);
+        Ok((masters, url))
+    }
+
+    fn start_with(place: &Place, name: &str, persistence: Persistence, more: &[&str]) -> anyhow::Result<Self> {
         let folder = place.folder(&format!("redis-{name}"))?;
         let port = free_port()?;
         let mut command = Command::new("redis-server");
@@ -157,6 +197,7 @@ impl RedisServer {
         command.args(["--auto-aof-rewrite-percentage", "0"]);
         command.args(["--appendonly", if persistence == Persistence::Off { "no" } else { "yes" }]);
         command.args(["--appendfsync", if persistence == Persistence::Always { "always" } else { "everysec" }]);
+        command.args(more);
         let ready = || Resp::connect(port).is_ok_and(|mut redis| redis.call(&[b"PING"]).is_ok());
         let process = Process::start(command, &folder.join("log"), ready)?;
         Ok(Self { process, port })

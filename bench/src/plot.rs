@@ -29,7 +29,8 @@ pub fn rates(results: &Results) -> String {
         Scenario::Mix,
         Scenario::Login,
     ];
-    let names = [Name::Hello, Name::Floor, Name::Argon2, Name::Latchkey, Name::LatchkeyCold, Name::FastApi, Name::Fastify];
+    let names =
+        [Name::Hello, Name::Floor, Name::Argon2, Name::Latchkey, Name::LatchkeyCold, Name::FastApi, Name::Fastify];
     let mut svg = begin("Requests per second at 64 connections (median; the lines: least and most)");
     let (low, high) = (10_f64, 100_000_f64);
     let y = |value: f64| {
@@ -89,4 +90,56 @@ fn grid(svg: &mut String, y: f64, label: &str) {
 fn text(svg: &mut String, x: f64, y: f64, size: u8, anchor: &str, words: &str) {
     let words = words.replace('&', "&amp;").replace('<', "&lt;");
     let _ = writeln!(svg, r#"<text x="{x:.1}" y="{y:.1}" font-size="{size}" text-anchor="{anchor}">{words}</text>"#);
+}
+
+/// A line of a plot.
+pub struct Series {
+    /// What it is called.
+    pub name: String,
+    /// How it is drawn.
+    pub colour: &'static str,
+    /// Of what is beside the point.
+    pub dashed: bool,
+    /// From left to right.
+    pub points: Vec<(String, f64)>,
+}
+
+/// Lines over places at equal distances.
+pub fn lines(title: &str, series: &[Series]) -> String {
+    let mut svg = begin(title);
+    let most = series.iter().flat_map(|line| &line.points).map(|(_, value)| *value).fold(1.0, f64::max);
+    let step = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0]
+        .into_iter()
+        .find(|step| most / step <= 6.0)
+        .unwrap_or(1000.0);
+    let top = (most / step).ceil() * step;
+    let y = |value: f64| HEIGHT - BOTTOM - value / top * (HEIGHT - BOTTOM - TOP);
+    let mut line = 0.0;
+    while line <= top {
+        grid(&mut svg, y(line), &format!("{line}"));
+        line += step;
+    }
+    let places = series.first().map_or(0, |line| line.points.len());
+    let width = (WIDTH - LEFT - 260.0) / f64::from(u32::try_from(places.max(2) - 1).unwrap_or(1));
+    for (row, Series { name, colour, dashed, points }) in (0_u8..).zip(series) {
+        let dash = if *dashed { r#" stroke-dasharray="6 4""# } else { "" };
+        let mut path = String::new();
+        for (i, (label, value)) in (0_u8..).zip(points) {
+            let (x, y) = (LEFT + 20.0 + f64::from(i) * width, y(*value));
+            let _ = write!(path, "{x:.1},{y:.1} ");
+            let _ = writeln!(svg, r#"<circle cx="{x:.1}" cy="{y:.1}" r="3" fill="{colour}"/>"#);
+            if row == 0 {
+                text(&mut svg, x, HEIGHT - BOTTOM + 20.0, 12, "middle", label);
+            }
+        }
+        let _ = writeln!(svg, r#"<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>"#);
+        let (x, y) = (WIDTH - 225.0, TOP + 20.0 * f64::from(row) + 10.0);
+        let _ = writeln!(
+            svg,
+            r#"<line x1="{x}" x2="{}" y1="{y}" y2="{y}" stroke="{colour}" stroke-width="2"{dash}/>"#,
+            x + 30.0
+        );
+        text(&mut svg, x + 38.0, y + 4.0, 12, "start", name);
+    }
+    svg + "</svg>\n"
 }

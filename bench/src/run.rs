@@ -71,7 +71,12 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let all = arguments.rounds * plan.len();
     for round in 1..=arguments.rounds {
         for (i, &(scenario, connections, name)) in plan.iter().enumerate() {
-            eprint!("\r\x1b[Kround {round}: {} {connections} {} ({}/{all})", scenario.text(), name.text(), (round - 1) * plan.len() + i + 1);
+            eprint!(
+                "\r\x1b[Kround {round}: {} {connections} {} ({}/{all})",
+                scenario.text(),
+                name.text(),
+                (round - 1) * plan.len() + i + 1
+            );
             let sample = if name == Name::Argon2 {
                 let per_second = bare_argon2(&place, cores, arguments.seconds.ceil() as u64)?;
                 Sample { per_second, server_micros: cores as f64 * 1e6 / per_second, ..Sample::default() }
@@ -133,16 +138,21 @@ fn start(place: &Place, names: &[Name], arguments: &Arguments, cores: usize) -> 
         targets.push(Target::fastify(place, &common, cores)?);
     }
     for target in &mut targets {
-        if target.redis.is_none() {
+        if target.redis.is_empty() {
             continue;
         }
-        eprintln!("{}: started in {:.0} ms; making sessions", target.name.text(), target.process.started_in.as_secs_f64() * 1e3);
+        eprintln!(
+            "{}: started in {:.0} ms; making sessions",
+            target.name.text(),
+            target.process.started_in.as_secs_f64() * 1e3
+        );
         target.sessions = target.seed(arguments.sessions)?.into();
         target.collect_access_tokens(ACCESS_TOKENS)?;
     }
     if needs(Name::LatchkeyCold) {
         let warm = targets.iter().find(|target| target.name == Name::Latchkey).context("latchkey")?;
-        let cold = Target { access: warm.access.clone(), ..Target::latchkey_cold(place, warm)? };
+        let mut cold = Target::latchkey_cold(place, warm)?;
+        cold.access.clone_from(&warm.access);
         targets.push(cold);
     }
     Ok(targets)

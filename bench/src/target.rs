@@ -13,7 +13,7 @@ use std::{
 use anyhow::Context;
 use base64::{Engine, prelude::BASE64_STANDARD};
 
-pub use latchkey::Filler;
+pub use latchkey::{Filler, Settings};
 pub use others::{bare_argon2, make_database};
 
 use crate::{
@@ -64,8 +64,11 @@ pub struct Target {
     pub process: Process,
     /// Where it listens.
     pub address: SocketAddr,
-    /// Where its sessions are.
-    pub redis: Option<RedisServer>,
+    /// Where its sessions are; none, where another node of it has that.
+    pub redis: Vec<RedisServer>,
+    /// Where other nodes find it, and the database.
+    url: String,
+    folder: PathBuf,
     /// `Authorization` of a service client.
     pub authorization: String,
     /// Refresh tokens that are good, the one used longest ago first.
@@ -74,6 +77,8 @@ pub struct Target {
     pub access: Vec<(String, String)>,
     /// What was resident when nothing had been asked.
     pub resident_idle: u64,
+    /// Sessions of each account among those that are made.
+    pub per_account: usize,
     seeding: Seeding,
 }
 
@@ -115,10 +120,10 @@ fn local(port: u16) -> SocketAddr {
 impl Target {
     /// Makes sessions, without asking the server for any of them. They may be refreshed and ended like others.
     pub fn seed(&mut self, count: usize) -> anyhow::Result<Vec<String>> {
-        let Some(redis) = &self.redis else { return Ok(Vec::new()) };
+        let Some(redis) = self.redis.first() else { return Ok(Vec::new()) };
         match &self.seeding {
             Seeding::None => Ok(Vec::new()),
-            Seeding::Latchkey(filler) => filler.fill(count, 1),
+            Seeding::Latchkey(filler) => filler.fill(count, self.per_account),
             Seeding::Floor => others::seed_floor(redis, count),
             Seeding::Stack => others::seed_stack(redis, count),
         }

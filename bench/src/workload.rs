@@ -270,7 +270,11 @@ impl Workload for Beside<'_> {
     }
 
     fn answer(&mut self, connection: usize, class: usize, answer: &Answer<'_>) -> Result<(), String> {
-        if class == 0 { self.inner.answer(connection, class, answer) } else { self.login.answer(connection, class, answer) }
+        if class == 0 {
+            self.inner.answer(connection, class, answer)
+        } else {
+            self.login.answer(connection, class, answer)
+        }
     }
 }
 

@@ -8,8 +8,8 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use aws_lc_rs::rand;
 use anyhow::{Context, ensure};
+use aws_lc_rs::rand;
 use futures_util::{StreamExt, stream};
 use latchkey::{
     config::{CacheSettings, RedisSettings},
@@ -31,6 +31,9 @@ use tokio::runtime::Runtime;
 use super::{Common, Name, Seeding, Target, basic, local};
 use crate::place::{Place, Process, RedisServer, free_port, is_alive};
 
+/// Environment variables beside those of every node.
+pub type Settings<'a> = &'a [(&'a str, &'a str)];
+
 const SECRET: &str = "a benchmark's secret that is long enough";
 const IDLE: Duration = Duration::from_hours(7 * 24);
 const ABSOLUTE: Duration = Duration::from_hours(30 * 24);
@@ -43,7 +46,9 @@ const AT_ONCE: usize = 512;
 fn command(place: &Place, folder: &Path, redis_url: &str, port: u16) -> Command {
     let mut command = Command::new(place.latchkey());
     command.current_dir(folder).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-    for (name, value) in std::env::vars().filter(|(name, _)| name.starts_with("LATCHKEY_") && name != "LATCHKEY_PROGRAM") {
+    for (name, value) in
+        std::env::vars().filter(|(name, _)| name.starts_with("LATCHKEY_") && name != "LATCHKEY_PROGRAM")
+    {
         command.env(name, value);
     }
     command
@@ -55,7 +60,8 @@ fn command(place: &Place, folder: &Path, redis_url: &str, port: u16) -> Command 
         // the references write no line for each request either
         .env("LATCHKEY_LOG_FILTER", "warn")
         // the same tokens are used for as long as the benchmark lasts
-        .env("LATCHKEY_TOKEN_ACCESS_TTL", "1h");
+        .env("LATCHKEY_TOKEN_ACCESS_TTL", "1h")
+        .env("LATCHKEY_REDIS_EVENT_RETENTION", "2h");
     for limit in [
         "LOGIN_PER_ADDRESS",
         "LOGIN_SERVICE",
@@ -74,9 +80,21 @@ impl Target {
     /// Starts the service on a Redis of its own.
     pub fn latchkey(place: &Place, common: &Common) -> anyhow::Result<Self> {
         let redis = RedisServer::start(place, "latchkey", place.persistence)?;
+        let url = redis.url();
+        Self::latchkey_on(place, common, vec![redis], &url, &[])
+    }
+
+    /// Starts the service on these.
+    pub fn latchkey_on(
+        place: &Place,
+        common: &Common,
+        redis: Vec<RedisServer>,
+        url: &str,
+        settings: Settings<'_>,
+    ) -> anyhow::Result<Self> {
         let folder = place.folder("latchkey")?;
         let run = |arguments: &[&str]| {
-            let output = command(place, &folder, &redis.url(), 0).args(arguments).stdin(Stdio::null()).output();
+            let output = command(place, &folder, url, 0).args(arguments).stdin(Stdio::null()).output();
             let output = output.context("running latchkey")?;
             ensure!(output.status.success(), "latchkey {arguments:?}: {output:?}");
             anyhow::Ok(String::from_utf8_lossy(&output.stdout).into_owned())
@@ -86,17 +104,20 @@ impl Target {
         let client = run(&["client", "add", "bench"])?;
         let value = |name: &str| client.lines().find_map(|line| line.strip_prefix(name)).context("a service client");
         let authorization = basic(&format!("{}:{}", value("client_id: ")?, value("client_secret: ")?));
-        let filler = Filler::connect(&redis.url())?;
-        let (process, address) = serve(place, &folder, &redis.url(), "log", &[])?;
+        let filler = Filler::connect(url)?;
+        let (process, address) = serve(place, &folder, url, "log", settings)?;
         Ok(Self {
             name: Name::Latchkey,
             resident_idle: process.usage().resident,
             process,
             address,
-            redis: Some(redis),
+            redis,
+            url: url.to_owned(),
+            folder,
             authorization,
             sessions: Default::default(),
             access: Vec::new(),
+            per_account: 1,
             seeding: Seeding::Latchkey(Box::new(filler)),
         })
     }
@@ -108,18 +129,20 @@ impl Target {
     }
 
     /// Starts another node of the service on the same Redis and database.
-    pub fn another_node(&self, place: &Place, log: &str, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
-        let url = self.redis.as_ref().context("a Redis")?.url();
-        let (process, address) = serve(place, &place.folder("latchkey")?, &url, log, settings)?;
+    pub fn another_node(&self, place: &Place, log: &str, settings: Settings<'_>) -> anyhow::Result<Self> {
+        let (process, address) = serve(place, &self.folder, &self.url, log, settings)?;
         Ok(Self {
             name: self.name,
             resident_idle: process.usage().resident,
             process,
             address,
-            redis: None,
+            redis: Vec::new(),
+            url: self.url.clone(),
+            folder: self.folder.clone(),
             authorization: self.authorization.clone(),
             sessions: Default::default(),
             access: Vec::new(),
+            per_account: 1,
             seeding: Seeding::None,
         })
     }
@@ -130,7 +153,7 @@ fn serve(
     folder: &Path,
     redis_url: &str,
     log: &str,
-    settings: &[(&str, &str)],
+    settings: Settings<'_>,
 ) -> anyhow::Result<(Process, std::net::SocketAddr)> {
     let port = free_port()?;
     let mut command = command(place, folder, redis_url, port);

@@ -15,9 +15,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let number = |i: usize| -> anyhow::Result<u16> {
-        Ok(arguments.get(i).context("an argument is missing")?.parse::<u16>()?)
-    };
+    let number =
+        |i: usize| -> anyhow::Result<u16> { Ok(arguments.get(i).context("an argument is missing")?.parse::<u16>()?) };
     let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build();
     match arguments.first().map(String::as_str) {
         Some("hello") => runtime()?.block_on(hello::serve(number(1)?)),
