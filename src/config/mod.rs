@@ -135,8 +135,8 @@ pub struct RedisSettings {
 /// What a node remembers of sessions and tokens, so that checking a token again asks nobody.
 #[derive(Clone, Debug)]
 pub struct CacheSettings {
-    /// How long after a session was ended on another node it may be said to live, at worst. Zero: Redis is asked every
-    /// time.
+    /// How long a node believes what it remembers after it was last sure of hearing all revocations, and so how long the
+    /// end of a session may wait at worst to be known everywhere. Zero: Redis is asked every time.
     pub max_staleness: Duration,
     /// Sessions that are remembered at most.
     pub max_sessions: usize,

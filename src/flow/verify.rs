@@ -12,8 +12,8 @@ use crate::{
 };
 
 /// What an access token says, if it is valid, meant for `token.audience`, and its session lives; a service client's own, if
-/// that may still do anything. A session that was ended on another node is known to be over within milliseconds, and after
-/// `cache.max_staleness` at worst; a client that was disabled, within seconds.
+/// that may still do anything. A session whose end was confirmed is known to be over on every node (I3); a client that was
+/// disabled, within seconds.
 ///
 /// # Errors
 /// [`AuthenticateError`]

@@ -106,10 +106,15 @@ class FakeIssuer:
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One request on one connection."""
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+            headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in head[1:] if line)}
+            body = (await reader.readexactly(int(headers.get("content-length", "0")))).decode()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            # who asked has gone, as verifiers that are closed do
+            writer.close()
+            return
         path = head[0].split(" ")[1]
-        headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in head[1:] if line)}
-        body = (await reader.readexactly(int(headers.get("content-length", "0")))).decode()
         self.requests.append((path, headers, body))
         if path == "/v1/revocations":
             first = self.resumed if "last-event-id" in headers and self.resumed is not None else self.feed

@@ -129,9 +129,8 @@ impl OAuthErrors for IntrospectErrors {
 impl IntrospectApi {
     /// Ask what a token is worth
     ///
-    /// For service clients. Understands access tokens and refresh tokens. A session that was ended is known to be over on every
-    /// node, at once on the one where it ended and within milliseconds on others. A refresh token is active if presenting
-    /// it now would succeed; asking doesn't use it up. A client is told only of tokens that are for one of its audiences.
+    /// For service clients. Understands access tokens and refresh tokens. Once the end of a session was confirmed, every node
+    /// says that it is over. A refresh token is active if presenting it now would succeed; asking doesn't use it up. A client is told only of tokens that are for one of its audiences.
     #[oai(path = "/oauth2/introspect", method = "post", operation_id = "introspect")]
     async fn introspect(
         &self,

@@ -18,7 +18,12 @@ use fred::{
     },
 };
 
-use super::{following::Memory, key::Keys, script::Scripts, watchdog};
+use super::{
+    following::{Acknowledgements, Memory},
+    key::Keys,
+    script::Scripts,
+    watchdog,
+};
 use crate::{
     config::{CacheSettings, RedisSettings},
     domain::secret::SecretText,
@@ -42,6 +47,7 @@ pub(super) struct Inner {
     /// Listens to revocations, once [`Redis::follow`] is called.
     pub(super) listener: Client,
     pub(super) memory: Arc<Memory>,
+    pub(super) acknowledgements: Arc<Acknowledgements>,
     pub(super) max_staleness: Duration,
     pub(super) following: Mutex<Vec<tokio::task::AbortHandle>>,
     watchdogs: Vec<tokio::task::AbortHandle>,
@@ -142,6 +148,7 @@ impl Redis {
         let cause = watchdog::Cause::default();
         let watch = |(i, client): (usize, &Client)| watchdog::watch(client.clone(), i == 0, Arc::clone(&cause));
         let watchdogs = pool.clients().iter().enumerate().map(watch).chain(connections).collect();
+        let acknowledgements = Arc::new(Acknowledgements::new(listener.id().to_string()));
         Ok(Self {
             inner: Arc::new(Inner {
                 pool,
@@ -152,6 +159,7 @@ impl Redis {
                 has_minid: AtomicBool::new(false),
                 listener,
                 memory: Arc::new(Memory::new(if cache.max_staleness.is_zero() { 0 } else { cache.max_sessions })),
+                acknowledgements,
                 max_staleness: cache.max_staleness,
                 following: Mutex::new(Vec::new()),
                 watchdogs,
@@ -183,6 +191,7 @@ impl Redis {
     /// Closes the connections. Commands after this fail.
     pub async fn close(&self) {
         self.inner.abort();
+        self.leave().await;
         if let Err(error) = self.inner.listener.quit().await {
             tracing::debug!(%error, "closing the connection that listens to Redis");
         }

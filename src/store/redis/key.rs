@@ -10,7 +10,8 @@
 //! | `lk:gH` | hash | who may try passwords for an account; `H` is a keyed hash of an e-mail address or username | an hour to a day after the last failure; `limits.known_for` after the last sign-in |
 //!
 //! Revocations are also published as they happen, all of them on the channel `lk:r`, or `lk:r@N` where the keys are in
-//! database `N`: channels are those of the whole server.
+//! database `N`: channels are those of the whole server. Nodes also say there that they are here; on `lk:r:NODE` a node
+//! is told who has heard of what it ended (`following/acknowledge.rs`).
 //!
 //! `lk:` is `redis.prefix`, `A` the account's id (base64url without padding), `T` the tag of the account's bucket.
 //! There are 256 buckets; an account's is the last byte of its id. The tag is what Redis Cluster hashes, so that all

@@ -10,6 +10,7 @@ use fred::{
 
 use super::{
     connection::{Redis, RedisError},
+    following::Ticket,
     key,
     record::{self, Record},
     script,
@@ -177,7 +178,7 @@ impl Redis {
         }
     }
 
-    /// Ends one session (I3); says whether there was one.
+    /// Ends one session (I3); says whether there was one, once the other nodes know.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -188,16 +189,22 @@ impl Redis {
         reason: Reason,
         now: Timestamp,
     ) -> Result<bool, RedisError> {
-        let arguments = vec![bytes(session.as_bytes()), reason.as_str().into(), millis(now)];
+        let ticket = self.inner.acknowledgements.ticket();
+        let from = ticket.as_ref().map(Ticket::from).unwrap_or_default();
+        let arguments = vec![bytes(session.as_bytes()), reason.as_str().into(), millis(now), from.into()];
         let answer = self.run(&self.inner.scripts.revoke, account, arguments).await;
         // whatever came of it: the next who asks is told what Redis says
         self.inner.memory.forget_session(account, session);
         let answer = answer?;
-        Ok(answer.as_u64().ok_or_else(|| unexpected("revoke", &answer))? > 0)
+        let ended = answer.as_u64().ok_or_else(|| unexpected("revoke", &answer))? > 0;
+        if let (true, Some(ticket)) = (ended, ticket) {
+            ticket.acknowledged().await;
+        }
+        Ok(ended)
     }
 
     /// Ends every session of an account, but perhaps one (I3); says how many live ones there were. With an epoch, no
-    /// sign-in that was checked against an older one can create a session any more (I5).
+    /// sign-in that was checked against an older one can create a session any more (I5). Answers once the other nodes know.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -243,6 +250,8 @@ impl Redis {
         now: Timestamp,
         only_if_kept: &'static str,
     ) -> Result<Value, RedisError> {
+        let ticket = self.inner.acknowledgements.ticket();
+        let from = ticket.as_ref().map(Ticket::from).unwrap_or_default();
         let arguments = vec![
             except.map_or_else(|| "".into(), |id| bytes(id.as_bytes())),
             reason.as_str().into(),
@@ -250,10 +259,15 @@ impl Redis {
             epoch.map_or_else(|| "".into(), |epoch| Value::Integer(epoch.0.into())),
             millis(now + FENCE),
             only_if_kept.into(),
+            from.into(),
         ];
         let answer = self.run(&self.inner.scripts.revoke_all, account, arguments).await;
         self.inner.memory.forget_account(account, except);
-        answer
+        let answer = answer?;
+        if let (Some(0..), Some(ticket)) = (answer.as_i64(), ticket) {
+            ticket.acknowledged().await;
+        }
+        Ok(answer)
     }
 
     /// The live sessions of an account, oldest first.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::Method;
 
 use super::problem;
-use crate::harness::{bed::Bed, monitor::Monitor};
+use crate::harness::{bed::Bed, monitor::Monitor, wait::until};
 
 #[tokio::test]
 async fn a_valid_token_is_vouched_for_with_who_it_is() {
@@ -57,9 +57,10 @@ async fn anything_else_is_challenged() {
 }
 
 #[tokio::test]
-async fn a_sign_out_is_seen_at_the_next_request() {
+async fn a_sign_out_is_seen_at_the_next_request_on_every_node() {
     let bed = Bed::new();
     let (one, two) = (bed.node().await, bed.node().await);
+    bed.acquainted().await;
     one.account("ada").await;
     for _ in 0..20 {
         let tokens = one.login("ada").await;
@@ -79,7 +80,7 @@ async fn who_was_vouched_for_lately_is_so_again_without_redis_and_without_a_sign
     let node = bed.node().await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
-    crate::harness::wait::until("it is in step", || async { node.app.redis.in_step().is_some() }).await;
+    until("it is in step", || async { node.app.redis.remembers() }).await;
     node.get("/v1/verify", &tokens.access).await.expect(200);
     let signatures = node.app.verified_tokens.misses();
     let mut monitor = Monitor::start(&bed.redis);

@@ -25,7 +25,7 @@ use latchkey::{
 use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
-use super::{client::Client, redis::Redis};
+use super::{client::Client, redis::Redis, wait};
 
 /// What the nodes of a test share.
 pub struct Bed {
@@ -104,6 +104,15 @@ impl Bed {
             server::run(endpoint, listener, &settings, async { drop(stopped.await) }).await.unwrap();
         });
         Node { app, client: Client::new(format!("http://{address}")), stop: Some(stop), served: Some(served) }
+    }
+
+    /// Waits until all nodes remember sessions and know of each other.
+    pub async fn acquainted(&self) {
+        let nodes: Vec<_> = self.nodes.lock().unwrap().iter().filter_map(Weak::upgrade).collect();
+        for node in &nodes {
+            let knows = || async { node.redis.remembers() && node.redis.peers() == nodes.len() - 1 };
+            wait::until("a node knows the others", knows).await;
+        }
     }
 
     /// Makes a service client of this name, with the scopes `read` and `write` and the audience of all tokens.

@@ -47,7 +47,7 @@ impl Monitor {
                 "ECHO" if words[1] == "so far" => return commands,
                 "PING" => {}
                 // following the revocations
-                "TIME" | "MGET" | "SUBSCRIBE" => {}
+                "TIME" | "MGET" | "SUBSCRIBE" | "PUBLISH" => {}
                 // what begins a connection
                 "CLIENT" | "INFO" => {}
                 // what redis-cli itself may send first

@@ -176,7 +176,7 @@ async fn a_warm_introspection_asks_neither_redis_nor_the_signature() {
     let client = bed.service_client("billing").await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
-    wait::until("it is in step", || async { node.app.redis.in_step().is_some() }).await;
+    wait::until("it is in step", || async { node.app.redis.remembers() }).await;
     assert_eq!(introspect(&node, &client, &tokens.access).await["active"], true);
     let signatures = node.app.verified_tokens.misses();
     let mut monitor = Monitor::start(&bed.redis);

@@ -49,13 +49,13 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Reads what was published, and the position of the entry before.
-    pub(super) fn heard(message: &str) -> Option<(Self, Position)> {
+    /// Reads what was published, the position of the entry before, and who waits for the others to hear it.
+    pub(super) fn heard(message: &str) -> Option<(Self, Position, &str)> {
         let mut lines = message.split('\n');
         let mut line = || lines.next();
         let (position, before) = (Position::parse(line()?)?, Position::parse(line()?)?);
         let revocation = revocation(line()?, line()?, line()?, line()?)?;
-        Some((Self { position, revocation }, before))
+        Some((Self { position, revocation }, before, line().unwrap_or_default()))
     }
 
     /// Reads an entry of a stream.
@@ -103,8 +103,9 @@ mod tests {
     const SESSION: &str = "5f0c2f0e-7d1c-4a58-9a3b-2f1f6a1e0d42";
 
     fn scope(session: &str) -> Option<Scope> {
-        let message = format!("7-1\n\n{ACCOUNT}\n{session}\nlogout\n1800000000123");
-        let (entry, before) = Entry::heard(&message)?;
+        let message = format!("7-1\n\n{ACCOUNT}\n{session}\nlogout\n1800000000123\nnode 7");
+        let (entry, before, from) = Entry::heard(&message)?;
+        assert_eq!(from, "node 7");
         assert_eq!(entry.position, Position { millis: 7, number: 1 });
         assert!(before.is_none());
         assert_eq!(entry.revocation.at, Timestamp::from_millis(1_800_000_000_123));

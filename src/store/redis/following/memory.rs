@@ -3,6 +3,7 @@
 //! A remembered session is believed only while the node is *in step*: within the last moments it has compared, for every
 //! bucket, the last revocation it knows with the last there is (`poll.rs`), and has applied all of them. That is a lease
 //! that ends by itself: a connection that dies in silence, a Redis that hangs, a process that was stopped all end it.
+//! A node that is in step but can't hear the others asks Redis each time, since nobody waits for it (`acknowledge.rs`).
 
 use std::{
     sync::{
@@ -56,6 +57,7 @@ struct Bucket {
 struct Lease {
     until: Instant,
     watermark: Timestamp,
+    remembers: bool,
 }
 
 /// What came of an entry.
@@ -89,7 +91,7 @@ impl Memory {
         session: SessionId,
         now: Timestamp,
     ) -> Option<Liveness> {
-        let recalled = self.lease().and_then(|_| {
+        let recalled = self.lease().filter(|lease| lease.remembers).and_then(|_| {
             let mut bucket = self.bucket(key::bucket(account));
             let (owner, liveness) = *bucket.sessions.get(&session)?;
             (owner == account && now < liveness.idle_ends_at.min(liveness.ends_at)).then_some(liveness)
@@ -101,7 +103,7 @@ impl Memory {
 
     /// To be taken before Redis is asked, for [`Memory::remember`]; none while nothing can be remembered.
     pub(in crate::store::redis) fn version(&self, account: AccountId) -> Option<u64> {
-        self.lease().map(|_| self.bucket(key::bucket(account)).version)
+        self.lease().filter(|lease| lease.remembers).map(|_| self.bucket(key::bucket(account)).version)
     }
 
     /// Remembers that a session lives, unless anything in its bucket may have ended since `as_of`.
@@ -140,6 +142,11 @@ impl Memory {
         self.lease().map(|lease| lease.watermark)
     }
 
+    /// Whether what is remembered is believed now.
+    pub(super) fn remembers(&self) -> bool {
+        self.lease().is_some_and(|lease| lease.remembers)
+    }
+
     /// How often sessions were remembered, and how often not.
     pub(super) fn hits_and_misses(&self) -> (u64, u64) {
         (self.counters.hits.load(Ordering::Relaxed), self.counters.misses.load(Ordering::Relaxed))
@@ -158,14 +165,10 @@ impl Memory {
     /// Applies an entry whose predecessor is `before`; none if it is sure that there is nothing missing before it.
     pub(super) fn apply(&self, entry: Entry, before: Option<Position>) -> Applied {
         let mut bucket = self.bucket(entry.bucket());
-        let Some(position) = bucket.position else { return Applied::Gap };
-        if entry.position <= position {
+        if bucket.position.is_some_and(|position| entry.position <= position) {
             return Applied::Known;
         }
-        if before.is_some_and(|before| before != position) {
-            return Applied::Gap;
-        }
-        bucket.position = Some(entry.position);
+        // even if others before it aren't known: it is told after them, but true at once
         match entry.revocation.scope {
             Scope::Session { session, .. } => {
                 bucket.version += 1;
@@ -174,14 +177,26 @@ impl Memory {
             Scope::Account { account, except, .. } => bucket.forget_account(account, except),
             Scope::Key { .. } => {}
         }
+        if bucket.position.is_none() || before.is_some_and(|before| Some(before) != bucket.position) {
+            return Applied::Gap;
+        }
+        bucket.position = Some(entry.position);
         // while the bucket is locked, so that all hear the same order; nobody listening is no error
         let _ = self.told.send(Told::Revoked(Arc::new(entry.revocation)));
         Applied::New
     }
 
-    /// In step with Redis until then: everything up to `watermark` by Redis' clock has been applied.
-    pub(super) fn renew(&self, until: Instant, watermark: Timestamp) {
-        *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = Some(Lease { until, watermark });
+    /// In step with Redis until then: everything up to `watermark` by Redis' clock has been applied. What is remembered
+    /// is believed only if this node `remembers`.
+    pub(super) fn renew(&self, until: Instant, watermark: Timestamp, remembers: bool) {
+        *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = Some(Lease { until, watermark, remembers });
+    }
+
+    /// In step as long as before, but what is remembered isn't believed any more.
+    pub(super) fn stop_remembering(&self) {
+        if let Some(lease) = &mut *self.lease.lock().unwrap_or_else(PoisonError::into_inner) {
+            lease.remembers = false;
+        }
     }
 
     /// Out of step: whether sessions live isn't known any more.

@@ -5,6 +5,7 @@
 //! the channel (`listen.rs`), and several times a second looks whether it has missed any (`poll.rs`). Both apply it to
 //! what the node remembers (`memory.rs`), once and in order.
 
+mod acknowledge;
 mod entry;
 mod listen;
 mod memory;
@@ -14,7 +15,10 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{Notify, broadcast};
 
-pub(super) use self::memory::Memory;
+pub(super) use self::{
+    acknowledge::{Acknowledgements, Ticket},
+    memory::Memory,
+};
 use self::{listen::Listener, poll::Poller};
 use super::{
     connection::{Redis, RedisError},
@@ -43,6 +47,7 @@ impl Redis {
             client: inner.listener.clone(),
             channel: inner.channel.clone(),
             memory: Arc::clone(&inner.memory),
+            acknowledgements: Arc::clone(&inner.acknowledgements),
             wake: Arc::clone(&wake),
         };
         let poller = Poller {
@@ -50,12 +55,18 @@ impl Redis {
             keys: inner.keys.clone(),
             positions: (0..BUCKETS).map(|bucket| inner.keys.position_of_bucket(bucket)).collect(),
             memory: Arc::clone(&inner.memory),
+            acknowledgements: Arc::clone(&inner.acknowledgements),
+            channel: inner.channel.clone(),
+            remembers: !inner.max_staleness.is_zero(),
             wake,
             max_staleness: if inner.max_staleness.is_zero() { WITHOUT_MEMORY } else { inner.max_staleness },
             event_retention: inner.event_retention,
         };
         following.push(tokio::spawn(listener.run()).abort_handle());
         following.push(tokio::spawn(poller.run()).abort_handle());
+        let acknowledgements = Arc::clone(&inner.acknowledgements);
+        let sender = acknowledge::send(acknowledgements, inner.pool.clone(), inner.channel.clone());
+        following.push(tokio::spawn(sender).abort_handle());
         following.push(watchdog::watch(inner.listener.clone(), false, watchdog::Cause::default()));
     }
 
@@ -69,9 +80,29 @@ impl Redis {
         self.inner.memory.in_step()
     }
 
+    /// Whether [`Redis::liveness`] answers from memory now: this node is in step with Redis, and hears the others.
+    pub fn remembers(&self) -> bool {
+        self.inner.memory.remembers()
+    }
+
     /// How often [`Redis::liveness`] was answered from memory, and how often Redis had to be asked.
     pub fn hits_and_misses(&self) -> (u64, u64) {
         self.inner.memory.hits_and_misses()
+    }
+
+    /// How many other nodes are here that would be waited for before the end of a session is confirmed.
+    pub fn peers(&self) -> usize {
+        self.inner.acknowledgements.peers()
+    }
+
+    /// Says to the others that this node remembers nothing any more.
+    pub(super) async fn leave(&self) {
+        if self.inner.following.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_empty() {
+            return;
+        }
+        self.inner.memory.end_lease();
+        let gone = self.inner.acknowledgements.here(Duration::ZERO);
+        acknowledge::publish(self.inner.pool.next(), &self.inner.channel, gone).await;
     }
 
     /// The revocations of bucket `0..`[`BUCKETS`] since a time by Redis' clock, oldest first.

@@ -16,6 +16,7 @@ use futures_util::future::try_join_all;
 use tokio::sync::Notify;
 
 use super::{
+    acknowledge::{self, Acknowledgements},
     entry::{Entry, Position},
     memory::{Memory, lease_of},
 };
@@ -43,6 +44,11 @@ pub(super) struct Poller {
     /// The keys of all positions.
     pub(super) positions: Vec<String>,
     pub(super) memory: Arc<Memory>,
+    pub(super) acknowledgements: Arc<Acknowledgements>,
+    /// Where this node says that it is here.
+    pub(super) channel: String,
+    /// Whether sessions are remembered at all.
+    pub(super) remembers: bool,
     /// Calls for a look at once.
     pub(super) wake: Arc<Notify>,
     pub(super) max_staleness: Duration,
@@ -115,7 +121,16 @@ impl Poller {
             self.memory.end_lease();
             self.memory.tell_lost();
         }
-        self.memory.renew(asked + lease_of(self.max_staleness), time);
+        let remembers = self.remembers && self.acknowledgements.hears(self.max_staleness / 2);
+        if !remembers {
+            // before the others are told that nobody needs to wait for this node
+            self.memory.stop_remembering();
+        }
+        if self.remembers {
+            let lease = if remembers { self.max_staleness } else { Duration::ZERO };
+            acknowledge::publish(client, &self.channel, self.acknowledgements.here(lease)).await;
+        }
+        self.memory.renew(asked + lease_of(self.max_staleness), time, remembers);
         Ok(())
     }
 

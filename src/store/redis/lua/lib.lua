@@ -67,8 +67,9 @@ end
 -- Appends a revocation, and tells those who listen. It comes after the removal, never before it: a Redis that is out of
 -- memory refuses the first write of a script only if it needs memory, so that sessions can be ended even then.
 -- `session` is a UUID's text, 'all', 'all but ' and one, or 'key ' and a signing key's id.
--- What is published names the event before it, so that whoever missed one knows (following.rs).
-local function append_event(session, reason, now)
+-- What is published names the event before it, so that whoever missed one knows, and who waits for the others to hear it
+-- (`from`, or nothing; the folder following).
+local function append_event(session, reason, now, from)
   local bound = '10000'
   if TRIM == 'MINID' then
     local time = redis.call('TIME')
@@ -81,5 +82,5 @@ local function append_event(session, reason, now)
   redis.call('PEXPIRE', STREAM, RETENTION)
   redis.call('SET', POSITION, id, 'PX', RETENTION)
   -- pcall: a user who may not publish loses speed, not the revocation
-  redis.pcall('PUBLISH', CHANNEL, table.concat({ id, before, account, session, reason, at }, '\n'))
+  redis.pcall('PUBLISH', CHANNEL, table.concat({ id, before, account, session, reason, at, from or '' }, '\n'))
 end

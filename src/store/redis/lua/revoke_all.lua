@@ -1,7 +1,7 @@
 -- Every session of an account ends, but perhaps one, and the event of it is appended (I3, I5).
 -- ARGV  5 id of the session to keep, or ''  6 reason  7 now, ms  8 new epoch, or ''
 --       9 until when sign-ins checked against an older one are refused, ms
---       10 '1' to do nothing unless the session to keep lives
+--       10 '1' to do nothing unless the session to keep lives  11 who waits for the others to hear of it, or ''
 -- Gives the number of live sessions ended, or -1 where nothing was done.
 
 local key, now = KEYS[1], tonumber(ARGV[7])
@@ -31,7 +31,8 @@ else
 end
 -- Those of this very second can't be told from later ones by their tokens' `auth_time`: each is told by itself.
 for _, id in ipairs(recent) do append_event(uuid(id), ARGV[6], now) end
-append_event(ARGV[5] == '' and 'all' or 'all but ' .. uuid(ARGV[5]), ARGV[6], now)
+-- The last one: who has heard it has heard those before.
+append_event(ARGV[5] == '' and 'all' or 'all but ' .. uuid(ARGV[5]), ARGV[6], now, ARGV[11])
 
 -- A fence only ever grows: neither ending sessions without one nor a command that comes late takes it away.
 local epoch, till = tonumber(ARGV[8]) or 0, ARGV[8] == '' and 0 or tonumber(ARGV[9])
