@@ -8,8 +8,8 @@ use std::{
 
 use super::{
     CacheSettings, Config, DatabaseSettings, FeedSettings, HttpSettings, KeySettings, LogFormat, LogSettings,
-    PasswordSettings, RedisSettings, Registration, Secrets, SessionSettings, TokenSettings, check, duration,
-    limits::limits, read::Reader,
+    MetricsSettings, PasswordSettings, RedisSettings, Registration, Secrets, SessionSettings, TokenSettings, check,
+    duration, limits::limits, read::Reader,
 };
 use crate::domain::{key::Algorithm, secret::SecretText};
 
@@ -71,6 +71,15 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> Meaning {
         heartbeat: read.duration("feed.heartbeat", 10 * MILLISECOND, MINUTE),
         max_subscribers: read.number("feed.max_subscribers", 1..=100_000),
     };
+    let metrics = MetricsSettings {
+        listen: read.one("metrics.listen", |text| match text {
+            "off" => Ok(None),
+            text => text
+                .parse()
+                .map(Some)
+                .map_err(|_| "must be an IP address and a port, such as 127.0.0.1:9464, or \"off\"".into()),
+        }),
+    };
     let limits = limits(read);
     let password = password(read);
     let log = log(read);
@@ -116,6 +125,7 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> Meaning {
         token,
         keys,
         feed,
+        metrics,
         limits,
         password,
         log,

@@ -238,6 +238,7 @@ fn every_key_can_be_set_by_its_variable() {
              token: TokenSettings {{ access_ttl: 600s, audience: \"aud\", client_id: \"cli\", scope: \"a b\", leeway: 0ns }}, \
              keys: KeySettings {{ algorithm: EdDsa, publish_before: 3600s, refresh_interval: 60s }}, \
              feed: FeedSettings {{ heartbeat: 2s, max_subscribers: 7 }}, \
+             metrics: MetricsSettings {{ listen: None }}, \
              limits: LimitSettings {{ login_per_address: Some(Quota {{ count: 1, window: 1s }}), login_service: Some(Quota {{ count: 2, window: 2s }}), \
              backoff: Some(Backoff {{ free: 3, first: 4s, most: 5s, known_for: 518400s, max_known: 7 }}), \
              registration_per_address: Some(Quota {{ count: 8, window: 8s }}), registration_per_account: Some(Quota {{ count: 9, window: 9s }}), registration_service: None, \
