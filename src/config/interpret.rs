@@ -168,8 +168,15 @@ fn http(read: &mut Reader<'_>) -> HttpSettings {
 }
 
 fn redis(read: &mut Reader<'_>) -> RedisSettings {
+    let url = read.optional("redis.url", check::redis_url);
+    let clear = url.as_ref().is_some_and(|url| check::is_clear_text_redis(url.expose()));
+    read.warn(&["redis.url"], clear, || {
+        "redis.url leads to another machine without TLS: who is on the way can read who is signed in, and sign in as \
+         them; use rediss:// or a network that nobody else is on"
+            .to_owned()
+    });
     RedisSettings {
-        url: read.optional("redis.url", check::redis_url),
+        url,
         prefix: read.one("redis.prefix", check::prefix),
         pool_size: read.number("redis.pool_size", 1..=64),
         command_timeout: read.duration("redis.command_timeout", 10 * MILLISECOND, MINUTE),
@@ -192,6 +199,10 @@ fn cache(read: &mut Reader<'_>) -> CacheSettings {
 fn database(read: &mut Reader<'_>, data_dir: &Path) -> DatabaseSettings {
     let url = read.optional("database.url", check::database_url);
     let url = url.unwrap_or_else(|| sqlite_url(&data_dir.join("latchkey.db")));
+    read.warn(&["database.url"], check::is_unverified_postgres(url.expose()), || {
+        "database.url leads to another machine without sslmode=verify-full: who is on the way can answer in its place"
+            .to_owned()
+    });
     let migrate_url = read.optional("database.migrate_url", check::database_url);
     let same_kind =
         migrate_url.as_ref().is_none_or(|direct| check::is_sqlite(direct.expose()) == check::is_sqlite(url.expose()));
