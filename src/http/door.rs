@@ -93,7 +93,8 @@ impl<E: Endpoint<Output = Response>> Endpoint for Door<E> {
 impl<E: Endpoint<Output = Response>> Door<E> {
     /// What is behind the door answers; a panic there is an internal error of this one request.
     async fn answer(&self, request: Request, id: &str) -> Result<Response> {
-        AssertUnwindSafe(self.inner.call(request)).catch_unwind().await.unwrap_or_else(|_| {
+        // boxed, as in timeout.rs
+        AssertUnwindSafe(Box::pin(self.inner.call(request))).catch_unwind().await.unwrap_or_else(|_| {
             tracing::error!(request_id = id, "a handler panicked");
             Err(ProblemError::new(Code::InternalError, "The log has more, under this request's id.").into())
         })

@@ -60,6 +60,7 @@ impl<E: Endpoint> Endpoint for RequestTimeoutEndpoint<E> {
     type Output = E::Output;
 
     async fn call(&self, req: Request) -> Result<Self::Output> {
-        tokio::time::timeout(self.limit, self.inner.call(req)).await.unwrap_or_else(|_| Err(TimedOut.into()))
+        // boxed: futures hold those that they wait for twice, and each layer would double what is moved
+        tokio::time::timeout(self.limit, Box::pin(self.inner.call(req))).await.unwrap_or_else(|_| Err(TimedOut.into()))
     }
 }

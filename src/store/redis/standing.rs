@@ -39,7 +39,8 @@ impl Redis {
     ) -> Result<Option<RefreshStanding>, RedisError> {
         let client = self.inner.pool.next();
         let field = Bytes::copy_from_slice(session.as_bytes());
-        let found: Option<Bytes> = client.hget(self.inner.keys.sessions(account), field).await?;
+        let found: Option<Bytes> =
+            self.inner.look_ups.watch(Box::pin(client.hget(self.inner.keys.sessions(account), field))).await?;
         let Some(bytes) = found else { return Ok(None) };
         let (record, standing) = record::standing(&bytes, presented, grace, now)?;
         let expires_at = record.idle_ends_at.min(record.ends_at);
