@@ -14,12 +14,18 @@ pub enum Failure {
     /// Something that is needed is missing at the moment. Whether a change was made is unknown; repeating is safe.
     #[error("{what} is unavailable: {source}")]
     Unavailable {
-        /// `redis`, `database`, `password hashing` or `account`.
+        /// `redis`, `database` or `account`.
         what: &'static str,
         /// When to try again.
         retry_after: Duration,
         /// Why, for the log.
         source: anyhow::Error,
+    },
+    /// Too many passwords wait to be hashed: nothing was done. Costs little to say, since there may be a flood of it.
+    #[error("too many passwords wait to be hashed")]
+    Busy {
+        /// When to try again.
+        retry_after: Duration,
     },
     /// It came too often: nothing was done.
     #[error(transparent)]
@@ -66,9 +72,7 @@ impl From<SqlError> for Failure {
 impl From<PasswordError> for Failure {
     fn from(error: PasswordError) -> Self {
         match error {
-            PasswordError::Busy { retry_after } => {
-                Self::Unavailable { what: "password hashing", retry_after, source: error.into() }
-            }
+            PasswordError::Busy { retry_after } => Self::Busy { retry_after },
             _ => Self::Internal(error.into()),
         }
     }

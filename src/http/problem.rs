@@ -209,9 +209,11 @@ impl From<Failure> for ProblemError {
             Failure::Unavailable { what, retry_after, source } => {
                 tracing::warn!(what, error = format!("{source:#}"), "not available");
                 let detail = format!("The {what} is not available at the moment. Nothing is lost; try again.");
-                let detail = detail
-                    .replace("The redis", "The session store")
-                    .replace("The password hashing", "Password hashing");
+                let detail = detail.replace("The redis", "The session store");
+                Self { retry_after: Some(retry_after), ..Self::new(Code::Unavailable, detail) }
+            }
+            Failure::Busy { retry_after } => {
+                let detail = "Password hashing is not available at the moment. Nothing is lost; try again.";
                 Self { retry_after: Some(retry_after), ..Self::new(Code::Unavailable, detail) }
             }
             Failure::Limited(limit) => {

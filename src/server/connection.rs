@@ -41,7 +41,7 @@ const HTTP1_BUFFER: usize = 64 * 1024;
 
 /// How long after the signal to stop a connection may say its first word: it may have been made just before, with the
 /// request on its way.
-const NEWCOMERS: Duration = Duration::from_secs(1);
+const NEWCOMERS: Duration = Duration::from_secs(5);
 
 /// After the last answer, what a client still sends is read and dropped for this long: closing at once would make the
 /// kernel send a reset, and the client would lose the answer (RFC 9112, section 9.6).
