@@ -13,7 +13,7 @@ ARGS =
 SECONDS = 600
 SEED =
 
-.PHONY: help run test soak bench bench-growth bench-ours bench-feed bench-build openapi fmt lint audit audit-advisories
+.PHONY: help run test soak bench bench-growth bench-ours bench-feed bench-flood bench-build openapi fmt lint audit audit-advisories
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ bench-build:
 bench-feed: ## measure how long after a sign-out on one node a subscriber of another knows of it
 	@sh .ci/install.sh run
 	cargo bench --locked --bench feed_latency
+
+bench-flood: ## measure what is left of the rate of refreshes and introspections while 2,000 users sign in at once
+	@sh .ci/install.sh run
+	cargo bench --locked --bench login_flood
 
 soak: ## check histories of users under random faults for long: make soak SECONDS=600 SEED=1
 	@sh .ci/install.sh test

@@ -2,7 +2,7 @@
 # Installs what a make target needs beside the Rust toolchain, and nothing that is there already:
 #
 #   install.sh run     a redis-server or valkey-server
-#   install.sh test    run's, and PostgreSQL, PgBouncer, nginx, Chromium, Python; and under target/tools the programs pinned in tests/tools
+#   install.sh test    run's, and PostgreSQL, PgBouncer, nginx, slowhttptest, Chromium, Python; and under target/tools the programs pinned in tests/tools
 #   install.sh audit   cargo-deny, under target/tools
 #   install.sh bench   run's, and Python; and under target/tools/bench what is pinned in bench/references
 #
@@ -170,6 +170,12 @@ need_nginx() {
     find_program nginx >/dev/null || die "nginx was installed, but it is not in PATH."
 }
 
+need_slowhttptest() {
+    find_program slowhttptest >/dev/null && return
+    system_install "slowhttptest" slowhttptest slowhttptest "" slowhttptest
+    find_program slowhttptest >/dev/null || die "slowhttptest was installed, but it is not in PATH."
+}
+
 find_chromium() {
     find_program chromium chromium-browser google-chrome google-chrome-stable && return
     mac="/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
@@ -312,6 +318,7 @@ test)
     need_postgres
     need_pgbouncer
     need_nginx
+    need_slowhttptest
     need_chromium
     need_python
     link_servers

@@ -4,10 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
-use tokio::{
-    net::TcpListener,
-    signal::unix::{SignalKind, signal},
-};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     Global, block_on,
@@ -28,6 +25,9 @@ use crate::{
 #[derive(Args, Clone, Copy, Debug)]
 pub struct ServeArgs {}
 
+/// What is open beside the connections of callers: those to Redis and the database, and files.
+const OTHER_FILES: u64 = 200;
+
 /// Runs the service until SIGTERM or SIGINT; a second one ends it at once.
 ///
 /// # Errors
@@ -39,13 +39,13 @@ pub fn run(_args: &ServeArgs, global: &Global) -> anyhow::Result<()> {
 
 async fn serve(config: Config) -> anyhow::Result<()> {
     let mut stop = StopSignals::listen()?;
+    allow_files(config.http.max_connections);
     let opened = tokio::select! {
         opened = Opened::open(config, PrivateRedis::Own) => opened?,
         () = stop.wait() => return Ok(()),
     };
     let app = Arc::clone(&opened.app);
-    let listener = TcpListener::bind(app.config.listen)
-        .await
+    let listener = server::listen(app.config.listen)
         .with_context(|| format!("listen: can't listen on {} (LATCHKEY_LISTEN)", app.config.listen))?;
     app.redis.follow();
     announce(&app.config, listener.local_addr()?);
@@ -76,6 +76,23 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     looking.abort();
     opened.close().await;
     Ok(served?)
+}
+
+/// Every connection is an open file, of which many systems let a program have 1024 unless it asks for more.
+fn allow_files(connections: usize) {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+    let needed = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(OTHER_FILES);
+    if let Some(files) = getrlimit(Resource::Nofile).current.filter(|files| *files < needed) {
+        tracing::warn!(
+            "only {files} files may be open at once (ulimit -Hn), too few for http.max_connections = {connections}; \
+             connections that are too many wait"
+        );
+    }
 }
 
 /// Says where everything is.

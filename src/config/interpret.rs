@@ -60,7 +60,7 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> Meaning {
     let previous = read.many("secret_previous", |text| check::secret(text).map(|()| text.into()));
     let secrets_from = secrets_from(read, working_dir);
     let registration = Registration { open: read.truth("registration.open") };
-    let http = http(read);
+    let mut http = http(read);
     let token = token(read);
     let redis = redis(read);
     let cache = cache(read);
@@ -92,6 +92,11 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> Meaning {
         read.rule(&["secret", "secret_file"], shared, |read| {
             format!("all nodes need the same one: set it or secret_file, because of {}", read.mention("multi_node"))
         });
+    }
+
+    if !multi_node {
+        // there is no other node to send anybody to
+        http.drain_delay = Duration::ZERO;
     }
 
     let secrets = Secrets { current: String::new().into(), previous };
@@ -135,6 +140,7 @@ fn secrets_from(read: &mut Reader<'_>, working_dir: &Path) -> SecretsFrom {
 fn http(read: &mut Reader<'_>) -> HttpSettings {
     HttpSettings {
         max_connections: read.number("http.max_connections", 1..=1_000_000),
+        max_requests: read.number("http.max_requests", 1..=1_000_000),
         first_byte_timeout: read.duration("http.first_byte_timeout", 10 * MILLISECOND, 10 * MINUTE),
         header_timeout: read.duration("http.header_timeout", 10 * MILLISECOND, 10 * MINUTE),
         body_timeout: read.duration("http.body_timeout", 10 * MILLISECOND, 10 * MINUTE),
@@ -144,6 +150,7 @@ fn http(read: &mut Reader<'_>) -> HttpSettings {
         max_body_bytes: read.size("http.max_body", 1 << 10, 16 << 20),
         // hyper's buffer can't be smaller than 8 KiB.
         max_header_bytes: read.size("http.max_header", 8 << 10, 1 << 20),
+        drain_delay: read.duration("http.drain_delay", Duration::ZERO, 10 * MINUTE),
         shutdown_timeout: read.duration("http.shutdown_timeout", Duration::ZERO, 10 * MINUTE),
         trusted_proxies: read.many("http.trusted_proxies", check::network),
         allowed_origins: read.many("http.allowed_origins", check::origin),

@@ -77,10 +77,11 @@ fn the_manual_means_the_defaults() {
     assert_eq!(config.warnings, [""; 0]);
 
     let http = config.http;
-    assert_eq!(http.max_connections, 10_000);
+    assert_eq!((http.max_connections, http.max_requests), (10_000, 4096));
     assert_eq!((http.first_byte_timeout, http.header_timeout, http.body_timeout), (secs(10), secs(10), secs(10)));
     assert_eq!((http.request_timeout, http.idle_timeout, http.shutdown_timeout), (secs(30), secs(60), secs(30)));
     assert_eq!(http.write_timeout, secs(10));
+    assert_eq!(http.drain_delay, secs(0), "no other node, no delay");
     assert_eq!((http.max_body_bytes, http.max_header_bytes), (65_536, 32_768));
     assert!(http.trusted_proxies.is_empty() && http.allowed_origins.is_empty());
 
@@ -142,6 +143,7 @@ fn every_key_can_be_set_by_its_variable() {
         ("LATCHKEY_SECRET_PREVIOUS", "11111111111111111111111111111111, 22222222222222222222222222222222"),
         ("LATCHKEY_REGISTRATION_OPEN", "false"),
         ("LATCHKEY_HTTP_MAX_CONNECTIONS", "1"),
+        ("LATCHKEY_HTTP_MAX_REQUESTS", "11"),
         ("LATCHKEY_HTTP_FIRST_BYTE_TIMEOUT", "2s"),
         ("LATCHKEY_HTTP_HEADER_TIMEOUT", "3s"),
         ("LATCHKEY_HTTP_BODY_TIMEOUT", "4s"),
@@ -150,6 +152,7 @@ fn every_key_can_be_set_by_its_variable() {
         ("LATCHKEY_HTTP_WRITE_TIMEOUT", "10s"),
         ("LATCHKEY_HTTP_MAX_BODY", "7KiB"),
         ("LATCHKEY_HTTP_MAX_HEADER", "8192"),
+        ("LATCHKEY_HTTP_DRAIN_DELAY", "8s"),
         ("LATCHKEY_HTTP_SHUTDOWN_TIMEOUT", "9s"),
         ("LATCHKEY_HTTP_TRUSTED_PROXIES", "10.0.0.7,fd00::/8"),
         ("LATCHKEY_HTTP_ALLOWED_ORIGINS", "https://a.example,https://b.example"),
@@ -223,8 +226,8 @@ fn every_key_can_be_set_by_its_variable() {
             "Config {{ listen: [::1]:1, issuer: \"https://id.example.com\", data_dir: {:?}, multi_node: true, \
              secrets: Secrets {{ current: [secret], previous: [[secret], [secret]] }}, \
              registration: Registration {{ open: false }}, \
-             http: HttpSettings {{ max_connections: 1, first_byte_timeout: 2s, header_timeout: 3s, body_timeout: 4s, \
-             request_timeout: 5s, idle_timeout: 6s, write_timeout: 10s, max_body_bytes: 7168, max_header_bytes: 8192, shutdown_timeout: 9s, \
+             http: HttpSettings {{ max_connections: 1, max_requests: 11, first_byte_timeout: 2s, header_timeout: 3s, body_timeout: 4s, \
+             request_timeout: 5s, idle_timeout: 6s, write_timeout: 10s, max_body_bytes: 7168, max_header_bytes: 8192, drain_delay: 8s, shutdown_timeout: 9s, \
              trusted_proxies: [10.0.0.7/32, fd00::/8], allowed_origins: [\"https://a.example\", \"https://b.example\"] }}, \
              redis: RedisSettings {{ url: Some([secret]), prefix: \"x:\", pool_size: 2, command_timeout: 500ms, \
              event_retention: 7200s }}, \

@@ -53,6 +53,8 @@ pub enum LoginError {
 /// # Errors
 /// [`LoginError`]
 pub async fn login(app: &App, input: Login) -> Result<(Tokens, DeviceToken), LoginError> {
+    // before anybody is asked anything: of a flood, those who would be refused in the end cost next to nothing
+    let _place = app.passwords.reserve().map_err(Failure::from)?;
     let attempt = limits::login(app, &input.identifier, input.origin.ip, input.device.as_ref()).await?;
     let outcome = begin(app, &input, &attempt).await;
     if let Err(LoginError::Failure(_)) = &outcome {

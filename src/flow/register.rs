@@ -63,6 +63,7 @@ pub fn may_register(app: &App, caller: Option<&AccessClaims>) -> Result<(), Regi
 /// # Errors
 /// [`RegisterError`]
 pub async fn register_from(app: &App, input: Register, ip: Option<IpAddr>) -> Result<Account, RegisterError> {
+    let _place = app.passwords.reserve().map_err(Failure::from)?;
     limits::registration(app, &input.email, ip).await?;
     register(app, input).await
 }

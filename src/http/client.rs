@@ -1,7 +1,7 @@
 //! Where a request comes from: the client's address, as far as trusted proxies tell it, and its user agent; and what it
 //! shows to be recognised by.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 use poem::{
@@ -11,11 +11,7 @@ use poem::{
 };
 
 use super::cookie;
-use crate::{domain::session::Origin, flow::limits::DeviceToken};
-
-/// The networks whose word about client addresses is believed.
-#[derive(Clone, Debug)]
-pub struct TrustedProxies(pub Vec<IpNet>);
+use crate::{app::App, domain::session::Origin, flow::limits::DeviceToken};
 
 /// The client of a request.
 #[derive(Clone, Debug)]
@@ -37,7 +33,7 @@ impl Client {
 
 impl<'a> poem::FromRequest<'a> for Client {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
-        let trusted = request.data::<TrustedProxies>().map_or(&[][..], |trusted| &trusted.0);
+        let trusted = request.data::<Arc<App>>().map_or(&[][..], |app| &app.config.http.trusted_proxies);
         let peer = match request.remote_addr() {
             RemoteAddr(poem::Addr::SocketAddr(address)) => Some(address.ip().to_canonical()),
             _ => None,

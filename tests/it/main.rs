@@ -18,6 +18,7 @@ mod invariants;
 mod oauth;
 mod openapi;
 mod openapi_external;
+mod overload;
 mod proxies;
 mod server;
 mod server_slow;

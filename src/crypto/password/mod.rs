@@ -11,7 +11,7 @@ mod stored;
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 pub use policy::WeakPassword;
 pub use stored::{BadHash, check_importable};
@@ -62,6 +62,22 @@ pub enum PasswordError {
     Stopped,
 }
 
+impl From<Refused> for PasswordError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Full { retry_after } => Self::Busy { retry_after },
+            Refused::Stopped => Self::Stopped,
+        }
+    }
+}
+
+/// A place among those whose passwords are hashed or wait for it; given back when dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct Place {
+    _permit: OwnedSemaphorePermit,
+}
+
 /// Checks and hashes passwords. Cheap to clone; the threads end with the last clone.
 #[derive(Clone)]
 pub struct PasswordHasher {
@@ -89,6 +105,16 @@ impl PasswordHasher {
         let policy = Policy::new(settings);
         let shared = Arc::new(Shared { hashing, policy, entropy, max_length: settings.max_length });
         Ok(Self { shared, pool: Arc::new(pool) })
+    }
+
+    /// Takes a place, for a password that will be hashed or checked after what else has to be asked before: when there is
+    /// none, nothing need be asked.
+    ///
+    /// # Errors
+    /// [`PasswordError::Busy`]
+    pub fn reserve(&self) -> Result<Place, PasswordError> {
+        let place = self.pool.reserve().map_err(PasswordError::from)?;
+        Ok(Place { _permit: place })
     }
 
     /// Checks a new password against the policy and hashes it. `context`: what it must not be made of, such as the
@@ -156,10 +182,7 @@ impl PasswordHasher {
             }
             wanted
         };
-        self.pool.submit(Box::new(job)).map_err(|refused| match refused {
-            Refused::Full { retry_after } => PasswordError::Busy { retry_after },
-            Refused::Stopped => PasswordError::Stopped,
-        })?;
+        self.pool.submit(Box::new(job))?;
         answered.await.map_err(|_| PasswordError::Stopped)
     }
 }
@@ -302,6 +325,21 @@ mod tests {
         assert_eq!(waits.await.unwrap(), Verified::Mismatch);
         assert!(is_touched.recv().is_err(), "the caller had gone");
         assert_eq!(hasher.queue_depth(), 0);
+    }
+
+    #[tokio::test]
+    async fn there_are_as_many_places_as_can_be_worked_for_or_wait() {
+        let hasher = hasher(&settings());
+        // one thread, and two may wait
+        let places: Vec<_> = (0..3).map(|_| hasher.reserve().unwrap()).collect();
+        assert!(matches!(hasher.reserve(), Err(PasswordError::Busy { retry_after }) if retry_after.as_secs() == 1));
+        assert_eq!(
+            hasher.verify(GOOD.into(), None).await.unwrap(),
+            Verified::Mismatch,
+            "who has a place is worked for"
+        );
+        drop(places);
+        let _place = hasher.reserve().unwrap();
     }
 
     #[tokio::test]

@@ -61,7 +61,7 @@ pub async fn authenticate(app: &App, credentials: Credentials) -> Result<Arc<Cli
             }
         }
         Credentials::Assertion { client_id, assertion } => {
-            by_assertion(app, client_id.as_deref(), assertion.expose()).await
+            Box::pin(by_assertion(app, client_id.as_deref(), assertion.expose())).await
         }
     }
 }

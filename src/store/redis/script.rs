@@ -46,5 +46,6 @@ pub(super) async fn run(
     keys: Vec<String>,
     arguments: Vec<Value>,
 ) -> Result<Value, RedisError> {
-    Ok(script.evalsha_with_reload(client, keys, arguments).await?)
+    // fred's futures are several kilobytes, which would be moved with those of all callers
+    Ok(Box::pin(script.evalsha_with_reload(client, keys, arguments)).await?)
 }

@@ -325,7 +325,8 @@ impl Redis {
     ) -> Result<Option<Liveness>, RedisError> {
         let client = self.inner.pool.next();
         let field = Bytes::copy_from_slice(session.as_bytes());
-        let found: Option<Bytes> = client.hget(self.inner.keys.sessions(account), field).await?;
+        // boxed, as in script.rs
+        let found: Option<Bytes> = Box::pin(client.hget(self.inner.keys.sessions(account), field)).await?;
         let Some(record) = found else { return Ok(None) };
         let Record { created_at, idle_ends_at, ends_at, .. } = Record::decode(&record)?;
         Ok((now < idle_ends_at.min(ends_at)).then_some(Liveness { created_at, idle_ends_at, ends_at }))

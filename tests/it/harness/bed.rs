@@ -154,6 +154,11 @@ impl Bed {
 }
 
 impl Node {
+    /// Tells the node to stop as a signal would; it ends when it likes.
+    pub fn tell_to_stop(&mut self) {
+        drop(self.stop.take());
+    }
+
     /// Stops the node as a signal would, and waits for its end.
     pub async fn stop(mut self) {
         drop(self.stop.take());
@@ -216,6 +221,7 @@ pub fn config(redis_url: &str, database_url: &str) -> Config {
         registration: Registration { open: true },
         http: HttpSettings {
             max_connections: 1000,
+            max_requests: 1000,
             first_byte_timeout: seconds(10),
             header_timeout: seconds(10),
             body_timeout: seconds(10),
@@ -225,6 +231,7 @@ pub fn config(redis_url: &str, database_url: &str) -> Config {
             max_body_bytes: 64 * 1024,
             max_header_bytes: 32 * 1024,
             shutdown_timeout: seconds(10),
+            drain_delay: Duration::ZERO,
             trusted_proxies: Vec::new(),
             allowed_origins: vec!["https://app.example.com".to_owned()],
         },
