@@ -20,7 +20,8 @@ use crate::{
         clock::{Clock, Timestamp},
         entropy::Entropy,
     },
-    flow::{clients::Clients, error::Failure, feed::Feed, keys, limits::LocalLimits},
+    flow::{clients::Clients, error::Failure, feed::Feed, keys, limits::LocalLimits, metrics::Gauges},
+    metrics::Metrics,
     store::{redis::Redis, sql::Sql},
 };
 
@@ -56,6 +57,10 @@ pub struct App {
     pub(crate) limits: LocalLimits,
     /// What those who follow the revocations share.
     pub(crate) feed: Feed,
+    /// What is counted and measured.
+    pub metrics: Metrics,
+    /// What of it is only looked at when somebody asks.
+    pub(crate) gauges: Gauges,
 }
 
 impl App {
@@ -75,6 +80,9 @@ impl App {
         let feed = Feed::new(config.feed.max_subscribers);
         let clients = Clients::load(&sql).await?;
         let verified_tokens = VerifiedTokens::new(config.cache.max_tokens);
+        let metrics = Metrics::new(redis.metrics());
+        metrics.register_boxed(verified_tokens.metrics().collector());
+        metrics.register(passwords.waited().clone());
         Ok(Self {
             config,
             clock,
@@ -91,6 +99,8 @@ impl App {
             subjects,
             limits: LocalLimits::default(),
             feed,
+            gauges: Gauges::new(&metrics),
+            metrics,
         })
     }
 

@@ -8,8 +8,8 @@ use std::{
 
 use super::{
     CacheSettings, Config, DatabaseSettings, FeedSettings, HttpSettings, KeySettings, LogFormat, LogSettings,
-    PasswordSettings, RedisSettings, Registration, Secrets, SessionSettings, TokenSettings, check, duration,
-    limits::limits, read::Reader,
+    MetricsSettings, PasswordSettings, RedisSettings, Registration, Secrets, SessionSettings, TokenSettings, check,
+    duration, limits::limits, read::Reader,
 };
 use crate::domain::{key::Algorithm, secret::SecretText};
 
@@ -71,6 +71,15 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> Meaning {
         heartbeat: read.duration("feed.heartbeat", 10 * MILLISECOND, MINUTE),
         max_subscribers: read.number("feed.max_subscribers", 1..=100_000),
     };
+    let metrics = MetricsSettings {
+        listen: read.one("metrics.listen", |text| match text {
+            "off" => Ok(None),
+            text => text
+                .parse()
+                .map(Some)
+                .map_err(|_| "must be an IP address and a port, such as 127.0.0.1:9464, or \"off\"".into()),
+        }),
+    };
     let limits = limits(read);
     let password = password(read);
     let log = log(read);
@@ -116,6 +125,7 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> Meaning {
         token,
         keys,
         feed,
+        metrics,
         limits,
         password,
         log,
@@ -158,8 +168,15 @@ fn http(read: &mut Reader<'_>) -> HttpSettings {
 }
 
 fn redis(read: &mut Reader<'_>) -> RedisSettings {
+    let url = read.optional("redis.url", check::redis_url);
+    let clear = url.as_ref().is_some_and(|url| check::is_clear_text_redis(url.expose()));
+    read.warn(&["redis.url"], clear, || {
+        "redis.url leads to another machine without TLS: who is on the way can read who is signed in, and sign in as \
+         them; use rediss:// or a network that nobody else is on"
+            .to_owned()
+    });
     RedisSettings {
-        url: read.optional("redis.url", check::redis_url),
+        url,
         prefix: read.one("redis.prefix", check::prefix),
         pool_size: read.number("redis.pool_size", 1..=64),
         command_timeout: read.duration("redis.command_timeout", 10 * MILLISECOND, MINUTE),
@@ -182,6 +199,10 @@ fn cache(read: &mut Reader<'_>) -> CacheSettings {
 fn database(read: &mut Reader<'_>, data_dir: &Path) -> DatabaseSettings {
     let url = read.optional("database.url", check::database_url);
     let url = url.unwrap_or_else(|| sqlite_url(&data_dir.join("latchkey.db")));
+    read.warn(&["database.url"], check::is_unverified_postgres(url.expose()), || {
+        "database.url leads to another machine without sslmode=verify-full: who is on the way can answer in its place"
+            .to_owned()
+    });
     let migrate_url = read.optional("database.migrate_url", check::database_url);
     let same_kind =
         migrate_url.as_ref().is_none_or(|direct| check::is_sqlite(direct.expose()) == check::is_sqlite(url.expose()));

@@ -62,6 +62,8 @@ pub struct Config {
     pub keys: KeySettings,
     /// Those who follow the revocations.
     pub feed: FeedSettings,
+    /// What Prometheus reads.
+    pub metrics: MetricsSettings,
     /// How often things may be asked for.
     pub limits: LimitSettings,
     /// What passwords must be and how they are hashed.
@@ -210,6 +212,13 @@ pub struct FeedSettings {
     pub heartbeat: Duration,
     /// How many there may be at once; 503 above.
     pub max_subscribers: usize,
+}
+
+/// What Prometheus reads.
+#[derive(Clone, Copy, Debug)]
+pub struct MetricsSettings {
+    /// Where; none for nowhere.
+    pub listen: Option<SocketAddr>,
 }
 
 /// What passwords must be and how they are hashed.

@@ -156,7 +156,7 @@ fn every_key_can_be_set_by_its_variable() {
         ("LATCHKEY_HTTP_SHUTDOWN_TIMEOUT", "9s"),
         ("LATCHKEY_HTTP_TRUSTED_PROXIES", "10.0.0.7,fd00::/8"),
         ("LATCHKEY_HTTP_ALLOWED_ORIGINS", "https://a.example,https://b.example"),
-        ("LATCHKEY_REDIS_URL", "redis://r"),
+        ("LATCHKEY_REDIS_URL", "rediss://r"),
         ("LATCHKEY_REDIS_PREFIX", "x:"),
         ("LATCHKEY_REDIS_POOL_SIZE", "2"),
         ("LATCHKEY_REDIS_COMMAND_TIMEOUT", "500ms"),
@@ -164,7 +164,7 @@ fn every_key_can_be_set_by_its_variable() {
         ("LATCHKEY_CACHE_MAX_STALENESS", "500ms"),
         ("LATCHKEY_CACHE_MAX_SESSIONS", "2048"),
         ("LATCHKEY_CACHE_MAX_TOKENS", "7"),
-        ("LATCHKEY_DATABASE_URL", "postgres://p/d"),
+        ("LATCHKEY_DATABASE_URL", "postgres://p/d?sslmode=verify-full"),
         ("LATCHKEY_DATABASE_MIGRATE_URL", "postgres://q/d"),
         ("LATCHKEY_DATABASE_MAX_CONNECTIONS", "3"),
         ("LATCHKEY_DATABASE_ACQUIRE_TIMEOUT", "4s"),
@@ -238,6 +238,7 @@ fn every_key_can_be_set_by_its_variable() {
              token: TokenSettings {{ access_ttl: 600s, audience: \"aud\", client_id: \"cli\", scope: \"a b\", leeway: 0ns }}, \
              keys: KeySettings {{ algorithm: EdDsa, publish_before: 3600s, refresh_interval: 60s }}, \
              feed: FeedSettings {{ heartbeat: 2s, max_subscribers: 7 }}, \
+             metrics: MetricsSettings {{ listen: None }}, \
              limits: LimitSettings {{ login_per_address: Some(Quota {{ count: 1, window: 1s }}), login_service: Some(Quota {{ count: 2, window: 2s }}), \
              backoff: Some(Backoff {{ free: 3, first: 4s, most: 5s, known_for: 518400s, max_known: 7 }}), \
              registration_per_address: Some(Quota {{ count: 8, window: 8s }}), registration_per_account: Some(Quota {{ count: 9, window: 9s }}), registration_service: None, \
@@ -254,8 +255,8 @@ fn every_key_can_be_set_by_its_variable() {
     );
     assert_eq!(config.secrets.current.expose(), SECRET);
     assert_eq!(config.secrets.previous[1].expose(), "22222222222222222222222222222222");
-    assert_eq!(config.redis.url.unwrap().expose(), "redis://r");
-    assert_eq!(config.database.url.expose(), "postgres://p/d");
+    assert_eq!(config.redis.url.unwrap().expose(), "rediss://r");
+    assert_eq!(config.database.url.expose(), "postgres://p/d?sslmode=verify-full");
     assert!(!folder.path().join("d").exists(), "nothing is kept there, so it isn't made");
 }
 
@@ -522,6 +523,12 @@ fn what_should_not_stay_so_is_warned_of() {
     assert_eq!(warnings(&["issuer=http://id.example.com"]), [clear_text("http://id.example.com")]);
     assert_eq!(warnings(&["listen=0.0.0.0:80"]), [clear_text("http://0.0.0.0:80")]);
     assert_eq!(warnings(&["listen=0.0.0.0:80", "issuer=https://id.example.com"]), [""; 0]);
+    let far = warnings(&["redis.url=redis://:hunter2@r", "database.url=postgres://bob:hunter2@h/d"]);
+    assert!(
+        matches!(&far[..], [redis, sql] if redis.contains("rediss://") && sql.contains("sslmode=verify-full")),
+        "{far:?}"
+    );
+    assert!(far.iter().all(|text| !text.contains("hunter2")), "{far:?}");
     assert_eq!(
         warnings(&["password.memory_kib=1024"]),
         [

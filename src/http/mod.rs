@@ -22,6 +22,7 @@ pub mod cookie;
 pub mod cors;
 pub mod door;
 pub mod json;
+pub mod metrics;
 pub mod oauth;
 pub mod openapi;
 pub mod problem;
@@ -69,7 +70,7 @@ pub fn endpoint(app: Arc<App>) -> impl Endpoint<Output = Response> + 'static {
         .with(at_once::AtOnce::new(http.max_requests))
         .map_to_response();
     let cors = cors::Cors::new(&app.config);
-    door::Door { inner: routes, entropy: app.entropy.clone(), cors, document }
+    door::Door { inner: routes, entropy: app.entropy.clone(), cors, document, app }
 }
 
 /// The API, and the pages beside it. One route more for each request, as nesting would have it, costs as much as a small

@@ -5,6 +5,7 @@ mod abuse;
 mod api;
 mod binary;
 mod clients;
+mod docs;
 mod edges;
 mod embedded;
 mod faults;

@@ -9,8 +9,12 @@ mod policy;
 mod pool;
 mod stored;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use prometheus::Histogram;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 pub use policy::WeakPassword;
@@ -22,6 +26,7 @@ use crate::{
         entropy::Entropy,
         secret::{PasswordHash, SecretText},
     },
+    metrics,
 };
 use hash::Hashing;
 use policy::Policy;
@@ -90,6 +95,7 @@ struct Shared {
     policy: Policy,
     entropy: Entropy,
     max_length: usize,
+    waited: Histogram,
 }
 
 impl PasswordHasher {
@@ -103,7 +109,11 @@ impl PasswordHasher {
         let pool = Pool::start(settings.threads.max(1), settings.queue, blocks)
             .map_err(|error| PasswordError::Settings(format!("no threads: {error}")))?;
         let policy = Policy::new(settings);
-        let shared = Arc::new(Shared { hashing, policy, entropy, max_length: settings.max_length });
+        let waited = metrics::duration(
+            "latchkey_password_wait_seconds",
+            "How long passwords waited for a thread that hashes or checks them.",
+        );
+        let shared = Arc::new(Shared { hashing, policy, entropy, max_length: settings.max_length, waited });
         Ok(Self { shared, pool: Arc::new(pool) })
     }
 
@@ -159,6 +169,11 @@ impl PasswordHasher {
         .await?
     }
 
+    /// How long passwords waited.
+    pub fn waited(&self) -> &Histogram {
+        &self.shared.waited
+    }
+
     /// How many passwords wait.
     pub fn queue_depth(&self) -> usize {
         self.pool.waiting()
@@ -174,7 +189,9 @@ impl PasswordHasher {
         work: impl FnOnce(&mut pool::Memory) -> T + Send + 'static,
     ) -> Result<T, PasswordError> {
         let (answer, answered) = oneshot::channel();
+        let (waited, since) = (self.shared.waited.clone(), Instant::now());
         let job = move |memory: &mut pool::Memory| {
+            waited.observe(since.elapsed().as_secs_f64());
             // a caller who has gone is not worked for
             let wanted = !answer.is_closed();
             if wanted {

@@ -9,7 +9,7 @@ use std::{fmt, net::IpAddr};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
-use super::network;
+use super::{network, refused};
 use crate::{
     app::App,
     domain::{
@@ -82,7 +82,7 @@ impl Attempt {
         match app.redis.attempt(&account, of_device.as_ref(), &of_address, backoff, now).await? {
             Attempted::Admitted(lane) => Ok(Self { account, lane: Some(lane), network, device }),
             Attempted::Wait(retry_after) => {
-                Err(TooMany { policy: "login-account", quota: quota_of(backoff), retry_after }.into())
+                Err(refused(app, TooMany { policy: "login-account", quota: quota_of(backoff), retry_after }))
             }
         }
     }

@@ -108,8 +108,14 @@ fn here(app: &App, policy: &'static str, quota: Option<Quota>, subject: &[u8]) -
     let Some(quota) = quota else { return Ok(()) };
     match app.limits.take(policy, subject, quota, app.clock.now()) {
         None => Ok(()),
-        Some(retry_after) => Err(TooMany { policy, quota, retry_after }.into()),
+        Some(retry_after) => Err(refused(app, TooMany { policy, quota, retry_after })),
     }
+}
+
+/// A limit was reached.
+fn refused(app: &App, too_many: TooMany) -> Failure {
+    app.metrics.limited.with_label_values(&[too_many.policy]).inc();
+    too_many.into()
 }
 
 /// Takes a place of a limit that all nodes count together.
@@ -124,7 +130,7 @@ async fn shared(
     let name = app.subjects.name(&[policy.as_bytes(), subject]);
     match app.redis.take(&name, limit, app.clock.now()).await {
         Ok(None) => Ok(()),
-        Ok(Some(retry_after)) => Err(TooMany { policy, quota: limit, retry_after }.into()),
+        Ok(Some(retry_after)) => Err(refused(app, TooMany { policy, quota: limit, retry_after })),
         Err(error @ RedisError::Unavailable(_)) if if_down == IfDown::CountHere => {
             tracing::warn!(%error, policy, "a limit can't be asked of Redis; this node counts for itself");
             here(app, policy, quota, subject)

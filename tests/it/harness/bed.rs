@@ -10,7 +10,8 @@ use latchkey::{
     app::App,
     config::{
         CacheSettings, Config, DatabaseSettings, FeedSettings, HttpSettings, KeySettings, LimitSettings, LogFormat,
-        LogSettings, PasswordSettings, RedisSettings, Registration, Secrets, SessionSettings, TokenSettings,
+        LogSettings, MetricsSettings, PasswordSettings, RedisSettings, Registration, Secrets, SessionSettings,
+        TokenSettings,
     },
     domain::{
         clock::{Clock, Timestamp},
@@ -265,6 +266,7 @@ pub fn config(redis_url: &str, database_url: &str) -> Config {
         keys: KeySettings { algorithm: Algorithm::Es256, publish_before: seconds(600), refresh_interval: seconds(10) },
         limits: limits(),
         feed: FeedSettings { heartbeat: Duration::from_millis(100), max_subscribers: 100 },
+        metrics: MetricsSettings { listen: None },
         password: PasswordSettings {
             min_length: 8,
             max_length: 128,
