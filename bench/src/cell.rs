@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::{
     load::{self, Plan, Workload},
+    procfs,
     target::{Name, Target},
     workload::{Beside, Hello, Introspect, Login, Logout, Mix, Over, Refresh},
 };
@@ -101,7 +102,7 @@ pub fn measure(
         Scenario::Mix => target.seed(2000)?,
         _ => Vec::new(),
     };
-    let Target { name, process, address, redis, authorization, sessions, access, .. } = target;
+    let Target { name, process, address, stores, authorization, sessions, access, .. } = target;
     let flood = matches!(scenario, Scenario::RefreshBesideLogins | Scenario::IntrospectBesideLogins);
     let plan = Plan {
         connections: if flood { connections + FLOOD } else { connections },
@@ -109,8 +110,7 @@ pub fn measure(
         measured: timing.measured,
     };
     let mut edges = Vec::with_capacity(2);
-    let edge =
-        || edges.push((process.usage(), redis.iter().map(|redis| redis.process.usage().cpu_micros).sum::<f64>()));
+    let edge = || edges.push((process.usage(), procfs::usage(stores).cpu_micros));
     let introspect = |n| Introspect::new(access, authorization, n);
     let outcome = {
         let drive = |workload: &mut dyn Workload| load::drive(*address, plan, workload, edge);

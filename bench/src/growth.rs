@@ -10,7 +10,8 @@ use crate::{
     place::{Place, RedisServer},
     plot::{self, Series},
     results::Spread,
-    target::{Common, Settings, Target},
+    sizing::{self, Measured},
+    target::{Common, Settings, Target, bare_argon2},
 };
 
 const ACCOUNTS: usize = 256;
@@ -50,7 +51,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
     let out = place.root.join(&arguments.out);
     fs::create_dir_all(&out)?;
-    let text = table(&points);
+    let sizing = measured(&points, &place)?.map(|measured| sizing::table(&measured)).unwrap_or_default();
+    let text = format!("{}\n{sizing}", table(&points));
     fs::write(out.join("growth.md"), &text)?;
     fs::write(out.join("growth.json"), serde_json::to_vec_pretty(&points)?)?;
     fs::write(out.join("growth-sessions.svg"), lines("live sessions", &points[..of_sessions]))?;
@@ -189,7 +191,8 @@ fn together(nodes: &mut [Target], scenario: Scenario, timing: Timing) -> anyhow:
         per_second,
         p99: samples.iter().map(|sample| sample.p99).fold(0.0, f64::max),
         server_micros: weighed(|sample| sample.server_micros),
-        redis_micros: weighed(|sample| sample.redis_micros),
+        // every one has counted what Redis did for all
+        redis_micros: samples.iter().map(|s| s.redis_micros * s.per_second).fold(0.0, f64::max) / per_second,
         errors: samples.iter().map(|sample| sample.errors).sum(),
         ..Sample::default()
     })
@@ -207,6 +210,24 @@ fn point(what: String, scenario: Scenario, rounds: &[Sample], bytes: Option<f64>
         redis_bytes_per_session: bytes,
         errors: rounds.iter().map(|sample| sample.errors).sum(),
     }
+}
+
+/// What sizes are reckoned from: the figures at the most sessions, one of each account.
+fn measured(points: &[Point], place: &Place) -> anyhow::Result<Option<Measured>> {
+    let most = |scenario: Scenario| points.iter().rfind(|p| p.what == "1000000" && p.scenario == scenario.text());
+    let cost = |scenario| most(scenario).map(|point| (point.server_micros, point.redis_micros));
+    let create = points.iter().find(|point| point.scenario == "create").map(|point| point.redis_micros);
+    let hashes = bare_argon2(place, 1, 2)?;
+    Ok((|| {
+        Some(Measured {
+            bytes: most(Scenario::Refresh)?.redis_bytes_per_session?,
+            refresh: cost(Scenario::Refresh)?,
+            introspect: cost(Scenario::IntrospectCold)?,
+            logout: cost(Scenario::Logout)?,
+            create: create?,
+            hash: 1e6 / hashes,
+        })
+    })())
 }
 
 fn used_memory(target: &Target) -> anyhow::Result<f64> {

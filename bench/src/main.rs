@@ -12,6 +12,7 @@ mod procfs;
 mod resp;
 mod results;
 mod run;
+mod sizing;
 mod table;
 mod target;
 mod workload;

@@ -66,6 +66,8 @@ pub struct Target {
     pub address: SocketAddr,
     /// Where its sessions are; none, where another node of it has that.
     pub redis: Vec<RedisServer>,
+    /// The Redis processes that it asks.
+    pub stores: Vec<u32>,
     /// Where other nodes find it, and the database.
     url: String,
     folder: PathBuf,

@@ -6,6 +6,7 @@ pub mod client_keys;
 pub mod client_secret;
 pub mod client_token;
 pub mod derive;
+pub mod huge_pages;
 pub mod jws;
 pub mod key_ring;
 pub mod key_rotation;

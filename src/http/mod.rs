@@ -59,9 +59,9 @@ pub fn endpoint(app: Arc<App>) -> impl Endpoint<Output = Response> + 'static {
     let document = Arc::new(Document::new(&service));
     let http = &app.config.http;
     let pages = Route::new()
-        .at("/docs", page(&document.html, "text/html; charset=utf-8"))
-        .at("/openapi.json", page(&document.json, "application/json"))
-        .at("/openapi.yaml", page(&document.yaml, "application/yaml"))
+        .at("/docs", page(document.html.clone(), "text/html; charset=utf-8"))
+        .at("/openapi.json", page(document.json.clone(), "application/json"))
+        .at("/openapi.yaml", page(document.yaml.clone(), "application/yaml"))
         .at("/", get(make_sync(|_| Redirect::see_other("/docs"))));
     let routes = Routes { pages, api: service.into_endpoint() }
         .data(Arc::clone(&app))
@@ -115,7 +115,7 @@ fn service() -> OpenApiService<impl OpenApi, ()> {
 }
 
 /// A page that never changes while the service runs.
-fn page(text: &str, content_type: &'static str) -> impl Endpoint + 'static {
-    let text = Bytes::copy_from_slice(text.as_bytes());
+fn page(text: impl Into<Bytes>, content_type: &'static str) -> impl Endpoint + 'static {
+    let text = text.into();
     get(make_sync(move |_| Response::builder().content_type(content_type).body(text.clone())))
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use hyper::body::Bytes;
 use poem_openapi::{LicenseObject, OpenApi, OpenApiService};
 use serde_json::{Map, Value, json};
 
@@ -39,7 +40,7 @@ pub struct Document {
     /// The document as YAML.
     pub yaml: String,
     /// The page that shows it.
-    pub html: String,
+    pub html: Bytes,
     /// For each path the methods it has, in capitals.
     paths: BTreeMap<String, Vec<String>>,
 }
@@ -51,12 +52,15 @@ impl Document {
         let mut document: Value = serde_json::from_str(&derived).unwrap_or_default();
         complete(&mut document);
         let json = format!("{document:#}\n");
-        let html = service.swagger_ui_html().replace(&derived, &document.to_string().replace("</", "<\\/"));
+        // a page of over a megabyte: each step lets go of the one before
+        let html = service.swagger_ui_html();
+        let html = html.replace(&derived, &document.to_string().replace("</", "<\\/"));
+        let html = html.replace("<title>Swagger UI</title>", "<title>Latchkey API</title>");
         let paths = object(&document["paths"])
             .map(|(path, item)| (path.clone(), object(item).map(|(method, _)| method.to_uppercase()).collect()));
         Self {
             yaml: serde_yaml::to_string(&document).unwrap_or_default(),
-            html: html.replace("<title>Swagger UI</title>", "<title>Latchkey API</title>"),
+            html: html.into(),
             paths: paths.collect(),
             json,
         }

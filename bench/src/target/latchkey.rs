@@ -111,6 +111,7 @@ impl Target {
             resident_idle: process.usage().resident,
             process,
             address,
+            stores: redis.iter().flat_map(|redis| redis.process.pids.clone()).collect(),
             redis,
             url: url.to_owned(),
             folder,
@@ -137,6 +138,7 @@ impl Target {
             process,
             address,
             redis: Vec::new(),
+            stores: self.stores.clone(),
             url: self.url.clone(),
             folder: self.folder.clone(),
             authorization: self.authorization.clone(),
@@ -201,7 +203,7 @@ impl Filler {
                 .map(|_| async {
                     let account = AccountId::from_bytes(random()?);
                     for _ in 0..per_account {
-                        let token = self.create(account).await?;
+                        let token = self.create_at_last(account).await?;
                         if let Ok(mut made) = made.lock() {
                             made.push(token);
                         }
@@ -215,6 +217,17 @@ impl Filler {
             anyhow::Ok(())
         })?;
         made.into_inner().map_err(|_| anyhow::anyhow!("a panic while filling"))
+    }
+
+    /// Patiently: a machine that is busy may let Redis be late.
+    async fn create_at_last(&self, account: AccountId) -> anyhow::Result<String> {
+        for _ in 0..20 {
+            if let Ok(token) = self.create(account).await {
+                return Ok(token);
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+        self.create(account).await
     }
 
     async fn create(&self, account: AccountId) -> anyhow::Result<String> {

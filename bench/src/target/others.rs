@@ -113,6 +113,7 @@ fn start(
         resident_idle: process.usage().resident,
         process,
         address,
+        stores: redis.iter().flat_map(|redis| redis.process.pids.clone()).collect(),
         url: String::new(),
         folder: place.folder.clone(),
         redis: redis.into_iter().collect(),

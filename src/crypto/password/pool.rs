@@ -15,6 +15,8 @@ use std::{
 use argon2::Block;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::crypto::huge_pages;
+
 /// A thread's memory for argon2, allocated once.
 pub(super) type Memory = Vec<Block>;
 
@@ -52,7 +54,9 @@ impl Pool {
         let stats = Arc::new(Stats::default());
         for number in 0..threads {
             let (queued, stats) = (Arc::clone(&queued), Arc::clone(&stats));
-            thread::Builder::new().name(format!("password-{number}")).spawn(move || work(&queued, &stats, blocks))?;
+            // made here, while this thread makes nothing else
+            let memory = huge_pages::with(|| vec![Block::default(); blocks]);
+            thread::Builder::new().name(format!("password-{number}")).spawn(move || work(&queued, &stats, memory))?;
         }
         let places = Arc::new(Semaphore::new(queue.saturating_add(threads).min(Semaphore::MAX_PERMITS)));
         Ok(Self { jobs, places, stats, threads })
@@ -91,12 +95,11 @@ impl Pool {
     }
 }
 
-fn work(queued: &Mutex<Receiver<Job>>, stats: &Stats, blocks: usize) {
+fn work(queued: &Mutex<Receiver<Job>>, stats: &Stats, mut memory: Memory) {
     // For Linux, "the process" here is the calling thread.
     if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
         tracing::debug!(%error, "the password threads keep the priority of the others");
     }
-    let mut memory = vec![Block::default(); blocks];
     loop {
         // the lock is held while waiting, and passed on before working
         let job = queued.lock().unwrap_or_else(PoisonError::into_inner).recv();

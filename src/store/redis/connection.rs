@@ -132,7 +132,6 @@ impl Redis {
         builder
             .with_performance_config(|performance| {
                 performance.default_command_timeout = settings.command_timeout;
-                performance.broadcast_channel_capacity = MESSAGES;
             })
             .with_connection_config(|connection| {
                 // 1: nothing is sent twice. A command whose fate is unknown is its caller's to repeat, and safe to.
@@ -146,6 +145,8 @@ impl Redis {
             .set_policy(ReconnectPolicy::new_exponential(0, 20, 1000, 2));
         let unusable = |error: FredError| RedisError::Url(error.details().to_owned());
         let pool = builder.build_pool(settings.pool_size).map_err(unusable)?;
+        // only the listener: each client has a dozen such channels, whose places are all made at once
+        builder.with_performance_config(|performance| performance.broadcast_channel_capacity = MESSAGES);
         let listener = builder.build().map_err(unusable)?;
         let connections = pool.clients().iter().map(|client| keep_connected(client.clone()).abort_handle());
         let connections: Vec<_> = connections.collect();

@@ -1,0 +1,93 @@
+//! From what was measured to what so many sessions need, with the assumptions and the arithmetic shown.
+
+use std::fmt::Write;
+
+/// What was measured, at the largest number of sessions.
+#[derive(Clone, Copy, Debug)]
+pub struct Measured {
+    /// Redis memory for each session, in bytes.
+    pub bytes: f64,
+    /// Processor time of a refresh, in microseconds: server, Redis.
+    pub refresh: (f64, f64),
+    /// The same of an introspection that Redis is asked for.
+    pub introspect: (f64, f64),
+    /// The same of a sign-out.
+    pub logout: (f64, f64),
+    /// Redis' for beginning a session.
+    pub create: f64,
+    /// Of hashing one password, in microseconds.
+    pub hash: f64,
+}
+
+/// Share of the sessions whose apps are in use at the busiest time.
+const ACTIVE: f64 = 0.05;
+/// How often an app in use refreshes: before each access token's end.
+const REFRESH_EVERY_S: f64 = 300.0;
+/// How often something is asked in the name of a session in use, and introspected once the node has forgotten it.
+const ASKED_EVERY_S: f64 = 30.0;
+/// How long a session lasts; each is begun by a sign-in, and half of them end by signing out.
+const LASTS_S: f64 = 30.0 * 86_400.0;
+/// How many times as many sign-ins there are at the busiest time.
+const PEAK: f64 = 10.0;
+/// How much of a core is used at most, so that latencies stay.
+const FILLED: f64 = 0.6;
+
+/// A table for 1 million, 100 million and 1 billion sessions.
+pub fn table(measured: &Measured) -> String {
+    let Measured { bytes, refresh, introspect, logout, create, hash } = *measured;
+    let mut text = format!(
+        "Assumed: {:.0} % of the sessions in use at the busiest time, each refreshed every {REFRESH_EVERY_S:.0} s and asked about every \
+         {ASKED_EVERY_S:.0} s; a session lasts {:.0} days; {PEAK:.0} times as many sign-ins at the busiest time; cores filled to {:.0} %.\n\n\
+         | | arithmetic | 1 million | 100 million | 1 billion |\n| --- | --- | ---: | ---: | ---: |\n",
+        ACTIVE * 100.0,
+        LASTS_S / 86_400.0,
+        FILLED * 100.0,
+    );
+    let sizes = [1e6, 1e8, 1e9];
+    let mut row = |what: &str, arithmetic: &str, figure: &dyn Fn(f64) -> f64| {
+        let figures: Vec<String> = sizes.iter().map(|size| short(figure(*size))).collect();
+        let _ = writeln!(text, "| {what} | {arithmetic} | {} |", figures.join(" | "));
+    };
+    let refreshes = |n: f64| n * ACTIVE / REFRESH_EVERY_S;
+    let questions = |n: f64| n * ACTIVE / ASKED_EVERY_S;
+    let logins = |n: f64| n / LASTS_S * PEAK;
+    let logouts = |n: f64| logins(n) / 2.0;
+    row("refreshes/s", "N × in use / 300 s", &refreshes);
+    row("introspections/s", "N × in use / 30 s", &questions);
+    row("sign-ins/s", "N / 30 d × 10", &logins);
+    row("Redis memory, GB", &format!("N × {bytes:.0} bytes"), &|n| n * bytes / 1e9);
+    let redis = |n: f64| {
+        (refreshes(n) * refresh.1 + questions(n) * introspect.1 + logins(n) * create + logouts(n) * logout.1)
+            / 1e6
+            / FILLED
+    };
+    row(
+        "Redis cores (masters)",
+        &format!(
+            "(refreshes × {:.0} + introspections × {:.0} + sign-ins × {create:.0} + sign-outs × {:.0} µs) / 0.6",
+            refresh.1, introspect.1, logout.1
+        ),
+        &redis,
+    );
+    row(
+        "node cores, without sign-ins",
+        &format!(
+            "(refreshes × {:.0} + introspections × {:.0} + sign-outs × {:.0} µs) / 0.6",
+            refresh.0, introspect.0, logout.0
+        ),
+        &|n| (refreshes(n) * refresh.0 + questions(n) * introspect.0 + logouts(n) * logout.0) / 1e6 / FILLED,
+    );
+    row("node cores, for hashing", &format!("sign-ins × {:.1} ms / 0.6", hash / 1000.0), &|n| {
+        logins(n) * hash / 1e6 / FILLED
+    });
+    row("revocations published/s", "sign-ins / 2", &logouts);
+    text
+}
+
+fn short(value: f64) -> String {
+    match value {
+        v if v >= 100.0 => format!("{v:.0}"),
+        v if v >= 1.0 => format!("{v:.1}"),
+        v => format!("{v:.2}"),
+    }
+}
