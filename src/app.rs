@@ -20,7 +20,7 @@ use crate::{
         clock::{Clock, Timestamp},
         entropy::Entropy,
     },
-    flow::{clients::Clients, error::Failure, feed::Feed, keys, limits::LocalLimits},
+    flow::{audit::Audit, clients::Clients, error::Failure, feed::Feed, keys, limits::LocalLimits},
     store::{redis::Redis, sql::Sql},
 };
 
@@ -44,6 +44,8 @@ pub struct App {
     pub(crate) keys_looked_for: Mutex<Option<Timestamp>>,
     /// The service clients.
     pub clients: Clients,
+    /// Security events.
+    pub audit: Audit,
     /// Encrypts signing keys at rest.
     pub sealer: Sealer,
     /// Makes and reads refresh tokens.
@@ -75,6 +77,8 @@ impl App {
         let feed = Feed::new(config.feed.max_subscribers);
         let clients = Clients::load(&sql).await?;
         let verified_tokens = VerifiedTokens::new(config.cache.max_tokens);
+        let sql = sql.keeping_addresses(config.audit.addresses);
+        let audit = Audit::start(&config.audit, clock.clone(), entropy.clone(), &sql);
         Ok(Self {
             config,
             clock,
@@ -85,6 +89,7 @@ impl App {
             keys,
             keys_looked_for,
             clients,
+            audit,
             sealer,
             refresh_tokens,
             verified_tokens,
