@@ -6,6 +6,7 @@ mod api;
 mod audit;
 mod binary;
 mod clients;
+mod doctor;
 mod edges;
 mod embedded;
 mod faults;

@@ -186,6 +186,19 @@ impl Memory {
         Applied::New
     }
 
+    /// Passes over an entry that can't be read. It may have ended anything in its bucket: what was remembered there is
+    /// forgotten, and it is told that something can't be told.
+    pub(super) fn pass_over(&self, number: usize, position: Position) {
+        let mut bucket = self.bucket(number);
+        if bucket.position.is_some_and(|known| position <= known) {
+            return;
+        }
+        bucket.version += 1;
+        bucket.sessions.clear();
+        bucket.position = Some(position);
+        let _ = self.told.send(Told::Lost);
+    }
+
     /// In step with Redis until then: everything up to `watermark` by Redis' clock has been applied. What is remembered
     /// is believed only if this node `remembers`.
     pub(super) fn renew(&self, until: Instant, watermark: Timestamp, remembers: bool) {
