@@ -9,10 +9,11 @@ ARGS =
 
 .DEFAULT_GOAL = help
 # How long `make soak` goes on, and the seed whose choices it repeats; none for a new one.
+# How long `make soak` goes on, and the seed whose choices it repeats; none for a new one.
 SECONDS = 600
 SEED =
 
-.PHONY: help run test soak bench-feed openapi fmt lint audit audit-advisories
+.PHONY: help run test soak bench bench-growth bench-ours bench-feed bench-flood bench-build openapi fmt lint audit audit-advisories
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,9 +27,27 @@ test: ## install what the tests need and run them all
 	@sh .ci/install.sh test
 	TEST_TOOLS_DIR="$(TOOLS)" cargo test --workspace --locked $(ARGS)
 
+bench: bench-build ## measure beside the limits, FastAPI and Fastify: make bench ROUNDS=3 SECONDS_EACH=2 ONLY=refresh
+	target/release/latchkey-bench $(ARGS)
+
+bench-growth: bench-build ## measure what a request costs with more sessions, more nodes and a Redis Cluster
+	target/release/latchkey-bench --growth $(ARGS)
+
+bench-ours: ## measure tokens, codecs and the password threads, each beside its bare limit
+	cargo bench --locked --bench ours -- $(ARGS)
+
+bench-build:
+	@sh .ci/install.sh bench
+	cargo build --release --locked
+	cargo build --release --locked --workspace --manifest-path bench/Cargo.toml --target-dir target
+
 bench-feed: ## measure how long after a sign-out on one node a subscriber of another knows of it
 	@sh .ci/install.sh run
 	cargo bench --locked --bench feed_latency
+
+bench-flood: ## measure what is left of the rate of refreshes and introspections while 2,000 users sign in at once
+	@sh .ci/install.sh run
+	cargo bench --locked --bench login_flood
 
 soak: ## check histories of users under random faults for long: make soak SECONDS=600 SEED=1
 	@sh .ci/install.sh test

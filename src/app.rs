@@ -20,7 +20,8 @@ use crate::{
         clock::{Clock, Timestamp},
         entropy::Entropy,
     },
-    flow::{audit::Audit, clients::Clients, error::Failure, feed::Feed, keys, limits::LocalLimits},
+    flow::{audit::Audit, clients::Clients, error::Failure, feed::Feed, keys, limits::LocalLimits, metrics::Gauges},
+    metrics::Metrics,
     store::{redis::Redis, sql::Sql},
 };
 
@@ -58,6 +59,10 @@ pub struct App {
     pub(crate) limits: LocalLimits,
     /// What those who follow the revocations share.
     pub(crate) feed: Feed,
+    /// What is counted and measured.
+    pub metrics: Metrics,
+    /// What of it is only looked at when somebody asks.
+    pub(crate) gauges: Gauges,
 }
 
 impl App {
@@ -79,6 +84,9 @@ impl App {
         let verified_tokens = VerifiedTokens::new(config.cache.max_tokens);
         let sql = sql.keeping_addresses(config.audit.addresses);
         let audit = Audit::start(&config.audit, clock.clone(), entropy.clone(), &sql);
+        let metrics = Metrics::new(redis.metrics());
+        metrics.register_boxed(verified_tokens.metrics().collector());
+        metrics.register(passwords.waited().clone());
         Ok(Self {
             config,
             clock,
@@ -96,6 +104,8 @@ impl App {
             subjects,
             limits: LocalLimits::default(),
             feed,
+            gauges: Gauges::new(&metrics),
+            metrics,
         })
     }
 

@@ -10,7 +10,7 @@
 //!
 //! # The house
 //!
-//! Imports point one way: `main → cli → server → http → flow → app → store, crypto → domain`.
+//! Imports point one way: `main → cli → server → http → flow → app → store, crypto → metrics, domain`.
 //!
 //! | module | what it is |
 //! | --- | --- |
@@ -70,5 +70,6 @@ pub mod domain;
 pub mod flow;
 pub mod http;
 pub mod logging;
+pub mod metrics;
 pub mod server;
 pub mod store;

@@ -1,12 +1,18 @@
 //! `latchkey serve`: runs the service until it is told to stop.
 
-use std::sync::Arc;
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context;
 use clap::Args;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
+    sync::oneshot,
 };
 
 use super::{
@@ -15,7 +21,7 @@ use super::{
 };
 use crate::{
     app::App,
-    config::Config,
+    config::{Config, HttpSettings},
     domain::entropy::Entropy,
     flow::{
         clients, keys,
@@ -28,6 +34,12 @@ use crate::{
 #[derive(Args, Clone, Copy, Debug)]
 pub struct ServeArgs {}
 
+/// What is open beside the connections of callers: those to Redis and the database, and files.
+const OTHER_FILES: u64 = 200;
+
+/// `metrics.listen` where nobody has chosen.
+const DEFAULT_METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
+
 /// Runs the service until SIGTERM or SIGINT; a second one ends it at once.
 ///
 /// # Errors
@@ -39,16 +51,22 @@ pub fn run(_args: &ServeArgs, global: &Global) -> anyhow::Result<()> {
 
 async fn serve(config: Config) -> anyhow::Result<()> {
     let mut stop = StopSignals::listen()?;
+    allow_files(config.http.max_connections);
     let opened = tokio::select! {
         opened = Opened::open(config, PrivateRedis::Own) => opened?,
         () = stop.wait() => return Ok(()),
     };
     let app = Arc::clone(&opened.app);
-    let listener = TcpListener::bind(app.config.listen)
-        .await
+    let listener = server::listen(app.config.listen)
         .with_context(|| format!("listen: can't listen on {} (LATCHKEY_LISTEN)", app.config.listen))?;
     app.redis.follow();
-    announce(&app.config, listener.local_addr()?);
+    let metrics = listen_for_metrics(&app.config)?;
+    announce(&app.config, listener.local_addr()?, metrics.as_ref().map(TcpListener::local_addr).transpose()?);
+    let (read_to_the_end, metrics_end) = oneshot::channel::<()>();
+    let telling = metrics.map(|listener| {
+        let (endpoint, settings) = (http::metrics::endpoint(Arc::clone(&app)), of_metrics(&app.config.http));
+        tokio::spawn(async move { server::run(endpoint, listener, &settings, async { drop(metrics_end.await) }).await })
+    });
 
     let keeping_up = tokio::spawn({
         let app = Arc::clone(&app);
@@ -74,18 +92,66 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     keeping_up.abort();
     following_clients.abort();
     looking.abort();
+    drop(read_to_the_end);
+    if let Some(telling) = telling {
+        telling.await??;
+    }
     opened.close().await;
     Ok(served?)
 }
 
+/// Where the metrics are read. Another node on this machine may have the port already; where nobody chose one, that is no
+/// reason not to start.
+fn listen_for_metrics(config: &Config) -> anyhow::Result<Option<TcpListener>> {
+    let Some(address) = config.metrics.listen else { return Ok(None) };
+    match server::listen(address) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && address == DEFAULT_METRICS => {
+            tracing::warn!(
+                "metrics.listen: {address} is in use, by another node perhaps: nobody can read this one's metrics. Choose \
+                 another port, or \"off\" (LATCHKEY_METRICS_LISTEN)"
+            );
+            Ok(None)
+        }
+        Err(error) => {
+            Err(error).with_context(|| format!("metrics.listen: can't listen on {address} (LATCHKEY_METRICS_LISTEN)"))
+        }
+    }
+}
+
+/// The few who read metrics need few connections, and nobody waits for them.
+fn of_metrics(http: &HttpSettings) -> HttpSettings {
+    HttpSettings { max_connections: 16, max_requests: 16, drain_delay: Duration::ZERO, ..http.clone() }
+}
+
+/// Every connection is an open file, of which many systems let a program have 1024 unless it asks for more.
+fn allow_files(connections: usize) {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+    let needed = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(OTHER_FILES);
+    if let Some(files) = getrlimit(Resource::Nofile).current.filter(|files| *files < needed) {
+        tracing::warn!(
+            "only {files} files may be open at once (ulimit -Hn), too few for http.max_connections = {connections}; \
+             connections that are too many wait"
+        );
+    }
+}
+
 /// Says where everything is.
-fn announce(config: &Config, address: std::net::SocketAddr) {
+fn announce(config: &Config, address: SocketAddr, metrics: Option<SocketAddr>) {
     let redis = if config.redis.url.is_some() { "the one of redis.url" } else { "a private one" };
     let sqlite = config.database.url.expose().starts_with("sqlite:");
     let data = std::path::absolute(&config.data_dir).unwrap_or_else(|_| config.data_dir.clone());
     println!("Latchkey {} is ready.", env!("CARGO_PKG_VERSION"));
     println!("  API       http://{address}");
     println!("  Docs      http://{address}/docs");
+    if let Some(metrics) = metrics {
+        println!("  Metrics   http://{metrics}/metrics");
+    }
     println!("  Issuer    {}", config.issuer);
     println!("  Sessions  Redis, {redis}");
     println!("  Accounts  {}", if sqlite { "SQLite" } else { "the database of database.url" });

@@ -1,6 +1,6 @@
 //! What single values must look like: URLs, origins, prefixes, scopes, filters. Messages never quote the value.
 
-use std::{fmt::Display, net::IpAddr};
+use std::{borrow::Cow, fmt::Display, net::IpAddr};
 
 use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
@@ -56,13 +56,40 @@ fn is_http(url: &Url) -> bool {
 /// Whether tokens for this issuer would cross a network in the clear.
 pub(super) fn is_clear_text(issuer: &str) -> bool {
     let Ok(url) = Url::parse(issuer) else { return false };
-    let is_loopback = match url.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+    url.scheme() == "http" && !is_loopback(&url)
+}
+
+/// Whether what is asked of this Redis would cross a network in the clear.
+pub(super) fn is_clear_text_redis(address: &str) -> bool {
+    let Ok(url) = Url::parse(address) else { return false };
+    let kind = url.scheme().split('-').next().unwrap_or_default();
+    matches!(kind, "redis" | "valkey") && !is_loopback(&url)
+}
+
+/// Whether what is asked of this database may cross a network in the clear, or be answered by somebody else.
+pub(super) fn is_unverified_postgres(address: &str) -> bool {
+    let Ok(url) = Url::parse(address) else { return false };
+    let is_remote =
+        url.host_str().is_some_and(|host| !host.is_empty() && !host.starts_with("%2F")) && !is_loopback(&url);
+    let by_socket = url.query_pairs().any(|(name, value)| name == "host" && value.starts_with('/'));
+    let is_verified = |(name, value): (Cow<'_, str>, Cow<'_, str>)| {
+        matches!(&*name, "sslmode" | "ssl-mode") && matches!(&*value, "verify-ca" | "verify-full")
+    };
+    !is_sqlite(address) && is_remote && !by_socket && !url.query_pairs().any(is_verified)
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        // addresses too, where the scheme isn't one of the web's
+        Some(Host::Domain(name)) => {
+            name == "localhost"
+                || name.ends_with(".localhost")
+                || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        }
         Some(Host::Ipv4(ip)) => ip.is_loopback(),
         Some(Host::Ipv6(ip)) => ip.is_loopback(),
         None => false,
-    };
-    url.scheme() == "http" && !is_loopback
+    }
 }
 
 /// Where Redis is. Whether the rest of the address makes sense is for the store to say.
@@ -185,6 +212,38 @@ mod tests {
         }
         for unsafe_ in ["http://example.com", "http://0.0.0.0:8080", "http://[::]:80", "http://10.0.0.1"] {
             assert!(is_clear_text(unsafe_), "{unsafe_}");
+        }
+    }
+
+    #[test]
+    fn stores_elsewhere_are_reached_by_tls() {
+        for clear in ["redis://r", "redis://u:p@10.0.0.7:6379/1", "redis-cluster://a:1?node=b:2", "valkey-sentinel://s"]
+        {
+            assert!(is_clear_text_redis(clear), "{clear}");
+        }
+        for safe in [
+            "rediss://r",
+            "valkeys-cluster://r",
+            "redis+unix:///r",
+            "redis://127.0.0.1:1",
+            "redis://[::1]:1",
+            "redis://localhost",
+        ] {
+            assert!(!is_clear_text_redis(safe), "{safe}");
+        }
+        for clear in ["postgres://u:p@h/d", "postgresql://h/d?sslmode=require", "postgres://10.0.0.7/d?sslmode=prefer"]
+        {
+            assert!(is_unverified_postgres(clear), "{clear}");
+        }
+        for safe in [
+            "postgres://h/d?sslmode=verify-full",
+            "postgres://127.0.0.1:5432/d",
+            "postgres:///d",
+            "postgres://%2Frun/d",
+            "postgres://h/d?host=/run",
+            "sqlite://x",
+        ] {
+            assert!(!is_unverified_postgres(safe), "{safe}");
         }
     }
 

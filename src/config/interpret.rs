@@ -8,8 +8,8 @@ use std::{
 
 use super::{
     AuditSettings, CacheSettings, Config, DatabaseSettings, FeedSettings, HttpSettings, KeySettings, LogFormat,
-    LogSettings, PasswordSettings, RedisSettings, Registration, Secrets, SessionSettings, TokenSettings, check,
-    duration, limits::limits, read::Reader,
+    LogSettings, MetricsSettings, PasswordSettings, RedisSettings, Registration, Secrets, SessionSettings,
+    TokenSettings, check, duration, limits::limits, read::Reader,
 };
 use crate::domain::{audit::Addresses, key::Algorithm, secret::SecretText};
 
@@ -60,7 +60,7 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> Meaning {
     let previous = read.many("secret_previous", |text| check::secret(text).map(|()| text.into()));
     let secrets_from = secrets_from(read, working_dir);
     let registration = Registration { open: read.truth("registration.open") };
-    let http = http(read);
+    let mut http = http(read);
     let token = token(read);
     let redis = redis(read);
     let cache = cache(read);
@@ -70,6 +70,15 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> Meaning {
     let feed = FeedSettings {
         heartbeat: read.duration("feed.heartbeat", 10 * MILLISECOND, MINUTE),
         max_subscribers: read.number("feed.max_subscribers", 1..=100_000),
+    };
+    let metrics = MetricsSettings {
+        listen: read.one("metrics.listen", |text| match text {
+            "off" => Ok(None),
+            text => text
+                .parse()
+                .map(Some)
+                .map_err(|_| "must be an IP address and a port, such as 127.0.0.1:9464, or \"off\"".into()),
+        }),
     };
     let limits = limits(read);
     let password = password(read);
@@ -95,6 +104,11 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> Meaning {
         });
     }
 
+    if !multi_node {
+        // there is no other node to send anybody to
+        http.drain_delay = Duration::ZERO;
+    }
+
     let secrets = Secrets { current: String::new().into(), previous };
     let warnings = Vec::new();
     let config = Config {
@@ -112,6 +126,7 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> Meaning {
         token,
         keys,
         feed,
+        metrics,
         limits,
         password,
         audit,
@@ -137,6 +152,7 @@ fn secrets_from(read: &mut Reader<'_>, working_dir: &Path) -> SecretsFrom {
 fn http(read: &mut Reader<'_>) -> HttpSettings {
     HttpSettings {
         max_connections: read.number("http.max_connections", 1..=1_000_000),
+        max_requests: read.number("http.max_requests", 1..=1_000_000),
         first_byte_timeout: read.duration("http.first_byte_timeout", 10 * MILLISECOND, 10 * MINUTE),
         header_timeout: read.duration("http.header_timeout", 10 * MILLISECOND, 10 * MINUTE),
         body_timeout: read.duration("http.body_timeout", 10 * MILLISECOND, 10 * MINUTE),
@@ -146,6 +162,7 @@ fn http(read: &mut Reader<'_>) -> HttpSettings {
         max_body_bytes: read.size("http.max_body", 1 << 10, 16 << 20),
         // hyper's buffer can't be smaller than 8 KiB.
         max_header_bytes: read.size("http.max_header", 8 << 10, 1 << 20),
+        drain_delay: read.duration("http.drain_delay", Duration::ZERO, 10 * MINUTE),
         shutdown_timeout: read.duration("http.shutdown_timeout", Duration::ZERO, 10 * MINUTE),
         trusted_proxies: read.many("http.trusted_proxies", check::network),
         allowed_origins: read.many("http.allowed_origins", check::origin),
@@ -153,8 +170,15 @@ fn http(read: &mut Reader<'_>) -> HttpSettings {
 }
 
 fn redis(read: &mut Reader<'_>) -> RedisSettings {
+    let url = read.optional("redis.url", check::redis_url);
+    let clear = url.as_ref().is_some_and(|url| check::is_clear_text_redis(url.expose()));
+    read.warn(&["redis.url"], clear, || {
+        "redis.url leads to another machine without TLS: who is on the way can read who is signed in, and sign in as \
+         them; use rediss:// or a network that nobody else is on"
+            .to_owned()
+    });
     RedisSettings {
-        url: read.optional("redis.url", check::redis_url),
+        url,
         prefix: read.one("redis.prefix", check::prefix),
         pool_size: read.number("redis.pool_size", 1..=64),
         command_timeout: read.duration("redis.command_timeout", 10 * MILLISECOND, MINUTE),
@@ -177,6 +201,10 @@ fn cache(read: &mut Reader<'_>) -> CacheSettings {
 fn database(read: &mut Reader<'_>, data_dir: &Path) -> DatabaseSettings {
     let url = read.optional("database.url", check::database_url);
     let url = url.unwrap_or_else(|| sqlite_url(&data_dir.join("latchkey.db")));
+    read.warn(&["database.url"], check::is_unverified_postgres(url.expose()), || {
+        "database.url leads to another machine without sslmode=verify-full: who is on the way can answer in its place"
+            .to_owned()
+    });
     let migrate_url = read.optional("database.migrate_url", check::database_url);
     let same_kind =
         migrate_url.as_ref().is_none_or(|direct| check::is_sqlite(direct.expose()) == check::is_sqlite(url.expose()));

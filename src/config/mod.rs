@@ -62,6 +62,8 @@ pub struct Config {
     pub keys: KeySettings,
     /// Those who follow the revocations.
     pub feed: FeedSettings,
+    /// What Prometheus reads.
+    pub metrics: MetricsSettings,
     /// How often things may be asked for.
     pub limits: LimitSettings,
     /// What passwords must be and how they are hashed.
@@ -95,6 +97,8 @@ pub struct Registration {
 pub struct HttpSettings {
     /// Connections at once; more wait in the kernel's backlog.
     pub max_connections: usize,
+    /// Requests at once; 503 above.
+    pub max_requests: usize,
     /// From accepting a connection to its first byte.
     pub first_byte_timeout: Duration,
     /// From a request's first byte to the end of its headers.
@@ -111,7 +115,9 @@ pub struct HttpSettings {
     pub max_body_bytes: usize,
     /// A request's headers together, in bytes; 431 above.
     pub max_header_bytes: usize,
-    /// How long requests in flight may take after a signal to stop.
+    /// How long to go on serving after a signal to stop, as not ready.
+    pub drain_delay: Duration,
+    /// How long requests in flight may take when that is over.
     pub shutdown_timeout: Duration,
     /// Whose `Forwarded` and `X-Forwarded-For` are believed.
     pub trusted_proxies: Vec<IpNet>,
@@ -208,6 +214,13 @@ pub struct FeedSettings {
     pub heartbeat: Duration,
     /// How many there may be at once; 503 above.
     pub max_subscribers: usize,
+}
+
+/// What Prometheus reads.
+#[derive(Clone, Copy, Debug)]
+pub struct MetricsSettings {
+    /// Where; none for nowhere.
+    pub listen: Option<SocketAddr>,
 }
 
 /// What passwords must be and how they are hashed.

@@ -77,10 +77,11 @@ fn the_manual_means_the_defaults() {
     assert_eq!(config.warnings, [""; 0]);
 
     let http = config.http;
-    assert_eq!(http.max_connections, 10_000);
+    assert_eq!((http.max_connections, http.max_requests), (10_000, 4096));
     assert_eq!((http.first_byte_timeout, http.header_timeout, http.body_timeout), (secs(10), secs(10), secs(10)));
     assert_eq!((http.request_timeout, http.idle_timeout, http.shutdown_timeout), (secs(30), secs(60), secs(30)));
     assert_eq!(http.write_timeout, secs(10));
+    assert_eq!(http.drain_delay, secs(0), "no other node, no delay");
     assert_eq!((http.max_body_bytes, http.max_header_bytes), (65_536, 32_768));
     assert!(http.trusted_proxies.is_empty() && http.allowed_origins.is_empty());
 
@@ -145,6 +146,7 @@ fn every_key_can_be_set_by_its_variable() {
         ("LATCHKEY_SECRET_PREVIOUS", "11111111111111111111111111111111, 22222222222222222222222222222222"),
         ("LATCHKEY_REGISTRATION_OPEN", "false"),
         ("LATCHKEY_HTTP_MAX_CONNECTIONS", "1"),
+        ("LATCHKEY_HTTP_MAX_REQUESTS", "11"),
         ("LATCHKEY_HTTP_FIRST_BYTE_TIMEOUT", "2s"),
         ("LATCHKEY_HTTP_HEADER_TIMEOUT", "3s"),
         ("LATCHKEY_HTTP_BODY_TIMEOUT", "4s"),
@@ -153,10 +155,11 @@ fn every_key_can_be_set_by_its_variable() {
         ("LATCHKEY_HTTP_WRITE_TIMEOUT", "10s"),
         ("LATCHKEY_HTTP_MAX_BODY", "7KiB"),
         ("LATCHKEY_HTTP_MAX_HEADER", "8192"),
+        ("LATCHKEY_HTTP_DRAIN_DELAY", "8s"),
         ("LATCHKEY_HTTP_SHUTDOWN_TIMEOUT", "9s"),
         ("LATCHKEY_HTTP_TRUSTED_PROXIES", "10.0.0.7,fd00::/8"),
         ("LATCHKEY_HTTP_ALLOWED_ORIGINS", "https://a.example,https://b.example"),
-        ("LATCHKEY_REDIS_URL", "redis://r"),
+        ("LATCHKEY_REDIS_URL", "rediss://r"),
         ("LATCHKEY_REDIS_PREFIX", "x:"),
         ("LATCHKEY_REDIS_POOL_SIZE", "2"),
         ("LATCHKEY_REDIS_COMMAND_TIMEOUT", "500ms"),
@@ -164,7 +167,7 @@ fn every_key_can_be_set_by_its_variable() {
         ("LATCHKEY_CACHE_MAX_STALENESS", "500ms"),
         ("LATCHKEY_CACHE_MAX_SESSIONS", "2048"),
         ("LATCHKEY_CACHE_MAX_TOKENS", "7"),
-        ("LATCHKEY_DATABASE_URL", "postgres://p/d"),
+        ("LATCHKEY_DATABASE_URL", "postgres://p/d?sslmode=verify-full"),
         ("LATCHKEY_DATABASE_MIGRATE_URL", "postgres://q/d"),
         ("LATCHKEY_DATABASE_MAX_CONNECTIONS", "3"),
         ("LATCHKEY_DATABASE_ACQUIRE_TIMEOUT", "4s"),
@@ -230,8 +233,8 @@ fn every_key_can_be_set_by_its_variable() {
             "Config {{ listen: [::1]:1, issuer: \"https://id.example.com\", data_dir: {:?}, multi_node: true, \
              secrets: Secrets {{ current: [secret], previous: [[secret], [secret]] }}, \
              registration: Registration {{ open: false }}, \
-             http: HttpSettings {{ max_connections: 1, first_byte_timeout: 2s, header_timeout: 3s, body_timeout: 4s, \
-             request_timeout: 5s, idle_timeout: 6s, write_timeout: 10s, max_body_bytes: 7168, max_header_bytes: 8192, shutdown_timeout: 9s, \
+             http: HttpSettings {{ max_connections: 1, max_requests: 11, first_byte_timeout: 2s, header_timeout: 3s, body_timeout: 4s, \
+             request_timeout: 5s, idle_timeout: 6s, write_timeout: 10s, max_body_bytes: 7168, max_header_bytes: 8192, drain_delay: 8s, shutdown_timeout: 9s, \
              trusted_proxies: [10.0.0.7/32, fd00::/8], allowed_origins: [\"https://a.example\", \"https://b.example\"] }}, \
              redis: RedisSettings {{ url: Some([secret]), prefix: \"x:\", pool_size: 2, command_timeout: 500ms, \
              event_retention: 7200s }}, \
@@ -242,6 +245,7 @@ fn every_key_can_be_set_by_its_variable() {
              token: TokenSettings {{ access_ttl: 600s, audience: \"aud\", client_id: \"cli\", scope: \"a b\", leeway: 0ns }}, \
              keys: KeySettings {{ algorithm: EdDsa, publish_before: 3600s, refresh_interval: 60s }}, \
              feed: FeedSettings {{ heartbeat: 2s, max_subscribers: 7 }}, \
+             metrics: MetricsSettings {{ listen: None }}, \
              limits: LimitSettings {{ login_per_address: Some(Quota {{ count: 1, window: 1s }}), login_service: Some(Quota {{ count: 2, window: 2s }}), \
              backoff: Some(Backoff {{ free: 3, first: 4s, most: 5s, known_for: 518400s, max_known: 7 }}), \
              registration_per_address: Some(Quota {{ count: 8, window: 8s }}), registration_per_account: Some(Quota {{ count: 9, window: 9s }}), registration_service: None, \
@@ -259,8 +263,8 @@ fn every_key_can_be_set_by_its_variable() {
     );
     assert_eq!(config.secrets.current.expose(), SECRET);
     assert_eq!(config.secrets.previous[1].expose(), "22222222222222222222222222222222");
-    assert_eq!(config.redis.url.unwrap().expose(), "redis://r");
-    assert_eq!(config.database.url.expose(), "postgres://p/d");
+    assert_eq!(config.redis.url.unwrap().expose(), "rediss://r");
+    assert_eq!(config.database.url.expose(), "postgres://p/d?sslmode=verify-full");
     assert!(!folder.path().join("d").exists(), "nothing is kept there, so it isn't made");
 }
 
@@ -527,6 +531,12 @@ fn what_should_not_stay_so_is_warned_of() {
     assert_eq!(warnings(&["issuer=http://id.example.com"]), [clear_text("http://id.example.com")]);
     assert_eq!(warnings(&["listen=0.0.0.0:80"]), [clear_text("http://0.0.0.0:80")]);
     assert_eq!(warnings(&["listen=0.0.0.0:80", "issuer=https://id.example.com"]), [""; 0]);
+    let far = warnings(&["redis.url=redis://:hunter2@r", "database.url=postgres://bob:hunter2@h/d"]);
+    assert!(
+        matches!(&far[..], [redis, sql] if redis.contains("rediss://") && sql.contains("sslmode=verify-full")),
+        "{far:?}"
+    );
+    assert!(far.iter().all(|text| !text.contains("hunter2")), "{far:?}");
     assert_eq!(
         warnings(&["password.memory_kib=1024"]),
         [

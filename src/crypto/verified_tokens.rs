@@ -3,15 +3,12 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use crate::domain::bounded_map::BoundedMap;
+use crate::{domain::bounded_map::BoundedMap, metrics::CacheMetrics};
 
 /// Into how many parts the tokens are dealt, each with a lock of its own.
 const PARTS: usize = 16;
@@ -19,14 +16,14 @@ const PARTS: usize = 16;
 /// Tokens by their SHA-256: the tokens themselves aren't kept.
 pub struct VerifiedTokens<T> {
     parts: Vec<Mutex<BoundedMap<[u8; 32], Arc<T>>>>,
-    misses: AtomicU64,
+    cache: CacheMetrics,
 }
 
 impl<T> VerifiedTokens<T> {
     /// Remembers up to `most` tokens.
     pub fn new(most: usize) -> Self {
         let part = || Mutex::new(BoundedMap::new(most / PARTS));
-        Self { parts: std::iter::repeat_with(part).take(PARTS).collect(), misses: AtomicU64::new(0) }
+        Self { parts: std::iter::repeat_with(part).take(PARTS).collect(), cache: CacheMetrics::new("tokens") }
     }
 
     /// What is known of a token, or what `verify` finds out, which is then remembered.
@@ -37,9 +34,10 @@ impl<T> VerifiedTokens<T> {
         let hash: [u8; 32] = digest(&SHA256, token.as_bytes()).as_ref().try_into().unwrap_or_default();
         let part = &self.parts[usize::from(hash[0]) % PARTS];
         if let Some(known) = part.lock().unwrap_or_else(PoisonError::into_inner).get(&hash) {
+            self.cache.hits.inc();
             return Ok(Arc::clone(known));
         }
-        self.misses.fetch_add(1, Ordering::Relaxed);
+        self.cache.misses.inc();
         let verified = Arc::new(verify()?);
         part.lock().unwrap_or_else(PoisonError::into_inner).insert(hash, Arc::clone(&verified));
         Ok(verified)
@@ -47,7 +45,12 @@ impl<T> VerifiedTokens<T> {
 
     /// How many tokens had to be verified so far.
     pub fn misses(&self) -> u64 {
-        self.misses.load(Ordering::Relaxed)
+        self.cache.misses.get()
+    }
+
+    /// What is counted of it.
+    pub fn metrics(&self) -> &CacheMetrics {
+        &self.cache
     }
 }
 

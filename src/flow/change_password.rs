@@ -48,6 +48,7 @@ pub async fn change_password(
     new: SecretText,
     ip: Option<IpAddr>,
 ) -> Result<(), ChangePasswordError> {
+    let _place = app.passwords.reserve().map_err(Failure::from)?;
     limits::password_change(app, caller.sid, ip).await?;
     let account = app.sql.account(caller.sub).await.map_err(Failure::from)?;
     let account = account.filter(|account| account.disabled_at.is_none()).ok_or(ChangePasswordError::NoAccount)?;

@@ -29,6 +29,17 @@ pub enum Failure {
     Internal(anyhow::Error),
 }
 
+impl Failure {
+    /// What it is called where failures are counted.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Unavailable { .. } => "unavailable",
+            Self::Limited(_) => "limited",
+            Self::Internal(_) => "failed",
+        }
+    }
+}
+
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl From<RedisError> for Failure {

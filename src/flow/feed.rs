@@ -54,12 +54,19 @@ const LOST: &str = "Redis has lost revocations";
 pub struct Feed {
     seats: Arc<Semaphore>,
     readers: Arc<Semaphore>,
+    max_subscribers: usize,
 }
 
 impl Feed {
     /// For so many subscribers at once.
     pub fn new(max_subscribers: usize) -> Self {
-        Self { seats: Arc::new(Semaphore::new(max_subscribers)), readers: Arc::new(Semaphore::new(READERS)) }
+        let (seats, readers) = (Arc::new(Semaphore::new(max_subscribers)), Arc::new(Semaphore::new(READERS)));
+        Self { seats, readers, max_subscribers }
+    }
+
+    /// How many there are.
+    pub fn subscribers(&self) -> usize {
+        self.max_subscribers - self.seats.available_permits().min(self.max_subscribers)
     }
 }
 

@@ -54,6 +54,19 @@ pub enum LoginError {
 /// # Errors
 /// [`LoginError`]
 pub async fn login(app: &App, input: Login) -> Result<(Tokens, DeviceToken), LoginError> {
+    let outcome = sign_in(app, input).await;
+    let label = match &outcome {
+        Ok(_) => "success",
+        Err(LoginError::InvalidCredentials) => "invalid_credentials",
+        Err(LoginError::Failure(failure)) => failure.label(),
+    };
+    app.metrics.logins.with_label_values(&[label]).inc();
+    outcome
+}
+
+async fn sign_in(app: &App, input: Login) -> Result<(Tokens, DeviceToken), LoginError> {
+    // before anybody is asked anything: of a flood, those who would be refused in the end cost next to nothing
+    let _place = app.passwords.reserve().map_err(Failure::from)?;
     let attempt = limits::login(app, &input.identifier, input.origin.ip, input.device.as_ref()).await?;
     let outcome = begin(app, &input, &attempt).await;
     if let Err(LoginError::Failure(_)) = &outcome {

@@ -16,6 +16,7 @@ pub mod limits;
 pub mod login;
 pub mod logout;
 pub mod me;
+pub mod metrics;
 pub mod readiness;
 pub mod refresh;
 pub mod register;

@@ -9,7 +9,7 @@ use crate::{
 /// The state of one thing that the service needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// `redis` or `database`.
+    /// `redis`, `database` or `service`.
     pub name: &'static str,
     /// How it is.
     pub status: Status,
@@ -32,6 +32,12 @@ pub enum Status {
 pub async fn check(app: &App) -> Vec<Check> {
     let (redis, database) = tokio::join!(redis(app), database(app));
     vec![redis, database]
+}
+
+/// How the service is once it was told to stop.
+pub fn stopping() -> Check {
+    let problems = vec!["The service was told to stop, and is about to.".to_owned()];
+    Check { name: "service", status: Status::Failed, problems }
 }
 
 async fn redis(app: &App) -> Check {

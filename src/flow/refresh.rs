@@ -51,6 +51,24 @@ pub async fn refresh_in_body(app: &App, token: &str, ip: Option<IpAddr>) -> Resu
 }
 
 async fn exchange(app: &App, token: &str, ip: Option<IpAddr>, accepted: Accepted) -> Result<Tokens, RefreshError> {
+    let outcome = rotate(app, token, ip, accepted).await;
+    let label = match &outcome {
+        Ok((_, label)) => label,
+        Err(RefreshError::InvalidToken) => "invalid",
+        Err(RefreshError::Reused) => "reused",
+        Err(RefreshError::Expired) => "expired",
+        Err(RefreshError::Failure(failure)) => failure.label(),
+    };
+    app.metrics.rotations.with_label_values(&[label]).inc();
+    outcome.map(|(tokens, _)| tokens)
+}
+
+async fn rotate(
+    app: &App,
+    token: &str,
+    ip: Option<IpAddr>,
+    accepted: Accepted,
+) -> Result<(Tokens, &'static str), RefreshError> {
     limits::refresh_from(app, ip)?;
     let claims = app.refresh_tokens.decode(token).map_err(|_| RefreshError::InvalidToken)?;
     limits::refresh_of(app, claims.account)?;
@@ -70,7 +88,8 @@ async fn exchange(app: &App, token: &str, ip: Option<IpAddr>, accepted: Accepted
         .await
         .map_err(Failure::from)?;
     match rotation {
-        Rotation::Rotated(grant) | Rotation::Repeated(grant) => Ok(tokens::issue(app, &grant, now)?),
+        Rotation::Rotated(grant) => Ok((tokens::issue(app, &grant, now)?, "rotated")),
+        Rotation::Repeated(grant) => Ok((tokens::issue(app, &grant, now)?, "repeated")),
         Rotation::Reused => {
             tracing::warn!(account = %claims.account, session = %claims.session, "a superseded refresh token was presented; its session has been ended");
             let entry = Entry::new(now, AuditEvent::RefreshReuse).account(claims.account).session(claims.session);

@@ -69,6 +69,7 @@ pub async fn register_from(
     caller: Option<&AccessClaims>,
     ip: Option<IpAddr>,
 ) -> Result<Account, RegisterError> {
+    let _place = app.passwords.reserve().map_err(Failure::from)?;
     limits::registration(app, &input.email, ip).await?;
     make(app, input, Some(caller.map_or(Actor::Anyone, |caller| Actor::Admin(caller.sub))), ip).await
 }

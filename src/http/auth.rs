@@ -43,8 +43,11 @@ pub struct Presented {
 
 /// The token of `Authorization: Bearer …` (RFC 6750, section 2.1), the only place where access tokens are looked for.
 fn bearer(request: &Request) -> Result<Option<String>, ProblemError> {
-    let Some(value) = request.headers().get(header::AUTHORIZATION) else { return Ok(None) };
-    let token = value.to_str().ok().and_then(|value| value.split_once(' '));
+    let mut values = request.headers().get_all(header::AUTHORIZATION).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    // of several, a proxy and whoever is behind it might each take another
+    let only = Some(value).filter(|_| values.next().is_none());
+    let token = only.and_then(|value| value.to_str().ok()).and_then(|value| value.split_once(' '));
     match token {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Some(token.trim().to_owned())),
         _ => Err(ProblemError::new(Code::InvalidToken, "Send `Authorization: Bearer` and the access token.")),

@@ -1,10 +1,12 @@
 //! Reads a request's body whole before anything looks at it, within a size and a time.
 
-use std::{io, time::Duration};
+use std::{io, pin::pin, time::Duration};
 
+use futures_util::TryStreamExt;
+use hyper::body::Bytes;
 use poem::{
     Body, Endpoint, Middleware, Request, Result,
-    error::{ReadBodyError, ResponseError},
+    error::ResponseError,
     http::{StatusCode, header::CONTENT_LENGTH},
 };
 
@@ -85,17 +87,29 @@ impl ReadBody {
         if declared.is_some_and(|length| usize::try_from(length).map_or(true, |length| length > self.max_bytes)) {
             return Err(too_large);
         }
-        match tokio::time::timeout(self.timeout, body.into_bytes_limit(self.max_bytes)).await {
-            Ok(Ok(bytes)) => Ok(bytes.into()),
-            Ok(Err(ReadBodyError::PayloadTooLarge)) => Err(too_large),
-            Ok(Err(ReadBodyError::Io(error))) => Err(BodyError::Unreadable(error)),
-            Ok(Err(other)) => Err(BodyError::Unreadable(io::Error::other(other))),
+        match tokio::time::timeout(self.timeout, collect(body, self.max_bytes)).await {
+            Ok(Ok(Some(bytes))) => Ok(bytes.into()),
+            Ok(Ok(None)) => Err(too_large),
+            Ok(Err(error)) => Err(BodyError::Unreadable(error)),
             Err(_) => Err(BodyError::TimedOut),
         }
     }
 }
 
 /// The `Content-Length`, where there is one that hyper accepted.
+/// A body in one piece; none if it is larger than `max_bytes`. Most come in one piece, which isn't copied.
+async fn collect(body: Body, max_bytes: usize) -> io::Result<Option<Bytes>> {
+    let mut pieces = pin!(body.into_bytes_stream());
+    let mut whole = Bytes::new();
+    while let Some(piece) = pieces.try_next().await? {
+        if piece.len() > max_bytes - whole.len() {
+            return Ok(None);
+        }
+        whole = if whole.is_empty() { piece } else { [whole, piece].concat().into() };
+    }
+    Ok(Some(whole))
+}
+
 fn declared_length(req: &Request) -> Option<u64> {
     req.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

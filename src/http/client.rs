@@ -1,7 +1,7 @@
 //! Where a request comes from: the client's address, as far as trusted proxies tell it, and its user agent; and what it
 //! shows to be recognised by.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 use poem::{
@@ -11,11 +11,7 @@ use poem::{
 };
 
 use super::cookie;
-use crate::{domain::session::Origin, flow::limits::DeviceToken};
-
-/// The networks whose word about client addresses is believed.
-#[derive(Clone, Debug)]
-pub struct TrustedProxies(pub Vec<IpNet>);
+use crate::{app::App, domain::session::Origin, flow::limits::DeviceToken};
 
 /// The client of a request.
 #[derive(Clone, Debug)]
@@ -48,7 +44,7 @@ impl<'a> poem::FromRequest<'a> for Client {
 
 /// The client's address, if the request came over a network.
 pub(super) fn address_of(request: &Request) -> Option<IpAddr> {
-    let trusted = request.data::<TrustedProxies>().map_or(&[][..], |trusted| &trusted.0);
+    let trusted = request.data::<Arc<App>>().map_or(&[][..], |app| &app.config.http.trusted_proxies);
     match request.remote_addr() {
         RemoteAddr(poem::Addr::SocketAddr(address)) => {
             Some(client_address(address.ip().to_canonical(), request.headers(), trusted))

@@ -82,6 +82,9 @@ fn basic(value: &str) -> Option<Authorization> {
 
 /// Undoes `application/x-www-form-urlencoded` for one value: `+` is a space, `%` and two hexadecimal digits a byte.
 pub(super) fn form_decode(text: &str) -> Option<String> {
+    if !text.bytes().any(|byte| matches!(byte, b'+' | b'%')) {
+        return Some(text.to_owned());
+    }
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

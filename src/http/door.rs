@@ -19,7 +19,7 @@ use super::{
     problem::{Code, ProblemError},
     timeout::TimedOut,
 };
-use crate::domain::entropy::Entropy;
+use crate::{app::App, domain::entropy::Entropy};
 
 /// The header that carries a request's id.
 pub const REQUEST_ID: &str = "x-request-id";
@@ -34,6 +34,8 @@ pub struct Door<E> {
     pub cors: Cors,
     /// Knows which methods a path has.
     pub document: Arc<Document>,
+    /// Whose metrics count the requests.
+    pub app: Arc<App>,
 }
 
 impl<E: Endpoint<Output = Response>> Endpoint for Door<E> {
@@ -75,8 +77,10 @@ impl<E: Endpoint<Output = Response>> Endpoint for Door<E> {
         headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("frame-ancestors 'none'"));
         // answers are about one caller, and often hold tokens; what may be kept says so itself
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        let took = started.elapsed();
+        self.app.metrics.request(route, method, response.status().as_str(), took);
         let status = response.status().as_u16();
-        let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         if response.status().is_server_error() {
             tracing::warn!(target: "latchkey::request", request_id = id, method, route, status, micros, "request");
         } else {

@@ -1,5 +1,11 @@
 //! JSON bodies, checked against the very schema that the API document shows, so that neither can say other than the other.
 
+use std::{
+    any::TypeId,
+    collections::BTreeMap,
+    sync::{PoisonError, RwLock},
+};
+
 use poem::{Request, RequestBody, Result};
 use poem_openapi::{
     ApiExtractor, ApiExtractorType, ExtractParamOptions,
@@ -19,7 +25,7 @@ pub struct Body<T>(pub T);
 /// A JSON body that may be left out.
 pub struct MaybeBody<T>(pub Option<T>);
 
-impl<'a, T: ParseFromJSON> ApiExtractor<'a> for Body<T> {
+impl<'a, T: ParseFromJSON + 'static> ApiExtractor<'a> for Body<T> {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
     type ParamType = ();
     type ParamRawType = ();
@@ -43,7 +49,7 @@ impl<'a, T: ParseFromJSON> ApiExtractor<'a> for Body<T> {
     }
 }
 
-impl<'a, T: ParseFromJSON> ApiExtractor<'a> for MaybeBody<T> {
+impl<'a, T: ParseFromJSON + 'static> ApiExtractor<'a> for MaybeBody<T> {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
     type ParamType = ();
     type ParamRawType = ();
@@ -84,7 +90,7 @@ fn check_content_type(content_type: Option<&str>) -> Result<(), ProblemError> {
     Err(ProblemError::new(Code::UnsupportedMediaType, detail))
 }
 
-fn parse<T: ParseFromJSON>(bytes: &[u8]) -> Result<T, ProblemError> {
+fn parse<T: ParseFromJSON + 'static>(bytes: &[u8]) -> Result<T, ProblemError> {
     let value: Value = serde_json::from_slice(bytes)
         .map_err(|error| ProblemError::new(Code::MalformedRequest, format!("The body is not JSON: {error}.")))?;
     let Value::Object(fields) = &value else {
@@ -95,15 +101,26 @@ fn parse<T: ParseFromJSON>(bytes: &[u8]) -> Result<T, ProblemError> {
         let detail = "A field stands in the body twice, or there are more than 64 of them.";
         return Err(ProblemError::new(Code::MalformedRequest, detail));
     }
-    let mut registry = Registry::new();
-    T::register(&mut registry);
+    let registry = registry_of::<T>();
     let wrong =
-        registry.schemas.get(T::name().as_ref()).map_or_else(Vec::new, |schema| check(&registry, schema, fields));
+        registry.schemas.get(T::name().as_ref()).map_or_else(Vec::new, |schema| check(registry, schema, fields));
     if !wrong.is_empty() {
         return Err(ProblemError::fields(Code::InvalidFields, wrong));
     }
     // What the schema allows parses; should it ever not, the reason is still told.
     T::parse_from_json(Some(value)).map_err(|error| ProblemError::new(Code::MalformedRequest, error.into_message()))
+}
+
+/// The schema of a body, and those it refers to. Made once for each type and kept: there are as many as handlers with bodies.
+fn registry_of<T: Type + 'static>() -> &'static Registry {
+    static KNOWN: RwLock<BTreeMap<TypeId, &'static Registry>> = RwLock::new(BTreeMap::new());
+    let known = KNOWN.read().unwrap_or_else(PoisonError::into_inner).get(&TypeId::of::<T>()).copied();
+    known.unwrap_or_else(|| {
+        let mut registry = Registry::new();
+        T::register(&mut registry);
+        let mut known = KNOWN.write().unwrap_or_else(PoisonError::into_inner);
+        known.entry(TypeId::of::<T>()).or_insert_with(|| Box::leak(Box::new(registry)))
+    })
 }
 
 /// What is wrong with an object's fields: all of it, not only the first.

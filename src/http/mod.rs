@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use hyper::body::Bytes;
 use poem::{
-    Endpoint, EndpointExt, IntoResponse, Request, Response, Result, Route, endpoint::make_sync,
-    error::MethodNotAllowedError, get, http::Method, web::Redirect,
+    Endpoint, EndpointExt, IntoEndpoint, IntoResponse, Request, Response, Result, Route, endpoint::make_sync, get,
+    web::Redirect,
 };
 use poem_openapi::{OpenApi, OpenApiService};
 
 use crate::app::App;
 
+pub mod answer;
 pub mod api;
+pub mod at_once;
 pub mod auth;
 pub mod body;
 pub mod client;
@@ -20,6 +22,7 @@ pub mod cookie;
 pub mod cors;
 pub mod door;
 pub mod json;
+pub mod metrics;
 pub mod oauth;
 pub mod openapi;
 pub mod problem;
@@ -55,30 +58,38 @@ pub fn endpoint(app: Arc<App>) -> impl Endpoint<Output = Response> + 'static {
     let service = service();
     let document = Arc::new(Document::new(&service));
     let http = &app.config.http;
-    let routes = Route::new()
+    let pages = Route::new()
         .at("/docs", page(&document.html, "text/html; charset=utf-8"))
         .at("/openapi.json", page(&document.json, "application/json"))
         .at("/openapi.yaml", page(&document.yaml, "application/yaml"))
-        .nest_no_strip("/", service)
-        // no route, since what is nested at `/` would hide it
-        .around(first_page)
+        .at("/", get(make_sync(|_| Redirect::see_other("/docs"))));
+    let routes = Routes { pages, api: service.into_endpoint() }
         .data(Arc::clone(&app))
-        .data(client::TrustedProxies(http.trusted_proxies.clone()))
         .with(body::ReadBody::new(http.max_body_bytes, http.body_timeout))
         .with(timeout::RequestTimeout::new(http.request_timeout))
+        .with(at_once::AtOnce::new(http.max_requests))
         .map_to_response();
     let cors = cors::Cors::new(&app.config);
-    door::Door { inner: routes, entropy: app.entropy.clone(), cors, document }
+    door::Door { inner: routes, entropy: app.entropy.clone(), cors, document, app }
 }
 
-/// Leads from the first page to the documents.
-async fn first_page(routes: Arc<impl Endpoint>, mut request: Request) -> Result<Response> {
-    api::verify::normalise(&mut request);
-    api::metadata::normalise(&mut request);
-    match request.uri().path() {
-        "/" if request.method() == Method::GET => Ok(Redirect::see_other("/docs").into_response()),
-        "/" => Err(MethodNotAllowedError.into()),
-        _ => Ok(client::keep_device(routes.call(request).await?.into_response())),
+/// The API, and the pages beside it. One route more for each request, as nesting would have it, costs as much as a small
+/// handler.
+struct Routes<P, A> {
+    pages: P,
+    api: A,
+}
+
+impl<P: Endpoint, A: Endpoint> Endpoint for Routes<P, A> {
+    type Output = Response;
+
+    async fn call(&self, mut request: Request) -> Result<Response> {
+        if PAGES.contains(&request.uri().path()) {
+            return Ok(self.pages.call(request).await?.into_response());
+        }
+        api::verify::normalise(&mut request);
+        api::metadata::normalise(&mut request);
+        Ok(client::keep_device(self.api.call(request).await?.into_response()))
     }
 }
 

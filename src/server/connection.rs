@@ -39,6 +39,10 @@ const HTTP2_PING: (Duration, Duration) = (Duration::from_secs(20), Duration::fro
 /// What hyper buffers of an HTTP/1 request beyond its headers, in bytes.
 const HTTP1_BUFFER: usize = 64 * 1024;
 
+/// How long after the signal to stop a connection may say its first word: it may have been made just before, with the
+/// request on its way.
+const NEWCOMERS: Duration = Duration::from_secs(1);
+
 /// After the last answer, what a client still sends is read and dropped for this long: closing at once would make the
 /// kernel send a reset, and the client would lose the answer (RFC 9112, section 9.6).
 const LINGER: Duration = Duration::from_secs(1);
@@ -49,6 +53,8 @@ const LINGER_BYTES: usize = 1024 * 1024;
 pub(super) struct Context<E> {
     pub(super) endpoint: E,
     pub(super) settings: HttpSettings,
+    /// Not ready any more, and serving on.
+    pub(super) drain: CancellationToken,
     /// Finish what was begun.
     pub(super) stop: CancellationToken,
     /// End now.
@@ -68,7 +74,7 @@ pub(super) async fn serve<E: Endpoint + 'static>(context: Arc<Context<E>>, mut s
     let first = tokio::select! {
         biased;
         first = first_bytes(&mut stream, &context.settings) => first,
-        () = context.stop.cancelled() => return,
+        () = stopped_for(&context, NEWCOMERS) => return,
     };
     let (protocol, prefix, headers_by) = match first {
         Ok(first) => first,
@@ -81,7 +87,7 @@ pub(super) async fn serve<E: Endpoint + 'static>(context: Arc<Context<E>>, mut s
     let service = Service { context: Arc::clone(&context), activity: Arc::clone(&activity), local, remote };
     let ended = match protocol {
         Protocol::Http1 => {
-            let io = Guarded::http1(stream, prefix, activity, headers_by, &context.settings);
+            let io = Guarded::http1(stream, prefix, activity, headers_by, &context.settings, context.stop.clone());
             serve_http1(&context, io, service).await
         }
         Protocol::Http2 => {
@@ -92,6 +98,12 @@ pub(super) async fn serve<E: Endpoint + 'static>(context: Arc<Context<E>>, mut s
     if let Err(error) = ended {
         tracing::debug!(%remote, %error, "a connection ended early");
     }
+}
+
+/// Completes so long after the signal to stop, or when all is cut.
+async fn stopped_for<E>(context: &Context<E>, time: Duration) {
+    context.stop.cancelled().await;
+    let _ = timeout(time, context.cut.cancelled()).await;
 }
 
 /// Reads until it is clear which HTTP the client speaks. Returns what was read, and by when the headers must be there.
@@ -128,18 +140,11 @@ async fn serve_http1<E: Endpoint + 'static>(
         .max_buf_size(max_header_bytes.saturating_add(HTTP1_BUFFER))
         .serve_connection(TokioIo::new(io), service);
 
-    // The connection comes first: what has arrived before the signal to stop is still served.
+    // Told to stop, the guarded stream ends when it is idle, and whatever has begun to arrive is answered for the last time.
     let ended = tokio::select! {
         biased;
         ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => ended,
-        () = context.stop.cancelled() => {
-            Pin::new(&mut connection).graceful_shutdown();
-            tokio::select! {
-                biased;
-                ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => ended,
-                () = context.cut.cancelled() => return Ok(()),
-            }
-        }
+        () = context.cut.cancelled() => return Ok(()),
     };
     let (mut stream, unread) = connection.into_parts().io.into_inner().into_parts();
     if unread {

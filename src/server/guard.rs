@@ -10,11 +10,13 @@ use std::{
     time::Duration,
 };
 
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     time::{Instant, Sleep},
 };
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::{activity::Activity, progress::Writing, refusal};
 use crate::config::HttpSettings;
@@ -40,13 +42,14 @@ pub(super) struct Guarded {
 
 impl Guarded {
     /// HTTP/1: the first request's headers must be there by `headers_by`, those of later ones `header_timeout` after
-    /// their first byte, which must come `idle_timeout` after the answer before.
+    /// their first byte, which must come `idle_timeout` after the answer before, and before `stop`.
     pub(super) fn http1(
         stream: TcpStream,
         prefix: Prefix,
         activity: Arc<Activity>,
         headers_by: Instant,
         settings: &HttpSettings,
+        stop: CancellationToken,
     ) -> Self {
         let HttpSettings { header_timeout, idle_timeout, write_timeout, .. } = *settings;
         let reading = Reading {
@@ -55,6 +58,7 @@ impl Guarded {
             sleep: Box::pin(tokio::time::sleep_until(headers_by)),
             header_timeout,
             idle_timeout,
+            stop: Box::pin(stop.cancelled_owned()),
         };
         Self { reading: Some(reading), ..Self::http2(stream, prefix, write_timeout) }
     }
@@ -93,10 +97,23 @@ impl Guarded {
         false
     }
 
+    /// What a write came to. Where the peer has kept it waiting too long, what the kernel has taken is dropped with the
+    /// connection: it would otherwise be kept for the peer, for as long as that reads a byte now and then.
+    fn written(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        let written = self.writing.check(cx, written);
+        if let Poll::Ready(Err(error)) = &written
+            && error.kind() == io::ErrorKind::TimedOut
+        {
+            // the peer is told by a reset
+            let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        }
+        written
+    }
+
     fn poll_instead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.instead.is_empty() {
             let written = Pin::new(&mut self.stream).poll_write(cx, &self.instead);
-            match ready!(self.writing.check(cx, written))? {
+            match ready!(self.written(cx, written))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 some => drop(self.instead.drain(..some)),
             }
@@ -138,7 +155,7 @@ impl AsyncWrite for Guarded {
             return Poll::Ready(Ok(buf.len()));
         }
         let written = Pin::new(&mut this.stream).poll_write(cx, buf);
-        this.writing.check(cx, written)
+        this.written(cx, written)
     }
 
     fn poll_write_vectored(
@@ -154,7 +171,7 @@ impl AsyncWrite for Guarded {
             return Poll::Ready(Ok(only.len()));
         }
         let written = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
-        this.writing.check(cx, written)
+        this.written(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -187,6 +204,7 @@ struct Reading {
     sleep: Pin<Box<Sleep>>,
     header_timeout: Duration,
     idle_timeout: Duration,
+    stop: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 /// The number is [`Activity::changes`] when the phase began: once it differs, the phase is over.
@@ -216,7 +234,10 @@ impl Reading {
             self.phase = Phase::Idle(changes);
             self.sleep.as_mut().reset(Instant::now() + self.idle_timeout);
         }
-        ready!(self.sleep.as_mut().poll(cx));
+        let stopped = matches!(self.phase, Phase::Idle(_)) && self.stop.as_mut().poll(cx).is_ready();
+        if !stopped {
+            ready!(self.sleep.as_mut().poll(cx));
+        }
         match self.phase {
             Phase::Headers(_) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             Phase::Idle(_) => Poll::Ready(Ok(())),

@@ -14,7 +14,7 @@ use super::{
     activity::{Activity, AnswerBody},
     connection::Context,
 };
-use crate::http::stopping::Stopping;
+use crate::http::stopping::{Draining, Stopping};
 
 /// Serves the requests of one connection.
 pub(super) struct Service<E> {
@@ -32,6 +32,7 @@ impl<E: Endpoint + 'static> hyper::service::Service<Request<Incoming>> for Servi
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let in_flight = self.activity.begin();
         let context = Arc::clone(&self.context);
+        request.extensions_mut().insert(Draining(context.drain.clone()));
         request.extensions_mut().insert(Stopping(context.stop.clone()));
         let version = request.version();
         let (local, remote) = (LocalAddr(self.local.into()), RemoteAddr(self.remote.into()));
@@ -43,7 +44,8 @@ impl<E: Endpoint + 'static> hyper::service::Service<Request<Incoming>> for Servi
                 StatusCode::INTERNAL_SERVER_ERROR.into()
             });
             let mut answer: Response<_> = answer.into();
-            if version < Version::HTTP_2 && leaves_a_body_unread(answer.status()) {
+            let last = leaves_a_body_unread(answer.status()) || context.drain.is_cancelled();
+            if version < Version::HTTP_2 && last {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok(answer.map(|body| AnswerBody::new(body, in_flight)))

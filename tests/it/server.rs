@@ -422,6 +422,7 @@ impl Server {
     pub(crate) async fn start(change: impl FnOnce(&mut HttpSettings)) -> Self {
         let mut settings = HttpSettings {
             max_connections: 100,
+            max_requests: 100,
             first_byte_timeout: LONG,
             header_timeout: LONG,
             body_timeout: LONG,
@@ -431,6 +432,7 @@ impl Server {
             max_body_bytes: 1 << 20,
             max_header_bytes: 16 << 10,
             shutdown_timeout: LONG,
+            drain_delay: Duration::ZERO,
             trusted_proxies: vec![],
             allowed_origins: vec![],
         };

@@ -9,9 +9,13 @@ mod policy;
 mod pool;
 mod stored;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use tokio::sync::oneshot;
+use prometheus::Histogram;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 pub use policy::WeakPassword;
 pub use stored::{BadHash, check_importable};
@@ -22,6 +26,7 @@ use crate::{
         entropy::Entropy,
         secret::{PasswordHash, SecretText},
     },
+    metrics,
 };
 use hash::Hashing;
 use policy::Policy;
@@ -62,6 +67,22 @@ pub enum PasswordError {
     Stopped,
 }
 
+impl From<Refused> for PasswordError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Full { retry_after } => Self::Busy { retry_after },
+            Refused::Stopped => Self::Stopped,
+        }
+    }
+}
+
+/// A place among those whose passwords are hashed or wait for it; given back when dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct Place {
+    _permit: OwnedSemaphorePermit,
+}
+
 /// Checks and hashes passwords. Cheap to clone; the threads end with the last clone.
 #[derive(Clone)]
 pub struct PasswordHasher {
@@ -74,6 +95,7 @@ struct Shared {
     policy: Policy,
     entropy: Entropy,
     max_length: usize,
+    waited: Histogram,
 }
 
 impl PasswordHasher {
@@ -87,8 +109,22 @@ impl PasswordHasher {
         let pool = Pool::start(settings.threads.max(1), settings.queue, blocks)
             .map_err(|error| PasswordError::Settings(format!("no threads: {error}")))?;
         let policy = Policy::new(settings);
-        let shared = Arc::new(Shared { hashing, policy, entropy, max_length: settings.max_length });
+        let waited = metrics::duration(
+            "latchkey_password_wait_seconds",
+            "How long passwords waited for a thread that hashes or checks them.",
+        );
+        let shared = Arc::new(Shared { hashing, policy, entropy, max_length: settings.max_length, waited });
         Ok(Self { shared, pool: Arc::new(pool) })
+    }
+
+    /// Takes a place, for a password that will be hashed or checked after what else has to be asked before: when there is
+    /// none, nothing need be asked.
+    ///
+    /// # Errors
+    /// [`PasswordError::Busy`]
+    pub fn reserve(&self) -> Result<Place, PasswordError> {
+        let place = self.pool.reserve().map_err(PasswordError::from)?;
+        Ok(Place { _permit: place })
     }
 
     /// Checks a new password against the policy and hashes it. `context`: what it must not be made of, such as the
@@ -133,6 +169,11 @@ impl PasswordHasher {
         .await?
     }
 
+    /// How long passwords waited.
+    pub fn waited(&self) -> &Histogram {
+        &self.shared.waited
+    }
+
     /// How many passwords wait.
     pub fn queue_depth(&self) -> usize {
         self.pool.waiting()
@@ -148,7 +189,9 @@ impl PasswordHasher {
         work: impl FnOnce(&mut pool::Memory) -> T + Send + 'static,
     ) -> Result<T, PasswordError> {
         let (answer, answered) = oneshot::channel();
+        let (waited, since) = (self.shared.waited.clone(), Instant::now());
         let job = move |memory: &mut pool::Memory| {
+            waited.observe(since.elapsed().as_secs_f64());
             // a caller who has gone is not worked for
             let wanted = !answer.is_closed();
             if wanted {
@@ -156,10 +199,7 @@ impl PasswordHasher {
             }
             wanted
         };
-        self.pool.submit(Box::new(job)).map_err(|refused| match refused {
-            Refused::Full { retry_after } => PasswordError::Busy { retry_after },
-            Refused::Stopped => PasswordError::Stopped,
-        })?;
+        self.pool.submit(Box::new(job))?;
         answered.await.map_err(|_| PasswordError::Stopped)
     }
 }
@@ -302,6 +342,21 @@ mod tests {
         assert_eq!(waits.await.unwrap(), Verified::Mismatch);
         assert!(is_touched.recv().is_err(), "the caller had gone");
         assert_eq!(hasher.queue_depth(), 0);
+    }
+
+    #[tokio::test]
+    async fn there_are_as_many_places_as_can_be_worked_for_or_wait() {
+        let hasher = hasher(&settings());
+        // one thread, and two may wait
+        let places: Vec<_> = (0..3).map(|_| hasher.reserve().unwrap()).collect();
+        assert!(matches!(hasher.reserve(), Err(PasswordError::Busy { retry_after }) if retry_after.as_secs() == 1));
+        assert_eq!(
+            hasher.verify(GOOD.into(), None).await.unwrap(),
+            Verified::Mismatch,
+            "who has a place is worked for"
+        );
+        drop(places);
+        let _place = hasher.reserve().unwrap();
     }
 
     #[tokio::test]

@@ -13,6 +13,7 @@ use std::{
 };
 
 use argon2::Block;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// A thread's memory for argon2, allocated once.
 pub(super) type Memory = Vec<Block>;
@@ -25,6 +26,7 @@ const NICENESS: i32 = 10;
 
 pub(super) struct Pool {
     jobs: SyncSender<Job>,
+    places: Arc<Semaphore>,
     stats: Arc<Stats>,
     threads: usize,
 }
@@ -52,22 +54,32 @@ impl Pool {
             let (queued, stats) = (Arc::clone(&queued), Arc::clone(&stats));
             thread::Builder::new().name(format!("password-{number}")).spawn(move || work(&queued, &stats, blocks))?;
         }
-        Ok(Self { jobs, stats, threads })
+        let places = Arc::new(Semaphore::new(queue.saturating_add(threads).min(Semaphore::MAX_PERMITS)));
+        Ok(Self { jobs, places, stats, threads })
     }
 
     pub(super) fn submit(&self, job: Job) -> Result<(), Refused> {
         self.stats.waiting.fetch_add(1, Ordering::Relaxed);
         self.jobs.try_send(job).map_err(|refused| {
-            let waiting = self.stats.waiting.fetch_sub(1, Ordering::Relaxed) - 1;
+            self.stats.waiting.fetch_sub(1, Ordering::Relaxed);
             match refused {
-                TrySendError::Full(_) => {
-                    let rounds = u64::try_from(waiting / self.threads).unwrap_or(u64::MAX);
-                    let micros = self.stats.job_micros.load(Ordering::Relaxed).saturating_mul(rounds);
-                    Refused::Full { retry_after: Duration::from_micros(micros).max(Duration::from_secs(1)) }
-                }
+                TrySendError::Full(_) => Refused::Full { retry_after: self.retry_after() },
                 TrySendError::Disconnected(_) => Refused::Stopped,
             }
         })
+    }
+
+    /// Takes one of the places that there are, as many as jobs can be worked on and wait.
+    pub(super) fn reserve(&self) -> Result<OwnedSemaphorePermit, Refused> {
+        let place = Arc::clone(&self.places).try_acquire_owned();
+        place.map_err(|_| Refused::Full { retry_after: self.retry_after() })
+    }
+
+    /// When those who wait now will have been worked for, or a second.
+    fn retry_after(&self) -> Duration {
+        let rounds = u64::try_from(self.waiting() / self.threads).unwrap_or(u64::MAX);
+        let micros = self.stats.job_micros.load(Ordering::Relaxed).saturating_mul(rounds);
+        Duration::from_micros(micros).max(Duration::from_secs(1))
     }
 
     pub(super) fn waiting(&self) -> usize {

@@ -70,7 +70,7 @@ pub async fn authenticate(
             }
         }
         Credentials::Assertion { client_id, assertion } => {
-            by_assertion(app, client_id.as_deref(), assertion.expose(), ip).await
+            Box::pin(by_assertion(app, client_id.as_deref(), assertion.expose(), ip)).await
         }
     }
 }

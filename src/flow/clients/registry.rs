@@ -77,7 +77,7 @@ impl Clients {
 pub async fn find(app: &App, name: &str) -> Result<Option<Known>, Failure> {
     let mut found = app.clients.recall(name);
     if found.is_none() {
-        look_again(app).await?;
+        Box::pin(look_again(app)).await?;
         found = app.clients.recall(name);
     }
     Ok(found.filter(|known| known.client.is_enabled()))

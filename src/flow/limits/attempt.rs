@@ -9,7 +9,7 @@ use std::{fmt, net::IpAddr};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
-use super::network;
+use super::{network, refused};
 use crate::{
     app::App,
     domain::{
@@ -85,7 +85,7 @@ impl Attempt {
             Attempted::Wait(retry_after) => {
                 let entry = Entry::new(now, AuditEvent::RateLimit).refused("too_many").detail("login-account");
                 app.audit.note(entry.by(Actor::Anyone).from(ip));
-                Err(TooMany { policy: "login-account", quota: quota_of(backoff), retry_after }.into())
+                Err(refused(app, TooMany { policy: "login-account", quota: quota_of(backoff), retry_after }))
             }
         }
     }

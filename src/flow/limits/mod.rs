@@ -112,9 +112,15 @@ fn here(app: &App, policy: &'static str, quota: Option<Quota>, subject: &[u8]) -
         None => Ok(()),
         Some(retry_after) => {
             note(app, policy, subject);
-            Err(TooMany { policy, quota, retry_after }.into())
+            Err(refused(app, TooMany { policy, quota, retry_after }))
         }
     }
+}
+
+/// A limit was reached.
+fn refused(app: &App, too_many: TooMany) -> Failure {
+    app.metrics.limited.with_label_values(&[too_many.policy]).inc();
+    too_many.into()
 }
 
 /// Takes a place of a limit that all nodes count together.
@@ -131,7 +137,7 @@ async fn shared(
         Ok(None) => Ok(()),
         Ok(Some(retry_after)) => {
             note(app, policy, subject);
-            Err(TooMany { policy, quota: limit, retry_after }.into())
+            Err(refused(app, TooMany { policy, quota: limit, retry_after }))
         }
         Err(error @ RedisError::Unavailable(_)) if if_down == IfDown::CountHere => {
             tracing::warn!(%error, policy, "a limit can't be asked of Redis; this node counts for itself");

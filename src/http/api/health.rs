@@ -9,6 +9,7 @@ use super::Tag;
 use crate::{
     app::App,
     flow::readiness::{self, Check, Status},
+    http::stopping::Draining,
 };
 
 /// Whether the service lives and can work.
@@ -56,7 +57,7 @@ struct Readiness {
 #[derive(Object)]
 #[oai(rename = "Check")]
 struct CheckResponse {
-    /// What it is: `redis`, `database`.
+    /// What it is: `redis`, `database`, or `service` once that was told to stop.
     name: String,
     /// How it is.
     status: StatusName,
@@ -94,8 +95,13 @@ impl HealthApi {
     /// Can it do its work?
     ///
     /// Asks Redis and the database, and looks at how Redis is configured. Send requests to another node while this fails.
+    /// It fails as soon as the service is told to stop, which then serves on for a while (`http.drain_delay`).
     #[oai(path = "/readyz", method = "get", operation_id = "readyz")]
-    async fn readyz(&self, Data(app): Data<&Arc<App>>) -> ReadyResponse {
+    async fn readyz(&self, Data(app): Data<&Arc<App>>, Draining(told): Draining) -> ReadyResponse {
+        if told.is_cancelled() {
+            let checks = vec![describe(readiness::stopping())];
+            return ReadyResponse::NotReady(Json(Readiness { status: StatusName::Failed, checks }));
+        }
         let checks: Vec<CheckResponse> = readiness::check(app).await.into_iter().map(describe).collect();
         let is = |status| checks.iter().any(|check| check.status == status);
         if is(StatusName::Failed) {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use poem::web::Data;
-use poem_openapi::{ApiResponse, Enum, Object, OpenApi, payload::Json, types::Example};
+use poem_openapi::{ApiResponse, Enum, Object, OpenApi, types::Example};
+use serde::Serialize;
 use uuid::Uuid;
 
 use super::Tag;
@@ -19,6 +20,7 @@ use crate::{
         tokens::Tokens,
     },
     http::{
+        answer::Answer,
         auth::{CrossSite, Presented, RefreshCookie},
         client::Client,
         cookie,
@@ -83,7 +85,7 @@ impl Example for RefreshTokenRequest {
 }
 
 /// A session's tokens.
-#[derive(Object)]
+#[derive(Object, Serialize)]
 #[oai(skip_serializing_if_is_none, example)]
 struct TokensResponse {
     /// A JWT (RFC 9068), to be sent as `Authorization: Bearer`.
@@ -93,6 +95,7 @@ struct TokensResponse {
     /// How long the access token is valid, in seconds.
     expires_in: u64,
     /// What to refresh with next; not there where the cookie carries it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     refresh_token: Option<String>,
     /// How long the session lasts unless it is refreshed, in seconds.
     refresh_expires_in: u64,
@@ -118,7 +121,7 @@ enum SignedInResponse {
     /// The session's tokens.
     #[oai(status = 200)]
     Ok(
-        Json<TokensResponse>,
+        Answer<TokensResponse>,
         /// The cookie with the refresh token, where it travels in one.
         #[oai(header = "Set-Cookie")]
         Option<String>,
@@ -142,7 +145,7 @@ impl SignedInResponse {
             refresh_expires_in: tokens.refresh_expires_in.as_secs(),
             session_id: tokens.session.0,
         };
-        Self::Ok(Json(body), cookie, device.map(|device| device.expose().to_owned()))
+        Self::Ok(Answer(body), cookie, device.map(|device| device.expose().to_owned()))
     }
 }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use poem::web::Data;
 use poem_openapi::{
     ApiResponse, Object, OpenApi,
-    payload::Json,
     types::{Any, Example},
 };
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -19,7 +19,7 @@ use super::{
 use crate::{
     app::App,
     flow::introspect::{Introspection, introspect},
-    http::{api::Tag, client_auth::FormOrBasic, types::Secret},
+    http::{answer::Answer, api::Tag, client_auth::FormOrBasic, types::Secret},
 };
 
 /// What tokens are worth, for services that ask.
@@ -54,39 +54,58 @@ impl FormBody for IntrospectForm {
 }
 
 /// What a token is worth (RFC 7662, section 2.2). Of one that isn't active, nothing but that is told.
-#[derive(Object, Default)]
+#[derive(Object, Default, Serialize)]
 #[oai(skip_serializing_if_is_none, example)]
 struct IntrospectionResponse {
     /// Whether it is valid and its session lives.
     active: bool,
     /// What it may be used for, separated by spaces.
+    #[serde(skip_serializing_if = "Option::is_none")]
     scope: Option<String>,
     /// The client it was issued to.
+    #[serde(skip_serializing_if = "Option::is_none")]
     client_id: Option<String>,
     /// `Bearer` for access tokens; not there for refresh tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
     token_type: Option<String>,
     /// When it expires, in seconds since the Unix epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
     exp: Option<i64>,
     /// When it was issued, in seconds since the Unix epoch; not there for a refresh token that was superseded a moment ago.
+    #[serde(skip_serializing_if = "Option::is_none")]
     iat: Option<i64>,
     /// Whose it is: an account's id, or a service client's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
     sub: Option<String>,
     /// Whom it is for: one audience, or a list of several.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "any")]
     aud: Option<Any<Value>>,
     /// Who issued it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     iss: Option<String>,
     /// Its own id.
+    #[serde(skip_serializing_if = "Option::is_none")]
     jti: Option<String>,
     /// Its session.
+    #[serde(skip_serializing_if = "Option::is_none")]
     sid: Option<Uuid>,
     /// When its owner signed in, in seconds since the Unix epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
     auth_time: Option<i64>,
     /// How sure the sign-in was.
+    #[serde(skip_serializing_if = "Option::is_none")]
     acr: Option<String>,
     /// By which methods (RFC 8176).
+    #[serde(skip_serializing_if = "Option::is_none")]
     amr: Option<Vec<String>>,
     /// The account's roles, where it has any.
+    #[serde(skip_serializing_if = "Option::is_none")]
     roles: Option<Vec<String>>,
+}
+
+#[expect(clippy::ref_option, reason = "serde's signature")]
+fn any<S: Serializer>(value: &Option<Any<Value>>, serializer: S) -> Result<S::Ok, S::Error> {
+    value.as_ref().map(|any| &any.0).serialize(serializer)
 }
 
 impl Example for IntrospectionResponse {
@@ -115,7 +134,7 @@ impl Example for IntrospectionResponse {
 enum IntrospectAnswer {
     /// What the token is worth.
     #[oai(status = 200)]
-    Ok(Json<IntrospectionResponse>),
+    Ok(Answer<IntrospectionResponse>),
 }
 
 /// What asking can be refused with.
@@ -140,7 +159,7 @@ impl IntrospectApi {
     ) -> Result<IntrospectAnswer, OAuthFailed<IntrospectErrors>> {
         let caller = credentials::authenticate(app, authorization, form.client).await?.client()?;
         let found = introspect(app, &caller, form.token.0.expose()).await?;
-        Ok(IntrospectAnswer::Ok(Json(describe(app, found))))
+        Ok(IntrospectAnswer::Ok(Answer(describe(app, found))))
     }
 }
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use poem::web::Data;
-use poem_openapi::{ApiResponse, Enum, Object, OpenApi, payload::Json, types::Example};
+use poem_openapi::{ApiResponse, Enum, Object, OpenApi, types::Example};
+use serde::Serialize;
 
 use super::{
     credentials::{self, ClientFields},
@@ -17,7 +18,7 @@ use crate::{
         refresh::{self, RefreshError},
         tokens::Tokens,
     },
-    http::{api::Tag, client::Client, client_auth::FormOrBasic, types::Secret},
+    http::{answer::Answer, api::Tag, client::Client, client_auth::FormOrBasic, types::Secret},
 };
 
 /// Tokens for stock clients.
@@ -77,7 +78,7 @@ impl FormBody for TokenForm {
 }
 
 /// Tokens (RFC 6749, section 5.1).
-#[derive(Object)]
+#[derive(Object, Serialize)]
 #[oai(rename = "TokenResponse", skip_serializing_if_is_none, example)]
 struct TokenBody {
     /// A JWT (RFC 9068), to be sent as `Authorization: Bearer`.
@@ -87,8 +88,10 @@ struct TokenBody {
     /// How long the access token is valid, in seconds.
     expires_in: u64,
     /// What to refresh with next; not there with `client_credentials`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     refresh_token: Option<String>,
     /// What the access token may be used for, separated by spaces; not there where that is nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
     scope: Option<String>,
 }
 
@@ -109,7 +112,7 @@ enum TokenAnswer {
     /// The tokens.
     #[oai(status = 200)]
     Ok(
-        Json<TokenBody>,
+        Answer<TokenBody>,
         /// For caches of long ago (RFC 6749, section 5.1).
         #[oai(header = "Pragma")]
         String,
@@ -138,7 +141,7 @@ impl TokenAnswer {
     }
 
     fn new(body: TokenBody) -> Self {
-        Self::Ok(Json(body), "no-cache".to_owned())
+        Self::Ok(Answer(body), "no-cache".to_owned())
     }
 }
 

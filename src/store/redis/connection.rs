@@ -11,7 +11,7 @@ use std::{
 use fred::{
     clients::{Client, Pool},
     error::{Error as FredError, ErrorKind},
-    interfaces::ClientLike,
+    interfaces::{ClientLike, EventInterface},
     types::{
         Builder, RespVersion,
         config::{ClusterDiscoveryPolicy, Config, ReconnectPolicy, ServerConfig},
@@ -27,6 +27,7 @@ use super::{
 use crate::{
     config::{CacheSettings, RedisSettings},
     domain::secret::SecretText,
+    metrics::{RedisMetrics, Timed},
 };
 
 /// The session store. Cheap to clone; all clones share the connections.
@@ -38,6 +39,9 @@ pub struct Redis {
 pub(super) struct Inner {
     pub(super) pool: Pool,
     pub(super) scripts: Scripts,
+    pub(super) metrics: RedisMetrics,
+    /// What is counted of sessions that are looked up.
+    pub(super) look_ups: Timed,
     pub(super) keys: Keys,
     pub(super) event_retention: Duration,
     /// Whether the server knows `XADD … MINID` (6.2); until it is known, no.
@@ -149,23 +153,39 @@ impl Redis {
         let watch = |(i, client): (usize, &Client)| watchdog::watch(client.clone(), i == 0, Arc::clone(&cause));
         let watchdogs = pool.clients().iter().enumerate().map(watch).chain(connections).collect();
         let acknowledgements = Arc::new(Acknowledgements::new(listener.id().to_string()));
+        let metrics = RedisMetrics::default();
+        let most = if cache.max_staleness.is_zero() { 0 } else { cache.max_sessions };
+        for client in pool.clients().iter().chain([&listener]) {
+            let connects = metrics.connects.clone();
+            client.on_reconnect(move |_| {
+                connects.inc();
+                async { Ok(()) }
+            });
+        }
         Ok(Self {
             inner: Arc::new(Inner {
                 pool,
-                scripts: Scripts::new(),
+                scripts: Scripts::new(&metrics),
+                look_ups: metrics.timed("look_up"),
                 keys,
                 channel,
                 event_retention: settings.event_retention,
                 has_minid: AtomicBool::new(false),
                 listener,
-                memory: Arc::new(Memory::new(if cache.max_staleness.is_zero() { 0 } else { cache.max_sessions })),
+                memory: Arc::new(Memory::new(most, metrics.cache.clone())),
                 acknowledgements,
+                metrics,
                 max_staleness: cache.max_staleness,
                 following: Mutex::new(Vec::new()),
                 watchdogs,
                 cause,
             }),
         })
+    }
+
+    /// What is counted of what it does.
+    pub fn metrics(&self) -> &RedisMetrics {
+        &self.inner.metrics
     }
 
     /// Asks for a sign of life.

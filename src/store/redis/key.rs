@@ -74,6 +74,11 @@ impl Keys {
         Self { prefix: prefix.to_owned() }
     }
 
+    /// What the name of every hash of sessions begins with.
+    pub fn sessions_prefix(&self) -> String {
+        format!("{}s{{", self.prefix)
+    }
+
     /// The hash of an account's sessions.
     pub fn sessions(&self, account: AccountId) -> String {
         let tag = &TAGS[bucket(account)];

@@ -1,5 +1,6 @@
 //! Sessions in Redis. All that knows of fred is in this folder.
 
+mod census;
 mod connection;
 pub mod embedded;
 mod following;

@@ -1,11 +1,16 @@
 //! The Lua scripts, one typed function each in [`super::sessions`] and [`super::limits`].
 
-use fred::{
-    clients::Client,
-    types::{Value, scripts::Script},
-};
+use fred::{clients::Client, types::Value};
 
 use super::connection::RedisError;
+use crate::metrics::{RedisMetrics, Timed};
+
+/// A script, and what is counted of it.
+#[derive(Debug)]
+pub(super) struct Script {
+    script: fred::types::scripts::Script,
+    timed: Timed,
+}
 
 /// Every script, loaded by its SHA-1; `lib.lua` stands before each that is about sessions.
 #[derive(Debug)]
@@ -22,19 +27,23 @@ pub(super) struct Scripts {
 }
 
 impl Scripts {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(metrics: &RedisMetrics) -> Self {
         const LIB: &str = include_str!("lua/lib.lua");
-        let script = |body: &str| Script::from_lua(format!("{LIB}\n{body}"));
+        let alone = |name: &str, body: &str| Script {
+            script: fred::types::scripts::Script::from_lua(body),
+            timed: metrics.timed(name),
+        };
+        let script = |name: &str, body: &str| alone(name, &format!("{LIB}\n{body}"));
         Self {
-            create: script(include_str!("lua/create.lua")),
-            rotate: script(include_str!("lua/rotate.lua")),
-            revoke: script(include_str!("lua/revoke.lua")),
-            revoke_all: script(include_str!("lua/revoke_all.lua")),
-            key_retired: script(include_str!("lua/key_retired.lua")),
-            limit: Script::from_lua(include_str!("lua/limit.lua")),
-            attempt: Script::from_lua(include_str!("lua/attempt.lua")),
-            vouch: Script::from_lua(include_str!("lua/vouch.lua")),
-            withdraw: Script::from_lua(include_str!("lua/withdraw.lua")),
+            create: script("create", include_str!("lua/create.lua")),
+            rotate: script("rotate", include_str!("lua/rotate.lua")),
+            revoke: script("revoke", include_str!("lua/revoke.lua")),
+            revoke_all: script("revoke_all", include_str!("lua/revoke_all.lua")),
+            key_retired: script("key_retired", include_str!("lua/key_retired.lua")),
+            limit: alone("limit", include_str!("lua/limit.lua")),
+            attempt: alone("attempt", include_str!("lua/attempt.lua")),
+            vouch: alone("vouch", include_str!("lua/vouch.lua")),
+            withdraw: alone("withdraw", include_str!("lua/withdraw.lua")),
         }
     }
 }
@@ -46,5 +55,7 @@ pub(super) async fn run(
     keys: Vec<String>,
     arguments: Vec<Value>,
 ) -> Result<Value, RedisError> {
-    Ok(script.evalsha_with_reload(client, keys, arguments).await?)
+    // fred's futures are several kilobytes, which would be moved with those of all callers
+    let answer = Box::pin(script.script.evalsha_with_reload(client, keys, arguments));
+    Ok(script.timed.watch(answer).await?)
 }

@@ -2,18 +2,14 @@
 
 use std::time::Duration;
 
-use fred::{
-    bytes::Bytes,
-    interfaces::HashesInterface,
-    types::{Value, scripts::Script},
-};
+use fred::{bytes::Bytes, interfaces::HashesInterface, types::Value};
 
 use super::{
     connection::{Redis, RedisError},
     following::Ticket,
     key,
     record::{self, Record},
-    script,
+    script::{self, Script},
 };
 use crate::domain::{
     account::{Epoch, Roles},
@@ -170,6 +166,7 @@ impl Redis {
             Some("repeated") => Ok(Rotation::Repeated(grant()?)),
             Some("reused") => {
                 self.inner.memory.forget_session(account, session);
+                self.count_revocation(Reason::Reuse);
                 Ok(Rotation::Reused)
             }
             Some("expired") => Ok(Rotation::Expired),
@@ -197,8 +194,11 @@ impl Redis {
         self.inner.memory.forget_session(account, session);
         let answer = answer?;
         let ended = answer.as_u64().ok_or_else(|| unexpected("revoke", &answer))? > 0;
-        if let (true, Some(ticket)) = (ended, ticket) {
-            ticket.acknowledged().await;
+        if ended {
+            self.count_revocation(reason);
+            if let Some(ticket) = ticket {
+                ticket.acknowledged().await;
+            }
         }
         Ok(ended)
     }
@@ -264,8 +264,11 @@ impl Redis {
         let answer = self.run(&self.inner.scripts.revoke_all, account, arguments).await;
         self.inner.memory.forget_account(account, except);
         let answer = answer?;
-        if let (Some(0..), Some(ticket)) = (answer.as_i64(), ticket) {
-            ticket.acknowledged().await;
+        if answer.as_i64() >= Some(0) {
+            self.count_revocation(reason);
+            if let Some(ticket) = ticket {
+                ticket.acknowledged().await;
+            }
         }
         Ok(answer)
     }
@@ -317,6 +320,10 @@ impl Redis {
         Ok(found)
     }
 
+    fn count_revocation(&self, reason: Reason) {
+        self.inner.metrics.revocations.with_label_values(&[reason.as_str()]).inc();
+    }
+
     async fn look_up(
         &self,
         account: AccountId,
@@ -325,7 +332,9 @@ impl Redis {
     ) -> Result<Option<Liveness>, RedisError> {
         let client = self.inner.pool.next();
         let field = Bytes::copy_from_slice(session.as_bytes());
-        let found: Option<Bytes> = client.hget(self.inner.keys.sessions(account), field).await?;
+        // boxed, as in script.rs
+        let answer = Box::pin(client.hget(self.inner.keys.sessions(account), field));
+        let found: Option<Bytes> = self.inner.look_ups.watch(answer).await?;
         let Some(record) = found else { return Ok(None) };
         let Record { created_at, idle_ends_at, ends_at, .. } = Record::decode(&record)?;
         Ok((now < idle_ends_at.min(ends_at)).then_some(Liveness { created_at, idle_ends_at, ends_at }))

@@ -84,6 +84,8 @@ async fn every_answer_has_a_request_id_and_sane_ones_are_kept() {
         let given = node.send(node.request(Method::GET, path).header("x-request-id", "trace-1234_a.b")).await;
         assert_eq!(given.header("x-request-id"), "trace-1234_a.b");
         assert_eq!(given.header("x-content-type-options"), "nosniff");
+        assert_eq!(given.header("content-security-policy"), "frame-ancestors 'none'");
+        assert_eq!(given.header("cache-control"), "no-store");
     }
     for hostile in ["short", "has a space", "quote\"quote", "<script>alert(1)", &"x".repeat(65)] {
         let answer = node.send(node.request(Method::GET, "/livez").header("x-request-id", hostile)).await;

@@ -29,6 +29,8 @@ async fn who_is_not_signed_in_is_challenged() {
     let basic = node.send(node.request(Method::GET, "/v1/me").basic_auth("ada", Some("x"))).await;
     assert_eq!(basic.problem(), problem(401, "invalid_token"));
     let tokens = node.login("ada").await;
+    let twice = node.request(Method::GET, "/v1/me").bearer_auth(&tokens.access).header("authorization", "Bearer x");
+    assert_eq!(node.send(twice).await.problem(), problem(401, "invalid_token"));
     bed.advance(Duration::from_secs(306));
     let late = node.get("/v1/me", &tokens.access).await;
     assert_eq!(late.problem(), problem(401, "invalid_token"));

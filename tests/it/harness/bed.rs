@@ -10,7 +10,8 @@ use latchkey::{
     app::App,
     config::{
         AuditSettings, CacheSettings, Config, DatabaseSettings, FeedSettings, HttpSettings, KeySettings, LimitSettings,
-        LogFormat, LogSettings, PasswordSettings, RedisSettings, Registration, Secrets, SessionSettings, TokenSettings,
+        LogFormat, LogSettings, MetricsSettings, PasswordSettings, RedisSettings, Registration, Secrets,
+        SessionSettings, TokenSettings,
     },
     domain::{
         audit::Addresses,
@@ -155,6 +156,11 @@ impl Bed {
 }
 
 impl Node {
+    /// Tells the node to stop as a signal would; it ends when it likes.
+    pub fn tell_to_stop(&mut self) {
+        drop(self.stop.take());
+    }
+
     /// Stops the node as a signal would, and waits for its end.
     pub async fn stop(mut self) {
         drop(self.stop.take());
@@ -228,6 +234,7 @@ pub fn config(redis_url: &str, database_url: &str) -> Config {
         registration: Registration { open: true },
         http: HttpSettings {
             max_connections: 1000,
+            max_requests: 1000,
             first_byte_timeout: seconds(10),
             header_timeout: seconds(10),
             body_timeout: seconds(10),
@@ -237,6 +244,7 @@ pub fn config(redis_url: &str, database_url: &str) -> Config {
             max_body_bytes: 64 * 1024,
             max_header_bytes: 32 * 1024,
             shutdown_timeout: seconds(10),
+            drain_delay: Duration::ZERO,
             trusted_proxies: Vec::new(),
             allowed_origins: vec!["https://app.example.com".to_owned()],
         },
@@ -270,6 +278,7 @@ pub fn config(redis_url: &str, database_url: &str) -> Config {
         keys: KeySettings { algorithm: Algorithm::Es256, publish_before: seconds(600), refresh_interval: seconds(10) },
         limits: limits(),
         feed: FeedSettings { heartbeat: Duration::from_millis(100), max_subscribers: 100 },
+        metrics: MetricsSettings { listen: None },
         password: PasswordSettings {
             min_length: 8,
             max_length: 128,

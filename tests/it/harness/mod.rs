@@ -13,3 +13,4 @@ pub mod redis;
 pub mod sse;
 pub mod wait;
 pub mod way;
+pub mod wire;

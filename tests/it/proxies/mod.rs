@@ -4,7 +4,7 @@
 mod app;
 mod caddy;
 mod envoy;
-mod nginx;
+pub(crate) mod nginx;
 mod traefik;
 mod way;
 

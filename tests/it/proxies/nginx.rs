@@ -14,17 +14,21 @@ async fn nginx_lets_only_the_signed_in_pass() {
 }
 
 fn start(addresses: &Addresses) -> Result<Guard, String> {
-    let program = guard::find_programs(&["nginx"], []).ok_or(INSTALL)?.join("nginx");
-    let folder = guard::folder("latchkey-nginx-");
-    adapt(
+    run(
         "nginx/latchkey.conf",
-        &folder.join("latchkey.conf"),
         &[
             ("127.0.0.1:8080", &addresses.latchkey.to_string()),
             ("127.0.0.1:3000", &addresses.app.to_string()),
             ("127.0.0.1:8000", &addresses.listen.to_string()),
         ],
-    );
+    )
+}
+
+/// Starts nginx with a file of `examples`, in which something is changed; says why it doesn't start.
+pub(crate) fn run(example: &str, changes: &[(&str, &str)]) -> Result<Guard, String> {
+    let program = guard::find_programs(&["nginx"], []).ok_or(INSTALL)?.join("nginx");
+    let folder = guard::folder("latchkey-nginx-");
+    adapt(example, &folder.join("latchkey.conf"), changes);
     let folder_text = folder.to_str().unwrap();
     let settings = folder.join("nginx.conf");
     fs::write(&settings, around(folder_text)).unwrap();

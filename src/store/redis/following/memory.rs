@@ -6,10 +6,7 @@
 //! A node that is in step but can't hear the others asks Redis each time, since nobody waits for it (`acknowledge.rs`).
 
 use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -24,6 +21,7 @@ use crate::{
         ids::{AccountId, SessionId},
         session::Liveness,
     },
+    metrics::CacheMetrics,
     store::redis::key::{self, BUCKETS},
 };
 
@@ -35,14 +33,9 @@ pub(in crate::store::redis) struct Memory {
     buckets: Vec<Mutex<Bucket>>,
     lease: Mutex<Option<Lease>>,
     told: broadcast::Sender<Told>,
-    counters: Counters,
-}
-
-/// How often sessions were remembered and not.
-#[derive(Debug, Default)]
-struct Counters {
-    hits: AtomicU64,
-    misses: AtomicU64,
+    cache: CacheMetrics,
+    /// When the last look began that found everything applied in the end.
+    looked: Mutex<Option<Instant>>,
 }
 
 struct Bucket {
@@ -73,13 +66,14 @@ pub(super) enum Applied {
 
 impl Memory {
     /// Remembers up to `most` sessions.
-    pub(in crate::store::redis) fn new(most: usize) -> Self {
+    pub(in crate::store::redis) fn new(most: usize, cache: CacheMetrics) -> Self {
         let bucket = || Bucket { position: None, version: 0, sessions: BoundedMap::new(most / BUCKETS) };
         Self {
             buckets: std::iter::repeat_with(|| Mutex::new(bucket())).take(BUCKETS).collect(),
             lease: Mutex::new(None),
             told: broadcast::channel(TELLINGS).0,
-            counters: Counters::default(),
+            cache,
+            looked: Mutex::new(None),
         }
     }
 
@@ -96,8 +90,8 @@ impl Memory {
             let (owner, liveness) = *bucket.sessions.get(&session)?;
             (owner == account && now < liveness.idle_ends_at.min(liveness.ends_at)).then_some(liveness)
         });
-        let counter = if recalled.is_some() { &self.counters.hits } else { &self.counters.misses };
-        counter.fetch_add(1, Ordering::Relaxed);
+        let counter = if recalled.is_some() { &self.cache.hits } else { &self.cache.misses };
+        counter.inc();
         recalled
     }
 
@@ -149,7 +143,7 @@ impl Memory {
 
     /// How often sessions were remembered, and how often not.
     pub(super) fn hits_and_misses(&self) -> (u64, u64) {
-        (self.counters.hits.load(Ordering::Relaxed), self.counters.misses.load(Ordering::Relaxed))
+        (self.cache.hits.get(), self.cache.misses.get())
     }
 
     /// The last revocation applied in a bucket.
@@ -199,9 +193,16 @@ impl Memory {
         let _ = self.told.send(Told::Lost);
     }
 
-    /// In step with Redis until then: everything up to `watermark` by Redis' clock has been applied. What is remembered
+    /// How long ago everything there was is sure to have been applied; none until the first look.
+    pub(super) fn lag(&self) -> Option<Duration> {
+        self.looked.lock().unwrap_or_else(PoisonError::into_inner).map(|looked| looked.elapsed())
+    }
+
+    /// In step with Redis for as long as a look that began when it was `asked` allows: everything up to `watermark` by Redis' clock has been applied. What is remembered
     /// is believed only if this node `remembers`.
-    pub(super) fn renew(&self, until: Instant, watermark: Timestamp, remembers: bool) {
+    pub(super) fn renew(&self, asked: Instant, max_staleness: Duration, watermark: Timestamp, remembers: bool) {
+        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked);
+        let until = asked + lease_of(max_staleness);
         *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = Some(Lease { until, watermark, remembers });
     }
 

@@ -105,6 +105,11 @@ impl Redis {
         acknowledge::publish(self.inner.pool.next(), &self.inner.channel, gone).await;
     }
 
+    /// How long ago every revocation there was is sure to have been told; none before the first time.
+    pub fn lag(&self) -> Option<std::time::Duration> {
+        self.inner.memory.lag()
+    }
+
     /// The revocations of bucket `0..`[`BUCKETS`] since a time by Redis' clock, oldest first, and whether these are all:
     /// those that can't be read, such as a newer release's, are left out.
     ///

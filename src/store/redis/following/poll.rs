@@ -130,7 +130,7 @@ impl Poller {
             let lease = if remembers { self.max_staleness } else { Duration::ZERO };
             acknowledge::publish(client, &self.channel, self.acknowledgements.here(lease)).await;
         }
-        self.memory.renew(asked + lease_of(self.max_staleness), time, remembers);
+        self.memory.renew(asked, self.max_staleness, time, remembers);
         Ok(())
     }
 

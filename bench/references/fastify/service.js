@@ -1,0 +1,156 @@
+// The Fastify reference: sign-in, refresh, sign-out and introspection, written to be fast.
+//
+// Keys are parsed once, Redis is asked once for each call (commands of one turn of the event loop go together), answers
+// are serialised by schema, sessions and rotation are Lua. Runs as a cluster of WORKERS processes.
+
+import cluster from 'node:cluster'
+import { createHash, createPrivateKey, createPublicKey, randomBytes, randomUUID, timingSafeEqual } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+
+const { PORT, WORKERS, KEY, KID, CLIENT, REDIS_URL, DATABASE } = process.env
+
+if (cluster.isPrimary) {
+  for (let i = 0; i < Number(WORKERS); i++) cluster.fork()
+} else {
+  const [{ default: fastify }, { default: formbody }, { Redis }, { default: argon2 }, { DatabaseSync }] = await Promise.all([
+    import('fastify'), import('@fastify/formbody'), import('ioredis'), import('argon2'), import('node:sqlite')])
+
+  const ISSUER = 'https://auth.example.com'
+  const ACCESS_TTL = 3600
+  const IDLE_MS = 7 * 24 * 3600 * 1000
+  const ABSOLUTE_MS = 30 * 24 * 3600 * 1000
+  const GRACE_MS = 10_000
+
+  const lua = name => readFileSync(new URL(`../lua/${name}.lua`, import.meta.url), 'utf8')
+  const store = new Redis(REDIS_URL, { enableAutoPipelining: true })
+  store.defineCommand('createSession', { numberOfKeys: 2, lua: lua('create') })
+  store.defineCommand('rotateSession', { numberOfKeys: 1, lua: lua('rotate') })
+  store.defineCommand('revokeSession', { numberOfKeys: 1, lua: lua('revoke') })
+
+  const database = new DatabaseSync(DATABASE, { readOnly: true })
+  const find = database.prepare('SELECT id, password_hash FROM accounts WHERE email = ?')
+  const nobody = await argon2.hash('nobody', { type: argon2.argon2id, memoryCost: 19456, timeCost: 2, parallelism: 1 })
+
+  const key = createPrivateKey(readFileSync(KEY))
+  const publicKey = createPublicKey(key)
+  const jwt = await tokensOf(key, publicKey)
+
+  const digest = secret => createHash('sha256').update(secret).digest('hex')
+  const [clientId, clientSecret] = CLIENT.split(':')
+  const clientSecretHash = createHash('sha256').update(clientSecret).digest()
+
+  const app = fastify()
+  app.register(formbody)
+
+  const text = { type: 'string' }
+  const number = { type: 'integer' }
+  const tokensSchema = {
+    200: {
+      type: 'object',
+      properties: {
+        access_token: text, token_type: text, expires_in: number, refresh_token: text, refresh_expires_in: number, session_id: text
+      }
+    }
+  }
+  const introspectionSchema = {
+    200: {
+      type: 'object',
+      properties: {
+        active: { type: 'boolean' }, token_type: text, iss: text, sub: text, aud: text, client_id: text, iat: number, exp: number,
+        jti: text, sid: text, auth_time: number, acr: text, amr: { type: 'array', items: text }, scope: text
+      }
+    }
+  }
+  const refreshTokenBody = {
+    type: 'object', required: ['refresh_token'], properties: { refresh_token: { type: 'string', maxLength: 256 } }
+  }
+  const loginBody = {
+    type: 'object',
+    required: ['identifier', 'password'],
+    properties: { identifier: { type: 'string', minLength: 1, maxLength: 320 }, password: { type: 'string', maxLength: 1024 } }
+  }
+
+  const refused = (reply, code) =>
+    reply.code(401).header('cache-control', 'no-store').header('www-authenticate', 'Bearer')
+      .send({ title: 'Unauthorized', status: 401, code })
+
+  const tokens = (reply, user, session, secret, created) => {
+    const now = Math.floor(Date.now() / 1000)
+    const claims = {
+      iss: ISSUER, sub: user, aud: 'latchkey', client_id: 'latchkey', iat: now, exp: now + ACCESS_TTL, jti: randomUUID(), sid: session,
+      auth_time: Math.floor(created / 1000), acr: 'aal1', amr: ['pwd'], scope: 'account'
+    }
+    reply.header('cache-control', 'no-store')
+    return {
+      access_token: jwt.sign(claims), token_type: 'Bearer', expires_in: ACCESS_TTL, refresh_token: `${session}.${secret}`,
+      refresh_expires_in: IDLE_MS / 1000, session_id: session
+    }
+  }
+
+  app.post('/v1/login', { schema: { body: loginBody, response: tokensSchema } }, async (request, reply) => {
+    const { identifier, password } = request.body
+    const account = find.get(identifier.toLowerCase())
+    const good = await argon2.verify(account?.password_hash ?? nobody, password)
+    if (!good || !account) return refused(reply, 'invalid_credentials')
+    const session = randomUUID()
+    const secret = randomBytes(32).toString('base64url')
+    const now = Date.now()
+    await store.createSession(`session:${session}`, `user:${account.id}`, account.id, digest(secret), now, now + ABSOLUTE_MS, IDLE_MS, session)
+    return tokens(reply, account.id, session, secret, now)
+  })
+
+  app.post('/v1/refresh', { schema: { body: refreshTokenBody, response: tokensSchema } }, async (request, reply) => {
+    const [session, secret = ''] = request.body.refresh_token.split('.', 2)
+    const following = randomBytes(32).toString('base64url')
+    const [outcome, user, created] =
+      await store.rotateSession(`session:${session}`, digest(secret), digest(following), Date.now(), GRACE_MS, IDLE_MS)
+    if (outcome !== 'rotated') return refused(reply, outcome === 'reused' ? 'refresh_token_reused' : 'invalid_refresh_token')
+    return tokens(reply, user, session, following, Number(created))
+  })
+
+  app.post('/v1/logout', { schema: { body: refreshTokenBody } }, async (request, reply) => {
+    const [session, secret = ''] = request.body.refresh_token.split('.', 2)
+    await store.revokeSession(`session:${session}`, digest(secret), 'user:', session)
+    reply.code(204).send()
+    return reply
+  })
+
+  const isClient = authorization => {
+    if (!authorization?.startsWith('Basic ')) return false
+    const [name, secret = ''] = Buffer.from(authorization.slice(6), 'base64').toString().split(':', 2)
+    return name === clientId && timingSafeEqual(createHash('sha256').update(secret).digest(), clientSecretHash)
+  }
+
+  app.post('/oauth2/introspect', { schema: { response: introspectionSchema } }, async (request, reply) => {
+    if (!isClient(request.headers.authorization)) return reply.code(401).send({ error: 'invalid_client' })
+    reply.header('cache-control', 'no-store')
+    const claims = jwt.verify(request.body.token)
+    if (!claims || !await store.exists(`session:${claims.sid}`)) return { active: false }
+    claims.active = true
+    claims.token_type = 'Bearer'
+    return claims
+  })
+
+  app.get('/livez', async () => ({ status: 'ok' }))
+
+  await app.listen({ port: Number(PORT), host: '127.0.0.1', backlog: 2048 })
+
+  // Makes and checks tokens; the checks are those of RFC 8725 that the other services do as well.
+  async function tokensOf(key, publicKey) {
+    const { createSigner, createVerifier } = await import('fast-jwt')
+    const pem = key.export({ type: 'pkcs8', format: 'pem' })
+    const publicPem = publicKey.export({ type: 'spki', format: 'pem' })
+    const signer = createSigner({ key: pem, algorithm: 'ES256', noTimestamp: true, header: { typ: 'at+jwt', kid: KID } })
+    const verifier = createVerifier({ key: publicPem, algorithms: ['ES256'], allowedIss: ISSUER, allowedAud: 'latchkey', cache: false })
+    return {
+      sign: signer,
+      verify: token => {
+        try {
+          return verifier(token)
+        } catch {
+          return null
+        }
+      }
+    }
+  }
+}

@@ -1,0 +1,17 @@
+-- A refresh token is presented, to the FastAPI or the Fastify reference. One that was superseded within the grace window is
+-- answered with a new one too; one superseded earlier ends the session.
+-- KEYS 1 session  ARGV 1 hash presented  2 hash of the next token  3 now  4 grace  5 idle timeout (ms)
+local session = redis.call('HMGET', KEYS[1], 'user', 'current', 'previous', 'used', 'created', 'ends')
+if not session[1] then return { 'gone' } end
+local now = tonumber(ARGV[3])
+if now >= tonumber(session[6]) then
+  redis.call('DEL', KEYS[1])
+  return { 'gone' }
+end
+if session[2] ~= ARGV[1] and not (session[3] == ARGV[1] and now - tonumber(session[4]) < tonumber(ARGV[4])) then
+  redis.call('DEL', KEYS[1])
+  return { 'reused' }
+end
+redis.call('HSET', KEYS[1], 'current', ARGV[2], 'previous', session[2], 'used', ARGV[3])
+redis.call('PEXPIRE', KEYS[1], ARGV[5])
+return { 'rotated', session[1], session[5] }

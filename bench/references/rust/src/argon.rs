@@ -1,0 +1,47 @@
+//! How many passwords so many threads hash in a second, each in one block of memory that it keeps.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use anyhow::anyhow;
+use argon2::{Algorithm, Argon2, Block, Params, Version};
+
+/// OWASP's advice, and the service's default.
+const MEMORY_KIB: u32 = 19_456;
+const ITERATIONS: u32 = 2;
+
+/// Prints hashes per second.
+pub(crate) fn run(threads: u64, seconds: u64) -> anyhow::Result<()> {
+    let (stop, hashed) = (AtomicBool::new(false), AtomicU64::new(0));
+    let params = Params::new(MEMORY_KIB, ITERATIONS, 1, Some(32)).map_err(|error| anyhow!("{error}"))?;
+    let elapsed = std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let mut memory = vec![Block::default(); params.block_count()];
+                let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
+                let mut output = [0; 32];
+                while !stop.load(Ordering::Relaxed) {
+                    if argon2
+                        .hash_password_into_with_memory(b"correct horse", b"a salt of 16 b..", &mut output, &mut memory)
+                        .is_ok()
+                    {
+                        hashed.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+        // what is counted starts and ends between hashes of threads that are warm
+        std::thread::sleep(Duration::from_millis(300));
+        let (started, before) = (Instant::now(), hashed.load(Ordering::Relaxed));
+        std::thread::sleep(Duration::from_secs(seconds));
+        let (elapsed, after) = (started.elapsed().as_secs_f64(), hashed.load(Ordering::Relaxed));
+        stop.store(true, Ordering::Relaxed);
+        (after - before, elapsed)
+    });
+    #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
+    let rate = elapsed.0 as f64 / elapsed.1;
+    println!("{rate:.2}");
+    Ok(())
+}

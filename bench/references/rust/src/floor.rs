@@ -1,0 +1,221 @@
+//! The least that a refresh can be (one script, one signature) and the least that an introspection can be (one signature
+//! checked, one `GET`), as plain poem handlers with the parsed keys kept. No MAC on the refresh token, no limits, no log.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::Context;
+use aws_lc_rs::{
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, ParsedPublicKey},
+};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use fred::{
+    clients::Pool,
+    interfaces::{ClientLike, KeysInterface},
+    types::{
+        Builder, RespVersion, Value,
+        config::{Config, ReconnectPolicy},
+        scripts::Script,
+    },
+};
+use poem::{
+    EndpointExt, Route, Server,
+    error::ResponseError,
+    get, handler,
+    http::StatusCode,
+    listener::TcpListener,
+    post,
+    web::{Data, Json},
+};
+use serde::{Deserialize, Serialize};
+
+const IDLE_MS: i64 = 7 * 24 * 3600 * 1000;
+const LIFE_S: i64 = 3600;
+
+struct Floor {
+    redis: Pool,
+    rotate: Script,
+    signing: EcdsaKeyPair,
+    public: ParsedPublicKey,
+    header: String,
+}
+
+/// What the service's tokens hold too.
+#[derive(Serialize, Deserialize)]
+struct Claims {
+    iss: String,
+    sub: String,
+    aud: String,
+    client_id: String,
+    iat: i64,
+    exp: i64,
+    jti: String,
+    sid: String,
+    auth_time: i64,
+    acr: String,
+    amr: Vec<String>,
+    scope: String,
+}
+
+#[derive(Deserialize)]
+struct RefreshRequest {
+    refresh_token: String,
+}
+
+#[derive(Serialize)]
+struct Tokens {
+    access_token: String,
+    token_type: &'static str,
+    expires_in: i64,
+    refresh_token: String,
+    refresh_expires_in: i64,
+    session_id: String,
+}
+
+#[derive(Serialize)]
+struct Introspection {
+    active: bool,
+    token_type: &'static str,
+    #[serde(flatten)]
+    claims: Claims,
+}
+
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+fn as_i64(number: impl TryInto<i64>) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
+}
+
+/// The token is the session's id, a dot and the generation.
+#[handler]
+async fn refresh(Data(floor): Data<&Arc<Floor>>, Json(request): Json<RefreshRequest>) -> Result<Json<Tokens>, Failed> {
+    let (sid, generation) = request.refresh_token.split_once('.').ok_or(Failed)?;
+    let generation: i64 = generation.parse().map_err(|_| Failed)?;
+    let now = now();
+    let answer: Value = floor
+        .rotate
+        .evalsha(
+            floor.redis.next(),
+            vec![sid],
+            vec![Value::Integer(generation), Value::Integer(as_i64(now.as_millis())), Value::Integer(IDLE_MS)],
+        )
+        .await
+        .map_err(|_| Failed)?;
+    if answer.is_null() {
+        return Err(Failed);
+    }
+    let seconds = as_i64(now.as_secs());
+    let claims = Claims {
+        iss: "https://auth.example.com".to_owned(),
+        sub: sid.to_owned(),
+        aud: "latchkey".to_owned(),
+        client_id: "latchkey".to_owned(),
+        iat: seconds,
+        exp: seconds + LIFE_S,
+        jti: sid.to_owned(),
+        sid: sid.to_owned(),
+        auth_time: seconds,
+        acr: "aal1".to_owned(),
+        amr: vec!["pwd".to_owned()],
+        scope: "account".to_owned(),
+    };
+    Ok(Json(Tokens {
+        access_token: floor.sign(&claims).ok_or(Failed)?,
+        token_type: "Bearer",
+        expires_in: LIFE_S,
+        refresh_token: format!("{sid}.{}", generation + 1),
+        refresh_expires_in: IDLE_MS / 1000,
+        session_id: sid.to_owned(),
+    }))
+}
+
+#[handler]
+async fn introspect(Data(floor): Data<&Arc<Floor>>, body: String) -> Result<Json<Introspection>, Failed> {
+    let claims = body.strip_prefix("token=").and_then(|token| floor.verify(token)).ok_or(Failed)?;
+    let record: Value = floor.redis.next().get(&claims.sid).await.map_err(|_| Failed)?;
+    if record.is_null() || claims.exp <= as_i64(now().as_secs()) {
+        return Err(Failed);
+    }
+    Ok(Json(Introspection { active: true, token_type: "Bearer", claims }))
+}
+
+#[handler]
+fn livez() -> &'static str {
+    "alive"
+}
+
+/// Whatever went wrong.
+#[derive(Debug)]
+struct Failed;
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("refused")
+    }
+}
+
+impl std::error::Error for Failed {}
+
+impl ResponseError for Failed {
+    fn status(&self) -> StatusCode {
+        StatusCode::UNAUTHORIZED
+    }
+}
+
+impl Floor {
+    fn sign(&self, claims: &Claims) -> Option<String> {
+        let json = serde_json::to_vec(claims).ok()?;
+        let mut token = String::with_capacity(768);
+        token.push_str(&self.header);
+        token.push('.');
+        BASE64_URL_SAFE_NO_PAD.encode_string(&json, &mut token);
+        let signature = self.signing.sign(&SystemRandom::new(), token.as_bytes()).ok()?;
+        token.push('.');
+        BASE64_URL_SAFE_NO_PAD.encode_string(signature.as_ref(), &mut token);
+        Some(token)
+    }
+
+    fn verify(&self, token: &str) -> Option<Claims> {
+        let (message, signature) = token.rsplit_once('.')?;
+        let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).ok()?;
+        self.public.verify_sig(message.as_bytes(), &signature).ok()?;
+        let (_, claims) = message.split_once('.')?;
+        serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(claims).ok()?).ok()
+    }
+}
+
+/// Serves until it is killed.
+pub(crate) async fn serve(port: u16, redis_port: u16) -> anyhow::Result<()> {
+    let mut config = Config::from_url(&format!("redis://127.0.0.1:{redis_port}"))?;
+    config.version = RespVersion::RESP3;
+    let redis = Builder::from_config(config)
+        .with_performance_config(|performance| performance.default_command_timeout = Duration::from_secs(1))
+        .with_connection_config(|connection| {
+            connection.max_command_attempts = 1;
+            connection.tcp.nodelay = Some(true);
+        })
+        .set_policy(ReconnectPolicy::new_exponential(0, 20, 1000, 2))
+        .build_pool(4)?;
+    redis.init().await?;
+    let rotate = Script::from_lua(include_str!("rotate.lua"));
+    rotate.load(redis.next()).await?;
+    let signing = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)?;
+    let public = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, signing.public_key().as_ref())
+        .ok()
+        .context("a key of its own")?;
+    let header = r#"{"alg":"ES256","typ":"at+jwt","kid":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}"#;
+    let header = BASE64_URL_SAFE_NO_PAD.encode(header);
+    let floor = Arc::new(Floor { redis, rotate, signing, public, header });
+    let routes = Route::new()
+        .at("/v1/refresh", post(refresh))
+        .at("/oauth2/introspect", post(introspect))
+        .at("/livez", get(livez))
+        .data(floor);
+    Ok(Server::new(TcpListener::bind(("127.0.0.1", port))).run(routes).await?)
+}

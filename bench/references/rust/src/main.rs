@@ -1,0 +1,27 @@
+//! The limits that Latchkey is measured against, made of the same parts and nothing else.
+//!
+//! - `hello PORT`: a poem-openapi endpoint that answers with constant JSON;
+//! - `floor PORT REDIS_PORT`: the least that a refresh and an introspection can be ([`floor`]);
+//! - `argon2 THREADS SECONDS`: prints how many hashes a second those threads make.
+
+mod argon;
+mod floor;
+mod hello;
+
+use anyhow::{Context, bail};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let number =
+        |i: usize| -> anyhow::Result<u16> { Ok(arguments.get(i).context("an argument is missing")?.parse::<u16>()?) };
+    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    match arguments.first().map(String::as_str) {
+        Some("hello") => runtime()?.block_on(hello::serve(number(1)?)),
+        Some("floor") => runtime()?.block_on(floor::serve(number(1)?, number(2)?)),
+        Some("argon2") => argon::run(number(1)?.into(), number(2)?.into()),
+        _ => bail!("hello PORT, floor PORT REDIS_PORT, or argon2 THREADS SECONDS"),
+    }
+}

@@ -1,0 +1,190 @@
+//! One measurement: a target, a scenario, a number of connections.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use serde::Serialize;
+
+use crate::{
+    load::{self, Plan, Workload},
+    target::{Name, Target},
+    workload::{Beside, Hello, Introspect, Login, Logout, Mix, Over, Refresh},
+};
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Scenario {
+    /// `POST /v1/refresh`
+    Refresh,
+    /// `POST /oauth2/introspect`, of a node that remembers nothing where it could.
+    IntrospectCold,
+    /// `POST /oauth2/introspect`
+    IntrospectWarm,
+    /// `POST /v1/login`
+    Login,
+    /// `POST /v1/logout`
+    Logout,
+    /// 90 % introspections, 8 % refreshes, 1 % sign-ins, 1 % sign-outs.
+    Mix,
+    /// Refreshes beside as many sign-ins as go, on [`FLOOD`] further connections.
+    RefreshBesideLogins,
+    /// Introspections beside those.
+    IntrospectBesideLogins,
+}
+
+/// Connections that sign in without pause where something is measured beside sign-ins.
+pub const FLOOD: usize = 16;
+
+impl Scenario {
+    /// As it is printed.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Refresh => "refresh",
+            Self::IntrospectCold => "introspect, cold",
+            Self::IntrospectWarm => "introspect, warm",
+            Self::Login => "login",
+            Self::Logout => "logout",
+            Self::Mix => "mix",
+            Self::RefreshBesideLogins => "refresh beside logins",
+            Self::IntrospectBesideLogins => "introspect beside logins",
+        }
+    }
+}
+
+/// What one measurement gave.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Sample {
+    /// Right answers per second; of sign-ins beside it, none.
+    pub per_second: f64,
+    /// Latencies in milliseconds.
+    pub p50: f64,
+    /// 99 of 100 are at most this.
+    pub p99: f64,
+    /// 999 of 1000 are at most this.
+    pub p999: f64,
+    /// Processor time of the server for each answer, sign-ins beside it included.
+    pub server_micros: f64,
+    /// Processor time of its Redis for each answer.
+    pub redis_micros: f64,
+    /// What the server had in memory at the end, MiB.
+    pub resident_mib: f64,
+    /// Wrong answers.
+    pub errors: u64,
+}
+
+/// How long.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// Before anything counts.
+    pub warm_up: Duration,
+    /// What counts.
+    pub measured: Duration,
+}
+
+/// Measures once.
+pub fn measure(
+    target: &mut Target,
+    scenario: Scenario,
+    connections: usize,
+    accounts: usize,
+    timing: Timing,
+) -> anyhow::Result<Sample> {
+    let place = || format!("{}, {}, {connections} connections", target.name.text(), scenario.text());
+    let place = place();
+    let seconds = (timing.warm_up + timing.measured).as_secs_f64();
+    let ending = match scenario {
+        Scenario::Logout => {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "tens of thousands")]
+            let enough = (seconds * most_logouts(target.name, connections)) as usize;
+            target.seed(enough)?
+        }
+        Scenario::Mix => target.seed(2000)?,
+        _ => Vec::new(),
+    };
+    let Target { name, process, address, redis, authorization, sessions, access, .. } = target;
+    let flood = matches!(scenario, Scenario::RefreshBesideLogins | Scenario::IntrospectBesideLogins);
+    let plan = Plan {
+        connections: if flood { connections + FLOOD } else { connections },
+        warm_up: timing.warm_up,
+        measured: timing.measured,
+    };
+    let mut edges = Vec::with_capacity(2);
+    let edge =
+        || edges.push((process.usage(), redis.iter().map(|redis| redis.process.usage().cpu_micros).sum::<f64>()));
+    let introspect = |n| Introspect::new(access, authorization, n);
+    let outcome = {
+        let drive = |workload: &mut dyn Workload| load::drive(*address, plan, workload, edge);
+        match scenario {
+            // the limit of whatever answers without doing anything
+            _ if *name == Name::Hello => drive(&mut Hello),
+            Scenario::Refresh => drive(&mut Refresh::new(sessions, connections)),
+            Scenario::IntrospectCold | Scenario::IntrospectWarm => drive(&mut introspect(connections)),
+            Scenario::Login => drive(&mut Login::new(accounts)),
+            Scenario::Logout => {
+                let mut logout = Logout::new(ending);
+                let outcome = drive(&mut logout);
+                load::exhaust(*address, 1, &mut Over(logout.over)).context("after logout")?;
+                outcome
+            }
+            Scenario::Mix => {
+                let refresh = Refresh::new(sessions, connections);
+                drive(&mut Mix::new(introspect(connections), refresh, Login::new(accounts), ending))
+            }
+            Scenario::RefreshBesideLogins => {
+                let inner = &mut Refresh::new(sessions, connections);
+                drive(&mut Beside { inner, connections, login: Login::new(accounts) })
+            }
+            Scenario::IntrospectBesideLogins => {
+                let inner = &mut introspect(connections);
+                drive(&mut Beside { inner, connections, login: Login::new(accounts) })
+            }
+        }
+    };
+    let mut outcome = outcome.with_context(|| place.clone())?;
+    if let Some(error) = &outcome.first_error {
+        eprintln!("{place}: {} errors, the first: {error}", outcome.errors);
+    }
+    // sign-ins beside what is measured aren't what is measured
+    outcome.latencies.truncate(if flood { 1 } else { usize::MAX });
+    #[expect(clippy::cast_precision_loss, reason = "less than millions")]
+    let count = outcome.count() as f64;
+    let mut sorted: Vec<u32> = outcome.latencies.concat();
+    sorted.sort_unstable();
+    let (server, store) = match edges[..] {
+        [(a, a_redis), (b, b_redis)] => (b.cpu_micros - a.cpu_micros, b_redis - a_redis),
+        _ => (0.0, 0.0),
+    };
+    #[expect(clippy::cast_precision_loss, reason = "no more than the machine has")]
+    let resident_mib = edges.last().map_or(0, |(usage, _)| usage.resident) as f64 / f64::from(1 << 20);
+    Ok(Sample {
+        per_second: count / outcome.seconds,
+        p50: millis_at(&sorted, 0.5),
+        p99: millis_at(&sorted, 0.99),
+        p999: millis_at(&sorted, 0.999),
+        server_micros: server / count,
+        redis_micros: store / count,
+        resident_mib,
+        errors: outcome.errors,
+    })
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a place in a list of less than millions"
+)]
+fn millis_at(sorted: &[u32], share: f64) -> f64 {
+    let rank = (sorted.len() as f64 * share).ceil() as usize;
+    sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).map_or(0.0, |micros| f64::from(*micros) / 1000.0)
+}
+
+/// More sign-outs a second than there will be, so that the sessions last.
+fn most_logouts(name: Name, connections: usize) -> f64 {
+    let most = match name {
+        Name::FastApi => 6_000.0,
+        Name::Fastify => 20_000.0,
+        _ => 35_000.0,
+    };
+    if connections == 1 { most / 3.0 } else { most }
+}

@@ -1,0 +1,197 @@
+//! What it takes beside processor time: memory of the server and of Redis, start-up time, size of the program.
+
+use std::{
+    fmt::Write,
+    fs,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use serde::Serialize;
+
+use crate::{
+    Arguments,
+    place::{Persistence, Place, RedisServer},
+    target::{Common, Filler, Target},
+    workload,
+};
+
+/// Of a server that was measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Memory {
+    /// Whose.
+    pub target: &'static str,
+    /// Resident before the first request, MiB.
+    pub idle_mib: f64,
+    /// Resident after everything, MiB.
+    pub after_mib: f64,
+    /// From its start to its first answer.
+    pub started_in_ms: f64,
+}
+
+/// Of all.
+#[derive(Clone, Debug, Serialize)]
+pub struct Footprint {
+    /// Of each server.
+    pub servers: Vec<Memory>,
+    /// A new server of ours that nobody has asked anything yet, MiB.
+    pub idle_mib: f64,
+    /// After one sign-in.
+    pub one_login_mib: f64,
+    /// While 256 connections ask for the mix.
+    pub mix_mib: f64,
+    /// What the hashing threads keep, once each has hashed.
+    pub hashing_mib: f64,
+    /// Of several starts.
+    pub start_up_ms: Vec<f64>,
+    /// The program.
+    pub binary_mib: f64,
+    /// Sessions, and bytes of Redis for each.
+    pub redis_bytes_per_session: Vec<(usize, f64)>,
+    /// How fast Redis was filled.
+    pub filled_per_second: f64,
+}
+
+#[expect(clippy::cast_precision_loss, reason = "no more than a machine has")]
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+/// Of the servers that have been measured.
+pub fn servers(targets: &[Target]) -> Vec<Memory> {
+    let memory = |target: &Target| Memory {
+        target: target.name.text(),
+        idle_mib: mib(target.resident_idle),
+        after_mib: mib(target.process.usage().resident),
+        started_in_ms: target.process.started_in.as_secs_f64() * 1e3,
+    };
+    targets.iter().map(memory).collect()
+}
+
+/// Starts a server of ours anew and several times, and fills a Redis.
+pub fn measure(place: &Place, servers: &[Memory]) -> anyhow::Result<Footprint> {
+    let common = Common::prepare(place, 256)?;
+    let place = place.inside("fresh")?;
+    let mut target = Target::latchkey(&place, &common)?;
+    let resident = |target: &Target| mib(target.process.usage().resident);
+    std::thread::sleep(Duration::from_secs(1));
+    let idle_mib = resident(&target);
+    target.sessions = target.seed(20_000)?.into();
+    let mut one = workload::One(workload::Login::new(256), 1);
+    crate::load::exhaust(target.address, 1, &mut one)?;
+    let one_login_mib = resident(&target);
+    target.collect_access_tokens(1000)?;
+    let timing = crate::cell::Timing { warm_up: Duration::from_millis(500), measured: Duration::from_secs(4) };
+    let mix = crate::cell::measure(&mut target, crate::cell::Scenario::Mix, 256, 256, timing)?;
+    let mut start_up_ms = Vec::new();
+    for _ in 0..5 {
+        let node = target.another_node(&place, "again", &[])?;
+        start_up_ms.push(node.process.started_in.as_secs_f64() * 1e3);
+    }
+    start_up_ms.sort_by(f64::total_cmp);
+    drop(target);
+
+    let redis = RedisServer::start(&place, "fill", Persistence::Off)?;
+    let filler = Filler::connect(&redis.url())?;
+    let mut control = crate::resp::Resp::connect(redis.port)?;
+    filler.fill(1000, 1)?;
+    control.call(&[b"FLUSHALL", b"SYNC"])?;
+    let before = control.info("used_memory")?;
+    let mut redis_bytes_per_session = Vec::new();
+    let mut filled = 0;
+    let begun = Instant::now();
+    for count in [200_000_usize, 1_000_000] {
+        eprint!("\r\x1b[Kfilling Redis with {count} sessions");
+        filler.fill(count - filled, 1)?;
+        filled = count;
+        let used = control.info("used_memory")? - before;
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+        redis_bytes_per_session.push((count, used as f64 / count as f64));
+    }
+    eprintln!();
+    #[expect(clippy::cast_precision_loss, reason = "a million")]
+    let filled_per_second = filled as f64 / begun.elapsed().as_secs_f64();
+    let cores = std::thread::available_parallelism()?.get();
+    #[expect(clippy::cast_precision_loss, reason = "few")]
+    let hashing_mib = cores as f64 * 19.0;
+    Ok(Footprint {
+        servers: servers.to_vec(),
+        idle_mib,
+        one_login_mib,
+        mix_mib: mix.resident_mib,
+        hashing_mib,
+        start_up_ms,
+        binary_mib: mib(fs::metadata(place.latchkey())?.len()),
+        redis_bytes_per_session,
+        filled_per_second,
+    })
+}
+
+impl Footprint {
+    /// As a table in Markdown.
+    pub fn table(&self) -> String {
+        let mut text = "\n### Memory, start-up, size\n\n| | |\n| --- | --- |\n".to_owned();
+        let median = self.start_up_ms.get(self.start_up_ms.len() / 2).copied().unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "| latchkey, idle | {:.0} MiB ({:.0} of it hashing buffers) |",
+            self.idle_mib, self.hashing_mib
+        );
+        let _ = writeln!(text, "| latchkey, after one sign-in | {:.0} MiB |", self.one_login_mib);
+        let _ = writeln!(text, "| latchkey, at 256 connections of the mix | {:.0} MiB |", self.mix_mib);
+        let _ = writeln!(text, "| latchkey, from its start to its first answer | {median:.0} ms |");
+        let _ = writeln!(text, "| latchkey, the program | {:.1} MiB |", self.binary_mib);
+        for (count, bytes) in &self.redis_bytes_per_session {
+            let _ = writeln!(text, "| Redis, for each of {count} sessions | {bytes:.0} bytes |");
+        }
+        text.push_str("\n| | idle MiB | after all of this MiB | started in ms |\n| --- | ---: | ---: | ---: |\n");
+        for server in &self.servers {
+            let Memory { target, idle_mib, after_mib, started_in_ms } = server;
+            let _ = writeln!(text, "| {target} | {idle_mib:.0} | {after_mib:.0} | {started_in_ms:.0} |");
+        }
+        text
+    }
+}
+
+/// What it was measured on.
+#[derive(Debug, Serialize)]
+pub struct Machine {
+    processor: String,
+    cores: usize,
+    kernel: String,
+    redis: String,
+    persistence: String,
+    rounds: usize,
+    seconds_each: f64,
+    took_seconds: u64,
+}
+
+/// Looks.
+pub fn machine(place: &Place, arguments: &Arguments, cores: usize, took: Duration) -> anyhow::Result<Machine> {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let processor =
+        info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':')).map(|(_, name)| name.trim());
+    let version = std::process::Command::new("redis-server").arg("--version").output().context("redis-server")?;
+    let version = String::from_utf8_lossy(&version.stdout).into_owned();
+    Ok(Machine {
+        processor: processor.unwrap_or("unknown").to_owned(),
+        cores,
+        kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
+        redis: version.split_whitespace().find_map(|word| word.strip_prefix("v=")).unwrap_or_default().to_owned(),
+        persistence: format!("{:?}", place.persistence).to_lowercase(),
+        rounds: arguments.rounds,
+        seconds_each: arguments.seconds,
+        took_seconds: took.as_secs(),
+    })
+}
+
+impl Machine {
+    /// As a sentence.
+    pub fn text(&self) -> String {
+        let Self { processor, cores, redis, persistence, rounds, seconds_each, took_seconds, .. } = self;
+        format!(
+            "{cores} cores of {processor}, everything on one machine, the load generator too; Redis {redis}, appendfsync {persistence}; \
+             {rounds} rounds of {seconds_each} s each, {took_seconds} s altogether.\n"
+        )
+    }
+}

@@ -1,0 +1,130 @@
+//! The figures to reach, each a ratio within one run, and whether they are reached.
+
+use std::fmt::Write;
+
+use crate::{
+    cell::{Sample, Scenario},
+    footprint::Footprint,
+    results::{Results, Spread},
+    target::Name,
+};
+
+/// Which side of the goal is the good one.
+#[derive(Clone, Copy)]
+enum Goal {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+struct Line {
+    what: String,
+    goal: Goal,
+    found: Option<Spread>,
+    unit: &'static str,
+}
+
+/// The connections at which goals count where they say nothing of it.
+const USUAL: usize = 64;
+
+/// The table.
+pub fn table(results: &Results, footprint: Option<&Footprint>) -> String {
+    let mut text = "| what | goal | measured: median (min to max) | |\n| --- | --- | --- | --- |\n".to_owned();
+    for line in lines(results, footprint) {
+        let Some(found) = line.found else { continue };
+        let (sign, goal, reached) = match line.goal {
+            Goal::AtLeast(goal) => ("at least", goal, found.median >= goal),
+            Goal::AtMost(goal) => ("at most", goal, found.median <= goal),
+        };
+        let digits = if goal >= 20.0 { 0 } else { 2 };
+        let Line { what, unit, .. } = line;
+        let verdict = if reached { "reached" } else { "**missed**" };
+        let (median, min, max) = (found.median, found.min, found.max);
+        let _ = writeln!(
+            text,
+            "| {what} | {sign} {goal}{unit} | {median:.digits$} ({min:.digits$} to {max:.digits$}) | {verdict} |"
+        );
+    }
+    text
+}
+
+fn rate(sample: &Sample) -> f64 {
+    sample.per_second
+}
+
+fn cpu(sample: &Sample) -> f64 {
+    sample.server_micros
+}
+
+fn lines(results: &Results, footprint: Option<&Footprint>) -> Vec<Line> {
+    use Name::{Argon2, FastApi, Fastify, Floor, Hello, Latchkey, LatchkeyCold};
+    use Scenario::{
+        IntrospectBesideLogins, IntrospectCold, IntrospectWarm, Login, Logout, Refresh, RefreshBesideLogins,
+    };
+    let ratio = |scenario, of, to, figure: fn(&Sample) -> f64| {
+        results.ratio((scenario, USUAL, of), (scenario, USUAL, to), figure)
+    };
+    let line = |what: &str, goal, found| Line { what: what.to_owned(), goal, found, unit: " times" };
+    let mut lines = vec![
+        line("refresh: server CPU, against the floor", Goal::AtMost(1.15), ratio(Refresh, Latchkey, Floor, cpu)),
+        line("refresh: requests/s, against FastAPI", Goal::AtLeast(7.0), ratio(Refresh, Latchkey, FastApi, rate)),
+        line("refresh: requests/s, against Fastify", Goal::AtLeast(2.0), ratio(Refresh, Latchkey, Fastify, rate)),
+        line(
+            "introspect, warm: requests/s, against hello",
+            Goal::AtLeast(0.85),
+            ratio(IntrospectWarm, Latchkey, Hello, rate),
+        ),
+        line(
+            "introspect, warm: requests/s, against FastAPI",
+            Goal::AtLeast(25.0),
+            ratio(IntrospectWarm, Latchkey, FastApi, rate),
+        ),
+        line(
+            "introspect, warm: requests/s, against Fastify",
+            Goal::AtLeast(8.0),
+            ratio(IntrospectWarm, Latchkey, Fastify, rate),
+        ),
+        line(
+            "introspect, cold: server CPU, against its floor",
+            Goal::AtMost(1.15),
+            ratio(IntrospectCold, LatchkeyCold, Floor, cpu),
+        ),
+        line("login: sign-ins/s, against bare argon2", Goal::AtLeast(0.97), ratio(Login, Latchkey, Argon2, rate)),
+        line("login: sign-ins/s, against FastAPI", Goal::AtLeast(1.3), ratio(Login, Latchkey, FastApi, rate)),
+        line("login: sign-ins/s, against Fastify", Goal::AtLeast(1.3), ratio(Login, Latchkey, Fastify, rate)),
+        line("logout: requests/s, against FastAPI", Goal::AtLeast(10.0), ratio(Logout, Latchkey, FastApi, rate)),
+        line("logout: requests/s, against Fastify", Goal::AtLeast(2.0), ratio(Logout, Latchkey, Fastify, rate)),
+        line(
+            "refresh beside a login flood, against alone",
+            Goal::AtLeast(0.85),
+            results.ratio((RefreshBesideLogins, USUAL, Latchkey), (Refresh, USUAL, Latchkey), rate),
+        ),
+        line(
+            "introspect beside a login flood, against alone",
+            Goal::AtLeast(0.85),
+            results.ratio((IntrospectBesideLogins, USUAL, Latchkey), (IntrospectWarm, USUAL, Latchkey), rate),
+        ),
+        line(
+            "refresh: p99, against the floor's",
+            Goal::AtMost(1.3),
+            ratio(Refresh, Latchkey, Floor, |sample| sample.p99),
+        ),
+        line(
+            "refresh: Redis CPU, against the floor's script",
+            Goal::AtMost(1.1),
+            ratio(Refresh, Latchkey, Floor, |sample| sample.redis_micros),
+        ),
+    ];
+    if let Some(footprint) = footprint {
+        let one = |value: f64| Some(Spread { median: value, min: value, max: value });
+        let mut add = |what: &str, goal, value, unit| {
+            lines.push(Line { what: what.to_owned(), goal: Goal::AtMost(goal), found: one(value), unit });
+        };
+        for (sessions, bytes) in &footprint.redis_bytes_per_session {
+            add(&format!("Redis memory per session, at {sessions} sessions"), 300.0, *bytes, " bytes");
+        }
+        let hashing = footprint.hashing_mib;
+        add("server memory, idle, beside the hashing buffers", 30.0, footprint.idle_mib - hashing, " MiB");
+        add("server memory, at 256 connections of the mix", 100.0, footprint.mix_mib, " MiB");
+    }
+    lines
+}

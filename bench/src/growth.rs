@@ -1,0 +1,254 @@
+//! What a request costs as things grow: more sessions, more sessions of each account, more nodes, a Redis Cluster.
+
+use std::{fmt::Write, fs, thread, time::Duration};
+
+use serde::Serialize;
+
+use crate::{
+    Arguments,
+    cell::{Sample, Scenario, Timing, measure},
+    place::{Place, RedisServer},
+    plot::{self, Series},
+    results::Spread,
+    target::{Common, Settings, Target},
+};
+
+const ACCOUNTS: usize = 256;
+const CONNECTIONS: usize = 64;
+const ACCESS_TOKENS: usize = 1000;
+const WARM_UP: Duration = Duration::from_millis(500);
+
+/// Redis is asked each time, and how soon a session is refreshed again makes no difference: of few sessions each is
+/// refreshed far more often than in life.
+const PLAIN: Settings<'static> =
+    &[("LATCHKEY_CACHE_MAX_STALENESS", "0s"), ("LATCHKEY_CACHE_MAX_TOKENS", "0"), ("LATCHKEY_SESSION_GRACE", "0s")];
+
+const SCENARIOS: [Scenario; 3] = [Scenario::Refresh, Scenario::IntrospectCold, Scenario::Logout];
+
+/// A line of the table.
+#[derive(Debug, Serialize)]
+struct Point {
+    what: String,
+    scenario: &'static str,
+    per_second: f64,
+    p99: f64,
+    server_micros: f64,
+    redis_micros: f64,
+    redis_bytes_per_session: Option<f64>,
+    errors: u64,
+}
+
+/// Measures all of it.
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let place = Place::find(arguments.persistence)?;
+    let common = Common::prepare(&place, ACCOUNTS)?;
+    let mut points = sessions(&place, &common, arguments)?;
+    let of_sessions = points.len();
+    points.extend(per_account(&place, &common, arguments)?);
+    let of_accounts = points.len();
+    points.extend(nodes(&place, &common, arguments)?);
+
+    let out = place.root.join(&arguments.out);
+    fs::create_dir_all(&out)?;
+    let text = table(&points);
+    fs::write(out.join("growth.md"), &text)?;
+    fs::write(out.join("growth.json"), serde_json::to_vec_pretty(&points)?)?;
+    fs::write(out.join("growth-sessions.svg"), lines("live sessions", &points[..of_sessions]))?;
+    fs::write(out.join("growth-accounts.svg"), lines("sessions of each account", &points[of_sessions..of_accounts]))?;
+    println!("{text}\nWritten to {}: growth.md, growth.json, growth-sessions.svg, growth-accounts.svg", out.display());
+    Ok(())
+}
+
+/// 1 thousand, 100 thousand, 1 million.
+fn sessions(place: &Place, common: &Common, arguments: &Arguments) -> anyhow::Result<Vec<Point>> {
+    let mut target = start(place, common, "sessions", None)?;
+    let (mut live, mut points) = (0, Vec::new());
+    let empty = used_memory(&target)?;
+    for count in [1_000_usize, 100_000, 1_000_000] {
+        eprintln!("{count} sessions");
+        let more = target.seed(count - live)?;
+        live = count;
+        target.sessions.extend(more);
+        // what is measured takes place among all of them
+        let keep = target.sessions.len().saturating_sub(100_000);
+        target.sessions.drain(..keep);
+        let bytes = (used_memory(&target)? - empty) / as_f64(count);
+        points.extend(all_scenarios(&mut target, &count.to_string(), bytes, arguments)?);
+    }
+    Ok(points)
+}
+
+/// 1, 10 and 50 of each account.
+fn per_account(place: &Place, common: &Common, arguments: &Arguments) -> anyhow::Result<Vec<Point>> {
+    let mut points = Vec::new();
+    for each in [1, 10, 50] {
+        eprintln!("{each} sessions of each account");
+        let mut target = start(place, common, &format!("accounts-{each}"), None)?;
+        target.per_account = each;
+        let empty = used_memory(&target)?;
+        let spent = |target: &Target| target.redis.iter().map(|redis| redis.process.usage().cpu_micros).sum::<f64>();
+        let before = spent(&target);
+        target.sessions = target.seed(100_000)?.into();
+        let create = (spent(&target) - before) / 100_000.0;
+        let bytes = (used_memory(&target)? - empty) / 100_000.0;
+        points.push(Point {
+            what: each.to_string(),
+            scenario: "create",
+            per_second: 0.0,
+            p99: 0.0,
+            server_micros: 0.0,
+            redis_micros: create,
+            redis_bytes_per_session: Some(bytes),
+            errors: 0,
+        });
+        points.extend(all_scenarios(&mut target, &each.to_string(), bytes, arguments)?);
+    }
+    Ok(points)
+}
+
+/// One, two and three nodes on one Redis, and one node on three masters.
+fn nodes(place: &Place, common: &Common, arguments: &Arguments) -> anyhow::Result<Vec<Point>> {
+    let mut points = Vec::new();
+    for (on_cluster, on) in [(false, "one Redis"), (true, "a cluster of three masters")] {
+        let cluster = if on_cluster { Some("cluster") } else { None };
+        let mut nodes = vec![start(place, common, "nodes", cluster)?];
+        let mut sessions = nodes[0].seed(100_000)?;
+        for count in 1..=3 {
+            eprintln!("{count} nodes on {on}");
+            if count > nodes.len() {
+                let node = nodes[0].another_node(place, &format!("node-{count}"), PLAIN)?;
+                nodes.push(node);
+            }
+            let each = sessions.len() / nodes.len();
+            for node in &mut nodes {
+                node.sessions = sessions.split_off(sessions.len() - each).into();
+                node.collect_access_tokens(ACCESS_TOKENS)?;
+            }
+            for scenario in [Scenario::Refresh, Scenario::IntrospectCold] {
+                let mut rounds = Vec::new();
+                for _ in 0..arguments.rounds {
+                    rounds.push(together(&mut nodes, scenario, timing(arguments))?);
+                }
+                points.push(point(format!("{count} nodes on {on}"), scenario, &rounds, None));
+            }
+            sessions.extend(nodes.iter_mut().flat_map(|node| std::mem::take(&mut node.sessions)));
+        }
+    }
+    Ok(points)
+}
+
+fn start(place: &Place, common: &Common, name: &str, cluster: Option<&str>) -> anyhow::Result<Target> {
+    let place = &place.inside(name)?;
+    let (redis, url) = match cluster {
+        Some(name) => RedisServer::start_cluster(place, name)?,
+        None => {
+            let redis = RedisServer::start(place, name, place.persistence)?;
+            let url = redis.url();
+            (vec![redis], url)
+        }
+    };
+    Target::latchkey_on(place, common, redis, &url, PLAIN)
+}
+
+fn timing(arguments: &Arguments) -> Timing {
+    Timing { warm_up: WARM_UP, measured: Duration::from_secs_f64(arguments.seconds) }
+}
+
+fn all_scenarios(target: &mut Target, what: &str, bytes: f64, arguments: &Arguments) -> anyhow::Result<Vec<Point>> {
+    target.collect_access_tokens(ACCESS_TOKENS)?;
+    let mut points = Vec::new();
+    for scenario in SCENARIOS {
+        let mut rounds = Vec::new();
+        for _ in 0..arguments.rounds {
+            rounds.push(measure(target, scenario, CONNECTIONS, ACCOUNTS, timing(arguments))?);
+        }
+        points.push(point(what.to_owned(), scenario, &rounds, Some(bytes)));
+    }
+    Ok(points)
+}
+
+/// All nodes at once, with an equal share of the connections each.
+fn together(nodes: &mut [Target], scenario: Scenario, timing: Timing) -> anyhow::Result<Sample> {
+    let connections = CONNECTIONS / nodes.len();
+    let samples = thread::scope(|scope| {
+        let running: Vec<_> = nodes
+            .iter_mut()
+            .map(|node| scope.spawn(move || measure(node, scenario, connections, ACCOUNTS, timing)))
+            .collect();
+        running
+            .into_iter()
+            .map(|one| one.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a panic while measuring"))))
+            .collect::<anyhow::Result<Vec<_>>>()
+    })?;
+    let per_second: f64 = samples.iter().map(|sample| sample.per_second).sum();
+    // the figures for each answer, weighed by the answers
+    let weighed = |figure: fn(&Sample) -> f64| {
+        samples.iter().map(|sample| figure(sample) * sample.per_second).sum::<f64>() / per_second
+    };
+    Ok(Sample {
+        per_second,
+        p99: samples.iter().map(|sample| sample.p99).fold(0.0, f64::max),
+        server_micros: weighed(|sample| sample.server_micros),
+        redis_micros: weighed(|sample| sample.redis_micros),
+        errors: samples.iter().map(|sample| sample.errors).sum(),
+        ..Sample::default()
+    })
+}
+
+fn point(what: String, scenario: Scenario, rounds: &[Sample], bytes: Option<f64>) -> Point {
+    let median = |figure: fn(&Sample) -> f64| Spread::of(rounds.iter().map(figure)).map_or(0.0, |spread| spread.median);
+    Point {
+        what,
+        scenario: scenario.text(),
+        per_second: median(|sample| sample.per_second),
+        p99: median(|sample| sample.p99),
+        server_micros: median(|sample| sample.server_micros),
+        redis_micros: median(|sample| sample.redis_micros),
+        redis_bytes_per_session: bytes,
+        errors: rounds.iter().map(|sample| sample.errors).sum(),
+    }
+}
+
+fn used_memory(target: &Target) -> anyhow::Result<f64> {
+    let mut sum = 0;
+    for redis in &target.redis {
+        sum += crate::resp::Resp::connect(redis.port)?.info("used_memory_dataset")?;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    Ok(sum as f64)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+fn as_f64(number: usize) -> f64 {
+    number as f64
+}
+
+fn table(points: &[Point]) -> String {
+    let mut text = "| | | requests/s | p99 ms | server µs | Redis µs | bytes of Redis for each session | errors |\n\
+                    | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n"
+        .to_owned();
+    for point in points {
+        let Point { what, scenario, per_second, p99, server_micros, redis_micros, errors, .. } = point;
+        let bytes = point.redis_bytes_per_session.map_or_else(String::new, |bytes| format!("{bytes:.0}"));
+        let _ = writeln!(
+            text,
+            "| {what} | {scenario} | {per_second:.0} | {p99:.2} | {server_micros:.1} | {redis_micros:.1} | {bytes} | {errors} |"
+        );
+    }
+    text
+}
+
+/// Processor time for each request, of the server and of Redis.
+fn lines(what: &str, points: &[Point]) -> String {
+    let mut series = Vec::new();
+    for (colour, scenario) in ["#1f6feb", "#1a7f37", "#bf8700"].into_iter().zip(SCENARIOS) {
+        let of = |figure: fn(&Point) -> f64| {
+            let points = points.iter().filter(|point| point.scenario == scenario.text());
+            points.map(|point| (point.what.clone(), figure(point))).collect()
+        };
+        let name = scenario.text();
+        series.push(Series { name: format!("{name}: server"), colour, dashed: false, points: of(|p| p.server_micros) });
+        series.push(Series { name: format!("{name}: Redis"), colour, dashed: true, points: of(|p| p.redis_micros) });
+    }
+    plot::lines(&format!("Processor time for each request, µs, by {what}"), &series)
+}

@@ -1,0 +1,176 @@
+//! The load generator: one thread, non-blocking sockets kept alive, so that it takes little of the machine that it measures.
+//!
+//! Each connection sends its next request when the answer before has been checked. Latencies count from the first byte
+//! written to the last byte read.
+
+mod answer;
+mod connection;
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use mio::{Events, Poll};
+
+pub use answer::Answer;
+use connection::{Connection, Progress};
+
+/// What is asked, and whether the answers are right.
+pub trait Workload {
+    /// Writes the next request of a connection and says which class it counts as; `None` when there is nothing left.
+    fn request(&mut self, connection: usize, out: &mut Vec<u8>) -> Option<usize>;
+
+    /// Judges the answer to a connection's last request.
+    fn answer(&mut self, connection: usize, class: usize, answer: &Answer<'_>) -> Result<(), String>;
+}
+
+/// How much load, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Connections at once.
+    pub connections: usize,
+    /// Before anything counts.
+    pub warm_up: Duration,
+    /// What counts.
+    pub measured: Duration,
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Latencies in microseconds by class, unsorted: of what was answered in the time that counts.
+    pub latencies: Vec<Vec<u32>>,
+    /// Wrong answers, in the whole time.
+    pub errors: u64,
+    /// The first of them.
+    pub first_error: Option<String>,
+    /// How long it really was.
+    pub seconds: f64,
+}
+
+impl Outcome {
+    /// Answers that count.
+    pub fn count(&self) -> usize {
+        self.latencies.iter().map(Vec::len).sum()
+    }
+
+    fn failed(&mut self, error: String) {
+        self.errors += 1;
+        self.first_error.get_or_insert(error);
+    }
+}
+
+/// How long answers may take after the time is over.
+const DRAIN: Duration = Duration::from_secs(15);
+
+/// Runs a workload. `edge` is called when what counts begins and when it ends.
+pub fn drive(
+    address: SocketAddr,
+    plan: Plan,
+    workload: &mut dyn Workload,
+    mut edge: impl FnMut(),
+) -> anyhow::Result<Outcome> {
+    let mut poll = Poll::new()?;
+    let mut events = Events::with_capacity(1024);
+    let mut connections = Vec::with_capacity(plan.connections);
+    for number in 0..plan.connections {
+        connections.push(Connection::open(address, number, &poll).context("connecting")?);
+    }
+    let begun = Instant::now();
+    let (from, to) = (begun + plan.warm_up, begun + plan.warm_up + plan.measured);
+    let mut outcome = Outcome::default();
+    let mut in_flight = 0;
+    let mut exhausted = false;
+    for (number, connection) in connections.iter_mut().enumerate() {
+        if connection.send_next(workload, number)? {
+            in_flight += 1;
+        } else {
+            exhausted = true;
+        }
+    }
+    let mut started: Option<Instant> = None;
+    let mut ended: Option<Instant> = None;
+    while in_flight > 0 {
+        let now = Instant::now();
+        if started.is_none() && now >= from {
+            edge();
+            started = Some(Instant::now());
+        }
+        if let Some(started) = started.filter(|_| ended.is_none() && (now >= to || exhausted)) {
+            edge();
+            let now = Instant::now();
+            outcome.seconds = (now - started).as_secs_f64();
+            ended = Some(now);
+        }
+        if now > to + DRAIN {
+            outcome.failed(format!("{in_flight} requests without an answer"));
+            break;
+        }
+        poll.poll(&mut events, Some(Duration::from_millis(5)))?;
+        for event in &events {
+            let number = event.token().0;
+            let connection = &mut connections[number];
+            // one wake-up may bring several steps: an answer, and then the whole of the next request
+            loop {
+                match connection.advance() {
+                    Ok(Progress::Waiting) => break,
+                    Ok(Progress::Answered) => {}
+                    Err(error) => {
+                        in_flight -= 1;
+                        outcome.failed(format!("connection: {error:#}"));
+                        *connection = Connection::open(address, number, &poll)?;
+                        if ended.is_none() && connection.send_next(workload, number)? {
+                            in_flight += 1;
+                        }
+                        break;
+                    }
+                }
+                in_flight -= 1;
+                let (class, answer, micros) = connection.answer();
+                if let Err(error) = workload.answer(number, class, &answer) {
+                    outcome.failed(error);
+                }
+                if started.is_some() && ended.is_none() {
+                    if outcome.latencies.len() <= class {
+                        outcome.latencies.resize(class + 1, Vec::new());
+                    }
+                    outcome.latencies[class].push(micros);
+                }
+                if ended.is_some() {
+                    break;
+                }
+                if !connection.send_next(workload, number)? {
+                    exhausted = true;
+                    break;
+                }
+                in_flight += 1;
+            }
+        }
+    }
+    match (started, ended) {
+        (Some(started), None) => {
+            edge();
+            outcome.seconds = started.elapsed().as_secs_f64();
+        }
+        (None, _) => {
+            if outcome.errors == 0 {
+                bail!("the workload was exhausted while warming up");
+            }
+            bail!("{} errors while warming up: {}", outcome.errors, outcome.first_error.unwrap_or_default());
+        }
+        _ => {}
+    }
+    Ok(outcome)
+}
+
+/// Runs a workload until it is exhausted, and fails on the first wrong answer: to prepare things.
+pub fn exhaust(address: SocketAddr, connections: usize, workload: &mut dyn Workload) -> anyhow::Result<()> {
+    let plan = Plan { connections, warm_up: Duration::ZERO, measured: Duration::from_secs(120) };
+    let outcome = drive(address, plan, workload, || {})?;
+    match outcome.first_error {
+        Some(error) => bail!("{error}"),
+        None => Ok(()),
+    }
+}

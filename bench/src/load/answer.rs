@@ -1,0 +1,60 @@
+//! An HTTP/1.1 answer, as far as it is looked at.
+
+use memchr::memmem;
+
+/// What a server answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'a> {
+    /// The status code.
+    pub status: u16,
+    /// The body.
+    pub body: &'a [u8],
+}
+
+/// Where an answer in a buffer ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Frame {
+    pub(super) status: u16,
+    pub(super) body_at: usize,
+    pub(super) end: usize,
+}
+
+impl<'a> Answer<'a> {
+    /// The text of the first member of this name in a JSON object, where it needs no unescaping.
+    pub fn member(&self, name: &str) -> Option<&'a str> {
+        let quoted = format!("\"{name}\"");
+        let at = memmem::find(self.body, quoted.as_bytes())? + quoted.len();
+        let rest = self.body[at..].trim_ascii_start().strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"\"")?;
+        let end = memchr::memchr(b'"', rest)?;
+        std::str::from_utf8(&rest[..end]).ok()
+    }
+
+    /// Whether the body holds this.
+    pub fn holds(&self, text: &str) -> bool {
+        memmem::find(self.body, text.as_bytes()).is_some()
+    }
+
+    /// An error that tells what was answered.
+    pub fn wrong(&self, what: &str) -> String {
+        format!("{what}: {} {}", self.status, String::from_utf8_lossy(&self.body[..self.body.len().min(300)]))
+    }
+}
+
+/// The first answer in the buffer, once it is all there.
+pub(super) fn frame(buffer: &[u8]) -> anyhow::Result<Option<Frame>> {
+    let Some(head) = memmem::find(buffer, b"\r\n\r\n") else { return Ok(None) };
+    let status = buffer
+        .get(9..12)
+        .and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok())
+        .ok_or_else(|| anyhow::anyhow!("not an HTTP answer"))?;
+    let mut length = if status == 204 { Some(0) } else { None };
+    for line in buffer[..head].split(|byte| *byte == b'\n') {
+        if line.len() > 15 && line[..15].eq_ignore_ascii_case(b"content-length:") {
+            let value = std::str::from_utf8(&line[15..])?.trim();
+            length = Some(value.parse::<usize>()?);
+        }
+    }
+    let length = length.ok_or_else(|| anyhow::anyhow!("an answer without a length"))?;
+    let end = head + 4 + length;
+    Ok((buffer.len() >= end).then_some(Frame { status, body_at: head + 4, end }))
+}

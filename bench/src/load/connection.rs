@@ -1,0 +1,121 @@
+//! One connection of the load generator.
+
+use std::{
+    io::{self, Read, Write},
+    net::SocketAddr,
+    time::Instant,
+};
+
+use anyhow::bail;
+use mio::{Interest, Poll, Token, net::TcpStream};
+
+use super::{
+    Workload,
+    answer::{Answer, Frame, frame},
+};
+
+pub(super) struct Connection {
+    stream: TcpStream,
+    out: Vec<u8>,
+    written: usize,
+    input: Vec<u8>,
+    filled: usize,
+    frame: Option<Frame>,
+    class: usize,
+    since: Instant,
+    waiting: bool,
+}
+
+pub(super) enum Progress {
+    Waiting,
+    Answered,
+}
+
+impl Connection {
+    pub(super) fn open(address: SocketAddr, number: usize, poll: &Poll) -> anyhow::Result<Self> {
+        let stream = std::net::TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+        let mut stream = TcpStream::from_std(stream);
+        poll.registry().register(&mut stream, Token(number), Interest::READABLE | Interest::WRITABLE)?;
+        Ok(Self {
+            stream,
+            out: Vec::with_capacity(2048),
+            written: 0,
+            input: vec![0; 16 * 1024],
+            filled: 0,
+            frame: None,
+            class: 0,
+            since: Instant::now(),
+            waiting: false,
+        })
+    }
+
+    /// Sends the next request, if there is one.
+    pub(super) fn send_next(&mut self, workload: &mut dyn Workload, number: usize) -> anyhow::Result<bool> {
+        self.out.clear();
+        self.written = 0;
+        self.filled = 0;
+        self.frame = None;
+        let Some(class) = workload.request(number, &mut self.out) else {
+            self.waiting = false;
+            return Ok(false);
+        };
+        self.class = class;
+        self.waiting = true;
+        self.since = Instant::now();
+        self.write()?;
+        Ok(true)
+    }
+
+    fn write(&mut self) -> anyhow::Result<()> {
+        while self.written < self.out.len() {
+            match self.stream.write(&self.out[self.written..]) {
+                Ok(0) => bail!("closed while writing"),
+                Ok(more) => self.written += more,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes and reads as far as it goes without waiting.
+    pub(super) fn advance(&mut self) -> anyhow::Result<Progress> {
+        if !self.waiting {
+            return Ok(Progress::Waiting);
+        }
+        self.write()?;
+        loop {
+            if self.filled == self.input.len() {
+                self.input.resize(self.filled * 2, 0);
+            }
+            match self.stream.read(&mut self.input[self.filled..]) {
+                Ok(0) => bail!("closed while reading"),
+                Ok(more) => self.filled += more,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Progress::Waiting),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error.into()),
+            }
+            if let Some(frame) = frame(&self.input[..self.filled])? {
+                if frame.end != self.filled {
+                    bail!("more than one answer to a request");
+                }
+                self.frame = Some(frame);
+                self.waiting = false;
+                return Ok(Progress::Answered);
+            }
+        }
+    }
+
+    /// The answer that [`Progress::Answered`] told of, its class, and how long it took in microseconds.
+    pub(super) fn answer(&self) -> (usize, Answer<'_>, u32) {
+        let micros = u32::try_from(self.since.elapsed().as_micros()).unwrap_or(u32::MAX);
+        let answer = match self.frame {
+            Some(frame) => Answer { status: frame.status, body: &self.input[frame.body_at..frame.end] },
+            None => Answer { status: 0, body: &[] },
+        };
+        (self.class, answer, micros)
+    }
+}

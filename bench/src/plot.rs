@@ -1,0 +1,145 @@
+//! Plots as SVG, written by hand: bars of rates on a logarithmic scale, and lines.
+
+use std::fmt::Write;
+
+use crate::{cell::Scenario, results::Results, target::Name};
+
+const WIDTH: f64 = 1000.0;
+const HEIGHT: f64 = 420.0;
+const LEFT: f64 = 70.0;
+const TOP: f64 = 50.0;
+const BOTTOM: f64 = 60.0;
+
+fn colour(name: Name) -> &'static str {
+    match name {
+        Name::Latchkey | Name::LatchkeyCold => "#1f6feb",
+        Name::Hello | Name::Floor | Name::Argon2 => "#8c959f",
+        Name::FastApi => "#bf8700",
+        Name::Fastify => "#1a7f37",
+    }
+}
+
+/// Requests per second at 64 connections, a group of bars for each scenario.
+pub fn rates(results: &Results) -> String {
+    let scenarios = [
+        Scenario::Refresh,
+        Scenario::IntrospectWarm,
+        Scenario::IntrospectCold,
+        Scenario::Logout,
+        Scenario::Mix,
+        Scenario::Login,
+    ];
+    let names =
+        [Name::Hello, Name::Floor, Name::Argon2, Name::Latchkey, Name::LatchkeyCold, Name::FastApi, Name::Fastify];
+    let mut svg = begin("Requests per second at 64 connections (median; the lines: least and most)");
+    let (low, high) = (10_f64, 100_000_f64);
+    let y = |value: f64| {
+        let share = (value.max(low).log10() - low.log10()) / (high.log10() - low.log10());
+        HEIGHT - BOTTOM - share * (HEIGHT - BOTTOM - TOP)
+    };
+    for line in [10.0, 100.0, 1000.0, 10_000.0, 100_000.0] {
+        grid(&mut svg, y(line), &format!("{line}"));
+    }
+    let group = (WIDTH - LEFT - 20.0) / 6.0;
+    for (i, scenario) in (0_u8..).zip(scenarios) {
+        let present: Vec<_> = names
+            .into_iter()
+            .filter_map(|name| Some((name, results.spread((scenario, 64, name), |sample| sample.per_second)?)))
+            .collect();
+        let left = LEFT + f64::from(i) * group;
+        text(&mut svg, left + group / 2.0, HEIGHT - BOTTOM + 42.0, 13, "middle", scenario.text());
+        let mut x = left + 8.0;
+        for (name, spread) in present {
+            let (top, bottom) = (y(spread.median), y(low));
+            let _ = writeln!(
+                svg,
+                r#"<rect x="{x:.1}" y="{top:.1}" width="28" height="{:.1}" fill="{}"/><line x1="{m:.1}" x2="{m:.1}" y1="{:.1}" y2="{:.1}" stroke="black"/>"#,
+                bottom - top,
+                colour(name),
+                y(spread.max),
+                y(spread.min),
+                m = x + 14.0,
+            );
+            text(&mut svg, x + 14.0, top - 5.0, 10, "middle", &short(spread.median));
+            text(&mut svg, x + 14.0, bottom + 13.0, 8, "middle", name.text().split(',').next().unwrap_or_default());
+            x += 36.0;
+        }
+    }
+    svg + "</svg>\n"
+}
+
+fn short(value: f64) -> String {
+    if value >= 1000.0 { format!("{:.1}k", value / 1000.0) } else { format!("{value:.0}") }
+}
+
+fn begin(title: &str) -> String {
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\">\n\
+         <rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"white\"/>\n"
+    );
+    text(&mut svg, WIDTH / 2.0, 26.0, 16, "middle", title);
+    svg
+}
+
+fn grid(svg: &mut String, y: f64, label: &str) {
+    let right = WIDTH - 20.0;
+    let _ = writeln!(svg, r##"<line x1="{LEFT}" x2="{right}" y1="{y:.1}" y2="{y:.1}" stroke="#d0d7de"/>"##);
+    text(svg, LEFT - 6.0, y + 4.0, 11, "end", label);
+}
+
+fn text(svg: &mut String, x: f64, y: f64, size: u8, anchor: &str, words: &str) {
+    let words = words.replace('&', "&amp;").replace('<', "&lt;");
+    let _ = writeln!(svg, r#"<text x="{x:.1}" y="{y:.1}" font-size="{size}" text-anchor="{anchor}">{words}</text>"#);
+}
+
+/// A line of a plot.
+pub struct Series {
+    /// What it is called.
+    pub name: String,
+    /// How it is drawn.
+    pub colour: &'static str,
+    /// Of what is beside the point.
+    pub dashed: bool,
+    /// From left to right.
+    pub points: Vec<(String, f64)>,
+}
+
+/// Lines over places at equal distances.
+pub fn lines(title: &str, series: &[Series]) -> String {
+    let mut svg = begin(title);
+    let most = series.iter().flat_map(|line| &line.points).map(|(_, value)| *value).fold(1.0, f64::max);
+    let step = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0]
+        .into_iter()
+        .find(|step| most / step <= 6.0)
+        .unwrap_or(1000.0);
+    let top = (most / step).ceil() * step;
+    let y = |value: f64| HEIGHT - BOTTOM - value / top * (HEIGHT - BOTTOM - TOP);
+    let mut line = 0.0;
+    while line <= top {
+        grid(&mut svg, y(line), &format!("{line}"));
+        line += step;
+    }
+    let places = series.first().map_or(0, |line| line.points.len());
+    let width = (WIDTH - LEFT - 260.0) / f64::from(u32::try_from(places.max(2) - 1).unwrap_or(1));
+    for (row, Series { name, colour, dashed, points }) in (0_u8..).zip(series) {
+        let dash = if *dashed { r#" stroke-dasharray="6 4""# } else { "" };
+        let mut path = String::new();
+        for (i, (label, value)) in (0_u8..).zip(points) {
+            let (x, y) = (LEFT + 20.0 + f64::from(i) * width, y(*value));
+            let _ = write!(path, "{x:.1},{y:.1} ");
+            let _ = writeln!(svg, r#"<circle cx="{x:.1}" cy="{y:.1}" r="3" fill="{colour}"/>"#);
+            if row == 0 {
+                text(&mut svg, x, HEIGHT - BOTTOM + 20.0, 12, "middle", label);
+            }
+        }
+        let _ = writeln!(svg, r#"<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>"#);
+        let (x, y) = (WIDTH - 225.0, TOP + 20.0 * f64::from(row) + 10.0);
+        let _ = writeln!(
+            svg,
+            r#"<line x1="{x}" x2="{}" y1="{y}" y2="{y}" stroke="{colour}" stroke-width="2"{dash}/>"#,
+            x + 30.0
+        );
+        text(&mut svg, x + 38.0, y + 4.0, 12, "start", name);
+    }
+    svg + "</svg>\n"
+}

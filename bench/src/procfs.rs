@@ -1,0 +1,60 @@
+//! What the kernel knows of processes: processor time and memory, a server's workers included.
+
+use std::fs;
+
+/// Processor time, in microseconds, and memory, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    /// User and system time of all threads so far.
+    pub cpu_micros: f64,
+    /// What is resident. Pages that several processes share count once for each.
+    pub resident: u64,
+}
+
+/// A process and all that descend from it.
+pub fn family(pid: u32) -> Vec<u32> {
+    let mut members = vec![pid];
+    let parents: Vec<(u32, u32)> = fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
+        .filter_map(|pid| Some((pid, stat(pid)?.parent)))
+        .collect();
+    let mut next = 0;
+    while next < members.len() {
+        let parent = members[next];
+        members.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
+        next += 1;
+    }
+    members
+}
+
+/// What these processes have used together.
+pub fn usage(pids: &[u32]) -> Usage {
+    let mut usage = Usage::default();
+    for stat in pids.iter().filter_map(|pid| stat(*pid)) {
+        usage.cpu_micros += stat.cpu_micros;
+        usage.resident += stat.resident;
+    }
+    usage
+}
+
+struct Stat {
+    parent: u32,
+    cpu_micros: f64,
+    resident: u64,
+}
+
+fn stat(pid: u32) -> Option<Stat> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // the name may hold anything, and ends with the last parenthesis
+    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+    let number = |i: usize| fields.get(i)?.parse::<u64>().ok();
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    let micros = (number(11)? + number(12)?) as f64 * 1e6 / rustix::param::clock_ticks_per_second() as f64;
+    Some(Stat {
+        parent: fields.get(1)?.parse().ok()?,
+        cpu_micros: micros,
+        resident: number(21)? * rustix::param::page_size() as u64,
+    })
+}

@@ -1,0 +1,100 @@
+//! As much of Redis' protocol as the benchmark needs: commands in a pipeline, answers as text.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+};
+
+use anyhow::bail;
+
+/// Commands written and not yet answered, at most: more would fill both sockets' buffers, and both sides would wait.
+const PIPELINE: usize = 500;
+
+/// A connection.
+pub struct Resp {
+    writer: TcpStream,
+    reader: BufReader<TcpStream>,
+    out: Vec<u8>,
+    unanswered: usize,
+}
+
+impl Resp {
+    /// To a Redis on this machine.
+    pub fn connect(port: u16) -> anyhow::Result<Self> {
+        let writer = TcpStream::connect(("127.0.0.1", port))?;
+        writer.set_nodelay(true)?;
+        let reader = BufReader::with_capacity(64 * 1024, writer.try_clone()?);
+        Ok(Self { writer, reader, out: Vec::new(), unanswered: 0 })
+    }
+
+    /// One command, and its answer: nothing for null, the items of arrays one a line.
+    pub fn call(&mut self, parts: &[&[u8]]) -> anyhow::Result<String> {
+        self.finish()?;
+        self.write(parts);
+        self.writer.write_all(&self.out)?;
+        self.out.clear();
+        self.read()
+    }
+
+    /// A command in the pipeline, whose answer must be no error.
+    pub fn pipe(&mut self, parts: &[&[u8]]) -> anyhow::Result<()> {
+        self.write(parts);
+        self.unanswered += 1;
+        if self.unanswered >= PIPELINE { self.finish() } else { Ok(()) }
+    }
+
+    /// Waits for the answers of the pipeline.
+    pub fn finish(&mut self) -> anyhow::Result<()> {
+        self.writer.write_all(&self.out)?;
+        self.out.clear();
+        while self.unanswered > 0 {
+            self.unanswered -= 1;
+            self.read()?;
+        }
+        Ok(())
+    }
+
+    /// A number from `INFO`.
+    pub fn info(&mut self, name: &str) -> anyhow::Result<u64> {
+        let info = self.call(&[b"INFO"])?;
+        let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        match value.and_then(|value| value.trim().parse().ok()) {
+            Some(number) => Ok(number),
+            None => bail!("no {name} in INFO"),
+        }
+    }
+
+    fn write(&mut self, parts: &[&[u8]]) {
+        self.out.extend(format!("*{}\r\n", parts.len()).as_bytes());
+        for part in parts {
+            self.out.extend(format!("${}\r\n", part.len()).as_bytes());
+            self.out.extend(*part);
+            self.out.extend(b"\r\n");
+        }
+    }
+
+    fn read(&mut self) -> anyhow::Result<String> {
+        let mut line = String::new();
+        self.reader.read_line(&mut line)?;
+        let line = line.trim_end();
+        let number = || line[1..].parse::<i64>();
+        match line.as_bytes().first() {
+            Some(b'+' | b':') => Ok(line[1..].to_owned()),
+            Some(b'-') => bail!("Redis: {}", &line[1..]),
+            Some(b'$') => {
+                let Ok(length) = usize::try_from(number()?) else { return Ok(String::new()) };
+                let mut bytes = vec![0; length + 2];
+                self.reader.read_exact(&mut bytes)?;
+                Ok(String::from_utf8_lossy(&bytes[..length]).into_owned())
+            }
+            Some(b'*') => {
+                let mut items = Vec::new();
+                for _ in 0..number()? {
+                    items.push(self.read()?);
+                }
+                Ok(items.join("\n"))
+            }
+            _ => bail!("Redis answered {line:?}"),
+        }
+    }
+}

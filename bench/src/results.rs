@@ -1,0 +1,79 @@
+//! What was measured, by target, scenario and connections.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::{
+    cell::{Sample, Scenario},
+    target::Name,
+};
+
+/// What a measurement is of.
+pub type Key = (Scenario, usize, Name);
+
+/// Every measurement, in the order of the rounds.
+#[derive(Default)]
+pub struct Results {
+    samples: BTreeMap<Key, Vec<Sample>>,
+}
+
+/// The middle of several values, the least and the most.
+#[derive(Clone, Copy, Debug)]
+pub struct Spread {
+    /// The middle.
+    pub median: f64,
+    /// The least.
+    pub min: f64,
+    /// The most.
+    pub max: f64,
+}
+
+impl Spread {
+    /// Of values in any order; of none, nothing.
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let mut sorted: Vec<f64> = values.into_iter().collect();
+        sorted.sort_by(f64::total_cmp);
+        let (min, max) = (*sorted.first()?, *sorted.last()?);
+        let middle = sorted.len() / 2;
+        let median =
+            if sorted.len() % 2 == 1 { sorted[middle] } else { f64::midpoint(sorted[middle - 1], sorted[middle]) };
+        Some(Self { median, min, max })
+    }
+}
+
+impl Results {
+    /// Adds a round's measurement.
+    pub fn add(&mut self, key: Key, sample: Sample) {
+        self.samples.entry(key).or_default().push(sample);
+    }
+
+    /// All keys, by scenario, connections and target.
+    pub fn keys(&self) -> impl Iterator<Item = Key> {
+        self.samples.keys().copied()
+    }
+
+    /// The rounds' measurements of a key.
+    pub fn samples(&self, key: Key) -> &[Sample] {
+        self.samples.get(&key).map_or(&[], Vec::as_slice)
+    }
+
+    /// A figure of a key.
+    pub fn spread(&self, key: Key, figure: impl Fn(&Sample) -> f64) -> Option<Spread> {
+        Spread::of(self.samples(key).iter().map(figure))
+    }
+
+    /// How often one key's figure holds another's, each round by itself.
+    pub fn ratio(&self, of: Key, to: Key, figure: impl Fn(&Sample) -> f64) -> Option<Spread> {
+        let pairs = self.samples(of).iter().zip(self.samples(to));
+        Spread::of(pairs.map(|(of, to)| figure(of) / figure(to)).filter(|ratio| ratio.is_finite()))
+    }
+
+    /// All of it.
+    pub fn json(&self) -> Value {
+        let rows = self.samples.iter().map(|((scenario, connections, name), samples)| {
+            json!({ "target": name.text(), "scenario": scenario.text(), "connections": connections, "rounds": samples })
+        });
+        Value::Array(rows.collect())
+    }
+}

@@ -1,0 +1,159 @@
+//! One run: starts everything, goes through the rounds, and writes down what came of it.
+
+use std::{
+    fs,
+    io::Write,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use serde_json::json;
+
+use crate::{
+    Arguments,
+    cell::{Sample, Scenario, Timing, measure},
+    footprint, goals,
+    place::Place,
+    plot,
+    results::Results,
+    table,
+    target::{Common, Name, Target, bare_argon2, make_database},
+};
+
+/// How many accounts sign in.
+const ACCOUNTS: usize = 256;
+/// How many access tokens are asked about.
+const ACCESS_TOKENS: usize = 1000;
+/// Connections at once.
+pub const CONNECTIONS: [usize; 4] = [1, 16, 64, 256];
+/// Before each measurement.
+const WARM_UP: Duration = Duration::from_millis(300);
+
+const STACKS: [Name; 3] = [Name::Latchkey, Name::FastApi, Name::Fastify];
+
+/// Scenarios, and the targets of each in the order in which they are measured.
+fn plan() -> Vec<(Scenario, usize, Vec<Name>)> {
+    let mut plan = Vec::new();
+    for connections in CONNECTIONS {
+        let mut add = |scenario, first: &[Name], stacks: &[Name]| {
+            plan.push((scenario, connections, first.iter().chain(stacks).copied().collect()));
+        };
+        add(Scenario::Refresh, &[Name::Floor], &STACKS);
+        add(Scenario::IntrospectWarm, &[Name::Hello], &STACKS);
+        add(Scenario::IntrospectCold, &[Name::Floor, Name::LatchkeyCold], &[]);
+        add(Scenario::Logout, &[], &STACKS);
+        add(Scenario::Login, if connections == 64 { &[Name::Argon2] } else { &[] }, &STACKS);
+        add(Scenario::Mix, &[], &STACKS);
+    }
+    plan.push((Scenario::RefreshBesideLogins, 64, STACKS.to_vec()));
+    plan.push((Scenario::IntrospectBesideLogins, 64, STACKS.to_vec()));
+    plan
+}
+
+/// Runs it.
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    let place = Place::find(arguments.persistence)?;
+    let cores = std::thread::available_parallelism()?.get();
+    let words: Vec<&str> = arguments.only.split(',').filter(|word| !word.is_empty()).collect();
+    let wanted = |(scenario, connections, name): (Scenario, usize, Name)| {
+        let text = format!("{}/{}/{connections}", name.text(), scenario.text());
+        words.is_empty() || words.iter().any(|word| text.contains(word))
+    };
+    let plan: Vec<_> = plan()
+        .into_iter()
+        .flat_map(|(scenario, connections, names)| names.into_iter().map(move |name| (scenario, connections, name)))
+        .filter(|key| wanted(*key))
+        .collect();
+    let mut targets = start(&place, &plan.iter().map(|(_, _, name)| *name).collect::<Vec<_>>(), arguments, cores)?;
+    let timing = Timing { warm_up: WARM_UP, measured: Duration::from_secs_f64(arguments.seconds) };
+    let mut results = Results::default();
+    let all = arguments.rounds * plan.len();
+    for round in 1..=arguments.rounds {
+        for (i, &(scenario, connections, name)) in plan.iter().enumerate() {
+            eprint!(
+                "\r\x1b[Kround {round}: {} {connections} {} ({}/{all})",
+                scenario.text(),
+                name.text(),
+                (round - 1) * plan.len() + i + 1
+            );
+            let sample = if name == Name::Argon2 {
+                let per_second = bare_argon2(&place, cores, arguments.seconds.ceil() as u64)?;
+                Sample { per_second, server_micros: cores as f64 * 1e6 / per_second, ..Sample::default() }
+            } else {
+                let target = targets.iter_mut().find(|target| target.name == name).context("a target")?;
+                measure(target, scenario, connections, ACCOUNTS, timing)?
+            };
+            results.add((scenario, connections, name), sample);
+        }
+    }
+    eprintln!();
+    let memory = footprint::servers(&targets);
+    drop(targets);
+    let footprint = if words.is_empty() || words.contains(&"footprint") {
+        Some(footprint::measure(&place, &memory)?)
+    } else {
+        None
+    };
+
+    let machine = footprint::machine(&place, arguments, cores, begun.elapsed())?;
+    let text = [
+        machine.text(),
+        goals::table(&results, footprint.as_ref()),
+        table::all(&results),
+        footprint.as_ref().map(footprint::Footprint::table).unwrap_or_default(),
+    ]
+    .join("\n");
+    let out = place.root.join(&arguments.out);
+    fs::create_dir_all(&out)?;
+    fs::write(out.join("bench.md"), &text)?;
+    fs::write(out.join("bench.svg"), plot::rates(&results))?;
+    let json = json!({ "machine": machine, "results": results.json(), "footprint": footprint });
+    fs::write(out.join("bench.json"), serde_json::to_vec_pretty(&json)?)?;
+    writeln!(std::io::stdout(), "{text}\nWritten to {}: bench.md, bench.json, bench.svg", out.display())?;
+    Ok(())
+}
+
+/// Starts those that are needed, with their sessions and tokens.
+fn start(place: &Place, names: &[Name], arguments: &Arguments, cores: usize) -> anyhow::Result<Vec<Target>> {
+    let common = Common::prepare(place, ACCOUNTS)?;
+    let needs = |name: Name| names.contains(&name);
+    let mut targets = Vec::new();
+    if needs(Name::Hello) {
+        targets.push(Target::hello(place)?);
+    }
+    if needs(Name::Floor) {
+        targets.push(Target::floor(place)?);
+    }
+    if needs(Name::Latchkey) || needs(Name::LatchkeyCold) {
+        targets.push(Target::latchkey(place, &common)?);
+    }
+    if needs(Name::FastApi) || needs(Name::Fastify) {
+        make_database(place, &common)?;
+    }
+    if needs(Name::FastApi) {
+        targets.push(Target::fastapi(place, &common, cores)?);
+    }
+    if needs(Name::Fastify) {
+        targets.push(Target::fastify(place, &common, cores)?);
+    }
+    for target in &mut targets {
+        if target.redis.is_empty() {
+            continue;
+        }
+        eprintln!(
+            "{}: started in {:.0} ms; making sessions",
+            target.name.text(),
+            target.process.started_in.as_secs_f64() * 1e3
+        );
+        target.sessions = target.seed(arguments.sessions)?.into();
+        target.collect_access_tokens(ACCESS_TOKENS)?;
+    }
+    if needs(Name::LatchkeyCold) {
+        let warm = targets.iter().find(|target| target.name == Name::Latchkey).context("latchkey")?;
+        let mut cold = Target::latchkey_cold(place, warm)?;
+        cold.access.clone_from(&warm.access);
+        targets.push(cold);
+    }
+    Ok(targets)
+}

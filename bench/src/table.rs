@@ -1,0 +1,62 @@
+//! Everything that was measured, as tables in Markdown.
+
+use std::fmt::Write;
+
+use crate::{
+    cell::Scenario,
+    results::{Key, Results, Spread},
+    target::Name,
+};
+
+/// A table for each scenario.
+pub fn all(results: &Results) -> String {
+    let mut text = String::new();
+    let mut last = None;
+    for key in results.keys() {
+        let (scenario, connections, name) = key;
+        if last != Some(scenario) {
+            last = Some(scenario);
+            let _ = write!(
+                text,
+                "\n### {}\n\n| connections | | requests/s | p50 ms | p99 ms | p99.9 ms | server µs | Redis µs | RSS MiB | errors | latchkey is |\n\
+                 | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
+                scenario.text()
+            );
+        }
+        let _ = writeln!(text, "| {connections} | {} | {}", name.text(), row(results, key));
+    }
+    text
+}
+
+fn row(results: &Results, key: Key) -> String {
+    let range = |spread: Option<Spread>, digits: usize| match spread {
+        Some(s) if s.median == 0.0 && s.max == 0.0 => String::new(),
+        Some(s) => format!("{:.digits$} ({:.digits$} to {:.digits$})", s.median, s.min, s.max),
+        None => String::new(),
+    };
+    let plain = |spread: Option<Spread>, digits: usize| match spread {
+        Some(s) if s.median > 0.0 => format!("{:.digits$}", s.median),
+        _ => String::new(),
+    };
+    let errors: u64 = results.samples(key).iter().map(|sample| sample.errors).sum();
+    let (scenario, connections, name) = key;
+    let own = (scenario, connections, own(scenario));
+    let ratio = if name == own.2 { None } else { results.ratio(own, key, |sample| sample.per_second) };
+    [
+        range(results.spread(key, |sample| sample.per_second), 0),
+        plain(results.spread(key, |sample| sample.p50), 2),
+        plain(results.spread(key, |sample| sample.p99), 2),
+        plain(results.spread(key, |sample| sample.p999), 2),
+        range(results.spread(key, |sample| sample.server_micros), 1),
+        plain(results.spread(key, |sample| sample.redis_micros), 1),
+        plain(results.spread(key, |sample| sample.resident_mib), 0),
+        errors.to_string(),
+        ratio.map(|ratio| format!("{:.2} times", ratio.median)).unwrap_or_default() + " |",
+    ]
+    .join(" | ")
+}
+
+/// Which of the service's nodes a scenario is about.
+pub fn own(scenario: Scenario) -> Name {
+    if scenario == Scenario::IntrospectCold { Name::LatchkeyCold } else { Name::Latchkey }
+}

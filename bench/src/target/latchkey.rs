@@ -1,0 +1,253 @@
+//! The service, set up as in production but without limits on how often things may be asked for.
+
+use std::{
+    net::IpAddr,
+    path::Path,
+    process::{Command, Stdio},
+    sync::Mutex,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, ensure};
+use aws_lc_rs::rand;
+use futures_util::{StreamExt, stream};
+use latchkey::{
+    config::{CacheSettings, RedisSettings},
+    crypto::{
+        derive::{self, derive},
+        refresh_token::{RefreshClaims, RefreshTokens},
+    },
+    domain::{
+        account::{Epoch, Roles},
+        clock::Timestamp,
+        ids::{AccountId, SessionId},
+        secret::SecretText,
+        session::{Origin, Transport},
+    },
+    store::redis::{Create, NewSession, Redis},
+};
+use tokio::runtime::Runtime;
+
+use super::{Common, Name, Seeding, Target, basic, local};
+use crate::place::{Place, Process, RedisServer, free_port, is_alive};
+
+/// Environment variables beside those of every node.
+pub type Settings<'a> = &'a [(&'a str, &'a str)];
+
+const SECRET: &str = "a benchmark's secret that is long enough";
+const IDLE: Duration = Duration::from_hours(7 * 24);
+const ABSOLUTE: Duration = Duration::from_hours(30 * 24);
+const USER_AGENT: &str =
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36";
+
+/// How many sessions are being made at once.
+const AT_ONCE: usize = 512;
+
+fn command(place: &Place, folder: &Path, redis_url: &str, port: u16) -> Command {
+    let mut command = Command::new(place.latchkey());
+    command.current_dir(folder).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    for (name, value) in
+        std::env::vars().filter(|(name, _)| name.starts_with("LATCHKEY_") && name != "LATCHKEY_PROGRAM")
+    {
+        command.env(name, value);
+    }
+    command
+        .env("LATCHKEY_LISTEN", format!("127.0.0.1:{port}"))
+        .env("LATCHKEY_ISSUER", "https://auth.example.com")
+        .env("LATCHKEY_REDIS_URL", redis_url)
+        .env("LATCHKEY_SECRET", SECRET)
+        .env("LATCHKEY_DATA_DIR", folder)
+        // the references write no line for each request either
+        .env("LATCHKEY_LOG_FILTER", "warn")
+        // the same tokens are used for as long as the benchmark lasts
+        .env("LATCHKEY_TOKEN_ACCESS_TTL", "1h")
+        .env("LATCHKEY_REDIS_EVENT_RETENTION", "2h");
+    for limit in [
+        "LOGIN_PER_ADDRESS",
+        "LOGIN_SERVICE",
+        "LOGIN_BACKOFF_AFTER",
+        "REGISTRATION_PER_ADDRESS",
+        "REFRESH_PER_ADDRESS",
+        "REFRESH_PER_ACCOUNT",
+        "INTROSPECTION_PER_CLIENT",
+    ] {
+        command.env(format!("LATCHKEY_LIMITS_{limit}"), "off");
+    }
+    command
+}
+
+impl Target {
+    /// Starts the service on a Redis of its own.
+    pub fn latchkey(place: &Place, common: &Common) -> anyhow::Result<Self> {
+        let redis = RedisServer::start(place, "latchkey", place.persistence)?;
+        let url = redis.url();
+        Self::latchkey_on(place, common, vec![redis], &url, &[])
+    }
+
+    /// Starts the service on these.
+    pub fn latchkey_on(
+        place: &Place,
+        common: &Common,
+        redis: Vec<RedisServer>,
+        url: &str,
+        settings: Settings<'_>,
+    ) -> anyhow::Result<Self> {
+        let folder = place.folder("latchkey")?;
+        let run = |arguments: &[&str]| {
+            let output = command(place, &folder, url, 0).args(arguments).stdin(Stdio::null()).output();
+            let output = output.context("running latchkey")?;
+            ensure!(output.status.success(), "latchkey {arguments:?}: {output:?}");
+            anyhow::Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        };
+        run(&["migrate"])?;
+        run(&["user", "import", &common.accounts.to_string_lossy()])?;
+        let client = run(&["client", "add", "bench"])?;
+        let value = |name: &str| client.lines().find_map(|line| line.strip_prefix(name)).context("a service client");
+        let authorization = basic(&format!("{}:{}", value("client_id: ")?, value("client_secret: ")?));
+        let filler = Filler::connect(url)?;
+        let (process, address) = serve(place, &folder, url, "log", settings)?;
+        Ok(Self {
+            name: Name::Latchkey,
+            resident_idle: process.usage().resident,
+            process,
+            address,
+            redis,
+            url: url.to_owned(),
+            folder,
+            authorization,
+            sessions: Default::default(),
+            access: Vec::new(),
+            per_account: 1,
+            seeding: Seeding::Latchkey(Box::new(filler)),
+        })
+    }
+
+    /// Starts another node of it, which remembers nothing.
+    pub fn latchkey_cold(place: &Place, warm: &Self) -> anyhow::Result<Self> {
+        let cold = [("LATCHKEY_CACHE_MAX_STALENESS", "0s"), ("LATCHKEY_CACHE_MAX_TOKENS", "0")];
+        warm.another_node(place, "cold", &cold).map(|node| Self { name: Name::LatchkeyCold, ..node })
+    }
+
+    /// Starts another node of the service on the same Redis and database.
+    pub fn another_node(&self, place: &Place, log: &str, settings: Settings<'_>) -> anyhow::Result<Self> {
+        let (process, address) = serve(place, &self.folder, &self.url, log, settings)?;
+        Ok(Self {
+            name: self.name,
+            resident_idle: process.usage().resident,
+            process,
+            address,
+            redis: Vec::new(),
+            url: self.url.clone(),
+            folder: self.folder.clone(),
+            authorization: self.authorization.clone(),
+            sessions: Default::default(),
+            access: Vec::new(),
+            per_account: 1,
+            seeding: Seeding::None,
+        })
+    }
+}
+
+fn serve(
+    place: &Place,
+    folder: &Path,
+    redis_url: &str,
+    log: &str,
+    settings: Settings<'_>,
+) -> anyhow::Result<(Process, std::net::SocketAddr)> {
+    let port = free_port()?;
+    let mut command = command(place, folder, redis_url, port);
+    command.arg("serve").envs(settings.iter().copied());
+    let address = local(port);
+    Ok((Process::start(command, &folder.join(log), || is_alive(address))?, address))
+}
+
+/// Makes sessions with the service's own script, as many at once as its Redis takes.
+pub struct Filler {
+    runtime: Runtime,
+    redis: Redis,
+    tokens: RefreshTokens,
+}
+
+impl Filler {
+    /// To the Redis of a URL.
+    pub fn connect(url: &str) -> anyhow::Result<Self> {
+        let runtime = Runtime::new()?;
+        let settings = RedisSettings {
+            url: None,
+            prefix: "lk:".to_owned(),
+            pool_size: 4,
+            command_timeout: Duration::from_secs(20),
+            event_retention: Duration::from_hours(1),
+        };
+        let cache = CacheSettings { max_staleness: Duration::ZERO, max_sessions: 1024, max_tokens: 0 };
+        let redis = runtime.block_on(async {
+            let redis = Redis::connect(&SecretText::from(url), &settings, &cache)?;
+            while redis.ping().await.is_err() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            anyhow::Ok(redis)
+        })?;
+        let tokens = RefreshTokens::new(&derive(&SecretText::from(SECRET), derive::REFRESH_TOKEN_MAC), []);
+        Ok(Self { runtime, redis, tokens })
+    }
+
+    /// So many sessions, of accounts with `per_account` each. Gives their refresh tokens, in no order.
+    pub fn fill(&self, count: usize, per_account: usize) -> anyhow::Result<Vec<String>> {
+        let made = Mutex::new(Vec::with_capacity(count));
+        let accounts = count.div_ceil(per_account);
+        self.runtime.block_on(async {
+            let mut outcomes = stream::iter(0..accounts)
+                .map(|_| async {
+                    let account = AccountId::from_bytes(random()?);
+                    for _ in 0..per_account {
+                        let token = self.create(account).await?;
+                        if let Ok(mut made) = made.lock() {
+                            made.push(token);
+                        }
+                    }
+                    anyhow::Ok(())
+                })
+                .buffer_unordered(AT_ONCE);
+            while let Some(outcome) = outcomes.next().await {
+                outcome?;
+            }
+            anyhow::Ok(())
+        })?;
+        made.into_inner().map_err(|_| anyhow::anyhow!("a panic while filling"))
+    }
+
+    async fn create(&self, account: AccountId) -> anyhow::Result<String> {
+        let now = Timestamp::from_millis(i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?);
+        let new = NewSession {
+            id: SessionId::from_bytes(random()?),
+            account,
+            roles: Roles::default(),
+            epoch: Epoch(0),
+            transport: Transport::Bearer,
+            origin: Origin {
+                ip: Some(IpAddr::from([203, 0, 113, 7])),
+                user_agent: Some(USER_AGENT.to_owned()),
+                device: None,
+            },
+            idle_timeout: IDLE,
+            absolute_timeout: ABSOLUTE,
+            max_per_account: 50,
+        };
+        match self.redis.create(new, now).await? {
+            Create::Created(grant) => {
+                let expires_at = grant.expires_at();
+                let claims =
+                    RefreshClaims { account, session: grant.session, generation: grant.generation, expires_at };
+                Ok(self.tokens.encode(&claims).expose().to_owned())
+            }
+            Create::Stale => anyhow::bail!("a new account can't have changed"),
+        }
+    }
+}
+
+fn random() -> anyhow::Result<[u8; 16]> {
+    let mut bytes = [0; 16];
+    rand::fill(&mut bytes).context("randomness")?;
+    Ok(bytes)
+}

@@ -1,0 +1,218 @@
+//! The references: the limits made of the service's own parts, and what people would pick instead.
+
+use std::{
+    collections::VecDeque,
+    fs,
+    path::Path,
+    process::Command,
+    thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, ensure};
+use aws_lc_rs::{
+    digest::{SHA256, digest},
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair},
+};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use uuid::Uuid;
+
+use super::{CLIENT, Common, Name, PASSWORD, Seeding, Target, basic, local};
+use crate::{
+    place::{Place, Process, RedisServer, free_port, is_alive},
+    resp::Resp,
+};
+
+const IDLE_MS: u64 = 7 * 24 * 3600 * 1000;
+const ABSOLUTE_MS: u64 = 30 * 24 * 3600 * 1000;
+
+impl Target {
+    /// Starts the endpoint that answers with constant JSON.
+    pub fn hello(place: &Place) -> anyhow::Result<Self> {
+        let port = free_port()?;
+        let mut command = Command::new(place.programs.join("latchkey-bench-reference"));
+        command.args(["hello", &port.to_string()]);
+        start(place, Name::Hello, command, port, None, Seeding::None, 1)
+    }
+
+    /// Starts the least that does the work.
+    pub fn floor(place: &Place) -> anyhow::Result<Self> {
+        let redis = RedisServer::start(place, "floor", place.persistence)?;
+        let port = free_port()?;
+        let mut command = Command::new(place.programs.join("latchkey-bench-reference"));
+        command.args(["floor", &port.to_string(), &redis.port.to_string()]);
+        start(place, Name::Floor, command, port, Some(redis), Seeding::Floor, 1)
+    }
+
+    /// Starts FastAPI with as many workers as there are cores.
+    pub fn fastapi(place: &Place, common: &Common, cores: usize) -> anyhow::Result<Self> {
+        let redis = RedisServer::start(place, "fastapi", place.persistence)?;
+        let port = free_port()?;
+        let mut command = Command::new(place.tool("venv/bin/python"));
+        command.args(["-m", "uvicorn", "service:app", "--host", "127.0.0.1", "--port", &port.to_string()]);
+        command.args(["--workers", &cores.to_string(), "--loop", "uvloop", "--http", "httptools"]);
+        command.args(["--no-access-log", "--log-level", "warning", "--timeout-keep-alive", "60"]);
+        command.current_dir(place.root.join("bench/references/fastapi"));
+        command.env("PYTHONDONTWRITEBYTECODE", "1").env("HASHING_THREADS", "1");
+        stack(&mut command, common, &redis);
+        start(place, Name::FastApi, command, port, Some(redis), Seeding::Stack, cores + 1)
+    }
+
+    /// Starts Fastify, a cluster of as many as there are cores.
+    pub fn fastify(place: &Place, common: &Common, cores: usize) -> anyhow::Result<Self> {
+        let redis = RedisServer::start(place, "fastify", place.persistence)?;
+        let port = free_port()?;
+        // Modules are looked for from where a file is: it runs where its packages are installed.
+        let folder = place.tool("node/fastify");
+        fs::create_dir_all(&folder)?;
+        fs::copy(place.root.join("bench/references/fastify/service.js"), folder.join("service.js"))?;
+        let lua = place.tool("node/lua");
+        fs::create_dir_all(&lua)?;
+        for script in ["create.lua", "rotate.lua", "revoke.lua"] {
+            fs::copy(place.root.join("bench/references/lua").join(script), lua.join(script))?;
+        }
+        let mut command = Command::new(place.tool("bin/node"));
+        command.arg("service.js").current_dir(&folder);
+        command.env("PORT", port.to_string()).env("WORKERS", cores.to_string()).env("NODE_ENV", "production");
+        // one thread a worker hashes, as in the others
+        command.env("UV_THREADPOOL_SIZE", "1").env("NODE_NO_WARNINGS", "1");
+        stack(&mut command, common, &redis);
+        start(place, Name::Fastify, command, port, Some(redis), Seeding::Stack, cores + 1)
+    }
+}
+
+fn stack(command: &mut Command, common: &Common, redis: &RedisServer) {
+    command.env("REDIS_URL", redis.url()).env("DATABASE", &common.database).env("KEY", &common.key);
+    command.env("KID", "bench").env("CLIENT", CLIENT);
+}
+
+fn start(
+    place: &Place,
+    name: Name,
+    command: Command,
+    port: u16,
+    redis: Option<RedisServer>,
+    seeding: Seeding,
+    processes: usize,
+) -> anyhow::Result<Target> {
+    let address = local(port);
+    let log = place.folder("logs")?.join(name.text());
+    let mut process = Process::start(command, &log, || is_alive(address))?;
+    // the others come a moment after the first
+    for _ in 0..500 {
+        process.count_workers();
+        if process.pids.len() >= processes {
+            break;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    thread::sleep(Duration::from_millis(500));
+    process.count_workers();
+    Ok(Target {
+        name,
+        resident_idle: process.usage().resident,
+        process,
+        address,
+        url: String::new(),
+        folder: place.folder.clone(),
+        redis: redis.into_iter().collect(),
+        per_account: 1,
+        authorization: basic(CLIENT),
+        sessions: VecDeque::new(),
+        access: Vec::new(),
+        seeding,
+    })
+}
+
+/// Hashes a second, of as many threads.
+pub fn bare_argon2(place: &Place, threads: usize, seconds: u64) -> anyhow::Result<f64> {
+    let output = Command::new(place.programs.join("latchkey-bench-reference"))
+        .args(["argon2", &threads.to_string(), &seconds.to_string()])
+        .output()?;
+    Ok(String::from_utf8(output.stdout)?.trim().parse()?)
+}
+
+/// Makes the SQLite database of the references.
+pub fn make_database(place: &Place, common: &Common) -> anyhow::Result<()> {
+    let made = Command::new(place.tool("venv/bin/python"))
+        .arg(place.root.join("bench/references/accounts.py"))
+        .args([&common.accounts, &common.database])
+        .status()?;
+    ensure!(made.success(), "accounts.py failed");
+    Ok(())
+}
+
+/// The hash that all accounts have: OWASP's parameters, which are everybody's here.
+pub(super) fn password_hash() -> anyhow::Result<String> {
+    use argon2::{Algorithm, Argon2, Params, PasswordHasher, Version};
+    let params = Params::new(19_456, 2, 1, Some(32)).map_err(|error| anyhow::anyhow!("{error}"))?;
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+    let hash = argon2.hash_password_with_salt(PASSWORD.as_bytes(), b"a salt of 16 b..");
+    Ok(hash.map_err(|error| anyhow::anyhow!("{error}"))?.to_string())
+}
+
+pub(super) fn write_key(path: &Path) -> anyhow::Result<()> {
+    let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).context("a key")?;
+    let document = key.to_pkcs8v1().context("a key")?;
+    let base64 = BASE64_STANDARD.encode(document.as_ref());
+    fs::write(path, format!("-----BEGIN PRIVATE KEY-----\n{base64}\n-----END PRIVATE KEY-----\n"))?;
+    Ok(())
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What the floor's `rotate.lua` expects.
+pub(super) fn seed_floor(redis: &RedisServer, count: usize) -> anyhow::Result<Vec<String>> {
+    let mut redis = Resp::connect(redis.port)?;
+    let mut tokens = Vec::with_capacity(count);
+    let (now, idle) = (now_ms(), IDLE_MS.to_string());
+    let mut record = [0; 16];
+    record[4..10].copy_from_slice(&now.to_be_bytes()[2..]);
+    record[10..16].copy_from_slice(&(now + ABSOLUTE_MS).to_be_bytes()[2..]);
+    for _ in 0..count {
+        let sid = Uuid::new_v4().to_string();
+        redis.pipe(&[b"SET", sid.as_bytes(), &record, b"PX", idle.as_bytes()])?;
+        tokens.push(format!("{sid}.0"));
+    }
+    redis.finish()?;
+    Ok(tokens)
+}
+
+/// What `create.lua` of the references would have made.
+pub(super) fn seed_stack(redis: &RedisServer, count: usize) -> anyhow::Result<Vec<String>> {
+    let mut redis = Resp::connect(redis.port)?;
+    let mut tokens = Vec::with_capacity(count);
+    let (now, idle) = (now_ms(), IDLE_MS.to_string());
+    let (now, ends) = (now.to_string(), (now + ABSOLUTE_MS).to_string());
+    for _ in 0..count {
+        let (sid, user) = (Uuid::new_v4().to_string(), Uuid::new_v4().to_string());
+        let secret = format!("{}{}", Uuid::new_v4().simple(), &Uuid::new_v4().simple().to_string()[..11]);
+        let hash: String =
+            digest(&SHA256, secret.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let key = format!("session:{sid}");
+        redis.pipe(&[
+            b"HSET",
+            key.as_bytes(),
+            b"user",
+            user.as_bytes(),
+            b"current",
+            hash.as_bytes(),
+            b"created",
+            now.as_bytes(),
+            b"used",
+            now.as_bytes(),
+            b"ends",
+            ends.as_bytes(),
+        ])?;
+        redis.pipe(&[b"PEXPIRE", key.as_bytes(), idle.as_bytes()])?;
+        let index = format!("user:{user}");
+        redis.pipe(&[b"SADD", index.as_bytes(), sid.as_bytes()])?;
+        redis.pipe(&[b"PEXPIRE", index.as_bytes(), idle.as_bytes()])?;
+        tokens.push(format!("{sid}.{secret}"));
+    }
+    redis.finish()?;
+    Ok(tokens)
+}

@@ -1,0 +1,293 @@
+//! What is asked: each call with what a real caller would send, and what has to come back.
+
+use std::{collections::VecDeque, io::Write};
+
+use crate::{
+    load::{Answer, Workload},
+    target::{PASSWORD, email},
+};
+
+fn request(out: &mut Vec<u8>, path: &str, content_type: &str, authorization: Option<&str>, body: &[&str]) {
+    let length: usize = body.iter().map(|part| part.len()).sum();
+    // writing to a vector can't fail
+    let _ = write!(
+        out,
+        "POST {path} HTTP/1.1\r\nHost: auth.example.com\r\nUser-Agent: latchkey-bench\r\nAccept: application/json\r\n\
+         Content-Type: {content_type}\r\nContent-Length: {length}\r\n"
+    );
+    if let Some(authorization) = authorization {
+        let _ = write!(out, "Authorization: {authorization}\r\n");
+    }
+    out.extend(b"\r\n");
+    for part in body {
+        out.extend(part.as_bytes());
+    }
+}
+
+fn with_refresh_token(out: &mut Vec<u8>, path: &str, token: &str) {
+    request(out, path, "application/json", None, &["{\"refresh_token\":\"", token, "\"}"]);
+}
+
+/// The tokens of an answer to a sign-in or a refresh.
+fn tokens<'a>(answer: &Answer<'a>, what: &str) -> Result<(&'a str, &'a str), String> {
+    let access = answer.member("access_token").filter(|token| token.bytes().filter(|byte| *byte == b'.').count() == 2);
+    let refresh = answer.member("refresh_token");
+    match (answer.status, access, refresh) {
+        (200, Some(access), Some(refresh)) => Ok((access, refresh)),
+        _ => Err(answer.wrong(what)),
+    }
+}
+
+/// Moves sessions on, each time the one that was used longest ago: as in life, hardly any twice within the grace window.
+pub struct Refresh<'a> {
+    sessions: &'a mut VecDeque<String>,
+    presented: Vec<String>,
+    /// Keep so many access tokens, with their sessions' ids, and stop.
+    pub collect: Option<(usize, Vec<(String, String)>)>,
+    begun: usize,
+}
+
+impl<'a> Refresh<'a> {
+    /// On so many connections.
+    pub fn new(sessions: &'a mut VecDeque<String>, connections: usize) -> Self {
+        Self { sessions, presented: vec![String::new(); connections], collect: None, begun: 0 }
+    }
+}
+
+impl Workload for Refresh<'_> {
+    fn request(&mut self, connection: usize, out: &mut Vec<u8>) -> Option<usize> {
+        if self.collect.as_ref().is_some_and(|(count, _)| self.begun == *count) {
+            return None;
+        }
+        self.begun += 1;
+        let token = self.sessions.pop_front()?;
+        with_refresh_token(out, "/v1/refresh", &token);
+        self.presented[connection] = token;
+        Some(0)
+    }
+
+    fn answer(&mut self, connection: usize, _: usize, answer: &Answer<'_>) -> Result<(), String> {
+        let (access, refresh) = tokens(answer, "refresh")?;
+        if refresh == self.presented[connection] {
+            return Err("refresh: the same refresh token again".to_owned());
+        }
+        self.sessions.push_back(refresh.to_owned());
+        if let Some((_, collected)) = &mut self.collect {
+            let session = answer.member("session_id").ok_or_else(|| answer.wrong("refresh without a session_id"))?;
+            collected.push((access.to_owned(), session.to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// Asks what access tokens are worth, one after another.
+pub struct Introspect<'a> {
+    access: &'a [(String, String)],
+    authorization: &'a str,
+    asked: Vec<usize>,
+    next: usize,
+}
+
+impl<'a> Introspect<'a> {
+    /// On so many connections.
+    pub fn new(access: &'a [(String, String)], authorization: &'a str, connections: usize) -> Self {
+        Self { access, authorization, asked: vec![0; connections], next: 0 }
+    }
+}
+
+impl Workload for Introspect<'_> {
+    fn request(&mut self, connection: usize, out: &mut Vec<u8>) -> Option<usize> {
+        self.next = (self.next + 1) % self.access.len();
+        self.asked[connection] = self.next;
+        let form = "application/x-www-form-urlencoded";
+        request(out, "/oauth2/introspect", form, Some(self.authorization), &["token=", &self.access[self.next].0]);
+        Some(0)
+    }
+
+    fn answer(&mut self, connection: usize, _: usize, answer: &Answer<'_>) -> Result<(), String> {
+        let (_, session) = &self.access[self.asked[connection]];
+        let active = answer.status == 200 && answer.holds("\"active\":true") && answer.holds(session);
+        if active { Ok(()) } else { Err(answer.wrong("introspect")) }
+    }
+}
+
+/// Signs in, to one account after another.
+pub struct Login {
+    accounts: usize,
+    next: usize,
+}
+
+impl Login {
+    /// To so many accounts.
+    pub fn new(accounts: usize) -> Self {
+        Self { accounts, next: 0 }
+    }
+}
+
+impl Workload for Login {
+    fn request(&mut self, _: usize, out: &mut Vec<u8>) -> Option<usize> {
+        self.next = (self.next + 1) % self.accounts;
+        let body = ["{\"identifier\":\"", &email(self.next), "\",\"password\":\"", PASSWORD, "\"}"];
+        request(out, "/v1/login", "application/json", None, &body);
+        Some(0)
+    }
+
+    fn answer(&mut self, _: usize, _: usize, answer: &Answer<'_>) -> Result<(), String> {
+        tokens(answer, "login").map(|_| ())
+    }
+}
+
+/// Signs out.
+pub struct Logout {
+    sessions: Vec<String>,
+    /// Some of those that are signed out now.
+    pub over: Vec<String>,
+}
+
+impl Logout {
+    /// From these sessions.
+    pub fn new(sessions: Vec<String>) -> Self {
+        Self { sessions, over: Vec::new() }
+    }
+}
+
+impl Workload for Logout {
+    fn request(&mut self, _: usize, out: &mut Vec<u8>) -> Option<usize> {
+        let token = self.sessions.pop()?;
+        with_refresh_token(out, "/v1/logout", &token);
+        if self.over.len() < 100 {
+            self.over.push(token);
+        }
+        Some(0)
+    }
+
+    fn answer(&mut self, _: usize, _: usize, answer: &Answer<'_>) -> Result<(), String> {
+        if answer.status == 204 { Ok(()) } else { Err(answer.wrong("logout")) }
+    }
+}
+
+/// Refresh tokens of sessions that are over: none may be accepted.
+pub struct Over(pub Vec<String>);
+
+impl Workload for Over {
+    fn request(&mut self, _: usize, out: &mut Vec<u8>) -> Option<usize> {
+        with_refresh_token(out, "/v1/refresh", &self.0.pop()?);
+        Some(0)
+    }
+
+    fn answer(&mut self, _: usize, _: usize, answer: &Answer<'_>) -> Result<(), String> {
+        if answer.status == 401 { Ok(()) } else { Err(answer.wrong("a session that is over was refreshed")) }
+    }
+}
+
+/// Asks for the constant.
+pub struct Hello;
+
+impl Workload for Hello {
+    fn request(&mut self, _: usize, out: &mut Vec<u8>) -> Option<usize> {
+        out.extend(
+            b"GET /hello HTTP/1.1\r\nHost: auth.example.com\r\nUser-Agent: latchkey-bench\r\nAccept: application/json\r\n\r\n",
+        );
+        Some(0)
+    }
+
+    fn answer(&mut self, _: usize, _: usize, answer: &Answer<'_>) -> Result<(), String> {
+        if answer.status == 200 && answer.holds("\"world\"") { Ok(()) } else { Err(answer.wrong("hello")) }
+    }
+}
+
+/// 90 % introspections, 8 % refreshes, 1 % sign-ins and 1 % sign-outs, in random order.
+pub struct Mix<'a> {
+    introspect: Introspect<'a>,
+    refresh: Refresh<'a>,
+    login: Login,
+    logout: Vec<String>,
+    random: u64,
+}
+
+impl<'a> Mix<'a> {
+    /// Of these. What signs out are `ending` first and then the sessions that signed in.
+    pub fn new(introspect: Introspect<'a>, refresh: Refresh<'a>, login: Login, ending: Vec<String>) -> Self {
+        Self { introspect, refresh, login, logout: ending, random: 0x9e37_79b9_7f4a_7c15 }
+    }
+
+    /// xorshift64*: the same sequence in every run, so that all targets are asked the same.
+    fn percent(&mut self) -> u64 {
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        (self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % 100
+    }
+}
+
+impl Workload for Mix<'_> {
+    fn request(&mut self, connection: usize, out: &mut Vec<u8>) -> Option<usize> {
+        match self.percent() {
+            0..90 => self.introspect.request(connection, out),
+            90..98 => self.refresh.request(connection, out).map(|_| 1),
+            98 => self.login.request(connection, out).map(|_| 2),
+            _ => match self.logout.pop() {
+                Some(token) => {
+                    with_refresh_token(out, "/v1/logout", &token);
+                    Some(3)
+                }
+                None => self.introspect.request(connection, out),
+            },
+        }
+    }
+
+    fn answer(&mut self, connection: usize, class: usize, answer: &Answer<'_>) -> Result<(), String> {
+        match class {
+            0 => self.introspect.answer(connection, class, answer),
+            1 => self.refresh.answer(connection, class, answer),
+            2 => {
+                self.logout.push(tokens(answer, "login")?.1.to_owned());
+                Ok(())
+            }
+            _ if answer.status == 204 => Ok(()),
+            _ => Err(answer.wrong("logout")),
+        }
+    }
+}
+
+/// A workload beside sign-ins, which have connections of their own and are a class of their own.
+pub struct Beside<'a> {
+    /// What is measured, on the first connections.
+    pub inner: &'a mut dyn Workload,
+    /// How many those are.
+    pub connections: usize,
+    /// What it is measured beside.
+    pub login: Login,
+}
+
+impl Workload for Beside<'_> {
+    fn request(&mut self, connection: usize, out: &mut Vec<u8>) -> Option<usize> {
+        if connection < self.connections {
+            self.inner.request(connection, out)
+        } else {
+            self.login.request(connection, out).map(|_| 1)
+        }
+    }
+
+    fn answer(&mut self, connection: usize, class: usize, answer: &Answer<'_>) -> Result<(), String> {
+        if class == 0 {
+            self.inner.answer(connection, class, answer)
+        } else {
+            self.login.answer(connection, class, answer)
+        }
+    }
+}
+
+/// Only so many requests of a workload.
+pub struct One<W>(pub W, pub usize);
+
+impl<W: Workload> Workload for One<W> {
+    fn request(&mut self, connection: usize, out: &mut Vec<u8>) -> Option<usize> {
+        self.1 = self.1.checked_sub(1)?;
+        self.0.request(connection, out)
+    }
+
+    fn answer(&mut self, connection: usize, class: usize, answer: &Answer<'_>) -> Result<(), String> {
+        self.0.answer(connection, class, answer)
+    }
+}

@@ -1,0 +1,335 @@
+//! What is left of the rate of refreshes and introspections while 2,000 users try to sign in at once.
+//!
+//! One node, a process, on a Redis that keeps everything (`appendfsync always`) and SQLite, with the defaults for hashing; all
+//! on this machine, the callers too. Those who are refused come again when `Retry-After` says. `make bench-flood` runs it.
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+
+#[path = "../tests/it/harness/mod.rs"]
+mod harness;
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use harness::{
+    client::{Client, PASSWORD},
+    redis::Redis,
+    wait,
+    wire::{Reply, Wire, post, post_form},
+};
+use serde_json::json;
+use tokio::task::JoinHandle;
+
+/// Users who sign in.
+const FLOOD: usize = 2000;
+/// Callers of what is measured, each with one request after another.
+const CALLERS: usize = 32;
+/// Each measurement is made so often, once alone and once beside the flood, by turns.
+const ROUNDS: usize = 3;
+/// How long each measurement takes.
+const TIME: Duration = Duration::from_secs(5);
+const ACCOUNTS: usize = 64;
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Refresh,
+    Introspect,
+}
+
+#[tokio::main]
+async fn main() {
+    let redis = Redis::start();
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start(folder.path(), &redis);
+    let authorization = service_client(folder.path(), &redis);
+    let client = Client::new(node.base.clone());
+    for number in 0..ACCOUNTS {
+        client.account(&format!("user{number}")).await;
+    }
+    println!(
+        "{} cores; memory of the node before: {} MiB",
+        std::thread::available_parallelism().unwrap(),
+        node.memory()
+    );
+    for kind in [Kind::Refresh, Kind::Introspect] {
+        let mut callers = Callers::sign_in(&client, kind, &authorization).await;
+        callers.measure(&node, &redis, Duration::from_secs(1)).await;
+        let mut ratios = Vec::new();
+        for _ in 0..ROUNDS {
+            let alone = callers.measure(&node, &redis, TIME).await;
+            println!("{kind:?} alone           {alone}");
+            let flood = Flood::begin(&node.base).await;
+            let beside = callers.measure(&node, &redis, TIME).await;
+            println!("{kind:?} beside a flood  {beside}");
+            println!("  of the sign-ins: {}", flood.end().await);
+            ratios.push(beside.rate / alone.rate);
+        }
+        ratios.sort_by(f64::total_cmp);
+        let percent: Vec<_> = ratios.iter().map(|ratio| format!("{:.0} %", ratio * 100.0)).collect();
+        println!("{kind:?} keeps {} of its rate\n", percent.join(", "));
+    }
+    println!("most memory of the node: {} MiB", node.most_memory());
+}
+
+/// What came of a measurement.
+struct Measured {
+    rate: f64,
+    /// Per request, in microseconds: of the node but for its password threads, and of Redis.
+    serving: f64,
+    redis: f64,
+    /// In cores: of the password threads.
+    hashing: f64,
+}
+
+impl std::fmt::Display for Measured {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { rate, serving, redis, hashing } = self;
+        write!(f, "{rate:7.0}/s  node {serving:4.0} µs  Redis {redis:4.0} µs  hashing {hashing:.2} cores")
+    }
+}
+
+/// Those whose rate is measured.
+struct Callers {
+    kind: Kind,
+    callers: Vec<(Wire, String)>,
+    authorization: String,
+}
+
+impl Callers {
+    async fn sign_in(client: &Client, kind: Kind, authorization: &str) -> Self {
+        let mut callers = Vec::new();
+        for number in 0..CALLERS {
+            // accounts of their own: a flood ends the oldest sessions of those who sign in too often
+            let name = format!("{}{number}", format!("{kind:?}").to_lowercase());
+            client.account(&name).await;
+            let tokens = client.login(&name).await;
+            let token = match kind {
+                Kind::Refresh => tokens.refresh,
+                Kind::Introspect => tokens.access,
+            };
+            callers.push((Wire::to(&client.base), token));
+        }
+        Self { kind, callers, authorization: authorization.to_owned() }
+    }
+
+    /// Has all of them ask for so long, as fast as they are answered.
+    async fn measure(&mut self, node: &Node, redis: &Redis, time: Duration) -> Measured {
+        let done = Arc::new(AtomicBool::new(false));
+        let before = (Cpu::of(node.child.id()), Cpu::of(redis.guard.pid().unsigned_abs()), Instant::now());
+        let callers: Vec<_> = self
+            .callers
+            .drain(..)
+            .map(|(wire, token)| {
+                tokio::spawn(call(self.kind, wire, token, self.authorization.clone(), Arc::clone(&done)))
+            })
+            .collect();
+        tokio::time::sleep(time).await;
+        done.store(true, Ordering::SeqCst);
+        let mut answered = 0;
+        for caller in callers {
+            let (wire, token, count) = caller.await.unwrap();
+            answered += count;
+            self.callers.push((wire, token));
+        }
+        let seconds = before.2.elapsed().as_secs_f64();
+        let node = Cpu::of(node.child.id());
+        let redis = Cpu::of(redis.guard.pid().unsigned_abs());
+        let answered = f64::from(answered);
+        Measured {
+            rate: answered / seconds,
+            serving: (node.others - before.0.others) / answered * 1e6,
+            redis: (redis.others - before.1.others) / answered * 1e6,
+            hashing: (node.hashing - before.0.hashing) / seconds,
+        }
+    }
+}
+
+async fn call(
+    kind: Kind,
+    mut wire: Wire,
+    mut token: String,
+    authorization: String,
+    done: Arc<AtomicBool>,
+) -> (Wire, String, u32) {
+    let mut answered = 0;
+    while !done.load(Ordering::SeqCst) {
+        match kind {
+            Kind::Refresh => {
+                let reply = wire.call(&post("/v1/refresh", &json!({ "refresh_token": token }))).await.unwrap();
+                assert_eq!(reply.status, 200, "{reply:?}");
+                token = between(&reply.body, "\"refresh_token\":\"", "\"").to_owned();
+            }
+            Kind::Introspect => {
+                let form = format!("token={token}");
+                let reply = wire.call(&post_form("/oauth2/introspect", &authorization, &form)).await.unwrap();
+                assert!(reply.body.contains("\"active\":true"), "{reply:?}");
+            }
+        }
+        answered += 1;
+    }
+    (wire, token, answered)
+}
+
+fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
+    text.split_once(from).and_then(|(_, rest)| rest.split_once(to)).unwrap_or_else(|| panic!("{text}")).0
+}
+
+/// Users who sign in, again and again.
+struct Flood {
+    users: Vec<JoinHandle<()>>,
+    told: Arc<Mutex<BTreeMap<u16, usize>>>,
+    done: Arc<AtomicBool>,
+    since: Instant,
+}
+
+impl Flood {
+    /// Begins it, and waits until everybody has been answered or waits for it.
+    async fn begin(base: &str) -> Self {
+        let (told, done) = (Arc::new(Mutex::new(BTreeMap::new())), Arc::new(AtomicBool::new(false)));
+        let asked = Arc::new(AtomicUsize::new(0));
+        let users = (0..FLOOD)
+            .map(|number| {
+                let mut wire = Wire::to(base);
+                let (told, done, asked) = (Arc::clone(&told), Arc::clone(&done), Arc::clone(&asked));
+                let body = json!({ "identifier": format!("user{}", number % ACCOUNTS), "password": PASSWORD });
+                tokio::spawn(async move {
+                    let request = post("/v1/login", &body);
+                    wire.connect().await.unwrap();
+                    asked.fetch_add(1, Ordering::SeqCst);
+                    while !done.load(Ordering::SeqCst) {
+                        let reply = wire.call(&request).await.unwrap();
+                        *told.lock().unwrap().entry(reply.status).or_default() += 1;
+                        tokio::time::sleep(when_again(&reply)).await;
+                    }
+                })
+            })
+            .collect();
+        wait::until("all try to sign in", || async { asked.load(Ordering::SeqCst) == FLOOD }).await;
+        Self { users, told, done, since: Instant::now() }
+    }
+
+    async fn end(self) -> String {
+        self.done.store(true, Ordering::SeqCst);
+        let seconds = self.since.elapsed().as_secs_f64();
+        let counts: Vec<_> = {
+            let told = self.told.lock().unwrap();
+            #[expect(clippy::cast_precision_loss)]
+            told.iter().map(|(status, count)| format!("{status}: {:.0}/s", *count as f64 / seconds)).collect()
+        };
+        for user in self.users {
+            user.await.unwrap();
+        }
+        counts.join(", ")
+    }
+}
+
+fn when_again(reply: &Reply) -> Duration {
+    match reply.status {
+        200 => Duration::ZERO,
+        503 => Duration::from_secs(reply.header("retry-after").parse().expect("it says when to try again")),
+        _ => panic!("{reply:?}"),
+    }
+}
+
+/// A process's time on processors, in seconds.
+struct Cpu {
+    hashing: f64,
+    others: f64,
+}
+
+impl Cpu {
+    fn of(process: u32) -> Self {
+        let mut cpu = Self { hashing: 0.0, others: 0.0 };
+        for thread in std::fs::read_dir(format!("/proc/{process}/task")).unwrap() {
+            // a thread may end meanwhile
+            let Ok(stat) = std::fs::read_to_string(thread.unwrap().path().join("stat")) else { continue };
+            let (name, rest) = stat.split_once('(').unwrap().1.rsplit_once(')').unwrap();
+            // proc(5): utime and stime, in hundredths of a second
+            let ticks: f64 = rest.split(' ').skip(12).take(2).map(|ticks| ticks.parse::<f64>().unwrap()).sum();
+            if name.starts_with("password-") {
+                cpu.hashing += ticks / 100.0;
+            } else {
+                cpu.others += ticks / 100.0;
+            }
+        }
+        cpu
+    }
+}
+
+/// A node.
+struct Node {
+    child: Child,
+    base: String,
+}
+
+fn latchkey(folder: &Path, redis: &Redis, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_latchkey"));
+    command
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .env("LATCHKEY_LISTEN", "127.0.0.1:0")
+        .env("LATCHKEY_ISSUER", "https://auth.example.com")
+        .env("LATCHKEY_REDIS_URL", redis.url())
+        .env("LATCHKEY_SECRET", "a benchmark's secret that is long enough")
+        .env("LATCHKEY_LOG_FILTER", "error")
+        // all of them come from one address
+        .env("LATCHKEY_LIMITS_LOGIN_PER_ADDRESS", "off")
+        .env("LATCHKEY_LIMITS_LOGIN_SERVICE", "off")
+        .env("LATCHKEY_LIMITS_LOGIN_BACKOFF_AFTER", "off")
+        .env("LATCHKEY_LIMITS_REGISTRATION_PER_ADDRESS", "off");
+    command
+}
+
+impl Node {
+    fn start(folder: &Path, redis: &Redis) -> Self {
+        let mut child = latchkey(folder, redis, &["serve"]).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let api = lines.find_map(|line| Some(line.unwrap().trim().strip_prefix("API ")?.trim().to_owned()));
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, base: api.expect("it starts") }
+    }
+
+    /// What it holds of memory, in MiB.
+    fn memory(&self) -> u64 {
+        self.status("VmRSS:") / 1024
+    }
+
+    /// And what it held at most.
+    fn most_memory(&self) -> u64 {
+        self.status("VmHWM:") / 1024
+    }
+
+    fn status(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_suffix("kB")).unwrap();
+        line.trim().parse().unwrap()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+/// The header by which a service client shows who it is.
+fn service_client(folder: &Path, redis: &Redis) -> String {
+    let added = latchkey(folder, redis, &["client", "add", "bench"]).output().unwrap();
+    assert!(added.status.success(), "{added:?}");
+    let text = String::from_utf8(added.stdout).unwrap();
+    let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned();
+    let both = format!("{}:{}", value("client_id: "), value("client_secret: "));
+    format!("Basic {}", BASE64_STANDARD.encode(both))
+}

@@ -1,0 +1,30 @@
+//! `/metrics`, on a listener of its own: what Prometheus reads.
+
+use std::sync::Arc;
+
+use poem::{
+    Endpoint, EndpointExt, IntoResponse, Response, Route, get, handler,
+    http::{StatusCode, header},
+    web::Data,
+};
+
+use crate::{app::App, flow::metrics};
+
+/// The type of Prometheus' text format.
+const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// All that this listener serves.
+pub fn endpoint(app: Arc<App>) -> impl Endpoint<Output = Response> + 'static {
+    Route::new().at("/metrics", get(tell)).data(app).map_to_response()
+}
+
+#[handler]
+async fn tell(Data(app): Data<&Arc<App>>) -> Response {
+    match metrics::text(app).await {
+        Ok(text) => text.with_header(header::CONTENT_TYPE, CONTENT_TYPE).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "the metrics can't be told");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! A caller that costs little, for loads: prepared requests over one connection, and as much of the answers as it takes to
+//! find their end.
+
+use std::io;
+
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+/// One connection. Opened anew when the server has ended it.
+pub struct Wire {
+    address: String,
+    stream: Option<TcpStream>,
+    buffer: Vec<u8>,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    /// The status line and the headers, in lower case.
+    pub head: String,
+    pub body: String,
+}
+
+impl Reply {
+    /// A header, empty where it isn't there.
+    pub fn header(&self, name: &str) -> &str {
+        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).unwrap_or_default()
+    }
+}
+
+/// A request with JSON.
+pub fn post(path: &str, body: &Value) -> Vec<u8> {
+    request(path, "application/json", "", &body.to_string())
+}
+
+/// A request with a form, of a service client.
+pub fn post_form(path: &str, authorization: &str, form: &str) -> Vec<u8> {
+    request(path, "application/x-www-form-urlencoded", &format!("Authorization: {authorization}\r\n"), form)
+}
+
+fn request(path: &str, content_type: &str, headers: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {content_type}\r\n{headers}Content-Length: {length}\r\n\r\n"
+    );
+    (head + body).into_bytes()
+}
+
+impl Wire {
+    /// To the server at this address, `http://HOST:PORT`.
+    pub fn to(base: &str) -> Self {
+        let address = base.strip_prefix("http://").expect("a plain address").to_owned();
+        Self { address, stream: None, buffer: Vec::new() }
+    }
+
+    /// Connects, unless it is.
+    pub async fn connect(&mut self) -> io::Result<()> {
+        self.stream().await.map(drop)
+    }
+
+    /// Asks, and waits for the answer.
+    pub async fn call(&mut self, request: &[u8]) -> io::Result<Reply> {
+        let answer = self.exchange(request).await;
+        if answer.as_ref().map_or(true, |answer| answer.header("connection") == "close") {
+            self.stream = None;
+        }
+        answer
+    }
+
+    async fn exchange(&mut self, request: &[u8]) -> io::Result<Reply> {
+        self.buffer.clear();
+        self.stream().await?.write_all(request).await?;
+        let head_end = loop {
+            if let Some(end) = self.buffer.windows(4).position(|four| four == b"\r\n\r\n") {
+                break end + 4;
+            }
+            self.read().await?;
+        };
+        let head = String::from_utf8_lossy(&self.buffer[..head_end]).to_ascii_lowercase();
+        let mut reply = Reply { status: 0, head, body: String::new() };
+        reply.status = reply.head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or(wrong())?;
+        let length = reply.header("content-length");
+        let length: usize = if length.is_empty() { 0 } else { length.parse().map_err(|_| wrong())? };
+        while self.buffer.len() < head_end + length {
+            self.read().await?;
+        }
+        reply.body = String::from_utf8_lossy(&self.buffer[head_end..]).into_owned();
+        Ok(reply)
+    }
+
+    async fn stream(&mut self) -> io::Result<&mut TcpStream> {
+        if self.stream.is_none() {
+            let stream = TcpStream::connect(&self.address).await?;
+            stream.set_nodelay(true)?;
+            self.stream = Some(stream);
+        }
+        self.stream.as_mut().ok_or(wrong())
+    }
+
+    async fn read(&mut self) -> io::Result<()> {
+        let stream = self.stream.as_mut().ok_or(wrong())?;
+        match stream.read_buf(&mut self.buffer).await? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn wrong() -> io::Error {
+    io::ErrorKind::InvalidData.into()
+}

@@ -1,0 +1,99 @@
+//! Everybody signs in at once: the hashing's budget isn't exceeded, those who can't be served are told so before those who
+//! can be are, and whoever is signed in already notices nothing.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use futures_util::future::join_all;
+use serde_json::json;
+use tokio::{sync::Barrier, task::JoinHandle};
+
+use super::process::{Process, open_many};
+use crate::harness::{
+    client::{Client, Tokens},
+    wait,
+    wire::{Wire, post},
+};
+
+const FLOOD: usize = 2000;
+const THREADS: usize = 2;
+const QUEUE: usize = 100;
+
+/// What the node may take beside what it had, in MiB: the threads' memory, and a little for each connection. If each
+/// sign-in had memory of its own, those that wait alone would take 1900 MiB.
+const BUDGET: u64 = 2 * 19 + 150;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_logins_is_refused_at_once_and_takes_no_more_memory_than_its_budget() {
+    open_many(3 * FLOOD as u64);
+    let process = Process::start(&[
+        &format!("password.threads={THREADS}"),
+        &format!("password.queue={QUEUE}"),
+        "password.memory_kib=19456",
+        // slow enough that nobody has to hurry: seconds for each
+        "password.iterations=100",
+    ]);
+    let client = Client::new(process.node.client.base.clone());
+    let others = signed_in(&client).await;
+    let before = process.memory();
+
+    let all_connected = Arc::new(Barrier::new(FLOOD));
+    let (signed_in, refused) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let flood: Vec<_> = (0..FLOOD)
+        .map(|number| {
+            let mut wire = Wire::to(&client.base);
+            let (all_connected, signed_in, refused) =
+                (Arc::clone(&all_connected), Arc::clone(&signed_in), Arc::clone(&refused));
+            let body = json!({ "identifier": format!("user{number}"), "password": "wrong, and long enough" });
+            tokio::spawn(async move {
+                wire.connect().await.unwrap();
+                all_connected.wait().await;
+                let reply = wire.call(&post("/v1/login", &body)).await.unwrap();
+                if reply.status == 503 {
+                    let seconds: u64 = reply.header("retry-after").parse().expect("it says when to try again");
+                    assert!(seconds >= 1, "{reply:?}");
+                    assert!(reply.body.contains("\"code\":\"unavailable\""), "{reply:?}");
+                    refused.fetch_add(1, Ordering::SeqCst);
+                } else {
+                    assert_eq!(reply.status, 401, "{reply:?}");
+                    signed_in.fetch_add(1, Ordering::SeqCst);
+                }
+            })
+        })
+        .collect();
+
+    // Meanwhile others go on.
+    let user = &client;
+    let others = join_all(others.into_iter().map(|mut tokens| async move {
+        for _ in 0..10 {
+            tokens = Tokens::of(&user.refresh(&tokens.refresh).await.expect(200));
+            user.get("/v1/verify", &tokens.access).await.expect(200);
+        }
+    }));
+    tokio::join!(
+        others,
+        wait::until("all are refused for whom there is no place", || async {
+            let served = signed_in.load(Ordering::SeqCst);
+            refused.load(Ordering::SeqCst) + served + THREADS + QUEUE >= FLOOD
+        })
+    );
+    let (served, refused) = (signed_in.load(Ordering::SeqCst), refused.load(Ordering::SeqCst));
+    assert!(served < THREADS + QUEUE, "{served} were served before the last was refused");
+    assert!(refused >= FLOOD - 2 * (THREADS + QUEUE), "{refused}");
+    let most = process.most_memory();
+    println!("{served} served, {refused} refused; {before} MiB before, {most} MiB at most");
+    assert!(most <= before + BUDGET, "{before} MiB before, {most} MiB at most");
+
+    flood.iter().for_each(JoinHandle::abort);
+}
+
+/// Some sessions, begun before.
+async fn signed_in(client: &Client) -> Vec<Tokens> {
+    join_all(["ada", "bob"].map(|name| async move {
+        client.account(name).await;
+        client.login(name).await
+    }))
+    .await
+}

@@ -1,0 +1,241 @@
+//! What HTTP/2 allows a caller to ask for, and no caller needs: streams that are reset as soon as they are opened
+//! (CVE-2023-44487), headers without an end (CVE-2024-27316), questions whose answers nobody reads.
+
+use std::net::SocketAddr;
+
+use reqwest::Method;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use super::process::Process;
+use crate::{
+    harness::client::Client,
+    server::{DATA, GOAWAY, HEADERS, SETTINGS, within},
+};
+
+const RST_STREAM: u8 = 3;
+const PING: u8 = 6;
+const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 0x1;
+const END_HEADERS: u8 = 0x4;
+/// RFC 9113, section 7.
+const CANCEL: u32 = 0x8;
+const ENHANCE_YOUR_CALM: u32 = 0xb;
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What the node may take for all of that, in MiB: far more than it needs, far less than it would if anything grew.
+const BUDGET: u64 = 64;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rapid_resets_end_their_connection() {
+    const RESETS: u32 = 20_000;
+    let process = Process::start(&[]);
+    let client = Client::new(process.node.client.base.clone());
+    assert!(alive(&client).await);
+    let before = process.memory();
+    let (mut sent, mut connections) = (0, 0);
+    while sent < RESETS {
+        let mut stream = connect(&client).await;
+        let mut pairs = Vec::new();
+        for number in 0..500 {
+            let stream = 2 * number + 1;
+            frame(&mut pairs, HEADERS, END_STREAM | END_HEADERS, stream, &get(b"/readyz"));
+            frame(&mut pairs, RST_STREAM, 0, stream, &CANCEL.to_be_bytes());
+        }
+        // it may have been closed by then
+        let _ = within(stream.write_all(&pairs)).await;
+        sent += 500;
+        connections += 1;
+        assert_eq!(end(stream).await, Some(ENHANCE_YOUR_CALM));
+        assert!(alive(&client).await, "others are served meanwhile");
+    }
+    let most = process.most_memory();
+    println!("{sent} resets on {connections} connections; {before} MiB before, {most} MiB at most");
+    assert!(most <= before + BUDGET, "{before} MiB before, {most} MiB at most");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_without_an_end_are_not_kept() {
+    let process = Process::start(&[]);
+    let client = Client::new(process.node.client.base.clone());
+    assert!(alive(&client).await);
+    let before = process.memory();
+    for number in 0..8 {
+        let mut stream = connect(&client).await;
+        let mut head = Vec::new();
+        frame(&mut head, HEADERS, END_STREAM, 1, &get(b"/livez"));
+        let field = literal(b"x-endless", &[b'x'; 100]).repeat(100);
+        let mut more = Vec::new();
+        frame(&mut more, CONTINUATION, 0, 1, &field);
+        let mut sent = 0_usize;
+        let mut ended = stream.write_all(&head).await.is_err();
+        while !ended {
+            // more than memory would hold, if it weren't cut
+            assert!(sent < 64 << 20, "{sent} bytes of headers were taken");
+            ended = within(stream.write_all(&more)).await.is_err();
+            sent += more.len();
+        }
+        drop(stream);
+        assert!(alive(&client).await, "others are served meanwhile: {number}");
+    }
+    let most = process.most_memory();
+    assert!(most <= before + BUDGET, "{before} MiB before, {most} MiB at most");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn questions_are_not_kept_for_who_does_not_read_the_answers() {
+    let process = Process::start(&["http.write_timeout=1s"]);
+    let client = Client::new(process.node.client.base.clone());
+    assert!(alive(&client).await);
+    let before = process.memory();
+    let mut questions = Vec::new();
+    for _ in 0..1000 {
+        frame(&mut questions, PING, 0, 0, b"question");
+        frame(&mut questions, SETTINGS, 0, 0, &[]);
+    }
+    let mut stream = connect(&client).await;
+    let mut sent = 0_usize;
+    // until the node has given it up
+    while within(stream.write_all(&questions)).await.is_ok() {
+        sent += questions.len();
+        assert!(sent < 1 << 30, "{sent} bytes of questions were taken");
+    }
+    assert!(alive(&client).await);
+    let most = process.most_memory();
+    println!("{sent} bytes of questions; {before} MiB before, {most} MiB at most");
+    assert!(most <= before + BUDGET, "{before} MiB before, {most} MiB at most");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_and_bodies_have_the_limits_that_they_have_over_http1() {
+    let process = Process::start(&[]);
+    let client = Client::new(process.node.client.base.clone());
+
+    let mut stream = connect(&client).await;
+    let mut large = get(b"/livez");
+    large.extend(literal(b"x-large", &[b'x'; 120]).repeat(300));
+    let mut frames = Vec::new();
+    let (first, rest) = large.split_at(16_000);
+    frame(&mut frames, HEADERS, END_STREAM, 1, first);
+    for (number, part) in rest.chunks(16_000).enumerate() {
+        let last = (number + 1) * 16_000 >= rest.len();
+        frame(&mut frames, CONTINUATION, if last { END_HEADERS } else { 0 }, 1, part);
+    }
+    stream.write_all(&frames).await.unwrap();
+    assert_eq!(status(&mut stream, 1).await, "431");
+
+    let mut stream = connect(&client).await;
+    // POST: static table entry 3 (RFC 7541, appendix A)
+    let mut large = vec![0x83, 0x86, 0x04, 9];
+    large.extend(b"/v1/login\x01\x01x");
+    large.extend(literal(b"content-type", b"application/json"));
+    large.extend(literal(b"content-length", b"65537"));
+    let mut frames = Vec::new();
+    frame(&mut frames, HEADERS, END_HEADERS, 1, &large);
+    frame(&mut frames, DATA, 0, 1, &[b' '; 100]);
+    stream.write_all(&frames).await.unwrap();
+    assert_eq!(status(&mut stream, 1).await, "413");
+}
+
+/// A connection that speaks HTTP/2.
+async fn connect(client: &Client) -> TcpStream {
+    let address: SocketAddr = client.base.strip_prefix("http://").unwrap().parse().unwrap();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let mut begin = PREFACE.to_vec();
+    frame(&mut begin, SETTINGS, 0, 0, &[]);
+    stream.write_all(&begin).await.unwrap();
+    stream
+}
+
+async fn alive(client: &Client) -> bool {
+    client.send(client.request(Method::GET, "/livez")).await.status == 200
+}
+
+fn frame(to: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+    to.extend(&u32::try_from(payload.len()).unwrap().to_be_bytes()[1..]);
+    to.extend([kind, flags]);
+    to.extend(stream.to_be_bytes());
+    to.extend(payload);
+}
+
+/// GET of `http://x` and a path: static table entries 2 and 6, then literals named by entries 4 and 1 (RFC 7541,
+/// appendix A).
+fn get(path: &[u8]) -> Vec<u8> {
+    let mut block = vec![0x82, 0x86, 0x04, u8::try_from(path.len()).unwrap()];
+    block.extend(path);
+    block.extend(b"\x01\x01x");
+    block
+}
+
+/// A header that isn't indexed (RFC 7541, section 6.2.2).
+fn literal(name: &[u8], value: &[u8]) -> Vec<u8> {
+    let mut field = vec![0, u8::try_from(name.len()).unwrap()];
+    field.extend(name);
+    field.push(u8::try_from(value.len()).unwrap());
+    field.extend(value);
+    field
+}
+
+/// The next frame; none at the end.
+async fn next(stream: &mut TcpStream) -> Option<(u8, u32, Vec<u8>)> {
+    let mut head = [0; 9];
+    within(stream.read_exact(&mut head)).await.ok()?;
+    let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+    within(stream.read_exact(&mut payload)).await.ok()?;
+    Some((head[3], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload))
+}
+
+/// Reads to the end; gives the reason that it was told, the last if there are several.
+async fn end(mut stream: TcpStream) -> Option<u32> {
+    let mut reason = None;
+    while let Some((kind, _, payload)) = next(&mut stream).await {
+        if kind == GOAWAY {
+            reason = Some(u32::from_be_bytes(payload[4..8].try_into().unwrap()));
+        }
+    }
+    reason
+}
+
+/// The status of a stream's answer: an entry of the static table, or a literal named by one of them.
+async fn status(stream: &mut TcpStream, of: u32) -> String {
+    loop {
+        match next(stream).await.expect("it is answered") {
+            (HEADERS, on, block) if on == of => {
+                return match block[0] {
+                    0x8c => "400".to_owned(),
+                    0x8d => "404".to_owned(),
+                    0x8e => "500".to_owned(),
+                    // named by entry 8, in plain or Huffman's code of digits: five bits each for 0 to 2, six for others
+                    _ => digits(&block[2..2 + usize::from(block[1] & 0x7f)], block[1] & 0x80 != 0),
+                };
+            }
+            (RST_STREAM | GOAWAY, _, payload) => panic!("no answer: {payload:?}"),
+            _ => {}
+        }
+    }
+}
+
+/// Digits in plain text, or in Huffman's code (RFC 7541, appendix B): 0 to 2 are five bits, 3 to 9 are six.
+fn digits(text: &[u8], coded: bool) -> String {
+    if !coded {
+        return String::from_utf8(text.to_vec()).unwrap();
+    }
+    let bits: String = text.iter().map(|byte| format!("{byte:08b}")).collect();
+    let mut rest = bits.as_str();
+    let mut digits = String::new();
+    while rest.len() >= 5 {
+        let five = u32::from_str_radix(&rest[..5], 2).unwrap();
+        let (digit, length) = match five {
+            0..=2 => (five, 5),
+            _ if rest.len() < 6 => break,
+            _ => (u32::from_str_radix(&rest[..6], 2).unwrap().wrapping_sub(0x19).wrapping_add(3), 6),
+        };
+        let Some(digit) = char::from_digit(digit, 10) else { break };
+        digits.push(digit);
+        rest = &rest[length..];
+    }
+    digits
+}

@@ -1,0 +1,71 @@
+//! A node that is a process, and what it takes of the machine.
+
+use std::path::Path;
+
+use tokio::task::block_in_place;
+
+use crate::{binary::Service, harness::redis::Redis};
+
+/// A node, its Redis, and the folder of its database.
+pub(super) struct Process {
+    pub(super) node: Service,
+    _folder: tempfile::TempDir,
+    _redis: Redis,
+}
+
+impl Process {
+    /// Starts one. Whoever calls may do so as often as they like.
+    pub(super) fn start(settings: &[&str]) -> Self {
+        let (redis, folder) = (Redis::start(), tempfile::tempdir().unwrap());
+        let url = format!("redis.url={}", redis.url());
+        let own = [
+            &url,
+            "secret=the secret of a test, which is long enough",
+            "log.filter=error",
+            // the machine may have other things to do
+            "redis.command_timeout=20s",
+            "limits.login_per_address=off",
+            "limits.login_service=off",
+            "limits.login_backoff_after=off",
+        ];
+        let mut arguments = vec!["serve"];
+        arguments.extend(own.iter().chain(settings).flat_map(|setting| ["--set", setting]));
+        let node = block_in_place(|| Service::try_start_with(folder.path(), &arguments));
+        Self { node: node.unwrap_or_else(|log| panic!("{log}")), _folder: folder, _redis: redis }
+    }
+
+    /// What it holds of memory now, in MiB.
+    pub(super) fn memory(&self) -> u64 {
+        self.status("VmRSS:") / 1024
+    }
+
+    /// What it has held of memory at most, in MiB.
+    pub(super) fn most_memory(&self) -> u64 {
+        self.status("VmHWM:") / 1024
+    }
+
+    /// How many files and connections it has open.
+    pub(super) fn open_files(&self) -> usize {
+        std::fs::read_dir(self.proc().join("fd")).unwrap().count()
+    }
+
+    fn status(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(self.proc().join("status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_suffix("kB")).unwrap();
+        line.trim().parse().unwrap()
+    }
+
+    fn proc(&self) -> std::path::PathBuf {
+        Path::new("/proc").join(self.node.pid().to_string())
+    }
+}
+
+/// Lets this process, and those that it starts from now on, open as many files as the machine allows it; that have to be
+/// at least so many.
+pub(super) fn open_many(files: u64) {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    assert!(limit.maximum.is_none_or(|most| most >= files), "{files} open files are needed; see `ulimit -Hn`");
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
+}
