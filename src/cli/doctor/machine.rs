@@ -89,7 +89,7 @@ fn file_system(config: &Config) -> Option<Finding> {
     let path = config.database.url.expose().strip_prefix("sqlite:")?.trim_start_matches("//").split('?').next()?;
     let folder = Path::new(path).parent()?;
     // by its low 32 bits: what there is above differs by machine
-    let kind = u32::try_from(i64::from(statfs(folder).ok()?.f_type) & 0xffff_ffff).ok()?;
+    let kind = u32::try_from(statfs(folder).ok()?.f_type & 0xffff_ffff).ok()?;
     NETWORKED.contains(&kind).then(|| {
         let detail = "the SQLite file is on a file system that is reached over a network, where it can be corrupted: \
                       move it to a disk of this machine, or use Postgres (database.url)";

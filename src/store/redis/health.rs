@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn clocks_that_are_apart_are_told_of() {
         let of = |before, theirs, after| {
-            let at = |millis| Timestamp::from_millis(1_800_000_000_000 + millis);
+            let at = |millis: i64| Timestamp::from_millis(1_800_000_000_000 + millis);
             skew(at(before), at(theirs), at(after)).map(|finding| finding.detail)
         };
         assert_eq!((of(0, 0, 1), of(0, 2000, 0), of(2000, 0, 2100)), (None, None, None));
