@@ -20,7 +20,7 @@ use crate::{
         clock::{Clock, Timestamp},
         entropy::Entropy,
     },
-    flow::{clients::Clients, error::Failure, feed::Feed, keys, limits::LocalLimits, metrics::Gauges},
+    flow::{audit::Audit, clients::Clients, error::Failure, feed::Feed, keys, limits::LocalLimits, metrics::Gauges},
     metrics::Metrics,
     store::{redis::Redis, sql::Sql},
 };
@@ -45,6 +45,8 @@ pub struct App {
     pub(crate) keys_looked_for: Mutex<Option<Timestamp>>,
     /// The service clients.
     pub clients: Clients,
+    /// Security events.
+    pub audit: Audit,
     /// Encrypts signing keys at rest.
     pub sealer: Sealer,
     /// Makes and reads refresh tokens.
@@ -80,6 +82,8 @@ impl App {
         let feed = Feed::new(config.feed.max_subscribers);
         let clients = Clients::load(&sql).await?;
         let verified_tokens = VerifiedTokens::new(config.cache.max_tokens);
+        let sql = sql.keeping_addresses(config.audit.addresses);
+        let audit = Audit::start(&config.audit, clock.clone(), entropy.clone(), &sql);
         let metrics = Metrics::new(redis.metrics());
         metrics.register_boxed(verified_tokens.metrics().collector());
         metrics.register(passwords.waited().clone());
@@ -93,6 +97,7 @@ impl App {
             keys,
             keys_looked_for,
             clients,
+            audit,
             sealer,
             refresh_tokens,
             verified_tokens,

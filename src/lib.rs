@@ -17,7 +17,7 @@
 //! | [`domain`] | the vocabulary: ids, secrets, clock, accounts, sessions, events. Pure: no I/O, no async |
 //! | [`crypto`] | CPU only: the password threads, signing keys and access tokens, refresh tokens, encryption at rest |
 //! | [`store::redis`] | sessions: [`store::redis::key`] names every key, `lua/` holds every script, [`store::redis::record`] every byte |
-//! | [`store::sql`] | accounts, signing keys and service clients, in SQLite or Postgres |
+//! | [`store::sql`] | accounts, signing keys, service clients and the audit log, in SQLite or Postgres |
 //! | [`app`] | the parts of a running service, built once |
 //! | [`flow`] | what the service does, one file per use case |
 //! | [`http`] | every route on one page; handlers translate, flows decide |

@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::{Global, block_on, open::database};
+use super::{Global, block_on, open::operators_database};
 use crate::{
     config::parse_duration,
     crypto::{client_keys::to_jwks, client_secret::ClientSecret},
@@ -92,7 +92,7 @@ pub fn run(command: &ClientCommand, global: &Global) -> anyhow::Result<()> {
         _ => None,
     };
     block_on(async {
-        let sql = database(&config).await?;
+        let sql = operators_database(&config).await?;
         match command {
             ClientCommand::Add(args) => {
                 let added = clients::add(&config.token, &clock, &entropy, &sql, new.unwrap_or_default()).await;

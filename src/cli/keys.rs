@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 
 use super::{
     Global, block_on,
-    open::{database, redis_alone},
+    open::{operators_database, redis_alone},
 };
 use crate::{
     crypto::key_rotation::Start,
@@ -49,7 +49,7 @@ pub struct RetireArgs {
 pub fn run(command: &KeysCommand, global: &Global) -> anyhow::Result<()> {
     let config = global.start(&Entropy::system())?;
     block_on(async {
-        let sql = database(&config).await?;
+        let sql = operators_database(&config).await?;
         let clock = Clock::System;
         match command {
             KeysCommand::List => list(&keys::list(&sql).await?, clock.now()),

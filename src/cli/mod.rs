@@ -1,7 +1,9 @@
 //! The command line: its shape, and what all commands share. Each command has a file of its own.
 
+pub mod audit;
 pub mod client;
 pub mod config;
+pub mod doctor;
 pub mod keys;
 pub mod migrate;
 pub mod open;
@@ -65,6 +67,10 @@ pub enum Command {
     /// List, change and retire the keys that sign access tokens
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Look at everything that the service needs, and say what to do about what is wrong
+    Doctor(doctor::DoctorArgs),
+    /// Show what happened that concerns security
+    Audit(audit::AuditArgs),
     /// Print the configuration in effect, secrets masked, and where each value came from
     Config(config::ConfigArgs),
 }
@@ -111,6 +117,8 @@ pub fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::User(command) => user::run(command, global),
         Command::Client(command) => client::run(command, global),
         Command::Keys(command) => keys::run(command, global),
+        Command::Doctor(args) => doctor::run(args, global),
+        Command::Audit(args) => audit::run(args, global),
         Command::Config(args) => config::run(args, global),
     }
 }
@@ -121,6 +129,7 @@ pub fn main() -> ExitCode {
     match run(&Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if error.is::<doctor::Unwell>() => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("latchkey: {}", explain(&error));
             ExitCode::from(if error.is::<ConfigError>() { 2 } else { 1 })
@@ -197,6 +206,10 @@ mod tests {
             "latchkey keys rotate",
             "latchkey keys rotate --now",
             "latchkey keys retire abc",
+            "latchkey doctor",
+            "latchkey doctor --json",
+            "latchkey audit",
+            "latchkey audit --since 2h --until 2027-01-15T08:00:00Z --event sign_in --account ann --address ::1 --limit 5 --json",
             "latchkey config",
             "latchkey config --defaults",
         ] {
@@ -212,6 +225,8 @@ mod tests {
             ("latchkey user add", ErrorKind::MissingRequiredArgument),
             ("latchkey user import", ErrorKind::MissingRequiredArgument),
             ("latchkey user import - --batch 0", ErrorKind::ValueValidation),
+            ("latchkey audit --event dance", ErrorKind::ValueValidation),
+            ("latchkey audit --since soon", ErrorKind::ValueValidation),
             ("latchkey keys retire", ErrorKind::MissingRequiredArgument),
             ("latchkey client add", ErrorKind::MissingRequiredArgument),
             ("latchkey client add a --jwks a --public-key b", ErrorKind::ArgumentConflict),

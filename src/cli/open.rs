@@ -7,7 +7,7 @@ use anyhow::Context;
 use crate::{
     app::App,
     config::Config,
-    domain::{clock::Clock, entropy::Entropy, secret::SecretText},
+    domain::{audit::Actor, clock::Clock, entropy::Entropy, secret::SecretText},
     flow::error::Failure,
     store::{
         redis::{
@@ -42,7 +42,10 @@ impl Opened {
     pub async fn open(config: Config, private: PrivateRedis) -> anyhow::Result<Self> {
         let (url, private_redis) = redis(&config, private).await?;
         let redis = Redis::connect(&url, &config.redis, &config.cache)?;
-        let sql = database(&config).await?;
+        let sql = match private {
+            PrivateRedis::Own => database(&config).await?,
+            PrivateRedis::Shared => operators_database(&config).await?,
+        };
         let app = loop {
             match App::new(config.clone(), Clock::System, Entropy::system(), sql.clone(), redis.clone()).await {
                 Err(Failure::Unavailable { source, .. }) => wait_for("the database", &source).await,
@@ -55,6 +58,7 @@ impl Opened {
     /// Closes everything, the private Redis last.
     pub async fn close(self) {
         self.app.redis.close().await;
+        self.app.audit.close().await;
         self.app.sql.close().await;
         if let Some(redis) = self.private_redis {
             redis.stop().await;
@@ -85,6 +89,15 @@ pub async fn database(config: &Config) -> anyhow::Result<Sql> {
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// The same, for what an operator does at the command line: the audit log says who.
+///
+/// # Errors
+/// If it can't be used as it is.
+pub async fn operators_database(config: &Config) -> anyhow::Result<Sql> {
+    let name = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
+    Ok(database(config).await?.acting_as(Actor::operator(name.as_deref().unwrap_or("unknown"))))
 }
 
 async fn wait_for(what: &str, error: &dyn std::fmt::Display) {

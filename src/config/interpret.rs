@@ -7,11 +7,11 @@ use std::{
 };
 
 use super::{
-    CacheSettings, Config, DatabaseSettings, FeedSettings, HttpSettings, KeySettings, LogFormat, LogSettings,
-    MetricsSettings, PasswordSettings, RedisSettings, Registration, Secrets, SessionSettings, TokenSettings, check,
-    duration, limits::limits, read::Reader,
+    AuditSettings, CacheSettings, Config, DatabaseSettings, FeedSettings, HttpSettings, KeySettings, LogFormat,
+    LogSettings, MetricsSettings, PasswordSettings, RedisSettings, Registration, Secrets, SessionSettings,
+    TokenSettings, check, duration, limits::limits, read::Reader,
 };
-use crate::domain::{key::Algorithm, secret::SecretText};
+use crate::domain::{audit::Addresses, key::Algorithm, secret::SecretText};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -82,6 +82,7 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> Meaning {
     };
     let limits = limits(read);
     let password = password(read);
+    let audit = audit(read);
     let log = log(read);
 
     let multi_node = read.truth("multi_node");
@@ -128,6 +129,7 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> Meaning {
         metrics,
         limits,
         password,
+        audit,
         log,
         warnings,
     };
@@ -312,6 +314,21 @@ fn password(read: &mut Reader<'_>) -> PasswordSettings {
         )
     });
     settings
+}
+
+fn audit(read: &mut Reader<'_>) -> AuditSettings {
+    let retention = read.duration("audit.retention", Duration::ZERO, 3650 * DAY);
+    AuditSettings {
+        retention: Some(retention).filter(|retention| !retention.is_zero()),
+        addresses: read.one("audit.addresses", |text| match text {
+            "full" => Ok(Addresses::Full),
+            "truncated" => Ok(Addresses::Truncated),
+            "none" => Ok(Addresses::None),
+            _ => Err("must be one of full, truncated, none".into()),
+        }),
+        queue: read.number("audit.queue", 100..=1_000_000),
+        max_refusals: read.number("audit.max_refusals", 1..=1_000_000),
+    }
 }
 
 fn log(read: &mut Reader<'_>) -> LogSettings {

@@ -20,7 +20,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 
-use crate::domain::{key::Algorithm, secret::SecretText};
+use crate::domain::{audit::Addresses, key::Algorithm, secret::SecretText};
 
 pub use self::{
     error::{ConfigError, Origin, Problem},
@@ -68,6 +68,8 @@ pub struct Config {
     pub limits: LimitSettings,
     /// What passwords must be and how they are hashed.
     pub password: PasswordSettings,
+    /// What is kept of security events.
+    pub audit: AuditSettings,
     /// What is logged, and how.
     pub log: LogSettings,
     /// What works but shouldn't stay so, to be logged at start-up.
@@ -248,6 +250,19 @@ pub struct PasswordSettings {
     pub pepper: Option<SecretText>,
     /// Peppers of older hashes.
     pub previous_peppers: Vec<SecretText>,
+}
+
+/// What is kept of security events.
+#[derive(Clone, Debug)]
+pub struct AuditSettings {
+    /// How long; none for ever.
+    pub retention: Option<Duration>,
+    /// How much of clients' addresses.
+    pub addresses: Addresses,
+    /// Events that may wait to be written down.
+    pub queue: usize,
+    /// Rows about refusals that a node writes a minute.
+    pub max_refusals: u64,
 }
 
 /// What is logged, and how.

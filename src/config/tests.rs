@@ -127,6 +127,9 @@ fn the_manual_means_the_defaults() {
     assert_eq!((password.queue, password.max_import_memory_kib), (256, 262_144));
     assert!(password.banned_words.is_empty() && password.pepper.is_none() && password.previous_peppers.is_empty());
 
+    let audit = config.audit;
+    assert_eq!((audit.retention, audit.addresses), (Some(secs(90 * 86_400)), Addresses::Full));
+    assert_eq!((audit.queue, audit.max_refusals), (10_000, 600));
     assert_eq!((config.log.format, config.log.filter.as_str()), (LogFormat::Auto, "info"));
 }
 
@@ -212,6 +215,10 @@ fn every_key_can_be_set_by_its_variable() {
         ("LATCHKEY_PASSWORD_MAX_IMPORT_MEMORY_KIB", "65536"),
         ("LATCHKEY_PASSWORD_PEPPER", "33333333333333333333333333333333"),
         ("LATCHKEY_PASSWORD_PREVIOUS_PEPPERS", "44444444444444444444444444444444"),
+        ("LATCHKEY_AUDIT_RETENTION", "1d"),
+        ("LATCHKEY_AUDIT_ADDRESSES", "truncated"),
+        ("LATCHKEY_AUDIT_QUEUE", "101"),
+        ("LATCHKEY_AUDIT_MAX_REFUSALS", "102"),
         ("LATCHKEY_LOG_FORMAT", "json"),
         ("LATCHKEY_LOG_FILTER", "warn,latchkey=debug"),
     ];
@@ -249,6 +256,7 @@ fn every_key_can_be_set_by_its_variable() {
              password: PasswordSettings {{ min_length: 15, max_length: 256, min_score: 4, \
              banned_words: [\"acme\", \"initech\"], memory_kib: 47104, iterations: 1, parallelism: 2, threads: 3, queue: 4, \
              max_import_memory_kib: 65536, pepper: Some([secret]), previous_peppers: [[secret]] }}, \
+             audit: AuditSettings {{ retention: Some(86400s), addresses: Truncated, queue: 101, max_refusals: 102 }}, \
              log: LogSettings {{ format: Json, filter: \"warn,latchkey=debug\" }}, warnings: [] }}",
             folder.path().join("d")
         )

@@ -3,6 +3,7 @@
 //! Nothing here imports anything else of ours, so every other module can speak in these types.
 
 pub mod account;
+pub mod audit;
 pub mod bounded_map;
 pub mod client;
 pub mod clock;

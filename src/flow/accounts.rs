@@ -4,6 +4,7 @@ use crate::{
     app::App,
     domain::{
         account::{Account, Identifier},
+        audit::{AuditEvent, Entry},
         event::Reason,
         ids::AccountId,
     },
@@ -42,6 +43,7 @@ pub async fn disable(app: &App, id: AccountId) -> Result<u64, ChangeAccountError
     let change = app.sql.change_account(id).await.map_err(Failure::from)?;
     let mut change = change.ok_or(ChangeAccountError::NotFound)?;
     change.set_disabled(Some(now), now).await.map_err(Failure::from)?;
+    change.record(&Entry::new(now, AuditEvent::AccountDisabled).account(id)).await.map_err(Failure::from)?;
     let epoch = change.bump_epoch().await.map_err(Failure::from)?;
     // While the row is locked: if the sessions can't be ended, nothing is changed.
     let ended = app.redis.revoke_all(id, None, Some(epoch), Reason::Disabled, now).await.map_err(Failure::from)?;
@@ -57,7 +59,9 @@ pub async fn disable(app: &App, id: AccountId) -> Result<u64, ChangeAccountError
 pub async fn enable(app: &App, id: AccountId) -> Result<(), ChangeAccountError> {
     let change = app.sql.change_account(id).await.map_err(Failure::from)?;
     let mut change = change.ok_or(ChangeAccountError::NotFound)?;
-    change.set_disabled(None, app.clock.now()).await.map_err(Failure::from)?;
+    let now = app.clock.now();
+    change.set_disabled(None, now).await.map_err(Failure::from)?;
+    change.record(&Entry::new(now, AuditEvent::AccountEnabled).account(id)).await.map_err(Failure::from)?;
     change.commit().await.map_err(Failure::from)?;
     tracing::info!(account = %id, "an account was enabled");
     Ok(())
@@ -73,6 +77,7 @@ pub async fn delete(app: &App, id: AccountId) -> Result<u64, ChangeAccountError>
     let mut change = change.ok_or(ChangeAccountError::NotFound)?;
     let epoch = change.account.epoch.next();
     change.delete().await.map_err(Failure::from)?;
+    change.record(&Entry::new(now, AuditEvent::AccountDeleted).account(id)).await.map_err(Failure::from)?;
     let ended = app.redis.revoke_all(id, None, Some(epoch), Reason::Deleted, now).await.map_err(Failure::from)?;
     change.commit().await.map_err(Failure::from)?;
     tracing::info!(account = %id, ended, "an account was deleted");

@@ -8,7 +8,12 @@ use crate::{
         access_token::AccessClaims,
         password::{PasswordError, Verified, WeakPassword},
     },
-    domain::{event::Reason, secret::SecretText},
+    domain::{
+        audit::{Actor, AuditEvent, Entry},
+        clock::Timestamp,
+        event::Reason,
+        secret::SecretText,
+    },
     flow::{error::Failure, limits, register::password_context},
 };
 
@@ -50,7 +55,10 @@ pub async fn change_password(
     let checked = account.password_hash.clone();
     match app.passwords.verify(current, Some(checked.clone())).await.map_err(Failure::from)? {
         Verified::Match { .. } => {}
-        Verified::Mismatch => return Err(ChangePasswordError::WrongPassword),
+        Verified::Mismatch => {
+            app.audit.note(entry(app.clock.now(), caller, ip).refused("wrong_password"));
+            return Err(ChangePasswordError::WrongPassword);
+        }
     }
     let context = password_context(&account.email, account.username.as_ref());
     let hash = app.passwords.hash_new(new, context).await.map_err(|error| match error {
@@ -69,6 +77,7 @@ pub async fn change_password(
         return Err(ChangePasswordError::WrongPassword);
     }
     change.set_password(&hash, now).await.map_err(Failure::from)?;
+    change.record(&entry(now, caller, ip)).await.map_err(Failure::from)?;
     let epoch = change.bump_epoch().await.map_err(Failure::from)?;
     // While the row is locked: if the sessions can't be ended, or the one that asks was ended meanwhile, the password
     // stays.
@@ -80,4 +89,9 @@ pub async fn change_password(
     change.commit().await.map_err(Failure::from)?;
     tracing::info!(account = %account.id, "a password was changed");
     Ok(())
+}
+
+/// What the audit log says of a change.
+fn entry(now: Timestamp, caller: &AccessClaims, ip: Option<IpAddr>) -> Entry {
+    Entry::new(now, AuditEvent::PasswordChange).account(caller.sub).session(caller.sid).by(Actor::Account).from(ip)
 }

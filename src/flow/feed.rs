@@ -236,13 +236,19 @@ impl Subscriber {
 
     /// Tells what there is since a time by Redis' clock, or what still matters. Returns where the rest is heard.
     async fn catch_up(&self, mut since: Option<Timestamp>) -> Result<Receiver<Told>, Ended> {
-        loop {
+        'anew: loop {
             // First listen, then read: what happens in between is told twice rather than never.
             let mut told = self.app.redis.told();
             let place = in_step_within(&self.app, OUT_OF_STEP).await.ok_or(Ended::OutOfStep)?;
             let from = since.unwrap_or(place - retention(&self.app));
             for first in (0..BUCKETS).step_by(STREAMS) {
-                for revocation in self.read(first, from).await? {
+                let (revocations, whole) = self.read(first, from).await?;
+                if !whole && since.is_some() {
+                    // a snapshot holds all that can be told
+                    since = self.begin_anew(Some(LOST)).await?;
+                    continue 'anew;
+                }
+                for revocation in revocations {
                     self.tell(Event::Revocation(Arc::new(revocation))).await?;
                 }
             }
@@ -259,14 +265,16 @@ impl Subscriber {
     }
 
     /// Reads some streams. In a task of its own, so that no turn to read waits for a reader of ours.
-    async fn read(&self, first: usize, since: Timestamp) -> Result<Vec<Revocation>, Ended> {
+    async fn read(&self, first: usize, since: Timestamp) -> Result<(Vec<Revocation>, bool), Ended> {
         let app = Arc::clone(&self.app);
         let reading = tokio::spawn(async move {
             let _turn = app.feed.readers.acquire().await;
             let buckets = first..BUCKETS.min(first + STREAMS);
             try_join_all(buckets.map(|bucket| app.redis.revocations_since(bucket, since))).await
         });
-        Ok(reading.await.map_err(|_| Ended::Closed)??.into_iter().flatten().collect())
+        let read = reading.await.map_err(|_| Ended::Closed)??;
+        let whole = read.iter().all(|(_, whole)| *whole);
+        Ok((read.into_iter().flat_map(|(revocations, _)| revocations).collect(), whole))
     }
 
     /// Tells what happens, until some of that is lost.

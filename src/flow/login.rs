@@ -7,6 +7,7 @@ use crate::{
     crypto::password::Verified,
     domain::{
         account::{Account, Epoch, Identifier},
+        audit::{Actor, AuditEvent, Entry},
         event::Reason,
         ids::AccountId,
         secret::SecretText,
@@ -80,8 +81,9 @@ async fn begin(app: &App, input: &Login, attempt: &Attempt) -> Result<(Tokens, D
         let account = authenticate(app, input).await?;
         let now = app.clock.now();
         let settings = &app.config.session;
+        let session_id = app.entropy.session_id();
         let session = NewSession {
-            id: app.entropy.session_id(),
+            id: session_id,
             account: account.id,
             roles: account.roles.clone(),
             epoch: account.epoch,
@@ -94,7 +96,9 @@ async fn begin(app: &App, input: &Login, attempt: &Attempt) -> Result<(Tokens, D
         let (created, device) = tokio::join!(app.redis.create(session, now), attempt.vouch(app, &account));
         match created.map_err(Failure::from)? {
             Create::Created(grant) => {
-                end_replaced(app, input.replaces.as_deref()).await;
+                let entry = Entry::new(now, AuditEvent::SignIn).account(account.id).session(session_id);
+                app.audit.note(entry.by(Actor::Account).from(input.origin.ip));
+                end_replaced(app, input).await;
                 return Ok((tokens::issue(app, &grant, now)?, device));
             }
             Create::Stale => settle(app, account.id, account.epoch).await?,
@@ -107,10 +111,22 @@ async fn begin(app: &App, input: &Login, attempt: &Attempt) -> Result<(Tokens, D
 /// Whose identifier and password these are. The same work is done whether there is such an account or not.
 async fn authenticate(app: &App, input: &Login) -> Result<Account, LoginError> {
     let account = app.sql.find_account(&input.identifier).await.map_err(Failure::from)?;
+    let (known, disabled) = match &account {
+        Some(account) => (Some(account.id), account.disabled_at.is_some()),
+        None => (None, false),
+    };
     let account = account.filter(|account| account.disabled_at.is_none());
     let stored = account.as_ref().map(|account| account.password_hash.clone());
     let verified = app.passwords.verify(input.password.clone(), stored).await.map_err(Failure::from)?;
     let (Some(account), Verified::Match { upgraded }) = (account, verified) else {
+        let reason = match known {
+            None => "unknown_account",
+            Some(_) if disabled => "disabled",
+            Some(_) => "wrong_password",
+        };
+        let mut entry = Entry::new(app.clock.now(), AuditEvent::SignIn).refused(reason).by(Actor::Anyone);
+        entry.what.account = known;
+        app.audit.note(entry.from(input.origin.ip));
         return Err(LoginError::InvalidCredentials);
     };
     if let Some(hash) = upgraded {
@@ -136,9 +152,20 @@ async fn settle(app: &App, account: AccountId, checked: Epoch) -> Result<(), Log
 }
 
 /// Ends the session that the new one takes the place of. It is its user's wish to go on, so what fails here fails alone.
-async fn end_replaced(app: &App, token: Option<&str>) {
-    let Some(claims) = token.and_then(|token| app.refresh_tokens.decode(token).ok()) else { return };
-    if let Err(error) = app.redis.revoke(claims.account, claims.session, Reason::Logout, app.clock.now()).await {
-        tracing::warn!(session = %claims.session, %error, "the session that a sign-in replaced could not be ended");
+async fn end_replaced(app: &App, input: &Login) {
+    let Some(claims) = input.replaces.as_deref().and_then(|token| app.refresh_tokens.decode(token).ok()) else {
+        return;
+    };
+    let now = app.clock.now();
+    match app.redis.revoke(claims.account, claims.session, Reason::Logout, now).await {
+        Ok(false) => {}
+        Ok(true) => {
+            let entry = Entry::new(now, AuditEvent::SessionEnded).because("replaced");
+            let entry = entry.account(claims.account).session(claims.session).by(Actor::Account);
+            app.audit.note(entry.from(input.origin.ip));
+        }
+        Err(error) => {
+            tracing::warn!(session = %claims.session, %error, "the session that a sign-in replaced could not be ended");
+        }
     }
 }

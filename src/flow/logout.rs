@@ -1,8 +1,11 @@
 //! A user signs out: the session is over, everywhere, once this has answered (I3).
 
+use std::net::IpAddr;
+
 use crate::{
     app::App,
     domain::{
+        audit::{Actor, AuditEvent, Entry},
         event::Reason,
         ids::{AccountId, SessionId},
     },
@@ -33,7 +36,7 @@ pub enum LogoutError {
 ///
 /// # Errors
 /// [`LogoutError`]
-pub async fn logout(app: &App, input: Logout) -> Result<(), LogoutError> {
+pub async fn logout(app: &App, input: Logout, ip: Option<IpAddr>) -> Result<(), LogoutError> {
     let (account, session) = match input {
         Logout::Session(account, session) => (account, session),
         Logout::RefreshToken(token) => {
@@ -41,6 +44,10 @@ pub async fn logout(app: &App, input: Logout) -> Result<(), LogoutError> {
             (claims.account, claims.session)
         }
     };
-    app.redis.revoke(account, session, Reason::Logout, app.clock.now()).await.map_err(Failure::from)?;
+    let now = app.clock.now();
+    if app.redis.revoke(account, session, Reason::Logout, now).await.map_err(Failure::from)? {
+        let entry = Entry::new(now, AuditEvent::SessionEnded).because(Reason::Logout.as_str());
+        app.audit.note(entry.account(account).session(session).by(Actor::Account).from(ip));
+    }
     Ok(())
 }

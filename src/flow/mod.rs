@@ -3,6 +3,7 @@
 //! A flow decides; stores act, each in one atomic step; `http` and `cli` only translate.
 
 pub mod accounts;
+pub mod audit;
 pub mod change_password;
 pub mod client_token;
 pub mod clients;

@@ -1,6 +1,10 @@
 //! Whether the service can do its work now, and what its operator should mend.
 
-use crate::{app::App, store::redis::Severity};
+use crate::{
+    app::App,
+    domain::clock::Clock,
+    store::redis::{Finding, Redis, RedisError, Severity},
+};
 
 /// The state of one thing that the service needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +41,7 @@ pub fn stopping() -> Check {
 }
 
 async fn redis(app: &App) -> Check {
-    let (status, problems) = match app.redis.inspect().await {
+    let (status, problems) = match redis_findings(&app.redis, &app.clock).await {
         Err(error) => (Status::Failed, vec![error.to_string()]),
         Ok(findings) => {
             let status = if findings.iter().any(|finding| finding.severity == Severity::Error) {
@@ -51,6 +55,16 @@ async fn redis(app: &App) -> Check {
         }
     };
     Check { name: "redis", status, problems }
+}
+
+/// What is wrong with Redis, its clock included: for `/readyz`, the log and `latchkey doctor`.
+///
+/// # Errors
+/// [`RedisError::Unavailable`]
+pub async fn redis_findings(redis: &Redis, clock: &Clock) -> Result<Vec<Finding>, RedisError> {
+    let mut findings = redis.inspect().await?;
+    findings.extend(redis.inspect_clock(clock).await?);
+    Ok(findings)
 }
 
 async fn database(app: &App) -> Check {

@@ -4,7 +4,10 @@ use std::net::IpAddr;
 
 use crate::{
     app::App,
-    domain::session::{Accepted, Rotation},
+    domain::{
+        audit::{Actor, AuditEvent, Entry},
+        session::{Accepted, Rotation},
+    },
     flow::{
         error::Failure,
         limits,
@@ -89,6 +92,8 @@ async fn rotate(
         Rotation::Repeated(grant) => Ok((tokens::issue(app, &grant, now)?, "repeated")),
         Rotation::Reused => {
             tracing::warn!(account = %claims.account, session = %claims.session, "a superseded refresh token was presented; its session has been ended");
+            let entry = Entry::new(now, AuditEvent::RefreshReuse).account(claims.account).session(claims.session);
+            app.audit.note(entry.refused("superseded").by(Actor::Anyone).from(ip));
             Err(RefreshError::Reused)
         }
         Rotation::Expired => Err(RefreshError::Expired),

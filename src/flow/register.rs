@@ -10,6 +10,7 @@ use crate::{
     },
     domain::{
         account::{Account, Email, NewAccount, Roles, Username},
+        audit::{Actor, AuditEvent, Entry},
         secret::SecretText,
     },
     flow::{error::Failure, limits},
@@ -62,10 +63,15 @@ pub fn may_register(app: &App, caller: Option<&AccessClaims>) -> Result<(), Regi
 ///
 /// # Errors
 /// [`RegisterError`]
-pub async fn register_from(app: &App, input: Register, ip: Option<IpAddr>) -> Result<Account, RegisterError> {
+pub async fn register_from(
+    app: &App,
+    input: Register,
+    caller: Option<&AccessClaims>,
+    ip: Option<IpAddr>,
+) -> Result<Account, RegisterError> {
     let _place = app.passwords.reserve().map_err(Failure::from)?;
     limits::registration(app, &input.email, ip).await?;
-    register(app, input).await
+    make(app, input, Some(caller.map_or(Actor::Anyone, |caller| Actor::Admin(caller.sub))), ip).await
 }
 
 /// Makes an account.
@@ -73,6 +79,10 @@ pub async fn register_from(app: &App, input: Register, ip: Option<IpAddr>) -> Re
 /// # Errors
 /// [`RegisterError`]
 pub async fn register(app: &App, input: Register) -> Result<Account, RegisterError> {
+    make(app, input, None, None).await
+}
+
+async fn make(app: &App, input: Register, actor: Option<Actor>, ip: Option<IpAddr>) -> Result<Account, RegisterError> {
     let context = password_context(&input.email, input.username.as_ref());
     let password_hash = app.passwords.hash_new(input.password, context).await.map_err(|error| match error {
         PasswordError::Weak(weak) => RegisterError::WeakPassword(weak),
@@ -87,7 +97,9 @@ pub async fn register(app: &App, input: Register) -> Result<Account, RegisterErr
         roles: input.roles,
         created_at: now,
     };
-    let account = app.sql.insert_account(&new).await.map_err(|error| match error {
+    let mut entry = Entry::new(now, AuditEvent::AccountAdded).account(new.id).from(ip);
+    entry.what.actor = actor;
+    let account = app.sql.insert_account_as(&new, &entry).await.map_err(|error| match error {
         InsertError::EmailTaken => RegisterError::EmailTaken,
         InsertError::UsernameTaken => RegisterError::UsernameTaken,
         InsertError::Sql(error) => RegisterError::Failure(error.into()),

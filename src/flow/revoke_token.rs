@@ -1,9 +1,15 @@
 //! A token is given back: its session ends (RFC 7009).
 
+use std::net::IpAddr;
+
 use crate::{
     app::App,
     crypto::access_token::Verified,
-    domain::{client::Client, event::Reason},
+    domain::{
+        audit::{Actor, AuditEvent, Entry},
+        client::Client,
+        event::Reason,
+    },
     flow::{
         error::Failure,
         me::{self, AuthenticateError},
@@ -30,7 +36,12 @@ pub enum RevokeTokenError {
 ///
 /// # Errors
 /// [`RevokeTokenError`]
-pub async fn revoke_token(app: &App, caller: Option<&Client>, token: &str) -> Result<(), RevokeTokenError> {
+pub async fn revoke_token(
+    app: &App,
+    caller: Option<&Client>,
+    token: &str,
+    ip: Option<IpAddr>,
+) -> Result<(), RevokeTokenError> {
     let (account, session) = match app.refresh_tokens.decode(token) {
         Ok(claims) => (claims.account, claims.session),
         Err(_) => match me::verify_issued(app, token).await {
@@ -45,6 +56,11 @@ pub async fn revoke_token(app: &App, caller: Option<&Client>, token: &str) -> Re
         Some(client) if client.audiences.contains(&app.config.token.audience) => Reason::Revoked,
         Some(_) => return Err(RevokeTokenError::NotYours),
     };
-    app.redis.revoke(account, session, reason, app.clock.now()).await.map_err(Failure::from)?;
+    let now = app.clock.now();
+    if app.redis.revoke(account, session, reason, now).await.map_err(Failure::from)? {
+        let actor = caller.map_or(Actor::Account, |client| Actor::Client(client.id.clone()));
+        let entry = Entry::new(now, AuditEvent::SessionEnded).because(reason.as_str());
+        app.audit.note(entry.account(account).session(session).by(actor).from(ip));
+    }
     Ok(())
 }

@@ -33,17 +33,23 @@ impl Client {
 
 impl<'a> poem::FromRequest<'a> for Client {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
-        let trusted = request.data::<Arc<App>>().map_or(&[][..], |app| &app.config.http.trusted_proxies);
-        let peer = match request.remote_addr() {
-            RemoteAddr(poem::Addr::SocketAddr(address)) => Some(address.ip().to_canonical()),
-            _ => None,
-        };
         let user_agent = request.headers().get(header::USER_AGENT);
         Ok(Self {
-            ip: peer.map(|peer| client_address(peer, request.headers(), trusted)),
+            ip: address_of(request),
             device_token: device_token(request),
             user_agent: user_agent.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
         })
+    }
+}
+
+/// The client's address, if the request came over a network.
+pub(super) fn address_of(request: &Request) -> Option<IpAddr> {
+    let trusted = request.data::<Arc<App>>().map_or(&[][..], |app| &app.config.http.trusted_proxies);
+    match request.remote_addr() {
+        RemoteAddr(poem::Addr::SocketAddr(address)) => {
+            Some(client_address(address.ip().to_canonical(), request.headers(), trusted))
+        }
+        _ => None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Service clients at the door: HTTP Basic (RFC 7617) as OAuth 2.0 has it (RFC 6749, section 2.3.1), and the argument type
 //! [`ServiceClient`] of calls that are for them alone.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use poem::{
@@ -13,7 +13,10 @@ use poem_openapi::{
     registry::{MetaSecurityScheme, Registry},
 };
 
-use super::problem::{Code, ProblemError};
+use super::{
+    client,
+    problem::{Code, ProblemError},
+};
 use crate::{
     app::App,
     domain::{client::Client, secret::SecretText},
@@ -28,6 +31,14 @@ pub(super) const CHALLENGE: &str = "Basic realm=\"latchkey\"";
 
 /// A service client that showed its secret by HTTP Basic. Others are refused with 401 `invalid_client`.
 pub struct ServiceClient(pub Arc<Client>);
+
+/// What a request's `Authorization` holds, and where it comes from.
+pub(super) struct Shown {
+    /// The header.
+    pub(super) authorization: Authorization,
+    /// The client's address.
+    pub(super) ip: Option<IpAddr>,
+}
 
 /// What a request's `Authorization` holds.
 pub(super) enum Authorization {
@@ -111,7 +122,7 @@ fn register(registry: &mut Registry) {
 }
 
 /// What `Authorization` says, where the form may say it instead: for the endpoints under `/oauth2/`.
-pub(super) struct FormOrBasic<const REQUIRED: bool>(pub(super) Authorization);
+pub(super) struct FormOrBasic<const REQUIRED: bool>(pub(super) Shown);
 
 impl<'a, const REQUIRED: bool> ApiExtractor<'a> for FormOrBasic<REQUIRED> {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
@@ -131,7 +142,7 @@ impl<'a, const REQUIRED: bool> ApiExtractor<'a> for FormOrBasic<REQUIRED> {
     }
 
     async fn from_request(request: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> Result<Self> {
-        Ok(Self(Authorization::of(request.headers())))
+        Ok(Self(Shown { authorization: Authorization::of(request.headers()), ip: client::address_of(request) }))
     }
 }
 
@@ -160,7 +171,8 @@ impl<'a> ApiExtractor<'a> for ServiceClient {
         let app: &Arc<App> = request
             .data()
             .ok_or_else(|| ProblemError::new(Code::InternalError, "The service isn't put together right."))?;
-        let client = clients::authenticate(app, Credentials::Secret { client_id, secret }).await;
+        let client =
+            clients::authenticate(app, Credentials::Secret { client_id, secret }, client::address_of(request)).await;
         Ok(Self(client.map_err(ProblemError::from)?))
     }
 }

@@ -3,9 +3,11 @@
 
 mod abuse;
 mod api;
+mod audit;
 mod binary;
 mod clients;
 mod docs;
+mod doctor;
 mod edges;
 mod embedded;
 mod faults;

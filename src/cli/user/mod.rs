@@ -10,7 +10,7 @@ use clap::{Args, Subcommand, value_parser};
 
 use super::{
     Global, block_on,
-    open::{Opened, PrivateRedis, database},
+    open::{Opened, PrivateRedis, operators_database},
     password,
 };
 use crate::{
@@ -94,13 +94,13 @@ pub fn run(command: &UserCommand, global: &Global) -> anyhow::Result<()> {
     let config = global.start(&Entropy::system())?;
     match command {
         UserCommand::List(args) => block_on(async {
-            let sql = database(&config).await?;
+            let sql = operators_database(&config).await?;
             list::run(&sql, args.json).await?;
             sql.close().await;
             Ok(())
         }),
         UserCommand::Import(args) => block_on(async {
-            let sql = database(&config).await?;
+            let sql = operators_database(&config).await?;
             import::run(&sql, &config.password, args).await?;
             sql.close().await;
             Ok(())

@@ -1,6 +1,6 @@
 //! A service client shows who it is: by its secret, or by what it signed with its key (RFC 6749, section 2.3; RFC 7523).
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use super::registry::find;
 use crate::{
@@ -9,7 +9,11 @@ use crate::{
         client_assertion::{Assertion, AssertionError},
         client_secret,
     },
-    domain::{client::Client, secret::SecretText},
+    domain::{
+        audit::{Actor, AuditEvent, Entry},
+        client::Client,
+        secret::SecretText,
+    },
     flow::error::Failure,
 };
 
@@ -50,7 +54,12 @@ pub enum AuthenticateClientError {
 ///
 /// # Errors
 /// [`AuthenticateClientError`]
-pub async fn authenticate(app: &App, credentials: Credentials) -> Result<Arc<Client>, AuthenticateClientError> {
+pub async fn authenticate(
+    app: &App,
+    credentials: Credentials,
+    ip: Option<IpAddr>,
+) -> Result<Arc<Client>, AuthenticateClientError> {
+    let refuse = |client, why: &str| refuse(app, ip, client, why);
     match credentials {
         Credentials::Secret { client_id, secret } => {
             let presented = client_secret::hash(secret.expose());
@@ -61,7 +70,7 @@ pub async fn authenticate(app: &App, credentials: Credentials) -> Result<Arc<Cli
             }
         }
         Credentials::Assertion { client_id, assertion } => {
-            Box::pin(by_assertion(app, client_id.as_deref(), assertion.expose())).await
+            Box::pin(by_assertion(app, client_id.as_deref(), assertion.expose(), ip)).await
         }
     }
 }
@@ -70,7 +79,9 @@ async fn by_assertion(
     app: &App,
     client_id: Option<&str>,
     assertion: &str,
+    ip: Option<IpAddr>,
 ) -> Result<Arc<Client>, AuthenticateClientError> {
+    let refuse = |client, why: &str| refuse(app, ip, client, why);
     let invalid = |error: AssertionError| refuse(None, &error.to_string());
     let assertion = Assertion::parse(assertion).map_err(invalid)?;
     let name = assertion.client_id().map_err(invalid)?;
@@ -93,7 +104,12 @@ async fn by_assertion(
     }
 }
 
-fn refuse(client: Option<Arc<Client>>, why: &str) -> AuthenticateClientError {
+fn refuse(app: &App, ip: Option<IpAddr>, client: Option<Arc<Client>>, why: &str) -> AuthenticateClientError {
+    let entry = Entry::new(app.clock.now(), AuditEvent::ClientAuthentication).by(Actor::Anyone).from(ip);
+    app.audit.note(match &client {
+        Some(client) => entry.refused("wrong_credentials").client(client.id.clone()),
+        None => entry.refused("unknown_client"),
+    });
     match client {
         Some(client) => tracing::warn!(client = %client.id, why, "a service client was refused"),
         // of a name that may be anything, nothing is told

@@ -130,7 +130,8 @@ pub async fn rotate_secret(
 ) -> Result<(ClientId, ClientSecret), ClientError> {
     let id = ClientId::parse(name).map_err(|_| ClientError::Unknown)?;
     let secret = ClientSecret::generate(entropy);
-    if !sql.rotate_client_secret(&id, &secret.hash(), clock.now() + grace).await.map_err(Failure::from)? {
+    let now = clock.now();
+    if !sql.rotate_client_secret(&id, &secret.hash(), now + grace, now).await.map_err(Failure::from)? {
         return Err(ClientError::Unknown);
     }
     tracing::info!(client = %id, "a service client was given a new secret");

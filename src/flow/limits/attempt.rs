@@ -14,6 +14,7 @@ use crate::{
     app::App,
     domain::{
         account::{Account, Identifier},
+        audit::{Actor, AuditEvent, Entry},
         entropy::Entropy,
         limit::{Backoff, Quota, TooMany},
         secret::SecretText,
@@ -82,6 +83,8 @@ impl Attempt {
         match app.redis.attempt(&account, of_device.as_ref(), &of_address, backoff, now).await? {
             Attempted::Admitted(lane) => Ok(Self { account, lane: Some(lane), network, device }),
             Attempted::Wait(retry_after) => {
+                let entry = Entry::new(now, AuditEvent::RateLimit).refused("too_many").detail("login-account");
+                app.audit.note(entry.by(Actor::Anyone).from(ip));
                 Err(refused(app, TooMany { policy: "login-account", quota: quota_of(backoff), retry_after }))
             }
         }

@@ -16,6 +16,8 @@ use crate::{
     app::App,
     domain::{
         account::{Email, Identifier},
+        audit::{Actor, AuditEvent, Entry},
+        client::ClientId,
         ids::{AccountId, SessionId},
         limit::{Quota, TooMany},
     },
@@ -108,7 +110,10 @@ fn here(app: &App, policy: &'static str, quota: Option<Quota>, subject: &[u8]) -
     let Some(quota) = quota else { return Ok(()) };
     match app.limits.take(policy, subject, quota, app.clock.now()) {
         None => Ok(()),
-        Some(retry_after) => Err(refused(app, TooMany { policy, quota, retry_after })),
+        Some(retry_after) => {
+            note(app, policy, subject);
+            Err(refused(app, TooMany { policy, quota, retry_after }))
+        }
     }
 }
 
@@ -130,13 +135,41 @@ async fn shared(
     let name = app.subjects.name(&[policy.as_bytes(), subject]);
     match app.redis.take(&name, limit, app.clock.now()).await {
         Ok(None) => Ok(()),
-        Ok(Some(retry_after)) => Err(refused(app, TooMany { policy, quota: limit, retry_after })),
+        Ok(Some(retry_after)) => {
+            note(app, policy, subject);
+            Err(refused(app, TooMany { policy, quota: limit, retry_after }))
+        }
         Err(error @ RedisError::Unavailable(_)) if if_down == IfDown::CountHere => {
             tracing::warn!(%error, policy, "a limit can't be asked of Redis; this node counts for itself");
             here(app, policy, quota, subject)
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Tells the audit log that something was asked for too often, and by whom as far as a limit knows.
+fn note(app: &App, policy: &'static str, subject: &[u8]) {
+    let mut entry = Entry::new(app.clock.now(), AuditEvent::RateLimit).refused("too_many").detail(policy);
+    entry.what.actor = Some(Actor::Anyone);
+    match policy {
+        "refresh-account" => entry.what.account = subject.try_into().ok().map(AccountId::from_bytes),
+        "password-change-account" => entry.what.session = subject.try_into().ok().map(SessionId::from_bytes),
+        "introspection-client" => {
+            entry.what.client = std::str::from_utf8(subject).ok().and_then(|name| ClientId::parse(name).ok());
+        }
+        policy if policy.ends_with("-address") => entry.what.address = of_network(subject),
+        _ => {}
+    }
+    app.audit.note(entry);
+}
+
+/// The address that [`network`] made this of, or its network's.
+fn of_network(network: &[u8]) -> Option<IpAddr> {
+    if let Ok(v4) = <[u8; 4]>::try_from(network) {
+        return Some(v4.into());
+    }
+    let prefix = u128::from(u64::from_be_bytes(network.try_into().ok()?));
+    Some(std::net::Ipv6Addr::from(prefix << 64).into())
 }
 
 /// Whom an address stands for: itself or, with IPv6, its /64, which is what a household or a server is given. Requests
@@ -152,6 +185,14 @@ fn network(ip: Option<IpAddr>) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn networks_are_addresses_again() {
+        let there_and_back = |text: &str| of_network(&network(Some(text.parse().unwrap()))).map(|ip| ip.to_string());
+        assert_eq!(there_and_back("192.0.2.1").as_deref(), Some("192.0.2.1"));
+        assert_eq!(there_and_back("2001:db8::7:1:2:3").as_deref(), Some("2001:db8::"));
+        assert_eq!(of_network(&[]), None);
+    }
 
     #[test]
     fn ipv6_counts_by_64_bits() {

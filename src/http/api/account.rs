@@ -235,9 +235,11 @@ impl AccountApi {
         MaybeSignedIn(caller): MaybeSignedIn,
         Body(request): Body<RegisterRequest>,
     ) -> Result<RegisteredResponse, Failed<RegisterProblems>> {
-        register::may_register(app, caller.as_deref().map(|caller| &caller.claims))?;
+        let caller = caller.as_deref().map(|caller| &caller.claims);
+        register::may_register(app, caller)?;
         let input = parse(request)?;
-        Ok(RegisteredResponse::Created(Json(register::register_from(app, input, client.ip).await?.into())))
+        let account = register::register_from(app, input, caller, client.ip).await?;
+        Ok(RegisteredResponse::Created(Json(account.into())))
     }
 
     /// Read the account

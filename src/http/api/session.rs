@@ -18,6 +18,7 @@ use crate::{
     flow::sessions,
     http::{
         auth::SignedIn,
+        client::Client,
         problem::{Code, Failed, ProblemError, Problems},
         types::Time,
     },
@@ -154,13 +155,14 @@ impl SessionApi {
     async fn revoke_all(
         &self,
         Data(app): Data<&Arc<App>>,
+        client: Client,
         SignedIn(caller): SignedIn,
         /// Whether the session that calls shall go on; false if left out.
         Query(keep_current): Query<Option<bool>>,
         request: &Request,
     ) -> Result<RevokeAllResponse, Failed<RevokeAllProblems>> {
         only_once(request, "keep_current")?;
-        let revoked = sessions::revoke_all(app, &caller, keep_current.unwrap_or(false)).await?;
+        let revoked = sessions::revoke_all(app, &caller, keep_current.unwrap_or(false), client.ip).await?;
         Ok(RevokeAllResponse::Ok(Json(RevokedResponse { revoked })))
     }
 
@@ -171,11 +173,12 @@ impl SessionApi {
     async fn revoke(
         &self,
         Data(app): Data<&Arc<App>>,
+        client: Client,
         SignedIn(caller): SignedIn,
         /// The session's id.
         Path(id): Path<Uuid>,
     ) -> Result<RevokeResponse, Failed<RevokeProblems>> {
-        if sessions::revoke(app, &caller, SessionId(id)).await? {
+        if sessions::revoke(app, &caller, SessionId(id), client.ip).await? {
             Ok(RevokeResponse::Done)
         } else {
             Err(Failed::new(Code::UnknownSession, "The account has no such session; perhaps it is over already."))

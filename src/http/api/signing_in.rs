@@ -320,6 +320,7 @@ impl SigningInApi {
     async fn logout(
         &self,
         Data(app): Data<&Arc<App>>,
+        client: Client,
         presented: Presented,
         MaybeBody(request): MaybeBody<RefreshTokenRequest>,
     ) -> Result<SignedOutResponse, Failed<LogoutProblems>> {
@@ -337,7 +338,7 @@ impl SigningInApi {
                 return Err(Failed::new(Code::AuthenticationRequired, detail));
             }
         };
-        logout::logout(app, input).await?;
+        logout::logout(app, input, client.ip).await?;
         Ok(SignedOutResponse::Done(clear))
     }
 }

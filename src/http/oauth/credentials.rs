@@ -12,7 +12,10 @@ use crate::{
     app::App,
     domain::client::Client,
     flow::clients::{self, Credentials},
-    http::{client_auth::Authorization, types::Secret},
+    http::{
+        client_auth::{Authorization, Shown},
+        types::Secret,
+    },
 };
 
 /// The `client_assertion_type` of signed JWTs (RFC 7523, section 2.2).
@@ -98,11 +101,11 @@ impl ClientFields {
 /// Finds out who calls. One that shows something wrong is refused, even where nothing need be shown.
 pub(super) async fn authenticate<E: OAuthErrors>(
     app: &App,
-    authorization: Authorization,
+    shown: Shown,
     fields: ClientFields,
 ) -> Result<Caller, OAuthFailed<E>> {
-    match fields.credentials(authorization)? {
-        (Some(credentials), _) => Ok(Caller::Client(clients::authenticate(app, credentials).await?)),
+    match fields.credentials(shown.authorization)? {
+        (Some(credentials), _) => Ok(Caller::Client(clients::authenticate(app, credentials, shown.ip).await?)),
         (None, client_id) => Ok(Caller::Public(client_id)),
     }
 }

@@ -96,8 +96,9 @@ impl RevokeApi {
         FormOrBasic(authorization): FormOrBasic<false>,
         Form(form): Form<RevokeForm>,
     ) -> Result<RevokeAnswer, OAuthFailed<RevokeErrors>> {
+        let ip = authorization.ip;
         let caller = credentials::authenticate(app, authorization, form.client).await?.client_or_app(app)?;
-        revoke_token(app, caller.as_deref(), form.token.0.expose()).await?;
+        revoke_token(app, caller.as_deref(), form.token.0.expose(), ip).await?;
         Ok(RevokeAnswer::Done)
     }
 }

@@ -1,11 +1,16 @@
 //! Whether this Redis can keep what it promises to: its version, its persistence, its eviction policy (I9).
 
-use std::{collections::HashMap, sync::atomic::Ordering};
+use std::{
+    collections::HashMap,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use fred::interfaces::{ClientLike, ConfigInterface};
-use fred::types::InfoKind;
+use fred::types::{ClusterHash, CustomCommand, InfoKind};
 
 use super::connection::{Redis, RedisError};
+use crate::domain::clock::{Clock, Timestamp};
 
 /// How bad a [`Finding`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +24,7 @@ pub enum Severity {
 /// Something about this Redis that its operator should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// A stable word: `version`, `persistence`, `eviction`, `role`.
+    /// A stable word: `version`, `persistence`, `eviction`, `role`, `clock`.
     pub code: &'static str,
     /// How bad it is.
     pub severity: Severity,
@@ -49,6 +54,90 @@ impl Redis {
         }
         Ok(findings(&info, fsync.as_deref()))
     }
+}
+
+/// How far a clock may be from Redis' before that is told of.
+const SKEW: Duration = Duration::from_secs(2);
+
+/// What there is to know of a server beside what is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// Its name and version, as it tells them.
+    pub server: String,
+    /// Whether it is one of a cluster.
+    pub clustered: bool,
+    /// What a cluster says of itself, `ok` or not; none for others.
+    pub cluster_state: Option<String>,
+    /// How many replicas follow it.
+    pub replicas: u64,
+    /// The median of several round trips.
+    pub round_trip: Duration,
+}
+
+impl Redis {
+    /// What server this is, and how far away.
+    ///
+    /// # Errors
+    /// [`RedisError::Unavailable`]
+    pub async fn describe(&self) -> Result<Description, RedisError> {
+        let client = self.inner.pool.next();
+        let mut info = String::new();
+        for section in [InfoKind::Server, InfoKind::Replication] {
+            info.push_str(&client.info::<String>(Some(section)).await.map_err(|error| self.explain(error))?);
+            info.push('\n');
+        }
+        let mut trips = Vec::new();
+        for _ in 0..11 {
+            let asked = Instant::now();
+            client.ping::<String>(None).await.map_err(|error| self.explain(error))?;
+            trips.push(asked.elapsed());
+        }
+        trips.sort_unstable();
+        let clustered = client.is_clustered();
+        let cluster_state = if clustered {
+            let command = CustomCommand::new_static("CLUSTER", ClusterHash::Random, false);
+            let told: String = client.custom(command, vec!["INFO"]).await.map_err(|error| self.explain(error))?;
+            field(&told, "cluster_state").map(str::to_owned)
+        } else {
+            None
+        };
+        let server = match field(&info, "valkey_version") {
+            Some(version) => format!("Valkey {version}"),
+            None => format!("Redis {}", field(&info, "redis_version").unwrap_or("of an unknown version")),
+        };
+        let replicas = field(&info, "connected_slaves").and_then(|count| count.parse().ok()).unwrap_or_default();
+        Ok(Description { server, clustered, cluster_state, replicas, round_trip: trips[trips.len() / 2] })
+    }
+
+    /// Whether the clock of this machine agrees with Redis'. Not asked with a clock that stands still.
+    ///
+    /// # Errors
+    /// [`RedisError::Unavailable`]
+    pub async fn inspect_clock(&self, clock: &Clock) -> Result<Option<Finding>, RedisError> {
+        if !matches!(clock, Clock::System) {
+            return Ok(None);
+        }
+        let command = CustomCommand::new_static("TIME", ClusterHash::Random, false);
+        let before = clock.now();
+        let told = self.inner.pool.next().custom(command, Vec::<String>::new()).await;
+        let (seconds, micros): (i64, i64) = told.map_err(|error| self.explain(error))?;
+        Ok(skew(before, Timestamp::from_millis(seconds * 1000 + micros / 1000), clock.now()))
+    }
+}
+
+/// What there is to say of a clock that showed `before` and `after` around the moment when Redis' showed `theirs`.
+fn skew(before: Timestamp, theirs: Timestamp, after: Timestamp) -> Option<Finding> {
+    let (ahead, behind) = (theirs.saturating_since(after), before.saturating_since(theirs));
+    let (apart, which) = if ahead > behind { (ahead, "ahead of") } else { (behind, "behind") };
+    (apart > SKEW).then(|| Finding {
+        code: "clock",
+        severity: Severity::Warning,
+        detail: format!(
+            "Redis' clock is {:.1} s {which} this machine's; have both kept by NTP: sessions end, and tokens are valid, by \
+             this machine's clock",
+            apart.as_secs_f64()
+        ),
+    })
 }
 
 fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
@@ -122,6 +211,19 @@ mod tests {
         let info = "redis_version:6.0.16\r\nrole:master\r\naof_enabled:1\r\nmaxmemory_policy:noeviction\r\n";
         assert_eq!(codes(info, Some("always")), []);
         assert_eq!(codes(info, None), []);
+    }
+
+    #[test]
+    fn clocks_that_are_apart_are_told_of() {
+        let of = |before, theirs, after| {
+            let at = |millis: i64| Timestamp::from_millis(1_800_000_000_000 + millis);
+            skew(at(before), at(theirs), at(after)).map(|finding| finding.detail)
+        };
+        assert_eq!((of(0, 0, 1), of(0, 2000, 0), of(2000, 0, 2100)), (None, None, None));
+        // an answer that took long says nothing
+        assert_eq!(of(0, 5000, 10_000), None);
+        assert!(of(0, 4500, 1000).unwrap().contains("3.5 s ahead of this machine's"));
+        assert!(of(9000, 0, 9001).unwrap().contains("9.0 s behind this machine's"));
     }
 
     #[test]

@@ -16,7 +16,7 @@ mod user_agent;
 mod watchdog;
 
 pub use connection::{Redis, RedisError};
-pub use health::{Finding, Severity};
+pub use health::{Description, Finding, Severity};
 pub(crate) use limits::FEW_FORGOTTEN;
 pub use limits::{Attempted, Lane};
 pub use sessions::{Create, NewSession};

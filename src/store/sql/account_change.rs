@@ -5,6 +5,7 @@ use sqlx::{Any, Transaction};
 use super::{Dialect, Sql, SqlError, accounts, accounts::select, query};
 use crate::domain::{
     account::{Account, Epoch, Roles},
+    audit::Entry,
     clock::Timestamp,
     ids::AccountId,
     secret::PasswordHash,
@@ -18,6 +19,7 @@ pub struct AccountChange {
     /// The account, with the changes made so far.
     pub account: Account,
     tx: Transaction<'static, Any>,
+    sql: Sql,
 }
 
 impl Sql {
@@ -35,7 +37,7 @@ impl Sql {
         };
         let row = query(sql).bind(id.to_string()).fetch_optional(&mut *tx).await?;
         let account = row.as_ref().map(accounts::read).transpose()?;
-        Ok(account.map(|account| AccountChange { account, tx }))
+        Ok(account.map(|account| AccountChange { account, tx, sql: self.clone() }))
     }
 }
 
@@ -86,6 +88,14 @@ impl AccountChange {
     pub async fn delete(&mut self) -> Result<(), SqlError> {
         query("DELETE FROM accounts WHERE id = $1").bind(self.account.id.to_string()).execute(&mut *self.tx).await?;
         Ok(())
+    }
+
+    /// Writes the change down in the audit log, if it is made.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn record(&mut self, entry: &Entry) -> Result<(), SqlError> {
+        self.sql.record(&mut self.tx, entry).await
     }
 
     /// Makes the changes last.

@@ -7,6 +7,7 @@ use sqlx::{Any, AssertSqlSafe, Row, SqlSafeStr, SqlStr, Transaction, any::AnyRow
 use super::{Sql, SqlError, imports::ImportOutcome, query};
 use crate::domain::{
     account::{Account, Email, Epoch, Identifier, NewAccount, Roles, Username},
+    audit::{AuditEvent, Entry},
     clock::Timestamp,
     ids::AccountId,
     secret::PasswordHash,
@@ -44,9 +45,20 @@ impl Sql {
     /// # Errors
     /// [`InsertError`]: exactly one of any number of callers with the same address or name succeeds.
     pub async fn insert_account(&self, new: &NewAccount) -> Result<Account, InsertError> {
+        self.insert_account_as(new, &Entry::new(new.created_at, AuditEvent::AccountAdded).account(new.id)).await
+    }
+
+    /// The same, and what the audit log says of it.
+    ///
+    /// # Errors
+    /// [`InsertError`]
+    pub async fn insert_account_as(&self, new: &NewAccount, entry: &Entry) -> Result<Account, InsertError> {
         let mut tx = self.begin_write().await?;
         match insert(&mut tx, std::slice::from_ref(new)).await?.first() {
-            Some(ImportOutcome::Inserted) => tx.commit().await.map_err(SqlError::from)?,
+            Some(ImportOutcome::Inserted) => {
+                self.record(&mut tx, entry).await?;
+                tx.commit().await.map_err(SqlError::from)?;
+            }
             Some(ImportOutcome::UsernameTaken) => return Err(InsertError::UsernameTaken),
             Some(ImportOutcome::EmailTaken) | None => return Err(InsertError::EmailTaken),
         }

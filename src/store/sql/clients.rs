@@ -4,6 +4,7 @@ use sqlx::{Row, any::AnyRow};
 
 use super::{Sql, SqlError, query};
 use crate::domain::{
+    audit::{AuditEvent, Entry},
     client::{Client, ClientId, ClientSecretHash, FormerSecret, NotAWord, Words},
     clock::Timestamp,
 };
@@ -27,6 +28,10 @@ impl Sql {
             .bind(client.created_at.as_millis())
             .execute(&mut *tx)
             .await?;
+        if done.rows_affected() > 0 {
+            let entry = Entry::new(client.created_at, AuditEvent::ClientAdded).client(client.id.clone());
+            self.record(&mut tx, &entry).await?;
+        }
         tx.commit().await?;
         Ok(done.rows_affected() > 0)
     }
@@ -55,6 +60,9 @@ impl Sql {
             .bind(id.to_string())
             .execute(&mut *tx)
             .await?;
+        if done.rows_affected() > 0 {
+            self.record(&mut tx, &Entry::new(now, AuditEvent::ClientDisabled).client(id.clone())).await?;
+        }
         tx.commit().await?;
         Ok(done.rows_affected() > 0)
     }
@@ -69,6 +77,7 @@ impl Sql {
         id: &ClientId,
         new: &ClientSecretHash,
         until: Timestamp,
+        now: Timestamp,
     ) -> Result<bool, SqlError> {
         let mut tx = self.begin_write().await?;
         let sql = "UPDATE clients SET former_secret_hash = secret_hash, former_secret_until = $1, secret_hash = $2 \
@@ -79,6 +88,9 @@ impl Sql {
             .bind(id.to_string())
             .execute(&mut *tx)
             .await?;
+        if done.rows_affected() > 0 {
+            self.record(&mut tx, &Entry::new(now, AuditEvent::ClientSecretRotated).client(id.clone())).await?;
+        }
         tx.commit().await?;
         Ok(done.rows_affected() > 0)
     }

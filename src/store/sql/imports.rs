@@ -3,7 +3,11 @@
 use sqlx::Row;
 
 use super::{Sql, SqlError, accounts, query};
-use crate::domain::{account::NewAccount, clock::Timestamp};
+use crate::domain::{
+    account::NewAccount,
+    audit::{AuditEvent, Entry},
+    clock::Timestamp,
+};
 
 /// What became of a row that was to be imported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +43,10 @@ impl Sql {
             .bind(now.as_millis())
             .execute(&mut *tx)
             .await?;
+        let inserted = outcomes.iter().filter(|outcome| **outcome == ImportOutcome::Inserted).count() as u64;
+        if inserted > 0 {
+            self.record(&mut tx, &Entry::new(now, AuditEvent::AccountsImported).count(inserted)).await?;
+        }
         tx.commit().await?;
         Ok(outcomes)
     }

@@ -14,14 +14,30 @@ struct Migration {
     number: i64,
     name: &'static str,
     sql: &'static str,
+    /// What only one of the databases understands, after that: SQLite, Postgres.
+    own: Option<[&'static str; 2]>,
 }
 
 /// Every file in `migrations/`. One that was released is never changed; what it left out, another adds.
-const MIGRATIONS: [Migration; 4] = [
-    Migration { number: 1, name: "accounts", sql: include_str!("../../../migrations/0001_accounts.sql") },
-    Migration { number: 2, name: "imports", sql: include_str!("../../../migrations/0002_imports.sql") },
-    Migration { number: 3, name: "signing_keys", sql: include_str!("../../../migrations/0003_signing_keys.sql") },
-    Migration { number: 4, name: "clients", sql: include_str!("../../../migrations/0004_clients.sql") },
+const MIGRATIONS: [Migration; 5] = [
+    Migration { number: 1, name: "accounts", sql: include_str!("../../../migrations/0001_accounts.sql"), own: None },
+    Migration { number: 2, name: "imports", sql: include_str!("../../../migrations/0002_imports.sql"), own: None },
+    Migration {
+        number: 3,
+        name: "signing_keys",
+        sql: include_str!("../../../migrations/0003_signing_keys.sql"),
+        own: None,
+    },
+    Migration { number: 4, name: "clients", sql: include_str!("../../../migrations/0004_clients.sql"), own: None },
+    Migration {
+        number: 5,
+        name: "audit",
+        sql: include_str!("../../../migrations/0005_audit.sql"),
+        own: Some([
+            include_str!("../../../migrations/0005_audit.sqlite.sql"),
+            include_str!("../../../migrations/0005_audit.postgres.sql"),
+        ]),
+    },
 ];
 
 /// Which migrations have been applied, what they read then (SHA-256), and when that was, for people who look.
@@ -60,7 +76,7 @@ impl Sql {
 
         let mut count = 0;
         for migration in &MIGRATIONS {
-            let checksum = migration.checksum();
+            let checksum = migration.checksum(self.dialect);
             match applied.get(&migration.number) {
                 Some(before) if *before == checksum => {}
                 Some(_) => {
@@ -68,6 +84,9 @@ impl Sql {
                 }
                 None => {
                     tx.execute(migration.sql).await?;
+                    if let Some(own) = migration.own(self.dialect) {
+                        tx.execute(own).await?;
+                    }
                     let sql = "INSERT INTO migrations (number, name, checksum, applied_at) \
                                VALUES ($1, $2, $3, CAST(CURRENT_TIMESTAMP AS TEXT))";
                     query(sql).bind(migration.number).bind(migration.name).bind(checksum).execute(&mut *tx).await?;
@@ -81,9 +100,46 @@ impl Sql {
     }
 }
 
+impl Sql {
+    /// How many migrations are missing; changes nothing.
+    ///
+    /// # Errors
+    /// [`SqlError::Newer`], and whatever keeps the database from answering.
+    pub async fn missing_migrations(&self) -> Result<usize, SqlError> {
+        let mut tx = self.begin_read().await?;
+        let sql = match self.dialect {
+            Dialect::Sqlite => "SELECT name FROM sqlite_master WHERE type = 'table' AND name = 'migrations'",
+            Dialect::Postgres => "SELECT 'migrations' WHERE to_regclass('migrations') IS NOT NULL",
+        };
+        if query(sql).fetch_optional(&mut *tx).await?.is_none() {
+            return Ok(MIGRATIONS.len());
+        }
+        let rows = query("SELECT number FROM migrations").fetch_all(&mut *tx).await?;
+        tx.commit().await?;
+        let mut applied = Vec::new();
+        for row in rows {
+            applied.push(row.try_get::<i64, _>("number")?);
+        }
+        let known = MIGRATIONS.last().map_or(0, |migration| migration.number);
+        match applied.iter().max() {
+            Some(&found) if found > known => Err(SqlError::Newer { found, known }),
+            _ => Ok(MIGRATIONS.iter().filter(|migration| !applied.contains(&migration.number)).count()),
+        }
+    }
+}
+
 impl Migration {
-    fn checksum(&self) -> Vec<u8> {
-        digest(&SHA256, self.sql.as_bytes()).as_ref().to_vec()
+    fn own(&self, dialect: Dialect) -> Option<&'static str> {
+        let [sqlite, postgres] = self.own?;
+        Some(match dialect {
+            Dialect::Sqlite => sqlite,
+            Dialect::Postgres => postgres,
+        })
+    }
+
+    fn checksum(&self, dialect: Dialect) -> Vec<u8> {
+        let text = [self.sql, self.own(dialect).unwrap_or_default()].concat();
+        digest(&SHA256, text.as_bytes()).as_ref().to_vec()
     }
 }
 
@@ -98,7 +154,11 @@ mod tests {
         let mut files: Vec<String> =
             std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         files.sort();
-        let listed: Vec<String> = MIGRATIONS.iter().map(|m| format!("{:04}_{}.sql", m.number, m.name)).collect();
+        let mut listed = Vec::new();
+        for m in &MIGRATIONS {
+            let kinds = if m.own.is_some() { &[".postgres", "", ".sqlite"][..] } else { &[""] };
+            listed.extend(kinds.iter().map(|kind| format!("{:04}_{}{kind}.sql", m.number, m.name)));
+        }
         assert_eq!(files, listed);
         assert!(MIGRATIONS.iter().zip(1..).all(|(migration, number)| migration.number == number));
     }

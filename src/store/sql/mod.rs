@@ -7,6 +7,7 @@
 
 mod account_change;
 mod accounts;
+mod audit;
 mod clients;
 mod error;
 mod imports;
@@ -24,14 +25,27 @@ use std::{
 };
 
 use sqlx::{
-    Any, AnyConnection, AnyPool, ConnectOptions, Connection, Executor, SqlSafeStr, Transaction,
+    Any, AnyConnection, AnyPool, ConnectOptions, Connection, Executor, Row, SqlSafeStr, Transaction,
     any::{AnyArguments, AnyConnectOptions, AnyPoolOptions},
     postgres::PgConnectOptions,
     query::Query,
 };
 
-pub use self::{account_change::AccountChange, accounts::InsertError, error::SqlError, imports::ImportOutcome};
-use crate::{config::DatabaseSettings, domain::secret::SecretText};
+pub use self::{
+    account_change::AccountChange,
+    accounts::InsertError,
+    audit::{AuditFilter, AuditRow},
+    error::SqlError,
+    imports::ImportOutcome,
+};
+use crate::{
+    config::DatabaseSettings,
+    domain::{
+        audit::{Actor, Addresses},
+        entropy::Entropy,
+        secret::SecretText,
+    },
+};
 
 /// The database. Clones share one pool of connections.
 #[derive(Clone)]
@@ -43,6 +57,26 @@ pub struct Sql {
     /// How long to wait for a connection.
     patience: Duration,
     begun: Arc<AtomicU64>,
+    /// Whose changes these are, for the audit log.
+    actor: Actor,
+    addresses: Addresses,
+    /// For the ids of the audit log's rows.
+    entropy: Entropy,
+}
+
+/// What database this is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Description {
+    /// A file of our own.
+    Sqlite {
+        /// The library's version.
+        version: String,
+    },
+    /// A server.
+    Postgres {
+        /// The server's version, such as `15.8 (Debian 15.8-0+deb12u1)`.
+        version: String,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +119,16 @@ impl Sql {
             .after_connect(move |connection, _| Box::pin(dialect.greet(connection, patience)))
             .after_release(move |connection, _| Box::pin(dialect.is_sound(connection)))
             .connect_lazy_with(options);
-        Ok(Self { pool, dialect, direct: Arc::new(direct), patience, begun: Arc::default() })
+        Ok(Self {
+            pool,
+            dialect,
+            direct: Arc::new(direct),
+            patience,
+            begun: Arc::default(),
+            actor: Actor::Service,
+            addresses: Addresses::Full,
+            entropy: Entropy::system(),
+        })
     }
 
     /// Whether the database answers.
@@ -96,6 +139,24 @@ impl Sql {
         let mut tx = self.begin_read().await?;
         query("SELECT 1").execute(&mut *tx).await?;
         Ok(tx.commit().await?)
+    }
+
+    /// What database this is: its kind and its version.
+    ///
+    /// # Errors
+    /// Whatever keeps it from answering.
+    pub async fn describe(&self) -> Result<Description, SqlError> {
+        let mut tx = self.begin_read().await?;
+        let sql = match self.dialect {
+            Dialect::Sqlite => "SELECT sqlite_version() AS version",
+            Dialect::Postgres => "SELECT current_setting('server_version') AS version",
+        };
+        let version: String = query(sql).fetch_one(&mut *tx).await?.try_get("version")?;
+        tx.commit().await?;
+        Ok(match self.dialect {
+            Dialect::Sqlite => Description::Sqlite { version },
+            Dialect::Postgres => Description::Postgres { version },
+        })
     }
 
     /// How many transactions have begun.

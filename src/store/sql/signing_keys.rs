@@ -3,7 +3,11 @@
 use sqlx::{Any, Row, Transaction, any::AnyRow};
 
 use super::{Lock, Sql, SqlError, query};
-use crate::domain::{clock::Timestamp, key::StoredKey};
+use crate::domain::{
+    audit::{AuditEvent, Entry},
+    clock::Timestamp,
+    key::StoredKey,
+};
 
 impl Sql {
     /// Stores a new key and sets until when what those before it signed is believed, in one transaction.
@@ -13,6 +17,7 @@ impl Sql {
     pub async fn rotate_keys(&self, new: &StoredKey, ends: &[(String, Timestamp)]) -> Result<(), SqlError> {
         let mut tx = self.begin_write().await?;
         insert(&mut tx, new).await?;
+        self.record(&mut tx, &Entry::new(new.created_at, AuditEvent::KeyMade).detail(&new.kid)).await?;
         for (kid, until) in ends {
             set_verifies_until(&mut tx, kid, Some(*until)).await?;
         }
@@ -29,6 +34,7 @@ impl Sql {
         let other = query("SELECT kid FROM signing_keys LIMIT 1").fetch_optional(&mut *tx).await?;
         if other.is_none() {
             insert(&mut tx, key).await?;
+            self.record(&mut tx, &Entry::new(key.created_at, AuditEvent::KeyMade).detail(&key.kid)).await?;
         }
         tx.commit().await?;
         Ok(other.is_none())
@@ -54,6 +60,9 @@ impl Sql {
     pub async fn set_key_verifies_until(&self, kid: &str, until: Option<Timestamp>) -> Result<bool, SqlError> {
         let mut tx = self.begin_write().await?;
         let found = set_verifies_until(&mut tx, kid, until).await?;
+        if let Some(until) = until.filter(|_| found) {
+            self.record(&mut tx, &Entry::new(until, AuditEvent::KeyRetired).detail(kid)).await?;
+        }
         tx.commit().await?;
         Ok(found)
     }

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use latchkey::{
-    domain::event::{Reason, Told},
+    domain::{
+        clock::Timestamp,
+        event::{Reason, Told},
+    },
     store::redis::key::{Keys, bucket},
 };
 
@@ -61,4 +64,32 @@ async fn a_gap_that_the_stream_does_not_fill_is_told() {
     assert!(lives(&two, ada, session(4)).await);
     one.close().await;
     two.close().await;
+}
+
+/// As while a newer release runs beside this one.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_cannot_be_read_is_passed_over_and_told() {
+    let server = Server::redis_7_0();
+    let store = server.store();
+    follow(&store).await;
+    let mut told = store.told();
+    let ada = account();
+    for number in 1..=2 {
+        create(&store, ada, session(number), NOW).await;
+        assert!(lives(&store, ada, session(number)).await);
+    }
+    let (keys, bucket) = (Keys::new("lk:"), bucket(ada));
+    let append =
+        "local id = redis.call('XADD', KEYS[1], '*', 'kind', 'of a newer release') redis.call('SET', KEYS[2], id)";
+    server.command(&["EVAL", append, "2", &keys.events_of_bucket(bucket), &keys.position_of_bucket(bucket)]);
+    let next = tokio::time::timeout(Duration::from_secs(60), told.recv()).await.unwrap().unwrap();
+    assert!(matches!(next, Told::Lost), "{next:?}");
+    // and all goes on
+    store.revoke(ada, session(1), Reason::Logout, NOW).await.unwrap();
+    revoked(&mut told).await;
+    in_step(&store).await;
+    assert!(!lives(&store, ada, session(1)).await && lives(&store, ada, session(2)).await);
+    let (read, whole) = store.revocations_since(bucket, Timestamp::from_millis(0)).await.unwrap();
+    assert_eq!((read.len(), whole), (1, false));
+    store.close().await;
 }

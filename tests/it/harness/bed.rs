@@ -9,11 +9,12 @@ use std::{
 use latchkey::{
     app::App,
     config::{
-        CacheSettings, Config, DatabaseSettings, FeedSettings, HttpSettings, KeySettings, LimitSettings, LogFormat,
-        LogSettings, MetricsSettings, PasswordSettings, RedisSettings, Registration, Secrets, SessionSettings,
-        TokenSettings,
+        AuditSettings, CacheSettings, Config, DatabaseSettings, FeedSettings, HttpSettings, KeySettings, LimitSettings,
+        LogFormat, LogSettings, MetricsSettings, PasswordSettings, RedisSettings, Registration, Secrets,
+        SessionSettings, TokenSettings,
     },
     domain::{
+        audit::Addresses,
         clock::{Clock, Timestamp},
         entropy::Entropy,
         key::Algorithm,
@@ -167,6 +168,7 @@ impl Node {
             served.await.unwrap();
         }
         self.app.redis.close().await;
+        self.app.audit.close().await;
         self.app.sql.close().await;
     }
 }
@@ -202,6 +204,16 @@ pub fn limits() -> LimitSettings {
         refresh_service: None,
         introspection_per_client: quota(600_000, 10),
         introspection_service: None,
+    }
+}
+
+/// The defaults of the audit log.
+pub fn audit() -> AuditSettings {
+    AuditSettings {
+        retention: Some(Duration::from_hours(90 * 24)),
+        addresses: Addresses::Full,
+        queue: 10_000,
+        max_refusals: 600,
     }
 }
 
@@ -281,6 +293,7 @@ pub fn config(redis_url: &str, database_url: &str) -> Config {
             pepper: None,
             previous_peppers: Vec::new(),
         },
+        audit: audit(),
         warnings: Vec::new(),
         log: LogSettings { format: LogFormat::Text, filter: "info".to_owned() },
     }

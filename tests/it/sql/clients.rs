@@ -50,12 +50,12 @@ async fn secrets_change_and_clients_are_disabled_once() {
         sql.insert_client(&client("b")).await.unwrap();
         let (a, nobody) = (ClientId::parse("a").unwrap(), ClientId::parse("nobody").unwrap());
         for (new, old, until) in [(2, 1, 10), (3, 2, 20)] {
-            assert!(sql.rotate_client_secret(&a, &hash(new), at(until)).await.unwrap());
+            assert!(sql.rotate_client_secret(&a, &hash(new), at(until), at(1)).await.unwrap());
             let former_secret = Some(FormerSecret { hash: hash(old), until: at(until) });
             let expected = Client { secret: hash(new), former_secret, ..client("a") };
             assert_eq!(sql.clients().await.unwrap(), [expected, client("b")]);
         }
-        assert!(!sql.rotate_client_secret(&nobody, &hash(4), at(1)).await.unwrap());
+        assert!(!sql.rotate_client_secret(&nobody, &hash(4), at(1), at(1)).await.unwrap());
         assert!(sql.disable_client(&a, at(30)).await.unwrap());
         assert!(sql.disable_client(&a, at(40)).await.unwrap(), "that is no error");
         assert!(!sql.disable_client(&nobody, at(30)).await.unwrap());

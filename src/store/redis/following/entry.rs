@@ -58,14 +58,15 @@ impl Entry {
         Some((Self { position, revocation }, before, line().unwrap_or_default()))
     }
 
-    /// Reads an entry of a stream.
-    pub(super) fn read(id: &str, fields: &HashMap<String, String>) -> Result<Self, RedisError> {
+    /// Reads an entry of a stream; of one that can't be read, such as one of a kind that only a newer release knows, where
+    /// it stands.
+    pub(super) fn read(id: &str, fields: &HashMap<String, String>) -> Result<Result<Self, Position>, RedisError> {
+        let place = Position::parse(id);
+        let position =
+            place.ok_or_else(|| RedisError::Unexpected(format!("an event's id that can't be read, {id}")))?;
         let field = |name| fields.get(name).map(String::as_str);
-        let read = || {
-            let revocation = revocation(field("account")?, field("session")?, field("reason")?, field("at")?)?;
-            Some(Self { position: Position::parse(id)?, revocation })
-        };
-        read().ok_or_else(|| RedisError::Unexpected(format!("an event that can't be read, {id}")))
+        let read = || revocation(field("account")?, field("session")?, field("reason")?, field("at")?);
+        Ok(read().map(|revocation| Self { position, revocation }).ok_or(position))
     }
 
     /// The bucket in whose stream it stands.

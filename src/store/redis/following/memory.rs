@@ -180,6 +180,19 @@ impl Memory {
         Applied::New
     }
 
+    /// Passes over an entry that can't be read. It may have ended anything in its bucket: what was remembered there is
+    /// forgotten, and it is told that something can't be told.
+    pub(super) fn pass_over(&self, number: usize, position: Position) {
+        let mut bucket = self.bucket(number);
+        if bucket.position.is_some_and(|known| position <= known) {
+            return;
+        }
+        bucket.version += 1;
+        bucket.sessions.clear();
+        bucket.position = Some(position);
+        let _ = self.told.send(Told::Lost);
+    }
+
     /// How long ago everything there was is sure to have been applied; none until the first look.
     pub(super) fn lag(&self) -> Option<Duration> {
         self.looked.lock().unwrap_or_else(PoisonError::into_inner).map(|looked| looked.elapsed())

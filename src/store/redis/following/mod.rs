@@ -110,15 +110,21 @@ impl Redis {
         self.inner.memory.lag()
     }
 
-    /// The revocations of bucket `0..`[`BUCKETS`] since a time by Redis' clock, oldest first.
+    /// The revocations of bucket `0..`[`BUCKETS`] since a time by Redis' clock, oldest first, and whether these are all:
+    /// those that can't be read, such as a newer release's, are left out.
     ///
     /// # Errors
     /// [`RedisError`]
-    pub async fn revocations_since(&self, bucket: usize, since: Timestamp) -> Result<Vec<Revocation>, RedisError> {
+    pub async fn revocations_since(
+        &self,
+        bucket: usize,
+        since: Timestamp,
+    ) -> Result<(Vec<Revocation>, bool), RedisError> {
         debug_assert!(bucket < BUCKETS);
         let stream = self.inner.keys.events_of_bucket(bucket);
         let entries = poll::read_since(self.inner.pool.next(), stream, since).await?;
-        Ok(entries.into_iter().map(|entry| entry.revocation).collect())
+        let whole = entries.iter().all(Result::is_ok);
+        Ok((entries.into_iter().flatten().map(|entry| entry.revocation).collect(), whole))
     }
 
     /// Tells everybody that a signing key was taken out of use before its time, and so what it signed.

@@ -172,9 +172,19 @@ impl Poller {
             let entries = read(client, self.keys.events_of_bucket(bucket), &from).await?;
             let full = entries.len() as u64 >= PAGE;
             for entry in entries {
-                whole |= entry.position == known;
-                from = format!("({}", entry.position);
-                self.memory.apply(entry, None);
+                let position = entry.as_ref().map_or_else(|position| *position, |entry| entry.position);
+                whole |= position == known;
+                from = format!("({position}");
+                match entry {
+                    Ok(entry) => {
+                        self.memory.apply(entry, None);
+                    }
+                    Err(_) if position <= known => {}
+                    Err(_) => {
+                        tracing::warn!(%position, bucket, "a revocation can't be read: is it a newer release's? What it may be about is forgotten");
+                        self.memory.pass_over(bucket, position);
+                    }
+                }
             }
             if !full {
                 return Ok(whole);
@@ -183,22 +193,26 @@ impl Poller {
     }
 }
 
-/// Entries from a position on, at most [`PAGE`] of them.
-async fn read(client: &Client, stream: String, from: &str) -> Result<Vec<Entry>, RedisError> {
+/// Entries from a position on, at most [`PAGE`] of them; of those that can't be read, where they stand.
+async fn read(client: &Client, stream: String, from: &str) -> Result<Vec<Result<Entry, Position>>, RedisError> {
     let entries: Vec<(String, HashMap<String, String>)> =
         client.xrange_values(stream, from.to_owned(), "+", Some(PAGE)).await?;
     entries.iter().map(|(id, fields)| Entry::read(id, fields)).collect()
 }
 
-/// All entries of a stream since a time by Redis' clock.
-pub(super) async fn read_since(client: &Client, stream: String, since: Timestamp) -> Result<Vec<Entry>, RedisError> {
+/// All entries of a stream since a time by Redis' clock; of those that can't be read, where they stand.
+pub(super) async fn read_since(
+    client: &Client,
+    stream: String,
+    since: Timestamp,
+) -> Result<Vec<Result<Entry, Position>>, RedisError> {
     let mut from = since.as_millis().max(0).to_string();
     let mut all = Vec::new();
     loop {
         let entries = read(client, stream.clone(), &from).await?;
         let full = entries.len() as u64 >= PAGE;
         if let Some(last) = entries.last() {
-            from = format!("({}", last.position);
+            from = format!("({}", last.as_ref().map_or_else(|position| *position, |entry| entry.position));
         }
         all.extend(entries);
         if !full {

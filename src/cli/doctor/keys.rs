@@ -1,0 +1,54 @@
+//! The signing keys.
+
+use std::time::Duration;
+
+use super::Finding;
+use crate::{
+    config::Config,
+    crypto::{key_ring::KeyRing, seal::Sealer},
+    domain::{clock::Timestamp, key::StoredKey},
+    store::sql::{Sql, SqlError},
+};
+
+/// How long a key should sign at most: a cryptoperiod that is far below the advice of NIST SP 800-57 (1 to 3 years), so that
+/// rotating is nothing that anybody has forgotten how to do.
+const MAX_AGE: Duration = Duration::from_hours(24 * 180);
+
+const CHECK: &str = "keys";
+
+pub(super) async fn look(config: &Config, sql: &Sql, now: Timestamp) -> Result<Vec<Finding>, SqlError> {
+    let stored = sql.keys().await?;
+    if stored.is_empty() {
+        return Ok(vec![Finding::ok(CHECK, "none yet; the service makes the first when it starts")]);
+    }
+    let ring = match KeyRing::open(stored.clone(), &Sealer::new(&config.secrets), now) {
+        Ok(ring) => ring,
+        Err(error) => {
+            let detail = format!("{error}; set the secret under which they were sealed, or add it to secret_previous");
+            return Ok(vec![Finding::fail(CHECK, detail)]);
+        }
+    };
+    let Ok(signer) = ring.signer(now) else {
+        return Ok(vec![Finding::fail(CHECK, "no key may sign now: run `latchkey keys rotate --now`")]);
+    };
+    let record = stored.iter().find(|key| key.kid == signer.kid());
+    Ok(record.map(|record| of_signer(record, &stored, now)).into_iter().collect())
+}
+
+fn of_signer(signer: &StoredKey, stored: &[StoredKey], now: Timestamp) -> Finding {
+    let kid = &signer.kid;
+    let days = |duration: Duration| duration.as_secs() / 86_400;
+    let age = now.saturating_since(signer.signs_from);
+    if let Some(next) = stored.iter().find(|key| key.signs_from > now && key.verifies_until.is_none()) {
+        return Finding::ok(
+            CHECK,
+            format!("{kid} signs; {} is published and signs from {}", next.kid, next.signs_from),
+        );
+    }
+    if age > MAX_AGE {
+        let detail =
+            format!("{kid} has signed for {} days, more than {}: run `latchkey keys rotate`", days(age), days(MAX_AGE));
+        return Finding::warn(CHECK, detail);
+    }
+    Finding::ok(CHECK, format!("{kid} ({}) has signed for {} days", signer.algorithm, days(age)))
+}

@@ -1,0 +1,102 @@
+//! Redis and the database.
+
+use std::time::Duration;
+
+use super::{Finding, keys};
+use crate::{
+    cli::open::redis_alone,
+    config::Config,
+    domain::clock::Clock,
+    flow::readiness,
+    store::{
+        redis::{Redis, RedisError, Severity},
+        sql::{Description, Sql, SqlError},
+    },
+};
+
+/// A round trip to Redis that takes longer is told of: each sign-in, refresh and sign-out takes one.
+const SLOW: Duration = Duration::from_millis(5);
+
+/// The oldest Postgres that is tested.
+const POSTGRES: u32 = 15;
+
+pub(super) async fn look(config: &Config, clock: &Clock) -> anyhow::Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    match redis_alone(config).await {
+        Err(error) => findings.push(Finding::fail("redis", format!("{error:#}"))),
+        Ok((redis, private)) => {
+            findings.extend(redis_findings(&redis, clock).await.unwrap_or_else(|error| {
+                vec![Finding::fail("redis", format!("{error}; start it, or mend redis.url (LATCHKEY_REDIS_URL)"))]
+            }));
+            redis.close().await;
+            if let Some(private) = private {
+                private.stop().await;
+            }
+        }
+    }
+    findings.extend(database(config, clock).await.unwrap_or_else(|error| {
+        let todo = if error.is_unavailable() { "; start it, or mend database.url (LATCHKEY_DATABASE_URL)" } else { "" };
+        vec![Finding::fail("database", format!("{error}{todo}"))]
+    }));
+    Ok(findings)
+}
+
+async fn redis_findings(redis: &Redis, clock: &Clock) -> Result<Vec<Finding>, RedisError> {
+    const CHECK: &str = "redis";
+    let mut findings: Vec<Finding> = readiness::redis_findings(redis, clock)
+        .await?
+        .into_iter()
+        .map(|finding| match finding.severity {
+            Severity::Warning => Finding::warn(CHECK, finding.detail),
+            Severity::Error => Finding::fail(CHECK, finding.detail),
+        })
+        .collect();
+    let about = redis.describe().await?;
+    let trip = format!("{:.2} ms", about.round_trip.as_secs_f64() * 1000.0);
+    let kind = if about.clustered { "a cluster".to_owned() } else { format!("{} replicas", about.replicas) };
+    if findings.is_empty() {
+        findings.push(Finding::ok(CHECK, format!("{}, {kind}, {trip} away; persistent, evicts nothing", about.server)));
+    }
+    if about.round_trip > SLOW {
+        let detail = format!(
+            "a round trip takes {trip}, and each sign-in, refresh and sign-out takes one: put {} nearer",
+            about.server
+        );
+        findings.push(Finding::warn(CHECK, detail));
+    }
+    if let Some(state) = about.cluster_state.filter(|state| state != "ok") {
+        let detail = format!("the cluster says that it is {state}: see `redis-cli cluster info` and `cluster nodes`");
+        findings.push(Finding::fail(CHECK, detail));
+    }
+    Ok(findings)
+}
+
+async fn database(config: &Config, clock: &Clock) -> Result<Vec<Finding>, SqlError> {
+    const CHECK: &str = "database";
+    let sql = Sql::connect(&config.database).await?;
+    let about = sql.describe().await?;
+    let missing = sql.missing_migrations().await?;
+    let mut findings = Vec::new();
+    let name = match &about {
+        Description::Sqlite { version } => format!("SQLite {version}"),
+        Description::Postgres { version } => {
+            let major = version.split(['.', ' ']).next().and_then(|major| major.parse::<u32>().ok());
+            if major.is_some_and(|major| major < POSTGRES) {
+                let detail =
+                    format!("Postgres {version} is older than {POSTGRES}, the oldest that is tested: upgrade it");
+                findings.push(Finding::warn(CHECK, detail));
+            }
+            format!("Postgres {version}")
+        }
+    };
+    if missing == 0 {
+        findings.push(Finding::ok(CHECK, format!("{name}, up to date")));
+        findings.extend(keys::look(config, &sql, clock.now()).await?);
+    } else {
+        let detail =
+            format!("{name}: {missing} migrations are missing; `latchkey serve` or `latchkey migrate` runs them");
+        findings.push(Finding::warn(CHECK, detail));
+    }
+    sql.close().await;
+    Ok(findings)
+}

@@ -1,0 +1,170 @@
+//! The audit log: rows are added, read, and deleted once their retention is over.
+
+use std::net::IpAddr;
+
+use sqlx::{Any, Row, Transaction, any::AnyRow};
+use uuid::Uuid;
+
+use super::{Sql, SqlError, query};
+use crate::domain::{
+    audit::{Actor, Addresses, AuditEvent, Entry},
+    clock::Timestamp,
+    ids::AccountId,
+};
+
+/// A row, as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditRow {
+    /// The row's id.
+    pub id: String,
+    /// When it happened.
+    pub at: Timestamp,
+    /// What happened.
+    pub event: String,
+    /// `success` or `refused`.
+    pub outcome: String,
+    /// Why.
+    pub reason: Option<String>,
+    /// The account it concerns.
+    pub account_id: Option<String>,
+    /// The session it concerns.
+    pub session_id: Option<String>,
+    /// The service client it concerns.
+    pub client_id: Option<String>,
+    /// A key's id or a limit's name.
+    pub detail: Option<String>,
+    /// Who did it.
+    pub actor: String,
+    /// From where.
+    pub address: Option<String>,
+    /// How many events it stands for.
+    pub count: i64,
+}
+
+/// Which rows to read; what is none doesn't matter.
+#[derive(Clone, Debug, Default)]
+pub struct AuditFilter {
+    /// Not before this.
+    pub since: Option<Timestamp>,
+    /// Before this.
+    pub until: Option<Timestamp>,
+    /// What happened.
+    pub event: Option<AuditEvent>,
+    /// Whose account.
+    pub account: Option<AccountId>,
+    /// From where, as it was written down.
+    pub address: Option<IpAddr>,
+}
+
+impl Sql {
+    /// The same database, with changes written down as this one's.
+    #[must_use]
+    pub fn acting_as(mut self, actor: Actor) -> Self {
+        self.actor = actor;
+        self
+    }
+
+    /// The same, keeping so much of addresses.
+    #[must_use]
+    pub const fn keeping_addresses(mut self, addresses: Addresses) -> Self {
+        self.addresses = addresses;
+        self
+    }
+
+    /// Adds rows, all or none; those whose id is there already are left as they are, so that this can be repeated.
+    ///
+    /// # Errors
+    /// [`SqlError`]; whether they were added is then unknown.
+    pub async fn append_audit(&self, entries: &[(Uuid, Entry)]) -> Result<(), SqlError> {
+        let mut tx = self.pool.begin_with(self.dialect.begin_write()).await?;
+        for (id, entry) in entries {
+            self.insert_audit(&mut tx, *id, entry).await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    /// The newest rows that fit, newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn audit(&self, filter: &AuditFilter, limit: u32) -> Result<Vec<AuditRow>, SqlError> {
+        let mut tx = self.begin_read().await?;
+        let sql = "SELECT id, at, event, outcome, reason, account_id, session_id, client_id, detail, actor, address, count \
+                   FROM audit WHERE at >= $1 AND at < $2 AND ($3 = '' OR event = $3) AND ($4 = '' OR account_id = $4) \
+                   AND ($5 = '' OR address = $5) ORDER BY at DESC, id DESC LIMIT $6";
+        let rows = query(sql)
+            .bind(filter.since.map_or(i64::MIN, Timestamp::as_millis))
+            .bind(filter.until.map_or(i64::MAX, Timestamp::as_millis))
+            .bind(filter.event.map_or("", AuditEvent::as_str))
+            .bind(filter.account.map(|id| id.to_string()).unwrap_or_default())
+            .bind(filter.address.map(|ip| ip.to_string()).unwrap_or_default())
+            .bind(i64::from(limit))
+            .fetch_all(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// Deletes rows from before `before`, at most `limit`, and answers how many.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn prune_audit(&self, before: Timestamp, limit: u32) -> Result<u64, SqlError> {
+        let mut tx = self.pool.begin_with(self.dialect.begin_write()).await?;
+        // The trigger lets go what is older than this says, and nothing else.
+        query("UPDATE audit_retention SET released_until = $1 WHERE released_until < $1")
+            .bind(before.as_millis())
+            .execute(&mut *tx)
+            .await?;
+        let sql = "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < $1 ORDER BY at LIMIT $2)";
+        let done = query(sql).bind(before.as_millis()).bind(i64::from(limit)).execute(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(done.rows_affected())
+    }
+
+    /// Adds a row in the transaction of the change that it tells of.
+    pub(super) async fn record(&self, tx: &mut Transaction<'_, Any>, entry: &Entry) -> Result<(), SqlError> {
+        self.insert_audit(tx, self.entropy.uuid(), entry).await
+    }
+
+    async fn insert_audit(&self, tx: &mut Transaction<'_, Any>, id: Uuid, entry: &Entry) -> Result<(), SqlError> {
+        let what = &entry.what;
+        let address = what.address.and_then(|ip| self.addresses.keep(ip));
+        let sql = "INSERT INTO audit \
+                   (id, at, event, outcome, reason, account_id, session_id, client_id, detail, actor, address, count) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (id) DO NOTHING";
+        query(sql)
+            .bind(id.to_string())
+            .bind(entry.at.as_millis())
+            .bind(what.event.as_str())
+            .bind(what.outcome.as_str())
+            .bind(what.reason)
+            .bind(what.account.map(|id| id.to_string()))
+            .bind(what.session.map(|id| id.to_string()))
+            .bind(what.client.as_ref().map(ToString::to_string))
+            .bind(what.detail.clone())
+            .bind(what.actor.as_ref().unwrap_or(&self.actor).to_string())
+            .bind(address.map(|ip| ip.to_string()))
+            .bind(i64::try_from(entry.count).unwrap_or(i64::MAX))
+            .execute(&mut **tx)
+            .await?;
+        Ok(())
+    }
+}
+
+fn read(row: &AnyRow) -> Result<AuditRow, SqlError> {
+    Ok(AuditRow {
+        id: row.try_get("id")?,
+        at: Timestamp::from_millis(row.try_get("at")?),
+        event: row.try_get("event")?,
+        outcome: row.try_get("outcome")?,
+        reason: row.try_get("reason")?,
+        account_id: row.try_get("account_id")?,
+        session_id: row.try_get("session_id")?,
+        client_id: row.try_get("client_id")?,
+        detail: row.try_get("detail")?,
+        actor: row.try_get("actor")?,
+        address: row.try_get("address")?,
+        count: row.try_get("count")?,
+    })
+}

@@ -1,0 +1,38 @@
+//! `latchkey audit`, as a person runs it.
+
+use serde_json::Value;
+
+use crate::binary::run;
+
+fn lines(folder: &std::path::Path, arguments: &[&str]) -> Vec<Value> {
+    let arguments = [&["audit", "--json"], arguments].concat();
+    let output = run(folder, &arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn what_operators_do_is_told_with_their_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    for name in ["billing", "mailer"] {
+        assert!(run(folder, &["client", "add", name]).status.success());
+    }
+    assert!(run(folder, &["client", "disable", "billing"]).status.success());
+    let told = lines(folder, &[]);
+    let events: Vec<_> = told.iter().map(|row| (row["event"].as_str().unwrap(), row["client_id"].as_str())).collect();
+    let expected =
+        [("client_added", Some("billing")), ("client_added", Some("mailer")), ("client_disabled", Some("billing"))];
+    assert_eq!(events, expected);
+    assert!(told.iter().all(|row| row["actor"].as_str().unwrap().starts_with("operator:")), "{told:?}");
+
+    assert_eq!(lines(folder, &["--event", "client_disabled"]).len(), 1);
+    assert_eq!(lines(folder, &["--limit", "1"])[0]["event"], "client_disabled");
+    assert_eq!(lines(folder, &["--until", "1h"]).len(), 0);
+    assert_eq!(lines(folder, &["--since", "1h"]).len(), 3);
+    let refused = run(folder, &["audit", "--account", "nobody"]);
+    assert_eq!(refused.status.code(), Some(1));
+
+    let table = String::from_utf8(run(folder, &["audit"]).stdout).unwrap();
+    assert!(table.starts_with("TIME ") && table.lines().count() == 4, "{table}");
+}

@@ -1,0 +1,134 @@
+//! What a node tells of what it is asked.
+
+use std::time::Duration;
+
+use latchkey::{flow::accounts, store::sql::AuditRow};
+use serde_json::json;
+
+use super::rows;
+use crate::harness::{bed::Bed, client::Tokens, wait};
+
+/// Event, reason, whether an account is named, and how many.
+fn brief(rows: &[AuditRow]) -> Vec<(&str, &str, bool, i64)> {
+    let brief = |row: &'_ AuditRow| (row.account_id.is_some(), row.count);
+    rows.iter().map(|row| (&*row.event, row.reason.as_deref().unwrap_or("-"), brief(row).0, brief(row).1)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_security_event_is_told() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    let service = bed.service_client("billing").await;
+    node.account("ada").await;
+    let (one, two) = (node.login("ada").await, node.login("ada").await);
+    node.try_login("ada", "not her password").await.expect(401);
+    node.try_login("nobody", "whatever it is").await.expect(401);
+    let newest = Tokens::of(&node.refresh(&one.refresh).await.expect(200));
+    bed.advance(Duration::from_secs(11));
+    node.refresh(&one.refresh).await.expect(401);
+    // over already: nothing to tell
+    node.logout(&newest.refresh).await.expect(204);
+    node.logout(&two.refresh).await.expect(204);
+    let three = node.login("ada").await;
+    node.login("ada").await;
+    node.delete("/v1/sessions?keep_current=true", &three.access).await.expect(200);
+    node.change_password(&three.access, "not her password", "velvet thunder pocket ostrich").await.expect(403);
+    let introspect = |secret: &str| {
+        let request = node.request(reqwest::Method::POST, "/oauth2/introspect");
+        request.basic_auth(&service.id, Some(secret)).form(&[("token", "x")])
+    };
+    node.send(introspect("wrong")).await.expect(401);
+    node.send(introspect(&service.secret)).await.expect(200);
+    let account = accounts::find(&node.app, "ada").await.unwrap().id;
+    node.app.audit.flush().await.unwrap();
+    accounts::disable(&node.app, account).await.unwrap();
+    node.try_login("ada", "not her password").await.expect(401);
+    node.app.audit.flush().await.unwrap();
+
+    let told = rows(&node.app.sql).await;
+    let mut of_events = brief(&told);
+    of_events.sort_unstable();
+    let mut expected = [
+        ("key_made", "-", false, 1),
+        ("client_added", "-", false, 1),
+        ("account_added", "-", true, 1),
+        ("sign_in", "-", true, 1),
+        ("sign_in", "-", true, 1),
+        ("sign_in", "wrong_password", true, 1),
+        ("sign_in", "unknown_account", false, 1),
+        ("refresh_reuse", "superseded", true, 1),
+        ("session_ended", "logout", true, 1),
+        ("sign_in", "-", true, 1),
+        ("sign_in", "-", true, 1),
+        ("sessions_ended", "revoked", true, 1),
+        ("password_change", "wrong_password", true, 1),
+        ("client_authentication", "wrong_credentials", false, 1),
+        ("account_disabled", "-", true, 1),
+        ("sign_in", "disabled", true, 1),
+    ];
+    expected.sort_unstable();
+    assert_eq!(of_events, expected);
+    let reuse = told.iter().find(|row| row.event == "refresh_reuse").unwrap();
+    assert_eq!(reuse.session_id.as_ref(), Some(&one.session));
+    assert_eq!((reuse.actor.as_str(), reuse.address.as_deref()), ("anyone", Some("127.0.0.1")));
+    let refused = told.iter().find(|row| row.event == "client_authentication").unwrap();
+    assert_eq!(refused.client_id.as_deref(), Some("billing"));
+    node.stop().await;
+}
+
+/// A flood is a row or two, and the last events of a node are written before it ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_is_counted_and_stopping_writes_what_is_left() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    for _ in 0..50 {
+        node.try_login("nobody", "whatever it is").await;
+    }
+    let sql = bed.sql().await;
+    node.stop().await;
+    let told = rows(&sql).await;
+    let of = |event: &str| -> Vec<i64> { told.iter().filter(|row| row.event == event).map(|row| row.count).collect() };
+    let refused = of("sign_in").iter().chain(&of("rate_limit")).sum::<i64>();
+    assert_eq!(refused, 50, "{told:?}");
+    assert!(
+        told.iter().filter(|row| row.event == "rate_limit").all(|row| row.detail.as_deref() == Some("login-account"))
+    );
+    sql.close().await;
+}
+
+/// Sign-ins go on while the log can't be written, and what they were is written when it can.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_wait_for_a_database_that_is_locked() {
+    let mut bed = Bed::new();
+    bed.config.database.acquire_timeout = Duration::from_millis(100);
+    let node = bed.node().await;
+    node.account("ada").await;
+    node.app.audit.flush().await.unwrap();
+    let account = accounts::find(&node.app, "ada").await.unwrap().id;
+    // holds the one lock that SQLite has for writers
+    let lock = node.app.sql.change_account(account).await.unwrap().unwrap();
+    let tokens = node.login("ada").await;
+    node.logout(&tokens.refresh).await.expect(204);
+    assert!(node.app.audit.flush().await.is_err());
+    drop(lock);
+    let written = || async {
+        drop(node.app.audit.flush().await);
+        rows(&node.app.sql).await.iter().any(|row| row.event == "session_ended")
+    };
+    wait::until("the events are written", written).await;
+    let told = rows(&node.app.sql).await;
+    assert_eq!(told.iter().filter(|row| row.event == "sign_in").count(), 1, "once: {told:?}");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registration_names_who_made_the_account() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    let body = json!({ "email": "eve@example.com", "password": "tidal engine verse marmalade" });
+    node.post("/v1/users", body).await.expect(201);
+    let told = rows(&node.app.sql).await;
+    let made = told.iter().find(|row| row.event == "account_added").unwrap();
+    assert_eq!((made.actor.as_str(), made.address.as_deref()), ("anyone", Some("127.0.0.1")));
+    node.stop().await;
+}

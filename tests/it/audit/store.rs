@@ -1,0 +1,113 @@
+//! Its rows, on every database: added, found, kept, and let go when their retention is over.
+
+use std::net::IpAddr;
+
+use latchkey::{
+    domain::{
+        audit::{Actor, Addresses, AuditEvent, Entry},
+        clock::Timestamp,
+        entropy::Entropy,
+    },
+    store::sql::{AuditFilter, Sql},
+};
+use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
+use uuid::Uuid;
+
+use super::rows;
+use crate::sql::{Backend, new_account, new_id, on_every_backend};
+
+const fn at(millis: i64) -> Timestamp {
+    Timestamp::from_millis(millis)
+}
+
+fn row(at: Timestamp) -> (Uuid, Entry) {
+    (Entropy::system().uuid(), Entry::new(at, AuditEvent::SignIn))
+}
+
+/// What an intruder may try with the service's own address of the database.
+async fn meddle(backend: &Backend, sql: &str) -> Result<(), String> {
+    let mut connection = AnyConnection::connect(backend.settings.url.expose()).await.unwrap();
+    let done = connection.execute(AssertSqlSafe(sql.to_owned())).await;
+    connection.close().await.unwrap();
+    done.map(drop).map_err(|error| error.to_string())
+}
+
+async fn found(sql: &Sql, filter: AuditFilter) -> Vec<i64> {
+    sql.audit(&filter, 100).await.unwrap().iter().map(|row| row.at.as_millis()).collect()
+}
+
+#[tokio::test]
+async fn rows_are_added_once_and_found_by_what_they_tell() {
+    on_every_backend(async |backend| {
+        let sql = backend.node().await;
+        let (account, ip): (_, IpAddr) = (new_id(), "192.0.2.77".parse().unwrap());
+        let of_account = Entry::new(at(2), AuditEvent::PasswordChange).account(account).by(Actor::Account);
+        let batch = [
+            row(at(1)),
+            (Entropy::system().uuid(), of_account.from(Some(ip))),
+            (Entropy::system().uuid(), Entry::new(at(3), AuditEvent::RateLimit).refused("too_many").count(7)),
+        ];
+        // as after an answer that was lost
+        for _ in 0..2 {
+            sql.append_audit(&batch).await.unwrap();
+        }
+        assert_eq!(found(&sql, AuditFilter::default()).await, [3, 2, 1]);
+        assert_eq!(
+            found(&sql, AuditFilter { since: Some(at(2)), until: Some(at(3)), ..Default::default() }).await,
+            [2]
+        );
+        assert_eq!(found(&sql, AuditFilter { event: Some(AuditEvent::SignIn), ..Default::default() }).await, [1]);
+        assert_eq!(found(&sql, AuditFilter { account: Some(account), ..Default::default() }).await, [2]);
+        assert_eq!(found(&sql, AuditFilter { address: Some(ip), ..Default::default() }).await, [2]);
+        assert_eq!(sql.audit(&AuditFilter::default(), 1).await.unwrap()[0].count, 7);
+
+        let truncated = sql.clone().keeping_addresses(Addresses::Truncated).acting_as(Actor::operator("root"));
+        let entry = Entry::new(at(4), AuditEvent::SignIn).from(Some(ip));
+        truncated.append_audit(&[(Entropy::system().uuid(), entry)]).await.unwrap();
+        let newest = sql.audit(&AuditFilter::default(), 1).await.unwrap().remove(0);
+        assert_eq!((newest.address.as_deref(), newest.actor.as_str()), (Some("192.0.2.0"), "operator:root"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rows_stay_as_they_are_until_their_retention_is_over() {
+    on_every_backend(async |backend| {
+        let sql = backend.node().await;
+        sql.append_audit(&[row(at(1)), row(at(2)), row(at(3)), row(at(4))]).await.unwrap();
+        for attack in ["UPDATE audit SET actor = 'nobody'", "DELETE FROM audit", "DELETE FROM audit WHERE at = 1"] {
+            let refused = meddle(&backend, attack).await.unwrap_err();
+            assert!(refused.contains("append-only"), "{attack}: {refused}");
+        }
+        if backend.name != "SQLite" {
+            let refused = meddle(&backend, "TRUNCATE audit").await.unwrap_err();
+            assert!(refused.contains("append-only"), "{refused}");
+        }
+        assert_eq!(found(&sql, AuditFilter::default()).await, [4, 3, 2, 1]);
+
+        assert_eq!(sql.prune_audit(at(4), 2).await.unwrap(), 2);
+        assert_eq!(found(&sql, AuditFilter::default()).await, [4, 3]);
+        assert_eq!(sql.prune_audit(at(4), 2).await.unwrap(), 1);
+        assert_eq!(sql.prune_audit(at(4), 2).await.unwrap(), 0);
+        assert!(meddle(&backend, "DELETE FROM audit").await.is_err(), "the last is younger");
+        assert_eq!(found(&sql, AuditFilter::default()).await, [4]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_change_and_its_row_are_written_together() {
+    on_every_backend(async |backend| {
+        let sql = backend.node().await;
+        let account = sql.insert_account(&new_account("ann@example.com")).await.unwrap();
+        assert!(sql.insert_account(&new_account("ann@example.com")).await.is_err());
+        let mut change = sql.change_account(account.id).await.unwrap().unwrap();
+        let entry = Entry::new(at(5), AuditEvent::AccountDeleted).account(account.id);
+        change.delete().await.unwrap();
+        change.record(&entry).await.unwrap();
+        drop(change);
+        let told: Vec<_> = rows(&sql).await.into_iter().map(|row| (row.event, row.account_id)).collect();
+        assert_eq!(told, [("account_added".to_owned(), Some(account.id.to_string()))]);
+    })
+    .await;
+}

@@ -1,0 +1,122 @@
+//! `latchkey doctor`, as a person runs it, on real servers with real faults.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::{
+    binary::run,
+    harness::{postgres, redis::Redis},
+};
+
+/// What it finds, and its exit code.
+fn examine(folder: &Path, arguments: &[&str]) -> (Vec<(String, String, String)>, Option<i32>) {
+    let output = run(folder, &[&["doctor", "--json"], arguments].concat());
+    let text = String::from_utf8(output.stdout).unwrap();
+    let field = |row: &Value, name: &str| row[name].as_str().unwrap().to_owned();
+    let rows = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let found = rows.map(|row| (field(&row, "check"), field(&row, "status"), field(&row, "detail"))).collect();
+    (found, output.status.code())
+}
+
+/// What it finds of this kind, where a word of it is enough to know it by.
+fn finds(found: &[(String, String, String)], check: &str, status: &str, word: &str) -> bool {
+    found.iter().any(|(c, s, detail)| c == check && s == status && detail.contains(word))
+}
+
+fn migrate(folder: &Path, arguments: &[&str]) {
+    let output = run(folder, &[&["migrate"], arguments].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_sound_redis_and_a_new_database() {
+    let (folder, redis) = (tempfile::tempdir().unwrap(), Redis::start());
+    let url = format!("redis.url={}", redis.url());
+    let (found, code) = examine(folder.path(), &["--set", &url, "--set", "issuer=http://auth.example.com"]);
+    assert!(finds(&found, "redis", "ok", "evicts nothing"), "{found:?}");
+    assert!(finds(&found, "database", "warn", "latchkey migrate"), "{found:?}");
+    // hashing is made cheap for these tests, which it tells of
+    assert!(finds(&found, "configuration", "warn", "OWASP"), "{found:?}");
+    assert!(finds(&found, "configuration", "warn", "without https"), "{found:?}");
+    assert_eq!(code, Some(0), "{found:?}");
+
+    migrate(folder.path(), &[]);
+    let (found, _) = examine(folder.path(), &["--set", &url]);
+    assert!(finds(&found, "database", "ok", "SQLite 3"), "{found:?}");
+    assert!(finds(&found, "keys", "ok", "none yet"), "{found:?}");
+    assert!(run(folder.path(), &["keys", "rotate", "--now"]).status.success());
+    let (found, _) = examine(folder.path(), &["--set", &url]);
+    assert!(finds(&found, "keys", "ok", "has signed for 0 days"), "{found:?}");
+    assert!(run(folder.path(), &["keys", "rotate"]).status.success());
+    let (found, _) = examine(folder.path(), &["--set", &url]);
+    assert!(finds(&found, "keys", "ok", "is published and signs from"), "{found:?}");
+
+    // what nobody can open any more
+    let secret = "secret=another-secret-that-is-long-enough-for-it";
+    let (found, code) = examine(folder.path(), &["--set", &url, "--set", secret]);
+    assert!(finds(&found, "keys", "fail", "secret_previous"), "{found:?}");
+    assert_eq!(code, Some(1));
+}
+
+#[test]
+fn a_redis_that_may_lose_something() {
+    let (folder, redis) = (tempfile::tempdir().unwrap(), Redis::start());
+    let url = format!("redis.url={}", redis.url());
+    redis.command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
+    redis.command(&["CONFIG", "SET", "appendfsync", "everysec"]);
+    let (found, code) = examine(folder.path(), &["--set", &url]);
+    assert!(finds(&found, "redis", "warn", "set `maxmemory-policy noeviction`"), "{found:?}");
+    assert!(finds(&found, "redis", "warn", "set `appendfsync always`"), "{found:?}");
+    assert_eq!(code, Some(0));
+    redis.command(&["REPLICAOF", "127.0.0.1", "1"]);
+    let (found, code) = examine(folder.path(), &["--set", &url]);
+    assert!(finds(&found, "redis", "fail", "name its master"), "{found:?}");
+    assert_eq!(code, Some(1));
+}
+
+#[test]
+fn nothing_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = "database.url=postgres://nobody@127.0.0.1:1/none";
+    let settings =
+        ["--set", "redis.url=redis://127.0.0.1:1", "--set", database, "--set", "database.acquire_timeout=1s"];
+    let (found, code) = examine(folder.path(), &settings);
+    assert!(finds(&found, "redis", "fail", "LATCHKEY_REDIS_URL"), "{found:?}");
+    assert!(finds(&found, "database", "fail", "LATCHKEY_DATABASE_URL"), "{found:?}");
+    assert_eq!(code, Some(1));
+}
+
+#[test]
+fn a_configuration_that_cannot_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let (found, code) = examine(folder.path(), &["--set", "session.grace=2h", "--set", "redis.pool_size=0"]);
+    assert!(finds(&found, "configuration", "fail", "session.grace"), "{found:?}");
+    assert!(finds(&found, "configuration", "fail", "redis.pool_size"), "{found:?}");
+    assert_eq!((found.len(), code), (2, Some(1)));
+}
+
+#[tokio::test]
+async fn postgres_is_looked_at_too() {
+    let (folder, redis) = (tempfile::tempdir().unwrap(), Redis::start());
+    let server = postgres::shared();
+    let database = format!("database.url={}", server.url(&server.create_database().await));
+    let url = format!("redis.url={}", redis.url());
+    let settings = ["--set", &url, "--set", &database];
+    let (found, _) = examine(folder.path(), &settings);
+    assert!(finds(&found, "database", "warn", "migrations are missing"), "{found:?}");
+    migrate(folder.path(), &settings);
+    let (found, code) = examine(folder.path(), &settings);
+    assert!(finds(&found, "database", "ok", "Postgres"), "{found:?}");
+    assert_eq!(code, Some(0), "{found:?}");
+}
+
+/// Without a Redis of one's own, it starts the private one for as long as it looks.
+#[test]
+fn the_private_redis_is_looked_at_and_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(folder.path(), &["doctor"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("ok    redis          "), "{text}");
+    assert!(!folder.path().join("latchkey-data/redis/redis.sock").exists(), "it has stopped");
+}
