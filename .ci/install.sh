@@ -2,7 +2,7 @@
 # Installs what a make target needs beside the Rust toolchain, and nothing that is there already:
 #
 #   install.sh run     a redis-server or valkey-server
-#   install.sh test    run's, and PostgreSQL, PgBouncer, nginx, slowhttptest, Chromium, Python; and under target/tools the programs pinned in tests/tools
+#   install.sh test    run's, and PostgreSQL, PgBouncer, nginx, slowhttptest, promtool, Chromium, Python; and under target/tools the programs pinned in tests/tools
 #   install.sh audit   cargo-deny, under target/tools
 #   install.sh bench   run's, and Python; and under target/tools/bench what is pinned in bench/references
 #
@@ -95,7 +95,7 @@ apt_install_quietly() {
     if have systemctl; then
         for package in "$@"; do
             case $package in
-            redis-server | valkey-server | postgresql | pgbouncer | nginx)
+            redis-server | valkey-server | postgresql | pgbouncer | nginx | prometheus)
                 as_root systemctl disable "$package.service" </dev/null >/dev/null 2>&1 || true
                 ;;
             esac
@@ -174,6 +174,13 @@ need_slowhttptest() {
     find_program slowhttptest >/dev/null && return
     system_install "slowhttptest" slowhttptest slowhttptest "" slowhttptest
     find_program slowhttptest >/dev/null || die "slowhttptest was installed, but it is not in PATH."
+}
+
+# promtool checks the alerts; it comes with Prometheus.
+need_promtool() {
+    find_program promtool >/dev/null && return
+    system_install "promtool" prometheus golang-github-prometheus prometheus prometheus
+    find_program promtool >/dev/null || die "Prometheus was installed, but promtool is not in PATH."
 }
 
 find_chromium() {
@@ -319,6 +326,7 @@ test)
     need_pgbouncer
     need_nginx
     need_slowhttptest
+    need_promtool
     need_chromium
     need_python
     link_servers

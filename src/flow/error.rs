@@ -39,7 +39,7 @@ impl Failure {
     /// What it is called where failures are counted.
     pub const fn label(&self) -> &'static str {
         match self {
-            Self::Unavailable { .. } => "unavailable",
+            Self::Unavailable { .. } | Self::Busy { .. } => "unavailable",
             Self::Limited(_) => "limited",
             Self::Internal(_) => "failed",
         }
