@@ -13,7 +13,7 @@ ARGS =
 SECONDS = 600
 SEED =
 
-.PHONY: help run test soak bench bench-growth bench-ours bench-feed bench-flood bench-build openapi fmt lint audit audit-advisories
+.PHONY: help run test soak fuzz bench bench-growth bench-ours bench-feed bench-flood bench-build openapi fmt lint audit audit-advisories
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,23 @@ soak: ## check histories of users under random faults for long: make soak SECOND
 	@sh .ci/install.sh test
 	TEST_TOOLS_DIR="$(TOOLS)" HISTORY_SECONDS="$(SECONDS)" $(if $(SEED),HISTORY_SEED="$(SEED)") \
 	  cargo test --locked --test it history::nothing -- --nocapture
+
+# Coverage, for libFuzzer, by what a stable compiler has; a folder of its own for what is built so.
+FUZZ_FLAGS = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+  -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing
+FUZZ_TARGETS = refresh_token session_record jwt forwarded config
+SECONDS_EACH = 60
+
+fuzz: ## look for input that breaks codecs, tokens, headers or the configuration: make fuzz SECONDS_EACH=60 FUZZ_TARGETS=jwt
+	RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --locked --manifest-path fuzz/Cargo.toml --target-dir target/fuzz \
+	  --target "$$(rustc -vV | sed -n 's/^host: //p')"
+	@mkdir -p target/fuzz/found
+	@for target in $(FUZZ_TARGETS); do \
+	  mkdir -p target/fuzz/corpus/$$target; \
+	  echo "fuzz: $$target for $(SECONDS_EACH) s"; \
+	  FUZZ_TARGET=$$target target/fuzz/*/debug/latchkey-fuzz -max_total_time=$(SECONDS_EACH) -max_len=4096 -timeout=10 -verbosity=0 \
+	    -print_final_stats=1 -artifact_prefix=target/fuzz/found/$$target- target/fuzz/corpus/$$target fuzz/corpus/$$target || exit 1; \
+	done
 
 openapi: ## write openapi/openapi.json, the committed copy of the API's description, anew
 	@mkdir -p openapi target

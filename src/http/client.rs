@@ -78,7 +78,7 @@ fn device_token(request: &Request) -> Option<DeviceToken> {
 /// The address nearest to us that isn't a trusted proxy's. Each proxy appends the address it was called from, so the
 /// list is read from its end and no further than the first that isn't trusted: what stands before, anyone may have
 /// written (RFC 7239, section 8.1).
-fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |ip: &IpAddr| trusted.iter().any(|network| network.contains(ip));
     if !is_trusted(&peer) {
         return peer;

@@ -2,11 +2,7 @@
 
 use std::sync::Arc;
 
-use poem::{
-    Endpoint, EndpointExt, IntoResponse, Response, Route, get, handler,
-    http::{StatusCode, header},
-    web::Data,
-};
+use poem::{Endpoint, EndpointExt, IntoResponse, Response, Route, get, handler, http::StatusCode, web::Data};
 
 use crate::{app::App, flow::metrics};
 
@@ -21,7 +17,7 @@ pub fn endpoint(app: Arc<App>) -> impl Endpoint<Output = Response> + 'static {
 #[handler]
 async fn tell(Data(app): Data<&Arc<App>>) -> Response {
     match metrics::text(app).await {
-        Ok(text) => text.with_header(header::CONTENT_TYPE, CONTENT_TYPE).into_response(),
+        Ok(text) => Response::builder().content_type(CONTENT_TYPE).body(text),
         Err(error) => {
             tracing::error!(%error, "the metrics can't be told");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()

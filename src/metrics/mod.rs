@@ -22,6 +22,24 @@ pub use self::{
 const SECONDS: [f64; 14] =
     [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
+/// The rate limits, as `429` names them: what has never been counted is told as zero.
+const POLICIES: [&str; 14] = [
+    "login-address",
+    "login-account",
+    "login-service",
+    "registration-address",
+    "registration-account",
+    "registration-service",
+    "password-change-address",
+    "password-change-account",
+    "password-change-service",
+    "refresh-address",
+    "refresh-account",
+    "refresh-service",
+    "introspection-client",
+    "introspection-service",
+];
+
 /// What a node counts by itself, beside what its stores count.
 pub struct Metrics {
     registry: Registry,
@@ -54,6 +72,9 @@ impl Metrics {
         }
         for outcome in ["rotated", "repeated", "reused", "expired", "invalid", "limited", "unavailable", "failed"] {
             metrics.rotations.with_label_values(&[outcome]);
+        }
+        for policy in POLICIES {
+            metrics.limited.with_label_values(&[policy]);
         }
         metrics.register(metrics.requests.clone());
         metrics.register(metrics.logins.clone());

@@ -1,0 +1,14 @@
+//! Tries what libFuzzer makes up with the target that `FUZZ_TARGET` names.
+#![no_main]
+
+mod properties;
+
+use std::sync::LazyLock;
+
+static TARGET: LazyLock<properties::Property> = LazyLock::new(|| {
+    let name = std::env::var("FUZZ_TARGET").expect("FUZZ_TARGET names a target");
+    let found = properties::ALL.iter().find(|(known, _)| *known == name);
+    found.unwrap_or_else(|| panic!("FUZZ_TARGET is none of {:?}", properties::ALL.map(|(name, _)| name))).1
+});
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| TARGET(bytes));

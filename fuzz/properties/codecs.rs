@@ -1,0 +1,86 @@
+//! Refresh tokens and the records of sessions.
+
+use std::net::IpAddr;
+
+use latchkey::{
+    crypto::refresh_token::{PREFIX, RefreshClaims, RefreshTokens},
+    domain::{
+        clock::Timestamp,
+        ids::{AccountId, SessionId},
+        session::{Generation, Origin},
+    },
+    store::redis::record::{DETAIL_PARTS, Record, decode_all, decode_details, encode_details},
+};
+
+use super::take;
+
+/// A text is a token only if it is the very one that is made of what it says; what is made can be read, by those who have
+/// the key; and no change to it can.
+pub fn refresh_token(bytes: &[u8]) {
+    let ours = RefreshTokens::new(&[7; 32], []);
+    let later = RefreshTokens::new(&[8; 32], [&[7; 32]]);
+    let others = RefreshTokens::new(&[9; 32], []);
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        if let Ok(claims) = ours.decode(text) {
+            assert_eq!(ours.encode(&claims).expose(), text);
+        }
+        assert!(others.decode(text).is_err());
+    }
+    let mut rest = bytes;
+    let claims = RefreshClaims {
+        account: AccountId::from_bytes(take(&mut rest)),
+        session: SessionId::from_bytes(take(&mut rest)),
+        generation: Generation(u32::from_be_bytes(take(&mut rest))),
+        expires_at: Timestamp::from_millis((i64::from_be_bytes(take(&mut rest)) >> 17).abs()),
+    };
+    let token = ours.encode(&claims);
+    let text = token.expose();
+    let read = ours.decode(text).expect("what is made can be read");
+    assert_eq!((read.account, read.session, read.generation), (claims.account, claims.session, claims.generation));
+    assert_eq!(ours.encode(&read).expose(), text);
+    assert_eq!(later.decode(text), Ok(read));
+    assert!(others.decode(text).is_err());
+    let [at, with] = take::<2>(&mut rest);
+    let at = usize::from(at) % text.len();
+    let mut changed = text.as_bytes().to_vec();
+    changed[at] = with & 0x7f;
+    if changed != text.as_bytes() {
+        assert!(ours.decode(std::str::from_utf8(&changed).expect("ASCII")).is_err());
+    }
+    assert!(ours.decode(&text[..at]).is_err());
+    assert!(ours.decode(&text[PREFIX.len()..]).is_err());
+}
+
+/// Bytes are a record only if the record is made of them, beside what only Redis reads; nothing is too damaged to be left out.
+pub fn session_record(bytes: &[u8]) {
+    if let Ok(record) = Record::decode(bytes) {
+        let encoded = record.encode();
+        assert_eq!(Record::decode(&encoded), Ok(record));
+        // of the flags only one is known
+        assert_eq!((encoded[0], encoded[1], &encoded[2..]), (bytes[0], bytes[1] & 1, &bytes[2..encoded.len()]));
+    }
+    let account = AccountId::from_bytes([1; 16]);
+    let fields: Vec<_> = bytes
+        .chunks(53)
+        .map(|chunk| {
+            let (name, value) = chunk.split_at(chunk.len().min(17));
+            // the last byte says whether it is a session's or a detail's
+            let name = if name.last().is_some_and(|last| last % 2 == 0) { &name[..name.len() - 1] } else { name };
+            (name.to_vec().into(), value.to_vec().into())
+        })
+        .collect();
+    assert!(decode_all(account, &fields).len() <= fields.len());
+
+    let origin = decode_details(bytes);
+    let parts = encode_details(&origin);
+    assert!(parts.len() <= DETAIL_PARTS && parts.iter().all(|part| part.len() <= 64));
+    assert_eq!(decode_details(&parts.concat()).ip, origin.ip);
+    let mut rest = bytes;
+    let device = String::from_utf8_lossy(bytes).into_owned();
+    let origin = Origin {
+        ip: Some(IpAddr::from(take::<16>(&mut rest))),
+        user_agent: Some(device.clone()),
+        device: Some(device),
+    };
+    assert_eq!(decode_details(&encode_details(&origin).concat()).ip, origin.ip);
+}

@@ -1,0 +1,214 @@
+//! What Prometheus reads, and the alerts and the dashboard that are made of it.
+
+use std::{collections::BTreeSet, fs, process::Command, sync::Arc};
+
+use latchkey::{http, server};
+use poem::http::StatusCode;
+use reqwest::Method;
+use serde_json::Value;
+use tokio::{net::TcpListener, sync::oneshot};
+
+use crate::harness::{
+    bed::{Bed, Node},
+    client::Client,
+    guard, wait,
+};
+
+const INSTALL: &str = "this test needs promtool, which comes with Prometheus: `apt-get install prometheus` (Debian, Ubuntu); or \
+                       run `make test`, which installs it";
+
+/// The metrics of a node, read as Prometheus would.
+async fn told(node: &Node) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = Client::new(format!("http://{}", listener.local_addr().unwrap()));
+    let (endpoint, settings) = (http::metrics::endpoint(Arc::clone(&node.app)), node.app.config.http.clone());
+    let (stop, stopped) = oneshot::channel::<()>();
+    let served =
+        tokio::spawn(async move { server::run(endpoint, listener, &settings, async { drop(stopped.await) }).await });
+    let answer = client.send(client.request(Method::GET, "/metrics")).await.expect(200);
+    assert_eq!(answer.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+    for path in ["/", "/v1/login", "/livez", "/metrics/x"] {
+        assert_eq!(client.send(client.request(Method::GET, path)).await.status, StatusCode::NOT_FOUND, "{path}");
+    }
+    drop(client);
+    drop(stop);
+    served.await.unwrap().unwrap();
+    answer.text
+}
+
+/// The value of a series, as it is written.
+fn value(text: &str, series: &str) -> f64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {series} in\n{text}")).parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happens_is_counted() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    bed.acquainted().await;
+    let client = bed.service_client("billing").await;
+    node.account("ada").await;
+    let wrong = serde_json::json!({ "identifier": "ada", "password": "wrong horse battery staple" });
+    node.send(node.request(Method::POST, "/v1/login").json(&wrong)).await.expect(401);
+    let first = node.login("ada").await;
+    let second = node.login("ada").await;
+    node.refresh(&first.refresh).await.expect(200);
+    node.refresh(&first.refresh).await.expect(200);
+    bed.advance(std::time::Duration::from_secs(11));
+    node.refresh(&first.refresh).await.expect(401);
+    for _ in 0..3 {
+        let request = node.request(Method::POST, "/oauth2/introspect").form(&[("token", &second.access)]);
+        node.send(request.basic_auth(&client.id, Some(&client.secret))).await.expect(200);
+    }
+    node.get("/nowhere/at/all", "").await.expect(404);
+    let before = told(&node).await;
+    node.logout(&second.refresh).await.expect(204);
+    let after = told(&node).await;
+
+    assert_eq!(value(&before, "latchkey_logins_total{outcome=\"success\"}"), 2.0);
+    assert_eq!(value(&before, "latchkey_logins_total{outcome=\"invalid_credentials\"}"), 1.0);
+    assert_eq!(value(&before, "latchkey_rotations_total{outcome=\"rotated\"}"), 1.0);
+    assert_eq!(value(&before, "latchkey_rotations_total{outcome=\"repeated\"}"), 1.0);
+    assert_eq!(value(&before, "latchkey_rotations_total{outcome=\"reused\"}"), 1.0);
+    assert_eq!(value(&before, "latchkey_revocations_total{reason=\"reuse\"}"), 1.0);
+    assert_eq!(value(&after, "latchkey_revocations_total{reason=\"logout\"}"), 1.0);
+    assert_eq!(value(&before, "latchkey_password_wait_seconds_count"), 4.0);
+    assert_eq!(value(&before, "latchkey_password_queue_depth"), 0.0);
+    // one session among a few keys, of which a hundred are drawn
+    assert!((0.0..10.0).contains(&value(&before, "latchkey_sessions_estimate")));
+    assert_eq!(value(&before, "latchkey_rate_limited_total{policy=\"refresh-address\"}"), 0.0);
+    assert!(value(&before, "latchkey_cache_lookups_total{cache=\"tokens\",outcome=\"hit\"}") >= 2.0);
+    assert!(value(&before, "latchkey_cache_lookups_total{cache=\"sessions\",outcome=\"miss\"}") >= 1.0);
+    assert!(value(&before, "latchkey_redis_command_duration_seconds_count{command=\"rotate\"}") >= 3.0);
+    assert!(value(&before, "latchkey_redis_connects_total") >= 1.0);
+    assert_eq!(value(&before, "latchkey_peers"), 0.0);
+    let requests =
+        |text: &str, labels: &str| value(text, &format!("latchkey_http_request_duration_seconds_count{{{labels}}}"));
+    assert_eq!(requests(&before, "method=\"POST\",route=\"login\",status=\"200\""), 2.0);
+    assert_eq!(requests(&before, "method=\"POST\",route=\"login\",status=\"401\""), 1.0);
+    assert_eq!(requests(&before, "method=\"POST\",route=\"introspect\",status=\"200\""), 3.0);
+    assert_eq!(requests(&before, "method=\"GET\",route=\"unknown\",status=\"404\""), 1.0);
+    // nobody's name, number or token (I6)
+    for secret in
+        [&first.refresh, &second.access, &second.session, &client.secret, &"ada".to_owned(), &"billing".to_owned()]
+    {
+        assert!(!after.contains(secret.as_str()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_so_at_the_moment_is_told() {
+    let bed = Bed::new();
+    let (one, _two) = (bed.node().await, bed.node().await);
+    bed.acquainted().await;
+    let text = told(&one).await;
+    assert_eq!(value(&text, "latchkey_peers"), 1.0);
+    assert!(text.contains("latchkey_build_info{version=\""));
+    bed.redis.guard.signal(rustix::process::Signal::STOP);
+    wait::until("the node is out of step", || async { one.app.redis.in_step().is_none() }).await;
+    let text = told(&one).await;
+    bed.redis.guard.signal(rustix::process::Signal::CONT);
+    assert_eq!(value(&text, "latchkey_in_step"), 0.0);
+    assert_eq!(value(&text, "latchkey_remembers"), 0.0);
+    assert!(value(&text, "latchkey_feed_lag_seconds") > 0.0);
+}
+
+#[tokio::test]
+async fn they_are_not_told_where_the_api_is() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    node.get("/metrics", "").await.expect(404);
+}
+
+fn root(path: &str) -> String {
+    format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn promtool() -> Command {
+    Command::new(guard::find_programs(&["promtool"], []).expect(INSTALL).join("promtool"))
+}
+
+/// The metrics that a text names, without what histograms add to their names.
+fn named(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let names = words.filter(|word| word.starts_with("latchkey_") || word.starts_with("process_"));
+    let ends = ["_bucket", "_count", "_sum"];
+    let names = names.map(|name| ends.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name).to_owned());
+    names.collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn alerts_dashboard_and_documents_name_what_is_told_and_prometheus_can_read_it() {
+    let bed = Bed::new();
+    let node = bed.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    node.logout(&tokens.refresh).await.expect(204);
+    let text = told(&node).await;
+    let metrics: BTreeSet<String> =
+        text.lines().filter_map(|line| Some(line.strip_prefix("# HELP ")?.split(' ').next()?.to_owned())).collect();
+    let ours: BTreeSet<_> = metrics.iter().filter(|name| name.starts_with("latchkey_")).cloned().collect();
+
+    let folder = tempfile::tempdir().unwrap();
+    let written = folder.path().join("metrics");
+    fs::write(&written, &text).unwrap();
+    let checked = promtool().args(["check", "metrics"]).stdin(fs::File::open(&written).unwrap()).output().unwrap();
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+
+    let rules = promtool().args(["check", "rules"]).arg(root("monitoring/alerts.yml")).output().unwrap();
+    assert!(
+        rules.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&rules.stdout),
+        String::from_utf8_lossy(&rules.stderr)
+    );
+    let tests = promtool().args(["test", "rules"]).arg(root("monitoring/alerts_test.yml")).output().unwrap();
+    assert!(
+        tests.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&tests.stdout),
+        String::from_utf8_lossy(&tests.stderr)
+    );
+
+    let dashboard: Value = serde_json::from_str(&read("monitoring/grafana-dashboard.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let queries = panels.iter().filter_map(|panel| panel["targets"].as_array()).flatten();
+    let queries: Vec<&str> = queries.map(|target| target["expr"].as_str().unwrap()).collect();
+    assert!(queries.len() > 20);
+    // each is a rule of its own, so that promtool reads it
+    let rules: String = queries
+        .iter()
+        .enumerate()
+        .map(|(number, query)| {
+            let query = query.replace("$__rate_interval", "5m").replace("$instance", ".*");
+            format!("      - record: panel:{number}\n        expr: {}\n", Value::from(query))
+        })
+        .collect();
+    let file = folder.path().join("panels.yml");
+    fs::write(&file, format!("groups:\n  - name: panels\n    rules:\n{rules}")).unwrap();
+    let read_by = promtool().args(["check", "rules"]).arg(&file).output().unwrap();
+    assert!(
+        read_by.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&read_by.stdout),
+        String::from_utf8_lossy(&read_by.stderr)
+    );
+
+    let alerts = read("monitoring/alerts.yml");
+    let shown = named(&queries.join(" "));
+    for (what, names) in [("an alert", named(&alerts)), ("the dashboard", shown)] {
+        let unknown: Vec<_> = names.difference(&metrics).collect();
+        assert!(unknown.is_empty(), "{what} names {unknown:?}, which isn't told");
+    }
+    let documented: BTreeSet<_> =
+        named(&read("docs/monitoring.md")).into_iter().filter(|name| name.starts_with("latchkey_")).collect();
+    assert_eq!(documented, ours, "docs/monitoring.md explains each metric, and no other");
+    for alert in alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
+        assert!(read("docs/monitoring.md").contains(alert), "docs/monitoring.md explains {alert}");
+    }
+}
