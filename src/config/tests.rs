@@ -185,6 +185,7 @@ fn every_key_can_be_set_by_its_variable() {
         ("LATCHKEY_KEYS_REFRESH_INTERVAL", "1m"),
         ("LATCHKEY_FEED_HEARTBEAT", "2s"),
         ("LATCHKEY_FEED_MAX_SUBSCRIBERS", "7"),
+        ("LATCHKEY_METRICS_LISTEN", "off"),
         ("LATCHKEY_LIMITS_LOGIN_PER_ADDRESS", "1/1s"),
         ("LATCHKEY_LIMITS_LOGIN_SERVICE", "2/2s"),
         ("LATCHKEY_LIMITS_LOGIN_BACKOFF_AFTER", "3"),
