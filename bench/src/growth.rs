@@ -1,6 +1,6 @@
 //! What a request costs as things grow: more sessions, more sessions of each account, more nodes, a Redis Cluster.
 
-use std::{fmt::Write, fs, thread, time::Duration};
+use std::{fs, thread, time::Duration};
 
 use serde::Serialize;
 
@@ -113,7 +113,8 @@ fn nodes(place: &Place, common: &Common, arguments: &Arguments) -> anyhow::Resul
     let mut points = Vec::new();
     for (on_cluster, on) in [(false, "one Redis"), (true, "a cluster of three masters")] {
         let cluster = if on_cluster { Some("cluster") } else { None };
-        let mut nodes = vec![start(place, common, "nodes", cluster)?];
+        let name = if on_cluster { "nodes-cluster" } else { "nodes" };
+        let mut nodes = vec![start(place, common, name, cluster)?];
         let mut sessions = nodes[0].seed(100_000)?;
         for count in 1..=3 {
             eprintln!("{count} nodes on {on}");
@@ -200,7 +201,7 @@ fn together(nodes: &mut [Target], scenario: Scenario, timing: Timing) -> anyhow:
 
 fn point(what: String, scenario: Scenario, rounds: &[Sample], bytes: Option<f64>) -> Point {
     let median = |figure: fn(&Sample) -> f64| Spread::of(rounds.iter().map(figure)).map_or(0.0, |spread| spread.median);
-    Point {
+    let point = Point {
         what,
         scenario: scenario.text(),
         per_second: median(|sample| sample.per_second),
@@ -209,7 +210,10 @@ fn point(what: String, scenario: Scenario, rounds: &[Sample], bytes: Option<f64>
         redis_micros: median(|sample| sample.redis_micros),
         redis_bytes_per_session: bytes,
         errors: rounds.iter().map(|sample| sample.errors).sum(),
-    }
+    };
+    // what was measured so far, should anything that follows fail
+    eprint!("{}", row(&point));
+    point
 }
 
 /// What sizes are reckoned from: the figures at the most sessions, one of each account.
@@ -249,14 +253,17 @@ fn table(points: &[Point]) -> String {
                     | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n"
         .to_owned();
     for point in points {
-        let Point { what, scenario, per_second, p99, server_micros, redis_micros, errors, .. } = point;
-        let bytes = point.redis_bytes_per_session.map_or_else(String::new, |bytes| format!("{bytes:.0}"));
-        let _ = writeln!(
-            text,
-            "| {what} | {scenario} | {per_second:.0} | {p99:.2} | {server_micros:.1} | {redis_micros:.1} | {bytes} | {errors} |"
-        );
+        text.push_str(&row(point));
     }
     text
+}
+
+fn row(point: &Point) -> String {
+    let Point { what, scenario, per_second, p99, server_micros, redis_micros, errors, .. } = point;
+    let bytes = point.redis_bytes_per_session.map_or_else(String::new, |bytes| format!("{bytes:.0}"));
+    format!(
+        "| {what} | {scenario} | {per_second:.0} | {p99:.2} | {server_micros:.1} | {redis_micros:.1} | {bytes} | {errors} |\n"
+    )
 }
 
 /// Processor time for each request, of the server and of Redis.

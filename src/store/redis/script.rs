@@ -29,6 +29,7 @@ pub(super) struct Scripts {
 impl Scripts {
     pub(super) fn new(metrics: &RedisMetrics) -> Self {
         const LIB: &str = include_str!("lua/lib.lua");
+        const USUAL: &str = include_str!("lua/rotate_usual.lua");
         let alone = |name: &str, body: &str| Script {
             script: fred::types::scripts::Script::from_lua(body),
             timed: metrics.timed(name),
@@ -36,7 +37,8 @@ impl Scripts {
         let script = |name: &str, body: &str| alone(name, &format!("{LIB}\n{body}"));
         Self {
             create: script("create", include_str!("lua/create.lua")),
-            rotate: script("rotate", include_str!("lua/rotate.lua")),
+            // its usual case before the library, of which it needs nothing
+            rotate: alone("rotate", &format!("{USUAL}\n{LIB}\n{}", include_str!("lua/rotate.lua"))),
             revoke: script("revoke", include_str!("lua/revoke.lua")),
             revoke_all: script("revoke_all", include_str!("lua/revoke_all.lua")),
             key_retired: script("key_retired", include_str!("lua/key_retired.lua")),

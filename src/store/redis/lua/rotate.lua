@@ -1,4 +1,4 @@
--- A refresh token is presented (I1, I2, I4).
+-- A refresh token is presented (I1, I2, I4). The usual case was dealt with before this, in rotate_usual.lua.
 -- ARGV  5 session id  6 generation presented  7 now  8 grace  9 idle timeout (times in ms)
 --       10 'bearer' if tokens that travel in a cookie are not accepted here, or ''
 -- Gives {'rotated' | 'repeated', record, roles or false} or {'reused' | 'expired' | 'gone'}.
