@@ -237,7 +237,7 @@ fn measured(points: &[Point], place: &Place) -> anyhow::Result<Option<Measured>>
 fn used_memory(target: &Target) -> anyhow::Result<f64> {
     let mut sum = 0;
     for redis in &target.redis {
-        sum += crate::resp::Resp::connect(redis.port)?.info("used_memory_dataset")?;
+        sum += crate::resp::Resp::connect(redis.port)?.info("used_memory")?;
     }
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     Ok(sum as f64)
