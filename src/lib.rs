@@ -73,3 +73,4 @@ pub mod logging;
 pub mod metrics;
 pub mod server;
 pub mod store;
+pub mod telemetry;

@@ -2,19 +2,26 @@
 
 use std::io::{self, IsTerminal};
 
-use tracing::Subscriber;
-use tracing_subscriber::{fmt::MakeWriter, layer::SubscriberExt, registry, util::SubscriberInitExt};
+use opentelemetry_sdk::trace::Tracer;
+use tracing::{Level, Subscriber};
+use tracing_subscriber::{
+    Layer, filter::Targets, fmt::MakeWriter, layer::SubscriberExt, registry, util::SubscriberInitExt,
+};
 
-use crate::config::{self, ConfigError, LogFormat, LogSettings, Problem};
+use crate::{
+    config::{self, ConfigError, LogFormat, LogSettings, Problem},
+    telemetry,
+};
 
-/// Starts logging, for the whole process. Where something logs already, as in tests, that stays.
+/// Starts logging, for the whole process, and sends spans to a tracer if there is one. Where something logs already, as in
+/// tests, that stays.
 ///
 /// # Errors
 /// If `log.filter` is no filter; [`config::load`] has checked that already.
-pub fn init(settings: &LogSettings) -> Result<(), ConfigError> {
+pub fn init(settings: &LogSettings, tracer: Option<Tracer>) -> Result<(), ConfigError> {
     let is_terminal = io::stderr().is_terminal();
     // Only the first call can succeed, and the first is as good as any.
-    let _ = subscriber(settings, io::stderr, is_terminal)?.try_init();
+    let _ = subscriber(settings, io::stderr, is_terminal, tracer)?.try_init();
     Ok(())
 }
 
@@ -22,6 +29,7 @@ fn subscriber<W>(
     settings: &LogSettings,
     writer: W,
     is_terminal: bool,
+    tracer: Option<Tracer>,
 ) -> Result<Box<dyn Subscriber + Send + Sync>, ConfigError>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
@@ -30,14 +38,20 @@ where
         value: Some(format!("{:?}", settings.filter)),
         ..Problem::new("log.filter", text)
     })?;
-    let registry = registry().with(filter);
+    let traces = tracer.map(|tracer| {
+        let ours = Targets::new().with_target(telemetry::TARGET, Level::TRACE);
+        tracing_opentelemetry::layer().with_tracer(tracer).with_location(false).with_threads(false).with_filter(ours)
+    });
+    let registry = registry().with(traces);
     let layer = tracing_subscriber::fmt::layer().with_writer(writer);
     Ok(match settings.format {
         // In colour, unless NO_COLOR says otherwise.
-        LogFormat::Auto | LogFormat::Text if is_terminal => Box::new(registry.with(layer)),
-        LogFormat::Text => Box::new(registry.with(layer.with_ansi(false))),
+        LogFormat::Auto | LogFormat::Text if is_terminal => Box::new(registry.with(layer.with_filter(filter))),
+        LogFormat::Text => Box::new(registry.with(layer.with_ansi(false).with_filter(filter))),
         // The fields beside the message, not below it, so that log stores find them by their names.
-        LogFormat::Auto | LogFormat::Json => Box::new(registry.with(layer.json().flatten_event(true))),
+        LogFormat::Auto | LogFormat::Json => {
+            Box::new(registry.with(layer.json().flatten_event(true).with_filter(filter)))
+        }
     })
 }
 
@@ -63,7 +77,7 @@ mod tests {
         let lines = Lines::default();
         let writer = lines.clone();
         let settings = LogSettings { format, filter: "info".into() };
-        let subscriber = subscriber(&settings, move || writer.clone(), is_terminal).unwrap();
+        let subscriber = subscriber(&settings, move || writer.clone(), is_terminal, None).unwrap();
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(status = 200, "answered");
             tracing::debug!("hidden");
@@ -89,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_bad_filter_is_a_problem_of_its_key() {
-        let error = init(&LogSettings { format: LogFormat::Auto, filter: "inof".into() }).unwrap_err();
+        let error = init(&LogSettings { format: LogFormat::Auto, filter: "inof".into() }, None).unwrap_err();
         assert_eq!(
             error.problems[0].to_string(),
             "log.filter = \"inof\": must be a level (off, error, warn, info, debug, trace) or levels by module, such as \

@@ -14,12 +14,14 @@ pub mod user;
 
 use std::{env, io, path::PathBuf, process::ExitCode};
 
+use anyhow::Context;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::{
     config::{Config, ConfigError, Sources, load},
     domain::entropy::Entropy,
     logging,
+    telemetry::Telemetry,
 };
 
 /// Sessions and authentication: accounts in SQL, sessions in Redis, access tokens as JWTs.
@@ -96,11 +98,27 @@ impl Global {
     /// If the configuration can't be used.
     pub fn start(&self, entropy: &Entropy) -> anyhow::Result<Config> {
         let config = load(&self.sources()?, entropy)?;
-        logging::init(&config.log)?;
+        Self::log(&config, None)?;
+        Ok(config)
+    }
+
+    /// The same, and sends traces if the configuration says where.
+    ///
+    /// # Errors
+    /// If the configuration can't be used.
+    pub fn start_traced(&self, entropy: &Entropy) -> anyhow::Result<(Config, Option<Telemetry>)> {
+        let config = load(&self.sources()?, entropy)?;
+        let telemetry = Telemetry::start(&config.telemetry).context("telemetry.otlp_endpoint: traces can't be sent")?;
+        Self::log(&config, telemetry.as_ref())?;
+        Ok((config, telemetry))
+    }
+
+    fn log(config: &Config, telemetry: Option<&Telemetry>) -> Result<(), ConfigError> {
+        logging::init(&config.log, telemetry.map(Telemetry::tracer))?;
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
-        Ok(config)
+        Ok(())
     }
 }
 

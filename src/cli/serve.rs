@@ -45,8 +45,12 @@ const DEFAULT_METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHO
 /// # Errors
 /// If it can't start, or can't go on.
 pub fn run(_args: &ServeArgs, global: &Global) -> anyhow::Result<()> {
-    let config = global.start(&Entropy::system())?;
-    block_on(serve(config))
+    let (config, telemetry) = global.start_traced(&Entropy::system())?;
+    let served = block_on(serve(config));
+    if let Some(telemetry) = telemetry {
+        telemetry.close();
+    }
+    served
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {

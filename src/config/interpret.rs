@@ -9,7 +9,7 @@ use std::{
 use super::{
     AuditSettings, CacheSettings, Config, DatabaseSettings, FeedSettings, HttpSettings, KeySettings, LogFormat,
     LogSettings, MetricsSettings, PasswordSettings, RedisSettings, Registration, Secrets, SessionSettings,
-    TokenSettings, check, duration, limits::limits, read::Reader,
+    TelemetrySettings, TokenSettings, check, duration, limits::limits, read::Reader,
 };
 use crate::domain::{audit::Addresses, key::Algorithm, secret::SecretText};
 
@@ -80,6 +80,7 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> Meaning {
                 .map_err(|_| "must be an IP address and a port, such as 127.0.0.1:9464, or \"off\"".into()),
         }),
     };
+    let telemetry = telemetry(read);
     let limits = limits(read);
     let password = password(read);
     let audit = audit(read);
@@ -127,6 +128,7 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> Meaning {
         keys,
         feed,
         metrics,
+        telemetry,
         limits,
         password,
         audit,
@@ -134,6 +136,27 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> Meaning {
         warnings,
     };
     Meaning { config, secrets_from }
+}
+
+fn telemetry(read: &mut Reader<'_>) -> TelemetrySettings {
+    TelemetrySettings {
+        otlp_endpoint: read.one("telemetry.otlp_endpoint", |text| match text {
+            "" => Ok(None),
+            text => match url::Url::parse(text) {
+                Ok(url) if url.scheme() == "http" && url.has_host() => Ok(Some(text.to_owned())),
+                _ => Err("must be the http URL of a collector, such as http://127.0.0.1:4318".into()),
+            },
+        }),
+        sample_ratio: read.one("telemetry.sample_ratio", |text| match text.parse() {
+            Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(ratio),
+            _ => Err("must be a number from 0 to 1, such as 0.1".into()),
+        }),
+        timeout: read.duration("telemetry.timeout", 100 * MILLISECOND, MINUTE),
+        service_name: read.one("telemetry.service_name", |text| match text {
+            "" => Err("must not be empty".into()),
+            text => Ok(text.to_owned()),
+        }),
+    }
 }
 
 fn secrets_from(read: &mut Reader<'_>, working_dir: &Path) -> SecretsFrom {

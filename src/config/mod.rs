@@ -64,6 +64,8 @@ pub struct Config {
     pub feed: FeedSettings,
     /// What Prometheus reads.
     pub metrics: MetricsSettings,
+    /// Where traces are sent.
+    pub telemetry: TelemetrySettings,
     /// How often things may be asked for.
     pub limits: LimitSettings,
     /// What passwords must be and how they are hashed.
@@ -221,6 +223,19 @@ pub struct FeedSettings {
 pub struct MetricsSettings {
     /// Where; none for nowhere.
     pub listen: Option<SocketAddr>,
+}
+
+/// Where traces are sent.
+#[derive(Clone, Debug)]
+pub struct TelemetrySettings {
+    /// The collector's address; none where no traces are made.
+    pub otlp_endpoint: Option<String>,
+    /// Which part of the requests is traced, 0 to 1.
+    pub sample_ratio: f64,
+    /// How long the collector may take.
+    pub timeout: Duration,
+    /// What the service is called.
+    pub service_name: String,
 }
 
 /// What passwords must be and how they are hashed.

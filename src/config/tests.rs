@@ -186,6 +186,10 @@ fn every_key_can_be_set_by_its_variable() {
         ("LATCHKEY_FEED_HEARTBEAT", "2s"),
         ("LATCHKEY_FEED_MAX_SUBSCRIBERS", "7"),
         ("LATCHKEY_METRICS_LISTEN", "off"),
+        ("LATCHKEY_TELEMETRY_OTLP_ENDPOINT", "http://127.0.0.1:4318"),
+        ("LATCHKEY_TELEMETRY_SAMPLE_RATIO", "0.5"),
+        ("LATCHKEY_TELEMETRY_TIMEOUT", "7s"),
+        ("LATCHKEY_TELEMETRY_SERVICE_NAME", "svc"),
         ("LATCHKEY_LIMITS_LOGIN_PER_ADDRESS", "1/1s"),
         ("LATCHKEY_LIMITS_LOGIN_SERVICE", "2/2s"),
         ("LATCHKEY_LIMITS_LOGIN_BACKOFF_AFTER", "3"),
@@ -247,6 +251,7 @@ fn every_key_can_be_set_by_its_variable() {
              keys: KeySettings {{ algorithm: EdDsa, publish_before: 3600s, refresh_interval: 60s }}, \
              feed: FeedSettings {{ heartbeat: 2s, max_subscribers: 7 }}, \
              metrics: MetricsSettings {{ listen: None }}, \
+             telemetry: TelemetrySettings {{ otlp_endpoint: Some(\"http://127.0.0.1:4318\"), sample_ratio: 0.5, timeout: 7s, service_name: \"svc\" }}, \
              limits: LimitSettings {{ login_per_address: Some(Quota {{ count: 1, window: 1s }}), login_service: Some(Quota {{ count: 2, window: 2s }}), \
              backoff: Some(Backoff {{ free: 3, first: 4s, most: 5s, known_for: 518400s, max_known: 7 }}), \
              registration_per_address: Some(Quota {{ count: 8, window: 8s }}), registration_per_account: Some(Quota {{ count: 9, window: 9s }}), registration_service: None, \

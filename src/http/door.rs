@@ -10,6 +10,7 @@ use poem::{
     http::{HeaderValue, Method, StatusCode, header},
 };
 use poem_openapi::{OperationId, error::ParsePathError};
+use tracing::{Instrument, field};
 
 use super::{
     body::BodyError,
@@ -19,7 +20,7 @@ use super::{
     problem::{Code, ProblemError},
     timeout::TimedOut,
 };
-use crate::{app::App, domain::entropy::Entropy};
+use crate::{app::App, domain::entropy::Entropy, telemetry};
 
 /// The header that carries a request's id.
 pub const REQUEST_ID: &str = "x-request-id";
@@ -47,10 +48,20 @@ impl<E: Endpoint<Output = Response>> Endpoint for Door<E> {
         let method = logged(request.method());
         let path = request.uri().path().to_owned();
         let sharing = self.cors.sharing(&request);
+        let span = tracing::trace_span!(
+            target: telemetry::TARGET,
+            "request",
+            otel.kind = "server",
+            http.request.method = method,
+            http.route = field::Empty,
+            http.response.status_code = field::Empty,
+            otel.status_code = field::Empty,
+        );
         let outcome = if sharing.is_preflight(&request) {
             Ok(sharing.preflight(&self.document.methods(&path)))
         } else {
-            self.answer(request, &id).await
+            telemetry::follow_caller(&span, request.headers());
+            self.answer(request, &id).instrument(span.clone()).await
         };
         let mut response = match outcome {
             Ok(response) => response,
@@ -80,6 +91,14 @@ impl<E: Endpoint<Output = Response>> Endpoint for Door<E> {
         let took = started.elapsed();
         self.app.metrics.request(route, method, response.status().as_str(), took);
         let status = response.status().as_u16();
+        if !span.is_disabled() {
+            telemetry::name(&span, format!("{method} {route}"));
+            span.record("http.route", route);
+            span.record("http.response.status_code", status);
+            if response.status().is_server_error() {
+                span.record("otel.status_code", "ERROR");
+            }
+        }
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         if response.status().is_server_error() {
             tracing::warn!(target: "latchkey::request", request_id = id, method, route, status, micros, "request");

@@ -30,4 +30,5 @@ mod server_slow;
 mod sql;
 mod stock;
 mod store;
+mod telemetry;
 mod wycheproof;

@@ -132,6 +132,7 @@ impl PasswordHasher {
     ///
     /// # Errors
     /// [`PasswordError`]
+    #[tracing::instrument(level = "trace", target = "latchkey::span", name = "hash password", skip_all, fields(otel.kind = "internal"))]
     pub async fn hash_new(&self, password: SecretText, context: Vec<String>) -> Result<PasswordHash, PasswordError> {
         let shared = Arc::clone(&self.shared);
         self.run(move |memory| {
@@ -146,6 +147,7 @@ impl PasswordHasher {
     ///
     /// # Errors
     /// [`PasswordError`]
+    #[tracing::instrument(level = "trace", target = "latchkey::span", name = "check password", skip_all, fields(otel.kind = "internal"))]
     pub async fn verify(&self, password: SecretText, stored: Option<PasswordHash>) -> Result<Verified, PasswordError> {
         let shared = Arc::clone(&self.shared);
         self.run(move |memory| {

@@ -1,13 +1,18 @@
 //! The Lua scripts, one typed function each in [`super::sessions`] and [`super::limits`].
 
 use fred::{clients::Client, types::Value};
+use tracing::Instrument;
 
 use super::connection::RedisError;
-use crate::metrics::{RedisMetrics, Timed};
+use crate::{
+    metrics::{RedisMetrics, Timed},
+    telemetry,
+};
 
 /// A script, and what is counted of it.
 #[derive(Debug)]
 pub(super) struct Script {
+    name: &'static str,
     script: fred::types::scripts::Script,
     timed: Timed,
 }
@@ -30,11 +35,12 @@ impl Scripts {
     pub(super) fn new(metrics: &RedisMetrics) -> Self {
         const LIB: &str = include_str!("lua/lib.lua");
         const USUAL: &str = include_str!("lua/rotate_usual.lua");
-        let alone = |name: &str, body: &str| Script {
+        let alone = |name: &'static str, body: &str| Script {
+            name,
             script: fred::types::scripts::Script::from_lua(body),
             timed: metrics.timed(name),
         };
-        let script = |name: &str, body: &str| alone(name, &format!("{LIB}\n{body}"));
+        let script = |name: &'static str, body: &str| alone(name, &format!("{LIB}\n{body}"));
         Self {
             create: script("create", include_str!("lua/create.lua")),
             // its usual case before the library, of which it needs nothing
@@ -59,5 +65,12 @@ pub(super) async fn run(
 ) -> Result<Value, RedisError> {
     // fred's futures are several kilobytes, which would be moved with those of all callers
     let answer = Box::pin(script.script.evalsha_with_reload(client, keys, arguments));
-    Ok(script.timed.watch(answer).await?)
+    let span = tracing::trace_span!(
+        target: telemetry::TARGET,
+        "redis script",
+        otel.kind = "client",
+        db.system.name = "redis",
+        db.operation.name = script.name,
+    );
+    Ok(script.timed.watch(answer).instrument(span).await?)
 }

@@ -324,6 +324,7 @@ impl Redis {
         self.inner.metrics.revocations.with_label_values(&[reason.as_str()]).inc();
     }
 
+    #[tracing::instrument(level = "trace", target = "latchkey::span", name = "redis look_up", skip_all, fields(otel.kind = "client", db.system.name = "redis", db.operation.name = "look_up"))]
     async fn look_up(
         &self,
         account: AccountId,

@@ -52,6 +52,7 @@ impl Sql {
     ///
     /// # Errors
     /// [`InsertError`]
+    #[tracing::instrument(level = "trace", target = "latchkey::span", name = "sql insert_account_as", skip_all, fields(otel.kind = "client", db.system.name = "sql", db.operation.name = "insert_account_as"))]
     pub async fn insert_account_as(&self, new: &NewAccount, entry: &Entry) -> Result<Account, InsertError> {
         let mut tx = self.begin_write().await?;
         match insert(&mut tx, std::slice::from_ref(new)).await?.first() {
@@ -80,6 +81,7 @@ impl Sql {
     ///
     /// # Errors
     /// [`SqlError`]
+    #[tracing::instrument(level = "trace", target = "latchkey::span", name = "sql account", skip_all, fields(otel.kind = "client", db.system.name = "sql", db.operation.name = "account"))]
     pub async fn account(&self, id: AccountId) -> Result<Option<Account>, SqlError> {
         self.one(select!("WHERE id = $1"), id.to_string()).await
     }
@@ -88,6 +90,7 @@ impl Sql {
     ///
     /// # Errors
     /// [`SqlError`]
+    #[tracing::instrument(level = "trace", target = "latchkey::span", name = "sql find_account", skip_all, fields(otel.kind = "client", db.system.name = "sql", db.operation.name = "find_account"))]
     pub async fn find_account(&self, identifier: &Identifier) -> Result<Option<Account>, SqlError> {
         let (sql, key) = match identifier {
             Identifier::Email(key) => (select!("WHERE email_key = $1"), key),

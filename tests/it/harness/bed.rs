@@ -11,7 +11,7 @@ use latchkey::{
     config::{
         AuditSettings, CacheSettings, Config, DatabaseSettings, FeedSettings, HttpSettings, KeySettings, LimitSettings,
         LogFormat, LogSettings, MetricsSettings, PasswordSettings, RedisSettings, Registration, Secrets,
-        SessionSettings, TokenSettings,
+        SessionSettings, TelemetrySettings, TokenSettings,
     },
     domain::{
         audit::Addresses,
@@ -279,6 +279,12 @@ pub fn config(redis_url: &str, database_url: &str) -> Config {
         limits: limits(),
         feed: FeedSettings { heartbeat: Duration::from_millis(100), max_subscribers: 100 },
         metrics: MetricsSettings { listen: None },
+        telemetry: TelemetrySettings {
+            otlp_endpoint: None,
+            sample_ratio: 1.0,
+            timeout: seconds(5),
+            service_name: "latchkey".to_owned(),
+        },
         password: PasswordSettings {
             min_length: 8,
             max_length: 128,

@@ -1,0 +1,109 @@
+//! Traces, as a collector of OpenTelemetry is sent them.
+
+use std::sync::{Arc, Mutex};
+
+use latchkey::server;
+use opentelemetry_proto::tonic::{
+    collector::trace::v1::ExportTraceServiceRequest,
+    trace::v1::{Span, span::SpanKind},
+};
+use poem::{EndpointExt, Route, handler, post, web::Data};
+use prost::Message;
+use reqwest::Method;
+use rustix::process::Signal;
+use serde_json::json;
+use tokio::{net::TcpListener, sync::oneshot};
+
+use crate::{
+    binary::Service,
+    harness::{
+        bed::Bed,
+        client::{PASSWORD, Tokens},
+    },
+};
+
+type Received = Arc<Mutex<Vec<Vec<u8>>>>;
+
+#[handler]
+fn take(body: Vec<u8>, Data(received): Data<&Received>) {
+    received.lock().unwrap().push(body);
+}
+
+/// The spans of all that was received.
+fn spans(received: &Received) -> Vec<Span> {
+    let received = received.lock().unwrap();
+    let exports = received.iter().map(|body| ExportTraceServiceRequest::decode(&body[..]).unwrap());
+    let resources = exports.flat_map(|export| export.resource_spans).inspect(|resource| {
+        let named = resource.resource.as_ref().unwrap().attributes.iter().any(|attribute| {
+            attribute.key == "service.name" && format!("{:?}", attribute.value).contains("latchkey-here")
+        });
+        assert!(named, "{resource:?}");
+    });
+    resources.flat_map(|resource| resource.scope_spans).flat_map(|scope| scope.spans).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_is_sent_what_requests_waited_for_and_no_secret() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("telemetry.otlp_endpoint=http://{}", listener.local_addr().unwrap());
+    let received = Received::default();
+    let settings = Bed::new().config.http.clone();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let routes = Route::new().at("/v1/traces", post(take)).data(Arc::clone(&received));
+    let collector =
+        tokio::spawn(async move { server::run(routes, listener, &settings, async { drop(stopped.await) }).await });
+
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["serve", "--set", &endpoint, "--set", "telemetry.service_name=latchkey-here"];
+    let service = Service::try_start_with(folder.path(), &arguments).unwrap();
+    service.client.account("ada").await;
+    // the second is of a trace that its caller has begun
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let login =
+        service.client.request(Method::POST, "/v1/login").json(&json!({ "identifier": "ada", "password": PASSWORD }));
+    let login = login.header("traceparent", format!("00-{trace}-00f067aa0ba902b7-01"));
+    let tokens = Tokens::of(&service.client.send(login).await.expect(200));
+    service.client.refresh(&tokens.refresh).await.expect(200);
+    service.client.get("/v1/me", &tokens.refresh).await.expect(401);
+    // what waits is sent before the end
+    let (code, log) = service.end(Signal::TERM);
+    assert_eq!(code, Some(0), "{log}");
+    drop(stop);
+    collector.await.unwrap().unwrap();
+
+    let spans = spans(&received);
+    let of =
+        |name: &str| spans.iter().find(|span| span.name == name).unwrap_or_else(|| panic!("no {name} in {spans:#?}"));
+    let attribute = |span: &Span, key: &str| {
+        let found = span.attributes.iter().find(|attribute| attribute.key == key);
+        format!("{:?}", found.unwrap_or_else(|| panic!("no {key} in {span:#?}")).value)
+    };
+    let login = of("POST login");
+    assert_eq!(login.kind(), SpanKind::Server);
+    assert_eq!(hex(&login.trace_id), trace);
+    assert_eq!(hex(&login.parent_span_id), "00f067aa0ba902b7");
+    assert!(attribute(login, "http.response.status_code").contains("200"));
+    assert!(attribute(login, "http.route").contains("login"));
+    let inside = |name: &str, request: &Span| {
+        let within = spans.iter().any(|span| span.name == name && span.parent_span_id == request.span_id);
+        assert!(within, "no {name} in {}: {spans:#?}", request.name);
+    };
+    inside("sql find_account", login);
+    inside("check password", login);
+    let create = spans.iter().find(|span| span.trace_id == login.trace_id && span.name == "redis script").unwrap();
+    assert_eq!(create.kind(), SpanKind::Client);
+    let refresh = of("POST refresh");
+    assert_ne!(refresh.trace_id, login.trace_id);
+    inside("redis script", refresh);
+    assert!(attribute(of("GET me"), "http.response.status_code").contains("401"));
+
+    // I6
+    let all = format!("{spans:?}{log}");
+    for secret in [PASSWORD, &tokens.access, &tokens.refresh] {
+        assert!(!all.contains(secret));
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
