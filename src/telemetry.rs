@@ -77,7 +77,8 @@ pub fn name(span: &Span, name: String) {
     span.context().span().update_name(name);
 }
 
-/// Makes a request's span part of its caller's trace, if its headers name one (W3C Trace Context).
+/// Makes a request's span part of its caller's trace, if its headers name one (W3C Trace Context). Only for callers who are
+/// trusted: they also say whether it is sampled.
 pub fn follow_caller(span: &Span, headers: &poem::http::HeaderMap) {
     if !span.is_disabled() {
         let caller = TraceContextPropagator::new().extract(&HeaderExtractor(headers));

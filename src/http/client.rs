@@ -45,10 +45,18 @@ impl<'a> poem::FromRequest<'a> for Client {
 /// The client's address, if the request came over a network.
 pub(super) fn address_of(request: &Request) -> Option<IpAddr> {
     let trusted = request.data::<Arc<App>>().map_or(&[][..], |app| &app.config.http.trusted_proxies);
+    peer(request).map(|peer| client_address(peer, request.headers(), trusted))
+}
+
+/// Whether a request came from a proxy whose headers are believed.
+pub(super) fn is_of_trusted_proxy(request: &Request, trusted: &[IpNet]) -> bool {
+    !trusted.is_empty() && peer(request).is_some_and(|peer| trusted.iter().any(|network| network.contains(&peer)))
+}
+
+/// The address at the other end of the connection.
+fn peer(request: &Request) -> Option<IpAddr> {
     match request.remote_addr() {
-        RemoteAddr(poem::Addr::SocketAddr(address)) => {
-            Some(client_address(address.ip().to_canonical(), request.headers(), trusted))
-        }
+        RemoteAddr(poem::Addr::SocketAddr(address)) => Some(address.ip().to_canonical()),
         _ => None,
     }
 }

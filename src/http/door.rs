@@ -14,6 +14,7 @@ use tracing::{Instrument, field};
 
 use super::{
     body::BodyError,
+    client,
     cors::Cors,
     oauth::OAuthError,
     openapi::Document,
@@ -60,7 +61,9 @@ impl<E: Endpoint<Output = Response>> Endpoint for Door<E> {
         let outcome = if sharing.is_preflight(&request) {
             Ok(sharing.preflight(&self.document.methods(&path)))
         } else {
-            telemetry::follow_caller(&span, request.headers());
+            if client::is_of_trusted_proxy(&request, &self.app.config.http.trusted_proxies) {
+                telemetry::follow_caller(&span, request.headers());
+            }
             self.answer(request, &id).instrument(span.clone()).await
         };
         let mut response = match outcome {

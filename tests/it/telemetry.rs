@@ -54,7 +54,8 @@ async fn a_collector_is_sent_what_requests_waited_for_and_no_secret() {
         tokio::spawn(async move { server::run(routes, listener, &settings, async { drop(stopped.await) }).await });
 
     let folder = tempfile::tempdir().unwrap();
-    let arguments = ["serve", "--set", &endpoint, "--set", "telemetry.service_name=latchkey-here"];
+    let named = "telemetry.service_name=latchkey-here";
+    let arguments = ["serve", "--set", &endpoint, "--set", named, "--set", "http.trusted_proxies=127.0.0.1/32"];
     let service = Service::try_start_with(folder.path(), &arguments).unwrap();
     service.client.account("ada").await;
     // the second is of a trace that its caller has begun
@@ -102,6 +103,18 @@ async fn a_collector_is_sent_what_requests_waited_for_and_no_secret() {
     for secret in [PASSWORD, &tokens.access, &tokens.refresh] {
         assert!(!all.contains(secret));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_is_not_there_is_told_of_and_harms_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let endpoint = format!("telemetry.otlp_endpoint=http://127.0.0.1:{}", crate::harness::guard::free_port());
+    let service = Service::try_start_with(folder.path(), &["serve", "--set", &endpoint]).unwrap();
+    service.client.account("ada").await;
+    service.client.login("ada").await;
+    let (code, log) = service.end(Signal::TERM);
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("opentelemetry"), "{log}");
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -2,6 +2,7 @@
 
 mod brute_force;
 mod enumeration;
+mod lanes;
 mod limits;
 mod scripts;
 
