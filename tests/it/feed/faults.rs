@@ -12,7 +12,7 @@ use crate::{
     },
     store::{
         places::cluster,
-        server::{DURABLE, Server},
+        server::{DURABLE, Server, connected},
     },
 };
 
@@ -142,7 +142,9 @@ async fn in_a_cluster() {
     bed.config.redis.command_timeout = Duration::from_secs(10);
     let service = bed.service_client("billing").await;
     let (here, there) = (bed.node().await, bed.node().await);
-    wait::until("it is ready", || async { here.get("/readyz", "").await.status == 200 }).await;
+    for node in [&here, &there] {
+        connected(&node.app.redis).await;
+    }
     let mut ended = Vec::new();
     for name in ["ada", "bob", "cyd", "dan"] {
         here.account(name).await;

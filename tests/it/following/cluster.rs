@@ -3,12 +3,9 @@
 use latchkey::domain::event::Reason;
 
 use super::{acquainted, ended, follow, lives, revoked};
-use crate::{
-    harness::wait,
-    store::{
-        places::cluster,
-        server::{NOW, account, create, session, store},
-    },
+use crate::store::{
+    places::cluster,
+    server::{NOW, account, connected, create, session, store},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -19,15 +16,7 @@ async fn revocations_of_every_master_are_heard_by_every_node() {
     follow(&one).await;
     follow(&two).await;
     for store in [&one, &two] {
-        // each of its connections learns of the cluster for itself
-        let all = || async {
-            let mut all = true;
-            for _ in 0..8 {
-                all &= store.ping().await.is_ok();
-            }
-            all
-        };
-        wait::until("all of its connections work", all).await;
+        connected(store).await;
     }
     acquainted(&[&one, &two]).await;
     let mut told = two.told();

@@ -243,3 +243,16 @@ pub async fn create(store: &Redis, account: AccountId, id: SessionId, now: Times
         Create::Stale => panic!("stale"),
     }
 }
+
+/// Waits until all connections of a store reach all masters of its cluster: each learns of them for itself, and is of no use
+/// while it does.
+pub(crate) async fn connected(store: &Redis) {
+    let reach_all = || async {
+        let mut all = true;
+        for _ in 0..48 {
+            all &= store.is_live(account(), session(1), NOW).await.is_ok();
+        }
+        all
+    };
+    crate::harness::wait::until("all connections reach all masters", reach_all).await;
+}
