@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use latchkey::http::client::client_address;
 use poem::http::{HeaderMap, HeaderValue, header};
 
-/// Only trusted proxies are believed, and nothing that somebody may have written before them.
+/// Only trusted proxies are believed, and nothing that somebody may have written before them, or in the other header.
 pub fn forwarded(bytes: &[u8]) {
     let trusted = ["10.0.0.0/8".parse().expect("a network"), "fd00::/8".parse().expect("a network")];
     let is_trusted = |ip: &IpAddr| trusted.iter().any(|network: &ipnet::IpNet| network.contains(ip));
@@ -27,7 +27,17 @@ pub fn forwarded(bytes: &[u8]) {
     assert_eq!(client_address(stranger, &headers, &trusted), stranger);
     let seen = client_address(proxy, &headers, &trusted);
     let forged = client_address(proxy, &before, &trusted);
+    assert_eq!(seen, seen.to_canonical(), "an IPv4 address has two forms");
     if !is_trusted(&seen) {
         assert_eq!(forged, seen, "what stands before the nearest stranger is believed");
     }
+    // a proxy that writes the other header and passes this one on as it came
+    let (written, value) = if headers.contains_key(header::FORWARDED) {
+        (header::HeaderName::from_static("x-forwarded-for"), "192.0.2.7")
+    } else {
+        (header::FORWARDED, "for=192.0.2.7")
+    };
+    headers.append(written, HeaderValue::from_static(value));
+    let seen = client_address(proxy, &headers, &trusted);
+    assert!(seen == proxy || seen == stranger, "a header that was only passed on is believed");
 }

@@ -86,48 +86,52 @@ fn device_token(request: &Request) -> Option<DeviceToken> {
 /// The address nearest to us that isn't a trusted proxy's. Each proxy appends the address it was called from, so the
 /// list is read from its end and no further than the first that isn't trusted: what stands before, anyone may have
 /// written (RFC 7239, section 8.1).
+///
+/// There are two such lists, `Forwarded` (RFC 7239) and `X-Forwarded-For`, and most proxies write one of them and pass the
+/// other on as the client sent it. Which, can't be seen: where they don't agree neither is believed, and what is known is
+/// the proxy's own address.
 pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |ip: &IpAddr| trusted.iter().any(|network| network.contains(ip));
     if !is_trusted(&peer) {
         return peer;
     }
-    let mut nearest = peer;
-    for hop in hops(headers).into_iter().rev() {
-        // a proxy that hides addresses ("unknown", "_hidden") is as far as can be seen
-        let Some(ip) = hop else { break };
-        nearest = ip;
-        if !is_trusted(&ip) {
-            break;
+    let told = |name: &str, node: fn(&str) -> Option<IpAddr>| {
+        let mut nearest = peer;
+        for hop in hops(headers, name, node)?.into_iter().rev() {
+            // a proxy that hides addresses ("unknown", "_hidden") is as far as can be seen
+            let Some(ip) = hop else { break };
+            nearest = ip;
+            if !is_trusted(&ip) {
+                break;
+            }
         }
-    }
-    nearest
-}
-
-/// What proxies say of the way, nearest last; `Forwarded` (RFC 7239) before `X-Forwarded-For`.
-fn hops(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
-    let list = |name: &str| -> Vec<String> {
-        let values = headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default());
-        values.flat_map(|value| value.split(',')).map(|item| item.trim().to_owned()).collect()
+        Some(nearest)
     };
-    if headers.contains_key(header::FORWARDED) {
-        let pair = |element: &str| {
-            element
-                .split(';')
-                .filter_map(|pair| pair.trim().split_once('='))
-                .find(|(name, _)| name.eq_ignore_ascii_case("for"))
-                .and_then(|(_, node)| address(node.trim().trim_matches('"')))
-        };
-        return list("forwarded").iter().map(|element| pair(element)).collect();
+    match (told("forwarded", forwarded_for), told("x-forwarded-for", address)) {
+        (Some(one), Some(other)) if one != other => peer,
+        (told, other) => told.or(other).unwrap_or(peer),
     }
-    list("x-forwarded-for").iter().map(|node| address(node)).collect()
 }
 
-/// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`.
+/// What a header's list says of the way, nearest last, if it is there.
+fn hops(headers: &HeaderMap, name: &str, node: fn(&str) -> Option<IpAddr>) -> Option<Vec<Option<IpAddr>>> {
+    let values = headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default());
+    let hops = values.flat_map(|value| value.split(',')).map(|item| node(item.trim())).collect();
+    headers.contains_key(name).then_some(hops)
+}
+
+/// The `for` of an element of `Forwarded`: `for=192.0.2.1;proto=https`.
+fn forwarded_for(element: &str) -> Option<IpAddr> {
+    let mut pairs = element.split(';').filter_map(|pair| pair.trim().split_once('='));
+    let (_, node) = pairs.find(|(name, _)| name.eq_ignore_ascii_case("for"))?;
+    address(node.trim().trim_matches('"'))
+}
+
+/// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`; an IPv4 address that is written as an
+/// IPv6 one is the former.
 fn address(node: &str) -> Option<IpAddr> {
-    if let Some(rest) = node.strip_prefix('[') {
-        return rest.split_once(']')?.0.parse().ok();
-    }
-    if let Ok(ip) = node.parse::<IpAddr>() {
+    let bare = node.strip_prefix('[').map_or(Some(node), |rest| Some(rest.split_once(']')?.0))?;
+    if let Ok(ip) = bare.parse::<IpAddr>() {
         return Some(ip.to_canonical());
     }
     node.rsplit_once(':')?.0.parse::<std::net::Ipv4Addr>().ok().map(IpAddr::from)
@@ -167,5 +171,19 @@ mod tests {
         );
         assert_eq!(seen("10.0.0.1", &[("forwarded", "for=6.6.6.6, for=unknown")]), "10.0.0.1");
         assert_eq!(seen("10.0.0.1", &[("x-forwarded-for", "rubbish")]), "10.0.0.1");
+        assert_eq!(seen("10.0.0.1", &[("x-forwarded-for", "192.0.2.1, [::ffff:10.0.0.2]:443")]), "192.0.2.1");
+    }
+
+    #[test]
+    fn a_header_that_the_proxy_only_passed_on_is_not_believed() {
+        for (forged, written) in [
+            (("forwarded", "for=6.6.6.6"), ("x-forwarded-for", "198.51.100.1")),
+            (("x-forwarded-for", "6.6.6.6"), ("forwarded", "for=198.51.100.1")),
+            (("forwarded", ""), ("x-forwarded-for", "198.51.100.1")),
+        ] {
+            assert_eq!(seen("10.0.0.1", &[forged, written]), "10.0.0.1", "{forged:?}");
+        }
+        let both = [("forwarded", "for=6.6.6.6, for=198.51.100.1"), ("x-forwarded-for", "198.51.100.1, 10.0.0.2")];
+        assert_eq!(seen("10.0.0.1", &both), "198.51.100.1");
     }
 }

@@ -23,8 +23,8 @@ pub(super) type Memory = Vec<Block>;
 /// Answers whether there was anything to do.
 type Job = Box<dyn FnOnce(&mut Memory) -> bool + Send>;
 
-/// How much less processor time than others these threads get: a flood of sign-ins leaves refreshes most of it.
-const NICENESS: i32 = 10;
+/// The least of processor time beside others: a flood of sign-ins leaves refreshes and introspections nearly all of it.
+const NICENESS: i32 = 19;
 
 pub(super) struct Pool {
     jobs: SyncSender<Job>,

@@ -139,7 +139,12 @@ async fn follow(store: &Redis, account: AccountId, grace: Duration, steps: &[Ste
                 let expected = model.expected(back, grace, now);
                 let current = u32::try_from(model.superseded.len()).unwrap();
                 let presented = Generation(current.saturating_sub(back));
+                let ends = model.ends();
+                let stood = store.refresh_standing(account, id, presented, grace, now).await.unwrap();
                 let got = store.rotate(account, id, presented, grace, IDLE, now).await.unwrap();
+                // who only asks is told the same
+                let accepted = matches!(got, Rotation::Rotated(_) | Rotation::Repeated(_));
+                assert_eq!(stood.map(|stood| stood.expires_at), accepted.then_some(ends), "{id}: {got:?}");
                 match (&expected, &got) {
                     (Expected::Rotated, Rotation::Rotated(grant)) => {
                         assert_eq!(grant.generation, Generation(current + 1));
