@@ -65,6 +65,7 @@
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod cores;
 pub mod crypto;
 pub mod domain;
 pub mod flow;

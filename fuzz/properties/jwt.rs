@@ -79,7 +79,8 @@ pub fn jwt(bytes: &[u8]) {
         check_header(&header);
         check_claims(&verified, payload);
         // by the bytes at hand: which character, and with which other
-        let at = bytes.iter().fold(0, |sum, byte| sum * 31 + usize::from(*byte)) % token.len();
+        let at = bytes.iter().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add((*byte).into()));
+        let at = at % token.len();
         let with = if token.as_bytes()[at] == b'A' { 'B' } else { 'A' };
         let changed = format!("{}{with}{}", &token[..at], &token[at + 1..]);
         assert!(verifier().verify(&changed, NOW).is_err(), "a changed token is valid");

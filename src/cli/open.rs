@@ -7,6 +7,7 @@ use anyhow::Context;
 use crate::{
     app::App,
     config::Config,
+    cores::Cores,
     domain::{audit::Actor, clock::Clock, entropy::Entropy, secret::SecretText},
     flow::error::Failure,
     store::{
@@ -35,13 +36,13 @@ pub enum PrivateRedis {
 }
 
 impl Opened {
-    /// Opens everything. A database that is down is waited for; so is Redis, by the commands it is needed for.
+    /// Opens everything, the connections to Redis on these cores. A database that is down is waited for; so is Redis, by the commands it is needed for.
     ///
     /// # Errors
     /// If something is configured wrong, can't be started, or is as it never should be.
-    pub async fn open(config: Config, private: PrivateRedis) -> anyhow::Result<Self> {
+    pub async fn open(config: Config, private: PrivateRedis, cores: &Cores) -> anyhow::Result<Self> {
         let (url, private_redis) = redis(&config, private).await?;
-        let redis = Redis::connect(&url, &config.redis, &config.cache)?;
+        let redis = Redis::connect(&url, &config.redis, &config.cache, cores)?;
         let sql = match private {
             PrivateRedis::Own => database(&config).await?,
             PrivateRedis::Shared => operators_database(&config).await?,
@@ -112,7 +113,7 @@ async fn wait_for(what: &str, error: &dyn std::fmt::Display) {
 /// If it is configured wrong or can't be started.
 pub async fn redis_alone(config: &Config) -> anyhow::Result<(Redis, Option<EmbeddedRedis>)> {
     let (url, private_redis) = redis(config, PrivateRedis::Shared).await?;
-    Ok((Redis::connect(&url, &config.redis, &config.cache)?, private_redis))
+    Ok((Redis::connect(&url, &config.redis, &config.cache, &Cores::here())?, private_redis))
 }
 
 /// Where Redis is, and the private one if this process has started it.

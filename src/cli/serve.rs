@@ -22,6 +22,7 @@ use super::{
 use crate::{
     app::App,
     config::{Config, HttpSettings},
+    cores::Cores,
     domain::entropy::Entropy,
     flow::{
         clients, keys,
@@ -56,8 +57,9 @@ pub fn run(_args: &ServeArgs, global: &Global) -> anyhow::Result<()> {
 async fn serve(config: Config) -> anyhow::Result<()> {
     let mut stop = StopSignals::listen()?;
     allow_files(config.http.max_connections);
+    let cores = Cores::start()?;
     let opened = tokio::select! {
-        opened = Opened::open(config, PrivateRedis::Own) => opened?,
+        opened = Opened::open(config, PrivateRedis::Own, &cores) => opened?,
         () = stop.wait() => return Ok(()),
     };
     let app = Arc::clone(&opened.app);
@@ -69,7 +71,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let (read_to_the_end, metrics_end) = oneshot::channel::<()>();
     let telling = metrics.map(|listener| {
         let (endpoint, settings) = (http::metrics::endpoint(Arc::clone(&app)), of_metrics(&app.config.http));
-        tokio::spawn(async move { server::run(endpoint, listener, &settings, async { drop(metrics_end.await) }).await })
+        tokio::spawn(async move {
+            server::run(endpoint, listener, &settings, &Cores::here(), async { drop(metrics_end.await) }).await
+        })
     });
 
     let keeping_up = tokio::spawn({
@@ -92,7 +96,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
             std::process::exit(1);
         });
     };
-    let served = server::run(http::endpoint(Arc::clone(&app)), listener, &app.config.http, stopped).await;
+    let served = server::run(http::endpoint(Arc::clone(&app)), listener, &app.config.http, &cores, stopped).await;
     keeping_up.abort();
     following_clients.abort();
     looking.abort();

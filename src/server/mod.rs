@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::config::HttpSettings;
+use crate::{config::HttpSettings, cores::Cores};
 
 mod accept;
 mod activity;
@@ -50,7 +50,8 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Serves `endpoint` on `listener` until `shutdown` completes, and then so that nobody's request is lost:
+/// Serves `endpoint` on `listener`, each connection on one of the `cores`, until `shutdown` completes, and then so that
+/// nobody's request is lost:
 ///
 /// 1. For `settings.drain_delay` it serves on, but isn't ready ([`Draining`](crate::http::stopping::Draining)), and every
 ///    answer over HTTP/1 ends its connection: proxies find out and send their requests elsewhere, and those that keep
@@ -69,6 +70,7 @@ pub async fn run<E>(
     endpoint: E,
     listener: TcpListener,
     settings: &HttpSettings,
+    cores: &Cores,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()>
 where
@@ -87,17 +89,17 @@ where
     tracing::info!(%address, "listening");
 
     let permits = Arc::new(Semaphore::new(settings.max_connections));
-    accept_until(&context, &permits, &listener, shutdown).await;
+    accept_until(&context, cores, &permits, &listener, shutdown).await;
 
     context.drain.cancel();
     if !settings.drain_delay.is_zero() {
         tracing::info!(delay = ?settings.drain_delay, "told to stop: not ready any more, and serving on for now");
-        accept_until(&context, &permits, &listener, tokio::time::sleep(settings.drain_delay)).await;
+        accept_until(&context, cores, &permits, &listener, tokio::time::sleep(settings.drain_delay)).await;
         if closing::refuse_new(&listener) {
-            accept_until(&context, &permits, &listener, tokio::time::sleep(closing::HANDSHAKES)).await;
+            accept_until(&context, cores, &permits, &listener, tokio::time::sleep(closing::HANDSHAKES)).await;
         }
     }
-    closing::close(listener, &permits, |permit, stream, remote| serve(&context, permit, stream, remote));
+    closing::close(listener, &permits, |permit, stream, remote| serve(&context, cores, permit, stream, remote));
     context.stop.cancel();
     context.tasks.close();
     tracing::info!(connections = context.tasks.len(), "stopping");
@@ -113,6 +115,7 @@ where
 /// Accepts connections, never more than the settings allow at once, until `shutdown` completes.
 async fn accept_until<E>(
     context: &Arc<Context<E>>,
+    cores: &Cores,
     permits: &Arc<Semaphore>,
     listener: &TcpListener,
     shutdown: impl Future<Output = ()>,
@@ -136,7 +139,7 @@ async fn accept_until<E>(
             Ok((stream, remote)) => {
                 backoff.succeeded();
                 if let Ok(permit) = permit {
-                    serve(context, permit, stream, remote);
+                    serve(context, cores, permit, stream, remote);
                 }
             }
             Err(error) => {
@@ -153,19 +156,33 @@ async fn accept_until<E>(
 }
 
 /// Serves a connection beside the others.
-fn serve<E>(context: &Arc<Context<E>>, permit: OwnedSemaphorePermit, stream: TcpStream, remote: SocketAddr)
-where
+fn serve<E>(
+    context: &Arc<Context<E>>,
+    cores: &Cores,
+    permit: OwnedSemaphorePermit,
+    stream: TcpStream,
+    remote: SocketAddr,
+) where
     E: poem::Endpoint + 'static,
 {
-    if let Err(error) = prepare(&stream, &context.settings) {
-        tracing::debug!(%error, "a connection was gone before it was served");
-        return;
-    }
-    let context = Arc::clone(context);
-    context.tasks.clone().spawn(async move {
-        connection::serve(context, stream, remote).await;
-        drop(permit);
-    });
+    let stream = match prepare(&stream, &context.settings).and_then(|()| stream.into_std()) {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::debug!(%error, "a connection was gone before it was served");
+            return;
+        }
+    };
+    let (context, tasks, place) = (Arc::clone(context), context.tasks.clone(), cores.place());
+    let runtime = place.runtime().clone();
+    let serving = async move {
+        // there, so that the core's own runtime watches it
+        match TcpStream::from_std(stream) {
+            Ok(stream) => connection::serve(context, stream, remote).await,
+            Err(error) => tracing::warn!(%error, "a connection can't be watched"),
+        }
+        drop((permit, place));
+    };
+    tasks.spawn_on(serving, &runtime);
 }
 
 /// Answers are small and written whole: waiting to fill a packet would only delay them. And what the kernel has taken but

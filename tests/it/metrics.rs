@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, process::Command, sync::Arc};
 
-use latchkey::{http, server};
+use latchkey::{cores::Cores, http, server};
 use poem::http::StatusCode;
 use reqwest::Method;
 use serde_json::Value;
@@ -23,8 +23,9 @@ async fn told(node: &Node) -> String {
     let client = Client::new(format!("http://{}", listener.local_addr().unwrap()));
     let (endpoint, settings) = (http::metrics::endpoint(Arc::clone(&node.app)), node.app.config.http.clone());
     let (stop, stopped) = oneshot::channel::<()>();
-    let served =
-        tokio::spawn(async move { server::run(endpoint, listener, &settings, async { drop(stopped.await) }).await });
+    let served = tokio::spawn(async move {
+        server::run(endpoint, listener, &settings, &Cores::here(), async { drop(stopped.await) }).await
+    });
     let answer = client.send(client.request(Method::GET, "/metrics")).await.expect(200);
     assert_eq!(answer.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
     for path in ["/", "/v1/login", "/livez", "/metrics/x"] {

@@ -5,6 +5,7 @@ use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 use futures_util::StreamExt;
 use latchkey::{
     config::HttpSettings,
+    cores::Cores,
     http::{body::ReadBody, stopping::Stopping, timeout::RequestTimeout},
     server,
 };
@@ -443,7 +444,8 @@ impl Server {
         let endpoint = endpoint(gate.clone(), &settings);
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
-        let ended = tokio::spawn(async move { server::run(endpoint, listener, &settings, stopped).await });
+        let cores = Cores::start().unwrap();
+        let ended = tokio::spawn(async move { server::run(endpoint, listener, &settings, &cores, stopped).await });
         Self { address, gate, stop, ended }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use latchkey::server;
+use latchkey::{cores::Cores, server};
 use opentelemetry_proto::tonic::{
     collector::trace::v1::ExportTraceServiceRequest,
     trace::v1::{Span, span::SpanKind},
@@ -50,8 +50,9 @@ async fn a_collector_is_sent_what_requests_waited_for_and_no_secret() {
     let settings = Bed::new().config.http.clone();
     let (stop, stopped) = oneshot::channel::<()>();
     let routes = Route::new().at("/v1/traces", post(take)).data(Arc::clone(&received));
-    let collector =
-        tokio::spawn(async move { server::run(routes, listener, &settings, async { drop(stopped.await) }).await });
+    let collector = tokio::spawn(async move {
+        server::run(routes, listener, &settings, &Cores::here(), async { drop(stopped.await) }).await
+    });
 
     let folder = tempfile::tempdir().unwrap();
     let named = "telemetry.service_name=latchkey-here";

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     app::App,
+    cores::Cores,
     domain::{
         account::{Email, Roles, Username},
         entropy::Entropy,
@@ -108,14 +109,14 @@ pub fn run(command: &UserCommand, global: &Global) -> anyhow::Result<()> {
         UserCommand::Add(args) => {
             let new = args.read()?;
             block_on(async {
-                let opened = Opened::open(config, PrivateRedis::Shared).await?;
+                let opened = Opened::open(config, PrivateRedis::Shared, &Cores::here()).await?;
                 let added = add(&opened.app, new).await;
                 opened.close().await;
                 added
             })
         }
         UserCommand::Disable(args) | UserCommand::Enable(args) | UserCommand::Delete(args) => block_on(async {
-            let opened = Opened::open(config, PrivateRedis::Shared).await?;
+            let opened = Opened::open(config, PrivateRedis::Shared, &Cores::here()).await?;
             let changed = change(&opened.app, command, &args.account).await;
             opened.close().await;
             changed

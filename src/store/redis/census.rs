@@ -22,7 +22,7 @@ impl Redis {
     /// # Errors
     /// [`RedisError`]
     pub async fn estimate_sessions(&self) -> Result<Option<f64>, RedisError> {
-        let client = self.inner.pool.next();
+        let client = self.client();
         if client.is_clustered() {
             return Ok(None);
         }

@@ -26,6 +26,7 @@ use super::{
 };
 use crate::{
     config::{CacheSettings, RedisSettings},
+    cores::{self, Cores},
     domain::secret::SecretText,
     metrics::{RedisMetrics, Timed},
 };
@@ -108,11 +109,17 @@ impl From<super::record::RecordError> for RedisError {
 
 impl Redis {
     /// Starts to connect, in the background and for as long as it takes: a Redis that is down is an error of the
-    /// commands meanwhile, each after at most `redis.command_timeout`. Must be called in a tokio runtime.
+    /// commands meanwhile, each after at most `redis.command_timeout`. The connections are spread over the cores. Must be
+    /// called in a tokio runtime.
     ///
     /// # Errors
     /// [`RedisError::Url`]
-    pub fn connect(url: &SecretText, settings: &RedisSettings, cache: &CacheSettings) -> Result<Self, RedisError> {
+    pub fn connect(
+        url: &SecretText,
+        settings: &RedisSettings,
+        cache: &CacheSettings,
+        cores: &Cores,
+    ) -> Result<Self, RedisError> {
         let scheme = url.expose().split_once("://").map_or("", |(scheme, _)| scheme);
         if !SCHEMES.iter().any(|known| scheme == *known || scheme.replacen("valkey", "redis", 1) == *known) {
             return Err(RedisError::Url(format!("must begin with one of {}://", SCHEMES.join("://, "))));
@@ -148,8 +155,11 @@ impl Redis {
         // only the listener: each client has a dozen such channels, whose places are all made at once
         builder.with_performance_config(|performance| performance.broadcast_channel_capacity = MESSAGES);
         let listener = builder.build().map_err(unusable)?;
-        let connections = pool.clients().iter().map(|client| keep_connected(client.clone()).abort_handle());
-        let connections: Vec<_> = connections.collect();
+        let connect = |(number, client): (usize, &Client)| {
+            let _entered = cores.enter(number);
+            keep_connected(client.clone()).abort_handle()
+        };
+        let connections: Vec<_> = pool.clients().iter().enumerate().map(connect).collect();
         let cause = watchdog::Cause::default();
         let watch = |(i, client): (usize, &Client)| watchdog::watch(client.clone(), i == 0, Arc::clone(&cause));
         let watchdogs = pool.clients().iter().enumerate().map(watch).chain(connections).collect();
@@ -194,7 +204,7 @@ impl Redis {
     /// # Errors
     /// [`RedisError::Unavailable`]
     pub async fn ping(&self) -> Result<(), RedisError> {
-        self.inner.pool.next().ping::<()>(None).await.map_err(|error| self.explain(error))
+        self.client().ping::<()>(None).await.map_err(|error| self.explain(error))
     }
 
     /// An error with what is known of why the connection is down: a wrong password, a certificate, nobody there.
@@ -218,6 +228,15 @@ impl Redis {
         }
         if let Err(error) = self.inner.pool.quit().await {
             tracing::debug!(%error, "closing the connections to Redis");
+        }
+    }
+
+    /// The connection of this thread's core, or any.
+    pub(super) fn client(&self) -> &Client {
+        let clients = self.inner.pool.clients();
+        match cores::current() {
+            Some(core) => &clients[core % clients.len()],
+            None => self.inner.pool.next(),
         }
     }
 

@@ -38,7 +38,7 @@ impl Redis {
     /// # Errors
     /// [`RedisError::Unavailable`]
     pub async fn inspect(&self) -> Result<Vec<Finding>, RedisError> {
-        let client = self.inner.pool.next();
+        let client = self.client();
         let mut info = String::new();
         for section in [InfoKind::Server, InfoKind::Persistence, InfoKind::Memory, InfoKind::Replication] {
             info.push_str(&client.info::<String>(Some(section)).await.map_err(|error| self.explain(error))?);
@@ -80,7 +80,7 @@ impl Redis {
     /// # Errors
     /// [`RedisError::Unavailable`]
     pub async fn describe(&self) -> Result<Description, RedisError> {
-        let client = self.inner.pool.next();
+        let client = self.client();
         let mut info = String::new();
         for section in [InfoKind::Server, InfoKind::Replication] {
             info.push_str(&client.info::<String>(Some(section)).await.map_err(|error| self.explain(error))?);
@@ -119,7 +119,7 @@ impl Redis {
         }
         let command = CustomCommand::new_static("TIME", ClusterHash::Random, false);
         let before = clock.now();
-        let told = self.inner.pool.next().custom(command, Vec::<String>::new()).await;
+        let told = self.client().custom(command, Vec::<String>::new()).await;
         let (seconds, micros): (i64, i64) = told.map_err(|error| self.explain(error))?;
         Ok(skew(before, Timestamp::from_millis(seconds * 1000 + micros / 1000), clock.now()))
     }

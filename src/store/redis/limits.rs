@@ -56,7 +56,7 @@ impl Redis {
     pub async fn take(&self, subject: &str, quota: Quota, now: Timestamp) -> Result<Option<Duration>, RedisError> {
         let keys = vec![self.inner.keys.limit(subject)];
         let arguments = vec![millis(now), Value::Integer(quota.interval_micros()), Value::Integer(quota.count.into())];
-        let answer = script::run(&self.inner.scripts.limit, self.inner.pool.next(), keys, arguments).await?;
+        let answer = script::run(&self.inner.scripts.limit, self.client(), keys, arguments).await?;
         let wait = answer.as_u64().ok_or_else(|| unexpected("limit", &answer))?;
         Ok((wait > 0).then(|| Duration::from_micros(wait)))
     }
@@ -85,7 +85,7 @@ impl Redis {
             Value::Integer(backoff.free_where_known().into()),
         ];
         let keys = vec![self.inner.keys.lanes(account)];
-        let answer = script::run(&self.inner.scripts.attempt, self.inner.pool.next(), keys, arguments).await?;
+        let answer = script::run(&self.inner.scripts.attempt, self.client(), keys, arguments).await?;
         let parts = if let Value::Array(parts) = &answer { parts.as_slice() } else { &[] };
         match parts {
             [lane, wait] => match (lane.as_str(), wait.as_u64()) {
@@ -120,7 +120,7 @@ impl Redis {
             used.map_or("", |lane| lane.0.as_str()).into(),
         ];
         let keys = vec![self.inner.keys.lanes(account)];
-        script::run(&self.inner.scripts.vouch, self.inner.pool.next(), keys, arguments).await.map(drop)
+        script::run(&self.inner.scripts.vouch, self.client(), keys, arguments).await.map(drop)
     }
 
     /// Takes an attempt back whose password was never checked.
@@ -130,7 +130,7 @@ impl Redis {
     pub async fn withdraw(&self, account: &str, used: &Lane) -> Result<(), RedisError> {
         let keys = vec![self.inner.keys.lanes(account)];
         let arguments = vec![used.0.as_str().into()];
-        script::run(&self.inner.scripts.withdraw, self.inner.pool.next(), keys, arguments).await.map(drop)
+        script::run(&self.inner.scripts.withdraw, self.client(), keys, arguments).await.map(drop)
     }
 }
 

@@ -278,7 +278,7 @@ impl Redis {
     /// # Errors
     /// [`RedisError`]
     pub async fn list(&self, account: AccountId, now: Timestamp) -> Result<Vec<Session>, RedisError> {
-        let client = self.inner.pool.next();
+        let client = self.client();
         let fields: Vec<(Bytes, Bytes)> = client
             .hgetall::<std::collections::HashMap<Bytes, Bytes>, _>(self.inner.keys.sessions(account))
             .await?
@@ -331,7 +331,7 @@ impl Redis {
         session: SessionId,
         now: Timestamp,
     ) -> Result<Option<Liveness>, RedisError> {
-        let client = self.inner.pool.next();
+        let client = self.client();
         let field = Bytes::copy_from_slice(session.as_bytes());
         // boxed, as in script.rs
         let answer = Box::pin(client.hget(self.inner.keys.sessions(account), field));
@@ -348,7 +348,7 @@ impl Redis {
         let mut arguments = Vec::with_capacity(4 + own.len());
         arguments.extend(self.common_arguments(bytes(account.as_bytes())));
         arguments.extend(own);
-        script::run(script, self.inner.pool.next(), keys, arguments).await
+        script::run(script, self.client(), keys, arguments).await
     }
 
     /// What every script is given first: whose account, or '', and how events are appended.

@@ -37,7 +37,7 @@ impl Redis {
         grace: Duration,
         now: Timestamp,
     ) -> Result<Option<RefreshStanding>, RedisError> {
-        let client = self.inner.pool.next();
+        let client = self.client();
         let field = Bytes::copy_from_slice(session.as_bytes());
         let found: Option<Bytes> =
             self.inner.look_ups.watch(Box::pin(client.hget(self.inner.keys.sessions(account), field))).await?;

@@ -8,6 +8,7 @@ use std::{
 use futures_util::future::join_all;
 use latchkey::{
     config::{CacheSettings, RedisSettings},
+    cores::Cores,
     domain::{
         event::Reason,
         session::{Generation, Rotation},
@@ -118,7 +119,7 @@ async fn no_more_than_so_many_are_remembered_and_none_if_so_configured() {
     };
     let connect = |max_staleness, max_sessions| {
         let cache = CacheSettings { max_staleness, max_sessions, max_tokens: 0 };
-        Redis::connect(&server.url().into(), &settings, &cache).unwrap()
+        Redis::connect(&server.url().into(), &settings, &cache, &Cores::here()).unwrap()
     };
     let ada = account();
     let setup = server.store();

@@ -13,6 +13,7 @@ use latchkey::{
         LogFormat, LogSettings, MetricsSettings, PasswordSettings, RedisSettings, Registration, Secrets,
         SessionSettings, TelemetrySettings, TokenSettings,
     },
+    cores::Cores,
     domain::{
         audit::Addresses,
         clock::{Clock, Timestamp},
@@ -52,6 +53,7 @@ pub struct Node {
     pub client: Client,
     stop: Option<oneshot::Sender<()>>,
     served: Option<JoinHandle<()>>,
+    _cores: Arc<Cores>,
 }
 
 impl Bed {
@@ -93,7 +95,8 @@ impl Bed {
     async fn node_on(&self, listener: TcpListener) -> Node {
         let sql = self.sql().await;
         let url = self.config.redis.url.clone().unwrap();
-        let redis = RedisStore::connect(&url, &self.config.redis, &self.config.cache).unwrap();
+        let cores = Arc::new(Cores::start().unwrap());
+        let redis = RedisStore::connect(&url, &self.config.redis, &self.config.cache, &cores).unwrap();
         redis.follow();
         let app = App::new(self.config.clone(), self.clock.clone(), Entropy::system(), sql, redis).await.unwrap();
         let app = Arc::new(app);
@@ -102,10 +105,17 @@ impl Bed {
         let (stop, stopped) = oneshot::channel::<()>();
         let endpoint = http::endpoint(Arc::clone(&app));
         let settings = self.config.http.clone();
+        let serving = Arc::clone(&cores);
         let served = tokio::spawn(async move {
-            server::run(endpoint, listener, &settings, async { drop(stopped.await) }).await.unwrap();
+            server::run(endpoint, listener, &settings, &serving, async { drop(stopped.await) }).await.unwrap();
         });
-        Node { app, client: Client::new(format!("http://{address}")), stop: Some(stop), served: Some(served) }
+        Node {
+            app,
+            client: Client::new(format!("http://{address}")),
+            stop: Some(stop),
+            served: Some(served),
+            _cores: cores,
+        }
     }
 
     /// Waits until all nodes remember sessions and know of each other.

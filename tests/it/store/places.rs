@@ -3,6 +3,7 @@
 use std::{process::Command, time::Duration};
 
 use latchkey::{
+    cores::Cores,
     domain::{
         event::Reason,
         session::{Generation, Rotation},
@@ -142,7 +143,7 @@ async fn an_address_that_is_none_is_refused_but_never_shown() {
             command_timeout: Duration::from_secs(1),
             event_retention: Duration::from_hours(1),
         };
-        let Err(error) = Redis::connect(&url.into(), &settings, &bed::cache()) else { panic!("{url}") };
+        let Err(error) = Redis::connect(&url.into(), &settings, &bed::cache(), &Cores::here()) else { panic!("{url}") };
         let text = format!("{error} {error:?}");
         assert!(text.contains("redis.url") && !text.contains("wr0ng-one"), "{text}");
     }

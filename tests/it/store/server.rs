@@ -14,6 +14,7 @@ use fred::{
 };
 use latchkey::{
     config::RedisSettings,
+    cores::Cores,
     domain::{
         account::{Epoch, Roles},
         clock::Timestamp,
@@ -201,7 +202,7 @@ pub fn store_with(url: &str, command_timeout: Duration) -> Redis {
         command_timeout,
         event_retention: Duration::from_hours(1),
     };
-    Redis::connect(&url.into(), &settings, &bed::cache()).unwrap()
+    Redis::connect(&url.into(), &settings, &bed::cache(), &Cores::here()).unwrap()
 }
 
 /// Runs a command whose words are bytes.

@@ -102,7 +102,7 @@ impl Redis {
         }
         self.inner.memory.end_lease();
         let gone = self.inner.acknowledgements.here(Duration::ZERO);
-        acknowledge::publish(self.inner.pool.next(), &self.inner.channel, gone).await;
+        acknowledge::publish(self.client(), &self.inner.channel, gone).await;
     }
 
     /// How long ago every revocation there was is sure to have been told; none before the first time.
@@ -122,7 +122,7 @@ impl Redis {
     ) -> Result<(Vec<Revocation>, bool), RedisError> {
         debug_assert!(bucket < BUCKETS);
         let stream = self.inner.keys.events_of_bucket(bucket);
-        let entries = poll::read_since(self.inner.pool.next(), stream, since).await?;
+        let entries = poll::read_since(self.client(), stream, since).await?;
         let whole = entries.iter().all(Result::is_ok);
         Ok((entries.into_iter().flatten().map(|entry| entry.revocation).collect(), whole))
     }
@@ -136,7 +136,7 @@ impl Redis {
         let keys = [keys.events_of_bucket(entry::KEYS_BUCKET), keys.position_of_bucket(entry::KEYS_BUCKET)];
         let mut arguments = self.common_arguments("".into()).to_vec();
         arguments.extend([kid.into(), sessions::millis(now)]);
-        script::run(&self.inner.scripts.key_retired, self.inner.pool.next(), keys.to_vec(), arguments).await?;
+        script::run(&self.inner.scripts.key_retired, self.client(), keys.to_vec(), arguments).await?;
         Ok(())
     }
 }
