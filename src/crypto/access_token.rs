@@ -4,9 +4,15 @@
 //! algorithm of the key that its `kid` names among our own. What else a header may hold about keys (`jwk`, `jku`, `x5c`,
 //! `x5u`) is not looked at. The time is given by the caller.
 
-use std::{fmt, ops::Deref, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    ops::Deref,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use hyper::body::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -72,6 +78,8 @@ pub struct VerifiedToken<C = AccessClaims> {
     kid: String,
     /// From when on it is valid.
     not_before: i64,
+    /// What services that ask about it are told, written once: it says nothing but what the token says.
+    pub(crate) told: OnceLock<Bytes>,
 }
 
 impl<C> Deref for VerifiedToken<C> {
@@ -263,9 +271,19 @@ impl Verifier<'_> {
         let claims: Claims = strict_json::from_slice(&jws.payload).ok_or(TokenError::Malformed)?;
         let not_before = claims.iat.into_iter().chain(claims.nbf).max().unwrap_or(i64::MAX);
         let verified = if claims.is_of_a_client() {
-            Verified::Client(Arc::new(VerifiedToken { claims: claims.check_client(self)?, kid, not_before }))
+            Verified::Client(Arc::new(VerifiedToken {
+                claims: claims.check_client(self)?,
+                kid,
+                not_before,
+                told: OnceLock::new(),
+            }))
         } else {
-            Verified::Session(Arc::new(VerifiedToken { claims: claims.check(self)?, kid, not_before }))
+            Verified::Session(Arc::new(VerifiedToken {
+                claims: claims.check(self)?,
+                kid,
+                not_before,
+                told: OnceLock::new(),
+            }))
         };
         self.check_again(&verified, now)?;
         Ok(verified)

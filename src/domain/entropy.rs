@@ -1,5 +1,7 @@
 //! Randomness is received, never fetched: everything that needs it is given an [`Entropy`].
 
+use std::cell::RefCell;
+
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use uuid::{Builder, Uuid};
 
@@ -7,6 +9,19 @@ use super::{
     clock::Timestamp,
     ids::{AccountId, SessionId},
 };
+
+/// Random bytes of which UUIDs are made, some hundred at a time: what a call of the generator costs is the same for a few.
+const STOCK: usize = 512;
+
+/// Those that a thread has left. Overwritten when they are used.
+struct Stock {
+    bytes: [u8; STOCK],
+    left: usize,
+}
+
+thread_local! {
+    static FOR_UUIDS: RefCell<Stock> = const { RefCell::new(Stock { bytes: [0; STOCK], left: 0 }) };
+}
 
 /// A cryptographically secure source of random bytes.
 #[derive(Clone, Debug)]
@@ -30,7 +45,16 @@ impl Entropy {
 
     /// A random (version 4) UUID.
     pub fn uuid(&self) -> Uuid {
-        Builder::from_random_bytes(self.bytes()).into_uuid()
+        let bytes = FOR_UUIDS.with_borrow_mut(|stock| {
+            if stock.left < 16 {
+                *stock = Stock { bytes: self.bytes(), left: STOCK };
+            }
+            stock.left -= 16;
+            let mut bytes = [0; 16];
+            bytes.swap_with_slice(&mut stock.bytes[stock.left..stock.left + 16]);
+            bytes
+        });
+        Builder::from_random_bytes(bytes).into_uuid()
     }
 
     /// A new session's id.
@@ -42,5 +66,22 @@ impl Entropy {
     pub fn account_id(&self, now: Timestamp) -> AccountId {
         let millis = now.as_millis().max(0).unsigned_abs();
         AccountId(Builder::from_unix_timestamp_millis(millis, &self.bytes()).into_uuid())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn no_uuid_is_given_twice_and_none_is_kept() {
+        let made = || (0..1000).map(|_| Entropy::system().uuid()).collect::<Vec<_>>();
+        let threads = [std::thread::spawn(made), std::thread::spawn(made)];
+        let all: HashSet<Uuid> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).chain(made()).collect();
+        assert_eq!(all.len(), 3000);
+        assert!(all.iter().all(|uuid| uuid.get_version_num() == 4));
+        FOR_UUIDS.with_borrow(|stock| assert!(stock.bytes[stock.left..].iter().all(|byte| *byte == 0)));
     }
 }

@@ -1,8 +1,11 @@
 //! Answers in JSON that are written straight from their fields, for the calls that are made most often.
 
+use std::marker::PhantomData;
+
+use hyper::body::Bytes;
 use poem::{
     IntoResponse, Response,
-    http::{HeaderValue, StatusCode, header::CONTENT_TYPE},
+    http::{HeaderValue, header::CONTENT_TYPE},
 };
 use poem_openapi::{
     payload::{Json, Payload},
@@ -12,7 +15,28 @@ use poem_openapi::{
 use serde::Serialize;
 
 /// As [`Json`], which makes a [`serde_json::Value`] of everything first.
-pub struct Answer<T>(pub T);
+pub struct Answer<T> {
+    body: Bytes,
+    of: PhantomData<fn(T)>,
+}
+
+impl<T: Serialize> Answer<T> {
+    /// Writes it.
+    pub fn of(value: &T) -> Self {
+        // no type of ours can fail
+        Self::written(serde_json::to_vec(value).unwrap_or_default().into())
+    }
+
+    /// One that was written before.
+    pub fn written(body: Bytes) -> Self {
+        Self { body, of: PhantomData }
+    }
+
+    /// What is sent.
+    pub fn into_body(self) -> Bytes {
+        self.body
+    }
+}
 
 impl<T: Type> Payload for Answer<T> {
     const CONTENT_TYPE: &'static str = Json::<T>::CONTENT_TYPE;
@@ -30,16 +54,10 @@ impl<T: Type> Payload for Answer<T> {
     }
 }
 
-impl<T: Serialize + Type> IntoResponse for Answer<T> {
+impl<T: Type> IntoResponse for Answer<T> {
     fn into_response(self) -> Response {
-        match serde_json::to_vec(&self.0) {
-            Ok(body) => {
-                let mut response: Response = body.into_response();
-                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(Self::CONTENT_TYPE));
-                response
-            }
-            // no type of ours can fail; should one ever, nothing half-written is sent
-            Err(error) => error.to_string().with_status(StatusCode::INTERNAL_SERVER_ERROR).into_response(),
-        }
+        let mut response: Response = self.body.into_response();
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(Self::CONTENT_TYPE));
+        response
     }
 }

@@ -1,10 +1,13 @@
 //! The service over HTTP. Every route is on this page.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use hyper::body::Bytes;
 use poem::{
-    Endpoint, EndpointExt, IntoEndpoint, IntoResponse, Request, Response, Result, Route, endpoint::make_sync, get,
+    Endpoint, EndpointExt, IntoEndpoint, IntoResponse, Request, Response, Result, Route,
+    endpoint::{BoxEndpoint, make_sync},
+    get,
+    http::Method,
     web::Redirect,
 };
 use poem_openapi::{OpenApi, OpenApiService};
@@ -63,7 +66,9 @@ pub fn endpoint(app: Arc<App>) -> impl Endpoint<Output = Response> + 'static {
         .at("/openapi.json", page(document.json.clone(), "application/json"))
         .at("/openapi.yaml", page(document.yaml.clone(), "application/yaml"))
         .at("/", get(make_sync(|_| Redirect::see_other("/docs"))));
-    let routes = Routes { pages, api: service.into_endpoint() }
+    let mut often = HashMap::new();
+    (SigningInApi, IntrospectApi).add_routes(&mut often);
+    let routes = Routes { pages, often, api: service.into_endpoint() }
         .data(Arc::clone(&app))
         .with(body::ReadBody::new(http.max_body_bytes, http.body_timeout))
         .with(timeout::RequestTimeout::new(http.request_timeout))
@@ -73,10 +78,12 @@ pub fn endpoint(app: Arc<App>) -> impl Endpoint<Output = Response> + 'static {
     door::Door { inner: routes, entropy: app.entropy.clone(), cors, document, app }
 }
 
-/// The API, and the pages beside it. One route more for each request, as nesting would have it, costs as much as a small
-/// handler.
+/// The API, and the pages beside it. Each route more on the way, as nesting would have it, costs as much as a small handler;
+/// so what is called most often is found by its path and method at once.
 struct Routes<P, A> {
     pages: P,
+    /// Calls without parameters in their paths and queries.
+    often: HashMap<String, HashMap<Method, BoxEndpoint<'static>>>,
     api: A,
 }
 
@@ -84,6 +91,9 @@ impl<P: Endpoint, A: Endpoint> Endpoint for Routes<P, A> {
     type Output = Response;
 
     async fn call(&self, mut request: Request) -> Result<Response> {
+        if let Some(endpoint) = self.often.get(request.uri().path()).and_then(|methods| methods.get(request.method())) {
+            return Ok(client::keep_device(endpoint.call(request).await?));
+        }
         if PAGES.contains(&request.uri().path()) {
             return Ok(self.pages.call(request).await?.into_response());
         }

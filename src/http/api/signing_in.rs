@@ -145,7 +145,7 @@ impl SignedInResponse {
             refresh_expires_in: tokens.refresh_expires_in.as_secs(),
             session_id: tokens.session.0,
         };
-        Self::Ok(Answer(body), cookie, device.map(|device| device.expose().to_owned()))
+        Self::Ok(Answer::of(&body), cookie, device.map(|device| device.expose().to_owned()))
     }
 }
 

@@ -159,11 +159,17 @@ impl IntrospectApi {
     ) -> Result<IntrospectAnswer, OAuthFailed<IntrospectErrors>> {
         let caller = credentials::authenticate(app, authorization, form.client).await?.client()?;
         let found = introspect(app, &caller, form.token.0.expose()).await?;
-        Ok(IntrospectAnswer::Ok(Answer(describe(app, found))))
+        Ok(IntrospectAnswer::Ok(match &found {
+            Introspection::Session(token) => {
+                let told = token.told.get_or_init(|| Answer::of(&describe(app, &found)).into_body());
+                Answer::written(told.clone())
+            }
+            found => Answer::of(&describe(app, found)),
+        }))
     }
 }
 
-fn describe(app: &App, found: Introspection) -> IntrospectionResponse {
+fn describe(app: &App, found: &Introspection) -> IntrospectionResponse {
     match found {
         Introspection::Inactive => IntrospectionResponse::default(),
         Introspection::Session(token) => IntrospectionResponse {

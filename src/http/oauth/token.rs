@@ -141,7 +141,7 @@ impl TokenAnswer {
     }
 
     fn new(body: TokenBody) -> Self {
-        Self::Ok(Answer(body), "no-cache".to_owned())
+        Self::Ok(Answer::of(&body), "no-cache".to_owned())
     }
 }
 

@@ -1,14 +1,12 @@
 //! The connections to Redis: made in the background, watched, and made again when they break.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
     time::Duration,
 };
 
 use fred::{
+    bytes::Bytes,
     clients::{Client, Pool},
     error::{Error as FredError, ErrorKind},
     interfaces::{ClientLike, EventInterface},
@@ -22,7 +20,7 @@ use super::{
     following::{Acknowledgements, Memory},
     key::Keys,
     script::Scripts,
-    watchdog,
+    sessions, watchdog,
 };
 use crate::{
     config::{CacheSettings, RedisSettings},
@@ -45,6 +43,8 @@ pub(super) struct Inner {
     pub(super) look_ups: Timed,
     pub(super) keys: Keys,
     pub(super) event_retention: Duration,
+    /// What scripts are told of how events are kept, without and with `has_minid`.
+    pub(super) events_kept: [Bytes; 2],
     /// Whether the server knows `XADD … MINID` (6.2); until it is known, no.
     pub(super) has_minid: AtomicBool,
     /// Where revocations are published.
@@ -179,8 +179,9 @@ impl Redis {
                 scripts: Scripts::new(&metrics),
                 look_ups: metrics.timed("look_up"),
                 keys,
-                channel,
                 event_retention: settings.event_retention,
+                events_kept: sessions::events_kept(settings.event_retention, &channel),
+                channel,
                 has_minid: AtomicBool::new(false),
                 listener,
                 memory: Arc::new(Memory::new(most, metrics.cache.clone())),
@@ -238,10 +239,6 @@ impl Redis {
             Some(core) => &clients[core % clients.len()],
             None => self.inner.pool.next(),
         }
-    }
-
-    pub(super) fn trim(&self) -> &'static str {
-        if self.inner.has_minid.load(Ordering::Relaxed) { "MINID" } else { "MAXLEN" }
     }
 }
 

@@ -1,8 +1,12 @@
 //! What can be done to sessions: each function is one round trip, atomic, and touches one slot (I8).
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
-use fred::{bytes::Bytes, interfaces::HashesInterface, types::Value};
+use fred::{
+    bytes::{BufMut, Bytes, BytesMut},
+    interfaces::HashesInterface,
+    types::Value,
+};
 
 use super::{
     connection::{Redis, RedisError},
@@ -22,6 +26,9 @@ use crate::domain::{
 /// How long after an account has changed sign-ins checked before the change are still refused: longer than any request
 /// may take.
 const FENCE: Duration = Duration::from_mins(5);
+
+/// The latest time that a record can hold, in milliseconds.
+const MAX_U48: u64 = (1 << 48) - 1;
 
 /// A session about to begin.
 #[derive(Clone, Debug)]
@@ -132,14 +139,14 @@ impl Redis {
         idle_timeout: Duration,
         now: Timestamp,
     ) -> Result<Rotation, RedisError> {
-        let arguments = vec![
-            bytes(session.as_bytes()),
-            Value::Integer(presented.0.into()),
-            millis(now),
-            duration(grace),
-            duration(idle_timeout),
-            if accepted == Accepted::Bearer { "bearer" } else { "" }.into(),
-        ];
+        // in one: each further argument costs Redis as much as a small command
+        let mut numbers = BytesMut::with_capacity(23);
+        numbers.put_u32(presented.0);
+        for time in [now.as_millis().max(0).unsigned_abs(), whole_millis(grace), whole_millis(idle_timeout)] {
+            numbers.put_uint(time.min(MAX_U48), 6);
+        }
+        numbers.put_u8((accepted == Accepted::Bearer).into());
+        let arguments = [bytes(session.as_bytes()), Value::Bytes(numbers.freeze())];
         let answer = self.run(&self.inner.scripts.rotate, account, arguments).await?;
         let Value::Array(parts) = &answer else { return Err(unexpected("rotate", &answer)) };
         let outcome = parts.first().and_then(Value::as_str);
@@ -188,7 +195,7 @@ impl Redis {
     ) -> Result<bool, RedisError> {
         let ticket = self.inner.acknowledgements.ticket();
         let from = ticket.as_ref().map(Ticket::from).unwrap_or_default();
-        let arguments = vec![bytes(session.as_bytes()), reason.as_str().into(), millis(now), from.into()];
+        let arguments = [bytes(session.as_bytes()), reason.as_str().into(), millis(now), from.into()];
         let answer = self.run(&self.inner.scripts.revoke, account, arguments).await;
         // whatever came of it: the next who asks is told what Redis says
         self.inner.memory.forget_session(account, session);
@@ -252,7 +259,7 @@ impl Redis {
     ) -> Result<Value, RedisError> {
         let ticket = self.inner.acknowledgements.ticket();
         let from = ticket.as_ref().map(Ticket::from).unwrap_or_default();
-        let arguments = vec![
+        let arguments = [
             except.map_or_else(|| "".into(), |id| bytes(id.as_bytes())),
             reason.as_str().into(),
             millis(now),
@@ -342,19 +349,25 @@ impl Redis {
     }
 
     /// Runs a script on an account's sessions in one round trip. What every script is given is added here (`lua/lib.lua`).
-    async fn run(&self, script: &Script, account: AccountId, own: Vec<Value>) -> Result<Value, RedisError> {
+    async fn run(
+        &self,
+        script: &Script,
+        account: AccountId,
+        own: impl IntoIterator<Item = Value>,
+    ) -> Result<Value, RedisError> {
         let (keys, bucket) = (&self.inner.keys, key::bucket(account));
         let keys = vec![keys.sessions(account), keys.events_of_bucket(bucket), keys.position_of_bucket(bucket)];
-        let mut arguments = Vec::with_capacity(4 + own.len());
+        let mut arguments = Vec::with_capacity(9);
         arguments.extend(self.common_arguments(bytes(account.as_bytes())));
         arguments.extend(own);
         script::run(script, self.client(), keys, arguments).await
     }
 
     /// What every script is given first: whose account, or '', and how events are appended.
-    pub(super) fn common_arguments(&self, account: Value) -> [Value; 4] {
-        let channel = Value::from(self.inner.channel.clone());
-        [account, self.trim().into(), duration(self.inner.event_retention), channel]
+    pub(super) fn common_arguments(&self, account: Value) -> [Value; 2] {
+        let [by_length, by_time] = &self.inner.events_kept;
+        let kept = if self.inner.has_minid.load(Ordering::Relaxed) { by_time } else { by_length };
+        [account, Value::Bytes(kept.clone())]
     }
 }
 
@@ -368,6 +381,15 @@ pub(super) fn millis(time: Timestamp) -> Value {
 
 pub(super) fn duration(duration: Duration) -> Value {
     Value::Integer(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
+}
+
+fn whole_millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// How events are kept, as every script is told it (`lua/lib.lua`): trimmed by their number, or by their time.
+pub(super) fn events_kept(retention: Duration, channel: &str) -> [Bytes; 2] {
+    ["MAXLEN", "MINID"].map(|trim| format!("{} {trim} {channel}", retention.as_millis()).into())
 }
 
 pub(super) fn unexpected(script: &str, answer: &Value) -> RedisError {

@@ -51,7 +51,7 @@ const BROKEN: [Broken; 6] = [
         script: "rotate.lua",
         from: "local session = read_record(found[1])",
         to: "local before = redis.call('HMGET', key .. ':before', id, id .. 't')
-             local now_is = tonumber(ARGV[7])
+             local _, now_is = struct.unpack('>I4I6', ARGV[4])
              if before[1] and now_is - tonumber(before[2]) < 25 then found[1] = before[1] end
              redis.call('HSET', key .. ':before', id, found[1], id .. 't', now_is)
              local session = read_record(found[1])",
@@ -67,8 +67,8 @@ const BROKEN: [Broken; 6] = [
     Broken {
         what: "a sign-out is acknowledged and doesn't happen",
         script: "revoke.lua",
-        from: "remove_sessions(KEYS[1], { ARGV[5] })",
-        to: "",
+        from: "remove_sessions(KEYS[1], { ARGV[3] })",
+        to: "redis.call('HEXISTS', KEYS[1], ARGV[3])",
         found: "no order",
     },
 ];

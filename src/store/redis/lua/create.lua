@@ -1,14 +1,14 @@
 -- A session begins; the oldest of the account's end if there would be too many.
--- ARGV  5 session id  6 record  7 roles or ''  8 now  9 most sessions  10 epoch the sign-in was checked against
---       11 ttl of the key (times in ms)  12.. details, in parts
+-- ARGV  3 session id  4 record  5 roles or ''  6 now  7 most sessions  8 epoch the sign-in was checked against
+--       9 ttl of the key (times in ms)  10.. details, in parts
 -- Gives 'created', or 'stale' where the account has changed since the sign-in was checked (I5).
 
-local key, now, most = KEYS[1], tonumber(ARGV[8]), tonumber(ARGV[9])
+local key, now, most = KEYS[1], tonumber(ARGV[6]), tonumber(ARGV[7])
 local fence = redis.call('HGET', key, 'f')
 if fence then
   local epoch, till = struct.unpack('>I4I6', fence)
   if now < till then
-    if tonumber(ARGV[10]) < epoch then return 'stale' end
+    if tonumber(ARGV[8]) < epoch then return 'stale' end
   else
     redis.call('HDEL', key, 'f')
   end
@@ -39,17 +39,17 @@ if #live >= most then
   end
 end
 
-local set = { ARGV[5], ARGV[6] }
-for i = 12, #ARGV do
-  set[#set + 1] = ARGV[5] .. string.char(i - 11)
+local set = { ARGV[3], ARGV[4] }
+for i = 10, #ARGV do
+  set[#set + 1] = ARGV[3] .. string.char(i - 9)
   set[#set + 1] = ARGV[i]
 end
-if ARGV[7] ~= '' then
+if ARGV[5] ~= '' then
   set[#set + 1] = 'r'
-  set[#set + 1] = ARGV[7]
+  set[#set + 1] = ARGV[5]
 elseif roles then
   redis.call('HDEL', key, 'r')
 end
 redis.call('HSET', key, unpack(set))
-keep(key, tonumber(ARGV[11]))
+keep(key, tonumber(ARGV[9]))
 return 'created'

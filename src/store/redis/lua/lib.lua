@@ -2,11 +2,11 @@
 -- The fields of a session hash are described in record.rs, the keys in key.rs.
 --
 -- Of every script, the last two KEYS are the bucket's events and the id of the last of them; KEYS[1] is the hash of an
--- account's sessions. ARGV begins with: 1 account id, or ''  2 'MINID' (Redis 6.2 and newer) or 'MAXLEN', how events are
--- trimmed  3 how long events are kept, ms  4 channel where they are told. What follows from 5 on is the script's own.
+-- account's sessions. ARGV begins with: 1 account id, or ''  2 how long events are kept, ms; 'MINID' (Redis 6.2 and newer)
+-- or 'MAXLEN', how they are trimmed; the channel where they are told: in one, since most scripts append none. What follows
+-- from 3 on is the script's own.
 
-local STREAM, POSITION = KEYS[#KEYS - 1], KEYS[#KEYS]
-local ACCOUNT, TRIM, RETENTION, CHANNEL = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
+local STREAM, POSITION, ACCOUNT = KEYS[#KEYS - 1], KEYS[#KEYS], ARGV[1]
 
 local VERSION = 1
 local DETAIL_FIELDS = 4
@@ -36,9 +36,9 @@ local function is_session(field)
   return #field == 16
 end
 
--- Removes sessions and their details.
+-- Removes sessions and their details. Gives how many fields of them there were.
 local function remove_sessions(key, ids)
-  if #ids == 0 then return end
+  local removed = 0
   -- some at a time: a call takes a few thousand arguments at most
   for first = 1, #ids, 200 do
     local fields = {}
@@ -46,10 +46,11 @@ local function remove_sessions(key, ids)
       fields[#fields + 1] = ids[i]
       for part = 1, DETAIL_FIELDS do fields[#fields + 1] = ids[i] .. string.char(part) end
     end
-    redis.call('HDEL', key, unpack(fields))
+    removed = removed + redis.call('HDEL', key, unpack(fields))
   end
   -- the roles alone are not worth a key
-  if redis.call('HLEN', key) == 1 and redis.call('HEXISTS', key, 'r') == 1 then redis.call('DEL', key) end
+  if removed > 0 and redis.call('HLEN', key) == 1 and redis.call('HEXISTS', key, 'r') == 1 then redis.call('DEL', key) end
+  return removed
 end
 
 -- Keeps a key for at least `ttl` milliseconds more.
@@ -59,9 +60,13 @@ end
 
 -- An id's 16 bytes as a UUID's text.
 local function uuid(id)
-  local hex = string.gsub(id, '.', function(c) return string.format('%02x', string.byte(c)) end)
-  return string.format('%s-%s-%s-%s-%s', string.sub(hex, 1, 8), string.sub(hex, 9, 12), string.sub(hex, 13, 16),
-    string.sub(hex, 17, 20), string.sub(hex, 21, 32))
+  return string.format('%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x', string.byte(id, 1, 16))
+end
+
+-- How long, ms; how they are trimmed; where they are told.
+local function how_events_are_kept()
+  local retention, trim, channel = string.match(ARGV[2], '^(%d+) (%a+) (.*)$')
+  return tonumber(retention), trim, channel
 end
 
 -- Appends a revocation, and tells those who listen. It comes after the removal, never before it: a Redis that is out of
@@ -70,17 +75,18 @@ end
 -- What is published names the event before it, so that whoever missed one knows, and who waits for the others to hear it
 -- (`from`, or nothing; the folder following).
 local function append_event(session, reason, now, from)
-  local bound = '10000'
-  if TRIM == 'MINID' then
-    local time = redis.call('TIME')
-    bound = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) - RETENTION)
-  end
+  local retention, trim, channel = how_events_are_kept()
   local account, at = ACCOUNT == '' and '' or uuid(ACCOUNT), string.format('%.0f', now)
   local before = redis.call('GET', POSITION) or ''
-  local id = redis.call('XADD', STREAM, TRIM, '~', bound, '*',
+  local bound = '10000'
+  if trim == 'MINID' then
+    -- ids begin with Redis' time, and the last event's is early enough
+    bound = string.format('%.0f', math.max(0, (tonumber(string.match(before, '^%d+')) or 0) - retention))
+  end
+  local id = redis.call('XADD', STREAM, trim, '~', bound, '*',
     'account', account, 'session', session, 'reason', reason, 'at', at)
-  redis.call('PEXPIRE', STREAM, RETENTION)
-  redis.call('SET', POSITION, id, 'PX', RETENTION)
+  redis.call('PEXPIRE', STREAM, retention)
+  redis.call('SET', POSITION, id, 'PX', retention)
   -- pcall: a user who may not publish loses speed, not the revocation
-  redis.pcall('PUBLISH', CHANNEL, table.concat({ id, before, account, session, reason, at, from or '' }, '\n'))
+  redis.pcall('PUBLISH', channel, table.concat({ id, before, account, session, reason, at, from or '' }, '\n'))
 end

@@ -1,8 +1,7 @@
 -- One session ends, and the event of it is appended (I3).
--- ARGV  5 session id  6 reason  7 now, ms  8 who waits for the others to hear of it, or ''
+-- ARGV  3 session id  4 reason  5 now, ms  6 who waits for the others to hear of it, or ''
 -- Gives 1, or 0 if there was no such session.
 
-if redis.call('HEXISTS', KEYS[1], ARGV[5]) == 0 then return 0 end
-remove_sessions(KEYS[1], { ARGV[5] })
-append_event(uuid(ARGV[5]), ARGV[6], tonumber(ARGV[7]), ARGV[8])
+if remove_sessions(KEYS[1], { ARGV[3] }) == 0 then return 0 end
+append_event(uuid(ARGV[3]), ARGV[4], tonumber(ARGV[5]), ARGV[6])
 return 1

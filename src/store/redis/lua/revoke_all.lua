@@ -1,15 +1,15 @@
 -- Every session of an account ends, but perhaps one, and the event of it is appended (I3, I5).
--- ARGV  5 id of the session to keep, or ''  6 reason  7 now, ms  8 new epoch, or ''
---       9 until when sign-ins checked against an older one are refused, ms
---       10 '1' to do nothing unless the session to keep lives  11 who waits for the others to hear of it, or ''
+-- ARGV  3 id of the session to keep, or ''  4 reason  5 now, ms  6 new epoch, or ''
+--       7 until when sign-ins checked against an older one are refused, ms
+--       8 '1' to do nothing unless the session to keep lives  9 who waits for the others to hear of it, or ''
 -- Gives the number of live sessions ended, or -1 where nothing was done.
 
-local key, now = KEYS[1], tonumber(ARGV[7])
+local key, now = KEYS[1], tonumber(ARGV[5])
 local ids, recent, ended, kept, lives, fence = {}, {}, 0, false, false, false
 local second = now - now % 1000
 local fields = redis.call('HGETALL', key)
 for i = 1, #fields, 2 do
-  if fields[i] == ARGV[5] then
+  if fields[i] == ARGV[3] then
     kept, lives = true, is_live(fields[i + 1], now)
   elseif fields[i] == 'f' then
     fence = fields[i + 1]
@@ -20,7 +20,7 @@ for i = 1, #fields, 2 do
     if read and session.created >= second then recent[#recent + 1] = fields[i] end
   end
 end
-if ARGV[10] == '1' and not lives then return -1 end
+if ARGV[8] == '1' and not lives then return -1 end
 if not kept then
   redis.call('DEL', key)
 elseif #ids > 0 then
@@ -30,12 +30,12 @@ else
   redis.call('HDEL', key, '')
 end
 -- Those of this very second can't be told from later ones by their tokens' `auth_time`: each is told by itself.
-for _, id in ipairs(recent) do append_event(uuid(id), ARGV[6], now) end
+for _, id in ipairs(recent) do append_event(uuid(id), ARGV[4], now) end
 -- The last one: who has heard it has heard those before.
-append_event(ARGV[5] == '' and 'all' or 'all but ' .. uuid(ARGV[5]), ARGV[6], now, ARGV[11])
+append_event(ARGV[3] == '' and 'all' or 'all but ' .. uuid(ARGV[3]), ARGV[4], now, ARGV[9])
 
 -- A fence only ever grows: neither ending sessions without one nor a command that comes late takes it away.
-local epoch, till = tonumber(ARGV[8]) or 0, ARGV[8] == '' and 0 or tonumber(ARGV[9])
+local epoch, till = tonumber(ARGV[6]) or 0, ARGV[6] == '' and 0 or tonumber(ARGV[7])
 if fence then
   local known_epoch, known_till = struct.unpack('>I4I6', fence)
   if now < known_till then epoch, till = math.max(epoch, known_epoch), math.max(till, known_till) end

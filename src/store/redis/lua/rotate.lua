@@ -1,15 +1,15 @@
 -- A refresh token is presented (I1, I2, I4). The usual case was dealt with before this, in rotate_usual.lua.
--- ARGV  5 session id  6 generation presented  7 now  8 grace  9 idle timeout (times in ms)
---       10 'bearer' if tokens that travel in a cookie are not accepted here, or ''
+-- ARGV  3 session id  4 in one: generation presented (u32); now, grace, idle timeout (u48, ms); 1 if tokens that travel in a
+--       cookie are not accepted here, or 0 (u8)
 -- Gives {'rotated' | 'repeated', record, roles or false} or {'reused' | 'expired' | 'gone'}.
 
-local key, id = KEYS[1], ARGV[5]
+local key, id = KEYS[1], ARGV[3]
 local found = redis.call('HMGET', key, id, 'r')
 if not found[1] then return { 'gone' } end
 
 local session = read_record(found[1])
-if ARGV[10] == 'bearer' and session.flags % 2 == 1 then return { 'gone' } end
-local presented, now, grace, idle = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
+local presented, now, grace, idle, bearer = struct.unpack('>I4I6I6I6B', ARGV[4])
+if bearer == 1 and session.flags % 2 == 1 then return { 'gone' } end
 if now >= session.idle_ends or now >= session.ends then return { 'expired' } end
 
 -- The history: runs of generations, newest first, each with how long before `used` it was superseded. None stands for

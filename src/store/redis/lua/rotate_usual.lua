@@ -2,15 +2,15 @@
 -- doesn't need. That is, the current token of a session which was last used longer ago than the grace window and whose key
 -- is kept for long enough. Whatever is otherwise is left to rotate.lua, which would do the same here.
 
-local found = redis.call('HMGET', KEYS[1], ARGV[5], 'r')
+local found = redis.call('HMGET', KEYS[1], ARGV[3], 'r')
 local record = found[1]
-if record and #record >= 36 and ARGV[10] == '' then
+if record and #record >= 36 then
   local version, flags, generation, created, used, idle_ends, ends, kept = struct.unpack('>BBI4I6I6I6I6I6', record)
-  local now, idle = tonumber(ARGV[7]), tonumber(ARGV[9])
-  if version == 1 and generation == tonumber(ARGV[6]) and generation < 4294967295 and now - used >= tonumber(ARGV[8])
-    and now < idle_ends and now < ends and (now + idle <= kept or ends <= kept) and now >= used then
+  local presented, now, grace, idle, bearer = struct.unpack('>I4I6I6I6B', ARGV[4])
+  if version == 1 and generation == presented and generation < 4294967295 and now - used >= grace
+    and (bearer == 0 or flags % 2 == 0) and now < idle_ends and now < ends and (now + idle <= kept or ends <= kept) and now >= used then
     record = struct.pack('>BBI4I6I6I6I6I6', version, flags, generation + 1, created, now, now + idle, ends, kept)
-    redis.call('HSET', KEYS[1], ARGV[5], record)
+    redis.call('HSET', KEYS[1], ARGV[3], record)
     return { 'rotated', record, found[2] }
   end
 end
