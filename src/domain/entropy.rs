@@ -57,6 +57,12 @@ impl Entropy {
         Builder::from_random_bytes(bytes).into_uuid()
     }
 
+    /// A UUID (version 7) that comes after those made earlier: what is appended under it stays together.
+    pub fn ordered_uuid(&self, now: Timestamp) -> Uuid {
+        let millis = now.as_millis().max(0).unsigned_abs();
+        Builder::from_unix_timestamp_millis(millis, &self.bytes()).into_uuid()
+    }
+
     /// A new session's id.
     pub fn session_id(&self) -> SessionId {
         SessionId(self.uuid())
@@ -64,8 +70,7 @@ impl Entropy {
 
     /// A new account's id, ordered by `now`.
     pub fn account_id(&self, now: Timestamp) -> AccountId {
-        let millis = now.as_millis().max(0).unsigned_abs();
-        AccountId(Builder::from_unix_timestamp_millis(millis, &self.bytes()).into_uuid())
+        AccountId(self.ordered_uuid(now))
     }
 }
 

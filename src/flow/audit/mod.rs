@@ -134,7 +134,7 @@ impl Shared {
         loop {
             if batch.is_empty() {
                 let taken = self.pending().take(BATCH, self.clock.now());
-                batch.extend(taken.into_iter().map(|entry| (self.entropy.uuid(), entry)));
+                batch.extend(taken.into_iter().map(|entry| (self.entropy.ordered_uuid(entry.at), entry)));
             }
             if batch.is_empty() {
                 return Ok(());

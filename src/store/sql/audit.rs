@@ -1,8 +1,8 @@
 //! The audit log: rows are added, read, and deleted once their retention is over.
 
-use std::net::IpAddr;
+use std::{fmt::Write, net::IpAddr};
 
-use sqlx::{Any, Row, Transaction, any::AnyRow};
+use sqlx::{Any, AssertSqlSafe, Row, Transaction, any::AnyRow};
 use uuid::Uuid;
 
 use super::{Sql, SqlError, query};
@@ -11,6 +11,11 @@ use crate::domain::{
     clock::Timestamp,
     ids::AccountId,
 };
+
+/// How many rows are added by one statement; each has [`COLUMNS`] parameters, of which SQLite takes 32,766.
+const ROWS: usize = 64;
+
+const COLUMNS: usize = 12;
 
 /// A row, as it is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,8 +82,8 @@ impl Sql {
     /// [`SqlError`]; whether they were added is then unknown.
     pub async fn append_audit(&self, entries: &[(Uuid, Entry)]) -> Result<(), SqlError> {
         let mut tx = self.pool.begin_with(self.dialect.begin_write()).await?;
-        for (id, entry) in entries {
-            self.insert_audit(&mut tx, *id, entry).await?;
+        for some in entries.chunks(ROWS) {
+            self.insert_audit(&mut tx, some.iter().map(|(id, entry)| (*id, entry))).await?;
         }
         Ok(tx.commit().await?)
     }
@@ -124,32 +129,55 @@ impl Sql {
 
     /// Adds a row in the transaction of the change that it tells of.
     pub(super) async fn record(&self, tx: &mut Transaction<'_, Any>, entry: &Entry) -> Result<(), SqlError> {
-        self.insert_audit(tx, self.entropy.uuid(), entry).await
+        self.insert_audit(tx, std::iter::once((self.entropy.ordered_uuid(entry.at), entry))).await
     }
 
-    async fn insert_audit(&self, tx: &mut Transaction<'_, Any>, id: Uuid, entry: &Entry) -> Result<(), SqlError> {
-        let what = &entry.what;
-        let address = what.address.and_then(|ip| self.addresses.keep(ip));
-        let sql = "INSERT INTO audit \
-                   (id, at, event, outcome, reason, account_id, session_id, client_id, detail, actor, address, count) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (id) DO NOTHING";
-        query(sql)
-            .bind(id.to_string())
-            .bind(entry.at.as_millis())
-            .bind(what.event.as_str())
-            .bind(what.outcome.as_str())
-            .bind(what.reason)
-            .bind(what.account.map(|id| id.to_string()))
-            .bind(what.session.map(|id| id.to_string()))
-            .bind(what.client.as_ref().map(ToString::to_string))
-            .bind(what.detail.clone())
-            .bind(what.actor.as_ref().unwrap_or(&self.actor).to_string())
-            .bind(address.map(|ip| ip.to_string()))
-            .bind(i64::try_from(entry.count).unwrap_or(i64::MAX))
-            .execute(&mut **tx)
-            .await?;
+    async fn insert_audit<'a>(
+        &self,
+        tx: &mut Transaction<'_, Any>,
+        entries: impl ExactSizeIterator<Item = (Uuid, &'a Entry)>,
+    ) -> Result<(), SqlError> {
+        let sql = insertion(entries.len());
+        let mut query = query(AssertSqlSafe(sql));
+        for (id, entry) in entries {
+            let what = &entry.what;
+            let address = what.address.and_then(|ip| self.addresses.keep(ip));
+            query = query
+                .bind(id.to_string())
+                .bind(entry.at.as_millis())
+                .bind(what.event.as_str())
+                .bind(what.outcome.as_str())
+                .bind(what.reason)
+                .bind(what.account.map(|id| id.to_string()))
+                .bind(what.session.map(|id| id.to_string()))
+                .bind(what.client.as_ref().map(ToString::to_string))
+                .bind(what.detail.clone())
+                .bind(what.actor.as_ref().unwrap_or(&self.actor).to_string())
+                .bind(address.map(|ip| ip.to_string()))
+                .bind(i64::try_from(entry.count).unwrap_or(i64::MAX));
+        }
+        query.execute(&mut **tx).await?;
         Ok(())
     }
+}
+
+/// The statement that adds so many rows.
+fn insertion(rows: usize) -> String {
+    let mut sql = "INSERT INTO audit \
+                   (id, at, event, outcome, reason, account_id, session_id, client_id, detail, actor, address, count) VALUES "
+        .to_owned();
+    for row in 0..rows {
+        for column in 1..=COLUMNS {
+            let before = match (row, column) {
+                (0, 1) => "(",
+                (_, 1) => "), (",
+                _ => ", ",
+            };
+            // writing to a string can't fail
+            let _ = write!(sql, "{before}${}", row * COLUMNS + column);
+        }
+    }
+    sql + ") ON CONFLICT (id) DO NOTHING"
 }
 
 fn read(row: &AnyRow) -> Result<AuditRow, SqlError> {
@@ -167,4 +195,19 @@ fn read(row: &AnyRow) -> Result<AuditRow, SqlError> {
         address: row.try_get("address")?,
         count: row.try_get("count")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_statement_has_a_parameter_for_each_column_of_each_row() {
+        assert!(
+            insertion(1)
+                .ends_with(" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (id) DO NOTHING")
+        );
+        assert!(insertion(2).contains("$12), ($13, ") && insertion(2).ends_with("$24) ON CONFLICT (id) DO NOTHING"));
+        assert!(insertion(ROWS).matches('$').count() == ROWS * COLUMNS);
+    }
 }
