@@ -5,7 +5,7 @@ use std::{fmt::Write, net::IpAddr};
 use sqlx::{Any, AssertSqlSafe, Row, Transaction, any::AnyRow};
 use uuid::Uuid;
 
-use super::{Sql, SqlError, query};
+use super::{Dialect, Sql, SqlError, query};
 use crate::domain::{
     audit::{Actor, Addresses, AuditEvent, Entry},
     clock::Timestamp,
@@ -137,8 +137,10 @@ impl Sql {
         tx: &mut Transaction<'_, Any>,
         entries: impl ExactSizeIterator<Item = (Uuid, &'a Entry)>,
     ) -> Result<(), SqlError> {
-        let sql = insertion(entries.len());
-        let mut query = query(AssertSqlSafe(sql));
+        let (rows, dialect) = (entries.len(), self.dialect);
+        // a connection of SQLite is nobody else's, so that what is used again and again may stay prepared
+        let persistent = dialect == Dialect::Sqlite && (rows == 1 || rows == ROWS);
+        let mut query = query(AssertSqlSafe(insertion(rows, dialect))).persistent(persistent);
         for (id, entry) in entries {
             let what = &entry.what;
             let address = what.address.and_then(|ip| self.addresses.keep(ip));
@@ -161,8 +163,8 @@ impl Sql {
     }
 }
 
-/// The statement that adds so many rows.
-fn insertion(rows: usize) -> String {
+/// The statement that adds so many rows. To SQLite `$1` would be a name, to be looked for among all others.
+fn insertion(rows: usize, dialect: Dialect) -> String {
     let mut sql = "INSERT INTO audit \
                    (id, at, event, outcome, reason, account_id, session_id, client_id, detail, actor, address, count) VALUES "
         .to_owned();
@@ -174,7 +176,10 @@ fn insertion(rows: usize) -> String {
                 _ => ", ",
             };
             // writing to a string can't fail
-            let _ = write!(sql, "{before}${}", row * COLUMNS + column);
+            let _ = match dialect {
+                Dialect::Sqlite => write!(sql, "{before}?"),
+                Dialect::Postgres => write!(sql, "{before}${}", row * COLUMNS + column),
+            };
         }
     }
     sql + ") ON CONFLICT (id) DO NOTHING"
@@ -203,11 +208,13 @@ mod tests {
 
     #[test]
     fn a_statement_has_a_parameter_for_each_column_of_each_row() {
+        let one = insertion(1, Dialect::Postgres);
         assert!(
-            insertion(1)
-                .ends_with(" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (id) DO NOTHING")
+            one.ends_with(" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (id) DO NOTHING")
         );
-        assert!(insertion(2).contains("$12), ($13, ") && insertion(2).ends_with("$24) ON CONFLICT (id) DO NOTHING"));
-        assert!(insertion(ROWS).matches('$').count() == ROWS * COLUMNS);
+        assert!(insertion(2, Dialect::Postgres).ends_with(
+            "$12), ($13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24) ON CONFLICT (id) DO NOTHING"
+        ));
+        assert_eq!(insertion(ROWS, Dialect::Sqlite).matches('?').count(), ROWS * COLUMNS);
     }
 }
