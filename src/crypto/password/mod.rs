@@ -406,11 +406,13 @@ mod tests {
     async fn the_threads_are_named_and_of_low_priority() {
         let hasher = hasher(&settings());
         let seen = hasher.run(|_| {
-            (std::thread::current().name().map(str::to_owned), rustix::process::getpriority_process(None).unwrap())
+            let nice = rustix::process::getpriority_process(None).unwrap();
+            (std::thread::current().name().map(str::to_owned), nice, thread_priority::thread_schedule_policy().unwrap())
         });
-        let (name, nice) = seen.await.unwrap();
+        let (name, nice, policy) = seen.await.unwrap();
         assert_eq!(name.as_deref(), Some("password-0"));
         assert_eq!(nice, 19);
+        assert_eq!(format!("{policy:?}"), "Normal(Idle)");
     }
 
     /// Lives as long as its thread.

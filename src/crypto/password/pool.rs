@@ -23,7 +23,7 @@ pub(super) type Memory = Vec<Block>;
 /// Answers whether there was anything to do.
 type Job = Box<dyn FnOnce(&mut Memory) -> bool + Send>;
 
-/// The least of processor time beside others: a flood of sign-ins leaves refreshes and introspections nearly all of it.
+/// The least of processor time beside others, where [`yield_to_others`] isn't possible.
 const NICENESS: i32 = 19;
 
 pub(super) struct Pool {
@@ -95,7 +95,23 @@ impl Pool {
     }
 }
 
+/// Has this thread run when no other wants to, and stop as soon as one does: a flood of sign-ins leaves refreshes and
+/// introspections nearly all of the processor. The least niceness wouldn't do: such a thread isn't interrupted at once.
+#[cfg(target_os = "linux")]
+fn yield_to_others() -> Result<(), thread_priority::Error> {
+    use thread_priority::{
+        NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
+        thread_native_id,
+    };
+    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+    set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle)
+}
+
 fn work(queued: &Mutex<Receiver<Job>>, stats: &Stats, mut memory: Memory) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = yield_to_others() {
+        tracing::debug!(%error, "the password threads keep the scheduling of the others");
+    }
     // For Linux, "the process" here is the calling thread.
     if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
         tracing::debug!(%error, "the password threads keep the priority of the others");
