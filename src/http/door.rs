@@ -17,7 +17,7 @@ use super::{
     client,
     cors::Cors,
     oauth::OAuthError,
-    openapi::Document,
+    paths::Paths,
     problem::{Code, ProblemError},
     timeout::TimedOut,
 };
@@ -35,7 +35,7 @@ pub struct Door<E> {
     /// Knows which pages may call and read what.
     pub cors: Cors,
     /// Knows which methods a path has.
-    pub document: Arc<Document>,
+    pub paths: Arc<Paths>,
     /// Whose metrics count the requests.
     pub app: Arc<App>,
 }
@@ -59,7 +59,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for Door<E> {
             otel.status_code = field::Empty,
         );
         let outcome = if sharing.is_preflight(&request) {
-            Ok(sharing.preflight(&self.document.methods(&path)))
+            Ok(sharing.preflight(&self.paths.methods(&path)))
         } else {
             if client::is_of_trusted_proxy(&request, &self.app.config.http.trusted_proxies) {
                 telemetry::follow_caller(&span, request.headers());
@@ -72,7 +72,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for Door<E> {
                 let operation = error.data::<OperationId>().copied();
                 let mut response = match error.downcast_ref::<OAuthError>() {
                     Some(error) => error.clone().into_response(),
-                    None => problem(error, &self.document, &path, &id).into_response(&id),
+                    None => problem(error, &self.paths, &path, &id).into_response(&id),
                 };
                 if let Some(operation) = operation {
                     response.set_data(operation);
@@ -80,7 +80,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for Door<E> {
                 response
             }
         };
-        let route = response.data::<OperationId>().map_or_else(|| self.document.route(&path), |operation| operation.0);
+        let route = response.data::<OperationId>().map_or_else(|| self.paths.route(&path), |operation| operation.0);
         let headers = response.headers_mut();
         if let Ok(id) = HeaderValue::from_str(&id) {
             headers.insert(REQUEST_ID, id);
@@ -138,7 +138,7 @@ fn request_id(request: &Request) -> Option<String> {
 }
 
 /// Any error as a problem, the framework's own included.
-fn problem(error: poem::Error, document: &Document, path: &str, id: &str) -> ProblemError {
+fn problem(error: poem::Error, paths: &Paths, path: &str, id: &str) -> ProblemError {
     if let Some(problem) = error.downcast_ref::<ProblemError>() {
         return problem.clone();
     }
@@ -153,7 +153,7 @@ fn problem(error: poem::Error, document: &Document, path: &str, id: &str) -> Pro
         return ProblemError::new(Code::NotFound, "See /docs for what there is.");
     }
     if error.is::<MethodNotAllowedError>() {
-        let allow = Some(document.methods(path)).filter(|methods| !methods.is_empty());
+        let allow = Some(paths.methods(path)).filter(|methods| !methods.is_empty());
         return ProblemError { allow, ..ProblemError::new(Code::MethodNotAllowed, "See the header `Allow`.") };
     }
     if error.is::<ParsePathError>() {

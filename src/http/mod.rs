@@ -1,6 +1,9 @@
 //! The service over HTTP. Every route is on this page.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock},
+};
 
 use hyper::body::Bytes;
 use poem::{
@@ -28,6 +31,7 @@ pub mod json;
 pub mod metrics;
 pub mod oauth;
 pub mod openapi;
+pub mod paths;
 pub mod problem;
 pub mod stopping;
 pub mod timeout;
@@ -39,6 +43,7 @@ use api::{
 };
 use oauth::{IntrospectApi, RevokeApi, TokenApi};
 use openapi::Document;
+use paths::Paths;
 
 /// The pages beside the API.
 pub(crate) const PAGES: [&str; 4] = ["/", "/docs", "/openapi.json", "/openapi.yaml"];
@@ -59,12 +64,12 @@ pub(crate) const PAGES: [&str; 4] = ["/", "/docs", "/openapi.json", "/openapi.ya
 /// | `/docs`, `/openapi.json`, `/openapi.yaml` | [`openapi`] |
 pub fn endpoint(app: Arc<App>) -> impl Endpoint<Output = Response> + 'static {
     let service = service();
-    let document = Arc::new(Document::new(&service));
+    let paths = Arc::new(Paths::of(&service));
     let http = &app.config.http;
     let pages = Route::new()
-        .at("/docs", page(document.html.clone(), "text/html; charset=utf-8"))
-        .at("/openapi.json", page(document.json.clone(), "application/json"))
-        .at("/openapi.yaml", page(document.yaml.clone(), "application/yaml"))
+        .at("/docs", page(|document| &document.html, "text/html; charset=utf-8"))
+        .at("/openapi.json", page(|document| &document.json, "application/json"))
+        .at("/openapi.yaml", page(|document| &document.yaml, "application/yaml"))
         .at("/", get(make_sync(|_| Redirect::see_other("/docs"))));
     let mut often = HashMap::new();
     (SigningInApi, IntrospectApi).add_routes(&mut often);
@@ -75,7 +80,7 @@ pub fn endpoint(app: Arc<App>) -> impl Endpoint<Output = Response> + 'static {
         .with(at_once::AtOnce::new(http.max_requests))
         .map_to_response();
     let cors = cors::Cors::new(&app.config);
-    door::Door { inner: routes, entropy: app.entropy.clone(), cors, document, app }
+    door::Door { inner: routes, entropy: app.entropy.clone(), cors, paths, app }
 }
 
 /// The API, and the pages beside it. Each route more on the way, as nesting would have it, costs as much as a small handler;
@@ -124,8 +129,11 @@ fn service() -> OpenApiService<impl OpenApi, ()> {
     ))
 }
 
-/// A page that never changes while the service runs.
-fn page(text: impl Into<Bytes>, content_type: &'static str) -> impl Endpoint + 'static {
-    let text = text.into();
-    get(make_sync(move |_| Response::builder().content_type(content_type).body(text.clone())))
+/// The document, made when somebody first asks for it: that takes more memory than all else before.
+static DOCUMENT: LazyLock<Document> = LazyLock::new(document);
+
+/// A page of the document, which never changes while the service runs.
+fn page(text: fn(&Document) -> &str, content_type: &'static str) -> impl Endpoint + 'static {
+    let body = move || Bytes::from_static(text(&DOCUMENT).as_bytes());
+    get(make_sync(move |_| Response::builder().content_type(content_type).body(body())))
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use hyper::body::Bytes;
 use poem_openapi::{LicenseObject, OpenApi, OpenApiService};
 use serde_json::{Map, Value, json};
 
@@ -40,9 +39,7 @@ pub struct Document {
     /// The document as YAML.
     pub yaml: String,
     /// The page that shows it.
-    pub html: Bytes,
-    /// For each path the methods it has, in capitals.
-    paths: BTreeMap<String, Vec<String>>,
+    pub html: String,
 }
 
 impl Document {
@@ -56,32 +53,7 @@ impl Document {
         let html = service.swagger_ui_html();
         let html = html.replace(&derived, &document.to_string().replace("</", "<\\/"));
         let html = html.replace("<title>Swagger UI</title>", "<title>Latchkey API</title>");
-        let paths = object(&document["paths"])
-            .map(|(path, item)| (path.clone(), object(item).map(|(method, _)| method.to_uppercase()).collect()));
-        Self {
-            yaml: serde_yaml::to_string(&document).unwrap_or_default(),
-            html: html.into(),
-            paths: paths.collect(),
-            json,
-        }
-    }
-
-    /// What a 405 at this path says in `Allow` (RFC 9110, section 10.2.1).
-    pub fn methods(&self, path: &str) -> String {
-        let methods: Vec<&str> = self
-            .paths
-            .iter()
-            .filter(|(template, _)| matches(template, path))
-            .flat_map(|(_, methods)| methods.iter().map(String::as_str))
-            .collect();
-        if methods.is_empty() { "GET".to_owned() } else { methods.join(", ") }
-    }
-
-    /// The path of a request as the log names it: the template it fits, so that the log holds no end of names.
-    pub fn route(&self, path: &str) -> &str {
-        let pages = super::PAGES.iter().copied();
-        let mut known = self.paths.keys().map(String::as_str).chain(pages);
-        known.find(|template| matches(template, path)).unwrap_or("unknown")
+        Self { yaml: serde_yaml::to_string(&document).unwrap_or_default(), html, json }
     }
 }
 
@@ -91,16 +63,6 @@ pub fn service<T: OpenApi>(apis: T) -> OpenApiService<T, ()> {
         .summary("Sessions and authentication.")
         .description(DESCRIPTION)
         .license(LicenseObject::new("Apache-2.0").url("https://www.apache.org/licenses/LICENSE-2.0"))
-}
-
-fn matches(template: &str, path: &str) -> bool {
-    let mut parts = path.split('/');
-    template.split('/').all(|part| parts.next().is_some_and(|given| part == given || part.starts_with('{')))
-        && parts.next().is_none()
-}
-
-fn object(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
-    value.as_object().into_iter().flatten()
 }
 
 fn complete(document: &mut Value) {

@@ -64,7 +64,7 @@ const SCHEMES: [&str; 7] =
     ["redis", "rediss", "redis-cluster", "rediss-cluster", "redis-sentinel", "rediss-sentinel", "redis+unix"];
 
 /// How many published revocations may wait to be heard.
-const MESSAGES: usize = 4096;
+const MESSAGES: usize = 2048;
 
 /// How long to wait before a connection that was given up is made anew.
 const AGAIN: Duration = Duration::from_millis(20);
