@@ -6,9 +6,10 @@
 //! them waits for all who are here, and at most until what the silent ones remember has lapsed by itself: a node that
 //! died or hangs delays sign-outs for `cache.max_staleness` once, and is not waited for after that.
 //!
-//! A node that can't hear the channel doesn't believe what it remembers, says so, and isn't waited for. A node by itself
-//! waits for nobody. What is left: one that ends a session while it hasn't heard the others for longer than they believe
-//! what they remember doesn't know whom to wait for; they hear of the end a moment later all the same.
+//! A node that can't hear the channel doesn't believe what it remembers, says so, and isn't waited for; when it ends a
+//! session itself it doesn't know who is here, and waits for as long as others could believe what they remember. A node by
+//! itself waits for nobody. What is left: one that has heard only itself for a moment, and not yet the others' answers,
+//! takes itself to be alone; they hear of what it ends a moment later all the same.
 
 use std::{
     collections::HashMap,
@@ -40,6 +41,8 @@ pub(in crate::store::redis) struct Acknowledgements {
     waiting: Mutex<HashMap<u64, Waiting>>,
     numbers: AtomicU64,
     heard_myself: Mutex<Option<Instant>>,
+    /// How long nodes believe what they remember, where this one is to hear of the others.
+    lease: Mutex<Option<Duration>>,
     queue: mpsc::Sender<Heard>,
     /// The other end of it, until somebody sends.
     queued: Mutex<Option<mpsc::Receiver<Heard>>>,
@@ -69,6 +72,8 @@ struct Heard {
 /// Somebody waits for the other nodes to hear of something; until dropped.
 pub(in crate::store::redis) struct Ticket<'a> {
     number: u64,
+    /// How long to wait because it isn't known who is here.
+    unsure: Duration,
     of: &'a Acknowledgements,
 }
 
@@ -82,19 +87,27 @@ impl Acknowledgements {
             waiting: Mutex::default(),
             numbers: AtomicU64::new(0),
             heard_myself: Mutex::default(),
+            lease: Mutex::default(),
             queue,
             queued: Mutex::new(Some(queued)),
         }
     }
 
+    /// From now on this node is to hear of the others, which believe what they remember for `lease`.
+    pub(super) fn listen(&self, lease: Duration) {
+        *lock(&self.lease) = Some(lease);
+    }
+
     /// To be taken before something is published; none if there is no other node to wait for.
     pub(in crate::store::redis) fn ticket(&self) -> Option<Ticket<'_>> {
-        if lock(&self.peers).is_empty() {
+        let lease = *lock(&self.lease);
+        let unsure = lease.filter(|lease| !self.hears(*lease)).unwrap_or_default();
+        if unsure.is_zero() && lock(&self.peers).is_empty() {
             return None;
         }
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         lock(&self.waiting).insert(number, Waiting::default());
-        Some(Ticket { number, of: self })
+        Some(Ticket { number, unsure, of: self })
     }
 
     /// How many other nodes are here.
@@ -186,6 +199,7 @@ impl Ticket<'_> {
         while let Some(until) = self.silent_until(since) {
             drop(tokio::time::timeout_at(until.into(), changed.notified()).await);
         }
+        tokio::time::sleep_until((since + self.unsure).into()).await;
     }
 
     /// Until when to wait for the first of those that haven't heard; none if there are none.
@@ -280,6 +294,24 @@ mod tests {
         one.hear_of("two", Duration::ZERO);
         waits.await;
         assert!(one.ticket().is_none());
+    }
+
+    #[tokio::test]
+    async fn who_cannot_hear_waits_for_as_long_as_others_could_remember() {
+        let one = node("one");
+        one.listen(LEASE);
+        let unsure = one.ticket().unwrap();
+        assert_eq!(unsure.unsure, LEASE);
+        one.hear_of("one", LEASE);
+        assert!(one.ticket().is_none());
+        one.deaf();
+        one.hear_of("two", LEASE);
+        let ticket = one.ticket().unwrap();
+        one.heard_by("two 1");
+        let mut waits = Box::pin(ticket.acknowledged());
+        assert!(futures_util::poll!(&mut waits).is_pending());
+        one.hear_of("one", LEASE);
+        assert_eq!(one.ticket().unwrap().unsure, Duration::ZERO);
     }
 
     #[tokio::test]

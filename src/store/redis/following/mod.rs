@@ -62,6 +62,9 @@ impl Redis {
             max_staleness: if inner.max_staleness.is_zero() { WITHOUT_MEMORY } else { inner.max_staleness },
             event_retention: inner.event_retention,
         };
+        if !inner.max_staleness.is_zero() {
+            inner.acknowledgements.listen(inner.max_staleness);
+        }
         following.push(tokio::spawn(listener.run()).abort_handle());
         following.push(tokio::spawn(poller.run()).abort_handle());
         let acknowledgements = Arc::clone(&inner.acknowledgements);

@@ -2,6 +2,6 @@
 -- ARGV  3 the key's id  4 now, ms
 
 -- The event must not be the first write (see append_event).
-redis.call('PEXPIRE', STREAM, how_events_are_kept())
+redis.call('PEXPIRE', STREAM, (how_events_are_kept()))
 append_event('key ' .. ARGV[3], 'key_retired', tonumber(ARGV[4]))
 return 1
