@@ -13,6 +13,7 @@ use aws_lc_rs::rand;
 use futures_util::{StreamExt, stream};
 use latchkey::{
     config::{CacheSettings, RedisSettings},
+    cores::Cores,
     crypto::{
         derive::{self, derive},
         refresh_token::{RefreshClaims, RefreshTokens},
@@ -184,7 +185,7 @@ impl Filler {
         };
         let cache = CacheSettings { max_staleness: Duration::ZERO, max_sessions: 1024, max_tokens: 0 };
         let redis = runtime.block_on(async {
-            let redis = Redis::connect(&SecretText::from(url), &settings, &cache)?;
+            let redis = Redis::connect(&SecretText::from(url), &settings, &cache, &Cores::here())?;
             while redis.ping().await.is_err() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
