@@ -9,7 +9,6 @@ ARGS =
 
 .DEFAULT_GOAL = help
 # How long `make soak` goes on, and the seed whose choices it repeats; none for a new one.
-# How long `make soak` goes on, and the seed whose choices it repeats; none for a new one.
 SECONDS = 600
 SEED =
 

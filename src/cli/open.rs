@@ -36,7 +36,8 @@ pub enum PrivateRedis {
 }
 
 impl Opened {
-    /// Opens everything, the connections to Redis on these cores. A database that is down is waited for; so is Redis, by the commands it is needed for.
+    /// Opens everything, the connections to Redis on these cores. A database that is down is waited for; so is Redis, by the
+    /// commands it is needed for.
     ///
     /// # Errors
     /// If something is configured wrong, can't be started, or is as it never should be.

@@ -96,7 +96,6 @@ impl ReadBody {
     }
 }
 
-/// The `Content-Length`, where there is one that hyper accepted.
 /// A body in one piece; none if it is larger than `max_bytes`. Most come in one piece, which isn't copied.
 async fn collect(body: Body, max_bytes: usize) -> io::Result<Option<Bytes>> {
     let mut pieces = pin!(body.into_bytes_stream());
@@ -110,6 +109,7 @@ async fn collect(body: Body, max_bytes: usize) -> io::Result<Option<Bytes>> {
     Ok(Some(whole))
 }
 
+/// The `Content-Length`, where there is one that hyper accepted.
 fn declared_length(req: &Request) -> Option<u64> {
     req.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
