@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use hyper::body::Bytes;
 use poem::{
     IntoResponse, Response,
-    http::{HeaderValue, header::CONTENT_TYPE},
+    http::{HeaderValue, StatusCode, header::CONTENT_TYPE},
 };
 use poem_openapi::{
     payload::{Json, Payload},
@@ -16,25 +16,25 @@ use serde::Serialize;
 
 /// As [`Json`], which makes a [`serde_json::Value`] of everything first.
 pub struct Answer<T> {
-    body: Bytes,
+    /// None if it couldn't be written.
+    body: Option<Bytes>,
     of: PhantomData<fn(T)>,
 }
 
 impl<T: Serialize> Answer<T> {
     /// Writes it.
     pub fn of(value: &T) -> Self {
-        // no type of ours can fail
-        Self::written(serde_json::to_vec(value).unwrap_or_default().into())
+        Self { body: serde_json::to_vec(value).ok().map(Bytes::from), of: PhantomData }
     }
 
     /// One that was written before.
     pub fn written(body: Bytes) -> Self {
-        Self { body, of: PhantomData }
+        Self { body: Some(body), of: PhantomData }
     }
 
     /// What is sent.
-    pub fn into_body(self) -> Bytes {
-        self.body
+    pub fn body(&self) -> Option<&Bytes> {
+        self.body.as_ref()
     }
 }
 
@@ -56,7 +56,9 @@ impl<T: Type> Payload for Answer<T> {
 
 impl<T: Type> IntoResponse for Answer<T> {
     fn into_response(self) -> Response {
-        let mut response: Response = self.body.into_response();
+        // no type of ours can fail; should one ever, nothing half-written is sent
+        let Some(body) = self.body else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };
+        let mut response: Response = body.into_response();
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(Self::CONTENT_TYPE));
         response
     }
