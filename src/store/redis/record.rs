@@ -6,6 +6,7 @@
 //! | session id and a byte 1 to 4 | the details, in parts of at most 64 bytes: where the session was started |
 //! | `r` | the account's roles as of its last sign-in, separated by spaces; absent for none |
 //! | `f` | the fence: an epoch (u32) and a time (u48). Until then sign-ins checked against an older epoch are refused |
+//! | `c` | of an account with many sessions: how many it has at most (u16), and at how many those that are over are looked for (u16) |
 //!
 //! A record, all numbers big-endian, times in milliseconds since the Unix epoch:
 //!

@@ -142,9 +142,7 @@ impl Sql {
     }
 
     async fn one(&self, sql: &'static str, key: String) -> Result<Option<Account>, SqlError> {
-        let mut tx = self.begin_read().await?;
-        let row = query(sql).bind(key).fetch_optional(&mut *tx).await?;
-        tx.commit().await?;
+        let row = self.read_one(sql, key).await?;
         row.as_ref().map(read).transpose()
     }
 }

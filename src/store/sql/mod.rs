@@ -1,9 +1,9 @@
 //! Accounts, imports, signing keys and service clients in SQL: SQLite or Postgres, through one set of queries. One file per noun, SQL
 //! beside the row it reads; this file opens the database and is the only place that knows the dialects apart.
 //!
-//! Every query runs inside an explicit transaction and is never kept as a prepared statement. Both are for PgBouncer in
-//! transaction mode: it hands out a server connection per transaction, and what one of them has prepared the next
-//! doesn't know.
+//! On Postgres every query runs inside an explicit transaction and is never kept as a prepared statement. Both are for
+//! PgBouncer in transaction mode: it hands out a server connection per transaction, and what one of them has prepared the
+//! next doesn't know. A connection of SQLite is nobody else's: there, what every sign-in asks stays prepared.
 
 mod account_change;
 mod accounts;
@@ -26,7 +26,7 @@ use std::{
 
 use sqlx::{
     Any, AnyConnection, AnyPool, ConnectOptions, Connection, Executor, Row, SqlSafeStr, Transaction,
-    any::{AnyArguments, AnyConnectOptions, AnyPoolOptions},
+    any::{AnyArguments, AnyConnectOptions, AnyPoolOptions, AnyRow},
     postgres::PgConnectOptions,
     query::Query,
 };
@@ -116,6 +116,8 @@ impl Sql {
         let pool = AnyPoolOptions::new()
             .max_connections(settings.max_connections)
             .acquire_timeout(patience)
+            // a file doesn't hang up, and each question to its thread is a wait
+            .test_before_acquire(dialect != Dialect::Sqlite)
             .after_connect(move |connection, _| Box::pin(dialect.greet(connection, patience)))
             .after_release(move |connection, _| Box::pin(dialect.is_sound(connection)))
             .connect_lazy_with(options);
@@ -174,6 +176,18 @@ impl Sql {
     async fn begin_read(&self) -> Result<Transaction<'static, Any>, SqlError> {
         self.begun.fetch_add(1, Ordering::Relaxed);
         Ok(self.pool.begin_with(self.dialect.begin_read()).await?)
+    }
+
+    /// The row that one query finds, if there is one: for what is asked often.
+    async fn read_one(&self, sql: &'static str, key: String) -> Result<Option<AnyRow>, SqlError> {
+        if self.dialect == Dialect::Sqlite {
+            self.begun.fetch_add(1, Ordering::Relaxed);
+            return Ok(sqlx::query(sql).bind(key).fetch_optional(&self.pool).await?);
+        }
+        let mut tx = self.begin_read().await?;
+        let row = query(sql).bind(key).fetch_optional(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(row)
     }
 
     /// A transaction that may write, rolled back unless it is committed.
@@ -235,8 +249,10 @@ impl Dialect {
     async fn is_sound(self, connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
         match self {
             Self::Sqlite => {
-                // comes after the rollback of a transaction that was dropped
-                connection.ping().await?;
+                if connection.is_in_transaction() {
+                    // comes after the rollback of a transaction that was dropped
+                    connection.ping().await?;
+                }
                 Ok(!connection.is_in_transaction())
             }
             Self::Postgres => Ok(true),

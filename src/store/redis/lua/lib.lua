@@ -48,8 +48,12 @@ local function remove_sessions(key, ids)
     end
     removed = removed + redis.call('HDEL', key, unpack(fields))
   end
-  -- the roles alone are not worth a key
-  if removed > 0 and redis.call('HLEN', key) == 1 and redis.call('HEXISTS', key, 'r') == 1 then redis.call('DEL', key) end
+  -- the roles and the count alone are not worth a key
+  local left = removed > 0 and redis.call('HLEN', key) or 0
+  if left == 1 or left == 2 then
+    local found = redis.call('HMGET', key, 'r', 'c')
+    if (found[1] and 1 or 0) + (found[2] and 1 or 0) == left then redis.call('DEL', key) end
+  end
   return removed
 end
 
