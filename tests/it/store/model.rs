@@ -21,7 +21,7 @@ use super::server::{Server, account, create, new_session, session};
 const IDLE: Duration = Duration::from_secs(3600);
 const ABSOLUTE: Duration = Duration::from_secs(4 * 3600);
 /// The most sessions of an account: few, which are always read through, and more, which are counted.
-const MOST: [usize; 2] = [3, 9];
+const MOST: [usize; 2] = [3, 10];
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -41,7 +41,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        5 => Just(Step::Create),
+        8 => Just(Step::Create),
         20 => (0..4_usize, prop_oneof![6 => Just(0), 3 => 1..4_u32, 3 => 4..20_u32]).prop_map(|(s, g)| Step::Rotate(s, g)),
         3 => (0..2_usize, 2..20_usize, 0..200_u32).prop_map(|(s, n, gap)| Step::Burst(s, n, gap)),
         10 => prop_oneof![6 => 0..100_u32, 3 => 100..1000_u32, 1 => 1000..3000_u32].prop_map(Step::Advance),
@@ -128,6 +128,8 @@ async fn follow(store: &Redis, account: AccountId, most: usize, grace: Duration,
                     model.perhaps_swept = true;
                 }
                 let mut new = new_session(account, id);
+                // a field more, for an account of many fields
+                new.origin.user_agent = Some("curl/8.5.0".to_owned());
                 new.idle_timeout = IDLE;
                 new.absolute_timeout = ABSOLUTE;
                 new.max_per_account = u32::try_from(most).unwrap();
