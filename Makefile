@@ -26,7 +26,7 @@ test: ## install what the tests need and run them all
 	@sh .ci/install.sh test
 	TEST_TOOLS_DIR="$(TOOLS)" cargo test --workspace --locked $(ARGS)
 
-bench: bench-build ## measure beside the limits, FastAPI and Fastify: make bench ROUNDS=3 SECONDS_EACH=2 ONLY=refresh
+bench: bench-build ## measure beside the limits, FastAPI and Fastify: make bench ROUNDS=3 ONLY=refresh
 	target/release/latchkey-bench $(ARGS)
 
 bench-growth: bench-build ## measure what a request costs with more sessions, more nodes and a Redis Cluster

@@ -112,40 +112,38 @@ pub fn drive(
         for event in &events {
             let number = event.token().0;
             let connection = &mut connections[number];
-            // one wake-up may bring several steps: an answer, and then the whole of the next request
-            loop {
-                match connection.advance() {
-                    Ok(Progress::Waiting) => break,
-                    Ok(Progress::Answered) => {}
-                    Err(error) => {
-                        in_flight -= 1;
-                        outcome.failed(format!("connection: {error:#}"));
-                        *connection = Connection::open(address, number, &poll)?;
-                        if ended.is_none() && connection.send_next(workload, number)? {
-                            in_flight += 1;
-                        }
-                        break;
+            match connection.advance() {
+                Ok(Progress::Waiting) => continue,
+                Ok(Progress::Answered) => {}
+                Err(error) => {
+                    in_flight -= 1;
+                    outcome.failed(format!("connection: {error:#}"));
+                    *connection = Connection::open(address, number, &poll)?;
+                    if ended.is_none() && connection.send_next(workload, number)? {
+                        in_flight += 1;
                     }
+                    continue;
                 }
-                in_flight -= 1;
-                let (class, answer, micros) = connection.answer();
-                if let Err(error) = workload.answer(number, class, &answer) {
-                    outcome.failed(error);
+            }
+            in_flight -= 1;
+            let (class, answer, micros) = connection.answer();
+            if let Err(error) = workload.answer(number, class, &answer) {
+                outcome.failed(error);
+            }
+            if started.is_some() && ended.is_none() {
+                if outcome.latencies.len() <= class {
+                    outcome.latencies.resize(class + 1, Vec::new());
                 }
-                if started.is_some() && ended.is_none() {
-                    if outcome.latencies.len() <= class {
-                        outcome.latencies.resize(class + 1, Vec::new());
-                    }
-                    outcome.latencies[class].push(micros);
-                }
-                if ended.is_some() {
-                    break;
-                }
-                if !connection.send_next(workload, number)? {
-                    exhausted = true;
-                    break;
-                }
+                outcome.latencies[class].push(micros);
+            }
+            if ended.is_some() {
+                continue;
+            }
+            // the next answer is an event of its own, so that nothing is read here in vain
+            if connection.send_next(workload, number)? {
                 in_flight += 1;
+            } else {
+                exhausted = true;
             }
         }
     }

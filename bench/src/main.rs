@@ -27,10 +27,10 @@ use place::Persistence;
 #[derive(Parser)]
 struct Arguments {
     /// How often everything is measured.
-    #[arg(long, env = "ROUNDS", default_value_t = 3)]
+    #[arg(long, env = "ROUNDS", default_value_t = 5)]
     rounds: usize,
     /// How long each measurement lasts, in seconds, after a short warm-up.
-    #[arg(long, env = "SECONDS_EACH", default_value_t = 2.0)]
+    #[arg(long, env = "SECONDS_EACH", default_value_t = 1.0)]
     seconds: f64,
     /// Only those whose "target/scenario/connections" holds one of these words, separated by commas.
     #[arg(long, env = "ONLY", default_value = "")]

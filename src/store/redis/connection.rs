@@ -20,7 +20,7 @@ use super::{
     following::{Acknowledgements, Memory},
     key::Keys,
     script::Scripts,
-    sessions, watchdog,
+    sessions, together, watchdog,
 };
 use crate::{
     config::{CacheSettings, RedisSettings},
@@ -47,6 +47,8 @@ pub(super) struct Inner {
     pub(super) events_kept: [Bytes; 2],
     /// Whether the server knows `XADD … MINID` (6.2); until it is known, no.
     pub(super) has_minid: AtomicBool,
+    /// Whether keys of several buckets can't be used in one script.
+    pub(super) apart: AtomicBool,
     /// Where revocations are published.
     pub(super) channel: String,
     /// Listens to revocations, once [`Redis::follow`] is called.
@@ -70,7 +72,7 @@ const MESSAGES: usize = 2048;
 const AGAIN: Duration = Duration::from_millis(20);
 
 /// Why Redis didn't do what it was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum RedisError {
     /// `redis.url` can't be used.
     #[error("redis.url: {0}")]
@@ -133,6 +135,7 @@ impl Redis {
         if let ServerConfig::Clustered { policy, .. } = &mut config.server {
             *policy = ClusterDiscoveryPolicy::UseCache;
         }
+        let is_cluster = config.server.is_clustered();
         let keys = Keys::new(&settings.prefix);
         let channel = keys.channel(config.database.unwrap_or(0));
         let mut builder = Builder::from_config(config);
@@ -176,13 +179,14 @@ impl Redis {
         Ok(Self {
             inner: Arc::new(Inner {
                 pool,
-                scripts: Scripts::new(&metrics),
+                scripts: Scripts::new(&metrics, settings.pool_size),
                 look_ups: metrics.timed("look_up"),
                 keys,
                 event_retention: settings.event_retention,
                 events_kept: sessions::events_kept(settings.event_retention, &channel),
                 channel,
                 has_minid: AtomicBool::new(false),
+                apart: together::apart(is_cluster),
                 listener,
                 memory: Arc::new(Memory::new(most, metrics.cache.clone())),
                 acknowledgements,

@@ -12,6 +12,7 @@ pub mod record;
 mod script;
 mod sessions;
 mod standing;
+mod together;
 mod user_agent;
 mod watchdog;
 

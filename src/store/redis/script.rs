@@ -1,9 +1,9 @@
 //! The Lua scripts, one typed function each in [`super::sessions`] and [`super::limits`].
 
-use fred::{clients::Client, types::Value};
+use fred::{clients::Client, error::Error as FredError, types::Value};
 use tracing::Instrument;
 
-use super::connection::RedisError;
+use super::{connection::RedisError, together::Together};
 use crate::{
     metrics::{RedisMetrics, Timed},
     telemetry,
@@ -21,8 +21,8 @@ pub(super) struct Script {
 #[derive(Debug)]
 pub(super) struct Scripts {
     pub(super) create: Script,
-    pub(super) rotate: Script,
-    pub(super) revoke: Script,
+    pub(super) rotate: Together,
+    pub(super) revoke: Together,
     pub(super) revoke_all: Script,
     pub(super) key_retired: Script,
     pub(super) limit: Script,
@@ -32,7 +32,8 @@ pub(super) struct Scripts {
 }
 
 impl Scripts {
-    pub(super) fn new(metrics: &RedisMetrics) -> Self {
+    /// For so many connections.
+    pub(super) fn new(metrics: &RedisMetrics, connections: usize) -> Self {
         const LIB: &str = include_str!("lua/lib.lua");
         const USUAL: &str = include_str!("lua/rotate_usual.lua");
         let alone = |name: &'static str, body: &str| Script {
@@ -41,11 +42,12 @@ impl Scripts {
             timed: metrics.timed(name),
         };
         let script = |name: &'static str, body: &str| alone(name, &format!("{LIB}\n{body}"));
+        let together = |script| Together::new(script, connections);
         Self {
             create: script("create", include_str!("lua/create.lua")),
             // its usual case before the library, of which it needs nothing
-            rotate: alone("rotate", &format!("{USUAL}\n{LIB}\n{}", include_str!("lua/rotate.lua"))),
-            revoke: script("revoke", include_str!("lua/revoke.lua")),
+            rotate: together(alone("rotate", &format!("{USUAL}\n{LIB}\n{}", include_str!("lua/rotate.lua")))),
+            revoke: together(script("revoke", include_str!("lua/revoke.lua"))),
             revoke_all: script("revoke_all", include_str!("lua/revoke_all.lua")),
             key_retired: script("key_retired", include_str!("lua/key_retired.lua")),
             limit: alone("limit", include_str!("lua/limit.lua")),
@@ -63,8 +65,25 @@ pub(super) async fn run(
     keys: Vec<String>,
     arguments: Vec<Value>,
 ) -> Result<Value, RedisError> {
+    watch(script, async { Ok(call(script, client, keys, arguments).await?) }).await
+}
+
+/// The same, and nothing is counted of it.
+pub(super) async fn call(
+    script: &Script,
+    client: &Client,
+    keys: Vec<String>,
+    arguments: Vec<Value>,
+) -> Result<Value, FredError> {
     // fred's futures are several kilobytes, which would be moved with those of all callers
-    let answer = Box::pin(script.script.evalsha_with_reload(client, keys, arguments));
+    Box::pin(script.script.evalsha_with_reload(client, keys, arguments)).await
+}
+
+/// Waits for a script's answer, counts it and traces it.
+pub(super) async fn watch(
+    script: &Script,
+    answer: impl Future<Output = Result<Value, RedisError>>,
+) -> Result<Value, RedisError> {
     let span = tracing::trace_span!(
         target: telemetry::TARGET,
         "redis script",
@@ -72,5 +91,5 @@ pub(super) async fn run(
         db.system.name = "redis",
         db.operation.name = script.name,
     );
-    Ok(script.timed.watch(answer).instrument(span).await?)
+    script.timed.watch(answer).instrument(span).await
 }

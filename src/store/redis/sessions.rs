@@ -146,8 +146,8 @@ impl Redis {
             numbers.put_uint(time.min(MAX_U48), 6);
         }
         numbers.put_u8((accepted == Accepted::Bearer).into());
-        let arguments = [bytes(session.as_bytes()), Value::Bytes(numbers.freeze())];
-        let answer = self.run(&self.inner.scripts.rotate, account, arguments).await?;
+        let arguments = vec![bytes(session.as_bytes()), Value::Bytes(numbers.freeze())];
+        let answer = self.run_together(|scripts| &scripts.rotate, account, arguments).await?;
         let Value::Array(parts) = &answer else { return Err(unexpected("rotate", &answer)) };
         let outcome = parts.first().and_then(Value::as_str);
         let grant = || -> Result<Grant, RedisError> {
@@ -195,8 +195,8 @@ impl Redis {
     ) -> Result<bool, RedisError> {
         let ticket = self.inner.acknowledgements.ticket();
         let from = ticket.as_ref().map(Ticket::from).unwrap_or_default();
-        let arguments = [bytes(session.as_bytes()), reason.as_str().into(), millis(now), from.into()];
-        let answer = self.run(&self.inner.scripts.revoke, account, arguments).await;
+        let arguments = vec![bytes(session.as_bytes()), reason.as_str().into(), millis(now), from.into()];
+        let answer = self.run_together(|scripts| &scripts.revoke, account, arguments).await;
         // whatever came of it: the next who asks is told what Redis says
         self.inner.memory.forget_session(account, session);
         let answer = answer?;
@@ -358,16 +358,15 @@ impl Redis {
         let (keys, bucket) = (&self.inner.keys, key::bucket(account));
         let keys = vec![keys.sessions(account), keys.events_of_bucket(bucket), keys.position_of_bucket(bucket)];
         let mut arguments = Vec::with_capacity(9);
-        arguments.extend(self.common_arguments(bytes(account.as_bytes())));
+        arguments.extend([self.how_events_are_kept(), bytes(account.as_bytes())]);
         arguments.extend(own);
         script::run(script, self.client(), keys, arguments).await
     }
 
-    /// What every script is given first: whose account, or '', and how events are appended.
-    pub(super) fn common_arguments(&self, account: Value) -> [Value; 2] {
+    /// What every script is given first (`lua/lib.lua`).
+    pub(super) fn how_events_are_kept(&self) -> Value {
         let [by_length, by_time] = &self.inner.events_kept;
-        let kept = if self.inner.has_minid.load(Ordering::Relaxed) { by_time } else { by_length };
-        [account, Value::Bytes(kept.clone())]
+        Value::Bytes(if self.inner.has_minid.load(Ordering::Relaxed) { by_time.clone() } else { by_length.clone() })
     }
 }
 

@@ -6,6 +6,7 @@ mod model;
 pub(crate) mod places;
 mod scripts;
 pub(crate) mod server;
+mod together;
 mod upgrade;
 
 /// Runs tests, each a function that is given a [`server::Server`], on every kind of server there is.

@@ -137,8 +137,7 @@ impl Redis {
     pub async fn append_key_retired(&self, kid: &str, now: Timestamp) -> Result<(), RedisError> {
         let keys = &self.inner.keys;
         let keys = [keys.events_of_bucket(entry::KEYS_BUCKET), keys.position_of_bucket(entry::KEYS_BUCKET)];
-        let mut arguments = self.common_arguments("".into()).to_vec();
-        arguments.extend([kid.into(), sessions::millis(now)]);
+        let arguments = vec![self.how_events_are_kept(), "".into(), kid.into(), sessions::millis(now)];
         script::run(&self.inner.scripts.key_retired, self.client(), keys.to_vec(), arguments).await?;
         Ok(())
     }

@@ -1,12 +1,12 @@
 -- Stands before every other script here: the record of a session, and how a session is ended.
 -- The fields of a session hash are described in record.rs, the keys in key.rs.
 --
--- Of every script, the last two KEYS are the bucket's events and the id of the last of them; KEYS[1] is the hash of an
--- account's sessions. ARGV begins with: 1 account id, or ''  2 how long events are kept, ms; 'MINID' (Redis 6.2 and newer)
--- or 'MAXLEN', how they are trimmed; the channel where they are told: in one, since most scripts append none. What follows
--- from 3 on is the script's own.
+-- Of every script, KEYS are the hash of an account's sessions, the bucket's events and the id of the last of them. ARGV begins
+-- with: 1 how long events are kept, ms; 'MINID' (Redis 6.2 and newer) or 'MAXLEN', how they are trimmed; the channel where
+-- they are told: in one, since most scripts append none  2 account id, or ''. What follows from 3 on is the script's own.
+-- A script that takes several operations is given these KEYS and what follows ARGV 1 for each of them (see each).
 
-local STREAM, POSITION, ACCOUNT = KEYS[#KEYS - 1], KEYS[#KEYS], ARGV[1]
+local STREAM, POSITION, ACCOUNT = KEYS[#KEYS - 1], KEYS[#KEYS], ARGV[2]
 
 local VERSION = 1
 local DETAIL_FIELDS = 4
@@ -69,7 +69,7 @@ end
 
 -- How long, ms; how they are trimmed; where they are told.
 local function how_events_are_kept()
-  local retention, trim, channel = string.match(ARGV[2], '^(%d+) (%a+) (.*)$')
+  local retention, trim, channel = string.match(ARGV[1], '^(%d+) (%a+) (.*)$')
   return tonumber(retention), trim, channel
 end
 
@@ -93,4 +93,19 @@ local function append_event(session, reason, now, from)
   redis.call('SET', POSITION, id, 'PX', retention)
   -- pcall: a user who may not publish loses speed, not the revocation
   redis.pcall('PUBLISH', channel, table.concat({ id, before, account, session, reason, at, from or '' }, '\n'))
+end
+
+-- Does those operations that have no answer yet: `operation` is called with the key of the sessions and `width` - 1 arguments.
+-- What goes wrong with one is its own answer: {'error', why}.
+local function each(width, operation, answers)
+  for i = 1, #KEYS / 3 do
+    if not answers[i] then
+      local at = width * (i - 1) + 2
+      STREAM, POSITION, ACCOUNT = KEYS[3 * i - 1], KEYS[3 * i], ARGV[at]
+      local done, answer = pcall(operation, KEYS[3 * i - 2], unpack(ARGV, at + 1, at + width - 1))
+      if not done then answer = { 'error', type(answer) == 'table' and answer.err or tostring(answer) } end
+      answers[i] = answer
+    end
+  end
+  return answers
 end

@@ -1,16 +1,7 @@
--- A refresh token is presented (I1, I2, I4). The usual case was dealt with before this, in rotate_usual.lua.
--- ARGV  3 session id  4 in one: generation presented (u32); now, grace, idle timeout (u48, ms); 1 if tokens that travel in a
---       cookie are not accepted here, or 0 (u8)
--- Gives {'rotated' | 'repeated', record, roles or false} or {'reused' | 'expired' | 'gone'}.
-
-local key, id = KEYS[1], ARGV[3]
-local found = redis.call('HMGET', key, id, 'r')
-if not found[1] then return { 'gone' } end
-
-local session = read_record(found[1])
-local presented, now, grace, idle, bearer = struct.unpack('>I4I6I6I6B', ARGV[4])
-if bearer == 1 and session.flags % 2 == 1 then return { 'gone' } end
-if now >= session.idle_ends or now >= session.ends then return { 'expired' } end
+-- Refresh tokens are presented (I1, I2, I4). The usual cases were dealt with before this, in rotate_usual.lua.
+-- ARGV  of each: 1 account id  2 session id  3 in one: generation presented (u32); now, grace, idle timeout (u48, ms); 1 if
+--       tokens that travel in a cookie are not accepted here, or 0 (u8)
+-- Gives for each {'rotated' | 'repeated', record, roles or false} or {'reused' | 'expired' | 'gone'}.
 
 -- The history: runs of generations, newest first, each with how long before `used` it was superseded. None stands for
 -- the usual case, a single run of one: the last generation, superseded when the current one was made.
@@ -25,63 +16,75 @@ local function runs_of(session)
   return runs
 end
 
-if presented < session.generation then
-  local oldest = session.generation
-  for _, run in ipairs(runs_of(session)) do
-    oldest = oldest - run.count
-    if presented >= oldest then
-      if now - (session.used - run.age) < grace then return { 'repeated', found[1], found[2] } end
-      break
-    end
-  end
-  remove_sessions(key, { id })
-  append_event(uuid(id), 'reuse', now)
-  return { 'reused' }
-end
+local function rotate(key, id, numbers)
+  local found = redis.call('HMGET', key, id, 'r')
+  if not found[1] then return { 'gone' } end
 
--- The current generation, or one beyond it, which was issued by us too and then forgotten by a Redis that lost writes:
--- the session moves on from there, and all generations from the one remembered on are superseded now.
-if presented >= 4294967295 then return { 'expired' } end
-local elapsed = math.max(0, now - session.used)
-local superseded = presented + 1 - session.generation
-local history = ''
-if elapsed < grace or superseded > 1 then
-  local runs = { { count = math.min(65535, superseded), age = 0 } }
-  for _, run in ipairs(runs_of(session)) do
-    if run.age + elapsed < grace then runs[#runs + 1] = { count = run.count, age = run.age + elapsed } end
-  end
-  -- At most seven are kept. Of eight within the window two lie in the same sixth of it: these become one, as of the
-  -- later time, so that a token's grace is never cut short and never longer than by a sixth.
-  if #runs > 7 then
-    local sixth = math.ceil(grace / 6)
-    local last = math.max(now, math.min(session.used, now + grace))
-    for i = 1, #runs - 1 do
-      if math.floor((last - runs[i].age) / sixth) == math.floor((last - runs[i + 1].age) / sixth) then
-        runs[i].count = math.min(65535, runs[i].count + runs[i + 1].count)
-        table.remove(runs, i + 1)
+  local session = read_record(found[1])
+  local presented, now, grace, idle, bearer = struct.unpack('>I4I6I6I6B', numbers)
+  if bearer == 1 and session.flags % 2 == 1 then return { 'gone' } end
+  if now >= session.idle_ends or now >= session.ends then return { 'expired' } end
+
+  if presented < session.generation then
+    local oldest = session.generation
+    for _, run in ipairs(runs_of(session)) do
+      oldest = oldest - run.count
+      if presented >= oldest then
+        if now - (session.used - run.age) < grace then return { 'repeated', found[1], found[2] } end
         break
       end
     end
+    remove_sessions(key, { id })
+    append_event(uuid(id), 'reuse', now)
+    return { 'reused' }
   end
-  if #runs > 1 or superseded > 1 then
-    local parts = {}
-    for i, run in ipairs(runs) do parts[i] = struct.pack('>I2I2', run.count, run.age) end
-    history = table.concat(parts)
+
+  -- The current generation, or one beyond it, which was issued by us too and then forgotten by a Redis that lost writes:
+  -- the session moves on from there, and all generations from the one remembered on are superseded now.
+  if presented >= 4294967295 then return { 'expired' } end
+  local elapsed = math.max(0, now - session.used)
+  local superseded = presented + 1 - session.generation
+  local history = ''
+  if elapsed < grace or superseded > 1 then
+    local runs = { { count = math.min(65535, superseded), age = 0 } }
+    for _, run in ipairs(runs_of(session)) do
+      if run.age + elapsed < grace then runs[#runs + 1] = { count = run.count, age = run.age + elapsed } end
+    end
+    -- At most seven are kept. Of eight within the window two lie in the same sixth of it: these become one, as of the
+    -- later time, so that a token's grace is never cut short and never longer than by a sixth.
+    if #runs > 7 then
+      local sixth = math.ceil(grace / 6)
+      local last = math.max(now, math.min(session.used, now + grace))
+      for i = 1, #runs - 1 do
+        if math.floor((last - runs[i].age) / sixth) == math.floor((last - runs[i + 1].age) / sixth) then
+          runs[i].count = math.min(65535, runs[i].count + runs[i + 1].count)
+          table.remove(runs, i + 1)
+          break
+        end
+      end
+    end
+    if #runs > 1 or superseded > 1 then
+      local parts = {}
+      for i, run in ipairs(runs) do parts[i] = struct.pack('>I2I2', run.count, run.age) end
+      history = table.concat(parts)
+    end
   end
+
+  session.generation = presented + 1
+  -- Never backwards, so that a slow node cuts no grace short; and no further ahead than the window is long, so that a
+  -- node whose clock is fast can't leave superseded tokens in grace for longer.
+  session.used = math.max(now, math.min(session.used, now + grace))
+  session.idle_ends = now + idle
+  session.history = history
+  local expires = math.min(session.idle_ends, session.ends)
+  if expires > session.kept then
+    -- A little longer than needed, so that most rotations needn't touch the TTL.
+    session.kept = expires + math.floor(idle / 16)
+    keep(key, session.kept - now)
+  end
+  local record = write_record(session)
+  redis.call('HSET', key, id, record)
+  return { 'rotated', record, found[2] }
 end
 
-session.generation = presented + 1
--- Never backwards, so that a slow node cuts no grace short; and no further ahead than the window is long, so that a
--- node whose clock is fast can't leave superseded tokens in grace for longer.
-session.used = math.max(now, math.min(session.used, now + grace))
-session.idle_ends = now + idle
-session.history = history
-local expires = math.min(session.idle_ends, session.ends)
-if expires > session.kept then
-  -- A little longer than needed, so that most rotations needn't touch the TTL.
-  session.kept = expires + math.floor(idle / 16)
-  keep(key, session.kept - now)
-end
-local record = write_record(session)
-redis.call('HSET', key, id, record)
-return { 'rotated', record, found[2] }
+return each(3, rotate, answers)
