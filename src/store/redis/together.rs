@@ -88,6 +88,8 @@ impl Redis {
     }
 
     async fn send_waiting(&self, which: Which) {
+        // once more through what has arrived meanwhile
+        tokio::task::yield_now().await;
         let mut waiting = mem::take(&mut *which(&self.inner.scripts).waiting());
         while !waiting.is_empty() {
             let calls = groups(waiting, self.inner.apart.load(Ordering::Relaxed));
