@@ -10,7 +10,7 @@ use fred::{
 
 use super::{
     connection::{Redis, RedisError},
-    following::Ticket,
+    following::{Ticket, session_ended},
     key,
     record::{self, Record},
     script::{self, Script},
@@ -195,7 +195,8 @@ impl Redis {
     ) -> Result<bool, RedisError> {
         let ticket = self.inner.acknowledgements.ticket();
         let from = ticket.as_ref().map(Ticket::from).unwrap_or_default();
-        let arguments = vec![bytes(session.as_bytes()), reason.as_str().into(), millis(now), from.into()];
+        let event = session_ended(account, session, reason, now);
+        let arguments = vec![bytes(session.as_bytes()), event.into(), from.into()];
         let answer = self.run_together(|scripts| &scripts.revoke, account, arguments).await;
         // whatever came of it: the next who asks is told what Redis says
         self.inner.memory.forget_session(account, session);

@@ -165,9 +165,12 @@ impl Sql {
 
 /// The statement that adds so many rows. To SQLite `$1` would be a name, to be looked for among all others.
 fn insertion(rows: usize, dialect: Dialect) -> String {
-    let mut sql = "INSERT INTO audit \
-                   (id, at, event, outcome, reason, account_id, session_id, client_id, detail, actor, address, count) VALUES "
-        .to_owned();
+    // Otherwise SQLite keeps, in a file, what it would take to undo one statement; all or none is the transaction's.
+    let or = if dialect == Dialect::Sqlite { " OR FAIL" } else { "" };
+    let mut sql = format!(
+        "INSERT{or} INTO audit \
+         (id, at, event, outcome, reason, account_id, session_id, client_id, detail, actor, address, count) VALUES "
+    );
     for row in 0..rows {
         for column in 1..=COLUMNS {
             let before = match (row, column) {

@@ -2,19 +2,20 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use latchkey::domain::{
     clock::Timestamp,
     event::{Reason, Revocation, Scope},
     session::{Generation, Rotation},
 };
 
-use super::{follow, revoked};
+use super::{follow, lives, revoked};
 use crate::store::{
     on_every_server,
-    server::{GRACE, IDLE, NOW, Server, account, create, session},
+    server::{GRACE, IDLE, NOW, Server, account, at_once, create, session},
 };
 
-on_every_server!(every_kind_is_heard_by_every_node);
+on_every_server!(every_kind_is_heard_by_every_node, what_is_told_in_one_message_is_heard);
 
 async fn every_kind_is_heard_by_every_node(server: Server) {
     let (one, two) = (server.store(), server.store());
@@ -59,6 +60,33 @@ async fn every_kind_is_heard_by_every_node(server: Server) {
     }
     read.sort_by_key(|revocation| expected.iter().position(|expected| expected == revocation));
     assert_eq!(read, expected);
+    one.close().await;
+    two.close().await;
+}
+
+async fn what_is_told_in_one_message_is_heard(server: Server) {
+    let (one, two) = (server.store(), server.store());
+    follow(&two).await;
+    let mut told = two.told();
+    let accounts: Vec<_> = std::iter::repeat_with(account).take(20).collect();
+    for account in &accounts {
+        create(&one, *account, session(1), NOW).await;
+        assert!(lives(&two, *account, session(1)).await);
+    }
+    // the script is loaded once
+    assert!(!one.revoke(accounts[0], session(2), Reason::Logout, NOW).await.unwrap());
+    let before = server.calls("evalsha");
+    at_once(join_all(accounts.iter().map(|account| one.revoke(*account, session(1), Reason::Logout, NOW))));
+    assert_eq!(server.calls("evalsha") - before, 1);
+    let mut heard = Vec::new();
+    for _ in &accounts {
+        heard.push(revoked(&mut told).await.scope);
+    }
+    for account in accounts {
+        assert!(heard.contains(&Scope::Session { account, session: session(1) }));
+        assert!(!lives(&two, account, session(1)).await);
+    }
+    assert!(two.in_step().is_some(), "nothing was missed");
     one.close().await;
     two.close().await;
 }

@@ -18,9 +18,9 @@ pub fn of(redis: &Redis, account: AccountId) -> Vec<Event> {
     let answer = redis.command(&["XRANGE", &Keys::new("lk:").events(account), "-", "+"]);
     let lines: Vec<&str> = answer.lines().collect();
     let mut events = Vec::new();
-    for entry in lines.chunks_exact(9) {
-        assert_eq!([entry[1], entry[3], entry[5], entry[7]], ["account", "session", "reason", "at"], "{answer}");
-        let [account, session, reason, at] = [2, 4, 6, 8].map(|i: usize| entry[i].to_owned());
+    for entry in lines.chunks_exact(6) {
+        assert_eq!(entry[1], "e", "{answer}");
+        let [account, session, reason, at] = [2, 3, 4, 5].map(|i: usize| entry[i].to_owned());
         events.push(Event { account, session, reason, at });
     }
     events.retain(|event| event.account == account.to_string());

@@ -217,7 +217,19 @@ async fn keys_end_by_themselves(server: Server) {
     assert!(ttl(&key) > Duration::from_hours(5 * 24), "kept to the absolute end");
     assert!(ttl(&key) <= IDLE + IDLE / 16);
     store.revoke(ada, id, Reason::Logout, NOW).await.unwrap();
-    let stream = server.command(&["--scan", "--pattern", "lk:e*"]);
-    assert!(ttl(&stream) <= Duration::from_hours(1));
+    let kept = Duration::from_hours(1);
+    let [stream, position] = ["lk:e*", "lk:n*"].map(|keys| server.command(&["--scan", "--pattern", keys]));
+    let first = [ttl(&stream), ttl(&position)];
+    assert!(first.iter().all(|ttl| (kept..=kept + kept / 16).contains(ttl)), "{first:?}");
+    // the next one need not touch it, but is kept for as long
+    for (ttl_now, is_kept_on) in [(kept + Duration::from_mins(1), false), (kept - Duration::from_mins(1), true)] {
+        for key in [&stream, &position] {
+            server.command(&["PEXPIRE", key, &ttl_now.as_millis().to_string()]);
+        }
+        create(&store, ada, id, NOW).await;
+        store.revoke(ada, id, Reason::Logout, NOW).await.unwrap();
+        let then = [ttl(&stream), ttl(&position)];
+        assert!(then.iter().all(|ttl| (*ttl > ttl_now) == is_kept_on && *ttl > kept), "{then:?}");
+    }
     store.close().await;
 }

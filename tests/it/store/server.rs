@@ -144,6 +144,13 @@ impl Server {
         (key, fields.into_iter().map(|(field, value)| (field.to_vec(), value.to_vec())).collect())
     }
 
+    /// How often a command was asked for, in lower case.
+    pub fn calls(&self, command: &str) -> usize {
+        let stats = self.command(&["INFO", "commandstats"]);
+        let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+        line.map_or(0, |line| line.split_once(',').unwrap().0.parse().unwrap())
+    }
+
     /// The events of all streams: account, session, reason and time.
     pub fn events(&self) -> Vec<[String; 4]> {
         let streams = self.command(&["--scan", "--pattern", "lk:e*"]);
@@ -151,13 +158,20 @@ impl Server {
         for stream in streams.lines() {
             let text = self.command(&["XRANGE", stream, "-", "+"]);
             let lines: Vec<&str> = text.lines().collect();
-            for entry in lines.chunks(9) {
-                assert_eq!([entry[1], entry[3], entry[5], entry[7]], ["account", "session", "reason", "at"]);
-                events.push([entry[2], entry[4], entry[6], entry[8]].map(str::to_owned));
+            for entry in lines.chunks_exact(6) {
+                assert_eq!(entry[1], "e");
+                events.push([entry[2], entry[3], entry[4], entry[5]].map(str::to_owned));
             }
         }
         events
     }
+}
+
+/// All that runs in the test's one thread comes at the same moment.
+pub fn at_once<T>(work: impl Future<Output = T>) -> T {
+    tokio::task::block_in_place(|| {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+    })
 }
 
 impl Drop for Server {

@@ -12,25 +12,11 @@ use latchkey::{
 use super::{
     on_every_server,
     places::cluster,
-    server::{GRACE, IDLE, NOW, Server, account, connected, create, raw_command, session, store},
+    server::{GRACE, IDLE, NOW, Server, account, at_once, connected, create, raw_command, session, store},
 };
 use crate::harness::wait;
 
 on_every_server!(each_has_its_own_answer, one_token_presented_often_has_one_successor, sign_outs_are_told_one_by_one);
-
-/// How many scripts a server was asked to run.
-fn calls(server: &Server) -> usize {
-    let stats = server.command(&["INFO", "commandstats"]);
-    let line = stats.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
-    line.map_or(0, |line| line.split_once(',').unwrap().0.parse().unwrap())
-}
-
-/// All that runs in the test's one thread comes at the same moment.
-fn at_once<T>(work: impl Future<Output = T>) -> T {
-    tokio::task::block_in_place(|| {
-        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
-    })
-}
 
 async fn each_has_its_own_answer(server: Server) {
     let store = server.store();
@@ -53,13 +39,13 @@ async fn each_has_its_own_answer(server: Server) {
 
     let mut asked = accounts.clone();
     asked.extend([gone, foreign]);
-    let before = calls(&server);
+    let before = server.calls("evalsha");
     let now = NOW + GRACE / 2;
     let answers = at_once(join_all(asked.iter().map(|account| {
         let at = if *account == reused { NOW + GRACE } else { now };
         rotate(*account, 0, at)
     })));
-    assert_eq!(calls(&server) - before, 2, "32 and the rest");
+    assert_eq!(server.calls("evalsha") - before, 2, "32 and the rest");
     for (account, answer) in asked.into_iter().zip(answers) {
         match answer {
             Ok(Rotation::Rotated(grant)) => {
@@ -107,11 +93,11 @@ async fn sign_outs_are_told_one_by_one(server: Server) {
     }
     // the script is loaded once
     assert!(!store.revoke(accounts[0], session(2), Reason::Logout, NOW).await.unwrap());
-    let before = calls(&server);
+    let before = server.calls("evalsha");
     // one of them twice
     let asked = accounts.iter().chain(&accounts[..1]);
     let ended = at_once(join_all(asked.map(|account| store.revoke(*account, session(1), Reason::Logout, NOW))));
-    assert_eq!(calls(&server) - before, 1);
+    assert_eq!(server.calls("evalsha") - before, 1);
     let ended: Vec<_> = ended.into_iter().map(Result::unwrap).collect();
     assert_eq!(ended, [vec![true; 10], vec![false]].concat());
     let mut told: Vec<_> = server.events().into_iter().map(|[account, ..]| account).collect();

@@ -6,7 +6,7 @@ use crate::{
     domain::{
         clock::Timestamp,
         event::{Reason, Revocation, Scope},
-        ids::AccountId,
+        ids::{AccountId, SessionId},
     },
     store::redis::{connection::RedisError, key},
 };
@@ -49,13 +49,20 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Reads what was published, the position of the entry before, and who waits for the others to hear it.
-    pub(super) fn heard(message: &str) -> Option<(Self, Position, &str)> {
-        let mut lines = message.split('\n');
-        let mut line = || lines.next();
-        let (position, before) = (Position::parse(line()?)?, Position::parse(line()?)?);
-        let revocation = revocation(line()?, line()?, line()?, line()?)?;
-        Some((Self { position, revocation }, before, line().unwrap_or_default()))
+    /// Reads what was published: entries, of each the position of the one before and who waits for the others to hear it;
+    /// nothing in place of one that can't be read.
+    pub(super) fn heard(message: &str) -> impl Iterator<Item = Option<(Self, Position, &str)>> {
+        let mut lines = message.split('\n').peekable();
+        std::iter::from_fn(move || {
+            lines.peek()?;
+            let (position, before) = (lines.next(), lines.next());
+            let (event, from) = ([lines.next(), lines.next(), lines.next(), lines.next()], lines.next());
+            let read = || {
+                let position = Position::parse(position?)?;
+                Some((Self { position, revocation: revocation(event)? }, Position::parse(before?)?, from?))
+            };
+            Some(read())
+        })
     }
 
     /// Reads an entry of a stream; of one that can't be read, such as one of a kind that only a newer release knows, where
@@ -64,8 +71,10 @@ impl Entry {
         let place = Position::parse(id);
         let position =
             place.ok_or_else(|| RedisError::Unexpected(format!("an event's id that can't be read, {id}")))?;
-        let field = |name| fields.get(name).map(String::as_str);
-        let read = || revocation(field("account")?, field("session")?, field("reason")?, field("at")?);
+        let read = || {
+            let mut lines = fields.get("e")?.split('\n');
+            revocation([lines.next(), lines.next(), lines.next(), lines.next()])
+        };
         Ok(read().map(|revocation| Self { position, revocation }).ok_or(position))
     }
 
@@ -81,7 +90,19 @@ impl Entry {
 /// The bucket in whose stream the revocations of signing keys stand.
 pub(super) const KEYS_BUCKET: usize = 0;
 
-fn revocation(account: &str, session: &str, reason: &str, at: &str) -> Option<Revocation> {
+/// The text of the end of one session, as the scripts write those of others (`event_of` in `lua/lib.lua`).
+pub(in crate::store::redis) fn session_ended(
+    account: AccountId,
+    session: SessionId,
+    reason: Reason,
+    at: Timestamp,
+) -> String {
+    format!("{account}\n{session}\n{}\n{}", reason.as_str(), at.as_millis())
+}
+
+/// Reads an event's lines.
+fn revocation(event: [Option<&str>; 4]) -> Option<Revocation> {
+    let [Some(account), Some(session), Some(reason), Some(at)] = event else { return None };
     let at = Timestamp::from_millis(at.parse().ok()?);
     let reason = Reason::parse(reason)?;
     let account = || account.parse::<AccountId>().ok();
@@ -105,7 +126,8 @@ mod tests {
 
     fn scope(session: &str) -> Option<Scope> {
         let message = format!("7-1\n\n{ACCOUNT}\n{session}\nlogout\n1800000000123\nnode 7");
-        let (entry, before, from) = Entry::heard(&message)?;
+        let [heard] = Entry::heard(&message).collect::<Vec<_>>().try_into().ok()?;
+        let (entry, before, from) = heard?;
         assert_eq!(from, "node 7");
         assert_eq!(entry.position, Position { millis: 7, number: 1 });
         assert!(before.is_none());
@@ -124,6 +146,25 @@ mod tests {
         assert_eq!(scope("key abc"), Some(Scope::Key { kid: "abc".to_owned() }));
         assert_eq!(scope("some of abc"), None);
         assert_eq!(scope("abc"), None);
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let (account, session) = (ACCOUNT.parse().unwrap(), SESSION.parse().unwrap());
+        let at = Timestamp::from_millis(1_800_000_000_123);
+        let text = session_ended(account, session, Reason::Logout, at);
+        let read = Entry::read("7-1", &HashMap::from([("e".to_owned(), text)])).unwrap().unwrap();
+        let scope = Scope::Session { account, session };
+        assert_eq!(read.revocation, Revocation { scope, reason: Reason::Logout, at });
+    }
+
+    #[test]
+    fn several_are_read_and_what_is_not_is_passed_over() {
+        let one = format!("7-1\n\n{ACCOUNT}\n{SESSION}\nlogout\n5\n");
+        let newer = format!("7-2\n7-1\n{ACCOUNT}\n{SESSION}\nof a newer release\n5\nnode 1");
+        let message = format!("{one}\n{newer}\n{one}\nsomething");
+        let heard: Vec<_> = Entry::heard(&message).map(|heard| heard.map(|(_, _, from)| from)).collect();
+        assert_eq!(heard, [Some(""), None, Some(""), None]);
     }
 
     #[test]

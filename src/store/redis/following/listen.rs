@@ -67,13 +67,16 @@ impl Listener {
             }
             return;
         }
-        let Some((entry, before, from)) = Entry::heard(message) else {
-            // of a newer release, or somebody else's: the streams tell
-            return self.wake.notify_one();
-        };
-        if self.memory.apply(entry, Some(before)) == Applied::Gap {
-            self.wake.notify_one();
+        for heard in Entry::heard(message) {
+            let Some((entry, before, from)) = heard else {
+                // of a newer release, or somebody else's: the streams tell
+                self.wake.notify_one();
+                continue;
+            };
+            if self.memory.apply(entry, Some(before)) == Applied::Gap {
+                self.wake.notify_one();
+            }
+            self.acknowledgements.heard(from);
         }
-        self.acknowledgements.heard(from);
     }
 }

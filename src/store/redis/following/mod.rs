@@ -17,6 +17,7 @@ use tokio::sync::{Notify, broadcast};
 
 pub(super) use self::{
     acknowledge::{Acknowledgements, Ticket},
+    entry::session_ended,
     memory::Memory,
 };
 use self::{listen::Listener, poll::Poller};

@@ -3,9 +3,6 @@
 --       9 ttl of the key (times in ms)  10.. details, in parts
 -- Gives 'created', or 'stale' where the account has changed since the sign-in was checked (I5).
 
--- An account with more than so many fields has a count of its sessions, so that not all have to be read each time.
-local FEW = 16
-
 local key, now, most = KEYS[1], tonumber(ARGV[6]), tonumber(ARGV[7])
 local found = redis.call('HMGET', key, 'f', 'c', 'r')
 local fence, count, roles = found[1], found[2], found[3]
@@ -18,7 +15,8 @@ if fence then
   end
 end
 
--- How many sessions there are at most, and at how many to look which are over.
+-- How many sessions there are at most, and at how many to look which are over. An account with more than a few fields has
+-- a count of its sessions, so that not all have to be read each time.
 local sessions, look_at = redis.call('HLEN', key), FEW
 local counted = sessions >= FEW
 if count then sessions, look_at = struct.unpack('>I2I2', count) end
@@ -37,15 +35,16 @@ if sessions >= most or counted and (not count or sessions >= look_at) then
       end
     end
   end
-  remove_sessions(key, over)
+  if #over > 0 then remove_sessions(key, over) end
 
   local ended = math.max(0, #live - most + 1)
   if ended > 0 then
     table.sort(live, function(a, b) return a.created < b.created or (a.created == b.created and a.id < b.id) end)
     for i = 1, ended do
       remove_sessions(key, { live[i].id })
-      append_event(uuid(live[i].id), 'limit', now)
+      append_event(event_of(uuid(live[i].id), 'limit', now))
     end
+    tell()
   end
   -- until there are twice as many: then each session is read once for each that begins
   sessions = #live - ended

@@ -3,5 +3,6 @@
 
 -- The event must not be the first write (see append_event).
 redis.call('PEXPIRE', STREAM, (how_events_are_kept()))
-append_event('key ' .. ARGV[3], 'key_retired', tonumber(ARGV[4]))
+append_event(event_of('key ' .. ARGV[3], 'key_retired', tonumber(ARGV[4])))
+tell()
 return 1

@@ -10,6 +10,8 @@ local STREAM, POSITION, ACCOUNT = KEYS[#KEYS - 1], KEYS[#KEYS], ARGV[2]
 
 local VERSION = 1
 local DETAIL_FIELDS = 4
+-- Most accounts have no more fields than so many, and so few are read nearly as fast as they are counted.
+local FEW = 16
 
 local function read_record(record)
   if string.byte(record, 1) ~= VERSION then
@@ -36,8 +38,28 @@ local function is_session(field)
   return #field == 16
 end
 
--- Removes sessions and their details. Gives how many fields of them there were.
+-- Removes sessions and their details, and the key with the last of them: roles and a count alone are not worth one. Gives
+-- whether there was any of it.
 local function remove_sessions(key, ids)
+  local size = redis.call('HLEN', key)
+  if size <= FEW then
+    -- what else is there is soon seen, and a key is removed faster than fields
+    local removing, removed, left = {}, false, false
+    for _, id in ipairs(ids) do removing[id] = true end
+    for _, field in ipairs(redis.call('HKEYS', key)) do
+      if removing[string.sub(field, 1, 16)] then
+        removed = true
+      elseif field ~= 'r' and field ~= 'c' then
+        left = true
+      end
+    end
+    if not removed then return false end
+    if not left then
+      redis.call('DEL', key)
+      return true
+    end
+  end
+
   local removed = 0
   -- some at a time: a call takes a few thousand arguments at most
   for first = 1, #ids, 200 do
@@ -48,13 +70,12 @@ local function remove_sessions(key, ids)
     end
     removed = removed + redis.call('HDEL', key, unpack(fields))
   end
-  -- the roles and the count alone are not worth a key
-  local left = removed > 0 and redis.call('HLEN', key) or 0
-  if left == 1 or left == 2 then
+  local rest = size - removed
+  if size > FEW and (rest == 1 or rest == 2) then
     local found = redis.call('HMGET', key, 'r', 'c')
-    if (found[1] and 1 or 0) + (found[2] and 1 or 0) == left then redis.call('DEL', key) end
+    if (found[1] and 1 or 0) + (found[2] and 1 or 0) == rest then redis.call('DEL', key) end
   end
-  return removed
+  return removed > 0
 end
 
 -- Keeps a key for at least `ttl` milliseconds more.
@@ -73,26 +94,44 @@ local function how_events_are_kept()
   return tonumber(retention), trim, channel
 end
 
--- Appends a revocation, and tells those who listen. It comes after the removal, never before it: a Redis that is out of
--- memory refuses the first write of a script only if it needs memory, so that sessions can be ended even then.
--- `session` is a UUID's text, 'all', 'all but ' and one, or 'key ' and a signing key's id.
--- What is published names the event before it, so that whoever missed one knows, and who waits for the others to hear it
+-- The text of an event, as entry.rs reads it: `session` is a UUID's text, 'all', 'all but ' and one, or 'key ' and a signing
+-- key's id.
+local function event_of(session, reason, now)
+  return table.concat({ ACCOUNT == '' and '' or uuid(ACCOUNT), session, reason, string.format('%.0f', now) }, '\n')
+end
+
+-- What was appended and not told yet.
+local told = {}
+
+-- Appends a revocation, which `tell` then tells. It comes after the removal, never before it: a Redis that is out of memory
+-- refuses the first write of a script only if it needs memory, so that sessions can be ended even then.
+-- What is told names the event before it, so that whoever missed one knows, and who waits for the others to hear it
 -- (`from`, or nothing; the folder following).
-local function append_event(session, reason, now, from)
-  local retention, trim, channel = how_events_are_kept()
-  local account, at = ACCOUNT == '' and '' or uuid(ACCOUNT), string.format('%.0f', now)
-  local before = redis.call('GET', POSITION) or ''
-  local bound = '10000'
+local function append_event(event, from)
+  local retention, trim = how_events_are_kept()
+  local before, bound = redis.call('GET', POSITION), '10000'
   if trim == 'MINID' then
     -- ids begin with Redis' time, and the last event's is early enough
-    bound = string.format('%.0f', math.max(0, (tonumber(string.match(before, '^%d+')) or 0) - retention))
+    bound = string.format('%.0f', math.max(0, (tonumber(string.match(before or '', '^%d+')) or 0) - retention))
   end
-  local id = redis.call('XADD', STREAM, trim, '~', bound, '*',
-    'account', account, 'session', session, 'reason', reason, 'at', at)
-  redis.call('PEXPIRE', STREAM, retention)
-  redis.call('SET', POSITION, id, 'PX', retention)
+  local id = redis.call('XADD', STREAM, trim, '~', bound, '*', 'e', event)
+  if before and redis.call('PTTL', STREAM) >= retention then
+    redis.call('SET', POSITION, id, 'KEEPTTL')
+  else
+    -- A little longer than needed, so that most events needn't touch it. Both of them, so that they end together.
+    local ttl = retention + math.floor(retention / 16)
+    redis.call('PEXPIRE', STREAM, ttl)
+    redis.call('SET', POSITION, id, 'PX', ttl)
+  end
+  told[#told + 1] = table.concat({ id, before or '', event, from or '' }, '\n')
+end
+
+-- Tells those who listen what was appended.
+local function tell()
+  if #told == 0 then return end
+  local _, _, channel = how_events_are_kept()
   -- pcall: a user who may not publish loses speed, not the revocation
-  redis.pcall('PUBLISH', channel, table.concat({ id, before, account, session, reason, at, from or '' }, '\n'))
+  redis.pcall('PUBLISH', channel, table.concat(told, '\n'))
 end
 
 -- Does those operations that have no answer yet: `operation` is called with the key of the sessions and `width` - 1 arguments.
@@ -107,5 +146,6 @@ local function each(width, operation, answers)
       answers[i] = answer
     end
   end
+  tell()
   return answers
 end

@@ -30,9 +30,10 @@ else
   redis.call('HDEL', key, '')
 end
 -- Those of this very second can't be told from later ones by their tokens' `auth_time`: each is told by itself.
-for _, id in ipairs(recent) do append_event(uuid(id), ARGV[4], now) end
+for _, id in ipairs(recent) do append_event(event_of(uuid(id), ARGV[4], now)) end
 -- The last one: who has heard it has heard those before.
-append_event(ARGV[3] == '' and 'all' or 'all but ' .. uuid(ARGV[3]), ARGV[4], now, ARGV[9])
+append_event(event_of(ARGV[3] == '' and 'all' or 'all but ' .. uuid(ARGV[3]), ARGV[4], now), ARGV[9])
+tell()
 
 -- A fence only ever grows: neither ending sessions without one nor a command that comes late takes it away.
 local epoch, till = tonumber(ARGV[6]) or 0, ARGV[6] == '' and 0 or tonumber(ARGV[7])

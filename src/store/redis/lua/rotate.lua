@@ -35,7 +35,7 @@ local function rotate(key, id, numbers)
       end
     end
     remove_sessions(key, { id })
-    append_event(uuid(id), 'reuse', now)
+    append_event(event_of(uuid(id), 'reuse', now))
     return { 'reused' }
   end
 
