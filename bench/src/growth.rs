@@ -65,16 +65,17 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 fn sessions(place: &Place, common: &Common, arguments: &Arguments) -> anyhow::Result<Vec<Point>> {
     let mut target = start(place, common, "sessions", None)?;
     let (mut live, mut points) = (0, Vec::new());
-    let empty = used_memory(&target)?;
     for count in [1_000_usize, 100_000, 1_000_000] {
         eprintln!("{count} sessions");
+        // of those that are added: what was measured before has left events of sign-outs
+        let before = used_memory(&target)?;
         let more = target.seed(count - live)?;
+        let bytes = (used_memory(&target)? - before) / as_f64(count - live);
         live = count;
         target.sessions.extend(more);
         // what is measured takes place among all of them
         let keep = target.sessions.len().saturating_sub(100_000);
         target.sessions.drain(..keep);
-        let bytes = (used_memory(&target)? - empty) / as_f64(count);
         points.extend(all_scenarios(&mut target, &count.to_string(), bytes, arguments)?);
     }
     Ok(points)
