@@ -13,7 +13,10 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -162,9 +165,22 @@ pub fn folder(prefix: &str) -> PathBuf {
     folder
 }
 
-/// A port of 127.0.0.1 that was free a moment ago. Somebody else may take it: try again with another then.
+/// A port of 127.0.0.1 that was free a moment ago. Another process may take it: try again with another then.
+///
+/// It is none of those that systems give to outgoing connections, which would take it while its server is down, nor is it
+/// 10,000 above another, where a node of a cluster listens to the others.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    const FIRST: u16 = 12_000;
+    const COUNT: u32 = 10_000;
+    for _ in 0..COUNT {
+        let number = std::process::id().wrapping_mul(251).wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        let port = FIRST + u16::try_from(number).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("of {COUNT} ports none is free")
 }
 
 /// The first of `folders` and then of `PATH` that holds every one of `programs`.
