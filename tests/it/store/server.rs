@@ -158,7 +158,7 @@ impl Server {
         for stream in streams.lines() {
             let text = self.command(&["XRANGE", stream, "-", "+"]);
             let lines: Vec<&str> = text.lines().collect();
-            for entry in lines.chunks_exact(6) {
+            for entry in lines.chunks(6) {
                 assert_eq!(entry[1], "e");
                 events.push([entry[2], entry[3], entry[4], entry[5]].map(str::to_owned));
             }
