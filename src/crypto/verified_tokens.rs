@@ -8,14 +8,19 @@ use std::{
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use crate::{domain::bounded_map::BoundedMap, metrics::CacheMetrics};
+use crate::{
+    domain::bounded_map::{AsRandom, BoundedMap},
+    metrics::CacheMetrics,
+};
 
 /// Into how many parts the tokens are dealt, each with a lock of its own.
 const PARTS: usize = 16;
 
+type Part<T> = BoundedMap<[u8; 32], Arc<T>, AsRandom>;
+
 /// Tokens by their SHA-256: the tokens themselves aren't kept.
 pub struct VerifiedTokens<T> {
-    parts: Vec<Mutex<BoundedMap<[u8; 32], Arc<T>>>>,
+    parts: Vec<Mutex<Part<T>>>,
     cache: CacheMetrics,
 }
 

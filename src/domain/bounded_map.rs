@@ -1,22 +1,26 @@
 //! A map that holds no more than so many entries, for what can be had again: when it is full, what was not asked for
 //! lately goes.
 
-use std::{collections::HashMap, hash::Hash, mem};
+use std::{
+    collections::{HashMap, hash_map::RandomState},
+    hash::{BuildHasher, Hash, Hasher},
+    mem,
+};
 
 /// Two generations of entries: new ones and those that are asked for go into the young one; when that is full it becomes
 /// the old one, and the old one goes. So every operation takes constant time, and no entry that is asked for again and
 /// again is lost.
 #[derive(Debug)]
-pub struct BoundedMap<K, V> {
-    young: HashMap<K, V>,
-    old: HashMap<K, V>,
+pub struct BoundedMap<K, V, S = RandomState> {
+    young: HashMap<K, V, S>,
+    old: HashMap<K, V, S>,
     half: usize,
 }
 
-impl<K: Hash + Eq, V> BoundedMap<K, V> {
+impl<K: Hash + Eq, V, S: BuildHasher + Default> BoundedMap<K, V, S> {
     /// Holds at most `most` entries; with less than two it holds none.
     pub fn new(most: usize) -> Self {
-        Self { young: HashMap::new(), old: HashMap::new(), half: most / 2 }
+        Self { young: HashMap::default(), old: HashMap::default(), half: most / 2 }
     }
 
     /// The entry of a key.
@@ -56,8 +60,8 @@ impl<K: Hash + Eq, V> BoundedMap<K, V> {
 
     /// Takes all out, and gives their memory back.
     pub fn clear(&mut self) {
-        self.young = HashMap::new();
-        self.old = HashMap::new();
+        self.young = HashMap::default();
+        self.old = HashMap::default();
     }
 
     /// How many entries there are.
@@ -71,6 +75,35 @@ impl<K: Hash + Eq, V> BoundedMap<K, V> {
     }
 }
 
+/// Hashes keys of 16 bytes or more that are random already, and that nobody but us chooses: cryptographic digests, and UUIDs of
+/// version 4.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AsRandom(u64);
+
+impl BuildHasher for AsRandom {
+    type Hasher = Self;
+
+    fn build_hasher(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl Hasher for AsRandom {
+    fn write(&mut self, bytes: &[u8]) {
+        // both ends: of each some bits are always the same in a UUID
+        if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+            self.0 ^= u64::from_ne_bytes(*first) ^ u64::from_ne_bytes(*last);
+        }
+    }
+
+    // how long the key is, which is said first of arrays and slices
+    fn write_usize(&mut self, _: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -79,7 +112,7 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_stays_and_the_rest_goes() {
-        let mut map = BoundedMap::new(8);
+        let mut map = <BoundedMap<_, _>>::new(8);
         map.insert(0, 0);
         for key in 1..100 {
             map.insert(key, key);
@@ -93,8 +126,19 @@ mod tests {
     }
 
     #[test]
+    fn random_keys_are_spread() {
+        let entropy = crate::domain::entropy::Entropy::system();
+        let mut set = [0; 64];
+        for _ in 0..10_000 {
+            let hash = AsRandom::default().hash_one(entropy.session_id());
+            (0..64).for_each(|bit| set[bit] += hash >> bit & 1);
+        }
+        assert!(set.iter().all(|count| (4000..6000).contains(count)), "{set:?}");
+    }
+
+    #[test]
     fn one_without_room_holds_nothing() {
-        let mut map = BoundedMap::new(1);
+        let mut map = <BoundedMap<_, _>>::new(1);
         map.insert(1, 1);
         assert_eq!(map.get(&1), None);
     }
@@ -103,7 +147,7 @@ mod tests {
         /// Whatever is done, an entry that is there is the latest of its key, and there are never too many.
         #[test]
         fn it_is_a_map_that_forgets(steps in prop::collection::vec((0..3, 0..12_u8, any::<u8>()), 0..200)) {
-            let (mut map, mut model) = (BoundedMap::new(6), HashMap::new());
+            let (mut map, mut model) = (<BoundedMap<_, _>>::new(6), HashMap::new());
             for (what, key, value) in steps {
                 match what {
                     0 => {

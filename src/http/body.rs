@@ -1,8 +1,14 @@
 //! Reads a request's body whole before anything looks at it, within a size and a time.
 
-use std::{io, pin::pin, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    pin::{Pin, pin},
+    task::Poll,
+    time::Duration,
+};
 
-use futures_util::TryStreamExt;
+use futures_util::{FutureExt, TryStreamExt};
 use hyper::body::Bytes;
 use poem::{
     Body, Endpoint, Middleware, Request, Result,
@@ -82,18 +88,59 @@ impl<E: Endpoint> Endpoint for ReadBodyEndpoint<E> {
 }
 
 impl ReadBody {
+    /// Takes a request's body if all of it has arrived; if not, what is still to come is left for [`ReadBodyEndpoint`], which
+    /// waits for it.
+    pub(super) async fn what_is_there(&self, request: &mut Request) -> Result<Option<Bytes>, BodyError> {
+        let fits = |length| usize::try_from(length).is_ok_and(|length: usize| length <= self.max_bytes);
+        if !declared_length(request).is_some_and(fits) {
+            return Ok(None);
+        }
+        let max_bytes = self.max_bytes;
+        let mut collected = Box::pin(collect(request.take_body(), max_bytes));
+        match at_once(&mut collected).await {
+            Some(Ok(Some(bytes))) => Ok(Some(bytes)),
+            Some(Ok(None)) => Err(BodyError::TooLarge { limit: max_bytes }),
+            Some(Err(error)) => Err(BodyError::Unreadable(error)),
+            None => {
+                let rest = collected.map(|collected| Ok::<_, io::Error>(collected?.unwrap_or_default()));
+                request.set_body(Body::from_bytes_stream(rest.into_stream()));
+                Ok(None)
+            }
+        }
+    }
+
     async fn read(&self, declared: Option<u64>, body: Body) -> Result<Body, BodyError> {
         let too_large = BodyError::TooLarge { limit: self.max_bytes };
         if declared.is_some_and(|length| usize::try_from(length).map_or(true, |length| length > self.max_bytes)) {
             return Err(too_large);
         }
-        match tokio::time::timeout(self.timeout, collect(body, self.max_bytes)).await {
-            Ok(Ok(Some(bytes))) => Ok(bytes.into()),
-            Ok(Ok(None)) => Err(too_large),
-            Ok(Err(error)) => Err(BodyError::Unreadable(error)),
-            Err(_) => Err(BodyError::TimedOut),
+        let mut collected = pin!(collect(body, self.max_bytes));
+        let collected = match at_once(&mut collected).await {
+            Some(collected) => collected,
+            None => tokio::time::timeout(self.timeout, collected).await.map_err(|_| BodyError::TimedOut)?,
+        };
+        match collected {
+            Ok(Some(bytes)) => Ok(bytes.into()),
+            Ok(None) => Err(too_large),
+            Err(error) => Err(BodyError::Unreadable(error)),
         }
     }
+}
+
+/// What a future gives when it is polled a second time: hyper hands out what came with the headers when it is asked once
+/// more. Nearly every body is there by then, and needs no timer.
+async fn at_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+    let mut before = false;
+    poll_fn(|cx| match Pin::new(&mut *future).poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending if before => Poll::Ready(None),
+        Poll::Pending => {
+            before = true;
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+    })
+    .await
 }
 
 /// A body in one piece; none if it is larger than `max_bytes`. Most come in one piece, which isn't copied.

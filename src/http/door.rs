@@ -7,10 +7,11 @@ use futures_util::FutureExt;
 use poem::{
     Endpoint, Request, Response, Result,
     error::{MethodNotAllowedError, NotFoundError, ResponseError},
-    http::{HeaderValue, Method, StatusCode, header},
+    http::{HeaderName, HeaderValue, Method, StatusCode, header},
 };
 use poem_openapi::{OperationId, error::ParsePathError};
 use tracing::{Instrument, field};
+use uuid::fmt::Hyphenated;
 
 use super::{
     body::BodyError,
@@ -24,7 +25,7 @@ use super::{
 use crate::{app::App, domain::entropy::Entropy, telemetry};
 
 /// The header that carries a request's id.
-pub const REQUEST_ID: &str = "x-request-id";
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// See the module.
 pub struct Door<E> {
@@ -45,9 +46,9 @@ impl<E: Endpoint<Output = Response>> Endpoint for Door<E> {
 
     async fn call(&self, request: Request) -> Result<Response> {
         let started = Instant::now();
-        let id = request_id(&request).unwrap_or_else(|| self.entropy.uuid().to_string());
+        let id = request_id(&request).unwrap_or_else(|| Id::new(&self.entropy));
         let method = logged(request.method());
-        let path = request.uri().path().to_owned();
+        let uri = request.uri().clone();
         let sharing = self.cors.sharing(&request);
         let span = tracing::trace_span!(
             target: telemetry::TARGET,
@@ -59,12 +60,12 @@ impl<E: Endpoint<Output = Response>> Endpoint for Door<E> {
             otel.status_code = field::Empty,
         );
         let outcome = if sharing.is_preflight(&request) {
-            Ok(sharing.preflight(&self.paths.methods(&path)))
+            Ok(sharing.preflight(&self.paths.methods(uri.path())))
         } else {
             if client::is_of_trusted_proxy(&request, &self.app.config.http.trusted_proxies) {
                 telemetry::follow_caller(&span, request.headers());
             }
-            self.answer(request, &id).instrument(span.clone()).await
+            self.answer(request, id.as_str()).instrument(span.clone()).await
         };
         let mut response = match outcome {
             Ok(response) => response,
@@ -72,7 +73,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for Door<E> {
                 let operation = error.data::<OperationId>().copied();
                 let mut response = match error.downcast_ref::<OAuthError>() {
                     Some(error) => error.clone().into_response(),
-                    None => problem(error, &self.paths, &path, &id).into_response(&id),
+                    None => problem(error, &self.paths, uri.path(), id.as_str()).into_response(id.as_str()),
                 };
                 if let Some(operation) = operation {
                     response.set_data(operation);
@@ -80,11 +81,10 @@ impl<E: Endpoint<Output = Response>> Endpoint for Door<E> {
                 response
             }
         };
-        let route = response.data::<OperationId>().map_or_else(|| self.paths.route(&path), |operation| operation.0);
+        let route =
+            response.data::<OperationId>().map_or_else(|| self.paths.route(uri.path()), |operation| operation.0);
         let headers = response.headers_mut();
-        if let Ok(id) = HeaderValue::from_str(&id) {
-            headers.insert(REQUEST_ID, id);
-        }
+        headers.insert(REQUEST_ID, id.0.clone());
         sharing.tell(headers);
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         // no other site may show the documents in a frame of its own
@@ -104,9 +104,9 @@ impl<E: Endpoint<Output = Response>> Endpoint for Door<E> {
         }
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         if response.status().is_server_error() {
-            tracing::warn!(target: "latchkey::request", request_id = id, method, route, status, micros, "request");
+            tracing::warn!(target: "latchkey::request", request_id = id.as_str(), method, route, status, micros, "request");
         } else {
-            tracing::info!(target: "latchkey::request", request_id = id, method, route, status, micros, "request");
+            tracing::info!(target: "latchkey::request", request_id = id.as_str(), method, route, status, micros, "request");
         }
         Ok(response)
     }
@@ -115,8 +115,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for Door<E> {
 impl<E: Endpoint<Output = Response>> Door<E> {
     /// What is behind the door answers; a panic there is an internal error of this one request.
     async fn answer(&self, request: Request, id: &str) -> Result<Response> {
-        // boxed, as in timeout.rs
-        AssertUnwindSafe(Box::pin(self.inner.call(request))).catch_unwind().await.unwrap_or_else(|_| {
+        AssertUnwindSafe(self.inner.call(request)).catch_unwind().await.unwrap_or_else(|_| {
             tracing::error!(request_id = id, "a handler panicked");
             Err(ProblemError::new(Code::InternalError, "The log has more, under this request's id.").into())
         })
@@ -129,12 +128,27 @@ fn logged(method: &Method) -> &'static str {
     known.into_iter().find(|known| method.as_str() == *known).unwrap_or("other")
 }
 
+/// A request's id, as the header has it.
+struct Id(HeaderValue);
+
+impl Id {
+    fn new(entropy: &Entropy) -> Self {
+        let mut text = [0; Hyphenated::LENGTH];
+        entropy.uuid().hyphenated().encode_lower(&mut text);
+        Self(HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("")))
+    }
+
+    fn as_str(&self) -> &str {
+        self.0.to_str().unwrap_or_default()
+    }
+}
+
 /// The id that a caller gave its request, if it is fit for a log line.
-fn request_id(request: &Request) -> Option<String> {
-    let id = request.headers().get(REQUEST_ID)?.to_str().ok()?;
+fn request_id(request: &Request) -> Option<Id> {
+    let id = request.headers().get(REQUEST_ID)?;
     let fit = (8..=64).contains(&id.len())
-        && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
-    fit.then(|| id.to_owned())
+        && id.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    fit.then(|| Id(id.clone()))
 }
 
 /// Any error as a problem, the framework's own included.

@@ -10,13 +10,14 @@ use tokio::{
     net::TcpStream,
     time::{Instant, timeout, timeout_at},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 
 use super::{
     activity::Activity,
     guard::{Guarded, Prefix},
     progress::Sending,
     service::Service,
+    signal::Signal,
 };
 use crate::config::HttpSettings;
 
@@ -54,11 +55,11 @@ pub(super) struct Context<E> {
     pub(super) endpoint: E,
     pub(super) settings: HttpSettings,
     /// Not ready any more, and serving on.
-    pub(super) drain: CancellationToken,
+    pub(super) drain: Signal,
     /// Finish what was begun.
-    pub(super) stop: CancellationToken,
+    pub(super) stop: Signal,
     /// End now.
-    pub(super) cut: CancellationToken,
+    pub(super) cut: Signal,
     /// Connections, and the streams of HTTP/2.
     pub(super) tasks: TaskTracker,
 }
@@ -87,7 +88,7 @@ pub(super) async fn serve<E: Endpoint + 'static>(context: Arc<Context<E>>, mut s
     let service = Service { context: Arc::clone(&context), activity: Arc::clone(&activity), local, remote };
     let ended = match protocol {
         Protocol::Http1 => {
-            let io = Guarded::http1(stream, prefix, activity, headers_by, &context.settings, context.stop.clone());
+            let io = Guarded::http1(stream, prefix, activity, headers_by, &context.settings, context.stop.watch());
             serve_http1(&context, io, service).await
         }
         Protocol::Http2 => {
@@ -102,8 +103,8 @@ pub(super) async fn serve<E: Endpoint + 'static>(context: Arc<Context<E>>, mut s
 
 /// Completes so long after the signal to stop, or when all is cut.
 async fn stopped_for<E>(context: &Context<E>, time: Duration) {
-    context.stop.cancelled().await;
-    let _ = timeout(time, context.cut.cancelled()).await;
+    context.stop.watch().await;
+    let _ = timeout(time, context.cut.watch()).await;
 }
 
 /// Reads until it is clear which HTTP the client speaks. Returns what was read, and by when the headers must be there.
@@ -144,13 +145,13 @@ async fn serve_http1<E: Endpoint + 'static>(
     let ended = tokio::select! {
         biased;
         ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => ended,
-        () = context.cut.cancelled() => return Ok(()),
+        () = context.cut.watch() => return Ok(()),
     };
     let (mut stream, unread) = connection.into_parts().io.into_inner().into_parts();
     if unread {
         tokio::select! {
             _ = timeout(LINGER, linger(&mut stream)) => {}
-            () = context.cut.cancelled() => {}
+            () = context.cut.watch() => {}
         }
     }
     ended
@@ -194,14 +195,14 @@ async fn serve_http2<E: Endpoint + 'static>(
     let goodbye = tokio::select! {
         biased;
         ended = &mut connection => return ended,
-        () = context.stop.cancelled() => None,
+        () = context.stop.watch() => None,
         () = idle(activity, context.settings.idle_timeout) => Some(context.settings.header_timeout),
     };
     Pin::new(&mut connection).graceful_shutdown();
     tokio::select! {
         biased;
         ended = &mut connection => ended,
-        () = context.cut.cancelled() => Ok(()),
+        () = context.cut.watch() => Ok(()),
         // An idle client has no reason to stay, and no right to either.
         () = tokio::time::sleep(goodbye.unwrap_or_default()), if goodbye.is_some() => Ok(()),
     }
@@ -223,7 +224,7 @@ async fn idle(activity: &Activity, limit: Duration) {
 #[derive(Clone)]
 struct Tasks {
     tasks: TaskTracker,
-    cut: CancellationToken,
+    cut: Signal,
     write_timeout: Duration,
 }
 
@@ -242,7 +243,7 @@ where
                         tracing::debug!("an answer that nobody reads was given up");
                     }
                 }
-                () = cut.cancelled() => {}
+                () = cut.watch() => {}
             }
         });
     }

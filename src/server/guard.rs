@@ -16,9 +16,8 @@ use tokio::{
     net::TcpStream,
     time::{Instant, Sleep},
 };
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::{activity::Activity, progress::Writing, refusal};
+use super::{activity::Activity, progress::Writing, refusal, signal::Watch};
 use crate::config::HttpSettings;
 
 /// The bytes that were read to find out what the client speaks; hyper gets them first.
@@ -49,7 +48,7 @@ impl Guarded {
         activity: Arc<Activity>,
         headers_by: Instant,
         settings: &HttpSettings,
-        stop: CancellationToken,
+        stop: Watch,
     ) -> Self {
         let HttpSettings { header_timeout, idle_timeout, write_timeout, .. } = *settings;
         let reading = Reading {
@@ -58,7 +57,7 @@ impl Guarded {
             sleep: Box::pin(tokio::time::sleep_until(headers_by)),
             header_timeout,
             idle_timeout,
-            stop: Box::pin(stop.cancelled_owned()),
+            stop,
         };
         Self { reading: Some(reading), ..Self::http2(stream, prefix, write_timeout) }
     }
@@ -204,7 +203,7 @@ struct Reading {
     sleep: Pin<Box<Sleep>>,
     header_timeout: Duration,
     idle_timeout: Duration,
-    stop: Pin<Box<WaitForCancellationFutureOwned>>,
+    stop: Watch,
 }
 
 /// The number is [`Activity::changes`] when the phase began: once it differs, the phase is over.
@@ -234,7 +233,7 @@ impl Reading {
             self.phase = Phase::Idle(changes);
             self.sleep.as_mut().reset(Instant::now() + self.idle_timeout);
         }
-        let stopped = matches!(self.phase, Phase::Idle(_)) && self.stop.as_mut().poll(cx).is_ready();
+        let stopped = matches!(self.phase, Phase::Idle(_)) && Pin::new(&mut self.stop).poll(cx).is_ready();
         if !stopped {
             ready!(self.sleep.as_mut().poll(cx));
         }

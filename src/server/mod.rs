@@ -11,7 +11,7 @@ use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 
 use crate::{config::HttpSettings, cores::Cores};
 
@@ -23,9 +23,11 @@ mod guard;
 mod progress;
 mod refusal;
 mod service;
+mod signal;
 
 use accept::Backoff;
 use connection::Context;
+use signal::Signal;
 
 /// How long a connection that was cut gets to notice. Nothing waits on a network then.
 const CUT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -81,9 +83,9 @@ where
     let context = Arc::new(Context {
         endpoint: endpoint.into_endpoint(),
         settings: settings.clone(),
-        drain: CancellationToken::new(),
-        stop: CancellationToken::new(),
-        cut: CancellationToken::new(),
+        drain: Signal::default(),
+        stop: Signal::default(),
+        cut: Signal::default(),
         tasks: TaskTracker::new(),
     });
     tracing::info!(%address, "listening");
@@ -91,7 +93,7 @@ where
     let permits = Arc::new(Semaphore::new(settings.max_connections));
     accept_until(&context, cores, &permits, &listener, shutdown).await;
 
-    context.drain.cancel();
+    context.drain.give();
     if !settings.drain_delay.is_zero() {
         tracing::info!(delay = ?settings.drain_delay, "told to stop: not ready any more, and serving on for now");
         accept_until(&context, cores, &permits, &listener, tokio::time::sleep(settings.drain_delay)).await;
@@ -100,12 +102,12 @@ where
         }
     }
     closing::close(listener, &permits, |permit, stream, remote| serve(&context, cores, permit, stream, remote));
-    context.stop.cancel();
+    context.stop.give();
     context.tasks.close();
     tracing::info!(connections = context.tasks.len(), "stopping");
     if tokio::time::timeout(settings.shutdown_timeout, context.tasks.wait()).await.is_err() {
         tracing::warn!(connections = context.tasks.len(), "cutting connections that didn't finish in time");
-        context.cut.cancel();
+        context.cut.give();
         let _ = tokio::time::timeout(CUT_TIMEOUT, context.tasks.wait()).await;
     }
     tracing::info!("stopped");

@@ -6,7 +6,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use hyper::{Request, Response, body::Incoming};
 use poem::{
     Endpoint,
-    http::{HeaderValue, StatusCode, Version, header::CONNECTION, uri::Scheme},
+    http::{HeaderValue, Method, StatusCode, Version, header::CONNECTION, uri::Scheme},
     web::{LocalAddr, RemoteAddr},
 };
 
@@ -14,7 +14,7 @@ use super::{
     activity::{Activity, AnswerBody},
     connection::Context,
 };
-use crate::http::stopping::{Draining, Stopping};
+use crate::http::stopping::{Draining, Ending, Stopping};
 
 /// Serves the requests of one connection.
 pub(super) struct Service<E> {
@@ -32,8 +32,11 @@ impl<E: Endpoint + 'static> hyper::service::Service<Request<Incoming>> for Servi
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let in_flight = self.activity.begin();
         let context = Arc::clone(&self.context);
-        request.extensions_mut().insert(Draining(context.drain.clone()));
-        request.extensions_mut().insert(Stopping(context.stop.clone()));
+        if matches!(*request.method(), Method::GET | Method::HEAD) {
+            let (draining, stopping) =
+                (Draining(context.drain.token().clone()), Stopping(context.stop.token().clone()));
+            request.extensions_mut().insert(Ending { draining, stopping });
+        }
         let version = request.version();
         let (local, remote) = (LocalAddr(self.local.into()), RemoteAddr(self.remote.into()));
         Box::pin(async move {
@@ -44,7 +47,7 @@ impl<E: Endpoint + 'static> hyper::service::Service<Request<Incoming>> for Servi
                 StatusCode::INTERNAL_SERVER_ERROR.into()
             });
             let mut answer: Response<_> = answer.into();
-            let last = leaves_a_body_unread(answer.status()) || context.drain.is_cancelled();
+            let last = leaves_a_body_unread(answer.status()) || context.drain.is_given();
             if version < Version::HTTP_2 && last {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }

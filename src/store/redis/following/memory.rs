@@ -6,7 +6,10 @@
 //! A node that is in step but can't hear the others asks Redis each time, since nobody waits for it (`acknowledge.rs`).
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -15,7 +18,7 @@ use tokio::sync::broadcast;
 use super::entry::{Entry, Position};
 use crate::{
     domain::{
-        bounded_map::BoundedMap,
+        bounded_map::{AsRandom, BoundedMap},
         clock::Timestamp,
         event::{Scope, Told},
         ids::{AccountId, SessionId},
@@ -32,6 +35,9 @@ const TELLINGS: usize = 4096;
 pub(in crate::store::redis) struct Memory {
     buckets: Vec<Mutex<Bucket>>,
     lease: Mutex<Option<Lease>>,
+    /// Until when what is remembered is believed, as the lease says: looked at with every request, on every core, and so
+    /// without a lock.
+    believed: Until,
     told: broadcast::Sender<Told>,
     cache: CacheMetrics,
     /// When the last look began that found everything applied in the end.
@@ -43,14 +49,42 @@ struct Bucket {
     position: Option<Position>,
     /// Grows with everything that may have ended a session: what was read before isn't remembered after.
     version: u64,
-    sessions: BoundedMap<SessionId, (AccountId, Liveness)>,
+    sessions: BoundedMap<SessionId, (AccountId, Liveness), AsRandom>,
 }
 
 #[derive(Clone, Copy)]
 struct Lease {
     until: Instant,
     watermark: Timestamp,
-    remembers: bool,
+}
+
+/// A moment, or none, that is read without a lock.
+struct Until {
+    /// What it is counted from.
+    origin: Instant,
+    /// Nanoseconds after that; 0 for none.
+    nanos: AtomicU64,
+}
+
+impl Default for Until {
+    fn default() -> Self {
+        Self { origin: Instant::now(), nanos: AtomicU64::new(0) }
+    }
+}
+
+impl Until {
+    fn set(&self, until: Option<Instant>) {
+        let nanos = until.map_or(0, |until| self.nanos_of(until));
+        self.nanos.store(nanos, Ordering::SeqCst);
+    }
+
+    fn lies_ahead(&self) -> bool {
+        self.nanos_of(Instant::now()) < self.nanos.load(Ordering::SeqCst)
+    }
+
+    fn nanos_of(&self, moment: Instant) -> u64 {
+        u64::try_from(moment.saturating_duration_since(self.origin).as_nanos()).unwrap_or(u64::MAX)
+    }
 }
 
 /// What came of an entry.
@@ -71,6 +105,7 @@ impl Memory {
         Self {
             buckets: std::iter::repeat_with(|| Mutex::new(bucket())).take(BUCKETS).collect(),
             lease: Mutex::new(None),
+            believed: Until::default(),
             told: broadcast::channel(TELLINGS).0,
             cache,
             looked: Mutex::new(None),
@@ -85,19 +120,35 @@ impl Memory {
         session: SessionId,
         now: Timestamp,
     ) -> Option<Liveness> {
-        let recalled = self.lease().filter(|lease| lease.remembers).and_then(|_| {
-            let mut bucket = self.bucket(key::bucket(account));
-            let (owner, liveness) = *bucket.sessions.get(&session)?;
-            (owner == account && now < liveness.idle_ends_at.min(liveness.ends_at)).then_some(liveness)
-        });
+        let recalled = self.known(account, session, now);
         let counter = if recalled.is_some() { &self.cache.hits } else { &self.cache.misses };
         counter.inc();
         recalled
     }
 
+    /// That a session was remembered, for those who looked with [`Memory::known`].
+    pub(in crate::store::redis) fn count_hit(&self) {
+        self.cache.hits.inc();
+    }
+
+    /// As [`Memory::recall`], and nothing is counted.
+    pub(in crate::store::redis) fn known(
+        &self,
+        account: AccountId,
+        session: SessionId,
+        now: Timestamp,
+    ) -> Option<Liveness> {
+        if !self.remembers() {
+            return None;
+        }
+        let mut bucket = self.bucket(key::bucket(account));
+        let (owner, liveness) = *bucket.sessions.get(&session)?;
+        (owner == account && now < liveness.idle_ends_at.min(liveness.ends_at)).then_some(liveness)
+    }
+
     /// To be taken before Redis is asked, for [`Memory::remember`]; none while nothing can be remembered.
     pub(in crate::store::redis) fn version(&self, account: AccountId) -> Option<u64> {
-        self.lease().filter(|lease| lease.remembers).map(|_| self.bucket(key::bucket(account)).version)
+        self.remembers().then(|| self.bucket(key::bucket(account)).version)
     }
 
     /// Remembers that a session lives, unless anything in its bucket may have ended since `as_of`.
@@ -138,7 +189,7 @@ impl Memory {
 
     /// Whether what is remembered is believed now.
     pub(super) fn remembers(&self) -> bool {
-        self.lease().is_some_and(|lease| lease.remembers)
+        self.believed.lies_ahead()
     }
 
     /// How often sessions were remembered, and how often not.
@@ -203,19 +254,23 @@ impl Memory {
     pub(super) fn renew(&self, asked: Instant, max_staleness: Duration, watermark: Timestamp, remembers: bool) {
         *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked);
         let until = asked + lease_of(max_staleness);
-        *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = Some(Lease { until, watermark, remembers });
+        let mut lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
+        *lease = Some(Lease { until, watermark });
+        self.believed.set(remembers.then_some(until));
     }
 
     /// In step as long as before, but what is remembered isn't believed any more.
     pub(super) fn stop_remembering(&self) {
-        if let Some(lease) = &mut *self.lease.lock().unwrap_or_else(PoisonError::into_inner) {
-            lease.remembers = false;
-        }
+        self.believed.set(None);
     }
 
     /// Out of step: whether sessions live isn't known any more.
     pub(super) fn end_lease(&self) {
-        *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        {
+            let mut lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
+            *lease = None;
+            self.believed.set(None);
+        }
         for bucket in &self.buckets {
             let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
             bucket.version += 1;
