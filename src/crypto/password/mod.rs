@@ -192,14 +192,14 @@ impl PasswordHasher {
     ) -> Result<T, PasswordError> {
         let (answer, answered) = oneshot::channel();
         let (waited, since) = (self.shared.waited.clone(), Instant::now());
-        let job = move |memory: &mut pool::Memory| {
+        let job = move |memory: &mut pool::Memory| -> Option<pool::Telling> {
             waited.observe(since.elapsed().as_secs_f64());
             // a caller who has gone is not worked for
-            let wanted = !answer.is_closed();
-            if wanted {
-                let _ = answer.send(work(memory));
+            if answer.is_closed() {
+                return None;
             }
-            wanted
+            let outcome = work(memory);
+            Some(Box::new(move || drop(answer.send(outcome))))
         };
         self.pool.submit(Box::new(job))?;
         answered.await.map_err(|_| PasswordError::Stopped)

@@ -1,11 +1,15 @@
 //! The threads that hash: few, of low priority, each with one block of memory, behind a bounded queue.
+//!
+//! What a job found out is told at once while few wait. Where many do, the outcomes of several are told together: each
+//! telling wakes a core, Redis and the database, whose caches argon2 has just filled, and what is told together goes on
+//! together from there. An outcome is kept back for no more than an eighth of what whoever is last in the queue waits.
 
 use std::{
-    io,
+    io, mem,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread,
@@ -20,8 +24,17 @@ use crate::crypto::huge_pages;
 /// A thread's memory for argon2, allocated once.
 pub(super) type Memory = Vec<Block>;
 
-/// Answers whether there was anything to do.
-type Job = Box<dyn FnOnce(&mut Memory) -> bool + Send>;
+/// Gives what is to be told when it is done; nothing if there was nothing to do.
+type Job = Box<dyn FnOnce(&mut Memory) -> Option<Telling> + Send>;
+
+/// Tells whoever waits for a job what came of it.
+pub(super) type Telling = Box<dyn FnOnce() + Send>;
+
+/// One outcome is kept back for so many jobs that wait.
+const SHARE: usize = 8;
+
+/// And no more than so many are told together: beyond that little is won.
+const TOGETHER: usize = 16;
 
 /// The least of processor time beside others, where [`yield_to_others`] isn't possible.
 const NICENESS: i32 = 19;
@@ -35,10 +48,14 @@ pub(super) struct Pool {
 
 #[derive(Default)]
 struct Stats {
-    waiting: AtomicUsize,
+    /// Counted when a job is in the queue, and no longer when it has been taken out: at no time more than there are, so that
+    /// whoever sees one knows that a thread will have done one after.
+    waiting: AtomicI64,
     begun: AtomicU64,
     /// A running average of how long a job takes.
     job_micros: AtomicU64,
+    /// What wasn't told yet.
+    untold: Mutex<Vec<Telling>>,
 }
 
 /// Why a job wasn't taken.
@@ -63,14 +80,12 @@ impl Pool {
     }
 
     pub(super) fn submit(&self, job: Job) -> Result<(), Refused> {
-        self.stats.waiting.fetch_add(1, Ordering::Relaxed);
-        self.jobs.try_send(job).map_err(|refused| {
-            self.stats.waiting.fetch_sub(1, Ordering::Relaxed);
-            match refused {
-                TrySendError::Full(_) => Refused::Full { retry_after: self.retry_after() },
-                TrySendError::Disconnected(_) => Refused::Stopped,
-            }
-        })
+        self.jobs.try_send(job).map_err(|refused| match refused {
+            TrySendError::Full(_) => Refused::Full { retry_after: self.retry_after() },
+            TrySendError::Disconnected(_) => Refused::Stopped,
+        })?;
+        self.stats.waiting.fetch_add(1, Ordering::SeqCst);
+        Ok(())
     }
 
     /// Takes one of the places that there are, as many as jobs can be worked on and wait.
@@ -87,7 +102,7 @@ impl Pool {
     }
 
     pub(super) fn waiting(&self) -> usize {
-        self.stats.waiting.load(Ordering::Relaxed)
+        self.stats.waiting()
     }
 
     pub(super) fn begun(&self) -> u64 {
@@ -120,21 +135,42 @@ fn work(queued: &Mutex<Receiver<Job>>, stats: &Stats, mut memory: Memory) {
         // the lock is held while waiting, and passed on before working
         let job = queued.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
-        stats.waiting.fetch_sub(1, Ordering::Relaxed);
+        stats.waiting.fetch_sub(1, Ordering::SeqCst);
         stats.begun.fetch_add(1, Ordering::Relaxed);
         let started = Instant::now();
-        match catch_unwind(AssertUnwindSafe(|| job(&mut memory))) {
-            Ok(true) => {}
-            Ok(false) => continue,
-            Err(_) => {
-                tracing::error!("a password thread caught a panic");
-                continue;
+        let done = catch_unwind(AssertUnwindSafe(|| job(&mut memory))).unwrap_or_else(|_| {
+            tracing::error!("a password thread caught a panic");
+            None
+        });
+        if done.is_some() {
+            let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+            let average = stats.job_micros.load(Ordering::Relaxed);
+            let average = if average == 0 { micros } else { average - average / 8 + micros / 8 };
+            stats.job_micros.store(average, Ordering::Relaxed);
+        }
+        stats.tell(done);
+    }
+}
+
+impl Stats {
+    fn waiting(&self) -> usize {
+        usize::try_from(self.waiting.load(Ordering::SeqCst)).unwrap_or_default()
+    }
+
+    /// Tells what was done, or keeps it back for what is done next. To be called after every job, even one that did nothing.
+    fn tell(&self, done: Option<Telling>) {
+        let telling = {
+            let mut untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
+            untold.extend(done);
+            // how many wait is looked at under the lock: whoever comes after sees what is kept back here
+            let kept_back = (self.waiting() / SHARE).min(TOGETHER - 1);
+            if untold.len() > kept_back { mem::take(&mut *untold) } else { Vec::new() }
+        };
+        for tell in telling {
+            if catch_unwind(AssertUnwindSafe(tell)).is_err() {
+                tracing::error!("a password thread caught a panic while it told what it had found out");
             }
         }
-        let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let average = stats.job_micros.load(Ordering::Relaxed);
-        let average = if average == 0 { micros } else { average - average / 8 + micros / 8 };
-        stats.job_micros.store(average, Ordering::Relaxed);
     }
 }
 
@@ -149,17 +185,18 @@ mod tests {
         let pool = Pool::start(1, 3, 1).unwrap();
         let (started, is_started) = channel();
         let (release, released) = channel::<()>();
-        let block = move |_: &mut Memory| {
+        let block = move |_: &mut Memory| -> Option<Telling> {
             started.send(()).unwrap();
-            released.recv().is_ok()
+            released.recv().unwrap();
+            None
         };
         assert!(pool.submit(Box::new(block)).is_ok());
         is_started.recv().unwrap();
         for _ in 0..3 {
-            assert!(pool.submit(Box::new(|_| true)).is_ok());
+            assert!(pool.submit(Box::new(|_| None)).is_ok());
         }
         assert_eq!(pool.waiting(), 3);
-        let retry_after = || match pool.submit(Box::new(|_| true)) {
+        let retry_after = || match pool.submit(Box::new(|_| None)) {
             Err(Refused::Full { retry_after }) => retry_after,
             _ => panic!("not refused as full"),
         };
@@ -167,5 +204,58 @@ mod tests {
         pool.stats.job_micros.store(2_000_000, Ordering::Relaxed);
         assert_eq!(retry_after(), Duration::from_secs(6));
         release.send(()).unwrap();
+    }
+
+    #[test]
+    fn what_is_found_out_is_told_at_once_where_few_wait_and_together_where_many_do() {
+        let pool = Pool::start(1, 40, 1).unwrap();
+        let (started, is_started) = channel();
+        let (release, released) = channel::<()>();
+        let block = move |_: &mut Memory| -> Option<Telling> {
+            started.send(()).unwrap();
+            released.recv().unwrap();
+            None
+        };
+        assert!(pool.submit(Box::new(block)).is_ok());
+        is_started.recv().unwrap();
+        let (tell, told) = channel();
+        for number in 0..40_u64 {
+            let (tell, stats) = (tell.clone(), Arc::clone(&pool.stats));
+            // with how many had been begun by then
+            let telling = move || tell.send((number, stats.begun.load(Ordering::Relaxed))).unwrap();
+            assert!(pool.submit(Box::new(|_| Some(Box::new(telling)))).is_ok());
+        }
+        release.send(()).unwrap();
+        let told: Vec<(u64, u64)> = told.iter().take(40).collect();
+        let order: Vec<u64> = told.iter().map(|(number, _)| *number).collect();
+        assert_eq!(order, (0..40).collect::<Vec<_>>());
+        // the first job was the one that held up the others; each of these is told when those in its group have been done
+        let behind: Vec<u64> = told.iter().map(|(number, begun)| begun - (number + 2)).collect();
+        assert_eq!(behind[..5], [4, 3, 2, 1, 0], "of 39 that waited, at first");
+        assert!(behind[33..].iter().all(|behind| *behind == 0), "when less than {SHARE} waited: {behind:?}");
+    }
+
+    #[test]
+    fn what_is_kept_back_is_told_even_if_the_rest_do_nothing_or_panic() {
+        let pool = Pool::start(1, 40, 1).unwrap();
+        let (started, is_started) = channel();
+        let (release, released) = channel::<()>();
+        let block = move |_: &mut Memory| -> Option<Telling> {
+            started.send(()).unwrap();
+            released.recv().unwrap();
+            None
+        };
+        assert!(pool.submit(Box::new(block)).is_ok());
+        is_started.recv().unwrap();
+        let (tell, told) = channel();
+        assert!(pool.submit(Box::new(move |_| Some(Box::new(move || tell.send(()).unwrap())))).is_ok());
+        for _ in 0..19 {
+            assert!(pool.submit(Box::new(|_| None)).is_ok());
+        }
+        for _ in 0..20 {
+            assert!(pool.submit(Box::new(|_| panic!("as a test wants it"))).is_ok());
+        }
+        release.send(()).unwrap();
+        told.recv().unwrap();
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct Script {
 /// Every script, loaded by its SHA-1; `lib.lua` stands before each that is about sessions.
 #[derive(Debug)]
 pub(super) struct Scripts {
-    pub(super) create: Script,
+    pub(super) create: Together,
     pub(super) rotate: Together,
     pub(super) revoke: Together,
     pub(super) revoke_all: Script,
@@ -44,7 +44,7 @@ impl Scripts {
         let script = |name: &'static str, body: &str| alone(name, &format!("{LIB}\n{body}"));
         let together = |script| Together::new(script, connections);
         Self {
-            create: script("create", include_str!("lua/create.lua")),
+            create: together(script("create", include_str!("lua/create.lua"))),
             // its usual case before the library, of which it needs nothing
             rotate: together(alone("rotate", &format!("{USUAL}\n{LIB}\n{}", include_str!("lua/rotate.lua")))),
             revoke: together(script("revoke", include_str!("lua/revoke.lua"))),

@@ -1,6 +1,6 @@
 //! What can be done to sessions: each function is one round trip, atomic, and touches one slot (I8).
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{iter::repeat, sync::atomic::Ordering, time::Duration};
 
 use fred::{
     bytes::{BufMut, Bytes, BytesMut},
@@ -80,17 +80,22 @@ impl Redis {
             ends_at,
             kept_until,
         };
+        // in one: each further argument costs Redis as much as a small command
+        let mut numbers = BytesMut::with_capacity(20);
+        for time in [now.as_millis().max(0).unsigned_abs(), whole_millis(kept_until.saturating_since(now))] {
+            numbers.put_uint(time.min(MAX_U48), 6);
+        }
+        numbers.put_u32(new.max_per_account);
+        numbers.put_u32(new.epoch.0);
         let mut arguments = vec![
             bytes(new.id.as_bytes()),
             Value::Bytes(record.encode().into()),
             new.roles.to_string().into(),
-            millis(now),
-            Value::Integer(new.max_per_account.into()),
-            Value::Integer(new.epoch.0.into()),
-            duration(kept_until.saturating_since(now)),
+            Value::Bytes(numbers.freeze()),
         ];
-        arguments.extend(record::encode_details(&new.origin).into_iter().map(|part| Value::Bytes(part.into())));
-        let answer = self.run(&self.inner.scripts.create, new.account, arguments).await?;
+        let details = record::encode_details(&new.origin).into_iter().map(Bytes::from);
+        arguments.extend(details.chain(repeat(Bytes::new())).take(record::DETAIL_PARTS).map(Value::Bytes));
+        let answer = self.run_together(|scripts| &scripts.create, new.account, arguments).await?;
         match answer.as_str().as_deref() {
             Some("created") => Ok(Create::Created(Grant {
                 account: new.account,
@@ -326,6 +331,17 @@ impl Redis {
             memory.remember(account, session, found, as_of);
         }
         Ok(found)
+    }
+
+    /// Whether a session is known to live without Redis being asked. Nothing is counted of it here
+    /// ([`Redis::count_remembered`]).
+    pub fn is_remembered(&self, account: AccountId, session: SessionId, now: Timestamp) -> bool {
+        self.inner.memory.known(account, session, now).is_some()
+    }
+
+    /// Counts a session that was remembered.
+    pub fn count_remembered(&self) {
+        self.inner.memory.count_hit();
     }
 
     fn count_revocation(&self, reason: Reason) {

@@ -1,8 +1,8 @@
 //! Operations on sessions that come at the same moment go to Redis in one call of their script. A call costs a write, a
 //! wake-up and the start of a script, and that is more than most operations cost themselves.
 //!
-//! The first waits for whatever else is ready to run on its core, and for nothing more. Each is atomic and has its own
-//! answer, an error of its own included; what befalls the call befalls all of them. Where keys of several buckets can't be
+//! The first waits for whatever else is ready to run on its core, and for nothing more; when a call is full it is sent at
+//! once, so that Redis works on it while the core works on the next. Each is atomic and has its own answer, an error of its own included; what befalls the call befalls all of them. Where keys of several buckets can't be
 //! used in one script, as in a cluster, only those of one bucket go together.
 
 use std::{
@@ -31,7 +31,7 @@ use super::{
 use crate::{cores, domain::ids::AccountId};
 
 /// The most operations in one call: Redis does nothing else meanwhile.
-const MOST: usize = 32;
+const MOST: usize = 16;
 
 /// A script that takes several operations.
 #[derive(Debug)]
@@ -73,24 +73,33 @@ impl Redis {
     ) -> Result<Value, RedisError> {
         let together = which(&self.inner.scripts);
         let (answer, answered) = oneshot::channel();
-        let first = {
+        // in a cluster it isn't known which of them go together
+        let apart = self.inner.apart.load(Ordering::Relaxed);
+        let (first, full) = {
             let mut waiting = together.waiting();
             waiting.push(Operation { account, arguments, answer });
-            waiting.len() == 1
+            let full = (waiting.len() == MOST && !apart).then(|| mem::take(&mut *waiting));
+            (waiting.len() == 1, full)
         };
+        // tasks of their own, since who came first, or last, may be gone before it is sent
         if first {
             let redis = self.clone();
-            // a task of its own, since who came first may be gone before it is sent
-            tokio::spawn(async move { redis.send_waiting(which).await });
+            tokio::spawn(async move {
+                // once more through what has arrived meanwhile
+                tokio::task::yield_now().await;
+                let waiting = mem::take(&mut *which(&redis.inner.scripts).waiting());
+                redis.send(which, waiting).await;
+            });
+        }
+        if let Some(full) = full {
+            let redis = self.clone();
+            tokio::spawn(async move { redis.send(which, full).await });
         }
         let answered = async { answered.await.unwrap_or_else(|_| Err(given_up())) };
         script::watch(&together.script, answered).await
     }
 
-    async fn send_waiting(&self, which: Which) {
-        // once more through what has arrived meanwhile
-        tokio::task::yield_now().await;
-        let mut waiting = mem::take(&mut *which(&self.inner.scripts).waiting());
+    async fn send(&self, which: Which, mut waiting: Vec<Operation>) {
         while !waiting.is_empty() {
             let calls = groups(waiting, self.inner.apart.load(Ordering::Relaxed));
             let refused = join_all(calls.into_iter().map(|operations| self.call(which, operations))).await;
@@ -194,7 +203,7 @@ mod tests {
         assert!(sizes(&[], false).is_empty());
         assert_eq!(sizes(&[1, 2, 1, 3], false), [4]);
         assert_eq!(sizes(&[1, 2, 1, 3], true), [2, 1, 1]);
-        assert_eq!(sizes(&[7; 70], true), [32, 32, 6]);
+        assert_eq!(sizes(&[7; 38], true), [16, 16, 6]);
     }
 
     #[test]

@@ -68,7 +68,7 @@ async fn what_is_told_in_one_message_is_heard(server: Server) {
     let (one, two) = (server.store(), server.store());
     follow(&two).await;
     let mut told = two.told();
-    let accounts: Vec<_> = std::iter::repeat_with(account).take(20).collect();
+    let accounts: Vec<_> = std::iter::repeat_with(account).take(16).collect();
     for account in &accounts {
         create(&one, *account, session(1), NOW).await;
         assert!(lives(&two, *account, session(1)).await);
