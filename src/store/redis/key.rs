@@ -3,7 +3,7 @@
 //! | key | type | holds | ends |
 //! | --- | --- | --- | --- |
 //! | `lk:s{T}A` | hash | the sessions of account `A` | with the last of them |
-//! | `lk:e{T}` | stream | the revocations of the bucket's accounts, newest last; in bucket 0 those of signing keys as well | entries after `redis.event_retention`, the key that long after its last one, or a sixteenth later |
+//! | `lk:e{T}` | stream | the revocations of the bucket's accounts, newest last; in bucket 0 those of signing keys as well | entries when another comes `redis.event_retention` and at most ten seconds later, the key that long after its last one |
 //! | `lk:n{T}` | string | the id of the last entry of `lk:e{T}` | with the stream |
 //! | `lk:jH` | string | that a service client's assertion (`private_key_jwt`) was used; `H` is a hash of the client and its `jti` | with the assertion |
 //! | `lk:lH` | string | when a rate limit will be all free again; `H` is a keyed hash of which limit and whose | with that |

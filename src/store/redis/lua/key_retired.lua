@@ -2,7 +2,7 @@
 -- ARGV  3 the key's id  4 now, ms
 
 -- The event must not be the first write (see append_event).
-redis.call('PEXPIRE', STREAM, (how_events_are_kept()))
+redis.call('XDEL', STREAM, '0-1')
 append_event(event_of('key ' .. ARGV[3], 'key_retired', tonumber(ARGV[4])))
 tell()
 return 1

@@ -10,7 +10,7 @@ local STREAM, POSITION, ACCOUNT = KEYS[#KEYS - 1], KEYS[#KEYS], ARGV[2]
 
 local VERSION = 1
 local DETAIL_FIELDS = 4
--- Most accounts have no more fields than so many, and so few are read nearly as fast as they are counted.
+-- Most accounts have no more fields than so many.
 local FEW = 16
 
 local function read_record(record)
@@ -38,44 +38,23 @@ local function is_session(field)
   return #field == 16
 end
 
+-- An id's fields: the record, and the parts of the details.
+local function fields_of(id)
+  return id, id .. '\1', id .. '\2', id .. '\3', id .. '\4'
+end
+
 -- Removes sessions and their details, and the key with the last of them: roles and a count alone are not worth one. Gives
 -- whether there was any of it.
 local function remove_sessions(key, ids)
-  local size = redis.call('HLEN', key)
-  if size <= FEW then
-    -- what else is there is soon seen, and a key is removed faster than fields
-    local removing, removed, left = {}, false, false
-    for _, id in ipairs(ids) do removing[id] = true end
-    for _, field in ipairs(redis.call('HKEYS', key)) do
-      if removing[string.sub(field, 1, 16)] then
-        removed = true
-      elseif field ~= 'r' and field ~= 'c' then
-        left = true
-      end
-    end
-    if not removed then return false end
-    if not left then
-      redis.call('DEL', key)
-      return true
-    end
-  end
-
   local removed = 0
-  -- some at a time: a call takes a few thousand arguments at most
-  for first = 1, #ids, 200 do
-    local fields = {}
-    for i = first, math.min(first + 199, #ids) do
-      fields[#fields + 1] = ids[i]
-      for part = 1, DETAIL_FIELDS do fields[#fields + 1] = ids[i] .. string.char(part) end
-    end
-    removed = removed + redis.call('HDEL', key, unpack(fields))
-  end
-  local rest = size - removed
-  if size > FEW and (rest == 1 or rest == 2) then
+  for _, id in ipairs(ids) do removed = removed + redis.call('HDEL', key, fields_of(id)) end
+  if removed == 0 then return false end
+  local rest = redis.call('HLEN', key)
+  if rest == 1 or rest == 2 then
     local found = redis.call('HMGET', key, 'r', 'c')
     if (found[1] and 1 or 0) + (found[2] and 1 or 0) == rest then redis.call('DEL', key) end
   end
-  return removed > 0
+  return true
 end
 
 -- Keeps a key for at least `ttl` milliseconds more.
@@ -88,10 +67,18 @@ local function uuid(id)
   return string.format('%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x', string.byte(id, 1, 16))
 end
 
--- How long, ms; how they are trimmed; where they are told.
-local function how_events_are_kept()
-  local retention, trim, channel = string.match(ARGV[1], '^(%d+) (%a+) (.*)$')
-  return tonumber(retention), trim, channel
+-- How long events are kept, ms; how they are trimmed; where they are told. Read when the first one is appended.
+local retention, trim, channel
+-- A while of Redis' clock is ten seconds, or less: the largest power of ten, in ms, that is no more than a sixteenth of the
+-- retention. So the first digits of an event's id tell in which it was appended: it has 13 of them until the year 2286. Not
+-- more than ten seconds, for XTRIM takes away no more than 10,000 entries at a time.
+local a_while, digits_of_a_while
+
+local function read_how_events_are_kept()
+  retention, trim, channel = string.match(ARGV[1], '^(%d+) (%a+) (.*)$')
+  retention = tonumber(retention)
+  local zeros = math.min(4, math.floor(math.log10(math.max(retention / 16, 1))))
+  a_while, digits_of_a_while = 10 ^ zeros, 13 - zeros
 end
 
 -- The text of an event, as entry.rs reads it: `session` is a UUID's text, 'all', 'all but ' and one, or 'key ' and a signing
@@ -107,31 +94,37 @@ local told = {}
 -- refuses the first write of a script only if it needs memory, so that sessions can be ended even then.
 -- What is told names the event before it, so that whoever missed one knows, and who waits for the others to hear it
 -- (`from`, or nothing; the folder following).
+--
+-- The first event of each while has the stream trimmed, and both keys kept for a while longer than needed: so most events
+-- needn't touch that.
 local function append_event(event, from)
-  local retention, trim = how_events_are_kept()
-  local before, bound = redis.call('GET', POSITION), '10000'
+  if not retention then read_how_events_are_kept() end
+  local id, before
   if trim == 'MINID' then
-    -- ids begin with Redis' time, and the last event's is early enough
-    bound = string.format('%.0f', math.max(0, (tonumber(string.match(before or '', '^%d+')) or 0) - retention))
-  end
-  local id = redis.call('XADD', STREAM, trim, '~', bound, '*', 'e', event)
-  if before and redis.call('PTTL', STREAM) >= retention then
-    redis.call('SET', POSITION, id, 'KEEPTTL')
+    id = redis.call('XADD', STREAM, '*', 'e', event)
+    before = redis.call('SET', POSITION, id, 'KEEPTTL', 'GET')
   else
-    -- A little longer than needed, so that most events needn't touch it. Both of them, so that they end together.
-    local ttl = retention + math.floor(retention / 16)
-    redis.call('PEXPIRE', STREAM, ttl)
-    redis.call('SET', POSITION, id, 'PX', ttl)
+    -- a Redis before 6.2, which knows neither
+    before = redis.call('GET', POSITION)
+    id = redis.call('XADD', STREAM, trim, '~', '10000', '*', 'e', event)
+    redis.call('SET', POSITION, id, 'KEEPTTL')
   end
-  told[#told + 1] = table.concat({ id, before or '', event, from or '' }, '\n')
+  if not before or string.sub(before, 1, digits_of_a_while) ~= string.sub(id, 1, digits_of_a_while) then
+    if trim == 'MINID' then
+      local bound = tonumber(string.match(id, '^%d+')) - retention
+      redis.call('XTRIM', STREAM, trim, '~', string.format('%.0f', math.max(0, bound)))
+    end
+    -- both, so that they end together
+    redis.call('PEXPIRE', STREAM, retention + a_while)
+    redis.call('PEXPIRE', POSITION, retention + a_while)
+  end
+  told[#told + 1] = id .. '\n' .. (before or '') .. '\n' .. event .. '\n' .. (from or '')
 end
 
 -- Tells those who listen what was appended.
 local function tell()
-  if #told == 0 then return end
-  local _, _, channel = how_events_are_kept()
   -- pcall: a user who may not publish loses speed, not the revocation
-  redis.pcall('PUBLISH', channel, table.concat(told, '\n'))
+  if #told > 0 then redis.pcall('PUBLISH', channel, table.concat(told, '\n')) end
 end
 
 -- Does those operations that have no answer yet: `operation` is called with the key of the sessions and `width` - 1 arguments.
