@@ -9,7 +9,7 @@ use crate::{
     crypto::{
         access_token::{TokenError, Verified, VerifiedToken, Verifier},
         derive::{self, derive},
-        key_ring::SharedKeyRing,
+        key_ring::{KeyRing, SharedKeyRing},
         password::PasswordHasher,
         refresh_token::RefreshTokens,
         seal::Sealer,
@@ -127,15 +127,24 @@ impl App {
     /// [`TokenError`]
     pub fn verify_issued_token(&self, token: &str) -> Result<Verified, TokenError> {
         let keys = self.keys.current();
-        let verifier = Verifier {
-            keys: &keys,
-            issuer: &self.config.issuer,
-            audience: &self.config.token.audience,
-            leeway: self.config.token.leeway,
-        };
+        let verifier = self.verifier(&keys);
         let now = self.clock.now();
         let verified = self.verified_tokens.get_or_verify(token, || verifier.verify(token, now))?;
         verifier.check_again(&verified, now)?;
         Ok((*verified).clone())
+    }
+
+    /// Whether a session's access token that was valid is so still. Whether its session lives isn't asked.
+    pub(crate) fn is_still_valid(&self, token: &Arc<VerifiedToken>, now: Timestamp) -> bool {
+        self.verifier(&self.keys.current()).check_again(&Verified::Session(Arc::clone(token)), now).is_ok()
+    }
+
+    fn verifier<'a>(&'a self, keys: &'a KeyRing) -> Verifier<'a> {
+        Verifier {
+            keys,
+            issuer: &self.config.issuer,
+            audience: &self.config.token.audience,
+            leeway: self.config.token.leeway,
+        }
     }
 }

@@ -54,8 +54,9 @@
 //! - Redis holds, for each account, one hash with a record of 36 bytes and some details for each session, and for each of
 //!   256 buckets of accounts a stream of revocations and the id of the last of them. All keys of an operation share a hash
 //!   tag, so all of it works on Redis Cluster. Nothing in it can be presented as a token.
-//! - A node remembers, within bounds, which sessions live and which tokens' signatures it has verified. All of that can be
-//!   had again.
+//! - A node remembers, within bounds, which sessions live, which tokens' signatures it has verified, and which service client
+//!   was told of which token, so that the same question is answered without being taken apart ([`http::oauth`]). All of that
+//!   can be had again.
 //! - SQL holds accounts with their password hashes, signing keys encrypted under the service's secret, and
 //!   service clients with the hashes of their secrets; every node keeps the clients in memory.
 //! - An account that changes (password, disabled, deleted) is changed while its row is locked: its sessions end in Redis

@@ -1,15 +1,21 @@
 //! Another service asks what a token is worth (RFC 7662).
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+
+use hyper::body::Bytes;
 
 use crate::{
     app::App,
     crypto::{
         access_token::{Verified, VerifiedToken},
+        client_secret,
         client_token::ClientClaims,
         refresh_token::{self, RefreshClaims},
     },
-    domain::client::Client,
+    domain::{
+        client::{Client, ClientId, ClientSecretHash},
+        secret::SecretText,
+    },
     flow::{
         clients,
         error::Failure,
@@ -61,4 +67,45 @@ pub async fn introspect(app: &App, caller: &Client, token: &str) -> Result<Intro
         Ok(_) | Err(AuthenticateError::InvalidToken) => Ok(Introspection::Inactive),
         Err(AuthenticateError::Failure(failure)) => Err(failure),
     }
+}
+
+/// What the answer to a service client that asked about a session's access token rests on.
+#[derive(Debug)]
+pub struct Answered {
+    client: ClientId,
+    secret: ClientSecretHash,
+    /// Gone when it isn't among the verified tokens any more.
+    token: Weak<VerifiedToken>,
+}
+
+impl Answered {
+    /// That `caller`, which showed this secret, was told of the token.
+    pub fn new(caller: &Client, secret: &SecretText, token: &Arc<VerifiedToken>) -> Self {
+        let secret = client_secret::hash(secret.expose());
+        Self { client: caller.id.clone(), secret, token: Arc::downgrade(token) }
+    }
+}
+
+/// What is told when the same is asked again, by the same client that shows the same secret; none if any of what the answer
+/// rests on has changed, or may have. The client may have been disabled or given another secret or other audiences, the key
+/// may be retired, the token expired, the session over.
+///
+/// # Errors
+/// [`Failure`]: it asks too often.
+pub fn again(app: &App, answered: &Answered) -> Result<Option<Bytes>, Failure> {
+    let Answered { client, secret, token } = answered;
+    let Some(token) = token.upgrade() else { return Ok(None) };
+    let Some(told) = token.told.get() else { return Ok(None) };
+    let now = app.clock.now();
+    let may_ask = app.clients.is_allowed(client.as_str(), |caller| {
+        caller.has_secret(secret, now) && caller.audiences.contains(&app.config.token.audience)
+    });
+    let holds = may_ask && app.is_still_valid(&token, now) && app.redis.is_remembered(token.sub, token.sid, now);
+    if !holds {
+        return Ok(None);
+    }
+    limits::introspection(app, client.as_str())?;
+    app.verified_tokens.metrics().hits.inc();
+    app.redis.count_remembered();
+    Ok(Some(told.clone()))
 }

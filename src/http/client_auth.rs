@@ -67,6 +67,14 @@ impl Authorization {
             (Some(value), None) => value.to_str().ok().and_then(basic).unwrap_or(Self::Other),
         }
     }
+
+    /// The secret, where there is one.
+    pub(super) fn secret(&self) -> Option<&SecretText> {
+        match self {
+            Self::Basic { secret, .. } => Some(secret),
+            Self::None | Self::Other | Self::Several => None,
+        }
+    }
 }
 
 /// Reads `Basic` and what follows it. Name and secret were form-encoded before they were joined (RFC 6749, section 2.3.1).

@@ -73,14 +73,16 @@ pub fn endpoint(app: Arc<App>) -> impl Endpoint<Output = Response> + 'static {
         .at("/", get(make_sync(|_| Redirect::see_other("/docs"))));
     let mut often = HashMap::new();
     (SigningInApi, IntrospectApi).add_routes(&mut often);
+    let read = body::ReadBody::new(http.max_body_bytes, http.body_timeout);
     let routes = Routes { pages, often, api: service.into_endpoint() }
         .data(Arc::clone(&app))
-        .with(body::ReadBody::new(http.max_body_bytes, http.body_timeout))
+        .with(read)
         .with(timeout::RequestTimeout::new(http.request_timeout))
         .with(at_once::AtOnce::new(http.max_requests))
         .map_to_response();
+    let inner = oauth::Again::new(routes, Arc::clone(&app), read);
     let cors = cors::Cors::new(&app.config);
-    door::Door { inner: routes, entropy: app.entropy.clone(), cors, paths, app }
+    door::Door { inner, entropy: app.entropy.clone(), cors, paths, app }
 }
 
 /// The API, and the pages beside it. Each route more on the way, as nesting would have it, costs as much as a small handler;

@@ -57,7 +57,13 @@ impl Clients {
 
     /// Whether the client of this name may do anything, as far as this node knows.
     pub fn is_enabled(&self, name: &str) -> bool {
-        self.recall(name).is_some_and(|known| known.client.is_enabled())
+        self.is_allowed(name, |_| true)
+    }
+
+    /// Whether the client of this name may do anything, and this.
+    pub(crate) fn is_allowed(&self, name: &str, this: impl FnOnce(&Client) -> bool) -> bool {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.get(name).is_some_and(|known| known.client.is_enabled() && this(&known.client))
     }
 
     fn current(&self) -> Arc<HashMap<String, Known>> {

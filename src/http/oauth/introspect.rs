@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use poem::web::Data;
+use poem::{http::HeaderValue, web::Data};
 use poem_openapi::{
     ApiResponse, Object, OpenApi,
     types::{Any, Example},
@@ -12,15 +12,25 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
+    again::NextTime,
     credentials::{self, ClientFields},
     error::{OAuthCode, OAuthError, OAuthErrors, OAuthFailed},
     form::{Form, FormBody, Parameters},
 };
 use crate::{
     app::App,
-    flow::introspect::{Introspection, introspect},
+    flow::introspect::{Answered, Introspection, introspect},
     http::{answer::Answer, api::Tag, client_auth::FormOrBasic, types::Secret},
 };
+
+/// Where it is.
+pub(super) const PATH: &str = "/oauth2/introspect";
+
+/// Its name in the API document.
+pub(super) const OPERATION_ID: &str = "introspect";
+
+/// What its answers are.
+pub(super) const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
 /// What tokens are worth, for services that ask.
 pub struct IntrospectApi;
@@ -156,23 +166,27 @@ impl IntrospectApi {
         Data(app): Data<&Arc<App>>,
         FormOrBasic(authorization): FormOrBasic<true>,
         Form(form): Form<IntrospectForm>,
+        next_time: NextTime,
     ) -> Result<IntrospectAnswer, OAuthFailed<IntrospectErrors>> {
+        let secret = authorization.authorization.secret().filter(|_| next_time.is_wanted()).cloned();
         let caller = credentials::authenticate(app, authorization, form.client).await?.client()?;
         let found = introspect(app, &caller, form.token.0.expose()).await?;
-        Ok(IntrospectAnswer::Ok(match &found {
-            Introspection::Session(token) => {
-                let known = token.told.get().map(|told| Answer::written(told.clone()));
-                known.unwrap_or_else(|| {
-                    let answer = Answer::of(&describe(app, &found));
-                    if let Some(body) = answer.body() {
-                        // another request may have been first, with the same
-                        let _ = token.told.set(body.clone());
-                    }
-                    answer
-                })
+        let Introspection::Session(token) = &found else {
+            return Ok(IntrospectAnswer::Ok(Answer::of(&describe(app, &found))));
+        };
+        let known = token.told.get().map(|told| Answer::written(told.clone()));
+        let answer = known.unwrap_or_else(|| {
+            let answer = Answer::of(&describe(app, &found));
+            if let Some(body) = answer.body() {
+                // another request may have been first, with the same
+                let _ = token.told.set(body.clone());
             }
-            found => Answer::of(&describe(app, found)),
-        }))
+            answer
+        });
+        if let Some(secret) = secret {
+            next_time.remember(|| Answered::new(&caller, &secret, token));
+        }
+        Ok(IntrospectAnswer::Ok(answer))
     }
 }
 

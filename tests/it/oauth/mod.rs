@@ -1,5 +1,6 @@
 //! The endpoints for other services and stock OAuth clients.
 
+mod again;
 mod client_auth;
 mod clients;
 mod errors;
