@@ -1,6 +1,8 @@
 //! What is asked: each call with what a real caller would send, and what has to come back.
 
-use std::{collections::VecDeque, io::Write};
+use std::{collections::VecDeque, io::Write, sync::LazyLock};
+
+use memchr::memmem;
 
 use crate::{
     load::{Answer, Workload},
@@ -82,31 +84,40 @@ impl Workload for Refresh<'_> {
 
 /// Asks what access tokens are worth, one after another.
 pub struct Introspect<'a> {
-    access: &'a [(String, String)],
-    authorization: &'a str,
+    /// Each request, and what finds the token's session in its answer: made before anything is measured, for they are the
+    /// same each time, and to make them takes a tenth of what the fastest answer does.
+    questions: Vec<(Vec<u8>, memmem::Finder<'a>)>,
+    active: memmem::Finder<'static>,
     asked: Vec<usize>,
     next: usize,
 }
 
 impl<'a> Introspect<'a> {
     /// On so many connections.
-    pub fn new(access: &'a [(String, String)], authorization: &'a str, connections: usize) -> Self {
-        Self { access, authorization, asked: vec![0; connections], next: 0 }
+    pub fn new(access: &'a [(String, String)], authorization: &str, connections: usize) -> Self {
+        let question = |(token, session): &'a (String, String)| {
+            let mut out = Vec::new();
+            let form = "application/x-www-form-urlencoded";
+            request(&mut out, "/oauth2/introspect", form, Some(authorization), &["token=", token]);
+            (out, memmem::Finder::new(session))
+        };
+        let questions = access.iter().map(question).collect();
+        let active = memmem::Finder::new("\"active\":true");
+        Self { questions, active, asked: vec![0; connections], next: 0 }
     }
 }
 
 impl Workload for Introspect<'_> {
     fn request(&mut self, connection: usize, out: &mut Vec<u8>) -> Option<usize> {
-        self.next = (self.next + 1) % self.access.len();
+        self.next = (self.next + 1) % self.questions.len();
         self.asked[connection] = self.next;
-        let form = "application/x-www-form-urlencoded";
-        request(out, "/oauth2/introspect", form, Some(self.authorization), &["token=", &self.access[self.next].0]);
+        out.extend_from_slice(&self.questions[self.next].0);
         Some(0)
     }
 
     fn answer(&mut self, connection: usize, _: usize, answer: &Answer<'_>) -> Result<(), String> {
-        let (_, session) = &self.access[self.asked[connection]];
-        let active = answer.status == 200 && answer.holds("\"active\":true") && answer.holds(session);
+        let (_, session) = &self.questions[self.asked[connection]];
+        let active = answer.status == 200 && answer.holds(&self.active) && answer.holds(session);
         if active { Ok(()) } else { Err(answer.wrong("introspect")) }
     }
 }
@@ -192,7 +203,8 @@ impl Workload for Hello {
     }
 
     fn answer(&mut self, _: usize, _: usize, answer: &Answer<'_>) -> Result<(), String> {
-        if answer.status == 200 && answer.holds("\"world\"") { Ok(()) } else { Err(answer.wrong("hello")) }
+        static WORLD: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new("\"world\""));
+        if answer.status == 200 && answer.holds(&WORLD) { Ok(()) } else { Err(answer.wrong("hello")) }
     }
 }
 

@@ -1,5 +1,7 @@
 //! An HTTP/1.1 answer, as far as it is looked at.
 
+use std::sync::LazyLock;
+
 use memchr::memmem;
 
 /// What a server answered.
@@ -29,9 +31,9 @@ impl<'a> Answer<'a> {
         std::str::from_utf8(&rest[..end]).ok()
     }
 
-    /// Whether the body holds this.
-    pub fn holds(&self, text: &str) -> bool {
-        memmem::find(self.body, text.as_bytes()).is_some()
+    /// Whether the body holds what this looks for: to be made once, since that takes longer than to look.
+    pub fn holds(&self, text: &memmem::Finder<'_>) -> bool {
+        text.find(self.body).is_some()
     }
 
     /// An error that tells what was answered.
@@ -42,13 +44,17 @@ impl<'a> Answer<'a> {
 
 /// The first answer in the buffer, once it is all there.
 pub(super) fn frame(buffer: &[u8]) -> anyhow::Result<Option<Frame>> {
-    let Some(head) = memmem::find(buffer, b"\r\n\r\n") else { return Ok(None) };
+    static END: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"\r\n\r\n"));
+    let Some(head) = END.find(buffer) else { return Ok(None) };
     let status = buffer
         .get(9..12)
         .and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok())
         .ok_or_else(|| anyhow::anyhow!("not an HTTP answer"))?;
     let mut length = if status == 204 { Some(0) } else { None };
-    for line in buffer[..head].split(|byte| *byte == b'\n') {
+    let mut from = 0;
+    for to in memchr::memchr_iter(b'\n', &buffer[..head]).chain([head]) {
+        let line = &buffer[from..to];
+        from = to + 1;
         if line.len() > 15 && line[..15].eq_ignore_ascii_case(b"content-length:") {
             let value = std::str::from_utf8(&line[15..])?.trim();
             length = Some(value.parse::<usize>()?);
