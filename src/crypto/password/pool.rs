@@ -176,13 +176,13 @@ impl Stats {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::channel;
+    use std::sync::mpsc::{Sender, channel};
 
     use super::*;
 
-    #[test]
-    fn retry_after_is_what_the_queue_will_take() {
-        let pool = Pool::start(1, 3, 1).unwrap();
+    /// A pool of one thread, which works on its first job until it is told otherwise.
+    fn busy(queue: usize) -> (Pool, Sender<()>) {
+        let pool = Pool::start(1, queue, 1).unwrap();
         let (started, is_started) = channel();
         let (release, released) = channel::<()>();
         let block = move |_: &mut Memory| -> Option<Telling> {
@@ -192,6 +192,12 @@ mod tests {
         };
         assert!(pool.submit(Box::new(block)).is_ok());
         is_started.recv().unwrap();
+        (pool, release)
+    }
+
+    #[test]
+    fn retry_after_is_what_the_queue_will_take() {
+        let (pool, release) = busy(3);
         for _ in 0..3 {
             assert!(pool.submit(Box::new(|_| None)).is_ok());
         }
@@ -208,16 +214,7 @@ mod tests {
 
     #[test]
     fn what_is_found_out_is_told_at_once_where_few_wait_and_together_where_many_do() {
-        let pool = Pool::start(1, 40, 1).unwrap();
-        let (started, is_started) = channel();
-        let (release, released) = channel::<()>();
-        let block = move |_: &mut Memory| -> Option<Telling> {
-            started.send(()).unwrap();
-            released.recv().unwrap();
-            None
-        };
-        assert!(pool.submit(Box::new(block)).is_ok());
-        is_started.recv().unwrap();
+        let (pool, release) = busy(40);
         let (tell, told) = channel();
         for number in 0..40_u64 {
             let (tell, stats) = (tell.clone(), Arc::clone(&pool.stats));
@@ -237,16 +234,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_back_is_told_even_if_the_rest_do_nothing_or_panic() {
-        let pool = Pool::start(1, 40, 1).unwrap();
-        let (started, is_started) = channel();
-        let (release, released) = channel::<()>();
-        let block = move |_: &mut Memory| -> Option<Telling> {
-            started.send(()).unwrap();
-            released.recv().unwrap();
-            None
-        };
-        assert!(pool.submit(Box::new(block)).is_ok());
-        is_started.recv().unwrap();
+        let (pool, release) = busy(40);
         let (tell, told) = channel();
         assert!(pool.submit(Box::new(move |_| Some(Box::new(move || tell.send(()).unwrap())))).is_ok());
         for _ in 0..19 {
