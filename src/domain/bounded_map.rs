@@ -75,8 +75,8 @@ impl<K: Hash + Eq, V, S: BuildHasher + Default> BoundedMap<K, V, S> {
     }
 }
 
-/// Hashes keys of 16 bytes or more that are random already, and that nobody but us chooses: cryptographic digests, and UUIDs of
-/// version 4.
+/// Hashes keys of 16 bytes or more that are random already, and that nobody but us chooses: cryptographic digests, salted
+/// where others choose what is digested and it matters, and UUIDs of version 4.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AsRandom(u64);
 

@@ -3,7 +3,8 @@
 use poem::{FromRequest, Request, RequestBody, Result};
 use tokio_util::sync::CancellationToken;
 
-/// What the server gives to every `GET` and `HEAD`: answers without an end, and those that say whether it is ready, answer no others.
+/// What the server gives to every `GET` and `HEAD`: answers without an end, and those that say whether it is ready, answer
+/// no others.
 #[derive(Clone, Debug)]
 pub struct Ending {
     /// See there.

@@ -2,8 +2,9 @@
 //! wake-up and the start of a script, and that is more than most operations cost themselves.
 //!
 //! The first waits for whatever else is ready to run on its core, and for nothing more; when a call is full it is sent at
-//! once, so that Redis works on it while the core works on the next. Each is atomic and has its own answer, an error of its own included; what befalls the call befalls all of them. Where keys of several buckets can't be
-//! used in one script, as in a cluster, only those of one bucket go together.
+//! once, so that Redis works on it while the core works on the next. Each is atomic and has its own answer, an error of its
+//! own included; what befalls the call befalls all of them. Where keys of several buckets can't be used in one script, as in
+//! a cluster, only those of one bucket go together.
 
 use std::{
     collections::HashMap,

@@ -38,7 +38,7 @@ local function is_session(field)
   return #field == 16
 end
 
--- An id's fields: the record, and the parts of the details.
+-- An id's fields: the record, and the DETAIL_FIELDS parts of the details.
 local function fields_of(id)
   return id, id .. '\1', id .. '\2', id .. '\3', id .. '\4'
 end
