@@ -1,5 +1,6 @@
-//! The least that a refresh can be (one script, one signature) and the least that an introspection can be (one signature
-//! checked, one `GET`), as plain poem handlers with the parsed keys kept. No MAC on the refresh token, no limits, no log.
+//! The least that a refresh can be (one script, one signature), that an introspection can be (one signature checked, one
+//! `GET`) and that a sign-out can be (one `DEL`, of which nobody is told), as plain poem handlers with the parsed keys kept.
+//! No MAC on the refresh token, no limits, no log.
 
 use std::{
     fmt,
@@ -62,7 +63,7 @@ struct Claims {
 }
 
 #[derive(Deserialize)]
-struct RefreshRequest {
+struct RefreshToken {
     refresh_token: String,
 }
 
@@ -94,7 +95,7 @@ fn as_i64(number: impl TryInto<i64>) -> i64 {
 
 /// The token is the session's id, a dot and the generation.
 #[handler]
-async fn refresh(Data(floor): Data<&Arc<Floor>>, Json(request): Json<RefreshRequest>) -> Result<Json<Tokens>, Failed> {
+async fn refresh(Data(floor): Data<&Arc<Floor>>, Json(request): Json<RefreshToken>) -> Result<Json<Tokens>, Failed> {
     let (sid, generation) = request.refresh_token.split_once('.').ok_or(Failed)?;
     let generation: i64 = generation.parse().map_err(|_| Failed)?;
     let now = now();
@@ -133,6 +134,13 @@ async fn refresh(Data(floor): Data<&Arc<Floor>>, Json(request): Json<RefreshRequ
         refresh_expires_in: IDLE_MS / 1000,
         session_id: sid.to_owned(),
     }))
+}
+
+#[handler]
+async fn logout(Data(floor): Data<&Arc<Floor>>, Json(request): Json<RefreshToken>) -> Result<StatusCode, Failed> {
+    let (sid, _) = request.refresh_token.split_once('.').ok_or(Failed)?;
+    let removed: i64 = floor.redis.next().del(sid).await.map_err(|_| Failed)?;
+    if removed == 1 { Ok(StatusCode::NO_CONTENT) } else { Err(Failed) }
 }
 
 #[handler]
@@ -214,6 +222,7 @@ pub(crate) async fn serve(port: u16, redis_port: u16) -> anyhow::Result<()> {
     let floor = Arc::new(Floor { redis, rotate, signing, public, header });
     let routes = Route::new()
         .at("/v1/refresh", post(refresh))
+        .at("/v1/logout", post(logout))
         .at("/oauth2/introspect", post(introspect))
         .at("/livez", get(livez))
         .data(floor);
