@@ -79,9 +79,12 @@ openapi: ## write openapi/openapi.json, the committed copy of the API's descript
 fmt: ## format the source
 	cargo fmt --all
 
-lint: ## check the format, and clippy's warnings as errors
+# The benchmark is a workspace of its own, so that the tests don't build it.
+lint: ## check the format, and clippy's warnings as errors, those of the benchmark too
 	cargo fmt --all --check
+	cargo fmt --all --check --manifest-path bench/Cargo.toml
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy --workspace --all-targets --locked --manifest-path bench/Cargo.toml --target-dir target -- -D warnings
 
 audit: ## check the licences and sources of the dependencies (deny.toml)
 	@sh .ci/install.sh audit

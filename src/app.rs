@@ -81,7 +81,7 @@ impl App {
         let subjects = Subjects::new(&derive(&config.secrets.current, derive::LIMITS));
         let feed = Feed::new(config.feed.max_subscribers);
         let clients = Clients::load(&sql).await?;
-        let verified_tokens = VerifiedTokens::new(config.cache.max_tokens);
+        let verified_tokens = VerifiedTokens::new(config.cache.max_tokens, &entropy);
         let sql = sql.keeping_addresses(config.audit.addresses);
         let audit = Audit::start(&config.audit, clock.clone(), entropy.clone(), &sql);
         let metrics = Metrics::new(redis.metrics());

@@ -39,7 +39,7 @@ fn plan(round: usize) -> Vec<(Scenario, usize, Vec<Name>)> {
     for (i, connections) in CONNECTIONS.into_iter().enumerate() {
         let mut add = |scenario, first: &[Name], stacks: &[Name]| {
             let mut names: Vec<_> = first.iter().chain(stacks).copied().collect();
-            if (round + i) % 2 == 0 {
+            if (round + i).is_multiple_of(2) {
                 names.reverse();
             }
             plan.push((scenario, connections, names));

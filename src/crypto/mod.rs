@@ -12,6 +12,7 @@ pub mod key_ring;
 pub mod key_rotation;
 pub mod password;
 pub mod refresh_token;
+pub mod remembered;
 pub mod seal;
 pub mod signing_key;
 pub(crate) mod strict_json;

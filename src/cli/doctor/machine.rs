@@ -27,7 +27,7 @@ fn memory(config: &Config, limit: Option<u64>) -> Finding {
     const CHECK: &str = "memory";
     let password = &config.password;
     let hashing = u64::from(password.memory_kib) * 1024 * password.threads as u64;
-    let remembered = config.cache.max_sessions as u64 * 100 + config.cache.max_tokens as u64 * 1800;
+    let remembered = config.cache.max_sessions as u64 * 100 + config.cache.max_tokens as u64 * 1500;
     let needed = hashing + remembered;
     let mib = |bytes: u64| bytes.div_ceil(1 << 20);
     let budget = format!(

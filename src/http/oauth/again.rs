@@ -5,12 +5,8 @@
 //! What isn't known here goes to the endpoint, and only that puts anything in here. Of its answer the status, the type and
 //! the operation's name are repeated here; a test compares the two.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{fmt, sync::Arc};
 
-use aws_lc_rs::digest::{Context, SHA256};
 use poem::{
     Endpoint, FromRequest, IntoResponse, Request, RequestBody, Response, Result,
     http::{HeaderValue, Method, header},
@@ -20,69 +16,25 @@ use poem_openapi::OperationId;
 use super::{form, introspect};
 use crate::{
     app::App,
-    domain::{
-        bounded_map::{AsRandom, BoundedMap},
-        entropy::Entropy,
-    },
+    crypto::remembered::{Fingerprint, Remembered},
     flow::introspect::{Answered, again},
     http::{body::ReadBody, problem::ProblemError},
     metrics::CacheMetrics,
 };
 
-/// Into how many parts the questions are dealt, each with a lock of its own.
-const PARTS: usize = 16;
+/// The questions that were answered lately: who asks, and what.
+type Asked = Remembered<Answered>;
 
-/// A salted SHA-256 of who asks and of what: neither a client's secret nor a token is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Question([u8; 32]);
-
-impl Question {
-    fn part(self) -> usize {
-        usize::from(self.0[0]) % PARTS
-    }
-}
-
-type Part = BoundedMap<Question, Arc<Answered>, AsRandom>;
-
-/// The questions that were answered lately.
-struct Asked {
-    parts: Vec<Mutex<Part>>,
-    /// What every digest begins with, so that nobody can choose which questions come to lie together.
-    salt: [u8; 32],
-}
-
-impl Asked {
-    fn new(most: usize, entropy: &Entropy) -> Self {
-        let part = || Mutex::new(BoundedMap::new(most / PARTS));
-        Self { parts: std::iter::repeat_with(part).take(PARTS).collect(), salt: entropy.bytes() }
-    }
-
-    /// That of a request to the endpoint, if all that its answer depends on is in one header and the body.
-    fn question(&self, request: &Request, body: &[u8]) -> Option<Question> {
-        let mut authorizations = request.headers().get_all(header::AUTHORIZATION).iter();
-        let (authorization, None) = (authorizations.next()?, authorizations.next()) else { return None };
-        let mut digest = Context::new(&SHA256);
-        digest.update(&self.salt);
-        digest.update(&authorization.len().to_be_bytes());
-        digest.update(authorization.as_bytes());
-        digest.update(body);
-        digest.finish().as_ref().try_into().ok().map(Question)
-    }
-
-    fn answered(&self, question: Question) -> Option<Arc<Answered>> {
-        let part = &self.parts[question.part()];
-        part.lock().unwrap_or_else(PoisonError::into_inner).get(&question).map(Arc::clone)
-    }
-
-    fn remember(&self, question: Question, answered: Answered) {
-        let part = &self.parts[question.part()];
-        part.lock().unwrap_or_else(PoisonError::into_inner).insert(question, Arc::new(answered));
-    }
+/// That of a request to the endpoint, if all that its answer depends on is in one header and the body.
+fn question(asked: &Asked, request: &Request, body: &[u8]) -> Option<Fingerprint> {
+    let mut authorizations = request.headers().get_all(header::AUTHORIZATION).iter();
+    let (authorization, None) = (authorizations.next()?, authorizations.next()) else { return None };
+    Some(asked.fingerprint(&[authorization.as_bytes(), body]))
 }
 
 /// The endpoint's argument: what it answers with can be kept for the next time it is asked the same.
 #[derive(Clone)]
-pub(super) struct NextTime(Option<(Arc<Asked>, Question)>);
+pub(super) struct NextTime(Option<(Arc<Asked>, Fingerprint)>);
 
 impl NextTime {
     /// Whether it can.
@@ -93,7 +45,7 @@ impl NextTime {
     /// This is what the answer rests on.
     pub(super) fn remember(self, answered: impl FnOnce() -> Answered) {
         if let Some((asked, question)) = self.0 {
-            asked.remember(question, answered());
+            asked.insert(question, Arc::new(answered()));
         }
     }
 }
@@ -128,10 +80,10 @@ impl<E> Again<E> {
     async fn answer(&self, asked: &Arc<Asked>, request: &mut Request) -> Result<Option<Response>> {
         // one that has to be waited for is waited for where all others are
         let Some(body) = self.read.what_is_there(request).await? else { return Ok(None) };
-        let question = asked.question(request, &body);
+        let question = question(asked, request, &body);
         request.set_body(body);
         let Some(question) = question else { return Ok(None) };
-        if let Some(answered) = asked.answered(question)
+        if let Some(answered) = asked.get(question)
             && let Some(told) = again(&self.app, &answered).map_err(ProblemError::from)?
         {
             let mut response: Response = told.into_response();

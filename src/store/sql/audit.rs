@@ -94,18 +94,15 @@ impl Sql {
     /// [`SqlError`]
     pub async fn audit(&self, filter: &AuditFilter, limit: u32) -> Result<Vec<AuditRow>, SqlError> {
         let mut tx = self.begin_read().await?;
-        let sql = "SELECT id, at, event, outcome, reason, account_id, session_id, client_id, detail, actor, address, count \
-                   FROM audit WHERE at >= $1 AND at < $2 AND ($3 = '' OR event = $3) AND ($4 = '' OR account_id = $4) \
-                   AND ($5 = '' OR address = $5) ORDER BY at DESC, id DESC LIMIT $6";
-        let rows = query(sql)
+        let (sql, equal) = selection(filter);
+        let mut query = query(AssertSqlSafe(sql))
             .bind(filter.since.map_or(i64::MIN, Timestamp::as_millis))
             .bind(filter.until.map_or(i64::MAX, Timestamp::as_millis))
-            .bind(filter.event.map_or("", AuditEvent::as_str))
-            .bind(filter.account.map(|id| id.to_string()).unwrap_or_default())
-            .bind(filter.address.map(|ip| ip.to_string()).unwrap_or_default())
-            .bind(i64::from(limit))
-            .fetch_all(&mut *tx)
-            .await?;
+            .bind(i64::from(limit));
+        for value in equal {
+            query = query.bind(value);
+        }
+        let rows = query.fetch_all(&mut *tx).await?;
         tx.commit().await?;
         rows.iter().map(read).collect()
     }
@@ -163,6 +160,29 @@ impl Sql {
     }
 }
 
+/// The statement that reads the newest rows, and what the columns named in it are equal to. Its first parameters are from
+/// when, until when, and how many. Only what is asked for stands in it, so that an account's rows are found by their index.
+fn selection(filter: &AuditFilter) -> (String, Vec<String>) {
+    let columns = [
+        ("event", filter.event.map(|event| event.as_str().to_owned())),
+        ("account_id", filter.account.map(|id| id.to_string())),
+        ("address", filter.address.map(|ip| ip.to_string())),
+    ];
+    let mut sql =
+        "SELECT id, at, event, outcome, reason, account_id, session_id, client_id, detail, actor, address, count \
+                   FROM audit WHERE at >= $1 AND at < $2"
+            .to_owned();
+    let mut equal = Vec::new();
+    for (column, value) in columns {
+        if let Some(value) = value {
+            equal.push(value);
+            // writing to a string can't fail
+            let _ = write!(sql, " AND {column} = ${}", 3 + equal.len());
+        }
+    }
+    (sql + " ORDER BY at DESC, id DESC LIMIT $3", equal)
+}
+
 /// The statement that adds so many rows. To SQLite `$1` would be a name, to be looked for among all others.
 fn insertion(rows: usize, dialect: Dialect) -> String {
     // Otherwise SQLite keeps, in a file, what it would take to undo one statement; all or none is the transaction's.
@@ -207,7 +227,31 @@ fn read(row: &AnyRow) -> Result<AuditRow, SqlError> {
 
 #[cfg(test)]
 mod tests {
+    use sqlx::{AnyConnection, Connection, Executor};
+
     use super::*;
+
+    #[tokio::test]
+    async fn an_accounts_rows_are_found_by_their_index() {
+        sqlx::any::install_default_drivers();
+        let mut connection = AnyConnection::connect("sqlite::memory:").await.unwrap();
+        connection.execute(include_str!("../../../migrations/0005_audit.sql")).await.unwrap();
+        let mut plan = async |filter| {
+            let (sql, equal) = selection(&filter);
+            let mut query = query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"))).bind(0).bind(9).bind(1);
+            for value in equal {
+                query = query.bind(value);
+            }
+            query.fetch_all(&mut connection).await.unwrap()[0].get::<String, _>("detail")
+        };
+        let account = Some(AccountId::from_bytes([1; 16]));
+        let address = Some(IpAddr::from([192, 0, 2, 1]));
+        let event = Some(AuditEvent::SignIn);
+        let of_account = plan(AuditFilter { account, address, event, ..AuditFilter::default() }).await;
+        assert!(of_account.contains("INDEX audit_account (account_id=? AND at>? AND at<?)"), "{of_account}");
+        let of_time = plan(AuditFilter { event, ..AuditFilter::default() }).await;
+        assert!(of_time.contains("INDEX audit_at (at>? AND at<?)"), "{of_time}");
+    }
 
     #[test]
     fn a_statement_has_a_parameter_for_each_column_of_each_row() {

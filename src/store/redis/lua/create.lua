@@ -52,7 +52,7 @@ local function create(key, id, record, roles, numbers, ...)
   end
 
   local set = { id, record }
-  for part = 1, DETAIL_FIELDS do
+  for part = 1, select('#', ...) do
     local text = select(part, ...)
     if text ~= '' then
       set[#set + 1] = id .. string.char(part)

@@ -9,7 +9,6 @@
 local STREAM, POSITION, ACCOUNT = KEYS[#KEYS - 1], KEYS[#KEYS], ARGV[2]
 
 local VERSION = 1
-local DETAIL_FIELDS = 4
 -- Most accounts have no more fields than so many.
 local FEW = 16
 
@@ -38,7 +37,7 @@ local function is_session(field)
   return #field == 16
 end
 
--- An id's fields: the record, and the DETAIL_FIELDS parts of the details.
+-- An id's fields: the record, and the parts that details may have.
 local function fields_of(id)
   return id, id .. '\1', id .. '\2', id .. '\3', id .. '\4'
 end
