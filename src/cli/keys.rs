@@ -39,6 +39,8 @@ pub struct RotateArgs {
 #[derive(Args, Clone, Debug)]
 pub struct RetireArgs {
     /// The key's id, as `latchkey keys list` shows it
+    // one of 64 ids begins with a hyphen
+    #[arg(allow_hyphen_values = true)]
     pub kid: String,
 }
 

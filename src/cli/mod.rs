@@ -197,6 +197,16 @@ mod tests {
     }
 
     #[test]
+    fn the_id_of_a_key_may_begin_with_a_hyphen() {
+        for kid in ["-nzUWoeZLhGoTr8xojBXH6CD1B5yfJQt87xx-Bx8Ui8", "--conf", "-h5yfJQt"] {
+            let parsed = parse(&format!("latchkey keys retire {kid} --data-dir d")).unwrap();
+            let Command::Keys(keys) = parsed.command else { panic!("{parsed:?}") };
+            assert!(format!("{keys:?}").contains(kid), "{keys:?}");
+        }
+        assert_eq!(parse("latchkey keys retire --help").unwrap_err().kind(), ErrorKind::DisplayHelp);
+    }
+
+    #[test]
     fn every_command_is_understood() {
         for line in [
             "latchkey serve",
