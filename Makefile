@@ -26,7 +26,7 @@ test: ## install what the tests need and run them all
 	@sh .ci/install.sh test
 	TEST_TOOLS_DIR="$(TOOLS)" cargo test --workspace --locked $(ARGS)
 
-bench: bench-build ## measure beside the limits, FastAPI and Fastify: make bench ROUNDS=3 ONLY=refresh
+bench: bench-build ## measure beside the limits, FastAPI and Fastify: make bench ROUNDS=1 ONLY=refresh
 	target/release/latchkey-bench $(ARGS)
 
 bench-growth: bench-build ## measure what a request costs with more sessions, more nodes and a Redis Cluster
@@ -57,16 +57,16 @@ soak: ## check histories of users under random faults for long: make soak SECOND
 FUZZ_FLAGS = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
   -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing
 FUZZ_TARGETS = refresh_token session_record jwt forwarded config
-SECONDS_EACH = 60
+FUZZ_SECONDS = 60
 
-fuzz: ## look for input that breaks codecs, tokens, headers or the configuration: make fuzz SECONDS_EACH=60 FUZZ_TARGETS=jwt
+fuzz: ## look for input that breaks codecs, tokens, headers or the configuration: make fuzz FUZZ_SECONDS=60 FUZZ_TARGETS=jwt
 	RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --locked --manifest-path fuzz/Cargo.toml --target-dir target/fuzz \
 	  --target "$$(rustc -vV | sed -n 's/^host: //p')"
 	@mkdir -p target/fuzz/found
 	@for target in $(FUZZ_TARGETS); do \
 	  mkdir -p target/fuzz/corpus/$$target; \
-	  echo "fuzz: $$target for $(SECONDS_EACH) s"; \
-	  FUZZ_TARGET=$$target target/fuzz/*/debug/latchkey-fuzz -max_total_time=$(SECONDS_EACH) -max_len=4096 -timeout=10 -verbosity=0 \
+	  echo "fuzz: $$target for $(FUZZ_SECONDS) s"; \
+	  FUZZ_TARGET=$$target target/fuzz/*/debug/latchkey-fuzz -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=10 -verbosity=0 \
 	    -print_final_stats=1 -artifact_prefix=target/fuzz/found/$$target- target/fuzz/corpus/$$target fuzz/corpus/$$target || exit 1; \
 	done
 
@@ -78,6 +78,7 @@ openapi: ## write openapi/openapi.json, the committed copy of the API's descript
 
 fmt: ## format the source
 	cargo fmt --all
+	cargo fmt --all --manifest-path bench/Cargo.toml
 
 # The benchmark is a workspace of its own, so that the tests don't build it.
 lint: ## check the format, and clippy's warnings as errors, those of the benchmark too

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what a make target needs beside the Rust toolchain, and nothing that is there already:
 #
-#   install.sh run     a redis-server or valkey-server
+#   install.sh run     a redis-server or valkey-server (tests and benchmarks start it as redis-server)
 #   install.sh test    run's, and PostgreSQL, PgBouncer, nginx, slowhttptest, promtool, Chromium, Python; and under target/tools the programs pinned in tests/tools
 #   install.sh audit   cargo-deny, under target/tools
 #   install.sh bench   run's, and Python; and under target/tools/bench what is pinned in bench/references

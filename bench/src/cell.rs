@@ -41,13 +41,13 @@ impl Scenario {
     pub fn text(self) -> &'static str {
         match self {
             Self::Refresh => "refresh",
-            Self::IntrospectCold => "introspect, cold",
-            Self::IntrospectWarm => "introspect, warm",
+            Self::IntrospectCold => "introspect-cold",
+            Self::IntrospectWarm => "introspect-warm",
             Self::Login => "login",
             Self::Logout => "logout",
             Self::Mix => "mix",
-            Self::RefreshBesideLogins => "refresh beside logins",
-            Self::IntrospectBesideLogins => "introspect beside logins",
+            Self::RefreshBesideLogins => "refresh-beside-logins",
+            Self::IntrospectBesideLogins => "introspect-beside-logins",
         }
     }
 }
@@ -55,7 +55,7 @@ impl Scenario {
 /// What one measurement gave.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Sample {
-    /// Right answers per second; of sign-ins beside it, none.
+    /// Right answers per second, without those of sign-ins beside it.
     pub per_second: f64,
     /// Latencies in milliseconds.
     pub p50: f64,
@@ -182,9 +182,10 @@ fn millis_at(sorted: &[u32], share: f64) -> f64 {
 /// More sign-outs a second than there will be, so that the sessions last.
 fn most_logouts(name: Name, connections: usize) -> f64 {
     let most = match name {
-        Name::FastApi => 6_000.0,
-        Name::Fastify => 20_000.0,
+        Name::Floor => 60_000.0,
+        Name::FastApi => 8_000.0,
+        Name::Fastify => 30_000.0,
         _ => 35_000.0,
     };
-    if connections == 1 { most / 3.0 } else { most }
+    if connections == 1 { most / 5.0 } else { most }
 }

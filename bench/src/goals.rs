@@ -1,4 +1,4 @@
-//! The figures to reach, each a ratio within one run, and whether they are reached.
+//! The figures to reach and whether they are reached; most are ratios within one run.
 
 use std::fmt::Write;
 
@@ -14,8 +14,8 @@ use crate::{
 enum Goal {
     AtLeast(f64),
     AtMost(f64),
-    /// There is none: where another line's limit lies.
-    Limit,
+    /// There is none: it shows how much of another line's goal Redis and HTTP leave.
+    Compare,
 }
 
 struct Line {
@@ -38,7 +38,7 @@ pub fn table(results: &Results, footprint: Option<&Footprint>) -> String {
         let (goal, large, verdict) = match line.goal {
             Goal::AtLeast(goal) => (format!("at least {goal}{unit}"), goal >= 20.0, verdict(found.median >= goal)),
             Goal::AtMost(goal) => (format!("at most {goal}{unit}"), goal >= 20.0, verdict(found.median <= goal)),
-            Goal::Limit => (String::new(), false, "a limit"),
+            Goal::Compare => (String::new(), false, "for comparison"),
         };
         let digits = if large { 0 } else { 2 };
         let (median, min, max) = (found.median, found.min, found.max);
@@ -69,8 +69,8 @@ fn lines(results: &Results, footprint: Option<&Footprint>) -> Vec<Line> {
         line("refresh: server CPU, against the floor", Goal::AtMost(1.15), ratio(Refresh, Latchkey, Floor, cpu)),
         line("refresh: requests/s, against FastAPI", Goal::AtLeast(7.0), ratio(Refresh, Latchkey, FastApi, rate)),
         line("refresh: requests/s, against Fastify", Goal::AtLeast(2.0), ratio(Refresh, Latchkey, Fastify, rate)),
-        line("the floor's refresh: requests/s, against FastAPI", Goal::Limit, ratio(Refresh, Floor, FastApi, rate)),
-        line("the floor's refresh: requests/s, against Fastify", Goal::Limit, ratio(Refresh, Floor, Fastify, rate)),
+        line("the floor's refresh: requests/s, against FastAPI", Goal::Compare, ratio(Refresh, Floor, FastApi, rate)),
+        line("the floor's refresh: requests/s, against Fastify", Goal::Compare, ratio(Refresh, Floor, Fastify, rate)),
         line(
             "introspect, warm: requests/s, against hello",
             Goal::AtLeast(0.85),
@@ -96,8 +96,8 @@ fn lines(results: &Results, footprint: Option<&Footprint>) -> Vec<Line> {
         line("login: sign-ins/s, against Fastify", Goal::AtLeast(1.3), ratio(Login, Latchkey, Fastify, rate)),
         line("logout: requests/s, against FastAPI", Goal::AtLeast(10.0), ratio(Logout, Latchkey, FastApi, rate)),
         line("logout: requests/s, against Fastify", Goal::AtLeast(2.0), ratio(Logout, Latchkey, Fastify, rate)),
-        line("the floor's logout: requests/s, against FastAPI", Goal::Limit, ratio(Logout, Floor, FastApi, rate)),
-        line("the floor's logout: requests/s, against Fastify", Goal::Limit, ratio(Logout, Floor, Fastify, rate)),
+        line("the floor's logout: requests/s, against FastAPI", Goal::Compare, ratio(Logout, Floor, FastApi, rate)),
+        line("the floor's logout: requests/s, against Fastify", Goal::Compare, ratio(Logout, Floor, Fastify, rate)),
         line(
             "refresh beside a login flood, against alone",
             Goal::AtLeast(0.85),

@@ -109,7 +109,7 @@ fn per_account(place: &Place, common: &Common, arguments: &Arguments) -> anyhow:
     Ok(points)
 }
 
-/// One, two and three nodes on one Redis, and one node on three masters.
+/// One, two and three nodes, on one Redis and on three masters.
 fn nodes(place: &Place, common: &Common, arguments: &Arguments) -> anyhow::Result<Vec<Point>> {
     let mut points = Vec::new();
     for (on_cluster, on) in [(false, "one Redis"), (true, "a cluster of three masters")] {

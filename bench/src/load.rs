@@ -1,4 +1,4 @@
-//! The load generator: one thread, non-blocking sockets kept alive, so that it takes little of the machine that it measures.
+//! The load generator: one thread, non-blocking sockets kept alive, so that it takes no more than a core of the machine that it measures.
 //!
 //! Each connection sends its next request when the answer before has been checked. Latencies count from the first byte
 //! written to the last byte read.
@@ -127,10 +127,12 @@ pub fn drive(
             }
             in_flight -= 1;
             let (class, answer, micros) = connection.answer();
-            if let Err(error) = workload.answer(number, class, &answer) {
+            let judged = workload.answer(number, class, &answer);
+            let right = judged.is_ok();
+            if let Err(error) = judged {
                 outcome.failed(error);
             }
-            if started.is_some() && ended.is_none() {
+            if right && started.is_some() && ended.is_none() {
                 if outcome.latencies.len() <= class {
                     outcome.latencies.resize(class + 1, Vec::new());
                 }

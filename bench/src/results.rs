@@ -12,7 +12,7 @@ use crate::{
 /// What a measurement is of.
 pub type Key = (Scenario, usize, Name);
 
-/// Every measurement, in the order of the rounds.
+/// Every measurement, in the order in which they were made.
 #[derive(Default)]
 pub struct Results {
     samples: BTreeMap<Key, Vec<Sample>>,
@@ -43,7 +43,7 @@ impl Spread {
 }
 
 impl Results {
-    /// Adds a round's measurement.
+    /// Adds a measurement.
     pub fn add(&mut self, key: Key, sample: Sample) {
         self.samples.entry(key).or_default().push(sample);
     }
@@ -53,7 +53,7 @@ impl Results {
         self.samples.keys().copied()
     }
 
-    /// The rounds' measurements of a key.
+    /// The measurements of a key.
     pub fn samples(&self, key: Key) -> &[Sample] {
         self.samples.get(&key).map_or(&[], Vec::as_slice)
     }
@@ -63,7 +63,7 @@ impl Results {
         Spread::of(self.samples(key).iter().map(figure))
     }
 
-    /// How often one key's figure holds another's, each round by itself.
+    /// How often one key's figure holds another's, each measurement with the other's of the same time.
     pub fn ratio(&self, of: Key, to: Key, figure: impl Fn(&Sample) -> f64) -> Option<Spread> {
         let pairs = self.samples(of).iter().zip(self.samples(to));
         Spread::of(pairs.map(|(of, to)| figure(of) / figure(to)).filter(|ratio| ratio.is_finite()))

@@ -32,8 +32,8 @@ const WARM_UP: Duration = Duration::from_millis(300);
 
 const STACKS: [Name; 3] = [Name::Latchkey, Name::FastApi, Name::Fastify];
 
-/// A round's scenarios, and the targets of each in the order in which they are measured: the other way round every second
-/// time, since what comes before may leave the disk something to do.
+/// A round's scenarios, and the targets of each in the order in which they are measured: each place in [`CONNECTIONS`] has it
+/// the other way round every second round, since what comes before may leave the disk something to do.
 fn plan(round: usize) -> Vec<(Scenario, usize, Vec<Name>)> {
     let mut plan = Vec::new();
     for (i, connections) in CONNECTIONS.into_iter().enumerate() {

@@ -46,7 +46,7 @@ impl Name {
     pub fn text(self) -> &'static str {
         match self {
             Self::Latchkey => "latchkey",
-            Self::LatchkeyCold => "latchkey, cold",
+            Self::LatchkeyCold => "latchkey-cold",
             Self::Hello => "hello",
             Self::Floor => "floor",
             Self::Argon2 => "bare argon2",

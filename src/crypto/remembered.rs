@@ -30,7 +30,7 @@ pub struct Remembered<T> {
 }
 
 impl<T> Remembered<T> {
-    /// Room for `most`.
+    /// Room for about `most`: each part holds at most its share, and with less than two nothing.
     pub fn new(most: usize, entropy: &Entropy) -> Self {
         let part = || Mutex::new(BoundedMap::new(most / PARTS));
         Self { parts: std::iter::repeat_with(part).take(PARTS).collect(), salt: entropy.bytes() }

@@ -1,6 +1,6 @@
-//! The least that a refresh can be (one script, one signature), that an introspection can be (one signature checked, one
-//! `GET`) and that a sign-out can be (one `DEL`, of which nobody is told), as plain poem handlers with the parsed keys kept.
-//! No MAC on the refresh token, no limits, no log.
+//! A refresh with nothing but one script and one signature, an introspection with one signature checked and one `GET`, a
+//! sign-out with one `DEL` of which nobody is told: plain poem handlers with the parsed keys kept. No MAC on the refresh
+//! token, no limits, no log. Each is sent to Redis by itself, so that what sends several at once can be faster.
 
 use std::{
     fmt,
