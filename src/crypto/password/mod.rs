@@ -4,6 +4,7 @@
 //! used again and again, behind a queue of bounded length: a flood of sign-ins is refused instead of exhausting memory,
 //! and the threads' low priority leaves the processor to refreshes meanwhile.
 
+mod crowd;
 mod hash;
 mod policy;
 mod pool;

@@ -3,6 +3,8 @@
 //! What a job found out is told at once while few wait. Where many do, the outcomes of several are told together: each
 //! telling wakes a core, Redis and the database, whose caches argon2 has just filled, and what is told together goes on
 //! together from there. An outcome is kept back for no more than an eighth of what whoever is last in the queue waits.
+//!
+//! While the cores are busy with others ([`Crowd`]), every second thread rests.
 
 use std::{
     io, mem,
@@ -19,6 +21,7 @@ use std::{
 use argon2::Block;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::crowd::Crowd;
 use crate::crypto::huge_pages;
 
 /// A thread's memory for argon2, allocated once.
@@ -36,6 +39,9 @@ const SHARE: usize = 8;
 /// And no more than so many are told together: beyond that little is won.
 const TOGETHER: usize = 16;
 
+/// How long a thread rests before it looks again whether it should.
+const REST: Duration = Duration::from_millis(10);
+
 /// The least of processor time beside others, where [`yield_to_others`] isn't possible.
 const NICENESS: i32 = 19;
 
@@ -43,6 +49,7 @@ pub(super) struct Pool {
     jobs: SyncSender<Job>,
     places: Arc<Semaphore>,
     stats: Arc<Stats>,
+    crowd: Arc<Crowd>,
     threads: usize,
 }
 
@@ -66,20 +73,33 @@ pub(super) enum Refused {
 
 impl Pool {
     pub(super) fn start(threads: usize, queue: usize, blocks: usize) -> io::Result<Self> {
+        Self::beside(Crowd::new(thread::available_parallelism()?.get()), threads, queue, blocks)
+    }
+
+    fn beside(crowd: Crowd, threads: usize, queue: usize, blocks: usize) -> io::Result<Self> {
+        let crowd = Arc::new(crowd);
         let (jobs, queued) = sync_channel(queue);
         let queued = Arc::new(Mutex::new(queued));
         let stats = Arc::new(Stats::default());
         for number in 0..threads {
-            let (queued, stats) = (Arc::clone(&queued), Arc::clone(&stats));
+            let (queued, stats, crowd) = (Arc::clone(&queued), Arc::clone(&stats), Arc::clone(&crowd));
             // made here, while this thread makes nothing else
             let memory = huge_pages::with(|| vec![Block::default(); blocks]);
-            thread::Builder::new().name(format!("password-{number}")).spawn(move || work(&queued, &stats, memory))?;
+            thread::Builder::new().name(format!("password-{number}")).spawn(move || {
+                let rest = || {
+                    while number % 2 == 1 && crowd.is_there() {
+                        thread::park_timeout(REST);
+                    }
+                };
+                work(&queued, &stats, memory, rest);
+            })?;
         }
         let places = Arc::new(Semaphore::new(queue.saturating_add(threads).min(Semaphore::MAX_PERMITS)));
-        Ok(Self { jobs, places, stats, threads })
+        Ok(Self { jobs, places, stats, crowd, threads })
     }
 
     pub(super) fn submit(&self, job: Job) -> Result<(), Refused> {
+        self.crowd.look();
         self.jobs.try_send(job).map_err(|refused| match refused {
             TrySendError::Full(_) => Refused::Full { retry_after: self.retry_after() },
             TrySendError::Disconnected(_) => Refused::Stopped,
@@ -96,7 +116,8 @@ impl Pool {
 
     /// When those who wait now will have been worked for, or a second.
     fn retry_after(&self) -> Duration {
-        let rounds = u64::try_from(self.waiting() / self.threads).unwrap_or(u64::MAX);
+        let threads = if self.crowd.is_there() { self.threads.div_ceil(2) } else { self.threads };
+        let rounds = u64::try_from(self.waiting() / threads).unwrap_or(u64::MAX);
         let micros = self.stats.job_micros.load(Ordering::Relaxed).saturating_mul(rounds);
         Duration::from_micros(micros).max(Duration::from_secs(1))
     }
@@ -122,7 +143,8 @@ fn yield_to_others() -> Result<(), thread_priority::Error> {
     set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle)
 }
 
-fn work(queued: &Mutex<Receiver<Job>>, stats: &Stats, mut memory: Memory) {
+/// Works until the pool is gone; before each job it may `rest`.
+fn work(queued: &Mutex<Receiver<Job>>, stats: &Stats, mut memory: Memory, rest: impl Fn()) {
     #[cfg(target_os = "linux")]
     if let Err(error) = yield_to_others() {
         tracing::debug!(%error, "the password threads keep the scheduling of the others");
@@ -132,6 +154,7 @@ fn work(queued: &Mutex<Receiver<Job>>, stats: &Stats, mut memory: Memory) {
         tracing::debug!(%error, "the password threads keep the priority of the others");
     }
     loop {
+        rest();
         // the lock is held while waiting, and passed on before working
         let job = queued.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
@@ -210,6 +233,35 @@ mod tests {
         pool.stats.job_micros.store(2_000_000, Ordering::Relaxed);
         assert_eq!(retry_after(), Duration::from_secs(6));
         release.send(()).unwrap();
+    }
+
+    #[test]
+    fn every_second_thread_rests_while_there_is_a_crowd() {
+        let pool = Pool::beside(Crowd::staying(), 2, 40, 1).unwrap();
+        let (tell, told) = channel();
+        for _ in 0..40 {
+            let tell = tell.clone();
+            let who = move |_: &mut Memory| -> Option<Telling> {
+                tell.send(thread::current().name().map(str::to_owned)).unwrap();
+                None
+            };
+            assert!(pool.submit(Box::new(who)).is_ok());
+        }
+        assert!(told.iter().take(40).all(|name| name.as_deref() == Some("password-0")));
+        pool.crowd.leave();
+        // each waits for the other
+        let both = Arc::new(std::sync::Barrier::new(2));
+        let (done, are_done) = channel();
+        for _ in 0..2 {
+            let (both, done) = (Arc::clone(&both), done.clone());
+            let wait = move |_: &mut Memory| -> Option<Telling> {
+                both.wait();
+                done.send(()).unwrap();
+                None
+            };
+            assert!(pool.submit(Box::new(wait)).is_ok());
+        }
+        assert_eq!(are_done.iter().take(2).count(), 2);
     }
 
     #[test]
