@@ -158,7 +158,20 @@ pub fn unprivileged() -> Option<(u32, u32)> {
 
 /// A new folder that [`unprivileged`] may write to; deleted by whoever it is given to.
 pub fn folder(prefix: &str) -> PathBuf {
-    let folder = tempfile::Builder::new().prefix(prefix).tempdir().unwrap().keep();
+    folder_in(&std::env::temp_dir(), prefix)
+}
+
+/// The same in memory, where there is plenty: a server that syncs at every write then doesn't wait for a disk, which on a
+/// shared machine may take longer than a node waits for an answer.
+pub fn folder_in_memory(prefix: &str) -> PathBuf {
+    const PLENTY: u64 = 2 << 30;
+    let memory = Path::new("/dev/shm");
+    let room = rustix::fs::statvfs(memory).map_or(0, |system| system.f_bavail * system.f_frsize);
+    if room >= PLENTY { folder_in(memory, prefix) } else { folder(prefix) }
+}
+
+fn folder_in(place: &Path, prefix: &str) -> PathBuf {
+    let folder = tempfile::Builder::new().prefix(prefix).tempdir_in(place).unwrap().keep();
     if let Some((uid, gid)) = unprivileged() {
         chown(&folder, Some(uid), Some(gid)).unwrap();
     }

@@ -18,7 +18,7 @@ impl Redis {
 
     /// Any server, with arguments of the test's choice.
     pub fn start_with(program: &str, arguments: &[&str]) -> Self {
-        let folder = guard::folder("redis");
+        let folder = guard::folder_in_memory("redis");
         let socket = folder.join("redis.sock");
         let (folder_text, socket_text) = (folder.to_str().unwrap(), socket.to_str().unwrap());
         let mut command = vec![program, "--port", "0", "--unixsocket", socket_text, "--dir", folder_text, "--save", ""];

@@ -64,7 +64,7 @@ impl Server {
 
     /// Port 0 for none; there is always a socket. In arguments, `FOLDER` stands for the server's folder.
     pub fn start(program: &str, port: u16, arguments: &[&str]) -> Self {
-        let folder = guard::folder("store");
+        let folder = guard::folder_in_memory("store");
         let mut command = vec![program.to_owned()];
         let own = ["--port", &port.to_string(), "--unixsocket", "FOLDER/redis.sock", "--dir", "FOLDER", "--save", ""];
         let place = |text: &&str| text.replace("FOLDER", folder.to_str().unwrap());

@@ -7,9 +7,9 @@
 //! died or hangs delays sign-outs for `cache.max_staleness` once, and is not waited for after that.
 //!
 //! A node that can't hear the channel doesn't believe what it remembers, says so, and isn't waited for; when it ends a
-//! session itself it doesn't know who is here, and waits for as long as others could believe what they remember. A node by
-//! itself waits for nobody. What is left: one that has heard only itself for a moment, and not yet the others' answers,
-//! takes itself to be alone; they hear of what it ends a moment later all the same.
+//! session itself it doesn't know who is here, and waits for as long as others could believe what they remember. So does one
+//! that came to hear it only lately, at its start or after its connection broke: others may have said that they are here
+//! before, for as long. A node that hears and has heard of no other for that long is by itself and waits for nobody.
 
 use std::{
     collections::HashMap,
@@ -40,12 +40,20 @@ pub(in crate::store::redis) struct Acknowledgements {
     peers: Mutex<HashMap<String, Peer>>,
     waiting: Mutex<HashMap<u64, Waiting>>,
     numbers: AtomicU64,
-    heard_myself: Mutex<Option<Instant>>,
+    /// None while it can't hear.
+    hearing: Mutex<Option<Hearing>>,
     /// How long nodes believe what they remember, where this one is to hear of the others.
     lease: Mutex<Option<Duration>>,
     queue: mpsc::Sender<Heard>,
     /// The other end of it, until somebody sends.
     queued: Mutex<Option<mpsc::Receiver<Heard>>>,
+}
+
+/// When this node heard what it said itself.
+#[derive(Clone, Copy)]
+struct Hearing {
+    first: Instant,
+    last: Instant,
 }
 
 /// A node that said that it is here.
@@ -86,7 +94,7 @@ impl Acknowledgements {
             peers: Mutex::default(),
             waiting: Mutex::default(),
             numbers: AtomicU64::new(0),
-            heard_myself: Mutex::default(),
+            hearing: Mutex::default(),
             lease: Mutex::default(),
             queue,
             queued: Mutex::new(Some(queued)),
@@ -101,7 +109,7 @@ impl Acknowledgements {
     /// To be taken before something is published; none if there is no other node to wait for.
     pub(in crate::store::redis) fn ticket(&self) -> Option<Ticket<'_>> {
         let lease = *lock(&self.lease);
-        let unsure = lease.filter(|lease| !self.hears(*lease)).unwrap_or_default();
+        let unsure = lease.map_or(Duration::ZERO, |lease| self.unsure(lease));
         if unsure.is_zero() && lock(&self.peers).is_empty() {
             return None;
         }
@@ -118,7 +126,15 @@ impl Acknowledgements {
 
     /// Whether this node has heard within the last `moment` what it said.
     pub(super) fn hears(&self, moment: Duration) -> bool {
-        lock(&self.heard_myself).is_some_and(|at| at.elapsed() < moment)
+        lock(&self.hearing).is_some_and(|hearing| hearing.last.elapsed() < moment)
+    }
+
+    /// For how long others may still believe what they remember though this node hasn't heard that they are here.
+    fn unsure(&self, lease: Duration) -> Duration {
+        if !self.hears(lease) {
+            return lease;
+        }
+        lock(&self.hearing).map_or(lease, |hearing| lease.saturating_sub(hearing.first.elapsed()))
     }
 
     /// What to say of how long this node believes what it remembers; zero if it doesn't, and nobody needs to wait for it.
@@ -136,7 +152,10 @@ impl Acknowledgements {
     pub(super) fn hear_of(&self, node: &str, lease: Duration) -> bool {
         let now = Instant::now();
         if node == self.me {
-            return lock(&self.heard_myself).replace(now).is_none();
+            let mut hearing = lock(&self.hearing);
+            let before = *hearing;
+            *hearing = Some(Hearing { first: before.map_or(now, |hearing| hearing.first), last: now });
+            return before.is_none();
         }
         let mut peers = lock(&self.peers);
         peers.retain(|name, peer| name == node || now < peer.until);
@@ -152,7 +171,7 @@ impl Acknowledgements {
 
     /// This node can't be told who is here.
     pub(super) fn deaf(&self) {
-        *lock(&self.heard_myself) = None;
+        *lock(&self.hearing) = None;
     }
 
     /// This node has heard what was published `from` a node under a number.
@@ -302,16 +321,28 @@ mod tests {
         one.listen(LEASE);
         let unsure = one.ticket().unwrap();
         assert_eq!(unsure.unsure, LEASE);
-        one.hear_of("one", LEASE);
-        assert!(one.ticket().is_none());
-        one.deaf();
         one.hear_of("two", LEASE);
         let ticket = one.ticket().unwrap();
         one.heard_by("two 1");
         let mut waits = Box::pin(ticket.acknowledged());
         assert!(futures_util::poll!(&mut waits).is_pending());
+    }
+
+    #[tokio::test]
+    async fn who_came_to_hear_lately_waits_for_those_it_may_have_missed() {
+        const LEASE: Duration = Duration::from_secs(1);
+        let one = node("one");
+        one.listen(LEASE);
         one.hear_of("one", LEASE);
-        assert_eq!(one.ticket().unwrap().unsure, Duration::ZERO);
+        let hearing = lock(&one.hearing).unwrap();
+        assert!(one.ticket().is_some_and(|ticket| ticket.unsure > Duration::ZERO) || hearing.first.elapsed() >= LEASE);
+        *lock(&one.hearing) =
+            hearing.first.checked_sub(LEASE).map(|first| Hearing { first, last: Instant::now() + LEASE });
+        assert!(one.ticket().is_none(), "it would have heard of them");
+        one.hear_of("one", LEASE);
+        assert!(lock(&one.hearing).unwrap().first < hearing.first, "since it came to hear, not since it heard last");
+        one.deaf();
+        assert_eq!(one.ticket().unwrap().unsure, LEASE);
     }
 
     #[tokio::test]
