@@ -26,7 +26,7 @@ use place::Persistence;
 /// What `make bench` and `make bench-growth` run.
 #[derive(Parser)]
 struct Arguments {
-    /// How often everything is measured; beside others with 64 connections three times as often.
+    /// How often everything is measured; with 64 connections three times as often, but not for --growth.
     #[arg(long, env = "ROUNDS", default_value_t = 3)]
     rounds: usize,
     /// How long each measurement lasts, in seconds, after a short warm-up.

@@ -159,8 +159,10 @@ async fn carry(mut client: TcpStream, shared: &Shared) {
             read = client.read(&mut from_client), if moves => {
                 let Ok(read @ 1..) = read else { return };
                 let bytes = &mut from_client[..read];
-                script_asked |= shared.asks_for_script(bytes);
-                if script_asked {
+                // a sign of life may follow before the answer is there
+                let asks = shared.asks_for_script(bytes);
+                script_asked |= asks;
+                if asks {
                     shared.lengths.lock().unwrap().0 = read;
                     if let Mode::CutQuestion(after) = mode && shared.cut_once(mode) {
                         let _ = server.write_all(&bytes[..after.min(read)]).await;
