@@ -19,6 +19,10 @@ use tokio::{
     sync::oneshot,
 };
 
+/// After how many tasks at most a core looks at what has arrived. Tokio's 61 would be some four milliseconds of refreshes, for
+/// which Redis would wait for its next call.
+const LOOK_EVERY: u32 = 16;
+
 thread_local! {
     /// Which of the cores this thread is, if it is one.
     static CURRENT: Cell<Option<usize>> = const { Cell::new(None) };
@@ -82,7 +86,7 @@ pub fn current() -> Option<usize> {
 
 impl Core {
     fn start(number: usize) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let runtime = Builder::new_current_thread().event_interval(LOOK_EVERY).enable_all().build()?;
         let handle = runtime.handle().clone();
         let (until, ended) = oneshot::channel::<()>();
         thread::Builder::new().name(format!("core-{number}")).spawn(move || {

@@ -80,19 +80,14 @@ impl Redis {
             ends_at,
             kept_until,
         };
-        // in one: each further argument costs Redis as much as a small command
-        let mut numbers = BytesMut::with_capacity(20);
+        let mut all = session_of(new.account, new.id, 56);
         for time in [now.as_millis().max(0).unsigned_abs(), whole_millis(kept_until.saturating_since(now))] {
-            numbers.put_uint(time.min(MAX_U48), 6);
+            all.put_uint(time.min(MAX_U48), 6);
         }
-        numbers.put_u32(new.max_per_account);
-        numbers.put_u32(new.epoch.0);
-        let mut arguments = vec![
-            bytes(new.id.as_bytes()),
-            Value::Bytes(record.encode().into()),
-            new.roles.to_string().into(),
-            Value::Bytes(numbers.freeze()),
-        ];
+        all.put_u32(new.max_per_account);
+        all.put_u32(new.epoch.0);
+        all.extend_from_slice(&record.encode());
+        let mut arguments = vec![Value::Bytes(all.freeze()), new.roles.to_string().into()];
         let details = record::encode_details(&new.origin).into_iter().map(Bytes::from);
         arguments.extend(details.chain(repeat(Bytes::new())).take(record::DETAIL_PARTS).map(Value::Bytes));
         let answer = self.run_together(|scripts| &scripts.create, new.account, arguments).await?;
@@ -144,14 +139,13 @@ impl Redis {
         idle_timeout: Duration,
         now: Timestamp,
     ) -> Result<Rotation, RedisError> {
-        // in one: each further argument costs Redis as much as a small command
-        let mut numbers = BytesMut::with_capacity(23);
-        numbers.put_u32(presented.0);
+        let mut presentation = session_of(account, session, 23);
+        presentation.put_u32(presented.0);
         for time in [now.as_millis().max(0).unsigned_abs(), whole_millis(grace), whole_millis(idle_timeout)] {
-            numbers.put_uint(time.min(MAX_U48), 6);
+            presentation.put_uint(time.min(MAX_U48), 6);
         }
-        numbers.put_u8((accepted == Accepted::Bearer).into());
-        let arguments = vec![bytes(session.as_bytes()), Value::Bytes(numbers.freeze())];
+        presentation.put_u8((accepted == Accepted::Bearer).into());
+        let arguments = vec![Value::Bytes(presentation.freeze())];
         let answer = self.run_together(|scripts| &scripts.rotate, account, arguments).await?;
         let Value::Array(parts) = &answer else { return Err(unexpected("rotate", &answer)) };
         let outcome = parts.first().and_then(Value::as_str);
@@ -200,8 +194,10 @@ impl Redis {
     ) -> Result<bool, RedisError> {
         let ticket = self.inner.acknowledgements.ticket();
         let from = ticket.as_ref().map(Ticket::from).unwrap_or_default();
+        let mut which = session_of(account, session, from.len());
+        which.extend_from_slice(from.as_bytes());
         let event = session_ended(account, session, reason, now);
-        let arguments = vec![bytes(session.as_bytes()), event.into(), from.into()];
+        let arguments = vec![Value::Bytes(which.freeze()), event.into()];
         let answer = self.run_together(|scripts| &scripts.revoke, account, arguments).await;
         // whatever came of it: the next who asks is told what Redis says
         self.inner.memory.forget_session(account, session);
@@ -385,6 +381,15 @@ impl Redis {
         let [by_length, by_time] = &self.inner.events_kept;
         Value::Bytes(if self.inner.has_minid.load(Ordering::Relaxed) { by_time.clone() } else { by_length.clone() })
     }
+}
+
+/// What the first argument of an operation on a session begins with, and room for as much more as it will hold: all in one,
+/// since each further argument costs Redis as much as a small command.
+fn session_of(account: AccountId, session: SessionId, more: usize) -> BytesMut {
+    let mut all = BytesMut::with_capacity(32 + more);
+    all.extend_from_slice(account.as_bytes());
+    all.extend_from_slice(session.as_bytes());
+    all
 }
 
 fn bytes(id: &[u8; 16]) -> Value {

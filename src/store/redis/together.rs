@@ -16,7 +16,6 @@ use std::{
 };
 
 use fred::{
-    bytes::Bytes,
     error::{Error as FredError, ErrorKind},
     types::Value,
 };
@@ -32,7 +31,7 @@ use super::{
 use crate::{cores, domain::ids::AccountId};
 
 /// The most operations in one call: Redis does nothing else meanwhile.
-const MOST: usize = 16;
+const MOST: usize = 32;
 
 /// A script that takes several operations.
 #[derive(Debug)]
@@ -49,6 +48,7 @@ pub(super) type Which = fn(&Scripts) -> &Together;
 #[derive(Debug)]
 struct Operation {
     account: AccountId,
+    /// The first begins with the account's id.
     arguments: Vec<Value>,
     answer: oneshot::Sender<Result<Value, RedisError>>,
 }
@@ -117,7 +117,6 @@ impl Redis {
         for Operation { account, arguments: own, .. } in &operations {
             let bucket = key::bucket(*account);
             keys.extend([names.sessions(*account), names.events_of_bucket(bucket), names.position_of_bucket(bucket)]);
-            arguments.push(Value::Bytes(Bytes::copy_from_slice(account.as_bytes())));
             arguments.extend_from_slice(own);
         }
         let error = match script::call(&which(&self.inner.scripts).script, self.client(), keys, arguments).await {
@@ -204,7 +203,7 @@ mod tests {
         assert!(sizes(&[], false).is_empty());
         assert_eq!(sizes(&[1, 2, 1, 3], false), [4]);
         assert_eq!(sizes(&[1, 2, 1, 3], true), [2, 1, 1]);
-        assert_eq!(sizes(&[7; 38], true), [16, 16, 6]);
+        assert_eq!(sizes(&[7; 70], true), [32, 32, 6]);
     }
 
     #[test]

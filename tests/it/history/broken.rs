@@ -51,7 +51,7 @@ const BROKEN: [Broken; 6] = [
         script: "rotate.lua",
         from: "local session = read_record(found[1])",
         to: "local before = redis.call('HMGET', key .. ':before', id, id .. 't')
-             local _, now_is = struct.unpack('>I4I6', numbers)
+             local _, now_is = struct.unpack('>I4I6', presentation, 33)
              if before[1] and now_is - tonumber(before[2]) < 25 then found[1] = before[1] end
              redis.call('HSET', key .. ':before', id, found[1], id .. 't', now_is)
              local session = read_record(found[1])",

@@ -1,10 +1,12 @@
 -- Sessions begin; the oldest of an account's end if there would be too many.
--- ARGV  of each: 1 account id  2 session id  3 record  4 roles or ''  5 in one: now, ttl of the key (u48, ms); most sessions,
---       epoch the sign-in was checked against (u32)  6 to 9 the parts of the details, '' for those that aren't there
+-- ARGV  of each: 1 in one: account id, session id; now, ttl of the key (u48, ms); most sessions, epoch the sign-in was checked
+--       against (u32); the record  2 roles or ''  3 to 6 the parts of the details, '' for those that aren't there
 -- Gives for each 'created', or 'stale' where the account has changed since the sign-in was checked (I5).
 
-local function create(key, id, record, roles, numbers, ...)
-  local now, ttl, most, epoch = struct.unpack('>I6I6I4I4', numbers)
+local function create(key, new, roles, ...)
+  local id = string.sub(new, 17, 32)
+  local now, ttl, most, epoch, rest = struct.unpack('>I6I6I4I4', new, 33)
+  local record = string.sub(new, rest)
   local found = redis.call('HMGET', key, 'f', 'c', 'r')
   local fence, count, former_roles = found[1], found[2], found[3]
   if fence then
@@ -74,4 +76,4 @@ local function create(key, id, record, roles, numbers, ...)
   return 'created'
 end
 
-return each(9, create, {})
+return each(6, create, {})

@@ -4,7 +4,8 @@
 -- Of every script, KEYS are the hash of an account's sessions, the bucket's events and the id of the last of them. ARGV begins
 -- with: 1 how long events are kept, ms; 'MINID' (Redis 6.2 and newer) or 'MAXLEN', how they are trimmed; the channel where
 -- they are told: in one, since most scripts append none  2 account id, or ''. What follows from 3 on is the script's own.
--- A script that takes several operations is given these KEYS and what follows ARGV 1 for each of them (see each).
+-- A script that takes several operations is given these KEYS for each of them, and for each its own after ARGV 1: the first
+-- begins with the account id (see each).
 
 local STREAM, POSITION, ACCOUNT = KEYS[#KEYS - 1], KEYS[#KEYS], ARGV[2]
 
@@ -126,14 +127,14 @@ local function tell()
   if #told > 0 then redis.pcall('PUBLISH', channel, table.concat(told, '\n')) end
 end
 
--- Does those operations that have no answer yet: `operation` is called with the key of the sessions and `width` - 1 arguments.
+-- Does those operations that have no answer yet: `operation` is called with the key of the sessions and `width` arguments.
 -- What goes wrong with one is its own answer: {'error', why}.
 local function each(width, operation, answers)
   for i = 1, #KEYS / 3 do
     if not answers[i] then
       local at = width * (i - 1) + 2
-      STREAM, POSITION, ACCOUNT = KEYS[3 * i - 1], KEYS[3 * i], ARGV[at]
-      local done, answer = pcall(operation, KEYS[3 * i - 2], unpack(ARGV, at + 1, at + width - 1))
+      STREAM, POSITION, ACCOUNT = KEYS[3 * i - 1], KEYS[3 * i], string.sub(ARGV[at], 1, 16)
+      local done, answer = pcall(operation, KEYS[3 * i - 2], unpack(ARGV, at, at + width - 1))
       if not done then answer = { 'error', type(answer) == 'table' and answer.err or tostring(answer) } end
       answers[i] = answer
     end

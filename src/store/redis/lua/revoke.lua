@@ -1,11 +1,12 @@
 -- Sessions end, one of each operation, and the events of it are appended (I3).
--- ARGV  of each: 1 account id  2 session id  3 the event  4 who waits for the others to hear of it, or ''
+-- ARGV  of each: 1 in one: account id, session id, and if there is one, who waits for the others to hear of it  2 the event
 -- Gives 1 for each, or 0 if there was no such session.
 
-local function revoke(key, id, event, from)
+local function revoke(key, which, event)
+  local id, from = string.sub(which, 17, 32), string.sub(which, 33)
   if not remove_sessions(key, { id }) then return 0 end
   append_event(event, from)
   return 1
 end
 
-return each(4, revoke, {})
+return each(2, revoke, {})

@@ -1,6 +1,6 @@
 -- Refresh tokens are presented (I1, I2, I4). The usual cases were dealt with before this, in rotate_usual.lua.
--- ARGV  of each: 1 account id  2 session id  3 in one: generation presented (u32); now, grace, idle timeout (u48, ms); 1 if
---       tokens that travel in a cookie are not accepted here, or 0 (u8)
+-- ARGV  of each, in one: account id, session id, generation presented (u32); now, grace, idle timeout (u48, ms); 1 if tokens
+--       that travel in a cookie are not accepted here, or 0 (u8)
 -- Gives for each {'rotated' | 'repeated', record, roles or false} or {'reused' | 'expired' | 'gone'}.
 
 -- The history: runs of generations, newest first, each with how long before `used` it was superseded. None stands for
@@ -16,12 +16,13 @@ local function runs_of(session)
   return runs
 end
 
-local function rotate(key, id, numbers)
+local function rotate(key, presentation)
+  local id = string.sub(presentation, 17, 32)
   local found = redis.call('HMGET', key, id, 'r')
   if not found[1] then return { 'gone' } end
 
   local session = read_record(found[1])
-  local presented, now, grace, idle, bearer = struct.unpack('>I4I6I6I6B', numbers)
+  local presented, now, grace, idle, bearer = struct.unpack('>I4I6I6I6B', presentation, 33)
   if bearer == 1 and session.flags % 2 == 1 then return { 'gone' } end
   if now >= session.idle_ends or now >= session.ends then return { 'expired' } end
 
@@ -87,4 +88,4 @@ local function rotate(key, id, numbers)
   return { 'rotated', record, found[2] }
 end
 
-return each(3, rotate, answers)
+return each(1, rotate, answers)
