@@ -13,8 +13,12 @@ const MAX_MEMBERS: usize = 64;
 
 /// Reads `bytes` as a `T`; `None` if it isn't JSON, isn't a `T`, or has an object with a repeated member.
 pub(crate) fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
-    serde_json::from_slice::<Unambiguous>(bytes).ok()?;
-    serde_json::from_slice(bytes).ok()
+    if is_unambiguous(bytes) { serde_json::from_slice(bytes).ok() } else { None }
+}
+
+/// Whether `bytes` are JSON in which no object has a repeated member.
+pub(crate) fn is_unambiguous(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<Unambiguous>(bytes).is_ok()
 }
 
 /// Any JSON value without repeated members. Keeps nothing of it.

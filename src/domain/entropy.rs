@@ -43,24 +43,28 @@ impl Entropy {
         bytes
     }
 
-    /// A random (version 4) UUID.
-    pub fn uuid(&self) -> Uuid {
-        let bytes = FOR_UUIDS.with_borrow_mut(|stock| {
-            if stock.left < 16 {
+    /// `N` bytes of the stock, for a UUID.
+    fn for_uuid<const N: usize>(&self) -> [u8; N] {
+        FOR_UUIDS.with_borrow_mut(|stock| {
+            if stock.left < N {
                 *stock = Stock { bytes: self.bytes(), left: STOCK };
             }
-            stock.left -= 16;
-            let mut bytes = [0; 16];
-            bytes.swap_with_slice(&mut stock.bytes[stock.left..stock.left + 16]);
+            stock.left -= N;
+            let mut bytes = [0; N];
+            bytes.swap_with_slice(&mut stock.bytes[stock.left..stock.left + N]);
             bytes
-        });
-        Builder::from_random_bytes(bytes).into_uuid()
+        })
+    }
+
+    /// A random (version 4) UUID.
+    pub fn uuid(&self) -> Uuid {
+        Builder::from_random_bytes(self.for_uuid()).into_uuid()
     }
 
     /// A UUID (version 7) that comes after those made earlier: what is appended under it stays together.
     pub fn ordered_uuid(&self, now: Timestamp) -> Uuid {
         let millis = now.as_millis().max(0).unsigned_abs();
-        Builder::from_unix_timestamp_millis(millis, &self.bytes()).into_uuid()
+        Builder::from_unix_timestamp_millis(millis, &self.for_uuid()).into_uuid()
     }
 
     /// A new session's id.
@@ -82,11 +86,17 @@ mod tests {
 
     #[test]
     fn no_uuid_is_given_twice_and_none_is_kept() {
-        let made = || (0..1000).map(|_| Entropy::system().uuid()).collect::<Vec<_>>();
+        let one = |n: i64| match n % 2 {
+            0 => Entropy::system().uuid(),
+            _ => Entropy::system().ordered_uuid(Timestamp::from_millis(1_800_000_000_000)),
+        };
+        let made = move || (0..1000).map(one).collect::<Vec<_>>();
         let threads = [std::thread::spawn(made), std::thread::spawn(made)];
         let all: HashSet<Uuid> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).chain(made()).collect();
         assert_eq!(all.len(), 3000);
-        assert!(all.iter().all(|uuid| uuid.get_version_num() == 4));
+        for version in [4, 7] {
+            assert_eq!(all.iter().filter(|uuid| uuid.get_version_num() == version).count(), 1500);
+        }
         FOR_UUIDS.with_borrow(|stock| assert!(stock.bytes[stock.left..].iter().all(|byte| *byte == 0)));
     }
 }

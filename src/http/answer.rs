@@ -14,6 +14,9 @@ use poem_openapi::{
 };
 use serde::Serialize;
 
+/// Most answers are no longer.
+const USUAL_BYTES: usize = 1024;
+
 /// As [`Json`], which makes a [`serde_json::Value`] of everything first.
 pub struct Answer<T> {
     /// None if it couldn't be written.
@@ -24,7 +27,9 @@ pub struct Answer<T> {
 impl<T: Serialize> Answer<T> {
     /// Writes it.
     pub fn of(value: &T) -> Self {
-        Self { body: serde_json::to_vec(value).ok().map(Bytes::from), of: PhantomData }
+        let mut body = Vec::with_capacity(USUAL_BYTES);
+        let written = serde_json::to_writer(&mut body, value);
+        Self { body: written.ok().map(|()| body.into()), of: PhantomData }
     }
 
     /// One that was written before.

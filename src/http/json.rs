@@ -97,7 +97,7 @@ fn parse<T: ParseFromJSON + 'static>(bytes: &[u8]) -> Result<T, ProblemError> {
         return Err(ProblemError::new(Code::MalformedRequest, "The body must be a JSON object."));
     };
     // what readers would disagree about is refused rather than guessed
-    if strict_json::from_slice::<serde::de::IgnoredAny>(bytes).is_none() {
+    if !strict_json::is_unambiguous(bytes) {
         let detail = "A field stands in the body twice, or there are more than 64 of them.";
         return Err(ProblemError::new(Code::MalformedRequest, detail));
     }

@@ -24,11 +24,14 @@ pub(super) struct Frame {
 impl<'a> Answer<'a> {
     /// The text of the first member of this name in a JSON object, where it needs no unescaping.
     pub fn member(&self, name: &str) -> Option<&'a str> {
-        let quoted = format!("\"{name}\"");
-        let at = memmem::find(self.body, quoted.as_bytes())? + quoted.len();
-        let rest = self.body[at..].trim_ascii_start().strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"\"")?;
-        let end = memchr::memchr(b'"', rest)?;
-        std::str::from_utf8(&rest[..end]).ok()
+        let named = |at: usize| {
+            let rest = self.body[at + 1..].strip_prefix(name.as_bytes())?.strip_prefix(b"\"")?;
+            let rest = rest.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"\"")?;
+            let end = memchr::memchr(b'"', rest)?;
+            std::str::from_utf8(&rest[..end]).ok()
+        };
+        // a quotation mark is rarer than any letter of the name
+        memchr::memchr_iter(b'"', self.body).find_map(named)
     }
 
     /// Whether the body holds what this looks for: to be made once, since that takes longer than to look.

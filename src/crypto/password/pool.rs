@@ -2,7 +2,7 @@
 //!
 //! What a job found out is told at once while few wait. Where many do, the outcomes of several are told together: each
 //! telling wakes a core, Redis and the database, whose caches argon2 has just filled, and what is told together goes on
-//! together from there. An outcome is kept back for no more than an eighth of what whoever is last in the queue waits.
+//! together from there. An outcome is kept back for no more than a quarter of what whoever is last in the queue waits.
 //!
 //! While the cores are busy with others ([`Crowd`]), every second thread rests.
 
@@ -34,7 +34,7 @@ type Job = Box<dyn FnOnce(&mut Memory) -> Option<Telling> + Send>;
 pub(super) type Telling = Box<dyn FnOnce() + Send>;
 
 /// One outcome is kept back for so many jobs that wait.
-const SHARE: usize = 8;
+const SHARE: usize = 4;
 
 /// And no more than so many are told together: beyond that little is won.
 const TOGETHER: usize = 16;
@@ -280,8 +280,8 @@ mod tests {
         assert_eq!(order, (0..40).collect::<Vec<_>>());
         // the first job was the one that held up the others; each of these is told when those in its group have been done
         let behind: Vec<u64> = told.iter().map(|(number, begun)| begun - (number + 2)).collect();
-        assert_eq!(behind[..5], [4, 3, 2, 1, 0], "of 39 that waited, at first");
-        assert!(behind[33..].iter().all(|behind| *behind == 0), "when less than {SHARE} waited: {behind:?}");
+        assert_eq!(behind[..9], [8, 7, 6, 5, 4, 3, 2, 1, 0], "of 39 that waited, at first");
+        assert!(behind[37..].iter().all(|behind| *behind == 0), "when less than {SHARE} waited: {behind:?}");
     }
 
     #[test]

@@ -138,7 +138,7 @@ impl SignedInResponse {
         let cookie = (tokens.transport == Transport::Cookie)
             .then(|| cookie::set(&tokens.refresh_token, tokens.refresh_expires_in));
         let body = TokensResponse {
-            access_token: tokens.access_token.expose().to_owned(),
+            access_token: tokens.access_token.into_exposed(),
             token_type: "Bearer".to_owned(),
             expires_in: tokens.expires_in.as_secs(),
             refresh_token: cookie.is_none().then(|| tokens.refresh_token.expose().to_owned()),
@@ -304,8 +304,9 @@ impl SigningInApi {
     ) -> Result<SignedInResponse, Failed<RefreshProblems>> {
         let in_body = request.and_then(|request| request.refresh_token);
         let clear = in_body.is_none() && cookie.is_some();
-        let token = in_body.map(|token| token.0.expose().to_owned()).or(cookie).ok_or(RefreshError::InvalidToken)?;
-        match refresh::refresh(app, &token, client.ip).await {
+        let in_body = in_body.as_ref().map(|token| token.0.expose());
+        let token = in_body.or(cookie.as_deref()).ok_or(RefreshError::InvalidToken)?;
+        match refresh::refresh(app, token, client.ip).await {
             Ok(tokens) => Ok(SignedInResponse::new(tokens, None)),
             Err(RefreshError::Failure(failure)) => Err(failure.into()),
             Err(error) => Err(Failed::from(error).clearing_cookie(clear)),

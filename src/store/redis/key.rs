@@ -81,12 +81,7 @@ impl Keys {
 
     /// The hash of an account's sessions.
     pub fn sessions(&self, account: AccountId) -> String {
-        let tag = &TAGS[bucket(account)];
-        let mut key = String::with_capacity(self.prefix.len() + tag.len() + 25);
-        key.push_str(&self.prefix);
-        key.push_str("s{");
-        key.push_str(tag);
-        key.push('}');
+        let mut key = self.of_bucket("s{", bucket(account), 22);
         BASE64_URL_SAFE_NO_PAD.encode_string(account.as_bytes(), &mut key);
         key
     }
@@ -98,12 +93,22 @@ impl Keys {
 
     /// The stream of the revocations of bucket `0..`[`BUCKETS`].
     pub fn events_of_bucket(&self, bucket: usize) -> String {
-        format!("{}e{{{}}}", self.prefix, TAGS[bucket])
+        self.of_bucket("e{", bucket, 0)
     }
 
     /// The id of the last entry of that stream.
     pub fn position_of_bucket(&self, bucket: usize) -> String {
-        format!("{}n{{{}}}", self.prefix, TAGS[bucket])
+        self.of_bucket("n{", bucket, 0)
+    }
+
+    /// A name up to the tag of its bucket, with room for so many characters more.
+    fn of_bucket(&self, kind: &str, bucket: usize, room: usize) -> String {
+        let tag = &TAGS[bucket];
+        let mut key = String::with_capacity(self.prefix.len() + kind.len() + tag.len() + 1 + room);
+        for part in [&self.prefix, kind, tag, "}"] {
+            key.push_str(part);
+        }
+        key
     }
 
     /// Where it stands that a service client has used an assertion. On a key of its own: nothing else is done with it.

@@ -1,6 +1,6 @@
 //! The audit log: rows are added, read, and deleted once their retention is over.
 
-use std::{fmt::Write, net::IpAddr};
+use std::{fmt::Write, net::IpAddr, sync::LazyLock};
 
 use sqlx::{Any, AssertSqlSafe, Row, Transaction, any::AnyRow};
 use uuid::Uuid;
@@ -134,10 +134,14 @@ impl Sql {
         tx: &mut Transaction<'_, Any>,
         entries: impl ExactSizeIterator<Item = (Uuid, &'a Entry)>,
     ) -> Result<(), SqlError> {
-        let (rows, dialect) = (entries.len(), self.dialect);
         // a connection of SQLite is nobody else's, so that what is used again and again may stay prepared
-        let persistent = dialect == Dialect::Sqlite && (rows == 1 || rows == ROWS);
-        let mut query = query(AssertSqlSafe(insertion(rows, dialect))).persistent(persistent);
+        static ONE: LazyLock<String> = LazyLock::new(|| insertion(1, Dialect::Sqlite));
+        static MANY: LazyLock<String> = LazyLock::new(|| insertion(ROWS, Dialect::Sqlite));
+        let mut query = match (self.dialect, entries.len()) {
+            (Dialect::Sqlite, 1) => query(ONE.as_str()).persistent(true),
+            (Dialect::Sqlite, ROWS) => query(MANY.as_str()).persistent(true),
+            (dialect, rows) => query(AssertSqlSafe(insertion(rows, dialect))),
+        };
         for (id, entry) in entries {
             let what = &entry.what;
             let address = what.address.and_then(|ip| self.addresses.keep(ip));
