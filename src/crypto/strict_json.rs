@@ -16,7 +16,7 @@ pub(crate) fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     if is_unambiguous(bytes) { serde_json::from_slice(bytes).ok() } else { None }
 }
 
-/// Whether `bytes` are JSON in which no object has a repeated member.
+/// Whether `bytes` are JSON in which no object has a repeated member, or more than [`MAX_MEMBERS`].
 pub(crate) fn is_unambiguous(bytes: &[u8]) -> bool {
     serde_json::from_slice::<Unambiguous>(bytes).is_ok()
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hyper::body::Bytes;
 use poem::{http::HeaderValue, web::Data};
 use poem_openapi::{
     ApiResponse, Object, OpenApi,
@@ -178,8 +179,8 @@ impl IntrospectApi {
         let answer = known.unwrap_or_else(|| {
             let answer = Answer::of(&describe(app, &found));
             if let Some(body) = answer.body() {
-                // another request may have been first, with the same
-                let _ = token.told.set(body.clone());
+                // Another request may have been first, with the same. A copy, without the room that an answer is given to grow.
+                let _ = token.told.set(Bytes::copy_from_slice(body));
             }
             answer
         });
