@@ -70,8 +70,14 @@ impl App {
     ///
     /// # Errors
     /// [`Failure`] if the database can't be read, or holds keys that the configured secrets don't open.
-    pub async fn new(config: Config, clock: Clock, entropy: Entropy, sql: Sql, redis: Redis) -> Result<Self, Failure> {
-        let passwords = PasswordHasher::start(&config.password, entropy.clone())?;
+    pub async fn new(
+        config: Config,
+        clock: Clock,
+        entropy: Entropy,
+        passwords: PasswordHasher,
+        sql: Sql,
+        redis: Redis,
+    ) -> Result<Self, Failure> {
         let sealer = Sealer::new(&config.secrets);
         let mac_key = |secret| derive(secret, derive::REFRESH_TOKEN_MAC);
         let previous: Vec<_> = config.secrets.previous.iter().map(mac_key).collect();

@@ -8,6 +8,7 @@ use crate::{
     app::App,
     config::Config,
     cores::Cores,
+    crypto::password::PasswordHasher,
     domain::{audit::Actor, clock::Clock, entropy::Entropy, secret::SecretText},
     flow::error::Failure,
     store::{
@@ -42,6 +43,9 @@ impl Opened {
     /// # Errors
     /// If something is configured wrong, can't be started, or is as it never should be.
     pub async fn open(config: Config, private: PrivateRedis, cores: &Cores) -> anyhow::Result<Self> {
+        let entropy = Entropy::system();
+        // first: what others make meanwhile would be in huge pages too
+        let passwords = PasswordHasher::start(&config.password, entropy.clone())?;
         let (url, private_redis) = redis(&config, private).await?;
         let redis = Redis::connect(&url, &config.redis, &config.cache, cores)?;
         let sql = match private {
@@ -49,7 +53,8 @@ impl Opened {
             PrivateRedis::Shared => operators_database(&config).await?,
         };
         let app = loop {
-            match App::new(config.clone(), Clock::System, Entropy::system(), sql.clone(), redis.clone()).await {
+            let (entropy, passwords) = (entropy.clone(), passwords.clone());
+            match App::new(config.clone(), Clock::System, entropy, passwords, sql.clone(), redis.clone()).await {
                 Err(Failure::Unavailable { source, .. }) => wait_for("the database", &source).await,
                 other => break other?,
             }

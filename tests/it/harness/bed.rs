@@ -14,6 +14,7 @@ use latchkey::{
         SessionSettings, TelemetrySettings, TokenSettings,
     },
     cores::Cores,
+    crypto::password::PasswordHasher,
     domain::{
         audit::Addresses,
         clock::{Clock, Timestamp},
@@ -98,7 +99,9 @@ impl Bed {
         let cores = Arc::new(Cores::start().unwrap());
         let redis = RedisStore::connect(&url, &self.config.redis, &self.config.cache, &cores).unwrap();
         redis.follow();
-        let app = App::new(self.config.clone(), self.clock.clone(), Entropy::system(), sql, redis).await.unwrap();
+        let entropy = Entropy::system();
+        let passwords = PasswordHasher::start(&self.config.password, entropy.clone()).unwrap();
+        let app = App::new(self.config.clone(), self.clock.clone(), entropy, passwords, sql, redis).await.unwrap();
         let app = Arc::new(app);
         self.nodes.lock().unwrap().push(Arc::downgrade(&app));
         let address = listener.local_addr().unwrap();
