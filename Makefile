@@ -12,7 +12,7 @@ ARGS =
 SECONDS = 600
 SEED =
 
-.PHONY: help run test soak fuzz bench bench-growth bench-ours bench-feed bench-flood bench-build openapi fmt lint audit audit-advisories
+.PHONY: help run test soak fuzz bench bench-growth bench-micro bench-feed bench-flood bench-build openapi fmt lint audit audit-advisories
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,8 +32,8 @@ bench: bench-build ## measure beside the limits, FastAPI and Fastify: make bench
 bench-growth: bench-build ## measure what a request costs with more sessions, more nodes and a Redis Cluster
 	target/release/latchkey-bench --growth $(ARGS)
 
-bench-ours: ## measure tokens, codecs and the password threads, each beside its bare limit
-	cargo bench --locked --bench ours -- $(ARGS)
+bench-micro: ## measure tokens, codecs and the password threads, each beside its bare limit
+	cargo bench --locked --bench micro -- $(ARGS)
 
 bench-build:
 	@sh .ci/install.sh bench

@@ -17,10 +17,10 @@ use std::{
 };
 
 use harness::{
-    bed::ServiceClient,
     client::{Client, Tokens},
     redis::Redis,
     sse::Feed,
+    test_cluster::ServiceClient,
     wait,
 };
 

@@ -18,8 +18,8 @@
 //! | [`crypto`] | CPU only: the password threads, signing keys and access tokens, refresh tokens, encryption at rest |
 //! | [`store::redis`] | sessions: [`store::redis::key`] names every key, `lua/` holds every script, [`store::redis::record`] every byte |
 //! | [`store::sql`] | accounts, signing keys, service clients and the audit log, in SQLite or Postgres |
-//! | [`app`] | the parts of a running service, built once |
-//! | [`flow`] | what the service does, one file per use case |
+//! | [`state`] | the parts of a running service, built once |
+//! | [`service`] | what the service does, one file per use case |
 //! | [`http`] | every route on one page; handlers translate, flows decide |
 //! | [`server`] | accepts connections, with limits and time-outs, until told to stop |
 //! | [`config`] | from files, variables and flags to what they mean, once, at start-up |
@@ -29,13 +29,13 @@
 //!
 //! 1. [`server`] accepted the connection; [`http::door`] gives the request an id, [`http::body`] reads its body within a size
 //!    and a time.
-//! 2. The handler in [`http::api::signing_in`] takes the token from the body or, if no other site's page sent it, from the
-//!    cookie, and calls [`flow::refresh`].
+//! 2. The handler in [`http::api::login`] takes the token from the body or, if no other site's page sent it, from the
+//!    cookie, and calls [`service::refresh`].
 //! 3. The flow has [`crypto::refresh_token`] check the MAC: what is forged or damaged ends here, without Redis.
 //! 4. [`store::redis::Redis::rotate`] runs `rotate.lua` in one round trip. Redis runs scripts one at a time, so of however
 //!    many requests one moves the session on and the others are told what it became; a token superseded longer ago than
 //!    the grace window ends the session, and the event of that is appended in the same script.
-//! 5. [`flow::tokens`] signs the access token with a key that was parsed once and computes the refresh token.
+//! 5. [`service::token_issuer`] signs the access token with a key that was parsed once and computes the refresh token.
 //! 6. The handler makes JSON of them or sets the cookie; the door writes one line in the log.
 //!
 //! # One sign-out, followed to the end
@@ -46,7 +46,7 @@
 //!    session. If not, it has missed something, and reads the stream.
 //! 3. Several times a second each node compares its positions with those in Redis. What it remembers of sessions counts only
 //!    for so long after such a look (`cache.max_staleness`), so that nothing has to notice that a connection has died.
-//! 4. [`flow::feed`] tells those who follow `GET /v1/revocations`. Its heartbeats say up to when all has been told, and are
+//! 4. [`service::feed`] tells those who follow `GET /v1/revocations`. Its heartbeats say up to when all has been told, and are
 //!    not sent while the node isn't in step with Redis; the verifier libraries in `clients/` go by that.
 //!
 //! # What is kept where
@@ -63,16 +63,17 @@
 //!   first, then the transaction commits, so that neither happens without the other. A fence left in Redis keeps sign-ins
 //!   that were checked before the change from making a session after it.
 
-pub mod app;
 pub mod cli;
 pub mod config;
-pub mod cores;
 pub mod crypto;
 pub mod domain;
-pub mod flow;
 pub mod http;
 pub mod logging;
 pub mod metrics;
+pub mod password;
+pub mod runtime;
 pub mod server;
+pub mod service;
+pub mod state;
 pub mod store;
 pub mod telemetry;

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::{
     Arguments,
-    place::{Persistence, Place, RedisServer},
+    host::{Host, Persistence, RedisServer},
     target::{Common, Filler, Target},
     workload,
 };
@@ -69,7 +69,7 @@ pub fn servers(targets: &[Target]) -> Vec<Memory> {
 }
 
 /// Starts a server of ours anew and several times, and fills a Redis.
-pub fn measure(place: &Place, servers: &[Memory]) -> anyhow::Result<Footprint> {
+pub fn measure(place: &Host, servers: &[Memory]) -> anyhow::Result<Footprint> {
     let common = Common::prepare(place, 256)?;
     let place = place.inside("fresh")?;
     let mut target = Target::latchkey(&place, &common)?;
@@ -81,8 +81,8 @@ pub fn measure(place: &Place, servers: &[Memory]) -> anyhow::Result<Footprint> {
     crate::load::exhaust(target.address, 1, &mut one)?;
     let one_login_mib = resident(&target);
     target.collect_access_tokens(1000)?;
-    let timing = crate::cell::Timing { warm_up: Duration::from_millis(500), measured: Duration::from_secs(4) };
-    let mix = crate::cell::measure(&mut target, crate::cell::Scenario::Mix, 256, 256, timing)?;
+    let timing = crate::measurement::Timing { warm_up: Duration::from_millis(500), measured: Duration::from_secs(4) };
+    let mix = crate::measurement::measure(&mut target, crate::measurement::Scenario::Mix, 256, 256, timing)?;
     let mut start_up_ms = Vec::new();
     for _ in 0..5 {
         let node = target.another_node(&place, "again", &[])?;
@@ -167,7 +167,7 @@ pub struct Machine {
 }
 
 /// Looks.
-pub fn machine(place: &Place, arguments: &Arguments, cores: usize, took: Duration) -> anyhow::Result<Machine> {
+pub fn machine(place: &Host, arguments: &Arguments, cores: usize, took: Duration) -> anyhow::Result<Machine> {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let processor =
         info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':')).map(|(_, name)| name.trim());

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use crate::{
-    cell::{Sample, Scenario},
     footprint::Footprint,
+    measurement::{Sample, Scenario},
     results::{Results, Spread},
     target::Name,
 };

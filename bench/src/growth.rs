@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use crate::{
     Arguments,
-    cell::{Sample, Scenario, Timing, measure},
-    place::{Place, RedisServer},
+    host::{Host, RedisServer},
+    measurement::{Sample, Scenario, Timing, measure},
     plot::{self, Series},
     results::Spread,
     sizing::{self, Measured},
@@ -41,7 +41,7 @@ struct Point {
 
 /// Measures all of it.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let place = Place::find(arguments.persistence)?;
+    let place = Host::find(arguments.persistence)?;
     let common = Common::prepare(&place, ACCOUNTS)?;
     let mut points = sessions(&place, &common, arguments)?;
     let of_sessions = points.len();
@@ -62,7 +62,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 /// 1 thousand, 100 thousand, 1 million.
-fn sessions(place: &Place, common: &Common, arguments: &Arguments) -> anyhow::Result<Vec<Point>> {
+fn sessions(place: &Host, common: &Common, arguments: &Arguments) -> anyhow::Result<Vec<Point>> {
     let mut target = start(place, common, "sessions", None)?;
     let (mut live, mut points) = (0, Vec::new());
     for count in [1_000_usize, 100_000, 1_000_000] {
@@ -82,7 +82,7 @@ fn sessions(place: &Place, common: &Common, arguments: &Arguments) -> anyhow::Re
 }
 
 /// 1, 10 and 50 of each account.
-fn per_account(place: &Place, common: &Common, arguments: &Arguments) -> anyhow::Result<Vec<Point>> {
+fn per_account(place: &Host, common: &Common, arguments: &Arguments) -> anyhow::Result<Vec<Point>> {
     let mut points = Vec::new();
     for each in [1, 10, 50] {
         eprintln!("{each} sessions of each account");
@@ -110,7 +110,7 @@ fn per_account(place: &Place, common: &Common, arguments: &Arguments) -> anyhow:
 }
 
 /// One, two and three nodes, on one Redis and on three masters.
-fn nodes(place: &Place, common: &Common, arguments: &Arguments) -> anyhow::Result<Vec<Point>> {
+fn nodes(place: &Host, common: &Common, arguments: &Arguments) -> anyhow::Result<Vec<Point>> {
     let mut points = Vec::new();
     for (on_cluster, on) in [(false, "one Redis"), (true, "a cluster of three masters")] {
         let cluster = if on_cluster { Some("cluster") } else { None };
@@ -141,7 +141,7 @@ fn nodes(place: &Place, common: &Common, arguments: &Arguments) -> anyhow::Resul
     Ok(points)
 }
 
-fn start(place: &Place, common: &Common, name: &str, cluster: Option<&str>) -> anyhow::Result<Target> {
+fn start(place: &Host, common: &Common, name: &str, cluster: Option<&str>) -> anyhow::Result<Target> {
     let place = &place.inside(name)?;
     let (redis, url) = match cluster {
         Some(name) => RedisServer::start_cluster(place, name)?,
@@ -218,7 +218,7 @@ fn point(what: String, scenario: Scenario, rounds: &[Sample], bytes: Option<f64>
 }
 
 /// What sizes are reckoned from: the figures at the most sessions, one of each account.
-fn measured(points: &[Point], place: &Place) -> anyhow::Result<Option<Measured>> {
+fn measured(points: &[Point], place: &Host) -> anyhow::Result<Option<Measured>> {
     let most = |scenario: Scenario| points.iter().rfind(|p| p.what == "1000000" && p.scenario == scenario.text());
     let cost = |scenario| most(scenario).map(|point| (point.server_micros, point.redis_micros));
     let create = points.iter().find(|point| point.scenario == "create").map(|point| point.redis_micros);

@@ -1,12 +1,12 @@
 //! Measures Latchkey beside its limits and beside what people would pick instead: all in one run, one after another in
 //! each of several rounds, on one machine, so that what the machine does to one it does to all.
 
-mod cell;
 mod footprint;
 mod goals;
 mod growth;
+mod host;
 mod load;
-mod place;
+mod measurement;
 mod plot;
 mod procfs;
 mod resp;
@@ -21,7 +21,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-use place::Persistence;
+use host::Persistence;
 
 /// What `make bench` and `make bench-growth` run.
 #[derive(Parser)]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::{cell::Scenario, results::Results, target::Name};
+use crate::{measurement::Scenario, results::Results, target::Name};
 
 const WIDTH: f64 = 1000.0;
 const HEIGHT: f64 = 420.0;

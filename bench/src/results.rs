@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::{
-    cell::{Sample, Scenario},
+    measurement::{Sample, Scenario},
     target::Name,
 };
 

@@ -10,10 +10,9 @@ use anyhow::Context;
 use serde_json::json;
 
 use crate::{
-    Arguments,
-    cell::{Sample, Scenario, Timing, measure},
-    footprint, goals,
-    place::Place,
+    Arguments, footprint, goals,
+    host::Host,
+    measurement::{Sample, Scenario, Timing, measure},
     plot,
     results::Results,
     table,
@@ -63,7 +62,7 @@ fn plan(round: usize) -> Vec<(Scenario, usize, Vec<Name>)> {
 /// Runs it.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let begun = Instant::now();
-    let place = Place::find(arguments.persistence)?;
+    let place = Host::find(arguments.persistence)?;
     let cores = std::thread::available_parallelism()?.get();
     let words: Vec<&str> = arguments.only.split(',').filter(|word| !word.is_empty()).collect();
     let wanted = |(scenario, connections, name): (Scenario, usize, Name)| {
@@ -120,7 +119,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 /// Starts those that are needed, with their sessions and tokens.
-fn start(place: &Place, names: &[Name], arguments: &Arguments, cores: usize) -> anyhow::Result<Vec<Target>> {
+fn start(place: &Host, names: &[Name], arguments: &Arguments, cores: usize) -> anyhow::Result<Vec<Target>> {
     let common = Common::prepare(place, ACCOUNTS)?;
     let needs = |name: Name| names.contains(&name);
     let mut targets = Vec::new();

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::{
-    cell::Scenario,
+    measurement::Scenario,
     results::{Key, Results, Spread},
     target::Name,
 };

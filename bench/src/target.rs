@@ -17,8 +17,8 @@ pub use latchkey::{Filler, Settings};
 pub use others::{bare_argon2, make_database};
 
 use crate::{
+    host::{Host, Process, RedisServer},
     load,
-    place::{Place, Process, RedisServer},
     workload::Refresh,
 };
 
@@ -145,7 +145,7 @@ impl Target {
 
 impl Common {
     /// Makes the accounts and the key.
-    pub fn prepare(place: &Place, count: usize) -> anyhow::Result<Self> {
+    pub fn prepare(place: &Host, count: usize) -> anyhow::Result<Self> {
         let folder = place.folder("common")?;
         let hash = others::password_hash()?;
         let lines: String = (0..count)

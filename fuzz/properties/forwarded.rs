@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use latchkey::http::client::client_address;
+use latchkey::http::extract::client_info::client_address;
 use poem::http::{HeaderMap, HeaderValue, header};
 
 /// Only trusted proxies are believed, and nothing that somebody may have written before them, or in the other header.

@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::{Args, value_parser};
 use serde::Serialize;
 
-use super::{Global, block_on, open::database};
+use super::{Global, block_on, bootstrap::database};
 use crate::{
     config::parse_duration,
     domain::{

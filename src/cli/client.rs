@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::{Global, block_on, open::operators_database};
+use super::{Global, block_on, bootstrap::operators_database};
 use crate::{
     config::parse_duration,
     crypto::{client_keys::to_jwks, client_secret::ClientSecret},
@@ -15,7 +15,7 @@ use crate::{
         clock::{Clock, Timestamp},
         entropy::Entropy,
     },
-    flow::clients::{self, GRACE, MAX_GRACE, NewClient},
+    service::clients::{self, GRACE, MAX_GRACE, NewClient},
 };
 
 /// Commands about service clients.

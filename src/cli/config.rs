@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use clap::Args;
 
 use super::Global;
-use crate::config::{inspect, manual, to_toml};
+use crate::config::{inspect, schema, to_toml};
 
 /// Arguments of `latchkey config`.
 #[derive(Args, Clone, Copy, Debug)]
@@ -21,7 +21,7 @@ pub struct ConfigArgs {
 /// If the configuration can't be used.
 pub fn run(args: &ConfigArgs, global: &Global) -> anyhow::Result<()> {
     if args.defaults {
-        return Ok(io::stdout().lock().write_all(manual::TEXT.as_bytes())?);
+        return Ok(io::stdout().lock().write_all(schema::TEXT.as_bytes())?);
     }
     let (shown, warnings) = inspect(&global.sources()?)?;
     io::stdout().lock().write_all(to_toml(&shown).as_bytes())?;

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 
 use super::{
     Global, block_on,
-    open::{operators_database, redis_alone},
+    bootstrap::{operators_database, redis_alone},
 };
 use crate::{
     crypto::key_rotation::Start,
@@ -13,7 +13,7 @@ use crate::{
         entropy::Entropy,
         key::StoredKey,
     },
-    flow::keys,
+    service::keys,
 };
 
 /// Commands about signing keys.

@@ -1,12 +1,12 @@
 //! The command line: its shape, and what all commands share. Each command has a file of its own.
 
 pub mod audit;
+pub mod bootstrap;
 pub mod client;
 pub mod config;
 pub mod doctor;
 pub mod keys;
 pub mod migrate;
-pub mod open;
 pub mod openapi;
 pub mod password;
 pub mod serve;
@@ -147,7 +147,7 @@ pub fn main() -> ExitCode {
     match run(&Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) if error.is::<doctor::Unwell>() => ExitCode::FAILURE,
+        Err(error) if error.is::<doctor::ChecksFailed>() => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("latchkey: {}", explain(&error));
             ExitCode::from(if error.is::<ConfigError>() { 2 } else { 1 })

@@ -17,18 +17,19 @@ use tokio::{
 
 use super::{
     Global, block_on,
-    open::{Opened, PrivateRedis},
+    bootstrap::{PrivateRedis, Services},
 };
 use crate::{
-    app::App,
     config::{Config, HttpSettings},
-    cores::Cores,
     domain::entropy::Entropy,
-    flow::{
+    http,
+    runtime::Cores,
+    server,
+    service::{
         clients, keys,
         readiness::{self, Status},
     },
-    http, server,
+    state::AppState,
 };
 
 /// Arguments of `latchkey serve`.
@@ -59,34 +60,34 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     allow_files(config.http.max_connections);
     let cores = Cores::start()?;
     let opened = tokio::select! {
-        opened = Opened::open(config, PrivateRedis::Own, &cores) => opened?,
+        opened = Services::open(config, PrivateRedis::Own, &cores) => opened?,
         () = stop.wait() => return Ok(()),
     };
-    let app = Arc::clone(&opened.app);
-    let listener = server::listen(app.config.listen)
-        .with_context(|| format!("listen: can't listen on {} (LATCHKEY_LISTEN)", app.config.listen))?;
-    app.redis.follow();
-    let metrics = listen_for_metrics(&app.config)?;
-    announce(&app.config, listener.local_addr()?, metrics.as_ref().map(TcpListener::local_addr).transpose()?);
+    let state = Arc::clone(&opened.state);
+    let listener = server::listen(state.config.listen)
+        .with_context(|| format!("listen: can't listen on {} (LATCHKEY_LISTEN)", state.config.listen))?;
+    state.redis.follow();
+    let metrics = listen_for_metrics(&state.config)?;
+    announce(&state.config, listener.local_addr()?, metrics.as_ref().map(TcpListener::local_addr).transpose()?);
     let (read_to_the_end, metrics_end) = oneshot::channel::<()>();
     let telling = metrics.map(|listener| {
-        let (endpoint, settings) = (http::metrics::endpoint(Arc::clone(&app)), of_metrics(&app.config.http));
+        let (endpoint, settings) = (http::metrics::endpoint(Arc::clone(&state)), of_metrics(&state.config.http));
         tokio::spawn(async move {
             server::run(endpoint, listener, &settings, &Cores::here(), async { drop(metrics_end.await) }).await
         })
     });
 
     let keeping_up = tokio::spawn({
-        let app = Arc::clone(&app);
-        async move { keys::keep_up(&app).await }
+        let state = Arc::clone(&state);
+        async move { keys::run_reloader(&state).await }
     });
     let following_clients = tokio::spawn({
-        let app = Arc::clone(&app);
-        async move { clients::keep_up(&app).await }
+        let state = Arc::clone(&state);
+        async move { clients::run_reloader(&state).await }
     });
     let looking = tokio::spawn({
-        let app = Arc::clone(&app);
-        async move { report_problems(&app).await }
+        let state = Arc::clone(&state);
+        async move { report_problems(&state).await }
     });
     let stopped = async {
         stop.wait().await;
@@ -96,7 +97,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
             std::process::exit(1);
         });
     };
-    let served = server::run(http::endpoint(Arc::clone(&app)), listener, &app.config.http, &cores, stopped).await;
+    let served = server::run(http::endpoint(Arc::clone(&state)), listener, &state.config.http, &cores, stopped).await;
     keeping_up.abort();
     following_clients.abort();
     looking.abort();
@@ -167,11 +168,11 @@ fn announce(config: &Config, address: SocketAddr, metrics: Option<SocketAddr>) {
 }
 
 /// Logs, once Redis answers, what its operator should mend.
-async fn report_problems(app: &App) {
+async fn report_problems(state: &AppState) {
     let mut ticks = tokio::time::interval(std::time::Duration::from_secs(1));
     loop {
         ticks.tick().await;
-        let checks = readiness::check(app).await;
+        let checks = readiness::check(state).await;
         for check in &checks {
             for problem in &check.problems {
                 match check.status {

@@ -4,8 +4,8 @@ use std::ffi::OsString;
 
 use super::{
     error::{Origin, Problem},
-    manual::{self, KEYS, PREFIX},
     raw::{Settings, Value},
+    schema::{self, KEYS, PREFIX},
 };
 
 /// Names the configuration file; the one variable that isn't a key.
@@ -22,7 +22,7 @@ impl Settings {
                 (Some(key), Some(value)) => self.set(key, Value::text(value), Origin::Variable(name.into())),
                 (Some(_), None) => problems.push(Problem::new(name, "must be UTF-8")),
                 (None, value) if is_from_kubernetes(name, value.unwrap_or_default()) => {}
-                (None, _) => problems.push(Problem::new(name, manual::unknown_variable(name))),
+                (None, _) => problems.push(Problem::new(name, schema::unknown_variable(name))),
             }
         }
     }
@@ -32,11 +32,11 @@ impl Settings {
         for flag in flags {
             match flag.split_once('=') {
                 None => problems.push(Problem::new("--set", "must be followed by key=value")),
-                Some((name, value)) => match manual::find(name.trim()) {
+                Some((name, value)) => match schema::find(name.trim()) {
                     Some(key) => self.set(key, Value::text(value), Origin::Flag("--set".into())),
                     None => problems.push(Problem {
                         origin: Some(Origin::Flag("--set".into())),
-                        ..Problem::new(name.trim(), manual::unknown_key(name.trim()))
+                        ..Problem::new(name.trim(), schema::unknown_key(name.trim()))
                     }),
                 },
             }

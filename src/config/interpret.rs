@@ -23,7 +23,7 @@ const DAY: Duration = Duration::from_hours(24);
 const MAX_MEMORY_KIB: u32 = 4 << 20;
 
 /// What the settings mean, but for the secrets that are in files.
-pub(super) struct Meaning {
+pub(super) struct ParsedConfig {
     /// All of the configuration; of its secrets only the previous ones are known yet.
     pub(super) config: Config,
     /// Where the present secret is.
@@ -41,7 +41,7 @@ pub(super) enum SecretsFrom {
 }
 
 /// Reads every key and checks them together.
-pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> Meaning {
+pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConfig {
     let listen = read.one("listen", |text| {
         text.parse().map_err(|_| "must be an IP address and a port, such as 127.0.0.1:8080 or [::]:8080".into())
     });
@@ -135,7 +135,7 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> Meaning {
         log,
         warnings,
     };
-    Meaning { config, secrets_from }
+    ParsedConfig { config, secrets_from }
 }
 
 fn telemetry(read: &mut Reader<'_>) -> TelemetrySettings {

@@ -10,11 +10,10 @@ use super::{
     Config, ConfigError, Secrets,
     env::CONFIG_FILE,
     error::{Origin, Problem},
-    interpret::{Meaning, SecretsFrom, interpret},
-    manual,
+    interpret::{ParsedConfig, SecretsFrom, interpret},
     raw::{Settings, Value},
     read::Reader,
-    secret_file,
+    schema, secret_file,
 };
 use crate::domain::entropy::Entropy;
 
@@ -56,7 +55,7 @@ impl Sources {
         }
         settings.read_environment(&self.environment, problems);
         settings.read_flags(&self.set, problems);
-        match (self.data_dir.as_deref().map(Path::to_str), manual::find("data_dir")) {
+        match (self.data_dir.as_deref().map(Path::to_str), schema::find("data_dir")) {
             (Some(Some(path)), Some(key)) => {
                 settings.set(key, Value::text(path), Origin::Flag("--data-dir".into()));
             }
@@ -76,7 +75,7 @@ pub fn load(sources: &Sources, entropy: &Entropy) -> Result<Config, ConfigError>
     let mut problems = Vec::new();
     let settings = sources.gather(&mut problems);
     let mut reader = Reader::new(&settings);
-    let Meaning { mut config, secrets_from } = interpret(&mut reader, &sources.working_dir);
+    let ParsedConfig { mut config, secrets_from } = interpret(&mut reader, &sources.working_dir);
     config.warnings = mem::take(&mut reader.warnings);
     problems.append(&mut reader.problems);
     if !problems.is_empty() {

@@ -8,9 +8,9 @@ mod error;
 mod interpret;
 mod limits;
 mod load;
-pub mod manual;
 mod raw;
 mod read;
+pub mod schema;
 mod secret_file;
 mod show;
 #[cfg(test)]
@@ -247,7 +247,7 @@ pub struct PasswordSettings {
     pub max_length: usize,
     /// The least zxcvbn score, 0 to 4.
     pub min_score: u8,
-    /// Words that make a password guessable here: the product's name, the company's.
+    /// SpaceSeparated that make a password guessable here: the product's name, the company's.
     pub banned_words: Vec<String>,
     /// Argon2id memory, KiB.
     pub memory_kib: u32,

@@ -6,7 +6,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::{
     error::{Origin, Problem},
-    manual::{self, KEYS},
+    schema::{self, KEYS},
 };
 use crate::domain::secret::SecretText;
 
@@ -105,7 +105,7 @@ pub(super) struct Settings(BTreeMap<&'static str, Setting>);
 impl Settings {
     /// What the manual says.
     pub(super) fn defaults() -> Self {
-        let setting = |key: &manual::Key| Setting { value: key.default.clone(), origin: Origin::Default };
+        let setting = |key: &schema::Key| Setting { value: key.default.clone(), origin: Origin::Default };
         Self(KEYS.iter().map(|key| (key.name.as_str(), setting(key))).collect())
     }
 
@@ -115,7 +115,7 @@ impl Settings {
     }
 
     /// Overrules a key.
-    pub(super) fn set(&mut self, key: &'static manual::Key, value: Value, origin: Origin) {
+    pub(super) fn set(&mut self, key: &'static schema::Key, value: Value, origin: Origin) {
         self.0.insert(&key.name, Setting { value, origin });
     }
 
@@ -127,14 +127,14 @@ impl Settings {
         });
         for Entry { key, value, line } in entries {
             let origin = Origin::File { path: path.to_owned(), line };
-            match (manual::find(&key), value) {
-                (None, Value::Section) if manual::is_section(&key) => {}
+            match (schema::find(&key), value) {
+                (None, Value::Section) if schema::is_section(&key) => {}
                 (Some(known), value) => self.set(known, value, origin),
                 (None, _) => problems.push(Problem {
                     subject: key.clone(),
                     value: None,
                     origin: Some(origin),
-                    text: manual::unknown_key(&key),
+                    text: schema::unknown_key(&key),
                 }),
             }
         }

@@ -6,8 +6,8 @@ use std::{collections::BTreeSet, fmt::Display, ops::RangeInclusive, str::FromStr
 use super::{
     duration,
     error::{Origin, Problem},
-    manual,
     raw::{Settings, Value},
+    schema,
 };
 use crate::domain::secret::SecretText;
 
@@ -33,7 +33,7 @@ impl<'a> Reader<'a> {
         };
         text.unwrap_or_else(|text| {
             self.refuse(key, text);
-            match manual::find(key).map(|key| &key.default) {
+            match schema::find(key).map(|key| &key.default) {
                 Some(Value::One(default)) => parse(default.expose()).unwrap_or_else(|text| default_is_bad(key, &text)),
                 _ => default_is_bad(key, "not a single value"),
             }
@@ -145,7 +145,7 @@ impl<'a> Reader<'a> {
 
     /// The value as it was written, shortened, unless it is secret.
     fn quote(&self, key: &str) -> Option<String> {
-        if manual::is_secret(key) {
+        if schema::is_secret(key) {
             return None;
         }
         let short = |text: &SecretText| match text.expose().char_indices().nth(80) {

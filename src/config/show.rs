@@ -7,11 +7,11 @@ use url::Url;
 use super::{
     ConfigError,
     error::Origin,
-    interpret::{Meaning, interpret},
+    interpret::{ParsedConfig, interpret},
     load::Sources,
-    manual::{self, KEYS},
     raw::Value,
     read::Reader,
+    schema::{self, KEYS},
 };
 
 /// A key, what is in effect, and why.
@@ -34,12 +34,12 @@ pub fn inspect(sources: &Sources) -> Result<(Vec<Shown>, Vec<String>), ConfigErr
     let mut problems = Vec::new();
     let settings = sources.gather(&mut problems);
     let mut reader = Reader::new(&settings);
-    let Meaning { config, .. } = interpret(&mut reader, &sources.working_dir);
+    let ParsedConfig { config, .. } = interpret(&mut reader, &sources.working_dir);
     problems.append(&mut reader.problems);
     if !problems.is_empty() {
         return Err(ConfigError { problems });
     }
-    let shown = |key: &manual::Key| {
+    let shown = |key: &schema::Key| {
         let setting = settings.get(&key.name);
         let value = match key.name.as_str() {
             // Keys whose empty or relative value stands for something else.
@@ -47,7 +47,7 @@ pub fn inspect(sources: &Sources) -> Result<(Vec<Shown>, Vec<String>), ConfigErr
             "data_dir" => quote(&config.data_dir.display().to_string()),
             "database.url" => quote(&mask(config.database.url.expose())),
             "password.threads" => config.password.threads.to_string(),
-            name => show(&setting.value, manual::is_secret(name), &key.default),
+            name => show(&setting.value, schema::is_secret(name), &key.default),
         };
         Shown { key: key.name.clone(), value, origin: setting.origin.clone() }
     };
@@ -65,7 +65,7 @@ pub fn to_toml(shown: &[Shown]) -> String {
             text += &format!("\n[{section}]\n");
         }
         let line = format!("{name} = {value}");
-        // Writing to a String can't fail.
+        // WriteStall to a String can't fail.
         let _ = writeln!(text, "{line:<44} # {origin}");
     }
     text

@@ -228,7 +228,7 @@ fn every_key_can_be_set_by_its_variable() {
         ("LATCHKEY_LOG_FILTER", "warn,latchkey=debug"),
     ];
     let tested: Vec<_> = variables.iter().map(|(name, _)| *name).collect();
-    let known: Vec<_> = manual::KEYS.iter().map(|key| key.variable.as_str()).collect();
+    let known: Vec<_> = schema::KEYS.iter().map(|key| key.variable.as_str()).collect();
     assert_eq!(tested, known);
 
     let config = folder.load(&variables).unwrap();

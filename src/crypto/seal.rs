@@ -38,16 +38,16 @@ pub enum SealError {
 }
 
 /// What was sealed.
-pub struct Opened {
+pub struct Services {
     /// The plaintext; wiped from memory when dropped.
     pub bytes: Zeroizing<Vec<u8>>,
     /// Whether it was sealed under a previous secret: it should be sealed again before that one is removed.
     pub outdated: bool,
 }
 
-impl fmt::Debug for Opened {
+impl fmt::Debug for Services {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Opened").field("outdated", &self.outdated).finish_non_exhaustive()
+        f.debug_struct("Services").field("outdated", &self.outdated).finish_non_exhaustive()
     }
 }
 
@@ -92,7 +92,7 @@ impl Sealer {
     ///
     /// # Errors
     /// [`SealError`]
-    pub fn open(&self, sealed: &[u8], aad: &[u8]) -> Result<Opened, SealError> {
+    pub fn open(&self, sealed: &[u8], aad: &[u8]) -> Result<Services, SealError> {
         let (header, rest) = sealed.split_at_checked(HEADER_BYTES).ok_or(SealError::Malformed)?;
         let (nonce, ciphertext) = rest.split_first_chunk::<NONCE_LEN>().ok_or(SealError::Malformed)?;
         if header[0] != VERSION || ciphertext.len() < TAG_BYTES {
@@ -107,7 +107,7 @@ impl Sealer {
             .map_err(|_| SealError::Tampered)?
             .len();
         bytes.truncate(length);
-        Ok(Opened { bytes, outdated: position > 0 })
+        Ok(Services { bytes, outdated: position > 0 })
     }
 }
 
@@ -195,7 +195,7 @@ mod tests {
     fn nothing_of_it_prints() {
         let sealer = sealer("one", &[]);
         let opened = sealer.open(&sealed_under("one"), b"its place").unwrap();
-        assert_eq!(format!("{sealer:?} {opened:?}"), "[sealing keys] Opened { outdated: false, .. }");
+        assert_eq!(format!("{sealer:?} {opened:?}"), "[sealing keys] Services { outdated: false, .. }");
     }
 
     /// Sealed by another implementation of the same form. If this fails, an upgrade loses every signing key.

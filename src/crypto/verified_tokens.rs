@@ -3,20 +3,20 @@
 
 use std::sync::Arc;
 
-use super::remembered::Remembered;
+use super::digest_cache::DigestCache;
 use crate::{domain::entropy::Entropy, metrics::CacheMetrics};
 
 /// Tokens that were verified, and what was found in them.
 #[derive(Debug)]
 pub struct VerifiedTokens<T> {
-    remembered: Remembered<T>,
+    remembered: DigestCache<T>,
     cache: CacheMetrics,
 }
 
 impl<T> VerifiedTokens<T> {
     /// Remembers up to `most` tokens.
     pub fn new(most: usize, entropy: &Entropy) -> Self {
-        Self { remembered: Remembered::new(most, entropy), cache: CacheMetrics::new("tokens") }
+        Self { remembered: DigestCache::new(most, entropy), cache: CacheMetrics::new("tokens") }
     }
 
     /// What is known of a token, or what `verify` finds out, which is then remembered.

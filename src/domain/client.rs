@@ -49,27 +49,27 @@ impl fmt::Display for ClientId {
     }
 }
 
-/// Words that may stand in a list separated by spaces: scopes (RFC 6749, section 3.3) or audiences.
+/// SpaceSeparated that may stand in a list separated by spaces: scopes (RFC 6749, section 3.3) or audiences.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Words(Vec<String>);
+pub struct SpaceSeparated(Vec<String>);
 
 /// The text isn't a list of words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a word of printable ASCII characters without spaces, quotes and backslashes")]
-pub struct NotAWord(pub String);
+pub struct InvalidItem(pub String);
 
-impl Words {
+impl SpaceSeparated {
     /// Takes words, each once, in the order given.
     ///
     /// # Errors
-    /// [`NotAWord`]
-    pub fn parse<T: AsRef<str>>(words: impl IntoIterator<Item = T>) -> Result<Self, NotAWord> {
+    /// [`InvalidItem`]
+    pub fn parse<T: AsRef<str>>(words: impl IntoIterator<Item = T>) -> Result<Self, InvalidItem> {
         let mut taken = Vec::new();
         for word in words {
             let word = word.as_ref();
             let allowed = |byte: u8| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
             if word.is_empty() || !word.bytes().all(allowed) {
-                return Err(NotAWord(word.to_owned()));
+                return Err(InvalidItem(word.to_owned()));
             }
             if !taken.iter().any(|known| known == word) {
                 taken.push(word.to_owned());
@@ -78,11 +78,11 @@ impl Words {
         Ok(Self(taken))
     }
 
-    /// Reads what [`Words`] prints: words with single spaces between them; nothing for none.
+    /// Reads what [`SpaceSeparated`] prints: words with single spaces between them; nothing for none.
     ///
     /// # Errors
-    /// [`NotAWord`]
-    pub fn from_spaced(text: &str) -> Result<Self, NotAWord> {
+    /// [`InvalidItem`]
+    pub fn from_spaced(text: &str) -> Result<Self, InvalidItem> {
         if text.is_empty() { Ok(Self::default()) } else { Self::parse(text.split(' ')) }
     }
 
@@ -107,7 +107,7 @@ impl Words {
     }
 }
 
-impl fmt::Display for Words {
+impl fmt::Display for SpaceSeparated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.join(" "))
     }
@@ -159,9 +159,9 @@ pub struct Client {
     /// Its name.
     pub id: ClientId,
     /// What its own tokens may be used for.
-    pub scopes: Words,
+    pub scopes: SpaceSeparated,
     /// Whom its own tokens are for, and whose tokens it may ask about.
-    pub audiences: Words,
+    pub audiences: SpaceSeparated,
     /// Its public keys, a JWK Set (RFC 7517, section 5).
     pub jwks: Option<String>,
     /// The hash of its secret.
@@ -208,15 +208,15 @@ mod tests {
 
     #[test]
     fn words_are_those_of_rfc_6749() {
-        let words = Words::parse(["read", "https://api.example.com/", "read"]).unwrap();
+        let words = SpaceSeparated::parse(["read", "https://api.example.com/", "read"]).unwrap();
         assert_eq!(words.to_string(), "read https://api.example.com/");
-        assert_eq!(Words::from_spaced("read https://api.example.com/"), Ok(words.clone()));
-        assert_eq!(Words::from_spaced(""), Ok(Words::default()));
+        assert_eq!(SpaceSeparated::from_spaced("read https://api.example.com/"), Ok(words.clone()));
+        assert_eq!(SpaceSeparated::from_spaced(""), Ok(SpaceSeparated::default()));
         for text in [" ", "a  b", " a", "a ", "a\"b", "a\\b", "a\nb", "ä"] {
-            assert!(Words::from_spaced(text).is_err(), "{text:?}");
+            assert!(SpaceSeparated::from_spaced(text).is_err(), "{text:?}");
         }
-        assert!(words.contains_all(&Words::parse(["read"]).unwrap()));
-        assert!(!words.contains_all(&Words::parse(["read", "write"]).unwrap()));
+        assert!(words.contains_all(&SpaceSeparated::parse(["read"]).unwrap()));
+        assert!(!words.contains_all(&SpaceSeparated::parse(["read", "write"]).unwrap()));
     }
 
     #[test]
@@ -225,8 +225,8 @@ mod tests {
         let (old, new) = (ClientSecretHash::new([1; 32]), ClientSecretHash::new([2; 32]));
         let client = Client {
             id: ClientId::parse("billing").unwrap(),
-            scopes: Words::default(),
-            audiences: Words::parse(["latchkey"]).unwrap(),
+            scopes: SpaceSeparated::default(),
+            audiences: SpaceSeparated::parse(["latchkey"]).unwrap(),
             jwks: None,
             secret: new.clone(),
             former_secret: Some(FormerSecret { hash: old.clone(), until: now + Duration::from_secs(60) }),

@@ -49,7 +49,7 @@ impl Eq for SecretText {}
 pub struct PasswordHash(String);
 
 impl PasswordHash {
-    /// Wraps a PHC string (or `$2b$…` for bcrypt); [`crate::crypto::password`] says whether it can be verified.
+    /// Wraps a PHC string (or `$2b$…` for bcrypt); [`crate::password`] says whether it can be verified.
     pub fn new(phc: impl Into<String>) -> Self {
         Self(phc.into())
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use poem::{Request, http::header};
 
 use super::problem::{Code, ProblemError};
-use crate::{app::App, crypto::refresh_token::RefreshToken};
+use crate::{crypto::refresh_token::RefreshToken, state::AppState};
 
 /// The cookie's name. Browsers accept a `__Host-` cookie only when it is secure, for this host alone and for all paths.
 pub const NAME: &str = "__Host-latchkey";
@@ -55,14 +55,14 @@ fn named(request: &Request, name: &str) -> Option<String> {
 ///
 /// # Errors
 /// [`Code::CrossSiteRequest`]
-pub fn refuse_cross_site(app: &App, request: &Request) -> Result<(), ProblemError> {
+pub fn refuse_cross_site(state: &AppState, request: &Request) -> Result<(), ProblemError> {
     let value = |name: &str| request.headers().get(name).map(|value| value.to_str().unwrap_or("unreadable"));
     let site = value("sec-fetch-site");
     let allowed = match (value("origin"), site) {
         (_, Some("same-origin" | "none")) => true,
         (Some(origin), _) => {
-            origin == origin_of(&app.config.issuer)
-                || app.config.http.allowed_origins.iter().any(|known| known == origin)
+            origin == origin_of(&state.config.issuer)
+                || state.config.http.allowed_origins.iter().any(|known| known == origin)
         }
         (None, Some(_)) => false,
         (None, None) => true,

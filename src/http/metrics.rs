@@ -4,19 +4,19 @@ use std::sync::Arc;
 
 use poem::{Endpoint, EndpointExt, IntoResponse, Response, Route, get, handler, http::StatusCode, web::Data};
 
-use crate::{app::App, flow::metrics};
+use crate::{service::metrics, state::AppState};
 
 /// The type of Prometheus' text format.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// All that this listener serves.
-pub fn endpoint(app: Arc<App>) -> impl Endpoint<Output = Response> + 'static {
-    Route::new().at("/metrics", get(tell)).data(app).map_to_response()
+pub fn endpoint(state: Arc<AppState>) -> impl Endpoint<Output = Response> + 'static {
+    Route::new().at("/metrics", get(tell)).data(state).map_to_response()
 }
 
 #[handler]
-async fn tell(Data(app): Data<&Arc<App>>) -> Response {
-    match metrics::text(app).await {
+async fn tell(Data(state): Data<&Arc<AppState>>) -> Response {
+    match metrics::text(state).await {
         Ok(text) => Response::builder().content_type(CONTENT_TYPE).body(text),
         Err(error) => {
             tracing::error!(%error, "the metrics can't be told");

@@ -15,32 +15,27 @@ use poem::{
 };
 use poem_openapi::{OpenApi, OpenApiService};
 
-use crate::app::App;
+use crate::state::AppState;
 
-pub mod answer;
 pub mod api;
-pub mod at_once;
-pub mod auth;
-pub mod body;
-pub mod client;
-pub mod client_auth;
 pub mod cookie;
-pub mod cors;
-pub mod door;
-pub mod json;
+pub mod extract;
 pub mod metrics;
+pub mod middleware;
 pub mod oauth;
 pub mod openapi;
 pub mod paths;
 pub mod problem;
-pub mod stopping;
-pub mod timeout;
+pub mod raw_json;
+pub mod shutdown;
 pub mod types;
 
 use api::{
-    account::AccountApi, health::HealthApi, keys::KeysApi, metadata::MetadataApi, revocations::RevocationsApi,
-    session::SessionApi, signing_in::SigningInApi, verify::VerifyApi,
+    account::AccountApi, health::HealthApi, keys::KeysApi, login::SigningInApi, metadata::MetadataApi,
+    revocations::RevocationsApi, session::SessionApi, verify::VerifyApi,
 };
+use extract::client_info;
+use middleware::{body, concurrency_limit, cors, request_context, timeout};
 use oauth::{IntrospectApi, RevokeApi, TokenApi};
 use openapi::Document;
 use paths::Paths;
@@ -53,7 +48,7 @@ pub(crate) const PAGES: [&str; 4] = ["/", "/docs", "/openapi.json", "/openapi.ya
 /// | path | what |
 /// | --- | --- |
 /// | `/v1/users`, `/v1/me`, `/v1/me/password` | [`api::account`] |
-/// | `/v1/login`, `/v1/refresh`, `/v1/logout` | [`api::signing_in`] |
+/// | `/v1/login`, `/v1/refresh`, `/v1/logout` | [`api::login`] |
 /// | `/v1/sessions`, `/v1/sessions/{id}` | [`api::session`] |
 /// | `/.well-known/jwks.json` | [`api::keys`] |
 /// | `/.well-known/oauth-authorization-server`, `/.well-known/openid-configuration` | [`api::metadata`] |
@@ -62,10 +57,10 @@ pub(crate) const PAGES: [&str; 4] = ["/", "/docs", "/openapi.json", "/openapi.ya
 /// | `/oauth2/token`, `/oauth2/introspect`, `/oauth2/revoke` | [`oauth`] |
 /// | `/livez`, `/readyz` | [`api::health`] |
 /// | `/docs`, `/openapi.json`, `/openapi.yaml` | [`openapi`] |
-pub fn endpoint(app: Arc<App>) -> impl Endpoint<Output = Response> + 'static {
+pub fn endpoint(state: Arc<AppState>) -> impl Endpoint<Output = Response> + 'static {
     let service = service();
     let paths = Arc::new(Paths::of(&service));
-    let http = &app.config.http;
+    let http = &state.config.http;
     let pages = Route::new()
         .at("/docs", page(|document| &document.html, "text/html; charset=utf-8"))
         .at("/openapi.json", page(|document| &document.json, "application/json"))
@@ -75,14 +70,14 @@ pub fn endpoint(app: Arc<App>) -> impl Endpoint<Output = Response> + 'static {
     (SigningInApi, IntrospectApi).add_routes(&mut often);
     let read = body::ReadBody::new(http.max_body_bytes, http.body_timeout);
     let routes = Routes { pages, often, api: service.into_endpoint() }
-        .data(Arc::clone(&app))
+        .data(Arc::clone(&state))
         .with(read)
         .with(timeout::RequestTimeout::new(http.request_timeout))
-        .with(at_once::AtOnce::new(http.max_requests))
+        .with(concurrency_limit::ConcurrencyLimit::new(http.max_requests))
         .map_to_response();
-    let inner = oauth::Again::new(routes, Arc::clone(&app), read);
-    let cors = cors::Cors::new(&app.config);
-    door::Door { inner, entropy: app.entropy.clone(), cors, paths, app }
+    let inner = oauth::IntrospectionCache::new(routes, Arc::clone(&state), read);
+    let cors = cors::Cors::new(&state.config);
+    request_context::RequestContext { inner, entropy: state.entropy.clone(), cors, paths, state }
 }
 
 /// The API, and the pages beside it. Each route more on the way, as nesting would have it, costs as much as a small handler;
@@ -99,14 +94,14 @@ impl<P: Endpoint, A: Endpoint> Endpoint for Routes<P, A> {
 
     async fn call(&self, mut request: Request) -> Result<Response> {
         if let Some(endpoint) = self.often.get(request.uri().path()).and_then(|methods| methods.get(request.method())) {
-            return Ok(client::keep_device(endpoint.call(request).await?));
+            return Ok(client_info::keep_device(endpoint.call(request).await?));
         }
         if PAGES.contains(&request.uri().path()) {
             return Ok(self.pages.call(request).await?.into_response());
         }
         api::verify::normalise(&mut request);
         api::metadata::normalise(&mut request);
-        Ok(client::keep_device(self.api.call(request).await?.into_response()))
+        Ok(client_info::keep_device(self.api.call(request).await?.into_response()))
     }
 }
 

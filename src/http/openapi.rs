@@ -6,7 +6,7 @@ use poem_openapi::{LicenseObject, OpenApi, OpenApiService};
 use serde_json::{Map, Value, json};
 
 use super::{
-    json,
+    extract::json,
     oauth::{self, OAuthCode},
     problem::{self, ALWAYS, Code},
     types::MASK,

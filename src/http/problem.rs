@@ -13,7 +13,7 @@ use poem_openapi::{
     types::Type,
 };
 
-use crate::{domain::limit::TooMany, flow::error::Failure};
+use crate::{domain::limit::TooMany, service::error::ServiceError};
 
 /// The media type of problems (RFC 9457, section 3).
 pub const CONTENT_TYPE: &str = "application/problem+json";
@@ -196,32 +196,32 @@ impl ResponseError for ProblemError {
 /// What `WWW-Authenticate` says (RFC 6750, section 3; RFC 7617): every 401 has one.
 fn challenge(code: Code) -> Option<&'static str> {
     match code {
-        Code::InvalidClient => Some(super::client_auth::CHALLENGE),
+        Code::InvalidClient => Some(super::extract::client_auth::CHALLENGE),
         Code::InvalidToken => Some("Bearer realm=\"latchkey\", error=\"invalid_token\""),
         _ if code.status() == StatusCode::UNAUTHORIZED => Some("Bearer realm=\"latchkey\""),
         _ => None,
     }
 }
 
-impl From<Failure> for ProblemError {
-    fn from(failure: Failure) -> Self {
+impl From<ServiceError> for ProblemError {
+    fn from(failure: ServiceError) -> Self {
         match failure {
-            Failure::Unavailable { what, retry_after, source } => {
+            ServiceError::Unavailable { what, retry_after, source } => {
                 tracing::warn!(what, error = format!("{source:#}"), "not available");
                 let detail = format!("The {what} is not available at the moment. Nothing is lost; try again.");
                 let detail = detail.replace("The redis", "The session store");
                 Self { retry_after: Some(retry_after), ..Self::new(Code::Unavailable, detail) }
             }
-            Failure::Busy { retry_after } => {
+            ServiceError::Busy { retry_after } => {
                 let detail = "Password hashing is not available at the moment. Nothing is lost; try again.";
                 Self { retry_after: Some(retry_after), ..Self::new(Code::Unavailable, detail) }
             }
-            Failure::Limited(limit) => {
+            ServiceError::Limited(limit) => {
                 let detail = "This was asked for too often. Nothing was done; try again later.";
                 let problem = Self::new(Code::TooManyRequests, detail);
                 Self { retry_after: Some(limit.retry_after), limit: Some(Box::new(limit)), ..problem }
             }
-            Failure::Internal(error) => {
+            ServiceError::Internal(error) => {
                 tracing::error!(error = format!("{error:#}"), "internal error");
                 Self::new(Code::InternalError, "The log has more, under this request's id.")
             }
@@ -301,8 +301,8 @@ impl<P: Problems> From<ProblemError> for Failed<P> {
     }
 }
 
-impl<P: Problems> From<Failure> for Failed<P> {
-    fn from(failure: Failure) -> Self {
+impl<P: Problems> From<ServiceError> for Failed<P> {
+    fn from(failure: ServiceError) -> Self {
         Self::from(ProblemError::from(failure))
     }
 }

@@ -13,7 +13,7 @@ use std::{
 use http_body_util::combinators::BoxBody;
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 
-use super::progress::{PIECE, Sending};
+use super::progress::{PIECE, StreamStall};
 
 /// The requests of one connection.
 #[derive(Debug, Default)]
@@ -56,7 +56,7 @@ impl Drop for InFlight {
 /// that it can be seen to get on.
 pub(super) struct AnswerBody {
     body: BoxBody<Bytes, io::Error>,
-    sending: Option<Sending>,
+    sending: Option<StreamStall>,
     /// What is left of a frame of the body.
     rest: Bytes,
     _request: InFlight,
@@ -64,7 +64,7 @@ pub(super) struct AnswerBody {
 
 impl AnswerBody {
     pub(super) fn new(body: BoxBody<Bytes, io::Error>, request: InFlight) -> Self {
-        Self { body, sending: Sending::of_this_stream(), rest: Bytes::new(), _request: request }
+        Self { body, sending: StreamStall::of_this_stream(), rest: Bytes::new(), _request: request }
     }
 }
 

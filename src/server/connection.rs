@@ -14,8 +14,8 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     activity::Activity,
-    guard::{Guarded, Prefix},
-    progress::Sending,
+    guard::{Prefix, TimeoutStream},
+    progress::StreamStall,
     service::Service,
     signal::Signal,
 };
@@ -88,11 +88,12 @@ pub(super) async fn serve<E: Endpoint + 'static>(context: Arc<Context<E>>, mut s
     let service = Service { context: Arc::clone(&context), activity: Arc::clone(&activity), local, remote };
     let ended = match protocol {
         Protocol::Http1 => {
-            let io = Guarded::http1(stream, prefix, activity, headers_by, &context.settings, context.stop.watch());
+            let io =
+                TimeoutStream::http1(stream, prefix, activity, headers_by, &context.settings, context.stop.watch());
             serve_http1(&context, io, service).await
         }
         Protocol::Http2 => {
-            let io = Guarded::http2(stream, prefix, context.settings.write_timeout);
+            let io = TimeoutStream::http2(stream, prefix, context.settings.write_timeout);
             serve_http2(&context, io, service, &activity).await
         }
     };
@@ -131,12 +132,12 @@ async fn first_bytes(stream: &mut TcpStream, settings: &HttpSettings) -> io::Res
 
 async fn serve_http1<E: Endpoint + 'static>(
     context: &Context<E>,
-    io: Guarded,
+    io: TimeoutStream,
     service: Service<E>,
 ) -> hyper::Result<()> {
     let max_header_bytes = context.settings.max_header_bytes;
     let mut connection = http1::Builder::new()
-        .header_read_timeout(None) // Guarded's
+        .header_read_timeout(None) // TimeoutStream's
         .max_header_size(max_header_bytes)
         .max_buf_size(max_header_bytes.saturating_add(HTTP1_BUFFER))
         .serve_connection(TokioIo::new(io), service);
@@ -173,7 +174,7 @@ async fn linger(stream: &mut TcpStream) -> io::Result<()> {
 
 async fn serve_http2<E: Endpoint + 'static>(
     context: &Context<E>,
-    io: Guarded,
+    io: TimeoutStream,
     service: Service<E>,
     activity: &Activity,
 ) -> hyper::Result<()> {
@@ -237,7 +238,7 @@ where
         self.tasks.spawn(async move {
             tokio::select! {
                 biased;
-                ended = Sending::default().watch(task, write_timeout) => {
+                ended = StreamStall::default().watch(task, write_timeout) => {
                     // what is dropped unfinished, hyper resets
                     if !ended {
                         tracing::debug!("an answer that nobody reads was given up");

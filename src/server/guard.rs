@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use super::{activity::Activity, progress::Writing, refusal, signal::Watch};
+use super::{activity::Activity, progress::WriteStall, refusal, signal::Watch};
 use crate::config::HttpSettings;
 
 /// The bytes that were read to find out what the client speaks; hyper gets them first.
@@ -28,18 +28,18 @@ pub(super) struct Prefix {
 }
 
 /// A stream that fails when its peer keeps it waiting too long.
-pub(super) struct Guarded {
+pub(super) struct TimeoutStream {
     stream: TcpStream,
     prefix: Prefix,
     given: usize,
     ended: bool,
     reading: Option<Reading>,
-    writing: Writing,
+    writing: WriteStall,
     /// What is sent instead of an answer that hyper has written, as far as it isn't yet.
     instead: Vec<u8>,
 }
 
-impl Guarded {
+impl TimeoutStream {
     /// HTTP/1: the first request's headers must be there by `headers_by`, those of later ones `header_timeout` after
     /// their first byte, which must come `idle_timeout` after the answer before, and before `stop`.
     pub(super) fn http1(
@@ -64,7 +64,7 @@ impl Guarded {
 
     /// HTTP/2, where frames come at any time: only writes are watched.
     pub(super) fn http2(stream: TcpStream, prefix: Prefix, write_timeout: Duration) -> Self {
-        let writing = Writing::new(write_timeout);
+        let writing = WriteStall::new(write_timeout);
         Self { stream, prefix, given: 0, ended: false, reading: None, writing, instead: Vec::new() }
     }
 
@@ -88,7 +88,7 @@ impl Guarded {
     /// Whether hyper has written an answer of its own, for which another is sent.
     fn takes(&mut self, written: &[u8]) -> bool {
         if self.reading.is_some()
-            && let Some(answer) = refusal::instead_of(written)
+            && let Some(answer) = refusal::rewrite_hyper_error(written)
         {
             self.instead = answer;
             return true;
@@ -121,7 +121,7 @@ impl Guarded {
     }
 }
 
-impl AsyncRead for Guarded {
+impl AsyncRead for TimeoutStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
@@ -146,7 +146,7 @@ impl AsyncRead for Guarded {
     }
 }
 
-impl AsyncWrite for Guarded {
+impl AsyncWrite for TimeoutStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         ready!(this.poll_instead(cx))?;

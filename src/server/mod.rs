@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use crate::{config::HttpSettings, cores::Cores};
+use crate::{config::HttpSettings, runtime::Cores};
 
 mod accept;
 mod activity;
@@ -55,7 +55,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// Serves `endpoint` on `listener`, each connection on one of the `cores`, until `shutdown` completes, and then so that
 /// nobody's request is lost:
 ///
-/// 1. For `settings.drain_delay` it serves on, but isn't ready ([`Draining`](crate::http::stopping::Draining)), and every
+/// 1. For `settings.drain_delay` it serves on, but isn't ready ([`Draining`](crate::http::shutdown::Draining)), and every
 ///    answer over HTTP/1 ends its connection: proxies find out and send their requests elsewhere, and those that keep
 ///    connections which they don't use have the time to close them.
 /// 2. The listener closes, without a connection lost that had been made.

@@ -1,8 +1,8 @@
 //! Whether an answer gets on: a reader that takes [`PIECE`] bytes in `http.write_timeout`, or what is left, goes on for as
 //! long as it likes, and one that doesn't is given up. A few bytes a minute would otherwise hold a connection for days.
 //!
-//! Over HTTP/1 that can be seen at the socket ([`Writing`]). Over HTTP/2 the socket may be lively while a stream has no
-//! window (RFC 9113, section 5.2), so there each stream is watched as well ([`Sending`]).
+//! Over HTTP/1 that can be seen at the socket ([`WriteStall`]). Over HTTP/2 the socket may be lively while a stream has no
+//! window (RFC 9113, section 5.2), so there each stream is watched as well ([`StreamStall`]).
 
 use std::{
     io,
@@ -18,13 +18,13 @@ use tokio::time::{Instant, Sleep};
 pub(super) const PIECE: usize = 16 * 1024;
 
 /// Watches the writes on a socket.
-pub(super) struct Writing {
+pub(super) struct WriteStall {
     timeout: Duration,
     /// Since a write had to wait: until when [`PIECE`] bytes must be gone, and how many are.
     waiting: Option<(Pin<Box<Sleep>>, usize)>,
 }
 
-impl Writing {
+impl WriteStall {
     pub(super) fn new(timeout: Duration) -> Self {
         Self { timeout, waiting: None }
     }
@@ -54,14 +54,14 @@ impl Writing {
 
 /// Watches the pieces that are sent on one stream of HTTP/2.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Sending(Arc<Mutex<Option<Instant>>>);
+pub(super) struct StreamStall(Arc<Mutex<Option<Instant>>>);
 
 tokio::task_local! {
     /// That of the stream whose request this task works on.
-    static OF_THIS_STREAM: Sending;
+    static OF_THIS_STREAM: StreamStall;
 }
 
-impl Sending {
+impl StreamStall {
     /// That of the stream whose request this task works on; none over HTTP/1.
     pub(super) fn of_this_stream() -> Option<Self> {
         OF_THIS_STREAM.try_with(Self::clone).ok()
@@ -119,7 +119,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_few_bytes_now_and_then_are_not_enough() {
-        let mut writing = Writing::new(SHORT);
+        let mut writing = WriteStall::new(SHORT);
         loop {
             poll_fn(|cx| writing.check(cx, Poll::Ready(Ok(10)))).await.unwrap();
             match poll!(poll_fn(|cx| writing.check(cx, Poll::Pending))) {
@@ -131,7 +131,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_piece_or_the_end_gives_time_anew() {
-        let mut writing = Writing::new(SHORT);
+        let mut writing = WriteStall::new(SHORT);
         for _ in 0..2 {
             assert!(poll!(poll_fn(|cx| writing.check(cx, Poll::Pending))).is_pending());
             tokio::time::sleep(2 * SHORT).await;
@@ -145,13 +145,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_may_wait_for_its_data_but_not_for_its_reader() {
-        let ended = Sending::default().watch(tokio::time::sleep(3 * SHORT), SHORT).await;
+        let ended = StreamStall::default().watch(tokio::time::sleep(3 * SHORT), SHORT).await;
         assert!(ended, "nothing was on its way");
         let ended = async {
-            Sending::of_this_stream().unwrap().begins();
+            StreamStall::of_this_stream().unwrap().begins();
             std::future::pending::<()>().await;
         };
-        assert!(!Sending::default().watch(ended, SHORT).await);
-        assert!(Sending::of_this_stream().is_none());
+        assert!(!StreamStall::default().watch(ended, SHORT).await);
+        assert!(StreamStall::of_this_stream().is_none());
     }
 }

@@ -4,14 +4,14 @@
 use crate::{
     domain::entropy::Entropy,
     http::{
-        door::REQUEST_ID,
+        middleware::request_context::REQUEST_ID,
         problem::{CONTENT_TYPE, Code, ProblemError},
     },
 };
 
 /// The whole answer to send instead, if `written` is an answer of hyper's own: of these statuses, and empty. Those of the
 /// endpoint never are.
-pub(super) fn instead_of(written: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn rewrite_hyper_error(written: &[u8]) -> Option<Vec<u8>> {
     let head = str::from_utf8(written.strip_prefix(b"HTTP/1.1 ")?.strip_suffix(b"\r\n\r\n")?).ok()?;
     let problem = match head.get(..4)? {
         "400 " => ProblemError::new(Code::MalformedRequest, "The request isn't HTTP as it should be."),
@@ -44,7 +44,7 @@ mod tests {
         let of = |status: &str, length: u32| {
             let head =
                 format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\ndate: today\r\n\r\n");
-            instead_of(head.as_bytes()).map(|answer| String::from_utf8(answer).unwrap())
+            rewrite_hyper_error(head.as_bytes()).map(|answer| String::from_utf8(answer).unwrap())
         };
         let large = of("431 Request Header Fields Too Large", 0).unwrap();
         assert!(large.starts_with("HTTP/1.1 431 Request Header Fields Too Large\r\n"), "{large}");
@@ -52,7 +52,7 @@ mod tests {
         assert!(of("400 Bad Request", 0).unwrap().contains("malformed_request"));
         assert_eq!(of("400 Bad Request", 17), None);
         assert_eq!(of("200 OK", 0), None);
-        assert_eq!(instead_of(b"HTTP/1.1 400 Bad"), None);
-        assert_eq!(instead_of(b""), None);
+        assert_eq!(rewrite_hyper_error(b"HTTP/1.1 400 Bad"), None);
+        assert_eq!(rewrite_hyper_error(b""), None);
     }
 }

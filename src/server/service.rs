@@ -14,7 +14,7 @@ use super::{
     activity::{Activity, AnswerBody},
     connection::Context,
 };
-use crate::http::stopping::{Draining, Ending, Stopping};
+use crate::http::shutdown::{Draining, Ending, Stopping};
 
 /// Serves the requests of one connection.
 pub(super) struct Service<E> {

@@ -14,15 +14,15 @@ use std::{
 
 use latchkey::{
     domain::account::Identifier,
-    flow::import_accounts::{ImportError, Importer, Progress, Summary, import},
+    service::import_accounts::{ImportError, Importer, Progress, Summary, import},
     store::sql::Sql,
 };
 use tokio::io::{AsyncBufRead, AsyncRead, BufReader, ReadBuf};
 
 use crate::harness::{
-    bed::Bed,
     client::{PASSWORD, Tokens},
     postgres,
+    test_cluster::TestCluster,
 };
 
 /// [`PASSWORD`] as other systems keep it: made by argon2-cffi, bcrypt, and Python's hashlib and passlib.
@@ -40,22 +40,22 @@ const HASHES: [(&str, &str); 8] = [
     ),
 ];
 
-/// An import into the bed's database, and what it told on its way.
+/// An import into the cluster's database, and what it told on its way.
 async fn run(
-    bed: &Bed,
+    cluster: &TestCluster,
     sql: &Sql,
     batch: u64,
     source: impl AsyncBufRead + Unpin,
 ) -> (Result<Summary, ImportError>, Vec<Progress>) {
-    let (entropy, password) = (latchkey::domain::entropy::Entropy::system(), &bed.config.password);
-    let importer = Importer { sql, clock: &bed.clock, entropy: &entropy, password, batch };
+    let (entropy, password) = (latchkey::domain::entropy::Entropy::system(), &cluster.config.password);
+    let importer = Importer { sql, clock: &cluster.clock, entropy: &entropy, password, batch };
     let mut told = Vec::new();
     let done = import(&importer, source, "accounts.jsonl", &mut |progress| told.push(progress)).await;
     (done, told)
 }
 
-async fn open(bed: &Bed) -> Sql {
-    let sql = Sql::connect(&bed.config.database).await.unwrap();
+async fn open(cluster: &TestCluster) -> Sql {
+    let sql = Sql::connect(&cluster.config.database).await.unwrap();
     sql.migrate().await.unwrap();
     sql
 }
@@ -93,7 +93,7 @@ fn broken(text: &str, after: usize) -> impl AsyncBufRead + Unpin {
     BufReader::new(tokio::io::AsyncReadExt::chain(before, Broken))
 }
 
-async fn everyone_signs_in_and_is_upgraded(bed: Bed) {
+async fn everyone_signs_in_and_is_upgraded(cluster: TestCluster) {
     let mut file = String::new();
     for (name, hash) in HASHES {
         let line = serde_json::json!({
@@ -102,13 +102,13 @@ async fn everyone_signs_in_and_is_upgraded(bed: Bed) {
         });
         writeln!(file, "{line}").unwrap();
     }
-    let sql = open(&bed).await;
-    let (done, told) = run(&bed, &sql, 500, file.as_bytes()).await;
+    let sql = open(&cluster).await;
+    let (done, told) = run(&cluster, &sql, 500, file.as_bytes()).await;
     let count = HASHES.len() as u64;
     assert_eq!(done.unwrap(), Summary { lines: count, imported: count, skipped_before: 0, bad: 0 });
     assert_eq!(told, [Progress::Stored { line: count, bytes: file.len() as u64 }]);
 
-    let node = bed.node().await;
+    let node = cluster.node().await;
     for (name, hash) in HASHES {
         node.try_login(name, "not the password").await.expect(401);
         let stored = || async { sql.find_account(&Identifier::parse(name)).await.unwrap().unwrap() };
@@ -133,21 +133,21 @@ async fn everyone_signs_in_and_is_upgraded(bed: Bed) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hashes_from_elsewhere_sign_in_and_become_argon2id() {
-    everyone_signs_in_and_is_upgraded(Bed::new()).await;
+    everyone_signs_in_and_is_upgraded(TestCluster::new()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_postgres_too() {
-    let mut bed = Bed::new();
+    let mut cluster = TestCluster::new();
     let server = postgres::shared();
-    bed.config.database.url = server.url(&server.create_database().await).as_str().into();
-    everyone_signs_in_and_is_upgraded(bed).await;
+    cluster.config.database.url = server.url(&server.create_database().await).as_str().into();
+    everyone_signs_in_and_is_upgraded(cluster).await;
 }
 
 #[tokio::test]
 async fn bad_lines_are_numbered_and_the_rest_is_imported() {
-    let bed = Bed::new();
-    let sql = open(&bed).await;
+    let cluster = TestCluster::new();
+    let sql = open(&cluster).await;
     let hash = HASHES[0].1;
     let account = |rest: &str| format!("{{\"password_hash\":\"{hash}\",{rest}}}");
     let lines = [
@@ -173,13 +173,13 @@ async fn bad_lines_are_numbered_and_the_rest_is_imported() {
         (10, "invalid_password_hash"),
     ];
     // Once within one batch, once with each line a batch of its own: then the first of its kind is there already.
-    let (done, told) = run(&bed, &sql, 500, lines.join("\n").as_bytes()).await;
+    let (done, told) = run(&cluster, &sql, 500, lines.join("\n").as_bytes()).await;
     assert_eq!(done.unwrap(), Summary { lines: 11, imported: 2, skipped_before: 0, bad: 7 });
     assert_eq!(bad_lines(&told), expected);
     let said = format!("{told:?}");
     assert!(!said.contains("po0WFn"), "no hash is told: {said}");
 
-    let (done, told) = run(&bed, &sql, 1, lines.join("\r\n").as_bytes()).await;
+    let (done, told) = run(&cluster, &sql, 1, lines.join("\r\n").as_bytes()).await;
     assert_eq!(done.unwrap(), Summary { lines: 11, imported: 0, skipped_before: 0, bad: 9 });
     assert_eq!(bad_lines(&told)[0], (1, "email_taken"));
     assert_eq!(bad_lines(&told)[8], (11, "email_taken"));
@@ -188,8 +188,8 @@ async fn bad_lines_are_numbered_and_the_rest_is_imported() {
 
 #[tokio::test]
 async fn an_interrupted_import_goes_on_where_it_was() {
-    let bed = Bed::new();
-    let sql = open(&bed).await;
+    let cluster = TestCluster::new();
+    let sql = open(&cluster).await;
     // Lines 100, 1000 and 1100 are bad; it breaks in the midst of line 1000, of which nothing is known yet then.
     let lines: Vec<String> =
         (1..=1234).map(|n| if matches!(n, 100 | 1000 | 1100) { "?\n".into() } else { line(n) }).collect();
@@ -197,7 +197,7 @@ async fn an_interrupted_import_goes_on_where_it_was() {
     let middle = lines[..999].concat().len() + 1;
     assert!(middle > 64 * 1024, "past the fingerprint");
 
-    let (stopped, told) = run(&bed, &sql, 100, broken(&text, middle)).await;
+    let (stopped, told) = run(&cluster, &sql, 100, broken(&text, middle)).await;
     let Err(ImportError::Read { line: 999, source }) = stopped else { panic!("{stopped:?}") };
     assert_eq!(source.to_string(), "the disk was pulled out");
     assert_eq!(bad_lines(&told), [(100, "not_json")]);
@@ -205,21 +205,21 @@ async fn an_interrupted_import_goes_on_where_it_was() {
     assert_eq!(emails(&sql).await, 899);
 
     // Another source doesn't go on with it.
-    let (done, told) = run(&bed, &sql, 100, line(2).as_bytes()).await;
+    let (done, told) = run(&cluster, &sql, 100, line(2).as_bytes()).await;
     assert_eq!((done.unwrap().skipped_before, bad_lines(&told)), (0, vec![(1, "email_taken")]));
     // Nor does one that has lost its end.
     let shorter = &text[..lines[..500].concat().len()];
-    let (stopped, _) = run(&bed, &sql, 100, shorter.as_bytes()).await;
+    let (stopped, _) = run(&cluster, &sql, 100, shorter.as_bytes()).await;
     assert!(matches!(stopped, Err(ImportError::Shorter { stored: 900, last: 500 })), "{stopped:?}");
 
-    let (done, told) = run(&bed, &sql, 100, text.as_bytes()).await;
+    let (done, told) = run(&cluster, &sql, 100, text.as_bytes()).await;
     assert_eq!(done.unwrap(), Summary { lines: 1234, imported: 332, skipped_before: 900, bad: 2 });
     assert_eq!(told[0], Progress::Resumed { line: 900, bytes: lines[..900].concat().len() as u64 });
     assert_eq!(bad_lines(&told), [(1000, "not_json"), (1100, "not_json")]);
     assert_eq!(emails(&sql).await, 1231);
 
     // It is done, so a second time begins at the first line.
-    let (done, _) = run(&bed, &sql, 500, text.as_bytes()).await;
+    let (done, _) = run(&cluster, &sql, 500, text.as_bytes()).await;
     assert_eq!(done.unwrap(), Summary { lines: 1234, imported: 0, skipped_before: 0, bad: 1234 });
 }
 
@@ -247,13 +247,18 @@ impl AsyncRead for Generated {
 
 /// The most bytes that were ever read and not yet stored.
 async fn most_in_flight(count: usize) -> u64 {
-    let bed = Bed::new();
-    let sql = open(&bed).await;
+    let cluster = TestCluster::new();
+    let sql = open(&cluster).await;
     let entropy = latchkey::domain::entropy::Entropy::system();
     let asked = Arc::new(AtomicU64::new(0));
     let source = Generated { next: 1, last: count, rest: Vec::new(), asked: Arc::clone(&asked) };
-    let importer =
-        Importer { sql: &sql, clock: &bed.clock, entropy: &entropy, password: &bed.config.password, batch: 100 };
+    let importer = Importer {
+        sql: &sql,
+        clock: &cluster.clock,
+        entropy: &entropy,
+        password: &cluster.config.password,
+        batch: 100,
+    };
     let (stored, most) = (Cell::new(0), Cell::new(0));
     let mut report = |progress| {
         let Progress::Stored { bytes, .. } = progress else { panic!("{progress:?}") };

@@ -2,16 +2,17 @@
 
 use std::{collections::BTreeSet, fs, process::Command, sync::Arc};
 
-use latchkey::{cores::Cores, http, server};
+use latchkey::{http, runtime::Cores, server};
 use poem::http::StatusCode;
 use reqwest::Method;
 use serde_json::Value;
 use tokio::{net::TcpListener, sync::oneshot};
 
 use crate::harness::{
-    bed::{Bed, Node},
     client::Client,
-    guard, wait,
+    guard,
+    test_cluster::{Node, TestCluster},
+    wait,
 };
 
 const INSTALL: &str = "this test needs promtool, which comes with Prometheus: `apt-get install prometheus` (Debian, Ubuntu); or \
@@ -21,7 +22,7 @@ const INSTALL: &str = "this test needs promtool, which comes with Prometheus: `a
 async fn told(node: &Node) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = Client::new(format!("http://{}", listener.local_addr().unwrap()));
-    let (endpoint, settings) = (http::metrics::endpoint(Arc::clone(&node.app)), node.app.config.http.clone());
+    let (endpoint, settings) = (http::metrics::endpoint(Arc::clone(&node.state)), node.state.config.http.clone());
     let (stop, stopped) = oneshot::channel::<()>();
     let served = tokio::spawn(async move {
         server::run(endpoint, listener, &settings, &Cores::here(), async { drop(stopped.await) }).await
@@ -45,10 +46,10 @@ fn value(text: &str, series: &str) -> f64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_happens_is_counted() {
-    let bed = Bed::new();
-    let node = bed.node().await;
-    bed.acquainted().await;
-    let client = bed.service_client("billing").await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    cluster.acquainted().await;
+    let client = cluster.service_client("billing").await;
     node.account("ada").await;
     let wrong = serde_json::json!({ "identifier": "ada", "password": "wrong horse battery staple" });
     node.send(node.request(Method::POST, "/v1/login").json(&wrong)).await.expect(401);
@@ -56,7 +57,7 @@ async fn what_happens_is_counted() {
     let second = node.login("ada").await;
     node.refresh(&first.refresh).await.expect(200);
     node.refresh(&first.refresh).await.expect(200);
-    bed.advance(std::time::Duration::from_secs(11));
+    cluster.advance(std::time::Duration::from_secs(11));
     node.refresh(&first.refresh).await.expect(401);
     for _ in 0..3 {
         let request = node.request(Method::POST, "/oauth2/introspect").form(&[("token", &second.access)]);
@@ -100,16 +101,16 @@ async fn what_happens_is_counted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_so_at_the_moment_is_told() {
-    let bed = Bed::new();
-    let (one, _two) = (bed.node().await, bed.node().await);
-    bed.acquainted().await;
+    let cluster = TestCluster::new();
+    let (one, _two) = (cluster.node().await, cluster.node().await);
+    cluster.acquainted().await;
     let text = told(&one).await;
     assert_eq!(value(&text, "latchkey_peers"), 1.0);
     assert!(text.contains("latchkey_build_info{version=\""));
-    bed.redis.guard.signal(rustix::process::Signal::STOP);
-    wait::until("the node is out of step", || async { one.app.redis.in_step().is_none() }).await;
+    cluster.redis.guard.signal(rustix::process::Signal::STOP);
+    wait::until("the node is out of step", || async { one.state.redis.in_step().is_none() }).await;
     let text = told(&one).await;
-    bed.redis.guard.signal(rustix::process::Signal::CONT);
+    cluster.redis.guard.signal(rustix::process::Signal::CONT);
     assert_eq!(value(&text, "latchkey_in_step"), 0.0);
     assert_eq!(value(&text, "latchkey_remembers"), 0.0);
     assert!(value(&text, "latchkey_feed_lag_seconds") > 0.0);
@@ -117,8 +118,8 @@ async fn what_is_so_at_the_moment_is_told() {
 
 #[tokio::test]
 async fn they_are_not_told_where_the_api_is() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.get("/metrics", "").await.expect(404);
 }
 
@@ -145,8 +146,8 @@ fn named(text: &str) -> BTreeSet<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn alerts_dashboard_and_documents_name_what_is_told_and_prometheus_can_read_it() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
     node.logout(&tokens.refresh).await.expect(204);

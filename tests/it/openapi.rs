@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 use base64::prelude::*;
 
 use crate::{
-    harness::bed::Bed,
+    harness::test_cluster::TestCluster,
     openapi_external::{dump_dom, run_schemathesis, screenshot},
 };
 
@@ -19,8 +19,8 @@ fn committed() -> String {
 async fn openapi_is_the_committed_one() {
     let document = latchkey::http::document();
     assert!(document.json == committed(), "openapi/openapi.json is out of date: run `make openapi`");
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     let json = node.get("/openapi.json", "").await.expect(200);
     assert_eq!(json.header("content-type"), "application/json");
     assert!(json.text == document.json, "/openapi.json isn't the document");
@@ -56,13 +56,13 @@ fn every_operation_is_described() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn schemathesis_finds_the_service_true_to_its_document() {
-    let mut bed = Bed::new();
+    let mut cluster = TestCluster::new();
     // with a clock that goes, as schemathesis's own does
-    bed.clock = latchkey::domain::clock::Clock::System;
-    let node = bed.node().await;
+    cluster.clock = latchkey::domain::clock::Clock::System;
+    let node = cluster.node().await;
     node.account("ada").await;
     let token = node.login("ada").await.access;
-    let client = bed.service_client("schemathesis").await;
+    let client = cluster.service_client("schemathesis").await;
     let basic = BASE64_STANDARD.encode(format!("{}:{}", client.id, client.secret));
     let base = node.base.clone();
     let run = move || run_schemathesis(&base, &format!("{base}/openapi.json"), &token, &basic);
@@ -71,8 +71,8 @@ async fn schemathesis_finds_the_service_true_to_its_document() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn docs_show_every_operation_without_internet() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     let html = node.get("/docs", "").await.expect(200);
     assert_eq!(html.header("content-type"), "text/html; charset=utf-8");
     for tag in ["<script", "<link", "<img", "<iframe"] {

@@ -5,8 +5,11 @@ use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 use futures_util::StreamExt;
 use latchkey::{
     config::HttpSettings,
-    cores::Cores,
-    http::{body::ReadBody, stopping::Stopping, timeout::RequestTimeout},
+    http::{
+        middleware::{body::ReadBody, timeout::RequestTimeout},
+        shutdown::Stopping,
+    },
+    runtime::Cores,
     server,
 };
 use poem::{Endpoint, EndpointExt, Route, endpoint::make, get, post};

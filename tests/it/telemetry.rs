@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use latchkey::{cores::Cores, server};
+use latchkey::{runtime::Cores, server};
 use opentelemetry_proto::tonic::{
     collector::trace::v1::ExportTraceServiceRequest,
     trace::v1::{Span, span::SpanKind},
@@ -17,8 +17,8 @@ use tokio::{net::TcpListener, sync::oneshot};
 use crate::{
     binary::Service,
     harness::{
-        bed::Bed,
         client::{PASSWORD, Tokens},
+        test_cluster::TestCluster,
     },
 };
 
@@ -47,7 +47,7 @@ async fn a_collector_is_sent_what_requests_waited_for_and_no_secret() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("telemetry.otlp_endpoint=http://{}", listener.local_addr().unwrap());
     let received = Received::default();
-    let settings = Bed::new().config.http.clone();
+    let settings = TestCluster::new().config.http.clone();
     let (stop, stopped) = oneshot::channel::<()>();
     let routes = Route::new().at("/v1/traces", post(take)).data(Arc::clone(&received));
     let collector = tokio::spawn(async move {

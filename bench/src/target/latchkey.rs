@@ -13,7 +13,6 @@ use aws_lc_rs::rand;
 use futures_util::{StreamExt, stream};
 use latchkey::{
     config::{CacheSettings, RedisSettings},
-    cores::Cores,
     crypto::{
         derive::{self, derive},
         refresh_token::{RefreshClaims, RefreshTokens},
@@ -25,12 +24,13 @@ use latchkey::{
         secret::SecretText,
         session::{Origin, Transport},
     },
+    runtime::Cores,
     store::redis::{Create, NewSession, Redis},
 };
 use tokio::runtime::Runtime;
 
 use super::{Common, Name, Seeding, Target, basic, local};
-use crate::place::{Place, Process, RedisServer, free_port, is_alive};
+use crate::host::{Host, Process, RedisServer, free_port, is_alive};
 
 /// Environment variables beside those of every node.
 pub type Settings<'a> = &'a [(&'a str, &'a str)];
@@ -44,7 +44,7 @@ const USER_AGENT: &str =
 /// How many sessions are being made at once.
 const AT_ONCE: usize = 512;
 
-fn command(place: &Place, folder: &Path, redis_url: &str, port: u16) -> Command {
+fn command(place: &Host, folder: &Path, redis_url: &str, port: u16) -> Command {
     let mut command = Command::new(place.latchkey());
     command.current_dir(folder).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     for (name, value) in
@@ -79,7 +79,7 @@ fn command(place: &Place, folder: &Path, redis_url: &str, port: u16) -> Command 
 
 impl Target {
     /// Starts the service on a Redis of its own.
-    pub fn latchkey(place: &Place, common: &Common) -> anyhow::Result<Self> {
+    pub fn latchkey(place: &Host, common: &Common) -> anyhow::Result<Self> {
         let redis = RedisServer::start(place, "latchkey", place.persistence)?;
         let url = redis.url();
         Self::latchkey_on(place, common, vec![redis], &url, &[])
@@ -87,7 +87,7 @@ impl Target {
 
     /// Starts the service on these.
     pub fn latchkey_on(
-        place: &Place,
+        place: &Host,
         common: &Common,
         redis: Vec<RedisServer>,
         url: &str,
@@ -125,13 +125,13 @@ impl Target {
     }
 
     /// Starts another node of it, which remembers nothing.
-    pub fn latchkey_cold(place: &Place, warm: &Self) -> anyhow::Result<Self> {
+    pub fn latchkey_cold(place: &Host, warm: &Self) -> anyhow::Result<Self> {
         let cold = [("LATCHKEY_CACHE_MAX_STALENESS", "0s"), ("LATCHKEY_CACHE_MAX_TOKENS", "0")];
         warm.another_node(place, "cold", &cold).map(|node| Self { name: Name::LatchkeyCold, ..node })
     }
 
     /// Starts another node of the service on the same Redis and database.
-    pub fn another_node(&self, place: &Place, log: &str, settings: Settings<'_>) -> anyhow::Result<Self> {
+    pub fn another_node(&self, place: &Host, log: &str, settings: Settings<'_>) -> anyhow::Result<Self> {
         let (process, address) = serve(place, &self.folder, &self.url, log, settings)?;
         Ok(Self {
             name: self.name,
@@ -152,7 +152,7 @@ impl Target {
 }
 
 fn serve(
-    place: &Place,
+    place: &Host,
     folder: &Path,
     redis_url: &str,
     log: &str,

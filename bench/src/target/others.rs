@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::{CLIENT, Common, Name, PASSWORD, Seeding, Target, basic, local};
 use crate::{
-    place::{Place, Process, RedisServer, free_port, is_alive},
+    host::{Host, Process, RedisServer, free_port, is_alive},
     resp::Resp,
 };
 
@@ -28,7 +28,7 @@ const ABSOLUTE_MS: u64 = 30 * 24 * 3600 * 1000;
 
 impl Target {
     /// Starts the endpoint that answers with constant JSON.
-    pub fn hello(place: &Place) -> anyhow::Result<Self> {
+    pub fn hello(place: &Host) -> anyhow::Result<Self> {
         let port = free_port()?;
         let mut command = Command::new(place.programs.join("latchkey-bench-reference"));
         command.args(["hello", &port.to_string()]);
@@ -36,7 +36,7 @@ impl Target {
     }
 
     /// Starts the least that does the work.
-    pub fn floor(place: &Place) -> anyhow::Result<Self> {
+    pub fn floor(place: &Host) -> anyhow::Result<Self> {
         let redis = RedisServer::start(place, "floor", place.persistence)?;
         let port = free_port()?;
         let mut command = Command::new(place.programs.join("latchkey-bench-reference"));
@@ -45,7 +45,7 @@ impl Target {
     }
 
     /// Starts FastAPI with as many workers as there are cores.
-    pub fn fastapi(place: &Place, common: &Common, cores: usize) -> anyhow::Result<Self> {
+    pub fn fastapi(place: &Host, common: &Common, cores: usize) -> anyhow::Result<Self> {
         let redis = RedisServer::start(place, "fastapi", place.persistence)?;
         let port = free_port()?;
         let mut command = Command::new(place.tool("venv/bin/python"));
@@ -59,7 +59,7 @@ impl Target {
     }
 
     /// Starts Fastify, a cluster of as many as there are cores.
-    pub fn fastify(place: &Place, common: &Common, cores: usize) -> anyhow::Result<Self> {
+    pub fn fastify(place: &Host, common: &Common, cores: usize) -> anyhow::Result<Self> {
         let redis = RedisServer::start(place, "fastify", place.persistence)?;
         let port = free_port()?;
         // Modules are looked for from where a file is: it runs where its packages are installed.
@@ -87,7 +87,7 @@ fn stack(command: &mut Command, common: &Common, redis: &RedisServer) {
 }
 
 fn start(
-    place: &Place,
+    place: &Host,
     name: Name,
     command: Command,
     port: u16,
@@ -126,7 +126,7 @@ fn start(
 }
 
 /// Hashes a second, of as many threads.
-pub fn bare_argon2(place: &Place, threads: usize, seconds: u64) -> anyhow::Result<f64> {
+pub fn bare_argon2(place: &Host, threads: usize, seconds: u64) -> anyhow::Result<f64> {
     let output = Command::new(place.programs.join("latchkey-bench-reference"))
         .args(["argon2", &threads.to_string(), &seconds.to_string()])
         .output()?;
@@ -134,7 +134,7 @@ pub fn bare_argon2(place: &Place, threads: usize, seconds: u64) -> anyhow::Resul
 }
 
 /// Makes the SQLite database of the references.
-pub fn make_database(place: &Place, common: &Common) -> anyhow::Result<()> {
+pub fn make_database(place: &Host, common: &Common) -> anyhow::Result<()> {
     let made = Command::new(place.tool("venv/bin/python"))
         .arg(place.root.join("bench/references/accounts.py"))
         .args([&common.accounts, &common.database])

@@ -13,8 +13,8 @@ mod harness;
 mod proxy;
 
 use harness::{
-    bed::{Bed, ServiceClient},
     client::Client,
+    test_cluster::{ServiceClient, TestCluster},
     wait,
 };
 use latchkey::domain::clock::Clock;
@@ -53,13 +53,13 @@ impl Drop for App {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_poem_example_greets_who_is_signed_in_and_nobody_else() {
-    let mut bed = Bed::new();
-    bed.clock = Clock::System;
+    let mut cluster = TestCluster::new();
+    cluster.clock = Clock::System;
     let proxy = Proxy::start().await;
-    bed.config.issuer = proxy.url();
-    let node = bed.node().await;
+    cluster.config.issuer = proxy.url();
+    let node = cluster.node().await;
     proxy.lead_to(&node.client.base);
-    let client = bed.service_client("hello").await;
+    let client = cluster.service_client("hello").await;
     let account = node.account("ada").await.text_of("id");
     let (one, other) = (node.login("ada").await, node.login("ada").await);
     let app = tokio::task::block_in_place(|| App::start(&proxy.url(), &client));

@@ -31,7 +31,7 @@ pub struct DoctorArgs {
 /// Something doesn't work. What it is has been printed.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("something doesn't work")]
-pub struct Unwell;
+pub struct ChecksFailed;
 
 /// How a thing is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -80,7 +80,7 @@ impl Finding {
 /// Looks at everything and prints what it finds.
 ///
 /// # Errors
-/// [`Unwell`] if something doesn't work.
+/// [`ChecksFailed`] if something doesn't work.
 pub fn run(args: &DoctorArgs, global: &Global) -> anyhow::Result<()> {
     let findings = match load(&global.sources()?, &Entropy::system()) {
         Err(error) => {
@@ -94,7 +94,7 @@ pub fn run(args: &DoctorArgs, global: &Global) -> anyhow::Result<()> {
         }
     };
     print(&findings, args.json)?;
-    if findings.iter().any(|finding| finding.status == Status::Fail) { Err(Unwell.into()) } else { Ok(()) }
+    if findings.iter().any(|finding| finding.status == Status::Fail) { Err(ChecksFailed.into()) } else { Ok(()) }
 }
 
 /// What the configuration warns of: clear text, weak hashing, files that others can read.

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::{Finding, keys};
 use crate::{
-    cli::open::redis_alone,
+    cli::bootstrap::redis_alone,
     config::Config,
     domain::clock::Clock,
-    flow::readiness,
+    service::readiness,
     store::{
         redis::{Redis, RedisError, Severity},
         sql::{Description, Sql, SqlError},

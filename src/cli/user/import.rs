@@ -10,7 +10,7 @@ use super::ImportArgs;
 use crate::{
     config::PasswordSettings,
     domain::{clock::Clock, entropy::Entropy},
-    flow::import_accounts::{Importer, Progress, import},
+    service::import_accounts::{Importer, Progress, import},
     store::sql::Sql,
 };
 

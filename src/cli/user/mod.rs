@@ -10,21 +10,21 @@ use clap::{Args, Subcommand, value_parser};
 
 use super::{
     Global, block_on,
-    open::{Opened, PrivateRedis, operators_database},
+    bootstrap::{PrivateRedis, Services, operators_database},
     password,
 };
 use crate::{
-    app::App,
-    cores::Cores,
     domain::{
         account::{Email, Roles, Username},
         entropy::Entropy,
     },
-    flow::{
+    runtime::Cores,
+    service::{
         accounts,
         import_accounts::{DEFAULT_BATCH, MAX_BATCH},
         register::{Register, register},
     },
+    state::AppState,
 };
 
 /// Commands about accounts.
@@ -109,15 +109,15 @@ pub fn run(command: &UserCommand, global: &Global) -> anyhow::Result<()> {
         UserCommand::Add(args) => {
             let new = args.read()?;
             block_on(async {
-                let opened = Opened::open(config, PrivateRedis::Shared, &Cores::here()).await?;
-                let added = add(&opened.app, new).await;
+                let opened = Services::open(config, PrivateRedis::Shared, &Cores::here()).await?;
+                let added = add(&opened.state, new).await;
                 opened.close().await;
                 added
             })
         }
         UserCommand::Disable(args) | UserCommand::Enable(args) | UserCommand::Delete(args) => block_on(async {
-            let opened = Opened::open(config, PrivateRedis::Shared, &Cores::here()).await?;
-            let changed = change(&opened.app, command, &args.account).await;
+            let opened = Services::open(config, PrivateRedis::Shared, &Cores::here()).await?;
+            let changed = change(&opened.state, command, &args.account).await;
             opened.close().await;
             changed
         }),
@@ -138,27 +138,27 @@ impl AddArgs {
     }
 }
 
-async fn add(app: &App, new: Register) -> anyhow::Result<()> {
-    let account = register(app, new).await?;
+async fn add(state: &AppState, new: Register) -> anyhow::Result<()> {
+    let account = register(state, new).await?;
     println!("{} was added. Its id is {}.", account.email.as_str(), account.id);
     Ok(())
 }
 
-async fn change(app: &App, command: &UserCommand, name: &str) -> anyhow::Result<()> {
+async fn change(state: &AppState, command: &UserCommand, name: &str) -> anyhow::Result<()> {
     let of = || format!("{name:?}");
-    let account = accounts::find(app, name).await.with_context(of)?;
+    let account = accounts::find(state, name).await.with_context(of)?;
     let email = account.email.as_str();
     match command {
         UserCommand::Enable(_) => {
-            accounts::enable(app, account.id).await.with_context(of)?;
+            accounts::enable(state, account.id).await.with_context(of)?;
             println!("{email} may sign in again.");
         }
         UserCommand::Delete(_) => {
-            let ended = accounts::delete(app, account.id).await.with_context(of)?;
+            let ended = accounts::delete(state, account.id).await.with_context(of)?;
             println!("{email} was deleted. {}", sessions_ended(ended));
         }
         _ => {
-            let ended = accounts::disable(app, account.id).await.with_context(of)?;
+            let ended = accounts::disable(state, account.id).await.with_context(of)?;
             println!("{email} was disabled. {}", sessions_ended(ended));
         }
     }

@@ -8,24 +8,24 @@ use uuid::Uuid;
 
 use super::Tag;
 use crate::{
-    app::App,
-    crypto::password::WeakPassword,
     domain::{
         account::{Account, Email, Roles, Username},
         clock::Timestamp,
     },
-    flow::{
-        change_password::{self, ChangePasswordError},
-        me::{self, AuthenticateError},
-        register::{self, Register, RegisterError},
-    },
     http::{
-        auth::{MaybeSignedIn, SignedIn},
-        client::Client,
-        json::Body,
+        extract::auth::{MaybeSignedIn, SignedIn},
+        extract::client_info::ClientInfo,
+        extract::json::Body,
         problem::{Code, Failed, FieldError, ProblemError, Problems},
         types::{Secret, Time},
     },
+    password::WeakPassword,
+    service::{
+        authenticate::{self, AuthenticateError},
+        change_password::{self, ChangePasswordError},
+        register::{self, Register, RegisterError},
+    },
+    state::AppState,
 };
 
 /// Accounts, as their owners see them.
@@ -173,7 +173,7 @@ impl From<RegisterError> for Failed<RegisterProblems> {
             RegisterError::EmailTaken => field(Code::EmailTaken, "email", &error),
             RegisterError::UsernameTaken => field(Code::UsernameTaken, "username", &error),
             RegisterError::WeakPassword(reason) => weak("password", &reason).into(),
-            RegisterError::Failure(failure) => failure.into(),
+            RegisterError::Service(failure) => failure.into(),
         }
     }
 }
@@ -217,7 +217,7 @@ impl From<ChangePasswordError> for Failed<ChangePasswordProblems> {
                 Self::new(Code::WrongPassword, "The current password is not the account's.")
             }
             ChangePasswordError::WeakPassword(reason) => weak("new_password", &reason).into(),
-            ChangePasswordError::Failure(failure) => failure.into(),
+            ChangePasswordError::Service(failure) => failure.into(),
         }
     }
 }
@@ -230,15 +230,15 @@ impl AccountApi {
     #[oai(path = "/v1/users", method = "post", operation_id = "register")]
     async fn register(
         &self,
-        Data(app): Data<&Arc<App>>,
-        client: Client,
+        Data(state): Data<&Arc<AppState>>,
+        client: ClientInfo,
         MaybeSignedIn(caller): MaybeSignedIn,
         Body(request): Body<RegisterRequest>,
     ) -> Result<RegisteredResponse, Failed<RegisterProblems>> {
         let caller = caller.as_deref().map(|caller| &caller.claims);
-        register::may_register(app, caller)?;
+        register::may_register(state, caller)?;
         let input = parse(request)?;
-        let account = register::register_from(app, input, caller, client.ip).await?;
+        let account = register::register_from(state, input, caller, client.ip).await?;
         Ok(RegisteredResponse::Created(Json(account.into())))
     }
 
@@ -248,10 +248,10 @@ impl AccountApi {
     #[oai(path = "/v1/me", method = "get", operation_id = "me")]
     async fn me(
         &self,
-        Data(app): Data<&Arc<App>>,
+        Data(state): Data<&Arc<AppState>>,
         SignedIn(caller): SignedIn,
     ) -> Result<MeResponse, Failed<MeProblems>> {
-        Ok(MeResponse::Ok(Json(me::me(app, &caller).await?.into())))
+        Ok(MeResponse::Ok(Json(authenticate::me(state, &caller).await?.into())))
     }
 
     /// Change the password
@@ -260,13 +260,13 @@ impl AccountApi {
     #[oai(path = "/v1/me/password", method = "post", operation_id = "change_password")]
     async fn change_password(
         &self,
-        Data(app): Data<&Arc<App>>,
-        client: Client,
+        Data(state): Data<&Arc<AppState>>,
+        client: ClientInfo,
         SignedIn(caller): SignedIn,
         Body(request): Body<ChangePasswordRequest>,
     ) -> Result<ChangedResponse, Failed<ChangePasswordProblems>> {
         let (current, new) = (request.current_password.0, request.new_password.0);
-        change_password::change_password(app, &caller, current, new, client.ip).await?;
+        change_password::change_password(state, &caller, current, new, client.ip).await?;
         Ok(ChangedResponse::Done)
     }
 }

@@ -7,9 +7,9 @@ use poem_openapi::{ApiResponse, Enum, Object, OpenApi, payload::Json};
 
 use super::Tag;
 use crate::{
-    app::App,
-    flow::readiness::{self, Check, Status},
-    http::stopping::Draining,
+    http::shutdown::Draining,
+    service::readiness::{self, Check, Status},
+    state::AppState,
 };
 
 /// Whether the service lives and can work.
@@ -97,12 +97,12 @@ impl HealthApi {
     /// Asks Redis and the database, and looks at how Redis is configured. Send requests to another node while this fails.
     /// It fails as soon as the service is told to stop, which then serves on for a while (`http.drain_delay`).
     #[oai(path = "/readyz", method = "get", operation_id = "readyz")]
-    async fn readyz(&self, Data(app): Data<&Arc<App>>, Draining(told): Draining) -> ReadyResponse {
+    async fn readyz(&self, Data(state): Data<&Arc<AppState>>, Draining(told): Draining) -> ReadyResponse {
         if told.is_cancelled() {
             let checks = vec![describe(readiness::stopping())];
             return ReadyResponse::NotReady(Json(Readiness { status: StatusName::Failed, checks }));
         }
-        let checks: Vec<CheckResponse> = readiness::check(app).await.into_iter().map(describe).collect();
+        let checks: Vec<CheckResponse> = readiness::check(state).await.into_iter().map(describe).collect();
         let is = |status| checks.iter().any(|check| check.status == status);
         if is(StatusName::Failed) {
             return ReadyResponse::NotReady(Json(Readiness { status: StatusName::Failed, checks }));

@@ -7,8 +7,8 @@ use poem_openapi::{ApiResponse, Object, OpenApi, payload::Json, types::Any};
 
 use super::Tag;
 use crate::{
-    app::App,
     http::problem::{Code, Failed, ProblemError, Problems},
+    state::AppState,
 };
 
 /// The public keys of access tokens.
@@ -48,14 +48,14 @@ impl KeysApi {
     /// What access tokens are verified with (RFC 7517). A new key stands here before it signs, and a superseded one until
     /// its last token has expired.
     #[oai(path = "/.well-known/jwks.json", method = "get", operation_id = "jwks")]
-    async fn jwks(&self, Data(app): Data<&Arc<App>>) -> Result<KeysResponse, Failed<KeysProblems>> {
-        let jwks = app.keys.current().jwks(app.clock.now());
+    async fn jwks(&self, Data(state): Data<&Arc<AppState>>) -> Result<KeysResponse, Failed<KeysProblems>> {
+        let jwks = state.keys.current().jwks(state.clock.now());
         let jwks: serde_json::Value = serde_json::from_str(&jwks).unwrap_or_default();
         let keys = jwks.get("keys").and_then(serde_json::Value::as_array).cloned();
         let keys = keys.ok_or_else(|| ProblemError::new(Code::InternalError, "The keys can't be read."))?;
         let keys = keys.into_iter().map(Any).collect();
         // Half of the time that a new key is published before it signs: caches know it by then.
-        let max_age = (app.config.keys.publish_before / 2).as_secs();
+        let max_age = (state.config.keys.publish_before / 2).as_secs();
         Ok(KeysResponse::Ok(Json(JwksResponse { keys }), format!("public, max-age={max_age}")))
     }
 }

@@ -8,9 +8,9 @@ use url::Url;
 
 use super::Tag;
 use crate::{
-    app::App,
     domain::key::Algorithm,
     http::problem::{Code, Failed, Problems},
+    state::AppState,
 };
 
 /// Where the metadata is (RFC 8414, section 3).
@@ -69,19 +69,19 @@ struct MetadataResponse {
 }
 
 impl MetadataResponse {
-    fn new(app: &App) -> Self {
-        let at = |path: &str| format!("{}{path}", app.config.issuer);
+    fn new(state: &AppState) -> Self {
+        let at = |path: &str| format!("{}{path}", state.config.issuer);
         let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let authenticated = list(&CLIENT_AUTHENTICATION);
         let or_not = list(&[&CLIENT_AUTHENTICATION[..], &["none"]].concat());
         let algorithms = list(&Algorithm::ALL.map(Algorithm::as_str));
         Self {
-            issuer: app.config.issuer.clone(),
+            issuer: state.config.issuer.clone(),
             token_endpoint: at("/oauth2/token"),
             jwks_uri: at("/.well-known/jwks.json"),
             introspection_endpoint: at("/oauth2/introspect"),
             revocation_endpoint: at("/oauth2/revoke"),
-            scopes_supported: app.config.token.scope.split(' ').map(str::to_owned).collect(),
+            scopes_supported: state.config.token.scope.split(' ').map(str::to_owned).collect(),
             response_types_supported: Vec::new(),
             grant_types_supported: list(&["refresh_token", "client_credentials"]),
             subject_types_supported: list(&["public"]),
@@ -111,8 +111,8 @@ enum MetadataAnswer {
 }
 
 impl MetadataAnswer {
-    fn new(app: &App) -> Self {
-        Self::Ok(Json(MetadataResponse::new(app)), format!("public, max-age={}", MAX_AGE.as_secs()))
+    fn new(state: &AppState) -> Self {
+        Self::Ok(Json(MetadataResponse::new(state)), format!("public, max-age={}", MAX_AGE.as_secs()))
     }
 }
 
@@ -130,16 +130,16 @@ impl MetadataApi {
     /// Authorization server metadata (RFC 8414): where the endpoints are and what they support. Where the issuer has a
     /// path, this is also at `/.well-known/oauth-authorization-server` followed by that path.
     #[oai(path = "/.well-known/oauth-authorization-server", method = "get", operation_id = "metadata")]
-    async fn oauth(&self, Data(app): Data<&Arc<App>>) -> Result<MetadataAnswer, Failed<MetadataProblems>> {
-        Ok(MetadataAnswer::new(app))
+    async fn oauth(&self, Data(state): Data<&Arc<AppState>>) -> Result<MetadataAnswer, Failed<MetadataProblems>> {
+        Ok(MetadataAnswer::new(state))
     }
 
     /// Find the endpoints, for OpenID Connect clients
     ///
     /// The same as `/.well-known/oauth-authorization-server`, for client libraries that look here. ID tokens are not issued.
     #[oai(path = "/.well-known/openid-configuration", method = "get", operation_id = "openidConfiguration")]
-    async fn openid(&self, Data(app): Data<&Arc<App>>) -> Result<MetadataAnswer, Failed<MetadataProblems>> {
-        Ok(MetadataAnswer::new(app))
+    async fn openid(&self, Data(state): Data<&Arc<AppState>>) -> Result<MetadataAnswer, Failed<MetadataProblems>> {
+        Ok(MetadataAnswer::new(state))
     }
 }
 
@@ -149,7 +149,7 @@ pub(crate) fn normalise(request: &mut Request) {
     let path = request.uri().path();
     let known = [OAUTH, OPENID].into_iter().find_map(|known| Some((known, path.strip_prefix(known)?)));
     let Some((known, rest)) = known.filter(|(_, rest)| !rest.is_empty()) else { return };
-    let issuer = request.data::<Arc<App>>().and_then(|app| Url::parse(&app.config.issuer).ok());
+    let issuer = request.data::<Arc<AppState>>().and_then(|state| Url::parse(&state.config.issuer).ok());
     if issuer.is_some_and(|issuer| issuer.path() == rest) {
         *request.uri_mut() = Uri::from_static(known);
     }

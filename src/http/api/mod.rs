@@ -3,10 +3,10 @@
 pub mod account;
 pub mod health;
 pub mod keys;
+pub mod login;
 pub mod metadata;
 pub mod revocations;
 pub mod session;
-pub mod signing_in;
 pub mod verify;
 
 use poem_openapi::Tags;

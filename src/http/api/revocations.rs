@@ -18,18 +18,18 @@ use serde::Serialize;
 
 use super::Tag;
 use crate::{
-    app::App,
     domain::{
         clock::Timestamp,
         event::{Revocation, Scope},
         ids::{AccountId, SessionId},
     },
-    flow::feed::{self, Event, SubscribeError},
     http::{
-        client_auth::ServiceClient,
+        extract::client_auth::ServiceClient,
         problem::{Code, Failed, ProblemError, Problems},
-        stopping::Stopping,
+        shutdown::Stopping,
     },
+    service::feed::{self, Event, SubscribeError},
+    state::AppState,
 };
 
 /// Events that are written together where they wait.
@@ -122,15 +122,15 @@ impl RevocationsApi {
         &self,
         ServiceClient(client): ServiceClient,
         request: &Request,
-        Data(app): Data<&Arc<App>>,
+        Data(state): Data<&Arc<AppState>>,
         /// The id of the last event that had one, to be told only what happened since.
         #[oai(name = "Last-Event-ID")]
         Header(last): Header<Option<String>>,
     ) -> Result<RevocationsResponse, Failed<RevocationsProblems>> {
         let stop = Stopping::of(request).0;
-        let retain = feed::retention(app);
+        let retain = feed::retention(state);
         let last = last.as_deref().filter(|last| !last.is_empty());
-        let events = feed::subscribe(Arc::clone(app), &client.id, last).await.map_err(ProblemError::from)?;
+        let events = feed::subscribe(Arc::clone(state), &client.id, last).await.map_err(ProblemError::from)?;
         let chunks = events.take_until(stop.cancelled_owned()).ready_chunks(TOGETHER).map(move |events| {
             let mut text = Vec::with_capacity(256 * events.len());
             for event in &events {

@@ -13,15 +13,15 @@ use uuid::Uuid;
 
 use super::Tag;
 use crate::{
-    app::App,
     domain::{clock::Timestamp, ids::SessionId, session::Session},
-    flow::sessions,
     http::{
-        auth::SignedIn,
-        client::Client,
+        extract::auth::SignedIn,
+        extract::client_info::ClientInfo,
         problem::{Code, Failed, ProblemError, Problems},
         types::Time,
     },
+    service::sessions,
+    state::AppState,
 };
 
 /// The sessions of the caller's account.
@@ -140,10 +140,10 @@ impl SessionApi {
     #[oai(path = "/v1/sessions", method = "get", operation_id = "list_sessions")]
     async fn list(
         &self,
-        Data(app): Data<&Arc<App>>,
+        Data(state): Data<&Arc<AppState>>,
         SignedIn(caller): SignedIn,
     ) -> Result<ListResponse, Failed<SessionsProblems>> {
-        let sessions = sessions::list(app, &caller).await?;
+        let sessions = sessions::list(state, &caller).await?;
         let sessions = sessions.into_iter().map(|session| describe(session, caller.sid)).collect();
         Ok(ListResponse::Ok(Json(SessionsResponse { sessions })))
     }
@@ -154,15 +154,15 @@ impl SessionApi {
     #[oai(path = "/v1/sessions", method = "delete", operation_id = "revoke_sessions")]
     async fn revoke_all(
         &self,
-        Data(app): Data<&Arc<App>>,
-        client: Client,
+        Data(state): Data<&Arc<AppState>>,
+        client: ClientInfo,
         SignedIn(caller): SignedIn,
         /// Whether the session that calls shall go on; false if left out.
         Query(keep_current): Query<Option<bool>>,
         request: &Request,
     ) -> Result<RevokeAllResponse, Failed<RevokeAllProblems>> {
         only_once(request, "keep_current")?;
-        let revoked = sessions::revoke_all(app, &caller, keep_current.unwrap_or(false), client.ip).await?;
+        let revoked = sessions::revoke_all(state, &caller, keep_current.unwrap_or(false), client.ip).await?;
         Ok(RevokeAllResponse::Ok(Json(RevokedResponse { revoked })))
     }
 
@@ -172,13 +172,13 @@ impl SessionApi {
     #[oai(path = "/v1/sessions/:id", method = "delete", operation_id = "revoke_session")]
     async fn revoke(
         &self,
-        Data(app): Data<&Arc<App>>,
-        client: Client,
+        Data(state): Data<&Arc<AppState>>,
+        client: ClientInfo,
         SignedIn(caller): SignedIn,
         /// The session's id.
         Path(id): Path<Uuid>,
     ) -> Result<RevokeResponse, Failed<RevokeProblems>> {
-        if sessions::revoke(app, &caller, SessionId(id), client.ip).await? {
+        if sessions::revoke(state, &caller, SessionId(id), client.ip).await? {
             Ok(RevokeResponse::Done)
         } else {
             Err(Failed::new(Code::UnknownSession, "The account has no such session; perhaps it is over already."))

@@ -7,7 +7,7 @@ use super::Tag;
 use crate::{
     crypto::access_token::Verified,
     http::{
-        auth::VouchedFor,
+        extract::auth::CachedAuth,
         problem::{Code, Failed, Problems},
     },
 };
@@ -77,7 +77,7 @@ impl VerifyApi {
     /// The answer has no body. Any method will do, and anything may follow the path (`/v1/verify/…`), since some proxies
     /// ask with the method and the path of the request in question. A session that was ended is refused at once.
     #[oai(path = "/v1/verify", method = "get", operation_id = "verify")]
-    async fn verify(&self, VouchedFor(verified): VouchedFor) -> Result<VerifyResponse, Failed<VerifyProblems>> {
+    async fn verify(&self, CachedAuth(verified): CachedAuth) -> Result<VerifyResponse, Failed<VerifyProblems>> {
         Ok(VerifyResponse::from(&verified))
     }
 }

@@ -9,13 +9,13 @@ use super::{
     form::Parameters,
 };
 use crate::{
-    app::App,
     domain::client::Client,
-    flow::clients::{self, Credentials},
     http::{
-        client_auth::{Authorization, Shown},
+        extract::client_auth::{Authorization, Shown},
         types::Secret,
     },
+    service::clients::{self, Credentials},
+    state::AppState,
 };
 
 /// The `client_assertion_type` of signed JWTs (RFC 7523, section 2.2).
@@ -100,12 +100,12 @@ impl ClientFields {
 
 /// Finds out who calls. One that shows something wrong is refused, even where nothing need be shown.
 pub(super) async fn authenticate<E: OAuthErrors>(
-    app: &App,
+    state: &AppState,
     shown: Shown,
     fields: ClientFields,
 ) -> Result<Caller, OAuthFailed<E>> {
     match fields.credentials(shown.authorization)? {
-        (Some(credentials), _) => Ok(Caller::Client(clients::authenticate(app, credentials, shown.ip).await?)),
+        (Some(credentials), _) => Ok(Caller::Client(clients::authenticate(state, credentials, shown.ip).await?)),
         (None, client_id) => Ok(Caller::Public(client_id)),
     }
 }
@@ -120,10 +120,10 @@ impl Caller {
     }
 
     /// The service client or, for an app without a secret, nothing: an app is called `token.client_id`, or doesn't say.
-    pub(super) fn client_or_app(self, app: &App) -> Result<Option<Arc<Client>>, OAuthError> {
+    pub(super) fn client_or_app(self, state: &AppState) -> Result<Option<Arc<Client>>, OAuthError> {
         match self {
             Self::Client(client) => Ok(Some(client)),
-            Self::Public(Some(name)) if name != app.config.token.client_id => {
+            Self::Public(Some(name)) if name != state.config.token.client_id => {
                 Err(OAuthError::invalid_client("This client has to authenticate."))
             }
             Self::Public(_) => Ok(None),

@@ -14,11 +14,11 @@ use poem_openapi::{
 };
 
 use crate::{
-    flow::{clients::AuthenticateClientError, error::Failure},
     http::{
-        client_auth::CHALLENGE,
+        extract::client_auth::CHALLENGE,
         problem::{self, Code, ProblemError},
     },
+    service::{clients::AuthenticateClientError, error::ServiceError},
 };
 
 /// The name of the errors in the API document.
@@ -157,8 +157,8 @@ impl<E: OAuthErrors> From<OAuthError> for OAuthFailed<E> {
     }
 }
 
-impl<E: OAuthErrors> From<Failure> for OAuthFailed<E> {
-    fn from(failure: Failure) -> Self {
+impl<E: OAuthErrors> From<ServiceError> for OAuthFailed<E> {
+    fn from(failure: ServiceError) -> Self {
         Self(ProblemError::from(failure).into(), PhantomData)
     }
 }
@@ -170,7 +170,7 @@ impl<E: OAuthErrors> From<AuthenticateClientError> for OAuthFailed<E> {
                 OAuthError::invalid_client("There is no such client, it is disabled, or its credentials are wrong.")
                     .into()
             }
-            AuthenticateClientError::Failure(failure) => failure.into(),
+            AuthenticateClientError::Service(failure) => failure.into(),
         }
     }
 }

@@ -9,7 +9,7 @@ use poem_openapi::{
 };
 
 use super::error::OAuthError;
-use crate::http::{client_auth::form_decode, types::Secret};
+use crate::http::{extract::client_auth::form_decode, types::Secret};
 
 /// The media type of forms.
 pub(in crate::http) const CONTENT_TYPE: &str = "application/x-www-form-urlencoded";

@@ -13,15 +13,15 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    again::NextTime,
     credentials::{self, ClientFields},
     error::{OAuthCode, OAuthError, OAuthErrors, OAuthFailed},
     form::{Form, FormBody, Parameters},
+    introspection_cache::CacheSlot,
 };
 use crate::{
-    app::App,
-    flow::introspect::{Answered, Introspection, introspect},
-    http::{answer::Answer, api::Tag, client_auth::FormOrBasic, types::Secret},
+    http::{api::Tag, extract::client_auth::FormOrBasic, raw_json::RawJson, types::Secret},
+    service::introspect::{CachedDecision, Introspection, introspect},
+    state::AppState,
 };
 
 /// Where it is.
@@ -145,7 +145,7 @@ impl Example for IntrospectionResponse {
 enum IntrospectAnswer {
     /// What the token is worth.
     #[oai(status = 200)]
-    Ok(Answer<IntrospectionResponse>),
+    Ok(RawJson<IntrospectionResponse>),
 }
 
 /// What asking can be refused with.
@@ -164,20 +164,20 @@ impl IntrospectApi {
     #[oai(path = "/oauth2/introspect", method = "post", operation_id = "introspect")]
     async fn introspect(
         &self,
-        Data(app): Data<&Arc<App>>,
+        Data(state): Data<&Arc<AppState>>,
         FormOrBasic(authorization): FormOrBasic<true>,
         Form(form): Form<IntrospectForm>,
-        next_time: NextTime,
+        next_time: CacheSlot,
     ) -> Result<IntrospectAnswer, OAuthFailed<IntrospectErrors>> {
         let secret = authorization.authorization.secret().filter(|_| next_time.is_wanted()).cloned();
-        let caller = credentials::authenticate(app, authorization, form.client).await?.client()?;
-        let found = introspect(app, &caller, form.token.0.expose()).await?;
+        let caller = credentials::authenticate(state, authorization, form.client).await?.client()?;
+        let found = introspect(state, &caller, form.token.0.expose()).await?;
         let Introspection::Session(token) = &found else {
-            return Ok(IntrospectAnswer::Ok(Answer::of(&describe(app, &found))));
+            return Ok(IntrospectAnswer::Ok(RawJson::of(&describe(state, &found))));
         };
-        let known = token.told.get().map(|told| Answer::written(told.clone()));
+        let known = token.told.get().map(|told| RawJson::written(told.clone()));
         let answer = known.unwrap_or_else(|| {
-            let answer = Answer::of(&describe(app, &found));
+            let answer = RawJson::of(&describe(state, &found));
             if let Some(body) = answer.body() {
                 // Another request may have been first, with the same. A copy, without the room that an answer is given to grow.
                 let _ = token.told.set(Bytes::copy_from_slice(body));
@@ -185,13 +185,13 @@ impl IntrospectApi {
             answer
         });
         if let Some(secret) = secret {
-            next_time.remember(|| Answered::new(&caller, &secret, token));
+            next_time.remember(|| CachedDecision::new(&caller, &secret, token));
         }
         Ok(IntrospectAnswer::Ok(answer))
     }
 }
 
-fn describe(app: &App, found: &Introspection) -> IntrospectionResponse {
+fn describe(state: &AppState, found: &Introspection) -> IntrospectionResponse {
     match found {
         Introspection::Inactive => IntrospectionResponse::default(),
         Introspection::Session(token) => IntrospectionResponse {
@@ -226,12 +226,12 @@ fn describe(app: &App, found: &Introspection) -> IntrospectionResponse {
         },
         Introspection::Refresh(claims, standing) => IntrospectionResponse {
             active: true,
-            scope: Some(app.config.token.scope.clone()),
-            client_id: Some(app.config.token.client_id.clone()),
+            scope: Some(state.config.token.scope.clone()),
+            client_id: Some(state.config.token.client_id.clone()),
             exp: Some(standing.expires_at.as_secs()),
             iat: standing.issued_at.map(|issued_at| issued_at.as_secs()),
             sub: Some(claims.account.to_string()),
-            iss: Some(app.config.issuer.clone()),
+            iss: Some(state.config.issuer.clone()),
             sid: Some(claims.session.0),
             ..IntrospectionResponse::default()
         },

@@ -11,9 +11,9 @@ use super::{
     form::{Form, FormBody, Parameters},
 };
 use crate::{
-    app::App,
-    flow::revoke_token::{RevokeTokenError, revoke_token},
-    http::{api::Tag, client_auth::FormOrBasic, types::Secret},
+    http::{api::Tag, extract::client_auth::FormOrBasic, types::Secret},
+    service::revoke_token::{RevokeTokenError, revoke_token},
+    state::AppState,
 };
 
 /// The end of sessions, for stock clients.
@@ -76,7 +76,7 @@ impl From<RevokeTokenError> for OAuthFailed<RevokeErrors> {
             RevokeTokenError::Unsupported => {
                 (OAuthCode::UnsupportedTokenType, "A service client's own access token expires by itself.")
             }
-            RevokeTokenError::Failure(failure) => return failure.into(),
+            RevokeTokenError::Service(failure) => return failure.into(),
         };
         OAuthError::new(code, description).into()
     }
@@ -92,13 +92,13 @@ impl RevokeApi {
     #[oai(path = "/oauth2/revoke", method = "post", operation_id = "revoke")]
     async fn revoke(
         &self,
-        Data(app): Data<&Arc<App>>,
+        Data(state): Data<&Arc<AppState>>,
         FormOrBasic(authorization): FormOrBasic<false>,
         Form(form): Form<RevokeForm>,
     ) -> Result<RevokeAnswer, OAuthFailed<RevokeErrors>> {
         let ip = authorization.ip;
-        let caller = credentials::authenticate(app, authorization, form.client).await?.client_or_app(app)?;
-        revoke_token(app, caller.as_deref(), form.token.0.expose(), ip).await?;
+        let caller = credentials::authenticate(state, authorization, form.client).await?.client_or_app(state)?;
+        revoke_token(state, caller.as_deref(), form.token.0.expose(), ip).await?;
         Ok(RevokeAnswer::Done)
     }
 }

@@ -12,13 +12,18 @@ use super::{
     form::{Form, FormBody, Parameters},
 };
 use crate::{
-    app::App,
-    flow::{
+    http::{
+        api::Tag,
+        extract::{client_auth::FormOrBasic, client_info::ClientInfo},
+        raw_json::RawJson,
+        types::Secret,
+    },
+    service::{
         client_token::{self, ClientToken, ClientTokenError},
         refresh::{self, RefreshError},
-        tokens::Tokens,
+        token_issuer::Tokens,
     },
-    http::{answer::Answer, api::Tag, client::Client, client_auth::FormOrBasic, types::Secret},
+    state::AppState,
 };
 
 /// Tokens for stock clients.
@@ -112,7 +117,7 @@ enum TokenAnswer {
     /// The tokens.
     #[oai(status = 200)]
     Ok(
-        Answer<TokenBody>,
+        RawJson<TokenBody>,
         /// For caches of long ago (RFC 6749, section 5.1).
         #[oai(header = "Pragma")]
         String,
@@ -141,7 +146,7 @@ impl TokenAnswer {
     }
 
     fn new(body: TokenBody) -> Self {
-        Self::Ok(Answer::of(&body), "no-cache".to_owned())
+        Self::Ok(RawJson::of(&body), "no-cache".to_owned())
     }
 }
 
@@ -164,7 +169,7 @@ impl From<RefreshError> for OAuthFailed<TokenErrors> {
             RefreshError::InvalidToken => "The refresh token is not valid here, or its session was ended.",
             RefreshError::Reused => "This refresh token had been used long before. Its session has been ended.",
             RefreshError::Expired => "The session has expired.",
-            RefreshError::Failure(failure) => return failure.into(),
+            RefreshError::Service(failure) => return failure.into(),
         };
         OAuthError::new(OAuthCode::InvalidGrant, description).into()
     }
@@ -176,7 +181,7 @@ impl From<ClientTokenError> for OAuthFailed<TokenErrors> {
             ClientTokenError::InvalidScope => {
                 OAuthError::new(OAuthCode::InvalidScope, "The client may not have all of these scopes.").into()
             }
-            ClientTokenError::Failure(failure) => failure.into(),
+            ClientTokenError::Service(failure) => failure.into(),
         }
     }
 }
@@ -192,21 +197,21 @@ impl TokenApi {
     #[oai(path = "/oauth2/token", method = "post", operation_id = "token")]
     async fn token(
         &self,
-        Data(app): Data<&Arc<App>>,
-        client: Client,
+        Data(state): Data<&Arc<AppState>>,
+        client: ClientInfo,
         FormOrBasic(authorization): FormOrBasic<false>,
         Form(form): Form<TokenForm>,
     ) -> Result<TokenAnswer, OAuthFailed<TokenErrors>> {
-        let caller = credentials::authenticate(app, authorization, form.client).await?;
+        let caller = credentials::authenticate(state, authorization, form.client).await?;
         match form.grant_type {
             GrantType::ClientCredentials => {
                 let client = caller.client()?;
-                Ok(TokenAnswer::of_client(client_token::issue(app, &client, form.scope.as_deref())?))
+                Ok(TokenAnswer::of_client(client_token::issue(state, &client, form.scope.as_deref())?))
             }
             GrantType::RefreshToken => {
                 let token = form.refresh_token.ok_or(OAuthError::invalid_request("refresh_token is missing."))?;
-                let scope = &app.config.token.scope;
-                if caller.client_or_app(app)?.is_some() {
+                let scope = &state.config.token.scope;
+                if caller.client_or_app(state)?.is_some() {
                     let description = "The refresh token was issued to another client: apps that sign users in.";
                     return Err(OAuthError::new(OAuthCode::InvalidGrant, description).into());
                 }
@@ -216,7 +221,7 @@ impl TokenApi {
                     let description = "The session doesn't have all of these scopes.";
                     return Err(OAuthError::new(OAuthCode::InvalidScope, description).into());
                 }
-                let tokens = refresh::refresh_in_body(app, token.0.expose(), client.ip).await?;
+                let tokens = refresh::refresh_in_body(state, token.0.expose(), client.ip).await?;
                 Ok(TokenAnswer::of_session(tokens, scope))
             }
         }

@@ -17,16 +17,17 @@ use fred::{
 };
 
 use super::{
-    following::{Acknowledgements, Memory},
+    batch,
     key::Keys,
+    revocation_log::{Acknowledgements, Memory},
     script::Scripts,
-    sessions, together, watchdog,
+    sessions, watchdog,
 };
 use crate::{
     config::{CacheSettings, RedisSettings},
-    cores::{self, Cores},
     domain::secret::SecretText,
     metrics::{RedisMetrics, Timed},
+    runtime::{self, Cores},
 };
 
 /// The session store. Cheap to clone; all clones share the connections.
@@ -186,7 +187,7 @@ impl Redis {
                 events_kept: sessions::events_kept(settings.event_retention, &channel),
                 channel,
                 has_minid: AtomicBool::new(false),
-                apart: together::apart(is_cluster),
+                apart: batch::apart(is_cluster),
                 listener,
                 memory: Arc::new(Memory::new(most, metrics.cache.clone())),
                 acknowledgements,
@@ -239,7 +240,7 @@ impl Redis {
     /// The connection of this thread's core, or any.
     pub(super) fn client(&self) -> &Client {
         let clients = self.inner.pool.clients();
-        match cores::current() {
+        match runtime::current() {
             Some(core) => &clients[core % clients.len()],
             None => self.inner.pool.next(),
         }

@@ -1,24 +1,24 @@
 //! Sessions in Redis. All that knows of fred is in this folder.
 
-mod census;
+mod batch;
 mod connection;
 pub mod embedded;
-mod following;
 mod health;
 pub mod key;
-mod limits;
-mod once;
+mod rate_limits;
 pub mod record;
+mod refresh_status;
+mod replay_guard;
+mod revocation_log;
 mod script;
+mod session_estimate;
 mod sessions;
-mod standing;
-mod together;
 mod user_agent;
 mod watchdog;
 
 pub use connection::{Redis, RedisError};
 pub use health::{Description, Finding, Severity};
-pub(crate) use limits::FEW_FORGOTTEN;
-pub use limits::{Attempted, Lane};
+pub(crate) use rate_limits::FEW_FORGOTTEN;
+pub use rate_limits::{ThrottleBucket, ThrottleDecision};
+pub use refresh_status::RefreshStatus;
 pub use sessions::{Create, NewSession};
-pub use standing::RefreshStanding;

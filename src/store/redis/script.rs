@@ -3,7 +3,7 @@
 use fred::{clients::Client, error::Error as FredError, types::Value};
 use tracing::Instrument;
 
-use super::{connection::RedisError, together::Together};
+use super::{batch::ScriptBatcher, connection::RedisError};
 use crate::{
     metrics::{RedisMetrics, Timed},
     telemetry,
@@ -20,29 +20,29 @@ pub(super) struct Script {
 /// Every script, loaded by its SHA-1; `lib.lua` stands before each that is about sessions.
 #[derive(Debug)]
 pub(super) struct Scripts {
-    pub(super) create: Together,
-    pub(super) rotate: Together,
-    pub(super) revoke: Together,
+    pub(super) create: ScriptBatcher,
+    pub(super) rotate: ScriptBatcher,
+    pub(super) revoke: ScriptBatcher,
     pub(super) revoke_all: Script,
     pub(super) key_retired: Script,
     pub(super) limit: Script,
     pub(super) attempt: Script,
-    pub(super) vouch: Script,
-    pub(super) withdraw: Script,
+    pub(super) trust_device: Script,
+    pub(super) refund: Script,
 }
 
 impl Scripts {
     /// For so many connections.
     pub(super) fn new(metrics: &RedisMetrics, connections: usize) -> Self {
         const LIB: &str = include_str!("lua/lib.lua");
-        const USUAL: &str = include_str!("lua/rotate_usual.lua");
+        const USUAL: &str = include_str!("lua/rotate_fast.lua");
         let alone = |name: &'static str, body: &str| Script {
             name,
             script: fred::types::scripts::Script::from_lua(body),
             timed: metrics.timed(name),
         };
         let script = |name: &'static str, body: &str| alone(name, &format!("{LIB}\n{body}"));
-        let together = |script| Together::new(script, connections);
+        let together = |script| ScriptBatcher::new(script, connections);
         Self {
             create: together(script("create", include_str!("lua/create.lua"))),
             // its usual case before the library, of which it needs nothing
@@ -51,9 +51,9 @@ impl Scripts {
             revoke_all: script("revoke_all", include_str!("lua/revoke_all.lua")),
             key_retired: script("key_retired", include_str!("lua/key_retired.lua")),
             limit: alone("limit", include_str!("lua/limit.lua")),
-            attempt: alone("attempt", include_str!("lua/attempt.lua")),
-            vouch: alone("vouch", include_str!("lua/vouch.lua")),
-            withdraw: alone("withdraw", include_str!("lua/withdraw.lua")),
+            attempt: alone("attempt", include_str!("lua/login_throttle.lua")),
+            trust_device: alone("trust_device", include_str!("lua/trust_device.lua")),
+            refund: alone("refund", include_str!("lua/refund.lua")),
         }
     }
 }

@@ -10,9 +10,9 @@ use fred::{
 
 use super::{
     connection::{Redis, RedisError},
-    following::{Ticket, session_ended},
     key,
     record::{self, Record},
+    revocation_log::{Ticket, session_ended},
     script::{self, Script},
 };
 use crate::domain::{
@@ -80,7 +80,7 @@ impl Redis {
             ends_at,
             kept_until,
         };
-        let mut all = session_of(new.account, new.id, 56);
+        let mut all = session_arg_prefix(new.account, new.id, 56);
         for time in [now.as_millis().max(0).unsigned_abs(), whole_millis(kept_until.saturating_since(now))] {
             all.put_uint(time.min(MAX_U48), 6);
         }
@@ -139,7 +139,7 @@ impl Redis {
         idle_timeout: Duration,
         now: Timestamp,
     ) -> Result<Rotation, RedisError> {
-        let mut presentation = session_of(account, session, 23);
+        let mut presentation = session_arg_prefix(account, session, 23);
         presentation.put_u32(presented.0);
         for time in [now.as_millis().max(0).unsigned_abs(), whole_millis(grace), whole_millis(idle_timeout)] {
             presentation.put_uint(time.min(MAX_U48), 6);
@@ -194,7 +194,7 @@ impl Redis {
     ) -> Result<bool, RedisError> {
         let ticket = self.inner.acknowledgements.ticket();
         let from = ticket.as_ref().map(Ticket::from).unwrap_or_default();
-        let mut which = session_of(account, session, from.len());
+        let mut which = session_arg_prefix(account, session, from.len());
         which.extend_from_slice(from.as_bytes());
         let event = session_ended(account, session, reason, now);
         let arguments = vec![Value::Bytes(which.freeze()), event.into()];
@@ -371,13 +371,13 @@ impl Redis {
         let (keys, bucket) = (&self.inner.keys, key::bucket(account));
         let keys = vec![keys.sessions(account), keys.events_of_bucket(bucket), keys.position_of_bucket(bucket)];
         let mut arguments = Vec::with_capacity(9);
-        arguments.extend([self.how_events_are_kept(), bytes(account.as_bytes())]);
+        arguments.extend([self.event_trim_args(), bytes(account.as_bytes())]);
         arguments.extend(own);
         script::run(script, self.client(), keys, arguments).await
     }
 
     /// What every script is given first (`lua/lib.lua`).
-    pub(super) fn how_events_are_kept(&self) -> Value {
+    pub(super) fn event_trim_args(&self) -> Value {
         let [by_length, by_time] = &self.inner.events_kept;
         Value::Bytes(if self.inner.has_minid.load(Ordering::Relaxed) { by_time.clone() } else { by_length.clone() })
     }
@@ -385,7 +385,7 @@ impl Redis {
 
 /// What the first argument of an operation on a session begins with, and room for as much more as it will hold: all in one,
 /// since each further argument costs Redis as much as a small command.
-fn session_of(account: AccountId, session: SessionId, more: usize) -> BytesMut {
+fn session_arg_prefix(account: AccountId, session: SessionId, more: usize) -> BytesMut {
     let mut all = BytesMut::with_capacity(32 + more);
     all.extend_from_slice(account.as_bytes());
     all.extend_from_slice(session.as_bytes());

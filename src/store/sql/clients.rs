@@ -5,7 +5,7 @@ use sqlx::{Row, any::AnyRow};
 use super::{Sql, SqlError, query};
 use crate::domain::{
     audit::{AuditEvent, Entry},
-    client::{Client, ClientId, ClientSecretHash, FormerSecret, NotAWord, Words},
+    client::{Client, ClientId, ClientSecretHash, FormerSecret, InvalidItem, SpaceSeparated},
     clock::Timestamp,
 };
 
@@ -99,9 +99,9 @@ impl Sql {
 fn read(row: &AnyRow) -> Result<Client, SqlError> {
     let id: String = row.try_get("id")?;
     let corrupt = |column: &str| SqlError::Corrupt(format!("{column} of the client {id:?}"));
-    let words = |column: &str| -> Result<Words, SqlError> {
+    let words = |column: &str| -> Result<SpaceSeparated, SqlError> {
         let text: String = row.try_get(column)?;
-        Words::from_spaced(&text).map_err(|NotAWord(_)| corrupt(column))
+        SpaceSeparated::from_spaced(&text).map_err(|InvalidItem(_)| corrupt(column))
     };
     let hash = |column: &str, bytes: Vec<u8>| -> Result<ClientSecretHash, SqlError> {
         Ok(ClientSecretHash::new(bytes.try_into().map_err(|_| corrupt(column))?))

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::{bed, login};
+use super::{cluster, login};
 use crate::harness::{
-    bed::{Bed, Node},
     client::PASSWORD,
+    test_cluster::{Node, TestCluster},
 };
 
 const PASSWORDS: usize = 10_000;
@@ -26,13 +26,13 @@ struct Attack {
 
 /// Tries all passwords, fifty at a time and fifty seconds apart, so that it lasts for nearly three hours. Now and then the
 /// owner signs in from home without a token, and from a train with the token of a device that is known.
-async fn attack(bed: &Bed, node: &Node, address: impl Fn(usize) -> String) -> Attack {
+async fn attack(cluster: &TestCluster, node: &Node, address: impl Fn(usize) -> String) -> Attack {
     node.account("ada").await;
     let first = node.send(login(node, HOME, "ada", PASSWORD)).await.expect(200);
     let device = first.header("x-device-token").to_owned();
     assert!(device.starts_with("lk_dt_"), "{device}");
 
-    let hashed = node.app.passwords.jobs();
+    let hashed = node.state.passwords.jobs();
     let (mut refused, mut owners) = (0, 0);
     for batch in 0..PASSWORDS / AT_ONCE {
         let one = |i: usize| {
@@ -57,9 +57,9 @@ async fn attack(bed: &Bed, node: &Node, address: impl Fn(usize) -> String) -> At
             node.send(login(node, HOME, "ada", PASSWORD)).await.expect(200);
             owners += 2;
         }
-        bed.advance(Duration::from_secs(50));
+        cluster.advance(Duration::from_secs(50));
     }
-    Attack { guesses: node.app.passwords.jobs() - hashed - owners, refused }
+    Attack { guesses: node.state.passwords.jobs() - hashed - owners, refused }
 }
 
 /// Five guesses that cost nothing, ten while the waits double up to fifteen minutes, and ten in the two and a half hours
@@ -71,25 +71,25 @@ fn assert_few_got_through(attack: &Attack) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_passwords_from_one_address() {
-    let bed = bed();
-    let node = bed.node().await;
-    let attack = attack(&bed, &node, |_| "203.0.113.7".to_owned()).await;
+    let cluster = cluster();
+    let node = cluster.node().await;
+    let attack = attack(&cluster, &node, |_| "203.0.113.7".to_owned()).await;
     assert_few_got_through(&attack);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_passwords_from_two_hundred_addresses() {
-    let bed = bed();
-    let node = bed.node().await;
-    let attack = attack(&bed, &node, |number| format!("203.0.113.{}", number % 200)).await;
+    let cluster = cluster();
+    let node = cluster.node().await;
+    let attack = attack(&cluster, &node, |number| format!("203.0.113.{}", number % 200)).await;
     assert_few_got_through(&attack);
 }
 
 /// Fifty at once get no more guesses than fifty in turn.
 #[tokio::test(flavor = "multi_thread")]
 async fn guesses_at_once_are_counted_before_they_are_tried() {
-    let bed = bed();
-    let nodes = [bed.node().await, bed.node().await];
+    let cluster = cluster();
+    let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].account("ada").await;
     let guess = |i: usize| {
         let node = &nodes[i % 2];
@@ -103,8 +103,8 @@ async fn guesses_at_once_are_counted_before_they_are_tried() {
 /// Whoever forgot the password waits too, at a device that is known, but not for long, and strangers not with them.
 #[tokio::test]
 async fn a_known_device_waits_for_its_own_failures_only() {
-    let bed = bed();
-    let node = bed.node().await;
+    let cluster = cluster();
+    let node = cluster.node().await;
     node.account("ada").await;
     let device = node.send(login(&node, HOME, "ada", PASSWORD)).await.expect(200);
     let device = device.header("x-device-token").to_owned();
@@ -115,7 +115,7 @@ async fn a_known_device_waits_for_its_own_failures_only() {
     let refused = node.send(known(PASSWORD)).await.expect(429);
     assert_eq!((refused.header("retry-after"), refused.header("ratelimit")), ("1", "\"login-account\";r=0;t=1"));
     node.send(login(&node, "192.0.2.9", "ada", PASSWORD)).await.expect(200);
-    bed.advance(Duration::from_secs(1));
+    cluster.advance(Duration::from_secs(1));
     let again = node.send(known(PASSWORD)).await.expect(200);
     assert_eq!(again.header("x-device-token"), device, "it keeps its token");
 }
@@ -123,8 +123,8 @@ async fn a_known_device_waits_for_its_own_failures_only() {
 /// A browser is given the token in a cookie of its own, out of reach of scripts.
 #[tokio::test]
 async fn browsers_are_known_by_a_cookie() {
-    let bed = bed();
-    let node = bed.node().await;
+    let cluster = cluster();
+    let node = cluster.node().await;
     node.account("ada").await;
     let body = serde_json::json!({ "identifier": "ada", "password": PASSWORD, "transport": "cookie" });
     let answer = node.post("/v1/login", body).await.expect(200);

@@ -5,21 +5,21 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use latchkey::flow::accounts;
+use latchkey::service::accounts;
 use serde_json::json;
 
-use super::{bed, login};
+use super::{cluster, login};
 use crate::harness::{
-    bed::{Bed, Node},
     client::{Answer, PASSWORD},
     monitor::Monitor,
+    test_cluster::{Node, TestCluster},
 };
 
 /// What was done for a request: passwords hashed, transactions begun, commands sent to Redis.
 type Work = (u64, u64, Vec<String>);
 
 struct Counted<'a> {
-    bed: &'a Bed,
+    cluster: &'a TestCluster,
     node: &'a Node,
     monitor: Monitor,
 }
@@ -27,13 +27,13 @@ struct Counted<'a> {
 impl Counted<'_> {
     async fn work(&mut self, request: reqwest::RequestBuilder) -> (Answer, Work) {
         let node = self.node;
-        let before = (node.app.passwords.jobs(), node.app.sql.transactions());
+        let before = (node.state.passwords.jobs(), node.state.sql.transactions());
         let answer = node.send(request).await;
-        let commands = self.monitor.with_limits(&self.bed.redis);
+        let commands = self.monitor.with_limits(&self.cluster.redis);
         // the script and how many keys and arguments, not whose
         let shape = |words: &Vec<String>| format!("{} {} {}", words[0], words[1], words.len());
         let commands = commands.iter().map(shape).collect();
-        let work = (node.app.passwords.jobs() - before.0, node.app.sql.transactions() - before.1, commands);
+        let work = (node.state.passwords.jobs() - before.0, node.state.sql.transactions() - before.1, commands);
         (answer, work)
     }
 }
@@ -53,16 +53,16 @@ fn seen(answer: &Answer) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sign_ins_to_accounts_that_exist_and_that_do_not_are_the_same_work() {
-    let bed = bed();
-    let node = bed.node().await;
+    let cluster = cluster();
+    let node = cluster.node().await;
     for name in ["ada", "grace"] {
         node.account(name).await;
     }
-    let grace = accounts::find(&node.app, "grace").await.unwrap();
-    accounts::disable(&node.app, grace.id).await.unwrap();
+    let grace = accounts::find(&node.state, "grace").await.unwrap();
+    accounts::disable(&node.state, grace.id).await.unwrap();
     node.login("ada").await;
     node.try_login("warming up", PASSWORD).await.expect(401);
-    let mut counted = Counted { bed: &bed, node: &node, monitor: Monitor::start(&bed.redis) };
+    let mut counted = Counted { cluster: &cluster, node: &node, monitor: Monitor::start(&cluster.redis) };
 
     // eight each: the first are refused for the password, the rest for coming too often
     let mut expected = None;
@@ -80,10 +80,10 @@ async fn sign_ins_to_accounts_that_exist_and_that_do_not_are_the_same_work() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn registering_what_is_taken_is_the_same_work() {
-    let bed = bed();
-    let node = bed.node().await;
+    let cluster = cluster();
+    let node = cluster.node().await;
     node.account("ada").await;
-    let mut counted = Counted { bed: &bed, node: &node, monitor: Monitor::start(&bed.redis) };
+    let mut counted = Counted { cluster: &cluster, node: &node, monitor: Monitor::start(&cluster.redis) };
     let register = |email: &str, password: &str| {
         let body = json!({ "email": email, "password": password });
         node.request(reqwest::Method::POST, "/v1/users").json(&body)
@@ -106,12 +106,12 @@ async fn registering_what_is_taken_is_the_same_work() {
 /// Who changes a password has shown an access token; what is left to find out is the password.
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_passwords_are_the_same_work_when_one_is_changed() {
-    let bed = bed();
-    let node = bed.node().await;
+    let cluster = cluster();
+    let node = cluster.node().await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
     node.change_password(&tokens.access, "x", "y").await.expect(403);
-    let mut counted = Counted { bed: &bed, node: &node, monitor: Monitor::start(&bed.redis) };
+    let mut counted = Counted { cluster: &cluster, node: &node, monitor: Monitor::start(&cluster.redis) };
     let change = |current: &str| {
         let body = json!({ "current_password": current, "new_password": "gravel lantern ostrich nine" });
         node.request(reqwest::Method::POST, "/v1/me/password").bearer_auth(&tokens.access).json(&body)
@@ -131,11 +131,11 @@ async fn wrong_passwords_are_the_same_work_when_one_is_changed() {
 /// is made slow enough to be most of what is measured.
 #[tokio::test(flavor = "multi_thread")]
 async fn sign_ins_take_the_same_time() {
-    let mut bed = bed();
-    bed.config.limits.backoff = None;
-    bed.config.limits.login_per_address = None;
-    bed.config.password.memory_kib = 4096;
-    let node = bed.node().await;
+    let mut cluster = cluster();
+    cluster.config.limits.backoff = None;
+    cluster.config.limits.login_per_address = None;
+    cluster.config.password.memory_kib = 4096;
+    let node = cluster.node().await;
     node.account("ada").await;
     let mut took: [Vec<u128>; 2] = [Vec::new(), Vec::new()];
     for round in 0..120 {

@@ -6,11 +6,11 @@ use latchkey::domain::limit::Quota;
 use reqwest::Method;
 use serde_json::json;
 
-use super::{bed, login};
+use super::{cluster, login};
 use crate::{
     harness::{
-        bed::{Bed, limits},
         client::{Answer, PASSWORD, Tokens},
+        test_cluster::{TestCluster, limits},
     },
     store::server::{DURABLE, Server},
 };
@@ -31,9 +31,9 @@ fn assert_limited(answer: &Answer, policy: &str, wait: u64) {
 
 #[tokio::test]
 async fn sign_ins_from_an_address_are_counted_on_all_nodes_together() {
-    let mut bed = bed();
-    bed.config.limits.login_per_address = quota(4, 60);
-    let nodes = [bed.node().await, bed.node().await];
+    let mut cluster = cluster();
+    cluster.config.limits.login_per_address = quota(4, 60);
+    let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].account("ada").await;
     for node in nodes.iter().cycle().take(4) {
         node.send(login(node, "2001:db8::1", "ada", PASSWORD)).await.expect(200);
@@ -43,24 +43,24 @@ async fn sign_ins_from_an_address_are_counted_on_all_nodes_together() {
     assert_limited(&refused, "login-address", 15);
     assert_eq!(refused.header("ratelimit-policy"), "\"login-address\";q=4;w=60");
     nodes[1].send(login(&nodes[1], "2001:db8:0:1::1", "ada", PASSWORD)).await.expect(200);
-    bed.advance(Duration::from_secs(15));
+    cluster.advance(Duration::from_secs(15));
     nodes[1].send(login(&nodes[1], "2001:db8::1", "ada", PASSWORD)).await.expect(200);
     nodes[1].send(login(&nodes[1], "2001:db8::1", "ada", PASSWORD)).await.expect(429);
 }
 
 #[tokio::test]
 async fn what_is_refused_is_not_hashed_and_takes_nobodys_place() {
-    let mut bed = bed();
-    bed.config.limits.login_per_address = quota(1, 60);
-    bed.config.limits.login_service = quota(3, 60);
-    let node = bed.node().await;
+    let mut cluster = cluster();
+    cluster.config.limits.login_per_address = quota(1, 60);
+    cluster.config.limits.login_service = quota(3, 60);
+    let node = cluster.node().await;
     node.account("ada").await;
     node.send(login(&node, "192.0.2.1", "ada", PASSWORD)).await.expect(200);
-    let before = (node.app.passwords.jobs(), node.app.sql.transactions());
+    let before = (node.state.passwords.jobs(), node.state.sql.transactions());
     for _ in 0..10 {
         assert_limited(&node.send(login(&node, "192.0.2.1", "ada", PASSWORD)).await, "login-address", 60);
     }
-    assert_eq!((node.app.passwords.jobs(), node.app.sql.transactions()), before);
+    assert_eq!((node.state.passwords.jobs(), node.state.sql.transactions()), before);
     for address in ["192.0.2.2", "192.0.2.3"] {
         node.send(login(&node, address, "ada", PASSWORD)).await.expect(200);
     }
@@ -69,10 +69,10 @@ async fn what_is_refused_is_not_hashed_and_takes_nobodys_place() {
 
 #[tokio::test]
 async fn registrations_have_a_budget_of_their_own() {
-    let mut bed = bed();
-    bed.config.limits.registration_per_address = quota(3, 60);
-    bed.config.limits.registration_per_account = quota(2, 60);
-    let node = bed.node().await;
+    let mut cluster = cluster();
+    cluster.config.limits.registration_per_address = quota(3, 60);
+    cluster.config.limits.registration_per_account = quota(2, 60);
+    let node = cluster.node().await;
     let register = |from: &str, email: &str| {
         let body = json!({ "email": email, "password": PASSWORD });
         node.send(node.request(Method::POST, "/v1/users").header("x-forwarded-for", from).json(&body))
@@ -88,28 +88,28 @@ async fn registrations_have_a_budget_of_their_own() {
 
 #[tokio::test]
 async fn password_changes_are_counted_by_session() {
-    let mut bed = Bed::new();
-    bed.config.limits.password_change_per_account = quota(3, 60);
-    let node = bed.node().await;
+    let mut cluster = TestCluster::new();
+    cluster.config.limits.password_change_per_account = quota(3, 60);
+    let node = cluster.node().await;
     node.account("ada").await;
     let (thief, owner) = (node.login("ada").await, node.login("ada").await);
     for number in 0..3 {
         let guess = format!("guess {number}");
         node.change_password(&thief.access, &guess, "gravel lantern ostrich nine").await.expect(403);
     }
-    let hashed = node.app.passwords.jobs();
+    let hashed = node.state.passwords.jobs();
     let refused = node.change_password(&thief.access, PASSWORD, "gravel lantern ostrich nine").await;
     assert_limited(&refused, "password-change-account", 20);
-    assert_eq!(node.app.passwords.jobs(), hashed);
+    assert_eq!(node.state.passwords.jobs(), hashed);
     node.change_password(&owner.access, PASSWORD, "gravel lantern ostrich nine").await.expect(204);
 }
 
 #[tokio::test]
 async fn refreshes_are_counted_by_account_and_address() {
-    let mut bed = bed();
-    bed.config.limits.refresh_per_account = quota(2, 60);
-    bed.config.limits.refresh_per_address = quota(4, 60);
-    let node = bed.node().await;
+    let mut cluster = cluster();
+    cluster.config.limits.refresh_per_account = quota(2, 60);
+    cluster.config.limits.refresh_per_address = quota(4, 60);
+    let node = cluster.node().await;
     for name in ["ada", "grace"] {
         node.account(name).await;
     }
@@ -127,7 +127,7 @@ async fn refreshes_are_counted_by_account_and_address() {
     refresh("no token at all").await.expect(401);
     refresh("no token at all").await.expect(401);
     assert_limited(&refresh(&grace.refresh).await, "refresh-address", 15);
-    bed.advance(Duration::from_secs(60));
+    cluster.advance(Duration::from_secs(60));
     refresh(&grace.refresh).await.expect(200);
     // the way out is never closed
     node.logout(&grace.refresh).await.expect(204);
@@ -135,11 +135,11 @@ async fn refreshes_are_counted_by_account_and_address() {
 
 #[tokio::test]
 async fn service_clients_are_counted_each_for_itself() {
-    let mut bed = Bed::new();
-    bed.config.limits.introspection_per_client = quota(3, 60);
-    let node = bed.node().await;
-    let (one, other) = (bed.service_client("one").await, bed.service_client("other").await);
-    let call = |client: &crate::harness::bed::ServiceClient, path: &str, form: &[(&str, &str)]| {
+    let mut cluster = TestCluster::new();
+    cluster.config.limits.introspection_per_client = quota(3, 60);
+    let node = cluster.node().await;
+    let (one, other) = (cluster.service_client("one").await, cluster.service_client("other").await);
+    let call = |client: &crate::harness::test_cluster::ServiceClient, path: &str, form: &[(&str, &str)]| {
         node.send(node.request(Method::POST, path).form(form).basic_auth(&client.id, Some(&client.secret)))
     };
     for _ in 0..2 {
@@ -153,9 +153,9 @@ async fn service_clients_are_counted_each_for_itself() {
 
 #[tokio::test]
 async fn limits_can_be_off() {
-    let mut bed = Bed::new();
-    bed.config.limits = latchkey::config::LimitSettings { login_per_address: None, backoff: None, ..limits() };
-    let node = bed.node().await;
+    let mut cluster = TestCluster::new();
+    cluster.config.limits = latchkey::config::LimitSettings { login_per_address: None, backoff: None, ..limits() };
+    let node = cluster.node().await;
     node.account("ada").await;
     for _ in 0..20 {
         node.try_login("ada", "not the password").await.expect(401);
@@ -166,11 +166,11 @@ async fn limits_can_be_off() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_redis_a_node_counts_registrations_by_itself() {
     let server = Server::stopped(DURABLE);
-    let mut bed = Bed::new();
-    bed.config.redis.url = Some(server.url().into());
-    bed.config.redis.command_timeout = Duration::from_millis(100);
-    bed.config.limits.registration_per_address = quota(2, 60);
-    let node = bed.node().await;
+    let mut cluster = TestCluster::new();
+    cluster.config.redis.url = Some(server.url().into());
+    cluster.config.redis.command_timeout = Duration::from_millis(100);
+    cluster.config.limits.registration_per_address = quota(2, 60);
+    let node = cluster.node().await;
     for name in ["ada", "grace"] {
         node.account(name).await;
     }

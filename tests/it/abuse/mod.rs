@@ -2,20 +2,20 @@
 
 mod brute_force;
 mod enumeration;
-mod lanes;
 mod limits;
 mod scripts;
+mod throttle_buckets;
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::json;
 
-use crate::harness::{bed::Bed, client::Client};
+use crate::harness::{client::Client, test_cluster::TestCluster};
 
-/// A bed whose nodes believe the test about where its requests come from.
-fn bed() -> Bed {
-    let mut bed = Bed::new();
-    bed.config.http.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
-    bed
+/// A cluster whose nodes believe the test about where its requests come from.
+fn cluster() -> TestCluster {
+    let mut cluster = TestCluster::new();
+    cluster.config.http.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    cluster
 }
 
 /// A sign-in from this address.

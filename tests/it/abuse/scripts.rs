@@ -7,7 +7,7 @@ use latchkey::{
         clock::Timestamp,
         limit::{Backoff, Quota, take},
     },
-    store::redis::{Attempted, Lane, Redis},
+    store::redis::{Redis, ThrottleBucket, ThrottleDecision},
 };
 use proptest::{
     prelude::*,
@@ -58,19 +58,27 @@ async fn what_is_remembered_ends_by_itself() {
     store.take("x", quota, NOW).await.unwrap();
     let ttl: i64 = server.command(&["PTTL", "lk:lx"]).trim().parse().unwrap();
     assert!((1..=101_000).contains(&ttl), "{ttl}");
-    store.attempt("x", None, &Lane::address("a"), BACKOFF, NOW).await.unwrap();
+    store.attempt("x", None, &ThrottleBucket::address("a"), BACKOFF, NOW).await.unwrap();
     let ttl: i64 = server.command(&["PTTL", "lk:gx"]).trim().parse().unwrap();
     assert!((1..=3_600_000).contains(&ttl), "{ttl}");
-    store.vouch("x", &Lane::device("d"), &Lane::address("a"), None, BACKOFF, NOW).await.unwrap();
+    store
+        .trust_device("x", &ThrottleBucket::device("d"), &ThrottleBucket::address("a"), None, BACKOFF, NOW)
+        .await
+        .unwrap();
     let ttl: i64 = server.command(&["PTTL", "lk:gx"]).trim().parse().unwrap();
     assert!((3_600_001..=86_400_000).contains(&ttl), "{ttl}");
     store.close().await;
 }
 
-async fn attempt(store: &Redis, device: Option<&Lane>, address: &str, now: Timestamp) -> Result<Lane, Duration> {
-    match store.attempt("x", device, &Lane::address(address), BACKOFF, now).await.unwrap() {
-        Attempted::Admitted(lane) => Ok(lane),
-        Attempted::Wait(wait) => Err(wait),
+async fn attempt(
+    store: &Redis,
+    device: Option<&ThrottleBucket>,
+    address: &str,
+    now: Timestamp,
+) -> Result<ThrottleBucket, Duration> {
+    match store.attempt("x", device, &ThrottleBucket::address(address), BACKOFF, now).await.unwrap() {
+        ThrottleDecision::Admitted(lane) => Ok(lane),
+        ThrottleDecision::Wait(wait) => Err(wait),
     }
 }
 
@@ -78,10 +86,10 @@ async fn attempt(store: &Redis, device: Option<&Lane>, address: &str, now: Times
 async fn strangers_wait_longer_and_longer_and_the_known_do_not() {
     let server = Server::start("redis-server", 0, &[]);
     let store = server.store();
-    let (device, mut now) = (Lane::device("d"), NOW);
+    let (device, mut now) = (ThrottleBucket::device("d"), NOW);
     let lane = attempt(&store, Some(&device), "home", now).await.unwrap();
     assert!(lane.is_of_strangers());
-    store.vouch("x", &device, &Lane::address("home"), Some(&lane), BACKOFF, now).await.unwrap();
+    store.trust_device("x", &device, &ThrottleBucket::address("home"), Some(&lane), BACKOFF, now).await.unwrap();
 
     for _ in 0..3 {
         assert!(attempt(&store, None, "afar", now).await.unwrap().is_of_strangers());
@@ -91,9 +99,9 @@ async fn strangers_wait_longer_and_longer_and_the_known_do_not() {
         assert!(attempt(&store, None, "afar", now).await.is_ok());
         assert_eq!(attempt(&store, None, "elsewhere", now).await, Err(wait));
         assert_eq!(attempt(&store, Some(&device), "afar", now).await, Ok(device.clone()));
-        store.withdraw("x", &device).await.unwrap();
-        assert_eq!(attempt(&store, None, "home", now).await, Ok(Lane::address("home")));
-        store.withdraw("x", &Lane::address("home")).await.unwrap();
+        store.refund("x", &device).await.unwrap();
+        assert_eq!(attempt(&store, None, "home", now).await, Ok(ThrottleBucket::address("home")));
+        store.refund("x", &ThrottleBucket::address("home")).await.unwrap();
         now = now + wait;
     }
 
@@ -115,12 +123,15 @@ async fn an_account_knows_so_many_and_no_more() {
     for number in 0..20_u64 {
         let now = NOW + Duration::from_secs(number);
         let name = number.to_string();
-        store.vouch("x", &Lane::device(&name), &Lane::address(&name), None, BACKOFF, now).await.unwrap();
+        store
+            .trust_device("x", &ThrottleBucket::device(&name), &ThrottleBucket::address(&name), None, BACKOFF, now)
+            .await
+            .unwrap();
         let held: u32 = server.command(&["HLEN", "lk:gx"]).trim().parse().unwrap();
         assert!(held <= 5, "{held}");
     }
     let now = NOW + Duration::from_secs(20);
-    assert_eq!(attempt(&store, Some(&Lane::device("19")), "1", now).await, Ok(Lane::device("19")));
-    assert!(attempt(&store, Some(&Lane::device("0")), "0", now).await.unwrap().is_of_strangers());
+    assert_eq!(attempt(&store, Some(&ThrottleBucket::device("19")), "1", now).await, Ok(ThrottleBucket::device("19")));
+    assert!(attempt(&store, Some(&ThrottleBucket::device("0")), "0", now).await.unwrap().is_of_strangers());
     store.close().await;
 }

@@ -5,8 +5,8 @@ use serde_json::json;
 
 use super::{fields, problem};
 use crate::harness::{
-    bed::{Bed, Node},
     client::{Answer, PASSWORD},
+    test_cluster::{Node, TestCluster},
 };
 
 const CLEARED: &str = "__Host-latchkey=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Strict";
@@ -36,8 +36,8 @@ fn with(node: &Node, path: &str, cookie: &str) -> RequestBuilder {
 
 #[tokio::test]
 async fn a_browser_signs_in_refreshes_and_signs_out() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     let first = cookie(&node.send(login(&node, "cookie")).await.expect(200));
     let next = cookie(&node.send(with(&node, "/v1/refresh", &first)).await.expect(200));
@@ -53,8 +53,8 @@ async fn a_browser_signs_in_refreshes_and_signs_out() {
 
 #[tokio::test]
 async fn signing_in_again_replaces_the_session_of_the_cookie() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     let old = cookie(&node.send(login(&node, "cookie")).await.expect(200));
     let new = cookie(&node.send(login(&node, "cookie").header("cookie", &old)).await.expect(200));
@@ -64,8 +64,8 @@ async fn signing_in_again_replaces_the_session_of_the_cookie() {
 
 #[tokio::test]
 async fn pages_of_other_sites_are_refused() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     let token = cookie(&node.send(login(&node, "cookie")).await.expect(200));
     let foreign: [&[(&str, &str)]; 5] = [
@@ -100,8 +100,8 @@ async fn pages_of_other_sites_are_refused() {
 
 #[tokio::test]
 async fn own_pages_and_allowed_ones_are_let_in() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     let mut token = cookie(&node.send(login(&node, "cookie")).await.expect(200));
     let own: [&[(&str, &str)]; 4] = [
@@ -121,8 +121,8 @@ async fn own_pages_and_allowed_ones_are_let_in() {
 
 #[tokio::test]
 async fn other_cookies_may_hold_anything() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     let token = node.login("ada").await.refresh;
     for (before, status) in

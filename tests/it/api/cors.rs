@@ -4,11 +4,11 @@ use reqwest::Method;
 
 use super::problem;
 use crate::harness::{
-    bed::{Bed, Node},
     client::Answer,
+    test_cluster::{Node, TestCluster},
 };
 
-/// In the configuration of a [`Bed`].
+/// In the configuration of a [`TestCluster`].
 const EXPOSED: &str = "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy, WWW-Authenticate, X-Device-Token";
 const ALLOWED: &str = "https://app.example.com";
 const ISSUER: &str = "https://auth.example.com";
@@ -42,8 +42,8 @@ fn told(answer: &Answer) -> [&str; 3] {
 
 #[tokio::test]
 async fn pages_of_allowed_origins_may_call() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     for origin in [ALLOWED, ISSUER] {
         for (path, methods) in CALLS {
             let answer = preflight(&node, path, origin).await.expect(204);
@@ -63,8 +63,8 @@ async fn pages_of_allowed_origins_may_call() {
 
 #[tokio::test]
 async fn allowed_pages_may_read_every_answer_errors_included() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
     let me = node.request(Method::GET, "/v1/me").header("origin", ALLOWED).bearer_auth(&tokens.access);
@@ -84,8 +84,8 @@ async fn allowed_pages_may_read_every_answer_errors_included() {
 
 #[tokio::test]
 async fn pages_of_other_origins_are_told_nothing() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
     for origin in [
@@ -115,8 +115,8 @@ async fn pages_of_other_origins_are_told_nothing() {
 
 #[tokio::test]
 async fn clients_in_pages_refresh_and_revoke_without_the_cookie() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     for path in ["/oauth2/token", "/oauth2/revoke"] {
         let answer = preflight(&node, path, ALLOWED).await.expect(204);
         assert_eq!(told(&answer), [ALLOWED, "", "Origin"]);
@@ -130,8 +130,8 @@ async fn clients_in_pages_refresh_and_revoke_without_the_cookie() {
 
 #[tokio::test]
 async fn what_is_public_is_so_for_every_page() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     for path in [
         "/.well-known/jwks.json",
         "/.well-known/oauth-authorization-server",
@@ -153,8 +153,8 @@ async fn what_is_public_is_so_for_every_page() {
 
 #[tokio::test]
 async fn what_no_page_needs_is_shared_with_none() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     for path in
         ["/v1/verify", "/v1/revocations", "/oauth2/introspect", "/livez", "/readyz", "/nothing", "/v1/sessions/a/b"]
     {

@@ -9,12 +9,12 @@ use tokio::{
 use uuid::Uuid;
 
 use super::problem;
-use crate::harness::bed::Bed;
+use crate::harness::test_cluster::TestCluster;
 
 #[tokio::test]
 async fn unknown_paths_and_wrong_methods_are_problems() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     for path in ["/nothing", "/v1", "/v1/login/", "/v1/sessions/a/b", "//", "/v1/%2e%2e/x", "/docs/x"] {
         assert_eq!(node.get(path, "").await.problem(), problem(404, "not_found"), "{path}");
     }
@@ -38,8 +38,8 @@ async fn unknown_paths_and_wrong_methods_are_problems() {
 
 #[tokio::test]
 async fn bodies_that_are_no_json_object_are_problems() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     let send = |content_type: Option<&'static str>, body: &'static str| {
         let request = node.request(Method::POST, "/v1/login").body(body);
         node.send(content_type.into_iter().fold(request, |request, kind| request.header("content-type", kind)))
@@ -56,9 +56,9 @@ async fn bodies_that_are_no_json_object_are_problems() {
 
 #[tokio::test]
 async fn bodies_too_large_are_refused_however_they_are_framed() {
-    let bed = Bed::new();
-    let node = bed.node().await;
-    let most = bed.config.http.max_body_bytes;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    let most = cluster.config.http.max_body_bytes;
     let post = || node.request(Method::POST, "/v1/login").header("content-type", "application/json");
     let declared = node.send(post().body("x".repeat(most + 1))).await;
     assert_eq!(declared.problem(), problem(413, "payload_too_large"));
@@ -77,8 +77,8 @@ async fn bodies_too_large_are_refused_however_they_are_framed() {
 
 #[tokio::test]
 async fn every_answer_has_a_request_id_and_sane_ones_are_kept() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     for path in ["/livez", "/v1/me", "/nothing", "/docs"] {
         node.get(path, "").await.header("x-request-id").parse::<Uuid>().unwrap();
         let given = node.send(node.request(Method::GET, path).header("x-request-id", "trace-1234_a.b")).await;
@@ -95,17 +95,17 @@ async fn every_answer_has_a_request_id_and_sane_ones_are_kept() {
 
 #[tokio::test]
 async fn headers_too_large_are_refused_before_there_is_a_request() {
-    let bed = Bed::new();
-    let node = bed.node().await;
-    let padding = "x".repeat(bed.config.http.max_header_bytes + 1);
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    let padding = "x".repeat(cluster.config.http.max_header_bytes + 1);
     let answer = node.send(node.request(Method::GET, "/livez").header("padding", padding)).await;
     assert_eq!(answer.problem(), (431, "headers_too_large".into()));
 }
 
 #[tokio::test]
 async fn health_is_told() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     assert_eq!(node.get("/livez", "").await.expect(200).json(), json!({ "status": "ok" }));
     let ready = node.get("/readyz", "").await.expect(200).json();
     let names: Vec<_> = ready["checks"].as_array().unwrap().iter().map(|check| check["name"].clone()).collect();

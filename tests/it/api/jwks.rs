@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use jsonwebtoken::{Algorithm as Alg, DecodingKey, Validation, decode, decode_header, jwk::JwkSet};
-use latchkey::{crypto::key_rotation::Start, domain::key::Algorithm, flow::keys};
+use latchkey::{crypto::key_rotation::Start, domain::key::Algorithm, service::keys};
 use serde_json::{Value, json};
 
 use super::{fields, problem};
-use crate::harness::bed::{Bed, Node};
+use crate::harness::test_cluster::{Node, TestCluster};
 
 /// What a token says, read as another service would: with the served keys and a stock library.
 async fn verified(node: &Node, token: &str, algorithm: Alg) -> Value {
@@ -23,7 +23,7 @@ async fn verified(node: &Node, token: &str, algorithm: Alg) -> Value {
 }
 
 async fn rotate(node: &Node, start: Start) -> String {
-    let app = &node.app;
+    let app = &node.state;
     keys::rotate(&app.config, &app.clock, &app.entropy, &app.sql, start).await.unwrap().kid
 }
 
@@ -45,9 +45,9 @@ async fn access_tokens_say_what_they_should_in_every_algorithm() {
         (Algorithm::Ps256, Alg::PS256, "RSA"),
     ];
     for (configured, algorithm, kty) in algorithms {
-        let mut bed = Bed::new();
-        bed.config.keys.algorithm = configured;
-        let node = bed.node().await;
+        let mut cluster = TestCluster::new();
+        cluster.config.keys.algorithm = configured;
+        let node = cluster.node().await;
         let account = node.account("ada").await.text_of("id");
         let tokens = node.login("ada").await;
         let claims = verified(&node, &tokens.access, algorithm).await;
@@ -74,20 +74,20 @@ async fn access_tokens_say_what_they_should_in_every_algorithm() {
 
 #[tokio::test]
 async fn the_next_key_is_published_before_it_signs_on_every_node() {
-    let bed = Bed::new();
-    let (one, two) = (bed.node().await, bed.node().await);
+    let cluster = TestCluster::new();
+    let (one, two) = (cluster.node().await, cluster.node().await);
     one.account("ada").await;
     let old = kid(&one.login("ada").await.access);
     let new = rotate(&one, Start::WhenKnown).await;
     for node in [&one, &two] {
-        keys::reload(&node.app).await.unwrap();
+        keys::reload(&node.state).await.unwrap();
         assert!(published(node).await.contains(&new));
         assert_eq!(kid(&node.login("ada").await.access), old);
     }
-    bed.advance(bed.config.keys.publish_before - Duration::from_secs(1));
+    cluster.advance(cluster.config.keys.publish_before - Duration::from_secs(1));
     let last = two.login("ada").await.access;
     assert_eq!(kid(&last), old);
-    bed.advance(Duration::from_secs(1));
+    cluster.advance(Duration::from_secs(1));
     for node in [&one, &two] {
         assert_eq!(kid(&node.login("ada").await.access), new);
         node.get("/v1/me", &last).await.expect(200);
@@ -96,15 +96,15 @@ async fn the_next_key_is_published_before_it_signs_on_every_node() {
 
 #[tokio::test]
 async fn a_retired_key_is_believed_no_more() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     let stolen = node.login("ada").await;
     rotate(&node, Start::Now).await;
-    keys::reload(&node.app).await.unwrap();
+    keys::reload(&node.state).await.unwrap();
     node.get("/v1/me", &stolen.access).await.expect(200);
-    keys::retire(&node.app.clock, &node.app.sql, &node.app.redis, &kid(&stolen.access)).await.unwrap();
-    keys::reload(&node.app).await.unwrap();
+    keys::retire(&node.state.clock, &node.state.sql, &node.state.redis, &kid(&stolen.access)).await.unwrap();
+    keys::reload(&node.state).await.unwrap();
     assert_eq!(node.get("/v1/me", &stolen.access).await.problem(), problem(401, "invalid_token"));
     assert!(!published(&node).await.contains(&kid(&stolen.access)));
     let fresh = node.refresh(&stolen.refresh).await.expect(200).text_of("access_token");
@@ -113,21 +113,21 @@ async fn a_retired_key_is_believed_no_more() {
 
 #[tokio::test]
 async fn a_key_that_another_node_has_just_made_is_looked_for_at_most_once_a_second() {
-    let bed = Bed::new();
-    let (one, two) = (bed.node().await, bed.node().await);
+    let cluster = TestCluster::new();
+    let (one, two) = (cluster.node().await, cluster.node().await);
     one.account("ada").await;
     for _ in 0..2 {
         rotate(&one, Start::Now).await;
-        keys::reload(&one.app).await.unwrap();
+        keys::reload(&one.state).await.unwrap();
         let token = one.login("ada").await.access;
         two.get("/v1/me", &token).await.expect(200);
         // the second key within that second has to wait
         rotate(&one, Start::Now).await;
-        keys::reload(&one.app).await.unwrap();
+        keys::reload(&one.state).await.unwrap();
         let token = one.login("ada").await.access;
         assert_eq!(two.get("/v1/me", &token).await.problem(), problem(401, "invalid_token"));
-        bed.advance(Duration::from_secs(1));
+        cluster.advance(Duration::from_secs(1));
         two.get("/v1/me", &token).await.expect(200);
-        bed.advance(Duration::from_secs(1));
+        cluster.advance(Duration::from_secs(1));
     }
 }

@@ -4,12 +4,12 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{fields, pair, problem, wrong};
-use crate::harness::{bed::Bed, client::PASSWORD};
+use crate::harness::{client::PASSWORD, test_cluster::TestCluster};
 
 #[tokio::test]
 async fn signing_in_gives_a_pair_of_tokens() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     for identifier in ["ada", "ADA", "ada@example.com", "Ada@EXAMPLE.com"] {
         let answer = node.try_login(identifier, PASSWORD).await.expect(200);
@@ -28,8 +28,8 @@ async fn signing_in_gives_a_pair_of_tokens() {
 
 #[tokio::test]
 async fn unknown_users_and_wrong_passwords_look_alike() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     let mut bodies = Vec::new();
     for (identifier, password) in [("ada", "wrong"), ("nobody", PASSWORD), ("no@example.com", "x"), ("@", PASSWORD)] {
@@ -46,8 +46,8 @@ async fn unknown_users_and_wrong_passwords_look_alike() {
 
 #[tokio::test]
 async fn wrong_fields_are_listed() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     let body = json!({ "identifier": "", "password": 7, "transport": "pigeon", "device": "d".repeat(65), "x": null });
     let answer = node.post("/v1/login", body).await;
     assert_eq!(answer.problem(), problem(422, "invalid_fields"));

@@ -3,12 +3,12 @@
 use reqwest::Method;
 
 use super::problem;
-use crate::harness::bed::Bed;
+use crate::harness::test_cluster::TestCluster;
 
 #[tokio::test]
 async fn signing_out_ends_the_session_and_may_be_repeated() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     let by_refresh = node.login("ada").await;
     let by_access = node.login("ada").await;
@@ -26,8 +26,8 @@ async fn signing_out_ends_the_session_and_may_be_repeated() {
 
 #[tokio::test]
 async fn signing_out_needs_something_to_end() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     let nothing = node.send(node.request(Method::POST, "/v1/logout")).await;
     assert_eq!(nothing.problem(), problem(401, "authentication_required"));
     assert_eq!(node.logout("lk_rt_x").await.problem(), problem(401, "invalid_refresh_token"));

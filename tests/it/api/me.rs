@@ -5,12 +5,12 @@ use std::time::Duration;
 use reqwest::Method;
 
 use super::problem;
-use crate::harness::bed::Bed;
+use crate::harness::test_cluster::TestCluster;
 
 #[tokio::test]
 async fn the_account_is_the_one_that_was_made() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     let made = node.account("ada").await.json();
     let tokens = node.login("ada").await;
     let answer = node.get("/v1/me", &tokens.access).await.expect(200);
@@ -20,8 +20,8 @@ async fn the_account_is_the_one_that_was_made() {
 
 #[tokio::test]
 async fn who_is_not_signed_in_is_challenged() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     let nobody = node.send(node.request(Method::GET, "/v1/me")).await;
     assert_eq!(nobody.problem(), problem(401, "authentication_required"));
@@ -31,7 +31,7 @@ async fn who_is_not_signed_in_is_challenged() {
     let tokens = node.login("ada").await;
     let twice = node.request(Method::GET, "/v1/me").bearer_auth(&tokens.access).header("authorization", "Bearer x");
     assert_eq!(node.send(twice).await.problem(), problem(401, "invalid_token"));
-    bed.advance(Duration::from_secs(306));
+    cluster.advance(Duration::from_secs(306));
     let late = node.get("/v1/me", &tokens.access).await;
     assert_eq!(late.problem(), problem(401, "invalid_token"));
     assert_eq!(late.header("www-authenticate"), "Bearer realm=\"latchkey\", error=\"invalid_token\"");

@@ -4,15 +4,15 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::problem;
-use crate::harness::bed::Bed;
+use crate::harness::test_cluster::TestCluster;
 
 const OAUTH: &str = "/.well-known/oauth-authorization-server";
 const OPENID: &str = "/.well-known/openid-configuration";
 
 #[tokio::test]
 async fn the_metadata_is_whole_and_may_be_kept() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     let answer = node.send(node.request(Method::GET, OAUTH)).await.expect(200);
     assert_eq!(answer.header("cache-control"), "public, max-age=3600");
     assert_eq!(answer.header("content-type"), "application/json; charset=utf-8");
@@ -46,10 +46,10 @@ async fn the_metadata_is_whole_and_may_be_kept() {
 
 #[tokio::test]
 async fn every_endpoint_named_is_there() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     let metadata = node.get(OAUTH, "").await.json();
-    let issuer = &bed.config.issuer;
+    let issuer = &cluster.config.issuer;
     let mut named = 0;
     for (name, value) in metadata.as_object().unwrap() {
         let is_place = name.ends_with("_endpoint") || name.ends_with("_uri") || name.ends_with("_documentation");
@@ -65,9 +65,9 @@ async fn every_endpoint_named_is_there() {
 
 #[tokio::test]
 async fn an_issuer_with_a_path_is_found_by_both_ways_of_writing_it() {
-    let mut bed = Bed::new();
-    bed.config.issuer = "https://example.com/sign/in".to_owned();
-    let node = bed.node().await;
+    let mut cluster = TestCluster::new();
+    cluster.config.issuer = "https://example.com/sign/in".to_owned();
+    let node = cluster.node().await;
     for well_known in [OAUTH, OPENID] {
         // a proxy takes the issuer's path away, or leaves it where RFC 8414 puts it
         for path in [well_known.to_owned(), format!("{well_known}/sign/in")] {

@@ -1,12 +1,12 @@
 //! `POST /v1/me/password`.
 
 use super::{pair, problem, wrong};
-use crate::harness::{bed::Bed, client::PASSWORD};
+use crate::harness::{client::PASSWORD, test_cluster::TestCluster};
 
 #[tokio::test]
 async fn the_password_is_changed_by_whoever_knows_it() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     let (here, there) = (node.login("ada").await, node.login("ada").await);
     let new = "gravel lantern ostrich nine";
@@ -26,8 +26,8 @@ async fn the_password_is_changed_by_whoever_knows_it() {
 
 #[tokio::test]
 async fn both_passwords_are_required() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
     let request = node.request(reqwest::Method::POST, "/v1/me/password").bearer_auth(&tokens.access);

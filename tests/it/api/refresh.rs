@@ -5,15 +5,15 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{fields, problem};
-use crate::harness::{bed::Bed, client::Tokens};
+use crate::harness::{client::Tokens, test_cluster::TestCluster};
 
 #[tokio::test]
 async fn a_refresh_gives_the_next_pair() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     let first = node.login("ada").await;
-    bed.advance(Duration::from_secs(60));
+    cluster.advance(Duration::from_secs(60));
     let answer = node.refresh(&first.refresh).await.expect(200);
     assert_eq!(answer.header("cache-control"), "no-store");
     let names = ["access_token", "token_type", "expires_in", "refresh_token", "refresh_expires_in", "session_id"];
@@ -26,8 +26,8 @@ async fn a_refresh_gives_the_next_pair() {
 
 #[tokio::test]
 async fn tokens_that_are_no_good_are_refused_each_with_its_code() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     for token in ["", "x", "lk_rt_", "lk_rt_AAAA"] {
         assert_eq!(node.refresh(token).await.problem(), problem(401, "invalid_refresh_token"), "{token}");
@@ -35,10 +35,10 @@ async fn tokens_that_are_no_good_are_refused_each_with_its_code() {
     assert_eq!(node.post("/v1/refresh", json!({})).await.problem(), problem(401, "invalid_refresh_token"));
     let first = node.login("ada").await.refresh;
     let next = Tokens::of(&node.refresh(&first).await.expect(200)).refresh;
-    bed.advance(Duration::from_secs(11));
+    cluster.advance(Duration::from_secs(11));
     assert_eq!(node.refresh(&first).await.problem(), problem(401, "refresh_token_reused"));
     assert_eq!(node.refresh(&next).await.problem(), problem(401, "invalid_refresh_token"));
     let idle = node.login("ada").await.refresh;
-    bed.advance(Duration::from_secs(7 * 86_400 + 1));
+    cluster.advance(Duration::from_secs(7 * 86_400 + 1));
     assert_eq!(node.refresh(&idle).await.problem(), problem(401, "session_expired"));
 }

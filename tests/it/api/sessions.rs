@@ -7,21 +7,21 @@ use serde_json::json;
 
 use super::{fields, problem};
 use crate::harness::{
-    bed::Bed,
     client::{PASSWORD, Tokens},
+    test_cluster::TestCluster,
 };
 
 #[tokio::test]
 async fn the_list_tells_where_each_session_is() {
-    let mut bed = Bed::new();
-    bed.config.http.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
-    let node = bed.node().await;
+    let mut cluster = TestCluster::new();
+    cluster.config.http.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    let node = cluster.node().await;
     node.account("ada").await;
     let body = json!({ "identifier": "ada", "password": PASSWORD, "device": "Ada's laptop" });
     let login = node.request(Method::POST, "/v1/login").json(&body);
     let login = login.header("x-forwarded-for", "6.6.6.6, 192.0.2.7").header("user-agent", "Browser/1");
     let first = Tokens::of(&node.send(login).await.expect(200));
-    bed.advance(Duration::from_secs(60));
+    cluster.advance(Duration::from_secs(60));
     let first = Tokens::of(&node.refresh(&first.refresh).await.expect(200));
     let second = node.login("ada").await;
     let answer = node.get("/v1/sessions", &first.access).await.expect(200);
@@ -47,8 +47,8 @@ async fn the_list_tells_where_each_session_is() {
 
 #[tokio::test]
 async fn who_is_no_trusted_proxy_is_not_believed() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     let login = node.request(Method::POST, "/v1/login").header("x-forwarded-for", "192.0.2.7");
     let login = node.send(login.json(&json!({ "identifier": "ada", "password": PASSWORD }))).await;
@@ -58,8 +58,8 @@ async fn who_is_no_trusted_proxy_is_not_believed() {
 
 #[tokio::test]
 async fn one_session_is_ended_and_only_ones_own() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     node.account("bob").await;
     let (ada, other, bob) = (node.login("ada").await, node.login("ada").await, node.login("bob").await);
@@ -76,8 +76,8 @@ async fn one_session_is_ended_and_only_ones_own() {
 
 #[tokio::test]
 async fn all_sessions_are_ended_or_all_but_the_current() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     let (ada, other) = (node.login("ada").await, node.login("ada").await);
     let odd = node.delete("/v1/sessions?keep_current=perhaps", &ada.access).await;
@@ -93,8 +93,8 @@ async fn all_sessions_are_ended_or_all_but_the_current() {
 
 #[tokio::test]
 async fn a_slip_in_the_query_ends_nothing() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
     for query in ["keep_curent=true", "keep_current=true&keep_current=false", "keep_current=true&x=1", "x"] {
@@ -106,8 +106,8 @@ async fn a_slip_in_the_query_ends_nothing() {
 
 #[tokio::test]
 async fn device_names_hold_nothing_that_cannot_be_seen() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     let body = serde_json::json!({ "identifier": "ada", "password": PASSWORD, "device": "a\u{0}b\u{202e}c\n" });
     let tokens = Tokens::of(&node.post("/v1/login", body).await.expect(200));

@@ -6,20 +6,20 @@ use serde_json::json;
 
 use super::{fields, pair, problem, wrong};
 use crate::harness::{
-    bed::{Bed, Node},
     client::PASSWORD,
+    test_cluster::{Node, TestCluster},
 };
 
 async fn make_admin(node: &Node, id: &str) {
-    let mut change = node.app.sql.change_account(AccountId(id.parse().unwrap())).await.unwrap().unwrap();
-    change.set_roles(&Roles::parse(["admin"]).unwrap(), node.app.clock.now()).await.unwrap();
+    let mut change = node.state.sql.change_account(AccountId(id.parse().unwrap())).await.unwrap().unwrap();
+    change.set_roles(&Roles::parse(["admin"]).unwrap(), node.state.clock.now()).await.unwrap();
     change.commit().await.unwrap();
 }
 
 #[tokio::test]
 async fn an_account_is_made_and_told() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     let made = node.account("Ada").await;
     assert_eq!(made.header("content-type").split(';').next(), Some("application/json"));
     assert_eq!(made.header("cache-control"), "no-store");
@@ -35,8 +35,8 @@ async fn an_account_is_made_and_told() {
 
 #[tokio::test]
 async fn an_address_or_name_is_taken_in_any_case() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     let again = node.post("/v1/users", json!({ "email": "ADA@Example.com", "password": PASSWORD })).await;
     assert_eq!(again.problem(), problem(409, "email_taken"));
@@ -49,8 +49,8 @@ async fn an_address_or_name_is_taken_in_any_case() {
 
 #[tokio::test]
 async fn weak_passwords_are_refused_and_long_unicode_ones_kept_to_the_byte() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     let register = |name: &str, password: &str| {
         node.post("/v1/users", json!({ "email": format!("{name}@example.com"), "password": password }))
     };
@@ -73,8 +73,8 @@ async fn weak_passwords_are_refused_and_long_unicode_ones_kept_to_the_byte() {
 
 #[tokio::test]
 async fn wrong_fields_are_all_listed() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     let answer = node.post("/v1/users", json!({ "email": 1, "username": true, "nickname": "x" })).await;
     assert_eq!(answer.problem(), problem(422, "invalid_fields"));
     let expected = [("password", "required"), ("email", "wrong_type"), ("nickname", "unknown_field")];
@@ -88,13 +88,13 @@ async fn wrong_fields_are_all_listed() {
 
 #[tokio::test]
 async fn where_registration_is_closed_only_an_admin_makes_accounts() {
-    let mut bed = Bed::new();
-    let open = bed.node().await;
+    let mut cluster = TestCluster::new();
+    let open = cluster.node().await;
     let admin = open.account("admin").await.text_of("id");
     open.account("ada").await;
     make_admin(&open, &admin).await;
-    bed.config.registration.open = false;
-    let node = bed.node().await;
+    cluster.config.registration.open = false;
+    let node = cluster.node().await;
     let body = json!({ "email": "new@example.com", "password": PASSWORD });
     let call = |access: &str| node.send(node.request(Method::POST, "/v1/users").bearer_auth(access).json(&body));
     assert_eq!(node.post("/v1/users", body.clone()).await.problem(), problem(403, "registration_closed"));

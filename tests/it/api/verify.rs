@@ -5,12 +5,12 @@ use std::time::Duration;
 use reqwest::Method;
 
 use super::problem;
-use crate::harness::{bed::Bed, monitor::Monitor, wait::until};
+use crate::harness::{monitor::Monitor, test_cluster::TestCluster, wait::until};
 
 #[tokio::test]
 async fn a_valid_token_is_vouched_for_with_who_it_is() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     let account = node.account("ada").await.text_of("id");
     let tokens = node.login("ada").await;
     let answer = node.get("/v1/verify", &tokens.access).await.expect(200);
@@ -23,8 +23,8 @@ async fn a_valid_token_is_vouched_for_with_who_it_is() {
 
 #[tokio::test]
 async fn any_method_and_any_path_below_will_do() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
     for method in [Method::GET, Method::HEAD, Method::POST, Method::DELETE, Method::OPTIONS] {
@@ -39,8 +39,8 @@ async fn any_method_and_any_path_below_will_do() {
 
 #[tokio::test]
 async fn anything_else_is_challenged() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
     let nobody = node.send(node.request(Method::GET, "/v1/verify")).await;
@@ -52,15 +52,15 @@ async fn anything_else_is_challenged() {
         assert_eq!(answer.header("www-authenticate"), "Bearer realm=\"latchkey\", error=\"invalid_token\"");
     }
     node.get("/v1/verify", &tokens.access).await.expect(200);
-    bed.advance(Duration::from_secs(306));
+    cluster.advance(Duration::from_secs(306));
     assert_eq!(node.get("/v1/verify", &tokens.access).await.problem(), problem(401, "invalid_token"));
 }
 
 #[tokio::test]
 async fn a_sign_out_is_seen_at_the_next_request_on_every_node() {
-    let bed = Bed::new();
-    let (one, two) = (bed.node().await, bed.node().await);
-    bed.acquainted().await;
+    let cluster = TestCluster::new();
+    let (one, two) = (cluster.node().await, cluster.node().await);
+    cluster.acquainted().await;
     one.account("ada").await;
     for _ in 0..20 {
         let tokens = one.login("ada").await;
@@ -76,19 +76,19 @@ async fn a_sign_out_is_seen_at_the_next_request_on_every_node() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_was_vouched_for_lately_is_so_again_without_redis_and_without_a_signature() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
-    until("it is in step", || async { node.app.redis.remembers() }).await;
+    until("it is in step", || async { node.state.redis.remembers() }).await;
     node.get("/v1/verify", &tokens.access).await.expect(200);
-    let signatures = node.app.verified_tokens.misses();
-    let mut monitor = Monitor::start(&bed.redis);
+    let signatures = node.state.verified_tokens.misses();
+    let mut monitor = Monitor::start(&cluster.redis);
     for _ in 0..20 {
         node.get("/v1/verify", &tokens.access).await.expect(200);
     }
-    let asked = monitor.commands(&bed.redis);
+    let asked = monitor.commands(&cluster.redis);
     // a busy machine may lose a step, and ask once more
     assert!(asked.len() < 5, "{asked:?}");
-    assert_eq!(node.app.verified_tokens.misses(), signatures);
+    assert_eq!(node.state.verified_tokens.misses(), signatures);
 }

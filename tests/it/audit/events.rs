@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use latchkey::{flow::accounts, store::sql::AuditRow};
+use latchkey::{service::accounts, store::sql::AuditRow};
 use serde_json::json;
 
 use super::rows;
-use crate::harness::{bed::Bed, client::Tokens, wait};
+use crate::harness::{client::Tokens, test_cluster::TestCluster, wait};
 
 /// Event, reason, whether an account is named, and how many.
 fn brief(rows: &[AuditRow]) -> Vec<(&str, &str, bool, i64)> {
@@ -16,15 +16,15 @@ fn brief(rows: &[AuditRow]) -> Vec<(&str, &str, bool, i64)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_security_event_is_told() {
-    let bed = Bed::new();
-    let node = bed.node().await;
-    let service = bed.service_client("billing").await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    let service = cluster.service_client("billing").await;
     node.account("ada").await;
     let (one, two) = (node.login("ada").await, node.login("ada").await);
     node.try_login("ada", "not her password").await.expect(401);
     node.try_login("nobody", "whatever it is").await.expect(401);
     let newest = Tokens::of(&node.refresh(&one.refresh).await.expect(200));
-    bed.advance(Duration::from_secs(11));
+    cluster.advance(Duration::from_secs(11));
     node.refresh(&one.refresh).await.expect(401);
     // over already: nothing to tell
     node.logout(&newest.refresh).await.expect(204);
@@ -39,13 +39,13 @@ async fn every_security_event_is_told() {
     };
     node.send(introspect("wrong")).await.expect(401);
     node.send(introspect(&service.secret)).await.expect(200);
-    let account = accounts::find(&node.app, "ada").await.unwrap().id;
-    node.app.audit.flush().await.unwrap();
-    accounts::disable(&node.app, account).await.unwrap();
+    let account = accounts::find(&node.state, "ada").await.unwrap().id;
+    node.state.audit.flush().await.unwrap();
+    accounts::disable(&node.state, account).await.unwrap();
     node.try_login("ada", "not her password").await.expect(401);
-    node.app.audit.flush().await.unwrap();
+    node.state.audit.flush().await.unwrap();
 
-    let told = rows(&node.app.sql).await;
+    let told = rows(&node.state.sql).await;
     let mut of_events = brief(&told);
     of_events.sort_unstable();
     let mut expected = [
@@ -79,12 +79,12 @@ async fn every_security_event_is_told() {
 /// A flood is a row or two, and the last events of a node are written before it ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_is_counted_and_stopping_writes_what_is_left() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     for _ in 0..50 {
         node.try_login("nobody", "whatever it is").await;
     }
-    let sql = bed.sql().await;
+    let sql = cluster.sql().await;
     node.stop().await;
     let told = rows(&sql).await;
     let of = |event: &str| -> Vec<i64> { told.iter().filter(|row| row.event == event).map(|row| row.count).collect() };
@@ -99,35 +99,35 @@ async fn a_flood_is_counted_and_stopping_writes_what_is_left() {
 /// Sign-ins go on while the log can't be written, and what they were is written when it can.
 #[tokio::test(flavor = "multi_thread")]
 async fn events_wait_for_a_database_that_is_locked() {
-    let mut bed = Bed::new();
-    bed.config.database.acquire_timeout = Duration::from_millis(100);
-    let node = bed.node().await;
+    let mut cluster = TestCluster::new();
+    cluster.config.database.acquire_timeout = Duration::from_millis(100);
+    let node = cluster.node().await;
     node.account("ada").await;
-    node.app.audit.flush().await.unwrap();
-    let account = accounts::find(&node.app, "ada").await.unwrap().id;
+    node.state.audit.flush().await.unwrap();
+    let account = accounts::find(&node.state, "ada").await.unwrap().id;
     // holds the one lock that SQLite has for writers
-    let lock = node.app.sql.change_account(account).await.unwrap().unwrap();
+    let lock = node.state.sql.change_account(account).await.unwrap().unwrap();
     let tokens = node.login("ada").await;
     node.logout(&tokens.refresh).await.expect(204);
-    assert!(node.app.audit.flush().await.is_err());
+    assert!(node.state.audit.flush().await.is_err());
     drop(lock);
     let written = || async {
-        drop(node.app.audit.flush().await);
-        rows(&node.app.sql).await.iter().any(|row| row.event == "session_ended")
+        drop(node.state.audit.flush().await);
+        rows(&node.state.sql).await.iter().any(|row| row.event == "session_ended")
     };
     wait::until("the events are written", written).await;
-    let told = rows(&node.app.sql).await;
+    let told = rows(&node.state.sql).await;
     assert_eq!(told.iter().filter(|row| row.event == "sign_in").count(), 1, "once: {told:?}");
     node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registration_names_who_made_the_account() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     let body = json!({ "email": "eve@example.com", "password": "tidal engine verse marmalade" });
     node.post("/v1/users", body).await.expect(201);
-    let told = rows(&node.app.sql).await;
+    let told = rows(&node.state.sql).await;
     let made = told.iter().find(|row| row.event == "account_added").unwrap();
     assert_eq!((made.actor.as_str(), made.address.as_deref()), ("anyone", Some("127.0.0.1")));
     node.stop().await;

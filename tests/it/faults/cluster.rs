@@ -12,11 +12,12 @@ use latchkey::{domain::ids::AccountId, store::redis::key::Keys};
 
 use super::{is_well, refreshed, replicated, until_well};
 use crate::{
-    edges::{bed_at, ready_again},
+    degradation::{cluster_at, ready_again},
     harness::{
-        bed::{Bed, Node},
         client::{PASSWORD, Tokens},
-        guard, wait,
+        guard,
+        test_cluster::{Node, TestCluster},
+        wait,
     },
     store::server::Server,
 };
@@ -53,8 +54,8 @@ impl Cluster {
         cluster
     }
 
-    fn bed(&self) -> Bed {
-        bed_at(&format!("redis-cluster://127.0.0.1:{}", self.servers[0].port()))
+    fn cluster(&self) -> TestCluster {
+        cluster_at(&format!("redis-cluster://127.0.0.1:{}", self.servers[0].port()))
     }
 
     /// The one that has a key now.
@@ -99,17 +100,17 @@ async fn people(node: &Node, how_many: usize) -> Vec<Someone> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_master_that_was_killed_is_followed_by_its_replica() {
-    let cluster = Cluster::start().await;
-    let bed = cluster.bed();
-    let node = bed.node().await;
+    let redis = Cluster::start().await;
+    let cluster = redis.cluster();
+    let node = cluster.node().await;
     ready_again(&node).await;
     let people = people(&node, 12).await;
-    for master in cluster.masters() {
+    for master in redis.masters() {
         replicated(master, 1).await;
     }
-    let victim = cluster.master_of(&people[0].key);
+    let victim = redis.master_of(&people[0].key);
     let (theirs, others): (Vec<_>, Vec<_>) =
-        people.iter().partition(|someone| cluster.master_of(&someone.key).port() == victim.port());
+        people.iter().partition(|someone| redis.master_of(&someone.key).port() == victim.port());
     assert!(!theirs.is_empty() && !others.is_empty());
 
     victim.kill();
@@ -127,9 +128,9 @@ async fn a_master_that_was_killed_is_followed_by_its_replica() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slot_moves_while_its_sessions_are_used() {
-    let cluster = Arc::new(Cluster::start().await);
-    let bed = cluster.bed();
-    let node = bed.node().await;
+    let redis = Arc::new(Cluster::start().await);
+    let cluster = redis.cluster();
+    let node = cluster.node().await;
     ready_again(&node).await;
     let people = people(&node, 4).await;
     let moved = AtomicBool::new(false);
@@ -147,15 +148,15 @@ async fn a_slot_moves_while_its_sessions_are_used() {
     };
     let moving = async {
         for someone in people.iter().chain(&people) {
-            let (cluster, key) = (Arc::clone(&cluster), someone.key.clone());
-            tokio::task::spawn_blocking(move || move_slot(&cluster, &key)).await.unwrap();
+            let (redis, key) = (Arc::clone(&redis), someone.key.clone());
+            tokio::task::spawn_blocking(move || move_slot(&redis, &key)).await.unwrap();
         }
         moved.store(true, Ordering::Relaxed);
     };
     let using = futures_util::future::join_all(people.iter().map(use_it));
     let ((), used) = tokio::join!(moving, using);
     for (tokens, times) in used {
-        let claims = node.app.refresh_tokens.decode(&tokens.refresh).unwrap();
+        let claims = node.state.refresh_tokens.decode(&tokens.refresh).unwrap();
         assert!(claims.generation.0 >= times, "each refresh moved it on");
         refreshed(&node, &tokens).await;
     }

@@ -9,8 +9,8 @@ use sqlx::{Connection, Executor, SqliteConnection};
 
 use super::{refreshed, until_well};
 use crate::{
-    edges::assert_unavailable,
-    harness::{bed::Bed, client::PASSWORD, postgres::Postgres, wait},
+    degradation::assert_unavailable,
+    harness::{client::PASSWORD, postgres::Postgres, test_cluster::TestCluster, wait},
 };
 
 fn somebody_new(name: &str) -> serde_json::Value {
@@ -19,13 +19,13 @@ fn somebody_new(name: &str) -> serde_json::Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sqlite_that_is_locked_keeps_nobody_from_signing_in() {
-    let mut bed = Bed::new();
-    bed.config.database.acquire_timeout = Duration::from_millis(200);
-    let node = bed.node().await;
+    let mut cluster = TestCluster::new();
+    cluster.config.database.acquire_timeout = Duration::from_millis(200);
+    let node = cluster.node().await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
 
-    let mut other = SqliteConnection::connect(bed.config.database.url.expose()).await.unwrap();
+    let mut other = SqliteConnection::connect(cluster.config.database.url.expose()).await.unwrap();
     other.execute("BEGIN IMMEDIATE").await.unwrap();
     assert_unavailable(&node.post("/v1/users", somebody_new("bob")).await);
     assert_unavailable(&node.change_password(&tokens.access, PASSWORD, "lantern orchid seventeen").await);
@@ -43,10 +43,10 @@ async fn a_sqlite_that_is_locked_keeps_nobody_from_signing_in() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_postgres_that_is_restarted_is_unavailable_meanwhile() {
     let postgres = Postgres::start().unwrap();
-    let mut bed = Bed::new();
-    bed.config.database.url = postgres.url(&postgres.create_database().await).into();
-    bed.config.database.acquire_timeout = Duration::from_millis(500);
-    let node = bed.node().await;
+    let mut cluster = TestCluster::new();
+    cluster.config.database.url = postgres.url(&postgres.create_database().await).into();
+    cluster.config.database.acquire_timeout = Duration::from_millis(500);
+    let node = cluster.node().await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
 

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{is_well, until_well};
 use crate::{
-    edges::assert_unavailable,
+    degradation::assert_unavailable,
     harness::{
         client::{Client, PASSWORD, Tokens},
         guard::{Guard, Spec},

@@ -14,10 +14,10 @@ mod sentinel;
 use std::{sync::Mutex, time::Duration};
 
 use crate::{
-    edges::assert_unavailable,
+    degradation::assert_unavailable,
     harness::{
-        bed::Node,
         client::{Answer, Tokens},
+        test_cluster::Node,
         wait,
     },
     store::server::Server,

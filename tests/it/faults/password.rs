@@ -2,7 +2,7 @@
 
 use super::is_well;
 use crate::{
-    edges::{assert_all_unavailable, assert_not_ready, bed_at, ready_again},
+    degradation::{assert_all_unavailable, assert_not_ready, cluster_at, ready_again},
     harness::wait,
     store::server::{DURABLE, Server},
 };
@@ -14,8 +14,8 @@ async fn a_changed_password_is_unavailable_until_it_is_right_again() {
         server.command(&["ACL", "SETUSER", "latchkey", "on", "resetpass", password, "~*", "&*", "+@all"]);
     };
     rights(">first");
-    let bed = bed_at(&format!("redis://latchkey:first@127.0.0.1:{}", server.port()));
-    let node = bed.node().await;
+    let cluster = cluster_at(&format!("redis://latchkey:first@127.0.0.1:{}", server.port()));
+    let node = cluster.node().await;
     ready_again(&node).await;
     node.account("ada").await;
     let tokens = node.login("ada").await;

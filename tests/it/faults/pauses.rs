@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::is_well;
 use crate::{
-    edges::{assert_unavailable, bed, bed_at, ready_again},
+    degradation::{assert_unavailable, cluster, cluster_at, ready_again},
     harness::{
         client::PASSWORD,
+        fault_proxy::{FaultProxy, Mode},
         wait,
-        way::{Mode, Way},
     },
     store::server::{DURABLE, Server},
 };
@@ -16,8 +16,8 @@ use crate::{
 #[tokio::test(flavor = "multi_thread")]
 async fn while_writes_wait_reads_are_served() {
     let server = Server::start("redis-server", 0, DURABLE);
-    let bed = bed(&server);
-    let node = bed.node().await;
+    let cluster = cluster(&server);
+    let node = cluster.node().await;
     node.account("ada").await;
     let [kept, asked] = [node.login("ada").await, node.login("ada").await];
 
@@ -39,14 +39,14 @@ async fn while_writes_wait_reads_are_served() {
 #[tokio::test(flavor = "multi_thread")]
 async fn three_hundred_milliseconds_away_all_works() {
     let server = Server::start("redis-server", 0, DURABLE);
-    let way = Way::start(server.socket()).await;
-    let mut bed = bed_at(&way.url());
+    let proxy = FaultProxy::start(server.socket()).await;
+    let mut cluster = cluster_at(&proxy.url());
     // the way there and the time that a busy machine takes on top of it
-    bed.config.redis.command_timeout = Duration::from_secs(5);
-    let node = bed.node().await;
+    cluster.config.redis.command_timeout = Duration::from_secs(5);
+    let node = cluster.node().await;
     node.account("ada").await;
 
-    way.set(Mode::Slow(Duration::from_millis(300)));
+    proxy.set(Mode::Slow(Duration::from_millis(300)));
     node.login("ada").await;
     let racers = (0..3).map(|_| async {
         let tokens = node.login("ada").await;

@@ -5,10 +5,10 @@ use std::collections::HashSet;
 
 use super::refreshed;
 use crate::{
-    edges::{assert_unavailable, bed_at},
+    degradation::{assert_unavailable, cluster_at},
     harness::{
         client::{PASSWORD, Tokens},
-        way::{Mode, Way},
+        fault_proxy::{FaultProxy, Mode},
     },
     store::server::{DURABLE, Server},
 };
@@ -27,20 +27,20 @@ fn points(length: usize) -> Vec<usize> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reset_at_any_point_of_a_refresh_loses_and_repeats_nothing() {
     let server = Server::start("redis-server", 0, DURABLE);
-    let way = Way::start(server.socket()).await;
-    let mut bed = bed_at(&way.url());
-    bed.config.redis.pool_size = 1;
-    let node = bed.node().await;
+    let proxy = FaultProxy::start(server.socket()).await;
+    let mut cluster = cluster_at(&proxy.url());
+    cluster.config.redis.pool_size = 1;
+    let node = cluster.node().await;
     node.account("ada").await;
     let first = node.login("ada").await;
     let mut tokens = refreshed(&node, &first).await;
-    let (question, answer) = way.lengths();
+    let (question, answer) = proxy.lengths();
     assert!(question > 100 && answer > 20, "{question} and {answer} bytes");
 
     let questions = points(question).into_iter().map(Mode::CutQuestion);
     let (mut generation, mut unanswered) = (1, 0);
     for mode in questions.chain(points(answer).into_iter().map(Mode::CutAnswer)) {
-        way.set(mode);
+        proxy.set(mode);
         let cut = node.refresh(&tokens.refresh).await;
         let mut given = HashSet::new();
         if cut.status == 503 {
@@ -50,13 +50,13 @@ async fn a_reset_at_any_point_of_a_refresh_loses_and_repeats_nothing() {
             given.insert(Tokens::of(&cut.expect(200)).refresh);
         }
         // cut or not: from now on nothing is
-        way.set(Mode::Open);
+        proxy.set(Mode::Open);
         let next = refreshed(&node, &tokens).await;
         given.insert(refreshed(&node, &tokens).await.refresh);
         given.insert(next.refresh.clone());
         assert_eq!(given.len(), 1, "{mode:?}: a second successor");
         generation += 1;
-        let claims = node.app.refresh_tokens.decode(&next.refresh).unwrap();
+        let claims = node.state.refresh_tokens.decode(&next.refresh).unwrap();
         assert_eq!(claims.generation.0, generation, "{mode:?}: moved on once");
         tokens = next;
     }
@@ -67,23 +67,23 @@ async fn a_reset_at_any_point_of_a_refresh_loses_and_repeats_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reset_at_any_point_of_a_sign_out_leaves_nothing_that_a_second_one_does_not_end() {
     let server = Server::start("redis-server", 0, DURABLE);
-    let way = Way::start(server.socket()).await;
-    let mut bed = bed_at(&way.url());
-    bed.config.redis.pool_size = 1;
+    let proxy = FaultProxy::start(server.socket()).await;
+    let mut cluster = cluster_at(&proxy.url());
+    cluster.config.redis.pool_size = 1;
     // it is tried until a connection is there again: on a slow machine that is often
-    bed.config.limits.login_per_address = None;
-    let node = bed.node().await;
+    cluster.config.limits.login_per_address = None;
+    let node = cluster.node().await;
     node.account("ada").await;
     node.logout(&node.login("ada").await.refresh).await.expect(204);
-    let (question, answer) = way.lengths();
+    let (question, answer) = proxy.lengths();
 
     let questions = [0, question / 2, question - 1, question].map(Mode::CutQuestion);
     for mode in questions.into_iter().chain((0..answer).map(Mode::CutAnswer)) {
         let tokens = Tokens::of(&super::until_well("a sign-in works", 200, || node.try_login("ada", PASSWORD)).await);
-        way.set(mode);
+        proxy.set(mode);
         let cut = node.logout(&tokens.refresh).await;
         let ended = super::is_well(&cut, 204);
-        way.set(Mode::Open);
+        proxy.set(Mode::Open);
         if !ended {
             super::until_well("the second sign-out works", 204, || node.logout(&tokens.refresh)).await;
         }

@@ -4,7 +4,7 @@ use rustix::process::Signal;
 
 use super::{refreshed, replicated, until_well};
 use crate::{
-    edges::{bed_at, ready_again},
+    degradation::{cluster_at, ready_again},
     harness::{
         guard::{self, Guard, Spec},
         sse::Feed,
@@ -48,12 +48,12 @@ async fn follows_the_promoted_replica(strike: Signal) {
     wait::until("the replica follows", linked).await;
     let (sentinel, port) = sentinel(&master);
     wait::until("Sentinel knows the replica", || async { sentinel.log().contains("+slave") }).await;
-    let bed = bed_at(&format!("redis-sentinel://127.0.0.1:{port}?sentinelServiceName=main"));
-    let nodes = [bed.node().await, bed.node().await];
+    let cluster = cluster_at(&format!("redis-sentinel://127.0.0.1:{port}?sentinelServiceName=main"));
+    let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].account("ada").await;
     ready_again(&nodes[0]).await;
     let [kept, ended] = [nodes[0].login("ada").await, nodes[0].login("ada").await];
-    let service = bed.service_client("billing").await;
+    let service = cluster.service_client("billing").await;
     let mut feed = Feed::open(&nodes[1], &service, None).await;
     feed.caught_up().await;
     nodes[0].logout(&ended.refresh).await.expect(204);
@@ -115,8 +115,8 @@ async fn when_a_node_still_talks_to_what_has_become_a_replica() {
     wait::until("the replica follows", linked).await;
     let (sentinel, port) = sentinel(&master);
     wait::until("Sentinel knows the replica", || async { sentinel.log().contains("+slave") }).await;
-    let bed = bed_at(&format!("redis-sentinel://127.0.0.1:{port}?sentinelServiceName=main"));
-    let node = bed.node().await;
+    let cluster = cluster_at(&format!("redis-sentinel://127.0.0.1:{port}?sentinelServiceName=main"));
+    let node = cluster.node().await;
     node.account("ada").await;
     ready_again(&node).await;
     let tokens = node.login("ada").await;

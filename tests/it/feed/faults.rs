@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::{sessions, signed_out};
 use crate::{
     harness::{
-        bed::{Bed, ServiceClient},
         client::{Answer, Client},
         sse::Feed,
+        test_cluster::{ServiceClient, TestCluster},
         wait,
     },
     store::{
@@ -16,11 +16,11 @@ use crate::{
     },
 };
 
-/// A bed on this address.
-fn bed_at(url: &str) -> Bed {
-    let mut bed = Bed::new();
-    bed.config.redis.url = Some(url.into());
-    bed
+/// A cluster on this address.
+fn cluster_at(url: &str) -> TestCluster {
+    let mut cluster = TestCluster::new();
+    cluster.config.redis.url = Some(url.into());
+    cluster
 }
 
 /// Signs out as soon as that is possible.
@@ -46,9 +46,9 @@ async fn told(client: &Client, service: &ServiceClient, feed: &mut Feed, session
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_is_killed_and_started_again() {
     let mut server = Server::start("redis-server", 0, DURABLE);
-    let bed = bed_at(&server.url());
-    let service = bed.service_client("billing").await;
-    let (here, there) = (bed.node().await, bed.node().await);
+    let cluster = cluster_at(&server.url());
+    let service = cluster.service_client("billing").await;
+    let (here, there) = (cluster.node().await, cluster.node().await);
     here.account("ada").await;
     let mut feed = Feed::open(&there, &service, None).await;
     feed.caught_up().await;
@@ -69,9 +69,9 @@ async fn redis_is_killed_and_started_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_connection_is_cut() {
     let server = Server::start("redis-server", 0, DURABLE);
-    let bed = bed_at(&server.url());
-    let service = bed.service_client("billing").await;
-    let (here, there) = (bed.node().await, bed.node().await);
+    let cluster = cluster_at(&server.url());
+    let service = cluster.service_client("billing").await;
+    let (here, there) = (cluster.node().await, cluster.node().await);
     here.account("ada").await;
     let mut feed = Feed::open(&there, &service, None).await;
     feed.caught_up().await;
@@ -91,9 +91,9 @@ async fn every_connection_is_cut() {
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_loses_its_data() {
     let server = Server::start("redis-server", 0, DURABLE);
-    let bed = bed_at(&server.url());
-    let service = bed.service_client("billing").await;
-    let node = bed.node().await;
+    let cluster = cluster_at(&server.url());
+    let service = cluster.service_client("billing").await;
+    let node = cluster.node().await;
     node.account("ada").await;
     signed_out(&node, "ada").await;
     let mut feed = Feed::open(&node, &service, None).await;
@@ -116,9 +116,9 @@ async fn redis_loses_its_data() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_redis_nobody_can_subscribe_and_nobody_is_told_that_all_was_told() {
     let mut server = Server::start("redis-server", 0, DURABLE);
-    let bed = bed_at(&server.url());
-    let service = bed.service_client("billing").await;
-    let node = bed.node().await;
+    let cluster = cluster_at(&server.url());
+    let service = cluster.service_client("billing").await;
+    let node = cluster.node().await;
     let mut feed = Feed::open(&node, &service, None).await;
     feed.caught_up().await;
     server.kill();
@@ -137,13 +137,13 @@ async fn without_redis_nobody_can_subscribe_and_nobody_is_told_that_all_was_told
 #[tokio::test(flavor = "multi_thread")]
 async fn in_a_cluster() {
     let masters = cluster().await;
-    let mut bed = bed_at(&format!("redis-cluster://127.0.0.1:{}", masters[0].port()));
+    let mut cluster = cluster_at(&format!("redis-cluster://127.0.0.1:{}", masters[0].port()));
     // three servers and two nodes get connected one to another
-    bed.config.redis.command_timeout = Duration::from_secs(10);
-    let service = bed.service_client("billing").await;
-    let (here, there) = (bed.node().await, bed.node().await);
+    cluster.config.redis.command_timeout = Duration::from_secs(10);
+    let service = cluster.service_client("billing").await;
+    let (here, there) = (cluster.node().await, cluster.node().await);
     for node in [&here, &there] {
-        connected(&node.app.redis).await;
+        connected(&node.state.redis).await;
     }
     let mut ended = Vec::new();
     for name in ["ada", "bob", "cyd", "dan"] {

@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use latchkey::flow::accounts;
+use latchkey::service::accounts;
 use serde_json::Value;
 
 use crate::harness::{
-    bed::{Bed, Node},
     client::PASSWORD,
     sse::Feed,
+    test_cluster::{Node, TestCluster},
 };
 
 struct Two {
-    bed: Bed,
+    cluster: TestCluster,
     here: Node,
     there: Node,
     feed: Feed,
@@ -21,13 +21,13 @@ struct Two {
 
 impl Two {
     async fn start() -> Self {
-        let bed = Bed::new();
-        let (here, there) = (bed.node().await, bed.node().await);
+        let cluster = TestCluster::new();
+        let (here, there) = (cluster.node().await, cluster.node().await);
         let account = here.account("ada").await.text_of("id");
-        let service = bed.service_client("billing").await;
+        let service = cluster.service_client("billing").await;
         let mut feed = Feed::open(&there, &service, None).await;
         assert_eq!(feed.caught_up().await, [Value::Null; 0]);
-        Self { bed, here, there, feed, account }
+        Self { cluster, here, there, feed, account }
     }
 
     async fn next(&mut self) -> Value {
@@ -48,7 +48,7 @@ async fn a_reused_token() {
     let mut two = Two::start().await;
     let tokens = two.here.login("ada").await;
     two.here.refresh(&tokens.refresh).await.expect(200);
-    two.bed.advance(Duration::from_secs(11));
+    two.cluster.advance(Duration::from_secs(11));
     two.here.refresh(&tokens.refresh).await.expect(401);
     let told = two.next().await;
     assert_eq!((&told["kind"], &told["reason"]), (&"session".into(), &"reuse".into()));
@@ -60,7 +60,7 @@ async fn a_reused_token() {
 async fn a_session_ended_by_its_owner_and_all_others() {
     let mut two = Two::start().await;
     let (one, other) = (two.here.login("ada").await, two.here.login("ada").await);
-    two.bed.advance(Duration::from_secs(1));
+    two.cluster.advance(Duration::from_secs(1));
     two.here.delete(&format!("/v1/sessions/{}", other.session), &one.access).await.expect(204);
     let told = two.next().await;
     assert_eq!((&told["session_id"], &told["reason"]), (&other.session.into(), &"revoked".into()));
@@ -75,7 +75,7 @@ async fn a_session_ended_by_its_owner_and_all_others() {
 async fn a_changed_password() {
     let mut two = Two::start().await;
     let tokens = two.here.login("ada").await;
-    two.bed.advance(Duration::from_millis(1500));
+    two.cluster.advance(Duration::from_millis(1500));
     two.here.change_password(&tokens.access, PASSWORD, "marmalade verse engine tidal").await.expect(204);
     let told = two.next().await;
     assert_eq!((&told["kind"], &told["reason"]), (&"account".into(), &"password_changed".into()));
@@ -91,10 +91,10 @@ async fn a_changed_password() {
 async fn a_disabled_account_and_a_session_as_young_as_that() {
     let mut two = Two::start().await;
     two.here.login("ada").await;
-    two.bed.advance(Duration::from_secs(1));
+    two.cluster.advance(Duration::from_secs(1));
     let young = two.here.login("ada").await;
-    let ada = accounts::find(&two.here.app, "ada").await.unwrap();
-    accounts::disable(&two.here.app, ada.id).await.unwrap();
+    let ada = accounts::find(&two.here.state, "ada").await.unwrap();
+    accounts::disable(&two.here.state, ada.id).await.unwrap();
     let mut told = [two.next().await, two.next().await];
     told.sort_by_key(|told| told["kind"].to_string());
     assert_eq!((&told[0]["kind"], &told[0]["reason"]), (&"account".into(), &"disabled".into()));
@@ -106,7 +106,7 @@ async fn a_disabled_account_and_a_session_as_young_as_that() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retired_key() {
     let mut two = Two::start().await;
-    two.here.app.redis.append_key_retired("kqQ9ldQ5alp9g0ZU", two.bed.clock.now()).await.unwrap();
+    two.here.state.redis.append_key_retired("kqQ9ldQ5alp9g0ZU", two.cluster.clock.now()).await.unwrap();
     let told = two.feed.revocation().await;
     assert_eq!((&told["kind"], &told["kid"]), (&"key".into(), &"kqQ9ldQ5alp9g0ZU".into()));
     assert_eq!(told["reason"], "key_retired");

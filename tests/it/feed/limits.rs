@@ -13,21 +13,21 @@ use tokio::{
 
 use super::signed_out;
 use crate::harness::{
-    bed::{Bed, Node, ServiceClient},
     client::Client,
     sse::Feed,
+    test_cluster::{Node, ServiceClient, TestCluster},
     wait,
 };
 
 /// Ends the sessions of so many thousands of accounts, which have none: the events are the same.
 async fn revoke(node: &Node, thousands: u64) {
-    let now = node.app.clock.now();
+    let now = node.state.clock.now();
     for _ in 0..thousands {
         let revoking = (0..1000).map(|_| {
             let account = AccountId(Entropy::system().uuid());
             // on a busy machine some are too much for Redis' patience; doing it again says nothing new
             wait::until("it is revoked", move || async move {
-                node.app.redis.revoke_all(account, None, None, Reason::Disabled, now).await.is_ok()
+                node.state.redis.revoke_all(account, None, None, Reason::Disabled, now).await.is_ok()
             })
         });
         join_all(revoking).await;
@@ -49,13 +49,13 @@ async fn stuck(client: &Client, service: &ServiceClient, until: &str) -> TcpStre
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_reader_is_dropped_while_others_are_told_everything() {
-    let mut bed = Bed::new();
-    bed.config.redis.command_timeout = Duration::from_secs(10);
-    let service = bed.service_client("billing").await;
-    let here = bed.node().await;
-    bed.config.feed.max_subscribers = 2;
-    bed.config.http.write_timeout = Duration::from_secs(1);
-    let there = bed.node().await;
+    let mut cluster = TestCluster::new();
+    cluster.config.redis.command_timeout = Duration::from_secs(10);
+    let service = cluster.service_client("billing").await;
+    let here = cluster.node().await;
+    cluster.config.feed.max_subscribers = 2;
+    cluster.config.http.write_timeout = Duration::from_secs(1);
+    let there = cluster.node().await;
     let _slow = stuck(&there, &service, "event: live").await;
     let mut quick = Feed::open(&there, &service, None).await;
     quick.caught_up().await;
@@ -84,12 +84,12 @@ async fn a_slow_reader_is_dropped_while_others_are_told_everything() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_reader_of_the_snapshot_is_dropped_too() {
-    let mut bed = Bed::new();
-    bed.config.feed.max_subscribers = 1;
-    bed.config.redis.command_timeout = Duration::from_secs(10);
-    bed.config.http.write_timeout = Duration::from_millis(200);
-    let service = bed.service_client("billing").await;
-    let node = bed.node().await;
+    let mut cluster = TestCluster::new();
+    cluster.config.feed.max_subscribers = 1;
+    cluster.config.redis.command_timeout = Duration::from_secs(10);
+    cluster.config.http.write_timeout = Duration::from_millis(200);
+    let service = cluster.service_client("billing").await;
+    let node = cluster.node().await;
     revoke(&node, 40).await;
     let slow = stuck(&node, &service, "event: snapshot").await;
     let mut quick = Feed::open(&node, &service, None).await;
@@ -100,10 +100,10 @@ async fn a_slow_reader_of_the_snapshot_is_dropped_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn above_the_limit_subscribers_are_asked_to_come_again() {
-    let mut bed = Bed::new();
-    bed.config.feed.max_subscribers = 2;
-    let service = bed.service_client("billing").await;
-    let node = bed.node().await;
+    let mut cluster = TestCluster::new();
+    cluster.config.feed.max_subscribers = 2;
+    let service = cluster.service_client("billing").await;
+    let node = cluster.node().await;
     let mut seated = [Feed::open(&node, &service, None).await, Feed::open(&node, &service, None).await];
     for feed in &mut seated {
         feed.caught_up().await;
@@ -121,10 +121,10 @@ async fn above_the_limit_subscribers_are_asked_to_come_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_the_service_is_the_end_of_the_streams() {
-    let mut bed = Bed::new();
-    bed.config.http.shutdown_timeout = Duration::from_hours(1);
-    let service = bed.service_client("billing").await;
-    let node = bed.node().await;
+    let mut cluster = TestCluster::new();
+    cluster.config.http.shutdown_timeout = Duration::from_hours(1);
+    let service = cluster.service_client("billing").await;
+    let node = cluster.node().await;
     let mut feeds = [Feed::open(&node, &service, None).await, Feed::open(&node, &service, None).await];
     for feed in &mut feeds {
         feed.caught_up().await;
@@ -156,11 +156,11 @@ async fn those_who_do_not_read_cost_next_to_no_memory() {
         assert!(String::from_utf8_lossy(&itself.stdout).contains("1 passed"), "{itself:?}");
         return;
     }
-    let mut bed = Bed::new();
-    bed.config.redis.command_timeout = Duration::from_secs(10);
-    bed.config.http.write_timeout = Duration::from_hours(1);
-    let node = bed.node().await;
-    let service = bed.service_client("billing").await;
+    let mut cluster = TestCluster::new();
+    cluster.config.redis.command_timeout = Duration::from_secs(10);
+    cluster.config.http.write_timeout = Duration::from_hours(1);
+    let node = cluster.node().await;
+    let service = cluster.service_client("billing").await;
     // once is enough to be ready for all
     revoke(&node, 1).await;
     let mut one = Feed::open(&node, &service, None).await;

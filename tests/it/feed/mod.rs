@@ -5,13 +5,13 @@ mod kinds;
 mod limits;
 mod resume;
 
-use latchkey::flow::clients;
+use latchkey::service::clients;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    bed::Bed,
     client::{Client, Tokens},
     sse::Feed,
+    test_cluster::TestCluster,
 };
 
 /// Signs someone in and out again; gives the session's id.
@@ -28,9 +28,9 @@ fn sessions(revocations: &[Value]) -> Vec<&str> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_subscriber_gets_a_snapshot_and_then_what_happens() {
-    let bed = Bed::new();
-    let service = bed.service_client("billing").await;
-    let (here, there) = (bed.node().await, bed.node().await);
+    let cluster = TestCluster::new();
+    let service = cluster.service_client("billing").await;
+    let (here, there) = (cluster.node().await, cluster.node().await);
     let account = here.account("ada").await.text_of("id");
     let before = signed_out(&here, "ada").await;
 
@@ -57,16 +57,16 @@ async fn a_new_subscriber_gets_a_snapshot_and_then_what_happens() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_is_told_that_all_was_told_was_told_all() {
-    let bed = Bed::new();
-    let service = bed.service_client("billing").await;
-    let (here, there) = (bed.node().await, bed.node().await);
+    let cluster = TestCluster::new();
+    let service = cluster.service_client("billing").await;
+    let (here, there) = (cluster.node().await, cluster.node().await);
     here.account("ada").await;
     let mut feed = Feed::open(&there, &service, None).await;
     feed.caught_up().await;
     // every id that a client may come back with stands for all that had ended before by Redis' clock
     for _ in 0..20 {
         let session = signed_out(&here, "ada").await;
-        let time = bed.redis.command(&["TIME"]);
+        let time = cluster.redis.command(&["TIME"]);
         let (seconds, micros) = time.split_once('\n').unwrap();
         let now: i64 = seconds.parse::<i64>().unwrap() * 1000 + micros.parse::<i64>().unwrap() / 1000;
         let mut told = false;
@@ -88,9 +88,9 @@ async fn whoever_is_told_that_all_was_told_was_told_all() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_is_for_service_clients_that_are_not_disabled() {
-    let bed = Bed::new();
-    let node = bed.node().await;
-    let service = bed.service_client("billing").await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    let service = cluster.service_client("billing").await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
     let request = || node.request(reqwest::Method::GET, "/v1/revocations");
@@ -102,10 +102,10 @@ async fn it_is_for_service_clients_that_are_not_disabled() {
 
     let mut feed = Feed::open(&node, &service, None).await;
     feed.caught_up().await;
-    let mut other = Feed::open(&node, &bed.service_client("other").await, None).await;
+    let mut other = Feed::open(&node, &cluster.service_client("other").await, None).await;
     other.caught_up().await;
-    clients::disable(&bed.clock, &node.app.sql, "billing").await.unwrap();
-    bed.reload_clients().await;
+    clients::disable(&cluster.clock, &node.state.sql, "billing").await.unwrap();
+    cluster.reload_clients().await;
     feed.ended().await;
     assert_eq!(Feed::try_open(&node, &service, None).await.status(), 401);
     let session = signed_out(&node, "ada").await;

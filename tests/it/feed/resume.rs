@@ -3,13 +3,13 @@
 use serde_json::json;
 
 use super::{sessions, signed_out};
-use crate::harness::{bed::Bed, sse::Feed};
+use crate::harness::{sse::Feed, test_cluster::TestCluster};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_missed_is_told_on_any_node() {
-    let bed = Bed::new();
-    let service = bed.service_client("billing").await;
-    let (here, there) = (bed.node().await, bed.node().await);
+    let cluster = TestCluster::new();
+    let service = cluster.service_client("billing").await;
+    let (here, there) = (cluster.node().await, cluster.node().await);
     here.account("ada").await;
     let mut feed = Feed::open(&there, &service, None).await;
     feed.caught_up().await;
@@ -30,9 +30,9 @@ async fn what_was_missed_is_told_on_any_node() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_missed_however_often_the_connection_breaks() {
-    let bed = Bed::new();
-    let service = bed.service_client("billing").await;
-    let (here, there) = (bed.node().await, bed.node().await);
+    let cluster = TestCluster::new();
+    let service = cluster.service_client("billing").await;
+    let (here, there) = (cluster.node().await, cluster.node().await);
     here.account("ada").await;
     let mut feed = Feed::open(&here, &service, None).await;
     feed.caught_up().await;
@@ -75,9 +75,9 @@ async fn nothing_is_missed_however_often_the_connection_breaks() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_id_that_is_of_no_use_is_a_gap() {
-    let bed = Bed::new();
-    let service = bed.service_client("billing").await;
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let service = cluster.service_client("billing").await;
+    let node = cluster.node().await;
     node.account("ada").await;
     let session = signed_out(&node, "ada").await;
     let mut feed = Feed::open(&node, &service, None).await;

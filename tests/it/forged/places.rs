@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::tokens::Forge;
 use crate::harness::{
-    bed::{Bed, Node, ServiceClient},
     client::{Answer, PASSWORD, Tokens},
+    test_cluster::{Node, ServiceClient, TestCluster},
 };
 
 /// Where access tokens are taken as `Authorization: Bearer`.
@@ -96,7 +96,7 @@ async fn nothing_happened(node: &Node, tokens: &Tokens) -> Tokens {
 }
 
 struct Scene {
-    bed: Bed,
+    cluster: TestCluster,
     node: Node,
     client: ServiceClient,
     tokens: Tokens,
@@ -104,24 +104,24 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Self {
-        let mut bed = Bed::new();
-        bed.config.keys.algorithm = Algorithm::Es256;
-        let node = bed.node().await;
+        let mut cluster = TestCluster::new();
+        cluster.config.keys.algorithm = Algorithm::Es256;
+        let node = cluster.node().await;
         node.account("ada").await;
-        let client = bed.service_client("asks").await;
+        let client = cluster.service_client("asks").await;
         let tokens = node.login("ada").await;
-        Self { bed, node, client, tokens }
+        Self { cluster, node, client, tokens }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn forged_access_tokens_are_refused_everywhere_and_nobody_is_asked_about_them() {
     let scene = Scene::new().await;
-    let Scene { bed, node, client, tokens } = &scene;
+    let Scene { cluster, node, client, tokens } = &scene;
     let trap = TcpListener::bind("127.0.0.1:0").unwrap();
     trap.set_nonblocking(true).unwrap();
-    let keys = node.app.keys.current();
-    let key = keys.signer(bed.clock.now()).unwrap();
+    let keys = node.state.keys.current();
+    let key = keys.signer(cluster.clock.now()).unwrap();
     let forge = Forge { genuine: &tokens.access, key, trap: trap.local_addr().unwrap() };
 
     let control = forge.control();
@@ -174,7 +174,7 @@ async fn a_services_own_token_stands_for_no_account() {
 #[tokio::test(flavor = "multi_thread")]
 async fn damaged_refresh_tokens_are_refused_everywhere() {
     let scene = Scene::new().await;
-    let Scene { bed, node, client, tokens } = &scene;
+    let Scene { cluster, node, client, tokens } = &scene;
     let token = &tokens.refresh;
     let secret = token.strip_prefix("lk_rt_").unwrap();
     let mut damaged = vec![
@@ -199,6 +199,6 @@ async fn damaged_refresh_tokens_are_refused_everywhere() {
     }
     // none of them was taken for a copy of the session's token, whose second use would end it
     let tokens = nothing_happened(node, tokens).await;
-    bed.advance(Duration::from_secs(301));
+    cluster.advance(Duration::from_secs(301));
     node.refresh(&tokens.refresh).await.expect(200);
 }

@@ -1,9 +1,9 @@
 //! What tests stand on: real servers, started when first needed and stopped with the test process.
 #![allow(dead_code, reason = "not every test needs everything")]
 
-pub mod bed;
 pub mod client;
 pub mod events;
+pub mod fault_proxy;
 pub mod guard;
 pub mod log;
 pub mod monitor;
@@ -11,6 +11,6 @@ pub mod pgbouncer;
 pub mod postgres;
 pub mod redis;
 pub mod sse;
+pub mod test_cluster;
 pub mod wait;
-pub mod way;
 pub mod wire;

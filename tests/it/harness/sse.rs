@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use reqwest::{Method, Response};
 use serde_json::Value;
 
-use super::{bed::ServiceClient, client::Client};
+use super::{client::Client, test_cluster::ServiceClient};
 
 /// Nothing takes this long; what hangs must fail.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -8,7 +8,7 @@ use std::{
 use rustix::process::Signal;
 
 use super::{nodes::Bench, random::Random, record::Record};
-use crate::harness::way::Mode;
+use crate::harness::fault_proxy::Mode;
 
 /// What happens to Redis.
 #[derive(Clone, Copy, Debug)]
@@ -124,7 +124,7 @@ pub async fn of_nodes(bench: &Bench, record: &Record, mut random: Random, done: 
                 node.signal(Signal::CONT);
             }
             Cut | Frozen | Slow => {
-                node.way.set(match kind {
+                node.proxy.set(match kind {
                     Cut => Mode::Cut,
                     Frozen => Mode::Frozen,
                     _ => Mode::Slow(Duration::from_millis(300)),

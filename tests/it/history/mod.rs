@@ -3,11 +3,11 @@
 //!
 //! Here, and only here, users and faults take their time by the real clock: the nodes are programs of their own.
 
-mod broken;
 mod check;
+mod checker_tests;
 mod faults;
-mod judged;
 mod model;
+mod mutations;
 pub(crate) mod nodes;
 mod random;
 mod record;

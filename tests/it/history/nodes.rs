@@ -12,9 +12,9 @@ use super::model::Rules;
 use crate::{
     harness::{
         client::Client,
+        fault_proxy::{FaultProxy, Mode},
         guard::{Guard, Spec},
         postgres, wait,
-        way::{Mode, Way},
     },
     store::server::Server,
 };
@@ -35,7 +35,7 @@ pub struct Bench {
 
 /// One node.
 pub struct Node {
-    pub way: Way,
+    pub proxy: FaultProxy,
     command: Vec<String>,
     guard: Mutex<Option<Guard>>,
     client: RwLock<Client>,
@@ -52,11 +52,11 @@ impl Bench {
         let mut bench = Self { server: Mutex::new(server), nodes: Vec::new() };
         for number in 0..nodes {
             let socket = bench.server.lock().unwrap().socket();
-            let way = Way::start(socket).await;
-            let command = command(&folder.path().display().to_string(), number, &way.url(), &database);
+            let proxy = FaultProxy::start(socket).await;
+            let command = command(&folder.path().display().to_string(), number, &proxy.url(), &database);
             let (guard, client) = tokio::task::block_in_place(|| launch(&command));
             bench.nodes.push(Node {
-                way,
+                proxy,
                 command,
                 guard: Mutex::new(Some(guard)),
                 client: RwLock::new(client),
@@ -116,7 +116,7 @@ impl Node {
     }
 
     pub fn heal(&self) {
-        self.way.set(Mode::Open);
+        self.proxy.set(Mode::Open);
     }
 }
 

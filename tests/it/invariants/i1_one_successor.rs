@@ -14,14 +14,14 @@ use latchkey::{
 };
 
 use crate::harness::{
-    bed::{Bed, Node},
     client::Tokens,
+    test_cluster::{Node, TestCluster},
 };
 
 const MS: Duration = Duration::from_millis(1);
 
-async fn two_nodes(bed: &Bed) -> [Node; 2] {
-    [bed.node().await, bed.node().await]
+async fn two_nodes(cluster: &TestCluster) -> [Node; 2] {
+    [cluster.node().await, cluster.node().await]
 }
 
 /// The token that a refresh gave.
@@ -30,11 +30,11 @@ async fn refreshed(node: &Node, token: &str) -> String {
 }
 
 /// Refreshes `times` times, `pause` apart; all the tokens, the current one last.
-async fn rotate(bed: &Bed, nodes: &[Node; 2], times: usize, pause: Duration) -> Vec<String> {
+async fn rotate(cluster: &TestCluster, nodes: &[Node; 2], times: usize, pause: Duration) -> Vec<String> {
     let mut tokens = vec![nodes[0].login("ada").await.refresh];
     for i in 0..times {
         if i > 0 {
-            bed.advance(pause);
+            cluster.advance(pause);
         }
         tokens.push(refreshed(&nodes[i % 2], &tokens[i]).await);
     }
@@ -43,8 +43,8 @@ async fn rotate(bed: &Bed, nodes: &[Node; 2], times: usize, pause: Duration) -> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i1_one_successor_for_sixteen_at_once_on_two_nodes() {
-    let bed = Bed::new();
-    let nodes = two_nodes(&bed).await;
+    let cluster = TestCluster::new();
+    let nodes = two_nodes(&cluster).await;
     nodes[0].account("ada").await;
     let mut current = nodes[0].login("ada").await.refresh;
     for _ in 0..50 {
@@ -55,17 +55,17 @@ async fn i1_one_successor_for_sixteen_at_once_on_two_nodes() {
         let next = answers.into_iter().next().unwrap();
         assert_ne!(next, current);
         current = next;
-        bed.advance(Duration::from_secs(11));
+        cluster.advance(Duration::from_secs(11));
     }
     // and exactly one generation for each round
-    let claims = nodes[0].app.refresh_tokens.decode(&current).unwrap();
+    let claims = nodes[0].state.refresh_tokens.decode(&current).unwrap();
     assert_eq!(claims.generation.0, 50);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i1_sixteen_who_go_on_with_what_they_are_given_stay_signed_in() {
-    let bed = Bed::new();
-    let nodes = two_nodes(&bed).await;
+    let cluster = TestCluster::new();
+    let nodes = two_nodes(&cluster).await;
     nodes[0].account("ada").await;
     let first = nodes[0].login("ada").await.refresh;
     let racers = (0..16).map(|i| {
@@ -78,7 +78,8 @@ async fn i1_sixteen_who_go_on_with_what_they_are_given_stay_signed_in() {
         }
     });
     let ends = join_all(racers).await;
-    let newest = ends.iter().map(|token| nodes[0].app.refresh_tokens.decode(token).unwrap().generation).max().unwrap();
+    let newest =
+        ends.iter().map(|token| nodes[0].state.refresh_tokens.decode(token).unwrap().generation).max().unwrap();
     assert!(newest.0 >= 20);
     // whoever was left behind catches up
     let answers: HashSet<String> = join_all(ends.iter().map(|token| nodes[1].refresh(token)))
@@ -87,69 +88,69 @@ async fn i1_sixteen_who_go_on_with_what_they_are_given_stay_signed_in() {
         .map(|answer| Tokens::of(&answer.expect(200)).refresh)
         .collect();
     let generations: Vec<_> =
-        answers.iter().map(|token| nodes[0].app.refresh_tokens.decode(token).unwrap().generation.0).collect();
+        answers.iter().map(|token| nodes[0].state.refresh_tokens.decode(token).unwrap().generation.0).collect();
     assert!(generations.iter().all(|generation| *generation > newest.0 - 1), "{generations:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i1_a_lost_answer_a_retry_and_a_third_tab_sign_nobody_out() {
-    let bed = Bed::new();
-    let nodes = two_nodes(&bed).await;
+    let cluster = TestCluster::new();
+    let nodes = two_nodes(&cluster).await;
     nodes[0].account("ada").await;
     let first = nodes[0].login("ada").await.refresh;
     let lost = refreshed(&nodes[0], &first).await;
-    bed.advance(MS * 4000);
+    cluster.advance(MS * 4000);
     assert_eq!(refreshed(&nodes[1], &first).await, lost, "a retry gives what was lost");
     let third = refreshed(&nodes[1], &lost).await;
-    bed.advance(MS * 5999);
+    cluster.advance(MS * 5999);
     assert_eq!(refreshed(&nodes[0], &first).await, third, "a tab that slept gives the current one");
     assert_eq!(refreshed(&nodes[0], &lost).await, third);
-    bed.advance(MS);
+    cluster.advance(MS);
     assert_eq!(refreshed(&nodes[0], &lost).await, third);
     assert_eq!(nodes[0].refresh(&first).await.problem(), (401, "refresh_token_reused".into()), "10 seconds, not more");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i1_every_token_of_the_window_is_answered_with_the_current_one() {
-    let bed = Bed::new();
-    let nodes = two_nodes(&bed).await;
+    let cluster = TestCluster::new();
+    let nodes = two_nodes(&cluster).await;
     nodes[0].account("ada").await;
     for times in [1, 2, 7, 8, 20, 100] {
         let pause = Duration::from_millis(9999 / u64::try_from(times).unwrap());
-        let mut tokens = rotate(&bed, &nodes, times, pause).await;
+        let mut tokens = rotate(&cluster, &nodes, times, pause).await;
         let current = tokens.pop().unwrap();
         for (i, token) in tokens.iter().enumerate() {
             assert_eq!(refreshed(&nodes[i % 2], token).await, current, "{i} of {times}");
         }
         // and asking again didn't move the session
         let next = refreshed(&nodes[0], &current).await;
-        let generation = nodes[0].app.refresh_tokens.decode(&next).unwrap().generation;
+        let generation = nodes[0].state.refresh_tokens.decode(&next).unwrap().generation;
         assert_eq!(usize::try_from(generation.0).unwrap(), times + 1);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i1_the_window_of_each_of_seven_is_exact() {
-    let bed = Bed::new();
-    let nodes = two_nodes(&bed).await;
+    let cluster = TestCluster::new();
+    let nodes = two_nodes(&cluster).await;
     nodes[0].account("ada").await;
     for late in 0..7 {
-        let mut tokens = rotate(&bed, &nodes, 7, MS * 1000).await;
+        let mut tokens = rotate(&cluster, &nodes, 7, MS * 1000).await;
         let current = tokens.pop().unwrap();
         // six seconds have passed since the first was superseded
-        bed.advance(MS * (3999 + 1000 * late));
+        cluster.advance(MS * (3999 + 1000 * late));
         let index = usize::try_from(late).unwrap();
         assert_eq!(refreshed(&nodes[1], &tokens[index]).await, current, "{late}");
-        bed.advance(MS);
+        cluster.advance(MS);
         assert_eq!(nodes[0].refresh(&tokens[index]).await.problem(), (401, "refresh_token_reused".into()), "{late}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i1_zero_grace_is_strict() {
-    let mut bed = Bed::new();
-    bed.config.session.grace = Duration::ZERO;
-    let nodes = two_nodes(&bed).await;
+    let mut cluster = TestCluster::new();
+    cluster.config.session.grace = Duration::ZERO;
+    let nodes = two_nodes(&cluster).await;
     nodes[0].account("ada").await;
     for _ in 0..10 {
         let token = nodes[0].login("ada").await.refresh;
@@ -167,13 +168,13 @@ async fn i1_zero_grace_is_strict() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i1_holds_while_the_secret_is_being_changed() {
-    let mut bed = Bed::new();
-    let old = bed.config.secrets.current.clone();
-    bed.config.secrets.previous = vec!["another secret, which is long enough as well".into()];
-    let before = bed.node().await;
-    bed.config.secrets.current = bed.config.secrets.previous[0].clone();
-    bed.config.secrets.previous = vec![old];
-    let after = bed.node().await;
+    let mut cluster = TestCluster::new();
+    let old = cluster.config.secrets.current.clone();
+    cluster.config.secrets.previous = vec!["another secret, which is long enough as well".into()];
+    let before = cluster.node().await;
+    cluster.config.secrets.current = cluster.config.secrets.previous[0].clone();
+    cluster.config.secrets.previous = vec![old];
+    let after = cluster.node().await;
     let nodes = [before, after];
     nodes[0].account("ada").await;
     let mut current = nodes[0].login("ada").await.refresh;
@@ -183,21 +184,21 @@ async fn i1_holds_while_the_secret_is_being_changed() {
             answers.into_iter().map(|answer| Tokens::of(&answer.expect(200)).refresh).collect();
         // each node signs under its own secret; both mean the same, and each is accepted by both
         assert_eq!(tokens.len(), 2);
-        let said: Vec<_> = tokens.iter().map(|token| nodes[round % 2].app.refresh_tokens.decode(token)).collect();
+        let said: Vec<_> = tokens.iter().map(|token| nodes[round % 2].state.refresh_tokens.decode(token)).collect();
         assert_eq!(said[0], said[1]);
         assert_eq!(usize::try_from(said[0].unwrap().generation.0).unwrap(), round);
         current = tokens.into_iter().next().unwrap();
-        bed.advance(Duration::from_secs(11));
+        cluster.advance(Duration::from_secs(11));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i1_holds_between_nodes_whose_clocks_differ() {
-    let mut bed = Bed::new();
-    let ahead = Clock::manual(bed.clock.now() + Duration::from_secs(3));
-    let here = bed.node().await;
-    let clock = std::mem::replace(&mut bed.clock, ahead);
-    let there = bed.node().await;
+    let mut cluster = TestCluster::new();
+    let ahead = Clock::manual(cluster.clock.now() + Duration::from_secs(3));
+    let here = cluster.node().await;
+    let clock = std::mem::replace(&mut cluster.clock, ahead);
+    let there = cluster.node().await;
     let nodes = [here, there];
     nodes[0].account("ada").await;
     let mut current = nodes[0].login("ada").await.refresh;
@@ -207,27 +208,27 @@ async fn i1_holds_between_nodes_whose_clocks_differ() {
             answers.into_iter().map(|answer| Tokens::of(&answer.expect(200)).refresh).collect();
         assert_eq!(tokens.len(), 1);
         current = tokens.into_iter().next().unwrap();
-        assert_eq!(nodes[0].app.refresh_tokens.decode(&current).unwrap().generation.0, round);
+        assert_eq!(nodes[0].state.refresh_tokens.decode(&current).unwrap().generation.0, round);
         clock.advance(Duration::from_secs(1));
-        bed.advance(Duration::from_secs(1));
+        cluster.advance(Duration::from_secs(1));
     }
 }
 
 #[tokio::test]
 async fn i1_a_redis_that_lost_the_last_rotations_takes_the_session_up_where_its_holder_is() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
-    let mut claims = node.app.refresh_tokens.decode(&tokens.refresh).unwrap();
+    let mut claims = node.state.refresh_tokens.decode(&tokens.refresh).unwrap();
     claims.generation = Generation(5);
-    let ahead = node.app.refresh_tokens.encode(&claims);
+    let ahead = node.state.refresh_tokens.encode(&claims);
     let next = refreshed(&node, ahead.expose()).await;
-    assert_eq!(node.app.refresh_tokens.decode(&next).unwrap().generation, Generation(6));
+    assert_eq!(node.state.refresh_tokens.decode(&next).unwrap().generation, Generation(6));
     assert_eq!(refreshed(&node, ahead.expose()).await, next);
     // those between were superseded now, as far as Redis knows: a second tab is not signed out
     assert_eq!(refreshed(&node, &tokens.refresh).await, next);
-    bed.advance(Duration::from_secs(10));
+    cluster.advance(Duration::from_secs(10));
     assert_eq!(node.refresh(&tokens.refresh).await.problem(), (401, "refresh_token_reused".into()));
 }
 
@@ -235,13 +236,13 @@ async fn i1_a_redis_that_lost_the_last_rotations_takes_the_session_up_where_its_
 async fn i1_a_node_whose_clock_is_fast_leaves_no_token_in_grace_for_long() {
     const GRACE: Duration = Duration::from_secs(10);
     const IDLE: Duration = Duration::from_secs(86_400 * 7);
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
-    let claims = node.app.refresh_tokens.decode(&node.login("ada").await.refresh).unwrap();
-    let now = bed.clock.now();
+    let claims = node.state.refresh_tokens.decode(&node.login("ada").await.refresh).unwrap();
+    let now = cluster.clock.now();
     let rotate = async |generation, now| {
-        node.app.redis.rotate(claims.account, claims.session, Generation(generation), GRACE, IDLE, now).await.unwrap()
+        node.state.redis.rotate(claims.account, claims.session, Generation(generation), GRACE, IDLE, now).await.unwrap()
     };
     assert!(matches!(rotate(0, now + Duration::from_secs(86_400)).await, Rotation::Rotated(_)));
     // the next rotation by a node whose clock is right brings the time back to at most the window ahead
@@ -255,9 +256,9 @@ async fn i1_a_node_whose_clock_is_fast_leaves_no_token_in_grace_for_long() {
 async fn i1_grace_is_never_shorter_and_with_many_rotations_at_most_a_sixth_longer() {
     const GRACE: i64 = 10_000;
     const IDLE: Duration = Duration::from_secs(86_400);
-    let bed = Bed::new();
-    let node = bed.node().await;
-    let redis = &node.app.redis;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    let redis = &node.state.redis;
     let mut seed = 0x2545_f491_4f6c_dd1d_u64;
     let mut random = |below: u64| {
         seed ^= seed << 13;
@@ -266,10 +267,10 @@ async fn i1_grace_is_never_shorter_and_with_many_rotations_at_most_a_sixth_longe
         i64::try_from(seed % below).unwrap()
     };
     for walk in 0..30 {
-        let account = node.app.entropy.account_id(bed.clock.now());
+        let account = node.state.entropy.account_id(cluster.clock.now());
         let mut now = Timestamp::from_millis(1_800_000_000_000);
         let new = NewSession {
-            id: node.app.entropy.session_id(),
+            id: node.state.entropy.session_id(),
             account,
             roles: Roles::default(),
             epoch: Epoch(0),

@@ -4,21 +4,21 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use crate::harness::{bed::Bed, client::Tokens, events};
+use crate::harness::{client::Tokens, events, test_cluster::TestCluster};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i2_reuse_ends_that_session_only_and_is_recorded() {
-    let bed = Bed::new();
-    let nodes = [bed.node().await, bed.node().await];
+    let cluster = TestCluster::new();
+    let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].account("ada").await;
     let (stolen, other) = (nodes[0].login("ada").await, nodes[1].login("ada").await);
-    let account = nodes[0].app.verify_access_token(&stolen.access).unwrap().sub;
+    let account = nodes[0].state.verify_access_token(&stolen.access).unwrap().sub;
     let newest = Tokens::of(&nodes[0].refresh(&stolen.refresh).await.expect(200));
 
-    bed.advance(Duration::from_millis(9_999));
+    cluster.advance(Duration::from_millis(9_999));
     assert_eq!(Tokens::of(&nodes[1].refresh(&stolen.refresh).await.expect(200)).refresh, newest.refresh);
-    assert_eq!(events::of(&bed.redis, account), []);
-    bed.advance(Duration::from_millis(1));
+    assert_eq!(events::of(&cluster.redis, account), []);
+    cluster.advance(Duration::from_millis(1));
     let answer = nodes[1].refresh(&stolen.refresh).await;
     assert_eq!(answer.problem(), (401, "refresh_token_reused".to_owned()));
 
@@ -34,22 +34,22 @@ async fn i2_reuse_ends_that_session_only_and_is_recorded() {
     // the other isn't
     let other = Tokens::of(&nodes[0].refresh(&other.refresh).await.expect(200));
     nodes[1].get("/v1/me", &other.access).await.expect(200);
-    let told = events::of(&bed.redis, account);
+    let told = events::of(&cluster.redis, account);
     assert_eq!(told.len(), 1, "{told:?}");
     assert_eq!((told[0].session.as_str(), told[0].reason.as_str()), (stolen.session.as_str(), "reuse"));
-    assert_eq!(told[0].at, bed.clock.now().as_millis().to_string());
+    assert_eq!(told[0].at, cluster.clock.now().as_millis().to_string());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i2_sixteen_who_reuse_at_once_are_recorded_once() {
-    let bed = Bed::new();
-    let nodes = [bed.node().await, bed.node().await];
+    let cluster = TestCluster::new();
+    let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].account("ada").await;
     for _ in 0..10 {
         let first = nodes[0].login("ada").await;
-        let account = nodes[0].app.verify_access_token(&first.access).unwrap().sub;
+        let account = nodes[0].state.verify_access_token(&first.access).unwrap().sub;
         let newest = Tokens::of(&nodes[0].refresh(&first.refresh).await.expect(200));
-        bed.advance(Duration::from_secs(10));
+        cluster.advance(Duration::from_secs(10));
         // half of them with the current token: they go on until the first reuse, and none does after it
         let tokens = [&first.refresh, &newest.refresh];
         let answers = join_all((0..16).map(|i| nodes[i % 2].refresh(tokens[i / 8]))).await;
@@ -60,20 +60,20 @@ async fn i2_sixteen_who_reuse_at_once_are_recorded_once() {
             let token = Tokens::of(answer).refresh;
             assert_eq!(nodes[1].refresh(&token).await.problem(), (401, "invalid_refresh_token".to_owned()));
         }
-        assert_eq!(events::told_of(&bed.redis, account, &first.session), ["reuse"]);
+        assert_eq!(events::told_of(&cluster.redis, account, &first.session), ["reuse"]);
     }
 }
 
 #[tokio::test]
 async fn i2_a_token_far_behind_is_reuse_however_lively_the_session() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     let first = node.login("ada").await;
     let mut current = first.refresh.clone();
     for _ in 0..30 {
         current = Tokens::of(&node.refresh(&current).await.expect(200)).refresh;
-        bed.advance(Duration::from_millis(700));
+        cluster.advance(Duration::from_millis(700));
     }
     assert_eq!(node.refresh(&first.refresh).await.problem(), (401, "refresh_token_reused".to_owned()));
     assert_eq!(node.refresh(&current).await.problem(), (401, "invalid_refresh_token".to_owned()));

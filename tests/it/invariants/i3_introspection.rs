@@ -1,20 +1,20 @@
 //! I3, as other services see it: once a session was ended, introspection says inactive, on whatever node.
 
-use crate::harness::bed::Bed;
+use crate::harness::test_cluster::TestCluster;
 use reqwest::Method;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i3_introspection_says_inactive_on_every_node() {
-    let bed = Bed::new();
-    let (one, other) = (bed.node().await, bed.node().await);
-    let client = bed.service_client("billing").await;
+    let cluster = TestCluster::new();
+    let (one, other) = (cluster.node().await, cluster.node().await);
+    let client = cluster.service_client("billing").await;
     one.account("ada").await;
-    let active = async |node: &crate::harness::bed::Node, token: &str| {
+    let active = async |node: &crate::harness::test_cluster::Node, token: &str| {
         let request = node.request(Method::POST, "/oauth2/introspect").form(&[("token", token)]);
         let answer = node.send(request.basic_auth(&client.id, Some(&client.secret))).await.expect(200);
         answer.json()["active"] == true
     };
-    bed.acquainted().await;
+    cluster.acquainted().await;
     for way in ["logout", "revoke", "as a client", "all"] {
         let tokens = one.login("ada").await;
         // what both nodes may remember
@@ -38,9 +38,9 @@ async fn i3_introspection_says_inactive_on_every_node() {
 
 #[tokio::test]
 async fn i3_a_node_that_never_heard_of_a_session_says_inactive_at_once() {
-    let bed = Bed::new();
-    let (one, other) = (bed.node().await, bed.node().await);
-    let client = bed.service_client("billing").await;
+    let cluster = TestCluster::new();
+    let (one, other) = (cluster.node().await, cluster.node().await);
+    let client = cluster.service_client("billing").await;
     one.account("ada").await;
     let tokens = one.login("ada").await;
     one.logout(&tokens.refresh).await.expect(204);

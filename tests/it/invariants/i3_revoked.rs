@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use futures_util::future::{join, join_all};
 
-use latchkey::flow::change_password::{ChangePasswordError, change_password};
+use latchkey::service::change_password::{ChangePasswordError, change_password};
 
 use crate::harness::{
-    bed::{Bed, Node},
     client::{Answer, PASSWORD, Tokens},
     events,
+    test_cluster::{Node, TestCluster},
 };
 
 /// The ways in which a session's owner ends it, and what the event says of each.
@@ -48,15 +48,15 @@ impl Ending {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i3_no_refresh_in_flight_brings_an_ended_session_back() {
-    let bed = Bed::new();
-    let nodes = [bed.node().await, bed.node().await];
+    let cluster = TestCluster::new();
+    let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].account("ada").await;
     let mut expected = Vec::new();
     for round in 0..40 {
         let ending = Ending::ALL[round % 4];
         let tokens = nodes[round % 2].login("ada").await;
-        let claims = nodes[0].app.verify_access_token(&tokens.access).unwrap();
-        bed.advance(Duration::from_secs(1));
+        let claims = nodes[0].state.verify_access_token(&tokens.access).unwrap();
+        cluster.advance(Duration::from_secs(1));
         // each goes on with what it is given, for as long as it is given anything
         let racers = join_all((0..16).map(|i| {
             let (node, mut token) = (&nodes[i % 2], tokens.refresh.clone());
@@ -89,32 +89,32 @@ async fn i3_no_refresh_in_flight_brings_an_ended_session_back() {
             }
             assert_eq!(node.get("/v1/me", &tokens.access).await.problem(), (401, "invalid_token".to_owned()));
         }
-        assert_eq!(nodes[0].app.redis.list(claims.sub, bed.clock.now()).await.unwrap(), []);
-        assert_eq!(bed.redis.command(&["--scan", "--pattern", "lk:s*"]), "", "nothing of it is left");
+        assert_eq!(nodes[0].state.redis.list(claims.sub, cluster.clock.now()).await.unwrap(), []);
+        assert_eq!(cluster.redis.command(&["--scan", "--pattern", "lk:s*"]), "", "nothing of it is left");
         expected.push(ending.event(&tokens.session));
-        assert_eq!(events::told(&bed.redis, claims.sub), expected, "the event, exactly once");
+        assert_eq!(events::told(&cluster.redis, claims.sub), expected, "the event, exactly once");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i3_sixteen_logouts_at_once_are_told_once() {
-    let bed = Bed::new();
-    let nodes = [bed.node().await, bed.node().await];
+    let cluster = TestCluster::new();
+    let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].account("ada").await;
     for _ in 0..10 {
         let tokens = nodes[0].login("ada").await;
-        let account = nodes[0].app.verify_access_token(&tokens.access).unwrap().sub;
+        let account = nodes[0].state.verify_access_token(&tokens.access).unwrap().sub;
         for answer in join_all((0..16).map(|i| nodes[i % 2].logout(&tokens.refresh))).await {
             answer.expect(204);
         }
-        assert_eq!(events::told_of(&bed.redis, account, &tokens.session), ["logout"]);
+        assert_eq!(events::told_of(&cluster.redis, account, &tokens.session), ["logout"]);
     }
 }
 
 #[tokio::test]
 async fn i3_others_live_on() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     node.account("grace").await;
     let stranger = node.login("grace").await;
@@ -124,75 +124,75 @@ async fn i3_others_live_on() {
     // somebody else's session can't be ended, nor be told from one that isn't there
     let path = format!("/v1/sessions/{}", stranger.session);
     assert_eq!(node.delete(&path, &two.access).await.problem(), (404, "unknown_session".to_owned()));
-    bed.advance(Duration::from_secs(1));
+    cluster.advance(Duration::from_secs(1));
     let answer = node.delete("/v1/sessions?keep_current=true", &two.access).await.expect(200);
     assert_eq!(answer.json()["revoked"], 1);
     assert_eq!(node.refresh(&three.refresh).await.problem(), (401, "invalid_refresh_token".to_owned()));
     node.refresh(&two.refresh).await.expect(200);
     node.refresh(&stranger.refresh).await.expect(200);
-    let account = node.app.verify_access_token(&two.access).unwrap().sub;
-    let told = events::told(&bed.redis, account);
+    let account = node.state.verify_access_token(&two.access).unwrap().sub;
+    let told = events::told(&cluster.redis, account);
     assert_eq!(told[1], (format!("all but {}", two.session), "revoked".to_owned()));
 }
 
 #[tokio::test]
 async fn i3_a_redis_out_of_memory_still_revokes_and_tells_and_changes_nothing_else() {
-    let mut bed = Bed::new();
+    let mut cluster = TestCluster::new();
     // they are forgotten as time goes by
-    bed.config.limits.login_per_address = None;
-    bed.config.limits.login_service = None;
-    let node = bed.node().await;
+    cluster.config.limits.login_per_address = None;
+    cluster.config.limits.login_service = None;
+    let node = cluster.node().await;
     node.account("ada").await;
     node.login("ada").await;
     let mut expected = Vec::new();
     for ending in Ending::ALL {
-        bed.redis.command(&["CONFIG", "SET", "maxmemory", "0"]);
+        cluster.redis.command(&["CONFIG", "SET", "maxmemory", "0"]);
         let tokens = node.login("ada").await;
-        let account = node.app.verify_access_token(&tokens.access).unwrap().sub;
-        bed.advance(Duration::from_secs(1));
-        bed.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
-        let before = bed.redis.everything();
+        let account = node.state.verify_access_token(&tokens.access).unwrap().sub;
+        cluster.advance(Duration::from_secs(1));
+        cluster.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
+        let before = cluster.redis.everything();
         for _ in 0..2 {
             let answer = node.refresh(&tokens.refresh).await;
             assert_eq!(answer.problem(), (503, "unavailable".to_owned()));
             assert!(!answer.header("retry-after").is_empty());
         }
         assert_eq!(node.try_login("ada", crate::harness::client::PASSWORD).await.status, 503);
-        assert!(bed.redis.everything() == before, "what was refused changed nothing");
+        assert!(cluster.redis.everything() == before, "what was refused changed nothing");
         node.get("/v1/me", &tokens.access).await.expect(200);
 
         ending.happen(&node, &tokens).await;
         expected.push(ending.event(&tokens.session));
         assert_eq!(node.refresh(&tokens.refresh).await.problem(), (401, "invalid_refresh_token".to_owned()));
-        assert_eq!(events::told(&bed.redis, account), expected);
+        assert_eq!(events::told(&cluster.redis, account), expected);
     }
 }
 
 #[tokio::test]
 async fn i3_reuse_is_noticed_by_a_redis_out_of_memory() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
-    let account = node.app.verify_access_token(&tokens.access).unwrap().sub;
+    let account = node.state.verify_access_token(&tokens.access).unwrap().sub;
     node.refresh(&tokens.refresh).await.expect(200);
-    bed.advance(Duration::from_secs(10));
-    bed.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
+    cluster.advance(Duration::from_secs(10));
+    cluster.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
     assert_eq!(node.refresh(&tokens.refresh).await.problem(), (401, "refresh_token_reused".to_owned()));
-    assert_eq!(events::told(&bed.redis, account), [(tokens.session, "reuse".to_owned())]);
+    assert_eq!(events::told(&cluster.redis, account), [(tokens.session, "reuse".to_owned())]);
 }
 
 #[tokio::test]
 async fn i3_a_session_that_is_ended_while_it_changes_the_password_changes_nothing() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     let (thief, owner) = (node.login("ada").await, node.login("ada").await);
-    let claims = node.app.verify_access_token(&thief.access).unwrap();
+    let claims = node.state.verify_access_token(&thief.access).unwrap();
     node.delete(&format!("/v1/sessions/{}", thief.session), &owner.access).await.expect(204);
     // as after the check at the door, with the hashing still to do
     let changed =
-        change_password(&node.app, &claims, PASSWORD.into(), "an other ocean of marmalade".into(), None).await;
+        change_password(&node.state, &claims, PASSWORD.into(), "an other ocean of marmalade".into(), None).await;
     assert!(matches!(changed, Err(ChangePasswordError::SessionEnded)), "{changed:?}");
     node.get("/v1/me", &owner.access).await.expect(200);
     node.try_login("ada", PASSWORD).await.expect(200);

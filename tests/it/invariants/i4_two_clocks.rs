@@ -5,99 +5,99 @@ use std::time::Duration;
 use latchkey::{domain::event::Reason, store::redis::key::Keys};
 
 use crate::harness::{
-    bed::{Bed, Node},
     client::Tokens,
+    test_cluster::{Node, TestCluster},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
 
 fn account(node: &Node, tokens: &Tokens) -> latchkey::domain::ids::AccountId {
-    node.app.refresh_tokens.decode(&tokens.refresh).unwrap().account
+    node.state.refresh_tokens.decode(&tokens.refresh).unwrap().account
 }
 
 /// How long Redis keeps the sessions of an account.
-fn kept(bed: &Bed, node: &Node, tokens: &Tokens) -> i128 {
-    bed.redis.command(&["PTTL", &Keys::new("lk:").sessions(account(node, tokens))]).parse().unwrap()
+fn kept(cluster: &TestCluster, node: &Node, tokens: &Tokens) -> i128 {
+    cluster.redis.command(&["PTTL", &Keys::new("lk:").sessions(account(node, tokens))]).parse().unwrap()
 }
 
 #[tokio::test]
 async fn i4_an_idle_session_ends_and_a_used_one_does_not() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     let idle = node.login("ada").await;
     let mut used = node.login("ada").await;
     for _ in 0..7 {
-        bed.advance(DAY - SECOND);
+        cluster.advance(DAY - SECOND);
         let answer = node.refresh(&used.refresh).await.expect(200);
         assert_eq!(answer.json()["refresh_expires_in"], 7 * 86_400);
         used = Tokens::of(&answer);
     }
-    bed.advance(6 * SECOND);
+    cluster.advance(6 * SECOND);
     node.refresh(&idle.refresh).await.expect(200); // a second before seven days
     let idle = node.login("ada").await;
-    bed.advance(7 * DAY);
+    cluster.advance(7 * DAY);
     assert_eq!(node.refresh(&idle.refresh).await.problem(), (401, "session_expired".to_owned()));
     assert_eq!(node.refresh(&used.refresh).await.problem(), (401, "session_expired".to_owned()));
 }
 
 #[tokio::test]
 async fn i4_a_used_session_ends_at_its_absolute_end_and_its_tokens_with_it() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     let mut tokens = node.login("ada").await;
     for _ in 0..5 {
-        bed.advance(5 * DAY);
+        cluster.advance(5 * DAY);
         tokens = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
     }
-    bed.advance(5 * DAY - 100 * SECOND);
+    cluster.advance(5 * DAY - 100 * SECOND);
     let answer = node.refresh(&tokens.refresh).await.expect(200);
     assert_eq!(answer.json()["refresh_expires_in"], 100);
     assert_eq!(answer.json()["expires_in"], 100, "no access token outlives its session");
     let last = Tokens::of(&answer);
-    bed.advance(100 * SECOND - Duration::from_millis(1));
+    cluster.advance(100 * SECOND - Duration::from_millis(1));
     node.get("/v1/me", &last.access).await.expect(200);
     assert_eq!(node.refresh(&last.refresh).await.expect(200).json()["expires_in"], 0);
-    bed.advance(Duration::from_millis(1));
+    cluster.advance(Duration::from_millis(1));
     assert_eq!(node.refresh(&last.refresh).await.problem(), (401, "session_expired".to_owned()));
     assert_eq!(node.get("/v1/me", &last.access).await.problem(), (401, "invalid_token".to_owned()));
 }
 
 #[tokio::test]
 async fn i4_a_session_that_redis_has_dropped_is_still_known_to_have_expired() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
-    bed.redis.command(&["DEL", &Keys::new("lk:").sessions(account(&node, &tokens))]);
-    bed.advance(7 * DAY - SECOND);
+    cluster.redis.command(&["DEL", &Keys::new("lk:").sessions(account(&node, &tokens))]);
+    cluster.advance(7 * DAY - SECOND);
     assert_eq!(node.refresh(&tokens.refresh).await.problem(), (401, "invalid_refresh_token".to_owned()));
-    bed.advance(SECOND);
+    cluster.advance(SECOND);
     assert_eq!(node.refresh(&tokens.refresh).await.problem(), (401, "session_expired".to_owned()));
 }
 
 #[tokio::test]
 async fn i4_what_is_over_is_not_listed_and_does_not_pile_up() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     let old = node.login("ada").await;
-    bed.advance(6 * DAY);
+    cluster.advance(6 * DAY);
     let young = node.login("ada").await;
-    bed.advance(DAY);
+    cluster.advance(DAY);
     let young = Tokens::of(&node.refresh(&young.refresh).await.expect(200));
     let listed = node.get("/v1/sessions", &young.access).await.expect(200).json();
     assert_eq!(listed["sessions"].as_array().unwrap().len(), 1);
     assert_eq!(listed["sessions"][0]["id"], young.session);
 
     let key = Keys::new("lk:").sessions(account(&node, &old));
-    let fields = || bed.redis.command(&["HLEN", &key]).parse::<usize>().unwrap();
+    let fields = || cluster.redis.command(&["HLEN", &key]).parse::<usize>().unwrap();
     let of_each = fields() / 2;
     // seven live at a time; as many that are over may lie about, and a few
     for _ in 0..40 {
-        bed.advance(DAY);
+        cluster.advance(DAY);
         node.login("ada").await;
         assert!(fields() <= (2 * 7 + 3) * of_each, "{} fields, {of_each} of each session", fields());
     }
@@ -105,50 +105,51 @@ async fn i4_what_is_over_is_not_listed_and_does_not_pile_up() {
 
 #[tokio::test]
 async fn i4_redis_keeps_every_session_as_long_as_it_lives_and_no_key_for_ever() {
-    let mut bed = Bed::new();
-    bed.config.session.absolute_timeout = 10 * DAY;
-    let node = bed.node().await;
+    let mut cluster = TestCluster::new();
+    cluster.config.session.absolute_timeout = 10 * DAY;
+    let node = cluster.node().await;
     node.account("ada").await;
     let day = i128::try_from(DAY.as_millis()).unwrap();
     // the test's clock moves, that of Redis hardly does: what is asked for counts from now on
     let slack = 60_000;
-    let forever = |bed: &Bed| {
-        let keys = bed.redis.command(&["--scan"]);
-        keys.lines().filter(|key| bed.redis.command(&["PTTL", key]) == "-1").map(str::to_owned).collect::<Vec<_>>()
+    let forever = |cluster: &TestCluster| {
+        let keys = cluster.redis.command(&["--scan"]);
+        keys.lines().filter(|key| cluster.redis.command(&["PTTL", key]) == "-1").map(str::to_owned).collect::<Vec<_>>()
     };
     let first = node.login("ada").await;
-    assert!(kept(&bed, &node, &first) > 7 * day - slack);
-    assert!(kept(&bed, &node, &first) < 8 * day);
-    assert_eq!(forever(&bed), [""; 0]);
+    assert!(kept(&cluster, &node, &first) > 7 * day - slack);
+    assert!(kept(&cluster, &node, &first) < 8 * day);
+    assert_eq!(forever(&cluster), [""; 0]);
 
     // refreshed often: kept for what is left, also when Redis' own time has passed
     let mut tokens = first.clone();
     for _ in 0..9 {
-        bed.advance(DAY);
-        let before = kept(&bed, &node, &tokens);
+        cluster.advance(DAY);
+        let before = kept(&cluster, &node, &tokens);
         let key = Keys::new("lk:").sessions(account(&node, &tokens));
-        bed.redis.command(&["PEXPIRE", &key, &(before - day).to_string()]);
+        cluster.redis.command(&["PEXPIRE", &key, &(before - day).to_string()]);
         let answer = node.refresh(&tokens.refresh).await.expect(200);
         tokens = Tokens::of(&answer);
         let left = i128::from(answer.json()["refresh_expires_in"].as_u64().unwrap()) * 1000;
-        assert!(kept(&bed, &node, &tokens) > left - slack, "{left}");
+        assert!(kept(&cluster, &node, &tokens) > left - slack, "{left}");
     }
-    assert_eq!(forever(&bed), [""; 0]);
+    assert_eq!(forever(&cluster), [""; 0]);
 
     // a younger session's end counts, whatever happens to the others
     let young = node.login("ada").await;
-    assert!(kept(&bed, &node, &young) > 7 * day - slack);
+    assert!(kept(&cluster, &node, &young) > 7 * day - slack);
     node.logout(&tokens.refresh).await.expect(204);
-    assert!(kept(&bed, &node, &young) > 7 * day - slack);
-    assert_eq!(forever(&bed), [""; 0]);
+    assert!(kept(&cluster, &node, &young) > 7 * day - slack);
+    assert_eq!(forever(&cluster), [""; 0]);
     let other = node.login("ada").await;
     node.delete("/v1/sessions?keep_current=true", &other.access).await.expect(200);
-    assert!(kept(&bed, &node, &other) > 7 * day - slack);
-    assert_eq!(forever(&bed), [""; 0]);
+    assert!(kept(&cluster, &node, &other) > 7 * day - slack);
+    assert_eq!(forever(&cluster), [""; 0]);
     let epoch = latchkey::domain::account::Epoch(1);
-    let ended = node.app.redis.revoke_all(account(&node, &other), None, Some(epoch), Reason::Disabled, bed.clock.now());
+    let ended =
+        node.state.redis.revoke_all(account(&node, &other), None, Some(epoch), Reason::Disabled, cluster.clock.now());
     assert_eq!(ended.await.unwrap(), 1);
-    assert!(kept(&bed, &node, &other) > 0, "the fence is kept for a while");
-    assert!(kept(&bed, &node, &other) < day);
-    assert_eq!(forever(&bed), [""; 0]);
+    assert!(kept(&cluster, &node, &other) > 0, "the fence is kept for a while");
+    assert!(kept(&cluster, &node, &other) < day);
+    assert_eq!(forever(&cluster), [""; 0]);
 }

@@ -11,20 +11,21 @@ use latchkey::{
         ids::AccountId,
         session::{Origin, Transport},
     },
-    flow::accounts,
+    service::accounts,
     store::redis::{Create, NewSession},
 };
 
 use crate::harness::{
-    bed::{Bed, Node},
     client::{PASSWORD, Tokens},
-    events, wait,
+    events,
+    test_cluster::{Node, TestCluster},
+    wait,
 };
 
 const NEW: &str = "gravel lantern opera sixpence";
 
 fn account(node: &Node, tokens: &Tokens) -> AccountId {
-    node.app.refresh_tokens.decode(&tokens.refresh).unwrap().account
+    node.state.refresh_tokens.decode(&tokens.refresh).unwrap().account
 }
 
 fn invalid() -> (u16, String) {
@@ -33,8 +34,8 @@ fn invalid() -> (u16, String) {
 
 #[tokio::test]
 async fn i5_a_changed_password_ends_all_other_sessions() {
-    let bed = Bed::new();
-    let nodes = [bed.node().await, bed.node().await];
+    let cluster = TestCluster::new();
+    let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].account("ada").await;
     let [mine, other, third] = [nodes[0].login("ada").await, nodes[1].login("ada").await, nodes[1].login("ada").await];
     assert_eq!(
@@ -42,7 +43,7 @@ async fn i5_a_changed_password_ends_all_other_sessions() {
         (403, "wrong_password".to_owned())
     );
     nodes[1].refresh(&third.refresh).await.expect(200);
-    bed.advance(Duration::from_secs(1));
+    cluster.advance(Duration::from_secs(1));
     nodes[0].change_password(&mine.access, PASSWORD, NEW).await.expect(204);
     for node in &nodes {
         assert_eq!(node.refresh(&other.refresh).await.problem(), invalid());
@@ -53,21 +54,21 @@ async fn i5_a_changed_password_ends_all_other_sessions() {
         node.try_login("ada", NEW).await.expect(200);
     }
     nodes[1].refresh(&mine.refresh).await.expect(200);
-    let told = events::told(&bed.redis, account(&nodes[0], &mine));
+    let told = events::told(&cluster.redis, account(&nodes[0], &mine));
     assert_eq!(told, [(format!("all but {}", mine.session), "password_changed".to_owned())]);
 }
 
 #[tokio::test]
 async fn i5_a_disabled_and_a_deleted_account_end_all_sessions() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     for reason in ["disabled", "deleted"] {
         let sessions = [node.login("ada").await, node.login("ada").await];
         let id = account(&node, &sessions[0]);
         let ended = match reason {
-            "disabled" => accounts::disable(&node.app, id).await.unwrap(),
-            _ => accounts::delete(&node.app, id).await.unwrap(),
+            "disabled" => accounts::disable(&node.state, id).await.unwrap(),
+            _ => accounts::delete(&node.state, id).await.unwrap(),
         };
         assert_eq!(ended, 2);
         for tokens in &sessions {
@@ -75,20 +76,20 @@ async fn i5_a_disabled_and_a_deleted_account_end_all_sessions() {
             assert_eq!(node.get("/v1/me", &tokens.access).await.problem(), (401, "invalid_token".to_owned()));
         }
         assert_eq!(node.try_login("ada", PASSWORD).await.problem(), (401, "invalid_credentials".to_owned()));
-        assert_eq!(events::told(&bed.redis, id).last().unwrap(), &("all".to_owned(), reason.to_owned()));
+        assert_eq!(events::told(&cluster.redis, id).last().unwrap(), &("all".to_owned(), reason.to_owned()));
         if reason == "disabled" {
-            accounts::enable(&node.app, id).await.unwrap();
+            accounts::enable(&node.state, id).await.unwrap();
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i5_no_sign_in_with_the_old_password_outlives_its_change() {
-    let mut bed = Bed::new();
+    let mut cluster = TestCluster::new();
     // wrong passwords, many at once: it is the sign-ins that race, not the waits
-    bed.config.limits.backoff = None;
-    bed.config.limits.login_per_address = None;
-    let nodes = [bed.node().await, bed.node().await];
+    cluster.config.limits.backoff = None;
+    cluster.config.limits.login_per_address = None;
+    let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].account("ada").await;
     let (mut old, mut new) = (PASSWORD, NEW);
     for round in 0..20 {
@@ -104,7 +105,7 @@ async fn i5_no_sign_in_with_the_old_password_outlives_its_change() {
                 assert_eq!(answer.problem(), (401, "invalid_credentials".to_owned()));
             }
         }
-        let left = nodes[0].app.redis.list(id, bed.clock.now()).await.unwrap();
+        let left = nodes[0].state.redis.list(id, cluster.clock.now()).await.unwrap();
         let left: Vec<_> = left.iter().map(|session| session.id.to_string()).collect();
         assert_eq!(left, std::slice::from_ref(&mine.session), "the caller's session, and no other");
         nodes[1].logout(&mine.refresh).await.expect(204);
@@ -114,22 +115,22 @@ async fn i5_no_sign_in_with_the_old_password_outlives_its_change() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i5_no_sign_in_outlives_the_disabling_of_its_account() {
-    let mut bed = Bed::new();
+    let mut cluster = TestCluster::new();
     // wrong passwords, many at once: it is the sign-ins that race, not the waits
-    bed.config.limits.backoff = None;
-    bed.config.limits.login_per_address = None;
-    let nodes = [bed.node().await, bed.node().await];
+    cluster.config.limits.backoff = None;
+    cluster.config.limits.login_per_address = None;
+    let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].account("ada").await;
     let id = account(&nodes[0], &nodes[0].login("ada").await);
     for _ in 0..20 {
         let racers = join_all((0..16).map(|i| nodes[i % 2].try_login("ada", PASSWORD)));
-        let (answers, ended) = join(racers, accounts::disable(&nodes[1].app, id)).await;
+        let (answers, ended) = join(racers, accounts::disable(&nodes[1].state, id)).await;
         ended.unwrap();
-        assert_eq!(nodes[0].app.redis.list(id, bed.clock.now()).await.unwrap(), []);
+        assert_eq!(nodes[0].state.redis.list(id, cluster.clock.now()).await.unwrap(), []);
         for answer in answers.iter().filter(|answer| answer.status == 200) {
             assert_eq!(nodes[0].refresh(&Tokens::of(answer).refresh).await.problem(), invalid());
         }
-        accounts::enable(&nodes[0].app, id).await.unwrap();
+        accounts::enable(&nodes[0].state, id).await.unwrap();
         // who may sign in again can, at once
         nodes[0].try_login("ada", PASSWORD).await.expect(200);
     }
@@ -137,7 +138,7 @@ async fn i5_no_sign_in_outlives_the_disabling_of_its_account() {
 
 fn new_session(node: &Node, account: AccountId, epoch: u32) -> NewSession {
     NewSession {
-        id: node.app.entropy.session_id(),
+        id: node.state.entropy.session_id(),
         account,
         roles: Roles::default(),
         epoch: Epoch(epoch),
@@ -151,11 +152,11 @@ fn new_session(node: &Node, account: AccountId, epoch: u32) -> NewSession {
 
 #[tokio::test]
 async fn i5_a_sign_in_checked_before_the_change_creates_nothing() {
-    let bed = Bed::new();
-    let node = bed.node().await;
-    let redis = &node.app.redis;
-    let now = bed.clock.now();
-    let id = node.app.entropy.account_id(now);
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    let redis = &node.state.redis;
+    let now = cluster.clock.now();
+    let id = node.state.entropy.account_id(now);
     let kept = new_session(&node, id, 0);
     let except = Some(kept.id);
     assert!(matches!(redis.create(kept, now).await.unwrap(), Create::Created(_)));
@@ -179,22 +180,22 @@ async fn i5_a_sign_in_checked_before_the_change_creates_nothing() {
 
 #[tokio::test]
 async fn i5_a_change_that_cannot_end_the_sessions_is_not_made() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     let (mine, other) = (node.login("ada").await, node.login("ada").await);
     let id = account(&node, &mine);
 
     // a replica reads and doesn't write: the sessions can't be ended
-    bed.redis.command(&["REPLICAOF", "127.0.0.1", "1"]);
-    let before = bed.redis.everything();
+    cluster.redis.command(&["REPLICAOF", "127.0.0.1", "1"]);
+    let before = cluster.redis.everything();
     let answer = node.change_password(&mine.access, PASSWORD, NEW).await;
     assert_eq!(answer.problem(), (503, "unavailable".to_owned()));
     assert!(!answer.header("retry-after").is_empty());
-    assert!(accounts::disable(&node.app, id).await.is_err());
-    assert!(accounts::delete(&node.app, id).await.is_err());
-    assert!(bed.redis.everything() == before);
-    bed.redis.command(&["REPLICAOF", "NO", "ONE"]);
+    assert!(accounts::disable(&node.state, id).await.is_err());
+    assert!(accounts::delete(&node.state, id).await.is_err());
+    assert!(cluster.redis.everything() == before);
+    cluster.redis.command(&["REPLICAOF", "NO", "ONE"]);
 
     // everything is as it was
     assert_eq!(node.try_login("ada", NEW).await.problem(), (401, "invalid_credentials".to_owned()));
@@ -209,21 +210,21 @@ async fn i5_a_change_that_cannot_end_the_sessions_is_not_made() {
 
 #[tokio::test]
 async fn i5_a_change_undone_after_the_sessions_were_ended_locks_nobody_out() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     let mine = node.login("ada").await;
     let id = account(&node, &mine);
     // What a node leaves behind that is killed right before it makes the change last, or whose command Redis carried out
     // without the answer coming through.
     let epoch = Some(Epoch(1));
-    node.app.redis.revoke_all(id, None, epoch, Reason::PasswordChanged, bed.clock.now()).await.unwrap();
+    node.state.redis.revoke_all(id, None, epoch, Reason::PasswordChanged, cluster.clock.now()).await.unwrap();
     assert_eq!(node.refresh(&mine.refresh).await.problem(), invalid());
     let racers = join_all((0..16).map(|_| node.try_login("ada", PASSWORD))).await;
     let mine = racers.into_iter().map(|answer| Tokens::of(&answer.expect(200))).next_back().unwrap();
     node.get("/v1/me", &mine.access).await.expect(200);
     // sign-ins checked before are still kept out
-    assert_eq!(node.app.redis.create(new_session(&node, id, 0), bed.clock.now()).await.unwrap(), Create::Stale);
+    assert_eq!(node.state.redis.create(new_session(&node, id, 0), cluster.clock.now()).await.unwrap(), Create::Stale);
     node.change_password(&mine.access, PASSWORD, NEW).await.expect(204);
     assert_eq!(node.try_login("ada", PASSWORD).await.problem(), (401, "invalid_credentials".to_owned()));
     node.try_login("ada", NEW).await.expect(200);
@@ -231,15 +232,15 @@ async fn i5_a_change_undone_after_the_sessions_were_ended_locks_nobody_out() {
 
 #[tokio::test]
 async fn i5_a_redis_out_of_memory_keeps_no_one_from_changing_a_password_or_disabling_an_account() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     for name in ["ada", "grace", "mary"] {
         node.account(name).await;
     }
     let (alone, mine, other) = (node.login("grace").await, node.login("ada").await, node.login("ada").await);
-    let signed_out = accounts::find(&node.app, "mary").await.unwrap();
-    bed.advance(Duration::from_secs(1));
-    bed.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
+    let signed_out = accounts::find(&node.state, "mary").await.unwrap();
+    cluster.advance(Duration::from_secs(1));
+    cluster.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
     let answer = node.delete("/v1/sessions?keep_current=true", &alone.access).await.expect(200);
     assert_eq!(answer.json()["revoked"], 0);
     for tokens in [&alone, &mine] {
@@ -247,26 +248,27 @@ async fn i5_a_redis_out_of_memory_keeps_no_one_from_changing_a_password_or_disab
         node.get("/v1/me", &tokens.access).await.expect(200);
     }
     assert_eq!(node.refresh(&other.refresh).await.problem(), invalid());
-    assert_eq!(accounts::disable(&node.app, signed_out.id).await.unwrap(), 0);
-    assert_eq!(accounts::disable(&node.app, account(&node, &mine)).await.unwrap(), 1);
+    assert_eq!(accounts::disable(&node.state, signed_out.id).await.unwrap(), 0);
+    assert_eq!(accounts::disable(&node.state, account(&node, &mine)).await.unwrap(), 1);
     assert_eq!(node.refresh(&mine.refresh).await.problem(), invalid());
-    let told: Vec<_> = events::told(&bed.redis, account(&node, &mine)).into_iter().map(|(_, reason)| reason).collect();
+    let told: Vec<_> =
+        events::told(&cluster.redis, account(&node, &mine)).into_iter().map(|(_, reason)| reason).collect();
     assert_eq!(told, ["password_changed", "disabled"]);
 }
 
 #[tokio::test]
 async fn i5_a_change_while_redis_hangs_is_refused_and_not_made() {
-    let mut bed = Bed::new();
-    bed.config.redis.command_timeout = Duration::from_millis(300);
-    let node = bed.node().await;
+    let mut cluster = TestCluster::new();
+    cluster.config.redis.command_timeout = Duration::from_millis(300);
+    let node = cluster.node().await;
     node.account("ada").await;
     let mine = node.login("ada").await;
-    bed.redis.guard.signal(rustix::process::Signal::STOP);
+    cluster.redis.guard.signal(rustix::process::Signal::STOP);
     let answer = node.change_password(&mine.access, PASSWORD, NEW).await;
     assert_eq!(answer.problem(), (503, "unavailable".to_owned()));
-    assert!(accounts::disable(&node.app, account(&node, &mine)).await.is_err());
-    bed.redis.guard.signal(rustix::process::Signal::CONT);
-    wait::until("Redis answers again", async || node.app.redis.ping().await.is_ok()).await;
+    assert!(accounts::disable(&node.state, account(&node, &mine)).await.is_err());
+    cluster.redis.guard.signal(rustix::process::Signal::CONT);
+    wait::until("Redis answers again", async || node.state.redis.ping().await.is_ok()).await;
     node.try_login("ada", PASSWORD).await.expect(200);
     assert_eq!(node.try_login("ada", NEW).await.problem(), (401, "invalid_credentials".to_owned()));
 }

@@ -4,12 +4,12 @@ use base64::prelude::*;
 use latchkey::{
     crypto::{client_keys::to_jwks, signing_key::SigningKey},
     domain::key::Algorithm,
-    flow::clients::{self, NewClient},
+    service::clients::{self, NewClient},
 };
 use reqwest::Method;
 use serde_json::json;
 
-use crate::harness::{bed::Bed, client::Answer, log::Log};
+use crate::harness::{client::Answer, log::Log, test_cluster::TestCluster};
 
 fn absent(secrets: &[String], place: &str, bytes: &[u8]) {
     for secret in secrets {
@@ -23,15 +23,16 @@ fn absent(secrets: &[String], place: &str, bytes: &[u8]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn i6_the_secrets_of_service_clients_are_nowhere() {
     let log = Log::start();
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     let key = SigningKey::generate(Algorithm::Es256).unwrap();
     let jwks = Some(to_jwks(key.public_jwk()).unwrap());
-    let client = bed.service_client_with(NewClient { name: "billing".to_owned(), jwks, ..NewClient::default() }).await;
+    let client =
+        cluster.service_client_with(NewClient { name: "billing".to_owned(), jwks, ..NewClient::default() }).await;
     let grace = std::time::Duration::from_secs(60);
     let (_, second) =
-        clients::rotate_secret(&bed.clock, &node.app.entropy, &node.app.sql, "billing", grace).await.unwrap();
-    bed.reload_clients().await;
+        clients::rotate_secret(&cluster.clock, &node.state.entropy, &node.state.sql, "billing", grace).await.unwrap();
+    cluster.reload_clients().await;
     let header = json!({ "alg": "ES256" });
     let claims = json!({ "iss": "billing", "sub": "billing", "aud": "https://auth.example.com", "exp": 1_800_000_060, "jti": "a-jti-that-can-be-found" });
     let message = [header, claims].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part.to_string())).join(".");
@@ -77,13 +78,17 @@ async fn i6_the_secrets_of_service_clients_are_nowhere() {
     for answer in &answers {
         absent(&secrets, "an answer", format!("{answer:?}").as_bytes());
     }
-    absent(&secrets, "Redis", &bed.redis.everything());
-    let entries = std::fs::read_dir(bed.folder()).unwrap();
+    absent(&secrets, "Redis", &cluster.redis.everything());
+    let entries = std::fs::read_dir(cluster.folder()).unwrap();
     let files: Vec<u8> = entries.flat_map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect();
     assert!(files.windows(7).any(|window| window == b"billing"), "there was something to search");
     absent(&secrets, "the database", &files);
     let text = log.bytes();
     assert!(text.windows(22).any(|window| window == b"its assertion was used"), "there was something to search");
     absent(&secrets, "the log", &text);
-    absent(&secrets, "what prints", format!("{:?} {second:?}", clients::list(&node.app.sql).await.unwrap()).as_bytes());
+    absent(
+        &secrets,
+        "what prints",
+        format!("{:?} {second:?}", clients::list(&node.state.sql).await.unwrap()).as_bytes(),
+    );
 }

@@ -2,14 +2,14 @@
 //! level, or in an error's body. Searched for in everything that a full run leaves behind.
 
 use base64::prelude::*;
-use latchkey::flow::{accounts, keys};
+use latchkey::service::{accounts, keys};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    bed::{Bed, Node},
     client::Tokens,
     log::Log,
+    test_cluster::{Node, TestCluster},
 };
 
 /// What must be found nowhere, with what to call it.
@@ -63,9 +63,9 @@ impl Hidden {
     }
 }
 
-/// The files of the bed: the database, its write-ahead log.
-fn files(bed: &Bed) -> Vec<u8> {
-    let entries = std::fs::read_dir(bed.folder()).unwrap();
+/// The files of the cluster: the database, its write-ahead log.
+fn files(cluster: &TestCluster) -> Vec<u8> {
+    let entries = std::fs::read_dir(cluster.folder()).unwrap();
     let all: Vec<u8> = entries.flat_map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect();
     assert!(all.starts_with(b"SQLite format 3") || all.windows(15).any(|window| window == b"SQLite format 3"));
     all
@@ -83,10 +83,10 @@ const WRONG: &str = "marble whistle gander sunrise 3367";
 async fn i6_a_full_run_leaves_no_secret_behind() {
     let log = Log::start();
     let mut hidden = Hidden::default();
-    let mut bed = Bed::new();
-    bed.config.secrets.current = "hidden-service-secret-4c0ffee1b2d3".into();
-    bed.config.secrets.previous = vec!["hidden-former-secret-77aa88bb99cc".into()];
-    bed.config.password.pepper = Some("hidden-pepper-key-5d6e7f8a9b0c1d2e".into());
+    let mut cluster = TestCluster::new();
+    cluster.config.secrets.current = "hidden-service-secret-4c0ffee1b2d3".into();
+    cluster.config.secrets.previous = vec!["hidden-former-secret-77aa88bb99cc".into()];
+    cluster.config.password.pepper = Some("hidden-pepper-key-5d6e7f8a9b0c1d2e".into());
     for secret in [
         "hidden-service-secret-4c0ffee1b2d3",
         "hidden-former-secret-77aa88bb99cc",
@@ -97,13 +97,13 @@ async fn i6_a_full_run_leaves_no_secret_behind() {
     ] {
         hidden.text(secret, secret);
     }
-    let node = bed.node().await;
+    let node = cluster.node().await;
 
     // an account, its sessions in both transports
     let register = json!({ "email": "hidden@example.com", "username": "hidden", "password": FIRST });
     node.post("/v1/users", register).await.expect(201);
     let hash = async |node: &Node| {
-        let account = accounts::find(&node.app, "hidden").await.unwrap();
+        let account = accounts::find(&node.state, "hidden").await.unwrap();
         account.password_hash.expose().to_owned()
     };
     let mut hashes = vec![hash(&node).await];
@@ -130,9 +130,9 @@ async fn i6_a_full_run_leaves_no_secret_behind() {
     hashes.push(hash(&node).await);
     let two = node.login_with("hidden", SECOND).await;
     hidden.tokens(&two);
-    let app = &node.app;
+    let app = &node.state;
     let signing = |hidden: &mut Hidden| {
-        let pkcs8 = app.keys.current().signer(bed.clock.now()).unwrap().to_pkcs8().unwrap();
+        let pkcs8 = app.keys.current().signer(cluster.clock.now()).unwrap().to_pkcs8().unwrap();
         let scalar = pkcs8.windows(2).position(|window| window == [4, 32]).unwrap() + 2;
         hidden.bytes("a private key", &pkcs8);
         hidden.bytes("a private key's scalar", &pkcs8[scalar..scalar + 32]);
@@ -144,7 +144,7 @@ async fn i6_a_full_run_leaves_no_secret_behind() {
     signing(&mut hidden);
     let three = Tokens::of(&node.refresh(&two.refresh).await.expect(200));
     hidden.tokens(&three);
-    bed.advance(std::time::Duration::from_secs(11));
+    cluster.advance(std::time::Duration::from_secs(11));
     node.refresh(&two.refresh).await.expect(401);
     let four = node.login_with("hidden", SECOND).await;
     hidden.tokens(&four);
@@ -155,20 +155,20 @@ async fn i6_a_full_run_leaves_no_secret_behind() {
         hidden.absent_from("an error", answer.0.as_bytes());
     }
     // a Redis and a service that are in trouble say so without them
-    bed.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
+    cluster.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
     for answer in [node.try_login("hidden", SECOND).await, node.refresh(&four.refresh).await] {
         assert_eq!(answer.problem().0, 503);
         hidden.absent_from("an error", answer.text.as_bytes());
     }
-    bed.redis.command(&["CONFIG", "SET", "maxmemory", "0"]);
+    cluster.redis.command(&["CONFIG", "SET", "maxmemory", "0"]);
 
-    let redis = bed.redis.everything();
+    let redis = cluster.redis.everything();
     assert!(contains(&redis, "a tablet") || contains(&redis, "reuse"), "there was something to search");
     hidden.absent_from("Redis", &redis);
-    hidden.absent_from("the database", &files(&bed));
+    hidden.absent_from("the database", &files(&cluster));
     node.logout(&four.refresh).await.expect(204);
     node.stop().await;
-    let files = files(&bed);
+    let files = files(&cluster);
     assert!(contains(&files, "unknown_account") && contains(&files, "wrong_password"), "the audit log is in there");
     hidden.absent_from("the database", &files);
 

@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::harness::{bed::Bed, client::PASSWORD, monitor::Monitor};
+use crate::harness::{client::PASSWORD, monitor::Monitor, test_cluster::TestCluster};
 
 /// The part of a key that Redis Cluster hashes.
 fn tag(key: &str) -> &str {
@@ -12,8 +12,8 @@ fn tag(key: &str) -> &str {
 
 #[tokio::test]
 async fn i8_one_round_trip_each() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     // the scripts are loaded once
     let tokens = node.login("ada").await;
@@ -21,9 +21,9 @@ async fn i8_one_round_trip_each() {
     node.delete("/v1/sessions", &tokens.access).await.expect(200);
     node.logout(&tokens.refresh).await.expect(204);
 
-    let mut monitor = Monitor::start(&bed.redis);
+    let mut monitor = Monitor::start(&cluster.redis);
     let mut sent = |what: &str, expected: &[&str]| {
-        let commands = monitor.commands(&bed.redis);
+        let commands = monitor.commands(&cluster.redis);
         let names: Vec<_> = commands.iter().map(|words| words[0].to_ascii_uppercase()).collect();
         assert_eq!(names, expected, "{what}: {commands:?}");
         for words in commands.iter().filter(|words| words[0].eq_ignore_ascii_case("EVALSHA")) {
@@ -79,7 +79,7 @@ async fn i8_one_round_trip_each() {
     // for other services
     let tokens = node.login("ada").await;
     sent("login", &["EVALSHA"]);
-    let client = bed.service_client("billing").await;
+    let client = cluster.service_client("billing").await;
     let call = |path: &str, form: &[(&str, &str)]| {
         node.request(reqwest::Method::POST, path).form(form).basic_auth(&client.id, Some(&client.secret))
     };

@@ -8,6 +8,6 @@ mod i4_two_clocks;
 mod i5_credentials;
 mod i6_client_secrets;
 mod i6_no_secrets;
-mod i7_alike;
+mod i7_no_login_oracle;
 mod i8_one_round_trip;
 mod session_cap;

@@ -4,20 +4,20 @@ use std::{collections::HashSet, time::Duration};
 
 use futures_util::future::join_all;
 
-use crate::harness::{bed::Bed, client::Tokens, events};
+use crate::harness::{client::Tokens, events, test_cluster::TestCluster};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_fifty_first_session_ends_the_oldest_on_whatever_node() {
-    let bed = Bed::new();
-    let nodes = [bed.node().await, bed.node().await];
+    let cluster = TestCluster::new();
+    let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].account("ada").await;
     let mut sessions = Vec::new();
     for i in 0..50 {
         sessions.push(nodes[i % 2].login("ada").await);
-        bed.advance(Duration::from_secs(1));
+        cluster.advance(Duration::from_secs(1));
     }
-    let account = nodes[0].app.refresh_tokens.decode(&sessions[0].refresh).unwrap().account;
-    assert_eq!(events::of(&bed.redis, account), []);
+    let account = nodes[0].state.refresh_tokens.decode(&sessions[0].refresh).unwrap().account;
+    assert_eq!(events::of(&cluster.redis, account), []);
     // being used doesn't make the oldest younger
     let oldest = Tokens::of(&nodes[1].refresh(&sessions[0].refresh).await.expect(200));
     let newest = nodes[1].login("ada").await;
@@ -25,7 +25,7 @@ async fn the_fifty_first_session_ends_the_oldest_on_whatever_node() {
         assert_eq!(node.refresh(&oldest.refresh).await.problem(), (401, "invalid_refresh_token".to_owned()));
         assert_eq!(node.get("/v1/me", &oldest.access).await.problem(), (401, "invalid_token".to_owned()));
     }
-    let told = events::told(&bed.redis, account);
+    let told = events::told(&cluster.redis, account);
     assert_eq!(told, [(oldest.session, "limit".to_owned())]);
     nodes[0].refresh(&sessions[1].refresh).await.expect(200);
     let listed = nodes[0].get("/v1/sessions", &newest.access).await.expect(200).json();
@@ -35,18 +35,18 @@ async fn the_fifty_first_session_ends_the_oldest_on_whatever_node() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sixteen_sign_ins_at_once_never_exceed_the_cap() {
-    let mut bed = Bed::new();
-    bed.config.session.max_per_account = 3;
+    let mut cluster = TestCluster::new();
+    cluster.config.session.max_per_account = 3;
     // strangers who sign in all at once wait
-    bed.config.limits.backoff = None;
-    let nodes = [bed.node().await, bed.node().await];
+    cluster.config.limits.backoff = None;
+    let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].account("ada").await;
     for round in 1..=5 {
         let racers = join_all((0..16).map(|i| nodes[i % 2].login("ada"))).await;
-        let account = nodes[0].app.refresh_tokens.decode(&racers[0].refresh).unwrap().account;
-        let live = nodes[0].app.redis.list(account, bed.clock.now()).await.unwrap();
+        let account = nodes[0].state.refresh_tokens.decode(&racers[0].refresh).unwrap().account;
+        let live = nodes[0].state.redis.list(account, cluster.clock.now()).await.unwrap();
         assert_eq!(live.len(), 3);
-        let told = events::told(&bed.redis, account);
+        let told = events::told(&cluster.redis, account);
         assert_eq!(told.len(), 16 * round - 3);
         let ended: HashSet<_> = told.iter().map(|(session, _)| session.clone()).collect();
         assert_eq!(ended.len(), told.len(), "each is told once");

@@ -4,16 +4,16 @@ use base64::{Engine, prelude::*};
 use latchkey::{
     crypto::{client_keys::to_jwks, signing_key::SigningKey},
     domain::key::Algorithm,
-    flow::clients::NewClient,
+    service::clients::NewClient,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{error, post, refused};
 use crate::harness::{
-    bed::{Bed, Node, ServiceClient},
     client::Answer,
     monitor::Monitor,
+    test_cluster::{Node, ServiceClient, TestCluster},
 };
 
 const GRANT: (&str, &str) = ("grant_type", "client_credentials");
@@ -36,9 +36,9 @@ fn basic(text: &str) -> Option<String> {
 
 #[tokio::test]
 async fn basic_and_the_form_authenticate() {
-    let bed = Bed::new();
-    let node = bed.node().await;
-    let ServiceClient { id, secret } = bed.service_client("bill.ing_1-a").await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    let ServiceClient { id, secret } = cluster.service_client("bill.ing_1-a").await;
     with(&node, basic(&format!("{id}:{secret}")), &[]).await.expect(200);
     with(&node, basic(&format!("{id}:{secret}")), &[("client_id", &id)]).await.expect(200);
     // as RFC 6749, section 2.3.1, has it, and as the most thorough do it
@@ -51,10 +51,10 @@ async fn basic_and_the_form_authenticate() {
 
 #[tokio::test]
 async fn wrong_credentials_are_refused_with_a_challenge() {
-    let bed = Bed::new();
-    let node = bed.node().await;
-    let ServiceClient { id, secret } = bed.service_client("billing").await;
-    let other = bed.service_client("other").await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    let ServiceClient { id, secret } = cluster.service_client("billing").await;
+    let other = cluster.service_client("other").await;
     for authorization in [
         basic(&format!("{id}:{}", other.secret)),
         basic(&format!("{id}:")),
@@ -85,9 +85,9 @@ async fn wrong_credentials_are_refused_with_a_challenge() {
 
 #[tokio::test]
 async fn two_ways_at_once_are_one_too_many() {
-    let bed = Bed::new();
-    let node = bed.node().await;
-    let ServiceClient { id, secret } = bed.service_client("billing").await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    let ServiceClient { id, secret } = cluster.service_client("billing").await;
     let right = || basic(&format!("{id}:{secret}"));
     for (authorization, form) in [
         (right(), &[("client_id", id.as_str()), ("client_secret", secret.as_str())][..]),
@@ -125,16 +125,16 @@ fn assertion(key: &SigningKey, changes: &Value) -> String {
 
 #[tokio::test]
 async fn a_signed_jwt_authenticates_once() {
-    let bed = Bed::new();
-    let (node, other) = (bed.node().await, bed.node().await);
+    let cluster = TestCluster::new();
+    let (node, other) = (cluster.node().await, cluster.node().await);
     let keys = Algorithm::ALL.map(|algorithm| SigningKey::generate(algorithm).unwrap());
     let jwks = format!("{{\"keys\":[{}]}}", keys.iter().map(SigningKey::public_jwk).collect::<Vec<_>>().join(","));
     let new = NewClient { name: "billing".to_owned(), jwks: Some(to_jwks(&jwks).unwrap()), ..NewClient::default() };
-    bed.service_client_with(new).await;
+    cluster.service_client_with(new).await;
     let present = async |node: &Node, assertion: &str| {
         with(node, None, &[("client_assertion_type", JWT_BEARER), ("client_assertion", assertion)]).await
     };
-    let mut monitor = Monitor::start(&bed.redis);
+    let mut monitor = Monitor::start(&cluster.redis);
     for (key, jti) in keys.iter().zip(["1", "2", "3", "4"]) {
         let text = assertion(key, &json!({ "jti": jti }));
         present(&node, &text).await.expect(200);
@@ -142,7 +142,7 @@ async fn a_signed_jwt_authenticates_once() {
             assert_eq!(error(&present(node, &text).await), refused(401, "invalid_client"), "used before");
         }
     }
-    let commands: Vec<_> = monitor.commands(&bed.redis).into_iter().map(|words| words[0].clone()).collect();
+    let commands: Vec<_> = monitor.commands(&cluster.redis).into_iter().map(|words| words[0].clone()).collect();
     assert_eq!(commands, ["SET"; 12], "one round trip each");
 
     for aud in [
@@ -179,11 +179,11 @@ async fn a_signed_jwt_authenticates_once() {
 
 #[tokio::test]
 async fn of_many_who_present_an_assertion_at_once_one_is_believed() {
-    let bed = Bed::new();
-    let nodes = [bed.node().await, bed.node().await];
+    let cluster = TestCluster::new();
+    let nodes = [cluster.node().await, cluster.node().await];
     let key = SigningKey::generate(Algorithm::Es256).unwrap();
     let jwks = Some(to_jwks(key.public_jwk()).unwrap());
-    bed.service_client_with(NewClient { name: "billing".to_owned(), jwks, ..NewClient::default() }).await;
+    cluster.service_client_with(NewClient { name: "billing".to_owned(), jwks, ..NewClient::default() }).await;
     let text = assertion(&key, &json!({}));
     let form = [("client_assertion_type", JWT_BEARER), ("client_assertion", text.as_str())];
     let answers = futures_util::future::join_all((0..16).map(|i| with(&nodes[i % 2], None, &form))).await;

@@ -2,38 +2,38 @@
 
 use std::time::Duration;
 
-use latchkey::flow::clients::{self, ClientError, NewClient};
+use latchkey::service::clients::{self, ClientError, NewClient};
 
 use super::{client_token, error, introspect, part, post, refused};
-use crate::harness::bed::Bed;
+use crate::harness::test_cluster::TestCluster;
 
 #[tokio::test]
 async fn a_client_made_a_moment_ago_is_known_and_unknown_names_ask_once_a_second() {
-    let bed = Bed::new();
-    let node = bed.node().await;
-    let sql = bed.sql().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    let sql = cluster.sql().await;
     let make = async |name: &str| {
         let new = NewClient { name: name.to_owned(), ..NewClient::default() };
-        clients::add(&bed.config.token, &bed.clock, &node.app.entropy, &sql, new).await.unwrap().1
+        clients::add(&cluster.config.token, &cluster.clock, &node.state.entropy, &sql, new).await.unwrap().1
     };
-    let known = async |name: &str| clients::find(&node.app, name).await.unwrap().is_some();
+    let known = async |name: &str| clients::find(&node.state, name).await.unwrap().is_some();
     make("early").await;
     assert!(known("early").await, "an unknown name is looked for at once");
     make("later").await;
     assert!(!known("later").await, "but only once a second");
     assert!(known("early").await);
-    bed.advance(Duration::from_secs(1));
+    cluster.advance(Duration::from_secs(1));
     assert!(known("later").await);
 }
 
 #[tokio::test]
 async fn names_are_taken_once_and_not_those_of_apps_or_accounts() {
-    let bed = Bed::new();
-    let sql = bed.sql().await;
+    let cluster = TestCluster::new();
+    let sql = cluster.sql().await;
     let entropy = latchkey::domain::entropy::Entropy::system();
     let add = async |name: &str, scope: &str| {
         let new = NewClient { name: name.to_owned(), scopes: vec![scope.to_owned()], ..NewClient::default() };
-        clients::add(&bed.config.token, &bed.clock, &entropy, &sql, new).await
+        clients::add(&cluster.config.token, &cluster.clock, &entropy, &sql, new).await
     };
     add("billing", "read").await.unwrap();
     assert!(matches!(add("billing", "read").await, Err(ClientError::Taken)));
@@ -42,8 +42,8 @@ async fn names_are_taken_once_and_not_those_of_apps_or_accounts() {
     assert!(matches!(add("0192f0c1-2345-7abc-8def-0123456789ab", "read").await, Err(ClientError::Name(_))));
     assert!(matches!(add("other", "re ad").await, Err(ClientError::Word(_))));
     for name in ["nobody", "no body"] {
-        assert!(matches!(clients::disable(&bed.clock, &sql, name).await, Err(ClientError::Unknown)));
-        let rotated = clients::rotate_secret(&bed.clock, &entropy, &sql, name, Duration::ZERO).await;
+        assert!(matches!(clients::disable(&cluster.clock, &sql, name).await, Err(ClientError::Unknown)));
+        let rotated = clients::rotate_secret(&cluster.clock, &entropy, &sql, name, Duration::ZERO).await;
         assert!(matches!(rotated, Err(ClientError::Unknown)));
     }
     let all = clients::list(&sql).await.unwrap();
@@ -52,13 +52,13 @@ async fn names_are_taken_once_and_not_those_of_apps_or_accounts() {
 
 #[tokio::test]
 async fn two_secrets_are_valid_while_one_is_rotated() {
-    let bed = Bed::new();
-    let node = bed.node().await;
-    let first = bed.service_client("billing").await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    let first = cluster.service_client("billing").await;
     let rotate = async |grace: u64| {
-        let (app, grace) = (&node.app, Duration::from_secs(grace));
-        let rotated = clients::rotate_secret(&bed.clock, &app.entropy, &app.sql, "billing", grace).await;
-        bed.reload_clients().await;
+        let (app, grace) = (&node.state, Duration::from_secs(grace));
+        let rotated = clients::rotate_secret(&cluster.clock, &app.entropy, &app.sql, "billing", grace).await;
+        cluster.reload_clients().await;
         let mut client = first.clone();
         client.secret = rotated.unwrap().1.expose().to_owned();
         client
@@ -75,7 +75,7 @@ async fn two_secrets_are_valid_while_one_is_rotated() {
         post(&node, "/oauth2/token", Some(client), &form).await.expect(200);
     }
     // an outlived one is refused though nobody looked again
-    bed.advance(Duration::from_secs(3600));
+    cluster.advance(Duration::from_secs(3600));
     assert_eq!(error(&post(&node, "/oauth2/token", Some(&second), &form).await), refused(401, "invalid_client"));
     post(&node, "/oauth2/token", Some(&third), &form).await.expect(200);
     let fourth = rotate(0).await;
@@ -85,14 +85,14 @@ async fn two_secrets_are_valid_while_one_is_rotated() {
 
 #[tokio::test]
 async fn a_disabled_client_may_do_nothing_and_its_tokens_are_worth_nothing() {
-    let bed = Bed::new();
-    let (node, other) = (bed.node().await, bed.node().await);
-    let (client, asking) = (bed.service_client("billing").await, bed.service_client("asking").await);
+    let cluster = TestCluster::new();
+    let (node, other) = (cluster.node().await, cluster.node().await);
+    let (client, asking) = (cluster.service_client("billing").await, cluster.service_client("asking").await);
     let token = client_token(&node, &client).await;
     assert_eq!(introspect(&other, &asking, &token).await["active"], true);
     other.get("/v1/verify", &token).await.expect(200);
-    clients::disable(&bed.clock, &node.app.sql, "billing").await.unwrap();
-    bed.reload_clients().await;
+    clients::disable(&cluster.clock, &node.state.sql, "billing").await.unwrap();
+    cluster.reload_clients().await;
     for node in [&node, &other] {
         for path in ["/oauth2/token", "/oauth2/introspect", "/oauth2/revoke"] {
             let form = [("grant_type", "client_credentials"), ("token", "x")];
@@ -103,16 +103,16 @@ async fn a_disabled_client_may_do_nothing_and_its_tokens_are_worth_nothing() {
     }
     // for good, until someone makes it anew; and its name stays taken
     assert_eq!(part(&token, 1)["sub"], "billing");
-    let listed = clients::list(&node.app.sql).await.unwrap();
+    let listed = clients::list(&node.state.sql).await.unwrap();
     assert_eq!(listed.iter().filter(|client| client.is_enabled()).count(), 1);
 }
 
 #[tokio::test]
 async fn checking_a_known_client_asks_no_database() {
-    let bed = Bed::new();
-    let node = bed.node().await;
-    let client = bed.service_client("billing").await;
-    node.app.sql.close().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    let client = cluster.service_client("billing").await;
+    node.state.sql.close().await;
     client_token(&node, &client).await;
     assert_eq!(introspect(&node, &client, "x").await["active"], false);
     // a name that isn't known can't be looked for: the service is at fault, not the client

@@ -3,14 +3,14 @@
 use reqwest::Method;
 
 use super::{error, post, refused};
-use crate::harness::bed::Bed;
+use crate::harness::test_cluster::TestCluster;
 
 const PATHS: [&str; 3] = ["/oauth2/token", "/oauth2/introspect", "/oauth2/revoke"];
 
 #[tokio::test]
 async fn what_is_no_form_is_an_invalid_request() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     let form = "application/x-www-form-urlencoded";
     for path in PATHS {
         for (content_type, body) in [
@@ -40,8 +40,8 @@ async fn what_is_no_form_is_an_invalid_request() {
 
 #[tokio::test]
 async fn the_wrong_grant_types_and_missing_tokens_are_told_apart() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     for grant in ["password", "authorization_code", "Refresh_Token", "urn:ietf:params:oauth:grant-type:device_code"] {
         let answer = post(&node, "/oauth2/token", None, &[("grant_type", grant)]).await;
         assert_eq!(error(&answer), refused(400, "unsupported_grant_type"), "{grant}");
@@ -52,9 +52,9 @@ async fn the_wrong_grant_types_and_missing_tokens_are_told_apart() {
 
 #[tokio::test]
 async fn http_and_the_service_itself_answer_with_problems() {
-    let bed = Bed::new();
-    let node = bed.node().await;
-    let client = bed.service_client("billing").await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    let client = cluster.service_client("billing").await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
     for path in PATHS {
@@ -65,11 +65,11 @@ async fn http_and_the_service_itself_answer_with_problems() {
         assert_eq!(post(&node, path, None, &[("token", &long)]).await.problem(), (413, "payload_too_large".to_owned()));
     }
     assert_eq!(post(&node, "/oauth2/authorize", None, &[]).await.problem(), (404, "not_found".to_owned()));
-    bed.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
+    cluster.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
     let form = [("grant_type", "refresh_token"), ("refresh_token", &tokens.refresh)];
     let answer = post(&node, "/oauth2/token", None, &form).await;
     assert_eq!(answer.problem(), (503, "unavailable".to_owned()));
     assert!(!answer.header("retry-after").is_empty());
-    bed.redis.command(&["CONFIG", "SET", "maxmemory", "0"]);
+    cluster.redis.command(&["CONFIG", "SET", "maxmemory", "0"]);
     post(&node, "/oauth2/introspect", Some(&client), &[("token", &tokens.refresh)]).await.expect(200);
 }

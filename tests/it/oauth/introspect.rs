@@ -7,7 +7,7 @@ use latchkey::{
         account::{Email, Roles},
         secret::SecretText,
     },
-    flow::{
+    service::{
         clients::NewClient,
         register::{Register, register},
     },
@@ -16,17 +16,17 @@ use serde_json::json;
 
 use super::{client_token, error, introspect, part, post, refused};
 use crate::harness::{
-    bed::Bed,
     client::{PASSWORD, Tokens},
     monitor::Monitor,
+    test_cluster::TestCluster,
     wait,
 };
 
 #[tokio::test]
 async fn an_access_token_is_told_of_in_full() {
-    let bed = Bed::new();
-    let node = bed.node().await;
-    let client = bed.service_client("billing").await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    let client = cluster.service_client("billing").await;
     let account = node.account("ada").await.text_of("id");
     let tokens = node.login("ada").await;
     let jti = part(&tokens.access, 1)["jti"].clone();
@@ -47,16 +47,16 @@ async fn an_access_token_is_told_of_in_full() {
         password: SecretText::from(PASSWORD),
         roles,
     };
-    register(&node.app, new).await.unwrap();
+    register(&node.state, new).await.unwrap();
     let root = node.login("root@example.com").await;
     assert_eq!(introspect(&node, &client, &root.access).await["roles"], json!(["admin", "ops"]));
 }
 
 #[tokio::test]
 async fn a_clients_token_has_no_session_to_tell_of() {
-    let bed = Bed::new();
-    let node = bed.node().await;
-    let client = bed.service_client("billing").await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    let client = cluster.service_client("billing").await;
     let token = client_token(&node, &client).await;
     let jti = part(&token, 1)["jti"].clone();
     let expected = json!({
@@ -68,9 +68,9 @@ async fn a_clients_token_has_no_session_to_tell_of() {
 
 #[tokio::test]
 async fn a_refresh_token_is_active_as_long_as_presenting_it_would_succeed() {
-    let bed = Bed::new();
-    let node = bed.node().await;
-    let client = bed.service_client("billing").await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    let client = cluster.service_client("billing").await;
     let account = node.account("ada").await.text_of("id");
     let first = node.login("ada").await;
     let whole = |iat, exp| {
@@ -79,29 +79,29 @@ async fn a_refresh_token_is_active_as_long_as_presenting_it_would_succeed() {
     };
     let week = 7 * 86_400;
     assert_eq!(introspect(&node, &client, &first.refresh).await, whole(1_800_000_000, 1_800_000_000 + week));
-    bed.advance(Duration::from_secs(100));
+    cluster.advance(Duration::from_secs(100));
     let second = Tokens::of(&node.refresh(&first.refresh).await.expect(200));
     assert_eq!(introspect(&node, &client, &second.refresh).await, whole(1_800_000_100, 1_800_000_100 + week));
     assert_eq!(introspect(&node, &client, &first.refresh).await["active"], true, "within the grace window");
-    bed.advance(Duration::from_secs(5));
+    cluster.advance(Duration::from_secs(5));
     let third = Tokens::of(&node.refresh(&second.refresh).await.expect(200));
-    bed.advance(Duration::from_secs(5));
+    cluster.advance(Duration::from_secs(5));
     let active = async |token: &str| introspect(&node, &client, token).await["active"] == true;
     assert!(!active(&first.refresh).await, "superseded ten seconds ago");
     assert!(active(&second.refresh).await && active(&third.refresh).await);
     // asking changes nothing: neither is a token used up, nor does reuse end the session
     assert!(active(&third.refresh).await);
     node.refresh(&third.refresh).await.expect(200);
-    bed.advance(Duration::from_secs(7 * 86_400));
+    cluster.advance(Duration::from_secs(7 * 86_400));
     assert!(!active(&third.refresh).await, "the session lay idle for too long");
 }
 
 /// Introspection decides in Rust what refreshing decides in Lua.
 #[tokio::test]
 async fn introspection_and_refreshing_agree_whatever_the_history() {
-    let bed = Bed::new();
-    let node = bed.node().await;
-    let client = bed.service_client("billing").await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    let client = cluster.service_client("billing").await;
     node.account("ada").await;
     let mut state = 20_261_123_u32;
     let mut random = |below: u32| {
@@ -111,10 +111,10 @@ async fn introspection_and_refreshing_agree_whatever_the_history() {
     for _ in 0..12 {
         let mut tokens = vec![node.login("ada").await.refresh];
         for _ in 0..random(14) {
-            bed.advance(Duration::from_millis(random(4000).into()));
+            cluster.advance(Duration::from_millis(random(4000).into()));
             tokens.push(node.refresh(tokens.last().unwrap()).await.expect(200).text_of("refresh_token"));
         }
-        bed.advance(Duration::from_millis(random(9000).into()));
+        cluster.advance(Duration::from_millis(random(9000).into()));
         // the newest first: one that was superseded too long ago ends the session
         for token in tokens.iter().rev() {
             let said = introspect(&node, &client, token).await["active"] == true;
@@ -129,9 +129,9 @@ async fn introspection_and_refreshing_agree_whatever_the_history() {
 
 #[tokio::test]
 async fn anything_else_is_exactly_inactive() {
-    let bed = Bed::new();
-    let node = bed.node().await;
-    let client = bed.service_client("billing").await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    let client = cluster.service_client("billing").await;
     node.account("ada").await;
     let (tokens, ended) = (node.login("ada").await, node.login("ada").await);
     node.logout(&ended.refresh).await.expect(204);
@@ -144,20 +144,20 @@ async fn anything_else_is_exactly_inactive() {
         let answer = post(&node, "/oauth2/introspect", Some(&client), &[("token", token)]).await.expect(200);
         assert_eq!(answer.text, "{\"active\":false}", "{token}");
     }
-    bed.advance(Duration::from_secs(306));
+    cluster.advance(Duration::from_secs(306));
     assert_eq!(introspect(&node, &client, &tokens.access).await, json!({ "active": false }), "expired");
     assert_eq!(introspect(&node, &client, &tokens.refresh).await["active"], true);
 }
 
 #[tokio::test]
 async fn a_client_learns_nothing_of_tokens_for_others_and_others_learn_nothing() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
     let audiences = vec!["reports".to_owned()];
     let stranger =
-        bed.service_client_with(NewClient { name: "stranger".to_owned(), audiences, ..NewClient::default() }).await;
+        cluster.service_client_with(NewClient { name: "stranger".to_owned(), audiences, ..NewClient::default() }).await;
     for token in [&tokens.access, &tokens.refresh] {
         assert_eq!(introspect(&node, &stranger, token).await, json!({ "active": false }));
         let nobody = post(&node, "/oauth2/introspect", None, &[("token", token)]).await;
@@ -171,20 +171,20 @@ async fn a_client_learns_nothing_of_tokens_for_others_and_others_learn_nothing()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_warm_introspection_asks_neither_redis_nor_the_signature() {
-    let bed = Bed::new();
-    let node = bed.node().await;
-    let client = bed.service_client("billing").await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    let client = cluster.service_client("billing").await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
-    wait::until("it is in step", || async { node.app.redis.remembers() }).await;
+    wait::until("it is in step", || async { node.state.redis.remembers() }).await;
     assert_eq!(introspect(&node, &client, &tokens.access).await["active"], true);
-    let signatures = node.app.verified_tokens.misses();
-    let mut monitor = Monitor::start(&bed.redis);
+    let signatures = node.state.verified_tokens.misses();
+    let mut monitor = Monitor::start(&cluster.redis);
     for _ in 0..20 {
         assert_eq!(introspect(&node, &client, &tokens.access).await["active"], true);
     }
-    let asked = monitor.commands(&bed.redis);
+    let asked = monitor.commands(&cluster.redis);
     // a busy machine may lose a step, and ask once more
     assert!(asked.len() < 5, "{asked:?}");
-    assert_eq!(node.app.verified_tokens.misses(), signatures);
+    assert_eq!(node.state.verified_tokens.misses(), signatures);
 }

@@ -1,10 +1,10 @@
 //! The endpoints for other services and stock OAuth clients.
 
-mod again;
 mod client_auth;
 mod clients;
 mod errors;
 mod introspect;
+mod introspection_cache;
 mod revoke;
 mod token;
 
@@ -13,8 +13,8 @@ use reqwest::Method;
 use serde_json::Value;
 
 use crate::harness::{
-    bed::{Node, ServiceClient},
     client::Answer,
+    test_cluster::{Node, ServiceClient},
 };
 
 /// Posts a form, as a client that authenticates by HTTP Basic or as nobody in particular.

@@ -1,21 +1,21 @@
 //! `POST /oauth2/revoke`.
 
-use latchkey::flow::clients::NewClient;
+use latchkey::service::clients::NewClient;
 
 use super::{client_token, error, introspect, post, refused};
-use crate::harness::{bed::Bed, events};
+use crate::harness::{events, test_cluster::TestCluster};
 
 #[tokio::test]
 async fn either_token_ends_the_session() {
-    let bed = Bed::new();
-    let node = bed.node().await;
-    let client = bed.service_client("billing").await;
-    let audience = bed.service_client("asking").await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    let client = cluster.service_client("billing").await;
+    let audience = cluster.service_client("asking").await;
     node.account("ada").await;
     for (caller, reason) in [(None, "logout"), (Some(&client), "revoked")] {
         for by_access in [false, true] {
             let tokens = node.login("ada").await;
-            let account = node.app.verify_access_token(&tokens.access).unwrap().sub;
+            let account = node.state.verify_access_token(&tokens.access).unwrap().sub;
             let token = if by_access { &tokens.access } else { &tokens.refresh };
             for _ in 0..2 {
                 let answer = post(&node, "/oauth2/revoke", caller, &[("token", token)]).await.expect(200);
@@ -24,7 +24,7 @@ async fn either_token_ends_the_session() {
             assert_eq!(node.refresh(&tokens.refresh).await.problem(), (401, "invalid_refresh_token".to_owned()));
             assert_eq!(node.get("/v1/me", &tokens.access).await.problem(), (401, "invalid_token".to_owned()));
             assert_eq!(introspect(&node, &audience, &tokens.access).await["active"], false);
-            assert_eq!(events::told_of(&bed.redis, account, &tokens.session), [reason]);
+            assert_eq!(events::told_of(&cluster.redis, account, &tokens.session), [reason]);
         }
     }
     let tokens = node.login("ada").await;
@@ -35,9 +35,9 @@ async fn either_token_ends_the_session() {
 
 #[tokio::test]
 async fn what_is_no_token_is_no_error() {
-    let bed = Bed::new();
-    let node = bed.node().await;
-    let client = bed.service_client("billing").await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    let client = cluster.service_client("billing").await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
     for token in ["x", "a.b.c", "lk_rt_x", &format!("{}x", tokens.refresh), &tokens.access[1..]] {
@@ -50,14 +50,14 @@ async fn what_is_no_token_is_no_error() {
 
 #[tokio::test]
 async fn what_is_not_the_callers_to_revoke_stays() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
-    let client = bed.service_client("billing").await;
+    let client = cluster.service_client("billing").await;
     let audiences = vec!["reports".to_owned()];
     let stranger =
-        bed.service_client_with(NewClient { name: "stranger".to_owned(), audiences, ..NewClient::default() }).await;
+        cluster.service_client_with(NewClient { name: "stranger".to_owned(), audiences, ..NewClient::default() }).await;
     for token in [&tokens.access, &tokens.refresh] {
         let answer = post(&node, "/oauth2/revoke", Some(&stranger), &[("token", token)]).await;
         assert_eq!(error(&answer), refused(400, "unauthorized_client"));

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use latchkey::flow::clients::NewClient;
+use latchkey::service::clients::NewClient;
 use serde_json::json;
 
 use super::{client_token, error, introspect, part, post, refused};
 use crate::harness::{
-    bed::{Bed, Node},
     client::{Answer, PASSWORD},
+    test_cluster::{Node, TestCluster},
 };
 
 async fn refresh(node: &Node, token: &str) -> Answer {
@@ -17,8 +17,8 @@ async fn refresh(node: &Node, token: &str) -> Answer {
 
 #[tokio::test]
 async fn a_refresh_token_gives_the_next_tokens() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     let first = node.login("ada").await;
     let answer = refresh(&node, &first.refresh).await.expect(200);
@@ -38,36 +38,36 @@ async fn a_refresh_token_gives_the_next_tokens() {
     let named =
         [("grant_type", "refresh_token"), ("refresh_token", &next), ("client_id", "latchkey"), ("scope", "account")];
     let last = post(&node, "/oauth2/token", None, &named).await.expect(200).text_of("refresh_token");
-    bed.advance(Duration::from_secs(10));
+    cluster.advance(Duration::from_secs(10));
     assert_eq!(error(&refresh(&node, &first.refresh).await), refused(400, "invalid_grant"));
     assert_eq!(error(&refresh(&node, &last).await), refused(400, "invalid_grant"), "reuse has ended the session");
 }
 
 #[tokio::test]
 async fn what_is_no_valid_refresh_token_is_an_invalid_grant() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     let (ended, expired) = (node.login("ada").await, node.login("ada").await);
     node.logout(&ended.refresh).await.expect(204);
     for token in ["x", &ended.refresh, &ended.access, &format!("{}A", expired.refresh)] {
         assert_eq!(error(&refresh(&node, token).await), refused(400, "invalid_grant"), "{token}");
     }
-    bed.advance(Duration::from_secs(8 * 86_400));
+    cluster.advance(Duration::from_secs(8 * 86_400));
     assert_eq!(error(&refresh(&node, &expired.refresh).await), refused(400, "invalid_grant"));
 }
 
 #[tokio::test]
 async fn a_refresh_token_of_the_cookie_is_not_valid_here_and_nothing_comes_of_trying() {
-    let bed = Bed::new();
-    let node = bed.node().await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
     node.account("ada").await;
     let login = json!({ "identifier": "ada", "password": PASSWORD, "transport": "cookie" });
     let cookie = node.post("/v1/login", login).await.expect(200).header("set-cookie").to_owned();
     let token = cookie.split(['=', ';']).nth(1).unwrap();
     assert_eq!(error(&refresh(&node, token).await), refused(400, "invalid_grant"));
     // had the session moved on, this would end it
-    bed.advance(Duration::from_secs(11));
+    cluster.advance(Duration::from_secs(11));
     let request =
         node.request(reqwest::Method::POST, "/v1/refresh").header("cookie", format!("__Host-latchkey={token}"));
     node.send(request).await.expect(200);
@@ -75,9 +75,9 @@ async fn a_refresh_token_of_the_cookie_is_not_valid_here_and_nothing_comes_of_tr
 
 #[tokio::test]
 async fn refresh_tokens_belong_to_apps_not_to_service_clients() {
-    let bed = Bed::new();
-    let node = bed.node().await;
-    let client = bed.service_client("billing").await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    let client = cluster.service_client("billing").await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
     let form = |id| [("grant_type", "refresh_token"), ("refresh_token", tokens.refresh.as_str()), ("client_id", id)];
@@ -90,15 +90,15 @@ async fn refresh_tokens_belong_to_apps_not_to_service_clients() {
     let scope = [("grant_type", "refresh_token"), ("refresh_token", &tokens.refresh), ("scope", "account admin")];
     assert_eq!(error(&post(&node, "/oauth2/token", None, &scope).await), refused(400, "invalid_scope"));
     // none of which has touched the session
-    bed.advance(Duration::from_secs(11));
+    cluster.advance(Duration::from_secs(11));
     post(&node, "/oauth2/token", None, &form("latchkey")).await.expect(200);
 }
 
 #[tokio::test]
 async fn a_client_gets_a_token_of_its_own() {
-    let bed = Bed::new();
-    let node = bed.node().await;
-    let client = bed.service_client("billing").await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    let client = cluster.service_client("billing").await;
     let form = [("grant_type", "client_credentials")];
     let answer = post(&node, "/oauth2/token", Some(&client), &form).await.expect(200);
     assert_eq!((answer.header("cache-control"), answer.header("pragma")), ("no-store", "no-cache"));
@@ -127,12 +127,12 @@ async fn a_client_gets_a_token_of_its_own() {
 
 #[tokio::test]
 async fn a_clients_token_is_for_its_audiences_and_for_no_account() {
-    let bed = Bed::new();
-    let node = bed.node().await;
-    let here = bed.service_client("here").await;
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    let here = cluster.service_client("here").await;
     let audiences = ["reports", "https://api.example.com/"].map(str::to_owned).to_vec();
     let elsewhere = NewClient { name: "elsewhere".to_owned(), audiences: audiences.clone(), ..NewClient::default() };
-    let elsewhere = bed.service_client_with(elsewhere).await;
+    let elsewhere = cluster.service_client_with(elsewhere).await;
     let (for_us, for_others) = (client_token(&node, &here).await, client_token(&node, &elsewhere).await);
     let claims = part(&for_others, 1);
     assert_eq!(claims["aud"], json!(audiences));
@@ -157,6 +157,6 @@ async fn a_clients_token_is_for_its_audiences_and_for_no_account() {
     assert_eq!(introspect(&node, &elsewhere, &for_others).await["active"], true);
     assert_eq!(introspect(&node, &elsewhere, &for_us).await, json!({ "active": false }));
     assert_eq!(introspect(&node, &here, &for_others).await, json!({ "active": false }));
-    bed.advance(Duration::from_secs(306));
+    cluster.advance(Duration::from_secs(306));
     assert_eq!(introspect(&node, &here, &for_us).await, json!({ "active": false }));
 }

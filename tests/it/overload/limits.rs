@@ -13,15 +13,15 @@ use tokio::{
 };
 
 use crate::{
-    harness::{bed::Bed, client::PASSWORD, wait},
+    harness::{client::PASSWORD, test_cluster::TestCluster, wait},
     server::within,
 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn above_so_many_requests_at_once_others_are_told_to_come_again() {
-    let mut bed = Bed::new();
-    bed.config.http.max_requests = 2;
-    let node = bed.node().await;
+    let mut cluster = TestCluster::new();
+    cluster.config.http.max_requests = 2;
+    let node = cluster.node().await;
     node.account("ada").await;
     let body = json!({ "identifier": "ada", "password": PASSWORD }).to_string();
     let (begun, rest) = body.split_at(10);

@@ -5,5 +5,5 @@ mod http2;
 mod limits;
 mod process;
 mod restart;
+mod shutdown;
 mod slow;
-mod stopping;

@@ -5,8 +5,8 @@ mod app;
 mod caddy;
 mod envoy;
 pub(crate) mod nginx;
+mod relay;
 mod traefik;
-mod way;
 
 use std::{fs, net::SocketAddr, path::Path};
 
@@ -15,13 +15,13 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::harness::{
-    bed::{Bed, Node},
     client::{Answer, Client, Tokens},
     guard::{self, Guard},
+    test_cluster::{Node, TestCluster},
     wait,
 };
 use app::App;
-use way::Way;
+use relay::Relay;
 
 /// The headers that Latchkey tells an app the caller by.
 const IDENTITY: [&str; 6] =
@@ -49,12 +49,12 @@ struct Proxy {
 impl Proxy {
     /// Puts it to the test.
     async fn check(&self) {
-        let bed = Bed::new();
-        let node = bed.node().await;
+        let cluster = TestCluster::new();
+        let node = cluster.node().await;
         let account = node.account("ada").await.text_of("id");
-        let way = Way::to(address(&node)).await;
+        let relay = Relay::to(address(&node)).await;
         let app = App::start().await;
-        let (guard, proxy) = self.run(way.address, app.address);
+        let (guard, proxy) = self.run(relay.address, app.address);
         let outside = Outside { proxy, app: &app, account };
         wait::until("the proxy asks Latchkey", || outside.is_refused(None)).await;
 
@@ -63,47 +63,47 @@ impl Proxy {
         outside.with_a_token_told_whose(&tokens).await;
         outside.nothing_believed(&tokens.access).await;
         outside.bodies_pass(&tokens.access).await;
-        let sent = way.sent();
+        let sent = relay.sent();
         assert!(sent.contains("/v1/verify"));
         assert!(!sent.contains(BODY) && !sent.contains(COOKIE), "Latchkey was sent more than it needs: {sent}");
-        outside.connections_kept(&tokens.access, &way).await;
+        outside.connections_kept(&tokens.access, &relay).await;
 
         node.logout(&tokens.refresh).await.expect(204);
         assert_eq!(outside.refused(Some(&tokens.access)).await.status, 401);
 
         let access = node.login("ada").await.access;
-        self.away(&bed, node, way, &outside, &access).await;
+        self.away(&cluster, node, relay, &outside, &access).await;
         drop(guard);
     }
 
     /// Latchkey is silent, is stopped, comes back, has no Redis, is unreachable.
-    async fn away(&self, bed: &Bed, node: Node, way: Way, outside: &Outside<'_>, access: &str) {
+    async fn away(&self, cluster: &TestCluster, node: Node, relay: Relay, outside: &Outside<'_>, access: &str) {
         wait::until("the token is good", async || outside.passes(access).await).await;
         if self.minds_silence {
-            way.fall_silent();
+            relay.fall_silent();
             outside.refused_for_now(access).await;
-            way.lead_to(address(&node));
+            relay.lead_to(address(&node));
             wait::until("Latchkey is heard again", async || outside.passes(access).await).await;
         }
         node.stop().await;
         outside.refused_for_now(access).await;
 
-        let node = bed.node().await;
-        way.lead_to(address(&node));
+        let node = cluster.node().await;
+        relay.lead_to(address(&node));
         wait::until("Latchkey is back", async || outside.passes(access).await).await;
 
         // Now it is Latchkey that says so: 503.
-        bed.redis.guard.signal(Signal::STOP);
+        cluster.redis.guard.signal(Signal::STOP);
         wait::until("Latchkey says that it doesn't know", async || {
             let before = outside.app.requests();
             let answer = outside.proxy.send(outside.get(Some(access))).await;
             answer.status.is_server_error() && outside.app.requests() == before
         })
         .await;
-        bed.redis.guard.signal(Signal::CONT);
+        cluster.redis.guard.signal(Signal::CONT);
         wait::until("Latchkey knows again", async || outside.passes(access).await).await;
 
-        drop(way);
+        drop(relay);
         outside.refused_for_now(access).await;
         node.stop().await;
     }
@@ -241,12 +241,12 @@ impl Outside<'_> {
     }
 
     /// Connections to Latchkey are used again.
-    async fn connections_kept(&self, access: &str, way: &Way) {
-        let before = way.connections();
+    async fn connections_kept(&self, access: &str, relay: &Relay) {
+        let before = relay.connections();
         for _ in 0..20 {
             self.passed(self.get(Some(access))).await;
         }
-        let connections = way.connections() - before;
+        let connections = relay.connections() - before;
         assert!(connections < 5, "{connections} connections to Latchkey for 20 requests");
     }
 }

@@ -1,7 +1,7 @@
 //! Service clients.
 
 use latchkey::domain::{
-    client::{Client, ClientId, ClientSecretHash, FormerSecret, Words},
+    client::{Client, ClientId, ClientSecretHash, FormerSecret, SpaceSeparated},
     clock::Timestamp,
 };
 
@@ -10,8 +10,8 @@ use super::on_every_backend;
 fn client(name: &str) -> Client {
     Client {
         id: ClientId::parse(name).unwrap(),
-        scopes: Words::parse(["read", "write"]).unwrap(),
-        audiences: Words::parse(["latchkey"]).unwrap(),
+        scopes: SpaceSeparated::parse(["read", "write"]).unwrap(),
+        audiences: SpaceSeparated::parse(["latchkey"]).unwrap(),
         jwks: None,
         secret: hash(1),
         former_secret: None,
@@ -33,7 +33,8 @@ async fn clients_come_back_as_they_were_stored_by_name() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
         assert_eq!(sql.clients().await.unwrap(), []);
-        let with_keys = Client { jwks: Some("{\"keys\":[]}".to_owned()), scopes: Words::default(), ..client("b") };
+        let with_keys =
+            Client { jwks: Some("{\"keys\":[]}".to_owned()), scopes: SpaceSeparated::default(), ..client("b") };
         assert!(sql.insert_client(&with_keys).await.unwrap());
         assert!(sql.insert_client(&client("a")).await.unwrap());
         assert!(!sql.insert_client(&Client { secret: hash(9), ..client("a") }).await.unwrap(), "the name is taken");

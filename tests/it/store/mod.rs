@@ -1,12 +1,12 @@
 //! The session store, on every server that it is meant for.
 
+mod batch;
 mod life;
 mod memory;
 mod model;
 pub(crate) mod places;
 mod scripts;
 pub(crate) mod server;
-mod together;
 mod upgrade;
 
 /// Runs tests, each a function that is given a [`server::Server`], on every kind of server there is.

@@ -3,19 +3,18 @@
 use std::{process::Command, time::Duration};
 
 use latchkey::{
-    cores::Cores,
     domain::{
         event::Reason,
         session::{Generation, Rotation},
     },
+    runtime::Cores,
     store::redis::{Redis, RedisError},
 };
 
 use super::server::{DURABLE, GRACE, IDLE, NOW, Server, account, create, session, store, store_with};
 use crate::harness::{
-    bed,
     guard::{self, Guard, Spec},
-    wait,
+    test_cluster, wait,
 };
 
 /// For what isn't going to work.
@@ -143,7 +142,9 @@ async fn an_address_that_is_none_is_refused_but_never_shown() {
             command_timeout: Duration::from_secs(1),
             event_retention: Duration::from_hours(1),
         };
-        let Err(error) = Redis::connect(&url.into(), &settings, &bed::cache(), &Cores::here()) else { panic!("{url}") };
+        let Err(error) = Redis::connect(&url.into(), &settings, &test_cluster::cache(), &Cores::here()) else {
+            panic!("{url}")
+        };
         let text = format!("{error} {error:?}");
         assert!(text.contains("redis.url") && !text.contains("wr0ng-one"), "{text}");
     }

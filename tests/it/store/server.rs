@@ -14,21 +14,21 @@ use fred::{
 };
 use latchkey::{
     config::RedisSettings,
-    cores::Cores,
     domain::{
         account::{Epoch, Roles},
         clock::Timestamp,
         ids::{AccountId, SessionId},
         session::{Grant, Origin, Transport},
     },
+    runtime::Cores,
     store::redis::{Create, NewSession, Redis},
 };
 use rustix::process::Signal;
 use uuid::Uuid;
 
 use crate::harness::{
-    bed,
     guard::{self, Guard, Spec},
+    test_cluster,
 };
 
 /// Day one of every test.
@@ -168,7 +168,7 @@ impl Server {
 }
 
 /// All that runs in the test's one thread comes at the same moment.
-pub fn at_once<T>(work: impl Future<Output = T>) -> T {
+pub fn concurrency_limit<T>(work: impl Future<Output = T>) -> T {
     tokio::task::block_in_place(|| {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
     })
@@ -216,7 +216,7 @@ pub fn store_with(url: &str, command_timeout: Duration) -> Redis {
         command_timeout,
         event_retention: Duration::from_hours(1),
     };
-    Redis::connect(&url.into(), &settings, &bed::cache(), &Cores::here()).unwrap()
+    Redis::connect(&url.into(), &settings, &test_cluster::cache(), &Cores::here()).unwrap()
 }
 
 /// Runs a command whose words are bytes.

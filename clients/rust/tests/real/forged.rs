@@ -5,7 +5,7 @@ use latchkey_verify::{Invalid, VerifyError};
 use serde_json::{Value, json};
 
 use crate::{
-    harness::bed::Node,
+    harness::test_cluster::Node,
     place::{Place, invalid},
 };
 
@@ -29,8 +29,8 @@ pub fn with_header(token: &str, change: impl FnOnce(&mut Value)) -> String {
 /// Signed with the service's own key, whatever it says.
 fn signed(node: &Node, header: &str, claims: &str) -> String {
     let message = format!("{}.{}", encode(header), encode(claims));
-    let keys = node.app.keys.current();
-    let signature = keys.signer(node.app.clock.now()).unwrap().sign(message.as_bytes()).unwrap();
+    let keys = node.state.keys.current();
+    let signature = keys.signer(node.state.clock.now()).unwrap().sign(message.as_bytes()).unwrap();
     format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
 }
 
@@ -103,7 +103,7 @@ async fn forged_tokens_are_refused() {
     }
 
     // the public key as the secret of an HMAC
-    let public = place.node.app.keys.current().signer(place.node.app.clock.now()).unwrap().public_jwk().to_owned();
+    let public = place.node.state.keys.current().signer(place.node.state.clock.now()).unwrap().public_jwk().to_owned();
     let hmac = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, public.as_bytes());
     let message = format!("{}.{}", encode(&changed(&header, "alg", Some(json!("HS256")))), encode(&claims_text));
     let tag = BASE64_URL_SAFE_NO_PAD.encode(aws_lc_rs::hmac::sign(&hmac, message.as_bytes()));

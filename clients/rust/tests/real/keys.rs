@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use latchkey::{crypto::key_rotation::Start, domain::key::Algorithm, flow::keys};
+use latchkey::{crypto::key_rotation::Start, domain::key::Algorithm, service::keys};
 use latchkey_verify::{Invalid, VerifyError};
 
 use crate::{
     harness::{
-        bed::{Bed, Node},
+        test_cluster::{Node, TestCluster},
         wait,
     },
     place::{Place, invalid, until_revoked},
@@ -15,28 +15,28 @@ use crate::{
 };
 
 async fn rotate(node: &Node, start: Start) -> String {
-    let app = &node.app;
+    let app = &node.state;
     let kid = keys::rotate(&app.config, &app.clock, &app.entropy, &app.sql, start).await.unwrap().kid;
     keys::reload(app).await.unwrap();
     kid
 }
 
 async fn retire(node: &Node, kid: &str) {
-    let app = &node.app;
+    let app = &node.state;
     keys::retire(&app.clock, &app.sql, &app.redis, kid).await.unwrap();
     keys::reload(app).await.unwrap();
 }
 
 fn signer(node: &Node) -> String {
-    node.app.keys.current().signer(node.app.clock.now()).unwrap().kid().to_owned()
+    node.state.keys.current().signer(node.state.clock.now()).unwrap().kid().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_of_every_algorithm_are_verified() {
     for algorithm in Algorithm::ALL {
-        let mut bed = Bed::new();
-        bed.config.keys.algorithm = algorithm;
-        let place = Place::with(bed).await;
+        let mut cluster = TestCluster::new();
+        cluster.config.keys.algorithm = algorithm;
+        let place = Place::with(cluster).await;
         place.node.account("ada").await;
         let tokens = place.node.login("ada").await;
         let verifier = place.verifier().await;

@@ -97,7 +97,7 @@ async fn another_node_goes_on_where_the_one_before_ended() {
     let verifier = place.verifier().await;
     place.node.logout(&tokens[0].refresh).await.expect(204);
     until_revoked(&verifier, &tokens[0].access).await;
-    let next = place.bed.node().await;
+    let next = place.cluster.node().await;
     let first = std::mem::replace(&mut place.node, next);
     place.proxy.lead_to(&place.node.client.base);
     first.stop().await;

@@ -26,9 +26,9 @@ async fn median(verifier: &Verifier, token: &str, count: u32) -> u128 {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "measures; see README.md"]
 async fn measure() {
-    let mut bed = crate::harness::bed::Bed::new();
-    bed.clock = latchkey::domain::clock::Clock::System;
-    let place = Place::with(bed).await;
+    let mut cluster = crate::harness::test_cluster::TestCluster::new();
+    cluster.clock = latchkey::domain::clock::Clock::System;
+    let place = Place::with(cluster).await;
     place.node.account("ada").await;
     let token = place.node.login("ada").await.access;
     for _ in 0..100 {

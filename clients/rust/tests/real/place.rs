@@ -12,7 +12,7 @@ use latchkey_verify::{Builder, Clock, Invalid, Verifier, VerifyError};
 
 use crate::{
     harness::{
-        bed::{Bed, Node, ServiceClient},
+        test_cluster::{Node, ServiceClient, TestCluster},
         wait,
     },
     proxy::Proxy,
@@ -42,7 +42,7 @@ impl Hands {
 }
 
 pub struct Place {
-    pub bed: Bed,
+    pub cluster: TestCluster,
     pub node: Node,
     pub proxy: Proxy,
     pub hands: Hands,
@@ -51,17 +51,17 @@ pub struct Place {
 
 impl Place {
     pub async fn new() -> Self {
-        Self::with(Bed::new()).await
+        Self::with(TestCluster::new()).await
     }
 
-    pub async fn with(mut bed: Bed) -> Self {
+    pub async fn with(mut cluster: TestCluster) -> Self {
         let proxy = Proxy::start().await;
-        bed.config.issuer = proxy.url();
-        let node = bed.node().await;
+        cluster.config.issuer = proxy.url();
+        let node = cluster.node().await;
         proxy.lead_to(&node.client.base);
-        let client = bed.service_client("orders").await;
-        let hands = Hands { clock: bed.clock.clone(), elapsed: Arc::default() };
-        Self { bed, node, proxy, hands, client }
+        let client = cluster.service_client("orders").await;
+        let hands = Hands { clock: cluster.clock.clone(), elapsed: Arc::default() };
+        Self { cluster, node, proxy, hands, client }
     }
 
     /// A verifier of this issuer, to be finished.

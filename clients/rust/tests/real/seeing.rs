@@ -46,7 +46,7 @@ async fn a_changed_password_ends_the_other_sessions_only() {
     for tokens in [&here, &there, &bob] {
         assert!(verifier.verify(&tokens.access).await.is_ok());
     }
-    place.bed.advance(Duration::from_secs(2));
+    place.cluster.advance(Duration::from_secs(2));
     place.node.change_password(&here.access, PASSWORD, "quite another phrase of words").await.expect(204);
     until_revoked(&verifier, &there.access).await;
     let after = place.node.login_with("ada", "quite another phrase of words").await;
@@ -64,11 +64,11 @@ async fn time_is_looked_at_every_time() {
     let tokens = place.node.login("ada").await;
     let verifier = place.verifier().await;
     assert!(verifier.verify(&tokens.access).await.is_ok());
-    place.bed.advance(Duration::from_secs(304));
+    place.cluster.advance(Duration::from_secs(304));
     // the clock of the machine has moved: heard is what is told after
     wait::until("it is in step", async || verifier.status().in_step).await;
     assert!(verifier.verify(&tokens.access).await.is_ok(), "within the leeway");
-    place.bed.advance(Duration::from_secs(1));
+    place.cluster.advance(Duration::from_secs(1));
     assert_eq!(verifier.verify(&tokens.access).await.unwrap_err(), invalid(Invalid::Expired));
     drop(verifier);
     place.stop().await;

@@ -1,4 +1,4 @@
--- Refresh tokens are presented (I1, I2, I4). The usual cases were dealt with before this, in rotate_usual.lua.
+-- Refresh tokens are presented (I1, I2, I4). The usual cases were dealt with before this, in rotate_fast.lua.
 -- ARGV  of each, in one: account id, session id, generation presented (u32); now, grace, idle timeout (u48, ms); 1 if tokens
 --       that travel in a cookie are not accepted here, or 0 (u8)
 -- Gives for each {'rotated' | 'repeated', record, roles or false} or {'reused' | 'expired' | 'gone'}.

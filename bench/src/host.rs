@@ -1,0 +1,210 @@
+//! Where everything is, and the processes that are started: programs, a folder of its own, free ports.
+
+use std::{
+    fs::{self, File},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use tempfile::TempDir;
+
+use crate::{load, procfs, resp::Resp};
+
+/// The programs, and a folder for what they write.
+pub struct Host {
+    /// The service's source tree.
+    pub root: PathBuf,
+    /// The folder of the benchmark's own programs.
+    pub programs: PathBuf,
+    /// For what they write.
+    pub folder: PathBuf,
+    /// How Redis keeps what it is told.
+    pub persistence: Persistence,
+    _removed_at_the_end: Option<TempDir>,
+}
+
+/// `appendonly` and `appendfsync`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Persistence {
+    /// As the service's documents prescribe: nothing acknowledged is lost.
+    Always,
+    /// Written once a second.
+    Everysec,
+    /// Not at all.
+    Off,
+}
+
+impl Host {
+    /// Finds the programs beside this one, and the rest from the source tree.
+    pub fn find(persistence: Persistence) -> anyhow::Result<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the source tree")?.to_owned();
+        let programs = std::env::current_exe()?.parent().context("the folder of this program")?.to_owned();
+        fs::create_dir_all(root.join("target/bench"))?;
+        let folder = tempfile::tempdir_in(root.join("target/bench"))?;
+        let path = folder.path().to_owned();
+        Ok(Self { root, programs, folder: path, persistence, _removed_at_the_end: Some(folder) })
+    }
+
+    /// The same, with another folder, inside this one's.
+    pub fn inside(&self, name: &str) -> anyhow::Result<Self> {
+        let (root, programs, folder) = (self.root.clone(), self.programs.clone(), self.folder(name)?);
+        Ok(Self { root, programs, folder, persistence: self.persistence, _removed_at_the_end: None })
+    }
+
+    /// A folder of this name, made.
+    pub fn folder(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let folder = self.folder.join(name);
+        fs::create_dir_all(&folder)?;
+        Ok(folder)
+    }
+
+    /// The program of the service.
+    pub fn latchkey(&self) -> PathBuf {
+        std::env::var_os("LATCHKEY_PROGRAM").map_or_else(|| self.programs.join("latchkey"), PathBuf::from)
+    }
+
+    /// A program that `.ci/install.sh bench` has installed.
+    pub fn tool(&self, name: &str) -> PathBuf {
+        self.root.join("target/tools/bench").join(name)
+    }
+}
+
+/// A process that ends with this, its children too.
+pub struct Process {
+    child: Child,
+    /// It and its workers, once it is ready.
+    pub pids: Vec<u32>,
+    /// From its start to its first answer.
+    pub started_in: Duration,
+}
+
+impl Process {
+    /// Starts a program whose output goes to `log`, and waits until `ready`.
+    pub fn start(mut command: Command, log: &Path, ready: impl Fn() -> bool) -> anyhow::Result<Self> {
+        let log_file = File::create(log)?;
+        let name = format!("{command:?}");
+        command.stdin(Stdio::null()).stdout(log_file.try_clone()?).stderr(log_file);
+        let begun = Instant::now();
+        let child = command.spawn().with_context(|| format!("starting {name}"))?;
+        let mut process = Self { child, pids: Vec::new(), started_in: Duration::ZERO };
+        while !ready() {
+            if process.child.try_wait()?.is_some() || begun.elapsed() > Duration::from_secs(60) {
+                bail!("{name} doesn't start: {}", fs::read_to_string(log).unwrap_or_default());
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        process.started_in = begun.elapsed();
+        process.pids = procfs::family(process.child.id());
+        Ok(process)
+    }
+
+    /// Looks for its workers once more: some are there only after the first answer.
+    pub fn count_workers(&mut self) {
+        self.pids = procfs::family(self.child.id());
+    }
+
+    /// What it has used.
+    pub fn usage(&self) -> procfs::Usage {
+        procfs::usage(&self.pids)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let pids = procfs::family(self.child.id());
+        for pid in pids.iter().filter_map(|pid| rustix::process::Pid::from_raw(i32::try_from(*pid).ok()?)) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+        let _ = self.child.wait();
+    }
+}
+
+/// A port that is free now.
+pub fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// Whether a server on this machine answers `GET /livez` with 200.
+pub fn is_alive(address: SocketAddr) -> bool {
+    struct Once(bool, bool);
+    impl load::Workload for Once {
+        fn request(&mut self, _: usize, out: &mut Vec<u8>) -> Option<usize> {
+            out.extend(b"GET /livez HTTP/1.1\r\nHost: bench\r\n\r\n");
+            (!std::mem::replace(&mut self.0, true)).then_some(0)
+        }
+        fn answer(&mut self, _: usize, _: usize, answer: &load::Answer<'_>) -> Result<(), String> {
+            self.1 = answer.status == 200;
+            Ok(())
+        }
+    }
+    let mut once = Once(false, false);
+    TcpStream::connect(address).is_ok() && load::exhaust(address, 1, &mut once).is_ok() && once.1
+}
+
+/// A Redis of its own.
+pub struct RedisServer {
+    /// The process.
+    pub process: Process,
+    /// On this machine.
+    pub port: u16,
+}
+
+impl RedisServer {
+    /// Starts an empty one.
+    pub fn start(place: &Host, name: &str, persistence: Persistence) -> anyhow::Result<Self> {
+        Self::start_with(place, name, persistence, &[])
+    }
+
+    /// Starts a cluster of three masters that share the slots evenly; with the URL of it.
+    pub fn start_cluster(place: &Host, name: &str) -> anyhow::Result<(Vec<Self>, String)> {
+        let start =
+            |i| Self::start_with(place, &format!("{name}-{i}"), place.persistence, &["--cluster-enabled", "yes"]);
+        let masters = (0..3).map(start).collect::<anyhow::Result<Vec<_>>>()?;
+        let ports: Vec<String> = masters.iter().map(|master| master.port.to_string()).collect();
+        for (i, master) in masters.iter().enumerate() {
+            let (first, last) = (i * 16_384 / 3, (i + 1) * 16_384 / 3 - 1);
+            let mut redis = Resp::connect(master.port)?;
+            redis.call(&[b"CLUSTER", b"ADDSLOTSRANGE", first.to_string().as_bytes(), last.to_string().as_bytes()])?;
+            redis.call(&[b"CLUSTER", b"SET-CONFIG-EPOCH", (i + 1).to_string().as_bytes()])?;
+            for port in &ports[..i] {
+                redis.call(&[b"CLUSTER", b"MEET", b"127.0.0.1", port.as_bytes()])?;
+            }
+        }
+        for master in &masters {
+            let mut redis = Resp::connect(master.port)?;
+            while !redis.call(&[b"CLUSTER", b"INFO"])?.contains("cluster_slots_ok:16384")
+                || !redis.call(&[b"CLUSTER", b"INFO"])?.contains("cluster_state:ok")
+            {
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
+        let url =
+            format!("redis-cluster://127.0.0.1:{}?node=127.0.0.1:{}&node=127.0.0.1:{}", ports[0], ports[1], ports[2]);
+        Ok((masters, url))
+    }
+
+    fn start_with(place: &Host, name: &str, persistence: Persistence, more: &[&str]) -> anyhow::Result<Self> {
+        let folder = place.folder(&format!("redis-{name}"))?;
+        let port = free_port()?;
+        let mut command = Command::new("redis-server");
+        command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--daemonize", "no"]);
+        command.args(["--maxmemory-policy", "noeviction"]).arg("--dir").arg(&folder);
+        // a rewrite of the log now and then would be measured as somebody's
+        command.args(["--auto-aof-rewrite-percentage", "0"]);
+        command.args(["--appendonly", if persistence == Persistence::Off { "no" } else { "yes" }]);
+        command.args(["--appendfsync", if persistence == Persistence::Always { "always" } else { "everysec" }]);
+        command.args(more);
+        let ready = || Resp::connect(port).is_ok_and(|mut redis| redis.call(&[b"PING"]).is_ok());
+        let process = Process::start(command, &folder.join("log"), ready)?;
+        Ok(Self { process, port })
+    }
+
+    /// As a URL.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+}

@@ -1,0 +1,167 @@
+//! What is this service's alone: tokens, codecs and the password threads, each beside its bare limit. `make bench-ours` runs it.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::{hint::black_box, time::Duration};
+
+use argon2::{Algorithm as Variant, Argon2, Block, Params, Version};
+use aws_lc_rs::{
+    hmac,
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, ParsedPublicKey},
+};
+use criterion::{Criterion, criterion_group, criterion_main};
+use latchkey::{
+    config::{PasswordSettings, Secrets},
+    crypto::{
+        access_token::{AccessClaims, Verifier},
+        key_ring::{KeyRing, seal_key},
+        refresh_token::{RefreshClaims, RefreshTokens},
+        seal::Sealer,
+        signing_key::SigningKey,
+    },
+    domain::{
+        clock::Timestamp,
+        entropy::Entropy,
+        ids::{AccountId, SessionId},
+        key::Algorithm,
+        secret::SecretText,
+        session::{Generation, Origin, Transport},
+    },
+    password::PasswordHasher,
+    store::redis::record::{Record, decode_details, encode_details},
+};
+
+const NOW: Timestamp = Timestamp::from_millis(1_795_400_000_000);
+const ISSUER: &str = "https://auth.example.com";
+const AUDIENCE: &str = "latchkey";
+
+fn claims() -> AccessClaims {
+    AccessClaims {
+        iss: ISSUER.to_owned(),
+        sub: AccountId::from_bytes([1; 16]),
+        aud: AUDIENCE.to_owned(),
+        client_id: "latchkey".to_owned(),
+        iat: NOW.as_secs(),
+        exp: NOW.as_secs() + 300,
+        jti: "d8b5cbd5-29b1-4f52-a4b0-3d1d9d6c4f1e".to_owned(),
+        sid: SessionId::from_bytes([2; 16]),
+        auth_time: NOW.as_secs(),
+        acr: "aal1".to_owned(),
+        amr: vec!["pwd".to_owned()],
+        scope: "account".to_owned(),
+        roles: Vec::new(),
+    }
+}
+
+fn access_tokens(criterion: &mut Criterion) {
+    let claims = claims();
+    for algorithm in [Algorithm::Es256, Algorithm::EdDsa] {
+        let mut group = criterion.benchmark_group(format!("access token, {algorithm}"));
+        let secrets =
+            Secrets { current: SecretText::from("a benchmark's secret that is long enough"), previous: vec![] };
+        let (sealer, entropy) = (Sealer::new(&secrets), Entropy::system());
+        let key = SigningKey::generate(algorithm).unwrap();
+        let ring = KeyRing::open(vec![seal_key(&key, &sealer, &entropy, NOW).unwrap()], &sealer, NOW).unwrap();
+        let token = key.encode(&claims).unwrap();
+        let message = token.expose().rsplit_once('.').unwrap().0.as_bytes();
+        let signature = key.sign(message).unwrap();
+        group.bench_function("bare sign", |b| b.iter(|| key.sign(black_box(message)).unwrap()));
+        group.bench_function("encode", |b| b.iter(|| key.encode(black_box(&claims)).unwrap()));
+        group
+            .bench_function("bare verify", |b| b.iter(|| key.public().verify(black_box(message), &signature).unwrap()));
+        let verifier = Verifier { keys: &ring, issuer: ISSUER, audience: AUDIENCE, leeway: Duration::from_secs(5) };
+        group.bench_function("verify", |b| b.iter(|| verifier.verify(black_box(token.expose()), NOW).unwrap()));
+        group.finish();
+    }
+    // the limit without anything of ours
+    let mut group = criterion.benchmark_group("aws-lc-rs, ES256");
+    let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+    let public = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, pair.public_key().as_ref()).unwrap();
+    let message = [7; 560];
+    let random = SystemRandom::new();
+    let signature = pair.sign(&random, &message).unwrap();
+    group.bench_function("sign", |b| b.iter(|| pair.sign(&random, black_box(&message)).unwrap()));
+    group.bench_function("verify", |b| b.iter(|| public.verify_sig(black_box(&message), signature.as_ref()).unwrap()));
+    group.finish();
+}
+
+fn refresh_tokens(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("refresh token");
+    let tokens = RefreshTokens::new(&[7; 32], []);
+    let claims = RefreshClaims {
+        account: AccountId::from_bytes([1; 16]),
+        session: SessionId::from_bytes([2; 16]),
+        generation: Generation(3),
+        expires_at: NOW,
+    };
+    let token = tokens.encode(&claims);
+    let key = hmac::Key::new(hmac::HMAC_SHA256, &[7; 32]);
+    group.bench_function("bare HMAC-SHA256 of 43 bytes", |b| b.iter(|| hmac::sign(&key, black_box(&[1; 43]))));
+    group.bench_function("encode", |b| b.iter(|| tokens.encode(black_box(&claims))));
+    group.bench_function("decode", |b| b.iter(|| tokens.decode(black_box(token.expose())).unwrap()));
+    group.finish();
+}
+
+fn records(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("session record");
+    let record = Record {
+        generation: Generation(3),
+        transport: Transport::Bearer,
+        created_at: NOW,
+        last_used_at: NOW,
+        idle_ends_at: NOW,
+        ends_at: NOW,
+        kept_until: NOW,
+    };
+    let bytes = record.encode();
+    let agent = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36";
+    let origin = Origin { ip: Some([203, 0, 113, 7].into()), user_agent: Some(agent.to_owned()), device: None };
+    let details = encode_details(&origin).concat();
+    group.bench_function("bare copy of 36 bytes", |b| b.iter(|| black_box(&bytes[..]).to_vec()));
+    group.bench_function("encode", |b| b.iter(|| black_box(&record).encode()));
+    group.bench_function("decode", |b| b.iter(|| Record::decode(black_box(&bytes)).unwrap()));
+    group.bench_function("encode details", |b| b.iter(|| encode_details(black_box(&origin))));
+    group.bench_function("decode details", |b| b.iter(|| decode_details(black_box(&details))));
+    group.finish();
+}
+
+fn passwords(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("password, 19456 KiB, t=2, p=1");
+    group.sample_size(20);
+    let settings = PasswordSettings {
+        min_length: 8,
+        max_length: 128,
+        min_score: 0,
+        banned_words: vec![],
+        memory_kib: 19_456,
+        iterations: 2,
+        parallelism: 1,
+        threads: 1,
+        queue: 16,
+        max_import_memory_kib: 262_144,
+        pepper: None,
+        previous_peppers: vec![],
+    };
+    let params = Params::new(settings.memory_kib, settings.iterations, settings.parallelism, Some(32)).unwrap();
+    let mut memory = vec![Block::default(); params.block_count()];
+    let argon2 = Argon2::new(Variant::Argon2id, Version::V0x13, params);
+    let mut output = [0; 32];
+    group.bench_function("bare argon2, a buffer used again", |b| {
+        b.iter(|| {
+            argon2
+                .hash_password_into_with_memory(b"correct horse battery", b"a salt of 16 b..", &mut output, &mut memory)
+                .unwrap();
+        });
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let hasher = PasswordHasher::start(&settings, Entropy::system()).unwrap();
+    let password = SecretText::from("correct horse battery");
+    let hash = runtime.block_on(hasher.hash_new(password.clone(), vec![])).unwrap();
+    group.bench_function("verify on the pool of one thread", |b| {
+        b.to_async(&runtime).iter(|| async { hasher.verify(password.clone(), Some(hash.clone())).await.unwrap() });
+    });
+    group.finish();
+}
+
+criterion_group!(ours, access_tokens, refresh_tokens, records, passwords);
+criterion_main!(ours);

@@ -1,0 +1,232 @@
+//! Service clients at the door: HTTP Basic (RFC 7617) as OAuth 2.0 has it (RFC 6749, section 2.3.1), and the argument type
+//! [`ServiceClient`] of calls that are for them alone.
+
+use std::{net::IpAddr, sync::Arc};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use poem::{
+    Request, RequestBody, Result,
+    http::{HeaderMap, header},
+};
+use poem_openapi::{
+    ApiExtractor, ApiExtractorType, ExtractParamOptions,
+    registry::{MetaSecurityScheme, Registry},
+};
+
+use crate::http::{
+    extract::client_info,
+    problem::{Code, ProblemError},
+};
+use crate::{
+    domain::{client::Client, secret::SecretText},
+    service::clients::{self, AuthenticateClientError, Credentials},
+    state::AppState,
+};
+
+/// The name of HTTP Basic in the API document.
+pub(in crate::http) const CLIENT_BASIC: &str = "client_basic";
+
+/// What `WWW-Authenticate` says to a client that wasn't believed.
+pub(in crate::http) const CHALLENGE: &str = "Basic realm=\"latchkey\"";
+
+/// A service client that showed its secret by HTTP Basic. Others are refused with 401 `invalid_client`.
+pub struct ServiceClient(pub Arc<Client>);
+
+/// What a request's `Authorization` holds, and where it comes from.
+pub(in crate::http) struct Shown {
+    /// The header.
+    pub(in crate::http) authorization: Authorization,
+    /// The client's address.
+    pub(in crate::http) ip: Option<IpAddr>,
+}
+
+/// What a request's `Authorization` holds.
+pub(in crate::http) enum Authorization {
+    /// There is none.
+    None,
+    /// A name and a secret.
+    Basic {
+        /// The `client_id`.
+        client_id: String,
+        /// The secret.
+        secret: SecretText,
+    },
+    /// Another scheme, or Basic that can't be read.
+    Other,
+    /// More than one.
+    Several,
+}
+
+impl Authorization {
+    /// Reads the headers of a request.
+    pub(in crate::http) fn of(headers: &HeaderMap) -> Self {
+        let mut values = headers.get_all(header::AUTHORIZATION).iter();
+        match (values.next(), values.next()) {
+            (None, _) => Self::None,
+            (Some(_), Some(_)) => Self::Several,
+            (Some(value), None) => value.to_str().ok().and_then(basic).unwrap_or(Self::Other),
+        }
+    }
+
+    /// The secret, where there is one.
+    pub(in crate::http) fn secret(&self) -> Option<&SecretText> {
+        match self {
+            Self::Basic { secret, .. } => Some(secret),
+            Self::None | Self::Other | Self::Several => None,
+        }
+    }
+}
+
+/// Reads `Basic` and what follows it. Name and secret were form-encoded before they were joined (RFC 6749, section 2.3.1).
+fn basic(value: &str) -> Option<Authorization> {
+    let (scheme, encoded) = value.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let bytes = zeroize::Zeroizing::new(BASE64_STANDARD.decode(encoded.trim()).ok()?);
+    let (client_id, secret) = std::str::from_utf8(&bytes).ok()?.split_once(':')?;
+    Some(Authorization::Basic { client_id: form_decode(client_id)?, secret: form_decode(secret)?.into() })
+}
+
+/// Undoes `application/x-www-form-urlencoded` for one value: `+` is a space, `%` and two hexadecimal digits a byte.
+pub(in crate::http) fn form_decode(text: &str) -> Option<String> {
+    // looks at all of it, many bytes at a time: of a token hundreds of them, and hardly ever one to undo
+    if !text.bytes().fold(false, |found, byte| found | (byte == b'+') | (byte == b'%')) {
+        return Some(text.to_owned());
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let mut digit = || char::from(rest.next()?).to_digit(16);
+                let (high, low) = (digit()?, digit()?);
+                u8::try_from(high * 16 + low).ok()?
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn register(registry: &mut Registry) {
+    registry.create_security_scheme(
+        CLIENT_BASIC,
+        MetaSecurityScheme {
+            ty: "http",
+            description: Some(
+                "A service client's `client_id` and `client_secret`, as `latchkey client add` printed them, each form-encoded \
+                 first (RFC 6749, section 2.3.1). The endpoints under `/oauth2/` take them in the form as well \
+                 (`client_secret_post`), or a signed JWT instead (`private_key_jwt`, RFC 7523).",
+            ),
+            name: None,
+            key_in: None,
+            scheme: Some("basic"),
+            bearer_format: None,
+            flows: None,
+            openid_connect_url: None,
+        },
+    );
+}
+
+/// What `Authorization` says, where the form may say it instead: for the endpoints under `/oauth2/`.
+pub(in crate::http) struct FormOrBasic<const REQUIRED: bool>(pub(in crate::http) Shown);
+
+impl<'a, const REQUIRED: bool> ApiExtractor<'a> for FormOrBasic<REQUIRED> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        register(registry);
+    }
+
+    fn security_schemes() -> Vec<&'static str> {
+        vec![CLIENT_BASIC]
+    }
+
+    fn has_security_fallback() -> bool {
+        !REQUIRED
+    }
+
+    async fn from_request(request: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> Result<Self> {
+        Ok(Self(Shown { authorization: Authorization::of(request.headers()), ip: client_info::address_of(request) }))
+    }
+}
+
+impl<'a> ApiExtractor<'a> for ServiceClient {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        register(registry);
+    }
+
+    fn security_schemes() -> Vec<&'static str> {
+        vec![CLIENT_BASIC]
+    }
+
+    fn has_security_fallback() -> bool {
+        false
+    }
+
+    async fn from_request(request: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> Result<Self> {
+        let Authorization::Basic { client_id, secret } = Authorization::of(request.headers()) else {
+            let detail = "Send `Authorization: Basic` with the client_id and the client_secret of a service client.";
+            return Err(ProblemError::new(Code::InvalidClient, detail).into());
+        };
+        let state: &Arc<AppState> = request
+            .data()
+            .ok_or_else(|| ProblemError::new(Code::InternalError, "The service isn't put together right."))?;
+        let client =
+            clients::authenticate(state, Credentials::Secret { client_id, secret }, client_info::address_of(request))
+                .await;
+        Ok(Self(client.map_err(ProblemError::from)?))
+    }
+}
+
+impl From<AuthenticateClientError> for ProblemError {
+    fn from(error: AuthenticateClientError) -> Self {
+        match error {
+            AuthenticateClientError::Invalid => Self::new(
+                Code::InvalidClient,
+                "There is no such service client, it is disabled, or its secret is wrong.",
+            ),
+            AuthenticateClientError::Service(failure) => failure.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use poem::http::HeaderValue;
+
+    use super::*;
+
+    fn of(value: &str) -> Option<(String, String)> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::AUTHORIZATION, HeaderValue::from_str(value).unwrap());
+        match Authorization::of(&headers) {
+            Authorization::Basic { client_id, secret } => Some((client_id, secret.expose().to_owned())),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn names_and_secrets_are_decoded() {
+        let pair = |id: &str, secret: &str| Some((id.to_owned(), secret.to_owned()));
+        let basic = |text: &str| of(&format!("Basic {}", BASE64_STANDARD.encode(text)));
+        assert_eq!(basic("billing:lk_cs_a-b"), pair("billing", "lk_cs_a-b"));
+        assert_eq!(basic("b%69lling:lk%5Fcs%5fa%2Db"), pair("billing", "lk_cs_a-b"));
+        assert_eq!(basic("a+b:c%3Ad:e"), pair("a b", "c:d:e"));
+        assert_eq!(of(&format!("bAsIc {}", BASE64_STANDARD.encode("a:b"))), pair("a", "b"));
+        for text in ["a", "a%:b", "a%4:b", "a%+1:b", "a%zz:b", "a%ff:b"] {
+            assert_eq!(basic(text), None, "{text}");
+        }
+        for value in ["Basic", "Basic ", "Basic ?", "Bearer abc", "YTpi"] {
+            assert_eq!(of(value), None, "{value}");
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Hashing and comparing: argon2id (RFC 9106) for what is made here, with today's parameters and pepper, and what the
+//! stored hash asks for otherwise.
+
+use argon2::{
+    Algorithm, Argon2, Block, KeyId, Params, ParamsBuilder, Version,
+    password_hash::phc::{self, Output, ParamsString, Salt},
+};
+use aws_lc_rs::{digest, pbkdf2};
+use subtle::ConstantTimeEq;
+
+use super::{
+    pool::Memory,
+    schemes::{BadHash, Limits, Stored},
+};
+use crate::{
+    config::PasswordSettings,
+    domain::{
+        entropy::Entropy,
+        secret::{PasswordHash, SecretText},
+    },
+};
+
+const SALT_BYTES: usize = 16;
+const OUTPUT_BYTES: usize = 32;
+
+/// What came of comparing.
+pub(super) struct Checked {
+    pub(super) matches: bool,
+    /// The hash isn't what would be made today.
+    pub(super) outdated: bool,
+}
+
+/// Hashes under today's parameters and pepper.
+pub(super) struct Hashing {
+    params: Params,
+    pepper: Option<Pepper>,
+    previous_peppers: Vec<Pepper>,
+    limits: Limits,
+    decoy_salt: [u8; SALT_BYTES],
+}
+
+/// A pepper and the name by which hashes refer to it.
+pub(super) struct Pepper {
+    key_id: KeyId,
+    secret: SecretText,
+}
+
+impl Pepper {
+    /// The id names the pepper and gives nothing of it away.
+    pub(super) fn new(secret: &SecretText) -> Result<Self, String> {
+        let mut context = digest::Context::new(&digest::SHA256);
+        context.update(b"latchkey pepper id");
+        context.update(secret.expose().as_bytes());
+        let key_id = KeyId::new(&context.finish().as_ref()[..8]).map_err(|error| error.to_string())?;
+        Ok(Self { key_id, secret: secret.clone() })
+    }
+
+    pub(super) fn is(&self, key_id: &[u8]) -> bool {
+        self.key_id.as_bytes() == key_id
+    }
+}
+
+impl Hashing {
+    pub(super) fn new(settings: &PasswordSettings, entropy: &Entropy) -> Result<Self, String> {
+        let pepper = settings.pepper.as_ref().map(Pepper::new).transpose()?;
+        let previous_peppers = settings.previous_peppers.iter().map(Pepper::new).collect::<Result<_, _>>()?;
+        let mut params = ParamsBuilder::new();
+        params.m_cost(settings.memory_kib).t_cost(settings.iterations).p_cost(settings.parallelism);
+        params.output_len(OUTPUT_BYTES);
+        if let Some(pepper) = &pepper {
+            params.keyid(pepper.key_id);
+        }
+        Ok(Self {
+            params: params.build().map_err(|error| error.to_string())?,
+            pepper,
+            previous_peppers,
+            limits: Limits::stored(settings),
+            decoy_salt: entropy.bytes(),
+        })
+    }
+
+    pub(super) fn block_count(&self) -> usize {
+        self.params.block_count()
+    }
+
+    pub(super) fn hash(
+        &self,
+        password: &SecretText,
+        entropy: &Entropy,
+        memory: &mut Memory,
+    ) -> Result<PasswordHash, BadHash> {
+        let salt: [u8; SALT_BYTES] = entropy.bytes();
+        let output = self.today(password, &salt, memory)?;
+        let phc = phc::PasswordHash {
+            algorithm: Algorithm::Argon2id.ident(),
+            version: Some(Version::V0x13.into()),
+            params: ParamsString::try_from(&self.params).map_err(|_| BadHash::Malformed)?,
+            salt: Some(Salt::new(&salt).map_err(|_| BadHash::Malformed)?),
+            hash: Some(Output::new(&output).map_err(|_| BadHash::Malformed)?),
+        };
+        Ok(PasswordHash::new(phc.to_string()))
+    }
+
+    /// The work of [`Hashing::verify`], for nobody.
+    pub(super) fn verify_dummy(&self, password: &SecretText, memory: &mut Memory) -> Result<(), BadHash> {
+        self.today(password, &self.decoy_salt, memory).map(|_| ())
+    }
+
+    pub(super) fn verify(
+        &self,
+        password: &SecretText,
+        stored: &PasswordHash,
+        memory: &mut Memory,
+    ) -> Result<Checked, BadHash> {
+        let outdated = |made: &Stored| match made {
+            Stored::Argon2 { algorithm, version, params, salt, expected } => {
+                *algorithm != Algorithm::Argon2id
+                    || *version != Version::V0x13
+                    || params.m_cost() != self.params.m_cost()
+                    || params.t_cost() != self.params.t_cost()
+                    || params.p_cost() != self.params.p_cost()
+                    || params.keyid() != self.params.keyid()
+                    || expected.len() != OUTPUT_BYTES
+                    || salt.len() < SALT_BYTES
+            }
+            _ => true,
+        };
+        let stored = Stored::parse(stored.expose(), self.limits)?;
+        let matches = self.matches(password, &stored, memory)?;
+        Ok(Checked { matches, outdated: outdated(&stored) })
+    }
+
+    fn matches(&self, password: &SecretText, stored: &Stored, memory: &mut Memory) -> Result<bool, BadHash> {
+        let text = password.expose().as_bytes();
+        match stored {
+            Stored::Argon2 { algorithm, version, params, salt, expected } => {
+                let pepper = self.pepper_of(params.keyid())?;
+                let mut output = vec![0; expected.len()];
+                argon2_into(*algorithm, *version, params, pepper, password, salt, &mut output, memory)?;
+                Ok(output.ct_eq(expected).into())
+            }
+            // Where the hash was made, only 72 bytes counted: so they do here, once, and the upgrade at this very sign-in
+            // looks at all of them. A NUL ended the password there; here it never matches, for bcrypt repeats its key,
+            // and "x\0x" would do for "x".
+            Stored::Bcrypt(hash) => {
+                let matches = bcrypt::verify(text, hash).map_err(|_| BadHash::Malformed)?;
+                Ok(matches && !text.contains(&0))
+            }
+            Stored::Scrypt { params, salt, expected } => {
+                let mut output = vec![0; expected.len()];
+                scrypt::scrypt(text, salt, params, &mut output).map_err(|_| BadHash::Malformed)?;
+                Ok(output.ct_eq(expected).into())
+            }
+            Stored::Pbkdf2 { algorithm, rounds, salt, expected } => {
+                // compares in constant time itself
+                Ok(pbkdf2::verify(*algorithm, *rounds, salt, text, expected).is_ok())
+            }
+        }
+    }
+
+    fn today(&self, password: &SecretText, salt: &[u8], memory: &mut Memory) -> Result<[u8; OUTPUT_BYTES], BadHash> {
+        let mut output = [0; OUTPUT_BYTES];
+        let secret = self.pepper.as_ref().map(|pepper| &pepper.secret);
+        argon2_into(Algorithm::Argon2id, Version::V0x13, &self.params, secret, password, salt, &mut output, memory)?;
+        Ok(output)
+    }
+
+    fn pepper_of(&self, key_id: &[u8]) -> Result<Option<&SecretText>, BadHash> {
+        if key_id.is_empty() {
+            return Ok(None);
+        }
+        let mut peppers = self.pepper.iter().chain(&self.previous_peppers);
+        let pepper = peppers.find(|pepper| pepper.is(key_id)).ok_or(BadHash::UnknownPepper)?;
+        Ok(Some(&pepper.secret))
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "argon2 has that many inputs")]
+fn argon2_into(
+    algorithm: Algorithm,
+    version: Version,
+    params: &Params,
+    secret: Option<&SecretText>,
+    password: &SecretText,
+    salt: &[u8],
+    output: &mut [u8],
+    memory: &mut Memory,
+) -> Result<(), BadHash> {
+    let argon2 = match secret {
+        Some(secret) => Argon2::new_with_secret(secret.expose().as_bytes(), algorithm, version, params.clone()),
+        None => Ok(Argon2::new(algorithm, version, params.clone())),
+    };
+    let argon2 = argon2.map_err(|_| BadHash::Malformed)?;
+    let password = password.expose().as_bytes();
+    let blocks = params.block_count();
+    let done = if blocks <= memory.len() {
+        argon2.hash_password_into_with_memory(password, salt, output, &mut memory[..blocks])
+    } else {
+        // An imported hash that needs more than this thread has: what it needs is its own, and given back at once.
+        argon2.hash_password_into_with_memory(password, salt, output, vec![Block::default(); blocks])
+    };
+    done.map_err(|_| BadHash::Malformed)
+}

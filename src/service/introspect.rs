@@ -1,0 +1,111 @@
+//! Another service asks what a token is worth (RFC 7662).
+
+use std::sync::{Arc, Weak};
+
+use hyper::body::Bytes;
+
+use crate::{
+    crypto::{
+        access_token::{Verified, VerifiedToken},
+        client_secret,
+        client_token::ClientClaims,
+        refresh_token::{self, RefreshClaims},
+    },
+    domain::{
+        client::{Client, ClientId, ClientSecretHash},
+        secret::SecretText,
+    },
+    service::{
+        authenticate::{self, AuthenticateError},
+        clients,
+        error::ServiceError,
+        limits,
+    },
+    state::AppState,
+    store::redis::RefreshStatus,
+};
+
+/// What is told of a token.
+#[derive(Clone, Debug)]
+pub enum Introspection {
+    /// It isn't one, or is worth nothing now, or is none of the asking client's business. Which of these isn't told.
+    Inactive,
+    /// A session's access token.
+    Session(Arc<VerifiedToken>),
+    /// A service client's own access token.
+    Client(Arc<VerifiedToken<ClientClaims>>),
+    /// A refresh token that would be accepted now.
+    Refresh(RefreshClaims, RefreshStatus),
+}
+
+/// What `caller` may know of a token: something only of tokens that are for one of its audiences (RFC 7662, section 4).
+///
+/// # Errors
+/// [`ServiceError`]
+pub async fn introspect(state: &AppState, caller: &Client, token: &str) -> Result<Introspection, ServiceError> {
+    limits::introspection(state, caller.id.as_str())?;
+    let now = state.clock.now();
+    let of_sessions = caller.audiences.contains(&state.config.token.audience);
+    if token.starts_with(refresh_token::PREFIX) {
+        let Ok(claims) = state.refresh_tokens.decode(token) else { return Ok(Introspection::Inactive) };
+        if !of_sessions {
+            return Ok(Introspection::Inactive);
+        }
+        let (RefreshClaims { account, session, generation, .. }, grace) = (claims, state.config.session.grace);
+        let standing = state.redis.refresh_standing(account, session, generation, grace, now).await?;
+        return Ok(standing.map_or(Introspection::Inactive, |standing| Introspection::Refresh(claims, standing)));
+    }
+    match authenticate::verify_issued(state, token).await {
+        Ok(Verified::Session(verified)) if of_sessions => {
+            let lives = state.redis.liveness(verified.sub, verified.sid, now).await?.is_some();
+            Ok(if lives { Introspection::Session(verified) } else { Introspection::Inactive })
+        }
+        Ok(Verified::Client(verified)) if verified.aud.iter().any(|audience| caller.audiences.contains(audience)) => {
+            let enabled = clients::find(state, &verified.client_id).await?.is_some();
+            Ok(if enabled { Introspection::Client(verified) } else { Introspection::Inactive })
+        }
+        Ok(_) | Err(AuthenticateError::InvalidToken) => Ok(Introspection::Inactive),
+        Err(AuthenticateError::Service(failure)) => Err(failure),
+    }
+}
+
+/// What the answer to a service client that asked about a session's access token rests on.
+#[derive(Debug)]
+pub struct CachedDecision {
+    client: ClientId,
+    secret: ClientSecretHash,
+    /// Gone when it isn't among the verified tokens any more.
+    token: Weak<VerifiedToken>,
+}
+
+impl CachedDecision {
+    /// That `caller`, which showed this secret, was told of the token.
+    pub fn new(caller: &Client, secret: &SecretText, token: &Arc<VerifiedToken>) -> Self {
+        let secret = client_secret::hash(secret.expose());
+        Self { client: caller.id.clone(), secret, token: Arc::downgrade(token) }
+    }
+}
+
+/// What is told when the same is asked again, by the same client that shows the same secret; none if any of what the answer
+/// rests on has changed, or may have. The client may have been disabled or given another secret or other audiences, the key
+/// may be retired, the token expired, the session over.
+///
+/// # Errors
+/// [`ServiceError`]: it asks too often.
+pub fn revalidate(state: &AppState, answered: &CachedDecision) -> Result<Option<Bytes>, ServiceError> {
+    let CachedDecision { client, secret, token } = answered;
+    let Some(token) = token.upgrade() else { return Ok(None) };
+    let Some(told) = token.told.get() else { return Ok(None) };
+    let now = state.clock.now();
+    let may_ask = state.clients.is_allowed(client.as_str(), |caller| {
+        caller.has_secret(secret, now) && caller.audiences.contains(&state.config.token.audience)
+    });
+    let holds = may_ask && state.is_still_valid(&token, now) && state.redis.is_remembered(token.sub, token.sid, now);
+    if !holds {
+        return Ok(None);
+    }
+    limits::introspection(state, client.as_str())?;
+    state.verified_tokens.metrics().hits.inc();
+    state.redis.count_remembered();
+    Ok(Some(told.clone()))
+}

@@ -1,0 +1,26 @@
+//! What Latchkey does, one file per use case: `async fn(&AppState, input) -> Result<output, error>`.
+//!
+//! A flow decides; stores act, each in one atomic step; `http` and `cli` only translate.
+
+pub mod accounts;
+pub mod audit;
+pub mod authenticate;
+pub mod change_password;
+pub mod client_token;
+pub mod clients;
+pub mod error;
+pub mod feed;
+pub mod import_accounts;
+pub mod introspect;
+pub mod keys;
+pub mod limits;
+pub mod login;
+pub mod logout;
+pub mod metrics;
+pub mod readiness;
+pub mod refresh;
+pub mod register;
+pub mod revoke_token;
+pub mod sessions;
+pub mod token_issuer;
+pub mod verify;

@@ -1,0 +1,51 @@
+//! How a refresh token stands, for those who ask without presenting it.
+
+use std::time::Duration;
+
+use fred::{bytes::Bytes, interfaces::HashesInterface};
+
+use super::{
+    Redis, RedisError,
+    record::{self, Standing},
+};
+use crate::domain::{
+    clock::Timestamp,
+    ids::{AccountId, SessionId},
+    session::Generation,
+};
+
+/// A refresh token that would be accepted now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefreshStatus {
+    /// When it was issued; not known of one that was superseded a moment ago.
+    pub issued_at: Option<Timestamp>,
+    /// When its session ends unless it is refreshed before.
+    pub expires_at: Timestamp,
+}
+
+impl Redis {
+    /// How a refresh token of generation `presented` stands: nothing where it would be refused. One round trip, which
+    /// changes nothing.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn refresh_standing(
+        &self,
+        account: AccountId,
+        session: SessionId,
+        presented: Generation,
+        grace: Duration,
+        now: Timestamp,
+    ) -> Result<Option<RefreshStatus>, RedisError> {
+        let client = self.client();
+        let field = Bytes::copy_from_slice(session.as_bytes());
+        let found: Option<Bytes> =
+            self.inner.look_ups.watch(Box::pin(client.hget(self.inner.keys.sessions(account), field))).await?;
+        let Some(bytes) = found else { return Ok(None) };
+        let (record, standing) = record::standing(&bytes, presented, grace, now)?;
+        let expires_at = record.idle_ends_at.min(record.ends_at);
+        let issued_at = (standing == Standing::Current).then_some(record.last_used_at);
+        let accepted = now < expires_at && standing != Standing::Superseded;
+        Ok(accepted.then_some(RefreshStatus { issued_at, expires_at }))
+    }
+}

@@ -1,0 +1,121 @@
+//! A Redis that answers that it can't: each such answer is a 503, and passes.
+
+use std::process::{Child, Command, Stdio};
+
+use super::{assert_all_unavailable, assert_not_ready, assert_unavailable, cluster, ready_again};
+use crate::{
+    harness::{client::PASSWORD, wait},
+    store::server::{DURABLE, Server},
+};
+
+/// A `redis-cli` whose command doesn't end by itself.
+fn in_background(server: &Server, words: &[&str]) -> Child {
+    Command::new("redis-cli").arg("-s").arg(server.socket()).args(words).stdout(Stdio::null()).spawn().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn out_of_memory_sessions_can_be_ended_but_not_begun() {
+    let server = Server::start("redis-server", 0, DURABLE);
+    let cluster = cluster(&server);
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let [kept, ended] = [node.login("ada").await, node.login("ada").await];
+
+    server.command(&["CONFIG", "SET", "maxmemory", "1mb"]);
+    assert_unavailable(&node.refresh(&kept.refresh).await);
+    assert_unavailable(&node.try_login("ada", PASSWORD).await);
+    node.get("/v1/me", &kept.access).await.expect(200);
+    node.logout(&ended.refresh).await.expect(204);
+    node.get("/v1/me", &ended.access).await.expect(401);
+    assert_eq!(server.events().len(), 1, "with its event");
+
+    server.command(&["CONFIG", "SET", "maxmemory", "0"]);
+    node.refresh(&kept.refresh).await.expect(200);
+    assert_eq!(node.refresh(&ended.refresh).await.problem().0, 401);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_is_not_ready() {
+    let server = Server::start("redis-server", 0, DURABLE);
+    let cluster = cluster(&server);
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+
+    server.command(&["REPLICAOF", "127.0.0.1", "1"]);
+    assert_unavailable(&node.refresh(&tokens.refresh).await);
+    assert_unavailable(&node.logout(&tokens.refresh).await);
+    let problem = assert_not_ready(&node).await;
+    assert!(problem.contains("replica"), "{problem}");
+
+    server.command(&["REPLICAOF", "NO", "ONE"]);
+    ready_again(&node).await;
+    node.refresh(&tokens.refresh).await.expect(200);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_busy_with_a_script_is_unavailable() {
+    let server = Server::start("redis-server", 0, &["--lua-time-limit", "10"]);
+    let cluster = cluster(&server);
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+
+    let mut script = in_background(&server, &["EVAL", "while true do end", "0"]);
+    wait::until("it is busy", || async { server.command(&["PING"]).starts_with("BUSY") }).await;
+    assert_all_unavailable(&node, "ada", &tokens).await;
+    server.command(&["SCRIPT", "KILL"]);
+    script.wait().unwrap();
+    ready_again(&node).await;
+    node.refresh(&tokens.refresh).await.expect(200);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_cannot_save_is_unavailable() {
+    let server = Server::start("redis-server", 0, &["--save", "3600 1000000"]);
+    let cluster = cluster(&server);
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+
+    // a folder where the snapshot should go
+    let snapshot = server.folder().join("dump.rdb");
+    std::fs::create_dir_all(snapshot.join("in the way")).unwrap();
+    server.command(&["BGSAVE"]);
+    let failed = || async { server.command(&["INFO", "persistence"]).contains("rdb_last_bgsave_status:err") };
+    wait::until("the snapshot has failed", failed).await;
+    assert_unavailable(&node.refresh(&tokens.refresh).await);
+    assert_unavailable(&node.try_login("ada", PASSWORD).await);
+
+    std::fs::remove_dir_all(snapshot).unwrap();
+    server.command(&["SAVE"]);
+    node.refresh(&tokens.refresh).await.expect(200);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_loading_is_unavailable() {
+    let arguments = ["--enable-debug-command", "yes", "--loading-process-events-interval-bytes", "1024"];
+    let server = Server::start("redis-server", 0, &arguments);
+    let cluster = cluster(&server);
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+
+    // it loads until it is told to hurry
+    server.command(&["DEBUG", "POPULATE", "2000", "lk-test", "100"]);
+    server.command(&["CONFIG", "SET", "key-load-delay", "20000"]);
+    let mut reload = in_background(&server, &["DEBUG", "RELOAD"]);
+    wait::until("it loads", || async { server.command(&["PING"]).starts_with("LOADING") }).await;
+    assert_unavailable(&node.refresh(&tokens.refresh).await);
+    assert_unavailable(&node.get("/v1/me", &tokens.access).await);
+    assert_not_ready(&node).await;
+    server.command(&["CONFIG", "SET", "key-load-delay", "0"]);
+    reload.wait().unwrap();
+    ready_again(&node).await;
+    node.refresh(&tokens.refresh).await.expect(200);
+    node.stop().await;
+}

@@ -1,0 +1,57 @@
+//! Client libraries: discovery, tokens of their own, refresh, introspection, revocation.
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use latchkey::{
+    crypto::{client_keys::to_jwks, signing_key::SigningKey},
+    domain::{clock::Clock, key::Algorithm},
+    service::clients::NewClient,
+};
+use serde_json::json;
+
+use super::{command, folder};
+use crate::{harness::test_cluster::TestCluster, openapi_external::succeed};
+
+/// Lets a program do everything that a client does.
+async fn check(program: &'static str) {
+    let mut cluster = TestCluster::new();
+    // with a clock that goes, as the program's own does
+    cluster.clock = Clock::System;
+    let node = cluster.node_at_issuer().await;
+    let key = SigningKey::generate(Algorithm::Es256).unwrap();
+    let new = NewClient {
+        name: "stock.client-1".to_owned(),
+        scopes: vec!["read".to_owned(), "write".to_owned()],
+        jwks: Some(to_jwks(key.public_jwk()).unwrap()),
+        ..NewClient::default()
+    };
+    let service = cluster.service_client_with(new).await;
+    let subject = node.account("ada").await.text_of("id");
+    let private = BASE64_STANDARD.encode(&*key.to_pkcs8().unwrap());
+    let given = json!({
+        "issuer": cluster.config.issuer,
+        "audience": "latchkey",
+        "client_id": service.id,
+        "client_secret": service.secret,
+        "private_key": format!("-----BEGIN PRIVATE KEY-----\n{private}\n-----END PRIVATE KEY-----\n"),
+        "kid": key.kid(),
+        "app_id": "latchkey",
+        "subject": subject,
+        "refresh_token": node.login("ada").await.refresh,
+    });
+    tokio::task::spawn_blocking(move || succeed(&mut command(&folder(), program, &given))).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn oauth4webapi_does_everything() {
+    check("client_oauth4webapi.mjs").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn openid_client_does_everything() {
+    check("client_openid_client.mjs").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn authlib_does_everything() {
+    check("client_authlib.py").await;
+}

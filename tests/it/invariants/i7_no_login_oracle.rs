@@ -1,0 +1,62 @@
+//! I7: An unknown user, a wrong password and a disabled account look alike, and cost the same work.
+
+use latchkey::service::accounts;
+use serde_json::Value;
+
+use crate::harness::{
+    client::{Answer, PASSWORD},
+    test_cluster::{Node, TestCluster},
+};
+
+/// Everything about a refusal that its caller can see, but for the request's id.
+fn seen(answer: &Answer) -> (u16, Vec<(String, String)>, Value) {
+    let mut headers: Vec<_> = answer
+        .headers
+        .iter()
+        .filter(|(name, _)| !["x-request-id", "date"].contains(&name.as_str()))
+        .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+        .collect();
+    headers.sort();
+    let mut body = answer.json();
+    body["request_id"] = Value::Null;
+    (answer.status.as_u16(), headers, body)
+}
+
+/// A refusal, and how many passwords were worked on for it.
+async fn refused(node: &Node, identifier: &str, password: &str) -> (Answer, u64) {
+    let before = node.state.passwords.jobs();
+    let answer = node.try_login(identifier, password).await;
+    assert_eq!(answer.problem(), (401, "invalid_credentials".to_owned()), "{identifier}");
+    (answer, node.state.passwords.jobs() - before)
+}
+
+#[tokio::test]
+async fn i7_unknown_user_wrong_password_and_disabled_account_look_alike() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    for name in ["ada", "grace"] {
+        node.account(name).await;
+    }
+    let grace = accounts::find(&node.state, "grace").await.unwrap();
+    accounts::disable(&node.state, grace.id).await.unwrap();
+
+    let long = "a".repeat(129);
+    let (usual, work) = refused(&node, "ada", "not the password").await;
+    assert_eq!(work, 1);
+    for (identifier, password) in [
+        ("nobody", PASSWORD),
+        ("nobody@example.com", PASSWORD),
+        ("ADA@example.com", "not the password"),
+        ("grace", PASSWORD),
+        ("grace@example.com", "not the password"),
+        ("ada", &long),
+        ("nobody", &long),
+        ("ada", ""),
+        ("nobody", ""),
+        ("no identifier at all \u{1f511} \0 ' OR 1=1", PASSWORD),
+    ] {
+        let (answer, work) = refused(&node, identifier, password).await;
+        assert_eq!(seen(&answer), seen(&usual), "{identifier}");
+        assert_eq!(work, 1, "the same work for {identifier}");
+    }
+}

@@ -1,0 +1,177 @@
+//! Introspections that are asked again: answered out of what is remembered of them, as long as all of it still holds.
+
+use std::time::Duration;
+
+use latchkey::{
+    crypto::key_rotation::Start,
+    domain::{entropy::Entropy, limit::Quota},
+    service::{clients, keys},
+};
+use reqwest::Method;
+use serde_json::json;
+
+use super::{error, introspect, post, refused};
+use crate::harness::{
+    client::{Answer, Tokens},
+    test_cluster::{Node, ServiceClient, TestCluster},
+    wait,
+};
+
+/// A node that was asked about a token and will know the same question again.
+async fn asked_before(cluster: &TestCluster) -> (Node, ServiceClient, Tokens) {
+    let node = cluster.node().await;
+    let client = cluster.service_client("billing").await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    wait::until("it remembers sessions", || async { node.state.redis.remembers() }).await;
+    assert!(active(&node, &client, &tokens).await);
+    let before = known(&node);
+    wait::until("the question is known", || async { active(&node, &client, &tokens).await && known(&node) > before })
+        .await;
+    (node, client, tokens)
+}
+
+async fn active(node: &Node, client: &ServiceClient, tokens: &Tokens) -> bool {
+    introspect(node, client, &tokens.access).await["active"] == true
+}
+
+/// How many questions were known.
+fn known(node: &Node) -> u64 {
+    let text = node.state.metrics.text().unwrap();
+    let name = "latchkey_cache_lookups_total{cache=\"introspections\",outcome=\"hit\"} ";
+    text.lines().find_map(|line| line.strip_prefix(name)).unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_answer_is_the_same_to_the_letter() {
+    let cluster = TestCluster::new();
+    let (node, client, tokens) = asked_before(&cluster).await;
+    let whole = |answer: Answer| {
+        let mut headers = answer.headers;
+        assert!(headers.remove("x-request-id").is_some());
+        headers.remove("date");
+        (answer.status, headers, answer.text)
+    };
+    let ask = async |hint: &[(&str, &str)]| {
+        let form = [&[("token", tokens.access.as_str())], hint].concat();
+        whole(post(&node, "/oauth2/introspect", Some(&client), &form).await)
+    };
+    let new = ask(&[("token_type_hint", "access_token")]).await;
+    assert_eq!(new, once_known(&node, || ask(&[])).await);
+    let named = || async {
+        let named = node.request(Method::POST, "/oauth2/introspect").form(&[("token", &tokens.access)]);
+        let named = named.basic_auth(&client.id, Some(&client.secret)).header("x-request-id", "of-the-caller");
+        node.send(named).await
+    };
+    assert_eq!(once_known(&node, named).await.header("x-request-id"), "of-the-caller");
+}
+
+/// The first answer that is given because the question is known: a busy machine may lose a step, and ask once more.
+async fn once_known<T>(node: &Node, ask: impl AsyncFn() -> T) -> T {
+    for _ in 0..100 {
+        let before = known(node);
+        let answer = ask().await;
+        if known(node) > before {
+            return answer;
+        }
+    }
+    panic!("the question is never known");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_holds_only_as_long_as_the_token_its_key_and_its_session_do() {
+    let cluster = TestCluster::new();
+    let (node, client, tokens) = asked_before(&cluster).await;
+    let inactive = json!({ "active": false });
+    cluster.advance(Duration::from_secs(304));
+    assert!(active(&node, &client, &tokens).await, "within the leeway");
+    cluster.advance(Duration::from_secs(1));
+    assert_eq!(introspect(&node, &client, &tokens.access).await, inactive, "expired");
+
+    let (ended, stolen) = (node.login("ada").await, node.login("ada").await);
+    for _ in 0..3 {
+        assert!(active(&node, &client, &ended).await && active(&node, &client, &stolen).await);
+    }
+    node.logout(&ended.refresh).await.expect(204);
+    assert_eq!(introspect(&node, &client, &ended.access).await, inactive, "signed out");
+
+    let kid = super::part(&stolen.access, 0)["kid"].as_str().unwrap().to_owned();
+    keys::rotate(&node.state.config, &cluster.clock, &Entropy::system(), &node.state.sql, Start::Now).await.unwrap();
+    keys::reload(&node.state).await.unwrap();
+    assert!(active(&node, &client, &stolen).await);
+    keys::retire(&cluster.clock, &node.state.sql, &node.state.redis, &kid).await.unwrap();
+    keys::reload(&node.state).await.unwrap();
+    assert_eq!(introspect(&node, &client, &stolen.access).await, inactive, "signed by a key that was retired");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_holds_only_as_long_as_the_client_may_ask() {
+    let cluster = TestCluster::new();
+    let (node, client, tokens) = asked_before(&cluster).await;
+    let ask = async |client: &ServiceClient| {
+        post(&node, "/oauth2/introspect", Some(client), &[("token", tokens.access.as_str())]).await
+    };
+    let sql = cluster.sql().await;
+    let grace = Duration::from_secs(60);
+    let (_, secret) = clients::rotate_secret(&cluster.clock, &Entropy::system(), &sql, "billing", grace).await.unwrap();
+    let renewed = ServiceClient { id: client.id.clone(), secret: secret.expose().to_owned() };
+    cluster.reload_clients().await;
+    for _ in 0..2 {
+        ask(&client).await.expect(200);
+        ask(&renewed).await.expect(200);
+    }
+    cluster.advance(grace);
+    assert_eq!(error(&ask(&client).await), refused(401, "invalid_client"), "the former secret's grace is over");
+    ask(&renewed).await.expect(200);
+    clients::disable(&cluster.clock, &sql, "billing").await.unwrap();
+    cluster.reload_clients().await;
+    assert_eq!(error(&ask(&renewed).await), refused(401, "invalid_client"));
+    sql.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_question_is_another() {
+    let cluster = TestCluster::new();
+    let (node, client, tokens) = asked_before(&cluster).await;
+    let before = known(&node);
+    let request = || node.request(Method::POST, "/oauth2/introspect").form(&[("token", &tokens.access)]);
+    let mut wrong = client.clone();
+    wrong.secret.replace_range(10..11, if &wrong.secret[10..11] == "A" { "B" } else { "A" });
+    let asked = [
+        request().basic_auth(&client.id, Some(&wrong.secret)),
+        request().basic_auth(&client.id, Some(&client.secret)).bearer_auth(&tokens.access),
+        request().bearer_auth(&tokens.access),
+        request(),
+    ];
+    for request in asked {
+        let answer = node.send(request).await;
+        assert!([400, 401].contains(&answer.status.as_u16()), "{answer:?}");
+    }
+    let typed = node.request(Method::POST, "/oauth2/introspect").basic_auth(&client.id, Some(&client.secret));
+    let typed = typed.header("content-type", "text/plain").body(format!("token={}", tokens.access));
+    assert_eq!(error(&node.send(typed).await), refused(400, "invalid_request"));
+    let get = node.request(Method::GET, "/oauth2/introspect").basic_auth(&client.id, Some(&client.secret));
+    assert_eq!(node.send(get).await.status, 405);
+    assert_eq!(known(&node), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_counts_as_asked() {
+    let mut cluster = TestCluster::new();
+    cluster.config.limits.introspection_per_client = Some(Quota { count: 20, window: Duration::from_secs(60) });
+    let (node, client, tokens) = asked_before(&cluster).await;
+    let ask = async || post(&node, "/oauth2/introspect", Some(&client), &[("token", tokens.access.as_str())]).await;
+    let mut left = 0;
+    let refused = loop {
+        let answer = ask().await;
+        if answer.status != 200 {
+            break answer;
+        }
+        left += 1;
+        assert!(left < 20);
+    };
+    assert_eq!(refused.status, 429);
+    assert!(refused.header("ratelimit").starts_with("\"introspection-client\";r=0"), "{refused:?}");
+    cluster.advance(Duration::from_secs(60));
+    ask().await.expect(200);
+}

@@ -1,0 +1,139 @@
+//! A server that is told to stop while it is busy: it goes on for a while, and whatever reached it is answered.
+
+use std::{
+    io::ErrorKind,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::{
+    harness::{test_cluster::TestCluster, wait},
+    server::{HELLO, SHORT, Server, within},
+};
+
+const LAST_HELLO: &str = "GET /hello HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+
+#[tokio::test]
+async fn before_it_closes_a_server_serves_on_and_each_answer_ends_its_connection() {
+    let server = Server::start(|settings| settings.drain_delay = Duration::from_secs(60)).await;
+    let mut kept = server.connect().await;
+    kept.send(HELLO).await;
+    assert!(!kept.answer().await.head.contains("connection: close"));
+    let mut events = server.connect().await;
+    events.send("GET /events HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert_eq!(events.answer().await.status, 200);
+
+    server.stop.cancel();
+    let mut new = server.connect().await;
+    for client in [&mut kept, &mut new] {
+        client.send(HELLO).await;
+        let answer = client.answer().await;
+        assert_eq!(answer.body, "hello");
+        assert!(answer.head.contains("\r\nconnection: close"), "{}", answer.head);
+        assert_eq!(client.rest().await, "");
+    }
+    server.gate.open();
+    let mut event = [0; 11];
+    within(events.stream.read_exact(&mut event)).await.unwrap();
+    assert_eq!(&event, b"6\r\nevent\n\r\n", "what has no end by itself goes on for now");
+    server.ended.abort();
+}
+
+#[tokio::test]
+async fn a_request_that_has_begun_to_arrive_is_answered() {
+    let server = Server::start(|_| {}).await;
+    let mut later = server.connect().await;
+    later.send(HELLO).await;
+    assert_eq!(later.answer().await.status, 200);
+    let mut first = server.connect().await;
+    for client in [&mut later, &mut first] {
+        client.send("GET /hello HTTP/1.1\r\nHo").await;
+    }
+    // both have been read when one that came after them is answered
+    let mut other = server.connect().await;
+    other.send(HELLO).await;
+    assert_eq!(other.answer().await.status, 200);
+
+    server.stop.cancel();
+    assert_eq!(other.rest().await, "", "an idle connection is closed");
+    for client in [&mut later, &mut first] {
+        client.send("st: x\r\n\r\n").await;
+        let answer = client.answer().await;
+        assert_eq!(answer.body, "hello");
+        assert!(answer.head.contains("\r\nconnection: close"), "{}", answer.head);
+        assert_eq!(client.rest().await, "");
+    }
+    within(server.ended).await.unwrap().unwrap();
+}
+
+/// While it stops, callers connect again and again, as fast as they can.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_was_connected_is_answered_and_others_are_refused() {
+    const CALLERS: usize = 8;
+    for _ in 0..5 {
+        let server = Server::start(|settings| settings.drain_delay = SHORT).await;
+        let answered = Arc::new(AtomicUsize::new(0));
+        let done = Arc::new(AtomicBool::new(false));
+        let callers: Vec<_> = (0..CALLERS)
+            .map(|_| {
+                let (address, answered, done) = (server.address, Arc::clone(&answered), Arc::clone(&done));
+                tokio::spawn(async move {
+                    while !done.load(Ordering::SeqCst) && call(address).await {
+                        answered.fetch_add(1, Ordering::SeqCst);
+                    }
+                })
+            })
+            .collect();
+        wait::until("they are answered", || async { answered.load(Ordering::SeqCst) > 20 * CALLERS }).await;
+        server.stop.cancel();
+        within(server.ended).await.unwrap().unwrap();
+        done.store(true, Ordering::SeqCst);
+        for caller in callers {
+            within(caller).await.unwrap();
+        }
+    }
+}
+
+/// Calls once. False if that was refused; anything else must be an answer.
+async fn call(address: SocketAddr) -> bool {
+    let mut stream = match TcpStream::connect(address).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+            return false;
+        }
+    };
+    stream.write_all(LAST_HELLO.as_bytes()).await.expect("a connection that was made is there");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("a connection that was made is answered");
+    assert!(answer.ends_with("hello"), "{answer:?}");
+    true
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_told_to_stop_says_that_it_is_not_ready() {
+    let mut cluster = TestCluster::new();
+    cluster.config.http.drain_delay = Duration::from_secs(60);
+    let mut node = cluster.node().await;
+    node.account("ada").await;
+    let request = || node.client.send(node.client.request(reqwest::Method::GET, "/readyz"));
+    assert_eq!(request().await.status, 200);
+    let client = node.client.clone();
+    node.tell_to_stop();
+
+    wait::until("it isn't ready", || async {
+        let answer = client.send(client.request(reqwest::Method::GET, "/readyz")).await;
+        answer.status == 503 && answer.json()["checks"][0]["name"] == "service"
+    })
+    .await;
+    client.login("ada").await;
+}

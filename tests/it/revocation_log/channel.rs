@@ -1,0 +1,92 @@
+//! Every revocation is heard by every node, once, and those of an account in order.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use latchkey::domain::{
+    clock::Timestamp,
+    event::{Reason, Revocation, Scope},
+    session::{Generation, Rotation},
+};
+
+use super::{follow, lives, revoked};
+use crate::store::{
+    on_every_server,
+    server::{GRACE, IDLE, NOW, Server, account, concurrency_limit, create, session},
+};
+
+on_every_server!(every_kind_is_heard_by_every_node, what_is_told_in_one_message_is_heard);
+
+async fn every_kind_is_heard_by_every_node(server: Server) {
+    let (one, two) = (server.store(), server.store());
+    follow(&one).await;
+    follow(&two).await;
+    let (mut here, mut there) = (one.told(), two.told());
+    let ada = account();
+    for number in 1..=4 {
+        create(&one, ada, session(number), NOW).await;
+    }
+    one.rotate(ada, session(1), Generation(0), GRACE, IDLE, NOW).await.unwrap();
+    let late = NOW + GRACE + Duration::from_millis(1500);
+    assert_eq!(one.rotate(ada, session(1), Generation(0), GRACE, IDLE, late).await.unwrap(), Rotation::Reused);
+    two.revoke(ada, session(2), Reason::Logout, late).await.unwrap();
+    one.revoke_all(ada, Some(session(3)), None, Reason::PasswordChanged, late).await.unwrap();
+    two.revoke_all(ada, None, None, Reason::Disabled, late).await.unwrap();
+    one.append_key_retired("some-key", late).await.unwrap();
+
+    let of = |scope, reason| Revocation { scope, reason, at: late };
+    let before = Timestamp::from_millis(late.as_secs() * 1000);
+    let expected = [
+        of(Scope::Session { account: ada, session: session(1) }, Reason::Reuse),
+        of(Scope::Session { account: ada, session: session(2) }, Reason::Logout),
+        of(Scope::Account { account: ada, before, except: Some(session(3)) }, Reason::PasswordChanged),
+        of(Scope::Account { account: ada, before, except: None }, Reason::Disabled),
+        of(Scope::Key { kid: "some-key".to_owned() }, Reason::KeyRetired),
+    ];
+    for told in [&mut here, &mut there] {
+        let mut heard = Vec::new();
+        for _ in &expected {
+            heard.push(revoked(told).await);
+        }
+        // keys are told in a bucket of their own: only within a bucket is there an order
+        heard.sort_by_key(|revocation| matches!(revocation.scope, Scope::Key { .. }));
+        assert_eq!(heard, expected);
+        assert!(told.is_empty());
+    }
+    let time = two.in_step().unwrap() - Duration::from_mins(1);
+    let mut read = Vec::new();
+    for bucket in 0..256 {
+        read.extend(two.revocations_since(bucket, time).await.unwrap().0);
+    }
+    read.sort_by_key(|revocation| expected.iter().position(|expected| expected == revocation));
+    assert_eq!(read, expected);
+    one.close().await;
+    two.close().await;
+}
+
+async fn what_is_told_in_one_message_is_heard(server: Server) {
+    let (one, two) = (server.store(), server.store());
+    follow(&two).await;
+    let mut told = two.told();
+    let accounts: Vec<_> = std::iter::repeat_with(account).take(16).collect();
+    for account in &accounts {
+        create(&one, *account, session(1), NOW).await;
+        assert!(lives(&two, *account, session(1)).await);
+    }
+    // the script is loaded once
+    assert!(!one.revoke(accounts[0], session(2), Reason::Logout, NOW).await.unwrap());
+    let before = server.calls("evalsha");
+    concurrency_limit(join_all(accounts.iter().map(|account| one.revoke(*account, session(1), Reason::Logout, NOW))));
+    assert_eq!(server.calls("evalsha") - before, 1);
+    let mut heard = Vec::new();
+    for _ in &accounts {
+        heard.push(revoked(&mut told).await.scope);
+    }
+    for account in accounts {
+        assert!(heard.contains(&Scope::Session { account, session: session(1) }));
+        assert!(!lives(&two, account, session(1)).await);
+    }
+    assert!(two.in_step().is_some(), "nothing was missed");
+    one.close().await;
+    two.close().await;
+}

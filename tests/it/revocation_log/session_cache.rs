@@ -1,0 +1,148 @@
+//! What a node remembers is true, bounded, and needs no Redis.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use latchkey::{
+    config::{CacheSettings, RedisSettings},
+    domain::{
+        event::Reason,
+        session::{Generation, Rotation},
+    },
+    runtime::Cores,
+    store::redis::Redis,
+};
+
+use super::{follow, lives, misses};
+use crate::{
+    harness::wait,
+    store::server::{GRACE, IDLE, NOW, Server, account, create, session},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_looked_up_once() {
+    let server = Server::redis_7_0();
+    let store = server.store();
+    let ada = account();
+    create(&store, ada, session(1), NOW).await;
+    // before it follows, nothing is remembered
+    assert_eq!(misses(&store, async { assert!(lives(&store, ada, session(1)).await) }).await, 1);
+    assert_eq!(misses(&store, async { assert!(lives(&store, ada, session(1)).await) }).await, 1);
+    follow(&store).await;
+    assert_eq!(misses(&store, async { assert!(lives(&store, ada, session(1)).await) }).await, 1);
+    let many = async {
+        for _ in 0..100 {
+            assert!(lives(&store, ada, session(1)).await);
+        }
+    };
+    // a busy machine may lose a step meanwhile
+    assert!(misses(&store, many).await < 50);
+    // somebody else's account isn't its owner
+    let grace = account();
+    assert!(!lives(&store, grace, session(1)).await);
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_looks_expired_is_looked_up_again() {
+    let server = Server::redis_7_0();
+    let (one, two) = (server.store(), server.store());
+    follow(&two).await;
+    let ada = account();
+    create(&one, ada, session(1), NOW).await;
+    assert!(lives(&two, ada, session(1)).await);
+    let later = NOW + IDLE - Duration::from_secs(1);
+    let rotation = one.rotate(ada, session(1), Generation(0), GRACE, IDLE, later).await.unwrap();
+    assert!(matches!(rotation, Rotation::Rotated(_)));
+    let last = later + IDLE - Duration::from_secs(1);
+    assert!(two.liveness(ada, session(1), last).await.unwrap().is_some(), "another node has prolonged it");
+    assert!(two.liveness(ada, session(1), later + IDLE).await.unwrap().is_none(), "its idle end has come");
+    assert!(two.liveness(ada, session(1), last).await.unwrap().is_some());
+    one.close().await;
+    two.close().await;
+}
+
+/// What was read from Redis before a session's end and arrives after it must not be remembered.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_on_its_way_while_a_session_ends_is_not_remembered() {
+    let server = Server::redis_7_0();
+    let (one, two) = (server.store(), server.store());
+    follow(&one).await;
+    follow(&two).await;
+    super::acquainted(&[&one, &two]).await;
+    let ada = account();
+    for number in 0..100 {
+        create(&one, ada, session(number), NOW).await;
+        let ended = AtomicBool::new(false);
+        let asking = |store: Redis| {
+            let ended = &ended;
+            async move {
+                while !ended.load(Ordering::SeqCst) {
+                    lives(&store, ada, session(number)).await;
+                    tokio::task::yield_now().await;
+                }
+            }
+        };
+        let ending = async {
+            if number % 2 == 0 {
+                one.revoke(ada, session(number), Reason::Logout, NOW).await.unwrap();
+            } else {
+                one.revoke_all(ada, None, None, Reason::Revoked, NOW).await.unwrap();
+            }
+            for store in [&one, &two] {
+                assert!(!lives(store, ada, session(number)).await, "round {number}");
+            }
+            ended.store(true, Ordering::SeqCst);
+        };
+        let askers = join_all((0..4).map(|i| asking(if i % 2 == 0 { one.clone() } else { two.clone() })));
+        tokio::join!(askers, ending);
+        for store in [&one, &two] {
+            assert!(!lives(store, ada, session(number)).await, "round {number}");
+        }
+    }
+    one.close().await;
+    two.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_than_so_many_are_remembered_and_none_if_so_configured() {
+    let server = Server::redis_7_0();
+    let settings = RedisSettings {
+        url: None,
+        prefix: "lk:".to_owned(),
+        pool_size: 2,
+        command_timeout: Duration::from_secs(5),
+        event_retention: Duration::from_hours(1),
+    };
+    let connect = |max_staleness, max_sessions| {
+        let cache = CacheSettings { max_staleness, max_sessions, max_tokens: 0 };
+        Redis::connect(&server.url().into(), &settings, &cache, &Cores::here()).unwrap()
+    };
+    let ada = account();
+    let setup = server.store();
+    for number in 0..50 {
+        create(&setup, ada, session(number), NOW).await;
+    }
+    let all = async |store: &Redis| {
+        for number in 0..50 {
+            assert!(lives(store, ada, session(number)).await);
+        }
+    };
+    // four for each bucket
+    let few = connect(Duration::from_secs(10), 1024);
+    few.follow();
+    wait::until("it is in step", || async { few.in_step().is_some() }).await;
+    all(&few).await;
+    assert!(misses(&few, all(&few)).await >= 46);
+    let none = connect(Duration::ZERO, 100_000);
+    none.follow();
+    wait::until("it is in step", || async { none.in_step().is_some() }).await;
+    all(&none).await;
+    assert_eq!(misses(&none, all(&none)).await, 50);
+    for store in [setup, few, none] {
+        store.close().await;
+    }
+}

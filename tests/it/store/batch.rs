@@ -1,0 +1,146 @@
+//! Operations that come at the same moment go to Redis in one call, and each is as if it had come alone.
+
+use futures_util::future::join_all;
+use latchkey::{
+    domain::{
+        event::Reason,
+        session::{Generation, Rotation},
+    },
+    store::redis::{RedisError, key::Keys},
+};
+
+use super::{
+    on_every_server,
+    places::cluster,
+    server::{GRACE, IDLE, NOW, Server, account, concurrency_limit, connected, create, raw_command, session, store},
+};
+use crate::harness::wait;
+
+on_every_server!(each_has_its_own_answer, one_token_presented_often_has_one_successor, sign_outs_are_told_one_by_one);
+
+async fn each_has_its_own_answer(server: Server) {
+    let store = server.store();
+    let accounts: Vec<_> = std::iter::repeat_with(account).take(40).collect();
+    for account in &accounts {
+        create(&store, *account, session(1), NOW).await;
+    }
+    let rotate = |account, generation, now| store.rotate(account, session(1), Generation(generation), GRACE, IDLE, now);
+    // some aren't what a refresh usually is
+    let (repeated, reused, gone, newer, foreign) = (accounts[3], accounts[5], account(), accounts[7], account());
+    rotate(repeated, 0, NOW).await.unwrap();
+    rotate(reused, 0, NOW).await.unwrap();
+    rotate(reused, 1, NOW).await.unwrap();
+    let keys = Keys::new("lk:");
+    let raw = server.raw().await;
+    let id = session(1).as_bytes().to_vec();
+    let words = vec![keys.sessions(newer).into(), fred::types::Value::Bytes(id.into()), "\u{2}".into()];
+    raw_command(&raw, "HSET", words).await;
+    server.command(&["SET", &keys.sessions(foreign), "another program's"]);
+
+    let mut asked = accounts.clone();
+    asked.extend([gone, foreign]);
+    let before = server.calls("evalsha");
+    let now = NOW + GRACE / 2;
+    let answers = concurrency_limit(join_all(asked.iter().map(|account| {
+        let at = if *account == reused { NOW + GRACE } else { now };
+        rotate(*account, 0, at)
+    })));
+    assert_eq!(server.calls("evalsha") - before, 2, "32 and the rest");
+    for (account, answer) in asked.into_iter().zip(answers) {
+        match answer {
+            Ok(Rotation::Rotated(grant)) => {
+                assert_eq!((grant.account, grant.generation), (account, Generation(1)));
+                assert!(![repeated, reused, gone, newer, foreign].contains(&account));
+            }
+            Ok(Rotation::Repeated(grant)) => assert_eq!((account, grant.account), (repeated, repeated)),
+            Ok(Rotation::Reused) => assert_eq!(account, reused),
+            Ok(Rotation::Gone) => assert_eq!(account, gone),
+            Ok(Rotation::Expired) => panic!("{account}: expired"),
+            Err(RedisError::Unexpected(why)) if account == newer => assert!(why.contains("version 2"), "{why}"),
+            Err(RedisError::Unexpected(why)) if account == foreign => assert!(why.contains("WRONGTYPE"), "{why}"),
+            Err(error) => panic!("{account}: {error}"),
+        }
+    }
+    let told: Vec<_> = server.events().into_iter().map(|[account, _, reason, _]| (account, reason)).collect();
+    assert_eq!(told, [(reused.to_string(), "reuse".to_owned())]);
+    store.close().await;
+}
+
+async fn one_token_presented_often_has_one_successor(server: Server) {
+    let store = server.store();
+    let ada = account();
+    create(&store, ada, session(1), NOW).await;
+    let later = NOW + GRACE;
+    let rotate = || store.rotate(ada, session(1), Generation(0), GRACE, IDLE, later);
+    let answers = concurrency_limit(join_all((0..50).map(|_| rotate())));
+    let mut rotated = 0;
+    for answer in answers {
+        let (Rotation::Rotated(grant) | Rotation::Repeated(grant)) = answer.as_ref().unwrap() else {
+            panic!("{answer:?}")
+        };
+        assert_eq!(grant.generation, Generation(1));
+        rotated += usize::from(matches!(answer, Ok(Rotation::Rotated(_))));
+    }
+    assert_eq!(rotated, 1);
+    store.close().await;
+}
+
+async fn sign_outs_are_told_one_by_one(server: Server) {
+    let store = server.store();
+    let accounts: Vec<_> = std::iter::repeat_with(account).take(10).collect();
+    for account in &accounts {
+        create(&store, *account, session(1), NOW).await;
+    }
+    // the script is loaded once
+    assert!(!store.revoke(accounts[0], session(2), Reason::Logout, NOW).await.unwrap());
+    let before = server.calls("evalsha");
+    // one of them twice
+    let asked = accounts.iter().chain(&accounts[..1]);
+    let ended =
+        concurrency_limit(join_all(asked.map(|account| store.revoke(*account, session(1), Reason::Logout, NOW))));
+    assert_eq!(server.calls("evalsha") - before, 1);
+    let ended: Vec<_> = ended.into_iter().map(Result::unwrap).collect();
+    assert_eq!(ended, [vec![true; 10], vec![false]].concat());
+    let mut told: Vec<_> = server.events().into_iter().map(|[account, ..]| account).collect();
+    told.sort();
+    let mut expected: Vec<_> = accounts.iter().map(ToString::to_string).collect();
+    expected.sort();
+    assert_eq!(told, expected);
+    store.close().await;
+}
+
+/// A server that is a cluster of one is reached as one that is none: it says only when asked that it can't.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_takes_only_one_slot_at_a_time_is_asked_so() {
+    let server = Server::with_port(&["--cluster-enabled", "yes"]);
+    server.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    wait::until("it has all slots", || async { server.command(&["CLUSTER", "INFO"]).contains("cluster_state:ok") })
+        .await;
+    let store = store(&format!("redis://127.0.0.1:{}", server.port()));
+    rotate_many(&store).await;
+    rotate_many(&store).await;
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_cluster_those_of_a_bucket_go_together() {
+    let masters = cluster().await;
+    let store = store(&format!("redis-cluster://127.0.0.1:{}", masters[0].port()));
+    connected(&store).await;
+    rotate_many(&store).await;
+    store.close().await;
+}
+
+async fn rotate_many(store: &latchkey::store::redis::Redis) {
+    let accounts: Vec<_> = std::iter::repeat_with(account).take(60).collect();
+    for account in &accounts {
+        create(store, *account, session(1), NOW).await;
+    }
+    let rotate = |account| store.rotate(account, session(1), Generation(0), GRACE, IDLE, NOW);
+    for (account, answer) in
+        accounts.iter().zip(concurrency_limit(join_all(accounts.iter().map(|account| rotate(*account)))))
+    {
+        let Ok(Rotation::Rotated(grant)) = answer else { panic!("{account}: {answer:?}") };
+        assert_eq!(grant.account, *account);
+    }
+}
