@@ -42,7 +42,7 @@
 //!
 //! 1. `revoke.lua` removes the session, appends the event to the stream of the account's bucket, notes the event's id as the
 //!    bucket's position, and publishes the event with its id and the one before: all in one step.
-//! 2. Every node hears it ([`store::redis::Redis::follow`]): if the id before is the last one it knows, it forgets the
+//! 2. Every node hears it ([`store::redis::Redis::start_replication`]): if the id before is the last one it knows, it forgets the
 //!    session. If not, it has missed something, and reads the stream.
 //! 3. Several times a second each node compares its positions with those in Redis. What it remembers of sessions counts only
 //!    for so long after such a look (`cache.max_staleness`), so that nothing has to notice that a connection has died.

@@ -65,7 +65,7 @@ impl Reason {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
     /// What ended.
-    pub scope: Scope,
+    pub target: RevocationTarget,
     /// Why.
     pub reason: Reason,
     /// When, by the clock of the node that ended it.
@@ -74,7 +74,7 @@ pub struct Revocation {
 
 /// What a revocation ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Scope {
+pub enum RevocationTarget {
     /// One session.
     Session {
         /// Whose it was.
@@ -101,7 +101,7 @@ pub enum Scope {
 
 /// What is told of revocations while they happen.
 #[derive(Clone, Debug)]
-pub enum Told {
+pub enum FeedMessage {
     /// This has ended.
     Revoked(Arc<Revocation>),
     /// Revocations were lost and can't be had any more: whoever goes by them has to begin anew.

@@ -22,7 +22,7 @@ use crate::{
     domain::{
         client::ClientId,
         clock::Timestamp,
-        event::{Revocation, Told},
+        event::{FeedMessage, Revocation},
     },
     state::AppState,
     store::redis::{RedisError, key::BUCKETS},
@@ -235,10 +235,10 @@ impl Subscriber {
     }
 
     /// Tells what there is since a time by Redis' clock, or what still matters. Returns where the rest is heard.
-    async fn catch_up(&self, mut since: Option<Timestamp>) -> Result<Receiver<Told>, Ended> {
+    async fn catch_up(&self, mut since: Option<Timestamp>) -> Result<Receiver<FeedMessage>, Ended> {
         'anew: loop {
             // First listen, then read: what happens in between is told twice rather than never.
-            let mut told = self.state.redis.told();
+            let mut told = self.state.redis.subscribe();
             let place = in_step_within(&self.state, OUT_OF_STEP).await.ok_or(Ended::OutOfStep)?;
             let from = since.unwrap_or(place - retention(&self.state));
             for first in (0..BUCKETS).step_by(STREAMS) {
@@ -278,15 +278,15 @@ impl Subscriber {
     }
 
     /// Tells what happens, until some of that is lost.
-    async fn live(&self, told: &mut Receiver<Told>) -> Result<(), Ended> {
+    async fn live(&self, told: &mut Receiver<FeedMessage>) -> Result<(), Ended> {
         let mut heartbeats = interval(self.state.config.feed.heartbeat);
         heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut in_step_at = Instant::now();
         loop {
             tokio::select! {
                 news = told.recv() => match news {
-                    Ok(Told::Revoked(revocation)) => self.tell(Event::Revocation(revocation)).await?,
-                    Ok(Told::Lost) => return Ok(()),
+                    Ok(FeedMessage::Revoked(revocation)) => self.tell(Event::Revocation(revocation)).await?,
+                    Ok(FeedMessage::Lost) => return Ok(()),
                     Err(RecvError::Lagged(_)) => return Err(Ended::TooSlow),
                     Err(RecvError::Closed) => return Err(Ended::Closed),
                 },
@@ -295,7 +295,7 @@ impl Subscriber {
                         return Err(Ended::Disabled);
                     }
                     // What was told to all before the place was known stands before it here too.
-                    match self.state.redis.in_step() {
+                    match self.state.redis.synced_at() {
                         Some(place) => match self.tell_waiting(told).await? {
                             Waited::Told => {
                                 self.tell(Event::Heartbeat(Place(place))).await?;
@@ -313,11 +313,11 @@ impl Subscriber {
     }
 
     /// Tells what waits to be told.
-    async fn tell_waiting(&self, told: &mut Receiver<Told>) -> Result<Waited, Ended> {
+    async fn tell_waiting(&self, told: &mut Receiver<FeedMessage>) -> Result<Waited, Ended> {
         loop {
             match told.try_recv() {
-                Ok(Told::Revoked(revocation)) => self.tell(Event::Revocation(revocation)).await?,
-                Ok(Told::Lost) => return Ok(Waited::Lost),
+                Ok(FeedMessage::Revoked(revocation)) => self.tell(Event::Revocation(revocation)).await?,
+                Ok(FeedMessage::Lost) => return Ok(Waited::Lost),
                 Err(TryRecvError::Empty) => return Ok(Waited::Told),
                 Err(TryRecvError::Lagged(_)) => return Ok(Waited::Lagged),
                 Err(TryRecvError::Closed) => return Err(Ended::Closed),
@@ -334,7 +334,7 @@ impl Subscriber {
 async fn in_step_within(state: &AppState, patience: Duration) -> Option<Timestamp> {
     let looking = async {
         loop {
-            if let Some(place) = state.redis.in_step() {
+            if let Some(place) = state.redis.synced_at() {
                 return place;
             }
             sleep(LOOK).await;

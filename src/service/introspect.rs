@@ -100,12 +100,12 @@ pub fn revalidate(state: &AppState, answered: &CachedDecision) -> Result<Option<
     let may_ask = state.clients.is_allowed(client.as_str(), |caller| {
         caller.has_secret(secret, now) && caller.audiences.contains(&state.config.token.audience)
     });
-    let holds = may_ask && state.is_still_valid(&token, now) && state.redis.is_remembered(token.sub, token.sid, now);
+    let holds = may_ask && state.is_still_valid(&token, now) && state.redis.is_cached(token.sub, token.sid, now);
     if !holds {
         return Ok(None);
     }
     limits::introspection(state, client.as_str())?;
     state.verified_tokens.metrics().hits.inc();
-    state.redis.count_remembered();
+    state.redis.count_cache_hit();
     Ok(Some(told.clone()))
 }

@@ -15,7 +15,7 @@ use crate::{
     domain::{
         clock::Clock,
         entropy::Entropy,
-        event::{Scope, Told},
+        event::{FeedMessage, RevocationTarget},
         key::StoredKey,
     },
     service::error::ServiceError,
@@ -89,7 +89,7 @@ async fn refresh_key_ring(state: &AppState) -> Result<(), ServiceError> {
 /// Looks for changed keys every so often (`keys.refresh_interval`), and at once when one is retired, for as long as the
 /// service runs.
 pub async fn run_reloader(state: &AppState) {
-    let mut told = state.redis.told();
+    let mut told = state.redis.subscribe();
     let mut ticks = tokio::time::interval(state.config.keys.refresh_interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -104,10 +104,10 @@ pub async fn run_reloader(state: &AppState) {
 }
 
 /// Completes when a signing key was retired, or may have been.
-async fn key_retired(told: &mut broadcast::Receiver<Told>) {
+async fn key_retired(told: &mut broadcast::Receiver<FeedMessage>) {
     loop {
         match told.recv().await {
-            Ok(Told::Revoked(revocation)) if !matches!(revocation.scope, Scope::Key { .. }) => {}
+            Ok(FeedMessage::Revoked(revocation)) if !matches!(revocation.target, RevocationTarget::Key { .. }) => {}
             Ok(_) | Err(RecvError::Lagged(_)) => return,
             Err(RecvError::Closed) => std::future::pending().await,
         }

@@ -77,8 +77,8 @@ pub async fn text(state: &AppState) -> Result<String, prometheus::Error> {
     gauges.queue.set(number(state.passwords.queue_depth()));
     gauges.subscribers.set(number(state.feed.subscribers()));
     gauges.lag.set(state.redis.lag().map_or(f64::NAN, |lag| lag.as_secs_f64()));
-    gauges.in_step.set(state.redis.in_step().is_some().into());
-    gauges.remembers.set(state.redis.remembers().into());
+    gauges.in_step.set(state.redis.synced_at().is_some().into());
+    gauges.remembers.set(state.redis.cache_is_valid().into());
     gauges.peers.set(number(state.redis.peers()));
     state.metrics.text()
 }

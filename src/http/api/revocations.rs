@@ -20,7 +20,7 @@ use super::Tag;
 use crate::{
     domain::{
         clock::Timestamp,
-        event::{Revocation, Scope},
+        event::{Revocation, RevocationTarget},
         ids::{AccountId, SessionId},
     },
     http::{
@@ -189,12 +189,14 @@ impl Serialize for Shown {
 
 impl<'a> From<&'a Revocation> for RevocationData<'a> {
     fn from(revocation: &'a Revocation) -> Self {
-        let scope = match &revocation.scope {
-            Scope::Session { account, session } => ScopeData::Session { account_id: *account, session_id: *session },
-            Scope::Account { account, before, except } => {
+        let scope = match &revocation.target {
+            RevocationTarget::Session { account, session } => {
+                ScopeData::Session { account_id: *account, session_id: *session }
+            }
+            RevocationTarget::Account { account, before, except } => {
                 ScopeData::Account { account_id: *account, before: Shown(*before), except_session_id: *except }
             }
-            Scope::Key { kid } => ScopeData::Key { kid },
+            RevocationTarget::Key { kid } => ScopeData::Key { kid },
         };
         Self { scope, reason: revocation.reason.as_str(), at: Shown(revocation.at) }
     }
@@ -237,9 +239,9 @@ mod tests {
         String::from_utf8(text).unwrap()
     }
 
-    fn revocation(scope: Scope, reason: Reason) -> String {
+    fn revocation(target: RevocationTarget, reason: Reason) -> String {
         let at = Timestamp::from_millis(1_795_406_910_325);
-        written(&Event::Revocation(Arc::new(Revocation { scope, reason, at })))
+        written(&Event::Revocation(Arc::new(Revocation { target, reason, at })))
     }
 
     #[test]
@@ -258,7 +260,7 @@ mod tests {
         let (account, session) = (ACCOUNT.parse().unwrap(), SESSION.parse().unwrap());
         let at = "\"at\":\"2026-11-23T04:08:30.325Z\"}\n\n";
         assert_eq!(
-            revocation(Scope::Session { account, session }, Reason::Logout),
+            revocation(RevocationTarget::Session { account, session }, Reason::Logout),
             format!(
                 "event: revocation\ndata: {{\"kind\":\"session\",\"account_id\":\"{ACCOUNT}\",\
                  \"session_id\":\"{SESSION}\",\"reason\":\"logout\",{at}"
@@ -267,21 +269,21 @@ mod tests {
         let before = Timestamp::from_millis(1_795_406_910_000);
         let shown = "\"before\":\"2026-11-23T04:08:30.000Z\"";
         assert_eq!(
-            revocation(Scope::Account { account, before, except: None }, Reason::Disabled),
+            revocation(RevocationTarget::Account { account, before, except: None }, Reason::Disabled),
             format!(
                 "event: revocation\ndata: {{\"kind\":\"account\",\"account_id\":\"{ACCOUNT}\",{shown},\
                  \"reason\":\"disabled\",{at}"
             )
         );
         assert_eq!(
-            revocation(Scope::Account { account, before, except: Some(session) }, Reason::PasswordChanged),
+            revocation(RevocationTarget::Account { account, before, except: Some(session) }, Reason::PasswordChanged),
             format!(
                 "event: revocation\ndata: {{\"kind\":\"account\",\"account_id\":\"{ACCOUNT}\",{shown},\
                  \"except_session_id\":\"{SESSION}\",\"reason\":\"password_changed\",{at}"
             )
         );
         assert_eq!(
-            revocation(Scope::Key { kid: "abc".to_owned() }, Reason::KeyRetired),
+            revocation(RevocationTarget::Key { kid: "abc".to_owned() }, Reason::KeyRetired),
             format!("event: revocation\ndata: {{\"kind\":\"key\",\"kid\":\"abc\",\"reason\":\"key_retired\",{at}")
         );
     }

@@ -19,7 +19,7 @@ use fred::{
 use super::{
     batch,
     key::Keys,
-    revocation_log::{Acknowledgements, Memory},
+    revocation_log::{Acknowledgements, SessionCache},
     script::Scripts,
     sessions, watchdog,
 };
@@ -52,12 +52,12 @@ pub(super) struct Inner {
     pub(super) apart: AtomicBool,
     /// Where revocations are published.
     pub(super) channel: String,
-    /// Listens to revocations, once [`Redis::follow`] is called.
+    /// Listens to revocations, once [`Redis::start_replication`] is called.
     pub(super) listener: Client,
-    pub(super) memory: Arc<Memory>,
+    pub(super) session_cache: Arc<SessionCache>,
     pub(super) acknowledgements: Arc<Acknowledgements>,
     pub(super) max_staleness: Duration,
-    pub(super) following: Mutex<Vec<tokio::task::AbortHandle>>,
+    pub(super) replication: Mutex<Vec<tokio::task::AbortHandle>>,
     watchdogs: Vec<tokio::task::AbortHandle>,
     cause: watchdog::Cause,
 }
@@ -189,11 +189,11 @@ impl Redis {
                 has_minid: AtomicBool::new(false),
                 apart: batch::apart(is_cluster),
                 listener,
-                memory: Arc::new(Memory::new(most, metrics.cache.clone())),
+                session_cache: Arc::new(SessionCache::new(most, metrics.cache.clone())),
                 acknowledgements,
                 metrics,
                 max_staleness: cache.max_staleness,
-                following: Mutex::new(Vec::new()),
+                replication: Mutex::new(Vec::new()),
                 watchdogs,
                 cause,
             }),
@@ -228,7 +228,7 @@ impl Redis {
     /// Closes the connections. Commands after this fail.
     pub async fn close(&self) {
         self.inner.abort();
-        self.leave().await;
+        self.announce_shutdown().await;
         if let Err(error) = self.inner.listener.quit().await {
             tracing::debug!(%error, "closing the connection that listens to Redis");
         }
@@ -265,8 +265,8 @@ pub(super) fn keep_connected(client: Client) -> tokio::task::JoinHandle<()> {
 impl Inner {
     /// Ends what runs in the background.
     fn abort(&self) {
-        let following = self.following.lock().unwrap_or_else(PoisonError::into_inner);
-        for task in self.watchdogs.iter().chain(&*following) {
+        let replication = self.replication.lock().unwrap_or_else(PoisonError::into_inner);
+        for task in self.watchdogs.iter().chain(&*replication) {
             task.abort();
         }
     }

@@ -12,7 +12,7 @@ use super::{
     connection::{Redis, RedisError},
     key,
     record::{self, Record},
-    revocation_log::{Ticket, session_ended},
+    revocation_log::{PendingAck, session_ended},
     script::{self, Script},
 };
 use crate::domain::{
@@ -171,7 +171,7 @@ impl Redis {
             Some("rotated") => Ok(Rotation::Rotated(grant()?)),
             Some("repeated") => Ok(Rotation::Repeated(grant()?)),
             Some("reused") => {
-                self.inner.memory.forget_session(account, session);
+                self.inner.session_cache.remove_session(account, session);
                 self.count_revocation(Reason::Reuse);
                 Ok(Rotation::Reused)
             }
@@ -193,14 +193,14 @@ impl Redis {
         now: Timestamp,
     ) -> Result<bool, RedisError> {
         let ticket = self.inner.acknowledgements.ticket();
-        let from = ticket.as_ref().map(Ticket::from).unwrap_or_default();
+        let from = ticket.as_ref().map(PendingAck::from).unwrap_or_default();
         let mut which = session_arg_prefix(account, session, from.len());
         which.extend_from_slice(from.as_bytes());
         let event = session_ended(account, session, reason, now);
         let arguments = vec![Value::Bytes(which.freeze()), event.into()];
         let answer = self.run_together(|scripts| &scripts.revoke, account, arguments).await;
         // whatever came of it: the next who asks is told what Redis says
-        self.inner.memory.forget_session(account, session);
+        self.inner.session_cache.remove_session(account, session);
         let answer = answer?;
         let ended = answer.as_u64().ok_or_else(|| unexpected("revoke", &answer))? > 0;
         if ended {
@@ -260,7 +260,7 @@ impl Redis {
         only_if_kept: &'static str,
     ) -> Result<Value, RedisError> {
         let ticket = self.inner.acknowledgements.ticket();
-        let from = ticket.as_ref().map(Ticket::from).unwrap_or_default();
+        let from = ticket.as_ref().map(PendingAck::from).unwrap_or_default();
         let arguments = [
             except.map_or_else(|| "".into(), |id| bytes(id.as_bytes())),
             reason.as_str().into(),
@@ -271,7 +271,7 @@ impl Redis {
             from.into(),
         ];
         let answer = self.run(&self.inner.scripts.revoke_all, account, arguments).await;
-        self.inner.memory.forget_account(account, except);
+        self.inner.session_cache.remove_account(account, except);
         let answer = answer?;
         if answer.as_i64() >= Some(0) {
             self.count_revocation(reason);
@@ -317,27 +317,27 @@ impl Redis {
         session: SessionId,
         now: Timestamp,
     ) -> Result<Option<Liveness>, RedisError> {
-        let memory = &self.inner.memory;
-        if let Some(known) = memory.recall(account, session, now) {
+        let session_cache = &self.inner.session_cache;
+        if let Some(known) = session_cache.get(account, session, now) {
             return Ok(Some(known));
         }
-        let as_of = memory.version(account);
+        let as_of = session_cache.version(account);
         let found = self.look_up(account, session, now).await?;
         if let (Some(as_of), Some(found)) = (as_of, found) {
-            memory.remember(account, session, found, as_of);
+            session_cache.insert(account, session, found, as_of);
         }
         Ok(found)
     }
 
     /// Whether a session is known to live without Redis being asked. Nothing is counted of it here
-    /// ([`Redis::count_remembered`]).
-    pub fn is_remembered(&self, account: AccountId, session: SessionId, now: Timestamp) -> bool {
-        self.inner.memory.known(account, session, now).is_some()
+    /// ([`Redis::count_cache_hit`]).
+    pub fn is_cached(&self, account: AccountId, session: SessionId, now: Timestamp) -> bool {
+        self.inner.session_cache.peek(account, session, now).is_some()
     }
 
     /// Counts a session that was remembered.
-    pub fn count_remembered(&self) {
-        self.inner.memory.count_hit();
+    pub fn count_cache_hit(&self) {
+        self.inner.session_cache.count_hit();
     }
 
     fn count_revocation(&self, reason: Reason) {

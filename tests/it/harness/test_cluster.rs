@@ -99,7 +99,7 @@ impl TestCluster {
         let url = self.config.redis.url.clone().unwrap();
         let cores = Arc::new(Cores::start().unwrap());
         let redis = RedisStore::connect(&url, &self.config.redis, &self.config.cache, &cores).unwrap();
-        redis.follow();
+        redis.start_replication();
         let entropy = Entropy::system();
         let passwords = PasswordHasher::start(&self.config.password, entropy.clone()).unwrap();
         let state =
@@ -127,7 +127,7 @@ impl TestCluster {
     pub async fn acquainted(&self) {
         let nodes: Vec<_> = self.nodes.lock().unwrap().iter().filter_map(Weak::upgrade).collect();
         for node in &nodes {
-            let knows = || async { node.redis.remembers() && node.redis.peers() == nodes.len() - 1 };
+            let knows = || async { node.redis.cache_is_valid() && node.redis.peers() == nodes.len() - 1 };
             wait::until("a node knows the others", knows).await;
         }
     }

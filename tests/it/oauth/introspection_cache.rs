@@ -23,7 +23,7 @@ async fn asked_before(cluster: &TestCluster) -> (Node, ServiceClient, Tokens) {
     let client = cluster.service_client("billing").await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
-    wait::until("it remembers sessions", || async { node.state.redis.remembers() }).await;
+    wait::until("it remembers sessions", || async { node.state.redis.cache_is_valid() }).await;
     assert!(active(&node, &client, &tokens).await);
     let before = known(&node);
     wait::until("the question is known", || async { active(&node, &client, &tokens).await && known(&node) > before })

@@ -5,11 +5,11 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use latchkey::domain::{
     clock::Timestamp,
-    event::{Reason, Revocation, Scope},
+    event::{Reason, Revocation, RevocationTarget},
     session::{Generation, Rotation},
 };
 
-use super::{follow, lives, revoked};
+use super::{is_live, next_revocation, start_replication};
 use crate::store::{
     on_every_server,
     server::{GRACE, IDLE, NOW, Server, account, concurrency_limit, create, session},
@@ -19,9 +19,9 @@ on_every_server!(every_kind_is_heard_by_every_node, what_is_told_in_one_message_
 
 async fn every_kind_is_heard_by_every_node(server: Server) {
     let (one, two) = (server.store(), server.store());
-    follow(&one).await;
-    follow(&two).await;
-    let (mut here, mut there) = (one.told(), two.told());
+    start_replication(&one).await;
+    start_replication(&two).await;
+    let (mut here, mut there) = (one.subscribe(), two.subscribe());
     let ada = account();
     for number in 1..=4 {
         create(&one, ada, session(number), NOW).await;
@@ -34,26 +34,26 @@ async fn every_kind_is_heard_by_every_node(server: Server) {
     two.revoke_all(ada, None, None, Reason::Disabled, late).await.unwrap();
     one.append_key_retired("some-key", late).await.unwrap();
 
-    let of = |scope, reason| Revocation { scope, reason, at: late };
+    let of = |target, reason| Revocation { target, reason, at: late };
     let before = Timestamp::from_millis(late.as_secs() * 1000);
     let expected = [
-        of(Scope::Session { account: ada, session: session(1) }, Reason::Reuse),
-        of(Scope::Session { account: ada, session: session(2) }, Reason::Logout),
-        of(Scope::Account { account: ada, before, except: Some(session(3)) }, Reason::PasswordChanged),
-        of(Scope::Account { account: ada, before, except: None }, Reason::Disabled),
-        of(Scope::Key { kid: "some-key".to_owned() }, Reason::KeyRetired),
+        of(RevocationTarget::Session { account: ada, session: session(1) }, Reason::Reuse),
+        of(RevocationTarget::Session { account: ada, session: session(2) }, Reason::Logout),
+        of(RevocationTarget::Account { account: ada, before, except: Some(session(3)) }, Reason::PasswordChanged),
+        of(RevocationTarget::Account { account: ada, before, except: None }, Reason::Disabled),
+        of(RevocationTarget::Key { kid: "some-key".to_owned() }, Reason::KeyRetired),
     ];
-    for told in [&mut here, &mut there] {
+    for feed in [&mut here, &mut there] {
         let mut heard = Vec::new();
         for _ in &expected {
-            heard.push(revoked(told).await);
+            heard.push(next_revocation(feed).await);
         }
-        // keys are told in a bucket of their own: only within a bucket is there an order
-        heard.sort_by_key(|revocation| matches!(revocation.scope, Scope::Key { .. }));
+        // keys have a bucket of their own: only within a bucket is there an order
+        heard.sort_by_key(|revocation| matches!(revocation.target, RevocationTarget::Key { .. }));
         assert_eq!(heard, expected);
-        assert!(told.is_empty());
+        assert!(feed.is_empty());
     }
-    let time = two.in_step().unwrap() - Duration::from_mins(1);
+    let time = two.synced_at().unwrap() - Duration::from_mins(1);
     let mut read = Vec::new();
     for bucket in 0..256 {
         read.extend(two.revocations_since(bucket, time).await.unwrap().0);
@@ -66,12 +66,12 @@ async fn every_kind_is_heard_by_every_node(server: Server) {
 
 async fn what_is_told_in_one_message_is_heard(server: Server) {
     let (one, two) = (server.store(), server.store());
-    follow(&two).await;
-    let mut told = two.told();
+    start_replication(&two).await;
+    let mut feed = two.subscribe();
     let accounts: Vec<_> = std::iter::repeat_with(account).take(16).collect();
     for account in &accounts {
         create(&one, *account, session(1), NOW).await;
-        assert!(lives(&two, *account, session(1)).await);
+        assert!(is_live(&two, *account, session(1)).await);
     }
     // the script is loaded once
     assert!(!one.revoke(accounts[0], session(2), Reason::Logout, NOW).await.unwrap());
@@ -80,13 +80,13 @@ async fn what_is_told_in_one_message_is_heard(server: Server) {
     assert_eq!(server.calls("evalsha") - before, 1);
     let mut heard = Vec::new();
     for _ in &accounts {
-        heard.push(revoked(&mut told).await.scope);
+        heard.push(next_revocation(&mut feed).await.target);
     }
     for account in accounts {
-        assert!(heard.contains(&Scope::Session { account, session: session(1) }));
-        assert!(!lives(&two, account, session(1)).await);
+        assert!(heard.contains(&RevocationTarget::Session { account, session: session(1) }));
+        assert!(!is_live(&two, account, session(1)).await);
     }
-    assert!(two.in_step().is_some(), "nothing was missed");
+    assert!(two.synced_at().is_some(), "nothing was missed");
     one.close().await;
     two.close().await;
 }

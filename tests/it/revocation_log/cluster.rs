@@ -2,7 +2,7 @@
 
 use latchkey::domain::event::Reason;
 
-use super::{acquainted, ended, follow, lives, revoked};
+use super::{assert_not_active, is_live, next_revocation, start_replication, wait_for_peers};
 use crate::store::{
     places::cluster,
     server::{NOW, account, connected, create, session, store},
@@ -13,20 +13,20 @@ async fn revocations_of_every_master_are_heard_by_every_node() {
     let masters = cluster().await;
     let url = format!("redis-cluster://127.0.0.1:{}", masters[0].port());
     let (one, two) = (store(&url), store(&url));
-    follow(&one).await;
-    follow(&two).await;
+    start_replication(&one).await;
+    start_replication(&two).await;
     for store in [&one, &two] {
         connected(store).await;
     }
-    acquainted(&[&one, &two]).await;
-    let mut told = two.told();
+    wait_for_peers(&[&one, &two]).await;
+    let mut feed = two.subscribe();
     for _ in 0..50 {
         let ada = account();
         create(&one, ada, session(1), NOW).await;
-        assert!(lives(&two, ada, session(1)).await);
+        assert!(is_live(&two, ada, session(1)).await);
         one.revoke(ada, session(1), Reason::Logout, NOW).await.unwrap();
-        ended(&two, ada, session(1)).await;
-        revoked(&mut told).await;
+        assert_not_active(&two, ada, session(1)).await;
+        next_revocation(&mut feed).await;
     }
     one.close().await;
     two.close().await;

@@ -5,15 +5,15 @@ use std::time::Duration;
 use latchkey::{
     domain::{
         clock::Timestamp,
-        event::{Reason, Told},
+        event::{FeedMessage, Reason},
     },
     store::redis::key::{Keys, bucket},
 };
 
 use super::{
-    follow, in_step, lives,
+    is_live, next_revocation,
     proxy::{Mode, Proxy},
-    revoked,
+    start_replication, wait_until_synced,
 };
 use crate::store::server::{NOW, Server, account, create, session, store_with};
 
@@ -21,19 +21,19 @@ use crate::store::server::{NOW, Server, account, create, session, store_with};
 async fn an_emptied_redis_ends_what_is_remembered_and_it_is_told() {
     let server = Server::redis_7_0();
     let store = server.store();
-    follow(&store).await;
-    let mut told = store.told();
+    start_replication(&store).await;
+    let mut feed = store.subscribe();
     let ada = account();
     for number in 1..=2 {
         create(&store, ada, session(number), NOW).await;
-        assert!(lives(&store, ada, session(number)).await);
+        assert!(is_live(&store, ada, session(number)).await);
     }
     store.revoke(ada, session(1), Reason::Logout, NOW).await.unwrap();
-    revoked(&mut told).await;
+    next_revocation(&mut feed).await;
     server.command(&["FLUSHALL"]);
-    let next = tokio::time::timeout(Duration::from_secs(60), told.recv()).await.unwrap().unwrap();
-    assert!(matches!(next, Told::Lost), "{next:?}");
-    assert!(!lives(&store, ada, session(2)).await);
+    let next = tokio::time::timeout(Duration::from_secs(60), feed.recv()).await.unwrap().unwrap();
+    assert!(matches!(next, FeedMessage::Lost), "{next:?}");
+    assert!(!is_live(&store, ada, session(2)).await);
     store.close().await;
 }
 
@@ -42,26 +42,26 @@ async fn a_gap_that_the_stream_does_not_fill_is_told() {
     let server = Server::redis_7_0();
     let proxy = Proxy::start(server.socket()).await;
     let (one, two) = (server.store(), store_with(&proxy.url(), Duration::from_secs(1)));
-    follow(&two).await;
-    let mut told = two.told();
+    start_replication(&two).await;
+    let mut feed = two.subscribe();
     let ada = account();
     for number in 1..=4 {
         create(&one, ada, session(number), NOW).await;
     }
     one.revoke(ada, session(1), Reason::Logout, NOW).await.unwrap();
-    revoked(&mut told).await;
+    next_revocation(&mut feed).await;
     proxy.set(Mode::Cut);
     one.revoke(ada, session(2), Reason::Logout, NOW).await.unwrap();
     one.revoke(ada, session(3), Reason::Logout, NOW).await.unwrap();
     // as if it had been too long ago
     server.command(&["XTRIM", &Keys::new("lk:").events_of_bucket(bucket(ada)), "MAXLEN", "1"]);
     proxy.set(Mode::Open);
-    // what is there is told, and that there was more
-    revoked(&mut told).await;
-    let next = tokio::time::timeout(Duration::from_secs(60), told.recv()).await.unwrap().unwrap();
-    assert!(matches!(next, Told::Lost), "{next:?}");
-    in_step(&two).await;
-    assert!(lives(&two, ada, session(4)).await);
+    // what is left is delivered, followed by the notice of the loss
+    next_revocation(&mut feed).await;
+    let next = tokio::time::timeout(Duration::from_secs(60), feed.recv()).await.unwrap().unwrap();
+    assert!(matches!(next, FeedMessage::Lost), "{next:?}");
+    wait_until_synced(&two).await;
+    assert!(is_live(&two, ada, session(4)).await);
     one.close().await;
     two.close().await;
 }
@@ -71,24 +71,24 @@ async fn a_gap_that_the_stream_does_not_fill_is_told() {
 async fn an_entry_that_cannot_be_read_is_passed_over_and_told() {
     let server = Server::redis_7_0();
     let store = server.store();
-    follow(&store).await;
-    let mut told = store.told();
+    start_replication(&store).await;
+    let mut feed = store.subscribe();
     let ada = account();
     for number in 1..=2 {
         create(&store, ada, session(number), NOW).await;
-        assert!(lives(&store, ada, session(number)).await);
+        assert!(is_live(&store, ada, session(number)).await);
     }
     let (keys, bucket) = (Keys::new("lk:"), bucket(ada));
     let append =
         "local id = redis.call('XADD', KEYS[1], '*', 'kind', 'of a newer release') redis.call('SET', KEYS[2], id)";
     server.command(&["EVAL", append, "2", &keys.events_of_bucket(bucket), &keys.position_of_bucket(bucket)]);
-    let next = tokio::time::timeout(Duration::from_secs(60), told.recv()).await.unwrap().unwrap();
-    assert!(matches!(next, Told::Lost), "{next:?}");
+    let next = tokio::time::timeout(Duration::from_secs(60), feed.recv()).await.unwrap().unwrap();
+    assert!(matches!(next, FeedMessage::Lost), "{next:?}");
     // and all goes on
     store.revoke(ada, session(1), Reason::Logout, NOW).await.unwrap();
-    revoked(&mut told).await;
-    in_step(&store).await;
-    assert!(!lives(&store, ada, session(1)).await && lives(&store, ada, session(2)).await);
+    next_revocation(&mut feed).await;
+    wait_until_synced(&store).await;
+    assert!(!is_live(&store, ada, session(1)).await && is_live(&store, ada, session(2)).await);
     let (read, whole) = store.revocations_since(bucket, Timestamp::from_millis(0)).await.unwrap();
     assert_eq!((read.len(), whole), (1, false));
     store.close().await;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use latchkey::{
     domain::{
-        event::{Revocation, Told},
+        event::{FeedMessage, Revocation},
         ids::{AccountId, SessionId},
     },
     store::redis::Redis,
@@ -22,27 +22,27 @@ use tokio::sync::broadcast::Receiver;
 use crate::{harness::wait, store::server::NOW};
 
 /// Follows, and remembers.
-async fn follow(store: &Redis) {
-    store.follow();
-    remembers(store).await;
+async fn start_replication(store: &Redis) {
+    store.start_replication();
+    wait_until_cache_valid(store).await;
 }
 
-async fn remembers(store: &Redis) {
-    wait::until("it remembers", || async { store.remembers() }).await;
+async fn wait_until_cache_valid(store: &Redis) {
+    wait::until("the cache is valid", || async { store.cache_is_valid() }).await;
 }
 
 /// All of them know of each other.
-async fn acquainted(stores: &[&Redis]) {
+async fn wait_for_peers(stores: &[&Redis]) {
     for store in stores {
-        wait::until("it knows the others", || async { store.peers() == stores.len() - 1 }).await;
+        wait::until("the node knows its peers", || async { store.peers() == stores.len() - 1 }).await;
     }
 }
 
-async fn in_step(store: &Redis) {
-    wait::until("it is in step", || async { store.in_step().is_some() }).await;
+async fn wait_until_synced(store: &Redis) {
+    wait::until("the node is synced", || async { store.synced_at().is_some() }).await;
 }
 
-async fn lives(store: &Redis, account: AccountId, session: SessionId) -> bool {
+async fn is_live(store: &Redis, account: AccountId, session: SessionId) -> bool {
     store.liveness(account, session, NOW).await.unwrap().is_some()
 }
 
@@ -54,15 +54,15 @@ async fn misses<T>(store: &Redis, asking: impl Future<Output = T>) -> u64 {
 }
 
 /// Waits for the next revocation.
-async fn revoked(told: &mut Receiver<Told>) -> Revocation {
-    match tokio::time::timeout(Duration::from_secs(60), told.recv()).await.expect("it is told").unwrap() {
-        Told::Revoked(revocation) => revocation.as_ref().clone(),
-        Told::Lost => panic!("it was lost"),
+async fn next_revocation(feed: &mut Receiver<FeedMessage>) -> Revocation {
+    match tokio::time::timeout(Duration::from_secs(60), feed.recv()).await.expect("a message arrives").unwrap() {
+        FeedMessage::Revoked(revocation) => revocation.as_ref().clone(),
+        FeedMessage::Lost => panic!("revocations were lost"),
     }
 }
 
 /// A session whose end was confirmed isn't said to live any more, not even by a node that can't be reached (I3).
-async fn ended(store: &Redis, account: AccountId, session: SessionId) {
+async fn assert_not_active(store: &Redis, account: AccountId, session: SessionId) {
     let answer = store.liveness(account, session, NOW).await;
     assert!(!matches!(answer, Ok(Some(_))), "{answer:?}");
 }

@@ -16,7 +16,7 @@ use latchkey::{
     store::redis::Redis,
 };
 
-use super::{follow, lives, misses};
+use super::{is_live, misses, start_replication};
 use crate::{
     harness::wait,
     store::server::{GRACE, IDLE, NOW, Server, account, create, session},
@@ -29,20 +29,20 @@ async fn a_session_is_looked_up_once() {
     let ada = account();
     create(&store, ada, session(1), NOW).await;
     // before it follows, nothing is remembered
-    assert_eq!(misses(&store, async { assert!(lives(&store, ada, session(1)).await) }).await, 1);
-    assert_eq!(misses(&store, async { assert!(lives(&store, ada, session(1)).await) }).await, 1);
-    follow(&store).await;
-    assert_eq!(misses(&store, async { assert!(lives(&store, ada, session(1)).await) }).await, 1);
+    assert_eq!(misses(&store, async { assert!(is_live(&store, ada, session(1)).await) }).await, 1);
+    assert_eq!(misses(&store, async { assert!(is_live(&store, ada, session(1)).await) }).await, 1);
+    start_replication(&store).await;
+    assert_eq!(misses(&store, async { assert!(is_live(&store, ada, session(1)).await) }).await, 1);
     let many = async {
         for _ in 0..100 {
-            assert!(lives(&store, ada, session(1)).await);
+            assert!(is_live(&store, ada, session(1)).await);
         }
     };
     // a busy machine may lose a step meanwhile
     assert!(misses(&store, many).await < 50);
     // somebody else's account isn't its owner
     let grace = account();
-    assert!(!lives(&store, grace, session(1)).await);
+    assert!(!is_live(&store, grace, session(1)).await);
     store.close().await;
 }
 
@@ -50,10 +50,10 @@ async fn a_session_is_looked_up_once() {
 async fn one_that_looks_expired_is_looked_up_again() {
     let server = Server::redis_7_0();
     let (one, two) = (server.store(), server.store());
-    follow(&two).await;
+    start_replication(&two).await;
     let ada = account();
     create(&one, ada, session(1), NOW).await;
-    assert!(lives(&two, ada, session(1)).await);
+    assert!(is_live(&two, ada, session(1)).await);
     let later = NOW + IDLE - Duration::from_secs(1);
     let rotation = one.rotate(ada, session(1), Generation(0), GRACE, IDLE, later).await.unwrap();
     assert!(matches!(rotation, Rotation::Rotated(_)));
@@ -70,9 +70,9 @@ async fn one_that_looks_expired_is_looked_up_again() {
 async fn what_is_on_its_way_while_a_session_ends_is_not_remembered() {
     let server = Server::redis_7_0();
     let (one, two) = (server.store(), server.store());
-    follow(&one).await;
-    follow(&two).await;
-    super::acquainted(&[&one, &two]).await;
+    start_replication(&one).await;
+    start_replication(&two).await;
+    super::wait_for_peers(&[&one, &two]).await;
     let ada = account();
     for number in 0..100 {
         create(&one, ada, session(number), NOW).await;
@@ -81,7 +81,7 @@ async fn what_is_on_its_way_while_a_session_ends_is_not_remembered() {
             let ended = &ended;
             async move {
                 while !ended.load(Ordering::SeqCst) {
-                    lives(&store, ada, session(number)).await;
+                    is_live(&store, ada, session(number)).await;
                     tokio::task::yield_now().await;
                 }
             }
@@ -93,14 +93,14 @@ async fn what_is_on_its_way_while_a_session_ends_is_not_remembered() {
                 one.revoke_all(ada, None, None, Reason::Revoked, NOW).await.unwrap();
             }
             for store in [&one, &two] {
-                assert!(!lives(store, ada, session(number)).await, "round {number}");
+                assert!(!is_live(store, ada, session(number)).await, "round {number}");
             }
             ended.store(true, Ordering::SeqCst);
         };
         let askers = join_all((0..4).map(|i| asking(if i % 2 == 0 { one.clone() } else { two.clone() })));
         tokio::join!(askers, ending);
         for store in [&one, &two] {
-            assert!(!lives(store, ada, session(number)).await, "round {number}");
+            assert!(!is_live(store, ada, session(number)).await, "round {number}");
         }
     }
     one.close().await;
@@ -128,18 +128,18 @@ async fn no_more_than_so_many_are_remembered_and_none_if_so_configured() {
     }
     let all = async |store: &Redis| {
         for number in 0..50 {
-            assert!(lives(store, ada, session(number)).await);
+            assert!(is_live(store, ada, session(number)).await);
         }
     };
     // four for each bucket
     let few = connect(Duration::from_secs(10), 1024);
-    few.follow();
-    wait::until("it is in step", || async { few.in_step().is_some() }).await;
+    few.start_replication();
+    wait::until("the node is synced", || async { few.synced_at().is_some() }).await;
     all(&few).await;
     assert!(misses(&few, all(&few)).await >= 46);
     let none = connect(Duration::ZERO, 100_000);
-    none.follow();
-    wait::until("it is in step", || async { none.in_step().is_some() }).await;
+    none.start_replication();
+    wait::until("the node is synced", || async { none.synced_at().is_some() }).await;
     all(&none).await;
     assert_eq!(misses(&none, all(&none)).await, 50);
     for store in [setup, few, none] {

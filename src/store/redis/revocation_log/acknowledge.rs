@@ -78,7 +78,7 @@ struct Heard {
 }
 
 /// Somebody waits for the other nodes to hear of something; until dropped.
-pub(in crate::store::redis) struct Ticket<'a> {
+pub(in crate::store::redis) struct PendingAck<'a> {
     number: u64,
     /// How long to wait because it isn't known who is here.
     unsure: Duration,
@@ -107,7 +107,7 @@ impl Acknowledgements {
     }
 
     /// To be taken before something is published; none if there is no other node to wait for.
-    pub(in crate::store::redis) fn ticket(&self) -> Option<Ticket<'_>> {
+    pub(in crate::store::redis) fn ticket(&self) -> Option<PendingAck<'_>> {
         let lease = *lock(&self.lease);
         let unsure = lease.map_or(Duration::ZERO, |lease| self.unsure(lease));
         if unsure.is_zero() && lock(&self.peers).is_empty() {
@@ -115,7 +115,7 @@ impl Acknowledgements {
         }
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         lock(&self.waiting).insert(number, Waiting::default());
-        Some(Ticket { number, unsure, of: self })
+        Some(PendingAck { number, unsure, of: self })
     }
 
     /// How many other nodes are here.
@@ -204,7 +204,7 @@ impl Acknowledgements {
     }
 }
 
-impl Ticket<'_> {
+impl PendingAck<'_> {
     /// What to publish with it.
     pub(in crate::store::redis) fn from(&self) -> String {
         format!("{} {}", self.of.me, self.number)
@@ -233,7 +233,7 @@ impl Ticket<'_> {
     }
 }
 
-impl Drop for Ticket<'_> {
+impl Drop for PendingAck<'_> {
     fn drop(&mut self) {
         lock(&self.of.waiting).remove(&self.number);
     }

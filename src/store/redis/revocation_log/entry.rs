@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt};
 use crate::{
     domain::{
         clock::Timestamp,
-        event::{Reason, Revocation, Scope},
+        event::{Reason, Revocation, RevocationTarget},
         ids::{AccountId, SessionId},
     },
     store::redis::{connection::RedisError, key},
@@ -80,9 +80,11 @@ impl Entry {
 
     /// The bucket in whose stream it stands.
     pub(super) fn bucket(&self) -> usize {
-        match self.revocation.scope {
-            Scope::Session { account, .. } | Scope::Account { account, .. } => key::bucket(account),
-            Scope::Key { .. } => KEYS_BUCKET,
+        match self.revocation.target {
+            RevocationTarget::Session { account, .. } | RevocationTarget::Account { account, .. } => {
+                key::bucket(account)
+            }
+            RevocationTarget::Key { .. } => KEYS_BUCKET,
         }
     }
 }
@@ -107,14 +109,16 @@ fn revocation(event: [Option<&str>; 4]) -> Option<Revocation> {
     let reason = Reason::parse(reason)?;
     let account = || account.parse::<AccountId>().ok();
     let before = Timestamp::from_millis(at.as_secs() * 1000);
-    let scope = match session.rsplit_once(' ') {
-        None if session == "all" => Scope::Account { account: account()?, before, except: None },
-        None => Scope::Session { account: account()?, session: session.parse().ok()? },
-        Some(("all but", except)) => Scope::Account { account: account()?, before, except: Some(except.parse().ok()?) },
-        Some(("key", kid)) => Scope::Key { kid: kid.to_owned() },
+    let target = match session.rsplit_once(' ') {
+        None if session == "all" => RevocationTarget::Account { account: account()?, before, except: None },
+        None => RevocationTarget::Session { account: account()?, session: session.parse().ok()? },
+        Some(("all but", except)) => {
+            RevocationTarget::Account { account: account()?, before, except: Some(except.parse().ok()?) }
+        }
+        Some(("key", kid)) => RevocationTarget::Key { kid: kid.to_owned() },
         Some(_) => return None,
     };
-    Some(Revocation { scope, reason, at })
+    Some(Revocation { target, reason, at })
 }
 
 #[cfg(test)]
@@ -124,7 +128,7 @@ mod tests {
     const ACCOUNT: &str = "0192f0c1-2345-7abc-8def-0123456789ab";
     const SESSION: &str = "5f0c2f0e-7d1c-4a58-9a3b-2f1f6a1e0d42";
 
-    fn scope(session: &str) -> Option<Scope> {
+    fn target(session: &str) -> Option<RevocationTarget> {
         let message = format!("7-1\n\n{ACCOUNT}\n{session}\nlogout\n1800000000123\nnode 7");
         let [heard] = Entry::heard(&message).collect::<Vec<_>>().try_into().ok()?;
         let (entry, before, from) = heard?;
@@ -132,20 +136,20 @@ mod tests {
         assert_eq!(entry.position, Position { millis: 7, number: 1 });
         assert!(before.is_none());
         assert_eq!(entry.revocation.at, Timestamp::from_millis(1_800_000_000_123));
-        Some(entry.revocation.scope)
+        Some(entry.revocation.target)
     }
 
     #[test]
     fn every_kind_is_read() {
         let (account, session) = (ACCOUNT.parse().unwrap(), SESSION.parse().unwrap());
         let before = Timestamp::from_millis(1_800_000_000_000);
-        assert_eq!(scope(SESSION), Some(Scope::Session { account, session }));
-        assert_eq!(scope("all"), Some(Scope::Account { account, before, except: None }));
+        assert_eq!(target(SESSION), Some(RevocationTarget::Session { account, session }));
+        assert_eq!(target("all"), Some(RevocationTarget::Account { account, before, except: None }));
         let all_but = format!("all but {SESSION}");
-        assert_eq!(scope(&all_but), Some(Scope::Account { account, before, except: Some(session) }));
-        assert_eq!(scope("key abc"), Some(Scope::Key { kid: "abc".to_owned() }));
-        assert_eq!(scope("some of abc"), None);
-        assert_eq!(scope("abc"), None);
+        assert_eq!(target(&all_but), Some(RevocationTarget::Account { account, before, except: Some(session) }));
+        assert_eq!(target("key abc"), Some(RevocationTarget::Key { kid: "abc".to_owned() }));
+        assert_eq!(target("some of abc"), None);
+        assert_eq!(target("abc"), None);
     }
 
     #[test]
@@ -154,8 +158,8 @@ mod tests {
         let at = Timestamp::from_millis(1_800_000_000_123);
         let text = session_ended(account, session, Reason::Logout, at);
         let read = Entry::read("7-1", &HashMap::from([("e".to_owned(), text)])).unwrap().unwrap();
-        let scope = Scope::Session { account, session };
-        assert_eq!(read.revocation, Revocation { scope, reason: Reason::Logout, at });
+        let target = RevocationTarget::Session { account, session };
+        assert_eq!(read.revocation, Revocation { target, reason: Reason::Logout, at });
     }
 
     #[test]

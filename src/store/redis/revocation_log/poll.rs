@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use super::{
     acknowledge::{self, Acknowledgements},
     entry::{Entry, Position},
-    session_cache::{Memory, lease_of},
+    session_cache::{SessionCache, lease_of},
 };
 use crate::{
     domain::clock::Timestamp,
@@ -43,7 +43,7 @@ pub(super) struct Poller {
     pub(super) keys: Keys,
     /// The keys of all positions.
     pub(super) positions: Vec<String>,
-    pub(super) memory: Arc<Memory>,
+    pub(super) session_cache: Arc<SessionCache>,
     pub(super) acknowledgements: Arc<Acknowledgements>,
     /// Where this node says that it is here.
     pub(super) channel: String,
@@ -73,7 +73,7 @@ impl Poller {
                 }
                 None => {}
                 Some(error) => {
-                    self.memory.end_lease();
+                    self.session_cache.clear();
                     if in_step {
                         in_step = false;
                         tracing::warn!(error, "out of step with the revocations; Redis is asked about every session");
@@ -88,7 +88,7 @@ impl Poller {
     /// Gets in step once: when this has succeeded, everything that was in Redis when it began has been applied.
     async fn look(&self) -> Result<(), RedisError> {
         let client = self.pool.next();
-        let known: Vec<_> = (0..BUCKETS).map(|bucket| self.memory.position(bucket)).collect();
+        let known: Vec<_> = (0..BUCKETS).map(|bucket| self.session_cache.position(bucket)).collect();
         let asked = Instant::now();
         let time = self.time(client).await?;
         let there = self.positions(client).await?;
@@ -96,13 +96,13 @@ impl Poller {
         let mut lost = false;
         for (bucket, (known, there)) in known.iter().zip(&there).enumerate() {
             match known {
-                None => self.memory.set_position(bucket, *there),
+                None => self.session_cache.set_position(bucket, *there),
                 // What was applied before Redis was asked must be there still, unless it has expired.
                 Some(known) if there < known => {
                     let expires = Timestamp::from_millis(i64::try_from(known.millis).unwrap_or(i64::MAX));
                     lost |= !(there.is_none() && time + EXPIRY_SLACK >= expires + self.event_retention);
-                    if self.memory.position(bucket) == Some(*known) {
-                        self.memory.set_position(bucket, *there);
+                    if self.session_cache.position(bucket) == Some(*known) {
+                        self.session_cache.set_position(bucket, *there);
                     }
                 }
                 Some(_) => {}
@@ -118,24 +118,25 @@ impl Poller {
         }
         if lost {
             tracing::warn!("Redis has lost revocations: what was remembered is forgotten");
-            self.memory.end_lease();
-            self.memory.tell_lost();
+            self.session_cache.clear();
+            self.session_cache.send_lost();
         }
         let remembers = self.remembers && self.acknowledgements.hears(self.max_staleness / 2);
         if !remembers {
             // before the others are told that nobody needs to wait for this node
-            self.memory.stop_remembering();
+            self.session_cache.invalidate();
         }
         if self.remembers {
             let lease = if remembers { self.max_staleness } else { Duration::ZERO };
             acknowledge::publish(client, &self.channel, self.acknowledgements.here(lease)).await;
         }
-        self.memory.renew(asked, self.max_staleness, time, remembers);
+        self.session_cache.extclear(asked, self.max_staleness, time, remembers);
         Ok(())
     }
 
     fn behind(&self, there: &[Position]) -> Vec<usize> {
-        let is_behind = |bucket: &usize| self.memory.position(*bucket).is_none_or(|known| known < there[*bucket]);
+        let is_behind =
+            |bucket: &usize| self.session_cache.position(*bucket).is_none_or(|known| known < there[*bucket]);
         (0..BUCKETS).filter(is_behind).collect()
     }
 
@@ -165,7 +166,7 @@ impl Poller {
 
     /// Applies what is missing of a bucket; says whether that was all there ever was.
     async fn fill(&self, client: &Client, bucket: usize) -> Result<bool, RedisError> {
-        let Some(known) = self.memory.position(bucket) else { return Ok(false) };
+        let Some(known) = self.session_cache.position(bucket) else { return Ok(false) };
         let mut whole = known.is_none();
         let mut from = known.to_string();
         loop {
@@ -177,12 +178,12 @@ impl Poller {
                 from = format!("({position}");
                 match entry {
                     Ok(entry) => {
-                        self.memory.apply(entry, None);
+                        self.session_cache.apply(entry, None);
                     }
                     Err(_) if position <= known => {}
                     Err(_) => {
                         tracing::warn!(%position, bucket, "a revocation can't be read: is it a newer release's? What it may be about is forgotten");
-                        self.memory.pass_over(bucket, position);
+                        self.session_cache.skip_unreadable(bucket, position);
                     }
                 }
             }

@@ -20,7 +20,7 @@ use crate::{
     domain::{
         bounded_map::{AsRandom, BoundedMap},
         clock::Timestamp,
-        event::{Scope, Told},
+        event::{FeedMessage, RevocationTarget},
         ids::{AccountId, SessionId},
         session::Liveness,
     },
@@ -32,13 +32,13 @@ use crate::{
 const TELLINGS: usize = 4096;
 
 /// See the module.
-pub(in crate::store::redis) struct Memory {
+pub(in crate::store::redis) struct SessionCache {
     buckets: Vec<Mutex<Bucket>>,
     lease: Mutex<Option<Lease>>,
     /// Until when what is remembered is believed, as the lease says: looked at with every request, on every core, and so
     /// without a lock.
     believed: Until,
-    told: broadcast::Sender<Told>,
+    told: broadcast::Sender<FeedMessage>,
     cache: CacheMetrics,
     /// When the last look began that found everything applied in the end.
     looked: Mutex<Option<Instant>>,
@@ -98,7 +98,7 @@ pub(super) enum Applied {
     Gap,
 }
 
-impl Memory {
+impl SessionCache {
     /// Remembers up to `most` sessions.
     pub(in crate::store::redis) fn new(most: usize, cache: CacheMetrics) -> Self {
         let bucket = || Bucket { position: None, version: 0, sessions: BoundedMap::new(most / BUCKETS) };
@@ -114,31 +114,31 @@ impl Memory {
 
     /// A session that lives, if this is known for sure. One that looks as if it were over isn't: another node may have
     /// prolonged it.
-    pub(in crate::store::redis) fn recall(
+    pub(in crate::store::redis) fn get(
         &self,
         account: AccountId,
         session: SessionId,
         now: Timestamp,
     ) -> Option<Liveness> {
-        let recalled = self.known(account, session, now);
+        let recalled = self.peek(account, session, now);
         let counter = if recalled.is_some() { &self.cache.hits } else { &self.cache.misses };
         counter.inc();
         recalled
     }
 
-    /// That a session was remembered, for those who looked with [`Memory::known`].
+    /// That a session was remembered, for those who looked with [`SessionCache::known`].
     pub(in crate::store::redis) fn count_hit(&self) {
         self.cache.hits.inc();
     }
 
-    /// As [`Memory::recall`], and nothing is counted.
-    pub(in crate::store::redis) fn known(
+    /// As [`SessionCache::recall`], and nothing is counted.
+    pub(in crate::store::redis) fn peek(
         &self,
         account: AccountId,
         session: SessionId,
         now: Timestamp,
     ) -> Option<Liveness> {
-        if !self.remembers() {
+        if !self.is_valid() {
             return None;
         }
         let mut bucket = self.bucket(key::bucket(account));
@@ -146,13 +146,13 @@ impl Memory {
         (owner == account && now < liveness.idle_ends_at.min(liveness.ends_at)).then_some(liveness)
     }
 
-    /// To be taken before Redis is asked, for [`Memory::remember`]; none while nothing can be remembered.
+    /// To be taken before Redis is asked, for [`SessionCache::remember`]; none while nothing can be remembered.
     pub(in crate::store::redis) fn version(&self, account: AccountId) -> Option<u64> {
-        self.remembers().then(|| self.bucket(key::bucket(account)).version)
+        self.is_valid().then(|| self.bucket(key::bucket(account)).version)
     }
 
     /// Remembers that a session lives, unless anything in its bucket may have ended since `as_of`.
-    pub(in crate::store::redis) fn remember(
+    pub(in crate::store::redis) fn insert(
         &self,
         account: AccountId,
         session: SessionId,
@@ -166,29 +166,29 @@ impl Memory {
     }
 
     /// One session is over, or may be.
-    pub(in crate::store::redis) fn forget_session(&self, account: AccountId, session: SessionId) {
+    pub(in crate::store::redis) fn remove_session(&self, account: AccountId, session: SessionId) {
         let mut bucket = self.bucket(key::bucket(account));
         bucket.version += 1;
         bucket.sessions.remove(&session);
     }
 
     /// Every session of an account is over, or may be, but perhaps one.
-    pub(in crate::store::redis) fn forget_account(&self, account: AccountId, except: Option<SessionId>) {
-        self.bucket(key::bucket(account)).forget_account(account, except);
+    pub(in crate::store::redis) fn remove_account(&self, account: AccountId, except: Option<SessionId>) {
+        self.bucket(key::bucket(account)).remove_account(account, except);
     }
 
     /// What is told from now on.
-    pub(super) fn listen(&self) -> broadcast::Receiver<Told> {
+    pub(super) fn subscribe(&self) -> broadcast::Receiver<FeedMessage> {
         self.told.subscribe()
     }
 
     /// Up to when, by Redis' clock, everything has been applied; none while this isn't known.
-    pub(super) fn in_step(&self) -> Option<Timestamp> {
+    pub(super) fn synced_at(&self) -> Option<Timestamp> {
         self.lease().map(|lease| lease.watermark)
     }
 
     /// Whether what is remembered is believed now.
-    pub(super) fn remembers(&self) -> bool {
+    pub(super) fn is_valid(&self) -> bool {
         self.believed.lies_ahead()
     }
 
@@ -214,26 +214,26 @@ impl Memory {
             return Applied::Known;
         }
         // even if others before it aren't known: it is told after them, but true at once
-        match entry.revocation.scope {
-            Scope::Session { session, .. } => {
+        match entry.revocation.target {
+            RevocationTarget::Session { session, .. } => {
                 bucket.version += 1;
                 bucket.sessions.remove(&session);
             }
-            Scope::Account { account, except, .. } => bucket.forget_account(account, except),
-            Scope::Key { .. } => {}
+            RevocationTarget::Account { account, except, .. } => bucket.remove_account(account, except),
+            RevocationTarget::Key { .. } => {}
         }
         if bucket.position.is_none() || before.is_some_and(|before| Some(before) != bucket.position) {
             return Applied::Gap;
         }
         bucket.position = Some(entry.position);
         // while the bucket is locked, so that all hear the same order; nobody listening is no error
-        let _ = self.told.send(Told::Revoked(Arc::new(entry.revocation)));
+        let _ = self.told.send(FeedMessage::Revoked(Arc::new(entry.revocation)));
         Applied::New
     }
 
     /// Passes over an entry that can't be read. It may have ended anything in its bucket: what was remembered there is
     /// forgotten, and it is told that something can't be told.
-    pub(super) fn pass_over(&self, number: usize, position: Position) {
+    pub(super) fn skip_unreadable(&self, number: usize, position: Position) {
         let mut bucket = self.bucket(number);
         if bucket.position.is_some_and(|known| position <= known) {
             return;
@@ -241,7 +241,7 @@ impl Memory {
         bucket.version += 1;
         bucket.sessions.clear();
         bucket.position = Some(position);
-        let _ = self.told.send(Told::Lost);
+        let _ = self.told.send(FeedMessage::Lost);
     }
 
     /// How long ago everything there was is sure to have been applied; none until the first look.
@@ -251,7 +251,7 @@ impl Memory {
 
     /// In step with Redis for as long as a look that began when it was `asked` allows: everything up to `watermark` by Redis' clock has been applied. What is remembered
     /// is believed only if this node `remembers`.
-    pub(super) fn renew(&self, asked: Instant, max_staleness: Duration, watermark: Timestamp, remembers: bool) {
+    pub(super) fn extclear(&self, asked: Instant, max_staleness: Duration, watermark: Timestamp, remembers: bool) {
         *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked);
         let until = asked + lease_of(max_staleness);
         let mut lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
@@ -260,12 +260,12 @@ impl Memory {
     }
 
     /// In step as long as before, but what is remembered isn't believed any more.
-    pub(super) fn stop_remembering(&self) {
+    pub(super) fn invalidate(&self) {
         self.believed.set(None);
     }
 
     /// Out of step: whether sessions live isn't known any more.
-    pub(super) fn end_lease(&self) {
+    pub(super) fn clear(&self) {
         {
             let mut lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
             *lease = None;
@@ -279,8 +279,8 @@ impl Memory {
     }
 
     /// Revocations were lost and can't be had any more.
-    pub(super) fn tell_lost(&self) {
-        let _ = self.told.send(Told::Lost);
+    pub(super) fn send_lost(&self) {
+        let _ = self.told.send(FeedMessage::Lost);
     }
 
     fn lease(&self) -> Option<Lease> {
@@ -294,7 +294,7 @@ impl Memory {
 }
 
 impl Bucket {
-    fn forget_account(&mut self, account: AccountId, except: Option<SessionId>) {
+    fn remove_account(&mut self, account: AccountId, except: Option<SessionId>) {
         self.version += 1;
         self.sessions.retain(|session, (owner, _)| *owner != account || Some(*session) == except);
     }

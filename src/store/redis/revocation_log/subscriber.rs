@@ -13,23 +13,23 @@ use super::{
     super::connection::keep_connected,
     acknowledge::Acknowledgements,
     entry::Entry,
-    session_cache::{Applied, Memory},
+    session_cache::{Applied, SessionCache},
 };
 
 /// The most that another node is believed of how long it believes what it remembers.
 const LONGEST_LEASE: Duration = Duration::from_mins(1);
 
 /// Listens on a connection of its own for as long as it isn't aborted. Whatever it misses, `poll.rs` finds.
-pub(super) struct Listener {
+pub(super) struct Subscriber {
     pub(super) client: Client,
     pub(super) channel: String,
-    pub(super) memory: Arc<Memory>,
+    pub(super) session_cache: Arc<SessionCache>,
     pub(super) acknowledgements: Arc<Acknowledgements>,
     /// Calls for a look at the streams.
     pub(super) wake: Arc<Notify>,
 }
 
-impl Listener {
+impl Subscriber {
     pub(super) async fn run(self) {
         let mut connected = self.client.reconnect_rx();
         let mut messages = self.client.message_rx();
@@ -73,7 +73,7 @@ impl Listener {
                 self.wake.notify_one();
                 continue;
             };
-            if self.memory.apply(entry, Some(before)) == Applied::Gap {
+            if self.session_cache.apply(entry, Some(before)) == Applied::Gap {
                 self.wake.notify_one();
             }
             self.acknowledgements.heard(from);
