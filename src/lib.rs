@@ -10,7 +10,7 @@
 //!
 //! # The house
 //!
-//! Imports point one way: `main → cli → server → http → flow → app → store, crypto → metrics, domain`.
+//! Imports point one way: `main → cli → server → http → service → state → store, password → crypto → config, metrics → domain`.
 //!
 //! | module | what it is |
 //! | --- | --- |
@@ -18,7 +18,7 @@
 //! | [`crypto`] | CPU only: the password threads, signing keys and access tokens, refresh tokens, encryption at rest |
 //! | [`store::redis`] | sessions: [`store::redis::key`] names every key, `lua/` holds every script, [`store::redis::record`] every byte |
 //! | [`store::sql`] | accounts, signing keys, service clients and the audit log, in SQLite or Postgres |
-//! | [`state`] | the parts of a running service, built once |
+//! | [`state`] | the parts of a running node, built once: caches, registries, the audit queue |
 //! | [`service`] | what the service does, one file per use case |
 //! | [`http`] | every route on one page; handlers translate, flows decide |
 //! | [`server`] | accepts connections, with limits and time-outs, until told to stop |

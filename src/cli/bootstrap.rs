@@ -9,8 +9,7 @@ use crate::{
     domain::{audit::Actor, clock::Clock, entropy::Entropy, secret::SecretText},
     password::PasswordHasher,
     runtime::Cores,
-    service::error::ServiceError,
-    state::AppState,
+    state::{AppState, error::StateError},
     store::{
         redis::{
             Redis,
@@ -55,7 +54,7 @@ impl Services {
         let state = loop {
             let (entropy, passwords) = (entropy.clone(), passwords.clone());
             match AppState::new(config.clone(), Clock::System, entropy, passwords, sql.clone(), redis.clone()).await {
-                Err(ServiceError::Unavailable { source, .. }) => wait_for("the database", &source).await,
+                Err(StateError::Sql(error)) if error.is_unavailable() => wait_for("the database", &error).await,
                 other => break other?,
             }
         };

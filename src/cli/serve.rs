@@ -25,10 +25,7 @@ use crate::{
     http,
     runtime::Cores,
     server,
-    service::{
-        clients, keys,
-        readiness::{self, Status},
-    },
+    service::readiness::{self, Status},
     state::AppState,
 };
 
@@ -79,11 +76,11 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 
     let keeping_up = tokio::spawn({
         let state = Arc::clone(&state);
-        async move { keys::run_reloader(&state).await }
+        async move { state.keys.run_reloader(&state.redis, state.config.keys.refresh_interval).await }
     });
     let following_clients = tokio::spawn({
         let state = Arc::clone(&state);
-        async move { clients::run_reloader(&state).await }
+        async move { state.clients.run_reloader().await }
     });
     let looking = tokio::spawn({
         let state = Arc::clone(&state);

@@ -1,7 +1,7 @@
 //! What is counted and measured, in Prometheus' terms. Whoever counts holds a handle: counting is an atomic addition.
 //!
 //! No label holds an account, a name, an address or a token (I6), and every label has few values. What is only looked at
-//! when somebody asks is in [`service::metrics`](crate::service::metrics); `docs/monitoring.md` explains each metric.
+//! when somebody asks is in `service::metrics`; `docs/monitoring.md` explains each metric.
 
 mod cache;
 mod redis;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     crypto::access_token::{AccessClaims, TokenError, Verified, VerifiedToken},
     domain::account::Account,
-    service::{error::ServiceError, keys},
+    service::error::ServiceError,
     state::AppState,
 };
 
@@ -36,7 +36,7 @@ pub async fn authenticate(state: &AppState, token: &str) -> Result<Arc<VerifiedT
 }
 
 /// What a session's access token says, if it is valid; whether its session still lives isn't asked. A key that isn't known
-/// may have just been made by another node, so it is looked for (`keys::reload_on_miss`).
+/// may have just been made by another node, so it is looked for (`SigningKeys::reload_on_miss`).
 ///
 /// # Errors
 /// [`AuthenticateError::InvalidToken`]
@@ -57,7 +57,7 @@ pub async fn verify(state: &AppState, token: &str) -> Result<Arc<VerifiedToken>,
 pub async fn verify_issued(state: &AppState, token: &str) -> Result<Verified, AuthenticateError> {
     let mut verified = state.verify_issued_token(token);
     if matches!(verified, Err(TokenError::UnknownKey)) {
-        keys::reload_on_miss(state).await;
+        state.keys.reload_on_miss().await;
         verified = state.verify_issued_token(token);
     }
     verified.map_err(|error| {

@@ -6,6 +6,7 @@ use crate::{
     crypto::{access_token::EncodeError, key_ring::KeyRingError},
     domain::limit::TooMany,
     password::PasswordError,
+    state::error::StateError,
     store::{redis::RedisError, sql::SqlError},
 };
 
@@ -82,6 +83,19 @@ impl From<PasswordError> for ServiceError {
 impl From<KeyRingError> for ServiceError {
     fn from(error: KeyRingError) -> Self {
         Self::Internal(error.into())
+    }
+}
+
+impl From<StateError> for ServiceError {
+    fn from(error: StateError) -> Self {
+        match error {
+            StateError::Sql(error) => error.into(),
+            StateError::Backoff => {
+                Self::Unavailable { what: "database", retry_after: RETRY_AFTER, source: error.into() }
+            }
+            StateError::KeyRing(error) => error.into(),
+            StateError::KeyGeneration(error) => Self::Internal(error),
+        }
     }
 }
 

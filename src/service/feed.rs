@@ -8,7 +8,6 @@ use std::{fmt, sync::Arc, time::Duration};
 use futures_util::{Stream, future::try_join_all, stream};
 use tokio::{
     sync::{
-        Semaphore,
         broadcast::{
             Receiver,
             error::{RecvError, TryRecvError},
@@ -43,32 +42,9 @@ const LOOK: Duration = Duration::from_millis(20);
 const SNAPSHOT: Duration = Duration::from_mins(2);
 /// Streams that are read at once for a subscriber.
 const STREAMS: usize = 8;
-/// Subscribers for whom streams are read at once; the others wait their turn.
-const READERS: usize = 4;
 
 /// What subscribers are told where it is so.
 const LOST: &str = "Redis has lost revocations";
-
-/// What all subscribers of a node share.
-#[derive(Debug)]
-pub struct Feed {
-    seats: Arc<Semaphore>,
-    readers: Arc<Semaphore>,
-    max_subscribers: usize,
-}
-
-impl Feed {
-    /// For so many subscribers at once.
-    pub fn new(max_subscribers: usize) -> Self {
-        let (seats, readers) = (Arc::new(Semaphore::new(max_subscribers)), Arc::new(Semaphore::new(READERS)));
-        Self { seats, readers, max_subscribers }
-    }
-
-    /// How many there are.
-    pub fn subscribers(&self) -> usize {
-        self.max_subscribers - self.seats.available_permits().min(self.max_subscribers)
-    }
-}
 
 /// Up to where a subscriber was told everything, by Redis' clock. What it looks like is nobody else's business.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,7 +112,7 @@ pub async fn subscribe(
     client: &ClientId,
     last: Option<&str>,
 ) -> Result<impl Stream<Item = Event> + Send + 'static, SubscribeError> {
-    let seat = Arc::clone(&state.feed.seats).try_acquire_owned().map_err(|_| SubscribeError::Full)?;
+    let seat = state.feed_subscribers.admit().ok_or(SubscribeError::Full)?;
     let now = in_step_within(&state, PATIENCE).await.ok_or(SubscribeError::OutOfStep)?;
     let opening = last.map_or(Opening::Nothing, |last| Opening::of(last, now, state.config.redis.event_retention));
     // Told one at a time, and only as the stream is polled: what waits for a slow reader is one event.
@@ -268,7 +244,7 @@ impl Subscriber {
     async fn read(&self, first: usize, since: Timestamp) -> Result<(Vec<Revocation>, bool), Ended> {
         let state = Arc::clone(&self.state);
         let reading = tokio::spawn(async move {
-            let _turn = state.feed.readers.acquire().await;
+            let _turn = state.feed_subscribers.reader().await;
             let buckets = first..BUCKETS.min(first + STREAMS);
             try_join_all(buckets.map(|bucket| state.redis.revocations_since(bucket, since))).await
         });

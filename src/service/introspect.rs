@@ -17,7 +17,6 @@ use crate::{
     },
     service::{
         authenticate::{self, AuthenticateError},
-        clients,
         error::ServiceError,
         limits,
     },
@@ -61,7 +60,7 @@ pub async fn introspect(state: &AppState, caller: &Client, token: &str) -> Resul
             Ok(if lives { Introspection::Session(verified) } else { Introspection::Inactive })
         }
         Ok(Verified::Client(verified)) if verified.aud.iter().any(|audience| caller.audiences.contains(audience)) => {
-            let enabled = clients::find(state, &verified.client_id).await?.is_some();
+            let enabled = state.clients.find(&verified.client_id).await?.is_some();
             Ok(if enabled { Introspection::Client(verified) } else { Introspection::Inactive })
         }
         Ok(_) | Err(AuthenticateError::InvalidToken) => Ok(Introspection::Inactive),

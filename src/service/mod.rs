@@ -1,9 +1,8 @@
-//! What Latchkey does, one file per use case: `async fn(&AppState, input) -> Result<output, error>`.
+//! What Latchkey does, one file per use case: `async fn(&AppState, Input) -> Result<Output, Error>`.
 //!
-//! A flow decides; stores act, each in one atomic step; `http` and `cli` only translate.
+//! A use case decides. The stores act, each in one atomic step; `http` and `cli` translate.
 
 pub mod accounts;
-pub mod audit;
 pub mod authenticate;
 pub mod change_password;
 pub mod client_token;

@@ -5,7 +5,6 @@ use crate::{
     crypto::access_token::Verified,
     service::{
         authenticate::{self, AuthenticateError},
-        clients,
         error::ServiceError,
     },
     state::AppState,
@@ -27,7 +26,7 @@ pub async fn verify(state: &AppState, token: &str) -> Result<Verified, Authentic
         }
         Verified::Client(client) => {
             client.aud.contains(&state.config.token.audience)
-                && clients::find(state, &client.client_id).await?.is_some()
+                && state.clients.find(&client.client_id).await.map_err(ServiceError::from)?.is_some()
         }
     };
     if good {

@@ -1,15 +1,25 @@
-//! The parts of a running service, built once and shared by everything that works with them.
+//! The parts of a running node, built once and shared by all use cases.
+
+pub mod audit;
+pub mod clients;
+pub mod error;
+pub mod feed;
+mod gauges;
+pub mod keys;
+mod local_limits;
 
 use std::sync::Arc;
 
-use tokio::sync::Mutex;
-
+use self::{
+    audit::AuditLog, clients::ClientRegistry, error::StateError, feed::FeedSubscribers, gauges::Gauges,
+    keys::SigningKeys, local_limits::LocalLimits,
+};
 use crate::{
     config::Config,
     crypto::{
         access_token::{TokenError, Verified, VerifiedToken, Verifier},
         derive::{self, derive},
-        key_ring::{KeyRing, SharedKeyRing},
+        key_ring::KeyRing,
         pseudonymizer::Pseudonymizer,
         refresh_token::RefreshTokens,
         seal::Sealer,
@@ -21,57 +31,51 @@ use crate::{
     },
     metrics::Metrics,
     password::PasswordHasher,
-    service::{
-        audit::Audit, clients::Clients, error::ServiceError, feed::Feed, keys, limits::LocalLimits, metrics::Gauges,
-    },
     store::{redis::Redis, sql::Sql},
 };
 
-/// The parts. Flows take `&AppState`.
+/// The parts of a running node. Use cases take `&AppState`.
 pub struct AppState {
-    /// As it was loaded.
+    /// The configuration, as it was loaded.
     pub config: Config,
-    /// Where the time comes from.
+    /// The source of time.
     pub clock: Clock,
-    /// Where randomness comes from.
+    /// The source of randomness.
     pub entropy: Entropy,
-    /// Accounts and signing keys.
+    /// Accounts, signing keys, service clients and the audit log.
     pub sql: Sql,
-    /// Sessions.
+    /// Sessions, shared rate limits and the revocation log.
     pub redis: Redis,
-    /// Hashes passwords, on threads of its own.
+    /// The threads that hash passwords.
     pub passwords: PasswordHasher,
     /// The signing keys in use.
-    pub keys: SharedKeyRing,
-    /// When a key that wasn't known was last looked for in the database.
-    pub(crate) last_key_reload: Mutex<Option<Timestamp>>,
+    pub keys: SigningKeys,
     /// The service clients.
-    pub clients: Clients,
-    /// Security events.
-    pub audit: Audit,
-    /// Encrypts signing keys at rest.
-    pub sealer: Sealer,
-    /// Makes and reads refresh tokens.
+    pub clients: ClientRegistry,
+    /// Security events on their way to the database.
+    pub audit: AuditLog,
+    /// Creates and reads refresh tokens.
     pub refresh_tokens: RefreshTokens,
-    /// Access tokens that were verified lately.
+    /// Cache of verified access tokens.
     pub verified_tokens: VerifiedTokens<Verified>,
-    /// Hashes whom rate limits are about.
-    pub(crate) subjects: Pseudonymizer,
-    /// The rate limits that this node counts for itself.
-    pub(crate) limits: LocalLimits,
-    /// What those who follow the revocations share.
-    pub(crate) feed: Feed,
-    /// What is counted and measured.
+    /// Hashes the subjects of rate limits.
+    pub(crate) pseudonymizer: Pseudonymizer,
+    /// The rate limits that this node counts by itself.
+    pub(crate) local_limits: LocalLimits,
+    /// The subscribers of this node's revocation feed.
+    pub(crate) feed_subscribers: FeedSubscribers,
+    /// Counters and histograms.
     pub metrics: Metrics,
-    /// What of it is only looked at when somebody asks.
+    /// Metrics that are read at the time of a scrape.
     pub(crate) gauges: Gauges,
 }
 
 impl AppState {
-    /// Puts the parts together and loads the signing keys, making the first one if there is none.
+    /// Assembles the state of a node: loads the signing keys (and generates the first) and the service clients, and starts
+    /// the audit log.
     ///
     /// # Errors
-    /// [`ServiceError`] if the database can't be read, or holds keys that the configured secrets don't open.
+    /// [`StateError`] if the database can't be read, or holds keys that are sealed under none of the configured secrets.
     pub async fn new(
         config: Config,
         clock: Clock,
@@ -79,19 +83,18 @@ impl AppState {
         passwords: PasswordHasher,
         sql: Sql,
         redis: Redis,
-    ) -> Result<Self, ServiceError> {
-        let sealer = Sealer::new(&config.secrets);
+    ) -> Result<Self, StateError> {
         let mac_key = |secret| derive(secret, derive::REFRESH_TOKEN_MAC);
         let previous: Vec<_> = config.secrets.previous.iter().map(mac_key).collect();
         let refresh_tokens = RefreshTokens::new(&mac_key(&config.secrets.current), previous.iter().map(|key| &**key));
-        let keys = SharedKeyRing::new(keys::load(&config, &clock, &entropy, &sql, &sealer).await?);
-        let last_key_reload = Mutex::new(None);
-        let subjects = Pseudonymizer::new(&derive(&config.secrets.current, derive::LIMITS));
-        let feed = Feed::new(config.feed.max_subscribers);
-        let clients = Clients::load(&sql).await?;
+        let sealer = Sealer::new(&config.secrets);
+        let keys = SigningKeys::load(config.keys.algorithm, &clock, &entropy, &sql, sealer).await?;
+        let pseudonymizer = Pseudonymizer::new(&derive(&config.secrets.current, derive::LIMITS));
+        let feed_subscribers = FeedSubscribers::new(config.feed.max_subscribers);
+        let clients = ClientRegistry::load(&sql, &clock).await?;
         let verified_tokens = VerifiedTokens::new(config.cache.max_tokens, &entropy);
         let sql = sql.keeping_addresses(config.audit.addresses);
-        let audit = Audit::start(&config.audit, clock.clone(), entropy.clone(), &sql);
+        let audit = AuditLog::start(&config.audit, clock.clone(), entropy.clone(), &sql);
         let metrics = Metrics::new(redis.metrics());
         metrics.register_boxed(verified_tokens.metrics().collector());
         metrics.register(passwords.waited().clone());
@@ -103,15 +106,13 @@ impl AppState {
             redis,
             passwords,
             keys,
-            last_key_reload,
             clients,
             audit,
-            sealer,
             refresh_tokens,
             verified_tokens,
-            subjects,
-            limits: LocalLimits::default(),
-            feed,
+            pseudonymizer,
+            local_limits: LocalLimits::default(),
+            feed_subscribers,
             gauges: Gauges::new(&metrics),
             metrics,
         })

@@ -3,6 +3,7 @@
 
 mod abuse;
 mod api;
+mod architecture;
 mod audit;
 mod binary;
 mod clients;

@@ -2,7 +2,6 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use super::registry::find;
 use crate::{
     crypto::{
         client_assertion::{Assertion, AssertionError},
@@ -63,7 +62,7 @@ pub async fn authenticate(
     match credentials {
         Credentials::Secret { client_id, secret } => {
             let presented = client_secret::hash(secret.expose());
-            let known = find(state, &client_id).await?;
+            let known = state.clients.find(&client_id).await.map_err(ServiceError::from)?;
             match known {
                 Some(known) if known.client.has_secret(&presented, state.clock.now()) => Ok(known.client),
                 known => Err(refuse(known.map(|known| known.client), "its secret is wrong")),
@@ -88,7 +87,7 @@ async fn by_assertion(
     if client_id.is_some_and(|sent| sent != name) {
         return Err(refuse(None, "its client_id and its assertion differ"));
     }
-    let Some(known) = find(state, name).await? else { return Err(refuse(None, "")) };
+    let Some(known) = state.clients.find(name).await.map_err(ServiceError::from)? else { return Err(refuse(None, "")) };
     let issuer = &state.config.issuer;
     let mut audiences = vec![issuer.clone()];
     audiences.extend(ENDPOINTS.map(|endpoint| format!("{issuer}{endpoint}")));

@@ -1,12 +1,10 @@
 //! Service clients: made, listed, disabled, given new secrets.
 
 mod authenticate;
-mod registry;
 
 use std::time::Duration;
 
 pub use authenticate::{AuthenticateClientError, Credentials, authenticate};
-pub use registry::{Clients, Known, find, reload, run_reloader};
 
 use crate::{
     config::TokenSettings,

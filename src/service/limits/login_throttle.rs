@@ -130,15 +130,15 @@ fn quota_of(backoff: Backoff) -> Quota {
 
 fn name_of(state: &AppState, identifier: &Identifier) -> String {
     let (Identifier::Email(text) | Identifier::Username(text)) = identifier;
-    state.subjects.name(&[b"account", text.as_bytes()])
+    state.pseudonymizer.name(&[b"account", text.as_bytes()])
 }
 
 fn device_lane(state: &AppState, account: &str, token: &DeviceToken) -> ThrottleBucket {
-    ThrottleBucket::device(&state.subjects.name(&[b"device", account.as_bytes(), token.expose().as_bytes()]))
+    ThrottleBucket::device(&state.pseudonymizer.name(&[b"device", account.as_bytes(), token.expose().as_bytes()]))
 }
 
 fn address_lane(state: &AppState, account: &str, network: &[u8]) -> ThrottleBucket {
-    ThrottleBucket::address(&state.subjects.name(&[b"address", account.as_bytes(), network]))
+    ThrottleBucket::address(&state.pseudonymizer.name(&[b"address", account.as_bytes(), network]))
 }
 
 #[cfg(test)]

@@ -4,12 +4,10 @@
 //! registrations and password changes are counted in Redis. Refreshes and introspections are counted by each node for
 //! itself: they cost less than asking Redis would, and their limits only have to stop programs gone wild.
 
-mod local;
 mod login_throttle;
 
 use std::net::IpAddr;
 
-pub use local::LocalLimits;
 pub use login_throttle::{Attempt, DeviceToken};
 
 use crate::{
@@ -108,7 +106,7 @@ pub fn introspection(state: &AppState, client: &str) -> Result<(), ServiceError>
 /// Takes a place of a limit that this node counts.
 fn here(state: &AppState, policy: &'static str, quota: Option<Quota>, subject: &[u8]) -> Result<(), ServiceError> {
     let Some(quota) = quota else { return Ok(()) };
-    match state.limits.take(policy, subject, quota, state.clock.now()) {
+    match state.local_limits.take(policy, subject, quota, state.clock.now()) {
         None => Ok(()),
         Some(retry_after) => {
             note(state, policy, subject);
@@ -132,7 +130,7 @@ async fn shared(
     if_down: IfDown,
 ) -> Result<(), ServiceError> {
     let Some(limit) = quota else { return Ok(()) };
-    let name = state.subjects.name(&[policy.as_bytes(), subject]);
+    let name = state.pseudonymizer.name(&[policy.as_bytes(), subject]);
     match state.redis.take(&name, limit, state.clock.now()).await {
         Ok(None) => Ok(()),
         Ok(Some(retry_after)) => {

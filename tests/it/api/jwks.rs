@@ -80,7 +80,7 @@ async fn the_next_key_is_published_before_it_signs_on_every_node() {
     let old = kid(&one.login("ada").await.access);
     let new = rotate(&one, Start::WhenKnown).await;
     for node in [&one, &two] {
-        keys::reload(&node.state).await.unwrap();
+        node.state.keys.reload().await.unwrap();
         assert!(published(node).await.contains(&new));
         assert_eq!(kid(&node.login("ada").await.access), old);
     }
@@ -101,10 +101,10 @@ async fn a_retired_key_is_believed_no_more() {
     node.account("ada").await;
     let stolen = node.login("ada").await;
     rotate(&node, Start::Now).await;
-    keys::reload(&node.state).await.unwrap();
+    node.state.keys.reload().await.unwrap();
     node.get("/v1/me", &stolen.access).await.expect(200);
     keys::retire(&node.state.clock, &node.state.sql, &node.state.redis, &kid(&stolen.access)).await.unwrap();
-    keys::reload(&node.state).await.unwrap();
+    node.state.keys.reload().await.unwrap();
     assert_eq!(node.get("/v1/me", &stolen.access).await.problem(), problem(401, "invalid_token"));
     assert!(!published(&node).await.contains(&kid(&stolen.access)));
     let fresh = node.refresh(&stolen.refresh).await.expect(200).text_of("access_token");
@@ -118,12 +118,12 @@ async fn a_key_that_another_node_has_just_made_is_looked_for_at_most_once_a_seco
     one.account("ada").await;
     for _ in 0..2 {
         rotate(&one, Start::Now).await;
-        keys::reload(&one.state).await.unwrap();
+        one.state.keys.reload().await.unwrap();
         let token = one.login("ada").await.access;
         two.get("/v1/me", &token).await.expect(200);
         // the second key within that second has to wait
         rotate(&one, Start::Now).await;
-        keys::reload(&one.state).await.unwrap();
+        one.state.keys.reload().await.unwrap();
         let token = one.login("ada").await.access;
         assert_eq!(two.get("/v1/me", &token).await.problem(), problem(401, "invalid_token"));
         cluster.advance(Duration::from_secs(1));

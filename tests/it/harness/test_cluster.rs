@@ -153,7 +153,7 @@ impl TestCluster {
         let nodes: Vec<_> = self.nodes.lock().unwrap().iter().filter_map(Weak::upgrade).collect();
         for app in nodes {
             // a node that was stopped can't
-            drop(clients::reload(&app).await);
+            drop(app.clients.reload().await);
         }
     }
 

@@ -111,7 +111,7 @@ impl Scene {
     async fn rotate(&self, start: Start) -> String {
         let app = &self.node.state;
         let made = keys::rotate(&app.config, &app.clock, &app.entropy, &app.sql, start).await.unwrap();
-        keys::reload(app).await.unwrap();
+        app.keys.reload().await.unwrap();
         made.kid
     }
 }
@@ -129,7 +129,7 @@ async fn keys_are_rotated_under_running_services_and_nothing_valid_is_refused() 
         // the last token of each key
         let mut last: BTreeMap<String, Token> = BTreeMap::new();
         loop {
-            keys::reload(&scene.node.state).await.unwrap();
+            scene.node.state.keys.reload().await.unwrap();
             let token = scene.fresh().await;
             scene.judge(&token).await;
             last.insert(kid(&token.text), token);
@@ -154,7 +154,7 @@ async fn a_stolen_key_is_refused_here_at_once_and_elsewhere_with_its_last_token(
     let new = scene.rotate(Start::Now).await;
     let app = &scene.node.state;
     keys::retire(&app.clock, &app.sql, &app.redis, &old).await.unwrap();
-    keys::reload(app).await.unwrap();
+    app.keys.reload().await.unwrap();
     assert_eq!(scene.node.get("/v1/verify", &stolen.text).await.problem(), (401, "invalid_token".to_owned()));
     assert_eq!(scene.published().await, [new]);
     let access = Tokens::of(&scene.node.refresh(&scene.tokens.refresh).await.expect(200)).access;

@@ -140,7 +140,7 @@ async fn i6_a_full_run_leaves_no_secret_behind() {
     signing(&mut hidden);
     let start = latchkey::crypto::key_rotation::Start::Now;
     keys::rotate(&app.config, &app.clock, &app.entropy, &app.sql, start).await.unwrap();
-    keys::reload(app).await.unwrap();
+    app.keys.reload().await.unwrap();
     signing(&mut hidden);
     let three = Tokens::of(&node.refresh(&two.refresh).await.expect(200));
     hidden.tokens(&three);

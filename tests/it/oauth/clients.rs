@@ -16,7 +16,7 @@ async fn a_client_made_a_moment_ago_is_known_and_unknown_names_ask_once_a_second
         let new = NewClient { name: name.to_owned(), ..NewClient::default() };
         clients::add(&cluster.config.token, &cluster.clock, &node.state.entropy, &sql, new).await.unwrap().1
     };
-    let known = async |name: &str| clients::find(&node.state, name).await.unwrap().is_some();
+    let known = async |name: &str| node.state.clients.find(name).await.unwrap().is_some();
     make("early").await;
     assert!(known("early").await, "an unknown name is looked for at once");
     make("later").await;

@@ -97,10 +97,10 @@ async fn it_holds_only_as_long_as_the_token_its_key_and_its_session_do() {
 
     let kid = super::part(&stolen.access, 0)["kid"].as_str().unwrap().to_owned();
     keys::rotate(&node.state.config, &cluster.clock, &Entropy::system(), &node.state.sql, Start::Now).await.unwrap();
-    keys::reload(&node.state).await.unwrap();
+    node.state.keys.reload().await.unwrap();
     assert!(active(&node, &client, &stolen).await);
     keys::retire(&cluster.clock, &node.state.sql, &node.state.redis, &kid).await.unwrap();
-    keys::reload(&node.state).await.unwrap();
+    node.state.keys.reload().await.unwrap();
     assert_eq!(introspect(&node, &client, &stolen.access).await, inactive, "signed by a key that was retired");
 }
 

@@ -17,14 +17,14 @@ use crate::{
 async fn rotate(node: &Node, start: Start) -> String {
     let app = &node.state;
     let kid = keys::rotate(&app.config, &app.clock, &app.entropy, &app.sql, start).await.unwrap().kid;
-    keys::reload(app).await.unwrap();
+    app.keys.reload().await.unwrap();
     kid
 }
 
 async fn retire(node: &Node, kid: &str) {
     let app = &node.state;
     keys::retire(&app.clock, &app.sql, &app.redis, kid).await.unwrap();
-    keys::reload(app).await.unwrap();
+    app.keys.reload().await.unwrap();
 }
 
 fn signer(node: &Node) -> String {

@@ -38,7 +38,7 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Notes events.
 #[derive(Debug)]
-pub struct Audit {
+pub struct AuditLog {
     shared: Arc<Shared>,
 }
 
@@ -54,7 +54,7 @@ struct Shared {
     sql: Sql,
 }
 
-impl Audit {
+impl AuditLog {
     /// Begins to write down what is noted, until this is dropped.
     pub fn start(settings: &AuditSettings, clock: Clock, entropy: Entropy, sql: &Sql) -> Self {
         let shared = Arc::new(Shared {
@@ -93,7 +93,7 @@ impl Audit {
     }
 }
 
-impl Drop for Audit {
+impl Drop for AuditLog {
     fn drop(&mut self) {
         self.shared.closed.notify_one();
     }

@@ -1,0 +1,157 @@
+//! The service clients in memory, so that authenticating one costs no database query.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use tokio::sync::Mutex;
+
+use super::error::StateError;
+use crate::{
+    crypto::client_keys::ClientKeys,
+    domain::{
+        client::Client,
+        clock::{Clock, Timestamp},
+    },
+    store::sql::Sql,
+};
+
+/// Interval at which a node reloads the clients from the database.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Shortest time between two reloads that unknown client ids cause.
+const MISS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A client with its parsed keys.
+#[derive(Clone, Debug)]
+pub struct RegisteredClient {
+    /// The client.
+    pub client: Arc<Client>,
+    /// Its public keys; empty if it has none.
+    pub keys: Arc<ClientKeys>,
+}
+
+/// All service clients by `client_id`, enabled or not, and the database they are reloaded from.
+#[derive(Debug)]
+pub struct ClientRegistry {
+    clients: RwLock<Arc<HashMap<String, RegisteredClient>>>,
+    last_miss: Mutex<Option<MissReload>>,
+    sql: Sql,
+    clock: Clock,
+}
+
+/// The last reload that an unknown client id caused.
+#[derive(Clone, Copy, Debug)]
+struct MissReload {
+    at: Timestamp,
+    succeeded: bool,
+}
+
+impl ClientRegistry {
+    /// Loads all clients.
+    ///
+    /// # Errors
+    /// [`StateError`]
+    pub(super) async fn load(sql: &Sql, clock: &Clock) -> Result<Self, StateError> {
+        let clients = read(sql, &HashMap::new()).await?;
+        Ok(Self {
+            clients: RwLock::new(Arc::new(clients)),
+            last_miss: Mutex::new(None),
+            sql: sql.clone(),
+            clock: clock.clone(),
+        })
+    }
+
+    /// Whether this node knows an enabled client with this id.
+    pub fn is_enabled(&self, client_id: &str) -> bool {
+        self.is_allowed(client_id, |_| true)
+    }
+
+    /// Whether this node knows an enabled client with this id that satisfies `predicate`.
+    pub(crate) fn is_allowed(&self, client_id: &str, predicate: impl FnOnce(&Client) -> bool) -> bool {
+        let clients = self.clients.read().unwrap_or_else(PoisonError::into_inner);
+        clients.get(client_id).is_some_and(|found| found.client.is_enabled() && predicate(&found.client))
+    }
+
+    /// The enabled client with this id. An unknown id reloads the clients, at most once a second: the client may have
+    /// been created just now.
+    ///
+    /// # Errors
+    /// [`StateError`] if the id is unknown and the database does not answer.
+    pub async fn find(&self, client_id: &str) -> Result<Option<RegisteredClient>, StateError> {
+        let mut found = self.get(client_id);
+        if found.is_none() {
+            Box::pin(self.reload_on_miss()).await?;
+            found = self.get(client_id);
+        }
+        Ok(found.filter(|found| found.client.is_enabled()))
+    }
+
+    /// Reloads all clients.
+    ///
+    /// # Errors
+    /// [`StateError`]; the clients in memory then stay as they are.
+    pub async fn reload(&self) -> Result<(), StateError> {
+        let clients = Arc::new(read(&self.sql, &self.current()).await?);
+        *self.clients.write().unwrap_or_else(PoisonError::into_inner) = clients;
+        Ok(())
+    }
+
+    /// Reloads the clients every few seconds for as long as the service runs.
+    pub async fn run_reloader(&self) {
+        let mut ticks = tokio::time::interval(RELOAD_INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = self.reload().await {
+                tracing::warn!(%error, "reloading the service clients failed; the clients in memory stay in use");
+            }
+        }
+    }
+
+    async fn reload_on_miss(&self) -> Result<(), StateError> {
+        let mut last = self.last_miss.lock().await;
+        let now = self.clock.now();
+        match *last {
+            Some(last) if now.saturating_since(last.at) < MISS_INTERVAL => {
+                return if last.succeeded { Ok(()) } else { Err(StateError::Backoff) };
+            }
+            _ => {}
+        }
+        let outcome = self.reload().await;
+        *last = Some(MissReload { at: self.clock.now(), succeeded: outcome.is_ok() });
+        outcome
+    }
+
+    fn current(&self) -> Arc<HashMap<String, RegisteredClient>> {
+        Arc::clone(&self.clients.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn get(&self, client_id: &str) -> Option<RegisteredClient> {
+        self.current().get(client_id).cloned()
+    }
+}
+
+/// Reads all clients. Keys of clients that are unchanged in `previous` are not parsed a second time.
+async fn read(
+    sql: &Sql,
+    previous: &HashMap<String, RegisteredClient>,
+) -> Result<HashMap<String, RegisteredClient>, StateError> {
+    let mut clients = HashMap::new();
+    for client in sql.clients().await? {
+        let client_id = client.id.to_string();
+        let unchanged = previous.get(&client_id).filter(|previous| previous.client.jwks == client.jwks);
+        let keys = match (unchanged, &client.jwks) {
+            (Some(previous), _) => Arc::clone(&previous.keys),
+            (None, None) => Arc::default(),
+            (None, Some(jwks)) => Arc::new(ClientKeys::parse(jwks).unwrap_or_else(|error| {
+                tracing::error!(client = client_id, %error, "the public keys of a service client are unusable; it can't authenticate with them");
+                ClientKeys::default()
+            })),
+        };
+        clients.insert(client_id, RegisteredClient { client: Arc::new(client), keys });
+    }
+    Ok(clients)
+}

@@ -1,0 +1,20 @@
+//! What can keep the shared parts of a node from being loaded or reloaded.
+
+use crate::{crypto::key_ring::KeyRingError, store::sql::SqlError};
+
+/// A signing key or a service client could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The database failed.
+    #[error(transparent)]
+    Sql(#[from] SqlError),
+    /// The database did not answer the previous request, a moment ago; this one was not sent.
+    #[error("the database did not answer a moment ago")]
+    Backoff,
+    /// A stored signing key can't be opened or used.
+    #[error(transparent)]
+    KeyRing(#[from] KeyRingError),
+    /// A new signing key could not be generated.
+    #[error("a signing key could not be generated: {0}")]
+    KeyGeneration(anyhow::Error),
+}

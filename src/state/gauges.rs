@@ -1,0 +1,66 @@
+//! Metrics whose values are read when Prometheus scrapes them.
+
+use prometheus::{Gauge, IntGauge, IntGaugeVec, Opts};
+use tokio::sync::Mutex;
+
+use crate::{
+    domain::clock::Timestamp,
+    metrics::{self, Metrics},
+};
+
+/// The gauges; [`service::metrics`](../../service/metrics/index.html) sets them.
+pub(crate) struct Gauges {
+    pub(crate) sessions: Gauge,
+    /// When [`Self::sessions`] was last estimated.
+    pub(crate) sessions_estimated_at: Mutex<Option<Timestamp>>,
+    pub(crate) password_queue: IntGauge,
+    pub(crate) feed_subscribers: IntGauge,
+    pub(crate) feed_lag: Gauge,
+    pub(crate) feed_synced: IntGauge,
+    pub(crate) cache_valid: IntGauge,
+    pub(crate) peers: IntGauge,
+}
+
+impl Gauges {
+    /// Registers the gauges with `metrics`.
+    pub(super) fn new(metrics: &Metrics) -> Self {
+        let gauge = |name, help| {
+            let gauge = metrics::gauge(name, help);
+            metrics.register(gauge.clone());
+            gauge
+        };
+        let float = |name, help| {
+            let gauge = metrics::float_gauge(name, help);
+            metrics.register(gauge.clone());
+            gauge
+        };
+        let build: IntGaugeVec = metrics::valid(IntGaugeVec::new(
+            Opts::new("latchkey_build_info", "1; the release is in the label."),
+            &["version"],
+        ));
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        metrics.register(build);
+        Self {
+            sessions: float(
+                "latchkey_sessions_estimate",
+                "Sessions in Redis, estimated from a sample of a hundred keys; NaN on a Redis Cluster and while Redis does not answer.",
+            ),
+            sessions_estimated_at: Mutex::new(None),
+            password_queue: gauge(
+                "latchkey_password_queue_depth",
+                "Password hashes and verifications that wait for a thread.",
+            ),
+            feed_subscribers: gauge("latchkey_feed_subscribers", "Subscribers of this node's revocation feed."),
+            feed_lag: float(
+                "latchkey_feed_lag_seconds",
+                "Age of the last moment up to which this node has received every revocation; NaN before the first sync.",
+            ),
+            feed_synced: gauge("latchkey_in_step", "1 while this node receives every revocation."),
+            cache_valid: gauge(
+                "latchkey_remembers",
+                "1 while this node answers from its session cache; 0 while it reads every session from Redis.",
+            ),
+            peers: gauge("latchkey_peers", "Other nodes that acknowledge revocations to this one."),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The signing keys of a node: loaded at start-up and reloaded when another node adds or retires one.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{
+    Mutex,
+    broadcast::{self, error::RecvError},
+};
+
+use super::error::StateError;
+use crate::{
+    crypto::{
+        key_ring::{KeyRing, SharedKeyRing, reseal, seal_key},
+        seal::Sealer,
+        signing_key::SigningKey,
+    },
+    domain::{
+        clock::{Clock, Timestamp},
+        entropy::Entropy,
+        event::{FeedMessage, RevocationTarget},
+        key::Algorithm,
+    },
+    store::{redis::Redis, sql::Sql},
+};
+
+/// Shortest time between two reloads that tokens with an unknown `kid` cause.
+const MISS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a key stays in the database after its last token has expired: a node whose clock lags by less than this never
+/// accepts a deleted key.
+const DELETE_AFTER: Duration = Duration::from_hours(24);
+
+/// The key ring in use, and what it is reloaded from.
+pub struct SigningKeys {
+    ring: SharedKeyRing,
+    /// When a token with an unknown `kid` last caused a reload.
+    last_miss: Mutex<Option<Timestamp>>,
+    sql: Sql,
+    sealer: Sealer,
+    clock: Clock,
+}
+
+impl SigningKeys {
+    /// Loads the keys. Generates the first key if there is none, and reseals keys that are sealed under a previous secret.
+    ///
+    /// # Errors
+    /// [`StateError`]
+    pub(super) async fn load(
+        algorithm: Algorithm,
+        clock: &Clock,
+        entropy: &Entropy,
+        sql: &Sql,
+        sealer: Sealer,
+    ) -> Result<Self, StateError> {
+        let now = clock.now();
+        let mut stored = sql.keys().await?;
+        if stored.is_empty() {
+            let key = generate(algorithm).await?;
+            // Of several nodes that start together, one inserts its key; all of them read that one.
+            if sql.insert_first_key(&seal_key(&key, &sealer, entropy, now)?).await? {
+                tracing::info!(kid = key.kid(), algorithm = %key.algorithm(), "first signing key generated");
+            }
+            stored = sql.keys().await?;
+        }
+        let ring = KeyRing::open(stored.clone(), &sealer, now)?;
+        for key in stored.iter().filter(|key| ring.outdated().contains(&key.kid)) {
+            sql.reseal_key(&key.kid, &reseal(key, &sealer, entropy)?.sealed_private).await?;
+            tracing::info!(kid = key.kid, "signing key resealed under the current secret");
+        }
+        Ok(Self {
+            ring: SharedKeyRing::new(ring),
+            last_miss: Mutex::new(None),
+            sql: sql.clone(),
+            sealer,
+            clock: clock.clone(),
+        })
+    }
+
+    /// The key ring in use.
+    pub fn current(&self) -> Arc<KeyRing> {
+        self.ring.current()
+    }
+
+    /// Deletes keys that nobody needs any more and reloads the others.
+    ///
+    /// # Errors
+    /// [`StateError`]; the keys in use then stay in use.
+    pub async fn reload(&self) -> Result<(), StateError> {
+        self.sql.delete_keys_before(self.clock.now() - DELETE_AFTER).await?;
+        self.refresh().await
+    }
+
+    /// Reloads the keys because a token names an unknown one, which another node may have just published. At most once a
+    /// second, so that forged tokens don't reach the database; concurrent callers wait for the reload in progress.
+    pub(crate) async fn reload_on_miss(&self) {
+        let mut last = self.last_miss.lock().await;
+        let now = self.clock.now();
+        if last.is_some_and(|last| now.saturating_since(last) < MISS_INTERVAL) {
+            return;
+        }
+        if let Err(error) = self.refresh().await {
+            tracing::warn!(%error, "reloading the signing keys for a token with an unknown key id failed");
+        }
+        *last = Some(self.clock.now());
+    }
+
+    /// Reloads the keys at every `interval` (`keys.refresh_interval`), and at once when one is retired, for as long as the
+    /// service runs.
+    pub async fn run_reloader(&self, redis: &Redis, interval: Duration) {
+        let mut feed = redis.subscribe();
+        let mut ticks = tokio::time::interval(interval);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = key_retired(&mut feed) => {}
+            }
+            if let Err(error) = self.reload().await {
+                tracing::warn!(%error, "reloading the signing keys failed; the keys in memory stay in use");
+            }
+        }
+    }
+
+    async fn refresh(&self) -> Result<(), StateError> {
+        let now = self.clock.now();
+        let stored = self.sql.keys().await?;
+        if !self.ring.current().is_made_from(&stored) {
+            self.ring.replace(KeyRing::open(stored, &self.sealer, now)?);
+            tracing::info!("signing keys reloaded: they have changed");
+        }
+        Ok(())
+    }
+}
+
+/// Completes when a signing key was retired, or may have been because feed messages were lost.
+async fn key_retired(feed: &mut broadcast::Receiver<FeedMessage>) {
+    loop {
+        match feed.recv().await {
+            Ok(FeedMessage::Revoked(revocation)) if !matches!(revocation.target, RevocationTarget::Key { .. }) => {}
+            Ok(_) | Err(RecvError::Lagged(_)) => return,
+            Err(RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}
+
+/// Generates a key on a blocking thread: an RSA key takes long.
+pub(crate) async fn generate(algorithm: Algorithm) -> Result<SigningKey, StateError> {
+    let generated = tokio::task::spawn_blocking(move || SigningKey::generate(algorithm)).await;
+    let generated = generated.map_err(|error| StateError::KeyGeneration(error.into()))?;
+    generated.map_err(|error| StateError::KeyGeneration(error.into()))
+}

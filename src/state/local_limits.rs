@@ -1,0 +1,78 @@
+//! Rate limits that a node counts by itself, in bounded memory.
+
+use std::{
+    collections::hash_map::RandomState,
+    hash::BuildHasher,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use crate::domain::{
+    bounded_map::BoundedMap,
+    clock::Timestamp,
+    limit::{Quota, take},
+};
+
+/// Number of shards, each with a lock of its own.
+const SHARDS: usize = 16;
+
+/// The most subjects that are kept; an evicted subject starts with an unused quota.
+const MAX_SUBJECTS: usize = 65_536;
+
+/// A limit's name and its subject, cut to 64 bytes; no account, network or client id is longer.
+type Key = (&'static str, [u8; 64]);
+
+/// Quotas in use, by limit and subject. Evicts the least recently used subjects.
+#[derive(Debug)]
+pub(crate) struct LocalLimits {
+    shards: Vec<Mutex<BoundedMap<Key, i64>>>,
+    hasher: RandomState,
+}
+
+impl Default for LocalLimits {
+    fn default() -> Self {
+        let shard = || Mutex::new(BoundedMap::new(MAX_SUBJECTS / SHARDS));
+        Self { shards: std::iter::repeat_with(shard).take(SHARDS).collect(), hasher: RandomState::new() }
+    }
+}
+
+impl LocalLimits {
+    /// Takes one request from the quota of `subject`. Returns how long to wait if the quota is used up.
+    pub(crate) fn take(&self, policy: &'static str, subject: &[u8], quota: Quota, now: Timestamp) -> Option<Duration> {
+        let mut name = [0; 64];
+        let end = subject.len().min(name.len());
+        name[..end].copy_from_slice(&subject[..end]);
+        let key = (policy, name);
+        let shard = usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).unwrap_or_default();
+        let mut shard = self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = take(quota, shard.get(&key).copied(), now);
+        if taken.refused_for.is_none() {
+            shard.insert(key, taken.full_at);
+        }
+        taken.refused_for
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn local_limits_count_each_subject_and_limit_separately_within_bounds() {
+        let limits = LocalLimits::default();
+        let (quota, now) =
+            (Quota { count: 2, window: Duration::from_secs(10) }, Timestamp::from_millis(1_800_000_000_000));
+        let take = |policy, subject: &[u8], now| limits.take(policy, subject, quota, now);
+        for _ in 0..2 {
+            assert_eq!(take("a", b"x", now), None);
+        }
+        assert_eq!(take("a", b"x", now), Some(Duration::from_secs(5)));
+        assert_eq!((take("a", b"y", now), take("b", b"x", now)), (None, None));
+        assert_eq!(take("a", b"x", now + Duration::from_secs(5)), None);
+        for subject in 0..200_000_u32 {
+            take("c", &subject.to_be_bytes(), now);
+        }
+        let held: usize = limits.shards.iter().map(|shard| shard.lock().unwrap().len()).sum();
+        assert!(held <= MAX_SUBJECTS, "{held}");
+    }
+}
