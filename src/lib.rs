@@ -32,7 +32,7 @@
 //! 2. The handler in [`http::api::login`] takes the token from the body or, if no other site's page sent it, from the
 //!    cookie, and calls [`service::refresh`].
 //! 3. The flow has [`crypto::refresh_token`] check the MAC: what is forged or damaged ends here, without Redis.
-//! 4. [`store::redis::Redis::rotate`] runs `rotate.lua` in one round trip. Redis runs scripts one at a time, so of however
+//! 4. [`store::redis::SessionStore::rotate`] runs `rotate.lua` in one round trip. Redis runs scripts one at a time, so of however
 //!    many requests one moves the session on and the others are told what it became; a token superseded longer ago than
 //!    the grace window ends the session, and the event of that is appended in the same script.
 //! 5. [`service::token_issuer`] signs the access token with a key that was parsed once and computes the refresh token.
@@ -42,7 +42,7 @@
 //!
 //! 1. `revoke.lua` removes the session, appends the event to the stream of the account's bucket, notes the event's id as the
 //!    bucket's position, and publishes the event with its id and the one before: all in one step.
-//! 2. Every node hears it ([`store::redis::Redis::start_replication`]): if the id before is the last one it knows, it forgets the
+//! 2. Every node hears it ([`store::redis::RevocationLog::start_replication`]): if the id before is the last one it knows, it forgets the
 //!    session. If not, it has missed something, and reads the stream.
 //! 3. Several times a second each node compares its positions with those in Redis. What it remembers of sessions counts only
 //!    for so long after such a look (`cache.max_staleness`), so that nothing has to notice that a connection has died.

@@ -12,7 +12,7 @@ use crate::{
     state::{AppState, error::StateError},
     store::{
         redis::{
-            Redis,
+            RedisStores,
             embedded::{EmbeddedError, EmbeddedRedis},
         },
         sql::{Sql, SqlError},
@@ -46,7 +46,7 @@ impl Services {
         // first: what others make meanwhile would be in huge pages too
         let passwords = PasswordHasher::start(&config.password, entropy.clone())?;
         let (url, private_redis) = redis(&config, private).await?;
-        let redis = Redis::connect(&url, &config.redis, &config.cache, cores)?;
+        let redis = RedisStores::connect(&url, &config.redis, &config.cache, cores)?;
         let sql = match private {
             PrivateRedis::Own => database(&config).await?,
             PrivateRedis::Shared => operators_database(&config).await?,
@@ -116,9 +116,9 @@ async fn wait_for(what: &str, error: &dyn std::fmt::Display) {
 ///
 /// # Errors
 /// If it is configured wrong or can't be started.
-pub async fn redis_alone(config: &Config) -> anyhow::Result<(Redis, Option<EmbeddedRedis>)> {
+pub async fn redis_alone(config: &Config) -> anyhow::Result<(RedisStores, Option<EmbeddedRedis>)> {
     let (url, private_redis) = redis(config, PrivateRedis::Shared).await?;
-    Ok((Redis::connect(&url, &config.redis, &config.cache, &Cores::here())?, private_redis))
+    Ok((RedisStores::connect(&url, &config.redis, &config.cache, &Cores::here())?, private_redis))
 }
 
 /// Where Redis is, and the private one if this process has started it.

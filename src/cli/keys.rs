@@ -62,7 +62,7 @@ pub fn run(command: &KeysCommand, global: &Global) -> anyhow::Result<()> {
             }
             KeysCommand::Retire(RetireArgs { kid }) => {
                 let (redis, private_redis) = redis_alone(&config).await?;
-                let retired = keys::retire(&clock, &sql, &redis, kid).await;
+                let retired = keys::retire(&clock, &sql, &redis.revocation_log, kid).await;
                 redis.close().await;
                 if let Some(private_redis) = private_redis {
                     private_redis.stop().await;

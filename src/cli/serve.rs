@@ -63,7 +63,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let state = Arc::clone(&opened.state);
     let listener = server::listen(state.config.listen)
         .with_context(|| format!("listen: can't listen on {} (LATCHKEY_LISTEN)", state.config.listen))?;
-    state.redis.start_replication();
+    state.redis.revocation_log.start_replication();
     let metrics = listen_for_metrics(&state.config)?;
     announce(&state.config, listener.local_addr()?, metrics.as_ref().map(TcpListener::local_addr).transpose()?);
     let (read_to_the_end, metrics_end) = oneshot::channel::<()>();

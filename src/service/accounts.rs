@@ -46,8 +46,12 @@ pub async fn disable(state: &AppState, id: AccountId) -> Result<u64, ChangeAccou
     change.record(&Entry::new(now, AuditEvent::AccountDisabled).account(id)).await.map_err(ServiceError::from)?;
     let epoch = change.bump_epoch().await.map_err(ServiceError::from)?;
     // While the row is locked: if the sessions can't be ended, nothing is changed.
-    let ended =
-        state.redis.revoke_all(id, None, Some(epoch), Reason::Disabled, now).await.map_err(ServiceError::from)?;
+    let ended = state
+        .redis
+        .sessions
+        .revoke_all(id, None, Some(epoch), Reason::Disabled, now)
+        .await
+        .map_err(ServiceError::from)?;
     change.commit().await.map_err(ServiceError::from)?;
     tracing::info!(account = %id, ended, "an account was disabled");
     Ok(ended)
@@ -79,8 +83,12 @@ pub async fn delete(state: &AppState, id: AccountId) -> Result<u64, ChangeAccoun
     let epoch = change.account.epoch.next();
     change.delete().await.map_err(ServiceError::from)?;
     change.record(&Entry::new(now, AuditEvent::AccountDeleted).account(id)).await.map_err(ServiceError::from)?;
-    let ended =
-        state.redis.revoke_all(id, None, Some(epoch), Reason::Deleted, now).await.map_err(ServiceError::from)?;
+    let ended = state
+        .redis
+        .sessions
+        .revoke_all(id, None, Some(epoch), Reason::Deleted, now)
+        .await
+        .map_err(ServiceError::from)?;
     change.commit().await.map_err(ServiceError::from)?;
     tracing::info!(account = %id, ended, "an account was deleted");
     Ok(ended)

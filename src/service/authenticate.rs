@@ -27,7 +27,7 @@ pub enum AuthenticateError {
 /// [`AuthenticateError`]
 pub async fn authenticate(state: &AppState, token: &str) -> Result<Arc<VerifiedToken>, AuthenticateError> {
     let claims = verify(state, token).await?;
-    if state.redis.is_live(claims.sub, claims.sid, state.clock.now()).await.map_err(ServiceError::from)? {
+    if state.redis.sessions.is_live(claims.sub, claims.sid, state.clock.now()).await.map_err(ServiceError::from)? {
         Ok(claims)
     } else {
         tracing::debug!(session = %claims.sid, "an access token of an ended session was presented");

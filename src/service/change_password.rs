@@ -81,6 +81,7 @@ pub async fn change_password(
     // stays.
     state
         .redis
+        .sessions
         .revoke_others(account.id, caller.sid, epoch, Reason::PasswordChanged, now)
         .await
         .map_err(ServiceError::from)?

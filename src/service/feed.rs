@@ -214,7 +214,7 @@ impl Subscriber {
     async fn catch_up(&self, mut since: Option<Timestamp>) -> Result<Receiver<FeedMessage>, Ended> {
         'anew: loop {
             // First listen, then read: what happens in between is told twice rather than never.
-            let mut told = self.state.redis.subscribe();
+            let mut told = self.state.redis.revocation_log.subscribe();
             let place = in_step_within(&self.state, OUT_OF_STEP).await.ok_or(Ended::OutOfStep)?;
             let from = since.unwrap_or(place - retention(&self.state));
             for first in (0..BUCKETS).step_by(STREAMS) {
@@ -246,7 +246,7 @@ impl Subscriber {
         let reading = tokio::spawn(async move {
             let _turn = state.feed_subscribers.reader().await;
             let buckets = first..BUCKETS.min(first + STREAMS);
-            try_join_all(buckets.map(|bucket| state.redis.revocations_since(bucket, since))).await
+            try_join_all(buckets.map(|bucket| state.redis.revocation_log.revocations_since(bucket, since))).await
         });
         let read = reading.await.map_err(|_| Ended::Closed)??;
         let whole = read.iter().all(|(_, whole)| *whole);
@@ -271,7 +271,7 @@ impl Subscriber {
                         return Err(Ended::Disabled);
                     }
                     // What was told to all before the place was known stands before it here too.
-                    match self.state.redis.synced_at() {
+                    match self.state.redis.revocation_log.synced_at() {
                         Some(place) => match self.tell_waiting(told).await? {
                             Waited::Told => {
                                 self.tell(Event::Heartbeat(Place(place))).await?;
@@ -310,7 +310,7 @@ impl Subscriber {
 async fn in_step_within(state: &AppState, patience: Duration) -> Option<Timestamp> {
     let looking = async {
         loop {
-            if let Some(place) = state.redis.synced_at() {
+            if let Some(place) = state.redis.revocation_log.synced_at() {
                 return place;
             }
             sleep(LOOK).await;

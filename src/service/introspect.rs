@@ -51,12 +51,12 @@ pub async fn introspect(state: &AppState, caller: &Client, token: &str) -> Resul
             return Ok(Introspection::Inactive);
         }
         let (RefreshClaims { account, session, generation, .. }, grace) = (claims, state.config.session.grace);
-        let standing = state.redis.refresh_standing(account, session, generation, grace, now).await?;
+        let standing = state.redis.sessions.refresh_status(account, session, generation, grace, now).await?;
         return Ok(standing.map_or(Introspection::Inactive, |standing| Introspection::Refresh(claims, standing)));
     }
     match authenticate::verify_issued(state, token).await {
         Ok(Verified::Session(verified)) if of_sessions => {
-            let lives = state.redis.liveness(verified.sub, verified.sid, now).await?.is_some();
+            let lives = state.redis.sessions.liveness(verified.sub, verified.sid, now).await?.is_some();
             Ok(if lives { Introspection::Session(verified) } else { Introspection::Inactive })
         }
         Ok(Verified::Client(verified)) if verified.aud.iter().any(|audience| caller.audiences.contains(audience)) => {
@@ -99,12 +99,13 @@ pub fn revalidate(state: &AppState, answered: &CachedDecision) -> Result<Option<
     let may_ask = state.clients.is_allowed(client.as_str(), |caller| {
         caller.has_secret(secret, now) && caller.audiences.contains(&state.config.token.audience)
     });
-    let holds = may_ask && state.is_still_valid(&token, now) && state.redis.is_cached(token.sub, token.sid, now);
+    let holds =
+        may_ask && state.is_still_valid(&token, now) && state.redis.sessions.is_cached(token.sub, token.sid, now);
     if !holds {
         return Ok(None);
     }
     limits::introspection(state, client.as_str())?;
     state.verified_tokens.metrics().hits.inc();
-    state.redis.count_cache_hit();
+    state.redis.sessions.count_cache_hit();
     Ok(Some(told.clone()))
 }

@@ -10,7 +10,7 @@ use crate::{
     domain::{clock::Clock, entropy::Entropy, key::StoredKey},
     service::error::ServiceError,
     state::keys::generate,
-    store::{redis::Redis, sql::Sql},
+    store::{redis::RevocationLog, sql::Sql},
 };
 
 /// All stored keys, oldest first.
@@ -62,11 +62,14 @@ pub enum RetireKeyError {
 ///
 /// # Errors
 /// [`RetireKeyError`]
-pub async fn retire(clock: &Clock, sql: &Sql, redis: &Redis, kid: &str) -> Result<(), RetireKeyError> {
+pub async fn retire(clock: &Clock, sql: &Sql, revocation_log: &RevocationLog, kid: &str) -> Result<(), RetireKeyError> {
     let stored = sql.keys().await.map_err(ServiceError::from)?;
     let end = plan_retirement(&stored, kid, clock.now())?;
     sql.set_key_verifies_until(&end.kid, Some(end.verifies_until)).await.map_err(ServiceError::from)?;
     tracing::warn!(kid, "signing key retired");
-    redis.append_key_retired(kid, clock.now()).await.map_err(|error| RetireKeyError::NotPublished(error.into()))?;
+    revocation_log
+        .append_key_retired(kid, clock.now())
+        .await
+        .map_err(|error| RetireKeyError::NotPublished(error.into()))?;
     Ok(())
 }

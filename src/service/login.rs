@@ -93,7 +93,8 @@ async fn begin(state: &AppState, input: &Login, attempt: &Attempt) -> Result<(To
             absolute_timeout: settings.absolute_timeout,
             max_per_account: settings.max_per_account,
         };
-        let (created, device) = tokio::join!(state.redis.create(session, now), attempt.trust_device(state, &account));
+        let (created, device) =
+            tokio::join!(state.redis.sessions.create(session, now), attempt.trust_device(state, &account));
         match created.map_err(ServiceError::from)? {
             Create::Created(grant) => {
                 let entry = Entry::new(now, AuditEvent::SignIn).account(account.id).session(session_id);
@@ -157,7 +158,7 @@ async fn end_replaced(state: &AppState, input: &Login) {
         return;
     };
     let now = state.clock.now();
-    match state.redis.revoke(claims.account, claims.session, Reason::Logout, now).await {
+    match state.redis.sessions.revoke(claims.account, claims.session, Reason::Logout, now).await {
         Ok(false) => {}
         Ok(true) => {
             let entry = Entry::new(now, AuditEvent::SessionEnded).because("replaced");

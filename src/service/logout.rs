@@ -45,7 +45,7 @@ pub async fn logout(state: &AppState, input: Logout, ip: Option<IpAddr>) -> Resu
         }
     };
     let now = state.clock.now();
-    if state.redis.revoke(account, session, Reason::Logout, now).await.map_err(ServiceError::from)? {
+    if state.redis.sessions.revoke(account, session, Reason::Logout, now).await.map_err(ServiceError::from)? {
         let entry = Entry::new(now, AuditEvent::SessionEnded).because(Reason::Logout.as_str());
         state.audit.note(entry.account(account).session(session).by(Actor::Account).from(ip));
     }

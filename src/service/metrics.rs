@@ -17,10 +17,10 @@ pub async fn text(state: &AppState) -> Result<String, prometheus::Error> {
     let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
     gauges.password_queue.set(number(state.passwords.queue_depth()));
     gauges.feed_subscribers.set(number(state.feed_subscribers.count()));
-    gauges.feed_lag.set(state.redis.lag().map_or(f64::NAN, |lag| lag.as_secs_f64()));
-    gauges.feed_synced.set(state.redis.synced_at().is_some().into());
-    gauges.cache_valid.set(state.redis.cache_is_valid().into());
-    gauges.peers.set(number(state.redis.peers()));
+    gauges.feed_lag.set(state.redis.revocation_log.lag().map_or(f64::NAN, |lag| lag.as_secs_f64()));
+    gauges.feed_synced.set(state.redis.revocation_log.synced_at().is_some().into());
+    gauges.cache_valid.set(state.redis.revocation_log.cache_is_valid().into());
+    gauges.peers.set(number(state.redis.revocation_log.peers()));
     state.metrics.text()
 }
 
@@ -31,7 +31,7 @@ async fn estimate_sessions(state: &AppState) {
         return;
     }
     *estimated_at = Some(now);
-    let estimate = state.redis.estimate_sessions().await.unwrap_or_else(|error| {
+    let estimate = state.redis.sessions.estimate_count().await.unwrap_or_else(|error| {
         tracing::debug!(%error, "estimating the number of sessions failed");
         None
     });

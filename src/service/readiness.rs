@@ -3,7 +3,7 @@
 use crate::{
     domain::clock::Clock,
     state::AppState,
-    store::redis::{Finding, Redis, RedisError, Severity},
+    store::redis::{Finding, RedisError, RedisHealth, Severity},
 };
 
 /// The state of one thing that the service needs.
@@ -41,7 +41,7 @@ pub fn stopping() -> Check {
 }
 
 async fn redis(state: &AppState) -> Check {
-    let (status, problems) = match redis_findings(&state.redis, &state.clock).await {
+    let (status, problems) = match redis_findings(&state.redis.health, &state.clock).await {
         Err(error) => (Status::Failed, vec![error.to_string()]),
         Ok(findings) => {
             let status = if findings.iter().any(|finding| finding.severity == Severity::Error) {
@@ -61,9 +61,9 @@ async fn redis(state: &AppState) -> Check {
 ///
 /// # Errors
 /// [`RedisError::Unavailable`]
-pub async fn redis_findings(redis: &Redis, clock: &Clock) -> Result<Vec<Finding>, RedisError> {
-    let mut findings = redis.inspect().await?;
-    findings.extend(redis.inspect_clock(clock).await?);
+pub async fn redis_findings(health: &RedisHealth, clock: &Clock) -> Result<Vec<Finding>, RedisError> {
+    let mut findings = health.inspect().await?;
+    findings.extend(health.inspect_clock(clock).await?);
     Ok(findings)
 }
 

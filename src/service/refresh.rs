@@ -81,6 +81,7 @@ async fn rotate(
     let settings = &state.config.session;
     let rotation = state
         .redis
+        .sessions
         .rotate_accepted(
             claims.account,
             claims.session,

@@ -57,7 +57,7 @@ pub async fn revoke_token(
         Some(_) => return Err(RevokeTokenError::NotYours),
     };
     let now = state.clock.now();
-    if state.redis.revoke(account, session, reason, now).await.map_err(ServiceError::from)? {
+    if state.redis.sessions.revoke(account, session, reason, now).await.map_err(ServiceError::from)? {
         let actor = caller.map_or(Actor::Account, |client| Actor::Client(client.id.clone()));
         let entry = Entry::new(now, AuditEvent::SessionEnded).because(reason.as_str());
         state.audit.note(entry.account(account).session(session).by(actor).from(ip));

@@ -19,7 +19,7 @@ use crate::{
 /// # Errors
 /// [`ServiceError`]
 pub async fn list(state: &AppState, caller: &AccessClaims) -> Result<Vec<Session>, ServiceError> {
-    Ok(state.redis.list(caller.sub, state.clock.now()).await?)
+    Ok(state.redis.sessions.list(caller.sub, state.clock.now()).await?)
 }
 
 /// Ends one of them; says whether there was such a session.
@@ -33,7 +33,7 @@ pub async fn revoke(
     ip: Option<IpAddr>,
 ) -> Result<bool, ServiceError> {
     let now = state.clock.now();
-    let ended = state.redis.revoke(caller.sub, session, Reason::Revoked, now).await?;
+    let ended = state.redis.sessions.revoke(caller.sub, session, Reason::Revoked, now).await?;
     if ended {
         let entry = Entry::new(now, AuditEvent::SessionEnded).because(Reason::Revoked.as_str());
         state.audit.note(entry.account(caller.sub).session(session).by(Actor::Account).from(ip));
@@ -53,7 +53,7 @@ pub async fn revoke_all(
 ) -> Result<u64, ServiceError> {
     let now = state.clock.now();
     let except = keep_current.then_some(caller.sid);
-    let ended = state.redis.revoke_all(caller.sub, except, None, Reason::Revoked, now).await?;
+    let ended = state.redis.sessions.revoke_all(caller.sub, except, None, Reason::Revoked, now).await?;
     if ended > 0 {
         let entry = Entry::new(now, AuditEvent::SessionsEnded).because(Reason::Revoked.as_str()).count(ended);
         state.audit.note(entry.account(caller.sub).by(Actor::Account).from(ip));

@@ -20,8 +20,12 @@ pub async fn verify(state: &AppState, token: &str) -> Result<Verified, Authentic
     let verified = authenticate::verify_issued(state, token).await?;
     let good = match &verified {
         Verified::Session(session) => {
-            let liveness =
-                state.redis.liveness(session.sub, session.sid, state.clock.now()).await.map_err(ServiceError::from)?;
+            let liveness = state
+                .redis
+                .sessions
+                .liveness(session.sub, session.sid, state.clock.now())
+                .await
+                .map_err(ServiceError::from)?;
             liveness.is_some()
         }
         Verified::Client(client) => {

@@ -20,7 +20,7 @@ use crate::{
         event::{FeedMessage, RevocationTarget},
         key::Algorithm,
     },
-    store::{redis::Redis, sql::Sql},
+    store::{redis::RedisStores, sql::Sql},
 };
 
 /// Shortest time between two reloads that tokens with an unknown `kid` cause.
@@ -106,8 +106,8 @@ impl SigningKeys {
 
     /// Reloads the keys at every `interval` (`keys.refresh_interval`), and at once when one is retired, for as long as the
     /// service runs.
-    pub async fn run_reloader(&self, redis: &Redis, interval: Duration) {
-        let mut feed = redis.subscribe();
+    pub async fn run_reloader(&self, redis: &RedisStores, interval: Duration) {
+        let mut feed = redis.revocation_log.subscribe();
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {

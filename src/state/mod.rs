@@ -31,7 +31,7 @@ use crate::{
     },
     metrics::Metrics,
     password::PasswordHasher,
-    store::{redis::Redis, sql::Sql},
+    store::{redis::RedisStores, sql::Sql},
 };
 
 /// The parts of a running node. Use cases take `&AppState`.
@@ -45,7 +45,7 @@ pub struct AppState {
     /// Accounts, signing keys, service clients and the audit log.
     pub sql: Sql,
     /// Sessions, shared rate limits and the revocation log.
-    pub redis: Redis,
+    pub redis: RedisStores,
     /// The threads that hash passwords.
     pub passwords: PasswordHasher,
     /// The signing keys in use.
@@ -82,7 +82,7 @@ impl AppState {
         entropy: Entropy,
         passwords: PasswordHasher,
         sql: Sql,
-        redis: Redis,
+        redis: RedisStores,
     ) -> Result<Self, StateError> {
         let mac_key = |secret| derive(secret, derive::REFRESH_TOKEN_MAC);
         let previous: Vec<_> = config.secrets.previous.iter().map(mac_key).collect();

@@ -108,7 +108,7 @@ async fn what_is_so_at_the_moment_is_told() {
     assert_eq!(value(&text, "latchkey_peers"), 1.0);
     assert!(text.contains("latchkey_build_info{version=\""));
     cluster.redis.guard.signal(rustix::process::Signal::STOP);
-    wait::until("the node is out of step", || async { one.state.redis.synced_at().is_none() }).await;
+    wait::until("the node is out of step", || async { one.state.redis.revocation_log.synced_at().is_none() }).await;
     let text = told(&one).await;
     cluster.redis.guard.signal(rustix::process::Signal::CONT);
     assert_eq!(value(&text, "latchkey_in_step"), 0.0);

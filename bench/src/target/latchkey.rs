@@ -25,7 +25,7 @@ use latchkey::{
         session::{Origin, Transport},
     },
     runtime::Cores,
-    store::redis::{Create, NewSession, Redis},
+    store::redis::{Create, NewSession, RedisStores},
 };
 use tokio::runtime::Runtime;
 
@@ -168,7 +168,7 @@ fn serve(
 /// Makes sessions with the service's own script, as many at once as its Redis takes.
 pub struct Filler {
     runtime: Runtime,
-    redis: Redis,
+    redis: RedisStores,
     tokens: RefreshTokens,
 }
 
@@ -185,8 +185,8 @@ impl Filler {
         };
         let cache = CacheSettings { max_staleness: Duration::ZERO, max_sessions: 1024, max_tokens: 0 };
         let redis = runtime.block_on(async {
-            let redis = Redis::connect(&SecretText::from(url), &settings, &cache, &Cores::here())?;
-            while redis.ping().await.is_err() {
+            let redis = RedisStores::connect(&SecretText::from(url), &settings, &cache, &Cores::here())?;
+            while redis.health.ping().await.is_err() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
             anyhow::Ok(redis)
@@ -248,7 +248,7 @@ impl Filler {
             absolute_timeout: ABSOLUTE,
             max_per_account: 50,
         };
-        match self.redis.create(new, now).await? {
+        match self.redis.sessions.create(new, now).await? {
             Create::Created(grant) => {
                 let expires_at = grant.expires_at();
                 let claims =

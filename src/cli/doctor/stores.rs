@@ -9,7 +9,7 @@ use crate::{
     domain::clock::Clock,
     service::readiness,
     store::{
-        redis::{Redis, RedisError, Severity},
+        redis::{RedisError, RedisHealth, Severity},
         sql::{Description, Sql, SqlError},
     },
 };
@@ -25,7 +25,7 @@ pub(super) async fn look(config: &Config, clock: &Clock) -> anyhow::Result<Vec<F
     match redis_alone(config).await {
         Err(error) => findings.push(Finding::fail("redis", format!("{error:#}"))),
         Ok((redis, private)) => {
-            findings.extend(redis_findings(&redis, clock).await.unwrap_or_else(|error| {
+            findings.extend(redis_findings(&redis.health, clock).await.unwrap_or_else(|error| {
                 vec![Finding::fail("redis", format!("{error}; start it, or mend redis.url (LATCHKEY_REDIS_URL)"))]
             }));
             redis.close().await;
@@ -41,9 +41,9 @@ pub(super) async fn look(config: &Config, clock: &Clock) -> anyhow::Result<Vec<F
     Ok(findings)
 }
 
-async fn redis_findings(redis: &Redis, clock: &Clock) -> Result<Vec<Finding>, RedisError> {
+async fn redis_findings(health: &RedisHealth, clock: &Clock) -> Result<Vec<Finding>, RedisError> {
     const CHECK: &str = "redis";
-    let mut findings: Vec<Finding> = readiness::redis_findings(redis, clock)
+    let mut findings: Vec<Finding> = readiness::redis_findings(health, clock)
         .await?
         .into_iter()
         .map(|finding| match finding.severity {
@@ -51,7 +51,7 @@ async fn redis_findings(redis: &Redis, clock: &Clock) -> Result<Vec<Finding>, Re
             Severity::Error => Finding::fail(CHECK, finding.detail),
         })
         .collect();
-    let about = redis.describe().await?;
+    let about = health.describe().await?;
     let trip = format!("{:.2} ms", about.round_trip.as_secs_f64() * 1000.0);
     let kind = if about.clustered { "a cluster".to_owned() } else { format!("{} replicas", about.replicas) };
     if findings.is_empty() {

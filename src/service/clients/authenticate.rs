@@ -96,7 +96,7 @@ async fn by_assertion(
         .verify(&known.keys, &audiences, state.config.token.leeway, now)
         .map_err(|error| refuse(Some(Arc::clone(&known.client)), &error.to_string()))?;
     let ttl = accepted.until.saturating_since(now);
-    if state.redis.first_use(name, &accepted.jti, ttl).await.map_err(ServiceError::from)? {
+    if state.redis.replay_guard.first_use(name, &accepted.jti, ttl).await.map_err(ServiceError::from)? {
         Ok(known.client)
     } else {
         Err(refuse(Some(known.client), "its assertion was used before"))

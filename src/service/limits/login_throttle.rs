@@ -80,7 +80,7 @@ impl Attempt {
         let of_device = device.as_ref().map(|token| device_lane(state, &account, token));
         let of_address = address_lane(state, &account, &network);
         let now = state.clock.now();
-        match state.redis.attempt(&account, of_device.as_ref(), &of_address, backoff, now).await? {
+        match state.redis.rate_limits.admit(&account, of_device.as_ref(), &of_address, backoff, now).await? {
             ThrottleDecision::Admitted(lane) => Ok(Self { account, lane: Some(lane), network, device }),
             ThrottleDecision::Wait(retry_after) => {
                 let entry = Entry::new(now, AuditEvent::RateLimit).refused("too_many").detail("login-account");
@@ -108,7 +108,8 @@ impl Attempt {
         let account = name_of(state, &identifier);
         let used = self.lane.as_ref().filter(|_| account == self.account);
         let (device, address) = (device_lane(state, &account, device), address_lane(state, &account, &self.network));
-        let vouched = state.redis.trust_device(&account, &device, &address, used, backoff, state.clock.now()).await;
+        let vouched =
+            state.redis.rate_limits.trust_device(&account, &device, &address, used, backoff, state.clock.now()).await;
         if let Err(error) = vouched {
             tracing::warn!(%error, "a device could not be remembered; it stays a stranger to its account");
         }
@@ -117,7 +118,7 @@ impl Attempt {
     /// Nothing came of it, and the password wasn't checked: it doesn't count.
     pub async fn refund(self, state: &AppState) {
         let Some(lane) = self.lane else { return };
-        if let Err(error) = state.redis.refund(&self.account, &lane).await {
+        if let Err(error) = state.redis.rate_limits.refund(&self.account, &lane).await {
             tracing::debug!(%error, "an attempt to sign in could not be taken back");
         }
     }

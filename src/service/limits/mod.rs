@@ -131,7 +131,7 @@ async fn shared(
 ) -> Result<(), ServiceError> {
     let Some(limit) = quota else { return Ok(()) };
     let name = state.pseudonymizer.name(&[policy.as_bytes(), subject]);
-    match state.redis.take(&name, limit, state.clock.now()).await {
+    match state.redis.rate_limits.take(&name, limit, state.clock.now()).await {
         Ok(None) => Ok(()),
         Ok(Some(retry_after)) => {
             note(state, policy, subject);

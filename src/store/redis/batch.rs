@@ -9,10 +9,7 @@
 use std::{
     collections::HashMap,
     mem,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
 };
 
 use fred::{
@@ -23,10 +20,9 @@ use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
 use super::{
-    connection::{Redis, RedisError},
+    connection::{RedisConnection, RedisError},
     key,
-    script::{self, Script, Scripts},
-    sessions::unexpected,
+    script::{self, Script, Scripts, unexpected},
 };
 use crate::{domain::ids::AccountId, runtime};
 
@@ -64,18 +60,18 @@ impl ScriptBatcher {
     }
 }
 
-impl Redis {
+impl RedisConnection {
     /// Does an operation on an account's sessions in one round trip, with others that come at the same moment.
-    pub(super) async fn run_together(
-        &self,
+    pub(super) async fn run_batched(
+        self: &Arc<Self>,
         which: Which,
         account: AccountId,
         arguments: Vec<Value>,
     ) -> Result<Value, RedisError> {
-        let together = which(&self.inner.scripts);
+        let together = which(&self.scripts);
         let (answer, answered) = oneshot::channel();
         // in a cluster it isn't known which of them go together
-        let apart = self.inner.apart.load(Ordering::Relaxed);
+        let apart = self.per_slot.load(Ordering::Relaxed);
         let (first, full) = {
             let mut waiting = together.waiting();
             waiting.push(Operation { account, arguments, answer });
@@ -84,17 +80,17 @@ impl Redis {
         };
         // tasks of their own, since who came first, or last, may be gone before it is sent
         if first {
-            let redis = self.clone();
+            let connection = Arc::clone(self);
             tokio::spawn(async move {
                 // once more through what has arrived meanwhile
                 tokio::task::yield_now().await;
-                let waiting = mem::take(&mut *which(&redis.inner.scripts).waiting());
-                redis.send(which, waiting).await;
+                let waiting = mem::take(&mut *which(&connection.scripts).waiting());
+                connection.send(which, waiting).await;
             });
         }
         if let Some(full) = full {
-            let redis = self.clone();
-            tokio::spawn(async move { redis.send(which, full).await });
+            let connection = Arc::clone(self);
+            tokio::spawn(async move { connection.send(which, full).await });
         }
         let answered = async { answered.await.unwrap_or_else(|_| Err(given_up())) };
         script::watch(&together.script, answered).await
@@ -102,7 +98,7 @@ impl Redis {
 
     async fn send(&self, which: Which, mut waiting: Vec<Operation>) {
         while !waiting.is_empty() {
-            let calls = groups(waiting, self.inner.apart.load(Ordering::Relaxed));
+            let calls = groups(waiting, self.per_slot.load(Ordering::Relaxed));
             let refused = join_all(calls.into_iter().map(|operations| self.call(which, operations))).await;
             waiting = refused.into_iter().flatten().collect();
         }
@@ -111,7 +107,7 @@ impl Redis {
     /// Sends operations in one call, and gives everyone the answer. Those that were refused, and weren't done, because they
     /// don't go together are given back.
     async fn call(&self, which: Which, operations: Vec<Operation>) -> Vec<Operation> {
-        let names = &self.inner.keys;
+        let names = &self.keys;
         let mut keys = Vec::with_capacity(3 * operations.len());
         let mut arguments = vec![self.event_trim_args()];
         for Operation { account, arguments: own, .. } in &operations {
@@ -119,7 +115,7 @@ impl Redis {
             keys.extend([names.sessions(*account), names.events_of_bucket(bucket), names.position_of_bucket(bucket)]);
             arguments.extend_from_slice(own);
         }
-        let error = match script::call(&which(&self.inner.scripts).script, self.client(), keys, arguments).await {
+        let error = match script::call(&which(&self.scripts).script, self.client(), keys, arguments).await {
             Ok(Value::Array(answers)) if answers.len() == operations.len() => {
                 for (operation, answer) in operations.into_iter().zip(answers) {
                     // who has gone has no use for it
@@ -129,7 +125,7 @@ impl Redis {
             }
             Ok(answer) => unexpected("a script for several", &answer),
             Err(error) if operations.len() > 1 && error.details().starts_with("CROSSSLOT") => {
-                self.inner.apart.store(true, Ordering::Relaxed);
+                self.per_slot.store(true, Ordering::Relaxed);
                 return operations;
             }
             Err(error) => error.into(),
@@ -139,11 +135,6 @@ impl Redis {
         }
         Vec::new()
     }
-}
-
-/// Whether Redis can use keys of several buckets in one script: not known before it refuses, if it isn't a cluster.
-pub(super) fn apart(is_cluster: bool) -> AtomicBool {
-    AtomicBool::new(is_cluster)
 }
 
 /// Operations that go together.

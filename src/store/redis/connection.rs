@@ -1,7 +1,10 @@
-//! The connections to Redis: made in the background, watched, and made again when they break.
+//! The pool of connections to Redis: opened in the background, watched, and reopened when they break.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -11,88 +14,74 @@ use fred::{
     error::{Error as FredError, ErrorKind},
     interfaces::{ClientLike, EventInterface},
     types::{
-        Builder, RespVersion,
+        Builder, RespVersion, Value,
         config::{ClusterDiscoveryPolicy, Config, ReconnectPolicy, ServerConfig},
     },
 };
+use tokio::task::AbortHandle;
 
 use super::{
-    batch,
     key::Keys,
-    revocation_log::{Acknowledgements, SessionCache},
-    script::Scripts,
-    sessions, watchdog,
+    script::{self, Scripts},
+    watchdog,
 };
 use crate::{
-    config::{CacheSettings, RedisSettings},
+    config::RedisSettings,
     domain::secret::SecretText,
-    metrics::{RedisMetrics, Timed},
+    metrics::RedisMetrics,
     runtime::{self, Cores},
 };
 
-/// The session store. Cheap to clone; all clones share the connections.
-#[derive(Clone)]
-pub struct Redis {
-    pub(super) inner: Arc<Inner>,
-}
-
-pub(super) struct Inner {
+/// The pooled connections to one Redis deployment, and what every store on them shares: key names, scripts, metrics.
+pub struct RedisConnection {
     pub(super) pool: Pool,
     pub(super) scripts: Scripts,
     pub(super) metrics: RedisMetrics,
-    /// What is counted of sessions that are looked up.
-    pub(super) look_ups: Timed,
     pub(super) keys: Keys,
     pub(super) event_retention: Duration,
-    /// What scripts are told of how events are kept, without and with `has_minid`.
-    pub(super) events_kept: [Bytes; 2],
-    /// Whether the server knows `XADD … MINID` (6.2); until it is known, no.
+    /// The first argument of every session script, before and after `has_minid` is set.
+    pub(super) event_trim_args: [Bytes; 2],
+    /// Whether the server supports `XADD … MINID` (Redis 6.2); false until the first health check.
     pub(super) has_minid: AtomicBool,
-    /// Whether keys of several buckets can't be used in one script.
-    pub(super) apart: AtomicBool,
-    /// Where revocations are published.
+    /// Whether a script may only use keys of one bucket (Redis Cluster).
+    pub(super) per_slot: AtomicBool,
+    /// The channel on which revocations are published.
     pub(super) channel: String,
-    /// Listens to revocations, once [`Redis::start_replication`] is called.
-    pub(super) listener: Client,
-    pub(super) session_cache: Arc<SessionCache>,
-    pub(super) acknowledgements: Arc<Acknowledgements>,
-    pub(super) max_staleness: Duration,
-    pub(super) replication: Mutex<Vec<tokio::task::AbortHandle>>,
-    watchdogs: Vec<tokio::task::AbortHandle>,
-    cause: watchdog::Cause,
+    tasks: Vec<AbortHandle>,
+    last_failure: watchdog::LastFailure,
 }
 
-/// What `redis.url` may begin with: fred takes anything else for `redis`.
+/// The accepted schemes of `redis.url`; fred treats any other as `redis`.
 const SCHEMES: [&str; 7] =
     ["redis", "rediss", "redis-cluster", "rediss-cluster", "redis-sentinel", "rediss-sentinel", "redis+unix"];
 
-/// How many published revocations may wait to be heard.
-const MESSAGES: usize = 2048;
+/// Published messages that may wait for the subscriber.
+const MESSAGE_CAPACITY: usize = 2048;
 
-/// How long to wait before a connection that was given up is made anew.
-const AGAIN: Duration = Duration::from_millis(20);
+/// Pause before a client that fred gave up connects again.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
-/// Why Redis didn't do what it was asked.
+/// Why a Redis command failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum RedisError {
-    /// `redis.url` can't be used.
+    /// `redis.url` is invalid.
     #[error("redis.url: {0}")]
     Url(String),
-    /// It can't be reached, doesn't answer in time, or can't take writes at the moment (out of memory, loading, a
-    /// read-only replica). Whether a command was carried out is unknown.
+    /// Redis can't be reached, doesn't answer in time, or can't take writes at the moment (out of memory, loading, a
+    /// read-only replica). Whether the command was executed is unknown.
     #[error("Redis is unavailable: {0}")]
     Unavailable(FredError),
-    /// It answered something that isn't ours: another program's key, a newer release's record.
+    /// Redis returned data that this release can't read: another program's key, a newer release's record.
     #[error("Redis holds something unexpected: {0}")]
     Unexpected(String),
 }
 
 impl From<FredError> for RedisError {
     fn from(error: FredError) -> Self {
-        // A script of ours that failed by itself; everything else passes, and trying again is right.
+        // Errors that our scripts raise themselves are permanent; everything else may succeed when retried.
         let details = error.details();
-        let ours = ["latchkey:", "data string too short"];
-        if ours.iter().any(|mark| details.contains(mark)) || details.starts_with("WRONGTYPE") {
+        let raised_by_scripts = ["latchkey:", "data string too short"];
+        if raised_by_scripts.iter().any(|mark| details.contains(mark)) || details.starts_with("WRONGTYPE") {
             return Self::Unexpected(error.details().to_owned());
         }
         match error.kind() {
@@ -110,29 +99,28 @@ impl From<super::record::RecordError> for RedisError {
     }
 }
 
-impl Redis {
-    /// Starts to connect, in the background and for as long as it takes: a Redis that is down is an error of the
-    /// commands meanwhile, each after at most `redis.command_timeout`. The connections are spread over the cores. Must be
-    /// called in a tokio runtime.
+impl RedisConnection {
+    /// Starts to connect in the background and retries until it succeeds. Until then commands fail after at most
+    /// `redis.command_timeout`. Connections are spread over the cores. Also returns the client for subscriptions, which is
+    /// not connected yet. Must be called in a tokio runtime.
     ///
     /// # Errors
     /// [`RedisError::Url`]
-    pub fn connect(
+    pub(super) fn open(
         url: &SecretText,
         settings: &RedisSettings,
-        cache: &CacheSettings,
         cores: &Cores,
-    ) -> Result<Self, RedisError> {
+    ) -> Result<(Self, Client), RedisError> {
         let scheme = url.expose().split_once("://").map_or("", |(scheme, _)| scheme);
         if !SCHEMES.iter().any(|known| scheme == *known || scheme.replacen("valkey", "redis", 1) == *known) {
             return Err(RedisError::Url(format!("must begin with one of {}://", SCHEMES.join("://, "))));
         }
-        // fred's errors quote the URL, password and all
+        // fred's own error quotes the URL, which holds the password.
         let mut config = Config::from_url(url.expose())
             .map_err(|error| RedisError::Url(format!("is not an address of a Redis ({})", error.kind().to_str())))?;
         config.version = RespVersion::RESP3;
         config.fail_fast = false;
-        // Otherwise a client whose configured address is that of a node which is gone never finds the others again.
+        // Otherwise a client whose configured node is gone never finds the other nodes of the cluster.
         if let ServerConfig::Clustered { policy, .. } = &mut config.server {
             *policy = ClusterDiscoveryPolicy::UseCache;
         }
@@ -145,7 +133,7 @@ impl Redis {
                 performance.default_command_timeout = settings.command_timeout;
             })
             .with_connection_config(|connection| {
-                // 1: nothing is sent twice. A command whose fate is unknown is its caller's to repeat, and safe to.
+                // One attempt, so that no command is sent twice: the caller repeats a command with an unknown outcome.
                 connection.max_command_attempts = 1;
                 connection.connection_timeout = Duration::from_secs(2);
                 connection.internal_command_timeout = Duration::from_secs(2);
@@ -156,66 +144,45 @@ impl Redis {
             .set_policy(ReconnectPolicy::new_exponential(0, 20, 1000, 2));
         let unusable = |error: FredError| RedisError::Url(error.details().to_owned());
         let pool = builder.build_pool(settings.pool_size).map_err(unusable)?;
-        // only the listener: each client has a dozen such channels, whose places are all made at once
-        builder.with_performance_config(|performance| performance.broadcast_channel_capacity = MESSAGES);
-        let listener = builder.build().map_err(unusable)?;
+        // Only for the subscriber: each client has a dozen such channels, whose capacity is allocated up front.
+        builder.with_performance_config(|performance| performance.broadcast_channel_capacity = MESSAGE_CAPACITY);
+        let subscriber = builder.build().map_err(unusable)?;
         let connect = |(number, client): (usize, &Client)| {
             let _entered = cores.enter(number);
             keep_connected(client.clone()).abort_handle()
         };
         let connections: Vec<_> = pool.clients().iter().enumerate().map(connect).collect();
-        let cause = watchdog::Cause::default();
-        let watch = |(i, client): (usize, &Client)| watchdog::watch(client.clone(), i == 0, Arc::clone(&cause));
-        let watchdogs = pool.clients().iter().enumerate().map(watch).chain(connections).collect();
-        let acknowledgements = Arc::new(Acknowledgements::new(listener.id().to_string()));
+        let last_failure = watchdog::LastFailure::default();
+        let watch = |(i, client): (usize, &Client)| watchdog::watch(client.clone(), i == 0, Arc::clone(&last_failure));
+        let tasks = pool.clients().iter().enumerate().map(watch).chain(connections).collect();
         let metrics = RedisMetrics::default();
-        let most = if cache.max_staleness.is_zero() { 0 } else { cache.max_sessions };
-        for client in pool.clients().iter().chain([&listener]) {
+        for client in pool.clients().iter().chain([&subscriber]) {
             let connects = metrics.connects.clone();
             client.on_reconnect(move |_| {
                 connects.inc();
                 async { Ok(()) }
             });
         }
-        Ok(Self {
-            inner: Arc::new(Inner {
-                pool,
-                scripts: Scripts::new(&metrics, settings.pool_size),
-                look_ups: metrics.timed("look_up"),
-                keys,
-                event_retention: settings.event_retention,
-                events_kept: sessions::events_kept(settings.event_retention, &channel),
-                channel,
-                has_minid: AtomicBool::new(false),
-                apart: batch::apart(is_cluster),
-                listener,
-                session_cache: Arc::new(SessionCache::new(most, metrics.cache.clone())),
-                acknowledgements,
-                metrics,
-                max_staleness: cache.max_staleness,
-                replication: Mutex::new(Vec::new()),
-                watchdogs,
-                cause,
-            }),
-        })
+        let connection = Self {
+            pool,
+            scripts: Scripts::new(&metrics, settings.pool_size),
+            keys,
+            event_retention: settings.event_retention,
+            event_trim_args: script::event_trim_args(settings.event_retention, &channel),
+            channel,
+            has_minid: AtomicBool::new(false),
+            per_slot: AtomicBool::new(is_cluster),
+            metrics,
+            tasks,
+            last_failure,
+        };
+        Ok((connection, subscriber))
     }
 
-    /// What is counted of what it does.
-    pub fn metrics(&self) -> &RedisMetrics {
-        &self.inner.metrics
-    }
-
-    /// Asks for a sign of life.
-    ///
-    /// # Errors
-    /// [`RedisError::Unavailable`]
-    pub async fn ping(&self) -> Result<(), RedisError> {
-        self.client().ping::<()>(None).await.map_err(|error| self.explain(error))
-    }
-
-    /// An error with what is known of why the connection is down: a wrong password, a certificate, nobody there.
+    /// Replaces a time-out or broken connection by the reason why the connection is down, where one is known: a wrong
+    /// password, a certificate, a refused connection.
     pub(super) fn explain(&self, error: FredError) -> RedisError {
-        let cause = self.inner.cause.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let cause = self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match cause {
             Some(cause) if matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Canceled | ErrorKind::IO) => {
                 let details = format!("{} ({cause})", error.details());
@@ -225,55 +192,52 @@ impl Redis {
         }
     }
 
-    /// Closes the connections. Commands after this fail.
-    pub async fn close(&self) {
-        self.inner.abort();
-        self.announce_shutdown().await;
-        if let Err(error) = self.inner.listener.quit().await {
-            tracing::debug!(%error, "closing the connection that listens to Redis");
-        }
-        if let Err(error) = self.inner.pool.quit().await {
-            tracing::debug!(%error, "closing the connections to Redis");
+    /// Closes the pooled connections. Later commands fail.
+    pub(super) async fn close(&self) {
+        self.abort_tasks();
+        if let Err(error) = self.pool.quit().await {
+            tracing::debug!(%error, "closing the connections to Redis failed");
         }
     }
 
-    /// The connection of this thread's core, or any.
+    /// The connection that belongs to this thread's core, or the next of the pool on other threads.
     pub(super) fn client(&self) -> &Client {
-        let clients = self.inner.pool.clients();
+        let clients = self.pool.clients();
         match runtime::current() {
             Some(core) => &clients[core % clients.len()],
-            None => self.inner.pool.next(),
+            None => self.pool.next(),
         }
+    }
+
+    /// The first argument of every session script (`lua/lib.lua`).
+    pub(super) fn event_trim_args(&self) -> Value {
+        let [by_length, by_time] = &self.event_trim_args;
+        Value::Bytes(if self.has_minid.load(Ordering::Relaxed) { by_time.clone() } else { by_length.clone() })
+    }
+
+    fn abort_tasks(&self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
     }
 }
 
-/// Connects, and does so again whenever fred has given up: the task that drives a connection ends at errors that it
-/// can't repeat its way out of, such as a cluster's ASK where nothing may be sent twice, and without it every command
-/// would time out for ever. Until aborted, or until the client is closed.
+impl Drop for RedisConnection {
+    fn drop(&mut self) {
+        self.abort_tasks();
+    }
+}
+
+/// Connects a client, and connects it again whenever fred gives up, until aborted or until the client is closed.
+///
+/// fred's connection task ends at errors that it can't retry, such as a cluster's ASK where no command may be sent twice.
+/// Without this loop every later command would time out.
 pub(super) fn keep_connected(client: Client) -> tokio::task::JoinHandle<()> {
     let mut connection = client.connect();
-    let keep = async move {
+    let reconnect = async move {
         while let Ok(Err(error)) = connection.await {
-            tracing::warn!(%error, "a connection to Redis was given up; connecting anew");
-            tokio::time::sleep(AGAIN).await;
+            tracing::warn!(%error, "a connection to Redis ended; reconnecting");
+            tokio::time::sleep(RETRY_PAUSE).await;
             connection = client.connect();
         }
     };
-    tokio::spawn(keep)
-}
-
-impl Inner {
-    /// Ends what runs in the background.
-    fn abort(&self) {
-        let replication = self.replication.lock().unwrap_or_else(PoisonError::into_inner);
-        for task in self.watchdogs.iter().chain(&*replication) {
-            task.abort();
-        }
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.abort();
-    }
+    tokio::spawn(reconnect)
 }

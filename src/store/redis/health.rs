@@ -2,14 +2,14 @@
 
 use std::{
     collections::HashMap,
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use fred::interfaces::{ClientLike, ConfigInterface};
 use fred::types::{ClusterHash, CustomCommand, InfoKind};
 
-use super::connection::{Redis, RedisError};
+use super::connection::{RedisConnection, RedisError};
 use crate::domain::clock::{Clock, Timestamp};
 
 /// How bad a [`Finding`] is.
@@ -32,16 +32,35 @@ pub struct Finding {
     pub detail: String,
 }
 
-impl Redis {
+/// Reachability and configuration of the Redis server. Clones share the connections.
+#[derive(Clone)]
+pub struct RedisHealth {
+    connection: Arc<RedisConnection>,
+}
+
+impl RedisHealth {
+    pub(super) fn new(connection: Arc<RedisConnection>) -> Self {
+        Self { connection }
+    }
+
+    /// Sends a PING.
+    ///
+    /// # Errors
+    /// [`RedisError::Unavailable`]
+    pub async fn ping(&self) -> Result<(), RedisError> {
+        let connection = &self.connection;
+        connection.client().ping::<()>(None).await.map_err(|error| connection.explain(error))
+    }
+
     /// Looks at the server and lists what is wrong with it; nothing, if all is well.
     ///
     /// # Errors
     /// [`RedisError::Unavailable`]
     pub async fn inspect(&self) -> Result<Vec<Finding>, RedisError> {
-        let client = self.client();
+        let client = self.connection.client();
         let mut info = String::new();
         for section in [InfoKind::Server, InfoKind::Persistence, InfoKind::Memory, InfoKind::Replication] {
-            info.push_str(&client.info::<String>(Some(section)).await.map_err(|error| self.explain(error))?);
+            info.push_str(&client.info::<String>(Some(section)).await.map_err(|error| self.connection.explain(error))?);
             info.push('\n');
         }
         // Hosted ones often refuse CONFIG: then INFO alone has to do.
@@ -50,7 +69,7 @@ impl Redis {
             Err(_) => None,
         };
         if let Some(version) = version(&info) {
-            self.inner.has_minid.store(version >= (6, 2), Ordering::Relaxed);
+            self.connection.has_minid.store(version >= (6, 2), Ordering::Relaxed);
         }
         Ok(findings(&info, fsync.as_deref()))
     }
@@ -74,29 +93,30 @@ pub struct Description {
     pub round_trip: Duration,
 }
 
-impl Redis {
+impl RedisHealth {
     /// What server this is, and how far away.
     ///
     /// # Errors
     /// [`RedisError::Unavailable`]
     pub async fn describe(&self) -> Result<Description, RedisError> {
-        let client = self.client();
+        let client = self.connection.client();
         let mut info = String::new();
         for section in [InfoKind::Server, InfoKind::Replication] {
-            info.push_str(&client.info::<String>(Some(section)).await.map_err(|error| self.explain(error))?);
+            info.push_str(&client.info::<String>(Some(section)).await.map_err(|error| self.connection.explain(error))?);
             info.push('\n');
         }
         let mut trips = Vec::new();
         for _ in 0..11 {
             let asked = Instant::now();
-            client.ping::<String>(None).await.map_err(|error| self.explain(error))?;
+            client.ping::<String>(None).await.map_err(|error| self.connection.explain(error))?;
             trips.push(asked.elapsed());
         }
         trips.sort_unstable();
         let clustered = client.is_clustered();
         let cluster_state = if clustered {
             let command = CustomCommand::new_static("CLUSTER", ClusterHash::Random, false);
-            let told: String = client.custom(command, vec!["INFO"]).await.map_err(|error| self.explain(error))?;
+            let told: String =
+                client.custom(command, vec!["INFO"]).await.map_err(|error| self.connection.explain(error))?;
             field(&told, "cluster_state").map(str::to_owned)
         } else {
             None
@@ -119,8 +139,8 @@ impl Redis {
         }
         let command = CustomCommand::new_static("TIME", ClusterHash::Random, false);
         let before = clock.now();
-        let told = self.client().custom(command, Vec::<String>::new()).await;
-        let (seconds, micros): (i64, i64) = told.map_err(|error| self.explain(error))?;
+        let told = self.connection.client().custom(command, Vec::<String>::new()).await;
+        let (seconds, micros): (i64, i64) = told.map_err(|error| self.connection.explain(error))?;
         Ok(skew(before, Timestamp::from_millis(seconds * 1000 + micros / 1000), clock.now()))
     }
 }

@@ -1,4 +1,6 @@
-//! Sessions in Redis. All that knows of fred is in this folder.
+//! Sessions, rate limits and revocations in Redis. Only this folder depends on fred.
+//!
+//! [`RedisStores`] is opened once. Its parts share one [`RedisConnection`].
 
 mod batch;
 mod connection;
@@ -16,9 +18,75 @@ mod sessions;
 mod user_agent;
 mod watchdog;
 
-pub use connection::{Redis, RedisError};
-pub use health::{Description, Finding, Severity};
+use std::sync::Arc;
+
+pub use self::{
+    connection::{RedisConnection, RedisError},
+    health::{Description, Finding, RedisHealth, Severity},
+    rate_limits::{RateLimiter, ThrottleBucket, ThrottleDecision},
+    refresh_status::RefreshStatus,
+    replay_guard::ReplayGuard,
+    revocation_log::RevocationLog,
+    sessions::{Create, NewSession, SessionStore},
+};
 pub(crate) use rate_limits::FEW_FORGOTTEN;
-pub use rate_limits::{ThrottleBucket, ThrottleDecision};
-pub use refresh_status::RefreshStatus;
-pub use sessions::{Create, NewSession};
+
+use crate::{
+    config::{CacheSettings, RedisSettings},
+    domain::secret::SecretText,
+    metrics::RedisMetrics,
+    runtime::Cores,
+};
+
+/// Every store in Redis. Clones share the connections.
+#[derive(Clone)]
+pub struct RedisStores {
+    /// Sessions and refresh tokens.
+    pub sessions: SessionStore,
+    /// Rate limits and login throttling shared by all nodes.
+    pub rate_limits: RateLimiter,
+    /// The replicated log of revocations, and the session cache that it keeps true.
+    pub revocation_log: Arc<RevocationLog>,
+    /// Identifiers that are accepted once.
+    pub replay_guard: ReplayGuard,
+    /// Reachability and configuration of the server.
+    pub health: RedisHealth,
+    connection: Arc<RedisConnection>,
+}
+
+impl RedisStores {
+    /// Starts to connect, in the background and for as long as it takes: while Redis is down, commands fail after at most
+    /// `redis.command_timeout`. The connections are spread over the cores. Must be called in a tokio runtime.
+    ///
+    /// # Errors
+    /// [`RedisError::Url`]
+    pub fn connect(
+        url: &SecretText,
+        settings: &RedisSettings,
+        cache: &CacheSettings,
+        cores: &Cores,
+    ) -> Result<Self, RedisError> {
+        let (connection, subscriber) = RedisConnection::open(url, settings, cores)?;
+        let connection = Arc::new(connection);
+        let revocation_log = Arc::new(RevocationLog::new(Arc::clone(&connection), subscriber, cache));
+        Ok(Self {
+            sessions: SessionStore::new(Arc::clone(&connection), Arc::clone(&revocation_log)),
+            rate_limits: RateLimiter::new(Arc::clone(&connection)),
+            replay_guard: ReplayGuard::new(Arc::clone(&connection)),
+            health: RedisHealth::new(Arc::clone(&connection)),
+            revocation_log,
+            connection,
+        })
+    }
+
+    /// The metrics of all stores.
+    pub fn metrics(&self) -> &RedisMetrics {
+        &self.connection.metrics
+    }
+
+    /// Announces that this node stops, then closes the connections. Later commands fail.
+    pub async fn close(&self) {
+        self.revocation_log.close().await;
+        self.connection.close().await;
+    }
+}

@@ -1,13 +1,13 @@
 //! Rate limits that all nodes share, and who may try passwords. Each function is one round trip, atomic, on one key of its
 //! own; none of the keys tells whom it is about.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use fred::types::Value;
 
 use super::{
-    Redis, RedisError, script,
-    sessions::{duration, millis, unexpected},
+    RedisConnection, RedisError,
+    script::{self, duration, millis, unexpected},
 };
 use crate::domain::{
     clock::Timestamp,
@@ -48,15 +48,25 @@ pub enum ThrottleDecision {
     Wait(Duration),
 }
 
-impl Redis {
+/// Rate limits and login throttling. Clones share the connections.
+#[derive(Clone)]
+pub struct RateLimiter {
+    connection: Arc<RedisConnection>,
+}
+
+impl RateLimiter {
+    pub(super) fn new(connection: Arc<RedisConnection>) -> Self {
+        Self { connection }
+    }
+
     /// Takes a place of a quota; if there was none, says how long until there is one.
     ///
     /// # Errors
     /// [`RedisError`]
     pub async fn take(&self, subject: &str, quota: Quota, now: Timestamp) -> Result<Option<Duration>, RedisError> {
-        let keys = vec![self.inner.keys.limit(subject)];
+        let keys = vec![self.connection.keys.limit(subject)];
         let arguments = vec![millis(now), Value::Integer(quota.interval_micros()), Value::Integer(quota.count.into())];
-        let answer = script::run(&self.inner.scripts.limit, self.client(), keys, arguments).await?;
+        let answer = script::run(&self.connection.scripts.limit, self.connection.client(), keys, arguments).await?;
         let wait = answer.as_u64().ok_or_else(|| unexpected("limit", &answer))?;
         Ok((wait > 0).then(|| Duration::from_micros(wait)))
     }
@@ -65,7 +75,7 @@ impl Redis {
     ///
     /// # Errors
     /// [`RedisError`]
-    pub async fn attempt(
+    pub async fn admit(
         &self,
         account: &str,
         device: Option<&ThrottleBucket>,
@@ -84,8 +94,9 @@ impl Redis {
             duration(MANY_FORGOTTEN.max(2 * backoff.most)),
             Value::Integer(backoff.free_where_known().into()),
         ];
-        let keys = vec![self.inner.keys.lanes(account)];
-        let answer = script::run(&self.inner.scripts.attempt, self.client(), keys, arguments).await?;
+        let keys = vec![self.connection.keys.lanes(account)];
+        let answer =
+            script::run(&self.connection.scripts.login_throttle, self.connection.client(), keys, arguments).await?;
         let parts = if let Value::Array(parts) = &answer { parts.as_slice() } else { &[] };
         match parts {
             [lane, wait] => match (lane.as_str(), wait.as_u64()) {
@@ -119,8 +130,8 @@ impl Redis {
             Value::Integer(backoff.max_known.into()),
             used.map_or("", |lane| lane.0.as_str()).into(),
         ];
-        let keys = vec![self.inner.keys.lanes(account)];
-        script::run(&self.inner.scripts.trust_device, self.client(), keys, arguments).await.map(drop)
+        let keys = vec![self.connection.keys.lanes(account)];
+        script::run(&self.connection.scripts.trust_device, self.connection.client(), keys, arguments).await.map(drop)
     }
 
     /// Takes an attempt back whose password was never checked.
@@ -128,9 +139,9 @@ impl Redis {
     /// # Errors
     /// [`RedisError`]
     pub async fn refund(&self, account: &str, used: &ThrottleBucket) -> Result<(), RedisError> {
-        let keys = vec![self.inner.keys.lanes(account)];
+        let keys = vec![self.connection.keys.lanes(account)];
         let arguments = vec![used.0.as_str().into()];
-        script::run(&self.inner.scripts.refund, self.client(), keys, arguments).await.map(drop)
+        script::run(&self.connection.scripts.refund, self.connection.client(), keys, arguments).await.map(drop)
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use fred::{bytes::Bytes, interfaces::HashesInterface};
 
 use super::{
-    Redis, RedisError,
+    RedisError, SessionStore,
     record::{self, Standing},
 };
 use crate::domain::{
@@ -23,13 +23,13 @@ pub struct RefreshStatus {
     pub expires_at: Timestamp,
 }
 
-impl Redis {
+impl SessionStore {
     /// How a refresh token of generation `presented` stands: nothing where it would be refused. One round trip, which
     /// changes nothing.
     ///
     /// # Errors
     /// [`RedisError`]
-    pub async fn refresh_standing(
+    pub async fn refresh_status(
         &self,
         account: AccountId,
         session: SessionId,
@@ -37,10 +37,10 @@ impl Redis {
         grace: Duration,
         now: Timestamp,
     ) -> Result<Option<RefreshStatus>, RedisError> {
-        let client = self.client();
+        let client = self.connection.client();
         let field = Bytes::copy_from_slice(session.as_bytes());
         let found: Option<Bytes> =
-            self.inner.look_ups.watch(Box::pin(client.hget(self.inner.keys.sessions(account), field))).await?;
+            self.look_ups.watch(Box::pin(client.hget(self.connection.keys.sessions(account), field))).await?;
         let Some(bytes) = found else { return Ok(None) };
         let (record, standing) = record::standing(&bytes, presented, grace, now)?;
         let expires_at = record.idle_ends_at.min(record.ends_at);

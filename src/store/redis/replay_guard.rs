@@ -1,24 +1,34 @@
-//! What may be presented once only.
+//! Identifiers that are accepted once.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use fred::{
     interfaces::KeysInterface,
     types::{Expiration, SetOptions},
 };
 
-use super::{Redis, RedisError};
+use super::{RedisConnection, RedisError};
 
-impl Redis {
-    /// Remembers a client's assertion for `ttl`; says whether it is the first time. One round trip, atomic.
+/// Records identifiers of one-time credentials. Clones share the connections.
+#[derive(Clone)]
+pub struct ReplayGuard {
+    connection: Arc<RedisConnection>,
+}
+
+impl ReplayGuard {
+    pub(super) fn new(connection: Arc<RedisConnection>) -> Self {
+        Self { connection }
+    }
+
+    /// Records a client's assertion for `ttl`; returns whether it was not recorded before. One atomic round trip.
     ///
     /// # Errors
     /// [`RedisError`]
     pub async fn first_use(&self, client: &str, jti: &str, ttl: Duration) -> Result<bool, RedisError> {
-        let key = self.inner.keys.assertion(client, jti);
+        let key = self.connection.keys.assertion(client, jti);
         let ttl = Expiration::PX(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX).max(1));
-        let pool = self.client();
-        let answer: Option<String> = pool.set(key, 1, Some(ttl), Some(SetOptions::NX), false).await?;
+        let client = self.connection.client();
+        let answer: Option<String> = client.set(key, 1, Some(ttl), Some(SetOptions::NX), false).await?;
         Ok(answer.is_some())
     }
 }

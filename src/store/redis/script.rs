@@ -1,10 +1,13 @@
 //! The Lua scripts, one typed function each in [`super::sessions`] and [`super::limits`].
 
-use fred::{clients::Client, error::Error as FredError, types::Value};
+use std::time::Duration;
+
+use fred::{bytes::Bytes, clients::Client, error::Error as FredError, types::Value};
 use tracing::Instrument;
 
 use super::{batch::ScriptBatcher, connection::RedisError};
 use crate::{
+    domain::clock::Timestamp,
     metrics::{RedisMetrics, Timed},
     telemetry,
 };
@@ -26,7 +29,7 @@ pub(super) struct Scripts {
     pub(super) revoke_all: Script,
     pub(super) key_retired: Script,
     pub(super) limit: Script,
-    pub(super) attempt: Script,
+    pub(super) login_throttle: Script,
     pub(super) trust_device: Script,
     pub(super) refund: Script,
 }
@@ -51,7 +54,7 @@ impl Scripts {
             revoke_all: script("revoke_all", include_str!("lua/revoke_all.lua")),
             key_retired: script("key_retired", include_str!("lua/key_retired.lua")),
             limit: alone("limit", include_str!("lua/limit.lua")),
-            attempt: alone("attempt", include_str!("lua/login_throttle.lua")),
+            login_throttle: alone("login_throttle", include_str!("lua/login_throttle.lua")),
             trust_device: alone("trust_device", include_str!("lua/trust_device.lua")),
             refund: alone("refund", include_str!("lua/refund.lua")),
         }
@@ -92,4 +95,24 @@ pub(super) async fn watch(
         db.operation.name = script.name,
     );
     script.timed.watch(answer).instrument(span).await
+}
+
+/// A time as a script's argument.
+pub(super) fn millis(time: Timestamp) -> Value {
+    Value::Integer(time.as_millis())
+}
+
+/// A duration as a script's argument, in milliseconds.
+pub(super) fn duration(duration: Duration) -> Value {
+    Value::Integer(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// The first argument of every session script (`lua/lib.lua`): how streams are trimmed, by length or by time.
+pub(super) fn event_trim_args(retention: Duration, channel: &str) -> [Bytes; 2] {
+    ["MAXLEN", "MINID"].map(|trim| format!("{} {trim} {channel}", retention.as_millis()).into())
+}
+
+/// The error for a script's answer of the wrong type.
+pub(super) fn unexpected(script: &str, answer: &Value) -> RedisError {
+    RedisError::Unexpected(format!("{script} answered with {:?}", answer.kind()))
 }

@@ -7,7 +7,7 @@ use fred::{
 };
 use futures_util::future::try_join_all;
 
-use super::connection::{Redis, RedisError};
+use super::{RedisError, SessionStore};
 
 /// How many keys are looked at.
 const SAMPLE: usize = 100;
@@ -15,14 +15,14 @@ const SAMPLE: usize = 100;
 /// A session's record is the field that is its id; the other fields of the hash are longer or shorter (`record.rs`).
 const ID_LENGTH: usize = 16;
 
-impl Redis {
+impl SessionStore {
     /// Sessions in Redis, those included that are over and not forgotten yet; none on a Redis Cluster, whose servers know
     /// only of their own keys.
     ///
     /// # Errors
     /// [`RedisError`]
-    pub async fn estimate_sessions(&self) -> Result<Option<f64>, RedisError> {
-        let client = self.client();
+    pub async fn estimate_count(&self) -> Result<Option<f64>, RedisError> {
+        let client = self.connection.client();
         if client.is_clustered() {
             return Ok(None);
         }
@@ -30,7 +30,7 @@ impl Redis {
         if keys == 0 {
             return Ok(Some(0.0));
         }
-        let prefix = self.inner.keys.sessions_prefix();
+        let prefix = self.connection.keys.sessions_prefix();
         let sampled = (0..SAMPLE).map(|_| async {
             let command = CustomCommand::new_static("RANDOMKEY", ClusterHash::Random, false);
             let key: Option<String> = client.custom(command, Vec::<String>::new()).await?;

@@ -1,6 +1,6 @@
 //! What can be done to sessions: each function is one round trip, atomic, and touches one slot (I8).
 
-use std::{iter::repeat, sync::atomic::Ordering, time::Duration};
+use std::{iter::repeat, sync::Arc, time::Duration};
 
 use fred::{
     bytes::{BufMut, Bytes, BytesMut},
@@ -9,18 +9,21 @@ use fred::{
 };
 
 use super::{
-    connection::{Redis, RedisError},
+    connection::{RedisConnection, RedisError},
     key,
     record::{self, Record},
-    revocation_log::{PendingAck, session_ended},
-    script::{self, Script},
+    revocation_log::{PendingAck, RevocationLog, session_ended},
+    script::{self, Script, millis, unexpected},
 };
-use crate::domain::{
-    account::{Epoch, Roles},
-    clock::Timestamp,
-    event::Reason,
-    ids::{AccountId, SessionId},
-    session::{Accepted, Generation, Grant, Liveness, Origin, Rotation, Session, Transport},
+use crate::{
+    domain::{
+        account::{Epoch, Roles},
+        clock::Timestamp,
+        event::Reason,
+        ids::{AccountId, SessionId},
+        session::{Accepted, Generation, Grant, Liveness, Origin, Rotation, Session, Transport},
+    },
+    metrics::Timed,
 };
 
 /// How long after an account has changed sign-ins checked before the change are still refused: longer than any request
@@ -53,7 +56,7 @@ pub struct NewSession {
     pub max_per_account: u32,
 }
 
-/// What came of [`Redis::create`].
+/// What came of [`SessionStore::create`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Create {
     /// It lives.
@@ -62,7 +65,20 @@ pub enum Create {
     Stale,
 }
 
-impl Redis {
+/// Sessions and their refresh tokens. Clones share the connections.
+#[derive(Clone)]
+pub struct SessionStore {
+    pub(super) connection: Arc<RedisConnection>,
+    pub(super) log: Arc<RevocationLog>,
+    /// Metrics of single-session reads.
+    pub(super) look_ups: Timed,
+}
+
+impl SessionStore {
+    pub(super) fn new(connection: Arc<RedisConnection>, log: Arc<RevocationLog>) -> Self {
+        Self { look_ups: connection.metrics.timed("look_up"), connection, log }
+    }
+
     /// Begins a session.
     ///
     /// # Errors
@@ -90,7 +106,7 @@ impl Redis {
         let mut arguments = vec![Value::Bytes(all.freeze()), new.roles.to_string().into()];
         let details = record::encode_details(&new.origin).into_iter().map(Bytes::from);
         arguments.extend(details.chain(repeat(Bytes::new())).take(record::DETAIL_PARTS).map(Value::Bytes));
-        let answer = self.run_together(|scripts| &scripts.create, new.account, arguments).await?;
+        let answer = self.connection.run_batched(|scripts| &scripts.create, new.account, arguments).await?;
         match answer.as_str().as_deref() {
             Some("created") => Ok(Create::Created(Grant {
                 account: new.account,
@@ -146,7 +162,7 @@ impl Redis {
         }
         presentation.put_u8((accepted == Accepted::Bearer).into());
         let arguments = vec![Value::Bytes(presentation.freeze())];
-        let answer = self.run_together(|scripts| &scripts.rotate, account, arguments).await?;
+        let answer = self.connection.run_batched(|scripts| &scripts.rotate, account, arguments).await?;
         let Value::Array(parts) = &answer else { return Err(unexpected("rotate", &answer)) };
         let outcome = parts.first().and_then(Value::as_str);
         let grant = || -> Result<Grant, RedisError> {
@@ -171,7 +187,7 @@ impl Redis {
             Some("rotated") => Ok(Rotation::Rotated(grant()?)),
             Some("repeated") => Ok(Rotation::Repeated(grant()?)),
             Some("reused") => {
-                self.inner.session_cache.remove_session(account, session);
+                self.log.session_cache.remove_session(account, session);
                 self.count_revocation(Reason::Reuse);
                 Ok(Rotation::Reused)
             }
@@ -192,15 +208,15 @@ impl Redis {
         reason: Reason,
         now: Timestamp,
     ) -> Result<bool, RedisError> {
-        let ticket = self.inner.acknowledgements.ticket();
+        let ticket = self.log.acknowledgements.ticket();
         let from = ticket.as_ref().map(PendingAck::from).unwrap_or_default();
         let mut which = session_arg_prefix(account, session, from.len());
         which.extend_from_slice(from.as_bytes());
         let event = session_ended(account, session, reason, now);
         let arguments = vec![Value::Bytes(which.freeze()), event.into()];
-        let answer = self.run_together(|scripts| &scripts.revoke, account, arguments).await;
+        let answer = self.connection.run_batched(|scripts| &scripts.revoke, account, arguments).await;
         // whatever came of it: the next who asks is told what Redis says
-        self.inner.session_cache.remove_session(account, session);
+        self.log.session_cache.remove_session(account, session);
         let answer = answer?;
         let ended = answer.as_u64().ok_or_else(|| unexpected("revoke", &answer))? > 0;
         if ended {
@@ -259,7 +275,7 @@ impl Redis {
         now: Timestamp,
         only_if_kept: &'static str,
     ) -> Result<Value, RedisError> {
-        let ticket = self.inner.acknowledgements.ticket();
+        let ticket = self.log.acknowledgements.ticket();
         let from = ticket.as_ref().map(PendingAck::from).unwrap_or_default();
         let arguments = [
             except.map_or_else(|| "".into(), |id| bytes(id.as_bytes())),
@@ -270,8 +286,8 @@ impl Redis {
             only_if_kept.into(),
             from.into(),
         ];
-        let answer = self.run(&self.inner.scripts.revoke_all, account, arguments).await;
-        self.inner.session_cache.remove_account(account, except);
+        let answer = self.run(&self.connection.scripts.revoke_all, account, arguments).await;
+        self.log.session_cache.remove_account(account, except);
         let answer = answer?;
         if answer.as_i64() >= Some(0) {
             self.count_revocation(reason);
@@ -287,9 +303,9 @@ impl Redis {
     /// # Errors
     /// [`RedisError`]
     pub async fn list(&self, account: AccountId, now: Timestamp) -> Result<Vec<Session>, RedisError> {
-        let client = self.client();
+        let client = self.connection.client();
         let fields: Vec<(Bytes, Bytes)> = client
-            .hgetall::<std::collections::HashMap<Bytes, Bytes>, _>(self.inner.keys.sessions(account))
+            .hgetall::<std::collections::HashMap<Bytes, Bytes>, _>(self.connection.keys.sessions(account))
             .await?
             .into_iter()
             .collect();
@@ -317,7 +333,7 @@ impl Redis {
         session: SessionId,
         now: Timestamp,
     ) -> Result<Option<Liveness>, RedisError> {
-        let session_cache = &self.inner.session_cache;
+        let session_cache = &self.log.session_cache;
         if let Some(known) = session_cache.get(account, session, now) {
             return Ok(Some(known));
         }
@@ -330,18 +346,18 @@ impl Redis {
     }
 
     /// Whether a session is known to live without Redis being asked. Nothing is counted of it here
-    /// ([`Redis::count_cache_hit`]).
+    /// ([`SessionStore::count_cache_hit`]).
     pub fn is_cached(&self, account: AccountId, session: SessionId, now: Timestamp) -> bool {
-        self.inner.session_cache.peek(account, session, now).is_some()
+        self.log.session_cache.peek(account, session, now).is_some()
     }
 
     /// Counts a session that was remembered.
     pub fn count_cache_hit(&self) {
-        self.inner.session_cache.count_hit();
+        self.log.session_cache.count_hit();
     }
 
     fn count_revocation(&self, reason: Reason) {
-        self.inner.metrics.revocations.with_label_values(&[reason.as_str()]).inc();
+        self.connection.metrics.revocations.with_label_values(&[reason.as_str()]).inc();
     }
 
     #[tracing::instrument(level = "trace", target = "latchkey::span", name = "redis look_up", skip_all, fields(otel.kind = "client", db.system.name = "redis", db.operation.name = "look_up"))]
@@ -351,11 +367,11 @@ impl Redis {
         session: SessionId,
         now: Timestamp,
     ) -> Result<Option<Liveness>, RedisError> {
-        let client = self.client();
+        let client = self.connection.client();
         let field = Bytes::copy_from_slice(session.as_bytes());
         // boxed, as in script.rs
-        let answer = Box::pin(client.hget(self.inner.keys.sessions(account), field));
-        let found: Option<Bytes> = self.inner.look_ups.watch(answer).await?;
+        let answer = Box::pin(client.hget(self.connection.keys.sessions(account), field));
+        let found: Option<Bytes> = self.look_ups.watch(answer).await?;
         let Some(record) = found else { return Ok(None) };
         let Record { created_at, idle_ends_at, ends_at, .. } = Record::decode(&record)?;
         Ok((now < idle_ends_at.min(ends_at)).then_some(Liveness { created_at, idle_ends_at, ends_at }))
@@ -368,18 +384,12 @@ impl Redis {
         account: AccountId,
         own: impl IntoIterator<Item = Value>,
     ) -> Result<Value, RedisError> {
-        let (keys, bucket) = (&self.inner.keys, key::bucket(account));
+        let (keys, bucket) = (&self.connection.keys, key::bucket(account));
         let keys = vec![keys.sessions(account), keys.events_of_bucket(bucket), keys.position_of_bucket(bucket)];
         let mut arguments = Vec::with_capacity(9);
-        arguments.extend([self.event_trim_args(), bytes(account.as_bytes())]);
+        arguments.extend([self.connection.event_trim_args(), bytes(account.as_bytes())]);
         arguments.extend(own);
-        script::run(script, self.client(), keys, arguments).await
-    }
-
-    /// What every script is given first (`lua/lib.lua`).
-    pub(super) fn event_trim_args(&self) -> Value {
-        let [by_length, by_time] = &self.inner.events_kept;
-        Value::Bytes(if self.inner.has_minid.load(Ordering::Relaxed) { by_time.clone() } else { by_length.clone() })
+        script::run(script, self.connection.client(), keys, arguments).await
     }
 }
 
@@ -396,23 +406,6 @@ fn bytes(id: &[u8; 16]) -> Value {
     Value::Bytes(Bytes::copy_from_slice(id))
 }
 
-pub(super) fn millis(time: Timestamp) -> Value {
-    Value::Integer(time.as_millis())
-}
-
-pub(super) fn duration(duration: Duration) -> Value {
-    Value::Integer(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
-}
-
 fn whole_millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// How events are kept, as every script is told it (`lua/lib.lua`): trimmed by their number, or by their time.
-pub(super) fn events_kept(retention: Duration, channel: &str) -> [Bytes; 2] {
-    ["MAXLEN", "MINID"].map(|trim| format!("{} {trim} {channel}", retention.as_millis()).into())
-}
-
-pub(super) fn unexpected(script: &str, answer: &Value) -> RedisError {
-    RedisError::Unexpected(format!("{script} answered with {:?}", answer.kind()))
 }

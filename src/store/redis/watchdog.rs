@@ -18,11 +18,11 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const MISSES: u32 = 2;
 
 /// Why the connection is down, as far as is known; none while it works.
-pub(super) type Cause = Arc<Mutex<Option<String>>>;
+pub(super) type LastFailure = Arc<Mutex<Option<String>>>;
 
 /// Watches one connection until aborted; connects anew after two signs of life in a row were missing. `speaks`: one
-/// connection of a pool tells the log for all, and notes the cause.
-pub(super) fn watch(client: Client, speaks: bool, cause: Cause) -> AbortHandle {
+/// connection of a pool tells the log for all, and notes the last_failure.
+pub(super) fn watch(client: Client, speaks: bool, last_failure: LastFailure) -> AbortHandle {
     let watch = async move {
         let options = Options { timeout: Some(PATIENCE), max_attempts: Some(1), ..Options::default() };
         let mut errors = client.error_rx();
@@ -41,20 +41,20 @@ pub(super) fn watch(client: Client, speaks: bool, cause: Cause) -> AbortHandle {
                     missed = 0;
                     latest(&mut errors);
                     if speaks {
-                        *cause.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                        *last_failure.lock().unwrap_or_else(PoisonError::into_inner) = None;
                     }
                 }
                 Err(error) => {
                     // what broke the connection says more than that a command wasn't answered
                     let broken = latest(&mut errors);
                     if speaks && broken.is_some() {
-                        cause.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&broken);
+                        last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&broken);
                     }
                     missed += 1;
                     if missed < MISSES {
                         continue;
                     }
-                    let known = || cause.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                    let known = || last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
                     let reason = broken.or_else(known).unwrap_or_else(|| error.to_string());
                     if speaks && (told.is_empty() || (told != reason && missed == MISSES)) {
                         tracing::error!(%reason, "Redis doesn't answer; trying again until it does");

@@ -7,7 +7,7 @@ use latchkey::{
         clock::Timestamp,
         limit::{Backoff, Quota, take},
     },
-    store::redis::{Redis, ThrottleBucket, ThrottleDecision},
+    store::redis::{RedisStores, ThrottleBucket, ThrottleDecision},
 };
 use proptest::{
     prelude::*,
@@ -40,7 +40,7 @@ fn limits_in_redis_and_in_memory_say_the_same() {
             for step in steps {
                 now = now + Duration::from_millis(step.unsigned_abs());
                 let model = take(quota, full_at, now);
-                let asked = runtime.block_on(store.take(&subject.get().to_string(), quota, now)).unwrap();
+                let asked = runtime.block_on(store.rate_limits.take(&subject.get().to_string(), quota, now)).unwrap();
                 prop_assert_eq!(asked, model.refused_for);
                 full_at = Some(model.full_at);
             }
@@ -55,13 +55,14 @@ async fn what_is_remembered_ends_by_itself() {
     let server = Server::start("redis-server", 0, &[]);
     let store = server.store();
     let quota = Quota { count: 10, window: Duration::from_secs(1000) };
-    store.take("x", quota, NOW).await.unwrap();
+    store.rate_limits.take("x", quota, NOW).await.unwrap();
     let ttl: i64 = server.command(&["PTTL", "lk:lx"]).trim().parse().unwrap();
     assert!((1..=101_000).contains(&ttl), "{ttl}");
-    store.attempt("x", None, &ThrottleBucket::address("a"), BACKOFF, NOW).await.unwrap();
+    store.rate_limits.admit("x", None, &ThrottleBucket::address("a"), BACKOFF, NOW).await.unwrap();
     let ttl: i64 = server.command(&["PTTL", "lk:gx"]).trim().parse().unwrap();
     assert!((1..=3_600_000).contains(&ttl), "{ttl}");
     store
+        .rate_limits
         .trust_device("x", &ThrottleBucket::device("d"), &ThrottleBucket::address("a"), None, BACKOFF, NOW)
         .await
         .unwrap();
@@ -71,12 +72,12 @@ async fn what_is_remembered_ends_by_itself() {
 }
 
 async fn attempt(
-    store: &Redis,
+    store: &RedisStores,
     device: Option<&ThrottleBucket>,
     address: &str,
     now: Timestamp,
 ) -> Result<ThrottleBucket, Duration> {
-    match store.attempt("x", device, &ThrottleBucket::address(address), BACKOFF, now).await.unwrap() {
+    match store.rate_limits.admit("x", device, &ThrottleBucket::address(address), BACKOFF, now).await.unwrap() {
         ThrottleDecision::Admitted(lane) => Ok(lane),
         ThrottleDecision::Wait(wait) => Err(wait),
     }
@@ -89,7 +90,11 @@ async fn strangers_wait_longer_and_longer_and_the_known_do_not() {
     let (device, mut now) = (ThrottleBucket::device("d"), NOW);
     let lane = attempt(&store, Some(&device), "home", now).await.unwrap();
     assert!(lane.is_of_strangers());
-    store.trust_device("x", &device, &ThrottleBucket::address("home"), Some(&lane), BACKOFF, now).await.unwrap();
+    store
+        .rate_limits
+        .trust_device("x", &device, &ThrottleBucket::address("home"), Some(&lane), BACKOFF, now)
+        .await
+        .unwrap();
 
     for _ in 0..3 {
         assert!(attempt(&store, None, "afar", now).await.unwrap().is_of_strangers());
@@ -99,9 +104,9 @@ async fn strangers_wait_longer_and_longer_and_the_known_do_not() {
         assert!(attempt(&store, None, "afar", now).await.is_ok());
         assert_eq!(attempt(&store, None, "elsewhere", now).await, Err(wait));
         assert_eq!(attempt(&store, Some(&device), "afar", now).await, Ok(device.clone()));
-        store.refund("x", &device).await.unwrap();
+        store.rate_limits.refund("x", &device).await.unwrap();
         assert_eq!(attempt(&store, None, "home", now).await, Ok(ThrottleBucket::address("home")));
-        store.refund("x", &ThrottleBucket::address("home")).await.unwrap();
+        store.rate_limits.refund("x", &ThrottleBucket::address("home")).await.unwrap();
         now = now + wait;
     }
 
@@ -124,6 +129,7 @@ async fn an_account_knows_so_many_and_no_more() {
         let now = NOW + Duration::from_secs(number);
         let name = number.to_string();
         store
+            .rate_limits
             .trust_device("x", &ThrottleBucket::device(&name), &ThrottleBucket::address(&name), None, BACKOFF, now)
             .await
             .unwrap();

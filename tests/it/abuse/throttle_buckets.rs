@@ -5,7 +5,7 @@ use std::{cell::Cell, collections::BTreeMap, time::Duration};
 
 use latchkey::{
     domain::limit::Backoff,
-    store::redis::{Redis, ThrottleBucket, ThrottleDecision},
+    store::redis::{RedisStores, ThrottleBucket, ThrottleDecision},
 };
 use proptest::{
     prelude::*,
@@ -122,7 +122,7 @@ impl Model {
     }
 }
 
-async fn follow(server: &Server, store: &Redis, account: &str, steps: &[Step]) -> Result<(), TestCaseError> {
+async fn follow(server: &Server, store: &RedisStores, account: &str, steps: &[Step]) -> Result<(), TestCaseError> {
     let (mut model, mut now, mut admitted) = (Model::default(), NOW, Vec::<(Name, ThrottleBucket)>::new());
     for step in steps {
         match step {
@@ -131,7 +131,8 @@ async fn follow(server: &Server, store: &Redis, account: &str, steps: &[Step]) -
                 let device = device.map(|device| format!("d{device}"));
                 let address = format!("a{address}");
                 let (of_device, of_address) = (device.as_deref().map(lane), lane(&address));
-                let asked = store.attempt(account, of_device.as_ref(), &of_address, BACKOFF, now).await.unwrap();
+                let asked =
+                    store.rate_limits.admit(account, of_device.as_ref(), &of_address, BACKOFF, now).await.unwrap();
                 match model.attempt(device.as_deref(), &address, now.as_millis()) {
                     Err(wait) => prop_assert_eq!(asked, ThrottleDecision::Wait(wait)),
                     Ok(name) => {
@@ -151,12 +152,16 @@ async fn follow(server: &Server, store: &Redis, account: &str, steps: &[Step]) -
                 let used = used.and_then(|used| admitted.get(used % admitted.len().max(1)));
                 let (device, address) = (format!("d{device}"), format!("a{address}"));
                 let of = used.map(|(_, lane)| lane);
-                store.trust_device(account, &lane(&device), &lane(&address), of, BACKOFF, now).await.unwrap();
+                store
+                    .rate_limits
+                    .trust_device(account, &lane(&device), &lane(&address), of, BACKOFF, now)
+                    .await
+                    .unwrap();
                 model.trust_device(&device, &address, used.map(|(name, _)| name.as_str()), now.as_millis());
             }
             Step::Withdraw(used) => {
                 let Some((name, used)) = admitted.get(used % admitted.len().max(1)) else { continue };
-                store.refund(account, used).await.unwrap();
+                store.rate_limits.refund(account, used).await.unwrap();
                 model.refund(name);
             }
         }

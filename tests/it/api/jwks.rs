@@ -103,7 +103,9 @@ async fn a_retired_key_is_believed_no_more() {
     rotate(&node, Start::Now).await;
     node.state.keys.reload().await.unwrap();
     node.get("/v1/me", &stolen.access).await.expect(200);
-    keys::retire(&node.state.clock, &node.state.sql, &node.state.redis, &kid(&stolen.access)).await.unwrap();
+    keys::retire(&node.state.clock, &node.state.sql, &node.state.redis.revocation_log, &kid(&stolen.access))
+        .await
+        .unwrap();
     node.state.keys.reload().await.unwrap();
     assert_eq!(node.get("/v1/me", &stolen.access).await.problem(), problem(401, "invalid_token"));
     assert!(!published(&node).await.contains(&kid(&stolen.access)));

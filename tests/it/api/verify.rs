@@ -80,7 +80,7 @@ async fn who_was_vouched_for_lately_is_so_again_without_redis_and_without_a_sign
     let node = cluster.node().await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
-    until("it is in step", || async { node.state.redis.cache_is_valid() }).await;
+    until("it is in step", || async { node.state.redis.revocation_log.cache_is_valid() }).await;
     node.get("/v1/verify", &tokens.access).await.expect(200);
     let signatures = node.state.verified_tokens.misses();
     let mut monitor = Monitor::start(&cluster.redis);

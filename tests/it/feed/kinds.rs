@@ -106,7 +106,7 @@ async fn a_disabled_account_and_a_session_as_young_as_that() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retired_key() {
     let mut two = Two::start().await;
-    two.here.state.redis.append_key_retired("kqQ9ldQ5alp9g0ZU", two.cluster.clock.now()).await.unwrap();
+    two.here.state.redis.revocation_log.append_key_retired("kqQ9ldQ5alp9g0ZU", two.cluster.clock.now()).await.unwrap();
     let told = two.feed.revocation().await;
     assert_eq!((&told["kind"], &told["kid"]), (&"key".into(), &"kqQ9ldQ5alp9g0ZU".into()));
     assert_eq!(told["reason"], "key_retired");

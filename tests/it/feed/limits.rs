@@ -27,7 +27,7 @@ async fn revoke(node: &Node, thousands: u64) {
             let account = AccountId(Entropy::system().uuid());
             // on a busy machine some are too much for Redis' patience; doing it again says nothing new
             wait::until("it is revoked", move || async move {
-                node.state.redis.revoke_all(account, None, None, Reason::Disabled, now).await.is_ok()
+                node.state.redis.sessions.revoke_all(account, None, None, Reason::Disabled, now).await.is_ok()
             })
         });
         join_all(revoking).await;

@@ -25,7 +25,7 @@ use latchkey::{
     server,
     service::clients::{self, NewClient},
     state::AppState,
-    store::{redis::Redis as RedisStore, sql::Sql},
+    store::{redis::RedisStores, sql::Sql},
 };
 use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
@@ -98,8 +98,8 @@ impl TestCluster {
         let sql = self.sql().await;
         let url = self.config.redis.url.clone().unwrap();
         let cores = Arc::new(Cores::start().unwrap());
-        let redis = RedisStore::connect(&url, &self.config.redis, &self.config.cache, &cores).unwrap();
-        redis.start_replication();
+        let redis = RedisStores::connect(&url, &self.config.redis, &self.config.cache, &cores).unwrap();
+        redis.revocation_log.start_replication();
         let entropy = Entropy::system();
         let passwords = PasswordHasher::start(&self.config.password, entropy.clone()).unwrap();
         let state =
@@ -127,7 +127,9 @@ impl TestCluster {
     pub async fn acquainted(&self) {
         let nodes: Vec<_> = self.nodes.lock().unwrap().iter().filter_map(Weak::upgrade).collect();
         for node in &nodes {
-            let knows = || async { node.redis.cache_is_valid() && node.redis.peers() == nodes.len() - 1 };
+            let knows = || async {
+                node.redis.revocation_log.cache_is_valid() && node.redis.revocation_log.peers() == nodes.len() - 1
+            };
             wait::until("a node knows the others", knows).await;
         }
     }

@@ -153,7 +153,7 @@ async fn a_stolen_key_is_refused_here_at_once_and_elsewhere_with_its_last_token(
     let old = kid(&stolen.text);
     let new = scene.rotate(Start::Now).await;
     let app = &scene.node.state;
-    keys::retire(&app.clock, &app.sql, &app.redis, &old).await.unwrap();
+    keys::retire(&app.clock, &app.sql, &app.redis.revocation_log, &old).await.unwrap();
     app.keys.reload().await.unwrap();
     assert_eq!(scene.node.get("/v1/verify", &stolen.text).await.problem(), (401, "invalid_token".to_owned()));
     assert_eq!(scene.published().await, [new]);

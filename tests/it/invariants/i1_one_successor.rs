@@ -242,7 +242,12 @@ async fn i1_a_node_whose_clock_is_fast_leaves_no_token_in_grace_for_long() {
     let claims = node.state.refresh_tokens.decode(&node.login("ada").await.refresh).unwrap();
     let now = cluster.clock.now();
     let rotate = async |generation, now| {
-        node.state.redis.rotate(claims.account, claims.session, Generation(generation), GRACE, IDLE, now).await.unwrap()
+        node.state
+            .redis
+            .sessions
+            .rotate(claims.account, claims.session, Generation(generation), GRACE, IDLE, now)
+            .await
+            .unwrap()
     };
     assert!(matches!(rotate(0, now + Duration::from_secs(86_400)).await, Rotation::Rotated(_)));
     // the next rotation by a node whose clock is right brings the time back to at most the window ahead
@@ -281,7 +286,7 @@ async fn i1_grace_is_never_shorter_and_with_many_rotations_at_most_a_sixth_longe
             max_per_account: 1,
         };
         let session = new.id;
-        assert!(matches!(redis.create(new, now).await.unwrap(), Create::Created(_)));
+        assert!(matches!(redis.sessions.create(new, now).await.unwrap(), Create::Created(_)));
         // some walks stay below seven rotations in the window, some burst
         let stride = [3000, 3000, 800, 100][walk % 4];
         let mut superseded: Vec<i64> = Vec::new();
@@ -292,7 +297,7 @@ async fn i1_grace_is_never_shorter_and_with_many_rotations_at_most_a_sixth_longe
             let presented = current - back;
             let generation = Generation(u32::try_from(presented).unwrap());
             let grace = Duration::from_millis(GRACE.unsigned_abs());
-            let outcome = redis.rotate(account, session, generation, grace, IDLE, now).await.unwrap();
+            let outcome = redis.sessions.rotate(account, session, generation, grace, IDLE, now).await.unwrap();
             if back == 0 {
                 let Rotation::Rotated(grant) = outcome else { panic!("{outcome:?}") };
                 superseded.push(now.as_millis());

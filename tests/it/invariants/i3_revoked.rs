@@ -89,7 +89,7 @@ async fn i3_no_refresh_in_flight_brings_an_ended_session_back() {
             }
             assert_eq!(node.get("/v1/me", &tokens.access).await.problem(), (401, "invalid_token".to_owned()));
         }
-        assert_eq!(nodes[0].state.redis.list(claims.sub, cluster.clock.now()).await.unwrap(), []);
+        assert_eq!(nodes[0].state.redis.sessions.list(claims.sub, cluster.clock.now()).await.unwrap(), []);
         assert_eq!(cluster.redis.command(&["--scan", "--pattern", "lk:s*"]), "", "nothing of it is left");
         expected.push(ending.event(&tokens.session));
         assert_eq!(events::told(&cluster.redis, claims.sub), expected, "the event, exactly once");

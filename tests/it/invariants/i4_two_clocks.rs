@@ -146,8 +146,13 @@ async fn i4_redis_keeps_every_session_as_long_as_it_lives_and_no_key_for_ever() 
     assert!(kept(&cluster, &node, &other) > 7 * day - slack);
     assert_eq!(forever(&cluster), [""; 0]);
     let epoch = latchkey::domain::account::Epoch(1);
-    let ended =
-        node.state.redis.revoke_all(account(&node, &other), None, Some(epoch), Reason::Disabled, cluster.clock.now());
+    let ended = node.state.redis.sessions.revoke_all(
+        account(&node, &other),
+        None,
+        Some(epoch),
+        Reason::Disabled,
+        cluster.clock.now(),
+    );
     assert_eq!(ended.await.unwrap(), 1);
     assert!(kept(&cluster, &node, &other) > 0, "the fence is kept for a while");
     assert!(kept(&cluster, &node, &other) < day);

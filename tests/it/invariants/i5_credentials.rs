@@ -105,7 +105,7 @@ async fn i5_no_sign_in_with_the_old_password_outlives_its_change() {
                 assert_eq!(answer.problem(), (401, "invalid_credentials".to_owned()));
             }
         }
-        let left = nodes[0].state.redis.list(id, cluster.clock.now()).await.unwrap();
+        let left = nodes[0].state.redis.sessions.list(id, cluster.clock.now()).await.unwrap();
         let left: Vec<_> = left.iter().map(|session| session.id.to_string()).collect();
         assert_eq!(left, std::slice::from_ref(&mine.session), "the caller's session, and no other");
         nodes[1].logout(&mine.refresh).await.expect(204);
@@ -126,7 +126,7 @@ async fn i5_no_sign_in_outlives_the_disabling_of_its_account() {
         let racers = join_all((0..16).map(|i| nodes[i % 2].try_login("ada", PASSWORD)));
         let (answers, ended) = join(racers, accounts::disable(&nodes[1].state, id)).await;
         ended.unwrap();
-        assert_eq!(nodes[0].state.redis.list(id, cluster.clock.now()).await.unwrap(), []);
+        assert_eq!(nodes[0].state.redis.sessions.list(id, cluster.clock.now()).await.unwrap(), []);
         for answer in answers.iter().filter(|answer| answer.status == 200) {
             assert_eq!(nodes[0].refresh(&Tokens::of(answer).refresh).await.problem(), invalid());
         }
@@ -159,23 +159,23 @@ async fn i5_a_sign_in_checked_before_the_change_creates_nothing() {
     let id = node.state.entropy.account_id(now);
     let kept = new_session(&node, id, 0);
     let except = Some(kept.id);
-    assert!(matches!(redis.create(kept, now).await.unwrap(), Create::Created(_)));
+    assert!(matches!(redis.sessions.create(kept, now).await.unwrap(), Create::Created(_)));
     for except in [except, None] {
-        redis.revoke_all(id, except, Some(Epoch(2)), Reason::PasswordChanged, now).await.unwrap();
-        assert_eq!(redis.create(new_session(&node, id, 1), now).await.unwrap(), Create::Stale);
+        redis.sessions.revoke_all(id, except, Some(Epoch(2)), Reason::PasswordChanged, now).await.unwrap();
+        assert_eq!(redis.sessions.create(new_session(&node, id, 1), now).await.unwrap(), Create::Stale);
         // nor after other things have happened to the account's sessions
-        redis.revoke_all(id, None, None, Reason::Revoked, now).await.unwrap();
-        assert_eq!(redis.create(new_session(&node, id, 1), now).await.unwrap(), Create::Stale);
+        redis.sessions.revoke_all(id, None, None, Reason::Revoked, now).await.unwrap();
+        assert_eq!(redis.sessions.create(new_session(&node, id, 1), now).await.unwrap(), Create::Stale);
         // a command that comes late doesn't open the fence again
-        redis.revoke_all(id, None, Some(Epoch(1)), Reason::PasswordChanged, now).await.unwrap();
-        assert_eq!(redis.create(new_session(&node, id, 1), now).await.unwrap(), Create::Stale);
+        redis.sessions.revoke_all(id, None, Some(Epoch(1)), Reason::PasswordChanged, now).await.unwrap();
+        assert_eq!(redis.sessions.create(new_session(&node, id, 1), now).await.unwrap(), Create::Stale);
         let fresh = new_session(&node, id, 2);
         let session = fresh.id;
-        assert!(matches!(redis.create(fresh, now).await.unwrap(), Create::Created(_)));
-        redis.revoke(id, session, Reason::Logout, now).await.unwrap();
-        assert_eq!(redis.create(new_session(&node, id, 1), now).await.unwrap(), Create::Stale);
+        assert!(matches!(redis.sessions.create(fresh, now).await.unwrap(), Create::Created(_)));
+        redis.sessions.revoke(id, session, Reason::Logout, now).await.unwrap();
+        assert_eq!(redis.sessions.create(new_session(&node, id, 1), now).await.unwrap(), Create::Stale);
     }
-    assert_eq!(redis.list(id, now).await.unwrap(), []);
+    assert_eq!(redis.sessions.list(id, now).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -218,13 +218,16 @@ async fn i5_a_change_undone_after_the_sessions_were_ended_locks_nobody_out() {
     // What a node leaves behind that is killed right before it makes the change last, or whose command Redis carried out
     // without the answer coming through.
     let epoch = Some(Epoch(1));
-    node.state.redis.revoke_all(id, None, epoch, Reason::PasswordChanged, cluster.clock.now()).await.unwrap();
+    node.state.redis.sessions.revoke_all(id, None, epoch, Reason::PasswordChanged, cluster.clock.now()).await.unwrap();
     assert_eq!(node.refresh(&mine.refresh).await.problem(), invalid());
     let racers = join_all((0..16).map(|_| node.try_login("ada", PASSWORD))).await;
     let mine = racers.into_iter().map(|answer| Tokens::of(&answer.expect(200))).next_back().unwrap();
     node.get("/v1/me", &mine.access).await.expect(200);
     // sign-ins checked before are still kept out
-    assert_eq!(node.state.redis.create(new_session(&node, id, 0), cluster.clock.now()).await.unwrap(), Create::Stale);
+    assert_eq!(
+        node.state.redis.sessions.create(new_session(&node, id, 0), cluster.clock.now()).await.unwrap(),
+        Create::Stale
+    );
     node.change_password(&mine.access, PASSWORD, NEW).await.expect(204);
     assert_eq!(node.try_login("ada", PASSWORD).await.problem(), (401, "invalid_credentials".to_owned()));
     node.try_login("ada", NEW).await.expect(200);
@@ -268,7 +271,7 @@ async fn i5_a_change_while_redis_hangs_is_refused_and_not_made() {
     assert_eq!(answer.problem(), (503, "unavailable".to_owned()));
     assert!(accounts::disable(&node.state, account(&node, &mine)).await.is_err());
     cluster.redis.guard.signal(rustix::process::Signal::CONT);
-    wait::until("Redis answers again", async || node.state.redis.ping().await.is_ok()).await;
+    wait::until("Redis answers again", async || node.state.redis.health.ping().await.is_ok()).await;
     node.try_login("ada", PASSWORD).await.expect(200);
     assert_eq!(node.try_login("ada", NEW).await.problem(), (401, "invalid_credentials".to_owned()));
 }

@@ -44,7 +44,7 @@ async fn sixteen_sign_ins_at_once_never_exceed_the_cap() {
     for round in 1..=5 {
         let racers = join_all((0..16).map(|i| nodes[i % 2].login("ada"))).await;
         let account = nodes[0].state.refresh_tokens.decode(&racers[0].refresh).unwrap().account;
-        let live = nodes[0].state.redis.list(account, cluster.clock.now()).await.unwrap();
+        let live = nodes[0].state.redis.sessions.list(account, cluster.clock.now()).await.unwrap();
         assert_eq!(live.len(), 3);
         let told = events::told(&cluster.redis, account);
         assert_eq!(told.len(), 16 * round - 3);

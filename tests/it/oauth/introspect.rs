@@ -176,7 +176,7 @@ async fn a_warm_introspection_asks_neither_redis_nor_the_signature() {
     let client = cluster.service_client("billing").await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
-    wait::until("it is in step", || async { node.state.redis.cache_is_valid() }).await;
+    wait::until("it is in step", || async { node.state.redis.revocation_log.cache_is_valid() }).await;
     assert_eq!(introspect(&node, &client, &tokens.access).await["active"], true);
     let signatures = node.state.verified_tokens.misses();
     let mut monitor = Monitor::start(&cluster.redis);

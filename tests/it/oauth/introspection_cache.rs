@@ -23,7 +23,7 @@ async fn asked_before(cluster: &TestCluster) -> (Node, ServiceClient, Tokens) {
     let client = cluster.service_client("billing").await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
-    wait::until("it remembers sessions", || async { node.state.redis.cache_is_valid() }).await;
+    wait::until("it remembers sessions", || async { node.state.redis.revocation_log.cache_is_valid() }).await;
     assert!(active(&node, &client, &tokens).await);
     let before = known(&node);
     wait::until("the question is known", || async { active(&node, &client, &tokens).await && known(&node) > before })
@@ -99,7 +99,7 @@ async fn it_holds_only_as_long_as_the_token_its_key_and_its_session_do() {
     keys::rotate(&node.state.config, &cluster.clock, &Entropy::system(), &node.state.sql, Start::Now).await.unwrap();
     node.state.keys.reload().await.unwrap();
     assert!(active(&node, &client, &stolen).await);
-    keys::retire(&cluster.clock, &node.state.sql, &node.state.redis, &kid).await.unwrap();
+    keys::retire(&cluster.clock, &node.state.sql, &node.state.redis.revocation_log, &kid).await.unwrap();
     node.state.keys.reload().await.unwrap();
     assert_eq!(introspect(&node, &client, &stolen.access).await, inactive, "signed by a key that was retired");
 }

@@ -21,18 +21,18 @@ async fn every_kind_is_heard_by_every_node(server: Server) {
     let (one, two) = (server.store(), server.store());
     start_replication(&one).await;
     start_replication(&two).await;
-    let (mut here, mut there) = (one.subscribe(), two.subscribe());
+    let (mut here, mut there) = (one.revocation_log.subscribe(), two.revocation_log.subscribe());
     let ada = account();
     for number in 1..=4 {
         create(&one, ada, session(number), NOW).await;
     }
-    one.rotate(ada, session(1), Generation(0), GRACE, IDLE, NOW).await.unwrap();
+    one.sessions.rotate(ada, session(1), Generation(0), GRACE, IDLE, NOW).await.unwrap();
     let late = NOW + GRACE + Duration::from_millis(1500);
-    assert_eq!(one.rotate(ada, session(1), Generation(0), GRACE, IDLE, late).await.unwrap(), Rotation::Reused);
-    two.revoke(ada, session(2), Reason::Logout, late).await.unwrap();
-    one.revoke_all(ada, Some(session(3)), None, Reason::PasswordChanged, late).await.unwrap();
-    two.revoke_all(ada, None, None, Reason::Disabled, late).await.unwrap();
-    one.append_key_retired("some-key", late).await.unwrap();
+    assert_eq!(one.sessions.rotate(ada, session(1), Generation(0), GRACE, IDLE, late).await.unwrap(), Rotation::Reused);
+    two.sessions.revoke(ada, session(2), Reason::Logout, late).await.unwrap();
+    one.sessions.revoke_all(ada, Some(session(3)), None, Reason::PasswordChanged, late).await.unwrap();
+    two.sessions.revoke_all(ada, None, None, Reason::Disabled, late).await.unwrap();
+    one.revocation_log.append_key_retired("some-key", late).await.unwrap();
 
     let of = |target, reason| Revocation { target, reason, at: late };
     let before = Timestamp::from_millis(late.as_secs() * 1000);
@@ -53,10 +53,10 @@ async fn every_kind_is_heard_by_every_node(server: Server) {
         assert_eq!(heard, expected);
         assert!(feed.is_empty());
     }
-    let time = two.synced_at().unwrap() - Duration::from_mins(1);
+    let time = two.revocation_log.synced_at().unwrap() - Duration::from_mins(1);
     let mut read = Vec::new();
     for bucket in 0..256 {
-        read.extend(two.revocations_since(bucket, time).await.unwrap().0);
+        read.extend(two.revocation_log.revocations_since(bucket, time).await.unwrap().0);
     }
     read.sort_by_key(|revocation| expected.iter().position(|expected| expected == revocation));
     assert_eq!(read, expected);
@@ -67,16 +67,18 @@ async fn every_kind_is_heard_by_every_node(server: Server) {
 async fn what_is_told_in_one_message_is_heard(server: Server) {
     let (one, two) = (server.store(), server.store());
     start_replication(&two).await;
-    let mut feed = two.subscribe();
+    let mut feed = two.revocation_log.subscribe();
     let accounts: Vec<_> = std::iter::repeat_with(account).take(16).collect();
     for account in &accounts {
         create(&one, *account, session(1), NOW).await;
         assert!(is_live(&two, *account, session(1)).await);
     }
     // the script is loaded once
-    assert!(!one.revoke(accounts[0], session(2), Reason::Logout, NOW).await.unwrap());
+    assert!(!one.sessions.revoke(accounts[0], session(2), Reason::Logout, NOW).await.unwrap());
     let before = server.calls("evalsha");
-    concurrency_limit(join_all(accounts.iter().map(|account| one.revoke(*account, session(1), Reason::Logout, NOW))));
+    concurrency_limit(join_all(
+        accounts.iter().map(|account| one.sessions.revoke(*account, session(1), Reason::Logout, NOW)),
+    ));
     assert_eq!(server.calls("evalsha") - before, 1);
     let mut heard = Vec::new();
     for _ in &accounts {
@@ -86,7 +88,7 @@ async fn what_is_told_in_one_message_is_heard(server: Server) {
         assert!(heard.contains(&RevocationTarget::Session { account, session: session(1) }));
         assert!(!is_live(&two, account, session(1)).await);
     }
-    assert!(two.synced_at().is_some(), "nothing was missed");
+    assert!(two.revocation_log.synced_at().is_some(), "nothing was missed");
     one.close().await;
     two.close().await;
 }

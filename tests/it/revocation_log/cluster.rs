@@ -19,12 +19,12 @@ async fn revocations_of_every_master_are_heard_by_every_node() {
         connected(store).await;
     }
     wait_for_peers(&[&one, &two]).await;
-    let mut feed = two.subscribe();
+    let mut feed = two.revocation_log.subscribe();
     for _ in 0..50 {
         let ada = account();
         create(&one, ada, session(1), NOW).await;
         assert!(is_live(&two, ada, session(1)).await);
-        one.revoke(ada, session(1), Reason::Logout, NOW).await.unwrap();
+        one.sessions.revoke(ada, session(1), Reason::Logout, NOW).await.unwrap();
         assert_not_active(&two, ada, session(1)).await;
         next_revocation(&mut feed).await;
     }

@@ -22,13 +22,13 @@ async fn an_emptied_redis_ends_what_is_remembered_and_it_is_told() {
     let server = Server::redis_7_0();
     let store = server.store();
     start_replication(&store).await;
-    let mut feed = store.subscribe();
+    let mut feed = store.revocation_log.subscribe();
     let ada = account();
     for number in 1..=2 {
         create(&store, ada, session(number), NOW).await;
         assert!(is_live(&store, ada, session(number)).await);
     }
-    store.revoke(ada, session(1), Reason::Logout, NOW).await.unwrap();
+    store.sessions.revoke(ada, session(1), Reason::Logout, NOW).await.unwrap();
     next_revocation(&mut feed).await;
     server.command(&["FLUSHALL"]);
     let next = tokio::time::timeout(Duration::from_secs(60), feed.recv()).await.unwrap().unwrap();
@@ -43,16 +43,16 @@ async fn a_gap_that_the_stream_does_not_fill_is_told() {
     let proxy = Proxy::start(server.socket()).await;
     let (one, two) = (server.store(), store_with(&proxy.url(), Duration::from_secs(1)));
     start_replication(&two).await;
-    let mut feed = two.subscribe();
+    let mut feed = two.revocation_log.subscribe();
     let ada = account();
     for number in 1..=4 {
         create(&one, ada, session(number), NOW).await;
     }
-    one.revoke(ada, session(1), Reason::Logout, NOW).await.unwrap();
+    one.sessions.revoke(ada, session(1), Reason::Logout, NOW).await.unwrap();
     next_revocation(&mut feed).await;
     proxy.set(Mode::Cut);
-    one.revoke(ada, session(2), Reason::Logout, NOW).await.unwrap();
-    one.revoke(ada, session(3), Reason::Logout, NOW).await.unwrap();
+    one.sessions.revoke(ada, session(2), Reason::Logout, NOW).await.unwrap();
+    one.sessions.revoke(ada, session(3), Reason::Logout, NOW).await.unwrap();
     // as if it had been too long ago
     server.command(&["XTRIM", &Keys::new("lk:").events_of_bucket(bucket(ada)), "MAXLEN", "1"]);
     proxy.set(Mode::Open);
@@ -72,7 +72,7 @@ async fn an_entry_that_cannot_be_read_is_passed_over_and_told() {
     let server = Server::redis_7_0();
     let store = server.store();
     start_replication(&store).await;
-    let mut feed = store.subscribe();
+    let mut feed = store.revocation_log.subscribe();
     let ada = account();
     for number in 1..=2 {
         create(&store, ada, session(number), NOW).await;
@@ -85,11 +85,11 @@ async fn an_entry_that_cannot_be_read_is_passed_over_and_told() {
     let next = tokio::time::timeout(Duration::from_secs(60), feed.recv()).await.unwrap().unwrap();
     assert!(matches!(next, FeedMessage::Lost), "{next:?}");
     // and all goes on
-    store.revoke(ada, session(1), Reason::Logout, NOW).await.unwrap();
+    store.sessions.revoke(ada, session(1), Reason::Logout, NOW).await.unwrap();
     next_revocation(&mut feed).await;
     wait_until_synced(&store).await;
     assert!(!is_live(&store, ada, session(1)).await && is_live(&store, ada, session(2)).await);
-    let (read, whole) = store.revocations_since(bucket, Timestamp::from_millis(0)).await.unwrap();
+    let (read, whole) = store.revocation_log.revocations_since(bucket, Timestamp::from_millis(0)).await.unwrap();
     assert_eq!((read.len(), whole), (1, false));
     store.close().await;
 }

@@ -15,42 +15,42 @@ use latchkey::{
         event::{FeedMessage, Revocation},
         ids::{AccountId, SessionId},
     },
-    store::redis::Redis,
+    store::redis::RedisStores,
 };
 use tokio::sync::broadcast::Receiver;
 
 use crate::{harness::wait, store::server::NOW};
 
 /// Follows, and remembers.
-async fn start_replication(store: &Redis) {
-    store.start_replication();
+async fn start_replication(store: &RedisStores) {
+    store.revocation_log.start_replication();
     wait_until_cache_valid(store).await;
 }
 
-async fn wait_until_cache_valid(store: &Redis) {
-    wait::until("the cache is valid", || async { store.cache_is_valid() }).await;
+async fn wait_until_cache_valid(store: &RedisStores) {
+    wait::until("the cache is valid", || async { store.revocation_log.cache_is_valid() }).await;
 }
 
 /// All of them know of each other.
-async fn wait_for_peers(stores: &[&Redis]) {
+async fn wait_for_peers(stores: &[&RedisStores]) {
     for store in stores {
-        wait::until("the node knows its peers", || async { store.peers() == stores.len() - 1 }).await;
+        wait::until("the node knows its peers", || async { store.revocation_log.peers() == stores.len() - 1 }).await;
     }
 }
 
-async fn wait_until_synced(store: &Redis) {
-    wait::until("the node is synced", || async { store.synced_at().is_some() }).await;
+async fn wait_until_synced(store: &RedisStores) {
+    wait::until("the node is synced", || async { store.revocation_log.synced_at().is_some() }).await;
 }
 
-async fn is_live(store: &Redis, account: AccountId, session: SessionId) -> bool {
-    store.liveness(account, session, NOW).await.unwrap().is_some()
+async fn is_live(store: &RedisStores, account: AccountId, session: SessionId) -> bool {
+    store.sessions.liveness(account, session, NOW).await.unwrap().is_some()
 }
 
 /// How many sessions Redis had to be asked about while `asking`.
-async fn misses<T>(store: &Redis, asking: impl Future<Output = T>) -> u64 {
-    let (_, before) = store.hits_and_misses();
+async fn misses<T>(store: &RedisStores, asking: impl Future<Output = T>) -> u64 {
+    let (_, before) = store.revocation_log.hits_and_misses();
     asking.await;
-    store.hits_and_misses().1 - before
+    store.revocation_log.hits_and_misses().1 - before
 }
 
 /// Waits for the next revocation.
@@ -62,7 +62,7 @@ async fn next_revocation(feed: &mut Receiver<FeedMessage>) -> Revocation {
 }
 
 /// A session whose end was confirmed isn't said to live any more, not even by a node that can't be reached (I3).
-async fn assert_not_active(store: &Redis, account: AccountId, session: SessionId) {
-    let answer = store.liveness(account, session, NOW).await;
+async fn assert_not_active(store: &RedisStores, account: AccountId, session: SessionId) {
+    let answer = store.sessions.liveness(account, session, NOW).await;
     assert!(!matches!(answer, Ok(Some(_))), "{answer:?}");
 }

@@ -13,7 +13,7 @@ use latchkey::{
         session::{Generation, Rotation},
     },
     runtime::Cores,
-    store::redis::Redis,
+    store::redis::RedisStores,
 };
 
 use super::{is_live, misses, start_replication};
@@ -55,12 +55,12 @@ async fn one_that_looks_expired_is_looked_up_again() {
     create(&one, ada, session(1), NOW).await;
     assert!(is_live(&two, ada, session(1)).await);
     let later = NOW + IDLE - Duration::from_secs(1);
-    let rotation = one.rotate(ada, session(1), Generation(0), GRACE, IDLE, later).await.unwrap();
+    let rotation = one.sessions.rotate(ada, session(1), Generation(0), GRACE, IDLE, later).await.unwrap();
     assert!(matches!(rotation, Rotation::Rotated(_)));
     let last = later + IDLE - Duration::from_secs(1);
-    assert!(two.liveness(ada, session(1), last).await.unwrap().is_some(), "another node has prolonged it");
-    assert!(two.liveness(ada, session(1), later + IDLE).await.unwrap().is_none(), "its idle end has come");
-    assert!(two.liveness(ada, session(1), last).await.unwrap().is_some());
+    assert!(two.sessions.liveness(ada, session(1), last).await.unwrap().is_some(), "another node has prolonged it");
+    assert!(two.sessions.liveness(ada, session(1), later + IDLE).await.unwrap().is_none(), "its idle end has come");
+    assert!(two.sessions.liveness(ada, session(1), last).await.unwrap().is_some());
     one.close().await;
     two.close().await;
 }
@@ -77,7 +77,7 @@ async fn what_is_on_its_way_while_a_session_ends_is_not_remembered() {
     for number in 0..100 {
         create(&one, ada, session(number), NOW).await;
         let ended = AtomicBool::new(false);
-        let asking = |store: Redis| {
+        let asking = |store: RedisStores| {
             let ended = &ended;
             async move {
                 while !ended.load(Ordering::SeqCst) {
@@ -88,9 +88,9 @@ async fn what_is_on_its_way_while_a_session_ends_is_not_remembered() {
         };
         let ending = async {
             if number % 2 == 0 {
-                one.revoke(ada, session(number), Reason::Logout, NOW).await.unwrap();
+                one.sessions.revoke(ada, session(number), Reason::Logout, NOW).await.unwrap();
             } else {
-                one.revoke_all(ada, None, None, Reason::Revoked, NOW).await.unwrap();
+                one.sessions.revoke_all(ada, None, None, Reason::Revoked, NOW).await.unwrap();
             }
             for store in [&one, &two] {
                 assert!(!is_live(store, ada, session(number)).await, "round {number}");
@@ -119,27 +119,27 @@ async fn no_more_than_so_many_are_remembered_and_none_if_so_configured() {
     };
     let connect = |max_staleness, max_sessions| {
         let cache = CacheSettings { max_staleness, max_sessions, max_tokens: 0 };
-        Redis::connect(&server.url().into(), &settings, &cache, &Cores::here()).unwrap()
+        RedisStores::connect(&server.url().into(), &settings, &cache, &Cores::here()).unwrap()
     };
     let ada = account();
     let setup = server.store();
     for number in 0..50 {
         create(&setup, ada, session(number), NOW).await;
     }
-    let all = async |store: &Redis| {
+    let all = async |store: &RedisStores| {
         for number in 0..50 {
             assert!(is_live(store, ada, session(number)).await);
         }
     };
     // four for each bucket
     let few = connect(Duration::from_secs(10), 1024);
-    few.start_replication();
-    wait::until("the node is synced", || async { few.synced_at().is_some() }).await;
+    few.revocation_log.start_replication();
+    wait::until("the node is synced", || async { few.revocation_log.synced_at().is_some() }).await;
     all(&few).await;
     assert!(misses(&few, all(&few)).await >= 46);
     let none = connect(Duration::ZERO, 100_000);
-    none.start_replication();
-    wait::until("the node is synced", || async { none.synced_at().is_some() }).await;
+    none.revocation_log.start_replication();
+    wait::until("the node is synced", || async { none.revocation_log.synced_at().is_some() }).await;
     all(&none).await;
     assert_eq!(misses(&none, all(&none)).await, 50);
     for store in [setup, few, none] {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use latchkey::{
     domain::{event::Reason, ids::AccountId},
-    store::redis::Redis,
+    store::redis::RedisStores,
 };
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
 use crate::store::server::{DURABLE, NOW, Server, account, create, session, store_with};
 
 /// A node on the server itself, and one behind the proxy, which remembers two sessions of an account.
-async fn beds(server: &Server) -> (Redis, Redis, Proxy, AccountId) {
+async fn beds(server: &Server) -> (RedisStores, RedisStores, Proxy, AccountId) {
     let proxy = Proxy::start(server.socket()).await;
     let (one, two) = (server.store(), store_with(&proxy.url(), Duration::from_secs(1)));
     start_replication(&one).await;
@@ -33,10 +33,10 @@ async fn beds(server: &Server) -> (Redis, Redis, Proxy, AccountId) {
 async fn a_channel_that_has_gone_deaf_is_no_harm() {
     let server = Server::redis_7_0();
     let (one, two, proxy, ada) = beds(&server).await;
-    let mut feed = two.subscribe();
+    let mut feed = two.revocation_log.subscribe();
     proxy.set(Mode::Deaf);
     for number in 1..=2 {
-        one.revoke(ada, session(number), Reason::Logout, NOW).await.unwrap();
+        one.sessions.revoke(ada, session(number), Reason::Logout, NOW).await.unwrap();
         assert_not_active(&two, ada, session(number)).await;
         next_revocation(&mut feed).await;
     }
@@ -44,7 +44,7 @@ async fn a_channel_that_has_gone_deaf_is_no_harm() {
     wait_until_synced(&two).await;
     assert!(is_live(&two, ada, session(3)).await);
     proxy.set(Mode::Open);
-    one.revoke(ada, session(3), Reason::Logout, NOW).await.unwrap();
+    one.sessions.revoke(ada, session(3), Reason::Logout, NOW).await.unwrap();
     assert_not_active(&two, ada, session(3)).await;
     one.close().await;
     two.close().await;
@@ -54,12 +54,12 @@ async fn a_channel_that_has_gone_deaf_is_no_harm() {
 async fn a_frozen_network_ends_what_is_remembered() {
     let server = Server::redis_7_0();
     let (one, two, proxy, ada) = beds(&server).await;
-    let mut feed = two.subscribe();
+    let mut feed = two.revocation_log.subscribe();
     proxy.set(Mode::Frozen);
-    one.revoke(ada, session(1), Reason::Logout, NOW).await.unwrap();
+    one.sessions.revoke(ada, session(1), Reason::Logout, NOW).await.unwrap();
     assert_not_active(&two, ada, session(1)).await;
-    crate::harness::wait::until("the node is out of sync", || async { two.synced_at().is_none() }).await;
-    assert!(two.liveness(ada, session(2), NOW).await.is_err(), "it can't know");
+    crate::harness::wait::until("the node is out of sync", || async { two.revocation_log.synced_at().is_none() }).await;
+    assert!(two.sessions.liveness(ada, session(2), NOW).await.is_err(), "it can't know");
     proxy.set(Mode::Open);
     wait_until_synced(&two).await;
     next_revocation(&mut feed).await;
@@ -73,12 +73,12 @@ async fn a_frozen_network_ends_what_is_remembered() {
 async fn a_cut_connection_is_made_again_and_nothing_is_missed() {
     let server = Server::redis_7_0();
     let (one, two, proxy, ada) = beds(&server).await;
-    let mut feed = two.subscribe();
+    let mut feed = two.revocation_log.subscribe();
     for number in 1..=3 {
         wait_for_peers(&[&one, &two]).await;
         assert!(is_live(&two, ada, session(number)).await);
         proxy.set(Mode::Cut);
-        one.revoke(ada, session(number), Reason::Logout, NOW).await.unwrap();
+        one.sessions.revoke(ada, session(number), Reason::Logout, NOW).await.unwrap();
         assert_not_active(&two, ada, session(number)).await;
         proxy.set(Mode::Open);
         next_revocation(&mut feed).await;
@@ -96,13 +96,13 @@ async fn a_redis_that_was_killed_and_restarted_has_lost_nothing() {
     start_replication(&one).await;
     start_replication(&two).await;
     wait_for_peers(&[&one, &two]).await;
-    let mut feed = two.subscribe();
+    let mut feed = two.revocation_log.subscribe();
     let ada = account();
     for number in 1..=2 {
         create(&one, ada, session(number), NOW).await;
         assert!(is_live(&two, ada, session(number)).await);
     }
-    one.revoke(ada, session(1), Reason::Logout, NOW).await.unwrap();
+    one.sessions.revoke(ada, session(1), Reason::Logout, NOW).await.unwrap();
     server.kill();
     assert_not_active(&two, ada, session(1)).await;
     server.restart();
@@ -111,7 +111,7 @@ async fn a_redis_that_was_killed_and_restarted_has_lost_nothing() {
     assert!(!is_live(&two, ada, session(1)).await);
     assert!(is_live(&two, ada, session(2)).await);
     next_revocation(&mut feed).await;
-    one.revoke(ada, session(2), Reason::Logout, NOW).await.unwrap();
+    one.sessions.revoke(ada, session(2), Reason::Logout, NOW).await.unwrap();
     assert_not_active(&two, ada, session(2)).await;
     next_revocation(&mut feed).await;
     assert!(feed.is_empty());
@@ -137,8 +137,8 @@ async fn a_node_that_dies_is_waited_for_no_longer_than_it_could_have_remembered(
     wait_for_peers(&[&one, &two]).await;
     // it doesn't
     drop(two);
-    one.revoke(ada, session(1), Reason::Logout, NOW).await.unwrap();
+    one.sessions.revoke(ada, session(1), Reason::Logout, NOW).await.unwrap();
     wait_for_peers(&[&one]).await;
-    assert_eq!(one.revoke_all(ada, None, None, Reason::Revoked, NOW).await.unwrap(), 2);
+    assert_eq!(one.sessions.revoke_all(ada, None, None, Reason::Revoked, NOW).await.unwrap(), 2);
     one.close().await;
 }

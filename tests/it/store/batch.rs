@@ -24,7 +24,8 @@ async fn each_has_its_own_answer(server: Server) {
     for account in &accounts {
         create(&store, *account, session(1), NOW).await;
     }
-    let rotate = |account, generation, now| store.rotate(account, session(1), Generation(generation), GRACE, IDLE, now);
+    let rotate =
+        |account, generation, now| store.sessions.rotate(account, session(1), Generation(generation), GRACE, IDLE, now);
     // some aren't what a refresh usually is
     let (repeated, reused, gone, newer, foreign) = (accounts[3], accounts[5], account(), accounts[7], account());
     rotate(repeated, 0, NOW).await.unwrap();
@@ -71,7 +72,7 @@ async fn one_token_presented_often_has_one_successor(server: Server) {
     let ada = account();
     create(&store, ada, session(1), NOW).await;
     let later = NOW + GRACE;
-    let rotate = || store.rotate(ada, session(1), Generation(0), GRACE, IDLE, later);
+    let rotate = || store.sessions.rotate(ada, session(1), Generation(0), GRACE, IDLE, later);
     let answers = concurrency_limit(join_all((0..50).map(|_| rotate())));
     let mut rotated = 0;
     for answer in answers {
@@ -92,12 +93,13 @@ async fn sign_outs_are_told_one_by_one(server: Server) {
         create(&store, *account, session(1), NOW).await;
     }
     // the script is loaded once
-    assert!(!store.revoke(accounts[0], session(2), Reason::Logout, NOW).await.unwrap());
+    assert!(!store.sessions.revoke(accounts[0], session(2), Reason::Logout, NOW).await.unwrap());
     let before = server.calls("evalsha");
     // one of them twice
     let asked = accounts.iter().chain(&accounts[..1]);
-    let ended =
-        concurrency_limit(join_all(asked.map(|account| store.revoke(*account, session(1), Reason::Logout, NOW))));
+    let ended = concurrency_limit(join_all(
+        asked.map(|account| store.sessions.revoke(*account, session(1), Reason::Logout, NOW)),
+    ));
     assert_eq!(server.calls("evalsha") - before, 1);
     let ended: Vec<_> = ended.into_iter().map(Result::unwrap).collect();
     assert_eq!(ended, [vec![true; 10], vec![false]].concat());
@@ -131,12 +133,12 @@ async fn in_a_cluster_those_of_a_bucket_go_together() {
     store.close().await;
 }
 
-async fn rotate_many(store: &latchkey::store::redis::Redis) {
+async fn rotate_many(store: &latchkey::store::redis::RedisStores) {
     let accounts: Vec<_> = std::iter::repeat_with(account).take(60).collect();
     for account in &accounts {
         create(store, *account, session(1), NOW).await;
     }
-    let rotate = |account| store.rotate(account, session(1), Generation(0), GRACE, IDLE, NOW);
+    let rotate = |account| store.sessions.rotate(account, session(1), Generation(0), GRACE, IDLE, NOW);
     for (account, answer) in
         accounts.iter().zip(concurrency_limit(join_all(accounts.iter().map(|account| rotate(*account)))))
     {

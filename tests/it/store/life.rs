@@ -36,42 +36,43 @@ async fn a_session_is_created_refreshed_and_ended(server: Server) {
         transport: Transport::Cookie,
         ..new_session(ada, id)
     };
-    let Create::Created(grant) = store.create(new, NOW).await.unwrap() else { panic!() };
+    let Create::Created(grant) = store.sessions.create(new, NOW).await.unwrap() else { panic!() };
     assert_eq!((grant.account, grant.session, grant.generation), (ada, id, Generation(0)));
     assert_eq!((grant.created_at, grant.idle_ends_at, grant.ends_at), (NOW, NOW + IDLE, NOW + ABSOLUTE));
-    assert!(store.is_live(ada, id, NOW).await.unwrap());
-    assert!(!store.is_live(ada, session(2), NOW).await.unwrap());
-    assert!(!store.is_live(account(), id, NOW).await.unwrap());
+    assert!(store.sessions.is_live(ada, id, NOW).await.unwrap());
+    assert!(!store.sessions.is_live(ada, session(2), NOW).await.unwrap());
+    assert!(!store.sessions.is_live(account(), id, NOW).await.unwrap());
 
     let later = NOW + Duration::from_secs(60);
-    let rotation = store.rotate(ada, id, Generation(0), GRACE, IDLE, later).await.unwrap();
+    let rotation = store.sessions.rotate(ada, id, Generation(0), GRACE, IDLE, later).await.unwrap();
     let Rotation::Rotated(grant) = rotation else { panic!("{rotation:?}") };
     assert_eq!((grant.generation, grant.created_at), (Generation(1), NOW));
     assert_eq!((grant.idle_ends_at, grant.ends_at), (later + IDLE, NOW + ABSOLUTE));
     assert_eq!((grant.roles.clone(), grant.transport), (roles, Transport::Cookie));
-    let again = store.rotate(ada, id, Generation(0), GRACE, IDLE, later + Duration::from_secs(9)).await.unwrap();
+    let again =
+        store.sessions.rotate(ada, id, Generation(0), GRACE, IDLE, later + Duration::from_secs(9)).await.unwrap();
     assert_eq!(again, Rotation::Repeated(grant));
 
-    let listed = store.list(ada, later).await.unwrap();
+    let listed = store.sessions.list(ada, later).await.unwrap();
     assert_eq!(listed.len(), 1);
     assert_eq!((listed[0].id, listed[0].generation), (id, Generation(1)));
     assert_eq!((listed[0].created_at, listed[0].last_used_at), (NOW, later));
 
-    assert!(store.revoke(ada, id, Reason::Logout, later).await.unwrap());
-    assert!(!store.revoke(ada, id, Reason::Logout, later).await.unwrap());
-    assert_eq!(store.rotate(ada, id, Generation(1), GRACE, IDLE, later).await.unwrap(), Rotation::Gone);
-    assert!(!store.is_live(ada, id, later).await.unwrap());
-    assert_eq!(store.list(ada, later).await.unwrap(), []);
+    assert!(store.sessions.revoke(ada, id, Reason::Logout, later).await.unwrap());
+    assert!(!store.sessions.revoke(ada, id, Reason::Logout, later).await.unwrap());
+    assert_eq!(store.sessions.rotate(ada, id, Generation(1), GRACE, IDLE, later).await.unwrap(), Rotation::Gone);
+    assert!(!store.sessions.is_live(ada, id, later).await.unwrap());
+    assert_eq!(store.sessions.list(ada, later).await.unwrap(), []);
     let at = later.as_millis().to_string();
     assert_eq!(server.events(), [[ada.to_string(), id.to_string(), "logout".to_owned(), at]], "one event for one end");
     assert_eq!(server.command(&["--scan", "--pattern", "lk:s*"]), "", "nothing is left of it");
 
     // reuse ends the session, and says so
     create(&store, ada, session(3), NOW).await;
-    store.rotate(ada, session(3), Generation(0), GRACE, IDLE, NOW).await.unwrap();
-    let reused = store.rotate(ada, session(3), Generation(0), GRACE, IDLE, NOW + GRACE).await.unwrap();
+    store.sessions.rotate(ada, session(3), Generation(0), GRACE, IDLE, NOW).await.unwrap();
+    let reused = store.sessions.rotate(ada, session(3), Generation(0), GRACE, IDLE, NOW + GRACE).await.unwrap();
     assert_eq!(reused, Rotation::Reused);
-    assert!(!store.is_live(ada, session(3), NOW).await.unwrap());
+    assert!(!store.sessions.is_live(ada, session(3), NOW).await.unwrap());
     assert_eq!(server.events()[1][1..3], [session(3).to_string(), "reuse".to_owned()]);
     store.close().await;
 }
@@ -83,10 +84,13 @@ async fn all_but_one_and_all_end(server: Server) {
         create(&store, ada, session(number), NOW).await;
     }
     let later = NOW + Duration::from_secs(1);
-    assert_eq!(store.revoke_all(ada, Some(session(3)), None, Reason::Revoked, later).await.unwrap(), 4);
-    assert_eq!(store.list(ada, NOW).await.unwrap().iter().map(|session| session.id).collect::<Vec<_>>(), [session(3)]);
-    assert_eq!(store.revoke_all(ada, None, None, Reason::Disabled, later).await.unwrap(), 1);
-    assert_eq!(store.list(ada, NOW).await.unwrap(), []);
+    assert_eq!(store.sessions.revoke_all(ada, Some(session(3)), None, Reason::Revoked, later).await.unwrap(), 4);
+    assert_eq!(
+        store.sessions.list(ada, NOW).await.unwrap().iter().map(|session| session.id).collect::<Vec<_>>(),
+        [session(3)]
+    );
+    assert_eq!(store.sessions.revoke_all(ada, None, None, Reason::Disabled, later).await.unwrap(), 1);
+    assert_eq!(store.sessions.list(ada, NOW).await.unwrap(), []);
     let events: Vec<_> = server.events().into_iter().map(|[_, session, reason, _]| (session, reason)).collect();
     assert_eq!(
         events,
@@ -103,7 +107,7 @@ async fn sessions_of_the_same_second_are_told_one_by_one_too(server: Server) {
     for (number, created) in [(1, 999), (2, 1000), (3, 1001), (4, 1200)] {
         create(&store, ada, session(number), time(created)).await;
     }
-    assert_eq!(store.revoke_all(ada, Some(session(4)), None, Reason::Revoked, time(1500)).await.unwrap(), 3);
+    assert_eq!(store.sessions.revoke_all(ada, Some(session(4)), None, Reason::Revoked, time(1500)).await.unwrap(), 3);
     let mut told: Vec<_> = server.events().into_iter().map(|[_, session, ..]| session).collect();
     assert_eq!(told.pop(), Some(format!("all but {}", session(4))));
     told.sort();
@@ -119,9 +123,9 @@ async fn the_oldest_ends_when_there_are_too_many(server: Server) {
     for number in 1..=7_u64 {
         let mut new = new_session(ada, session(number));
         new.max_per_account = 5;
-        store.create(new, NOW + Duration::from_secs(number)).await.unwrap();
+        store.sessions.create(new, NOW + Duration::from_secs(number)).await.unwrap();
     }
-    let live: Vec<_> = store.list(ada, NOW).await.unwrap().into_iter().map(|session| session.id).collect();
+    let live: Vec<_> = store.sessions.list(ada, NOW).await.unwrap().into_iter().map(|session| session.id).collect();
     assert_eq!(live, [3, 4, 5, 6, 7].map(session));
     let ended: Vec<_> = server.events().into_iter().map(|[_, session, reason, _]| (session, reason)).collect();
     assert_eq!(ended, [1, 2].map(|number| (session(number).to_string(), "limit".to_owned())));
@@ -153,9 +157,9 @@ async fn details_come_back(server: Server) {
             origin: given.clone(),
             ..new_session(ada, session(number as u64 + 1))
         };
-        store.create(new, NOW + Duration::from_millis(number as u64)).await.unwrap();
+        store.sessions.create(new, NOW + Duration::from_millis(number as u64)).await.unwrap();
     }
-    let listed = store.list(ada, NOW).await.unwrap();
+    let listed = store.sessions.list(ada, NOW).await.unwrap();
     assert_eq!(listed.len(), cases.len());
     for (session, (given, cut)) in listed.into_iter().zip(cases) {
         assert_eq!(session.origin, cut.unwrap_or(given));
@@ -167,12 +171,12 @@ async fn a_sign_in_checked_before_a_change_is_refused(server: Server) {
     let store = server.store();
     let ada = account();
     create(&store, ada, session(1), NOW).await;
-    store.revoke_all(ada, None, Some(Epoch(1)), Reason::PasswordChanged, NOW).await.unwrap();
-    assert_eq!(store.create(new_session(ada, session(2)), NOW).await.unwrap(), Create::Stale);
+    store.sessions.revoke_all(ada, None, Some(Epoch(1)), Reason::PasswordChanged, NOW).await.unwrap();
+    assert_eq!(store.sessions.create(new_session(ada, session(2)), NOW).await.unwrap(), Create::Stale);
     let mut checked_again = new_session(ada, session(2));
     checked_again.epoch = Epoch(1);
-    assert!(matches!(store.create(checked_again, NOW).await.unwrap(), Create::Created(_)));
-    assert_eq!(store.list(ada, NOW).await.unwrap().len(), 1);
+    assert!(matches!(store.sessions.create(checked_again, NOW).await.unwrap(), Create::Created(_)));
+    assert_eq!(store.sessions.list(ada, NOW).await.unwrap().len(), 1);
     store.close().await;
 }
 
@@ -181,22 +185,25 @@ async fn sessions_end_by_the_clock(server: Server) {
     let (ada, id) = (account(), session(1));
     create(&store, ada, id, NOW).await;
     let last = NOW + IDLE - Duration::from_millis(1);
-    assert!(store.is_live(ada, id, last).await.unwrap());
-    assert!(!store.is_live(ada, id, NOW + IDLE).await.unwrap());
-    assert_eq!(store.list(ada, NOW + IDLE).await.unwrap(), []);
-    assert_eq!(store.rotate(ada, id, Generation(0), GRACE, IDLE, NOW + IDLE).await.unwrap(), Rotation::Expired);
+    assert!(store.sessions.is_live(ada, id, last).await.unwrap());
+    assert!(!store.sessions.is_live(ada, id, NOW + IDLE).await.unwrap());
+    assert_eq!(store.sessions.list(ada, NOW + IDLE).await.unwrap(), []);
+    assert_eq!(
+        store.sessions.rotate(ada, id, Generation(0), GRACE, IDLE, NOW + IDLE).await.unwrap(),
+        Rotation::Expired
+    );
     // used in time, again and again, it still ends at its absolute end
     let (mut now, mut generation) = (NOW, Generation(0));
     while now + IDLE <= NOW + ABSOLUTE {
         now = now + IDLE - Duration::from_millis(1);
-        match store.rotate(ada, id, generation, GRACE, IDLE, now).await.unwrap() {
+        match store.sessions.rotate(ada, id, generation, GRACE, IDLE, now).await.unwrap() {
             Rotation::Rotated(grant) => generation = grant.generation,
             other => panic!("{other:?}"),
         }
     }
-    assert!(store.is_live(ada, id, NOW + ABSOLUTE - Duration::from_millis(1)).await.unwrap());
-    assert!(!store.is_live(ada, id, NOW + ABSOLUTE).await.unwrap());
-    let end = store.rotate(ada, id, generation, GRACE, IDLE, NOW + ABSOLUTE).await.unwrap();
+    assert!(store.sessions.is_live(ada, id, NOW + ABSOLUTE - Duration::from_millis(1)).await.unwrap());
+    assert!(!store.sessions.is_live(ada, id, NOW + ABSOLUTE).await.unwrap());
+    let end = store.sessions.rotate(ada, id, generation, GRACE, IDLE, NOW + ABSOLUTE).await.unwrap();
     assert_eq!(end, Rotation::Expired);
     store.close().await;
 }
@@ -212,11 +219,11 @@ async fn keys_end_by_themselves(server: Server) {
     let mut now = NOW;
     for generation in 0..4 {
         now = now + Duration::from_hours(6 * 24);
-        store.rotate(ada, id, Generation(generation), GRACE, IDLE, now).await.unwrap();
+        store.sessions.rotate(ada, id, Generation(generation), GRACE, IDLE, now).await.unwrap();
     }
     assert!(ttl(&key) > Duration::from_hours(5 * 24), "kept to the absolute end");
     assert!(ttl(&key) <= IDLE + IDLE / 16);
-    store.revoke(ada, id, Reason::Logout, NOW).await.unwrap();
+    store.sessions.revoke(ada, id, Reason::Logout, NOW).await.unwrap();
     let kept = Duration::from_hours(1);
     let [stream, position] = ["lk:e*", "lk:n*"].map(|keys| server.command(&["--scan", "--pattern", keys]));
     let first = [ttl(&stream), ttl(&position)];
@@ -229,7 +236,7 @@ async fn keys_end_by_themselves(server: Server) {
     let id_of_last = || server.command(&["GET", &position]);
     let sign_out = async || {
         create(&store, ada, id, NOW).await;
-        store.revoke(ada, id, Reason::Logout, NOW).await.unwrap();
+        store.sessions.revoke(ada, id, Reason::Logout, NOW).await.unwrap();
         [ttl(&stream), ttl(&position)]
     };
     let before = id_of_last();

@@ -31,7 +31,7 @@ async fn bytes_per_session(origin: Origin) -> u64 {
     // one session as the store writes it …
     let id = session(1);
     let new = latchkey::store::redis::NewSession { origin, ..new_session(account(), id) };
-    store.create(new, NOW).await.unwrap();
+    store.sessions.create(new, NOW).await.unwrap();
     let (key, fields) = server.only_hash().await;
     assert_eq!(server.command(&["OBJECT", "ENCODING", &key]), "listpack", "{fields:?}");
     let fields: Vec<(Vec<u8>, Vec<u8>)> =

@@ -9,7 +9,7 @@ use latchkey::{
         ids::{AccountId, SessionId},
         session::{Generation, Rotation},
     },
-    store::redis::Redis,
+    store::redis::RedisStores,
 };
 use proptest::{
     prelude::*,
@@ -103,7 +103,7 @@ impl Model {
     }
 }
 
-async fn follow(store: &Redis, account: AccountId, most: usize, grace: Duration, steps: &[Step]) {
+async fn follow(store: &RedisStores, account: AccountId, most: usize, grace: Duration, steps: &[Step]) {
     let mut now = super::server::NOW;
     let mut models: HashMap<SessionId, Model> = HashMap::new();
     let mut ids: Vec<SessionId> = Vec::new();
@@ -133,7 +133,7 @@ async fn follow(store: &Redis, account: AccountId, most: usize, grace: Duration,
                 new.idle_timeout = IDLE;
                 new.absolute_timeout = ABSOLUTE;
                 new.max_per_account = u32::try_from(most).unwrap();
-                store.create(new, now).await.unwrap();
+                store.sessions.create(new, now).await.unwrap();
                 models.insert(
                     id,
                     Model {
@@ -153,8 +153,8 @@ async fn follow(store: &Redis, account: AccountId, most: usize, grace: Duration,
                 let current = u32::try_from(model.superseded.len()).unwrap();
                 let presented = Generation(current.saturating_sub(back));
                 let ends = model.ends();
-                let stood = store.refresh_standing(account, id, presented, grace, now).await.unwrap();
-                let got = store.rotate(account, id, presented, grace, IDLE, now).await.unwrap();
+                let stood = store.sessions.refresh_status(account, id, presented, grace, now).await.unwrap();
+                let got = store.sessions.rotate(account, id, presented, grace, IDLE, now).await.unwrap();
                 // who only asks is told the same
                 let accepted = matches!(got, Rotation::Rotated(_) | Rotation::Repeated(_));
                 assert_eq!(stood.map(|stood| stood.expires_at), accepted.then_some(ends), "{id}: {got:?}");
@@ -184,7 +184,7 @@ async fn follow(store: &Redis, account: AccountId, most: usize, grace: Duration,
             Step::Revoke(which) => {
                 let Some(id) = pick(which) else { continue };
                 let model = models.get_mut(&id).unwrap();
-                let ended = store.revoke(account, id, Reason::Logout, now).await.unwrap();
+                let ended = store.sessions.revoke(account, id, Reason::Logout, now).await.unwrap();
                 assert!(ended == model.live || model.perhaps_swept, "{id}: {ended}, {model:?}");
                 model.live = false;
             }
@@ -196,7 +196,7 @@ async fn follow(store: &Redis, account: AccountId, most: usize, grace: Duration,
                     ended += u64::from(model.live && now < model.ends());
                     model.live = false;
                 }
-                let got = store.revoke_all(account, except, None, Reason::Revoked, now).await.unwrap();
+                let got = store.sessions.revoke_all(account, except, None, Reason::Revoked, now).await.unwrap();
                 assert_eq!(got, ended);
             }
         }
@@ -206,8 +206,14 @@ async fn follow(store: &Redis, account: AccountId, most: usize, grace: Duration,
             .map(|(id, model)| (model.created, *id))
             .collect();
         expected.sort();
-        let listed: Vec<_> =
-            store.list(account, now).await.unwrap().iter().map(|session| (session.created_at, session.id)).collect();
+        let listed: Vec<_> = store
+            .sessions
+            .list(account, now)
+            .await
+            .unwrap()
+            .iter()
+            .map(|session| (session.created_at, session.id))
+            .collect();
         assert_eq!(listed, expected, "after {step:?}");
     }
 }
@@ -238,10 +244,10 @@ async fn a_generation_that_redis_forgot_moves_the_session_on() {
     let (ada, id) = (account(), session(1));
     create(&store, ada, id, super::server::NOW).await;
     let grace = Duration::from_secs(10);
-    let rotation = store.rotate(ada, id, Generation(3), grace, IDLE, super::server::NOW).await.unwrap();
+    let rotation = store.sessions.rotate(ada, id, Generation(3), grace, IDLE, super::server::NOW).await.unwrap();
     let Rotation::Rotated(grant) = rotation else { panic!("{rotation:?}") };
     assert_eq!(grant.generation, Generation(4));
-    let again = store.rotate(ada, id, Generation(3), grace, IDLE, super::server::NOW).await.unwrap();
+    let again = store.sessions.rotate(ada, id, Generation(3), grace, IDLE, super::server::NOW).await.unwrap();
     assert_eq!(again, Rotation::Repeated(grant));
     store.close().await;
 }
@@ -267,10 +273,10 @@ async fn a_burst_neither_cuts_nor_stretches_the_grace_of_what_came_before() {
         create(&store, ada, id, start).await;
         for generation in 0..21 {
             let at = if generation == 0 { early } else { burst };
-            store.rotate(ada, id, Generation(generation), grace, IDLE, at).await.unwrap();
+            store.sessions.rotate(ada, id, Generation(generation), grace, IDLE, at).await.unwrap();
         }
         let now = early + Duration::from_millis(after);
-        let got = store.rotate(ada, id, Generation(presented), grace, IDLE, now).await.unwrap();
+        let got = store.sessions.rotate(ada, id, Generation(presented), grace, IDLE, now).await.unwrap();
         assert_eq!(matches!(got, Rotation::Repeated(_)), repeated, "{presented} after {after} ms: {got:?}");
     }
     store.close().await;

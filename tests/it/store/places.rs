@@ -8,7 +8,7 @@ use latchkey::{
         session::{Generation, Rotation},
     },
     runtime::Cores,
-    store::redis::{Redis, RedisError},
+    store::redis::{RedisError, RedisStores},
 };
 
 use super::server::{DURABLE, GRACE, IDLE, NOW, Server, account, create, session, store, store_with};
@@ -21,24 +21,24 @@ use crate::harness::{
 const IMPATIENT: Duration = Duration::from_millis(200);
 
 /// Everything that can be done, on as many accounts.
-async fn everything_works(store: &Redis, accounts: usize) {
-    wait::until("it is connected", || async { store.ping().await.is_ok() }).await;
-    store.inspect().await.unwrap();
+async fn everything_works(store: &RedisStores, accounts: usize) {
+    wait::until("it is connected", || async { store.health.ping().await.is_ok() }).await;
+    store.health.inspect().await.unwrap();
     for _ in 0..accounts {
         let ada = account();
         for number in 1..=4 {
             create(store, ada, session(number), NOW).await;
         }
-        let rotation = store.rotate(ada, session(1), Generation(0), GRACE, IDLE, NOW).await.unwrap();
+        let rotation = store.sessions.rotate(ada, session(1), Generation(0), GRACE, IDLE, NOW).await.unwrap();
         assert!(matches!(rotation, Rotation::Rotated(_)));
-        assert!(store.is_live(ada, session(1), NOW).await.unwrap());
-        let reused = store.rotate(ada, session(1), Generation(0), GRACE, IDLE, NOW + GRACE).await.unwrap();
+        assert!(store.sessions.is_live(ada, session(1), NOW).await.unwrap());
+        let reused = store.sessions.rotate(ada, session(1), Generation(0), GRACE, IDLE, NOW + GRACE).await.unwrap();
         assert_eq!(reused, Rotation::Reused);
-        assert!(store.revoke(ada, session(2), Reason::Logout, NOW).await.unwrap());
-        assert_eq!(store.list(ada, NOW).await.unwrap().len(), 2);
-        assert_eq!(store.revoke_all(ada, Some(session(3)), None, Reason::Revoked, NOW).await.unwrap(), 1);
-        assert_eq!(store.revoke_all(ada, None, None, Reason::Disabled, NOW).await.unwrap(), 1);
-        assert_eq!(store.list(ada, NOW).await.unwrap(), []);
+        assert!(store.sessions.revoke(ada, session(2), Reason::Logout, NOW).await.unwrap());
+        assert_eq!(store.sessions.list(ada, NOW).await.unwrap().len(), 2);
+        assert_eq!(store.sessions.revoke_all(ada, Some(session(3)), None, Reason::Revoked, NOW).await.unwrap(), 1);
+        assert_eq!(store.sessions.revoke_all(ada, None, None, Reason::Disabled, NOW).await.unwrap(), 1);
+        assert_eq!(store.sessions.list(ada, NOW).await.unwrap(), []);
     }
 }
 
@@ -121,8 +121,8 @@ async fn a_wrong_password_is_named_but_never_shown() {
             error.to_string()
         };
         wait::until("it says that the password is wrong", || async {
-            let ping = told(store.ping().await.unwrap_err());
-            let inspect = told(store.inspect().await.unwrap_err());
+            let ping = told(store.health.ping().await.unwrap_err());
+            let inspect = told(store.health.inspect().await.unwrap_err());
             [ping, inspect].iter().all(|text| text.contains("password") || text.contains("uthentication"))
         })
         .await;
@@ -142,7 +142,7 @@ async fn an_address_that_is_none_is_refused_but_never_shown() {
             command_timeout: Duration::from_secs(1),
             event_retention: Duration::from_hours(1),
         };
-        let Err(error) = Redis::connect(&url.into(), &settings, &test_cluster::cache(), &Cores::here()) else {
+        let Err(error) = RedisStores::connect(&url.into(), &settings, &test_cluster::cache(), &Cores::here()) else {
             panic!("{url}")
         };
         let text = format!("{error} {error:?}");
@@ -195,7 +195,7 @@ async fn over_tls() {
     // nobody else vouches for it
     let store = store_with(&url, IMPATIENT);
     wait::until("it says that the certificate is wrong", || async {
-        store.ping().await.unwrap_err().to_string().contains("ertificate")
+        store.health.ping().await.unwrap_err().to_string().contains("ertificate")
     })
     .await;
     store.close().await;

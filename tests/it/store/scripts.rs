@@ -15,16 +15,16 @@ async fn forgotten_scripts_are_loaded_again(mut server: Server) {
     let ada = account();
     create(&store, ada, session(1), NOW).await;
     server.command(&["SCRIPT", "FLUSH"]);
-    let rotation = store.rotate(ada, session(1), Generation(0), GRACE, IDLE, NOW).await.unwrap();
+    let rotation = store.sessions.rotate(ada, session(1), Generation(0), GRACE, IDLE, NOW).await.unwrap();
     assert!(matches!(rotation, Rotation::Rotated(_)));
 
     server.kill();
     server.restart();
-    wait::until("the store is connected again", || async { store.ping().await.is_ok() }).await;
-    let again = store.rotate(ada, session(1), Generation(0), GRACE, IDLE, NOW).await.unwrap();
+    wait::until("the store is connected again", || async { store.health.ping().await.is_ok() }).await;
+    let again = store.sessions.rotate(ada, session(1), Generation(0), GRACE, IDLE, NOW).await.unwrap();
     let Rotation::Repeated(grant) = again else { panic!("{again:?}") };
     assert_eq!(grant.generation, Generation(1), "what was acknowledged survived");
     create(&store, ada, session(2), NOW).await;
-    assert_eq!(store.list(ada, NOW).await.unwrap().len(), 2);
+    assert_eq!(store.sessions.list(ada, NOW).await.unwrap().len(), 2);
     store.close().await;
 }

@@ -21,7 +21,7 @@ use latchkey::{
         session::{Grant, Origin, Transport},
     },
     runtime::Cores,
-    store::redis::{Create, NewSession, Redis},
+    store::redis::{Create, NewSession, RedisStores},
 };
 use rustix::process::Signal;
 use uuid::Uuid;
@@ -117,7 +117,7 @@ impl Server {
     }
 
     /// The store on this server.
-    pub fn store(&self) -> Redis {
+    pub fn store(&self) -> RedisStores {
         store(&self.url())
     }
 
@@ -203,12 +203,12 @@ pub fn tool(name: &str) -> PathBuf {
 }
 
 /// The store at an address.
-pub fn store(url: &str) -> Redis {
+pub fn store(url: &str) -> RedisStores {
     store_with(url, Duration::from_secs(5))
 }
 
 /// The same, for addresses that don't work: each command fails after this long.
-pub fn store_with(url: &str, command_timeout: Duration) -> Redis {
+pub fn store_with(url: &str, command_timeout: Duration) -> RedisStores {
     let settings = RedisSettings {
         url: Some(url.into()),
         prefix: "lk:".to_owned(),
@@ -216,7 +216,7 @@ pub fn store_with(url: &str, command_timeout: Duration) -> Redis {
         command_timeout,
         event_retention: Duration::from_hours(1),
     };
-    Redis::connect(&url.into(), &settings, &test_cluster::cache(), &Cores::here()).unwrap()
+    RedisStores::connect(&url.into(), &settings, &test_cluster::cache(), &Cores::here()).unwrap()
 }
 
 /// Runs a command whose words are bytes.
@@ -252,8 +252,8 @@ pub fn new_session(account: AccountId, id: SessionId) -> NewSession {
 }
 
 /// Creates such a session.
-pub async fn create(store: &Redis, account: AccountId, id: SessionId, now: Timestamp) -> Grant {
-    match store.create(new_session(account, id), now).await.unwrap() {
+pub async fn create(store: &RedisStores, account: AccountId, id: SessionId, now: Timestamp) -> Grant {
+    match store.sessions.create(new_session(account, id), now).await.unwrap() {
         Create::Created(grant) => grant,
         Create::Stale => panic!("stale"),
     }
@@ -261,11 +261,11 @@ pub async fn create(store: &Redis, account: AccountId, id: SessionId, now: Times
 
 /// Waits until all connections of a store reach all masters of its cluster: each learns of them for itself, and is of no use
 /// while it does.
-pub(crate) async fn connected(store: &Redis) {
+pub(crate) async fn connected(store: &RedisStores) {
     let reach_all = || async {
         let mut all = true;
         for _ in 0..48 {
-            all &= store.is_live(account(), session(1), NOW).await.is_ok();
+            all &= store.sessions.is_live(account(), session(1), NOW).await.is_ok();
         }
         all
     };

@@ -11,7 +11,7 @@ use latchkey::{
         ids::{AccountId, SessionId},
         session::{Generation, Origin, Rotation, Transport},
     },
-    store::redis::{Create, NewSession, Redis, RedisError},
+    store::redis::{Create, NewSession, RedisError, RedisStores},
 };
 
 use super::{
@@ -37,7 +37,7 @@ fn plus(millis: u64) -> Timestamp {
 
 /// Three sessions: one just begun, with a short way of saying where; one in a cookie, refreshed often within the grace
 /// window; one refreshed once, with as many details as there can be.
-async fn three_sessions(store: &Redis) {
+async fn three_sessions(store: &RedisStores) {
     let begin = |id: u64, transport: Transport, origin: Origin| NewSession {
         roles: Roles::parse(["admin", "clerk"]).unwrap(),
         transport,
@@ -49,16 +49,24 @@ async fn three_sessions(store: &Redis) {
         user_agent: Some(agent.to_owned()),
         device: device.map(str::to_owned),
     };
-    store.create(begin(1, Transport::Bearer, from("203.0.113.7", "curl/8.5.0", None)), plus(1)).await.unwrap();
+    store.sessions.create(begin(1, Transport::Bearer, from("203.0.113.7", "curl/8.5.0", None)), plus(1)).await.unwrap();
     let safari = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) \
                   Version/17.5 Mobile/15E148 Safari/604.1";
-    store.create(begin(2, Transport::Cookie, from("2001:db8::7", safari, Some("Ada's phone"))), plus(2)).await.unwrap();
-    store.create(begin(3, Transport::Bearer, from("198.51.100.9", &"agent ".repeat(50), None)), plus(3)).await.unwrap();
+    store
+        .sessions
+        .create(begin(2, Transport::Cookie, from("2001:db8::7", safari, Some("Ada's phone"))), plus(2))
+        .await
+        .unwrap();
+    store
+        .sessions
+        .create(begin(3, Transport::Bearer, from("198.51.100.9", &"agent ".repeat(50), None)), plus(3))
+        .await
+        .unwrap();
     for generation in 0..12 {
         let at = plus(1_000 + 500 * u64::from(generation));
-        store.rotate(ada(), session(2), Generation(generation), GRACE, IDLE, at).await.unwrap();
+        store.sessions.rotate(ada(), session(2), Generation(generation), GRACE, IDLE, at).await.unwrap();
     }
-    store.rotate(ada(), session(3), Generation(0), GRACE, IDLE, plus(60_000)).await.unwrap();
+    store.sessions.rotate(ada(), session(3), Generation(0), GRACE, IDLE, plus(60_000)).await.unwrap();
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -105,7 +113,7 @@ async fn version_1_is_read_and_used(server: Server) {
 
     let store = server.store();
     let now = plus(61_000);
-    let listed = store.list(ada(), now).await.unwrap();
+    let listed = store.sessions.list(ada(), now).await.unwrap();
     let seen: Vec<_> = listed.iter().map(|s| (s.id, s.generation, s.transport, s.created_at, s.last_used_at)).collect();
     assert_eq!(
         seen,
@@ -123,7 +131,7 @@ async fn version_1_is_read_and_used(server: Server) {
 
     // within the grace window of the often refreshed one, its history says so
     let rotate = async |id: SessionId, generation, now| {
-        store.rotate(ada(), id, Generation(generation), GRACE, IDLE, now).await.unwrap()
+        store.sessions.rotate(ada(), id, Generation(generation), GRACE, IDLE, now).await.unwrap()
     };
     for generation in 0..12 {
         let repeated = rotate(session(2), generation, plus(10_999)).await;
@@ -134,8 +142,8 @@ async fn version_1_is_read_and_used(server: Server) {
     assert_eq!((grant.generation, grant.created_at), (Generation(1), plus(1)));
     assert_eq!(grant.roles, Roles::parse(["admin", "clerk"]).unwrap());
     assert_eq!(rotate(session(2), 3, now).await, Rotation::Reused);
-    assert!(store.revoke(ada(), session(3), Reason::Logout, now).await.unwrap());
-    assert_eq!(store.revoke_all(ada(), None, None, Reason::Revoked, now).await.unwrap(), 1);
+    assert!(store.sessions.revoke(ada(), session(3), Reason::Logout, now).await.unwrap());
+    assert_eq!(store.sessions.revoke_all(ada(), None, None, Reason::Revoked, now).await.unwrap(), 1);
     store.close().await;
 }
 
@@ -155,21 +163,21 @@ async fn a_newer_version_is_refused_by_name(server: Server) {
         assert!(matches!(&error, RedisError::Unexpected(_)), "{error:?}");
         assert!(error.to_string().contains("version 2"), "{error}");
     };
-    refused(store.rotate(ada, id, Generation(0), GRACE, IDLE, NOW).await.unwrap_err());
-    refused(store.is_live(ada, id, NOW).await.unwrap_err());
+    refused(store.sessions.rotate(ada, id, Generation(0), GRACE, IDLE, NOW).await.unwrap_err());
+    refused(store.sessions.is_live(ada, id, NOW).await.unwrap_err());
     assert_eq!(server.only_hash().await, before, "nothing has changed");
     assert_eq!(server.events(), [] as [[String; 4]; 0]);
     // it keeps nobody from the others
-    let created = store.create(new_session(ada, session(2)), NOW).await.unwrap();
+    let created = store.sessions.create(new_session(ada, session(2)), NOW).await.unwrap();
     assert!(matches!(created, Create::Created(_)), "{created:?}");
-    let listed: Vec<_> = store.list(ada, NOW).await.unwrap().into_iter().map(|session| session.id).collect();
+    let listed: Vec<_> = store.sessions.list(ada, NOW).await.unwrap().into_iter().map(|session| session.id).collect();
     assert_eq!(listed, [session(2)]);
     // what is to end is ended, whoever wrote it
     let other = session(3);
     let (key, _) = server.only_hash().await;
     let field = Value::Bytes(other.as_bytes().to_vec().into());
     raw_command(&raw, "HSET", vec![key.into(), field, Value::Bytes(vec![2, 0, 0].into())]).await;
-    assert_eq!(store.revoke_all(ada, Some(id), None, Reason::Revoked, NOW).await.unwrap(), 2);
-    assert!(store.revoke(ada, id, Reason::Logout, NOW).await.unwrap());
+    assert_eq!(store.sessions.revoke_all(ada, Some(id), None, Reason::Revoked, NOW).await.unwrap(), 2);
+    assert!(store.sessions.revoke(ada, id, Reason::Logout, NOW).await.unwrap());
     store.close().await;
 }

@@ -23,7 +23,7 @@ async fn rotate(node: &Node, start: Start) -> String {
 
 async fn retire(node: &Node, kid: &str) {
     let app = &node.state;
-    keys::retire(&app.clock, &app.sql, &app.redis, kid).await.unwrap();
+    keys::retire(&app.clock, &app.sql, &app.redis.revocation_log, kid).await.unwrap();
     app.keys.reload().await.unwrap();
 }
 
