@@ -7,17 +7,10 @@ use std::{
 };
 
 use latchkey::{
-    config::{
-        AuditSettings, CacheSettings, Config, DatabaseSettings, FeedSettings, HttpSettings, KeySettings, LimitSettings,
-        LogFormat, LogSettings, MetricsSettings, PasswordSettings, RedisSettings, Registration, Secrets,
-        SessionSettings, TelemetrySettings, TokenSettings,
-    },
+    config::{AuditSettings, CacheSettings, Config, LimitSettings, Sources, load},
     domain::{
-        audit::Addresses,
         clock::{Clock, Timestamp},
         entropy::Entropy,
-        key::Algorithm,
-        limit::{Backoff, Quota},
     },
     http,
     password::PasswordHasher,
@@ -197,127 +190,54 @@ impl std::ops::Deref for Node {
     }
 }
 
-/// The defaults.
+/// The default rate limits.
 pub fn limits() -> LimitSettings {
-    let quota = |count, secs| Some(Quota { count, window: Duration::from_secs(secs) });
-    LimitSettings {
-        login_per_address: quota(300, 300),
-        login_service: quota(60_000, 60),
-        backoff: Some(Backoff {
-            free: 5,
-            first: Duration::from_secs(1),
-            most: Duration::from_mins(15),
-            known_for: Duration::from_hours(90 * 24),
-            max_known: 32,
-        }),
-        registration_per_address: quota(100, 3600),
-        registration_per_account: quota(20, 3600),
-        registration_service: quota(10_000, 600),
-        password_change_per_address: quota(200, 600),
-        password_change_per_account: quota(10, 600),
-        password_change_service: quota(10_000, 600),
-        refresh_per_address: quota(200_000, 10),
-        refresh_per_account: quota(10_000, 10),
-        refresh_service: None,
-        introspection_per_client: quota(600_000, 10),
-        introspection_service: None,
-    }
+    defaults().limits
 }
 
-/// The defaults of the audit log.
+/// The default settings of the audit log.
 pub fn audit() -> AuditSettings {
-    AuditSettings {
-        retention: Some(Duration::from_hours(90 * 24)),
-        addresses: Addresses::Full,
-        queue: 10_000,
-        max_refusals: 600,
-    }
+    defaults().audit
 }
 
-/// The defaults of what a node remembers.
+/// The default settings of the caches.
 pub fn cache() -> CacheSettings {
-    CacheSettings { max_staleness: Duration::from_secs(1), max_sessions: 100_000, max_tokens: 20_000 }
+    defaults().cache
 }
 
-/// The defaults, but for hashing, which is quick, and the addresses.
+/// The defaults of `defaults.toml`, with stores that do not exist.
+fn defaults() -> Config {
+    config("redis://127.0.0.1:1", "sqlite:///nonexistent/latchkey.db")
+}
+
+/// The defaults of `defaults.toml`, on these stores, with what tests need: fast hashing, small pools, short heartbeats, any port.
 pub fn config(redis_url: &str, database_url: &str) -> Config {
-    let seconds = Duration::from_secs;
-    Config {
-        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-        issuer: "https://auth.example.com".to_owned(),
-        data_dir: "/nonexistent".into(),
-        multi_node: true,
-        secrets: Secrets { current: "a test's secret that is long enough for it".into(), previous: Vec::new() },
-        registration: Registration { open: true },
-        http: HttpSettings {
-            max_connections: 1000,
-            max_requests: 1000,
-            first_byte_timeout: seconds(10),
-            header_timeout: seconds(10),
-            body_timeout: seconds(10),
-            request_timeout: seconds(30),
-            idle_timeout: seconds(60),
-            write_timeout: seconds(10),
-            max_body_bytes: 64 * 1024,
-            max_header_bytes: 32 * 1024,
-            shutdown_timeout: seconds(10),
-            drain_delay: Duration::ZERO,
-            trusted_proxies: Vec::new(),
-            allowed_origins: vec!["https://app.example.com".to_owned()],
-        },
-        redis: RedisSettings {
-            url: Some(redis_url.into()),
-            prefix: "lk:".to_owned(),
-            pool_size: 2,
-            command_timeout: seconds(1),
-            event_retention: seconds(3600),
-        },
-        cache: cache(),
-        database: DatabaseSettings {
-            url: database_url.into(),
-            migrate_url: None,
-            max_connections: 4,
-            acquire_timeout: seconds(5),
-        },
-        session: SessionSettings {
-            idle_timeout: seconds(7 * 86_400),
-            absolute_timeout: seconds(30 * 86_400),
-            grace: seconds(10),
-            max_per_account: 50,
-        },
-        token: TokenSettings {
-            access_ttl: seconds(300),
-            audience: "latchkey".to_owned(),
-            client_id: "latchkey".to_owned(),
-            scope: "account".to_owned(),
-            leeway: seconds(5),
-        },
-        keys: KeySettings { algorithm: Algorithm::Es256, publish_before: seconds(600), refresh_interval: seconds(10) },
-        limits: limits(),
-        feed: FeedSettings { heartbeat: Duration::from_millis(100), max_subscribers: 100 },
-        metrics: MetricsSettings { listen: None },
-        telemetry: TelemetrySettings {
-            otlp_endpoint: None,
-            sample_ratio: 1.0,
-            timeout: seconds(5),
-            service_name: "latchkey".to_owned(),
-        },
-        password: PasswordSettings {
-            min_length: 8,
-            max_length: 128,
-            min_score: 2,
-            banned_words: vec!["latchkey".to_owned()],
-            memory_kib: 64,
-            iterations: 1,
-            parallelism: 1,
-            threads: 2,
-            queue: 256,
-            max_import_memory_kib: 65_536,
-            pepper: None,
-            previous_peppers: Vec::new(),
-        },
-        audit: audit(),
-        warnings: Vec::new(),
-        log: LogSettings { format: LogFormat::Text, filter: "info".to_owned() },
-    }
+    let variables = [
+        ("LATCHKEY_DATA_DIR", "/nonexistent"),
+        ("LATCHKEY_ISSUER", "https://auth.example.com"),
+        ("LATCHKEY_SECRET", "a test's secret that is long enough for it"),
+        ("LATCHKEY_REDIS_URL", redis_url),
+        ("LATCHKEY_DATABASE_URL", database_url),
+        ("LATCHKEY_HTTP_ALLOWED_ORIGINS", "https://app.example.com"),
+        ("LATCHKEY_PASSWORD_BANNED_WORDS", "latchkey"),
+        ("LATCHKEY_METRICS_LISTEN", "off"),
+    ];
+    let mut config = load(&Sources::from_environment("/", variables), &Entropy::system()).unwrap();
+    config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    config.multi_node = true;
+    config.http.max_connections = 1000;
+    config.http.max_requests = 1000;
+    config.http.shutdown_timeout = Duration::from_secs(10);
+    config.http.drain_delay = Duration::ZERO;
+    config.redis.pool_size = 2;
+    config.redis.event_retention = Duration::from_hours(1);
+    config.database.max_connections = 4;
+    config.feed.heartbeat = Duration::from_millis(100);
+    config.feed.max_subscribers = 100;
+    config.password.memory_kib = 64;
+    config.password.iterations = 1;
+    config.password.threads = 2;
+    config.password.max_import_memory_kib = 65_536;
+    config.warnings.clear();
+    config
 }
