@@ -1,11 +1,19 @@
-//! Log lines: where they go and how they look. To standard error; text on a terminal, JSON otherwise.
+//! Log output: to standard error, as text on a terminal and as JSON elsewhere. The filter can be replaced at run time.
 
-use std::io::{self, IsTerminal};
+use std::{
+    fmt,
+    io::{self, IsTerminal},
+};
 
 use opentelemetry_sdk::trace::Tracer;
-use tracing::{Level, Subscriber};
+use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::{
-    Layer, filter::Targets, fmt::MakeWriter, layer::SubscriberExt, registry, util::SubscriberInitExt,
+    EnvFilter, Layer,
+    filter::{FilterExt, Targets, filter_fn},
+    fmt::MakeWriter,
+    layer::SubscriberExt,
+    registry, reload,
+    util::SubscriberInitExt,
 };
 
 use crate::{
@@ -13,16 +21,51 @@ use crate::{
     telemetry,
 };
 
-/// Starts logging, for the whole process, and sends spans to a tracer if there is one. Where something logs already, as in
-/// tests, that stays.
+/// Targets of dependencies that print parts of connection URLs, passwords included (I6). No filter turns them on.
+const NEVER_LOGGED: [&str; 2] = ["sqlx_postgres::options", "sqlx_sqlite::options"];
+
+/// Replaces the log filter of the running process.
+pub struct LogFilter {
+    replace: Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>,
+}
+
+impl fmt::Debug for LogFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogFilter").finish_non_exhaustive()
+    }
+}
+
+impl LogFilter {
+    /// Replaces the filter by `log.filter` of these settings.
+    ///
+    /// # Errors
+    /// If the filter can't be parsed; [`config::load`] checks that too.
+    pub fn replace(&self, settings: &LogSettings) -> Result<(), ConfigError> {
+        let filter = parse(settings)?;
+        // fails only if the subscriber is gone, and then nothing is logged
+        let _ = (self.replace)(filter);
+        Ok(())
+    }
+}
+
+/// Starts logging for the whole process, and exports spans through `tracer` if there is one. A subscriber that is already
+/// installed, as in tests, stays.
 ///
 /// # Errors
-/// If `log.filter` is no filter; [`config::load`] has checked that already.
-pub fn init(settings: &LogSettings, tracer: Option<Tracer>) -> Result<(), ConfigError> {
+/// If `log.filter` can't be parsed; [`config::load`] checks that too.
+pub fn init(settings: &LogSettings, tracer: Option<Tracer>) -> Result<LogFilter, ConfigError> {
     let is_terminal = io::stderr().is_terminal();
-    // Only the first call can succeed, and the first is as good as any.
-    let _ = subscriber(settings, io::stderr, is_terminal, tracer)?.try_init();
-    Ok(())
+    let (subscriber, filter) = subscriber(settings, io::stderr, is_terminal, tracer)?;
+    let _ = subscriber.try_init();
+    Ok(filter)
+}
+
+fn parse(settings: &LogSettings) -> Result<EnvFilter, ConfigError> {
+    let filter = config::filter(&settings.filter).map_err(|text| Problem {
+        value: Some(format!("{:?}", settings.filter)),
+        ..Problem::new("log.filter", text)
+    })?;
+    Ok(filter)
 }
 
 fn subscriber<W>(
@@ -30,29 +73,35 @@ fn subscriber<W>(
     writer: W,
     is_terminal: bool,
     tracer: Option<Tracer>,
-) -> Result<Box<dyn Subscriber + Send + Sync>, ConfigError>
+) -> Result<(Box<dyn Subscriber + Send + Sync>, LogFilter), ConfigError>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let filter = config::filter(&settings.filter).map_err(|text| Problem {
-        value: Some(format!("{:?}", settings.filter)),
-        ..Problem::new("log.filter", text)
-    })?;
+    let (filter, handle) = reload::Layer::new(parse(settings)?);
+    let filter = filter.and(filter_fn(may_be_logged));
     let traces = tracer.map(|tracer| {
         let ours = Targets::new().with_target(telemetry::TARGET, Level::TRACE);
         tracing_opentelemetry::layer().with_tracer(tracer).with_location(false).with_threads(false).with_filter(ours)
     });
     let registry = registry().with(traces);
     let layer = tracing_subscriber::fmt::layer().with_writer(writer);
-    Ok(match settings.format {
-        // In colour, unless NO_COLOR says otherwise.
+    let subscriber: Box<dyn Subscriber + Send + Sync> = match settings.format {
+        // in colour, unless NO_COLOR is set
         LogFormat::Auto | LogFormat::Text if is_terminal => Box::new(registry.with(layer.with_filter(filter))),
         LogFormat::Text => Box::new(registry.with(layer.with_ansi(false).with_filter(filter))),
-        // The fields beside the message, not below it, so that log stores find them by their names.
+        // fields beside the message, so that log stores index them by their names
         LogFormat::Auto | LogFormat::Json => {
             Box::new(registry.with(layer.json().flatten_event(true).with_filter(filter)))
         }
-    })
+    };
+    Ok((subscriber, LogFilter { replace: Box::new(move |filter| handle.reload(filter)) }))
+}
+
+fn may_be_logged(event: &Metadata<'_>) -> bool {
+    let is_of = |target: &&str| {
+        event.target().strip_prefix(*target).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+    };
+    !NEVER_LOGGED.iter().any(|target| is_of(target))
 }
 
 #[cfg(test)]
@@ -62,9 +111,15 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
+    struct Buffer(Arc<Mutex<Vec<u8>>>);
 
-    impl io::Write for Lines {
+    impl Buffer {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    impl io::Write for Buffer {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().write(bytes)
         }
@@ -73,36 +128,60 @@ mod tests {
         }
     }
 
-    fn logged(format: LogFormat, is_terminal: bool) -> String {
-        let lines = Lines::default();
-        let writer = lines.clone();
-        let settings = LogSettings { format, filter: "info".into() };
-        let subscriber = subscriber(&settings, move || writer.clone(), is_terminal, None).unwrap();
-        tracing::subscriber::with_default(subscriber, || {
+    /// What `events` log, given a way to replace the filter.
+    fn logged(format: LogFormat, is_terminal: bool, filter: &str, events: impl FnOnce(&LogFilter)) -> String {
+        let buffer = Buffer::default();
+        let writer = buffer.clone();
+        let settings = LogSettings { format, filter: filter.into() };
+        let (subscriber, filter) = subscriber(&settings, move || writer.clone(), is_terminal, None).unwrap();
+        tracing::subscriber::with_default(subscriber, || events(&filter));
+        buffer.text()
+    }
+
+    fn request_line(format: LogFormat, is_terminal: bool) -> String {
+        logged(format, is_terminal, "info", |_| {
             tracing::info!(status = 200, "answered");
             tracing::debug!("hidden");
-        });
-        String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
+        })
     }
 
     #[test]
-    fn lines_are_json_unless_someone_watches() {
+    fn log_lines_are_json_unless_stderr_is_a_terminal() {
         for (format, is_terminal) in [(LogFormat::Auto, false), (LogFormat::Json, false), (LogFormat::Json, true)] {
-            let line = logged(format, is_terminal);
+            let line = request_line(format, is_terminal);
             let value: serde_json::Value = serde_json::from_str(&line).unwrap();
             assert_eq!((value["message"].as_str(), value["status"].as_u64()), (Some("answered"), Some(200)));
             assert_eq!(value["level"], "INFO");
             assert_eq!(value["target"], "latchkey::logging::tests");
         }
         for (format, is_terminal) in [(LogFormat::Auto, true), (LogFormat::Text, false)] {
-            let line = logged(format, is_terminal);
+            let line = request_line(format, is_terminal);
             assert!(line.contains("answered") && !line.starts_with('{'), "{line}");
         }
-        assert!(!logged(LogFormat::Text, false).contains('\u{1b}'), "no colours in a file");
+        assert!(!request_line(LogFormat::Text, false).contains('\u{1b}'), "no colours in a file");
     }
 
     #[test]
-    fn a_bad_filter_is_a_problem_of_its_key() {
+    fn replaced_filter_applies_to_later_events() {
+        let text = logged(LogFormat::Text, false, "info", |filter| {
+            tracing::debug!("before");
+            filter.replace(&LogSettings { format: LogFormat::Text, filter: "debug".into() }).unwrap();
+            tracing::debug!("after");
+        });
+        assert!(text.contains("after") && !text.contains("before"), "{text}");
+    }
+
+    #[test]
+    fn i6_url_parameters_of_dependencies_are_never_logged() {
+        let text = logged(LogFormat::Text, false, "trace", |_| {
+            tracing::warn!(target: "sqlx_postgres::options::parse", key = "sslpassword", value = "hunter2", "ignoring");
+            tracing::warn!(target: "sqlx_postgres::optionsx", "other");
+        });
+        assert!(text.contains("other") && !text.contains("hunter2"), "{text}");
+    }
+
+    #[test]
+    fn invalid_filter_is_reported_with_its_key() {
         let error = init(&LogSettings { format: LogFormat::Auto, filter: "inof".into() }, None).unwrap_err();
         assert_eq!(
             error.problems[0].to_string(),

@@ -1,4 +1,4 @@
-//! The `latchkey` binary: sets up what is one per process, then leaves the rest to [`latchkey::cli`].
+//! The `latchkey` binary: process-wide set-up, then [`latchkey::cli`].
 
 use std::process::ExitCode;
 
@@ -7,7 +7,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     latchkey::crypto::huge_pages::off();
-    // One cryptography for all TLS: Redis, Postgres. It fails only if one is installed already, and nothing ran before.
+    // One TLS provider for Redis and PostgreSQL. Installing fails only if there is one already, and nothing ran before.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     latchkey::cli::main()
 }

@@ -1,8 +1,8 @@
-//! A thread and a runtime for each core: a connection is served where it began, and what it asks of Redis goes over a
+//! One single-threaded runtime per core. A connection stays on the core that accepted it, and its Redis calls use a
 //! connection of the same thread.
 //!
-//! One runtime for all would move work from core to core and wake a thread for nearly every answer, which costs more than
-//! the work. What is not about one connection stays in the runtime that the process began with.
+//! The multi-threaded runtime moves tasks between cores and wakes a thread for nearly every response; that costs more than
+//! the work itself. Tasks that do not belong to a connection stay on the runtime that the process started with.
 
 use std::{
     cell::Cell,
@@ -19,94 +19,94 @@ use tokio::{
     sync::oneshot,
 };
 
-/// After how many tasks at most a core looks at what has arrived. Tokio's 61 would be some four milliseconds of refreshes, for
-/// which Redis would wait for its next call.
-const LOOK_EVERY: u32 = 16;
+/// Maximum number of tasks polled before a core checks its sockets and timers. Tokio's default of 61 is about 4 ms of
+/// refreshes, during which Redis would sit idle.
+const EVENT_INTERVAL: u32 = 16;
 
 thread_local! {
-    /// Which of the cores this thread is, if it is one.
+    /// Index of the core that this thread runs, if it is one of [`Cores::start`].
     static CURRENT: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
-/// Where connections are served. Dropped, it ends what is still going on there.
+/// The runtimes that serve connections. Dropping it stops their tasks.
 pub struct Cores {
     cores: Vec<Core>,
 }
 
 struct Core {
     runtime: Handle,
-    /// Connections that are served there.
+    /// Number of connections assigned to this core.
     load: Arc<AtomicUsize>,
-    /// Dropped, it ends the runtime, if that is its own.
-    _until: Option<oneshot::Sender<()>>,
+    /// Dropping it stops the runtime, unless the runtime belongs to the caller.
+    _stop: Option<oneshot::Sender<()>>,
 }
 
-/// A place for one connection on one of the cores.
-pub struct Place {
+/// One connection's share of a core. Counts towards the core's load until it is dropped.
+pub struct CoreSlot {
     runtime: Handle,
     load: Arc<AtomicUsize>,
 }
 
 impl Cores {
-    /// Starts a thread for each core of the machine, as far as this process may use them.
+    /// Starts one thread and runtime for each core that this process may use.
     ///
     /// # Errors
-    /// If the system refuses a thread, or what a runtime needs.
+    /// If the system refuses a thread or the resources of a runtime.
     pub fn start() -> io::Result<Self> {
         let count = thread::available_parallelism()?.get();
         let cores = (0..count).map(Core::start).collect::<io::Result<_>>()?;
         Ok(Self { cores })
     }
 
-    /// Only the runtime that this is called in.
+    /// Uses only the runtime that this is called in: for commands, metrics and tests.
     ///
     /// # Panics
-    /// If there is none.
-    pub fn here() -> Self {
-        Self { cores: vec![Core { runtime: Handle::current(), load: Arc::default(), _until: None }] }
+    /// Outside a runtime.
+    pub fn current_runtime() -> Self {
+        Self { cores: vec![Core { runtime: Handle::current(), load: Arc::default(), _stop: None }] }
     }
 
-    /// Finds a place for a connection where there are the fewest.
-    pub fn place(&self) -> Place {
+    /// Assigns a connection to the core with the fewest connections.
+    pub fn assign(&self) -> CoreSlot {
         let core = self.cores.iter().min_by_key(|core| core.load.load(Ordering::Relaxed)).unwrap_or(&self.cores[0]);
         core.load.fetch_add(1, Ordering::Relaxed);
-        Place { runtime: core.runtime.clone(), load: Arc::clone(&core.load) }
+        CoreSlot { runtime: core.runtime.clone(), load: Arc::clone(&core.load) }
     }
 
-    /// Has tasks run on one core, counted round, for as long as what it gives is held.
-    pub fn enter(&self, number: usize) -> EnterGuard<'_> {
-        self.cores[number % self.cores.len()].runtime.enter()
+    /// Enters the runtime of core `index` (modulo the number of cores): tasks spawned while the guard lives run there.
+    pub fn enter(&self, index: usize) -> EnterGuard<'_> {
+        self.cores[index % self.cores.len()].runtime.enter()
     }
 }
 
-/// Which of the cores this is, if it is one of [`Cores::start`].
-pub fn current() -> Option<usize> {
+/// Index of the core that the current thread runs, if it is one of [`Cores::start`].
+pub fn current_core() -> Option<usize> {
     CURRENT.get()
 }
 
 impl Core {
-    fn start(number: usize) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().event_interval(LOOK_EVERY).enable_all().build()?;
+    fn start(index: usize) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().event_interval(EVENT_INTERVAL).enable_all().build()?;
         let handle = runtime.handle().clone();
-        let (until, ended) = oneshot::channel::<()>();
-        thread::Builder::new().name(format!("core-{number}")).spawn(move || {
-            CURRENT.set(Some(number));
-            // an error is its end
-            let _ = runtime.block_on(ended);
+        let (stop, stopped) = oneshot::channel::<()>();
+        thread::Builder::new().name(format!("core-{index}")).spawn(move || {
+            CURRENT.set(Some(index));
+            // an error means that the sender was dropped
+            let _ = runtime.block_on(stopped);
             runtime.shutdown_background();
         })?;
-        Ok(Self { runtime: handle, load: Arc::default(), _until: Some(until) })
+        Ok(Self { runtime: handle, load: Arc::default(), _stop: Some(stop) })
     }
 }
 
-impl Place {
-    /// Where the connection's tasks run.
+impl CoreSlot {
+    /// The runtime for the connection's tasks.
     pub fn runtime(&self) -> &Handle {
         &self.runtime
     }
 }
 
-impl Drop for Place {
+impl Drop for CoreSlot {
     fn drop(&mut self) {
         self.load.fetch_sub(1, Ordering::Relaxed);
     }
@@ -117,44 +117,44 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn connections_are_spread_and_stay_where_they_are() {
-        let cores = Cores { cores: (0..3).map(|number| Core::start(number).unwrap()).collect() };
-        let places: Vec<_> = (0..6).map(|_| cores.place()).collect();
+    async fn connections_are_balanced_and_stay_on_their_core() {
+        let cores = Cores { cores: (0..3).map(|index| Core::start(index).unwrap()).collect() };
+        let slots: Vec<_> = (0..6).map(|_| cores.assign()).collect();
         let mut seen = Vec::new();
-        for place in &places {
-            let of_task = place.runtime().spawn(async { tokio::spawn(async { current() }).await.unwrap() });
-            seen.push(of_task.await.unwrap().unwrap());
+        for slot in &slots {
+            let core = slot.runtime().spawn(async { tokio::spawn(async { current_core() }).await.unwrap() });
+            seen.push(core.await.unwrap().unwrap());
         }
         seen.sort_unstable();
         assert_eq!(seen, [0, 0, 1, 1, 2, 2]);
-        assert_eq!(current(), None);
-        drop(places);
+        assert_eq!(current_core(), None);
+        drop(slots);
         assert!(cores.cores.iter().all(|core| core.load.load(Ordering::Relaxed) == 0));
     }
 
     #[tokio::test]
-    async fn what_is_spawned_after_entering_runs_there() {
-        let cores = Cores { cores: (0..2).map(|number| Core::start(number).unwrap()).collect() };
-        for number in 0..4 {
+    async fn tasks_spawned_after_enter_run_on_that_core() {
+        let cores = Cores { cores: (0..2).map(|index| Core::start(index).unwrap()).collect() };
+        for index in 0..4 {
             let task = {
-                let _entered = cores.enter(number);
-                tokio::spawn(async { current() })
+                let _entered = cores.enter(index);
+                tokio::spawn(async { current_core() })
             };
-            assert_eq!(task.await.unwrap(), Some(number % 2));
+            assert_eq!(task.await.unwrap(), Some(index % 2));
         }
     }
 
     #[tokio::test]
-    async fn dropped_they_end_what_goes_on() {
+    async fn dropping_cores_cancels_their_tasks() {
         let cores = Cores { cores: vec![Core::start(0).unwrap()] };
-        let task = cores.place().runtime().spawn(std::future::pending::<()>());
+        let task = cores.assign().runtime().spawn(std::future::pending::<()>());
         drop(cores);
         assert!(task.await.unwrap_err().is_cancelled());
     }
 
     #[tokio::test]
-    async fn here_is_where_it_was_made() {
-        let cores = Cores::here();
-        assert_eq!(cores.place().runtime().spawn(async { current() }).await.unwrap(), None);
+    async fn current_runtime_uses_the_callers_runtime() {
+        let cores = Cores::current_runtime();
+        assert_eq!(cores.assign().runtime().spawn(async { current_core() }).await.unwrap(), None);
     }
 }

@@ -1,8 +1,8 @@
-//! Traces, sent to a collector of OpenTelemetry over OTLP (HTTP, protobuf) where one is configured.
+//! Traces, exported to an OpenTelemetry collector over OTLP (HTTP, protobuf) if one is configured.
 //!
-//! A span is made for each request, and within it for what it waits for: the hashing of a password, a script of Redis, a
-//! transaction in the database. They are `tracing` spans of the target [`TARGET`]: nothing but the layer made here wants
-//! them, so that without a collector they cost next to nothing. None holds more than the log would (I6).
+//! Each request has a span, with child spans for what it waits on: password hashing, Redis scripts, database transactions.
+//! They are `tracing` spans with the target [`TARGET`], which only the layer created here subscribes to, so that they cost
+//! next to nothing without a collector. Spans hold no more than the log would (I6).
 
 use std::collections::HashMap;
 
@@ -26,16 +26,16 @@ use crate::config::TelemetrySettings;
 /// The target of all spans.
 pub const TARGET: &str = "latchkey::span";
 
-/// What sends the spans; those that wait are sent when it is [closed](Telemetry::close).
+/// The exporter. [`Telemetry::close`] flushes its queue.
 pub struct Telemetry {
     provider: SdkTracerProvider,
 }
 
 impl Telemetry {
-    /// Starts a thread that sends spans to the collector of the settings; none if there is none.
+    /// Starts a thread that exports spans to `telemetry.otlp_endpoint`; returns `None` if that is empty.
     ///
     /// # Errors
-    /// If the thread or its connection can't be made. That nobody answers there is logged later.
+    /// If the thread or its HTTP client can't be created. An unreachable collector is logged later.
     pub fn start(settings: &TelemetrySettings) -> anyhow::Result<Option<Self>> {
         let Some(endpoint) = &settings.otlp_endpoint else { return Ok(None) };
         let exporter = SpanExporter::builder()
@@ -49,7 +49,7 @@ impl Telemetry {
             .with_service_name(settings.service_name.clone())
             .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
             .build();
-        // callers that sample have decided; others are sampled here
+        // a sampled parent decides for its children; root spans are sampled here
         let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(settings.sample_ratio)));
         let provider = SdkTracerProvider::builder()
             .with_batch_exporter(exporter)
@@ -59,30 +59,30 @@ impl Telemetry {
         Ok(Some(Self { provider }))
     }
 
-    /// Where spans go.
+    /// The tracer that records spans for export.
     pub fn tracer(&self) -> Tracer {
         self.provider.tracer("latchkey")
     }
 
-    /// Sends what waits, and ends.
+    /// Exports the queued spans and stops the thread.
     pub fn close(self) {
         if let Err(error) = self.provider.shutdown() {
-            tracing::warn!(%error, "not all traces could be sent");
+            tracing::warn!(%error, "failed to export all traces before the shutdown");
         }
     }
 }
 
-/// Names a span that has begun: what a request is about is known only in the end.
-pub fn name(span: &Span, name: String) {
+/// Renames a span that has begun: the route of a request is found while it is handled.
+pub fn rename_span(span: &Span, name: String) {
     span.context().span().update_name(name);
 }
 
-/// Makes a request's span part of its caller's trace, if its headers name one (W3C Trace Context). Only for callers who are
-/// trusted: they also say whether it is sampled.
-pub fn follow_caller(span: &Span, headers: &poem::http::HeaderMap) {
+/// Makes a request's span part of its caller's trace, if the headers name one (W3C Trace Context). Call this for trusted
+/// callers only: the headers also decide whether the trace is sampled.
+pub fn continue_trace(span: &Span, headers: &poem::http::HeaderMap) {
     if !span.is_disabled() {
-        let caller = TraceContextPropagator::new().extract(&HeaderExtractor(headers));
-        // a span that nobody wants can't be set
-        let _ = span.set_parent(caller);
+        let parent = TraceContextPropagator::new().extract(&HeaderExtractor(headers));
+        // fails only for a span that no layer records
+        let _ = span.set_parent(parent);
     }
 }

@@ -118,7 +118,7 @@ async fn wait_for(what: &str, error: &dyn std::fmt::Display) {
 /// If it is configured wrong or can't be started.
 pub async fn redis_alone(config: &Config) -> anyhow::Result<(RedisStores, Option<EmbeddedRedis>)> {
     let (url, private_redis) = redis(config, PrivateRedis::Shared).await?;
-    Ok((RedisStores::connect(&url, &config.redis, &config.cache, &Cores::here())?, private_redis))
+    Ok((RedisStores::connect(&url, &config.redis, &config.cache, &Cores::current_runtime())?, private_redis))
 }
 
 /// Where Redis is, and the private one if this process has started it.

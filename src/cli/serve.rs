@@ -70,7 +70,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let telling = metrics.map(|listener| {
         let (endpoint, settings) = (http::metrics::endpoint(Arc::clone(&state)), of_metrics(&state.config.http));
         tokio::spawn(async move {
-            server::run(endpoint, listener, &settings, &Cores::here(), async { drop(metrics_end.await) }).await
+            server::run(endpoint, listener, &settings, &Cores::current_runtime(), async { drop(metrics_end.await) })
+                .await
         })
     });
 

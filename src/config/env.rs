@@ -1,4 +1,4 @@
-//! Values from the environment and from flags.
+//! Settings from environment variables and flags.
 
 use std::ffi::OsString;
 
@@ -8,11 +8,11 @@ use super::{
     schema::{self, KEYS, PREFIX},
 };
 
-/// Names the configuration file; the one variable that isn't a key.
+/// Path of the configuration file; the only variable that is not a key.
 pub(super) const CONFIG_FILE: &str = "LATCHKEY_CONFIG";
 
 impl Settings {
-    /// Overrules the keys whose variables are set.
+    /// Overrides the keys whose variables are set.
     pub(super) fn read_environment(&mut self, variables: &[(OsString, OsString)], problems: &mut Vec<Problem>) {
         for (name, value) in variables {
             let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX) && *name != CONFIG_FILE) else {
@@ -27,7 +27,7 @@ impl Settings {
         }
     }
 
-    /// Overrules the keys that `--set key=value` names.
+    /// Overrides the keys named by `--set key=value`.
     pub(super) fn read_flags(&mut self, flags: &[String], problems: &mut Vec<Problem>) {
         for flag in flags {
             match flag.split_once('=') {
@@ -44,15 +44,30 @@ impl Settings {
     }
 }
 
-/// Whether Kubernetes made this variable, as it does in every pod for a service that is called "latchkey".
+/// Returns whether Kubernetes set this variable. Every pod gets such variables for each service of its namespace, and a
+/// service called `latchkey` or `latchkey-…` puts them under our prefix: `…_SERVICE_HOST`, `…_SERVICE_PORT[_NAME]`, `…_PORT`
+/// and `…_PORT_<number>_<protocol>[_ADDR|_PORT|_PROTO]`.
 fn is_from_kubernetes(name: &str, value: &str) -> bool {
     let Some(name) = name.strip_prefix(PREFIX) else { return false };
-    let is_address = value.starts_with("tcp://") || value.starts_with("udp://") || value.starts_with("sctp://");
-    match name.strip_prefix("PORT") {
-        Some("") => is_address,
-        Some(rest) => rest.strip_prefix('_').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit())),
-        None => name == "SERVICE_HOST" || name == "SERVICE_PORT" || name.starts_with("SERVICE_PORT_"),
+    // a service called `latchkey` has nothing between the prefix and these names
+    let name = format!("_{name}");
+    let is_address = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme));
+    if name.ends_with("_SERVICE_HOST") || name.ends_with("_SERVICE_PORT") || name.contains("_SERVICE_PORT_") {
+        return true;
     }
+    if name.ends_with("_PORT") && is_address {
+        return true;
+    }
+    name.match_indices("_PORT_").any(|(at, found)| is_service_port(&name[at + found.len()..]))
+}
+
+/// Parses `<number>_<protocol>[_ADDR|_PORT|_PROTO]`.
+fn is_service_port(text: &str) -> bool {
+    let Some((number, rest)) = text.split_once('_') else { return false };
+    let (protocol, part) = rest.split_once('_').unwrap_or((rest, "ADDR"));
+    number.parse::<u16>().is_ok()
+        && matches!(protocol, "TCP" | "UDP" | "SCTP")
+        && matches!(part, "ADDR" | "PORT" | "PROTO")
 }
 
 #[cfg(test)]
@@ -69,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_variables_are_named() {
+    fn unknown_variable_is_reported_with_a_suggestion() {
         assert_eq!(
             environment(&[("LATCHKEY_SESION_GRACE", "1s"), ("PATH", "/bin"), ("LATCHKEY_SECRETS", "hunter2")]),
             [
@@ -80,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn values_must_be_text() {
+    fn non_utf8_value_is_refused() {
         let mut problems = Vec::new();
         let variables = [("LATCHKEY_SECRET".into(), OsString::from_vec(vec![0xff; 32]))];
         Settings::defaults().read_environment(&variables, &mut problems);
@@ -88,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_kubernetes_sets_is_left_alone() {
+    fn kubernetes_service_variables_are_ignored() {
         let injected = [
             ("LATCHKEY_SERVICE_HOST", "10.0.0.11"),
             ("LATCHKEY_SERVICE_PORT", "8080"),
@@ -98,13 +113,22 @@ mod tests {
             ("LATCHKEY_PORT_8080_TCP_PROTO", "tcp"),
             ("LATCHKEY_PORT_8080_TCP_PORT", "8080"),
             ("LATCHKEY_PORT_8080_TCP_ADDR", "10.0.0.11"),
+            ("LATCHKEY_POSTGRESQL_SERVICE_HOST", "10.0.0.2"),
+            ("LATCHKEY_POSTGRESQL_SERVICE_PORT_TCP_POSTGRESQL", "5432"),
+            ("LATCHKEY_POSTGRESQL_PORT", "tcp://10.0.0.2:5432"),
+            ("LATCHKEY_POSTGRESQL_PORT_5432_TCP", "tcp://10.0.0.2:5432"),
+            ("LATCHKEY_REDIS_MASTER_PORT_6379_TCP_ADDR", "10.0.0.3"),
+            ("LATCHKEY_METRICS_PORT_9464_UDP_PROTO", "udp"),
         ];
         assert_eq!(environment(&injected), [""; 0]);
-        assert_eq!(environment(&[("LATCHKEY_PORT", "9000")]).len(), 1);
+        for name in ["LATCHKEY_PORT", "LATCHKEY_POSTGRESQL_PORT", "LATCHKEY_HTTP_PORT_HTTP", "LATCHKEY_X_PORT_80_TCP_X"]
+        {
+            assert_eq!(environment(&[(name, "9000")]).len(), 1, "{name}");
+        }
     }
 
     #[test]
-    fn flags_are_keys_and_values() {
+    fn invalid_set_flag_is_reported() {
         let mut problems = Vec::new();
         let flags = ["listen", "session.grase=1s"].map(String::from);
         Settings::defaults().read_flags(&flags, &mut problems);

@@ -66,12 +66,26 @@ impl Sources {
     }
 }
 
-/// Reads, checks and resolves the configuration. Makes the data folder if something will be kept in it, and the secret
-/// in it if none is configured; nothing else is touched.
+/// Reads, checks and resolves the configuration. Creates the data directory if something will be kept in it, and the secret
+/// if none is configured; nothing else is touched.
 ///
 /// # Errors
-/// Everything that is wrong, at once, each problem with its key and where the value came from.
+/// Everything that is wrong, at once, each problem with its key and the origin of its value.
 pub fn load(sources: &Sources, entropy: &Entropy) -> Result<Config, ConfigError> {
+    load_with(sources, Some(entropy))
+}
+
+/// Like [`load`], for commands that work on a service that exists: creates nothing, and refuses a data directory without the
+/// files that the service keeps there.
+///
+/// # Errors
+/// Like [`load`], and for what is missing.
+pub fn load_existing(sources: &Sources) -> Result<Config, ConfigError> {
+    load_with(sources, None)
+}
+
+/// `entropy` generates the secret if that is missing; without it nothing is created.
+fn load_with(sources: &Sources, entropy: Option<&Entropy>) -> Result<Config, ConfigError> {
     let mut problems = Vec::new();
     let settings = sources.gather(&mut problems);
     let mut reader = Reader::new(&settings);
@@ -86,6 +100,20 @@ pub fn load(sources: &Sources, entropy: &Entropy) -> Result<Config, ConfigError>
         ConfigError::from(Problem { origin: Some(reader.origin(key).clone()), ..Problem::new(key, text) })
     };
     let keeps_something = !reader.is_given("redis.url") || !reader.is_given("database.url");
+    if entropy.is_none() {
+        let database = (!reader.is_given("database.url")).then(|| config.data_dir.join("latchkey.db"));
+        let secret = matches!(secrets_from, SecretsFrom::DataDir).then(|| config.data_dir.join("secret"));
+        let wanted = [("database", database), ("secret", secret)];
+        let missing = wanted.iter().find_map(|(what, path)| Some((what, path.as_ref().filter(|path| !path.exists())?)));
+        if let Some((what, path)) = missing {
+            let path = path.display();
+            let text = format!(
+                "there is no {what} at {path}; name the service's data directory with --data-dir, or create the service \
+                 with `latchkey serve` or `latchkey migrate`"
+            );
+            return Err(about("data_dir", text));
+        }
+    }
     if keeps_something || matches!(secrets_from, SecretsFrom::DataDir) {
         let is_open = secret_file::make_data_dir(&config.data_dir);
         let folder = config.data_dir.display();
@@ -105,8 +133,11 @@ pub fn load(sources: &Sources, entropy: &Entropy) -> Result<Config, ConfigError>
             }
             secrets
         }
-        SecretsFrom::DataDir => secret_file::read_or_make(&config.data_dir.join("secret"), entropy)
-            .map_err(|text| about("secret", format!("none is configured, and {text}")))?,
+        SecretsFrom::DataDir => {
+            let system = Entropy::system();
+            secret_file::read_or_make(&config.data_dir.join("secret"), entropy.unwrap_or(&system))
+                .map_err(|text| about("secret", format!("none is configured, and {text}")))?
+        }
     };
     config.secrets.current = secrets.current;
     config.secrets.previous.extend(secrets.previous);

@@ -99,6 +99,12 @@ impl KeyRing {
             .ok_or(KeyRingError::NoSigner)
     }
 
+    /// How long the key that signs at `now` has been signing.
+    pub fn signer_age(&self, now: Timestamp) -> Option<std::time::Duration> {
+        let signer = self.believed(now).rfind(|entry| entry.signs_from <= now)?;
+        Some(now.saturating_since(signer.signs_from))
+    }
+
     /// The key called `kid`, if what it signed is believed at `now`.
     pub fn verification_key(&self, kid: &str, now: Timestamp) -> Option<&PublicKey> {
         self.believed(now).find(|entry| entry.key.kid() == kid).map(|entry| entry.key.public())

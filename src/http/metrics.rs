@@ -1,4 +1,4 @@
-//! `/metrics`, on a listener of its own: what Prometheus reads.
+//! `/metrics` for Prometheus, on a listener of its own.
 
 use std::sync::Arc;
 
@@ -6,20 +6,20 @@ use poem::{Endpoint, EndpointExt, IntoResponse, Response, Route, get, handler, h
 
 use crate::{service::metrics, state::AppState};
 
-/// The type of Prometheus' text format.
+/// Media type of Prometheus' text format.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// All that this listener serves.
+/// The endpoint of the metrics listener.
 pub fn endpoint(state: Arc<AppState>) -> impl Endpoint<Output = Response> + 'static {
-    Route::new().at("/metrics", get(tell)).data(state).map_to_response()
+    Route::new().at("/metrics", get(render)).data(state).map_to_response()
 }
 
 #[handler]
-async fn tell(Data(state): Data<&Arc<AppState>>) -> Response {
-    match metrics::text(state).await {
+async fn render(Data(state): Data<&Arc<AppState>>) -> Response {
+    match metrics::render(state).await {
         Ok(text) => Response::builder().content_type(CONTENT_TYPE).body(text),
         Err(error) => {
-            tracing::error!(%error, "the metrics can't be told");
+            tracing::error!(%error, "failed to render metrics");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }

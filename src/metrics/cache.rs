@@ -1,27 +1,27 @@
-//! What is counted of a cache.
+//! Metrics of a cache.
 
 use prometheus::{IntCounter, IntCounterVec, Opts, core::Collector};
 
-/// How often something was remembered, and how often not.
+/// Hits and misses of one cache.
 #[derive(Clone, Debug)]
 pub struct CacheMetrics {
-    both: IntCounterVec,
-    /// It was.
+    lookups: IntCounterVec,
+    /// Lookups that the cache answered.
     pub hits: IntCounter,
-    /// It wasn't.
+    /// Lookups that the cache could not answer.
     pub misses: IntCounter,
 }
 
 impl CacheMetrics {
-    /// Of the cache of this name.
+    /// Metrics of the cache called `name` (the label `cache`).
     pub fn new(name: &str) -> Self {
-        let opts = Opts::new("latchkey_cache_lookups_total", "Lookups in what a node remembers.");
-        let both = super::valid(IntCounterVec::new(opts.const_label("cache", name), &["outcome"]));
-        Self { hits: both.with_label_values(&["hit"]), misses: both.with_label_values(&["miss"]), both }
+        let opts = Opts::new("latchkey_cache_lookups_total", "Lookups in this node's in-memory caches.");
+        let lookups = super::valid(IntCounterVec::new(opts.const_label("cache", name), &["outcome"]));
+        Self { hits: lookups.with_label_values(&["hit"]), misses: lookups.with_label_values(&["miss"]), lookups }
     }
 
-    /// What is told.
+    /// The collector to register.
     pub fn collector(&self) -> Box<dyn Collector> {
-        Box::new(self.both.clone())
+        Box::new(self.lookups.clone())
     }
 }

@@ -1,9 +1,10 @@
-//! What is counted and measured, in Prometheus' terms. Whoever counts holds a handle: counting is an atomic addition.
+//! Prometheus metrics. Code that counts holds a handle, so that counting is one atomic addition.
 //!
-//! No label holds an account, a name, an address or a token (I6), and every label has few values. What is only looked at
-//! when somebody asks is in `service::metrics`; `docs/monitoring.md` explains each metric.
+//! No label holds an account, name, address or token (I6), and every label has few values. Gauges that are computed when
+//! Prometheus reads them are in `state::gauges`; `docs/monitoring.md` documents every metric.
 
 mod cache;
+mod database;
 mod redis;
 
 use std::time::Duration;
@@ -15,14 +16,15 @@ use prometheus::{
 
 pub use self::{
     cache::CacheMetrics,
+    database::DatabaseMetrics,
     redis::{RedisMetrics, Timed},
 };
 
-/// Where the buckets of durations end, in seconds: from an answer out of memory to one that has timed out.
-const SECONDS: [f64; 14] =
+/// Upper bounds of the duration buckets, in seconds: from a response out of memory to a time-out.
+const BUCKETS: [f64; 14] =
     [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
-/// The rate limits, as `429` names them: what has never been counted is told as zero.
+/// The rate limits by the names used in `429` responses; each series starts at zero.
 const POLICIES: [&str; 14] = [
     "login-address",
     "login-account",
@@ -40,32 +42,32 @@ const POLICIES: [&str; 14] = [
     "introspection-service",
 ];
 
-/// What a node counts by itself, beside what its stores count.
+/// The registry of a node, and the metrics that belong to no store.
 pub struct Metrics {
     registry: Registry,
-    /// Requests by route, method and status, and how long until the answer began.
+    /// Requests by route, method and status, and the time until the response began.
     requests: HistogramVec,
-    /// Sign-ins by outcome.
+    /// Logins by outcome.
     pub logins: IntCounterVec,
     /// Refreshes by outcome.
     pub rotations: IntCounterVec,
     /// Requests refused by a rate limit, by limit.
-    pub limited: IntCounterVec,
+    pub rate_limited: IntCounterVec,
 }
 
 impl Metrics {
-    /// With what the stores count in the same registry.
-    pub fn new(stores: &RedisMetrics) -> Self {
+    /// Creates the registry and registers the node's own metrics and those of the session store.
+    pub fn new(redis: &RedisMetrics) -> Self {
         let metrics = Self {
             registry: Registry::new(),
             requests: durations(
                 "latchkey_http_request_duration_seconds",
-                "Requests, and the time until their answers began.",
+                "Requests, and the time until the response began.",
                 &["route", "method", "status"],
             ),
-            logins: counters("latchkey_logins_total", "Sign-ins by outcome.", &["outcome"]),
+            logins: counters("latchkey_logins_total", "Logins by outcome.", &["outcome"]),
             rotations: counters("latchkey_rotations_total", "Refresh tokens presented, by outcome.", &["outcome"]),
-            limited: counters("latchkey_rate_limited_total", "Requests refused by a rate limit.", &["policy"]),
+            rate_limited: counters("latchkey_rate_limited_total", "Requests refused by a rate limit.", &["policy"]),
         };
         for outcome in ["success", "invalid_credentials", "limited", "unavailable", "failed"] {
             metrics.logins.with_label_values(&[outcome]);
@@ -74,57 +76,57 @@ impl Metrics {
             metrics.rotations.with_label_values(&[outcome]);
         }
         for policy in POLICIES {
-            metrics.limited.with_label_values(&[policy]);
+            metrics.rate_limited.with_label_values(&[policy]);
         }
         metrics.register(metrics.requests.clone());
         metrics.register(metrics.logins.clone());
         metrics.register(metrics.rotations.clone());
-        metrics.register(metrics.limited.clone());
-        for collector in stores.collectors() {
+        metrics.register(metrics.rate_limited.clone());
+        for collector in redis.collectors() {
             metrics.register_boxed(collector);
         }
         metrics.register(ProcessCollector::for_self());
         metrics
     }
 
-    /// Adds something that is told with the rest.
+    /// Adds a collector to the registry.
     pub fn register(&self, collector: impl Collector + 'static) {
         self.register_boxed(Box::new(collector));
     }
 
-    /// The same for one that is boxed already.
+    /// Adds a boxed collector to the registry.
     pub fn register_boxed(&self, collector: Box<dyn Collector>) {
-        // two of one name: a mistake of ours, which a test finds
+        // fails only for a duplicate name, which a test would find
         if let Err(error) = self.registry.register(collector) {
-            tracing::error!(%error, "a metric can't be told");
+            tracing::error!(%error, "failed to register a metric");
         }
     }
 
-    /// A request was answered.
+    /// Counts a request and the time until its response began.
     pub fn request(&self, route: &str, method: &str, status: &str, took: Duration) {
         self.requests.with_label_values(&[route, method, status]).observe(took.as_secs_f64());
     }
 
-    /// All of it, in Prometheus' text format (version 0.0.4).
+    /// Renders all metrics in Prometheus' text format (version 0.0.4).
     ///
     /// # Errors
-    /// If it can't be written as text.
-    pub fn text(&self) -> Result<String, prometheus::Error> {
+    /// If a metric can't be encoded.
+    pub fn render(&self) -> Result<String, prometheus::Error> {
         prometheus::TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 }
 
-/// Durations by labels.
+/// A histogram of durations with labels.
 pub(crate) fn durations(name: &str, help: &str, labels: &[&str]) -> HistogramVec {
-    valid(HistogramVec::new(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()), labels))
+    valid(HistogramVec::new(HistogramOpts::new(name, help).buckets(BUCKETS.to_vec()), labels))
 }
 
-/// Durations.
+/// A histogram of durations.
 pub(crate) fn duration(name: &str, help: &str) -> Histogram {
-    valid(Histogram::with_opts(HistogramOpts::new(name, help).buckets(SECONDS.to_vec())))
+    valid(Histogram::with_opts(HistogramOpts::new(name, help).buckets(BUCKETS.to_vec())))
 }
 
-/// Counters by labels.
+/// A counter with labels.
 pub(crate) fn counters(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
     valid(IntCounterVec::new(Opts::new(name, help), labels))
 }
@@ -134,17 +136,18 @@ pub(crate) fn counter(name: &str, help: &str) -> IntCounter {
     valid(IntCounter::new(name, help))
 }
 
-/// Something that rises and falls.
+/// A gauge of whole numbers.
 pub(crate) fn gauge(name: &str, help: &str) -> IntGauge {
     valid(IntGauge::new(name, help))
 }
 
-/// The same with a fraction.
+/// A gauge of fractions.
 pub(crate) fn float_gauge(name: &str, help: &str) -> Gauge {
     valid(Gauge::new(name, help))
 }
 
-#[expect(clippy::panic, reason = "names and labels are constants of ours; a test makes them all")]
+/// Unwraps a metric whose name and labels are constants.
+#[expect(clippy::panic, reason = "names and labels are constants; a test creates every metric")]
 pub(crate) fn valid<T>(made: prometheus::Result<T>) -> T {
-    made.unwrap_or_else(|error| panic!("a metric's name or label: {error}"))
+    made.unwrap_or_else(|error| panic!("a metric's name or label is invalid: {error}"))
 }

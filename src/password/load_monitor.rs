@@ -47,7 +47,7 @@ impl LoadMonitor {
 
     /// Looks at the core that this is, if it is one.
     pub(super) fn look(&self) {
-        if let Some(core) = runtime::current() {
+        if let Some(core) = runtime::current_core() {
             let taken = clock_gettime(ClockId::ThreadCPUTime);
             let nanos = u64::try_from(taken.tv_nsec).unwrap_or_default();
             self.note(core, self.now(), u64::try_from(taken.tv_sec).unwrap_or_default() * 1_000_000_000 + nanos);

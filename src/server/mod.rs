@@ -93,7 +93,7 @@ where
     let permits = Arc::new(Semaphore::new(settings.max_connections));
     accept_until(&context, cores, &permits, &listener, shutdown).await;
 
-    context.drain.give();
+    context.drain.trigger();
     if !settings.drain_delay.is_zero() {
         tracing::info!(delay = ?settings.drain_delay, "told to stop: not ready any more, and serving on for now");
         accept_until(&context, cores, &permits, &listener, tokio::time::sleep(settings.drain_delay)).await;
@@ -102,12 +102,12 @@ where
         }
     }
     closing::close(listener, &permits, |permit, stream, remote| serve(&context, cores, permit, stream, remote));
-    context.stop.give();
+    context.stop.trigger();
     context.tasks.close();
     tracing::info!(connections = context.tasks.len(), "stopping");
     if tokio::time::timeout(settings.shutdown_timeout, context.tasks.wait()).await.is_err() {
         tracing::warn!(connections = context.tasks.len(), "cutting connections that didn't finish in time");
-        context.cut.give();
+        context.cut.trigger();
         let _ = tokio::time::timeout(CUT_TIMEOUT, context.tasks.wait()).await;
     }
     tracing::info!("stopped");
@@ -174,15 +174,15 @@ fn serve<E>(
             return;
         }
     };
-    let (context, tasks, place) = (Arc::clone(context), context.tasks.clone(), cores.place());
-    let runtime = place.runtime().clone();
+    let (context, tasks, slot) = (Arc::clone(context), context.tasks.clone(), cores.assign());
+    let runtime = slot.runtime().clone();
     let serving = async move {
         // there, so that the core's own runtime watches it
         match TcpStream::from_std(stream) {
             Ok(stream) => connection::serve(context, stream, remote).await,
             Err(error) => tracing::warn!(%error, "a connection can't be watched"),
         }
-        drop((permit, place));
+        drop((permit, slot));
     };
     tasks.spawn_on(serving, &runtime);
 }

@@ -47,7 +47,7 @@ impl<E: Endpoint + 'static> hyper::service::Service<Request<Incoming>> for Servi
                 StatusCode::INTERNAL_SERVER_ERROR.into()
             });
             let mut answer: Response<_> = answer.into();
-            let last = leaves_a_body_unread(answer.status()) || context.drain.is_given();
+            let last = leaves_a_body_unread(answer.status()) || context.drain.is_triggered();
             if version < Version::HTTP_2 && last {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }

@@ -1,5 +1,5 @@
-//! A signal to all connections. It is looked at with every request, on every core, so that looking must cost nothing: a
-//! [`CancellationToken`] alone would have all cores take turns at its lock.
+//! A one-shot signal to all connections. Every request checks it on every core, so a check must not take a lock: a
+//! [`CancellationToken`] alone would make the cores contend for its mutex.
 
 use std::{
     pin::Pin,
@@ -12,42 +12,42 @@ use std::{
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// Given once, and for good. Clones are the same signal.
+/// Triggered once and never reset. Clones share the state.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Signal {
-    given: Arc<AtomicBool>,
+    triggered: Arc<AtomicBool>,
     token: CancellationToken,
 }
 
 impl Signal {
-    /// Gives it.
-    pub(super) fn give(&self) {
-        self.given.store(true, Ordering::Release);
+    /// Triggers the signal.
+    pub(super) fn trigger(&self) {
+        self.triggered.store(true, Ordering::Release);
         self.token.cancel();
     }
 
-    /// Whether it was given.
-    pub(super) fn is_given(&self) -> bool {
-        self.given.load(Ordering::Acquire)
+    /// Returns whether the signal was triggered.
+    pub(super) fn is_triggered(&self) -> bool {
+        self.triggered.load(Ordering::Acquire)
     }
 
-    /// The same for those who wait for it elsewhere.
+    /// A token that is cancelled by the trigger, for code outside the server.
     pub(super) fn token(&self) -> &CancellationToken {
         &self.token
     }
 
-    /// Completes when it is given.
+    /// A future that completes when the signal is triggered.
     pub(super) fn watch(&self) -> Watch {
         Watch { signal: self.clone(), waiting: Box::pin(self.token.clone().cancelled_owned()), waker: None }
     }
 }
 
-/// Waits for a signal. Polled again and again by one task, it is one look.
+/// Waits for a signal. Repeated polls by the same task cost one atomic load.
 #[derive(Debug)]
 pub(super) struct Watch {
     signal: Signal,
     waiting: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// Whom the signal will wake.
+    /// The waker that is registered with the token.
     waker: Option<Waker>,
 }
 
@@ -55,7 +55,7 @@ impl Future for Watch {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.signal.is_given() {
+        if self.signal.is_triggered() {
             return Poll::Ready(());
         }
         if self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
@@ -73,30 +73,30 @@ mod tests {
     use super::*;
 
     #[derive(Default)]
-    struct Counting(AtomicUsize);
+    struct WakeCounter(AtomicUsize);
 
-    impl std::task::Wake for Counting {
+    impl std::task::Wake for WakeCounter {
         fn wake(self: Arc<Self>) {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     #[test]
-    fn whoever_polled_last_is_woken() {
+    fn trigger_wakes_only_the_last_poller() {
         let signal = Signal::default();
         let mut watch = signal.watch();
-        let (first, second) = (Arc::<Counting>::default(), Arc::<Counting>::default());
-        let mut poll = |by: &Arc<Counting>| {
-            let waker = Waker::from(Arc::clone(by));
+        let (first, second) = (Arc::<WakeCounter>::default(), Arc::<WakeCounter>::default());
+        let mut poll = |counter: &Arc<WakeCounter>| {
+            let waker = Waker::from(Arc::clone(counter));
             Pin::new(&mut watch).poll(&mut Context::from_waker(&waker))
         };
-        for by in [&first, &first, &second, &second] {
-            assert!(poll(by).is_pending());
+        for counter in [&first, &first, &second, &second] {
+            assert!(poll(counter).is_pending());
         }
-        signal.give();
+        signal.trigger();
         assert_eq!((first.0.load(Ordering::Relaxed), second.0.load(Ordering::Relaxed)), (0, 1));
         assert!(poll(&first).is_ready());
-        assert!(signal.is_given() && signal.token().is_cancelled());
+        assert!(signal.is_triggered() && signal.token().is_cancelled());
         assert!(Pin::new(&mut signal.watch()).poll(&mut Context::from_waker(Waker::noop())).is_ready());
     }
 }

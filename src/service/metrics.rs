@@ -11,7 +11,7 @@ const ESTIMATE_TTL: Duration = Duration::from_secs(15);
 ///
 /// # Errors
 /// [`prometheus::Error`] if a metric can't be encoded.
-pub async fn text(state: &AppState) -> Result<String, prometheus::Error> {
+pub async fn render(state: &AppState) -> Result<String, prometheus::Error> {
     let gauges = &state.gauges;
     estimate_sessions(state).await;
     let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
@@ -21,7 +21,10 @@ pub async fn text(state: &AppState) -> Result<String, prometheus::Error> {
     gauges.feed_synced.set(state.redis.revocation_log.synced_at().is_some().into());
     gauges.cache_valid.set(state.redis.revocation_log.cache_is_valid().into());
     gauges.peers.set(number(state.redis.revocation_log.peers()));
-    state.metrics.text()
+    let age = state.keys.current().signer_age(state.clock.now());
+    gauges.signing_key_age.set(age.map_or(f64::NAN, |age| age.as_secs_f64()));
+    state.sql.update_pool_metrics();
+    state.metrics.render()
 }
 
 async fn estimate_sessions(state: &AppState) {

@@ -19,6 +19,7 @@ pub(crate) struct Gauges {
     pub(crate) feed_synced: IntGauge,
     pub(crate) cache_valid: IntGauge,
     pub(crate) peers: IntGauge,
+    pub(crate) signing_key_age: Gauge,
 }
 
 impl Gauges {
@@ -55,12 +56,16 @@ impl Gauges {
                 "latchkey_feed_lag_seconds",
                 "Age of the last moment up to which this node has received every revocation; NaN before the first sync.",
             ),
-            feed_synced: gauge("latchkey_in_step", "1 while this node receives every revocation."),
+            feed_synced: gauge("latchkey_feed_synced", "1 while this node receives every revocation."),
             cache_valid: gauge(
-                "latchkey_remembers",
+                "latchkey_session_cache_valid",
                 "1 while this node answers from its session cache; 0 while it reads every session from Redis.",
             ),
             peers: gauge("latchkey_peers", "Other nodes that acknowledge revocations to this one."),
+            signing_key_age: float(
+                "latchkey_signing_key_age_seconds",
+                "How long the current signing key has been signing; NaN while there is none.",
+            ),
         }
     }
 }

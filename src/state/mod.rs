@@ -98,6 +98,7 @@ impl AppState {
         let metrics = Metrics::new(redis.metrics());
         metrics.register_boxed(verified_tokens.metrics().collector());
         metrics.register(passwords.waited().clone());
+        sql.metrics().collectors().into_iter().for_each(|collector| metrics.register_boxed(collector));
         Ok(Self {
             config,
             clock,

@@ -1,4 +1,4 @@
-//! What Prometheus reads, and the alerts and the dashboard that are made of it.
+//! The metrics endpoint, and the alerts and the dashboard built on it.
 
 use std::{collections::BTreeSet, fs, process::Command, sync::Arc};
 
@@ -18,14 +18,14 @@ use crate::harness::{
 const INSTALL: &str = "this test needs promtool, which comes with Prometheus: `apt-get install prometheus` (Debian, Ubuntu); or \
                        run `make test`, which installs it";
 
-/// The metrics of a node, read as Prometheus would.
-async fn told(node: &Node) -> String {
+/// Scrapes a node as Prometheus would.
+async fn scrape(node: &Node) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = Client::new(format!("http://{}", listener.local_addr().unwrap()));
     let (endpoint, settings) = (http::metrics::endpoint(Arc::clone(&node.state)), node.state.config.http.clone());
     let (stop, stopped) = oneshot::channel::<()>();
     let served = tokio::spawn(async move {
-        server::run(endpoint, listener, &settings, &Cores::here(), async { drop(stopped.await) }).await
+        server::run(endpoint, listener, &settings, &Cores::current_runtime(), async { drop(stopped.await) }).await
     });
     let answer = client.send(client.request(Method::GET, "/metrics")).await.expect(200);
     assert_eq!(answer.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
@@ -38,14 +38,14 @@ async fn told(node: &Node) -> String {
     answer.text
 }
 
-/// The value of a series, as it is written.
+/// The value of a series.
 fn value(text: &str, series: &str) -> f64 {
     let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("no {series} in\n{text}")).parse().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_happens_is_counted() {
+async fn counters_follow_logins_refreshes_and_requests() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     cluster.acquainted().await;
@@ -64,9 +64,9 @@ async fn what_happens_is_counted() {
         node.send(request.basic_auth(&client.id, Some(&client.secret))).await.expect(200);
     }
     node.get("/nowhere/at/all", "").await.expect(404);
-    let before = told(&node).await;
+    let before = scrape(&node).await;
     node.logout(&second.refresh).await.expect(204);
-    let after = told(&node).await;
+    let after = scrape(&node).await;
 
     assert_eq!(value(&before, "latchkey_logins_total{outcome=\"success\"}"), 2.0);
     assert_eq!(value(&before, "latchkey_logins_total{outcome=\"invalid_credentials\"}"), 1.0);
@@ -77,7 +77,7 @@ async fn what_happens_is_counted() {
     assert_eq!(value(&after, "latchkey_revocations_total{reason=\"logout\"}"), 1.0);
     assert_eq!(value(&before, "latchkey_password_wait_seconds_count"), 4.0);
     assert_eq!(value(&before, "latchkey_password_queue_depth"), 0.0);
-    // one session among a few keys, of which a hundred are drawn
+    // one session; the sample has a hundred keys
     assert!((0.0..10.0).contains(&value(&before, "latchkey_sessions_estimate")));
     assert_eq!(value(&before, "latchkey_rate_limited_total{policy=\"refresh-address\"}"), 0.0);
     assert!(value(&before, "latchkey_cache_lookups_total{cache=\"tokens\",outcome=\"hit\"}") >= 2.0);
@@ -85,13 +85,20 @@ async fn what_happens_is_counted() {
     assert!(value(&before, "latchkey_redis_command_duration_seconds_count{command=\"rotate\"}") >= 3.0);
     assert!(value(&before, "latchkey_redis_connects_total") >= 1.0);
     assert_eq!(value(&before, "latchkey_peers"), 0.0);
+    assert_eq!(value(&before, "latchkey_database_connections_max"), f64::from(cluster.config.database.max_connections));
+    assert!(value(&before, "latchkey_database_connections") >= 1.0);
+    assert!(value(&before, "latchkey_database_wait_seconds_count") >= 1.0);
+    assert!(value(&before, "latchkey_database_lookup_duration_seconds_count") >= 2.0);
+    assert_eq!(value(&before, "latchkey_database_errors_total"), 0.0);
+    // the key signs from the first start; the cluster's clock was advanced by 11 s
+    assert_eq!(value(&before, "latchkey_signing_key_age_seconds"), 11.0);
     let requests =
         |text: &str, labels: &str| value(text, &format!("latchkey_http_request_duration_seconds_count{{{labels}}}"));
     assert_eq!(requests(&before, "method=\"POST\",route=\"login\",status=\"200\""), 2.0);
     assert_eq!(requests(&before, "method=\"POST\",route=\"login\",status=\"401\""), 1.0);
     assert_eq!(requests(&before, "method=\"POST\",route=\"introspect\",status=\"200\""), 3.0);
     assert_eq!(requests(&before, "method=\"GET\",route=\"unknown\",status=\"404\""), 1.0);
-    // nobody's name, number or token (I6)
+    // no name, id or token (I6)
     for secret in
         [&first.refresh, &second.access, &second.session, &client.secret, &"ada".to_owned(), &"billing".to_owned()]
     {
@@ -100,24 +107,38 @@ async fn what_happens_is_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_so_at_the_moment_is_told() {
+async fn gauges_show_peers_and_a_lost_feed() {
     let cluster = TestCluster::new();
     let (one, _two) = (cluster.node().await, cluster.node().await);
     cluster.acquainted().await;
-    let text = told(&one).await;
+    let text = scrape(&one).await;
     assert_eq!(value(&text, "latchkey_peers"), 1.0);
     assert!(text.contains("latchkey_build_info{version=\""));
     cluster.redis.guard.signal(rustix::process::Signal::STOP);
-    wait::until("the node is out of step", || async { one.state.redis.revocation_log.synced_at().is_none() }).await;
-    let text = told(&one).await;
+    wait::until("the node loses the feed", || async { one.state.redis.revocation_log.synced_at().is_none() }).await;
+    let text = scrape(&one).await;
     cluster.redis.guard.signal(rustix::process::Signal::CONT);
-    assert_eq!(value(&text, "latchkey_in_step"), 0.0);
-    assert_eq!(value(&text, "latchkey_remembers"), 0.0);
+    assert_eq!(value(&text, "latchkey_feed_synced"), 0.0);
+    assert_eq!(value(&text, "latchkey_session_cache_valid"), 0.0);
     assert!(value(&text, "latchkey_feed_lag_seconds") > 0.0);
 }
 
 #[tokio::test]
-async fn they_are_not_told_where_the_api_is() {
+async fn database_gauges_count_connections_in_use() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    let account = node.account("ada").await.json()["id"].as_str().unwrap().parse().unwrap();
+    let held = node.state.sql.change_account(account).await.unwrap();
+    let text = scrape(&node).await;
+    assert!(value(&text, "latchkey_database_connections_in_use") >= 1.0, "{text}");
+    drop(held);
+    node.state.sql.close().await;
+    assert!(node.state.sql.ping().await.is_err());
+    assert!(value(&scrape(&node).await, "latchkey_database_errors_total") >= 1.0);
+}
+
+#[tokio::test]
+async fn metrics_path_on_the_api_listener_is_not_found() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.get("/metrics", "").await.expect(404);
@@ -135,7 +156,7 @@ fn promtool() -> Command {
     Command::new(guard::find_programs(&["promtool"], []).expect(INSTALL).join("promtool"))
 }
 
-/// The metrics that a text names, without what histograms add to their names.
+/// The metrics named in a text, without the suffixes of histograms.
 fn named(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let names = words.filter(|word| word.starts_with("latchkey_") || word.starts_with("process_"));
@@ -145,21 +166,21 @@ fn named(text: &str) -> BTreeSet<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn alerts_dashboard_and_documents_name_what_is_told_and_prometheus_can_read_it() {
+async fn alerts_dashboard_and_docs_name_only_existing_metrics() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
     node.logout(&tokens.refresh).await.expect(204);
-    let text = told(&node).await;
+    let text = scrape(&node).await;
     let metrics: BTreeSet<String> =
         text.lines().filter_map(|line| Some(line.strip_prefix("# HELP ")?.split(' ').next()?.to_owned())).collect();
     let ours: BTreeSet<_> = metrics.iter().filter(|name| name.starts_with("latchkey_")).cloned().collect();
 
     let folder = tempfile::tempdir().unwrap();
-    let written = folder.path().join("metrics");
-    fs::write(&written, &text).unwrap();
-    let checked = promtool().args(["check", "metrics"]).stdin(fs::File::open(&written).unwrap()).output().unwrap();
+    let scraped = folder.path().join("metrics");
+    fs::write(&scraped, &text).unwrap();
+    let checked = promtool().args(["check", "metrics"]).stdin(fs::File::open(&scraped).unwrap()).output().unwrap();
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
 
     let rules = promtool().args(["check", "rules"]).arg(root("monitoring/alerts.yml")).output().unwrap();
@@ -182,7 +203,7 @@ async fn alerts_dashboard_and_documents_name_what_is_told_and_prometheus_can_rea
     let queries = panels.iter().filter_map(|panel| panel["targets"].as_array()).flatten();
     let queries: Vec<&str> = queries.map(|target| target["expr"].as_str().unwrap()).collect();
     assert!(queries.len() > 20);
-    // each is a rule of its own, so that promtool reads it
+    // one rule per query, so that promtool parses it
     let rules: String = queries
         .iter()
         .enumerate()
@@ -205,12 +226,12 @@ async fn alerts_dashboard_and_documents_name_what_is_told_and_prometheus_can_rea
     let shown = named(&queries.join(" "));
     for (what, names) in [("an alert", named(&alerts)), ("the dashboard", shown)] {
         let unknown: Vec<_> = names.difference(&metrics).collect();
-        assert!(unknown.is_empty(), "{what} names {unknown:?}, which isn't told");
+        assert!(unknown.is_empty(), "{what} names {unknown:?}, which do not exist");
     }
     let documented: BTreeSet<_> =
         named(&read("docs/monitoring.md")).into_iter().filter(|name| name.starts_with("latchkey_")).collect();
-    assert_eq!(documented, ours, "docs/monitoring.md explains each metric, and no other");
+    assert_eq!(documented, ours, "docs/monitoring.md documents every metric and no other");
     for alert in alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
-        assert!(read("docs/monitoring.md").contains(alert), "docs/monitoring.md explains {alert}");
+        assert!(read("docs/monitoring.md").contains(alert), "docs/monitoring.md documents {alert}");
     }
 }

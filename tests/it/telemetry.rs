@@ -51,7 +51,7 @@ async fn a_collector_is_sent_what_requests_waited_for_and_no_secret() {
     let (stop, stopped) = oneshot::channel::<()>();
     let routes = Route::new().at("/v1/traces", post(take)).data(Arc::clone(&received));
     let collector = tokio::spawn(async move {
-        server::run(routes, listener, &settings, &Cores::here(), async { drop(stopped.await) }).await
+        server::run(routes, listener, &settings, &Cores::current_runtime(), async { drop(stopped.await) }).await
     });
 
     let folder = tempfile::tempdir().unwrap();

@@ -109,14 +109,14 @@ pub fn run(command: &UserCommand, global: &Global) -> anyhow::Result<()> {
         UserCommand::Add(args) => {
             let new = args.read()?;
             block_on(async {
-                let opened = Services::open(config, PrivateRedis::Shared, &Cores::here()).await?;
+                let opened = Services::open(config, PrivateRedis::Shared, &Cores::current_runtime()).await?;
                 let added = add(&opened.state, new).await;
                 opened.close().await;
                 added
             })
         }
         UserCommand::Disable(args) | UserCommand::Enable(args) | UserCommand::Delete(args) => block_on(async {
-            let opened = Services::open(config, PrivateRedis::Shared, &Cores::here()).await?;
+            let opened = Services::open(config, PrivateRedis::Shared, &Cores::current_runtime()).await?;
             let changed = change(&opened.state, command, &args.account).await;
             opened.close().await;
             changed

@@ -63,7 +63,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for RequestContext<E> {
             Ok(sharing.preflight(&self.paths.methods(uri.path())))
         } else {
             if client_info::is_of_trusted_proxy(&request, &self.state.config.http.trusted_proxies) {
-                telemetry::follow_caller(&span, request.headers());
+                telemetry::continue_trace(&span, request.headers());
             }
             self.answer(request, id.as_str()).instrument(span.clone()).await
         };
@@ -95,7 +95,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for RequestContext<E> {
         self.state.metrics.request(route, method, response.status().as_str(), took);
         let status = response.status().as_u16();
         if !span.is_disabled() {
-            telemetry::name(&span, format!("{method} {route}"));
+            telemetry::rename_span(&span, format!("{method} {route}"));
             span.record("http.route", route);
             span.record("http.response.status_code", status);
             if response.status().is_server_error() {

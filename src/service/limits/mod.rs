@@ -117,7 +117,7 @@ fn here(state: &AppState, policy: &'static str, quota: Option<Quota>, subject: &
 
 /// A limit was reached.
 fn refused(state: &AppState, too_many: TooMany) -> ServiceError {
-    state.metrics.limited.with_label_values(&[too_many.policy]).inc();
+    state.metrics.rate_limited.with_label_values(&[too_many.policy]).inc();
     too_many.into()
 }
 

@@ -55,7 +55,7 @@ impl ScriptBatcher {
     }
 
     fn waiting(&self) -> MutexGuard<'_, Vec<Operation>> {
-        let here = runtime::current().unwrap_or_default() % self.waiting.len();
+        let here = runtime::current_core().unwrap_or_default() % self.waiting.len();
         self.waiting[here].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

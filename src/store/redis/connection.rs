@@ -203,7 +203,7 @@ impl RedisConnection {
     /// The connection that belongs to this thread's core, or the next of the pool on other threads.
     pub(super) fn client(&self) -> &Client {
         let clients = self.pool.clients();
-        match runtime::current() {
+        match runtime::current_core() {
             Some(core) => &clients[core % clients.len()],
             None => self.pool.next(),
         }

@@ -45,6 +45,7 @@ use crate::{
         entropy::Entropy,
         secret::SecretText,
     },
+    metrics::DatabaseMetrics,
 };
 
 /// The database. Clones share one pool of connections.
@@ -57,6 +58,8 @@ pub struct Sql {
     /// How long to wait for a connection.
     patience: Duration,
     begun: Arc<AtomicU64>,
+    max_connections: u32,
+    metrics: DatabaseMetrics,
     /// Whose changes these are, for the audit log.
     actor: Actor,
     addresses: Addresses,
@@ -127,6 +130,8 @@ impl Sql {
             direct: Arc::new(direct),
             patience,
             begun: Arc::default(),
+            max_connections: settings.max_connections,
+            metrics: DatabaseMetrics::default(),
             actor: Actor::Service,
             addresses: Addresses::Full,
             entropy: Entropy::system(),
@@ -166,6 +171,17 @@ impl Sql {
         self.begun.load(Ordering::Relaxed)
     }
 
+    /// The metrics of the connection pool.
+    pub fn metrics(&self) -> &DatabaseMetrics {
+        &self.metrics
+    }
+
+    /// Brings the gauges of the connection pool up to date.
+    pub fn update_pool_metrics(&self) {
+        let open = usize::try_from(self.pool.size()).unwrap_or(usize::MAX);
+        self.metrics.set_pool(open, self.pool.num_idle(), self.max_connections);
+    }
+
     /// Waits for connections in use to come back and closes them all. Calls after that are
     /// [unavailable](SqlError::Unavailable).
     pub async fn close(&self) {
@@ -175,25 +191,28 @@ impl Sql {
     /// A transaction that sees one state of the database and changes nothing.
     async fn begin_read(&self) -> Result<Transaction<'static, Any>, SqlError> {
         self.begun.fetch_add(1, Ordering::Relaxed);
-        Ok(self.pool.begin_with(self.dialect.begin_read()).await?)
+        Ok(self.metrics.time_begin(self.pool.begin_with(self.dialect.begin_read())).await?)
     }
 
     /// The row that one query finds, if there is one: for what is asked often.
     async fn read_one(&self, sql: &'static str, key: String) -> Result<Option<AnyRow>, SqlError> {
+        self.begun.fetch_add(1, Ordering::Relaxed);
         if self.dialect == Dialect::Sqlite {
-            self.begun.fetch_add(1, Ordering::Relaxed);
-            return Ok(sqlx::query(sql).bind(key).fetch_optional(&self.pool).await?);
+            return Ok(self.metrics.time_lookup(sqlx::query(sql).bind(key).fetch_optional(&self.pool)).await?);
         }
-        let mut tx = self.begin_read().await?;
-        let row = query(sql).bind(key).fetch_optional(&mut *tx).await?;
-        tx.commit().await?;
-        Ok(row)
+        let lookup = async {
+            let mut tx = self.pool.begin_with(self.dialect.begin_read()).await?;
+            let row = query(sql).bind(key).fetch_optional(&mut *tx).await?;
+            tx.commit().await?;
+            Ok(row)
+        };
+        self.metrics.time_lookup(lookup).await
     }
 
     /// A transaction that may write, rolled back unless it is committed.
     async fn begin_write(&self) -> Result<Transaction<'static, Any>, SqlError> {
         self.begun.fetch_add(1, Ordering::Relaxed);
-        Ok(self.pool.begin_with(self.dialect.begin_write()).await?)
+        Ok(self.metrics.time_begin(self.pool.begin_with(self.dialect.begin_write())).await?)
     }
 
     /// A connection of its own, past the pool and past a pooler.

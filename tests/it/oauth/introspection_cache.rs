@@ -37,7 +37,7 @@ async fn active(node: &Node, client: &ServiceClient, tokens: &Tokens) -> bool {
 
 /// How many questions were known.
 fn known(node: &Node) -> u64 {
-    let text = node.state.metrics.text().unwrap();
+    let text = node.state.metrics.render().unwrap();
     let name = "latchkey_cache_lookups_total{cache=\"introspections\",outcome=\"hit\"} ";
     text.lines().find_map(|line| line.strip_prefix(name)).unwrap().parse().unwrap()
 }

@@ -119,7 +119,7 @@ async fn no_more_than_so_many_are_remembered_and_none_if_so_configured() {
     };
     let connect = |max_staleness, max_sessions| {
         let cache = CacheSettings { max_staleness, max_sessions, max_tokens: 0 };
-        RedisStores::connect(&server.url().into(), &settings, &cache, &Cores::here()).unwrap()
+        RedisStores::connect(&server.url().into(), &settings, &cache, &Cores::current_runtime()).unwrap()
     };
     let ada = account();
     let setup = server.store();

@@ -142,7 +142,9 @@ async fn an_address_that_is_none_is_refused_but_never_shown() {
             command_timeout: Duration::from_secs(1),
             event_retention: Duration::from_hours(1),
         };
-        let Err(error) = RedisStores::connect(&url.into(), &settings, &test_cluster::cache(), &Cores::here()) else {
+        let Err(error) =
+            RedisStores::connect(&url.into(), &settings, &test_cluster::cache(), &Cores::current_runtime())
+        else {
             panic!("{url}")
         };
         let text = format!("{error} {error:?}");

@@ -216,7 +216,7 @@ pub fn store_with(url: &str, command_timeout: Duration) -> RedisStores {
         command_timeout,
         event_retention: Duration::from_hours(1),
     };
-    RedisStores::connect(&url.into(), &settings, &test_cluster::cache(), &Cores::here()).unwrap()
+    RedisStores::connect(&url.into(), &settings, &test_cluster::cache(), &Cores::current_runtime()).unwrap()
 }
 
 /// Runs a command whose words are bytes.

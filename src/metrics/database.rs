@@ -1,0 +1,91 @@
+//! Metrics of the database's connection pool.
+
+use std::time::Instant;
+
+use prometheus::{Histogram, IntCounter, IntGauge, core::Collector};
+
+use super::{counter, duration, gauge};
+
+/// What a node counts and measures of its database connections. Clones share the values.
+#[derive(Clone, Debug)]
+pub struct DatabaseMetrics {
+    connections: IntGauge,
+    in_use: IntGauge,
+    max: IntGauge,
+    wait: Histogram,
+    queries: Histogram,
+    errors: IntCounter,
+}
+
+impl Default for DatabaseMetrics {
+    fn default() -> Self {
+        Self {
+            connections: gauge(
+                "latchkey_database_connections",
+                "Open connections to the database, idle ones included.",
+            ),
+            in_use: gauge("latchkey_database_connections_in_use", "Database connections that a transaction is using."),
+            max: gauge("latchkey_database_connections_max", "Upper limit of connections (database.max_connections)."),
+            wait: duration(
+                "latchkey_database_wait_seconds",
+                "Time until a transaction had its connection and had begun.",
+            ),
+            queries: duration(
+                "latchkey_database_lookup_duration_seconds",
+                "Duration of single-row lookups, such as the account of a login, including the wait for a connection.",
+            ),
+            errors: counter(
+                "latchkey_database_errors_total",
+                "Transactions that could not begin and single-row lookups that failed.",
+            ),
+        }
+    }
+}
+
+impl DatabaseMetrics {
+    /// The collectors to register.
+    pub fn collectors(&self) -> Vec<Box<dyn Collector>> {
+        vec![
+            Box::new(self.connections.clone()),
+            Box::new(self.in_use.clone()),
+            Box::new(self.max.clone()),
+            Box::new(self.wait.clone()),
+            Box::new(self.queries.clone()),
+            Box::new(self.errors.clone()),
+        ]
+    }
+
+    /// Sets the gauges of the pool; called when the metrics are read.
+    pub fn set_pool(&self, connections: usize, idle: usize, max: u32) {
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.connections.set(number(connections));
+        self.in_use.set(number(connections.saturating_sub(idle)));
+        self.max.set(max.into());
+    }
+
+    /// Runs `begin`, which waits for a connection and begins a transaction, and measures it.
+    ///
+    /// # Errors
+    /// Those of `begin`.
+    pub async fn time_begin<T, E>(&self, begin: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        self.time(&self.wait, begin).await
+    }
+
+    /// Runs `lookup`, which reads one row, and measures it.
+    ///
+    /// # Errors
+    /// Those of `lookup`.
+    pub async fn time_lookup<T, E>(&self, lookup: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        self.time(&self.queries, lookup).await
+    }
+
+    async fn time<T, E>(&self, took: &Histogram, call: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        let started = Instant::now();
+        let result = call.await;
+        match &result {
+            Ok(_) => took.observe(started.elapsed().as_secs_f64()),
+            Err(_) => self.errors.inc(),
+        }
+        result
+    }
+}
