@@ -48,6 +48,10 @@ words! {
         AccountEnabled = "account_enabled",
         /// An account was deleted, and its sessions have ended.
         AccountDeleted = "account_deleted",
+        /// The roles of an account were changed; `detail` lists the new ones.
+        RolesChanged = "roles_changed",
+        /// The e-mail address of an account was changed.
+        EmailChanged = "email_changed",
         /// A password was changed, or a change was refused.
         PasswordChange = "password_change",
         /// A session was ended before its time.
@@ -64,6 +68,10 @@ words! {
         ClientAdded = "client_added",
         /// A service client was disabled.
         ClientDisabled = "client_disabled",
+        /// A disabled service client was enabled.
+        ClientEnabled = "client_enabled",
+        /// A service client was deleted.
+        ClientDeleted = "client_deleted",
         /// A service client was given a new secret.
         ClientSecretRotated = "client_secret_rotated",
         /// A service client was refused; its successes aren't told.
@@ -241,8 +249,8 @@ impl Entry {
 
     /// A key's id or a limit's name.
     #[must_use]
-    pub fn detail(mut self, detail: &str) -> Self {
-        self.what.detail = Some(detail.to_owned());
+    pub fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.what.detail = Some(detail.into());
         self
     }
 

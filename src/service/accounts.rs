@@ -1,95 +1,211 @@
-//! An operator disables, enables and deletes accounts; their sessions end with them (I5).
+//! Changes to an account by an operator. Each is one transaction on the locked row, with its row in the audit log; where
+//! sessions end or roles change, Redis is updated before the transaction commits (I5).
 
 use crate::{
     domain::{
-        account::{Account, Identifier},
+        account::{Account, Email, Identifier, Roles},
         audit::{AuditEvent, Entry},
         event::Reason,
         ids::AccountId,
+        secret::SecretText,
     },
-    service::error::ServiceError,
+    password::{PasswordError, WeakPassword},
+    service::{
+        error::{ServiceError, from_store_errors},
+        register::password_context,
+    },
     state::AppState,
+    store::sql::{AccountChange, SetEmailError, SqlError},
 };
 
-/// Why an account couldn't be changed.
+/// Why an account was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeAccountError {
-    /// There is none.
+    /// No account has this name.
     #[error("there is no such account")]
     NotFound,
+    /// Another account has the e-mail address.
+    #[error("another account has this e-mail address")]
+    EmailTaken,
+    /// The new password does not satisfy the policy.
+    #[error(transparent)]
+    WeakPassword(WeakPassword),
+    /// The account would have more than [`Roles::MAX`] roles.
+    #[error("an account has at most {max} roles", max = Roles::MAX)]
+    TooManyRoles,
     /// See [`ServiceError`].
     #[error(transparent)]
     Service(#[from] ServiceError),
 }
 
-/// Finds an account by its id, e-mail address or username.
+from_store_errors!(ChangeAccountError);
+
+/// Finds an account by its id, e-mail address or username. `id:`, `email:` and `username:` before the name say which of
+/// the three it is; without one of them a UUID is an id first and a username second.
 ///
 /// # Errors
-/// [`ChangeAccountError`]
+/// [`ChangeAccountError::NotFound`], [`ChangeAccountError::Service`]
 pub async fn find(state: &AppState, name: &str) -> Result<Account, ChangeAccountError> {
-    let found = match name.parse::<AccountId>() {
-        Ok(id) => state.sql.account(id).await,
-        Err(_) => state.sql.find_account(&Identifier::parse(name)).await,
+    let (kind, text) = match name.split_once(':') {
+        Some((kind @ ("id" | "email" | "username"), text)) => (kind, text.trim()),
+        _ => ("", name.trim()),
     };
-    found.map_err(ServiceError::from)?.ok_or(ChangeAccountError::NotFound)
+    let id = text.parse::<AccountId>().ok().filter(|_| matches!(kind, "" | "id"));
+    let mut found = None;
+    if let Some(id) = id {
+        found = state.sql.account(id).await?;
+    }
+    if found.is_none() && kind != "id" {
+        let identifier = match kind {
+            "username" => Identifier::Username(text.to_lowercase()),
+            _ => Identifier::parse(text),
+        };
+        found = state.sql.find_account(&identifier).await?;
+    }
+    found.ok_or(ChangeAccountError::NotFound)
 }
 
-/// Keeps an account from signing in, and ends its sessions; says how many.
+/// Disables an account: it can't sign in, and its sessions end. Returns the number of sessions ended.
 ///
 /// # Errors
-/// [`ChangeAccountError`]
+/// [`ChangeAccountError::NotFound`], [`ChangeAccountError::Service`]
 pub async fn disable(state: &AppState, id: AccountId) -> Result<u64, ChangeAccountError> {
     let now = state.clock.now();
-    let change = state.sql.change_account(id).await.map_err(ServiceError::from)?;
-    let mut change = change.ok_or(ChangeAccountError::NotFound)?;
-    change.set_disabled(Some(now), now).await.map_err(ServiceError::from)?;
-    change.record(&Entry::new(now, AuditEvent::AccountDisabled).account(id)).await.map_err(ServiceError::from)?;
-    let epoch = change.bump_epoch().await.map_err(ServiceError::from)?;
-    // While the row is locked: if the sessions can't be ended, nothing is changed.
-    let ended = state
-        .redis
-        .sessions
-        .revoke_all(id, None, Some(epoch), Reason::Disabled, now)
-        .await
-        .map_err(ServiceError::from)?;
-    change.commit().await.map_err(ServiceError::from)?;
-    tracing::info!(account = %id, ended, "an account was disabled");
+    let mut change = lock(state, id).await?;
+    change.set_disabled(Some(now), now).await?;
+    change.record(&Entry::new(now, AuditEvent::AccountDisabled).account(id)).await?;
+    let ended = end_sessions(state, &mut change, Reason::Disabled).await?;
+    change.commit().await?;
+    tracing::info!(account = %id, ended, "account disabled");
     Ok(ended)
 }
 
-/// Lets an account sign in again.
+/// Enables a disabled account.
 ///
 /// # Errors
-/// [`ChangeAccountError`]
+/// [`ChangeAccountError::NotFound`], [`ChangeAccountError::Service`]
 pub async fn enable(state: &AppState, id: AccountId) -> Result<(), ChangeAccountError> {
-    let change = state.sql.change_account(id).await.map_err(ServiceError::from)?;
-    let mut change = change.ok_or(ChangeAccountError::NotFound)?;
     let now = state.clock.now();
-    change.set_disabled(None, now).await.map_err(ServiceError::from)?;
-    change.record(&Entry::new(now, AuditEvent::AccountEnabled).account(id)).await.map_err(ServiceError::from)?;
-    change.commit().await.map_err(ServiceError::from)?;
-    tracing::info!(account = %id, "an account was enabled");
+    let mut change = lock(state, id).await?;
+    change.set_disabled(None, now).await?;
+    change.record(&Entry::new(now, AuditEvent::AccountEnabled).account(id)).await?;
+    change.commit().await?;
+    tracing::info!(account = %id, "account enabled");
     Ok(())
 }
 
-/// Deletes an account and ends its sessions; says how many. Its id is never used again.
+/// Deletes an account and ends its sessions. Returns the number of sessions ended. The id is never used again.
 ///
 /// # Errors
-/// [`ChangeAccountError`]
+/// [`ChangeAccountError::NotFound`], [`ChangeAccountError::Service`]
 pub async fn delete(state: &AppState, id: AccountId) -> Result<u64, ChangeAccountError> {
     let now = state.clock.now();
-    let change = state.sql.change_account(id).await.map_err(ServiceError::from)?;
-    let mut change = change.ok_or(ChangeAccountError::NotFound)?;
+    let mut change = lock(state, id).await?;
     let epoch = change.account.epoch.next();
-    change.delete().await.map_err(ServiceError::from)?;
-    change.record(&Entry::new(now, AuditEvent::AccountDeleted).account(id)).await.map_err(ServiceError::from)?;
-    let ended = state
-        .redis
-        .sessions
-        .revoke_all(id, None, Some(epoch), Reason::Deleted, now)
-        .await
-        .map_err(ServiceError::from)?;
-    change.commit().await.map_err(ServiceError::from)?;
-    tracing::info!(account = %id, ended, "an account was deleted");
+    change.delete().await?;
+    change.record(&Entry::new(now, AuditEvent::AccountDeleted).account(id)).await?;
+    let ended = state.redis.sessions.revoke_all(id, None, Some(epoch), Reason::Deleted, now).await?;
+    record_ended(&mut change, Reason::Deleted, ended, now).await?;
+    change.commit().await?;
+    tracing::info!(account = %id, ended, "account deleted");
     Ok(ended)
+}
+
+/// Adds and removes roles. Returns the roles that the account has now.
+///
+/// Redis is updated in the same step, so that the next refresh of every session of the account returns a token with the new
+/// roles. Access tokens that were issued before keep the former roles until they expire (`token.access_ttl`); end the
+/// account's sessions too where that is too long.
+///
+/// # Errors
+/// [`ChangeAccountError::NotFound`], [`ChangeAccountError::TooManyRoles`], [`ChangeAccountError::Service`]
+pub async fn change_roles(
+    state: &AppState,
+    id: AccountId,
+    add: &Roles,
+    remove: &Roles,
+) -> Result<Roles, ChangeAccountError> {
+    let now = state.clock.now();
+    let mut change = lock(state, id).await?;
+    let kept = change.account.roles.names().iter().filter(|role| !remove.contains(role));
+    let added = add.names().iter().filter(|role| !remove.contains(role));
+    let roles = Roles::parse(kept.chain(added)).map_err(|_| ChangeAccountError::TooManyRoles)?;
+    if roles == change.account.roles {
+        return Ok(roles);
+    }
+    change.set_roles(&roles, now).await?;
+    let entry = Entry::new(now, AuditEvent::RolesChanged).account(id);
+    change.record(&entry.detail(if roles.is_empty() { "none".to_owned() } else { roles.to_string() })).await?;
+    // The epoch keeps a sign-in that read the former roles from writing them to Redis.
+    let epoch = change.bump_epoch().await?;
+    state.redis.sessions.set_roles(id, &roles, epoch, now).await?;
+    change.commit().await?;
+    tracing::info!(account = %id, %roles, "roles of an account changed");
+    Ok(roles)
+}
+
+/// Changes the e-mail address of an account. Its sessions go on.
+///
+/// # Errors
+/// [`ChangeAccountError::NotFound`], [`ChangeAccountError::EmailTaken`], [`ChangeAccountError::Service`]
+pub async fn set_email(state: &AppState, id: AccountId, email: &Email) -> Result<(), ChangeAccountError> {
+    let now = state.clock.now();
+    let mut change = lock(state, id).await?;
+    change.set_email(email, now).await.map_err(|error| match error {
+        SetEmailError::Taken => ChangeAccountError::EmailTaken,
+        SetEmailError::Sql(error) => error.into(),
+    })?;
+    change.record(&Entry::new(now, AuditEvent::EmailChanged).account(id)).await?;
+    change.commit().await?;
+    tracing::info!(account = %id, "e-mail address of an account changed");
+    Ok(())
+}
+
+/// Sets a new password for an account whose owner has lost the old one, and ends its sessions. Returns the number of
+/// sessions ended.
+///
+/// # Errors
+/// [`ChangeAccountError::NotFound`], [`ChangeAccountError::WeakPassword`], [`ChangeAccountError::Service`]
+pub async fn set_password(state: &AppState, id: AccountId, password: SecretText) -> Result<u64, ChangeAccountError> {
+    let account = state.sql.account(id).await?.ok_or(ChangeAccountError::NotFound)?;
+    let context = password_context(&account.email, account.username.as_ref());
+    let hash = state.passwords.hash_new(password, context).await.map_err(|error| match error {
+        PasswordError::Weak(weak) => ChangeAccountError::WeakPassword(weak),
+        other => ChangeAccountError::Service(other.into()),
+    })?;
+    let now = state.clock.now();
+    let mut change = lock(state, id).await?;
+    change.set_password(&hash, now).await?;
+    change.record(&Entry::new(now, AuditEvent::PasswordChange).account(id).because("set_by_operator")).await?;
+    let ended = end_sessions(state, &mut change, Reason::PasswordChanged).await?;
+    change.commit().await?;
+    tracing::info!(account = %id, ended, "password of an account set by an operator");
+    Ok(ended)
+}
+
+async fn lock(state: &AppState, id: AccountId) -> Result<AccountChange, ChangeAccountError> {
+    state.sql.change_account(id).await?.ok_or(ChangeAccountError::NotFound)
+}
+
+/// Ends all sessions of a locked account. If that fails, the change is dropped with the transaction.
+async fn end_sessions(state: &AppState, change: &mut AccountChange, reason: Reason) -> Result<u64, ChangeAccountError> {
+    let (id, now) = (change.account.id, change.account.updated_at);
+    let epoch = change.bump_epoch().await?;
+    let ended = state.redis.sessions.revoke_all(id, None, Some(epoch), reason, now).await?;
+    record_ended(change, reason, ended, now).await?;
+    Ok(ended)
+}
+
+/// Writes to the audit log how many sessions a change has ended, if any.
+pub(super) async fn record_ended(
+    change: &mut AccountChange,
+    reason: Reason,
+    ended: u64,
+    now: crate::domain::clock::Timestamp,
+) -> Result<(), SqlError> {
+    if ended == 0 {
+        return Ok(());
+    }
+    let entry = Entry::new(now, AuditEvent::SessionsEnded).because(reason.as_str()).count(ended);
+    change.record(&entry.account(change.account.id)).await
 }

@@ -1,18 +1,18 @@
-//! Who is calling: an access token is verified, its session looked up, its account read.
+//! Authenticates the caller of a request by its access token.
 
 use std::sync::Arc;
 
 use crate::{
     crypto::access_token::{AccessClaims, TokenError, Verified, VerifiedToken},
     domain::account::Account,
-    service::error::ServiceError,
+    service::error::{ServiceError, from_store_errors},
     state::AppState,
 };
 
-/// Why a caller isn't let in.
+/// Why a caller is not authenticated.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthenticateError {
-    /// The access token isn't valid here (RFC 6750, section 3.1: `invalid_token`); the log says why.
+    /// The access token is not valid here (RFC 6750, section 3.1: `invalid_token`). The log has the cause.
     #[error("the access token is not valid, or its session was ended")]
     InvalidToken,
     /// See [`ServiceError`].
@@ -20,23 +20,24 @@ pub enum AuthenticateError {
     Service(#[from] ServiceError),
 }
 
-/// What an access token says, if it is valid and its session lives: an ended one's tokens are refused here at once,
+from_store_errors!(AuthenticateError);
+
+/// Verifies an access token and looks its session up in Redis, so that the tokens of an ended session are refused at once and
 /// not only when they expire (ASVS 7.4.1).
 ///
 /// # Errors
 /// [`AuthenticateError`]
 pub async fn authenticate(state: &AppState, token: &str) -> Result<Arc<VerifiedToken>, AuthenticateError> {
     let claims = verify(state, token).await?;
-    if state.redis.sessions.is_live(claims.sub, claims.sid, state.clock.now()).await.map_err(ServiceError::from)? {
+    if state.redis.sessions.is_live(claims.sub, claims.sid, state.clock.now()).await? {
         Ok(claims)
     } else {
-        tracing::debug!(session = %claims.sid, "an access token of an ended session was presented");
+        tracing::debug!(session = %claims.sid, "access token refused: its session has ended");
         Err(AuthenticateError::InvalidToken)
     }
 }
 
-/// What a session's access token says, if it is valid; whether its session still lives isn't asked. A key that isn't known
-/// may have just been made by another node, so it is looked for (`SigningKeys::reload_on_miss`).
+/// Verifies a session's access token, without looking at its session.
 ///
 /// # Errors
 /// [`AuthenticateError::InvalidToken`]
@@ -44,33 +45,40 @@ pub async fn verify(state: &AppState, token: &str) -> Result<Arc<VerifiedToken>,
     match verify_issued(state, token).await? {
         Verified::Session(verified) => Ok(verified),
         Verified::Client(_) => {
-            tracing::debug!(error = %TokenError::NoSession, "an access token was refused");
+            tracing::debug!(error = %TokenError::NoSession, "access token refused");
             Err(AuthenticateError::InvalidToken)
         }
     }
 }
 
-/// The same for tokens of either kind: that of a session, or that of a service client itself, which may be meant for others.
+/// Verifies an access token of a session or of a service client; the latter may be for another audience.
 ///
 /// # Errors
 /// [`AuthenticateError::InvalidToken`]
 pub async fn verify_issued(state: &AppState, token: &str) -> Result<Verified, AuthenticateError> {
+    try_verify(state, token).await.map_err(|error| {
+        tracing::debug!(%error, "access token refused");
+        AuthenticateError::InvalidToken
+    })
+}
+
+/// Does the same and returns the cause of a refusal. A token with an unknown key reloads the keys
+/// ([`SigningKeys::reload_on_miss`](crate::state::keys::SigningKeys::reload_on_miss)): another node may have published the
+/// key just now.
+pub(super) async fn try_verify(state: &AppState, token: &str) -> Result<Verified, TokenError> {
     let mut verified = state.verify_issued_token(token);
     if matches!(verified, Err(TokenError::UnknownKey)) {
         state.keys.reload_on_miss().await;
         verified = state.verify_issued_token(token);
     }
-    verified.map_err(|error| {
-        tracing::debug!(%error, "an access token was refused");
-        AuthenticateError::InvalidToken
-    })
+    verified
 }
 
-/// The account of a caller.
+/// The account of a caller. The tokens of a deleted account are invalid.
 ///
 /// # Errors
-/// [`AuthenticateError`]: an account that was deleted meanwhile has no valid tokens.
+/// [`AuthenticateError`]
 pub async fn me(state: &AppState, caller: &AccessClaims) -> Result<Account, AuthenticateError> {
-    let account = state.sql.account(caller.sub).await.map_err(ServiceError::from)?;
+    let account = state.sql.account(caller.sub).await?;
     account.ok_or(AuthenticateError::InvalidToken)
 }

@@ -54,7 +54,7 @@ pub async fn change_password(
     match state.passwords.verify(current, Some(checked.clone())).await.map_err(ServiceError::from)? {
         Verified::Match { .. } => {}
         Verified::Mismatch => {
-            state.audit.note(entry(state.clock.now(), caller, ip).refused("wrong_password"));
+            state.audit.record(entry(state.clock.now(), caller, ip).refused("wrong_password"));
             return Err(ChangePasswordError::WrongPassword);
         }
     }

@@ -1,4 +1,4 @@
-//! What can go wrong in every flow, whatever it is about.
+//! Errors that every use case can fail with.
 
 use std::time::Duration;
 
@@ -10,35 +10,35 @@ use crate::{
     store::{redis::RedisError, sql::SqlError},
 };
 
-/// A flow could not be carried out, through no fault of its caller.
+/// A use case failed for a reason that is not its caller's input.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
-    /// Something that is needed is missing at the moment. Whether a change was made is unknown; repeating is safe.
+    /// A dependency does not answer. Whether a change was made is unknown; repeating the request is safe.
     #[error("{what} is unavailable: {source}")]
     Unavailable {
-        /// `redis`, `database` or `account`.
+        /// The dependency: `redis`, `database` or `account`.
         what: &'static str,
-        /// When to try again.
+        /// When to retry.
         retry_after: Duration,
-        /// Why, for the log.
+        /// The cause, for the log.
         source: anyhow::Error,
     },
-    /// Too many passwords wait to be hashed: nothing was done. Costs little to say, since there may be a flood of it.
-    #[error("too many passwords wait to be hashed")]
+    /// The queue of the password threads is full; nothing was done. Carries no cause: under a flood this error is frequent.
+    #[error("the queue of the password threads is full")]
     Busy {
-        /// When to try again.
+        /// When to retry.
         retry_after: Duration,
     },
-    /// It came too often: nothing was done.
+    /// A rate limit was exceeded; nothing was done.
     #[error(transparent)]
     Limited(#[from] TooMany),
-    /// Something is as it never should be.
+    /// A bug, or data that this release can't read.
     #[error(transparent)]
     Internal(anyhow::Error),
 }
 
 impl ServiceError {
-    /// What it is called where failures are counted.
+    /// The value of the label `outcome` in metrics.
     pub const fn label(&self) -> &'static str {
         match self {
             Self::Unavailable { .. } | Self::Busy { .. } => "unavailable",
@@ -104,3 +104,18 @@ impl From<EncodeError> for ServiceError {
         Self::Internal(error.into())
     }
 }
+
+/// Implements the conversions of store errors into the variant `Service` of a use case's error, so that `?` takes them.
+macro_rules! from_store_errors {
+    ($error:ty) => {
+        $crate::service::error::from_store_errors!($error: $crate::store::redis::RedisError, $crate::store::sql::SqlError);
+    };
+    ($error:ty: $($source:ty),+) => {
+        $(impl From<$source> for $error {
+            fn from(source: $source) -> Self {
+                Self::Service(source.into())
+            }
+        })+
+    };
+}
+pub(in crate::service) use from_store_errors;

@@ -98,7 +98,7 @@ async fn begin(state: &AppState, input: &Login, attempt: &Attempt) -> Result<(To
         match created.map_err(ServiceError::from)? {
             Create::Created(grant) => {
                 let entry = Entry::new(now, AuditEvent::SignIn).account(account.id).session(session_id);
-                state.audit.note(entry.by(Actor::Account).from(input.origin.ip));
+                state.audit.record(entry.by(Actor::Account).from(input.origin.ip));
                 end_replaced(state, input).await;
                 return Ok((token_issuer::issue(state, &grant, now)?, device));
             }
@@ -127,7 +127,7 @@ async fn authenticate(state: &AppState, input: &Login) -> Result<Account, LoginE
         };
         let mut entry = Entry::new(state.clock.now(), AuditEvent::SignIn).refused(reason).by(Actor::Anyone);
         entry.what.account = known;
-        state.audit.note(entry.from(input.origin.ip));
+        state.audit.record(entry.from(input.origin.ip));
         return Err(LoginError::InvalidCredentials);
     };
     if let Some(hash) = upgraded {
@@ -163,7 +163,7 @@ async fn end_replaced(state: &AppState, input: &Login) {
         Ok(true) => {
             let entry = Entry::new(now, AuditEvent::SessionEnded).because("replaced");
             let entry = entry.account(claims.account).session(claims.session).by(Actor::Account);
-            state.audit.note(entry.from(input.origin.ip));
+            state.audit.record(entry.from(input.origin.ip));
         }
         Err(error) => {
             tracing::warn!(session = %claims.session, %error, "the session that a sign-in replaced could not be ended");

@@ -1,53 +1,133 @@
-//! A user signs out: the session is over, everywhere, once this has answered (I3).
+//! Signs a user out: every session whose genuine credential is presented ends, on every node, before the answer (I3).
 
 use std::net::IpAddr;
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use futures_util::future::join_all;
+use serde::Deserialize;
+
 use crate::{
+    crypto::access_token::{TokenError, Verified},
     domain::{
         audit::{Actor, AuditEvent, Entry},
         event::Reason,
         ids::{AccountId, SessionId},
     },
-    service::error::ServiceError,
+    service::{
+        authenticate,
+        error::{ServiceError, from_store_errors},
+    },
     state::AppState,
 };
 
-/// Which session to end.
-#[derive(Clone, Debug)]
-pub enum Logout {
-    /// That of a refresh token.
-    RefreshToken(String),
-    /// That of an access token which has been verified.
-    Session(AccountId, SessionId),
+/// The credentials that a sign-out presents. Each may be missing, expired or invalid.
+#[derive(Clone, Default)]
+pub struct LogoutInput {
+    /// The access token of `Authorization: Bearer`.
+    pub bearer: Option<String>,
+    /// The refresh token in the request's body.
+    pub body_token: Option<String>,
+    /// The refresh token in the session cookie.
+    pub cookie: Option<String>,
+    /// The client's address.
+    pub ip: Option<IpAddr>,
 }
 
-/// Why a sign-out was refused.
+/// What a sign-out did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogoutOutcome {
+    /// The number of credentials presented; at least one.
+    pub presented: usize,
+    /// How many of them this service issued. They may have expired, and their sessions may have ended before.
+    pub genuine: usize,
+    /// The number of sessions that ended.
+    pub ended: usize,
+}
+
+/// Why a sign-out failed.
 #[derive(Debug, thiserror::Error)]
 pub enum LogoutError {
-    /// The refresh token isn't one of ours.
-    #[error("the refresh token is not valid")]
-    InvalidToken,
+    /// No credential was presented.
+    #[error("no access token, refresh token or session cookie was presented")]
+    NothingPresented,
     /// See [`ServiceError`].
     #[error(transparent)]
     Service(#[from] ServiceError),
 }
 
-/// Ends a session. Ending one that is over already is no error, so that this can be repeated.
+from_store_errors!(LogoutError);
+
+/// Ends the session of each credential in `input` that this service issued: of a refresh token, of a valid access token,
+/// and of one that has expired. Ending a session that is over already is no error, so that a sign-out can be repeated. An
+/// invalid credential does not keep the others from ending their sessions.
 ///
 /// # Errors
-/// [`LogoutError`]
-pub async fn logout(state: &AppState, input: Logout, ip: Option<IpAddr>) -> Result<(), LogoutError> {
-    let (account, session) = match input {
-        Logout::Session(account, session) => (account, session),
-        Logout::RefreshToken(token) => {
-            let claims = state.refresh_tokens.decode(&token).map_err(|_| LogoutError::InvalidToken)?;
-            (claims.account, claims.session)
-        }
-    };
-    let now = state.clock.now();
-    if state.redis.sessions.revoke(account, session, Reason::Logout, now).await.map_err(ServiceError::from)? {
-        let entry = Entry::new(now, AuditEvent::SessionEnded).because(Reason::Logout.as_str());
-        state.audit.note(entry.account(account).session(session).by(Actor::Account).from(ip));
+/// [`LogoutError`]: if one of several sessions can't be ended because Redis does not answer, the others end all the same.
+pub async fn logout(state: &AppState, input: LogoutInput) -> Result<LogoutOutcome, LogoutError> {
+    let LogoutInput { bearer, body_token, cookie, ip } = input;
+    let mut presented = 0;
+    let mut sessions = Vec::new();
+    if let Some(token) = bearer {
+        presented += 1;
+        sessions.extend(session_of_access_token(state, &token).await);
     }
-    Ok(())
+    for token in [body_token, cookie].into_iter().flatten() {
+        presented += 1;
+        let claims = state.refresh_tokens.decode(&token).ok();
+        sessions.extend(claims.map(|claims| (claims.account, claims.session)));
+    }
+    if presented == 0 {
+        return Err(LogoutError::NothingPresented);
+    }
+    let genuine = sessions.len();
+    sessions.sort_unstable();
+    sessions.dedup();
+    let endings = sessions.into_iter().map(|(account, session)| end(state, account, session, ip));
+    let mut ended = 0;
+    let mut failure = None;
+    for outcome in join_all(endings).await {
+        match outcome {
+            Ok(true) => ended += 1,
+            Ok(false) => {}
+            Err(error) => failure = Some(error),
+        }
+    }
+    failure.map_or(Ok(LogoutOutcome { presented, genuine, ended }), Err)
+}
+
+async fn end(
+    state: &AppState,
+    account: AccountId,
+    session: SessionId,
+    ip: Option<IpAddr>,
+) -> Result<bool, LogoutError> {
+    let now = state.clock.now();
+    let ended = state.redis.sessions.revoke(account, session, Reason::Logout, now).await?;
+    if ended {
+        let entry = Entry::new(now, AuditEvent::SessionEnded).because(Reason::Logout.as_str());
+        state.audit.record(entry.account(account).session(session).by(Actor::Account).from(ip));
+    }
+    Ok(ended)
+}
+
+/// The account and session of an access token that this service issued, expired or not.
+async fn session_of_access_token(state: &AppState, token: &str) -> Option<(AccountId, SessionId)> {
+    match authenticate::try_verify(state, token).await {
+        Ok(Verified::Session(verified)) => Some((verified.sub, verified.sid)),
+        // Reported only after the signature and all other claims were found valid.
+        Err(TokenError::Expired) => unverified_session(token),
+        Ok(Verified::Client(_)) | Err(_) => None,
+    }
+}
+
+/// Reads the account and the session of a token without verifying it.
+fn unverified_session(token: &str) -> Option<(AccountId, SessionId)> {
+    #[derive(Deserialize)]
+    struct Claims {
+        sub: String,
+        sid: SessionId,
+    }
+    let payload = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    let claims: Claims = serde_json::from_slice(&payload).ok()?;
+    Some((claims.sub.parse().ok()?, claims.sid))
 }

@@ -99,7 +99,7 @@ async fn rotate(
         Rotation::Reused => {
             tracing::warn!(account = %claims.account, session = %claims.session, "a superseded refresh token was presented; its session has been ended");
             let entry = Entry::new(now, AuditEvent::RefreshReuse).account(claims.account).session(claims.session);
-            state.audit.note(entry.refused("superseded").by(Actor::Anyone).from(ip));
+            state.audit.record(entry.refused("superseded").by(Actor::Anyone).from(ip));
             Err(RefreshError::Reused)
         }
         Rotation::Expired => Err(RefreshError::Expired),

@@ -60,7 +60,7 @@ pub async fn revoke_token(
     if state.redis.sessions.revoke(account, session, reason, now).await.map_err(ServiceError::from)? {
         let actor = caller.map_or(Actor::Account, |client| Actor::Client(client.id.clone()));
         let entry = Entry::new(now, AuditEvent::SessionEnded).because(reason.as_str());
-        state.audit.note(entry.account(account).session(session).by(actor).from(ip));
+        state.audit.record(entry.account(account).session(session).by(actor).from(ip));
     }
     Ok(())
 }

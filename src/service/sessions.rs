@@ -1,4 +1,4 @@
-//! A user looks at the sessions of the account, and ends some.
+//! Lists and ends the sessions of an account, for its owner and for operators.
 
 use std::net::IpAddr;
 
@@ -7,22 +7,33 @@ use crate::{
     domain::{
         audit::{Actor, AuditEvent, Entry},
         event::Reason,
-        ids::SessionId,
+        ids::{AccountId, SessionId},
         session::Session,
     },
     service::error::ServiceError,
     state::AppState,
 };
 
+/// The cause in the audit log of a session that an operator ended.
+const BY_OPERATOR: &str = "operator";
+
 /// The live sessions of the caller's account, oldest first.
 ///
 /// # Errors
 /// [`ServiceError`]
 pub async fn list(state: &AppState, caller: &AccessClaims) -> Result<Vec<Session>, ServiceError> {
-    Ok(state.redis.sessions.list(caller.sub, state.clock.now()).await?)
+    list_of(state, caller.sub).await
 }
 
-/// Ends one of them; says whether there was such a session.
+/// The live sessions of an account, oldest first, for an operator.
+///
+/// # Errors
+/// [`ServiceError`]
+pub async fn list_of(state: &AppState, account: AccountId) -> Result<Vec<Session>, ServiceError> {
+    Ok(state.redis.sessions.list(account, state.clock.now()).await?)
+}
+
+/// Ends a session of the caller's account. Returns whether there was such a session.
 ///
 /// # Errors
 /// [`ServiceError`]
@@ -32,16 +43,11 @@ pub async fn revoke(
     session: SessionId,
     ip: Option<IpAddr>,
 ) -> Result<bool, ServiceError> {
-    let now = state.clock.now();
-    let ended = state.redis.sessions.revoke(caller.sub, session, Reason::Revoked, now).await?;
-    if ended {
-        let entry = Entry::new(now, AuditEvent::SessionEnded).because(Reason::Revoked.as_str());
-        state.audit.note(entry.account(caller.sub).session(session).by(Actor::Account).from(ip));
-    }
-    Ok(ended)
+    let entry = Entry::new(state.clock.now(), AuditEvent::SessionEnded).because(Reason::Revoked.as_str());
+    end(state, caller.sub, session, entry.by(Actor::Account).from(ip)).await
 }
 
-/// Ends all of them, or all but the caller's own; says how many.
+/// Ends all sessions of the caller's account, or all but the caller's own. Returns how many ended.
 ///
 /// # Errors
 /// [`ServiceError`]
@@ -51,12 +57,46 @@ pub async fn revoke_all(
     keep_current: bool,
     ip: Option<IpAddr>,
 ) -> Result<u64, ServiceError> {
-    let now = state.clock.now();
+    let entry = Entry::new(state.clock.now(), AuditEvent::SessionsEnded).because(Reason::Revoked.as_str());
     let except = keep_current.then_some(caller.sid);
-    let ended = state.redis.sessions.revoke_all(caller.sub, except, None, Reason::Revoked, now).await?;
+    end_all(state, caller.sub, except, entry.by(Actor::Account).from(ip)).await
+}
+
+/// Ends a session of an account, by an operator. Returns whether there was such a session.
+///
+/// # Errors
+/// [`ServiceError`]
+pub async fn revoke_of(state: &AppState, account: AccountId, session: SessionId) -> Result<bool, ServiceError> {
+    let entry = Entry::new(state.clock.now(), AuditEvent::SessionEnded).because(BY_OPERATOR);
+    end(state, account, session, entry).await
+}
+
+/// Ends all sessions of an account, by an operator. Returns how many ended.
+///
+/// # Errors
+/// [`ServiceError`]
+pub async fn revoke_all_of(state: &AppState, account: AccountId) -> Result<u64, ServiceError> {
+    let entry = Entry::new(state.clock.now(), AuditEvent::SessionsEnded).because(BY_OPERATOR);
+    end_all(state, account, None, entry).await
+}
+
+async fn end(state: &AppState, account: AccountId, session: SessionId, entry: Entry) -> Result<bool, ServiceError> {
+    let ended = state.redis.sessions.revoke(account, session, Reason::Revoked, entry.at).await?;
+    if ended {
+        state.audit.record(entry.account(account).session(session));
+    }
+    Ok(ended)
+}
+
+async fn end_all(
+    state: &AppState,
+    account: AccountId,
+    except: Option<SessionId>,
+    entry: Entry,
+) -> Result<u64, ServiceError> {
+    let ended = state.redis.sessions.revoke_all(account, except, None, Reason::Revoked, entry.at).await?;
     if ended > 0 {
-        let entry = Entry::new(now, AuditEvent::SessionsEnded).because(Reason::Revoked.as_str()).count(ended);
-        state.audit.note(entry.account(caller.sub).by(Actor::Account).from(ip));
+        state.audit.record(entry.account(account).count(ended));
     }
     Ok(ended)
 }

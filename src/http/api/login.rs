@@ -20,10 +20,9 @@ use crate::{
         types::Secret,
     },
     service::{
-        authenticate,
         limits::DeviceToken,
         login::{self, Login, LoginError},
-        logout::{self, Logout, LogoutError},
+        logout::{self, LogoutError, LogoutInput},
         refresh::{self, RefreshError},
         token_issuer::Tokens,
     },
@@ -237,8 +236,9 @@ impl Problems for LogoutProblems {
 impl From<LogoutError> for Failed<LogoutProblems> {
     fn from(error: LogoutError) -> Self {
         match error {
-            LogoutError::InvalidToken => {
-                Self::new(Code::InvalidRefreshToken, "The refresh token is not one of this service's.")
+            LogoutError::NothingPresented => {
+                let detail = "Send the refresh token, or the access token, of the session to end.";
+                Self::new(Code::AuthenticationRequired, detail)
             }
             LogoutError::Service(failure) => failure.into(),
         }
@@ -327,20 +327,18 @@ impl SigningInApi {
     ) -> Result<SignedOutResponse, Failed<LogoutProblems>> {
         let in_body = request.and_then(|request| request.refresh_token);
         let clear = presented.cookie.is_some().then(cookie::clear);
-        let input = match (in_body, presented.bearer, presented.cookie) {
-            (Some(token), _, _) => Logout::RefreshToken(token.0.expose().to_owned()),
-            (None, Some(token), _) => {
-                let claims =
-                    authenticate::verify(state, &token).await.map_err(crate::http::problem::ProblemError::from)?;
-                Logout::Session(claims.sub, claims.sid)
-            }
-            (None, None, Some(token)) => Logout::RefreshToken(token),
-            (None, None, None) => {
-                let detail = "Send the refresh token, or the access token, of the session to end.";
-                return Err(Failed::new(Code::AuthenticationRequired, detail));
-            }
+        let in_body = in_body.map(|token| token.0.expose().to_owned());
+        let code = if in_body.is_none() && presented.bearer.is_some() {
+            Code::InvalidToken
+        } else {
+            Code::InvalidRefreshToken
         };
-        logout::logout(state, input, client.ip).await?;
+        let input =
+            LogoutInput { bearer: presented.bearer, body_token: in_body, cookie: presented.cookie, ip: client.ip };
+        let outcome = logout::logout(state, input).await?;
+        if outcome.genuine == 0 {
+            return Err(Failed::new(code, "The token is not one of this service's."));
+        }
         Ok(SignedOutResponse::Done(clear))
     }
 }

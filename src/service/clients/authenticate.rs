@@ -105,7 +105,7 @@ async fn by_assertion(
 
 fn refuse(state: &AppState, ip: Option<IpAddr>, client: Option<Arc<Client>>, why: &str) -> AuthenticateClientError {
     let entry = Entry::new(state.clock.now(), AuditEvent::ClientAuthentication).by(Actor::Anyone).from(ip);
-    state.audit.note(match &client {
+    state.audit.record(match &client {
         Some(client) => entry.refused("wrong_credentials").client(client.id.clone()),
         None => entry.refused("unknown_client"),
     });

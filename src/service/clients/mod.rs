@@ -1,4 +1,4 @@
-//! Service clients: made, listed, disabled, given new secrets.
+//! Service clients: created, listed, disabled, enabled, deleted and given new secrets by operators.
 
 mod authenticate;
 
@@ -14,45 +14,48 @@ use crate::{
         clock::Clock,
         entropy::Entropy,
     },
-    service::error::ServiceError,
+    service::error::{ServiceError, from_store_errors},
     store::sql::Sql,
 };
 
-/// How long the former secret is accepted beside the new one, unless its owner says otherwise.
+/// How long the former secret is accepted beside the new one by default.
 pub const GRACE: Duration = Duration::from_hours(24);
 
-/// The longest grace: a year.
+/// The longest grace period: a year.
 pub const MAX_GRACE: Duration = Duration::from_hours(24 * 366);
 
-/// A client to be made.
+/// A client to create.
 #[derive(Clone, Debug, Default)]
 pub struct NewClient {
-    /// Its name.
+    /// Its `client_id`.
     pub name: String,
-    /// What its tokens may be used for.
+    /// The scopes that its own tokens may have.
     pub scopes: Vec<String>,
-    /// Whom they are for, and whose tokens it may ask about; `token.audience` if there are none.
+    /// The audiences of its own tokens, and of the tokens it may introspect and revoke; `token.audience` if empty.
     pub audiences: Vec<String>,
     /// Its public keys, as [`crate::crypto::client_keys::to_jwks`] gives them.
     pub jwks: Option<String>,
 }
 
-/// Why a client wasn't changed.
+/// Why a client was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The name can't be one.
+    /// The name is not a valid `client_id`.
     #[error("the name {0}")]
     Name(#[from] ClientIdError),
-    /// The name stands for those who sign in by themselves.
-    #[error("the name is token.client_id: it stands for apps that sign users in, which have no secret")]
+    /// The name is `token.client_id`.
+    #[error("the name is token.client_id, which is reserved for apps that sign users in and have no secret")]
     Reserved,
     /// A client has this name, perhaps a disabled one.
-    #[error("there is a client of this name already")]
+    #[error("a client of this name exists")]
     Taken,
-    /// There is no such client.
+    /// No client has this name.
     #[error("there is no client of this name")]
     Unknown,
-    /// A scope or an audience can't be one.
+    /// The client is disabled.
+    #[error("the client is disabled; enable it first")]
+    Disabled,
+    /// A scope or an audience is malformed.
     #[error("a scope or an audience: {0}")]
     Word(#[from] InvalidItem),
     /// See [`ServiceError`].
@@ -60,7 +63,9 @@ pub enum ClientError {
     Service(#[from] ServiceError),
 }
 
-/// Makes a client; gives its secret, which is kept nowhere.
+from_store_errors!(ClientError);
+
+/// Creates a client. Returns it with its secret, of which only the hash is stored.
 ///
 /// # Errors
 /// [`ClientError`]
@@ -87,14 +92,14 @@ pub async fn add(
         created_at: clock.now(),
         disabled_at: None,
     };
-    if !sql.insert_client(&client).await.map_err(ServiceError::from)? {
+    if !sql.insert_client(&client).await? {
         return Err(ClientError::Taken);
     }
-    tracing::info!(client = %client.id, "a service client was made");
+    tracing::info!(client = %client.id, "service client created");
     Ok((client, secret))
 }
 
-/// Every client, by name.
+/// All clients, by name.
 ///
 /// # Errors
 /// [`ServiceError`]
@@ -102,23 +107,49 @@ pub async fn list(sql: &Sql) -> Result<Vec<Client>, ServiceError> {
     Ok(sql.clients().await?)
 }
 
-/// Lets a client do nothing any more. Nodes know it within seconds.
+/// The client of this name.
 ///
 /// # Errors
-/// [`ClientError`]
+/// [`ClientError::Unknown`], [`ClientError::Service`]
+pub async fn show(sql: &Sql, name: &str) -> Result<Client, ClientError> {
+    let found = sql.clients().await?.into_iter().find(|client| client.id.as_str() == name);
+    found.ok_or(ClientError::Unknown)
+}
+
+/// Disables a client; nodes apply this within seconds. [`enable`] undoes it.
+///
+/// # Errors
+/// [`ClientError::Unknown`], [`ClientError::Service`]
 pub async fn disable(clock: &Clock, sql: &Sql, name: &str) -> Result<(), ClientError> {
-    let id = ClientId::parse(name).map_err(|_| ClientError::Unknown)?;
-    if !sql.disable_client(&id, clock.now()).await.map_err(ServiceError::from)? {
-        return Err(ClientError::Unknown);
-    }
-    tracing::warn!(client = %id, "a service client was disabled");
+    let id = existing(sql.disable_client(&parse(name)?, clock.now()).await?, name)?;
+    tracing::warn!(client = %id, "service client disabled");
     Ok(())
 }
 
-/// Gives a client a new secret. The present one is accepted for `grace` more, and the one before it no longer.
+/// Enables a disabled client, with the secrets it had; nodes apply this within seconds.
 ///
 /// # Errors
-/// [`ClientError`]
+/// [`ClientError::Unknown`], [`ClientError::Service`]
+pub async fn enable(clock: &Clock, sql: &Sql, name: &str) -> Result<(), ClientError> {
+    let id = existing(sql.enable_client(&parse(name)?, clock.now()).await?, name)?;
+    tracing::info!(client = %id, "service client enabled");
+    Ok(())
+}
+
+/// Deletes a client; nodes apply this within seconds, and its name can be used for a new client.
+///
+/// # Errors
+/// [`ClientError::Unknown`], [`ClientError::Service`]
+pub async fn delete(clock: &Clock, sql: &Sql, name: &str) -> Result<(), ClientError> {
+    let id = existing(sql.delete_client(&parse(name)?, clock.now()).await?, name)?;
+    tracing::warn!(client = %id, "service client deleted");
+    Ok(())
+}
+
+/// Gives a client a new secret. The current one is accepted for `grace` more; the one before it no longer.
+///
+/// # Errors
+/// [`ClientError::Unknown`], [`ClientError::Disabled`], [`ClientError::Service`]
 pub async fn rotate_secret(
     clock: &Clock,
     entropy: &Entropy,
@@ -126,12 +157,22 @@ pub async fn rotate_secret(
     name: &str,
     grace: Duration,
 ) -> Result<(ClientId, ClientSecret), ClientError> {
-    let id = ClientId::parse(name).map_err(|_| ClientError::Unknown)?;
+    if !show(sql, name).await?.is_enabled() {
+        return Err(ClientError::Disabled);
+    }
     let secret = ClientSecret::generate(entropy);
     let now = clock.now();
-    if !sql.rotate_client_secret(&id, &secret.hash(), now + grace, now).await.map_err(ServiceError::from)? {
-        return Err(ClientError::Unknown);
-    }
-    tracing::info!(client = %id, "a service client was given a new secret");
+    let rotated = sql.rotate_client_secret(&parse(name)?, &secret.hash(), now + grace, now).await?;
+    let id = existing(rotated, name)?;
+    tracing::info!(client = %id, "secret of a service client rotated");
     Ok((id, secret))
+}
+
+/// A text that can't be a client's name is nobody's name.
+fn parse(name: &str) -> Result<ClientId, ClientError> {
+    ClientId::parse(name).map_err(|_| ClientError::Unknown)
+}
+
+fn existing(exists: bool, name: &str) -> Result<ClientId, ClientError> {
+    if exists { parse(name) } else { Err(ClientError::Unknown) }
 }

@@ -84,7 +84,7 @@ impl Attempt {
             ThrottleDecision::Admitted(lane) => Ok(Self { account, lane: Some(lane), network, device }),
             ThrottleDecision::Wait(retry_after) => {
                 let entry = Entry::new(now, AuditEvent::RateLimit).refused("too_many").detail("login-account");
-                state.audit.note(entry.by(Actor::Anyone).from(ip));
+                state.audit.record(entry.by(Actor::Anyone).from(ip));
                 Err(refused(state, TooMany { policy: "login-account", quota: quota_of(backoff), retry_after }))
             }
         }

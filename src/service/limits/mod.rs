@@ -158,7 +158,7 @@ fn note(state: &AppState, policy: &'static str, subject: &[u8]) {
         policy if policy.ends_with("-address") => entry.what.address = of_network(subject),
         _ => {}
     }
-    state.audit.note(entry);
+    state.audit.record(entry);
 }
 
 /// The address that [`network`] made this of, or its network's.

@@ -71,7 +71,7 @@ impl AuditLog {
     }
 
     /// Notes an event; never waits. What there is no room for is counted, and the count is written down.
-    pub fn note(&self, entry: Entry) {
+    pub fn record(&self, entry: Entry) {
         self.shared.pending().add(entry);
     }
 

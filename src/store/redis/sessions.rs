@@ -298,6 +298,22 @@ impl SessionStore {
         Ok(answer)
     }
 
+    /// Replaces the roles that the next refresh of each session of an account returns. A sign-in that was checked against an
+    /// epoch older than `epoch` can't create a session any more, so that it can't write the former roles.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn set_roles(
+        &self,
+        account: AccountId,
+        roles: &Roles,
+        epoch: Epoch,
+        now: Timestamp,
+    ) -> Result<(), RedisError> {
+        let arguments = [roles.to_string().into(), millis(now), Value::Integer(epoch.0.into()), millis(now + FENCE)];
+        self.run(&self.connection.scripts.set_roles, account, arguments).await.map(drop)
+    }
+
     /// The live sessions of an account, oldest first.
     ///
     /// # Errors

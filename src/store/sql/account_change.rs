@@ -4,7 +4,7 @@ use sqlx::{Any, Transaction};
 
 use super::{Dialect, Sql, SqlError, accounts, accounts::select, query};
 use crate::domain::{
-    account::{Account, Epoch, Roles},
+    account::{Account, Email, Epoch, Roles},
     audit::Entry,
     clock::Timestamp,
     ids::AccountId,
@@ -20,6 +20,17 @@ pub struct AccountChange {
     pub account: Account,
     tx: Transaction<'static, Any>,
     sql: Sql,
+}
+
+/// Why an e-mail address was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum SetEmailError {
+    /// Another account has it.
+    #[error("another account has this e-mail address")]
+    Taken,
+    /// The database failed.
+    #[error(transparent)]
+    Sql(#[from] SqlError),
 }
 
 impl Sql {
@@ -68,6 +79,36 @@ impl AccountChange {
     pub async fn set_roles(&mut self, roles: &Roles, now: Timestamp) -> Result<(), SqlError> {
         self.account.roles = roles.clone();
         self.store(now).await
+    }
+
+    /// Replaces its e-mail address, unless another account has it. The row of the accounts table stays locked.
+    ///
+    /// # Errors
+    /// [`SetEmailError`]
+    pub async fn set_email(&mut self, email: &Email, now: Timestamp) -> Result<(), SetEmailError> {
+        let id = self.account.id.to_string();
+        let taken = query("SELECT id FROM accounts WHERE email_key = $1 AND id <> $2")
+            .bind(email.key())
+            .bind(id.clone())
+            .fetch_optional(&mut *self.tx)
+            .await
+            .map_err(SqlError::from)?;
+        if taken.is_some() {
+            return Err(SetEmailError::Taken);
+        }
+        let updated = query("UPDATE accounts SET email = $1, email_key = $2 WHERE id = $3")
+            .bind(email.as_str().to_owned())
+            .bind(email.key())
+            .bind(id)
+            .execute(&mut *self.tx)
+            .await;
+        match updated {
+            // Another account took it after the query above.
+            Err(sqlx::Error::Database(error)) if error.is_unique_violation() => return Err(SetEmailError::Taken),
+            updated => drop(updated.map_err(SqlError::from)?),
+        }
+        self.account.email = email.clone();
+        Ok(self.store(now).await?)
     }
 
     /// Raises the epoch, so that a sign-in which was checked before this can't create a session any more, and answers the

@@ -67,6 +67,34 @@ impl Sql {
         Ok(done.rows_affected() > 0)
     }
 
+    /// Enables a disabled client. Returns whether there is such a client.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn enable_client(&self, id: &ClientId, now: Timestamp) -> Result<bool, SqlError> {
+        let sql = "UPDATE clients SET disabled_at = NULL WHERE id = $1";
+        self.change_client(sql, id, &Entry::new(now, AuditEvent::ClientEnabled)).await
+    }
+
+    /// Deletes a client; its name is free afterwards. Returns whether there was such a client.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn delete_client(&self, id: &ClientId, now: Timestamp) -> Result<bool, SqlError> {
+        self.change_client("DELETE FROM clients WHERE id = $1", id, &Entry::new(now, AuditEvent::ClientDeleted)).await
+    }
+
+    /// Runs a statement on the row of a client and writes `entry` to the audit log, if there is such a row.
+    async fn change_client(&self, sql: &'static str, id: &ClientId, entry: &Entry) -> Result<bool, SqlError> {
+        let mut tx = self.begin_write().await?;
+        let done = query(sql).bind(id.to_string()).execute(&mut *tx).await?;
+        if done.rows_affected() > 0 {
+            self.record(&mut tx, &entry.clone().client(id.clone())).await?;
+        }
+        tx.commit().await?;
+        Ok(done.rows_affected() > 0)
+    }
+
     /// Gives a client a new secret; the present one becomes the former one and is accepted until `until`, and the one
     /// before that is forgotten. Says whether there is such a client.
     ///

@@ -32,7 +32,7 @@ use sqlx::{
 };
 
 pub use self::{
-    account_change::AccountChange,
+    account_change::{AccountChange, SetEmailError},
     accounts::InsertError,
     audit::{AuditFilter, AuditRow},
     error::SqlError,
