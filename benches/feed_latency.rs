@@ -1,7 +1,7 @@
-//! How long after a sign-out has answered on one node the event of it is there at a subscriber of another.
+//! Measures the delay from a sign-out on one node to its event at a subscriber of another.
 //!
-//! Two nodes, each a process, on one Redis that keeps everything (`appendfsync always`) and one SQLite database, all on
-//! this machine, the callers too. `make bench-feed` runs it.
+//! Two node processes on one Redis (`appendfsync always`) and one SQLite database, all on
+//! this machine, callers included. `make bench-feed` runs it.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 #[path = "../tests/it/harness/mod.rs"]
@@ -24,14 +24,14 @@ use harness::{
     wait,
 };
 
-/// Sign-outs one after another, the next when the event of the one before is there.
+/// Sequential sign-outs: each starts after the previous event has arrived.
 const ONE_BY_ONE: usize = 1000;
-/// Sign-outs a second, whatever becomes of those before, and for how many seconds.
+/// Open-loop sign-outs per second, and for how many seconds.
 const RATES: [(usize, usize); 2] = [(100, 10), (500, 4)];
-/// An account may have 50 sessions.
+/// The session cap per account.
 const PER_ACCOUNT: usize = 40;
 
-/// When a sign-out was asked for, when it was answered, and when its event was there.
+/// Times of the request, of its response, and of its event.
 type Times = (Instant, Instant, Instant);
 
 #[tokio::main]
@@ -50,7 +50,7 @@ async fn main() {
     for tokens in sessions.drain(..ONE_BY_ONE) {
         times.push(sign_out(&here.client, &arrivals, tokens).await);
     }
-    println!("one after another:");
+    println!("sequential:");
     print(&times);
     for (rate, seconds) in RATES {
         let mut ticks = tokio::time::interval(Duration::from_secs(1) / u32::try_from(rate).unwrap());
@@ -69,7 +69,7 @@ async fn main() {
     }
 }
 
-/// Signs out on one node and waits until the other one's subscriber knows.
+/// Signs out on one node and waits for the event at the other one's subscriber.
 async fn sign_out(client: &Client, arrivals: &Arrivals, tokens: Tokens) -> Times {
     let asked = Instant::now();
     client.logout(&tokens.refresh).await.expect(204);
@@ -77,7 +77,7 @@ async fn sign_out(client: &Client, arrivals: &Arrivals, tokens: Tokens) -> Times
     (asked, answered, arrivals.of(&tokens.session).await)
 }
 
-/// An event that was there before the answer counts as 0.
+/// An event that arrived before the response counts as 0.
 fn print(times: &[Times]) {
     for (what, of) in [
         ("from the answer to the event", (|(_, from, to)| to.saturating_duration_since(from)) as fn(Times) -> Duration),
@@ -96,7 +96,7 @@ fn print(times: &[Times]) {
     }
 }
 
-/// So many sessions, with as many accounts as that takes.
+/// Creates sessions with as many accounts as they need.
 async fn sign_in(client: &Client, count: usize) -> Vec<Tokens> {
     let mut sessions = Vec::new();
     while sessions.len() < count {
@@ -109,12 +109,12 @@ async fn sign_in(client: &Client, count: usize) -> Vec<Tokens> {
     sessions
 }
 
-/// When the events of sessions came.
+/// Arrival times of the sessions' events.
 #[derive(Clone, Default)]
 struct Arrivals(Arc<Mutex<HashMap<String, Instant>>>);
 
 impl Arrivals {
-    /// Follows a node, in the background.
+    /// Subscribes to a node's feed in the background.
     async fn follow(client: &Client, service: &ServiceClient) -> Self {
         let arrivals = Self::default();
         let mut feed = Feed::open(client, service, None).await;
@@ -151,7 +151,7 @@ impl Arrivals {
     }
 }
 
-/// A node.
+/// A node process.
 struct Service {
     child: Child,
     client: Client,
@@ -169,7 +169,7 @@ fn latchkey(folder: &Path, redis: &Redis, arguments: &[&str]) -> Command {
         .env("LATCHKEY_REDIS_URL", redis.url())
         .env("LATCHKEY_SECRET", "a benchmark's secret that is long enough")
         .env("LATCHKEY_LOG_FILTER", "error")
-        // quick hashing: this is about the rest
+        // fast hashing: hashing is not measured here
         .env("LATCHKEY_LIMITS_LOGIN_PER_ADDRESS", "off")
         .env("LATCHKEY_LIMITS_LOGIN_BACKOFF_AFTER", "off")
         .env("LATCHKEY_LIMITS_REGISTRATION_PER_ADDRESS", "off")

@@ -1,7 +1,7 @@
-//! What is left of the rate of refreshes and introspections while 2,000 users try to sign in at once.
+//! Measures refreshes and introspections while 2,000 users try to sign in at once.
 //!
-//! One node, a process, on a Redis that keeps everything (`appendfsync always`) and SQLite, with the defaults for hashing; all
-//! on this machine, the callers too. Those who are refused come again when `Retry-After` says. `make bench-flood` runs it.
+//! One node process on a Redis (`appendfsync always`) and SQLite, with the default hashing parameters; all
+//! on this machine, callers included. Refused users retry after `Retry-After`. `make bench-flood` runs it.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 #[path = "../tests/it/harness/mod.rs"]
@@ -29,13 +29,13 @@ use harness::{
 use serde_json::json;
 use tokio::task::JoinHandle;
 
-/// Users who sign in.
+/// Users that sign in.
 const FLOOD: usize = 2000;
-/// Callers of what is measured, each with one request after another.
+/// Callers of the measured operation, each with one request at a time.
 const CALLERS: usize = 32;
-/// Each measurement is made so often, once alone and once beside the flood, by turns.
+/// Repetitions of each measurement, alternately alone and during the flood.
 const ROUNDS: usize = 3;
-/// How long each measurement takes.
+/// Duration of each measurement.
 const TIME: Duration = Duration::from_secs(5);
 const ACCOUNTS: usize = 64;
 
@@ -69,8 +69,8 @@ async fn main() {
             println!("{kind:?} alone           {alone}");
             let flood = Flood::begin(&node.base).await;
             let beside = callers.measure(&node, &redis, TIME).await;
-            println!("{kind:?} beside a flood  {beside}");
-            println!("  of the sign-ins: {}", flood.end().await);
+            println!("{kind:?} during a flood {beside}");
+            println!("  sign-ins: {}", flood.end().await);
             ratios.push(beside.rate / alone.rate);
         }
         ratios.sort_by(f64::total_cmp);
@@ -80,13 +80,13 @@ async fn main() {
     println!("most memory of the node: {} MiB", node.most_memory());
 }
 
-/// What came of a measurement.
+/// The result of a measurement.
 struct Measured {
     rate: f64,
-    /// Per request, in microseconds: of the node but for its password threads, and of Redis.
+    /// CPU microseconds per request: the node without its hashing threads, and Redis.
     serving: f64,
     redis: f64,
-    /// In cores: of the password threads.
+    /// Cores used by the hashing threads.
     hashing: f64,
 }
 
@@ -97,7 +97,7 @@ impl std::fmt::Display for Measured {
     }
 }
 
-/// Those whose rate is measured.
+/// The callers whose rate is measured.
 struct Callers {
     kind: Kind,
     callers: Vec<(Wire, String)>,
@@ -108,7 +108,7 @@ impl Callers {
     async fn sign_in(client: &Client, kind: Kind, authorization: &str) -> Self {
         let mut callers = Vec::new();
         for number in 0..CALLERS {
-            // accounts of their own: a flood ends the oldest sessions of those who sign in too often
+            // separate accounts: the flood ends the oldest sessions of accounts that sign in too often
             let name = format!("{}{number}", format!("{kind:?}").to_lowercase());
             client.account(&name).await;
             let tokens = client.login(&name).await;
@@ -121,7 +121,7 @@ impl Callers {
         Self { kind, callers, authorization: authorization.to_owned() }
     }
 
-    /// Has all of them ask for so long, as fast as they are answered.
+    /// Runs all callers in a closed loop for a duration.
     async fn measure(&mut self, node: &Node, redis: &Redis, time: Duration) -> Measured {
         let done = Arc::new(AtomicBool::new(false));
         let before = (Cpu::of(node.child.id()), Cpu::of(redis.guard.pid().unsigned_abs()), Instant::now());
@@ -183,7 +183,7 @@ fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
     text.split_once(from).and_then(|(_, rest)| rest.split_once(to)).unwrap_or_else(|| panic!("{text}")).0
 }
 
-/// Users who sign in, again and again.
+/// Users that sign in repeatedly.
 struct Flood {
     users: Vec<JoinHandle<()>>,
     told: Arc<Mutex<BTreeMap<u16, usize>>>,
@@ -192,7 +192,7 @@ struct Flood {
 }
 
 impl Flood {
-    /// Begins it, and waits until everybody has been answered or waits for it.
+    /// Starts the flood and waits until every user has been answered or queued.
     async fn begin(base: &str) -> Self {
         let (told, done) = (Arc::new(Mutex::new(BTreeMap::new())), Arc::new(AtomicBool::new(false)));
         let asked = Arc::new(AtomicUsize::new(0));
@@ -240,7 +240,7 @@ fn when_again(reply: &Reply) -> Duration {
     }
 }
 
-/// A process's time on processors, in seconds.
+/// CPU seconds of a process.
 struct Cpu {
     hashing: f64,
     others: f64,
@@ -265,7 +265,7 @@ impl Cpu {
     }
 }
 
-/// A node.
+/// A node process.
 struct Node {
     child: Child,
     base: String,
@@ -283,7 +283,7 @@ fn latchkey(folder: &Path, redis: &Redis, arguments: &[&str]) -> Command {
         .env("LATCHKEY_REDIS_URL", redis.url())
         .env("LATCHKEY_SECRET", "a benchmark's secret that is long enough")
         .env("LATCHKEY_LOG_FILTER", "error")
-        // all of them come from one address
+        // all callers share one address
         .env("LATCHKEY_LIMITS_LOGIN_PER_ADDRESS", "off")
         .env("LATCHKEY_LIMITS_LOGIN_SERVICE", "off")
         .env("LATCHKEY_LIMITS_LOGIN_BACKOFF_AFTER", "off")
@@ -300,12 +300,12 @@ impl Node {
         Self { child, base: api.expect("it starts") }
     }
 
-    /// What it holds of memory, in MiB.
+    /// Resident memory in MiB.
     fn memory(&self) -> u64 {
         self.status("VmRSS:") / 1024
     }
 
-    /// And what it held at most.
+    /// Peak resident memory in MiB.
     fn most_memory(&self) -> u64 {
         self.status("VmHWM:") / 1024
     }
@@ -324,7 +324,7 @@ impl Drop for Node {
     }
 }
 
-/// The header by which a service client shows who it is.
+/// `Authorization` of a service client.
 fn service_client(folder: &Path, redis: &Redis) -> String {
     let added = latchkey(folder, redis, &["client", "add", "bench"]).output().unwrap();
     assert!(added.status.success(), "{added:?}");

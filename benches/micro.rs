@@ -1,4 +1,4 @@
-//! What is this service's alone: tokens, codecs and the password threads, each beside its bare limit. `make bench-ours` runs it.
+//! Tokens, codecs and hashing threads, each against its bare limit. `make bench-micro` runs it.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::{hint::black_box, time::Duration};
@@ -73,7 +73,7 @@ fn access_tokens(criterion: &mut Criterion) {
         group.bench_function("verify", |b| b.iter(|| verifier.verify(black_box(token.expose()), NOW).unwrap()));
         group.finish();
     }
-    // the limit without anything of ours
+    // the bare limit
     let mut group = criterion.benchmark_group("aws-lc-rs, ES256");
     let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
     let public = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, pair.public_key().as_ref()).unwrap();

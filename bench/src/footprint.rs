@@ -1,4 +1,4 @@
-//! What it takes beside processor time: memory of the server and of Redis, start-up time, size of the program.
+//! Memory of the server and of Redis, start-up time, and size of the binary.
 
 use std::{
     fmt::Write,
@@ -16,39 +16,39 @@ use crate::{
     workload,
 };
 
-/// Of a server that was measured.
+/// Memory and start-up of one server.
 #[derive(Clone, Debug, Serialize)]
 pub struct Memory {
-    /// Whose.
+    /// The target.
     pub target: &'static str,
-    /// Resident before the first request, MiB.
+    /// Resident memory before the first request, MiB.
     pub idle_mib: f64,
-    /// Resident after everything, MiB.
+    /// Resident memory after all measurements, MiB.
     pub after_mib: f64,
-    /// From its start to its first answer.
+    /// Time from start to the first response.
     pub started_in_ms: f64,
 }
 
-/// Of all.
+/// The footprint of all servers.
 #[derive(Clone, Debug, Serialize)]
 pub struct Footprint {
-    /// Of each server.
+    /// One entry per server.
     pub servers: Vec<Memory>,
-    /// A new server of ours that nobody has asked anything yet, MiB.
+    /// Latchkey right after its start, MiB.
     pub idle_mib: f64,
-    /// After one sign-in.
+    /// Latchkey after one sign-in, MiB.
     pub one_login_mib: f64,
-    /// While 256 connections ask for the mix.
+    /// Latchkey during the mix on 256 connections, MiB.
     pub mix_mib: f64,
-    /// What the hashing threads keep, once each has hashed.
+    /// Buffers of the hashing threads, MiB.
     pub hashing_mib: f64,
-    /// Of several starts.
+    /// Start-up times of several starts.
     pub start_up_ms: Vec<f64>,
-    /// The program.
+    /// Size of the binary, MiB.
     pub binary_mib: f64,
-    /// Sessions, and bytes of Redis for each.
+    /// Number of sessions, and Redis bytes per session.
     pub redis_bytes_per_session: Vec<(usize, f64)>,
-    /// How fast Redis was filled.
+    /// Sessions created per second while filling Redis.
     pub filled_per_second: f64,
 }
 
@@ -57,7 +57,7 @@ fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
-/// Of the servers that have been measured.
+/// Collects the footprint of the measured servers.
 pub fn servers(targets: &[Target]) -> Vec<Memory> {
     let memory = |target: &Target| Memory {
         target: target.name.text(),
@@ -68,11 +68,11 @@ pub fn servers(targets: &[Target]) -> Vec<Memory> {
     targets.iter().map(memory).collect()
 }
 
-/// Starts a server of ours anew and several times, and fills a Redis.
-pub fn measure(place: &Host, servers: &[Memory]) -> anyhow::Result<Footprint> {
-    let common = Common::prepare(place, 256)?;
-    let place = place.inside("fresh")?;
-    let mut target = Target::latchkey(&place, &common)?;
+/// Starts Latchkey several times and fills a Redis.
+pub fn measure(host: &Host, servers: &[Memory]) -> anyhow::Result<Footprint> {
+    let common = Common::prepare(host, 256)?;
+    let host = host.inside("fresh")?;
+    let mut target = Target::latchkey(&host, &common)?;
     let resident = |target: &Target| mib(target.process.usage().resident);
     std::thread::sleep(Duration::from_secs(1));
     let idle_mib = resident(&target);
@@ -85,13 +85,13 @@ pub fn measure(place: &Host, servers: &[Memory]) -> anyhow::Result<Footprint> {
     let mix = crate::measurement::measure(&mut target, crate::measurement::Scenario::Mix, 256, 256, timing)?;
     let mut start_up_ms = Vec::new();
     for _ in 0..5 {
-        let node = target.another_node(&place, "again", &[])?;
+        let node = target.another_node(&host, "again", &[])?;
         start_up_ms.push(node.process.started_in.as_secs_f64() * 1e3);
     }
     start_up_ms.sort_by(f64::total_cmp);
     drop(target);
 
-    let redis = RedisServer::start(&place, "fill", Persistence::Off)?;
+    let redis = RedisServer::start(&host, "fill", Persistence::Off)?;
     let filler = Filler::connect(&redis.url())?;
     let mut control = crate::resp::Resp::connect(redis.port)?;
     filler.fill(1000, 1)?;
@@ -121,14 +121,14 @@ pub fn measure(place: &Host, servers: &[Memory]) -> anyhow::Result<Footprint> {
         mix_mib: mix.resident_mib,
         hashing_mib,
         start_up_ms,
-        binary_mib: mib(fs::metadata(place.latchkey())?.len()),
+        binary_mib: mib(fs::metadata(host.latchkey())?.len()),
         redis_bytes_per_session,
         filled_per_second,
     })
 }
 
 impl Footprint {
-    /// As a table in Markdown.
+    /// Renders a Markdown table.
     pub fn table(&self) -> String {
         let mut text = "\n### Memory, start-up, size\n\n| | |\n| --- | --- |\n".to_owned();
         let median = self.start_up_ms.get(self.start_up_ms.len() / 2).copied().unwrap_or_default();
@@ -153,7 +153,7 @@ impl Footprint {
     }
 }
 
-/// What it was measured on.
+/// The machine and the versions of a run.
 #[derive(Debug, Serialize)]
 pub struct Machine {
     processor: String,
@@ -166,8 +166,8 @@ pub struct Machine {
     took_seconds: u64,
 }
 
-/// Looks.
-pub fn machine(place: &Host, arguments: &Arguments, cores: usize, took: Duration) -> anyhow::Result<Machine> {
+/// Reads them from the machine.
+pub fn machine(host: &Host, arguments: &Arguments, cores: usize, took: Duration) -> anyhow::Result<Machine> {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let processor =
         info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':')).map(|(_, name)| name.trim());
@@ -178,7 +178,7 @@ pub fn machine(place: &Host, arguments: &Arguments, cores: usize, took: Duration
         cores,
         kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
         redis: version.split_whitespace().find_map(|word| word.strip_prefix("v=")).unwrap_or_default().to_owned(),
-        persistence: format!("{:?}", place.persistence).to_lowercase(),
+        persistence: format!("{:?}", host.persistence).to_lowercase(),
         rounds: arguments.rounds,
         seconds_each: arguments.seconds,
         took_seconds: took.as_secs(),
@@ -186,7 +186,7 @@ pub fn machine(place: &Host, arguments: &Arguments, cores: usize, took: Duration
 }
 
 impl Machine {
-    /// As a sentence.
+    /// Renders one sentence.
     pub fn text(&self) -> String {
         let Self { processor, cores, redis, persistence, rounds, seconds_each, took_seconds, .. } = self;
         format!(

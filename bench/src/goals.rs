@@ -1,4 +1,4 @@
-//! The figures to reach and whether they are reached; most are ratios within one run.
+//! The goals and whether a run reaches them; most are ratios within one run.
 
 use std::fmt::Write;
 
@@ -9,12 +9,12 @@ use crate::{
     target::Name,
 };
 
-/// Which side of the goal is the good one.
+/// A goal and its direction.
 #[derive(Clone, Copy)]
 enum Goal {
     AtLeast(f64),
     AtMost(f64),
-    /// There is none: it shows how much of another line's goal Redis and HTTP leave.
+    /// No goal: a line for comparison.
     Compare,
 }
 
@@ -25,10 +25,10 @@ struct Line {
     unit: &'static str,
 }
 
-/// The connections at which goals count where they say nothing of it.
+/// Connections at which goals are evaluated by default.
 const USUAL: usize = 64;
 
-/// The table.
+/// Renders the table of goals.
 pub fn table(results: &Results, footprint: Option<&Footprint>) -> String {
     let mut text = "| what | goal | measured: median (min to max) | |\n| --- | --- | --- | --- |\n".to_owned();
     for line in lines(results, footprint) {

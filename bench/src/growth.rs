@@ -1,4 +1,4 @@
-//! What a request costs as things grow: more sessions, more sessions of each account, more nodes, a Redis Cluster.
+//! How costs grow with sessions, sessions per account, nodes, and on a Redis Cluster.
 
 use std::{fs, thread, time::Duration};
 
@@ -19,14 +19,14 @@ const CONNECTIONS: usize = 64;
 const ACCESS_TOKENS: usize = 1000;
 const WARM_UP: Duration = Duration::from_millis(500);
 
-/// Redis is asked each time, and how soon a session is refreshed again makes no difference: of few sessions each is
-/// refreshed far more often than in life.
+/// Caches and grace window are off: with few sessions, each is refreshed far more often
+/// than in production.
 const PLAIN: Settings<'static> =
     &[("LATCHKEY_CACHE_MAX_STALENESS", "0s"), ("LATCHKEY_CACHE_MAX_TOKENS", "0"), ("LATCHKEY_SESSION_GRACE", "0s")];
 
 const SCENARIOS: [Scenario; 3] = [Scenario::Refresh, Scenario::IntrospectCold, Scenario::Logout];
 
-/// A line of the table.
+/// One row of the table.
 #[derive(Debug, Serialize)]
 struct Point {
     what: String,
@@ -39,19 +39,19 @@ struct Point {
     errors: u64,
 }
 
-/// Measures all of it.
+/// Runs all growth measurements.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let place = Host::find(arguments.persistence)?;
-    let common = Common::prepare(&place, ACCOUNTS)?;
-    let mut points = sessions(&place, &common, arguments)?;
+    let host = Host::find(arguments.persistence)?;
+    let common = Common::prepare(&host, ACCOUNTS)?;
+    let mut points = sessions(&host, &common, arguments)?;
     let of_sessions = points.len();
-    points.extend(per_account(&place, &common, arguments)?);
+    points.extend(per_account(&host, &common, arguments)?);
     let of_accounts = points.len();
-    points.extend(nodes(&place, &common, arguments)?);
+    points.extend(nodes(&host, &common, arguments)?);
 
-    let out = place.root.join(&arguments.out);
+    let out = host.root.join(&arguments.out);
     fs::create_dir_all(&out)?;
-    let sizing = measured(&points, &place)?.map(|measured| sizing::table(&measured)).unwrap_or_default();
+    let sizing = measured(&points, &host)?.map(|measured| sizing::table(&measured)).unwrap_or_default();
     let text = format!("{}\n{sizing}", table(&points));
     fs::write(out.join("growth.md"), &text)?;
     fs::write(out.join("growth.json"), serde_json::to_vec_pretty(&points)?)?;
@@ -61,19 +61,19 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// 1 thousand, 100 thousand, 1 million.
-fn sessions(place: &Host, common: &Common, arguments: &Arguments) -> anyhow::Result<Vec<Point>> {
-    let mut target = start(place, common, "sessions", None)?;
+/// Measures 1 thousand, 100 thousand and 1 million sessions.
+fn sessions(host: &Host, common: &Common, arguments: &Arguments) -> anyhow::Result<Vec<Point>> {
+    let mut target = start(host, common, "sessions", None)?;
     let (mut live, mut points) = (0, Vec::new());
     for count in [1_000_usize, 100_000, 1_000_000] {
         eprintln!("{count} sessions");
-        // of those that are added: what was measured before has left events of sign-outs
+        // only of the added sessions: earlier measurements left events of sign-outs
         let before = used_memory(&target)?;
         let more = target.seed(count - live)?;
         let bytes = (used_memory(&target)? - before) / as_f64(count - live);
         live = count;
         target.sessions.extend(more);
-        // what is measured takes place among all of them
+        // the measured sessions are spread over all of them
         let keep = target.sessions.len().saturating_sub(100_000);
         target.sessions.drain(..keep);
         points.extend(all_scenarios(&mut target, &count.to_string(), bytes, arguments)?);
@@ -81,12 +81,12 @@ fn sessions(place: &Host, common: &Common, arguments: &Arguments) -> anyhow::Res
     Ok(points)
 }
 
-/// 1, 10 and 50 of each account.
-fn per_account(place: &Host, common: &Common, arguments: &Arguments) -> anyhow::Result<Vec<Point>> {
+/// Measures 1, 10 and 50 sessions per account.
+fn per_account(host: &Host, common: &Common, arguments: &Arguments) -> anyhow::Result<Vec<Point>> {
     let mut points = Vec::new();
     for each in [1, 10, 50] {
         eprintln!("{each} sessions of each account");
-        let mut target = start(place, common, &format!("accounts-{each}"), None)?;
+        let mut target = start(host, common, &format!("accounts-{each}"), None)?;
         target.per_account = each;
         let empty = used_memory(&target)?;
         let spent = |target: &Target| target.redis.iter().map(|redis| redis.process.usage().cpu_micros).sum::<f64>();
@@ -109,18 +109,18 @@ fn per_account(place: &Host, common: &Common, arguments: &Arguments) -> anyhow::
     Ok(points)
 }
 
-/// One, two and three nodes, on one Redis and on three masters.
-fn nodes(place: &Host, common: &Common, arguments: &Arguments) -> anyhow::Result<Vec<Point>> {
+/// Measures one, two and three nodes, on one Redis and on three masters.
+fn nodes(host: &Host, common: &Common, arguments: &Arguments) -> anyhow::Result<Vec<Point>> {
     let mut points = Vec::new();
     for (on_cluster, on) in [(false, "one Redis"), (true, "a cluster of three masters")] {
         let cluster = if on_cluster { Some("cluster") } else { None };
         let name = if on_cluster { "nodes-cluster" } else { "nodes" };
-        let mut nodes = vec![start(place, common, name, cluster)?];
+        let mut nodes = vec![start(host, common, name, cluster)?];
         let mut sessions = nodes[0].seed(100_000)?;
         for count in 1..=3 {
             eprintln!("{count} nodes on {on}");
             if count > nodes.len() {
-                let node = nodes[0].another_node(place, &format!("node-{count}"), PLAIN)?;
+                let node = nodes[0].another_node(host, &format!("node-{count}"), PLAIN)?;
                 nodes.push(node);
             }
             let each = sessions.len() / nodes.len();
@@ -141,17 +141,17 @@ fn nodes(place: &Host, common: &Common, arguments: &Arguments) -> anyhow::Result
     Ok(points)
 }
 
-fn start(place: &Host, common: &Common, name: &str, cluster: Option<&str>) -> anyhow::Result<Target> {
-    let place = &place.inside(name)?;
+fn start(host: &Host, common: &Common, name: &str, cluster: Option<&str>) -> anyhow::Result<Target> {
+    let host = &host.inside(name)?;
     let (redis, url) = match cluster {
-        Some(name) => RedisServer::start_cluster(place, name)?,
+        Some(name) => RedisServer::start_cluster(host, name)?,
         None => {
-            let redis = RedisServer::start(place, name, place.persistence)?;
+            let redis = RedisServer::start(host, name, host.persistence)?;
             let url = redis.url();
             (vec![redis], url)
         }
     };
-    Target::latchkey_on(place, common, redis, &url, PLAIN)
+    Target::latchkey_on(host, common, redis, &url, PLAIN)
 }
 
 fn timing(arguments: &Arguments) -> Timing {
@@ -171,7 +171,7 @@ fn all_scenarios(target: &mut Target, what: &str, bytes: f64, arguments: &Argume
     Ok(points)
 }
 
-/// All nodes at once, with an equal share of the connections each.
+/// Measures all nodes at once, each with an equal share of the connections.
 fn together(nodes: &mut [Target], scenario: Scenario, timing: Timing) -> anyhow::Result<Sample> {
     let connections = CONNECTIONS / nodes.len();
     let samples = thread::scope(|scope| {
@@ -185,7 +185,7 @@ fn together(nodes: &mut [Target], scenario: Scenario, timing: Timing) -> anyhow:
             .collect::<anyhow::Result<Vec<_>>>()
     })?;
     let per_second: f64 = samples.iter().map(|sample| sample.per_second).sum();
-    // the figures for each answer, weighed by the answers
+    // per-response figures, weighted by the number of responses
     let weighed = |figure: fn(&Sample) -> f64| {
         samples.iter().map(|sample| figure(sample) * sample.per_second).sum::<f64>() / per_second
     };
@@ -193,7 +193,7 @@ fn together(nodes: &mut [Target], scenario: Scenario, timing: Timing) -> anyhow:
         per_second,
         p99: samples.iter().map(|sample| sample.p99).fold(0.0, f64::max),
         server_micros: weighed(|sample| sample.server_micros),
-        // every one has counted what Redis did for all
+        // each measurement has counted Redis' time for all nodes
         redis_micros: samples.iter().map(|s| s.redis_micros * s.per_second).fold(0.0, f64::max) / per_second,
         errors: samples.iter().map(|sample| sample.errors).sum(),
         ..Sample::default()
@@ -212,17 +212,17 @@ fn point(what: String, scenario: Scenario, rounds: &[Sample], bytes: Option<f64>
         redis_bytes_per_session: bytes,
         errors: rounds.iter().map(|sample| sample.errors).sum(),
     };
-    // what was measured so far, should anything that follows fail
+    // keeps the results so far in case a later measurement fails
     eprint!("{}", row(&point));
     point
 }
 
-/// What sizes are reckoned from: the figures at the most sessions, one of each account.
-fn measured(points: &[Point], place: &Host) -> anyhow::Result<Option<Measured>> {
+/// Costs for capacity planning: the figures at the most sessions, one per account.
+fn measured(points: &[Point], host: &Host) -> anyhow::Result<Option<Measured>> {
     let most = |scenario: Scenario| points.iter().rfind(|p| p.what == "1000000" && p.scenario == scenario.text());
     let cost = |scenario| most(scenario).map(|point| (point.server_micros, point.redis_micros));
     let create = points.iter().find(|point| point.scenario == "create").map(|point| point.redis_micros);
-    let hashes = bare_argon2(place, 1, 2)?;
+    let hashes = bare_argon2(host, 1, 2)?;
     Ok((|| {
         Some(Measured {
             bytes: most(Scenario::Refresh)?.redis_bytes_per_session?,
@@ -267,7 +267,7 @@ fn row(point: &Point) -> String {
     )
 }
 
-/// Processor time for each request, of the server and of Redis.
+/// Plots CPU time per request, of the server and of Redis.
 fn lines(what: &str, points: &[Point]) -> String {
     let mut series = Vec::new();
     for (colour, scenario) in ["#1f6feb", "#1a7f37", "#bf8700"].into_iter().zip(SCENARIOS) {

@@ -1,4 +1,4 @@
-//! Where everything is, and the processes that are started: programs, a folder of its own, free ports.
+//! The host of a run: programs, working folder, free ports and child processes.
 
 use std::{
     fs::{self, File},
@@ -14,32 +14,32 @@ use tempfile::TempDir;
 
 use crate::{load, procfs, resp::Resp};
 
-/// The programs, and a folder for what they write.
+/// Paths of the programs and of their output.
 pub struct Host {
-    /// The service's source tree.
+    /// The source tree of Latchkey.
     pub root: PathBuf,
-    /// The folder of the benchmark's own programs.
+    /// The folder of the benchmark's binaries.
     pub programs: PathBuf,
-    /// For what they write.
+    /// The folder for output.
     pub folder: PathBuf,
-    /// How Redis keeps what it is told.
+    /// Persistence of every Redis.
     pub persistence: Persistence,
     _removed_at_the_end: Option<TempDir>,
 }
 
-/// `appendonly` and `appendfsync`.
+/// Redis persistence: `appendonly` and `appendfsync`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Persistence {
-    /// As the service's documents prescribe: nothing acknowledged is lost.
+    /// `appendfsync always`, as the documentation requires: no acknowledged write is lost.
     Always,
-    /// Written once a second.
+    /// `appendfsync everysec`.
     Everysec,
-    /// Not at all.
+    /// No append-only file.
     Off,
 }
 
 impl Host {
-    /// Finds the programs beside this one, and the rest from the source tree.
+    /// Finds the binaries next to this one, and everything else from the source tree.
     pub fn find(persistence: Persistence) -> anyhow::Result<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the source tree")?.to_owned();
         let programs = std::env::current_exe()?.parent().context("the folder of this program")?.to_owned();
@@ -49,41 +49,41 @@ impl Host {
         Ok(Self { root, programs, folder: path, persistence, _removed_at_the_end: Some(folder) })
     }
 
-    /// The same, with another folder, inside this one's.
+    /// Returns a host whose output goes to a subfolder.
     pub fn inside(&self, name: &str) -> anyhow::Result<Self> {
         let (root, programs, folder) = (self.root.clone(), self.programs.clone(), self.folder(name)?);
         Ok(Self { root, programs, folder, persistence: self.persistence, _removed_at_the_end: None })
     }
 
-    /// A folder of this name, made.
+    /// Creates an output folder of this name.
     pub fn folder(&self, name: &str) -> anyhow::Result<PathBuf> {
         let folder = self.folder.join(name);
         fs::create_dir_all(&folder)?;
         Ok(folder)
     }
 
-    /// The program of the service.
+    /// Path of the `latchkey` binary.
     pub fn latchkey(&self) -> PathBuf {
         std::env::var_os("LATCHKEY_PROGRAM").map_or_else(|| self.programs.join("latchkey"), PathBuf::from)
     }
 
-    /// A program that `.ci/install.sh bench` has installed.
+    /// Path of a program installed by `.ci/install.sh bench`.
     pub fn tool(&self, name: &str) -> PathBuf {
         self.root.join("target/tools/bench").join(name)
     }
 }
 
-/// A process that ends with this, its children too.
+/// A process that is killed when dropped, with its children.
 pub struct Process {
     child: Child,
-    /// It and its workers, once it is ready.
+    /// Process ids of the server and its workers.
     pub pids: Vec<u32>,
-    /// From its start to its first answer.
+    /// Time from start to the first response.
     pub started_in: Duration,
 }
 
 impl Process {
-    /// Starts a program whose output goes to `log`, and waits until `ready`.
+    /// Starts a program with its output in `log` and waits until `ready` holds.
     pub fn start(mut command: Command, log: &Path, ready: impl Fn() -> bool) -> anyhow::Result<Self> {
         let log_file = File::create(log)?;
         let name = format!("{command:?}");
@@ -102,12 +102,12 @@ impl Process {
         Ok(process)
     }
 
-    /// Looks for its workers once more: some are there only after the first answer.
+    /// Refreshes the list of workers: some start with the first response only.
     pub fn count_workers(&mut self) {
         self.pids = procfs::family(self.child.id());
     }
 
-    /// What it has used.
+    /// CPU time and memory used so far.
     pub fn usage(&self) -> procfs::Usage {
         procfs::usage(&self.pids)
     }
@@ -123,12 +123,12 @@ impl Drop for Process {
     }
 }
 
-/// A port that is free now.
+/// Picks a free port.
 pub fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// Whether a server on this machine answers `GET /livez` with 200.
+/// Returns whether `GET /livez` on this port answers 200.
 pub fn is_alive(address: SocketAddr) -> bool {
     struct Once(bool, bool);
     impl load::Workload for Once {
@@ -145,24 +145,23 @@ pub fn is_alive(address: SocketAddr) -> bool {
     TcpStream::connect(address).is_ok() && load::exhaust(address, 1, &mut once).is_ok() && once.1
 }
 
-/// A Redis of its own.
+/// A Redis server of one target.
 pub struct RedisServer {
-    /// The process.
+    /// The server process.
     pub process: Process,
-    /// On this machine.
+    /// Its port on loopback.
     pub port: u16,
 }
 
 impl RedisServer {
-    /// Starts an empty one.
-    pub fn start(place: &Host, name: &str, persistence: Persistence) -> anyhow::Result<Self> {
-        Self::start_with(place, name, persistence, &[])
+    /// Starts an empty Redis.
+    pub fn start(host: &Host, name: &str, persistence: Persistence) -> anyhow::Result<Self> {
+        Self::start_with(host, name, persistence, &[])
     }
 
-    /// Starts a cluster of three masters that share the slots evenly; with the URL of it.
-    pub fn start_cluster(place: &Host, name: &str) -> anyhow::Result<(Vec<Self>, String)> {
-        let start =
-            |i| Self::start_with(place, &format!("{name}-{i}"), place.persistence, &["--cluster-enabled", "yes"]);
+    /// Starts a Redis Cluster of three masters with evenly spread slots, and returns its URL.
+    pub fn start_cluster(host: &Host, name: &str) -> anyhow::Result<(Vec<Self>, String)> {
+        let start = |i| Self::start_with(host, &format!("{name}-{i}"), host.persistence, &["--cluster-enabled", "yes"]);
         let masters = (0..3).map(start).collect::<anyhow::Result<Vec<_>>>()?;
         let ports: Vec<String> = masters.iter().map(|master| master.port.to_string()).collect();
         for (i, master) in masters.iter().enumerate() {
@@ -187,13 +186,13 @@ impl RedisServer {
         Ok((masters, url))
     }
 
-    fn start_with(place: &Host, name: &str, persistence: Persistence, more: &[&str]) -> anyhow::Result<Self> {
-        let folder = place.folder(&format!("redis-{name}"))?;
+    fn start_with(host: &Host, name: &str, persistence: Persistence, more: &[&str]) -> anyhow::Result<Self> {
+        let folder = host.folder(&format!("redis-{name}"))?;
         let port = free_port()?;
         let mut command = Command::new("redis-server");
         command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--daemonize", "no"]);
         command.args(["--maxmemory-policy", "noeviction"]).arg("--dir").arg(&folder);
-        // a rewrite of the log now and then would be measured as somebody's
+        // a log rewrite would be charged to whichever target runs at that moment
         command.args(["--auto-aof-rewrite-percentage", "0"]);
         command.args(["--appendonly", if persistence == Persistence::Off { "no" } else { "yes" }]);
         command.args(["--appendfsync", if persistence == Persistence::Always { "always" } else { "everysec" }]);
@@ -203,7 +202,7 @@ impl RedisServer {
         Ok(Self { process, port })
     }
 
-    /// As a URL.
+    /// Returns its URL.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }

@@ -1,6 +1,6 @@
 //! The load generator: one thread, non-blocking sockets kept alive, so that it takes no more than a core of the machine that it measures.
 //!
-//! Each connection sends its next request when the answer before has been checked. Latencies count from the first byte
+//! Each connection sends its next request after the previous response was checked. Latency runs from the first byte
 //! written to the last byte read.
 
 mod answer;
@@ -17,41 +17,41 @@ use mio::{Events, Poll};
 pub use answer::Answer;
 use connection::{Connection, Progress};
 
-/// What is asked, and whether the answers are right.
+/// Produces requests and checks responses.
 pub trait Workload {
-    /// Writes the next request of a connection and says which class it counts as; `None` when there is nothing left.
+    /// Writes the next request of a connection and returns its class; `None` when the workload is exhausted.
     fn request(&mut self, connection: usize, out: &mut Vec<u8>) -> Option<usize>;
 
-    /// Judges the answer to a connection's last request.
+    /// Checks the response to a connection's last request.
     fn answer(&mut self, connection: usize, class: usize, answer: &Answer<'_>) -> Result<(), String>;
 }
 
-/// How much load, and for how long.
+/// Number of connections and duration.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// Connections at once.
+    /// Concurrent connections.
     pub connections: usize,
-    /// Before anything counts.
+    /// Warm-up, not counted.
     pub warm_up: Duration,
-    /// What counts.
+    /// Measured time.
     pub measured: Duration,
 }
 
-/// What came of it.
+/// The result of a load run.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// Latencies in microseconds by class, unsorted: of what was answered in the time that counts.
+    /// Latencies in microseconds by class, unsorted, of responses within the measured time.
     pub latencies: Vec<Vec<u32>>,
-    /// Wrong answers, in the whole time.
+    /// Wrong responses, warm-up included.
     pub errors: u64,
-    /// The first of them.
+    /// The first error.
     pub first_error: Option<String>,
-    /// How long it really was.
+    /// The actual measured time.
     pub seconds: f64,
 }
 
 impl Outcome {
-    /// Answers that count.
+    /// Responses within the measured time.
     pub fn count(&self) -> usize {
         self.latencies.iter().map(Vec::len).sum()
     }
@@ -62,10 +62,10 @@ impl Outcome {
     }
 }
 
-/// How long answers may take after the time is over.
+/// How long to wait for outstanding responses at the end.
 const DRAIN: Duration = Duration::from_secs(15);
 
-/// Runs a workload. `edge` is called when what counts begins and when it ends.
+/// Runs a workload. Calls `edge` when the measured time begins and ends.
 pub fn drive(
     address: SocketAddr,
     plan: Plan,
@@ -141,7 +141,7 @@ pub fn drive(
             if ended.is_some() {
                 continue;
             }
-            // the next answer is an event of its own, so that nothing is read here in vain
+            // the next response triggers its own event, so reading here would only return WouldBlock
             if connection.send_next(workload, number)? {
                 in_flight += 1;
             } else {
@@ -165,7 +165,7 @@ pub fn drive(
     Ok(outcome)
 }
 
-/// Runs a workload until it is exhausted, and fails on the first wrong answer: to prepare things.
+/// Runs a workload until it is exhausted and fails on the first wrong response; for preparation.
 pub fn exhaust(address: SocketAddr, connections: usize, workload: &mut dyn Workload) -> anyhow::Result<()> {
     let plan = Plan { connections, warm_up: Duration::ZERO, measured: Duration::from_secs(120) };
     let outcome = drive(address, plan, workload, || {})?;

@@ -23,28 +23,28 @@ use clap::Parser;
 
 use host::Persistence;
 
-/// What `make bench` and `make bench-growth` run.
+/// Arguments of `make bench` and `make bench-growth`.
 #[derive(Parser)]
 struct Arguments {
-    /// How often everything is measured; with 64 connections three times as often, but not for --growth.
+    /// Number of rounds; each measures 64 connections three times (not with --growth).
     #[arg(long, env = "ROUNDS", default_value_t = 3)]
     rounds: usize,
-    /// How long each measurement lasts, in seconds, after a short warm-up.
+    /// Duration of each measurement in seconds, after a short warm-up.
     #[arg(long, env = "SECONDS_EACH", default_value_t = 1.0)]
     seconds: f64,
-    /// Only those whose "target/scenario/connections" holds one of these words, separated by commas.
+    /// Only measurements whose "target/scenario/connections" contains one of these comma-separated words.
     #[arg(long, env = "ONLY", default_value = "")]
     only: String,
-    /// How all Redis servers keep what they are told.
+    /// Persistence of all Redis servers.
     #[arg(long, env = "PERSISTENCE", value_enum, default_value = "always")]
     persistence: Persistence,
-    /// Sessions of each target.
+    /// Sessions per target.
     #[arg(long, env = "SESSIONS", default_value_t = 100_000)]
     sessions: usize,
-    /// Measure instead what a request costs with more sessions, more nodes and a Redis Cluster.
+    /// Measure how costs grow with sessions, nodes and a Redis Cluster instead.
     #[arg(long)]
     growth: bool,
-    /// Where the results go.
+    /// Folder for the results.
     #[arg(long, env = "OUT", default_value = "target/bench/results")]
     out: PathBuf,
 }

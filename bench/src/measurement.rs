@@ -12,12 +12,12 @@ use crate::{
     workload::{Beside, Hello, Introspect, Login, Logout, Mix, Over, Refresh},
 };
 
-/// What is asked.
+/// A scenario: the kind of request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scenario {
     /// `POST /v1/refresh`
     Refresh,
-    /// `POST /oauth2/introspect`, of a node that remembers nothing where it could.
+    /// `POST /oauth2/introspect` on a node without caches.
     IntrospectCold,
     /// `POST /oauth2/introspect`
     IntrospectWarm,
@@ -27,17 +27,17 @@ pub enum Scenario {
     Logout,
     /// 90 % introspections, 8 % refreshes, 1 % sign-ins, 1 % sign-outs.
     Mix,
-    /// Refreshes beside as many sign-ins as go, on [`FLOOD`] further connections.
+    /// Refreshes during a flood of sign-ins on [`FLOOD`] further connections.
     RefreshBesideLogins,
-    /// Introspections beside those.
+    /// Introspections during the same flood.
     IntrospectBesideLogins,
 }
 
-/// Connections that sign in without pause where something is measured beside sign-ins.
+/// Connections of the sign-in flood.
 pub const FLOOD: usize = 16;
 
 impl Scenario {
-    /// As it is printed.
+    /// The printed name.
     pub fn text(self) -> &'static str {
         match self {
             Self::Refresh => "refresh",
@@ -52,37 +52,37 @@ impl Scenario {
     }
 }
 
-/// What one measurement gave.
+/// The figures of one measurement.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Sample {
-    /// Right answers per second, without those of sign-ins beside it.
+    /// Correct responses per second, without the sign-in flood.
     pub per_second: f64,
-    /// Latencies in milliseconds.
+    /// Median latency in milliseconds.
     pub p50: f64,
-    /// 99 of 100 are at most this.
+    /// 99th percentile in milliseconds.
     pub p99: f64,
-    /// 999 of 1000 are at most this.
+    /// 99.9th percentile in milliseconds.
     pub p999: f64,
-    /// Processor time of the server for each answer, sign-ins beside it included.
+    /// Server CPU microseconds per response, the sign-in flood included.
     pub server_micros: f64,
-    /// Processor time of its Redis for each answer.
+    /// Redis CPU microseconds per response.
     pub redis_micros: f64,
-    /// What the server had in memory at the end, MiB.
+    /// Resident memory of the server at the end, MiB.
     pub resident_mib: f64,
-    /// Wrong answers.
+    /// Wrong responses.
     pub errors: u64,
 }
 
-/// How long.
+/// Durations of a measurement.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
-    /// Before anything counts.
+    /// Warm-up, not counted.
     pub warm_up: Duration,
-    /// What counts.
+    /// Measured time.
     pub measured: Duration,
 }
 
-/// Measures once.
+/// Runs one measurement.
 pub fn measure(
     target: &mut Target,
     scenario: Scenario,
@@ -90,8 +90,8 @@ pub fn measure(
     accounts: usize,
     timing: Timing,
 ) -> anyhow::Result<Sample> {
-    let place = || format!("{}, {}, {connections} connections", target.name.text(), scenario.text());
-    let place = place();
+    let label = || format!("{}, {}, {connections} connections", target.name.text(), scenario.text());
+    let label = label();
     let seconds = (timing.warm_up + timing.measured).as_secs_f64();
     let ending = match scenario {
         Scenario::Logout => {
@@ -115,7 +115,7 @@ pub fn measure(
     let outcome = {
         let drive = |workload: &mut dyn Workload| load::drive(*address, plan, workload, edge);
         match scenario {
-            // the limit of whatever answers without doing anything
+            // the limit of a handler that does nothing
             _ if *name == Name::Hello => drive(&mut Hello),
             Scenario::Refresh => drive(&mut Refresh::new(sessions, connections)),
             Scenario::IntrospectCold | Scenario::IntrospectWarm => drive(&mut introspect(connections)),
@@ -140,11 +140,11 @@ pub fn measure(
             }
         }
     };
-    let mut outcome = outcome.with_context(|| place.clone())?;
+    let mut outcome = outcome.with_context(|| label.clone())?;
     if let Some(error) = &outcome.first_error {
-        eprintln!("{place}: {} errors, the first: {error}", outcome.errors);
+        eprintln!("{label}: {} errors, the first: {error}", outcome.errors);
     }
-    // sign-ins beside what is measured aren't what is measured
+    // responses of the sign-in flood are not counted
     outcome.latencies.truncate(if flood { 1 } else { usize::MAX });
     #[expect(clippy::cast_precision_loss, reason = "less than millions")]
     let count = outcome.count() as f64;
@@ -172,14 +172,14 @@ pub fn measure(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "a place in a list of less than millions"
+    reason = "an index into a list of less than millions"
 )]
 fn millis_at(sorted: &[u32], share: f64) -> f64 {
     let rank = (sorted.len() as f64 * share).ceil() as usize;
     sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).map_or(0.0, |micros| f64::from(*micros) / 1000.0)
 }
 
-/// More sign-outs a second than there will be, so that the sessions last.
+/// An upper bound of sign-outs per second, so that there are enough sessions.
 fn most_logouts(name: Name, connections: usize) -> f64 {
     let most = match name {
         Name::Floor => 60_000.0,

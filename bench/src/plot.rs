@@ -19,7 +19,7 @@ fn colour(name: Name) -> &'static str {
     }
 }
 
-/// Requests per second at 64 connections, a group of bars for each scenario.
+/// Plots requests per second at 64 connections, one group of bars per scenario.
 pub fn rates(results: &Results) -> String {
     let scenarios = [
         Scenario::Refresh,
@@ -94,17 +94,17 @@ fn text(svg: &mut String, x: f64, y: f64, size: u8, anchor: &str, words: &str) {
 
 /// A line of a plot.
 pub struct Series {
-    /// What it is called.
+    /// Its label.
     pub name: String,
-    /// How it is drawn.
+    /// Its stroke style.
     pub colour: &'static str,
-    /// Of what is beside the point.
+    /// Whether it is dashed.
     pub dashed: bool,
-    /// From left to right.
+    /// Its values from left to right.
     pub points: Vec<(String, f64)>,
 }
 
-/// Lines over places at equal distances.
+/// Plots lines over equidistant points.
 pub fn lines(title: &str, series: &[Series]) -> String {
     let mut svg = begin(title);
     let most = series.iter().flat_map(|line| &line.points).map(|(_, value)| *value).fold(1.0, f64::max);

@@ -1,4 +1,4 @@
-//! What the kernel knows of processes: processor time and memory, a server's workers included.
+//! CPU time and memory of processes and their children, from `/proc`.
 
 use std::fs;
 

@@ -18,19 +18,19 @@ pub struct Results {
     samples: BTreeMap<Key, Vec<Sample>>,
 }
 
-/// The middle of several values, the least and the most.
+/// Median, minimum and maximum of several values.
 #[derive(Clone, Copy, Debug)]
 pub struct Spread {
-    /// The middle.
+    /// The median.
     pub median: f64,
-    /// The least.
+    /// The minimum.
     pub min: f64,
-    /// The most.
+    /// The maximum.
     pub max: f64,
 }
 
 impl Spread {
-    /// Of values in any order; of none, nothing.
+    /// Computes them from unsorted values; `None` without values.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut sorted: Vec<f64> = values.into_iter().collect();
         sorted.sort_by(f64::total_cmp);
@@ -63,13 +63,13 @@ impl Results {
         Spread::of(self.samples(key).iter().map(figure))
     }
 
-    /// How often one key's figure holds another's, each measurement with the other's of the same time.
+    /// The ratio of two keys' figures, paired by round.
     pub fn ratio(&self, of: Key, to: Key, figure: impl Fn(&Sample) -> f64) -> Option<Spread> {
         let pairs = self.samples(of).iter().zip(self.samples(to));
         Spread::of(pairs.map(|(of, to)| figure(of) / figure(to)).filter(|ratio| ratio.is_finite()))
     }
 
-    /// All of it.
+    /// All measurements.
     pub fn json(&self) -> Value {
         let rows = self.samples.iter().map(|((scenario, connections, name), samples)| {
             json!({ "target": name.text(), "scenario": scenario.text(), "connections": connections, "rounds": samples })

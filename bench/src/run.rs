@@ -1,4 +1,4 @@
-//! One run: starts everything, goes through the rounds, and writes down what came of it.
+//! One run: starts all targets, measures round by round, and writes the results.
 
 use std::{
     fs,
@@ -19,20 +19,20 @@ use crate::{
     target::{Common, Name, Target, bare_argon2, make_database},
 };
 
-/// How many accounts sign in.
+/// Accounts that sign in.
 const ACCOUNTS: usize = 256;
-/// How many access tokens are asked about.
+/// Access tokens that are introspected.
 const ACCESS_TOKENS: usize = 1000;
-/// Connections at once, in the order of a round. The goals are about 64, which comes three times: what is shared with others
+/// Concurrent connections, in the order of a round. 64, which the goals use, comes three times, because a shared machine
 /// changes within seconds.
 const CONNECTIONS: [usize; 6] = [64, 1, 16, 64, 256, 64];
-/// Before each measurement.
+/// Warm-up before each measurement.
 const WARM_UP: Duration = Duration::from_millis(300);
 
 const STACKS: [Name; 3] = [Name::Latchkey, Name::FastApi, Name::Fastify];
 
-/// A round's scenarios, and the targets of each in the order in which they are measured: each place in [`CONNECTIONS`] has it
-/// the other way round every second round, since what comes before may leave the disk something to do.
+/// The scenarios of a round and their targets in measuring order; every second round reverses the order,
+/// because a measurement may leave pending disk writes to the next one.
 fn plan(round: usize) -> Vec<(Scenario, usize, Vec<Name>)> {
     let mut plan = Vec::new();
     for (i, connections) in CONNECTIONS.into_iter().enumerate() {
@@ -59,10 +59,10 @@ fn plan(round: usize) -> Vec<(Scenario, usize, Vec<Name>)> {
     plan
 }
 
-/// Runs it.
+/// Runs the benchmark.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let begun = Instant::now();
-    let place = Host::find(arguments.persistence)?;
+    let host = Host::find(arguments.persistence)?;
     let cores = std::thread::available_parallelism()?.get();
     let words: Vec<&str> = arguments.only.split(',').filter(|word| !word.is_empty()).collect();
     let wanted = |(scenario, connections, name): (Scenario, usize, Name)| {
@@ -74,16 +74,16 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .flat_map(|(scenario, connections, names)| names.into_iter().map(move |name| (scenario, connections, name)))
         .filter(|key| wanted(*key))
         .collect();
-    let mut targets = start(&place, &plan.iter().map(|(_, _, name)| *name).collect::<Vec<_>>(), arguments, cores)?;
+    let mut targets = start(&host, &plan.iter().map(|(_, _, name)| *name).collect::<Vec<_>>(), arguments, cores)?;
     let mut results = Results::default();
     for (i, &(scenario, connections, name)) in plan.iter().enumerate() {
         eprint!("\r\x1b[K{}/{}: {} {connections} {}", i + 1, plan.len(), scenario.text(), name.text());
-        // a second holds only about a hundred sign-ins
+        // only about a hundred sign-ins fit into a second
         let longer = if scenario == Scenario::Login && connections == 64 { 3.0 } else { 1.0 };
         let seconds = longer * arguments.seconds;
         let timing = Timing { warm_up: WARM_UP, measured: Duration::from_secs_f64(seconds) };
         let sample = if name == Name::Argon2 {
-            let per_second = bare_argon2(&place, cores, seconds.ceil() as u64)?;
+            let per_second = bare_argon2(&host, cores, seconds.ceil() as u64)?;
             Sample { per_second, server_micros: cores as f64 * 1e6 / per_second, ..Sample::default() }
         } else {
             let target = targets.iter_mut().find(|target| target.name == name).context("a target")?;
@@ -94,13 +94,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     eprintln!();
     let memory = footprint::servers(&targets);
     drop(targets);
-    let footprint = if words.is_empty() || words.contains(&"footprint") {
-        Some(footprint::measure(&place, &memory)?)
-    } else {
-        None
-    };
+    let footprint =
+        if words.is_empty() || words.contains(&"footprint") { Some(footprint::measure(&host, &memory)?) } else { None };
 
-    let machine = footprint::machine(&place, arguments, cores, begun.elapsed())?;
+    let machine = footprint::machine(&host, arguments, cores, begun.elapsed())?;
     let text = [
         machine.text(),
         goals::table(&results, footprint.as_ref()),
@@ -108,7 +105,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         footprint.as_ref().map(footprint::Footprint::table).unwrap_or_default(),
     ]
     .join("\n");
-    let out = place.root.join(&arguments.out);
+    let out = host.root.join(&arguments.out);
     fs::create_dir_all(&out)?;
     fs::write(out.join("bench.md"), &text)?;
     fs::write(out.join("bench.svg"), plot::rates(&results))?;
@@ -118,28 +115,28 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Starts those that are needed, with their sessions and tokens.
-fn start(place: &Host, names: &[Name], arguments: &Arguments, cores: usize) -> anyhow::Result<Vec<Target>> {
-    let common = Common::prepare(place, ACCOUNTS)?;
+/// Starts the targets that are needed, with sessions and tokens.
+fn start(host: &Host, names: &[Name], arguments: &Arguments, cores: usize) -> anyhow::Result<Vec<Target>> {
+    let common = Common::prepare(host, ACCOUNTS)?;
     let needs = |name: Name| names.contains(&name);
     let mut targets = Vec::new();
     if needs(Name::Hello) {
-        targets.push(Target::hello(place)?);
+        targets.push(Target::hello(host)?);
     }
     if needs(Name::Floor) {
-        targets.push(Target::floor(place)?);
+        targets.push(Target::floor(host)?);
     }
     if needs(Name::Latchkey) || needs(Name::LatchkeyCold) {
-        targets.push(Target::latchkey(place, &common)?);
+        targets.push(Target::latchkey(host, &common)?);
     }
     if needs(Name::FastApi) || needs(Name::Fastify) {
-        make_database(place, &common)?;
+        make_database(host, &common)?;
     }
     if needs(Name::FastApi) {
-        targets.push(Target::fastapi(place, &common, cores)?);
+        targets.push(Target::fastapi(host, &common, cores)?);
     }
     if needs(Name::Fastify) {
-        targets.push(Target::fastify(place, &common, cores)?);
+        targets.push(Target::fastify(host, &common, cores)?);
     }
     for target in &mut targets {
         if target.redis.is_empty() {
@@ -155,7 +152,7 @@ fn start(place: &Host, names: &[Name], arguments: &Arguments, cores: usize) -> a
     }
     if needs(Name::LatchkeyCold) {
         let warm = targets.iter().find(|target| target.name == Name::Latchkey).context("latchkey")?;
-        let mut cold = Target::latchkey_cold(place, warm)?;
+        let mut cold = Target::latchkey_cold(host, warm)?;
         cold.access.clone_from(&warm.access);
         targets.push(cold);
     }

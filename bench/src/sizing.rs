@@ -1,38 +1,38 @@
-//! From what was measured to what so many sessions need, with the assumptions and the arithmetic shown.
+//! Capacity planning from measured costs, with assumptions and arithmetic shown.
 
 use std::fmt::Write;
 
-/// What was measured, at the largest number of sessions.
+/// Measured costs at the largest number of sessions.
 #[derive(Clone, Copy, Debug)]
 pub struct Measured {
-    /// Redis memory for each session, in bytes.
+    /// Redis bytes per session.
     pub bytes: f64,
-    /// Processor time of a refresh, in microseconds: server, Redis.
+    /// CPU microseconds of a refresh: server, Redis.
     pub refresh: (f64, f64),
-    /// The same of an introspection that Redis is asked for.
+    /// CPU microseconds of a cold introspection: server, Redis.
     pub introspect: (f64, f64),
-    /// The same of a sign-out.
+    /// CPU microseconds of a sign-out: server, Redis.
     pub logout: (f64, f64),
-    /// Redis' for beginning a session.
+    /// Redis CPU microseconds to start a session.
     pub create: f64,
-    /// Of hashing one password, in microseconds.
+    /// CPU microseconds to hash one password.
     pub hash: f64,
 }
 
-/// Share of the sessions whose apps are in use at the busiest time.
+/// Share of sessions in use at the busiest time.
 const ACTIVE: f64 = 0.05;
-/// How often an app in use refreshes: before each access token's end.
+/// Seconds between refreshes of a session in use.
 const REFRESH_EVERY_S: f64 = 300.0;
-/// How often something is asked in the name of a session in use, and introspected once the node has forgotten it.
+/// Seconds between introspections of a session in use.
 const ASKED_EVERY_S: f64 = 30.0;
-/// How long a session lasts; each is begun by a sign-in, and half of them end by signing out.
+/// Lifetime of a session in seconds; half of the sessions end by a sign-out.
 const LASTS_S: f64 = 30.0 * 86_400.0;
-/// How many times as many sign-ins there are at the busiest time.
+/// Peak sign-ins as a multiple of the average.
 const PEAK: f64 = 10.0;
-/// How much of a core is used at most, so that latencies stay.
+/// Planned utilisation of a core.
 const FILLED: f64 = 0.6;
 
-/// A table for 1 million, 100 million and 1 billion sessions.
+/// Renders a table for 1 million, 100 million and 1 billion sessions.
 pub fn table(measured: &Measured) -> String {
     let Measured { bytes, refresh, introspect, logout, create, hash } = *measured;
     let mut text = format!(

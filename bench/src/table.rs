@@ -1,4 +1,4 @@
-//! Everything that was measured, as tables in Markdown.
+//! Renders all measurements as Markdown tables.
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ use crate::{
     target::Name,
 };
 
-/// A table for each scenario.
+/// Renders one table per scenario.
 pub fn all(results: &Results) -> String {
     let mut text = String::new();
     let mut last = None;
@@ -56,7 +56,7 @@ fn row(results: &Results, key: Key) -> String {
     .join(" | ")
 }
 
-/// Which of the service's nodes a scenario is about.
+/// The Latchkey node that a scenario uses.
 pub fn own(scenario: Scenario) -> Name {
     if scenario == Scenario::IntrospectCold { Name::LatchkeyCold } else { Name::Latchkey }
 }

@@ -1,4 +1,4 @@
-//! What is measured: a server with a Redis of its own, the sessions and access tokens that live there.
+//! A benchmark target: a server with its own Redis, sessions and access tokens.
 
 mod latchkey;
 mod others;
@@ -22,27 +22,27 @@ use crate::{
     workload::Refresh,
 };
 
-/// Who.
+/// The name of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Name {
-    /// The service.
+    /// Latchkey.
     Latchkey,
-    /// The service with its memory of tokens and sessions off, on the same Redis and database.
+    /// A Latchkey node without caches, on the same Redis and database.
     LatchkeyCold,
-    /// Constant JSON.
+    /// A handler with constant JSON.
     Hello,
-    /// One script and one signature, or one signature checked and one `GET`.
+    /// One script and one signature, or one verification and one `GET`.
     Floor,
-    /// Threads that hash and do nothing else.
+    /// Threads that only hash.
     Argon2,
-    /// Python.
+    /// FastAPI.
     FastApi,
-    /// Node.js.
+    /// Fastify.
     Fastify,
 }
 
 impl Name {
-    /// As it is printed.
+    /// The printed name.
     pub fn text(self) -> &'static str {
         match self {
             Self::Latchkey => "latchkey",
@@ -56,30 +56,30 @@ impl Name {
     }
 }
 
-/// A server that runs.
+/// A running target.
 pub struct Target {
-    /// Who.
+    /// The name of a target.
     pub name: Name,
-    /// The server and its workers.
+    /// The server process and its workers.
     pub process: Process,
-    /// Where it listens.
+    /// Its address.
     pub address: SocketAddr,
-    /// Where its sessions are; none, where another node of it has that.
+    /// Its Redis; `None` where another node of the same target owns it.
     pub redis: Vec<RedisServer>,
-    /// The Redis processes that it asks.
+    /// Process ids of its Redis servers.
     pub stores: Vec<u32>,
-    /// Where other nodes find it, and the database.
+    /// URLs of Redis and the database, for further nodes.
     url: String,
     folder: PathBuf,
     /// `Authorization` of a service client.
     pub authorization: String,
-    /// Refresh tokens that are good, the one used longest ago first.
+    /// Valid refresh tokens, least recently used first.
     pub sessions: VecDeque<String>,
-    /// Access tokens and their sessions' ids.
+    /// Access tokens with their session ids.
     pub access: Vec<(String, String)>,
-    /// What was resident when nothing had been asked.
+    /// Resident memory before the first request, MiB.
     pub resident_idle: u64,
-    /// Sessions of each account among those that are made.
+    /// Sessions per account.
     pub per_account: usize,
     seeding: Seeding,
 }
@@ -91,22 +91,22 @@ enum Seeding {
     Stack,
 }
 
-/// What all targets are given.
+/// Input of all targets.
 pub struct Common {
-    /// The accounts, one a line, as `latchkey user import` reads them.
+    /// The accounts as JSON lines for `latchkey user import`.
     pub accounts: PathBuf,
-    /// The same in SQLite, for the references.
+    /// The accounts in SQLite, for the references.
     pub database: PathBuf,
-    /// The references' signing key.
+    /// Signing key of the references.
     pub key: PathBuf,
 }
 
-/// The password of all accounts.
+/// Password of all accounts.
 pub const PASSWORD: &str = "correct horse battery staple";
-/// The references' service client.
+/// Service client of the references.
 const CLIENT: &str = "bench:a-secret-of-this-benchmark-only";
 
-/// The e-mail address of an account.
+/// E-mail address of an account.
 pub fn email(number: usize) -> String {
     format!("user{number}@example.com")
 }
@@ -120,7 +120,7 @@ fn local(port: u16) -> SocketAddr {
 }
 
 impl Target {
-    /// Makes sessions, without asking the server for any of them. They may be refreshed and ended like others.
+    /// Creates sessions directly in Redis; they can be refreshed and ended like any other.
     pub fn seed(&mut self, count: usize) -> anyhow::Result<Vec<String>> {
         let Some(redis) = self.redis.first() else { return Ok(Vec::new()) };
         match &self.seeding {
@@ -131,7 +131,7 @@ impl Target {
         }
     }
 
-    /// Gets access tokens of so many sessions, by refreshing them.
+    /// Obtains access tokens by refreshing this many sessions.
     pub fn collect_access_tokens(&mut self, count: usize) -> anyhow::Result<()> {
         let mut refresh = Refresh::new(&mut self.sessions, 16);
         refresh.collect = Some((count, Vec::new()));
@@ -144,9 +144,9 @@ impl Target {
 }
 
 impl Common {
-    /// Makes the accounts and the key.
-    pub fn prepare(place: &Host, count: usize) -> anyhow::Result<Self> {
-        let folder = place.folder("common")?;
+    /// Creates the accounts and the key.
+    pub fn prepare(host: &Host, count: usize) -> anyhow::Result<Self> {
+        let folder = host.folder("common")?;
         let hash = others::password_hash()?;
         let lines: String = (0..count)
             .map(|number| format!("{}\n", serde_json::json!({ "email": email(number), "password_hash": hash })))

@@ -1,4 +1,4 @@
-//! What is asked: each call with what a real caller would send, and what has to come back.
+//! Workloads: the requests that a real caller would send, and the checks of the responses.
 
 use std::{collections::VecDeque, io::Write, sync::LazyLock};
 
@@ -11,7 +11,7 @@ use crate::{
 
 fn request(out: &mut Vec<u8>, path: &str, content_type: &str, authorization: Option<&str>, body: &[&str]) {
     let length: usize = body.iter().map(|part| part.len()).sum();
-    // writing to a vector can't fail
+    // writing to a vector cannot fail
     let _ = write!(
         out,
         "POST {path} HTTP/1.1\r\nHost: auth.example.com\r\nUser-Agent: latchkey-bench\r\nAccept: application/json\r\n\
@@ -30,7 +30,7 @@ fn with_refresh_token(out: &mut Vec<u8>, path: &str, token: &str) {
     request(out, path, "application/json", None, &["{\"refresh_token\":\"", token, "\"}"]);
 }
 
-/// The tokens of an answer to a sign-in or a refresh.
+/// The tokens in the response to a sign-in or refresh.
 fn tokens<'a>(answer: &Answer<'a>, what: &str) -> Result<(&'a str, &'a str), String> {
     let access = answer.member("access_token").filter(|token| token.bytes().filter(|byte| *byte == b'.').count() == 2);
     let refresh = answer.member("refresh_token");
@@ -40,17 +40,17 @@ fn tokens<'a>(answer: &Answer<'a>, what: &str) -> Result<(&'a str, &'a str), Str
     }
 }
 
-/// Moves sessions on, each time the one that was used longest ago: as in life, hardly any twice within the grace window.
+/// Refreshes the least recently used session each time; as in production, hardly any twice within the grace window.
 pub struct Refresh<'a> {
     sessions: &'a mut VecDeque<String>,
     presented: Vec<String>,
-    /// Keep so many access tokens, with their sessions' ids, and stop.
+    /// Stop after collecting this many access tokens.
     pub collect: Option<(usize, Vec<(String, String)>)>,
     begun: usize,
 }
 
 impl<'a> Refresh<'a> {
-    /// On so many connections.
+    /// Creates the workload for this many connections.
     pub fn new(sessions: &'a mut VecDeque<String>, connections: usize) -> Self {
         Self { sessions, presented: vec![String::new(); connections], collect: None, begun: 0 }
     }
@@ -82,10 +82,10 @@ impl Workload for Refresh<'_> {
     }
 }
 
-/// Asks what access tokens are worth, one after another.
+/// Introspects access tokens one after another.
 pub struct Introspect<'a> {
-    /// Each request, and what finds the token's session in its answer: made before anything is measured, for they are the
-    /// same each time, and to make them takes a tenth of what the fastest answer does.
+    /// Prepared requests and response matchers: building them per request would take a tenth of the fastest response's
+    /// time.
     questions: Vec<(Vec<u8>, memmem::Finder<'a>)>,
     active: memmem::Finder<'static>,
     asked: Vec<usize>,
@@ -93,7 +93,7 @@ pub struct Introspect<'a> {
 }
 
 impl<'a> Introspect<'a> {
-    /// On so many connections.
+    /// Creates the workload for this many connections.
     pub fn new(access: &'a [(String, String)], authorization: &str, connections: usize) -> Self {
         let question = |(token, session): &'a (String, String)| {
             let mut out = Vec::new();
@@ -122,14 +122,14 @@ impl Workload for Introspect<'_> {
     }
 }
 
-/// Signs in, to one account after another.
+/// Signs in to one account after another.
 pub struct Login {
     accounts: usize,
     next: usize,
 }
 
 impl Login {
-    /// To so many accounts.
+    /// Creates the workload for this many accounts.
     pub fn new(accounts: usize) -> Self {
         Self { accounts, next: 0 }
     }
@@ -151,12 +151,12 @@ impl Workload for Login {
 /// Signs out.
 pub struct Logout {
     sessions: Vec<String>,
-    /// Some of those that are signed out now.
+    /// Some of the sessions that have ended.
     pub over: Vec<String>,
 }
 
 impl Logout {
-    /// From these sessions.
+    /// Creates the workload for these sessions.
     pub fn new(sessions: Vec<String>) -> Self {
         Self { sessions, over: Vec::new() }
     }
@@ -177,7 +177,7 @@ impl Workload for Logout {
     }
 }
 
-/// Refresh tokens of sessions that are over: none may be accepted.
+/// Presents refresh tokens of ended sessions: none may be accepted.
 pub struct Over(pub Vec<String>);
 
 impl Workload for Over {
@@ -191,7 +191,7 @@ impl Workload for Over {
     }
 }
 
-/// Asks for the constant.
+/// Requests the constant JSON.
 pub struct Hello;
 
 impl Workload for Hello {
@@ -218,12 +218,12 @@ pub struct Mix<'a> {
 }
 
 impl<'a> Mix<'a> {
-    /// Of these. What signs out are `ending` first and then the sessions that signed in.
+    /// Creates the mix. Sign-outs use the `ending` sessions first and then those that signed in.
     pub fn new(introspect: Introspect<'a>, refresh: Refresh<'a>, login: Login, ending: Vec<String>) -> Self {
         Self { introspect, refresh, login, logout: ending, random: 0x9e37_79b9_7f4a_7c15 }
     }
 
-    /// xorshift64*: the same sequence in every run, so that all targets are asked the same.
+    /// xorshift64*: the same sequence in every run, so that all targets receive the same requests.
     fn percent(&mut self) -> u64 {
         self.random ^= self.random >> 12;
         self.random ^= self.random << 25;
@@ -262,13 +262,13 @@ impl Workload for Mix<'_> {
     }
 }
 
-/// A workload beside sign-ins, which have connections of their own and are a class of their own.
+/// A workload during a flood of sign-ins, which have their own connections and class.
 pub struct Beside<'a> {
-    /// What is measured, on the first connections.
+    /// The measured workload, on the first connections.
     pub inner: &'a mut dyn Workload,
-    /// How many those are.
+    /// Number of connections of the measured workload.
     pub connections: usize,
-    /// What it is measured beside.
+    /// The flood.
     pub login: Login,
 }
 
@@ -290,7 +290,7 @@ impl Workload for Beside<'_> {
     }
 }
 
-/// Only so many requests of a workload.
+/// Limits a workload to a number of requests.
 pub struct One<W>(pub W, pub usize);
 
 impl<W: Workload> Workload for One<W> {

@@ -48,7 +48,7 @@ fn value(text: &str, series: &str) -> f64 {
 async fn counters_follow_logins_refreshes_and_requests() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    cluster.acquainted().await;
+    cluster.wait_for_peers().await;
     let client = cluster.service_client("billing").await;
     node.account("ada").await;
     let wrong = serde_json::json!({ "identifier": "ada", "password": "wrong horse battery staple" });
@@ -110,7 +110,7 @@ async fn counters_follow_logins_refreshes_and_requests() {
 async fn gauges_show_peers_and_a_lost_feed() {
     let cluster = TestCluster::new();
     let (one, _two) = (cluster.node().await, cluster.node().await);
-    cluster.acquainted().await;
+    cluster.wait_for_peers().await;
     let text = scrape(&one).await;
     assert_eq!(value(&text, "latchkey_peers"), 1.0);
     assert!(text.contains("latchkey_build_info{version=\""));

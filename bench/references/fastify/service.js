@@ -1,6 +1,6 @@
 // The Fastify reference: sign-in, refresh, sign-out and introspection, written to be fast.
 //
-// Keys are parsed once, Redis is asked once for each call (commands of one turn of the event loop go together), answers
+// Keys are parsed once, each call makes one Redis round trip (ioredis pipelines the commands of one turn of the event loop), responses
 // are serialised by schema, sessions and rotation are Lua. Runs as a cluster of WORKERS processes.
 
 import cluster from 'node:cluster'

@@ -1,10 +1,10 @@
-//! An HTTP/1.1 answer, as far as it is looked at.
+//! A minimal HTTP/1.1 response parser.
 
 use std::sync::LazyLock;
 
 use memchr::memmem;
 
-/// What a server answered.
+/// A response.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer<'a> {
     /// The status code.
@@ -13,7 +13,7 @@ pub struct Answer<'a> {
     pub body: &'a [u8],
 }
 
-/// Where an answer in a buffer ends.
+/// The length of a response in a buffer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Frame {
     pub(super) status: u16,
@@ -22,7 +22,7 @@ pub(super) struct Frame {
 }
 
 impl<'a> Answer<'a> {
-    /// The text of the first member of this name in a JSON object, where it needs no unescaping.
+    /// The value of the first JSON string member of this name, without unescaping.
     pub fn member(&self, name: &str) -> Option<&'a str> {
         let named = |at: usize| {
             let rest = self.body[at + 1..].strip_prefix(name.as_bytes())?.strip_prefix(b"\"")?;
@@ -34,18 +34,18 @@ impl<'a> Answer<'a> {
         memchr::memchr_iter(b'"', self.body).find_map(named)
     }
 
-    /// Whether the body holds what this looks for: to be made once, since that takes longer than to look.
+    /// A prepared searcher: building it takes longer than a search.
     pub fn holds(&self, text: &memmem::Finder<'_>) -> bool {
         text.find(self.body).is_some()
     }
 
-    /// An error that tells what was answered.
+    /// An error that quotes the response.
     pub fn wrong(&self, what: &str) -> String {
         format!("{what}: {} {}", self.status, String::from_utf8_lossy(&self.body[..self.body.len().min(300)]))
     }
 }
 
-/// The first answer in the buffer, once it is all there.
+/// Parses the first complete response in the buffer.
 pub(super) fn frame(buffer: &[u8]) -> anyhow::Result<Option<Frame>> {
     static END: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"\r\n\r\n"));
     let Some(head) = END.find(buffer) else { return Ok(None) };

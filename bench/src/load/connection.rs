@@ -81,7 +81,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Writes and reads as far as it goes without waiting.
+    /// Writes and reads until the socket would block.
     pub(super) fn advance(&mut self) -> anyhow::Result<Progress> {
         if !self.waiting {
             return Ok(Progress::Waiting);
@@ -109,7 +109,7 @@ impl Connection {
         }
     }
 
-    /// The answer that [`Progress::Answered`] told of, its class, and how long it took in microseconds.
+    /// The response that [`Progress::Answered`] announced, its class, and its latency in microseconds.
     pub(super) fn answer(&self) -> (usize, Answer<'_>, u32) {
         let micros = u32::try_from(self.since.elapsed().as_micros()).unwrap_or(u32::MAX);
         let answer = match self.frame {

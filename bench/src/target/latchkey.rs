@@ -1,4 +1,4 @@
-//! The service, set up as in production but without limits on how often things may be asked for.
+//! Starts Latchkey, configured as in production but without rate limits.
 
 use std::{
     net::IpAddr,
@@ -32,7 +32,7 @@ use tokio::runtime::Runtime;
 use super::{Common, Name, Seeding, Target, basic, local};
 use crate::host::{Host, Process, RedisServer, free_port, is_alive};
 
-/// Environment variables beside those of every node.
+/// Environment variables in addition to those of every node.
 pub type Settings<'a> = &'a [(&'a str, &'a str)];
 
 const SECRET: &str = "a benchmark's secret that is long enough";
@@ -41,11 +41,11 @@ const ABSOLUTE: Duration = Duration::from_hours(30 * 24);
 const USER_AGENT: &str =
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36";
 
-/// How many sessions are being made at once.
+/// Sessions created concurrently.
 const AT_ONCE: usize = 512;
 
-fn command(place: &Host, folder: &Path, redis_url: &str, port: u16) -> Command {
-    let mut command = Command::new(place.latchkey());
+fn command(host: &Host, folder: &Path, redis_url: &str, port: u16) -> Command {
+    let mut command = Command::new(host.latchkey());
     command.current_dir(folder).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     for (name, value) in
         std::env::vars().filter(|(name, _)| name.starts_with("LATCHKEY_") && name != "LATCHKEY_PROGRAM")
@@ -58,9 +58,9 @@ fn command(place: &Host, folder: &Path, redis_url: &str, port: u16) -> Command {
         .env("LATCHKEY_REDIS_URL", redis_url)
         .env("LATCHKEY_SECRET", SECRET)
         .env("LATCHKEY_DATA_DIR", folder)
-        // the references write no line for each request either
+        // the references have no access log either
         .env("LATCHKEY_LOG_FILTER", "warn")
-        // the same tokens are used for as long as the benchmark lasts
+        // the tokens must outlive the benchmark
         .env("LATCHKEY_TOKEN_ACCESS_TTL", "1h")
         .env("LATCHKEY_REDIS_EVENT_RETENTION", "2h");
     for limit in [
@@ -78,24 +78,24 @@ fn command(place: &Host, folder: &Path, redis_url: &str, port: u16) -> Command {
 }
 
 impl Target {
-    /// Starts the service on a Redis of its own.
-    pub fn latchkey(place: &Host, common: &Common) -> anyhow::Result<Self> {
-        let redis = RedisServer::start(place, "latchkey", place.persistence)?;
+    /// Starts Latchkey on its own Redis.
+    pub fn latchkey(host: &Host, common: &Common) -> anyhow::Result<Self> {
+        let redis = RedisServer::start(host, "latchkey", host.persistence)?;
         let url = redis.url();
-        Self::latchkey_on(place, common, vec![redis], &url, &[])
+        Self::latchkey_on(host, common, vec![redis], &url, &[])
     }
 
-    /// Starts the service on these.
+    /// Starts Latchkey on this Redis and database.
     pub fn latchkey_on(
-        place: &Host,
+        host: &Host,
         common: &Common,
         redis: Vec<RedisServer>,
         url: &str,
         settings: Settings<'_>,
     ) -> anyhow::Result<Self> {
-        let folder = place.folder("latchkey")?;
+        let folder = host.folder("latchkey")?;
         let run = |arguments: &[&str]| {
-            let output = command(place, &folder, url, 0).args(arguments).stdin(Stdio::null()).output();
+            let output = command(host, &folder, url, 0).args(arguments).stdin(Stdio::null()).output();
             let output = output.context("running latchkey")?;
             ensure!(output.status.success(), "latchkey {arguments:?}: {output:?}");
             anyhow::Ok(String::from_utf8_lossy(&output.stdout).into_owned())
@@ -106,7 +106,7 @@ impl Target {
         let value = |name: &str| client.lines().find_map(|line| line.strip_prefix(name)).context("a service client");
         let authorization = basic(&format!("{}:{}", value("client_id: ")?, value("client_secret: ")?));
         let filler = Filler::connect(url)?;
-        let (process, address) = serve(place, &folder, url, "log", settings)?;
+        let (process, address) = serve(host, &folder, url, "log", settings)?;
         Ok(Self {
             name: Name::Latchkey,
             resident_idle: process.usage().resident,
@@ -124,15 +124,15 @@ impl Target {
         })
     }
 
-    /// Starts another node of it, which remembers nothing.
-    pub fn latchkey_cold(place: &Host, warm: &Self) -> anyhow::Result<Self> {
+    /// Starts another node without caches.
+    pub fn latchkey_cold(host: &Host, warm: &Self) -> anyhow::Result<Self> {
         let cold = [("LATCHKEY_CACHE_MAX_STALENESS", "0s"), ("LATCHKEY_CACHE_MAX_TOKENS", "0")];
-        warm.another_node(place, "cold", &cold).map(|node| Self { name: Name::LatchkeyCold, ..node })
+        warm.another_node(host, "cold", &cold).map(|node| Self { name: Name::LatchkeyCold, ..node })
     }
 
-    /// Starts another node of the service on the same Redis and database.
-    pub fn another_node(&self, place: &Host, log: &str, settings: Settings<'_>) -> anyhow::Result<Self> {
-        let (process, address) = serve(place, &self.folder, &self.url, log, settings)?;
+    /// Starts another node on the same Redis and database.
+    pub fn another_node(&self, host: &Host, log: &str, settings: Settings<'_>) -> anyhow::Result<Self> {
+        let (process, address) = serve(host, &self.folder, &self.url, log, settings)?;
         Ok(Self {
             name: self.name,
             resident_idle: process.usage().resident,
@@ -152,20 +152,20 @@ impl Target {
 }
 
 fn serve(
-    place: &Host,
+    host: &Host,
     folder: &Path,
     redis_url: &str,
     log: &str,
     settings: Settings<'_>,
 ) -> anyhow::Result<(Process, std::net::SocketAddr)> {
     let port = free_port()?;
-    let mut command = command(place, folder, redis_url, port);
+    let mut command = command(host, folder, redis_url, port);
     command.arg("serve").envs(settings.iter().copied());
     let address = local(port);
     Ok((Process::start(command, &folder.join(log), || is_alive(address))?, address))
 }
 
-/// Makes sessions with the service's own script, as many at once as its Redis takes.
+/// Creates sessions with Latchkey's own script, as many at once as Redis takes.
 pub struct Filler {
     runtime: Runtime,
     redis: RedisStores,
@@ -173,7 +173,7 @@ pub struct Filler {
 }
 
 impl Filler {
-    /// To the Redis of a URL.
+    /// Connects to the Redis of a URL.
     pub fn connect(url: &str) -> anyhow::Result<Self> {
         let runtime = Runtime::new()?;
         let settings = RedisSettings {
@@ -195,7 +195,7 @@ impl Filler {
         Ok(Self { runtime, redis, tokens })
     }
 
-    /// So many sessions, of accounts with `per_account` each. Gives their refresh tokens, in no order.
+    /// Creates sessions, `per_account` for each account, and returns their refresh tokens in no order.
     pub fn fill(&self, count: usize, per_account: usize) -> anyhow::Result<Vec<String>> {
         let made = Mutex::new(Vec::with_capacity(count));
         let accounts = count.div_ceil(per_account);
@@ -220,7 +220,7 @@ impl Filler {
         made.into_inner().map_err(|_| anyhow::anyhow!("a panic while filling"))
     }
 
-    /// Patiently: a machine that is busy may let Redis be late.
+    /// Retries: Redis may be slow on a busy machine.
     async fn create_at_last(&self, account: AccountId) -> anyhow::Result<String> {
         for _ in 0..20 {
             if let Ok(token) = self.create(account).await {

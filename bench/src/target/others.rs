@@ -1,4 +1,4 @@
-//! The references: the limits made of the service's own parts, and what people would pick instead.
+//! The references: the floors built from the same parts, and the alternatives FastAPI and Fastify.
 
 use std::{
     collections::VecDeque,
@@ -27,57 +27,57 @@ const IDLE_MS: u64 = 7 * 24 * 3600 * 1000;
 const ABSOLUTE_MS: u64 = 30 * 24 * 3600 * 1000;
 
 impl Target {
-    /// Starts the endpoint that answers with constant JSON.
-    pub fn hello(place: &Host) -> anyhow::Result<Self> {
+    /// Starts *hello*.
+    pub fn hello(host: &Host) -> anyhow::Result<Self> {
         let port = free_port()?;
-        let mut command = Command::new(place.programs.join("latchkey-bench-reference"));
+        let mut command = Command::new(host.programs.join("latchkey-bench-reference"));
         command.args(["hello", &port.to_string()]);
-        start(place, Name::Hello, command, port, None, Seeding::None, 1)
+        start(host, Name::Hello, command, port, None, Seeding::None, 1)
     }
 
-    /// Starts the least that does the work.
-    pub fn floor(place: &Host) -> anyhow::Result<Self> {
-        let redis = RedisServer::start(place, "floor", place.persistence)?;
+    /// Starts the floor.
+    pub fn floor(host: &Host) -> anyhow::Result<Self> {
+        let redis = RedisServer::start(host, "floor", host.persistence)?;
         let port = free_port()?;
-        let mut command = Command::new(place.programs.join("latchkey-bench-reference"));
+        let mut command = Command::new(host.programs.join("latchkey-bench-reference"));
         command.args(["floor", &port.to_string(), &redis.port.to_string()]);
-        start(place, Name::Floor, command, port, Some(redis), Seeding::Floor, 1)
+        start(host, Name::Floor, command, port, Some(redis), Seeding::Floor, 1)
     }
 
-    /// Starts FastAPI with as many workers as there are cores.
-    pub fn fastapi(place: &Host, common: &Common, cores: usize) -> anyhow::Result<Self> {
-        let redis = RedisServer::start(place, "fastapi", place.persistence)?;
+    /// Starts FastAPI with one worker per core.
+    pub fn fastapi(host: &Host, common: &Common, cores: usize) -> anyhow::Result<Self> {
+        let redis = RedisServer::start(host, "fastapi", host.persistence)?;
         let port = free_port()?;
-        let mut command = Command::new(place.tool("venv/bin/python"));
+        let mut command = Command::new(host.tool("venv/bin/python"));
         command.args(["-m", "uvicorn", "service:app", "--host", "127.0.0.1", "--port", &port.to_string()]);
         command.args(["--workers", &cores.to_string(), "--loop", "uvloop", "--http", "httptools"]);
         command.args(["--no-access-log", "--log-level", "warning", "--timeout-keep-alive", "60"]);
-        command.current_dir(place.root.join("bench/references/fastapi"));
+        command.current_dir(host.root.join("bench/references/fastapi"));
         command.env("PYTHONDONTWRITEBYTECODE", "1").env("HASHING_THREADS", "1");
         stack(&mut command, common, &redis);
-        start(place, Name::FastApi, command, port, Some(redis), Seeding::Stack, cores + 1)
+        start(host, Name::FastApi, command, port, Some(redis), Seeding::Stack, cores + 1)
     }
 
-    /// Starts Fastify, a cluster of as many as there are cores.
-    pub fn fastify(place: &Host, common: &Common, cores: usize) -> anyhow::Result<Self> {
-        let redis = RedisServer::start(place, "fastify", place.persistence)?;
+    /// Starts a Fastify cluster with one worker per core.
+    pub fn fastify(host: &Host, common: &Common, cores: usize) -> anyhow::Result<Self> {
+        let redis = RedisServer::start(host, "fastify", host.persistence)?;
         let port = free_port()?;
-        // Modules are looked for from where a file is: it runs where its packages are installed.
-        let folder = place.tool("node/fastify");
+        // Node resolves modules from the file's folder, so the file is copied to where the packages are.
+        let folder = host.tool("node/fastify");
         fs::create_dir_all(&folder)?;
-        fs::copy(place.root.join("bench/references/fastify/service.js"), folder.join("service.js"))?;
-        let lua = place.tool("node/lua");
+        fs::copy(host.root.join("bench/references/fastify/service.js"), folder.join("service.js"))?;
+        let lua = host.tool("node/lua");
         fs::create_dir_all(&lua)?;
         for script in ["create.lua", "rotate.lua", "revoke.lua"] {
-            fs::copy(place.root.join("bench/references/lua").join(script), lua.join(script))?;
+            fs::copy(host.root.join("bench/references/lua").join(script), lua.join(script))?;
         }
-        let mut command = Command::new(place.tool("bin/node"));
+        let mut command = Command::new(host.tool("bin/node"));
         command.arg("service.js").current_dir(&folder);
         command.env("PORT", port.to_string()).env("WORKERS", cores.to_string()).env("NODE_ENV", "production");
-        // one thread a worker hashes, as in the others
+        // one hashing thread per worker, as in the other targets
         command.env("UV_THREADPOOL_SIZE", "1").env("NODE_NO_WARNINGS", "1");
         stack(&mut command, common, &redis);
-        start(place, Name::Fastify, command, port, Some(redis), Seeding::Stack, cores + 1)
+        start(host, Name::Fastify, command, port, Some(redis), Seeding::Stack, cores + 1)
     }
 }
 
@@ -87,7 +87,7 @@ fn stack(command: &mut Command, common: &Common, redis: &RedisServer) {
 }
 
 fn start(
-    place: &Host,
+    host: &Host,
     name: Name,
     command: Command,
     port: u16,
@@ -96,9 +96,9 @@ fn start(
     processes: usize,
 ) -> anyhow::Result<Target> {
     let address = local(port);
-    let log = place.folder("logs")?.join(name.text());
+    let log = host.folder("logs")?.join(name.text());
     let mut process = Process::start(command, &log, || is_alive(address))?;
-    // the others come a moment after the first
+    // the other workers start shortly after the first
     for _ in 0..500 {
         process.count_workers();
         if process.pids.len() >= processes {
@@ -115,7 +115,7 @@ fn start(
         address,
         stores: redis.iter().flat_map(|redis| redis.process.pids.clone()).collect(),
         url: String::new(),
-        folder: place.folder.clone(),
+        folder: host.folder.clone(),
         redis: redis.into_iter().collect(),
         per_account: 1,
         authorization: basic(CLIENT),
@@ -125,25 +125,25 @@ fn start(
     })
 }
 
-/// Hashes a second, of as many threads.
-pub fn bare_argon2(place: &Host, threads: usize, seconds: u64) -> anyhow::Result<f64> {
-    let output = Command::new(place.programs.join("latchkey-bench-reference"))
+/// Measures hashes per second with this many threads.
+pub fn bare_argon2(host: &Host, threads: usize, seconds: u64) -> anyhow::Result<f64> {
+    let output = Command::new(host.programs.join("latchkey-bench-reference"))
         .args(["argon2", &threads.to_string(), &seconds.to_string()])
         .output()?;
     Ok(String::from_utf8(output.stdout)?.trim().parse()?)
 }
 
-/// Makes the SQLite database of the references.
-pub fn make_database(place: &Host, common: &Common) -> anyhow::Result<()> {
-    let made = Command::new(place.tool("venv/bin/python"))
-        .arg(place.root.join("bench/references/accounts.py"))
+/// Creates the SQLite database of the references.
+pub fn make_database(host: &Host, common: &Common) -> anyhow::Result<()> {
+    let made = Command::new(host.tool("venv/bin/python"))
+        .arg(host.root.join("bench/references/accounts.py"))
         .args([&common.accounts, &common.database])
         .status()?;
     ensure!(made.success(), "accounts.py failed");
     Ok(())
 }
 
-/// The hash that all accounts have: OWASP's parameters, which are everybody's here.
+/// The hash of all accounts: OWASP's parameters, which every target uses.
 pub(super) fn password_hash() -> anyhow::Result<String> {
     use argon2::{Algorithm, Argon2, Params, PasswordHasher, Version};
     let params = Params::new(19_456, 2, 1, Some(32)).map_err(|error| anyhow::anyhow!("{error}"))?;
@@ -165,7 +165,7 @@ fn now_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What the floor's `rotate.lua` expects.
+/// Writes the records that the floor's `rotate.lua` expects.
 pub(super) fn seed_floor(redis: &RedisServer, count: usize) -> anyhow::Result<Vec<String>> {
     let mut redis = Resp::connect(redis.port)?;
     let mut tokens = Vec::with_capacity(count);
@@ -182,7 +182,7 @@ pub(super) fn seed_floor(redis: &RedisServer, count: usize) -> anyhow::Result<Ve
     Ok(tokens)
 }
 
-/// What `create.lua` of the references would have made.
+/// Writes what `create.lua` of the references would have created.
 pub(super) fn seed_stack(redis: &RedisServer, count: usize) -> anyhow::Result<Vec<String>> {
     let mut redis = Resp::connect(redis.port)?;
     let mut tokens = Vec::with_capacity(count);

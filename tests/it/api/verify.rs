@@ -60,7 +60,7 @@ async fn anything_else_is_challenged() {
 async fn a_sign_out_is_seen_at_the_next_request_on_every_node() {
     let cluster = TestCluster::new();
     let (one, two) = (cluster.node().await, cluster.node().await);
-    cluster.acquainted().await;
+    cluster.wait_for_peers().await;
     one.account("ada").await;
     for _ in 0..20 {
         let tokens = one.login("ada").await;

@@ -1,19 +1,19 @@
-//! A caller of the REST API.
+//! A client of the REST API.
 
 use reqwest::{Method, Response, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
 
-/// The password of every account that [`Client::account`] makes.
+/// The password of every account that [`Client::account`] creates.
 pub const PASSWORD: &str = "tidal engine verse marmalade";
 
-/// Calls one node.
+/// A client of one node.
 #[derive(Clone)]
 pub struct Client {
     pub base: String,
     http: reqwest::Client,
 }
 
-/// What came back.
+/// A response.
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
@@ -22,17 +22,17 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The body as JSON; null where it is empty.
+    /// Parses the body as JSON; null if it is empty.
     pub fn json(&self) -> Value {
         if self.text.is_empty() { Value::Null } else { serde_json::from_str(&self.text).expect(&self.text) }
     }
 
-    /// A text in the body.
+    /// Returns a string field of the body.
     pub fn text_of(&self, field: &str) -> String {
         self.json()[field].as_str().unwrap_or_else(|| panic!("no {field} in {}", self.text)).to_owned()
     }
 
-    /// The `code` of a problem, with its status; checks that it is a whole one.
+    /// Returns the status and `code` of a problem, and checks that it is complete.
     pub fn problem(&self) -> (u16, String) {
         assert_eq!(self.header("content-type"), "application/problem+json", "{self:?}");
         let body = self.json();
@@ -45,7 +45,7 @@ impl Answer {
         (self.status.as_u16(), self.text_of("code"))
     }
 
-    /// A header, empty where it isn't there.
+    /// Returns a header, or an empty string.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
@@ -58,7 +58,7 @@ impl Answer {
     }
 }
 
-/// A session's tokens, as a caller holds them.
+/// The tokens of a session.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tokens {
     pub access: String,
@@ -81,7 +81,7 @@ impl Client {
         Self { base, http: reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap() }
     }
 
-    /// A request to be finished by the caller.
+    /// Starts a request that the caller completes.
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.http.request(method, format!("{}{path}", self.base))
     }

@@ -1,10 +1,10 @@
-//! The events of revocations, as they stand in Redis.
+//! Reads revocation events from Redis.
 
 use latchkey::{domain::ids::AccountId, store::redis::key::Keys};
 
 use super::redis::Redis;
 
-/// An entry of a stream of revocations.
+/// A revocation event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     pub account: String,
@@ -13,7 +13,7 @@ pub struct Event {
     pub at: String,
 }
 
-/// The events about an account, oldest first.
+/// Returns the events of an account, oldest first.
 pub fn of(redis: &Redis, account: AccountId) -> Vec<Event> {
     let answer = redis.command(&["XRANGE", &Keys::new("lk:").events(account), "-", "+"]);
     let lines: Vec<&str> = answer.lines().collect();
@@ -27,12 +27,12 @@ pub fn of(redis: &Redis, account: AccountId) -> Vec<Event> {
     events
 }
 
-/// What they say ended, and why.
-pub fn told(redis: &Redis, account: AccountId) -> Vec<(String, String)> {
+/// Returns the session and cause of each event.
+pub fn sessions_and_causes(redis: &Redis, account: AccountId) -> Vec<(String, String)> {
     of(redis, account).into_iter().map(|event| (event.session, event.reason)).collect()
 }
 
-/// The same of one session.
-pub fn told_of(redis: &Redis, account: AccountId, session: &str) -> Vec<String> {
+/// Returns the causes of one session's events.
+pub fn causes_of_session(redis: &Redis, account: AccountId, session: &str) -> Vec<String> {
     of(redis, account).into_iter().filter(|event| event.session == session).map(|event| event.reason).collect()
 }

@@ -1,5 +1,5 @@
-//! A way to a Redis that can be slow, frozen, cut, cut in the middle of an exchange, or that has other scripts run than
-//! those that were asked for.
+//! A fault-injecting proxy in front of Redis: it delays, freezes or cuts connections, also in the middle of an exchange,
+//! and replaces scripts.
 
 use std::{
     collections::VecDeque,
@@ -17,24 +17,24 @@ use tokio::{
     time::Instant,
 };
 
-/// What becomes of connections.
+/// The fault to inject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// All is well.
+    /// Forwards everything.
     Open,
-    /// Every question takes so long to arrive, however many are on their proxy.
+    /// Delays every request by this time, without limiting how many are under way.
     Slow(Duration),
-    /// Nothing arrives, in either direction, and nothing is closed.
+    /// Forwards nothing in either direction and closes nothing.
     Frozen,
-    /// Connections are reset, old and new.
+    /// Resets existing and new connections.
     Cut,
-    /// Once: the next script's question is carried so many bytes far, then its connection is reset.
+    /// Once: forwards this many bytes of the next script's request, then resets the connection.
     CutQuestion(usize),
-    /// Once: the same of the answer to the next script.
+    /// Once: forwards this many bytes of the next script's response, then closes the connection.
     CutAnswer(usize),
 }
 
-/// The proxy.
+/// A running proxy.
 pub struct FaultProxy {
     pub address: SocketAddr,
     shared: Arc<Shared>,
@@ -44,14 +44,14 @@ pub struct FaultProxy {
 struct Shared {
     socket: PathBuf,
     mode: watch::Sender<Mode>,
-    /// The SHA-1 of a script, and of the one to run in its place.
+    /// The SHA-1 of a script and of its replacement.
     swap: Mutex<Option<(String, String)>>,
-    /// How long the last script's question and answer were.
+    /// Byte lengths of the last script's request and response.
     lengths: Mutex<(usize, usize)>,
 }
 
 impl FaultProxy {
-    /// To the Redis at this socket.
+    /// Starts a proxy to the Redis at this socket.
     pub async fn start(socket: PathBuf) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -62,7 +62,7 @@ impl FaultProxy {
             while let Ok((client, _)) = listener.accept().await {
                 let shared = Arc::clone(&carriers);
                 tokio::spawn(async move {
-                    // reset, not closed: what hasn't been read is lost
+                    // reset instead of close: unread bytes are lost
                     let _ = rustix::net::sockopt::set_socket_linger(&client, Some(Duration::ZERO));
                     carry(client, &shared).await;
                 });
@@ -79,12 +79,12 @@ impl FaultProxy {
         *self.shared.mode.borrow()
     }
 
-    /// From now on has another script run in place of one, both known by their SHA-1.
+    /// Replaces one script by another, both named by their SHA-1.
     pub fn swap(&self, scripts: Option<(String, String)>) {
         *self.shared.swap.lock().unwrap() = scripts;
     }
 
-    /// How many bytes the last script's question and answer had.
+    /// Returns the byte lengths of the last script's request and response.
     pub fn lengths(&self) -> (usize, usize) {
         *self.shared.lengths.lock().unwrap()
     }
@@ -101,7 +101,7 @@ impl Drop for FaultProxy {
 }
 
 impl Shared {
-    /// Whether these bytes ask for a script; if so, perhaps for another one.
+    /// Returns whether these bytes call a script, and replaces the script where configured.
     fn asks_for_script(&self, bytes: &mut [u8]) -> bool {
         if let Some((from, to)) = &*self.swap.lock().unwrap() {
             let found = |bytes: &[u8]| bytes.windows(from.len()).position(|window| window == from.as_bytes());
@@ -112,7 +112,7 @@ impl Shared {
         bytes.windows(7).any(|word| word.eq_ignore_ascii_case(b"evalsha"))
     }
 
-    /// Goes back to normal after a cut that was to happen once; false if another connection was quicker.
+    /// Resets the mode after a one-time cut; returns false if another connection was first.
     fn cut_once(&self, mode: Mode) -> bool {
         self.mode.send_if_modified(|now| {
             let first = *now == mode;
@@ -148,7 +148,7 @@ async fn carry(mut client: TcpStream, shared: &Shared) {
                 if std::mem::take(&mut script_asked) {
                     shared.lengths.lock().unwrap().1 = read;
                     if let Mode::CutAnswer(after) = mode && shared.cut_once(mode) {
-                        // closed without a reset, so that what was carried is read
+                        // close without a reset, so that the forwarded bytes are read
                         let _ = rustix::net::sockopt::set_socket_linger(&client, None);
                         let _ = client.write_all(&bytes[..after.min(read)]).await;
                         return;
@@ -159,7 +159,7 @@ async fn carry(mut client: TcpStream, shared: &Shared) {
             read = client.read(&mut from_client), if moves => {
                 let Ok(read @ 1..) = read else { return };
                 let bytes = &mut from_client[..read];
-                // a sign of life may follow before the answer is there
+                // a PING may follow before the response arrives
                 let asks = shared.asks_for_script(bytes);
                 script_asked |= asks;
                 if asks {

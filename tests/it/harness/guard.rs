@@ -1,7 +1,7 @@
-//! Servers that end with the test process, however it ends: statics aren't dropped, and a killed process drops nothing.
+//! Servers that end with the test process, however it ends: statics are not dropped, and a killed process drops nothing.
 //!
-//! A small shell stands between. It reads from a pipe whose other end is held by the test process; when that end is
-//! closed, it stops the server and deletes its folder.
+//! A small shell is the parent. It reads from a pipe whose other end the test process holds; when that end
+//! closes, the shell stops the server and deletes its folder.
 
 use std::{
     collections::VecDeque,
@@ -21,8 +21,8 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// `$1` the signal that stops the server, `$2` a folder to delete afterwards or nothing, then the command. What the
-/// shell keeps open of its output is closed, so that a reader sees the end when the server is gone.
+/// `$1` is the signal that stops the server, `$2` a folder to delete afterwards or empty, then the command. The shell
+/// closes its own copy of the output, so that a reader sees the end when the server is gone.
 const GUARDIAN: &str = r#"
 signal=$1 folder=$2; shift 2
 sh -c 'echo "guarded $$"; exec "$@"' sh "$@" 2>&1 </dev/null &
@@ -36,15 +36,15 @@ wait "$server"
 
 /// A server to be started.
 pub struct Spec<'a> {
-    /// The program and its arguments; it must stay in the foreground.
+    /// The program and its arguments; the program must stay in the foreground.
     pub command: &'a [&'a str],
     /// The signal that stops it, by name: `TERM`, `INT`.
     pub stop: &'a str,
-    /// Deleted once it has stopped.
+    /// A folder to delete after the server has stopped.
     pub folder: Option<&'a Path>,
-    /// What a line of its output contains when it is ready.
+    /// Text in the output line that reports readiness.
     pub ready: &'a str,
-    /// Whether it refuses to be run by root; see [`unprivileged`].
+    /// Whether the program refuses to run as root; see [`unprivileged`].
     pub unprivileged: bool,
 }
 
@@ -56,7 +56,7 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Starts it and waits until it says that it is ready. Says why if it ends before.
+    /// Starts the server and waits for its ready line.
     pub fn start(spec: &Spec) -> Result<Self, String> {
         let mut command = Command::new("sh");
         command
@@ -67,7 +67,7 @@ impl Guard {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
-            // Out of reach of the terminal's Ctrl-C, which would end the guardian before its work is done.
+            // a process group of its own: Ctrl-C in the terminal would end the guardian before it has cleaned up
             .process_group(0);
         if spec.unprivileged
             && let Some((uid, gid)) = unprivileged()
@@ -104,12 +104,12 @@ impl Guard {
         kill_process(pid, signal).expect("it runs");
     }
 
-    /// The last lines of its output.
+    /// Returns the last lines of its output.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().iter().fold(String::new(), |text, line| text + line + "\n")
     }
 
-    /// Stops it and waits until it has stopped.
+    /// Stops the server and waits for its end.
     pub fn stop(mut self) -> ExitStatus {
         self.end()
     }
@@ -140,7 +140,7 @@ fn remember(log: &Mutex<VecDeque<String>>, line: String) {
     log.push_back(line);
 }
 
-/// Who runs what refuses to be run by root: the user and group ids of `postgres`, or of `nobody`. None if we aren't root.
+/// User and group id for programs that refuse to run as root: `postgres`, or `nobody`. `None` if this process is not root.
 pub fn unprivileged() -> Option<(u32, u32)> {
     if !rustix::process::geteuid().is_root() {
         return None;
@@ -156,13 +156,13 @@ pub fn unprivileged() -> Option<(u32, u32)> {
     ids("postgres").or_else(|| ids("nobody")).or(Some((65534, 65534)))
 }
 
-/// A new folder that [`unprivileged`] may write to; deleted by whoever it is given to.
+/// Creates a folder that [`unprivileged`] may write to; the caller deletes it.
 pub fn folder(prefix: &str) -> PathBuf {
     folder_in(&std::env::temp_dir(), prefix)
 }
 
-/// The same in memory, where there is plenty: a server that syncs at every write then doesn't wait for a disk, which on a
-/// shared machine may take longer than a node waits for an answer.
+/// Creates a folder in memory where there is enough: a server that syncs every write then does not wait for a disk, which on a
+/// shared machine may take longer than a node's command timeout.
 pub fn folder_in_memory(prefix: &str) -> PathBuf {
     const PLENTY: u64 = 2 << 30;
     let memory = Path::new("/dev/shm");
@@ -178,10 +178,10 @@ fn folder_in(place: &Path, prefix: &str) -> PathBuf {
     folder
 }
 
-/// A port of 127.0.0.1 that was free a moment ago. Another process may take it: try again with another then.
+/// Picks a port of 127.0.0.1 that is free now. Another process may still take it: retry with another one.
 ///
-/// It is none of those that systems give to outgoing connections, which would take it while its server is down, nor is it
-/// 10,000 above another, where a node of a cluster listens to the others.
+/// The port is outside the ephemeral range, so that no outgoing connection takes it while its server is down, and not
+/// 10,000 above another port, where a cluster node listens to its peers.
 pub fn free_port() -> u16 {
     static GIVEN: AtomicU32 = AtomicU32::new(0);
     const FIRST: u16 = 12_000;
@@ -196,7 +196,7 @@ pub fn free_port() -> u16 {
     panic!("of {COUNT} ports none is free")
 }
 
-/// The first of `folders` and then of `PATH` that holds every one of `programs`.
+/// Finds the first folder, of `folders` and then of `PATH`, that contains all `programs`.
 pub fn find_programs(programs: &[&str], folders: impl IntoIterator<Item = PathBuf>) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let usual = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"].map(PathBuf::from);

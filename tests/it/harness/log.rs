@@ -1,4 +1,4 @@
-//! The log of the test process, at its most talkative, kept in memory while a test asks for it.
+//! Captures the log of the test process at level TRACE.
 
 use std::{
     io,
@@ -43,7 +43,7 @@ impl MakeWriter<'_> for Memory {
     }
 }
 
-/// Everything at every level is kept while this lives: that of tests running meanwhile too, so search for secrets of
+/// Captures every level while it lives, also of tests that run at the same time, so search for secrets of
 /// your own.
 pub struct Log {
     _turn: MutexGuard<'static, ()>,
@@ -56,7 +56,7 @@ impl Log {
         Self { _turn: turn }
     }
 
-    /// What was logged so far.
+    /// Returns everything logged so far.
     pub fn bytes(&self) -> Vec<u8> {
         TEXT.lock().unwrap().clone()
     }

@@ -1,4 +1,4 @@
-//! What tests stand on: real servers, started when first needed and stopped with the test process.
+//! Real servers for tests, started when first needed and stopped with the test process.
 #![allow(dead_code, reason = "not every test needs everything")]
 
 pub mod client;

@@ -1,4 +1,4 @@
-//! Reads along what clients send to a Redis.
+//! Records the commands that a Redis receives (`MONITOR`).
 
 use std::{
     io::{BufRead, BufReader, Lines},
@@ -23,8 +23,8 @@ impl Monitor {
         Self { child, lines }
     }
 
-    /// The commands that clients have sent since the last call, each as its words; without those that scripts ran, and
-    /// without rate limits and what nodes send by themselves.
+    /// Returns the commands that clients sent since the last call, split into words; without commands run by scripts,
+    /// rate limits, and background tasks of the nodes.
     pub fn commands(&mut self, redis: &Redis) -> Vec<Vec<String>> {
         let mut commands = self.with_limits(redis);
         let is_limit = |key: &String| ["lk:l", "lk:g"].iter().any(|limit| key.starts_with(limit));
@@ -32,7 +32,7 @@ impl Monitor {
         commands
     }
 
-    /// The same with rate limits.
+    /// Returns the commands including those of rate limits.
     pub fn with_limits(&mut self, redis: &Redis) -> Vec<Vec<String>> {
         redis.command(&["ECHO", "so far"]);
         let mut commands = Vec::new();
@@ -46,11 +46,11 @@ impl Monitor {
             match words[0].to_ascii_uppercase().as_str() {
                 "ECHO" if words[1] == "so far" => return commands,
                 "PING" => {}
-                // following the revocations
+                // commands of the revocation log
                 "TIME" | "MGET" | "SUBSCRIBE" | "PUBLISH" => {}
-                // what begins a connection
+                // commands that open a connection
                 "CLIENT" | "INFO" => {}
-                // what redis-cli itself may send first
+                // commands that redis-cli sends first
                 "COMMAND" | "HELLO" => {}
                 _ => commands.push(words),
             }

@@ -1,4 +1,4 @@
-//! A PgBouncer in transaction mode in front of the tests' Postgres. One serves the whole process.
+//! A PgBouncer in transaction mode in front of the tests' PostgreSQL, shared by the whole process.
 
 use std::sync::OnceLock;
 
@@ -17,7 +17,7 @@ pub struct PgBouncer {
     port: u16,
 }
 
-/// The pooler that all tests of this process share.
+/// Returns the pooler that all tests of this process share.
 pub fn shared() -> &'static PgBouncer {
     static SHARED: OnceLock<Result<PgBouncer, String>> = OnceLock::new();
     match SHARED.get_or_init(PgBouncer::start) {
@@ -39,7 +39,7 @@ impl PgBouncer {
             std::fs::write(&settings, self::settings(port, postgres.port())).unwrap();
             let spec = Spec {
                 command: &[program.to_str().unwrap(), settings.to_str().unwrap()],
-                // What TERM, INT and QUIT mean to it differs from release to release; it has nothing to lose.
+                // the meaning of TERM, INT and QUIT differs between releases, and it has no state to lose
                 stop: "KILL",
                 folder: Some(&folder),
                 ready: "process up",
@@ -53,18 +53,18 @@ impl PgBouncer {
         Err(last_error)
     }
 
-    /// The address of a database of the shared Postgres, through the pooler.
+    /// Returns the URL of a database of the shared PostgreSQL, through the pooler.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
     }
 
-    /// The process that runs it.
+    /// The server process.
     pub fn guard(&self) -> &Guard {
         &self.guard
     }
 }
 
-/// Three server connections for any number of clients, so that clients do change them.
+/// Three server connections for any number of clients, so that clients switch between them.
 fn settings(port: u16, postgres: u16) -> String {
     format!(
         "[databases]\n\

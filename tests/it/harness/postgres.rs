@@ -1,4 +1,4 @@
-//! A Postgres of the tests' own. One serves the whole process, with a database for each test.
+//! A PostgreSQL for tests, shared by the whole process, with one database per test.
 
 use std::{
     os::unix::process::CommandExt,
@@ -25,7 +25,7 @@ pub struct Postgres {
     folder: PathBuf,
 }
 
-/// The server that all tests of this process share.
+/// Returns the server that all tests of this process share.
 pub fn shared() -> &'static Postgres {
     static SHARED: OnceLock<Result<Postgres, String>> = OnceLock::new();
     match SHARED.get_or_init(Postgres::start) {
@@ -35,7 +35,7 @@ pub fn shared() -> &'static Postgres {
 }
 
 impl Postgres {
-    /// Starts a new server on a port of its own. Its folder goes when it stops.
+    /// Starts a new server on its own port. Its folder is deleted when it stops.
     pub fn start() -> Result<Self, String> {
         let programs = programs().ok_or(INSTALL)?;
         let mut last_error = String::new();
@@ -52,12 +52,12 @@ impl Postgres {
         Err(last_error)
     }
 
-    /// Starts it again after it has ended, on what it has left. The folder goes with `self`: keep both.
+    /// Restarts an ended server on its data. The folder belongs to `self`: keep both.
     pub fn again(&self) -> Guard {
         serve(&programs().unwrap(), &self.folder, self.port, false).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Whether it has taken back the file that says that it runs.
+    /// Returns whether the server has removed its PID file.
     pub fn has_ended(&self) -> bool {
         !self.folder.join("data/postmaster.pid").exists()
     }
@@ -67,12 +67,12 @@ impl Postgres {
         self.port
     }
 
-    /// The process that runs it.
+    /// The server process.
     pub fn guard(&self) -> &Guard {
         &self.guard
     }
 
-    /// Makes an empty database and answers its name.
+    /// Creates an empty database and returns its name.
     pub async fn create_database(&self) -> String {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
@@ -80,12 +80,12 @@ impl Postgres {
         name
     }
 
-    /// The address of a database.
+    /// Returns the URL of a database.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
     }
 
-    /// Runs something as the superuser, in the database `postgres`.
+    /// Runs a statement as the superuser, in the database `postgres`.
     pub async fn execute(&self, sql: &str) {
         let mut connection = PgConnection::connect(&self.url("postgres")).await.unwrap();
         connection.execute(AssertSqlSafe(sql.to_owned())).await.unwrap();
@@ -94,7 +94,7 @@ impl Postgres {
 }
 
 fn programs() -> Option<PathBuf> {
-    // Debian, Red Hat, Alpine and Homebrew keep the server's programs out of PATH, in a folder for each version.
+    // Debian, Red Hat, Alpine and Homebrew keep the server's programs outside PATH, in one folder per version
     let mut versions = Vec::new();
     for (parent, below) in [
         ("/usr/lib/postgresql", "bin"),
@@ -143,7 +143,7 @@ fn serve(programs: &Path, folder: &Path, port: u16, owns_folder: bool) -> Result
     for setting in ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200"] {
         command.extend(["-c", setting]);
     }
-    // SIGQUIT: at once, nothing is worth keeping.
+    // SIGQUIT: immediate shutdown, the data is not needed
     let spec = Spec {
         command: &command,
         stop: "QUIT",

@@ -1,4 +1,4 @@
-//! Redis servers of the tests' own, each on a unix socket in a folder of its own.
+//! Redis servers for tests, each on a Unix socket in its own folder.
 
 use std::path::PathBuf;
 
@@ -11,12 +11,12 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// The `redis-server` of the machine, configured as the documents prescribe.
+    /// Starts the machine's `redis-server` with the documented persistence settings.
     pub fn start() -> Self {
         Self::start_with("redis-server", &["--appendonly", "yes", "--appendfsync", "always"])
     }
 
-    /// Any server, with arguments of the test's choice.
+    /// Starts any server binary with these arguments.
     pub fn start_with(program: &str, arguments: &[&str]) -> Self {
         let folder = guard::folder_in_memory("redis");
         let socket = folder.join("redis.sock");
@@ -36,28 +36,28 @@ impl Redis {
         Self { guard, socket }
     }
 
-    /// For `redis.url`.
+    /// Returns the value for `redis.url`.
     pub fn url(&self) -> String {
         format!("redis+unix://{}", self.socket.display())
     }
 
-    /// The socket it listens on.
+    /// Its Unix socket.
     pub fn socket(&self) -> &std::path::Path {
         &self.socket
     }
 
-    /// Runs one command and gives its answer, as `redis-cli` shows it to programs.
+    /// Runs one command with `redis-cli` and returns its raw output.
     pub fn command(&self, words: &[&str]) -> String {
         let output = std::process::Command::new("redis-cli").arg("-s").arg(&self.socket).args(words).output().unwrap();
         assert!(output.status.success(), "{words:?}: {output:?}");
         String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
     }
 
-    /// Everything that the server holds, keys, fields and values, as bytes to search in.
+    /// Dumps all keys, fields and values as bytes to search in.
     pub fn everything(&self) -> Vec<u8> {
         let mut all = Vec::new();
         let scanned = self.command(&["--scan"]);
-        // a scan has no order; and what was counted for limits goes by itself
+        // SCAN has no order, and rate-limit keys expire by themselves
         let mut keys: Vec<_> = scanned.lines().filter(|key| !key.starts_with("lk:l")).collect();
         keys.sort_unstable();
         for key in keys {
@@ -66,7 +66,7 @@ impl Redis {
                 "hash" => vec!["HGETALL", key],
                 "stream" => vec!["XRANGE", key, "-", "+"],
                 "string" => vec!["GET", key],
-                // it has expired meanwhile
+                // the key has expired meanwhile
                 "none" => continue,
                 other => panic!("a key of the type {other}"),
             };

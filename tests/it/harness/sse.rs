@@ -1,4 +1,4 @@
-//! A reader of `GET /v1/revocations`: server-sent events as a client of ours sees them (HTML, section 9.2.6).
+//! A subscriber of `GET /v1/revocations` (server-sent events, HTML section 9.2.6).
 
 use std::{collections::HashSet, time::Duration};
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{client::Client, test_cluster::ServiceClient};
 
-/// Nothing takes this long; what hangs must fail.
+/// Limit after which a hanging read fails the test.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One event.
@@ -17,17 +17,17 @@ pub struct Event {
     pub data: Value,
 }
 
-/// An open stream. Revocations that were told before are left out: that is allowed, and says nothing new.
+/// An open stream. Skips repeated revocations, which the protocol allows.
 pub struct Feed {
     response: Response,
     unread: Vec<u8>,
     told: HashSet<String>,
-    /// The id of the last event that had one.
+    /// Returns the id of the last event that had one.
     pub last_id: Option<String>,
 }
 
 impl Feed {
-    /// Follows a node, from where `last` was. Waits until it is let in.
+    /// Subscribes to a node's feed, resuming after `last`. Waits until the node accepts it.
     pub async fn open(client: &Client, service: &ServiceClient, last: Option<&str>) -> Self {
         loop {
             let response = Self::try_open(client, service, last).await;
@@ -41,7 +41,7 @@ impl Feed {
         }
     }
 
-    /// Asks once.
+    /// Sends one request.
     pub async fn try_open(client: &Client, service: &ServiceClient, last: Option<&str>) -> Response {
         let mut request = client.request(Method::GET, "/v1/revocations").basic_auth(&service.id, Some(&service.secret));
         if let Some(last) = last {
@@ -50,7 +50,7 @@ impl Feed {
         request.send().await.unwrap()
     }
 
-    /// The next event; none when the stream has ended or broken.
+    /// Returns the next event; `None` when the stream has ended or broken.
     pub async fn next(&mut self) -> Option<Event> {
         loop {
             if let Some(end) = self.unread.windows(2).position(|two| two == b"\n\n") {
@@ -61,7 +61,7 @@ impl Feed {
                 }
                 continue;
             }
-            let chunk = tokio::time::timeout(PATIENCE, self.response.chunk()).await.expect("something is told");
+            let chunk = tokio::time::timeout(PATIENCE, self.response.chunk()).await.expect("an event arrives");
             self.unread.extend(chunk.ok().flatten()?);
         }
     }
@@ -79,7 +79,7 @@ impl Feed {
         Event { name: name.expect(block), data: data.expect(block) }
     }
 
-    /// The events before the next of this name, without heartbeats.
+    /// Returns the events before the next one of this name, without heartbeats.
     #[track_caller]
     pub fn before(&mut self, name: &str) -> impl Future<Output = Vec<Event>> {
         let caller = std::panic::Location::caller();
@@ -97,14 +97,14 @@ impl Feed {
         }
     }
 
-    /// What has ended until all that had happened was told.
+    /// Returns the sessions that ended, up to the next synchronized heartbeat.
     pub async fn caught_up(&mut self) -> Vec<Value> {
         let before = self.before("live").await;
         let first = before.first().filter(|event| ["snapshot", "resumed"].contains(&&*event.name));
         revocations(&before[first.is_some().into()..])
     }
 
-    /// Waits for heartbeats, and nothing else, until one has another id.
+    /// Waits for a heartbeat with a new id; panics on any other event.
     pub async fn moved_on(&mut self) {
         let last = self.last_id.clone();
         while self.last_id == last {
@@ -112,7 +112,7 @@ impl Feed {
         }
     }
 
-    /// The next revocation.
+    /// Returns the next revocation.
     pub async fn revocation(&mut self) -> Value {
         loop {
             let event = self.next().await.expect("a revocation before the end");
@@ -124,13 +124,13 @@ impl Feed {
         }
     }
 
-    /// Reads to the end, which comes soon.
+    /// Reads to the end of the stream.
     pub async fn ended(mut self) {
         while self.next().await.is_some() {}
     }
 }
 
-/// The data of events all of which are revocations.
+/// Returns the data of events, all of which must be revocations.
 #[track_caller]
 pub fn revocations(events: &[Event]) -> Vec<Value> {
     events.iter().for_each(|event| assert_eq!(event.name, "revocation"));

@@ -1,4 +1,4 @@
-//! A test cluster: a Redis, a database and a clock, and as many nodes of Latchkey on them as a test wants.
+//! A test cluster: one Redis, one database, one clock, and any number of Latchkey nodes.
 
 use std::{
     net::SocketAddr,
@@ -25,17 +25,17 @@ use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
 use super::{client::Client, redis::Redis, wait};
 
-/// What the nodes of a test share.
+/// The stores, clock and configuration that the nodes of a test share.
 pub struct TestCluster {
     pub redis: Redis,
     pub clock: Clock,
-    /// What the next node is configured with.
+    /// The configuration of the next node.
     pub config: Config,
     folder: TempDir,
     nodes: Mutex<Vec<Weak<AppState>>>,
 }
 
-/// A service client, with the secret that was shown once.
+/// A service client with its secret.
 #[derive(Clone)]
 pub struct ServiceClient {
     pub id: String,
@@ -52,12 +52,12 @@ pub struct Node {
 }
 
 impl TestCluster {
-    /// With a Redis as the documents prescribe, a SQLite database, and a clock that stands still.
+    /// Creates a cluster with a durable Redis, a SQLite database, and a stopped clock.
     pub fn new() -> Self {
         Self::with_redis(Redis::start())
     }
 
-    /// The same on this Redis.
+    /// Creates a cluster on this Redis.
     pub fn with_redis(redis: Redis) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = config(&redis.url(), &format!("sqlite://{}/latchkey.db", folder.path().display()));
@@ -70,7 +70,7 @@ impl TestCluster {
         }
     }
 
-    /// Where the nodes' files are.
+    /// The folder of the nodes' files.
     pub fn folder(&self) -> &std::path::Path {
         self.folder.path()
     }
@@ -80,7 +80,7 @@ impl TestCluster {
         self.node_on(TcpListener::bind("127.0.0.1:0").await.unwrap()).await
     }
 
-    /// Starts a node on a free port, whose address is the issuer: what clients that follow the metadata need.
+    /// Starts a node on a free port with its own address as issuer, for clients that follow the metadata.
     pub async fn node_at_issuer(&mut self) -> Node {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         self.config.issuer = format!("http://{}", listener.local_addr().unwrap());
@@ -116,8 +116,8 @@ impl TestCluster {
         }
     }
 
-    /// Waits until all nodes remember sessions and know of each other.
-    pub async fn acquainted(&self) {
+    /// Waits until all nodes have valid session caches and know each other.
+    pub async fn wait_for_peers(&self) {
         let nodes: Vec<_> = self.nodes.lock().unwrap().iter().filter_map(Weak::upgrade).collect();
         for node in &nodes {
             let knows = || async {
@@ -127,13 +127,13 @@ impl TestCluster {
         }
     }
 
-    /// Makes a service client of this name, with the scopes `read` and `write` and the audience of all tokens.
+    /// Creates a service client with the scopes `read` and `write` and the default audience.
     pub async fn service_client(&self, name: &str) -> ServiceClient {
         let scopes = vec!["read".to_owned(), "write".to_owned()];
         self.service_client_with(NewClient { name: name.to_owned(), scopes, ..NewClient::default() }).await
     }
 
-    /// Makes a service client. Every running node knows it at once.
+    /// Creates a service client and makes every running node load it.
     pub async fn service_client_with(&self, new: NewClient) -> ServiceClient {
         let sql = self.sql().await;
         let made = clients::add(&self.config.token, &self.clock, &Entropy::system(), &sql, new).await;
@@ -143,16 +143,16 @@ impl TestCluster {
         ServiceClient { id: client.id.to_string(), secret: secret.expose().to_owned() }
     }
 
-    /// Lets every running node see what became of the service clients, as it would within seconds by itself.
+    /// Makes every running node reload the service clients, as it does within seconds by itself.
     pub async fn reload_clients(&self) {
         let nodes: Vec<_> = self.nodes.lock().unwrap().iter().filter_map(Weak::upgrade).collect();
         for app in nodes {
-            // a node that was stopped can't
+            // a stopped node cannot reload
             drop(app.clients.reload().await);
         }
     }
 
-    /// The database, brought up to date.
+    /// Opens the migrated database.
     pub async fn sql(&self) -> Sql {
         let sql = Sql::connect(&self.config.database).await.unwrap();
         sql.migrate().await.unwrap();
@@ -166,12 +166,12 @@ impl TestCluster {
 }
 
 impl Node {
-    /// Tells the node to stop as a signal would; it ends when it likes.
-    pub fn tell_to_stop(&mut self) {
+    /// Triggers the shutdown of the node without waiting.
+    pub fn trigger_shutdown(&mut self) {
         drop(self.stop.take());
     }
 
-    /// Stops the node as a signal would, and waits for its end.
+    /// Shuts the node down and waits for its end.
     pub async fn stop(mut self) {
         drop(self.stop.take());
         if let Some(served) = self.served.take() {

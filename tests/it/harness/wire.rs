@@ -1,5 +1,5 @@
-//! A caller that costs little, for loads: prepared requests over one connection, and as much of the answers as it takes to
-//! find their end.
+//! A cheap HTTP client for load: prepared requests over one connection, and only as much parsing as finding the end of
+//! a response needs.
 
 use std::io;
 
@@ -9,35 +9,35 @@ use tokio::{
     net::TcpStream,
 };
 
-/// One connection. Opened anew when the server has ended it.
+/// One connection, reopened when the server has closed it.
 pub struct Wire {
     address: String,
     stream: Option<TcpStream>,
     buffer: Vec<u8>,
 }
 
-/// What came back.
+/// A response.
 #[derive(Debug)]
 pub struct Reply {
     pub status: u16,
-    /// The status line and the headers, in lower case.
+    /// The status line and headers in lower case.
     pub head: String,
     pub body: String,
 }
 
 impl Reply {
-    /// A header, empty where it isn't there.
+    /// Returns a header, or an empty string.
     pub fn header(&self, name: &str) -> &str {
         self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).unwrap_or_default()
     }
 }
 
-/// A request with JSON.
+/// Builds a request with a JSON body.
 pub fn post(path: &str, body: &Value) -> Vec<u8> {
     request(path, "application/json", "", &body.to_string())
 }
 
-/// A request with a form, of a service client.
+/// Builds a form request of a service client.
 pub fn post_form(path: &str, authorization: &str, form: &str) -> Vec<u8> {
     request(path, "application/x-www-form-urlencoded", &format!("Authorization: {authorization}\r\n"), form)
 }
@@ -51,18 +51,18 @@ fn request(path: &str, content_type: &str, headers: &str, body: &str) -> Vec<u8>
 }
 
 impl Wire {
-    /// To the server at this address, `http://HOST:PORT`.
+    /// Creates a connection to `http://HOST:PORT`.
     pub fn to(base: &str) -> Self {
         let address = base.strip_prefix("http://").expect("a plain address").to_owned();
         Self { address, stream: None, buffer: Vec::new() }
     }
 
-    /// Connects, unless it is.
+    /// Connects unless already connected.
     pub async fn connect(&mut self) -> io::Result<()> {
         self.stream().await.map(drop)
     }
 
-    /// Asks, and waits for the answer.
+    /// Sends a request and reads the response.
     pub async fn call(&mut self, request: &[u8]) -> io::Result<Reply> {
         let answer = self.exchange(request).await;
         if answer.as_ref().map_or(true, |answer| answer.header("connection") == "close") {

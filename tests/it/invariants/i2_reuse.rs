@@ -60,7 +60,7 @@ async fn i2_sixteen_who_reuse_at_once_are_recorded_once() {
             let token = Tokens::of(answer).refresh;
             assert_eq!(nodes[1].refresh(&token).await.problem(), (401, "invalid_refresh_token".to_owned()));
         }
-        assert_eq!(events::told_of(&cluster.redis, account, &first.session), ["reuse"]);
+        assert_eq!(events::causes_of_session(&cluster.redis, account, &first.session), ["reuse"]);
     }
 }
 

@@ -14,7 +14,7 @@ async fn i3_introspection_says_inactive_on_every_node() {
         let answer = node.send(request.basic_auth(&client.id, Some(&client.secret))).await.expect(200);
         answer.json()["active"] == true
     };
-    cluster.acquainted().await;
+    cluster.wait_for_peers().await;
     for way in ["logout", "revoke", "as a client", "all"] {
         let tokens = one.login("ada").await;
         // what both nodes may remember

@@ -92,7 +92,7 @@ async fn i3_no_refresh_in_flight_brings_an_ended_session_back() {
         assert_eq!(nodes[0].state.redis.sessions.list(claims.sub, cluster.clock.now()).await.unwrap(), []);
         assert_eq!(cluster.redis.command(&["--scan", "--pattern", "lk:s*"]), "", "nothing of it is left");
         expected.push(ending.event(&tokens.session));
-        assert_eq!(events::told(&cluster.redis, claims.sub), expected, "the event, exactly once");
+        assert_eq!(events::sessions_and_causes(&cluster.redis, claims.sub), expected, "the event, exactly once");
     }
 }
 
@@ -107,7 +107,7 @@ async fn i3_sixteen_logouts_at_once_are_told_once() {
         for answer in join_all((0..16).map(|i| nodes[i % 2].logout(&tokens.refresh))).await {
             answer.expect(204);
         }
-        assert_eq!(events::told_of(&cluster.redis, account, &tokens.session), ["logout"]);
+        assert_eq!(events::causes_of_session(&cluster.redis, account, &tokens.session), ["logout"]);
     }
 }
 
@@ -131,7 +131,7 @@ async fn i3_others_live_on() {
     node.refresh(&two.refresh).await.expect(200);
     node.refresh(&stranger.refresh).await.expect(200);
     let account = node.state.verify_access_token(&two.access).unwrap().sub;
-    let told = events::told(&cluster.redis, account);
+    let told = events::sessions_and_causes(&cluster.redis, account);
     assert_eq!(told[1], (format!("all but {}", two.session), "revoked".to_owned()));
 }
 
@@ -164,7 +164,7 @@ async fn i3_a_redis_out_of_memory_still_revokes_and_tells_and_changes_nothing_el
         ending.happen(&node, &tokens).await;
         expected.push(ending.event(&tokens.session));
         assert_eq!(node.refresh(&tokens.refresh).await.problem(), (401, "invalid_refresh_token".to_owned()));
-        assert_eq!(events::told(&cluster.redis, account), expected);
+        assert_eq!(events::sessions_and_causes(&cluster.redis, account), expected);
     }
 }
 
@@ -179,7 +179,7 @@ async fn i3_reuse_is_noticed_by_a_redis_out_of_memory() {
     cluster.advance(Duration::from_secs(10));
     cluster.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
     assert_eq!(node.refresh(&tokens.refresh).await.problem(), (401, "refresh_token_reused".to_owned()));
-    assert_eq!(events::told(&cluster.redis, account), [(tokens.session, "reuse".to_owned())]);
+    assert_eq!(events::sessions_and_causes(&cluster.redis, account), [(tokens.session, "reuse".to_owned())]);
 }
 
 #[tokio::test]

@@ -54,7 +54,7 @@ async fn i5_a_changed_password_ends_all_other_sessions() {
         node.try_login("ada", NEW).await.expect(200);
     }
     nodes[1].refresh(&mine.refresh).await.expect(200);
-    let told = events::told(&cluster.redis, account(&nodes[0], &mine));
+    let told = events::sessions_and_causes(&cluster.redis, account(&nodes[0], &mine));
     assert_eq!(told, [(format!("all but {}", mine.session), "password_changed".to_owned())]);
 }
 
@@ -76,7 +76,10 @@ async fn i5_a_disabled_and_a_deleted_account_end_all_sessions() {
             assert_eq!(node.get("/v1/me", &tokens.access).await.problem(), (401, "invalid_token".to_owned()));
         }
         assert_eq!(node.try_login("ada", PASSWORD).await.problem(), (401, "invalid_credentials".to_owned()));
-        assert_eq!(events::told(&cluster.redis, id).last().unwrap(), &("all".to_owned(), reason.to_owned()));
+        assert_eq!(
+            events::sessions_and_causes(&cluster.redis, id).last().unwrap(),
+            &("all".to_owned(), reason.to_owned())
+        );
         if reason == "disabled" {
             accounts::enable(&node.state, id).await.unwrap();
         }
@@ -254,8 +257,10 @@ async fn i5_a_redis_out_of_memory_keeps_no_one_from_changing_a_password_or_disab
     assert_eq!(accounts::disable(&node.state, signed_out.id).await.unwrap(), 0);
     assert_eq!(accounts::disable(&node.state, account(&node, &mine)).await.unwrap(), 1);
     assert_eq!(node.refresh(&mine.refresh).await.problem(), invalid());
-    let told: Vec<_> =
-        events::told(&cluster.redis, account(&node, &mine)).into_iter().map(|(_, reason)| reason).collect();
+    let told: Vec<_> = events::sessions_and_causes(&cluster.redis, account(&node, &mine))
+        .into_iter()
+        .map(|(_, reason)| reason)
+        .collect();
     assert_eq!(told, ["password_changed", "disabled"]);
 }
 

@@ -25,7 +25,7 @@ async fn the_fifty_first_session_ends_the_oldest_on_whatever_node() {
         assert_eq!(node.refresh(&oldest.refresh).await.problem(), (401, "invalid_refresh_token".to_owned()));
         assert_eq!(node.get("/v1/me", &oldest.access).await.problem(), (401, "invalid_token".to_owned()));
     }
-    let told = events::told(&cluster.redis, account);
+    let told = events::sessions_and_causes(&cluster.redis, account);
     assert_eq!(told, [(oldest.session, "limit".to_owned())]);
     nodes[0].refresh(&sessions[1].refresh).await.expect(200);
     let listed = nodes[0].get("/v1/sessions", &newest.access).await.expect(200).json();
@@ -46,7 +46,7 @@ async fn sixteen_sign_ins_at_once_never_exceed_the_cap() {
         let account = nodes[0].state.refresh_tokens.decode(&racers[0].refresh).unwrap().account;
         let live = nodes[0].state.redis.sessions.list(account, cluster.clock.now()).await.unwrap();
         assert_eq!(live.len(), 3);
-        let told = events::told(&cluster.redis, account);
+        let told = events::sessions_and_causes(&cluster.redis, account);
         assert_eq!(told.len(), 16 * round - 3);
         let ended: HashSet<_> = told.iter().map(|(session, _)| session.clone()).collect();
         assert_eq!(ended.len(), told.len(), "each is told once");

@@ -24,7 +24,7 @@ async fn either_token_ends_the_session() {
             assert_eq!(node.refresh(&tokens.refresh).await.problem(), (401, "invalid_refresh_token".to_owned()));
             assert_eq!(node.get("/v1/me", &tokens.access).await.problem(), (401, "invalid_token".to_owned()));
             assert_eq!(introspect(&node, &audience, &tokens.access).await["active"], false);
-            assert_eq!(events::told_of(&cluster.redis, account, &tokens.session), [reason]);
+            assert_eq!(events::causes_of_session(&cluster.redis, account, &tokens.session), [reason]);
         }
     }
     let tokens = node.login("ada").await;

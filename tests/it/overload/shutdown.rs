@@ -128,7 +128,7 @@ async fn a_node_that_was_told_to_stop_says_that_it_is_not_ready() {
     let request = || node.client.send(node.client.request(reqwest::Method::GET, "/readyz"));
     assert_eq!(request().await.status, 200);
     let client = node.client.clone();
-    node.tell_to_stop();
+    node.trigger_shutdown();
 
     wait::until("it isn't ready", || async {
         let answer = client.send(client.request(reqwest::Method::GET, "/readyz")).await;

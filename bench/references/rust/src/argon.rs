@@ -1,4 +1,4 @@
-//! How many passwords so many threads hash in a second, each in one block of memory that it keeps.
+//! Hashes per second of a number of threads, each with one reused buffer.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -8,7 +8,7 @@ use std::{
 use anyhow::anyhow;
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 
-/// OWASP's advice, and the service's default.
+/// OWASP's parameters, Latchkey's default.
 const MEMORY_KIB: u32 = 19_456;
 const ITERATIONS: u32 = 2;
 
@@ -32,7 +32,7 @@ pub(crate) fn run(threads: u64, seconds: u64) -> anyhow::Result<()> {
                 }
             });
         }
-        // what is counted starts and ends between hashes of threads that are warm
+        // the measured time starts and ends between hashes of warm threads
         std::thread::sleep(Duration::from_millis(300));
         let (started, before) = (Instant::now(), hashed.load(Ordering::Relaxed));
         std::thread::sleep(Duration::from_secs(seconds));

@@ -1,6 +1,6 @@
-//! A refresh with nothing but one script and one signature, an introspection with one signature checked and one `GET`, a
-//! sign-out with one `DEL` of which nobody is told: plain poem handlers with the parsed keys kept. No MAC on the refresh
-//! token, no limits, no log. Each is sent to Redis by itself, so that what sends several at once can be faster.
+//! The floor: a refresh is one script and one signature, an introspection one verification and one `GET`, a
+//! sign-out one `DEL` that publishes nothing; plain poem handlers with parsed keys. No MAC on the refresh
+//! token, no limits, no log, no batching of Redis calls, so batching can be faster.
 
 use std::{
     fmt,
@@ -45,7 +45,7 @@ struct Floor {
     header: String,
 }
 
-/// What the service's tokens hold too.
+/// The claims that Latchkey's tokens have too.
 #[derive(Serialize, Deserialize)]
 struct Claims {
     iss: String,
@@ -93,7 +93,7 @@ fn as_i64(number: impl TryInto<i64>) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
 }
 
-/// The token is the session's id, a dot and the generation.
+/// A token is the session id, a dot and the generation.
 #[handler]
 async fn refresh(Data(floor): Data<&Arc<Floor>>, Json(request): Json<RefreshToken>) -> Result<Json<Tokens>, Failed> {
     let (sid, generation) = request.refresh_token.split_once('.').ok_or(Failed)?;
@@ -158,7 +158,7 @@ fn livez() -> &'static str {
     "alive"
 }
 
-/// Whatever went wrong.
+/// Any error.
 #[derive(Debug)]
 struct Failed;
 
@@ -198,7 +198,7 @@ impl Floor {
     }
 }
 
-/// Serves until it is killed.
+/// Serves until the process is killed.
 pub(crate) async fn serve(port: u16, redis_port: u16) -> anyhow::Result<()> {
     let mut config = Config::from_url(&format!("redis://127.0.0.1:{redis_port}"))?;
     config.version = RespVersion::RESP3;

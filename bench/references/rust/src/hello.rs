@@ -1,4 +1,4 @@
-//! A poem-openapi endpoint that answers with constant JSON: what the framework costs where nothing is done.
+//! A poem-openapi endpoint with constant JSON: the cost of the framework alone.
 
 use poem::{Route, Server, listener::TcpListener};
 use poem_openapi::{Object, OpenApi, OpenApiService, payload::Json};
@@ -23,7 +23,7 @@ impl Api {
     }
 }
 
-/// Serves until it is killed.
+/// Serves until the process is killed.
 pub(crate) async fn serve(port: u16) -> anyhow::Result<()> {
     let service = OpenApiService::new(Api, "hello", "1");
     Ok(Server::new(TcpListener::bind(("127.0.0.1", port))).run(Route::new().nest("/", service)).await?)

@@ -1,4 +1,4 @@
-//! The limits that Latchkey is measured against, made of the same parts and nothing else.
+//! The floors that Latchkey is measured against, built from the same parts.
 //!
 //! - `hello PORT`: a poem-openapi endpoint that answers with constant JSON;
 //! - `floor PORT REDIS_PORT`: the least that a refresh and an introspection can be ([`floor`]);
