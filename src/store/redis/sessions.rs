@@ -12,7 +12,7 @@ use super::{
     connection::{RedisConnection, RedisError},
     key,
     record::{self, Record},
-    revocation_log::{PendingAck, RevocationLog, session_ended},
+    revocation_log::{Position, RevocationLog, session_ended},
     script::{self, Script, millis, unexpected},
 };
 use crate::{
@@ -107,17 +107,27 @@ impl SessionStore {
         let details = record::encode_details(&new.origin).into_iter().map(Bytes::from);
         arguments.extend(details.chain(repeat(Bytes::new())).take(record::DETAIL_PARTS).map(Value::Bytes));
         let answer = self.connection.run_batched(|scripts| &scripts.create, new.account, arguments).await?;
-        match answer.as_str().as_deref() {
-            Some("created") => Ok(Create::Created(Grant {
-                account: new.account,
-                session: new.id,
-                generation: record.generation,
-                created_at: now,
-                idle_ends_at,
-                ends_at,
-                transport: new.transport,
-                roles: new.roles,
-            })),
+        // The position of the last event, where the cap has ended sessions.
+        let (outcome, ended) = match &answer {
+            Value::Array(parts) => (parts.first().and_then(Value::as_str), parts.get(1)),
+            outcome => (outcome.as_str(), None),
+        };
+        match outcome.as_deref() {
+            Some("created") => {
+                if let Some(position) = ended {
+                    self.confirm_ended("create", new.account, position).await?;
+                }
+                Ok(Create::Created(Grant {
+                    account: new.account,
+                    session: new.id,
+                    generation: record.generation,
+                    created_at: now,
+                    idle_ends_at,
+                    ends_at,
+                    transport: new.transport,
+                    roles: new.roles,
+                }))
+            }
             Some("stale") => Ok(Create::Stale),
             _ => Err(unexpected("create", &answer)),
         }
@@ -189,6 +199,8 @@ impl SessionStore {
             Some("reused") => {
                 self.log.session_cache.remove_session(account, session);
                 self.count_revocation(Reason::Reuse);
+                let position = parts.get(1).ok_or_else(|| unexpected("rotate", &answer))?;
+                self.confirm_ended("rotate", account, position).await?;
                 Ok(Rotation::Reused)
             }
             Some("expired") => Ok(Rotation::Expired),
@@ -197,7 +209,8 @@ impl SessionStore {
         }
     }
 
-    /// Ends one session (I3); says whether there was one, once the other nodes know.
+    /// Ends one session (I3). Returns whether there was one, once no other node can call it active: where it had ended
+    /// before, that end may not have reached every node yet.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -208,28 +221,29 @@ impl SessionStore {
         reason: Reason,
         now: Timestamp,
     ) -> Result<bool, RedisError> {
-        let ticket = self.log.acknowledgements.ticket();
-        let from = ticket.as_ref().map(PendingAck::from).unwrap_or_default();
+        let pending = self.log.acks.open();
+        let from = pending.origin();
         let mut which = session_arg_prefix(account, session, from.len());
         which.extend_from_slice(from.as_bytes());
         let event = session_ended(account, session, reason, now);
         let arguments = vec![Value::Bytes(which.freeze()), event.into()];
         let answer = self.connection.run_batched(|scripts| &scripts.revoke, account, arguments).await;
-        // whatever came of it: the next who asks is told what Redis says
+        // Whatever the outcome: the next lookup asks Redis.
         self.log.session_cache.remove_session(account, session);
         let answer = answer?;
-        let ended = answer.as_u64().ok_or_else(|| unexpected("revoke", &answer))? > 0;
+        let ended = matches!(answer, Value::Integer(1));
         if ended {
             self.count_revocation(reason);
-            if let Some(ticket) = ticket {
-                ticket.acknowledged().await;
-            }
+            pending.confirmed().await;
+        } else {
+            let position = position_of("revoke", &answer)?;
+            self.log.confirm_position(pending, account, position).await;
         }
         Ok(ended)
     }
 
     /// Ends every session of an account, but perhaps one (I3); says how many live ones there were. With an epoch, no
-    /// sign-in that was checked against an older one can create a session any more (I5). Answers once the other nodes know.
+    /// sign-in that was checked against an older one can create a session any more (I5). Answers once no other node can call them active.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -275,8 +289,8 @@ impl SessionStore {
         now: Timestamp,
         only_if_kept: &'static str,
     ) -> Result<Value, RedisError> {
-        let ticket = self.log.acknowledgements.ticket();
-        let from = ticket.as_ref().map(PendingAck::from).unwrap_or_default();
+        let pending = self.log.acks.open();
+        let from = pending.origin();
         let arguments = [
             except.map_or_else(|| "".into(), |id| bytes(id.as_bytes())),
             reason.as_str().into(),
@@ -291,9 +305,7 @@ impl SessionStore {
         let answer = answer?;
         if answer.as_i64() >= Some(0) {
             self.count_revocation(reason);
-            if let Some(ticket) = ticket {
-                ticket.acknowledged().await;
-            }
+            pending.confirmed().await;
         }
         Ok(answer)
     }
@@ -372,6 +384,19 @@ impl SessionStore {
         self.log.session_cache.count_hit();
     }
 
+    /// Waits until no other node can call the sessions active that a script has ended: the last event of that is at
+    /// `position`.
+    async fn confirm_ended(
+        &self,
+        script: &'static str,
+        account: AccountId,
+        position: &Value,
+    ) -> Result<(), RedisError> {
+        let position = position_of(script, position)?;
+        self.log.confirm_position(self.log.acks.open(), account, position).await;
+        Ok(())
+    }
+
     fn count_revocation(&self, reason: Reason) {
         self.connection.metrics.revocations.with_label_values(&[reason.as_str()]).inc();
     }
@@ -424,4 +449,9 @@ fn bytes(id: &[u8; 16]) -> Value {
 
 fn whole_millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The position that a script has returned.
+fn position_of(script: &str, answer: &Value) -> Result<Position, RedisError> {
+    answer.as_str().and_then(|text| Position::parse(&text)).ok_or_else(|| unexpected(script, answer))
 }

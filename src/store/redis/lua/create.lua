@@ -1,7 +1,8 @@
 -- Sessions begin; the oldest of an account's end if there would be too many.
 -- ARGV  of each: 1 in one: account id, session id; now, ttl of the key (u48, ms); most sessions, epoch the sign-in was checked
 --       against (u32); the record  2 roles or ''  3 to 6 the parts of the details, '' for those that aren't there
--- Gives for each 'created', or 'stale' where the account has changed since the sign-in was checked (I5).
+-- Gives for each 'created', {'created', id of the last event} where sessions were ended, or 'stale' where the account has
+-- changed since the sign-in was checked (I5).
 
 local function create(key, new, roles, ...)
   local id = string.sub(new, 17, 32)
@@ -20,6 +21,7 @@ local function create(key, new, roles, ...)
 
   -- How many sessions there are at most, and at how many to look which are over. An account with more than a few fields has
   -- a count of its sessions, so that not all have to be read each time.
+  local last_event
   local sessions, look_at = redis.call('HLEN', key), FEW
   local counted = sessions >= FEW
   if count then sessions, look_at = struct.unpack('>I2I2', count) end
@@ -45,7 +47,7 @@ local function create(key, new, roles, ...)
       table.sort(live, function(a, b) return a.created < b.created or (a.created == b.created and a.id < b.id) end)
       for i = 1, ended do
         remove_sessions(key, { live[i].id })
-        append_event(event_of(uuid(live[i].id), 'limit', now))
+        last_event = append_event(event_of(uuid(live[i].id), 'limit', now))
       end
     end
     -- until there are twice as many: then each session is read once for each that begins
@@ -73,7 +75,7 @@ local function create(key, new, roles, ...)
   end
   redis.call('HSET', key, unpack(set))
   keep(key, ttl)
-  return 'created'
+  return last_event and { 'created', last_event } or 'created'
 end
 
 return each(6, create, {})

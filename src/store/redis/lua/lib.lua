@@ -92,8 +92,8 @@ local told = {}
 
 -- Appends a revocation, which `tell` then tells. It comes after the removal, never before it: a Redis that is out of memory
 -- refuses the first write of a script only if it needs memory, so that sessions can be ended even then.
--- What is told names the event before it, so that whoever missed one knows, and who waits for the others to hear it
--- (`from`, or nothing; the folder following).
+-- The message names the event before it, so that whoever missed one knows, and the node that waits for acknowledgements
+-- (`from`, or nothing; the folder revocation_log). Gives the event's id.
 --
 -- The first event of each while has the stream trimmed, and both keys kept for a while longer than needed: so most events
 -- needn't touch that.
@@ -119,6 +119,7 @@ local function append_event(event, from)
     redis.call('PEXPIRE', POSITION, retention + a_while)
   end
   told[#told + 1] = id .. '\n' .. (before or '') .. '\n' .. event .. '\n' .. (from or '')
+  return id
 end
 
 -- Tells those who listen what was appended.

@@ -1,7 +1,7 @@
 -- Refresh tokens are presented (I1, I2, I4). The usual cases were dealt with before this, in rotate_fast.lua.
 -- ARGV  of each, in one: account id, session id, generation presented (u32); now, grace, idle timeout (u48, ms); 1 if tokens
 --       that travel in a cookie are not accepted here, or 0 (u8)
--- Gives for each {'rotated' | 'repeated', record, roles or false} or {'reused' | 'expired' | 'gone'}.
+-- Gives for each {'rotated' | 'repeated', record, roles or false}, {'reused', id of the event} or {'expired' | 'gone'}.
 
 -- The history: runs of generations, newest first, each with how long before `used` it was superseded. None stands for
 -- the usual case, a single run of one: the last generation, superseded when the current one was made.
@@ -36,8 +36,7 @@ local function rotate(key, presentation)
       end
     end
     remove_sessions(key, { id })
-    append_event(event_of(uuid(id), 'reuse', now))
-    return { 'reused' }
+    return { 'reused', append_event(event_of(uuid(id), 'reuse', now)) }
   end
 
   -- The current generation, or one beyond it, which was issued by us too and then forgotten by a Redis that lost writes:

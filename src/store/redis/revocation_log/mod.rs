@@ -1,15 +1,22 @@
-//! Follows the revocations that all nodes append: what a node remembers stays true because of it, and those who follow the
-//! feed are told.
+//! Revocation log: propagates the end of sessions to every node, whose session caches and feeds depend on it.
 //!
-//! Each revocation is appended to its bucket's stream and published, in one script (`lua/lib.lua`). A node hears of it on
-//! the channel (`subscriber.rs`), and several times a second looks whether it has missed any (`poll.rs`). Both apply it to
-//! what the node remembers (`session_cache.rs`), once and in order.
+//! Each revocation is appended to the stream of its bucket and published, in one script (`lua/lib.lua`). A node receives it
+//! on the channel (`subscriber.rs`) and checks several times per lease that it has missed none (`synchronizer.rs`). Both
+//! apply it to the session cache (`session_cache.rs`), once and in order. The node that ended the session answers when no
+//! other node can call it active any more (`ack_tracker.rs`).
+//!
+//! `ack_state.rs` and `cursor.rs` hold the protocol's state machines, which `model.rs` checks. docs/architecture.md has the
+//! messages, states and timers in tables.
 
-mod acknowledge;
-mod entry;
-mod poll;
+mod ack_state;
+mod ack_tracker;
+mod cursor;
+mod event_entry;
+mod message;
 mod session_cache;
 mod subscriber;
+mod synchronizer;
+mod timing;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -23,14 +30,14 @@ use tokio::{
 };
 
 pub(super) use self::{
-    acknowledge::{Acknowledgements, PendingAck},
-    entry::session_ended,
+    ack_tracker::{AckTracker, PendingAck},
+    event_entry::{Position, session_ended},
     session_cache::SessionCache,
 };
-use self::{poll::Poller, subscriber::Subscriber};
+use self::{subscriber::Subscriber, synchronizer::Synchronizer, timing::Timing};
 use super::{
     connection::{RedisConnection, RedisError},
-    key::BUCKETS,
+    key::{self, BUCKETS},
     script, watchdog,
 };
 use crate::{
@@ -38,29 +45,30 @@ use crate::{
     domain::{
         clock::Timestamp,
         event::{FeedMessage, Revocation},
+        ids::AccountId,
     },
 };
 
-/// How often a node that remembers nothing looks for revocations: as if for this bound.
-const WITHOUT_MEMORY: Duration = Duration::from_secs(1);
+/// Stands for `cache.max_staleness` on a node that caches no sessions, for its feed.
+const STALENESS_WITHOUT_CACHE: Duration = Duration::from_secs(1);
 
-/// Follows the revocations of all nodes, and owns the session cache that they keep true.
+/// Replicates the revocations of all nodes, and owns the session cache that depends on them.
 pub struct RevocationLog {
     connection: Arc<RedisConnection>,
-    /// Subscribes to revocations, once [`RevocationLog::start_replication`] is called.
+    /// Receives the channel once [`RevocationLog::start_replication`] is called.
     subscriber: Client,
     pub(super) session_cache: Arc<SessionCache>,
-    pub(super) acknowledgements: Arc<Acknowledgements>,
+    pub(super) acks: Arc<AckTracker>,
     max_staleness: Duration,
     tasks: Mutex<Vec<AbortHandle>>,
 }
 
 impl RevocationLog {
     pub(super) fn new(connection: Arc<RedisConnection>, subscriber: Client, cache: &CacheSettings) -> Self {
-        let most = if cache.max_staleness.is_zero() { 0 } else { cache.max_sessions };
+        let capacity = if cache.max_staleness.is_zero() { 0 } else { cache.max_sessions };
         Self {
-            session_cache: Arc::new(SessionCache::new(most, connection.metrics.cache.clone())),
-            acknowledgements: Arc::new(Acknowledgements::new(subscriber.id().to_string())),
+            session_cache: Arc::new(SessionCache::new(capacity, connection.metrics.cache.clone())),
+            acks: Arc::new(AckTracker::new(subscriber.id())),
             max_staleness: cache.max_staleness,
             tasks: Mutex::default(),
             connection,
@@ -68,97 +76,113 @@ impl RevocationLog {
         }
     }
 
-    /// Starts to follow the revocations, in the background and until [`RevocationLog::close`]. From then on sessions that
-    /// live are remembered, for `SessionStore::liveness`, if `cache.max_staleness` allows it. Does nothing the second time.
+    /// Starts to replicate the revocation log in the background, until [`RevocationLog::close`]. From then on
+    /// `SessionStore::liveness` caches sessions if `cache.max_staleness` allows it. Does nothing the second time.
     pub fn start_replication(&self) {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         if !tasks.is_empty() {
             return;
         }
         let connection = &self.connection;
+        let caches = !self.max_staleness.is_zero();
+        let timing = Timing::new(if caches { self.max_staleness } else { STALENESS_WITHOUT_CACHE });
+        if caches {
+            self.acks.configure(timing);
+        }
         let wake = Arc::new(Notify::new());
-        let listener = Subscriber {
+        let subscriber = Subscriber {
             client: self.subscriber.clone(),
             channel: connection.channel.clone(),
-            session_cache: Arc::clone(&self.session_cache),
-            acknowledgements: Arc::clone(&self.acknowledgements),
+            cache: Arc::clone(&self.session_cache),
+            acks: Arc::clone(&self.acks),
             wake: Arc::clone(&wake),
         };
-        let poller = Poller {
+        let synchronizer = Synchronizer {
             pool: connection.pool.clone(),
             keys: connection.keys.clone(),
             positions: (0..BUCKETS).map(|bucket| connection.keys.position_of_bucket(bucket)).collect(),
-            session_cache: Arc::clone(&self.session_cache),
-            acknowledgements: Arc::clone(&self.acknowledgements),
+            cache: Arc::clone(&self.session_cache),
+            acks: Arc::clone(&self.acks),
             channel: connection.channel.clone(),
-            remembers: !self.max_staleness.is_zero(),
+            caches,
             wake,
-            max_staleness: if self.max_staleness.is_zero() { WITHOUT_MEMORY } else { self.max_staleness },
+            timing,
             event_retention: connection.event_retention,
         };
-        if !self.max_staleness.is_zero() {
-            self.acknowledgements.listen(self.max_staleness);
-        }
-        tasks.push(tokio::spawn(listener.run()).abort_handle());
-        tasks.push(tokio::spawn(poller.run()).abort_handle());
-        let acknowledgements = Arc::clone(&self.acknowledgements);
-        let sender = acknowledge::send(acknowledgements, connection.pool.clone(), connection.channel.clone());
-        tasks.push(tokio::spawn(sender).abort_handle());
+        let send_acks =
+            ack_tracker::send_acks(Arc::clone(&self.acks), connection.pool.clone(), connection.channel.clone());
+        tasks.push(tokio::spawn(subscriber.run()).abort_handle());
+        tasks.push(tokio::spawn(synchronizer.run()).abort_handle());
+        tasks.push(tokio::spawn(send_acks).abort_handle());
         tasks.push(watchdog::watch(self.subscriber.clone(), false, watchdog::LastFailure::default()));
     }
 
-    /// What is told from now on. Whoever reads too slowly is told so ([`broadcast::error::RecvError::Lagged`]).
+    /// Subscribes to the revocations that this node applies from now on. A subscriber that reads too slowly gets
+    /// [`broadcast::error::RecvError::Lagged`].
     pub fn subscribe(&self) -> broadcast::Receiver<FeedMessage> {
         self.session_cache.subscribe()
     }
 
-    /// Up to when, by Redis' clock, every revocation has been told; none while this node isn't in step with Redis.
+    /// Up to when, by Redis' clock, every revocation has been applied; none while this node isn't synchronized.
     pub fn synced_at(&self) -> Option<Timestamp> {
         self.session_cache.synced_at()
     }
 
-    /// Whether `SessionStore::liveness` answers from memory now: this node is in step with Redis, and hears the others.
+    /// Whether `SessionStore::liveness` uses the session cache now: this node is synchronized, and peers wait for it.
     pub fn cache_is_valid(&self) -> bool {
         self.session_cache.is_valid()
     }
 
-    /// How often `SessionStore::liveness` was answered from memory, and how often Redis had to be asked.
+    /// How many lookups of `SessionStore::liveness` the session cache has answered, and how many Redis.
     pub fn hits_and_misses(&self) -> (u64, u64) {
         self.session_cache.hits_and_misses()
     }
 
-    /// How many other nodes are here that would be waited for before the end of a session is confirmed.
+    /// How many other nodes must acknowledge the end of a session.
     pub fn peers(&self) -> usize {
-        self.acknowledgements.peers()
+        self.acks.peers()
     }
 
-    /// Stops following, and says to the other nodes that this one remembers nothing any more.
+    /// How long ago the last successful synchronization began; none before the first.
+    pub fn lag(&self) -> Option<Duration> {
+        self.session_cache.lag()
+    }
+
+    /// Stops replicating, and announces to peers that this node doesn't use its cache any more.
     pub(super) async fn close(&self) {
         if !self.abort_tasks() {
             return;
         }
-        self.session_cache.clear();
-        let gone = self.acknowledgements.here(Duration::ZERO);
-        acknowledge::publish(self.connection.client(), &self.connection.channel, gone).await;
+        self.announce_shutdown().await;
         if let Err(error) = self.subscriber.quit().await {
-            tracing::debug!(%error, "closing the subscription to revocations failed");
+            tracing::debug!(%error, "closing the subscription to the revocation channel failed");
         }
     }
 
-    /// Ends the background tasks; returns whether there were any.
+    async fn announce_shutdown(&self) {
+        self.session_cache.clear();
+        let heartbeat = self.acks.heartbeat_message(Duration::ZERO);
+        ack_tracker::publish(self.connection.client(), &self.connection.channel, heartbeat).await;
+    }
+
+    /// Ends the background tasks. Returns whether there were any.
     fn abort_tasks(&self) -> bool {
         let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         tasks.iter().for_each(AbortHandle::abort);
         !tasks.is_empty()
     }
 
-    /// How long ago every revocation there was is sure to have been told; none before the first time.
-    pub fn lag(&self) -> Option<std::time::Duration> {
-        self.session_cache.lag()
+    /// Waits until no other node can call a session active that had ended by `position` of its account's bucket. For ends
+    /// whose event doesn't name who waits for it: `pending` must have been opened before.
+    pub(super) async fn confirm_position(&self, pending: PendingAck<'_>, account: AccountId, position: Position) {
+        if let Some(request) = pending.request(key::bucket(account), position) {
+            ack_tracker::publish(self.connection.client(), &self.connection.channel, request).await;
+        }
+        pending.confirmed().await;
     }
 
-    /// The revocations of bucket `0..`[`BUCKETS`] since a time by Redis' clock, oldest first, and whether these are all:
-    /// those that can't be read, such as a newer release's, are left out.
+    /// The revocations of bucket `0..`[`BUCKETS`] since a time by Redis' clock, oldest first, and whether they are
+    /// complete: entries that this release can't read are left out.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -169,20 +193,21 @@ impl RevocationLog {
     ) -> Result<(Vec<Revocation>, bool), RedisError> {
         debug_assert!(bucket < BUCKETS);
         let stream = self.connection.keys.events_of_bucket(bucket);
-        let entries = poll::read_since(self.connection.client(), stream, since).await?;
-        let whole = entries.iter().all(Result::is_ok);
-        Ok((entries.into_iter().flatten().map(|entry| entry.revocation).collect(), whole))
+        let entries = synchronizer::read_since(self.connection.client(), stream, since).await?;
+        let complete = entries.iter().all(Result::is_ok);
+        Ok((entries.into_iter().flatten().map(|entry| entry.revocation).collect(), complete))
     }
 
-    /// Tells everybody that a signing key was taken out of use before its time, and so what it signed.
+    /// Appends the event that a signing key was retired before its time, and so everything it had signed.
     ///
     /// # Errors
     /// [`RedisError`]
     pub async fn append_key_retired(&self, kid: &str, now: Timestamp) -> Result<(), RedisError> {
         let keys = &self.connection.keys;
-        let keys = [keys.events_of_bucket(entry::KEYS_BUCKET), keys.position_of_bucket(entry::KEYS_BUCKET)];
+        let bucket = event_entry::KEYS_BUCKET;
+        let keys = vec![keys.events_of_bucket(bucket), keys.position_of_bucket(bucket)];
         let arguments = vec![self.connection.event_trim_args(), "".into(), kid.into(), script::millis(now)];
-        script::run(&self.connection.scripts.key_retired, self.connection.client(), keys.to_vec(), arguments).await?;
+        script::run(&self.connection.scripts.key_retired, self.connection.client(), keys, arguments).await?;
         Ok(())
     }
 }

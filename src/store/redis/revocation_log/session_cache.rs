@@ -1,9 +1,9 @@
-//! What a node remembers of sessions that live, and up to when that is known to be true.
+//! Cache of live sessions, and the lease during which its content is valid.
 //!
-//! A remembered session is believed only while the node is *in step*: within the last moments it has compared, for every
-//! bucket, the last revocation it knows with the last there is (`poll.rs`), and has applied all of them. That is a lease
-//! that ends by itself: a connection that dies in silence, a Redis that hangs, a process that was stopped all end it.
-//! A node that is in step but can't hear the others asks Redis each time, since nobody waits for it (`acknowledge.rs`).
+//! A cached session is used only while the node is *synchronized*: it has compared, within the last moments, the position
+//! of every bucket with Redis and has applied what was missing (`synchronizer.rs`). The lease ends by itself, so that a
+//! connection that dies silently, a Redis that hangs and a process that was stopped all end it. While other nodes don't
+//! wait for this one (`ack_state.rs`), the node is synchronized but asks Redis about every session.
 
 use std::{
     sync::{
@@ -15,7 +15,10 @@ use std::{
 
 use tokio::sync::broadcast;
 
-use super::entry::{Entry, Position};
+use super::{
+    cursor::{Applied, Cursor},
+    event_entry::{Entry, Position},
+};
 use crate::{
     domain::{
         bounded_map::{AsRandom, BoundedMap},
@@ -28,57 +31,52 @@ use crate::{
     store::redis::key::{self, BUCKETS},
 };
 
-/// How many tellings wait for the slowest listener before it is told that it is too slow.
-const TELLINGS: usize = 4096;
+/// Messages buffered for the slowest subscriber of the feed, which is then told that it lags.
+const FEED_BUFFER: usize = 4096;
 
-/// See the module.
+/// See the file.
 pub(in crate::store::redis) struct SessionCache {
     buckets: Vec<Mutex<Bucket>>,
-    lease: Mutex<Option<Lease>>,
-    /// Until when what is remembered is believed, as the lease says: looked at with every request, on every core, and so
-    /// without a lock.
-    believed: Until,
-    told: broadcast::Sender<FeedMessage>,
-    cache: CacheMetrics,
-    /// When the last look began that found everything applied in the end.
-    looked: Mutex<Option<Instant>>,
+    lease: Mutex<Lease>,
+    /// Until when the cached sessions may be used. Every request reads it on every core, and so without a lock.
+    valid_until: AtomicInstant,
+    feed: broadcast::Sender<FeedMessage>,
+    metrics: CacheMetrics,
 }
 
 struct Bucket {
-    /// The last revocation that was applied; none until the first look at what there is.
-    position: Option<Position>,
-    /// Grows with everything that may have ended a session: what was read before isn't remembered after.
-    version: u64,
+    cursor: Cursor,
     sessions: BoundedMap<SessionId, (AccountId, Liveness), AsRandom>,
 }
 
-#[derive(Clone, Copy)]
+/// The outcome of the last synchronizations.
+#[derive(Clone, Copy, Default)]
 struct Lease {
-    until: Instant,
-    watermark: Timestamp,
+    /// Until when the node counts as synchronized, and up to when by Redis' clock everything has been applied.
+    synced: Option<(Instant, Timestamp)>,
+    /// When the last successful synchronization began.
+    last_sync: Option<Instant>,
 }
 
-/// A moment, or none, that is read without a lock.
-struct Until {
+/// A moment or none, read without a lock.
+struct AtomicInstant {
     /// What it is counted from.
     origin: Instant,
     /// Nanoseconds after that; 0 for none.
     nanos: AtomicU64,
 }
 
-impl Default for Until {
-    fn default() -> Self {
+impl AtomicInstant {
+    fn new() -> Self {
         Self { origin: Instant::now(), nanos: AtomicU64::new(0) }
     }
-}
 
-impl Until {
-    fn set(&self, until: Option<Instant>) {
-        let nanos = until.map_or(0, |until| self.nanos_of(until));
+    fn set(&self, moment: Option<Instant>) {
+        let nanos = moment.map_or(0, |moment| self.nanos_of(moment));
         self.nanos.store(nanos, Ordering::SeqCst);
     }
 
-    fn lies_ahead(&self) -> bool {
+    fn is_ahead(&self) -> bool {
         self.nanos_of(Instant::now()) < self.nanos.load(Ordering::SeqCst)
     }
 
@@ -87,51 +85,39 @@ impl Until {
     }
 }
 
-/// What came of an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Applied {
-    /// It is known now.
-    New,
-    /// It was known.
-    Known,
-    /// There are others before it that aren't known.
-    Gap,
-}
-
 impl SessionCache {
-    /// Remembers up to `most` sessions.
-    pub(in crate::store::redis) fn new(most: usize, cache: CacheMetrics) -> Self {
-        let bucket = || Bucket { position: None, version: 0, sessions: BoundedMap::new(most / BUCKETS) };
+    /// Caches up to `capacity` sessions.
+    pub(in crate::store::redis) fn new(capacity: usize, metrics: CacheMetrics) -> Self {
+        let bucket = || Bucket { cursor: Cursor::default(), sessions: BoundedMap::new(capacity / BUCKETS) };
         Self {
             buckets: std::iter::repeat_with(|| Mutex::new(bucket())).take(BUCKETS).collect(),
-            lease: Mutex::new(None),
-            believed: Until::default(),
-            told: broadcast::channel(TELLINGS).0,
-            cache,
-            looked: Mutex::new(None),
+            lease: Mutex::default(),
+            valid_until: AtomicInstant::new(),
+            feed: broadcast::channel(FEED_BUFFER).0,
+            metrics,
         }
     }
 
-    /// A session that lives, if this is known for sure. One that looks as if it were over isn't: another node may have
-    /// prolonged it.
+    /// A live session, if it is cached and the cache is valid. One that looks expired is not returned: another node may
+    /// have extended it.
     pub(in crate::store::redis) fn get(
         &self,
         account: AccountId,
         session: SessionId,
         now: Timestamp,
     ) -> Option<Liveness> {
-        let recalled = self.peek(account, session, now);
-        let counter = if recalled.is_some() { &self.cache.hits } else { &self.cache.misses };
+        let found = self.peek(account, session, now);
+        let counter = if found.is_some() { &self.metrics.hits } else { &self.metrics.misses };
         counter.inc();
-        recalled
+        found
     }
 
-    /// That a session was remembered, for those who looked with [`SessionCache::known`].
+    /// Counts a hit, for a session found with [`SessionCache::peek`].
     pub(in crate::store::redis) fn count_hit(&self) {
-        self.cache.hits.inc();
+        self.metrics.hits.inc();
     }
 
-    /// As [`SessionCache::recall`], and nothing is counted.
+    /// As [`SessionCache::get`], without counting a hit or a miss.
     pub(in crate::store::redis) fn peek(
         &self,
         account: AccountId,
@@ -146,146 +132,146 @@ impl SessionCache {
         (owner == account && now < liveness.idle_ends_at.min(liveness.ends_at)).then_some(liveness)
     }
 
-    /// To be taken before Redis is asked, for [`SessionCache::remember`]; none while nothing can be remembered.
+    /// To be taken before Redis is asked, for [`SessionCache::insert`]; none while the cache is not valid.
     pub(in crate::store::redis) fn version(&self, account: AccountId) -> Option<u64> {
-        self.is_valid().then(|| self.bucket(key::bucket(account)).version)
+        self.is_valid().then(|| self.bucket(key::bucket(account)).cursor.version())
     }
 
-    /// Remembers that a session lives, unless anything in its bucket may have ended since `as_of`.
+    /// Caches a live session, unless one of its bucket may have ended since `version`.
     pub(in crate::store::redis) fn insert(
         &self,
         account: AccountId,
         session: SessionId,
         liveness: Liveness,
-        as_of: u64,
+        version: u64,
     ) {
         let mut bucket = self.bucket(key::bucket(account));
-        if bucket.version == as_of {
+        if bucket.cursor.may_insert(version) {
             bucket.sessions.insert(session, (account, liveness));
         }
     }
 
-    /// One session is over, or may be.
+    /// Removes a session that has ended, or may have.
     pub(in crate::store::redis) fn remove_session(&self, account: AccountId, session: SessionId) {
         let mut bucket = self.bucket(key::bucket(account));
-        bucket.version += 1;
+        bucket.cursor.invalidate();
         bucket.sessions.remove(&session);
     }
 
-    /// Every session of an account is over, or may be, but perhaps one.
+    /// Removes the sessions of an account, except perhaps one, after they have ended, or may have.
     pub(in crate::store::redis) fn remove_account(&self, account: AccountId, except: Option<SessionId>) {
-        self.bucket(key::bucket(account)).remove_account(account, except);
+        let mut bucket = self.bucket(key::bucket(account));
+        bucket.cursor.invalidate();
+        bucket.remove_account(account, except);
     }
 
-    /// What is told from now on.
+    /// Subscribes to the revocations that are applied from now on.
     pub(super) fn subscribe(&self) -> broadcast::Receiver<FeedMessage> {
-        self.told.subscribe()
+        self.feed.subscribe()
     }
 
-    /// Up to when, by Redis' clock, everything has been applied; none while this isn't known.
+    /// Up to when, by Redis' clock, every revocation has been applied; none while the node isn't synchronized.
     pub(super) fn synced_at(&self) -> Option<Timestamp> {
-        self.lease().map(|lease| lease.watermark)
+        let (until, watermark) = self.lease().synced?;
+        (Instant::now() < until).then_some(watermark)
     }
 
-    /// Whether what is remembered is believed now.
+    /// Whether cached sessions may be used now.
     pub(super) fn is_valid(&self) -> bool {
-        self.believed.lies_ahead()
+        self.valid_until.is_ahead()
     }
 
-    /// How often sessions were remembered, and how often not.
+    /// Lookups that the cache has answered, and those that it hasn't.
     pub(super) fn hits_and_misses(&self) -> (u64, u64) {
-        (self.cache.hits.get(), self.cache.misses.get())
+        (self.metrics.hits.get(), self.metrics.misses.get())
     }
 
-    /// The last revocation applied in a bucket.
+    /// The last entry of a bucket that has been applied with all before it; none until the first synchronization.
     pub(super) fn position(&self, bucket: usize) -> Option<Position> {
-        self.bucket(bucket).position
+        self.bucket(bucket).cursor.position()
     }
 
-    /// From here on entries are applied.
-    pub(super) fn set_position(&self, bucket: usize, position: Position) {
-        self.bucket(bucket).position = Some(position);
+    /// See [`Cursor::reconcile`].
+    pub(super) fn reconcile(&self, bucket: usize, before: Option<Position>, there: Position) -> bool {
+        self.bucket(bucket).cursor.reconcile(before, there)
     }
 
-    /// Applies an entry whose predecessor is `before`; none if it is sure that there is nothing missing before it.
-    pub(super) fn apply(&self, entry: Entry, before: Option<Position>) -> Applied {
+    /// See [`Cursor::is_behind`].
+    pub(super) fn is_behind(&self, bucket: usize, there: Position) -> bool {
+        self.bucket(bucket).cursor.is_behind(there)
+    }
+
+    /// Applies an entry whose predecessor is `previous`; none if nothing is missing before it. After a gap the entry takes
+    /// effect at once, and reaches the feed when those before it have.
+    pub(super) fn apply(&self, entry: Entry, previous: Option<Position>) -> Applied {
         let mut bucket = self.bucket(entry.bucket());
-        if bucket.position.is_some_and(|position| entry.position <= position) {
-            return Applied::Known;
+        let applied = bucket.cursor.apply(entry.position, previous);
+        if applied == Applied::Duplicate {
+            return applied;
         }
-        // even if others before it aren't known: it is told after them, but true at once
         match entry.revocation.target {
-            RevocationTarget::Session { session, .. } => {
-                bucket.version += 1;
-                bucket.sessions.remove(&session);
-            }
+            RevocationTarget::Session { session, .. } => bucket.sessions.remove(&session),
             RevocationTarget::Account { account, except, .. } => bucket.remove_account(account, except),
             RevocationTarget::Key { .. } => {}
         }
-        if bucket.position.is_none() || before.is_some_and(|before| Some(before) != bucket.position) {
-            return Applied::Gap;
+        if applied == Applied::New {
+            // Sent while the bucket is locked, so that all subscribers see the same order. Having none is no error.
+            let _ = self.feed.send(FeedMessage::Revoked(Arc::new(entry.revocation)));
         }
-        bucket.position = Some(entry.position);
-        // while the bucket is locked, so that all hear the same order; nobody listening is no error
-        let _ = self.told.send(FeedMessage::Revoked(Arc::new(entry.revocation)));
-        Applied::New
+        applied
     }
 
-    /// Passes over an entry that can't be read. It may have ended anything in its bucket: what was remembered there is
-    /// forgotten, and it is told that something can't be told.
-    pub(super) fn skip_unreadable(&self, number: usize, position: Position) {
-        let mut bucket = self.bucket(number);
-        if bucket.position.is_some_and(|known| position <= known) {
-            return;
+    /// Skips an entry that this release can't read. It may have ended any session of its bucket: all are removed, and the
+    /// feed reports a loss.
+    pub(super) fn skip_unreadable(&self, bucket: usize, position: Position) {
+        let mut bucket = self.bucket(bucket);
+        if bucket.cursor.apply(position, None) != Applied::Duplicate {
+            bucket.sessions.clear();
+            let _ = self.feed.send(FeedMessage::Lost);
         }
-        bucket.version += 1;
-        bucket.sessions.clear();
-        bucket.position = Some(position);
-        let _ = self.told.send(FeedMessage::Lost);
     }
 
-    /// How long ago everything there was is sure to have been applied; none until the first look.
+    /// How long ago the last successful synchronization began; none before the first.
     pub(super) fn lag(&self) -> Option<Duration> {
-        self.looked.lock().unwrap_or_else(PoisonError::into_inner).map(|looked| looked.elapsed())
+        self.lease().last_sync.map(|began| began.elapsed())
     }
 
-    /// In step with Redis for as long as a look that began when it was `asked` allows: everything up to `watermark` by Redis' clock has been applied. What is remembered
-    /// is believed only if this node `remembers`.
-    pub(super) fn extclear(&self, asked: Instant, max_staleness: Duration, watermark: Timestamp, remembers: bool) {
-        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked);
-        let until = asked + lease_of(max_staleness);
-        let mut lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
-        *lease = Some(Lease { until, watermark });
-        self.believed.set(remembers.then_some(until));
+    /// Extends the lease after a synchronization that began at `began`: by Redis' clock everything up to `watermark` has
+    /// been applied. The cached sessions may be used for as long only if `use_cache`; otherwise their validity stays.
+    pub(super) fn extend_lease(&self, began: Instant, until: Instant, watermark: Timestamp, use_cache: bool) {
+        let mut lease = self.lease();
+        *lease = Lease { synced: Some((until, watermark)), last_sync: Some(began) };
+        if use_cache {
+            self.valid_until.set(Some(until));
+        }
     }
 
-    /// In step as long as before, but what is remembered isn't believed any more.
+    /// Stops using the cached sessions. The node stays synchronized.
     pub(super) fn invalidate(&self) {
-        self.believed.set(None);
+        self.valid_until.set(None);
     }
 
-    /// Out of step: whether sessions live isn't known any more.
+    /// Ends the lease and removes all sessions: the node is no longer synchronized.
     pub(super) fn clear(&self) {
         {
-            let mut lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
-            *lease = None;
-            self.believed.set(None);
+            let mut lease = self.lease();
+            lease.synced = None;
+            self.valid_until.set(None);
         }
-        for bucket in &self.buckets {
-            let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
-            bucket.version += 1;
+        for bucket in 0..self.buckets.len() {
+            let mut bucket = self.bucket(bucket);
+            bucket.cursor.invalidate();
             bucket.sessions.clear();
         }
     }
 
-    /// Revocations were lost and can't be had any more.
-    pub(super) fn send_lost(&self) {
-        let _ = self.told.send(FeedMessage::Lost);
+    /// Reports to the feed that revocations were lost for good.
+    pub(super) fn report_loss(&self) {
+        let _ = self.feed.send(FeedMessage::Lost);
     }
 
-    fn lease(&self) -> Option<Lease> {
-        let lease = *self.lease.lock().unwrap_or_else(PoisonError::into_inner);
-        lease.filter(|lease| Instant::now() < lease.until)
+    fn lease(&self) -> MutexGuard<'_, Lease> {
+        self.lease.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn bucket(&self, bucket: usize) -> MutexGuard<'_, Bucket> {
@@ -295,12 +281,6 @@ impl SessionCache {
 
 impl Bucket {
     fn remove_account(&mut self, account: AccountId, except: Option<SessionId>) {
-        self.version += 1;
         self.sessions.retain(|session, (owner, _)| *owner != account || Some(*session) == except);
     }
-}
-
-/// For how long after Redis was asked its answer holds, of the most that an answer may be out of date.
-pub(super) fn lease_of(max_staleness: Duration) -> Duration {
-    max_staleness / 10 * 9
 }

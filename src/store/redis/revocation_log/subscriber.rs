@@ -1,6 +1,6 @@
-//! Hears on the channel what is revoked, the moment it happens.
+//! Receives revocations and the messages of other nodes on the channel, as they are published.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use fred::{
     clients::Client,
@@ -10,22 +10,17 @@ use tokio::sync::{Notify, broadcast::error::RecvError};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    super::connection::keep_connected,
-    acknowledge::Acknowledgements,
-    entry::Entry,
-    session_cache::{Applied, SessionCache},
+    super::connection::keep_connected, ack_tracker::AckTracker, cursor::Applied, event_entry::Entry,
+    message::Broadcast, session_cache::SessionCache,
 };
 
-/// The most that another node is believed of how long it believes what it remembers.
-const LONGEST_LEASE: Duration = Duration::from_mins(1);
-
-/// Listens on a connection of its own for as long as it isn't aborted. Whatever it misses, `poll.rs` finds.
+/// Receives on a connection of its own until it is aborted. The synchronizer finds whatever it misses.
 pub(super) struct Subscriber {
     pub(super) client: Client,
     pub(super) channel: String,
-    pub(super) session_cache: Arc<SessionCache>,
-    pub(super) acknowledgements: Arc<Acknowledgements>,
-    /// Calls for a look at the streams.
+    pub(super) cache: Arc<SessionCache>,
+    pub(super) acks: Arc<AckTracker>,
+    /// Asks the synchronizer to run at once.
     pub(super) wake: Arc<Notify>,
 }
 
@@ -37,46 +32,59 @@ impl Subscriber {
         loop {
             tokio::select! {
                 server = connected.recv() => match server {
-                    Ok(_) | Err(RecvError::Lagged(_)) => {
-                        self.acknowledgements.deaf();
-                        let own = self.acknowledgements.own_channel(&self.channel);
-                        if let Err(error) = self.client.subscribe(vec![self.channel.clone(), own]).await {
-                            tracing::warn!(%error, "can't listen to the revocations; they are looked for instead");
-                        }
-                        self.wake.notify_one();
-                    }
+                    Ok(_) | Err(RecvError::Lagged(_)) => self.subscribe().await,
                     Err(RecvError::Closed) => return,
                 },
                 message = messages.recv() => match message {
                     Ok(message) => {
                         let text = message.value.as_str().unwrap_or_default();
-                        if *message.channel == *self.channel { self.heard(&text) } else { self.acknowledgements.heard_by(&text) }
+                        let wake =
+                            if *message.channel == *self.channel { self.on_message(&text) } else { self.acks.on_direct(&text) };
+                        if wake {
+                            self.wake.notify_one();
+                        }
                     }
-                    Err(RecvError::Lagged(_)) => self.wake.notify_one(),
+                    Err(RecvError::Lagged(_)) => {
+                        // Heartbeats may be among the messages that were dropped.
+                        self.acks.on_channel_lost();
+                        self.wake.notify_one();
+                    }
                     Err(RecvError::Closed) => return,
                 },
             }
         }
     }
 
-    fn heard(&self, message: &str) {
-        if let Some((node, lease)) = message.strip_prefix("here ").and_then(|here| here.split_once(' ')) {
-            let lease = Duration::from_millis(lease.parse().unwrap_or_default());
-            if self.acknowledgements.hear_of(node, lease.min(LONGEST_LEASE)) {
-                self.wake.notify_one();
-            }
-            return;
+    /// Subscribes on a new connection.
+    async fn subscribe(&self) {
+        self.acks.on_channel_lost();
+        let own = self.acks.own_channel(&self.channel);
+        if let Err(error) = self.client.subscribe(vec![self.channel.clone(), own]).await {
+            tracing::warn!(%error, "subscribing to the revocation channel failed: this node polls and does not cache sessions");
         }
-        for heard in Entry::heard(message) {
-            let Some((entry, before, from)) = heard else {
-                // of a newer release, or somebody else's: the streams tell
-                self.wake.notify_one();
-                continue;
-            };
-            if self.session_cache.apply(entry, Some(before)) == Applied::Gap {
-                self.wake.notify_one();
+        self.wake.notify_one();
+    }
+
+    /// Handles a message to all nodes. Returns whether this node has to synchronize.
+    fn on_message(&self, message: &str) -> bool {
+        match Broadcast::parse(message) {
+            Some(Broadcast::Heartbeat { node, lease }) => return self.acks.on_heartbeat(node, lease),
+            Some(Broadcast::Confirm(confirmation)) => {
+                return self.acks.on_confirm(confirmation, |bucket| self.cache.position(bucket));
             }
-            self.acknowledgements.heard(from);
+            None => {}
         }
+        let mut wake = false;
+        for received in Entry::parse_message(message) {
+            match received {
+                Some((entry, previous, from)) => {
+                    wake |= self.cache.apply(entry, Some(previous)) == Applied::Gap;
+                    self.acks.queue_ack(from);
+                }
+                // A newer release's, or another program's: the streams decide.
+                None => wake = true,
+            }
+        }
+        wake
     }
 }

@@ -1,4 +1,4 @@
-//! Entries of the streams of revocations, as they are read from a stream or heard on the channel.
+//! Entries of the revocation streams, as read from a stream or received on the channel.
 
 use std::{collections::HashMap, fmt};
 
@@ -11,17 +11,17 @@ use crate::{
     store::redis::{connection::RedisError, key},
 };
 
-/// The id of an entry: when it was appended by Redis' clock, in milliseconds, and a number among those of the same
-/// millisecond. Of a stream without entries, zero.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Position {
+/// The id of a stream entry: when it was appended by Redis' clock, in milliseconds, and a number among those of the same
+/// millisecond. Zero for a stream without entries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(in crate::store::redis) struct Position {
     pub(super) millis: u64,
     pub(super) number: u64,
 }
 
 impl Position {
-    /// Reads an id as Redis writes it; an empty text is that of no entry.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    /// Parses an id as Redis writes it; an empty text is the position before any entry.
+    pub(in crate::store::redis) fn parse(text: &str) -> Option<Self> {
         if text.is_empty() {
             return Some(Self::default());
         }
@@ -29,7 +29,7 @@ impl Position {
         Some(Self { millis: millis.parse().ok()?, number: number.parse().ok()? })
     }
 
-    /// Whether there is no entry.
+    /// Whether this is the position before any entry.
     pub(super) fn is_none(self) -> bool {
         self == Self::default()
     }
@@ -41,7 +41,7 @@ impl fmt::Display for Position {
     }
 }
 
-/// An entry.
+/// One entry of a revocation stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) position: Position,
@@ -49,36 +49,40 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Reads what was published: entries, of each the position of the one before and who waits for the others to hear it;
-    /// nothing in place of one that can't be read.
-    pub(super) fn heard(message: &str) -> impl Iterator<Item = Option<(Self, Position, &str)>> {
+    /// Parses a message of the channel: entries, each with the position of its predecessor and the node and number to
+    /// acknowledge it to. None in place of an entry that is unreadable.
+    pub(super) fn parse_message(message: &str) -> impl Iterator<Item = Option<(Self, Position, &str)>> {
         let mut lines = message.split('\n').peekable();
         std::iter::from_fn(move || {
             lines.peek()?;
-            let (position, before) = (lines.next(), lines.next());
+            let (position, previous) = (lines.next(), lines.next());
             let (event, from) = ([lines.next(), lines.next(), lines.next(), lines.next()], lines.next());
-            let read = || {
+            let parse = || {
                 let position = Position::parse(position?)?;
-                Some((Self { position, revocation: revocation(event)? }, Position::parse(before?)?, from?))
+                Some((Self { position, revocation: revocation(event)? }, Position::parse(previous?)?, from?))
             };
-            Some(read())
+            Some(parse())
         })
     }
 
-    /// Reads an entry of a stream; of one that can't be read, such as one of a kind that only a newer release knows, where
-    /// it stands.
-    pub(super) fn read(id: &str, fields: &HashMap<String, String>) -> Result<Result<Self, Position>, RedisError> {
-        let place = Position::parse(id);
+    /// Parses an entry of a stream. Of one that is unreadable, such as a newer release's, returns the position.
+    ///
+    /// # Errors
+    /// When the id is malformed.
+    pub(super) fn parse_stream(
+        id: &str,
+        fields: &HashMap<String, String>,
+    ) -> Result<Result<Self, Position>, RedisError> {
         let position =
-            place.ok_or_else(|| RedisError::Unexpected(format!("an event's id that can't be read, {id}")))?;
-        let read = || {
+            Position::parse(id).ok_or_else(|| RedisError::Unexpected(format!("malformed stream entry id {id}")))?;
+        let parse = || {
             let mut lines = fields.get("e")?.split('\n');
             revocation([lines.next(), lines.next(), lines.next(), lines.next()])
         };
-        Ok(read().map(|revocation| Self { position, revocation }).ok_or(position))
+        Ok(parse().map(|revocation| Self { position, revocation }).ok_or(position))
     }
 
-    /// The bucket in whose stream it stands.
+    /// The bucket whose stream holds it.
     pub(super) fn bucket(&self) -> usize {
         match self.revocation.target {
             RevocationTarget::Session { account, .. } | RevocationTarget::Account { account, .. } => {
@@ -89,10 +93,10 @@ impl Entry {
     }
 }
 
-/// The bucket in whose stream the revocations of signing keys stand.
+/// The bucket whose stream holds the revocations of signing keys.
 pub(super) const KEYS_BUCKET: usize = 0;
 
-/// The text of the end of one session, as the scripts write those of others (`event_of` in `lua/lib.lua`).
+/// The text of the event that ends one session, in the format of `event_of` in `lua/lib.lua`.
 pub(in crate::store::redis) fn session_ended(
     account: AccountId,
     session: SessionId,
@@ -102,7 +106,7 @@ pub(in crate::store::redis) fn session_ended(
     format!("{account}\n{session}\n{}\n{}", reason.as_str(), at.as_millis())
 }
 
-/// Reads an event's lines.
+/// Parses the lines of an event.
 fn revocation(event: [Option<&str>; 4]) -> Option<Revocation> {
     let [Some(account), Some(session), Some(reason), Some(at)] = event else { return None };
     let at = Timestamp::from_millis(at.parse().ok()?);
@@ -130,17 +134,17 @@ mod tests {
 
     fn target(session: &str) -> Option<RevocationTarget> {
         let message = format!("7-1\n\n{ACCOUNT}\n{session}\nlogout\n1800000000123\nnode 7");
-        let [heard] = Entry::heard(&message).collect::<Vec<_>>().try_into().ok()?;
-        let (entry, before, from) = heard?;
+        let [received] = Entry::parse_message(&message).collect::<Vec<_>>().try_into().ok()?;
+        let (entry, previous, from) = received?;
         assert_eq!(from, "node 7");
         assert_eq!(entry.position, Position { millis: 7, number: 1 });
-        assert!(before.is_none());
+        assert!(previous.is_none());
         assert_eq!(entry.revocation.at, Timestamp::from_millis(1_800_000_000_123));
         Some(entry.revocation.target)
     }
 
     #[test]
-    fn every_kind_is_read() {
+    fn event_of_every_kind_is_parsed() {
         let (account, session) = (ACCOUNT.parse().unwrap(), SESSION.parse().unwrap());
         let before = Timestamp::from_millis(1_800_000_000_000);
         assert_eq!(target(SESSION), Some(RevocationTarget::Session { account, session }));
@@ -153,22 +157,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn session_event_is_parsed_as_written() {
         let (account, session) = (ACCOUNT.parse().unwrap(), SESSION.parse().unwrap());
         let at = Timestamp::from_millis(1_800_000_000_123);
         let text = session_ended(account, session, Reason::Logout, at);
-        let read = Entry::read("7-1", &HashMap::from([("e".to_owned(), text)])).unwrap().unwrap();
+        let parsed = Entry::parse_stream("7-1", &HashMap::from([("e".to_owned(), text)])).unwrap().unwrap();
         let target = RevocationTarget::Session { account, session };
-        assert_eq!(read.revocation, Revocation { target, reason: Reason::Logout, at });
+        assert_eq!(parsed.revocation, Revocation { target, reason: Reason::Logout, at });
     }
 
     #[test]
-    fn several_are_read_and_what_is_not_is_passed_over() {
+    fn unreadable_entries_of_a_message_are_skipped() {
         let one = format!("7-1\n\n{ACCOUNT}\n{SESSION}\nlogout\n5\n");
         let newer = format!("7-2\n7-1\n{ACCOUNT}\n{SESSION}\nof a newer release\n5\nnode 1");
         let message = format!("{one}\n{newer}\n{one}\nsomething");
-        let heard: Vec<_> = Entry::heard(&message).map(|heard| heard.map(|(_, _, from)| from)).collect();
-        assert_eq!(heard, [Some(""), None, Some(""), None]);
+        let received: Vec<_> = Entry::parse_message(&message).map(|entry| entry.map(|(_, _, from)| from)).collect();
+        assert_eq!(received, [Some(""), None, Some(""), None]);
     }
 
     #[test]

@@ -1,0 +1,416 @@
+//! State machine of the acknowledgements: for whom the node that ended a session waits, and until when (I3).
+//!
+//! Pure: the caller passes `now`, sends what has to be sent and does the waiting (`ack_tracker.rs`). `model.rs` checks
+//! these transitions for I3. docs/architecture.md describes the protocol.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{event_entry::Position, timing::Timing};
+
+/// Peers tracked at most. While there are more, the node waits for the longest lease instead.
+const MAX_PEERS: usize = 1024;
+/// Confirmation requests that wait for this node to catch up, at most. The requester of one that is dropped waits for this
+/// node's lease to lapse.
+const MAX_DEFERRED: usize = 4096;
+
+/// The name of a node on the channel, different for every start of a process.
+pub(super) type NodeName = Arc<str>;
+
+/// What a node knows of its peers, of its own channel and of the revocations that it waits for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct AckState {
+    /// None while this node doesn't replicate, or no node caches sessions.
+    timing: Option<Timing>,
+    peers: BTreeMap<NodeName, Peer>,
+    /// Until when peers beyond [`MAX_PEERS`] may use their caches.
+    untracked_until: Option<Instant>,
+    /// Revocations that have been sent and not confirmed, with the peers that have acknowledged each.
+    pending: BTreeMap<u64, BTreeSet<NodeName>>,
+    next_number: u64,
+    /// None from the loss of the channel until a ping has come back.
+    channel: Option<ChannelHealth>,
+    /// None unless this node's last heartbeat announced a lease.
+    announced: Option<Announced>,
+    /// Confirmations that peers requested and this node can't give yet.
+    deferred: Vec<Deferred>,
+}
+
+/// A node that sends heartbeats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Peer {
+    /// The lease of its last heartbeat.
+    lease: Duration,
+    /// When that lapses.
+    until: Instant,
+}
+
+/// Evidence that this node receives what is published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct ChannelHealth {
+    /// When the first ping since the channel was established came back.
+    first_received: Instant,
+    /// When the newest ping that came back was sent: everything published before has arrived.
+    last_sent: Instant,
+}
+
+/// The heartbeats that this node has sent without a long pause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Announced {
+    /// When the first had been published.
+    first: Instant,
+    /// When the last was sent.
+    last: Instant,
+}
+
+/// A peer's request to acknowledge `number` once a bucket has reached a position.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Confirmation {
+    pub(super) origin: NodeName,
+    pub(super) number: u64,
+    pub(super) bucket: usize,
+    pub(super) position: Position,
+}
+
+/// A request that waits for this node to catch up.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Deferred {
+    wanted: Confirmation,
+    /// When the requester has stopped waiting.
+    expires: Instant,
+}
+
+/// What a heartbeat has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PeerChange {
+    /// The peer is new: it should learn of this node soon.
+    Joined,
+    /// The peer's lease is longer now.
+    Extended,
+    /// The peer doesn't use its cache any more; nobody needs to wait for it.
+    Left,
+}
+
+impl AckState {
+    /// Peers may use their caches from now on; this node is going to receive their heartbeats.
+    pub(super) fn configure(&mut self, timing: Timing) {
+        self.timing = Some(timing);
+    }
+
+    /// A peer's heartbeat has arrived.
+    pub(super) fn on_heartbeat(&mut self, peer: NodeName, lease: Duration, now: Instant) -> PeerChange {
+        self.peers.retain(|name, other| *name == peer || now < other.until);
+        if lease.is_zero() {
+            self.peers.remove(&peer);
+            return PeerChange::Left;
+        }
+        let until = now + lease;
+        if self.peers.len() >= MAX_PEERS && !self.peers.contains_key(&peer) {
+            self.untracked_until = self.untracked_until.max(Some(until));
+            return PeerChange::Extended;
+        }
+        match self.peers.insert(peer, Peer { lease, until }) {
+            Some(_) => PeerChange::Extended,
+            None => PeerChange::Joined,
+        }
+    }
+
+    /// A ping that this node sent to itself at `sent` has come back. Returns whether it is the first since the channel was
+    /// established.
+    pub(super) fn on_ping(&mut self, sent: Instant, now: Instant) -> bool {
+        let before = self.channel;
+        self.channel = Some(ChannelHealth {
+            first_received: before.map_or(now, |health| health.first_received),
+            last_sent: before.map_or(sent, |health| health.last_sent.max(sent)),
+        });
+        before.is_none()
+    }
+
+    /// Messages may have been lost: heartbeats of peers among them.
+    pub(super) fn on_channel_lost(&mut self) {
+        self.channel = None;
+    }
+
+    /// Whether this node receives what others publish, with little delay.
+    pub(super) fn can_hear(&self, now: Instant) -> bool {
+        let Some((timing, health)) = self.timing.zip(self.channel) else { return false };
+        health.last_sent + timing.max_channel_lag() >= now
+    }
+
+    /// Redis has published this node's heartbeat, which was sent at `sent`.
+    pub(super) fn on_heartbeat_published(&mut self, lease: Duration, sent: Instant, now: Instant) {
+        let Some(timing) = self.timing.filter(|_| !lease.is_zero()) else {
+            self.announced = None;
+            return;
+        };
+        let before = self.announced.filter(|before| now <= before.last + timing.max_heartbeat_gap());
+        self.announced = Some(Announced { first: before.map_or(now, |before| before.first), last: sent });
+    }
+
+    /// From when on this node may use its cache; none while its heartbeats announce no lease.
+    pub(super) fn cache_usable_from(&self) -> Option<Instant> {
+        let (timing, announced) = self.timing.zip(self.announced)?;
+        Some(announced.first + timing.probation())
+    }
+
+    /// Peers whose leases haven't lapsed.
+    pub(super) fn peers(&self, now: Instant) -> usize {
+        self.peers.values().filter(|peer| now < peer.until).count()
+    }
+
+    /// Allocates the number under which peers acknowledge a revocation; none if there is nobody to wait for.
+    pub(super) fn open(&mut self, now: Instant) -> Option<u64> {
+        self.wait_until(None, now, now)?;
+        let number = self.next_number;
+        self.next_number += 1;
+        self.pending.insert(number, BTreeSet::new());
+        Some(number)
+    }
+
+    /// Forgets a number that nobody waits for any more.
+    pub(super) fn close(&mut self, number: u64) {
+        self.pending.remove(&number);
+    }
+
+    /// A peer has applied a revocation.
+    pub(super) fn on_ack(&mut self, peer: &NodeName, number: u64) {
+        if let Some(acknowledged) = self.pending.get_mut(&number) {
+            acknowledged.insert(Arc::clone(peer));
+        }
+    }
+
+    /// Until when to wait, at most, for the peers that haven't acknowledged a revocation; none if no node uses its old
+    /// state any more. `since` is when Redis had confirmed the revocation to this node.
+    pub(super) fn wait_until(&self, number: Option<u64>, since: Instant, now: Instant) -> Option<Instant> {
+        let acknowledged = number.and_then(|number| self.pending.get(&number));
+        let silent = self.peers.iter().filter(|(name, _)| acknowledged.is_none_or(|names| !names.contains(*name)));
+        // A longer lease stems from a synchronization that began later, and so found the revocation.
+        let leases = silent.map(|(_, peer)| peer.until.min(since + peer.lease));
+        leases.chain(self.unseen_until(since)).filter(|until| now < *until).max()
+    }
+
+    /// Until when peers that this node hasn't heard of may use what they cached before `since`.
+    fn unseen_until(&self, since: Instant) -> Option<Instant> {
+        let timing = self.timing?;
+        let lease = timing.announced_lease();
+        let sees_peers = |health: &ChannelHealth| health.last_sent + timing.max_channel_lag() >= since;
+        let until = match self.channel.filter(sees_peers) {
+            // Heartbeats may have been missed until the channel was established.
+            Some(health) => (health.first_received + lease).min(since + lease),
+            None => since + lease,
+        };
+        Some(self.untracked_until.map_or(until, |untracked| until.max(untracked.min(since + lease))))
+    }
+
+    /// A peer asks for a confirmation.
+    pub(super) fn on_confirm(&mut self, wanted: Confirmation, now: Instant) {
+        if self.deferred.len() < MAX_DEFERRED {
+            let lease = self.timing.map_or(Duration::ZERO, Timing::announced_lease);
+            self.deferred.push(Deferred { wanted, expires: now + lease });
+        }
+    }
+
+    /// Takes the confirmations that can be given, where `reached` is the position of a bucket, and drops those that nobody
+    /// waits for any more.
+    pub(super) fn take_confirmed(
+        &mut self,
+        reached: impl Fn(usize) -> Option<Position>,
+        now: Instant,
+    ) -> Vec<Confirmation> {
+        let is_reached = |wanted: &Confirmation| reached(wanted.bucket) >= Some(wanted.position);
+        let taken = self.deferred.extract_if(.., |deferred| is_reached(&deferred.wanted));
+        let taken = taken.map(|deferred| deferred.wanted).collect();
+        self.deferred.retain(|deferred| now < deferred.expires);
+        taken
+    }
+
+    /// Whether confirmations wait for this node to catch up.
+    pub(super) fn has_deferred(&self) -> bool {
+        !self.deferred.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(10);
+
+    struct Node {
+        state: AckState,
+        now: Instant,
+    }
+
+    impl Node {
+        fn new() -> Self {
+            let mut state = AckState::default();
+            state.configure(Timing::new(LEASE));
+            Self { state, now: Instant::now() }
+        }
+
+        /// A node that has received everything for longer than a lease.
+        fn established() -> Self {
+            let mut node = Self::new();
+            node.ping();
+            node.pass(LEASE);
+            node.ping();
+            node
+        }
+
+        fn pass(&mut self, time: Duration) {
+            self.now += time;
+        }
+
+        fn ping(&mut self) -> bool {
+            self.state.on_ping(self.now, self.now)
+        }
+
+        fn heartbeat(&mut self, peer: &str, lease: Duration) -> PeerChange {
+            self.state.on_heartbeat(peer.into(), lease, self.now)
+        }
+
+        /// How long to wait from now on.
+        fn wait(&self, number: Option<u64>, since: Instant) -> Duration {
+            self.state.wait_until(number, since, self.now).map_or(Duration::ZERO, |until| until - self.now)
+        }
+    }
+
+    #[test]
+    fn node_without_peers_waits_for_nobody() {
+        let mut node = Node::established();
+        assert_eq!(node.state.open(node.now), None);
+        assert_eq!(node.wait(None, node.now), Duration::ZERO);
+    }
+
+    #[test]
+    fn peer_is_waited_for_until_it_acknowledges() {
+        let mut node = Node::established();
+        assert_eq!(node.heartbeat("two", LEASE), PeerChange::Joined);
+        assert_eq!(node.heartbeat("three", LEASE), PeerChange::Joined);
+        assert_eq!(node.heartbeat("two", LEASE), PeerChange::Extended);
+        assert_eq!(node.state.peers(node.now), 2);
+        let numbers = [node.state.open(node.now), node.state.open(node.now)];
+        assert_eq!(numbers, [Some(0), Some(1)]);
+        node.state.on_ack(&"two".into(), 0);
+        node.state.on_ack(&"three".into(), 77);
+        assert_eq!(node.wait(Some(0), node.now), LEASE);
+        node.state.on_ack(&"three".into(), 0);
+        assert_eq!(node.wait(Some(0), node.now), Duration::ZERO);
+        assert_eq!(node.wait(Some(1), node.now), LEASE);
+        node.state.close(1);
+        assert!(!node.state.pending.contains_key(&1));
+    }
+
+    #[test]
+    fn silent_peer_is_waited_for_until_its_lease_lapses() {
+        let mut node = Node::established();
+        node.heartbeat("two", LEASE);
+        let number = node.state.open(node.now);
+        let since = node.now;
+        node.pass(LEASE / 5);
+        node.ping();
+        node.heartbeat("two", LEASE);
+        assert_eq!(node.wait(number, since), LEASE * 4 / 5, "a later lease doesn't cover the old state");
+        node.pass(LEASE * 4 / 5);
+        assert_eq!(node.wait(number, since), Duration::ZERO);
+        node.pass(LEASE);
+        assert_eq!(node.state.peers(node.now), 0);
+    }
+
+    #[test]
+    fn peer_that_leaves_is_not_waited_for() {
+        let mut node = Node::established();
+        node.heartbeat("two", LEASE);
+        let number = node.state.open(node.now);
+        assert_eq!(node.heartbeat("two", Duration::ZERO), PeerChange::Left);
+        assert_eq!(node.wait(number, node.now), Duration::ZERO);
+    }
+
+    #[test]
+    fn node_that_lost_the_channel_waits_a_whole_lease() {
+        let mut node = Node::established();
+        node.heartbeat("two", LEASE);
+        node.state.on_channel_lost();
+        assert!(!node.state.can_hear(node.now));
+        let number = node.state.open(node.now);
+        node.state.on_ack(&"two".into(), 0);
+        assert_eq!(node.wait(number, node.now), LEASE);
+        assert!(node.ping(), "the first since then");
+        assert!(!node.ping());
+        node.pass(LEASE / 5);
+        node.ping();
+        assert_eq!(node.wait(None, node.now), LEASE * 4 / 5, "peers may have announced leases before");
+    }
+
+    #[test]
+    fn node_whose_pings_return_late_waits_a_whole_lease() {
+        let mut node = Node::established();
+        let lag = Timing::new(LEASE).max_channel_lag();
+        node.pass(LEASE);
+        node.state.on_ping(node.now - lag, node.now);
+        assert_eq!(node.wait(None, node.now), Duration::ZERO);
+        assert!(node.state.can_hear(node.now));
+        node.pass(Duration::from_millis(1));
+        assert_eq!(node.wait(None, node.now), LEASE);
+        assert!(!node.state.can_hear(node.now));
+    }
+
+    #[test]
+    fn node_that_does_not_replicate_waits_for_nobody() {
+        let mut state = AckState::default();
+        assert_eq!(state.open(Instant::now()), None);
+    }
+
+    #[test]
+    fn cache_is_usable_after_the_probation_and_after_each_long_pause() {
+        let mut node = Node::established();
+        let timing = Timing::new(LEASE);
+        let publish = |node: &mut Node, lease| node.state.on_heartbeat_published(lease, node.now, node.now);
+        assert_eq!(node.state.cache_usable_from(), None);
+        publish(&mut node, LEASE);
+        let usable = node.now + timing.probation();
+        assert_eq!(node.state.cache_usable_from(), Some(usable));
+        node.pass(timing.max_heartbeat_gap());
+        publish(&mut node, LEASE);
+        assert_eq!(node.state.cache_usable_from(), Some(usable));
+        node.pass(timing.max_heartbeat_gap() + Duration::from_millis(1));
+        publish(&mut node, LEASE);
+        assert_eq!(node.state.cache_usable_from(), Some(node.now + timing.probation()));
+        publish(&mut node, Duration::ZERO);
+        assert_eq!(node.state.cache_usable_from(), None);
+    }
+
+    #[test]
+    fn peers_beyond_the_limit_are_waited_for_all_the_same() {
+        let mut node = Node::established();
+        for peer in 0..=MAX_PEERS {
+            node.heartbeat(&peer.to_string(), LEASE);
+        }
+        let number = node.state.open(node.now);
+        for peer in 0..MAX_PEERS {
+            node.state.on_ack(&peer.to_string().into(), 0);
+        }
+        assert_eq!(node.wait(number, node.now), LEASE);
+    }
+
+    #[test]
+    fn confirmation_waits_for_the_position() {
+        let mut node = Node::new();
+        let position = |number| Position { millis: 7, number };
+        for (number, bucket) in [(1, 0), (2, 0), (3, 9)] {
+            let position = position(number);
+            node.state.on_confirm(Confirmation { origin: "two".into(), number, bucket, position }, node.now);
+        }
+        let reached = |bucket| (bucket == 0).then_some(position(1));
+        let numbers = |taken: Vec<Confirmation>| taken.iter().map(|taken| taken.number).collect::<Vec<_>>();
+        assert_eq!(numbers(node.state.take_confirmed(reached, node.now)), [1]);
+        assert!(node.state.has_deferred());
+        assert_eq!(numbers(node.state.take_confirmed(|bucket| (bucket == 0).then_some(position(2)), node.now)), [2]);
+        node.pass(LEASE);
+        assert_eq!(numbers(node.state.take_confirmed(|_| None, node.now)), [0; 0]);
+        assert!(!node.state.has_deferred(), "nobody waits for it any more");
+    }
+}

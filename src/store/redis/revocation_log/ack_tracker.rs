@@ -1,0 +1,360 @@
+//! Acknowledgements: whoever ends a session is answered once no other node can call it active any more (I3).
+//!
+//! [`AckTracker`] keeps the state machine of `ack_state.rs` behind one mutex, sends this node's acknowledgements in batches
+//! and lets the callers of [`PendingAck::confirmed`] wait.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use fred::{
+    clients::{Client, Pool},
+    interfaces::PubsubInterface,
+};
+use tokio::sync::{Notify, mpsc};
+
+use super::{
+    ack_state::{AckState, Confirmation, NodeName, PeerChange},
+    event_entry::Position,
+    message::{self, Direct},
+    timing::Timing,
+};
+
+/// Acknowledgements that wait to be sent, at most. One that is dropped costs its origin a wait for this node's lease.
+const OUTBOX: usize = 4096;
+/// Acknowledgements sent at a time, at most.
+const BATCH: usize = 256;
+
+/// See the file.
+pub(in crate::store::redis) struct AckTracker {
+    node: NodeName,
+    /// What the times in pings are counted from.
+    started: Instant,
+    shared: Mutex<Shared>,
+    outbox: mpsc::Sender<OutgoingAck>,
+    /// Taken by the task that sends.
+    outgoing: Mutex<Option<mpsc::Receiver<OutgoingAck>>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: AckState,
+    /// Wakes whoever waits for a number.
+    waiters: HashMap<u64, Arc<Notify>>,
+}
+
+/// An acknowledgement to the node that waits for it.
+struct OutgoingAck {
+    origin: NodeName,
+    number: u64,
+}
+
+/// A revocation that other nodes may not have applied yet. Dropping it gives up the wait.
+pub(in crate::store::redis) struct PendingAck<'a> {
+    /// None if there was nobody to wait for when the revocation was sent.
+    number: Option<u64>,
+    tracker: &'a AckTracker,
+}
+
+impl AckTracker {
+    /// `node` is unique for each start of a process, and has no spaces.
+    pub(in crate::store::redis) fn new(node: &str) -> Self {
+        let (outbox, outgoing) = mpsc::channel(OUTBOX);
+        Self {
+            node: node.into(),
+            started: Instant::now(),
+            shared: Mutex::default(),
+            outbox,
+            outgoing: Mutex::new(Some(outgoing)),
+        }
+    }
+
+    /// Nodes cache sessions from now on, and this node is going to receive their heartbeats.
+    pub(super) fn configure(&self, timing: Timing) {
+        self.shared().state.configure(timing);
+    }
+
+    /// Must be called before a revocation is sent to Redis.
+    pub(in crate::store::redis) fn open(&self) -> PendingAck<'_> {
+        let mut shared = self.shared();
+        let number = shared.state.open(Instant::now());
+        if let Some(number) = number {
+            shared.waiters.insert(number, Arc::default());
+        }
+        PendingAck { number, tracker: self }
+    }
+
+    /// Peers whose leases haven't lapsed.
+    pub(super) fn peers(&self) -> usize {
+        self.shared().state.peers(Instant::now())
+    }
+
+    /// Whether this node receives what others publish, with little delay.
+    pub(super) fn can_hear(&self) -> bool {
+        self.shared().state.can_hear(Instant::now())
+    }
+
+    /// The heartbeat that announces a lease.
+    pub(super) fn heartbeat_message(&self, lease: Duration) -> String {
+        message::heartbeat(&self.node, lease)
+    }
+
+    /// A ping from this node to itself.
+    pub(super) fn ping_message(&self) -> String {
+        message::ping(self.started.elapsed())
+    }
+
+    /// The channel on which other nodes acknowledge this one's revocations.
+    pub(super) fn own_channel(&self, channel: &str) -> String {
+        message::own_channel(channel, &self.node)
+    }
+
+    /// Handles a heartbeat. Returns whether this node should send one soon, because a peer is new.
+    pub(super) fn on_heartbeat(&self, node: NodeName, lease: Duration) -> bool {
+        if node == self.node {
+            return false;
+        }
+        let mut shared = self.shared();
+        let change = shared.state.on_heartbeat(node, lease, Instant::now());
+        if change == PeerChange::Left {
+            shared.wake_all();
+        }
+        change == PeerChange::Joined
+    }
+
+    /// Handles a message on this node's own channel. Returns whether it is the first ping since the channel was
+    /// established: this node should send a heartbeat soon.
+    pub(super) fn on_direct(&self, message: &str) -> bool {
+        let mut shared = self.shared();
+        match Direct::parse(message) {
+            Some(Direct::Ping(after_start)) => {
+                let first = shared.state.on_ping(self.started + after_start, Instant::now());
+                // It may be what somebody waits for, who didn't know whether there were other peers.
+                shared.wake_all();
+                first
+            }
+            Some(Direct::Acks { node, numbers }) => {
+                for number in numbers {
+                    shared.state.on_ack(&node, number);
+                    shared.wake(number);
+                }
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// Messages may have been lost.
+    pub(super) fn on_channel_lost(&self) {
+        self.shared().state.on_channel_lost();
+    }
+
+    /// Redis has published this node's heartbeat, which was sent at `sent`.
+    pub(super) fn on_heartbeat_published(&self, lease: Duration, sent: Instant) {
+        self.shared().state.on_heartbeat_published(lease, sent, Instant::now());
+    }
+
+    /// From when on this node may use its cache; none while its heartbeats announce no lease.
+    pub(super) fn cache_usable_from(&self) -> Option<Instant> {
+        self.shared().state.cache_usable_from()
+    }
+
+    /// Acknowledges a revocation that this node has applied, to the node named in it.
+    pub(super) fn queue_ack(&self, from: &str) {
+        let Some((origin, number)) = message::parse_origin(from) else { return };
+        if *origin != *self.node {
+            drop(self.outbox.try_send(OutgoingAck { origin: origin.into(), number }));
+        }
+    }
+
+    /// Handles a request to confirm, at once if the bucket has reached the position. Returns whether this node has to
+    /// synchronize first.
+    pub(super) fn on_confirm(&self, confirmation: Confirmation, reached: impl Fn(usize) -> Option<Position>) -> bool {
+        if confirmation.origin == self.node {
+            return false;
+        }
+        self.shared().state.on_confirm(confirmation, Instant::now());
+        self.send_confirmations(reached)
+    }
+
+    /// Gives the confirmations that can be given. Returns whether others have to wait.
+    pub(super) fn send_confirmations(&self, reached: impl Fn(usize) -> Option<Position>) -> bool {
+        let (confirmed, waiting) = {
+            let mut shared = self.shared();
+            (shared.state.take_confirmed(reached, Instant::now()), shared.state.has_deferred())
+        };
+        for Confirmation { origin, number, .. } in confirmed {
+            drop(self.outbox.try_send(OutgoingAck { origin, number }));
+        }
+        waiting
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    fn wake(&self, number: u64) {
+        if let Some(waiter) = self.waiters.get(&number) {
+            waiter.notify_one();
+        }
+    }
+
+    fn wake_all(&self) {
+        for waiter in self.waiters.values() {
+            waiter.notify_one();
+        }
+    }
+}
+
+impl PendingAck<'_> {
+    /// What the revocation has to carry for peers to acknowledge it; empty if there are none.
+    pub(in crate::store::redis) fn origin(&self) -> String {
+        self.number.map(|number| format!("{} {number}", self.tracker.node)).unwrap_or_default()
+    }
+
+    /// Asks the peers to acknowledge once they have applied everything up to a position of a bucket; none if there are no
+    /// peers. For revocations that don't carry [`PendingAck::origin`].
+    pub(super) fn request(&self, bucket: usize, position: Position) -> Option<String> {
+        let origin = Arc::clone(&self.tracker.node);
+        self.number.map(|number| message::confirm(&Confirmation { origin, number, bucket, position }))
+    }
+
+    /// Waits until every peer has acknowledged, or can't use what it had cached any more. Must be called once Redis has
+    /// answered.
+    pub(in crate::store::redis) async fn confirmed(self) {
+        let since = Instant::now();
+        loop {
+            let (until, waiter) = {
+                let shared = self.tracker.shared();
+                let Some(until) = shared.state.wait_until(self.number, since, Instant::now()) else { return };
+                (until.into(), self.number.and_then(|number| shared.waiters.get(&number).cloned()))
+            };
+            match waiter {
+                Some(waiter) => drop(tokio::time::timeout_at(until, waiter.notified()).await),
+                None => tokio::time::sleep_until(until).await,
+            }
+        }
+    }
+}
+
+impl Drop for PendingAck<'_> {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            let mut shared = self.tracker.shared();
+            shared.state.close(number);
+            shared.waiters.remove(&number);
+        }
+    }
+}
+
+/// Sends queued acknowledgements until aborted, many in a message where many wait.
+pub(super) async fn send_acks(tracker: Arc<AckTracker>, pool: Pool, channel: String) {
+    let outgoing = tracker.outgoing.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let Some(mut outgoing) = outgoing else { return };
+    let mut batch = Vec::with_capacity(BATCH);
+    while outgoing.recv_many(&mut batch, BATCH).await > 0 {
+        let mut by_origin: HashMap<NodeName, String> = HashMap::new();
+        for OutgoingAck { origin, number } in batch.drain(..) {
+            let message = by_origin.entry(origin).or_insert_with(|| tracker.node.to_string());
+            message.push(' ');
+            message.push_str(&number.to_string());
+        }
+        for (origin, message) in by_origin {
+            publish(pool.next(), &message::own_channel(&channel, &origin), message).await;
+        }
+    }
+}
+
+/// Publishes a message. Returns whether Redis did so.
+pub(super) async fn publish(client: &Client, channel: &str, message: String) -> bool {
+    match client.publish::<(), _, _>(channel, message).await {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::debug!(%error, channel, "publishing to the revocation channel failed");
+            false
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(100);
+
+    #[tokio::test]
+    async fn pending_ack_is_confirmed_once_all_peers_acknowledged() {
+        let tracker = AckTracker::new("one");
+        assert!(tracker.on_heartbeat("two".into(), LEASE) && tracker.on_heartbeat("three".into(), LEASE));
+        assert!(!tracker.on_heartbeat("two".into(), LEASE) && !tracker.on_heartbeat("one".into(), LEASE));
+        assert_eq!(tracker.peers(), 2);
+        let (first, second) = (tracker.open(), tracker.open());
+        assert_eq!((first.origin(), second.origin()), ("one 0".to_owned(), "one 1".to_owned()));
+        let mut first = Box::pin(first.confirmed());
+        tracker.on_direct("two 0 1");
+        tracker.on_direct("three 1 77");
+        assert!(futures_util::poll!(&mut first).is_pending());
+        second.confirmed().await;
+        tracker.on_direct("three 0");
+        first.await;
+        assert!(tracker.shared().waiters.is_empty());
+    }
+
+    #[tokio::test]
+    async fn pending_ack_is_confirmed_when_the_peer_leaves_or_lapses() {
+        let tracker = AckTracker::new("one");
+        tracker.on_heartbeat("two".into(), LEASE);
+        let mut pending = Box::pin(tracker.open().confirmed());
+        assert!(futures_util::poll!(&mut pending).is_pending());
+        tracker.on_heartbeat("two".into(), Duration::ZERO);
+        pending.await;
+        tracker.on_heartbeat("two".into(), Duration::from_millis(5));
+        tracker.open().confirmed().await;
+        assert_eq!(tracker.peers(), 0);
+        assert_eq!(tracker.open().origin(), "");
+        assert_eq!(tracker.open().request(0, Position::default()), None);
+    }
+
+    #[tokio::test]
+    async fn acks_are_queued_for_other_nodes_only() {
+        let tracker = AckTracker::new("one");
+        for from in ["one 1", "", "two x", "two 7"] {
+            tracker.queue_ack(from);
+        }
+        let mut outgoing = tracker.outgoing.lock().unwrap().take().unwrap();
+        let ack = outgoing.recv().await.unwrap();
+        assert_eq!((&*ack.origin, ack.number), ("two", 7));
+        assert!(outgoing.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn confirmation_is_given_at_the_position_and_not_before() {
+        let tracker = AckTracker::new("one");
+        tracker.configure(Timing::new(LEASE));
+        let position = Position { millis: 7, number: 0 };
+        let request = |origin: &str| Confirmation { origin: origin.into(), number: 3, bucket: 1, position };
+        assert!(!tracker.on_confirm(request("one"), |_| None), "its own");
+        assert!(tracker.on_confirm(request("two"), |_| None));
+        assert!(!tracker.send_confirmations(|_| Some(position)));
+        let mut outgoing = tracker.outgoing.lock().unwrap().take().unwrap();
+        let ack = outgoing.recv().await.unwrap();
+        assert_eq!((&*ack.origin, ack.number), ("two", 3));
+        tracker.on_heartbeat("two".into(), LEASE);
+        assert_eq!(tracker.open().request(1, position), Some("confirm one 0 1 7-0".to_owned()));
+    }
+
+    #[test]
+    fn ping_makes_the_node_hear() {
+        let tracker = AckTracker::new("one");
+        tracker.configure(Timing::new(LEASE));
+        assert!(!tracker.can_hear());
+        assert!(tracker.on_direct(&tracker.ping_message()));
+        assert!(!tracker.on_direct(&tracker.ping_message()) && tracker.can_hear());
+        tracker.on_channel_lost();
+        assert!(!tracker.can_hear());
+    }
+}

@@ -1,0 +1,131 @@
+//! State machine of one bucket: up to where its revocations have been applied, and whether what was read from Redis may
+//! still be cached.
+//!
+//! Pure. `session_cache.rs` keeps a cursor beside the cached sessions of each bucket; `model.rs` checks its transitions.
+
+use super::event_entry::Position;
+
+/// See the file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Cursor {
+    /// The last entry that has been applied with all before it; none until the first synchronization.
+    position: Option<Position>,
+    /// Grows with everything that may have ended a session.
+    version: u64,
+}
+
+/// The outcome of applying an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Applied {
+    /// The entry is new, and so is the cursor's position.
+    New,
+    /// The entry had been applied before.
+    Duplicate,
+    /// Entries before this one are missing. This one has taken effect; the position stays where it is.
+    Gap,
+}
+
+impl Cursor {
+    pub(super) fn position(self) -> Option<Position> {
+        self.position
+    }
+
+    /// To be taken before Redis is asked for a session, for [`Cursor::may_insert`].
+    pub(super) fn version(self) -> u64 {
+        self.version
+    }
+
+    /// Whether what was read from Redis since `version` may be cached: nothing has ended in between.
+    pub(super) fn may_insert(self, version: u64) -> bool {
+        self.version == version
+    }
+
+    /// A session of this bucket has ended, or may have.
+    pub(super) fn invalidate(&mut self) {
+        self.version += 1;
+    }
+
+    /// An entry arrives whose predecessor is `previous`; none if nothing is missing before it. The caller must remove the
+    /// sessions that it ends unless the entry is a duplicate.
+    pub(super) fn apply(&mut self, entry: Position, previous: Option<Position>) -> Applied {
+        if self.position.is_some_and(|position| entry <= position) {
+            return Applied::Duplicate;
+        }
+        self.version += 1;
+        if self.position.is_none() || previous.is_some_and(|previous| Some(previous) != self.position) {
+            return Applied::Gap;
+        }
+        self.position = Some(entry);
+        Applied::New
+    }
+
+    /// Compares with the position `there` in Redis, where this cursor was at `before` when Redis was asked. Returns whether
+    /// Redis no longer has what was applied: it has lost it, or it has expired.
+    pub(super) fn reconcile(&mut self, before: Option<Position>, there: Position) -> bool {
+        match before {
+            None => {
+                self.position = Some(there);
+                false
+            }
+            Some(before) if there < before => {
+                if self.position == Some(before) {
+                    self.position = Some(there);
+                }
+                true
+            }
+            Some(_) => false,
+        }
+    }
+
+    /// Whether entries up to `there` are missing.
+    pub(super) fn is_behind(self, there: Position) -> bool {
+        self.position.is_none_or(|position| position < there)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Position {
+        Position { millis, number: 0 }
+    }
+
+    #[test]
+    fn entry_in_sequence_advances_and_a_repeated_one_changes_nothing() {
+        let mut cursor = Cursor::default();
+        cursor.reconcile(None, at(1));
+        let version = cursor.version();
+        assert_eq!(cursor.apply(at(2), Some(at(1))), Applied::New);
+        assert!(!cursor.may_insert(version));
+        let version = cursor.version();
+        assert_eq!(cursor.apply(at(2), Some(at(1))), Applied::Duplicate);
+        assert!(cursor.may_insert(version));
+        assert_eq!(cursor.apply(at(5), None), Applied::New);
+        assert_eq!(cursor.position(), Some(at(5)));
+    }
+
+    #[test]
+    fn entry_after_a_gap_takes_effect_and_leaves_the_position() {
+        let mut cursor = Cursor::default();
+        assert_eq!(cursor.apply(at(1), Some(Position::default())), Applied::Gap, "not synchronized yet");
+        cursor.reconcile(None, at(1));
+        let version = cursor.version();
+        assert_eq!(cursor.apply(at(3), Some(at(2))), Applied::Gap);
+        assert!(!cursor.may_insert(version));
+        assert_eq!(cursor.position(), Some(at(1)));
+        assert!(cursor.is_behind(at(3)) && !cursor.is_behind(at(1)));
+    }
+
+    #[test]
+    fn redis_that_went_back_is_noticed_unless_the_cursor_moved_since() {
+        let mut cursor = Cursor::default();
+        cursor.reconcile(None, at(5));
+        assert!(!cursor.reconcile(Some(at(5)), at(5)));
+        assert!(cursor.reconcile(Some(at(5)), at(3)));
+        assert_eq!(cursor.position(), Some(at(3)));
+        cursor.apply(at(6), None);
+        assert!(cursor.reconcile(Some(at(3)), at(2)));
+        assert_eq!(cursor.position(), Some(at(6)), "applied after Redis was asked");
+    }
+}

@@ -1,0 +1,137 @@
+//! Messages that nodes publish, besides the revocations themselves (`event_entry.rs`).
+//!
+//! On the shared channel `CHANNEL`, to every node:
+//!
+//! - `here NODE MILLIS`: heartbeat. The node may use its cache for so many milliseconds; 0: it doesn't use it.
+//! - `confirm NODE NUMBER BUCKET POSITION`: acknowledge the number once the bucket has reached the position.
+//!
+//! On `CHANNEL:NODE`, to one node:
+//!
+//! - `NODE NUMBER…`: another node has applied the revocations with these numbers.
+//! - `ping MICROS`: from the node to itself, with the time at which it was sent.
+//!
+//! A release that doesn't know a message of the shared channel synchronizes at once and doesn't acknowledge; the sender
+//! then waits for its lease to lapse.
+
+use std::time::Duration;
+
+use super::{
+    ack_state::{Confirmation, NodeName},
+    event_entry::Position,
+};
+
+/// The longest lease that a peer is granted: more than `cache.max_staleness` may be.
+const MAX_LEASE: Duration = Duration::from_mins(1);
+
+/// A message on the shared channel that is not a revocation.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Broadcast {
+    Heartbeat { node: NodeName, lease: Duration },
+    Confirm(Confirmation),
+}
+
+impl Broadcast {
+    /// None for anything else, revocations included.
+    pub(super) fn parse(message: &str) -> Option<Self> {
+        if let Some(heartbeat) = message.strip_prefix("here ") {
+            let (node, lease) = heartbeat.split_once(' ')?;
+            let lease = Duration::from_millis(lease.parse().ok()?).min(MAX_LEASE);
+            return Some(Self::Heartbeat { node: node.into(), lease });
+        }
+        let mut words = message.strip_prefix("confirm ")?.split(' ');
+        let (origin, number, bucket, position) = (words.next()?, words.next()?, words.next()?, words.next()?);
+        Some(Self::Confirm(Confirmation {
+            origin: origin.into(),
+            number: number.parse().ok()?,
+            bucket: bucket.parse().ok()?,
+            position: Position::parse(position)?,
+        }))
+    }
+}
+
+/// A heartbeat of `node`.
+pub(super) fn heartbeat(node: &str, lease: Duration) -> String {
+    format!("here {node} {}", lease.as_millis())
+}
+
+/// Asks every node to confirm.
+pub(super) fn confirm(Confirmation { origin, number, bucket, position }: &Confirmation) -> String {
+    format!("confirm {origin} {number} {bucket} {position}")
+}
+
+/// The channel of one node.
+pub(super) fn own_channel(channel: &str, node: &str) -> String {
+    format!("{channel}:{node}")
+}
+
+/// A message on a node's own channel.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Direct {
+    Acks {
+        node: NodeName,
+        numbers: Vec<u64>,
+    },
+    /// Sent so long after the start of this node.
+    Ping(Duration),
+}
+
+impl Direct {
+    /// None for anything else.
+    pub(super) fn parse(message: &str) -> Option<Self> {
+        let (node, rest) = message.split_once(' ')?;
+        if node == "ping" {
+            return Some(Self::Ping(Duration::from_micros(rest.parse().ok()?)));
+        }
+        let numbers = rest.split(' ').filter_map(|number| number.parse().ok()).collect();
+        Some(Self::Acks { node: node.into(), numbers })
+    }
+}
+
+/// A ping that is sent so long after the start of this node.
+pub(super) fn ping(after_start: Duration) -> String {
+    format!("ping {}", after_start.as_micros())
+}
+
+/// What an acknowledgement is of: the node that waits for it, and its number there. None if nobody waits for any.
+pub(super) fn parse_origin(from: &str) -> Option<(&str, u64)> {
+    let (origin, number) = from.split_once(' ')?;
+    Some((origin, number.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_parsed_as_written() {
+        let lease = Duration::from_millis(1500);
+        let written = heartbeat("one", lease);
+        assert_eq!(written, "here one 1500");
+        assert_eq!(Broadcast::parse(&written), Some(Broadcast::Heartbeat { node: "one".into(), lease }));
+        let position = Position { millis: 7, number: 2 };
+        let confirmation = Confirmation { origin: "one".into(), number: 5, bucket: 255, position };
+        let written = confirm(&confirmation);
+        assert_eq!(written, "confirm one 5 255 7-2");
+        assert_eq!(Broadcast::parse(&written), Some(Broadcast::Confirm(confirmation)));
+        let after_start = Duration::from_micros(77);
+        assert_eq!(Direct::parse(&ping(after_start)), Some(Direct::Ping(after_start)));
+        let acks = Direct::Acks { node: "two".into(), numbers: vec![1, 9] };
+        assert_eq!(Direct::parse("two 1 9"), Some(acks));
+        assert_eq!(parse_origin("one 5"), Some(("one", 5)));
+    }
+
+    #[test]
+    fn malformed_messages_are_refused() {
+        for message in ["", "here", "here one", "here one x", "confirm one 5 255", "confirm one 5 255 x", "7-1\n\nx"] {
+            assert_eq!(Broadcast::parse(message), None, "{message}");
+        }
+        for message in ["", "two", "ping x"] {
+            assert_eq!(Direct::parse(message), None, "{message}");
+        }
+        for from in ["", "one", "one x"] {
+            assert_eq!(parse_origin(from), None, "{from}");
+        }
+        let granted = Broadcast::Heartbeat { node: "one".into(), lease: MAX_LEASE };
+        assert_eq!(Broadcast::parse("here one 999999999"), Some(granted));
+    }
+}

@@ -1,0 +1,236 @@
+//! Compares, several times per lease, what this node has applied with what Redis holds, and reads what is missing from the
+//! streams. Correctness rests on this; the channel (`subscriber.rs`) only makes it fast.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use fred::{
+    clients::{Client, Pool},
+    interfaces::{ClientLike, KeysInterface, StreamsInterface},
+    types::{ClusterHash, CustomCommand},
+};
+use futures_util::future::try_join_all;
+use tokio::sync::Notify;
+
+use super::{
+    ack_tracker::{AckTracker, publish},
+    event_entry::{Entry, Position},
+    session_cache::SessionCache,
+    timing::Timing,
+};
+use crate::{
+    domain::clock::Timestamp,
+    store::redis::{
+        connection::RedisError,
+        key::{BUCKETS, Keys},
+    },
+};
+
+/// Entries read from a stream at a time.
+const PAGE: u64 = 1000;
+/// How long messages in flight on the channel get to arrive before the entries are read from the streams.
+const IN_FLIGHT: Duration = Duration::from_millis(10);
+/// The least pause between two synchronizations, whatever asks for them.
+const MIN_PAUSE: Duration = Duration::from_millis(5);
+/// How late Redis may be in expiring a key.
+const EXPIRY_SLACK: Duration = Duration::from_secs(1);
+
+/// Synchronizes until it is aborted.
+pub(super) struct Synchronizer {
+    pub(super) pool: Pool,
+    pub(super) keys: Keys,
+    /// The keys of all buckets' positions.
+    pub(super) positions: Vec<String>,
+    pub(super) cache: Arc<SessionCache>,
+    pub(super) acks: Arc<AckTracker>,
+    pub(super) channel: String,
+    /// Whether this node caches sessions.
+    pub(super) caches: bool,
+    /// Asks for a synchronization at once.
+    pub(super) wake: Arc<Notify>,
+    pub(super) timing: Timing,
+    pub(super) event_retention: Duration,
+}
+
+impl Synchronizer {
+    pub(super) async fn run(self) {
+        let mut synced = false;
+        loop {
+            let result = tokio::time::timeout(self.timing.cache_validity(), self.synchronize()).await;
+            let error = match result {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(_) => Some("timed out".to_owned()),
+            };
+            match error {
+                None if !synced => {
+                    synced = true;
+                    tracing::info!("revocation log synchronized");
+                }
+                None => {}
+                Some(error) => {
+                    self.cache.clear();
+                    if synced {
+                        synced = false;
+                        tracing::warn!(error, "revocation log out of sync: every session is looked up in Redis");
+                    }
+                }
+            }
+            tokio::time::sleep(MIN_PAUSE).await;
+            let _ = tokio::time::timeout(self.pause().saturating_sub(MIN_PAUSE), self.wake.notified()).await;
+        }
+    }
+
+    /// How long to wait for the next synchronization: until the probation ends, if that is sooner than usual.
+    fn pause(&self) -> Duration {
+        let probation = self.acks.cache_usable_from().map(|from| from.saturating_duration_since(Instant::now()));
+        let probation = probation.filter(|left| !left.is_zero());
+        probation.map_or(self.timing.sync_interval(), |left| left.min(self.timing.sync_interval()))
+    }
+
+    /// Synchronizes once: everything that was in Redis when this began has been applied when it succeeds.
+    async fn synchronize(&self) -> Result<(), RedisError> {
+        let client = self.pool.next();
+        let before: Vec<_> = (0..BUCKETS).map(|bucket| self.cache.position(bucket)).collect();
+        let began = Instant::now();
+        let watermark = self.time(client).await?;
+        let there = self.positions(client).await?;
+
+        let mut lost = false;
+        for (bucket, (before, there)) in before.iter().zip(&there).enumerate() {
+            if self.cache.reconcile(bucket, *before, *there) {
+                lost |= !before.is_some_and(|before| self.has_expired(before, *there, watermark));
+            }
+        }
+        let mut behind = self.behind(&there);
+        if !behind.is_empty() {
+            tokio::time::sleep(IN_FLIGHT).await;
+            behind = self.behind(&there);
+        }
+        for bucket in behind {
+            lost |= !self.fill(client, bucket).await?;
+        }
+        if lost {
+            tracing::warn!("Redis has lost revocations: the session cache is cleared, feed subscribers start over");
+            self.cache.clear();
+            self.cache.report_loss();
+        }
+        self.acks.send_confirmations(|bucket| self.cache.position(bucket));
+        let use_cache = self.caches && self.announce(client).await;
+        self.cache.extend_lease(began, began + self.timing.cache_validity(), watermark, use_cache);
+        Ok(())
+    }
+
+    /// Announces this node's lease. Returns whether the node may use its cache: peers are sure to wait for it.
+    async fn announce(&self, client: &Client) -> bool {
+        let lease = if self.acks.can_hear() { self.timing.announced_lease() } else { Duration::ZERO };
+        if lease.is_zero() {
+            // Before peers learn that nobody needs to wait for this node.
+            self.cache.invalidate();
+        }
+        let sent = Instant::now();
+        let published = publish(client, &self.channel, self.acks.heartbeat_message(lease)).await;
+        if published {
+            self.acks.on_heartbeat_published(lease, sent);
+        }
+        publish(client, &self.acks.own_channel(&self.channel), self.acks.ping_message()).await;
+        published && self.acks.cache_usable_from().is_some_and(|from| from <= Instant::now())
+    }
+
+    /// Whether a bucket is empty because its entries have expired.
+    fn has_expired(&self, before: Position, there: Position, now: Timestamp) -> bool {
+        let appended = Timestamp::from_millis(i64::try_from(before.millis).unwrap_or(i64::MAX));
+        there.is_none() && now + EXPIRY_SLACK >= appended + self.event_retention
+    }
+
+    fn behind(&self, there: &[Position]) -> Vec<usize> {
+        (0..BUCKETS).filter(|bucket| self.cache.is_behind(*bucket, there[*bucket])).collect()
+    }
+
+    /// Redis' clock.
+    async fn time(&self, client: &Client) -> Result<Timestamp, RedisError> {
+        let command = CustomCommand::new_static("TIME", ClusterHash::Random, false);
+        let (seconds, micros): (i64, i64) = client.custom(command, Vec::<String>::new()).await?;
+        Ok(Timestamp::from_millis(seconds * 1000 + micros / 1000))
+    }
+
+    /// The positions of all buckets in Redis.
+    async fn positions(&self, client: &Client) -> Result<Vec<Position>, RedisError> {
+        let keys = self.positions.clone();
+        let texts: Vec<Option<String>> = if client.is_clustered() {
+            // Each is in a slot of its own.
+            try_join_all(keys.into_iter().map(|key| client.get(key))).await?
+        } else {
+            client.mget(keys).await?
+        };
+        let parse = |text: Option<String>| {
+            let text = text.unwrap_or_default();
+            Position::parse(&text).ok_or_else(|| RedisError::Unexpected(format!("malformed bucket position {text}")))
+        };
+        texts.into_iter().map(parse).collect()
+    }
+
+    /// Applies the missing entries of a bucket. Returns whether these are all that there ever were.
+    async fn fill(&self, client: &Client, bucket: usize) -> Result<bool, RedisError> {
+        let Some(before) = self.cache.position(bucket) else { return Ok(false) };
+        let mut complete = before.is_none();
+        let mut from = before.to_string();
+        loop {
+            let entries = read(client, self.keys.events_of_bucket(bucket), &from).await?;
+            let full = entries.len() as u64 >= PAGE;
+            for entry in entries {
+                let position = entry.as_ref().map_or_else(|position| *position, |entry| entry.position);
+                complete |= position == before;
+                from = format!("({position}");
+                match entry {
+                    Ok(entry) => {
+                        self.cache.apply(entry, None);
+                    }
+                    Err(_) if position <= before => {}
+                    Err(_) => {
+                        tracing::warn!(
+                            %position,
+                            bucket,
+                            "unreadable revocation skipped, perhaps a newer release's: the cached sessions of its bucket are removed"
+                        );
+                        self.cache.skip_unreadable(bucket, position);
+                    }
+                }
+            }
+            if !full {
+                return Ok(complete);
+            }
+        }
+    }
+}
+
+/// At most [`PAGE`] entries of a stream from a position on; of one that is unreadable, its position.
+async fn read(client: &Client, stream: String, from: &str) -> Result<Vec<Result<Entry, Position>>, RedisError> {
+    let entries: Vec<(String, HashMap<String, String>)> =
+        client.xrange_values(stream, from.to_owned(), "+", Some(PAGE)).await?;
+    entries.iter().map(|(id, fields)| Entry::parse_stream(id, fields)).collect()
+}
+
+/// All entries of a stream since a time by Redis' clock; of one that is unreadable, its position.
+pub(super) async fn read_since(
+    client: &Client,
+    stream: String,
+    since: Timestamp,
+) -> Result<Vec<Result<Entry, Position>>, RedisError> {
+    let mut from = since.as_millis().max(0).to_string();
+    let mut all = Vec::new();
+    loop {
+        let entries = read(client, stream.clone(), &from).await?;
+        let full = entries.len() as u64 >= PAGE;
+        if let Some(last) = entries.last() {
+            from = format!("({}", last.as_ref().map_or_else(|position| *position, |entry| entry.position));
+        }
+        all.extend(entries);
+        if !full {
+            return Ok(all);
+        }
+    }
+}
