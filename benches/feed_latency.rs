@@ -164,11 +164,12 @@ fn latchkey(folder: &Path, redis: &Redis, arguments: &[&str]) -> Command {
         .current_dir(folder)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .env("LATCHKEY_LISTEN", "127.0.0.1:0")
         .env("LATCHKEY_ISSUER", "https://auth.example.com")
         .env("LATCHKEY_REDIS_URL", redis.url())
         .env("LATCHKEY_SECRET", "a benchmark's secret that is long enough")
-        .env("LATCHKEY_LOG_FILTER", "error")
+        .env("LATCHKEY_LOG_FILTER", "error,latchkey::cli=info")
         // fast hashing: hashing is not measured here
         .env("LATCHKEY_LIMITS_LOGIN_PER_ADDRESS", "off")
         .env("LATCHKEY_LIMITS_LOGIN_BACKOFF_AFTER", "off")
@@ -181,8 +182,11 @@ fn latchkey(folder: &Path, redis: &Redis, arguments: &[&str]) -> Command {
 impl Service {
     fn start(folder: &Path, redis: &Redis) -> Self {
         let mut child = latchkey(folder, redis, &["serve"]).spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let api = lines.find_map(|line| Some(line.unwrap().trim().strip_prefix("API ")?.trim().to_owned()));
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let api = lines.find_map(|line| {
+            let line: serde_json::Value = serde_json::from_str(&line.unwrap()).ok()?;
+            Some(line["api"].as_str()?.to_owned())
+        });
         std::thread::spawn(move || lines.for_each(drop));
         Self { child, client: Client::new(api.expect("it starts")) }
     }

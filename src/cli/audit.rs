@@ -1,60 +1,77 @@
-//! `latchkey audit`: reads the audit log.
+//! `latchkey audit`: prints the audit log.
 
 use std::{
+    collections::HashSet,
     io::{self, Write},
     net::IpAddr,
+    time::Duration,
 };
 
 use anyhow::Context;
 use clap::{Args, value_parser};
 use serde::Serialize;
 
-use super::{Global, block_on, bootstrap::database};
+use super::{
+    Global, block_on,
+    bootstrap::open_existing_database,
+    output::{json_line, visible},
+};
 use crate::{
     config::parse_duration,
     domain::{
-        account::Identifier,
         audit::AuditEvent,
         clock::{Clock, Timestamp},
-        entropy::Entropy,
         ids::AccountId,
     },
+    service::accounts,
     store::sql::{AuditFilter, AuditRow, Sql},
 };
+
+/// How often `--follow` reads new events: nodes write theirs once a second.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How far `--follow` looks back for events that a node wrote late.
+const LOOK_BACK: Duration = Duration::from_secs(30);
+
+/// Events that `--follow` reads at once.
+const FOLLOW_LIMIT: u32 = 100_000;
 
 /// Arguments of `latchkey audit`.
 #[derive(Args, Clone, Debug)]
 pub struct AuditArgs {
-    /// Not before this: a time (RFC 3339), or how long ago, such as 2h
+    /// Only events at or after this time (RFC 3339), or this long ago, such as 2h
     #[arg(long, value_name = "TIME")]
     pub since: Option<When>,
-    /// Before this: a time (RFC 3339), or how long ago
+    /// Only events before this time (RFC 3339), or this long ago
     #[arg(long, value_name = "TIME")]
     pub until: Option<When>,
-    /// What happened: sign_in, session_ended, rate_limit, …
+    /// Only events of this kind: sign_in, session_ended, rate_limit, …
     #[arg(long, value_name = "EVENT", value_parser = event)]
     pub event: Option<AuditEvent>,
-    /// Whose account; of a deleted account the id
-    #[arg(long, value_name = "EMAIL|USERNAME|ID")]
+    /// Only events of this account (e-mail address, username or id); of a deleted account the id
+    #[arg(long, value_name = "ACCOUNT")]
     pub account: Option<String>,
-    /// From where, as the log has it
+    /// Only events from this client address, as the log shows it
     #[arg(long, value_name = "ADDRESS")]
     pub address: Option<IpAddr>,
-    /// How many events at most; the newest ones
+    /// Print at most this many events: the newest
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = value_parser!(u32).range(1..=1_000_000))]
     pub limit: u32,
-    /// Print one JSON object a line
+    /// Print new events as they are written, until interrupted
+    #[arg(long, short, conflicts_with = "until")]
+    pub follow: bool,
+    /// Print one JSON object per line
     #[arg(long)]
     pub json: bool,
 }
 
-/// A time, as it is given on the command line.
+/// A point in time on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
     /// This time.
     At(Timestamp),
-    /// So long ago.
-    Ago(std::time::Duration),
+    /// This long ago.
+    Ago(Duration),
 }
 
 impl std::str::FromStr for When {
@@ -66,7 +83,7 @@ impl std::str::FromStr for When {
         }
         let time = text.parse::<jiff::Timestamp>();
         time.map(|time| Self::At(Timestamp::from_millis(time.as_millisecond())))
-            .map_err(|_| "must be a time such as 2026-11-23T08:00:00Z, or how long ago, such as 2h".to_owned())
+            .map_err(|_| "must be a time such as 2026-11-23T08:00:00Z, or a duration such as 2h (ago)".to_owned())
     }
 }
 
@@ -84,59 +101,86 @@ fn event(text: &str) -> Result<AuditEvent, String> {
     AuditEvent::parse(text).ok_or_else(|| format!("must be one of {}", words()))
 }
 
-/// Prints the newest events that fit, oldest of them first.
+/// Prints the newest matching events, oldest first.
 ///
 /// # Errors
 /// If there is no such account, or the database can't be read.
 pub fn run(args: &AuditArgs, global: &Global) -> anyhow::Result<()> {
-    let config = global.start(&Entropy::system())?;
+    let config = global.start_existing()?;
     block_on(async {
-        let sql = database(&config).await?;
+        let sql = open_existing_database(&config).await?;
         let now = Clock::System.now();
-        let filter = AuditFilter {
+        let mut filter = AuditFilter {
             since: args.since.map(|when| when.resolve(now)),
             until: args.until.map(|when| when.resolve(now)),
             event: args.event,
             account: match &args.account {
-                Some(name) => Some(account(&sql, name).await?),
+                Some(name) => Some(account_id(&sql, name).await?),
                 None => None,
             },
             address: args.address,
         };
+        // read first: what is written in between is printed by both or by the second
+        let mut seen = if args.follow { Some(recent(&sql, &mut filter.clone()).await?) } else { None };
         let mut rows = sql.audit(&filter, args.limit).await?;
-        sql.close().await;
         rows.reverse();
-        print(&rows, args.json)?;
+        print(&rows, args.json, true)?;
+        if let Some(seen) = &mut seen {
+            seen.extend(rows);
+            follow(&sql, &mut filter, seen, args.json).await?;
+        }
+        sql.close().await;
         Ok(())
     })
 }
 
-/// The id of an account. An id is taken as it is: the account may be gone.
-async fn account(sql: &Sql, name: &str) -> anyhow::Result<AccountId> {
-    if let Ok(id) = name.parse() {
-        return Ok(id);
+/// Prints events that are not in `seen`, as they are written.
+async fn follow(sql: &Sql, filter: &mut AuditFilter, seen: &[AuditRow], json: bool) -> anyhow::Result<()> {
+    let mut seen: HashSet<String> = seen.iter().map(|row| row.id.clone()).collect();
+    loop {
+        tokio::time::sleep(POLL_INTERVAL).await;
+        let mut rows = recent(sql, filter).await?;
+        rows.reverse();
+        let ids = rows.iter().map(|row| row.id.clone()).collect();
+        rows.retain(|row| !seen.contains(&row.id));
+        print(&rows, json, false)?;
+        seen = ids;
     }
-    let found = sql.find_account(&Identifier::parse(name)).await?;
-    Ok(found.with_context(|| format!("{name:?}: there is no such account"))?.id)
 }
 
-fn print(rows: &[AuditRow], json: bool) -> io::Result<()> {
+/// The events of the last moments, newest first.
+async fn recent(sql: &Sql, filter: &mut AuditFilter) -> anyhow::Result<Vec<AuditRow>> {
+    filter.since = Some(Clock::System.now() - LOOK_BACK);
+    Ok(sql.audit(filter, FOLLOW_LIMIT).await?)
+}
+
+/// The id of an account. A UUID that no account has is the id of a deleted account.
+async fn account_id(sql: &Sql, name: &str) -> anyhow::Result<AccountId> {
+    match accounts::find(sql, name).await {
+        Ok(account) => Ok(account.id),
+        Err(error) => match name.strip_prefix("id:").unwrap_or(name).parse() {
+            Ok(id) => Ok(id),
+            Err(_) => Err(error).with_context(|| format!("{name:?}")),
+        },
+    }
+}
+
+fn print(rows: &[AuditRow], json: bool, heading: bool) -> io::Result<()> {
     let mut out = io::BufWriter::new(io::stdout().lock());
-    if !json {
+    if heading && !json {
         writeln!(out, "{}", line(["TIME", "EVENT", "OUTCOME", "REASON", "COUNT", "ADDRESS", "ACTOR", "CONCERNS"]))?;
     }
     for row in rows {
         if json {
-            serde_json::to_writer(&mut out, &Shown::of(row)).map_err(io::Error::from)?;
-            writeln!(out)?;
+            json_line(&mut out, &RowJson::of(row))?;
         } else {
-            writeln!(out, "{}", in_table(row))?;
+            writeln!(out, "{}", table_row(row))?;
         }
     }
     out.flush()
 }
 
-fn in_table(row: &AuditRow) -> String {
+fn table_row(row: &AuditRow) -> String {
     let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
     let concerns = [
         row.account_id.as_ref().map(|id| format!("account={id}")),
@@ -153,7 +197,7 @@ fn in_table(row: &AuditRow) -> String {
         &row.count.to_string(),
         &or_dash(&row.address),
         &row.actor,
-        &concerns.join(" "),
+        &visible(&concerns.join(" ")),
     ])
 }
 
@@ -164,9 +208,9 @@ fn line([time, event, outcome, reason, count, address, actor, concerns]: [&str; 
     line.trim_end().to_owned()
 }
 
-/// An event as a line of JSON.
+/// An event as JSON.
 #[derive(Serialize)]
-struct Shown<'a> {
+struct RowJson<'a> {
     id: &'a str,
     at: String,
     event: &'a str,
@@ -187,7 +231,7 @@ struct Shown<'a> {
     count: i64,
 }
 
-impl<'a> Shown<'a> {
+impl<'a> RowJson<'a> {
     fn of(row: &'a AuditRow) -> Self {
         Self {
             id: &row.id,
@@ -208,19 +252,17 @@ impl<'a> Shown<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
-    fn times_are_times_or_ages() {
+    fn time_is_absolute_or_relative() {
         assert_eq!("2h".parse(), Ok(When::Ago(Duration::from_hours(2))));
         assert_eq!("2027-01-15T08:00:00Z".parse(), Ok(When::At(Timestamp::from_millis(1_800_000_000_000))));
         assert!("yesterday".parse::<When>().is_err());
     }
 
     #[test]
-    fn only_events_that_exist_can_be_asked_for() {
+    fn unknown_event_is_refused() {
         assert_eq!(event("sign_in"), Ok(AuditEvent::SignIn));
         assert!(event("signin").unwrap_err().contains("sign_in, "));
     }

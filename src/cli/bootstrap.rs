@@ -1,8 +1,12 @@
-//! Opens what a command works with: the database, Redis (the private one if no other is configured), the service's parts.
+//! Opens what a command works with: the database, Redis (the embedded one if no other is configured), the service's state.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 use crate::{
     config::Config,
@@ -19,67 +23,85 @@ use crate::{
     },
 };
 
-/// The parts, and the private Redis if this process runs it.
-pub struct Services {
-    /// The parts.
-    pub state: Arc<AppState>,
-    private_redis: Option<EmbeddedRedis>,
-}
+/// Pause between attempts to reach the database.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// What becomes of a private Redis that another process runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PrivateRedis {
-    /// It has to be this process's own.
-    Own,
-    /// It may be that of a service which is running.
-    Shared,
+/// How often a database that stays unreachable is logged.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The state of the service, and the embedded Redis if this process started it.
+pub struct Services {
+    /// The state.
+    pub state: Arc<AppState>,
+    embedded_redis: Option<EmbeddedRedis>,
 }
 
 impl Services {
-    /// Opens everything, the connections to Redis on these cores. A database that is down is waited for; so is Redis, by the
-    /// commands it is needed for.
+    /// Opens everything for `latchkey serve`: migrates the database, creates what is missing and starts the embedded Redis.
+    /// Waits for a database that is down. Connections to Redis are spread over `cores`.
     ///
     /// # Errors
-    /// If something is configured wrong, can't be started, or is as it never should be.
-    pub async fn open(config: Config, private: PrivateRedis, cores: &Cores) -> anyhow::Result<Self> {
-        let entropy = Entropy::system();
-        // first: what others make meanwhile would be in huge pages too
-        let passwords = PasswordHasher::start(&config.password, entropy.clone())?;
-        let (url, private_redis) = redis(&config, private).await?;
-        let redis = RedisStores::connect(&url, &config.redis, &config.cache, cores)?;
-        let sql = match private {
-            PrivateRedis::Own => database(&config).await?,
-            PrivateRedis::Shared => operators_database(&config).await?,
-        };
+    /// If a setting can't work, the embedded Redis can't start, or another service uses the data directory.
+    pub async fn open(config: Config, cores: &Cores) -> anyhow::Result<Self> {
+        // first: memory that other parts allocate meanwhile would use huge pages too
+        let passwords = PasswordHasher::start(&config.password, Entropy::system())?;
+        let sql = open_database(&config).await?;
+        let (redis_url, embedded_redis) = redis_url(&config, Sharing::Refuse).await?;
+        Self::assemble(config, passwords, sql, redis_url, embedded_redis, cores).await
+    }
+
+    /// Opens an existing service for a command at the command line, beside the running nodes. Creates no database; the
+    /// audit log names the operator.
+    ///
+    /// # Errors
+    /// If there is no such service, or it can't be reached.
+    pub async fn open_existing(config: Config) -> anyhow::Result<Self> {
+        let passwords = PasswordHasher::start(&config.password, Entropy::system())?;
+        let sql = open_existing_database(&config).await?;
+        let (redis_url, embedded_redis) = redis_url(&config, Sharing::Allow).await?;
+        Self::assemble(config, passwords, sql, redis_url, embedded_redis, &Cores::current_runtime()).await
+    }
+
+    async fn assemble(
+        config: Config,
+        passwords: PasswordHasher,
+        sql: Sql,
+        redis_url: SecretText,
+        embedded_redis: Option<EmbeddedRedis>,
+        cores: &Cores,
+    ) -> anyhow::Result<Self> {
+        let redis = RedisStores::connect(&redis_url, &config.redis, &config.cache, cores)?;
+        let mut outage = Outage::default();
         let state = loop {
-            let (entropy, passwords) = (entropy.clone(), passwords.clone());
+            let (entropy, passwords) = (Entropy::system(), passwords.clone());
             match AppState::new(config.clone(), Clock::System, entropy, passwords, sql.clone(), redis.clone()).await {
-                Err(StateError::Sql(error)) if error.is_unavailable() => wait_for("the database", &error).await,
+                Err(StateError::Sql(error)) if error.is_unavailable() => outage.wait(&error).await,
                 other => break other?,
             }
         };
-        Ok(Self { state: Arc::new(state), private_redis })
+        Ok(Self { state: Arc::new(state), embedded_redis })
     }
 
-    /// Closes everything, the private Redis last.
+    /// Closes everything, the embedded Redis last.
     pub async fn close(self) {
         self.state.redis.close().await;
         self.state.audit.close().await;
         self.state.sql.close().await;
-        if let Some(redis) = self.private_redis {
+        if let Some(redis) = self.embedded_redis {
             redis.stop().await;
         }
     }
 }
 
-/// The database with its schema up to date, waited for as long as it takes.
+/// Opens the database and migrates it; waits while it is unreachable.
 ///
 /// # Errors
-/// If it can't be used as it is.
-pub async fn database(config: &Config) -> anyhow::Result<Sql> {
+/// If the database refuses the connection, or a newer release has migrated it.
+async fn open_database(config: &Config) -> anyhow::Result<Sql> {
+    let mut outage = Outage::default();
     let sql = loop {
         match Sql::connect(&config.database).await {
-            Err(error) if error.is_unavailable() => wait_for("the database", &error).await,
+            Err(error) if error.is_unavailable() => outage.wait(&error).await,
             other => break other.context("database.url")?,
         }
     };
@@ -87,57 +109,96 @@ pub async fn database(config: &Config) -> anyhow::Result<Sql> {
         match sql.migrate().await {
             Ok(0) => return Ok(sql),
             Ok(count) => {
-                tracing::info!(count, "the database was brought up to date");
+                tracing::info!(count, "database migrated");
                 return Ok(sql);
             }
-            Err(error) if error.is_unavailable() => wait_for("the database", &error).await,
+            Err(error) if error.is_unavailable() => outage.wait(&error).await,
             Err(error @ SqlError::Newer { .. }) => return Err(error).context("a newer release was here"),
             Err(error) => return Err(error.into()),
         }
     }
 }
 
-/// The same, for what an operator does at the command line: the audit log says who.
+/// Opens the database of an existing service, without waiting and without migrating it. The audit log names the operator.
 ///
 /// # Errors
-/// If it can't be used as it is.
-pub async fn operators_database(config: &Config) -> anyhow::Result<Sql> {
+/// If the database is unreachable, has no schema of Latchkey, or lacks migrations of this release.
+pub async fn open_existing_database(config: &Config) -> anyhow::Result<Sql> {
+    const SETTING: &str = "database.url (LATCHKEY_DATABASE_URL)";
+    if let Some(path) = sqlite_file(config).filter(|path| !path.exists()) {
+        bail!("there is no database at {}; correct {SETTING}, or run `latchkey migrate` first", path.display());
+    }
+    let sql = Sql::connect(&config.database).await.context(SETTING)?;
+    match sql.missing_migrations().await.context(SETTING)? {
+        0 => Ok(sql.acting_as(operator())),
+        count => bail!("the database lacks {count} migrations of this release: run `latchkey migrate` first"),
+    }
+}
+
+/// The path of the SQLite file, if the database is one and the path needs no decoding.
+fn sqlite_file(config: &Config) -> Option<PathBuf> {
+    let url = config.database.url.expose().strip_prefix("sqlite:")?;
+    let path = url.trim_start_matches("//").split('?').next()?;
+    (!path.contains('%')).then(|| path.into())
+}
+
+/// The person at the command line, by the name that the environment has for them.
+fn operator() -> Actor {
     let name = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
-    Ok(database(config).await?.acting_as(Actor::operator(name.as_deref().unwrap_or("unknown"))))
+    Actor::operator(name.as_deref().unwrap_or("unknown"))
 }
 
-async fn wait_for(what: &str, error: &dyn std::fmt::Display) {
-    tracing::error!(%error, "{what} can't be reached; trying again until it can");
-    tokio::time::sleep(Duration::from_secs(1)).await;
+/// An outage of the database: logged at once, then once a minute.
+#[derive(Default)]
+struct Outage {
+    logged: Option<Instant>,
 }
 
-/// Redis alone, and the private one if this process has to run it: for commands that can't do with the rest, such as those
-/// that mend it.
+impl Outage {
+    async fn wait(&mut self, error: &SqlError) {
+        if self.logged.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
+            tracing::error!(%error, "database.url: database unreachable; retrying every second");
+            self.logged = Some(Instant::now());
+        }
+        tokio::time::sleep(RETRY_PAUSE).await;
+    }
+}
+
+/// Connects to Redis alone, and starts the embedded one if no service runs it: for commands that must work without the rest.
 ///
 /// # Errors
-/// If it is configured wrong or can't be started.
+/// If the URL can't be used, or the embedded Redis can't start.
 pub async fn redis_alone(config: &Config) -> anyhow::Result<(RedisStores, Option<EmbeddedRedis>)> {
-    let (url, private_redis) = redis(config, PrivateRedis::Shared).await?;
-    Ok((RedisStores::connect(&url, &config.redis, &config.cache, &Cores::current_runtime())?, private_redis))
+    let (url, embedded_redis) = redis_url(config, Sharing::Allow).await?;
+    Ok((RedisStores::connect(&url, &config.redis, &config.cache, &Cores::current_runtime())?, embedded_redis))
 }
 
-/// Where Redis is, and the private one if this process has started it.
-async fn redis(config: &Config, private: PrivateRedis) -> anyhow::Result<(SecretText, Option<EmbeddedRedis>)> {
+/// What to do about an embedded Redis that another process runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sharing {
+    /// Fail: a second service must not use the data directory.
+    Refuse,
+    /// Connect to it.
+    Allow,
+}
+
+/// The URL of Redis, and the embedded server if this process started it.
+async fn redis_url(config: &Config, sharing: Sharing) -> anyhow::Result<(SecretText, Option<EmbeddedRedis>)> {
     if let Some(url) = &config.redis.url {
         return Ok((url.clone(), None));
     }
     let folder = std::path::absolute(config.data_dir.join("redis")).context("data_dir")?;
     match EmbeddedRedis::start(&folder).await {
         Ok(redis) => Ok((socket_url(redis.socket().to_owned()), Some(redis))),
-        Err(EmbeddedError::InUse { .. }) if private == PrivateRedis::Shared => {
+        Err(EmbeddedError::InUse { .. }) if sharing == Sharing::Allow => {
             Ok((socket_url(folder.join("redis.sock")), None))
         }
         Err(error) => Err(error.into()),
     }
 }
 
+/// The URL of a Unix socket; characters with a meaning in URLs are percent-encoded.
 fn socket_url(socket: PathBuf) -> SecretText {
-    // A folder's name may hold what means something in a URL.
     let path: String = socket
         .to_string_lossy()
         .bytes()

@@ -1,4 +1,4 @@
-//! `latchkey client`: service clients, from the command line.
+//! `latchkey client`: manages service clients.
 
 use std::{fs, io, io::Write, path::PathBuf, time::Duration};
 
@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::{Global, block_on, bootstrap::operators_database};
+use super::{Global, block_on, bootstrap::open_existing_database, output::json_line, prompt};
 use crate::{
     config::parse_duration,
     crypto::{client_keys::to_jwks, client_secret::ClientSecret},
@@ -18,34 +18,40 @@ use crate::{
     service::clients::{self, GRACE, MAX_GRACE, NewClient},
 };
 
-/// Commands about service clients.
+/// Subcommands of `latchkey client`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum ClientCommand {
-    /// Add a service client; prints its secret, which can't be shown again
+    /// Add a service client and print its secret, which cannot be shown again
     Add(AddArgs),
     /// List all service clients
     List(ListArgs),
-    /// Let a service client do nothing any more
+    /// Show a service client
+    Show(ShowArgs),
+    /// Disable a service client; `latchkey client enable` undoes it
     Disable(NameArgs),
-    /// Give a service client a new secret, and print it; the present one is accepted for a while yet
+    /// Enable a disabled service client, with the secrets it had
+    Enable(NameArgs),
+    /// Delete a service client permanently; its name becomes free
+    Delete(DeleteArgs),
+    /// Print a new secret for a service client; the old secret stays valid for --grace
     RotateSecret(RotateArgs),
 }
 
 /// Arguments of `latchkey client add`.
 #[derive(Args, Clone, Debug)]
 pub struct AddArgs {
-    /// Its client_id: 1 to 64 ASCII letters, digits, dots, underscores or hyphens
+    /// client_id: 1 to 64 ASCII letters, digits, dots, underscores or hyphens
     pub name: String,
-    /// A scope that its own tokens may have; may be repeated
+    /// Scope that its own tokens may have (repeatable)
     #[arg(long = "scope", value_name = "SCOPE")]
     pub scopes: Vec<String>,
-    /// Whom its own tokens are for and whose tokens it may ask about; may be repeated [default: token.audience]
+    /// Audience of its own tokens, and of the tokens it may introspect (repeatable) [default: token.audience]
     #[arg(long = "audience", value_name = "AUDIENCE")]
     pub audiences: Vec<String>,
-    /// A file with its public keys, a JWK Set, to authenticate with private_key_jwt
+    /// File with its public keys (JWK Set), to authenticate with private_key_jwt
     #[arg(long, value_name = "FILE", conflicts_with = "public_key")]
     pub jwks: Option<PathBuf>,
-    /// A file with its public key, PEM or a JWK, to authenticate with private_key_jwt
+    /// File with its public key (PEM or JWK), to authenticate with private_key_jwt
     #[arg(long, value_name = "FILE")]
     pub public_key: Option<PathBuf>,
 }
@@ -53,63 +59,97 @@ pub struct AddArgs {
 /// Arguments of `latchkey client list`.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct ListArgs {
-    /// Print one JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     pub json: bool,
 }
 
-/// Which client.
+/// The client that a command is about.
 #[derive(Args, Clone, Debug)]
 pub struct NameArgs {
-    /// Its client_id
+    /// client_id of the service client
     pub name: String,
+}
+
+/// Arguments of `latchkey client show`.
+#[derive(Args, Clone, Debug)]
+pub struct ShowArgs {
+    /// client_id of the service client
+    pub name: String,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `latchkey client delete`.
+#[derive(Args, Clone, Debug)]
+pub struct DeleteArgs {
+    /// client_id of the service client
+    pub name: String,
+    /// Do not ask for confirmation
+    #[arg(long, short)]
+    pub yes: bool,
 }
 
 /// Arguments of `latchkey client rotate-secret`.
 #[derive(Args, Clone, Debug)]
 pub struct RotateArgs {
-    /// Its client_id
+    /// client_id of the service client
     pub name: String,
-    /// How long the present secret is accepted beside the new one, unless there is another before [default: 24h]
+    /// How long the old secret stays valid, unless the secret is rotated again before [default: 24h]
     #[arg(long, value_name = "DURATION", value_parser = grace)]
     pub grace: Option<Duration>,
 }
 
 fn grace(text: &str) -> Result<Duration, String> {
     let grace = parse_duration(text)?;
-    if grace > MAX_GRACE { Err("must be a year at most".to_owned()) } else { Ok(grace) }
+    if grace > MAX_GRACE { Err("must be at most a year".to_owned()) } else { Ok(grace) }
 }
 
-/// Runs a command about service clients.
+/// Runs a subcommand of `latchkey client`.
 ///
 /// # Errors
-/// If the client is unknown, taken or invalid, or the database can't be reached.
+/// If the client does not exist, the name is taken, an argument is invalid, or the database is unreachable.
 pub fn run(command: &ClientCommand, global: &Global) -> anyhow::Result<()> {
-    let config = global.start(&Entropy::system())?;
+    let config = global.start_existing()?;
     let (clock, entropy) = (Clock::System, Entropy::system());
     let new = match command {
         ClientCommand::Add(args) => Some(args.read()?),
         _ => None,
     };
     block_on(async {
-        let sql = operators_database(&config).await?;
+        let sql = open_existing_database(&config).await?;
         match command {
             ClientCommand::Add(args) => {
                 let added = clients::add(&config.token, &clock, &entropy, &sql, new.unwrap_or_default()).await;
                 let (client, secret) = added.with_context(|| args.name.clone())?;
-                tell(&client.id, &secret)?;
+                print_secret(&client.id, &secret)?;
             }
             ClientCommand::List(args) => list(&clients::list(&sql).await?, args.json, clock.now())?,
+            ClientCommand::Show(args) => {
+                let client = clients::show(&sql, &args.name).await.with_context(|| args.name.clone())?;
+                show(&client, args.json, clock.now())?;
+            }
             ClientCommand::Disable(args) => {
                 clients::disable(&clock, &sql, &args.name).await.with_context(|| args.name.clone())?;
-                println!("{} was disabled. Running services know it within seconds.", args.name);
+                println!("Disabled {}. Running nodes apply this within seconds.", args.name);
+            }
+            ClientCommand::Enable(args) => {
+                clients::enable(&clock, &sql, &args.name).await.with_context(|| args.name.clone())?;
+                println!("Enabled {}. Running nodes apply this within seconds.", args.name);
+            }
+            ClientCommand::Delete(args) => {
+                clients::show(&sql, &args.name).await.with_context(|| args.name.clone())?;
+                prompt::confirm(&format!("Delete the service client {} permanently?", args.name), args.yes)?;
+                clients::delete(&clock, &sql, &args.name).await.with_context(|| args.name.clone())?;
+                println!("Deleted {}. Running nodes apply this within seconds.", args.name);
             }
             ClientCommand::RotateSecret(args) => {
                 let grace = args.grace.unwrap_or(GRACE);
                 let rotated = clients::rotate_secret(&clock, &entropy, &sql, &args.name, grace).await;
                 let (id, secret) = rotated.with_context(|| args.name.clone())?;
-                tell(&id, &secret)?;
-                eprintln!("The secret before is accepted until {}.", clock.now() + grace);
+                print_secret(&id, &secret)?;
+                eprintln!("The old secret stays valid until {}.", clock.now() + grace);
             }
         }
         sql.close().await;
@@ -131,8 +171,8 @@ impl AddArgs {
     }
 }
 
-/// Prints a secret, the only time that it is printed. Scripts read these two lines.
-fn tell(id: &ClientId, secret: &ClientSecret) -> io::Result<()> {
+/// Prints a secret, which is shown only once. Scripts parse these two lines.
+fn print_secret(id: &ClientId, secret: &ClientSecret) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "client_id: {id}\nclient_secret: {}", secret.expose())?;
     out.flush()
@@ -144,18 +184,17 @@ fn list(clients: &[Client], json: bool, now: Timestamp) -> io::Result<()> {
         writeln!(
             out,
             "{:<24}  {:<8}  {:<10}  {:<7}  {:<24}  SCOPES",
-            "CLIENT", "STATE", "MADE", "SECRETS", "AUDIENCES"
+            "CLIENT", "STATE", "CREATED", "SECRETS", "AUDIENCES"
         )?;
     }
     for client in clients {
-        let shown = Shown::of(client, now);
+        let shown = ClientJson::of(client, now);
         if json {
-            serde_json::to_writer(&mut out, &shown).map_err(io::Error::from)?;
-            writeln!(out)?;
+            json_line(&mut out, &shown)?;
         } else {
-            let state = if client.is_enabled() { "enabled" } else { "disabled" };
             let date = shown.created_at.split('T').next().unwrap_or_default();
-            let (name, audiences, scopes) = (shown.client_id, client.audiences.to_string(), client.scopes.to_string());
+            let (name, state) = (shown.client_id, state(client));
+            let (audiences, scopes) = (client.audiences.to_string(), client.scopes.to_string());
             let line = format!("{name:<24}  {state:<8}  {date:<10}  {:<7}  {audiences:<24}  {scopes}", shown.secrets);
             writeln!(out, "{}", line.trim_end())?;
         }
@@ -163,13 +202,39 @@ fn list(clients: &[Client], json: bool, now: Timestamp) -> io::Result<()> {
     out.flush()
 }
 
-/// A client as a line of JSON. Never its secrets, nor their hashes.
+fn show(client: &Client, json: bool, now: Timestamp) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let shown = ClientJson::of(client, now);
+    if json {
+        return json_line(&mut out, &shown);
+    }
+    let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
+    let old_secret = client.former_secret.as_ref().filter(|former| now < former.until);
+    for (name, value) in [
+        ("client_id", shown.client_id.to_owned()),
+        ("state", client.disabled_at.map_or_else(|| "enabled".to_owned(), |at| format!("disabled since {at}"))),
+        ("scopes", or_dash(client.scopes.to_string())),
+        ("audiences", or_dash(client.audiences.to_string())),
+        ("old secret", old_secret.map_or_else(|| "-".to_owned(), |former| format!("valid until {}", former.until))),
+        ("public keys", if shown.public_keys { "yes" } else { "no" }.to_owned()),
+        ("created", shown.created_at.clone()),
+    ] {
+        writeln!(out, "{name:<12} {value}")?;
+    }
+    out.flush()
+}
+
+fn state(client: &Client) -> &'static str {
+    if client.is_enabled() { "enabled" } else { "disabled" }
+}
+
+/// A client as JSON, without its secrets and their hashes.
 #[derive(Serialize)]
-struct Shown<'a> {
+struct ClientJson<'a> {
     client_id: &'a str,
     scopes: &'a [String],
     audiences: &'a [String],
-    /// How many secrets it can authenticate with.
+    /// Number of secrets that it can authenticate with.
     secrets: u8,
     /// Whether it can authenticate with a key.
     public_keys: bool,
@@ -178,7 +243,7 @@ struct Shown<'a> {
     disabled_at: Option<String>,
 }
 
-impl<'a> Shown<'a> {
+impl<'a> ClientJson<'a> {
     fn of(client: &'a Client, now: Timestamp) -> Self {
         let former = client.former_secret.as_ref().is_some_and(|former| now < former.until);
         Self {

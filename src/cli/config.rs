@@ -1,21 +1,31 @@
-//! `latchkey config`: what is configured, and the manual.
+//! `latchkey config`: prints and checks the configuration.
 
 use std::io::{self, Write};
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use super::Global;
 use crate::config::{inspect, schema, to_toml};
 
 /// Arguments of `latchkey config`.
-#[derive(Args, Clone, Copy, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct ConfigArgs {
-    /// Print the manual instead: every key, what it means, its default and its variable
+    /// Subcommand; without one the configuration in effect is printed.
+    #[command(subcommand)]
+    pub command: Option<ConfigCommand>,
+    /// Print the configuration reference instead: every key, its default and its environment variable
     #[arg(long)]
     pub defaults: bool,
 }
 
-/// Prints the manual or the configuration in effect. Makes nothing: no data folder, no secret.
+/// Subcommands of `latchkey config`.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Check the configuration and print nothing but problems; exit code 2 if it cannot be used
+    Check,
+}
+
+/// Prints or checks the configuration. Creates nothing: no data directory, no secret.
 ///
 /// # Errors
 /// If the configuration can't be used.
@@ -24,7 +34,10 @@ pub fn run(args: &ConfigArgs, global: &Global) -> anyhow::Result<()> {
         return Ok(io::stdout().lock().write_all(schema::TEXT.as_bytes())?);
     }
     let (shown, warnings) = inspect(&global.sources()?)?;
-    io::stdout().lock().write_all(to_toml(&shown).as_bytes())?;
+    match args.command {
+        Some(ConfigCommand::Check) => {}
+        None => io::stdout().lock().write_all(to_toml(&shown).as_bytes())?,
+    }
     for warning in warnings {
         eprintln!("latchkey: warning: {warning}");
     }

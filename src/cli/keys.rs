@@ -1,10 +1,10 @@
-//! `latchkey keys`: the keys that sign access tokens, from the command line.
+//! `latchkey keys`: manages the keys that sign access tokens.
 
 use clap::{Args, Subcommand};
 
 use super::{
     Global, block_on,
-    bootstrap::{operators_database, redis_alone},
+    bootstrap::{open_existing_database, redis_alone},
 };
 use crate::{
     crypto::key_rotation::Start,
@@ -16,21 +16,21 @@ use crate::{
     service::keys,
 };
 
-/// Commands about signing keys.
+/// Subcommands of `latchkey keys`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum KeysCommand {
-    /// List the keys, and what each is doing
+    /// List the keys and their states
     List,
-    /// Make a new key; it is published at once and signs after keys.publish_before
+    /// Create a new key; it is published at once and signs after keys.publish_before
     Rotate(RotateArgs),
-    /// Take a key out of use at once: what it signed is refused from now on
+    /// Retire a key at once: tokens that it signed are refused from now on
     Retire(RetireArgs),
 }
 
 /// Arguments of `latchkey keys rotate`.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct RotateArgs {
-    /// Sign with the new key at once; those who cached the old keys refuse its tokens until they look again
+    /// Sign with the new key at once; verifiers with a cached JWKS reject its tokens until they refetch
     #[arg(long)]
     pub now: bool,
 }
@@ -38,37 +38,37 @@ pub struct RotateArgs {
 /// Arguments of `latchkey keys retire`.
 #[derive(Args, Clone, Debug)]
 pub struct RetireArgs {
-    /// The key's id, as `latchkey keys list` shows it
+    /// Id of the key (kid), as `latchkey keys list` prints it
     // one of 64 ids begins with a hyphen
     #[arg(allow_hyphen_values = true)]
     pub kid: String,
 }
 
-/// Runs a command about signing keys.
+/// Runs a subcommand of `latchkey keys`.
 ///
 /// # Errors
-/// If the key is unknown or still needed, or the database can't be reached.
+/// If the key does not exist or still signs, or a store is unreachable.
 pub fn run(command: &KeysCommand, global: &Global) -> anyhow::Result<()> {
-    let config = global.start(&Entropy::system())?;
+    let config = global.start_existing()?;
     block_on(async {
-        let sql = operators_database(&config).await?;
+        let sql = open_existing_database(&config).await?;
         let clock = Clock::System;
         match command {
             KeysCommand::List => list(&keys::list(&sql).await?, clock.now()),
             KeysCommand::Rotate(RotateArgs { now }) => {
                 let start = if *now { Start::Now } else { Start::WhenKnown };
                 let key = keys::rotate(&config, &clock, &Entropy::system(), &sql, start).await?;
-                println!("{} was made. It signs from {}.", key.kid, key.signs_from);
+                println!("Created the key {}. It signs from {}.", key.kid, key.signs_from);
             }
             KeysCommand::Retire(RetireArgs { kid }) => {
-                let (redis, private_redis) = redis_alone(&config).await?;
+                let (redis, embedded_redis) = redis_alone(&config).await?;
                 let retired = keys::retire(&clock, &sql, &redis.revocation_log, kid).await;
                 redis.close().await;
-                if let Some(private_redis) = private_redis {
-                    private_redis.stop().await;
+                if let Some(embedded_redis) = embedded_redis {
+                    embedded_redis.stop().await;
                 }
                 retired?;
-                println!("{kid} was retired. What it signed is refused from now on.");
+                println!("Retired the key {kid}. Tokens that it signed are refused from now on.");
             }
         }
         sql.close().await;
@@ -77,12 +77,12 @@ pub fn run(command: &KeysCommand, global: &Global) -> anyhow::Result<()> {
 }
 
 fn list(keys: &[StoredKey], now: Timestamp) {
-    let believed = |key: &&StoredKey| key.verifies_until.is_none_or(|until| now < until);
-    let signer = keys.iter().filter(believed).filter(|key| key.signs_from <= now).max_by_key(|key| key.signs_from);
+    let is_valid = |key: &&StoredKey| key.verifies_until.is_none_or(|until| now < until);
+    let signer = keys.iter().filter(is_valid).filter(|key| key.signs_from <= now).max_by_key(|key| key.signs_from);
     println!("{:<45} {:<9} {:<11} {:<26} VERIFIES UNTIL", "KEY", "ALGORITHM", "STATE", "SIGNS FROM");
     for key in keys {
         let state = match key {
-            key if !believed(&key) => "retired",
+            key if !is_valid(&key) => "retired",
             key if signer.is_some_and(|signer| signer.kid == key.kid) => "signing",
             key if key.signs_from > now => "published",
             _ => "verifying",

@@ -1,4 +1,4 @@
-//! `latchkey migrate`: brings the database's schema up to date.
+//! `latchkey migrate`: runs the database migrations.
 
 use clap::Args;
 
@@ -9,10 +9,10 @@ use crate::{domain::entropy::Entropy, store::sql::Sql};
 #[derive(Args, Clone, Copy, Debug)]
 pub struct MigrateArgs {}
 
-/// Applies the migrations that are missing, over `database.migrate_url` if there is one.
+/// Applies the missing migrations, through `database.migrate_url` if that is set.
 ///
 /// # Errors
-/// If the database can't be reached, or a migration fails.
+/// If the database is unreachable, or a migration fails.
 pub fn run(_args: &MigrateArgs, global: &Global) -> anyhow::Result<()> {
     let config = global.start(&Entropy::system())?;
     let applied = block_on(async {
@@ -23,7 +23,8 @@ pub fn run(_args: &MigrateArgs, global: &Global) -> anyhow::Result<()> {
     })?;
     match applied {
         0 => println!("The database is up to date."),
-        count => println!("{count} migrations applied: the database is up to date."),
+        1 => println!("Applied 1 migration. The database is up to date."),
+        count => println!("Applied {count} migrations. The database is up to date."),
     }
     Ok(())
 }

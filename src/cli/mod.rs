@@ -1,15 +1,18 @@
-//! The command line: its shape, and what all commands share. Each command has a file of its own.
+//! The command line: its definition, and what all commands share. Each command has a file of its own.
 
 pub mod audit;
 pub mod bootstrap;
 pub mod client;
+pub mod completions;
 pub mod config;
 pub mod doctor;
 pub mod keys;
 pub mod migrate;
 pub mod openapi;
-pub mod password;
+pub mod output;
+pub mod prompt;
 pub mod serve;
+pub mod session;
 pub mod user;
 
 use std::{env, io, path::PathBuf, process::ExitCode};
@@ -18,70 +21,87 @@ use anyhow::Context;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::{
-    config::{Config, ConfigError, Sources, load},
+    config::{Config, ConfigError, Problem, Sources, load, load_existing},
     domain::entropy::Entropy,
-    logging,
+    logging::{self, LogFilter},
     telemetry::Telemetry,
 };
 
-/// Sessions and authentication: accounts in SQL, sessions in Redis, access tokens as JWTs.
+/// Sessions and authentication: accounts in SQL, sessions in Redis, access tokens as JWTs
 #[derive(Debug, Parser)]
 #[command(name = "latchkey", version, max_term_width = 100, disable_help_subcommand = true)]
 pub struct Cli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
-    /// How it is configured.
+    /// The configuration.
     #[command(flatten)]
     pub global: Global,
 }
 
-/// What every command understands.
+/// Options of every command.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Configuration")]
 pub struct Global {
-    /// Read this configuration file instead of ./latchkey.toml [env: LATCHKEY_CONFIG]
+    /// Configuration file to read instead of ./latchkey.toml [env: LATCHKEY_CONFIG]
     #[arg(long, global = true, value_name = "PATH")]
     pub config: Option<PathBuf>,
-    /// Keep everything that has no place of its own in this folder [env: LATCHKEY_DATA_DIR]
+    /// Directory for the generated secret, SQLite database and embedded Redis [env: LATCHKEY_DATA_DIR]
     #[arg(long, global = true, value_name = "PATH")]
     pub data_dir: Option<PathBuf>,
-    /// Set any key of the configuration, as often as needed; `latchkey config --defaults` explains them
+    /// Set a configuration key (repeatable); `latchkey config --defaults` documents all keys
     #[arg(long, global = true, value_name = "KEY=VALUE", action = ArgAction::Append)]
     pub set: Vec<String>,
 }
 
-/// What to do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the service
     Serve(serve::ServeArgs),
-    /// Bring the database up to date; `serve` does so too
+    /// Run database migrations (also done by `serve`)
     Migrate(migrate::MigrateArgs),
-    /// Print the API's OpenAPI document
+    /// Print the OpenAPI document
     Openapi(openapi::OpenapiArgs),
-    /// Add, list, change and import accounts
+    /// Manage accounts: add, list, show, change, disable, delete, import
     #[command(subcommand)]
     User(user::UserCommand),
-    /// Add, list and disable other services, and change their secrets
+    /// List and revoke the sessions of an account
+    #[command(subcommand)]
+    Session(session::SessionCommand),
+    /// Manage service clients and their secrets
     #[command(subcommand)]
     Client(client::ClientCommand),
-    /// List, change and retire the keys that sign access tokens
+    /// Manage the keys that sign access tokens
     #[command(subcommand)]
     Keys(keys::KeysCommand),
-    /// Look at everything that the service needs, and say what to do about what is wrong
+    /// Check configuration and dependencies, and suggest fixes
     Doctor(doctor::DoctorArgs),
-    /// Show what happened that concerns security
+    /// Print the security audit log
     Audit(audit::AuditArgs),
-    /// Print the configuration in effect, secrets masked, and where each value came from
+    /// Print the effective configuration with secrets masked and the origin of every value, or check it
     Config(config::ConfigArgs),
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsArgs),
+    /// Print the manual page
+    Man(completions::ManArgs),
+}
+
+/// What `latchkey serve` starts with.
+pub struct Started {
+    /// The configuration.
+    pub config: Config,
+    /// The trace exporter, if one is configured.
+    pub telemetry: Option<Telemetry>,
+    /// Replaces the log filter while the service runs.
+    pub log_filter: LogFilter,
 }
 
 impl Global {
-    /// The process's sources of configuration.
+    /// The configuration sources of the process.
     ///
     /// # Errors
-    /// If the working folder is gone.
+    /// If the working directory is gone.
     pub fn sources(&self) -> io::Result<Sources> {
         Ok(Sources {
             working_dir: env::current_dir()?,
@@ -92,40 +112,59 @@ impl Global {
         })
     }
 
-    /// Loads the configuration, starts logging, and logs what the configuration warns of.
+    /// The configuration sources of the process, with a problem as the error.
+    ///
+    /// # Errors
+    /// If the working directory is gone.
+    pub fn config_sources(&self) -> Result<Sources, ConfigError> {
+        self.sources().map_err(|error| Problem::new("working directory", error.to_string()).into())
+    }
+
+    /// Loads the configuration, creates the data directory and the secret if they are missing, and starts logging.
     ///
     /// # Errors
     /// If the configuration can't be used.
     pub fn start(&self, entropy: &Entropy) -> anyhow::Result<Config> {
         let config = load(&self.sources()?, entropy)?;
-        Self::log(&config, None)?;
+        start_logging(&config, None)?;
         Ok(config)
     }
 
-    /// The same, and sends traces if the configuration says where.
+    /// Loads the configuration of a service that exists, and starts logging. Creates nothing.
+    ///
+    /// # Errors
+    /// If the configuration can't be used, or there is no service in the data directory.
+    pub fn start_existing(&self) -> anyhow::Result<Config> {
+        let config = load_existing(&self.sources()?)?;
+        start_logging(&config, None)?;
+        Ok(config)
+    }
+
+    /// Like [`Global::start`], for the service: also starts exporting traces if that is configured.
     ///
     /// # Errors
     /// If the configuration can't be used.
-    pub fn start_traced(&self, entropy: &Entropy) -> anyhow::Result<(Config, Option<Telemetry>)> {
+    pub fn start_service(&self, entropy: &Entropy) -> anyhow::Result<Started> {
         let config = load(&self.sources()?, entropy)?;
-        let telemetry = Telemetry::start(&config.telemetry).context("telemetry.otlp_endpoint: traces can't be sent")?;
-        Self::log(&config, telemetry.as_ref())?;
-        Ok((config, telemetry))
+        let telemetry = Telemetry::start(&config.telemetry).context("telemetry.otlp_endpoint: can't export traces")?;
+        let log_filter = start_logging(&config, telemetry.as_ref())?;
+        Ok(Started { config, telemetry, log_filter })
     }
+}
 
-    fn log(config: &Config, telemetry: Option<&Telemetry>) -> Result<(), ConfigError> {
-        logging::init(&config.log, telemetry.map(Telemetry::tracer))?;
-        for warning in &config.warnings {
-            tracing::warn!("{warning}");
-        }
-        Ok(())
+/// Starts logging, and logs the warnings of the configuration.
+fn start_logging(config: &Config, telemetry: Option<&Telemetry>) -> Result<LogFilter, ConfigError> {
+    let log_filter = logging::init(&config.log, telemetry.map(Telemetry::tracer))?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
     }
+    Ok(log_filter)
 }
 
 /// Runs a command.
 ///
 /// # Errors
-/// Whatever stopped it, with its causes.
+/// The error that stopped the command, with its causes.
 pub fn run(cli: &Cli) -> anyhow::Result<()> {
     let Cli { command, global } = cli;
     match command {
@@ -133,16 +172,19 @@ pub fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Migrate(args) => migrate::run(args, global),
         Command::Openapi(args) => openapi::run(args),
         Command::User(command) => user::run(command, global),
+        Command::Session(command) => session::run(command, global),
         Command::Client(command) => client::run(command, global),
         Command::Keys(command) => keys::run(command, global),
         Command::Doctor(args) => doctor::run(args, global),
         Command::Audit(args) => audit::run(args, global),
         Command::Config(args) => config::run(args, global),
+        Command::Completions(args) => completions::completions(*args),
+        Command::Man(args) => completions::man(args),
     }
 }
 
-/// Parses the process's arguments, runs the command, and says on standard error what went wrong. The exit code is 2 for
-/// a wrong command line or configuration, 1 for anything else.
+/// Parses the arguments, runs the command, and prints an error to standard error. The exit code is 2 for an invalid command
+/// line or configuration, and 1 for any other error.
 pub fn main() -> ExitCode {
     match run(&Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -155,7 +197,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// An error and its causes as one message; a cause that its effect has quoted already isn't repeated.
+/// Joins an error and its causes into one message. A cause that the message already contains is not repeated.
 fn explain(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {
@@ -168,15 +210,15 @@ fn explain(error: &anyhow::Error) -> String {
     text
 }
 
-/// Whether it only means that nobody reads our output any more, as in `latchkey user list | head`.
+/// Returns whether the reader has closed our output, as in `latchkey user list | head`.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// Runs an asynchronous command to its end, with as many threads as the machine has cores.
+/// Runs an asynchronous command on a multi-threaded runtime.
 ///
 /// # Errors
-/// If the threads can't be started, or whatever the command returned.
+/// If the threads can't be started, and those of the command.
 pub fn block_on<T>(command: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(command)
 }
@@ -192,12 +234,12 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn command_definition_is_valid() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn the_id_of_a_key_may_begin_with_a_hyphen() {
+    fn key_id_may_begin_with_a_hyphen() {
         for kid in ["-nzUWoeZLhGoTr8xojBXH6CD1B5yfJQt87xx-Bx8Ui8", "--conf", "-h5yfJQt"] {
             let parsed = parse(&format!("latchkey keys retire {kid} --data-dir d")).unwrap();
             let Command::Keys(keys) = parsed.command else { panic!("{parsed:?}") };
@@ -207,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn every_command_is_understood() {
+    fn every_command_parses() {
         for line in [
             "latchkey serve",
             "latchkey serve --config a.toml --data-dir d --set session.grace=0s --set log.format=json",
@@ -219,17 +261,31 @@ mod tests {
             "latchkey user add bob@example.com --username bob --role admin --role ops --password-stdin",
             "latchkey user list",
             "latchkey user list --json",
+            "latchkey user list --contains ann --role admin --state disabled --limit 5 --after 0192f0c1-7a2b-7000-8000-000000000001",
+            "latchkey user show username:0192f0c1-7a2b-7000-8000-000000000001 --json",
+            "latchkey user roles bob --add admin --add ops --remove support",
+            "latchkey user set-password bob",
+            "latchkey user set-password bob --password-stdin",
+            "latchkey user set-password bob --stdin",
+            "latchkey user set-email bob new@example.com",
             "latchkey user disable bob",
             "latchkey user enable bob@example.com",
             "latchkey user delete 0192f0c1-7a2b-7000-8000-000000000001",
+            "latchkey user delete bob --yes",
             "latchkey user import accounts.jsonl --batch 500",
             "latchkey user import -",
             "latchkey client add billing",
             "latchkey client add billing --scope read --scope write --audience api --public-key key.pem",
             "latchkey client add billing --jwks keys.json",
             "latchkey client list --json",
+            "latchkey client show billing --json",
             "latchkey client disable billing",
+            "latchkey client enable billing",
+            "latchkey client delete billing --yes",
             "latchkey client rotate-secret billing --grace 1h",
+            "latchkey session list bob --json",
+            "latchkey session revoke bob 0192f0c1-7a2b-4000-8000-000000000001",
+            "latchkey session revoke bob --all",
             "latchkey keys list",
             "latchkey keys rotate",
             "latchkey keys rotate --now",
@@ -239,20 +295,30 @@ mod tests {
             "latchkey audit",
             "latchkey audit --since 2h --until 2027-01-15T08:00:00Z --event sign_in --account ann --address ::1 --limit 5 --json",
             "latchkey config",
+            "latchkey audit --follow",
             "latchkey config --defaults",
+            "latchkey config check",
+            "latchkey completions zsh",
+            "latchkey man --dir pages",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
         }
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn invalid_command_line_is_refused() {
         for (line, kind) in [
             ("latchkey", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
             ("latchkey dance", ErrorKind::InvalidSubcommand),
             ("latchkey user add", ErrorKind::MissingRequiredArgument),
             ("latchkey user import", ErrorKind::MissingRequiredArgument),
             ("latchkey user import - --batch 0", ErrorKind::ValueValidation),
+            ("latchkey user roles bob", ErrorKind::MissingRequiredArgument),
+            ("latchkey user list --limit 0", ErrorKind::ValueValidation),
+            ("latchkey user list --state sleepy", ErrorKind::InvalidValue),
+            ("latchkey session revoke bob", ErrorKind::MissingRequiredArgument),
+            ("latchkey session revoke bob all", ErrorKind::ValueValidation),
+            ("latchkey audit --follow --until 1h", ErrorKind::ArgumentConflict),
             ("latchkey audit --event dance", ErrorKind::ValueValidation),
             ("latchkey audit --since soon", ErrorKind::ValueValidation),
             ("latchkey keys retire", ErrorKind::MissingRequiredArgument),
@@ -279,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn causes_are_told_once() {
+    fn repeated_causes_are_printed_once() {
         let error = anyhow::anyhow!("disk full").context("can't write a: disk full").context("no backup made");
         assert_eq!(explain(&error), "no backup made: can't write a: disk full");
     }

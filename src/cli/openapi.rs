@@ -1,6 +1,9 @@
-//! `latchkey openapi`: prints the API's document, or compares it with a file.
+//! `latchkey openapi`: prints the OpenAPI document, or compares it with a file.
 
-use std::path::PathBuf;
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
 
 use anyhow::Context;
 use clap::Args;
@@ -13,7 +16,7 @@ pub struct OpenapiArgs {
     /// Print YAML instead of JSON
     #[arg(long)]
     pub yaml: bool,
-    /// Print nothing, but fail if this file differs from the document
+    /// Print nothing; fail if this file differs from the document
     #[arg(long, value_name = "FILE")]
     pub check: Option<PathBuf>,
 }
@@ -26,12 +29,11 @@ pub fn run(args: &OpenapiArgs) -> anyhow::Result<()> {
     let document = http::document();
     let text = if args.yaml { document.yaml } else { document.json };
     let Some(path) = &args.check else {
-        print!("{text}");
-        return Ok(());
+        return Ok(io::stdout().lock().write_all(text.as_bytes())?);
     };
     let committed = std::fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
     if committed != text {
-        anyhow::bail!("{} isn't the document of this version; `make openapi` writes it anew", path.display());
+        anyhow::bail!("{} differs from the document of this version; `make openapi` regenerates it", path.display());
     }
     Ok(())
 }

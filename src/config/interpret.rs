@@ -1,6 +1,7 @@
 //! What the settings mean: every key with its type and limits, and the rules across keys.
 
 use std::{
+    net::SocketAddr,
     path::{self, Path, PathBuf},
     thread,
     time::Duration,
@@ -42,11 +43,19 @@ pub(super) enum SecretsFrom {
 
 /// Reads every key and checks them together.
 pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConfig {
-    let listen = read.one("listen", |text| {
+    let listen: SocketAddr = read.one("listen", |text| {
         text.parse().map_err(|_| "must be an IP address and a port, such as 127.0.0.1:8080 or [::]:8080".into())
     });
     let issuer = read.optional("issuer", check::issuer);
     let issuer = issuer.map_or_else(|| format!("http://{listen}"), |text| text.expose().to_owned());
+    let is_reachable = read.is_given("issuer") || !listen.ip().is_unspecified();
+    read.rule(&["issuer", "listen"], is_reachable, |read| {
+        format!(
+            "must be set to the public URL of the service, such as https://auth.example.com: tokens would name {issuer}, \
+             which nobody can reach, because of {}",
+            read.mention("listen")
+        )
+    });
     read.warn(&["issuer", "listen"], check::is_clear_text(&issuer), || {
         format!(
             "issuer is {issuer}: without https, passwords and tokens can be read on the way, and \

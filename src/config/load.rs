@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Config, ConfigError, Secrets,
+    Config, ConfigError, LogSettings, Secrets,
     env::CONFIG_FILE,
     error::{Origin, Problem},
     interpret::{ParsedConfig, SecretsFrom, interpret},
@@ -84,6 +84,19 @@ pub fn load_existing(sources: &Sources) -> Result<Config, ConfigError> {
     load_with(sources, None)
 }
 
+/// Reads and checks the configuration for the settings that a running service can take over: those of the log.
+///
+/// # Errors
+/// Everything that is wrong with the configuration.
+pub fn load_log_settings(sources: &Sources) -> Result<LogSettings, ConfigError> {
+    let mut problems = Vec::new();
+    let settings = sources.gather(&mut problems);
+    let mut reader = Reader::new(&settings);
+    let ParsedConfig { config, .. } = interpret(&mut reader, &sources.working_dir);
+    problems.append(&mut reader.problems);
+    if problems.is_empty() { Ok(config.log) } else { Err(ConfigError { problems }) }
+}
+
 /// `entropy` generates the secret if that is missing; without it nothing is created.
 fn load_with(sources: &Sources, entropy: Option<&Entropy>) -> Result<Config, ConfigError> {
     let mut problems = Vec::new();
@@ -103,7 +116,8 @@ fn load_with(sources: &Sources, entropy: Option<&Entropy>) -> Result<Config, Con
     if entropy.is_none() {
         let database = (!reader.is_given("database.url")).then(|| config.data_dir.join("latchkey.db"));
         let secret = matches!(secrets_from, SecretsFrom::DataDir).then(|| config.data_dir.join("secret"));
-        let wanted = [("database", database), ("secret", secret)];
+        let directory = keeps_something.then(|| config.data_dir.clone());
+        let wanted = [("database", database), ("secret", secret), ("data directory", directory)];
         let missing = wanted.iter().find_map(|(what, path)| Some((what, path.as_ref().filter(|path| !path.exists())?)));
         if let Some((what, path)) = missing {
             let path = path.display();

@@ -25,7 +25,7 @@ use crate::domain::{audit::Addresses, key::Algorithm, secret::SecretText};
 pub use self::{
     error::{ConfigError, Origin, Problem},
     limits::LimitSettings,
-    load::{Sources, load, load_existing},
+    load::{Sources, load, load_existing, load_log_settings},
     show::{Shown, inspect, to_toml},
 };
 pub(crate) use check::filter;

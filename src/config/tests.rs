@@ -535,7 +535,8 @@ fn what_should_not_stay_so_is_warned_of() {
         )
     };
     assert_eq!(warnings(&["issuer=http://id.example.com"]), [clear_text("http://id.example.com")]);
-    assert_eq!(warnings(&["listen=0.0.0.0:80"]), [clear_text("http://0.0.0.0:80")]);
+    let refused = set(&["listen=0.0.0.0:80"]).unwrap_err().to_string();
+    assert!(refused.contains("issuer") && refused.contains("must be set to the public URL"), "{refused}");
     assert_eq!(warnings(&["listen=0.0.0.0:80", "issuer=https://id.example.com"]), [""; 0]);
     let far = warnings(&["redis.url=redis://:hunter2@r", "database.url=postgres://bob:hunter2@h/d"]);
     assert!(

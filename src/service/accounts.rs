@@ -15,7 +15,7 @@ use crate::{
         register::password_context,
     },
     state::AppState,
-    store::sql::{AccountChange, SetEmailError, SqlError},
+    store::sql::{AccountChange, SetEmailError, Sql, SqlError},
 };
 
 /// Why an account was not changed.
@@ -45,7 +45,7 @@ from_store_errors!(ChangeAccountError);
 ///
 /// # Errors
 /// [`ChangeAccountError::NotFound`], [`ChangeAccountError::Service`]
-pub async fn find(state: &AppState, name: &str) -> Result<Account, ChangeAccountError> {
+pub async fn find(sql: &Sql, name: &str) -> Result<Account, ChangeAccountError> {
     let (kind, text) = match name.split_once(':') {
         Some((kind @ ("id" | "email" | "username"), text)) => (kind, text.trim()),
         _ => ("", name.trim()),
@@ -53,14 +53,14 @@ pub async fn find(state: &AppState, name: &str) -> Result<Account, ChangeAccount
     let id = text.parse::<AccountId>().ok().filter(|_| matches!(kind, "" | "id"));
     let mut found = None;
     if let Some(id) = id {
-        found = state.sql.account(id).await?;
+        found = sql.account(id).await?;
     }
     if found.is_none() && kind != "id" {
         let identifier = match kind {
             "username" => Identifier::Username(text.to_lowercase()),
             _ => Identifier::parse(text),
         };
-        found = state.sql.find_account(&identifier).await?;
+        found = sql.find_account(&identifier).await?;
     }
     found.ok_or(ChangeAccountError::NotFound)
 }

@@ -7,6 +7,7 @@ mod architecture;
 mod audit;
 mod binary;
 mod clients;
+mod commands;
 mod corpora;
 mod degradation;
 mod docs;

@@ -1,88 +1,79 @@
-//! `latchkey user list`: page by page, so that any number of accounts fits.
+//! `latchkey user list`: reads accounts page by page, so that any number of them fits.
 
 use std::io::{self, BufWriter, Write};
 
-use serde::Serialize;
-
+use super::{AccountState, ListArgs, show::AccountJson};
 use crate::{
-    domain::{
-        account::{Account, Username},
-        clock::Timestamp,
-    },
+    cli::output::{json_line, visible},
+    domain::account::{Account, Username},
     store::sql::Sql,
 };
 
-/// Accounts asked for at once.
+/// Accounts per query.
 const PAGE: u32 = 500;
 
-/// Writes all accounts to standard output, in the order of their ids: the oldest first.
-pub(super) async fn run(sql: &Sql, json: bool) -> anyhow::Result<()> {
-    // The file beneath, not `print!`: that a pipe is closed should end the command and not be a panic.
+/// Prints the accounts that match, ordered by id, which is by age.
+pub(super) async fn run(sql: &Sql, args: &ListArgs) -> anyhow::Result<()> {
+    // not `print!`, which panics when the reader has closed the pipe
     let mut out = BufWriter::new(io::stdout().lock());
-    if !json {
-        writeln!(out, "{}", row(["ID", "STATE", "MADE", "USERNAME", "E-MAIL", "ROLES"]))?;
+    if !args.json {
+        writeln!(out, "{}", row(["ID", "STATE", "CREATED", "USERNAME", "E-MAIL", "ROLES"]))?;
     }
-    let mut after = None;
+    let mut left = args.limit.unwrap_or(u64::MAX);
+    let mut after = args.after;
     loop {
         let page = sql.list_accounts(after, PAGE).await?;
-        for account in &page {
-            if json {
-                serde_json::to_writer(&mut out, &Shown::of(account)).map_err(io::Error::from)?;
-                writeln!(out)?;
-            } else {
-                writeln!(out, "{}", in_table(account))?;
+        let Some(last) = page.last() else { return Ok(out.flush()?) };
+        for account in page.iter().filter(|account| args.matches(account)) {
+            if left == 0 {
+                out.flush()?;
+                eprintln!(
+                    "more accounts match; continue with --after {}",
+                    after.map_or_else(String::new, |id| id.to_string())
+                );
+                return Ok(());
             }
+            if args.json {
+                json_line(&mut out, &AccountJson::of(account))?;
+            } else {
+                writeln!(out, "{}", table_row(account))?;
+            }
+            left -= 1;
+            after = Some(account.id);
         }
         out.flush()?;
-        match page.last() {
-            Some(last) => after = Some(last.id),
-            None => return Ok(()),
+        if left > 0 {
+            after = Some(last.id);
         }
     }
 }
 
-fn in_table(account: &Account) -> String {
+impl ListArgs {
+    fn matches(&self, account: &Account) -> bool {
+        let contains = |text: &str| {
+            let text = text.to_lowercase();
+            account.email.as_str().to_lowercase().contains(&text)
+                || account.username.as_ref().is_some_and(|name| name.as_str().to_lowercase().contains(&text))
+        };
+        let state = if account.disabled_at.is_some() { AccountState::Disabled } else { AccountState::Active };
+        self.contains.as_deref().is_none_or(contains)
+            && self.role.as_deref().is_none_or(|role| account.roles.contains(role))
+            && self.state.is_none_or(|wanted| wanted == state)
+    }
+}
+
+fn table_row(account: &Account) -> String {
     let state = if account.disabled_at.is_some() { "disabled" } else { "active" };
-    let made = account.created_at.to_string();
-    let date = made.split('T').next().unwrap_or_default();
-    let username = account.username.as_ref().map_or("-", Username::as_str);
-    row([&account.id.to_string(), state, date, username, account.email.as_str(), &account.roles.to_string()])
+    let created = account.created_at.to_string();
+    let date = created.split('T').next().unwrap_or_default();
+    let username = visible(account.username.as_ref().map_or("-", Username::as_str));
+    let email = visible(account.email.as_str());
+    row([&account.id.to_string(), state, date, &username, &email, &account.roles.to_string()])
 }
 
-fn row([id, state, made, username, email, roles]: [&str; 6]) -> String {
-    let row = format!("{id:<36}  {state:<8}  {made:<10}  {username:<16}  {email:<32}  {roles}");
+fn row([id, state, created, username, email, roles]: [&str; 6]) -> String {
+    let row = format!("{id:<36}  {state:<8}  {created:<10}  {username:<16}  {email:<32}  {roles}");
     row.trim_end().to_owned()
-}
-
-/// An account as a line of JSON. Never its hash.
-#[derive(Serialize)]
-struct Shown<'a> {
-    id: String,
-    email: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    username: Option<&'a str>,
-    roles: &'a [String],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    disabled_at: Option<String>,
-    created_at: String,
-    updated_at: String,
-    password_changed_at: String,
-}
-
-impl<'a> Shown<'a> {
-    fn of(account: &'a Account) -> Self {
-        let time = |time: Timestamp| time.to_string();
-        Self {
-            id: account.id.to_string(),
-            email: account.email.as_str(),
-            username: account.username.as_ref().map(Username::as_str),
-            roles: account.roles.names(),
-            disabled_at: account.disabled_at.map(time),
-            created_at: time(account.created_at),
-            updated_at: time(account.updated_at),
-            password_changed_at: time(account.password_changed_at),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -90,6 +81,7 @@ mod tests {
     use super::*;
     use crate::domain::{
         account::{Email, Epoch, Roles},
+        clock::Timestamp,
         ids::AccountId,
         secret::PasswordHash,
     };
@@ -111,9 +103,9 @@ mod tests {
     }
 
     #[test]
-    fn all_is_shown_but_the_hash() {
+    fn listed_account_shows_everything_but_the_hash() {
         assert_eq!(
-            in_table(&account()),
+            table_row(&account()),
             "07070707-0707-0707-0707-070707070707  active    2027-01-15  -                 Ann@example.com                   admin ops"
         );
         let disabled = Account {
@@ -121,10 +113,28 @@ mod tests {
             disabled_at: Some(Timestamp::from_millis(1_800_000_001_000)),
             ..account()
         };
-        assert!(in_table(&disabled).contains("  disabled  2027-01-15  ann  "));
+        assert!(table_row(&disabled).contains("  disabled  2027-01-15  ann  "));
         assert_eq!(
-            serde_json::to_string(&Shown::of(&disabled)).unwrap(),
+            serde_json::to_string(&AccountJson::of(&disabled)).unwrap(),
             r#"{"id":"07070707-0707-0707-0707-070707070707","email":"Ann@example.com","username":"ann","roles":["admin","ops"],"disabled_at":"2027-01-15T08:00:01.000Z","created_at":"2027-01-15T08:00:00.000Z","updated_at":"2027-01-15T08:00:00.000Z","password_changed_at":"2027-01-15T08:00:00.000Z"}"#
         );
+    }
+
+    #[test]
+    fn filters_match_name_role_and_state() {
+        let ann = account();
+        let args = |change: fn(&mut ListArgs)| {
+            let none = ListArgs { contains: None, role: None, state: None, limit: None, after: None, json: false };
+            let mut args = none;
+            change(&mut args);
+            args.matches(&ann)
+        };
+        assert!(args(|_| {}));
+        assert!(args(|args| args.contains = Some("ANN@".into())));
+        assert!(args(|args| args.role = Some("ops".into())));
+        assert!(args(|args| args.state = Some(AccountState::Active)));
+        assert!(!args(|args| args.contains = Some("bob".into())));
+        assert!(!args(|args| args.role = Some("op".into())));
+        assert!(!args(|args| args.state = Some(AccountState::Disabled)));
     }
 }

@@ -1,79 +1,170 @@
-//! `latchkey user`: accounts, from the command line.
+//! `latchkey user`: manages accounts.
 
+mod change;
 mod import;
 mod list;
+mod show;
+
+pub(super) use change::{find, sessions_ended};
 
 use std::path::PathBuf;
 
-use anyhow::{Context, anyhow};
-use clap::{Args, Subcommand, value_parser};
+use anyhow::anyhow;
+use clap::{Args, Subcommand, ValueEnum, value_parser};
 
 use super::{
     Global, block_on,
-    bootstrap::{PrivateRedis, Services, operators_database},
-    password,
+    bootstrap::{Services, open_existing_database},
+    prompt,
 };
 use crate::{
     domain::{
         account::{Email, Roles, Username},
-        entropy::Entropy,
+        ids::AccountId,
     },
-    runtime::Cores,
     service::{
-        accounts,
         import_accounts::{DEFAULT_BATCH, MAX_BATCH},
         register::{Register, register},
     },
     state::AppState,
 };
 
-/// Commands about accounts.
+/// Subcommands of `latchkey user`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum UserCommand {
-    /// Add an account; asks for its password
+    /// Add an account; prompts for its password
     Add(AddArgs),
-    /// List all accounts
+    /// List accounts
     List(ListArgs),
-    /// Stop an account from signing in, and end its sessions
+    /// Show an account
+    Show(ShowArgs),
+    /// Add and remove roles; sessions get the new roles with their next refresh
+    Roles(RolesArgs),
+    /// Set a new password and end all sessions of the account; prompts for the password
+    SetPassword(SetPasswordArgs),
+    /// Set a new e-mail address
+    SetEmail(SetEmailArgs),
+    /// Disable an account: it cannot sign in, and its sessions end
     Disable(AccountArgs),
-    /// Let a disabled account sign in again
+    /// Enable a disabled account
     Enable(AccountArgs),
-    /// Delete an account for good, and end its sessions
-    Delete(AccountArgs),
-    /// Import accounts, with the password hashes they have
+    /// Delete an account permanently and end its sessions
+    Delete(DeleteArgs),
+    /// Import accounts with their password hashes
     Import(ImportArgs),
 }
 
 /// Arguments of `latchkey user add`.
 #[derive(Args, Clone, Debug)]
 pub struct AddArgs {
-    /// The account's e-mail address
+    /// E-mail address of the account
     pub email: String,
-    /// A name to sign in with, beside the e-mail address
+    /// Username, as an alternative to the e-mail address at sign-in
     #[arg(long, value_name = "NAME")]
     pub username: Option<String>,
-    /// A role, such as admin; may be repeated
+    /// Role of the account, such as admin (repeatable)
     #[arg(long = "role", value_name = "ROLE")]
     pub roles: Vec<String>,
-    /// Read the password from standard input instead of asking for it; one line end after it is dropped
+    /// Read the password from standard input; one trailing line end is removed
     #[arg(long)]
     pub password_stdin: bool,
 }
 
 /// Arguments of `latchkey user list`.
-#[derive(Args, Clone, Copy, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct ListArgs {
-    /// Print one JSON object a line
+    /// Only accounts whose e-mail address or username contains this text (case-insensitive)
+    #[arg(long, value_name = "TEXT")]
+    pub contains: Option<String>,
+    /// Only accounts with this role
+    #[arg(long, value_name = "ROLE")]
+    pub role: Option<String>,
+    /// Only accounts in this state
+    #[arg(long, value_name = "STATE")]
+    pub state: Option<AccountState>,
+    /// Print at most this many accounts [default: all]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
+    pub limit: Option<u64>,
+    /// Start after the account with this id: the last one of the previous page
+    #[arg(long, value_name = "ID")]
+    pub after: Option<AccountId>,
+    /// Print one JSON object per line
     #[arg(long)]
     pub json: bool,
 }
 
-/// Which account.
+/// States of an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AccountState {
+    /// It can sign in
+    Active,
+    /// It cannot sign in
+    Disabled,
+}
+
+/// The account that a command is about.
 #[derive(Args, Clone, Debug)]
 pub struct AccountArgs {
-    /// The account's e-mail address, username or id
-    #[arg(value_name = "EMAIL|USERNAME|ID")]
+    /// E-mail address, username or id; id:ID, email:ADDRESS or username:NAME to be explicit
+    #[arg(value_name = "ACCOUNT")]
     pub account: String,
+}
+
+/// Arguments of `latchkey user show`.
+#[derive(Args, Clone, Debug)]
+pub struct ShowArgs {
+    /// The account.
+    #[command(flatten)]
+    pub account: AccountArgs,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `latchkey user roles`.
+#[derive(Args, Clone, Debug)]
+pub struct RolesArgs {
+    /// The account.
+    #[command(flatten)]
+    pub account: AccountArgs,
+    /// Add this role (repeatable)
+    #[arg(long = "add", value_name = "ROLE", required_unless_present = "remove")]
+    pub add: Vec<String>,
+    /// Remove this role (repeatable)
+    #[arg(long = "remove", value_name = "ROLE")]
+    pub remove: Vec<String>,
+}
+
+/// Arguments of `latchkey user set-password`.
+#[derive(Args, Clone, Debug)]
+pub struct SetPasswordArgs {
+    /// The account.
+    #[command(flatten)]
+    pub account: AccountArgs,
+    /// Read the password from standard input; one trailing line end is removed
+    #[arg(long, alias = "stdin")]
+    pub password_stdin: bool,
+}
+
+/// Arguments of `latchkey user set-email`.
+#[derive(Args, Clone, Debug)]
+pub struct SetEmailArgs {
+    /// The account.
+    #[command(flatten)]
+    pub account: AccountArgs,
+    /// The new e-mail address
+    pub email: String,
+}
+
+/// Arguments of `latchkey user delete`.
+#[derive(Args, Clone, Debug)]
+pub struct DeleteArgs {
+    /// The account.
+    #[command(flatten)]
+    pub account: AccountArgs,
+    /// Do not ask for confirmation
+    #[arg(long, short)]
+    pub yes: bool,
 }
 
 /// Arguments of `latchkey user import`.
@@ -87,88 +178,60 @@ pub struct ImportArgs {
     pub batch: u64,
 }
 
-/// Runs a command about accounts.
+/// Runs a subcommand of `latchkey user`.
 ///
 /// # Errors
-/// If the account is unknown, taken or invalid, a line couldn't be imported, or the database or Redis can't be reached.
+/// If the account does not exist or an argument is invalid, a line could not be imported, or a store is unreachable.
 pub fn run(command: &UserCommand, global: &Global) -> anyhow::Result<()> {
-    let config = global.start(&Entropy::system())?;
+    let config = global.start_existing()?;
     match command {
         UserCommand::List(args) => block_on(async {
-            let sql = operators_database(&config).await?;
-            list::run(&sql, args.json).await?;
+            let sql = open_existing_database(&config).await?;
+            list::run(&sql, args).await?;
             sql.close().await;
             Ok(())
         }),
         UserCommand::Import(args) => block_on(async {
-            let sql = operators_database(&config).await?;
+            let sql = open_existing_database(&config).await?;
             import::run(&sql, &config.password, args).await?;
             sql.close().await;
             Ok(())
         }),
         UserCommand::Add(args) => {
-            let new = args.read()?;
-            block_on(async {
-                let opened = Services::open(config, PrivateRedis::Shared, &Cores::current_runtime()).await?;
-                let added = add(&opened.state, new).await;
-                opened.close().await;
-                added
-            })
+            let new = args.parse()?;
+            block_on(with_services(config, async |state| add(state, new).await))
         }
-        UserCommand::Disable(args) | UserCommand::Enable(args) | UserCommand::Delete(args) => block_on(async {
-            let opened = Services::open(config, PrivateRedis::Shared, &Cores::current_runtime()).await?;
-            let changed = change(&opened.state, command, &args.account).await;
-            opened.close().await;
-            changed
-        }),
+        other => block_on(with_services(config, async |state| change::run(state, other).await)),
     }
 }
 
+/// Opens the existing service, runs `command` on its state and closes it.
+pub(super) async fn with_services<T>(
+    config: crate::config::Config,
+    command: impl AsyncFnOnce(&AppState) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let services = Services::open_existing(config).await?;
+    let result = command(&services.state).await;
+    services.close().await;
+    result
+}
+
 impl AddArgs {
-    /// Checks the names first: nobody should have to type a password for nothing.
-    fn read(&self) -> anyhow::Result<Register> {
-        let wrong = |name: &str, why| anyhow!("{name:?} {why}");
+    /// Validates the names before the password is prompted for.
+    fn parse(&self) -> anyhow::Result<Register> {
+        let invalid = |name: &str, why| anyhow!("{name:?} {why}");
         let username = self.username.as_deref();
         Ok(Register {
-            email: Email::parse(&self.email).map_err(|why| wrong(&self.email, why))?,
-            username: username.map(|name| Username::parse(name).map_err(|why| wrong(name, why))).transpose()?,
+            email: Email::parse(&self.email).map_err(|why| invalid(&self.email, why))?,
+            username: username.map(|name| Username::parse(name).map_err(|why| invalid(name, why))).transpose()?,
             roles: Roles::parse(&self.roles).map_err(|why| anyhow!("--role {why}"))?,
-            password: password::read_new(self.password_stdin)?,
+            password: prompt::new_password(self.password_stdin)?,
         })
     }
 }
 
 async fn add(state: &AppState, new: Register) -> anyhow::Result<()> {
     let account = register(state, new).await?;
-    println!("{} was added. Its id is {}.", account.email.as_str(), account.id);
+    println!("Added {} with the id {}.", account.email.as_str(), account.id);
     Ok(())
-}
-
-async fn change(state: &AppState, command: &UserCommand, name: &str) -> anyhow::Result<()> {
-    let of = || format!("{name:?}");
-    let account = accounts::find(state, name).await.with_context(of)?;
-    let email = account.email.as_str();
-    match command {
-        UserCommand::Enable(_) => {
-            accounts::enable(state, account.id).await.with_context(of)?;
-            println!("{email} may sign in again.");
-        }
-        UserCommand::Delete(_) => {
-            let ended = accounts::delete(state, account.id).await.with_context(of)?;
-            println!("{email} was deleted. {}", sessions_ended(ended));
-        }
-        _ => {
-            let ended = accounts::disable(state, account.id).await.with_context(of)?;
-            println!("{email} was disabled. {}", sessions_ended(ended));
-        }
-    }
-    Ok(())
-}
-
-fn sessions_ended(count: u64) -> String {
-    match count {
-        0 => "It had no sessions.".to_owned(),
-        1 => "1 session ended.".to_owned(),
-        count => format!("{count} sessions ended."),
-    }
 }

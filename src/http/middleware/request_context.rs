@@ -27,6 +27,9 @@ use crate::{domain::entropy::Entropy, state::AppState, telemetry};
 /// The header that carries a request's id.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// Paths of health probes, which are logged at DEBUG: every orchestrator calls them every few seconds.
+const PROBES: [&str; 2] = ["/livez", "/readyz"];
+
 /// See the module.
 pub struct RequestContext<E> {
     /// What is behind it.
@@ -103,7 +106,9 @@ impl<E: Endpoint<Output = Response>> Endpoint for RequestContext<E> {
             }
         }
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        if response.status().is_server_error() {
+        if PROBES.contains(&uri.path()) {
+            tracing::debug!(target: "latchkey::request", request_id = id.as_str(), method, route, status, micros, "request");
+        } else if response.status().is_server_error() {
             tracing::warn!(target: "latchkey::request", request_id = id.as_str(), method, route, status, micros, "request");
         } else {
             tracing::info!(target: "latchkey::request", request_id = id.as_str(), method, route, status, micros, "request");

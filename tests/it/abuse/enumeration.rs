@@ -58,7 +58,7 @@ async fn sign_ins_to_accounts_that_exist_and_that_do_not_are_the_same_work() {
     for name in ["ada", "grace"] {
         node.account(name).await;
     }
-    let grace = accounts::find(&node.state, "grace").await.unwrap();
+    let grace = accounts::find(&node.state.sql, "grace").await.unwrap();
     accounts::disable(&node.state, grace.id).await.unwrap();
     node.login("ada").await;
     node.try_login("warming up", PASSWORD).await.expect(401);

@@ -15,6 +15,7 @@ fn lines(folder: &std::path::Path, arguments: &[&str]) -> Vec<Value> {
 fn what_operators_do_is_told_with_their_names() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
+    assert!(run(folder, &["migrate"]).status.success());
     for name in ["billing", "mailer"] {
         assert!(run(folder, &["client", "add", name]).status.success());
     }

@@ -39,7 +39,7 @@ async fn every_security_event_is_told() {
     };
     node.send(introspect("wrong")).await.expect(401);
     node.send(introspect(&service.secret)).await.expect(200);
-    let account = accounts::find(&node.state, "ada").await.unwrap().id;
+    let account = accounts::find(&node.state.sql, "ada").await.unwrap().id;
     node.state.audit.flush().await.unwrap();
     accounts::disable(&node.state, account).await.unwrap();
     node.try_login("ada", "not her password").await.expect(401);
@@ -104,7 +104,7 @@ async fn events_wait_for_a_database_that_is_locked() {
     let node = cluster.node().await;
     node.account("ada").await;
     node.state.audit.flush().await.unwrap();
-    let account = accounts::find(&node.state, "ada").await.unwrap().id;
+    let account = accounts::find(&node.state.sql, "ada").await.unwrap().id;
     // holds the one lock that SQLite has for writers
     let lock = node.state.sql.change_account(account).await.unwrap().unwrap();
     let tokens = node.login("ada").await;

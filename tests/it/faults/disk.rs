@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::{is_well, until_well};
 use crate::{
+    binary::api_url,
     degradation::assert_unavailable,
     harness::{
         client::{Client, PASSWORD, Tokens},
@@ -32,10 +33,10 @@ async fn a_full_disk_refuses_what_writes_and_nothing_else() {
     for setting in ["listen=127.0.0.1:0", &data, &redis, &database, "password.memory_kib=64", "password.iterations=1"] {
         command.extend(["--set", setting]);
     }
-    let spec = Spec { command: &command, stop: "KILL", folder: None, ready: "  API ", unprivileged: false };
+    let spec = Spec { command: &command, stop: "KILL", folder: None, ready: "\"api\":", unprivileged: false };
     let guard = Guard::start(&spec).unwrap_or_else(|error| panic!("{error}"));
     let log = guard.log();
-    let node = Client::new(log.lines().find_map(|line| line.trim().strip_prefix("API ")).unwrap().trim().to_owned());
+    let node = Client::new(api_url(&log).unwrap());
     node.account("ada").await;
     let tokens = node.login("ada").await;
 

@@ -93,7 +93,7 @@ async fn a_disabled_account_and_a_session_as_young_as_that() {
     two.here.login("ada").await;
     two.cluster.advance(Duration::from_secs(1));
     let young = two.here.login("ada").await;
-    let ada = accounts::find(&two.here.state, "ada").await.unwrap();
+    let ada = accounts::find(&two.here.state.sql, "ada").await.unwrap();
     accounts::disable(&two.here.state, ada.id).await.unwrap();
     let mut told = [two.next().await, two.next().await];
     told.sort_by_key(|told| told["kind"].to_string());

@@ -10,6 +10,7 @@ use rustix::process::Signal;
 
 use super::model::Rules;
 use crate::{
+    binary::api_url,
     harness::{
         client::Client,
         fault_proxy::{FaultProxy, Mode},
@@ -147,7 +148,7 @@ fn command(folder: &str, number: usize, redis: &str, database: &str) -> Vec<Stri
         "limits.password_change_per_account=off",
         "password.memory_kib=64",
         "password.iterations=1",
-        "log.filter=warn",
+        "log.filter=warn,latchkey::cli=info",
     ] {
         command.extend(["--set".to_owned(), setting.to_owned()]);
     }
@@ -156,9 +157,9 @@ fn command(folder: &str, number: usize, redis: &str, database: &str) -> Vec<Stri
 
 fn launch(command: &[String]) -> (Guard, Client) {
     let command: Vec<&str> = command.iter().map(String::as_str).collect();
-    let spec = Spec { command: &command, stop: "KILL", folder: None, ready: "  API ", unprivileged: false };
+    let spec = Spec { command: &command, stop: "KILL", folder: None, ready: "\"api\":", unprivileged: false };
     let guard = Guard::start(&spec).unwrap_or_else(|error| panic!("{error}"));
     let log = guard.log();
-    let address = log.lines().find_map(|line| line.trim().strip_prefix("API ")).unwrap().trim().to_owned();
+    let address = api_url(&log).unwrap();
     (guard, Client::new(address))
 }

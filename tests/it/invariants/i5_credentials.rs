@@ -244,7 +244,7 @@ async fn i5_a_redis_out_of_memory_keeps_no_one_from_changing_a_password_or_disab
         node.account(name).await;
     }
     let (alone, mine, other) = (node.login("grace").await, node.login("ada").await, node.login("ada").await);
-    let signed_out = accounts::find(&node.state, "mary").await.unwrap();
+    let signed_out = accounts::find(&node.state.sql, "mary").await.unwrap();
     cluster.advance(Duration::from_secs(1));
     cluster.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
     let answer = node.delete("/v1/sessions?keep_current=true", &alone.access).await.expect(200);

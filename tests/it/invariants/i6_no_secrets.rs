@@ -103,7 +103,7 @@ async fn i6_a_full_run_leaves_no_secret_behind() {
     let register = json!({ "email": "hidden@example.com", "username": "hidden", "password": FIRST });
     node.post("/v1/users", register).await.expect(201);
     let hash = async |node: &Node| {
-        let account = accounts::find(&node.state, "hidden").await.unwrap();
+        let account = accounts::find(&node.state.sql, "hidden").await.unwrap();
         account.password_hash.expose().to_owned()
     };
     let mut hashes = vec![hash(&node).await];

@@ -37,7 +37,7 @@ async fn i7_unknown_user_wrong_password_and_disabled_account_look_alike() {
     for name in ["ada", "grace"] {
         node.account(name).await;
     }
-    let grace = accounts::find(&node.state, "grace").await.unwrap();
+    let grace = accounts::find(&node.state.sql, "grace").await.unwrap();
     accounts::disable(&node.state, grace.id).await.unwrap();
 
     let long = "a".repeat(129);

@@ -67,20 +67,24 @@ fn the_service_takes_as_many_files_as_it_may_open() {
         .env("LATCHKEY_LOG_FORMAT", "text")
         // nothing is asked of it
         .env("LATCHKEY_REDIS_URL", "redis://127.0.0.1:1")
-        .env("LATCHKEY_LOG_FILTER", "latchkey::cli=warn")
+        .env("LATCHKEY_LOG_FILTER", "latchkey::cli=info")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let ready = BufReader::new(node.stdout.take().unwrap()).lines().any(|line| line.unwrap().contains("  API "));
+    let mut log = String::new();
+    let mut lines = BufReader::new(node.stderr.take().unwrap()).lines();
+    let started = lines.any(|line| {
+        log += &line.unwrap();
+        log.contains(" api=")
+    });
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", node.id()));
     node.kill().unwrap();
-    let said = node.wait_with_output().unwrap();
-    assert!(ready);
+    node.wait().unwrap();
+    assert!(started, "{log}");
     let limits = limits.unwrap();
     let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
     assert_eq!(files.split_whitespace().next(), Some("1000"));
-    let said = String::from_utf8(said.stderr).unwrap();
-    assert!(said.contains("only 1000 files may be open at once"), "{said}");
+    assert!(log.contains("the limit of open files is 1000"), "{log}");
 }

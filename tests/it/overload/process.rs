@@ -21,7 +21,7 @@ impl Process {
         let own = [
             &url,
             "secret=the secret of a test, which is long enough",
-            "log.filter=error",
+            "log.filter=error,latchkey::cli=info",
             // the machine may have other things to do
             "redis.command_timeout=20s",
             "limits.login_per_address=off",

@@ -1,0 +1,132 @@
+//! Prompts for passwords (without echo, or from standard input) and for confirmations.
+
+use std::io::{self, BufRead, IsTerminal, Read, Write};
+
+use anyhow::{Context, bail};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use zeroize::Zeroizing;
+
+use crate::domain::secret::SecretText;
+
+/// Maximum size of a password in bytes: 1024 characters of four bytes.
+const MAX_BYTES: u64 = 4096;
+
+/// Reads a new password: all of standard input without one trailing line end (`from_stdin`), or typed twice on a terminal.
+/// The password is not trimmed or changed in any other way.
+///
+/// # Errors
+/// If there is no terminal, the two entries differ, or the input is not UTF-8.
+pub fn new_password(from_stdin: bool) -> anyhow::Result<SecretText> {
+    let stdin = io::stdin();
+    if from_stdin {
+        return read_all(stdin.lock());
+    }
+    if !stdin.is_terminal() {
+        bail!("there is no terminal to ask for the password; use --password-stdin");
+    }
+    let first = ask("Password: ")?;
+    if first != ask("Repeat password: ")? {
+        bail!("the passwords differ");
+    }
+    Ok(first)
+}
+
+/// Asks for a confirmation on the terminal, unless `yes` was given.
+///
+/// # Errors
+/// If the answer is not "y" or "yes", or there is no terminal to ask on.
+pub fn confirm(question: &str, yes: bool) -> anyhow::Result<()> {
+    if yes {
+        return Ok(());
+    }
+    let stdin = io::stdin();
+    if !stdin.is_terminal() {
+        bail!("not confirmed: {question} Use --yes where there is no terminal");
+    }
+    let mut terminal = io::stderr();
+    write!(terminal, "{question} [y/N] ")?;
+    terminal.flush()?;
+    let mut answer = String::new();
+    stdin.lock().take(MAX_BYTES).read_line(&mut answer)?;
+    match answer.trim().to_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => bail!("not confirmed; nothing was changed"),
+    }
+}
+
+fn read_all(input: impl Read) -> anyhow::Result<SecretText> {
+    let mut text = Zeroizing::new(String::with_capacity(MAX_BYTES as usize + 1));
+    input.take(MAX_BYTES + 1).read_to_string(&mut text).context("can't read the password")?;
+    if text.len() as u64 > MAX_BYTES {
+        bail!("the password is longer than {MAX_BYTES} bytes");
+    }
+    Ok(without_line_end(&text).into())
+}
+
+fn ask(prompt: &str) -> anyhow::Result<SecretText> {
+    let mut terminal = io::stderr();
+    write!(terminal, "{prompt}")?;
+    terminal.flush()?;
+    let mut line = Zeroizing::new(String::with_capacity(MAX_BYTES as usize));
+    let no_echo = NoEcho::start()?;
+    let read = io::stdin().lock().take(MAX_BYTES).read_line(&mut line);
+    drop(no_echo);
+    writeln!(terminal)?;
+    match read? {
+        0 => bail!("no password was entered"),
+        _ => Ok(without_line_end(&line).into()),
+    }
+}
+
+fn without_line_end(text: &str) -> &str {
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    text.strip_suffix('\r').unwrap_or(text)
+}
+
+/// Turns the terminal's echo off until it is dropped.
+struct NoEcho(Termios);
+
+impl NoEcho {
+    fn start() -> io::Result<Self> {
+        let before = tcgetattr(io::stdin())?;
+        let mut silent = before.clone();
+        silent.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(io::stdin(), OptionalActions::Flush, &silent)?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for NoEcho {
+    fn drop(&mut self) {
+        // nothing to restore if the terminal is gone
+        let _ = tcsetattr(io::stdin(), OptionalActions::Flush, &self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn password_from_stdin_loses_one_line_end_only() {
+        for (input, password) in [
+            ("pass word", "pass word"),
+            (" p \n", " p "),
+            ("p\r\n", "p"),
+            ("p\n\n", "p\n"),
+            ("a\nb\n", "a\nb"),
+            ("", ""),
+        ] {
+            assert_eq!(read_all(input.as_bytes()).unwrap().expose(), password);
+        }
+    }
+
+    #[test]
+    fn oversized_or_non_utf8_password_is_refused() {
+        assert_eq!(
+            read_all("x".repeat(4097).as_bytes()).unwrap_err().to_string(),
+            "the password is longer than 4096 bytes"
+        );
+        assert_eq!(read_all(&b"\xff"[..]).unwrap_err().to_string(), "can't read the password");
+    }
+}

@@ -1,0 +1,177 @@
+//! `latchkey serve`: runs the service until SIGTERM or SIGINT.
+
+mod announce;
+mod reload;
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context;
+use clap::Args;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
+};
+
+use self::{announce::Endpoints, reload::Reloader};
+use super::{Global, block_on, bootstrap::Services};
+use crate::{
+    config::{Config, HttpSettings},
+    domain::entropy::Entropy,
+    http,
+    runtime::Cores,
+    server,
+};
+
+/// Arguments of `latchkey serve`.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct ServeArgs {}
+
+/// File descriptors beside those of client connections: Redis, the database, files.
+const OTHER_FILES: u64 = 200;
+
+/// `metrics.listen` unless it is configured.
+const DEFAULT_METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
+
+/// Runs the service until SIGTERM or SIGINT; a second signal ends the process at once. SIGHUP reloads the configuration.
+///
+/// # Errors
+/// If the service can't start or can't continue.
+pub fn run(_args: &ServeArgs, global: &Global) -> anyhow::Result<()> {
+    let started = global.start_service(&Entropy::system())?;
+    let reloader = Reloader::new(global.clone(), started.log_filter);
+    let served = block_on(serve(started.config, reloader));
+    if let Some(telemetry) = started.telemetry {
+        telemetry.close();
+    }
+    served
+}
+
+async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
+    let mut stop = StopSignals::listen()?;
+    // from here on SIGHUP does not kill the process
+    let mut hangup = signal(SignalKind::hangup())?;
+    raise_file_limit(config.http.max_connections);
+    let cores = Cores::start()?;
+    let services = tokio::select! {
+        services = Services::open(config, &cores) => services?,
+        () = stop.wait() => return Ok(()),
+    };
+    let state = Arc::clone(&services.state);
+    let listener = server::listen(state.config.listen)
+        .with_context(|| format!("listen: can't listen on {} (LATCHKEY_LISTEN)", state.config.listen))?;
+    state.redis.revocation_log.start_replication();
+    let metrics = listen_for_metrics(&state.config)?;
+    let endpoints =
+        Endpoints { api: listener.local_addr()?, metrics: metrics.as_ref().map(TcpListener::local_addr).transpose()? };
+    announce::started(&state.config, endpoints);
+
+    let (stop_metrics, metrics_stopped) = oneshot::channel::<()>();
+    let metrics_server = metrics.map(|listener| {
+        let (endpoint, settings) = (http::metrics::endpoint(Arc::clone(&state)), metrics_http(&state.config.http));
+        tokio::spawn(async move {
+            let stopped = async { drop(metrics_stopped.await) };
+            server::run(endpoint, listener, &settings, &Cores::current_runtime(), stopped).await
+        })
+    });
+    let background = [
+        tokio::spawn({
+            let state = Arc::clone(&state);
+            async move { state.keys.run_reloader(&state.redis, state.config.keys.refresh_interval).await }
+        }),
+        tokio::spawn({
+            let state = Arc::clone(&state);
+            async move { state.clients.run_reloader().await }
+        }),
+        tokio::spawn({
+            let state = Arc::clone(&state);
+            async move { announce::report_readiness(&state, endpoints).await }
+        }),
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                reloader.reload();
+            }
+        }),
+    ];
+    let stopped = async {
+        stop.wait().await;
+        tokio::spawn(async move {
+            stop.wait().await;
+            tracing::warn!("second stop signal received: exiting at once");
+            std::process::exit(1);
+        });
+    };
+    let served = server::run(http::endpoint(Arc::clone(&state)), listener, &state.config.http, &cores, stopped).await;
+    background.iter().for_each(tokio::task::JoinHandle::abort);
+    drop(stop_metrics);
+    if let Some(metrics_server) = metrics_server {
+        metrics_server.await??;
+    }
+    services.close().await;
+    Ok(served?)
+}
+
+/// Listens for Prometheus. If the default port is taken, by another node perhaps, the service runs without metrics; a
+/// configured port must be free.
+fn listen_for_metrics(config: &Config) -> anyhow::Result<Option<TcpListener>> {
+    let Some(address) = config.metrics.listen else { return Ok(None) };
+    match server::listen(address) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && address == DEFAULT_METRICS => {
+            tracing::warn!(
+                "metrics.listen: {address} is in use, perhaps by another node: starting without metrics. Choose another \
+                 port, or \"off\" (LATCHKEY_METRICS_LISTEN)"
+            );
+            Ok(None)
+        }
+        Err(error) => {
+            Err(error).with_context(|| format!("metrics.listen: can't listen on {address} (LATCHKEY_METRICS_LISTEN)"))
+        }
+    }
+}
+
+/// Limits of the metrics listener: few connections, and no drain delay.
+fn metrics_http(http: &HttpSettings) -> HttpSettings {
+    HttpSettings { max_connections: 16, max_requests: 16, drain_delay: Duration::ZERO, ..http.clone() }
+}
+
+/// Raises the soft limit of open files to the hard limit: each connection is an open file, and the usual soft limit is 1024.
+fn raise_file_limit(connections: usize) {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::debug!(%error, "failed to raise the limit of open files");
+    }
+    let needed = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(OTHER_FILES);
+    if let Some(files) = getrlimit(Resource::Nofile).current.filter(|files| *files < needed) {
+        tracing::warn!(
+            "the limit of open files is {files} (ulimit -Hn), too low for http.max_connections = {connections}: further \
+             connections wait. Raise it (LimitNOFILE= in systemd), or lower http.max_connections"
+        );
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct StopSignals {
+    term: Signal,
+    int: Signal,
+}
+
+impl StopSignals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! SIGHUP: reads the configuration again, applies the log settings, and names the changes that need a restart.
+
+use crate::{
+    cli::Global,
+    config::{self, ConfigError, Shown},
+    logging::LogFilter,
+};
+
+/// The only setting that a running node takes over.
+const RELOADABLE: &str = "log.filter";
+
+/// Reloads the configuration of a running node.
+pub(super) struct Reloader {
+    global: Global,
+    log_filter: LogFilter,
+    /// The configuration that the node runs with. `None` if it could not be read at the start.
+    running: Option<Vec<Shown>>,
+}
+
+impl Reloader {
+    pub(super) fn new(global: Global, log_filter: LogFilter) -> Self {
+        let running = read(&global).ok();
+        Self { global, log_filter, running }
+    }
+
+    /// Applies what can be applied. An invalid configuration changes nothing.
+    pub(super) fn reload(&mut self) {
+        match self.try_reload() {
+            Ok(()) => {}
+            Err(error) => tracing::error!(%error, "SIGHUP: configuration not reloaded; the node keeps its settings"),
+        }
+    }
+
+    fn try_reload(&mut self) -> Result<(), ConfigError> {
+        let sources = self.global.config_sources()?;
+        let log = config::load_log_settings(&sources)?;
+        let found = read(&self.global)?;
+        let changed = changed(self.running.as_deref().unwrap_or_default(), &found);
+        let applied = changed.contains(&RELOADABLE);
+        if applied {
+            self.log_filter.replace(&log)?;
+        }
+        let needs_restart: Vec<_> = changed.iter().copied().filter(|key| *key != RELOADABLE).collect();
+        let (applied, needs_restart) = (if applied { RELOADABLE } else { "nothing" }, needs_restart.join(", "));
+        if needs_restart.is_empty() {
+            tracing::info!(applied, "SIGHUP: configuration reloaded");
+        } else {
+            tracing::warn!(applied, needs_restart, "SIGHUP: configuration reloaded; some changes need a restart");
+        }
+        // what needs a restart is named again at the next signal
+        if let Some(running) = &mut self.running {
+            let new = found.into_iter().find(|setting| setting.key == RELOADABLE);
+            let old = running.iter_mut().find(|setting| setting.key == RELOADABLE);
+            if let (Some(old), Some(new)) = (old, new) {
+                *old = new;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read(global: &Global) -> Result<Vec<Shown>, ConfigError> {
+    let sources = global.config_sources()?;
+    Ok(config::inspect(&sources)?.0)
+}
+
+/// The keys whose values differ. Secrets are masked, so that a changed secret is not seen.
+fn changed<'a>(old: &'a [Shown], new: &'a [Shown]) -> Vec<&'a str> {
+    let differs = |(old, new): &(&Shown, &Shown)| old.value != new.value;
+    old.iter().zip(new).filter(differs).map(|(old, _)| old.key.as_str()).collect()
+}

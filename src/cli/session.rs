@@ -1,0 +1,132 @@
+//! `latchkey session`: lists and revokes the sessions of an account.
+
+use std::io::{self, Write};
+
+use anyhow::bail;
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::{
+    Global, block_on,
+    output::{json_line, visible},
+    user::{find, sessions_ended, with_services},
+};
+use crate::{
+    domain::{ids::SessionId, session::Session},
+    service::sessions,
+    state::AppState,
+};
+
+/// Subcommands of `latchkey session`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum SessionCommand {
+    /// List the live sessions of an account, oldest first
+    List(ListArgs),
+    /// Revoke one session of an account, or all of them
+    Revoke(RevokeArgs),
+}
+
+/// Arguments of `latchkey session list`.
+#[derive(Args, Clone, Debug)]
+pub struct ListArgs {
+    /// E-mail address, username or id; id:ID, email:ADDRESS or username:NAME to be explicit
+    #[arg(value_name = "ACCOUNT")]
+    pub account: String,
+    /// Print one JSON object per line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `latchkey session revoke`.
+#[derive(Args, Clone, Debug)]
+pub struct RevokeArgs {
+    /// E-mail address, username or id; id:ID, email:ADDRESS or username:NAME to be explicit
+    #[arg(value_name = "ACCOUNT")]
+    pub account: String,
+    /// Id of the session, as `latchkey session list` prints it
+    #[arg(value_name = "SESSION", required_unless_present = "all")]
+    pub session: Option<SessionId>,
+    /// Revoke all sessions of the account
+    #[arg(long, conflicts_with = "session")]
+    pub all: bool,
+}
+
+/// Runs a subcommand of `latchkey session`.
+///
+/// # Errors
+/// If the account or session does not exist, or a store is unreachable.
+pub fn run(command: &SessionCommand, global: &Global) -> anyhow::Result<()> {
+    let config = global.start_existing()?;
+    block_on(with_services(config, async |state| match command {
+        SessionCommand::List(args) => list(state, args).await,
+        SessionCommand::Revoke(args) => revoke(state, args).await,
+    }))
+}
+
+async fn list(state: &AppState, args: &ListArgs) -> anyhow::Result<()> {
+    let account = find(state, &args.account).await?;
+    let mut out = io::stdout().lock();
+    if !args.json {
+        writeln!(out, "{}", row(["SESSION", "CREATED", "LAST USED", "EXPIRES", "ADDRESS", "DEVICE"]))?;
+    }
+    for session in &sessions::list_of(state, account.id).await? {
+        let shown = SessionJson::of(session);
+        if args.json {
+            json_line(&mut out, &shown)?;
+        } else {
+            let address = shown.address.as_deref().unwrap_or("-");
+            let device = visible(shown.device.or(shown.user_agent).unwrap_or("-"));
+            let (id, created, last_used) = (&shown.id, &shown.created_at, &shown.last_used_at);
+            writeln!(out, "{}", row([id, created, last_used, &shown.expires_at, address, &device]))?;
+        }
+    }
+    Ok(out.flush()?)
+}
+
+async fn revoke(state: &AppState, args: &RevokeArgs) -> anyhow::Result<()> {
+    let account = find(state, &args.account).await?;
+    let Some(session) = args.session else {
+        let ended = sessions::revoke_all_of(state, account.id).await?;
+        println!("Revoked all sessions of {}. {}", visible(account.email.as_str()), sessions_ended(ended));
+        return Ok(());
+    };
+    if !sessions::revoke_of(state, account.id, session).await? {
+        bail!("{session}: {} has no such session", visible(account.email.as_str()));
+    }
+    println!("Revoked the session {session} of {}.", visible(account.email.as_str()));
+    Ok(())
+}
+
+fn row([id, created, last_used, expires, address, device]: [&str; 6]) -> String {
+    let row = format!("{id:<36}  {created:<24}  {last_used:<24}  {expires:<24}  {address:<15}  {device}");
+    row.trim_end().to_owned()
+}
+
+/// A session as JSON.
+#[derive(Serialize)]
+struct SessionJson<'a> {
+    id: String,
+    created_at: String,
+    last_used_at: String,
+    expires_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_agent: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<&'a str>,
+}
+
+impl<'a> SessionJson<'a> {
+    fn of(session: &'a Session) -> Self {
+        Self {
+            id: session.id.to_string(),
+            created_at: session.created_at.to_string(),
+            last_used_at: session.last_used_at.to_string(),
+            expires_at: session.expires_at().to_string(),
+            address: session.origin.ip.map(|ip| ip.to_string()),
+            user_agent: session.origin.user_agent.as_deref(),
+            device: session.origin.device.as_deref(),
+        }
+    }
+}

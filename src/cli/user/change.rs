@@ -1,0 +1,81 @@
+//! Commands that read or change one account.
+
+use anyhow::{Context, anyhow};
+
+use super::{UserCommand, show};
+use crate::{
+    cli::{output::visible, prompt},
+    domain::account::{Account, Email, Roles},
+    service::accounts,
+    state::AppState,
+};
+
+/// Runs a command about one account.
+pub(super) async fn run(state: &AppState, command: &UserCommand) -> anyhow::Result<()> {
+    match command {
+        UserCommand::Show(args) => show::run(state, &find(state, &args.account.account).await?, args.json).await,
+        UserCommand::Roles(args) => {
+            let parse = |flag: &str, names: &[String]| Roles::parse(names).map_err(|why| anyhow!("{flag} {why}"));
+            let (add, remove) = (parse("--add", &args.add)?, parse("--remove", &args.remove)?);
+            let account = find(state, &args.account.account).await?;
+            let roles = accounts::change_roles(state, account.id, &add, &remove).await?;
+            let roles = if roles.is_empty() { "none".to_owned() } else { roles.to_string() };
+            println!("Roles of {}: {roles}. Sessions get them with their next refresh.", name(&account));
+            Ok(())
+        }
+        UserCommand::SetPassword(args) => {
+            let account = find(state, &args.account.account).await?;
+            let password = prompt::new_password(args.password_stdin)?;
+            let ended = accounts::set_password(state, account.id, password).await?;
+            println!("Set a new password for {}. {}", name(&account), sessions_ended(ended));
+            Ok(())
+        }
+        UserCommand::SetEmail(args) => {
+            let email = Email::parse(&args.email).map_err(|why| anyhow!("{:?} {why}", args.email))?;
+            let account = find(state, &args.account.account).await?;
+            accounts::set_email(state, account.id, &email).await.with_context(|| format!("{:?}", args.email))?;
+            println!("Changed the e-mail address of {} to {}.", name(&account), visible(email.as_str()));
+            Ok(())
+        }
+        UserCommand::Disable(args) => {
+            let account = find(state, &args.account).await?;
+            let ended = accounts::disable(state, account.id).await?;
+            println!("Disabled {}. {}", name(&account), sessions_ended(ended));
+            Ok(())
+        }
+        UserCommand::Enable(args) => {
+            let account = find(state, &args.account).await?;
+            accounts::enable(state, account.id).await?;
+            println!("Enabled {}.", name(&account));
+            Ok(())
+        }
+        UserCommand::Delete(args) => {
+            let account = find(state, &args.account.account).await?;
+            let name = name(&account);
+            prompt::confirm(&format!("Delete {name} (id {}) permanently?", account.id), args.yes)?;
+            let ended = accounts::delete(state, account.id).await?;
+            println!("Deleted {name}. {}", sessions_ended(ended));
+            Ok(())
+        }
+        UserCommand::Add(_) | UserCommand::List(_) | UserCommand::Import(_) => {
+            unreachable!("these commands are not about one account")
+        }
+    }
+}
+
+/// Finds the account named on the command line.
+pub(in crate::cli) async fn find(state: &AppState, account: &str) -> anyhow::Result<Account> {
+    accounts::find(&state.sql, account).await.with_context(|| format!("{account:?}"))
+}
+
+fn name(account: &Account) -> String {
+    visible(account.email.as_str())
+}
+
+pub(in crate::cli) fn sessions_ended(count: u64) -> String {
+    match count {
+        0 => "It had no sessions.".to_owned(),
+        1 => "1 session ended.".to_owned(),
+        count => format!("{count} sessions ended."),
+    }
+}

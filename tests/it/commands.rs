@@ -1,0 +1,302 @@
+//! Commands that manage a running service.
+
+use std::{
+    fs,
+    io::Write,
+    path::Path,
+    process::{Output, Stdio},
+};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::{
+    binary::{Service, command, run},
+    harness::{client::PASSWORD, wait},
+};
+
+const NEW_PASSWORD: &str = "another tidal engine verse";
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Runs a command with this text as its standard input.
+fn run_with_input(folder: &Path, arguments: &[&str], input: &str) -> Output {
+    let mut command = command(folder, arguments);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    writeln!(child.stdin.take().unwrap(), "{input}").unwrap();
+    child.wait_with_output().unwrap()
+}
+
+/// Runs a command that must succeed. Returns what it prints.
+fn printed(folder: &Path, arguments: &[&str]) -> String {
+    let output = run(folder, arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+fn json_lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signing_keys_rotate_beside_a_running_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path());
+    let keys = async || {
+        let jwks = service.client.get("/.well-known/jwks.json", "").await.expect(200).json();
+        jwks["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let before = keys().await;
+    let rotated = run(folder.path(), &["keys", "rotate"]);
+    assert!(rotated.status.success(), "{rotated:?}");
+    let listed = String::from_utf8(run(folder.path(), &["keys", "list"]).stdout).unwrap();
+    assert!(listed.contains("signing") && listed.contains("published"), "{listed}");
+    let retired = run(folder.path(), &["keys", "retire", &before[0]]);
+    assert_eq!(retired.status.code(), Some(1), "it is the only key that signs");
+    drop(service.end(Signal::TERM));
+    let service = Service::start(folder.path());
+    let after = service.client.get("/.well-known/jwks.json", "").await.expect(200).json();
+    assert_eq!(after["keys"].as_array().unwrap().len(), 2, "{after}");
+    drop(service.end(Signal::TERM));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn accounts_are_managed_beside_a_running_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path());
+    let add = ["user", "add", "ada@example.com", "--username", "ada", "--role", "admin", "--password-stdin"];
+    assert!(run_with_input(folder.path(), &add, PASSWORD).status.success());
+    let tokens = service.client.login("ada").await;
+    let listed = run(folder.path(), &["user", "list", "--json"]);
+    let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    assert_eq!((&listed["email"], &listed["roles"][0]), (&"ada@example.com".into(), &"admin".into()));
+    assert!(run(folder.path(), &["user", "disable", "ada"]).status.success());
+    assert_eq!(service.client.refresh(&tokens.refresh).await.problem().1, "invalid_refresh_token");
+    service.client.try_login("ada", PASSWORD).await.expect(401);
+    assert!(run(folder.path(), &["user", "enable", "ada@example.com"]).status.success());
+    service.client.login("ada").await;
+    let unconfirmed = run(folder.path(), &["user", "delete", "ada"]);
+    assert_eq!(unconfirmed.status.code(), Some(1));
+    assert!(text(&unconfirmed.stderr).contains("--yes"), "{unconfirmed:?}");
+    service.client.login("ada").await;
+    assert!(run(folder.path(), &["user", "delete", "ada", "--yes"]).status.success());
+    service.client.try_login("ada", PASSWORD).await.expect(401);
+    assert_eq!(run(folder.path(), &["user", "delete", "ada", "--yes"]).status.code(), Some(1));
+    drop(service.end(Signal::TERM));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn service_clients_are_managed_beside_a_running_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path());
+    let printed = |arguments: &[&str]| printed(folder.path(), arguments);
+    let secret_in = |text: &str| {
+        let mut lines = text.lines();
+        assert_eq!(lines.next(), Some("client_id: billing"));
+        let secret = lines.next().unwrap().strip_prefix("client_secret: ").unwrap().to_owned();
+        assert!(secret.starts_with("lk_cs_") && secret.len() == 49, "{secret}");
+        assert_eq!(lines.next(), None);
+        secret
+    };
+    let first = secret_in(&printed(&["client", "add", "billing", "--scope", "read", "--scope", "write"]));
+    let token = async |secret: &str| {
+        let request = service.client.request(reqwest::Method::POST, "/oauth2/token");
+        let request = request.form(&[("grant_type", "client_credentials")]).basic_auth("billing", Some(secret));
+        service.client.send(request).await
+    };
+    assert_eq!(token(&first).await.expect(200).json()["scope"], "read write");
+
+    let second = secret_in(&printed(&["client", "rotate-secret", "billing", "--grace", "1h"]));
+    wait::until("the node applies the new secret", async || token(&second).await.status == 200).await;
+    token(&first).await.expect(200);
+    let listed: Value = serde_json::from_str(&printed(&["client", "list", "--json"])).unwrap();
+    assert_eq!((&listed["client_id"], &listed["secrets"]), (&"billing".into(), &2.into()));
+    assert_eq!((&listed["scopes"][1], &listed["audiences"][0]), (&"write".into(), &"latchkey".into()));
+
+    let pem = folder.path().join("key.pem");
+    std::fs::write(&pem, "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n").unwrap();
+    for (arguments, text) in [
+        (&["client", "add", "billing"][..], "billing: a client of this name exists"),
+        (&["client", "add", "a b"], "1 to 64 ASCII letters"),
+        (&["client", "add", "latchkey"], "token.client_id"),
+        (&["client", "add", "other", "--public-key", "key.pem"], "key.pem: holds a private key"),
+        (&["client", "add", "other", "--jwks", "none.json"], "none.json"),
+        (&["client", "disable", "other"], "other: there is no client of this name"),
+        (&["client", "rotate-secret", "other"], "other: there is no client of this name"),
+    ] {
+        let output = run(folder.path(), arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{said}");
+        assert!(said.contains(text), "{arguments:?}: no {text} in {said}");
+    }
+    printed(&["client", "disable", "billing"]);
+    wait::until("the node applies the disabled client", async || token(&second).await.status == 401).await;
+    let table = printed(&["client", "list"]);
+    assert!(table.contains("billing") && table.contains("disabled"), "{table}");
+    assert!(printed(&["client", "show", "billing"]).contains("disabled since"));
+    let refused = run(folder.path(), &["client", "rotate-secret", "billing"]);
+    assert_eq!((refused.status.code(), refused.stdout.len()), (Some(1), 0));
+    assert!(text(&refused.stderr).contains("disabled; enable it first"), "{refused:?}");
+
+    printed(&["client", "enable", "billing"]);
+    wait::until("the node applies the enabled client", async || token(&second).await.status == 200).await;
+    assert_eq!(run(folder.path(), &["client", "delete", "billing"]).status.code(), Some(1), "it asks for --yes");
+    printed(&["client", "delete", "billing", "--yes"]);
+    wait::until("the node applies the deleted client", async || token(&second).await.status == 401).await;
+    assert_eq!(run(folder.path(), &["client", "show", "billing"]).status.code(), Some(1));
+    let third = secret_in(&printed(&["client", "add", "billing"]));
+    assert_ne!(third, second);
+    let (_, log) = service.end(Signal::TERM);
+    for secret in [first, second] {
+        assert!(!log.contains(&secret) && !table.contains(&secret));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operator_changes_roles_password_and_email_of_an_account() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let service = Service::start(path);
+    service.client.account("ada").await;
+    let first = service.client.login("ada").await;
+
+    let roles = printed(path, &["user", "roles", "ada", "--add", "ops", "--add", "admin"]);
+    assert!(roles.contains("admin ops"), "{roles}");
+    let refreshed = service.client.refresh(&first.refresh).await.expect(200);
+    let access = refreshed.json()["access_token"].as_str().unwrap().to_owned();
+    let me = service.client.get("/v1/me", &access).await.expect(200).json();
+    assert_eq!(me["roles"], serde_json::json!(["admin", "ops"]));
+    let roles = printed(path, &["user", "roles", "email:ada@example.com", "--remove", "admin"]);
+    assert!(roles.contains(": ops.") && !roles.contains("admin"), "{roles}");
+
+    let weak = run_with_input(path, &["user", "set-password", "ada", "--stdin"], "password");
+    assert_eq!(weak.status.code(), Some(1), "{}", text(&weak.stderr));
+    let set = run_with_input(path, &["user", "set-password", "ada", "--password-stdin"], NEW_PASSWORD);
+    assert!(set.status.success() && text(&set.stdout).contains("1 session ended"), "{set:?}");
+    service.client.refresh(&first.refresh).await.expect(401);
+    service.client.try_login("ada", PASSWORD).await.expect(401);
+    service.client.try_login("ada", NEW_PASSWORD).await.expect(200);
+
+    printed(path, &["user", "set-email", "username:ada", "countess@example.com"]);
+    service.client.try_login("countess@example.com", NEW_PASSWORD).await.expect(200);
+    let shown = json_lines(&printed(path, &["user", "show", "countess@example.com", "--json"]));
+    assert_eq!((&shown[0]["username"], &shown[0]["sessions"]), (&"ada".into(), &2.into()));
+    let id = shown[0]["id"].as_str().unwrap();
+    assert!(printed(path, &["user", "show", &format!("id:{id}")]).contains("countess@example.com"));
+
+    let audit = json_lines(&printed(path, &["audit", "--json", "--account", id]));
+    let by_operator = |event: &str| {
+        let found =
+            audit.iter().filter(|row| row["event"] == event && row["actor"].as_str().unwrap().starts_with("operator:"));
+        found.count()
+    };
+    for (event, count) in [("password_change", 1), ("email_changed", 1), ("roles_changed", 2)] {
+        assert_eq!(by_operator(event), count, "{event} in {audit:#?}");
+    }
+    drop(service.end(Signal::TERM));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operator_lists_and_revokes_sessions() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let service = Service::start(path);
+    service.client.account("ada").await;
+    let mut tokens = Vec::new();
+    for _ in 0..3 {
+        tokens.push(service.client.login("ada").await);
+    }
+    let listed = json_lines(&printed(path, &["session", "list", "ada", "--json"]));
+    assert_eq!(listed.len(), 3);
+    assert_eq!(listed[0]["address"], "127.0.0.1");
+    assert_eq!(printed(path, &["session", "list", "ada"]).lines().count(), 4);
+
+    printed(path, &["session", "revoke", "ada", &tokens[0].session]);
+    service.client.refresh(&tokens[0].refresh).await.expect(401);
+    service.client.refresh(&tokens[1].refresh).await.expect(200);
+    assert_eq!(run(path, &["session", "revoke", "ada", &tokens[0].session]).status.code(), Some(1), "it is gone");
+    assert!(printed(path, &["session", "revoke", "ada", "--all"]).contains("2 sessions ended"));
+    service.client.refresh(&tokens[2].refresh).await.expect(401);
+    let audit = json_lines(&printed(path, &["audit", "--json", "--account", "ada"]));
+    let events: Vec<_> = audit.iter().map(|row| row["event"].as_str().unwrap()).collect();
+    assert!(events.contains(&"session_ended") && events.contains(&"sessions_ended"), "{audit:#?}");
+    drop(service.end(Signal::TERM));
+}
+
+#[test]
+fn command_without_a_service_creates_nothing_and_names_the_data_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in [
+        &["user", "list"][..],
+        &["user", "add", "ada@example.com", "--password-stdin"],
+        &["client", "add", "billing"],
+        &["session", "list", "ada"],
+        &["keys", "list"],
+        &["audit"],
+    ] {
+        let output = run(folder.path(), arguments);
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {error}");
+        assert!(error.contains("there is no database at") && error.contains("--data-dir"), "{arguments:?}: {error}");
+    }
+    let settings = [
+        "database.url=sqlite://other.db",
+        "redis.url=redis://127.0.0.1:1",
+        "secret=long enough for a secret of a test",
+    ];
+    let elsewhere = settings.iter().flat_map(|setting| ["--set", setting]);
+    let elsewhere: Vec<_> = ["user", "list"].into_iter().chain(elsewhere).collect();
+    let output = run(folder.path(), &elsewhere);
+    assert!(text(&output.stderr).contains("there is no database at other.db"), "{output:?}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+
+    assert!(run(folder.path(), &["migrate"]).status.success());
+    assert!(run(folder.path(), &["client", "add", "billing"]).status.success());
+}
+
+#[test]
+fn account_list_is_filtered_and_paged() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    assert!(run(path, &["migrate"]).status.success());
+    for name in ["ann", "ben", "cleo"] {
+        let email = format!("{name}@example.com");
+        let add = ["user", "add", &email, "--username", name, "--role", "staff", "--password-stdin"];
+        let added = run_with_input(path, &add, PASSWORD);
+        assert!(added.status.success(), "{}", text(&added.stderr));
+    }
+    let list = |arguments: &[&str]| json_lines(&printed(path, &[&["user", "list", "--json"], arguments].concat()));
+    assert_eq!(list(&["--role", "staff"]).len(), 3);
+    assert_eq!(list(&["--contains", "BEN@"])[0]["username"], "ben");
+    assert_eq!(list(&["--state", "disabled"]).len(), 0);
+    let first = list(&["--limit", "2"]);
+    assert_eq!(first.len(), 2);
+    let rest = list(&["--limit", "2", "--after", first[1]["id"].as_str().unwrap()]);
+    assert_eq!((rest.len(), &rest[0]["username"]), (1, &"cleo".into()));
+}
+
+#[test]
+fn completions_manual_page_and_config_check_need_no_service() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(printed(folder.path(), &["completions", "bash"]).contains("latchkey__subcmd__user"));
+    assert!(printed(folder.path(), &["man"]).contains(".TH latchkey 1"));
+    assert_eq!(printed(folder.path(), &["config", "check"]), "");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn audit_follow_prints_events_as_they_are_written() {
+    use std::io::{BufRead, BufReader};
+    let folder = tempfile::tempdir().unwrap();
+    assert!(run(folder.path(), &["migrate"]).status.success());
+    assert!(run(folder.path(), &["client", "add", "first"]).status.success());
+    let mut follow = command(folder.path(), &["audit", "--follow", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines().map(|line| line.unwrap());
+    assert!(lines.next().unwrap().contains("\"first\""));
+    assert!(run(folder.path(), &["client", "add", "second"]).status.success());
+    assert!(lines.next().unwrap().contains("\"second\""));
+    follow.kill().unwrap();
+    follow.wait().unwrap();
+}
