@@ -2,6 +2,7 @@
 //! READMEs, with the real service. `make test` installs what they need (`.ci/install.sh`); without it these tests fail.
 
 mod app;
+mod browser;
 mod js;
 mod python;
 mod service;

@@ -1,0 +1,305 @@
+import type { AccountResponse, LoginRequest, RegisterRequest, SessionsResponse, TokensResponse } from "./api.js";
+import { LatchkeyProblem, LatchkeyUnreachable, SignedOut, problemOf } from "./problem.js";
+import { localTokenStorage, memoryTokenStorage, type TokenStorage } from "./storage.js";
+import { openTabs, type TabMessage } from "./tabs.js";
+
+export interface ClientOptions {
+  /** The URL of Latchkey, such as `https://auth.example.com`. */
+  baseUrl: string;
+  /** `cookie` (default) needs page and Latchkey on the same site; `bearer` keeps the refresh token in `storage`. */
+  transport?: "cookie" | "bearer";
+  /** Where the refresh token is kept with `bearer`; `localStorage` where there is one, else memory. */
+  storage?: TokenStorage;
+  /** Origins that `fetch` sends the access token to, beside the page's and Latchkey's own. */
+  origins?: readonly string[];
+  /** The name of the lock and channel that tabs share; clients of one Latchkey must use the same. */
+  name?: string;
+  /** How long a call to Latchkey may take, in milliseconds; 10 s by default. */
+  timeout?: number;
+  /** Replaces the global `fetch`. */
+  fetch?: typeof fetch;
+}
+
+/** A signed-in session, as this client knows it. */
+export interface SessionInfo {
+  id: string;
+}
+
+export type SignIn = Pick<LoginRequest, "identifier" | "password" | "device">;
+export type Listener = (session: SessionInfo | null) => void;
+
+interface Access {
+  token: string;
+  sessionId: string;
+  /** Local time in milliseconds after which the token is not used any more. */
+  staleAt: number;
+}
+
+/** Problems after which the session is over; any other leaves it as it is. */
+const OVER = new Set(["authentication_required", "invalid_refresh_token", "refresh_token_reused", "session_expired"]);
+
+/** Seconds before its end from which on an access token is replaced. */
+const MARGIN = 10;
+
+/** Longest `Retry-After` in seconds that a refresh waits for by itself. */
+const PATIENCE = 5;
+
+/** Signs users in, keeps them signed in, and signs them out, in all tabs. */
+export class LatchkeyClient {
+  readonly #base: string;
+  readonly #cookie: boolean;
+  readonly #storage: TokenStorage;
+  readonly #origins: Set<string>;
+  readonly #timeout: number;
+  readonly #fetch: typeof fetch;
+  readonly #tabs;
+  readonly #listeners = new Set<Listener>();
+  #access: Access | null = null;
+  #refreshing: Promise<Access> | null = null;
+  /** Changes with every sign-in and sign-out, so that a refresh from before is not applied after it. */
+  #epoch = 0;
+  /** The session that was signed out last: a refresh of another tab that finishes late does not bring it back. */
+  #ended: string | undefined;
+
+  constructor(options: ClientOptions) {
+    const page = globalThis.location?.href;
+    this.#base = new URL(options.baseUrl, page).href.replace(/\/$/, "");
+    this.#cookie = (options.transport ?? "cookie") === "cookie";
+    this.#storage = options.storage ?? (typeof localStorage === "undefined" ? memoryTokenStorage() : localTokenStorage());
+    const own = page && page !== "about:blank" ? [new URL(page).origin] : [];
+    this.#origins = new Set([new URL(this.#base).origin, ...own, ...(options.origins ?? [])]);
+    this.#timeout = options.timeout ?? 10_000;
+    this.#fetch = options.fetch ?? ((input, init) => globalThis.fetch(input, init));
+    this.#tabs = openTabs(options.name ?? "latchkey", (message) => this.#receive(message));
+  }
+
+  /** The session, if this tab knows that someone is signed in. After a reload, call `resume` first. */
+  get session(): SessionInfo | null {
+    return this.#access && { id: this.#access.sessionId };
+  }
+
+  /** Calls `listener` after each sign-in and sign-out, also those of other tabs. Returns a function that stops it. */
+  onChange(listener: Listener): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Creates an account. Does not sign in. */
+  async register(account: RegisterRequest): Promise<AccountResponse> {
+    return (await this.#call("POST", "/v1/users", account)).json();
+  }
+
+  /** Signs in and ends the session that was there before with the transport `cookie`. */
+  async signIn(credentials: SignIn): Promise<SessionInfo> {
+    const transport = this.#cookie ? "cookie" : "bearer";
+    const response = await this.#call("POST", "/v1/login", { ...credentials, transport });
+    this.#epoch++;
+    this.#refreshing = null;
+    const access = await this.#keep(await response.json());
+    return { id: access.sessionId };
+  }
+
+  /** Continues the session after a reload. Returns null if nobody is signed in. */
+  async resume(): Promise<SessionInfo | null> {
+    try {
+      return { id: (await this.#fresh()).sessionId };
+    } catch (error) {
+      if (error instanceof SignedOut) return null;
+      throw error;
+    }
+  }
+
+  /** Signs out in all tabs. Resolves once the session has ended on every node; signs out locally in any case. */
+  async signOut(): Promise<void> {
+    const token = this.#cookie ? null : await this.#storage.get();
+    const access = this.#access?.token;
+    await this.#forget(true);
+    if (!this.#cookie && !token && !access) return;
+    try {
+      await this.#call("POST", "/v1/logout", token ? { refresh_token: token } : undefined, access);
+    } catch (error) {
+      // nothing to end: the session was over already
+      if (!(error instanceof LatchkeyProblem && error.status === 401)) throw error;
+    }
+  }
+
+  /**
+   * Like the global `fetch`, with the access token. Refreshes once and retries when the token is refused. A body that is a
+   * stream cannot be sent twice and is not retried.
+   *
+   * @throws SignedOut if nobody is signed in, LatchkeyUnreachable if the token cannot be refreshed now
+   */
+  async fetch(input: string | URL | Request, init: RequestInit = {}): Promise<Response> {
+    const request = new Request(input instanceof Request ? input : new URL(input, globalThis.location?.href), init);
+    if (!this.#origins.has(new URL(request.url).origin)) {
+      throw new TypeError(`the access token is not sent to ${new URL(request.url).origin}: name it in "origins"`);
+    }
+    const streamed = init.body instanceof ReadableStream || (input instanceof Request && input.body !== null);
+    const spare = streamed ? null : request.clone();
+    const access = await this.#fresh();
+    const response = await this.#fetch(authorized(request, access));
+    if (response.status !== 401 || !spare) return response;
+    const next = await this.#fresh(access);
+    return next.token === access.token ? response : this.#fetch(authorized(spare, next));
+  }
+
+  /** The account that is signed in. */
+  async me(): Promise<AccountResponse> {
+    return this.#json("GET", "/v1/me");
+  }
+
+  /** The account's sessions, this one marked `current`. */
+  async sessions(): Promise<SessionsResponse["sessions"]> {
+    return (await this.#json<SessionsResponse>("GET", "/v1/sessions")).sessions;
+  }
+
+  /** Ends one session. Ending the current one signs out. */
+  async endSession(id: string): Promise<void> {
+    if (id === this.#access?.sessionId) return this.signOut();
+    await this.#json("DELETE", `/v1/sessions/${encodeURIComponent(id)}`);
+  }
+
+  /** Ends all sessions but this one and returns how many there were. */
+  async endOtherSessions(): Promise<number> {
+    return (await this.#json<{ revoked: number }>("DELETE", "/v1/sessions?keep_current=true")).revoked;
+  }
+
+  /** Changes the password and ends all other sessions. */
+  async changePassword(current: string, next: string): Promise<void> {
+    const changed = await this.#json<TokensResponse | null>("POST", "/v1/me/password", {
+      current_password: current,
+      new_password: next,
+    });
+    if (changed?.access_token) await this.#keep(changed);
+  }
+
+  /** Stops listening to other tabs. */
+  close(): void {
+    this.#tabs.close();
+    this.#listeners.clear();
+  }
+
+  async #json<T>(method: string, path: string, body?: unknown): Promise<T> {
+    const init: RequestInit = { method, credentials: this.#cookie ? "include" : "omit" };
+    if (body !== undefined) Object.assign(init, { body: JSON.stringify(body), headers: JSON_TYPE });
+    const response = await this.fetch(this.#base + path, init);
+    if (!response.ok) throw await problemOf(response);
+    return (response.status === 204 ? null : await response.json()) as T;
+  }
+
+  /** A call that needs no access token. */
+  async #call(method: string, path: string, body?: unknown, access?: string): Promise<Response> {
+    const headers: Record<string, string> = body === undefined ? {} : { ...JSON_TYPE };
+    if (access) headers["Authorization"] = `Bearer ${access}`;
+    let response: Response;
+    try {
+      response = await this.#fetch(this.#base + path, {
+        method,
+        headers,
+        credentials: this.#cookie ? "include" : "omit",
+        signal: AbortSignal.timeout(this.#timeout),
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      });
+    } catch (error) {
+      throw new LatchkeyUnreachable(error);
+    }
+    if (!response.ok) throw await problemOf(response);
+    return response;
+  }
+
+  /** An access token that is not about to expire and is not `refused`: the one at hand, or one refresh for all callers. */
+  #fresh(refused?: Access): Promise<Access> {
+    const held = this.#access;
+    if (held && held.token !== refused?.token && Date.now() < held.staleAt) return Promise.resolve(held);
+    this.#refreshing ??= this.#refresh(held).finally(() => (this.#refreshing = null));
+    return this.#refreshing;
+  }
+
+  async #refresh(before: Access | null): Promise<Access> {
+    const epoch = this.#epoch;
+    return this.#tabs.exclusively(async () => {
+      // another tab may have refreshed while this one waited for the lock
+      const held = this.#access;
+      if (held && held.token !== before?.token && Date.now() < held.staleAt) return held;
+      const token = this.#cookie ? null : await this.#storage.get();
+      if (!this.#cookie && !token) throw new SignedOut();
+      try {
+        const response = await this.#exchange(token);
+        const tokens: TokensResponse = await response.json();
+        if (this.#epoch !== epoch) throw new SignedOut();
+        return await this.#keep(tokens);
+      } catch (error) {
+        if (!(error instanceof LatchkeyProblem && OVER.has(error.code))) throw error;
+        if (this.#epoch === epoch) await this.#forget(before !== null);
+        throw new SignedOut(error.code);
+      }
+    });
+  }
+
+  /** Presents the refresh token. A lost response is retried with the same token, which Latchkey answers with the same successor. */
+  async #exchange(token: string | null): Promise<Response> {
+    for (let attempt = 0; ; attempt++) {
+      try {
+        return await this.#call("POST", "/v1/refresh", token ? { refresh_token: token } : undefined);
+      } catch (error) {
+        const busy = error instanceof LatchkeyProblem && (error.status === 429 || error.status === 503);
+        const wait = busy ? (error.retryAfter ?? 1) : error instanceof LatchkeyUnreachable ? 0 : Infinity;
+        if (attempt > 0 || wait > PATIENCE) throw error;
+        await new Promise((resume) => setTimeout(resume, wait * 1000));
+      }
+    }
+  }
+
+  async #keep(tokens: TokensResponse): Promise<Access> {
+    if (!this.#cookie && tokens.refresh_token) await this.#storage.set(tokens.refresh_token);
+    const access = this.#accept(tokens.access_token, tokens.expires_in, Date.now(), tokens.session_id);
+    const { token, sessionId } = access;
+    this.#tabs.send({ type: "tokens", access: token, expiresIn: tokens.expires_in, sentAt: Date.now(), sessionId });
+    return access;
+  }
+
+  /** Counts the lifetime from the moment of receipt by the local clock, whatever the server's clock says. */
+  #accept(token: string, expiresIn: number, receivedAt: number, sessionId: string): Access {
+    const margin = Math.min(MARGIN, expiresIn / 2);
+    const changed = this.#access?.sessionId !== sessionId;
+    this.#access = { token, sessionId, staleAt: receivedAt + (expiresIn - margin) * 1000 };
+    if (changed) this.#notify();
+    return this.#access;
+  }
+
+  async #forget(tell: boolean): Promise<void> {
+    this.#epoch++;
+    this.#refreshing = null;
+    const was = this.#access;
+    this.#access = null;
+    this.#ended = was?.sessionId;
+    if (!this.#cookie) await this.#storage.remove();
+    if (tell) this.#tabs.send({ type: "signed_out", sessionId: was?.sessionId });
+    if (was) this.#notify();
+  }
+
+  #receive(message: TabMessage): void {
+    if (message.type === "tokens") {
+      if (message.sessionId === this.#ended) return;
+      this.#accept(message.access, message.expiresIn, message.sentAt, message.sessionId);
+    } else {
+      this.#epoch++;
+      const was = this.#access;
+      this.#access = null;
+      this.#ended = message.sessionId ?? was?.sessionId;
+      if (was) this.#notify();
+    }
+  }
+
+  #notify(): void {
+    for (const listener of this.#listeners) listener(this.session);
+  }
+}
+
+const JSON_TYPE = { "Content-Type": "application/json" };
+
+function authorized(request: Request, access: Access): Request {
+  const headers = new Headers(request.headers);
+  headers.set("Authorization", `Bearer ${access.token}`);
+  return new Request(request, { headers });
+}

@@ -1,0 +1,62 @@
+import type { FieldError, Problem } from "./api.js";
+
+/** An error response of Latchkey (RFC 9457). Branch on `code`; `detail` is for people. */
+export class LatchkeyProblem extends Error {
+  override readonly name = "LatchkeyProblem";
+  readonly status: number;
+  readonly code: Problem["code"];
+  readonly detail: string;
+  /** The invalid fields of a form; empty for other problems. */
+  readonly errors: readonly FieldError[];
+  readonly requestId: string | undefined;
+  /** Seconds to wait before a retry, from `Retry-After`. */
+  readonly retryAfter: number | undefined;
+
+  constructor(problem: Problem, retryAfter?: number) {
+    super(problem.detail || problem.title);
+    this.status = problem.status;
+    this.code = problem.code;
+    this.detail = problem.detail;
+    this.errors = problem.errors ?? [];
+    this.requestId = problem.request_id;
+    this.retryAfter = retryAfter;
+  }
+
+  /** The error of one form field, if that field is invalid. */
+  field(name: string): FieldError | undefined {
+    return this.errors.find((error) => error.field === name);
+  }
+}
+
+/** Latchkey could not be reached or did not answer in time. The session is unchanged: retry later. */
+export class LatchkeyUnreachable extends Error {
+  override readonly name = "LatchkeyUnreachable";
+  constructor(cause: unknown) {
+    super("Latchkey cannot be reached", { cause });
+  }
+}
+
+/** Nobody is signed in, or the session has ended. */
+export class SignedOut extends Error {
+  override readonly name = "SignedOut";
+  /** The code of the problem that ended the session; undefined if nobody was signed in. */
+  readonly code: Problem["code"] | undefined;
+  constructor(code?: Problem["code"]) {
+    super("Nobody is signed in");
+    this.code = code;
+  }
+}
+
+/** Reads an error response, also one that a proxy wrote. */
+export async function problemOf(response: Response): Promise<LatchkeyProblem> {
+  const seconds = Number(response.headers.get("retry-after") ?? NaN);
+  const retryAfter = Number.isFinite(seconds) ? seconds : undefined;
+  let body: Partial<Problem> = {};
+  try {
+    body = (await response.json()) as Partial<Problem>;
+  } catch {
+    // not JSON: a proxy's page
+  }
+  const fallback = { type: "about:blank", title: response.statusText, detail: response.statusText, code: "unknown" };
+  return new LatchkeyProblem({ ...fallback, ...body, status: response.status } as Problem, retryAfter);
+}

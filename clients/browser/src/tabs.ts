@@ -1,0 +1,30 @@
+// Coordination of the tabs of one origin: a lock around the refresh, and messages about its result.
+
+/** What tabs send each other. Access tokens stay within the origin; refresh tokens are never sent. */
+export type TabMessage =
+  | { type: "tokens"; access: string; expiresIn: number; sentAt: number; sessionId: string }
+  | { type: "signed_out"; sessionId: string | undefined };
+
+export interface Tabs {
+  /** Runs `work` in one tab at a time. */
+  exclusively<T>(work: () => Promise<T>): Promise<T>;
+  send(message: TabMessage): void;
+  close(): void;
+}
+
+/**
+ * Uses Web Locks and BroadcastChannel. Where a browser lacks one of them, tabs refresh independently, which is safe:
+ * Latchkey gives every tab the same successor within the grace window.
+ */
+export function openTabs(name: string, receive: (message: TabMessage) => void): Tabs {
+  const locks = globalThis.navigator?.locks;
+  const channel = typeof BroadcastChannel === "undefined" ? undefined : new BroadcastChannel(name);
+  channel?.addEventListener("message", (event) => receive((event as MessageEvent<TabMessage>).data));
+  // in Node an open channel would keep the process alive
+  (channel as { unref?: () => void } | undefined)?.unref?.();
+  return {
+    exclusively: (work) => (locks ? (locks.request(name, work) as ReturnType<typeof work>) : work()),
+    send: (message) => channel?.postMessage(message),
+    close: () => channel?.close(),
+  };
+}

@@ -1,0 +1,199 @@
+// Unit tests with a fake Latchkey: what the client sends, and what it makes of each response.
+import assert from "node:assert/strict";
+import { readFileSync, readdirSync } from "node:fs";
+import { test } from "node:test";
+import { gzipSync } from "node:zlib";
+
+import { LatchkeyClient, LatchkeyProblem, LatchkeyUnreachable, SignedOut, memoryTokenStorage } from "../dist/index.js";
+
+const BASE = "https://auth.example.com";
+
+/** A fake service: `answer(path, request)` returns a Response, or throws for a lost connection. */
+function service(answer) {
+  const calls = [];
+  const fetch = async (input, init) => {
+    const request = new Request(input, init);
+    const path = new URL(request.url).pathname;
+    calls.push(path);
+    return answer(path, request, calls.filter((call) => call === path).length);
+  };
+  return { fetch, calls };
+}
+
+const json = (status, body, headers = {}) => new Response(JSON.stringify(body), { status, headers });
+const problem = (status, code, headers) =>
+  json(status, { type: "about:blank", title: code, status, detail: `${code}!`, code, request_id: "r1" }, headers);
+const tokens = (n, expires = 300) =>
+  json(200, {
+    access_token: `access-${n}`,
+    refresh_token: `lk_rt_${n}`,
+    token_type: "Bearer",
+    expires_in: expires,
+    refresh_expires_in: 1000,
+    session_id: "s1",
+  });
+
+let channels = 0;
+function client(fake, options = {}) {
+  return new LatchkeyClient({
+    baseUrl: BASE,
+    transport: "bearer",
+    storage: memoryTokenStorage(),
+    fetch: fake.fetch,
+    name: `test-${channels++}`,
+    ...options,
+  });
+}
+
+async function signedIn(fake, options) {
+  const auth = client(fake, options);
+  await auth.signIn({ identifier: "ada", password: "x" });
+  return auth;
+}
+
+test("parallel_calls_with_a_stale_token_share_one_refresh", async () => {
+  const fake = service((path, request, count) => {
+    if (path === "/v1/login") return tokens(0, 1);
+    if (path === "/v1/refresh") return tokens(count);
+    return new Response(request.headers.get("authorization"));
+  });
+  const auth = await signedIn(fake);
+  const realNow = Date.now;
+  Date.now = () => realNow() + 60_000;
+  try {
+    const answers = await Promise.all([1, 2, 3, 4, 5].map(async () => (await auth.fetch(`${BASE}/data`)).text()));
+    assert.deepEqual(new Set(answers), new Set(["Bearer access-1"]));
+    assert.equal(fake.calls.filter((path) => path === "/v1/refresh").length, 1);
+  } finally {
+    Date.now = realNow;
+  }
+});
+
+test("a_refused_access_token_is_refreshed_once_and_the_request_retried_with_its_body", async () => {
+  const fake = service(async (path, request) => {
+    if (path === "/v1/login") return tokens(0);
+    if (path === "/v1/refresh") return tokens(1);
+    if (request.headers.get("authorization") === "Bearer access-0") return problem(401, "invalid_token");
+    return new Response(await request.text());
+  });
+  const auth = await signedIn(fake);
+  const answer = await auth.fetch(`${BASE}/data`, { method: "POST", body: "hello" });
+  assert.equal(await answer.text(), "hello");
+});
+
+test("a_second_refusal_is_returned_and_not_retried_again", async () => {
+  const fake = service((path) => (path === "/v1/login" ? tokens(0) : path === "/v1/refresh" ? tokens(1) : problem(401, "invalid_token")));
+  const auth = await signedIn(fake);
+  assert.equal((await auth.fetch(`${BASE}/data`)).status, 401);
+  assert.equal(fake.calls.filter((path) => path === "/data").length, 2);
+});
+
+test("a_lost_refresh_response_is_retried_with_the_same_token", async () => {
+  const presented = [];
+  const fake = service(async (path, request, count) => {
+    if (path === "/v1/login") return tokens(0);
+    presented.push((await request.json()).refresh_token);
+    if (count === 1) throw new TypeError("network error");
+    return tokens(1);
+  });
+  const auth = await signedIn(fake);
+  const spare = client(fake, { storage: { get: () => "lk_rt_0", set: () => {}, remove: () => {} } });
+  assert.deepEqual(await spare.resume(), { id: "s1" });
+  assert.deepEqual(presented, ["lk_rt_0", "lk_rt_0"]);
+  auth.close();
+});
+
+test("an_unreachable_service_does_not_sign_out", async () => {
+  const storage = memoryTokenStorage();
+  storage.set("lk_rt_0");
+  const fake = service(() => {
+    throw new TypeError("offline");
+  });
+  const auth = client(fake, { storage });
+  await assert.rejects(auth.resume(), LatchkeyUnreachable);
+  assert.equal(storage.get(), "lk_rt_0");
+});
+
+test("an_overloaded_service_is_retried_after_retry_after_and_does_not_sign_out", async () => {
+  const storage = memoryTokenStorage();
+  storage.set("lk_rt_0");
+  const fake = service((path, _, count) => (count === 1 ? problem(503, "unavailable", { "Retry-After": "0" }) : tokens(1)));
+  assert.deepEqual(await client(fake, { storage }).resume(), { id: "s1" });
+  const busy = service(() => problem(429, "rate_limited", { "Retry-After": "3600" }));
+  await assert.rejects(client(busy, { storage }).resume(), (error) => error.code === "rate_limited" && error.retryAfter === 3600);
+  assert.equal(storage.get(), "lk_rt_1");
+});
+
+for (const code of ["invalid_refresh_token", "refresh_token_reused", "session_expired", "authentication_required"]) {
+  test(`a_refresh_refused_with_${code}_signs_out_and_clears_the_storage`, async () => {
+    const storage = memoryTokenStorage();
+    const fake = service((path) => (path === "/v1/login" ? tokens(0) : problem(401, code)));
+    const auth = await signedIn(fake, { storage });
+    const seen = [];
+    auth.onChange((session) => seen.push(session));
+    await assert.rejects(auth.fetch(`${BASE}/data`), SignedOut);
+    assert.deepEqual(seen, [null]);
+    assert.equal(storage.get(), null);
+    assert.equal(await auth.resume(), null);
+  });
+}
+
+test("the_access_token_is_not_sent_to_other_origins", async () => {
+  const fake = service((path) => (path === "/v1/login" ? tokens(0) : new Response("")));
+  const auth = await signedIn(fake, { origins: ["https://api.example.com"] });
+  await assert.rejects(auth.fetch("https://evil.example/"), TypeError);
+  await auth.fetch("https://api.example.com/data");
+  assert.deepEqual(fake.calls, ["/v1/login", "/data"]);
+});
+
+test("sign_out_clears_the_tokens_even_if_the_service_is_unreachable", async () => {
+  const storage = memoryTokenStorage();
+  const fake = service((path) => {
+    if (path === "/v1/login") return tokens(0);
+    throw new TypeError("offline");
+  });
+  const auth = await signedIn(fake, { storage });
+  await assert.rejects(auth.signOut(), LatchkeyUnreachable);
+  assert.equal(auth.session, null);
+  assert.equal(storage.get(), null);
+});
+
+test("field_errors_are_typed_and_found_by_name", async () => {
+  const body = { status: 422, title: "t", detail: "d", code: "validation_failed", errors: [{ field: "email", code: "invalid_email", detail: "x" }] };
+  const fake = service(() => json(422, body));
+  const error = await client(fake).register({ email: "nope", password: "x" }).catch((error) => error);
+  assert.ok(error instanceof LatchkeyProblem);
+  assert.equal(error.field("email").code, "invalid_email");
+  assert.equal(error.field("password"), undefined);
+});
+
+test("a_proxys_error_page_becomes_a_problem", async () => {
+  const fake = service(() => new Response("<html>bad gateway</html>", { status: 502 }));
+  await assert.rejects(client(fake).signIn({ identifier: "a", password: "b" }), (error) => error.status === 502);
+});
+
+test("tabs_share_tokens_and_the_sign_out", async () => {
+  const fake = service((path) => (path === "/v1/login" ? tokens(0) : new Response(null, { status: 204 })));
+  const storage = memoryTokenStorage();
+  const name = "shared";
+  const one = client(fake, { storage, name });
+  const two = client(fake, { storage, name });
+  const change = () => new Promise((resolve) => two.onChange(resolve));
+  const signedIn = change();
+  await one.signIn({ identifier: "ada", password: "x" });
+  assert.deepEqual(await signedIn, { id: "s1" });
+  const signedOut = change();
+  await one.signOut();
+  assert.equal(await signedOut, null);
+  one.close();
+  two.close();
+});
+
+test("the_package_is_smaller_than_6_kilobytes_compressed", () => {
+  const dist = new URL("../dist/", import.meta.url);
+  const files = readdirSync(dist).filter((file) => file.endsWith(".js"));
+  // comments are for readers of the package; every bundler drops them
+  const code = files.map((file) => readFileSync(new URL(file, dist), "utf8").replace(/^\s*(\/\/|\/?\*).*$/gm, "")).join("\n");
+  const size = gzipSync(code).length;
+  assert.ok(size < 6 * 1024, `${size} bytes`);
+});

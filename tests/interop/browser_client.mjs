@@ -1,0 +1,104 @@
+// Drives examples/browser in Chromium against a running node: node browser_client.mjs API PAGE, with the account
+// ada@example.com. Exits with an error at the first thing that does not hold.
+import assert from "node:assert/strict";
+
+import { chromium } from "playwright-core";
+
+const [api, pageUrl] = process.argv.slice(2);
+const PASSWORD = "tidal engine verse marmalade";
+const ARGS = "--no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run --disable-sync --disable-background-networking --disable-component-update";
+
+const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ARGS.split(" ") });
+
+for (const transport of ["cookie", "bearer"]) {
+  const context = await browser.newContext();
+  context.setDefaultTimeout(30_000);
+  const url = `${pageUrl}/?api=${encodeURIComponent(api)}&transport=${transport}`;
+
+  /** Opens a tab and waits until it knows whether someone is signed in. */
+  async function tab() {
+    const page = await context.newPage();
+    page.on("pageerror", (error) => assert.fail(`${transport}: ${error}`));
+    await page.goto(url);
+    await page.waitForSelector("#sign-in:not([hidden]), #account:not([hidden])");
+    return page;
+  }
+  const signedIn = (page) => page.waitForSelector("#account:not([hidden])");
+  const signedOut = (page) => page.waitForSelector("#sign-in:not([hidden])");
+  const me = (page) => page.evaluate(async (api) => (await globalThis.latchkey.fetch(`${api}/v1/me`)).status, api);
+  async function signIn(page) {
+    await page.fill("[name=identifier]", "ada@example.com");
+    await page.fill("[name=password]", PASSWORD);
+    await page.click("[value=sign-in]");
+    await signedIn(page);
+  }
+  /** Makes the next call of /v1/me in this tab look like one with an expired access token. */
+  const refuseOnce = (page) => page.route("**/v1/me", (route) => route.fulfill({ status: 401, headers: cors() }), { times: 1 });
+  const cors = () => ({ "Access-Control-Allow-Origin": pageUrl, "Access-Control-Allow-Credentials": "true" });
+
+  // a wrong password shows the service's words, and the form keeps the identifier
+  const first = await tab();
+  await first.fill("[name=identifier]", "ada@example.com");
+  await first.fill("[name=password]", "wrong horse battery staple");
+  await first.click("[value=sign-in]");
+  await first.waitForFunction(() => document.getElementById("message").textContent.length > 0);
+  assert.equal(await first.inputValue("[name=identifier]"), "ada@example.com");
+  await signIn(first);
+
+  // a reload stays signed in
+  await first.reload();
+  await signedIn(first);
+  if (transport === "cookie") {
+    assert.equal(await first.evaluate(() => localStorage.length + document.cookie.length), 0, "nothing for scripts to read");
+  }
+
+  // five tabs whose access tokens are refused at once all go on
+  const tabs = [first, ...(await Promise.all([1, 2, 3, 4].map(tab)))];
+  await Promise.all(tabs.map(signedIn));
+  await Promise.all(tabs.map(refuseOnce));
+  assert.deepEqual(await Promise.all(tabs.map(me)), [200, 200, 200, 200, 200]);
+
+  // a tab that is closed in the middle of a refresh does not hinder the others
+  const [victim, survivor] = [tabs.pop(), tabs[1]];
+  let begun;
+  const refreshing = new Promise((resolve) => (begun = resolve));
+  await victim.route("**/v1/refresh", () => begun()); // never answered
+  await refuseOnce(victim);
+  const stuck = me(victim).catch(() => "closed");
+  await refreshing;
+  await refuseOnce(survivor);
+  const waiting = me(survivor);
+  await victim.close();
+  assert.equal(await stuck, "closed");
+  assert.equal(await waiting, 200);
+
+  // a refresh whose response is lost is repeated
+  let lost = 0;
+  await survivor.route(
+    "**/v1/refresh",
+    async (route) => {
+      await route.fetch();
+      lost++;
+      await route.abort("connectionreset");
+    },
+    { times: 1 },
+  );
+  await refuseOnce(survivor);
+  assert.equal(await me(survivor), 200);
+  assert.equal(lost, 1);
+
+  // offline is not signed out
+  await context.setOffline(true);
+  assert.notEqual(await me(survivor).catch(() => "offline"), 401);
+  await context.setOffline(false);
+  assert.equal(await me(survivor), 200);
+
+  // signing out in one tab signs out in all, and a reload does not bring it back
+  await first.click("#sign-out");
+  await Promise.all(tabs.map(signedOut));
+  await first.reload();
+  await signedOut(first);
+  await context.close();
+  console.log(`${transport}: ok`);
+}
+await browser.close();
