@@ -218,7 +218,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 /// Runs an asynchronous command on a multi-threaded runtime.
 ///
 /// # Errors
-/// If the threads can't be started, and those of the command.
+/// The error of the command, or the reason why the threads can't be started.
 pub fn block_on<T>(command: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(command)
 }
@@ -292,6 +292,7 @@ mod tests {
             "latchkey keys retire abc",
             "latchkey doctor",
             "latchkey doctor --json",
+            "latchkey doctor --strict",
             "latchkey audit",
             "latchkey audit --since 2h --until 2027-01-15T08:00:00Z --event sign_in --account ann --address ::1 --limit 5 --json",
             "latchkey config",

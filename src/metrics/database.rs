@@ -66,7 +66,7 @@ impl DatabaseMetrics {
     /// Runs `begin`, which waits for a connection and begins a transaction, and measures it.
     ///
     /// # Errors
-    /// Those of `begin`.
+    /// The error of `begin`.
     pub async fn time_begin<T, E>(&self, begin: impl Future<Output = Result<T, E>>) -> Result<T, E> {
         self.time(&self.wait, begin).await
     }
@@ -74,7 +74,7 @@ impl DatabaseMetrics {
     /// Runs `lookup`, which reads one row, and measures it.
     ///
     /// # Errors
-    /// Those of `lookup`.
+    /// The error of `lookup`.
     pub async fn time_lookup<T, E>(&self, lookup: impl Future<Output = Result<T, E>>) -> Result<T, E> {
         self.time(&self.queries, lookup).await
     }

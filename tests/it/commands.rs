@@ -300,3 +300,21 @@ async fn audit_follow_prints_events_as_they_are_written() {
     follow.kill().unwrap();
     follow.wait().unwrap();
 }
+
+#[test]
+fn strict_doctor_fails_on_warnings() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(run(folder.path(), &["migrate"]).status.success());
+    // the weak hashing of these tests is a warning
+    let warned = run(folder.path(), &["doctor"]);
+    assert!(warned.status.success() && text(&warned.stdout).contains("warn  configuration"), "{warned:?}");
+    assert_eq!(run(folder.path(), &["doctor", "--strict"]).status.code(), Some(1));
+    let strong = ["doctor", "--strict", "--set", "password.memory_kib=19456", "--set", "password.iterations=2"];
+    let strong = command(folder.path(), &strong)
+        .env_remove("LATCHKEY_PASSWORD_MEMORY_KIB")
+        .env_remove("LATCHKEY_PASSWORD_ITERATIONS")
+        .output()
+        .unwrap();
+    let findings = text(&strong.stdout);
+    assert_eq!(strong.status.success(), !findings.contains("warn  "), "{findings}");
+}

@@ -1,4 +1,4 @@
-//! Traces, as a collector of OpenTelemetry is sent them.
+//! Traces, as an OpenTelemetry collector receives them.
 
 use std::sync::{Arc, Mutex};
 
@@ -25,11 +25,11 @@ use crate::{
 type Received = Arc<Mutex<Vec<Vec<u8>>>>;
 
 #[handler]
-fn take(body: Vec<u8>, Data(received): Data<&Received>) {
+fn receive(body: Vec<u8>, Data(received): Data<&Received>) {
     received.lock().unwrap().push(body);
 }
 
-/// The spans of all that was received.
+/// The spans received so far.
 fn spans(received: &Received) -> Vec<Span> {
     let received = received.lock().unwrap();
     let exports = received.iter().map(|body| ExportTraceServiceRequest::decode(&body[..]).unwrap());
@@ -43,13 +43,13 @@ fn spans(received: &Received) -> Vec<Span> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_is_sent_what_requests_waited_for_and_no_secret() {
+async fn i6_collector_receives_spans_of_requests_and_no_secret() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("telemetry.otlp_endpoint=http://{}", listener.local_addr().unwrap());
     let received = Received::default();
     let settings = TestCluster::new().config.http.clone();
     let (stop, stopped) = oneshot::channel::<()>();
-    let routes = Route::new().at("/v1/traces", post(take)).data(Arc::clone(&received));
+    let routes = Route::new().at("/v1/traces", post(receive)).data(Arc::clone(&received));
     let collector = tokio::spawn(async move {
         server::run(routes, listener, &settings, &Cores::current_runtime(), async { drop(stopped.await) }).await
     });
@@ -59,7 +59,7 @@ async fn a_collector_is_sent_what_requests_waited_for_and_no_secret() {
     let arguments = ["serve", "--set", &endpoint, "--set", named, "--set", "http.trusted_proxies=127.0.0.1/32"];
     let service = Service::try_start_with(folder.path(), &arguments).unwrap();
     service.client.account("ada").await;
-    // the second is of a trace that its caller has begun
+    // the login continues the trace of its caller
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     let login =
         service.client.request(Method::POST, "/v1/login").json(&json!({ "identifier": "ada", "password": PASSWORD }));
@@ -67,7 +67,7 @@ async fn a_collector_is_sent_what_requests_waited_for_and_no_secret() {
     let tokens = Tokens::of(&service.client.send(login).await.expect(200));
     service.client.refresh(&tokens.refresh).await.expect(200);
     service.client.get("/v1/me", &tokens.refresh).await.expect(401);
-    // what waits is sent before the end
+    // the queue is flushed before the process ends
     let (code, log) = service.end(Signal::TERM);
     assert_eq!(code, Some(0), "{log}");
     drop(stop);
@@ -107,7 +107,7 @@ async fn a_collector_is_sent_what_requests_waited_for_and_no_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_that_is_not_there_is_told_of_and_harms_nothing() {
+async fn unreachable_collector_is_logged_and_harms_no_request() {
     let folder = tempfile::tempdir().unwrap();
     let endpoint = format!("telemetry.otlp_endpoint=http://127.0.0.1:{}", crate::harness::guard::free_port());
     let service = Service::try_start_with(folder.path(), &["serve", "--set", &endpoint]).unwrap();

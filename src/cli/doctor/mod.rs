@@ -23,9 +23,12 @@ use crate::{
 /// Arguments of `latchkey doctor`.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct DoctorArgs {
-    /// Print one JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     pub json: bool,
+    /// Fail on warnings too
+    #[arg(long)]
+    pub strict: bool,
 }
 
 /// Something doesn't work. What it is has been printed.
@@ -80,7 +83,7 @@ impl Finding {
 /// Looks at everything and prints what it finds.
 ///
 /// # Errors
-/// [`ChecksFailed`] if something doesn't work.
+/// [`ChecksFailed`] if a check fails, or warns with `--strict`.
 pub fn run(args: &DoctorArgs, global: &Global) -> anyhow::Result<()> {
     let findings = match load(&global.sources()?, &Entropy::system()) {
         Err(error) => {
@@ -94,7 +97,8 @@ pub fn run(args: &DoctorArgs, global: &Global) -> anyhow::Result<()> {
         }
     };
     print(&findings, args.json)?;
-    if findings.iter().any(|finding| finding.status == Status::Fail) { Err(ChecksFailed.into()) } else { Ok(()) }
+    let fails = |finding: &Finding| finding.status == Status::Fail || args.strict && finding.status == Status::Warn;
+    if findings.iter().any(fails) { Err(ChecksFailed.into()) } else { Ok(()) }
 }
 
 /// What the configuration warns of: clear text, weak hashing, files that others can read.

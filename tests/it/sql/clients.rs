@@ -1,4 +1,4 @@
-//! Service clients.
+//! Service clients in SQL.
 
 use latchkey::domain::{
     client::{Client, ClientId, ClientSecretHash, FormerSecret, SpaceSeparated},
@@ -29,7 +29,7 @@ fn at(minute: i64) -> Timestamp {
 }
 
 #[tokio::test]
-async fn clients_come_back_as_they_were_stored_by_name() {
+async fn stored_clients_are_read_back_ordered_by_name() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
         assert_eq!(sql.clients().await.unwrap(), []);
@@ -44,7 +44,7 @@ async fn clients_come_back_as_they_were_stored_by_name() {
 }
 
 #[tokio::test]
-async fn secrets_change_and_clients_are_disabled_once() {
+async fn client_secret_rotates_and_first_disable_time_is_kept() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
         sql.insert_client(&client("a")).await.unwrap();
@@ -58,7 +58,7 @@ async fn secrets_change_and_clients_are_disabled_once() {
         }
         assert!(!sql.rotate_client_secret(&nobody, &hash(4), at(1), at(1)).await.unwrap());
         assert!(sql.disable_client(&a, at(30)).await.unwrap());
-        assert!(sql.disable_client(&a, at(40)).await.unwrap(), "that is no error");
+        assert!(sql.disable_client(&a, at(40)).await.unwrap(), "disabling again is no error");
         assert!(!sql.disable_client(&nobody, at(30)).await.unwrap());
         let disabled: Vec<_> = sql.clients().await.unwrap().into_iter().map(|client| client.disabled_at).collect();
         assert_eq!(disabled, [Some(at(30)), None]);
