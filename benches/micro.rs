@@ -1,7 +1,7 @@
 //! Tokens, codecs and hashing threads, each against its bare limit. `make bench-micro` runs it.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::{hint::black_box, time::Duration};
+use std::{hint::black_box, sync::Arc, time::Duration};
 
 use argon2::{Algorithm as Variant, Argon2, Block, Params, Version};
 use aws_lc_rs::{
@@ -13,11 +13,12 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use latchkey::{
     config::{PasswordSettings, Secrets},
     crypto::{
-        access_token::{AccessClaims, Verifier},
-        key_ring::{KeyRing, seal_key},
+        access_token::AccessClaims,
+        key_ring::{KeyRing, SharedKeyRing, seal_key},
         refresh_token::{RefreshClaims, RefreshTokens},
         seal::Sealer,
         signing_key::SigningKey,
+        token_verifier::{TokenRules, TokenVerifier},
     },
     domain::{
         clock::Timestamp,
@@ -69,8 +70,13 @@ fn access_tokens(criterion: &mut Criterion) {
         group.bench_function("encode", |b| b.iter(|| key.encode(black_box(&claims)).unwrap()));
         group
             .bench_function("bare verify", |b| b.iter(|| key.public().verify(black_box(message), &signature).unwrap()));
-        let verifier = Verifier { keys: &ring, issuer: ISSUER, audience: AUDIENCE, leeway: Duration::from_secs(5) };
-        group.bench_function("verify", |b| b.iter(|| verifier.verify(black_box(token.expose()), NOW).unwrap()));
+        let rules =
+            TokenRules { issuer: ISSUER.to_owned(), audience: AUDIENCE.to_owned(), leeway: Duration::from_secs(5) };
+        let keys = Arc::new(SharedKeyRing::new(ring));
+        for (name, capacity) in [("verify", 0), ("verify, cached", 1000)] {
+            let verifier = TokenVerifier::new(rules.clone(), Arc::clone(&keys), capacity, &entropy);
+            group.bench_function(name, |b| b.iter(|| verifier.verify(black_box(token.expose()), NOW).unwrap()));
+        }
         group.finish();
     }
     // the bare limit
@@ -146,7 +152,7 @@ fn passwords(criterion: &mut Criterion) {
     let mut memory = vec![Block::default(); params.block_count()];
     let argon2 = Argon2::new(Variant::Argon2id, Version::V0x13, params);
     let mut output = [0; 32];
-    group.bench_function("bare argon2, a buffer used again", |b| {
+    group.bench_function("bare argon2 with a reused buffer", |b| {
         b.iter(|| {
             argon2
                 .hash_password_into_with_memory(b"correct horse battery", b"a salt of 16 b..", &mut output, &mut memory)
@@ -157,11 +163,11 @@ fn passwords(criterion: &mut Criterion) {
     let hasher = PasswordHasher::start(&settings, Entropy::system()).unwrap();
     let password = SecretText::from("correct horse battery");
     let hash = runtime.block_on(hasher.hash_new(password.clone(), vec![])).unwrap();
-    group.bench_function("verify on the pool of one thread", |b| {
+    group.bench_function("verify on a pool of one thread", |b| {
         b.to_async(&runtime).iter(|| async { hasher.verify(password.clone(), Some(hash.clone())).await.unwrap() });
     });
     group.finish();
 }
 
-criterion_group!(ours, access_tokens, refresh_tokens, records, passwords);
-criterion_main!(ours);
+criterion_group!(micro, access_tokens, refresh_tokens, records, passwords);
+criterion_main!(micro);

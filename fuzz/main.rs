@@ -1,4 +1,4 @@
-//! Tries what libFuzzer makes up with the target that `FUZZ_TARGET` names.
+//! Runs the property that `FUZZ_TARGET` names on libFuzzer's inputs.
 #![no_main]
 
 mod properties;

@@ -1,4 +1,4 @@
-//! Refresh tokens and the records of sessions.
+//! Refresh tokens and session records.
 
 use std::net::IpAddr;
 
@@ -14,8 +14,8 @@ use latchkey::{
 
 use super::take;
 
-/// A text is a token only if it is the very one that is made of what it says; what is made can be read, by those who have
-/// the key; and no change to it can.
+/// A text decodes only if encoding its contents gives the same text. An encoded token decodes with its key only, and not
+/// after any change.
 pub fn refresh_token(bytes: &[u8]) {
     let ours = RefreshTokens::new(&[7; 32], []);
     let later = RefreshTokens::new(&[8; 32], [&[7; 32]]);
@@ -35,7 +35,7 @@ pub fn refresh_token(bytes: &[u8]) {
     };
     let token = ours.encode(&claims);
     let text = token.expose();
-    let read = ours.decode(text).expect("what is made can be read");
+    let read = ours.decode(text).expect("an encoded token decodes");
     assert_eq!((read.account, read.session, read.generation), (claims.account, claims.session, claims.generation));
     assert_eq!(ours.encode(&read).expose(), text);
     assert_eq!(later.decode(text), Ok(read));
@@ -51,12 +51,13 @@ pub fn refresh_token(bytes: &[u8]) {
     assert!(ours.decode(&text[PREFIX.len()..]).is_err());
 }
 
-/// Bytes are a record only if the record is made of them, beside what only Redis reads; nothing is too damaged to be left out.
+/// Bytes decode as a record only if encoding the record gives the same bytes, except for fields that only Redis reads.
+/// Damaged records are skipped.
 pub fn session_record(bytes: &[u8]) {
     if let Ok(record) = Record::decode(bytes) {
         let encoded = record.encode();
         assert_eq!(Record::decode(&encoded), Ok(record));
-        // of the flags only one is known
+        // only one flag is defined
         assert_eq!((encoded[0], encoded[1], &encoded[2..]), (bytes[0], bytes[1] & 1, &bytes[2..encoded.len()]));
     }
     let account = AccountId::from_bytes([1; 16]);
@@ -64,7 +65,7 @@ pub fn session_record(bytes: &[u8]) {
         .chunks(53)
         .map(|chunk| {
             let (name, value) = chunk.split_at(chunk.len().min(17));
-            // the last byte says whether it is a session's or a detail's
+            // the last byte chooses the name of a session or of a detail
             let name = if name.last().is_some_and(|last| last % 2 == 0) { &name[..name.len() - 1] } else { name };
             (name.to_vec().into(), value.to_vec().into())
         })

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 
 use latchkey::config::{Sources, inspect, to_toml};
 
-/// A file that is gone when it was tried.
+/// A file that is deleted when dropped.
 struct File(PathBuf);
 
 impl Drop for File {
@@ -13,8 +13,8 @@ impl Drop for File {
     }
 }
 
-/// Any file is understood or refused with what is wrong; one that is understood means the same when what it means is
-/// written down and read again; and no secret is written down.
+/// A file is accepted, or refused with an error text. The effective values of an accepted file, written to a new file and
+/// loaded from it, stay the same, and no secret is written.
 pub fn config(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let name = format!("latchkey-fuzz-{}-{:?}.toml", std::process::id(), std::thread::current().id());
@@ -26,16 +26,16 @@ pub fn config(bytes: &[u8]) {
         Err(error) => assert!(!error.to_string().is_empty()),
         Ok((shown, _)) => {
             let written = to_toml(&shown);
-            // a mask stands for a secret, and isn't one
+            // the mask of a secret can't be loaded as a secret
             if written.contains("[secret]") {
                 return;
             }
             fs::write(&file.0, &written).expect("written");
-            let (again, _) = inspect(&sources).expect("what is in effect can be");
+            let (reloaded, _) = inspect(&sources).expect("effective values load");
             let values = |shown: &[latchkey::config::Shown]| -> Vec<(String, String)> {
                 shown.iter().map(|shown| (shown.key.clone(), shown.value.clone())).collect()
             };
-            assert_eq!(values(&again), values(&shown));
+            assert_eq!(values(&reloaded), values(&shown));
         }
     }
 }

@@ -1,11 +1,11 @@
-//! The headers in which proxies say who called them.
+//! The client address in proxy headers.
 
 use std::net::IpAddr;
 
 use latchkey::http::extract::client_info::client_address;
 use poem::http::{HeaderMap, HeaderValue, header};
 
-/// Only trusted proxies are believed, and nothing that somebody may have written before them, or in the other header.
+/// Only the entries of trusted proxies count: neither earlier entries nor the other header change the client address.
 pub fn forwarded(bytes: &[u8]) {
     let trusted = ["10.0.0.0/8".parse().expect("a network"), "fd00::/8".parse().expect("a network")];
     let is_trusted = |ip: &IpAddr| trusted.iter().any(|network: &ipnet::IpNet| network.contains(ip));
@@ -18,7 +18,7 @@ pub fn forwarded(bytes: &[u8]) {
             _ => (header::HeaderName::from_static("x-forwarded-for"), b"6.6.6.6, "),
         };
         let Ok(value) = HeaderValue::from_bytes(line) else { return };
-        // what somebody has put before it
+        // an entry that the client put before it
         let first = if number == 0 { [forged, line].concat() } else { line.to_vec() };
         let Ok(forged) = HeaderValue::from_bytes(&first) else { return };
         headers.append(name.clone(), value);
@@ -29,9 +29,9 @@ pub fn forwarded(bytes: &[u8]) {
     let forged = client_address(proxy, &before, &trusted);
     assert_eq!(seen, seen.to_canonical(), "an IPv4 address has two forms");
     if !is_trusted(&seen) {
-        assert_eq!(forged, seen, "what stands before the nearest stranger is believed");
+        assert_eq!(forged, seen, "an entry before the nearest untrusted address counts");
     }
-    // a proxy that writes the other header and passes this one on as it came
+    // a proxy that writes the other header and forwards this one unchanged
     let (written, value) = if headers.contains_key(header::FORWARDED) {
         (header::HeaderName::from_static("x-forwarded-for"), "192.0.2.7")
     } else {
@@ -39,5 +39,5 @@ pub fn forwarded(bytes: &[u8]) {
     };
     headers.append(written, HeaderValue::from_static(value));
     let seen = client_address(proxy, &headers, &trusted);
-    assert!(seen == proxy || seen == stranger, "a header that was only passed on is believed");
+    assert!(seen == proxy || seen == stranger, "a forwarded header counts");
 }

@@ -1,15 +1,15 @@
-//! What must hold of whatever bytes come from outside. Each function panics where it doesn't. The fuzz targets look for
-//! such bytes, and `tests/it/corpora.rs` tries all that are in `fuzz/corpus` again.
+//! Properties that must hold for every input from outside. Each function panics if its property is violated. The fuzz targets
+//! search for such inputs, and `tests/it/corpora.rs` replays the corpora.
 
 mod codecs;
 mod config;
 mod forwarded;
 mod jwt;
 
-/// A target: what is tried with bytes.
+/// A property of arbitrary bytes.
 pub type Property = fn(&[u8]);
 
-/// All of them, by the names of their folders in `fuzz/corpus`.
+/// Every property, by the name of its folder in `fuzz/corpus`.
 pub const ALL: [(&str, Property); 5] = [
     ("refresh_token", codecs::refresh_token),
     ("session_record", codecs::session_record),
@@ -18,7 +18,7 @@ pub const ALL: [(&str, Property); 5] = [
     ("config", config::config),
 ];
 
-/// Takes bytes from the front, zeros when there are none left.
+/// Takes bytes from the front, padded with zeros.
 fn take<const N: usize>(bytes: &mut &[u8]) -> [u8; N] {
     let mut taken = [0; N];
     let (front, rest) = bytes.split_at(bytes.len().min(N));

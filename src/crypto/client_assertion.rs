@@ -1,77 +1,73 @@
-//! What a service client signs to authenticate instead of showing a secret: `private_key_jwt` (RFC 7523, section 3).
+//! Client assertions: JWTs by which a service client authenticates without a secret, `private_key_jwt` (RFC 7523,
+//! section 3).
 //!
-//! It names the client, so its claims are read before its signature can be checked; nothing of them is believed but which
-//! client's keys to check it with.
+//! The claims name the client, so they are parsed before the signature can be verified. Until then only the client's name
+//! is used, to find its keys.
 
 use std::time::Duration;
 
+use latchkey_verify::jose::{access_token::Audience, jws::Jws, strict_json};
 use serde::Deserialize;
 
-use super::{
-    client_keys::ClientKeys,
-    jws::{Header, Jws, Malformed},
-    strict_json,
-};
+use super::client_keys::ClientKeys;
 use crate::domain::clock::Timestamp;
 
-/// The longest assertion that is looked at, in bytes.
+/// The longest accepted assertion, in bytes.
 const MAX_BYTES: usize = 8 * 1024;
 
-/// How far ahead its end may lie: it is remembered until then, so that it can't be used twice.
-pub const MAX_LIFE: Duration = Duration::from_hours(1);
+/// The longest lifetime of an assertion. Its id is stored until it expires, so that it is accepted once.
+pub const MAX_LIFETIME: Duration = Duration::from_hours(1);
 
-/// The longest `jti`, in bytes.
+/// The longest accepted `jti`, in bytes.
 const MAX_JTI: usize = 256;
 
-/// What `typ` may be, where it is there.
+/// The accepted values of `typ`, which may be missing.
 const TYPES: [&str; 2] = ["JWT", "client-authentication+jwt"];
 
-/// Why an assertion authenticates nobody. For the log.
+/// Why an assertion is refused. For the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AssertionError {
-    /// Not a signed JWT, or one whose JSON is ambiguous.
+    /// The text is not a signed JWT, or its JSON is ambiguous.
     #[error("it is not a well-formed signed JWT")]
     Malformed,
-    /// It has a `crit` header, or a `typ` of something else.
-    #[error("it is a JWT for something else")]
+    /// The header has a `crit` member or another `typ`.
+    #[error("it is another kind of JWT")]
     WrongType,
-    /// A claim that RFC 7523 asks for isn't there.
+    /// A claim that RFC 7523 requires is missing.
     #[error("it has no {0} claim")]
     MissingClaim(&'static str),
     /// `iss` and `sub` differ.
     #[error("its iss and sub differ")]
     WrongIssuer,
-    /// None of the client's keys made the signature, by the algorithm it names.
-    #[error("its signature is by none of the client's keys")]
+    /// No key of the client verifies the signature with the algorithm of the header.
+    #[error("none of the client's keys verifies its signature")]
     BadSignature,
-    /// Meant for somebody else, or for others too.
-    #[error("it is meant for someone else")]
+    /// `aud` names another recipient, alone or in addition.
+    #[error("its audience is another recipient")]
     WrongAudience,
-    /// Its `exp` has come.
+    /// `exp` is in the past.
     #[error("it has expired")]
     Expired,
-    /// It would be valid for longer than [`MAX_LIFE`].
-    #[error("it would be valid for too long")]
+    /// `exp` is further ahead than [`MAX_LIFETIME`].
+    #[error("it expires too far in the future")]
     TooLong,
-    /// Its `nbf` or `iat` hasn't come yet.
+    /// `nbf` or `iat` is in the future.
     #[error("it is not valid yet")]
     NotYetValid,
 }
 
-/// An assertion whose signature hasn't been checked.
+/// A client assertion whose signature has not been verified.
 pub struct Assertion<'a> {
-    message: &'a str,
-    signature: Vec<u8>,
-    header: Header,
+    jws: Jws<'a>,
     claims: Claims,
 }
 
-/// What a valid assertion is remembered by, so that it isn't accepted twice.
+/// The id of an accepted assertion, to be stored so that the assertion is accepted once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
-    /// Its id, its client's own.
+    /// The `jti`, unique per client.
     pub jti: String,
-    /// Until when it would be accepted again.
+    /// When the assertion expires.
     pub until: Timestamp,
 }
 
@@ -86,21 +82,8 @@ struct Claims {
     jti: Option<String>,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Audience {
-    One(String),
-    Several(Vec<String>),
-}
-
-impl From<Malformed> for AssertionError {
-    fn from(_: Malformed) -> Self {
-        Self::Malformed
-    }
-}
-
 impl<'a> Assertion<'a> {
-    /// Takes it apart.
+    /// Parses an assertion and checks its form and its header.
     ///
     /// # Errors
     /// [`AssertionError`]
@@ -108,26 +91,26 @@ impl<'a> Assertion<'a> {
         if text.len() > MAX_BYTES {
             return Err(AssertionError::Malformed);
         }
-        let Jws { message, header, payload, signature } = Jws::parse(text)?;
-        let claims: Claims = strict_json::from_slice(&payload).ok_or(AssertionError::Malformed)?;
-        let foreign = header.typ.as_deref().is_some_and(|typ| !TYPES.iter().any(|own| typ.eq_ignore_ascii_case(own)));
-        if header.crit || foreign {
+        let jws = Jws::parse(text).ok_or(AssertionError::Malformed)?;
+        let claims: Option<Claims> = jws.payload().and_then(|payload| strict_json::from_slice(&payload));
+        let claims = claims.ok_or(AssertionError::Malformed)?;
+        if jws.header.crit || (jws.header.typ.is_some() && !jws.header.is_type(&TYPES)) {
             return Err(AssertionError::WrongType);
         }
-        Ok(Self { message, signature, header, claims })
+        Ok(Self { jws, claims })
     }
 
-    /// The client that it says it is from.
+    /// The name of the client: `iss` and `sub`, which must be equal.
     ///
     /// # Errors
-    /// [`AssertionError`] if it says nothing of the kind, or two things.
+    /// [`AssertionError`]
     pub fn client_id(&self) -> Result<&str, AssertionError> {
         let iss = self.claims.iss.as_deref().ok_or(AssertionError::MissingClaim("iss"))?;
         let sub = self.claims.sub.as_deref().ok_or(AssertionError::MissingClaim("sub"))?;
         if iss == sub { Ok(sub) } else { Err(AssertionError::WrongIssuer) }
     }
 
-    /// Whether it is valid at `now`: signed by one of `keys`, and meant for `audiences` and nobody else.
+    /// Verifies the signature with `keys` and the times at `now`. Every `aud` must be one of `audiences`.
     ///
     /// # Errors
     /// [`AssertionError`]
@@ -138,23 +121,21 @@ impl<'a> Assertion<'a> {
         leeway: Duration,
         now: Timestamp,
     ) -> Result<Accepted, AssertionError> {
-        let Header { alg, kid, .. } = &self.header;
-        if !keys.verify(alg, kid.as_deref(), self.message.as_bytes(), &self.signature) {
+        if !keys.verify(&self.jws) {
             return Err(AssertionError::BadSignature);
         }
-        let ours = |audience: &String| audiences.contains(audience);
-        let for_us = match self.claims.aud.as_ref().ok_or(AssertionError::MissingClaim("aud"))? {
-            Audience::One(one) => ours(one),
-            Audience::Several(several) => !several.is_empty() && several.iter().all(ours),
+        let is_accepted = match self.claims.aud.as_ref().ok_or(AssertionError::MissingClaim("aud"))? {
+            Audience::One(one) => audiences.contains(one),
+            Audience::Several(several) => !several.is_empty() && several.iter().all(|one| audiences.contains(one)),
         };
-        if !for_us {
+        if !is_accepted {
             return Err(AssertionError::WrongAudience);
         }
         let exp = time(self.claims.exp.ok_or(AssertionError::MissingClaim("exp"))?);
         if now >= exp + leeway {
             return Err(AssertionError::Expired);
         }
-        if exp > now + MAX_LIFE + leeway {
+        if exp > now + MAX_LIFETIME + leeway {
             return Err(AssertionError::TooLong);
         }
         if [self.claims.nbf, self.claims.iat].into_iter().flatten().any(|from| time(from) > now + leeway) {
@@ -169,7 +150,7 @@ impl<'a> Assertion<'a> {
 }
 
 /// A `NumericDate` (RFC 7519, section 2), which may have a fraction.
-#[expect(clippy::cast_possible_truncation, reason = "what is beyond all times becomes the last or the first")]
+#[expect(clippy::cast_possible_truncation, reason = "the cast saturates")]
 fn time(seconds: f64) -> Timestamp {
     Timestamp::from_millis((seconds * 1000.0) as i64)
 }
@@ -220,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn every_algorithm_authenticates() {
+    fn assertion_of_every_algorithm_is_accepted() {
         for algorithm in Algorithm::ALL {
             let keys = ClientKeys::parse(&to_jwks(testing::key(algorithm).public_jwk()).unwrap()).unwrap();
             let text = signed(algorithm, &json!({ "alg": algorithm.as_str(), "typ": "JWT" }), &claims());
@@ -231,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_rfc_7523_allows_is_accepted() {
+    fn assertion_allowed_by_rfc_7523_is_accepted() {
         for changes in [
             json!({}),
             json!({ "aud": ["https://as"] }),
@@ -244,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn invalid_assertion_is_refused() {
         use AssertionError as E;
         for (changes, error) in [
             (json!({ "iss": null }), E::MissingClaim("iss")),

@@ -1,73 +1,38 @@
-//! The public keys of service clients: read from a JWK Set, a JWK or PEM, kept as a JWK Set (RFC 7517), and used to verify
-//! what their holders sign.
+//! The public keys of service clients: read from a JWK set, a JWK or PEM, stored as a JWK set (RFC 7517), and used to
+//! verify client assertions.
 
 use std::fmt;
 
-use aws_lc_rs::{
-    encoding::{AsDer, PublicKeyX509Der},
-    rsa::PublicKeyComponents,
-    signature::{
-        ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256,
-        VerificationAlgorithm,
-    },
-};
 use base64::{
     Engine,
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
 };
+use latchkey_verify::jose::{jwk::Jwk, jws::Jws, strict_json};
 use serde::{Deserialize, Serialize};
 
-use super::strict_json;
+use super::jwt::JwtKey;
 use crate::domain::key::Algorithm;
 
-/// Keys that a client may have.
+/// The most keys of one client.
 const MAX_KEYS: usize = 16;
 
-/// Why a file holds no keys that can be used.
+/// Why a key file is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClientKeysError {
-    /// Neither PEM nor a JWK nor a set of them.
-    #[error("is neither a public key in PEM nor a JWK nor a JWK Set")]
+    /// The file is neither PEM nor a JWK nor a JWK set.
+    #[error("is neither a public key in PEM nor a JWK nor a JWK set")]
     Unreadable,
-    /// A private key: what it is for was given away.
-    #[error("holds a private key; give the public one, and keep that one to the client")]
+    /// The file holds a private or symmetric key.
+    #[error("holds a private key; pass the public key and leave the private key with the client")]
     Private,
-    /// None, or too many.
+    /// The set holds no key or too many.
     #[error("must hold 1 to {MAX_KEYS} keys")]
     Count,
-    /// A key of a kind, a curve, a length or a purpose that can't be used.
+    /// A key has an unsupported type, curve, size or use.
     #[error(
         "holds a key that can't be used: it must be P-256 (ES256), Ed25519 (EdDSA), or RSA of 2048 to 8192 bits (RS256, PS256)"
     )]
     Unusable,
-}
-
-/// The members of a public JWK that matter, and those that give a private one away.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-struct Jwk {
-    kty: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    crv: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    x: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    y: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    n: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    e: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    kid: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    alg: Option<String>,
-    #[serde(rename = "use", skip_serializing_if = "Option::is_none")]
-    usage: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key_ops: Option<Vec<String>>,
-    #[serde(skip_serializing)]
-    d: Option<serde::de::IgnoredAny>,
-    #[serde(skip_serializing)]
-    k: Option<serde::de::IgnoredAny>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -75,7 +40,7 @@ struct Jwks {
     keys: Vec<Jwk>,
 }
 
-/// A file of public keys as the JWK Set that is stored: nothing in it but what is needed.
+/// Converts a file of public keys to the JWK set to store, reduced to the members that are needed.
 ///
 /// # Errors
 /// [`ClientKeysError`]
@@ -95,18 +60,17 @@ pub fn to_jwks(file: &str) -> Result<String, ClientKeysError> {
     serde_json::to_string(&Jwks { keys }).map_err(|_| ClientKeysError::Unreadable)
 }
 
-/// A client's keys, parsed and ready to verify.
+/// The parsed public keys of one client.
 #[derive(Default)]
 pub struct ClientKeys(Vec<ClientKey>);
 
 struct ClientKey {
     kid: Option<String>,
-    algorithm: Algorithm,
-    key: ParsedPublicKey,
+    key: JwtKey,
 }
 
 impl ClientKeys {
-    /// Reads what [`to_jwks`] made.
+    /// Parses a JWK set made by [`to_jwks`].
     ///
     /// # Errors
     /// [`ClientKeysError`]
@@ -115,20 +79,20 @@ impl ClientKeys {
         parse(&set.keys)
     }
 
-    /// Whether one of the keys made the signature: of those of this algorithm and, where both the caller and the key have
-    /// one, this key id.
-    pub fn verify(&self, algorithm: &str, kid: Option<&str>, message: &[u8], signature: &[u8]) -> bool {
-        let fits = |key: &&ClientKey| {
-            let named = kid.zip(key.kid.as_deref()).is_none_or(|(kid, own)| kid == own);
-            key.algorithm.as_str() == algorithm && named
-        };
-        self.0.iter().filter(fits).any(|key| key.key.verify_sig(message, signature).is_ok())
+    /// Whether one of the keys made the signature of a JWS. Only keys of the header's algorithm are tried, and where both
+    /// the header and the key have a key id, only the key with the header's.
+    pub fn verify(&self, jws: &Jws<'_>) -> bool {
+        let candidates = self.0.iter().filter(|key| {
+            let has_kid = jws.header.kid.as_deref().zip(key.kid.as_deref()).is_none_or(|(kid, own)| kid == own);
+            key.key.algorithm().as_str() == jws.header.alg && has_kid
+        });
+        candidates.into_iter().any(|key| key.key.verify_encoded(jws.message, jws.signature))
     }
 }
 
 impl fmt::Debug for ClientKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|key| (key.algorithm, &key.kid))).finish()
+        f.debug_list().entries(self.0.iter().map(|key| (key.key.algorithm(), &key.kid))).finish()
     }
 }
 
@@ -138,20 +102,18 @@ fn parse(jwks: &[Jwk]) -> Result<ClientKeys, ClientKeysError> {
     }
     let mut keys = Vec::new();
     for jwk in jwks {
-        if jwk.d.is_some() || jwk.k.is_some() {
+        if jwk.is_private() {
             return Err(ClientKeysError::Private);
         }
-        let verifies = |operations: &[String]| operations.iter().any(|operation| operation == "verify");
-        let other_use = jwk.usage.as_deref().is_some_and(|usage| usage != "sig");
-        if other_use || jwk.key_ops.as_deref().is_some_and(|operations| !verifies(operations)) {
+        if !jwk.may_verify() {
             return Err(ClientKeysError::Unusable);
         }
         let before = keys.len();
+        // an RSA key without `alg` is used with both RSA algorithms
         for algorithm in Algorithm::ALL {
-            if jwk.alg.as_deref().is_none_or(|alg| alg == algorithm.as_str())
-                && let Some(key) = public_key(jwk, algorithm)
-            {
-                keys.push(ClientKey { kid: jwk.kid.clone(), algorithm, key });
+            if let Some(key) = jwk.verification_key(algorithm) {
+                let key = JwtKey::new(key).ok_or(ClientKeysError::Unusable)?;
+                keys.push(ClientKey { kid: jwk.kid.clone(), key });
             }
         }
         if keys.len() == before {
@@ -161,47 +123,17 @@ fn parse(jwks: &[Jwk]) -> Result<ClientKeys, ClientKeysError> {
     Ok(ClientKeys(keys))
 }
 
-/// The key for this algorithm, if it is one for it (RFC 7518, section 6; RFC 8037, section 2).
-fn public_key(jwk: &Jwk, algorithm: Algorithm) -> Option<ParsedPublicKey> {
-    let bytes = |member: &Option<String>| BASE64_URL_SAFE_NO_PAD.decode(member.as_deref()?).ok();
-    let (verification, bytes): (&'static dyn VerificationAlgorithm, Vec<u8>) =
-        match (algorithm, jwk.kty.as_str(), jwk.crv.as_deref()) {
-            (Algorithm::Es256, "EC", Some("P-256")) => {
-                let (x, y) = (bytes(&jwk.x)?, bytes(&jwk.y)?);
-                if (x.len(), y.len()) != (32, 32) {
-                    return None;
-                }
-                (&ECDSA_P256_SHA256_FIXED, [&[4], &x[..], &y[..]].concat())
-            }
-            (Algorithm::EdDsa, "OKP", Some("Ed25519")) => (&ED25519, bytes(&jwk.x).filter(|x| x.len() == 32)?),
-            (Algorithm::Rs256 | Algorithm::Ps256, "RSA", None) => {
-                let (n, e) = (bytes(&jwk.n)?, bytes(&jwk.e)?);
-                if !(256..=1024).contains(&n.len()) {
-                    return None;
-                }
-                let der: PublicKeyX509Der<'static> = PublicKeyComponents { n, e }.as_der().ok()?;
-                let verification: &'static dyn VerificationAlgorithm = match algorithm {
-                    Algorithm::Rs256 => &RSA_PKCS1_2048_8192_SHA256,
-                    _ => &RSA_PSS_2048_8192_SHA256,
-                };
-                (verification, der.as_ref().to_vec())
-            }
-            _ => return None,
-        };
-    ParsedPublicKey::new(verification, bytes).ok()
-}
-
-/// How a `SubjectPublicKeyInfo` of a point on P-256 begins (RFC 5480), before the point's 4, x and y.
-const P256: [u8; 26] = [
+/// The start of a `SubjectPublicKeyInfo` for P-256 (RFC 5480); the uncompressed point follows.
+const P256_INFO: [u8; 26] = [
     0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce,
     0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
 ];
-/// The same for Ed25519 (RFC 8410).
+/// The start of a `SubjectPublicKeyInfo` for Ed25519 (RFC 8410); the key follows.
 const ED25519_INFO: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
-/// The algorithm of an RSA key (RFC 3279).
-const RSA: [u8; 13] = [0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
+/// The algorithm identifier of an RSA key (RFC 3279).
+const RSA_ALGORITHM: [u8; 13] = [0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
 
-/// A public key in PEM (RFC 7468, section 13) as a JWK without a key id.
+/// Converts a public key in PEM (RFC 7468, section 13) to a JWK without a key id.
 fn from_pem(text: &str) -> Result<Jwk, ClientKeysError> {
     let body = text
         .strip_prefix("-----BEGIN PUBLIC KEY-----")
@@ -210,7 +142,7 @@ fn from_pem(text: &str) -> Result<Jwk, ClientKeysError> {
     let body: String = body.split_ascii_whitespace().collect();
     let der = BASE64_STANDARD.decode(body).map_err(|_| ClientKeysError::Unreadable)?;
     let encode = |bytes: &[u8]| Some(BASE64_URL_SAFE_NO_PAD.encode(bytes));
-    if let Some([4, point @ ..]) = der.strip_prefix(&P256)
+    if let Some([4, point @ ..]) = der.strip_prefix(&P256_INFO)
         && let Some((x, y)) = point.split_at_checked(32)
     {
         let crv = Some("P-256".to_owned());
@@ -228,7 +160,7 @@ const SEQUENCE: u8 = 0x30;
 const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
 
-/// The modulus and the exponent of a `SubjectPublicKeyInfo` of RSA.
+/// Extracts the modulus and the exponent from an RSA `SubjectPublicKeyInfo`.
 fn rsa_numbers(der: &[u8]) -> Option<(&[u8], &[u8])> {
     let (info, []) = element(der, SEQUENCE)? else { return None };
     let (algorithm, rest) = element(info, SEQUENCE)?;
@@ -236,12 +168,12 @@ fn rsa_numbers(der: &[u8]) -> Option<(&[u8], &[u8])> {
     let (numbers, []) = element(bits.strip_prefix(&[0])?, SEQUENCE)? else { return None };
     let (n, rest) = element(numbers, INTEGER)?;
     let (e, []) = element(rest, INTEGER)? else { return None };
-    // a leading zero only says that the number isn't negative
+    // DER puts a zero before a number whose first bit is set
     let zeros = |number: &[u8]| number.iter().take_while(|byte| **byte == 0).count();
-    (algorithm == RSA).then_some((&n[zeros(n)..], &e[zeros(e)..]))
+    (algorithm == RSA_ALGORITHM).then_some((&n[zeros(n)..], &e[zeros(e)..]))
 }
 
-/// The contents of the first element, which must have this tag, and what comes after it (X.690, section 8.1).
+/// Splits off the first DER element, which must have this tag, and returns its contents and the rest (X.690, section 8.1).
 fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let [found, first, rest @ ..] = der else { return None };
     let (length, rest) = match *first {
@@ -255,35 +187,40 @@ fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::crypto::signing_key::testing;
 
-    /// A key of each algorithm, as a JWK.
+    /// The JWK of the shared test key of an algorithm.
     fn jwk(algorithm: Algorithm) -> String {
         testing::key(algorithm).public_jwk().to_owned()
     }
 
     #[test]
-    fn what_a_registered_key_signed_is_verified() {
+    fn signature_verifies_with_registered_key_only() {
         for algorithm in Algorithm::ALL {
-            let signature = testing::key(algorithm).sign(b"message").unwrap();
             let keys = ClientKeys::parse(&to_jwks(&jwk(algorithm)).unwrap()).unwrap();
-            let kid = testing::key(algorithm).kid();
-            assert!(keys.verify(algorithm.as_str(), None, b"message", &signature), "{algorithm}");
-            assert!(keys.verify(algorithm.as_str(), Some(kid), b"message", &signature), "{algorithm}");
-            assert!(!keys.verify(algorithm.as_str(), Some("other"), b"message", &signature), "{algorithm}");
-            assert!(!keys.verify(algorithm.as_str(), None, b"massage", &signature), "{algorithm}");
-            for other in Algorithm::ALL.into_iter().filter(|other| *other != algorithm) {
-                assert!(!keys.verify(other.as_str(), None, b"message", &signature), "{algorithm}, {other}");
-            }
-            for other in ["none", "HS256", ""] {
-                assert!(!keys.verify(other, None, b"message", &signature), "{algorithm}, {other}");
+            let verify = |alg: &str, kid: Option<&str>, message: &str| {
+                let header = json!({ "alg": alg, "kid": kid }).to_string();
+                let encoded = format!("{}.{message}", BASE64_URL_SAFE_NO_PAD.encode(header));
+                let signature = testing::key(algorithm).sign(encoded.replace("massage", "message").as_bytes()).unwrap();
+                let text = format!("{encoded}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature));
+                keys.verify(&Jws::parse(&text).unwrap())
+            };
+            let alg = algorithm.as_str();
+            assert!(verify(alg, None, "message"), "{algorithm}");
+            assert!(verify(alg, Some(testing::key(algorithm).kid()), "message"), "{algorithm}");
+            assert!(!verify(alg, Some("other"), "message"), "{algorithm}");
+            assert!(!verify(alg, None, "massage"), "{algorithm}");
+            for other in Algorithm::ALL.map(Algorithm::as_str).into_iter().chain(["none", "HS256", ""]) {
+                assert_eq!(verify(other, None, "message"), other == alg, "{algorithm}, {other}");
             }
         }
     }
 
     #[test]
-    fn sets_are_read_and_only_what_is_needed_is_kept() {
+    fn jwk_set_is_stored_without_unknown_members() {
         let set = format!("{{\"keys\":[{},{}],\"more\":1}}", jwk(Algorithm::Es256), jwk(Algorithm::EdDsa));
         let kept = to_jwks(&set).unwrap();
         assert!(!kept.contains("more"));
@@ -292,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn pem_is_read() {
+    fn pem_public_keys_are_accepted() {
         let p256 = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE84rkm03SNtz+8SfQKfqlYCibjywb\nYmxhajaOnXrAjaRUfy74ndV/9McTmo8o8EGve6+En81o0CG5sP8bSdLnkQ==\n-----END PUBLIC KEY-----\n";
         let ed25519 = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAiUHyWIY6CCRoPeScyXNVKys2C1WI0VrehZutAlVe1Yw=\n-----END PUBLIC KEY-----\n";
         let rsa = "-----BEGIN PUBLIC KEY-----\nMIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEArsU9nWmEzQINVHbEoi/1\nM0XUqvu8+9dCYZBDcpN9gtrWBXdMjf8HNWcYDQSdkeQfuDndi3GBymKNsY6Pr8gl\nzauvxTxXKz284rC6UN7K01DWhCNvwZ6vqh36gt6FyQ9nrGsWU8GGrpW1G07Sv53w\nR6gjUwV2gc0PxvU2svOLsH/vc2EwMsHsKOVbp8ducQx0JNmHSivXLY3NvyK5Z0Nj\nKmCxRnUlzIaTiOrGsWpbuKdC4fgkNj876+z0ixLCwW6vpk8lBkFYQiPFZQUI2oJx\nTnso42/VN7BnpJV7AHJrmyWt6lcusAPMTnnbjNF1RMcCsDSuOr4z4o+IutzZRTU5\npQIDAQAB\n-----END PUBLIC KEY-----\n";
@@ -307,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_public_key_is_refused() {
+    fn anything_but_usable_public_keys_is_refused() {
         let private = jwk(Algorithm::Es256).replace("\"kty\"", "\"d\":\"AA\",\"kty\"");
         for (text, error) in [
             ("", ClientKeysError::Unreadable),

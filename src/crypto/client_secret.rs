@@ -1,5 +1,5 @@
-//! The secrets of service clients: `lk_cs_` and 43 characters of base64url, which hold 256 random bits. Only their SHA-256
-//! is kept: what can't be guessed needs neither a salt nor a slow hash.
+//! The secrets of service clients: `lk_cs_` and 256 random bits in base64url. Only their SHA-256 is stored: a secret with
+//! that much entropy needs neither a salt nor a slow hash.
 
 use std::fmt;
 
@@ -9,26 +9,26 @@ use zeroize::Zeroizing;
 
 use crate::domain::{client::ClientSecretHash, entropy::Entropy};
 
-/// What every client secret begins with, so that secret scanners find leaked ones.
+/// The prefix of every client secret, by which secret scanners find leaked ones.
 pub const PREFIX: &str = "lk_cs_";
 
-/// A client's secret. Whoever has it is the client: it doesn't print.
+/// A client's secret. `Debug` omits it, since it authenticates the client.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ClientSecret(Zeroizing<String>);
 
 impl ClientSecret {
-    /// Makes a new one.
+    /// Generates a secret.
     pub fn generate(entropy: &Entropy) -> Self {
         let bits = Zeroizing::new(entropy.bytes::<32>());
         Self(Zeroizing::new(format!("{PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(*bits))))
     }
 
-    /// The secret itself, to be shown once.
+    /// The text of the secret, to be shown once.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// What is kept of it.
+    /// The hash to store.
     pub fn hash(&self) -> ClientSecretHash {
         hash(&self.0)
     }
@@ -40,7 +40,7 @@ impl fmt::Debug for ClientSecret {
     }
 }
 
-/// The hash of what somebody presents as a client's secret.
+/// Hashes a presented client secret, to be compared with the stored hash.
 pub fn hash(presented: &str) -> ClientSecretHash {
     let mut bytes = [0; 32];
     bytes.copy_from_slice(digest(&SHA256, presented.as_bytes()).as_ref());
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_have_a_known_form_and_do_not_print() {
+    fn generated_secret_has_prefix_and_is_not_printed() {
         let entropy = Entropy::system();
         let (one, other) = (ClientSecret::generate(&entropy), ClientSecret::generate(&entropy));
         let encoded = one.expose().strip_prefix("lk_cs_").unwrap();

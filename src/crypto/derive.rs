@@ -1,32 +1,32 @@
-//! From the service's one secret to as many keys as there are purposes (HKDF-SHA256, RFC 5869), so that no key is ever
-//! used for two things and none of them tells anything about another.
+//! Key derivation: one key per purpose from the service's secret (HKDF-SHA256, RFC 5869). No key reveals anything about
+//! another.
 
 use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 use zeroize::Zeroizing;
 
 use crate::domain::secret::SecretText;
 
-/// Encrypts what is kept in SQL: [`super::seal`].
+/// Encrypts signing keys in SQL: [`super::seal`].
 pub const SEALING: &str = "latchkey/1/sealing";
-/// Tells under which secret something was sealed, without telling anything about the secret: [`super::seal`].
+/// Identifies the secret that a value is sealed under, without revealing it: [`super::seal`].
 pub const SEALING_ID: &str = "latchkey/1/sealing-id";
 /// Authenticates refresh tokens: [`super::refresh_token`].
 pub const REFRESH_TOKEN_MAC: &str = "latchkey/1/refresh-token-mac";
-/// Hashes whom rate limits are about, so that their keys don't tell: [`super::subject`].
+/// Pseudonymises the subjects of rate limits: [`super::pseudonymizer`].
 pub const LIMITS: &str = "latchkey/1/limits";
 
 const SALT: &[u8] = b"latchkey";
 
-/// The 32-byte key for `purpose`, one of this module's constants. The same secret and purpose always give the same key.
+/// Derives the 32-byte key for `purpose`, one of this module's constants. The result is deterministic.
 ///
-/// HKDF spreads the secret's strength over the keys, it adds none: a secret that can be guessed makes keys that can be.
+/// HKDF adds no entropy: the keys are as easy to guess as the secret.
 pub fn derive(secret: &SecretText, purpose: &'static str) -> Zeroizing<[u8; 32]> {
     let mut key = Zeroizing::new([0; 32]);
     Salt::new(HKDF_SHA256, SALT)
         .extract(secret.expose().as_bytes())
         .expand(&[purpose.as_bytes()], HKDF_SHA256)
         .and_then(|okm| okm.fill(&mut *key))
-        .expect("one block of output is always to be had, and the buffer has its length");
+        .expect("HKDF-SHA256 outputs up to 255 blocks of 32 bytes");
     key
 }
 
@@ -34,11 +34,11 @@ pub fn derive(secret: &SecretText, purpose: &'static str) -> Zeroizing<[u8; 32]>
 mod tests {
     use super::*;
 
-    /// If this fails, an upgrade ends every session and loses every signing key.
+    /// If this fails, an upgrade ends every session and loses every signing key. The values were computed with Python's
+    /// hmac module by RFC 5869.
     #[test]
-    fn keys_are_those_of_the_first_release() {
+    fn derived_keys_match_first_release() {
         let secret = SecretText::from("correct horse battery staple");
-        // Computed with Python's hmac module, by RFC 5869.
         assert_eq!(hex(&derive(&secret, SEALING)), "e94f682c21f20f1d8e58787a21ca6fac7942366688015ab4e7e9f6fbbac206a0");
         assert_eq!(
             hex(&derive(&secret, SEALING_ID)),

@@ -1,5 +1,5 @@
-//! What was found out from some words, remembered under their digest: words such as tokens and a client's secret are kept
-//! nowhere.
+//! A bounded cache keyed by a salted SHA-256 of secret input, such as a token or a client's secret. The input is never
+//! stored.
 
 use std::{
     fmt,
@@ -9,63 +9,63 @@ use std::{
 use aws_lc_rs::digest::{Context, SHA256};
 
 use crate::domain::{
-    bounded_map::{AsRandom, BoundedMap},
+    bounded_map::{BoundedMap, UniformHasher},
     entropy::Entropy,
 };
 
-/// Into how many parts it is dealt, each with a lock of its own.
-const PARTS: usize = 16;
+/// The number of shards, each with its own lock.
+const SHARDS: usize = 16;
 
-type Part<T> = BoundedMap<Fingerprint, Arc<T>, AsRandom>;
+type Shard<T> = BoundedMap<Digest, Arc<T>, UniformHasher>;
 
-/// A salted SHA-256 of words.
+/// A salted SHA-256, the key of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Fingerprint([u8; 32]);
+pub struct Digest([u8; 32]);
 
-/// Holds no more than so much: what was not asked for lately goes.
+/// The cache. It evicts the entries that were not used recently.
 pub struct DigestCache<T> {
-    parts: Vec<Mutex<Part<T>>>,
-    /// What every digest begins with, so that nobody can choose which words come to lie together.
+    shards: Vec<Mutex<Shard<T>>>,
+    /// A random prefix of every digest, so that nobody can choose inputs of the same shard or bucket.
     salt: [u8; 32],
 }
 
 impl<T> DigestCache<T> {
-    /// Room for about `most`: each part holds at most its share, and with less than two nothing.
-    pub fn new(most: usize, entropy: &Entropy) -> Self {
-        let part = || Mutex::new(BoundedMap::new(most / PARTS));
-        Self { parts: std::iter::repeat_with(part).take(PARTS).collect(), salt: entropy.bytes() }
+    /// Creates a cache for about `capacity` entries; a capacity below 32 caches nothing.
+    pub fn new(capacity: usize, entropy: &Entropy) -> Self {
+        let shard = || Mutex::new(BoundedMap::new(capacity / SHARDS));
+        Self { shards: std::iter::repeat_with(shard).take(SHARDS).collect(), salt: entropy.bytes() }
     }
 
-    /// That of some words, other than that of any other words.
-    pub fn fingerprint(&self, words: &[&[u8]]) -> Fingerprint {
-        let mut digest = Context::new(&SHA256);
-        digest.update(&self.salt);
-        for word in words {
-            digest.update(&word.len().to_be_bytes());
-            digest.update(word);
+    /// The digest of a sequence of inputs. Different sequences have different digests.
+    pub fn digest(&self, inputs: &[&[u8]]) -> Digest {
+        let mut context = Context::new(&SHA256);
+        context.update(&self.salt);
+        for input in inputs {
+            context.update(&input.len().to_be_bytes());
+            context.update(input);
         }
-        // SHA-256 has 32 bytes
-        Fingerprint(digest.finish().as_ref().try_into().unwrap_or_default())
+        // a SHA-256 digest has 32 bytes
+        Digest(context.finish().as_ref().try_into().unwrap_or_default())
     }
 
-    /// What was found out from these words, if it is remembered.
-    pub fn get(&self, words: Fingerprint) -> Option<Arc<T>> {
-        self.part(words).lock().unwrap_or_else(PoisonError::into_inner).get(&words).map(Arc::clone)
+    /// The cached value.
+    pub fn get(&self, digest: Digest) -> Option<Arc<T>> {
+        self.shard(digest).lock().unwrap_or_else(PoisonError::into_inner).get(&digest).map(Arc::clone)
     }
 
-    /// Remembers it.
-    pub fn insert(&self, words: Fingerprint, found: Arc<T>) {
-        self.part(words).lock().unwrap_or_else(PoisonError::into_inner).insert(words, found);
+    /// Caches a value, replacing that of the same digest.
+    pub fn insert(&self, digest: Digest, value: Arc<T>) {
+        self.shard(digest).lock().unwrap_or_else(PoisonError::into_inner).insert(digest, value);
     }
 
-    fn part(&self, words: Fingerprint) -> &Mutex<Part<T>> {
-        &self.parts[usize::from(words.0[0]) % PARTS]
+    fn shard(&self, digest: Digest) -> &Mutex<Shard<T>> {
+        &self.shards[usize::from(digest.0[0]) % SHARDS]
     }
 }
 
 impl<T> fmt::Debug for DigestCache<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[remembered]")
+        f.write_str("[digest cache]")
     }
 }
 
@@ -74,25 +74,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_told_apart_by_where_they_end_and_by_the_salt() {
-        let one = DigestCache::<()>::new(0, &Entropy::system());
-        assert_eq!(one.fingerprint(&[b"ab", b"c"]), one.fingerprint(&[b"ab", b"c"]));
+    fn digest_depends_on_input_boundaries_and_salt() {
+        let cache = DigestCache::<()>::new(0, &Entropy::system());
+        assert_eq!(cache.digest(&[b"ab", b"c"]), cache.digest(&[b"ab", b"c"]));
         for other in [&[b"a".as_slice(), b"bc"][..], &[b"abc"], &[b"ab", b"c", b""]] {
-            assert_ne!(one.fingerprint(&[b"ab", b"c"]), one.fingerprint(other));
+            assert_ne!(cache.digest(&[b"ab", b"c"]), cache.digest(other));
         }
-        let another = DigestCache::<()>::new(0, &Entropy::system());
-        assert_ne!(one.fingerprint(&[b"ab"]), another.fingerprint(&[b"ab"]));
+        let salted_otherwise = DigestCache::<()>::new(0, &Entropy::system());
+        assert_ne!(cache.digest(&[b"ab"]), salted_otherwise.digest(&[b"ab"]));
     }
 
     #[test]
-    fn no_more_than_so_much_is_remembered() {
-        let remembered = DigestCache::new(PARTS * 2, &Entropy::system());
+    fn cache_holds_at_most_its_capacity() {
+        let cache = DigestCache::new(SHARDS * 2, &Entropy::system());
         for number in 0..1000_u32 {
-            let words = remembered.fingerprint(&[&number.to_be_bytes()]);
-            remembered.insert(words, Arc::new(number));
-            assert_eq!(remembered.get(words).as_deref(), Some(&number));
+            let digest = cache.digest(&[&number.to_be_bytes()]);
+            cache.insert(digest, Arc::new(number));
+            assert_eq!(cache.get(digest).as_deref(), Some(&number));
         }
-        let still = (0..1000_u32).filter(|n| remembered.get(remembered.fingerprint(&[&n.to_be_bytes()])).is_some());
-        assert!(still.count() <= PARTS * 2);
+        let cached = (0..1000_u32).filter(|n| cache.get(cache.digest(&[&n.to_be_bytes()])).is_some());
+        assert!(cached.count() <= SHARDS * 2);
     }
 }

@@ -1,8 +1,7 @@
-//! Transparent huge pages where they pay: under the memory that argon2 works in, which is hashed a tenth faster there.
-//! Everywhere else they only round up what the process takes: the allocator asks the kernel for them throughout, and each
-//! small thing that is kept would keep 2 MiB.
+//! Transparent huge pages for argon2's memory only, where they make hashing a tenth faster. Elsewhere they only increase
+//! memory use: the allocator requests them everywhere, and a small allocation can then keep 2 MiB resident.
 //!
-//! The switch is the process's, and counts when a page is first touched (`PR_SET_THP_DISABLE`, prctl(2)).
+//! The switch applies to the whole process and takes effect when a page is first touched (`PR_SET_THP_DISABLE`, prctl(2)).
 
 use std::sync::{
     Mutex, PoisonError,
@@ -12,28 +11,28 @@ use std::sync::{
 static OFF: AtomicBool = AtomicBool::new(false);
 static SWITCHING: Mutex<()> = Mutex::new(());
 
-/// None from now on, but for what [`with`] makes. For `main`, before there are other threads.
+/// Disables huge pages except inside [`with`]. To be called by `main` before it starts threads.
 pub fn off() {
     OFF.store(true, Ordering::Relaxed);
     disable(true);
 }
 
-/// Makes something large and touches all of it, in huge pages where the system has them.
-pub(crate) fn with<T>(make: impl FnOnce() -> T) -> T {
+/// Runs `allocate`, which allocates memory and touches all of it, with huge pages enabled.
+pub(crate) fn with<T>(allocate: impl FnOnce() -> T) -> T {
     if !OFF.load(Ordering::Relaxed) {
-        return make();
+        return allocate();
     }
-    let _one_at_a_time = SWITCHING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _guard = SWITCHING.lock().unwrap_or_else(PoisonError::into_inner);
     disable(false);
-    let made = make();
+    let allocated = allocate();
     disable(true);
-    made
+    allocated
 }
 
 #[cfg(target_os = "linux")]
 fn disable(disable: bool) {
     if let Err(error) = rustix::thread::disable_transparent_huge_pages(disable) {
-        tracing::debug!(%error, "transparent huge pages stay as they are");
+        tracing::debug!(%error, "setting transparent huge pages failed; the kernel's default stays in effect");
     }
 }
 

@@ -1,8 +1,8 @@
-//! The signing keys in use: a snapshot of what SQL holds, opened and parsed, that answers which key signs and which are
-//! believed at a given time; and the place where all of a node finds the latest snapshot.
+//! The key ring: an immutable snapshot of the signing keys in SQL, decrypted and parsed. It answers which key signs and
+//! which keys are trusted at a given time. [`SharedKeyRing`] holds a node's latest snapshot.
 //!
-//! A key is believed only if its private half opens under the service's secret. The public JWK beside it in SQL is for
-//! people to look at: whoever can write to the database still can't slip in a key of their own.
+//! A key is trusted only if its private key decrypts under the service's secret. The public JWK in the same row is
+//! informative: write access to the database is not enough to add a trusted key.
 
 use std::{
     fmt,
@@ -19,46 +19,46 @@ use crate::domain::{
     key::{Algorithm, StoredKey},
 };
 
-/// What is wrong with the signing keys.
+/// Why the signing keys can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyRingError {
-    /// A key doesn't open under any secret that is configured.
+    /// None of the configured secrets decrypts a key.
     #[error(
-        "the signing key {kid} can't be opened: {source}. If LATCHKEY_SECRET was changed, put the one before it into \
-         LATCHKEY_SECRET_PREVIOUS. If that is lost, run `latchkey keys rotate --now` and `latchkey keys retire {kid}`: \
-         access tokens that it signed will be refused, sessions go on"
+        "the signing key {kid} can't be decrypted: {source}. If the secret was changed, add the previous one to \
+         LATCHKEY_SECRET_PREVIOUS, or as a second line to the secret file. If the previous secret is lost, all sessions are \
+         lost and every user has to sign in: run `latchkey keys rotate --now` and then `latchkey keys retire {kid}`"
     )]
     Sealed {
-        /// Which key.
+        /// The key's id.
         kid: String,
-        /// Why.
+        /// The cause.
         source: SealError,
     },
-    /// What a key's record holds can't be used, or can't be written.
+    /// A stored key can't be parsed or serialised.
     #[error("the signing key {kid} can't be used: {source}")]
     Unusable {
-        /// Which key.
+        /// The key's id.
         kid: String,
-        /// Why.
+        /// The cause.
         source: SigningKeyError,
     },
-    /// A key's record holds another key than it says.
-    #[error("the record of the signing key {kid} holds another key")]
+    /// The key in a row is not the one that the row names.
+    #[error("the database row of the signing key {kid} holds another key")]
     Mismatch {
-        /// Which key.
+        /// The key's id.
         kid: String,
     },
-    /// No key may sign.
-    #[error("there is no key to sign with: `latchkey keys rotate --now` makes one")]
+    /// No trusted key exists.
+    #[error("there is no signing key: run `latchkey keys rotate --now` to generate one")]
     NoSigner,
 }
 
-/// The keys that are believed, or will be. Never changes; another takes its place when SQL has changed.
+/// The keys that are trusted now or later. Immutable: a change in SQL leads to a new key ring.
 pub struct KeyRing {
-    /// In the order in which they begin to sign.
+    /// Ordered by the start of signing.
     entries: Vec<Entry>,
     outdated: Vec<String>,
-    made_from: Vec<StoredKey>,
+    source: Vec<StoredKey>,
 }
 
 struct Entry {
@@ -68,67 +68,66 @@ struct Entry {
 }
 
 impl KeyRing {
-    /// Opens the keys. Those that are believed no more at `now` are left out, and need not open.
+    /// Decrypts and parses the keys. Keys that are no longer trusted at `now` are skipped, whether they decrypt or not.
     ///
     /// # Errors
-    /// [`KeyRingError`] about the first key that doesn't open.
+    /// [`KeyRingError`] about the first key that can't be used.
     pub fn open(stored: Vec<StoredKey>, sealer: &Sealer, now: Timestamp) -> Result<Self, KeyRingError> {
-        let mut believed: Vec<_> = stored.iter().filter(|key| is_believed(key.verifies_until, now)).collect();
-        believed.sort_by_key(|key| (key.signs_from, key.verifies_until.is_none(), key.created_at, key.kid.clone()));
+        let mut trusted: Vec<_> = stored.iter().filter(|key| is_trusted(key.verifies_until, now)).collect();
+        trusted.sort_by_key(|key| (key.signs_from, key.verifies_until.is_none(), key.created_at, key.kid.clone()));
         let (mut entries, mut outdated) = (Vec::new(), Vec::new());
-        for stored in believed {
+        for stored in trusted {
             let (key, is_outdated) = open(stored, sealer)?;
             if is_outdated {
                 outdated.push(stored.kid.clone());
             }
             entries.push(Entry { key, signs_from: stored.signs_from, verifies_until: stored.verifies_until });
         }
-        Ok(Self { entries, outdated, made_from: stored })
+        Ok(Self { entries, outdated, source: stored })
     }
 
-    /// The key that signs at `now`: of those whose time to sign has come, the one whose time came last. Where none's has
-    /// come, the one whose time comes first: better a key that not everybody knows yet than none.
+    /// The key that signs at `now`: the one with the latest `signs_from` that is not in the future. If all are in the
+    /// future, the earliest signs, although verifiers may not have fetched it yet.
     ///
     /// # Errors
     /// [`KeyRingError::NoSigner`]
     pub fn signer(&self, now: Timestamp) -> Result<&SigningKey, KeyRingError> {
-        self.believed(now)
+        self.trusted(now)
             .rfind(|entry| entry.signs_from <= now)
-            .or_else(|| self.believed(now).next())
+            .or_else(|| self.trusted(now).next())
             .map(|entry| &entry.key)
             .ok_or(KeyRingError::NoSigner)
     }
 
     /// How long the key that signs at `now` has been signing.
     pub fn signer_age(&self, now: Timestamp) -> Option<std::time::Duration> {
-        let signer = self.believed(now).rfind(|entry| entry.signs_from <= now)?;
+        let signer = self.trusted(now).rfind(|entry| entry.signs_from <= now)?;
         Some(now.saturating_since(signer.signs_from))
     }
 
-    /// The key called `kid`, if what it signed is believed at `now`.
+    /// The public key with this id, if the key is trusted at `now`.
     pub fn verification_key(&self, kid: &str, now: Timestamp) -> Option<&PublicKey> {
-        self.believed(now).find(|entry| entry.key.kid() == kid).map(|entry| entry.key.public())
+        self.trusted(now).find(|entry| entry.key.kid() == kid).map(|entry| entry.key.public())
     }
 
-    /// The JWK set to publish at `now` (RFC 7517, section 5), JSON: every key that is believed or will sign, in the order
-    /// in which they begin to sign.
+    /// The JWK set to publish at `now` (RFC 7517, section 5), JSON: every trusted key, ordered by the start of signing.
     pub fn jwks(&self, now: Timestamp) -> String {
-        let keys: Vec<_> = self.believed(now).map(|entry| entry.key.public_jwk()).collect();
+        let keys: Vec<_> = self.trusted(now).map(|entry| entry.key.public_jwk()).collect();
         format!(r#"{{"keys":[{}]}}"#, keys.join(","))
     }
 
-    /// The keys that are sealed under a previous secret: [`reseal`] them before it is removed.
+    /// The ids of the keys that are sealed under a previous secret; [`reseal`] them before that secret is removed.
     pub fn outdated(&self) -> &[String] {
         &self.outdated
     }
 
-    /// Whether it was opened from exactly these records, so that opening them again can be spared.
+    /// Whether the key ring was made from exactly these rows.
     pub fn is_made_from(&self, stored: &[StoredKey]) -> bool {
-        self.made_from == stored
+        self.source == stored
     }
 
-    fn believed(&self, now: Timestamp) -> impl DoubleEndedIterator<Item = &Entry> {
-        self.entries.iter().filter(move |entry| is_believed(entry.verifies_until, now))
+    fn trusted(&self, now: Timestamp) -> impl DoubleEndedIterator<Item = &Entry> {
+        self.entries.iter().filter(move |entry| is_trusted(entry.verifies_until, now))
     }
 }
 
@@ -138,36 +137,36 @@ impl fmt::Debug for KeyRing {
     }
 }
 
-/// Whether what a key signed is believed at `now`.
-pub(super) fn is_believed(verifies_until: Option<Timestamp>, now: Timestamp) -> bool {
+/// Whether tokens signed by a key are accepted at `now`.
+pub(super) fn is_trusted(verifies_until: Option<Timestamp>, now: Timestamp) -> bool {
     verifies_until.is_none_or(|until| now < until)
 }
 
-/// Where a node keeps its key ring. Readers take the latest one and keep it as long as they need it.
+/// A node's current key ring. A reader keeps the snapshot that it got.
 #[derive(Debug)]
 pub struct SharedKeyRing(RwLock<Arc<KeyRing>>);
 
 impl SharedKeyRing {
-    /// Begins with this one.
+    /// Starts with this key ring.
     pub fn new(ring: KeyRing) -> Self {
         Self(RwLock::new(Arc::new(ring)))
     }
 
-    /// The latest one.
+    /// The current key ring.
     pub fn current(&self) -> Arc<KeyRing> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Puts another in its place.
+    /// Replaces the key ring.
     pub fn replace(&self, ring: KeyRing) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(ring);
     }
 }
 
-/// The record of a new key that signs from `now` on. [`super::key_rotation`] fits it in with those that are there.
+/// Creates the row of a new key that signs from `now` on. [`super::key_rotation`] schedules it among the existing keys.
 ///
 /// # Errors
-/// [`KeyRingError::Unusable`] if the key can't be written.
+/// [`KeyRingError::Unusable`] if the key can't be serialised.
 pub fn seal_key(
     key: &SigningKey,
     sealer: &Sealer,
@@ -187,17 +186,17 @@ pub fn seal_key(
     })
 }
 
-/// The record of the same key, sealed under the current secret.
+/// Encrypts a stored key again, under the current secret.
 ///
 /// # Errors
-/// [`KeyRingError`] if it doesn't open.
+/// [`KeyRingError`] if the key can't be decrypted.
 pub fn reseal(stored: &StoredKey, sealer: &Sealer, entropy: &Entropy) -> Result<StoredKey, KeyRingError> {
     let (key, _) = open(stored, sealer)?;
     let sealed_private = seal_key(&key, sealer, entropy, stored.created_at)?.sealed_private;
     Ok(StoredKey { sealed_private, ..stored.clone() })
 }
 
-/// The key of a record, and whether it is sealed under a previous secret.
+/// Decrypts a stored key; returns the key and whether it is sealed under a previous secret.
 fn open(stored: &StoredKey, sealer: &Sealer) -> Result<(SigningKey, bool), KeyRingError> {
     let kid = || stored.kid.clone();
     let opened = sealer
@@ -208,7 +207,7 @@ fn open(stored: &StoredKey, sealer: &Sealer) -> Result<(SigningKey, bool), KeyRi
     if key.kid() == stored.kid { Ok((key, opened.outdated)) } else { Err(KeyRingError::Mismatch { kid: kid() }) }
 }
 
-/// What a sealed key belongs to: its record's id and algorithm.
+/// The associated data of a sealed key: the id and the algorithm of its row.
 fn aad(kid: &str, algorithm: Algorithm) -> Vec<u8> {
     format!("signing key {kid} {algorithm}").into_bytes()
 }
@@ -229,7 +228,7 @@ pub(super) mod testing {
         Timestamp::from_millis(seconds * 1000)
     }
 
-    /// A record of a key sealed under the secret `secret`, made `created` seconds into time.
+    /// The row of a new key, sealed under the secret `secret`, created at second `created`.
     pub(crate) fn stored(algorithm: Algorithm, created: i64) -> StoredKey {
         seal_key(&fresh(algorithm), &sealer("secret", &[]), &Entropy::system(), at(created)).unwrap()
     }
@@ -253,8 +252,8 @@ mod tests {
         set.keys.into_iter().map(|key| key.common.key_id.unwrap()).collect()
     }
 
-    /// Three keys: retired (signed 0 to 100, believed until 400), signing since 100, published to sign from 1000.
-    fn three() -> [StoredKey; 3] {
+    /// Three keys: superseded (signed 0 to 100, trusted until 400), current (signs from 100), next (signs from 1000).
+    fn three_keys() -> [StoredKey; 3] {
         let [mut old, mut current, mut next] = [0, 50, 300].map(|created| stored(Algorithm::Es256, created));
         old.verifies_until = Some(at(400));
         current.signs_from = at(100);
@@ -263,8 +262,8 @@ mod tests {
     }
 
     #[test]
-    fn the_key_whose_time_came_last_signs() {
-        let keys = three();
+    fn signer_is_key_with_latest_start() {
+        let keys = three_keys();
         let ring = ring(&keys, at(0));
         for (now, signer) in [(0, 0), (99, 0), (100, 1), (399, 1), (999, 1), (1000, 2), (1_000_000, 2)] {
             assert_eq!(ring.signer(at(now)).unwrap().kid(), keys[signer].kid, "at {now}");
@@ -272,34 +271,34 @@ mod tests {
     }
 
     #[test]
-    fn before_all_their_times_the_first_signs() {
-        let [_, current, next] = three();
+    fn signer_before_any_start_is_earliest_key() {
+        let [_, current, next] = three_keys();
         let ring = ring(&[next, current.clone()], at(0));
         assert_eq!(ring.signer(at(10)).unwrap().kid(), current.kid);
     }
 
     #[test]
-    fn without_keys_nothing_signs() {
+    fn ring_without_trusted_keys_has_no_signer() {
         assert_eq!(ring(&[], at(0)).signer(at(0)).unwrap_err(), KeyRingError::NoSigner);
-        let [old, ..] = three();
+        let [old, ..] = three_keys();
         assert_eq!(ring(&[old], at(0)).signer(at(400)).unwrap_err(), KeyRingError::NoSigner);
         assert_eq!(ring(&[], at(0)).jwks(at(0)), r#"{"keys":[]}"#);
     }
 
     #[test]
-    fn a_key_is_believed_until_its_end_and_a_published_one_before_it_signs() {
-        let keys = three();
+    fn key_is_trusted_from_publication_until_its_end() {
+        let keys = three_keys();
         let ring = ring(&keys, at(0));
-        let believed = |now| keys.each_ref().map(|key| ring.verification_key(&key.kid, at(now)).is_some());
-        assert_eq!(believed(0), [true, true, true]);
-        assert_eq!(believed(399), [true, true, true]);
-        assert_eq!(believed(400), [false, true, true]);
-        assert!(ring.verification_key("unheard-of", at(0)).is_none());
+        let trusted = |now| keys.each_ref().map(|key| ring.verification_key(&key.kid, at(now)).is_some());
+        assert_eq!(trusted(0), [true, true, true]);
+        assert_eq!(trusted(399), [true, true, true]);
+        assert_eq!(trusted(400), [false, true, true]);
+        assert!(ring.verification_key("unknown", at(0)).is_none());
     }
 
     #[test]
-    fn what_is_believed_is_published_in_a_stable_order() {
-        let keys = three();
+    fn trusted_keys_are_published_in_stable_order() {
+        let keys = three_keys();
         let [old, current, next] = keys.each_ref().map(|key| key.kid.clone());
         let mut mixed = keys.to_vec();
         mixed.rotate_left(1);
@@ -310,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_sealed_under_a_previous_secret_are_reported_and_can_be_sealed_again() {
+    fn keys_sealed_under_previous_secret_are_reported_and_resealed() {
         let key = stored(Algorithm::EdDsa, 0);
         let after = sealer("new", &["secret"]);
         let ring = KeyRing::open(vec![key.clone()], &after, at(0)).unwrap();
@@ -324,23 +323,25 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_a_lost_secret_is_named_and_the_way_out_too() {
+    fn error_about_lost_secret_names_key_and_consequences() {
         let key = stored(Algorithm::Es256, 0);
         let error = KeyRing::open(vec![key.clone()], &sealer("new", &[]), at(0)).unwrap_err();
         assert_eq!(error, KeyRingError::Sealed { kid: key.kid.clone(), source: SealError::UnknownSecret });
         let text = error.to_string();
-        assert!(text.contains(&key.kid) && text.contains("LATCHKEY_SECRET_PREVIOUS"), "{text}");
+        for part in [&key.kid, "LATCHKEY_SECRET_PREVIOUS", "all sessions are lost", "latchkey keys rotate --now"] {
+            assert!(text.contains(part), "{text}");
+        }
     }
 
     #[test]
-    fn a_key_of_a_lost_secret_does_no_harm_once_it_is_believed_no_more() {
+    fn untrusted_key_of_lost_secret_is_skipped() {
         let key = StoredKey { verifies_until: Some(at(400)), ..stored(Algorithm::Es256, 0) };
         assert!(KeyRing::open(vec![key.clone()], &sealer("new", &[]), at(399)).is_err());
         assert!(KeyRing::open(vec![key], &sealer("new", &[]), at(400)).is_ok());
     }
 
     #[test]
-    fn records_that_were_exchanged_in_the_database_are_refused() {
+    fn sealed_key_in_wrong_row_is_refused() {
         let [one, other] = [0, 0].map(|created| stored(Algorithm::Es256, created));
         let tampered = |kid: &str| KeyRingError::Sealed { kid: kid.to_owned(), source: SealError::Tampered };
         let mixed = StoredKey { sealed_private: other.sealed_private, ..one.clone() };
@@ -350,15 +351,15 @@ mod tests {
     }
 
     #[test]
-    fn a_public_key_written_into_the_database_is_not_believed() {
+    fn public_key_planted_in_database_is_not_published() {
         let [one, other] = [0, 0].map(|created| stored(Algorithm::Es256, created));
         let planted = StoredKey { public_jwk: other.public_jwk, ..one.clone() };
         assert_eq!(ring(&[planted], at(0)).jwks(at(0)), format!(r#"{{"keys":[{}]}}"#, one.public_jwk));
     }
 
     #[test]
-    fn readers_see_the_ring_that_was_put_in_place() {
-        let keys = three();
+    fn readers_see_replaced_ring() {
+        let keys = three_keys();
         let shared = SharedKeyRing::new(ring(&keys[..1], at(0)));
         let before = shared.current();
         assert!(before.is_made_from(&keys[..1]) && !before.is_made_from(&keys));

@@ -1,73 +1,73 @@
-//! Which records must change so that another key signs, or one is no longer believed. Only plans: SQL carries them out.
+//! Plans for key rotation and retirement: which rows to insert and change. SQL carries the plans out.
 //!
-//! A new key is published some time before it signs, so that those who keep our JWK set know it by then. The key that
-//! signed before it is believed until the last token that it can have signed has expired on every clock.
+//! A new key is published before it signs, so that verifiers which cache the JWK set know it in time. The superseded key
+//! stays trusted until its last token has expired on every clock.
 
 use std::time::Duration;
 
-use super::key_ring::is_believed;
+use super::key_ring::is_trusted;
 use crate::{
     config::{KeySettings, TokenSettings},
     domain::{clock::Timestamp, key::StoredKey},
 };
 
-/// When a new key begins to sign.
+/// When a new key starts to sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// When it has been published for long enough to be known.
-    WhenKnown,
-    /// At once. For emergencies: until they look again, other nodes and services refuse what it signs.
+    /// After `keys.publish_before`, when verifiers have fetched it.
+    AfterPublication,
+    /// At once, for emergencies: other nodes and services refuse its tokens until they fetch the key.
     Now,
 }
 
-/// How long the steps of a rotation take.
+/// The durations of a rotation.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
-    /// From being published to signing.
+    /// From publication to the start of signing.
     pub publish_before: Duration,
-    /// From being superseded to being believed no more: an access token's life, what clocks may differ by, and the time
-    /// a node may take to notice that another key signs.
+    /// From the end of signing to the end of trust: the lifetime of an access token, the tolerated clock difference, and
+    /// the time until every node has reloaded the keys.
     pub overlap: Duration,
 }
 
 impl Timing {
-    /// As it is configured.
+    /// The configured durations.
     pub fn new(keys: &KeySettings, tokens: &TokenSettings) -> Self {
         Self { publish_before: keys.publish_before, overlap: tokens.access_ttl + tokens.leeway + keys.refresh_interval }
     }
 }
 
-/// What a rotation writes, in one transaction.
+/// The changes of a rotation, to be written in one transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RotationPlan {
-    /// The record to insert.
+    /// The row to insert.
     pub new: StoredKey,
-    /// The records to change.
+    /// The rows to change.
     pub ends: Vec<End>,
 }
 
-/// A record's new [`StoredKey::verifies_until`].
+/// A new [`StoredKey::verifies_until`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct End {
-    /// Which record.
+    /// The key's id.
     pub kid: String,
-    /// Until when what it signed is believed.
+    /// The end of trust.
     pub verifies_until: Timestamp,
 }
 
-/// Why a key can't be retired.
+/// Why a key is not retired.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RetireError {
-    /// There is no such key.
+    /// No key has this id.
     #[error("there is no signing key {0}: `latchkey keys list` shows them")]
     Unknown(String),
-    /// Nothing could sign without it.
+    /// No other key could sign.
     #[error("no other key can sign in place of {0}: run `latchkey keys rotate --now` first")]
     OnlySigner(String),
 }
 
-/// Fits `new`, made by [`super::key_ring::seal_key`], in with the keys in `stored`. Where nothing signs at `now`, it
-/// signs at once.
+/// Schedules `new`, made by [`super::key_ring::seal_key`], among the stored keys. It signs at once if no other key signs at
+/// `now`.
 pub fn plan_rotation(
     stored: &[StoredKey],
     mut new: StoredKey,
@@ -75,15 +75,15 @@ pub fn plan_rotation(
     timing: Timing,
     now: Timestamp,
 ) -> RotationPlan {
-    let believed = || stored.iter().filter(|key| is_believed(key.verifies_until, now));
+    let trusted = || stored.iter().filter(|key| is_trusted(key.verifies_until, now));
     new.signs_from = match start {
-        Start::WhenKnown if believed().any(|key| key.signs_from <= now) => now + timing.publish_before,
+        Start::AfterPublication if trusted().any(|key| key.signs_from <= now) => now + timing.publish_before,
         _ => now,
     };
     let superseded = new.signs_from + timing.overlap;
-    let ends = believed()
+    let ends = trusted()
         .map(|key| {
-            // One that was to sign later than the new one never will. It would take over again.
+            // a key scheduled to sign later than the new one would supersede it
             let until = if key.signs_from > new.signs_from { now } else { superseded };
             (key, until)
         })
@@ -93,8 +93,8 @@ pub fn plan_rotation(
     RotationPlan { new, ends }
 }
 
-/// Ends the belief in a key at once: everything it signed is refused from `now` on. For a key that got into wrong hands.
-/// A key that nobody believes any more stays as it is.
+/// Plans the end of trust in a compromised key: its tokens are refused from `now` on. A key that is no longer trusted stays
+/// unchanged.
 ///
 /// # Errors
 /// [`RetireError`]
@@ -122,7 +122,7 @@ mod tests {
 
     const TIMING: Timing = Timing { publish_before: Duration::from_secs(600), overlap: Duration::from_secs(400) };
 
-    /// Carries a rotation out, as SQL would; gives the new key's id.
+    /// Carries out a rotation as SQL does; returns the new key's id.
     fn rotate(keys: &mut Vec<StoredKey>, start: Start, now: i64) -> String {
         let plan = plan_rotation(keys, stored(Algorithm::Es256, now), start, TIMING, at(now));
         for end in plan.ends {
@@ -141,8 +141,8 @@ mod tests {
     }
 
     #[test]
-    fn the_first_key_signs_at_once() {
-        for start in [Start::WhenKnown, Start::Now] {
+    fn first_key_signs_at_once() {
+        for start in [Start::AfterPublication, Start::Now] {
             let mut keys = Vec::new();
             let first = rotate(&mut keys, start, 0);
             assert_eq!((keys[0].created_at, keys[0].signs_from, keys[0].verifies_until), (at(0), at(0), None));
@@ -151,27 +151,27 @@ mod tests {
     }
 
     #[test]
-    fn the_next_key_is_published_before_it_signs_and_the_old_one_believed_after() {
+    fn rotation_publishes_new_key_first_and_trusts_old_key_afterwards() {
         let mut keys = Vec::new();
-        let old = rotate(&mut keys, Start::WhenKnown, 0);
-        let new = rotate(&mut keys, Start::WhenKnown, 1000);
+        let old = rotate(&mut keys, Start::AfterPublication, 0);
+        let new = rotate(&mut keys, Start::AfterPublication, 1000);
         let ring = ring(&keys, at(1000));
         assert!(ring.verification_key(&new, at(1000)).is_some());
         assert_eq!([1000, 1599, 1600, 9999].map(|now| signer(&ring, now)), [&old, &old, &new, &new].map(Clone::clone));
-        // What the old key signed in the last moment lives 400 s more.
+        // the old key's last token lives for another 400 s
         assert!(ring.verification_key(&old, at(1999)).is_some());
         assert!(ring.verification_key(&old, at(2000)).is_none());
     }
 
     #[test]
-    fn a_token_is_believed_for_its_life_whatever_rotations_come() {
-        use Start::{Now, WhenKnown};
+    fn token_is_accepted_for_its_lifetime_across_rotations() {
+        use Start::{AfterPublication, Now};
         let schedules: [&[(i64, Start)]; 5] = [
-            &[(100, WhenKnown), (200, WhenKnown), (300, WhenKnown)],
-            &[(100, WhenKnown), (200, Now), (900, WhenKnown)],
-            &[(100, Now), (100, Now), (101, WhenKnown)],
-            &[(100, WhenKnown), (699, Now), (700, Now)],
-            &[(100, WhenKnown), (700, WhenKnown), (1301, WhenKnown), (1302, Now)],
+            &[(100, AfterPublication), (200, AfterPublication), (300, AfterPublication)],
+            &[(100, AfterPublication), (200, Now), (900, AfterPublication)],
+            &[(100, Now), (100, Now), (101, AfterPublication)],
+            &[(100, AfterPublication), (699, Now), (700, Now)],
+            &[(100, AfterPublication), (700, AfterPublication), (1301, AfterPublication), (1302, Now)],
         ];
         for schedule in schedules {
             let mut keys = Vec::new();
@@ -181,12 +181,12 @@ mod tests {
                 for &(_, start) in schedule.iter().filter(|(at, _)| *at == now) {
                     rotate(&mut keys, start, now);
                 }
-                let ring = ring_of_records(&keys);
+                let ring = signer_by_rows(&keys);
                 signed.push((ring(now), now));
                 for (kid, when) in &signed {
                     let key = keys.iter().find(|key| key.kid == *kid).unwrap();
                     if now < when + 400 {
-                        assert!(is_believed(key.verifies_until, at(now)), "{schedule:?}: {when}, {now}");
+                        assert!(is_trusted(key.verifies_until, at(now)), "{schedule:?}: {when}, {now}");
                     }
                 }
                 signed.retain(|(_, when)| now < when + 400);
@@ -195,30 +195,30 @@ mod tests {
         }
     }
 
-    /// [`KeyRing::signer`]'s rule, without opening keys a thousand times.
-    fn ring_of_records(keys: &[StoredKey]) -> impl Fn(i64) -> String {
+    /// The rule of [`KeyRing::signer`] without decryption, for speed.
+    fn signer_by_rows(keys: &[StoredKey]) -> impl Fn(i64) -> String {
         move |now| {
-            let believed = keys.iter().filter(|key| is_believed(key.verifies_until, at(now)));
-            let begun = believed.filter(|key| key.signs_from <= at(now));
-            begun.max_by_key(|key| (key.signs_from, key.verifies_until.is_none())).unwrap().kid.clone()
+            let trusted = keys.iter().filter(|key| is_trusted(key.verifies_until, at(now)));
+            let candidates = trusted.filter(|key| key.signs_from <= at(now));
+            candidates.max_by_key(|key| (key.signs_from, key.verifies_until.is_none())).unwrap().kid.clone()
         }
     }
 
     #[test]
-    fn in_an_emergency_a_key_signs_at_once_and_one_in_waiting_never_does() {
+    fn emergency_key_signs_at_once_and_scheduled_key_never() {
         let mut keys = Vec::new();
-        let old = rotate(&mut keys, Start::WhenKnown, 0);
-        let waiting = rotate(&mut keys, Start::WhenKnown, 1000);
+        let old = rotate(&mut keys, Start::AfterPublication, 0);
+        let scheduled = rotate(&mut keys, Start::AfterPublication, 1000);
         let new = rotate(&mut keys, Start::Now, 1100);
         let ring = ring(&keys, at(1100));
         assert_eq!([1100, 1600, 9999].map(|now| signer(&ring, now)), [&new, &new, &new].map(Clone::clone));
-        assert!(ring.verification_key(&waiting, at(1100)).is_none());
+        assert!(ring.verification_key(&scheduled, at(1100)).is_none());
         assert!(ring.verification_key(&old, at(1499)).is_some());
         assert!(ring.verification_key(&old, at(1500)).is_none());
     }
 
     #[test]
-    fn of_two_keys_made_in_the_same_moment_the_later_signs() {
+    fn later_of_two_keys_of_same_time_signs() {
         for _ in 0..8 {
             let mut keys = Vec::new();
             rotate(&mut keys, Start::Now, 0);
@@ -228,29 +228,29 @@ mod tests {
     }
 
     #[test]
-    fn a_retired_key_is_refused_at_once() {
+    fn retired_key_is_refused_at_once() {
         let mut keys = Vec::new();
-        let stolen = rotate(&mut keys, Start::WhenKnown, 0);
+        let stolen = rotate(&mut keys, Start::AfterPublication, 0);
         let new = rotate(&mut keys, Start::Now, 1000);
         let end = plan_retirement(&keys, &stolen, at(1001)).unwrap();
         apply(&mut keys, end);
         let ring = ring(&keys, at(1001));
         assert!(ring.verification_key(&stolen, at(1001)).is_none());
         assert_eq!(signer(&ring, 1001), new);
-        let again = plan_retirement(&keys, &stolen, at(2000)).unwrap();
-        assert_eq!(again, End { kid: stolen, verifies_until: at(1001) });
+        let repeated = plan_retirement(&keys, &stolen, at(2000)).unwrap();
+        assert_eq!(repeated, End { kid: stolen, verifies_until: at(1001) });
     }
 
     #[test]
-    fn the_only_key_that_can_sign_is_not_retired() {
+    fn only_signing_key_is_not_retired() {
         let mut keys = Vec::new();
-        let first = rotate(&mut keys, Start::WhenKnown, 0);
+        let first = rotate(&mut keys, Start::AfterPublication, 0);
         assert_eq!(plan_retirement(&keys, &first, at(1)), Err(RetireError::OnlySigner(first.clone())));
-        // The next one doesn't sign yet, and the first won't for long.
-        let next = rotate(&mut keys, Start::WhenKnown, 1000);
+        // the next key does not sign yet
+        let next = rotate(&mut keys, Start::AfterPublication, 1000);
         assert_eq!(plan_retirement(&keys, &first, at(1001)), Err(RetireError::OnlySigner(first.clone())));
         assert_eq!(plan_retirement(&keys, &next, at(1001)), Err(RetireError::OnlySigner(next.clone())));
-        // It signs now.
+        // the next key signs now
         assert!(plan_retirement(&keys, &first, at(1600)).is_ok());
         assert_eq!(plan_retirement(&keys, &next, at(1600)), Err(RetireError::OnlySigner(next)));
         assert_eq!(plan_retirement(&keys, "?", at(1600)), Err(RetireError::Unknown("?".to_owned())));

@@ -1,4 +1,4 @@
-//! CPU only: password hashing, signing keys and access tokens, refresh tokens, encryption at rest. No I/O.
+//! CPU-bound cryptography without I/O: signing keys, access tokens, refresh tokens, client credentials, encryption at rest.
 
 pub mod access_token;
 pub mod client_assertion;
@@ -8,12 +8,11 @@ pub mod client_token;
 pub mod derive;
 pub mod digest_cache;
 pub mod huge_pages;
-pub mod jws;
+pub mod jwt;
 pub mod key_ring;
 pub mod key_rotation;
 pub mod pseudonymizer;
 pub mod refresh_token;
 pub mod seal;
 pub mod signing_key;
-pub(crate) mod strict_json;
-pub mod verified_tokens;
+pub mod token_verifier;

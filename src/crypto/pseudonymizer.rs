@@ -1,22 +1,22 @@
-//! Whom a rate limit is about, hashed under a key that Redis never sees: what is in Redis tells neither e-mail addresses
-//! nor where people sign in.
+//! Pseudonyms for the subjects of rate limits: HMACs under a key that Redis never sees, so that a copy of Redis reveals
+//! neither email addresses nor networks.
 
 use std::fmt;
 
 use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
-/// Makes names of subjects.
+/// Computes pseudonyms.
 pub struct Pseudonymizer(Key);
 
 impl Pseudonymizer {
-    /// With a key of 32 bytes.
+    /// Uses this HMAC key.
     pub fn new(key: &[u8; 32]) -> Self {
         Self(Key::new(HMAC_SHA256, key))
     }
 
-    /// The name of a subject: 22 characters of base64url. Other parts, or the same letters parted otherwise, make another
-    /// name.
+    /// The pseudonym of a subject: 22 characters of base64url. It depends on every part and on the boundaries between the
+    /// parts.
     pub fn name(&self, parts: &[&[u8]]) -> String {
         let mut text = Vec::new();
         for part in parts {
@@ -29,7 +29,7 @@ impl Pseudonymizer {
 
 impl fmt::Debug for Pseudonymizer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[subjects]")
+        f.write_str("[pseudonymizer]")
     }
 }
 
@@ -38,12 +38,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_depend_on_the_key_and_every_part() {
-        let subjects = Pseudonymizer::new(&[1; 32]);
-        let name = subjects.name(&[b"login", b"ada"]);
+    fn pseudonym_depends_on_key_and_every_part() {
+        let pseudonymizer = Pseudonymizer::new(&[1; 32]);
+        let name = pseudonymizer.name(&[b"login", b"ada"]);
         assert_eq!(name.len(), 22);
-        assert_eq!(name, subjects.name(&[b"login", b"ada"]));
-        assert_ne!(name, subjects.name(&[b"logi", b"nada"]));
+        assert_eq!(name, pseudonymizer.name(&[b"login", b"ada"]));
+        assert_ne!(name, pseudonymizer.name(&[b"logi", b"nada"]));
         assert_ne!(name, Pseudonymizer::new(&[2; 32]).name(&[b"login", b"ada"]));
     }
 }

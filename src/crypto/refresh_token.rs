@@ -1,10 +1,10 @@
-//! Refresh tokens: opaque to everyone else, self-authenticating to us, and each one's successor the same string every
-//! time it is computed (I1).
+//! Refresh tokens: opaque to clients and authenticated by a MAC. Encoding is deterministic, so every node computes the same
+//! successor of a token (I1).
 //!
-//! A token is `lk_rt_` and 100 characters of base64url. They hold, big-endian: a version (1 byte), the account (16), the
-//! session (16), the generation (4), when the session ends unless it is refreshed before (6, ms since the Unix epoch),
-//! and an HMAC-SHA256 of all that (32). The MAC's key is derived from the service's secret, which Redis never sees:
-//! a forged or damaged token is refused here, and a copy of Redis holds nothing that can be presented.
+//! A token is `lk_rt_` and 100 characters of base64url, which encode in big-endian order: a version (1 byte), the account
+//! (16), the session (16), the generation (4), the session's expiry unless it is refreshed (6, in ms since the Unix epoch),
+//! and an HMAC-SHA256 of all these (32). The MAC key is derived from the service's secret, which Redis never sees: forged and
+//! damaged tokens are refused without Redis, and a copy of Redis contains no usable token.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ use crate::domain::{
     session::Generation,
 };
 
-/// What every refresh token begins with, so that secret scanners find leaked ones.
+/// The prefix of every refresh token, by which secret scanners find leaked ones.
 pub const PREFIX: &str = "lk_rt_";
 
 const VERSION: u8 = 1;
@@ -26,12 +26,12 @@ const CLAIMS_BYTES: usize = 43;
 const TOKEN_BYTES: usize = CLAIMS_BYTES + 32;
 const ENCODED_BYTES: usize = TOKEN_BYTES / 3 * 4;
 
-/// A refresh token. Whoever has it has the session: it doesn't print.
+/// An encoded refresh token. `Debug` omits it, since whoever holds it has the session.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RefreshToken(Zeroizing<String>);
 
 impl RefreshToken {
-    /// The token itself, to be handed to its holder.
+    /// The text of the token, to be sent to its holder.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -43,16 +43,16 @@ impl fmt::Debug for RefreshToken {
     }
 }
 
-/// What a refresh token says.
+/// The contents of a refresh token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RefreshClaims {
-    /// Whose session.
+    /// The account.
     pub account: AccountId,
-    /// Which session.
+    /// The session.
     pub session: SessionId,
-    /// Which generation of it.
+    /// The generation of the session's refresh token.
     pub generation: Generation,
-    /// When the session ends unless it is refreshed before.
+    /// When the session expires unless it is refreshed.
     pub expires_at: Timestamp,
 }
 
@@ -61,20 +61,20 @@ pub struct RefreshClaims {
 #[error("not a refresh token of this service")]
 pub struct InvalidRefreshToken;
 
-/// Makes and reads refresh tokens.
+/// Encodes and decodes refresh tokens.
 pub struct RefreshTokens {
     current: hmac::Key,
     previous: Vec<hmac::Key>,
 }
 
 impl RefreshTokens {
-    /// Tokens are made under `current` and accepted under all, so that the key can change without ending a session.
+    /// Encodes with the MAC key `current` and decodes with all keys, so that the key can be rotated without ending sessions.
     pub fn new<'a>(current: &[u8; 32], previous: impl IntoIterator<Item = &'a [u8; 32]>) -> Self {
         let key = |bytes: &[u8; 32]| hmac::Key::new(hmac::HMAC_SHA256, bytes);
         Self { current: key(current), previous: previous.into_iter().map(key).collect() }
     }
 
-    /// The one token that says this.
+    /// Encodes a token. Equal contents give an equal token.
     pub fn encode(&self, claims: &RefreshClaims) -> RefreshToken {
         let mut bytes = [0; TOKEN_BYTES];
         bytes[0] = VERSION;
@@ -142,43 +142,43 @@ mod tests {
         }
     }
 
-    /// Written by the first release. If this fails, every session that lives now is lost by the upgrade.
+    /// A token of the first release. If this fails, an upgrade ends every session.
     #[test]
-    fn tokens_of_the_first_release_are_still_read() {
+    fn token_of_first_release_is_decoded() {
         let tokens = RefreshTokens::new(&[7; 32], []);
-        let said = claims([1; 16], [2; 16], 3, 1_800_000_000_000);
+        let contents = claims([1; 16], [2; 16], 3, 1_800_000_000_000);
         let text = "lk_rt_AQEBAQEBAQEBAQEBAQEBAQECAgICAgICAgICAgICAgICAAAAAwGjGFxQAIC_UtVFcD6DSImcSqpzZVX4nrUKPhFDkjy1qF-yhaml";
-        assert_eq!(tokens.encode(&said).expose(), text);
-        assert_eq!(tokens.decode(text), Ok(said));
+        assert_eq!(tokens.encode(&contents).expose(), text);
+        assert_eq!(tokens.decode(text), Ok(contents));
     }
 
     #[test]
-    fn a_new_key_still_accepts_what_the_old_one_made() {
-        let said = claims([1; 16], [2; 16], 3, 4);
-        let old = RefreshTokens::new(&[7; 32], []).encode(&said);
-        assert_eq!(RefreshTokens::new(&[8; 32], [&[7; 32]]).decode(old.expose()), Ok(said));
+    fn token_of_previous_key_is_decoded() {
+        let contents = claims([1; 16], [2; 16], 3, 4);
+        let old = RefreshTokens::new(&[7; 32], []).encode(&contents);
+        assert_eq!(RefreshTokens::new(&[8; 32], [&[7; 32]]).decode(old.expose()), Ok(contents));
         assert_eq!(RefreshTokens::new(&[8; 32], []).decode(old.expose()), Err(InvalidRefreshToken));
     }
 
     #[test]
-    fn tokens_do_not_print() {
+    fn debug_output_omits_token() {
         let token = RefreshTokens::new(&[7; 32], []).encode(&claims([1; 16], [2; 16], 3, 4));
         assert_eq!(format!("{token:?}"), "[refresh token]");
     }
 
     proptest! {
         #[test]
-        fn what_is_encoded_is_decoded(account: [u8; 16], session: [u8; 16], generation: u32, expires_at in 0_u64..1 << 48) {
+        fn encoded_token_is_decoded(account: [u8; 16], session: [u8; 16], generation: u32, expires_at in 0_u64..1 << 48) {
             let tokens = RefreshTokens::new(&[7; 32], []);
-            let said = claims(account, session, generation, expires_at);
-            let token = tokens.encode(&said);
+            let contents = claims(account, session, generation, expires_at);
+            let token = tokens.encode(&contents);
             prop_assert_eq!(token.expose().len(), 106);
-            prop_assert_eq!(&token, &tokens.encode(&said));
-            prop_assert_eq!(tokens.decode(token.expose()), Ok(said));
+            prop_assert_eq!(&token, &tokens.encode(&contents));
+            prop_assert_eq!(tokens.decode(token.expose()), Ok(contents));
         }
 
         #[test]
-        fn a_changed_character_is_refused(at in 0_usize..106, with in "[A-Za-z0-9_-]") {
+        fn token_with_changed_character_is_refused(at in 0_usize..106, with in "[A-Za-z0-9_-]") {
             let tokens = RefreshTokens::new(&[7; 32], []);
             let mut text = tokens.encode(&claims([1; 16], [2; 16], 3, 4)).expose().to_owned();
             prop_assume!(text[at..=at] != with);
@@ -187,7 +187,7 @@ mod tests {
         }
 
         #[test]
-        fn anything_else_is_refused(text in ".{0,200}") {
+        fn arbitrary_text_is_refused(text in ".{0,200}") {
             let tokens = RefreshTokens::new(&[7; 32], []);
             prop_assert_eq!(tokens.decode(&text), Err(InvalidRefreshToken));
         }

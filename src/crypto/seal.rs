@@ -1,11 +1,11 @@
-//! Encryption at rest: what SQL keeps of a signing key is of no use to anyone without the service's secret.
+//! Encryption at rest: AES-256-GCM (NIST SP 800-38D) under a key derived from the service's secret. SQL stores signing keys
+//! only in this form.
 //!
-//! Sealed bytes are: a version (1 byte), which secret it was sealed under (8), a random nonce (12), and the plaintext
-//! encrypted with AES-256-GCM (NIST SP 800-38D) with its tag (16). The key and the secret's id are derived from the
-//! secret for these two purposes alone. Version and id are authenticated, and so is what the caller says the plaintext
-//! belongs to: a sealed thing moved to another's place doesn't open.
+//! Sealed bytes are a version (1 byte), the id of the secret (8), a random nonce (12), the ciphertext and the tag (16). The
+//! id and the key are derived from the secret for these purposes only. The version, the id and the caller's associated data
+//! are authenticated, so a sealed value can't be moved to another row.
 //!
-//! A random nonce is safe for 2^32 things sealed under one secret; signing keys are made by the dozen.
+//! Random nonces are safe for 2^32 values per secret; the service seals dozens.
 
 use std::fmt;
 
@@ -23,37 +23,37 @@ const ID_BYTES: usize = 8;
 const HEADER_BYTES: usize = 1 + ID_BYTES;
 const TAG_BYTES: usize = 16;
 
-/// Why something sealed doesn't open.
+/// Why sealed bytes can't be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
-    /// Not something this release, or one before it, sealed.
-    #[error("these bytes are not sealed in a form that is known here")]
+    /// The format is unknown to this release.
+    #[error("the sealed bytes have an unknown format")]
     Malformed,
-    /// Sealed under a secret that is neither the current one nor one of the previous.
+    /// The value is sealed under a secret that is neither the current nor a previous one.
     #[error("it was sealed under a secret that is not configured")]
     UnknownSecret,
-    /// Changed since it was sealed, or sealed as belonging to something else.
-    #[error("it was changed since it was sealed, or belongs elsewhere")]
+    /// The value or its associated data was changed.
+    #[error("it was changed or moved from another row")]
     Tampered,
 }
 
-/// What was sealed.
-pub struct Services {
+/// An opened value.
+pub struct Opened {
     /// The plaintext; wiped from memory when dropped.
     pub bytes: Zeroizing<Vec<u8>>,
-    /// Whether it was sealed under a previous secret: it should be sealed again before that one is removed.
+    /// Whether the value is sealed under a previous secret; reseal it before that secret is removed.
     pub outdated: bool,
 }
 
-impl fmt::Debug for Services {
+impl fmt::Debug for Opened {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Services").field("outdated", &self.outdated).finish_non_exhaustive()
+        f.debug_struct("Opened").field("outdated", &self.outdated).finish_non_exhaustive()
     }
 }
 
-/// Seals under the current secret and opens under that and those before it.
+/// Seals under the current secret and opens under the current and the previous ones.
 pub struct Sealer {
-    /// The current one first.
+    /// The current secret's key, then those of the previous secrets.
     keys: Vec<SealingKey>,
 }
 
@@ -63,16 +63,16 @@ struct SealingKey {
 }
 
 impl Sealer {
-    /// Derives the keys.
+    /// Derives a key from each secret.
     pub fn new(secrets: &Secrets) -> Self {
         Self { keys: std::iter::once(&secrets.current).chain(&secrets.previous).map(SealingKey::new).collect() }
     }
 
-    /// Encrypts `plaintext`. `aad` says what it belongs to; the same must be given to open it.
+    /// Encrypts `plaintext`. The associated data `aad` must be equal when the value is opened.
     pub fn seal(&self, plaintext: &[u8], aad: &[u8], entropy: &Entropy) -> Vec<u8> {
-        let current = &self.keys[0]; // there always is the current secret's
+        let current = &self.keys[0]; // of the current secret, which always exists
         let nonce = entropy.bytes::<NONCE_LEN>();
-        // Room for everything at once, so that no copy of the plaintext is left behind by growing.
+        // the full capacity at once: a reallocation would leave a copy of the plaintext in memory
         let mut sealed = Vec::with_capacity(HEADER_BYTES + NONCE_LEN + plaintext.len() + TAG_BYTES);
         sealed.push(VERSION);
         sealed.extend_from_slice(&current.id);
@@ -88,11 +88,11 @@ impl Sealer {
         sealed
     }
 
-    /// Decrypts what [`Sealer::seal`] made, whichever of the secrets it was sealed under.
+    /// Decrypts a value that was sealed under any of the secrets.
     ///
     /// # Errors
     /// [`SealError`]
-    pub fn open(&self, sealed: &[u8], aad: &[u8]) -> Result<Services, SealError> {
+    pub fn open(&self, sealed: &[u8], aad: &[u8]) -> Result<Opened, SealError> {
         let (header, rest) = sealed.split_at_checked(HEADER_BYTES).ok_or(SealError::Malformed)?;
         let (nonce, ciphertext) = rest.split_first_chunk::<NONCE_LEN>().ok_or(SealError::Malformed)?;
         if header[0] != VERSION || ciphertext.len() < TAG_BYTES {
@@ -107,7 +107,7 @@ impl Sealer {
             .map_err(|_| SealError::Tampered)?
             .len();
         bytes.truncate(length);
-        Ok(Services { bytes, outdated: position > 0 })
+        Ok(Opened { bytes, outdated: position > 0 })
     }
 }
 
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_current_secret_opens_what_it_sealed() {
+    fn value_opens_under_current_secret() {
         let sealed = sealed_under("one");
         let opened = sealer("one", &[]).open(&sealed, b"its place").unwrap();
         assert_eq!((&opened.bytes[..], opened.outdated), (&b"the plaintext"[..], false));
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn previous_secrets_open_and_say_that_it_should_be_sealed_again() {
+    fn value_of_previous_secret_opens_as_outdated() {
         let now = sealer("three", &["two", "one"]);
         for secret in ["one", "two"] {
             let opened = now.open(&sealed_under(secret), b"its place").unwrap();
@@ -161,19 +161,19 @@ mod tests {
     }
 
     #[test]
-    fn another_secret_does_not_open_it_and_the_error_says_why() {
+    fn value_of_unknown_secret_is_refused() {
         let error = sealer("two", &["three"]).open(&sealed_under("one"), b"its place").unwrap_err();
         assert_eq!(error, SealError::UnknownSecret);
     }
 
     #[test]
-    fn it_does_not_open_in_another_place() {
+    fn value_with_other_associated_data_is_refused() {
         let error = sealer("one", &[]).open(&sealed_under("one"), b"its plac").unwrap_err();
         assert_eq!(error, SealError::Tampered);
     }
 
     #[test]
-    fn no_bit_can_be_changed_and_none_left_out() {
+    fn changed_or_truncated_value_is_refused() {
         let sealer = sealer("one", &["zero"]);
         let sealed = sealed_under("one");
         for bit in 0..sealed.len() * 8 {
@@ -187,20 +187,20 @@ mod tests {
     }
 
     #[test]
-    fn the_same_is_never_sealed_to_the_same() {
+    fn sealing_twice_gives_different_bytes() {
         assert_ne!(sealed_under("one"), sealed_under("one"));
     }
 
     #[test]
-    fn nothing_of_it_prints() {
+    fn debug_output_omits_keys_and_plaintext() {
         let sealer = sealer("one", &[]);
         let opened = sealer.open(&sealed_under("one"), b"its place").unwrap();
-        assert_eq!(format!("{sealer:?} {opened:?}"), "[sealing keys] Services { outdated: false, .. }");
+        assert_eq!(format!("{sealer:?} {opened:?}"), "[sealing keys] Opened { outdated: false, .. }");
     }
 
-    /// Sealed by another implementation of the same form. If this fails, an upgrade loses every signing key.
+    /// A value sealed by another implementation of the format. If this fails, an upgrade loses every signing key.
     #[test]
-    fn the_form_is_that_of_the_first_release() {
+    fn format_matches_first_release() {
         let sealed = "0145813cc938063480000102030405060708090a0b1fc5054bf575266a5d919e373a2c\
                       e8aa9a4b1876a52f9489ba88fae3b9";
         let byte = |at| u8::from_str_radix(&sealed[at..at + 2], 16).unwrap();
@@ -211,12 +211,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn anything_else_is_refused(bytes: Vec<u8>, aad: Vec<u8>) {
+        fn arbitrary_bytes_are_refused(bytes: Vec<u8>, aad: Vec<u8>) {
             prop_assert!(sealer("one", &[]).open(&bytes, &aad).is_err());
         }
 
         #[test]
-        fn whatever_is_sealed_is_opened(plaintext: Vec<u8>, aad: Vec<u8>) {
+        fn sealed_value_opens(plaintext: Vec<u8>, aad: Vec<u8>) {
             let sealer = sealer("one", &[]);
             let sealed = sealer.seal(&plaintext, &aad, &Entropy::system());
             prop_assert_eq!(&*sealer.open(&sealed, &aad).unwrap().bytes, &plaintext);

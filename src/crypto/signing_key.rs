@@ -1,142 +1,147 @@
-//! Signing keys: made, read, written, and used to sign and to verify.
+//! Signing keys: generated, parsed and serialised, and used to sign and to verify.
 //!
-//! The JWK and its thumbprint are jsonwebtoken's. The signatures are made and checked by aws-lc-rs directly, with key
-//! pairs and public keys that were parsed once: jsonwebtoken parses the private key again for each token, which doubles
-//! the price of an ES256 signature and triples that of an RS256 one, and teaching it otherwise takes a process-wide
-//! registry of keys, because its hook is a plain function. Beside those, a token is three base64url texts with dots
-//! between them, and [`super::access_token`] checks far more of it than jsonwebtoken does.
-//!
-//! A key has one algorithm and does nothing else (RFC 8725, section 3.1): no caller can name another.
+//! A key is parsed once and has one algorithm, which no caller can change (RFC 8725, section 3.1). [`super::jwt`] lends the
+//! parsed key to `jsonwebtoken`, which also makes the JWK and its thumbprint.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use aws_lc_rs::{
     encoding::AsDer,
     rand::SystemRandom,
     rsa::KeySize,
     signature::{
-        ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ED25519, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
-        ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RSA_PSS_2048_8192_SHA256, RSA_PSS_SHA256,
-        RsaEncoding, RsaKeyPair, VerificationAlgorithm,
+        ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RSA_PSS_SHA256,
+        RsaEncoding, RsaKeyPair,
     },
 };
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::jwk::{
     AlgorithmParameters, CommonParameters, EllipticCurve, EllipticCurveKeyParameters, EllipticCurveKeyType, Jwk,
-    KeyAlgorithm, OctetKeyPairParameters, OctetKeyPairType, PublicKeyUse, RSAKeyParameters, RSAKeyType, ThumbprintHash,
+    OctetKeyPairParameters, OctetKeyPairType, PublicKeyUse, RSAKeyParameters, RSAKeyType, ThumbprintHash,
 };
+use latchkey_verify::jose::jwk::VerificationKey;
+use serde::Serialize;
 use zeroize::Zeroizing;
 
+use super::jwt::{JwtEncoder, JwtKey, install_provider, jwt_algorithm};
 use crate::domain::key::Algorithm;
 
-/// What can go wrong with a key.
+/// The `typ` of access tokens (RFC 9068, section 2.1).
+const TOKEN_TYPE: &str = "at+jwt";
+
+/// Why a key can't be generated, parsed or used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SigningKeyError {
-    /// aws-lc could not make a key pair.
-    #[error("no key pair could be made")]
+    /// aws-lc failed to generate a key pair.
+    #[error("no key pair could be generated")]
     Generate,
-    /// The bytes are no private key of this algorithm, or one too weak to use.
+    /// The bytes are not a private key of this algorithm, or the key is too weak.
     #[error("this is not a usable PKCS#8 private key of its algorithm")]
     Rejected,
-    /// aws-lc could not sign.
+    /// aws-lc failed to sign.
     #[error("the signature could not be made")]
     Sign,
+    /// Other code in the process has installed another provider for `jsonwebtoken`.
+    #[error("another crypto provider is installed for JSON Web Tokens in this process")]
+    ForeignProvider,
 }
 
-/// The signature isn't one that the key made of this message.
+/// The signature does not belong to this key and message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a signature by this key")]
 pub struct BadSignature;
 
-/// A private key, parsed and ready to sign, and its public half.
+/// A parsed private key with its public key.
 pub struct SigningKey {
-    pair: Pair,
+    pair: Arc<KeyPair>,
+    encoder: JwtEncoder,
     public: PublicKey,
-    header: String,
 }
 
-enum Pair {
+/// A parsed private key.
+pub(super) enum KeyPair {
     Ecdsa(EcdsaKeyPair),
     Ed25519(Ed25519KeyPair),
-    Rsa(RsaKeyPair, &'static dyn RsaEncoding),
+    Rs256(RsaKeyPair),
+    Ps256(RsaKeyPair),
 }
 
-/// The public half of a [`SigningKey`].
+/// The public key of a [`SigningKey`].
 pub struct PublicKey {
     kid: String,
-    algorithm: Algorithm,
-    key: ParsedPublicKey,
+    key: JwtKey,
     jwk: String,
 }
 
 impl SigningKey {
-    /// Makes a key; 2048 bits for RSA. aws-lc takes the randomness from its own generator.
+    /// Generates a key, of 2048 bits for RSA. aws-lc uses its own random number generator.
     ///
     /// # Errors
-    /// [`SigningKeyError::Generate`]
+    /// [`SigningKeyError::Generate`], [`SigningKeyError::ForeignProvider`]
     pub fn generate(algorithm: Algorithm) -> Result<Self, SigningKeyError> {
         let pair = match algorithm {
-            Algorithm::Es256 => EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map(Pair::Ecdsa),
-            Algorithm::EdDsa => Ed25519KeyPair::generate().map(Pair::Ed25519),
-            Algorithm::Rs256 => RsaKeyPair::generate(KeySize::Rsa2048).map(Pair::rs256),
-            Algorithm::Ps256 => RsaKeyPair::generate(KeySize::Rsa2048).map(Pair::ps256),
+            Algorithm::Es256 => EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map(KeyPair::Ecdsa),
+            Algorithm::EdDsa => Ed25519KeyPair::generate().map(KeyPair::Ed25519),
+            Algorithm::Rs256 => RsaKeyPair::generate(KeySize::Rsa2048).map(KeyPair::Rs256),
+            Algorithm::Ps256 => RsaKeyPair::generate(KeySize::Rsa2048).map(KeyPair::Ps256),
         };
-        Self::new(algorithm, pair.map_err(|_| SigningKeyError::Generate)?)
+        Self::new(pair.map_err(|_| SigningKeyError::Generate)?)
     }
 
-    /// Reads an unencrypted PKCS#8 private key (RFC 5208; for Ed25519 RFC 8410 too). RSA keys have 2048 to 8192 bits.
+    /// Parses an unencrypted PKCS#8 private key (RFC 5208; RFC 8410 for Ed25519). RSA keys have 2048 to 8192 bits.
+    ///
+    /// # Errors
+    /// [`SigningKeyError::Rejected`], [`SigningKeyError::ForeignProvider`]
+    pub fn from_pkcs8(algorithm: Algorithm, pkcs8: &[u8]) -> Result<Self, SigningKeyError> {
+        let pair = match algorithm {
+            Algorithm::Es256 => EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8).map(KeyPair::Ecdsa),
+            Algorithm::EdDsa => Ed25519KeyPair::from_pkcs8(pkcs8).map(KeyPair::Ed25519),
+            Algorithm::Rs256 => RsaKeyPair::from_pkcs8(pkcs8).map(KeyPair::Rs256),
+            Algorithm::Ps256 => RsaKeyPair::from_pkcs8(pkcs8).map(KeyPair::Ps256),
+        };
+        Self::new(pair.map_err(|_| SigningKeyError::Rejected)?)
+    }
+
+    fn new(pair: KeyPair) -> Result<Self, SigningKeyError> {
+        // first of all: the thumbprint needs a provider, and would install the crate's own
+        if !install_provider() {
+            return Err(SigningKeyError::ForeignProvider);
+        }
+        let pair = Arc::new(pair);
+        let (kid, jwk) = pair.jwk().ok_or(SigningKeyError::Rejected)?;
+        let key = VerificationKey::new(pair.algorithm(), pair.public_bytes().to_vec());
+        let key = JwtKey::new(key.ok_or(SigningKeyError::Rejected)?).ok_or(SigningKeyError::ForeignProvider)?;
+        let encoder = JwtEncoder::new(Arc::clone(&pair), TOKEN_TYPE, &kid).ok_or(SigningKeyError::ForeignProvider)?;
+        Ok(Self { pair, encoder, public: PublicKey { kid, key, jwk } })
+    }
+
+    /// The private key as PKCS#8 version 1, for [`super::seal`].
     ///
     /// # Errors
     /// [`SigningKeyError::Rejected`]
-    pub fn from_pkcs8(algorithm: Algorithm, pkcs8: &[u8]) -> Result<Self, SigningKeyError> {
-        let pair = match algorithm {
-            Algorithm::Es256 => EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8).map(Pair::Ecdsa),
-            Algorithm::EdDsa => Ed25519KeyPair::from_pkcs8(pkcs8).map(Pair::Ed25519),
-            Algorithm::Rs256 => RsaKeyPair::from_pkcs8(pkcs8).map(Pair::rs256),
-            Algorithm::Ps256 => RsaKeyPair::from_pkcs8(pkcs8).map(Pair::ps256),
-        };
-        Self::new(algorithm, pair.map_err(|_| SigningKeyError::Rejected)?)
-    }
-
-    fn new(algorithm: Algorithm, pair: Pair) -> Result<Self, SigningKeyError> {
-        let public = PublicKey::new(algorithm, &pair).ok_or(SigningKeyError::Rejected)?;
-        let header = format!(r#"{{"alg":"{algorithm}","typ":"at+jwt","kid":"{}"}}"#, public.kid);
-        Ok(Self { pair, public, header: BASE64_URL_SAFE_NO_PAD.encode(header) })
-    }
-
-    /// The private key, PKCS#8 version 1, for [`super::seal`]. Every call is a place to review.
-    ///
-    /// # Errors
-    /// [`SigningKeyError::Rejected`], which no key has been seen to answer.
     pub fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, SigningKeyError> {
-        let bytes = match &self.pair {
-            Pair::Ecdsa(pair) => pair.to_pkcs8v1().map(|document| document.as_ref().to_vec()),
-            Pair::Ed25519(pair) => pair.to_pkcs8v1().map(|document| document.as_ref().to_vec()),
-            Pair::Rsa(pair, _) => pair.as_der().map(|document| document.as_ref().to_vec()),
+        let bytes = match &*self.pair {
+            KeyPair::Ecdsa(pair) => pair.to_pkcs8v1().map(|document| document.as_ref().to_vec()),
+            KeyPair::Ed25519(pair) => pair.to_pkcs8v1().map(|document| document.as_ref().to_vec()),
+            KeyPair::Rs256(pair) | KeyPair::Ps256(pair) => pair.as_der().map(|document| document.as_ref().to_vec()),
         };
         bytes.map(Zeroizing::new).map_err(|_| SigningKeyError::Rejected)
     }
 
-    /// The signature of `message` in the form JWS wants it (RFC 7518, section 3; RFC 8037, section 3.1): R and S side by
-    /// side for ES256, not ASN.1.
+    /// Signs `message`. The signature has the form that JWS requires (RFC 7518, section 3; RFC 8037, section 3.1).
     ///
     /// # Errors
     /// [`SigningKeyError::Sign`]
     pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SigningKeyError> {
-        // aws-lc takes its randomness itself; the argument is there for ring's sake.
-        let random = SystemRandom::new();
-        let signature = match &self.pair {
-            Pair::Ecdsa(pair) => pair.sign(&random, message).map(|signature| signature.as_ref().to_vec()),
-            Pair::Ed25519(pair) => pair.try_sign(message).map(|signature| signature.as_ref().to_vec()),
-            Pair::Rsa(pair, encoding) => {
-                let mut signature = vec![0; pair.public_modulus_len()];
-                pair.sign(*encoding, &random, message, &mut signature).map(|()| signature)
-            }
-        };
-        signature.map_err(|_| SigningKeyError::Sign)
+        self.pair.sign(message)
     }
 
-    /// The public half: what is published and what verifies.
+    /// Encodes and signs an access token with these claims.
+    pub(super) fn encode_claims(&self, claims: &impl Serialize) -> Result<String, SigningKeyError> {
+        self.encoder.encode(claims).map_err(|_| SigningKeyError::Sign)
+    }
+
+    /// The public key.
     pub fn public(&self) -> &PublicKey {
         &self.public
     }
@@ -148,7 +153,7 @@ impl SigningKey {
 
     /// See [`PublicKey::algorithm`].
     pub fn algorithm(&self) -> Algorithm {
-        self.public.algorithm
+        self.public.algorithm()
     }
 
     /// See [`PublicKey::jwk`].
@@ -156,35 +161,62 @@ impl SigningKey {
         &self.public.jwk
     }
 
-    /// The base64url text of the header of every access token that it signs: `alg`, `typ` and `kid`.
-    pub fn encoded_header(&self) -> &str {
-        &self.header
+    #[cfg(test)]
+    pub(super) fn public_bytes(&self) -> &[u8] {
+        self.pair.public_bytes()
     }
 }
 
-impl Pair {
-    fn rs256(pair: RsaKeyPair) -> Self {
-        Self::Rsa(pair, &RSA_PKCS1_SHA256)
+impl KeyPair {
+    pub(super) fn algorithm(&self) -> Algorithm {
+        match self {
+            Self::Ecdsa(_) => Algorithm::Es256,
+            Self::Ed25519(_) => Algorithm::EdDsa,
+            Self::Rs256(_) => Algorithm::Rs256,
+            Self::Ps256(_) => Algorithm::Ps256,
+        }
     }
 
-    fn ps256(pair: RsaKeyPair) -> Self {
-        Self::Rsa(pair, &RSA_PSS_SHA256)
+    pub(super) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SigningKeyError> {
+        // aws-lc ignores the argument, which exists for compatibility with ring
+        let random = SystemRandom::new();
+        let rsa = |pair: &RsaKeyPair, encoding: &'static dyn RsaEncoding| {
+            let mut signature = vec![0; pair.public_modulus_len()];
+            pair.sign(encoding, &random, message, &mut signature).map(|()| signature)
+        };
+        let signature = match self {
+            Self::Ecdsa(pair) => pair.sign(&random, message).map(|signature| signature.as_ref().to_vec()),
+            Self::Ed25519(pair) => pair.try_sign(message).map(|signature| signature.as_ref().to_vec()),
+            Self::Rs256(pair) => rsa(pair, &RSA_PKCS1_SHA256),
+            Self::Ps256(pair) => rsa(pair, &RSA_PSS_SHA256),
+        };
+        signature.map_err(|_| SigningKeyError::Sign)
     }
 
     fn public_bytes(&self) -> &[u8] {
         match self {
             Self::Ecdsa(pair) => pair.public_key().as_ref(),
             Self::Ed25519(pair) => pair.public_key().as_ref(),
-            Self::Rsa(pair, _) => pair.public_key().as_ref(),
+            Self::Rs256(pair) | Self::Ps256(pair) => pair.public_key().as_ref(),
         }
     }
 
-    /// The members of the JWK that are particular to its kind (RFC 7518, section 6; RFC 8037, section 2).
+    /// The key id and the public JWK, JSON, with `use`, `alg` and `kid`.
+    fn jwk(&self) -> Option<(String, String)> {
+        let mut jwk = Jwk { common: CommonParameters::default(), algorithm: self.jwk_parameters()? };
+        let kid = jwk.thumbprint(ThumbprintHash::SHA256).ok()?;
+        jwk.common.public_key_use = Some(PublicKeyUse::Signature);
+        jwk.common.key_algorithm = Some(jwt_algorithm(self.algorithm()).into());
+        jwk.common.key_id = Some(kid.clone());
+        Some((kid, serde_json::to_string(&jwk).ok()?))
+    }
+
+    /// The members of the JWK that depend on the key type (RFC 7518, section 6; RFC 8037, section 2).
     fn jwk_parameters(&self) -> Option<AlgorithmParameters> {
         let text = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
         Some(match self {
             Self::Ecdsa(pair) => {
-                // An uncompressed point: 4, then x and y of 32 bytes each (SEC 1, section 2.3.3).
+                // an uncompressed point: 4, then x and y of 32 bytes each (SEC 1, section 2.3.3)
                 let (x, y) = pair.public_key().as_ref().strip_prefix(&[4])?.split_at_checked(32)?;
                 AlgorithmParameters::EllipticCurve(EllipticCurveKeyParameters {
                     key_type: EllipticCurveKeyType::EC,
@@ -198,7 +230,7 @@ impl Pair {
                 curve: EllipticCurve::Ed25519,
                 x: text(pair.public_key().as_ref()),
             }),
-            Self::Rsa(pair, _) => AlgorithmParameters::RSA(RSAKeyParameters {
+            Self::Rs256(pair) | Self::Ps256(pair) => AlgorithmParameters::RSA(RSAKeyParameters {
                 key_type: RSAKeyType::RSA,
                 n: text(pair.public_key().modulus().big_endian_without_leading_zero()),
                 e: text(pair.public_key().exponent().big_endian_without_leading_zero()),
@@ -208,30 +240,14 @@ impl Pair {
 }
 
 impl PublicKey {
-    fn new(algorithm: Algorithm, pair: &Pair) -> Option<Self> {
-        let (verification, key_algorithm): (&'static dyn VerificationAlgorithm, _) = match algorithm {
-            Algorithm::Es256 => (&ECDSA_P256_SHA256_FIXED, KeyAlgorithm::ES256),
-            Algorithm::EdDsa => (&ED25519, KeyAlgorithm::EdDSA),
-            Algorithm::Rs256 => (&RSA_PKCS1_2048_8192_SHA256, KeyAlgorithm::RS256),
-            Algorithm::Ps256 => (&RSA_PSS_2048_8192_SHA256, KeyAlgorithm::PS256),
-        };
-        let key = ParsedPublicKey::new(verification, pair.public_bytes()).ok()?;
-        let mut jwk = Jwk { common: CommonParameters::default(), algorithm: pair.jwk_parameters()? };
-        let kid = jwk.thumbprint(ThumbprintHash::SHA256).ok()?;
-        jwk.common.public_key_use = Some(PublicKeyUse::Signature);
-        jwk.common.key_algorithm = Some(key_algorithm);
-        jwk.common.key_id = Some(kid.clone());
-        Some(Self { kid, algorithm, key, jwk: serde_json::to_string(&jwk).ok()? })
-    }
-
-    /// The key's id: the SHA-256 thumbprint of its JWK, base64url (RFC 7638).
+    /// The key id: the SHA-256 thumbprint of the JWK in base64url (RFC 7638).
     pub fn kid(&self) -> &str {
         &self.kid
     }
 
-    /// The only algorithm it is used with.
+    /// The only algorithm the key is used with.
     pub fn algorithm(&self) -> Algorithm {
-        self.algorithm
+        self.key.algorithm()
     }
 
     /// The key as a JWK, JSON, with `use`, `alg` and `kid` (RFC 7517, section 4).
@@ -239,12 +255,16 @@ impl PublicKey {
         &self.jwk
     }
 
-    /// Whether the private half made `signature` of `message`.
+    pub(super) fn key(&self) -> &JwtKey {
+        &self.key
+    }
+
+    /// Verifies that the private key made `signature` of `message`.
     ///
     /// # Errors
     /// [`BadSignature`]
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
-        self.key.verify_sig(message, signature).map_err(|_| BadSignature)
+        if self.key.verify(message, signature) { Ok(()) } else { Err(BadSignature) }
     }
 }
 
@@ -256,11 +276,11 @@ impl fmt::Debug for SigningKey {
 
 impl fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("PublicKey").field(&self.algorithm).field(&self.kid).finish()
+        f.debug_tuple("PublicKey").field(&self.algorithm()).field(&self.kid).finish()
     }
 }
 
-/// Keys for tests: one of each algorithm, made once in a process, because RSA keys take their time.
+/// Keys for tests: one of each algorithm per process, because generating RSA keys is slow.
 #[cfg(test)]
 pub(super) mod testing {
     use std::sync::LazyLock;
@@ -271,12 +291,12 @@ pub(super) mod testing {
         LazyLock::new(|| SigningKey::generate(Algorithm::Rs256).unwrap().to_pkcs8().unwrap());
     static KEYS: LazyLock<[SigningKey; 4]> = LazyLock::new(|| Algorithm::ALL.map(fresh));
 
-    /// The key of this algorithm that all tests share.
+    /// The shared key of this algorithm.
     pub(crate) fn key(algorithm: Algorithm) -> &'static SigningKey {
         KEYS.iter().find(|key| key.algorithm() == algorithm).unwrap()
     }
 
-    /// A new key, but for RSA, where it is always the same.
+    /// A new key; for RSA always the same one.
     pub(crate) fn fresh(algorithm: Algorithm) -> SigningKey {
         match algorithm {
             Algorithm::Es256 | Algorithm::EdDsa => SigningKey::generate(algorithm).unwrap(),
@@ -292,7 +312,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_key_signs_it_verifies_and_nothing_else() {
+    fn signature_verifies_with_its_own_key_only() {
         for algorithm in Algorithm::ALL {
             let key = testing::key(algorithm);
             let signature = key.sign(b"message").unwrap();
@@ -308,27 +328,26 @@ mod tests {
     }
 
     #[test]
-    fn signatures_have_the_form_of_rfc_7518() {
+    fn signatures_have_the_length_of_rfc_7518() {
         for (algorithm, length) in Algorithm::ALL.into_iter().zip([64, 64, 256, 256]) {
             assert_eq!(testing::key(algorithm).sign(b"message").unwrap().len(), length, "{algorithm}");
         }
     }
 
     #[test]
-    fn a_key_read_again_is_the_same_key() {
+    fn key_survives_pkcs8_round_trip() {
         for algorithm in Algorithm::ALL {
             let key = testing::key(algorithm);
-            let again = SigningKey::from_pkcs8(algorithm, &key.to_pkcs8().unwrap()).unwrap();
-            assert_eq!(again.kid(), key.kid());
-            assert_eq!(again.public_jwk(), key.public_jwk());
-            assert_eq!(again.encoded_header(), key.encoded_header());
-            let signature = again.sign(b"message").unwrap();
+            let parsed = SigningKey::from_pkcs8(algorithm, &key.to_pkcs8().unwrap()).unwrap();
+            assert_eq!(parsed.kid(), key.kid());
+            assert_eq!(parsed.public_jwk(), key.public_jwk());
+            let signature = parsed.sign(b"message").unwrap();
             assert_eq!(key.public().verify(b"message", &signature), Ok(()));
         }
     }
 
     #[test]
-    fn a_key_of_another_kind_is_rejected() {
+    fn key_of_other_algorithm_is_rejected() {
         let ecdsa = testing::key(Algorithm::Es256).to_pkcs8().unwrap();
         for algorithm in [Algorithm::EdDsa, Algorithm::Rs256, Algorithm::Ps256] {
             assert_eq!(SigningKey::from_pkcs8(algorithm, &ecdsa).unwrap_err(), SigningKeyError::Rejected);
@@ -337,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn jwks_hold_what_rfc_7517_asks_for_and_nothing_private() {
+    fn jwk_has_required_members_and_no_private_ones() {
         let members = [
             (Algorithm::Es256, vec!["alg", "crv", "kid", "kty", "use", "x", "y"], json!(["EC", "P-256"])),
             (Algorithm::EdDsa, vec!["alg", "crv", "kid", "kty", "use", "x"], json!(["OKP", "Ed25519"])),
@@ -357,7 +376,8 @@ mod tests {
 
     /// Section 3.1 of RFC 7638.
     #[test]
-    fn thumbprints_are_those_of_rfc_7638() {
+    fn thumbprint_matches_example_of_rfc_7638() {
+        assert!(install_provider());
         let jwk: Jwk = serde_json::from_value(json!({
             "kty": "RSA",
             "n": "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRX\
@@ -374,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn the_private_key_does_not_print() {
+    fn debug_output_omits_private_key() {
         let key = testing::key(Algorithm::Es256);
         assert_eq!(format!("{key:?}"), format!("SigningKey(Es256, {:?})", key.kid()));
     }

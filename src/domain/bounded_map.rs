@@ -1,5 +1,5 @@
-//! A map that holds no more than so many entries, for what can be had again: when it is full, what was not asked for
-//! lately goes.
+//! A map with a bounded number of entries, for values that can be recomputed. A full map evicts entries that were not used
+//! recently.
 
 use std::{
     collections::{HashMap, hash_map::RandomState},
@@ -7,23 +7,23 @@ use std::{
     mem,
 };
 
-/// Two generations of entries: new ones and those that are asked for go into the young one; when that is full it becomes
-/// the old one, and the old one goes. So every operation takes constant time, and no entry that is asked for again and
-/// again is lost.
+/// A bounded map with two generations. Inserted and used entries go into the young generation. When it is full, the old
+/// generation is dropped and the young one becomes the old one. So every operation takes constant time, and entries in
+/// constant use are never evicted.
 #[derive(Debug)]
 pub struct BoundedMap<K, V, S = RandomState> {
     young: HashMap<K, V, S>,
     old: HashMap<K, V, S>,
-    half: usize,
+    generation_capacity: usize,
 }
 
 impl<K: Hash + Eq, V, S: BuildHasher + Default> BoundedMap<K, V, S> {
-    /// Holds at most `most` entries; with less than two it holds none.
-    pub fn new(most: usize) -> Self {
-        Self { young: HashMap::default(), old: HashMap::default(), half: most / 2 }
+    /// Creates a map for at most `capacity` entries; a capacity of 1 stores nothing.
+    pub fn new(capacity: usize) -> Self {
+        Self { young: HashMap::default(), old: HashMap::default(), generation_capacity: capacity / 2 }
     }
 
-    /// The entry of a key.
+    /// The value of a key. Marks the entry as used.
     pub fn get(&mut self, key: &K) -> Option<&V> {
         if !self.young.contains_key(key) {
             let (key, value) = self.old.remove_entry(key)?;
@@ -32,12 +32,12 @@ impl<K: Hash + Eq, V, S: BuildHasher + Default> BoundedMap<K, V, S> {
         self.young.get(key)
     }
 
-    /// Puts an entry in, in the place of that of the same key.
+    /// Inserts an entry, replacing that of the same key.
     pub fn insert(&mut self, key: K, value: V) {
-        if self.half == 0 {
+        if self.generation_capacity == 0 {
             return;
         }
-        if self.young.len() >= self.half && !self.young.contains_key(&key) {
+        if self.young.len() >= self.generation_capacity && !self.young.contains_key(&key) {
             let full = mem::take(&mut self.young);
             self.young = mem::replace(&mut self.old, full);
             self.young.clear();
@@ -46,41 +46,41 @@ impl<K: Hash + Eq, V, S: BuildHasher + Default> BoundedMap<K, V, S> {
         self.young.insert(key, value);
     }
 
-    /// Takes an entry out.
+    /// Removes an entry.
     pub fn remove(&mut self, key: &K) {
         self.young.remove(key);
         self.old.remove(key);
     }
 
-    /// Keeps only the entries of which `keep` holds.
+    /// Keeps only the entries for which `keep` returns true.
     pub fn retain(&mut self, mut keep: impl FnMut(&K, &V) -> bool) {
         self.young.retain(|key, value| keep(key, value));
         self.old.retain(|key, value| keep(key, value));
     }
 
-    /// Takes all out, and gives their memory back.
+    /// Removes all entries and frees their memory.
     pub fn clear(&mut self) {
         self.young = HashMap::default();
         self.old = HashMap::default();
     }
 
-    /// How many entries there are.
+    /// The number of entries.
     pub fn len(&self) -> usize {
         self.young.len() + self.old.len()
     }
 
-    /// Whether there are none.
+    /// Whether the map is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// Hashes keys of 16 bytes or more that are random already, and that nobody but us chooses: cryptographic digests, salted
-/// where others choose what is digested and it matters, and UUIDs of version 4.
+/// A hasher for keys of at least 16 bytes that are uniformly distributed and that no client can choose: version 4 UUIDs and
+/// digests, salted if clients choose the input.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct AsRandom(u64);
+pub struct UniformHasher(u64);
 
-impl BuildHasher for AsRandom {
+impl BuildHasher for UniformHasher {
     type Hasher = Self;
 
     fn build_hasher(&self) -> Self {
@@ -88,15 +88,15 @@ impl BuildHasher for AsRandom {
     }
 }
 
-impl Hasher for AsRandom {
+impl Hasher for UniformHasher {
     fn write(&mut self, bytes: &[u8]) {
-        // both ends: of each some bits are always the same in a UUID
+        // both ends, since each has constant bits in a UUID
         if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
             self.0 ^= u64::from_ne_bytes(*first) ^ u64::from_ne_bytes(*last);
         }
     }
 
-    // how long the key is, which is said first of arrays and slices
+    // the length prefix of arrays and slices
     fn write_usize(&mut self, _: usize) {}
 
     fn finish(&self) -> u64 {
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_asked_for_stays_and_the_rest_goes() {
+    fn full_map_evicts_unused_entries() {
         let mut map = <BoundedMap<_, _>>::new(8);
         map.insert(0, 0);
         for key in 1..100 {
@@ -126,30 +126,30 @@ mod tests {
     }
 
     #[test]
-    fn random_keys_are_spread() {
+    fn uniform_hasher_spreads_uuids() {
         let entropy = crate::domain::entropy::Entropy::system();
         let mut set = [0; 64];
         for _ in 0..10_000 {
-            let hash = AsRandom::default().hash_one(entropy.session_id());
+            let hash = UniformHasher::default().hash_one(entropy.session_id());
             (0..64).for_each(|bit| set[bit] += hash >> bit & 1);
         }
         assert!(set.iter().all(|count| (4000..6000).contains(count)), "{set:?}");
     }
 
     #[test]
-    fn one_without_room_holds_nothing() {
+    fn map_of_capacity_one_stores_nothing() {
         let mut map = <BoundedMap<_, _>>::new(1);
         map.insert(1, 1);
         assert_eq!(map.get(&1), None);
     }
 
     proptest! {
-        /// Whatever is done, an entry that is there is the latest of its key, and there are never too many.
+        /// After any operations, a stored value is the latest of its key, and the capacity is never exceeded.
         #[test]
-        fn it_is_a_map_that_forgets(steps in prop::collection::vec((0..3, 0..12_u8, any::<u8>()), 0..200)) {
+        fn map_agrees_with_model_except_for_evictions(steps in prop::collection::vec((0..3, 0..12_u8, any::<u8>()), 0..200)) {
             let (mut map, mut model) = (<BoundedMap<_, _>>::new(6), HashMap::new());
-            for (what, key, value) in steps {
-                match what {
+            for (operation, key, value) in steps {
+                match operation {
                     0 => {
                         map.insert(key, value);
                         model.insert(key, value);

@@ -1,4 +1,4 @@
-//! Time is received, never fetched: everything that asks for the time is given a [`Clock`].
+//! The source of time. It is passed in as a [`Clock`], never obtained elsewhere.
 
 use std::{
     fmt,
@@ -33,7 +33,7 @@ impl Timestamp {
         self.0.div_euclid(1000)
     }
 
-    /// How long after `earlier` this is; zero if it is before.
+    /// The time since `earlier`; zero if `earlier` is later.
     pub fn saturating_since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0).max(0).unsigned_abs())
     }
@@ -68,23 +68,23 @@ impl fmt::Debug for Timestamp {
     }
 }
 
-/// Where the time comes from: the system, or a hand that tests move.
+/// A clock: the system's, or one that tests advance.
 #[derive(Clone, Debug)]
 pub enum Clock {
-    /// The machine's clock.
+    /// The system clock.
     System,
-    /// A clock that stands still until it is moved; all clones show the same time.
+    /// A clock that changes only by [`Clock::advance`]; clones share their time.
     Manual(Arc<AtomicI64>),
 }
 
 impl Clock {
-    /// A clock that stands at `start` until [`Clock::advance`] moves it.
+    /// A manual clock that starts at `start`.
     pub fn manual(start: Timestamp) -> Self {
         Self::Manual(Arc::new(AtomicI64::new(start.0)))
     }
 
-    /// The time now.
-    #[expect(clippy::disallowed_methods, reason = "the one place that asks the machine for the time")]
+    /// The current time.
+    #[expect(clippy::disallowed_methods, reason = "the only place that reads the system clock")]
     pub fn now(&self) -> Timestamp {
         match self {
             Self::System => {
@@ -95,7 +95,7 @@ impl Clock {
         }
     }
 
-    /// Moves a manual clock forward. Does nothing to the system's.
+    /// Advances a manual clock. Does nothing to the system clock.
     pub fn advance(&self, by: Duration) {
         if let Self::Manual(millis) = self {
             millis.fetch_add(i64::try_from(by.as_millis()).unwrap_or(0), Ordering::SeqCst);

@@ -1,4 +1,4 @@
-//! Randomness is received, never fetched: everything that needs it is given an [`Entropy`].
+//! The source of randomness. It is passed in as an [`Entropy`], never obtained elsewhere.
 
 use std::cell::RefCell;
 
@@ -10,17 +10,18 @@ use super::{
     ids::{AccountId, SessionId},
 };
 
-/// Random bytes of which UUIDs are made, some hundred at a time: what a call of the generator costs is the same for a few.
-const STOCK: usize = 512;
+/// The size of a thread's buffer of random bytes for UUIDs: a call of the generator costs nearly the same for 16 and for 512
+/// bytes.
+const BUFFER_BYTES: usize = 512;
 
-/// Those that a thread has left. Overwritten when they are used.
-struct Stock {
-    bytes: [u8; STOCK],
-    left: usize,
+/// A thread's buffer of random bytes. Used bytes are overwritten.
+struct Buffer {
+    bytes: [u8; BUFFER_BYTES],
+    unused: usize,
 }
 
 thread_local! {
-    static FOR_UUIDS: RefCell<Stock> = const { RefCell::new(Stock { bytes: [0; STOCK], left: 0 }) };
+    static UUID_BYTES: RefCell<Buffer> = const { RefCell::new(Buffer { bytes: [0; BUFFER_BYTES], unused: 0 }) };
 }
 
 /// A cryptographically secure source of random bytes.
@@ -36,22 +37,22 @@ impl Entropy {
     /// `N` random bytes.
     ///
     /// # Panics
-    /// If the operating system has no randomness to give; nothing safe can be done then.
+    /// If the operating system provides no randomness, since nothing could then be done safely.
     pub fn bytes<const N: usize>(&self) -> [u8; N] {
         let mut bytes = [0; N];
-        self.0.fill(&mut bytes).expect("the operating system gives randomness");
+        self.0.fill(&mut bytes).expect("the operating system provides randomness");
         bytes
     }
 
-    /// `N` bytes of the stock, for a UUID.
+    /// `N` bytes of this thread's buffer.
     fn for_uuid<const N: usize>(&self) -> [u8; N] {
-        FOR_UUIDS.with_borrow_mut(|stock| {
-            if stock.left < N {
-                *stock = Stock { bytes: self.bytes(), left: STOCK };
+        UUID_BYTES.with_borrow_mut(|buffer| {
+            if buffer.unused < N {
+                *buffer = Buffer { bytes: self.bytes(), unused: BUFFER_BYTES };
             }
-            stock.left -= N;
+            buffer.unused -= N;
             let mut bytes = [0; N];
-            bytes.swap_with_slice(&mut stock.bytes[stock.left..stock.left + N]);
+            bytes.swap_with_slice(&mut buffer.bytes[buffer.unused..buffer.unused + N]);
             bytes
         })
     }
@@ -61,18 +62,18 @@ impl Entropy {
         Builder::from_random_bytes(self.for_uuid()).into_uuid()
     }
 
-    /// A UUID (version 7) that comes after those made earlier: what is appended under it stays together.
+    /// A version 7 UUID, ordered by `now`, so that rows inserted together are stored together.
     pub fn ordered_uuid(&self, now: Timestamp) -> Uuid {
         let millis = now.as_millis().max(0).unsigned_abs();
         Builder::from_unix_timestamp_millis(millis, &self.for_uuid()).into_uuid()
     }
 
-    /// A new session's id.
+    /// The id of a new session.
     pub fn session_id(&self) -> SessionId {
         SessionId(self.uuid())
     }
 
-    /// A new account's id, ordered by `now`.
+    /// The id of a new account, ordered by `now`.
     pub fn account_id(&self, now: Timestamp) -> AccountId {
         AccountId(self.ordered_uuid(now))
     }
@@ -85,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_uuid_is_given_twice_and_none_is_kept() {
+    fn uuids_are_unique_and_used_bytes_are_erased() {
         let one = |n: i64| match n % 2 {
             0 => Entropy::system().uuid(),
             _ => Entropy::system().ordered_uuid(Timestamp::from_millis(1_800_000_000_000)),
@@ -97,6 +98,6 @@ mod tests {
         for version in [4, 7] {
             assert_eq!(all.iter().filter(|uuid| uuid.get_version_num() == version).count(), 1500);
         }
-        FOR_UUIDS.with_borrow(|stock| assert!(stock.bytes[stock.left..].iter().all(|byte| *byte == 0)));
+        UUID_BYTES.with_borrow(|buffer| assert!(buffer.bytes[buffer.unused..].iter().all(|byte| *byte == 0)));
     }
 }

@@ -1,4 +1,4 @@
-//! Secrets have types that can't print: `Debug` says only that something is there, and there is no `Display`.
+//! Types for secret text: `Debug` prints a placeholder, and there is no `Display`.
 
 use std::fmt;
 
@@ -6,13 +6,13 @@ use serde::Deserialize;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-/// Text that must never be shown: a password, a pepper, the service's secret. Wiped from memory when dropped.
+/// Secret text: a password, a pepper, the service's secret. Wiped from memory when dropped.
 #[derive(Clone, Deserialize)]
 #[serde(from = "String")]
 pub struct SecretText(Zeroizing<String>);
 
 impl SecretText {
-    /// The text itself. Every call is a place to review.
+    /// The text.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -44,17 +44,17 @@ impl PartialEq for SecretText {
 
 impl Eq for SecretText {}
 
-/// A password's hash as a PHC string. Not the password, and still nobody's business: it doesn't print either.
+/// A password hash, as a PHC string or in a foreign format. `Debug` omits it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PasswordHash(String);
 
 impl PasswordHash {
-    /// Wraps a PHC string (or `$2b$…` for bcrypt); [`crate::password`] says whether it can be verified.
+    /// Wraps a hash; [`crate::password`] decides whether its format is supported.
     pub fn new(phc: impl Into<String>) -> Self {
         Self(phc.into())
     }
 
-    /// The string to store.
+    /// The text to store.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -42,13 +42,10 @@ pub async fn authenticate(state: &AppState, token: &str) -> Result<Arc<VerifiedT
 /// # Errors
 /// [`AuthenticateError::InvalidToken`]
 pub async fn verify(state: &AppState, token: &str) -> Result<Arc<VerifiedToken>, AuthenticateError> {
-    match verify_issued(state, token).await? {
-        Verified::Session(verified) => Ok(verified),
-        Verified::Client(_) => {
-            tracing::debug!(error = %TokenError::NoSession, "access token refused");
-            Err(AuthenticateError::InvalidToken)
-        }
-    }
+    verify_issued(state, token).await?.into_session().map_err(|error| {
+        tracing::debug!(%error, "access token refused");
+        AuthenticateError::InvalidToken
+    })
 }
 
 /// Verifies an access token of a session or of a service client; the latter may be for another audience.
@@ -66,10 +63,10 @@ pub async fn verify_issued(state: &AppState, token: &str) -> Result<Verified, Au
 /// ([`SigningKeys::reload_on_miss`](crate::state::keys::SigningKeys::reload_on_miss)): another node may have published the
 /// key just now.
 pub(super) async fn try_verify(state: &AppState, token: &str) -> Result<Verified, TokenError> {
-    let mut verified = state.verify_issued_token(token);
+    let mut verified = state.tokens.verify(token, state.clock.now());
     if matches!(verified, Err(TokenError::UnknownKey)) {
         state.keys.reload_on_miss().await;
-        verified = state.verify_issued_token(token);
+        verified = state.tokens.verify(token, state.clock.now());
     }
     verified
 }

@@ -2,8 +2,6 @@
 
 use std::sync::{Arc, Weak};
 
-use hyper::body::Bytes;
-
 use crate::{
     crypto::{
         access_token::{Verified, VerifiedToken},
@@ -68,44 +66,42 @@ pub async fn introspect(state: &AppState, caller: &Client, token: &str) -> Resul
     }
 }
 
-/// What the answer to a service client that asked about a session's access token rests on.
+/// The decision to answer a service client's introspection of a session's access token, kept for an identical request.
 #[derive(Debug)]
 pub struct CachedDecision {
     client: ClientId,
     secret: ClientSecretHash,
-    /// Gone when it isn't among the verified tokens any more.
+    /// Expires when the verified token is evicted from its cache.
     token: Weak<VerifiedToken>,
 }
 
 impl CachedDecision {
-    /// That `caller`, which showed this secret, was told of the token.
+    /// The decision that `caller`, authenticated by `secret`, may introspect `token`.
     pub fn new(caller: &Client, secret: &SecretText, token: &Arc<VerifiedToken>) -> Self {
         let secret = client_secret::hash(secret.expose());
         Self { client: caller.id.clone(), secret, token: Arc::downgrade(token) }
     }
 }
 
-/// What is told when the same is asked again, by the same client that shows the same secret; none if any of what the answer
-/// rests on has changed, or may have. The client may have been disabled or given another secret or other audiences, the key
-/// may be retired, the token expired, the session over.
+/// Whether a cached decision still holds: the client is enabled with the same secret and audience, the token and its key are
+/// valid, and the session is cached as live. Otherwise the request must be decided anew.
 ///
 /// # Errors
-/// [`ServiceError`]: it asks too often.
-pub fn revalidate(state: &AppState, answered: &CachedDecision) -> Result<Option<Bytes>, ServiceError> {
-    let CachedDecision { client, secret, token } = answered;
-    let Some(token) = token.upgrade() else { return Ok(None) };
-    let Some(told) = token.told.get() else { return Ok(None) };
+/// [`ServiceError`] if the client exceeds its rate limit.
+pub fn revalidate(state: &AppState, decision: &CachedDecision) -> Result<bool, ServiceError> {
+    let CachedDecision { client, secret, token } = decision;
+    let Some(token) = token.upgrade() else { return Ok(false) };
     let now = state.clock.now();
-    let may_ask = state.clients.is_allowed(client.as_str(), |caller| {
+    let may_introspect = state.clients.is_allowed(client.as_str(), |caller| {
         caller.has_secret(secret, now) && caller.audiences.contains(&state.config.token.audience)
     });
-    let holds =
-        may_ask && state.is_still_valid(&token, now) && state.redis.sessions.is_cached(token.sub, token.sid, now);
-    if !holds {
-        return Ok(None);
+    let holds = may_introspect
+        && state.tokens.revalidate(&token, now)
+        && state.redis.sessions.is_cached(token.sub, token.sid, now);
+    if holds {
+        limits::introspection(state, client.as_str())?;
+        state.tokens.metrics().hits.inc();
+        state.redis.sessions.count_cache_hit();
     }
-    limits::introspection(state, client.as_str())?;
-    state.verified_tokens.metrics().hits.inc();
-    state.redis.sessions.count_cache_hit();
-    Ok(Some(told.clone()))
+    Ok(holds)
 }

@@ -32,7 +32,7 @@ const DELETE_AFTER: Duration = Duration::from_hours(24);
 
 /// The key ring in use, and what it is reloaded from.
 pub struct SigningKeys {
-    ring: SharedKeyRing,
+    ring: Arc<SharedKeyRing>,
     /// When a token with an unknown `kid` last caused a reload.
     last_miss: Mutex<Option<Timestamp>>,
     sql: Sql,
@@ -68,12 +68,17 @@ impl SigningKeys {
             tracing::info!(kid = key.kid, "signing key resealed under the current secret");
         }
         Ok(Self {
-            ring: SharedKeyRing::new(ring),
+            ring: Arc::new(SharedKeyRing::new(ring)),
             last_miss: Mutex::new(None),
             sql: sql.clone(),
             sealer,
             clock: clock.clone(),
         })
+    }
+
+    /// The place of the key ring, for the token verifier.
+    pub(super) fn shared(&self) -> Arc<SharedKeyRing> {
+        Arc::clone(&self.ring)
     }
 
     /// The key ring in use.

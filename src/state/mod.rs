@@ -8,8 +8,6 @@ mod gauges;
 pub mod keys;
 mod local_limits;
 
-use std::sync::Arc;
-
 use self::{
     audit::AuditLog, clients::ClientRegistry, error::StateError, feed::FeedSubscribers, gauges::Gauges,
     keys::SigningKeys, local_limits::LocalLimits,
@@ -17,18 +15,13 @@ use self::{
 use crate::{
     config::Config,
     crypto::{
-        access_token::{TokenError, Verified, VerifiedToken, Verifier},
         derive::{self, derive},
-        key_ring::KeyRing,
         pseudonymizer::Pseudonymizer,
         refresh_token::RefreshTokens,
         seal::Sealer,
-        verified_tokens::VerifiedTokens,
+        token_verifier::{TokenRules, TokenVerifier},
     },
-    domain::{
-        clock::{Clock, Timestamp},
-        entropy::Entropy,
-    },
+    domain::{clock::Clock, entropy::Entropy},
     metrics::Metrics,
     password::PasswordHasher,
     store::{redis::RedisStores, sql::Sql},
@@ -56,8 +49,8 @@ pub struct AppState {
     pub audit: AuditLog,
     /// Creates and reads refresh tokens.
     pub refresh_tokens: RefreshTokens,
-    /// Cache of verified access tokens.
-    pub verified_tokens: VerifiedTokens<Verified>,
+    /// Verifies access tokens.
+    pub tokens: TokenVerifier,
     /// Hashes the subjects of rate limits.
     pub(crate) pseudonymizer: Pseudonymizer,
     /// The rate limits that this node counts by itself.
@@ -92,11 +85,16 @@ impl AppState {
         let pseudonymizer = Pseudonymizer::new(&derive(&config.secrets.current, derive::LIMITS));
         let feed_subscribers = FeedSubscribers::new(config.feed.max_subscribers);
         let clients = ClientRegistry::load(&sql, &clock).await?;
-        let verified_tokens = VerifiedTokens::new(config.cache.max_tokens, &entropy);
+        let rules = TokenRules {
+            issuer: config.issuer.clone(),
+            audience: config.token.audience.clone(),
+            leeway: config.token.leeway,
+        };
+        let tokens = TokenVerifier::new(rules, keys.shared(), config.cache.max_tokens, &entropy);
         let sql = sql.keeping_addresses(config.audit.addresses);
         let audit = AuditLog::start(&config.audit, clock.clone(), entropy.clone(), &sql);
         let metrics = Metrics::new(redis.metrics());
-        metrics.register_boxed(verified_tokens.metrics().collector());
+        metrics.register_boxed(tokens.metrics().collector());
         metrics.register(passwords.waited().clone());
         sql.metrics().collectors().into_iter().for_each(|collector| metrics.register_boxed(collector));
         Ok(Self {
@@ -110,51 +108,12 @@ impl AppState {
             clients,
             audit,
             refresh_tokens,
-            verified_tokens,
+            tokens,
             pseudonymizer,
             local_limits: LocalLimits::default(),
             feed_subscribers,
             gauges: Gauges::new(&metrics),
             metrics,
         })
-    }
-
-    /// What a session's access token says, if this service issued it, for itself, and it is valid now. Whether its session still
-    /// lives isn't asked.
-    ///
-    /// # Errors
-    /// [`TokenError`]
-    pub fn verify_access_token(&self, token: &str) -> Result<Arc<VerifiedToken>, TokenError> {
-        match self.verify_issued_token(token)? {
-            Verified::Session(verified) => Ok(verified),
-            Verified::Client(_) => Err(TokenError::NoSession),
-        }
-    }
-
-    /// The same for tokens of either kind. One of a service client itself may be meant for others.
-    ///
-    /// # Errors
-    /// [`TokenError`]
-    pub fn verify_issued_token(&self, token: &str) -> Result<Verified, TokenError> {
-        let keys = self.keys.current();
-        let verifier = self.verifier(&keys);
-        let now = self.clock.now();
-        let verified = self.verified_tokens.get_or_verify(token, || verifier.verify(token, now))?;
-        verifier.check_again(&verified, now)?;
-        Ok((*verified).clone())
-    }
-
-    /// Whether a session's access token that was valid is so still. Whether its session lives isn't asked.
-    pub(crate) fn is_still_valid(&self, token: &Arc<VerifiedToken>, now: Timestamp) -> bool {
-        self.verifier(&self.keys.current()).check_again(&Verified::Session(Arc::clone(token)), now).is_ok()
-    }
-
-    fn verifier<'a>(&'a self, keys: &'a KeyRing) -> Verifier<'a> {
-        Verifier {
-            keys,
-            issuer: &self.config.issuer,
-            audience: &self.config.token.audience,
-            leeway: self.config.token.leeway,
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! What fuzzing has found worth keeping (`fuzz/corpus`), tried again.
+//! Replays the fuzz corpora (`fuzz/corpus`) against the properties of the fuzz targets.
 
 #[path = "../../fuzz/properties/mod.rs"]
 mod properties;
@@ -10,18 +10,18 @@ use std::{
 };
 
 #[test]
-fn nothing_breaks_what_must_hold() {
+fn corpora_satisfy_fuzz_properties() {
     for (name, property) in properties::ALL {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
         let files = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-        let mut tried = 0;
+        let mut count = 0;
         for file in files {
             let path = file.unwrap().path();
             let bytes = fs::read(&path).unwrap();
-            let tried_it = catch_unwind(AssertUnwindSafe(|| property(&bytes)));
-            assert!(tried_it.is_ok(), "{} breaks {name}", path.display());
-            tried += 1;
+            let outcome = catch_unwind(AssertUnwindSafe(|| property(&bytes)));
+            assert!(outcome.is_ok(), "{} violates {name}", path.display());
+            count += 1;
         }
-        assert!(tried > 4, "{} has only {tried} files", folder.display());
+        assert!(count > 4, "{} has only {count} files", folder.display());
     }
 }

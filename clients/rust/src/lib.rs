@@ -45,37 +45,61 @@
 //!
 //! # Features
 //!
+//! - `verifier` (default): everything described above.
 //! - `tower`: a layer for axum, hyper and tonic.
 //! - `poem`: a middleware and an extractor.
 #![forbid(unsafe_code)]
 
 #[cfg(any(feature = "tower", feature = "poem"))]
 mod bearer;
+#[cfg(feature = "verifier")]
 mod builder;
+#[cfg(feature = "verifier")]
 mod cache;
+#[cfg(feature = "verifier")]
 mod claims;
+#[cfg(feature = "verifier")]
 mod clock;
+#[cfg(feature = "verifier")]
 mod error;
+#[cfg(feature = "verifier")]
 mod feed;
+#[cfg(feature = "verifier")]
 mod http;
+#[cfg(feature = "verifier")]
 mod id;
+#[doc(hidden)]
+pub mod jose;
+#[cfg(feature = "verifier")]
 mod jwk;
+#[cfg(feature = "verifier")]
 mod key_store;
+#[cfg(feature = "verifier")]
 mod metadata;
 #[cfg(feature = "poem")]
 pub mod poem;
+#[cfg(feature = "verifier")]
 mod revocations;
+#[cfg(feature = "verifier")]
 mod rfc3339;
+#[cfg(feature = "verifier")]
 mod secret;
-mod strict_json;
+#[cfg(feature = "verifier")]
 mod token;
 #[cfg(feature = "tower")]
 pub mod tower;
+#[cfg(feature = "verifier")]
 mod verifier;
 
+#[cfg(feature = "verifier")]
 pub use builder::{Builder, OnFeedLost};
+#[cfg(feature = "verifier")]
 pub use claims::Claims;
+#[cfg(feature = "verifier")]
 pub use clock::{Clock, SystemClock};
+#[cfg(feature = "verifier")]
 pub use error::{BuildError, FetchError, Invalid, VerifyError};
-pub use token::MAX_TOKEN_BYTES;
+#[cfg(feature = "verifier")]
+pub use jose::access_token::MAX_TOKEN_BYTES;
+#[cfg(feature = "verifier")]
 pub use verifier::{Status, Verifier};

@@ -1,4 +1,4 @@
-//! The client's secret, which doesn't print.
+//! The client's credentials. The secret is never printed.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use reqwest::header::HeaderValue;
 use zeroize::Zeroizing;
 
-/// A service client's id and secret. Wiped from memory when dropped.
+/// A service client's id and secret. The secret is wiped from memory when dropped.
 pub(crate) struct Credentials {
     id: String,
     secret: Zeroizing<String>,
@@ -17,7 +17,7 @@ impl Credentials {
         Self { id, secret: Zeroizing::new(secret) }
     }
 
-    /// The value of `Authorization` that shows them (RFC 6749, section 2.3.1); marked so that it isn't logged.
+    /// The value of the `Authorization` header (RFC 6749, section 2.3.1), marked as sensitive so that it is not logged.
     pub(crate) fn authorization(&self) -> Option<HeaderValue> {
         let pair = Zeroizing::new(format!("{}:{}", *form_encoded(&self.id), *form_encoded(&self.secret)));
         let value = Zeroizing::new(format!("Basic {}", BASE64_STANDARD.encode(pair.as_bytes())));
@@ -33,7 +33,8 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// `application/x-www-form-urlencoded`, which client ids and secrets are sent in, and bodies of forms too.
+/// Encodes text as `application/x-www-form-urlencoded`, for form bodies and for client credentials (RFC 6749, section
+/// 2.3.1).
 pub(crate) fn form_encoded(text: &str) -> Zeroizing<String> {
     let mut encoded = Zeroizing::new(String::with_capacity(text.len()));
     for byte in text.bytes() {
@@ -50,14 +51,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_would_be_mistaken_is_encoded() {
+    fn authorization_encodes_reserved_characters() {
         let credentials = Credentials::new("a:b".to_owned(), "c d%é".to_owned());
         let expected = format!("Basic {}", BASE64_STANDARD.encode("a%3Ab:c%20d%25%C3%A9"));
         assert_eq!(credentials.authorization().unwrap(), expected);
     }
 
     #[test]
-    fn the_secret_does_not_print() {
+    fn debug_output_omits_secret() {
         let credentials = Credentials::new("reports".to_owned(), "lk_cs_hidden".to_owned());
         assert_eq!(format!("{credentials:?}"), r#"Credentials { id: "reports", .. }"#);
         assert!(!format!("{:?}", credentials.authorization()).contains("Basic"));

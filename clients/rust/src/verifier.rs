@@ -17,9 +17,10 @@ use crate::{
     error::{Invalid, VerifyError},
     feed::Feed,
     http::Http,
+    jose::access_token::MAX_TOKEN_BYTES,
     key_store::{KeyStore, Lookup},
     secret::form_encoded,
-    token::{MAX_TOKEN_BYTES, Rules, Signed},
+    token::{Rules, Signed},
 };
 
 /// Checks access tokens in memory. Cheap to clone; all clones share what they know. What it does in the background ends
@@ -104,7 +105,7 @@ impl Verifier {
         let parts = Arc::new(parts);
         let mut tasks = Vec::new();
         let fresh = Arc::clone(&parts);
-        let fresh = tokio::spawn(async move { fresh.keys.keep_fresh(&fresh.http, &*fresh.clock).await });
+        let fresh = tokio::spawn(async move { fresh.keys.run_refresher(&fresh.http, &*fresh.clock).await });
         tasks.push(fresh.abort_handle());
         if parts.following.is_some() {
             let parts = Arc::clone(&parts);
@@ -129,7 +130,7 @@ impl Verifier {
         let parts = &*self.0.parts;
         let verdict = match parts.judge(token) {
             Err(Trouble::UnknownKey(kid)) => {
-                if !parts.keys.look_for(&kid, &parts.http, &*parts.clock).await {
+                if !parts.keys.refetch_on_miss(&kid, &parts.http, &*parts.clock).await {
                     return Err(VerifyError::Unavailable("its key is not known, and the issuer can't be asked"));
                 }
                 parts.judge(token)
@@ -203,7 +204,7 @@ impl Parts {
             return Err(Invalid::TooLong.into());
         }
         let (elapsed, unix) = (self.clock.elapsed(), self.clock.unix_millis());
-        self.keys.remind(elapsed);
+        self.keys.refresh_if_expired(elapsed);
         let signed = self.signed(token, unix)?;
         let Some(following) = &self.following else { return Ok(Verdict::Good(Arc::clone(&signed.claims))) };
         // Asked before it is looked whether the feed is complete: what is told in between is not missed.
@@ -223,13 +224,13 @@ impl Parts {
     fn signed(&self, token: &str, unix: i64) -> Result<Arc<Signed>, Trouble> {
         let hash = Cache::hash(token);
         if let Some(signed) = self.cache.get(&hash)
-            && signed.key.is_believed()
+            && signed.key.is_trusted()
         {
             self.rules.check_time(&signed, unix)?;
             return Ok(signed);
         }
         let signed = self.rules.check(token, unix, |kid| match self.keys.look_up(kid) {
-            Lookup::Known(key) => Ok(key),
+            Lookup::Found(key) => Ok(key),
             Lookup::Retired => Err(Trouble::Refused(VerifyError::Revoked)),
             Lookup::Unknown => Err(Trouble::UnknownKey(kid.to_owned())),
         })?;

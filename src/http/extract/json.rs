@@ -6,6 +6,7 @@ use std::{
     sync::{PoisonError, RwLock},
 };
 
+use latchkey_verify::jose::strict_json;
 use poem::{Request, RequestBody, Result};
 use poem_openapi::{
     ApiExtractor, ApiExtractorType, ExtractParamOptions,
@@ -14,7 +15,6 @@ use poem_openapi::{
 };
 use serde_json::{Map, Value};
 
-use crate::crypto::strict_json;
 use crate::http::problem::{Code, FieldError, ProblemError};
 
 pub(in crate::http) const CONTENT_TYPE: &str = "application/json";

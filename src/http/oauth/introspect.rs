@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use hyper::body::Bytes;
 use poem::{http::HeaderValue, web::Data};
 use poem_openapi::{
     ApiResponse, Object, OpenApi,
@@ -24,25 +23,25 @@ use crate::{
     state::AppState,
 };
 
-/// Where it is.
+/// The path of the endpoint.
 pub(super) const PATH: &str = "/oauth2/introspect";
 
-/// Its name in the API document.
+/// The operation id in the API document.
 pub(super) const OPERATION_ID: &str = "introspect";
 
-/// What its answers are.
+/// The media type of its responses.
 pub(super) const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
-/// What tokens are worth, for services that ask.
+/// Token introspection for service clients.
 pub struct IntrospectApi;
 
-/// Which token.
+/// The body of an introspection request.
 #[derive(Object)]
 #[oai(skip_serializing_if_is_none, example)]
 struct IntrospectForm {
     /// An access token or a refresh token.
     token: Secret,
-    /// `access_token` or `refresh_token`. Not needed: the two are told apart by their looks.
+    /// `access_token` or `refresh_token`. Ignored: the two have different forms.
     token_type_hint: Option<String>,
     #[oai(flatten)]
     client: ClientFields,
@@ -64,58 +63,58 @@ impl FormBody for IntrospectForm {
     }
 }
 
-/// What a token is worth (RFC 7662, section 2.2). Of one that isn't active, nothing but that is told.
+/// An introspection response (RFC 7662, section 2.2). For an inactive token it is exactly `{"active": false}`.
 #[derive(Object, Default, Serialize)]
 #[oai(skip_serializing_if_is_none, example)]
 struct IntrospectionResponse {
-    /// Whether it is valid and its session lives.
+    /// Whether the token is valid and its session exists.
     active: bool,
-    /// What it may be used for, separated by spaces.
+    /// The scopes, separated by spaces.
     #[serde(skip_serializing_if = "Option::is_none")]
     scope: Option<String>,
-    /// The client it was issued to.
+    /// The client that the token was issued to.
     #[serde(skip_serializing_if = "Option::is_none")]
     client_id: Option<String>,
-    /// `Bearer` for access tokens; not there for refresh tokens.
+    /// `Bearer` for access tokens; omitted for refresh tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     token_type: Option<String>,
-    /// When it expires, in seconds since the Unix epoch.
+    /// The expiry, in seconds since the Unix epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     exp: Option<i64>,
-    /// When it was issued, in seconds since the Unix epoch; not there for a refresh token that was superseded a moment ago.
+    /// The time of issue, in seconds since the Unix epoch; omitted for a refresh token superseded within the grace window.
     #[serde(skip_serializing_if = "Option::is_none")]
     iat: Option<i64>,
-    /// Whose it is: an account's id, or a service client's name.
+    /// The account's id, or the service client's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     sub: Option<String>,
-    /// Whom it is for: one audience, or a list of several.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "any")]
+    /// The audience: a string, or an array of several.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "serialize_any")]
     aud: Option<Any<Value>>,
-    /// Who issued it.
+    /// The issuer.
     #[serde(skip_serializing_if = "Option::is_none")]
     iss: Option<String>,
-    /// Its own id.
+    /// The token's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     jti: Option<String>,
-    /// Its session.
+    /// The session's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     sid: Option<Uuid>,
-    /// When its owner signed in, in seconds since the Unix epoch.
+    /// When the user signed in, in seconds since the Unix epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     auth_time: Option<i64>,
-    /// How sure the sign-in was.
+    /// The authentication context class of the sign-in.
     #[serde(skip_serializing_if = "Option::is_none")]
     acr: Option<String>,
-    /// By which methods (RFC 8176).
+    /// The authentication methods of the sign-in (RFC 8176).
     #[serde(skip_serializing_if = "Option::is_none")]
     amr: Option<Vec<String>>,
-    /// The account's roles, where it has any.
+    /// The account's roles; omitted if there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     roles: Option<Vec<String>>,
 }
 
 #[expect(clippy::ref_option, reason = "serde's signature")]
-fn any<S: Serializer>(value: &Option<Any<Value>>, serializer: S) -> Result<S::Ok, S::Error> {
+fn serialize_any<S: Serializer>(value: &Option<Any<Value>>, serializer: S) -> Result<S::Ok, S::Error> {
     value.as_ref().map(|any| &any.0).serialize(serializer)
 }
 
@@ -142,13 +141,13 @@ impl Example for IntrospectionResponse {
 }
 
 #[derive(ApiResponse)]
-enum IntrospectAnswer {
-    /// What the token is worth.
+enum IntrospectResponse {
+    /// The state of the token.
     #[oai(status = 200)]
     Ok(RawJson<IntrospectionResponse>),
 }
 
-/// What asking can be refused with.
+/// The errors of the endpoint.
 struct IntrospectErrors;
 
 impl OAuthErrors for IntrospectErrors {
@@ -157,37 +156,30 @@ impl OAuthErrors for IntrospectErrors {
 
 #[OpenApi(tag = "Tag::OAuth")]
 impl IntrospectApi {
-    /// Ask what a token is worth
+    /// Introspect a token
     ///
-    /// For service clients. Understands access tokens and refresh tokens. Once the end of a session was confirmed, every node
-    /// says that it is over. A refresh token is active if presenting it now would succeed; asking doesn't use it up. A client is told only of tokens that are for one of its audiences.
+    /// For service clients. Accepts access tokens and refresh tokens. Once a sign-out or revocation has been confirmed, every
+    /// node answers that the token is inactive. A refresh token is active if a refresh with it would succeed now;
+    /// introspection doesn't use it up. Tokens for other audiences than the client's are inactive.
     #[oai(path = "/oauth2/introspect", method = "post", operation_id = "introspect")]
     async fn introspect(
         &self,
         Data(state): Data<&Arc<AppState>>,
         FormOrBasic(authorization): FormOrBasic<true>,
         Form(form): Form<IntrospectForm>,
-        next_time: CacheSlot,
-    ) -> Result<IntrospectAnswer, OAuthFailed<IntrospectErrors>> {
-        let secret = authorization.authorization.secret().filter(|_| next_time.is_wanted()).cloned();
+        slot: CacheSlot,
+    ) -> Result<IntrospectResponse, OAuthFailed<IntrospectErrors>> {
+        let secret = authorization.authorization.secret().filter(|_| slot.is_available()).cloned();
         let caller = credentials::authenticate(state, authorization, form.client).await?.client()?;
         let found = introspect(state, &caller, form.token.0.expose()).await?;
         let Introspection::Session(token) = &found else {
-            return Ok(IntrospectAnswer::Ok(RawJson::of(&describe(state, &found))));
+            return Ok(IntrospectResponse::Ok(RawJson::of(&describe(state, &found))));
         };
-        let known = token.told.get().map(|told| RawJson::written(told.clone()));
-        let answer = known.unwrap_or_else(|| {
-            let answer = RawJson::of(&describe(state, &found));
-            if let Some(body) = answer.body() {
-                // Another request may have been first, with the same. A copy, without the room that an answer is given to grow.
-                let _ = token.told.set(Bytes::copy_from_slice(body));
-            }
-            answer
-        });
-        if let Some(secret) = secret {
-            next_time.remember(|| CachedDecision::new(&caller, &secret, token));
+        let response = RawJson::of(&describe(state, &found));
+        if let (Some(secret), Some(body)) = (secret, response.body()) {
+            slot.fill(CachedDecision::new(&caller, &secret, token), body);
         }
-        Ok(IntrospectAnswer::Ok(answer))
+        Ok(IntrospectResponse::Ok(response))
     }
 }
 

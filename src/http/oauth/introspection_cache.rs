@@ -1,12 +1,13 @@
-//! Introspections that are asked again, by the same client in the same words, as services do that ask about a token at each
-//! of its requests. What the question says was found out the first time, so none of it is taken apart again; whether the
-//! answer still holds is looked at every time ([`service::introspect::revalidate`](crate::service::introspect::again)).
+//! Caches responses to byte-identical introspection requests, such as those of services that introspect a token on each of
+//! their own requests. A hit parses neither the credentials nor the form nor the token; whether the cached decision still
+//! holds is rechecked every time ([`revalidate`](crate::service::introspect::revalidate)).
 //!
-//! What isn't known here goes to the endpoint, and only that puts anything in here. Of its answer the status, the type and
-//! the operation's name are repeated here; a test compares the two.
+//! A miss goes to the endpoint, which alone fills the cache. A hit repeats the endpoint's status, media type and operation
+//! id; a test compares the two.
 
 use std::{fmt, sync::Arc};
 
+use hyper::body::Bytes;
 use poem::{
     Endpoint, FromRequest, IntoResponse, Request, RequestBody, Response, Result,
     http::{HeaderValue, Method, header},
@@ -15,37 +16,43 @@ use poem_openapi::OperationId;
 
 use super::{form, introspect};
 use crate::{
-    crypto::digest_cache::{DigestCache, Fingerprint},
+    crypto::digest_cache::{Digest, DigestCache},
     http::{middleware::body::ReadBody, problem::ProblemError},
     metrics::CacheMetrics,
     service::introspect::{CachedDecision, revalidate},
     state::AppState,
 };
 
-/// The questions that were answered lately: who asks, and what.
-type Asked = DigestCache<CachedDecision>;
+type ResponseCache = DigestCache<CachedResponse>;
 
-/// That of a request to the endpoint, if all that its answer depends on is in one header and the body.
-fn question(asked: &Asked, request: &Request, body: &[u8]) -> Option<Fingerprint> {
-    let mut authorizations = request.headers().get_all(header::AUTHORIZATION).iter();
-    let (authorization, None) = (authorizations.next()?, authorizations.next()) else { return None };
-    Some(asked.fingerprint(&[authorization.as_bytes(), body]))
+/// A response, and the decision that must still hold when it is sent again.
+struct CachedResponse {
+    decision: CachedDecision,
+    body: Bytes,
 }
 
-/// The endpoint's argument: what it answers with can be kept for the next time it is asked the same.
+/// The cache key of a request; `None` unless its response depends on one `Authorization` header and the body alone.
+fn cache_key(cache: &ResponseCache, request: &Request, body: &[u8]) -> Option<Digest> {
+    let mut authorizations = request.headers().get_all(header::AUTHORIZATION).iter();
+    let (authorization, None) = (authorizations.next()?, authorizations.next()) else { return None };
+    Some(cache.digest(&[authorization.as_bytes(), body]))
+}
+
+/// The place in the cache for the response to a request; an argument of the endpoint.
 #[derive(Clone)]
-pub(super) struct CacheSlot(Option<(Arc<Asked>, Fingerprint)>);
+pub(super) struct CacheSlot(Option<(Arc<ResponseCache>, Digest)>);
 
 impl CacheSlot {
-    /// Whether it can.
-    pub(super) fn is_wanted(&self) -> bool {
+    /// Whether the response can be cached.
+    pub(super) fn is_available(&self) -> bool {
         self.0.is_some()
     }
 
-    /// This is what the answer rests on.
-    pub(super) fn remember(self, answered: impl FnOnce() -> CachedDecision) {
-        if let Some((asked, question)) = self.0 {
-            asked.insert(question, Arc::new(answered()));
+    /// Caches a response.
+    pub(super) fn fill(self, decision: CachedDecision, body: &[u8]) {
+        if let Some((cache, key)) = self.0 {
+            // a copy without the spare capacity of a serialised response
+            cache.insert(key, Arc::new(CachedResponse { decision, body: Bytes::copy_from_slice(body) }));
         }
     }
 }
@@ -56,44 +63,44 @@ impl<'a> FromRequest<'a> for CacheSlot {
     }
 }
 
-/// Stands before everything that is served, and lets by whatever it doesn't know.
+/// The middleware. It passes on every request that it can't answer.
 pub struct IntrospectionCache<E> {
     inner: E,
     state: Arc<AppState>,
     read: ReadBody,
-    /// None where nothing is to be remembered.
-    asked: Option<Arc<Asked>>,
+    /// `None` if caching is turned off.
+    cache: Option<Arc<ResponseCache>>,
     metrics: CacheMetrics,
 }
 
 impl<E> IntrospectionCache<E> {
-    /// Before `inner`, which reads bodies as `read` does.
+    /// Wraps `inner`, which reads bodies with `read`.
     pub fn new(inner: E, state: Arc<AppState>, read: ReadBody) -> Self {
-        let most = state.config.cache.max_tokens;
-        let asked = (most > 0).then(|| Arc::new(Asked::new(most, &state.entropy)));
+        let capacity = state.config.cache.max_tokens;
+        let cache = (capacity > 0).then(|| Arc::new(ResponseCache::new(capacity, &state.entropy)));
         let metrics = CacheMetrics::new("introspections");
         state.metrics.register_boxed(metrics.collector());
-        Self { inner, state, read, asked, metrics }
+        Self { inner, state, read, cache, metrics }
     }
 
-    /// The answer, if it is known; else the request is made ready for the endpoint.
-    async fn answer(&self, asked: &Arc<Asked>, request: &mut Request) -> Result<Option<Response>> {
-        // one that has to be waited for is waited for where all others are
+    /// The cached response. On a miss, the request is given a [`CacheSlot`] for the endpoint.
+    async fn respond(&self, cache: &Arc<ResponseCache>, request: &mut Request) -> Result<Option<Response>> {
+        // a body that has not arrived yet is waited for further inside, under the limits that hold there
         let Some(body) = self.read.try_read_buffered(request).await? else { return Ok(None) };
-        let question = question(asked, request, &body);
+        let key = cache_key(cache, request, &body);
         request.set_body(body);
-        let Some(question) = question else { return Ok(None) };
-        if let Some(answered) = asked.get(question)
-            && let Some(told) = revalidate(&self.state, &answered).map_err(ProblemError::from)?
+        let Some(key) = key else { return Ok(None) };
+        if let Some(cached) = cache.get(key)
+            && revalidate(&self.state, &cached.decision).map_err(ProblemError::from)?
         {
-            let mut response: Response = told.into_response();
+            let mut response: Response = cached.body.clone().into_response();
             response.headers_mut().insert(header::CONTENT_TYPE, introspect::CONTENT_TYPE);
             response.set_data(OperationId(introspect::OPERATION_ID));
             self.metrics.hits.inc();
             return Ok(Some(response));
         }
         self.metrics.misses.inc();
-        request.set_data(CacheSlot(Some((Arc::clone(asked), question))));
+        request.set_data(CacheSlot(Some((Arc::clone(cache), key))));
         Ok(None)
     }
 }
@@ -102,24 +109,24 @@ impl<E: Endpoint<Output = Response>> Endpoint for IntrospectionCache<E> {
     type Output = Response;
 
     async fn call(&self, mut request: Request) -> Result<Response> {
-        let asks = request.uri().path() == introspect::PATH
+        let is_introspection = request.uri().path() == introspect::PATH
             && request.uri().query().is_none()
             && request.method() == Method::POST
             && request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes)
                 == Some(form::CONTENT_TYPE.as_bytes());
-        if asks
-            && let Some(asked) = &self.asked
-            && let Some(answer) = self.answer(asked, &mut request).await?
+        if is_introspection
+            && let Some(cache) = &self.cache
+            && let Some(response) = self.respond(cache, &mut request).await?
         {
-            return Ok(answer);
+            return Ok(response);
         }
-        // boxed, as in timeout.rs
+        // boxed: the future of the inner endpoint is large
         Box::pin(self.inner.call(request)).await
     }
 }
 
 impl<E> fmt::Debug for IntrospectionCache<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[introspections that were asked before]")
+        f.write_str("[introspection cache]")
     }
 }

@@ -78,7 +78,7 @@ async fn the_next_key_is_published_before_it_signs_on_every_node() {
     let (one, two) = (cluster.node().await, cluster.node().await);
     one.account("ada").await;
     let old = kid(&one.login("ada").await.access);
-    let new = rotate(&one, Start::WhenKnown).await;
+    let new = rotate(&one, Start::AfterPublication).await;
     for node in [&one, &two] {
         node.state.keys.reload().await.unwrap();
         assert!(published(node).await.contains(&new));

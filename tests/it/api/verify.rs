@@ -82,7 +82,7 @@ async fn who_was_vouched_for_lately_is_so_again_without_redis_and_without_a_sign
     let tokens = node.login("ada").await;
     until("it is in step", || async { node.state.redis.revocation_log.cache_is_valid() }).await;
     node.get("/v1/verify", &tokens.access).await.expect(200);
-    let signatures = node.state.verified_tokens.misses();
+    let signatures = node.state.tokens.metrics().misses.get();
     let mut monitor = Monitor::start(&cluster.redis);
     for _ in 0..20 {
         node.get("/v1/verify", &tokens.access).await.expect(200);
@@ -90,5 +90,5 @@ async fn who_was_vouched_for_lately_is_so_again_without_redis_and_without_a_sign
     let asked = monitor.commands(&cluster.redis);
     // a busy machine may lose a step, and ask once more
     assert!(asked.len() < 5, "{asked:?}");
-    assert_eq!(node.state.verified_tokens.misses(), signatures);
+    assert_eq!(node.state.tokens.metrics().misses.get(), signatures);
 }

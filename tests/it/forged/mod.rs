@@ -1,4 +1,4 @@
-//! Forged tokens of every known kind, refused in every place where a token is taken.
+//! Forged tokens of every published kind are refused by every endpoint that accepts a token.
 
 mod places;
 pub mod tokens;

@@ -1,4 +1,4 @@
-//! Every place where a token is taken, and every forgery.
+//! Presents every forgery to every endpoint that accepts a token.
 
 use std::{io::ErrorKind, net::TcpListener, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::harness::{
     test_cluster::{Node, ServiceClient, TestCluster},
 };
 
-/// Where access tokens are taken as `Authorization: Bearer`.
+/// The endpoints that accept `Authorization: Bearer`.
 const BEARER: [(Method, &str); 8] = [
     (Method::GET, "/v1/me"),
     (Method::POST, "/v1/me/password"),
@@ -24,7 +24,7 @@ const BEARER: [(Method, &str); 8] = [
     (Method::GET, "/v1/verify"),
 ];
 
-/// What the calls with a body are sent, so that nothing is wrong with them but the token.
+/// A valid body for the endpoints that need one, so that only the token is wrong.
 fn body(path: &str) -> Option<Value> {
     match path {
         "/v1/me/password" => {
@@ -50,8 +50,8 @@ async fn revoke(node: &Node, token: &str) -> Answer {
     node.send(node.request(Method::POST, "/oauth2/revoke").form(&[("token", token)])).await
 }
 
-/// Presents a token that is no access token wherever one is taken.
-async fn refused_as_access_token(node: &Node, name: &str, token: &str) {
+/// Asserts that every endpoint that accepts access tokens refuses this token.
+async fn assert_refused_as_access_token(node: &Node, name: &str, token: &str) {
     for (method, path) in &BEARER {
         let answer = bearer(node, method, path, token).await;
         assert_eq!(answer.status, 401, "{name} at {method} {path}: {answer:?}");
@@ -60,8 +60,8 @@ async fn refused_as_access_token(node: &Node, name: &str, token: &str) {
     }
 }
 
-/// Presents what is no token at all to those who ask and revoke.
-async fn means_nothing(node: &Node, client: &ServiceClient, name: &str, token: &str) {
+/// Asserts that the token is inactive and that revoking it succeeds without effect.
+async fn assert_inactive(node: &Node, client: &ServiceClient, name: &str, token: &str) {
     for hint in [None, Some("access_token"), Some("refresh_token")] {
         let answer = introspect(node, client, token, hint).await;
         assert_eq!((answer.status.as_u16(), answer.json()), (200, json!({ "active": false })), "{name}: {answer:?}");
@@ -70,8 +70,8 @@ async fn means_nothing(node: &Node, client: &ServiceClient, name: &str, token: &
     assert_eq!((answer.status.as_u16(), answer.text.as_str()), (200, ""), "{name}: {answer:?}");
 }
 
-/// Presents what is no refresh token wherever one is taken.
-async fn refused_as_refresh_token(node: &Node, name: &str, token: &str) {
+/// Asserts that every endpoint that accepts refresh tokens refuses this token.
+async fn assert_refused_as_refresh_token(node: &Node, name: &str, token: &str) {
     let refused = |answer: Answer, place: &str| {
         assert_eq!(answer.status, 401, "{name} at {place}: {answer:?}");
         assert_eq!(answer.problem().1, "invalid_refresh_token", "{name} at {place}");
@@ -87,8 +87,8 @@ async fn refused_as_refresh_token(node: &Node, name: &str, token: &str) {
     assert_eq!((answer.status.as_u16(), answer.text_of("error")), (400, "invalid_grant".to_owned()), "{name}");
 }
 
-/// Everything is as it was: the session lives, and so does the account with its password.
-async fn nothing_happened(node: &Node, tokens: &Tokens) -> Tokens {
+/// Asserts that the session and the account's password are unchanged; returns the session's next tokens.
+async fn assert_unchanged(node: &Node, tokens: &Tokens) -> Tokens {
     node.get("/v1/me", &tokens.access).await.expect(200);
     node.login("ada").await;
     assert_eq!(node.try_login("mallory@example.com", PASSWORD).await.status, 401);
@@ -115,7 +115,7 @@ impl Scene {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn forged_access_tokens_are_refused_everywhere_and_nobody_is_asked_about_them() {
+async fn forged_access_tokens_are_refused_without_outgoing_requests() {
     let scene = Scene::new().await;
     let Scene { cluster, node, client, tokens } = &scene;
     let trap = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -134,30 +134,30 @@ async fn forged_access_tokens_are_refused_everywhere_and_nobody_is_asked_about_t
     let all = forge.all();
     assert!(all.len() > 200, "{}", all.len());
     for forged in &all {
-        refused_as_access_token(node, &forged.name, &forged.token).await;
-        means_nothing(node, client, &forged.name, &forged.token).await;
-        // those that could be in a cookie or in JSON
-        refused_as_refresh_token(node, &forged.name, &forged.token.replace([';', '"', ' ', ','], "")).await;
+        assert_refused_as_access_token(node, &forged.name, &forged.token).await;
+        assert_inactive(node, client, &forged.name, &forged.token).await;
+        // without the characters that a cookie or a JSON string can't contain
+        assert_refused_as_refresh_token(node, &forged.name, &forged.token.replace([';', '"', ' ', ','], "")).await;
     }
-    let error = trap.accept().expect_err("somebody went where a token's header led");
+    let error = trap.accept().expect_err("the service connected to an address in a token's header");
     assert_eq!(error.kind(), ErrorKind::WouldBlock);
-    nothing_happened(node, tokens).await;
+    assert_unchanged(node, tokens).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn access_tokens_are_no_refresh_tokens_nor_the_reverse() {
+async fn tokens_of_other_kind_are_refused() {
     let scene = Scene::new().await;
     let Scene { node, client, tokens, .. } = &scene;
-    refused_as_access_token(node, "a refresh token", &tokens.refresh).await;
-    refused_as_refresh_token(node, "an access token", &tokens.access).await;
-    refused_as_access_token(node, "a client's secret", &client.secret).await;
-    refused_as_refresh_token(node, "a client's secret", &client.secret).await;
-    means_nothing(node, client, "a client's secret", &client.secret).await;
-    nothing_happened(node, tokens).await;
+    assert_refused_as_access_token(node, "a refresh token", &tokens.refresh).await;
+    assert_refused_as_refresh_token(node, "an access token", &tokens.access).await;
+    assert_refused_as_access_token(node, "a client's secret", &client.secret).await;
+    assert_refused_as_refresh_token(node, "a client's secret", &client.secret).await;
+    assert_inactive(node, client, "a client's secret", &client.secret).await;
+    assert_unchanged(node, tokens).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_services_own_token_stands_for_no_account() {
+async fn service_client_token_is_refused_where_a_session_is_required() {
     let scene = Scene::new().await;
     let Scene { node, client, tokens, .. } = &scene;
     let form = [("grant_type", "client_credentials")];
@@ -167,8 +167,8 @@ async fn a_services_own_token_stands_for_no_account() {
         let answer = bearer(node, method, path, &own).await;
         assert_eq!(answer.problem(), (401, "invalid_token".to_owned()), "{method} {path}");
     }
-    refused_as_refresh_token(node, "a service's own token", &own).await;
-    nothing_happened(node, tokens).await;
+    assert_refused_as_refresh_token(node, "a service's own token", &own).await;
+    assert_unchanged(node, tokens).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -193,12 +193,12 @@ async fn damaged_refresh_tokens_are_refused_everywhere() {
         damaged.push((format!("cut at {at}"), token[..at].to_owned()));
     }
     for (name, token) in &damaged {
-        refused_as_refresh_token(node, name, token).await;
-        refused_as_access_token(node, name, token).await;
-        means_nothing(node, client, name, token).await;
+        assert_refused_as_refresh_token(node, name, token).await;
+        assert_refused_as_access_token(node, name, token).await;
+        assert_inactive(node, client, name, token).await;
     }
-    // none of them was taken for a copy of the session's token, whose second use would end it
-    let tokens = nothing_happened(node, tokens).await;
+    // none of them counted as reuse, which would end the session
+    let tokens = assert_unchanged(node, tokens).await;
     cluster.advance(Duration::from_secs(301));
     node.refresh(&tokens.refresh).await.expect(200);
 }

@@ -1,5 +1,5 @@
-//! The forgeries, as data: what an attacker makes of a genuine token, of what is public, and of keys of their own; and what
-//! nobody should be able to have signed, which is refused nevertheless.
+//! The forgeries as data: made from a genuine token, from public information and with foreign keys, and tokens signed by the
+//! service's own key with a wrong header or wrong claims.
 
 use std::net::SocketAddr;
 
@@ -18,17 +18,17 @@ pub struct Forged {
     pub token: String,
 }
 
-/// What forgeries are made of.
+/// The material of forgeries.
 pub struct Forge<'a> {
-    /// A token that is valid now, signed with ES256.
+    /// A valid token, signed with ES256.
     pub genuine: &'a str,
-    /// The service's own key: with it is signed what only the service could sign, and mustn't.
+    /// The service's own key, for tokens that only the service could sign.
     pub key: &'a SigningKey,
-    /// Where `jku` and `x5u` lead: nobody may come.
+    /// The address in `jku` and `x5u`, to which nobody may connect.
     pub trap: SocketAddr,
 }
 
-/// Base64url.
+/// Encodes base64url.
 fn part(bytes: impl AsRef<[u8]>) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
@@ -39,7 +39,7 @@ fn signed(key: &SigningKey, header: impl AsRef<[u8]>, claims: impl AsRef<[u8]>) 
     format!("{message}.{}", part(signature))
 }
 
-/// With one member changed, or taken away by null.
+/// Replaces a member of an object; null removes it.
 fn with(object: &Value, name: &str, value: Value) -> Value {
     let mut object = object.clone();
     match value {
@@ -49,7 +49,7 @@ fn with(object: &Value, name: &str, value: Value) -> Value {
     object
 }
 
-/// The ASN.1 form of an ECDSA signature (SEC 1, section C.5), which isn't JWS's.
+/// Converts an ECDSA signature to ASN.1 (SEC 1, section C.5), which JWS does not allow.
 fn der(signature: &[u8]) -> Vec<u8> {
     let integer = |number: &[u8]| {
         let zero = (number[0] >= 0x80).then_some(0);
@@ -79,21 +79,21 @@ impl Forge<'_> {
         signed(self.key, header.to_string(), claims.to_string())
     }
 
-    /// The genuine token written anew with nothing changed: it must be accepted, or the forgeries prove nothing.
+    /// The genuine token, decoded and signed again without a change. It must be accepted, or the forgeries prove nothing.
     pub fn control(&self) -> String {
         self.service_signs(&self.header(), &self.claims())
     }
 
-    /// All of them.
+    /// Every forgery.
     pub fn all(&self) -> Vec<Forged> {
         let mut all = Vec::new();
         let kinds = [
             self.unsigned(),
-            self.signed_with_what_is_public(),
-            self.signed_by_others(),
+            self.signed_with_public_key(),
+            self.signed_by_foreign_keys(),
             self.keys_in_the_header(),
             self.other_types(),
-            self.other_claims(),
+            self.wrong_claims(),
             self.ambiguous(),
             self.extensions(),
             self.damaged(),
@@ -104,7 +104,7 @@ impl Forge<'_> {
         all
     }
 
-    /// `alg: none`, in all spellings, and no algorithm (RFC 8725, section 3.2).
+    /// `alg: none` in several spellings, and no algorithm (RFC 8725, section 3.2).
     fn unsigned(&self) -> Vec<(String, String)> {
         let claims = part(self.claims().to_string());
         let signature = self.genuine.rsplit('.').next().unwrap();
@@ -120,8 +120,8 @@ impl Forge<'_> {
         made
     }
 
-    /// HMAC with the public key, in every form in which it is known (RFC 8725, section 2.1).
-    fn signed_with_what_is_public(&self) -> Vec<(String, String)> {
+    /// HMAC keyed with each form of the public key (RFC 8725, section 2.1).
+    fn signed_with_public_key(&self) -> Vec<(String, String)> {
         let jwk: Value = serde_json::from_str(self.key.public_jwk()).unwrap();
         let coordinate = |name: &str| BASE64_URL_SAFE_NO_PAD.decode(jwk[name].as_str().unwrap()).unwrap();
         let point = [&[4], &coordinate("x")[..], &coordinate("y")[..]].concat();
@@ -155,18 +155,18 @@ impl Forge<'_> {
         made
     }
 
-    /// Signed by keys that aren't the service's.
-    fn signed_by_others(&self) -> Vec<(String, String)> {
+    /// Signed by foreign keys.
+    fn signed_by_foreign_keys(&self) -> Vec<(String, String)> {
         let (header, claims) = (self.header(), self.claims().to_string());
         let mut made = Vec::new();
         for algorithm in [Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256] {
             let own = SigningKey::generate(algorithm).unwrap();
             let header = with(&header, "alg", json!(algorithm.as_str()));
             let foreign = with(&header, "kid", json!(own.kid())).to_string();
-            made.push((format!("another's {algorithm} key"), signed(&own, foreign, &claims)));
-            made.push((format!("another's {algorithm} key under our kid"), signed(&own, header.to_string(), &claims)));
+            made.push((format!("foreign {algorithm} key"), signed(&own, foreign, &claims)));
+            made.push((format!("foreign {algorithm} key under our kid"), signed(&own, header.to_string(), &claims)));
             let es256 = with(&header, "alg", json!("ES256")).to_string();
-            made.push((format!("another's {algorithm} key said to be ES256"), signed(&own, es256, &claims)));
+            made.push((format!("foreign {algorithm} key with alg ES256"), signed(&own, es256, &claims)));
         }
         let kid = header["kid"].as_str().unwrap();
         let odd = [
@@ -193,7 +193,7 @@ impl Forge<'_> {
         made
     }
 
-    /// Keys, and places to find them, in the header (RFC 8725, section 3.10).
+    /// Headers that carry or locate keys (RFC 8725, section 3.10).
     fn keys_in_the_header(&self) -> Vec<(String, String)> {
         let own = SigningKey::generate(Algorithm::Es256).unwrap();
         let jwk: Value = serde_json::from_str(own.public_jwk()).unwrap();
@@ -214,7 +214,7 @@ impl Forge<'_> {
             for (whose, header) in [
                 ("our kid", header.clone()),
                 ("its own kid", with(&header, "kid", json!(own.kid()))),
-                ("a place for a kid", with(&header, "kid", url("key"))),
+                ("a URL as kid", with(&header, "kid", url("key"))),
                 ("no kid", with(&header, "kid", Value::Null)),
             ] {
                 made.push((
@@ -225,11 +225,11 @@ impl Forge<'_> {
         }
         let claims = with(&self.claims(), "iss", url(""));
         let header = with(&self.header(), "kid", json!(own.kid())).to_string();
-        made.push(("an issuer of one's own".to_owned(), signed(&own, header, claims.to_string())));
+        made.push(("a foreign issuer".to_owned(), signed(&own, header, claims.to_string())));
         made
     }
 
-    /// Other kinds of tokens (RFC 8725, section 3.11; RFC 9068, section 4).
+    /// Other token types (RFC 8725, section 3.11; RFC 9068, section 4).
     fn other_types(&self) -> Vec<(String, String)> {
         let types = [
             json!(null),
@@ -251,8 +251,8 @@ impl Forge<'_> {
         types.map(sign).into()
     }
 
-    /// Claims that aren't what they must be (RFC 9068, section 4), all signed by the service's own key.
-    fn other_claims(&self) -> Vec<(String, String)> {
+    /// Wrong claims (RFC 9068, section 4), signed by the service's own key.
+    fn wrong_claims(&self) -> Vec<(String, String)> {
         let claims = self.claims();
         let (iat, iss) = (claims["iat"].as_i64().unwrap(), claims["iss"].as_str().unwrap());
         let mut changes = vec![
@@ -291,15 +291,15 @@ impl Forge<'_> {
             ["iss", "sub", "aud", "client_id", "iat", "exp", "jti", "sid", "auth_time", "acr", "amr", "scope"];
         changes.extend(required.map(|name| (name, Value::Null)));
         let made = changes.into_iter().map(|(name, value)| {
-            let what = if value.is_null() { format!("no {name}") } else { format!("{name} {value}") };
-            (what, self.service_signs(&self.header(), &with(&claims, name, value)))
+            let label = if value.is_null() { format!("no {name}") } else { format!("{name} {value}") };
+            (label, self.service_signs(&self.header(), &with(&claims, name, value)))
         });
         let odd = ["[]", "null", "\"\"", "1", "", "{", "{}", "{}{}", "not JSON"];
         let odd = odd.map(|text| (format!("claims {text}"), signed(self.key, self.header().to_string(), text)));
         made.chain(odd).collect()
     }
 
-    /// JSON that means one thing to one reader and another to the next (RFC 8725, section 2.4).
+    /// JSON that different parsers interpret differently (RFC 8725, section 2.4).
     fn ambiguous(&self) -> Vec<(String, String)> {
         let (header, claims) = (self.header().to_string(), self.claims().to_string());
         let more = |object: &str, members: &str| format!("{},{members}}}", object.strip_suffix('}').unwrap());
@@ -322,15 +322,15 @@ impl Forge<'_> {
         let twisted = format!("{{\"sub\":\"\u{feff}\"}}{claims}");
         made.push(("two objects of claims".to_owned(), signed(self.key, &header, twisted)));
         made.push((
-            "claims that aren't UTF-8".to_owned(),
+            "claims that are not UTF-8".to_owned(),
             signed(self.key, &header, [claims.as_bytes(), &[0xff]].concat()),
         ));
         made
     }
 
-    /// Extensions that must be understood (RFC 7515, section 4.1.11; RFC 7797).
+    /// Critical extensions (RFC 7515, section 4.1.11; RFC 7797).
     fn extensions(&self) -> Vec<(String, String)> {
-        let crit = [json!(["exp"]), json!(["b64"]), json!([]), json!("exp"), json!(["http://example.com/unheard-of"])];
+        let crit = [json!(["exp"]), json!(["b64"]), json!([]), json!("exp"), json!(["http://example.com/unknown"])];
         let sign = |crit: Value| {
             let header = with(&with(&self.header(), "b64", json!(false)), "crit", crit.clone());
             (format!("crit {crit}"), self.service_signs(&header, &self.claims()))
@@ -338,7 +338,7 @@ impl Forge<'_> {
         crit.map(sign).into()
     }
 
-    /// The genuine token, damaged, written otherwise, or too large.
+    /// The genuine token, damaged, encoded differently, or too large.
     fn damaged(&self) -> Vec<(String, String)> {
         let genuine = self.genuine;
         let [header, claims, signature]: [&str; 3] = genuine.split('.').collect::<Vec<_>>().try_into().unwrap();
@@ -346,30 +346,30 @@ impl Forge<'_> {
         let (r, s) = bytes.split_at(32);
         let with_signature = |bytes: &[u8]| format!("{header}.{claims}.{}", part(bytes));
         let other = part(with(&self.claims(), "sub", json!("0192f0c1-2345-7abc-8def-0123456789ab")).to_string());
-        // the last character of 64 bytes holds four bits that mean nothing
+        // the last character of 64 encoded bytes has four unused bits
         let (start, last) = signature.split_at(signature.len() - 1);
         let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         let next = &alphabet[alphabet.find(last).unwrap() + 1..][..1];
         let json = json!({ "protected": header, "payload": claims, "signature": signature }).to_string();
         let large = with(&self.claims(), "padding", json!("x".repeat(9000)));
         let made = [
-            ("one character less", genuine[..genuine.len() - 1].to_owned()),
+            ("last character missing", genuine[..genuine.len() - 1].to_owned()),
             ("half of it", genuine[..genuine.len() / 2].to_owned()),
-            ("one character of the start less", genuine[1..].to_owned()),
+            ("first character missing", genuine[1..].to_owned()),
             ("no signature", format!("{header}.{claims}.")),
             ("no claims", format!("{header}..{signature}")),
             ("no header", format!(".{claims}.{signature}")),
             ("dots", "..".to_owned()),
             ("more dots", "....".to_owned()),
-            ("nothing at all", "-".to_owned()),
+            ("a hyphen", "-".to_owned()),
             ("one part", header.to_owned()),
             ("four parts", format!("{genuine}.{signature}")),
             ("five parts, as if encrypted", format!("{header}.{claims}.{claims}.{claims}.{signature}")),
             ("a dot at the end", format!("{genuine}.")),
             ("other claims under the genuine signature", format!("{header}.{other}.{signature}")),
-            ("bits of the signature that mean nothing", format!("{header}.{claims}.{start}{next}")),
+            ("unused bits of the signature set", format!("{header}.{claims}.{start}{next}")),
             ("padding", format!("{genuine}==")),
-            ("a character that isn't base64url", format!("{header}.{claims}.+{}", &signature[1..])),
+            ("a character outside base64url", format!("{header}.{claims}.+{}", &signature[1..])),
             ("the JSON form", json),
             ("the signature as ASN.1", with_signature(&der(&bytes))),
             ("a signature of zeros", with_signature(&[0; 64])),

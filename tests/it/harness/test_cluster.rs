@@ -8,6 +8,7 @@ use std::{
 
 use latchkey::{
     config::{AuditSettings, CacheSettings, Config, LimitSettings, Sources, load},
+    crypto::access_token::{Verified, VerifiedToken},
     domain::{
         clock::{Clock, Timestamp},
         entropy::Entropy,
@@ -166,6 +167,12 @@ impl TestCluster {
 }
 
 impl Node {
+    /// The verified access token of a session.
+    pub fn verified(&self, access_token: &str) -> Arc<VerifiedToken> {
+        let now = self.state.clock.now();
+        self.state.tokens.verify(access_token, now).and_then(Verified::into_session).unwrap()
+    }
+
     /// Triggers the shutdown of the node without waiting.
     pub fn trigger_shutdown(&mut self) {
         drop(self.stop.take());

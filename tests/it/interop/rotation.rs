@@ -125,7 +125,7 @@ async fn keys_are_rotated_under_running_services_and_nothing_valid_is_refused() 
     let mut scene = Scene::new().await;
     for _ in 0..2 {
         let old = kid(&scene.tokens.access);
-        let new = scene.rotate(Start::WhenKnown).await;
+        let new = scene.rotate(Start::AfterPublication).await;
         // the last token of each key
         let mut last: BTreeMap<String, Token> = BTreeMap::new();
         loop {

@@ -12,7 +12,7 @@ async fn i2_reuse_ends_that_session_only_and_is_recorded() {
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].account("ada").await;
     let (stolen, other) = (nodes[0].login("ada").await, nodes[1].login("ada").await);
-    let account = nodes[0].state.verify_access_token(&stolen.access).unwrap().sub;
+    let account = nodes[0].verified(&stolen.access).sub;
     let newest = Tokens::of(&nodes[0].refresh(&stolen.refresh).await.expect(200));
 
     cluster.advance(Duration::from_millis(9_999));
@@ -47,7 +47,7 @@ async fn i2_sixteen_who_reuse_at_once_are_recorded_once() {
     nodes[0].account("ada").await;
     for _ in 0..10 {
         let first = nodes[0].login("ada").await;
-        let account = nodes[0].state.verify_access_token(&first.access).unwrap().sub;
+        let account = nodes[0].verified(&first.access).sub;
         let newest = Tokens::of(&nodes[0].refresh(&first.refresh).await.expect(200));
         cluster.advance(Duration::from_secs(10));
         // half of them with the current token: they go on until the first reuse, and none does after it

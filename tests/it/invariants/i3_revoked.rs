@@ -55,7 +55,7 @@ async fn i3_no_refresh_in_flight_brings_an_ended_session_back() {
     for round in 0..40 {
         let ending = Ending::ALL[round % 4];
         let tokens = nodes[round % 2].login("ada").await;
-        let claims = nodes[0].state.verify_access_token(&tokens.access).unwrap();
+        let claims = nodes[0].verified(&tokens.access);
         cluster.advance(Duration::from_secs(1));
         // each goes on with what it is given, for as long as it is given anything
         let racers = join_all((0..16).map(|i| {
@@ -103,7 +103,7 @@ async fn i3_sixteen_logouts_at_once_are_told_once() {
     nodes[0].account("ada").await;
     for _ in 0..10 {
         let tokens = nodes[0].login("ada").await;
-        let account = nodes[0].state.verify_access_token(&tokens.access).unwrap().sub;
+        let account = nodes[0].verified(&tokens.access).sub;
         for answer in join_all((0..16).map(|i| nodes[i % 2].logout(&tokens.refresh))).await {
             answer.expect(204);
         }
@@ -130,7 +130,7 @@ async fn i3_others_live_on() {
     assert_eq!(node.refresh(&three.refresh).await.problem(), (401, "invalid_refresh_token".to_owned()));
     node.refresh(&two.refresh).await.expect(200);
     node.refresh(&stranger.refresh).await.expect(200);
-    let account = node.state.verify_access_token(&two.access).unwrap().sub;
+    let account = node.verified(&two.access).sub;
     let told = events::sessions_and_causes(&cluster.redis, account);
     assert_eq!(told[1], (format!("all but {}", two.session), "revoked".to_owned()));
 }
@@ -148,7 +148,7 @@ async fn i3_a_redis_out_of_memory_still_revokes_and_tells_and_changes_nothing_el
     for ending in Ending::ALL {
         cluster.redis.command(&["CONFIG", "SET", "maxmemory", "0"]);
         let tokens = node.login("ada").await;
-        let account = node.state.verify_access_token(&tokens.access).unwrap().sub;
+        let account = node.verified(&tokens.access).sub;
         cluster.advance(Duration::from_secs(1));
         cluster.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
         let before = cluster.redis.everything();
@@ -174,7 +174,7 @@ async fn i3_reuse_is_noticed_by_a_redis_out_of_memory() {
     let node = cluster.node().await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
-    let account = node.state.verify_access_token(&tokens.access).unwrap().sub;
+    let account = node.verified(&tokens.access).sub;
     node.refresh(&tokens.refresh).await.expect(200);
     cluster.advance(Duration::from_secs(10));
     cluster.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
@@ -188,7 +188,7 @@ async fn i3_a_session_that_is_ended_while_it_changes_the_password_changes_nothin
     let node = cluster.node().await;
     node.account("ada").await;
     let (thief, owner) = (node.login("ada").await, node.login("ada").await);
-    let claims = node.state.verify_access_token(&thief.access).unwrap();
+    let claims = node.verified(&thief.access);
     node.delete(&format!("/v1/sessions/{}", thief.session), &owner.access).await.expect(204);
     // as after the check at the door, with the hashing still to do
     let changed =

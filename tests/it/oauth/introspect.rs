@@ -178,7 +178,7 @@ async fn a_warm_introspection_asks_neither_redis_nor_the_signature() {
     let tokens = node.login("ada").await;
     wait::until("it is in step", || async { node.state.redis.revocation_log.cache_is_valid() }).await;
     assert_eq!(introspect(&node, &client, &tokens.access).await["active"], true);
-    let signatures = node.state.verified_tokens.misses();
+    let signatures = node.state.tokens.metrics().misses.get();
     let mut monitor = Monitor::start(&cluster.redis);
     for _ in 0..20 {
         assert_eq!(introspect(&node, &client, &tokens.access).await["active"], true);
@@ -186,5 +186,5 @@ async fn a_warm_introspection_asks_neither_redis_nor_the_signature() {
     let asked = monitor.commands(&cluster.redis);
     // a busy machine may lose a step, and ask once more
     assert!(asked.len() < 5, "{asked:?}");
-    assert_eq!(node.state.verified_tokens.misses(), signatures);
+    assert_eq!(node.state.tokens.metrics().misses.get(), signatures);
 }

@@ -15,7 +15,7 @@ async fn either_token_ends_the_session() {
     for (caller, reason) in [(None, "logout"), (Some(&client), "revoked")] {
         for by_access in [false, true] {
             let tokens = node.login("ada").await;
-            let account = node.state.verify_access_token(&tokens.access).unwrap().sub;
+            let account = node.verified(&tokens.access).sub;
             let token = if by_access { &tokens.access } else { &tokens.refresh };
             for _ in 0..2 {
                 let answer = post(&node, "/oauth2/revoke", caller, &[("token", token)]).await.expect(200);

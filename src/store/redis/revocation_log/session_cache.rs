@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     domain::{
-        bounded_map::{AsRandom, BoundedMap},
+        bounded_map::{BoundedMap, UniformHasher},
         clock::Timestamp,
         event::{FeedMessage, RevocationTarget},
         ids::{AccountId, SessionId},
@@ -46,7 +46,7 @@ pub(in crate::store::redis) struct SessionCache {
 
 struct Bucket {
     cursor: Cursor,
-    sessions: BoundedMap<SessionId, (AccountId, Liveness), AsRandom>,
+    sessions: BoundedMap<SessionId, (AccountId, Liveness), UniformHasher>,
 }
 
 /// The outcome of the last synchronizations.

@@ -1,5 +1,5 @@
-//! JSON read strictly: an object that names a member twice means different things to different readers, so it is
-//! refused, however the name is escaped and however deep the object lies (RFC 8725, section 2.4; RFC 7515, section 4).
+//! Strict JSON: an object with a duplicate member name means different things to different readers, so it is refused at
+//! any depth and however the name is escaped (RFC 8725, section 2.4; RFC 7515, section 4).
 
 use std::{borrow::Cow, fmt};
 
@@ -8,16 +8,20 @@ use serde::{
     de::{DeserializeOwned, Error, MapAccess, SeqAccess, Visitor},
 };
 
-/// Members of one object; more are refused, so that looking for repeated ones stays cheap.
+/// The most members of one object. The bound keeps the search for duplicates cheap.
 const MAX_MEMBERS: usize = 64;
 
-/// Reads `bytes` as a `T`; `None` if it isn't JSON, isn't a `T`, or has an object with a repeated member.
-pub(crate) fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
-    serde_json::from_slice::<Unambiguous>(bytes).ok()?;
-    serde_json::from_slice(bytes).ok()
+/// Parses `bytes` as a `T`. `None` if they are not unambiguous JSON ([`is_unambiguous`]) or not a `T`.
+pub fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    if is_unambiguous(bytes) { serde_json::from_slice(bytes).ok() } else { None }
 }
 
-/// Any JSON value without repeated members. Keeps nothing of it.
+/// Whether `bytes` are one JSON value in which no object has a duplicate member or more than 64 members.
+pub fn is_unambiguous(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<Unambiguous>(bytes).is_ok()
+}
+
+/// Any JSON value without duplicate members. The value itself is not kept.
 struct Unambiguous;
 
 impl<'de> Deserialize<'de> for Unambiguous {
@@ -26,7 +30,7 @@ impl<'de> Deserialize<'de> for Unambiguous {
     }
 }
 
-/// A member's name, unescaped; copied only if it was escaped.
+/// An unescaped member name; copied only if it was escaped.
 #[derive(Deserialize, PartialEq)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
@@ -34,14 +38,14 @@ impl<'de> Visitor<'de> for Unambiguous {
     type Value = Self;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON without repeated members")
+        f.write_str("JSON without duplicate members")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
         let mut names = Vec::new();
         while let Some((name, Self)) = map.next_entry::<Name<'de>, Self>()? {
             if names.len() == MAX_MEMBERS || names.contains(&name) {
-                return Err(A::Error::custom("a repeated member, or too many of them"));
+                return Err(A::Error::custom("a duplicate member, or too many members"));
             }
             names.push(name);
         }
@@ -85,14 +89,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ordinary_json_is_read() {
+    fn ordinary_json_is_parsed() {
         for text in [r#"{"a":1,"b":{"a":[true,null,-1,2.5,"x"]},"c":{"a":1}}"#, "[]", "3", r#""a""#] {
             assert_eq!(from_slice::<Value>(text.as_bytes()), Some(serde_json::from_str(text).unwrap()), "{text}");
         }
     }
 
     #[test]
-    fn repeated_members_are_refused() {
+    fn duplicate_members_are_refused() {
         for text in [
             r#"{"a":1,"a":1}"#,
             r#"{"a":1,"b":2,"a":3}"#,
@@ -105,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_exactly_one_value_is_refused() {
+    fn anything_but_one_json_value_is_refused() {
         let deep = "[".repeat(4000);
         for text in ["", "{}{}", "{} x", "{\"a\":1,}", "\u{feff}{}", "{\"a\":\"\\ud800\"}", &deep] {
             assert_eq!(from_slice::<Value>(text.as_bytes()), None, "{text}");
@@ -114,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_has_at_most_64_members() {
+    fn object_with_more_than_64_members_is_refused() {
         let object = |members: usize| {
             format!("{{{}}}", (0..members).map(|n| format!("\"{n}\":0")).collect::<Vec<_>>().join(","))
         };

@@ -1,0 +1,151 @@
+//! Access tokens before their signature is checked: the size, the form and the header (RFC 8725; RFC 9068, section 4).
+
+use serde::Deserialize;
+
+use super::jws::Jws;
+
+/// The longest access token that is made or accepted, in bytes. HTTP servers refuse headers that are much longer.
+pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
+
+/// The `typ` of access tokens, and its long form (RFC 9068, section 4).
+const TYPES: [&str; 2] = ["at+jwt", "application/at+jwt"];
+
+/// Why a text is not an access token, whatever its signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeaderError {
+    /// The token is longer than [`MAX_TOKEN_BYTES`].
+    TooLong,
+    /// The token is not a JWS in compact form, or its header is ambiguous or has a member of a wrong type.
+    Malformed,
+    /// The header has a `crit` member. No extension is supported (RFC 7515, section 4.1.11).
+    CriticalHeader,
+    /// `typ` is not `at+jwt`.
+    WrongType,
+    /// The header has no `kid`.
+    NoKeyId,
+}
+
+/// An access token whose header has been checked and whose signature has not.
+#[derive(Debug)]
+pub struct UnverifiedToken<'a> {
+    /// The parts of the token.
+    pub jws: Jws<'a>,
+    /// The id of the key that is said to have signed the token.
+    pub kid: String,
+}
+
+impl<'a> UnverifiedToken<'a> {
+    /// Splits a token and checks its header. Headers that carry or locate keys (`jwk`, `jku`, `x5c`, `x5u`) are ignored.
+    ///
+    /// # Errors
+    /// [`HeaderError`]
+    pub fn parse(token: &'a str) -> Result<Self, HeaderError> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(HeaderError::TooLong);
+        }
+        let mut jws = Jws::parse(token).ok_or(HeaderError::Malformed)?;
+        if jws.header.crit {
+            return Err(HeaderError::CriticalHeader);
+        }
+        if !jws.header.is_type(&TYPES) {
+            return Err(HeaderError::WrongType);
+        }
+        let kid = jws.header.kid.take().ok_or(HeaderError::NoKeyId)?;
+        Ok(Self { jws, kid })
+    }
+}
+
+/// The claims of an access token (RFC 9068, section 2.2), each of the right type where it is present.
+#[derive(Debug, Deserialize)]
+#[expect(missing_docs, reason = "the claims are those of the RFC")]
+pub struct RawClaims {
+    pub iss: Option<String>,
+    pub sub: Option<String>,
+    pub aud: Option<Audience>,
+    pub client_id: Option<String>,
+    pub iat: Option<i64>,
+    pub exp: Option<i64>,
+    pub nbf: Option<i64>,
+    pub jti: Option<String>,
+    pub sid: Option<String>,
+    pub auth_time: Option<i64>,
+    pub acr: Option<String>,
+    pub amr: Option<Vec<String>>,
+    pub scope: Option<String>,
+    pub roles: Option<Vec<String>>,
+}
+
+impl RawClaims {
+    /// The later of `iat` and `nbf`, in seconds since the Unix epoch; the end of time where both are missing.
+    pub fn not_before(&self) -> i64 {
+        self.iat.into_iter().chain(self.nbf).max().unwrap_or(i64::MAX)
+    }
+
+    /// Whether `sub` is the client itself, as for the `client_credentials` grant (RFC 9068, section 2.2).
+    pub fn names_client_as_subject(&self) -> bool {
+        self.sub.is_some() && self.sub == self.client_id
+    }
+}
+
+/// One audience or several (RFC 7519, section 4.1.3).
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Audience {
+    /// A string.
+    One(String),
+    /// An array of strings.
+    Several(Vec<String>),
+}
+
+impl Audience {
+    /// Whether `audience` is among them.
+    pub fn contains(&self, audience: &str) -> bool {
+        match self {
+            Self::One(one) => one == audience,
+            Self::Several(several) => several.iter().any(|one| one == audience),
+        }
+    }
+
+    /// The audiences as a list.
+    pub fn into_list(self) -> Vec<String> {
+        match self {
+            Self::One(one) => vec![one],
+            Self::Several(several) => several,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+
+    use super::*;
+
+    fn error_of(header: &str) -> Option<HeaderError> {
+        let token = format!("{}.e30.AAAA", BASE64_URL_SAFE_NO_PAD.encode(header));
+        UnverifiedToken::parse(&token).err()
+    }
+
+    #[test]
+    fn header_of_access_token_is_accepted() {
+        for typ in ["at+jwt", "application/at+jwt", "AT+JWT"] {
+            assert_eq!(error_of(&format!(r#"{{"alg":"ES256","typ":"{typ}","kid":"k","jwk":{{}}}}"#)), None, "{typ}");
+        }
+    }
+
+    #[test]
+    fn header_of_other_jwt_is_refused() {
+        for (header, error) in [
+            (r#"{"typ":"at+jwt","kid":"k"}"#, HeaderError::Malformed),
+            (r#"{"alg":"ES256","typ":"at+jwt","kid":"k","alg":"none"}"#, HeaderError::Malformed),
+            (r#"{"alg":"ES256","typ":"at+jwt","kid":7}"#, HeaderError::Malformed),
+            (r#"{"alg":"ES256","typ":"at+jwt","kid":"k","crit":[]}"#, HeaderError::CriticalHeader),
+            (r#"{"alg":"ES256","typ":"JWT","kid":"k"}"#, HeaderError::WrongType),
+            (r#"{"alg":"ES256","kid":"k"}"#, HeaderError::WrongType),
+            (r#"{"alg":"ES256","typ":"at+jwt"}"#, HeaderError::NoKeyId),
+        ] {
+            assert_eq!(error_of(header), Some(error), "{header}");
+        }
+        assert_eq!(UnverifiedToken::parse(&"a".repeat(MAX_TOKEN_BYTES + 1)).err(), Some(HeaderError::TooLong));
+    }
+}

@@ -1,0 +1,279 @@
+//! The `jsonwebtoken` crypto provider of this service: it signs and verifies with keys that were parsed once.
+//!
+//! `jsonwebtoken` passes the bytes of a key to its provider on every call, and its own providers parse them every time,
+//! which doubles the cost of an ES256 signature. Here the bytes are a handle: the number under which a parsed key is
+//! registered for as long as its [`SigningKey`](super::signing_key::SigningKey) or [`JwtKey`] lives. The provider passes
+//! keys of any other form on to the crate's aws-lc provider, so that other code in the process can use the crate as usual.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{
+        Arc, LazyLock, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use jsonwebtoken::{
+    Algorithm as JwtAlgorithm, DecodingKey, EncodingKey, Header, Validation,
+    crypto::{CryptoProvider, JwtSigner, JwtVerifier, aws_lc},
+    errors::{ErrorKind, Result as JwtResult, new_error},
+    signature::{Error as SignatureError, Signer, Verifier},
+};
+use latchkey_verify::jose::jwk::VerificationKey;
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::signing_key::KeyPair;
+use crate::domain::key::Algorithm;
+
+static SIGNERS: Registry<KeyPair> = Registry(RwLock::new(BTreeMap::new()));
+static VERIFIERS: Registry<VerificationKey> = Registry(RwLock::new(BTreeMap::new()));
+static NEXT_HANDLE: AtomicU64 = AtomicU64::new(0);
+
+static PROVIDER: LazyLock<CryptoProvider> = LazyLock::new(|| CryptoProvider {
+    signer_factory: signer,
+    verifier_factory: verifier,
+    key_utils: aws_lc::DEFAULT_PROVIDER.key_utils.clone(),
+});
+static IS_INSTALLED: LazyLock<bool> = LazyLock::new(|| LazyLock::force(&PROVIDER).install_default().is_ok());
+
+/// Makes this provider the one of the process; creating a key calls this. Returns false if `jsonwebtoken` already uses
+/// another provider.
+pub(super) fn install_provider() -> bool {
+    *IS_INSTALLED
+}
+
+/// Parsed keys by their handles.
+struct Registry<T>(RwLock<BTreeMap<u64, Arc<T>>>);
+
+impl<T> Registry<T> {
+    fn register(&'static self, key: Arc<T>) -> Handle<T> {
+        let id = NEXT_HANDLE.fetch_add(1, Ordering::Relaxed);
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(id, key);
+        Handle { registry: self, id }
+    }
+
+    fn get(&self, id: u64) -> JwtResult<Arc<T>> {
+        let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        keys.get(&id).cloned().ok_or_else(|| new_error(ErrorKind::InvalidKeyFormat))
+    }
+}
+
+/// Keeps a key registered until it is dropped.
+struct Handle<T: 'static> {
+    registry: &'static Registry<T>,
+    id: u64,
+}
+
+impl<T> Handle<T> {
+    fn as_bytes(&self) -> [u8; 8] {
+        self.id.to_be_bytes()
+    }
+}
+
+impl<T> Drop for Handle<T> {
+    fn drop(&mut self) {
+        self.registry.0.write().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
+}
+
+/// The number of a handle; `None` if these are the bytes of a key, which are never so few.
+fn handle_id(bytes: &[u8]) -> Option<u64> {
+    bytes.try_into().ok().map(u64::from_be_bytes)
+}
+
+fn signer(algorithm: &JwtAlgorithm, key: &EncodingKey) -> JwtResult<Box<dyn JwtSigner>> {
+    match handle_id(key.as_bytes()) {
+        Some(id) => Ok(Box::new(ParsedSigner { pair: SIGNERS.get(id)?, algorithm: *algorithm })),
+        None => (aws_lc::DEFAULT_PROVIDER.signer_factory)(algorithm, key),
+    }
+}
+
+fn verifier(algorithm: &JwtAlgorithm, key: &DecodingKey) -> JwtResult<Box<dyn JwtVerifier>> {
+    match key.try_get_as_bytes().ok().and_then(handle_id) {
+        Some(id) => Ok(Box::new(ParsedVerifier { key: VERIFIERS.get(id)?, algorithm: *algorithm })),
+        None => (aws_lc::DEFAULT_PROVIDER.verifier_factory)(algorithm, key),
+    }
+}
+
+struct ParsedSigner {
+    pair: Arc<KeyPair>,
+    algorithm: JwtAlgorithm,
+}
+
+impl Signer<Vec<u8>> for ParsedSigner {
+    fn try_sign(&self, message: &[u8]) -> Result<Vec<u8>, SignatureError> {
+        if jwt_algorithm(self.pair.algorithm()) != self.algorithm {
+            return Err(SignatureError::new());
+        }
+        self.pair.sign(message).map_err(|_| SignatureError::new())
+    }
+}
+
+impl JwtSigner for ParsedSigner {
+    fn algorithm(&self) -> JwtAlgorithm {
+        self.algorithm
+    }
+}
+
+struct ParsedVerifier {
+    key: Arc<VerificationKey>,
+    algorithm: JwtAlgorithm,
+}
+
+impl Verifier<Vec<u8>> for ParsedVerifier {
+    fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), SignatureError> {
+        let is_valid = jwt_algorithm(self.key.algorithm()) == self.algorithm && self.key.verify(message, signature);
+        if is_valid { Ok(()) } else { Err(SignatureError::new()) }
+    }
+}
+
+impl JwtVerifier for ParsedVerifier {
+    fn algorithm(&self) -> JwtAlgorithm {
+        self.algorithm
+    }
+}
+
+pub(super) fn jwt_algorithm(algorithm: Algorithm) -> JwtAlgorithm {
+    match algorithm {
+        Algorithm::Es256 => JwtAlgorithm::ES256,
+        Algorithm::EdDsa => JwtAlgorithm::EdDSA,
+        Algorithm::Rs256 => JwtAlgorithm::RS256,
+        Algorithm::Ps256 => JwtAlgorithm::PS256,
+    }
+}
+
+/// Encodes JWTs with one key pair under one header.
+pub(super) struct JwtEncoder {
+    header: Header,
+    key: EncodingKey,
+    _handle: Handle<KeyPair>,
+}
+
+impl JwtEncoder {
+    /// `None` if another crypto provider is installed.
+    pub(super) fn new(pair: Arc<KeyPair>, typ: &str, kid: &str) -> Option<Self> {
+        if !install_provider() {
+            return None;
+        }
+        let algorithm = pair.algorithm();
+        let header =
+            Header { typ: Some(typ.to_owned()), kid: Some(kid.to_owned()), ..Header::new(jwt_algorithm(algorithm)) };
+        let handle = SIGNERS.register(pair);
+        let key = match algorithm {
+            Algorithm::Es256 => EncodingKey::from_ec_der(&handle.as_bytes()),
+            Algorithm::EdDsa => EncodingKey::from_ed_der(&handle.as_bytes()),
+            Algorithm::Rs256 | Algorithm::Ps256 => EncodingKey::from_rsa_der(&handle.as_bytes()),
+        };
+        Some(Self { header, key, _handle: handle })
+    }
+
+    pub(super) fn encode(&self, claims: &impl Serialize) -> JwtResult<String> {
+        jsonwebtoken::encode(&self.header, claims, &self.key)
+    }
+}
+
+/// A public key that verifies JWTs with its one algorithm.
+pub struct JwtKey {
+    key: Arc<VerificationKey>,
+    decoding_key: DecodingKey,
+    validation: Validation,
+    _handle: Handle<VerificationKey>,
+}
+
+impl JwtKey {
+    /// Registers a parsed key. `None` if another crypto provider is installed.
+    pub(super) fn new(key: VerificationKey) -> Option<Self> {
+        if !install_provider() {
+            return None;
+        }
+        let key = Arc::new(key);
+        let handle = VERIFIERS.register(Arc::clone(&key));
+        let decoding_key = match key.algorithm() {
+            Algorithm::Es256 => DecodingKey::from_ec_der(&handle.as_bytes()),
+            Algorithm::EdDsa => DecodingKey::from_ed_der(&handle.as_bytes()),
+            Algorithm::Rs256 | Algorithm::Ps256 => DecodingKey::from_rsa_der(&handle.as_bytes()),
+        };
+        // The callers check the claims: against a time that they are given, and more strictly.
+        let mut validation = Validation::new(jwt_algorithm(key.algorithm()));
+        validation.required_spec_claims.clear();
+        (validation.validate_exp, validation.validate_aud) = (false, false);
+        Some(Self { key, decoding_key, validation, _handle: handle })
+    }
+
+    /// The only algorithm the key is used with.
+    pub fn algorithm(&self) -> Algorithm {
+        self.key.algorithm()
+    }
+
+    /// Verifies the signature of a JWT and parses its claims, without checking them.
+    pub(super) fn decode<T: DeserializeOwned>(&self, token: &str) -> JwtResult<T> {
+        jsonwebtoken::decode(token, &self.decoding_key, &self.validation).map(|data| data.claims)
+    }
+
+    /// Whether the private key made `signature`, in base64url, of `message`.
+    pub(super) fn verify_encoded(&self, message: &str, signature: &str) -> bool {
+        let algorithm = jwt_algorithm(self.algorithm());
+        jsonwebtoken::crypto::verify(signature, message.as_bytes(), &self.decoding_key, algorithm).unwrap_or(false)
+    }
+
+    /// Whether the private key made `signature` of `message`.
+    pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
+        self.key.verify(message, signature)
+    }
+}
+
+impl fmt::Debug for JwtKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("JwtKey").field(&self.algorithm()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jsonwebtoken::jwk::Jwk;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::crypto::signing_key::testing;
+
+    #[test]
+    fn token_of_every_algorithm_verifies_with_the_stock_provider() {
+        for algorithm in Algorithm::ALL {
+            let key = testing::key(algorithm);
+            let token = key.encode_claims(&json!({ "sub": "ada" })).unwrap();
+            let jwk: Jwk = serde_json::from_str(key.public_jwk()).unwrap();
+            let (message, signature) = token.rsplit_once('.').unwrap();
+            let stock = DecodingKey::from_jwk(&jwk).unwrap();
+            assert!(handle_id(stock.try_get_as_bytes().unwrap_or_default()).is_none(), "{algorithm}");
+            let verified =
+                jsonwebtoken::crypto::verify(signature, message.as_bytes(), &stock, jwt_algorithm(algorithm));
+            assert_eq!(verified, Ok(true), "{algorithm}");
+            assert_eq!(key.public().key().decode::<Value>(&token), Ok(json!({ "sub": "ada" })), "{algorithm}");
+        }
+    }
+
+    #[test]
+    fn keys_refuse_every_other_algorithm() {
+        for algorithm in Algorithm::ALL {
+            let key = testing::key(algorithm);
+            let token = key.encode_claims(&json!({})).unwrap();
+            for other in Algorithm::ALL.into_iter().filter(|&other| other != algorithm) {
+                let result = testing::key(other).public().key().decode::<Value>(&token);
+                assert_eq!(result.unwrap_err().kind(), &ErrorKind::InvalidAlgorithm, "{algorithm}, {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn handle_of_dropped_key_is_refused() {
+        let key = testing::fresh(Algorithm::Es256);
+        let token = key.encode_claims(&json!({})).unwrap();
+        let public = JwtKey::new(VerificationKey::new(Algorithm::Es256, key.public_bytes().to_vec()).unwrap()).unwrap();
+        let (decoding_key, validation) = (public.decoding_key.clone(), public.validation.clone());
+        assert!(jsonwebtoken::decode::<Value>(&token, &decoding_key, &validation).is_ok());
+        drop(public);
+        let error = jsonwebtoken::decode::<Value>(&token, &decoding_key, &validation).unwrap_err();
+        assert_eq!(error.kind(), &ErrorKind::InvalidKeyFormat);
+    }
+}

@@ -1,0 +1,291 @@
+//! Verification of access tokens (RFC 8725; RFC 9068, section 4), with a cache of verified signatures.
+//!
+//! No claim is used before the signature has been verified, with the one algorithm of the trusted key that `kid` names. A
+//! cached token is verified once; what can change (the time and the trusted keys) is checked on every call. Whether the
+//! session still exists is not checked here.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use jsonwebtoken::errors::ErrorKind;
+use latchkey_verify::jose::{
+    access_token::{HeaderError, RawClaims, UnverifiedToken},
+    strict_json,
+};
+
+use super::{
+    access_token::{AccessClaims, TokenError, Verified, VerifiedToken},
+    client_token::ClientClaims,
+    digest_cache::DigestCache,
+    key_ring::{KeyRing, SharedKeyRing},
+};
+use crate::{
+    domain::{clock::Timestamp, entropy::Entropy},
+    metrics::CacheMetrics,
+};
+
+/// The issuer and the audience that tokens must have.
+#[derive(Clone, Debug)]
+pub struct TokenRules {
+    /// The required `iss`, compared as a string.
+    pub issuer: String,
+    /// The audience that a session's token must have.
+    pub audience: String,
+    /// The tolerated difference between the clocks of the nodes when `exp`, `nbf` and `iat` are checked.
+    pub leeway: Duration,
+}
+
+/// Verifies the access tokens of one issuer.
+pub struct TokenVerifier {
+    rules: TokenRules,
+    keys: Arc<SharedKeyRing>,
+    cache: DigestCache<Verified>,
+    metrics: CacheMetrics,
+}
+
+impl TokenVerifier {
+    /// Verifies with the trusted keys of `keys`, and caches up to `capacity` tokens.
+    pub fn new(rules: TokenRules, keys: Arc<SharedKeyRing>, capacity: usize, entropy: &Entropy) -> Self {
+        Self { rules, keys, cache: DigestCache::new(capacity, entropy), metrics: CacheMetrics::new("tokens") }
+    }
+
+    /// Verifies a token at `now`, from the cache if possible. The audience of a client's own token is not checked, since
+    /// other services introspect theirs.
+    ///
+    /// # Errors
+    /// [`TokenError`]
+    pub fn verify(&self, token: &str, now: Timestamp) -> Result<Verified, TokenError> {
+        let keys = self.keys.current();
+        let digest = self.cache.digest(&[token.as_bytes()]);
+        if let Some(verified) = self.cache.get(digest) {
+            self.metrics.hits.inc();
+            self.check(&verified, &keys, now)?;
+            return Ok((*verified).clone());
+        }
+        self.metrics.misses.inc();
+        let verified = self.verify_signature(token, &keys, now)?;
+        self.check(&verified, &keys, now)?;
+        self.cache.insert(digest, Arc::new(verified.clone()));
+        Ok(verified)
+    }
+
+    /// Verifies everything but the times of a token, without the cache: for sign-outs with an expired token.
+    ///
+    /// # Errors
+    /// [`TokenError`]
+    pub fn verify_ignoring_times(&self, token: &str, now: Timestamp) -> Result<Verified, TokenError> {
+        self.verify_signature(token, &self.keys.current(), now)
+    }
+
+    /// Whether a token that was verified before is still valid at `now`: the key is trusted and the token has not expired.
+    pub fn revalidate<C>(&self, token: &VerifiedToken<C>, now: Timestamp) -> bool {
+        self.rules.check_token(token, &self.keys.current(), now).is_ok()
+    }
+
+    /// The lookups in the cache.
+    pub fn metrics(&self) -> &CacheMetrics {
+        &self.metrics
+    }
+
+    fn check(&self, verified: &Verified, keys: &KeyRing, now: Timestamp) -> Result<(), TokenError> {
+        match verified {
+            Verified::Session(token) => self.rules.check_token(token, keys, now),
+            Verified::Client(token) => self.rules.check_token(token, keys, now),
+        }
+    }
+
+    fn verify_signature(&self, token: &str, keys: &KeyRing, now: Timestamp) -> Result<Verified, TokenError> {
+        let UnverifiedToken { jws, kid } = UnverifiedToken::parse(token)?;
+        let key = keys.verification_key(&kid, now).ok_or(TokenError::UnknownKey)?;
+        if jws.header.alg != key.algorithm().as_str() {
+            return Err(TokenError::WrongAlgorithm);
+        }
+        let claims: RawClaims = key.key().decode(token).map_err(|error| match error.kind() {
+            ErrorKind::InvalidSignature => TokenError::BadSignature,
+            ErrorKind::InvalidAlgorithm => TokenError::WrongAlgorithm,
+            _ => TokenError::Malformed,
+        })?;
+        // jsonwebtoken accepts duplicate members
+        if !jws.payload().is_some_and(|payload| strict_json::is_unambiguous(&payload)) {
+            return Err(TokenError::Malformed);
+        }
+        let not_before = claims.not_before();
+        Ok(if claims.sid.is_none() && claims.names_client_as_subject() {
+            let claims = self.rules.client_claims(claims)?;
+            let expires_at = claims.exp;
+            Verified::Client(Arc::new(VerifiedToken { claims, kid, not_before, expires_at }))
+        } else {
+            let claims = self.rules.session_claims(claims)?;
+            let expires_at = claims.exp;
+            Verified::Session(Arc::new(VerifiedToken { claims, kid, not_before, expires_at }))
+        })
+    }
+}
+
+impl TokenRules {
+    /// Checks what can change after the signature was verified.
+    fn check_token<C>(&self, token: &VerifiedToken<C>, keys: &KeyRing, now: Timestamp) -> Result<(), TokenError> {
+        if keys.verification_key(&token.kid, now).is_none() {
+            return Err(TokenError::UnknownKey);
+        }
+        if now >= time(token.expires_at) + self.leeway {
+            return Err(TokenError::Expired);
+        }
+        if time(token.not_before) > now + self.leeway {
+            return Err(TokenError::NotYetValid);
+        }
+        Ok(())
+    }
+
+    fn client_claims(&self, raw: RawClaims) -> Result<ClientClaims, TokenError> {
+        let missing = TokenError::MissingClaim;
+        let iss = raw.iss.ok_or(missing("iss"))?;
+        if iss != self.issuer {
+            return Err(TokenError::WrongIssuer);
+        }
+        Ok(ClientClaims {
+            iss,
+            sub: raw.sub.ok_or(missing("sub"))?,
+            aud: raw.aud.ok_or(missing("aud"))?.into_list(),
+            client_id: raw.client_id.ok_or(missing("client_id"))?,
+            iat: raw.iat.ok_or(missing("iat"))?,
+            exp: raw.exp.ok_or(missing("exp"))?,
+            jti: raw.jti.ok_or(missing("jti"))?,
+            scope: raw.scope.unwrap_or_default(),
+        })
+    }
+
+    fn session_claims(&self, raw: RawClaims) -> Result<AccessClaims, TokenError> {
+        let missing = TokenError::MissingClaim;
+        let iss = raw.iss.ok_or(missing("iss"))?;
+        if iss != self.issuer {
+            return Err(TokenError::WrongIssuer);
+        }
+        if !raw.aud.ok_or(missing("aud"))?.contains(&self.audience) {
+            return Err(TokenError::WrongAudience);
+        }
+        Ok(AccessClaims {
+            iss,
+            sub: raw.sub.ok_or(missing("sub"))?.parse().map_err(|_| TokenError::Malformed)?,
+            aud: self.audience.clone(),
+            client_id: raw.client_id.ok_or(missing("client_id"))?,
+            iat: raw.iat.ok_or(missing("iat"))?,
+            exp: raw.exp.ok_or(missing("exp"))?,
+            jti: raw.jti.ok_or(missing("jti"))?,
+            sid: raw.sid.ok_or(missing("sid"))?.parse().map_err(|_| TokenError::Malformed)?,
+            auth_time: raw.auth_time.ok_or(missing("auth_time"))?,
+            acr: raw.acr.ok_or(missing("acr"))?,
+            amr: raw.amr.ok_or(missing("amr"))?,
+            scope: raw.scope.ok_or(missing("scope"))?,
+            roles: raw.roles.unwrap_or_default(),
+        })
+    }
+}
+
+impl From<HeaderError> for TokenError {
+    fn from(error: HeaderError) -> Self {
+        match error {
+            HeaderError::TooLong => Self::TooLong,
+            HeaderError::Malformed => Self::Malformed,
+            HeaderError::CriticalHeader => Self::CriticalHeader,
+            HeaderError::WrongType => Self::WrongType,
+            HeaderError::NoKeyId => Self::UnknownKey,
+        }
+    }
+}
+
+impl fmt::Debug for TokenVerifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenVerifier").field("rules", &self.rules).field("keys", &self.keys).finish_non_exhaustive()
+    }
+}
+
+/// A `NumericDate` as a point in time, saturating.
+fn time(seconds: i64) -> Timestamp {
+    Timestamp::from_millis(seconds.saturating_mul(1000))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        crypto::key_ring::testing::{at, ring, stored},
+        domain::{
+            ids::{AccountId, SessionId},
+            key::{Algorithm, StoredKey},
+        },
+    };
+
+    const LEEWAY: Duration = Duration::from_secs(5);
+
+    fn verifier(key: &StoredKey, audience: &str) -> TokenVerifier {
+        let rules = TokenRules { issuer: "https://as".to_owned(), audience: audience.to_owned(), leeway: LEEWAY };
+        let keys = Arc::new(SharedKeyRing::new(ring(std::slice::from_ref(key), at(0))));
+        TokenVerifier::new(rules, keys, 1000, &Entropy::system())
+    }
+
+    /// A token that is valid from second 100 to second 400.
+    fn token(verifier: &TokenVerifier) -> String {
+        let claims = AccessClaims {
+            iss: "https://as".to_owned(),
+            sub: AccountId::from_bytes([1; 16]),
+            aud: "api".to_owned(),
+            client_id: "latchkey".to_owned(),
+            iat: 100,
+            exp: 400,
+            jti: "1".to_owned(),
+            sid: SessionId::from_bytes([2; 16]),
+            auth_time: 100,
+            acr: "aal1".to_owned(),
+            amr: vec!["pwd".to_owned()],
+            scope: "account".to_owned(),
+            roles: Vec::new(),
+        };
+        verifier.keys.current().signer(at(0)).unwrap().encode(&claims).unwrap().into_exposed()
+    }
+
+    #[test]
+    fn valid_token_is_verified_once_and_invalid_token_every_time() {
+        let verifier = verifier(&stored(Algorithm::Es256, 0), "api");
+        let token = token(&verifier);
+        for _ in 0..3 {
+            assert!(verifier.verify(&token, at(100)).is_ok());
+        }
+        assert_eq!((verifier.metrics().misses.get(), verifier.metrics().hits.get()), (1, 2));
+        for _ in 0..3 {
+            assert_eq!(verifier.verify(&token[1..], at(100)), Err(TokenError::Malformed));
+        }
+        assert_eq!(verifier.metrics().misses.get(), 4);
+    }
+
+    #[test]
+    fn cached_token_is_refused_outside_its_lifetime() {
+        let verifier = verifier(&stored(Algorithm::Es256, 0), "api");
+        let token = token(&verifier);
+        let session = verifier.verify(&token, at(100)).unwrap().into_session().unwrap();
+        for (now, error) in
+            [(94, Some(TokenError::NotYetValid)), (95, None), (404, None), (405, Some(TokenError::Expired))]
+        {
+            assert_eq!(verifier.verify(&token, at(now)).err(), error, "at {now}");
+            assert_eq!(verifier.revalidate(&session, at(now)), error.is_none(), "at {now}");
+            assert!(verifier.verify_ignoring_times(&token, at(now)).is_ok(), "at {now}");
+        }
+    }
+
+    #[test]
+    fn cached_token_of_retired_key_is_refused() {
+        let key = stored(Algorithm::EdDsa, 0);
+        let verifier = verifier(&key, "api");
+        let token = token(&verifier);
+        let session = verifier.verify(&token, at(100)).unwrap().into_session().unwrap();
+        verifier.keys.replace(ring(&[StoredKey { verifies_until: Some(at(200)), ..key }], at(100)));
+        assert!(verifier.revalidate(&session, at(199)));
+        assert!(!verifier.revalidate(&session, at(200)));
+        assert_eq!(verifier.verify(&token, at(200)), Err(TokenError::UnknownKey));
+    }
+
+    #[test]
+    fn token_for_other_audience_is_refused() {
+        let verifier = verifier(&stored(Algorithm::Es256, 0), "other");
+        assert_eq!(verifier.verify(&token(&verifier), at(100)), Err(TokenError::WrongAudience));
+    }
+}
