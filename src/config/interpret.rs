@@ -360,6 +360,7 @@ fn audit(read: &mut Reader<'_>) -> AuditSettings {
         }),
         queue: read.number("audit.queue", 100..=1_000_000),
         max_refusals: read.number("audit.max_refusals", 1..=1_000_000),
+        max_refusals_per_account: read.number("audit.max_refusals_per_account", 1..=10_000),
     }
 }
 

@@ -39,6 +39,19 @@ pub struct LimitSettings {
     pub introspection_per_client: Option<Quota>,
     /// What all service clients ask, on one node.
     pub introspection_service: Option<Quota>,
+    /// Failed authentications of service clients from one address, on one node.
+    pub client_authentication_failures_per_address: Option<Quota>,
+    /// The wider networks by which IPv6 addresses are counted a second time.
+    pub ipv6_network: Option<Ipv6Network>,
+}
+
+/// A wider network that every limit by address counts IPv6 addresses by, beside their /64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ipv6Network {
+    /// The length of its prefix in bits, 16 to 63.
+    pub prefix: u8,
+    /// Its quota, as a multiple of that of one address.
+    pub factor: u32,
 }
 
 pub(super) fn limits(read: &mut Reader<'_>) -> LimitSettings {
@@ -57,7 +70,22 @@ pub(super) fn limits(read: &mut Reader<'_>) -> LimitSettings {
         refresh_service: read.one("limits.refresh_service", quota),
         introspection_per_client: read.one("limits.introspection_per_client", quota),
         introspection_service: read.one("limits.introspection_service", quota),
+        client_authentication_failures_per_address: read
+            .one("limits.client_authentication_failures_per_address", quota),
+        ipv6_network: ipv6_network(read),
     }
+}
+
+fn ipv6_network(read: &mut Reader<'_>) -> Option<Ipv6Network> {
+    let prefix = read.one("limits.ipv6_prefix", |text| match text {
+        "off" => Ok(None),
+        text => {
+            let prefix = text.parse().ok().filter(|prefix| (16..=63).contains(prefix));
+            prefix.map(Some).ok_or_else(|| "must be a prefix length in bits, 16 to 63, or off".into())
+        }
+    });
+    let factor = read.number("limits.ipv6_factor", 1..=65_536);
+    prefix.map(|prefix| Ipv6Network { prefix, factor })
 }
 
 fn backoff(read: &mut Reader<'_>) -> Option<Backoff> {

@@ -24,7 +24,7 @@ use crate::domain::{audit::Addresses, key::Algorithm, secret::SecretText};
 
 pub use self::{
     error::{ConfigError, Origin, Problem},
-    limits::LimitSettings,
+    limits::{Ipv6Network, LimitSettings},
     load::{Sources, load, load_existing, load_log_settings},
     show::{Shown, inspect, to_toml},
 };
@@ -276,8 +276,10 @@ pub struct AuditSettings {
     pub addresses: Addresses,
     /// Events that may wait to be written down.
     pub queue: usize,
-    /// Rows about refusals that a node writes a minute.
+    /// Rows about refusals of unknown accounts and clients that a node writes in a minute, for each kind of event.
     pub max_refusals: u64,
+    /// Rows about refusals of one account or client that a node writes in a minute, for each kind of event.
+    pub max_refusals_per_account: u64,
 }
 
 /// What is logged, and how.

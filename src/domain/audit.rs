@@ -1,5 +1,5 @@
-//! What the audit log tells: security events, who caused them, and whom they concern. Never a secret, nor what somebody
-//! typed where a name was asked for: people type passwords there.
+//! Entries of the audit log: security events, their actors and their subjects. They contain no secrets, and nothing that was
+//! typed as a name, since people type passwords there.
 
 use std::{fmt, net::IpAddr};
 
@@ -9,7 +9,7 @@ use super::{
     ids::{AccountId, SessionId},
 };
 
-/// Declares an enum with a word for each variant.
+/// Declares an enum with a stable text for each variant.
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)* }) => {
         $(#[$doc])*
@@ -17,15 +17,15 @@ macro_rules! words {
         pub enum $name { $($(#[$variant_doc])* $variant,)* }
 
         impl $name {
-            /// All of them.
+            /// All variants.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// The word for it.
+            /// The stable text.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word,)* }
             }
 
-            /// Reads what [`Self::as_str`] wrote.
+            /// Parses the text of [`Self::as_str`].
             pub fn parse(text: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|word| word.as_str() == text)
             }
@@ -34,19 +34,19 @@ macro_rules! words {
 }
 
 words! {
-    /// What happened.
+    /// The kind of a security event.
     AuditEvent {
-        /// A user signed in, or was refused.
+        /// A user logged in, or a login was refused.
         SignIn = "sign_in",
-        /// An account was made, by its owner or by somebody else.
+        /// An account was created.
         AccountAdded = "account_added",
-        /// Accounts were imported; one row per batch, `count` says how many.
+        /// Accounts were imported; one entry per batch with their number in `count`.
         AccountsImported = "accounts_imported",
-        /// An account may not sign in any more, and its sessions have ended.
+        /// An account was disabled, and its sessions ended.
         AccountDisabled = "account_disabled",
-        /// An account may sign in again.
+        /// An account was enabled.
         AccountEnabled = "account_enabled",
-        /// An account was deleted, and its sessions have ended.
+        /// An account was deleted, and its sessions ended.
         AccountDeleted = "account_deleted",
         /// The roles of an account were changed; `detail` lists the new ones.
         RolesChanged = "roles_changed",
@@ -54,17 +54,17 @@ words! {
         EmailChanged = "email_changed",
         /// A password was changed, or a change was refused.
         PasswordChange = "password_change",
-        /// A session was ended before its time.
+        /// A session was ended before it expired; `reason` is the cause.
         SessionEnded = "session_ended",
-        /// Several sessions of an account were ended; `count` says how many.
+        /// Sessions of an account were ended, their number is in `count`; `reason` is the cause.
         SessionsEnded = "sessions_ended",
         /// A superseded refresh token was presented, and its session was ended.
         RefreshReuse = "refresh_reuse",
-        /// A signing key was made; `detail` is its id.
+        /// A signing key was created; `detail` is its id.
         KeyMade = "key_made",
-        /// A signing key was taken out of use at once.
+        /// A signing key was retired; `detail` is its id.
         KeyRetired = "key_retired",
-        /// A service client was made.
+        /// A service client was created.
         ClientAdded = "client_added",
         /// A service client was disabled.
         ClientDisabled = "client_disabled",
@@ -74,47 +74,47 @@ words! {
         ClientDeleted = "client_deleted",
         /// A service client was given a new secret.
         ClientSecretRotated = "client_secret_rotated",
-        /// A service client was refused; its successes aren't told.
+        /// The authentication of a service client failed; successful ones are not recorded.
         ClientAuthentication = "client_authentication",
-        /// Something was asked for too often; `detail` is the limit's name.
+        /// A rate limit was exceeded; `detail` is its name.
         RateLimit = "rate_limit",
-        /// Events that could not be written down; `count` says how many.
+        /// Events that were not recorded; `count` is their number and `detail` their kind.
         Lost = "lost",
     }
 }
 
 words! {
-    /// How it ended.
+    /// The outcome of an event.
     Outcome {
-        /// It was done.
+        /// The action was done.
         Success = "success",
-        /// It was refused.
+        /// The action was refused.
         Refused = "refused",
     }
 }
 
-/// Who caused an event.
+/// The actor of an event.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Actor {
-    /// Somebody who hasn't shown who they are.
+    /// An unauthenticated client.
     Anyone,
-    /// The account that the event concerns.
+    /// The account that is the event's subject.
     Account,
     /// An account with the role `admin`.
     Admin(AccountId),
     /// A service client.
     Client(ClientId),
-    /// Somebody at the command line, by the name that the machine has for them.
+    /// An operator at the command line, by the name of their system account.
     Operator(String),
-    /// The service by itself.
+    /// Latchkey itself.
     Service,
 }
 
 impl Actor {
-    /// Somebody at the command line. Of the name so much is kept as a name can hold.
+    /// An operator of this name, reduced to characters that are safe in a log.
     pub fn operator(name: &str) -> Self {
-        let fit = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '@');
-        Self::Operator(name.chars().filter(fit).take(64).collect())
+        let is_safe = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '@');
+        Self::Operator(name.chars().filter(is_safe).take(64).collect())
     }
 }
 
@@ -131,19 +131,19 @@ impl fmt::Display for Actor {
     }
 }
 
-/// How much of a client's address the audit log keeps.
+/// How much of an address the audit log stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Addresses {
-    /// All of it.
+    /// The full address.
     Full,
-    /// The network: a /24 of IPv4, a /48 of IPv6.
+    /// The network: the /24 of an IPv4 address, the /48 of an IPv6 address.
     Truncated,
-    /// Nothing.
+    /// No address.
     None,
 }
 
 impl Addresses {
-    /// What is kept of an address.
+    /// Truncates an address accordingly.
     pub fn keep(self, ip: IpAddr) -> Option<IpAddr> {
         match (self, ip.to_canonical()) {
             (Self::Full, ip) => Some(ip),
@@ -160,42 +160,42 @@ impl Addresses {
     }
 }
 
-/// An event, as it will be written.
+/// An entry of the audit log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// When.
+    /// The time of the event.
     pub at: Timestamp,
-    /// How many like it there were.
+    /// The number of identical events.
     pub count: u64,
-    /// All that makes two of them alike.
+    /// Everything else; identical for events that share an entry.
     pub what: What,
 }
 
-/// What happened, to whom, by whom.
+/// The event, its outcome, its subject and its actor.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct What {
-    /// What happened.
+    /// The kind of event.
     pub event: AuditEvent,
-    /// How it ended.
+    /// The outcome of an event.
     pub outcome: Outcome,
-    /// Why: a word of ours.
+    /// The reason, one of a fixed set of texts.
     pub reason: Option<&'static str>,
-    /// The account it concerns.
+    /// The account that is the subject.
     pub account: Option<AccountId>,
-    /// The session it concerns.
+    /// The session that is the subject.
     pub session: Option<SessionId>,
-    /// The service client it concerns.
+    /// The service client that is the subject.
     pub client: Option<ClientId>,
-    /// A key's id or a limit's name.
+    /// The id of a key, the name of a limit, a list of roles or a kind of event.
     pub detail: Option<String>,
-    /// Who; none for whoever works with the database.
+    /// The actor; none for the actor of the database handle (`Sql::acting_as`).
     pub actor: Option<Actor>,
     /// The client's address.
     pub address: Option<IpAddr>,
 }
 
 impl Entry {
-    /// Something that was done, at `at`.
+    /// An action that was done at `at`.
     pub const fn new(at: Timestamp, event: AuditEvent) -> Self {
         let what = What {
             event,
@@ -211,7 +211,7 @@ impl Entry {
         Self { at, count: 1, what }
     }
 
-    /// It was refused, and why.
+    /// Marks the action as refused.
     #[must_use]
     pub const fn refused(mut self, reason: &'static str) -> Self {
         self.what.outcome = Outcome::Refused;
@@ -219,56 +219,56 @@ impl Entry {
         self
     }
 
-    /// Why it was done.
+    /// Sets the reason.
     #[must_use]
     pub const fn because(mut self, reason: &'static str) -> Self {
         self.what.reason = Some(reason);
         self
     }
 
-    /// It concerns this account.
+    /// Sets the account.
     #[must_use]
     pub const fn account(mut self, account: AccountId) -> Self {
         self.what.account = Some(account);
         self
     }
 
-    /// It concerns this session.
+    /// Sets the session.
     #[must_use]
     pub const fn session(mut self, session: SessionId) -> Self {
         self.what.session = Some(session);
         self
     }
 
-    /// It concerns this service client.
+    /// Sets the service client.
     #[must_use]
     pub fn client(mut self, client: ClientId) -> Self {
         self.what.client = Some(client);
         self
     }
 
-    /// A key's id or a limit's name.
+    /// Sets the detail.
     #[must_use]
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
         self.what.detail = Some(detail.into());
         self
     }
 
-    /// Who did it.
+    /// Sets the actor.
     #[must_use]
     pub fn by(mut self, actor: Actor) -> Self {
         self.what.actor = Some(actor);
         self
     }
 
-    /// From where.
+    /// Sets the address.
     #[must_use]
     pub const fn from(mut self, address: Option<IpAddr>) -> Self {
         self.what.address = address;
         self
     }
 
-    /// How many things were done at once.
+    /// Sets the number of events.
     #[must_use]
     pub const fn count(mut self, count: u64) -> Self {
         self.count = count;
@@ -281,7 +281,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_kept_as_far_as_wanted() {
+    fn addresses_are_truncated_as_configured() {
         let keep = |how: Addresses, text: &str| how.keep(text.parse().unwrap()).map(|ip| ip.to_string());
         assert_eq!(keep(Addresses::Full, "::ffff:192.0.2.77").as_deref(), Some("192.0.2.77"));
         assert_eq!(keep(Addresses::Truncated, "192.0.2.77").as_deref(), Some("192.0.2.0"));
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn operators_have_names_that_fit_a_line() {
+    fn operator_name_is_reduced_to_safe_characters() {
         assert_eq!(Actor::operator("ann\n; b").to_string(), "operator:annb");
     }
 }

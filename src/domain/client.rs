@@ -1,4 +1,4 @@
-//! Service clients: other services that check tokens, and may have tokens of their own.
+//! Service clients: services that introspect tokens and may have tokens of their own.
 
 use std::fmt;
 
@@ -6,23 +6,23 @@ use subtle::ConstantTimeEq;
 
 use super::clock::Timestamp;
 
-/// A client's name, the `client_id` of OAuth 2.0 (RFC 6749, section 2.2).
+/// A `client_id` (RFC 6749, section 2.2).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClientId(String);
 
-/// Why a text can't be a client's name.
+/// Why a text is not a valid `client_id`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClientIdError {
-    /// Too short, too long, or with characters that aren't allowed.
+    /// It is empty, too long, or contains other characters.
     #[error("must have 1 to 64 ASCII letters, digits, dots, underscores or hyphens")]
     Form,
-    /// It could be taken for an account's id, which is what the `sub` of other tokens is (RFC 9068, section 5).
-    #[error("must not look like a UUID: accounts are named so")]
+    /// It is a UUID, and so could be mistaken for the `sub` of an account (RFC 9068, section 5).
+    #[error("must not be a UUID: account ids are UUIDs")]
     Uuid,
 }
 
 impl ClientId {
-    /// Takes a name that is fit to be one.
+    /// Parses a `client_id`.
     ///
     /// # Errors
     /// [`ClientIdError`]
@@ -37,7 +37,7 @@ impl ClientId {
         Ok(Self(text.to_owned()))
     }
 
-    /// The name.
+    /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -49,36 +49,36 @@ impl fmt::Display for ClientId {
     }
 }
 
-/// SpaceSeparated that may stand in a list separated by spaces: scopes (RFC 6749, section 3.3) or audiences.
+/// A list of scopes (RFC 6749, section 3.3) or audiences, printed with spaces between the items.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SpaceSeparated(Vec<String>);
 
-/// The text isn't a list of words.
+/// An item is empty or contains a character that is not allowed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a word of printable ASCII characters without spaces, quotes and backslashes")]
+#[error("{0:?} must be printable ASCII characters without spaces, quotes and backslashes")]
 pub struct InvalidItem(pub String);
 
 impl SpaceSeparated {
-    /// Takes words, each once, in the order given.
+    /// Builds a list of items in the given order, without duplicates.
     ///
     /// # Errors
     /// [`InvalidItem`]
-    pub fn parse<T: AsRef<str>>(words: impl IntoIterator<Item = T>) -> Result<Self, InvalidItem> {
-        let mut taken = Vec::new();
-        for word in words {
-            let word = word.as_ref();
+    pub fn parse<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> Result<Self, InvalidItem> {
+        let mut unique = Vec::new();
+        for item in items {
+            let item = item.as_ref();
             let allowed = |byte: u8| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
-            if word.is_empty() || !word.bytes().all(allowed) {
-                return Err(InvalidItem(word.to_owned()));
+            if item.is_empty() || !item.bytes().all(allowed) {
+                return Err(InvalidItem(item.to_owned()));
             }
-            if !taken.iter().any(|known| known == word) {
-                taken.push(word.to_owned());
+            if !unique.iter().any(|earlier| earlier == item) {
+                unique.push(item.to_owned());
             }
         }
-        Ok(Self(taken))
+        Ok(Self(unique))
     }
 
-    /// Reads what [`SpaceSeparated`] prints: words with single spaces between them; nothing for none.
+    /// Parses items separated by single spaces; an empty text has none.
     ///
     /// # Errors
     /// [`InvalidItem`]
@@ -86,24 +86,24 @@ impl SpaceSeparated {
         if text.is_empty() { Ok(Self::default()) } else { Self::parse(text.split(' ')) }
     }
 
-    /// The words.
+    /// The items.
     pub fn words(&self) -> &[String] {
         &self.0
     }
 
-    /// Whether there are none.
+    /// Whether the list is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether this word is among them.
-    pub fn contains(&self, word: &str) -> bool {
-        self.0.iter().any(|known| known == word)
+    /// Whether the list contains `item`.
+    pub fn contains(&self, item: &str) -> bool {
+        self.0.iter().any(|it| it == item)
     }
 
-    /// Whether all of these are among them.
+    /// Whether the list contains every item of `other`.
     pub fn contains_all(&self, other: &Self) -> bool {
-        other.0.iter().all(|word| self.contains(word))
+        other.0.iter().all(|item| self.contains(item))
     }
 }
 
@@ -113,8 +113,8 @@ impl fmt::Display for SpaceSeparated {
     }
 }
 
-/// The SHA-256 of a client's secret. The secret has 256 random bits, so that this needs no salt and no slow hash.
-/// Compared in constant time; doesn't print.
+/// The SHA-256 of a client's secret. The secret has 256 random bits, so it needs no salt and no slow hash. Compared in
+/// constant time; `Debug` does not print it.
 #[derive(Clone)]
 pub struct ClientSecretHash([u8; 32]);
 
@@ -144,43 +144,43 @@ impl fmt::Debug for ClientSecretHash {
     }
 }
 
-/// The secret before the present one, which is accepted for a while so that a service can change over.
+/// The previous secret, which is accepted for a grace period so that a service can switch to the new one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FormerSecret {
-    /// Its hash.
+    /// The hash.
     pub hash: ClientSecretHash,
-    /// From when on it isn't accepted any more.
+    /// When it expires.
     pub until: Timestamp,
 }
 
-/// Another service.
+/// A service client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
-    /// Its name.
+    /// The `client_id`.
     pub id: ClientId,
-    /// What its own tokens may be used for.
+    /// The scopes that its own tokens may have.
     pub scopes: SpaceSeparated,
-    /// Whom its own tokens are for, and whose tokens it may ask about.
+    /// The audiences of its own tokens, and of the tokens it may introspect and revoke.
     pub audiences: SpaceSeparated,
     /// Its public keys, a JWK Set (RFC 7517, section 5).
     pub jwks: Option<String>,
-    /// The hash of its secret.
+    /// The hash of the current secret.
     pub secret: ClientSecretHash,
-    /// The hash of the one before.
+    /// The previous secret, if any.
     pub former_secret: Option<FormerSecret>,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Timestamp,
-    /// Since when it may do nothing any more.
+    /// When it was disabled, if it is.
     pub disabled_at: Option<Timestamp>,
 }
 
 impl Client {
-    /// Whether it may do anything.
+    /// Whether the client is enabled.
     pub const fn is_enabled(&self) -> bool {
         self.disabled_at.is_none()
     }
 
-    /// Whether the secret of this hash is its own, now.
+    /// Whether `hash` is that of the current secret, or of the previous one within its grace period.
     pub fn has_secret(&self, hash: &ClientSecretHash, now: Timestamp) -> bool {
         let former = self.former_secret.as_ref().is_some_and(|former| former.hash == *hash && now < former.until);
         self.secret == *hash || former
@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_plain_and_no_uuids() {
+    fn client_id_is_plain_ascii_and_no_uuid() {
         for name in ["a", "billing", "A.b_c-9", &"x".repeat(64)] {
             assert_eq!(ClientId::parse(name).map(|id| id.to_string()), Ok(name.to_owned()));
         }
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_those_of_rfc_6749() {
+    fn space_separated_accepts_the_characters_of_rfc_6749_only() {
         let words = SpaceSeparated::parse(["read", "https://api.example.com/", "read"]).unwrap();
         assert_eq!(words.to_string(), "read https://api.example.com/");
         assert_eq!(SpaceSeparated::from_spaced("read https://api.example.com/"), Ok(words.clone()));
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn two_secrets_are_valid_until_the_former_is_outlived() {
+    fn client_has_both_secrets_until_the_former_expires() {
         let now = Timestamp::from_millis(1_800_000_000_000);
         let (old, new) = (ClientSecretHash::new([1; 32]), ClientSecretHash::new([2; 32]));
         let client = Client {

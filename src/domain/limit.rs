@@ -1,38 +1,36 @@
-//! Rate limits: what a quota is, and the one rule (GCRA, the generic cell rate algorithm) by which it is used up, whether
-//! Redis does the sums (`limit.lua`) or the node itself.
+//! Rate limits by the generic cell rate algorithm (GCRA). `limit.lua` implements the same algorithm in Redis.
 
 use std::time::Duration;
 
 use super::clock::Timestamp;
 
-/// So many requests in so much time: all of them at once if need be, and after that as many as time gives back.
+/// A number of requests per period. All of them may arrive at once; the quota refills evenly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
-    /// How many; at least 1.
+    /// The number of requests, at least 1.
     pub count: u32,
-    /// In how much time.
+    /// The period.
     pub window: Duration,
 }
 
 impl Quota {
-    /// How long a request's place takes to be free again, in microseconds.
+    /// The time in which the quota refills by one request, in microseconds.
     pub fn interval_micros(self) -> i64 {
         let window = i64::try_from(self.window.as_micros()).unwrap_or(i64::MAX);
         (window / i64::from(self.count.max(1))).max(1)
     }
 }
 
-/// What came of asking a quota for a place.
+/// The result of taking a request from a quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taken {
-    /// When all places will be free again, in microseconds since the Unix epoch: what has to be remembered.
+    /// When the quota will be full, in microseconds since the Unix epoch: the state to store.
     pub full_at: i64,
-    /// How long until there is a place, if there was none.
+    /// How long to wait, if the quota is used up.
     pub refused_for: Option<Duration>,
 }
 
-/// Takes a place of `quota`. `full_at` is what [`Taken::full_at`] was before; nothing where nothing is remembered. A
-/// refused request takes no place.
+/// Takes a request from `quota`. `full_at` is the stored [`Taken::full_at`], if any. A refused request takes nothing.
 pub fn take(quota: Quota, full_at: Option<i64>, now: Timestamp) -> Taken {
     let now = now.as_millis().saturating_mul(1000);
     let interval = quota.interval_micros();
@@ -46,36 +44,36 @@ pub fn take(quota: Quota, full_at: Option<i64>, now: Timestamp) -> Taken {
     Taken { full_at: after, refused_for: None }
 }
 
-/// A request came too often.
+/// A request exceeded a rate limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too many requests: {policy}")]
 pub struct TooMany {
-    /// Which limit it was, by its stable name: `login-address`.
+    /// The stable name of the limit, such as `login-address`.
     pub policy: &'static str,
     /// The limit.
     pub quota: Quota,
-    /// When to try again.
+    /// When to retry.
     pub retry_after: Duration,
 }
 
-/// How repeated wrong passwords slow those who try them down.
+/// The waits after failed logins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
-    /// So many failures cost no time.
+    /// Failures without a wait.
     pub free: u32,
-    /// The wait after the next one; doubled with each that follows.
+    /// The wait after the first failure beyond those; doubles with each further one.
     pub first: Duration,
-    /// No wait is longer.
+    /// The longest wait.
     pub most: Duration,
-    /// How long a device or an address where somebody signed in stays known to the account.
+    /// How long an account knows a device or a network after a login from it.
     pub known_for: Duration,
-    /// So many of them are known at most; the one seen longest ago goes first.
+    /// The most devices and networks an account knows; the one seen longest ago is forgotten first.
     pub max_known: u32,
 }
 
 impl Backoff {
-    /// So many failures cost no time at a device or address that is known: twenty times as many, since sign-ins that are
-    /// under way count as failures until they succeed, and a known address may be that of a busy program.
+    /// Failures without a wait at a known device or network: twenty times as many. Logins in progress count as failures until
+    /// they succeed, and a known network may be that of a busy program.
     pub fn free_where_known(self) -> u32 {
         self.free.saturating_mul(20)
     }
@@ -92,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quota_can_be_used_at_once_and_comes_back_evenly() {
+    fn quota_allows_a_burst_and_refills_evenly() {
         let quota = Quota { count: 3, window: Duration::from_secs(30) };
         let mut full_at = None;
         for _ in 0..3 {
@@ -106,9 +104,9 @@ mod tests {
     }
 
     proptest! {
-        /// In any stretch of time no more get through than the quota, and what time gives back; waiting as told helps.
+        /// In any period no more requests pass than the quota and its refill allow, and waiting as long as required suffices.
         #[test]
-        fn no_more_get_through_than_the_quota_says(
+        fn quota_never_admits_more_than_its_count_and_refill(
             count in 1..500_u32,
             window in 1_000..100_000_u64,
             steps in prop::collection::vec(0..2_000_i64, 1..400),
@@ -127,8 +125,8 @@ mod tests {
                 }
                 full_at = Some(taken.full_at);
             }
-            let given_back = (now * 1000) / quota.interval_micros();
-            prop_assert!(allowed <= u64::from(count) + given_back.unsigned_abs() + 1);
+            let refilled = (now * 1000) / quota.interval_micros();
+            prop_assert!(allowed <= u64::from(count) + refilled.unsigned_abs() + 1);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Sessions: what one is, and what can come of using one.
+//! Sessions, and the results of using one.
 
 use std::net::IpAddr;
 
@@ -8,11 +8,11 @@ use super::{
     ids::{AccountId, SessionId},
 };
 
-/// How many times a session has been refreshed. A refresh token names the one it was issued for.
+/// The number of refreshes of a session. A refresh token contains the generation it was issued for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Generation(pub u32);
 
-/// How a session's refresh token travels.
+/// How a session's refresh token is transported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Transport {
     /// In JSON bodies.
@@ -22,111 +22,111 @@ pub enum Transport {
     Cookie,
 }
 
-/// Of which sessions refresh tokens are accepted at a place.
+/// The sessions whose refresh tokens an endpoint accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accepted {
-    /// Of any, however they travel.
+    /// All sessions.
     Any,
-    /// Of those whose refresh tokens travel in bodies.
+    /// Sessions whose refresh tokens are sent in bodies.
     Bearer,
 }
 
-/// What is remembered of where a session was started, for its owner to recognise it.
+/// The client that started a session, for its owner to recognise.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
-    /// The client's address, as far as trusted proxies tell it.
+    /// The client's address, through trusted proxies.
     pub ip: Option<IpAddr>,
-    /// The `User-Agent` header; cut to what a record holds.
+    /// The `User-Agent` header, shortened to the size of a record.
     pub user_agent: Option<String>,
-    /// What the client calls its device.
+    /// The name that the client gave its device.
     pub device: Option<String>,
 }
 
 /// A live session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
-    /// The `sid` of its tokens.
+    /// The `sid` of the session's tokens.
     pub id: SessionId,
-    /// Whose it is.
+    /// The account.
     pub account: AccountId,
     /// The generation of its current refresh token.
     pub generation: Generation,
-    /// How that travels.
+    /// How the refresh token is transported.
     pub transport: Transport,
-    /// When its owner signed in: the `auth_time` of its tokens.
+    /// When the owner logged in: the `auth_time` of its tokens.
     pub created_at: Timestamp,
-    /// When it was last refreshed, or created.
+    /// The time of the last refresh, or of the creation.
     pub last_used_at: Timestamp,
-    /// When it ends unless it is refreshed before (I4).
+    /// When the idle timeout ends it unless it is refreshed before (I4).
     pub idle_ends_at: Timestamp,
-    /// When it ends whatever happens (I4).
+    /// When its absolute lifetime ends (I4).
     pub ends_at: Timestamp,
-    /// Where it was started.
+    /// The client that started it.
     pub origin: Origin,
 }
 
 impl Session {
-    /// When it ends if nothing more happens.
+    /// When the session ends unless it is refreshed.
     pub fn expires_at(&self) -> Timestamp {
         self.idle_ends_at.min(self.ends_at)
     }
 
-    /// Whether it is over by the clock.
+    /// Whether the session has expired.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         now >= self.expires_at()
     }
 }
 
-/// What tokens are made from: the part of a session that login and refresh need.
+/// The data of a session from which its tokens are issued.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// Whose session.
+    /// The account.
     pub account: AccountId,
-    /// Which session.
+    /// The session.
     pub session: SessionId,
     /// Its current generation.
     pub generation: Generation,
-    /// When its owner signed in.
+    /// When the owner logged in.
     pub created_at: Timestamp,
-    /// When it ends unless it is refreshed before.
+    /// When the idle timeout ends it unless it is refreshed before.
     pub idle_ends_at: Timestamp,
-    /// When it ends whatever happens.
+    /// When its absolute lifetime ends.
     pub ends_at: Timestamp,
-    /// How its refresh token travels.
+    /// How the refresh token is transported.
     pub transport: Transport,
-    /// The account's roles, as of its last sign-in.
+    /// The account's roles, as of the last login or role change.
     pub roles: Roles,
 }
 
 impl Grant {
-    /// When its session ends if nothing more happens.
+    /// When the session ends unless it is refreshed.
     pub fn expires_at(&self) -> Timestamp {
         self.idle_ends_at.min(self.ends_at)
     }
 }
 
-/// What came of presenting a refresh token (I1, I2).
+/// The result of presenting a refresh token (I1, I2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rotation {
-    /// The token was the current one: the session moved on by one generation.
+    /// The token was current: the session advanced by one generation.
     Rotated(Grant),
-    /// The token was superseded within the grace window: here is the current one again.
+    /// The token was superseded within the grace window: the session's current grant.
     Repeated(Grant),
-    /// The token was superseded longer ago: the session has been revoked.
+    /// The token was superseded longer ago: the session was revoked.
     Reused,
-    /// The session is over by the clock.
+    /// The session has expired.
     Expired,
-    /// There is no such session: it was revoked, or it expired long ago.
+    /// There is no such session: it was revoked, or expired long ago.
     Gone,
 }
 
-/// What has to be known of a session that lives to say so again.
+/// The times of a live session that decide how long it may be cached as live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Liveness {
-    /// When its owner signed in.
+    /// When the owner logged in.
     pub created_at: Timestamp,
-    /// When it ends if it isn't refreshed before.
+    /// When the idle timeout ends it unless it is refreshed before.
     pub idle_ends_at: Timestamp,
-    /// When it ends, whatever happens.
+    /// When its absolute lifetime ends.
     pub ends_at: Timestamp,
 }

@@ -57,6 +57,7 @@ pub async fn find(sql: &Sql, name: &str) -> Result<Account, ChangeAccountError> 
     }
     if found.is_none() && kind != "id" {
         let identifier = match kind {
+            "email" => Identifier::Email(text.to_lowercase()),
             "username" => Identifier::Username(text.to_lowercase()),
             _ => Identifier::parse(text),
         };

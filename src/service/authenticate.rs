@@ -20,7 +20,8 @@ pub enum AuthenticateError {
     Service(#[from] ServiceError),
 }
 
-from_store_errors!(AuthenticateError);
+from_store_errors!(AuthenticateError: crate::store::redis::RedisError, crate::store::sql::SqlError,
+    crate::state::error::StateError);
 
 /// Verifies an access token and looks its session up in Redis, so that the tokens of an ended session are refused at once and
 /// not only when they expire (ASVS 7.4.1).

@@ -1,4 +1,4 @@
-//! A user changes the password: all other sessions end with the old one (I5).
+//! Changes the password of the caller's account; all its other sessions end with the old password (I5).
 
 use std::net::IpAddr;
 
@@ -11,29 +11,36 @@ use crate::{
         secret::SecretText,
     },
     password::{PasswordError, Verified, WeakPassword},
-    service::{error::ServiceError, limits, register::password_context},
+    service::{
+        accounts::record_ended,
+        error::{ServiceError, from_store_errors},
+        limits,
+        register::password_context,
+    },
     state::AppState,
 };
 
-/// Why a change was refused.
+/// Why a password was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangePasswordError {
-    /// The account is gone or disabled.
-    #[error("the account is gone or disabled")]
+    /// The account was deleted or disabled.
+    #[error("the account was deleted or disabled")]
     NoAccount,
-    /// The session that asks was ended while its passwords were being hashed (I3).
-    #[error("the session was ended")]
+    /// The caller's session ended while the passwords were being hashed (I3).
+    #[error("the session has ended")]
     SessionEnded,
-    /// The current password is another.
+    /// The current password is wrong.
     #[error("the current password is wrong")]
     WrongPassword,
-    /// The new password can be guessed.
+    /// The new password does not satisfy the policy.
     #[error(transparent)]
     WeakPassword(WeakPassword),
     /// See [`ServiceError`].
     #[error(transparent)]
     Service(#[from] ServiceError),
 }
+
+from_store_errors!(ChangePasswordError);
 
 /// Changes the password of the caller's account and ends its other sessions, or does neither.
 ///
@@ -48,7 +55,7 @@ pub async fn change_password(
 ) -> Result<(), ChangePasswordError> {
     let _place = state.passwords.reserve().map_err(ServiceError::from)?;
     limits::password_change(state, caller.sid, ip).await?;
-    let account = state.sql.account(caller.sub).await.map_err(ServiceError::from)?;
+    let account = state.sql.account(caller.sub).await?;
     let account = account.filter(|account| account.disabled_at.is_none()).ok_or(ChangePasswordError::NoAccount)?;
     let checked = account.password_hash.clone();
     match state.passwords.verify(current, Some(checked.clone())).await.map_err(ServiceError::from)? {
@@ -65,33 +72,29 @@ pub async fn change_password(
     })?;
 
     let now = state.clock.now();
-    let change = state.sql.change_account(account.id).await.map_err(ServiceError::from)?;
+    let change = state.sql.change_account(account.id).await?;
     let mut change = change.ok_or(ChangePasswordError::NoAccount)?;
-    // Hashing takes a while: is the account still what was checked?
+    // The account may have changed while the passwords were being hashed.
     if change.account.disabled_at.is_some() {
         return Err(ChangePasswordError::NoAccount);
     }
     if change.account.epoch != account.epoch {
         return Err(ChangePasswordError::WrongPassword);
     }
-    change.set_password(&hash, now).await.map_err(ServiceError::from)?;
-    change.record(&entry(now, caller, ip)).await.map_err(ServiceError::from)?;
-    let epoch = change.bump_epoch().await.map_err(ServiceError::from)?;
-    // While the row is locked: if the sessions can't be ended, or the one that asks was ended meanwhile, the password
-    // stays.
-    state
-        .redis
-        .sessions
-        .revoke_others(account.id, caller.sid, epoch, Reason::PasswordChanged, now)
-        .await
-        .map_err(ServiceError::from)?
-        .ok_or(ChangePasswordError::SessionEnded)?;
-    change.commit().await.map_err(ServiceError::from)?;
-    tracing::info!(account = %account.id, "a password was changed");
+    change.set_password(&hash, now).await?;
+    change.record(&entry(now, caller, ip)).await?;
+    let epoch = change.bump_epoch().await?;
+    // While the row is locked: if the sessions can't be ended, or the caller's own session has ended, the password stays.
+    let reason = Reason::PasswordChanged;
+    let ended = state.redis.sessions.revoke_others(account.id, caller.sid, epoch, reason, now).await?;
+    let ended = ended.ok_or(ChangePasswordError::SessionEnded)?;
+    record_ended(&mut change, reason, ended, now).await?;
+    change.commit().await?;
+    tracing::info!(account = %account.id, "password changed");
     Ok(())
 }
 
-/// What the audit log says of a change.
+/// The audit entry of a change.
 fn entry(now: Timestamp, caller: &AccessClaims, ip: Option<IpAddr>) -> Entry {
     Entry::new(now, AuditEvent::PasswordChange).account(caller.sub).session(caller.sid).by(Actor::Account).from(ip)
 }

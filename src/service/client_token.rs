@@ -1,4 +1,4 @@
-//! A service client gets an access token of its own (RFC 6749, section 4.4).
+//! Issues an access token to a service client (RFC 6749, section 4.4).
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use crate::{
     state::AppState,
 };
 
-/// Why a client gets no token.
+/// Why no token was issued.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientTokenError {
-    /// It asks for scopes that it doesn't have, or that can't be scopes.
+    /// The requested scopes are malformed, or not among the client's own.
     #[error("the client may not have these scopes")]
     InvalidScope,
     /// See [`ServiceError`].
@@ -20,18 +20,18 @@ pub enum ClientTokenError {
     Service(#[from] ServiceError),
 }
 
-/// A client's token.
+/// The token of a client.
 #[derive(Clone, Debug)]
 pub struct ClientToken {
     /// The token (RFC 9068).
     pub access_token: AccessToken,
-    /// How long it is valid.
+    /// The token's lifetime.
     pub expires_in: Duration,
-    /// What it may be used for.
+    /// The token's scopes.
     pub scope: SpaceSeparated,
 }
 
-/// Makes a token for a client's own audiences, with the scopes it asks for, or all of its own if it asks for none.
+/// Issues a token for the client's audiences, with the requested scopes or, if none are requested, all of its scopes.
 ///
 /// # Errors
 /// [`ClientTokenError`]
@@ -39,12 +39,12 @@ pub fn issue(state: &AppState, client: &Client, scope: Option<&str>) -> Result<C
     limits::introspection(state, client.id.as_str())?;
     let scope = match scope {
         None => client.scopes.clone(),
-        Some(asked) => {
-            let asked = SpaceSeparated::from_spaced(asked).map_err(|_| ClientTokenError::InvalidScope)?;
-            if !client.scopes.contains_all(&asked) {
+        Some(requested) => {
+            let requested = SpaceSeparated::from_spaced(requested).map_err(|_| ClientTokenError::InvalidScope)?;
+            if !client.scopes.contains_all(&requested) {
                 return Err(ClientTokenError::InvalidScope);
             }
-            asked
+            requested
         }
     };
     let now = state.clock.now();

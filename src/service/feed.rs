@@ -1,7 +1,8 @@
-//! A service follows the revocations: a snapshot of those that still matter, or what it has missed, then each as it happens.
+//! The revocation feed: a snapshot of the revocations that still matter, or those missed since a position, then each
+//! revocation as it happens.
 //!
-//! Nothing is kept for a subscriber but its place in what all of them are told. One that reads so slowly that it loses
-//! this place is dropped, and resumes where it was when it comes back.
+//! A subscriber costs no memory but its position in the node's broadcast. One that reads too slowly to keep that position is
+//! disconnected, and resumes from its last event when it reconnects.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -27,83 +28,83 @@ use crate::{
     store::redis::{RedisError, key::BUCKETS},
 };
 
-/// How much longer than its tokens can live a revocation counts: clocks differ.
+/// Difference of clocks by which a revocation outlives the tokens it affects.
 const MARGIN: Duration = Duration::from_secs(5);
-/// How far back what was told already is told again after an interruption: the clocks of a cluster's nodes differ, and
-/// that of a replica which took over.
-const SLACK: Duration = Duration::from_secs(5);
-/// How long a new subscriber waits for this node to be in step with Redis.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// How long this node may be out of step before its subscribers are sent to look for another.
-const OUT_OF_STEP: Duration = Duration::from_secs(5);
-/// How often it is looked whether this node is in step, where that is waited for.
-const LOOK: Duration = Duration::from_millis(20);
-/// How long reading a snapshot may take; whoever takes longer is too slow.
-const SNAPSHOT: Duration = Duration::from_mins(2);
-/// Streams that are read at once for a subscriber.
-const STREAMS: usize = 8;
+/// How far before its position a resumed subscriber is sent revocations once more: the clocks of Redis nodes differ, and a
+/// replica may have taken over.
+const RESUME_OVERLAP: Duration = Duration::from_secs(5);
+/// How long a new subscriber waits for this node to synchronize with Redis.
+const SYNC_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long this node may be out of sync before it disconnects its subscribers, who then try another node.
+const DESYNC_LIMIT: Duration = Duration::from_secs(5);
+/// Interval at which a waiting subscriber checks whether this node has synchronized.
+const SYNC_POLL: Duration = Duration::from_millis(20);
+/// How long a subscriber may take to read a snapshot.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_mins(2);
+/// Streams that are read concurrently for one subscriber.
+const CONCURRENT_STREAMS: usize = 8;
 
-/// What subscribers are told where it is so.
+/// The detail of the event `gap` after Redis has lost revocations.
 const LOST: &str = "Redis has lost revocations";
 
-/// Up to where a subscriber was told everything, by Redis' clock. What it looks like is nobody else's business.
+/// The point in time, by Redis' clock, up to which a subscriber has received every revocation. Its text is opaque to clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place(Timestamp);
+pub struct FeedPosition(Timestamp);
 
-impl Place {
-    /// The time it stands for.
+impl FeedPosition {
+    /// The point in time.
     pub fn time(self) -> Timestamp {
         self.0
     }
 
-    /// Reads what [`fmt::Display`] wrote.
+    /// Parses the text that [`fmt::Display`] writes.
     pub fn parse(text: &str) -> Option<Self> {
         let digits = text.strip_prefix("1-").filter(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()))?;
         digits.parse().ok().map(Timestamp::from_millis).map(Self)
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for FeedPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "1-{}", self.0.as_millis())
     }
 }
 
-/// What a subscriber is told.
+/// An event of the feed.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// What follows is all that matters: what was missed is among it.
+    /// All revocations that still matter follow.
     Snapshot,
-    /// What was missed follows.
+    /// The revocations since the subscriber's position follow.
     Resumed,
-    /// Something ended. Told again now and then, which changes nothing.
+    /// Sessions ended. May be repeated; a repetition has no effect.
     Revocation(Arc<Revocation>),
-    /// The snapshot, or what was missed, is complete.
-    Live(Place),
-    /// Everything up to here was told.
-    Heartbeat(Place),
-    /// What was told isn't complete and can't be made so, for this reason: a snapshot follows.
+    /// The snapshot, or the missed revocations, are complete.
+    Live(FeedPosition),
+    /// Every revocation up to this position was sent.
+    Heartbeat(FeedPosition),
+    /// Revocations are missing, for this reason; a snapshot follows.
     Gap(&'static str),
 }
 
-/// Why nobody can subscribe at the moment.
+/// Why a subscription was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum SubscribeError {
-    /// There are as many as there may be.
-    #[error("there are too many subscribers")]
+    /// The node has `feed.max_subscribers` subscribers.
+    #[error("the node has as many subscribers as feed.max_subscribers allows")]
     Full,
-    /// This node is not in step with Redis.
-    #[error("this node is not in step with Redis")]
-    OutOfStep,
+    /// This node is not synchronized with Redis.
+    #[error("the node is not synchronized with Redis")]
+    NotSynced,
 }
 
-/// How long a revocation matters: no token that it could touch is accepted for longer.
+/// How long a revocation matters: every token that it affects has expired afterwards.
 pub fn retention(state: &AppState) -> Duration {
     state.config.token.access_ttl + state.config.token.leeway + MARGIN
 }
 
-/// Begins to tell a client what has ended: since `last`, which it was told before, or all that matters. The stream ends when
-/// it can't be told everything any more, when it has read too slowly, and when it was disabled.
+/// Subscribes a client to the feed: from the id of its last event on, or with a snapshot. The stream ends when the node can no
+/// longer send every revocation, when the client reads too slowly, and when it is disabled.
 ///
 /// # Errors
 /// [`SubscribeError`]
@@ -113,67 +114,68 @@ pub async fn subscribe(
     last: Option<&str>,
 ) -> Result<impl Stream<Item = Event> + Send + 'static, SubscribeError> {
     let seat = state.feed_subscribers.admit().ok_or(SubscribeError::Full)?;
-    let now = in_step_within(&state, PATIENCE).await.ok_or(SubscribeError::OutOfStep)?;
-    let opening = last.map_or(Opening::Nothing, |last| Opening::of(last, now, state.config.redis.event_retention));
-    // Told one at a time, and only as the stream is polled: what waits for a slow reader is one event.
-    let (tell, mut told) = mpsc::channel(1);
-    let subscriber = Subscriber { state, client: client.clone(), tell };
-    let mut telling = Some(Box::pin(async move {
+    let now = wait_for_sync(&state, SYNC_TIMEOUT).await.ok_or(SubscribeError::NotSynced)?;
+    let start =
+        last.map_or(StreamStart::Snapshot, |last| StreamStart::of(last, now, state.config.redis.event_retention));
+    // Events are produced only as the stream is polled, so that at most one waits for a slow reader.
+    let (events, mut receiver) = mpsc::channel(1);
+    let subscriber = Subscriber { state, client: client.clone(), events };
+    let mut producer = Some(Box::pin(async move {
         let _seat = seat;
-        if let Err(ended) = subscriber.follow(opening).await {
-            tracing::info!(client = %subscriber.client, %ended, "a subscriber of the revocations was let go");
+        if let Err(ended) = subscriber.follow(start).await {
+            tracing::info!(client = %subscriber.client, %ended, "revocation feed: subscriber disconnected");
         }
     }));
     Ok(stream::poll_fn(move |cx| {
-        if telling.as_mut().is_some_and(|telling| telling.as_mut().poll(cx).is_ready()) {
-            telling = None;
+        if producer.as_mut().is_some_and(|producer| producer.as_mut().poll(cx).is_ready()) {
+            producer = None;
         }
-        told.poll_recv(cx)
+        receiver.poll_recv(cx)
     }))
 }
 
-/// Where a subscriber begins.
+/// Where a subscription starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Opening {
-    /// It knows nothing.
-    Nothing,
-    /// It knows everything up to a place.
-    Place(Place),
-    /// What it knows is of no use, for this reason.
+enum StreamStart {
+    /// With a snapshot: the subscriber is new.
+    Snapshot,
+    /// At a position.
+    Position(FeedPosition),
+    /// With a snapshot, because the position can't be resumed from, for this reason.
     Gap(&'static str),
 }
 
-impl Opening {
+impl StreamStart {
     fn of(last: &str, now: Timestamp, retention: Duration) -> Self {
-        match Place::parse(last) {
-            None => Self::Gap("the last event's id is none of this service's"),
-            Some(Place(time)) if time > now + SLACK => Self::Gap("the last event's id is of the future"),
-            Some(Place(time)) if time < now + SLACK - retention => {
-                Self::Gap("the last event's id is older than the revocations that are kept")
+        match FeedPosition::parse(last) {
+            None => Self::Gap("the last event id was not issued by this service"),
+            Some(FeedPosition(time)) if time > now + RESUME_OVERLAP => Self::Gap("the last event id is in the future"),
+            Some(FeedPosition(time)) if time < now + RESUME_OVERLAP - retention => {
+                Self::Gap("the last event id is older than the retained revocations")
             }
-            Some(place) => Self::Place(place),
+            Some(position) => Self::Position(position),
         }
     }
 }
 
-/// Why a subscriber is told nothing more.
+/// Why a subscription ended.
 #[derive(Debug, thiserror::Error)]
 enum Ended {
-    #[error("it reads too slowly")]
+    #[error("the client reads too slowly")]
     TooSlow,
-    #[error("it was disabled")]
+    #[error("the client was disabled")]
     Disabled,
-    #[error("this node is out of step with Redis")]
-    OutOfStep,
+    #[error("the node is not synchronized with Redis")]
+    NotSynced,
     #[error(transparent)]
     Redis(#[from] RedisError),
-    #[error("the service ends")]
+    #[error("the connection was closed")]
     Closed,
 }
 
-/// What came of telling what waited.
-enum Waited {
-    Told,
+/// The result of sending the queued messages.
+enum Drained {
+    Complete,
     Lost,
     Lagged,
 }
@@ -181,71 +183,71 @@ enum Waited {
 struct Subscriber {
     state: Arc<AppState>,
     client: ClientId,
-    tell: mpsc::Sender<Event>,
+    events: mpsc::Sender<Event>,
 }
 
 impl Subscriber {
-    async fn follow(&self, opening: Opening) -> Result<(), Ended> {
-        let mut since = match opening {
-            Opening::Place(Place(time)) => {
-                self.tell(Event::Resumed).await?;
-                Some(time - SLACK)
+    async fn follow(&self, start: StreamStart) -> Result<(), Ended> {
+        let mut since = match start {
+            StreamStart::Position(FeedPosition(time)) => {
+                self.send(Event::Resumed).await?;
+                Some(time - RESUME_OVERLAP)
             }
-            Opening::Nothing => self.begin_anew(None).await?,
-            Opening::Gap(why) => self.begin_anew(Some(why)).await?,
+            StreamStart::Snapshot => self.start_snapshot(None).await?,
+            StreamStart::Gap(why) => self.start_snapshot(Some(why)).await?,
         };
         loop {
-            let catching_up = timeout(SNAPSHOT, self.catch_up(since));
-            let mut told = catching_up.await.unwrap_or(Err(Ended::TooSlow))?;
-            self.live(&mut told).await?;
-            since = self.begin_anew(Some(LOST)).await?;
+            let catching_up = timeout(SNAPSHOT_TIMEOUT, self.catch_up(since));
+            let mut messages = catching_up.await.unwrap_or(Err(Ended::TooSlow))?;
+            self.live(&mut messages).await?;
+            since = self.start_snapshot(Some(LOST)).await?;
         }
     }
 
-    async fn begin_anew(&self, gap: Option<&'static str>) -> Result<Option<Timestamp>, Ended> {
+    async fn start_snapshot(&self, gap: Option<&'static str>) -> Result<Option<Timestamp>, Ended> {
         if let Some(why) = gap {
-            self.tell(Event::Gap(why)).await?;
+            self.send(Event::Gap(why)).await?;
         }
-        self.tell(Event::Snapshot).await?;
+        self.send(Event::Snapshot).await?;
         Ok(None)
     }
 
-    /// Tells what there is since a time by Redis' clock, or what still matters. Returns where the rest is heard.
+    /// Sends the revocations since a time by Redis' clock, or all that still matter. Returns the receiver of the following ones.
     async fn catch_up(&self, mut since: Option<Timestamp>) -> Result<Receiver<FeedMessage>, Ended> {
-        'anew: loop {
-            // First listen, then read: what happens in between is told twice rather than never.
-            let mut told = self.state.redis.revocation_log.subscribe();
-            let place = in_step_within(&self.state, OUT_OF_STEP).await.ok_or(Ended::OutOfStep)?;
-            let from = since.unwrap_or(place - retention(&self.state));
-            for first in (0..BUCKETS).step_by(STREAMS) {
+        'restart: loop {
+            // Subscribes before it reads, so that a revocation in between is sent twice rather than never.
+            let mut messages = self.state.redis.revocation_log.subscribe();
+            let position = wait_for_sync(&self.state, DESYNC_LIMIT).await.ok_or(Ended::NotSynced)?;
+            let from = since.unwrap_or(position - retention(&self.state));
+            for first in (0..BUCKETS).step_by(CONCURRENT_STREAMS) {
                 let (revocations, whole) = self.read(first, from).await?;
                 if !whole && since.is_some() {
-                    // a snapshot holds all that can be told
-                    since = self.begin_anew(Some(LOST)).await?;
-                    continue 'anew;
+                    // A snapshot has all that Redis still holds.
+                    since = self.start_snapshot(Some(LOST)).await?;
+                    continue 'restart;
                 }
                 for revocation in revocations {
-                    self.tell(Event::Revocation(Arc::new(revocation))).await?;
+                    self.send(Event::Revocation(Arc::new(revocation))).await?;
                 }
             }
-            match self.tell_waiting(&mut told).await? {
-                Waited::Told => {
-                    self.tell(Event::Live(Place(place))).await?;
-                    return Ok(told);
+            match self.drain(&mut messages).await? {
+                Drained::Complete => {
+                    self.send(Event::Live(FeedPosition(position))).await?;
+                    return Ok(messages);
                 }
-                // much has happened meanwhile: it is read too
-                Waited::Lagged => since = Some(place - SLACK),
-                Waited::Lost => since = self.begin_anew(Some(LOST)).await?,
+                // More happened meanwhile than the receiver holds: it is read from the streams.
+                Drained::Lagged => since = Some(position - RESUME_OVERLAP),
+                Drained::Lost => since = self.start_snapshot(Some(LOST)).await?,
             }
         }
     }
 
-    /// Reads some streams. In a task of its own, so that no turn to read waits for a reader of ours.
+    /// Reads some streams, in a task of its own: a slow subscriber must not hold a reader's permit.
     async fn read(&self, first: usize, since: Timestamp) -> Result<(Vec<Revocation>, bool), Ended> {
         let state = Arc::clone(&self.state);
         let reading = tokio::spawn(async move {
-            let _turn = state.feed_subscribers.reader().await;
-            let buckets = first..BUCKETS.min(first + STREAMS);
+            let _permit = state.feed_subscribers.reader().await;
+            let buckets = first..BUCKETS.min(first + CONCURRENT_STREAMS);
             try_join_all(buckets.map(|bucket| state.redis.revocation_log.revocations_since(bucket, since))).await
         });
         let read = reading.await.map_err(|_| Ended::Closed)??;
@@ -253,15 +255,15 @@ impl Subscriber {
         Ok((read.into_iter().flat_map(|(revocations, _)| revocations).collect(), whole))
     }
 
-    /// Tells what happens, until some of that is lost.
-    async fn live(&self, told: &mut Receiver<FeedMessage>) -> Result<(), Ended> {
+    /// Sends revocations and heartbeats until revocations are lost.
+    async fn live(&self, messages: &mut Receiver<FeedMessage>) -> Result<(), Ended> {
         let mut heartbeats = interval(self.state.config.feed.heartbeat);
         heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut in_step_at = Instant::now();
+        let mut synced_at = Instant::now();
         loop {
             tokio::select! {
-                news = told.recv() => match news {
-                    Ok(FeedMessage::Revoked(revocation)) => self.tell(Event::Revocation(revocation)).await?,
+                message = messages.recv() => match message {
+                    Ok(FeedMessage::Revoked(revocation)) => self.send(Event::Revocation(revocation)).await?,
                     Ok(FeedMessage::Lost) => return Ok(()),
                     Err(RecvError::Lagged(_)) => return Err(Ended::TooSlow),
                     Err(RecvError::Closed) => return Err(Ended::Closed),
@@ -270,17 +272,17 @@ impl Subscriber {
                     if !self.state.clients.is_enabled(self.client.as_str()) {
                         return Err(Ended::Disabled);
                     }
-                    // What was told to all before the place was known stands before it here too.
+                    // The messages queued before the position was read belong before it.
                     match self.state.redis.revocation_log.synced_at() {
-                        Some(place) => match self.tell_waiting(told).await? {
-                            Waited::Told => {
-                                self.tell(Event::Heartbeat(Place(place))).await?;
-                                in_step_at = Instant::now();
+                        Some(position) => match self.drain(messages).await? {
+                            Drained::Complete => {
+                                self.send(Event::Heartbeat(FeedPosition(position))).await?;
+                                synced_at = Instant::now();
                             }
-                            Waited::Lost => return Ok(()),
-                            Waited::Lagged => return Err(Ended::TooSlow),
+                            Drained::Lost => return Ok(()),
+                            Drained::Lagged => return Err(Ended::TooSlow),
                         },
-                        None if in_step_at.elapsed() > OUT_OF_STEP => return Err(Ended::OutOfStep),
+                        None if synced_at.elapsed() > DESYNC_LIMIT => return Err(Ended::NotSynced),
                         None => {}
                     }
                 }
@@ -288,35 +290,36 @@ impl Subscriber {
         }
     }
 
-    /// Tells what waits to be told.
-    async fn tell_waiting(&self, told: &mut Receiver<FeedMessage>) -> Result<Waited, Ended> {
+    /// Sends the queued messages.
+    async fn drain(&self, messages: &mut Receiver<FeedMessage>) -> Result<Drained, Ended> {
         loop {
-            match told.try_recv() {
-                Ok(FeedMessage::Revoked(revocation)) => self.tell(Event::Revocation(revocation)).await?,
-                Ok(FeedMessage::Lost) => return Ok(Waited::Lost),
-                Err(TryRecvError::Empty) => return Ok(Waited::Told),
-                Err(TryRecvError::Lagged(_)) => return Ok(Waited::Lagged),
+            match messages.try_recv() {
+                Ok(FeedMessage::Revoked(revocation)) => self.send(Event::Revocation(revocation)).await?,
+                Ok(FeedMessage::Lost) => return Ok(Drained::Lost),
+                Err(TryRecvError::Empty) => return Ok(Drained::Complete),
+                Err(TryRecvError::Lagged(_)) => return Ok(Drained::Lagged),
                 Err(TryRecvError::Closed) => return Err(Ended::Closed),
             }
         }
     }
 
-    async fn tell(&self, event: Event) -> Result<(), Ended> {
-        self.tell.send(event).await.map_err(|_| Ended::Closed)
+    async fn send(&self, event: Event) -> Result<(), Ended> {
+        self.events.send(event).await.map_err(|_| Ended::Closed)
     }
 }
 
-/// Up to where this node has told everything, once it is in step with Redis; none if that takes longer than `patience`.
-async fn in_step_within(state: &AppState, patience: Duration) -> Option<Timestamp> {
-    let looking = async {
+/// Waits until this node is synchronized with Redis. Returns the time up to which it has received every revocation; none if
+/// that takes longer than `limit`.
+async fn wait_for_sync(state: &AppState, limit: Duration) -> Option<Timestamp> {
+    let polling = async {
         loop {
-            if let Some(place) = state.redis.revocation_log.synced_at() {
-                return place;
+            if let Some(position) = state.redis.revocation_log.synced_at() {
+                return position;
             }
-            sleep(LOOK).await;
+            sleep(SYNC_POLL).await;
         }
     };
-    timeout(patience, looking).await.ok()
+    timeout(limit, polling).await.ok()
 }
 
 #[cfg(test)]
@@ -324,27 +327,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_read_as_written_and_nothing_else_is() {
-        let place = Place(Timestamp::from_millis(1_790_000_000_000));
-        assert_eq!(place.to_string(), "1-1790000000000");
-        assert_eq!(Place::parse("1-1790000000000"), Some(place));
+    fn position_parses_its_own_format_only() {
+        let position = FeedPosition(Timestamp::from_millis(1_790_000_000_000));
+        assert_eq!(position.to_string(), "1-1790000000000");
+        assert_eq!(FeedPosition::parse("1-1790000000000"), Some(position));
         for other in ["", "1-", "1--5", "1-+5", "2-5", "1-5 ", "1-0x5", "5", "1-99999999999999999999"] {
-            assert_eq!(Place::parse(other), None, "{other}");
+            assert_eq!(FeedPosition::parse(other), None, "{other}");
         }
     }
 
     #[test]
-    fn only_what_can_be_resumed_is() {
+    fn stream_start_resumes_only_within_the_retention() {
         let now = Timestamp::from_millis(1_790_000_000_000);
         let hour = Duration::from_hours(1);
-        let of = |time: Timestamp| Opening::of(&Place(time).to_string(), now, hour);
-        for good in [now, now + SLACK, now - Duration::from_mins(1), now + SLACK - hour] {
-            assert_eq!(of(good), Opening::Place(Place(good)));
+        let of = |time: Timestamp| StreamStart::of(&FeedPosition(time).to_string(), now, hour);
+        for good in [now, now + RESUME_OVERLAP, now - Duration::from_mins(1), now + RESUME_OVERLAP - hour] {
+            assert_eq!(of(good), StreamStart::Position(FeedPosition(good)));
         }
         let millisecond = Duration::from_millis(1);
-        for useless in [now + SLACK + millisecond, now + SLACK - hour - millisecond] {
-            assert!(matches!(of(useless), Opening::Gap(_)));
+        for useless in [now + RESUME_OVERLAP + millisecond, now + RESUME_OVERLAP - hour - millisecond] {
+            assert!(matches!(of(useless), StreamStart::Gap(_)));
         }
-        assert!(matches!(Opening::of("7", now, hour), Opening::Gap(_)));
+        assert!(matches!(StreamStart::of("7", now, hour), StreamStart::Gap(_)));
     }
 }

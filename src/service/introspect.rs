@@ -1,4 +1,4 @@
-//! Another service asks what a token is worth (RFC 7662).
+//! Introspects a token for a service client (RFC 7662).
 
 use std::sync::{Arc, Weak};
 
@@ -22,20 +22,21 @@ use crate::{
     store::redis::RefreshStatus,
 };
 
-/// What is told of a token.
+/// The result of an introspection.
 #[derive(Clone, Debug)]
 pub enum Introspection {
-    /// It isn't one, or is worth nothing now, or is none of the asking client's business. Which of these isn't told.
+    /// The token is invalid or expired, its session has ended, or it is for none of the client's audiences; the client can't
+    /// tell which.
     Inactive,
-    /// A session's access token.
+    /// The access token of a live session.
     Session(Arc<VerifiedToken>),
-    /// A service client's own access token.
+    /// The access token of an enabled service client.
     Client(Arc<VerifiedToken<ClientClaims>>),
-    /// A refresh token that would be accepted now.
+    /// A refresh token that a refresh would accept now.
     Refresh(RefreshClaims, RefreshStatus),
 }
 
-/// What `caller` may know of a token: something only of tokens that are for one of its audiences (RFC 7662, section 4).
+/// Introspects a token. Only tokens for one of the caller's audiences are active (RFC 7662, section 4).
 ///
 /// # Errors
 /// [`ServiceError`]

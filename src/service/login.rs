@@ -1,4 +1,4 @@
-//! A user signs in: whether that may be tried now is asked, the password is checked, a session begins, its tokens are made.
+//! Logs a user in: the throttle admits the attempt, the password is verified, a session is created and its tokens are issued.
 
 use std::time::Duration;
 
@@ -13,35 +13,35 @@ use crate::{
     },
     password::Verified,
     service::{
-        error::ServiceError,
-        limits::{self, Attempt, DeviceToken},
+        error::{ServiceError, from_store_errors},
+        limits::{self, AccountLookup, Attempt, DeviceToken},
         token_issuer::{self, Tokens},
     },
     state::AppState,
     store::redis::{Create, NewSession},
 };
 
-/// What is needed to sign in.
+/// The input of a login.
 #[derive(Clone, Debug)]
 pub struct Login {
     /// An e-mail address or a username.
     pub identifier: Identifier,
-    /// The password, as typed.
+    /// The password as typed.
     pub password: SecretText,
-    /// How the refresh token shall travel.
+    /// How the refresh token travels.
     pub transport: Transport,
-    /// Where the request comes from.
+    /// The client that logs in.
     pub origin: Origin,
-    /// The refresh token of a session that this one takes the place of (ASVS 7.2.4): that ends.
+    /// The refresh token of the session that the new one replaces; it ends (ASVS 7.2.4).
     pub replaces: Option<String>,
-    /// By which the account may know the device.
+    /// The token of the device, if it has one.
     pub device: Option<DeviceToken>,
 }
 
-/// Why a sign-in was refused.
+/// Why a login was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum LoginError {
-    /// There is no such account, it is disabled, or the password is wrong: never says which (I7).
+    /// There is no such account, it is disabled, or the password is wrong; callers can't tell which (I7).
     #[error("the identifier or the password is wrong")]
     InvalidCredentials,
     /// See [`ServiceError`].
@@ -49,36 +49,47 @@ pub enum LoginError {
     Service(#[from] ServiceError),
 }
 
-/// Signs a user in. The second result is by what the account knows the device from now on.
+from_store_errors!(LoginError);
+
+/// Logs a user in. Returns the tokens, and the token by which the account knows the device from now on.
 ///
 /// # Errors
 /// [`LoginError`]
 pub async fn login(state: &AppState, input: Login) -> Result<(Tokens, DeviceToken), LoginError> {
-    let outcome = sign_in(state, input).await;
+    let outcome = admit(state, input).await;
     let label = match &outcome {
         Ok(_) => "success",
         Err(LoginError::InvalidCredentials) => "invalid_credentials",
-        Err(LoginError::Service(failure)) => failure.label(),
+        Err(LoginError::Service(error)) => error.label(),
     };
     state.metrics.logins.with_label_values(&[label]).inc();
     outcome
 }
 
-async fn sign_in(state: &AppState, input: Login) -> Result<(Tokens, DeviceToken), LoginError> {
-    // before anybody is asked anything: of a flood, those who would be refused in the end cost next to nothing
+async fn admit(state: &AppState, input: Login) -> Result<(Tokens, DeviceToken), LoginError> {
+    // First of all: in a flood, a request that finds the queue full must cost neither Redis nor the database anything.
     let _place = state.passwords.reserve().map_err(ServiceError::from)?;
-    let attempt = limits::login(state, &input.identifier, input.origin.ip, input.device.as_ref()).await?;
-    let outcome = begin(state, &input, &attempt).await;
+    let (attempt, account) = limits::login(state, &input.identifier, input.origin.ip, input.device.as_ref()).await?;
+    let outcome = create_session(state, &input, &attempt, account).await;
     if let Err(LoginError::Service(_)) = &outcome {
         attempt.refund(state).await;
     }
     outcome
 }
 
-async fn begin(state: &AppState, input: &Login, attempt: &Attempt) -> Result<(Tokens, DeviceToken), LoginError> {
-    // Twice at most: an account that changed while its password was being checked is checked again as it is now.
+async fn create_session(
+    state: &AppState,
+    input: &Login,
+    attempt: &Attempt,
+    mut lookup: AccountLookup,
+) -> Result<(Tokens, DeviceToken), LoginError> {
+    // Twice at most: an account that changed while its password was verified is read and verified once more.
     for _ in 0..2 {
-        let account = authenticate(state, input).await?;
+        let account = match std::mem::replace(&mut lookup, AccountLookup::Deferred) {
+            AccountLookup::Done(account) => account,
+            AccountLookup::Deferred => state.sql.find_account(&input.identifier).await?,
+        };
+        let account = verify_password(state, input, account).await?;
         let now = state.clock.now();
         let settings = &state.config.session;
         let session_id = state.entropy.session_id();
@@ -95,8 +106,12 @@ async fn begin(state: &AppState, input: &Login, attempt: &Attempt) -> Result<(To
         };
         let (created, device) =
             tokio::join!(state.redis.sessions.create(session, now), attempt.trust_device(state, &account));
-        match created.map_err(ServiceError::from)? {
-            Create::Created(grant) => {
+        match created? {
+            Create::Created { grant, evicted } => {
+                for ended in evicted {
+                    let entry = Entry::new(now, AuditEvent::SessionEnded).because(Reason::Limit.as_str());
+                    state.audit.record(entry.account(account.id).session(ended).by(Actor::Service));
+                }
                 let entry = Entry::new(now, AuditEvent::SignIn).account(account.id).session(session_id);
                 state.audit.record(entry.by(Actor::Account).from(input.origin.ip));
                 end_replaced(state, input).await;
@@ -105,14 +120,13 @@ async fn begin(state: &AppState, input: &Login, attempt: &Attempt) -> Result<(To
             Create::Stale => resync_epoch(state, account.id, account.epoch).await?,
         }
     }
-    let source = anyhow::anyhow!("the account kept changing while its password was being checked");
+    let source = anyhow::anyhow!("the account changed twice while its password was being verified");
     Err(ServiceError::Unavailable { what: "account", retry_after: Duration::from_secs(1), source }.into())
 }
 
-/// Whose identifier and password these are. The same work is done whether there is such an account or not.
-async fn authenticate(state: &AppState, input: &Login) -> Result<Account, LoginError> {
-    let account = state.sql.find_account(&input.identifier).await.map_err(ServiceError::from)?;
-    let (known, disabled) = match &account {
+/// Verifies the password. Does the same work whether there is an account or not, and whether it is disabled.
+async fn verify_password(state: &AppState, input: &Login, account: Option<Account>) -> Result<Account, LoginError> {
+    let (id, disabled) = match &account {
         Some(account) => (Some(account.id), account.disabled_at.is_some()),
         None => (None, false),
     };
@@ -120,39 +134,38 @@ async fn authenticate(state: &AppState, input: &Login) -> Result<Account, LoginE
     let stored = account.as_ref().map(|account| account.password_hash.clone());
     let verified = state.passwords.verify(input.password.clone(), stored).await.map_err(ServiceError::from)?;
     let (Some(account), Verified::Match { upgraded }) = (account, verified) else {
-        let reason = match known {
+        let reason = match id {
             None => "unknown_account",
             Some(_) if disabled => "disabled",
             Some(_) => "wrong_password",
         };
         let mut entry = Entry::new(state.clock.now(), AuditEvent::SignIn).refused(reason).by(Actor::Anyone);
-        entry.what.account = known;
+        entry.what.account = id;
         state.audit.record(entry.from(input.origin.ip));
         return Err(LoginError::InvalidCredentials);
     };
     if let Some(hash) = upgraded {
         let now = state.clock.now();
         if let Err(error) = state.sql.upgrade_password_hash(account.id, &account.password_hash, &hash, now).await {
-            // it will be tried again at the next sign-in
-            tracing::warn!(account = %account.id, %error, "the password's hash could not be brought up to date");
+            // The next login tries again.
+            tracing::warn!(account = %account.id, %error, "rehashing a password failed; the former hash stays in use");
         }
     }
     Ok(account)
 }
 
-/// Waits for the change that made a sign-in stale. Should it have been undone (sessions were ended, or are about to be,
-/// and the account stayed as it was), the account takes over the epoch that the session store was told of: else nobody
-/// could sign in until that has forgotten it.
+/// Waits for the change that made a login stale. If that change was rolled back after it had raised the epoch in Redis, this
+/// raises the account's epoch to it; otherwise the account could not log in until Redis forgets the epoch.
 async fn resync_epoch(state: &AppState, account: AccountId, checked: Epoch) -> Result<(), LoginError> {
-    let change = state.sql.change_account(account).await.map_err(ServiceError::from)?;
+    let change = state.sql.change_account(account).await?;
     if let Some(mut change) = change.filter(|change| change.account.epoch == checked) {
-        change.bump_epoch().await.map_err(ServiceError::from)?;
-        change.commit().await.map_err(ServiceError::from)?;
+        change.bump_epoch().await?;
+        change.commit().await?;
     }
     Ok(())
 }
 
-/// Ends the session that the new one takes the place of. It is its user's wish to go on, so what fails here fails alone.
+/// Ends the session that the new one replaces. A failure does not fail the login.
 async fn end_replaced(state: &AppState, input: &Login) {
     let Some(claims) = input.replaces.as_deref().and_then(|token| state.refresh_tokens.decode(token).ok()) else {
         return;
@@ -166,7 +179,7 @@ async fn end_replaced(state: &AppState, input: &Login) {
             state.audit.record(entry.from(input.origin.ip));
         }
         Err(error) => {
-            tracing::warn!(session = %claims.session, %error, "the session that a sign-in replaced could not be ended");
+            tracing::warn!(session = %claims.session, %error, "the session that a login replaces could not be ended; it goes on");
         }
     }
 }

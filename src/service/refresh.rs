@@ -1,4 +1,4 @@
-//! A refresh token is presented: the session moves on by one generation, or is found to be over (I1, I2).
+//! Exchanges a refresh token for the next tokens of its session (I1), or ends the session if the token was reused (I2).
 
 use std::net::IpAddr;
 
@@ -8,7 +8,7 @@ use crate::{
         session::{Accepted, Rotation},
     },
     service::{
-        error::ServiceError,
+        error::{ServiceError, from_store_errors},
         limits,
         token_issuer::{self, Tokens},
     },
@@ -18,13 +18,13 @@ use crate::{
 /// Why a refresh token was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum RefreshError {
-    /// It isn't one of ours, or its session was ended.
+    /// The token is not genuine, or its session was ended.
     #[error("the refresh token is not valid, or its session was ended")]
     InvalidToken,
-    /// It was superseded longer ago than the grace window; its session has been revoked (RFC 9700, section 4.14.2).
-    #[error("the refresh token was used before; its session has been ended")]
+    /// The token was superseded longer ago than the grace window; its session was revoked (RFC 9700, section 4.14.2).
+    #[error("the refresh token was used before; its session was ended")]
     Reused,
-    /// Its session lay idle for too long, or reached its absolute end.
+    /// The session exceeded its idle timeout or its absolute lifetime.
     #[error("the session has expired")]
     Expired,
     /// See [`ServiceError`].
@@ -32,8 +32,10 @@ pub enum RefreshError {
     Service(#[from] ServiceError),
 }
 
-/// Exchanges a refresh token for the session's next tokens. Repeating it within the grace window gives the same refresh
-/// token again, so that a lost answer costs nothing.
+from_store_errors!(RefreshError);
+
+/// Exchanges a refresh token for the session's next tokens. A repetition within the grace window returns the same refresh
+/// token, so that a lost response does no harm.
 ///
 /// # Errors
 /// [`RefreshError`]
@@ -41,8 +43,8 @@ pub async fn refresh(state: &AppState, token: &str, ip: Option<IpAddr>) -> Resul
     exchange(state, token, ip, Accepted::Any).await
 }
 
-/// The same where refresh tokens travel in bodies: those of sessions that keep theirs in the cookie are not valid there, and
-/// nothing comes of presenting one.
+/// Exchanges a refresh token at an endpoint that takes it in the body. The token of a cookie session is not valid there, and
+/// its session is not affected.
 ///
 /// # Errors
 /// [`RefreshError`]
@@ -62,7 +64,7 @@ async fn exchange(
         Err(RefreshError::InvalidToken) => "invalid",
         Err(RefreshError::Reused) => "reused",
         Err(RefreshError::Expired) => "expired",
-        Err(RefreshError::Service(failure)) => failure.label(),
+        Err(RefreshError::Service(error)) => error.label(),
     };
     state.metrics.rotations.with_label_values(&[label]).inc();
     outcome.map(|(tokens, _)| tokens)
@@ -91,19 +93,18 @@ async fn rotate(
             settings.idle_timeout,
             now,
         )
-        .await
-        .map_err(ServiceError::from)?;
+        .await?;
     match rotation {
         Rotation::Rotated(grant) => Ok((token_issuer::issue(state, &grant, now)?, "rotated")),
         Rotation::Repeated(grant) => Ok((token_issuer::issue(state, &grant, now)?, "repeated")),
         Rotation::Reused => {
-            tracing::warn!(account = %claims.account, session = %claims.session, "a superseded refresh token was presented; its session has been ended");
+            tracing::warn!(account = %claims.account, session = %claims.session, "refresh token reused: session ended");
             let entry = Entry::new(now, AuditEvent::RefreshReuse).account(claims.account).session(claims.session);
             state.audit.record(entry.refused("superseded").by(Actor::Anyone).from(ip));
             Err(RefreshError::Reused)
         }
         Rotation::Expired => Err(RefreshError::Expired),
-        // Redis has forgotten it; the token itself tells whether it had expired.
+        // Redis no longer has the session; the token says whether it has expired.
         Rotation::Gone if claims.expires_at <= now => Err(RefreshError::Expired),
         Rotation::Gone => Err(RefreshError::InvalidToken),
     }

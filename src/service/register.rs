@@ -1,4 +1,4 @@
-//! Someone registers: an account is made.
+//! Registers an account.
 
 use std::net::IpAddr;
 
@@ -10,37 +10,40 @@ use crate::{
         secret::SecretText,
     },
     password::{PasswordError, WeakPassword},
-    service::{error::ServiceError, limits},
+    service::{
+        error::{ServiceError, from_store_errors},
+        limits,
+    },
     state::AppState,
     store::sql::InsertError,
 };
 
-/// What is needed to register.
+/// The input of a registration.
 #[derive(Clone, Debug)]
 pub struct Register {
     /// Unique without regard to case.
     pub email: Email,
     /// Unique without regard to case.
     pub username: Option<Username>,
-    /// What the account signs in with from now on.
+    /// The account's password.
     pub password: SecretText,
-    /// Only an operator may give roles.
+    /// The account's roles, which only an operator may set.
     pub roles: Roles,
 }
 
 /// Why a registration was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum RegisterError {
-    /// Registration is closed and the caller isn't an admin.
-    #[error("registration is closed; only an admin may make accounts")]
+    /// Registration is closed and the caller is not an admin.
+    #[error("registration is closed; only an admin may create accounts")]
     Closed,
-    /// Somebody has this e-mail address.
+    /// Another account has the e-mail address.
     #[error("an account with this e-mail address exists")]
     EmailTaken,
-    /// Somebody has this username.
+    /// Another account has the username.
     #[error("an account with this username exists")]
     UsernameTaken,
-    /// The password can be guessed.
+    /// The password does not satisfy the policy.
     #[error(transparent)]
     WeakPassword(WeakPassword),
     /// See [`ServiceError`].
@@ -48,16 +51,25 @@ pub enum RegisterError {
     Service(#[from] ServiceError),
 }
 
-/// Whether the caller, if there is one, may register accounts.
+from_store_errors!(RegisterError);
+
+/// Checks whether the caller, if any, may register accounts. Where registration is closed, the caller's roles are read from
+/// the database: those in the access token may have been removed since.
 ///
 /// # Errors
-/// [`RegisterError::Closed`]
-pub fn may_register(state: &AppState, caller: Option<&AccessClaims>) -> Result<(), RegisterError> {
-    let admin = caller.is_some_and(|claims| claims.roles.iter().any(|role| role == Roles::ADMIN));
-    if state.config.registration.open || admin { Ok(()) } else { Err(RegisterError::Closed) }
+/// [`RegisterError::Closed`], [`RegisterError::Service`]
+pub async fn may_register(state: &AppState, caller: Option<&AccessClaims>) -> Result<(), RegisterError> {
+    if state.config.registration.open {
+        return Ok(());
+    }
+    let caller = caller.ok_or(RegisterError::Closed)?;
+    let account = state.sql.account(caller.sub).await?;
+    let is_admin = account.is_some_and(|it| it.disabled_at.is_none() && it.roles.contains(Roles::ADMIN));
+    if is_admin { Ok(()) } else { Err(RegisterError::Closed) }
 }
 
-/// Makes an account for somebody at this address, unless they or others ask for too many.
+/// Registers an account for a client at `ip`, within the rate limits. `caller` is the admin who creates it, or the account
+/// of a signed-in user where registration is open.
 ///
 /// # Errors
 /// [`RegisterError`]
@@ -69,18 +81,18 @@ pub async fn register_from(
 ) -> Result<Account, RegisterError> {
     let _place = state.passwords.reserve().map_err(ServiceError::from)?;
     limits::registration(state, &input.email, ip).await?;
-    make(state, input, Some(caller.map_or(Actor::Anyone, |caller| Actor::Admin(caller.sub))), ip).await
+    create(state, input, Some(caller.map_or(Actor::Anyone, |caller| Actor::Admin(caller.sub))), ip).await
 }
 
-/// Makes an account.
+/// Registers an account for an operator, without rate limits.
 ///
 /// # Errors
 /// [`RegisterError`]
 pub async fn register(state: &AppState, input: Register) -> Result<Account, RegisterError> {
-    make(state, input, None, None).await
+    create(state, input, None, None).await
 }
 
-async fn make(
+async fn create(
     state: &AppState,
     input: Register,
     actor: Option<Actor>,
@@ -107,11 +119,11 @@ async fn make(
         InsertError::UsernameTaken => RegisterError::UsernameTaken,
         InsertError::Sql(error) => RegisterError::Service(error.into()),
     })?;
-    tracing::info!(account = %account.id, "an account was made");
+    tracing::info!(account = %account.id, "account created");
     Ok(account)
 }
 
-/// What an account's password must not be made of.
+/// The names of an account that its password must not contain.
 pub(super) fn password_context(email: &Email, username: Option<&Username>) -> Vec<String> {
     let mut context = vec![email.as_str().to_owned()];
     context.extend(email.as_str().split('@').map(str::to_owned));

@@ -1,4 +1,4 @@
-//! Makes the two tokens of a session from what the session store granted.
+//! Issues the access token and the refresh token of a session.
 
 use std::time::Duration;
 
@@ -16,29 +16,29 @@ use crate::{
     state::AppState,
 };
 
-/// The authentication context class of a sign-in by password alone: NIST SP 800-63B's first assurance level.
+/// The authentication context class of a login by password alone: the first assurance level of NIST SP 800-63B.
 const ACR_PASSWORD: &str = "aal1";
-/// The authentication method of a sign-in by password (RFC 8176, section 2).
+/// The authentication method of a login by password (RFC 8176, section 2).
 const AMR_PASSWORD: &str = "pwd";
 
-/// What a sign-in or a refresh answers with.
+/// The tokens that a login or a refresh returns.
 #[derive(Clone, Debug)]
 pub struct Tokens {
-    /// For the service's calls and for other services (RFC 9068).
+    /// The access token (RFC 9068).
     pub access_token: AccessToken,
-    /// How long that is valid.
+    /// The lifetime of the access token.
     pub expires_in: Duration,
-    /// For the next refresh.
+    /// The refresh token.
     pub refresh_token: RefreshToken,
-    /// How long that is valid.
+    /// The lifetime of the refresh token.
     pub refresh_expires_in: Duration,
-    /// The session of both.
+    /// The session of both tokens.
     pub session: SessionId,
     /// How the refresh token travels.
     pub transport: Transport,
 }
 
-/// Makes them. The access token is never valid past its session's absolute end.
+/// Issues the tokens of a grant. The access token expires at the session's absolute end at the latest.
 pub(super) fn issue(state: &AppState, grant: &Grant, now: Timestamp) -> Result<Tokens, ServiceError> {
     let settings = &state.config.token;
     let exp = (now + settings.access_ttl).min(grant.ends_at);

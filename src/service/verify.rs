@@ -1,42 +1,34 @@
-//! Whether an access token is valid and its session lives, for those who ask on behalf of others: forward-auth and
-//! introspection. What was verified lately is known without Redis and without checking a signature again.
+//! Verifies an access token for a forward-auth proxy: signature, audience and session. Recently verified tokens and cached
+//! sessions cost neither a signature check nor a request to Redis.
 
 use crate::{
     crypto::access_token::Verified,
-    service::{
-        authenticate::{self, AuthenticateError},
-        error::ServiceError,
-    },
+    service::authenticate::{self, AuthenticateError},
     state::AppState,
 };
 
-/// What an access token says, if it is valid, meant for `token.audience`, and its session lives; a service client's own, if
-/// that may still do anything. A session whose end was confirmed is known to be over on every node (I3); a client that was
-/// disabled, within seconds.
+/// Verifies the access token of a live session or of an enabled service client, for the audience `token.audience`. A session
+/// whose end was confirmed is over on every node (I3); a disabled client is refused within seconds.
 ///
 /// # Errors
 /// [`AuthenticateError`]
 pub async fn verify(state: &AppState, token: &str) -> Result<Verified, AuthenticateError> {
     let verified = authenticate::verify_issued(state, token).await?;
-    let good = match &verified {
+    let valid = match &verified {
         Verified::Session(session) => {
-            let liveness = state
-                .redis
-                .sessions
-                .liveness(session.sub, session.sid, state.clock.now())
-                .await
-                .map_err(ServiceError::from)?;
-            liveness.is_some()
+            let now = state.clock.now();
+            state.redis.sessions.liveness(session.sub, session.sid, now).await?.is_some()
         }
         Verified::Client(client) => {
-            client.aud.contains(&state.config.token.audience)
-                && state.clients.find(&client.client_id).await.map_err(ServiceError::from)?.is_some()
+            client.aud.contains(&state.config.token.audience) && state.clients.find(&client.client_id).await?.is_some()
         }
     };
-    if good {
+    if valid {
         Ok(verified)
     } else {
-        tracing::debug!("an access token of an ended session, of a disabled client or for others was presented");
+        tracing::debug!(
+            "access token refused: its session has ended, its client is disabled, or its audience is another"
+        );
         Err(AuthenticateError::InvalidToken)
     }
 }

@@ -7,10 +7,11 @@ pub mod feed;
 mod gauges;
 pub mod keys;
 mod local_limits;
+pub(crate) mod login_subjects;
 
 use self::{
     audit::AuditLog, clients::ClientRegistry, error::StateError, feed::FeedSubscribers, gauges::Gauges,
-    keys::SigningKeys, local_limits::LocalLimits,
+    keys::SigningKeys, local_limits::LocalLimits, login_subjects::LoginSubjects,
 };
 use crate::{
     config::Config,
@@ -55,6 +56,8 @@ pub struct AppState {
     pub(crate) pseudonymizer: Pseudonymizer,
     /// The rate limits that this node counts by itself.
     pub(crate) local_limits: LocalLimits,
+    /// The accounts of recently typed identifiers.
+    pub(crate) login_subjects: LoginSubjects,
     /// The subscribers of this node's revocation feed.
     pub(crate) feed_subscribers: FeedSubscribers,
     /// Counters and histograms.
@@ -96,6 +99,7 @@ impl AppState {
         let metrics = Metrics::new(redis.metrics());
         metrics.register_boxed(tokens.metrics().collector());
         metrics.register(passwords.waited().clone());
+        metrics.register(audit.lost().clone());
         sql.metrics().collectors().into_iter().for_each(|collector| metrics.register_boxed(collector));
         Ok(Self {
             config,
@@ -111,6 +115,7 @@ impl AppState {
             tokens,
             pseudonymizer,
             local_limits: LocalLimits::default(),
+            login_subjects: LoginSubjects::default(),
             feed_subscribers,
             gauges: Gauges::new(&metrics),
             metrics,

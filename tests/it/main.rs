@@ -33,4 +33,5 @@ mod server_slow;
 mod sql;
 mod store;
 mod telemetry;
+mod use_cases;
 mod wycheproof;

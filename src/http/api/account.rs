@@ -236,7 +236,7 @@ impl AccountApi {
         Body(request): Body<RegisterRequest>,
     ) -> Result<RegisteredResponse, Failed<RegisterProblems>> {
         let caller = caller.as_deref().map(|caller| &caller.claims);
-        register::may_register(state, caller)?;
+        register::may_register(state, caller).await?;
         let input = parse(request)?;
         let account = register::register_from(state, input, caller, client.ip).await?;
         Ok(RegisteredResponse::Created(Json(account.into())))

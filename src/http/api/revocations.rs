@@ -80,7 +80,7 @@ impl From<SubscribeError> for ProblemError {
     fn from(error: SubscribeError) -> Self {
         let detail = match error {
             SubscribeError::Full => "As many follow the revocations here as may. Try another node, or try again.",
-            SubscribeError::OutOfStep => "This node doesn't know the latest revocations itself. Try again.",
+            SubscribeError::NotSynced => "This node doesn't know the latest revocations itself. Try again.",
         };
         Self { retry_after: Some(RETRY_AFTER), ..Self::new(Code::Unavailable, detail) }
     }
@@ -249,7 +249,7 @@ mod tests {
         assert_eq!(written(&Event::Snapshot), "event: snapshot\ndata: {\"retain_seconds\":310}\n\n");
         assert_eq!(written(&Event::Resumed), "event: resumed\ndata: {\"retain_seconds\":310}\n\n");
         assert_eq!(written(&Event::Gap("it is so")), "event: gap\ndata: {\"detail\":\"it is so\"}\n\n");
-        let place = feed::Place::parse("1-1795406910325").unwrap();
+        let place = feed::FeedPosition::parse("1-1795406910325").unwrap();
         let at = "id: 1-1795406910325\ndata: {\"at\":\"2026-11-23T04:08:30.325Z\"}\n\n";
         assert_eq!(written(&Event::Live(place)), format!("event: live\n{at}"));
         assert_eq!(written(&Event::Heartbeat(place)), format!("event: heartbeat\n{at}"));

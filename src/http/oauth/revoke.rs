@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     http::{api::Tag, extract::client_auth::FormOrBasic, types::Secret},
-    service::revoke_token::{RevokeTokenError, revoke_token},
+    service::revoke_token::revoke_token,
     state::AppState,
 };
 
@@ -58,28 +58,8 @@ enum RevokeAnswer {
 struct RevokeErrors;
 
 impl OAuthErrors for RevokeErrors {
-    const CODES: &'static [OAuthCode] = &[
-        OAuthCode::InvalidRequest,
-        OAuthCode::InvalidClient,
-        OAuthCode::UnauthorizedClient,
-        OAuthCode::UnsupportedTokenType,
-    ];
-    const LIMITED: bool = false;
-}
-
-impl From<RevokeTokenError> for OAuthFailed<RevokeErrors> {
-    fn from(error: RevokeTokenError) -> Self {
-        let (code, description) = match error {
-            RevokeTokenError::NotYours => {
-                (OAuthCode::UnauthorizedClient, "The token is for none of this client's audiences.")
-            }
-            RevokeTokenError::Unsupported => {
-                (OAuthCode::UnsupportedTokenType, "A service client's own access token expires by itself.")
-            }
-            RevokeTokenError::Service(failure) => return failure.into(),
-        };
-        OAuthError::new(code, description).into()
-    }
+    const CODES: &'static [OAuthCode] = &[OAuthCode::InvalidRequest, OAuthCode::InvalidClient];
+    const LIMITED: bool = true;
 }
 
 #[OpenApi(tag = "Tag::OAuth")]
@@ -88,7 +68,7 @@ impl RevokeApi {
     ///
     /// Ends the session of a refresh token or an access token, and so both. An app that has no secret gives back its own
     /// without authenticating, as by `/v1/logout` (the event says `logout`); a service client may end the sessions whose
-    /// tokens are for one of its audiences (`revoked`). A token that isn't valid any more, or never was, is no error.
+    /// tokens are for one of its audiences (`revoked`). For any other token the answer is 200 too, and nothing is done.
     #[oai(path = "/oauth2/revoke", method = "post", operation_id = "revoke")]
     async fn revoke(
         &self,

@@ -1,4 +1,4 @@
-//! A service client shows who it is: by its secret, or by what it signed with its key (RFC 6749, section 2.3; RFC 7523).
+//! Authenticates a service client by its secret or by a signed assertion (RFC 6749, section 2.3; RFC 7523).
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -12,44 +12,49 @@ use crate::{
         client::Client,
         secret::SecretText,
     },
-    service::error::ServiceError,
+    service::{
+        error::{ServiceError, from_store_errors},
+        limits,
+    },
     state::AppState,
 };
 
-/// The endpoints that an assertion may be meant for, beside the issuer itself.
+/// The endpoints that the `aud` claim of an assertion may name, beside the issuer.
 const ENDPOINTS: [&str; 3] = ["/oauth2/token", "/oauth2/introspect", "/oauth2/revoke"];
 
-/// What a client shows.
+/// The credentials of a client.
 #[derive(Clone, Debug)]
 pub enum Credentials {
-    /// Its name and its secret.
+    /// A client id and a secret.
     Secret {
-        /// Its name.
+        /// The client id.
         client_id: String,
-        /// Its secret.
+        /// The secret.
         secret: SecretText,
     },
     /// A signed JWT (RFC 7523, section 2.2).
     Assertion {
-        /// The name that was sent beside it, if one was.
+        /// The client id that was sent beside it, if any.
         client_id: Option<String>,
         /// The JWT.
         assertion: SecretText,
     },
 }
 
-/// Why a client isn't believed.
+/// Why a client was not authenticated.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthenticateClientError {
-    /// There is no such client, it is disabled, or it showed something wrong; the log says what.
-    #[error("the client is not known, disabled, or its credentials are wrong")]
+    /// The client is unknown or disabled, or its credentials are wrong. The log has the cause.
+    #[error("the client is unknown or disabled, or its credentials are wrong")]
     Invalid,
     /// See [`ServiceError`].
     #[error(transparent)]
     Service(#[from] ServiceError),
 }
 
-/// The client that these credentials are of.
+from_store_errors!(AuthenticateClientError: crate::store::redis::RedisError, crate::state::error::StateError);
+
+/// Authenticates a client.
 ///
 /// # Errors
 /// [`AuthenticateClientError`]
@@ -62,10 +67,9 @@ pub async fn authenticate(
     match credentials {
         Credentials::Secret { client_id, secret } => {
             let presented = client_secret::hash(secret.expose());
-            let known = state.clients.find(&client_id).await.map_err(ServiceError::from)?;
-            match known {
-                Some(known) if known.client.has_secret(&presented, state.clock.now()) => Ok(known.client),
-                known => Err(refuse(known.map(|known| known.client), "its secret is wrong")),
+            match state.clients.find(&client_id).await? {
+                Some(found) if found.client.has_secret(&presented, state.clock.now()) => Ok(found.client),
+                found => Err(refuse(found.map(|found| found.client), "the secret is wrong")),
             }
         }
         Credentials::Assertion { client_id, assertion } => {
@@ -85,34 +89,38 @@ async fn by_assertion(
     let assertion = Assertion::parse(assertion).map_err(invalid)?;
     let name = assertion.client_id().map_err(invalid)?;
     if client_id.is_some_and(|sent| sent != name) {
-        return Err(refuse(None, "its client_id and its assertion differ"));
+        return Err(refuse(None, "client_id and the assertion name different clients"));
     }
-    let Some(known) = state.clients.find(name).await.map_err(ServiceError::from)? else { return Err(refuse(None, "")) };
+    let Some(found) = state.clients.find(name).await? else { return Err(refuse(None, "no such client")) };
     let issuer = &state.config.issuer;
     let mut audiences = vec![issuer.clone()];
     audiences.extend(ENDPOINTS.map(|endpoint| format!("{issuer}{endpoint}")));
     let now = state.clock.now();
     let accepted = assertion
-        .verify(&known.keys, &audiences, state.config.token.leeway, now)
-        .map_err(|error| refuse(Some(Arc::clone(&known.client)), &error.to_string()))?;
+        .verify(&found.keys, &audiences, state.config.token.leeway, now)
+        .map_err(|error| refuse(Some(Arc::clone(&found.client)), &error.to_string()))?;
     let ttl = accepted.until.saturating_since(now);
-    if state.redis.replay_guard.first_use(name, &accepted.jti, ttl).await.map_err(ServiceError::from)? {
-        Ok(known.client)
+    if state.redis.replay_guard.first_use(name, &accepted.jti, ttl).await? {
+        Ok(found.client)
     } else {
-        Err(refuse(Some(known.client), "its assertion was used before"))
+        Err(refuse(Some(found.client), "the assertion was used before"))
     }
 }
 
+/// Counts and records a failed authentication.
 fn refuse(state: &AppState, ip: Option<IpAddr>, client: Option<Arc<Client>>, why: &str) -> AuthenticateClientError {
+    if let Err(limited) = limits::client_authentication_failure(state, ip) {
+        return limited.into();
+    }
     let entry = Entry::new(state.clock.now(), AuditEvent::ClientAuthentication).by(Actor::Anyone).from(ip);
     state.audit.record(match &client {
         Some(client) => entry.refused("wrong_credentials").client(client.id.clone()),
         None => entry.refused("unknown_client"),
     });
     match client {
-        Some(client) => tracing::warn!(client = %client.id, why, "a service client was refused"),
-        // of a name that may be anything, nothing is told
-        None => tracing::info!(why, "a service client was refused that isn't known, or is disabled"),
+        Some(client) => tracing::warn!(client = %client.id, why, "client authentication failed"),
+        // The name that was sent is not logged: it may be anything, a secret included.
+        None => tracing::info!(why, "client authentication failed: the client is unknown or disabled"),
     }
     AuthenticateClientError::Invalid
 }

@@ -1,49 +1,51 @@
-//! Somebody tries a password. How often that may be is counted for each account apart, in lanes: one for each device and
-//! each address where its owner has signed in before, and one for all others. What strangers do slows strangers.
+//! Brute-force protection of logins: failed attempts make further attempts at the same account wait.
 //!
-//! A device shows that it is known by a token that it was given at a sign-in; what is kept of it is a keyed hash. Apps that
-//! keep no such token are known by their address. Accounts that don't exist have lanes like those that do, so that nothing
-//! can be learned from them.
+//! Failures are counted by the account's id, whichever of its names was typed, in buckets: one for each device and network
+//! where the owner has logged in before, and one for everybody else. Strangers can't make the owner wait. A device proves
+//! that it is known with a token from an earlier login; Redis holds a keyed hash of it. Clients without a token are known by
+//! their network. A name without an account is counted by its keyed digest, with the same commands, so that nothing can be
+//! learned from the throttle (I7).
 
 use std::{fmt, net::IpAddr};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
-use super::{network, refused};
+use super::{network::Network, refused};
 use crate::{
     domain::{
         account::{Account, Identifier},
         audit::{Actor, AuditEvent, Entry},
         entropy::Entropy,
+        ids::AccountId,
         limit::{Backoff, Quota, TooMany},
         secret::SecretText,
     },
     service::error::ServiceError,
-    state::AppState,
+    state::{AppState, login_subjects::LoginSubject},
     store::redis::{ThrottleBucket, ThrottleDecision},
 };
 
-/// What every device token begins with.
+/// Prefix of every device token.
 const PREFIX: &str = "lk_dt_";
 
-/// By which an account recognises a device where its owner signed in: it signs nobody in, it only spares the device the
-/// waits that strangers cause. 256 random bits; doesn't print.
+/// Identifies a device to an account whose owner logged in there, and exempts it from waits that strangers cause. It
+/// authenticates nobody. 256 random bits; `Debug` does not print them.
 #[derive(Clone)]
 pub struct DeviceToken(SecretText);
 
 impl DeviceToken {
-    /// Takes what looks like one; nothing else is worth looking up.
+    /// Reads a token; none if the text is malformed.
     pub fn parse(text: &str) -> Option<Self> {
         let bits = text.strip_prefix(PREFIX)?;
-        let fit = bits.len() == 43 && bits.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
-        fit.then(|| Self(text.into()))
+        let valid = bits.len() == 43 && bits.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+        valid.then(|| Self(text.into()))
     }
 
     fn generate(entropy: &Entropy) -> Self {
         Self(format!("{PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(entropy.bytes::<32>())).into())
     }
 
-    /// The token, for its device.
+    /// The token, to be sent to its device.
     pub fn expose(&self) -> &str {
         self.0.expose()
     }
@@ -55,91 +57,126 @@ impl fmt::Debug for DeviceToken {
     }
 }
 
-/// A password that may be tried. Counts as a failure until it is taken back.
+/// The account of a typed identifier, as far as the throttle had to read it.
+#[derive(Debug)]
+pub enum AccountLookup {
+    /// It was not read.
+    Deferred,
+    /// It was read just now; there may be none.
+    Done(Option<Account>),
+}
+
+/// An admitted login attempt. Counts as a failure until it is trusted or refunded.
 #[derive(Debug)]
 #[must_use]
 pub struct Attempt {
-    account: String,
-    lane: Option<ThrottleBucket>,
-    network: Vec<u8>,
-    device: Option<DeviceToken>,
+    /// The name under which Redis counts.
+    subject: String,
+    /// The bucket it was counted in; none if the throttle is off.
+    bucket: Option<ThrottleBucket>,
+    network: Network,
+    /// The device's token, if the account knows it.
+    known_device: Option<DeviceToken>,
 }
 
 impl Attempt {
+    /// Counts an attempt before the password is checked. Returns the account too, if it was read from the database to find
+    /// the subject.
     pub(super) async fn begin(
         state: &AppState,
         identifier: &Identifier,
         ip: Option<IpAddr>,
         device: Option<&DeviceToken>,
-    ) -> Result<Self, ServiceError> {
-        let (account, network) = (name_of(state, identifier), network(ip));
-        let device = device.cloned();
+    ) -> Result<(Self, AccountLookup), ServiceError> {
+        let network = Network::of(ip);
         let Some(backoff) = state.config.limits.backoff else {
-            return Ok(Self { account, lane: None, network, device });
+            return Ok((
+                Self { subject: String::new(), bucket: None, network, known_device: None },
+                AccountLookup::Deferred,
+            ));
         };
-        let of_device = device.as_ref().map(|token| device_lane(state, &account, token));
-        let of_address = address_lane(state, &account, &network);
         let now = state.clock.now();
-        match state.redis.rate_limits.admit(&account, of_device.as_ref(), &of_address, backoff, now).await? {
-            ThrottleDecision::Admitted(lane) => Ok(Self { account, lane: Some(lane), network, device }),
+        let digest = digest_of(state, identifier);
+        let (found, account) = match state.login_subjects.get(&digest, now) {
+            Some(found) => (found, AccountLookup::Deferred),
+            None => {
+                let account = state.sql.find_account(identifier).await?;
+                let found = account.as_ref().map_or(LoginSubject::Identifier, |it| LoginSubject::Account(it.id));
+                state.login_subjects.insert(&digest, found, now);
+                (found, AccountLookup::Done(account))
+            }
+        };
+        let (id, subject) = match found {
+            LoginSubject::Account(id) => (Some(id), subject_of(state, id)),
+            LoginSubject::Identifier => (None, digest),
+        };
+        let device_bucket = device.map(|token| device_bucket(state, &subject, token));
+        let address_bucket = address_bucket(state, &subject, network);
+        let limiter = &state.redis.rate_limits;
+        match limiter.admit(&subject, device_bucket.as_ref(), &address_bucket, backoff, now).await? {
+            ThrottleDecision::Admitted(bucket) => {
+                let known_device = device.filter(|_| device_bucket.as_ref() == Some(&bucket)).cloned();
+                Ok((Self { subject, bucket: Some(bucket), network, known_device }, account))
+            }
             ThrottleDecision::Wait(retry_after) => {
-                let entry = Entry::new(now, AuditEvent::RateLimit).refused("too_many").detail("login-account");
+                let mut entry = Entry::new(now, AuditEvent::RateLimit).refused("too_many").detail("login-account");
+                entry.what.account = id;
                 state.audit.record(entry.by(Actor::Anyone).from(ip));
                 Err(refused(state, TooMany { policy: "login-account", quota: quota_of(backoff), retry_after }))
             }
         }
     }
 
-    /// The password was right: the device and the address are known from now on, by whichever name the account signs in.
-    /// Gives the device's token. Should Redis not hear of it, they stay strangers.
+    /// Removes the attempt from the failures and marks the device and the network as known to the account: the password was
+    /// right. Returns the device's token. A token that the account did not know is replaced by a new one, since whoever
+    /// chose it may know it too. While Redis does not answer, device and network stay unknown.
     pub async fn trust_device(&self, state: &AppState, account: &Account) -> DeviceToken {
-        let device = self.device.clone().unwrap_or_else(|| DeviceToken::generate(&state.entropy));
-        if let Some(backoff) = state.config.limits.backoff {
-            let email = self.vouch_as(state, Some(Identifier::parse(account.email.as_str())), &device, backoff);
-            let username = account.username.as_ref().map(|name| Identifier::parse(name.as_str()));
-            let username = self.vouch_as(state, username, &device, backoff);
-            tokio::join!(email, username);
+        let device = self.known_device.clone().unwrap_or_else(|| DeviceToken::generate(&state.entropy));
+        let Some(backoff) = state.config.limits.backoff else { return device };
+        let subject = subject_of(state, account.id);
+        // An account that was registered after the look-up was counted by its name.
+        let used = self.bucket.as_ref().filter(|_| subject == self.subject);
+        let device_bucket = device_bucket(state, &subject, &device);
+        let address_bucket = address_bucket(state, &subject, self.network);
+        let (limiter, now) = (&state.redis.rate_limits, state.clock.now());
+        let trusted = limiter.trust_device(&subject, &device_bucket, &address_bucket, used, backoff, now).await;
+        if let Err(error) = trusted {
+            tracing::warn!(%error, "a device could not be marked as known to its account");
         }
         device
     }
 
-    async fn vouch_as(&self, state: &AppState, identifier: Option<Identifier>, device: &DeviceToken, backoff: Backoff) {
-        let Some(identifier) = identifier else { return };
-        let account = name_of(state, &identifier);
-        let used = self.lane.as_ref().filter(|_| account == self.account);
-        let (device, address) = (device_lane(state, &account, device), address_lane(state, &account, &self.network));
-        let vouched =
-            state.redis.rate_limits.trust_device(&account, &device, &address, used, backoff, state.clock.now()).await;
-        if let Err(error) = vouched {
-            tracing::warn!(%error, "a device could not be remembered; it stays a stranger to its account");
-        }
-    }
-
-    /// Nothing came of it, and the password wasn't checked: it doesn't count.
+    /// Removes the attempt from the failures: the password was not checked.
     pub async fn refund(self, state: &AppState) {
-        let Some(lane) = self.lane else { return };
-        if let Err(error) = state.redis.rate_limits.refund(&self.account, &lane).await {
-            tracing::debug!(%error, "an attempt to sign in could not be taken back");
+        let Some(bucket) = self.bucket else { return };
+        if let Err(error) = state.redis.rate_limits.refund(&self.subject, &bucket).await {
+            tracing::debug!(%error, "a login attempt could not be refunded");
         }
     }
 }
 
-/// The backoff as a quota, for those who are told of it.
+/// The backoff as a quota, for the `RateLimit-Policy` header.
 fn quota_of(backoff: Backoff) -> Quota {
     Quota { count: backoff.free, window: crate::store::redis::FEW_FORGOTTEN }
 }
 
-fn name_of(state: &AppState, identifier: &Identifier) -> String {
+/// The keyed digest of a name.
+fn digest_of(state: &AppState, identifier: &Identifier) -> String {
     let (Identifier::Email(text) | Identifier::Username(text)) = identifier;
     state.pseudonymizer.name(&[b"account", text.as_bytes()])
 }
 
-fn device_lane(state: &AppState, account: &str, token: &DeviceToken) -> ThrottleBucket {
-    ThrottleBucket::device(&state.pseudonymizer.name(&[b"device", account.as_bytes(), token.expose().as_bytes()]))
+/// The name under which Redis counts the attempts at an account.
+fn subject_of(state: &AppState, account: AccountId) -> String {
+    state.pseudonymizer.name(&[b"account-id", account.as_bytes()])
 }
 
-fn address_lane(state: &AppState, account: &str, network: &[u8]) -> ThrottleBucket {
-    ThrottleBucket::address(&state.pseudonymizer.name(&[b"address", account.as_bytes(), network]))
+fn device_bucket(state: &AppState, subject: &str, token: &DeviceToken) -> ThrottleBucket {
+    ThrottleBucket::device(&state.pseudonymizer.name(&[b"device", subject.as_bytes(), token.expose().as_bytes()]))
+}
+
+fn address_bucket(state: &AppState, subject: &str, network: Network) -> ThrottleBucket {
+    ThrottleBucket::address(&state.pseudonymizer.name(&[b"address", subject.as_bytes(), network.as_bytes()]))
 }
 
 #[cfg(test)]
@@ -147,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_looks_like_a_token_is_one() {
+    fn device_token_of_another_form_is_not_parsed() {
         let token = DeviceToken::generate(&Entropy::system());
         assert!(DeviceToken::parse(token.expose()).is_some());
         assert!(!format!("{token:?}").contains("lk_dt_"));

@@ -1,15 +1,18 @@
-//! How often things may be asked for, and by whom; asked before anything that costs much is done.
+//! Rate limits, checked before expensive work is done.
 //!
-//! Limits are asked from narrow to wide: what an address has used up never eats into what is for all. Sign-ins,
-//! registrations and password changes are counted in Redis. Refreshes and introspections are counted by each node for
-//! itself: they cost less than asking Redis would, and their limits only have to stop programs gone wild.
+//! Limits are checked from narrow to wide, so that a client that exceeds its own limit does not use up the service's. Logins,
+//! registrations and password changes are counted in Redis, for all nodes together. Refreshes, introspections and failed
+//! client authentications are counted by each node: a request to Redis would cost more than they do, and their limits only
+//! have to stop runaway programs.
 
 mod login_throttle;
+mod network;
 
 use std::net::IpAddr;
 
-pub use login_throttle::{Attempt, DeviceToken};
+pub use login_throttle::{AccountLookup, Attempt, DeviceToken};
 
+use self::network::Network;
 use crate::{
     domain::{
         account::{Email, Identifier},
@@ -23,16 +26,32 @@ use crate::{
     store::redis::RedisError,
 };
 
-/// What to do when Redis can't be asked.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum IfDown {
-    /// What is asked for needs Redis all the same.
-    Fail,
-    /// The node counts for itself.
-    CountHere,
+/// The names of a limit by address: that of the address or its /64, and that of the wider IPv6 network.
+#[derive(Clone, Copy)]
+struct AddressPolicy {
+    address: &'static str,
+    network: &'static str,
 }
 
-/// Asks whether somebody may try a password for an account.
+const LOGIN: AddressPolicy = AddressPolicy { address: "login-address", network: "login-network" };
+const REGISTRATION: AddressPolicy = AddressPolicy { address: "registration-address", network: "registration-network" };
+const PASSWORD_CHANGE: AddressPolicy =
+    AddressPolicy { address: "password-change-address", network: "password-change-network" };
+const REFRESH: AddressPolicy = AddressPolicy { address: "refresh-address", network: "refresh-network" };
+const CLIENT_AUTHENTICATION: AddressPolicy =
+    AddressPolicy { address: "client-authentication-address", network: "client-authentication-network" };
+
+/// What a shared limit does while Redis does not answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum IfDown {
+    /// The request fails: it needs Redis anyway.
+    Fail,
+    /// This node counts by itself.
+    CountLocally,
+}
+
+/// Checks whether a password may be tried for `identifier`. Returns the attempt, which counts as a failure until it is
+/// trusted or refunded, and the account as far as it was read for this.
 ///
 /// # Errors
 /// [`ServiceError`]
@@ -41,87 +60,108 @@ pub async fn login(
     identifier: &Identifier,
     ip: Option<IpAddr>,
     device: Option<&DeviceToken>,
-) -> Result<Attempt, ServiceError> {
+) -> Result<(Attempt, AccountLookup), ServiceError> {
     let limits = &state.config.limits;
-    shared(state, "login-address", limits.login_per_address, &network(ip), IfDown::Fail).await?;
-    let attempt = Attempt::begin(state, identifier, ip, device).await?;
+    shared_by_address(state, LOGIN, limits.login_per_address, ip, IfDown::Fail).await?;
+    let (attempt, account) = Attempt::begin(state, identifier, ip, device).await?;
     if let Err(refused) = shared(state, "login-service", limits.login_service, &[], IfDown::Fail).await {
         attempt.refund(state).await;
         return Err(refused);
     }
-    Ok(attempt)
+    Ok((attempt, account))
 }
 
-/// Asks whether somebody may register an e-mail address.
+/// Checks whether a client may register an e-mail address. Attempts at one address count per network of the client, so that
+/// nobody can keep others from registering it.
 ///
 /// # Errors
 /// [`ServiceError`]
 pub async fn registration(state: &AppState, email: &Email, ip: Option<IpAddr>) -> Result<(), ServiceError> {
-    let (limits, if_down) = (&state.config.limits, IfDown::CountHere);
-    shared(state, "registration-address", limits.registration_per_address, &network(ip), if_down).await?;
-    let account = email.key();
-    shared(state, "registration-account", limits.registration_per_account, account.as_bytes(), if_down).await?;
+    let (limits, if_down) = (&state.config.limits, IfDown::CountLocally);
+    shared_by_address(state, REGISTRATION, limits.registration_per_address, ip, if_down).await?;
+    let mut subject = Network::of(ip).as_bytes().to_vec();
+    subject.push(b'|');
+    subject.extend_from_slice(email.key().as_bytes());
+    shared(state, "registration-account", limits.registration_per_account, &subject, if_down).await?;
     shared(state, "registration-service", limits.registration_service, &[], if_down).await
 }
 
-/// Asks whether a session may change its account's password.
+/// Checks whether a session may change its account's password.
 ///
 /// # Errors
 /// [`ServiceError`]
 pub async fn password_change(state: &AppState, session: SessionId, ip: Option<IpAddr>) -> Result<(), ServiceError> {
-    // a Redis that is full can still end sessions, and so passwords can be changed
-    let (limits, if_down) = (&state.config.limits, IfDown::CountHere);
-    let of_session = limits.password_change_per_account;
-    shared(state, "password-change-account", of_session, session.as_bytes(), if_down).await?;
-    shared(state, "password-change-address", limits.password_change_per_address, &network(ip), if_down).await?;
+    // A Redis that is out of memory can still end sessions, so passwords can still be changed.
+    let (limits, if_down) = (&state.config.limits, IfDown::CountLocally);
+    let per_session = limits.password_change_per_account;
+    shared(state, "password-change-account", per_session, session.as_bytes(), if_down).await?;
+    shared_by_address(state, PASSWORD_CHANGE, limits.password_change_per_address, ip, if_down).await?;
     shared(state, "password-change-service", limits.password_change_service, &[], if_down).await
 }
 
-/// Asks whether an address may present a refresh token, before that is looked at.
+/// Checks whether a client may present a refresh token, before the token is read.
 ///
 /// # Errors
 /// [`ServiceError`]
 pub fn refresh_from(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
-    here(state, "refresh-address", state.config.limits.refresh_per_address, &network(ip))
+    local_by_address(state, REFRESH, state.config.limits.refresh_per_address, ip)
 }
 
-/// Asks whether an account's session may be refreshed.
+/// Checks whether a session of an account may be refreshed.
 ///
 /// # Errors
 /// [`ServiceError`]
 pub fn refresh_of(state: &AppState, account: AccountId) -> Result<(), ServiceError> {
-    here(state, "refresh-account", state.config.limits.refresh_per_account, account.as_bytes())?;
-    here(state, "refresh-service", state.config.limits.refresh_service, &[])
+    local(state, "refresh-account", state.config.limits.refresh_per_account, account.as_bytes())?;
+    local(state, "refresh-service", state.config.limits.refresh_service, &[])
 }
 
-/// Asks whether a service client may ask something.
+/// Checks whether a service client may introspect a token or get one of its own.
 ///
 /// # Errors
 /// [`ServiceError`]
 pub fn introspection(state: &AppState, client: &str) -> Result<(), ServiceError> {
-    here(state, "introspection-client", state.config.limits.introspection_per_client, client.as_bytes())?;
-    here(state, "introspection-service", state.config.limits.introspection_service, &[])
+    local(state, "introspection-client", state.config.limits.introspection_per_client, client.as_bytes())?;
+    local(state, "introspection-service", state.config.limits.introspection_service, &[])
 }
 
-/// Takes a place of a limit that this node counts.
-fn here(state: &AppState, policy: &'static str, quota: Option<Quota>, subject: &[u8]) -> Result<(), ServiceError> {
+/// Counts a failed client authentication. Successful ones are never limited, so that a client with a wrong secret can't lock
+/// out others behind the same address.
+///
+/// # Errors
+/// [`ServiceError`]
+pub fn client_authentication_failure(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
+    local_by_address(state, CLIENT_AUTHENTICATION, state.config.limits.client_authentication_failures_per_address, ip)
+}
+
+/// Takes a request from a quota that this node counts.
+fn local(state: &AppState, policy: &'static str, quota: Option<Quota>, subject: &[u8]) -> Result<(), ServiceError> {
     let Some(quota) = quota else { return Ok(()) };
     match state.local_limits.take(policy, subject, quota, state.clock.now()) {
         None => Ok(()),
         Some(retry_after) => {
-            note(state, policy, subject);
+            record(state, policy, subject);
             Err(refused(state, TooMany { policy, quota, retry_after }))
         }
     }
 }
 
-/// A limit was reached.
-fn refused(state: &AppState, too_many: TooMany) -> ServiceError {
-    state.metrics.rate_limited.with_label_values(&[too_many.policy]).inc();
-    too_many.into()
+/// Takes a request from the quota of an address, and from that of its wider IPv6 network.
+fn local_by_address(
+    state: &AppState,
+    policy: AddressPolicy,
+    quota: Option<Quota>,
+    ip: Option<IpAddr>,
+) -> Result<(), ServiceError> {
+    let Some(quota) = quota else { return Ok(()) };
+    local(state, policy.address, Some(quota), Network::of(ip).as_bytes())?;
+    match wide(state, quota, ip) {
+        None => Ok(()),
+        Some((quota, network)) => local(state, policy.network, Some(quota), network.as_bytes()),
+    }
 }
 
-/// Takes a place of a limit that all nodes count together.
+/// Takes a request from a quota that all nodes share.
 async fn shared(
     state: &AppState,
     policy: &'static str,
@@ -134,19 +174,48 @@ async fn shared(
     match state.redis.rate_limits.take(&name, limit, state.clock.now()).await {
         Ok(None) => Ok(()),
         Ok(Some(retry_after)) => {
-            note(state, policy, subject);
+            record(state, policy, subject);
             Err(refused(state, TooMany { policy, quota: limit, retry_after }))
         }
-        Err(error @ RedisError::Unavailable(_)) if if_down == IfDown::CountHere => {
-            tracing::warn!(%error, policy, "a limit can't be asked of Redis; this node counts for itself");
-            here(state, policy, quota, subject)
+        Err(error @ RedisError::Unavailable(_)) if if_down == IfDown::CountLocally => {
+            tracing::warn!(%error, policy, "Redis does not answer; this node counts the rate limit by itself");
+            local(state, policy, quota, subject)
         }
         Err(error) => Err(error.into()),
     }
 }
 
-/// Tells the audit log that something was asked for too often, and by whom as far as a limit knows.
-fn note(state: &AppState, policy: &'static str, subject: &[u8]) {
+/// Takes a request from the shared quota of an address, and from that of its wider IPv6 network.
+async fn shared_by_address(
+    state: &AppState,
+    policy: AddressPolicy,
+    quota: Option<Quota>,
+    ip: Option<IpAddr>,
+    if_down: IfDown,
+) -> Result<(), ServiceError> {
+    let Some(quota) = quota else { return Ok(()) };
+    shared(state, policy.address, Some(quota), Network::of(ip).as_bytes(), if_down).await?;
+    match wide(state, quota, ip) {
+        None => Ok(()),
+        Some((quota, network)) => shared(state, policy.network, Some(quota), network.as_bytes(), if_down).await,
+    }
+}
+
+/// The wider network of an IPv6 address (`limits.ipv6_prefix`) and its quota; none for IPv4.
+fn wide(state: &AppState, quota: Quota, ip: Option<IpAddr>) -> Option<(Quota, Network)> {
+    let settings = state.config.limits.ipv6_network?;
+    let network = Network::wide(ip, settings.prefix)?;
+    Some((Quota { count: quota.count.saturating_mul(settings.factor), ..quota }, network))
+}
+
+/// Counts a refusal in the metrics.
+fn refused(state: &AppState, too_many: TooMany) -> ServiceError {
+    state.metrics.rate_limited.with_label_values(&[too_many.policy]).inc();
+    too_many.into()
+}
+
+/// Writes a refusal to the audit log, with the account, session, client or network that the limit counts by.
+fn record(state: &AppState, policy: &'static str, subject: &[u8]) {
     let mut entry = Entry::new(state.clock.now(), AuditEvent::RateLimit).refused("too_many").detail(policy);
     entry.what.actor = Some(Actor::Anyone);
     match policy {
@@ -155,49 +224,10 @@ fn note(state: &AppState, policy: &'static str, subject: &[u8]) {
         "introspection-client" => {
             entry.what.client = std::str::from_utf8(subject).ok().and_then(|name| ClientId::parse(name).ok());
         }
-        policy if policy.ends_with("-address") => entry.what.address = of_network(subject),
+        policy if policy.ends_with("-address") || policy.ends_with("-network") => {
+            entry.what.address = Network::address(subject);
+        }
         _ => {}
     }
     state.audit.record(entry);
-}
-
-/// The address that [`network`] made this of, or its network's.
-fn of_network(network: &[u8]) -> Option<IpAddr> {
-    if let Ok(v4) = <[u8; 4]>::try_from(network) {
-        return Some(v4.into());
-    }
-    let prefix = u128::from(u64::from_be_bytes(network.try_into().ok()?));
-    Some(std::net::Ipv6Addr::from(prefix << 64).into())
-}
-
-/// Whom an address stands for: itself or, with IPv6, its /64, which is what a household or a server is given. Requests
-/// that have no address, over a socket, are one caller's.
-fn network(ip: Option<IpAddr>) -> Vec<u8> {
-    match ip.map(|ip| ip.to_canonical()) {
-        None => Vec::new(),
-        Some(IpAddr::V4(ip)) => ip.octets().to_vec(),
-        Some(IpAddr::V6(ip)) => ip.octets()[..8].to_vec(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn networks_are_addresses_again() {
-        let there_and_back = |text: &str| of_network(&network(Some(text.parse().unwrap()))).map(|ip| ip.to_string());
-        assert_eq!(there_and_back("192.0.2.1").as_deref(), Some("192.0.2.1"));
-        assert_eq!(there_and_back("2001:db8::7:1:2:3").as_deref(), Some("2001:db8::"));
-        assert_eq!(of_network(&[]), None);
-    }
-
-    #[test]
-    fn ipv6_counts_by_64_bits() {
-        let of = |text: &str| network(Some(text.parse().unwrap()));
-        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1:2:3"));
-        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
-        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
-        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
-    }
 }

@@ -1,8 +1,8 @@
-//! The audit log of a node: security events on their way into SQL.
+//! The audit log of a node: security events on their way to the database.
 //!
-//! What changes in SQL is written down in the transaction of the change, by [`crate::store::sql`]: neither happens without
-//! the other. What happens in Redis, or nowhere, is noted here in memory, within bounds and without waiting, so that
-//! nobody's answer takes longer for it (I7); one task writes it down, a batch at a time.
+//! A change in SQL is recorded in its own transaction by [`crate::store::sql`], so that neither happens without the other.
+//! Other events are queued here in memory, within bounds and without waiting, so that recording an event never delays an
+//! answer (I7). One task writes the queue in batches.
 
 mod pending;
 
@@ -11,32 +11,38 @@ use std::{
     time::Duration,
 };
 
+use prometheus::IntCounterVec;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use self::pending::Pending;
+use self::pending::{Bounds, Pending};
 use crate::{
     config::AuditSettings,
-    domain::{audit::Entry, clock::Clock, entropy::Entropy},
+    domain::{
+        audit::{AuditEvent, Entry},
+        clock::Clock,
+        entropy::Entropy,
+    },
+    metrics,
     store::sql::{Sql, SqlError},
 };
 
-/// How long what was noted waits to be written, so that what comes together is written together.
-const GATHER: Duration = Duration::from_secs(1);
+/// Interval at which queued events are written, so that events of one second share a transaction.
+const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Rows written in one transaction: pages of an index are written once for all of their rows.
+/// Rows written in one transaction: each page of an index is written once for all of them.
 const BATCH: usize = 4096;
 
-/// Rows whose retention is over that are deleted at once.
-const PRUNE: u32 = 500;
+/// Expired rows deleted in one transaction.
+const PRUNE_BATCH: u32 = 500;
 
-/// How often rows whose retention is over are looked for.
-const PRUNE_EVERY: Duration = Duration::from_mins(10);
+/// Interval at which expired rows are deleted.
+const PRUNE_INTERVAL: Duration = Duration::from_mins(10);
 
-/// How long the last events may take to be written when the service stops.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How long the last events may take to be written when the node stops.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Notes events.
+/// Queues security events and writes them to the database.
 #[derive(Debug)]
 pub struct AuditLog {
     shared: Arc<Shared>,
@@ -45,51 +51,76 @@ pub struct AuditLog {
 #[derive(Debug)]
 struct Shared {
     pending: Mutex<Pending>,
-    /// Held by whoever writes: one at a time, so that rows stay in order.
+    /// The batch being written. Locked by one writer at a time, so that rows keep their order.
     writing: tokio::sync::Mutex<Vec<(Uuid, Entry)>>,
     closed: Notify,
     settings: AuditSettings,
     clock: Clock,
     entropy: Entropy,
     sql: Sql,
+    /// Events that were not recorded, by kind.
+    lost: IntCounterVec,
 }
 
 impl AuditLog {
-    /// Begins to write down what is noted, until this is dropped.
+    /// Starts to write what is recorded, until this is dropped.
     pub fn start(settings: &AuditSettings, clock: Clock, entropy: Entropy, sql: &Sql) -> Self {
+        let bounds = Bounds {
+            queue: settings.queue,
+            refusals: settings.max_refusals,
+            refusals_per_subject: settings.max_refusals_per_account,
+        };
+        let lost = metrics::counters(
+            "latchkey_audit_lost_total",
+            "Security events that were not written to the audit log, by kind: over a budget, or the queue was full.",
+            &["event"],
+        );
+        for event in AuditEvent::ALL {
+            lost.with_label_values(&[event.as_str()]);
+        }
         let shared = Arc::new(Shared {
-            pending: Mutex::new(Pending::new(settings.queue, settings.max_refusals)),
+            pending: Mutex::new(Pending::new(bounds)),
             writing: tokio::sync::Mutex::default(),
             closed: Notify::new(),
             settings: settings.clone(),
             clock,
             entropy,
             sql: sql.clone().keeping_addresses(settings.addresses),
+            lost,
         });
-        tokio::spawn(Arc::clone(&shared).keep_writing());
+        tokio::spawn(Arc::clone(&shared).run_writer());
         Self { shared }
     }
 
-    /// Notes an event; never waits. What there is no room for is counted, and the count is written down.
+    /// Queues an event; never waits. An event for which there is no room is counted, and the count is written.
     pub fn record(&self, entry: Entry) {
-        self.shared.pending().add(entry);
+        let event = entry.what.event;
+        let lost = self.shared.pending().add(entry);
+        if lost > 0 {
+            self.shared.lost.with_label_values(&[event.as_str()]).inc_by(lost);
+        }
     }
 
-    /// Writes down now what was noted before.
+    /// Writes all queued events now.
     ///
     /// # Errors
-    /// [`SqlError`]; it is kept then, and tried again.
+    /// [`SqlError`]; the events stay queued.
     pub async fn flush(&self) -> Result<(), SqlError> {
         self.shared.write().await
     }
 
-    /// Writes down what was noted, for the last time: says in the log how much could not be.
+    /// Writes the last events when the node stops. Logs how many could not be written.
     pub async fn close(&self) {
-        let written = tokio::time::timeout(LAST_WORDS, self.flush()).await;
+        let written = tokio::time::timeout(CLOSE_TIMEOUT, self.flush()).await;
         if !matches!(written, Ok(Ok(()))) {
             let count = self.shared.pending().events();
-            tracing::error!(count, "the last events of the audit log could not be written down; they are lost");
+            tracing::error!(count, "audit log: the last events could not be written and are lost");
         }
+    }
+
+    /// The counter of lost events.
+    pub(super) fn lost(&self) -> &IntCounterVec {
+        &self.shared.lost
     }
 }
 
@@ -104,32 +135,32 @@ impl Shared {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn keep_writing(self: Arc<Self>) {
-        let mut gathered = tokio::time::interval(GATHER);
-        gathered.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut prune = tokio::time::interval(PRUNE_EVERY);
+    async fn run_writer(self: Arc<Self>) {
+        let mut writes = tokio::time::interval(WRITE_INTERVAL);
+        writes.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut prunes = tokio::time::interval(PRUNE_INTERVAL);
         let mut failing = false;
         loop {
             let done = tokio::select! {
                 () = self.closed.notified() => return,
-                _ = gathered.tick() => self.write().await,
-                _ = prune.tick() => self.prune().await,
+                _ = writes.tick() => self.write().await,
+                _ = prunes.tick() => self.prune().await,
             };
             match done {
                 Ok(()) => failing = false,
-                // once, not every second
+                // Logged once, not every second.
                 Err(_) if failing => {}
                 Err(error) => {
                     failing = true;
                     let count = self.pending().events();
-                    tracing::error!(%error, count, "the audit log can't be written; events are kept as far as audit.queue allows");
+                    tracing::error!(%error, count, "audit log: writing failed; events stay queued up to audit.queue");
                 }
             }
         }
     }
 
     async fn write(&self) -> Result<(), SqlError> {
-        // What a failed attempt left is written first, under the ids it had: it may have been written after all.
+        // A batch that failed is retried under the same ids first: it may have been written.
         let mut batch = self.writing.lock().await;
         loop {
             if batch.is_empty() {
@@ -147,8 +178,8 @@ impl Shared {
     async fn prune(&self) -> Result<(), SqlError> {
         let Some(retention) = self.settings.retention else { return Ok(()) };
         let before = self.clock.now() - retention;
-        // a little at a time: nobody else should wait for it
-        while self.sql.prune_audit(before, PRUNE).await? >= u64::from(PRUNE) {
+        // In small transactions with pauses, so that no other writer waits long.
+        while self.sql.prune_audit(before, PRUNE_BATCH).await? >= u64::from(PRUNE_BATCH) {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         Ok(())

@@ -1,96 +1,171 @@
-//! Events that wait to be written down: so many, no more. Refusals that are alike wait as one.
+//! Audit entries that wait to be written to the database, within bounds.
+//!
+//! Identical refusals wait as one entry with a count. Rows about refusals have budgets by the minute, so that a flood can't
+//! fill the disk: one for each kind of event for refusals that name no account or client, and one for each kind of event and
+//! each account or client that is named. So a flood from strangers never hides the guessing at an account.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, VecDeque, hash_map::Entry as Slot},
+    mem,
     time::Duration,
 };
 
 use crate::domain::{
     audit::{AuditEvent, Entry, Outcome, What},
+    client::ClientId,
     clock::Timestamp,
+    ids::AccountId,
 };
 
-/// In which refusals are counted.
+/// The period of the budgets.
 const MINUTE: Duration = Duration::from_mins(1);
 
+/// The most accounts and clients that are counted in a period; refusals of further ones are lost.
+const MAX_SUBJECTS: usize = 10_000;
+
+/// Rows that all named accounts and clients may have in a period beyond their first, as a multiple of the budget of refusals
+/// that name none.
+const SUBJECTS_FACTOR: u64 = 10;
+
+/// The limits of [`Pending`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Entries that wait at most (`audit.queue`).
+    pub(super) queue: usize,
+    /// Rows a minute about refusals that name no account or client, for each kind of event (`audit.max_refusals`).
+    pub(super) refusals: u64,
+    /// Rows a minute about refusals of one account or client, for each kind of event (`audit.max_refusals_per_account`).
+    pub(super) refusals_per_subject: u64,
+}
+
+/// The entries that wait, oldest first.
 #[derive(Debug)]
 pub(super) struct Pending {
     entries: VecDeque<Entry>,
-    /// Where refusals are, counted from the first entry there ever was.
-    alike: HashMap<What, u64>,
+    /// The positions of refusals, counted from the first entry ever added.
+    refusals: HashMap<What, u64>,
+    /// The number of entries taken so far.
     taken: u64,
-    most: usize,
-    max_refusals: u64,
-    /// Since when refusals are counted, and how many rows of them there were.
-    minute: Option<(Timestamp, u64)>,
-    lost: u64,
+    bounds: Bounds,
+    budgets: Budgets,
+    /// Events that were dropped and not reported yet.
+    lost: HashMap<AuditEvent, u64>,
 }
 
 impl Pending {
-    /// Room for `most` entries, and for so many rows of refusals a minute.
-    pub(super) fn new(most: usize, max_refusals: u64) -> Self {
-        Self { entries: VecDeque::new(), alike: HashMap::new(), taken: 0, most, max_refusals, minute: None, lost: 0 }
+    pub(super) fn new(bounds: Bounds) -> Self {
+        Self {
+            entries: VecDeque::new(),
+            refusals: HashMap::new(),
+            taken: 0,
+            bounds,
+            budgets: Budgets::default(),
+            lost: HashMap::new(),
+        }
     }
 
-    pub(super) fn add(&mut self, entry: Entry) {
-        // reuse has ended a session, so there are no more of it than sessions
+    /// Adds an entry. Returns the number of events lost: zero, or the entry's count if there is no room for it.
+    pub(super) fn add(&mut self, entry: Entry) -> u64 {
+        // A reuse has ended a session, so that there are no more of them than sessions.
         let refused = entry.what.outcome == Outcome::Refused && entry.what.event != AuditEvent::RefreshReuse;
-        if refused && let Some(earlier) = self.like(&entry.what) {
+        if refused && let Some(earlier) = self.identical(&entry.what) {
             earlier.count += entry.count;
-            return;
+            return 0;
         }
-        if self.entries.len() >= self.most || refused && !self.may_refuse(entry.at) {
-            self.lost += entry.count;
-            return;
+        if self.entries.len() >= self.bounds.queue || refused && !self.budgets.take(&entry, self.bounds) {
+            *self.lost.entry(entry.what.event).or_default() += entry.count;
+            return entry.count;
         }
         if refused {
-            self.alike.insert(entry.what.clone(), self.taken + self.entries.len() as u64);
+            self.refusals.insert(entry.what.clone(), self.taken + self.entries.len() as u64);
         }
         self.entries.push_back(entry);
+        0
     }
 
-    /// Takes out up to `most` entries, oldest first, and, when they are the last, how many were lost.
-    pub(super) fn take(&mut self, most: usize, now: Timestamp) -> Vec<Entry> {
-        let count = most.min(self.entries.len());
+    /// Removes up to `max` entries, oldest first, and, when none remain, adds the number of lost events of each kind.
+    pub(super) fn take(&mut self, max: usize, now: Timestamp) -> Vec<Entry> {
+        let count = max.min(self.entries.len());
         let mut taken: Vec<Entry> = self.entries.drain(..count).collect();
         self.taken += count as u64;
         for entry in &taken {
-            self.alike.remove(&entry.what);
+            self.refusals.remove(&entry.what);
         }
-        if self.entries.is_empty() && self.lost > 0 {
-            taken.push(Entry::new(now, AuditEvent::Lost).count(std::mem::take(&mut self.lost)));
+        if self.entries.is_empty() {
+            let lost = mem::take(&mut self.lost).into_iter();
+            taken.extend(
+                lost.map(|(event, count)| Entry::new(now, AuditEvent::Lost).detail(event.as_str()).count(count)),
+            );
         }
         taken
     }
 
-    /// How many events wait, or were lost.
+    /// The number of events that wait, or were lost and not reported yet.
     pub(super) fn events(&self) -> u64 {
-        self.entries.iter().map(|entry| entry.count).sum::<u64>() + self.lost
+        self.entries.iter().map(|entry| entry.count).sum::<u64>() + self.lost.values().sum::<u64>()
     }
 
-    fn like(&mut self, what: &What) -> Option<&mut Entry> {
-        let at = self.alike.get(what)?.checked_sub(self.taken)?;
+    fn identical(&mut self, what: &What) -> Option<&mut Entry> {
+        let at = self.refusals.get(what)?.checked_sub(self.taken)?;
         self.entries.get_mut(usize::try_from(at).ok()?)
     }
+}
 
-    fn may_refuse(&mut self, now: Timestamp) -> bool {
-        match &mut self.minute {
-            Some((since, count)) if now.saturating_since(*since) < MINUTE => {
-                *count += 1;
-                *count <= self.max_refusals
-            }
-            minute => {
-                *minute = Some((now, 1));
+/// Rows about refusals written since `since`.
+#[derive(Debug, Default)]
+struct Budgets {
+    since: Option<Timestamp>,
+    /// Rows that name no account or client.
+    strangers: HashMap<AuditEvent, u64>,
+    /// Rows of each account and client.
+    subjects: HashMap<(AuditEvent, Subject), u64>,
+    /// Rows of accounts and clients beyond their first.
+    repeated: HashMap<AuditEvent, u64>,
+}
+
+/// An account or a client that a refusal names.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Subject {
+    Account(AccountId),
+    Client(ClientId),
+}
+
+impl Budgets {
+    /// Takes a row for a refusal; false if the budget is used up.
+    fn take(&mut self, entry: &Entry, bounds: Bounds) -> bool {
+        if self.since.is_none_or(|since| entry.at.saturating_since(since) >= MINUTE) {
+            *self = Self { since: Some(entry.at), ..Self::default() };
+        }
+        let What { event, account, client, .. } = &entry.what;
+        let account = account.map(Subject::Account);
+        let Some(subject) = account.or_else(|| client.clone().map(Subject::Client)) else {
+            return take(self.strangers.entry(*event).or_default(), bounds.refusals);
+        };
+        let full = self.subjects.len() >= MAX_SUBJECTS;
+        match self.subjects.entry((*event, subject)) {
+            Slot::Vacant(_) if full => false,
+            Slot::Vacant(slot) => {
+                slot.insert(1);
                 true
+            }
+            Slot::Occupied(mut rows) => {
+                take(rows.get_mut(), bounds.refusals_per_subject)
+                    && take(self.repeated.entry(*event).or_default(), bounds.refusals * SUBJECTS_FACTOR)
             }
         }
     }
+}
+
+fn take(used: &mut u64, budget: u64) -> bool {
+    *used += 1;
+    *used <= budget
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::ids::AccountId;
+
+    const BOUNDS: Bounds = Bounds { queue: 1000, refusals: 2, refusals_per_subject: 3 };
 
     fn at(secs: i64) -> Timestamp {
         Timestamp::from_millis(secs * 1000)
@@ -101,9 +176,14 @@ mod tests {
         Entry::new(at(secs), AuditEvent::SignIn).refused("wrong_password").account(account)
     }
 
+    /// A refusal that names no account, from the address `192.0.2.host`.
+    fn stranger(secs: i64, event: AuditEvent, host: u8) -> Entry {
+        Entry::new(at(secs), event).refused("unknown").from(Some([192, 0, 2, host].into()))
+    }
+
     #[test]
-    fn refusals_that_are_alike_are_one_row() {
-        let mut pending = Pending::new(10, 10);
+    fn identical_refusals_are_one_row_with_a_count() {
+        let mut pending = Pending::new(BOUNDS);
         for account in [1, 2, 1, 1] {
             pending.add(refusal(0, account));
         }
@@ -114,8 +194,8 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_are_taken_in_parts_stay_apart() {
-        let mut pending = Pending::new(10, 10);
+    fn refusals_identical_to_a_taken_row_start_a_new_row() {
+        let mut pending = Pending::new(BOUNDS);
         for account in [1, 2, 3] {
             pending.add(refusal(0, account));
         }
@@ -128,26 +208,44 @@ mod tests {
     }
 
     #[test]
-    fn what_there_is_no_room_for_is_counted() {
-        let mut pending = Pending::new(2, 10);
-        for _ in 0..5 {
-            pending.add(Entry::new(at(0), AuditEvent::SignIn));
-        }
+    fn events_beyond_the_queue_are_counted_as_lost_by_kind() {
+        let mut pending = Pending::new(Bounds { queue: 2, ..BOUNDS });
+        let lost: u64 = (0..5).map(|_| pending.add(Entry::new(at(0), AuditEvent::SignIn))).sum();
+        assert_eq!(lost, 3);
         let taken = pending.take(10, at(1));
         assert_eq!((taken.len(), taken[2].what.event, taken[2].count), (3, AuditEvent::Lost, 3));
+        assert_eq!(taken[2].what.detail.as_deref(), Some("sign_in"));
         assert!(pending.take(10, at(1)).is_empty());
     }
 
     #[test]
-    fn refusals_have_a_budget_by_the_minute_and_others_do_not() {
-        let mut pending = Pending::new(100, 2);
-        for account in 0..5 {
-            pending.add(refusal(0, account));
+    fn refusals_without_a_subject_have_a_budget_for_each_kind_of_event() {
+        let mut pending = Pending::new(BOUNDS);
+        for host in 0..5 {
+            pending.add(stranger(0, AuditEvent::ClientAuthentication, host));
         }
-        pending.add(Entry::new(at(0), AuditEvent::SignIn));
+        assert_eq!(pending.add(stranger(0, AuditEvent::SignIn, 1)), 0);
+        assert_eq!(pending.add(Entry::new(at(0), AuditEvent::SignIn)), 0);
         let taken = pending.take(100, at(1));
-        assert_eq!((taken.len(), taken[3].count), (4, 3));
-        pending.add(refusal(61, 9));
-        assert_eq!(pending.take(100, at(62)).len(), 1);
+        assert_eq!((taken.len(), taken[4].count), (5, 3));
+        assert_eq!(pending.add(stranger(61, AuditEvent::ClientAuthentication, 9)), 0, "a minute later");
+    }
+
+    #[test]
+    fn refusals_of_an_account_are_recorded_while_strangers_and_other_accounts_flood() {
+        let mut pending = Pending::new(BOUNDS);
+        for host in 0..200 {
+            pending.add(stranger(0, AuditEvent::SignIn, host));
+        }
+        for round in 0..100 {
+            pending.add(refusal(0, 1).from(Some([192, 0, 2, round].into())));
+        }
+        assert_eq!(pending.add(refusal(0, 2)), 0);
+        let of = |taken: &[Entry], account: u8| {
+            let account = Some(AccountId::from_bytes([account; 16]));
+            taken.iter().filter(|entry| entry.what.account == account).count()
+        };
+        let taken = pending.take(1000, at(1));
+        assert_eq!((of(&taken, 1), of(&taken, 2)), (4, 1));
     }
 }

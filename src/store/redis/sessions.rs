@@ -59,8 +59,13 @@ pub struct NewSession {
 /// What came of [`SessionStore::create`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Create {
-    /// It lives.
-    Created(Grant),
+    /// The session was created.
+    Created {
+        /// The new session.
+        grant: Grant,
+        /// The sessions that the cap has ended for it.
+        evicted: Vec<SessionId>,
+    },
     /// The account has changed since the sign-in was checked (I5): check again.
     Stale,
 }
@@ -117,7 +122,7 @@ impl SessionStore {
                 if let Some(position) = ended {
                     self.confirm_ended("create", new.account, position).await?;
                 }
-                Ok(Create::Created(Grant {
+                let grant = Grant {
                     account: new.account,
                     session: new.id,
                     generation: record.generation,
@@ -126,7 +131,8 @@ impl SessionStore {
                     ends_at,
                     transport: new.transport,
                     roles: new.roles,
-                }))
+                };
+                Ok(Create::Created { grant, evicted: evicted(&answer) })
             }
             Some("stale") => Ok(Create::Stale),
             _ => Err(unexpected("create", &answer)),
@@ -441,6 +447,13 @@ fn session_arg_prefix(account: AccountId, session: SessionId, more: usize) -> By
     all.extend_from_slice(account.as_bytes());
     all.extend_from_slice(session.as_bytes());
     all
+}
+
+/// The ids of the sessions that `create.lua` has ended.
+fn evicted(answer: &Value) -> Vec<SessionId> {
+    let Value::Array(parts) = answer else { return Vec::new() };
+    let ids = parts.iter().skip(2).filter_map(|id| <[u8; 16]>::try_from(id.as_bytes()?).ok());
+    ids.map(SessionId::from_bytes).collect()
 }
 
 fn bytes(id: &[u8; 16]) -> Value {

@@ -1,4 +1,4 @@
-//! A list of 10,000 passwords against one account, from one address and from many, while its owner goes on signing in.
+//! Brute force: a list of 10,000 passwords against one account, while its owner keeps logging in.
 
 use std::time::Duration;
 
@@ -13,19 +13,19 @@ use crate::harness::{
 const PASSWORDS: usize = 10_000;
 const AT_ONCE: usize = 50;
 
-/// Where the owner has signed in before.
+/// The address from which the owner has logged in before.
 const HOME: &str = "198.51.100.1";
 
-/// What came of it.
+/// The result of an attack.
 struct Attack {
-    /// Passwords that were compared.
+    /// Passwords that were verified.
     guesses: u64,
     /// Requests that were refused before that.
     refused: u64,
 }
 
-/// Tries all passwords, fifty at a time and fifty seconds apart, so that it lasts for nearly three hours. Now and then the
-/// owner signs in from home without a token, and from a train with the token of a device that is known.
+/// Tries all passwords, fifty at a time and fifty seconds apart, for nearly three hours. Meanwhile the owner logs in from home
+/// without a device token, and from elsewhere with one.
 async fn attack(cluster: &TestCluster, node: &Node, address: impl Fn(usize) -> String) -> Attack {
     node.account("ada").await;
     let first = node.send(login(node, HOME, "ada", PASSWORD)).await.expect(200);
@@ -62,15 +62,15 @@ async fn attack(cluster: &TestCluster, node: &Node, address: impl Fn(usize) -> S
     Attack { guesses: node.state.passwords.jobs() - hashed - owners, refused }
 }
 
-/// Five guesses that cost nothing, ten while the waits double up to fifteen minutes, and ten in the two and a half hours
-/// after that; not all of the waits end just when the next fifty come.
+/// Five free guesses, ten while the waits double up to fifteen minutes, and ten in the remaining two and a half hours; some
+/// waits end between two batches.
 fn assert_few_got_through(attack: &Attack) {
     assert!((10..=30).contains(&attack.guesses), "{} passwords were tried", attack.guesses);
     assert_eq!(attack.guesses + attack.refused, PASSWORDS as u64);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_passwords_from_one_address() {
+async fn ten_thousand_guesses_from_one_address_reach_few_verifications() {
     let cluster = cluster();
     let node = cluster.node().await;
     let attack = attack(&cluster, &node, |_| "203.0.113.7".to_owned()).await;
@@ -78,16 +78,16 @@ async fn ten_thousand_passwords_from_one_address() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_passwords_from_two_hundred_addresses() {
+async fn ten_thousand_guesses_from_two_hundred_addresses_reach_few_verifications() {
     let cluster = cluster();
     let node = cluster.node().await;
     let attack = attack(&cluster, &node, |number| format!("203.0.113.{}", number % 200)).await;
     assert_few_got_through(&attack);
 }
 
-/// Fifty at once get no more guesses than fifty in turn.
+/// Fifty concurrent requests get no more guesses than fifty consecutive ones.
 #[tokio::test(flavor = "multi_thread")]
-async fn guesses_at_once_are_counted_before_they_are_tried() {
+async fn concurrent_guesses_are_counted_before_verification() {
     let cluster = cluster();
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].account("ada").await;
@@ -100,9 +100,9 @@ async fn guesses_at_once_are_counted_before_they_are_tried() {
     assert_eq!(answers.iter().filter(|answer| answer.status == 429).count(), AT_ONCE - 6);
 }
 
-/// Whoever forgot the password waits too, at a device that is known, but not for long, and strangers not with them.
+/// An owner who forgot the password waits too, on the known device only.
 #[tokio::test]
-async fn a_known_device_waits_for_its_own_failures_only() {
+async fn known_device_waits_for_its_own_failures_only() {
     let cluster = cluster();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -117,12 +117,12 @@ async fn a_known_device_waits_for_its_own_failures_only() {
     node.send(login(&node, "192.0.2.9", "ada", PASSWORD)).await.expect(200);
     cluster.advance(Duration::from_secs(1));
     let again = node.send(known(PASSWORD)).await.expect(200);
-    assert_eq!(again.header("x-device-token"), device, "it keeps its token");
+    assert_eq!(again.header("x-device-token"), device, "a known device keeps its token");
 }
 
-/// A browser is given the token in a cookie of its own, out of reach of scripts.
+/// A browser gets its device token in a cookie that scripts can't read.
 #[tokio::test]
-async fn browsers_are_known_by_a_cookie() {
+async fn browser_is_known_by_its_device_cookie() {
     let cluster = cluster();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -140,4 +140,52 @@ async fn browsers_are_known_by_a_cookie() {
     }
     node.send(login(&node, "192.0.2.1", "ada", PASSWORD)).await.expect(429);
     node.send(login(&node, "192.0.2.1", "ada", PASSWORD).header("cookie", pair)).await.expect(200);
+}
+
+/// Attack: an account with a username has two names, but not two budgets of guesses.
+#[tokio::test]
+async fn login_failures_by_email_and_by_username_share_one_count() {
+    let cluster = cluster();
+    let nodes = [cluster.node().await, cluster.node().await];
+    nodes[0].account("ada").await;
+    let guess = async |node: &Node, name: &str| {
+        node.send(login(node, "203.0.113.7", name, "not the password")).await.status.as_u16()
+    };
+    let mut statuses = Vec::new();
+    for number in 0..7 {
+        statuses.push(guess(&nodes[number % 2], "ada@example.com").await);
+    }
+    assert_eq!(statuses, [401, 401, 401, 401, 401, 401, 429]);
+    for name in ["ada", "ADA", "Ada@Example.com"] {
+        assert_eq!(guess(&nodes[0], name).await, 429, "{name}");
+    }
+    // A name that no account has is counted by itself.
+    assert_eq!(guess(&nodes[0], "adam").await, 401);
+}
+
+/// Attack: someone plants a device token in the owner's browser, to guess with it from elsewhere.
+#[tokio::test]
+async fn device_token_that_the_account_does_not_know_is_replaced() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    for name in ["ada", "eve"] {
+        node.account(name).await;
+    }
+    let invented = format!("lk_dt_{}", "A".repeat(43));
+    let eves = node.send(login(&node, "203.0.113.7", "eve", PASSWORD)).await.expect(200);
+    let eves = eves.header("x-device-token").to_owned();
+    for planted in [&invented, &eves] {
+        let request = login(&node, HOME, "ada", PASSWORD).header("x-device-token", planted);
+        let given = node.send(request).await.expect(200).header("x-device-token").to_owned();
+        assert!(given.starts_with("lk_dt_") && given != *planted, "{given}");
+        for number in 0..7 {
+            let guess = login(&node, "203.0.113.7", "ada", &format!("guess {number}"));
+            node.send(guess.header("x-device-token", planted)).await;
+        }
+        let guess = login(&node, "203.0.113.7", "ada", "guess").header("x-device-token", planted);
+        node.send(guess).await.expect(429);
+        let known = login(&node, "192.0.2.9", "ada", PASSWORD).header("x-device-token", &given);
+        let kept = node.send(known).await.expect(200);
+        assert_eq!(kept.header("x-device-token"), given, "a known token is kept");
+    }
 }

@@ -1,7 +1,7 @@
-//! Whether somebody has an account can't be told from what is answered, nor from the work that is done for it.
+//! Neither the answer nor the work done for it reveals whether an account exists (I7).
 //!
-//! Registration does tell that an e-mail address is taken: that is its answer, `409`. It tells it no faster than it would
-//! tell the contrary, and only so often.
+//! Registration does reveal that an e-mail address is taken: it answers `409`. It takes as long for a free address, and is
+//! rate limited.
 
 use std::{collections::BTreeMap, time::Instant};
 
@@ -15,7 +15,7 @@ use crate::harness::{
     test_cluster::{Node, TestCluster},
 };
 
-/// What was done for a request: passwords hashed, transactions begun, commands sent to Redis.
+/// The work done for a request: passwords hashed, transactions begun, commands sent to Redis.
 type Work = (u64, u64, Vec<String>);
 
 struct Counted<'a> {
@@ -30,7 +30,7 @@ impl Counted<'_> {
         let before = (node.state.passwords.jobs(), node.state.sql.transactions());
         let answer = node.send(request).await;
         let commands = self.monitor.with_limits(&self.cluster.redis);
-        // the script and how many keys and arguments, not whose
+        // The script and the number of its arguments, without their values.
         let shape = |words: &Vec<String>| format!("{} {} {}", words[0], words[1], words.len());
         let commands = commands.iter().map(shape).collect();
         let work = (node.state.passwords.jobs() - before.0, node.state.sql.transactions() - before.1, commands);
@@ -38,7 +38,7 @@ impl Counted<'_> {
     }
 }
 
-/// Everything that a caller can see but the request's id and the date.
+/// The response without the request id and the date.
 fn seen(answer: &Answer) -> String {
     let mut body = answer.json();
     body["request_id"].take();
@@ -52,10 +52,10 @@ fn seen(answer: &Answer) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sign_ins_to_accounts_that_exist_and_that_do_not_are_the_same_work() {
+async fn login_to_existing_disabled_and_unknown_accounts_does_the_same_work() {
     let cluster = cluster();
     let node = cluster.node().await;
-    for name in ["ada", "grace"] {
+    for name in ["ada", "eve", "grace"] {
         node.account(name).await;
     }
     let grace = accounts::find(&node.state.sql, "grace").await.unwrap();
@@ -64,9 +64,9 @@ async fn sign_ins_to_accounts_that_exist_and_that_do_not_are_the_same_work() {
     node.try_login("warming up", PASSWORD).await.expect(401);
     let mut counted = Counted { cluster: &cluster, node: &node, monitor: Monitor::start(&cluster.redis) };
 
-    // eight each: the first are refused for the password, the rest for coming too often
+    // Eight each: six are refused for the password, the others by the throttle. Each name belongs to another account.
     let mut expected = None;
-    for identifier in ["ada", "ada@example.com", "grace", "nobody", "nobody@example.com"] {
+    for identifier in ["ada", "eve@example.com", "grace", "nobody", "nobody@example.com"] {
         let mut course = Vec::new();
         for _ in 0..8 {
             let (answer, work) = counted.work(login(&node, "203.0.113.7", identifier, "not the password")).await;
@@ -79,7 +79,7 @@ async fn sign_ins_to_accounts_that_exist_and_that_do_not_are_the_same_work() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn registering_what_is_taken_is_the_same_work() {
+async fn registration_of_a_taken_email_does_the_same_work_as_of_a_free_one() {
     let cluster = cluster();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -94,18 +94,18 @@ async fn registering_what_is_taken_is_the_same_work() {
     assert_eq!(answer.problem(), (409, "email_taken".to_owned()));
     assert_eq!(free, taken);
     assert_eq!(free.0, 1);
-    // with a password that won't do, nothing is told
-    let mut told = Vec::new();
+    // With a weak password the answers are equal.
+    let mut answers = Vec::new();
     for email in ["ada@example.com", "free@example.com"] {
         let (answer, work) = counted.work(register(email, "password")).await;
-        told.push((seen(&answer), work));
+        answers.push((seen(&answer), work));
     }
-    assert_eq!(told[0], told[1]);
+    assert_eq!(answers[0], answers[1]);
 }
 
-/// Who changes a password has shown an access token; what is left to find out is the password.
+/// The caller has an access token; the password is what an attacker would guess.
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_passwords_are_the_same_work_when_one_is_changed() {
+async fn password_change_with_any_wrong_password_does_the_same_work() {
     let cluster = cluster();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -117,20 +117,20 @@ async fn wrong_passwords_are_the_same_work_when_one_is_changed() {
         node.request(reqwest::Method::POST, "/v1/me/password").bearer_auth(&tokens.access).json(&body)
     };
     let long = "a".repeat(500);
-    let mut told = Vec::new();
+    let mut answers = Vec::new();
     for current in ["", "not the password", &PASSWORD[1..], &long] {
         let (answer, work) = counted.work(change(current)).await;
         assert_eq!(answer.problem().0, 403);
-        told.push((seen(&answer), work));
+        answers.push((seen(&answer), work));
     }
-    assert!(told.iter().all(|other| *other == told[0]), "{told:#?}");
+    assert!(answers.iter().all(|other| *other == answers[0]), "{answers:#?}");
 }
 
-/// Interleaved, so that whatever else the machine does strikes both alike. The statistic is how often one of the first kind
-/// took longer than one of the second: a half, if they are alike. Hashing that one kind is spared would make it 0 or 1; here it
-/// is made slow enough to be most of what is measured.
+/// Measurements are interleaved, so that other load on the machine affects both kinds alike. The statistic is the share of
+/// pairs in which a login to an existing account took longer: a half if there is no difference. If one kind skipped hashing,
+/// which takes most of the measured time here, it would be 0 or 1.
 #[tokio::test(flavor = "multi_thread")]
-async fn sign_ins_take_the_same_time() {
+async fn login_takes_the_same_time_for_existing_and_unknown_accounts() {
     let mut cluster = cluster();
     cluster.config.limits.backoff = None;
     cluster.config.limits.login_per_address = None;

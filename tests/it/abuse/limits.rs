@@ -1,8 +1,8 @@
-//! Limits, what a refusal says, and who shares one with whom.
+//! Rate limits: what they count by, and what a refusal answers.
 
 use std::time::Duration;
 
-use latchkey::domain::limit::Quota;
+use latchkey::{config::Ipv6Network, domain::limit::Quota};
 use reqwest::Method;
 use serde_json::json;
 
@@ -15,12 +15,12 @@ use crate::{
     store::server::{DURABLE, Server},
 };
 
-#[expect(clippy::unnecessary_wraps, reason = "as the settings have it")]
+#[expect(clippy::unnecessary_wraps, reason = "the settings are optional")]
 fn quota(count: u32, secs: u64) -> Option<Quota> {
     Some(Quota { count, window: Duration::from_secs(secs) })
 }
 
-/// Asserts that an answer says which limit was reached and when to come again.
+/// Asserts that a response is a refusal by this limit, with the time to wait in seconds.
 #[track_caller]
 fn assert_limited(answer: &Answer, policy: &str, wait: u64) {
     assert_eq!(answer.problem(), (429, "too_many_requests".to_owned()), "{answer:?}");
@@ -30,7 +30,7 @@ fn assert_limited(answer: &Answer, policy: &str, wait: u64) {
 }
 
 #[tokio::test]
-async fn sign_ins_from_an_address_are_counted_on_all_nodes_together() {
+async fn logins_from_one_address_are_counted_across_nodes() {
     let mut cluster = cluster();
     cluster.config.limits.login_per_address = quota(4, 60);
     let nodes = [cluster.node().await, cluster.node().await];
@@ -38,7 +38,7 @@ async fn sign_ins_from_an_address_are_counted_on_all_nodes_together() {
     for node in nodes.iter().cycle().take(4) {
         node.send(login(node, "2001:db8::1", "ada", PASSWORD)).await.expect(200);
     }
-    // another address of the same /64
+    // Another address of the same /64.
     let refused = nodes[1].send(login(&nodes[1], "2001:db8::2:3", "ada", PASSWORD)).await;
     assert_limited(&refused, "login-address", 15);
     assert_eq!(refused.header("ratelimit-policy"), "\"login-address\";q=4;w=60");
@@ -49,7 +49,7 @@ async fn sign_ins_from_an_address_are_counted_on_all_nodes_together() {
 }
 
 #[tokio::test]
-async fn what_is_refused_is_not_hashed_and_takes_nobodys_place() {
+async fn login_refused_by_a_limit_is_not_hashed_and_uses_no_wider_quota() {
     let mut cluster = cluster();
     cluster.config.limits.login_per_address = quota(1, 60);
     cluster.config.limits.login_service = quota(3, 60);
@@ -68,7 +68,7 @@ async fn what_is_refused_is_not_hashed_and_takes_nobodys_place() {
 }
 
 #[tokio::test]
-async fn registrations_have_a_budget_of_their_own() {
+async fn registrations_are_limited_by_address_and_by_email_per_network() {
     let mut cluster = cluster();
     cluster.config.limits.registration_per_address = quota(3, 60);
     cluster.config.limits.registration_per_account = quota(2, 60);
@@ -79,15 +79,89 @@ async fn registrations_have_a_budget_of_their_own() {
     };
     register("192.0.2.1", "ada@example.com").await.expect(201);
     register("192.0.2.2", "Ada@example.com").await.expect(409);
-    assert_limited(&register("192.0.2.3", "ADA@example.com").await, "registration-account", 30);
+    register("192.0.2.2", "ADA@example.com").await.expect(409);
+    assert_limited(&register("192.0.2.2", "ada@Example.com").await, "registration-account", 30);
+    register("192.0.2.3", "ada@example.com").await.expect(409);
     register("192.0.2.1", "grace@example.com").await.expect(201);
     register("192.0.2.1", "joan@example.com").await.expect(201);
     assert_limited(&register("192.0.2.1", "mary@example.com").await, "registration-address", 20);
     node.send(login(&node, "192.0.2.1", "ada@example.com", PASSWORD)).await.expect(200);
 }
 
+/// Attack: attempts with a weak password, from one address, that would use up the limit of an e-mail address.
 #[tokio::test]
-async fn password_changes_are_counted_by_session() {
+async fn registration_attempts_of_a_stranger_do_not_keep_the_owner_from_registering() {
+    let mut cluster = cluster();
+    cluster.config.limits.registration_per_account = quota(20, 3600);
+    let node = cluster.node().await;
+    let register = |from: &str, password: &str| {
+        let body = json!({ "email": "ada@example.com", "password": password });
+        node.send(node.request(Method::POST, "/v1/users").header("x-forwarded-for", from).json(&body))
+    };
+    for _ in 0..20 {
+        register("203.0.113.7", "password").await.expect(422);
+    }
+    assert_limited(&register("203.0.113.7", "password").await, "registration-account", 180);
+    register("192.0.2.1", PASSWORD).await.expect(201);
+}
+
+#[tokio::test]
+async fn ipv6_addresses_are_counted_by_64_and_by_a_wider_network() {
+    let mut cluster = cluster();
+    let limits = &mut cluster.config.limits;
+    limits.backoff = None;
+    limits.login_per_address = quota(5, 60);
+    limits.ipv6_network = Some(Ipv6Network { prefix: 48, factor: 2 });
+    limits.client_authentication_failures_per_address = quota(5, 60);
+    limits.refresh_per_address = quota(5, 60);
+    limits.registration_per_address = quota(5, 60);
+    let node = cluster.node().await;
+    let with = |method: &str, host: usize| {
+        let from = format!("2001:db8:1:{host:x}::1");
+        let request = |path: &str| node.request(Method::POST, path).header("x-forwarded-for", &from);
+        let token = [("token", "x"), ("client_id", "nobody"), ("client_secret", "wrong")];
+        node.send(match method {
+            "login" => login(&node, &from, &format!("nobody{host}"), "wrong"),
+            "refresh" => request("/v1/refresh").json(&json!({ "refresh_token": "x" })),
+            "registration" => {
+                request("/v1/users").json(&json!({ "email": format!("{host}@example.com"), "password": "weak" }))
+            }
+            _ => request("/oauth2/introspect").form(&token),
+        })
+    };
+    for method in ["login", "refresh", "registration", "client-authentication"] {
+        for host in 0..10 {
+            let status = with(method, host).await.status;
+            assert!(status == 401 || status == 422, "{method} {host}: {status}");
+        }
+        assert_limited(&with(method, 10).await, &format!("{method}-network"), 6);
+    }
+    node.send(login(&node, "2001:db8:2::1", "nobody", "wrong")).await.expect(401);
+    node.send(login(&node, "192.0.2.1", "nobody", "wrong")).await.expect(401);
+}
+
+#[tokio::test]
+async fn client_authentication_failures_above_the_limit_answer_429_and_do_not_affect_valid_clients() {
+    let mut cluster = cluster();
+    cluster.config.limits.client_authentication_failures_per_address = quota(3, 60);
+    let node = cluster.node().await;
+    let client = cluster.service_client("billing").await;
+    let introspect = |from: &str, id: &str, secret: &str| {
+        let request = node.request(Method::POST, "/oauth2/introspect").header("x-forwarded-for", from);
+        node.send(request.form(&[("token", "x")]).basic_auth(id, Some(secret)))
+    };
+    for id in ["billing", "nobody", "billing"] {
+        introspect("192.0.2.1", id, "wrong").await.expect(401);
+    }
+    for id in ["billing", "nobody"] {
+        assert_limited(&introspect("192.0.2.1", id, "wrong").await, "client-authentication-address", 20);
+    }
+    introspect("192.0.2.1", "billing", &client.secret).await.expect(200);
+    introspect("192.0.2.2", "billing", "wrong").await.expect(401);
+}
+
+#[tokio::test]
+async fn password_changes_are_limited_by_session() {
     let mut cluster = TestCluster::new();
     cluster.config.limits.password_change_per_account = quota(3, 60);
     let node = cluster.node().await;
@@ -105,7 +179,7 @@ async fn password_changes_are_counted_by_session() {
 }
 
 #[tokio::test]
-async fn refreshes_are_counted_by_account_and_address() {
+async fn refreshes_are_limited_by_account_and_address() {
     let mut cluster = cluster();
     cluster.config.limits.refresh_per_account = quota(2, 60);
     cluster.config.limits.refresh_per_address = quota(4, 60);
@@ -129,12 +203,12 @@ async fn refreshes_are_counted_by_account_and_address() {
     assert_limited(&refresh(&grace.refresh).await, "refresh-address", 15);
     cluster.advance(Duration::from_secs(60));
     refresh(&grace.refresh).await.expect(200);
-    // the way out is never closed
+    // A logout is never refused.
     node.logout(&grace.refresh).await.expect(204);
 }
 
 #[tokio::test]
-async fn service_clients_are_counted_each_for_itself() {
+async fn introspections_are_limited_by_client() {
     let mut cluster = TestCluster::new();
     cluster.config.limits.introspection_per_client = quota(3, 60);
     let node = cluster.node().await;
@@ -152,7 +226,7 @@ async fn service_clients_are_counted_each_for_itself() {
 }
 
 #[tokio::test]
-async fn limits_can_be_off() {
+async fn login_without_limits_is_never_refused() {
     let mut cluster = TestCluster::new();
     cluster.config.limits = latchkey::config::LimitSettings { login_per_address: None, backoff: None, ..limits() };
     let node = cluster.node().await;
@@ -164,7 +238,7 @@ async fn limits_can_be_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_redis_a_node_counts_registrations_by_itself() {
+async fn registrations_without_redis_are_limited_by_the_node() {
     let server = Server::stopped(DURABLE);
     let mut cluster = TestCluster::new();
     cluster.config.redis.url = Some(server.url().into());

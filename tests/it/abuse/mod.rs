@@ -1,4 +1,4 @@
-//! Those who ask too often, guess passwords, or want to know who has an account.
+//! Rate limiting, brute-force protection and account enumeration.
 
 mod brute_force;
 mod enumeration;
@@ -11,14 +11,14 @@ use serde_json::json;
 
 use crate::harness::{client::Client, test_cluster::TestCluster};
 
-/// A cluster whose nodes believe the test about where its requests come from.
+/// A cluster whose nodes trust the `X-Forwarded-For` of the test.
 fn cluster() -> TestCluster {
     let mut cluster = TestCluster::new();
     cluster.config.http.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
     cluster
 }
 
-/// A sign-in from this address.
+/// A login from this address.
 fn login(client: &Client, from: &str, identifier: &str, password: &str) -> RequestBuilder {
     let body = json!({ "identifier": identifier, "password": password });
     client.request(Method::POST, "/v1/login").header("x-forwarded-for", from).json(&body)

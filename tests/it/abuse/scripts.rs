@@ -1,4 +1,4 @@
-//! `limit.lua` against the model in Rust; the lanes of an account, step by step.
+//! The rate-limit script compared with its model in Rust, and the throttle scripts step by step.
 
 use std::{cell::Cell, time::Duration};
 
@@ -25,7 +25,7 @@ const BACKOFF: Backoff = Backoff {
 };
 
 #[test]
-fn limits_in_redis_and_in_memory_say_the_same() {
+fn rate_limit_script_and_model_decide_alike() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let server = Server::start("redis-server", 0, &[]);
     let store = runtime.block_on(async { server.store() });
@@ -51,7 +51,7 @@ fn limits_in_redis_and_in_memory_say_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_remembered_ends_by_itself() {
+async fn rate_limit_keys_expire() {
     let server = Server::start("redis-server", 0, &[]);
     let store = server.store();
     let quota = Quota { count: 10, window: Duration::from_secs(1000) };
@@ -78,21 +78,21 @@ async fn attempt(
     now: Timestamp,
 ) -> Result<ThrottleBucket, Duration> {
     match store.rate_limits.admit("x", device, &ThrottleBucket::address(address), BACKOFF, now).await.unwrap() {
-        ThrottleDecision::Admitted(lane) => Ok(lane),
+        ThrottleDecision::Admitted(bucket) => Ok(bucket),
         ThrottleDecision::Wait(wait) => Err(wait),
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn strangers_wait_longer_and_longer_and_the_known_do_not() {
+async fn throttle_backs_off_strangers_and_not_known_devices() {
     let server = Server::start("redis-server", 0, &[]);
     let store = server.store();
     let (device, mut now) = (ThrottleBucket::device("d"), NOW);
-    let lane = attempt(&store, Some(&device), "home", now).await.unwrap();
-    assert!(lane.is_of_strangers());
+    let bucket = attempt(&store, Some(&device), "home", now).await.unwrap();
+    assert!(bucket.is_of_strangers());
     store
         .rate_limits
-        .trust_device("x", &device, &ThrottleBucket::address("home"), Some(&lane), BACKOFF, now)
+        .trust_device("x", &device, &ThrottleBucket::address("home"), Some(&bucket), BACKOFF, now)
         .await
         .unwrap();
 
@@ -110,7 +110,7 @@ async fn strangers_wait_longer_and_longer_and_the_known_do_not() {
         now = now + wait;
     }
 
-    // a device that is known waits for its own failures, and is a stranger again when it wasn't seen for long
+    // A known device waits for its own failures, and is unknown after `known_for`.
     for _ in 0..=BACKOFF.free_where_known() {
         assert!(attempt(&store, Some(&device), "afar", now).await.is_ok());
     }
@@ -122,7 +122,7 @@ async fn strangers_wait_longer_and_longer_and_the_known_do_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_account_knows_so_many_and_no_more() {
+async fn throttle_forgets_the_device_seen_longest_ago() {
     let server = Server::start("redis-server", 0, &[]);
     let store = server.store();
     for number in 0..20_u64 {

@@ -1,5 +1,5 @@
-//! `attempt.lua`, `trust_device.lua` and `refund.lua` against a model in Rust: whatever is done in whatever order, both say the
-//! same and hold the same.
+//! The throttle scripts (`login_throttle.lua`, `trust_device.lua`, `refund.lua`) compared with a model in Rust over random
+//! histories: decisions and stored buckets are equal.
 
 use std::{cell::Cell, collections::BTreeMap, time::Duration};
 
@@ -25,30 +25,30 @@ const HOUR: i64 = 3_600_000;
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// With which device, if any, at which address.
+    /// The device, if any, and the address.
     Attempt(Option<u8>, u8),
-    /// Which of the lanes that were admitted counts, if any, and for which device and address.
-    Vouch(Option<usize>, u8, u8),
-    /// Which of the lanes that were admitted.
-    Withdraw(usize),
-    /// By milliseconds.
+    /// The admitted bucket the attempt was counted in, if any; the device and the address.
+    Trust(Option<usize>, u8, u8),
+    /// The admitted bucket.
+    Refund(usize),
+    /// In milliseconds.
     Advance(i64),
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (prop::option::of(0..4_u8), 0..4_u8).prop_map(|(device, address)| Step::Attempt(device, address)),
-        3 => (prop::option::of(0..8_usize), 0..4_u8, 0..4_u8).prop_map(|(used, device, address)| Step::Vouch(used, device, address)),
-        2 => (0..8_usize).prop_map(Step::Withdraw),
+        3 => (prop::option::of(0..8_usize), 0..4_u8, 0..4_u8).prop_map(|(used, device, address)| Step::Trust(used, device, address)),
+        2 => (0..8_usize).prop_map(Step::Refund),
         2 => (1..5_000_i64).prop_map(Step::Advance),
         1 => (HOUR / 2..40 * HOUR).prop_map(Step::Advance),
     ]
 }
 
-/// A lane as the model names it: `s`, or `d` or `a` and a number.
+/// A bucket's name in the model: `s`, or `d` or `a` and a number.
 type Name = String;
 
-fn lane(name: &str) -> ThrottleBucket {
+fn bucket(name: &str) -> ThrottleBucket {
     match name.split_at(1) {
         ("d", number) => ThrottleBucket::device(number),
         (_, number) => ThrottleBucket::address(number),
@@ -130,7 +130,7 @@ async fn follow(server: &Server, store: &RedisStores, account: &str, steps: &[St
             Step::Attempt(device, address) => {
                 let device = device.map(|device| format!("d{device}"));
                 let address = format!("a{address}");
-                let (of_device, of_address) = (device.as_deref().map(lane), lane(&address));
+                let (of_device, of_address) = (device.as_deref().map(bucket), bucket(&address));
                 let asked =
                     store.rate_limits.admit(account, of_device.as_ref(), &of_address, BACKOFF, now).await.unwrap();
                 match model.attempt(device.as_deref(), &address, now.as_millis()) {
@@ -142,24 +142,24 @@ async fn follow(server: &Server, store: &RedisStores, account: &str, steps: &[St
                         if name == "s" {
                             prop_assert!(got.is_of_strangers());
                         } else {
-                            prop_assert_eq!(&got, &lane(&name));
+                            prop_assert_eq!(&got, &bucket(&name));
                         }
                         admitted.push((name, got));
                     }
                 }
             }
-            Step::Vouch(used, device, address) => {
+            Step::Trust(used, device, address) => {
                 let used = used.and_then(|used| admitted.get(used % admitted.len().max(1)));
                 let (device, address) = (format!("d{device}"), format!("a{address}"));
-                let of = used.map(|(_, lane)| lane);
+                let of = used.map(|(_, bucket)| bucket);
                 store
                     .rate_limits
-                    .trust_device(account, &lane(&device), &lane(&address), of, BACKOFF, now)
+                    .trust_device(account, &bucket(&device), &bucket(&address), of, BACKOFF, now)
                     .await
                     .unwrap();
                 model.trust_device(&device, &address, used.map(|(name, _)| name.as_str()), now.as_millis());
             }
-            Step::Withdraw(used) => {
+            Step::Refund(used) => {
                 let Some((name, used)) = admitted.get(used % admitted.len().max(1)) else { continue };
                 store.rate_limits.refund(account, used).await.unwrap();
                 model.refund(name);
@@ -170,7 +170,7 @@ async fn follow(server: &Server, store: &RedisStores, account: &str, steps: &[St
     Ok(())
 }
 
-/// What Redis holds of an account.
+/// The buckets of an account in Redis.
 fn held(server: &Server, account: &str) -> BTreeMap<Name, State> {
     let text = server.command(&["HGETALL", &format!("lk:g{account}")]);
     let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
@@ -182,7 +182,7 @@ fn held(server: &Server, account: &str) -> BTreeMap<Name, State> {
 }
 
 #[test]
-fn lanes_in_redis_and_in_the_model_are_the_same() {
+fn throttle_scripts_and_model_hold_the_same_buckets() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let server = Server::start("redis-server", 0, &[]);
     let store = runtime.block_on(async { server.store() });

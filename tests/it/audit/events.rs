@@ -2,11 +2,19 @@
 
 use std::time::Duration;
 
-use latchkey::{service::accounts, store::sql::AuditRow};
+use latchkey::{
+    service::accounts,
+    store::sql::{AuditFilter, AuditRow},
+};
+use reqwest::Method;
 use serde_json::json;
 
 use super::rows;
-use crate::harness::{client::Tokens, test_cluster::TestCluster, wait};
+use crate::harness::{
+    client::{PASSWORD, Tokens},
+    test_cluster::TestCluster,
+    wait,
+};
 
 /// Event, reason, whether an account is named, and how many.
 fn brief(rows: &[AuditRow]) -> Vec<(&str, &str, bool, i64)> {
@@ -64,6 +72,7 @@ async fn every_security_event_is_told() {
         ("password_change", "wrong_password", true, 1),
         ("client_authentication", "wrong_credentials", false, 1),
         ("account_disabled", "-", true, 1),
+        ("sessions_ended", "disabled", true, 1),
         ("sign_in", "disabled", true, 1),
     ];
     expected.sort_unstable();
@@ -118,6 +127,118 @@ async fn events_wait_for_a_database_that_is_locked() {
     wait::until("the events are written", written).await;
     let told = rows(&node.state.sql).await;
     assert_eq!(told.iter().filter(|row| row.event == "sign_in").count(), 1, "once: {told:?}");
+    node.stop().await;
+}
+
+/// Attack: refusals of made-up clients and unknown accounts from many addresses, to hide the guessing at one account.
+#[tokio::test(flavor = "multi_thread")]
+async fn flood_of_refusals_does_not_hide_guesses_at_an_account() {
+    let mut cluster = TestCluster::new();
+    cluster.config.http.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    cluster.config.audit.max_refusals = 20;
+    let node = cluster.node().await;
+    for name in ["ada", "eve"] {
+        node.account(name).await;
+    }
+    for host in 0..30 {
+        let from = format!("192.0.2.{host}");
+        let client = node.request(Method::POST, "/oauth2/introspect").header("x-forwarded-for", &from);
+        node.send(client.form(&[("token", "x")]).basic_auth("nobody", Some("wrong"))).await.expect(401);
+        let body = json!({ "identifier": format!("nobody{host}"), "password": "not a password" });
+        let stranger = node.request(Method::POST, "/v1/login").header("x-forwarded-for", &from);
+        node.send(stranger.json(&body)).await.expect(401);
+        let body = json!({ "identifier": "eve", "password": "not her password" });
+        let guess = node.request(Method::POST, "/v1/login").header("x-forwarded-for", &from);
+        node.send(guess.json(&body)).await;
+    }
+    for _ in 0..5 {
+        node.try_login("ada", "not her password").await.expect(401);
+    }
+    let account = accounts::find(&node.state.sql, "ada").await.unwrap().id;
+    node.state.audit.flush().await.unwrap();
+    let filter = AuditFilter { account: Some(account), ..AuditFilter::default() };
+    let of_account = node.state.sql.audit(&filter, 100).await.unwrap();
+    let guesses: i64 = of_account.iter().filter(|row| row.event == "sign_in").map(|row| row.count).sum();
+    assert_eq!(guesses, 5, "{of_account:?}");
+
+    // Each kind of event has its own budget, and reports what exceeded it.
+    let all = rows(&node.state.sql).await;
+    let lost = |event: &str| {
+        let of_event = all.iter().filter(|row| row.event == "lost" && row.detail.as_deref() == Some(event));
+        of_event.map(|row| row.count).sum::<i64>()
+    };
+    assert_eq!((lost("client_authentication"), lost("sign_in")), (10, 10));
+    let metrics = latchkey::service::metrics::render(&node.state).await.unwrap();
+    for line in ["latchkey_audit_lost_total{event=\"sign_in\"} 10", "latchkey_audit_lost_total{event=\"lost\"} 0"] {
+        assert!(metrics.contains(line), "{line}");
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i15_every_end_of_a_session_is_recorded_with_its_cause() {
+    let mut cluster = TestCluster::new();
+    cluster.config.session.max_per_account = 2;
+    let node = cluster.node().await;
+    let client = cluster.service_client("billing").await;
+    node.account("ada").await;
+    let account = accounts::find(&node.state.sql, "ada").await.unwrap().id;
+
+    let one = node.login("ada").await;
+    node.logout(&one.refresh).await.expect(204);
+    let two = node.login("ada").await;
+    node.delete(&format!("/v1/sessions/{}", two.session), &two.access).await.expect(204);
+    let three = node.login("ada").await;
+    let revoke = node.request(Method::POST, "/oauth2/revoke").form(&[("token", &three.refresh)]);
+    node.send(revoke.basic_auth(&client.id, Some(&client.secret))).await.expect(200);
+    // Reuse of a superseded refresh token.
+    let four = node.login("ada").await;
+    node.refresh(&four.refresh).await.expect(200);
+    cluster.advance(Duration::from_secs(11));
+    node.refresh(&four.refresh).await.expect(401);
+    // The cap of two.
+    let five = node.login("ada").await;
+    node.login("ada").await;
+    cluster.advance(Duration::from_secs(1));
+    let seven = node.login("ada").await;
+    // A cookie login that replaces the session of the cookie.
+    let cookie = |token: &str| {
+        let body = json!({ "identifier": "ada", "password": PASSWORD, "transport": "cookie" });
+        let request = node.request(Method::POST, "/v1/login").json(&body);
+        node.send(request.header("cookie", format!("__Host-latchkey={token}")))
+    };
+    cluster.advance(Duration::from_secs(1));
+    cookie(&seven.refresh).await.expect(200);
+    let eight = node.login("ada").await;
+    node.change_password(&eight.access, PASSWORD, "gravel lantern ostrich nine").await.expect(204);
+    accounts::disable(&node.state, account).await.unwrap();
+    node.state.audit.flush().await.unwrap();
+
+    let filter = AuditFilter { account: Some(account), ..AuditFilter::default() };
+    let recorded = node.state.sql.audit(&filter, 100).await.unwrap();
+    let mut ends: Vec<_> = recorded
+        .iter()
+        .rev()
+        .filter(|row| ["session_ended", "sessions_ended", "refresh_reuse"].contains(&row.event.as_str()))
+        .map(|row| (row.session_id.clone(), row.reason.clone().unwrap(), row.count))
+        .collect();
+    ends.sort();
+    let session = |tokens: &Tokens| Some(tokens.session.clone());
+    let of = |reason: &str| -> Vec<_> {
+        ends.iter()
+            .filter(|(_, cause, _)| cause == reason)
+            .map(|(session, _, count)| (session.clone(), *count))
+            .collect()
+    };
+    assert_eq!(of("logout"), [(session(&one), 1)]);
+    let mut revoked = [(session(&two), 1), (session(&three), 1)];
+    revoked.sort();
+    assert_eq!(of("revoked"), revoked);
+    assert_eq!(of("superseded"), [(session(&four), 1)]);
+    assert!(of("limit").contains(&(session(&five), 1)), "{ends:?}");
+    assert_eq!(of("replaced"), [(session(&seven), 1)]);
+    assert_eq!(of("password_changed"), [(None, 1)]);
+    assert_eq!(of("disabled"), [(None, 1)]);
     node.stop().await;
 }
 

@@ -286,7 +286,7 @@ async fn i1_grace_is_never_shorter_and_with_many_rotations_at_most_a_sixth_longe
             max_per_account: 1,
         };
         let session = new.id;
-        assert!(matches!(redis.sessions.create(new, now).await.unwrap(), Create::Created(_)));
+        assert!(matches!(redis.sessions.create(new, now).await.unwrap(), Create::Created { .. }));
         // some walks stay below seven rotations in the window, some burst
         let stride = [3000, 3000, 800, 100][walk % 4];
         let mut superseded: Vec<i64> = Vec::new();

@@ -162,7 +162,7 @@ async fn i5_a_sign_in_checked_before_the_change_creates_nothing() {
     let id = node.state.entropy.account_id(now);
     let kept = new_session(&node, id, 0);
     let except = Some(kept.id);
-    assert!(matches!(redis.sessions.create(kept, now).await.unwrap(), Create::Created(_)));
+    assert!(matches!(redis.sessions.create(kept, now).await.unwrap(), Create::Created { .. }));
     for except in [except, None] {
         redis.sessions.revoke_all(id, except, Some(Epoch(2)), Reason::PasswordChanged, now).await.unwrap();
         assert_eq!(redis.sessions.create(new_session(&node, id, 1), now).await.unwrap(), Create::Stale);
@@ -174,7 +174,7 @@ async fn i5_a_sign_in_checked_before_the_change_creates_nothing() {
         assert_eq!(redis.sessions.create(new_session(&node, id, 1), now).await.unwrap(), Create::Stale);
         let fresh = new_session(&node, id, 2);
         let session = fresh.id;
-        assert!(matches!(redis.sessions.create(fresh, now).await.unwrap(), Create::Created(_)));
+        assert!(matches!(redis.sessions.create(fresh, now).await.unwrap(), Create::Created { .. }));
         redis.sessions.revoke(id, session, Reason::Logout, now).await.unwrap();
         assert_eq!(redis.sessions.create(new_session(&node, id, 1), now).await.unwrap(), Create::Stale);
     }

@@ -36,7 +36,7 @@ async fn a_session_is_created_refreshed_and_ended(server: Server) {
         transport: Transport::Cookie,
         ..new_session(ada, id)
     };
-    let Create::Created(grant) = store.sessions.create(new, NOW).await.unwrap() else { panic!() };
+    let Create::Created { grant, .. } = store.sessions.create(new, NOW).await.unwrap() else { panic!() };
     assert_eq!((grant.account, grant.session, grant.generation), (ada, id, Generation(0)));
     assert_eq!((grant.created_at, grant.idle_ends_at, grant.ends_at), (NOW, NOW + IDLE, NOW + ABSOLUTE));
     assert!(store.sessions.is_live(ada, id, NOW).await.unwrap());
@@ -175,7 +175,7 @@ async fn a_sign_in_checked_before_a_change_is_refused(server: Server) {
     assert_eq!(store.sessions.create(new_session(ada, session(2)), NOW).await.unwrap(), Create::Stale);
     let mut checked_again = new_session(ada, session(2));
     checked_again.epoch = Epoch(1);
-    assert!(matches!(store.sessions.create(checked_again, NOW).await.unwrap(), Create::Created(_)));
+    assert!(matches!(store.sessions.create(checked_again, NOW).await.unwrap(), Create::Created { .. }));
     assert_eq!(store.sessions.list(ada, NOW).await.unwrap().len(), 1);
     store.close().await;
 }

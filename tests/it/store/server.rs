@@ -254,7 +254,7 @@ pub fn new_session(account: AccountId, id: SessionId) -> NewSession {
 /// Creates such a session.
 pub async fn create(store: &RedisStores, account: AccountId, id: SessionId, now: Timestamp) -> Grant {
     match store.sessions.create(new_session(account, id), now).await.unwrap() {
-        Create::Created(grant) => grant,
+        Create::Created { grant, .. } => grant,
         Create::Stale => panic!("stale"),
     }
 }

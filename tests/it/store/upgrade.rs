@@ -169,7 +169,7 @@ async fn a_newer_version_is_refused_by_name(server: Server) {
     assert_eq!(server.events(), [] as [[String; 4]; 0]);
     // it keeps nobody from the others
     let created = store.sessions.create(new_session(ada, session(2)), NOW).await.unwrap();
-    assert!(matches!(created, Create::Created(_)), "{created:?}");
+    assert!(matches!(created, Create::Created { .. }), "{created:?}");
     let listed: Vec<_> = store.sessions.list(ada, NOW).await.unwrap().into_iter().map(|session| session.id).collect();
     assert_eq!(listed, [session(2)]);
     // what is to end is ended, whoever wrote it

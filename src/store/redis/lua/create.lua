@@ -1,7 +1,7 @@
 -- Sessions begin; the oldest of an account's end if there would be too many.
 -- ARGV  of each: 1 in one: account id, session id; now, ttl of the key (u48, ms); most sessions, epoch the sign-in was checked
 --       against (u32); the record  2 roles or ''  3 to 6 the parts of the details, '' for those that aren't there
--- Gives for each 'created', {'created', id of the last event} where sessions were ended, or 'stale' where the account has
+-- Gives for each 'created', {'created', id of the last event, ids of the sessions ended} where the cap ended some, or 'stale' where the account has
 -- changed since the sign-in was checked (I5).
 
 local function create(key, new, roles, ...)
@@ -22,6 +22,7 @@ local function create(key, new, roles, ...)
   -- How many sessions there are at most, and at how many to look which are over. An account with more than a few fields has
   -- a count of its sessions, so that not all have to be read each time.
   local last_event
+  local evicted = {}
   local sessions, look_at = redis.call('HLEN', key), FEW
   local counted = sessions >= FEW
   if count then sessions, look_at = struct.unpack('>I2I2', count) end
@@ -48,6 +49,7 @@ local function create(key, new, roles, ...)
       for i = 1, ended do
         remove_sessions(key, { live[i].id })
         last_event = append_event(event_of(uuid(live[i].id), 'limit', now))
+        evicted[i] = live[i].id
       end
     end
     -- until there are twice as many: then each session is read once for each that begins
@@ -75,7 +77,7 @@ local function create(key, new, roles, ...)
   end
   redis.call('HSET', key, unpack(set))
   keep(key, ttl)
-  return last_event and { 'created', last_event } or 'created'
+  return last_event and { 'created', last_event, unpack(evicted) } or 'created'
 end
 
 return each(6, create, {})

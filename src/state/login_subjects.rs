@@ -1,0 +1,65 @@
+//! Cache of the account that each identifier typed at a login belongs to, for counting failures only.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use crate::domain::{bounded_map::BoundedMap, clock::Timestamp, ids::AccountId};
+
+/// The most identifiers that are kept.
+const MAX_ENTRIES: usize = 16_384;
+
+/// How long an entry is used: an account that is registered, renamed or deleted counts under its former name for no longer.
+const TTL: Duration = Duration::from_secs(10);
+
+/// The accounts of recently typed identifiers, by keyed digest. Repeated logins that the throttle refuses cost no database
+/// query. Holds identifiers with and without an account alike, so that neither is faster.
+#[derive(Debug)]
+pub(crate) struct LoginSubjects(Mutex<BoundedMap<String, (LoginSubject, Timestamp)>>);
+
+/// What failures at an identifier are counted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LoginSubject {
+    /// The account that has the identifier.
+    Account(AccountId),
+    /// The identifier itself: no account has it.
+    Identifier,
+}
+
+impl Default for LoginSubjects {
+    fn default() -> Self {
+        Self(Mutex::new(BoundedMap::new(MAX_ENTRIES)))
+    }
+}
+
+impl LoginSubjects {
+    /// The subject of an identifier, if it was looked up recently.
+    pub(crate) fn get(&self, digest: &str, now: Timestamp) -> Option<LoginSubject> {
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (subject, at) = *entries.get(&digest.to_owned())?;
+        (now.saturating_since(at) < TTL).then_some(subject)
+    }
+
+    /// Remembers the result of a look-up.
+    pub(crate) fn insert(&self, digest: &str, subject: LoginSubject, now: Timestamp) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(digest.to_owned(), (subject, now));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn login_subject_is_used_until_its_ttl_ends() {
+        let (subjects, now) = (LoginSubjects::default(), Timestamp::from_millis(1_800_000_000_000));
+        let account = LoginSubject::Account(AccountId::from_bytes([7; 16]));
+        assert_eq!(subjects.get("ada", now), None);
+        subjects.insert("ada", account, now);
+        subjects.insert("nobody", LoginSubject::Identifier, now);
+        assert_eq!(subjects.get("ada", now), Some(account));
+        assert_eq!(subjects.get("nobody", now), Some(LoginSubject::Identifier));
+        assert_eq!(subjects.get("ada", now + TTL), None);
+    }
+}

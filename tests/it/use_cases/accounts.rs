@@ -1,0 +1,230 @@
+//! Changes to accounts by an operator.
+
+use std::time::Duration;
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use latchkey::{
+    domain::{
+        account::{Email, Roles},
+        ids::AccountId,
+    },
+    service::{
+        accounts::{self, ChangeAccountError},
+        sessions,
+    },
+    store::sql::{AuditFilter, AuditRow},
+};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{
+    client::{PASSWORD, Tokens},
+    test_cluster::{Node, TestCluster},
+};
+
+async fn id_of(node: &Node, name: &str) -> AccountId {
+    accounts::find(&node.state.sql, name).await.unwrap().id
+}
+
+fn roles(names: &[&str]) -> Roles {
+    Roles::parse(names).unwrap()
+}
+
+async fn add_roles(node: &Node, account: AccountId, names: &[&str]) -> Roles {
+    accounts::change_roles(&node.state, account, &roles(names), &Roles::default()).await.unwrap()
+}
+
+async fn remove_roles(node: &Node, account: AccountId, names: &[&str]) -> Roles {
+    accounts::change_roles(&node.state, account, &Roles::default(), &roles(names)).await.unwrap()
+}
+
+/// The `roles` claim of an access token.
+fn claim(token: &str) -> Value {
+    let payload = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+    serde_json::from_slice::<Value>(&payload).unwrap()["roles"].clone()
+}
+
+/// The rows of an account in the audit log, newest first.
+async fn audit(node: &Node, account: AccountId) -> Vec<AuditRow> {
+    node.state.audit.flush().await.unwrap();
+    node.state.sql.audit(&AuditFilter { account: Some(account), ..AuditFilter::default() }, 100).await.unwrap()
+}
+
+#[tokio::test]
+async fn changed_roles_are_in_the_token_of_the_next_refresh_on_every_node() {
+    let cluster = TestCluster::new();
+    let nodes = [cluster.node().await, cluster.node().await];
+    nodes[0].account("ada").await;
+    let account = id_of(&nodes[0], "ada").await;
+    let tokens = nodes[0].login("ada").await;
+    assert_eq!(claim(&tokens.access), Value::Null);
+
+    assert_eq!(add_roles(&nodes[0], account, &["editor", "admin"]).await, roles(&["admin", "editor"]));
+    let tokens = Tokens::of(&nodes[1].refresh(&tokens.refresh).await.expect(200));
+    assert_eq!(claim(&tokens.access), json!(["admin", "editor"]));
+
+    cluster.advance(Duration::from_secs(1));
+    assert_eq!(remove_roles(&nodes[1], account, &["admin"]).await, roles(&["editor"]));
+    let tokens = Tokens::of(&nodes[0].refresh(&tokens.refresh).await.expect(200));
+    assert_eq!(claim(&tokens.access), json!(["editor"]));
+    cluster.advance(Duration::from_secs(1));
+    remove_roles(&nodes[1], account, &["editor", "absent"]).await;
+    let tokens = Tokens::of(&nodes[0].refresh(&tokens.refresh).await.expect(200));
+    assert_eq!(claim(&tokens.access), Value::Null);
+
+    let rows = audit(&nodes[0], account).await;
+    let changes: Vec<_> =
+        rows.iter().rev().filter(|row| row.event == "roles_changed").map(|row| row.detail.clone().unwrap()).collect();
+    assert_eq!(changes, ["admin editor", "editor", "none"]);
+}
+
+/// A login that has read the account before the change must not bring the former roles back.
+#[tokio::test]
+async fn login_checked_before_a_role_change_cannot_restore_the_former_roles() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let account = id_of(&node, "ada").await;
+    add_roles(&node, account, &["admin"]).await;
+    let before = accounts::find(&node.state.sql, "ada").await.unwrap();
+    remove_roles(&node, account, &["admin"]).await;
+    let session = latchkey::store::redis::NewSession {
+        id: node.state.entropy.session_id(),
+        account,
+        roles: before.roles,
+        epoch: before.epoch,
+        transport: latchkey::domain::session::Transport::Bearer,
+        origin: latchkey::domain::session::Origin::default(),
+        idle_timeout: node.state.config.session.idle_timeout,
+        absolute_timeout: node.state.config.session.absolute_timeout,
+        max_per_account: 50,
+    };
+    let created = node.state.redis.sessions.create(session, node.state.clock.now()).await.unwrap();
+    assert_eq!(created, latchkey::store::redis::Create::Stale);
+}
+
+#[tokio::test]
+async fn admin_whose_role_was_removed_cannot_create_accounts_with_an_older_token() {
+    let mut cluster = TestCluster::new();
+    let open = cluster.node().await;
+    open.account("ada").await;
+    let account = id_of(&open, "ada").await;
+    add_roles(&open, account, &["admin"]).await;
+    cluster.config.registration.open = false;
+    let node = cluster.node().await;
+    let tokens = node.login("ada").await;
+    let register = |email: &str| {
+        let body = json!({ "email": email, "password": PASSWORD });
+        node.send(node.request(Method::POST, "/v1/users").bearer_auth(&tokens.access).json(&body))
+    };
+    register("one@example.com").await.expect(201);
+    remove_roles(&node, account, &["admin"]).await;
+    assert_eq!(claim(&tokens.access), json!(["admin"]), "the token still has the role");
+    assert_eq!(register("two@example.com").await.problem(), (403, "registration_closed".to_owned()));
+    add_roles(&node, account, &["admin"]).await;
+    register("three@example.com").await.expect(201);
+}
+
+#[tokio::test]
+async fn roles_beyond_the_maximum_are_refused() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let account = id_of(&node, "ada").await;
+    let names: Vec<String> = (0..=Roles::MAX).map(|number| format!("role{number}")).collect();
+    let most = Roles::parse(&names[1..]).unwrap();
+    accounts::change_roles(&node.state, account, &most, &Roles::default()).await.unwrap();
+    let refused = accounts::change_roles(&node.state, account, &roles(&["one-more"]), &Roles::default()).await;
+    assert!(matches!(refused, Err(ChangeAccountError::TooManyRoles)));
+    assert_eq!(accounts::find(&node.state.sql, "ada").await.unwrap().roles, most);
+}
+
+#[tokio::test]
+async fn password_set_by_an_operator_ends_all_sessions() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let account = id_of(&node, "ada").await;
+    let sessions = [node.login("ada").await, node.login("ada").await];
+    let weak = accounts::set_password(&node.state, account, "password1".into()).await;
+    assert!(matches!(weak, Err(ChangeAccountError::WeakPassword(_))));
+    node.refresh(&sessions[0].refresh).await.expect(200);
+
+    let new = "gravel lantern ostrich nine";
+    assert_eq!(accounts::set_password(&node.state, account, new.into()).await.unwrap(), 2);
+    for session in &sessions {
+        node.refresh(&session.refresh).await.expect(401);
+        node.get("/v1/me", &session.access).await.expect(401);
+    }
+    node.try_login("ada", PASSWORD).await.expect(401);
+    node.login_with("ada", new).await;
+    let rows = audit(&node, account).await;
+    let row = |event: &str| rows.iter().find(|row| row.event == event).unwrap();
+    assert_eq!(row("password_change").reason.as_deref(), Some("set_by_operator"));
+    let ended = row("sessions_ended");
+    assert_eq!((ended.reason.as_deref(), ended.count), (Some("password_changed"), 2));
+}
+
+#[tokio::test]
+async fn email_set_by_an_operator_logs_in_and_a_taken_one_is_refused() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    for name in ["ada", "grace"] {
+        node.account(name).await;
+    }
+    let account = id_of(&node, "ada").await;
+    let tokens = node.login("ada").await;
+    let email = |text: &str| Email::parse(text).unwrap();
+    let taken = accounts::set_email(&node.state, account, &email("GRACE@example.com")).await;
+    assert!(matches!(taken, Err(ChangeAccountError::EmailTaken)));
+    accounts::set_email(&node.state, account, &email("Countess@example.com")).await.unwrap();
+    node.refresh(&tokens.refresh).await.expect(200);
+    node.try_login("countess@example.com", PASSWORD).await.expect(200);
+    node.try_login("ada@example.com", PASSWORD).await.expect(401);
+    // In another case only.
+    accounts::set_email(&node.state, account, &email("countess@example.com")).await.unwrap();
+    let changes = audit(&node, account).await;
+    assert_eq!(changes.iter().filter(|row| row.event == "email_changed").count(), 2);
+}
+
+#[tokio::test]
+async fn account_is_found_by_a_prefixed_name_even_if_it_looks_like_another() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let id = id_of(&node, "ada").await;
+    for name in
+        ["ada", "ada@example.com", "username:ada", "email:ADA@example.com", &id.to_string(), &format!("id:{id}")]
+    {
+        assert_eq!(id_of(&node, name).await, id, "{name}");
+    }
+    for name in ["id:ada", "username:ada@example.com", "email:ada", &format!("username:{id}"), "id:", ""] {
+        let found = accounts::find(&node.state.sql, name).await;
+        assert!(matches!(found, Err(ChangeAccountError::NotFound)), "{name}: {found:?}");
+    }
+}
+
+#[tokio::test]
+async fn sessions_ended_by_an_operator_are_recorded_with_that_cause() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let account = id_of(&node, "ada").await;
+    let (one, two, three) = (node.login("ada").await, node.login("ada").await, node.login("ada").await);
+    let listed = sessions::list_of(&node.state, account).await.unwrap();
+    assert_eq!(listed.len(), 3);
+    let first = listed.iter().find(|session| session.id.to_string() == one.session).unwrap();
+    assert!(sessions::revoke_of(&node.state, account, first.id).await.unwrap());
+    assert!(!sessions::revoke_of(&node.state, account, first.id).await.unwrap());
+    node.refresh(&one.refresh).await.expect(401);
+    node.refresh(&two.refresh).await.expect(200);
+    assert_eq!(sessions::revoke_all_of(&node.state, account).await.unwrap(), 2);
+    node.refresh(&three.refresh).await.expect(401);
+    let rows = audit(&node, account).await;
+    let ended: Vec<_> = rows
+        .iter()
+        .filter(|row| row.event.starts_with("session"))
+        .map(|row| (row.event.as_str(), row.reason.as_deref().unwrap(), row.count))
+        .collect();
+    assert_eq!(ended, [("sessions_ended", "operator", 2), ("session_ended", "operator", 1)]);
+}

@@ -1,0 +1,53 @@
+//! Changes to service clients by an operator.
+
+use std::time::Duration;
+
+use latchkey::service::clients::{self, ClientError};
+use reqwest::Method;
+
+use crate::harness::test_cluster::{ServiceClient, TestCluster};
+
+#[tokio::test]
+async fn client_is_shown_enabled_and_deleted() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    let client = cluster.service_client("billing").await;
+    let (clock, sql, entropy) = (&cluster.clock, &node.state.sql, &node.state.entropy);
+    let token = |client: &ServiceClient| {
+        let request = node.request(Method::POST, "/oauth2/token").form(&[("grant_type", "client_credentials")]);
+        node.send(request.basic_auth(&client.id, Some(&client.secret)))
+    };
+    token(&client).await.expect(200);
+
+    clients::disable(clock, sql, "billing").await.unwrap();
+    cluster.reload_clients().await;
+    token(&client).await.expect(401);
+    assert!(!clients::show(sql, "billing").await.unwrap().is_enabled());
+    let rotated = clients::rotate_secret(clock, entropy, sql, "billing", Duration::ZERO).await;
+    assert!(matches!(rotated, Err(ClientError::Disabled)));
+
+    clients::enable(clock, sql, "billing").await.unwrap();
+    cluster.reload_clients().await;
+    token(&client).await.expect(200);
+    assert!(clients::show(sql, "billing").await.unwrap().is_enabled());
+
+    clients::delete(clock, sql, "billing").await.unwrap();
+    cluster.reload_clients().await;
+    token(&client).await.expect(401);
+    for name in ["billing", "no name"] {
+        assert!(matches!(clients::show(sql, name).await, Err(ClientError::Unknown)));
+        assert!(matches!(clients::enable(clock, sql, name).await, Err(ClientError::Unknown)));
+        assert!(matches!(clients::delete(clock, sql, name).await, Err(ClientError::Unknown)));
+    }
+    // The name can be used for a new client, which has another secret.
+    let new = cluster.service_client("billing").await;
+    token(&client).await.expect(401);
+    token(&new).await.expect(200);
+
+    let rows = sql.audit(&latchkey::store::sql::AuditFilter::default(), 100).await.unwrap();
+    let mut changes: Vec<_> = rows.iter().map(|row| row.event.as_str()).collect();
+    changes.retain(|event| event.starts_with("client_") && *event != "client_authentication");
+    changes.sort_unstable();
+    let expected = ["client_added", "client_added", "client_deleted", "client_disabled", "client_enabled"];
+    assert_eq!(changes, expected);
+}
