@@ -3,7 +3,6 @@
 pub mod audit;
 pub mod bootstrap;
 pub mod client;
-pub mod completions;
 pub mod config;
 pub mod doctor;
 pub mod keys;
@@ -11,6 +10,7 @@ pub mod migrate;
 pub mod openapi;
 pub mod output;
 pub mod prompt;
+pub mod reference;
 pub mod serve;
 pub mod session;
 pub mod user;
@@ -82,9 +82,9 @@ pub enum Command {
     /// Print the effective configuration with secrets masked and the origin of every value, or check it
     Config(config::ConfigArgs),
     /// Print a completion script for a shell
-    Completions(completions::CompletionsArgs),
+    Completions(reference::CompletionsArgs),
     /// Print the manual page
-    Man(completions::ManArgs),
+    Man(reference::ManArgs),
 }
 
 /// What `latchkey serve` starts with.
@@ -178,8 +178,8 @@ pub fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Doctor(args) => doctor::run(args, global),
         Command::Audit(args) => audit::run(args, global),
         Command::Config(args) => config::run(args, global),
-        Command::Completions(args) => completions::completions(*args),
-        Command::Man(args) => completions::man(args),
+        Command::Completions(args) => reference::completions(*args),
+        Command::Man(args) => reference::man(args),
     }
 }
 
@@ -301,6 +301,7 @@ mod tests {
             "latchkey config check",
             "latchkey completions zsh",
             "latchkey man --dir pages",
+            "latchkey man --markdown",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
         }
