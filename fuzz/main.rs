@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 static TARGET: LazyLock<properties::Property> = LazyLock::new(|| {
     let name = std::env::var("FUZZ_TARGET").expect("FUZZ_TARGET names a target");
-    let found = properties::ALL.iter().find(|(known, _)| *known == name);
+    let found = properties::ALL.iter().find(|(candidate, _)| *candidate == name);
     found.unwrap_or_else(|| panic!("FUZZ_TARGET is none of {:?}", properties::ALL.map(|(name, _)| name))).1
 });
 

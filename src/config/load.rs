@@ -13,7 +13,7 @@ use super::{
     interpret::{ParsedConfig, SecretsFrom, interpret},
     raw::{Settings, Value},
     read::Reader,
-    schema, secret_file,
+    schema, secret_file, secret_strength,
 };
 use crate::domain::entropy::Entropy;
 
@@ -153,6 +153,13 @@ fn load_with(sources: &Sources, entropy: Option<&Entropy>) -> Result<Config, Con
                 .map_err(|text| about("secret", format!("none is configured, and {text}")))?
         }
     };
+    if secret_strength::is_weak(secrets.current.expose()) {
+        config.warnings.push(
+            "the secret cannot have 128 bits of entropy: an attacker who guesses it can forge tokens. Generate one with `openssl rand \
+             -base64 32`, and keep the present one as a previous secret until the last session that uses it has ended"
+                .to_owned(),
+        );
+    }
     config.secrets.current = secrets.current;
     config.secrets.previous.extend(secrets.previous);
     Ok(config)

@@ -12,6 +12,7 @@ mod raw;
 mod read;
 pub mod schema;
 mod secret_file;
+mod secret_strength;
 mod show;
 #[cfg(test)]
 mod tests;

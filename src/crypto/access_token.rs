@@ -44,7 +44,7 @@ pub struct AccessClaims {
     pub roles: Vec<String>,
 }
 
-/// A verified token with what its validity depends on later: its key and its times.
+/// A verified token, with the key and the times on which its validity depends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifiedToken<C = AccessClaims> {
     /// The claims.
@@ -86,7 +86,7 @@ impl Verified {
     }
 }
 
-/// An encoded access token. `Debug` omits it, since whoever holds it may use it.
+/// An encoded access token. `Debug` omits it: a bearer token needs no other proof.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AccessToken(String);
 

@@ -25,7 +25,7 @@ pub struct Digest([u8; 32]);
 /// The cache. It evicts the entries that were not used recently.
 pub struct DigestCache<T> {
     shards: Vec<Mutex<Shard<T>>>,
-    /// A random prefix of every digest, so that nobody can choose inputs of the same shard or bucket.
+    /// A random prefix of every digest, so that a client cannot choose inputs of the same shard or bucket.
     salt: [u8; 32],
 }
 

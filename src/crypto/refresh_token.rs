@@ -26,7 +26,7 @@ const CLAIMS_BYTES: usize = 43;
 const TOKEN_BYTES: usize = CLAIMS_BYTES + 32;
 const ENCODED_BYTES: usize = TOKEN_BYTES / 3 * 4;
 
-/// An encoded refresh token. `Debug` omits it, since whoever holds it has the session.
+/// An encoded refresh token. `Debug` omits it: it is all that a refresh needs.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RefreshToken(Zeroizing<String>);
 
@@ -56,10 +56,16 @@ pub struct RefreshClaims {
     pub expires_at: Timestamp,
 }
 
-/// The text isn't a token that we issued.
+/// Why a text is not a refresh token of this service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a refresh token of this service")]
-pub struct InvalidRefreshToken;
+pub enum RefreshTokenError {
+    /// The text does not have the form of a refresh token.
+    #[error("not a refresh token")]
+    Malformed,
+    /// None of the keys verifies the MAC: the token is forged, or it was issued under another secret.
+    #[error("no key verifies the refresh token")]
+    UnknownKey,
+}
 
 /// Encodes and decodes refresh tokens.
 pub struct RefreshTokens {
@@ -90,26 +96,27 @@ impl RefreshTokens {
         RefreshToken(Zeroizing::new(text))
     }
 
-    /// What a token says, if it is one of ours.
+    /// Decodes a token that was encoded with one of the keys.
     ///
     /// # Errors
-    /// [`InvalidRefreshToken`] for everything else, whatever is wrong with it.
-    pub fn decode(&self, text: &str) -> Result<RefreshClaims, InvalidRefreshToken> {
-        let encoded = text.strip_prefix(PREFIX).ok_or(InvalidRefreshToken)?;
+    /// [`RefreshTokenError`]
+    pub fn decode(&self, text: &str) -> Result<RefreshClaims, RefreshTokenError> {
+        use RefreshTokenError::{Malformed, UnknownKey};
+        let encoded = text.strip_prefix(PREFIX).ok_or(Malformed)?;
         if encoded.len() != ENCODED_BYTES {
-            return Err(InvalidRefreshToken);
+            return Err(Malformed);
         }
         let mut bytes = [0; TOKEN_BYTES];
-        BASE64_URL_SAFE_NO_PAD.decode_slice(encoded, &mut bytes).map_err(|_| InvalidRefreshToken)?;
+        BASE64_URL_SAFE_NO_PAD.decode_slice(encoded, &mut bytes).map_err(|_| Malformed)?;
         let (claims, mac) = bytes.split_at(CLAIMS_BYTES);
+        if claims[0] != VERSION {
+            return Err(Malformed);
+        }
         std::iter::once(&self.current)
             .chain(&self.previous)
             .find(|key| hmac::verify(key, claims, mac).is_ok())
-            .ok_or(InvalidRefreshToken)?;
-        if claims[0] != VERSION {
-            return Err(InvalidRefreshToken);
-        }
-        let id = |at: usize| <[u8; 16]>::try_from(&claims[at..at + 16]).map_err(|_| InvalidRefreshToken);
+            .ok_or(UnknownKey)?;
+        let id = |at: usize| <[u8; 16]>::try_from(&claims[at..at + 16]).map_err(|_| Malformed);
         let mut expires_at = [0; 8];
         expires_at[2..].copy_from_slice(&claims[37..43]);
         Ok(RefreshClaims {
@@ -157,7 +164,7 @@ mod tests {
         let contents = claims([1; 16], [2; 16], 3, 4);
         let old = RefreshTokens::new(&[7; 32], []).encode(&contents);
         assert_eq!(RefreshTokens::new(&[8; 32], [&[7; 32]]).decode(old.expose()), Ok(contents));
-        assert_eq!(RefreshTokens::new(&[8; 32], []).decode(old.expose()), Err(InvalidRefreshToken));
+        assert_eq!(RefreshTokens::new(&[8; 32], []).decode(old.expose()), Err(RefreshTokenError::UnknownKey));
     }
 
     #[test]
@@ -183,13 +190,13 @@ mod tests {
             let mut text = tokens.encode(&claims([1; 16], [2; 16], 3, 4)).expose().to_owned();
             prop_assume!(text[at..=at] != with);
             text.replace_range(at..=at, &with);
-            prop_assert_eq!(tokens.decode(&text), Err(InvalidRefreshToken));
+            prop_assert!(tokens.decode(&text).is_err());
         }
 
         #[test]
         fn arbitrary_text_is_refused(text in ".{0,200}") {
             let tokens = RefreshTokens::new(&[7; 32], []);
-            prop_assert_eq!(tokens.decode(&text), Err(InvalidRefreshToken));
+            prop_assert!(tokens.decode(&text).is_err());
         }
     }
 }

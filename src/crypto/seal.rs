@@ -38,16 +38,16 @@ pub enum SealError {
 }
 
 /// An opened value.
-pub struct Opened {
+pub struct Unsealed {
     /// The plaintext; wiped from memory when dropped.
     pub bytes: Zeroizing<Vec<u8>>,
     /// Whether the value is sealed under a previous secret; reseal it before that secret is removed.
     pub outdated: bool,
 }
 
-impl fmt::Debug for Opened {
+impl fmt::Debug for Unsealed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Opened").field("outdated", &self.outdated).finish_non_exhaustive()
+        f.debug_struct("Unsealed").field("outdated", &self.outdated).finish_non_exhaustive()
     }
 }
 
@@ -92,7 +92,7 @@ impl Sealer {
     ///
     /// # Errors
     /// [`SealError`]
-    pub fn open(&self, sealed: &[u8], aad: &[u8]) -> Result<Opened, SealError> {
+    pub fn open(&self, sealed: &[u8], aad: &[u8]) -> Result<Unsealed, SealError> {
         let (header, rest) = sealed.split_at_checked(HEADER_BYTES).ok_or(SealError::Malformed)?;
         let (nonce, ciphertext) = rest.split_first_chunk::<NONCE_LEN>().ok_or(SealError::Malformed)?;
         if header[0] != VERSION || ciphertext.len() < TAG_BYTES {
@@ -107,7 +107,7 @@ impl Sealer {
             .map_err(|_| SealError::Tampered)?
             .len();
         bytes.truncate(length);
-        Ok(Opened { bytes, outdated: position > 0 })
+        Ok(Unsealed { bytes, outdated: position > 0 })
     }
 }
 
@@ -195,7 +195,7 @@ mod tests {
     fn debug_output_omits_keys_and_plaintext() {
         let sealer = sealer("one", &[]);
         let opened = sealer.open(&sealed_under("one"), b"its place").unwrap();
-        assert_eq!(format!("{sealer:?} {opened:?}"), "[sealing keys] Opened { outdated: false, .. }");
+        assert_eq!(format!("{sealer:?} {opened:?}"), "[sealing keys] Unsealed { outdated: false, .. }");
     }
 
     /// A value sealed by another implementation of the format. If this fails, an upgrade loses every signing key.

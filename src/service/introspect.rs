@@ -15,6 +15,7 @@ use crate::{
     },
     service::{
         authenticate::{self, AuthenticateError},
+        decode_refresh_token::decode_refresh_token,
         error::ServiceError,
         limits,
     },
@@ -45,7 +46,7 @@ pub async fn introspect(state: &AppState, caller: &Client, token: &str) -> Resul
     let now = state.clock.now();
     let of_sessions = caller.audiences.contains(&state.config.token.audience);
     if token.starts_with(refresh_token::PREFIX) {
-        let Ok(claims) = state.refresh_tokens.decode(token) else { return Ok(Introspection::Inactive) };
+        let Some(claims) = decode_refresh_token(state, token).await? else { return Ok(Introspection::Inactive) };
         if !of_sessions {
             return Ok(Introspection::Inactive);
         }
@@ -85,7 +86,7 @@ impl CachedDecision {
 }
 
 /// Whether a cached decision still holds: the client is enabled with the same secret and audience, the token and its key are
-/// valid, and the session is cached as live. Otherwise the request must be decided anew.
+/// valid, and the session is cached as live. Otherwise the endpoint must decide.
 ///
 /// # Errors
 /// [`ServiceError`] if the client exceeds its rate limit.

@@ -13,6 +13,7 @@ use crate::{
     },
     service::{
         authenticate,
+        decode_refresh_token::decode_refresh_token,
         error::{ServiceError, from_store_errors},
     },
     state::AppState,
@@ -65,14 +66,17 @@ pub async fn logout(state: &AppState, input: LogoutInput) -> Result<LogoutOutcom
     let LogoutInput { bearer, body_token, cookie, ip } = input;
     let mut presented = 0;
     let mut sessions = Vec::new();
+    let mut failure: Option<LogoutError> = None;
     if let Some(token) = bearer {
         presented += 1;
         sessions.extend(session_of_access_token(state, &token).await);
     }
     for token in [body_token, cookie].into_iter().flatten() {
         presented += 1;
-        let claims = state.refresh_tokens.decode(&token).ok();
-        sessions.extend(claims.map(|claims| (claims.account, claims.session)));
+        match decode_refresh_token(state, &token).await {
+            Ok(claims) => sessions.extend(claims.map(|claims| (claims.account, claims.session))),
+            Err(error) => failure = Some(error.into()),
+        }
     }
     if presented == 0 {
         return Err(LogoutError::NothingPresented);
@@ -82,7 +86,6 @@ pub async fn logout(state: &AppState, input: LogoutInput) -> Result<LogoutOutcom
     sessions.dedup();
     let endings = sessions.into_iter().map(|(account, session)| end(state, account, session, ip));
     let mut ended = 0;
-    let mut failure = None;
     for outcome in join_all(endings).await {
         match outcome {
             Ok(true) => ended += 1,

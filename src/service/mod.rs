@@ -7,6 +7,7 @@ pub mod authenticate;
 pub mod change_password;
 pub mod client_token;
 pub mod clients;
+mod decode_refresh_token;
 pub mod error;
 pub mod feed;
 pub mod import_accounts;

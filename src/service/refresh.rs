@@ -8,6 +8,7 @@ use crate::{
         session::{Accepted, Rotation},
     },
     service::{
+        decode_refresh_token::decode_refresh_token,
         error::{ServiceError, from_store_errors},
         limits,
         token_issuer::{self, Tokens},
@@ -77,7 +78,7 @@ async fn rotate(
     accepted: Accepted,
 ) -> Result<(Tokens, &'static str), RefreshError> {
     limits::refresh_from(state, ip)?;
-    let claims = state.refresh_tokens.decode(token).map_err(|_| RefreshError::InvalidToken)?;
+    let claims = decode_refresh_token(state, token).await?.ok_or(RefreshError::InvalidToken)?;
     limits::refresh_of(state, claims.account)?;
     let now = state.clock.now();
     let settings = &state.config.session;

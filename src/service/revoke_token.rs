@@ -11,6 +11,7 @@ use crate::{
     },
     service::{
         authenticate::{self, AuthenticateError},
+        decode_refresh_token::decode_refresh_token,
         error::ServiceError,
     },
     state::AppState,
@@ -37,9 +38,9 @@ pub async fn revoke_token(
         }
         Some(_) => return Ok(()),
     };
-    let (account, session) = match state.refresh_tokens.decode(token) {
-        Ok(claims) => (claims.account, claims.session),
-        Err(_) => match authenticate::verify_issued(state, token).await {
+    let (account, session) = match decode_refresh_token(state, token).await? {
+        Some(claims) => (claims.account, claims.session),
+        None => match authenticate::verify_issued(state, token).await {
             Ok(Verified::Session(verified)) => (verified.sub, verified.sid),
             Ok(Verified::Client(_)) | Err(AuthenticateError::InvalidToken) => return Ok(()),
             Err(AuthenticateError::Service(error)) => return Err(error),

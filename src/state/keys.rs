@@ -1,6 +1,12 @@
 //! The signing keys of a node: loaded at start-up and reloaded when another node adds or retires one.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::sync::{
     Mutex,
@@ -10,8 +16,8 @@ use tokio::sync::{
 use super::error::StateError;
 use crate::{
     crypto::{
-        key_ring::{KeyRing, SharedKeyRing, reseal, seal_key},
-        seal::Sealer,
+        key_ring::{KeyRing, KeyRingError, SharedKeyRing, reseal, seal_key},
+        seal::{SealError, Sealer},
         signing_key::SigningKey,
     },
     domain::{
@@ -35,6 +41,8 @@ pub struct SigningKeys {
     ring: Arc<SharedKeyRing>,
     /// When a token with an unknown `kid` last caused a reload.
     last_miss: Mutex<Option<Timestamp>>,
+    /// Whether the latest reload found a key under a secret that this node does not have.
+    lacks_secret: AtomicBool,
     sql: Sql,
     sealer: Sealer,
     clock: Clock,
@@ -70,6 +78,7 @@ impl SigningKeys {
         Ok(Self {
             ring: Arc::new(SharedKeyRing::new(ring)),
             last_miss: Mutex::new(None),
+            lacks_secret: AtomicBool::new(false),
             sql: sql.clone(),
             sealer,
             clock: clock.clone(),
@@ -126,11 +135,23 @@ impl SigningKeys {
         }
     }
 
+    /// Whether another node uses a secret that this node does not have: after its start, that node has resealed the keys.
+    /// Reloads the keys first, at most once a second.
+    pub(crate) async fn lacks_secret(&self) -> bool {
+        self.reload_on_miss().await;
+        self.lacks_secret.load(Ordering::Relaxed)
+    }
+
     async fn refresh(&self) -> Result<(), StateError> {
         let now = self.clock.now();
         let stored = self.sql.keys().await?;
-        if !self.ring.current().is_made_from(&stored) {
-            self.ring.replace(KeyRing::open(stored, &self.sealer, now)?);
+        if self.ring.current().is_made_from(&stored) {
+            self.lacks_secret.store(false, Ordering::Relaxed);
+        } else {
+            let opened = KeyRing::open(stored, &self.sealer, now);
+            let is_unknown = matches!(&opened, Err(KeyRingError::Sealed { source: SealError::UnknownSecret, .. }));
+            self.lacks_secret.store(is_unknown, Ordering::Relaxed);
+            self.ring.replace(opened?);
             tracing::info!("signing keys reloaded: they have changed");
         }
         Ok(())

@@ -28,6 +28,7 @@ mod openapi_external;
 mod overload;
 mod proxies;
 mod revocation_log;
+mod secret_rotation;
 mod server;
 mod server_slow;
 mod sql;

@@ -29,7 +29,7 @@ pub(crate) struct Rules {
     pub(crate) clients_own: bool,
 }
 
-/// A token with a valid signature and valid claims, and what its validity depends on later.
+/// A token with a valid signature and valid claims, with the key and the times on which its validity depends.
 #[derive(Debug)]
 pub(crate) struct Signed {
     pub(crate) claims: Arc<Claims>,

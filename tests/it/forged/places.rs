@@ -52,7 +52,11 @@ async fn revoke(node: &Node, token: &str) -> Answer {
 
 /// Asserts that every endpoint that accepts access tokens refuses this token.
 async fn assert_refused_as_access_token(node: &Node, name: &str, token: &str) {
-    for (method, path) in &BEARER {
+    assert_refused_at(&BEARER, node, name, token).await;
+}
+
+async fn assert_refused_at(endpoints: &[(Method, &str)], node: &Node, name: &str, token: &str) {
+    for (method, path) in endpoints {
         let answer = bearer(node, method, path, token).await;
         assert_eq!(answer.status, 401, "{name} at {method} {path}: {answer:?}");
         assert_eq!(answer.problem().1, "invalid_token", "{name} at {method} {path}");
@@ -138,6 +142,13 @@ async fn forged_access_tokens_are_refused_without_outgoing_requests() {
         assert_inactive(node, client, &forged.name, &forged.token).await;
         // without the characters that a cookie or a JSON string can't contain
         assert_refused_as_refresh_token(node, &forged.name, &forged.token.replace([';', '"', ' ', ','], "")).await;
+    }
+    let [before @ .., (_, logout), verify] = &BEARER;
+    assert_eq!(*logout, "/v1/logout");
+    for expired in &forge.expired() {
+        assert_refused_at(before, node, &expired.name, &expired.token).await;
+        assert_refused_at(std::slice::from_ref(verify), node, &expired.name, &expired.token).await;
+        assert_inactive(node, client, &expired.name, &expired.token).await;
     }
     let error = trap.accept().expect_err("the service connected to an address in a token's header");
     assert_eq!(error.kind(), ErrorKind::WouldBlock);

@@ -1,0 +1,92 @@
+//! Detects service secrets that cannot have enough entropy.
+//!
+//! All keys are derived from the secret, and derivation adds no entropy. The check computes an upper bound, so it accepts
+//! 128 random bits in every common encoding, and it cannot detect a long sentence that is easy to guess.
+
+use std::collections::BTreeSet;
+
+/// The entropy that a secret should have.
+const REQUIRED_BITS: f64 = 128.0;
+
+/// Whether a secret cannot have 128 bits of entropy.
+pub(super) fn is_weak(secret: &str) -> bool {
+    max_bits(secret) < REQUIRED_BITS
+}
+
+/// An upper bound of the entropy: by the length, without repetitions, and by the characters that occur.
+fn max_bits(secret: &str) -> f64 {
+    let characters: Vec<char> = secret.chars().collect();
+    let length = to_f64(period(&characters));
+    let alphabet = to_f64(alphabet_size(secret));
+    let distinct = to_f64(characters.iter().collect::<BTreeSet<_>>().len());
+    let by_alphabet = length * alphabet.log2();
+    // first which characters occur, then which of them stands where
+    let by_distinct = distinct * alphabet.log2() + length * distinct.max(1.0).log2();
+    by_alphabet.min(by_distinct)
+}
+
+/// The length of the shortest block whose repetition gives the text.
+fn period(characters: &[char]) -> usize {
+    let repeats = |period: &usize| characters.iter().skip(*period).eq(&characters[..characters.len() - period]);
+    (1..characters.len()).find(repeats).unwrap_or(characters.len())
+}
+
+/// The size of the smallest common alphabet that has all characters.
+fn alphabet_size(secret: &str) -> usize {
+    let all = |has: fn(&char) -> bool| secret.chars().all(|character| has(&character));
+    if all(char::is_ascii_digit) {
+        return 10;
+    }
+    if all(|character| matches!(character, '0'..='9' | 'a'..='f'))
+        || all(|character| matches!(character, '0'..='9' | 'A'..='F'))
+    {
+        return 16;
+    }
+    let classes: [(fn(&char) -> bool, usize); 5] = [
+        (char::is_ascii_digit, 10),
+        (char::is_ascii_lowercase, 26),
+        (char::is_ascii_uppercase, 26),
+        (|character| character.is_ascii() && !character.is_ascii_alphanumeric(), 33),
+        (|character| !character.is_ascii(), 1 << 16),
+    ];
+    classes.iter().filter(|(has, _)| secret.chars().any(|character| has(&character))).map(|(_, size)| size).sum()
+}
+
+fn to_f64(number: usize) -> f64 {
+    u32::try_from(number).map_or(f64::MAX, f64::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::{Engine, prelude::BASE64_STANDARD};
+
+    use super::*;
+    use crate::domain::entropy::Entropy;
+
+    #[test]
+    fn secret_of_128_random_bits_is_strong_in_every_encoding() {
+        let entropy = Entropy::system();
+        for _ in 0..200 {
+            let bytes = entropy.bytes::<16>();
+            let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            for secret in [&hex, &hex.to_uppercase(), &BASE64_STANDARD.encode(entropy.bytes::<32>())] {
+                assert!(!is_weak(secret), "{secret}");
+            }
+        }
+    }
+
+    #[test]
+    fn secret_of_repetitions_or_few_characters_is_weak() {
+        for secret in [
+            &"a".repeat(32),
+            &"ab".repeat(100),
+            "12345678901234567890123456789012",
+            "00000000000000000000000000000001",
+            "abcdefghabcdefghabcdefghabcdefgh",
+            "changemechangemechangemechangeme",
+            "01101001100101101001011001101001",
+        ] {
+            assert!(is_weak(secret), "{secret}");
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Decodes a presented refresh token, and distinguishes an invalid one from one under a secret that only other nodes have.
+
+use std::time::Duration;
+
+use crate::{
+    crypto::refresh_token::{RefreshClaims, RefreshTokenError},
+    service::error::ServiceError,
+    state::AppState,
+};
+
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Decodes a refresh token; `None` if it is invalid.
+///
+/// While the secret is changed node by node, a node with the old secret can't verify tokens under the new one. It then
+/// answers "try again" instead of "sign in again", to forged tokens too. Malformed tokens are always invalid.
+///
+/// # Errors
+/// [`ServiceError::Unavailable`] while another node uses a secret that this node does not have.
+pub(super) async fn decode_refresh_token(state: &AppState, token: &str) -> Result<Option<RefreshClaims>, ServiceError> {
+    match state.refresh_tokens.decode(token) {
+        Ok(claims) => Ok(Some(claims)),
+        Err(RefreshTokenError::UnknownKey) if has_peers(state) && state.keys.lacks_secret().await => {
+            Err(ServiceError::Unavailable {
+                what: "token key",
+                retry_after: RETRY_AFTER,
+                source: anyhow::anyhow!(
+                    "another node uses a secret that this node does not have: add it to LATCHKEY_SECRET_PREVIOUS or to the \
+                     secret file and restart this node"
+                ),
+            })
+        }
+        Err(_) => Ok(None),
+    }
+}
+
+/// Whether other nodes may exist. A single node never reads the database because of a forged token.
+fn has_peers(state: &AppState) -> bool {
+    state.config.multi_node || state.redis.revocation_log.peers() > 0
+}
