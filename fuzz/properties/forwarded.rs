@@ -1,43 +1,36 @@
-//! The client address in proxy headers.
+//! The headers in which proxies report their clients.
 
 use std::net::IpAddr;
 
-use latchkey::http::extract::client_info::client_address;
+use latchkey::{config::ForwardedHeader, http::extract::client_address::client_address};
 use poem::http::{HeaderMap, HeaderValue, header};
 
-/// Only the entries of trusted proxies count: neither earlier entries nor the other header change the client address.
+/// Only trusted proxies are believed, and only in the configured header; what precedes the client's address has no effect.
 pub fn forwarded(bytes: &[u8]) {
     let trusted = ["10.0.0.0/8".parse().expect("a network"), "fd00::/8".parse().expect("a network")];
     let is_trusted = |ip: &IpAddr| trusted.iter().any(|network: &ipnet::IpNet| network.contains(ip));
     let (proxy, stranger) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([192, 0, 2, 7]));
-    let mut headers = HeaderMap::new();
-    let mut before = HeaderMap::new();
+    let x_forwarded_for = header::HeaderName::from_static("x-forwarded-for");
+    let (setting, name, other): (_, _, _) = match bytes.first() {
+        Some(b'F') => (ForwardedHeader::Forwarded, header::FORWARDED, x_forwarded_for),
+        _ => (ForwardedHeader::XForwardedFor, x_forwarded_for, header::FORWARDED),
+    };
+    let forged: &[u8] = if setting == ForwardedHeader::Forwarded { b"for=6.6.6.6, " } else { b"6.6.6.6, " };
+    let (mut headers, mut preceded) = (HeaderMap::new(), HeaderMap::new());
     for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
-        let (name, forged): (_, &[u8]) = match bytes.first() {
-            Some(b'F') => (header::FORWARDED, b"for=6.6.6.6, "),
-            _ => (header::HeaderName::from_static("x-forwarded-for"), b"6.6.6.6, "),
-        };
         let Ok(value) = HeaderValue::from_bytes(line) else { return };
-        // an entry that the client put before it
-        let first = if number == 0 { [forged, line].concat() } else { line.to_vec() };
-        let Ok(forged) = HeaderValue::from_bytes(&first) else { return };
+        let longer = if number == 0 { [forged, line].concat() } else { line.to_vec() };
+        let Ok(longer) = HeaderValue::from_bytes(&longer) else { return };
         headers.append(name.clone(), value);
-        before.append(name, forged);
+        preceded.append(name.clone(), longer);
     }
-    assert_eq!(client_address(stranger, &headers, &trusted), stranger);
-    let seen = client_address(proxy, &headers, &trusted);
-    let forged = client_address(proxy, &before, &trusted);
+    assert_eq!(client_address(stranger, &headers, &trusted, setting), stranger);
+    let seen = client_address(proxy, &headers, &trusted, setting);
     assert_eq!(seen, seen.to_canonical(), "an IPv4 address has two forms");
     if !is_trusted(&seen) {
-        assert_eq!(forged, seen, "an entry before the nearest untrusted address counts");
+        let preceded = client_address(proxy, &preceded, &trusted, setting);
+        assert_eq!(preceded, seen, "an element before the client's address is believed");
     }
-    // a proxy that writes the other header and forwards this one unchanged
-    let (written, value) = if headers.contains_key(header::FORWARDED) {
-        (header::HeaderName::from_static("x-forwarded-for"), "192.0.2.7")
-    } else {
-        (header::FORWARDED, "for=192.0.2.7")
-    };
-    headers.append(written, HeaderValue::from_static(value));
-    let seen = client_address(proxy, &headers, &trusted);
-    assert!(seen == proxy || seen == stranger, "a forwarded header counts");
+    headers.append(other, HeaderValue::from_static("6.6.6.6"));
+    assert_eq!(client_address(proxy, &headers, &trusted, setting), seen, "the other header is believed");
 }

@@ -26,7 +26,7 @@ pub struct OpenapiArgs {
 /// # Errors
 /// If the file can't be read or differs.
 pub fn run(args: &OpenapiArgs) -> anyhow::Result<()> {
-    let document = http::document();
+    let document = http::document(&http::openapi::Limits::defaults());
     let text = if args.yaml { document.yaml } else { document.json };
     let Some(path) = &args.check else {
         return Ok(io::stdout().lock().write_all(text.as_bytes())?);

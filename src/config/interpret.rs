@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::{
-    AuditSettings, CacheSettings, Config, DatabaseSettings, FeedSettings, HttpSettings, KeySettings, LogFormat,
-    LogSettings, MetricsSettings, PasswordSettings, RedisSettings, Registration, Secrets, SessionSettings,
+    AuditSettings, CacheSettings, Config, DatabaseSettings, FeedSettings, ForwardedHeader, HttpSettings, KeySettings,
+    LogFormat, LogSettings, MetricsSettings, PasswordSettings, RedisSettings, Registration, Secrets, SessionSettings,
     TelemetrySettings, TokenSettings, check, duration, limits::limits, read::Reader,
 };
 use crate::domain::{audit::Addresses, key::Algorithm, secret::SecretText};
@@ -184,7 +184,11 @@ fn secrets_from(read: &mut Reader<'_>, working_dir: &Path) -> SecretsFrom {
 fn http(read: &mut Reader<'_>) -> HttpSettings {
     HttpSettings {
         max_connections: read.number("http.max_connections", 1..=1_000_000),
+        max_connections_per_address: read.number("http.max_connections_per_address", 1..=1_000_000),
         max_requests: read.number("http.max_requests", 1..=1_000_000),
+        max_pending_bodies: read.number("http.max_pending_bodies", 1..=1_000_000),
+        max_pending_bodies_per_address: read.number("http.max_pending_bodies_per_address", 1..=1_000_000),
+        max_pending_bodies_per_connection: read.number("http.max_pending_bodies_per_connection", 1..=128),
         first_byte_timeout: read.duration("http.first_byte_timeout", 10 * MILLISECOND, 10 * MINUTE),
         header_timeout: read.duration("http.header_timeout", 10 * MILLISECOND, 10 * MINUTE),
         body_timeout: read.duration("http.body_timeout", 10 * MILLISECOND, 10 * MINUTE),
@@ -197,7 +201,13 @@ fn http(read: &mut Reader<'_>) -> HttpSettings {
         drain_delay: read.duration("http.drain_delay", Duration::ZERO, 10 * MINUTE),
         shutdown_timeout: read.duration("http.shutdown_timeout", Duration::ZERO, 10 * MINUTE),
         trusted_proxies: read.many("http.trusted_proxies", check::network),
+        forwarded_header: read.one("http.forwarded_header", |text| match text.to_ascii_lowercase().as_str() {
+            "x-forwarded-for" => Ok(ForwardedHeader::XForwardedFor),
+            "forwarded" => Ok(ForwardedHeader::Forwarded),
+            _ => Err("must be \"x-forwarded-for\" or \"forwarded\"".into()),
+        }),
         allowed_origins: read.many("http.allowed_origins", check::origin),
+        docs: read.truth("http.docs"),
     }
 }
 

@@ -31,6 +31,7 @@ pub use self::{
 };
 pub(crate) use check::filter;
 pub(crate) use duration::parse as parse_duration;
+pub(crate) use schema::default_text;
 
 /// Everything that can be configured, checked and resolved.
 #[derive(Clone, Debug)]
@@ -98,10 +99,18 @@ pub struct Registration {
 /// Limits and time-outs of connections and requests.
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
-    /// Connections at once; more wait in the kernel's backlog.
+    /// Open connections; more wait in the kernel's backlog.
     pub max_connections: usize,
-    /// Requests at once; 503 above.
+    /// Open connections per client network; further ones are closed. Trusted proxies are exempt.
+    pub max_connections_per_address: usize,
+    /// Concurrent requests whose bodies have arrived; 503 above.
     pub max_requests: usize,
+    /// Request bodies that are still arriving; a further one evicts the oldest (408).
+    pub max_pending_bodies: usize,
+    /// The same per client network.
+    pub max_pending_bodies_per_address: usize,
+    /// The same per connection. Connections of trusted proxies are exempt.
+    pub max_pending_bodies_per_connection: usize,
     /// From accepting a connection to its first byte.
     pub first_byte_timeout: Duration,
     /// From a request's first byte to the end of its headers.
@@ -122,10 +131,33 @@ pub struct HttpSettings {
     pub drain_delay: Duration,
     /// How long requests in flight may take when that is over.
     pub shutdown_timeout: Duration,
-    /// Whose `Forwarded` and `X-Forwarded-For` are believed.
+    /// Reverse proxies whose `forwarded_header` is trusted.
     pub trusted_proxies: Vec<IpNet>,
+    /// The header that trusted proxies append the client's address to.
+    pub forwarded_header: ForwardedHeader,
     /// Origins, beside the issuer's own, whose pages may call and use the cookie.
     pub allowed_origins: Vec<String>,
+    /// Whether `/docs` and the OpenAPI document are served.
+    pub docs: bool,
+}
+
+/// The header in which a reverse proxy reports the address of its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For`: a list of addresses.
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+}
+
+impl ForwardedHeader {
+    /// The header's name in lower case.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::XForwardedFor => "x-forwarded-for",
+            Self::Forwarded => "forwarded",
+        }
+    }
 }
 
 /// Where sessions live.

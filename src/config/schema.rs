@@ -45,6 +45,14 @@ pub(super) fn find(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name == name)
 }
 
+/// The default of a key with a single value, as written in `defaults.toml`; empty if there is no such key.
+pub(crate) fn default_text(name: &str) -> &'static str {
+    match find(name).map(|key| &key.default) {
+        Some(Value::One(text)) => text.expose(),
+        _ => "",
+    }
+}
+
 /// The environment variable of a key.
 fn variable(key: &str) -> String {
     format!("{PREFIX}{}", key.replace('.', "_").to_uppercase())

@@ -146,7 +146,11 @@ fn every_key_can_be_set_by_its_variable() {
         ("LATCHKEY_SECRET_PREVIOUS", "11111111111111111111111111111111, 22222222222222222222222222222222"),
         ("LATCHKEY_REGISTRATION_OPEN", "false"),
         ("LATCHKEY_HTTP_MAX_CONNECTIONS", "1"),
+        ("LATCHKEY_HTTP_MAX_CONNECTIONS_PER_ADDRESS", "15"),
         ("LATCHKEY_HTTP_MAX_REQUESTS", "11"),
+        ("LATCHKEY_HTTP_MAX_PENDING_BODIES", "12"),
+        ("LATCHKEY_HTTP_MAX_PENDING_BODIES_PER_ADDRESS", "13"),
+        ("LATCHKEY_HTTP_MAX_PENDING_BODIES_PER_CONNECTION", "14"),
         ("LATCHKEY_HTTP_FIRST_BYTE_TIMEOUT", "2s"),
         ("LATCHKEY_HTTP_HEADER_TIMEOUT", "3s"),
         ("LATCHKEY_HTTP_BODY_TIMEOUT", "4s"),
@@ -158,7 +162,9 @@ fn every_key_can_be_set_by_its_variable() {
         ("LATCHKEY_HTTP_DRAIN_DELAY", "8s"),
         ("LATCHKEY_HTTP_SHUTDOWN_TIMEOUT", "9s"),
         ("LATCHKEY_HTTP_TRUSTED_PROXIES", "10.0.0.7,fd00::/8"),
+        ("LATCHKEY_HTTP_FORWARDED_HEADER", "Forwarded"),
         ("LATCHKEY_HTTP_ALLOWED_ORIGINS", "https://a.example,https://b.example"),
+        ("LATCHKEY_HTTP_DOCS", "false"),
         ("LATCHKEY_REDIS_URL", "rediss://r"),
         ("LATCHKEY_REDIS_PREFIX", "x:"),
         ("LATCHKEY_REDIS_POOL_SIZE", "2"),
@@ -238,9 +244,10 @@ fn every_key_can_be_set_by_its_variable() {
             "Config {{ listen: [::1]:1, issuer: \"https://id.example.com\", data_dir: {:?}, multi_node: true, \
              secrets: Secrets {{ current: [secret], previous: [[secret], [secret]] }}, \
              registration: Registration {{ open: false }}, \
-             http: HttpSettings {{ max_connections: 1, max_requests: 11, first_byte_timeout: 2s, header_timeout: 3s, body_timeout: 4s, \
+             http: HttpSettings {{ max_connections: 1, max_connections_per_address: 15, max_requests: 11, max_pending_bodies: 12, max_pending_bodies_per_address: 13, \
+             max_pending_bodies_per_connection: 14, first_byte_timeout: 2s, header_timeout: 3s, body_timeout: 4s, \
              request_timeout: 5s, idle_timeout: 6s, write_timeout: 10s, max_body_bytes: 7168, max_header_bytes: 8192, drain_delay: 8s, shutdown_timeout: 9s, \
-             trusted_proxies: [10.0.0.7/32, fd00::/8], allowed_origins: [\"https://a.example\", \"https://b.example\"] }}, \
+             trusted_proxies: [10.0.0.7/32, fd00::/8], forwarded_header: Forwarded, allowed_origins: [\"https://a.example\", \"https://b.example\"], docs: false }}, \
              redis: RedisSettings {{ url: Some([secret]), prefix: \"x:\", pool_size: 2, command_timeout: 500ms, \
              event_retention: 7200s }}, \
              cache: CacheSettings {{ max_staleness: 500ms, max_sessions: 2048, max_tokens: 7 }}, \
@@ -367,6 +374,8 @@ fn impossible_values_are_refused() {
         "http.request_timeout=0s",
         "http.trusted_proxies=proxy",
         "http.allowed_origins=*",
+        "http.forwarded_header=via",
+        "http.max_pending_bodies=0",
         "redis.prefix=",
         "redis.prefix={lk}",
         "redis.pool_size=0",

@@ -1,19 +1,20 @@
-//! The cookie that a browser keeps its refresh token in, and who may make it act.
+//! The cookies of browsers, and the checks against cross-site requests.
 
 use std::time::Duration;
 
 use poem::{Request, http::header};
+use url::{Host, Url};
 
 use super::problem::{Code, ProblemError};
 use crate::{crypto::refresh_token::RefreshToken, state::AppState};
 
-/// The cookie's name. Browsers accept a `__Host-` cookie only when it is secure, for this host alone and for all paths.
+/// The refresh cookie. Browsers accept a `__Host-` cookie only if it is secure, for one host and for all paths.
 pub const NAME: &str = "__Host-latchkey";
 
-/// The cookie by which an account knows a browser where its owner signed in.
+/// The cookie with the device token.
 pub const DEVICE: &str = "__Host-latchkey-device";
 
-/// `Set-Cookie` for a device token: for 400 days, which is the longest that browsers keep cookies.
+/// `Set-Cookie` for a device token. 400 days is the longest time that browsers keep cookies.
 pub fn set_device(token: &str) -> String {
     format!("{DEVICE}={token}; Path=/; Max-Age=34560000; Secure; HttpOnly; SameSite=Strict")
 }
@@ -23,18 +24,18 @@ pub fn set(token: &RefreshToken, max_age: Duration) -> String {
     format!("{NAME}={}; Path=/; Max-Age={}; Secure; HttpOnly; SameSite=Strict", token.expose(), max_age.as_secs())
 }
 
-/// `Set-Cookie` that makes a browser forget the token.
+/// `Set-Cookie` that deletes the refresh cookie.
 pub fn clear() -> String {
     format!("{NAME}=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Strict")
 }
 
-/// The refresh token in the request's cookie, if there is one. Other cookies may hold any bytes; around names only what
-/// HTTP calls white space is dropped, so that no other name can pass for ours.
+/// The refresh token in the request's cookie. Other cookies may hold any bytes; only HTTP's white space around names is
+/// trimmed, so that no other name is mistaken for this one.
 pub fn token(request: &Request) -> Option<String> {
     named(request, NAME)
 }
 
-/// The device token in the request's cookie, if there is one.
+/// The device token in the request's cookie.
 pub fn device_token(request: &Request) -> Option<String> {
     named(request, DEVICE)
 }
@@ -50,31 +51,121 @@ fn named(request: &Request, name: &str) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// Refuses a request that a page of another site made: to be asked wherever the cookie is what a state-changing call
-/// relies on. Every browser of today tells `Sec-Fetch-Site` or `Origin`; a request with neither isn't a browser's.
+/// Refuses a request that a page of another site made. Required wherever a state change relies on the cookie or the
+/// response sets it. Every current browser sends `Sec-Fetch-Site` or `Origin`; a request with neither is not a browser's.
 ///
 /// # Errors
 /// [`Code::CrossSiteRequest`]
 pub fn refuse_cross_site(state: &AppState, request: &Request) -> Result<(), ProblemError> {
     let value = |name: &str| request.headers().get(name).map(|value| value.to_str().unwrap_or("unreadable"));
-    let site = value("sec-fetch-site");
-    let allowed = match (value("origin"), site) {
-        (_, Some("same-origin" | "none")) => true,
+    let allowed = match (value("origin"), value("sec-fetch-site")) {
+        // a page cannot forge Sec-Fetch-Site
+        (_, Some("same-origin")) => true,
         (Some(origin), _) => {
             origin == origin_of(&state.config.issuer)
-                || state.config.http.allowed_origins.iter().any(|known| known == origin)
+                || state.config.http.allowed_origins.iter().any(|allowed| allowed == origin)
         }
-        (None, Some(_)) => false,
-        (None, None) => true,
+        // `none`: the user's own action, such as a bookmark
+        (None, site) => matches!(site, None | Some("none")),
     };
     if allowed {
         return Ok(());
     }
-    let detail = "The cookie may be used by this service's own pages and those of `http.allowed_origins` only.";
+    let detail = "Only the service's own pages and those of `http.allowed_origins` may use the cookie.";
     Err(ProblemError::new(Code::CrossSiteRequest, detail))
+}
+
+/// Refuses a sign-in whose cookie the browser would reject or never send back: the cookie is `Secure` and
+/// `SameSite=Strict`, so the page and the API must be of one site, over https or on localhost.
+///
+/// # Errors
+/// [`Code::CookieCrossSite`]
+pub fn refuse_unusable_cookie(state: &AppState, request: &Request) -> Result<(), ProblemError> {
+    let value = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let Some(page) = value("origin").and_then(|origin| Url::parse(origin).ok()) else { return Ok(()) };
+    let host = value("host").and_then(|host| Url::parse(&format!("http://{host}")).ok());
+    let refuse = |why: String| Err(ProblemError::new(Code::CookieCrossSite, why));
+    if page.scheme() == "http" && !is_loopback(&page) {
+        return refuse(format!(
+            "The browser would reject the cookie because the page {} is not served over https. Use https, or \
+             localhost for development, or the transport `bearer`.",
+            page.origin().ascii_serialization()
+        ));
+    }
+    let issuer = Url::parse(&state.config.issuer).ok();
+    let cross_site = match value("sec-fetch-site") {
+        Some(site) => site == "cross-site",
+        // a proxy may have replaced the Host header, so the issuer counts as well
+        None => ![&host, &issuer].into_iter().flatten().any(|api| may_be_same_site(&page, api)),
+    };
+    if cross_site {
+        let api = host.or(issuer).and_then(|api| api.host_str().map(str::to_owned)).unwrap_or_default();
+        return refuse(format!(
+            "The browser would not send the cookie back because the page ({}) and the API ({api}) are different sites. \
+             Use hosts of one site, or the transport `bearer`.",
+            page.host_str().unwrap_or_default(),
+        ));
+    }
+    Ok(())
+}
+
+/// Whether a URL leads to this machine. Browsers accept secure cookies from there without https.
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// Whether two hosts may be of one site: they are equal, or names with a common ending of two labels. The exact answer needs
+/// the public suffix list, so hosts that might be of one site pass.
+fn may_be_same_site(page: &Url, api: &Url) -> bool {
+    match (page.host(), api.host()) {
+        (Some(Host::Domain(page)), Some(Host::Domain(api))) => {
+            page == api || (page.contains('.') && ending(page) == ending(api))
+        }
+        (Some(page), Some(api)) => page == api,
+        _ => false,
+    }
+}
+
+/// The last two labels of a name.
+fn ending(name: &str) -> &str {
+    let start = name.rmatch_indices('.').nth(1).map_or(0, |(dot, _)| dot + 1);
+    &name[start..]
 }
 
 /// The origin of a URL: scheme, host and port (RFC 6454, section 6.2).
 pub(super) fn origin_of(url: &str) -> String {
-    url::Url::parse(url).map(|url| url.origin().ascii_serialization()).unwrap_or_default()
+    Url::parse(url).map(|url| url.origin().ascii_serialization()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_of_one_site_are_recognised() {
+        let url = |host: &str| Url::parse(&format!("https://{host}")).unwrap();
+        for (page, api) in [
+            ("app.example.com", "auth.example.com"),
+            ("example.com", "auth.example.com"),
+            ("a.example.co.uk", "b.example.co.uk"),
+            ("localhost:3000", "localhost:8080"),
+            ("127.0.0.1:3000", "127.0.0.1:8080"),
+        ] {
+            assert!(may_be_same_site(&url(page), &url(api)), "{page} {api}");
+        }
+        for (page, api) in [
+            ("localhost:3000", "127.0.0.1:8080"),
+            ("my.app", "api.dev"),
+            ("shop.example", "auth.example.com"),
+            ("one", "two"),
+            ("127.0.0.1", "127.0.0.2"),
+        ] {
+            assert!(!may_be_same_site(&url(page), &url(api)), "{page} {api}");
+        }
+    }
 }

@@ -1,17 +1,10 @@
-//! The service over HTTP. Every route is on this page.
+//! The HTTP API. Every route is on this page.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, LazyLock},
-};
+use std::{collections::HashMap, sync::Arc};
 
-use hyper::body::Bytes;
 use poem::{
-    Endpoint, EndpointExt, IntoEndpoint, IntoResponse, Request, Response, Result, Route,
-    endpoint::{BoxEndpoint, make_sync},
-    get,
+    Endpoint, EndpointExt, IntoEndpoint, IntoResponse, Request, Response, Result, Route, endpoint::BoxEndpoint,
     http::Method,
-    web::Redirect,
 };
 use poem_openapi::{OpenApi, OpenApiService};
 
@@ -31,21 +24,18 @@ pub mod shutdown;
 pub mod types;
 
 use api::{
-    account::AccountApi, health::HealthApi, keys::KeysApi, login::SigningInApi, metadata::MetadataApi,
+    account::AccountApi, health::HealthApi, keys::KeysApi, login::LoginApi, metadata::MetadataApi,
     revocations::RevocationsApi, session::SessionApi, verify::VerifyApi,
 };
 use extract::client_info;
 use middleware::{body, concurrency_limit, cors, request_context, timeout};
 use oauth::{IntrospectApi, RevokeApi, TokenApi};
-use openapi::Document;
+use openapi::{Document, Limits, pages};
 use paths::Paths;
 
-/// The pages beside the API.
-pub(crate) const PAGES: [&str; 4] = ["/", "/docs", "/openapi.json", "/openapi.yaml"];
-
-/// Everything that is served:
+/// The service's endpoint:
 ///
-/// | path | what |
+/// | path | module |
 /// | --- | --- |
 /// | `/v1/users`, `/v1/me`, `/v1/me/password` | [`api::account`] |
 /// | `/v1/login`, `/v1/refresh`, `/v1/logout` | [`api::login`] |
@@ -56,63 +46,66 @@ pub(crate) const PAGES: [&str; 4] = ["/", "/docs", "/openapi.json", "/openapi.ya
 /// | `/v1/verify` | [`api::verify`] |
 /// | `/oauth2/token`, `/oauth2/introspect`, `/oauth2/revoke` | [`oauth`] |
 /// | `/livez`, `/readyz` | [`api::health`] |
-/// | `/docs`, `/openapi.json`, `/openapi.yaml` | [`openapi`] |
+/// | `/docs`, `/openapi.json`, `/openapi.yaml` | [`openapi::pages`] |
+///
+/// A request passes these layers, outermost first: [`request_context`], [`oauth::IntrospectionCache`], [`body`],
+/// [`concurrency_limit`], [`timeout`].
 pub fn endpoint(state: Arc<AppState>) -> impl Endpoint<Output = Response> + 'static {
     let service = service();
     let paths = Arc::new(Paths::of(&service));
     let http = &state.config.http;
-    let pages = Route::new()
-        .at("/docs", page(|document| &document.html, "text/html; charset=utf-8"))
-        .at("/openapi.json", page(|document| &document.json, "application/json"))
-        .at("/openapi.yaml", page(|document| &document.yaml, "application/yaml"))
-        .at("/", get(make_sync(|_| Redirect::see_other("/docs"))));
-    let mut often = HashMap::new();
-    (SigningInApi, IntrospectApi).add_routes(&mut often);
-    let read = body::ReadBody::new(http.max_body_bytes, http.body_timeout);
-    let routes = Routes { pages, often, api: service.into_endpoint() }
+    let pages = http.docs.then(|| pages::routes(Limits::of(&state.config)));
+    let mut frequent = HashMap::new();
+    (LoginApi, IntrospectApi).add_routes(&mut frequent);
+    let read_body = body::ReadBody::new(http);
+    state.metrics.register(read_body.pending().metrics().clone());
+    let routes = Routes { pages, frequent, api: service.into_endpoint() }
         .data(Arc::clone(&state))
-        .with(read)
         .with(timeout::RequestTimeout::new(http.request_timeout))
+        // after the body: an unfinished body must not take the place of a request
         .with(concurrency_limit::ConcurrencyLimit::new(http.max_requests))
+        .with(read_body.clone())
         .map_to_response();
-    let inner = oauth::IntrospectionCache::new(routes, Arc::clone(&state), read);
+    let inner = oauth::IntrospectionCache::new(routes, Arc::clone(&state), read_body);
     let cors = cors::Cors::new(&state.config);
-    request_context::RequestContext { inner, entropy: state.entropy.clone(), cors, paths, state }
+    request_context::RequestContext { inner, cors, paths, state }
 }
 
-/// The API, and the pages beside it. Each route more on the way, as nesting would have it, costs as much as a small handler;
-/// so what is called most often is found by its path and method at once.
-struct Routes<P, A> {
-    pages: P,
-    /// Calls without parameters in their paths and queries.
-    often: HashMap<String, HashMap<Method, BoxEndpoint<'static>>>,
+/// The API and the documentation. Every nested route costs as much as a small handler, so the most frequent calls are
+/// looked up by path and method first.
+struct Routes<A> {
+    /// None if `http.docs` is off.
+    pages: Option<Route>,
+    /// Calls without parameters in their path or query.
+    frequent: HashMap<String, HashMap<Method, BoxEndpoint<'static>>>,
     api: A,
 }
 
-impl<P: Endpoint, A: Endpoint> Endpoint for Routes<P, A> {
+impl<A: Endpoint> Endpoint for Routes<A> {
     type Output = Response;
 
     async fn call(&self, mut request: Request) -> Result<Response> {
-        if let Some(endpoint) = self.often.get(request.uri().path()).and_then(|methods| methods.get(request.method())) {
-            return Ok(client_info::keep_device(endpoint.call(request).await?));
+        let path = request.uri().path();
+        if let Some(endpoint) = self.frequent.get(path).and_then(|methods| methods.get(request.method())) {
+            return Ok(client_info::move_device_token_to_cookie(endpoint.call(request).await?));
         }
-        if PAGES.contains(&request.uri().path()) {
-            return Ok(self.pages.call(request).await?.into_response());
+        if let Some(pages) = self.pages.as_ref().filter(|_| pages::PATHS.contains(&path)) {
+            return Ok(pages.call(request).await?.into_response());
         }
         api::verify::normalise(&mut request);
         api::metadata::normalise(&mut request);
-        Ok(client_info::keep_device(self.api.call(request).await?.into_response()))
+        Ok(client_info::move_device_token_to_cookie(self.api.call(request).await?.into_response()))
     }
 }
 
-/// The API document as the service serves it, without the service.
-pub fn document() -> Document {
-    Document::new(&service())
+/// The OpenAPI document with these configured values, without a running service.
+pub fn document(limits: &Limits) -> Document {
+    Document::new(&service(), limits)
 }
 
 fn service() -> OpenApiService<impl OpenApi, ()> {
     openapi::service((
-        SigningInApi,
+        LoginApi,
         AccountApi,
         SessionApi,
         MetadataApi,
@@ -124,13 +117,4 @@ fn service() -> OpenApiService<impl OpenApi, ()> {
         RevokeApi,
         HealthApi,
     ))
-}
-
-/// The document, made when somebody first asks for it: that takes more memory than all else before.
-static DOCUMENT: LazyLock<Document> = LazyLock::new(document);
-
-/// A page of the document, which never changes while the service runs.
-fn page(text: fn(&Document) -> &str, content_type: &'static str) -> impl Endpoint + 'static {
-    let body = move || Bytes::from_static(text(&DOCUMENT).as_bytes());
-    get(make_sync(move |_| Response::builder().content_type(content_type).body(body())))
 }

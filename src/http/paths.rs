@@ -1,14 +1,14 @@
-//! Which paths there are, and which methods they have: what 405 and the log need to know of the API.
+//! The paths of the API and their methods, for 405 responses and for the log.
 
 use std::collections::BTreeMap;
 
 use poem_openapi::{OpenApi, OpenApiService};
 
-/// For each path of the API, as a template, the methods that it has.
+/// The methods of each path of the API. Paths are templates, such as `/v1/sessions/{id}`.
 pub struct Paths(BTreeMap<String, Vec<String>>);
 
 impl Paths {
-    /// Those of a service.
+    /// Lists the paths of a service.
     pub fn of<T: OpenApi>(_: &OpenApiService<T, ()>) -> Self {
         let mut paths: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for path in T::meta().into_iter().flat_map(|api| api.paths) {
@@ -19,18 +19,18 @@ impl Paths {
         Self(paths)
     }
 
-    /// What a 405 at this path says in `Allow` (RFC 9110, section 10.2.1).
+    /// The value of `Allow` for this path (RFC 9110, section 10.2.1).
     pub fn methods(&self, path: &str) -> String {
-        let known = self.0.iter().filter(|(template, _)| matches(template, path));
-        let methods: Vec<&str> = known.flat_map(|(_, methods)| methods.iter().map(String::as_str)).collect();
+        let templates = self.0.iter().filter(|(template, _)| matches(template, path));
+        let methods: Vec<&str> = templates.flat_map(|(_, methods)| methods.iter().map(String::as_str)).collect();
         if methods.is_empty() { "GET".to_owned() } else { methods.join(", ") }
     }
 
-    /// The path of a request as the log names it: the template it fits, so that the log holds no end of names.
+    /// The name of a path in the log and the metrics: its template, so that callers cannot create any number of names.
     pub fn route(&self, path: &str) -> &str {
-        let pages = super::PAGES.iter().copied();
-        let mut known = self.0.keys().map(String::as_str).chain(pages);
-        known.find(|template| matches(template, path)).unwrap_or("unknown")
+        let pages = super::openapi::pages::PATHS.into_iter();
+        let mut templates = self.0.keys().map(String::as_str).chain(pages);
+        templates.find(|template| matches(template, path)).unwrap_or("unknown")
     }
 }
 

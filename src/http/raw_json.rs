@@ -1,4 +1,4 @@
-//! Answers in JSON that are written straight from their fields, for the calls that are made most often.
+//! JSON responses serialised straight to bytes, for the most frequent calls.
 
 use std::marker::PhantomData;
 
@@ -14,30 +14,30 @@ use poem_openapi::{
 };
 use serde::Serialize;
 
-/// Most answers are no longer.
-const USUAL_BYTES: usize = 1024;
+/// The size that few responses exceed.
+const TYPICAL_BYTES: usize = 1024;
 
-/// As [`Json`], which makes a [`serde_json::Value`] of everything first.
+/// Like [`Json`], without the intermediate [`serde_json::Value`].
 pub struct RawJson<T> {
-    /// None if it couldn't be written.
+    /// None if serialisation failed.
     body: Option<Bytes>,
     of: PhantomData<fn(T)>,
 }
 
 impl<T: Serialize> RawJson<T> {
-    /// Writes it.
+    /// Serialises a value.
     pub fn of(value: &T) -> Self {
-        let mut body = Vec::with_capacity(USUAL_BYTES);
+        let mut body = Vec::with_capacity(TYPICAL_BYTES);
         let written = serde_json::to_writer(&mut body, value);
         Self { body: written.ok().map(|()| body.into()), of: PhantomData }
     }
 
-    /// One that was written before.
+    /// Wraps a value that is already serialised.
     pub fn written(body: Bytes) -> Self {
         Self { body: Some(body), of: PhantomData }
     }
 
-    /// What is sent.
+    /// The serialised value.
     pub fn body(&self) -> Option<&Bytes> {
         self.body.as_ref()
     }
@@ -61,7 +61,7 @@ impl<T: Type> Payload for RawJson<T> {
 
 impl<T: Type> IntoResponse for RawJson<T> {
     fn into_response(self) -> Response {
-        // no type of ours can fail; should one ever, nothing half-written is sent
+        // none of the service's types can fail to serialise
         let Some(body) = self.body else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };
         let mut response: Response = body.into_response();
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(Self::CONTENT_TYPE));

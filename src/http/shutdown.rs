@@ -1,20 +1,19 @@
-//! How handlers learn that the service is told to stop.
+//! Shutdown signals for handlers.
 
 use poem::{FromRequest, Request, RequestBody, Result};
 use tokio_util::sync::CancellationToken;
 
-/// What the server gives to every `GET` and `HEAD`: answers without an end, and those that say whether it is ready, answer
-/// no others.
+/// The shutdown signals, which the server adds to every `GET` and `HEAD`: only those have event streams and readiness
+/// checks as responses.
 #[derive(Clone, Debug)]
 pub struct Ending {
-    /// See there.
+    /// The signal for readiness checks.
     pub draining: Draining,
-    /// See there.
+    /// The signal for event streams.
     pub stopping: Stopping,
 }
 
-/// Cancelled as soon as the service is told to stop, while it still serves: whoever asks then whether it is ready is told
-/// that it isn't.
+/// Cancelled when the service begins to drain: it still serves requests, and readiness checks fail.
 #[derive(Clone, Debug, Default)]
 pub struct Draining(pub CancellationToken);
 
@@ -24,13 +23,13 @@ impl<'a> FromRequest<'a> for Draining {
     }
 }
 
-/// Cancelled when the service takes no new requests any more: answers without an end have to end then, or they would be waited
-/// for until they are cut.
+/// Cancelled when the service accepts no more requests. Event streams end then, or the shutdown would wait for them
+/// until it cuts them off.
 #[derive(Clone, Debug, Default)]
 pub struct Stopping(pub CancellationToken);
 
 impl Stopping {
-    /// That of a request; never cancelled where no server gave it one.
+    /// The signal of a request; never cancelled if the request did not come through the server.
     pub fn of(request: &Request) -> Self {
         request.data().map(|ending: &Ending| ending.stopping.clone()).unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! How some of our types stand in JSON and in the API document.
+//! JSON forms and OpenAPI schemas of domain types.
 
 use std::borrow::Cow;
 
@@ -36,7 +36,7 @@ macro_rules! string_type {
     };
 }
 
-/// A secret that a request brings: a password, a refresh token. Doesn't print.
+/// A secret in a request: a password, a refresh token. Its `Debug` output hides the value.
 #[derive(Clone, Debug)]
 pub struct Secret(pub SecretText);
 
@@ -46,13 +46,13 @@ impl ParseFromJSON for Secret {
     fn parse_from_json(value: Option<Value>) -> ParseResult<Self> {
         match value {
             Some(Value::String(text)) => Ok(Self(text.into())),
-            // what was there instead is not told
+            // the error must not quote the value
             _ => Err(ParseError::custom("must be a string")),
         }
     }
 }
 
-/// What stands for a secret wherever one would be written.
+/// Replaces a secret wherever one would be serialised.
 pub const MASK: &str = "********";
 
 impl ToJSON for Secret {
@@ -61,7 +61,7 @@ impl ToJSON for Secret {
     }
 }
 
-/// A time: RFC 3339 in UTC.
+/// A time, as RFC 3339 in UTC.
 #[derive(Clone, Copy, Debug)]
 pub struct Time(pub Timestamp);
 

@@ -143,6 +143,15 @@ impl PasswordHasher {
         .await?
     }
 
+    /// Checks a new password's length and whether it is a common one, without a hashing thread. [`PasswordHasher::hash_new`]
+    /// checks the whole policy.
+    ///
+    /// # Errors
+    /// [`WeakPassword`]
+    pub fn check_basics(&self, password: &SecretText) -> Result<(), WeakPassword> {
+        self.shared.policy.check_basics(password.expose())
+    }
+
     /// Checks a password against a stored hash. With none stored (there is no such account) the same work is done, so that
     /// the time tells nothing (I7).
     ///

@@ -115,6 +115,19 @@ impl Policy {
         verdict
     }
 
+    /// The checks that cost nothing: the length and the list of common passwords.
+    pub(super) fn check_basics(&self, password: &str) -> Result<(), WeakPassword> {
+        let length = password.chars().count();
+        if length < self.min_length {
+            return Err(WeakPassword::TooShort { min: self.min_length });
+        }
+        if length > self.max_length {
+            return Err(WeakPassword::TooLong { max: self.max_length });
+        }
+        let lower = Zeroizing::new(password.to_lowercase());
+        if COMMON.contains(lower.as_str()) { Err(WeakPassword::Common) } else { Ok(()) }
+    }
+
     /// The words that are tried first here, in lower case: the banned ones, the context and the parts of both
     /// (`ada.lovelace@example.com` has four). The longest first, so that a word within another doesn't leave its rest.
     fn words(&self, context: &[String]) -> Vec<String> {

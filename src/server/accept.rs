@@ -1,35 +1,35 @@
-//! What to do when accepting fails: how long to wait, and how often to say so.
+//! The pauses and log lines while accepting connections fails.
 
 use std::{io, time::Duration};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Pauses between attempts to accept, doubling while they fail. Out of file descriptors, `accept` fails at once and
-/// again: without a pause the loop would burn a core.
+/// Doubles the pause between attempts to accept while they fail. Out of file descriptors, `accept` fails at once every time, and
+/// the loop would burn a core.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
-    /// A connection was accepted: the next failure starts a new burst.
+    /// Called when a connection was accepted. The next failure starts a new burst.
     pub(super) fn succeeded(&mut self) {
         if self.failures > 0 {
-            tracing::info!(failures = self.failures, "accepting connections again");
+            tracing::info!(failures = self.failures, "accepting connections recovered");
             self.failures = 0;
         }
     }
 
-    /// Accepting failed: how long to wait before the next attempt. None where only that one connection is concerned.
-    /// Logs the first failure of a burst.
+    /// Called when accepting failed. Returns the pause before the next attempt, or none if the error is about a single
+    /// connection. Logs the first failure of a burst.
     pub(super) fn failed(&mut self, error: &io::Error) -> Option<Duration> {
-        if concerns_one_connection(error) {
-            tracing::debug!(%error, "a connection was gone before it was accepted");
+        if is_of_one_connection(error) {
+            tracing::debug!(%error, "a connection closed before it was accepted");
             return None;
         }
         if self.failures == 0 {
-            tracing::error!(%error, "can't accept connections; trying on");
+            tracing::error!(%error, "failed to accept connections; retrying with back-off");
         }
         let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16)).min(LONGEST_PAUSE);
         self.failures = self.failures.saturating_add(1);
@@ -37,8 +37,8 @@ impl Backoff {
     }
 }
 
-/// Linux hands errors of the connection to come through `accept`; see "Error handling" in accept(2).
-fn concerns_one_connection(error: &io::Error) -> bool {
+/// Linux reports errors of the new connection through `accept`; see "Error handling" in accept(2).
+fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_double_up_to_a_second() {
+    fn pauses_double_up_to_one_second() {
         let mut backoff = Backoff::default();
         let pauses: Vec<_> =
             (0..10).filter_map(|_| backoff.failed(&out_of_descriptors())).map(|p| p.as_millis()).collect();
@@ -69,20 +69,20 @@ mod tests {
     }
 
     #[test]
-    fn a_very_long_burst_stays_at_a_second() {
+    fn pause_of_a_long_burst_stays_at_one_second() {
         let mut backoff = Backoff { failures: u32::MAX };
         assert_eq!(backoff.failed(&out_of_descriptors()), Some(LONGEST_PAUSE));
     }
 
     #[test]
-    fn success_starts_over() {
+    fn success_resets_the_pause() {
         let mut backoff = Backoff { failures: 7 };
         backoff.succeeded();
         assert_eq!(backoff.failed(&out_of_descriptors()), Some(FIRST_PAUSE));
     }
 
     #[test]
-    fn a_connection_that_went_away_needs_no_pause() {
+    fn aborted_connection_causes_no_pause() {
         let mut backoff = Backoff::default();
         assert_eq!(backoff.failed(&io::ErrorKind::ConnectionAborted.into()), None);
         assert_eq!(backoff.failures, 0);

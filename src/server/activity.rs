@@ -1,4 +1,4 @@
-//! Whether a connection is working on a request: from the call of the endpoint to the end of the answer's body.
+//! The requests in flight on a connection, from the call of the endpoint to the end of the response body.
 
 use std::{
     io,
@@ -23,25 +23,25 @@ pub(super) struct Activity {
 }
 
 impl Activity {
-    /// A request begins; it lasts until what this returns is dropped.
+    /// Registers a request until the result is dropped.
     pub(super) fn begin(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::AcqRel);
         self.changes.fetch_add(1, Ordering::AcqRel);
         InFlight(Arc::clone(self))
     }
 
-    /// Whether a request is being worked on.
+    /// Whether a request is in flight.
     pub(super) fn busy(&self) -> bool {
         self.in_flight.load(Ordering::Acquire) > 0
     }
 
-    /// How many requests have begun and ended: the same number means that nothing happened in between.
+    /// The number of requests that have begun or ended. If it is unchanged, nothing happened in between.
     pub(super) fn changes(&self) -> u64 {
         self.changes.load(Ordering::Acquire)
     }
 }
 
-/// A request being worked on.
+/// A request in flight.
 #[derive(Debug)]
 pub(super) struct InFlight(Arc<Activity>);
 
@@ -52,30 +52,30 @@ impl Drop for InFlight {
     }
 }
 
-/// An answer's body, which keeps its request in flight until it is sent or given up. Over HTTP/2 it is sent in pieces, so
-/// that it can be seen to get on.
-pub(super) struct AnswerBody {
+/// A response body, which keeps its request in flight until it is sent or dropped. Over HTTP/2 it is sent in pieces, so that
+/// a stalled stream can be detected.
+pub(super) struct TrackedBody {
     body: BoxBody<Bytes, io::Error>,
     sending: Option<StreamStall>,
-    /// What is left of a frame of the body.
+    /// The unsent rest of a frame.
     rest: Bytes,
     _request: InFlight,
 }
 
-impl AnswerBody {
+impl TrackedBody {
     pub(super) fn new(body: BoxBody<Bytes, io::Error>, request: InFlight) -> Self {
-        Self { body, sending: StreamStall::of_this_stream(), rest: Bytes::new(), _request: request }
+        Self { body, sending: StreamStall::of_current_stream(), rest: Bytes::new(), _request: request }
     }
 }
 
-impl Body for AnswerBody {
+impl Body for TrackedBody {
     type Data = Bytes;
     type Error = io::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let this = self.get_mut();
         let Some(sending) = &this.sending else { return Pin::new(&mut this.body).poll_frame(cx) };
-        sending.ends();
+        sending.end();
         if this.rest.is_empty() {
             match ready!(Pin::new(&mut this.body).poll_frame(cx)).transpose()?.map(Frame::into_data) {
                 Some(Ok(data)) => this.rest = data,
@@ -83,7 +83,7 @@ impl Body for AnswerBody {
                 None => return Poll::Ready(None),
             }
         }
-        sending.begins();
+        sending.begin();
         let piece = this.rest.split_to(this.rest.len().min(PIECE));
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
@@ -93,7 +93,7 @@ impl Body for AnswerBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        // asked for before the first piece
+        // hyper asks before the first piece
         self.body.size_hint()
     }
 }

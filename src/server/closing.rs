@@ -1,9 +1,9 @@
-//! The listener closes, and no connection is lost that had been made.
+//! Closes the listener without losing established connections.
 //!
-//! What a listener hasn't accepted when it closes, the kernel resets, and so with what is half-way through its handshake:
-//! a proxy that has sent a request there by then can't know whether it was carried out, and won't repeat it. So no new
-//! handshake may begin first, those under way are waited for, and all that is there is accepted. Whoever tries meanwhile
-//! gets no answer, tries again after a second, is refused, and hasn't sent anything.
+//! The kernel resets connections that a closing listener has not accepted, and those in the middle of a handshake. A proxy
+//! that had already sent a request there can't know whether it was processed and won't repeat it. So new handshakes are
+//! blocked first, those in progress are waited for, and every established connection is accepted. A client that connects
+//! meanwhile gets no answer, retries after a second, is refused, and has not sent anything.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -13,16 +13,16 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 
-/// How long handshakes that are under way are waited for: more than a round trip takes anywhere near.
+/// How long to wait for handshakes in progress: longer than a round trip within a data centre takes.
 pub(super) const HANDSHAKES: Duration = Duration::from_millis(250);
 
-/// Has the kernel drop the first packet of every new handshake; says whether it does.
+/// Makes the kernel drop the first packet of every new handshake. Returns whether that succeeded.
 #[cfg(target_os = "linux")]
 pub(super) fn refuse_new(listener: &TcpListener) -> bool {
     use socket2::SockFilter;
 
-    // Instructions of the classic packet filter (Linux, Documentation/networking/filter.rst). What a listener's filter
-    // sees begins with TCP's header, and byte 13 of that has the flags (RFC 9293, section 3.1).
+    // Instructions of the classic packet filter (Linux, Documentation/networking/filter.rst). A listener's filter sees the
+    // TCP header first; its byte 13 holds the flags (RFC 9293, section 3.1).
     const LOAD_BYTE: u16 = 0x30;
     const AND: u16 = 0x54;
     const JUMP_IF_EQUAL: u16 = 0x15;
@@ -38,24 +38,24 @@ pub(super) fn refuse_new(listener: &TcpListener) -> bool {
     ];
     let attached = SockRef::from(listener).attach_filter(&only_syn_is_dropped);
     if let Err(error) = &attached {
-        tracing::debug!(%error, "handshakes under way can't be waited for");
+        tracing::debug!(%error, "new handshakes can't be blocked: connections may be reset");
     }
     attached.is_ok()
 }
 
-/// Not known how, here.
+/// Not implemented for this system.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn refuse_new(_: &TcpListener) -> bool {
     false
 }
 
-/// Closes the listener, after handing over the connections that it still held, as long as there are permits.
+/// Closes the listener after serving the connections that it still holds, as far as permits are available.
 pub(super) fn close(
     listener: TcpListener,
     permits: &Arc<Semaphore>,
     mut serve: impl FnMut(OwnedSemaphorePermit, TcpStream, SocketAddr),
 ) {
-    // tokio's own accept may not have heard of them yet
+    // tokio's reactor may not have reported them yet
     let Ok(listener) = listener.into_std() else { return };
     while let Ok(permit) = Arc::clone(permits).try_acquire_owned() {
         let Ok((stream, remote)) = listener.accept() else { return };

@@ -1,4 +1,4 @@
-//! One connection: which HTTP it speaks, its limits, its end.
+//! One connection: its HTTP version, its limits, its end.
 
 use std::{future::poll_fn, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
@@ -15,53 +15,56 @@ use tokio_util::task::TaskTracker;
 use super::{
     activity::Activity,
     guard::{Prefix, TimeoutStream},
+    per_address::PerAddress,
     progress::StreamStall,
     service::Service,
     signal::Signal,
 };
 use crate::config::HttpSettings;
 
-/// What every HTTP/2 connection begins with (RFC 9113, section 3.4).
+/// The client preface of HTTP/2 (RFC 9113, section 3.4).
 const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Requests at once on an HTTP/2 connection.
+/// Concurrent streams of an HTTP/2 connection.
 const HTTP2_STREAMS: u32 = 128;
-/// Streams that a client may have reset before they were answered: "rapid reset", CVE-2023-44487.
+/// Streams that a client may reset before they are answered ("rapid reset", CVE-2023-44487).
 const HTTP2_PENDING_RESETS: usize = 20;
-/// Streams that may be reset for the client's mistakes before the connection is given up.
+/// Streams that may be reset because of the client's protocol errors before the connection closes.
 const HTTP2_ERROR_RESETS: usize = 128;
-/// What a client may send on a stream before it is read, in bytes.
+/// The flow-control window of a stream, in bytes.
 const HTTP2_STREAM_WINDOW: u32 = 64 * 1024;
-/// What a client may send on a connection before it is read, in bytes.
+/// The flow-control window of a connection, in bytes.
 const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// How often a silent HTTP/2 client is asked whether it is there, and how long it has to answer.
+/// The interval and the timeout of keep-alive pings on silent HTTP/2 connections.
 const HTTP2_PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
 
-/// What hyper buffers of an HTTP/1 request beyond its headers, in bytes.
+/// What hyper may buffer of an HTTP/1 request in addition to its headers, in bytes.
 const HTTP1_BUFFER: usize = 64 * 1024;
 
-/// How long after the signal to stop a connection may say its first word: it may have been made just before, with the
-/// request on its way.
-const NEWCOMERS: Duration = Duration::from_secs(5);
+/// How long after the stop signal a new connection may still send its first byte: it may have been established just before, with
+/// the request on its way.
+const STOP_GRACE: Duration = Duration::from_secs(5);
 
-/// After the last answer, what a client still sends is read and dropped for this long: closing at once would make the
-/// kernel send a reset, and the client would lose the answer (RFC 9112, section 9.6).
+/// How long the server reads and drops what a client still sends after the last response. Closing at once would make the kernel
+/// send a reset, and the client would lose the response (RFC 9112, section 9.6).
 const LINGER: Duration = Duration::from_secs(1);
-/// And no more than this, in bytes.
+/// The most that is read and dropped, in bytes.
 const LINGER_BYTES: usize = 1024 * 1024;
 
-/// What all connections share.
+/// The state that all connections share.
 pub(super) struct Context<E> {
     pub(super) endpoint: E,
     pub(super) settings: HttpSettings,
-    /// Not ready any more, and serving on.
+    /// Draining: readiness fails, requests are still served.
     pub(super) drain: Signal,
-    /// Finish what was begun.
+    /// Stopping: no new requests.
     pub(super) stop: Signal,
-    /// End now.
+    /// Cut off: end now.
     pub(super) cut: Signal,
-    /// Connections, and the streams of HTTP/2.
+    /// The tasks of connections and of HTTP/2 streams.
     pub(super) tasks: TaskTracker,
+    /// The connections of each client network.
+    pub(super) per_address: Arc<PerAddress>,
 }
 
 enum Protocol {
@@ -75,12 +78,12 @@ pub(super) async fn serve<E: Endpoint + 'static>(context: Arc<Context<E>>, mut s
     let first = tokio::select! {
         biased;
         first = first_bytes(&mut stream, &context.settings) => first,
-        () = stopped_for(&context, NEWCOMERS) => return,
+        () = stopped_for(&context, STOP_GRACE) => return,
     };
     let (protocol, prefix, headers_by) = match first {
         Ok(first) => first,
         Err(error) => {
-            tracing::debug!(%remote, %error, "a connection without a request");
+            tracing::debug!(%remote, %error, "a connection sent no request");
             return;
         }
     };
@@ -98,17 +101,17 @@ pub(super) async fn serve<E: Endpoint + 'static>(context: Arc<Context<E>>, mut s
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%remote, %error, "a connection ended early");
+        tracing::debug!(%remote, %error, "a connection ended with an error");
     }
 }
 
-/// Completes so long after the signal to stop, or when all is cut.
+/// Completes `time` after the stop signal, or when connections are cut off.
 async fn stopped_for<E>(context: &Context<E>, time: Duration) {
     context.stop.watch().await;
     let _ = timeout(time, context.cut.watch()).await;
 }
 
-/// Reads until it is clear which HTTP the client speaks. Returns what was read, and by when the headers must be there.
+/// Reads until the HTTP version is known. Returns what was read, and the deadline of the headers.
 async fn first_bytes(stream: &mut TcpStream, settings: &HttpSettings) -> io::Result<(Protocol, Prefix, Instant)> {
     let mut prefix = Prefix { bytes: [0; 24], len: 0 };
     prefix.len = timeout(settings.first_byte_timeout, stream.read(&mut prefix.bytes)).await??;
@@ -137,12 +140,12 @@ async fn serve_http1<E: Endpoint + 'static>(
 ) -> hyper::Result<()> {
     let max_header_bytes = context.settings.max_header_bytes;
     let mut connection = http1::Builder::new()
-        .header_read_timeout(None) // TimeoutStream's
+        .header_read_timeout(None) // TimeoutStream has it
         .max_header_size(max_header_bytes)
         .max_buf_size(max_header_bytes.saturating_add(HTTP1_BUFFER))
         .serve_connection(TokioIo::new(io), service);
 
-    // Told to stop, the guarded stream ends when it is idle, and whatever has begun to arrive is answered for the last time.
+    // after the stop signal the stream ends when it is idle, and a request that has begun to arrive is answered
     let ended = tokio::select! {
         biased;
         ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => ended,
@@ -158,7 +161,7 @@ async fn serve_http1<E: Endpoint + 'static>(
     ended
 }
 
-/// Tells the client that nothing more comes, then reads and drops what it still sends.
+/// Shuts down the write side, then reads and drops what the client still sends.
 async fn linger(stream: &mut TcpStream) -> io::Result<()> {
     stream.shutdown().await?;
     let mut dropped = [0; 8 * 1024];
@@ -193,7 +196,7 @@ async fn serve_http2<E: Endpoint + 'static>(
         .keep_alive_timeout(ping_timeout)
         .serve_connection(TokioIo::new(io), service);
 
-    let goodbye = tokio::select! {
+    let notice = tokio::select! {
         biased;
         ended = &mut connection => return ended,
         () = context.stop.watch() => None,
@@ -204,12 +207,12 @@ async fn serve_http2<E: Endpoint + 'static>(
         biased;
         ended = &mut connection => ended,
         () = context.cut.watch() => Ok(()),
-        // An idle client has no reason to stay, and no right to either.
-        () = tokio::time::sleep(goodbye.unwrap_or_default()), if goodbye.is_some() => Ok(()),
+        // an idle client has had its notice
+        () = tokio::time::sleep(notice.unwrap_or_default()), if notice.is_some() => Ok(()),
     }
 }
 
-/// Completes when no request was worked on for `limit`, at the latest after twice that.
+/// Completes when no request was in flight for `limit`, at the latest after twice that time.
 async fn idle(activity: &Activity, limit: Duration) {
     loop {
         let before = activity.changes();
@@ -220,8 +223,8 @@ async fn idle(activity: &Activity, limit: Duration) {
     }
 }
 
-/// Where hyper runs the streams of an HTTP/2 connection: waited for and cut like connections, and given up when nobody
-/// reads what they send.
+/// Runs the streams of an HTTP/2 connection. A shutdown waits for them and cuts them off like connections, and a stream whose
+/// response is not read is reset.
 #[derive(Clone)]
 struct Tasks {
     tasks: TaskTracker,
@@ -239,9 +242,9 @@ where
             tokio::select! {
                 biased;
                 ended = StreamStall::default().watch(task, write_timeout) => {
-                    // what is dropped unfinished, hyper resets
+                    // hyper resets a stream whose task is dropped
                     if !ended {
-                        tracing::debug!("an answer that nobody reads was given up");
+                        tracing::debug!("stream reset: the client did not read the response within http.write_timeout");
                     }
                 }
                 () = cut.watch() => {}

@@ -1,6 +1,6 @@
-//! A connection's stream, watched: headers that don't come, keep-alive that nobody uses, answers that nobody reads.
+//! A TCP stream with timeouts for headers, idle keep-alive and unread responses.
 //!
-//! hyper's own time-out for headers also runs while the connection is idle, so one number would have to serve both.
+//! hyper's header timeout also runs while the connection is idle, so one value would have to serve both.
 
 use std::{
     io,
@@ -20,14 +20,14 @@ use tokio::{
 use super::{activity::Activity, progress::WriteStall, refusal, signal::Watch};
 use crate::config::HttpSettings;
 
-/// The bytes that were read to find out what the client speaks; hyper gets them first.
+/// The bytes that were read to detect the HTTP version. hyper reads them first.
 #[derive(Debug)]
 pub(super) struct Prefix {
     pub(super) bytes: [u8; 24],
     pub(super) len: usize,
 }
 
-/// A stream that fails when its peer keeps it waiting too long.
+/// A stream that fails if its peer is too slow.
 pub(super) struct TimeoutStream {
     stream: TcpStream,
     prefix: Prefix,
@@ -35,13 +35,13 @@ pub(super) struct TimeoutStream {
     ended: bool,
     reading: Option<Reading>,
     writing: WriteStall,
-    /// What is sent instead of an answer that hyper has written, as far as it isn't yet.
-    instead: Vec<u8>,
+    /// The unsent rest of a response that replaces one of hyper's.
+    replacement: Vec<u8>,
 }
 
 impl TimeoutStream {
-    /// HTTP/1: the first request's headers must be there by `headers_by`, those of later ones `header_timeout` after
-    /// their first byte, which must come `idle_timeout` after the answer before, and before `stop`.
+    /// HTTP/1: the headers of the first request must arrive by `headers_by`. A later request must begin within `idle_timeout`
+    /// of the previous response and before `stop`, and its headers must arrive within `header_timeout` of their first byte.
     pub(super) fn http1(
         stream: TcpStream,
         prefix: Prefix,
@@ -62,13 +62,13 @@ impl TimeoutStream {
         Self { reading: Some(reading), ..Self::http2(stream, prefix, write_timeout) }
     }
 
-    /// HTTP/2, where frames come at any time: only writes are watched.
+    /// HTTP/2, where frames may arrive at any time: only writes have a timeout.
     pub(super) fn http2(stream: TcpStream, prefix: Prefix, write_timeout: Duration) -> Self {
         let writing = WriteStall::new(write_timeout);
-        Self { stream, prefix, given: 0, ended: false, reading: None, writing, instead: Vec::new() }
+        Self { stream, prefix, given: 0, ended: false, reading: None, writing, replacement: Vec::new() }
     }
 
-    /// The stream, and whether its peer may still be sending something.
+    /// The stream, and whether its peer may still be sending.
     pub(super) fn into_parts(self) -> (TcpStream, bool) {
         let idle = self.reading.as_ref().is_some_and(|reading| matches!(reading.phase, Phase::Idle(_)));
         (self.stream, !self.ended && !idle)
@@ -85,36 +85,36 @@ impl TimeoutStream {
         Poll::Ready(Ok(()))
     }
 
-    /// Whether hyper has written an answer of its own, for which another is sent.
-    fn takes(&mut self, written: &[u8]) -> bool {
+    /// Whether hyper wrote an error response of its own, which is replaced.
+    fn replace(&mut self, written: &[u8]) -> bool {
         if self.reading.is_some()
             && let Some(answer) = refusal::rewrite_hyper_error(written)
         {
-            self.instead = answer;
+            self.replacement = answer;
             return true;
         }
         false
     }
 
-    /// What a write came to. Where the peer has kept it waiting too long, what the kernel has taken is dropped with the
-    /// connection: it would otherwise be kept for the peer, for as long as that reads a byte now and then.
+    /// Checks the result of a write. If the peer is too slow, the kernel drops its send buffer with the connection; otherwise
+    /// it would keep the buffer for as long as the peer reads a byte now and then.
     fn written(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         let written = self.writing.check(cx, written);
         if let Poll::Ready(Err(error)) = &written
             && error.kind() == io::ErrorKind::TimedOut
         {
-            // the peer is told by a reset
+            // the close sends a reset
             let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
         }
         written
     }
 
-    fn poll_instead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.instead.is_empty() {
-            let written = Pin::new(&mut self.stream).poll_write(cx, &self.instead);
+    fn poll_replacement(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.replacement.is_empty() {
+            let written = Pin::new(&mut self.stream).poll_write(cx, &self.replacement);
             match ready!(self.written(cx, written))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                some => drop(self.instead.drain(..some)),
+                some => drop(self.replacement.drain(..some)),
             }
         }
         Poll::Ready(Ok(()))
@@ -139,7 +139,7 @@ impl AsyncRead for TimeoutStream {
                 Poll::Ready(Err(error))
             }
             Poll::Pending => match &mut this.reading {
-                Some(reading) => reading.poll_patience(cx),
+                Some(reading) => reading.poll_timeout(cx),
                 None => Poll::Pending,
             },
         }
@@ -149,8 +149,8 @@ impl AsyncRead for TimeoutStream {
 impl AsyncWrite for TimeoutStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        ready!(this.poll_instead(cx))?;
-        if this.takes(buf) {
+        ready!(this.poll_replacement(cx))?;
+        if this.replace(buf) {
             return Poll::Ready(Ok(buf.len()));
         }
         let written = Pin::new(&mut this.stream).poll_write(cx, buf);
@@ -163,9 +163,9 @@ impl AsyncWrite for TimeoutStream {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        ready!(this.poll_instead(cx))?;
+        ready!(this.poll_replacement(cx))?;
         if let [only] = bufs
-            && this.takes(only)
+            && this.replace(only)
         {
             return Poll::Ready(Ok(only.len()));
         }
@@ -179,12 +179,12 @@ impl AsyncWrite for TimeoutStream {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        ready!(this.poll_instead(cx))?;
+        ready!(this.poll_replacement(cx))?;
         ready!(Pin::new(&mut this.stream).poll_flush(cx))?;
         this.writing.done();
-        // An answer's end is flushed, but hyper doesn't read again before something arrives: the wait begins here.
+        // hyper flushes the end of a response but does not read before something arrives, so the idle timeout starts here
         if let Some(reading) = &mut this.reading
-            && reading.poll_patience(cx).is_ready()
+            && reading.poll_timeout(cx).is_ready()
         {
             cx.waker().wake_by_ref();
         }
@@ -196,7 +196,7 @@ impl AsyncWrite for TimeoutStream {
     }
 }
 
-/// What an HTTP/1 connection waits for while no request is worked on, and for how long.
+/// The read timeouts of an HTTP/1 connection while no request is in flight.
 struct Reading {
     activity: Arc<Activity>,
     phase: Phase,
@@ -206,7 +206,7 @@ struct Reading {
     stop: Watch,
 }
 
-/// The number is [`Activity::changes`] when the phase began: once it differs, the phase is over.
+/// Holds [`Activity::changes`] at the start of the phase; the phase is over once it differs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Phase {
     Headers(u64),
@@ -214,7 +214,7 @@ enum Phase {
 }
 
 impl Reading {
-    /// Bytes came. Outside of a request they begin the next one's headers; more of them don't prolong its time.
+    /// Called when bytes arrive. Between requests they begin the headers of the next one; later bytes do not extend its deadline.
     fn received(&mut self) {
         let headers = Phase::Headers(self.activity.changes());
         if !self.activity.busy() && self.phase != headers {
@@ -223,8 +223,9 @@ impl Reading {
         }
     }
 
-    /// Nothing came. Pending while there is time; then an error, or the end of the stream where nothing was begun.
-    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Called when no bytes are available. Pending until the deadline; then an error, or the end of the stream if no request had
+    /// begun.
+    fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.activity.busy() {
             return Poll::Pending;
         }

@@ -1,7 +1,7 @@
-//! The accept loop: how connections come in, how many at once, and how the server stops.
+//! The accept loop, the limits on connections, and the shutdown.
 //!
-//! What happens on one connection is in `connection`; what time it has is in `guard` and, while it answers, `progress`. Bodies and answers have limits of
-//! their own, in `http::body` and `http::timeout`.
+//! `connection` serves one connection, `guard` has its read timeouts and `progress` its write timeouts. The limits on request
+//! bodies and on the time of a request are in [`http::middleware`](crate::http::middleware).
 
 use std::{future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
@@ -20,6 +20,7 @@ mod activity;
 mod closing;
 mod connection;
 mod guard;
+mod per_address;
 mod progress;
 mod refusal;
 mod service;
@@ -27,47 +28,46 @@ mod signal;
 
 use accept::Backoff;
 use connection::Context;
+use per_address::PerAddress;
 use signal::Signal;
 
-/// How long a connection that was cut gets to notice. Nothing waits on a network then.
+/// How long connections that were cut off may take to end. They no longer wait for the network.
 const CUT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Connections that have been made and not yet accepted, at most: those of a moment at which everybody comes. Linux has
-/// `net.core.somaxconn` as well.
+/// The listen backlog: connections that are established but not yet accepted. Linux limits it to `net.core.somaxconn`.
 const BACKLOG: u32 = 4096;
 
-/// What the kernel may hold of answers that a connection's peer hasn't read, in bytes; it may take twice as much for it.
-/// Linux would let it grow to megabytes, for each of those who don't read.
+/// The kernel's send buffer per connection, in bytes; it may take twice as much. Linux would let it grow to megabytes for every
+/// peer that does not read.
 const SEND_BUFFER: usize = 64 * 1024;
 
 /// Listens on an address.
 ///
 /// # Errors
-/// If that isn't possible: the address is in use, or not this machine's.
+/// If the address is in use or not this machine's.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // else a restarted service would have to wait until the last connections are forgotten
+    // a restarted service need not wait for connections in TIME_WAIT
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// Serves `endpoint` on `listener`, each connection on one of the `cores`, until `shutdown` completes, and then so that
-/// nobody's request is lost:
+/// Serves `endpoint` on `listener`, each connection on one of the `cores`, until `shutdown` completes. Then it shuts down
+/// without losing a request:
 ///
-/// 1. For `settings.drain_delay` it serves on, but isn't ready ([`Draining`](crate::http::shutdown::Draining)), and every
-///    answer over HTTP/1 ends its connection: proxies find out and send their requests elsewhere, and those that keep
-///    connections which they don't use have the time to close them.
-/// 2. The listener closes, without a connection lost that had been made.
-/// 3. Requests in flight are finished, idle connections closed; and what is left after `settings.shutdown_timeout` is cut.
+/// 1. For `settings.drain_delay` it still serves, but readiness fails ([`Draining`](crate::http::shutdown::Draining)), and
+///    every HTTP/1 response closes its connection. Proxies switch to other nodes and have time to close the connections
+///    that they keep idle.
+/// 2. The listener closes. Connections that are established by then are served.
+/// 3. Requests in flight finish and idle connections close. What is left after `settings.shutdown_timeout` is cut off.
 ///
-/// Must be called inside a tokio runtime.
-///
-/// HTTP/1.1 and HTTP/2 with prior knowledge (RFC 9113, section 3.3) are told apart by their first bytes.
+/// Must be called inside a tokio runtime. The first bytes of a connection tell HTTP/1.1 from HTTP/2 with prior knowledge
+/// (RFC 9113, section 3.3).
 ///
 /// # Errors
 ///
-/// When `listener` is not a listening socket. Failures to accept are waited out and logged, never returned.
+/// If `listener` is not a listening socket. Failures to accept are logged and retried.
 pub async fn run<E>(
     endpoint: E,
     listener: TcpListener,
@@ -87,6 +87,7 @@ where
         stop: Signal::default(),
         cut: Signal::default(),
         tasks: TaskTracker::new(),
+        per_address: Arc::new(PerAddress::new(settings)),
     });
     tracing::info!(%address, "listening");
 
@@ -95,7 +96,7 @@ where
 
     context.drain.trigger();
     if !settings.drain_delay.is_zero() {
-        tracing::info!(delay = ?settings.drain_delay, "told to stop: not ready any more, and serving on for now");
+        tracing::info!(delay = ?settings.drain_delay, "draining: /readyz now fails, requests are still served");
         accept_until(&context, cores, &permits, &listener, tokio::time::sleep(settings.drain_delay)).await;
         if closing::refuse_new(&listener) {
             accept_until(&context, cores, &permits, &listener, tokio::time::sleep(closing::HANDSHAKES)).await;
@@ -104,9 +105,9 @@ where
     closing::close(listener, &permits, |permit, stream, remote| serve(&context, cores, permit, stream, remote));
     context.stop.trigger();
     context.tasks.close();
-    tracing::info!(connections = context.tasks.len(), "stopping");
+    tracing::info!(connections = context.tasks.len(), "stopping: no new connections, waiting for requests in flight");
     if tokio::time::timeout(settings.shutdown_timeout, context.tasks.wait()).await.is_err() {
-        tracing::warn!(connections = context.tasks.len(), "cutting connections that didn't finish in time");
+        tracing::warn!(connections = context.tasks.len(), "cutting off connections: http.shutdown_timeout is over");
         context.cut.trigger();
         let _ = tokio::time::timeout(CUT_TIMEOUT, context.tasks.wait()).await;
     }
@@ -114,7 +115,7 @@ where
     Ok(())
 }
 
-/// Accepts connections, never more than the settings allow at once, until `shutdown` completes.
+/// Accepts connections within `http.max_connections` until `shutdown` completes.
 async fn accept_until<E>(
     context: &Arc<Context<E>>,
     cores: &Cores,
@@ -127,7 +128,7 @@ async fn accept_until<E>(
     let mut backoff = Backoff::default();
     let mut shutdown = pin!(shutdown);
     loop {
-        // The permit comes first: while there is none, connections wait in the kernel's backlog.
+        // without a permit, connections wait in the kernel's backlog
         let next = async {
             let permit = Arc::clone(permits).acquire_owned().await;
             (permit, listener.accept().await)
@@ -157,7 +158,7 @@ async fn accept_until<E>(
     }
 }
 
-/// Serves a connection beside the others.
+/// Serves a connection in a task of its own.
 fn serve<E>(
     context: &Arc<Context<E>>,
     cores: &Cores,
@@ -167,28 +168,29 @@ fn serve<E>(
 ) where
     E: poem::Endpoint + 'static,
 {
+    let Some(admission) = context.per_address.admit(remote.ip()) else { return };
     let stream = match prepare(&stream, &context.settings).and_then(|()| stream.into_std()) {
         Ok(stream) => stream,
         Err(error) => {
-            tracing::debug!(%error, "a connection was gone before it was served");
+            tracing::debug!(%error, "a connection closed before it was served");
             return;
         }
     };
     let (context, tasks, slot) = (Arc::clone(context), context.tasks.clone(), cores.assign());
     let runtime = slot.runtime().clone();
     let serving = async move {
-        // there, so that the core's own runtime watches it
+        // registered here, with the reactor of the core's own runtime
         match TcpStream::from_std(stream) {
             Ok(stream) => connection::serve(context, stream, remote).await,
-            Err(error) => tracing::warn!(%error, "a connection can't be watched"),
+            Err(error) => tracing::warn!(%error, "a connection could not be registered with the reactor"),
         }
-        drop((permit, slot));
+        drop((permit, slot, admission));
     };
     tasks.spawn_on(serving, &runtime);
 }
 
-/// Answers are small and written whole: waiting to fill a packet would only delay them. And what the kernel has taken but
-/// can't get rid of, since the peer is gone or doesn't read, ends the connection after a time (RFC 5482).
+/// Sets TCP_NODELAY, since responses are small and written at once, and TCP_USER_TIMEOUT (RFC 5482), which ends a connection
+/// whose peer is gone or does not read.
 fn prepare(stream: &TcpStream, settings: &HttpSettings) -> io::Result<()> {
     let patience = settings.idle_timeout.max(settings.write_timeout).as_millis();
     #[cfg(target_os = "linux")]

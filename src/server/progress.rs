@@ -1,8 +1,8 @@
-//! Whether an answer gets on: a reader that takes [`PIECE`] bytes in `http.write_timeout`, or what is left, goes on for as
-//! long as it likes, and one that doesn't is given up. A few bytes a minute would otherwise hold a connection for days.
+//! Write timeouts. A client must read [`PIECE`] bytes of a response, or the rest of it, within `http.write_timeout`; a few bytes
+//! a minute would otherwise hold a connection for days.
 //!
-//! Over HTTP/1 that can be seen at the socket ([`WriteStall`]). Over HTTP/2 the socket may be lively while a stream has no
-//! window (RFC 9113, section 5.2), so there each stream is watched as well ([`StreamStall`]).
+//! HTTP/1 is checked at the socket ([`WriteStall`]). Over HTTP/2 the socket may be active while a stream has no window
+//! (RFC 9113, section 5.2), so each stream is checked as well ([`StreamStall`]).
 
 use std::{
     io,
@@ -14,13 +14,13 @@ use std::{
 
 use tokio::time::{Instant, Sleep};
 
-/// How much of an answer has to get on, in bytes.
+/// How much of a response must be read within the timeout, in bytes.
 pub(super) const PIECE: usize = 16 * 1024;
 
-/// Watches the writes on a socket.
+/// Detects stalled writes on a socket.
 pub(super) struct WriteStall {
     timeout: Duration,
-    /// Since a write had to wait: until when [`PIECE`] bytes must be gone, and how many are.
+    /// Set while writes have to wait: the deadline for [`PIECE`] bytes, and the bytes written so far.
     waiting: Option<(Pin<Box<Sleep>>, usize)>,
 }
 
@@ -29,7 +29,7 @@ impl WriteStall {
         Self { timeout, waiting: None }
     }
 
-    /// What a write came to; an error instead of waiting any longer.
+    /// Returns the result of a write, or an error if it has waited too long.
     pub(super) fn check(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(written) = written {
             if let (Some((_, total)), Ok(some)) = (&mut self.waiting, &written) {
@@ -46,47 +46,47 @@ impl WriteStall {
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Nothing is left to write.
+    /// Called when everything is written.
     pub(super) fn done(&mut self) {
         self.waiting = None;
     }
 }
 
-/// Watches the pieces that are sent on one stream of HTTP/2.
+/// Detects stalled writes on one HTTP/2 stream.
 #[derive(Clone, Debug, Default)]
 pub(super) struct StreamStall(Arc<Mutex<Option<Instant>>>);
 
 tokio::task_local! {
-    /// That of the stream whose request this task works on.
-    static OF_THIS_STREAM: StreamStall;
+    /// The stream whose request this task handles.
+    static CURRENT: StreamStall;
 }
 
 impl StreamStall {
-    /// That of the stream whose request this task works on; none over HTTP/1.
-    pub(super) fn of_this_stream() -> Option<Self> {
-        OF_THIS_STREAM.try_with(Self::clone).ok()
+    /// The stream whose request this task handles; none over HTTP/1.
+    pub(super) fn of_current_stream() -> Option<Self> {
+        CURRENT.try_with(Self::clone).ok()
     }
 
-    /// A piece is on its way.
-    pub(super) fn begins(&self) {
+    /// Called when a piece is handed over.
+    pub(super) fn begin(&self) {
         self.set(Some(Instant::now()));
     }
 
-    /// The next piece is asked for: the window had room for the one before.
-    pub(super) fn ends(&self) {
+    /// Called when the next piece is requested: the window had room for the previous one.
+    pub(super) fn end(&self) {
         self.set(None);
     }
 
-    /// Runs a stream's task as long as what it sends gets on; says whether it came to its end.
+    /// Runs a stream's task until it ends or its response stalls. Returns whether it ended.
     pub(super) async fn watch(self, task: impl Future, timeout: Duration) -> bool {
         tokio::select! {
             biased;
-            _ = OF_THIS_STREAM.scope(self.clone(), task) => true,
+            _ = CURRENT.scope(self.clone(), task) => true,
             () = self.stalled(timeout) => false,
         }
     }
 
-    /// Completes when a piece has been on its way for too long.
+    /// Completes when a piece has waited for too long.
     async fn stalled(&self, timeout: Duration) {
         loop {
             let now = Instant::now();
@@ -118,7 +118,7 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(30);
 
     #[tokio::test]
-    async fn a_few_bytes_now_and_then_are_not_enough() {
+    async fn writes_of_few_bytes_time_out() {
         let mut writing = WriteStall::new(SHORT);
         loop {
             poll_fn(|cx| writing.check(cx, Poll::Ready(Ok(10)))).await.unwrap();
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_piece_or_the_end_gives_time_anew() {
+    async fn piece_or_end_restarts_timeout() {
         let mut writing = WriteStall::new(SHORT);
         for _ in 0..2 {
             assert!(poll!(poll_fn(|cx| writing.check(cx, Poll::Pending))).is_pending());
@@ -144,14 +144,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_may_wait_for_its_data_but_not_for_its_reader() {
+    async fn stream_may_wait_for_its_data_but_not_for_its_reader() {
         let ended = StreamStall::default().watch(tokio::time::sleep(3 * SHORT), SHORT).await;
-        assert!(ended, "nothing was on its way");
+        assert!(ended, "nothing was waiting to be read");
         let ended = async {
-            StreamStall::of_this_stream().unwrap().begins();
+            StreamStall::of_current_stream().unwrap().begin();
             std::future::pending::<()>().await;
         };
         assert!(!StreamStall::default().watch(ended, SHORT).await);
-        assert!(StreamStall::of_this_stream().is_none());
+        assert!(StreamStall::of_current_stream().is_none());
     }
 }

@@ -1,5 +1,5 @@
-//! What isn't a request that can be read never reaches the endpoint: hyper answers it by itself, with nothing but a status.
-//! On its way out that answer becomes a problem (RFC 9457), like every other error.
+//! Malformed requests never reach the endpoint: hyper answers them itself with an empty response. This module turns that
+//! response into a problem (RFC 9457), like every other error.
 
 use crate::{
     domain::entropy::Entropy,
@@ -9,13 +9,13 @@ use crate::{
     },
 };
 
-/// The whole answer to send instead, if `written` is an answer of hyper's own: of these statuses, and empty. Those of the
-/// endpoint never are.
+/// The response to send instead, if `written` is a response of hyper's own: one of these statuses, and empty. Responses of the
+/// endpoint with these statuses are never empty.
 pub(super) fn rewrite_hyper_error(written: &[u8]) -> Option<Vec<u8>> {
     let head = str::from_utf8(written.strip_prefix(b"HTTP/1.1 ")?.strip_suffix(b"\r\n\r\n")?).ok()?;
     let problem = match head.get(..4)? {
-        "400 " => ProblemError::new(Code::MalformedRequest, "The request isn't HTTP as it should be."),
-        "414 " | "431 " => ProblemError::new(Code::HeadersTooLarge, "The request's line or its headers are too large."),
+        "400 " => ProblemError::new(Code::MalformedRequest, "The request is not valid HTTP."),
+        "414 " | "431 " => ProblemError::new(Code::HeadersTooLarge, "The request line or the headers are too large."),
         _ => return None,
     };
     let mut fields = head.split("\r\n");
@@ -28,11 +28,11 @@ pub(super) fn rewrite_hyper_error(written: &[u8]) -> Option<Vec<u8>> {
     tracing::info!(target: "latchkey::request", request_id = id, route = "unreadable", status = status.as_u16(), "request");
     let body = problem.body(&id);
     let length = body.len();
-    let answer = format!(
+    let response = format!(
         "HTTP/1.1 {status}\r\ncontent-type: {CONTENT_TYPE}\r\n{REQUEST_ID}: {id}\r\nx-content-type-options: nosniff\r\n\
          cache-control: no-store\r\nconnection: close\r\ncontent-length: {length}\r\n{date}\r\n\r\n{body}"
     );
-    Some(answer.into_bytes())
+    Some(response.into_bytes())
 }
 
 #[cfg(test)]
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_empty_refusals_are_replaced() {
+    fn only_empty_error_responses_are_replaced() {
         let of = |status: &str, length: u32| {
             let head =
                 format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\ndate: today\r\n\r\n");

@@ -1,4 +1,4 @@
-//! A hyper request to poem's endpoint, its answer back to hyper.
+//! Converts hyper's requests and responses for poem's endpoint.
 
 use std::{convert::Infallible, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc};
 
@@ -11,7 +11,7 @@ use poem::{
 };
 
 use super::{
-    activity::{Activity, AnswerBody},
+    activity::{Activity, TrackedBody},
     connection::Context,
 };
 use crate::http::shutdown::{Draining, Ending, Stopping};
@@ -25,7 +25,7 @@ pub(super) struct Service<E> {
 }
 
 impl<E: Endpoint + 'static> hyper::service::Service<Request<Incoming>> for Service<E> {
-    type Response = Response<AnswerBody>;
+    type Response = Response<TrackedBody>;
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
 
@@ -41,9 +41,9 @@ impl<E: Endpoint + 'static> hyper::service::Service<Request<Incoming>> for Servi
         let (local, remote) = (LocalAddr(self.local.into()), RemoteAddr(self.remote.into()));
         Box::pin(async move {
             let answer = context.endpoint.get_response((request, local, remote, Scheme::HTTP).into());
-            // hyper would drop the connection without a word.
+            // hyper would close the connection without a response
             let answer = AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
-                tracing::error!("a request's handler panicked");
+                tracing::error!("a handler panicked");
                 StatusCode::INTERNAL_SERVER_ERROR.into()
             });
             let mut answer: Response<_> = answer.into();
@@ -51,13 +51,13 @@ impl<E: Endpoint + 'static> hyper::service::Service<Request<Incoming>> for Servi
             if version < Version::HTTP_2 && last {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok(answer.map(|body| AnswerBody::new(body, in_flight)))
+            Ok(answer.map(|body| TrackedBody::new(body, in_flight)))
         })
     }
 }
 
-/// After these the rest of the request is still on its way, and the connection can't be used again: RFC 9110,
-/// sections 15.5.9 and 15.5.14.
+/// Whether the rest of the request may still arrive after this status, so that the connection can't be reused (RFC 9110,
+/// sections 15.5.9 and 15.5.14).
 fn leaves_a_body_unread(status: StatusCode) -> bool {
     matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE)
 }

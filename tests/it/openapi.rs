@@ -1,13 +1,16 @@
-//! The API document: the committed copy is what is served, programs of others find nothing wrong with it, and the page
-//! that shows it needs nothing from elsewhere.
+//! The OpenAPI document: the committed copy equals the served one, the service accepts what it says, other people's tools
+//! accept it, and the page that shows it needs no internet.
 
 use std::{fs, path::Path};
 
 use base64::prelude::*;
+use latchkey::http::openapi::Limits;
+use reqwest::Method;
+use serde_json::Value;
 
 use crate::{
     harness::test_cluster::TestCluster,
-    openapi_external::{dump_dom, run_schemathesis, screenshot},
+    openapi_external::{dump_dom, parse_yaml, run_schemathesis, screenshot},
 };
 
 fn committed() -> String {
@@ -16,8 +19,8 @@ fn committed() -> String {
 }
 
 #[tokio::test]
-async fn openapi_is_the_committed_one() {
-    let document = latchkey::http::document();
+async fn served_document_equals_committed_copy() {
+    let document = latchkey::http::document(&Limits::defaults());
     assert!(document.json == committed(), "openapi/openapi.json is out of date: run `make openapi`");
     let cluster = TestCluster::new();
     let node = cluster.node().await;
@@ -26,11 +29,11 @@ async fn openapi_is_the_committed_one() {
     assert!(json.text == document.json, "/openapi.json isn't the document");
     let yaml = node.get("/openapi.yaml", "").await.expect(200);
     assert_eq!(yaml.header("content-type"), "application/yaml");
-    assert_eq!(serde_yaml::from_str::<serde_json::Value>(&yaml.text).unwrap(), json.json());
+    assert_eq!(parse_yaml(&yaml.text), json.json());
 }
 
 #[test]
-fn every_operation_is_described() {
+fn every_operation_and_field_is_described() {
     let document: serde_json::Value = serde_json::from_str(&committed()).unwrap();
     let mut ids = std::collections::BTreeSet::new();
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -55,9 +58,9 @@ fn every_operation_is_described() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn schemathesis_finds_the_service_true_to_its_document() {
+async fn schemathesis_finds_no_difference_between_service_and_document() {
     let mut cluster = TestCluster::new();
-    // with a clock that goes, as schemathesis's own does
+    // schemathesis uses the system's clock
     cluster.clock = latchkey::domain::clock::Clock::System;
     let node = cluster.node().await;
     node.account("ada").await;
@@ -70,7 +73,7 @@ async fn schemathesis_finds_the_service_true_to_its_document() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn docs_show_every_operation_without_internet() {
+async fn docs_page_shows_every_operation_without_internet() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let html = node.get("/docs", "").await.expect(200);
@@ -84,12 +87,118 @@ async fn docs_show_every_operation_without_internet() {
     }
     assert!(!html.text.contains("@import") && !html.text.contains("url(http"), "a style sheet from elsewhere");
     let url = format!("{}/docs", node.base);
-    // for people who want to see it too
+    // for a look at the page by hand
     let png = Path::new(env!("CARGO_TARGET_TMPDIR")).join("docs.png");
     let look = move || (dump_dom(&url), screenshot(&url, &png)).0;
     let dom = tokio::task::spawn_blocking(look).await.unwrap();
     let document: serde_json::Value = serde_json::from_str(&committed()).unwrap();
     for path in document["paths"].as_object().unwrap().keys() {
         assert!(dom.contains(&format!("data-path=\"{path}\"")), "{path} isn't shown");
+    }
+}
+
+#[tokio::test]
+async fn docs_page_is_compressed_cached_and_fit_for_phones() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    let plain = node.get("/docs", "").await.expect(200);
+    assert!(plain.text.starts_with("<!doctype html>\n<html lang=\"en\">"), "{}", &plain.text[..200]);
+    for element in ["<title>Latchkey API</title>", "name=\"viewport\"", "rel=\"icon\""] {
+        assert!(plain.text[..1000].contains(element), "{element}");
+    }
+    assert!(!plain.text.contains("\"refresh_cookie\""), "a page cannot set the cookie");
+    for path in ["/docs", "/openapi.json", "/openapi.yaml"] {
+        let plain = node.get(path, "").await.expect(200);
+        let request = || node.request(Method::GET, path).header("accept-encoding", "br, gzip;q=0.5");
+        let compressed = request().send().await.unwrap();
+        assert_eq!(compressed.headers()["content-encoding"], "gzip");
+        assert_eq!(compressed.headers()["vary"], "Accept-Encoding");
+        assert_eq!(compressed.headers()["cache-control"], "public, max-age=300");
+        let etag = compressed.headers()["etag"].to_str().unwrap().to_owned();
+        assert_ne!(plain.header("etag"), etag);
+        let length = compressed.bytes().await.unwrap().len();
+        assert!(length * 3 < plain.text.len(), "{path}: {length}");
+        let unchanged = node.send(request().header("if-none-match", &etag)).await.expect(304);
+        assert_eq!((unchanged.text.as_str(), unchanged.header("etag")), ("", etag.as_str()));
+        node.send(request().header("if-none-match", "\"other\"")).await;
+    }
+}
+
+#[tokio::test]
+async fn docs_can_be_turned_off() {
+    let mut cluster = TestCluster::new();
+    cluster.config.http.docs = false;
+    let node = cluster.node().await;
+    for path in ["/", "/docs", "/openapi.json", "/openapi.yaml"] {
+        node.get(path, "").await.expect(404);
+    }
+    let metadata = node.get("/.well-known/oauth-authorization-server", "").await.expect(200).json();
+    assert!(metadata.get("service_documentation").is_none(), "{metadata}");
+}
+
+#[tokio::test]
+async fn document_shows_configured_limits() {
+    let mut cluster = TestCluster::new();
+    cluster.config.password.min_length = 15;
+    cluster.config.password.max_length = 200;
+    cluster.config.session.max_per_account = 7;
+    let node = cluster.node().await;
+    let document = node.get("/openapi.json", "").await.expect(200);
+    for (schema, field) in [("RegisterRequest", "password"), ("ChangePasswordRequest", "new_password")] {
+        let property = &document.json()["components"]["schemas"][schema]["properties"][field];
+        assert_eq!((&property["minLength"], &property["maxLength"]), (&15.into(), &200.into()));
+        assert!(property["description"].as_str().unwrap().contains("15 to 200 characters"), "{property}");
+    }
+    assert!(document.text.contains("up to 7 sessions"));
+    assert!(!document.text.contains("{password.") && !document.text.contains("{session."), "a placeholder is left");
+}
+
+/// What code generators and readers rely on.
+#[test]
+fn document_is_fit_for_code_generators() {
+    let document: Value = serde_json::from_str(&latchkey::http::document(&Limits::defaults()).json).unwrap();
+    let schemas = document["components"]["schemas"].as_object().unwrap();
+    for (name, schema) in schemas {
+        for (field, property) in schema["properties"].as_object().into_iter().flatten() {
+            for member in property["allOf"].as_array().into_iter().flatten() {
+                assert!(member["$ref"].is_string(), "{name}.{field}: {property}");
+            }
+        }
+    }
+    for (schema, field) in [("Problem", "code"), ("FieldError", "code"), ("OAuthError", "error")] {
+        let codes = schemas[schema]["properties"][field]["enum"].as_array().expect(schema);
+        assert!(codes.len() > 5 && codes.iter().all(Value::is_string), "{codes:?}");
+    }
+    assert_eq!(
+        schemas["LoginRequest"]["properties"]["transport"]["enum"],
+        serde_json::json!(["bearer", "cookie", null])
+    );
+    let tags: Vec<_> = document["tags"].as_array().unwrap().iter().map(|tag| tag["name"].as_str().unwrap()).collect();
+    assert_eq!(tags, ["Sign-in", "Account", "Sessions", "OAuth", "Services", "Keys", "Health"]);
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for operation in item.as_object().unwrap().values() {
+            let id = operation["operationId"].as_str().unwrap();
+            assert!(id.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{id}");
+            for (status, response) in operation["responses"].as_object().unwrap() {
+                for name in response["headers"].as_object().unwrap().keys() {
+                    assert!(name.bytes().any(|b| b.is_ascii_lowercase()), "{path} {status} {name}");
+                }
+                for example in
+                    response["content"]["application/problem+json"]["examples"].as_object().into_iter().flatten()
+                {
+                    assert_example_fits(operation, schemas, example.1);
+                }
+            }
+        }
+    }
+}
+
+/// The fields that an example names are fields of the operation's request.
+fn assert_example_fits(operation: &Value, schemas: &serde_json::Map<String, Value>, example: &Value) {
+    let reference = &operation["requestBody"]["content"]["application/json"]["schema"]["$ref"];
+    for error in example["value"]["errors"].as_array().into_iter().flatten() {
+        let schema = reference.as_str().unwrap().rsplit('/').next().unwrap();
+        let field = error["field"].as_str().unwrap();
+        assert!(schemas[schema]["properties"][field].is_object(), "{}: {field}", operation["operationId"]);
     }
 }

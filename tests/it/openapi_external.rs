@@ -1,5 +1,5 @@
-//! The API's description and the `/docs` page, judged by programs of others: openapi-spec-validator, Redocly's linter,
-//! schemathesis and Chromium. `make test` installs them (`.ci/install.sh`); without them these tests fail.
+//! The OpenAPI document and the `/docs` page, checked by openapi-spec-validator, Redocly's linter, schemathesis and Chromium.
+//! `make test` installs them (`.ci/install.sh`); without them these tests fail.
 
 use std::{
     ffi::OsStr,
@@ -12,27 +12,27 @@ use std::{
     time::Duration,
 };
 
-/// Far above what any of the programs needs: a program that takes this long hangs.
+/// The time after which a program is considered hung.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
 
-/// Of schemathesis, so that every run sends the same requests.
+/// The seed of schemathesis, so that every run sends the same requests.
 const SEED: &str = "20261123";
 
-/// Test cases per operation that schemathesis makes up, beside those that it derives from the description.
+/// Generated test cases per operation, in addition to those that schemathesis derives from the document.
 const CASES: &str = "25";
 
-/// Operations that can end the session that schemathesis tests with: they run by themselves, after all others.
+/// Operations that can end the session that schemathesis uses. They run after all others.
 const ENDS_SESSION: &str = "^(POST /v1/logout|POST /v1/me/password|DELETE /v1/sessions)$";
 
 /// Operations of service clients, which authenticate by HTTP Basic.
 const SERVICE_CLIENT: &str = "^POST /oauth2/";
 
-/// Operations that answer to any method, since proxies ask with that of the request in question.
+/// Operations that accept any method, since proxies call them with that of the original request.
 const ANY_METHOD: &str = "^GET /v1/verify$";
 
 /// The program of that name in `TEST_TOOLS_DIR/bin`, or in `target/tools/bin` where the variable is not set.
 ///
-/// Panics where it isn't there.
+/// Panics if it is missing.
 pub(crate) fn tool(name: &str) -> PathBuf {
     let tools = std::env::var_os("TEST_TOOLS_DIR")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools"), PathBuf::from);
@@ -46,7 +46,7 @@ pub(crate) fn run_openapi_spec_validator(spec: &Path) {
     succeed(Command::new(tool("openapi-spec-validator")).args(["--validation-errors", "all"]).arg(absolute(spec)));
 }
 
-/// Fails where Redocly's recommended rules find an error in the file; warnings pass.
+/// Fails if Redocly's recommended rules find an error in the file; warnings pass.
 pub(crate) fn run_redocly_lint(spec: &Path) {
     succeed(
         Command::new(tool("redocly"))
@@ -57,10 +57,10 @@ pub(crate) fn run_redocly_lint(spec: &Path) {
     );
 }
 
-/// Sends requests made from the description at `spec_url` to the service at `base_url`, valid ones and invalid ones, and
-/// fails where an answer is a 5xx or differs from what is documented in status, content type, headers or body.
+/// Sends valid and invalid requests, generated from the document at `spec_url`, to the service at `base_url`. Fails if a
+/// response is a 5xx or differs from the document in status, content type, headers or body.
 ///
-/// The requests carry the access token, which must be good for some minutes; its session is over afterwards. Those to the
+/// The requests carry the access token, which must be valid for some minutes; its session has ended afterwards. Those to the
 /// endpoints of service clients carry a client's credentials, as HTTP Basic encodes them.
 pub(crate) fn run_schemathesis(base_url: &str, spec_url: &str, bearer_token: &str, basic: &str) {
     let rest = format!("{ENDS_SESSION}|{SERVICE_CLIENT}|{ANY_METHOD}");
@@ -88,6 +88,15 @@ pub(crate) fn run_schemathesis(base_url: &str, spec_url: &str, bearer_token: &st
     }
 }
 
+/// A YAML document as JSON, parsed by PyYAML.
+pub(crate) fn parse_yaml(text: &str) -> serde_json::Value {
+    let file = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a file can be created");
+    fs::write(file.path(), text).expect("the file can be written");
+    let script = "import json, sys, yaml; json.dump(yaml.safe_load(open(sys.argv[1], encoding='utf-8')), sys.stdout)";
+    let output = succeed(Command::new(tool("python")).args(["-c", script]).arg(file.path()));
+    serde_json::from_slice(&output.stdout).expect("json.dump writes JSON")
+}
+
 /// The page at `url` as HTML, after its scripts have run in a browser that reaches nothing but 127.0.0.1.
 pub(crate) fn dump_dom(url: &str) -> String {
     let output = succeed(chromium().args(["--dump-dom", url]));
@@ -102,7 +111,7 @@ pub(crate) fn screenshot(url: &str, png: &Path) {
     assert!(png.exists(), "Chromium wrote no {}", png.display());
 }
 
-/// Chromium without a window, without a sandbox (it has none for root) and without a way to other hosts.
+/// Chromium without a window, a sandbox (it has none for root) or access to other hosts.
 fn chromium() -> Command {
     let mut command = Command::new(tool("chromium"));
     command.args([
@@ -123,14 +132,14 @@ fn chromium() -> Command {
     command
 }
 
-/// The path as it is from every folder: the programs run in folders of their own.
+/// The absolute path: the programs run in folders of their own.
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).expect("the path isn't empty and there is a current folder")
 }
 
-/// Runs the command in a new empty folder and gives its output.
+/// Runs the command in a new empty folder and returns its output.
 ///
-/// Panics with its output where it fails, and ends it and panics where it is still running after [`LIMIT`].
+/// Panics with its output if it fails or still runs after [`LIMIT`].
 pub(crate) fn succeed(command: &mut Command) -> Output {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder can be made");
     let named = format!("{command:?}");
@@ -163,7 +172,7 @@ pub(crate) fn succeed(command: &mut Command) -> Output {
     output
 }
 
-/// The committed copy of the API's description.
+/// The committed copy of the OpenAPI document.
 fn committed() -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi/openapi.json");
     assert!(fs::exists(&path).unwrap_or(false), "{} is missing: run `make openapi`", path.display());
@@ -171,11 +180,11 @@ fn committed() -> PathBuf {
 }
 
 #[test]
-fn the_committed_description_is_valid_openapi() {
+fn committed_document_is_valid_openapi() {
     run_openapi_spec_validator(&committed());
 }
 
 #[test]
-fn the_committed_description_passes_redoclys_linter() {
+fn committed_document_passes_redocly_linter() {
     run_redocly_lint(&committed());
 }

@@ -1,10 +1,10 @@
-//! Connections as strangers treat them: silent, slow, endless, cut. Time-outs are short, and tests wait for the event.
+//! The limits and timeouts of connections. Timeouts are short, and tests wait for the event.
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use latchkey::{
-    config::HttpSettings,
+    config::{ForwardedHeader, HttpSettings},
     http::{
         middleware::{body::ReadBody, timeout::RequestTimeout},
         shutdown::Stopping,
@@ -25,14 +25,14 @@ pub(crate) const LONG: Duration = Duration::from_secs(60);
 pub(crate) const SHORT: Duration = Duration::from_millis(100);
 
 #[tokio::test]
-async fn a_silent_connection_is_closed() {
+async fn silent_connection_is_closed() {
     let server = Server::start(|settings| settings.first_byte_timeout = SHORT).await;
     let mut client = server.connect().await;
     assert_eq!(client.rest().await, "");
 }
 
 #[tokio::test]
-async fn slow_headers_are_closed() {
+async fn connection_with_slow_headers_is_closed() {
     let server = Server::start(|settings| settings.header_timeout = SHORT).await;
     let mut client = server.connect().await;
     client.send("GET /hello HTTP/1.1\r\nHost: x\r\n").await;
@@ -40,7 +40,7 @@ async fn slow_headers_are_closed() {
 }
 
 #[tokio::test]
-async fn slow_headers_of_a_later_request_are_closed() {
+async fn connection_with_slow_headers_of_later_request_is_closed() {
     let server = Server::start(|settings| settings.header_timeout = SHORT).await;
     let mut client = server.connect().await;
     client.send(HELLO).await;
@@ -50,7 +50,7 @@ async fn slow_headers_of_a_later_request_are_closed() {
 }
 
 #[tokio::test]
-async fn a_half_sent_http2_preface_is_closed() {
+async fn connection_with_partial_http2_preface_is_closed() {
     let server = Server::start(|settings| settings.header_timeout = SHORT).await;
     let mut client = server.connect().await;
     client.send("PRI * HTTP/2.0\r\n").await;
@@ -58,7 +58,7 @@ async fn a_half_sent_http2_preface_is_closed() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_is_closed_after_its_answer() {
+async fn idle_connection_is_closed_after_response() {
     let server = Server::start(|settings| settings.idle_timeout = SHORT).await;
     let mut client = server.connect().await;
     client.send(HELLO).await;
@@ -67,7 +67,7 @@ async fn an_idle_connection_is_closed_after_its_answer() {
 }
 
 #[tokio::test]
-async fn time_outs_of_waiting_do_not_touch_a_request_in_flight() {
+async fn read_timeouts_do_not_affect_request_in_flight() {
     let server = Server::start(|settings| {
         settings.first_byte_timeout = SHORT;
         settings.header_timeout = SHORT;
@@ -77,7 +77,7 @@ async fn time_outs_of_waiting_do_not_touch_a_request_in_flight() {
     let mut waiting = server.connect().await;
     waiting.send(WAIT).await;
     server.gate.entered().await;
-    // Three others run into all three, one after the other, while it waits.
+    // three other connections run into the three timeouts meanwhile
     assert_eq!(server.connect().await.rest().await, "");
     let mut slow = server.connect().await;
     slow.send("GET").await;
@@ -91,7 +91,7 @@ async fn time_outs_of_waiting_do_not_touch_a_request_in_flight() {
 }
 
 #[tokio::test]
-async fn an_answer_nobody_reads_is_given_up() {
+async fn unread_response_is_aborted() {
     let server = Server::start(|settings| settings.write_timeout = SHORT).await;
     let mut client = server.connect().await;
     client.send("GET /endless HTTP/1.1\r\nHost: x\r\n\r\n").await;
@@ -99,7 +99,7 @@ async fn an_answer_nobody_reads_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_slow_body_is_answered_with_408() {
+async fn slow_body_returns_408() {
     let server = Server::start(|settings| settings.body_timeout = SHORT).await;
     let mut client = server.connect().await;
     client.send("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc").await;
@@ -110,7 +110,7 @@ async fn a_slow_body_is_answered_with_408() {
 }
 
 #[tokio::test]
-async fn a_body_declared_too_big_is_refused_unread() {
+async fn body_declared_too_large_is_refused_unread() {
     let server = Server::start(|settings| settings.max_body_bytes = 10).await;
     let mut client = server.connect().await;
     client.send("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 11\r\n\r\n").await;
@@ -121,7 +121,7 @@ async fn a_body_declared_too_big_is_refused_unread() {
 }
 
 #[tokio::test]
-async fn a_client_that_sends_all_of_a_too_big_body_still_gets_its_413() {
+async fn client_that_sends_oversized_body_receives_413() {
     let server = Server::start(|settings| settings.max_body_bytes = 10).await;
     let mut client = server.connect().await;
     client.send("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 500000\r\n\r\n").await;
@@ -131,7 +131,7 @@ async fn a_client_that_sends_all_of_a_too_big_body_still_gets_its_413() {
 }
 
 #[tokio::test]
-async fn a_chunked_body_that_grows_too_big_is_refused() {
+async fn chunked_body_above_limit_is_refused() {
     let server = Server::start(|settings| settings.max_body_bytes = 10).await;
     let mut client = server.connect().await;
     client.send("POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n").await;
@@ -141,7 +141,7 @@ async fn a_chunked_body_that_grows_too_big_is_refused() {
 }
 
 #[tokio::test]
-async fn bodies_of_exactly_the_limit_pass() {
+async fn body_of_exactly_the_limit_passes() {
     let server = Server::start(|settings| settings.max_body_bytes = 10).await;
     let mut client = server.connect().await;
     client.send("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n1234567890").await;
@@ -153,7 +153,7 @@ async fn bodies_of_exactly_the_limit_pass() {
 }
 
 #[tokio::test]
-async fn a_client_that_asks_first_is_told_to_go_on_unless_its_body_is_too_big() {
+async fn expect_continue_is_confirmed_unless_body_is_too_large() {
     let server = Server::start(|settings| settings.max_body_bytes = 10).await;
     let mut client = server.connect().await;
     client.send("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n").await;
@@ -165,7 +165,7 @@ async fn a_client_that_asks_first_is_told_to_go_on_unless_its_body_is_too_big() 
 }
 
 #[tokio::test]
-async fn big_headers_are_answered_with_431() {
+async fn oversized_headers_return_431() {
     let server = Server::start(|settings| settings.max_header_bytes = 1000).await;
     let mut client = server.connect().await;
     client.send("GET /hello HTTP/1.1\r\nHost: x\r\nX-Big: ").await;
@@ -175,7 +175,7 @@ async fn big_headers_are_answered_with_431() {
 }
 
 #[tokio::test]
-async fn headers_below_the_limit_pass() {
+async fn headers_below_limit_pass() {
     let server = Server::start(|settings| settings.max_header_bytes = 1000).await;
     let mut client = server.connect().await;
     client.send(&format!("GET /hello HTTP/1.1\r\nHost: x\r\nX-Big: {}\r\n\r\n", "x".repeat(900))).await;
@@ -183,7 +183,7 @@ async fn headers_below_the_limit_pass() {
 }
 
 #[tokio::test]
-async fn connections_are_kept_alive() {
+async fn connection_is_kept_alive() {
     let server = Server::start(|_| {}).await;
     let mut client = server.connect().await;
     for _ in 0..3 {
@@ -205,7 +205,7 @@ async fn pipelined_requests_are_answered_in_order() {
 }
 
 #[tokio::test]
-async fn errors_and_panics_of_handlers_are_answers() {
+async fn handler_error_or_panic_returns_response() {
     let server = Server::start(|_| {}).await;
     let mut client = server.connect().await;
     client.send("GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n").await;
@@ -217,7 +217,7 @@ async fn errors_and_panics_of_handlers_are_answers() {
 }
 
 #[tokio::test]
-async fn a_request_that_takes_too_long_is_answered_with_503() {
+async fn request_above_timeout_returns_503() {
     let server = Server::start(|settings| settings.request_timeout = SHORT).await;
     let mut client = server.connect().await;
     client.send(WAIT).await;
@@ -229,7 +229,7 @@ async fn a_request_that_takes_too_long_is_answered_with_503() {
 }
 
 #[tokio::test]
-async fn shutdown_finishes_what_is_in_flight_and_refuses_what_is_new() {
+async fn shutdown_finishes_requests_in_flight_and_refuses_new_ones() {
     let server = Server::start(|_| {}).await;
     let mut idle = server.connect().await;
     idle.send(HELLO).await;
@@ -250,7 +250,7 @@ async fn shutdown_finishes_what_is_in_flight_and_refuses_what_is_new() {
 }
 
 #[tokio::test]
-async fn shutdown_cuts_what_is_not_done_in_time() {
+async fn shutdown_cuts_off_requests_after_timeout() {
     let server = Server::start(|settings| settings.shutdown_timeout = SHORT).await;
     let mut waiting = server.connect().await;
     waiting.send(WAIT).await;
@@ -261,7 +261,7 @@ async fn shutdown_cuts_what_is_not_done_in_time() {
 }
 
 #[tokio::test]
-async fn above_the_connection_limit_the_next_one_waits() {
+async fn connection_above_limit_waits() {
     let server = Server::start(|settings| settings.max_connections = 1).await;
     let mut first = server.connect().await;
     first.send(HELLO).await;
@@ -274,6 +274,44 @@ async fn above_the_connection_limit_the_next_one_waits() {
     assert_eq!(nothing.kind(), std::io::ErrorKind::WouldBlock);
     drop(first);
     assert_eq!(second.answer().await.status, 200);
+}
+
+#[tokio::test]
+async fn connection_above_address_limit_is_closed() {
+    let server = Server::start(|settings| settings.max_connections_per_address = 2).await;
+    let mut open = [server.connect().await, server.connect().await];
+    for client in &mut open {
+        client.send(HELLO).await;
+        assert_eq!(client.answer().await.status, 200);
+    }
+    let mut refused = server.connect().await;
+    assert_eq!(within(refused.stream.read(&mut [0; 1])).await.ok().unwrap_or_default(), 0);
+    let [first, _second] = open;
+    drop(first);
+    // the server notices the end of the first connection at some time
+    loop {
+        let mut client = server.connect().await;
+        let _ = client.stream.write_all(HELLO.as_bytes()).await;
+        let mut start = [0; 12];
+        if within(client.stream.read_exact(&mut start)).await.is_ok() {
+            assert_eq!(&start, b"HTTP/1.1 200");
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn connections_of_trusted_proxy_have_no_address_limit() {
+    let server = Server::start(|settings| {
+        settings.max_connections_per_address = 1;
+        settings.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    })
+    .await;
+    let mut open = [server.connect().await, server.connect().await, server.connect().await];
+    for client in &mut open {
+        client.send(HELLO).await;
+        assert_eq!(client.answer().await.status, 200);
+    }
 }
 
 #[tokio::test]
@@ -312,12 +350,12 @@ pub(crate) const HEADERS: u8 = 1;
 pub(crate) const SETTINGS: u8 = 4;
 pub(crate) const GOAWAY: u8 = 7;
 
-/// Nothing here takes long; what hangs must fail.
+/// Fails a future that hangs.
 pub(crate) async fn within<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(30), future).await.expect("should have happened by now")
+    tokio::time::timeout(Duration::from_secs(30), future).await.expect("a step hangs")
 }
 
-/// A handler that says when it is in, and stays until it is let out.
+/// A handler that reports when it is entered and blocks until the gate opens.
 #[derive(Clone)]
 pub(crate) struct Gate {
     entered: Arc<Semaphore>,
@@ -362,7 +400,7 @@ impl Drop for NotifyOnDrop {
 
 fn endpoint(gate: Gate, settings: &HttpSettings) -> impl Endpoint + 'static {
     let endless = Arc::clone(&gate.dropped);
-    let told = gate.clone();
+    let events_gate = gate.clone();
     Route::new()
         .at("/hello", get(make(|_| async { "hello" })))
         .at(
@@ -400,7 +438,7 @@ fn endpoint(gate: Gate, settings: &HttpSettings) -> impl Endpoint + 'static {
         .at(
             "/events",
             get(make(move |request| {
-                let gate = told.clone();
+                let gate = events_gate.clone();
                 let Stopping(stop) = Stopping::of(&request);
                 async move {
                     let events = futures_util::stream::unfold(gate, |gate| async {
@@ -411,7 +449,7 @@ fn endpoint(gate: Gate, settings: &HttpSettings) -> impl Endpoint + 'static {
                 }
             })),
         )
-        .with(ReadBody::new(settings.max_body_bytes, settings.body_timeout))
+        .with(ReadBody::new(settings))
         .with(RequestTimeout::new(settings.request_timeout))
 }
 
@@ -426,7 +464,11 @@ impl Server {
     pub(crate) async fn start(change: impl FnOnce(&mut HttpSettings)) -> Self {
         let mut settings = HttpSettings {
             max_connections: 100,
+            max_connections_per_address: 100,
             max_requests: 100,
+            max_pending_bodies: 100,
+            max_pending_bodies_per_address: 100,
+            max_pending_bodies_per_connection: 8,
             first_byte_timeout: LONG,
             header_timeout: LONG,
             body_timeout: LONG,
@@ -438,7 +480,9 @@ impl Server {
             shutdown_timeout: LONG,
             drain_delay: Duration::ZERO,
             trusted_proxies: vec![],
+            forwarded_header: ForwardedHeader::XForwardedFor,
             allowed_origins: vec![],
+            docs: true,
         };
         change(&mut settings);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -495,7 +539,7 @@ impl Client {
         (head[3], head[4], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload)
     }
 
-    /// One answer with a `Content-Length`.
+    /// Reads one response with a `Content-Length`.
     pub(crate) async fn answer(&mut self) -> Answer {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
@@ -510,7 +554,7 @@ impl Client {
         Answer { status, head, body: String::from_utf8(body).unwrap() }
     }
 
-    /// All that comes until the server closes.
+    /// Reads until the server closes the connection.
     pub(crate) async fn rest(&mut self) -> String {
         let mut rest = String::new();
         within(self.stream.read_to_string(&mut rest)).await.unwrap();

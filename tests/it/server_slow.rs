@@ -1,4 +1,4 @@
-//! Readers of answers: slow ones are given up, others read for as long as they like.
+//! Write timeouts: slow readers are disconnected, others may read for any time.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -14,14 +14,14 @@ const ACK: u8 = 0x1;
 const END_STREAM: u8 = 0x1;
 const END_STREAM_AND_HEADERS: u8 = 0x5;
 
-/// The setting of what may be sent on a new stream (RFC 9113, section 6.5.2).
+/// SETTINGS_INITIAL_WINDOW_SIZE (RFC 9113, section 6.5.2).
 const INITIAL_WINDOW_SIZE: u16 = 4;
 
-/// What may be sent on a connection and on each stream if nothing else is said.
+/// The initial window of a connection and of each stream.
 const DEFAULT_WINDOW: u32 = 65_535;
 
 #[tokio::test]
-async fn an_answer_read_byte_by_byte_is_given_up() {
+async fn response_read_byte_by_byte_is_aborted() {
     let server = Server::start(|settings| settings.write_timeout = SHORT).await;
     let mut client = server.connect().await;
     client.send("GET /endless HTTP/1.1\r\nHost: x\r\n\r\n").await;
@@ -38,7 +38,7 @@ async fn an_answer_read_byte_by_byte_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_big_answer_that_is_read_arrives_whole() {
+async fn large_response_that_is_read_arrives_completely() {
     let server = Server::start(|_| {}).await;
     let mut client = server.connect().await;
     client.send("GET /big HTTP/1.1\r\nHost: x\r\n\r\n").await;
@@ -71,7 +71,7 @@ async fn a_big_answer_that_is_read_arrives_whole() {
 }
 
 #[tokio::test]
-async fn an_http2_stream_without_a_window_is_reset_and_the_others_go_on() {
+async fn http2_stream_without_window_is_reset_and_others_continue() {
     let server = Server::start(|settings| settings.write_timeout = SHORT).await;
     let mut client = http2(&server, 0).await;
     get(&mut client, 1, b"/endless").await;
@@ -85,14 +85,14 @@ async fn an_http2_stream_without_a_window_is_reset_and_the_others_go_on() {
     assert_eq!(got[&(DATA, 3)], b"hello");
     server.gate.dropped().await;
 
-    // and later ones too
+    // later streams work as well
     get(&mut client, 5, b"/hello").await;
     client.send_frame(WINDOW_UPDATE, 0, 5, &5_u32.to_be_bytes()).await;
     assert_eq!(until(&mut client, DATA, 5).await, b"hello");
 }
 
 #[tokio::test]
-async fn an_http2_stream_whose_window_grows_by_bytes_is_reset() {
+async fn http2_stream_whose_window_grows_by_bytes_is_reset() {
     let server = Server::start(|settings| settings.write_timeout = SHORT).await;
     let mut client = http2(&server, 1).await;
     get(&mut client, 1, b"/endless").await;
@@ -106,9 +106,9 @@ async fn an_http2_stream_whose_window_grows_by_bytes_is_reset() {
     server.gate.dropped().await;
 }
 
-/// Time-outs of everything but the answer itself, while others run into them.
+/// All other timeouts are short, and other connections run into them meanwhile.
 #[tokio::test]
-async fn a_stream_of_events_that_is_read_has_no_time_out() {
+async fn event_stream_that_is_read_has_no_timeout() {
     let server = Server::start(|settings| {
         settings.header_timeout = SHORT;
         settings.idle_timeout = SHORT;
@@ -144,7 +144,7 @@ async fn a_stream_of_events_that_is_read_has_no_time_out() {
 }
 
 #[tokio::test]
-async fn a_stream_of_events_ends_when_the_server_is_told_to_stop() {
+async fn event_stream_ends_when_server_stops() {
     let server = Server::start(|_| {}).await;
     let mut first = server.connect().await;
     first.send("GET /events HTTP/1.1\r\nHost: x\r\n\r\n").await;
@@ -154,10 +154,10 @@ async fn a_stream_of_events_ends_when_the_server_is_told_to_stop() {
     until(&mut second, HEADERS, 1).await;
 
     server.stop.cancel();
-    assert_eq!(first.rest().await, "0\r\n\r\n", "its end is told");
-    // whether it has heard so is asked, then the connection ends (RFC 9113, section 6.8)
-    let (mut ended, mut asked) = (false, false);
-    while !ended || !asked {
+    assert_eq!(first.rest().await, "0\r\n\r\n", "the last chunk");
+    // a ping makes sure that the client has received the GOAWAY, then the connection ends (RFC 9113, section 6.8)
+    let (mut ended, mut pinged) = (false, false);
+    while !ended || !pinged {
         match second.frame_with_flags().await {
             (DATA, flags, 1, payload) => {
                 assert_eq!(payload, b"");
@@ -165,7 +165,7 @@ async fn a_stream_of_events_ends_when_the_server_is_told_to_stop() {
             }
             (PING, 0, 0, payload) => {
                 second.send_frame(PING, ACK, 0, &payload).await;
-                asked = true;
+                pinged = true;
             }
             _ => {}
         }
@@ -174,7 +174,7 @@ async fn a_stream_of_events_ends_when_the_server_is_told_to_stop() {
     within(server.ended).await.unwrap().unwrap();
 }
 
-/// A connection that speaks HTTP/2, with so much of a window for each stream.
+/// An HTTP/2 connection with this window for each stream.
 async fn http2(server: &Server, window: u32) -> Client {
     let mut client = server.connect().await;
     client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
@@ -193,7 +193,7 @@ async fn get(client: &mut Client, stream: u32, path: &[u8]) {
     client.send_frame(HEADERS, END_STREAM_AND_HEADERS, stream, &block).await;
 }
 
-/// The payload of the next frame of this kind.
+/// The payload of the next frame of this type on this stream.
 async fn until(client: &mut Client, kind: u8, stream: u32) -> Vec<u8> {
     loop {
         let (its, on, payload) = client.frame().await;

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::Tag;
 use crate::{
     domain::{
-        account::{Account, Email, Roles, Username},
+        account::{Account, Email, NameError, Roles, Username},
         clock::Timestamp,
     },
     http::{
@@ -28,51 +28,44 @@ use crate::{
     state::AppState,
 };
 
-/// Accounts, as their owners see them.
+/// The account API.
 pub struct AccountApi;
 
-/// Who wants to register.
+/// A new account.
 #[derive(Object)]
 #[oai(example)]
 struct RegisterRequest {
-    /// The account's e-mail address. Unique; upper and lower case are the same.
+    /// The account's e-mail address. Unique, regardless of case.
     #[oai(validator(max_length = 254))]
     email: String,
-    /// A name to sign in with beside the e-mail address: letters, digits, `.`, `_` and `-`. Unique; upper and lower case
-    /// are the same.
+    /// A second identifier to sign in with: letters, digits, `.`, `_` and `-`. Unique, regardless of case.
     #[oai(validator(max_length = 64))]
     username: Option<String>,
-    /// The password: 8 to 128 characters of any kind, 15 or more advised. Common and guessable ones are refused.
+    /// The password: {password.min_length} to {password.max_length} characters of any kind, 15 or more recommended. Common
+    /// and guessable passwords are refused.
     password: Secret,
 }
 
 impl Example for RegisterRequest {
     fn example() -> Self {
-        Self {
-            email: "ada@example.com".to_owned(),
-            username: Some("ada".to_owned()),
-            password: Secret("correct horse battery staple".into()),
-        }
+        Self { email: "ada@example.com".to_owned(), username: Some("ada".to_owned()), password: Secret("".into()) }
     }
 }
 
-/// A password and the one that shall take its place.
+/// The current and the new password.
 #[derive(Object)]
 #[oai(example)]
 struct ChangePasswordRequest {
-    /// The password until now.
+    /// The current password.
     current_password: Secret,
-    /// The password from now on: 8 to 128 characters of any kind, 15 or more advised. Common and guessable ones are
-    /// refused.
+    /// The new password: {password.min_length} to {password.max_length} characters of any kind, 15 or more recommended.
+    /// Common and guessable passwords are refused.
     new_password: Secret,
 }
 
 impl Example for ChangePasswordRequest {
     fn example() -> Self {
-        Self {
-            current_password: Secret("correct horse battery staple".into()),
-            new_password: Secret("tidal engine verse marmalade".into()),
-        }
+        Self { current_password: Secret("".into()), new_password: Secret("".into()) }
     }
 }
 
@@ -80,17 +73,17 @@ impl Example for ChangePasswordRequest {
 #[derive(Object)]
 #[oai(skip_serializing_if_is_none, example)]
 struct AccountResponse {
-    /// Its id: the `sub` of its access tokens. Never another account's.
+    /// The account's id: the `sub` claim of its access tokens. Ids are never reused.
     id: Uuid,
-    /// Its e-mail address, as it was written.
+    /// The e-mail address, as it was entered.
     email: String,
-    /// Its username, if it has one.
+    /// The username, if any.
     username: Option<String>,
-    /// Its roles, as in the `roles` of its access tokens.
+    /// The roles, as in the `roles` claim of its access tokens.
     roles: Vec<String>,
-    /// When it was made.
+    /// When the account was created.
     created_at: Time,
-    /// When its password was last changed.
+    /// When the password was last changed.
     password_changed_at: Time,
 }
 
@@ -123,7 +116,7 @@ impl From<Account> for AccountResponse {
 
 #[derive(ApiResponse)]
 enum RegisteredResponse {
-    /// The account was made.
+    /// The account was created.
     #[oai(status = 201)]
     Created(Json<AccountResponse>),
 }
@@ -142,7 +135,7 @@ enum ChangedResponse {
     Done,
 }
 
-/// What registering can be refused with.
+/// The errors of a registration.
 struct RegisterProblems;
 
 impl Problems for RegisterProblems {
@@ -169,16 +162,16 @@ impl From<RegisterError> for Failed<RegisterProblems> {
             ProblemError::fields(code, vec![FieldError::new(name, "taken", error.to_string())]).into()
         };
         match error {
-            RegisterError::Closed => Self::new(Code::RegistrationClosed, "Only an admin may make accounts here."),
+            RegisterError::Closed => Self::new(Code::RegistrationClosed, "Only an admin may register accounts."),
             RegisterError::EmailTaken => field(Code::EmailTaken, "email", &error),
             RegisterError::UsernameTaken => field(Code::UsernameTaken, "username", &error),
             RegisterError::WeakPassword(reason) => weak("password", &reason).into(),
-            RegisterError::Service(failure) => failure.into(),
+            RegisterError::Service(error) => error.into(),
         }
     }
 }
 
-/// What reading the account can be refused with.
+/// The errors of reading the account.
 struct MeProblems;
 
 impl Problems for MeProblems {
@@ -191,7 +184,7 @@ impl From<AuthenticateError> for Failed<MeProblems> {
     }
 }
 
-/// What changing the password can be refused with.
+/// The errors of changing the password.
 struct ChangePasswordProblems;
 
 impl Problems for ChangePasswordProblems {
@@ -214,10 +207,12 @@ impl From<ChangePasswordError> for Failed<ChangePasswordProblems> {
                 ProblemError::from(AuthenticateError::InvalidToken).into()
             }
             ChangePasswordError::WrongPassword => {
-                Self::new(Code::WrongPassword, "The current password is not the account's.")
+                let detail = "This is not the current password.";
+                let field = FieldError::new("current_password", "wrong_password", detail);
+                ProblemError::fields(Code::WrongPassword, vec![field]).into()
             }
             ChangePasswordError::WeakPassword(reason) => weak("new_password", &reason).into(),
-            ChangePasswordError::Service(failure) => failure.into(),
+            ChangePasswordError::Service(error) => error.into(),
         }
     }
 }
@@ -226,7 +221,7 @@ impl From<ChangePasswordError> for Failed<ChangePasswordProblems> {
 impl AccountApi {
     /// Register an account
     ///
-    /// Open to anyone, or to admins only where registration is closed.
+    /// Open to anyone, or to admins only if registration is closed. An invalid request lists all invalid fields at once.
     #[oai(path = "/v1/users", method = "post", operation_id = "register")]
     async fn register(
         &self,
@@ -237,12 +232,12 @@ impl AccountApi {
     ) -> Result<RegisteredResponse, Failed<RegisterProblems>> {
         let caller = caller.as_deref().map(|caller| &caller.claims);
         register::may_register(state, caller).await?;
-        let input = parse(request)?;
+        let input = parse(state, request)?;
         let account = register::register_from(state, input, caller, client.ip).await?;
         Ok(RegisteredResponse::Created(Json(account.into())))
     }
 
-    /// Read the account
+    /// Get the account
     ///
     /// The account of the access token.
     #[oai(path = "/v1/me", method = "get", operation_id = "me")]
@@ -256,7 +251,7 @@ impl AccountApi {
 
     /// Change the password
     ///
-    /// Needs the current password. All other sessions of the account end in the same step; the one that calls goes on.
+    /// Requires the current password. All other sessions of the account end in the same step; the calling session continues.
     #[oai(path = "/v1/me/password", method = "post", operation_id = "change_password")]
     async fn change_password(
         &self,
@@ -271,20 +266,34 @@ impl AccountApi {
     }
 }
 
-fn parse(request: RegisterRequest) -> Result<Register, ProblemError> {
-    let mut wrong = Vec::new();
+/// Checks all fields and reports all that are invalid. What needs a hashing thread or the database is checked later.
+fn parse(state: &AppState, request: RegisterRequest) -> Result<Register, ProblemError> {
+    let mut errors = Vec::new();
     let email = Email::parse(&request.email);
     if let Err(error) = &email {
-        wrong.push(FieldError::new("email", "invalid_email", format!("`email` {error}")));
+        errors.push(FieldError::new("email", "invalid_email", sentence(error)));
     }
     let username = request.username.as_deref().map(Username::parse).transpose();
     if let Err(error) = &username {
-        wrong.push(FieldError::new("username", "invalid_username", format!("`username` {error}")));
+        errors.push(FieldError::new("username", "invalid_username", sentence(error)));
     }
-    match (email, username) {
-        (Ok(email), Ok(username)) => {
+    let weak_password = state.passwords.check_basics(&request.password.0).err();
+    match (email, username, weak_password) {
+        (Ok(email), Ok(username), None) => {
             Ok(Register { email, username, password: request.password.0, roles: Roles::default() })
         }
-        _ => Err(ProblemError::fields(Code::InvalidFields, wrong)),
+        (Ok(_), Ok(_), Some(reason)) => Err(weak("password", &reason)),
+        (_, _, reason) => {
+            errors.extend(reason.map(|reason| FieldError::new("password", reason.code(), reason.to_string())));
+            Err(ProblemError::fields(Code::InvalidFields, errors))
+        }
     }
+}
+
+/// `must be …` as a sentence.
+fn sentence(error: &NameError) -> String {
+    let text = error.to_string();
+    let mut letters = text.chars();
+    let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", letters.as_str())
 }

@@ -14,11 +14,11 @@ use crate::{
 /// The public keys of access tokens.
 pub struct KeysApi;
 
-/// A set of keys (RFC 7517, section 5).
+/// A JSON Web Key Set (RFC 7517, section 5).
 #[derive(Object)]
 #[oai(rename = "Jwks")]
 struct JwksResponse {
-    /// The keys, as JWKs: those that sign, that are about to, and whose tokens have not all expired yet.
+    /// The JSON Web Keys: the signing key, the next one, and retired ones whose tokens have not all expired.
     keys: Vec<Any<serde_json::Value>>,
 }
 
@@ -28,13 +28,13 @@ enum KeysResponse {
     #[oai(status = 200)]
     Ok(
         Json<JwksResponse>,
-        /// How long the answer may be kept.
+        /// How long the keys may be cached.
         #[oai(header = "Cache-Control")]
         String,
     ),
 }
 
-/// What reading the keys can be refused with: nothing of its own.
+/// The errors of reading the keys: none of its own.
 struct KeysProblems;
 
 impl Problems for KeysProblems {
@@ -43,18 +43,18 @@ impl Problems for KeysProblems {
 
 #[OpenApi(tag = "Tag::Keys")]
 impl KeysApi {
-    /// Read the public keys
+    /// Get the public keys
     ///
-    /// What access tokens are verified with (RFC 7517). A new key stands here before it signs, and a superseded one until
-    /// its last token has expired.
+    /// The keys that verify access tokens (RFC 7517). A new key is published before it signs, and a superseded key until its last
+    /// token has expired.
     #[oai(path = "/.well-known/jwks.json", method = "get", operation_id = "jwks")]
     async fn jwks(&self, Data(state): Data<&Arc<AppState>>) -> Result<KeysResponse, Failed<KeysProblems>> {
         let jwks = state.keys.current().jwks(state.clock.now());
         let jwks: serde_json::Value = serde_json::from_str(&jwks).unwrap_or_default();
         let keys = jwks.get("keys").and_then(serde_json::Value::as_array).cloned();
-        let keys = keys.ok_or_else(|| ProblemError::new(Code::InternalError, "The keys can't be read."))?;
+        let keys = keys.ok_or_else(|| ProblemError::new(Code::InternalError, "The keys could not be serialised."))?;
         let keys = keys.into_iter().map(Any).collect();
-        // Half of the time that a new key is published before it signs: caches know it by then.
+        // half of the time between publishing and signing, so that caches have a new key before it signs
         let max_age = (state.config.keys.publish_before / 2).as_secs();
         Ok(KeysResponse::Ok(Json(JwksResponse { keys }), format!("public, max-age={max_age}")))
     }

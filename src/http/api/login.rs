@@ -12,9 +12,11 @@ use crate::{
     domain::{account::Identifier, session::Transport},
     http::{
         cookie,
-        extract::auth::{CsrfCheck, PresentedCredentials, RefreshCookie},
-        extract::client_info::ClientInfo,
-        extract::json::{Body, MaybeBody},
+        extract::{
+            auth::{CookieCheck, CsrfCheck, PresentedCredentials, RefreshCookie, ReplacedCookie},
+            client_info::ClientInfo,
+            json::{Body, MaybeBody},
+        },
         problem::{Code, Failed, Problems},
         raw_json::RawJson,
         types::Secret,
@@ -29,31 +31,31 @@ use crate::{
     state::AppState,
 };
 
-/// The three calls that sessions live by.
-pub struct SigningInApi;
+/// Sign-in, refresh and sign-out.
+pub struct LoginApi;
 
-/// How the refresh token travels.
+/// How the refresh token is delivered.
 #[derive(Enum, Clone, Copy, Debug)]
 #[oai(rename = "Transport", rename_all = "snake_case")]
 enum TransportName {
-    /// In JSON, for apps that keep it themselves.
+    /// In the JSON body, for apps that store it themselves.
     Bearer,
     /// In the cookie `__Host-latchkey`, out of reach of a page's scripts, for browsers.
     Cookie,
 }
 
-/// Who wants to sign in.
+/// The credentials of a user.
 #[derive(Object)]
 #[oai(example)]
 struct LoginRequest {
-    /// The account's e-mail address or username; upper and lower case are the same.
+    /// The account's e-mail address or username, in any case.
     #[oai(validator(min_length = 1, max_length = 320))]
     identifier: String,
-    /// The password, exactly as it was chosen.
+    /// The password, byte for byte as it was chosen.
     password: Secret,
-    /// How the refresh token shall travel; `bearer` if left out.
+    /// How the refresh token is delivered. Default: `bearer`.
     transport: Option<TransportName>,
-    /// What the user calls this device, to recognise the session by.
+    /// A name for the device, shown in the list of sessions.
     #[oai(validator(max_length = 64))]
     device: Option<String>,
 }
@@ -62,43 +64,43 @@ impl Example for LoginRequest {
     fn example() -> Self {
         Self {
             identifier: "ada@example.com".to_owned(),
-            password: Secret("correct horse battery staple".into()),
+            password: Secret("".into()),
             transport: Some(TransportName::Bearer),
             device: Some("Ada's laptop".to_owned()),
         }
     }
 }
 
-/// A refresh token, where it travels in JSON.
+/// A refresh token in the JSON body.
 #[derive(Object, Default)]
 #[oai(example)]
 struct RefreshTokenRequest {
-    /// The session's refresh token. Leave it out where the cookie carries it.
+    /// The session's refresh token. Leave it out if the cookie carries it.
     refresh_token: Option<Secret>,
 }
 
 impl Example for RefreshTokenRequest {
     fn example() -> Self {
-        Self { refresh_token: Some(Secret("lk_rt_AQGTLu…".into())) }
+        Self { refresh_token: Some(Secret("".into())) }
     }
 }
 
-/// A session's tokens.
+/// The tokens of a session.
 #[derive(Object, Serialize)]
 #[oai(skip_serializing_if_is_none, example)]
 struct TokensResponse {
-    /// A JWT (RFC 9068), to be sent as `Authorization: Bearer`.
+    /// A JWT (RFC 9068). Send it as `Authorization: Bearer`.
     access_token: String,
     /// Always `Bearer` (RFC 6750).
     token_type: String,
-    /// How long the access token is valid, in seconds.
+    /// The lifetime of the access token in seconds.
     expires_in: u64,
-    /// What to refresh with next; not there where the cookie carries it.
+    /// The token for the next refresh. Absent if the cookie carries it.
     #[serde(skip_serializing_if = "Option::is_none")]
     refresh_token: Option<String>,
-    /// How long the session lasts unless it is refreshed, in seconds.
+    /// The seconds until the session ends unless it is refreshed.
     refresh_expires_in: u64,
-    /// The session's id: the `sid` of its access tokens.
+    /// The session's id: the `sid` claim of its access tokens.
     session_id: Uuid,
 }
 
@@ -121,12 +123,12 @@ enum SignedInResponse {
     #[oai(status = 200)]
     Ok(
         RawJson<TokensResponse>,
-        /// The cookie with the refresh token, where it travels in one.
+        /// The refresh cookie, with the transport `cookie`.
         #[oai(header = "Set-Cookie")]
         Option<String>,
-        /// After a sign-in: a token by which the account knows this device from now on. Send it in the same header with
-        /// further sign-ins, so that the wrong passwords of strangers don't make them wait. It gives no access. Browsers
-        /// that keep the refresh token in a cookie are given a second cookie instead.
+        /// After a sign-in: a token by which the account recognises this device. Send it in the same header with later
+        /// sign-ins, so that wrong passwords of strangers do not delay them. It grants no access. With the transport `cookie`
+        /// it is a second cookie instead.
         #[oai(header = "X-Device-Token")]
         Option<String>,
     ),
@@ -150,16 +152,16 @@ impl SignedInResponse {
 
 #[derive(ApiResponse)]
 enum SignedOutResponse {
-    /// The session is over: no refresh succeeds any more, anywhere.
+    /// The session has ended: no refresh succeeds any more, on any node.
     #[oai(status = 204)]
     Done(
-        /// Takes the cookie away, if there was one.
+        /// Deletes the refresh cookie, if it was sent.
         #[oai(header = "Set-Cookie")]
         Option<String>,
     ),
 }
 
-/// What signing in can be refused with.
+/// The errors of a sign-in.
 struct LoginProblems;
 
 impl Problems for LoginProblems {
@@ -167,6 +169,7 @@ impl Problems for LoginProblems {
         Code::MalformedRequest,
         Code::InvalidCredentials,
         Code::CrossSiteRequest,
+        Code::CookieCrossSite,
         Code::UnsupportedMediaType,
         Code::InvalidFields,
         Code::TooManyRequests,
@@ -176,21 +179,21 @@ impl Problems for LoginProblems {
 impl From<LoginError> for Failed<LoginProblems> {
     fn from(error: LoginError) -> Self {
         match error {
-            LoginError::InvalidCredentials => Self::new(
-                Code::InvalidCredentials,
-                "There is no account with this identifier and password, or it may not sign in.",
-            ),
-            LoginError::Service(failure) => failure.into(),
+            LoginError::InvalidCredentials => {
+                Self::new(Code::InvalidCredentials, "Incorrect e-mail address, username or password.")
+            }
+            LoginError::Service(error) => error.into(),
         }
     }
 }
 
-/// What refreshing can be refused with.
+/// The errors of a refresh.
 struct RefreshProblems;
 
 impl Problems for RefreshProblems {
     const CODES: &'static [Code] = &[
         Code::MalformedRequest,
+        Code::AuthenticationRequired,
         Code::InvalidRefreshToken,
         Code::RefreshTokenReused,
         Code::SessionExpired,
@@ -205,28 +208,26 @@ impl From<RefreshError> for Failed<RefreshProblems> {
     fn from(error: RefreshError) -> Self {
         let (code, detail) = match error {
             RefreshError::InvalidToken => {
-                (Code::InvalidRefreshToken, "The refresh token is not valid, or its session was ended. Sign in again.")
+                (Code::InvalidRefreshToken, "The refresh token is not valid, or its session has ended. Sign in again.")
             }
             RefreshError::Reused => (
                 Code::RefreshTokenReused,
-                "This refresh token had been used long before. In case it was stolen, its session has been ended. Sign in again.",
+                "This refresh token was already used. The session was revoked as a precaution. Sign in again.",
             ),
             RefreshError::Expired => (Code::SessionExpired, "The session has expired. Sign in again."),
-            RefreshError::Service(failure) => return failure.into(),
+            RefreshError::Service(error) => return error.into(),
         };
         Self::new(code, detail)
     }
 }
 
-/// What signing out can be refused with.
+/// The errors of a sign-out.
 struct LogoutProblems;
 
 impl Problems for LogoutProblems {
     const CODES: &'static [Code] = &[
         Code::MalformedRequest,
         Code::AuthenticationRequired,
-        Code::InvalidToken,
-        Code::InvalidRefreshToken,
         Code::CrossSiteRequest,
         Code::UnsupportedMediaType,
         Code::InvalidFields,
@@ -237,15 +238,15 @@ impl From<LogoutError> for Failed<LogoutProblems> {
     fn from(error: LogoutError) -> Self {
         match error {
             LogoutError::NothingPresented => {
-                let detail = "Send the refresh token, or the access token, of the session to end.";
+                let detail = "No credentials were sent: no refresh token, access token or cookie.";
                 Self::new(Code::AuthenticationRequired, detail)
             }
-            LogoutError::Service(failure) => failure.into(),
+            LogoutError::Service(error) => error.into(),
         }
     }
 }
 
-/// A name without what can't be seen, or turns what stands around it: it will be shown in lists.
+/// Replaces control and bidirectional characters in a name that will be shown in lists.
 fn printable(name: String) -> String {
     let hidden = |c: char| {
         c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -253,27 +254,32 @@ fn printable(name: String) -> String {
     name.replace(hidden, " ")
 }
 
-#[OpenApi(tag = "Tag::SigningIn")]
-impl SigningInApi {
+#[OpenApi(tag = "Tag::SignIn")]
+impl LoginApi {
     /// Sign in
     ///
-    /// Checks the identifier and the password and starts a session. Whether the account doesn't exist, is disabled, or
-    /// has another password is never told. An account may have so many sessions (50 by default); the oldest ends when
-    /// another starts.
+    /// Checks the identifier and the password and starts a session. The response never reveals whether the account exists or
+    /// is disabled. An account may have up to {session.max_per_account} sessions; a further sign-in ends the oldest.
+    ///
+    /// With the transport `cookie`, a browser's page must be of the same site as the API: otherwise the browser would not
+    /// keep the cookie, and the response is `403 cookie_cross_site`.
     #[oai(path = "/v1/login", method = "post", operation_id = "login")]
     async fn login(
         &self,
         Data(state): Data<&Arc<AppState>>,
         client: ClientInfo,
-        CsrfCheck(refused): CsrfCheck,
-        RefreshCookie(replaced): RefreshCookie,
+        CsrfCheck(cross_site): CsrfCheck,
+        CookieCheck(unusable): CookieCheck,
+        ReplacedCookie(replaced): ReplacedCookie,
         Body(request): Body<LoginRequest>,
     ) -> Result<SignedInResponse, Failed<LoginProblems>> {
         let transport = match request.transport {
             Some(TransportName::Cookie) => Transport::Cookie,
             Some(TransportName::Bearer) | None => Transport::Bearer,
         };
-        if let Some(refused) = refused.filter(|_| transport == Transport::Cookie) {
+        if transport == Transport::Cookie
+            && let Some(refused) = cross_site.or(unusable)
+        {
             return Err(refused.into());
         }
         let input = Login {
@@ -290,33 +296,45 @@ impl SigningInApi {
 
     /// Refresh the tokens
     ///
-    /// Gives the session's next access token and refresh token for its current refresh token, from the body or the
-    /// cookie. A refresh token that was superseded a moment ago (10 seconds by default) is answered with the current one
-    /// again, so that a lost answer, a retry or a second tab signs nobody out; one that was superseded longer ago ends
-    /// the session, since someone may have stolen it.
+    /// Exchanges the session's current refresh token, from the body or the cookie, for its next access token and refresh token.
+    /// A refresh token that was superseded within the last {session.grace} returns the current one, so that a lost response, a
+    /// retry or a second tab does not sign the user out. A token that was superseded earlier may have been stolen: it ends
+    /// the session.
     #[oai(path = "/v1/refresh", method = "post", operation_id = "refresh")]
     async fn refresh(
         &self,
         Data(state): Data<&Arc<AppState>>,
         client: ClientInfo,
+        CsrfCheck(cross_site): CsrfCheck,
         RefreshCookie(cookie): RefreshCookie,
         MaybeBody(request): MaybeBody<RefreshTokenRequest>,
     ) -> Result<SignedInResponse, Failed<RefreshProblems>> {
         let in_body = request.and_then(|request| request.refresh_token);
         let clear = in_body.is_none() && cookie.is_some();
-        let in_body = in_body.as_ref().map(|token| token.0.expose());
-        let token = in_body.or(cookie.as_deref()).ok_or(RefreshError::InvalidToken)?;
-        match refresh::refresh(state, token, client.ip).await {
+        let outcome = match (&in_body, &cookie) {
+            // the response of a cookie session would set the cookie, which other sites' pages must not do
+            (Some(token), _) if cross_site.is_some() => {
+                refresh::refresh_in_body(state, token.0.expose(), client.ip).await
+            }
+            (Some(token), _) => refresh::refresh(state, token.0.expose(), client.ip).await,
+            (None, Some(token)) => refresh::refresh(state, token, client.ip).await,
+            (None, None) => {
+                let detail = "No refresh token was sent, neither in the body nor in the cookie. Sign in.";
+                return Err(Failed::new(Code::AuthenticationRequired, detail));
+            }
+        };
+        match outcome {
             Ok(tokens) => Ok(SignedInResponse::new(tokens, None)),
-            Err(RefreshError::Service(failure)) => Err(failure.into()),
+            Err(RefreshError::Service(error)) => Err(error.into()),
             Err(error) => Err(Failed::from(error).clearing_cookie(clear)),
         }
     }
 
     /// Sign out
     ///
-    /// Ends the session of a refresh token in the body, of an access token, or of the cookie, whichever comes first.
-    /// Once this has answered the session is over on every node. Repeating it is no error.
+    /// Ends the sessions of all credentials that are sent: a refresh token in the body, an access token, the cookie. Expired
+    /// and invalid ones are no error, and neither is a repeated call; only a call without any credentials is refused. The
+    /// cookie is deleted. Once this has returned, the sessions have ended on every node.
     #[oai(path = "/v1/logout", method = "post", operation_id = "logout")]
     async fn logout(
         &self,
@@ -325,20 +343,14 @@ impl SigningInApi {
         presented: PresentedCredentials,
         MaybeBody(request): MaybeBody<RefreshTokenRequest>,
     ) -> Result<SignedOutResponse, Failed<LogoutProblems>> {
-        let in_body = request.and_then(|request| request.refresh_token);
         let clear = presented.cookie.is_some().then(cookie::clear);
-        let in_body = in_body.map(|token| token.0.expose().to_owned());
-        let code = if in_body.is_none() && presented.bearer.is_some() {
-            Code::InvalidToken
-        } else {
-            Code::InvalidRefreshToken
+        let input = LogoutInput {
+            bearer: presented.bearer,
+            body_token: request.and_then(|request| request.refresh_token).map(|token| token.0.expose().to_owned()),
+            cookie: presented.cookie,
+            ip: client.ip,
         };
-        let input =
-            LogoutInput { bearer: presented.bearer, body_token: in_body, cookie: presented.cookie, ip: client.ip };
-        let outcome = logout::logout(state, input).await?;
-        if outcome.genuine == 0 {
-            return Err(Failed::new(code, "The token is not one of this service's."));
-        }
+        logout::logout(state, input).await?;
         Ok(SignedOutResponse::Done(clear))
     }
 }

@@ -1,4 +1,4 @@
-//! `GET /.well-known/oauth-authorization-server` and `GET /.well-known/openid-configuration`: where everything is.
+//! `GET /.well-known/oauth-authorization-server` and `GET /.well-known/openid-configuration`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,58 +13,57 @@ use crate::{
     state::AppState,
 };
 
-/// Where the metadata is (RFC 8414, section 3).
+/// The path of the metadata (RFC 8414, section 3).
 const OAUTH: &str = "/.well-known/oauth-authorization-server";
-/// Where OpenID Connect clients look for it (OpenID Connect Discovery 1.0, section 4).
+/// The path that OpenID Connect clients use (OpenID Connect Discovery 1.0, section 4).
 const OPENID: &str = "/.well-known/openid-configuration";
-/// How long it may be kept: it changes with the configuration only.
+/// How long the metadata may be cached. It only changes with the configuration.
 const MAX_AGE: Duration = Duration::from_hours(1);
-/// How service clients may authenticate (RFC 6749, section 2.3.1; RFC 7523, section 2.2).
+/// The authentication methods of service clients (RFC 6749, section 2.3.1; RFC 7523, section 2.2).
 const CLIENT_AUTHENTICATION: [&str; 3] = ["client_secret_basic", "client_secret_post", "private_key_jwt"];
 
-/// What this service is, for programs.
+/// The metadata of the authorization server.
 pub struct MetadataApi;
 
-/// What an authorization server says of itself (RFC 8414, section 2). There is no authorization endpoint, since no grant
-/// that is supported uses one.
+/// Authorization server metadata (RFC 8414, section 2). There is no authorization endpoint, since no supported grant uses one.
 #[derive(Object)]
-#[oai(rename = "Metadata")]
+#[oai(rename = "Metadata", skip_serializing_if_is_none)]
 struct MetadataResponse {
-    /// The `iss` of every token, compared letter by letter.
+    /// The `iss` claim of every token. Compare it as a string.
     issuer: String,
-    /// Where tokens are refreshed, and where service clients get theirs.
+    /// Refreshes tokens and issues those of service clients.
     token_endpoint: String,
     /// The public keys of access tokens.
     jwks_uri: String,
-    /// Where service clients ask whether a token is valid (RFC 7662).
+    /// Introspects tokens for service clients (RFC 7662).
     introspection_endpoint: String,
-    /// Where tokens are revoked (RFC 7009).
+    /// Revokes tokens (RFC 7009).
     revocation_endpoint: String,
     /// The scopes of tokens from a sign-in.
     scopes_supported: Vec<String>,
-    /// None: there is no authorization endpoint.
+    /// Empty: there is no authorization endpoint.
     response_types_supported: Vec<String>,
-    /// The grants that the token endpoint knows.
+    /// The grant types of the token endpoint.
     grant_types_supported: Vec<String>,
-    /// `public`: an account has the same `sub` for everyone.
+    /// `public`: an account has the same `sub` for every client.
     subject_types_supported: Vec<String>,
-    /// How clients may authenticate at the token endpoint; `none` for the `refresh_token` grant only.
+    /// The authentication methods of the token endpoint; `none` for the `refresh_token` grant only.
     token_endpoint_auth_methods_supported: Vec<String>,
-    /// The algorithms of the JWTs that clients authenticate with (`private_key_jwt`).
+    /// The JWS algorithms of `private_key_jwt` at the token endpoint.
     token_endpoint_auth_signing_alg_values_supported: Vec<String>,
-    /// How clients may authenticate to introspect.
+    /// The authentication methods of the introspection endpoint.
     introspection_endpoint_auth_methods_supported: Vec<String>,
-    /// The algorithms of the JWTs that clients authenticate with there.
+    /// The JWS algorithms of `private_key_jwt` at the introspection endpoint.
     introspection_endpoint_auth_signing_alg_values_supported: Vec<String>,
-    /// How clients may authenticate to revoke; `none` for who holds the token.
+    /// The authentication methods of the revocation endpoint; `none` for the holder of the token.
     revocation_endpoint_auth_methods_supported: Vec<String>,
-    /// The algorithms of the JWTs that clients authenticate with there.
+    /// The JWS algorithms of `private_key_jwt` at the revocation endpoint.
     revocation_endpoint_auth_signing_alg_values_supported: Vec<String>,
-    /// The documents, for people.
-    service_documentation: String,
-    /// The revocations as they happen, for services that check access tokens by themselves.
+    /// The API documentation, unless it is turned off.
+    service_documentation: Option<String>,
+    /// The revocation feed, for services that verify access tokens themselves.
     latchkey_revocations_endpoint: String,
-    /// Where proxies have access tokens vouched for.
+    /// Verifies access tokens for proxies.
     latchkey_verify_endpoint: String,
 }
 
@@ -91,7 +90,7 @@ impl MetadataResponse {
             introspection_endpoint_auth_signing_alg_values_supported: algorithms.clone(),
             revocation_endpoint_auth_methods_supported: or_not,
             revocation_endpoint_auth_signing_alg_values_supported: algorithms,
-            service_documentation: at("/docs"),
+            service_documentation: state.config.http.docs.then(|| at("/docs")),
             latchkey_revocations_endpoint: at("/v1/revocations"),
             latchkey_verify_endpoint: at("/v1/verify"),
         }
@@ -104,7 +103,7 @@ enum MetadataAnswer {
     #[oai(status = 200)]
     Ok(
         Json<MetadataResponse>,
-        /// How long the answer may be kept.
+        /// How long the metadata may be cached.
         #[oai(header = "Cache-Control")]
         String,
     ),
@@ -116,7 +115,7 @@ impl MetadataAnswer {
     }
 }
 
-/// What reading the metadata can be refused with: nothing of its own.
+/// The errors of reading the metadata: none of its own.
 struct MetadataProblems;
 
 impl Problems for MetadataProblems {
@@ -125,32 +124,31 @@ impl Problems for MetadataProblems {
 
 #[OpenApi(tag = "Tag::Services")]
 impl MetadataApi {
-    /// Find the endpoints
+    /// Get the server metadata
     ///
-    /// Authorization server metadata (RFC 8414): where the endpoints are and what they support. Where the issuer has a
-    /// path, this is also at `/.well-known/oauth-authorization-server` followed by that path.
+    /// Authorization server metadata (RFC 8414): the endpoints and what they support. If the issuer has a path, the metadata is
+    /// also at `/.well-known/oauth-authorization-server` followed by that path.
     #[oai(path = "/.well-known/oauth-authorization-server", method = "get", operation_id = "metadata")]
     async fn oauth(&self, Data(state): Data<&Arc<AppState>>) -> Result<MetadataAnswer, Failed<MetadataProblems>> {
         Ok(MetadataAnswer::new(state))
     }
 
-    /// Find the endpoints, for OpenID Connect clients
+    /// Get the server metadata (OpenID Connect discovery)
     ///
-    /// The same as `/.well-known/oauth-authorization-server`, for client libraries that look here. ID tokens are not issued.
-    #[oai(path = "/.well-known/openid-configuration", method = "get", operation_id = "openidConfiguration")]
+    /// The same as `/.well-known/oauth-authorization-server`, for client libraries that use this path. Latchkey issues no ID tokens.
+    #[oai(path = "/.well-known/openid-configuration", method = "get", operation_id = "openid_configuration")]
     async fn openid(&self, Data(state): Data<&Arc<AppState>>) -> Result<MetadataAnswer, Failed<MetadataProblems>> {
         Ok(MetadataAnswer::new(state))
     }
 }
 
-/// Where the issuer has a path, clients look for the metadata with that path at the end (RFC 8414, section 3.1): takes it
-/// away.
+/// Removes the issuer's path, which clients append to the path of the metadata (RFC 8414, section 3.1).
 pub(crate) fn normalise(request: &mut Request) {
     let path = request.uri().path();
-    let known = [OAUTH, OPENID].into_iter().find_map(|known| Some((known, path.strip_prefix(known)?)));
-    let Some((known, rest)) = known.filter(|(_, rest)| !rest.is_empty()) else { return };
+    let found = [OAUTH, OPENID].into_iter().find_map(|base| Some((base, path.strip_prefix(base)?)));
+    let Some((base, rest)) = found.filter(|(_, rest)| !rest.is_empty()) else { return };
     let issuer = request.data::<Arc<AppState>>().and_then(|state| Url::parse(&state.config.issuer).ok());
     if issuer.is_some_and(|issuer| issuer.path() == rest) {
-        *request.uri_mut() = Uri::from_static(known);
+        *request.uri_mut() = Uri::from_static(base);
     }
 }

@@ -1,4 +1,4 @@
-//! The REST API, one file per noun. Handlers translate; flows decide.
+//! The REST API, one file per endpoint group. Handlers translate between HTTP and the use cases of `service`.
 
 pub mod account;
 pub mod health;
@@ -11,22 +11,27 @@ pub mod verify;
 
 use poem_openapi::Tags;
 
-/// What belongs together in the documents.
+/// The sections of the OpenAPI document.
 #[derive(Tags)]
 pub enum Tag {
-    /// Sign in, stay signed in, sign out.
-    #[oai(rename = "Signing in")]
-    SigningIn,
+    /// Sign in, refresh tokens, sign out.
+    #[oai(rename = "Sign-in")]
+    SignIn,
     /// Register, read the account, change the password.
     Account,
-    /// See the account's sessions and end them.
+    /// List and end the account's sessions.
     Sessions,
-    /// For services that check access tokens.
-    Keys,
-    /// For proxies and services that have access tokens checked.
-    Services,
-    /// Standard endpoints, for other services and stock OAuth clients.
+    /// Standard endpoints for service clients and OAuth client libraries.
     OAuth,
-    /// For those who run the service.
+    /// Verify access tokens for proxies; find the endpoints.
+    Services,
+    /// Keys and revocations, for services that verify access tokens themselves.
+    Keys,
+    /// Liveness and readiness probes.
     Health,
+}
+
+impl Tag {
+    /// The sections in the order in which the document lists them.
+    pub(super) const ORDER: [&str; 7] = ["Sign-in", "Account", "Sessions", "OAuth", "Services", "Keys", "Health"];
 }

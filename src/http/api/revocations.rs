@@ -32,15 +32,15 @@ use crate::{
     state::AppState,
 };
 
-/// Events that are written together where they wait.
-const TOGETHER: usize = 64;
-/// When to come again, where this node is full or behind.
+/// The largest number of waiting events that are written at once.
+const MAX_BATCH: usize = 64;
+/// The `Retry-After` if this node is full or behind.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// The revocations, for services that check access tokens by themselves.
+/// The revocation feed, for services that verify access tokens themselves.
 pub struct RevocationsApi;
 
-/// A stream of events.
+/// A stream of server-sent events.
 struct Events(Body);
 
 impl Payload for Events {
@@ -56,7 +56,7 @@ impl IntoResponse for Events {
         Response::builder()
             .content_type(Self::CONTENT_TYPE)
             .header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))
-            // nginx would keep events until it has a page of them
+            // nginx would buffer events until it has a page of them
             .header("X-Accel-Buffering", "no")
             .body(self.0)
     }
@@ -64,12 +64,12 @@ impl IntoResponse for Events {
 
 #[derive(ApiResponse)]
 enum RevocationsResponse {
-    /// The events, without an end.
+    /// The events. The stream has no end.
     #[oai(status = 200)]
     Ok(Events),
 }
 
-/// What following the revocations can be refused with.
+/// The errors of subscribing.
 struct RevocationsProblems;
 
 impl Problems for RevocationsProblems {
@@ -79,8 +79,8 @@ impl Problems for RevocationsProblems {
 impl From<SubscribeError> for ProblemError {
     fn from(error: SubscribeError) -> Self {
         let detail = match error {
-            SubscribeError::Full => "As many follow the revocations here as may. Try another node, or try again.",
-            SubscribeError::NotSynced => "This node doesn't know the latest revocations itself. Try again.",
+            SubscribeError::Full => "This node has as many subscribers as it accepts. Try another node, or try again.",
+            SubscribeError::NotSynced => "This node is not synchronised with the revocation log. Try again.",
         };
         Self { retry_after: Some(RETRY_AFTER), ..Self::new(Code::Unavailable, detail) }
     }
@@ -88,42 +88,42 @@ impl From<SubscribeError> for ProblemError {
 
 #[OpenApi(tag = "Tag::Keys")]
 impl RevocationsApi {
-    /// Follow the revocations
+    /// Subscribe to revocations
     ///
-    /// Server-sent events, by which a service that checks access tokens by itself knows within milliseconds which of them
-    /// have ended. Each has a type and one line of JSON; ignore types and fields that you don't know.
+    /// Server-sent events that tell a service that verifies access tokens itself, within milliseconds, which of them have been
+    /// revoked. Each event has a type and one line of JSON. Ignore unknown types and fields.
     ///
     /// | event | data | meaning |
     /// | --- | --- | --- |
-    /// | `snapshot` | `{"retain_seconds"}` | the first event: all that matters follows, what you may have missed among it |
-    /// | `resumed` | `{"retain_seconds"}` | the first event where `Last-Event-ID` could be resumed: what you missed follows |
-    /// | `revocation` | `{"kind", …, "reason", "at"}` | something ended, see below; may be told twice |
-    /// | `live` | `{"at"}` | all that was to follow has; from here on revocations are told as they happen |
-    /// | `heartbeat` | `{"at"}` | every second: all that was revoked before `at` has been told |
-    /// | `gap` | `{"detail"}` | something was missed for good; a `snapshot` follows |
+    /// | `snapshot` | `{"retain_seconds"}` | the first event: all revocations that still matter follow |
+    /// | `resumed` | `{"retain_seconds"}` | the first event after resuming with `Last-Event-ID`: the missed revocations follow |
+    /// | `revocation` | `{"kind", …, "reason", "at"}` | a revocation, see below; may be repeated |
+    /// | `live` | `{"at"}` | the backlog is complete; events are live from here on |
+    /// | `heartbeat` | `{"at"}` | every second: all revocations before `at` have been sent |
+    /// | `gap` | `{"detail"}` | revocations were missed; a `snapshot` follows |
     ///
-    /// The kinds of revocations, and which access tokens they end:
+    /// The kinds of revocations, and the access tokens that they revoke:
     ///
     /// - `session`, with `account_id` and `session_id`: those whose `sid` is the session's id.
     /// - `account`, with `account_id`, `before` and perhaps `except_session_id`: those whose `sub` is the account's id and
     ///   whose `auth_time` is before `before`, in whole seconds, except those whose `sid` is the session's to be excepted.
     /// - `key`, with `kid`: those whose header names the key.
     ///
-    /// A revocation has to be remembered for `retain_seconds` after its `at`, whatever else is told, a `snapshot` or a `gap`
-    /// included: it is a fact. No token that it could touch lives longer. Take a kind that you don't know for a gap.
+    /// Keep every revocation for `retain_seconds` after its `at`, even across a `snapshot` or a `gap`. No token that it revokes
+    /// lives longer. Treat an unknown kind as a gap.
     ///
-    /// For service clients, by HTTP Basic. A client that is disabled is disconnected.
+    /// For service clients, by HTTP Basic. A disabled client is disconnected.
     ///
-    /// `live` and `heartbeat` have an id. Send the last one in `Last-Event-ID` when you come back after the connection broke.
-    /// Whoever hears nothing for some seconds knows nothing of what has ended since, and should ask `/oauth2/introspect`.
-    /// Who reads too slowly is disconnected.
-    #[oai(path = "/v1/revocations", method = "get", operation_id = "followRevocations")]
+    /// `live` and `heartbeat` have an id. Send the last one as `Last-Event-ID` to any node to resume after a disconnection. If
+    /// no event arrives for some seconds, treat the state as unknown and use `/oauth2/introspect`. Slow readers are
+    /// disconnected.
+    #[oai(path = "/v1/revocations", method = "get", operation_id = "follow_revocations")]
     async fn revocations(
         &self,
         ServiceClient(client): ServiceClient,
         request: &Request,
         Data(state): Data<&Arc<AppState>>,
-        /// The id of the last event that had one, to be told only what happened since.
+        /// The id of the last event that had one, to receive only what happened since.
         #[oai(name = "Last-Event-ID")]
         Header(last): Header<Option<String>>,
     ) -> Result<RevocationsResponse, Failed<RevocationsProblems>> {
@@ -131,7 +131,7 @@ impl RevocationsApi {
         let retain = feed::retention(state);
         let last = last.as_deref().filter(|last| !last.is_empty());
         let events = feed::subscribe(Arc::clone(state), &client.id, last).await.map_err(ProblemError::from)?;
-        let chunks = events.take_until(stop.cancelled_owned()).ready_chunks(TOGETHER).map(move |events| {
+        let chunks = events.take_until(stop.cancelled_owned()).ready_chunks(MAX_BATCH).map(move |events| {
             let mut text = Vec::with_capacity(256 * events.len());
             for event in &events {
                 write(&mut text, event, retain);
@@ -147,7 +147,7 @@ impl RevocationsApi {
 #[serde(untagged)]
 enum EventData<'a> {
     Retain { retain_seconds: u64 },
-    At { at: Shown },
+    At { at: Rfc3339 },
     Detail { detail: &'a str },
     Revocation(RevocationData<'a>),
 }
@@ -157,7 +157,7 @@ struct RevocationData<'a> {
     #[serde(flatten)]
     scope: ScopeData<'a>,
     reason: &'static str,
-    at: Shown,
+    at: Rfc3339,
 }
 
 #[derive(Serialize)]
@@ -169,7 +169,7 @@ enum ScopeData<'a> {
     },
     Account {
         account_id: AccountId,
-        before: Shown,
+        before: Rfc3339,
         #[serde(skip_serializing_if = "Option::is_none")]
         except_session_id: Option<SessionId>,
     },
@@ -179,9 +179,9 @@ enum ScopeData<'a> {
 }
 
 /// A time as RFC 3339.
-struct Shown(Timestamp);
+struct Rfc3339(Timestamp);
 
-impl Serialize for Shown {
+impl Serialize for Rfc3339 {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&self.0)
     }
@@ -194,22 +194,22 @@ impl<'a> From<&'a Revocation> for RevocationData<'a> {
                 ScopeData::Session { account_id: *account, session_id: *session }
             }
             RevocationTarget::Account { account, before, except } => {
-                ScopeData::Account { account_id: *account, before: Shown(*before), except_session_id: *except }
+                ScopeData::Account { account_id: *account, before: Rfc3339(*before), except_session_id: *except }
             }
             RevocationTarget::Key { kid } => ScopeData::Key { kid },
         };
-        Self { scope, reason: revocation.reason.as_str(), at: Shown(revocation.at) }
+        Self { scope, reason: revocation.reason.as_str(), at: Rfc3339(revocation.at) }
     }
 }
 
-/// Appends an event as it goes over the wire.
+/// Appends an event in the format of server-sent events.
 fn write(text: &mut Vec<u8>, event: &Event, retain: Duration) {
     let (name, place, data) = match event {
         Event::Snapshot => ("snapshot", None, EventData::Retain { retain_seconds: retain.as_secs() }),
         Event::Resumed => ("resumed", None, EventData::Retain { retain_seconds: retain.as_secs() }),
         Event::Revocation(revocation) => ("revocation", None, EventData::Revocation((&**revocation).into())),
-        Event::Live(place) => ("live", Some(place), EventData::At { at: Shown(place.time()) }),
-        Event::Heartbeat(place) => ("heartbeat", Some(place), EventData::At { at: Shown(place.time()) }),
+        Event::Live(place) => ("live", Some(place), EventData::At { at: Rfc3339(place.time()) }),
+        Event::Heartbeat(place) => ("heartbeat", Some(place), EventData::At { at: Rfc3339(place.time()) }),
         Event::Gap(detail) => ("gap", None, EventData::Detail { detail }),
     };
     text.extend(b"event: ");
@@ -245,10 +245,10 @@ mod tests {
     }
 
     #[test]
-    fn events_look_like_this() {
+    fn events_are_written_as_server_sent_events() {
         assert_eq!(written(&Event::Snapshot), "event: snapshot\ndata: {\"retain_seconds\":310}\n\n");
         assert_eq!(written(&Event::Resumed), "event: resumed\ndata: {\"retain_seconds\":310}\n\n");
-        assert_eq!(written(&Event::Gap("it is so")), "event: gap\ndata: {\"detail\":\"it is so\"}\n\n");
+        assert_eq!(written(&Event::Gap("missed")), "event: gap\ndata: {\"detail\":\"missed\"}\n\n");
         let place = feed::FeedPosition::parse("1-1795406910325").unwrap();
         let at = "id: 1-1795406910325\ndata: {\"at\":\"2026-11-23T04:08:30.325Z\"}\n\n";
         assert_eq!(written(&Event::Live(place)), format!("event: live\n{at}"));
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn revocations_look_like_this() {
+    fn revocations_are_written_with_their_kind() {
         let (account, session) = (ACCOUNT.parse().unwrap(), SESSION.parse().unwrap());
         let at = "\"at\":\"2026-11-23T04:08:30.325Z\"}\n\n";
         assert_eq!(

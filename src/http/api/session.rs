@@ -31,21 +31,21 @@ pub struct SessionApi;
 #[derive(Object)]
 #[oai(skip_serializing_if_is_none, rename = "Session")]
 struct SessionResponse {
-    /// Its id: the `sid` of its access tokens.
+    /// The session's id: the `sid` claim of its access tokens.
     id: Uuid,
-    /// When its owner signed in.
+    /// When the user signed in.
     created_at: Time,
-    /// When it was last refreshed.
+    /// When the session was last refreshed.
     last_used_at: Time,
-    /// When it ends unless it is refreshed before.
+    /// When the session ends unless it is refreshed.
     expires_at: Time,
-    /// The address it was started from.
+    /// The IP address of the sign-in.
     ip: Option<String>,
-    /// The user agent it was started with.
+    /// The user agent of the sign-in.
     user_agent: Option<String>,
-    /// What its owner calls the device.
+    /// The device name that the user gave at the sign-in.
     device: Option<String>,
-    /// Whether it is the session that asks.
+    /// Whether this is the calling session.
     current: bool,
 }
 
@@ -53,7 +53,7 @@ struct SessionResponse {
 #[derive(Object)]
 #[oai(example)]
 struct SessionsResponse {
-    /// Oldest first.
+    /// The sessions, oldest first.
     sessions: Vec<SessionResponse>,
 }
 
@@ -75,11 +75,11 @@ impl Example for SessionsResponse {
     }
 }
 
-/// How many sessions were ended.
+/// The number of sessions that were ended.
 #[derive(Object)]
 #[oai(example)]
 struct RevokedResponse {
-    /// The number of live sessions ended.
+    /// The number of live sessions that were ended.
     revoked: u64,
 }
 
@@ -98,33 +98,33 @@ enum ListResponse {
 
 #[derive(ApiResponse)]
 enum RevokeAllResponse {
-    /// The sessions are over, everywhere.
+    /// The sessions have ended on every node.
     #[oai(status = 200)]
     Ok(Json<RevokedResponse>),
 }
 
 #[derive(ApiResponse)]
 enum RevokeResponse {
-    /// The session is over, everywhere.
+    /// The session has ended on every node.
     #[oai(status = 204)]
     Done,
 }
 
-/// What all of these can be refused with.
+/// The errors of listing sessions.
 struct SessionsProblems;
 
 impl Problems for SessionsProblems {
     const CODES: &'static [Code] = &[Code::AuthenticationRequired, Code::InvalidToken];
 }
 
-/// What ending several can be refused with.
+/// The errors of ending all sessions.
 struct RevokeAllProblems;
 
 impl Problems for RevokeAllProblems {
     const CODES: &'static [Code] = &[Code::MalformedRequest, Code::AuthenticationRequired, Code::InvalidToken];
 }
 
-/// What ending one can be refused with.
+/// The errors of ending one session.
 struct RevokeProblems;
 
 impl Problems for RevokeProblems {
@@ -134,7 +134,7 @@ impl Problems for RevokeProblems {
 
 #[OpenApi(tag = "Tag::Sessions")]
 impl SessionApi {
-    /// List the sessions
+    /// List sessions
     ///
     /// The live sessions of the account, oldest first.
     #[oai(path = "/v1/sessions", method = "get", operation_id = "list_sessions")]
@@ -150,14 +150,14 @@ impl SessionApi {
 
     /// End all sessions
     ///
-    /// Ends every session of the account, the one that calls included unless `keep_current` is true.
+    /// Ends every session of the account, including the calling one unless `keep_current` is true.
     #[oai(path = "/v1/sessions", method = "delete", operation_id = "revoke_sessions")]
     async fn revoke_all(
         &self,
         Data(state): Data<&Arc<AppState>>,
         client: ClientInfo,
         SignedIn(caller): SignedIn,
-        /// Whether the session that calls shall go on; false if left out.
+        /// Whether to keep the calling session. Default: false.
         Query(keep_current): Query<Option<bool>>,
         request: &Request,
     ) -> Result<RevokeAllResponse, Failed<RevokeAllProblems>> {
@@ -168,7 +168,7 @@ impl SessionApi {
 
     /// End a session
     ///
-    /// Ends one session of the account, which may be the one that calls.
+    /// Ends one session of the account, which may be the calling one.
     #[oai(path = "/v1/sessions/:id", method = "delete", operation_id = "revoke_session")]
     async fn revoke(
         &self,
@@ -181,19 +181,22 @@ impl SessionApi {
         if sessions::revoke(state, &caller, SessionId(id), client.ip).await? {
             Ok(RevokeResponse::Done)
         } else {
-            Err(Failed::new(Code::UnknownSession, "The account has no such session; perhaps it is over already."))
+            Err(Failed::new(
+                Code::UnknownSession,
+                "The account has no live session with this id. It may have ended already.",
+            ))
         }
     }
 }
 
-/// Refuses a query with anything in it but this, or with this twice: a slip of the pen must not end more than was meant.
+/// Refuses a query with any other parameter, or with this one twice: a typo must not end more sessions than intended.
 fn only_once(request: &Request, name: &str) -> Result<(), ProblemError> {
     let query = request.uri().query().unwrap_or_default();
     let names: Vec<_> = url::form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name).collect();
     if names.len() <= 1 && names.iter().all(|given| given == name) {
         return Ok(());
     }
-    Err(ProblemError::new(Code::MalformedRequest, format!("The query may hold `{name}`, once, and nothing else.")))
+    Err(ProblemError::new(Code::MalformedRequest, format!("The only query parameter is `{name}`, at most once.")))
 }
 
 fn describe(session: Session, current: SessionId) -> SessionResponse {

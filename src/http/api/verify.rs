@@ -1,7 +1,10 @@
-//! `GET /v1/verify`: forward-auth, for proxies that ask before they let a request through.
+//! `GET /v1/verify`: forward auth for reverse proxies.
 
-use poem::{Request, http::Method};
-use poem_openapi::{ApiResponse, OpenApi};
+use poem::{
+    Request,
+    http::{Method, Uri},
+};
+use poem_openapi::{ApiResponse, Enum, OpenApi, param::Query};
 
 use super::Tag;
 use crate::{
@@ -14,30 +17,38 @@ use crate::{
 
 const PATH: &str = "/v1/verify";
 
-/// Vouches for access tokens.
+/// Verifies access tokens for proxies.
 pub struct VerifyApi;
+
+/// Callers that may pass in addition to users.
+#[derive(Enum, Clone, Copy, Debug, PartialEq, Eq)]
+#[oai(rename_all = "snake_case")]
+enum Allow {
+    /// Service clients with an access token of their own.
+    Clients,
+}
 
 #[derive(ApiResponse)]
 enum VerifyResponse {
-    /// The access token is valid, and its session lives; or it is that of a service client.
+    /// The access token is valid and its session is live, or it is a service client's own and `allow=clients` was given.
     #[oai(status = 200)]
     Ok(
-        /// Whose it is: the `sub` claim.
+        /// The account, or the service client: the `sub` claim.
         #[oai(header = "X-Auth-Subject")]
         String,
-        /// Its session: the `sid` claim; not there where it is a service client's own.
+        /// The session: the `sid` claim. Absent for a service client's own token.
         #[oai(header = "X-Auth-Session")]
         Option<String>,
-        /// The client it was issued to: the `client_id` claim.
+        /// The client that the token was issued to: the `client_id` claim.
         #[oai(header = "X-Auth-Client")]
         String,
-        /// What it may be used for: the `scope` claim, scopes separated by spaces.
+        /// The scopes, separated by spaces: the `scope` claim.
         #[oai(header = "X-Auth-Scope")]
         String,
-        /// The account's roles, separated by commas; not there where it has none.
+        /// The account's roles, separated by commas. Absent if it has none.
         #[oai(header = "X-Auth-Roles")]
         Option<String>,
-        /// When it expires: the `exp` claim, seconds since the Unix epoch.
+        /// When the token expires, in seconds since the Unix epoch: the `exp` claim.
         #[oai(header = "X-Auth-Expires")]
         i64,
     ),
@@ -61,32 +72,51 @@ impl From<&Verified> for VerifyResponse {
     }
 }
 
-/// What vouching can be refused with.
+/// The errors of verifying.
 struct VerifyProblems;
 
 impl Problems for VerifyProblems {
-    const CODES: &'static [Code] = &[Code::AuthenticationRequired, Code::InvalidToken];
+    const CODES: &'static [Code] = &[Code::MalformedRequest, Code::AuthenticationRequired, Code::InvalidToken];
 }
 
 #[OpenApi(tag = "Tag::Services")]
 impl VerifyApi {
-    /// Vouch for an access token
+    /// Verify an access token (forward auth)
     ///
-    /// For proxies (nginx `auth_request`, Caddy `forward_auth`, Traefik `ForwardAuth`, Envoy `ext_authz`): passes on the
-    /// request's `Authorization` header and lets the request through if this answers 200, with the identity in headers.
-    /// The answer has no body. Any method will do, and anything may follow the path (`/v1/verify/…`), since some proxies
-    /// ask with the method and the path of the request in question. A session that was ended is refused at once.
+    /// For reverse proxies: nginx `auth_request`, Caddy `forward_auth`, Traefik `ForwardAuth`, Envoy `ext_authz`, HAProxy. The
+    /// proxy passes on the request's `Authorization` header and lets the request through if the response is 200. The identity is
+    /// in the response headers; there is no body. A session that has ended is refused at once.
+    ///
+    /// Only users pass. Add `?allow=clients` to let service clients with their own access tokens pass as well; those have no
+    /// `X-Auth-Session`.
+    ///
+    /// Every method is accepted, and any path may follow (`/v1/verify/…`), since some proxies send the method and the path of
+    /// the original request. The query is ignored in that case.
     #[oai(path = "/v1/verify", method = "get", operation_id = "verify")]
-    async fn verify(&self, CachedAuth(verified): CachedAuth) -> Result<VerifyResponse, Failed<VerifyProblems>> {
+    async fn verify(
+        &self,
+        CachedAuth(verified): CachedAuth,
+        /// Let service clients pass in addition to users.
+        Query(allow): Query<Option<Allow>>,
+    ) -> Result<VerifyResponse, Failed<VerifyProblems>> {
+        if matches!(verified, Verified::Client(_)) && allow != Some(Allow::Clients) {
+            let detail = "The access token is a service client's own, and only users may pass here. Clients may pass \
+                          where the proxy calls /v1/verify?allow=clients.";
+            return Err(Failed::new(Code::InvalidToken, detail));
+        }
         Ok(VerifyResponse::from(&verified))
     }
 }
 
-/// Makes the question of a proxy, whatever method and path it asks with, the one that is documented.
+/// Maps a proxy's call, with any method and any path below, to the documented one.
+///
+/// The query counts only with the exact path: below it, a proxy has appended what its client chose.
 pub(crate) fn normalise(request: &mut Request) {
     let path = request.uri().path();
-    if path == PATH || path.strip_prefix(PATH).is_some_and(|rest| rest.starts_with('/')) {
+    if path == PATH {
         request.set_method(Method::GET);
-        *request.uri_mut() = poem::http::Uri::from_static(PATH);
+    } else if path.strip_prefix(PATH).is_some_and(|rest| rest.starts_with('/')) {
+        request.set_method(Method::GET);
+        *request.uri_mut() = Uri::from_static(PATH);
     }
 }

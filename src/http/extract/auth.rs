@@ -1,4 +1,4 @@
-//! Who may call is the type of a handler's argument: [`SignedIn`], [`MaybeSignedIn`].
+//! Who may call is the type of a handler's argument: [`SignedIn`], [`MaybeSignedIn`], [`CachedAuth`].
 
 use std::sync::Arc;
 
@@ -8,9 +8,12 @@ use poem_openapi::{
     registry::{MetaSecurityScheme, Registry},
 };
 
-use crate::http::problem::{Code, ProblemError};
 use crate::{
     crypto::access_token::{Verified, VerifiedToken},
+    http::{
+        cookie,
+        problem::{Code, ProblemError},
+    },
     service::{
         authenticate::{self, AuthenticateError},
         verify,
@@ -18,48 +21,62 @@ use crate::{
     state::AppState,
 };
 
-/// The access token's name in the API document.
+/// The access token's name in the OpenAPI document.
 const ACCESS_TOKEN: &str = "access_token";
-/// The cookie's name in the API document.
-const COOKIE: &str = "refresh_cookie";
+/// The refresh cookie's name in the OpenAPI document.
+pub(in crate::http) const COOKIE: &str = "refresh_cookie";
 
-/// Someone with a valid access token whose session lives.
+const MISSING_TOKEN: &str = "Send an access token as `Authorization: Bearer`.";
+
+/// A caller with a valid access token and a live session, checked in Redis.
 pub struct SignedIn(pub Arc<VerifiedToken>);
 
-/// The same, by what this node knows ([`verify`]): for answers to others, not for changes to the account.
+/// A caller with a valid access token, checked against this node's caches ([`verify`]). For answers to others, not for changes to
+/// the account.
 pub struct CachedAuth(pub Verified);
 
-/// The same as [`SignedIn`], or nobody: no access token came with the request. One that came and isn't valid is refused.
+/// Like [`SignedIn`], or none if no access token was sent. An invalid one is refused.
 pub struct MaybeSignedIn(pub Option<Arc<VerifiedToken>>);
 
-/// The access token and the cookie of a request, as they are: for calls that can be made with either, or with a refresh
-/// token in the body.
+/// The access token and the cookie of a request, unchecked: for calls that accept either, or a refresh token in the body.
 pub struct PresentedCredentials {
-    /// The access token.
+    /// The access token. An `Authorization` header that cannot be read counts as an invalid one.
     pub bearer: Option<String>,
-    /// The refresh token in the cookie, once it is sure that no other site's page makes the call.
+    /// The refresh token in the cookie. The request does not come from a page of another site.
     pub cookie: Option<String>,
 }
 
-/// The token of `Authorization: Bearer …` (RFC 6750, section 2.1), the only place where access tokens are looked for.
+/// The refresh token in the cookie, which is refused on requests of other sites' pages.
+pub struct RefreshCookie(pub Option<String>);
+
+/// The cookie of a session that a sign-in replaces. Not part of the OpenAPI document: nobody has to send it.
+pub struct ReplacedCookie(pub Option<String>);
+
+/// Why a request must not set a cookie: a page of another site made it, and would sign its visitor in to another account.
+pub struct CsrfCheck(pub Option<ProblemError>);
+
+/// Why the browser would not keep a cookie that the response sets.
+pub struct CookieCheck(pub Option<ProblemError>);
+
+/// The token of `Authorization: Bearer …` (RFC 6750, section 2.1), the only place where access tokens are accepted.
 fn bearer(request: &Request) -> Result<Option<String>, ProblemError> {
     let mut values = request.headers().get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };
-    // of several, a proxy and whoever is behind it might each take another
+    // a proxy and the service might each read another one of several
     let only = Some(value).filter(|_| values.next().is_none());
     let token = only.and_then(|value| value.to_str().ok()).and_then(|value| value.split_once(' '));
     match token {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Some(token.trim().to_owned())),
-        _ => Err(ProblemError::new(Code::InvalidToken, "Send `Authorization: Bearer` and the access token.")),
+        _ => Err(ProblemError::new(Code::InvalidToken, MISSING_TOKEN)),
     }
 }
 
 fn refresh_cookie(request: &Request) -> Result<Option<String>, ProblemError> {
-    let cookie = crate::http::cookie::token(request);
-    if cookie.is_some() {
-        crate::http::cookie::refuse_cross_site(state(request)?, request)?;
+    let token = cookie::token(request);
+    if token.is_some() {
+        cookie::refuse_cross_site(state(request)?, request)?;
     }
-    Ok(cookie)
+    Ok(token)
 }
 
 async fn signed_in(request: &Request) -> Result<Option<Arc<VerifiedToken>>, ProblemError> {
@@ -68,7 +85,7 @@ async fn signed_in(request: &Request) -> Result<Option<Arc<VerifiedToken>>, Prob
 }
 
 fn state(request: &Request) -> Result<&Arc<AppState>, ProblemError> {
-    request.data().ok_or_else(|| ProblemError::new(Code::InternalError, "The service isn't put together right."))
+    request.data().ok_or_else(|| ProblemError::new(Code::InternalError, "The service is not assembled correctly."))
 }
 
 impl From<AuthenticateError> for ProblemError {
@@ -76,9 +93,9 @@ impl From<AuthenticateError> for ProblemError {
         match error {
             AuthenticateError::InvalidToken => Self::new(
                 Code::InvalidToken,
-                "The access token is not valid, or its session was ended. Sign in or refresh.",
+                "The access token is not valid, or its session has ended. Refresh it or sign in.",
             ),
-            AuthenticateError::Service(failure) => failure.into(),
+            AuthenticateError::Service(error) => error.into(),
         }
     }
 }
@@ -88,7 +105,7 @@ fn register_access_token(registry: &mut Registry) {
         ACCESS_TOKEN,
         MetaSecurityScheme {
             ty: "http",
-            description: Some("An access token, as signing in and refreshing give it."),
+            description: Some("An access token, as returned by sign-in and refresh."),
             name: None,
             key_in: None,
             scheme: Some("bearer"),
@@ -104,8 +121,8 @@ fn register_cookie(registry: &mut Registry) {
         COOKIE,
         MetaSecurityScheme {
             ty: "apiKey",
-            description: Some("The refresh token of a session that was started with the transport `cookie`."),
-            name: Some(crate::http::cookie::NAME),
+            description: Some("The refresh token of a session that was started with the transport `cookie`. Browsers send it by themselves."),
+            name: Some(cookie::NAME),
             key_in: Some("cookie"),
             scheme: None,
             bearer_format: None,
@@ -115,20 +132,26 @@ fn register_cookie(registry: &mut Registry) {
     );
 }
 
-/// Why a page may not ask for a cookie: it belongs to another site, and would sign its visitor in as somebody else.
-pub struct CsrfCheck(pub Option<ProblemError>);
-
 impl<'a> poem::FromRequest<'a> for CsrfCheck {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
-        Ok(Self(crate::http::cookie::refuse_cross_site(state(request)?, request).err()))
+        Ok(Self(cookie::refuse_cross_site(state(request)?, request).err()))
     }
 }
 
-/// The refresh token in the cookie of a request, if no other site's page makes it.
-pub struct RefreshCookie(pub Option<String>);
+impl<'a> poem::FromRequest<'a> for CookieCheck {
+    async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
+        Ok(Self(cookie::refuse_unusable_cookie(state(request)?, request).err()))
+    }
+}
 
-/// Makes a type an argument of handlers: how it is read from a request, which schemes the API document names for it, and
-/// whether the call can do without.
+impl<'a> poem::FromRequest<'a> for ReplacedCookie {
+    async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
+        Ok(Self(refresh_cookie(request)?))
+    }
+}
+
+/// Makes a type a handler argument: how it is read from a request, its security schemes in the OpenAPI document, and
+/// whether the call is possible without credentials.
 macro_rules! auth_extractor {
     ($type:ty, [$($register:ident $scheme:ident),+], optional: $optional:literal, $read:expr) => {
         impl<'a> ApiExtractor<'a> for $type {
@@ -157,20 +180,19 @@ macro_rules! auth_extractor {
 }
 
 auth_extractor!(SignedIn, [register_access_token ACCESS_TOKEN], optional: false, async |request| {
-    let detail = "Send `Authorization: Bearer` and an access token.";
-    let claims = signed_in(request).await?;
-    claims.map(Self).ok_or_else(|| ProblemError::new(Code::AuthenticationRequired, detail))
+    let token = signed_in(request).await?;
+    token.map(Self).ok_or_else(|| ProblemError::new(Code::AuthenticationRequired, MISSING_TOKEN))
 });
 auth_extractor!(CachedAuth, [register_access_token ACCESS_TOKEN], optional: false, async |request| {
-    let detail = "Send `Authorization: Bearer` and an access token.";
-    let token = bearer(request)?.ok_or_else(|| ProblemError::new(Code::AuthenticationRequired, detail))?;
+    let token = bearer(request)?.ok_or_else(|| ProblemError::new(Code::AuthenticationRequired, MISSING_TOKEN))?;
     Ok::<_, ProblemError>(Self(verify::verify(state(request)?, &token).await?))
 });
 auth_extractor!(MaybeSignedIn, [register_access_token ACCESS_TOKEN], optional: true, async |request| {
     signed_in(request).await.map(Self)
 });
 auth_extractor!(PresentedCredentials, [register_access_token ACCESS_TOKEN, register_cookie COOKIE], optional: true, async |request| {
-    Ok::<_, ProblemError>(Self { bearer: bearer(request)?, cookie: refresh_cookie(request)? })
+    let bearer = bearer(request).unwrap_or_else(|_| Some(String::new()));
+    Ok::<_, ProblemError>(Self { bearer, cookie: refresh_cookie(request)? })
 });
 auth_extractor!(RefreshCookie, [register_cookie COOKIE], optional: true, async |request| {
     refresh_cookie(request).map(Self)

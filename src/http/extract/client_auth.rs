@@ -1,5 +1,5 @@
-//! Service clients at the door: HTTP Basic (RFC 7617) as OAuth 2.0 has it (RFC 6749, section 2.3.1), and the argument type
-//! [`ServiceClient`] of calls that are for them alone.
+//! Authentication of service clients: HTTP Basic (RFC 7617) as OAuth 2.0 uses it (RFC 6749, section 2.3.1), and
+//! [`ServiceClient`], the argument type of calls that only service clients may make.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -23,37 +23,37 @@ use crate::{
     state::AppState,
 };
 
-/// The name of HTTP Basic in the API document.
+/// The name of HTTP Basic in the OpenAPI document.
 pub(in crate::http) const CLIENT_BASIC: &str = "client_basic";
 
-/// What `WWW-Authenticate` says to a client that wasn't believed.
+/// The `WWW-Authenticate` of a client that could not be authenticated.
 pub(in crate::http) const CHALLENGE: &str = "Basic realm=\"latchkey\"";
 
-/// A service client that showed its secret by HTTP Basic. Others are refused with 401 `invalid_client`.
+/// A service client that authenticated by HTTP Basic. Other callers are refused with 401 `invalid_client`.
 pub struct ServiceClient(pub Arc<Client>);
 
-/// What a request's `Authorization` holds, and where it comes from.
-pub(in crate::http) struct Shown {
-    /// The header.
+/// The client credentials in a request's headers, and the address that they came from.
+pub(in crate::http) struct HeaderCredentials {
+    /// The `Authorization` header.
     pub(in crate::http) authorization: Authorization,
     /// The client's address.
     pub(in crate::http) ip: Option<IpAddr>,
 }
 
-/// What a request's `Authorization` holds.
+/// The content of an `Authorization` header.
 pub(in crate::http) enum Authorization {
-    /// There is none.
+    /// No such header.
     None,
-    /// A name and a secret.
+    /// HTTP Basic: a name and a secret.
     Basic {
         /// The `client_id`.
         client_id: String,
         /// The secret.
         secret: SecretText,
     },
-    /// Another scheme, or Basic that can't be read.
+    /// Another scheme, or malformed Basic credentials.
     Other,
-    /// More than one.
+    /// Several such headers.
     Several,
 }
 
@@ -68,7 +68,7 @@ impl Authorization {
         }
     }
 
-    /// The secret, where there is one.
+    /// The secret of Basic credentials.
     pub(in crate::http) fn secret(&self) -> Option<&SecretText> {
         match self {
             Self::Basic { secret, .. } => Some(secret),
@@ -77,7 +77,7 @@ impl Authorization {
     }
 }
 
-/// Reads `Basic` and what follows it. Name and secret were form-encoded before they were joined (RFC 6749, section 2.3.1).
+/// Parses Basic credentials. The name and the secret are form-encoded (RFC 6749, section 2.3.1).
 fn basic(value: &str) -> Option<Authorization> {
     let (scheme, encoded) = value.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
@@ -88,9 +88,9 @@ fn basic(value: &str) -> Option<Authorization> {
     Some(Authorization::Basic { client_id: form_decode(client_id)?, secret: form_decode(secret)?.into() })
 }
 
-/// Undoes `application/x-www-form-urlencoded` for one value: `+` is a space, `%` and two hexadecimal digits a byte.
+/// Decodes one form-encoded value: `+` is a space, `%` and two hexadecimal digits are a byte.
 pub(in crate::http) fn form_decode(text: &str) -> Option<String> {
-    // looks at all of it, many bytes at a time: of a token hundreds of them, and hardly ever one to undo
+    // without an early exit the compiler vectorises this; tokens are long and rarely encoded
     if !text.bytes().fold(false, |found, byte| found | (byte == b'+') | (byte == b'%')) {
         return Some(text.to_owned());
     }
@@ -116,9 +116,9 @@ fn register(registry: &mut Registry) {
         MetaSecurityScheme {
             ty: "http",
             description: Some(
-                "A service client's `client_id` and `client_secret`, as `latchkey client add` printed them, each form-encoded \
-                 first (RFC 6749, section 2.3.1). The endpoints under `/oauth2/` take them in the form as well \
-                 (`client_secret_post`), or a signed JWT instead (`private_key_jwt`, RFC 7523).",
+                "The `client_id` and `client_secret` of a service client, as printed by `latchkey client add`, each \
+                 form-encoded (RFC 6749, section 2.3.1). The endpoints under `/oauth2/` also accept them in the form \
+                 (`client_secret_post`), or a signed JWT (`private_key_jwt`, RFC 7523).",
             ),
             name: None,
             key_in: None,
@@ -130,8 +130,8 @@ fn register(registry: &mut Registry) {
     );
 }
 
-/// What `Authorization` says, where the form may say it instead: for the endpoints under `/oauth2/`.
-pub(in crate::http) struct FormOrBasic<const REQUIRED: bool>(pub(in crate::http) Shown);
+/// The client credentials in the headers of a call to `/oauth2/`, whose form may hold them instead.
+pub(in crate::http) struct FormOrBasic<const REQUIRED: bool>(pub(in crate::http) HeaderCredentials);
 
 impl<'a, const REQUIRED: bool> ApiExtractor<'a> for FormOrBasic<REQUIRED> {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
@@ -151,7 +151,10 @@ impl<'a, const REQUIRED: bool> ApiExtractor<'a> for FormOrBasic<REQUIRED> {
     }
 
     async fn from_request(request: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> Result<Self> {
-        Ok(Self(Shown { authorization: Authorization::of(request.headers()), ip: client_info::address_of(request) }))
+        Ok(Self(HeaderCredentials {
+            authorization: Authorization::of(request.headers()),
+            ip: client_info::address_of(request),
+        }))
     }
 }
 
@@ -174,12 +177,12 @@ impl<'a> ApiExtractor<'a> for ServiceClient {
 
     async fn from_request(request: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> Result<Self> {
         let Authorization::Basic { client_id, secret } = Authorization::of(request.headers()) else {
-            let detail = "Send `Authorization: Basic` with the client_id and the client_secret of a service client.";
+            let detail = "Send the `client_id` and `client_secret` of a service client as `Authorization: Basic`.";
             return Err(ProblemError::new(Code::InvalidClient, detail).into());
         };
         let state: &Arc<AppState> = request
             .data()
-            .ok_or_else(|| ProblemError::new(Code::InternalError, "The service isn't put together right."))?;
+            .ok_or_else(|| ProblemError::new(Code::InternalError, "The service is not assembled correctly."))?;
         let client =
             clients::authenticate(state, Credentials::Secret { client_id, secret }, client_info::address_of(request))
                 .await;
@@ -190,10 +193,9 @@ impl<'a> ApiExtractor<'a> for ServiceClient {
 impl From<AuthenticateClientError> for ProblemError {
     fn from(error: AuthenticateClientError) -> Self {
         match error {
-            AuthenticateClientError::Invalid => Self::new(
-                Code::InvalidClient,
-                "There is no such service client, it is disabled, or its secret is wrong.",
-            ),
+            AuthenticateClientError::Invalid => {
+                Self::new(Code::InvalidClient, "The client is unknown or disabled, or its secret is wrong.")
+            }
             AuthenticateClientError::Service(failure) => failure.into(),
         }
     }
@@ -215,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_secrets_are_decoded() {
+    fn basic_credentials_are_form_decoded() {
         let pair = |id: &str, secret: &str| Some((id.to_owned(), secret.to_owned()));
         let basic = |text: &str| of(&format!("Basic {}", BASE64_STANDARD.encode(text)));
         assert_eq!(basic("billing:lk_cs_a-b"), pair("billing", "lk_cs_a-b"));

@@ -1,4 +1,4 @@
-//! JSON bodies, checked against the very schema that the API document shows, so that neither can say other than the other.
+//! JSON bodies, validated against the schema that is published in the OpenAPI document.
 
 use std::{
     any::TypeId,
@@ -22,7 +22,7 @@ pub(in crate::http) const CONTENT_TYPE: &str = "application/json";
 /// A required JSON body.
 pub struct Body<T>(pub T);
 
-/// A JSON body that may be left out.
+/// An optional JSON body.
 pub struct MaybeBody<T>(pub Option<T>);
 
 impl<'a, T: ParseFromJSON + 'static> ApiExtractor<'a> for Body<T> {
@@ -96,62 +96,62 @@ fn parse<T: ParseFromJSON + 'static>(bytes: &[u8]) -> Result<T, ProblemError> {
     let Value::Object(fields) = &value else {
         return Err(ProblemError::new(Code::MalformedRequest, "The body must be a JSON object."));
     };
-    // what readers would disagree about is refused rather than guessed
+    // parsers disagree about which of two equal fields counts
     if !strict_json::is_unambiguous(bytes) {
-        let detail = "A field stands in the body twice, or there are more than 64 of them.";
+        let detail = "Duplicate field, or more than 64 fields.";
         return Err(ProblemError::new(Code::MalformedRequest, detail));
     }
     let registry = registry_of::<T>();
-    let wrong =
+    let errors =
         registry.schemas.get(T::name().as_ref()).map_or_else(Vec::new, |schema| check(registry, schema, fields));
-    if !wrong.is_empty() {
-        return Err(ProblemError::fields(Code::InvalidFields, wrong));
+    if !errors.is_empty() {
+        return Err(ProblemError::fields(Code::InvalidFields, errors));
     }
-    // What the schema allows parses; should it ever not, the reason is still told.
+    // a value that satisfies the schema always parses
     T::parse_from_json(Some(value)).map_err(|error| ProblemError::new(Code::MalformedRequest, error.into_message()))
 }
 
-/// The schema of a body, and those it refers to. Made once for each type and kept: there are as many as handlers with bodies.
+/// The schema of a body and those it refers to. Built once per type and leaked: each handler with a body has one type.
 fn registry_of<T: Type + 'static>() -> &'static Registry {
-    static KNOWN: RwLock<BTreeMap<TypeId, &'static Registry>> = RwLock::new(BTreeMap::new());
-    let known = KNOWN.read().unwrap_or_else(PoisonError::into_inner).get(&TypeId::of::<T>()).copied();
-    known.unwrap_or_else(|| {
+    static REGISTRIES: RwLock<BTreeMap<TypeId, &'static Registry>> = RwLock::new(BTreeMap::new());
+    let found = REGISTRIES.read().unwrap_or_else(PoisonError::into_inner).get(&TypeId::of::<T>()).copied();
+    found.unwrap_or_else(|| {
         let mut registry = Registry::new();
         T::register(&mut registry);
-        let mut known = KNOWN.write().unwrap_or_else(PoisonError::into_inner);
-        known.entry(TypeId::of::<T>()).or_insert_with(|| Box::leak(Box::new(registry)))
+        let mut registries = REGISTRIES.write().unwrap_or_else(PoisonError::into_inner);
+        registries.entry(TypeId::of::<T>()).or_insert_with(|| Box::leak(Box::new(registry)))
     })
 }
 
-/// What is wrong with an object's fields: all of it, not only the first.
+/// Validates the fields of an object and returns all errors.
 fn check(registry: &Registry, schema: &MetaSchema, fields: &Map<String, Value>) -> Vec<FieldError> {
-    let mut wrong = Vec::new();
+    let mut errors = Vec::new();
     for name in &schema.required {
         if fields.get(*name).is_none_or(Value::is_null) {
-            wrong.push(FieldError::new(name, "required", format!("`{name}` is required")));
+            errors.push(FieldError::new(name, "required", "This field is required."));
         }
     }
     for (name, value) in fields {
         let Some((_, expected)) = schema.properties.iter().find(|(property, _)| property == name) else {
-            // of a name that may be anything, no more than its start is told
+            // callers may invent names of any length
             let start: String = name.chars().take(32).collect();
-            wrong.push(FieldError::new(&start, "unknown_field", format!("`{start}` is not a field of this request")));
+            errors.push(FieldError::new(&start, "unknown_field", "This request has no such field."));
             continue;
         };
-        // null stands for a field that isn't there; a required one was found missing above
+        // null counts as an absent field; a required one was reported above
         if !value.is_null()
             && let Some(error) = check_value(name, resolve(registry, expected), value)
         {
-            wrong.push(error);
+            errors.push(error);
         }
     }
-    wrong
+    errors
 }
 
 fn resolve<'a>(registry: &'a Registry, schema: &'a MetaSchemaRef) -> Vec<&'a MetaSchema> {
     match schema {
         MetaSchemaRef::Reference(name) => registry.schemas.get(name).into_iter().collect(),
-        // a reference with more said about it
+        // a reference with a description of its own
         MetaSchemaRef::Inline(schema) if !schema.all_of.is_empty() => {
             schema.all_of.iter().flat_map(|part| resolve(registry, part)).collect()
         }
@@ -161,30 +161,30 @@ fn resolve<'a>(registry: &'a Registry, schema: &'a MetaSchemaRef) -> Vec<&'a Met
 
 fn check_value(name: &str, schemas: Vec<&MetaSchema>, value: &Value) -> Option<FieldError> {
     schemas.into_iter().find_map(|schema| {
-        let right = match schema.ty {
+        let has_type = match schema.ty {
             "string" => value.is_string(),
             "boolean" => value.is_boolean(),
             _ => true,
         };
-        if !right {
-            return Some(FieldError::new(name, "wrong_type", format!("`{name}` must be a {}", schema.ty)));
+        if !has_type {
+            return Some(FieldError::new(name, "wrong_type", format!("Must be a {}.", schema.ty)));
         }
         if !schema.enum_items.is_empty() && !schema.enum_items.contains(value) {
             let allowed: Vec<_> = schema.enum_items.iter().map(Value::to_string).collect();
-            let detail = format!("`{name}` must be one of {}", allowed.join(", "));
+            let detail = format!("Must be one of {}.", allowed.join(", "));
             return Some(FieldError::new(name, "unknown_value", detail));
         }
         let length = value.as_str().map(|text| text.chars().count());
         if let (Some(length), Some(least)) = (length, schema.min_length)
             && length < least
         {
-            let detail = format!("`{name}` must have at least {least} characters");
+            let detail = format!("Must have at least {least} characters.");
             return Some(FieldError::new(name, "too_short", detail));
         }
         if let (Some(length), Some(most)) = (length, schema.max_length)
             && length > most
         {
-            let detail = format!("`{name}` must have at most {most} characters");
+            let detail = format!("Must have at most {most} characters.");
             return Some(FieldError::new(name, "too_long", detail));
         }
         None
@@ -208,7 +208,7 @@ mod tests {
     struct Sample {
         #[oai(validator(min_length = 2, max_length = 3))]
         name: String,
-        /// With a description of its own.
+        /// A reference with a description.
         colour: Option<Colour>,
         bright: Option<bool>,
     }
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn every_wrong_field_is_listed() {
+    fn body_with_invalid_fields_lists_all_of_them() {
         let pair = |field: &str, code: &str| (field.to_owned(), code.to_owned());
         assert_eq!(errors("{}"), [pair("name", "required")]);
         assert_eq!(errors(r#"{"name":null}"#), [pair("name", "required")]);
@@ -238,13 +238,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_right_is_read() {
+    fn valid_body_is_parsed() {
         let sample = parse::<Sample>(r#"{"name":"äöü","colour":"green","bright":null}"#.as_bytes());
         assert_eq!(sample.unwrap(), Sample { name: "äöü".to_owned(), colour: Some(Colour::Green), bright: None });
     }
 
     #[test]
-    fn what_is_no_object_is_malformed() {
+    fn body_that_is_no_unambiguous_object_is_malformed() {
         for body in ["", "{", r#"{"name":"ab","n\u0061me":"ac"}"#, "[]", "1", "{\"name\":\"ab\"} x", "\u{feff}{}"] {
             assert_eq!(parse::<Sample>(body.as_bytes()).unwrap_err().code, Code::MalformedRequest, "{body}");
         }

@@ -1,9 +1,11 @@
-//! Reads a request's body whole before anything looks at it, within a size and a time.
+//! Reads a request's body completely before the handlers see it, within a size, a time and the bounds of
+//! [`pending_bodies`](super::pending_bodies).
 
 use std::{
     future::poll_fn,
     io,
     pin::{Pin, pin},
+    sync::Arc,
     task::Poll,
     time::Duration,
 };
@@ -16,20 +18,26 @@ use poem::{
     http::{StatusCode, header::CONTENT_LENGTH},
 };
 
-/// Why a body wasn't read. An answer to it should be this error's status; over HTTP/1 the connection ends with it.
+use super::pending_bodies::{Bound, PendingBodies, Sender};
+use crate::{config::HttpSettings, http::extract::client_address::ClientAddress};
+
+/// A body that was not read. The response has this error's status; over HTTP/1 the connection closes after it.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// More than the limit: 413.
+    /// 413.
     #[error("the body is larger than {limit} bytes")]
     TooLarge {
-        /// The most that is accepted, in bytes.
+        /// The largest body that is accepted, in bytes.
         limit: usize,
     },
-    /// It didn't arrive in time: 408.
-    #[error("the body didn't arrive in time")]
+    /// The body did not arrive within `http.body_timeout`: 408.
+    #[error("the body did not arrive in time")]
     TimedOut,
-    /// The connection broke, or the body isn't framed as HTTP wants it: 400.
-    #[error("the body couldn't be read")]
+    /// Newer bodies needed the slot of this one: 408.
+    #[error("the body was still incomplete when too many other request bodies were arriving; send it faster")]
+    Evicted(Bound),
+    /// The connection broke, or the body is not framed as HTTP requires: 400.
+    #[error("the body could not be read")]
     Unreadable(#[source] io::Error),
 }
 
@@ -37,25 +45,37 @@ impl ResponseError for BodyError {
     fn status(&self) -> StatusCode {
         match self {
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::TimedOut => StatusCode::REQUEST_TIMEOUT,
+            Self::TimedOut | Self::Evicted(_) => StatusCode::REQUEST_TIMEOUT,
             Self::Unreadable(_) => StatusCode::BAD_REQUEST,
         }
     }
 }
 
-/// Middleware: reads the body of every request and puts it back, held in memory. Fails with [`BodyError`].
+/// Middleware that reads the body of every request and puts it back, held in memory. Fails with [`BodyError`].
 ///
-/// A request without a body passes as it is. One whose `Content-Length` is above the limit is refused unread.
-#[derive(Clone, Copy, Debug)]
+/// A request without a body passes unchanged. A body whose `Content-Length` exceeds the limit is refused unread.
+#[derive(Clone, Debug)]
 pub struct ReadBody {
     max_bytes: usize,
     timeout: Duration,
+    addresses: ClientAddress,
+    pending: Arc<PendingBodies>,
 }
 
 impl ReadBody {
-    /// Accepts bodies of up to `max_bytes`, arriving within `timeout` of the request's headers.
-    pub fn new(max_bytes: usize, timeout: Duration) -> Self {
-        Self { max_bytes, timeout }
+    /// Uses the limits of the settings. Clones share the bounds on bodies that are still arriving.
+    pub fn new(settings: &HttpSettings) -> Self {
+        Self {
+            max_bytes: settings.max_body_bytes,
+            timeout: settings.body_timeout,
+            addresses: ClientAddress::new(settings),
+            pending: Arc::new(PendingBodies::new(settings)),
+        }
+    }
+
+    /// The bodies that are still arriving.
+    pub fn pending(&self) -> &PendingBodies {
+        &self.pending
     }
 }
 
@@ -63,11 +83,11 @@ impl<E: Endpoint> Middleware<E> for ReadBody {
     type Output = ReadBodyEndpoint<E>;
 
     fn transform(&self, inner: E) -> Self::Output {
-        ReadBodyEndpoint { inner, limits: *self }
+        ReadBodyEndpoint { inner, limits: self.clone() }
     }
 }
 
-/// See [`ReadBody`].
+/// The endpoint of [`ReadBody`].
 #[derive(Debug)]
 pub struct ReadBodyEndpoint<E> {
     inner: E,
@@ -80,7 +100,7 @@ impl<E: Endpoint> Endpoint for ReadBodyEndpoint<E> {
     async fn call(&self, mut req: Request) -> Result<Self::Output> {
         let body = req.take_body();
         if !body.is_empty() {
-            let bytes = self.limits.read(declared_length(&req), body).await?;
+            let bytes = self.limits.read(&req, body).await?;
             req.set_body(bytes);
         }
         self.inner.call(req).await
@@ -88,8 +108,8 @@ impl<E: Endpoint> Endpoint for ReadBodyEndpoint<E> {
 }
 
 impl ReadBody {
-    /// Takes a request's body if all of it has arrived; if not, what is still to come is left for [`ReadBodyEndpoint`], which
-    /// waits for it.
+    /// Takes a request's body if all of it has arrived. If not, the rest is left for [`ReadBodyEndpoint`], which waits
+    /// for it.
     pub(in crate::http) async fn try_read_buffered(&self, request: &mut Request) -> Result<Option<Bytes>, BodyError> {
         let fits = |length| usize::try_from(length).is_ok_and(|length: usize| length <= self.max_bytes);
         if !declared_length(request).is_some_and(fits) {
@@ -97,7 +117,7 @@ impl ReadBody {
         }
         let max_bytes = self.max_bytes;
         let mut collected = Box::pin(collect(request.take_body(), max_bytes));
-        match concurrency_limit(&mut collected).await {
+        match poll_twice(&mut collected).await {
             Some(Ok(Some(bytes))) => Ok(Some(bytes)),
             Some(Ok(None)) => Err(BodyError::TooLarge { limit: max_bytes }),
             Some(Err(error)) => Err(BodyError::Unreadable(error)),
@@ -109,15 +129,16 @@ impl ReadBody {
         }
     }
 
-    async fn read(&self, declared: Option<u64>, body: Body) -> Result<Body, BodyError> {
+    async fn read(&self, request: &Request, body: Body) -> Result<Body, BodyError> {
         let too_large = BodyError::TooLarge { limit: self.max_bytes };
+        let declared = declared_length(request);
         if declared.is_some_and(|length| usize::try_from(length).map_or(true, |length| length > self.max_bytes)) {
             return Err(too_large);
         }
         let mut collected = pin!(collect(body, self.max_bytes));
-        let collected = match concurrency_limit(&mut collected).await {
+        let collected = match poll_twice(&mut collected).await {
             Some(collected) => collected,
-            None => tokio::time::timeout(self.timeout, collected).await.map_err(|_| BodyError::TimedOut)?,
+            None => self.wait(request, collected).await?,
         };
         match collected {
             Ok(Some(bytes)) => Ok(bytes.into()),
@@ -125,17 +146,36 @@ impl ReadBody {
             Err(error) => Err(BodyError::Unreadable(error)),
         }
     }
+
+    /// Waits for the rest of a body, which takes a slot meanwhile.
+    async fn wait<T>(&self, request: &Request, collected: impl Future<Output = T>) -> Result<T, BodyError> {
+        let mut slot = self.pending.admit(self.sender(request));
+        tokio::select! {
+            biased;
+            collected = collected => Ok(collected),
+            bound = slot.evicted() => Err(BodyError::Evicted(bound)),
+            () = tokio::time::sleep(self.timeout) => Err(BodyError::TimedOut),
+        }
+    }
+
+    fn sender(&self, request: &Request) -> Sender {
+        let peer = ClientAddress::peer(request);
+        Sender {
+            connection: peer.filter(|peer| !self.addresses.is_trusted(peer.ip())),
+            address: peer.map(|peer| self.addresses.resolve(peer.ip(), request.headers())),
+        }
+    }
 }
 
-/// What a future gives when it is polled a second time: hyper hands out what came with the headers when it is asked once
-/// more. Nearly every body is there by then, and needs no timer.
-async fn concurrency_limit<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
-    let mut before = false;
+/// The output of a future that is ready when polled once or twice: hyper returns what came with the headers on the
+/// second poll. Nearly every body is complete by then and needs no timer.
+async fn poll_twice<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+    let mut polled = false;
     poll_fn(|cx| match Pin::new(&mut *future).poll(cx) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
-        Poll::Pending if before => Poll::Ready(None),
+        Poll::Pending if polled => Poll::Ready(None),
         Poll::Pending => {
-            before = true;
+            polled = true;
             cx.waker().wake_by_ref();
             Poll::Pending
         }
@@ -143,7 +183,7 @@ async fn concurrency_limit<F: Future + Unpin>(future: &mut F) -> Option<F::Outpu
     .await
 }
 
-/// A body in one piece; none if it is larger than `max_bytes`. Most come in one piece, which isn't copied.
+/// A body in one piece; none if it is larger than `max_bytes`. Most bodies arrive in one piece, which is not copied.
 async fn collect(body: Body, max_bytes: usize) -> io::Result<Option<Bytes>> {
     let mut pieces = pin!(body.into_bytes_stream());
     let mut whole = Bytes::new();
@@ -156,7 +196,7 @@ async fn collect(body: Body, max_bytes: usize) -> io::Result<Option<Bytes>> {
     Ok(Some(whole))
 }
 
-/// The `Content-Length`, where there is one that hyper accepted.
+/// The `Content-Length`, if hyper accepted one.
 fn declared_length(req: &Request) -> Option<u64> {
     req.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

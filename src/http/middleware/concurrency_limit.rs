@@ -1,4 +1,4 @@
-//! No more requests at once than so many: each may hold a body, and what is asked of Redis and the database.
+//! Limits the number of concurrent requests: each may hold a body and wait for Redis and the database.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,22 +7,23 @@ use tokio::sync::Semaphore;
 
 use crate::http::problem::{Code, ProblemError};
 
-/// When to try again.
+/// The `Retry-After` of refused requests.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Whether the service lives and is ready is told even then: who asks would end it otherwise.
-const ALWAYS: [&str; 2] = ["/livez", "/readyz"];
+/// Probes are exempt: a node that fails them under load would be restarted.
+const EXEMPT: [&str; 2] = ["/livez", "/readyz"];
 
-/// Middleware: above a number of requests at once, further ones are answered 503 with `Retry-After`, unread.
+/// Middleware that answers 503 with `Retry-After` above a number of concurrent requests.
 ///
-/// A request counts until its answer's headers are there: a stream of events doesn't after that.
+/// A request counts from the arrival of its body ([`ReadBody`](super::body::ReadBody) comes first) to the headers of its
+/// response. An event stream does not count after its headers.
 #[derive(Clone, Copy, Debug)]
 pub struct ConcurrencyLimit(usize);
 
 impl ConcurrencyLimit {
-    /// Takes up to `most`.
-    pub fn new(most: usize) -> Self {
-        Self(most)
+    /// Allows `limit` concurrent requests.
+    pub fn new(limit: usize) -> Self {
+        Self(limit)
     }
 }
 
@@ -30,27 +31,27 @@ impl<E: Endpoint> Middleware<E> for ConcurrencyLimit {
     type Output = ConcurrencyLimitEndpoint<E>;
 
     fn transform(&self, inner: E) -> Self::Output {
-        ConcurrencyLimitEndpoint { inner, places: Arc::new(Semaphore::new(self.0.min(Semaphore::MAX_PERMITS))) }
+        ConcurrencyLimitEndpoint { inner, permits: Arc::new(Semaphore::new(self.0.min(Semaphore::MAX_PERMITS))) }
     }
 }
 
-/// See [`ConcurrencyLimit`].
+/// The endpoint of [`ConcurrencyLimit`].
 #[derive(Debug)]
 pub struct ConcurrencyLimitEndpoint<E> {
     inner: E,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 impl<E: Endpoint> Endpoint for ConcurrencyLimitEndpoint<E> {
     type Output = E::Output;
 
     async fn call(&self, request: Request) -> Result<Self::Output> {
-        if ALWAYS.contains(&request.uri().path()) {
+        if EXEMPT.contains(&request.uri().path()) {
             return self.inner.call(request).await;
         }
-        let Ok(_place) = self.places.try_acquire() else {
+        let Ok(_permit) = self.permits.try_acquire() else {
             let retry_after = Some(RETRY_AFTER);
-            let detail = "There are too many requests at the moment.";
+            let detail = "The node is handling as many requests as it can. Try again.";
             return Err(ProblemError { retry_after, ..ProblemError::new(Code::Unavailable, detail) }.into());
         };
         self.inner.call(request).await

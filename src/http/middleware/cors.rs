@@ -1,97 +1,117 @@
-//! Which pages of other origins may make which calls and read the answers (the Fetch standard's CORS protocol).
+//! CORS (the Fetch standard): which pages of other origins may call which endpoints and read the responses.
 //!
-//! A browser asks before it sends what a form couldn't (the preflight), and keeps an answer from the page unless the answer
-//! says otherwise. Pages of the issuer's own origin and of `http.allowed_origins` may make the calls of those who sign in,
-//! and see all answers to them, errors included. What is public anyway is so for every page. For any other origin nothing
-//! is said, and its requests go on as if it hadn't been named: what a browser then does with the answer is the
-//! browser's part, and what the cookie is good for stays in [`crate::http::cookie`].
+//! Pages of the issuer's origin and of `http.allowed_origins` may call the user endpoints and read all responses,
+//! errors included. Public documents may be read by every page. Any other origin gets no CORS headers; its requests are
+//! processed as if it had not been named, and the checks on the cookie are in [`crate::http::cookie`].
+
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
 
 use poem::{
     Request, Response,
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
 };
 
-use crate::config::Config;
-use crate::http::cookie::origin_of;
+use crate::{config::Config, domain::clock::Clock, http::cookie::origin_of};
 
-/// How long a browser may keep what a preflight told it, in seconds: Chromium keeps nothing longer.
+/// How long a browser may cache a preflight response, in seconds. Chromium's limit is two hours.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
-/// The headers that pages may send beside those that every form sends.
+/// Request headers that pages may send in addition to the safelisted ones.
 const REQUEST_HEADERS: HeaderValue =
     HeaderValue::from_static("Authorization, Content-Type, X-Request-Id, X-Device-Token");
-/// The headers of answers that pages may read beside the harmless ones.
+/// Response headers that pages may read in addition to the safelisted ones.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
     "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy, WWW-Authenticate, X-Device-Token",
 );
 const ANYONE: HeaderValue = HeaderValue::from_static("*");
 
-/// Knows whose pages may call.
+/// Origins that are logged as not allowed. Anyone can invent more.
+const MAX_LOGGED_ORIGINS: usize = 32;
+/// The time between two such log lines, in seconds.
+const LOG_INTERVAL: u64 = 10;
+/// The characters of an origin that are logged.
+const LOGGED_CHARACTERS: usize = 128;
+
+/// Evaluates requests against the allowed origins.
 pub struct Cors {
     origins: Vec<HeaderValue>,
+    refused: RefusedOrigins,
 }
 
-/// With whom what is at a path is shared.
+/// Who may read the responses of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shared {
-    /// With no page of another origin.
-    No,
-    /// With every page: it is public.
-    Public,
-    /// With pages of the allowed origins.
+enum Readers {
+    /// No page of another origin.
+    None,
+    /// Every page.
+    Everyone,
+    /// Pages of the allowed origins.
     Allowed {
-        /// Whether browsers send the cookie along.
+        /// Whether browsers send the cookie.
         credentials: bool,
     },
 }
 
-impl Shared {
-    fn at(path: &str) -> Self {
+impl Readers {
+    fn of(path: &str) -> Self {
         match path {
             "/v1/users" | "/v1/login" | "/v1/refresh" | "/v1/logout" | "/v1/me" | "/v1/me/password"
             | "/v1/sessions" => Self::Allowed { credentials: true },
             "/oauth2/token" | "/oauth2/revoke" => Self::Allowed { credentials: false },
-            "/docs" | "/openapi.json" | "/openapi.yaml" => Self::Public,
-            _ if path.starts_with("/.well-known/") => Self::Public,
+            "/docs" | "/openapi.json" | "/openapi.yaml" => Self::Everyone,
+            _ if path.starts_with("/.well-known/") => Self::Everyone,
             _ if path.strip_prefix("/v1/sessions/").is_some_and(|id| !id.contains('/')) => {
                 Self::Allowed { credentials: true }
             }
-            _ => Self::No,
+            _ => Self::None,
         }
     }
 }
 
-/// What the answer to one request says about who may read it.
+/// The CORS headers of one response.
 #[derive(Debug)]
 pub struct Sharing {
-    shared: Shared,
-    /// The origin of the page that makes the request, if it may.
+    readers: Readers,
+    /// The value of `Access-Control-Allow-Origin`, if any.
     origin: Option<HeaderValue>,
 }
 
 impl Cors {
-    /// Shares with the pages of the issuer's origin and of those that are allowed.
+    /// Allows the issuer's origin and `http.allowed_origins`.
     pub fn new(config: &Config) -> Self {
         let own = origin_of(&config.issuer);
         let origins = std::iter::once(&own).chain(&config.http.allowed_origins);
-        Self { origins: origins.filter_map(|origin| HeaderValue::from_str(origin).ok()).collect() }
+        let origins = origins.filter_map(|origin| HeaderValue::from_str(origin).ok()).collect();
+        Self { origins, refused: RefusedOrigins::default() }
     }
 
-    /// What is to be said of the answer to this request.
-    pub fn sharing(&self, request: &Request) -> Sharing {
-        let shared = Shared::at(request.uri().path());
-        let origin = match shared {
-            Shared::No => None,
-            Shared::Public => Some(ANYONE),
-            Shared::Allowed { .. } => {
-                request.headers().get(header::ORIGIN).filter(|origin| self.origins.contains(origin)).cloned()
-            }
+    /// Decides who may read the response to this request. Logs an origin that is not allowed.
+    pub fn evaluate(&self, request: &Request, clock: &Clock) -> Sharing {
+        let readers = Readers::of(request.uri().path());
+        let origin = match readers {
+            Readers::None => None,
+            Readers::Everyone => Some(ANYONE),
+            Readers::Allowed { .. } => request.headers().get(header::ORIGIN).and_then(|origin| {
+                let allowed = self.origins.contains(origin);
+                if !allowed && !is_same_origin(request) {
+                    self.refused.log(origin, clock);
+                }
+                allowed.then(|| origin.clone())
+            }),
         };
-        Sharing { shared, origin }
+        Sharing { readers, origin }
     }
 }
 
+/// Whether the browser says that the page and the request have the same origin.
+fn is_same_origin(request: &Request) -> bool {
+    request.headers().get("sec-fetch-site").is_some_and(|site| site == "same-origin")
+}
+
 impl Sharing {
-    /// Whether the request is a browser asking whether it may send another, which it may.
+    /// Whether the request is a preflight of a page that may call.
     pub fn is_preflight(&self, request: &Request) -> bool {
         let headers = request.headers();
         self.origin.is_some()
@@ -100,7 +120,7 @@ impl Sharing {
             && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
     }
 
-    /// The answer to a preflight for a path that has these methods. Browsers refuse all that isn't in it.
+    /// The response to a preflight for a path with these methods.
     pub fn preflight(&self, methods: &str) -> Response {
         Response::builder()
             .status(StatusCode::NO_CONTENT)
@@ -110,18 +130,49 @@ impl Sharing {
             .finish()
     }
 
-    /// Says on an answer, whatever it is, who may read it.
-    pub fn tell(self, headers: &mut HeaderMap) {
-        let Self { shared, origin } = self;
-        if matches!(shared, Shared::Allowed { .. }) {
-            // the next caller of the same may be of another origin
+    /// Sets the CORS headers of a response.
+    pub fn apply(self, headers: &mut HeaderMap) {
+        let Self { readers, origin } = self;
+        if matches!(readers, Readers::Allowed { .. }) {
+            // a cache must not give this response to another origin
             headers.append(header::VARY, HeaderValue::from_static("Origin"));
         }
         let Some(origin) = origin else { return };
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
-        if shared == (Shared::Allowed { credentials: true }) {
+        if readers == (Readers::Allowed { credentials: true }) {
             headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         }
+    }
+}
+
+/// Logs each origin that is not allowed once, a bounded number of them, and not too often.
+#[derive(Debug, Default)]
+struct RefusedOrigins {
+    logged: Mutex<Vec<HeaderValue>>,
+    /// Seconds since the Unix epoch.
+    last: AtomicU64,
+}
+
+impl RefusedOrigins {
+    fn log(&self, origin: &HeaderValue, clock: &Clock) {
+        let now = u64::try_from(clock.now().as_secs()).unwrap_or_default();
+        let last = self.last.load(Ordering::Relaxed);
+        if last != 0 && now < last + LOG_INTERVAL {
+            return;
+        }
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged.len() >= MAX_LOGGED_ORIGINS || logged.contains(origin) {
+            return;
+        }
+        logged.push(origin.clone());
+        self.last.store(now, Ordering::Relaxed);
+        drop(logged);
+        let text = String::from_utf8_lossy(origin.as_bytes());
+        let shown: String = text.chars().take(LOGGED_CHARACTERS).flat_map(char::escape_default).collect();
+        tracing::warn!(
+            origin = shown,
+            "origin is not in http.allowed_origins: browsers block the calls of its pages (CORS) and the cookie"
+        );
     }
 }

@@ -1,46 +1,46 @@
-//! The outermost layer, which every request passes on its way in and out: it gives the request its id, turns every error
-//! into a problem, and writes the line in the log.
+//! The outermost layer: assigns the request id, maps errors to problems, sets the common headers, and records the
+//! request in the log, the metrics and the trace.
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
 use futures_util::FutureExt;
 use poem::{
     Endpoint, Request, Response, Result,
-    error::{MethodNotAllowedError, NotFoundError, ResponseError},
-    http::{HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderValue, Method, header},
 };
-use poem_openapi::{OperationId, error::ParsePathError};
+use poem_openapi::OperationId;
 use tracing::{Instrument, field};
-use uuid::fmt::Hyphenated;
 
-use crate::http::{
-    extract::client_info,
-    middleware::body::BodyError,
-    middleware::cors::Cors,
-    middleware::timeout::TimedOut,
-    oauth::OAuthError,
-    paths::Paths,
-    problem::{Code, ProblemError},
+use super::{
+    cors::Cors,
+    problem_mapping::{INTERNAL, problem},
+    request_id::RequestId,
 };
-use crate::{domain::entropy::Entropy, state::AppState, telemetry};
+use crate::{
+    http::{
+        extract::{client_address, client_info},
+        oauth::OAuthError,
+        paths::Paths,
+        problem::{Code, ProblemError},
+    },
+    state::AppState,
+    telemetry,
+};
 
-/// The header that carries a request's id.
-pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub use super::request_id::REQUEST_ID;
 
 /// Paths of health probes, which are logged at DEBUG: every orchestrator calls them every few seconds.
 const PROBES: [&str; 2] = ["/livez", "/readyz"];
 
-/// See the module.
+/// The outermost layer.
 pub struct RequestContext<E> {
-    /// What is behind it.
+    /// The next layer.
     pub inner: E,
-    /// Where ids come from.
-    pub entropy: Entropy,
-    /// Knows which pages may call and read what.
+    /// Evaluates CORS.
     pub cors: Cors,
-    /// Knows which methods a path has.
+    /// The methods and names of all paths.
     pub paths: Arc<Paths>,
-    /// Whose metrics count the requests.
+    /// Configuration, randomness and metrics.
     pub state: Arc<AppState>,
 }
 
@@ -49,10 +49,10 @@ impl<E: Endpoint<Output = Response>> Endpoint for RequestContext<E> {
 
     async fn call(&self, request: Request) -> Result<Response> {
         let started = Instant::now();
-        let id = request_id(&request).unwrap_or_else(|| Id::new(&self.entropy));
-        let method = logged(request.method());
+        let id = RequestId::of(&request, &self.state.entropy);
+        let method = logged_method(request.method());
         let uri = request.uri().clone();
-        let sharing = self.cors.sharing(&request);
+        let sharing = self.cors.evaluate(&request, &self.state.clock);
         let span = tracing::trace_span!(
             target: telemetry::TARGET,
             "request",
@@ -65,34 +65,22 @@ impl<E: Endpoint<Output = Response>> Endpoint for RequestContext<E> {
         let outcome = if sharing.is_preflight(&request) {
             Ok(sharing.preflight(&self.paths.methods(uri.path())))
         } else {
-            if client_info::is_of_trusted_proxy(&request, &self.state.config.http.trusted_proxies) {
+            client_address::warn_about_ignored_headers(&request, &self.state.config.http);
+            if client_info::is_from_trusted_proxy(&request, &self.state.config.http) {
                 telemetry::continue_trace(&span, request.headers());
             }
-            self.answer(request, id.as_str()).instrument(span.clone()).await
+            self.respond(request, id.as_str()).instrument(span.clone()).await
         };
-        let mut response = match outcome {
-            Ok(response) => response,
-            Err(error) => {
-                let operation = error.data::<OperationId>().copied();
-                let mut response = match error.downcast_ref::<OAuthError>() {
-                    Some(error) => error.clone().into_response(),
-                    None => problem(error, &self.paths, uri.path(), id.as_str()).into_response(id.as_str()),
-                };
-                if let Some(operation) = operation {
-                    response.set_data(operation);
-                }
-                response
-            }
-        };
+        let mut response = outcome.unwrap_or_else(|error| self.error_response(error, uri.path(), &id));
         let route =
             response.data::<OperationId>().map_or_else(|| self.paths.route(uri.path()), |operation| operation.0);
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, id.0.clone());
-        sharing.tell(headers);
+        sharing.apply(headers);
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        // no other site may show the documents in a frame of its own
+        // other sites must not show /docs in a frame
         headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("frame-ancestors 'none'"));
-        // answers are about one caller, and often hold tokens; what may be kept says so itself
+        // most responses are about one caller, and many hold tokens; cacheable ones have set their own value
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         let took = started.elapsed();
         self.state.metrics.request(route, method, response.status().as_str(), took);
@@ -118,85 +106,29 @@ impl<E: Endpoint<Output = Response>> Endpoint for RequestContext<E> {
 }
 
 impl<E: Endpoint<Output = Response>> RequestContext<E> {
-    /// What is behind the door answers; a panic there is an internal error of this one request.
-    async fn answer(&self, request: Request, id: &str) -> Result<Response> {
+    /// Calls the next layer. A panic there is an internal error of this request only.
+    async fn respond(&self, request: Request, id: &str) -> Result<Response> {
         AssertUnwindSafe(self.inner.call(request)).catch_unwind().await.unwrap_or_else(|_| {
             tracing::error!(request_id = id, "a handler panicked");
-            Err(ProblemError::new(Code::InternalError, "The log has more, under this request's id.").into())
+            Err(ProblemError::new(Code::InternalError, INTERNAL).into())
         })
     }
-}
 
-/// A method as the log names it: callers may make up methods of any length.
-fn logged(method: &Method) -> &'static str {
-    let known = ["GET", "POST", "DELETE", "HEAD", "OPTIONS", "PUT", "PATCH"];
-    known.into_iter().find(|known| method.as_str() == *known).unwrap_or("other")
-}
-
-/// A request's id, as the header has it.
-struct Id(HeaderValue);
-
-impl Id {
-    fn new(entropy: &Entropy) -> Self {
-        let mut text = [0; Hyphenated::LENGTH];
-        entropy.uuid().hyphenated().encode_lower(&mut text);
-        Self(HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("")))
-    }
-
-    fn as_str(&self) -> &str {
-        self.0.to_str().unwrap_or_default()
+    fn error_response(&self, error: poem::Error, path: &str, id: &RequestId) -> Response {
+        let operation = error.data::<OperationId>().copied();
+        let mut response = match error.downcast_ref::<OAuthError>() {
+            Some(error) => error.clone().into_response(),
+            None => problem(error, &self.paths, path, id.as_str()).into_response(id.as_str()),
+        };
+        if let Some(operation) = operation {
+            response.set_data(operation);
+        }
+        response
     }
 }
 
-/// The id that a caller gave its request, if it is fit for a log line.
-fn request_id(request: &Request) -> Option<Id> {
-    let id = request.headers().get(REQUEST_ID)?;
-    let fit = (8..=64).contains(&id.len())
-        && id.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
-    fit.then(|| Id(id.clone()))
-}
-
-/// Any error as a problem, the framework's own included.
-fn problem(error: poem::Error, paths: &Paths, path: &str, id: &str) -> ProblemError {
-    if let Some(problem) = error.downcast_ref::<ProblemError>() {
-        return problem.clone();
-    }
-    if let Some(body) = error.downcast_ref::<BodyError>() {
-        return ProblemError::new(code_of(body.status()), sentence(body));
-    }
-    if let Some(timed_out) = error.downcast_ref::<TimedOut>() {
-        let retry_after = Some(std::time::Duration::from_secs(TimedOut::RETRY_AFTER_SECONDS.into()));
-        return ProblemError { retry_after, ..ProblemError::new(Code::Unavailable, sentence(timed_out)) };
-    }
-    if error.is::<NotFoundError>() {
-        return ProblemError::new(Code::NotFound, "See /docs for what there is.");
-    }
-    if error.is::<MethodNotAllowedError>() {
-        let allow = Some(paths.methods(path)).filter(|methods| !methods.is_empty());
-        return ProblemError { allow, ..ProblemError::new(Code::MethodNotAllowed, "See the header `Allow`.") };
-    }
-    if error.is::<ParsePathError>() {
-        return ProblemError::new(
-            Code::MalformedRequest,
-            "A part of the path isn't what it should be, such as a UUID.",
-        );
-    }
-    let status = error.status();
-    if status.is_client_error() {
-        // Those of the framework are about parameters, whose values are no secrets.
-        return ProblemError::new(code_of(status), sentence(&error));
-    }
-    tracing::error!(request_id = id, %error, "internal error");
-    ProblemError::new(Code::InternalError, "The log has more, under this request's id.")
-}
-
-fn code_of(status: StatusCode) -> Code {
-    Code::ALL.iter().copied().find(|code| code.status() == status).unwrap_or(Code::MalformedRequest)
-}
-
-fn sentence(error: &impl std::fmt::Display) -> String {
-    let text = error.to_string();
-    let mut letters = text.chars();
-    let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
-    format!("{first}{}.", letters.as_str())
+/// A method as the log names it. Callers may invent methods of any length.
+fn logged_method(method: &Method) -> &'static str {
+    let names = ["GET", "POST", "DELETE", "HEAD", "OPTIONS", "PUT", "PATCH"];
+    names.into_iter().find(|name| method.as_str() == *name).unwrap_or("other")
 }

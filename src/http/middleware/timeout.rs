@@ -1,4 +1,4 @@
-//! A request that takes too long is answered with 503.
+//! Answers 503 to a request that takes too long.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use poem::{
     http::{StatusCode, header::RETRY_AFTER},
 };
 
-/// A request took longer than it may: 503 with `Retry-After`.
+/// The request exceeded its timeout: 503 with `Retry-After`.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the request took too long")]
 pub struct TimedOut;
 
 impl TimedOut {
-    /// When to try again, in seconds: the value of `Retry-After`.
+    /// The value of `Retry-After`, in seconds.
     pub const RETRY_AFTER_SECONDS: u32 = 1;
 }
 
@@ -28,14 +28,15 @@ impl ResponseError for TimedOut {
     }
 }
 
-/// Middleware: gives up on a request after a time, with [`TimedOut`]. What the request began elsewhere may still happen.
+/// Middleware that abandons a request after a time, with [`TimedOut`]. Commands that were already sent to Redis or the database
+/// may still take effect.
 ///
-/// The time ends with the answer's headers, so a stream of events may take as long as it likes.
+/// The time ends with the headers of the response, so an event stream may last for any time.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestTimeout(Duration);
 
 impl RequestTimeout {
-    /// Gives requests up to `limit`.
+    /// Allows `limit` per request.
     pub fn new(limit: Duration) -> Self {
         Self(limit)
     }
@@ -49,7 +50,7 @@ impl<E: Endpoint> Middleware<E> for RequestTimeout {
     }
 }
 
-/// See [`RequestTimeout`].
+/// The endpoint of [`RequestTimeout`].
 #[derive(Debug)]
 pub struct RequestTimeoutEndpoint<E> {
     inner: E,
@@ -60,7 +61,7 @@ impl<E: Endpoint> Endpoint for RequestTimeoutEndpoint<E> {
     type Output = E::Output;
 
     async fn call(&self, req: Request) -> Result<Self::Output> {
-        // boxed: futures hold those that they wait for twice, and each layer would double what is moved
+        // boxed: a future stores the futures it awaits twice, so each layer would double the bytes that are moved
         tokio::time::timeout(self.limit, Box::pin(self.inner.call(req))).await.unwrap_or_else(|_| Err(TimedOut.into()))
     }
 }

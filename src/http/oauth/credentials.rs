@@ -1,4 +1,4 @@
-//! Who calls: a service client that shows who it is in one of three ways, or an app without a secret (RFC 6749, section 2).
+//! Client authentication (RFC 6749, section 2.3): Basic, the form, or a signed JWT; or a public client without a secret.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::{
 use crate::{
     domain::client::Client,
     http::{
-        extract::client_auth::{Authorization, Shown},
+        extract::client_auth::{Authorization, HeaderCredentials},
         types::Secret,
     },
     service::clients::{self, Credentials},
@@ -21,32 +21,31 @@ use crate::{
 /// The `client_assertion_type` of signed JWTs (RFC 7523, section 2.2).
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-/// The part of every form by which a client shows who it is, if it doesn't by HTTP Basic.
+/// The fields of every form by which a client authenticates, unless it uses HTTP Basic.
 #[derive(Object, Default)]
 #[oai(skip_serializing_if_is_none)]
 pub(super) struct ClientFields {
-    /// The client's name. Needed with `client_secret`; elsewhere, it may stand beside what says the same.
+    /// The client's id. Required with `client_secret`; otherwise it must match the authenticated client.
     client_id: Option<String>,
-    /// The client's secret, where it isn't sent by HTTP Basic.
+    /// The client's secret, unless it is sent by HTTP Basic.
     client_secret: Option<Secret>,
     /// `urn:ietf:params:oauth:client-assertion-type:jwt-bearer`, with `client_assertion`.
     client_assertion_type: Option<String>,
-    /// A JWT that the client has signed with its registered key instead of showing a secret (RFC 7523, section 3): `iss` and
-    /// `sub` are its name, `aud` is the issuer or this endpoint, `exp` lies at most an hour ahead, `jti` is never used
-    /// again.
+    /// A JWT signed with the client's registered key, instead of a secret (RFC 7523, section 3): `iss` and `sub` are the
+    /// client's id, `aud` is the issuer or this endpoint, `exp` is at most an hour ahead, and each `jti` is used once.
     client_assertion: Option<Secret>,
 }
 
-/// Who calls.
+/// The caller of an OAuth endpoint.
 pub(super) enum Caller {
-    /// A service client that has shown who it is.
+    /// An authenticated service client.
     Client(Arc<Client>),
-    /// Somebody who shows nothing but, perhaps, a name.
+    /// A public client: no credentials, perhaps a `client_id`.
     Public(Option<String>),
 }
 
 impl ClientFields {
-    /// Nothing but a name, as apps send it that have no secret.
+    /// Only a `client_id`, as public clients send it.
     pub(super) fn named(name: &str) -> Self {
         Self { client_id: Some(name.to_owned()), ..Self::default() }
     }
@@ -60,22 +59,22 @@ impl ClientFields {
         }
     }
 
-    /// The credentials that a request holds, by whichever way; nothing where there are none.
+    /// The credentials of a request, by whichever method, or the `client_id` of a public client.
     fn credentials(self, authorization: Authorization) -> Result<(Option<Credentials>, Option<String>), OAuthError> {
-        const TWICE: OAuthError = OAuthError::invalid_request("Authenticate the client in one way, not in several.");
-        const OTHERS: OAuthError = OAuthError::invalid_request("client_id is not the client that authenticates.");
+        const SEVERAL: OAuthError = OAuthError::invalid_request("Use one client authentication method, not several.");
+        const MISMATCH: OAuthError = OAuthError::invalid_request("client_id does not match the authenticated client.");
         let Self { client_id, client_secret, client_assertion_type, client_assertion } = self;
         let in_form = client_secret.is_some() || client_assertion.is_some() || client_assertion_type.is_some();
         match authorization {
-            Authorization::Several => return Err(TWICE),
-            Authorization::Basic { .. } | Authorization::Other if in_form => return Err(TWICE),
+            Authorization::Several => return Err(SEVERAL),
+            Authorization::Basic { .. } | Authorization::Other if in_form => return Err(SEVERAL),
             Authorization::Other => {
                 return Err(OAuthError::invalid_client(
-                    "Authorization must be Basic, with client_id and client_secret.",
+                    "The Authorization header must be Basic, with client_id and client_secret.",
                 ));
             }
             Authorization::Basic { client_id: name, .. } if client_id.as_ref().is_some_and(|sent| *sent != name) => {
-                return Err(OTHERS);
+                return Err(MISMATCH);
             }
             Authorization::Basic { client_id, secret } => {
                 return Ok((Some(Credentials::Secret { client_id, secret }), None));
@@ -85,46 +84,48 @@ impl ClientFields {
         match (client_secret, client_assertion_type.as_deref(), client_assertion) {
             (None, None, None) => Ok((None, client_id)),
             (Some(Secret(secret)), None, None) => {
-                let missing = OAuthError::invalid_request("client_secret needs client_id.");
+                let missing = OAuthError::invalid_request("client_secret requires client_id.");
                 Ok((Some(Credentials::Secret { client_id: client_id.ok_or(missing)?, secret }), None))
             }
             (None, Some(JWT_BEARER), Some(Secret(assertion))) => {
                 Ok((Some(Credentials::Assertion { client_id, assertion }), None))
             }
-            (None, Some(_), Some(_)) => Err(OAuthError::invalid_client("There is no such client_assertion_type here.")),
-            (None, ..) => Err(OAuthError::invalid_request("client_assertion and client_assertion_type go together.")),
-            (Some(_), ..) => Err(TWICE),
+            (None, Some(_), Some(_)) => Err(OAuthError::invalid_client("The client_assertion_type is not supported.")),
+            (None, ..) => {
+                Err(OAuthError::invalid_request("client_assertion and client_assertion_type must be sent together."))
+            }
+            (Some(_), ..) => Err(SEVERAL),
         }
     }
 }
 
-/// Finds out who calls. One that shows something wrong is refused, even where nothing need be shown.
+/// Authenticates the caller. Wrong credentials are refused even where none are required.
 pub(super) async fn authenticate<E: OAuthErrors>(
     state: &AppState,
-    shown: Shown,
+    presented: HeaderCredentials,
     fields: ClientFields,
 ) -> Result<Caller, OAuthFailed<E>> {
-    match fields.credentials(shown.authorization)? {
-        (Some(credentials), _) => Ok(Caller::Client(clients::authenticate(state, credentials, shown.ip).await?)),
+    match fields.credentials(presented.authorization)? {
+        (Some(credentials), _) => Ok(Caller::Client(clients::authenticate(state, credentials, presented.ip).await?)),
         (None, client_id) => Ok(Caller::Public(client_id)),
     }
 }
 
 impl Caller {
-    /// The service client, where only one will do.
+    /// The service client, where a public client is not accepted.
     pub(super) fn client(self) -> Result<Arc<Client>, OAuthError> {
         match self {
             Self::Client(client) => Ok(client),
-            Self::Public(_) => Err(OAuthError::invalid_client("Authenticate as a service client.")),
+            Self::Public(_) => Err(OAuthError::invalid_client("Client authentication is required.")),
         }
     }
 
-    /// The service client or, for an app without a secret, nothing: an app is called `token.client_id`, or doesn't say.
+    /// The service client, or none for a public client, whose `client_id` is `token.client_id` or absent.
     pub(super) fn client_or_app(self, state: &AppState) -> Result<Option<Arc<Client>>, OAuthError> {
         match self {
             Self::Client(client) => Ok(Some(client)),
             Self::Public(Some(name)) if name != state.config.token.client_id => {
-                Err(OAuthError::invalid_client("This client has to authenticate."))
+                Err(OAuthError::invalid_client("This client must authenticate."))
             }
             Self::Public(_) => Ok(None),
         }

@@ -1,4 +1,4 @@
-//! Errors as RFC 6749, section 5.2, has them: `error`, a stable code, and `error_description`, for people.
+//! Error responses of OAuth 2.0 (RFC 6749, section 5.2): `error`, a stable code, and `error_description`.
 
 use std::marker::PhantomData;
 
@@ -21,25 +21,25 @@ use crate::{
     service::{clients::AuthenticateClientError, error::ServiceError},
 };
 
-/// The name of the errors in the API document.
+/// The name of the schema in the OpenAPI document.
 pub(in crate::http) const SCHEMA: &str = "OAuthError";
 
-/// What can be wrong (RFC 6749, section 5.2; RFC 7009, section 2.2.1).
+/// The error codes (RFC 6749, section 5.2; RFC 7009, section 2.2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::http) enum OAuthCode {
-    /// Something is missing, repeated, or can't be read.
+    /// A parameter is missing, repeated or malformed.
     InvalidRequest,
-    /// The client isn't known, is disabled, or its credentials are wrong.
+    /// The client is unknown or disabled, or its credentials are wrong.
     InvalidClient,
-    /// The refresh token isn't valid, or belongs to somebody else.
+    /// The refresh token is not valid, or was issued to another client.
     InvalidGrant,
-    /// The client may not do this.
+    /// The client is not authorized for this request.
     UnauthorizedClient,
-    /// The grant type isn't one of this service's.
+    /// The grant type is not supported.
     UnsupportedGrantType,
-    /// The client may not have this scope.
+    /// The scope is invalid or exceeds what was granted.
     InvalidScope,
-    /// Tokens of this kind can't be revoked.
+    /// Tokens of this type can't be revoked.
     UnsupportedTokenType,
 }
 
@@ -73,21 +73,21 @@ impl OAuthCode {
         }
     }
 
-    /// What it means, in a few words, for the API document.
+    /// A short summary.
     pub(in crate::http) const fn title(self) -> &'static str {
         match self {
-            Self::InvalidRequest => "The request can't be read",
-            Self::InvalidClient => "The client is not known or its credentials are wrong",
+            Self::InvalidRequest => "The request is malformed",
+            Self::InvalidClient => "Client authentication failed",
             Self::InvalidGrant => "The refresh token is not valid",
-            Self::UnauthorizedClient => "The client may not do this",
-            Self::UnsupportedGrantType => "There is no such grant type here",
-            Self::InvalidScope => "The client may not have this scope",
-            Self::UnsupportedTokenType => "Tokens of this kind can't be revoked",
+            Self::UnauthorizedClient => "The client is not authorized for this request",
+            Self::UnsupportedGrantType => "The grant type is not supported",
+            Self::InvalidScope => "The scope is invalid or exceeds what was granted",
+            Self::UnsupportedTokenType => "Tokens of this type can't be revoked",
         }
     }
 }
 
-/// An error on its way to the caller.
+/// An error response.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{}", .code.as_str())]
 pub struct OAuthError {
@@ -108,7 +108,7 @@ impl OAuthError {
         Self::new(OAuthCode::InvalidClient, description)
     }
 
-    /// The answer.
+    /// The HTTP response.
     pub fn into_response(self) -> Response {
         let body =
             OAuthErrorBody { error: self.code.as_str().to_owned(), error_description: self.description.to_owned() };
@@ -133,21 +133,22 @@ impl ResponseError for OAuthError {
 #[derive(Object)]
 #[oai(rename = "OAuthError")]
 struct OAuthErrorBody {
-    /// The kind of error, for programs. Stable.
+    /// The kind of error. Stable; later releases may add values.
     error: String,
-    /// What is wrong, for people.
+    /// A human-readable description.
     error_description: String,
 }
 
-/// The errors that one endpoint can answer with.
+/// The errors of one endpoint.
 pub(super) trait OAuthErrors: Send + Sync + 'static {
+    /// Their codes.
     const CODES: &'static [OAuthCode];
-    /// Whether there is a limit to how often it may be called.
+    /// Whether the endpoint is rate limited.
     const LIMITED: bool = true;
 }
 
-/// The `Err` type of handlers, and so their documentation: an error of OAuth 2.0, or a problem where the request isn't at
-/// fault.
+/// The `Err` type of handlers, which also documents the errors of an operation: an OAuth error, or a problem if the request
+/// is not at fault.
 pub(super) struct OAuthFailed<E>(poem::Error, PhantomData<E>);
 
 impl<E: OAuthErrors> From<OAuthError> for OAuthFailed<E> {
@@ -158,8 +159,8 @@ impl<E: OAuthErrors> From<OAuthError> for OAuthFailed<E> {
 }
 
 impl<E: OAuthErrors> From<ServiceError> for OAuthFailed<E> {
-    fn from(failure: ServiceError) -> Self {
-        Self(ProblemError::from(failure).into(), PhantomData)
+    fn from(error: ServiceError) -> Self {
+        Self(ProblemError::from(error).into(), PhantomData)
     }
 }
 
@@ -167,10 +168,9 @@ impl<E: OAuthErrors> From<AuthenticateClientError> for OAuthFailed<E> {
     fn from(error: AuthenticateClientError) -> Self {
         match error {
             AuthenticateClientError::Invalid => {
-                OAuthError::invalid_client("There is no such client, it is disabled, or its credentials are wrong.")
-                    .into()
+                OAuthError::invalid_client("The client is unknown or disabled, or its credentials are wrong.").into()
             }
-            AuthenticateClientError::Service(failure) => failure.into(),
+            AuthenticateClientError::Service(error) => error.into(),
         }
     }
 }
@@ -183,7 +183,7 @@ impl<E> From<OAuthFailed<E>> for poem::Error {
 
 impl<E: OAuthErrors> ApiResponse for OAuthFailed<E> {
     fn meta() -> MetaResponses {
-        // `openapi.rs` makes sentences and examples of the codes
+        // `openapi/complete.rs` replaces the codes with sentences and examples
         let response = |status: StatusCode| {
             let of_status = E::CODES.iter().filter(|code| code.status() == status).map(|code| code.as_str());
             let codes: Vec<_> = of_status.collect();

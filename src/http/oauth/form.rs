@@ -1,5 +1,5 @@
-//! Form-encoded bodies, read strictly: a parameter that stands there twice means different things to different readers, so
-//! it is refused (RFC 6749, section 3.2), as is what isn't a form.
+//! Form-encoded bodies, parsed strictly: a repeated parameter is refused, since parsers disagree about which one counts
+//! (RFC 6749, section 3.2).
 
 use poem::{Request, RequestBody, Result};
 use poem_openapi::{
@@ -14,19 +14,19 @@ use crate::http::{extract::client_auth::form_decode, types::Secret};
 /// The media type of forms.
 pub(in crate::http) const CONTENT_TYPE: &str = "application/x-www-form-urlencoded";
 
-/// Parameters in one form; more are refused, so that looking for repeated ones stays cheap.
+/// The largest number of parameters in a form, so that the search for repeated ones stays cheap.
 const MAX_PARAMETERS: usize = 64;
 
-/// A form that an endpoint takes; its schema in the API document is that of the type.
+/// The form of an endpoint, with its schema in the OpenAPI document.
 pub(super) trait FormBody: Type + Sized {
-    /// Takes what it needs of the parameters. Others are ignored (RFC 6749, section 3.2).
+    /// Takes the parameters of the form. Others are ignored (RFC 6749, section 3.2).
     fn read(parameters: &mut Parameters) -> Result<Self, OAuthError>;
 }
 
-/// The argument of handlers.
+/// The handler argument.
 pub(super) struct Form<T>(pub(super) T);
 
-/// The parameters of a form, each once. Those without a value are not there (RFC 6749, section 3.2).
+/// The parameters of a form. One without a value counts as absent (RFC 6749, section 3.2).
 pub(super) struct Parameters(Vec<(String, zeroize::Zeroizing<String>)>);
 
 impl Parameters {
@@ -34,11 +34,11 @@ impl Parameters {
         const MALFORMED: OAuthError = OAuthError::invalid_request("The body is not form-encoded.");
         let text = std::str::from_utf8(bytes).map_err(|_| MALFORMED)?;
         let mut parameters: Vec<(String, zeroize::Zeroizing<String>)> = Vec::new();
-        // not `pair.is_empty()`: that would be poem-openapi's, which is about something else
+        // `pair.is_empty()` would be the method of poem-openapi's `Type`
         for pair in text.split('&').filter(|pair| !str::is_empty(pair)) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (name, value) = form_decode(name).zip(form_decode(value)).ok_or(MALFORMED)?;
-            if parameters.len() == MAX_PARAMETERS || parameters.iter().any(|(known, _)| *known == name) {
+            if parameters.len() == MAX_PARAMETERS || parameters.iter().any(|(other, _)| *other == name) {
                 return Err(OAuthError::invalid_request("A parameter is repeated, or there are too many of them."));
             }
             parameters.push((name, value.into()));
@@ -46,13 +46,13 @@ impl Parameters {
         Ok(Self(parameters))
     }
 
-    /// The value of a parameter, if it is there.
+    /// Takes the value of a parameter.
     pub(super) fn take(&mut self, name: &str) -> Option<String> {
-        let at = self.0.iter().position(|(known, value)| known == name && !value.is_empty())?;
+        let at = self.0.iter().position(|(other, value)| other == name && !value.is_empty())?;
         Some(std::mem::take(&mut *self.0[at].1))
     }
 
-    /// The same for one that is a secret.
+    /// Takes the value of a secret parameter.
     pub(super) fn take_secret(&mut self, name: &str) -> Option<Secret> {
         self.take(name).map(|value| Secret(value.into()))
     }
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn forms_are_read() {
+    fn form_with_encoded_values_is_decoded() {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(read(""), Some(vec![]));
         assert_eq!(read("a=b&c=d+e%20f%2b"), Some(vec![pair("a", "b"), pair("c", "d e f+")]));
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_ambiguous_or_no_form_is_refused() {
+    fn ambiguous_or_malformed_form_is_refused() {
         for text in ["a=1&a=1", "a=1&%61=2", "a&a", "a=%", "a=%4", "a=%zz", "a=%ff"] {
             assert_eq!(read(text), None, "{text}");
         }

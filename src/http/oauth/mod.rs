@@ -1,7 +1,7 @@
-//! The endpoints of OAuth 2.0, for other services and stock clients: form-encoded in, errors as RFC 6749 has them.
+//! The OAuth 2.0 endpoints: form-encoded requests, errors as in RFC 6749.
 //!
-//! What concerns the OAuth request itself, 400 and 401, is RFC 6749's JSON, since that is where stock clients look for
-//! `error`. What is about HTTP or the service (405, 408, 413, 500, 503) is a problem, as everywhere else.
+//! Errors of the OAuth request itself (400 and 401) are RFC 6749's JSON, which OAuth client libraries parse. Errors of
+//! HTTP or the service (405, 408, 413, 500, 503) are problems, as everywhere else.
 
 mod credentials;
 mod error;

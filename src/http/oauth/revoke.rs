@@ -16,16 +16,16 @@ use crate::{
     state::AppState,
 };
 
-/// The end of sessions, for stock clients.
+/// Token revocation.
 pub struct RevokeApi;
 
-/// Which token.
+/// The token to revoke.
 #[derive(Object)]
 #[oai(skip_serializing_if_is_none, example)]
 struct RevokeForm {
     /// A refresh token or an access token.
     token: Secret,
-    /// `access_token` or `refresh_token`. Not needed: the two are told apart by their looks.
+    /// `access_token` or `refresh_token`. Optional: the two have different formats.
     token_type_hint: Option<String>,
     #[oai(flatten)]
     client: ClientFields,
@@ -49,12 +49,12 @@ impl FormBody for RevokeForm {
 
 #[derive(ApiResponse)]
 enum RevokeAnswer {
-    /// The session is over, if there was one.
+    /// The session has ended, or the token was not one that this caller may revoke.
     #[oai(status = 200)]
     Done,
 }
 
-/// What revoking can be refused with.
+/// The errors of a revocation.
 struct RevokeErrors;
 
 impl OAuthErrors for RevokeErrors {
@@ -66,9 +66,10 @@ impl OAuthErrors for RevokeErrors {
 impl RevokeApi {
     /// Revoke a token
     ///
-    /// Ends the session of a refresh token or an access token, and so both. An app that has no secret gives back its own
-    /// without authenticating, as by `/v1/logout` (the event says `logout`); a service client may end the sessions whose
-    /// tokens are for one of its audiences (`revoked`). For any other token the answer is 200 too, and nothing is done.
+    /// Ends the session of a refresh token or an access token, which revokes both. Public clients revoke their own tokens
+    /// without authentication, as with `/v1/logout` (reason `logout`). Service clients may revoke tokens for one of their
+    /// audiences (reason `revoked`). The response is 200 for every token, so that it does not reveal whether the token is genuine:
+    /// invalid tokens, and tokens for other audiences, have no effect.
     #[oai(path = "/oauth2/revoke", method = "post", operation_id = "revoke")]
     async fn revoke(
         &self,

@@ -26,10 +26,10 @@ use crate::{
     state::AppState,
 };
 
-/// Tokens for stock clients.
+/// The token endpoint.
 pub struct TokenApi;
 
-/// What tokens are given for.
+/// The grant types.
 #[derive(Enum, Clone, Copy, Debug)]
 #[oai(rename_all = "snake_case")]
 enum GrantType {
@@ -39,16 +39,16 @@ enum GrantType {
     ClientCredentials,
 }
 
-/// What a client wants tokens for.
+/// A token request.
 #[derive(Object)]
 #[oai(skip_serializing_if_is_none, example)]
 struct TokenForm {
-    /// What is exchanged for tokens.
+    /// The grant that is exchanged for tokens.
     grant_type: GrantType,
-    /// With the grant type `refresh_token`: the session's refresh token.
+    /// For `refresh_token`: the session's refresh token.
     refresh_token: Option<Secret>,
-    /// With the grant type `client_credentials`: which of its scopes the token shall have, separated by spaces; all of them if
-    /// it is left out.
+    /// The requested scopes, separated by spaces. Default: all scopes of the session, or of the client for
+    /// `client_credentials`.
     scope: Option<String>,
     #[oai(flatten)]
     client: ClientFields,
@@ -69,7 +69,7 @@ impl FormBody for TokenForm {
             "refresh_token" => GrantType::RefreshToken,
             "client_credentials" => GrantType::ClientCredentials,
             _ => {
-                let description = "The grant types here are refresh_token and client_credentials.";
+                let description = "The supported grant types are refresh_token and client_credentials.";
                 return Err(OAuthError::new(OAuthCode::UnsupportedGrantType, description));
             }
         };
@@ -86,16 +86,16 @@ impl FormBody for TokenForm {
 #[derive(Object, Serialize)]
 #[oai(rename = "TokenResponse", skip_serializing_if_is_none, example)]
 struct TokenBody {
-    /// A JWT (RFC 9068), to be sent as `Authorization: Bearer`.
+    /// A JWT (RFC 9068). Send it as `Authorization: Bearer`.
     access_token: String,
     /// Always `Bearer` (RFC 6750).
     token_type: String,
-    /// How long the access token is valid, in seconds.
+    /// The lifetime of the access token in seconds.
     expires_in: u64,
-    /// What to refresh with next; not there with `client_credentials`.
+    /// The token for the next refresh. Absent for `client_credentials`.
     #[serde(skip_serializing_if = "Option::is_none")]
     refresh_token: Option<String>,
-    /// What the access token may be used for, separated by spaces; not there where that is nothing.
+    /// The scopes, separated by spaces. Absent if there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     scope: Option<String>,
 }
@@ -118,7 +118,7 @@ enum TokenAnswer {
     #[oai(status = 200)]
     Ok(
         RawJson<TokenBody>,
-        /// For caches of long ago (RFC 6749, section 5.1).
+        /// For HTTP/1.0 caches (RFC 6749, section 5.1).
         #[oai(header = "Pragma")]
         String,
     ),
@@ -150,7 +150,7 @@ impl TokenAnswer {
     }
 }
 
-/// What asking for tokens can be refused with.
+/// The errors of a token request.
 struct TokenErrors;
 
 impl OAuthErrors for TokenErrors {
@@ -166,10 +166,10 @@ impl OAuthErrors for TokenErrors {
 impl From<RefreshError> for OAuthFailed<TokenErrors> {
     fn from(error: RefreshError) -> Self {
         let description = match error {
-            RefreshError::InvalidToken => "The refresh token is not valid here, or its session was ended.",
-            RefreshError::Reused => "This refresh token had been used long before. Its session has been ended.",
+            RefreshError::InvalidToken => "The refresh token is not valid, or its session has ended.",
+            RefreshError::Reused => "The refresh token was already used. Its session was revoked.",
             RefreshError::Expired => "The session has expired.",
-            RefreshError::Service(failure) => return failure.into(),
+            RefreshError::Service(error) => return error.into(),
         };
         OAuthError::new(OAuthCode::InvalidGrant, description).into()
     }
@@ -179,9 +179,9 @@ impl From<ClientTokenError> for OAuthFailed<TokenErrors> {
     fn from(error: ClientTokenError) -> Self {
         match error {
             ClientTokenError::InvalidScope => {
-                OAuthError::new(OAuthCode::InvalidScope, "The client may not have all of these scopes.").into()
+                OAuthError::new(OAuthCode::InvalidScope, "The client does not have all of these scopes.").into()
             }
-            ClientTokenError::Service(failure) => failure.into(),
+            ClientTokenError::Service(error) => error.into(),
         }
     }
 }
@@ -190,10 +190,12 @@ impl From<ClientTokenError> for OAuthFailed<TokenErrors> {
 impl TokenApi {
     /// Get tokens
     ///
-    /// With the grant type `refresh_token`, a session's next tokens for its current refresh token, as `/v1/refresh` does, for
-    /// stock OAuth clients. Apps have no secret and don't authenticate; a refresh token that travels in a cookie is not
-    /// valid here. With `client_credentials`, an access token of a service client itself: its `sub` is the client, its `aud`
-    /// the client's audiences, and it has no session.
+    /// `refresh_token` exchanges a session's refresh token for its next tokens, as `/v1/refresh` does, for OAuth client
+    /// libraries. Apps are public clients: they send no secret, and their `client_id`, if any, is that of `token.client_id`. A
+    /// refresh token of a cookie session is not valid here.
+    ///
+    /// `client_credentials` issues an access token of the service client itself: its `sub` is the client, its `aud` is the
+    /// client's audiences, and it has no session.
     #[oai(path = "/oauth2/token", method = "post", operation_id = "token")]
     async fn token(
         &self,
@@ -212,13 +214,13 @@ impl TokenApi {
                 let token = form.refresh_token.ok_or(OAuthError::invalid_request("refresh_token is missing."))?;
                 let scope = &state.config.token.scope;
                 if caller.client_or_app(state)?.is_some() {
-                    let description = "The refresh token was issued to another client: apps that sign users in.";
+                    let description = "The refresh token was issued to a public client.";
                     return Err(OAuthError::new(OAuthCode::InvalidGrant, description).into());
                 }
-                // less than the session has can't be had, more isn't given (RFC 6749, section 6)
+                // narrower scopes are not supported and wider ones not allowed (RFC 6749, section 6)
                 if form.scope.is_some_and(|asked| asked.split(' ').any(|word| !scope.split(' ').any(|own| own == word)))
                 {
-                    let description = "The session doesn't have all of these scopes.";
+                    let description = "The session does not have all of these scopes.";
                     return Err(OAuthError::new(OAuthCode::InvalidScope, description).into());
                 }
                 let tokens = refresh::refresh_in_body(state, token.0.expose(), client.ip).await?;

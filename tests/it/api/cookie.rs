@@ -1,4 +1,4 @@
-//! The cookie transport: where the refresh token is, and whose pages may use it.
+//! The cookie transport: where the refresh token is, and which pages may use it.
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::json;
@@ -16,7 +16,7 @@ fn login(node: &Node, transport: &str) -> RequestBuilder {
     node.request(Method::POST, "/v1/login").json(&body)
 }
 
-/// `name=value` of the cookie in an answer that has one as it should be, and no token in its body.
+/// `name=value` of the refresh cookie. Asserts its attributes, and that the body holds no refresh token.
 #[track_caller]
 fn cookie(answer: &Answer) -> String {
     let set = answer.header("set-cookie");
@@ -35,7 +35,7 @@ fn with(node: &Node, path: &str, cookie: &str) -> RequestBuilder {
 }
 
 #[tokio::test]
-async fn a_browser_signs_in_refreshes_and_signs_out() {
+async fn browser_signs_in_refreshes_and_signs_out() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -52,7 +52,7 @@ async fn a_browser_signs_in_refreshes_and_signs_out() {
 }
 
 #[tokio::test]
-async fn signing_in_again_replaces_the_session_of_the_cookie() {
+async fn second_sign_in_replaces_session_of_cookie() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -68,7 +68,8 @@ async fn pages_of_other_sites_are_refused() {
     let node = cluster.node().await;
     node.account("ada").await;
     let token = cookie(&node.send(login(&node, "cookie")).await.expect(200));
-    let foreign: [&[(&str, &str)]; 5] = [
+    let foreign: [&[(&str, &str)]; 6] = [
+        &[("origin", "https://evil.example"), ("sec-fetch-site", "none")],
         &[("origin", "https://evil.example")],
         &[("origin", "null"), ("sec-fetch-site", "cross-site")],
         &[("sec-fetch-site", "cross-site")],
@@ -77,7 +78,7 @@ async fn pages_of_other_sites_are_refused() {
     ];
     for headers in foreign {
         let requests = [
-            // without a cookie too: it would sign the visitor in as somebody else
+            // also without a cookie: it would sign the visitor in to another account
             login(&node, "cookie"),
             login(&node, "cookie").header("cookie", &token),
             login(&node, "bearer").header("cookie", &token),
@@ -90,7 +91,7 @@ async fn pages_of_other_sites_are_refused() {
             assert_eq!(answer.problem(), problem(403, "cross_site_request"), "{headers:?}");
             assert_eq!(answer.header("set-cookie"), "");
         }
-        // a token in the body is nothing that a page of another site has
+        // pages of other sites cannot know a token in the body
         let request = login(&node, "bearer");
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         node.send(request).await.expect(200);
@@ -99,14 +100,14 @@ async fn pages_of_other_sites_are_refused() {
 }
 
 #[tokio::test]
-async fn own_pages_and_allowed_ones_are_let_in() {
+async fn own_and_allowed_pages_are_accepted() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
     let mut token = cookie(&node.send(login(&node, "cookie")).await.expect(200));
     let own: [&[(&str, &str)]; 4] = [
         &[("origin", "https://auth.example.com")],
-        &[("origin", "https://app.example.com"), ("sec-fetch-site", "cross-site")],
+        &[("origin", "https://app.example.com"), ("sec-fetch-site", "same-site")],
         &[("sec-fetch-site", "same-origin")],
         &[("sec-fetch-site", "none")],
     ];
@@ -120,7 +121,7 @@ async fn own_pages_and_allowed_ones_are_let_in() {
 }
 
 #[tokio::test]
-async fn other_cookies_may_hold_anything() {
+async fn other_cookies_may_hold_any_bytes() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -131,5 +132,76 @@ async fn other_cookies_may_hold_anything() {
         let value = [before, b"__Host-latchkey=", token.as_bytes()].concat();
         let value = reqwest::header::HeaderValue::from_bytes(&value).unwrap();
         node.send(node.request(reqwest::Method::POST, "/v1/refresh").header("cookie", value)).await.expect(status);
+    }
+}
+
+#[tokio::test]
+async fn sign_in_whose_cookie_the_browser_would_drop_is_refused() {
+    let mut cluster = TestCluster::new();
+    let allowed = [
+        "https://app.example.com",
+        "https://my.app",
+        "http://localhost:3000",
+        "http://vm:5173",
+        "http://127.0.0.1:3000",
+    ];
+    cluster.config.http.allowed_origins = allowed.map(str::to_owned).to_vec();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let dropped: [&[(&str, &str)]; 4] = [
+        &[("origin", "https://app.example.com"), ("sec-fetch-site", "cross-site")],
+        &[("origin", "http://localhost:3000"), ("sec-fetch-site", "cross-site")],
+        // browsers send no Sec-Fetch-Site to plain http, and accept no secure cookie from there
+        &[("origin", "http://vm:5173"), ("host", "vm:8080")],
+        &[("origin", "https://my.app")],
+    ];
+    for headers in dropped {
+        let request =
+            headers.iter().fold(login(&node, "cookie"), |request, (name, value)| request.header(*name, *value));
+        let refused = node.send(request).await;
+        assert_eq!(refused.problem(), problem(403, "cookie_cross_site"), "{headers:?}");
+        assert_eq!(refused.header("set-cookie"), "");
+        let request =
+            headers.iter().fold(login(&node, "bearer"), |request, (name, value)| request.header(*name, *value));
+        node.send(request).await.expect(200);
+    }
+    let kept: [&[(&str, &str)]; 4] = [
+        &[("origin", "http://127.0.0.1:3000"), ("sec-fetch-site", "same-site")],
+        &[("origin", "http://localhost:3000"), ("host", "localhost:8080")],
+        &[("origin", "https://app.example.com")],
+        &[],
+    ];
+    for headers in kept {
+        let request =
+            headers.iter().fold(login(&node, "cookie"), |request, (name, value)| request.header(*name, *value));
+        cookie(&node.send(request).await.expect(200));
+    }
+}
+
+#[tokio::test]
+async fn cross_site_refresh_with_token_of_cookie_session_sets_no_cookie() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let pair = cookie(&node.send(login(&node, "cookie")).await.expect(200));
+    let token = pair.strip_prefix("__Host-latchkey=").unwrap();
+    let refresh = || node.request(Method::POST, "/v1/refresh").json(&json!({ "refresh_token": token }));
+    let cross_site = refresh().header("origin", "https://evil.example").header("sec-fetch-site", "cross-site");
+    let refused = node.send(cross_site).await;
+    assert_eq!(refused.problem(), problem(401, "invalid_refresh_token"));
+    assert_eq!(refused.header("set-cookie"), "");
+    cookie(&node.send(refresh()).await.expect(200));
+}
+
+#[tokio::test]
+async fn refresh_without_token_requires_authentication() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    for request in [
+        node.request(Method::POST, "/v1/refresh"),
+        node.request(Method::POST, "/v1/refresh").json(&json!({})),
+        node.request(Method::POST, "/v1/refresh").json(&json!({ "refresh_token": null })),
+    ] {
+        assert_eq!(node.send(request).await.problem(), problem(401, "authentication_required"));
     }
 }

@@ -1,4 +1,4 @@
-//! What is the same for every path: errors of the framework, request ids, limits.
+//! Properties of every path: framework errors, request ids, limits.
 
 use reqwest::Method;
 use serde_json::json;
@@ -12,7 +12,7 @@ use super::problem;
 use crate::harness::test_cluster::TestCluster;
 
 #[tokio::test]
-async fn unknown_paths_and_wrong_methods_are_problems() {
+async fn unknown_path_or_method_returns_problem() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     for path in ["/nothing", "/v1", "/v1/login/", "/v1/sessions/a/b", "//", "/v1/%2e%2e/x", "/docs/x"] {
@@ -37,7 +37,7 @@ async fn unknown_paths_and_wrong_methods_are_problems() {
 }
 
 #[tokio::test]
-async fn bodies_that_are_no_json_object_are_problems() {
+async fn body_that_is_no_json_object_returns_problem() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let send = |content_type: Option<&'static str>, body: &'static str| {
@@ -55,7 +55,7 @@ async fn bodies_that_are_no_json_object_are_problems() {
 }
 
 #[tokio::test]
-async fn bodies_too_large_are_refused_however_they_are_framed() {
+async fn oversized_body_is_refused_with_any_framing() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let most = cluster.config.http.max_body_bytes;
@@ -76,7 +76,7 @@ async fn bodies_too_large_are_refused_however_they_are_framed() {
 }
 
 #[tokio::test]
-async fn every_answer_has_a_request_id_and_sane_ones_are_kept() {
+async fn response_has_request_id_and_keeps_valid_ones() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     for path in ["/livez", "/v1/me", "/nothing", "/docs"] {
@@ -85,7 +85,8 @@ async fn every_answer_has_a_request_id_and_sane_ones_are_kept() {
         assert_eq!(given.header("x-request-id"), "trace-1234_a.b");
         assert_eq!(given.header("x-content-type-options"), "nosniff");
         assert_eq!(given.header("content-security-policy"), "frame-ancestors 'none'");
-        assert_eq!(given.header("cache-control"), "no-store");
+        let cacheable = if path == "/docs" { "public, max-age=300" } else { "no-store" };
+        assert_eq!(given.header("cache-control"), cacheable);
     }
     for hostile in ["short", "has a space", "quote\"quote", "<script>alert(1)", &"x".repeat(65)] {
         let answer = node.send(node.request(Method::GET, "/livez").header("x-request-id", hostile)).await;
@@ -94,7 +95,7 @@ async fn every_answer_has_a_request_id_and_sane_ones_are_kept() {
 }
 
 #[tokio::test]
-async fn headers_too_large_are_refused_before_there_is_a_request() {
+async fn oversized_headers_return_problem() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let padding = "x".repeat(cluster.config.http.max_header_bytes + 1);
@@ -103,7 +104,7 @@ async fn headers_too_large_are_refused_before_there_is_a_request() {
 }
 
 #[tokio::test]
-async fn health_is_told() {
+async fn probes_report_health() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     assert_eq!(node.get("/livez", "").await.expect(200).json(), json!({ "status": "ok" }));

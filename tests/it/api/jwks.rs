@@ -1,4 +1,4 @@
-//! `GET /.well-known/jwks.json`, the access tokens that its keys verify, and how keys come and go while nodes run.
+//! `GET /.well-known/jwks.json`, the access tokens that its keys verify, and key rotation on running nodes.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{fields, problem};
 use crate::harness::test_cluster::{Node, TestCluster};
 
-/// What a token says, read as another service would: with the served keys and a stock library.
+/// The claims of a token, verified as another service would: with the served keys and a stock library.
 async fn verified(node: &Node, token: &str, algorithm: Alg) -> Value {
     let answer = node.get("/.well-known/jwks.json", "").await.expect(200);
     let set: JwkSet = serde_json::from_str(&answer.text).unwrap();
@@ -37,7 +37,7 @@ async fn published(node: &Node) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn access_tokens_say_what_they_should_in_every_algorithm() {
+async fn access_tokens_have_documented_claims_in_every_algorithm() {
     let algorithms = [
         (Algorithm::Es256, Alg::ES256, "EC"),
         (Algorithm::EdDsa, Alg::EdDSA, "OKP"),
@@ -73,7 +73,7 @@ async fn access_tokens_say_what_they_should_in_every_algorithm() {
 }
 
 #[tokio::test]
-async fn the_next_key_is_published_before_it_signs_on_every_node() {
+async fn next_key_is_published_before_it_signs_on_every_node() {
     let cluster = TestCluster::new();
     let (one, two) = (cluster.node().await, cluster.node().await);
     one.account("ada").await;
@@ -95,7 +95,7 @@ async fn the_next_key_is_published_before_it_signs_on_every_node() {
 }
 
 #[tokio::test]
-async fn a_retired_key_is_believed_no_more() {
+async fn tokens_of_retired_key_are_refused() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -114,7 +114,7 @@ async fn a_retired_key_is_believed_no_more() {
 }
 
 #[tokio::test]
-async fn a_key_that_another_node_has_just_made_is_looked_for_at_most_once_a_second() {
+async fn unknown_key_causes_at_most_one_reload_per_second() {
     let cluster = TestCluster::new();
     let (one, two) = (cluster.node().await, cluster.node().await);
     one.account("ada").await;
@@ -123,7 +123,7 @@ async fn a_key_that_another_node_has_just_made_is_looked_for_at_most_once_a_seco
         one.state.keys.reload().await.unwrap();
         let token = one.login("ada").await.access;
         two.get("/v1/me", &token).await.expect(200);
-        // the second key within that second has to wait
+        // the second key within that second is not loaded yet
         rotate(&one, Start::Now).await;
         one.state.keys.reload().await.unwrap();
         let token = one.login("ada").await.access;

@@ -7,7 +7,7 @@ use super::{fields, pair, problem, wrong};
 use crate::harness::{client::PASSWORD, test_cluster::TestCluster};
 
 #[tokio::test]
-async fn signing_in_gives_a_pair_of_tokens() {
+async fn sign_in_returns_tokens() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -27,7 +27,7 @@ async fn signing_in_gives_a_pair_of_tokens() {
 }
 
 #[tokio::test]
-async fn unknown_users_and_wrong_passwords_look_alike() {
+async fn unknown_account_and_wrong_password_return_same_response() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -45,7 +45,7 @@ async fn unknown_users_and_wrong_passwords_look_alike() {
 }
 
 #[tokio::test]
-async fn wrong_fields_are_listed() {
+async fn sign_in_lists_all_invalid_fields() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let body = json!({ "identifier": "", "password": 7, "transport": "pigeon", "device": "d".repeat(65), "x": null });

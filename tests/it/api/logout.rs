@@ -1,12 +1,37 @@
-//! `POST /v1/logout` with a refresh token in JSON or a bearer access token.
+//! `POST /v1/logout`: every genuine credential ends its session.
 
-use reqwest::Method;
+use std::time::Duration;
+
+use reqwest::{Method, RequestBuilder};
+use serde_json::json;
 
 use super::problem;
-use crate::harness::test_cluster::TestCluster;
+use crate::harness::{
+    client::{PASSWORD, Tokens},
+    test_cluster::{Node, TestCluster},
+};
+
+const CLEARED: &str = "__Host-latchkey=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Strict";
+
+fn logout(node: &Node) -> RequestBuilder {
+    node.request(Method::POST, "/v1/logout")
+}
+
+/// Signs in with the transport `cookie`: the access token and the cookie.
+async fn cookie_session(node: &Node) -> (String, String) {
+    let body = json!({ "identifier": "ada", "password": PASSWORD, "transport": "cookie" });
+    let answer = node.post("/v1/login", body).await.expect(200);
+    let cookie = answer.header("set-cookie").split(';').next().unwrap().to_owned();
+    (answer.text_of("access_token"), cookie)
+}
+
+async fn assert_ended(node: &Node, cookie: &str) {
+    let refresh = node.send(node.request(Method::POST, "/v1/refresh").header("cookie", cookie)).await;
+    assert_eq!(refresh.problem(), problem(401, "invalid_refresh_token"));
+}
 
 #[tokio::test]
-async fn signing_out_ends_the_session_and_may_be_repeated() {
+async fn logout_ends_session_and_can_be_repeated() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -15,22 +40,75 @@ async fn signing_out_ends_the_session_and_may_be_repeated() {
     for _ in 0..2 {
         let answer = node.logout(&by_refresh.refresh).await.expect(204);
         assert_eq!((answer.text.as_str(), answer.header("set-cookie")), ("", ""));
-        let bearer = node.request(Method::POST, "/v1/logout").bearer_auth(&by_access.access);
-        node.send(bearer).await.expect(204);
+        node.send(logout(&node).bearer_auth(&by_access.access)).await.expect(204);
     }
-    for over in [by_refresh, by_access] {
-        assert_eq!(node.refresh(&over.refresh).await.problem(), problem(401, "invalid_refresh_token"));
-        assert_eq!(node.get("/v1/me", &over.access).await.problem(), problem(401, "invalid_token"));
+    for ended in [by_refresh, by_access] {
+        assert_eq!(node.refresh(&ended.refresh).await.problem(), problem(401, "invalid_refresh_token"));
+        assert_eq!(node.get("/v1/me", &ended.access).await.problem(), problem(401, "invalid_token"));
     }
 }
 
 #[tokio::test]
-async fn signing_out_needs_something_to_end() {
+async fn logout_without_credentials_requires_authentication() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    let nothing = node.send(node.request(Method::POST, "/v1/logout")).await;
-    assert_eq!(nothing.problem(), problem(401, "authentication_required"));
-    assert_eq!(node.logout("lk_rt_x").await.problem(), problem(401, "invalid_refresh_token"));
-    let bearer = node.send(node.request(Method::POST, "/v1/logout").bearer_auth("x")).await;
-    assert_eq!(bearer.problem(), problem(401, "invalid_token"));
+    for request in [logout(&node), logout(&node).json(&json!({})), logout(&node).header("cookie", "__Host-latchkey=")] {
+        assert_eq!(node.send(request).await.problem(), problem(401, "authentication_required"));
+    }
+}
+
+#[tokio::test]
+async fn logout_with_invalid_credentials_only_succeeds_and_clears_cookie() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.logout("lk_rt_x").await.expect(204);
+    for authorization in ["Bearer x", "Bearer undefined", "Bearer ", "Basic YTpi", "nonsense"] {
+        node.send(logout(&node).header("authorization", authorization)).await.expect(204);
+    }
+    let cleared = node.send(logout(&node).header("cookie", "__Host-latchkey=nonsense")).await.expect(204);
+    assert_eq!(cleared.header("set-cookie"), CLEARED);
+}
+
+#[tokio::test]
+async fn logout_with_expired_or_broken_bearer_ends_cookie_session() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    for broken in [None, Some("undefined")] {
+        let (access, cookie) = cookie_session(&node).await;
+        cluster.advance(Duration::from_secs(600));
+        let bearer = broken.unwrap_or(&access);
+        let answer = node.send(logout(&node).bearer_auth(bearer).header("cookie", &cookie)).await.expect(204);
+        assert_eq!(answer.header("set-cookie"), CLEARED);
+        assert_ended(&node, &cookie).await;
+    }
+}
+
+#[tokio::test]
+async fn logout_with_expired_bearer_only_ends_its_session() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    cluster.advance(Duration::from_secs(600));
+    node.send(logout(&node).bearer_auth(&tokens.access)).await.expect(204);
+    assert_eq!(node.refresh(&tokens.refresh).await.problem(), problem(401, "invalid_refresh_token"));
+}
+
+#[tokio::test]
+async fn logout_with_several_credentials_ends_all_their_sessions() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let (by_body, by_bearer) = (node.login("ada").await, node.login("ada").await);
+    let (_, cookie) = cookie_session(&node).await;
+    let other: Tokens = node.login("ada").await;
+    let request = logout(&node).bearer_auth(&by_bearer.access).header("cookie", &cookie);
+    let request = request.json(&json!({ "refresh_token": by_body.refresh }));
+    assert_eq!(node.send(request).await.expect(204).header("set-cookie"), CLEARED);
+    assert_ended(&node, &cookie).await;
+    for ended in [by_body, by_bearer] {
+        assert_eq!(node.refresh(&ended.refresh).await.problem(), problem(401, "invalid_refresh_token"));
+    }
+    node.refresh(&other.refresh).await.expect(200);
 }

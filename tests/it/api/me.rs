@@ -8,7 +8,7 @@ use super::problem;
 use crate::harness::test_cluster::TestCluster;
 
 #[tokio::test]
-async fn the_account_is_the_one_that_was_made() {
+async fn me_returns_registered_account() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let made = node.account("ada").await.json();
@@ -19,7 +19,7 @@ async fn the_account_is_the_one_that_was_made() {
 }
 
 #[tokio::test]
-async fn who_is_not_signed_in_is_challenged() {
+async fn caller_without_valid_token_is_challenged() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;

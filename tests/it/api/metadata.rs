@@ -10,7 +10,7 @@ const OAUTH: &str = "/.well-known/oauth-authorization-server";
 const OPENID: &str = "/.well-known/openid-configuration";
 
 #[tokio::test]
-async fn the_metadata_is_whole_and_may_be_kept() {
+async fn metadata_is_complete_and_cacheable() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let answer = node.send(node.request(Method::GET, OAUTH)).await.expect(200);
@@ -45,17 +45,17 @@ async fn the_metadata_is_whole_and_may_be_kept() {
 }
 
 #[tokio::test]
-async fn every_endpoint_named_is_there() {
+async fn every_listed_endpoint_exists() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let metadata = node.get(OAUTH, "").await.json();
     let issuer = &cluster.config.issuer;
     let mut named = 0;
     for (name, value) in metadata.as_object().unwrap() {
-        let is_place = name.ends_with("_endpoint") || name.ends_with("_uri") || name.ends_with("_documentation");
-        let Some(url) = value.as_str().filter(|_| is_place) else { continue };
-        let path = url.strip_prefix(issuer).unwrap_or_else(|| panic!("{name} isn't the issuer's: {url}"));
-        // not to its end: some have none
+        let is_url = name.ends_with("_endpoint") || name.ends_with("_uri") || name.ends_with("_documentation");
+        let Some(url) = value.as_str().filter(|_| is_url) else { continue };
+        let path = url.strip_prefix(issuer).unwrap_or_else(|| panic!("{name} is not under the issuer: {url}"));
+        // the body is not read: event streams have no end
         let answer = node.request(Method::GET, path).send().await.unwrap();
         assert_ne!(answer.status(), 404, "{name}: {url}");
         named += 1;
@@ -64,12 +64,12 @@ async fn every_endpoint_named_is_there() {
 }
 
 #[tokio::test]
-async fn an_issuer_with_a_path_is_found_by_both_ways_of_writing_it() {
+async fn metadata_of_issuer_with_path_is_served_at_both_paths() {
     let mut cluster = TestCluster::new();
     cluster.config.issuer = "https://example.com/sign/in".to_owned();
     let node = cluster.node().await;
     for well_known in [OAUTH, OPENID] {
-        // a proxy takes the issuer's path away, or leaves it where RFC 8414 puts it
+        // a proxy removes the issuer's path, or leaves it where RFC 8414 puts it
         for path in [well_known.to_owned(), format!("{well_known}/sign/in")] {
             let metadata = node.get(&path, "").await.expect(200).json();
             assert_eq!(metadata["issuer"], "https://example.com/sign/in");

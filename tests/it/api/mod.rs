@@ -1,5 +1,6 @@
-//! The REST API, a file per endpoint.
+//! The REST API, one file per endpoint.
 
+mod client_address;
 mod cookie;
 mod cors;
 mod framework;
@@ -18,7 +19,7 @@ use serde_json::Value;
 
 use crate::harness::client::Answer;
 
-/// Asserts that the answer has exactly these fields.
+/// Asserts that the body has exactly these fields.
 #[track_caller]
 fn fields(body: &Value, expected: &[&str]) {
     let mut names: Vec<_> = body.as_object().unwrap().keys().map(String::as_str).collect();
@@ -28,7 +29,7 @@ fn fields(body: &Value, expected: &[&str]) {
     assert_eq!(names, expected);
 }
 
-/// The fields that a problem finds wrong, with the codes.
+/// The fields in a problem's `errors`, with their codes.
 fn wrong(answer: &Answer) -> Vec<(String, String)> {
     let body = answer.json();
     let text = |error: &Value, name: &str| error[name].as_str().unwrap().to_owned();
@@ -36,12 +37,12 @@ fn wrong(answer: &Answer) -> Vec<(String, String)> {
     errors.iter().map(|error| (text(error, "field"), text(error, "code"))).collect()
 }
 
-/// A problem as [`Answer::problem`] gives it.
+/// A problem as [`Answer::problem`] returns it.
 fn problem(status: u16, code: &str) -> (u16, String) {
     (status, code.to_owned())
 }
 
-/// The same for [`wrong`].
+/// An error as [`wrong`] returns it.
 fn pair(field: &str, code: &str) -> (String, String) {
     (field.to_owned(), code.to_owned())
 }

@@ -4,7 +4,7 @@ use super::{pair, problem, wrong};
 use crate::harness::{client::PASSWORD, test_cluster::TestCluster};
 
 #[tokio::test]
-async fn the_password_is_changed_by_whoever_knows_it() {
+async fn password_change_requires_current_password() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -12,6 +12,7 @@ async fn the_password_is_changed_by_whoever_knows_it() {
     let new = "gravel lantern ostrich nine";
     let answer = node.change_password(&here.access, "wrong", new).await;
     assert_eq!(answer.problem(), problem(403, "wrong_password"));
+    assert_eq!(wrong(&answer), [pair("current_password", "wrong_password")]);
     let answer = node.change_password(&here.access, PASSWORD, "password").await;
     assert_eq!(answer.problem(), problem(422, "weak_password"));
     assert_eq!(wrong(&answer)[0].0, "new_password");
@@ -25,7 +26,7 @@ async fn the_password_is_changed_by_whoever_knows_it() {
 }
 
 #[tokio::test]
-async fn both_passwords_are_required() {
+async fn password_change_lists_missing_fields() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;

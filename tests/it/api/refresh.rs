@@ -8,7 +8,7 @@ use super::{fields, problem};
 use crate::harness::{client::Tokens, test_cluster::TestCluster};
 
 #[tokio::test]
-async fn a_refresh_gives_the_next_pair() {
+async fn refresh_returns_next_tokens() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -25,14 +25,14 @@ async fn a_refresh_gives_the_next_pair() {
 }
 
 #[tokio::test]
-async fn tokens_that_are_no_good_are_refused_each_with_its_code() {
+async fn refused_refresh_tokens_have_distinct_codes() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
     for token in ["", "x", "lk_rt_", "lk_rt_AAAA"] {
         assert_eq!(node.refresh(token).await.problem(), problem(401, "invalid_refresh_token"), "{token}");
     }
-    assert_eq!(node.post("/v1/refresh", json!({})).await.problem(), problem(401, "invalid_refresh_token"));
+    assert_eq!(node.post("/v1/refresh", json!({})).await.problem(), problem(401, "authentication_required"));
     let first = node.login("ada").await.refresh;
     let next = Tokens::of(&node.refresh(&first).await.expect(200)).refresh;
     cluster.advance(Duration::from_secs(11));

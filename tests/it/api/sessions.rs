@@ -12,7 +12,7 @@ use crate::harness::{
 };
 
 #[tokio::test]
-async fn the_list_tells_where_each_session_is() {
+async fn session_list_shows_client_of_each_session() {
     let mut cluster = TestCluster::new();
     cluster.config.http.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
     let node = cluster.node().await;
@@ -46,7 +46,7 @@ async fn the_list_tells_where_each_session_is() {
 }
 
 #[tokio::test]
-async fn who_is_no_trusted_proxy_is_not_believed() {
+async fn forwarded_address_of_untrusted_peer_is_ignored() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -57,7 +57,7 @@ async fn who_is_no_trusted_proxy_is_not_believed() {
 }
 
 #[tokio::test]
-async fn one_session_is_ended_and_only_ones_own() {
+async fn delete_session_ends_only_own_session() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -75,7 +75,7 @@ async fn one_session_is_ended_and_only_ones_own() {
 }
 
 #[tokio::test]
-async fn all_sessions_are_ended_or_all_but_the_current() {
+async fn delete_sessions_ends_all_or_all_but_the_current() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -92,7 +92,7 @@ async fn all_sessions_are_ended_or_all_but_the_current() {
 }
 
 #[tokio::test]
-async fn a_slip_in_the_query_ends_nothing() {
+async fn delete_sessions_with_misspelled_query_ends_nothing() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -105,7 +105,7 @@ async fn a_slip_in_the_query_ends_nothing() {
 }
 
 #[tokio::test]
-async fn device_names_hold_nothing_that_cannot_be_seen() {
+async fn control_characters_in_device_name_are_replaced() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;

@@ -17,7 +17,7 @@ async fn make_admin(node: &Node, id: &str) {
 }
 
 #[tokio::test]
-async fn an_account_is_made_and_told() {
+async fn registration_returns_account() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let made = node.account("Ada").await;
@@ -34,7 +34,7 @@ async fn an_account_is_made_and_told() {
 }
 
 #[tokio::test]
-async fn an_address_or_name_is_taken_in_any_case() {
+async fn taken_address_or_username_is_refused_in_any_case() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -48,7 +48,7 @@ async fn an_address_or_name_is_taken_in_any_case() {
 }
 
 #[tokio::test]
-async fn weak_passwords_are_refused_and_long_unicode_ones_kept_to_the_byte() {
+async fn weak_passwords_are_refused_and_unicode_passwords_are_kept_exactly() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let register = |name: &str, password: &str| {
@@ -59,7 +59,7 @@ async fn weak_passwords_are_refused_and_long_unicode_ones_kept_to_the_byte() {
         let answer = register("weak", weak).await;
         assert_eq!(answer.problem(), problem(422, "weak_password"), "{weak}");
         assert_eq!(wrong(&answer)[0].0, "password");
-        assert!(!answer.text.contains(weak) || weak == "latchkey", "the password is told");
+        assert!(!answer.text.contains(weak) || weak == "latchkey", "the response quotes the password");
     }
     let unicode = " pässwörter 鍵と錠 🔑 marmelade ";
     for (name, password) in [("most", most.as_str()), ("unicode", unicode)] {
@@ -72,7 +72,7 @@ async fn weak_passwords_are_refused_and_long_unicode_ones_kept_to_the_byte() {
 }
 
 #[tokio::test]
-async fn wrong_fields_are_all_listed() {
+async fn registration_lists_all_invalid_fields() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let answer = node.post("/v1/users", json!({ "email": 1, "username": true, "nickname": "x" })).await;
@@ -84,10 +84,17 @@ async fn wrong_fields_are_all_listed() {
     let answer = node.post("/v1/users", json!({ "email": "ada", "username": "a b", "password": PASSWORD })).await;
     assert_eq!(answer.problem(), problem(422, "invalid_fields"));
     assert_eq!(wrong(&answer), [pair("email", "invalid_email"), pair("username", "invalid_username")]);
+    let answer = node.post("/v1/users", json!({ "email": "nope", "username": "a b", "password": "short" })).await;
+    assert_eq!(answer.problem(), problem(422, "invalid_fields"));
+    let all =
+        [pair("email", "invalid_email"), pair("username", "invalid_username"), pair("password", "password_too_short")];
+    assert_eq!(wrong(&answer), all);
+    let detail = answer.text_of("detail");
+    assert!(all.iter().all(|(field, _)| detail.contains(&format!("{field}: "))), "{detail}");
 }
 
 #[tokio::test]
-async fn where_registration_is_closed_only_an_admin_makes_accounts() {
+async fn closed_registration_is_for_admins_only() {
     let mut cluster = TestCluster::new();
     let open = cluster.node().await;
     let admin = open.account("admin").await.text_of("id");

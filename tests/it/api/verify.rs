@@ -1,28 +1,29 @@
-//! `GET /v1/verify`: forward-auth.
+//! `GET /v1/verify`: forward auth.
 
 use std::time::Duration;
 
+use latchkey::service::clients::NewClient;
 use reqwest::Method;
 
 use super::problem;
 use crate::harness::{monitor::Monitor, test_cluster::TestCluster, wait::until};
 
 #[tokio::test]
-async fn a_valid_token_is_vouched_for_with_who_it_is() {
+async fn valid_token_returns_identity() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let account = node.account("ada").await.text_of("id");
     let tokens = node.login("ada").await;
     let answer = node.get("/v1/verify", &tokens.access).await.expect(200);
     assert_eq!(answer.text, "");
-    let said = ["subject", "session", "client", "scope", "roles", "expires"];
-    let said = said.map(|name| answer.header(&format!("x-auth-{name}")).to_owned());
-    assert_eq!(said, [&account, &tokens.session, "latchkey", "account", "", "1800000300"]);
+    let identity = ["subject", "session", "client", "scope", "roles", "expires"];
+    let identity = identity.map(|name| answer.header(&format!("x-auth-{name}")).to_owned());
+    assert_eq!(identity, [&account, &tokens.session, "latchkey", "account", "", "1800000300"]);
     assert_eq!(answer.header("cache-control"), "no-store");
 }
 
 #[tokio::test]
-async fn any_method_and_any_path_below_will_do() {
+async fn any_method_and_any_path_below_are_accepted() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -38,7 +39,7 @@ async fn any_method_and_any_path_below_will_do() {
 }
 
 #[tokio::test]
-async fn anything_else_is_challenged() {
+async fn invalid_token_is_challenged() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -57,7 +58,7 @@ async fn anything_else_is_challenged() {
 }
 
 #[tokio::test]
-async fn a_sign_out_is_seen_at_the_next_request_on_every_node() {
+async fn logout_is_effective_at_next_request_on_every_node() {
     let cluster = TestCluster::new();
     let (one, two) = (cluster.node().await, cluster.node().await);
     cluster.wait_for_peers().await;
@@ -75,12 +76,12 @@ async fn a_sign_out_is_seen_at_the_next_request_on_every_node() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_was_vouched_for_lately_is_so_again_without_redis_and_without_a_signature() {
+async fn repeated_verification_needs_neither_redis_nor_signature_check() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
-    until("it is in step", || async { node.state.redis.revocation_log.cache_is_valid() }).await;
+    until("the session cache is valid", || async { node.state.redis.revocation_log.cache_is_valid() }).await;
     node.get("/v1/verify", &tokens.access).await.expect(200);
     let signatures = node.state.tokens.metrics().misses.get();
     let mut monitor = Monitor::start(&cluster.redis);
@@ -88,7 +89,39 @@ async fn who_was_vouched_for_lately_is_so_again_without_redis_and_without_a_sign
         node.get("/v1/verify", &tokens.access).await.expect(200);
     }
     let asked = monitor.commands(&cluster.redis);
-    // a busy machine may lose a step, and ask once more
+    // on a busy machine the cache may become invalid for a moment
     assert!(asked.len() < 5, "{asked:?}");
     assert_eq!(node.state.tokens.metrics().misses.get(), signatures);
+}
+
+#[tokio::test]
+async fn service_clients_pass_only_where_they_are_allowed() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let user = node.login("ada").await.access;
+    let new = NewClient { name: "billing".to_owned(), audiences: vec!["latchkey".to_owned()], ..NewClient::default() };
+    let client = cluster.service_client_with(new).await;
+    let request = node.request(Method::POST, "/oauth2/token").form(&[("grant_type", "client_credentials")]);
+    let token =
+        node.send(request.basic_auth(&client.id, Some(&client.secret))).await.expect(200).text_of("access_token");
+
+    for path in [
+        "/v1/verify",
+        "/v1/verify?allow=users",
+        // below the path a proxy has appended what its client chose
+        "/v1/verify/orders?allow=clients",
+        "/v1/verify/?allow=clients",
+    ] {
+        let refused = node.get(path, &token).await;
+        if path.ends_with("users") {
+            assert_eq!(refused.problem(), problem(400, "malformed_request"));
+        } else {
+            assert_eq!(refused.problem(), problem(401, "invalid_token"), "{path}");
+            node.get(path, &user).await.expect(200);
+        }
+    }
+    let allowed = node.get("/v1/verify?allow=clients", &token).await.expect(200);
+    assert_eq!((allowed.header("x-auth-subject"), allowed.header("x-auth-session")), (client.id.as_str(), ""));
+    node.get("/v1/verify?allow=clients", &user).await.expect(200);
 }

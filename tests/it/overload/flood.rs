@@ -1,5 +1,5 @@
-//! Everybody signs in at once: the hashing's budget isn't exceeded, those who can't be served are told so before those who
-//! can be are, and whoever is signed in already notices nothing.
+//! A flood of sign-ins: hashing stays within its memory budget, sign-ins above the queue are refused before the others are
+//! served, and existing sessions are not affected.
 
 use std::sync::{
     Arc,
@@ -21,18 +21,18 @@ const FLOOD: usize = 2000;
 const THREADS: usize = 2;
 const QUEUE: usize = 100;
 
-/// What the node may take beside what it had, in MiB: the threads' memory, and a little for each connection. If each
-/// sign-in had memory of its own, those that wait alone would take 1900 MiB.
+/// The additional memory that the node may take, in MiB: that of the threads, and a little for each connection. If each
+/// sign-in had memory of its own, the waiting ones alone would take 1900 MiB.
 const BUDGET: u64 = 2 * 19 + 150;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_logins_is_refused_at_once_and_takes_no_more_memory_than_its_budget() {
+async fn login_flood_is_refused_at_once_and_stays_within_memory_budget() {
     open_many(3 * FLOOD as u64);
     let process = Process::start(&[
         &format!("password.threads={THREADS}"),
         &format!("password.queue={QUEUE}"),
         "password.memory_kib=19456",
-        // slow enough that nobody has to hurry: seconds for each
+        // seconds for each, so that the refusals come first
         "password.iterations=100",
     ]);
     let client = Client::new(process.node.client.base.clone());
@@ -52,7 +52,7 @@ async fn a_flood_of_logins_is_refused_at_once_and_takes_no_more_memory_than_its_
                 all_connected.wait().await;
                 let reply = wire.call(&post("/v1/login", &body)).await.unwrap();
                 if reply.status == 503 {
-                    let seconds: u64 = reply.header("retry-after").parse().expect("it says when to try again");
+                    let seconds: u64 = reply.header("retry-after").parse().expect("the header is a number");
                     assert!(seconds >= 1, "{reply:?}");
                     assert!(reply.body.contains("\"code\":\"unavailable\""), "{reply:?}");
                     refused.fetch_add(1, Ordering::SeqCst);
@@ -64,7 +64,7 @@ async fn a_flood_of_logins_is_refused_at_once_and_takes_no_more_memory_than_its_
         })
         .collect();
 
-    // Meanwhile others go on.
+    // existing sessions are used meanwhile
     let user = &client;
     let others = join_all(others.into_iter().map(|mut tokens| async move {
         for _ in 0..10 {
@@ -74,7 +74,7 @@ async fn a_flood_of_logins_is_refused_at_once_and_takes_no_more_memory_than_its_
     }));
     tokio::join!(
         others,
-        wait::until("all are refused for whom there is no place", || async {
+        wait::until("all sign-ins above the queue are refused", || async {
             let served = signed_in.load(Ordering::SeqCst);
             refused.load(Ordering::SeqCst) + served + THREADS + QUEUE >= FLOOD
         })
@@ -89,7 +89,7 @@ async fn a_flood_of_logins_is_refused_at_once_and_takes_no_more_memory_than_its_
     flood.iter().for_each(JoinHandle::abort);
 }
 
-/// Some sessions, begun before.
+/// Sessions that began before the flood.
 async fn signed_in(client: &Client) -> Vec<Tokens> {
     join_all(["ada", "bob"].map(|name| async move {
         client.account(name).await;

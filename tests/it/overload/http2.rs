@@ -1,5 +1,5 @@
-//! What HTTP/2 allows a caller to ask for, and no caller needs: streams that are reset as soon as they are opened
-//! (CVE-2023-44487), headers without an end (CVE-2024-27316), questions whose answers nobody reads.
+//! Abuse of HTTP/2: streams that are reset as soon as they are opened (CVE-2023-44487), endless headers (CVE-2024-27316),
+//! pings and settings whose acknowledgements are not read.
 
 use std::net::SocketAddr;
 
@@ -26,11 +26,11 @@ const ENHANCE_YOUR_CALM: u32 = 0xb;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// What the node may take for all of that, in MiB: far more than it needs, far less than it would if anything grew.
+/// The memory that the node may take for the abuse, in MiB: more than it needs, and much less than unbounded growth.
 const BUDGET: u64 = 64;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rapid_resets_end_their_connection() {
+async fn rapid_resets_close_their_connection() {
     const RESETS: u32 = 20_000;
     let process = Process::start(&[]);
     let client = Client::new(process.node.client.base.clone());
@@ -45,12 +45,12 @@ async fn rapid_resets_end_their_connection() {
             frame(&mut pairs, HEADERS, END_STREAM | END_HEADERS, stream, &get(b"/readyz"));
             frame(&mut pairs, RST_STREAM, 0, stream, &CANCEL.to_be_bytes());
         }
-        // it may have been closed by then
+        // the node may have closed the connection by then
         let _ = within(stream.write_all(&pairs)).await;
         sent += 500;
         connections += 1;
         assert_eq!(end(stream).await, Some(ENHANCE_YOUR_CALM));
-        assert!(alive(&client).await, "others are served meanwhile");
+        assert!(alive(&client).await, "other clients are served");
     }
     let most = process.most_memory();
     println!("{sent} resets on {connections} connections; {before} MiB before, {most} MiB at most");
@@ -58,7 +58,7 @@ async fn rapid_resets_end_their_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn headers_without_an_end_are_not_kept() {
+async fn endless_headers_are_not_kept() {
     let process = Process::start(&[]);
     let client = Client::new(process.node.client.base.clone());
     assert!(alive(&client).await);
@@ -73,44 +73,44 @@ async fn headers_without_an_end_are_not_kept() {
         let mut sent = 0_usize;
         let mut ended = stream.write_all(&head).await.is_err();
         while !ended {
-            // more than memory would hold, if it weren't cut
+            // unbounded headers would exhaust the memory
             assert!(sent < 64 << 20, "{sent} bytes of headers were taken");
             ended = within(stream.write_all(&more)).await.is_err();
             sent += more.len();
         }
         drop(stream);
-        assert!(alive(&client).await, "others are served meanwhile: {number}");
+        assert!(alive(&client).await, "other clients are served: {number}");
     }
     let most = process.most_memory();
     assert!(most <= before + BUDGET, "{before} MiB before, {most} MiB at most");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn questions_are_not_kept_for_who_does_not_read_the_answers() {
+async fn acknowledgements_are_not_kept_for_client_that_does_not_read() {
     let process = Process::start(&["http.write_timeout=1s"]);
     let client = Client::new(process.node.client.base.clone());
     assert!(alive(&client).await);
     let before = process.memory();
-    let mut questions = Vec::new();
+    let mut requests = Vec::new();
     for _ in 0..1000 {
-        frame(&mut questions, PING, 0, 0, b"question");
-        frame(&mut questions, SETTINGS, 0, 0, &[]);
+        frame(&mut requests, PING, 0, 0, b"are you?");
+        frame(&mut requests, SETTINGS, 0, 0, &[]);
     }
     let mut stream = connect(&client).await;
     let mut sent = 0_usize;
-    // until the node has given it up
-    while within(stream.write_all(&questions)).await.is_ok() {
-        sent += questions.len();
-        assert!(sent < 1 << 30, "{sent} bytes of questions were taken");
+    // until the node closes the connection
+    while within(stream.write_all(&requests)).await.is_ok() {
+        sent += requests.len();
+        assert!(sent < 1 << 30, "{sent} bytes were taken");
     }
     assert!(alive(&client).await);
     let most = process.most_memory();
-    println!("{sent} bytes of questions; {before} MiB before, {most} MiB at most");
+    println!("{sent} bytes; {before} MiB before, {most} MiB at most");
     assert!(most <= before + BUDGET, "{before} MiB before, {most} MiB at most");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn headers_and_bodies_have_the_limits_that_they_have_over_http1() {
+async fn header_and_body_limits_equal_those_of_http1() {
     let process = Process::start(&[]);
     let client = Client::new(process.node.client.base.clone());
 
@@ -140,9 +140,13 @@ async fn headers_and_bodies_have_the_limits_that_they_have_over_http1() {
     assert_eq!(status(&mut stream, 1).await, "413");
 }
 
-/// A connection that speaks HTTP/2.
+/// An HTTP/2 connection to a node.
 async fn connect(client: &Client) -> TcpStream {
-    let address: SocketAddr = client.base.strip_prefix("http://").unwrap().parse().unwrap();
+    connect_to(client.base.strip_prefix("http://").unwrap().parse().unwrap()).await
+}
+
+/// An HTTP/2 connection.
+pub(super) async fn connect_to(address: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let mut begin = PREFACE.to_vec();
     frame(&mut begin, SETTINGS, 0, 0, &[]);
@@ -154,7 +158,7 @@ async fn alive(client: &Client) -> bool {
     client.send(client.request(Method::GET, "/livez")).await.status == 200
 }
 
-fn frame(to: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+pub(super) fn frame(to: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
     to.extend(&u32::try_from(payload.len()).unwrap().to_be_bytes()[1..]);
     to.extend([kind, flags]);
     to.extend(stream.to_be_bytes());
@@ -171,7 +175,7 @@ fn get(path: &[u8]) -> Vec<u8> {
 }
 
 /// A header that isn't indexed (RFC 7541, section 6.2.2).
-fn literal(name: &[u8], value: &[u8]) -> Vec<u8> {
+pub(super) fn literal(name: &[u8], value: &[u8]) -> Vec<u8> {
     let mut field = vec![0, u8::try_from(name.len()).unwrap()];
     field.extend(name);
     field.push(u8::try_from(value.len()).unwrap());
@@ -180,7 +184,7 @@ fn literal(name: &[u8], value: &[u8]) -> Vec<u8> {
 }
 
 /// The next frame; none at the end.
-async fn next(stream: &mut TcpStream) -> Option<(u8, u32, Vec<u8>)> {
+pub(super) async fn next(stream: &mut TcpStream) -> Option<(u8, u32, Vec<u8>)> {
     let mut head = [0; 9];
     within(stream.read_exact(&mut head)).await.ok()?;
     let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
@@ -188,7 +192,7 @@ async fn next(stream: &mut TcpStream) -> Option<(u8, u32, Vec<u8>)> {
     Some((head[3], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload))
 }
 
-/// Reads to the end; gives the reason that it was told, the last if there are several.
+/// Reads to the end and returns the error code of the last GOAWAY.
 async fn end(mut stream: TcpStream) -> Option<u32> {
     let mut reason = None;
     while let Some((kind, _, payload)) = next(&mut stream).await {
@@ -199,10 +203,10 @@ async fn end(mut stream: TcpStream) -> Option<u32> {
     reason
 }
 
-/// The status of a stream's answer: an entry of the static table, or a literal named by one of them.
+/// The status of a stream's response: an entry of the static table, or a literal named by one of them.
 async fn status(stream: &mut TcpStream, of: u32) -> String {
     loop {
-        match next(stream).await.expect("it is answered") {
+        match next(stream).await.expect("a response") {
             (HEADERS, on, block) if on == of => {
                 return match block[0] {
                     0x8c => "400".to_owned(),
@@ -212,7 +216,7 @@ async fn status(stream: &mut TcpStream, of: u32) -> String {
                     _ => digits(&block[2..2 + usize::from(block[1] & 0x7f)], block[1] & 0x80 != 0),
                 };
             }
-            (RST_STREAM | GOAWAY, _, payload) => panic!("no answer: {payload:?}"),
+            (RST_STREAM | GOAWAY, _, payload) => panic!("no response: {payload:?}"),
             _ => {}
         }
     }

@@ -1,64 +1,56 @@
-//! Limits that are for all callers together.
+//! Limits that all clients share.
 
 use std::{
     io::{BufRead, BufReader},
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use reqwest::Method;
-use serde_json::json;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use rustix::process::Signal;
 
 use crate::{
     harness::{client::PASSWORD, test_cluster::TestCluster, wait},
-    server::within,
+    store::server::{DURABLE, Server},
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn above_so_many_requests_at_once_others_are_told_to_come_again() {
+async fn requests_above_limit_return_503_and_probes_are_exempt() {
     let mut cluster = TestCluster::new();
     cluster.config.http.max_requests = 2;
+    let redis = Server::start("redis-server", 0, DURABLE);
+    cluster.config.redis.url = Some(redis.url().into());
+    // longer than the test
+    cluster.config.redis.command_timeout = Duration::from_mins(1);
     let node = cluster.node().await;
     node.account("ada").await;
-    let body = json!({ "identifier": "ada", "password": PASSWORD }).to_string();
-    let (begun, rest) = body.split_at(10);
+    let tokens = node.login("ada").await;
 
-    let mut slow = Vec::new();
-    for _ in 0..2 {
-        let mut stream = TcpStream::connect(node.base.strip_prefix("http://").unwrap()).await.unwrap();
-        let head = format!(
-            "POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\n\
-             Content-Length: {}\r\n\r\n{begun}",
-            body.len()
-        );
-        stream.write_all(head.as_bytes()).await.unwrap();
-        slow.push(stream);
-    }
-    let ask = |path: &'static str| node.send(node.request(Method::GET, path));
-    wait::until("both have begun", || async { ask("/openapi.json").await.status == 503 }).await;
+    redis.signal(Signal::STOP);
+    let waiting: Vec<_> = (0..2)
+        .map(|_| {
+            let (client, token) = (node.client.clone(), tokens.refresh.clone());
+            tokio::spawn(async move { client.refresh(&token).await })
+        })
+        .collect();
+    let call = |path: &'static str| node.send(node.request(Method::GET, path));
+    wait::until("both requests wait for Redis", || async { call("/openapi.json").await.status == 503 }).await;
     let refused = node.try_login("ada", PASSWORD).await;
     assert_eq!(refused.problem(), (503, "unavailable".to_owned()));
     assert_eq!(refused.header("retry-after"), "1");
-    for path in ["/livez", "/readyz"] {
-        ask(path).await.expect(200);
-    }
+    call("/livez").await.expect(200);
 
-    for mut stream in slow {
-        stream.write_all(rest.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        within(stream.read_to_string(&mut answer)).await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    redis.signal(Signal::CONT);
+    for waiting in waiting {
+        waiting.await.unwrap().expect(200);
     }
     node.login("ada").await;
     node.stop().await;
 }
 
-/// Connections are files, and a shell gives its programs few.
+/// Connections are files, and shells set a low soft limit.
 #[test]
-fn the_service_takes_as_many_files_as_it_may_open() {
+fn service_raises_its_limit_of_open_files() {
     let folder = tempfile::tempdir().unwrap();
     let mut node = Command::new("sh")
         .args(["-c", "ulimit -S -n 200 && ulimit -H -n 1000 && exec \"$0\" serve", env!("CARGO_BIN_EXE_latchkey")])

@@ -1,4 +1,4 @@
-//! A thousand connections that are as slow as they can be, made by `slowhttptest`: others don't notice, and they are closed.
+//! A thousand slow connections, made by `slowhttptest`: other clients are served, and the slow connections are closed.
 
 use std::{
     process::{Child, Command, Stdio},
@@ -15,27 +15,27 @@ const INSTALL: &str = "this test needs slowhttptest: `apt-get install slowhttpte
                        slowhttptest` (Fedora), `brew install slowhttptest` (macOS); or run `make test`, which installs it";
 
 const CONNECTIONS: usize = 1000;
-/// So many have to be seen at once; it takes the program a second to make all of them, and longer on a busy machine.
+/// The connections that must be open at once. The program takes a second to open all, and longer on a busy machine.
 const ENOUGH: usize = CONNECTIONS * 3 / 4;
-/// For a busy machine too.
-const PATIENCE: Duration = Duration::from_secs(100);
-/// What the node may take for them, in MiB.
+/// The time that a busy machine may take.
+const DEADLINE: Duration = Duration::from_secs(100);
+/// The memory that the node may take for them, in MiB.
 const BUDGET: u64 = 100;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn slow_headers_harm_nobody() {
+async fn slow_headers_do_not_affect_others() {
     // a header every second
     attack("/v1/me", &["-H", "-i", "1", "-t", "GET"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn slow_bodies_harm_nobody() {
+async fn slow_bodies_do_not_affect_others() {
     attack("/v1/login", &["-B", "-i", "1", "-s", "8192", "-t", "POST", "-f", "application/json"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn slow_readers_harm_nobody() {
-    // the longest answer that there is, five bytes a second
+async fn slow_readers_do_not_affect_others() {
+    // the longest response, five bytes a second
     attack("/docs", &["-X", "-n", "1", "-z", "5", "-w", "10", "-y", "20"]).await;
 }
 
@@ -45,6 +45,8 @@ async fn attack(path: &str, how: &[&str]) {
         "http.first_byte_timeout=5s",
         "http.header_timeout=5s",
         "http.body_timeout=5s",
+        // pending_bodies.rs tests the bounds
+        "http.max_pending_bodies_per_address=4096",
         "http.write_timeout=5s",
         "http.idle_timeout=5s",
     ]);
@@ -54,22 +56,25 @@ async fn attack(path: &str, how: &[&str]) {
     let (before, few) = (process.memory(), process.open_files());
 
     let tool = SlowHttpTest::start(&format!("{}{path}", client.base), how);
-    let (mut most_open, mut asked) = (0, 0);
-    // until they have been there, and aren't any more
+    let (mut most_open, mut answered) = (0, 0);
+    // until all were open and nearly all are closed
     loop {
         let open = process.open_files().saturating_sub(few);
         most_open = most_open.max(open);
         if most_open >= ENOUGH && open < CONNECTIONS / 20 {
             break;
         }
-        assert!(tool.since.elapsed() < PATIENCE, "{open} of {most_open} connections are still open; {asked} answered");
+        assert!(
+            tool.since.elapsed() < DEADLINE,
+            "{open} of {most_open} connections are still open; {answered} answered"
+        );
         tokens = Tokens::of(&client.refresh(&tokens.refresh).await.expect(200));
         client.get("/v1/me", &tokens.access).await.expect(200);
-        asked += 2;
+        answered += 2;
     }
     let most = process.most_memory();
-    println!("{asked} answered beside {most_open} slow ones; {before} MiB before, {most} MiB at most");
-    assert!(asked > 0);
+    println!("{answered} answered beside {most_open} slow ones; {before} MiB before, {most} MiB at most");
+    assert!(answered > 0);
     assert!(most <= before + BUDGET, "{before} MiB before, {most} MiB at most");
 }
 

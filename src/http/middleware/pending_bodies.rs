@@ -1,0 +1,261 @@
+//! Bounds the request bodies that are still arriving: per connection, per client network and in all.
+//!
+//! A body that arrives together with its headers is never registered here, so only slow senders compete for the slots.
+//! A new body is always admitted. If a bound is reached, the oldest body under that bound is evicted instead: a client
+//! that leaves many bodies unfinished loses its own first, and never keeps others from being served.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    hash::Hash,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use prometheus::IntCounterVec;
+use tokio::sync::oneshot;
+
+use crate::{config::HttpSettings, metrics};
+
+/// The bound that an evicted body exceeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// `http.max_pending_bodies_per_connection`
+    Connection,
+    /// `http.max_pending_bodies_per_address`
+    Address,
+    /// `http.max_pending_bodies`
+    Total,
+}
+
+impl Bound {
+    const ALL: [Self; 3] = [Self::Connection, Self::Address, Self::Total];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Connection => "connection",
+            Self::Address => "address",
+            Self::Total => "total",
+        }
+    }
+}
+
+/// The sender of a body.
+#[derive(Clone, Copy, Debug)]
+pub struct Sender {
+    /// The peer's address and port, which identify the connection; none if the connection has no bound of its own.
+    pub connection: Option<SocketAddr>,
+    /// The client's address, if it is known.
+    pub address: Option<IpAddr>,
+}
+
+/// The request bodies that are still arriving.
+#[derive(Debug)]
+pub struct PendingBodies {
+    per_connection: usize,
+    per_address: usize,
+    total: usize,
+    slots: Mutex<Slots>,
+    evicted: IntCounterVec,
+}
+
+/// Slots are numbered in order of admission, so the smallest number is the oldest.
+#[derive(Debug, Default)]
+struct Slots {
+    next: u64,
+    all: BTreeMap<u64, Slot>,
+    by_connection: HashMap<SocketAddr, BTreeSet<u64>>,
+    by_address: HashMap<IpAddr, BTreeSet<u64>>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    connection: Option<SocketAddr>,
+    network: Option<IpAddr>,
+    evict: oneshot::Sender<Bound>,
+}
+
+impl PendingBodies {
+    /// Uses the bounds of the settings.
+    pub fn new(settings: &HttpSettings) -> Self {
+        let evicted = metrics::counters(
+            "latchkey_evicted_request_bodies_total",
+            "Unfinished request bodies that were evicted for newer ones, by the bound that was reached.",
+            &["bound"],
+        );
+        for bound in Bound::ALL {
+            evicted.with_label_values(&[bound.label()]);
+        }
+        Self {
+            per_connection: settings.max_pending_bodies_per_connection.max(1),
+            per_address: settings.max_pending_bodies_per_address.max(1),
+            total: settings.max_pending_bodies.max(1),
+            slots: Mutex::default(),
+            evicted,
+        }
+    }
+
+    /// The counter of evictions.
+    pub fn metrics(&self) -> &IntCounterVec {
+        &self.evicted
+    }
+
+    /// Takes a slot for a body, which it holds until the result is dropped. Evicts the oldest bodies that exceed a bound.
+    pub fn admit(self: &Arc<Self>, sender: Sender) -> PendingBody {
+        let (evict, evicted) = oneshot::channel();
+        let slot = Slot { connection: sender.connection, network: sender.address.map(network), evict };
+        let mut slots = self.slots();
+        let of_connection = slot.connection.and_then(|key| oldest(&slots.by_connection, &key, self.per_connection));
+        self.evict(&mut slots, of_connection, Bound::Connection);
+        let of_address = slot.network.and_then(|key| oldest(&slots.by_address, &key, self.per_address));
+        self.evict(&mut slots, of_address, Bound::Address);
+        let of_all = slots.all.first_key_value().map(|(number, _)| *number).filter(|_| slots.all.len() >= self.total);
+        self.evict(&mut slots, of_all, Bound::Total);
+        let number = slots.insert(slot);
+        PendingBody { bodies: Arc::clone(self), number, evicted }
+    }
+
+    fn evict(&self, slots: &mut Slots, number: Option<u64>, bound: Bound) {
+        if let Some(slot) = number.and_then(|number| slots.remove(number)) {
+            self.evicted.with_label_values(&[bound.label()]).inc();
+            // its request may have ended at this moment
+            let _ = slot.evict.send(bound);
+        }
+    }
+
+    fn slots(&self) -> MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Slots {
+    fn insert(&mut self, slot: Slot) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        if let Some(connection) = slot.connection {
+            self.by_connection.entry(connection).or_default().insert(number);
+        }
+        if let Some(network) = slot.network {
+            self.by_address.entry(network).or_default().insert(number);
+        }
+        self.all.insert(number, slot);
+        number
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Slot> {
+        let slot = self.all.remove(&number)?;
+        if let Some(connection) = &slot.connection {
+            remove_from(&mut self.by_connection, connection, number);
+        }
+        if let Some(network) = &slot.network {
+            remove_from(&mut self.by_address, network, number);
+        }
+        Some(slot)
+    }
+}
+
+/// The oldest slot of a key, if the key has `limit` of them.
+fn oldest<K: Hash + Eq>(slots: &HashMap<K, BTreeSet<u64>>, key: &K, limit: usize) -> Option<u64> {
+    slots.get(key).filter(|numbers| numbers.len() >= limit)?.first().copied()
+}
+
+fn remove_from<K: Hash + Eq>(slots: &mut HashMap<K, BTreeSet<u64>>, key: &K, number: u64) {
+    let Some(numbers) = slots.get_mut(key) else { return };
+    numbers.remove(&number);
+    if numbers.is_empty() {
+        slots.remove(key);
+    }
+}
+
+/// The network whose clients share a bound: an IPv4 address, or the /64 of an IPv6 address.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+    }
+}
+
+/// A body that is arriving. It frees its slot when dropped.
+#[derive(Debug)]
+pub struct PendingBody {
+    bodies: Arc<PendingBodies>,
+    number: u64,
+    evicted: oneshot::Receiver<Bound>,
+}
+
+impl PendingBody {
+    /// Completes when the body is evicted.
+    pub async fn evicted(&mut self) -> Bound {
+        match (&mut self.evicted).await {
+            Ok(bound) => bound,
+            // only `remove` drops the sender of a slot, and only after sending or when this is dropped
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for PendingBody {
+    fn drop(&mut self) {
+        self.bodies.slots().remove(self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn bodies(per_connection: usize, per_address: usize, total: usize) -> Arc<PendingBodies> {
+        let evicted = metrics::counters("latchkey_test_evicted_total", "Test.", &["bound"]);
+        Arc::new(PendingBodies { per_connection, per_address, total, slots: Mutex::default(), evicted })
+    }
+
+    fn sender(port: u16, address: &str) -> Sender {
+        let address: IpAddr = address.parse().unwrap();
+        Sender { connection: Some(SocketAddr::new(address, port)), address: Some(address) }
+    }
+
+    fn evicted(body: &mut PendingBody) -> Option<Bound> {
+        body.evicted().now_or_never()
+    }
+
+    #[test]
+    fn admission_above_connection_bound_evicts_oldest_of_that_connection() {
+        let bodies = bodies(2, 10, 10);
+        let mut other = bodies.admit(sender(1, "192.0.2.1"));
+        let mut own: Vec<_> = (0..4).map(|_| bodies.admit(sender(2, "192.0.2.1"))).collect();
+        let evictions: Vec<_> = own.iter_mut().map(evicted).collect();
+        assert_eq!(evictions, [Some(Bound::Connection), Some(Bound::Connection), None, None]);
+        assert_eq!(evicted(&mut other), None);
+    }
+
+    #[test]
+    fn admission_above_address_bound_evicts_oldest_of_that_network() {
+        let bodies = bodies(10, 2, 10);
+        let mut other = bodies.admit(sender(1, "2001:db8:0:1::1"));
+        let mut own: Vec<_> = (0..3).map(|n| bodies.admit(sender(2 + n, &format!("2001:db8::{n}")))).collect();
+        let evictions: Vec<_> = own.iter_mut().map(evicted).collect();
+        assert_eq!(evictions, [Some(Bound::Address), None, None]);
+        assert_eq!(evicted(&mut other), None);
+    }
+
+    #[test]
+    fn admission_above_total_bound_evicts_oldest_of_all() {
+        let bodies = bodies(10, 10, 2);
+        let mut all: Vec<_> = (1..=3).map(|n| bodies.admit(sender(n, &format!("192.0.2.{n}")))).collect();
+        let evictions: Vec<_> = all.iter_mut().map(evicted).collect();
+        assert_eq!(evictions, [Some(Bound::Total), None, None]);
+    }
+
+    #[test]
+    fn finished_bodies_leave_no_slots() {
+        let bodies = bodies(2, 2, 2);
+        for port in 0..100 {
+            let _body = bodies.admit(sender(port, "192.0.2.1"));
+        }
+        let evicted = bodies.admit(sender(1, "192.0.2.1"));
+        drop((bodies.admit(sender(1, "192.0.2.1")), bodies.admit(sender(1, "192.0.2.1")), evicted));
+        let slots = bodies.slots();
+        assert!(slots.all.is_empty() && slots.by_connection.is_empty() && slots.by_address.is_empty(), "{slots:?}");
+    }
+}

@@ -1,0 +1,65 @@
+//! Maps every error, the framework's own included, to a problem (RFC 9457).
+
+use std::{fmt::Display, time::Duration};
+
+use poem::{
+    error::{MethodNotAllowedError, NotFoundError, ResponseError},
+    http::StatusCode,
+};
+use poem_openapi::error::ParsePathError;
+
+use super::{body::BodyError, timeout::TimedOut};
+use crate::http::{
+    paths::Paths,
+    problem::{Code, ProblemError},
+};
+
+/// The detail of internal errors, whose causes are only logged.
+pub(super) const INTERNAL: &str = "The log has the cause under this request id.";
+
+/// The `Retry-After` of a request whose body was evicted.
+const RETRY_EVICTED: Duration = Duration::from_secs(1);
+
+/// The problem of an error in a request for `path` with this id.
+pub(super) fn problem(error: poem::Error, paths: &Paths, path: &str, id: &str) -> ProblemError {
+    if let Some(problem) = error.downcast_ref::<ProblemError>() {
+        return problem.clone();
+    }
+    if let Some(body) = error.downcast_ref::<BodyError>() {
+        let retry_after = matches!(body, BodyError::Evicted(_)).then_some(RETRY_EVICTED);
+        return ProblemError { retry_after, ..ProblemError::new(code_of(body.status()), sentence(body)) };
+    }
+    if let Some(timed_out) = error.downcast_ref::<TimedOut>() {
+        let retry_after = Some(Duration::from_secs(TimedOut::RETRY_AFTER_SECONDS.into()));
+        return ProblemError { retry_after, ..ProblemError::new(Code::Unavailable, sentence(timed_out)) };
+    }
+    if error.is::<NotFoundError>() {
+        return ProblemError::new(Code::NotFound, "No such endpoint. The API documentation is at /docs.");
+    }
+    if error.is::<MethodNotAllowedError>() {
+        let allow = Some(paths.methods(path)).filter(|methods| !methods.is_empty());
+        let detail = "The `Allow` header lists the methods of this path.";
+        return ProblemError { allow, ..ProblemError::new(Code::MethodNotAllowed, detail) };
+    }
+    if error.is::<ParsePathError>() {
+        return ProblemError::new(Code::MalformedRequest, "A path parameter is not of the documented type.");
+    }
+    let status = error.status();
+    if status.is_client_error() {
+        // the framework's own errors are about parameters, which hold no secrets
+        return ProblemError::new(code_of(status), sentence(&error));
+    }
+    tracing::error!(request_id = id, %error, "internal error");
+    ProblemError::new(Code::InternalError, INTERNAL)
+}
+
+fn code_of(status: StatusCode) -> Code {
+    Code::ALL.iter().copied().find(|code| code.status() == status).unwrap_or(Code::MalformedRequest)
+}
+
+fn sentence(error: &impl Display) -> String {
+    let text = error.to_string();
+    let mut letters = text.chars();
+    let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", letters.as_str())
+}

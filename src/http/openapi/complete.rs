@@ -1,0 +1,335 @@
+//! Completes the derived document: errors, examples, limits, and what code generators need.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::Limits;
+use crate::http::{
+    api::Tag,
+    extract::json as json_body,
+    oauth::{self, OAuthCode},
+    problem::{self, ALWAYS, Code, FIELD_CODES},
+    types::MASK,
+};
+
+/// Properties that hold a new password, whose length the policy limits.
+const NEW_PASSWORDS: [(&str, &str); 2] = [("RegisterRequest", "password"), ("ChangePasswordRequest", "new_password")];
+
+/// Completes the document.
+pub(super) fn complete(document: &mut Value, limits: &Limits) {
+    // OpenAPI 3.0 has no summary; a relative server is right wherever the document is served
+    if let Some(info) = document["info"].as_object_mut() {
+        info.remove("summary");
+    }
+    document["servers"] = json!([{ "url": "/", "description": "This service" }]);
+    order_tags(document);
+    fill_in(document, limits);
+    let (requests, forms) = request_schemas(document);
+    complete_schemas(&mut document["components"]["schemas"], &requests, &forms, limits);
+    let schemas = document["components"]["schemas"].clone();
+    for operation in operations(document) {
+        complete_operation(operation, &schemas);
+    }
+}
+
+/// Puts the tags in the order in which readers need them.
+fn order_tags(document: &mut Value) {
+    let order = |tag: &Value| Tag::ORDER.iter().position(|name| tag["name"] == *name).unwrap_or(usize::MAX);
+    if let Some(tags) = document["tags"].as_array_mut() {
+        tags.sort_by_key(order);
+    }
+}
+
+/// Replaces placeholders in all texts.
+fn fill_in(value: &mut Value, limits: &Limits) {
+    match value {
+        Value::String(text) if text.contains('{') => *text = limits.fill_in(text),
+        Value::Array(items) => items.iter_mut().for_each(|item| fill_in(item, limits)),
+        Value::Object(map) => map.values_mut().for_each(|value| fill_in(value, limits)),
+        _ => {}
+    }
+}
+
+fn values(value: &mut Value) -> impl Iterator<Item = &mut Value> {
+    value.as_object_mut().into_iter().flat_map(Map::values_mut)
+}
+
+/// The members of an object within an object.
+fn members<'a>(value: &'a mut Value, name: &str) -> impl Iterator<Item = (&'a String, &'a mut Value)> {
+    value.get_mut(name).and_then(Value::as_object_mut).into_iter().flatten()
+}
+
+fn operations(document: &mut Value) -> impl Iterator<Item = &mut Value> {
+    values(&mut document["paths"]).flat_map(values)
+}
+
+/// The names of the schemas of JSON bodies and of forms.
+fn request_schemas(document: &mut Value) -> (Vec<String>, Vec<String>) {
+    let (mut requests, mut forms) = (Vec::new(), Vec::new());
+    for operation in operations(document) {
+        requests.extend(schema_name(&operation["requestBody"], json_body::CONTENT_TYPE));
+        forms.extend(schema_name(&operation["requestBody"], oauth::FORM));
+    }
+    (requests, forms)
+}
+
+fn schema_name(body: &Value, content_type: &str) -> Option<String> {
+    let reference = body["content"][content_type]["schema"]["$ref"].as_str()?;
+    reference.rsplit('/').next().map(str::to_owned)
+}
+
+fn complete_schemas(schemas: &mut Value, requests: &[String], forms: &[String], limits: &Limits) {
+    let definitions = schemas.clone();
+    for (name, schema) in schemas.as_object_mut().into_iter().flatten() {
+        let is_request = requests.contains(name);
+        let required = schema["required"].clone();
+        let is_required = |field: &str| required.as_array().is_some_and(|all| all.iter().any(|name| name == field));
+        for (field, property) in members(schema, "properties") {
+            describe_reference(property);
+            // `extract/json.rs` accepts null for an absent field
+            if is_request && !is_required(field) {
+                make_nullable(property, &definitions);
+            }
+        }
+        if is_request {
+            schema["additionalProperties"] = json!(false);
+        }
+        if is_request || forms.contains(name) {
+            for (field, value) in members(schema, "example") {
+                if value == MASK {
+                    *value = json!(sample_secret(field));
+                }
+            }
+        }
+    }
+    let codes: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+    schemas["Problem"]["properties"]["code"]["enum"] = json!(codes);
+    schemas["FieldError"]["properties"]["code"]["enum"] = json!(FIELD_CODES);
+    let codes: Vec<&str> = OAuthCode::ALL.iter().map(|code| code.as_str()).collect();
+    schemas[oauth::SCHEMA]["properties"]["error"]["enum"] = json!(codes);
+    for (name, field) in NEW_PASSWORDS {
+        let property = &mut schemas[name]["properties"][field];
+        property["minLength"] = json!(limits.password_min.parse::<u64>().unwrap_or_default());
+        property["maxLength"] = json!(limits.password_max.parse::<u64>().unwrap_or_default());
+    }
+    remove_unused(schemas, &["Transport"]);
+}
+
+/// Rewrites `allOf: [reference, description]` as `allOf: [reference]` beside a description: some generators take every
+/// member for an object type.
+fn describe_reference(property: &mut Value) {
+    let Some(members) = property["allOf"].as_array() else { return };
+    let (references, others): (Vec<_>, Vec<_>) =
+        members.iter().cloned().partition(|member| member.get("$ref").is_some());
+    for member in others.iter().filter_map(Value::as_object) {
+        for (name, value) in member.clone() {
+            property[name] = value;
+        }
+    }
+    property["allOf"] = Value::Array(references);
+}
+
+/// Allows null. `nullable` only has an effect beside `type`, so a referenced enum is copied.
+fn make_nullable(property: &mut Value, definitions: &Value) {
+    let referenced = property["allOf"][0]["$ref"].as_str().and_then(|reference| reference.rsplit('/').next());
+    if let Some(definition) = referenced.map(|name| definitions[name].clone()) {
+        if let Some(property) = property.as_object_mut() {
+            property.remove("allOf");
+        }
+        property["type"] = definition["type"].clone();
+        let mut members = definition["enum"].as_array().cloned().unwrap_or_default();
+        members.push(Value::Null);
+        property["enum"] = Value::Array(members);
+    }
+    if property["type"].is_string() {
+        property["nullable"] = json!(true);
+    }
+}
+
+/// Removes schemas that were copied to where they were referenced.
+fn remove_unused(schemas: &mut Value, names: &[&str]) {
+    for name in names {
+        let reference = format!("#/components/schemas/{name}");
+        let used = schemas.to_string().contains(&reference);
+        if let Some(schemas) = schemas.as_object_mut().filter(|_| !used) {
+            schemas.remove(*name);
+        }
+    }
+}
+
+/// An example value for a secret.
+fn sample_secret(field: &str) -> &'static str {
+    match field {
+        "refresh_token" => "lk_rt_AQGTLu\u{2026}",
+        "token" => "eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCIsImtpZCI6Ii4uLiJ9.\u{2026}.\u{2026}",
+        "new_password" => "tidal engine verse marmalade",
+        _ => "velvet otter quarry lantern",
+    }
+}
+
+fn complete_operation(operation: &mut Value, schemas: &Value) {
+    if operation.get("security").is_none() {
+        operation["security"] = json!([]);
+    }
+    // every handler can fail for lack of Redis or the database, and those with a body because of the body
+    let health = operation["tags"] == json!(["Health"]);
+    let mut codes: Vec<Code> = if health { Vec::new() } else { ALWAYS.to_vec() };
+    if !operation["requestBody"].is_null() {
+        codes.extend([Code::RequestTimeout, Code::PayloadTooLarge]);
+    }
+    // `problem/failed.rs` and `oauth/error.rs` left the codes in the descriptions
+    for response in values(&mut operation["responses"]) {
+        describe_oauth(response);
+    }
+    if let Some(responses) = operation["responses"].as_object() {
+        let problems = responses.values().filter(|response| response["content"][problem::CONTENT_TYPE].is_object());
+        let texts = problems.filter_map(|response| response["description"].as_str());
+        codes.extend(texts.flat_map(|text| text.split(' ')).filter_map(code));
+    }
+    let request = schema_name(&operation["requestBody"], json_body::CONTENT_TYPE).map(|name| &schemas[name]);
+    let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
+    for code in Code::ALL.iter().filter(|code| codes.contains(code)) {
+        by_status.entry(code.status().as_u16()).or_default().push(*code);
+    }
+    for (status, codes) in by_status {
+        operation["responses"][status.to_string()] = describe(&codes, request);
+    }
+    for response in values(&mut operation["responses"]) {
+        response["headers"]["X-Request-Id"] = header("The id of the request, as in the service's log.", "string");
+        capitalise_headers(response);
+        if let Some(Value::Object(content)) = response.get_mut("content")
+            && let Some(body) = content.remove("application/json; charset=utf-8")
+        {
+            content.insert("application/json".to_owned(), body);
+        }
+    }
+    for parameter in operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {
+        if parameter["in"] == "header"
+            && let Some(name) = parameter["name"].as_str()
+        {
+            parameter["name"] = json!(capitalised(name));
+        }
+    }
+}
+
+/// poem-openapi writes header names in capitals.
+fn capitalise_headers(response: &mut Value) {
+    if let Some(headers) = response["headers"].as_object_mut() {
+        *headers = std::mem::take(headers).into_iter().map(|(name, value)| (capitalised(&name), value)).collect();
+    }
+}
+
+/// A header name as RFCs write it: `Set-Cookie`, `WWW-Authenticate`, `Last-Event-ID`.
+fn capitalised(name: &str) -> String {
+    let part = |part: &str| match part.to_ascii_uppercase().as_str() {
+        upper @ ("WWW" | "ID") if !name.eq_ignore_ascii_case("x-request-id") => upper.to_owned(),
+        "RATELIMIT" => "RateLimit".to_owned(),
+        upper => {
+            let (first, rest) = upper.split_at(upper.len().min(1));
+            format!("{first}{}", rest.to_ascii_lowercase())
+        }
+    };
+    name.split('-').map(part).collect::<Vec<_>>().join("-")
+}
+
+/// Replaces the codes of an OAuth error response with sentences and examples.
+fn describe_oauth(response: &mut Value) {
+    let schema = format!("#/components/schemas/{}", oauth::SCHEMA);
+    if response["content"]["application/json"]["schema"]["$ref"] != schema {
+        return;
+    }
+    let names = response["description"].as_str().unwrap_or_default().to_owned();
+    let codes: Vec<OAuthCode> =
+        OAuthCode::ALL.into_iter().filter(|code| names.split(' ').any(|name| name == code.as_str())).collect();
+    let texts: Vec<String> = codes.iter().map(|code| format!("{} (`{}`).", code.title(), code.as_str())).collect();
+    let example = |code: &OAuthCode| {
+        let value = json!({ "error": code.as_str(), "error_description": format!("{}.", code.title()) });
+        (code.as_str().to_owned(), json!({ "value": value }))
+    };
+    let examples: Map<String, Value> = codes.iter().map(example).collect();
+    response["description"] = json!(texts.join(" "));
+    response["content"]["application/json"]["examples"] = Value::Object(examples);
+    response["headers"]["Pragma"] = header("For HTTP/1.0 caches.", "string");
+    if codes.iter().any(|code| code.status() == 401) {
+        response["headers"]["WWW-Authenticate"] = header("How to authenticate (RFC 7617).", "string");
+    }
+}
+
+fn code(text: &str) -> Option<Code> {
+    Code::ALL.iter().copied().find(|code| code.as_str() == text)
+}
+
+/// The response of one status, which stands for one or several errors.
+fn describe(codes: &[Code], request: Option<&Value>) -> Value {
+    let status = codes.first().map(|code| code.status().as_u16()).unwrap_or_default();
+    let texts: Vec<String> = codes.iter().map(|code| format!("{} (`{}`).", code.title(), code.as_str())).collect();
+    let examples: Map<String, Value> =
+        codes.iter().map(|code| (code.as_str().to_owned(), json!({ "value": example(*code, request) }))).collect();
+    let mut headers = Map::new();
+    if status == 401 {
+        headers.insert("WWW-Authenticate".to_owned(), header("How to authenticate (RFC 6750).", "string"));
+    }
+    if status == 429 {
+        let policy = "The limit that was reached: its name, and how many requests it allows in how many seconds.";
+        let state = "The same limit: the requests that are left (none), and the seconds until one is allowed.";
+        headers.insert("RateLimit-Policy".to_owned(), header(policy, "string"));
+        headers.insert("RateLimit".to_owned(), header(state, "string"));
+    }
+    if matches!(status, 408 | 429 | 503) {
+        headers.insert("Retry-After".to_owned(), header("When to try again, in seconds.", "integer"));
+    }
+    json!({
+        "description": texts.join(" "),
+        "headers": headers,
+        "content": { problem::CONTENT_TYPE: {
+            "schema": { "$ref": "#/components/schemas/Problem" },
+            "examples": examples,
+        } },
+    })
+}
+
+fn header(description: &str, kind: &str) -> Value {
+    json!({ "description": description, "schema": { "type": kind } })
+}
+
+/// An example of a problem; its fields are those of the operation's request.
+fn example(code: Code, request: Option<&Value>) -> Value {
+    let mut example = json!({
+        "type": format!("urn:latchkey:problem:{}", code.as_str()),
+        "title": code.title(),
+        "status": code.status().as_u16(),
+        "detail": format!("{}.", code.title()),
+        "code": code.as_str(),
+        "request_id": "0b0f2d1e-6a41-4f57-9f0c-3d1a5c8e7b90",
+    });
+    let has = |field: &str| request.is_some_and(|request| request["properties"][field].is_object());
+    let field = match code {
+        Code::InvalidFields => invalid_field(request),
+        Code::WeakPassword => {
+            let field = if has("new_password") { "new_password" } else { "password" };
+            Some((field.to_owned(), "password_common", "This password is too common."))
+        }
+        Code::WrongPassword => {
+            Some(("current_password".to_owned(), "wrong_password", "This is not the current password."))
+        }
+        Code::EmailTaken => Some(("email".to_owned(), "taken", "An account with this e-mail address exists.")),
+        Code::UsernameTaken => Some(("username".to_owned(), "taken", "An account with this username exists.")),
+        _ => None,
+    };
+    if let Some((field, code, detail)) = field {
+        example["detail"] = json!(format!("{field}: {detail}"));
+        example["errors"] = json!([{ "field": field, "code": code, "detail": detail }]);
+    }
+    example
+}
+
+/// A field of the request that is missing, or of the wrong type if none is required.
+fn invalid_field(request: Option<&Value>) -> Option<(String, &'static str, &'static str)> {
+    let request = request?;
+    if let Some(field) = request["required"][0].as_str() {
+        return Some((field.to_owned(), "required", "This field is required."));
+    }
+    let field = request["properties"].as_object()?.keys().next()?;
+    Some((field.clone(), "wrong_type", "Must be a string."))
+}

@@ -1,0 +1,109 @@
+//! The OpenAPI document and the page that shows it.
+//!
+//! poem-openapi derives the document from the handlers; [`complete`] adds what it leaves out and what depends on the
+//! configuration; [`pages`] serves the result.
+
+mod complete;
+pub mod pages;
+mod yaml;
+
+use std::time::Duration;
+
+use poem_openapi::{LicenseObject, OpenApi, OpenApiService};
+use serde_json::Value;
+
+use crate::config::{self, Config};
+
+const DESCRIPTION: &str = "\
+Sessions and authentication: sign users in, keep them signed in, and sign them out on every node at once.
+
+**Tokens.** A sign-in returns an access token and a refresh token. The access token is a JWT (RFC 9068) that is valid for \
+minutes; other services can verify it with the keys of `/.well-known/jwks.json`. The refresh token is opaque and returns the \
+next pair. When a session ends, this service refuses both of its tokens at once. Services that verify access tokens \
+themselves learn of it within milliseconds if they subscribe to `/v1/revocations`, and accept the token until it expires \
+otherwise.
+
+**Errors** are problems (RFC 9457) of the type `application/problem+json`. Clients should branch on `code`, which is stable; \
+later releases may add codes. In addition to the listed errors, unknown paths return `404 not_found`, unsupported methods \
+`405 method_not_allowed`, invalid HTTP `400 malformed_request`, and oversized headers `431 headers_too_large`. The endpoints \
+under `/oauth2/` report errors of the OAuth request as RFC 6749 does (`error` and `error_description`, with 400 and 401), \
+and everything else as problems.
+
+**Browsers.** CORS: pages of the origins in `http.allowed_origins` may call the user endpoints and read the responses, errors \
+included. Any page may read the documents under `/.well-known/`. The cookie needs a page of the same site as the API.
+
+**Fields.** JSON requests with undocumented fields are refused; undocumented form fields are ignored. `null` counts as an \
+absent field. Responses may gain fields; ignore unknown ones.";
+
+/// The configured values that appear in the document.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    password_min: String,
+    password_max: String,
+    sessions: String,
+    grace: String,
+}
+
+impl Limits {
+    /// The values in effect.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            password_min: config.password.min_length.to_string(),
+            password_max: config.password.max_length.to_string(),
+            sessions: config.session.max_per_account.to_string(),
+            grace: seconds(config.session.grace),
+        }
+    }
+
+    /// The defaults.
+    pub fn defaults() -> Self {
+        let text = |key| config::default_text(key).to_owned();
+        Self {
+            password_min: text("password.min_length"),
+            password_max: text("password.max_length"),
+            sessions: text("session.max_per_account"),
+            grace: config::parse_duration(&text("session.grace")).map(seconds).unwrap_or_default(),
+        }
+    }
+
+    /// Replaces the placeholders that descriptions hold.
+    fn fill_in(&self, text: &str) -> String {
+        text.replace("{password.min_length}", &self.password_min)
+            .replace("{password.max_length}", &self.password_max)
+            .replace("{session.max_per_account}", &self.sessions)
+            .replace("{session.grace}", &self.grace)
+    }
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{} s", duration.as_secs_f64())
+}
+
+/// The document in its forms.
+pub struct Document {
+    /// Indented JSON.
+    pub json: String,
+    /// YAML.
+    pub yaml: String,
+    /// The page that shows the document.
+    pub html: String,
+}
+
+impl Document {
+    /// Renders the document of `service`.
+    pub fn new<T: OpenApi>(service: &OpenApiService<T, ()>, limits: &Limits) -> Self {
+        let derived = service.spec();
+        let mut document: Value = serde_json::from_str(&derived).unwrap_or_default();
+        complete::complete(&mut document, limits);
+        let html = pages::html(&service.swagger_ui_html(), &derived, &document);
+        Self { json: format!("{document:#}\n"), yaml: yaml::to_yaml(&document), html }
+    }
+}
+
+/// Combines the APIs and describes them.
+pub fn service<T: OpenApi>(apis: T) -> OpenApiService<T, ()> {
+    OpenApiService::new(apis, "Latchkey", env!("CARGO_PKG_VERSION"))
+        .summary("Sessions and authentication.")
+        .description(DESCRIPTION)
+        .license(LicenseObject::new("Apache-2.0").url("https://www.apache.org/licenses/LICENSE-2.0"))
+}

@@ -1,0 +1,154 @@
+//! Serves the documentation: `/docs`, `/openapi.json` and `/openapi.yaml`, cacheable and compressed.
+
+use std::{
+    io::Write,
+    sync::{Arc, OnceLock},
+};
+
+use aws_lc_rs::digest;
+use flate2::{Compression, write::GzEncoder};
+use hyper::body::Bytes;
+use poem::{
+    Endpoint, Request, Response, Route,
+    endpoint::make_sync,
+    get,
+    http::{HeaderValue, StatusCode, header},
+    web::Redirect,
+};
+use serde_json::Value;
+
+use super::{Document, Limits};
+use crate::http::extract::auth;
+
+/// The paths of the documentation.
+pub const PATHS: [&str; 4] = ["/", "/docs", "/openapi.json", "/openapi.yaml"];
+
+/// How long caches may use a page without revalidating it. It changes with the release and the configuration.
+const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("public, max-age=300");
+
+/// The routes of the documentation. It is rendered on the first request for it, since that is the largest allocation of
+/// a starting node.
+pub fn routes(limits: Limits) -> Route {
+    let pages = Arc::new(Pages { limits, rendered: OnceLock::new() });
+    Route::new()
+        .at("/docs", page(&pages, |rendered| &rendered.html))
+        .at("/openapi.json", page(&pages, |rendered| &rendered.json))
+        .at("/openapi.yaml", page(&pages, |rendered| &rendered.yaml))
+        .at("/", get(make_sync(|_| Redirect::see_other("/docs"))))
+}
+
+struct Pages {
+    limits: Limits,
+    rendered: OnceLock<Rendered>,
+}
+
+struct Rendered {
+    html: Page,
+    json: Page,
+    yaml: Page,
+}
+
+impl Pages {
+    fn rendered(&self) -> &Rendered {
+        self.rendered.get_or_init(|| {
+            let Document { json, yaml, html } = crate::http::document(&self.limits);
+            Rendered {
+                html: Page::new(html, "text/html; charset=utf-8"),
+                json: Page::new(json, "application/json"),
+                yaml: Page::new(yaml, "application/yaml"),
+            }
+        })
+    }
+}
+
+fn page(pages: &Arc<Pages>, select: fn(&Rendered) -> &Page) -> impl Endpoint + 'static {
+    let pages = Arc::clone(pages);
+    get(make_sync(move |request| select(pages.rendered()).response(&request)))
+}
+
+/// A page that does not change while the service runs, as it is and compressed.
+struct Page {
+    content_type: &'static str,
+    hash: String,
+    plain: Bytes,
+    /// None if compression failed.
+    gzip: Option<Bytes>,
+}
+
+impl Page {
+    fn new(text: String, content_type: &'static str) -> Self {
+        let hash = digest::digest(&digest::SHA256, text.as_bytes());
+        let hash = hash.as_ref().iter().take(12).map(|byte| format!("{byte:02x}")).collect();
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        let gzip = encoder.write_all(text.as_bytes()).and_then(|()| encoder.finish()).ok();
+        Self { content_type, hash, plain: text.into(), gzip: gzip.map(Bytes::from) }
+    }
+
+    fn response(&self, request: &Request) -> Response {
+        let gzip = self.gzip.as_ref().filter(|_| accepts_gzip(request));
+        // each encoding has a validator of its own (RFC 9110, section 8.8.3)
+        let etag = format!("\"{}{}\"", self.hash, if gzip.is_some() { "-gzip" } else { "" });
+        let mut response = Response::builder()
+            .header(header::ETAG, &etag)
+            .header(header::CACHE_CONTROL, CACHE_CONTROL)
+            .header(header::VARY, "Accept-Encoding");
+        if matches_etag(request, &etag) {
+            return response.status(StatusCode::NOT_MODIFIED).finish();
+        }
+        if gzip.is_some() {
+            response = response.header(header::CONTENT_ENCODING, "gzip");
+        }
+        response.content_type(self.content_type).body(gzip.unwrap_or(&self.plain).clone())
+    }
+}
+
+/// Whether the client accepts gzip (RFC 9110, section 12.5.3).
+fn accepts_gzip(request: &Request) -> bool {
+    let values = request.headers().get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|coding| {
+        let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
+        let refused = weight.trim().strip_prefix("q=").and_then(|q| q.parse().ok()).is_some_and(|q: f32| q <= 0.0);
+        name.trim().eq_ignore_ascii_case("gzip") && !refused
+    })
+}
+
+/// Whether the client has this version (RFC 9110, section 13.1.2).
+fn matches_etag(request: &Request, etag: &str) -> bool {
+    let values = request.headers().get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    values
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .any(|tag| tag == "*" || tag.trim_start_matches("W/") == etag)
+}
+
+/// The page of `/docs`: Swagger UI's, with the completed document and what browsers need beside it.
+pub(super) fn html(swagger_ui: &str, derived: &str, document: &Value) -> String {
+    let mut shown = document.clone();
+    remove_cookie_scheme(&mut shown);
+    let head = "<title>Latchkey API</title>\n    \
+                <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n    \
+                <link rel=\"icon\" href=\"data:,\">";
+    swagger_ui
+        .replace(derived, &shown.to_string().replace("</", "<\\/"))
+        .replacen("<html charset=\"UTF-8\">", "<!doctype html>\n<html lang=\"en\">", 1)
+        .replacen("<title>Swagger UI</title>", head, 1)
+        .trim_start()
+        .to_owned()
+}
+
+/// Removes the cookie from the page's security schemes: a page cannot set it, and browsers send it by themselves.
+fn remove_cookie_scheme(document: &mut Value) {
+    if let Some(schemes) = document["components"]["securitySchemes"].as_object_mut() {
+        schemes.remove(auth::COOKIE);
+    }
+    for item in document["paths"].as_object_mut().into_iter().flat_map(|paths| paths.values_mut()) {
+        for operation in item.as_object_mut().into_iter().flat_map(|operations| operations.values_mut()) {
+            if let Some(security) = operation["security"].as_array_mut() {
+                security.retain(|scheme| scheme.get(auth::COOKIE).is_none());
+                if security.iter().all(|scheme| scheme.as_object().is_some_and(serde_json::Map::is_empty)) {
+                    security.clear();
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Writes JSON values as YAML in block style.
+
+use serde_json::Value;
+
+/// Words that YAML 1.1 parsers read as something other than a string.
+const RESERVED: [&str; 9] = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
+
+/// A value as a YAML document.
+pub(super) fn to_yaml(value: &Value) -> String {
+    let mut text = String::new();
+    write(&mut text, value, 0);
+    text
+}
+
+/// Appends a value. A collection starts on a line of its own, indented by `indent`; a scalar continues the line.
+fn write(text: &mut String, value: &Value, indent: usize) {
+    let pad = " ".repeat(indent);
+    match value {
+        Value::Object(map) if !map.is_empty() => {
+            for (name, value) in map {
+                text.push_str(&pad);
+                text.push_str(&key(name));
+                text.push(':');
+                write_member(text, value, indent + 2);
+            }
+        }
+        Value::Array(items) if !items.is_empty() => {
+            for item in items {
+                text.push_str(&pad);
+                if is_collection(item) {
+                    let mut nested = String::new();
+                    write(&mut nested, item, indent + 2);
+                    text.push_str("- ");
+                    text.push_str(nested.trim_start());
+                } else {
+                    text.push('-');
+                    write_member(text, item, indent + 2);
+                }
+            }
+        }
+        scalar => {
+            text.push_str(&scalar_text(scalar, &pad));
+            text.push('\n');
+        }
+    }
+}
+
+fn write_member(text: &mut String, value: &Value, indent: usize) {
+    if is_collection(value) {
+        text.push('\n');
+    } else {
+        text.push(' ');
+    }
+    write(text, value, indent);
+}
+
+fn is_collection(value: &Value) -> bool {
+    match value {
+        Value::Object(map) => !map.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        _ => false,
+    }
+}
+
+/// A scalar or an empty collection. JSON's forms are valid YAML; texts of several lines are literal blocks where possible.
+fn scalar_text(value: &Value, pad: &str) -> String {
+    match value.as_str() {
+        Some(text) if is_literal(text) => {
+            let lines = text.lines().map(|line| if line.is_empty() { String::new() } else { format!("{pad}{line}") });
+            format!("|-\n{}", lines.collect::<Vec<_>>().join("\n"))
+        }
+        _ => value.to_string(),
+    }
+}
+
+/// Whether a text can be a literal block without an indentation indicator or escapes.
+fn is_literal(text: &str) -> bool {
+    text.contains('\n')
+        && !text.ends_with('\n')
+        && !text.starts_with([' ', '\n'])
+        && !text.chars().any(|c| c.is_control() && c != '\n')
+}
+
+fn key(name: &str) -> String {
+    let plain = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/' || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "_/.{}-".contains(c))
+        && !RESERVED.contains(&name.to_ascii_lowercase().as_str());
+    if plain { name.to_owned() } else { Value::from(name).to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn values_are_written_in_block_style() {
+        let value = json!({
+            "openapi": "3.0.0",
+            "paths": { "/v1/sessions/{id}": { "200": { "on": true, "empty": {}, "none": [] } } },
+            "list": [1, null, "a: b", { "x": 1, "y": [2] }, [3, 4]],
+            "text": "first\n\n  second: \"x\"\nthird",
+        });
+        let expected = "\
+list:
+  - 1
+  - null
+  - \"a: b\"
+  - x: 1
+    \"y\":
+      - 2
+  - - 3
+    - 4
+openapi: \"3.0.0\"
+paths:
+  /v1/sessions/{id}:
+    \"200\":
+      empty: {}
+      none: []
+      \"on\": true
+text: |-
+  first
+
+    second: \"x\"
+  third
+";
+        assert_eq!(to_yaml(&value), expected);
+    }
+}

@@ -1,0 +1,96 @@
+//! The `Err` type of handlers, which also documents the errors of an operation.
+
+use std::marker::PhantomData;
+
+use poem::http::StatusCode;
+use poem_openapi::{
+    ApiResponse,
+    registry::{MetaMediaType, MetaResponse, MetaResponses, MetaSchemaRef, Registry},
+    types::Type,
+};
+
+use super::{CONTENT_TYPE, Code, Problem, ProblemError};
+use crate::service::error::ServiceError;
+
+/// The errors of one operation, in addition to [`ALWAYS`].
+pub trait Problems: Send + Sync + 'static {
+    /// Their codes.
+    const CODES: &'static [Code];
+}
+
+/// The errors of every operation.
+pub const ALWAYS: &[Code] = &[Code::InternalError, Code::Unavailable];
+
+/// An error of an operation that declares its errors as `P`.
+pub struct Failed<P>(ProblemError, PhantomData<P>);
+
+impl<P: Problems> Failed<P> {
+    /// An error with a detail.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self::from(ProblemError::new(code, detail))
+    }
+
+    /// Also deletes the refresh cookie if `clear` is true.
+    #[must_use]
+    pub fn clearing_cookie(mut self, clear: bool) -> Self {
+        self.0.clear_cookie = clear;
+        self
+    }
+}
+
+impl<P: Problems> From<ProblemError> for Failed<P> {
+    fn from(error: ProblemError) -> Self {
+        debug_assert!(
+            P::CODES.contains(&error.code) || ALWAYS.contains(&error.code),
+            "{:?} is not among the operation's documented errors",
+            error.code
+        );
+        Self(error, PhantomData)
+    }
+}
+
+impl<P: Problems> From<ServiceError> for Failed<P> {
+    fn from(error: ServiceError) -> Self {
+        Self::from(ProblemError::from(error))
+    }
+}
+
+impl<P> From<Failed<P>> for poem::Error {
+    fn from(failed: Failed<P>) -> Self {
+        failed.0.into()
+    }
+}
+
+impl<P: Problems> ApiResponse for Failed<P> {
+    fn meta() -> MetaResponses {
+        MetaResponses { responses: responses(P::CODES) }
+    }
+
+    fn register(registry: &mut Registry) {
+        <Problem as Type>::register(registry);
+    }
+}
+
+/// The responses for these codes, in poem-openapi's terms. The description holds the codes; `openapi/complete.rs` replaces
+/// it with a sentence and examples.
+pub(in crate::http) fn responses(codes: &[Code]) -> Vec<MetaResponse> {
+    let mut statuses: Vec<StatusCode> = codes.iter().map(|code| code.status()).collect();
+    statuses.sort();
+    statuses.dedup();
+    // poem-openapi wants static texts; the document is built once
+    let list = |status| -> &'static str {
+        let of_status = codes.iter().filter(|code| code.status() == status).map(|code| code.as_str());
+        of_status.collect::<Vec<_>>().join(" ").leak()
+    };
+    let response = |status: StatusCode| MetaResponse {
+        description: list(status),
+        status: Some(status.as_u16()),
+        status_range: None,
+        content: vec![MetaMediaType {
+            content_type: CONTENT_TYPE,
+            schema: MetaSchemaRef::Reference(Problem::name().into_owned()),
+        }],
+        headers: vec![],
+    };
+    statuses.into_iter().map(response).collect()
+}

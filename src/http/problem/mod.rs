@@ -1,0 +1,192 @@
+//! Error responses: RFC 9457 problems, each with a stable code.
+
+mod code;
+mod failed;
+
+use std::time::Duration;
+
+use poem::{
+    Response,
+    error::ResponseError,
+    http::{StatusCode, header},
+};
+use poem_openapi::{Object, types::ToJSON};
+
+pub use code::{Code, FIELD_CODES};
+pub(super) use failed::responses;
+pub use failed::{ALWAYS, Failed, Problems};
+
+use crate::{domain::limit::TooMany, service::error::ServiceError};
+
+/// The media type of problems (RFC 9457, section 3).
+pub const CONTENT_TYPE: &str = "application/problem+json";
+
+/// An error response, except for the request's id, which [`RequestContext`](super::middleware::request_context) adds.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{}", .code.as_str())]
+pub struct ProblemError {
+    /// The kind of problem.
+    pub code: Code,
+    /// A description of this occurrence.
+    pub detail: String,
+    /// The fields that are missing or invalid.
+    pub fields: Vec<FieldError>,
+    /// The value of `Retry-After`.
+    pub retry_after: Option<Duration>,
+    /// The value of `Allow`.
+    pub allow: Option<String>,
+    /// The rate limit that was reached.
+    pub limit: Option<Box<TooMany>>,
+    /// Whether to delete the refresh cookie.
+    pub clear_cookie: bool,
+}
+
+impl ProblemError {
+    /// An error with a detail.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self {
+            code,
+            detail: detail.into(),
+            fields: Vec::new(),
+            retry_after: None,
+            allow: None,
+            limit: None,
+            clear_cookie: false,
+        }
+    }
+
+    /// An error that lists fields. Its detail names them all.
+    pub fn fields(code: Code, fields: Vec<FieldError>) -> Self {
+        let detail = fields.iter().map(|error| format!("{}: {}", error.field, error.detail));
+        let detail = detail.collect::<Vec<_>>().join(" ");
+        Self { fields, ..Self::new(code, detail) }
+    }
+
+    /// The response body: JSON.
+    pub fn body(&self, request_id: &str) -> String {
+        let problem = Problem {
+            r#type: format!("urn:latchkey:problem:{}", self.code.as_str()),
+            title: self.code.title().to_owned(),
+            status: self.code.status().as_u16(),
+            detail: self.detail.clone(),
+            code: self.code.as_str().to_owned(),
+            request_id: request_id.to_owned(),
+            errors: (!self.fields.is_empty()).then(|| self.fields.clone()),
+        };
+        problem.to_json_string()
+    }
+
+    /// The response.
+    pub fn into_response(self, request_id: &str) -> Response {
+        let body = self.body(request_id);
+        let status = self.code.status();
+        let mut response = Response::builder().status(status).content_type(CONTENT_TYPE);
+        if let Some(challenge) = challenge(self.code) {
+            response = response.header(header::WWW_AUTHENTICATE, challenge);
+        }
+        if let Some(limit) = self.limit {
+            // draft-ietf-httpapi-ratelimit-headers-10: both are lists of strings with parameters (RFC 9651)
+            let TooMany { policy, quota, retry_after } = *limit;
+            let (count, window) = (quota.count, whole_seconds(quota.window));
+            response = response
+                .header("RateLimit-Policy", format!("\"{policy}\";q={count};w={window}"))
+                .header("RateLimit", format!("\"{policy}\";r=0;t={}", whole_seconds(retry_after)));
+        }
+        if let Some(after) = self.retry_after {
+            response = response.header(header::RETRY_AFTER, whole_seconds(after).to_string());
+        }
+        if let Some(allow) = self.allow {
+            response = response.header(header::ALLOW, allow);
+        }
+        if self.clear_cookie {
+            response = response.header(header::SET_COOKIE, super::cookie::clear());
+        }
+        response.body(body)
+    }
+}
+
+/// Seconds, rounded up; at least one.
+fn whole_seconds(duration: Duration) -> u128 {
+    duration.as_millis().div_ceil(1000).max(1)
+}
+
+impl ResponseError for ProblemError {
+    fn status(&self) -> StatusCode {
+        self.code.status()
+    }
+}
+
+/// The value of `WWW-Authenticate` (RFC 6750, section 3; RFC 7617). Every 401 has one.
+fn challenge(code: Code) -> Option<&'static str> {
+    match code {
+        Code::InvalidClient => Some(super::extract::client_auth::CHALLENGE),
+        Code::InvalidToken => Some("Bearer realm=\"latchkey\", error=\"invalid_token\""),
+        _ if code.status() == StatusCode::UNAUTHORIZED => Some("Bearer realm=\"latchkey\""),
+        _ => None,
+    }
+}
+
+impl From<ServiceError> for ProblemError {
+    fn from(error: ServiceError) -> Self {
+        match error {
+            ServiceError::Unavailable { what, retry_after, source } => {
+                tracing::warn!(what, error = format!("{source:#}"), "dependency unavailable");
+                let what = if what == "redis" { "session store" } else { what };
+                let detail = format!("The {what} is temporarily unavailable. Nothing was changed; try again.");
+                Self { retry_after: Some(retry_after), ..Self::new(Code::Unavailable, detail) }
+            }
+            ServiceError::Busy { retry_after } => {
+                let detail = "Too many passwords are waiting to be checked. Nothing was changed; try again.";
+                Self { retry_after: Some(retry_after), ..Self::new(Code::Unavailable, detail) }
+            }
+            ServiceError::Limited(limit) => {
+                let detail = "A rate limit was reached. Nothing was changed; try again later.";
+                let problem = Self::new(Code::TooManyRequests, detail);
+                Self { retry_after: Some(limit.retry_after), limit: Some(Box::new(limit)), ..problem }
+            }
+            ServiceError::Internal(error) => {
+                tracing::error!(error = format!("{error:#}"), "internal error");
+                Self::new(Code::InternalError, "The log has the cause under this request id.")
+            }
+        }
+    }
+}
+
+/// An error response (RFC 9457).
+#[derive(Object)]
+#[oai(skip_serializing_if_is_none)]
+pub(super) struct Problem {
+    /// A URI that identifies the kind of problem: `urn:latchkey:problem:` and the code.
+    r#type: String,
+    /// A short summary of the kind of problem.
+    title: String,
+    /// The HTTP status code.
+    status: u16,
+    /// A human-readable description of this occurrence.
+    detail: String,
+    /// The kind of problem. Stable; later releases may add values.
+    code: String,
+    /// The id of the request, as in the header `X-Request-Id` and in the service's log.
+    request_id: String,
+    /// The fields that are missing or invalid.
+    errors: Option<Vec<FieldError>>,
+}
+
+/// A field that is missing or invalid.
+#[derive(Object, Clone, Debug, PartialEq, Eq)]
+pub struct FieldError {
+    /// The name of the field.
+    pub field: String,
+    /// The kind of error. Stable; later releases may add values.
+    pub code: String,
+    /// A human-readable description.
+    pub detail: String,
+}
+
+impl FieldError {
+    /// An error of a field. `code` is one of [`FIELD_CODES`].
+    pub fn new(field: &str, code: &'static str, detail: impl Into<String>) -> Self {
+        debug_assert!(FIELD_CODES.contains(&code), "{code} is not among FIELD_CODES");
+        Self { field: field.to_owned(), code: code.to_owned(), detail: detail.into() }
+    }
+}

@@ -1,0 +1,86 @@
+//! Limits the open connections per client network, so that one client cannot take all of `http.max_connections`.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use crate::{
+    config::HttpSettings,
+    http::{extract::client_address::ClientAddress, middleware::pending_bodies::network},
+};
+
+/// Counts the open connections of each network. Trusted proxies are not counted: they carry many clients.
+#[derive(Debug)]
+pub(super) struct PerAddress {
+    limit: usize,
+    addresses: ClientAddress,
+    open: Mutex<HashMap<IpAddr, usize>>,
+    logged: AtomicBool,
+}
+
+impl PerAddress {
+    pub(super) fn new(settings: &HttpSettings) -> Self {
+        Self {
+            limit: settings.max_connections_per_address,
+            addresses: ClientAddress::new(settings),
+            open: Mutex::default(),
+            logged: AtomicBool::new(false),
+        }
+    }
+
+    /// Counts a connection until the result is dropped. None if the network has as many as it may.
+    pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Admission> {
+        if self.addresses.is_trusted(address.to_canonical()) {
+            return Some(Admission { counted: None });
+        }
+        let network = network(address);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = open.entry(network).or_default();
+        if *count >= self.limit {
+            drop(open);
+            self.log(address);
+            return None;
+        }
+        *count += 1;
+        Some(Admission { counted: Some((Arc::clone(self), network)) })
+    }
+
+    /// Logs the first refusal at WARN and the others at DEBUG, since there may be thousands a second.
+    fn log(&self, address: IpAddr) {
+        let limit = self.limit;
+        if self.logged.swap(true, Ordering::Relaxed) {
+            tracing::debug!(%address, limit, "connection closed: http.max_connections_per_address is reached");
+        } else {
+            tracing::warn!(
+                %address,
+                limit,
+                "connection closed: http.max_connections_per_address is reached; if this is a proxy, add it to \
+                 http.trusted_proxies (further refusals are logged at debug level)"
+            );
+        }
+    }
+}
+
+/// An open connection that is counted.
+#[derive(Debug)]
+pub(super) struct Admission {
+    counted: Option<(Arc<PerAddress>, IpAddr)>,
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        let Some((all, network)) = &self.counted else { return };
+        let mut open = all.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = open.get_mut(network) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(network);
+            }
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! The client's address behind reverse proxies.
+
+use latchkey::config::ForwardedHeader;
+use reqwest::{Method, header::HeaderValue};
+use serde_json::json;
+
+use crate::{
+    binary::Service,
+    harness::{
+        client::{PASSWORD, Tokens},
+        test_cluster::{Node, TestCluster},
+        wait,
+    },
+};
+
+/// The address that a sign-in with these headers is listed with.
+async fn listed_address(node: &Node, headers: &[(&str, &[u8])]) -> String {
+    let body = json!({ "identifier": "ada", "password": PASSWORD });
+    let mut request = node.request(Method::POST, "/v1/login").json(&body);
+    for (name, value) in headers {
+        request = request.header(*name, HeaderValue::from_bytes(value).unwrap());
+    }
+    let tokens = Tokens::of(&node.send(request).await.expect(200));
+    let list = node.get("/v1/sessions", &tokens.access).await.expect(200).json();
+    let sessions = list["sessions"].as_array().unwrap();
+    let own = sessions.iter().find(|session| session["id"] == tokens.session).unwrap();
+    own["ip"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn client_behind_trusted_proxy_cannot_hide_its_address() {
+    let mut cluster = TestCluster::new();
+    cluster.config.http.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    let node = cluster.node().await;
+    node.account("ada").await;
+    for forged in [&b""[..], b"\xff, ", b"6.6.6.6, ", b"\xe4\xb8\xad, nonsense, ", b",,, "] {
+        let line = [forged, b"192.0.2.7"].concat();
+        assert_eq!(listed_address(&node, &[("x-forwarded-for", &line)]).await, "192.0.2.7", "{forged:?}");
+        let other = [("forwarded", &b"for=6.6.6.6"[..]), ("x-forwarded-for", &line)];
+        assert_eq!(listed_address(&node, &other).await, "192.0.2.7", "{forged:?}");
+    }
+}
+
+#[tokio::test]
+async fn forwarded_header_setting_selects_the_header() {
+    let mut cluster = TestCluster::new();
+    cluster.config.http.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    cluster.config.http.forwarded_header = ForwardedHeader::Forwarded;
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let headers = [("forwarded", &b"\xff, for=\"[2001:db8::1]:80\";proto=https"[..]), ("x-forwarded-for", b"6.6.6.6")];
+    assert_eq!(listed_address(&node, &headers).await, "2001:db8::1");
+    assert_eq!(listed_address(&node, &[("x-forwarded-for", b"6.6.6.6")]).await, "127.0.0.1");
+}
+
+/// A process of its own: the warning is logged once per process.
+#[tokio::test(flavor = "multi_thread")]
+async fn forwarded_header_of_untrusted_local_peer_is_warned_about_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = ["redis.url=redis://127.0.0.1:1", "log.filter=warn", "log.format=text"];
+    let mut arguments = vec!["serve"];
+    arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
+    let node = tokio::task::block_in_place(|| Service::try_start_with(folder.path(), &arguments));
+    let node = node.unwrap_or_else(|log| panic!("{log}"));
+    for _ in 0..3 {
+        let request = node.client.request(Method::GET, "/livez").header("x-forwarded-for", "192.0.2.7");
+        node.client.send(request).await.expect(200);
+    }
+    let warnings = || node.log().matches("http.trusted_proxies").count();
+    wait::until("the warning is logged", || async { warnings() > 0 }).await;
+    assert_eq!(warnings(), 1, "{}", node.log());
+}

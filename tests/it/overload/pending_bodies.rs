@@ -1,0 +1,246 @@
+//! Unfinished request bodies, more of them than `http.max_requests`: other clients are served, and the oldest bodies are
+//! evicted first. Over HTTP/1.1, over HTTP/2, and through HAProxy, which passes on bodies as they arrive.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use reqwest::Method;
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+    task::JoinHandle,
+};
+
+use super::http2::{connect_to, frame, literal, next};
+use crate::{
+    harness::{
+        client::{Client, PASSWORD, Tokens},
+        guard::{self, Guard, Spec},
+        test_cluster::{Node, TestCluster},
+        wait,
+    },
+    server::{HEADERS, within},
+};
+
+const INSTALL: &str = "this test needs HAProxy: `apt-get install haproxy` (Debian, Ubuntu), `dnf install haproxy` (Fedora), \
+                       `brew install haproxy` (macOS); or run `make test`, which installs it";
+
+const MAX_REQUESTS: usize = 50;
+/// More unfinished bodies than requests may be handled at once.
+const SLOW: usize = MAX_REQUESTS + 100;
+const PER_ADDRESS: usize = 20;
+const PER_CONNECTION: usize = 8;
+/// The address of the slow client, another one than that of the others.
+const SLOW_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
+
+const END_HEADERS: u8 = 0x4;
+
+fn cluster() -> TestCluster {
+    let mut cluster = TestCluster::new();
+    let http = &mut cluster.config.http;
+    http.max_requests = MAX_REQUESTS;
+    http.max_pending_bodies = 2 * SLOW;
+    http.max_pending_bodies_per_address = PER_ADDRESS;
+    http.max_pending_bodies_per_connection = PER_CONNECTION;
+    // longer than the test
+    http.body_timeout = std::time::Duration::from_mins(10);
+    cluster
+}
+
+fn address(base: &str) -> SocketAddr {
+    base.strip_prefix("http://").unwrap().parse().unwrap()
+}
+
+/// The beginning of a sign-in, and the rest of it.
+fn login_in_two_parts() -> (String, String) {
+    let body = json!({ "identifier": "ada", "password": PASSWORD }).to_string();
+    let (begun, rest) = body.split_at(10);
+    let head = format!(
+        "POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\n\
+         Content-Length: {}\r\n\r\n{begun}",
+        body.len()
+    );
+    (head, rest.to_owned())
+}
+
+/// Slow clients over HTTP/1.1, and how many of them have been answered 408.
+struct Slow {
+    evicted: Arc<AtomicUsize>,
+    clients: Vec<JoinHandle<()>>,
+}
+
+impl Slow {
+    async fn start(to: SocketAddr, count: usize) -> Self {
+        let evicted = Arc::new(AtomicUsize::new(0));
+        let mut clients = Vec::new();
+        for _ in 0..count {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind(SocketAddr::from((SLOW_ADDRESS, 0))).unwrap();
+            let mut stream = within(socket.connect(to)).await.unwrap();
+            within(stream.write_all(login_in_two_parts().0.as_bytes())).await.unwrap();
+            let evicted = Arc::clone(&evicted);
+            clients.push(tokio::spawn(async move {
+                let mut response = String::new();
+                stream.read_to_string(&mut response).await.unwrap();
+                assert!(response.starts_with("HTTP/1.1 408 "), "{response}");
+                assert!(response.to_ascii_lowercase().contains("\r\nretry-after: 1\r\n"), "{response}");
+                assert!(response.contains("\"code\":\"request_timeout\""), "{response}");
+                evicted.fetch_add(1, Ordering::SeqCst);
+            }));
+        }
+        Self { evicted, clients }
+    }
+
+    async fn wait_for_evictions(&self, count: usize) {
+        wait::until("the oldest bodies are evicted", || async { self.evicted.load(Ordering::SeqCst) == count }).await;
+    }
+}
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        self.clients.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Other clients' requests succeed.
+async fn assert_others_are_served(client: &Client, tokens: &mut Tokens) {
+    for _ in 0..5 {
+        *tokens = Tokens::of(&client.refresh(&tokens.refresh).await.expect(200));
+        client.get("/v1/me", &tokens.access).await.expect(200);
+        client.get("/v1/verify", &tokens.access).await.expect(200);
+        client.login("ada").await;
+        client.send(client.request(Method::GET, "/.well-known/jwks.json")).await.expect(200);
+    }
+}
+
+async fn assert_served_beside_slow_bodies(node: &Node, client: &Client, attack: impl AsyncFnOnce()) {
+    client.account("ada").await;
+    let mut tokens = client.login("ada").await;
+    // an honest client on a slow network, which has begun before
+    let (head, rest) = login_in_two_parts();
+    let mut honest = TcpStream::connect(address(&client.base)).await.unwrap();
+    honest.write_all(head.as_bytes()).await.unwrap();
+    attack().await;
+    assert_others_are_served(client, &mut tokens).await;
+    honest.write_all(rest.as_bytes()).await.unwrap();
+    let mut response = String::new();
+    within(honest.read_to_string(&mut response)).await.unwrap();
+    assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
+    let metrics = node.state.metrics.render().unwrap();
+    assert!(metrics.contains("latchkey_evicted_request_bodies_total{bound=\"total\"} 0"), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unfinished_http1_bodies_above_max_requests_do_not_affect_others() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    let mut slow = None;
+    assert_served_beside_slow_bodies(&node, &node.client, async || {
+        let clients = Slow::start(address(&node.base), SLOW).await;
+        clients.wait_for_evictions(SLOW - PER_ADDRESS).await;
+        slow = Some(clients);
+    })
+    .await;
+    drop(slow);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unfinished_bodies_above_total_bound_evict_oldest_of_all() {
+    let mut cluster = cluster();
+    cluster.config.http.max_pending_bodies = MAX_REQUESTS;
+    cluster.config.http.max_pending_bodies_per_address = 10 * SLOW;
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let mut tokens = node.login("ada").await;
+    let slow = Slow::start(address(&node.base), SLOW).await;
+    slow.wait_for_evictions(SLOW - MAX_REQUESTS).await;
+    assert_others_are_served(&node, &mut tokens).await;
+    drop(slow);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unfinished_http2_bodies_above_max_requests_do_not_affect_others() {
+    let mut cluster = cluster();
+    cluster.config.http.max_pending_bodies_per_address = 10 * SLOW;
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let mut tokens = node.login("ada").await;
+    let mut connections = Vec::new();
+    for _ in 0..4 {
+        connections.push(slow_streams(address(&node.base), 100, PER_CONNECTION).await);
+    }
+    assert_others_are_served(&node, &mut tokens).await;
+    drop(connections);
+    node.stop().await;
+}
+
+/// Opens streams without a body on one connection, and waits until all but `kept` of them are answered.
+async fn slow_streams(to: SocketAddr, count: u32, kept: usize) -> TcpStream {
+    let mut stream = connect_to(to).await;
+    let mut frames = Vec::new();
+    for number in 0..count {
+        // POST: static table entry 3 (RFC 7541, appendix A)
+        let mut block = vec![0x83, 0x86, 0x04, 9];
+        block.extend(b"/v1/login\x01\x01x");
+        block.extend(literal(b"content-type", b"application/json"));
+        block.extend(literal(b"content-length", b"100"));
+        frame(&mut frames, HEADERS, END_HEADERS, 2 * number + 1, &block);
+    }
+    stream.write_all(&frames).await.unwrap();
+    let mut answered = 0;
+    while answered < usize::try_from(count).unwrap() - kept {
+        let (kind, ..) = next(&mut stream).await.expect("the connection stays open");
+        answered += usize::from(kind == HEADERS);
+    }
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unfinished_bodies_through_streaming_proxy_do_not_affect_others() {
+    let mut cluster = cluster();
+    cluster.config.http.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
+    let node = cluster.node().await;
+    let (proxy, http1, http2) = haproxy(address(&node.base));
+    let client = Client::new(format!("http://{http1}"));
+    wait::until("HAProxy is ready", || async {
+        client.request(Method::GET, "/livez").send().await.is_ok_and(|answer| answer.status() == 200)
+    })
+    .await;
+    let mut slow = None;
+    assert_served_beside_slow_bodies(&node, &client, async || {
+        let clients = Slow::start(http1, SLOW).await;
+        clients.wait_for_evictions(SLOW - PER_ADDRESS).await;
+        // and over HTTP/2, where one connection of the client becomes many of the proxy
+        let streams = slow_streams(http2, 90, PER_ADDRESS).await;
+        slow = Some((clients, streams));
+    })
+    .await;
+    drop((slow, proxy));
+    node.stop().await;
+}
+
+/// HAProxy with its default buffering, listening for HTTP/1.1 and for HTTP/2.
+fn haproxy(node: SocketAddr) -> (Guard, SocketAddr, SocketAddr) {
+    let program = guard::find_programs(&["haproxy"], []).expect(INSTALL).join("haproxy");
+    let folder = guard::folder("latchkey-haproxy-");
+    let [http1, http2] = [(); 2].map(|()| SocketAddr::from(([127, 0, 0, 1], guard::free_port())));
+    let settings = folder.join("haproxy.cfg");
+    let text = format!(
+        "defaults\n  mode http\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n  option forwardfor\n\
+         frontend one\n  bind {http1}\n  default_backend latchkey\n\
+         frontend two\n  bind {http2} proto h2\n  default_backend latchkey\n\
+         backend latchkey\n  server node {node}\n"
+    );
+    std::fs::write(&settings, text).unwrap();
+    let command = [program.to_str().unwrap(), "-db", "-f", settings.to_str().unwrap()];
+    let spec = Spec { command: &command, stop: "TERM", folder: Some(&folder), ready: "guarded ", unprivileged: false };
+    (Guard::start(&spec).unwrap_or_else(|error| panic!("{error}")), http1, http2)
+}
