@@ -2,7 +2,7 @@
 # Installs what a make target needs beside the Rust toolchain, and nothing that is there already:
 #
 #   install.sh run     a redis-server or valkey-server (tests and benchmarks start it as redis-server)
-#   install.sh test    run's, and PostgreSQL, PgBouncer, nginx, slowhttptest, promtool, Chromium, Python; and under target/tools the programs pinned in tests/tools
+#   install.sh test    run's, and PostgreSQL, PgBouncer, nginx, HAProxy, slowhttptest, promtool, Chromium, Python; and under target/tools the programs pinned in tests/tools
 #   install.sh audit   cargo-deny, under target/tools
 #   install.sh bench   run's, and Python; and under target/tools/bench what is pinned in bench/references
 #
@@ -95,7 +95,7 @@ apt_install_quietly() {
     if have systemctl; then
         for package in "$@"; do
             case $package in
-            redis-server | valkey-server | postgresql | pgbouncer | nginx | prometheus)
+            redis-server | valkey-server | postgresql | pgbouncer | nginx | haproxy | apache2 | prometheus)
                 as_root systemctl disable "$package.service" </dev/null >/dev/null 2>&1 || true
                 ;;
             esac
@@ -170,6 +170,20 @@ need_nginx() {
     find_program nginx >/dev/null || die "nginx was installed, but it is not in PATH."
 }
 
+need_haproxy() {
+    find_program haproxy >/dev/null && return
+    system_install "HAProxy" haproxy haproxy haproxy haproxy
+    find_program haproxy >/dev/null || die "HAProxy was installed, but it is not in PATH."
+}
+
+# Apache with mod_oauth2: only Debian and Ubuntu package the module. Elsewhere the test of that recipe reports that it is
+# missing and does not run.
+need_apache() {
+    [ "$(package_manager || true)" = apt-get ] || return 0
+    [ -f /usr/lib/apache2/modules/mod_oauth2.so ] && find_program apache2 >/dev/null && return
+    system_install "Apache with mod_oauth2" "apache2-bin libapache2-mod-oauth2" "" "" ""
+}
+
 need_slowhttptest() {
     find_program slowhttptest >/dev/null && return
     system_install "slowhttptest" slowhttptest slowhttptest "" slowhttptest
@@ -233,7 +247,7 @@ shim() {
 
 link_servers() {
     mkdir -p "$tools/bin"
-    for server in redis-server valkey-server pgbouncer nginx; do
+    for server in redis-server valkey-server pgbouncer nginx haproxy; do
         if found=$(find_program "$server"); then link "$server" "$found"; fi
     done
     link chromium "$(find_chromium)"
@@ -325,6 +339,8 @@ test)
     need_postgres
     need_pgbouncer
     need_nginx
+    need_haproxy
+    need_apache
     need_slowhttptest
     need_promtool
     need_chromium

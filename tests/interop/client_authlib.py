@@ -1,11 +1,11 @@
-"""Everything that a client does, with Authlib: tokens of its own, refresh, introspection, revocation."""
+"""Uses every endpoint for clients with Authlib: client credentials, refresh, introspection, revocation."""
 
 import json
 import os
 import sys
 import urllib.request
 
-# Authlib's own switch for issuers without TLS
+# allows an issuer without TLS
 os.environ["AUTHLIB_INSECURE_TRANSPORT"] = "1"
 
 from authlib.integrations.httpx_client import OAuth2Client, OAuthError  # noqa: E402
@@ -27,15 +27,15 @@ def refused(code, call):
         raise AssertionError(f"not refused with {code}")
 
 
-for way in ["client_secret_basic", "client_secret_post", "private_key_jwt"]:
-    secret = ECKey.import_key(given["private_key"]) if way == "private_key_jwt" else given["client_secret"]
-    service = OAuth2Client(given["client_id"], secret, token_endpoint_auth_method=way)
-    if way == "private_key_jwt":
+for method in ["client_secret_basic", "client_secret_post", "private_key_jwt"]:
+    secret = ECKey.import_key(given["private_key"]) if method == "private_key_jwt" else given["client_secret"]
+    service = OAuth2Client(given["client_id"], secret, token_endpoint_auth_method=method)
+    if method == "private_key_jwt":
         service.register_client_auth_method(PrivateKeyJWT(token_endpoint, headers={"kid": given["kid"]}, alg="ES256"))
     token = service.fetch_token(token_endpoint, grant_type="client_credentials", scope="read")
     assert token["scope"] == "read" and "refresh_token" not in token, token
-    known = service.introspect_token(server["introspection_endpoint"], token=token["access_token"]).json()
-    assert known["active"] and known["sub"] == given["client_id"], known
+    introspected = service.introspect_token(server["introspection_endpoint"], token=token["access_token"]).json()
+    assert introspected["active"] and introspected["sub"] == given["client_id"], introspected
     refused("invalid_scope", lambda: service.fetch_token(token_endpoint, grant_type="client_credentials", scope="account"))
 
 wrong = OAuth2Client(given["client_id"], given["client_secret"][:-1])
@@ -52,7 +52,7 @@ def introspect(token):
 
 
 assert introspect(second["access_token"])["sub"] == given["subject"]
-for token in [second["refresh_token"], "unheard-of"]:
+for token in [second["refresh_token"], "unknown"]:
     app.revoke_token(server["revocation_endpoint"], token=token).raise_for_status()
 assert introspect(second["access_token"]) == {"active": False}
 refused("invalid_grant", lambda: app.refresh_token(token_endpoint, refresh_token=second["refresh_token"]))

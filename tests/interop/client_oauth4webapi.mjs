@@ -1,4 +1,4 @@
-// Everything that a client does, with oauth4webapi: discovery, tokens of its own, refresh, introspection, revocation.
+// Uses every endpoint for clients with oauth4webapi: discovery, client credentials, refresh, introspection, revocation.
 import assert from 'node:assert/strict'
 import { createPrivateKey } from 'node:crypto'
 import * as oauth from 'oauth4webapi'
@@ -16,18 +16,18 @@ const service = { client_id: given.client_id }
 const pem = createPrivateKey(given.private_key)
 const jwk = pem.export({ format: 'jwk' })
 const key = await crypto.subtle.importKey('jwk', jwk, { name: 'ECDSA', namedCurve: 'P-256' }, false, ['sign'])
-const ways = [
+const methods = [
   oauth.ClientSecretBasic(given.client_secret),
   oauth.ClientSecretPost(given.client_secret),
   oauth.PrivateKeyJwt({ key, kid: given.kid }),
 ]
-const introspect = async (way, token) => {
-  const response = await oauth.introspectionRequest(server, service, way, token, http)
+const introspect = async (method, token) => {
+  const response = await oauth.introspectionRequest(server, service, method, token, http)
   return oauth.processIntrospectionResponse(server, service, response)
 }
 
-for (const way of ways) {
-  const request = await oauth.clientCredentialsGrantRequest(server, service, way, { scope: 'read' }, http)
+for (const method of methods) {
+  const request = await oauth.clientCredentialsGrantRequest(server, service, method, { scope: 'read' }, http)
   const tokens = await oauth.processClientCredentialsResponse(server, service, request)
   assert.equal(tokens.scope, 'read')
   assert.equal(tokens.refresh_token, undefined)
@@ -35,7 +35,7 @@ for (const way of ways) {
   const claims = await oauth.validateJwtAccessToken(server, api, given.audience, http)
   assert.equal(claims.sub, given.client_id)
   assert.equal(claims.client_id, given.client_id)
-  assert.equal((await introspect(way, tokens.access_token)).active, true)
+  assert.equal((await introspect(method, tokens.access_token)).active, true)
 }
 
 const wrong = oauth.ClientSecretBasic(`${given.client_secret.slice(0, -1)}~`)
@@ -44,7 +44,7 @@ await assert.rejects(async () => {
   await oauth.processClientCredentialsResponse(server, service, request)
 }, (error) => error instanceof oauth.WWWAuthenticateChallengeError || error.error === 'invalid_client')
 
-// an app that signed a user in: it has no secret
+// an app that signs users in: a public client
 const app = { client_id: given.app_id }
 const refresh = async (token) => {
   const response = await oauth.refreshTokenGrantRequest(server, app, oauth.None(), token, http)
@@ -52,12 +52,12 @@ const refresh = async (token) => {
 }
 const first = await refresh(given.refresh_token)
 const second = await refresh(first.refresh_token)
-const known = await introspect(ways[0], second.access_token)
-assert.deepEqual([known.active, known.sub, known.iss], [true, given.subject, given.issuer])
-assert.equal((await introspect(ways[0], second.refresh_token)).active, true)
+const introspected = await introspect(methods[0], second.access_token)
+assert.deepEqual([introspected.active, introspected.sub, introspected.iss], [true, given.subject, given.issuer])
+assert.equal((await introspect(methods[0], second.refresh_token)).active, true)
 
-for (const token of [second.refresh_token, 'unheard-of']) {
+for (const token of [second.refresh_token, 'unknown']) {
   await oauth.processRevocationResponse(await oauth.revocationRequest(server, app, oauth.None(), token, http))
 }
-assert.deepEqual(await introspect(ways[0], second.access_token), { active: false })
+assert.deepEqual(await introspect(methods[0], second.access_token), { active: false })
 await assert.rejects(refresh(second.refresh_token), { error: 'invalid_grant', status: 400 })

@@ -1,4 +1,4 @@
-// Everything that a client does, with openid-client: discovery, tokens of its own, refresh, introspection, revocation.
+// Uses every endpoint for clients with openid-client: discovery, client credentials, refresh, introspection, revocation.
 import assert from 'node:assert/strict'
 import { createPrivateKey } from 'node:crypto'
 import * as client from 'openid-client'
@@ -6,20 +6,20 @@ import { given } from './lines.mjs'
 
 const jwk = createPrivateKey(given.private_key).export({ format: 'jwk' })
 const key = await crypto.subtle.importKey('jwk', jwk, { name: 'ECDSA', namedCurve: 'P-256' }, false, ['sign'])
-const discover = (id, way, algorithm) =>
-  client.discovery(new URL(given.issuer), id, undefined, way, { algorithm, execute: [client.allowInsecureRequests] })
+const discover = (id, method, algorithm) =>
+  client.discovery(new URL(given.issuer), id, undefined, method, { algorithm, execute: [client.allowInsecureRequests] })
 
 let service
-for (const way of [
-  undefined, // its default: client_secret_post with a secret
+for (const method of [
+  undefined, // the default: client_secret_post
   client.ClientSecretBasic(given.client_secret),
   client.PrivateKeyJwt({ key, kid: given.kid }),
 ]) {
-  service = await discover(given.client_id, way ?? client.ClientSecretPost(given.client_secret), 'oidc')
+  service = await discover(given.client_id, method ?? client.ClientSecretPost(given.client_secret), 'oidc')
   const tokens = await client.clientCredentialsGrant(service, { scope: 'read write' })
   assert.deepEqual([tokens.token_type, tokens.scope], ['bearer', 'read write'])
-  const known = await client.tokenIntrospection(service, tokens.access_token)
-  assert.deepEqual([known.active, known.sub], [true, given.client_id])
+  const introspected = await client.tokenIntrospection(service, tokens.access_token)
+  assert.deepEqual([introspected.active, introspected.sub], [true, given.client_id])
 }
 await assert.rejects(client.clientCredentialsGrant(service, { scope: 'account' }), { error: 'invalid_scope' })
 
@@ -28,6 +28,6 @@ const first = await client.refreshTokenGrant(app, given.refresh_token)
 const second = await client.refreshTokenGrant(app, first.refresh_token)
 assert.equal((await client.tokenIntrospection(service, second.access_token)).sub, given.subject)
 await client.tokenRevocation(app, second.access_token)
-await client.tokenRevocation(app, 'unheard-of')
+await client.tokenRevocation(app, 'unknown')
 assert.deepEqual(await client.tokenIntrospection(service, second.access_token), { active: false })
 await assert.rejects(client.refreshTokenGrant(app, second.refresh_token), { error: 'invalid_grant' })

@@ -1,10 +1,10 @@
-// What the verifiers in Node.js share: tokens come in one a line, and for each of them a line goes out.
+// Shared by the verifiers in Node.js: reads one token per line and writes one result per line.
 import { createInterface } from 'node:readline'
 
-/** What the test tells: `{ issuer, audience, … }`. */
+/** The test's argument: `{ issuer, audience, … }`. */
 export const given = JSON.parse(process.argv[2])
 
-/** Answers each token with `valid SUBJECT`, or `refused REASON` where `verify` throws. */
+/** Writes `valid SUBJECT` for each token, or `refused REASON` if `verify` throws. */
 export async function answer(verify) {
   for await (const token of createInterface({ input: process.stdin })) {
     let line
@@ -17,7 +17,7 @@ export async function answer(verify) {
   }
 }
 
-/** The server's metadata, for libraries that don't read it themselves. */
+/** The server's metadata, for libraries without discovery. */
 export async function metadata() {
   const response = await fetch(`${given.issuer}/.well-known/oauth-authorization-server`)
   return response.json()

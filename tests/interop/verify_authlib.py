@@ -1,4 +1,4 @@
-"""Verifies access tokens with Authlib's validator for RFC 9068: one a line, and for each of them a line goes out."""
+"""Verifies access tokens with Authlib's validator for RFC 9068: one token per line in, one result per line out."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ import warnings
 from authlib.oauth2 import OAuth2Error
 from authlib.oauth2.rfc9068 import JWTBearerTokenValidator
 
-# it warns of its own ways at each token
+# Authlib warns about its own deprecations for each token
 warnings.filterwarnings("ignore", module="authlib")
 given = json.loads(sys.argv[1])
 

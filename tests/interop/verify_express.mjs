@@ -1,4 +1,4 @@
-// An Express app behind express-oauth2-jwt-bearer, asked with each token.
+// Calls an Express app with express-oauth2-jwt-bearer with each token.
 import express from 'express'
 import { auth } from 'express-oauth2-jwt-bearer'
 import { answer, given } from './lines.mjs'

@@ -1,4 +1,4 @@
-"""Verifies access tokens with PyJWT and its PyJWKClient: one a line, and for each of them a line goes out."""
+"""Verifies access tokens with PyJWT and its PyJWKClient: one token per line in, one result per line out."""
 
 import json
 import sys

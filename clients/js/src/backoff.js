@@ -1,20 +1,20 @@
-/** How long to wait between tries: longer each time, and never the same as everybody else. */
+/** Delays between retries: exponential, with jitter. */
 
 const FIRST_MS = 100;
-const MOST_MS = 5_000;
+const MAXIMUM_MS = 5_000;
 
-/** Doubles. Each wait is drawn from the upper half, so that many don't come at once. */
-export class BackOff {
+/** Doubles the delay up to a maximum. Jitter keeps many verifiers from retrying at the same moment. */
+export class Backoff {
   #next = FIRST_MS;
 
-  /** How long to wait now, in milliseconds. */
-  wait() {
-    const now = this.#next;
-    this.#next = Math.min(now * 2, MOST_MS);
-    return now * (0.5 + Math.random() / 2);
+  /** The next delay in milliseconds: between half and all of the current step. */
+  nextDelay() {
+    const step = this.#next;
+    this.#next = Math.min(step * 2, MAXIMUM_MS);
+    return step * (0.5 + Math.random() / 2);
   }
 
-  /** It went well: the next wait is the first one again. */
+  /** Returns to the first delay after a success. */
   reset() {
     this.#next = FIRST_MS;
   }

@@ -1,10 +1,10 @@
-/** What an access token says (RFC 9068, section 2.2), read strictly. */
+/** The claims of an access token (RFC 9068, section 2.2), validated strictly. */
 
 import { InvalidToken } from "./errors.js";
 
 /**
- * @typedef {object} Claims What a good access token says. Times are seconds since the epoch.
- * @property {string} sub Whose it is: the account's UUID, or the service client's name where it acts for itself.
+ * @typedef {object} Claims The claims of a valid access token. Times are seconds since the epoch.
+ * @property {string} sub The account's UUID, or the client id if the token is a service client's own.
  * @property {string} clientId
  * @property {readonly string[]} scope
  * @property {readonly string[]} roles
@@ -13,88 +13,92 @@ import { InvalidToken } from "./errors.js";
  * @property {string} jti
  * @property {number} iat
  * @property {number} exp
- * @property {string} [sid] The session's UUID; none in a token that a service client got for itself.
- * @property {number} [authTime] When the user signed in; there exactly where `sid` is.
+ * @property {string} [sid] The session's UUID; absent in a service client's own token.
+ * @property {number} [authTime] When the user signed in; absent in a service client's own token.
  * @property {string} [acr]
  * @property {readonly string[]} amr
  */
 
 /** @typedef {Record<string, unknown>} Members */
 
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+const REQUIRED = ["sub", "client_id", "iat", "exp", "jti"];
+
 /**
- * Checks what a token says against what is expected here.
+ * Validates a signed payload.
  *
- * @param {Members} members
+ * @param {Members} payload
  * @param {{ issuer: string, audience: string, leewayMs: number }} expected
  * @param {number} now in milliseconds since the epoch
  * @returns {Readonly<Claims>}
- * @throws {InvalidToken} where a claim is missing, of a wrong type, or not as it must be
+ * @throws {InvalidToken} if a claim is missing, has a wrong type or a wrong value; a claim that is null is missing
  */
-export function readClaims(members, expected, now) {
-  const iss = text(members, "iss");
-  if (iss !== expected.issuer) throw new InvalidToken("iss is another");
-  const aud = typeof members.aud === "string" ? [text(members, "aud")] : texts(members, "aud");
-  if (!aud.includes(expected.audience)) throw new InvalidToken("aud doesn't name this service");
-  const [exp, iat, nbf] = [time(members, "exp"), time(members, "iat"), optional(time, members, "nbf")];
-  if (now >= exp * 1000 + expected.leewayMs) throw new InvalidToken("it has expired");
-  if (Math.max(iat, nbf ?? 0) * 1000 > now + expected.leewayMs) throw new InvalidToken("it is not valid yet");
-  const [sid, authTime] = [optional(text, members, "sid"), optional(time, members, "auth_time")];
-  if ((sid === undefined) !== (authTime === undefined)) throw new InvalidToken("sid and auth_time don't come together");
-  const acr = optional(text, members, "acr");
+export function validateClaims(payload, expected, now) {
+  const members = Object.fromEntries(Object.entries(payload).filter(([, value]) => value !== null));
+  const iss = optionalString(members, "iss");
+  const aud = typeof members.aud === "string" ? [members.aud] : stringList(members, "aud");
+  const claims = {
+    sub: optionalString(members, "sub") ?? "",
+    clientId: optionalString(members, "client_id") ?? "",
+    scope: (optionalString(members, "scope") ?? "").split(" ").filter(Boolean),
+    roles: stringList(members, "roles"),
+    jti: optionalString(members, "jti") ?? "",
+    iat: optionalTime(members, "iat") ?? 0,
+    exp: optionalTime(members, "exp") ?? 0,
+    amr: stringList(members, "amr"),
+  };
+  const [sid, acr] = [optionalString(members, "sid"), optionalString(members, "acr")];
+  const [authTime, nbf] = [optionalTime(members, "auth_time"), optionalTime(members, "nbf")];
+
+  if (iss === undefined) throw new InvalidToken("missing_claim", "iss");
+  if (iss !== expected.issuer) throw new InvalidToken("wrong_issuer");
+  if (!("aud" in members)) throw new InvalidToken("missing_claim", "aud");
+  if (!aud.includes(expected.audience)) throw new InvalidToken("wrong_audience");
+  for (const name of REQUIRED) if (!(name in members)) throw new InvalidToken("missing_claim", name);
+  checkSession(claims, sid, authTime);
+  if (now >= claims.exp * 1000 + expected.leewayMs) throw new InvalidToken("expired");
+  if (Math.max(claims.iat, nbf ?? claims.iat) * 1000 > now + expected.leewayMs) throw new InvalidToken("not_yet_valid");
   return Object.freeze({
-    sub: text(members, "sub"),
-    clientId: text(members, "client_id"),
-    scope: scopes(members),
-    roles: texts(members, "roles"),
+    ...claims,
     iss,
     aud,
-    jti: text(members, "jti"),
-    iat,
-    exp,
     ...(sid !== undefined && authTime !== undefined && { sid, authTime }),
     ...(acr !== undefined && { acr }),
-    amr: texts(members, "amr"),
   });
 }
 
 /**
- * @template T
- * @param {(members: Members, name: string) => T} read
- * @param {Members} members
- * @param {string} name
+ * @param {{ sub: string, clientId: string }} claims
+ * @param {string | undefined} sid
+ * @param {number | undefined} authTime
  */
-function optional(read, members, name) {
-  return name in members ? read(members, name) : undefined;
+function checkSession({ sub, clientId }, sid, authTime) {
+  if (sid !== undefined) {
+    if (authTime === undefined) throw new InvalidToken("missing_claim", "auth_time");
+    if (!UUID.test(sid) || !UUID.test(sub)) throw new InvalidToken("malformed");
+  } else if (authTime !== undefined || sub !== clientId) {
+    // RFC 9068, section 2.2: without a user, `sub` is the client. Any other token without a session is incomplete.
+    throw new InvalidToken("missing_claim", "sid");
+  }
 }
 
-/** @type {(members: Members, name: string) => string} */
-function text(members, name) {
+/** @type {(members: Members, name: string) => string | undefined} */
+function optionalString(members, name) {
   const value = members[name];
-  if (typeof value !== "string" || value === "") throw new InvalidToken(`${name} is missing or not a text`);
+  if (value !== undefined && typeof value !== "string") throw new InvalidToken("malformed");
   return value;
 }
 
 /** @type {(members: Members, name: string) => string[]} */
-function texts(members, name) {
-  const value = members[name] === undefined ? [] : members[name];
-  if (!Array.isArray(value) || !value.every((each) => typeof each === "string")) {
-    throw new InvalidToken(`${name} is not a list of texts`);
-  }
+function stringList(members, name) {
+  const value = members[name] ?? [];
+  if (!Array.isArray(value) || !value.every((each) => typeof each === "string")) throw new InvalidToken("malformed");
   return value;
 }
 
-/** @type {(members: Members) => string[]} */
-function scopes(members) {
-  const value = members.scope ?? "";
-  if (typeof value !== "string" || members.scope === null) throw new InvalidToken("scope is not a text");
-  return value.split(" ").filter(Boolean);
-}
-
-/** @type {(members: Members, name: string) => number} */
-function time(members, name) {
+/** @type {(members: Members, name: string) => number | undefined} */
+function optionalTime(members, name) {
   const value = members[name];
-  if (typeof value !== "number" || !Number.isFinite(value) || value < 0) {
-    throw new InvalidToken(`${name} is missing or not a time`);
-  }
+  if (value !== undefined && (typeof value !== "number" || !Number.isSafeInteger(value))) throw new InvalidToken("malformed");
   return value;
 }

@@ -1,6 +1,30 @@
-/** What checking a token can end with beside its claims. */
+/** The errors that this package throws. */
 
-/** The base of what this package throws. */
+/**
+ * @typedef {"too_long" | "malformed" | "critical_header" | "wrong_type" | "unknown_key" | "wrong_algorithm" | "bad_signature"
+ *   | "missing_claim" | "wrong_issuer" | "wrong_audience" | "expired" | "not_yet_valid" | "revoked" | "service_client"} Reason
+ *   Why a token is invalid. The codes are stable and the same in Latchkey's Rust and Python packages.
+ */
+
+/** @type {Readonly<Record<Reason, string>>} */
+const MESSAGES = {
+  too_long: "the token is longer than 8192 bytes",
+  malformed: "the token is not a well-formed signed JWT",
+  critical_header: "the token's header has crit, which is not supported",
+  wrong_type: "the token is not an access token (typ is not at+jwt)",
+  unknown_key: "the issuer publishes no key with the token's kid",
+  wrong_algorithm: "the token's alg is not the algorithm of its key",
+  bad_signature: "the token's signature is wrong",
+  missing_claim: "the token has no {claim} claim",
+  wrong_issuer: "the token is from another issuer",
+  wrong_audience: "the token is for another audience",
+  expired: "the token has expired",
+  not_yet_valid: "the token is not valid yet",
+  revoked: "the token was revoked",
+  service_client: "the token belongs to a service client, not to a user",
+};
+
+/** Base class of the errors of this package. */
 export class LatchkeyError extends Error {
   /** @param {string} message */
   constructor(message) {
@@ -10,29 +34,42 @@ export class LatchkeyError extends Error {
 }
 
 /**
- * The token is not one to let in: forged, damaged, expired, for somebody else, or its session has ended.
+ * The token is forged, damaged, expired, revoked or for another service.
  *
- * The message says why, for the log. Tell the client no more than RFC 6750's `invalid_token`. It holds nothing of the token.
+ * `reason` and the message are for the log and contain nothing of the token. Tell the client no more than RFC 6750's
+ * `invalid_token`.
  */
-export class InvalidToken extends LatchkeyError {}
+export class InvalidToken extends LatchkeyError {
+  /** @type {Reason} */
+  reason;
+
+  /**
+   * @param {Reason} reason
+   * @param {string} [claim] the name of the claim, for `missing_claim`
+   */
+  constructor(reason, claim = "") {
+    super(MESSAGES[reason].replace("{claim}", claim));
+    this.reason = reason;
+  }
+}
 
 /**
- * Whether the token is good can't be known now: Latchkey can't be reached, and what is known here is too old.
+ * Latchkey is unreachable and the local state is stale, so the token can be neither accepted nor refused.
  *
  * Answer 503 with `Retry-After`: neither let the request in nor sign its user out.
  */
 export class Unavailable extends LatchkeyError {}
 
-/** Latchkey, or what stands in for it, answered something that makes no sense here. */
-export class Malformed extends LatchkeyError {}
+/** Latchkey, or a server that answers in its place, sent an unexpected response. */
+export class ProtocolError extends LatchkeyError {}
 
 /**
- * An error's text, for logs and other errors.
+ * Describes an error and its cause, for logs and other errors.
  *
  * @param {unknown} error
  * @returns {string}
  */
-export function textOf(error) {
+export function describeError(error) {
   if (!(error instanceof Error)) return String(error);
   const cause = error.cause instanceof Error ? `: ${error.cause.message}` : "";
   return `${error.message || error.name}${cause}`;

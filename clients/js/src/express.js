@@ -1,13 +1,10 @@
-/** For Express, Connect, and whatever else takes `(request, response, next)`. */
+/** Middleware for Express, Connect and other frameworks with `(request, response, next)`. */
 
-import { LatchkeyError } from "./errors.js";
-import { guard } from "./guard.js";
-
-/** @typedef {Readonly<import("./claims.js").Claims>} Claims */
+import { authenticate } from "./guard.js";
 
 /**
- * Lets requests with a good access token pass, with `request.auth` set to its claims; answers others with 401 and a challenge
- * (RFC 6750, section 3), or 503 where it can't be known.
+ * Lets requests with a valid access token pass and sets `request.auth` to the claims. Answers others with 401 and a challenge
+ * (RFC 6750, section 3), or with 503 if the token cannot be verified now.
  *
  * @param {import("./verifier.js").Verifier} verifier
  * @param {import("./guard.js").GuardOptions} [options]
@@ -17,31 +14,17 @@ import { guard } from "./guard.js";
 export function expressMiddleware(verifier, options = {}) {
   return async (request, response, next) => {
     try {
-      const outcome = await guard(verifier, request, options);
-      if ("claims" in outcome) {
-        Object.assign(request, { auth: outcome.claims });
-      } else {
+      const outcome = await authenticate(verifier, request, options);
+      if ("refusal" in outcome) {
         const { status, headers, body } = outcome.refusal;
         response.writeHead(status, headers).end(body);
         return;
       }
+      Object.assign(request, { auth: outcome.claims });
     } catch (error) {
       next(error);
       return;
     }
     next();
   };
-}
-
-/**
- * The claims of a request that the middleware or the hook let pass.
- *
- * @param {object} request
- * @returns {Claims}
- * @throws {LatchkeyError} for a request that went past neither
- */
-export function claimsOf(request) {
-  const { auth } = /** @type {{ auth?: Claims | null }} */ (request);
-  if (!auth) throw new LatchkeyError("this request went past neither the middleware nor the hook");
-  return auth;
 }

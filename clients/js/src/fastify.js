@@ -1,16 +1,16 @@
 /** For Fastify: a hook for single routes, and a plugin for all routes of a scope. */
 
-import { guard } from "./guard.js";
+import { authenticate } from "./guard.js";
 
 /** @typedef {import("node:http").IncomingMessage} IncomingMessage */
-/** @typedef {{ raw: IncomingMessage }} FastifyRequest What is needed of Fastify's. */
+/** @typedef {{ raw: IncomingMessage }} FastifyRequest The part of Fastify's request that is used. */
 /** @typedef {{ code(status: number): FastifyReply, headers(values: Record<string, string>): FastifyReply, send(body: string): unknown }} FastifyReply */
 /** @typedef {(request: FastifyRequest, reply: FastifyReply) => Promise<unknown>} Hook */
 /** @typedef {{ decorateRequest(name: string, value: null): unknown, addHook(name: "onRequest", hook: Hook): unknown }} FastifyInstance */
 
 /**
- * An `onRequest` hook: lets requests with a good access token pass, with `request.auth` set to its claims; answers others with
- * 401 and a challenge, or 503 where it can't be known.
+ * An `onRequest` hook: lets requests with a valid access token pass and sets `request.auth` to the claims. Answers others with
+ * 401 and a challenge, or with 503 if the token cannot be verified now.
  *
  * @param {import("./verifier.js").Verifier} verifier
  * @param {import("./guard.js").GuardOptions} [options]
@@ -18,7 +18,7 @@ import { guard } from "./guard.js";
  */
 export function fastifyHook(verifier, options = {}) {
   return async (request, reply) => {
-    const outcome = await guard(verifier, request.raw, options);
+    const outcome = await authenticate(verifier, request.raw, options);
     if ("claims" in outcome) {
       Object.assign(request, { auth: outcome.claims });
       return undefined;
@@ -30,7 +30,7 @@ export function fastifyHook(verifier, options = {}) {
 }
 
 /**
- * A plugin that has the hook run before every route of the scope that it is registered in.
+ * A plugin that adds the hook to every route of the scope that it is registered in.
  *
  * @param {import("./verifier.js").Verifier} verifier
  * @param {import("./guard.js").GuardOptions} [options]
@@ -42,6 +42,6 @@ export function fastifyPlugin(verifier, options = {}) {
     fastify.decorateRequest("auth", null);
     fastify.addHook("onRequest", fastifyHook(verifier, options));
   };
-  // Fastify would keep it to a scope of its own
+  // Without this symbol Fastify would confine the hook to a scope of its own.
   return Object.assign(plugin, { [Symbol.for("skip-override")]: true });
 }

@@ -1,73 +1,73 @@
-/** Follows the revocations of Latchkey: what has ended, and whether what is known here can be trusted. */
+/** Follows Latchkey's revocation feed, and reports whether the local revocations are up to date. */
 
-import { BackOff } from "./backoff.js";
-import { Malformed, textOf } from "./errors.js";
+import { Backoff } from "./backoff.js";
+import { describeError, ProtocolError } from "./errors.js";
 import { pause } from "./keyring.js";
-import { readRevocation, Revocations } from "./revocations.js";
+import { parseRevocation, RevocationSet } from "./revocations.js";
 import { Parser } from "./sse.js";
 import { parseObject } from "./strict-json.js";
 
-/** One follower. It keeps what it knows while it reconnects, and says for how long that can be trusted. */
-export class Feed {
+/** One subscriber. It keeps its revocations across reconnects, and reports when they become stale. */
+export class RevocationFeed {
   #issuer;
   #settings;
-  #known;
-  /** A snapshot that is not complete yet. @type {Revocations | undefined} */
-  #incoming;
-  /** @type {"nothing" | "catching up" | "live"} */
-  #stage = "nothing";
-  /** The id to resume after. @type {string | undefined} */
-  #place;
-  /** When all was known last. @type {number | undefined} */
-  #heard;
-  #backOff = new BackOff();
+  #revocations;
+  /** A snapshot that is still being received. @type {RevocationSet | undefined} */
+  #snapshot;
+  /** @type {"connecting" | "catching up" | "live"} */
+  #stage = "connecting";
+  /** @type {string | undefined} */
+  #lastEventId;
+  /** When the revocations were last complete. @type {number | undefined} */
+  #syncedAt;
+  #backoff = new Backoff();
   #wasLive = false;
   /** @type {Set<() => void>} */
-  #waiting = new Set();
+  #waiters = new Set();
 
-  /** Is told of keys that were taken out of use. @type {(kid: string) => void} */
-  onKey = () => {};
-  /** Is told when a connection after the first has caught up. @type {() => void} */
-  onLive = () => {};
+  /** Called with the `kid` of a retired key. @type {(kid: string) => void} */
+  onKeyRetired = () => {};
+  /** Called when a connection after the first has caught up. @type {() => void} */
+  onReconnected = () => {};
 
   /**
-   * @param {import("./issuer.js").Issuer} issuer
+   * @param {import("./issuer.js").IssuerClient} issuer
    * @param {Readonly<import("./settings.js").Settings>} settings
    */
   constructor(issuer, settings) {
     this.#issuer = issuer;
     this.#settings = settings;
-    this.#known = new Revocations(settings.maxRevocations, 0);
+    this.#revocations = new RevocationSet(settings.maxRevocations, 0);
   }
 
   /**
-   * Whether the token is known to have been revoked.
+   * Whether the token is known to be revoked.
    *
    * @param {string} kid
    * @param {import("./claims.js").Claims} claims
    */
-  ends(kid, claims) {
-    return this.#known.ends(kid, claims);
+  revokes(kid, claims) {
+    return this.#revocations.revokes(kid, claims);
   }
 
   /**
-   * Whether the key is known to have been taken out of use.
+   * Whether the signing key is known to be retired.
    *
    * @param {string} kid
    */
-  endsKey(kid) {
-    return this.#known.endsKey(kid) || (this.#incoming?.endsKey(kid) ?? false);
+  revokesKey(kid) {
+    return this.#revocations.revokesKey(kid) || (this.#snapshot?.revokesKey(kid) ?? false);
   }
 
-  /** Whether everything that was revoked longer ago than `maxStalenessMs` is known here. */
-  isTrusted() {
+  /** Whether every revocation older than `maxStalenessMs` is known locally. */
+  isCurrent() {
     const now = performance.now();
-    const fresh = this.#heard !== undefined && now - this.#heard < this.#settings.maxStalenessMs;
-    return fresh && this.#known.isComplete(now);
+    const fresh = this.#syncedAt !== undefined && now - this.#syncedAt < this.#settings.maxStalenessMs;
+    return fresh && this.#revocations.isComplete(now);
   }
 
   /**
-   * Waits until the first snapshot is complete, or so long; says whether it is.
+   * Waits until the first snapshot is complete, at most `timeoutMs`; resolves to whether it is.
    *
    * @param {number} timeoutMs
    * @returns {Promise<boolean>}
@@ -77,30 +77,30 @@ export class Feed {
     return new Promise((resolve) => {
       const done = () => {
         clearTimeout(timer);
-        this.#waiting.delete(done);
+        this.#waiters.delete(done);
         resolve(this.#wasLive);
       };
       const timer = setTimeout(done, timeoutMs);
-      this.#waiting.add(done);
+      this.#waiters.add(done);
     });
   }
 
   /**
-   * Connects again and again.
+   * Connects and reconnects.
    *
    * @param {AbortSignal} closing ends it
    */
-  async follow(closing) {
+  async run(closing) {
     while (!closing.aborted) {
       try {
         await this.#connect(closing);
-        this.#settings.log("the feed has ended; connecting again");
+        this.#settings.log("the revocation feed has ended; reconnecting");
       } catch (error) {
-        if (!closing.aborted) this.#settings.log(`the feed is interrupted: ${textOf(error)}`);
+        if (!closing.aborted) this.#settings.log(`the revocation feed is interrupted: ${describeError(error)}`);
       }
-      await pause(this.#backOff.wait(), closing);
+      await pause(this.#backoff.nextDelay(), closing);
     }
-    for (const done of [...this.#waiting]) done();
+    for (const done of [...this.#waiters]) done();
   }
 
   /** @param {AbortSignal} closing */
@@ -108,36 +108,36 @@ export class Feed {
     const connection = new AbortController();
     const end = () => connection.abort();
     closing.addEventListener("abort", end, { once: true });
-    const silence = () => connection.abort(new Malformed("the feed is silent"));
+    const onSilence = () => connection.abort(new ProtocolError("the feed is silent"));
     const { maxStalenessMs, requestTimeoutMs } = this.#settings;
-    let watch = setTimeout(silence, Math.min(maxStalenessMs, requestTimeoutMs)).unref();
+    let watchdog = setTimeout(onSilence, Math.min(maxStalenessMs, requestTimeoutMs)).unref();
     try {
-      const reader = await this.#issuer.feed(this.#place, connection.signal);
-      [this.#stage, this.#incoming] = ["nothing", undefined];
-      clearTimeout(watch);
-      watch = setTimeout(silence, maxStalenessMs).unref();
+      const reader = await this.#issuer.openFeed(this.#lastEventId, connection.signal);
+      [this.#stage, this.#snapshot] = ["connecting", undefined];
+      clearTimeout(watchdog);
+      watchdog = setTimeout(onSilence, maxStalenessMs).unref();
       const parser = new Parser();
       for (let next = await reader.read(); !next.done; next = await reader.read()) {
         for (const event of parser.feed(next.value)) {
-          this.#take(event);
-          // comments don't count: only events show that the node is there and in step
-          watch.refresh();
+          this.#process(event);
+          // Only events reset the watchdog. Comments do not show that the node is in sync.
+          watchdog.refresh();
         }
       }
     } finally {
-      clearTimeout(watch);
+      clearTimeout(watchdog);
       closing.removeEventListener("abort", end);
       connection.abort();
     }
   }
 
   /** @param {import("./sse.js").Event} event */
-  #take(event) {
+  #process(event) {
     try {
       this.#apply(event);
     } catch (error) {
-      this.#distrust();
-      throw new Malformed(`an event of type ${JSON.stringify(event.type.slice(0, 32))} that can't be understood: ${textOf(error)}`);
+      this.#invalidate();
+      throw new ProtocolError(`the feed sent an unexpected ${JSON.stringify(event.type.slice(0, 32))} event: ${describeError(error)}`);
     }
   }
 
@@ -145,55 +145,55 @@ export class Feed {
   #apply({ type, data, id }) {
     const now = performance.now();
     if (type === "snapshot") {
-      // what was known goes on counting until the snapshot is complete
-      [this.#stage, this.#place] = ["catching up", undefined];
-      this.#incoming = new Revocations(this.#settings.maxRevocations, this.#retain(data));
-    } else if (type === "resumed" && this.#stage === "nothing" && this.#place !== undefined) {
+      // The old revocations stay in force until the snapshot is complete.
+      [this.#stage, this.#lastEventId] = ["catching up", undefined];
+      this.#snapshot = new RevocationSet(this.#settings.maxRevocations, this.#parseRetain(data));
+    } else if (type === "resumed" && this.#stage === "connecting" && this.#lastEventId !== undefined) {
       this.#stage = "catching up";
-      this.#known.retainMs = this.#retain(data);
+      this.#revocations.retainMs = this.#parseRetain(data);
     } else if (type === "revocation") {
-      this.#revoke(readRevocation(parseObject(data)), now);
+      this.#add(parseRevocation(parseObject(data)), now);
     } else if (type === "live" && this.#stage === "catching up") {
-      this.#catchUp();
-      [this.#heard, this.#place] = [now, id];
+      this.#complete();
+      [this.#syncedAt, this.#lastEventId] = [now, id];
     } else if (type === "heartbeat" && this.#stage === "live") {
-      [this.#heard, this.#place] = [now, id];
+      [this.#syncedAt, this.#lastEventId] = [now, id];
     } else if (type === "resumed" || type === "live") {
-      throw new Malformed("nothing led up to it");
+      throw new ProtocolError("it is out of order");
     } else if (type === "gap") {
-      this.#settings.log("the feed has a gap; waiting for a snapshot");
-      this.#stage = "nothing";
-      this.#distrust();
+      this.#settings.log("the revocation feed has a gap; waiting for a snapshot");
+      this.#stage = "connecting";
+      this.#invalidate();
     }
   }
 
-  #catchUp() {
-    if (this.#incoming) [this.#known, this.#incoming] = [this.#incoming, undefined];
+  #complete() {
+    if (this.#snapshot) [this.#revocations, this.#snapshot] = [this.#snapshot, undefined];
     this.#stage = "live";
-    this.#backOff.reset();
-    if (this.#wasLive) this.onLive();
+    this.#backoff.reset();
+    if (this.#wasLive) this.onReconnected();
     this.#wasLive = true;
-    for (const done of [...this.#waiting]) done();
+    for (const done of [...this.#waiters]) done();
   }
 
   /**
    * @param {import("./revocations.js").Revocation} revocation
    * @param {number} now
    */
-  #revoke(revocation, now) {
-    this.#known.add(revocation, now);
-    this.#incoming?.add(revocation, now);
-    if (revocation.kind === "key") this.onKey(revocation.kid);
+  #add(revocation, now) {
+    this.#revocations.add(revocation, now);
+    this.#snapshot?.add(revocation, now);
+    if (revocation.kind === "key") this.onKeyRetired(revocation.kid);
   }
 
-  #distrust() {
-    this.#place = this.#heard = undefined;
+  #invalidate() {
+    this.#lastEventId = this.#syncedAt = undefined;
   }
 
   /** @param {string} data */
-  #retain(data) {
+  #parseRetain(data) {
     const { retain_seconds: seconds } = parseObject(data);
-    if (typeof seconds !== "number" || !(seconds > 0 && seconds < 1e9)) throw new Malformed("retain_seconds is no time");
+    if (typeof seconds !== "number" || !(seconds > 0 && seconds < 1e9)) throw new ProtocolError("retain_seconds is not a duration");
     return seconds * 1000 + this.#settings.leewayMs;
   }
 }

@@ -1,94 +1,94 @@
-/** Latchkey over HTTP: metadata, keys, introspection, and the connection that the feed comes over. */
+/** HTTP client for Latchkey: metadata, JWK Set, introspection and the revocation feed. */
 
-import { Malformed } from "./errors.js";
-import { readKeys } from "./jwks.js";
+import { ProtocolError } from "./errors.js";
+import { parseJwks } from "./jwks.js";
 import { parse } from "./strict-json.js";
 
-/** Metadata, JWKS and introspection answers that are longer are not read. */
+/** Longer metadata, JWK Sets and introspection responses are refused. */
 const MAX_DOCUMENT_BYTES = 256 * 1024;
 
-/** @typedef {{ keys: string, introspection: string, revocations: string }} Endpoints Where things are (RFC 8414). */
+/** @typedef {{ keys: string, introspection: string, revocations: string }} Endpoints The endpoints of the issuer (RFC 8414). */
 
-/** The one issuer whose tokens count here. */
-export class Issuer {
+/** Sends requests to one issuer. */
+export class IssuerClient {
   #settings;
   #authorization;
   /** @type {Endpoints | undefined} */
   #endpoints;
-  #fetched = 0;
-  /** Requests that are under way. @type {Set<AbortController>} */
-  #running = new Set();
+  #fetchedAt = 0;
+  /** Requests in flight. @type {Set<AbortController>} */
+  #inFlight = new Set();
 
   /** @param {Readonly<import("./settings.js").Settings>} settings */
   constructor(settings) {
     this.#settings = settings;
-    // RFC 6749, section 2.3.1: both are form-encoded first
+    // RFC 6749, section 2.3.1: id and secret are form-encoded before they are joined.
     const pair = `${formEncode(settings.clientId)}:${formEncode(settings.clientSecret)}`;
     this.#authorization = `Basic ${Buffer.from(pair).toString("base64")}`;
   }
 
-  /** Gives up requests that are under way; the feed has a signal of its own. */
+  /** Aborts the requests in flight. The feed has a signal of its own. */
   close() {
-    for (const controller of this.#running) controller.abort();
+    for (const controller of this.#inFlight) controller.abort();
   }
 
-  /** The keys as they are published now. */
+  /** Fetches the published keys. */
   async keys() {
     const { keys } = await this.#metadata(this.#settings.requestTimeoutMs);
-    return readKeys(await this.#document(keys, {}, this.#settings.requestTimeoutMs));
+    return parseJwks(await this.#fetchDocument(keys, {}, this.#settings.requestTimeoutMs));
   }
 
   /**
-   * What Latchkey itself says of the token (RFC 7662).
+   * Asks Latchkey whether the token is active (RFC 7662).
    *
    * @param {string} token
    * @returns {Promise<boolean>}
-   * @throws {Error} where it says nothing in time
+   * @throws {Error} if there is no valid response in time
    */
-  async isActive(token) {
+  async introspect(token) {
     const timeout = this.#settings.introspectionTimeoutMs;
     const { introspection } = await this.#metadata(timeout);
     const body = new URLSearchParams({ token, token_type_hint: "access_token" });
     const request = { method: "POST", headers: { Authorization: this.#authorization }, body };
-    const answer = /** @type {{ active?: unknown } | null} */ (await this.#document(introspection, request, timeout));
-    if (typeof answer?.active !== "boolean") throw new Malformed("this is no introspection answer");
-    return answer.active;
+    const document = /** @type {{ active?: unknown } | null} */ (await this.#fetchDocument(introspection, request, timeout));
+    if (typeof document?.active !== "boolean") throw new ProtocolError("the response is not an introspection response");
+    return document.active;
   }
 
   /**
-   * The bytes of the feed, from after an event on, or from a snapshot on. Whoever reads them minds the time.
+   * Opens the feed after an event, or with a snapshot if `lastEventId` is undefined. The caller enforces read timeouts.
    *
    * @param {string | undefined} lastEventId
    * @param {AbortSignal} signal ends it
    * @returns {Promise<ReadableStreamDefaultReader<Uint8Array>>}
    */
-  async feed(lastEventId, signal) {
+  async openFeed(lastEventId, signal) {
     const { revocations } = await this.#metadata(this.#settings.requestTimeoutMs);
     signal.throwIfAborted();
     /** @type {Record<string, string>} */
     const headers = { Authorization: this.#authorization, Accept: "text/event-stream", "Cache-Control": "no-store" };
     if (lastEventId !== undefined) headers["Last-Event-ID"] = lastEventId;
     const response = await this.#settings.fetch(revocations, { headers, signal, redirect: "error" });
-    if (response.status !== 200 || !response.body) throw new Malformed(`the feed answers ${response.status}`);
+    if (response.status !== 200 || !response.body) throw this.#unexpectedStatus(revocations, response.status);
     if (!response.headers.get("Content-Type")?.toLowerCase().startsWith("text/event-stream")) {
-      throw new Malformed("the feed is no stream of events");
+      throw new ProtocolError("the feed is not an event stream");
     }
     return response.body.getReader();
   }
 
   /**
-   * The metadata, fetched when it is old; an old one stays while no other can be had.
+   * The metadata, refetched after `keysMaxAgeMs`. If that fails, the old metadata is returned.
    *
    * @param {number} timeoutMs
    * @returns {Promise<Endpoints>}
    */
   async #metadata(timeoutMs) {
-    const age = performance.now() - this.#fetched;
+    const age = performance.now() - this.#fetchedAt;
     if (this.#endpoints && age <= this.#settings.keysMaxAgeMs) return this.#endpoints;
     try {
       const url = `${this.#settings.issuer}/.well-known/openid-configuration`;
-      this.#endpoints = this.#read(await this.#document(url, {}, timeoutMs));
-      this.#fetched = performance.now();
+      this.#endpoints = this.#parseMetadata(await this.#fetchDocument(url, {}, timeoutMs));
+      this.#fetchedAt = performance.now();
     } catch (error) {
       if (!this.#endpoints) throw error;
     }
@@ -96,17 +96,17 @@ export class Issuer {
   }
 
   /** @param {unknown} document @returns {Endpoints} */
-  #read(document) {
+  #parseMetadata(document) {
     const members = /** @type {Record<string, unknown> | null} */ (document);
     if (members?.issuer !== this.#settings.issuer) {
-      throw new Malformed("the metadata is another issuer's (RFC 8414, section 3.3)");
+      throw new ProtocolError("the metadata belongs to another issuer (RFC 8414, section 3.3)");
     }
     /** @param {string} name */
     const url = (name) => {
       const text = members[name];
-      // the secret goes to these: never over a plain connection where the issuer has TLS
+      // The client secret is sent to these URLs: never without TLS if the issuer has TLS.
       const schemes = this.#settings.issuer.startsWith("https:") ? /^https:\/\/./ : /^https?:\/\/./;
-      if (typeof text !== "string" || !schemes.test(text)) throw new Malformed(`the metadata has no usable ${name}`);
+      if (typeof text !== "string" || !schemes.test(text)) throw new ProtocolError(`the metadata has no valid ${name}`);
       return text;
     };
     return {
@@ -122,24 +122,34 @@ export class Issuer {
    * @param {number} timeoutMs
    * @returns {Promise<unknown>}
    */
-  async #document(url, request, timeoutMs) {
+  async #fetchDocument(url, request, timeoutMs) {
     const controller = new AbortController();
-    this.#running.add(controller);
-    const timer = setTimeout(() => controller.abort(new Malformed("no answer in time")), timeoutMs);
+    this.#inFlight.add(controller);
+    const timer = setTimeout(() => controller.abort(new ProtocolError("no response in time")), timeoutMs);
     timer.unref();
     try {
       const headers = { Accept: "application/json", ...request.headers };
       const response = await this.#settings.fetch(url, { ...request, headers, redirect: "error", signal: controller.signal });
-      if (response.status !== 200 || !response.body) throw new Malformed(`${new URL(url).pathname} answers ${response.status}`);
-      return parse(await bodyOf(response.body, url));
+      if (response.status !== 200 || !response.body) throw this.#unexpectedStatus(url, response.status);
+      return parse(await readBody(response.body, url));
     } catch (error) {
-      throw error instanceof SyntaxError ? new Malformed(`${new URL(url).pathname} doesn't answer JSON`) : error;
+      throw error instanceof SyntaxError ? new ProtocolError(`${new URL(url).pathname} answered no valid JSON`) : error;
     } finally {
       clearTimeout(timer);
-      this.#running.delete(controller);
-      // lets go of what was not read
+      this.#inFlight.delete(controller);
+      // Releases a body that was not read.
       controller.abort();
     }
+  }
+
+  /**
+   * @param {string} url
+   * @param {number} status
+   */
+  #unexpectedStatus(url, status) {
+    const hint =
+      status === 401 ? `: the service client "${this.#settings.clientId}" is unknown or disabled, or its secret is wrong` : "";
+    return new ProtocolError(`${new URL(url).pathname} answered ${status}${hint}`);
   }
 }
 
@@ -147,12 +157,12 @@ export class Issuer {
  * @param {ReadableStream<Uint8Array>} body
  * @param {string} url
  */
-async function bodyOf(body, url) {
+async function readBody(body, url) {
   const [reader, chunks] = [body.getReader(), /** @type {Uint8Array[]} */ ([])];
   let size = 0;
   for (let next = await reader.read(); !next.done; next = await reader.read()) {
     size += next.value.length;
-    if (size > MAX_DOCUMENT_BYTES) throw new Malformed(`${new URL(url).pathname} answers too much`);
+    if (size > MAX_DOCUMENT_BYTES) throw new ProtocolError(`${new URL(url).pathname} answered more than ${MAX_DOCUMENT_BYTES} bytes`);
     chunks.push(next.value);
   }
   return Buffer.concat(chunks);

@@ -1,12 +1,12 @@
-/** The issuer's public keys, as read from its JWKS (RFC 7517). */
+/** Parses the issuer's JWK Set (RFC 7517). */
 
 import "./webcrypto.js";
 
 import { importJWK } from "jose";
 
-import { Malformed } from "./errors.js";
+import { ProtocolError } from "./errors.js";
 
-/** What may sign an access token, and with which kind of key. @type {ReadonlyMap<string, { kty: string, crv?: string }>} */
+/** The accepted signature algorithms, all asymmetric (RFC 8725, section 3.1), and their key types. @type {ReadonlyMap<string, { kty: string, crv?: string }>} */
 export const ALGORITHMS = new Map([
   ["ES256", { kty: "EC", crv: "P-256" }],
   ["EdDSA", { kty: "OKP", crv: "Ed25519" }],
@@ -14,26 +14,26 @@ export const ALGORITHMS = new Map([
   ["PS256", { kty: "RSA" }],
 ]);
 
-/** More than this in one JWKS are not read. */
+/** Keys beyond this number in one JWK Set are ignored. */
 const MAX_KEYS = 100;
 
 /** @typedef {import("jose").CryptoKey} CryptoKey */
-/** @typedef {{ kid: string, alg: string, public: CryptoKey }} Key A key, with the one algorithm that it may be used with (RFC 8725, section 3.1). */
+/** @typedef {{ kid: string, alg: string, public: CryptoKey }} Key A public key and the only algorithm that it may be used with. */
 
 /**
- * The keys of a JWKS by their `kid`; what is for something else or not understood is left out.
+ * The usable keys of a JWK Set by `kid`. Keys for other purposes and unsupported keys are left out.
  *
  * @param {unknown} document
  * @returns {Promise<Map<string, Key>>}
- * @throws {Malformed} for what is no JWKS
+ * @throws {ProtocolError} if the document is not a JWK Set
  */
-export async function readKeys(document) {
+export async function parseJwks(document) {
   const entries = /** @type {{ keys?: unknown } | null} */ (document)?.keys;
-  if (!Array.isArray(entries)) throw new Malformed("this is no JWKS");
+  if (!Array.isArray(entries)) throw new ProtocolError("the response is not a JWK Set");
   /** @type {Map<string, Key>} */
   const keys = new Map();
   for (const entry of entries.slice(0, MAX_KEYS)) {
-    const key = await readKey(entry).catch(() => undefined);
+    const key = await parseKey(entry).catch(() => undefined);
     if (key && !keys.has(key.kid)) keys.set(key.kid, key);
   }
   return keys;
@@ -43,13 +43,13 @@ export async function readKeys(document) {
  * @param {Record<string, unknown>} entry
  * @returns {Promise<Key | undefined>}
  */
-async function readKey(entry) {
+async function parseKey(entry) {
   const { kid, alg, kty, crv, x, y, n, e, use = "sig", key_ops: operations = ["verify"] } = entry;
-  const kind = typeof alg === "string" ? ALGORITHMS.get(alg) : undefined;
-  const forThis = use === "sig" && Array.isArray(operations) && operations.includes("verify");
-  if (!forThis || typeof kid !== "string" || kid === "" || typeof alg !== "string" || !kind) return undefined;
-  if (kty !== kind.kty || (kind.crv !== undefined && crv !== kind.crv)) return undefined;
-  // only what is public: a set that gives a private key away is no reason to use it
+  const type = typeof alg === "string" ? ALGORITHMS.get(alg) : undefined;
+  const verifies = use === "sig" && Array.isArray(operations) && operations.includes("verify");
+  if (!verifies || typeof kid !== "string" || kid === "" || typeof alg !== "string" || !type) return undefined;
+  if (kty !== type.kty || (type.crv !== undefined && crv !== type.crv)) return undefined;
+  // Public members only: a private key that was published by mistake is never loaded.
   const jwk = /** @type {import("jose").JWK} */ (kty === "RSA" ? { kty, n, e } : { kty, crv, x, y });
   const key = /** @type {CryptoKey} */ (await importJWK(jwk, alg));
   const { modulusLength } = /** @type {{ modulusLength?: number }} */ (key.algorithm);

@@ -1,13 +1,13 @@
-/** The issuer's keys, kept at hand: fetched now and then, and when a token names one that isn't known. */
+/** Caches the issuer's keys: refreshed periodically, and when a token names an unknown `kid`. */
 
 import { setTimeout as sleep } from "node:timers/promises";
 
-import { BackOff } from "./backoff.js";
-import { InvalidToken, textOf, Unavailable } from "./errors.js";
+import { Backoff } from "./backoff.js";
+import { describeError, InvalidToken, Unavailable } from "./errors.js";
 
 /** @typedef {Map<string, import("./jwks.js").Key>} Keys */
 
-/** Keeps keys while the issuer is away, and lets go of those that it no longer publishes. */
+/** Keeps keys while the issuer is unreachable, and drops keys that the issuer no longer publishes. */
 export class KeyRing {
   #fetch;
   #isRetired;
@@ -15,15 +15,15 @@ export class KeyRing {
   /** @type {Keys} */
   #keys = new Map();
   /** @type {Promise<boolean> | undefined} */
-  #running;
-  #began = Number.NEGATIVE_INFINITY;
-  #reached = false;
-  #wake = new AbortController();
+  #refreshing;
+  #refreshStarted = Number.NEGATIVE_INFINITY;
+  #reachable = false;
+  #lastError = "not fetched yet";
+  #refreshRequest = new AbortController();
 
   /**
    * @param {() => Promise<Keys>} fetch
-   * @param {(kid: string) => boolean} isRetired tells of keys that must not come back, though a cache in between may still
-   *   publish them
+   * @param {(kid: string) => boolean} isRetired reports keys that must not return, even if an HTTP cache still publishes them
    * @param {Readonly<import("./settings.js").Settings>} settings
    */
   constructor(fetch, isRetired, settings) {
@@ -33,83 +33,84 @@ export class KeyRing {
   }
 
   /**
-   * The key of this name. An unknown one has the keys fetched, so often and no more.
+   * The key named `kid`. An unknown name triggers a refresh, at most once per `keysCooldownMs`.
    *
    * @param {string} kid
-   * @throws {InvalidToken} where the issuer has no such key
-   * @throws {Unavailable} where it can't be asked
+   * @throws {InvalidToken} if the issuer publishes no such key
+   * @throws {Unavailable} if the issuer is unreachable
    */
-  async require(kid) {
+  async get(kid) {
     if (!this.#keys.has(kid)) {
-      const inTime = performance.now() - this.#began >= this.#settings.keysCooldownMs;
-      if (inTime || this.#running) await this.#refresh();
+      const cooledDown = performance.now() - this.#refreshStarted >= this.#settings.keysCooldownMs;
+      if (cooledDown || this.#refreshing) await this.#refresh();
     }
     const key = this.#keys.get(kid);
     if (key) return key;
-    if (!this.#reached) throw new Unavailable("the issuer's keys can't be fetched");
-    throw new InvalidToken("its key is not one of the issuer's");
+    if (!this.#reachable) throw new Unavailable(`the issuer's keys cannot be fetched: ${this.#lastError}`);
+    throw new InvalidToken("unknown_key");
   }
 
   /**
-   * Lets go of a key at once.
+   * Drops a key at once.
    *
    * @param {string} kid
    */
   retire(kid) {
     this.#keys.delete(kid);
-    this.look();
+    this.requestRefresh();
   }
 
-  /** Has the keys fetched soon. */
-  look() {
-    this.#wake.abort();
+  /** Makes {@link KeyRing.run} refresh the keys soon. */
+  requestRefresh() {
+    this.#refreshRequest.abort();
   }
 
   /**
-   * Fetches the keys now, and again before they get old.
+   * Refreshes the keys now and every `keysMaxAgeMs`.
    *
    * @param {AbortSignal} closing ends it
    */
-  async keep(closing) {
-    const backOff = new BackOff();
-    closing.addEventListener("abort", () => this.look(), { once: true });
+  async run(closing) {
+    const backoff = new Backoff();
+    closing.addEventListener("abort", () => this.requestRefresh(), { once: true });
     while (!closing.aborted) {
-      this.#wake = new AbortController();
+      this.#refreshRequest = new AbortController();
       const reached = await this.#refresh();
-      if (reached) backOff.reset();
-      const wait = reached ? this.#settings.keysMaxAgeMs : backOff.wait();
-      await pause(wait, this.#wake.signal);
-      // even when it is told to look again and again
-      if (this.#wake.signal.aborted) await pause(backOff.wait(), closing);
+      if (reached) backoff.reset();
+      const delay = reached ? this.#settings.keysMaxAgeMs : backoff.nextDelay();
+      await pause(delay, this.#refreshRequest.signal);
+      // Repeated requests are spaced out, too.
+      if (this.#refreshRequest.signal.aborted) await pause(backoff.nextDelay(), closing);
     }
   }
 
-  /** One for all who wait. */
+  /** All callers share one refresh. */
   #refresh() {
-    if (!this.#running) {
-      this.#began = performance.now();
-      this.#running = this.#load().finally(() => {
-        this.#running = undefined;
+    if (!this.#refreshing) {
+      this.#refreshStarted = performance.now();
+      this.#refreshing = this.#load().finally(() => {
+        this.#refreshing = undefined;
       });
     }
-    return this.#running;
+    return this.#refreshing;
   }
 
   async #load() {
     try {
       const keys = await this.#fetch();
       this.#keys = new Map([...keys].filter(([kid]) => !this.#isRetired(kid)));
-      this.#reached = true;
+      this.#reachable = true;
     } catch (error) {
-      this.#reached = false;
-      this.#settings.log(`the issuer's keys can't be fetched: ${textOf(error)}`);
+      this.#reachable = false;
+      this.#lastError = describeError(error);
+      this.#settings.log(`the issuer's keys cannot be fetched: ${this.#lastError}`);
     }
-    return this.#reached;
+    return this.#reachable;
   }
 }
 
 /**
- * Waits so long, or until it is told not to.
+ * Waits for a time, or until the signal.
  *
  * @param {number} ms
  * @param {AbortSignal} signal

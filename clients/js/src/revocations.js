@@ -1,12 +1,12 @@
-/** What has been revoked and could still have a live token: a bounded memory. */
+/** The revocations that can still affect an unexpired token, in bounded memory. */
 
-import { Malformed } from "./errors.js";
+import { ProtocolError } from "./errors.js";
 
 /**
  * @typedef {{ kind: "session", session: string }
  *   | { kind: "account", account: string, before: number, except: string | undefined }
- *   | { kind: "key", kid: string }} Revocation One session; all sessions of an account that began before a second, but perhaps
- *   one; or all that a key has signed.
+ *   | { kind: "key", kid: string }} Revocation Ends one session; or the sessions of an account that began before a second, except
+ *   perhaps one; or retires a signing key.
  */
 
 /** @typedef {Extract<Revocation, { kind: "account" }>} AccountRevocation */
@@ -14,139 +14,139 @@ import { Malformed } from "./errors.js";
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$/;
 
 /**
- * The revocation that an event's data tells of.
+ * Parses the data of a `revocation` event.
  *
  * @param {Record<string, unknown>} data
  * @returns {Revocation}
- * @throws {Malformed} for a kind that isn't known, which must be taken for a gap, and for what lacks a member
+ * @throws {ProtocolError} for an unknown kind, which the caller must treat as a gap, and for a missing member
  */
-export function readRevocation(data) {
+export function parseRevocation(data) {
   switch (data.kind) {
     case "session":
-      return { kind: "session", session: text(data.session_id) };
+      return { kind: "session", session: string(data.session_id) };
     case "account": {
-      const except = data.except_session_id === undefined ? undefined : text(data.except_session_id);
-      return { kind: "account", account: text(data.account_id), before: second(text(data.before)), except };
+      const except = data.except_session_id === undefined ? undefined : string(data.except_session_id);
+      return { kind: "account", account: string(data.account_id), before: second(string(data.before)), except };
     }
     case "key":
-      return { kind: "key", kid: text(data.kid) };
+      return { kind: "key", kid: string(data.kid) };
     default:
-      throw new Malformed("a kind of revocation that isn't known");
+      throw new ProtocolError("a revocation event has an unknown kind");
   }
 }
 
 /** @param {unknown} value */
-function text(value) {
-  if (typeof value !== "string" || value === "") throw new Malformed("a revocation that can't be read");
+function string(value) {
+  if (typeof value !== "string" || value === "") throw new ProtocolError("a revocation event is malformed");
   return value;
 }
 
 /** @param {string} value */
 function second(value) {
   const time = TIME.test(value) ? Date.parse(value) : Number.NaN;
-  if (Number.isNaN(time)) throw new Malformed("a revocation that can't be read");
+  if (Number.isNaN(time)) throw new ProtocolError("a revocation event is malformed");
   return Math.floor(time / 1000);
 }
 
-/** Revocations, each kept for a time after it was heard of, up to a number. Times are monotonic milliseconds. */
-export class Revocations {
+/** Revocations in order of receipt, each kept for `retainMs`. Times are monotonic milliseconds. */
+export class RevocationSet {
   #maxEntries;
-  /** When each was heard of last, and what it is; the oldest first. @type {Map<string, { revocation: Revocation, at: number }>} */
-  #heard = new Map();
+  /** Each revocation and when it was last received; oldest first. @type {Map<string, { revocation: Revocation, at: number }>} */
+  #received = new Map();
   /** @type {Map<string, Map<string, AccountRevocation>>} */
-  #accounts = new Map();
-  /** When one had to be left out last. @type {number | undefined} */
-  #overflown;
+  #byAccount = new Map();
+  /** When a revocation last did not fit. @type {number | undefined} */
+  #overflowed;
 
   /**
    * @param {number} maxEntries
-   * @param {number} retainMs how long each is kept, at the least
+   * @param {number} retainMs how long a revocation is kept after it was last received
    */
   constructor(maxEntries, retainMs) {
     this.#maxEntries = maxEntries;
     this.retainMs = retainMs;
   }
 
-  /** How many are remembered. */
+  /** The number of revocations. */
   get size() {
-    return this.#heard.size;
+    return this.#received.size;
   }
 
   /**
-   * Remembers it. Where the memory is full it is left out, and {@link Revocations.isComplete} says so.
+   * Adds a revocation. If the set is full it is dropped, and {@link RevocationSet.isComplete} reports that.
    *
    * @param {Revocation} revocation
    * @param {number} now
    */
   add(revocation, now) {
-    this.expire(now);
-    const name = nameOf(revocation);
-    this.#heard.delete(name);
-    if (this.#heard.size >= this.#maxEntries) {
-      this.#overflown = now;
+    this.evictExpired(now);
+    const id = idOf(revocation);
+    this.#received.delete(id);
+    if (this.#received.size >= this.#maxEntries) {
+      this.#overflowed = now;
       return;
     }
-    this.#heard.set(name, { revocation, at: now });
+    this.#received.set(id, { revocation, at: now });
     if (revocation.kind === "account") {
-      const others = this.#accounts.get(revocation.account) ?? new Map();
-      this.#accounts.set(revocation.account, others.set(name, revocation));
+      const ofAccount = this.#byAccount.get(revocation.account) ?? new Map();
+      this.#byAccount.set(revocation.account, ofAccount.set(id, revocation));
     }
   }
 
   /**
-   * Drops those that no living token can be touched by any more.
+   * Evicts revocations that can no longer affect an unexpired token.
    *
    * @param {number} now
    */
-  expire(now) {
-    for (const [name, { revocation, at }] of this.#heard) {
+  evictExpired(now) {
+    for (const [id, { revocation, at }] of this.#received) {
       if (at + this.retainMs >= now) break;
-      this.#heard.delete(name);
+      this.#received.delete(id);
       if (revocation.kind === "account") {
-        const others = this.#accounts.get(revocation.account);
-        others?.delete(name);
-        if (others?.size === 0) this.#accounts.delete(revocation.account);
+        const ofAccount = this.#byAccount.get(revocation.account);
+        ofAccount?.delete(id);
+        if (ofAccount?.size === 0) this.#byAccount.delete(revocation.account);
       }
     }
-    if (this.#overflown !== undefined && this.#overflown + this.retainMs < now) this.#overflown = undefined;
+    if (this.#overflowed !== undefined && this.#overflowed + this.retainMs < now) this.#overflowed = undefined;
   }
 
   /**
-   * Whether nothing that matters was left out for want of room.
+   * Whether every revocation that still matters fitted.
    *
    * @param {number} now
    */
   isComplete(now) {
-    this.expire(now);
-    return this.#overflown === undefined;
+    this.evictExpired(now);
+    return this.#overflowed === undefined;
   }
 
   /**
-   * Whether a token that this key signed and that says this has been revoked.
+   * Whether a token with these claims, signed by the key `kid`, is revoked.
    *
    * @param {string} kid
-   * @param {import("./claims.js").Claims} claims
+   * @param {Pick<import("./claims.js").Claims, "sub" | "sid" | "authTime">} claims
    */
-  ends(kid, { sub, sid, authTime }) {
-    if (this.endsKey(kid)) return true;
-    // who has no session has none that could end; a service client's name is nobody's account
+  revokes(kid, { sub, sid, authTime }) {
+    if (this.revokesKey(kid)) return true;
+    // A service client's own token has no session. Its `sub` is a client id, never an account.
     if (sid === undefined || authTime === undefined) return false;
-    if (this.#heard.has(nameOf({ kind: "session", session: sid }))) return true;
-    return [...(this.#accounts.get(sub)?.values() ?? [])].some(({ before, except }) => authTime < before && sid !== except);
+    if (this.#received.has(idOf({ kind: "session", session: sid }))) return true;
+    return [...(this.#byAccount.get(sub)?.values() ?? [])].some(({ before, except }) => authTime < before && sid !== except);
   }
 
   /**
-   * Whether the key was taken out of use.
+   * Whether the signing key is retired.
    *
    * @param {string} kid
    */
-  endsKey(kid) {
-    return this.#heard.has(nameOf({ kind: "key", kid }));
+  revokesKey(kid) {
+    return this.#received.has(idOf({ kind: "key", kid }));
   }
 }
 
 /** @param {Revocation} revocation */
-function nameOf(revocation) {
+function idOf(revocation) {
   switch (revocation.kind) {
     case "session":
       return `s ${revocation.session}`;

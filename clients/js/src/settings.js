@@ -1,26 +1,27 @@
-/** What a verifier is told by the service that uses it, checked once. */
+/** The options of a verifier, validated once. */
 
 import { LatchkeyError } from "./errors.js";
 
 /**
- * @typedef {object} Options How tokens are checked. Times are in milliseconds.
- * @property {string} issuer Latchkey's issuer, letter by letter as in its tokens: a URL without a slash at its end.
- * @property {string} audience What must be among the `aud` of a token.
- * @property {string} clientId The name of the service client, from `latchkey client add`.
- * @property {string} clientSecret Its secret. Doesn't print.
- * @property {"introspect" | "refuse"} [feedLost] What happens to tokens while the feed is lost: Latchkey is asked about each
- *   (the default), or none is let in.
- * @property {number} [maxStalenessMs] How long what is known is trusted without a sign of life from the feed: 5000. Well above
- *   its heartbeat of one second.
- * @property {number} [leewayMs] How far clocks may be apart, for `exp`, `nbf` and `iat`: 5000. At most a minute.
- * @property {number} [requestTimeoutMs] For metadata and keys, and for connecting to the feed: 5000.
- * @property {number} [introspectionTimeoutMs] For asking about one token: 1000.
- * @property {number} [keysMaxAgeMs] How often keys are fetched anew though no unknown one was seen: 300000.
- * @property {number} [keysCooldownMs] The least time between two fetches on account of unknown keys: 2000.
- * @property {number} [maxRevocations] Revocations remembered: 100000. Where there are more, it is as if the feed were lost until
- *   enough have expired.
- * @property {typeof globalThis.fetch} [fetch] For those who need another than Node's own.
- * @property {(message: string) => void} [log] Is told what goes wrong with the feed and the keys; nobody by default.
+ * @typedef {object} Options How tokens are verified. Durations are in milliseconds.
+ * @property {string} issuer Latchkey's issuer, exactly as in its tokens: a URL without a trailing slash.
+ * @property {string} audience The audience that a token's `aud` must contain.
+ * @property {string} clientId The id of the service client that `latchkey client add` created.
+ * @property {string} clientSecret The secret of the service client. It is never printed.
+ * @property {"introspect" | "refuse"} [feedLost] What happens to tokens while the feed is lost: each is introspected (the
+ *   default), or all are refused with `Unavailable`.
+ * @property {number} [maxStalenessMs] How long local revocations count as up to date without an event: 5000. The feed sends a
+ *   heartbeat every second.
+ * @property {number} [leewayMs] The clock skew that is tolerated for `exp`, `nbf` and `iat`: 5000. At most a minute.
+ * @property {number} [requestTimeoutMs] The timeout of metadata and key requests, and of connecting to the feed: 5000.
+ * @property {number} [introspectionTimeoutMs] The timeout of one introspection: 1000.
+ * @property {number} [keysMaxAgeMs] How often metadata and keys are refreshed: 300000.
+ * @property {number} [keysCooldownMs] The minimum time between two refreshes that unknown keys trigger: 2000.
+ * @property {number} [maxRevocations] The maximum number of revocations in memory: 100000. With more, the feed counts as lost
+ *   until enough have expired.
+ * @property {typeof globalThis.fetch} [fetch] A replacement for Node's own `fetch`.
+ * @property {(message: string) => void} [log] Receives warnings about the feed and the keys. By default they go to `console.warn`;
+ *   `() => {}` turns them off.
  */
 
 /** @typedef {Required<Options>} Settings */
@@ -40,29 +41,29 @@ const DEFAULTS = {
 const MAY_BE_ZERO = new Set(["leewayMs", "keysCooldownMs"]);
 
 /**
- * The options with the defaults for what isn't said.
+ * Validates options and adds defaults.
  *
  * @param {Options} options
  * @returns {Readonly<Settings>}
- * @throws {LatchkeyError} for values that can't work
+ * @throws {LatchkeyError} for invalid values
  */
 export function settingsOf(options) {
-  const said = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+  const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
   /** @type {Record<string, unknown>} */
-  const all = { fetch: globalThis.fetch, log: () => {}, ...DEFAULTS, ...said };
+  const all = { fetch: globalThis.fetch, log: logToConsole, ...DEFAULTS, ...given };
   for (const name of ["audience", "clientId", "clientSecret"]) {
-    if (typeof all[name] !== "string" || all[name] === "") throw new LatchkeyError(`${name} must be a text that isn't empty`);
+    if (typeof all[name] !== "string" || all[name] === "") throw new LatchkeyError(`${name} must be a non-empty string`);
   }
   if (!isIssuer(all.issuer)) {
-    throw new LatchkeyError("issuer must be an http or https URL without a slash at its end, query or fragment");
+    throw new LatchkeyError("issuer must be an http or https URL without trailing slash, query or fragment");
   }
   if (all.feedLost !== "introspect" && all.feedLost !== "refuse") {
     throw new LatchkeyError("feedLost must be 'introspect' or 'refuse'");
   }
-  for (const [name, usual] of Object.entries(DEFAULTS)) {
+  for (const [name, standard] of Object.entries(DEFAULTS)) {
     const value = all[name];
-    if (typeof usual !== "number") continue;
-    // timers of Node's end at 2^31 - 1
+    if (typeof standard !== "number") continue;
+    // Node's timers are limited to 2^31 - 1.
     if (typeof value !== "number" || !(value >= 0 && value <= 2_147_483_647) || (value === 0 && !MAY_BE_ZERO.has(name))) {
       throw new LatchkeyError(`${name} must be a number above 0 and below 2^31`);
     }
@@ -70,6 +71,11 @@ export function settingsOf(options) {
   const settings = /** @type {Settings} */ (/** @type {unknown} */ (all));
   if (settings.leewayMs > 60_000) throw new LatchkeyError("leewayMs must be at most a minute");
   return Object.freeze(settings);
+}
+
+/** @param {string} message */
+function logToConsole(message) {
+  console.warn(`latchkey: ${message}`);
 }
 
 /** @param {unknown} text */

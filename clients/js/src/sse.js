@@ -1,21 +1,21 @@
-/** Server-sent events from bytes (HTML, section 9.2.6). */
+/** Parses server-sent events from bytes (HTML, section 9.2.6). */
 
-import { Malformed } from "./errors.js";
+import { ProtocolError } from "./errors.js";
 
-/** An event that is longer is no event of a feed, and ends the connection. */
+/** A longer event is a protocol error and ends the connection. */
 export const MAX_EVENT_LENGTH = 64 * 1024;
 
 /**
  * @typedef {object} Event
  * @property {string} type
  * @property {string} data
- * @property {string} [id] That of this very event, not the last one's: those without one are no place to resume at.
+ * @property {string} [id] The event's own id. An event without an id is no position to resume from.
  */
 
-/** Takes bytes in pieces of any size and gives the events that are complete. One parser for one connection. */
+/** Parses the chunks of one connection, whatever their size. */
 export class Parser {
   #decoder = new TextDecoder("utf-8", { fatal: true });
-  #rest = "";
+  #buffer = "";
   #length = 0;
   #type = "";
   /** @type {string[]} */
@@ -24,28 +24,28 @@ export class Parser {
   #id;
 
   /**
-   * The events that this piece completes.
+   * Yields the events that the chunk completes.
    *
    * @param {Uint8Array} chunk
    * @returns {Generator<Event, void, void>}
-   * @throws {Malformed} where an event is too long or not UTF-8
+   * @throws {ProtocolError} if an event is too long or not UTF-8
    */
   *feed(chunk) {
-    const text = this.#rest + this.#decode(chunk);
-    // the LF of a CR LF may be in the next piece
+    const text = this.#buffer + this.#decode(chunk);
+    // The LF of a CRLF may be in the next chunk.
     const end = text.endsWith("\r") ? text.length - 1 : text.length;
     const lines = text.slice(0, end).split(/\r\n|\r|\n/);
-    this.#rest = lines.pop() + text.slice(end);
+    this.#buffer = lines.pop() + text.slice(end);
     for (const line of lines) {
       this.#length += line.length;
-      this.#refuseLong(0);
-      if (line !== "") this.#take(line);
+      this.#checkLength(0);
+      if (line !== "") this.#parseLine(line);
       else {
         if (this.#data.length > 0) yield this.#event();
-        this.#clear();
+        this.#reset();
       }
     }
-    this.#refuseLong(this.#rest.length);
+    this.#checkLength(this.#buffer.length);
   }
 
   /** @param {Uint8Array} chunk */
@@ -53,24 +53,24 @@ export class Parser {
     try {
       return this.#decoder.decode(chunk, { stream: true });
     } catch {
-      throw new Malformed("the feed is not UTF-8");
+      throw new ProtocolError("the feed is not UTF-8");
     }
   }
 
-  /** @param {number} more */
-  #refuseLong(more) {
-    if (this.#length + more > MAX_EVENT_LENGTH) throw new Malformed("an event of the feed is too long");
+  /** @param {number} buffered */
+  #checkLength(buffered) {
+    if (this.#length + buffered > MAX_EVENT_LENGTH) throw new ProtocolError("an event of the feed is too long");
   }
 
   /** @param {string} line */
-  #take(line) {
+  #parseLine(line) {
     const colon = line.indexOf(":");
     const name = colon < 0 ? line : line.slice(0, colon);
     const value = colon < 0 ? "" : line.slice(colon + 1).replace(/^ /, "");
     if (name === "event") this.#type = value;
     else if (name === "data") this.#data.push(value);
     else if (name === "id" && !value.includes("\0")) this.#id = value;
-    // comments, `retry` and what is unknown mean nothing here
+    // Comments, `retry` and unknown fields are ignored.
   }
 
   /** @returns {Event} */
@@ -79,7 +79,7 @@ export class Parser {
     return this.#id === undefined ? event : { ...event, id: this.#id };
   }
 
-  #clear() {
+  #reset() {
     [this.#type, this.#data, this.#id, this.#length] = ["", [], undefined, 0];
   }
 }

@@ -1,28 +1,28 @@
-/** JSON of which there is only one reading: members named twice are refused (RFC 8725, section 3.10). */
+/** Unambiguous JSON: duplicate members are refused (RFC 8725, section 3.10). */
 
 const TOKEN = /([{}[\],])|("(?:[^"\\]|\\.)*")/g;
 const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /**
- * Reads JSON.
+ * Parses JSON.
  *
  * @param {string | Uint8Array} source text, or bytes in UTF-8
  * @returns {unknown}
- * @throws {Error} for what isn't JSON or has a member twice
+ * @throws {Error} for invalid JSON and duplicate members
  */
 export function parse(source) {
   const text = typeof source === "string" ? source : UTF8.decode(source);
   const value = JSON.parse(text);
-  refuseTwins(text);
+  rejectDuplicates(text);
   return value;
 }
 
 /**
- * The same, for what must be an object.
+ * Parses JSON that must be an object.
  *
  * @param {string | Uint8Array} source
  * @returns {Record<string, unknown>}
- * @throws {Error} for what isn't one
+ * @throws {Error} for anything else
  */
 export function parseObject(source) {
   const value = parse(source);
@@ -30,8 +30,8 @@ export function parseObject(source) {
   return /** @type {Record<string, unknown>} */ (value);
 }
 
-/** @param {string} text that is known to be JSON */
-function refuseTwins(text) {
+/** @param {string} text valid JSON */
+function rejectDuplicates(text) {
   /** @type {({ names: Set<string>, isName: boolean } | null)[]} */
   const open = [];
   for (const [, mark, string] of text.matchAll(TOKEN)) {
@@ -42,7 +42,7 @@ function refuseTwins(text) {
     else if (mark === "," && inner) inner.isName = true;
     else if (string !== undefined && inner?.isName) {
       const name = JSON.parse(string);
-      if (inner.names.has(name)) throw new Error("a member stands twice");
+      if (inner.names.has(name)) throw new Error("duplicate member");
       inner.names.add(name);
       inner.isName = false;
     }

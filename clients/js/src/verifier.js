@@ -1,19 +1,19 @@
-/** The verifier: keys, feed and rules together. */
+/** Verifies access tokens with the issuer's keys and the revocation feed. */
 
-import { readClaims } from "./claims.js";
-import { InvalidToken, textOf, Unavailable } from "./errors.js";
-import { Feed } from "./feed.js";
-import { Issuer } from "./issuer.js";
+import { validateClaims } from "./claims.js";
+import { describeError, InvalidToken, Unavailable } from "./errors.js";
+import { RevocationFeed } from "./feed.js";
+import { IssuerClient } from "./issuer.js";
 import { KeyRing } from "./keyring.js";
 import { settingsOf } from "./settings.js";
-import { parseToken, verifyToken } from "./token.js";
+import { parseToken, verifySignature } from "./token.js";
 
-/** Checks access tokens in memory while it follows what Latchkey revokes. One for each process. */
+/** Verifies access tokens locally while it follows Latchkey's revocations. Use one per process. */
 export class Verifier {
   #settings;
-  /** @type {Issuer} */
+  /** @type {IssuerClient} */
   #issuer;
-  /** @type {Feed} */
+  /** @type {RevocationFeed} */
   #feed;
   /** @type {KeyRing} */
   #keys;
@@ -21,29 +21,29 @@ export class Verifier {
   #ended;
 
   /**
-   * Starts following. Doesn't wait for Latchkey: until the feed has caught up, tokens are treated as `feedLost` says.
+   * Connects in the background and does not wait for Latchkey. Until the feed has caught up, `feedLost` applies.
    *
    * @param {import("./settings.js").Options} options
-   * @throws {import("./errors.js").LatchkeyError} for options that can't work
+   * @throws {import("./errors.js").LatchkeyError} for invalid options
    */
   constructor(options) {
     this.#settings = settingsOf(options);
-    const issuer = new Issuer(this.#settings);
-    const feed = new Feed(issuer, this.#settings);
-    const keys = new KeyRing(() => issuer.keys(), (kid) => feed.endsKey(kid), this.#settings);
-    feed.onKey = (kid) => keys.retire(kid);
-    feed.onLive = () => keys.look();
+    const issuer = new IssuerClient(this.#settings);
+    const feed = new RevocationFeed(issuer, this.#settings);
+    const keys = new KeyRing(() => issuer.keys(), (kid) => feed.revokesKey(kid), this.#settings);
+    feed.onKeyRetired = (kid) => keys.retire(kid);
+    feed.onReconnected = () => keys.requestRefresh();
     [this.#issuer, this.#feed, this.#keys] = [issuer, feed, keys];
-    this.#ended = Promise.all([feed.follow(this.#closing.signal), keys.keep(this.#closing.signal)]);
+    this.#ended = Promise.all([feed.run(this.#closing.signal), keys.run(this.#closing.signal)]);
   }
 
-  /** Whether tokens are checked in memory now; otherwise as `feedLost` says. */
+  /** Whether the revocations are up to date, so that tokens are verified locally. Otherwise `feedLost` applies. */
   get live() {
-    return this.#feed.isTrusted();
+    return this.#feed.isCurrent();
   }
 
   /**
-   * Waits until the feed has caught up for the first time.
+   * Waits at most `timeoutMs` until the feed has caught up for the first time.
    *
    * @param {number} timeoutMs
    * @returns {Promise<boolean>} whether it has
@@ -53,28 +53,28 @@ export class Verifier {
   }
 
   /**
-   * What the token says, if it is good and its session hasn't ended.
+   * The claims of a valid token whose session has not ended.
    *
    * @param {string} text
    * @returns {Promise<Readonly<import("./claims.js").Claims>>}
-   * @throws {InvalidToken} if it isn't
-   * @throws {Unavailable} if that can't be known now
+   * @throws {InvalidToken} if the token is not valid
+   * @throws {Unavailable} if that cannot be decided now
    */
   async verify(text) {
     if (this.#closing.signal.aborted) throw new Unavailable("the verifier is closed");
     const token = parseToken(text);
-    if (this.#feed.endsKey(token.kid)) throw new InvalidToken("its key was taken out of use");
-    const members = await verifyToken(token, await this.#keys.require(token.kid));
-    const claims = readClaims(members, this.#settings, Date.now());
-    this.#refuseRevoked(token.kid, claims);
-    if (!this.#feed.isTrusted()) {
-      await this.#withoutFeed(text);
-      this.#refuseRevoked(token.kid, claims);
+    if (this.#feed.revokesKey(token.kid)) throw new InvalidToken("revoked");
+    const payload = await verifySignature(token, await this.#keys.get(token.kid));
+    const claims = validateClaims(payload, this.#settings, Date.now());
+    this.#rejectRevoked(token.kid, claims);
+    if (!this.#feed.isCurrent()) {
+      await this.#introspect(text);
+      this.#rejectRevoked(token.kid, claims);
     }
     return claims;
   }
 
-  /** Stops following. Nothing of it keeps the process alive after that. */
+  /** Disconnects. After that nothing of the verifier keeps the process alive. */
   async close() {
     this.#closing.abort();
     this.#issuer.close();
@@ -85,26 +85,26 @@ export class Verifier {
    * @param {string} kid
    * @param {import("./claims.js").Claims} claims
    */
-  #refuseRevoked(kid, claims) {
-    if (this.#feed.ends(kid, claims)) throw new InvalidToken("it was revoked");
+  #rejectRevoked(kid, claims) {
+    if (this.#feed.revokes(kid, claims)) throw new InvalidToken("revoked");
   }
 
   /** @param {string} text */
-  async #withoutFeed(text) {
-    if (this.#settings.feedLost === "refuse") throw new Unavailable("the feed of revocations is lost");
-    const active = await this.#issuer.isActive(text).catch((/** @type {unknown} */ error) => {
-      throw new Unavailable(`Latchkey can't be asked: ${textOf(error)}`);
+  async #introspect(text) {
+    if (this.#settings.feedLost === "refuse") throw new Unavailable("the revocation feed is lost");
+    const active = await this.#issuer.introspect(text).catch((/** @type {unknown} */ error) => {
+      throw new Unavailable(`the revocation feed is lost and introspection failed: ${describeError(error)}`);
     });
-    if (!active) throw new InvalidToken("Latchkey says that it is not active");
+    if (!active) throw new InvalidToken("revoked");
   }
 }
 
 /**
- * A verifier that follows Latchkey until it is closed.
+ * Creates a verifier, which follows Latchkey until it is closed.
  *
  * @param {import("./settings.js").Options} options
  * @returns {Verifier}
- * @throws {import("./errors.js").LatchkeyError} for options that can't work
+ * @throws {import("./errors.js").LatchkeyError} for invalid options
  */
 export function createVerifier(options) {
   return new Verifier(options);

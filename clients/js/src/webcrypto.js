@@ -1,4 +1,4 @@
-/** Node 18 has Web Crypto, but not under the name by which jose looks for it. */
+/** Makes Web Crypto available under the global name that jose uses; Node 18 has it in `node:crypto` only. */
 
 import { webcrypto } from "node:crypto";
 

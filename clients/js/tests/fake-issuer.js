@@ -1,4 +1,4 @@
-/** An issuer that does what a test tells it to: the mistakes and silences that the real service can't be brought to. */
+/** A scriptable issuer: produces the errors and silences that the real service cannot be made to produce. */
 
 import { generateKeyPairSync, sign } from "node:crypto";
 import { createServer } from "node:http";
@@ -6,16 +6,16 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 import { createVerifier } from "latchkey-verify";
 
-export const SECRET = "lk_cs_a-secret-that-nobody-may-see";
+export const SECRET = "lk_cs_a-secret-that-must-not-be-printed";
 export const SID = "5f0c2f0e-7d1c-4a58-9a3b-2f1f6a1e0d42";
 export const SUB = "0192f0c1-2345-7abc-8def-0123456789ab";
 export const SNAPSHOT = 'event: snapshot\ndata: {"retain_seconds":310}\n\n';
 export const RESUMED = SNAPSHOT.replace("snapshot", "resumed");
-export const LIVE = 'event: live\nid: place-1\ndata: {"at":"2026-11-23T04:08:30.325Z"}\n\n';
-export const HEARTBEAT = 'event: heartbeat\nid: place-2\ndata: {"at":"2026-11-23T04:08:31.325Z"}\n\n';
-// so that a test tells of a lost feed by what it does, and no machine is so slow that one is lost by itself
+export const LIVE = 'event: live\nid: event-1\ndata: {"at":"2026-11-23T04:08:30.325Z"}\n\n';
+export const HEARTBEAT = 'event: heartbeat\nid: event-2\ndata: {"at":"2026-11-23T04:08:31.325Z"}\n\n';
+// A feed is lost only when a test makes it so, however slow the machine is.
 export const PATIENT = { maxStalenessMs: 600_000, feedLost: "refuse" };
-export const HASTY = { maxStalenessMs: 300, introspectionTimeoutMs: 30_000 };
+export const IMPATIENT = { maxStalenessMs: 300, introspectionTimeoutMs: 30_000 };
 
 export const revocation = (data) => `event: revocation\ndata: ${JSON.stringify(data)}\n\n`;
 export const LOGOUT = revocation({ kind: "session", account_id: SUB, session_id: SID, reason: "logout", at: "2026-11-23T04:08:30Z" });
@@ -39,7 +39,7 @@ export class SigningKey {
     return { ...this.publicKey.export({ format: "jwk" }), kid, alg: this.alg, use: "sig", key_ops: ["verify"] };
   }
 
-  /** These very things, properly signed; texts as they are. */
+  /** Signs a header and a payload. Strings are signed as they are. */
   sign(header, payload) {
     const signed = `${b64(header)}.${b64(payload)}`;
     const options = { ES256: { dsaEncoding: "ieee-p1363" }, PS256: { padding: 6, saltLength: 32 } }[this.alg] ?? {};
@@ -47,26 +47,27 @@ export class SigningKey {
   }
 }
 
-/** Its answers are its fields; change them at any time. */
+/** Its responses are its fields, which a test may change at any time. */
 export class FakeIssuer {
   keys = { one: new SigningKey("ES256") };
   metadata = {};
-  /** What a new follower is told first; null answers 503. */
+  /** What a new subscriber receives first; null answers `feedStatus`. */
   feed = SNAPSHOT + LIVE;
-  /** The same for one that sends Last-Event-ID. */
+  /** What a subscriber with Last-Event-ID receives first. */
   resumed = null;
-  /** What introspection says; null answers 503. */
+  feedStatus = 503;
+  /** The result of introspection; null answers 503. */
   active = true;
-  /** Nothing is answered but 503. */
+  /** Answers every request with 503. */
   away = false;
   requests = [];
-  followers = new Set();
+  subscribers = new Set();
   verifiers = [];
 
-  /** On a free port, until the test is over. */
+  /** Starts on a free port until the test ends. */
   static async start(t) {
     const issuer = new FakeIssuer();
-    issuer.server = createServer((request, response) => issuer.answer(request, response));
+    issuer.server = createServer((request, response) => issuer.handle(request, response));
     await new Promise((resolve) => issuer.server.listen(0, "127.0.0.1", resolve));
     issuer.url = `http://127.0.0.1:${issuer.server.address().port}`;
     t.after(async () => {
@@ -77,17 +78,17 @@ export class FakeIssuer {
     return issuer;
   }
 
-  /** A verifier that follows it. */
+  /** A verifier of this issuer's tokens, closed when the test ends. */
   verifier(options = {}) {
-    const verifier = createVerifier({ issuer: this.url, audience: "latchkey", clientId: "shop", clientSecret: SECRET, ...options });
+    const verifier = createVerifier({ issuer: this.url, audience: "latchkey", clientId: "shop", clientSecret: SECRET, log: () => {}, ...options });
     this.verifiers.push(verifier);
     return verifier;
   }
 
-  /** The same, once it is live. */
+  /** A verifier whose feed is live. */
   async live(options = {}) {
     const verifier = this.verifier(options);
-    if (!(await verifier.waitLive(60_000))) throw new Error("it never came to be live");
+    if (!(await verifier.waitLive(60_000))) throw new Error("the feed did not become live");
     return verifier;
   }
 
@@ -95,32 +96,40 @@ export class FakeIssuer {
     return this.requests.filter((request) => request.path === path).length;
   }
 
-  /** The Last-Event-ID of each that came to follow. */
-  followed() {
+  /** The Last-Event-ID of each subscription. */
+  lastEventIds() {
     return this.requests.filter(({ path }) => path === "/v1/revocations").map(({ headers }) => headers["last-event-id"]);
   }
 
-  /** A signed token that is good but for what is changed; what is undefined is left out. */
-  token(claims = {}, header = {}, kid = "one") {
+  /** The header of a valid token. */
+  header(kid = "one") {
+    return { alg: this.keys[kid].alg, typ: "at+jwt", kid };
+  }
+
+  /** The payload of a valid user token. */
+  payload() {
     const now = Math.floor(Date.now() / 1000);
-    const said = {
+    return {
       iss: this.url, sub: SUB, aud: "latchkey", client_id: "latchkey", iat: now, exp: now + 300, jti: "j", sid: SID,
-      auth_time: now - 10, acr: "aal1", amr: ["pwd"], scope: "account", ...claims,
+      auth_time: now - 10, acr: "aal1", amr: ["pwd"], scope: "account",
     };
-    const key = this.keys[kid];
-    return key.sign({ alg: key.alg, typ: "at+jwt", kid, ...header }, said);
   }
 
-  tell(text) {
-    for (const follower of this.followers) follower.write(text);
+  /** A signed user token with changed claims; a claim that is undefined is left out. */
+  token(claims = {}, header = {}, kid = "one") {
+    return this.keys[kid].sign({ ...this.header(kid), ...header }, { ...this.payload(), ...claims });
   }
 
-  cut() {
-    for (const follower of this.followers) follower.destroy();
-    this.followers.clear();
+  send(text) {
+    for (const subscriber of this.subscribers) subscriber.write(text);
   }
 
-  async answer(request, response) {
+  disconnect() {
+    for (const subscriber of this.subscribers) subscriber.destroy();
+    this.subscribers.clear();
+  }
+
+  async handle(request, response) {
     let body = "";
     for await (const chunk of request) body += chunk;
     this.requests.push({ path: request.url, headers: request.headers, body });
@@ -128,13 +137,14 @@ export class FakeIssuer {
       const first = "last-event-id" in request.headers && this.resumed !== null ? this.resumed : this.feed;
       if (first !== null && !this.away) {
         response.writeHead(200, { "Content-Type": "text/event-stream" }).write(first);
-        this.followers.add(response);
-        response.on("close", () => this.followers.delete(response));
+        this.subscribers.add(response);
+        response.on("close", () => this.subscribers.delete(response));
         return;
       }
     }
     const document = this.away ? null : this.document(request.url, body);
-    response.writeHead(document === null ? 503 : 200).end(JSON.stringify(document));
+    const missing = request.url === "/v1/revocations" ? this.feedStatus : 503;
+    response.writeHead(document === null ? missing : 200).end(JSON.stringify(document));
   }
 
   document(path, body) {
@@ -157,15 +167,15 @@ export class FakeIssuer {
   }
 }
 
-/** Tries again and again until it gives true; generous, since machines are slow at times. */
-export async function until(what, holds) {
+/** Polls until the condition holds. The timeout is generous, since test machines can be slow. */
+export async function until(condition, holds) {
   const end = performance.now() + 60_000;
   while (performance.now() < end) {
     if (await holds()) return;
     await sleep(10);
   }
-  throw new Error(`it never came about that ${what}`);
+  throw new Error(`timed out waiting until ${condition}`);
 }
 
-/** What becomes of a token: "in", or the name of the error. */
-export const fateOf = (verifier, token) => verifier.verify(token).then(() => "in", (error) => error.name);
+/** The outcome of verifying a token: "accepted", or the name of the error. */
+export const outcomeOf = (verifier, token) => verifier.verify(token).then(() => "accepted", (error) => error.name);

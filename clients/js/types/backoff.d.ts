@@ -1,8 +1,8 @@
-/** Doubles. Each wait is drawn from the upper half, so that many don't come at once. */
-export class BackOff {
-    /** How long to wait now, in milliseconds. */
-    wait(): number;
-    /** It went well: the next wait is the first one again. */
+/** Doubles the delay up to a maximum. Jitter keeps many verifiers from retrying at the same moment. */
+export class Backoff {
+    /** The next delay in milliseconds: between half and all of the current step. */
+    nextDelay(): number;
+    /** Returns to the first delay after a success. */
     reset(): void;
     #private;
 }

@@ -1,40 +1,23 @@
 /**
- * @typedef {object} Claims What a good access token says. Times are seconds since the epoch.
- * @property {string} sub Whose it is: the account's UUID, or the service client's name where it acts for itself.
- * @property {string} clientId
- * @property {readonly string[]} scope
- * @property {readonly string[]} roles
- * @property {string} iss
- * @property {readonly string[]} aud
- * @property {string} jti
- * @property {number} iat
- * @property {number} exp
- * @property {string} [sid] The session's UUID; none in a token that a service client got for itself.
- * @property {number} [authTime] When the user signed in; there exactly where `sid` is.
- * @property {string} [acr]
- * @property {readonly string[]} amr
- */
-/** @typedef {Record<string, unknown>} Members */
-/**
- * Checks what a token says against what is expected here.
+ * Validates a signed payload.
  *
- * @param {Members} members
+ * @param {Members} payload
  * @param {{ issuer: string, audience: string, leewayMs: number }} expected
  * @param {number} now in milliseconds since the epoch
  * @returns {Readonly<Claims>}
- * @throws {InvalidToken} where a claim is missing, of a wrong type, or not as it must be
+ * @throws {InvalidToken} if a claim is missing, has a wrong type or a wrong value; a claim that is null is missing
  */
-export function readClaims(members: Members, expected: {
+export function validateClaims(payload: Members, expected: {
     issuer: string;
     audience: string;
     leewayMs: number;
 }, now: number): Readonly<Claims>;
 /**
- * What a good access token says. Times are seconds since the epoch.
+ * The claims of a valid access token. Times are seconds since the epoch.
  */
 export type Claims = {
     /**
-     * Whose it is: the account's UUID, or the service client's name where it acts for itself.
+     * The account's UUID, or the client id if the token is a service client's own.
      */
     sub: string;
     clientId: string;
@@ -46,11 +29,11 @@ export type Claims = {
     iat: number;
     exp: number;
     /**
-     * The session's UUID; none in a token that a service client got for itself.
+     * The session's UUID; absent in a service client's own token.
      */
     sid?: string | undefined;
     /**
-     * When the user signed in; there exactly where `sid` is.
+     * When the user signed in; absent in a service client's own token.
      */
     authTime?: number | undefined;
     acr?: string | undefined;

@@ -1,30 +1,41 @@
 /**
- * An error's text, for logs and other errors.
+ * Describes an error and its cause, for logs and other errors.
  *
  * @param {unknown} error
  * @returns {string}
  */
-export function textOf(error: unknown): string;
-/** What checking a token can end with beside its claims. */
-/** The base of what this package throws. */
+export function describeError(error: unknown): string;
+/** Base class of the errors of this package. */
 export class LatchkeyError extends Error {
     /** @param {string} message */
     constructor(message: string);
 }
 /**
- * The token is not one to let in: forged, damaged, expired, for somebody else, or its session has ended.
+ * The token is forged, damaged, expired, revoked or for another service.
  *
- * The message says why, for the log. Tell the client no more than RFC 6750's `invalid_token`. It holds nothing of the token.
+ * `reason` and the message are for the log and contain nothing of the token. Tell the client no more than RFC 6750's
+ * `invalid_token`.
  */
 export class InvalidToken extends LatchkeyError {
+    /**
+     * @param {Reason} reason
+     * @param {string} [claim] the name of the claim, for `missing_claim`
+     */
+    constructor(reason: Reason, claim?: string);
+    /** @type {Reason} */
+    reason: Reason;
 }
 /**
- * Whether the token is good can't be known now: Latchkey can't be reached, and what is known here is too old.
+ * Latchkey is unreachable and the local state is stale, so the token can be neither accepted nor refused.
  *
  * Answer 503 with `Retry-After`: neither let the request in nor sign its user out.
  */
 export class Unavailable extends LatchkeyError {
 }
-/** Latchkey, or what stands in for it, answered something that makes no sense here. */
-export class Malformed extends LatchkeyError {
+/** Latchkey, or a server that answers in its place, sent an unexpected response. */
+export class ProtocolError extends LatchkeyError {
 }
+/**
+ * Why a token is invalid. The codes are stable and the same in Latchkey's Rust and Python packages.
+ */
+export type Reason = "too_long" | "malformed" | "critical_header" | "wrong_type" | "unknown_key" | "wrong_algorithm" | "bad_signature" | "missing_claim" | "wrong_issuer" | "wrong_audience" | "expired" | "not_yet_valid" | "revoked" | "service_client";

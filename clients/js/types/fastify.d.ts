@@ -1,11 +1,11 @@
 /** @typedef {import("node:http").IncomingMessage} IncomingMessage */
-/** @typedef {{ raw: IncomingMessage }} FastifyRequest What is needed of Fastify's. */
+/** @typedef {{ raw: IncomingMessage }} FastifyRequest The part of Fastify's request that is used. */
 /** @typedef {{ code(status: number): FastifyReply, headers(values: Record<string, string>): FastifyReply, send(body: string): unknown }} FastifyReply */
 /** @typedef {(request: FastifyRequest, reply: FastifyReply) => Promise<unknown>} Hook */
 /** @typedef {{ decorateRequest(name: string, value: null): unknown, addHook(name: "onRequest", hook: Hook): unknown }} FastifyInstance */
 /**
- * An `onRequest` hook: lets requests with a good access token pass, with `request.auth` set to its claims; answers others with
- * 401 and a challenge, or 503 where it can't be known.
+ * An `onRequest` hook: lets requests with a valid access token pass and sets `request.auth` to the claims. Answers others with
+ * 401 and a challenge, or with 503 if the token cannot be verified now.
  *
  * @param {import("./verifier.js").Verifier} verifier
  * @param {import("./guard.js").GuardOptions} [options]
@@ -13,7 +13,7 @@
  */
 export function fastifyHook(verifier: import("./verifier.js").Verifier, options?: import("./guard.js").GuardOptions): Hook;
 /**
- * A plugin that has the hook run before every route of the scope that it is registered in.
+ * A plugin that adds the hook to every route of the scope that it is registered in.
  *
  * @param {import("./verifier.js").Verifier} verifier
  * @param {import("./guard.js").GuardOptions} [options]
@@ -22,7 +22,7 @@ export function fastifyHook(verifier: import("./verifier.js").Verifier, options?
 export function fastifyPlugin(verifier: import("./verifier.js").Verifier, options?: import("./guard.js").GuardOptions): (fastify: FastifyInstance) => Promise<void>;
 export type IncomingMessage = import("node:http").IncomingMessage;
 /**
- * What is needed of Fastify's.
+ * The part of Fastify's request that is used.
  */
 export type FastifyRequest = {
     raw: IncomingMessage;

@@ -1,41 +1,41 @@
-/** One follower. It keeps what it knows while it reconnects, and says for how long that can be trusted. */
-export class Feed {
+/** One subscriber. It keeps its revocations across reconnects, and reports when they become stale. */
+export class RevocationFeed {
     /**
-     * @param {import("./issuer.js").Issuer} issuer
+     * @param {import("./issuer.js").IssuerClient} issuer
      * @param {Readonly<import("./settings.js").Settings>} settings
      */
-    constructor(issuer: import("./issuer.js").Issuer, settings: Readonly<import("./settings.js").Settings>);
-    /** Is told of keys that were taken out of use. @type {(kid: string) => void} */
-    onKey: (kid: string) => void;
-    /** Is told when a connection after the first has caught up. @type {() => void} */
-    onLive: () => void;
+    constructor(issuer: import("./issuer.js").IssuerClient, settings: Readonly<import("./settings.js").Settings>);
+    /** Called with the `kid` of a retired key. @type {(kid: string) => void} */
+    onKeyRetired: (kid: string) => void;
+    /** Called when a connection after the first has caught up. @type {() => void} */
+    onReconnected: () => void;
     /**
-     * Whether the token is known to have been revoked.
+     * Whether the token is known to be revoked.
      *
      * @param {string} kid
      * @param {import("./claims.js").Claims} claims
      */
-    ends(kid: string, claims: import("./claims.js").Claims): boolean;
+    revokes(kid: string, claims: import("./claims.js").Claims): boolean;
     /**
-     * Whether the key is known to have been taken out of use.
+     * Whether the signing key is known to be retired.
      *
      * @param {string} kid
      */
-    endsKey(kid: string): boolean;
-    /** Whether everything that was revoked longer ago than `maxStalenessMs` is known here. */
-    isTrusted(): boolean;
+    revokesKey(kid: string): boolean;
+    /** Whether every revocation older than `maxStalenessMs` is known locally. */
+    isCurrent(): boolean;
     /**
-     * Waits until the first snapshot is complete, or so long; says whether it is.
+     * Waits until the first snapshot is complete, at most `timeoutMs`; resolves to whether it is.
      *
      * @param {number} timeoutMs
      * @returns {Promise<boolean>}
      */
     waitLive(timeoutMs: number): Promise<boolean>;
     /**
-     * Connects again and again.
+     * Connects and reconnects.
      *
      * @param {AbortSignal} closing ends it
      */
-    follow(closing: AbortSignal): Promise<void>;
+    run(closing: AbortSignal): Promise<void>;
     #private;
 }

@@ -1,30 +1,53 @@
 /**
- * @typedef {object} GuardOptions
- * @property {boolean} [allowClients] Whether tokens that service clients got for themselves, without a user's session, are let
- *   in too. Not by default.
- */
-/** @typedef {{ status: 401 | 503, headers: Record<string, string>, body: string }} Refusal */
-/**
+ * Authenticates a request by its access token.
+ *
  * @param {import("./verifier.js").Verifier} verifier
  * @param {import("node:http").IncomingMessage} request
  * @param {GuardOptions} options
- * @returns {Promise<{ claims: Readonly<import("./claims.js").Claims> } | { refusal: Refusal }>}
- * @throws {Error} only what is no answer to a token
+ * @returns {Promise<{ claims: Claims } | { refusal: Refusal }>}
  */
-export function guard(verifier: import("./verifier.js").Verifier, request: import("node:http").IncomingMessage, options: GuardOptions): Promise<{
-    claims: Readonly<import("./claims.js").Claims>;
+export function authenticate(verifier: import("./verifier.js").Verifier, request: import("node:http").IncomingMessage, options: GuardOptions): Promise<{
+    claims: Claims;
 } | {
     refusal: Refusal;
 }>;
+/**
+ * The refusal of a request whose claims have none of these roles.
+ *
+ * @param {Claims} claims
+ * @param {readonly string[]} roles
+ * @returns {Refusal | undefined}
+ */
+export function missingRole(claims: Claims, roles: readonly string[]): Refusal | undefined;
+/**
+ * The refusal of a request whose claims lack one of these scopes (RFC 6750, section 3.1).
+ *
+ * @param {Claims} claims
+ * @param {readonly string[]} scopes
+ * @returns {Refusal | undefined}
+ */
+export function missingScope(claims: Claims, scopes: readonly string[]): Refusal | undefined;
+/**
+ * The claims of a request that the middleware or the hook has authenticated.
+ *
+ * @param {object} request
+ * @returns {Claims}
+ * @throws {LatchkeyError} if neither ran before
+ */
+export function claimsOf(request: object): Claims;
+export type Claims = Readonly<import("./claims.js").Claims>;
 export type GuardOptions = {
     /**
-     * Whether tokens that service clients got for themselves, without a user's session, are let
-     * in too. Not by default.
+     * Whether tokens that service clients obtained for themselves, without a user's session, are
+     * accepted too. False by default.
      */
     allowClients?: boolean | undefined;
 };
+/**
+ * A complete response.
+ */
 export type Refusal = {
-    status: 401 | 503;
+    status: 401 | 403 | 503;
     headers: Record<string, string>;
     body: string;
 };

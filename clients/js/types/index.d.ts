@@ -1,7 +1,10 @@
+export { expressMiddleware } from "./express.js";
+export { claimsOf } from "./guard.js";
 export type Claims = import("./claims.js").Claims;
+export type Reason = import("./errors.js").Reason;
 export type Options = import("./settings.js").Options;
 export type GuardOptions = import("./guard.js").GuardOptions;
+export { requireRole, requireScope } from "./authorize.js";
 export { InvalidToken, LatchkeyError, Unavailable } from "./errors.js";
-export { claimsOf, expressMiddleware } from "./express.js";
 export { fastifyHook, fastifyPlugin } from "./fastify.js";
 export { createVerifier, Verifier } from "./verifier.js";

@@ -1,21 +1,21 @@
 /** @typedef {import("jose").CryptoKey} CryptoKey */
-/** @typedef {{ kid: string, alg: string, public: CryptoKey }} Key A key, with the one algorithm that it may be used with (RFC 8725, section 3.1). */
+/** @typedef {{ kid: string, alg: string, public: CryptoKey }} Key A public key and the only algorithm that it may be used with. */
 /**
- * The keys of a JWKS by their `kid`; what is for something else or not understood is left out.
+ * The usable keys of a JWK Set by `kid`. Keys for other purposes and unsupported keys are left out.
  *
  * @param {unknown} document
  * @returns {Promise<Map<string, Key>>}
- * @throws {Malformed} for what is no JWKS
+ * @throws {ProtocolError} if the document is not a JWK Set
  */
-export function readKeys(document: unknown): Promise<Map<string, Key>>;
-/** What may sign an access token, and with which kind of key. @type {ReadonlyMap<string, { kty: string, crv?: string }>} */
+export function parseJwks(document: unknown): Promise<Map<string, Key>>;
+/** The accepted signature algorithms, all asymmetric (RFC 8725, section 3.1), and their key types. @type {ReadonlyMap<string, { kty: string, crv?: string }>} */
 export const ALGORITHMS: ReadonlyMap<string, {
     kty: string;
     crv?: string;
 }>;
 export type CryptoKey = import("jose").CryptoKey;
 /**
- * A key, with the one algorithm that it may be used with (RFC 8725, section 3.1).
+ * A public key and the only algorithm that it may be used with.
  */
 export type Key = {
     kid: string;

@@ -1,42 +1,41 @@
 /**
- * Waits so long, or until it is told not to.
+ * Waits for a time, or until the signal.
  *
  * @param {number} ms
  * @param {AbortSignal} signal
  */
 export function pause(ms: number, signal: AbortSignal): Promise<void>;
 /** @typedef {Map<string, import("./jwks.js").Key>} Keys */
-/** Keeps keys while the issuer is away, and lets go of those that it no longer publishes. */
+/** Keeps keys while the issuer is unreachable, and drops keys that the issuer no longer publishes. */
 export class KeyRing {
     /**
      * @param {() => Promise<Keys>} fetch
-     * @param {(kid: string) => boolean} isRetired tells of keys that must not come back, though a cache in between may still
-     *   publish them
+     * @param {(kid: string) => boolean} isRetired reports keys that must not return, even if an HTTP cache still publishes them
      * @param {Readonly<import("./settings.js").Settings>} settings
      */
     constructor(fetch: () => Promise<Keys>, isRetired: (kid: string) => boolean, settings: Readonly<import("./settings.js").Settings>);
     /**
-     * The key of this name. An unknown one has the keys fetched, so often and no more.
+     * The key named `kid`. An unknown name triggers a refresh, at most once per `keysCooldownMs`.
      *
      * @param {string} kid
-     * @throws {InvalidToken} where the issuer has no such key
-     * @throws {Unavailable} where it can't be asked
+     * @throws {InvalidToken} if the issuer publishes no such key
+     * @throws {Unavailable} if the issuer is unreachable
      */
-    require(kid: string): Promise<import("./jwks.js").Key>;
+    get(kid: string): Promise<import("./jwks.js").Key>;
     /**
-     * Lets go of a key at once.
+     * Drops a key at once.
      *
      * @param {string} kid
      */
     retire(kid: string): void;
-    /** Has the keys fetched soon. */
-    look(): void;
+    /** Makes {@link KeyRing.run} refresh the keys soon. */
+    requestRefresh(): void;
     /**
-     * Fetches the keys now, and again before they get old.
+     * Refreshes the keys now and every `keysMaxAgeMs`.
      *
      * @param {AbortSignal} closing ends it
      */
-    keep(closing: AbortSignal): Promise<void>;
+    run(closing: AbortSignal): Promise<void>;
     #private;
 }
 export type Keys = Map<string, import("./jwks.js").Key>;

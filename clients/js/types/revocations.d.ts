@@ -1,58 +1,58 @@
 /**
- * The revocation that an event's data tells of.
+ * Parses the data of a `revocation` event.
  *
  * @param {Record<string, unknown>} data
  * @returns {Revocation}
- * @throws {Malformed} for a kind that isn't known, which must be taken for a gap, and for what lacks a member
+ * @throws {ProtocolError} for an unknown kind, which the caller must treat as a gap, and for a missing member
  */
-export function readRevocation(data: Record<string, unknown>): Revocation;
-/** Revocations, each kept for a time after it was heard of, up to a number. Times are monotonic milliseconds. */
-export class Revocations {
+export function parseRevocation(data: Record<string, unknown>): Revocation;
+/** Revocations in order of receipt, each kept for `retainMs`. Times are monotonic milliseconds. */
+export class RevocationSet {
     /**
      * @param {number} maxEntries
-     * @param {number} retainMs how long each is kept, at the least
+     * @param {number} retainMs how long a revocation is kept after it was last received
      */
     constructor(maxEntries: number, retainMs: number);
     retainMs: number;
-    /** How many are remembered. */
+    /** The number of revocations. */
     get size(): number;
     /**
-     * Remembers it. Where the memory is full it is left out, and {@link Revocations.isComplete} says so.
+     * Adds a revocation. If the set is full it is dropped, and {@link RevocationSet.isComplete} reports that.
      *
      * @param {Revocation} revocation
      * @param {number} now
      */
     add(revocation: Revocation, now: number): void;
     /**
-     * Drops those that no living token can be touched by any more.
+     * Evicts revocations that can no longer affect an unexpired token.
      *
      * @param {number} now
      */
-    expire(now: number): void;
+    evictExpired(now: number): void;
     /**
-     * Whether nothing that matters was left out for want of room.
+     * Whether every revocation that still matters fitted.
      *
      * @param {number} now
      */
     isComplete(now: number): boolean;
     /**
-     * Whether a token that this key signed and that says this has been revoked.
+     * Whether a token with these claims, signed by the key `kid`, is revoked.
      *
      * @param {string} kid
-     * @param {import("./claims.js").Claims} claims
+     * @param {Pick<import("./claims.js").Claims, "sub" | "sid" | "authTime">} claims
      */
-    ends(kid: string, { sub, sid, authTime }: import("./claims.js").Claims): boolean;
+    revokes(kid: string, { sub, sid, authTime }: Pick<import("./claims.js").Claims, "sub" | "sid" | "authTime">): boolean;
     /**
-     * Whether the key was taken out of use.
+     * Whether the signing key is retired.
      *
      * @param {string} kid
      */
-    endsKey(kid: string): boolean;
+    revokesKey(kid: string): boolean;
     #private;
 }
 /**
- * One session; all sessions of an account that began before a second, but perhaps
- *   one; or all that a key has signed.
+ * Ends one session; or the sessions of an account that began before a second, except
+ *   perhaps one; or retires a signing key.
  */
 export type Revocation = {
     kind: "session";

@@ -1,72 +1,73 @@
 /**
- * The options with the defaults for what isn't said.
+ * Validates options and adds defaults.
  *
  * @param {Options} options
  * @returns {Readonly<Settings>}
- * @throws {LatchkeyError} for values that can't work
+ * @throws {LatchkeyError} for invalid values
  */
 export function settingsOf(options: Options): Readonly<Settings>;
 /**
- * How tokens are checked. Times are in milliseconds.
+ * How tokens are verified. Durations are in milliseconds.
  */
 export type Options = {
     /**
-     * Latchkey's issuer, letter by letter as in its tokens: a URL without a slash at its end.
+     * Latchkey's issuer, exactly as in its tokens: a URL without a trailing slash.
      */
     issuer: string;
     /**
-     * What must be among the `aud` of a token.
+     * The audience that a token's `aud` must contain.
      */
     audience: string;
     /**
-     * The name of the service client, from `latchkey client add`.
+     * The id of the service client that `latchkey client add` created.
      */
     clientId: string;
     /**
-     * Its secret. Doesn't print.
+     * The secret of the service client. It is never printed.
      */
     clientSecret: string;
     /**
-     * What happens to tokens while the feed is lost: Latchkey is asked about each
-     * (the default), or none is let in.
+     * What happens to tokens while the feed is lost: each is introspected (the
+     * default), or all are refused with `Unavailable`.
      */
     feedLost?: "introspect" | "refuse" | undefined;
     /**
-     * How long what is known is trusted without a sign of life from the feed: 5000. Well above
-     * its heartbeat of one second.
+     * How long local revocations count as up to date without an event: 5000. The feed sends a
+     * heartbeat every second.
      */
     maxStalenessMs?: number | undefined;
     /**
-     * How far clocks may be apart, for `exp`, `nbf` and `iat`: 5000. At most a minute.
+     * The clock skew that is tolerated for `exp`, `nbf` and `iat`: 5000. At most a minute.
      */
     leewayMs?: number | undefined;
     /**
-     * For metadata and keys, and for connecting to the feed: 5000.
+     * The timeout of metadata and key requests, and of connecting to the feed: 5000.
      */
     requestTimeoutMs?: number | undefined;
     /**
-     * For asking about one token: 1000.
+     * The timeout of one introspection: 1000.
      */
     introspectionTimeoutMs?: number | undefined;
     /**
-     * How often keys are fetched anew though no unknown one was seen: 300000.
+     * How often metadata and keys are refreshed: 300000.
      */
     keysMaxAgeMs?: number | undefined;
     /**
-     * The least time between two fetches on account of unknown keys: 2000.
+     * The minimum time between two refreshes that unknown keys trigger: 2000.
      */
     keysCooldownMs?: number | undefined;
     /**
-     * Revocations remembered: 100000. Where there are more, it is as if the feed were lost until
-     * enough have expired.
+     * The maximum number of revocations in memory: 100000. With more, the feed counts as lost
+     * until enough have expired.
      */
     maxRevocations?: number | undefined;
     /**
-     * For those who need another than Node's own.
+     * A replacement for Node's own `fetch`.
      */
     fetch?: typeof fetch | undefined;
     /**
-     * Is told what goes wrong with the feed and the keys; nobody by default.
+     * Receives warnings about the feed and the keys. By default they go to `console.warn`;
+     * `() => {}` turns them off.
      */
     log?: ((message: string) => void) | undefined;
 };

@@ -1,19 +1,19 @@
-/** An event that is longer is no event of a feed, and ends the connection. */
+/** A longer event is a protocol error and ends the connection. */
 export const MAX_EVENT_LENGTH: number;
 /**
  * @typedef {object} Event
  * @property {string} type
  * @property {string} data
- * @property {string} [id] That of this very event, not the last one's: those without one are no place to resume at.
+ * @property {string} [id] The event's own id. An event without an id is no position to resume from.
  */
-/** Takes bytes in pieces of any size and gives the events that are complete. One parser for one connection. */
+/** Parses the chunks of one connection, whatever their size. */
 export class Parser {
     /**
-     * The events that this piece completes.
+     * Yields the events that the chunk completes.
      *
      * @param {Uint8Array} chunk
      * @returns {Generator<Event, void, void>}
-     * @throws {Malformed} where an event is too long or not UTF-8
+     * @throws {ProtocolError} if an event is too long or not UTF-8
      */
     feed(chunk: Uint8Array): Generator<Event, void, void>;
     #private;
@@ -22,7 +22,7 @@ export type Event = {
     type: string;
     data: string;
     /**
-     * That of this very event, not the last one's: those without one are no place to resume at.
+     * The event's own id. An event without an id is no position to resume from.
      */
     id?: string | undefined;
 };

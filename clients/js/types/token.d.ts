@@ -1,25 +1,25 @@
-/** @typedef {{ text: string, alg: string, kid: string, payload: string }} Unverified A token whose signature nobody has looked at. */
+/** @typedef {{ text: string, alg: string, kid: string, payload: string }} UnverifiedToken A well-formed token whose signature is not verified yet. */
 /**
- * Reads the header. `jku`, `x5u`, `jwk` and `x5c` are not looked at: keys come from the issuer alone.
+ * Parses the header. `jku`, `x5u`, `jwk` and `x5c` are ignored: keys come from the issuer only.
  *
  * @param {unknown} text
- * @returns {Unverified}
- * @throws {InvalidToken} for what isn't a token of three parts, or has a header that is not to be accepted
+ * @returns {UnverifiedToken}
+ * @throws {InvalidToken} if the token does not have three parts or its header is not acceptable
  */
-export function parseToken(text: unknown): Unverified;
+export function parseToken(text: unknown): UnverifiedToken;
 /**
- * What the token says, if this key, which it names, signed it with the one algorithm of that key.
+ * The payload, if `key`, which the token names, signed it with the key's only algorithm.
  *
- * @param {Unverified} token
+ * @param {UnverifiedToken} token
  * @param {import("./jwks.js").Key} key
  * @returns {Promise<Record<string, unknown>>}
  * @throws {InvalidToken} otherwise
  */
-export function verifyToken(token: Unverified, key: import("./jwks.js").Key): Promise<Record<string, unknown>>;
+export function verifySignature(token: UnverifiedToken, key: import("./jwks.js").Key): Promise<Record<string, unknown>>;
 /**
- * A token whose signature nobody has looked at.
+ * A well-formed token whose signature is not verified yet.
  */
-export type Unverified = {
+export type UnverifiedToken = {
     text: string;
     alg: string;
     kid: string;

@@ -1,39 +1,39 @@
 /**
- * A verifier that follows Latchkey until it is closed.
+ * Creates a verifier, which follows Latchkey until it is closed.
  *
  * @param {import("./settings.js").Options} options
  * @returns {Verifier}
- * @throws {import("./errors.js").LatchkeyError} for options that can't work
+ * @throws {import("./errors.js").LatchkeyError} for invalid options
  */
 export function createVerifier(options: import("./settings.js").Options): Verifier;
-/** Checks access tokens in memory while it follows what Latchkey revokes. One for each process. */
+/** Verifies access tokens locally while it follows Latchkey's revocations. Use one per process. */
 export class Verifier {
     /**
-     * Starts following. Doesn't wait for Latchkey: until the feed has caught up, tokens are treated as `feedLost` says.
+     * Connects in the background and does not wait for Latchkey. Until the feed has caught up, `feedLost` applies.
      *
      * @param {import("./settings.js").Options} options
-     * @throws {import("./errors.js").LatchkeyError} for options that can't work
+     * @throws {import("./errors.js").LatchkeyError} for invalid options
      */
     constructor(options: import("./settings.js").Options);
-    /** Whether tokens are checked in memory now; otherwise as `feedLost` says. */
+    /** Whether the revocations are up to date, so that tokens are verified locally. Otherwise `feedLost` applies. */
     get live(): boolean;
     /**
-     * Waits until the feed has caught up for the first time.
+     * Waits at most `timeoutMs` until the feed has caught up for the first time.
      *
      * @param {number} timeoutMs
      * @returns {Promise<boolean>} whether it has
      */
     waitLive(timeoutMs?: number): Promise<boolean>;
     /**
-     * What the token says, if it is good and its session hasn't ended.
+     * The claims of a valid token whose session has not ended.
      *
      * @param {string} text
      * @returns {Promise<Readonly<import("./claims.js").Claims>>}
-     * @throws {InvalidToken} if it isn't
-     * @throws {Unavailable} if that can't be known now
+     * @throws {InvalidToken} if the token is not valid
+     * @throws {Unavailable} if that cannot be decided now
      */
     verify(text: string): Promise<Readonly<import("./claims.js").Claims>>;
-    /** Stops following. Nothing of it keeps the process alive after that. */
+    /** Disconnects. After that nothing of the verifier keeps the process alive. */
     close(): Promise<void>;
     #private;
 }

@@ -1,30 +1,30 @@
-"""What all tests share."""
+"""Fixtures of all tests."""
 
 import os
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from fake_issuer import FakeIssuer, issuing
-from people import Service
+from fake_issuer import FakeIssuer, running_issuer
+from service_users import Service
 
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """The event loop of tests that are marked with anyio."""
+    """The event loop of tests with the anyio mark."""
     return "asyncio"
 
 
 @pytest.fixture
 async def issuer(anyio_backend: str) -> AsyncIterator[FakeIssuer]:
-    """An issuer of this test's own."""
-    async with issuing() as issuer:
+    """A scriptable issuer for one test."""
+    async with running_issuer() as issuer:
         yield issuer
 
 
 @pytest.fixture
 async def service(anyio_backend: str) -> AsyncIterator[Service]:
-    """The real service, one for all tests, where the driver says that it is."""
+    """The real service that the driver in tests/it/clients started."""
     url = os.environ["TEST_SERVICE_ISSUER"]
     async with httpx.AsyncClient(base_url=url, timeout=60) as http:
         yield Service(url, http)

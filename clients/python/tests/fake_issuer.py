@@ -1,4 +1,4 @@
-"""An issuer that does what a test tells it to: the mistakes and silences that the real service can't be brought to."""
+"""A scriptable issuer: produces the errors and silences that the real service cannot be made to produce."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from latchkey import Latchkey
 
-SECRET = "lk_cs_a-secret-that-nobody-may-see"
+SECRET = "lk_cs_a-secret-that-must-not-be-printed"
 RSA_KEY = rsa.generate_private_key(65537, 2048)
 SID, SUB = "5f0c2f0e-7d1c-4a58-9a3b-2f1f6a1e0d42", "0192f0c1-2345-7abc-8def-0123456789ab"
 SNAPSHOT = 'event: snapshot\ndata: {"retain_seconds":310}\n\n'
 RESUMED = SNAPSHOT.replace("snapshot", "resumed")
-LIVE = 'event: live\nid: place-1\ndata: {"at":"2026-11-23T04:08:30.325Z"}\n\n'
-HEARTBEAT = 'event: heartbeat\nid: place-2\ndata: {"at":"2026-11-23T04:08:31.325Z"}\n\n'
+LIVE = 'event: live\nid: event-1\ndata: {"at":"2026-11-23T04:08:30.325Z"}\n\n'
+HEARTBEAT = 'event: heartbeat\nid: event-2\ndata: {"at":"2026-11-23T04:08:31.325Z"}\n\n'
 
 
 def revocation(**data: Any) -> str:
-    """An event that tells of a revocation."""
+    """A revocation event."""
     return f"event: revocation\ndata: {json.dumps(data)}\n\n"
 
 
@@ -41,18 +41,18 @@ class SigningKey:
 
     @classmethod
     def new(cls, alg: str) -> SigningKey:
-        """RSA's is made once: it takes long."""
+        """Generates a key. RSA keys are shared, since generating one is slow."""
         made = {"ES256": lambda: ec.generate_private_key(ec.SECP256R1()), "EdDSA": ed25519.Ed25519PrivateKey.generate}
         return cls(alg, made.get(alg, lambda: RSA_KEY)())
 
     def sign(self, header: dict[str, Any] | str, payload: dict[str, Any] | str) -> str:
-        """These very things, properly signed; texts as they are."""
+        """Signs a header and a payload. Strings are signed as they are."""
         texts = [each if isinstance(each, str) else json.dumps(each) for each in (header, payload)]
         signed = ".".join(b64(text.encode()) for text in texts)
         return f"{signed}.{b64(jwt.get_algorithm_by_name(self.alg).sign(signed.encode(), self.private))}"
 
     def jwk(self, kid: str) -> dict[str, Any]:
-        """Its public half, as published."""
+        """The public key as it is published."""
         kind: Any = {"ES256": ECAlgorithm, "EdDSA": OKPAlgorithm}.get(self.alg, RSAAlgorithm)
         public = kind.to_jwk(self.private.public_key(), as_dict=True)
         return {**public, "kid": kid, "alg": self.alg, "use": "sig", "key_ops": ["verify"]}
@@ -60,58 +60,66 @@ class SigningKey:
 
 @dataclass
 class FakeIssuer:
-    """Its answers are its fields; change them at any time."""
+    """Its responses are its fields, which a test may change at any time."""
 
     url: str = ""
     keys: dict[str, SigningKey] = field(default_factory=lambda: {"one": SigningKey.new("ES256")})
     metadata: dict[str, Any] = field(default_factory=dict)
     feed: str | None = SNAPSHOT + LIVE
-    """What a new follower is told first; None answers 503."""
+    """What a new subscriber receives first; None answers 503."""
     resumed: str | None = None
-    """The same for one that sends Last-Event-ID."""
+    """What a subscriber with Last-Event-ID receives first."""
+    feed_status: int = 503
+    """The status if there is no feed."""
     active: bool | None = True
-    """What introspection says; None answers 503."""
+    """The result of introspection; None answers 503."""
     away: bool = False
-    """Nothing is answered but 503."""
+    """Answers every request with 503."""
     requests: list[tuple[str, dict[str, str], str]] = field(default_factory=list)
-    followers: list[asyncio.StreamWriter] = field(default_factory=list)
+    subscribers: list[asyncio.StreamWriter] = field(default_factory=list)
 
     def count(self, path: str) -> int:
-        """How often this was asked for."""
+        """The number of requests for a path."""
         return sum(1 for each, _, _ in self.requests if each == path)
 
-    def token(self, kid: str = "one", header: dict[str, Any] | None = None, **claims: Any) -> str:
-        """A signed token that is good but for what is changed; what is None is left out."""
+    def header(self, kid: str = "one") -> dict[str, Any]:
+        """The header of a valid token."""
+        return {"alg": self.keys[kid].alg, "typ": "at+jwt", "kid": kid}
+
+    def payload(self) -> dict[str, Any]:
+        """The payload of a valid user token."""
         now = int(time.time())
-        said = {
+        return {
             "iss": self.url, "sub": SUB, "aud": "latchkey", "client_id": "latchkey", "iat": now, "exp": now + 300,
             "jti": "j", "sid": SID, "auth_time": now - 10, "acr": "aal1", "amr": ["pwd"], "scope": "account",
         }  # fmt: skip
-        said = {name: value for name, value in {**said, **claims}.items() if value is not None}
-        key = self.keys[kid]
-        return key.sign({"alg": key.alg, "typ": "at+jwt", "kid": kid, **(header or {})}, said)
 
-    async def tell(self, text: str) -> None:
-        """Sends to all that follow."""
-        for follower in self.followers:
+    def token(self, kid: str = "one", header: dict[str, Any] | None = None, **claims: Any) -> str:
+        """A signed user token with changed claims; a claim that is None is left out."""
+        payload = {name: value for name, value in {**self.payload(), **claims}.items() if value is not None}
+        return self.keys[kid].sign({**self.header(kid), **(header or {})}, payload)
+
+    async def send(self, text: str) -> None:
+        """Sends text to all subscribers."""
+        for subscriber in self.subscribers:
             with contextlib.suppress(ConnectionError):
-                follower.write(text.encode())
-                await follower.drain()
+                subscriber.write(text.encode())
+                await subscriber.drain()
 
-    async def cut(self) -> None:
-        """Ends all that follow."""
-        followers, self.followers = self.followers, []
-        for follower in followers:
-            follower.close()
+    async def disconnect(self) -> None:
+        """Closes all subscriptions."""
+        subscribers, self.subscribers = self.subscribers, []
+        for subscriber in subscribers:
+            subscriber.close()
 
-    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One request on one connection."""
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Handles one request on one connection."""
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in head[1:] if line)}
             body = (await reader.readexactly(int(headers.get("content-length", "0")))).decode()
         except (ConnectionError, asyncio.IncompleteReadError):
-            # who asked has gone, as verifiers that are closed do
+            # A verifier that was closed has dropped its connection.
             writer.close()
             return
         path = head[0].split(" ")[1]
@@ -121,16 +129,17 @@ class FakeIssuer:
             if first is not None and not self.away:
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
                 writer.write(first.encode())
-                self.followers.append(writer)
+                self.subscribers.append(writer)
                 return
         document = None if self.away else self.document(path, body)
-        status = "503 Service Unavailable" if document is None else "200 OK"
+        missing = self.feed_status if path == "/v1/revocations" else 503
+        status = f"{missing} Error" if document is None else "200 OK"
         text = json.dumps(document)
         writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(text)}\r\nConnection: close\r\n\r\n{text}".encode())
         writer.close()
 
     def document(self, path: str, body: str) -> Any:
-        """What is answered in JSON."""
+        """The JSON document at a path."""
         match path:
             case "/.well-known/openid-configuration":
                 return {
@@ -148,27 +157,27 @@ class FakeIssuer:
 
     @asynccontextmanager
     async def latchkey(self, **settings: Any) -> AsyncIterator[Latchkey]:
-        """A verifier that follows it."""
+        """A verifier of this issuer's tokens."""
         settings = {"client_id": "shop", "client_secret": SECRET, "audience": "latchkey", **settings}
         async with Latchkey(self.url, **settings) as latchkey:
             yield latchkey
 
 
 @asynccontextmanager
-async def issuing() -> AsyncIterator[FakeIssuer]:
-    """An issuer on a free port."""
+async def running_issuer() -> AsyncIterator[FakeIssuer]:
+    """Starts an issuer on a free port."""
     issuer = FakeIssuer()
-    server = await asyncio.start_server(issuer.answer, "127.0.0.1", 0)
+    server = await asyncio.start_server(issuer.handle, "127.0.0.1", 0)
     issuer.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield issuer
     finally:
-        await issuer.cut()
+        await issuer.disconnect()
         server.close()
 
 
-async def until(what: str, holds: Callable[[], bool | Awaitable[bool]]) -> None:
-    """Tries again and again until it gives true; generous, since machines are slow at times."""
+async def until(condition: str, holds: Callable[[], bool | Awaitable[bool]]) -> None:
+    """Polls until the condition holds. The timeout is generous, since test machines can be slow."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(60):
             while True:
@@ -176,7 +185,7 @@ async def until(what: str, holds: Callable[[], bool | Awaitable[bool]]) -> None:
                 if result if isinstance(result, bool) else await result:
                     return
                 await asyncio.sleep(0.01)
-    raise AssertionError(f"it never came about that {what}")
+    raise AssertionError(f"timed out waiting until {condition}")
 
 
 def b64(data: bytes | dict[str, Any]) -> str:

@@ -1,37 +1,114 @@
-//! What a protected resource takes and answers over HTTP (RFC 6750).
+//! Bearer authentication of HTTP requests (RFC 6750): the token of a request, the authorization, and the refusals.
 
 use reqwest::header::{HeaderMap, HeaderValue};
 
-use crate::error::{Invalid, VerifyError};
+use crate::{
+    Claims,
+    error::{Invalid, VerifyError},
+};
 
-/// How long a caller is asked to wait when it can't be told whether its token was revoked, in seconds.
+/// `Retry-After` of a 503, in seconds.
 pub(crate) const RETRY_AFTER: &str = "1";
 
-/// Why a request isn't let through.
+/// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// It shows no token (RFC 6750, section 3.1: then the challenge says nothing of an error).
+    /// The request has no bearer token.
     NoToken,
-    /// Its token isn't accepted.
+    /// The token is not accepted.
     Token(VerifyError),
+    /// The account has none of the required roles.
+    MissingRole,
+    /// The token lacks one of these scopes, which are separated by spaces.
+    MissingScope(String),
 }
 
 impl Refusal {
-    /// The status of the answer.
+    /// The status of the response.
     pub(crate) fn status(&self) -> u16 {
         match self {
             Self::Token(error) if error.is_unavailable() => 503,
             Self::NoToken | Self::Token(_) => 401,
+            Self::MissingRole | Self::MissingScope(_) => 403,
         }
     }
 
-    /// The value of `WWW-Authenticate`, of answers with 401.
+    /// `WWW-Authenticate` of the response.
     pub(crate) fn challenge(&self) -> Option<HeaderValue> {
         match self {
-            Self::NoToken => Some(HeaderValue::from_static("Bearer")),
+            Self::NoToken => Some(HeaderValue::from_static(r#"Bearer realm="latchkey""#)),
             Self::Token(error) if error.is_unavailable() => None,
-            Self::Token(_) => Some(HeaderValue::from_static(r#"Bearer error="invalid_token""#)),
+            Self::Token(_) => Some(HeaderValue::from_static(r#"Bearer realm="latchkey", error="invalid_token""#)),
+            Self::MissingRole => None,
+            Self::MissingScope(scopes) => {
+                let value = format!(r#"Bearer realm="latchkey", error="insufficient_scope", scope="{scopes}""#);
+                HeaderValue::from_str(&value).ok()
+            }
         }
+    }
+
+    /// `Retry-After` of the response.
+    pub(crate) fn retry_after(&self) -> Option<HeaderValue> {
+        (self.status() == 503).then(|| HeaderValue::from_static(RETRY_AFTER))
+    }
+
+    /// A problem (RFC 9457) with the same members and codes as Latchkey's own.
+    #[cfg(feature = "poem")]
+    pub(crate) fn problem(&self) -> String {
+        let (code, title, detail) = match self {
+            Self::NoToken => ("authentication_required", "Sign in first", "Send an access token."),
+            Self::Token(error) if error.is_unavailable() => (
+                "unavailable",
+                "Not available at the moment",
+                "The access token cannot be verified at the moment. Try again.",
+            ),
+            Self::Token(_) => (
+                "invalid_token",
+                "The access token is not valid",
+                "The access token is not valid, or its session has ended.",
+            ),
+            Self::MissingRole => ("insufficient_role", "Not allowed", "The account lacks the required role."),
+            Self::MissingScope(_) => ("insufficient_scope", "Not allowed", "The access token lacks a required scope."),
+        };
+        let status = self.status();
+        let r#type = format!("urn:latchkey:problem:{code}");
+        serde_json::json!({ "type": r#type, "title": title, "status": status, "detail": detail, "code": code })
+            .to_string()
+    }
+}
+
+/// Who is let in: by default every user, and no service client.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Requirements {
+    pub(crate) allow_clients: bool,
+    /// Each entry is a list of roles of which the account must have one.
+    pub(crate) roles: Vec<Vec<String>>,
+    pub(crate) scopes: Vec<String>,
+}
+
+impl Requirements {
+    /// Checks the claims of a valid token.
+    pub(crate) fn check(&self, claims: &Claims) -> Result<(), Refusal> {
+        if claims.is_service_client() && !self.allow_clients {
+            return Err(Refusal::Token(Invalid::ClientsOwn.into()));
+        }
+        if !self.roles.iter().all(|any_of| any_of.iter().any(|role| claims.has_role(role))) {
+            return Err(Refusal::MissingRole);
+        }
+        if !self.scopes.iter().all(|scope| claims.has_scope(scope)) {
+            return Err(Refusal::MissingScope(self.scopes.join(" ")));
+        }
+        Ok(())
+    }
+
+    /// Adds roles of which the account must have one.
+    pub(crate) fn require_role<R: Into<String>>(&mut self, any_of: impl IntoIterator<Item = R>) {
+        self.roles.push(any_of.into_iter().map(Into::into).collect());
+    }
+
+    /// Adds scopes that the token must all have.
+    pub(crate) fn require_scope<S: Into<String>>(&mut self, all_of: impl IntoIterator<Item = S>) {
+        self.scopes.extend(all_of.into_iter().map(Into::into));
     }
 }
 
@@ -55,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_bearer_token_is_taken() {
+    fn token_requires_one_bearer_header() {
         let malformed = Refusal::Token(Invalid::Malformed.into());
         for (values, expected) in [
             (&[][..], Err(Refusal::NoToken)),
@@ -72,15 +149,5 @@ mod tests {
             }
             assert_eq!(token(&headers), expected, "{values:?}");
         }
-    }
-
-    #[test]
-    fn what_the_caller_did_wrong_is_told_from_what_we_can_not_know() {
-        let answer =
-            |refusal: Refusal| (refusal.status(), refusal.challenge().map(|it| it.to_str().unwrap().to_owned()));
-        assert_eq!(answer(Refusal::NoToken), (401, Some("Bearer".to_owned())));
-        let invalid = Some(r#"Bearer error="invalid_token""#.to_owned());
-        assert_eq!(answer(Refusal::Token(VerifyError::Revoked)), (401, invalid));
-        assert_eq!(answer(Refusal::Token(VerifyError::Unavailable("x"))), (503, None));
     }
 }

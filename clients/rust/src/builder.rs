@@ -1,4 +1,4 @@
-//! How a verifier is made: [`Builder`].
+//! The configuration of a verifier: [`Builder`].
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,24 +12,23 @@ use crate::{
     metadata,
     secret::Credentials,
     token::Rules,
-    verifier::{Following, Parts, Verifier},
+    verifier::{RevocationCheck, Shared, Verifier},
 };
 
-/// What is done with a token while the feed is lost: before it was complete for the first time, when it has been silent for
-/// longer than [`Builder::max_staleness`], and when it has a gap.
+/// What happens to tokens while the revocation feed is lost: before the first snapshot, after a silence longer than
+/// [`Builder::max_staleness`], and while revocations are missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnFeedLost {
-    /// The issuer is asked about each token (RFC 7662); if it doesn't answer either, the token is refused with
-    /// [`crate::VerifyError::Unavailable`].
+    /// Each token is introspected (RFC 7662). If that fails, it is refused with [`crate::VerifyError::Unavailable`].
     #[default]
     Introspect,
-    /// Every token is refused with [`crate::VerifyError::Unavailable`].
+    /// All tokens are refused with [`crate::VerifyError::Unavailable`].
     Refuse,
 }
 
-/// Settings of a [`Verifier`]; begin with [`Verifier::builder`].
+/// The configuration of a [`Verifier`]; see [`Verifier::builder`].
 #[derive(Debug)]
-#[must_use = "a verifier comes of `build`"]
+#[must_use = "call `build`"]
 pub struct Builder {
     issuer: String,
     audiences: Vec<String>,
@@ -40,8 +39,8 @@ pub struct Builder {
     max_revocations: usize,
     max_cached_tokens: usize,
     leeway: Duration,
-    clients_own: bool,
-    key_interval: Duration,
+    service_clients: bool,
+    key_cooldown: Duration,
     timeout: Duration,
     plain_http: bool,
     certificates: Vec<Vec<u8>>,
@@ -60,8 +59,8 @@ impl Builder {
             max_revocations: 1_000_000,
             max_cached_tokens: 20_000,
             leeway: Duration::from_secs(5),
-            clients_own: true,
-            key_interval: Duration::from_secs(1),
+            service_clients: true,
+            key_cooldown: Duration::from_secs(1),
             timeout: Duration::from_secs(2),
             plain_http: false,
             certificates: Vec::new(),
@@ -69,106 +68,107 @@ impl Builder {
         }
     }
 
-    /// For whom tokens must be meant: the service's own name as Latchkey's `token.audience` or its client's audiences have
-    /// it. Called again, any of them will do.
+    /// Adds an accepted audience: a token's `aud` must contain at least one of them. Latchkey's default is `latchkey`
+    /// (`token.audience`).
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.audiences.push(audience.into());
         self
     }
 
-    /// As which service client the feed is followed, with what `latchkey client add` printed.
+    /// Sets the service client that follows the feed, as `latchkey client add` printed it.
     pub fn client(mut self, id: impl Into<String>, secret: impl Into<String>) -> Self {
         self.client = Some(Credentials::new(id.into(), secret.into()));
         self
     }
 
-    /// Makes a verifier that sees no revocation: it needs no client, and **accepts the tokens of those who have signed out
-    /// until they expire**.
+    /// Verifies tokens without revocations. No client is needed, and **tokens of ended sessions are accepted until they
+    /// expire**.
     pub fn without_revocations(mut self) -> Self {
         self.without_revocations = true;
         self
     }
 
-    /// What is done while the feed is lost. [`OnFeedLost::Introspect`] unless said otherwise.
+    /// Sets what happens while the feed is lost. Default: [`OnFeedLost::Introspect`].
     pub fn on_feed_lost(mut self, policy: OnFeedLost) -> Self {
         self.on_feed_lost = policy;
         self
     }
 
-    /// For how long tokens are answered from memory though the feed is silent: how late a sign-out may be seen at worst.
-    /// 5 seconds unless said otherwise; the feed is heard every second.
-    pub fn max_staleness(mut self, longest: Duration) -> Self {
-        self.max_staleness = longest;
+    /// Sets how long local revocations count as up to date without an event: the longest delay of a revocation. Default: 5
+    /// seconds; the feed's heartbeat is 1 second.
+    pub fn max_staleness(mut self, max_staleness: Duration) -> Self {
+        self.max_staleness = max_staleness;
         self
     }
 
-    /// How many revocations are remembered at most, at some 50 bytes each. With more of them the feed counts as lost.
-    /// A million unless said otherwise.
-    pub fn max_revocations(mut self, most: usize) -> Self {
-        self.max_revocations = most;
+    /// Sets the maximum number of revocations in memory, about 50 bytes each. With more, the feed counts as lost. Default: a
+    /// million.
+    pub fn max_revocations(mut self, max_revocations: usize) -> Self {
+        self.max_revocations = max_revocations;
         self
     }
 
-    /// How many tokens are remembered at most whose signatures were found good, at some 1000 bytes each; 0 for none.
-    /// 20,000 unless said otherwise.
-    pub fn max_cached_tokens(mut self, most: usize) -> Self {
-        self.max_cached_tokens = most;
+    /// Sets the maximum number of verified tokens in the cache, about 1000 bytes each; 0 turns the cache off. Default:
+    /// 20,000.
+    pub fn max_cached_tokens(mut self, max_cached_tokens: usize) -> Self {
+        self.max_cached_tokens = max_cached_tokens;
         self
     }
 
-    /// How far this machine's clock may differ from the issuer's. 5 seconds unless said otherwise, a minute at most.
+    /// Sets the tolerated clock skew. Default: 5 seconds. At most a minute.
     pub fn leeway(mut self, leeway: Duration) -> Self {
         self.leeway = leeway;
         self
     }
 
-    /// Refuses tokens that services got for themselves (`client_credentials`), behind which no person stands.
-    pub fn refuse_clients_own(mut self) -> Self {
-        self.clients_own = false;
+    /// Refuses tokens that service clients obtained for themselves (`client_credentials`). The middlewares refuse them by
+    /// default.
+    pub fn refuse_service_clients(mut self) -> Self {
+        self.service_clients = false;
         self
     }
 
-    /// How much time lies at least between two looks for an unknown key: tokens that name keys which don't exist can't
-    /// make the verifier ask more often. One second unless said otherwise.
-    pub fn key_interval(mut self, interval: Duration) -> Self {
-        self.key_interval = interval;
+    /// Sets the minimum time between two key refreshes that unknown `kid`s trigger, so that forged tokens cannot cause more
+    /// requests. Default: 1 second.
+    pub fn key_cooldown(mut self, cooldown: Duration) -> Self {
+        self.key_cooldown = cooldown;
         self
     }
 
-    /// How long a call to the issuer may take: for metadata, keys and introspection. 2 seconds unless said otherwise.
+    /// Sets the timeout of metadata, key and introspection requests. Default: 2 seconds.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Calls the issuer without TLS though it isn't on this machine. **Whoever is on the way can read the client's secret
-    /// and put keys of his own in the place of the issuer's.**
+    /// Allows an issuer without TLS on another machine. **An attacker on the network path can read the client's secret and
+    /// replace the issuer's keys.**
     pub fn allow_plain_http(mut self) -> Self {
         self.plain_http = true;
         self
     }
 
-    /// A certificate, in PEM, that is believed beside the system's when the issuer is called.
+    /// Adds a root certificate (PEM) to the system's for requests to the issuer.
     pub fn root_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.certificates.push(pem.into());
         self
     }
 
-    /// Where the time comes from; for tests.
+    /// Sets the source of time, for tests.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// Fetches the issuer's metadata and keys and begins to follow the feed. Must be called inside a tokio runtime.
+    /// Fetches the issuer's metadata and keys and starts to follow the feed. Requires a tokio runtime.
     ///
-    /// Doesn't wait for the feed; [`Verifier::ready`] does.
+    /// Does not wait for the feed; [`Verifier::wait_live`] does.
     ///
     /// # Errors
     /// [`BuildError`]
     pub async fn build(self) -> Result<Verifier, BuildError> {
         let http = Http::new(self.plain_http, self.timeout, &self.certificates)?;
-        let issuer = http.address(&self.issuer).filter(|url| url.query().is_none() && url.fragment().is_none());
+        let issuer = http.parse_url(&self.issuer).filter(|url| url.query().is_none() && url.fragment().is_none());
         let issuer = issuer.filter(|_| !self.issuer.ends_with('/'));
         let issuer = issuer.ok_or_else(|| BuildError::Issuer(self.issuer.clone()))?;
         if self.audiences.is_empty() {
@@ -182,17 +182,19 @@ impl Builder {
         }
         let metadata = metadata::fetch(&http, &self.issuer, &issuer).await?;
         let leeway = millis(self.leeway);
-        let following = match &self.client {
+        let revocation_check = match &self.client {
             Some(client) => {
-                let authorization =
-                    client.authorization().ok_or(BuildError::Setting("the client's id or secret can't be sent"))?;
+                let authorization = client
+                    .authorization()
+                    .ok_or(BuildError::Setting("the client's id or secret is not a valid header value"))?;
                 let no_feed = || FetchError {
                     url: self.issuer.clone(),
-                    reason: "its metadata name no latchkey_revocations_endpoint".to_owned(),
+                    reason: "the metadata has no latchkey_revocations_endpoint".to_owned(),
                 };
-                Some(Following {
+                Some(RevocationCheck {
                     feed: Feed::new(
                         metadata.revocations.ok_or_else(no_feed)?,
+                        client.id().to_owned(),
                         authorization.clone(),
                         self.max_staleness,
                         leeway,
@@ -205,10 +207,10 @@ impl Builder {
             }
             None => None,
         };
-        let keys = KeyStore::new(metadata.jwks, self.key_interval);
+        let keys = KeyStore::new(metadata.jwks, self.key_cooldown);
         keys.fetch(&http, &*self.clock).await?;
-        let rules = Rules { issuer: self.issuer, audiences: self.audiences, leeway, clients_own: self.clients_own };
+        let rules = Rules { issuer: self.issuer, audiences: self.audiences, leeway, clients_own: self.service_clients };
         let cache = Cache::new(self.max_cached_tokens);
-        Ok(Verifier::start(Parts { rules, clock: self.clock, http, keys, cache, following }))
+        Ok(Verifier::start(Shared { rules, clock: self.clock, http, keys, cache, revocation_check }))
     }
 }

@@ -1,5 +1,5 @@
-//! Tokens that were found good lately, so that one that is presented again and again is checked once. What can change
-//! (the time, the keys, what was revoked) isn't kept here.
+//! Bounded cache of verified tokens, keyed by their SHA-256, so that a repeated token needs no second signature check. Times,
+//! keys and revocations are checked on every hit.
 
 use std::{
     collections::HashMap,
@@ -11,30 +11,31 @@ use aws_lc_rs::digest::{SHA256, digest};
 
 use crate::token::Signed;
 
-/// Into how many parts the tokens are dealt, each with a lock of its own.
-const PARTS: usize = 16;
+/// The number of shards, each with its own lock.
+const SHARDS: usize = 16;
 
-/// The SHA-256 of a token: the tokens themselves aren't kept.
+/// The SHA-256 of a token. Tokens themselves are not stored.
 pub(crate) type Hash = [u8; 32];
 
-/// Tokens by their hash, no more than so many: those that are asked for stay.
+/// Verified tokens by their hash, with approximate least-recently-used eviction.
 pub(crate) struct Cache {
-    parts: Vec<Mutex<Part>>,
+    shards: Vec<Mutex<Shard>>,
 }
 
-/// Two generations. What is new or asked for goes into the young one; when that is full, it becomes the old one, and the
-/// old one goes.
-struct Part {
+/// Two generations. Insertions and hits go to the young one. When it is full it becomes the old one, and the previous old one
+/// is evicted.
+struct Shard {
     young: HashMap<Hash, Arc<Signed>>,
     old: HashMap<Hash, Arc<Signed>>,
-    half: usize,
+    generation_capacity: usize,
 }
 
 impl Cache {
-    /// Keeps at most `most` tokens.
-    pub(crate) fn new(most: usize) -> Self {
-        let part = || Mutex::new(Part { young: HashMap::new(), old: HashMap::new(), half: most / PARTS / 2 });
-        Self { parts: std::iter::repeat_with(part).take(PARTS).collect() }
+    /// Holds at most `capacity` tokens.
+    pub(crate) fn new(capacity: usize) -> Self {
+        let generation_capacity = capacity / SHARDS / 2;
+        let shard = || Mutex::new(Shard { young: HashMap::new(), old: HashMap::new(), generation_capacity });
+        Self { shards: std::iter::repeat_with(shard).take(SHARDS).collect() }
     }
 
     pub(crate) fn hash(token: &str) -> Hash {
@@ -42,32 +43,32 @@ impl Cache {
     }
 
     pub(crate) fn get(&self, hash: &Hash) -> Option<Arc<Signed>> {
-        let mut part = self.part(hash)?.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = part.young.get(hash) {
-            return Some(Arc::clone(known));
+        let mut shard = self.shard(hash)?.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(signed) = shard.young.get(hash) {
+            return Some(Arc::clone(signed));
         }
-        let known = part.old.remove(hash)?;
-        part.insert(*hash, Arc::clone(&known));
-        Some(known)
+        let signed = shard.old.remove(hash)?;
+        shard.insert(*hash, Arc::clone(&signed));
+        Some(signed)
     }
 
     pub(crate) fn insert(&self, hash: Hash, signed: Arc<Signed>) {
-        if let Some(part) = self.part(&hash) {
-            part.lock().unwrap_or_else(PoisonError::into_inner).insert(hash, signed);
+        if let Some(shard) = self.shard(&hash) {
+            shard.lock().unwrap_or_else(PoisonError::into_inner).insert(hash, signed);
         }
     }
 
-    fn part(&self, hash: &Hash) -> Option<&Mutex<Part>> {
-        self.parts.get(usize::from(hash[0]) % PARTS)
+    fn shard(&self, hash: &Hash) -> Option<&Mutex<Shard>> {
+        self.shards.get(usize::from(hash[0]) % SHARDS)
     }
 }
 
-impl Part {
+impl Shard {
     fn insert(&mut self, hash: Hash, signed: Arc<Signed>) {
-        if self.half == 0 {
+        if self.generation_capacity == 0 {
             return;
         }
-        if self.young.len() >= self.half {
+        if self.young.len() >= self.generation_capacity {
             let full = mem::take(&mut self.young);
             self.young = mem::replace(&mut self.old, full);
             self.young.clear();

@@ -1,38 +1,38 @@
-//! What an access token says: [`Claims`].
+//! The claims of an access token: [`Claims`].
 
 use serde::Serialize;
 
-/// What a valid access token says (RFC 9068, section 2.2). Times are seconds since the Unix epoch.
+/// The claims of a valid access token (RFC 9068, section 2.2). Times are seconds since the Unix epoch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Claims {
-    /// Who issued it.
+    /// The issuer.
     pub iss: String,
-    /// Whose it is: an account's UUID, or the client's own id where [`Claims::is_clients_own`].
+    /// The account's UUID, or the client id if the token is a service client's own ([`Claims::is_service_client`]).
     pub sub: String,
-    /// Whom it is for: one of them is an audience of this verifier.
+    /// The audiences. At least one is an audience of this verifier.
     pub aud: Vec<String>,
-    /// The client it was issued to.
+    /// The client that the token was issued to.
     pub client_id: String,
-    /// When it was issued.
+    /// When the token was issued.
     pub iat: i64,
-    /// From when on it is no longer valid.
+    /// When the token expires.
     pub exp: i64,
-    /// Its own id.
+    /// The id of the token.
     pub jti: String,
-    /// Its session; a client's own token has none.
+    /// The session; absent in a service client's own token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sid: Option<String>,
-    /// When its owner signed in; a client's own token doesn't say.
+    /// When the user signed in; absent in a service client's own token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth_time: Option<i64>,
-    /// How sure that sign-in was: the authentication context class.
+    /// The authentication context class: the assurance level of the sign-in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub acr: Option<String>,
-    /// By which methods (RFC 8176).
+    /// The authentication methods (RFC 8176).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub amr: Vec<String>,
-    /// What it may be used for, separated by spaces.
+    /// The scopes, separated by spaces.
     pub scope: String,
     /// The account's roles.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -40,18 +40,18 @@ pub struct Claims {
 }
 
 impl Claims {
-    /// Whether a service got this token for itself (`client_credentials`), so that no person stands behind it and `sub` is
-    /// no account. Ask before `sub` is taken for one: a client may be called anything.
-    pub fn is_clients_own(&self) -> bool {
+    /// Whether a service client obtained the token for itself (`client_credentials`). Such a token has no user, and `sub`
+    /// is a client id: check this before `sub` is used as an account.
+    pub fn is_service_client(&self) -> bool {
         self.sid.is_none()
     }
 
-    /// Whether `scope` is among the token's scopes.
+    /// Whether the token has this scope.
     pub fn has_scope(&self, scope: &str) -> bool {
         self.scope.split(' ').any(|one| one == scope && !one.is_empty())
     }
 
-    /// Whether `role` is among the account's roles.
+    /// Whether the account has this role.
     pub fn has_role(&self, role: &str) -> bool {
         self.roles.iter().any(|one| one == role)
     }

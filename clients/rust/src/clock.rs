@@ -1,30 +1,30 @@
-//! The time, as the verifier is given it: [`Clock`].
+//! The source of time: [`Clock`].
 
 use std::{
     fmt::Debug,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// Where the time comes from. [`SystemClock`] unless [`crate::Builder::clock`] says otherwise, which is for tests.
+/// A source of time: [`SystemClock`], unless a test sets another with [`crate::Builder::clock`].
 pub trait Clock: Debug + Send + Sync + 'static {
-    /// Milliseconds since 1970-01-01T00:00:00Z: what the times in tokens are compared with.
+    /// Milliseconds since 1970-01-01T00:00:00Z, compared with the times in tokens.
     fn unix_millis(&self) -> i64;
 
-    /// How much time has passed since some moment that never changes. Never goes back, whoever sets the machine's clock:
-    /// how long the feed has been silent is measured with it.
+    /// The time since a fixed moment. Monotonic, so that adjusting the machine's clock does not affect how long the feed
+    /// counts as silent.
     fn elapsed(&self) -> Duration;
 }
 
 /// The machine's clocks.
 #[derive(Clone, Copy, Debug)]
 pub struct SystemClock {
-    began: Instant,
+    started: Instant,
 }
 
 impl SystemClock {
-    /// The machine's clocks.
+    /// The machine's clocks; [`Clock::elapsed`] counts from now.
     pub fn new() -> Self {
-        Self { began: Instant::now() }
+        Self { started: Instant::now() }
     }
 }
 
@@ -35,18 +35,18 @@ impl Default for SystemClock {
 }
 
 impl Clock for SystemClock {
-    #[allow(clippy::disallowed_methods, reason = "the one place that asks the machine for the time")]
+    #[allow(clippy::disallowed_methods, reason = "the only place that reads the machine's clock")]
     fn unix_millis(&self) -> i64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
     }
 
     fn elapsed(&self) -> Duration {
-        self.began.elapsed()
+        self.started.elapsed()
     }
 }
 
-/// Milliseconds, as far as they go.
+/// Milliseconds, saturating.
 pub(crate) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

@@ -1,98 +1,129 @@
-//! What can go wrong: [`VerifyError`] with a token, [`BuildError`] with a verifier.
+//! The errors: [`VerifyError`] of a token, [`BuildError`] of a verifier.
 
-/// Why a token isn't accepted.
+/// Why a token is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerifyError {
-    /// It isn't a valid access token of this issuer for this audience, or not any more. For the log: its holder is told no
-    /// more than that (RFC 6750, section 3.1).
-    #[error("the access token is not valid: {0}")]
+    /// The token is not a valid access token of this issuer for this audience. The reason is for the log; clients learn
+    /// no more than `invalid_token` (RFC 6750, section 3.1).
+    #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// Its session has ended, or its signing key was taken out of use.
-    #[error("the access token was revoked")]
+    /// The token's session has ended, or its signing key was retired.
+    #[error("the token was revoked")]
     Revoked,
-    /// Whether it was revoked can't be told now: the feed is lost, and so the policy is to refuse, or the issuer doesn't
-    /// answer either. The token may be good; answer 503.
-    #[error("it can't be told now whether the access token was revoked: {0}")]
+    /// The issuer is unreachable and the local state is stale, so the token can be neither accepted nor refused. Answer
+    /// 503 with `Retry-After`.
+    #[error("the token cannot be verified now: {0}")]
     Unavailable(&'static str),
 }
 
 impl VerifyError {
-    /// Whether the caller may simply try again in a moment: the token itself was not found wanting.
+    /// Whether a retry may succeed: the token itself was not found to be invalid.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::Unavailable(_))
     }
+
+    /// A stable code for logs and metrics, the same in Latchkey's Python and JavaScript packages; `unavailable` for
+    /// [`VerifyError::Unavailable`].
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Invalid(invalid) => invalid.reason(),
+            Self::Revoked => "revoked",
+            Self::Unavailable(_) => "unavailable",
+        }
+    }
 }
 
-/// What is wrong with a token.
+/// Why a token is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Invalid {
-    /// Longer than [`crate::MAX_TOKEN_BYTES`].
-    #[error("it is longer than {} bytes", crate::MAX_TOKEN_BYTES)]
+    /// The token is longer than [`crate::MAX_TOKEN_BYTES`].
+    #[error("the token is longer than {} bytes", crate::MAX_TOKEN_BYTES)]
     TooLong,
-    /// Not three parts of base64url, or a header or claims that aren't JSON, name a member twice or have it of a wrong
-    /// type.
-    #[error("it is not a well-formed signed JWT")]
+    /// The token does not have three parts of base64url, or its header or claims are not a JSON object, have a
+    /// duplicate member or a member of a wrong type.
+    #[error("the token is not a well-formed signed JWT")]
     Malformed,
-    /// It has a `crit` header, and no extension is understood here (RFC 7515, section 4.1.11).
-    #[error("its header asks for an extension that is not understood")]
+    /// The header has `crit`. No extension is supported (RFC 7515, section 4.1.11).
+    #[error("the token's header has crit, which is not supported")]
     CriticalHeader,
-    /// Its `typ` isn't an access token's (RFC 9068, section 4).
-    #[error("it is not an access token (typ at+jwt)")]
+    /// `typ` is not that of an access token (RFC 9068, section 4).
+    #[error("the token is not an access token (typ is not at+jwt)")]
     WrongType,
-    /// It has no `kid`, or one of no key that the issuer publishes.
-    #[error("it names no key that the issuer publishes")]
+    /// The token has no `kid`, or the issuer publishes no such key.
+    #[error("the issuer publishes no key with the token's kid")]
     UnknownKey,
-    /// Its `alg` isn't its key's, `none` and everything unheard-of included.
-    #[error("its algorithm is not its key's")]
+    /// `alg` is not the algorithm of the key. `none` and unsupported algorithms are such cases.
+    #[error("the token's alg is not the algorithm of its key")]
     WrongAlgorithm,
-    /// Its signature isn't its key's.
-    #[error("its signature is wrong")]
+    /// The signature is wrong.
+    #[error("the token's signature is wrong")]
     BadSignature,
-    /// A claim that RFC 9068 or Latchkey requires isn't there.
-    #[error("it has no {0} claim")]
+    /// A claim that RFC 9068 or Latchkey requires is missing.
+    #[error("the token has no {0} claim")]
     MissingClaim(&'static str),
-    /// Issued by someone else.
-    #[error("it was issued by someone else")]
+    /// `iss` is another issuer.
+    #[error("the token is from another issuer")]
     WrongIssuer,
-    /// Meant for someone else.
-    #[error("it is meant for someone else")]
+    /// `aud` contains none of the verifier's audiences.
+    #[error("the token is for another audience")]
     WrongAudience,
-    /// Its `exp` has come.
-    #[error("it has expired")]
+    /// `exp` has passed.
+    #[error("the token has expired")]
     Expired,
-    /// Its `nbf` hasn't come yet, or it was issued in the future.
-    #[error("it is not valid yet")]
+    /// `nbf` or `iat` is in the future.
+    #[error("the token is not valid yet")]
     NotYetValid,
-    /// A service got it for itself, and [`crate::Builder::refuse_clients_own`] was said.
-    #[error("it is a client's own token, and those of people only are accepted")]
+    /// The token is a service client's own, and [`crate::Builder::refuse_service_clients`] was called.
+    #[error("the token belongs to a service client, not to a user")]
     ClientsOwn,
 }
 
-/// Why no verifier could be made.
+impl Invalid {
+    /// A stable code for logs and metrics, the same in Latchkey's Python and JavaScript packages.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::TooLong => "too_long",
+            Self::Malformed => "malformed",
+            Self::CriticalHeader => "critical_header",
+            Self::WrongType => "wrong_type",
+            Self::UnknownKey => "unknown_key",
+            Self::WrongAlgorithm => "wrong_algorithm",
+            Self::BadSignature => "bad_signature",
+            Self::MissingClaim(_) => "missing_claim",
+            Self::WrongIssuer => "wrong_issuer",
+            Self::WrongAudience => "wrong_audience",
+            Self::Expired => "expired",
+            Self::NotYetValid => "not_yet_valid",
+            Self::ClientsOwn => "service_client",
+        }
+    }
+}
+
+/// Why a verifier could not be built.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// The issuer is not an `https` URL without query and fragment (RFC 8414, section 2). Plain `http` is taken for
-    /// addresses of this machine, and for others where [`crate::Builder::allow_plain_http`] was said.
-    #[error("the issuer {0} is not an https URL without query, fragment and slash at the end")]
+    /// The issuer is not an `https` URL without query and fragment (RFC 8414, section 2). Plain `http` is accepted for
+    /// loopback addresses, and for others after [`crate::Builder::allow_plain_http`].
+    #[error("the issuer {0} is not an https URL without query, fragment and trailing slash")]
     Issuer(String),
-    /// No audience was given: every token of the issuer would be accepted, whomever it is meant for.
-    #[error("no audience was given")]
+    /// No audience was configured. The verifier would accept every token of the issuer, whatever service it is for.
+    #[error("no audience is configured")]
     NoAudience,
     /// Neither [`crate::Builder::client`] nor [`crate::Builder::without_revocations`] was called, or both were.
-    #[error("say either client(id, secret), or without_revocations()")]
+    #[error("call either client(id, secret) or without_revocations()")]
     Client,
-    /// A setting that can't work.
+    /// A setting is invalid.
     #[error("{0}")]
     Setting(&'static str),
-    /// The issuer's metadata or keys couldn't be had, or make no sense.
+    /// The issuer's metadata or keys could not be fetched, or are invalid.
     #[error(transparent)]
     Fetch(#[from] FetchError),
 }
 
-/// Why something of the issuer couldn't be had.
+/// Why a document of the issuer could not be fetched.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{url}: {reason}")]
 pub struct FetchError {

@@ -1,4 +1,4 @@
-//! Calls to the issuer: short, without redirects, with bounded answers.
+//! HTTP requests to the issuer: with timeouts, without redirects, with bounded responses.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use reqwest::{
 
 use crate::error::{BuildError, FetchError};
 
-/// The longest answer that is read, in bytes: metadata, keys, introspection.
-const MAX_ANSWER: usize = 256 * 1024;
+/// The maximum size of metadata, JWK Sets and introspection responses, in bytes.
+const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
 
-/// How long a connection may take to come about.
+/// The timeout of connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Calls the issuer.
+/// The HTTP client.
 #[derive(Debug)]
 pub(crate) struct Http {
     client: Client,
@@ -24,21 +24,21 @@ pub(crate) struct Http {
     timeout: Duration,
 }
 
-/// What was answered to a `GET`.
+/// The response to a `GET`.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Document {
     pub(crate) body: Vec<u8>,
-    /// How long it may be kept, if the answer says.
+    /// How long the document may be cached, if the response says so.
     pub(crate) max_age: Option<Duration>,
 }
 
 impl Http {
-    /// `timeout` is for one whole call; `certificates` are believed beside the system's.
+    /// `timeout` is for one whole request. `certificates` are trusted in addition to the system's.
     pub(crate) fn new(plain_http: bool, timeout: Duration, certificates: &[Vec<u8>]) -> Result<Self, BuildError> {
         let certificates = certificates.iter().map(|pem| reqwest::Certificate::from_pem(pem));
         let certificates: Vec<_> = certificates
             .collect::<Result<_, _>>()
-            .map_err(|_| BuildError::Setting("a root certificate is not a certificate in PEM"))?;
+            .map_err(|_| BuildError::Setting("a root certificate is not a PEM certificate"))?;
         let mut client = Client::builder()
             .redirect(Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
@@ -47,12 +47,12 @@ impl Http {
         if !certificates.is_empty() {
             client = client.tls_certs_merge(certificates);
         }
-        let client = client.build().map_err(|_| BuildError::Setting("TLS can't be set up"))?;
+        let client = client.build().map_err(|_| BuildError::Setting("TLS cannot be set up"))?;
         Ok(Self { client, plain_http, timeout })
     }
 
-    /// Reads an address, if it may be called: over TLS, or on this machine, or as was allowed.
-    pub(crate) fn address(&self, text: &str) -> Option<Url> {
+    /// Parses a URL that may be requested: over TLS, on this machine, or anywhere if plain HTTP is allowed.
+    pub(crate) fn parse_url(&self, text: &str) -> Option<Url> {
         let url = Url::parse(text).ok().filter(|url| url.username().is_empty() && url.password().is_none())?;
         let local = match url.host_str()? {
             "localhost" | "[::1]" => true,
@@ -65,46 +65,46 @@ impl Http {
         }
     }
 
-    /// Reads what is at an address; anything but 200 is an error.
-    pub(crate) async fn get(&self, url: &Url) -> Result<Answer, FetchError> {
+    /// Fetches a document. Any status but 200 is an error.
+    pub(crate) async fn get(&self, url: &Url) -> Result<Document, FetchError> {
         let request = self.client.get(url.clone()).header(ACCEPT, "application/json");
         let (status, headers, body) = self.call(request).await.map_err(|reason| failed(url, reason))?;
         if status != StatusCode::OK {
-            return Err(failed(url, format!("it answered {status}")));
+            return Err(failed(url, format!("the response is {status}")));
         }
-        Ok(Answer { body, max_age: max_age(&headers) })
+        Ok(Document { body, max_age: max_age(&headers) })
     }
 
-    /// A `POST`, to be finished and given to [`Http::call`].
+    /// Starts a `POST` for [`Http::call`].
     pub(crate) fn post(&self, url: &Url) -> RequestBuilder {
         self.client.post(url.clone())
     }
 
-    /// A `GET` whose answer goes on and on.
-    pub(crate) fn open(&self, url: &Url) -> RequestBuilder {
+    /// Starts a `GET` of an event stream.
+    pub(crate) fn open_stream(&self, url: &Url) -> RequestBuilder {
         self.client.get(url.clone()).header(ACCEPT, "text/event-stream").header(CACHE_CONTROL, "no-store")
     }
 
-    /// Makes a call and reads its answer, in the time there is.
+    /// Sends a request and reads the response within the timeout.
     pub(crate) async fn call(&self, request: RequestBuilder) -> Result<(StatusCode, HeaderMap, Vec<u8>), String> {
-        let calling = async {
-            let mut response = request.send().await.map_err(|error| described(&error))?;
+        let response = async {
+            let mut response = request.send().await.map_err(|error| describe(&error))?;
             let mut body = Vec::new();
-            while let Some(chunk) = response.chunk().await.map_err(|error| described(&error))? {
-                if body.len() + chunk.len() > MAX_ANSWER {
-                    return Err("its answer is too long".to_owned());
+            while let Some(chunk) = response.chunk().await.map_err(|error| describe(&error))? {
+                if body.len() + chunk.len() > MAX_DOCUMENT_BYTES {
+                    return Err("the response is too long".to_owned());
                 }
                 body.extend_from_slice(&chunk);
             }
             let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
             Ok((status, headers, body))
         };
-        tokio::time::timeout(self.timeout, calling).await.unwrap_or_else(|_| Err("it didn't answer in time".to_owned()))
+        tokio::time::timeout(self.timeout, response).await.unwrap_or_else(|_| Err("no response in time".to_owned()))
     }
 }
 
-/// Why a call failed, down to its root, without the address, which may be anyone's.
-pub(crate) fn described(error: &reqwest::Error) -> String {
+/// The root cause of a failed request, without the URL.
+pub(crate) fn describe(error: &reqwest::Error) -> String {
     let mut source: &dyn std::error::Error = error;
     while let Some(deeper) = source.source() {
         source = deeper;
@@ -112,7 +112,7 @@ pub(crate) fn described(error: &reqwest::Error) -> String {
     source.to_string()
 }
 
-/// What `Retry-After` says, in seconds (RFC 9110, section 10.2.3).
+/// `Retry-After` in seconds (RFC 9110, section 10.2.3).
 pub(crate) fn retry_after(response: &Response) -> Option<Duration> {
     let seconds = response.headers().get(reqwest::header::RETRY_AFTER)?.to_str().ok()?;
     seconds.parse().ok().map(Duration::from_secs)
@@ -122,7 +122,7 @@ pub(crate) fn failed(url: &Url, reason: impl Into<String>) -> FetchError {
     FetchError { url: url.to_string(), reason: reason.into() }
 }
 
-/// `max-age` (RFC 9111, section 5.2.2.1); zero for what mustn't be kept.
+/// `max-age` (RFC 9111, section 5.2.2.1); zero for `no-store` and `no-cache`.
 fn max_age(headers: &HeaderMap) -> Option<Duration> {
     let mut age = None;
     for value in headers.get_all(CACHE_CONTROL) {
@@ -144,23 +144,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_be_called() {
+    fn url_without_tls_is_accepted_on_loopback_or_if_allowed() {
         let timeout = Duration::from_secs(1);
         let (strict, lax) = (Http::new(false, timeout, &[]).unwrap(), Http::new(true, timeout, &[]).unwrap());
         for url in ["https://auth.example.com", "http://localhost:8080", "http://127.0.0.1:1", "http://[::1]:1/x"] {
-            assert!(strict.address(url).is_some(), "{url}");
+            assert!(strict.parse_url(url).is_some(), "{url}");
         }
         for url in ["http://auth.example.com", "http://localhost.example.com", "http://10.0.0.1"] {
-            assert!(strict.address(url).is_none(), "{url}");
-            assert!(lax.address(url).is_some(), "{url}");
+            assert!(strict.parse_url(url).is_none(), "{url}");
+            assert!(lax.parse_url(url).is_some(), "{url}");
         }
         for url in ["", "auth.example.com", "file:///etc/passwd", "https://user:password@auth.example.com"] {
-            assert!(lax.address(url).is_none(), "{url}");
+            assert!(lax.parse_url(url).is_none(), "{url}");
         }
     }
 
     #[test]
-    fn how_long_an_answer_may_be_kept() {
+    fn max_age_is_read_from_cache_control() {
         let age = |values: &[&str]| {
             let mut headers = HeaderMap::new();
             for value in values {

@@ -1,5 +1,5 @@
-//! Checks Latchkey's access tokens in memory, in microseconds, and still sees a sign-out
-//! everywhere within milliseconds.
+//! Verifies Latchkey's access tokens locally, in microseconds, and refuses a token within milliseconds after its session
+//! ended.
 //!
 //! ```no_run
 //! use latchkey_verify::{OnFeedLost, Verifier, VerifyError};
@@ -14,7 +14,7 @@
 //!
 //! match verifier.verify(token).await {
 //!     Ok(claims) if claims.has_scope("account") => println!("{} is signed in", claims.sub),
-//!     Ok(_) => println!("403"),
+//!     Ok(_) => println!("403: the scope is missing"),
 //!     Err(error) if error.is_unavailable() => println!("503: {error}"),
 //!     Err(error) => println!("401: {error}"),
 //! }
@@ -22,26 +22,26 @@
 //! # }
 //! ```
 //!
-//! # What is checked
+//! # Validation
 //!
-//! A token is checked as RFC 8725 and RFC 9068 say: its key is one that the issuer publishes now, the algorithm is that
-//! key's (ES256, EdDSA, RS256 or PS256) whatever the token says, `typ` is `at+jwt`, no header is `crit`, no member stands
-//! there twice, all required claims are there, `iss` and `aud` are right, and `exp`, `nbf` and `iat` hold now. Headers that
-//! bring or name keys (`jwk`, `jku`, `x5c`, `x5u`) are not looked at. Tokens found good are remembered by their SHA-256; what
-//! can change is checked every time all the same.
+//! Tokens are validated as RFC 8725 and RFC 9068 require: the issuer publishes the key; `alg` is the algorithm of the key
+//! (ES256, EdDSA, RS256 or PS256); `typ` is `at+jwt`; the header has no `crit`; no member is duplicated; all required claims
+//! are present; `iss` and `aud` match; `exp`, `nbf` and `iat` hold now. Headers that carry or locate keys (`jwk`, `jku`,
+//! `x5c`, `x5u`) are ignored. Verified tokens are cached by their SHA-256; times, keys and revocations are checked on every
+//! hit.
 //!
-//! Then it is looked up among the revocations that the issuer's feed has told: a session, the sessions of an account that
-//! began before a time, or all that a key has signed.
+//! Then the token is looked up among the revocations of the issuer's feed: those of a session, of the sessions of an account
+//! that began before a time, and of a signing key.
 //!
-//! # When the feed is lost
+//! # A lost feed
 //!
-//! The feed is heard every second. When it is silent, tokens are still answered from memory for
-//! [`Builder::max_staleness`], which bounds how late a sign-out can be seen. After that, and before the feed was complete
-//! for the first time, [`OnFeedLost`] says what is done: ask the issuer about each token, or refuse. Connections are made
-//! anew with growing pauses, and resumed where they ended; if the issuer can't fill the gap, it tells everything again.
+//! The feed sends a heartbeat every second. When it is silent, tokens are verified locally for another
+//! [`Builder::max_staleness`], which bounds the delay of a revocation. After that, and before the first snapshot,
+//! [`OnFeedLost`] applies: introspect each token, or refuse all. The verifier reconnects with exponential backoff and resumes
+//! after the last event. If the issuer cannot fill the gap, it sends a new snapshot.
 //!
-//! Memory is bounded: a revocation is forgotten when no token that it could touch is accepted any longer; and with more
-//! than [`Builder::max_revocations`] of them the feed counts as lost, instead of any being forgotten.
+//! Memory is bounded. A revocation is evicted when it can no longer affect an unexpired token. With more than
+//! [`Builder::max_revocations`] the feed counts as lost; no revocation is dropped for another.
 //!
 //! # Features
 //!

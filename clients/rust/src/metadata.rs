@@ -1,4 +1,4 @@
-//! What the issuer says about itself (RFC 8414), and the set of its keys.
+//! The issuer's metadata (RFC 8414).
 
 use reqwest::Url;
 use serde::Deserialize;
@@ -8,7 +8,7 @@ use crate::{
     http::{Http, failed},
 };
 
-/// The issuer's addresses that matter here.
+/// The issuer's endpoints.
 #[derive(Debug)]
 pub(crate) struct Metadata {
     pub(crate) jwks: Url,
@@ -24,30 +24,30 @@ struct Document {
     latchkey_revocations_endpoint: Option<String>,
 }
 
-/// Reads the metadata of an issuer, which must be that issuer's indeed (RFC 8414, section 3.3).
+/// Fetches the metadata of an issuer and checks that they belong to it (RFC 8414, section 3.3).
 pub(crate) async fn fetch(http: &Http, issuer: &str, issuer_url: &Url) -> Result<Metadata, FetchError> {
     let url = well_known(issuer_url);
     let answer = http.get(&url).await?;
     let document: Document =
-        serde_json::from_slice(&answer.body).map_err(|_| failed(&url, "it is no metadata of an issuer"))?;
+        serde_json::from_slice(&answer.body).map_err(|_| failed(&url, "the response is not issuer metadata"))?;
     if document.issuer != issuer {
-        return Err(failed(&url, format!("it is the metadata of another issuer, {:.200}", document.issuer)));
+        return Err(failed(&url, format!("the metadata belongs to another issuer, {:.200}", document.issuer)));
     }
-    let address = |text: Option<String>| match text {
+    let endpoint = |text: Option<String>| match text {
         Some(text) => {
-            let found = http.address(&text);
-            found.map(Some).ok_or_else(|| failed(&url, format!("it names an address that is not safe: {text:.200}")))
+            let parsed = http.parse_url(&text);
+            parsed.map(Some).ok_or_else(|| failed(&url, format!("the metadata has a URL without TLS: {text:.200}")))
         }
         None => Ok(None),
     };
     Ok(Metadata {
-        jwks: address(Some(document.jwks_uri))?.ok_or_else(|| failed(&url, "it names no jwks_uri"))?,
-        revocations: address(document.latchkey_revocations_endpoint)?,
-        introspection: address(document.introspection_endpoint)?,
+        jwks: endpoint(Some(document.jwks_uri))?.ok_or_else(|| failed(&url, "the metadata has no jwks_uri"))?,
+        revocations: endpoint(document.latchkey_revocations_endpoint)?,
+        introspection: endpoint(document.introspection_endpoint)?,
     })
 }
 
-/// Where RFC 8414, section 3.1, puts the metadata: between the issuer's host and its path.
+/// The URL of the metadata: the well-known path is inserted between host and path (RFC 8414, section 3.1).
 fn well_known(issuer: &Url) -> Url {
     let mut url = issuer.clone();
     let path = issuer.path().trim_end_matches('/');
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_metadata_stand_between_host_and_path() {
+    fn well_known_path_is_inserted_between_host_and_path() {
         for (issuer, expected) in [
             ("https://example.com", "https://example.com/.well-known/oauth-authorization-server"),
             ("https://example.com/a/b", "https://example.com/.well-known/oauth-authorization-server/a/b"),

@@ -1,9 +1,9 @@
-//! Times as the feed writes them: RFC 3339 in UTC.
+//! Parses the feed's times: RFC 3339 in UTC.
 
 const FORM: &[u8; 19] = b"0000-00-00T00:00:00";
 
-/// Milliseconds since the Unix epoch of a time such as `2026-11-23T04:08:30.325Z`; finer digits are dropped. `None` for
-/// what is no time, or not in UTC.
+/// Milliseconds since the Unix epoch of a time such as `2026-11-23T04:08:30.325Z`, rounded down. `None` for invalid times and
+/// times with an offset.
 pub(crate) fn parse(text: &str) -> Option<i64> {
     let text = text.strip_suffix('Z')?;
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
@@ -12,7 +12,7 @@ pub(crate) fn parse(text: &str) -> Option<i64> {
     }
     let (year, month, day) = (number(whole, 0, 4)?, number(whole, 5, 2)?, number(whole, 8, 2)?);
     let (hour, minute, second) = (number(whole, 11, 2)?, number(whole, 14, 2)?, number(whole, 17, 2)?);
-    // 60 is a leap second
+    // 60: a leap second
     if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
         return None;
     }
@@ -22,14 +22,13 @@ pub(crate) fn parse(text: &str) -> Option<i64> {
     Some(seconds * 1000 + millis)
 }
 
-/// The number in some digits.
+/// Parses digits.
 fn number(text: &str, from: usize, digits: usize) -> Option<i64> {
     let digits = text.as_bytes().get(from..from + digits)?;
     digits.iter().try_fold(0, |number, digit| digit.is_ascii_digit().then(|| number * 10 + i64::from(digit - b'0')))
 }
 
-/// Days from 1970-01-01 to a day of the Gregorian calendar, with years that begin in March, so that a leap day is their
-/// last.
+/// Days from 1970-01-01 to a day of the Gregorian calendar. Years start in March here, so that a leap day is the last day.
 fn days(year: i64, month: i64, day: i64) -> i64 {
     let year = if month < 3 { year - 1 } else { year };
     let since_march = (month + 9) % 12;
@@ -45,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_times_in_utc_are_read() {
+    fn parse_accepts_utc_times_only() {
         assert_eq!(parse("1970-01-01T00:00:00Z"), Some(0));
         assert_eq!(parse("2026-11-23T04:08:30.325Z"), Some(1_795_406_910_325));
         assert_eq!(parse("2026-11-23T04:08:30.3Z"), Some(1_795_406_910_300));
@@ -67,14 +66,13 @@ mod tests {
     }
 
     proptest! {
-        /// What the service writes is read as what it meant.
         #[test]
-        fn it_reads_what_the_service_writes(millis in -62_135_596_800_000_i64..253_402_300_799_999) {
+        fn parse_inverts_the_service_format(millis in -62_135_596_800_000_i64..253_402_300_799_999) {
             prop_assert_eq!(parse(&Timestamp::from_millis(millis).to_string()), Some(millis));
         }
 
         #[test]
-        fn no_text_is_too_much_for_it(text in "\\PC*") {
+        fn parse_never_panics(text in "\\PC*") {
             let _ = parse(&text);
         }
     }

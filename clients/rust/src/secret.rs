@@ -17,6 +17,10 @@ impl Credentials {
         Self { id, secret: Zeroizing::new(secret) }
     }
 
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
     /// The value of the `Authorization` header (RFC 6749, section 2.3.1), marked as sensitive so that it is not logged.
     pub(crate) fn authorization(&self) -> Option<HeaderValue> {
         let pair = Zeroizing::new(format!("{}:{}", *form_encoded(&self.id), *form_encoded(&self.secret)));

@@ -1,6 +1,8 @@
-//! For `tower`, and so for axum, hyper and tonic: [`VerifyLayer`] lets through requests with a valid access token, and puts
-//! `Arc<Claims>` among their extensions. Others are answered 401 with `WWW-Authenticate: Bearer`, or 503 with `Retry-After`
-//! where it can't be told whether the token was revoked; with an empty body.
+//! Middleware for `tower`, and so for axum, hyper and tonic.
+//!
+//! [`VerifyLayer`] lets requests with a valid access token pass and adds `Arc<Claims>` to their extensions. Others are
+//! answered with 401 and a challenge (RFC 6750, section 3), with 403 if a required role or scope is missing, or with 503
+//! and `Retry-After` if the token cannot be verified now. The body of these responses is empty.
 
 use std::{
     mem,
@@ -17,19 +19,41 @@ use tower_service::Service;
 
 use crate::{
     Verifier,
-    bearer::{self, Refusal},
+    bearer::{self, Refusal, Requirements},
 };
 
-/// Puts [`VerifyService`] around services.
+/// Wraps services in [`VerifyService`].
 #[derive(Clone, Debug)]
 pub struct VerifyLayer {
     verifier: Verifier,
+    requirements: Requirements,
 }
 
 impl VerifyLayer {
-    /// Lets through what this verifier accepts.
+    /// Lets signed-in users pass. Service clients' own tokens are refused.
     pub fn new(verifier: Verifier) -> Self {
-        Self { verifier }
+        Self { verifier, requirements: Requirements::default() }
+    }
+
+    /// Also accepts tokens that service clients obtained for themselves (`client_credentials`).
+    #[must_use]
+    pub fn allow_clients(mut self) -> Self {
+        self.requirements.allow_clients = true;
+        self
+    }
+
+    /// Answers 403 unless the account has one of these roles.
+    #[must_use]
+    pub fn require_role<R: Into<String>>(mut self, any_of: impl IntoIterator<Item = R>) -> Self {
+        self.requirements.require_role(any_of);
+        self
+    }
+
+    /// Answers 403 with an `insufficient_scope` challenge unless the token has all of these scopes.
+    #[must_use]
+    pub fn require_scope<S: Into<String>>(mut self, all_of: impl IntoIterator<Item = S>) -> Self {
+        self.requirements.require_scope(all_of);
+        self
     }
 }
 
@@ -37,14 +61,15 @@ impl<S> Layer<S> for VerifyLayer {
     type Service = VerifyService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        VerifyService { verifier: self.verifier.clone(), inner }
+        VerifyService { verifier: self.verifier.clone(), requirements: self.requirements.clone(), inner }
     }
 }
 
-/// Lets requests with a valid access token through to the service inside.
+/// Lets requests with a valid access token pass to the inner service.
 #[derive(Clone, Debug)]
 pub struct VerifyService<S> {
     verifier: Verifier,
+    requirements: Requirements,
     inner: S,
 }
 
@@ -64,34 +89,36 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        // the one that was made ready is called, not its copy
-        let copy = self.inner.clone();
-        let mut inner = mem::replace(&mut self.inner, copy);
-        let verifier = self.verifier.clone();
+        // The service that `poll_ready` made ready is called, not its clone.
+        let clone = self.inner.clone();
+        let mut inner = mem::replace(&mut self.inner, clone);
+        let (verifier, requirements) = (self.verifier.clone(), self.requirements.clone());
         Box::pin(async move {
             let verified = match bearer::token(request.headers()) {
                 Ok(token) => verifier.verify(token).await.map_err(Refusal::Token),
                 Err(refusal) => Err(refusal),
             };
-            match verified {
+            match verified.and_then(|claims| requirements.check(&claims).map(|()| claims)) {
                 Ok(claims) => {
                     request.extensions_mut().insert(claims);
                     inner.call(request).await
                 }
-                Err(refusal) => Ok(answer(&refusal)),
+                Err(refusal) => Ok(response(&refusal)),
             }
         })
     }
 }
 
-fn answer<R: Default>(refusal: &Refusal) -> Response<R> {
+fn response<R: Default>(refusal: &Refusal) -> Response<R> {
     let mut response = Response::new(R::default());
     *response.status_mut() = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::UNAUTHORIZED);
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    match refusal.challenge() {
-        Some(challenge) => headers.insert(WWW_AUTHENTICATE, challenge),
-        None => headers.insert(RETRY_AFTER, HeaderValue::from_static(bearer::RETRY_AFTER)),
-    };
+    if let Some(challenge) = refusal.challenge() {
+        headers.insert(WWW_AUTHENTICATE, challenge);
+    }
+    if let Some(seconds) = refusal.retry_after() {
+        headers.insert(RETRY_AFTER, seconds);
+    }
     response
 }

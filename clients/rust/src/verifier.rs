@@ -1,4 +1,4 @@
-//! The verifier itself: [`Verifier`].
+//! The verifier: [`Verifier`].
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,161 +23,162 @@ use crate::{
     token::{Rules, Signed},
 };
 
-/// Checks access tokens in memory. Cheap to clone; all clones share what they know. What it does in the background ends
-/// with the last of them.
+/// Verifies access tokens locally. Clones are cheap and share their state. The background tasks end with the last clone.
 #[derive(Clone, Debug)]
 pub struct Verifier(Arc<Running>);
 
-/// The parts, and the tasks that work with them.
+/// The shared state and the background tasks.
 #[derive(Debug)]
 struct Running {
-    parts: Arc<Parts>,
+    shared: Arc<Shared>,
     tasks: Vec<AbortHandle>,
 }
 
+/// The state that verification and the background tasks share.
 #[derive(Debug)]
-pub(crate) struct Parts {
+pub(crate) struct Shared {
     pub(crate) rules: Rules,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) http: Http,
     pub(crate) keys: KeyStore,
     pub(crate) cache: Cache,
-    pub(crate) following: Option<Following>,
+    pub(crate) revocation_check: Option<RevocationCheck>,
 }
 
-/// What a verifier that sees revocations has beside.
+/// The feed, and what replaces it while it is lost. Absent in a verifier without revocations.
 #[derive(Debug)]
-pub(crate) struct Following {
+pub(crate) struct RevocationCheck {
     pub(crate) feed: Feed,
     pub(crate) on_lost: OnFeedLost,
     pub(crate) introspection: Option<Url>,
     pub(crate) authorization: HeaderValue,
 }
 
-/// How a verifier is doing, for health checks and metrics.
+/// The state of a verifier, for health checks and metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Status {
-    /// Whether tokens are answered from memory. While they aren't, the policy for a lost feed holds. Always true of a
-    /// verifier without revocations.
-    pub in_step: bool,
-    /// How long the feed has been silent. `None` before it was complete for the first time, while it isn't complete, and
+    /// Whether the revocations are up to date, so that tokens are verified locally. Otherwise [`OnFeedLost`] applies. Always
+    /// true without revocations.
+    pub live: bool,
+    /// The time since the last event of the feed. `None` before the first snapshot, while revocations are missing, and
     /// without revocations.
     pub silent_for: Option<Duration>,
-    /// How often the feed was connected to.
+    /// The number of connections to the feed so far.
     pub connections: u64,
-    /// Why the feed is away, if it is.
-    pub trouble: Option<String>,
-    /// Revocations in memory.
+    /// Why the feed is interrupted, if it is.
+    pub last_error: Option<String>,
+    /// The number of revocations in memory.
     pub revocations: usize,
-    /// Keys that are believed.
+    /// The number of trusted keys.
     pub keys: usize,
 }
 
-/// What is found out about a token in memory.
-enum Verdict {
-    Good(Arc<Claims>),
-    /// Everything is good but that revocations can't be known now.
-    Ask(Arc<Claims>),
+/// The outcome of local verification.
+enum Decision {
+    Valid(Arc<Claims>),
+    /// The token is valid but the revocations are stale: introspect it.
+    Introspect(Arc<Claims>),
 }
 
-/// Why there is no verdict.
-enum Trouble {
-    Refused(VerifyError),
-    /// Its key isn't known.
+/// Why local verification has no outcome.
+enum Rejection {
+    Error(VerifyError),
     UnknownKey(String),
 }
 
-impl From<Invalid> for Trouble {
+impl From<Invalid> for Rejection {
     fn from(invalid: Invalid) -> Self {
-        Self::Refused(invalid.into())
+        Self::Error(invalid.into())
     }
 }
 
 impl Verifier {
-    /// Begins to make a verifier of the tokens of an issuer: Latchkey's `issuer`, to the letter.
+    /// Starts the configuration of a verifier. `issuer` must equal Latchkey's `issuer` exactly.
     pub fn builder(issuer: impl Into<String>) -> Builder {
         Builder::new(issuer.into())
     }
 
-    /// Starts the tasks.
-    pub(crate) fn start(parts: Parts) -> Self {
-        let parts = Arc::new(parts);
+    /// Starts the background tasks.
+    pub(crate) fn start(shared: Shared) -> Self {
+        let shared = Arc::new(shared);
         let mut tasks = Vec::new();
-        let fresh = Arc::clone(&parts);
-        let fresh = tokio::spawn(async move { fresh.keys.run_refresher(&fresh.http, &*fresh.clock).await });
-        tasks.push(fresh.abort_handle());
-        if parts.following.is_some() {
-            let parts = Arc::clone(&parts);
-            let following = tokio::spawn(async move {
-                if let Some(following) = &parts.following {
-                    following.feed.follow(&parts.http, &parts.keys, &*parts.clock).await;
+        let refresher = Arc::clone(&shared);
+        let refresher =
+            tokio::spawn(async move { refresher.keys.run_refresher(&refresher.http, &*refresher.clock).await });
+        tasks.push(refresher.abort_handle());
+        if shared.revocation_check.is_some() {
+            let shared = Arc::clone(&shared);
+            let follower = tokio::spawn(async move {
+                if let Some(check) = &shared.revocation_check {
+                    check.feed.run(&shared.http, &shared.keys, &*shared.clock).await;
                 }
             });
-            tasks.push(following.abort_handle());
+            tasks.push(follower.abort_handle());
         }
-        Self(Arc::new(Running { parts, tasks }))
+        Self(Arc::new(Running { shared, tasks }))
     }
 
-    /// What `token` says, if it is valid now.
+    /// Verifies a token and returns its claims.
     ///
-    /// Answers from memory, without waiting, unless the token's key is unknown (then the issuer's keys are fetched, at
-    /// most once in a while) or the feed is lost and the policy is to ask the issuer.
+    /// Answers from memory without waiting, with two exceptions: an unknown key triggers a refresh of the issuer's keys (rate
+    /// limited by [`Builder::key_cooldown`]), and a lost feed triggers an introspection if [`OnFeedLost::Introspect`] is
+    /// configured.
     ///
     /// # Errors
     /// [`VerifyError`]
     pub async fn verify(&self, token: &str) -> Result<Arc<Claims>, VerifyError> {
-        let parts = &*self.0.parts;
-        let verdict = match parts.judge(token) {
-            Err(Trouble::UnknownKey(kid)) => {
-                if !parts.keys.refetch_on_miss(&kid, &parts.http, &*parts.clock).await {
-                    return Err(VerifyError::Unavailable("its key is not known, and the issuer can't be asked"));
+        let shared = &*self.0.shared;
+        let decision = match shared.decide(token) {
+            Err(Rejection::UnknownKey(kid)) => {
+                if !shared.keys.refetch_on_miss(&kid, &shared.http, &*shared.clock).await {
+                    return Err(VerifyError::Unavailable("the issuer's keys cannot be fetched"));
                 }
-                parts.judge(token)
+                shared.decide(token)
             }
-            verdict => verdict,
+            decision => decision,
         };
-        match verdict {
-            Ok(Verdict::Good(claims)) => Ok(claims),
-            Ok(Verdict::Ask(claims)) => parts.ask(token).await.map(|()| claims),
-            Err(trouble) => Err(trouble.into()),
+        match decision {
+            Ok(Decision::Valid(claims)) => Ok(claims),
+            Ok(Decision::Introspect(claims)) => shared.introspect(token).await.map(|()| claims),
+            Err(rejection) => Err(rejection.into()),
         }
     }
 
-    /// The same, never waiting and never asking: where [`Verifier::verify`] would ask the issuer, this answers
-    /// [`VerifyError::Unavailable`].
+    /// Verifies a token without any request to the issuer. Returns [`VerifyError::Unavailable`] where [`Verifier::verify`]
+    /// would send one.
     ///
     /// # Errors
     /// [`VerifyError`]
-    pub fn verify_in_memory(&self, token: &str) -> Result<Arc<Claims>, VerifyError> {
-        match self.0.parts.judge(token) {
-            Ok(Verdict::Good(claims)) => Ok(claims),
-            Ok(Verdict::Ask(_)) => Err(VerifyError::Unavailable("the feed is lost")),
-            Err(Trouble::UnknownKey(_)) => Err(VerifyError::Unavailable("its key is not known")),
-            Err(Trouble::Refused(error)) => Err(error),
+    pub fn verify_locally(&self, token: &str) -> Result<Arc<Claims>, VerifyError> {
+        match self.0.shared.decide(token) {
+            Ok(Decision::Valid(claims)) => Ok(claims),
+            Ok(Decision::Introspect(_)) => Err(VerifyError::Unavailable("the revocation feed is lost")),
+            Err(Rejection::UnknownKey(_)) => Err(VerifyError::Unavailable("the token's key is not in memory")),
+            Err(Rejection::Error(error)) => Err(error),
         }
     }
 
-    /// Waits until all revocations are known, as is the case some milliseconds after the verifier was made if all is well.
-    /// Until then the policy for a lost feed holds. Returns at once without revocations.
-    pub async fn ready(&self) {
-        if let Some(following) = &self.0.parts.following {
-            following.feed.stepped(&*self.0.parts.clock).await;
-        }
+    /// Waits at most `timeout` until the revocations are up to date; returns whether they are. That takes milliseconds after
+    /// the verifier was built. True at once without revocations.
+    pub async fn wait_live(&self, timeout: Duration) -> bool {
+        let shared = &*self.0.shared;
+        let Some(check) = &shared.revocation_check else { return true };
+        tokio::time::timeout(timeout, check.feed.wait_current(&*shared.clock)).await.is_ok()
     }
 
-    /// How it is doing.
+    /// The current state.
     pub fn status(&self) -> Status {
-        let parts = &*self.0.parts;
-        let (elapsed, unix) = (parts.clock.elapsed(), parts.clock.unix_millis());
-        let feed = parts.following.as_ref().map(|following| &following.feed);
+        let shared = &*self.0.shared;
+        let (elapsed, unix) = (shared.clock.elapsed(), shared.clock.unix_millis());
+        let feed = shared.revocation_check.as_ref().map(|check| &check.feed);
         Status {
-            in_step: feed.is_none_or(|feed| feed.in_step(elapsed, unix)),
+            live: feed.is_none_or(|feed| feed.is_current(elapsed, unix)),
             silent_for: feed.and_then(|feed| feed.silent_for(elapsed, unix)),
             connections: feed.map_or(0, Feed::connections),
-            trouble: feed.and_then(Feed::trouble),
+            last_error: feed.and_then(Feed::last_error),
             revocations: feed.map_or(0, |feed| feed.revocations.len()),
-            keys: parts.keys.len(),
+            keys: shared.keys.len(),
         }
     }
 }
@@ -188,40 +189,40 @@ impl Drop for Running {
     }
 }
 
-impl From<Trouble> for VerifyError {
-    fn from(trouble: Trouble) -> Self {
-        match trouble {
-            Trouble::Refused(error) => error,
-            Trouble::UnknownKey(_) => Invalid::UnknownKey.into(),
+impl From<Rejection> for VerifyError {
+    fn from(rejection: Rejection) -> Self {
+        match rejection {
+            Rejection::Error(error) => error,
+            Rejection::UnknownKey(_) => Invalid::UnknownKey.into(),
         }
     }
 }
 
-impl Parts {
-    /// Judges a token by what is known here.
-    fn judge(&self, token: &str) -> Result<Verdict, Trouble> {
+impl Shared {
+    /// Verifies a token with the local state only.
+    fn decide(&self, token: &str) -> Result<Decision, Rejection> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(Invalid::TooLong.into());
         }
         let (elapsed, unix) = (self.clock.elapsed(), self.clock.unix_millis());
         self.keys.refresh_if_expired(elapsed);
-        let signed = self.signed(token, unix)?;
-        let Some(following) = &self.following else { return Ok(Verdict::Good(Arc::clone(&signed.claims))) };
-        // Asked before it is looked whether the feed is complete: what is told in between is not missed.
-        let in_step = following.feed.in_step(elapsed, unix);
-        if signed.session.is_some_and(|session| following.feed.revocations.revoked(&session)) {
-            return Err(Trouble::Refused(VerifyError::Revoked));
+        let signed = self.verify_signature(token, unix)?;
+        let Some(check) = &self.revocation_check else { return Ok(Decision::Valid(Arc::clone(&signed.claims))) };
+        // Read before the revocations: one that arrives in between is not missed.
+        let current = check.feed.is_current(elapsed, unix);
+        if signed.session.is_some_and(|session| check.feed.revocations.contains(&session)) {
+            return Err(Rejection::Error(VerifyError::Revoked));
         }
         let claims = Arc::clone(&signed.claims);
-        match following.on_lost {
-            _ if in_step => Ok(Verdict::Good(claims)),
-            OnFeedLost::Introspect => Ok(Verdict::Ask(claims)),
-            OnFeedLost::Refuse => Err(Trouble::Refused(VerifyError::Unavailable("the feed is lost"))),
+        match check.on_lost {
+            _ if current => Ok(Decision::Valid(claims)),
+            OnFeedLost::Introspect => Ok(Decision::Introspect(claims)),
+            OnFeedLost::Refuse => Err(Rejection::Error(VerifyError::Unavailable("the revocation feed is lost"))),
         }
     }
 
-    /// The token, if its signature, its claims and its time are good: as found out before or now.
-    fn signed(&self, token: &str, unix: i64) -> Result<Arc<Signed>, Trouble> {
+    /// Verifies signature, claims and times, or finds the token in the cache and checks the times.
+    fn verify_signature(&self, token: &str, unix: i64) -> Result<Arc<Signed>, Rejection> {
         let hash = Cache::hash(token);
         if let Some(signed) = self.cache.get(&hash)
             && signed.key.is_trusted()
@@ -231,40 +232,41 @@ impl Parts {
         }
         let signed = self.rules.check(token, unix, |kid| match self.keys.look_up(kid) {
             Lookup::Found(key) => Ok(key),
-            Lookup::Retired => Err(Trouble::Refused(VerifyError::Revoked)),
-            Lookup::Unknown => Err(Trouble::UnknownKey(kid.to_owned())),
+            Lookup::Retired => Err(Rejection::Error(VerifyError::Revoked)),
+            Lookup::Unknown => Err(Rejection::UnknownKey(kid.to_owned())),
         })?;
         let signed = Arc::new(signed);
         self.cache.insert(hash, Arc::clone(&signed));
         Ok(signed)
     }
 
-    /// Asks the issuer whether a token that is otherwise good is active (RFC 7662).
-    async fn ask(&self, token: &str) -> Result<(), VerifyError> {
+    /// Asks the issuer whether a token is active (RFC 7662).
+    async fn introspect(&self, token: &str) -> Result<(), VerifyError> {
         #[derive(Deserialize)]
         struct Introspection {
             active: bool,
         }
 
-        let following = self.following.as_ref();
-        let asked = following.and_then(|following| following.introspection.as_ref().map(|url| (following, url)));
-        let Some((following, url)) = asked else { return Err(VerifyError::Unavailable("the feed is lost")) };
+        let check = self.revocation_check.as_ref();
+        let endpoint = check.and_then(|check| check.introspection.as_ref().map(|url| (check, url)));
+        let Some((check, url)) = endpoint else { return Err(VerifyError::Unavailable("the revocation feed is lost")) };
         let form = format!("token={}&token_type_hint=access_token", *form_encoded(token));
-        let request = self.http.post(url).header(AUTHORIZATION, following.authorization.clone());
+        let request = self.http.post(url).header(AUTHORIZATION, check.authorization.clone());
         let request = request.header(ACCEPT, "application/json");
         let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form);
+        let failed = VerifyError::Unavailable("the revocation feed is lost and introspection failed");
         let (status, _, body) = self.http.call(request).await.map_err(|reason| {
-            tracing::warn!(%reason, "the feed is lost, and the issuer can't be asked");
-            VerifyError::Unavailable("the feed is lost, and the issuer can't be asked")
+            tracing::warn!(%reason, "the revocation feed is lost and introspection failed");
+            failed.clone()
         })?;
         if status != StatusCode::OK {
-            tracing::warn!(%status, "the feed is lost, and the issuer doesn't say whether a token is active");
-            return Err(VerifyError::Unavailable("the feed is lost, and the issuer doesn't say"));
+            tracing::warn!(%status, "the revocation feed is lost and introspection failed");
+            return Err(failed);
         }
         match serde_json::from_slice(&body) {
             Ok(Introspection { active: true }) => Ok(()),
             Ok(Introspection { active: false }) => Err(VerifyError::Revoked),
-            Err(_) => Err(VerifyError::Unavailable("the feed is lost, and the issuer's answer makes no sense")),
+            Err(_) => Err(VerifyError::Unavailable("the introspection response is invalid")),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! An app whose callers are signed in with Latchkey: `GET /hello` greets whoever shows an access token, and nobody else.
+//! An app whose callers sign in with Latchkey. `GET /hello` is for signed-in users, `GET /admin` for those with the role `admin`.
 
 use std::{env, error::Error};
 
@@ -9,10 +9,16 @@ use latchkey_verify::{
 use poem::{EndpointExt, Route, Server, get, handler, listener::TcpAcceptor};
 use tokio::net::TcpListener;
 
-/// Greets the caller.
+/// Greets a signed-in user.
 #[handler]
 fn hello(caller: Caller) -> String {
     format!("Hello, {}!\n", caller.sub)
+}
+
+/// Greets a user with the role `admin`.
+#[handler]
+fn admin(caller: Caller) -> String {
+    format!("Hello, admin {}!\n", caller.sub)
 }
 
 #[tokio::main]
@@ -25,7 +31,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .build()
         .await?;
 
-    let app = Route::new().at("/hello", get(hello).with(Verify::new(verifier)));
+    let verify = Verify::new(verifier);
+    let app = Route::new()
+        .at("/hello", get(hello).with(verify.clone()))
+        .at("/admin", get(admin).with(verify.require_role(["admin"])));
     let listener = TcpListener::bind(setting("LISTEN", "127.0.0.1:3000")).await?;
     println!("http://{}/hello", listener.local_addr()?);
     Server::new_with_acceptor(TcpAcceptor::from_tokio(listener)?).run(app).await?;

@@ -1,4 +1,4 @@
-//! The app as a person runs it, with the real service: sign in, pass, sign out, refused.
+//! Runs the app with the service: a token is accepted until its session ends.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{
@@ -6,10 +6,10 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-#[path = "../../../clients/rust/tests/real/harness.rs"]
+#[path = "../../../clients/rust/tests/service/harness.rs"]
 mod harness;
 #[allow(dead_code)]
-#[path = "../../../clients/rust/tests/real/proxy.rs"]
+#[path = "../../../clients/rust/tests/service/proxy.rs"]
 mod proxy;
 
 use harness::{
@@ -18,9 +18,9 @@ use harness::{
     wait,
 };
 use latchkey::domain::clock::Clock;
-use proxy::Proxy;
+use proxy::FaultProxy;
 
-/// The app, stopped when dropped.
+/// The app. It is stopped when dropped.
 struct App {
     child: Child,
     client: Client,
@@ -52,13 +52,13 @@ impl Drop for App {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_poem_example_greets_who_is_signed_in_and_nobody_else() {
+async fn poem_example_accepts_token_until_logout() {
     let mut cluster = TestCluster::new();
     cluster.clock = Clock::System;
-    let proxy = Proxy::start().await;
+    let proxy = FaultProxy::start().await;
     cluster.config.issuer = proxy.url();
     let node = cluster.node().await;
-    proxy.lead_to(&node.client.base);
+    proxy.forward_to(&node.client.base);
     let client = cluster.service_client("hello").await;
     let account = node.account("ada").await.text_of("id");
     let (one, other) = (node.login("ada").await, node.login("ada").await);
@@ -68,11 +68,11 @@ async fn the_poem_example_greets_who_is_signed_in_and_nobody_else() {
         assert_eq!(app.client.get("/hello", &tokens.access).await.expect(200).text, greeting);
     }
     let nobody = app.client.send(app.client.request(reqwest::Method::GET, "/hello")).await.expect(401);
-    assert_eq!(nobody.header("www-authenticate"), "Bearer");
+    assert_eq!(nobody.header("www-authenticate"), r#"Bearer realm="latchkey""#);
     app.client.get("/hello", &one.refresh).await.expect(401);
 
     node.logout(&one.refresh).await.expect(204);
-    wait::until("it is refused", async || app.client.get("/hello", &one.access).await.status == 401).await;
+    wait::until("the token is refused", async || app.client.get("/hello", &one.access).await.status == 401).await;
     app.client.get("/hello", &one.access).await.expect(401);
     assert_eq!(app.client.get("/hello", &other.access).await.expect(200).text, greeting);
     drop(app);

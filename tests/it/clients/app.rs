@@ -1,34 +1,43 @@
-//! An app behind Latchkey, as a process of its own, and what its users see.
+//! An app that verifies tokens, as a separate process.
 
 use reqwest::Method;
 use serde_json::Value;
 
-use super::service::Latchkey;
+use super::service::ServiceProcess;
 use crate::harness::{
-    client::{Answer, Client},
+    client::{Answer, Client, PASSWORD},
     guard::{self, Guard, Spec},
     wait,
 };
 
-/// Running until dropped.
+/// Runs a command. On SIGTERM it ends the whole process group, since npm and uvicorn start further processes.
+const RUN_GROUP: &str = r#"
+echo starting
+"$@" &
+trap "trap '' TERM; kill -s TERM 0" TERM
+wait
+wait
+"#;
+
+/// Runs until it is dropped.
 pub(super) struct App {
     client: Client,
     guard: Guard,
 }
 
 impl App {
-    /// Starts it on a free port, by the command that is made for that port.
-    pub(super) async fn start(latchkey: &Latchkey, command: impl Fn(u16) -> Vec<String>) -> Self {
-        let settings: Vec<_> = latchkey.for_apps().iter().map(|(name, value)| format!("{name}={value}")).collect();
+    /// Starts the command that `command` makes for a free port, with these variables and `PORT`.
+    pub(super) async fn start(environment: &[(String, String)], command: impl Fn(u16) -> Vec<String>) -> Self {
+        let variables: Vec<_> = environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let mut last_error = String::new();
         for _ in 0..5 {
             let port = guard::free_port();
-            let port_setting = format!("PORT={port}");
+            let port_variable = format!("PORT={port}");
             let command = command(port);
-            let words = ["env", &port_setting].into_iter().chain(settings.iter().map(String::as_str));
-            // What it says when it is ready is its own matter: it is asked until it answers.
-            let script = ["sh", "-c", r#"echo starting; exec "$@""#, "sh"];
-            let words: Vec<&str> = words.chain(script).chain(command.iter().map(String::as_str)).collect();
+            let words = ["env", &port_variable].into_iter().chain(variables.iter().map(String::as_str));
+            let words = words.chain(["sh", "-c", RUN_GROUP, "sh"]).chain(command.iter().map(String::as_str));
+            let words: Vec<&str> = words.collect();
+            // Apps announce that they are ready in different ways, or not at all: `answers` polls.
             let spec = Spec { command: &words, stop: "TERM", folder: None, ready: "starting", unprivileged: false };
             match Guard::start(&spec) {
                 Ok(guard) => {
@@ -44,12 +53,16 @@ impl App {
         panic!("{last_error}");
     }
 
-    /// Waits until it answers; says no where it complains, of a port that is taken for instance.
+    /// The host and the port.
+    pub(super) fn address(&self) -> String {
+        self.client.base.trim_start_matches("http://").to_owned()
+    }
+
+    /// Waits for the first response; false if the app logs an error, for instance because the port is taken.
     async fn answers(&self) -> bool {
-        let complains = || self.guard.log().contains("rror");
-        wait::until("the app answers or complains", || async { self.orders("").send().await.is_ok() || complains() })
-            .await;
-        !complains()
+        let failed = || self.guard.log().contains("rror");
+        wait::until("the app answers or fails", || async { self.orders("").send().await.is_ok() || failed() }).await;
+        !failed()
     }
 
     fn orders(&self, access: &str) -> reqwest::RequestBuilder {
@@ -61,47 +74,43 @@ impl App {
         self.client.send(self.orders(access)).await
     }
 
-    /// Whether such a caller is refused now.
     async fn refuses(&self, access: &str) -> bool {
         let answer = self.get(access).await;
         assert!([200, 401].contains(&answer.status.as_u16()), "{answer:?}");
         answer.status == 401 && answer.header("www-authenticate").starts_with("Bearer realm=\"latchkey\"")
     }
 
-    /// Sign in, pass, sign out, be refused at the next request; and the same when an account's sessions all end.
-    pub(super) async fn check(&self, latchkey: &Latchkey) -> Vec<Value> {
-        let client = latchkey.client();
+    /// Checks that the app accepts signed-in users only, and refuses a token after a logout and a password change.
+    pub(super) async fn check(&self, service: &ServiceProcess) -> Vec<Value> {
+        let client = service.client();
         let name = format!("u{}", self.client.base.rsplit(':').next().unwrap());
         let account = client.account(&name).await.text_of("id");
         assert!(self.refuses("").await);
         assert!(self.refuses("lk_rt_AQGiBpdTdXo_pdCBgb1WwyEm96RMSWJBWoWTPpJIMFD4").await);
 
         let tokens = client.login(&name).await;
-        let mut seen = Vec::new();
+        let mut answers = Vec::new();
         for _ in 0..20 {
             let answer = self.get(&tokens.access).await.expect(200).json();
             assert_eq!(answer["orders_of"], account.as_str());
-            seen.push(answer);
+            answers.push(answer);
         }
         assert!(self.refuses(&tokens.refresh).await);
         client.logout(&tokens.refresh).await.expect(204);
-        self.comes_to_refuse(&tokens.access).await;
+        self.wait_until_refused(&tokens.access).await;
 
         let (other, own) = (client.login(&name).await, client.login(&name).await);
         self.get(&other.access).await.expect(200);
-        client
-            .change_password(&own.access, crate::harness::client::PASSWORD, "another tidal engine verse")
-            .await
-            .expect(204);
-        self.comes_to_refuse(&other.access).await;
+        client.change_password(&own.access, PASSWORD, "another tidal engine verse").await.expect(204);
+        self.wait_until_refused(&other.access).await;
         self.get(&own.access).await.expect(200);
-        seen
+        answers
     }
 
-    /// Within moments, by every worker that there may be.
-    async fn comes_to_refuse(&self, access: &str) {
-        wait::until("it is refused", || self.refuses(access)).await;
-        wait::until("it is refused by all", || async {
+    /// Waits until every worker of the app refuses the token.
+    async fn wait_until_refused(&self, access: &str) {
+        wait::until("a worker refuses the token", || self.refuses(access)).await;
+        wait::until("all workers refuse the token", || async {
             for _ in 0..20 {
                 if !self.refuses(access).await {
                     return false;

@@ -1,9 +1,11 @@
-//! The clients in Python and JavaScript, and the example apps on them: their own tests, run here, and the code in their
-//! READMEs, with the real service. `make test` installs what they need (`.ci/install.sh`); without it these tests fail.
+//! Runs the test suites of the Python and JavaScript clients, the programs and commands of their READMEs, and the example apps,
+//! all with a running service. `make test` installs what they need (`.ci/install.sh`); without it these tests fail.
 
 mod app;
 mod browser;
+mod checkout;
 mod js;
+mod npm_registry;
 mod python;
 mod service;
 
@@ -17,15 +19,15 @@ fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// The blocks of code in this language in a Markdown file.
-fn blocks(path: &str, language: &str) -> Vec<String> {
+/// The code blocks of a language in a Markdown file.
+fn code_blocks(path: &str, language: &str) -> Vec<String> {
     let text = fs::read_to_string(project(path)).unwrap();
     let opening = format!("```{language}\n");
     let blocks = text.split(&opening).skip(1).map(|rest| rest.split("\n```").next().unwrap().to_owned() + "\n");
     blocks.collect()
 }
 
-/// Copies a file, or a folder with all that is in it.
+/// Copies a file or a folder.
 fn copy(from: &Path, to: &Path) {
     if from.is_file() {
         fs::create_dir_all(to.parent().unwrap()).unwrap();

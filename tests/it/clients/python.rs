@@ -2,10 +2,10 @@
 
 use std::{collections::HashSet, fs, path::Path, process::Command};
 
-use super::{app::App, blocks, copy, project, service::Latchkey};
+use super::{app::App, checkout::Checkout, code_blocks, project, service::ServiceProcess};
 use crate::openapi_external::{succeed, tool};
 
-/// Python with the client where it lies.
+/// Python with the client's sources.
 fn python() -> Command {
     let mut command = Command::new(tool("python"));
     command.env("PYTHONPATH", project("clients/python/src")).env("PYTHONDONTWRITEBYTECODE", "1");
@@ -19,13 +19,24 @@ fn pytest(folder: &str) -> Command {
     command
 }
 
+/// Variables that make pip install the packages of tests/tools from wheels in `folder`, without a network.
+fn pip_environment(folder: &Path) -> Vec<(&'static str, String)> {
+    succeed(Command::new(tool("python")).arg(project("tests/tools/wheelhouse.py")).arg(folder));
+    vec![
+        ("PIP_NO_INDEX", "1".to_owned()),
+        ("PIP_FIND_LINKS", folder.display().to_string()),
+        ("PIP_DISABLE_PIP_VERSION_CHECK", "1".to_owned()),
+        ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
+    ]
+}
+
 #[test]
-fn its_own_tests_pass() {
+fn unit_tests_pass() {
     succeed(&mut pytest("unit"));
 }
 
 #[test]
-fn its_types_hold() {
+fn types_check() {
     let mut command = python();
     command.args(["-m", "mypy", "--cache-dir=mypy", "--config-file"]).arg(project("clients/python/pyproject.toml"));
     command.args(["clients/python/src", "clients/python/tests", "examples/fastapi/app.py"].map(project));
@@ -33,67 +44,69 @@ fn its_types_hold() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_follows_the_real_service() {
-    let latchkey = Latchkey::start();
-    succeed(pytest("service").envs(latchkey.for_suites()));
+async fn service_tests_pass() {
+    let service = ServiceProcess::start();
+    succeed(pytest("service").envs(service.suite_environment()));
 }
 
-/// As `pip install ./clients/python` does, but for what it depends on, which is there.
-#[test]
-fn it_installs_from_its_folder() {
-    let folder = tempfile::tempdir().unwrap();
-    // built in a copy: the folder stays as it is
-    let source = folder.path().join("source");
-    copy(&project("clients/python"), &source);
-    let target = folder.path().join("target");
-    let mut pip = Command::new(tool("python"));
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--no-index"]);
-    succeed(pip.args(["--no-deps", "--no-build-isolation", "--target"]).arg(&target).arg(&source));
-    assert!(target.join("latchkey/py.typed").is_file());
-    let program = "import latchkey, latchkey.fastapi; print(latchkey.__file__)";
-    let output = succeed(Command::new(tool("python")).env("PYTHONPATH", &target).args(["-c", program]));
-    assert!(Path::new(String::from_utf8(output.stdout).unwrap().trim()).starts_with(&target));
-}
-
-async fn serve(latchkey: &Latchkey, folder: &Path, workers: u8) -> App {
-    let (python, path) = (tool("python"), project("clients/python/src"));
-    App::start(latchkey, |port| {
-        let python = python.display();
-        format!(
-            "env PYTHONDONTWRITEBYTECODE=1 PYTHONPATH={} {python} -m uvicorn app:app --app-dir {} --port {port} --workers {workers}",
-            path.display(),
-            folder.display(),
-        )
-        .split(' ')
-        .map(str::to_owned)
-        .collect()
+/// Serves `app.py` in a folder.
+async fn serve(service: &ServiceProcess, python: &Path, folder: &Path, workers: u8) -> App {
+    App::start(&service.app_environment(), |port| {
+        let (python, folder) = (python.display(), folder.display());
+        let path = format!("PYTHONPATH={}", project("clients/python/src").display());
+        let command = format!("env PYTHONDONTWRITEBYTECODE=1 {path} {python} -m uvicorn app:app --app-dir {folder}");
+        format!("{command} --port {port} --workers {workers}").split(' ').map(str::to_owned).collect()
     })
     .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_example_refuses_at_the_next_request_on_every_worker() {
-    let latchkey = Latchkey::start();
-    let app = serve(&latchkey, &project("examples/fastapi"), 2).await;
-    let workers: HashSet<_> = app.check(&latchkey).await.iter().map(|answer| answer["worker"].to_string()).collect();
+async fn fastapi_example_refuses_revoked_tokens_on_every_worker() {
+    let service = ServiceProcess::start();
+    let app = serve(&service, &tool("python"), &project("examples/fastapi"), 2).await;
+    let workers: HashSet<_> = app.check(&service).await.iter().map(|answer| answer["worker"].to_string()).collect();
     assert!((1..=2).contains(&workers.len()), "{workers:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_readmes_code_runs() {
-    let latchkey = Latchkey::start();
-    let [app, alone] = &blocks("clients/python/README.md", "python")[..] else { panic!("there are two programs") };
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("app.py"), app).unwrap();
-    serve(&latchkey, folder.path(), 1).await.check(&latchkey).await;
+async fn fastapi_example_runs_as_printed() {
+    let (service, wheels) = (ServiceProcess::start(), tempfile::tempdir().unwrap());
+    let environment = tokio::task::block_in_place(|| pip_environment(wheels.path()));
+    let checkout = Checkout::new(&["clients/python", "examples/fastapi"], &service, &environment);
+    checkout.run_example("examples/fastapi", &service).await;
+}
 
-    let account = latchkey.client().account("ada").await.text_of("id");
-    let tokens = latchkey.client().login("ada").await;
-    let run = |token: &str| {
-        let output = succeed(python().envs(latchkey.for_apps()).args(["-c", alone, token]));
-        String::from_utf8(output.stdout).unwrap()
+#[tokio::test(flavor = "multi_thread")]
+async fn readme_commands_install_and_programs_run_as_printed() {
+    let (service, wheels) = (ServiceProcess::start(), tempfile::tempdir().unwrap());
+    let environment = tokio::task::block_in_place(|| pip_environment(wheels.path()));
+    let checkout = Checkout::new(&["clients/python"], &service, &environment);
+    let folder = checkout.app_folder();
+    for commands in code_blocks("clients/python/README.md", "sh") {
+        tokio::task::block_in_place(|| checkout.run(&folder, &commands));
+    }
+    let python = folder.join("venv/bin/python");
+    let installed = succeed(Command::new(&python).args(["-c", "import latchkey.fastapi; print(latchkey.__path__[0])"]));
+    let installed = String::from_utf8(installed.stdout).unwrap();
+    assert!(Path::new(installed.trim()).starts_with(&folder) && Path::new(installed.trim()).join("py.typed").is_file());
+
+    let programs = code_blocks("clients/python/README.md", "python");
+    let [app, script] = &programs[..] else { panic!("the README has two programs") };
+    fs::write(folder.join("app.py"), app).unwrap();
+    serve(&service, &tool("python"), &folder, 1).await.check(&service).await;
+
+    let account = service.client().account("ada").await.text_of("id");
+    let tokens = service.client().login("ada").await;
+    let run = |environment: Vec<(String, String)>, token: &str| {
+        let output = succeed(Command::new(&python).envs(environment).args(["-c", script, token]));
+        [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap())
     };
-    assert_eq!(run(&tokens.access), format!("welcome {account}\n"));
-    latchkey.client().logout(&tokens.refresh).await.expect(204);
-    assert_eq!(run(&tokens.access), "refused: it was revoked\n");
+    assert_eq!(run(service.app_environment(), &tokens.access)[0], format!("welcome {account}\n"));
+    service.client().logout(&tokens.refresh).await.expect(204);
+    assert_eq!(run(service.app_environment(), &tokens.access)[0], "refused: the token was revoked\n");
+    // port 9 is closed
+    let unreachable = [service.app_environment(), vec![("AUTH_ISSUER".to_owned(), "http://127.0.0.1:9".to_owned())]];
+    let [stdout, stderr] = run(unreachable.concat(), &tokens.access);
+    assert!(stdout.starts_with("unavailable: the issuer's keys cannot be fetched: "), "{stdout}");
+    assert!(!stderr.contains("Traceback"), "{stderr}");
 }

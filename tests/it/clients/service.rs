@@ -1,6 +1,6 @@
-//! Latchkey as others use it: the binary, with a Redis of its own and a service client.
+//! The service as a separate process: the binary, with a Redis of its own and a service client.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -10,8 +10,8 @@ use crate::{
     harness::{client::Client, guard, redis::Redis},
 };
 
-/// Running until dropped.
-pub(super) struct Latchkey {
+/// Runs until it is dropped.
+pub(super) struct ServiceProcess {
     service: Option<Service>,
     folder: TempDir,
     _redis: Redis,
@@ -19,14 +19,14 @@ pub(super) struct Latchkey {
     secret: String,
 }
 
-impl Latchkey {
-    /// Its keys sign soon after they were made, so that a test sees them rotate.
+impl ServiceProcess {
+    /// New signing keys are used after a second, so that tests observe a rotation.
     pub(super) fn start() -> Self {
         let (folder, redis) = (tempfile::tempdir().unwrap(), Redis::start());
         let settings =
             format!("redis.url = \"{}\"\nkeys.publish_before = \"1s\"\nkeys.refresh_interval = \"1s\"\n", redis.url());
         fs::write(folder.path().join("latchkey.toml"), settings).unwrap();
-        // the issuer is where it listens
+        // the default issuer is the address that the service listens on
         let start = || {
             let listen = format!("listen=127.0.0.1:{}", guard::free_port());
             Service::try_start_with(folder.path(), &["serve", "--set", &listen])
@@ -45,13 +45,18 @@ impl Latchkey {
         Self { service: Some(service), folder, _redis: redis, id, secret }
     }
 
-    /// Calls it.
+    /// An HTTP client of the service.
     pub(super) fn client(&self) -> &Client {
         &self.service.as_ref().unwrap().client
     }
 
-    /// What the test suites of the clients are told by.
-    pub(super) fn for_suites(&self) -> Vec<(&'static str, String)> {
+    /// The working directory of the service.
+    pub(super) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The variables of the clients' test suites.
+    pub(super) fn suite_environment(&self) -> Vec<(&'static str, String)> {
         vec![
             ("TEST_SERVICE_ISSUER", self.client().base.clone()),
             ("TEST_SERVICE_CLIENT_ID", self.id.clone()),
@@ -61,17 +66,18 @@ impl Latchkey {
         ]
     }
 
-    /// What the example apps and the READMEs' are told by.
-    pub(super) fn for_apps(&self) -> Vec<(&'static str, String)> {
-        vec![
+    /// The variables of the example apps and the READMEs' programs.
+    pub(super) fn app_environment(&self) -> Vec<(String, String)> {
+        let variables = [
             ("AUTH_ISSUER", self.client().base.clone()),
             ("AUTH_CLIENT_ID", self.id.clone()),
             ("AUTH_CLIENT_SECRET", self.secret.clone()),
-        ]
+        ];
+        variables.map(|(name, value)| (name.to_owned(), value)).into()
     }
 }
 
-impl Drop for Latchkey {
+impl Drop for ServiceProcess {
     fn drop(&mut self) {
         if let Some(service) = self.service.take() {
             service.end(Signal::TERM);

@@ -1,4 +1,4 @@
-//! Client libraries: discovery, tokens of their own, refresh, introspection, revocation.
+//! Client libraries: discovery, client credentials, refresh, introspection, revocation.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use latchkey::{
@@ -11,10 +11,10 @@ use serde_json::json;
 use super::{command, folder};
 use crate::{harness::test_cluster::TestCluster, openapi_external::succeed};
 
-/// Lets a program do everything that a client does.
+/// Runs a program that uses every endpoint for clients.
 async fn check(program: &'static str) {
     let mut cluster = TestCluster::new();
-    // with a clock that goes, as the program's own does
+    // the program uses the system clock, too
     cluster.clock = Clock::System;
     let node = cluster.node_at_issuer().await;
     let key = SigningKey::generate(Algorithm::Es256).unwrap();
@@ -42,16 +42,16 @@ async fn check(program: &'static str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn oauth4webapi_does_everything() {
+async fn oauth4webapi_completes_all_client_flows() {
     check("client_oauth4webapi.mjs").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn openid_client_does_everything() {
+async fn openid_client_completes_all_client_flows() {
     check("client_openid_client.mjs").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn authlib_does_everything() {
+async fn authlib_completes_all_client_flows() {
     check("client_authlib.py").await;
 }

@@ -1,7 +1,8 @@
-//! Stock libraries of others, unpatched, against a real node: the programs in tests/interop, run with what `make test` installs.
-//! The only thing that they are told is to do without TLS.
+//! Unmodified third-party libraries against a running node: the programs in tests/interop, with the versions that `make test`
+//! installs. The only special configuration allows plain HTTP.
 
 mod clients;
+mod generated;
 mod rotation;
 mod verifiers;
 
@@ -16,7 +17,7 @@ use tokio::{
 
 use crate::openapi_external::tool;
 
-/// The programs in a folder where Node.js finds the libraries.
+/// A copy of the programs, with the libraries for Node.js.
 fn folder() -> TempDir {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     for program in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop")).unwrap() {
@@ -29,16 +30,16 @@ fn folder() -> TempDir {
     folder
 }
 
-/// The command that runs a program, which is told `given`.
+/// The command that runs a program with `given` as its argument.
 fn command(folder: &TempDir, program: &str, given: &Value) -> std::process::Command {
     let path = folder.path().join(program);
-    let runs = if path.extension().is_some_and(|extension| extension == "py") { "python" } else { "node" };
-    let mut command = std::process::Command::new(tool(runs));
+    let interpreter = if path.extension().is_some_and(|extension| extension == "py") { "python" } else { "node" };
+    let mut command = std::process::Command::new(tool(interpreter));
     command.env("no_proxy", "127.0.0.1").env("PYTHONWARNINGS", "ignore").arg(path).arg(given.to_string());
     command
 }
 
-/// A program that verifies tokens, one after another. Ends when dropped.
+/// A program that verifies tokens, one after another. It ends when dropped.
 struct Verifier {
     name: &'static str,
     _child: Child,
@@ -51,14 +52,18 @@ impl Verifier {
     fn start(name: &'static str, given: &Value) -> Self {
         let folder = folder();
         let mut command = Command::from(command(&folder, name, given));
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn().expect("it starts");
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the program starts");
         let tokens = child.stdin.take().unwrap();
         let answers = BufReader::new(child.stdout.take().unwrap()).lines();
         Self { name, _child: child, tokens, answers, _folder: folder }
     }
 
-    /// Whose the token is, or why it is refused.
+    /// The subject of the token, or the reason of the refusal.
     async fn verify(&mut self, token: &str) -> Result<String, String> {
         self.tokens.write_all(format!("{token}\n").as_bytes()).await.unwrap();
         let answer = self.answers.next_line().await.unwrap();

@@ -1,4 +1,4 @@
-//! Signing keys come and go while services verify: nothing valid is refused, and nothing is accepted after its time.
+//! Key rotation while other libraries verify tokens: no valid token is refused, and no expired token is accepted.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -17,11 +17,11 @@ use crate::harness::{
     wait,
 };
 
-/// How long access tokens are valid: short, as is all that follows, so that a test sees the end of a key.
+/// The lifetime of access tokens, short so that a test observes the end of a key.
 const TTL: Duration = Duration::from_secs(6);
 /// How long a new key is published before it signs.
 const PUBLISHED: Duration = Duration::from_secs(3);
-/// Whose clock says what second it is may differ by one.
+/// The rounding of times to seconds.
 const SECOND: Duration = Duration::from_secs(1);
 
 struct Token {
@@ -30,8 +30,9 @@ struct Token {
     issued_until: Timestamp,
 }
 
-/// The libraries that keep keys, and two that keep none (oauth4webapi would keep them for a minute at least). A kid that they don't know makes those that do ask again at most
-/// once a second (30 by default, where keys are published for 10 minutes by default before they sign).
+/// Three libraries with a key cache and two without (oauth4webapi would cache keys for at least a minute). An unknown kid makes
+/// the former refresh their keys at most once a second. Their default is 30 seconds; Latchkey's keys are published for 10
+/// minutes by default before they sign.
 fn verifiers(issuer: &str) -> Vec<Verifier> {
     let given = json!({
         "issuer": issuer,
@@ -46,7 +47,7 @@ fn verifiers(issuer: &str) -> Vec<Verifier> {
     programs.map(|program| Verifier::start(program, &given)).into()
 }
 
-struct Scene {
+struct Fixture {
     cluster: TestCluster,
     node: Node,
     account: String,
@@ -54,7 +55,7 @@ struct Scene {
     verifiers: Vec<Verifier>,
 }
 
-impl Scene {
+impl Fixture {
     async fn new() -> Self {
         let mut cluster = TestCluster::new();
         cluster.clock = Clock::System;
@@ -65,39 +66,39 @@ impl Scene {
         let account = node.account("ada").await.text_of("id");
         let tokens = node.login("ada").await;
         let mut verifiers = verifiers(&cluster.config.issuer);
-        // they start, and fetch the keys
+        // starts the programs, which fetch the keys
         for verifier in &mut verifiers {
             drop(verifier.verify(&tokens.access).await);
         }
         Self { cluster, node, account, tokens, verifiers }
     }
 
-    async fn fresh(&mut self) -> Token {
+    async fn new_token(&mut self) -> Token {
         let issued_from = self.cluster.clock.now();
         self.tokens = Tokens::of(&self.node.refresh(&self.tokens.refresh).await.expect(200));
         Token { text: self.tokens.access.clone(), issued_from, issued_until: self.cluster.clock.now() }
     }
 
-    /// Asks everybody about a token, and compares with what the time says. Gives whether all of them refuse it.
-    async fn judge(&mut self, token: &Token) -> bool {
+    /// Verifies a token with every library and compares the results with its lifetime. Returns whether all refuse it.
+    async fn verify_everywhere(&mut self, token: &Token) -> bool {
         let mut all_refuse = true;
         for verifier in &mut self.verifiers {
-            let asked = self.cluster.clock.now();
+            let started = self.cluster.clock.now();
             let answer = verifier.verify(&token.text).await;
-            let answered = self.cluster.clock.now();
-            if answered + SECOND < token.issued_from + TTL {
-                assert_eq!(answer.as_ref(), Ok(&self.account), "{} refuses what is valid", verifier.name);
+            let finished = self.cluster.clock.now();
+            if finished + SECOND < token.issued_from + TTL {
+                assert_eq!(answer.as_ref(), Ok(&self.account), "{} refuses a valid token", verifier.name);
             }
-            if asked > token.issued_until + TTL + SECOND {
-                assert!(answer.is_err(), "{} accepts what has expired", verifier.name);
+            if started > token.issued_until + TTL + SECOND {
+                assert!(answer.is_err(), "{} accepts an expired token", verifier.name);
             }
             all_refuse &= answer.is_err();
         }
-        let (asked, answer) = (self.cluster.clock.now(), self.node.get("/v1/verify", &token.text).await);
+        let (started, answer) = (self.cluster.clock.now(), self.node.get("/v1/verify", &token.text).await);
         if self.cluster.clock.now() + SECOND < token.issued_from + TTL {
             assert_eq!(answer.status, 200, "{answer:?}");
         }
-        if asked > token.issued_until + TTL + SECOND {
+        if started > token.issued_until + TTL + SECOND {
             assert_eq!(answer.status, 401, "{answer:?}");
         }
         all_refuse && answer.status == 401
@@ -121,57 +122,57 @@ fn kid(token: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_are_rotated_under_running_services_and_nothing_valid_is_refused() {
-    let mut scene = Scene::new().await;
+async fn key_rotation_refuses_no_valid_token() {
+    let mut fixture = Fixture::new().await;
     for _ in 0..2 {
-        let old = kid(&scene.tokens.access);
-        let new = scene.rotate(Start::AfterPublication).await;
-        // the last token of each key
+        let old = kid(&fixture.tokens.access);
+        let new = fixture.rotate(Start::AfterPublication).await;
+        // the latest token of each key
         let mut last: BTreeMap<String, Token> = BTreeMap::new();
         loop {
-            scene.node.state.keys.reload().await.unwrap();
-            let token = scene.fresh().await;
-            scene.judge(&token).await;
+            fixture.node.state.keys.reload().await.unwrap();
+            let token = fixture.new_token().await;
+            fixture.verify_everywhere(&token).await;
             last.insert(kid(&token.text), token);
             if let Some(token) = last.remove(&old) {
-                let over = scene.judge(&token).await;
+                let refused_by_all = fixture.verify_everywhere(&token).await;
                 last.insert(old.clone(), token);
-                if over && !scene.published().await.contains(&old) {
+                if refused_by_all && !fixture.published().await.contains(&old) {
                     break;
                 }
             }
         }
         assert!(last.contains_key(&old) && last.contains_key(&new) && last.len() == 2, "{:?}", last.keys());
-        assert_eq!(scene.published().await, [new]);
+        assert_eq!(fixture.published().await, [new]);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stolen_key_is_refused_here_at_once_and_elsewhere_with_its_last_token() {
-    let mut scene = Scene::new().await;
-    let stolen = scene.fresh().await;
+async fn retired_key_is_refused_here_at_once_and_elsewhere_after_its_last_token_expires() {
+    let mut fixture = Fixture::new().await;
+    let stolen = fixture.new_token().await;
     let old = kid(&stolen.text);
-    let new = scene.rotate(Start::Now).await;
-    let app = &scene.node.state;
+    let new = fixture.rotate(Start::Now).await;
+    let app = &fixture.node.state;
     keys::retire(&app.clock, &app.sql, &app.redis.revocation_log, &old).await.unwrap();
     app.keys.reload().await.unwrap();
-    assert_eq!(scene.node.get("/v1/verify", &stolen.text).await.problem(), (401, "invalid_token".to_owned()));
-    assert_eq!(scene.published().await, [new]);
-    let access = Tokens::of(&scene.node.refresh(&scene.tokens.refresh).await.expect(200)).access;
-    scene.node.get("/v1/verify", &access).await.expect(200);
-    for mut verifier in scene.verifiers {
+    assert_eq!(fixture.node.get("/v1/verify", &stolen.text).await.problem(), (401, "invalid_token".to_owned()));
+    assert_eq!(fixture.published().await, [new]);
+    let access = Tokens::of(&fixture.node.refresh(&fixture.tokens.refresh).await.expect(200)).access;
+    fixture.node.get("/v1/verify", &access).await.expect(200);
+    for mut verifier in fixture.verifiers {
         if verifier.name == "verify_authlib.py" {
-            assert!(verifier.verify(&stolen.text).await.is_err(), "it keeps no keys");
+            assert!(verifier.verify(&stolen.text).await.is_err(), "it has no key cache");
         }
-        // those that keep keys believe the stolen one until its last token has expired
+        // libraries with a key cache trust the stolen key until its last token has expired
         let verifier = tokio::sync::Mutex::new(&mut verifier);
         wait::until("the stolen key is refused", || async {
             verifier.lock().await.verify(&stolen.text).await.is_err()
         })
         .await;
-        // by then they know the new one
+        // by then they have fetched the new key
         let verifier = verifier.into_inner();
-        scene.tokens = Tokens::of(&scene.node.refresh(&scene.tokens.refresh).await.expect(200));
-        assert_eq!(verifier.verify(&scene.tokens.access).await, Ok(scene.account.clone()), "{}", verifier.name);
+        fixture.tokens = Tokens::of(&fixture.node.refresh(&fixture.tokens.refresh).await.expect(200));
+        assert_eq!(verifier.verify(&fixture.tokens.access).await, Ok(fixture.account.clone()), "{}", verifier.name);
     }
 }

@@ -1,4 +1,4 @@
-//! Libraries that verify access tokens, as services would that know nothing of Latchkey but its issuer.
+//! Libraries that verify access tokens, configured with nothing but the issuer and the audience.
 
 use latchkey::domain::{clock::Clock, key::Algorithm};
 use serde_json::json;
@@ -6,7 +6,7 @@ use serde_json::json;
 use super::Verifier;
 use crate::harness::test_cluster::TestCluster;
 
-/// Lets a program verify tokens that are signed in these ways, a user's and a client's, and some that are none.
+/// Runs a program that verifies a user's and a service client's token for each algorithm, and invalid ones.
 async fn check(program: &'static str, algorithms: &[Algorithm]) {
     for algorithm in algorithms {
         let mut cluster = TestCluster::new();
@@ -27,38 +27,40 @@ async fn check(program: &'static str, algorithms: &[Algorithm]) {
             assert_eq!(verifier.verify(&own).await, Ok(service.id.clone()), "{algorithm}");
         }
         let (message, signature) = tokens.access.rsplit_once('.').unwrap();
-        let (_, others) = own.rsplit_once('.').unwrap();
-        for wrong in [format!("{message}.{others}"), format!("{message}."), format!(".{signature}"), tokens.refresh] {
+        let (_, other_signature) = own.rsplit_once('.').unwrap();
+        for wrong in
+            [format!("{message}.{other_signature}"), format!("{message}."), format!(".{signature}"), tokens.refresh]
+        {
             assert!(verifier.verify(&wrong).await.is_err(), "{algorithm}: {wrong}");
         }
         let mut elsewhere =
             Verifier::start(program, &json!({ "issuer": cluster.config.issuer, "audience": "elsewhere" }));
-        assert!(elsewhere.verify(&tokens.access).await.is_err(), "{algorithm}: the audience isn't looked at");
+        assert!(elsewhere.verify(&tokens.access).await.is_err(), "{algorithm}: the audience is not checked");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn jose_verifies_every_algorithm() {
+async fn jose_accepts_every_algorithm() {
     check("verify_jose.mjs", &Algorithm::ALL).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn oauth4webapi_verifies_every_algorithm() {
+async fn oauth4webapi_accepts_every_algorithm() {
     check("verify_oauth4webapi.mjs", &Algorithm::ALL).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn express_oauth2_jwt_bearer_verifies_every_algorithm() {
+async fn express_oauth2_jwt_bearer_accepts_every_algorithm() {
     check("verify_express.mjs", &Algorithm::ALL).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pyjwt_verifies_every_algorithm() {
+async fn pyjwt_accepts_every_algorithm() {
     check("verify_pyjwt.py", &Algorithm::ALL).await;
 }
 
-/// All but EdDSA and PS256, which it refuses unless it is told otherwise.
+/// Authlib refuses EdDSA and PS256 with its default configuration.
 #[tokio::test(flavor = "multi_thread")]
-async fn authlib_verifies_what_it_knows() {
+async fn authlib_accepts_es256_and_rs256() {
     check("verify_authlib.py", &[Algorithm::Es256, Algorithm::Rs256]).await;
 }

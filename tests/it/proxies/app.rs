@@ -1,4 +1,4 @@
-//! A plain app that knows nothing of Latchkey: it answers every request with what it was asked.
+//! A plain app without any code for tokens: it answers every request with what it received, and echoes WebSockets.
 
 use std::{
     net::SocketAddr,
@@ -8,11 +8,24 @@ use std::{
     },
 };
 
-use poem::{EndpointExt, Request, handler, listener::TcpAcceptor, web::Data, web::Json};
-use serde_json::{Value, json};
-use tokio::{net::TcpListener, task::JoinHandle};
+use poem::{
+    EndpointExt, IntoResponse, Request, Response, handler,
+    http::StatusCode,
+    listener::TcpAcceptor,
+    web::{Data, Json},
+};
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    task::JoinHandle,
+};
 
-/// It runs until dropped.
+/// The example key of RFC 6455, section 1.3, and the response to it.
+pub(super) const WEBSOCKET_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+const WEBSOCKET_ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+/// Runs until it is dropped.
 pub(super) struct App {
     pub(super) address: SocketAddr,
     requests: Arc<AtomicUsize>,
@@ -30,7 +43,7 @@ impl App {
         Self { address, requests, serving }
     }
 
-    /// How many requests have reached it.
+    /// The number of requests that have reached the app.
     pub(super) fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
     }
@@ -43,8 +56,11 @@ impl Drop for App {
 }
 
 #[handler]
-async fn echo(request: &Request, body: String, requests: Data<&Arc<AtomicUsize>>) -> Json<Value> {
+async fn echo(request: &Request, body: String, requests: Data<&Arc<AtomicUsize>>) -> Response {
     requests.fetch_add(1, Ordering::SeqCst);
+    if request.header("upgrade").is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket")) {
+        return accept_websocket(request);
+    }
     let headers = request.headers().iter();
     let headers: Vec<_> = headers.map(|(name, value)| (name.as_str(), value.to_str().unwrap_or("?"))).collect();
     Json(json!({
@@ -53,4 +69,27 @@ async fn echo(request: &Request, body: String, requests: Data<&Arc<AtomicUsize>>
         "headers": headers,
         "body": body,
     }))
+    .into_response()
+}
+
+/// Accepts the handshake, sends the account as the first line, and echoes bytes: proxies do not parse the frames.
+fn accept_websocket(request: &Request) -> Response {
+    let upgrade = request.take_upgrade().unwrap();
+    let account = request.header("x-auth-subject").unwrap_or("nobody").to_owned();
+    tokio::spawn(async move {
+        let mut connection = upgrade.await.unwrap();
+        connection.write_all(format!("{account}\n").as_bytes()).await.unwrap();
+        let mut buffer = [0; 1024];
+        while let Ok(read @ 1..) = connection.read(&mut buffer).await {
+            if connection.write_all(&buffer[..read]).await.is_err() {
+                return;
+            }
+        }
+    });
+    Response::builder()
+        .status(StatusCode::SWITCHING_PROTOCOLS)
+        .header("connection", "upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-accept", WEBSOCKET_ACCEPT)
+        .finish()
 }

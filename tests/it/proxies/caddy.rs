@@ -7,8 +7,8 @@ use crate::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn caddy_lets_only_the_signed_in_pass() {
-    Proxy { start, minds_silence: true }.check().await;
+async fn caddy_passes_valid_tokens_only() {
+    Proxy { start, times_out: true }.check().await;
 }
 
 fn start(addresses: &Addresses) -> Result<Guard, String> {
@@ -24,7 +24,7 @@ fn start(addresses: &Addresses) -> Result<Guard, String> {
             ("http://:8000", &format!("http://:{}", addresses.listen.port())),
         ],
     );
-    // Where it keeps certificates, of which it has none here.
+    // The folder for certificates, of which there are none here.
     let home = format!("HOME={}", folder.display());
     let elsewhere = ["env", "-u", "XDG_DATA_HOME", "-u", "XDG_CONFIG_HOME", &home];
     let run = [program.to_str().unwrap(), "run", "--adapter", "caddyfile", "--config", settings.to_str().unwrap()];

@@ -7,8 +7,8 @@ use crate::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn envoy_lets_only_the_signed_in_pass() {
-    Proxy { start, minds_silence: true }.check().await;
+async fn envoy_passes_valid_tokens_only() {
+    Proxy { start, times_out: true }.check().await;
 }
 
 fn start(addresses: &Addresses) -> Result<Guard, String> {
@@ -26,7 +26,7 @@ fn start(addresses: &Addresses) -> Result<Guard, String> {
         ],
     );
     Guard::start(&Spec {
-        // Several may run at once on a machine; and one thread does.
+        // Several may run on one machine; one thread suffices.
         command: &[
             program.to_str().unwrap(),
             "--config-path",

@@ -1,10 +1,12 @@
-//! The examples that put a plain app behind Latchkey, run with the real proxies and the very files of `examples/`: a test
-//! changes nothing in them but addresses and ports.
+//! The proxy examples, run with the real proxies and the files of `examples/`. The tests change only addresses and ports.
 
+mod apache;
 mod app;
 mod caddy;
 mod envoy;
+mod haproxy;
 pub(crate) mod nginx;
+mod printed;
 mod relay;
 mod traefik;
 
@@ -13,6 +15,10 @@ use std::{fs, net::SocketAddr, path::Path};
 use reqwest::{Method, StatusCode};
 use rustix::process::Signal;
 use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+};
 
 use crate::harness::{
     client::{Answer, Client, Tokens},
@@ -23,31 +29,31 @@ use crate::harness::{
 use app::App;
 use relay::Relay;
 
-/// The headers that Latchkey tells an app the caller by.
+/// The headers with the caller's identity.
 const IDENTITY: [&str; 6] =
     ["x-auth-subject", "x-auth-session", "x-auth-client", "x-auth-scope", "x-auth-roles", "x-auth-expires"];
 
-/// What the app must get of the caller, and Latchkey must not.
-const BODY: &str = "what the caller tells the app";
+/// What the app must receive from the caller, and Latchkey must not.
+const BODY: &str = "a body for the app";
 const COOKIE: &str = "only-for=the-app";
 
-/// Addresses for a proxy's configuration.
+/// The addresses in a proxy's configuration.
 struct Addresses {
     latchkey: SocketAddr,
     app: SocketAddr,
     listen: SocketAddr,
 }
 
-/// A program in front of an app.
+/// A proxy in front of an app.
 struct Proxy {
-    /// Starts it; says why it doesn't start.
+    /// Starts the proxy; returns its output if it does not start.
     start: fn(&Addresses) -> Result<Guard, String>,
-    /// Whether it gives up on a Latchkey that is silent, in seconds.
-    minds_silence: bool,
+    /// Whether the proxy gives up within seconds if Latchkey does not answer.
+    times_out: bool,
 }
 
 impl Proxy {
-    /// Puts it to the test.
+    /// Runs all checks.
     async fn check(&self) {
         let cluster = TestCluster::new();
         let node = cluster.node().await;
@@ -55,60 +61,61 @@ impl Proxy {
         let relay = Relay::to(address(&node)).await;
         let app = App::start().await;
         let (guard, proxy) = self.run(relay.address, app.address);
-        let outside = Outside { proxy, app: &app, account };
-        wait::until("the proxy asks Latchkey", || outside.is_refused(None)).await;
+        let caller = Caller { proxy, app: &app, account };
+        wait::until("the proxy calls Latchkey", || caller.is_refused(None)).await;
 
-        outside.without_a_token_refused().await;
+        caller.check_request_without_token_is_refused().await;
         let tokens = node.login("ada").await;
-        outside.with_a_token_told_whose(&tokens).await;
-        outside.nothing_believed(&tokens.access).await;
-        outside.bodies_pass(&tokens.access).await;
+        caller.check_identity_headers(&tokens).await;
+        caller.check_spoofed_headers_are_removed(&tokens.access).await;
+        caller.check_bodies_pass(&tokens.access).await;
         let sent = relay.sent();
         assert!(sent.contains("/v1/verify"));
-        assert!(!sent.contains(BODY) && !sent.contains(COOKIE), "Latchkey was sent more than it needs: {sent}");
-        outside.connections_kept(&tokens.access, &relay).await;
+        assert!(!sent.contains(BODY) && !sent.contains(COOKIE), "the proxy sends more than Latchkey needs: {sent}");
+        caller.check_connections_are_reused(&tokens.access, &relay).await;
+        caller.check_websockets_pass(&tokens.access).await;
 
         node.logout(&tokens.refresh).await.expect(204);
-        assert_eq!(outside.refused(Some(&tokens.access)).await.status, 401);
+        assert_eq!(caller.refused(Some(&tokens.access)).await.status, 401);
 
         let access = node.login("ada").await.access;
-        self.away(&cluster, node, relay, &outside, &access).await;
+        self.check_outages(&cluster, node, relay, &caller, &access).await;
         drop(guard);
     }
 
-    /// Latchkey is silent, is stopped, comes back, has no Redis, is unreachable.
-    async fn away(&self, cluster: &TestCluster, node: Node, relay: Relay, outside: &Outside<'_>, access: &str) {
-        wait::until("the token is good", async || outside.passes(access).await).await;
-        if self.minds_silence {
-            relay.fall_silent();
-            outside.refused_for_now(access).await;
-            relay.lead_to(address(&node));
-            wait::until("Latchkey is heard again", async || outside.passes(access).await).await;
+    /// Latchkey does not answer, is stopped, restarts, loses Redis, and becomes unreachable. No request passes meanwhile.
+    async fn check_outages(&self, cluster: &TestCluster, node: Node, relay: Relay, caller: &Caller<'_>, access: &str) {
+        wait::until("the token is good", async || caller.passes(access).await).await;
+        if self.times_out {
+            relay.freeze();
+            caller.check_token_is_unavailable(access).await;
+            relay.forward_to(address(&node));
+            wait::until("Latchkey answers again", async || caller.passes(access).await).await;
         }
         node.stop().await;
-        outside.refused_for_now(access).await;
+        caller.check_token_is_unavailable(access).await;
 
         let node = cluster.node().await;
-        relay.lead_to(address(&node));
-        wait::until("Latchkey is back", async || outside.passes(access).await).await;
+        relay.forward_to(address(&node));
+        wait::until("Latchkey is back", async || caller.passes(access).await).await;
 
-        // Now it is Latchkey that says so: 503.
+        // Latchkey itself answers 503.
         cluster.redis.guard.signal(Signal::STOP);
-        wait::until("Latchkey says that it doesn't know", async || {
-            let before = outside.app.requests();
-            let answer = outside.proxy.send(outside.get(Some(access))).await;
-            answer.status.is_server_error() && outside.app.requests() == before
+        wait::until("Latchkey answers 503", async || {
+            let before = caller.app.requests();
+            let answer = caller.proxy.send(caller.get(Some(access))).await;
+            answer.status.is_server_error() && caller.app.requests() == before
         })
         .await;
         cluster.redis.guard.signal(Signal::CONT);
-        wait::until("Latchkey knows again", async || outside.passes(access).await).await;
+        wait::until("the token passes again", async || caller.passes(access).await).await;
 
         drop(relay);
-        outside.refused_for_now(access).await;
+        caller.check_token_is_unavailable(access).await;
         node.stop().await;
     }
 
-    /// Starts it on a free port.
+    /// Starts the proxy on a free port.
     fn run(&self, latchkey: SocketAddr, app: SocketAddr) -> (Guard, Client) {
         let mut last_error = String::new();
         for _ in 0..5 {
@@ -122,14 +129,14 @@ impl Proxy {
     }
 }
 
-/// Who calls from outside, and the app that is called.
-struct Outside<'a> {
+/// A caller of the proxy, and the app behind it.
+struct Caller<'a> {
     proxy: Client,
     app: &'a App,
     account: String,
 }
 
-impl Outside<'_> {
+impl Caller<'_> {
     fn get(&self, access: Option<&str>) -> reqwest::RequestBuilder {
         let request = self.proxy.request(Method::GET, "/orders?of=today");
         match access {
@@ -138,7 +145,7 @@ impl Outside<'_> {
         }
     }
 
-    /// Whether such a request is answered 401 by now.
+    /// Whether a request is answered with 401.
     async fn is_refused(&self, access: Option<&str>) -> bool {
         self.get(access).send().await.is_ok_and(|response| response.status() == StatusCode::UNAUTHORIZED)
     }
@@ -147,14 +154,14 @@ impl Outside<'_> {
         self.proxy.send(self.get(Some(access))).await.status == StatusCode::OK
     }
 
-    /// The app's answer to a request that it got: what it was asked, as JSON.
+    /// Sends a request that must reach the app; returns what the app received.
     #[track_caller]
     fn passed(&self, request: reqwest::RequestBuilder) -> impl Future<Output = Value> {
         let request = self.proxy.send(request);
         async move { request.await.expect(200).json() }
     }
 
-    /// The answer to a request that the app didn't get.
+    /// Sends a request that must not reach the app.
     async fn refused(&self, access: Option<&str>) -> Answer {
         let before = self.app.requests();
         let answer = self.proxy.send(self.get(access)).await;
@@ -163,13 +170,13 @@ impl Outside<'_> {
         answer
     }
 
-    /// A good token is refused because nobody can say that it is.
-    async fn refused_for_now(&self, access: &str) {
+    /// A valid token is refused because it cannot be verified.
+    async fn check_token_is_unavailable(&self, access: &str) {
         let answer = self.refused(Some(access)).await;
         assert!(answer.status.is_server_error(), "{answer:?}");
     }
 
-    async fn without_a_token_refused(&self) {
+    async fn check_request_without_token_is_refused(&self) {
         let answer = self.refused(None).await.expect(401);
         assert_eq!(answer.header("www-authenticate"), r#"Bearer realm="latchkey""#);
         for wrong in ["", "x", "eyJhbGciOiJub25lIn0.e30."] {
@@ -180,21 +187,21 @@ impl Outside<'_> {
         self.proxy.send(forged).await.expect(401);
     }
 
-    async fn with_a_token_told_whose(&self, tokens: &Tokens) {
-        let asked = self.passed(self.get(Some(&tokens.access)).header("Cookie", COOKIE)).await;
-        assert_eq!((&asked["method"], &asked["uri"]), (&"GET".into(), &"/orders?of=today".into()));
-        assert_eq!(told(&asked, "x-auth-subject"), [self.account.as_str()], "{asked}");
-        assert_eq!(told(&asked, "x-auth-session"), [tokens.session.as_str()], "{asked}");
-        assert_eq!(told(&asked, "x-auth-client"), ["latchkey"], "{asked}");
-        assert_eq!(told(&asked, "x-auth-scope"), ["account"], "{asked}");
-        assert_eq!(told(&asked, "x-auth-roles"), [""; 0], "{asked}");
-        assert_eq!(told(&asked, "x-auth-expires"), ["1800000300"], "{asked}");
-        assert_eq!(told(&asked, "cookie"), [COOKIE], "{asked}");
-        assert_eq!(told(&asked, "authorization"), [""; 0], "the app gets the token: {asked}");
+    async fn check_identity_headers(&self, tokens: &Tokens) {
+        let received = self.passed(self.get(Some(&tokens.access)).header("Cookie", COOKIE)).await;
+        assert_eq!((&received["method"], &received["uri"]), (&"GET".into(), &"/orders?of=today".into()));
+        assert_eq!(values(&received, "x-auth-subject"), [self.account.as_str()], "{received}");
+        assert_eq!(values(&received, "x-auth-session"), [tokens.session.as_str()], "{received}");
+        assert_eq!(values(&received, "x-auth-client"), ["latchkey"], "{received}");
+        assert_eq!(values(&received, "x-auth-scope"), ["account"], "{received}");
+        assert_eq!(values(&received, "x-auth-roles"), [""; 0], "{received}");
+        assert_eq!(values(&received, "x-auth-expires"), ["1800000300"], "{received}");
+        assert_eq!(values(&received, "cookie"), [COOKIE], "{received}");
+        assert_eq!(values(&received, "authorization"), [""; 0], "the app gets the token: {received}");
     }
 
-    /// What the caller sends under these names, or under names that many apps read as these, never reaches the app.
-    async fn nothing_believed(&self, access: &str) {
+    /// The caller's identity headers, and headers that many apps read as the same, do not reach the app.
+    async fn check_spoofed_headers_are_removed(&self, access: &str) {
         let honest = self.passed(self.get(Some(access))).await;
         let aliases = ['-', '_', '.', '~', '!', '#', '$', '%', '&', '\'', '*', '+', '^', '`', '|'];
         for alias in aliases {
@@ -206,32 +213,32 @@ impl Outside<'_> {
                     "forged",
                 );
             }
-            let asked = self.passed(request).await;
+            let received = self.passed(request).await;
             for name in IDENTITY {
-                assert_eq!(told(&asked, name), told(&honest, name), "{alias}: {asked}");
+                assert_eq!(values(&received, name), values(&honest, name), "{alias}: {received}");
             }
         }
-        // Named here, a header is between the caller and the proxy only: some proxies remove what they have just set.
+        // Headers named in Connection are hop-by-hop: some proxies would remove the headers that they have set.
         for names in ["close, X-Auth-Subject, X-Auth-Session", "x-auth-session"] {
             let answer = self.proxy.send(self.get(Some(access)).header("Connection", names)).await;
             if answer.status.is_success() {
-                let asked = answer.json();
+                let received = answer.json();
                 for name in IDENTITY {
-                    assert_eq!(told(&asked, name), told(&honest, name), "Connection: {names}: {asked}");
+                    assert_eq!(values(&received, name), values(&honest, name), "Connection: {names}: {received}");
                 }
             }
         }
     }
 
-    async fn bodies_pass(&self, access: &str) {
-        // More than a proxy's buffers hold.
+    async fn check_bodies_pass(&self, access: &str) {
+        // The second body exceeds the proxies' buffers.
         let long = BODY.repeat(10_000);
         for body in [BODY, &long] {
             for method in [Method::POST, Method::PUT] {
                 let request = self.proxy.request(method.clone(), "/orders").bearer_auth(access);
-                let asked = self.passed(request.body(body.to_owned())).await;
-                assert_eq!(asked["method"], method.as_str());
-                assert!(asked["body"] == *body, "{method} of {} bytes", body.len());
+                let received = self.passed(request.body(body.to_owned())).await;
+                assert_eq!(received["method"], method.as_str());
+                assert!(received["body"] == *body, "{method} of {} bytes", body.len());
             }
         }
         let before = self.app.requests();
@@ -240,8 +247,41 @@ impl Outside<'_> {
         assert_eq!(self.app.requests(), before);
     }
 
-    /// Connections to Latchkey are used again.
-    async fn connections_kept(&self, access: &str, relay: &Relay) {
+    /// A WebSocket passes with a valid token only, and the app receives the caller's identity.
+    async fn check_websockets_pass(&self, access: &str) {
+        assert!(self.open_websocket("").await.0.starts_with("HTTP/1.1 401 "));
+        let (head, mut connection) = self.open_websocket(&format!("Authorization: Bearer {access}\r\n")).await;
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        let mut line = String::new();
+        connection.read_line(&mut line).await.unwrap();
+        assert_eq!(line.trim_end(), self.account);
+        for _ in 0..3 {
+            connection.write_all(b"bytes in both directions").await.unwrap();
+            let mut echoed = [0; 24];
+            connection.read_exact(&mut echoed).await.unwrap();
+            assert_eq!(&echoed, b"bytes in both directions");
+        }
+    }
+
+    /// Sends a WebSocket handshake (RFC 6455, section 4.1); returns the head of the response and the connection.
+    async fn open_websocket(&self, headers: &str) -> (String, BufReader<TcpStream>) {
+        let host = self.proxy.base.trim_start_matches("http://");
+        let mut connection = BufReader::new(TcpStream::connect(host).await.unwrap());
+        let handshake = format!(
+            "GET /socket HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {}\r\n{headers}\r\n",
+            app::WEBSOCKET_KEY
+        );
+        connection.write_all(handshake.as_bytes()).await.unwrap();
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            assert!(connection.read_line(&mut head).await.unwrap() > 0, "the connection was closed: {head}");
+        }
+        (head, connection)
+    }
+
+    /// Connections to Latchkey are reused.
+    async fn check_connections_are_reused(&self, access: &str, relay: &Relay) {
         let before = relay.connections();
         for _ in 0..20 {
             self.passed(self.get(Some(access))).await;
@@ -255,20 +295,20 @@ fn address(node: &Node) -> SocketAddr {
     node.base.strip_prefix("http://").unwrap().parse().unwrap()
 }
 
-/// The values of the header that the app got under this name, or under one that is the same to CGI, WSGI, PHP and such.
-fn told<'a>(asked: &'a Value, name: &str) -> Vec<&'a str> {
+/// The values of a header that the app received, under this name or one that CGI, WSGI and PHP read as the same.
+fn values<'a>(received: &'a Value, name: &str) -> Vec<&'a str> {
     let plain = |name: &str| name.replace(|c: char| !c.is_ascii_alphanumeric(), "_").to_ascii_lowercase();
-    let headers = asked["headers"].as_array().unwrap().iter();
+    let headers = received["headers"].as_array().unwrap().iter();
     let same = headers.filter(|header| plain(header[0].as_str().unwrap()) == plain(name));
     same.map(|header| header[1].as_str().unwrap()).collect()
 }
 
-/// Writes the example's file to `to`, with each of `changes` made, which must be there to be made.
+/// Writes a file of `examples` to `to` with changes. Each change must apply.
 fn adapt(example: &str, to: &Path, changes: &[(&str, &str)]) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(example);
     let mut text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     for (from, into) in changes {
-        // A comment that names an address is no use of it.
+        // Comments do not count.
         let uses = text.lines().filter(|line| line.contains(from) && !line.trim_start().starts_with('#')).count();
         assert!(uses > 0, "{from} is not in {}", path.display());
         text = text.replace(from, into);

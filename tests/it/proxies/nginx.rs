@@ -9,11 +9,11 @@ const INSTALL: &str = "this test needs nginx: `apt-get install nginx` (Debian, U
                        `apk add nginx` (Alpine), `brew install nginx` (macOS); or run `make test`, which installs it";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nginx_lets_only_the_signed_in_pass() {
-    Proxy { start, minds_silence: true }.check().await;
+async fn nginx_passes_valid_tokens_only() {
+    Proxy { start, times_out: true }.check().await;
 }
 
-fn start(addresses: &Addresses) -> Result<Guard, String> {
+pub(super) fn start(addresses: &Addresses) -> Result<Guard, String> {
     run(
         "nginx/latchkey.conf",
         &[
@@ -24,14 +24,14 @@ fn start(addresses: &Addresses) -> Result<Guard, String> {
     )
 }
 
-/// Starts nginx with a file of `examples`, in which something is changed; says why it doesn't start.
+/// Starts nginx with a changed file of `examples`; returns its output if it does not start.
 pub(crate) fn run(example: &str, changes: &[(&str, &str)]) -> Result<Guard, String> {
     let program = guard::find_programs(&["nginx"], []).ok_or(INSTALL)?.join("nginx");
     let folder = guard::folder("latchkey-nginx-");
     adapt(example, &folder.join("latchkey.conf"), changes);
     let folder_text = folder.to_str().unwrap();
     let settings = folder.join("nginx.conf");
-    fs::write(&settings, around(folder_text)).unwrap();
+    fs::write(&settings, main_configuration(folder_text)).unwrap();
     Guard::start(&Spec {
         command: &[program.to_str().unwrap(), "-e", "stderr", "-p", folder_text, "-c", settings.to_str().unwrap()],
         stop: "TERM",
@@ -41,10 +41,10 @@ pub(crate) fn run(example: &str, changes: &[(&str, &str)]) -> Result<Guard, Stri
     })
 }
 
-/// What stands around the files of `conf.d` on every machine, here without a place that needs root.
-fn around(folder: &str) -> String {
-    let places = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-    let places: String = places.iter().map(|place| format!("    {place}_temp_path {folder}/{place};\n")).collect();
+/// The configuration that includes the files of `conf.d`, with folders that do not require root.
+fn main_configuration(folder: &str) -> String {
+    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+    let temporary: String = temporary.iter().map(|name| format!("    {name}_temp_path {folder}/{name};\n")).collect();
     format!(
         "daemon off;\n\
          error_log stderr notice;\n\
@@ -52,7 +52,7 @@ fn around(folder: &str) -> String {
          events {{}}\n\
          http {{\n    \
              access_log off;\n\
-             {places}    \
+             {temporary}    \
              include {folder}/latchkey.conf;\n\
          }}\n"
     )

@@ -1,4 +1,4 @@
-//! The relay from a proxy to Latchkey: what goes along it is seen, and it can be cut, or fall silent.
+//! The connection from a proxy to Latchkey: it is recorded, and a test can cut or freeze it.
 
 use std::{
     net::SocketAddr,
@@ -18,19 +18,19 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// Gone when dropped: connections to it are refused then.
+/// When dropped, connections are refused.
 pub(super) struct Relay {
     pub(super) address: SocketAddr,
-    /// Where it leads; nowhere when silent.
-    leads_to: watch::Sender<Option<SocketAddr>>,
-    seen: Arc<Seen>,
+    /// The node that connections are forwarded to; none while frozen.
+    target: watch::Sender<Option<SocketAddr>>,
+    record: Arc<Record>,
     accepting: JoinHandle<()>,
 }
 
 #[derive(Default)]
-struct Seen {
+struct Record {
     connections: AtomicUsize,
-    /// What the proxy sent.
+    /// The bytes that the proxy sent.
     sent: Mutex<Vec<u8>>,
 }
 
@@ -38,36 +38,36 @@ impl Relay {
     pub(super) async fn to(node: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (leads_to, leads) = watch::channel(Some(node));
-        let seen = Arc::new(Seen::default());
-        let sees = Arc::clone(&seen);
+        let (target, targets) = watch::channel(Some(node));
+        let record = Arc::new(Record::default());
+        let recorder = Arc::clone(&record);
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                sees.connections.fetch_add(1, Ordering::SeqCst);
-                tokio::spawn(relay(client, leads.clone(), Arc::clone(&sees)));
+                recorder.connections.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(relay(client, targets.clone(), Arc::clone(&recorder)));
             }
         });
-        Self { address, leads_to, seen, accepting }
+        Self { address, target, record, accepting }
     }
 
-    /// How many connections there have been.
+    /// The number of connections so far.
     pub(super) fn connections(&self) -> usize {
-        self.seen.connections.load(Ordering::SeqCst)
+        self.record.connections.load(Ordering::SeqCst)
     }
 
-    /// Everything that the proxy has sent, as far as it is text.
+    /// Everything that the proxy has sent, as text.
     pub(super) fn sent(&self) -> String {
-        String::from_utf8_lossy(&self.seen.sent.lock().unwrap()).into_owned()
+        String::from_utf8_lossy(&self.record.sent.lock().unwrap()).into_owned()
     }
 
-    /// What there is falls silent, and so does what comes until [`Relay::lead_to`].
-    pub(super) fn fall_silent(&self) {
-        self.leads_to.send_replace(None);
+    /// Forwards nothing on current and new connections until [`Relay::forward_to`].
+    pub(super) fn freeze(&self) {
+        self.target.send_replace(None);
     }
 
-    /// New connections lead to this node; where the old ones led elsewhere, they end.
-    pub(super) fn lead_to(&self, node: SocketAddr) {
-        self.leads_to.send_replace(Some(node));
+    /// Forwards new connections to this node. Connections to another node are closed.
+    pub(super) fn forward_to(&self, node: SocketAddr) {
+        self.target.send_replace(Some(node));
     }
 }
 
@@ -77,32 +77,32 @@ impl Drop for Relay {
     }
 }
 
-/// Until either side ends, or the relay leads elsewhere; silent for as long as it leads nowhere.
-async fn relay(mut client: TcpStream, mut leads: watch::Receiver<Option<SocketAddr>>, seen: Arc<Seen>) {
-    let leads_to = *leads.borrow_and_update();
-    if let Some(node) = leads_to {
-        // Nobody there: the client's connection ends without an answer.
+/// Forwards one connection until either side closes it or the target changes.
+async fn relay(mut client: TcpStream, mut targets: watch::Receiver<Option<SocketAddr>>, record: Arc<Record>) {
+    let target = *targets.borrow_and_update();
+    if let Some(node) = target {
+        // The node is down: the client's connection is closed.
         let Ok(mut server) = TcpStream::connect(node).await else { return };
         let ((client_in, client_out), (server_in, server_out)) = (client.split(), server.split());
         let ended = tokio::select! {
-            () = copy(client_in, server_out, Some(&seen.sent)) => true,
+            () = copy(client_in, server_out, Some(&record.sent)) => true,
             () = copy(server_in, client_out, None) => true,
-            // the relay is gone, or leads to another node
-            ended = async { leads.wait_for(|now| *now != leads_to).await.map_or(true, |now| now.is_some()) } => ended,
+            // the relay was dropped, or the target has changed
+            ended = async { targets.wait_for(|now| *now != target).await.map_or(true, |now| now.is_some()) } => ended,
         };
         if ended {
             return;
         }
     }
-    drop(leads.wait_for(Option::is_some).await);
+    drop(targets.wait_for(Option::is_some).await);
     drop(client);
 }
 
-async fn copy(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, seen: Option<&Mutex<Vec<u8>>>) {
+async fn copy(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, record: Option<&Mutex<Vec<u8>>>) {
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        if let Some(seen) = seen {
-            seen.lock().unwrap().extend(&buffer[..read]);
+        if let Some(record) = record {
+            record.lock().unwrap().extend(&buffer[..read]);
         }
         if to.write_all(&buffer[..read]).await.is_err() {
             return;

@@ -7,9 +7,9 @@ use crate::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn traefik_lets_only_the_signed_in_pass() {
-    // It waits 30 s for an answer, and nothing changes that.
-    Proxy { start, minds_silence: false }.check().await;
+async fn traefik_passes_valid_tokens_only() {
+    // It waits 30 s for a response, which cannot be changed.
+    Proxy { start, times_out: false }.check().await;
 }
 
 fn start(addresses: &Addresses) -> Result<Guard, String> {

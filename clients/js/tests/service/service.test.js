@@ -1,4 +1,4 @@
-/** Against the real Latchkey: what ends there is refused here within moments. */
+/** With the real service: a token is refused moments after its session ended. */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -6,23 +6,23 @@ import { test } from "node:test";
 import { createVerifier } from "latchkey-verify";
 import { decodeJwt, decodeProtectedHeader } from "jose";
 
-import { fateOf, SigningKey, until } from "../fake-issuer.js";
-import { call, CLIENT, command, ISSUER, live, Person } from "../people.js";
+import { outcomeOf, SigningKey, until } from "../fake-issuer.js";
+import { call, CLIENT, command, ISSUER, live, User } from "../service-users.js";
 
-// no machine is so slow that the feed is lost by itself, and nothing is asked of Latchkey
+// The feed is lost only when a test makes it so, and no token is introspected.
 const PATIENT = { maxStalenessMs: 600_000, feedLost: "refuse" };
 
-const refused = (verifier, token) => until("it is refused", async () => (await fateOf(verifier, token)) === "InvalidToken");
+const refused = (verifier, token) => until("the token is refused", async () => (await outcomeOf(verifier, token)) === "InvalidToken");
 
-/** To the service, and cut to its feed when a test says so. */
-class Way {
-  asked = 0;
+/** A `fetch` that interrupts the feed while `cut` is set. */
+class FeedFaults {
+  introspections = 0;
   cut = false;
   connections = new Set();
 
   fetch = (url, request) => {
     const path = new URL(url).pathname;
-    if (path === "/oauth2/introspect") this.asked++;
+    if (path === "/oauth2/introspect") this.introspections++;
     if (path !== "/v1/revocations") return fetch(url, request);
     if (this.cut) return Promise.reject(new TypeError("cut"));
     const connection = new AbortController();
@@ -37,8 +37,8 @@ class Way {
   }
 }
 
-test("a sign-out is seen within moments", async (t) => {
-  const ada = await Person.make();
+test("logout revokes the token", async (t) => {
+  const ada = await User.register();
   const verifier = await live(t, PATIENT);
   const [ended, other] = [await ada.signIn(), await ada.signIn()];
   const claims = await verifier.verify(ended.access_token);
@@ -47,11 +47,11 @@ test("a sign-out is seen within moments", async (t) => {
   await refused(verifier, ended.access_token);
   assert.equal((await verifier.verify(other.access_token)).sub, claims.sub);
   const later = await live(t, PATIENT);
-  assert.equal(await fateOf(later, ended.access_token), "InvalidToken", "whoever comes later is told in the snapshot");
+  assert.equal(await outcomeOf(later, ended.access_token), "InvalidToken", "the snapshot of a later subscriber has the revocation");
 });
 
-test("a changed password ends the other sessions", async (t) => {
-  const ada = await Person.make();
+test("password change revokes the other sessions", async (t) => {
+  const ada = await User.register();
   const verifier = await live(t, PATIENT);
   const others = [await ada.signIn(), await ada.signIn(), await ada.signIn()];
   const own = await ada.signIn();
@@ -61,8 +61,8 @@ test("a changed password ends the other sessions", async (t) => {
   await verifier.verify((await ada.signIn("another tidal engine verse")).access_token);
 });
 
-test("a disabled account has no sessions", async (t) => {
-  const [ada, bob] = [await Person.make(), await Person.make()];
+test("disabled account revokes all sessions", async (t) => {
+  const [ada, bob] = [await User.register(), await User.register()];
   const verifier = await live(t, PATIENT);
   const [tokens, others] = [await ada.signIn(), await bob.signIn()];
   command("user", "disable", ada.name);
@@ -70,8 +70,8 @@ test("a disabled account has no sessions", async (t) => {
   await verifier.verify(others.access_token);
 });
 
-test("keys are rotated and retired while it runs", async (t) => {
-  const ada = await Person.make();
+test("key rotation and retirement are followed", async (t) => {
+  const ada = await User.register();
   const verifier = await live(t, { ...PATIENT, keysCooldownMs: 0 });
   const before = (await ada.signIn()).access_token;
   const { kid } = decodeProtectedHeader(before);
@@ -80,7 +80,7 @@ test("keys are rotated and retired while it runs", async (t) => {
     const tokens = await ada.signIn();
     await verifier.verify(tokens.access_token);
     await verifier.verify(before);
-    // an account has only so many sessions
+    // The number of sessions per account is limited.
     await ada.signOut(tokens);
     return decodeProtectedHeader(tokens.access_token).kid !== kid;
   });
@@ -89,34 +89,34 @@ test("keys are rotated and retired while it runs", async (t) => {
   await verifier.verify((await ada.signIn()).access_token);
 });
 
-test("without the feed the service is asked", async (t) => {
-  const [ada, way] = [await Person.make(), new Way()];
-  const verifier = await live(t, { fetch: way.fetch, maxStalenessMs: 5_000, introspectionTimeoutMs: 60_000 });
+test("lost feed falls back to introspection", async (t) => {
+  const [ada, faults] = [await User.register(), new FeedFaults()];
+  const verifier = await live(t, { fetch: faults.fetch, maxStalenessMs: 5_000, introspectionTimeoutMs: 60_000 });
   const tokens = await ada.signIn();
-  way.close();
+  faults.close();
   await until("the feed is lost", () => !verifier.live);
   await verifier.verify(tokens.access_token);
-  assert.equal(way.asked, 1);
+  assert.equal(faults.introspections, 1);
   await ada.signOut(tokens);
-  assert.equal(await fateOf(verifier, tokens.access_token), "InvalidToken");
-  way.cut = false;
+  assert.equal(await outcomeOf(verifier, tokens.access_token), "InvalidToken");
+  faults.cut = false;
   await until("the feed is back", () => verifier.live);
-  assert.equal(await fateOf(verifier, tokens.access_token), "InvalidToken");
+  assert.equal(await outcomeOf(verifier, tokens.access_token), "InvalidToken");
 });
 
-test("without the feed all are refused where that is wanted", async (t) => {
-  const [ada, way] = [await Person.make(), new Way()];
-  const verifier = await live(t, { fetch: way.fetch, maxStalenessMs: 5_000, feedLost: "refuse" });
+test("lost feed refuses all tokens if configured", async (t) => {
+  const [ada, faults] = [await User.register(), new FeedFaults()];
+  const verifier = await live(t, { fetch: faults.fetch, maxStalenessMs: 5_000, feedLost: "refuse" });
   const { access_token: token } = await ada.signIn();
-  way.close();
+  faults.close();
   await until("the feed is lost", () => !verifier.live);
-  assert.equal(await fateOf(verifier, token), "Unavailable");
-  way.cut = false;
+  assert.equal(await outcomeOf(verifier, token), "Unavailable");
+  faults.cut = false;
   await until("the feed is back", () => verifier.live);
 });
 
-test("forged tokens are refused", async (t) => {
-  const ada = await Person.make();
+test("forged token is refused", async (t) => {
+  const ada = await User.register();
   const verifier = await live(t, PATIENT);
   const tokens = await ada.signIn();
   const good = tokens.access_token;
@@ -130,12 +130,12 @@ test("forged tokens are refused", async (t) => {
     good.slice(0, -1),
     tokens.refresh_token,
   ]) {
-    assert.equal(await fateOf(verifier, token), "InvalidToken");
+    assert.equal(await outcomeOf(verifier, token), "InvalidToken");
   }
-  assert.equal(await fateOf(await live(t, { ...PATIENT, audience: "another" }), good), "InvalidToken");
+  assert.equal(await outcomeOf(await live(t, { ...PATIENT, audience: "another" }), good), "InvalidToken");
 });
 
-test("a service client's own token is let in", async (t) => {
+test("service client token is accepted", async (t) => {
   const { clientId, clientSecret } = CLIENT;
   const authorization = `Basic ${Buffer.from(`${clientId}:${clientSecret}`).toString("base64")}`;
   const form = new URLSearchParams({ grant_type: "client_credentials" });
@@ -144,10 +144,10 @@ test("a service client's own token is let in", async (t) => {
   assert.deepEqual([claims.sub, claims.clientId, claims.sid], [clientId, clientId, undefined]);
 });
 
-test("a wrong secret lets nobody in", async (t) => {
-  const { access_token: token } = await (await Person.make()).signIn();
+test("wrong client secret is unavailable and named in the error", async (t) => {
+  const { access_token: token } = await (await User.register()).signIn();
   const clientSecret = "lk_cs_wrong";
   const verifier = createVerifier({ issuer: ISSUER, audience: "latchkey", ...CLIENT, clientSecret, introspectionTimeoutMs: 60_000 });
   t.after(() => verifier.close());
-  await assert.rejects(verifier.verify(token), (error) => error.name === "Unavailable" && !error.message.includes("lk_cs"));
+  await assert.rejects(verifier.verify(token), (error) => error.name === "Unavailable" && error.message.includes('the service client "') && !error.message.includes("lk_cs"));
 });

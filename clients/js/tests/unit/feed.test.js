@@ -1,30 +1,30 @@
-/** Following the feed: what is heard, what is missed, and what becomes of tokens meanwhile. */
+/** The revocation feed: snapshots, resumption, gaps, and how tokens are treated meanwhile. */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { FakeIssuer, fateOf, HASTY, HEARTBEAT, LIVE, LOGOUT, PATIENT, RESUMED, revocation, SECRET, SNAPSHOT, until } from "../fake-issuer.js";
+import { FakeIssuer, outcomeOf, IMPATIENT, HEARTBEAT, LIVE, LOGOUT, PATIENT, RESUMED, revocation, SECRET, SNAPSHOT, until } from "../fake-issuer.js";
 
-const becomes = (fate, verifier, token) => until(`it is ${fate}`, async () => (await fateOf(verifier, token)) === fate);
+const becomes = (outcome, verifier, token) => until(`the outcome is ${outcome}`, async () => (await outcomeOf(verifier, token)) === outcome);
 
-test("a sign-out is heard of at once", async (t) => {
+test("logout event revokes the token", async (t) => {
   const issuer = await FakeIssuer.start(t);
   const verifier = await issuer.live(PATIENT);
   const token = issuer.token();
-  assert.equal(await fateOf(verifier, token), "in");
-  issuer.tell(LOGOUT);
+  assert.equal(await outcomeOf(verifier, token), "accepted");
+  issuer.send(LOGOUT);
   await becomes("InvalidToken", verifier, token);
   assert.equal(issuer.count("/introspect"), 0);
   assert.ok(verifier.live);
 });
 
-test("the snapshot counts too", async (t) => {
+test("revocation in the snapshot revokes the token", async (t) => {
   const issuer = await FakeIssuer.start(t);
   issuer.feed = SNAPSHOT + LOGOUT + LIVE;
-  assert.equal(await fateOf(await issuer.live(PATIENT), issuer.token()), "InvalidToken");
+  assert.equal(await outcomeOf(await issuer.live(PATIENT), issuer.token()), "InvalidToken");
 });
 
-test("it says who it is, and the secret prints nowhere", async (t) => {
+test("feed request authenticates, and the secret is not printed", async (t) => {
   const { inspect } = await import("node:util");
   const issuer = await FakeIssuer.start(t);
   const log = [];
@@ -35,44 +35,44 @@ test("it says who it is, and the secret prints nowhere", async (t) => {
   assert.ok(!printed.includes("lk_cs"), printed);
 });
 
-test("after a cut it resumes where it was", async (t) => {
+test("reconnect resumes after the last event", async (t) => {
   const issuer = await FakeIssuer.start(t);
   issuer.resumed = RESUMED + LOGOUT + LIVE;
   const verifier = await issuer.live(PATIENT);
   const token = issuer.token();
-  issuer.cut();
+  issuer.disconnect();
   await becomes("InvalidToken", verifier, token);
-  assert.deepEqual(issuer.followed(), [undefined, "place-1"]);
+  assert.deepEqual(issuer.lastEventIds(), [undefined, "event-1"]);
 });
 
-test("a new snapshot replaces what was known, once it is complete", async (t) => {
+test("new snapshot replaces the old revocations once it is complete", async (t) => {
   const issuer = await FakeIssuer.start(t);
   issuer.feed = SNAPSHOT + LOGOUT + LIVE;
   const verifier = await issuer.live(PATIENT);
   const token = issuer.token();
   issuer.feed = SNAPSHOT;
-  issuer.cut();
-  await until("it is back", () => issuer.followed().length === 2 && issuer.followers.size === 1);
-  assert.equal(await fateOf(verifier, token), "InvalidToken");
-  issuer.tell(LIVE);
-  await becomes("in", verifier, token);
+  issuer.disconnect();
+  await until("the verifier has reconnected", () => issuer.lastEventIds().length === 2 && issuer.subscribers.size === 1);
+  assert.equal(await outcomeOf(verifier, token), "InvalidToken");
+  issuer.send(LIVE);
+  await becomes("accepted", verifier, token);
 });
 
-test("after a gap nothing counts until the snapshot", async (t) => {
+test("gap makes the feed stale until the next snapshot", async (t) => {
   const issuer = await FakeIssuer.start(t);
   const verifier = await issuer.live(PATIENT);
   const token = issuer.token();
-  issuer.tell(`event: gap\ndata: {"detail":"lost"}\n\n${HEARTBEAT}`);
+  issuer.send(`event: gap\ndata: {"detail":"lost"}\n\n${HEARTBEAT}`);
   await becomes("Unavailable", verifier, token);
-  issuer.tell(SNAPSHOT + HEARTBEAT);
-  assert.equal(await fateOf(verifier, token), "Unavailable");
-  issuer.tell(LOGOUT + LIVE);
-  await until("it is live", () => verifier.live);
-  assert.equal(await fateOf(verifier, token), "InvalidToken");
-  assert.deepEqual(issuer.followed(), [undefined]);
+  issuer.send(SNAPSHOT + HEARTBEAT);
+  assert.equal(await outcomeOf(verifier, token), "Unavailable");
+  issuer.send(LOGOUT + LIVE);
+  await until("the feed is live", () => verifier.live);
+  assert.equal(await outcomeOf(verifier, token), "InvalidToken");
+  assert.deepEqual(issuer.lastEventIds(), [undefined]);
 });
 
-test("what is not understood is a gap", async (t) => {
+test("unexpected event is treated as a gap", async (t) => {
   for (const event of [
     revocation({ kind: "planet", planet: "mars" }),
     "event: revocation\ndata: {\n\n",
@@ -84,92 +84,111 @@ test("what is not understood is a gap", async (t) => {
     const issuer = await FakeIssuer.start(t);
     const verifier = await issuer.live(PATIENT);
     issuer.feed = null;
-    issuer.tell(event);
+    issuer.send(event);
     await becomes("Unavailable", verifier, issuer.token());
     issuer.feed = SNAPSHOT + LIVE;
-    await until("it came back, and is live", () => verifier.live);
-    assert.deepEqual([...new Set(issuer.followed())], [undefined]);
+    await until("the feed is live", () => verifier.live);
+    assert.deepEqual([...new Set(issuer.lastEventIds())], [undefined]);
   }
 });
 
-test("unknown events and members are passed over", async (t) => {
+test("unknown events and members are ignored", async (t) => {
   const issuer = await FakeIssuer.start(t);
   const verifier = await issuer.live(PATIENT);
-  issuer.tell(`event: weather\ndata: rain\n\n${LOGOUT.replace("{", '{"new":{"a":1},')}`);
+  issuer.send(`event: weather\ndata: rain\n\n${LOGOUT.replace("{", '{"new":{"a":1},')}`);
   await becomes("InvalidToken", verifier, issuer.token());
-  assert.deepEqual(issuer.followed(), [undefined]);
+  assert.deepEqual(issuer.lastEventIds(), [undefined]);
 });
 
-test("without the feed, Latchkey is asked about each token", async (t) => {
+test("lost feed introspects each token", async (t) => {
   const issuer = await FakeIssuer.start(t);
-  const verifier = await issuer.live(HASTY);
+  const verifier = await issuer.live(IMPATIENT);
   issuer.feed = null;
-  issuer.cut();
+  issuer.disconnect();
   await until("the feed is lost", () => !verifier.live);
   const token = issuer.token();
-  assert.equal(await fateOf(verifier, token), "in");
+  assert.equal(await outcomeOf(verifier, token), "accepted");
   const { headers, body } = issuer.requests.find(({ path }) => path === "/introspect");
   assert.equal(new URLSearchParams(body).get("token"), token);
   assert.match(headers.authorization, /^Basic /);
   issuer.active = false;
-  assert.equal(await fateOf(verifier, token), "InvalidToken");
+  assert.equal(await outcomeOf(verifier, token), "InvalidToken");
   issuer.active = null;
-  assert.equal(await fateOf(verifier, token), "Unavailable");
-  const asked = issuer.count("/introspect");
-  assert.equal(await fateOf(verifier, issuer.token({ aud: "another" })), "InvalidToken");
-  assert.equal(issuer.count("/introspect"), asked, "what is bad anyway is not asked about");
+  assert.equal(await outcomeOf(verifier, token), "Unavailable");
+  const introspections = issuer.count("/introspect");
+  assert.equal(await outcomeOf(verifier, issuer.token({ aud: "another" })), "InvalidToken");
+  assert.equal(issuer.count("/introspect"), introspections, "an invalid token is not introspected");
 });
 
-test("without the feed all are refused where that is wanted", async (t) => {
+test("lost feed refuses all tokens if configured", async (t) => {
   const issuer = await FakeIssuer.start(t);
-  const verifier = await issuer.live({ ...HASTY, feedLost: "refuse" });
+  const verifier = await issuer.live({ ...IMPATIENT, feedLost: "refuse" });
   issuer.feed = null;
-  issuer.cut();
+  issuer.disconnect();
   await becomes("Unavailable", verifier, issuer.token());
   assert.equal(issuer.count("/introspect"), 0);
 });
 
-test("before the feed is there the same holds", async (t) => {
+test("feedLost applies before the first snapshot", async (t) => {
   const issuer = await FakeIssuer.start(t);
   issuer.feed = SNAPSHOT;
-  assert.equal(await fateOf(issuer.verifier({ ...PATIENT, feedLost: "introspect" }), issuer.token()), "in");
+  assert.equal(await outcomeOf(issuer.verifier({ ...PATIENT, feedLost: "introspect" }), issuer.token()), "accepted");
   assert.equal(issuer.count("/introspect"), 1);
-  assert.equal(await fateOf(issuer.verifier(PATIENT), issuer.token()), "Unavailable");
+  assert.equal(await outcomeOf(issuer.verifier(PATIENT), issuer.token()), "Unavailable");
 });
 
-test("a feed without events is lost and left, comments or not", async (t) => {
+test("silent feed is lost and reconnected, comments or not", async (t) => {
   const issuer = await FakeIssuer.start(t);
-  await issuer.live(HASTY);
-  await until("it came again", () => {
-    issuer.tell(": comments and old words are no sign of life\n\n");
-    return issuer.followed().length > 1;
+  await issuer.live(IMPATIENT);
+  await until("the verifier has reconnected", () => {
+    issuer.send(": comments do not count as events\n\n");
+    return issuer.lastEventIds().length > 1;
   });
 });
 
-test("revocations without heartbeats are no proof that all is told", async (t) => {
+test("revocations without heartbeats do not keep the feed current", async (t) => {
   const issuer = await FakeIssuer.start(t);
-  const verifier = await issuer.live(HASTY);
+  const verifier = await issuer.live(IMPATIENT);
   await until("the feed is lost", () => {
-    issuer.tell(revocation({ kind: "session", account_id: "x", session_id: "y" }));
+    issuer.send(revocation({ kind: "session", account_id: "x", session_id: "y" }));
     return !verifier.live;
   });
 });
 
-test("more than can be remembered is as if the feed were lost", async (t) => {
+test("too many revocations make the feed lost", async (t) => {
   const issuer = await FakeIssuer.start(t);
   const verifier = await issuer.live({ ...PATIENT, maxRevocations: 2 });
-  for (const id of ["a", "b", "c"]) issuer.tell(revocation({ kind: "session", account_id: "x", session_id: id }));
+  for (const id of ["a", "b", "c"]) issuer.send(revocation({ kind: "session", account_id: "x", session_id: id }));
   await becomes("Unavailable", verifier, issuer.token());
-  issuer.cut();
-  await until("a snapshot that fits has come", () => verifier.live);
+  issuer.disconnect();
+  await until("a snapshot that fits has arrived", () => verifier.live);
 });
 
-test("Latchkey may come later", async (t) => {
+test("verifier started before Latchkey recovers", async (t) => {
   const issuer = await FakeIssuer.start(t);
   issuer.away = true;
   const verifier = issuer.verifier(PATIENT);
-  assert.equal(await fateOf(verifier, issuer.token()), "Unavailable");
+  assert.equal(await outcomeOf(verifier, issuer.token()), "Unavailable");
   issuer.away = false;
   assert.ok(await verifier.waitLive(60_000));
-  await becomes("in", verifier, issuer.token());
+  await becomes("accepted", verifier, issuer.token());
+});
+
+test("a 401 of the feed is logged to the console by default and names the client", async (t) => {
+  const issuer = await FakeIssuer.start(t);
+  [issuer.feed, issuer.feedStatus] = [null, 401];
+  const lines = [];
+  t.mock.method(console, "warn", (line) => lines.push(line));
+  issuer.verifier({ ...PATIENT, log: undefined });
+  await until("the refusal is logged", () => lines.length > 0);
+  assert.match(lines.join(), /^latchkey: the revocation feed is interrupted: \/v1\/revocations answered 401: the service client "shop" is unknown/);
+  assert.ok(!lines.join().includes("lk_cs"));
+});
+
+test("waitLive resolves to false after the timeout", async (t) => {
+  const issuer = await FakeIssuer.start(t);
+  issuer.away = true;
+  const verifier = issuer.verifier(PATIENT);
+  assert.equal(await verifier.waitLive(50), false);
+  await assert.rejects(verifier.verify(issuer.token()), /the issuer's keys cannot be fetched: .* answered 503/);
 });

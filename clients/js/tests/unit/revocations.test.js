@@ -1,9 +1,9 @@
-/** Which tokens a revocation ends, and how long and how many are remembered. */
+/** Which tokens a revocation affects, and how long and how many are kept. */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { readRevocation, Revocations } from "../../src/revocations.js";
+import { parseRevocation, RevocationSet } from "../../src/revocations.js";
 import { SID, SUB } from "../fake-issuer.js";
 
 const CLAIMS = { sub: SUB, sid: SID, authTime: 1000 };
@@ -11,14 +11,14 @@ const session = (id) => ({ kind: "session", session: id });
 const key = (kid) => ({ kind: "key", kid });
 const account = (id, before, except) => ({ kind: "account", account: id, before, except });
 
-function knowing(...revocations) {
-  const memory = new Revocations(10, 310);
-  for (const revocation of revocations) memory.add(revocation, 0);
-  return memory;
+function setOf(...revocations) {
+  const set = new RevocationSet(10, 310);
+  for (const revocation of revocations) set.add(revocation, 0);
+  return set;
 }
 
-test("a revocation ends what it is about", () => {
-  for (const [revocation, ends] of [
+test("revocation affects its target only", () => {
+  for (const [revocation, revokes] of [
     [session(SID), true],
     [session("another"), false],
     [key("one"), true],
@@ -29,52 +29,52 @@ test("a revocation ends what it is about", () => {
     [account(SUB, 1001, SID), false],
     [account("another", 2000), false],
   ]) {
-    assert.equal(knowing(revocation).ends("one", CLAIMS), ends, JSON.stringify(revocation));
+    assert.equal(setOf(revocation).revokes("one", CLAIMS), revokes, JSON.stringify(revocation));
   }
-  assert.ok(knowing(account(SUB, 1001, SID), account(SUB, 1001)).ends("one", CLAIMS), "what one excepts another may end");
+  assert.ok(setOf(account(SUB, 1001, SID), account(SUB, 1001)).revokes("one", CLAIMS), "a session excepted by one revocation is ended by another");
 });
 
-test("a service client's token has no session to end", () => {
-  const memory = knowing(account(SUB, 5000), session(SID));
-  assert.ok(!memory.ends("one", { sub: SUB }));
-  memory.add(key("one"), 0);
-  assert.ok(memory.ends("one", { sub: SUB }));
+test("service client token is affected by key revocations only", () => {
+  const set = setOf(account(SUB, 5000), session(SID));
+  assert.ok(!set.revokes("one", { sub: SUB }));
+  set.add(key("one"), 0);
+  assert.ok(set.revokes("one", { sub: SUB }));
 });
 
-test("each is forgotten when its time has passed", () => {
-  const memory = knowing(session(SID), account(SUB, 1001), key("one"));
-  memory.add(session(SID), 100); // told again: kept longer
-  memory.expire(310);
-  assert.equal(memory.size, 3);
-  memory.expire(311);
-  assert.equal(memory.size, 1);
-  assert.ok(memory.ends("one", CLAIMS));
-  memory.expire(411);
-  assert.ok(!memory.ends("one", CLAIMS));
+test("revocation is evicted after retain", () => {
+  const set = setOf(session(SID), account(SUB, 1001), key("one"));
+  set.add(session(SID), 100); // received again: kept longer
+  set.evictExpired(310);
+  assert.equal(set.size, 3);
+  set.evictExpired(311);
+  assert.equal(set.size, 1);
+  assert.ok(set.revokes("one", CLAIMS));
+  set.evictExpired(411);
+  assert.ok(!set.revokes("one", CLAIMS));
 });
 
-test("a full memory says so until what it left out has expired", () => {
-  const memory = knowing(...Array.from({ length: 10 }, (_, at) => session(String(at))));
-  assert.ok(memory.isComplete(0));
-  memory.add(session("1"), 50);
-  assert.ok(memory.isComplete(50), "it was there already");
-  memory.add(session(SID), 60);
-  assert.equal(memory.size, 10);
-  assert.ok(!memory.isComplete(60));
-  assert.ok(!memory.isComplete(370));
-  assert.ok(memory.isComplete(371));
+test("full set is incomplete until the dropped revocation expires", () => {
+  const set = setOf(...Array.from({ length: 10 }, (_, at) => session(String(at))));
+  assert.ok(set.isComplete(0));
+  set.add(session("1"), 50);
+  assert.ok(set.isComplete(50), "it is a duplicate");
+  set.add(session(SID), 60);
+  assert.equal(set.size, 10);
+  assert.ok(!set.isComplete(60));
+  assert.ok(!set.isComplete(370));
+  assert.ok(set.isComplete(371));
 });
 
-test("the kinds are read", () => {
+test("every kind is parsed", () => {
   const at = "1970-01-01T00:16:41";
-  assert.deepEqual(readRevocation({ kind: "session", account_id: SUB, session_id: SID, new: 1 }), session(SID));
-  assert.deepEqual(readRevocation({ kind: "account", account_id: SUB, before: `${at}.000Z` }), account(SUB, 1001));
+  assert.deepEqual(parseRevocation({ kind: "session", account_id: SUB, session_id: SID, new: 1 }), session(SID));
+  assert.deepEqual(parseRevocation({ kind: "account", account_id: SUB, before: `${at}.000Z` }), account(SUB, 1001));
   const excepting = { kind: "account", account_id: SUB, before: `${at}Z`, except_session_id: SID };
-  assert.deepEqual(readRevocation(excepting), account(SUB, 1001, SID));
-  assert.deepEqual(readRevocation({ kind: "key", kid: "one" }), key("one"));
+  assert.deepEqual(parseRevocation(excepting), account(SUB, 1001, SID));
+  assert.deepEqual(parseRevocation({ kind: "key", kid: "one" }), key("one"));
 });
 
-test("what is not understood is not passed over", () => {
+test("malformed revocation throws", () => {
   for (const data of [
     {},
     { kind: "planet" },
@@ -86,6 +86,6 @@ test("what is not understood is not passed over", () => {
     { kind: "account", account_id: SUB, before: 1000 },
     { kind: "key", kid: "" },
   ]) {
-    assert.throws(() => readRevocation(data), { name: "Malformed" }, JSON.stringify(data));
+    assert.throws(() => parseRevocation(data), { name: "ProtocolError" }, JSON.stringify(data));
   }
 });

@@ -1,4 +1,4 @@
-/** Server-sent events, cut into pieces in every way. */
+/** The parser of server-sent events, with chunks of every size. */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -11,7 +11,7 @@ function parsed(text, size) {
   return events;
 }
 
-test("events are the same however they come", () => {
+test("chunk size and line ending do not change events", () => {
   const text = "\ufeffevent: live\nid: 7\ndata: {}\n\n: hello\n\nevent:x\ndata:é\ndata: b\nretry: 1\nother\n\nx: y\n\n";
   for (const end of ["\n", "\r\n", "\r"]) {
     for (const size of [1, 2, 3, 7, 1000]) {
@@ -21,19 +21,19 @@ test("events are the same however they come", () => {
   }
 });
 
-test("the id is the event's own", () => {
+test("event without id has no id", () => {
   const events = parsed("id: 1\ndata: a\n\ndata: b\n\nid: \0\ndata: c\n\n", 1000);
   assert.deepEqual(events.map(({ id }) => id), ["1", undefined, undefined]);
 });
 
-test("what has no data is no event", () => {
+test("block without data is no event", () => {
   assert.deepEqual(parsed("event: live\nid: 1\n\ndata: {}\n\n", 5), [{ type: "message", data: "{}" }]);
   assert.deepEqual(parsed("data: never ended\n", 5), []);
 });
 
-test("an event without an end, or not UTF-8, ends the connection", () => {
+test("event over the limit, or not UTF-8, throws", () => {
   for (const line of ["x".repeat(100), `data: ${"x".repeat(100)}\n`]) {
-    assert.throws(() => parsed(line.repeat(MAX_EVENT_LENGTH / 100 + 1), 999), { name: "Malformed" });
+    assert.throws(() => parsed(line.repeat(MAX_EVENT_LENGTH / 100 + 1), 999), { name: "ProtocolError" });
   }
-  assert.throws(() => [...new Parser().feed(Buffer.from([0x64, 0xff, 0x0a]))], { name: "Malformed" });
+  assert.throws(() => [...new Parser().feed(Buffer.from([0x64, 0xff, 0x0a]))], { name: "ProtocolError" });
 });

@@ -1,19 +1,19 @@
-/** Tokens of every kind that must not be let in, each signed as well as its forger can (RFC 8725, RFC 9068). */
+/** Valid tokens, and forged ones beyond the shared cases (RFC 8725, RFC 9068). */
 
 import assert from "node:assert/strict";
 import { createHmac, generateKeyPairSync } from "node:crypto";
 import { test } from "node:test";
 
-import { readKeys } from "../../src/jwks.js";
+import { parseJwks } from "../../src/jwks.js";
 import { b64, FakeIssuer, PATIENT, SID, SigningKey, SUB } from "../fake-issuer.js";
 
 const refusal = (verifier, token) =>
   verifier.verify(token).then(
-    () => assert.fail(`it was let in: ${token}`),
-    (error) => (assert.equal(error.name, "InvalidToken", error.stack), error.message),
+    () => assert.fail(`accepted: ${token}`),
+    (error) => (assert.equal(error.name, "InvalidToken", error.stack), error.reason),
   );
 
-test("a good token of each algorithm is let in", async (t) => {
+test("valid token of each algorithm is accepted", async (t) => {
   for (const alg of ["ES256", "EdDSA", "RS256", "PS256"]) {
     const issuer = await FakeIssuer.start(t);
     issuer.keys.one = new SigningKey(alg);
@@ -23,36 +23,7 @@ test("a good token of each algorithm is let in", async (t) => {
   }
 });
 
-test("claims must be as they must", async (t) => {
-  const issuer = await FakeIssuer.start(t);
-  const verifier = await issuer.live(PATIENT);
-  const now = Math.floor(Date.now() / 1000);
-  const bad = [
-    { iss: "https://another.example" }, { iss: 7 }, { iss: ["i"] }, { aud: "another" }, { aud: ["another"] }, { aud: { latchkey: 1 } },
-    { exp: now - 60 }, { exp: "soon" }, { exp: true }, { exp: null }, { iat: now + 600 }, { nbf: now + 600 }, { nbf: "soon" }, { nbf: null },
-    { sub: "" }, { sid: 7 }, { sid: null }, { auth_time: "then" }, { amr: "pwd" }, { amr: null }, { roles: "admin" }, { roles: [1] },
-    { scope: ["account"] }, { scope: null }, { acr: 1 },
-    ...["iss", "aud", "exp", "iat", "sub", "client_id", "jti", "sid", "auth_time"].map((name) => ({ [name]: undefined })),
-  ];
-  for (const claims of bad) await refusal(verifier, issuer.token(claims));
-  await verifier.verify(issuer.token({ exp: now - 2 }));
-  await verifier.verify(issuer.token({ iat: now + 3, nbf: now + 3 }));
-  const robot = await verifier.verify(issuer.token({ sub: "robot", sid: undefined, auth_time: undefined, acr: undefined, amr: undefined }));
-  assert.equal(robot.sid, undefined);
-});
-
-test("headers must be as they must", async (t) => {
-  const issuer = await FakeIssuer.start(t);
-  const verifier = await issuer.live({ ...PATIENT, keysCooldownMs: 600_000 });
-  for (const header of [{ typ: "JWT" }, { typ: undefined }, { typ: 7 }, { crit: ["exp"] }, { crit: [] }]) {
-    assert.match(await refusal(verifier, issuer.token({}, header)), /^(typ|crit)/);
-  }
-  for (const kid of [undefined, "", 7, "another", "../one", "one\0", "__proto__"]) {
-    assert.match(await refusal(verifier, issuer.token({}, { kid })), /kid|key/);
-  }
-});
-
-test("another algorithm is refused", async (t) => {
+test("HMAC with the public key is refused", async (t) => {
   const issuer = await FakeIssuer.start(t);
   const verifier = await issuer.live(PATIENT);
   const { publicKey } = issuer.keys.one;
@@ -65,42 +36,27 @@ test("another algorithm is refused", async (t) => {
     const signed = `${b64({ alg, kid: "one", typ: "at+jwt" })}.${issuer.token().split(".")[1]}`;
     for (const secret of secrets) {
       const signature = createHmac("sha256", secret).update(signed).digest("base64url");
-      assert.match(await refusal(verifier, `${signed}.${signature}`), /alg/);
+      assert.equal(await refusal(verifier, `${signed}.${signature}`), alg === undefined ? "malformed" : "wrong_algorithm");
     }
     await refusal(verifier, `${signed}.`);
   }
 });
 
-test("keys that a token brings are not looked at", async (t) => {
+test("key in the token header is ignored", async (t) => {
   const issuer = await FakeIssuer.start(t);
   const verifier = await issuer.live(PATIENT);
   const [real, forger] = [issuer.keys.one, new SigningKey("ES256")];
   const evil = `${issuer.url}/evil`;
   for (const header of [{ jku: evil }, { x5u: evil }, { jwk: forger.jwk("one") }, { x5c: ["MAA="] }]) {
     issuer.keys.one = real;
-    assert.equal((await verifier.verify(issuer.token({}, header))).sub, SUB, "it says nothing about who signed");
+    assert.equal((await verifier.verify(issuer.token({}, header))).sub, SUB);
     issuer.keys.one = forger;
-    assert.match(await refusal(verifier, issuer.token({}, header)), /signature/);
+    assert.equal(await refusal(verifier, issuer.token({}, header)), "bad_signature");
   }
   assert.equal(issuer.count("/evil"), 0);
 });
 
-test("members that stand twice are refused", async (t) => {
-  const issuer = await FakeIssuer.start(t);
-  const verifier = await issuer.live(PATIENT);
-  const header = '{"alg":"ES256","kid":"one","typ":"at+jwt"}';
-  const payload = Buffer.from(issuer.token({ jti: 'a "quoted": {thing' }).split(".")[1], "base64url").toString();
-  const key = issuer.keys.one;
-  await verifier.verify(key.sign(header, payload));
-  await verifier.verify(key.sign(header, `${payload.slice(0, -1)},"list":[{"a":1},{"a":1,"b":["a","a"]}]}`));
-  for (const again of ['"sub":"x"', '"s\\u0075b":"x"', '"cnf":{"a":1,"a":2}', '"exp":NaN', '"a":[{"b":{},"b":{}}]']) {
-    assert.match(await refusal(verifier, key.sign(header, `${payload.slice(0, -1)},${again}}`)), /payload/);
-  }
-  assert.match(await refusal(verifier, key.sign(`${header.slice(0, -1)},"alg":"none"}`, payload)), /header/);
-  assert.match(await refusal(verifier, key.sign(header, "[]")), /payload/);
-});
-
-test("damaged and oversize ones are refused", async (t) => {
+test("damaged token is refused", async (t) => {
   const issuer = await FakeIssuer.start(t);
   const verifier = await issuer.live(PATIENT);
   const token = issuer.token();
@@ -113,11 +69,9 @@ test("damaged and oversize ones are refused", async (t) => {
   ]) {
     await refusal(verifier, damaged);
   }
-  await verifier.verify(issuer.token({ jti: "x".repeat(5000) }));
-  assert.match(await refusal(verifier, issuer.token({ jti: "x".repeat(6000) })), /too long/);
 });
 
-test("keys for something else, or weak, are left out", async () => {
+test("unsuitable key is left out", async () => {
   const [good, other] = [new SigningKey("ES256").jwk("one"), new SigningKey("EdDSA").jwk("two")];
   const weak = new SigningKey("RS256", generateKeyPairSync("rsa", { modulusLength: 1024 })).jwk("one");
   for (const entry of [
@@ -125,7 +79,16 @@ test("keys for something else, or weak, are left out", async () => {
     { ...good, alg: undefined }, { ...good, kid: 7 }, { ...good, crv: "P-384" }, { ...good, x: "AAAA" },
     { kty: "oct", k: "c2VjcmV0", kid: "one", alg: "HS256" }, weak,
   ]) {
-    assert.deepEqual([...(await readKeys({ keys: [entry, other] })).keys()], ["two"], JSON.stringify(entry));
+    assert.deepEqual([...(await parseJwks({ keys: [entry, other] })).keys()], ["two"], JSON.stringify(entry));
   }
-  for (const document of [null, [], {}, { keys: {} }]) await assert.rejects(readKeys(document), { name: "Malformed" });
+  for (const document of [null, [], {}, { keys: {} }]) await assert.rejects(parseJwks(document), { name: "ProtocolError" });
+});
+
+test("nested members with the same name are accepted", async (t) => {
+  const issuer = await FakeIssuer.start(t);
+  const verifier = await issuer.live(PATIENT);
+  const payload = JSON.stringify(issuer.payload());
+  const key = issuer.keys.one;
+  await verifier.verify(key.sign(issuer.header(), `${payload.slice(0, -1)},"list":[{"a":1},{"a":1,"b":["a","a"]}]}`));
+  assert.equal(await refusal(verifier, key.sign(issuer.header(), `${payload.slice(0, -1)},"a":[{"b":{},"b":{}}]}`)), "malformed");
 });

@@ -1,22 +1,22 @@
-"""How long to wait between tries: longer each time, and never the same as everybody else."""
+"""Delays between retries: exponential, with jitter."""
 
 from __future__ import annotations
 
 import random
 
 
-class BackOff:
-    """Doubles from ``first`` to ``most`` seconds. Each wait is drawn from the upper half, so that many don't come at once."""
+class Backoff:
+    """Doubles the delay from ``first`` to ``maximum`` seconds. Jitter keeps many verifiers from retrying at the same moment."""
 
-    def __init__(self, first: float = 0.1, most: float = 5.0) -> None:
-        """Begins with the first."""
-        self._first, self._most, self._next = first, most, first
+    def __init__(self, first: float = 0.1, maximum: float = 5.0) -> None:
+        """Starts at the first delay."""
+        self._first, self._maximum, self._next = first, maximum, first
 
-    def wait(self) -> float:
-        """How long to wait now, in seconds."""
-        now, self._next = self._next, min(self._next * 2, self._most)
-        return now * random.uniform(0.5, 1.0)  # noqa: S311 - nothing secret
+    def next_delay(self) -> float:
+        """The next delay in seconds: between half and all of the current step."""
+        step, self._next = self._next, min(self._next * 2, self._maximum)
+        return step * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
 
     def reset(self) -> None:
-        """It went well: the next wait is the first one again."""
+        """Returns to the first delay after a success."""
         self._next = self._first

@@ -1,105 +1,122 @@
-"""What an access token says (RFC 9068, section 2.2), read strictly."""
+"""The claims of an access token (RFC 9068, section 2.2), validated strictly."""
 
 from __future__ import annotations
 
-import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from .errors import InvalidToken
 from .settings import Settings
 
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_STRINGS = ("iss", "sub", "client_id", "jti", "sid", "acr", "scope")
+_STRING_LISTS = ("amr", "roles")
+_TIMES = ("exp", "iat", "nbf", "auth_time")
+_REQUIRED = ("sub", "client_id", "iat", "exp", "jti")
+
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a good access token says. Times are seconds since the epoch."""
+    """The claims of a valid access token. Times are seconds since the epoch."""
 
     sub: str
-    """Whose it is: the account's UUID, or the service client's ``client_id`` where it acts for itself."""
+    """The account's UUID, or the client id if the token is a service client's own."""
     client_id: str
     scope: tuple[str, ...]
     roles: tuple[str, ...]
     iss: str
     aud: tuple[str, ...]
     jti: str
-    iat: float
-    exp: float
+    iat: int
+    exp: int
     sid: str | None = None
-    """The session's UUID; none in a token that a service client got for itself."""
-    auth_time: float | None = None
-    """When the user signed in; there exactly where ``sid`` is."""
+    """The session's UUID; None in a service client's own token."""
+    auth_time: int | None = None
+    """When the user signed in; None in a service client's own token."""
     acr: str | None = None
     amr: tuple[str, ...] = ()
 
+    @property
+    def is_service_client(self) -> bool:
+        """Whether a service client obtained the token for itself (``client_credentials``)."""
+        return self.sid is None
 
-def read(members: dict[str, Any], settings: Settings, now: float) -> Claims:
-    """Checks what a token says against what is expected here, at ``now`` in seconds since the epoch.
+    def has_scope(self, scope: str) -> bool:
+        """Whether the token has this scope."""
+        return scope in self.scope
 
-    Raises ``InvalidToken`` where a claim is missing, of a wrong type, or not as it must be.
+    def has_role(self, role: str) -> bool:
+        """Whether the account has this role."""
+        return role in self.roles
+
+
+def validate_claims(payload: dict[str, Any], settings: Settings, now: float) -> Claims:
+    """Validates a signed payload at ``now``, in seconds since the epoch.
+
+    Raises ``InvalidToken`` if a claim is missing, has a wrong type or a wrong value. A claim that is null is missing.
     """
-    iss = _text(members, "iss")
-    if iss != settings.issuer:
-        raise InvalidToken("iss is another")
-    aud = _audiences(members)
-    if settings.audience not in aud:
-        raise InvalidToken("aud doesn't name this service")
-    exp, iat = _required(_time(members, "exp"), "exp"), _required(_time(members, "iat"), "iat")
-    nbf = _time(members, "nbf")
-    if now >= exp + settings.leeway:
-        raise InvalidToken("it has expired")
-    if iat > now + settings.leeway or (nbf is not None and nbf > now + settings.leeway):
-        raise InvalidToken("it is not valid yet")
-    sid = _text(members, "sid") if "sid" in members else None
-    auth_time = _time(members, "auth_time")
-    if (sid is None) != (auth_time is None):
-        raise InvalidToken("sid and auth_time don't come together")
+    claims = {name: value for name, value in payload.items() if value is not None}
+    _check_types(claims)
+    if "iss" not in claims:
+        raise InvalidToken("missing_claim", "iss")
+    if claims["iss"] != settings.issuer:
+        raise InvalidToken("wrong_issuer")
+    if "aud" not in claims:
+        raise InvalidToken("missing_claim", "aud")
+    audiences = (claims["aud"],) if isinstance(claims["aud"], str) else tuple(claims["aud"])
+    if settings.audience not in audiences:
+        raise InvalidToken("wrong_audience")
+    for name in _REQUIRED:
+        if name not in claims:
+            raise InvalidToken("missing_claim", name)
+    _check_session(claims)
+    if now >= claims["exp"] + settings.leeway:
+        raise InvalidToken("expired")
+    if max(claims["iat"], claims.get("nbf", claims["iat"])) > now + settings.leeway:
+        raise InvalidToken("not_yet_valid")
     return Claims(
-        sub=_text(members, "sub"),
-        client_id=_text(members, "client_id"),
-        scope=tuple(_text(members, "scope", empty=True).split()) if "scope" in members else (),
-        roles=_texts(members, "roles"),
-        iss=iss,
-        aud=aud,
-        jti=_text(members, "jti"),
-        iat=iat,
-        exp=exp,
-        sid=sid,
-        auth_time=auth_time,
-        acr=_text(members, "acr") if "acr" in members else None,
-        amr=_texts(members, "amr"),
+        sub=claims["sub"],
+        client_id=claims["client_id"],
+        scope=tuple(claims.get("scope", "").split()),
+        roles=tuple(claims.get("roles", ())),
+        iss=claims["iss"],
+        aud=audiences,
+        jti=claims["jti"],
+        iat=claims["iat"],
+        exp=claims["exp"],
+        sid=claims.get("sid"),
+        auth_time=claims.get("auth_time"),
+        acr=claims.get("acr"),
+        amr=tuple(claims.get("amr", ())),
     )
 
 
-def _text(members: dict[str, Any], name: str, *, empty: bool = False) -> str:
-    value = members.get(name)
-    if not isinstance(value, str) or not (value or empty):
-        raise InvalidToken(f"{name} is missing or not a text")
-    return value
+def _check_types(claims: dict[str, Any]) -> None:
+    valid = (
+        all(isinstance(claims.get(name, ""), str) for name in _STRINGS)
+        and all(_is_string_list(claims.get(name, [])) for name in _STRING_LISTS)
+        and all(_is_time(claims.get(name, 0)) for name in _TIMES)
+        and (isinstance(claims.get("aud", ""), str) or _is_string_list(claims["aud"]))
+    )
+    if not valid:
+        raise InvalidToken("malformed")
 
 
-def _texts(members: dict[str, Any], name: str) -> tuple[str, ...]:
-    value = members.get(name, [])
-    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise InvalidToken(f"{name} is not a list of texts")
-    return tuple(value)
+def _check_session(claims: dict[str, Any]) -> None:
+    if "sid" in claims:
+        if "auth_time" not in claims:
+            raise InvalidToken("missing_claim", "auth_time")
+        if not _UUID.fullmatch(claims["sid"]) or not _UUID.fullmatch(claims["sub"]):
+            raise InvalidToken("malformed")
+    # RFC 9068, section 2.2: without a user, `sub` is the client. Any other token without a session is incomplete.
+    elif "auth_time" in claims or claims["sub"] != claims["client_id"]:
+        raise InvalidToken("missing_claim", "sid")
 
 
-def _audiences(members: dict[str, Any]) -> tuple[str, ...]:
-    if isinstance(members.get("aud"), str):
-        return (_text(members, "aud"),)
-    return _texts(members, "aud")
+def _is_string_list(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
-def _time(members: dict[str, Any], name: str) -> float | None:
-    if name not in members:
-        return None
-    value = members[name]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-        raise InvalidToken(f"{name} is not a time")
-    return value
-
-
-def _required(value: float | None, name: str) -> float:
-    if value is None:
-        raise InvalidToken(f"{name} is missing")
-    return value
+def _is_time(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63

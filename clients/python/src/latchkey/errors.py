@@ -1,24 +1,67 @@
-"""What checking a token can end with beside its claims."""
+"""The exceptions that this package raises."""
+
+from typing import Literal, get_args
+
+Reason = Literal[
+    "too_long",
+    "malformed",
+    "critical_header",
+    "wrong_type",
+    "unknown_key",
+    "wrong_algorithm",
+    "bad_signature",
+    "missing_claim",
+    "wrong_issuer",
+    "wrong_audience",
+    "expired",
+    "not_yet_valid",
+    "revoked",
+    "service_client",
+]
+"""Why a token is invalid. The codes are stable and the same in Latchkey's Rust and JavaScript packages."""
+
+_MESSAGES: dict[Reason, str] = {
+    "too_long": "the token is longer than 8192 bytes",
+    "malformed": "the token is not a well-formed signed JWT",
+    "critical_header": "the token's header has crit, which is not supported",
+    "wrong_type": "the token is not an access token (typ is not at+jwt)",
+    "unknown_key": "the issuer publishes no key with the token's kid",
+    "wrong_algorithm": "the token's alg is not the algorithm of its key",
+    "bad_signature": "the token's signature is wrong",
+    "missing_claim": "the token has no {claim} claim",
+    "wrong_issuer": "the token is from another issuer",
+    "wrong_audience": "the token is for another audience",
+    "expired": "the token has expired",
+    "not_yet_valid": "the token is not valid yet",
+    "revoked": "the token was revoked",
+    "service_client": "the token belongs to a service client, not to a user",
+}
+assert tuple(_MESSAGES) == get_args(Reason)
 
 
 class LatchkeyError(Exception):
-    """The base of what this package raises."""
+    """Base class of the exceptions of this package."""
 
 
 class InvalidToken(LatchkeyError):
-    """The token is not one to let in: forged, damaged, expired, for somebody else, or its session has ended.
+    """The token is forged, damaged, expired, revoked or for another service.
 
-    Its text says why, for the log. Tell the client no more than RFC 6750's ``invalid_token``. It holds nothing of the
-    token itself.
+    ``reason`` and the message are for the log and contain nothing of the token. Tell the client no more than RFC 6750's
+    ``invalid_token``.
     """
+
+    def __init__(self, reason: Reason, claim: str = "") -> None:
+        """Takes the reason, and for ``missing_claim`` the name of the claim."""
+        super().__init__(_MESSAGES[reason].format(claim=claim))
+        self.reason: Reason = reason
 
 
 class Unavailable(LatchkeyError):
-    """Whether the token is good can't be known now: Latchkey can't be reached, and what is known here is too old.
+    """Latchkey is unreachable and the local state is stale, so the token can be neither accepted nor refused.
 
     Answer 503 with ``Retry-After``: neither let the request in nor sign its user out.
     """
 
 
-class Malformed(LatchkeyError):
-    """Latchkey, or what stands in for it, answered something that makes no sense here."""
+class ProtocolError(LatchkeyError):
+    """Latchkey, or a server that answers in its place, sent an unexpected response."""

@@ -1,4 +1,4 @@
-"""Follows the revocations of Latchkey: what has ended, and whether what is known here can be trusted."""
+"""Follows Latchkey's revocation feed, and reports whether the local revocations are up to date."""
 
 from __future__ import annotations
 
@@ -8,128 +8,130 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal
 
-from . import revocations, strict_json
-from .backoff import BackOff
+from . import strict_json
+from .backoff import Backoff
 from .claims import Claims
-from .errors import Malformed
-from .issuer import Issuer
-from .revocations import Revocations
+from .errors import ProtocolError
+from .issuer import IssuerClient
+from .revocations import KeyRevocation, Revocation, RevocationSet, parse_revocation
 from .settings import Settings
 from .sse import Event, Parser
 
 _LOG = logging.getLogger("latchkey")
 
 
-class Feed:
-    """One follower. It keeps what it knows while it reconnects, and says for how long that can be trusted."""
+class RevocationFeed:
+    """One subscriber. It keeps its revocations across reconnects, and reports when they become stale."""
 
-    def __init__(self, issuer: Issuer, settings: Settings) -> None:
-        """Knows nothing yet."""
+    def __init__(self, issuer: IssuerClient, settings: Settings) -> None:
+        """Starts without revocations."""
         self._issuer, self._settings = issuer, settings
-        self._known = Revocations(settings.max_revocations)
-        self._incoming: Revocations | None = None
-        self._stage: Literal["nothing", "catching up", "live"] = "nothing"
-        self._place: str | None = None
-        self._heard: float | None = None
-        self._back_off = BackOff()
-        self._live = asyncio.Event()
-        self.on_key: Callable[[str], None] = lambda kid: None
-        """Is told of keys that were taken out of use."""
-        self.on_live: Callable[[], None] = lambda: None
-        """Is told when a connection after the first has caught up."""
+        self._revocations = RevocationSet(settings.max_revocations)
+        self._snapshot: RevocationSet | None = None
+        """A snapshot that is still being received."""
+        self._stage: Literal["connecting", "catching up", "live"] = "connecting"
+        self._last_event_id: str | None = None
+        self._synced_at: float | None = None
+        """When the revocations were last complete."""
+        self._backoff = Backoff()
+        self._was_live = asyncio.Event()
+        self.on_key_retired: Callable[[str], None] = lambda kid: None
+        """Called with the ``kid`` of a retired key."""
+        self.on_reconnected: Callable[[], None] = lambda: None
+        """Called when a connection after the first has caught up."""
 
-    def ends(self, kid: str, claims: Claims) -> bool:
-        """Whether the token is known to have been revoked."""
-        return self._known.ends(kid, claims)
+    def revokes(self, kid: str, claims: Claims) -> bool:
+        """Whether the token is known to be revoked."""
+        return self._revocations.revokes(kid, claims)
 
-    def ends_key(self, kid: str) -> bool:
-        """Whether the key is known to have been taken out of use."""
-        return self._known.ends_key(kid) or (self._incoming is not None and self._incoming.ends_key(kid))
+    def revokes_key(self, kid: str) -> bool:
+        """Whether the signing key is known to be retired."""
+        return self._revocations.revokes_key(kid) or (self._snapshot is not None and self._snapshot.revokes_key(kid))
 
-    def trusted(self) -> bool:
-        """Whether everything that was revoked longer ago than ``max_staleness`` is known here."""
+    def is_current(self) -> bool:
+        """Whether every revocation older than ``max_staleness`` is known locally."""
         now = time.monotonic()
-        fresh = self._heard is not None and now - self._heard < self._settings.max_staleness
-        return fresh and self._known.complete(now)
+        fresh = self._synced_at is not None and now - self._synced_at < self._settings.max_staleness
+        return fresh and self._revocations.is_complete(now)
 
     async def wait_live(self) -> None:
         """Waits until the first snapshot is complete."""
-        await self._live.wait()
+        await self._was_live.wait()
 
-    async def follow(self) -> None:
-        """Connects again and again. Runs until it is cancelled."""
+    async def run(self) -> None:
+        """Connects and reconnects until it is cancelled."""
         while True:
             try:
                 await self._connect()
-                _LOG.info("the feed has ended; connecting again")
-            except Exception as error:  # whatever it was: without the feed there is no knowing what has ended
-                _LOG.warning("the feed is interrupted: %s", str(error) or type(error).__name__)
-            await asyncio.sleep(self._back_off.wait())
+                _LOG.info("the revocation feed has ended; reconnecting")
+            except Exception as error:  # any failure leaves the verifier without revocations, so it must retry
+                _LOG.warning("the revocation feed is interrupted: %s", str(error) or type(error).__name__)
+            await asyncio.sleep(self._backoff.next_delay())
 
     async def _connect(self) -> None:
-        loop, parser, patience = asyncio.get_running_loop(), Parser(), self._settings.max_staleness
-        connecting = min(patience, self._settings.request_timeout)
-        async with asyncio.timeout(connecting) as watch, self._issuer.feed(self._place) as chunks:
-            self._stage, self._incoming = "nothing", None
-            watch.reschedule(loop.time() + patience)
+        loop, parser, max_silence = asyncio.get_running_loop(), Parser(), self._settings.max_staleness
+        connect_timeout = min(max_silence, self._settings.request_timeout)
+        async with asyncio.timeout(connect_timeout) as watchdog, self._issuer.open_feed(self._last_event_id) as chunks:
+            self._stage, self._snapshot = "connecting", None
+            watchdog.reschedule(loop.time() + max_silence)
             async for chunk in chunks:
                 for event in parser.feed(chunk):
-                    self._take(event)
-                    # comments don't count: only events show that the node is there and in step
-                    watch.reschedule(loop.time() + patience)
+                    self._process(event)
+                    # Only events reset the watchdog. Comments do not show that the node is in sync.
+                    watchdog.reschedule(loop.time() + max_silence)
 
-    def _take(self, event: Event) -> None:
+    def _process(self, event: Event) -> None:
         try:
             self._apply(event)
-        except (ValueError, Malformed) as error:
-            self._distrust()
-            raise Malformed(f"an event of type {event.type[:32]!r} that can't be understood: {error}") from None
+        except (ValueError, ProtocolError) as error:
+            self._invalidate()
+            raise ProtocolError(f"the feed sent an unexpected {event.type[:32]!r} event: {error}") from None
 
     def _apply(self, event: Event) -> None:
         now = time.monotonic()
         match event.type:
             case "snapshot":
-                # what was known goes on counting until the snapshot is complete
-                self._stage, self._place = "catching up", None
-                self._incoming = Revocations(self._settings.max_revocations, self._retain(event))
-            case "resumed" if self._stage == "nothing" and self._place is not None:
-                self._stage, self._incoming = "catching up", None
-                self._known.retain = self._retain(event)
+                # The old revocations stay in force until the snapshot is complete.
+                self._stage, self._last_event_id = "catching up", None
+                self._snapshot = RevocationSet(self._settings.max_revocations, self._parse_retain(event))
+            case "resumed" if self._stage == "connecting" and self._last_event_id is not None:
+                self._stage, self._snapshot = "catching up", None
+                self._revocations.retain = self._parse_retain(event)
             case "revocation":
-                self._revoke(revocations.read(strict_json.loads_object(event.data)), now)
+                self._add(parse_revocation(strict_json.loads_object(event.data)), now)
             case "live" if self._stage == "catching up":
-                self._catch_up()
-                self._heard, self._place = now, event.id
+                self._complete()
+                self._synced_at, self._last_event_id = now, event.id
             case "heartbeat" if self._stage == "live":
-                self._heard, self._place = now, event.id
+                self._synced_at, self._last_event_id = now, event.id
             case "resumed" | "live":
-                raise Malformed("nothing led up to it")
+                raise ProtocolError("it is out of order")
             case "gap":
-                self._stage = "nothing"
-                _LOG.warning("the feed has a gap; waiting for a snapshot")
-                self._distrust()
+                self._stage = "connecting"
+                _LOG.warning("the revocation feed has a gap; waiting for a snapshot")
+                self._invalidate()
 
-    def _catch_up(self) -> None:
-        if self._incoming is not None:
-            self._known, self._incoming = self._incoming, None
+    def _complete(self) -> None:
+        if self._snapshot is not None:
+            self._revocations, self._snapshot = self._snapshot, None
         self._stage = "live"
-        self._back_off.reset()
-        if self._live.is_set():
-            self.on_live()
-        self._live.set()
+        self._backoff.reset()
+        if self._was_live.is_set():
+            self.on_reconnected()
+        self._was_live.set()
 
-    def _revoke(self, revocation: revocations.Revocation, now: float) -> None:
-        self._known.add(revocation, now)
-        if self._incoming is not None:
-            self._incoming.add(revocation, now)
-        if isinstance(revocation, revocations.Key):
-            self.on_key(revocation.kid)
+    def _add(self, revocation: Revocation, now: float) -> None:
+        self._revocations.add(revocation, now)
+        if self._snapshot is not None:
+            self._snapshot.add(revocation, now)
+        if isinstance(revocation, KeyRevocation):
+            self.on_key_retired(revocation.kid)
 
-    def _distrust(self) -> None:
-        self._place = self._heard = None
+    def _invalidate(self) -> None:
+        self._last_event_id = self._synced_at = None
 
-    def _retain(self, event: Event) -> float:
+    def _parse_retain(self, event: Event) -> float:
         seconds: Any = strict_json.loads_object(event.data).get("retain_seconds")
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < 1e9:
-            raise Malformed("retain_seconds is no time")
+            raise ProtocolError("retain_seconds is not a duration")
         return seconds + self._settings.leeway

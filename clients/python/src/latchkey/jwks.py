@@ -1,4 +1,4 @@
-"""The issuer's public keys, as read from its JWKS (RFC 7517)."""
+"""Parses the issuer's JWK Set (RFC 7517)."""
 
 from __future__ import annotations
 
@@ -9,43 +9,43 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwt import PyJWK
 from jwt.exceptions import PyJWTError
 
-from .errors import Malformed
+from .errors import ProtocolError
 
 ALGORITHMS = ("ES256", "EdDSA", "RS256", "PS256")
-"""What may sign an access token."""
+"""The accepted signature algorithms, all asymmetric (RFC 8725, section 3.1)."""
 
 MAX_KEYS = 100
-"""More than this in one JWKS are not read."""
+"""Keys beyond this number in one JWK Set are ignored."""
 
-_KINDS = {"ES256": ("EC", "P-256"), "EdDSA": ("OKP", "Ed25519"), "RS256": ("RSA", None), "PS256": ("RSA", None)}
+_KEY_TYPES = {"ES256": ("EC", "P-256"), "EdDSA": ("OKP", "Ed25519"), "RS256": ("RSA", None), "PS256": ("RSA", None)}
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A public key, with the one algorithm that it may be used with (RFC 8725, section 3.1)."""
+    """A public key and the only algorithm that it may be used with."""
 
     kid: str
     alg: str
     public: Any = field(repr=False)
 
 
-def read(document: Any) -> dict[str, Key]:
-    """The keys of a JWKS by their ``kid``; what is for something else or not understood is left out.
+def parse_jwks(document: Any) -> dict[str, Key]:
+    """Returns the usable keys of a JWK Set by ``kid``. Keys for other purposes and unsupported keys are left out.
 
-    Raises ``Malformed`` for what is no JWKS.
+    Raises ``ProtocolError`` if the document is not a JWK Set.
     """
     entries = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(entries, list):
-        raise Malformed("this is no JWKS")
+        raise ProtocolError("the response is not a JWK Set")
     keys: dict[str, Key] = {}
     for entry in entries[:MAX_KEYS]:
-        key = _read_one(entry)
+        key = _parse_key(entry)
         if key is not None:
             keys.setdefault(key.kid, key)
     return keys
 
 
-def _read_one(entry: Any) -> Key | None:
+def _parse_key(entry: Any) -> Key | None:
     if not isinstance(entry, dict) or entry.get("use", "sig") != "sig":
         return None
     operations = entry.get("key_ops", ["verify"])
@@ -54,10 +54,10 @@ def _read_one(entry: Any) -> Key | None:
     kid, alg = entry.get("kid"), entry.get("alg")
     if not isinstance(kid, str) or not kid or alg not in ALGORITHMS:
         return None
-    kty, crv = _KINDS[alg]
+    kty, crv = _KEY_TYPES[alg]
     if entry.get("kty") != kty or (crv is not None and entry.get("crv") != crv):
         return None
-    # only what is public: a set that gives a private key away is no reason to use it
+    # Public members only: a private key that was published by mistake is never loaded.
     public = {name: entry[name] for name in ("kty", "crv", "x", "y", "n", "e") if name in entry}
     try:
         parsed = PyJWK(public, algorithm=alg).key

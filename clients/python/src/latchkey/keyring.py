@@ -1,16 +1,16 @@
-"""The issuer's keys, kept at hand: fetched now and then, and when a token names one that isn't known."""
+"""Caches the issuer's keys: refreshed periodically, and when a token names an unknown ``kid``."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 import httpx
 
-from .backoff import BackOff
-from .errors import InvalidToken, Malformed, Unavailable
+from .backoff import Backoff
+from .errors import InvalidToken, ProtocolError, Unavailable
 from .jwks import Key
 from .settings import Settings
 
@@ -18,7 +18,7 @@ _LOG = logging.getLogger("latchkey")
 
 
 class KeyRing:
-    """Keeps keys while the issuer is away, and lets go of those that it no longer publishes."""
+    """Keeps keys while the issuer is unreachable, and drops keys that the issuer no longer publishes."""
 
     def __init__(
         self,
@@ -26,75 +26,77 @@ class KeyRing:
         is_retired: Callable[[str], bool],
         settings: Settings,
     ) -> None:
-        """``is_retired`` tells of keys that must not come back, though a cache in between may still publish them."""
+        """``is_retired`` reports keys that must not return, even if an HTTP cache still publishes them."""
         self._fetch, self._is_retired, self._settings = fetch, is_retired, settings
         self._keys: dict[str, Key] = {}
-        self._running: asyncio.Task[bool] | None = None
-        self._began = float("-inf")
-        self._reached = False
-        self._wanted = asyncio.Event()
+        self._refreshing: asyncio.Task[bool] | None = None
+        self._refresh_started = float("-inf")
+        self._last_error = "not fetched yet"
+        self._reachable = False
+        self._refresh_requested = asyncio.Event()
 
-    async def require(self, kid: str) -> Mapping[str, Key]:
-        """Keys among which is the one of this name. An unknown one has them fetched, so often and no more.
+    async def get(self, kid: str) -> Key:
+        """Returns the key named ``kid``. An unknown name triggers a refresh, at most once per ``keys_cooldown``.
 
-        Raises ``InvalidToken`` where the issuer has no such key, ``Unavailable`` where it can't be asked.
+        Raises ``InvalidToken`` if the issuer publishes no such key, ``Unavailable`` if the issuer is unreachable.
         """
         if kid not in self._keys:
-            in_time = time.monotonic() - self._began >= self._settings.keys_cooldown
-            if in_time or (self._running is not None and not self._running.done()):
+            cooled_down = time.monotonic() - self._refresh_started >= self._settings.keys_cooldown
+            if cooled_down or (self._refreshing is not None and not self._refreshing.done()):
                 await self._refresh()
         if kid in self._keys:
-            return self._keys
-        if not self._reached:
-            raise Unavailable("the issuer's keys can't be fetched")
-        raise InvalidToken("its key is not one of the issuer's")
+            return self._keys[kid]
+        if not self._reachable:
+            raise Unavailable(f"the issuer's keys cannot be fetched: {self._last_error}")
+        raise InvalidToken("unknown_key")
 
     def retire(self, kid: str) -> None:
-        """Lets go of a key at once."""
+        """Drops a key at once."""
         self._keys.pop(kid, None)
-        self.look()
+        self.request_refresh()
 
-    def look(self) -> None:
-        """Has the keys fetched soon."""
-        self._wanted.set()
+    def request_refresh(self) -> None:
+        """Makes :meth:`run` refresh the keys soon."""
+        self._refresh_requested.set()
 
-    async def keep(self) -> None:
-        """Fetches the keys now, and again before they get old. Runs until it is cancelled."""
-        back_off = BackOff()
+    async def run(self) -> None:
+        """Refreshes the keys now and every ``keys_max_age`` seconds, until it is cancelled."""
+        backoff = Backoff()
         while True:
-            self._wanted.clear()
+            self._refresh_requested.clear()
             if await self._refresh():
-                back_off.reset()
-                wait = self._settings.keys_max_age
+                backoff.reset()
+                delay = self._settings.keys_max_age
             else:
-                wait = back_off.wait()
+                delay = backoff.next_delay()
             try:
-                async with asyncio.timeout(wait):
-                    await self._wanted.wait()
+                async with asyncio.timeout(delay):
+                    await self._refresh_requested.wait()
             except TimeoutError:
                 continue
-            await asyncio.sleep(back_off.wait())
+            await asyncio.sleep(backoff.next_delay())
 
     async def close(self) -> None:
-        """Ends a fetch that is under way."""
-        if self._running is not None:
-            self._running.cancel()
-            await asyncio.wait([self._running])
+        """Cancels a running refresh."""
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            await asyncio.wait([self._refreshing])
 
     async def _refresh(self) -> bool:
-        # one for all who wait, and not ended when one of them goes away
-        if self._running is None or self._running.done():
-            self._began = time.monotonic()
-            self._running = asyncio.create_task(self._load(), name="latchkey keys")
-        return await asyncio.shield(self._running)
+        # All callers share one refresh, and a caller that is cancelled does not cancel it.
+        if self._refreshing is None or self._refreshing.done():
+            self._refresh_started = time.monotonic()
+            self._refreshing = asyncio.create_task(self._load(), name="latchkey keys")
+        return await asyncio.shield(self._refreshing)
 
     async def _load(self) -> bool:
         try:
             keys = await self._fetch()
-        except (httpx.HTTPError, Malformed, TimeoutError, OSError) as error:
-            _LOG.warning("the issuer's keys can't be fetched: %s", str(error) or type(error).__name__)
-            self._reached = False
+        except (httpx.HTTPError, ProtocolError, TimeoutError, OSError) as error:
+            self._last_error = str(error) or type(error).__name__
+            self._reachable = False
+            _LOG.warning("the issuer's keys cannot be fetched: %s", self._last_error)
             return False
         self._keys = {kid: key for kid, key in keys.items() if not self._is_retired(kid)}
-        self._reached = True
+        self._reachable = True
         return True

@@ -1,4 +1,4 @@
-"""What has been revoked and could still have a live token: a bounded memory."""
+"""The revocations that can still affect an unexpired token, in bounded memory."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from datetime import datetime
 from typing import Any
 
 from .claims import Claims
-from .errors import Malformed
+from .errors import ProtocolError
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
-    """One session ended."""
+class SessionRevocation:
+    """Ends one session."""
 
     session_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
-    """All sessions of an account that began before a second ended, but perhaps one."""
+class AccountRevocation:
+    """Ends the sessions of an account that began before a second, except perhaps one."""
 
     account_id: str
     before: int
@@ -28,102 +28,104 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
-    """A signing key was taken out of use."""
+class KeyRevocation:
+    """Retires a signing key."""
 
     kid: str
 
 
-Revocation = Session | Account | Key
+Revocation = SessionRevocation | AccountRevocation | KeyRevocation
 
 
-def read(data: dict[str, Any]) -> Revocation:
-    """The revocation that an event's data tells of.
+def parse_revocation(data: dict[str, Any]) -> Revocation:
+    """Parses the data of a ``revocation`` event.
 
-    Raises ``Malformed`` for a kind that isn't known, which must be taken for a gap, and for what lacks a member.
+    Raises ``ProtocolError`` for an unknown kind, which the caller must treat as a gap, and for a missing member.
     """
     try:
         match data["kind"]:
             case "session":
-                return Session(_text(data["session_id"]))
+                return SessionRevocation(_string(data["session_id"]))
             case "account":
                 excepted = data.get("except_session_id")
-                before = math.floor(datetime.fromisoformat(_text(data["before"])).timestamp())
-                return Account(_text(data["account_id"]), before, None if excepted is None else _text(excepted))
+                before = math.floor(datetime.fromisoformat(_string(data["before"])).timestamp())
+                return AccountRevocation(
+                    _string(data["account_id"]), before, None if excepted is None else _string(excepted)
+                )
             case "key":
-                return Key(_text(data["kid"]))
+                return KeyRevocation(_string(data["kid"]))
     except (KeyError, TypeError, ValueError, OverflowError):
-        raise Malformed("a revocation that can't be read") from None
-    raise Malformed("a kind of revocation that isn't known")
+        raise ProtocolError("a revocation event is malformed") from None
+    raise ProtocolError("a revocation event has an unknown kind")
 
 
-def _text(value: Any) -> str:
+def _string(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise TypeError
     return value
 
 
 @dataclass(slots=True)
-class Revocations:
-    """Revocations, each kept for a time after it was heard of, up to a number. Times are monotonic seconds."""
+class RevocationSet:
+    """Revocations in order of receipt, each kept for ``retain`` seconds. Times are monotonic seconds."""
 
     max_entries: int
     retain: float = 0.0
-    """How long each is kept, at the least."""
-    _heard: dict[Revocation, float] = field(default_factory=dict)
-    """When each was heard of last; the oldest first."""
-    _accounts: dict[str, set[Account]] = field(default_factory=dict)
-    _overflown: float | None = None
-    """When one had to be left out last."""
+    """How long a revocation is kept after it was last received."""
+    _received: dict[Revocation, float] = field(default_factory=dict)
+    """When each revocation was last received; oldest first."""
+    _by_account: dict[str, set[AccountRevocation]] = field(default_factory=dict)
+    _overflowed: float | None = None
+    """When a revocation last did not fit."""
 
     def add(self, revocation: Revocation, now: float) -> None:
-        """Remembers it. Where the memory is full it is left out, and :meth:`complete` says so."""
-        self.expire(now)
-        self._heard.pop(revocation, None)
-        if len(self._heard) >= self.max_entries:
-            self._overflown = now
+        """Adds a revocation. If the set is full it is dropped, and :meth:`is_complete` reports that."""
+        self.evict_expired(now)
+        self._received.pop(revocation, None)
+        if len(self._received) >= self.max_entries:
+            self._overflowed = now
             return
-        self._heard[revocation] = now
-        if isinstance(revocation, Account):
-            self._accounts.setdefault(revocation.account_id, set()).add(revocation)
+        self._received[revocation] = now
+        if isinstance(revocation, AccountRevocation):
+            self._by_account.setdefault(revocation.account_id, set()).add(revocation)
 
-    def expire(self, now: float) -> None:
-        """Drops those that no living token can be touched by any more."""
-        while self._heard:
-            oldest = next(iter(self._heard))
-            if self._heard[oldest] + self.retain >= now:
+    def evict_expired(self, now: float) -> None:
+        """Evicts revocations that can no longer affect an unexpired token."""
+        while self._received:
+            oldest = next(iter(self._received))
+            if self._received[oldest] + self.retain >= now:
                 break
-            del self._heard[oldest]
-            self._forget(oldest)
-        if self._overflown is not None and self._overflown + self.retain < now:
-            self._overflown = None
+            del self._received[oldest]
+            self._unindex(oldest)
+        if self._overflowed is not None and self._overflowed + self.retain < now:
+            self._overflowed = None
 
-    def complete(self, now: float) -> bool:
-        """Whether nothing that matters was left out for want of room."""
-        self.expire(now)
-        return self._overflown is None
+    def is_complete(self, now: float) -> bool:
+        """Whether every revocation that still matters fitted."""
+        self.evict_expired(now)
+        return self._overflowed is None
 
-    def ends(self, kid: str, claims: Claims) -> bool:
-        """Whether a token that this key signed and that says this has been revoked."""
-        if self.ends_key(kid) or (claims.sid is not None and Session(claims.sid) in self._heard):
+    def revokes(self, kid: str, claims: Claims) -> bool:
+        """Whether a token with these claims, signed by the key ``kid``, is revoked."""
+        if self.revokes_key(kid) or (claims.sid is not None and SessionRevocation(claims.sid) in self._received):
             return True
-        # who has no session has none that could end; a service client's name is nobody's account
+        # A service client's own token has no session. Its `sub` is a client id, never an account.
         return claims.auth_time is not None and any(
             claims.auth_time < each.before and claims.sid != each.except_session_id
-            for each in self._accounts.get(claims.sub, ())
+            for each in self._by_account.get(claims.sub, ())
         )
 
-    def ends_key(self, kid: str) -> bool:
-        """Whether the key was taken out of use."""
-        return Key(kid) in self._heard
+    def revokes_key(self, kid: str) -> bool:
+        """Whether the signing key is retired."""
+        return KeyRevocation(kid) in self._received
 
     def __len__(self) -> int:
-        """How many are remembered."""
-        return len(self._heard)
+        """The number of revocations."""
+        return len(self._received)
 
-    def _forget(self, revocation: Revocation) -> None:
-        if isinstance(revocation, Account) and revocation.account_id in self._accounts:
-            of_account = self._accounts[revocation.account_id]
+    def _unindex(self, revocation: Revocation) -> None:
+        if isinstance(revocation, AccountRevocation) and revocation.account_id in self._by_account:
+            of_account = self._by_account[revocation.account_id]
             of_account.discard(revocation)
             if not of_account:
-                del self._accounts[revocation.account_id]
+                del self._by_account[revocation.account_id]

@@ -1,19 +1,19 @@
-"""Server-sent events from bytes (HTML, section 9.2.6)."""
+"""Parses server-sent events from bytes (HTML, section 9.2.6)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .errors import Malformed
+from .errors import ProtocolError
 
 MAX_EVENT_BYTES = 64 * 1024
-"""An event that is longer is no event of a feed, and ends the connection."""
+"""A longer event is a protocol error and ends the connection."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event. ``id`` is that of this very event, not the last one's: those without one are no place to resume at."""
+    """One event. ``id`` is the event's own id. An event without an id is no position to resume from."""
 
     type: str
     data: str
@@ -21,51 +21,48 @@ class Event:
 
 
 class Parser:
-    """Takes bytes in pieces of any size and gives the events that are complete. One parser for one connection."""
+    """Parses the chunks of one connection, whatever their size."""
 
     def __init__(self) -> None:
-        """Begins with an empty buffer."""
-        self._rest = b""
-        self._first = True
+        """Starts with an empty buffer."""
+        self._buffer = b""
+        self._at_start = True
         self._type = ""
         self._data: list[str] = []
         self._id: str | None = None
-        self._bytes = 0
-
-    def _clear(self) -> None:
-        self._type, self._data, self._id, self._bytes = "", [], None, 0
+        self._event_bytes = 0
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
-        """The events that this piece completes.
+        """Yields the events that the chunk completes.
 
-        Raises ``Malformed`` where an event is too long or not UTF-8.
+        Raises ``ProtocolError`` if an event is too long or not UTF-8.
         """
-        text = self._rest + chunk
-        # the LF of a CR LF may be in the next piece
+        text = self._buffer + chunk
+        # The LF of a CRLF may be in the next chunk.
         end = len(text) - 1 if text.endswith(b"\r") else len(text)
         lines = text[:end].replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-        self._rest = lines.pop() + text[end:]
+        self._buffer = lines.pop() + text[end:]
         for line in lines:
-            event = self._line(line)
+            event = self._parse_line(line)
             if event is not None:
                 yield event
-        if self._bytes + len(self._rest) > MAX_EVENT_BYTES:
-            raise Malformed("an event of the feed is too long")
+        if self._event_bytes + len(self._buffer) > MAX_EVENT_BYTES:
+            raise ProtocolError("an event of the feed is too long")
 
-    def _line(self, raw: bytes) -> Event | None:
-        if self._first:
-            self._first, raw = False, raw.removeprefix(b"\xef\xbb\xbf")
+    def _parse_line(self, raw: bytes) -> Event | None:
+        if self._at_start:
+            self._at_start, raw = False, raw.removeprefix(b"\xef\xbb\xbf")
         if not raw:
             event = Event(self._type or "message", "\n".join(self._data), self._id) if self._data else None
-            self._clear()
+            self._reset_event()
             return event
-        self._bytes += len(raw)
-        if self._bytes > MAX_EVENT_BYTES:
-            raise Malformed("an event of the feed is too long")
+        self._event_bytes += len(raw)
+        if self._event_bytes > MAX_EVENT_BYTES:
+            raise ProtocolError("an event of the feed is too long")
         try:
             line = raw.decode("utf-8")
         except UnicodeDecodeError:
-            raise Malformed("the feed is not UTF-8") from None
+            raise ProtocolError("the feed is not UTF-8") from None
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if name == "event":
@@ -74,5 +71,8 @@ class Parser:
             self._data.append(value)
         elif name == "id" and "\0" not in value:
             self._id = value
-        # comments, `retry` and what is unknown mean nothing here
+        # Comments, `retry` and unknown fields are ignored.
         return None
+
+    def _reset_event(self) -> None:
+        self._type, self._data, self._id, self._event_bytes = "", [], None, 0

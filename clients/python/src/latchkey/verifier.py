@@ -1,4 +1,4 @@
-"""The verifier: keys, feed and rules together."""
+"""Verifies access tokens with the issuer's keys and the revocation feed."""
 
 from __future__ import annotations
 
@@ -9,98 +9,100 @@ from typing import Any, Self
 
 import httpx
 
-from . import claims, token
-from .claims import Claims
-from .errors import InvalidToken, Malformed, Unavailable
-from .feed import Feed
-from .issuer import Issuer
+from .claims import Claims, validate_claims
+from .errors import InvalidToken, ProtocolError, Unavailable
+from .feed import RevocationFeed
+from .issuer import IssuerClient
 from .keyring import KeyRing
 from .settings import Settings
+from .token import parse_token, verify_signature
 
 
 class Latchkey:
-    """Checks access tokens in memory while it follows what Latchkey revokes. One for each process and event loop.
+    """Verifies access tokens locally while it follows Latchkey's revocations. Use one per process and event loop.
 
-    An asynchronous context manager: entering it starts following, leaving it stops. Entering doesn't wait for Latchkey; until
-    the feed has caught up, tokens are treated as ``feed_lost`` says. See :class:`Settings` for what can be set.
+    An asynchronous context manager: entering it connects in the background, leaving it disconnects. Entering does not wait
+    for Latchkey. Until the feed has caught up, tokens are treated as ``feed_lost`` says. :class:`Settings` lists the settings.
     """
 
     def __init__(self, issuer: str, *, http: httpx.AsyncClient | None = None, **settings: Any) -> None:
-        """Takes the fields of :class:`Settings` by name, and perhaps a client of the caller's, who closes it.
+        """Takes the fields of :class:`Settings` by name, and optionally an HTTP client, which the caller closes.
 
-        Raises ``LatchkeyError`` for settings that can't work.
+        Raises ``LatchkeyError`` for invalid settings.
         """
         self.settings = Settings(issuer=issuer, **settings)
-        self._own_http = http is None
+        self._owns_http = http is None
         self._http = http or httpx.AsyncClient()
-        self._issuer = Issuer(self.settings, self._http)
-        self._feed = Feed(self._issuer, self.settings)
-        self._keys = KeyRing(self._issuer.keys, self._feed.ends_key, self.settings)
-        self._feed.on_key, self._feed.on_live = self._keys.retire, self._keys.look
+        self._issuer = IssuerClient(self.settings, self._http)
+        self._feed = RevocationFeed(self._issuer, self.settings)
+        self._keys = KeyRing(self._issuer.keys, self._feed.revokes_key, self.settings)
+        self._feed.on_key_retired, self._feed.on_reconnected = self._keys.retire, self._keys.request_refresh
         self._tasks: list[asyncio.Task[None]] = []
 
     def __repr__(self) -> str:
-        """Without the secret."""
+        """Omits the secret."""
         return f"Latchkey({self.settings!r})"
 
     async def __aenter__(self) -> Self:
-        """Starts following."""
+        """Starts the background tasks."""
         self._tasks = [
-            asyncio.create_task(self._keys.keep(), name="latchkey keys"),
-            asyncio.create_task(self._feed.follow(), name="latchkey feed"),
+            asyncio.create_task(self._keys.run(), name="latchkey keys"),
+            asyncio.create_task(self._feed.run(), name="latchkey feed"),
         ]
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stops following."""
+        """Stops the background tasks."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._keys.close()
-        if self._own_http:
+        if self._owns_http:
             await self._http.aclose()
 
     @property
     def live(self) -> bool:
-        """Whether tokens are checked in memory now; otherwise as ``feed_lost`` says."""
-        return self._feed.trusted()
+        """Whether the revocations are up to date, so that tokens are verified locally. Otherwise ``feed_lost`` applies."""
+        return self._feed.is_current()
 
-    async def wait_live(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
-        """Waits until the feed has caught up for the first time.
-
-        Raises ``TimeoutError`` after that many seconds.
-        """
-        async with asyncio.timeout(timeout):
-            await self._feed.wait_live()
-
-    async def verify(self, text: str) -> Claims:
-        """What the token says, if it is good and its session hasn't ended.
-
-        Raises ``InvalidToken`` if it isn't, and ``Unavailable`` if that can't be known now.
-        """
-        unverified = token.parse(text)
-        if self._feed.ends_key(unverified.kid):
-            raise InvalidToken("its key was taken out of use")
-        members = token.verify(unverified, await self._keys.require(unverified.kid))
-        said = claims.read(members, self.settings, time.time())
-        self._refuse_revoked(unverified.kid, said)
-        if not self._feed.trusted():
-            await self._without_feed(text)
-            self._refuse_revoked(unverified.kid, said)
-        return said
-
-    def _refuse_revoked(self, kid: str, said: Claims) -> None:
-        if self._feed.ends(kid, said):
-            raise InvalidToken("it was revoked")
-
-    async def _without_feed(self, text: str) -> None:
-        if self.settings.feed_lost == "refuse":
-            raise Unavailable("the feed of revocations is lost")
+    async def wait_live(self, timeout: float = 5.0) -> bool:  # noqa: ASYNC109
+        """Waits at most ``timeout`` seconds until the feed has caught up for the first time; returns whether it has."""
         try:
-            active = await self._issuer.is_active(text)
-        except (httpx.HTTPError, Malformed, TimeoutError, OSError) as error:
-            raise Unavailable(f"Latchkey can't be asked: {str(error) or type(error).__name__}") from None
+            async with asyncio.timeout(timeout):
+                await self._feed.wait_live()
+        except TimeoutError:
+            return False
+        return True
+
+    async def verify(self, token: str) -> Claims:
+        """Returns the claims of a valid token whose session has not ended.
+
+        Raises ``InvalidToken`` if the token is not valid, and ``Unavailable`` if that cannot be decided now.
+        """
+        unverified = parse_token(token)
+        if self._feed.revokes_key(unverified.kid):
+            raise InvalidToken("revoked")
+        payload = verify_signature(unverified, await self._keys.get(unverified.kid))
+        claims = validate_claims(payload, self.settings, time.time())
+        self._reject_revoked(unverified.kid, claims)
+        if not self._feed.is_current():
+            await self._introspect(token)
+            self._reject_revoked(unverified.kid, claims)
+        return claims
+
+    def _reject_revoked(self, kid: str, claims: Claims) -> None:
+        if self._feed.revokes(kid, claims):
+            raise InvalidToken("revoked")
+
+    async def _introspect(self, token: str) -> None:
+        if self.settings.feed_lost == "refuse":
+            raise Unavailable("the revocation feed is lost")
+        try:
+            active = await self._issuer.introspect(token)
+        except (httpx.HTTPError, ProtocolError, TimeoutError, OSError) as error:
+            reason = str(error) or type(error).__name__
+            raise Unavailable(f"the revocation feed is lost and introspection failed: {reason}") from None
         if not active:
-            raise InvalidToken("Latchkey says that it is not active")
+            raise InvalidToken("revoked")

@@ -1,4 +1,4 @@
-"""The dependency for FastAPI."""
+"""The FastAPI dependencies. tests/unit/test_cases.py has the statuses and challenges."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.anyio
 
 
 def app_of(latchkey: Latchkey) -> FastAPI:
-    """An app with a page for users and one for anybody with a token."""
+    """An app with a path for users and one that also lets service clients in."""
     app = FastAPI()
     app.state.latchkey = latchkey
 
@@ -32,20 +32,20 @@ def app_of(latchkey: Latchkey) -> FastAPI:
 
 @asynccontextmanager
 async def calling(latchkey: Latchkey) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the app."""
+    """An HTTP client of the app."""
     transport = httpx.ASGITransport(app_of(latchkey))
     async with httpx.AsyncClient(transport=transport, base_url="http://shop") as client:
         yield client
 
 
 def bearer(token: str) -> dict[str, str]:
-    """The header."""
+    """The Authorization header of a token."""
     return {"Authorization": f"Bearer {token}"}
 
 
-async def test_a_good_token_passes_and_a_bad_one_is_challenged(issuer: FakeIssuer) -> None:
+async def test_valid_token_passes_and_invalid_token_is_challenged(issuer: FakeIssuer) -> None:
     async with issuer.latchkey() as latchkey, calling(latchkey) as client:
-        await latchkey.wait_live(60)
+        assert await latchkey.wait_live(60)
         passed = await client.get("/orders", headers=bearer(issuer.token()))
         assert (passed.status_code, passed.json()) == (200, SID)
         for headers in ({}, {"Authorization": "Basic YTpi"}, {"Authorization": "Bearer"}):
@@ -58,21 +58,21 @@ async def test_a_good_token_passes_and_a_bad_one_is_challenged(issuer: FakeIssue
         assert (await client.get("/orders", headers=twice)).status_code == 401
 
 
-async def test_a_service_client_is_no_user(issuer: FakeIssuer) -> None:
+async def test_service_client_token_is_refused_by_current_session(issuer: FakeIssuer) -> None:
     async with issuer.latchkey() as latchkey, calling(latchkey) as client:
-        await latchkey.wait_live(60)
-        robot = bearer(issuer.token(sub="robot", sid=None, auth_time=None))
+        assert await latchkey.wait_live(60)
+        robot = bearer(issuer.token(sub="robot", client_id="robot", sid=None, auth_time=None))
         assert (await client.get("/orders", headers=robot)).status_code == 401
         assert (await client.get("/stock", headers=robot)).json() == "robot"
 
 
-async def test_what_cannot_be_known_is_said_so(issuer: FakeIssuer) -> None:
+async def test_lost_feed_is_answered_503_with_retry_after(issuer: FakeIssuer) -> None:
     issuer.feed = None
     async with issuer.latchkey(feed_lost="refuse") as latchkey, calling(latchkey) as client:
         answer = await client.get("/orders", headers=bearer(issuer.token()))
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
 
 
-async def test_the_apps_document_names_the_scheme(issuer: FakeIssuer) -> None:
+async def test_openapi_document_of_the_app_names_the_scheme(issuer: FakeIssuer) -> None:
     schemes = app_of(Latchkey(issuer.url, audience="a", client_id="b", client_secret="c")).openapi()["components"]
     assert schemes["securitySchemes"]["Latchkey"]["scheme"] == "bearer"

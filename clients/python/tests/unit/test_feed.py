@@ -1,25 +1,26 @@
-"""Following the feed: what is heard, what is missed, and what becomes of tokens meanwhile."""
+"""The revocation feed: snapshots, resumption, gaps, and how tokens are treated meanwhile."""
 
+from base64 import b64decode
 from typing import Any
 
 import pytest
-from fake_issuer import HEARTBEAT, LIVE, RESUMED, SID, SNAPSHOT, SUB, FakeIssuer, revocation, until
+from fake_issuer import HEARTBEAT, LIVE, RESUMED, SECRET, SID, SNAPSHOT, SUB, FakeIssuer, revocation, until
 from latchkey import InvalidToken, Latchkey, Unavailable
 
 pytestmark = pytest.mark.anyio
 LOGOUT = revocation(kind="session", account_id=SUB, session_id=SID, reason="logout", at="2026-11-23T04:08:30.325Z")
-# so that a test tells of a lost feed by what it does, and no machine is so slow that one is lost by itself
+# A feed is lost only when a test makes it so, however slow the machine is.
 PATIENT: dict[str, Any] = {"max_staleness": 600.0, "feed_lost": "refuse"}
-HASTY: dict[str, Any] = {"max_staleness": 0.3, "introspection_timeout": 30.0}
+IMPATIENT: dict[str, Any] = {"max_staleness": 0.3, "introspection_timeout": 30.0}
 
 
-def followed(issuer: FakeIssuer) -> list[str | None]:
-    """The Last-Event-ID of each that came to follow."""
+def last_event_ids(issuer: FakeIssuer) -> list[str | None]:
+    """The Last-Event-ID of each subscription."""
     return [headers.get("last-event-id") for path, headers, _ in issuer.requests if path == "/v1/revocations"]
 
 
 async def is_refused(latchkey: Latchkey, token: str) -> bool:
-    """Whether it is known to be bad."""
+    """Whether the token is refused as invalid."""
     try:
         await latchkey.verify(token)
     except InvalidToken:
@@ -27,8 +28,8 @@ async def is_refused(latchkey: Latchkey, token: str) -> bool:
     return False
 
 
-async def is_unknown(latchkey: Latchkey, token: str) -> bool:
-    """Whether nothing is known of it."""
+async def is_unavailable(latchkey: Latchkey, token: str) -> bool:
+    """Whether the verifier cannot decide."""
     try:
         await latchkey.verify(token)
     except Unavailable:
@@ -36,72 +37,72 @@ async def is_unknown(latchkey: Latchkey, token: str) -> bool:
     return False
 
 
-async def test_a_sign_out_is_heard_of_at_once(issuer: FakeIssuer) -> None:
+async def test_logout_event_revokes_the_token(issuer: FakeIssuer) -> None:
     async with issuer.latchkey(**PATIENT) as latchkey:
-        await latchkey.wait_live(60)
+        assert await latchkey.wait_live(60)
         token = issuer.token()
         assert (await latchkey.verify(token)).sid == SID
-        await issuer.tell(LOGOUT)
-        await until("the sign-out is heard of", lambda: is_refused(latchkey, token))
+        await issuer.send(LOGOUT)
+        await until("the token is refused", lambda: is_refused(latchkey, token))
         assert issuer.count("/introspect") == 0
         assert latchkey.live
 
 
-async def test_the_snapshot_counts_too(issuer: FakeIssuer) -> None:
+async def test_revocation_in_the_snapshot_revokes_the_token(issuer: FakeIssuer) -> None:
     issuer.feed = SNAPSHOT + LOGOUT + LIVE
     async with issuer.latchkey(**PATIENT) as latchkey:
-        await latchkey.wait_live(60)
+        assert await latchkey.wait_live(60)
         assert await is_refused(latchkey, issuer.token())
 
 
-async def test_it_says_who_it_is_and_the_secret_prints_nowhere(issuer: FakeIssuer, caplog: pytest.LogCaptureFixture) -> None:
+async def test_feed_request_authenticates_and_the_secret_is_not_printed(issuer: FakeIssuer, caplog: pytest.LogCaptureFixture) -> None:
     async with issuer.latchkey(client_id="a:b c") as latchkey:
-        await latchkey.wait_live(60)
+        assert await latchkey.wait_live(60)
         (headers,) = [headers for path, headers, _ in issuer.requests if path == "/v1/revocations"]
-        assert headers["authorization"] == "Basic YSUzQWIrYzpsa19jc19hLXNlY3JldC10aGF0LW5vYm9keS1tYXktc2Vl"
+        assert b64decode(headers["authorization"].removeprefix("Basic ")).decode() == f"a%3Ab+c:{SECRET}"
         assert "lk_cs" not in f"{latchkey!r} {latchkey} {latchkey.settings!r} {caplog.text}"
 
 
-async def test_after_a_cut_it_resumes_where_it_was(issuer: FakeIssuer) -> None:
+async def test_reconnect_resumes_after_the_last_event(issuer: FakeIssuer) -> None:
     issuer.resumed = RESUMED + LOGOUT + LIVE
     async with issuer.latchkey(**PATIENT) as latchkey:
-        await latchkey.wait_live(60)
-        await issuer.tell(HEARTBEAT + revocation(kind="account", account_id="x", before="2026-11-23T04:08:30Z"))
+        assert await latchkey.wait_live(60)
+        await issuer.send(HEARTBEAT + revocation(kind="account", account_id="x", before="2026-11-23T04:08:30Z"))
         token = issuer.token()
-        await issuer.cut()
-        await until("what was missed is heard of", lambda: is_refused(latchkey, token))
-    assert followed(issuer) == [None, "place-2"] or followed(issuer) == [None, "place-1"]
+        await issuer.disconnect()
+        await until("the missed revocation arrives", lambda: is_refused(latchkey, token))
+    assert last_event_ids(issuer) == [None, "event-2"] or last_event_ids(issuer) == [None, "event-1"]
 
 
-async def test_a_new_snapshot_replaces_what_was_known(issuer: FakeIssuer) -> None:
+async def test_new_snapshot_replaces_the_old_revocations(issuer: FakeIssuer) -> None:
     issuer.feed = SNAPSHOT + LOGOUT + LIVE
     async with issuer.latchkey(**PATIENT) as latchkey:
-        await latchkey.wait_live(60)
+        assert await latchkey.wait_live(60)
         token = issuer.token()
         issuer.feed = SNAPSHOT
-        await issuer.cut()
-        await until("it is back", lambda: len(followed(issuer)) == 2 and bool(issuer.followers))
-        assert await is_refused(latchkey, token), "it counts until the new one is complete"
-        await issuer.tell(LIVE)
+        await issuer.disconnect()
+        await until("the verifier has reconnected", lambda: len(last_event_ids(issuer)) == 2 and bool(issuer.subscribers))
+        assert await is_refused(latchkey, token), "the old snapshot stays in force until the new one is complete"
+        await issuer.send(LIVE)
 
-        async def let_in() -> bool:
+        async def accepted() -> bool:
             return not await is_refused(latchkey, token)
 
-        await until("the new one counts", let_in)
+        await until("the new snapshot is in force", accepted)
 
 
-async def test_after_a_gap_nothing_counts_until_the_snapshot(issuer: FakeIssuer) -> None:
+async def test_gap_makes_the_feed_stale_until_the_next_snapshot(issuer: FakeIssuer) -> None:
     async with issuer.latchkey(**PATIENT) as latchkey:
-        await latchkey.wait_live(60)
+        assert await latchkey.wait_live(60)
         token = issuer.token()
-        await issuer.tell('event: gap\ndata: {"detail":"lost"}\n\n' + HEARTBEAT)
-        await until("it isn't trusted", lambda: is_unknown(latchkey, token))
-        await issuer.tell(SNAPSHOT + HEARTBEAT)
-        assert await is_unknown(latchkey, token)
-        await issuer.tell(LOGOUT + LIVE)
-        await until("it is", lambda: latchkey.live)
+        await issuer.send('event: gap\ndata: {"detail":"lost"}\n\n' + HEARTBEAT)
+        await until("the feed is stale", lambda: is_unavailable(latchkey, token))
+        await issuer.send(SNAPSHOT + HEARTBEAT)
+        assert await is_unavailable(latchkey, token)
+        await issuer.send(LOGOUT + LIVE)
+        await until("the feed is live", lambda: latchkey.live)
         assert await is_refused(latchkey, token)
-        assert followed(issuer) == [None]
+        assert last_event_ids(issuer) == [None]
 
 
 @pytest.mark.parametrize(
@@ -115,30 +116,30 @@ async def test_after_a_gap_nothing_counts_until_the_snapshot(issuer: FakeIssuer)
         SNAPSHOT.replace("310", "-1"),
     ],
 )
-async def test_what_is_not_understood_is_a_gap(issuer: FakeIssuer, event: str) -> None:
+async def test_unexpected_event_is_treated_as_a_gap(issuer: FakeIssuer, event: str) -> None:
     async with issuer.latchkey(**PATIENT) as latchkey:
-        await latchkey.wait_live(60)
+        assert await latchkey.wait_live(60)
         issuer.feed = None
-        await issuer.tell(event)
-        await until("it isn't trusted", lambda: is_unknown(latchkey, issuer.token()))
+        await issuer.send(event)
+        await until("the feed is stale", lambda: is_unavailable(latchkey, issuer.token()))
         issuer.feed = SNAPSHOT + LIVE
-        await until("it came back, and is again", lambda: latchkey.live)
-    assert set(followed(issuer)) == {None}
+        await until("the feed is live", lambda: latchkey.live)
+    assert set(last_event_ids(issuer)) == {None}
 
 
-async def test_unknown_events_and_members_are_passed_over(issuer: FakeIssuer) -> None:
+async def test_unknown_events_and_members_are_ignored(issuer: FakeIssuer) -> None:
     async with issuer.latchkey(**PATIENT) as latchkey:
-        await latchkey.wait_live(60)
-        await issuer.tell("event: weather\ndata: rain\n\n" + LOGOUT.replace("{", '{"new":{"a":1},'))
-        await until("it is heard of", lambda: is_refused(latchkey, issuer.token()))
-        assert followed(issuer) == [None]
+        assert await latchkey.wait_live(60)
+        await issuer.send("event: weather\ndata: rain\n\n" + LOGOUT.replace("{", '{"new":{"a":1},'))
+        await until("the token is refused", lambda: is_refused(latchkey, issuer.token()))
+        assert last_event_ids(issuer) == [None]
 
 
-async def test_without_the_feed_latchkey_is_asked_about_each_token(issuer: FakeIssuer) -> None:
-    async with issuer.latchkey(**HASTY) as latchkey:
-        await latchkey.wait_live(60)
+async def test_lost_feed_introspects_each_token(issuer: FakeIssuer) -> None:
+    async with issuer.latchkey(**IMPATIENT) as latchkey:
+        assert await latchkey.wait_live(60)
         issuer.feed = None
-        await issuer.cut()
+        await issuer.disconnect()
         await until("the feed is lost", lambda: not latchkey.live)
         token = issuer.token()
         assert (await latchkey.verify(token)).sid == SID
@@ -149,67 +150,83 @@ async def test_without_the_feed_latchkey_is_asked_about_each_token(issuer: FakeI
         issuer.active = False
         assert await is_refused(latchkey, token)
         issuer.active = None
-        assert await is_unknown(latchkey, token)
-        asked = issuer.count("/introspect")
+        assert await is_unavailable(latchkey, token)
+        introspections = issuer.count("/introspect")
         assert await is_refused(latchkey, issuer.token(aud="another"))
-        assert issuer.count("/introspect") == asked, "what is bad anyway is not asked about"
+        assert issuer.count("/introspect") == introspections, "an invalid token is not introspected"
 
 
-async def test_without_the_feed_all_are_refused_where_that_is_wanted(issuer: FakeIssuer) -> None:
-    async with issuer.latchkey(**HASTY, feed_lost="refuse") as latchkey:
-        await latchkey.wait_live(60)
+async def test_lost_feed_refuses_all_tokens_if_configured(issuer: FakeIssuer) -> None:
+    async with issuer.latchkey(**IMPATIENT, feed_lost="refuse") as latchkey:
+        assert await latchkey.wait_live(60)
         issuer.feed = None
-        await issuer.cut()
-        await until("it is unknown", lambda: is_unknown(latchkey, issuer.token()))
+        await issuer.disconnect()
+        await until("the token is unavailable", lambda: is_unavailable(latchkey, issuer.token()))
         assert issuer.count("/introspect") == 0
 
 
-async def test_before_the_feed_is_there_the_same_holds(issuer: FakeIssuer) -> None:
+async def test_feed_lost_applies_before_the_first_snapshot(issuer: FakeIssuer) -> None:
     issuer.feed = SNAPSHOT
     async with issuer.latchkey(max_staleness=600) as latchkey:
         assert (await latchkey.verify(issuer.token())).sid == SID
         assert issuer.count("/introspect") == 1
     async with issuer.latchkey(**PATIENT) as latchkey:
-        assert await is_unknown(latchkey, issuer.token())
+        assert await is_unavailable(latchkey, issuer.token())
 
 
-async def test_a_feed_that_is_silent_is_lost_and_left(issuer: FakeIssuer) -> None:
-    async with issuer.latchkey(**HASTY) as latchkey:
-        await latchkey.wait_live(60)
+async def test_silent_feed_is_lost_and_reconnected(issuer: FakeIssuer) -> None:
+    async with issuer.latchkey(**IMPATIENT) as latchkey:
+        assert await latchkey.wait_live(60)
 
-        async def left() -> bool:
-            await issuer.tell(": comments and old words are no sign of life\n\n")
-            return len(followed(issuer)) > 1
+        async def reconnected() -> bool:
+            await issuer.send(": comments do not count as events\n\n")
+            return len(last_event_ids(issuer)) > 1
 
-        await until("it came again", left)
+        await until("the verifier has reconnected", reconnected)
 
 
-async def test_revocations_without_heartbeats_are_no_proof_that_all_is_told(issuer: FakeIssuer) -> None:
-    async with issuer.latchkey(**HASTY) as latchkey:
-        await latchkey.wait_live(60)
+async def test_revocations_without_heartbeats_do_not_keep_the_feed_current(issuer: FakeIssuer) -> None:
+    async with issuer.latchkey(**IMPATIENT) as latchkey:
+        assert await latchkey.wait_live(60)
 
         async def lost() -> bool:
-            await issuer.tell(revocation(kind="session", account_id="x", session_id="y"))
+            await issuer.send(revocation(kind="session", account_id="x", session_id="y"))
             return not latchkey.live
 
         await until("the feed is lost", lost)
 
 
-async def test_more_than_can_be_remembered_is_as_if_the_feed_were_lost(issuer: FakeIssuer) -> None:
+async def test_too_many_revocations_make_the_feed_lost(issuer: FakeIssuer) -> None:
     async with issuer.latchkey(**PATIENT, max_revocations=2) as latchkey:
-        await latchkey.wait_live(60)
-        await issuer.tell("".join(revocation(kind="session", account_id="x", session_id=str(each)) for each in range(3)))
-        await until("nothing is known", lambda: is_unknown(latchkey, issuer.token()))
-        await issuer.cut()
-        await until("a snapshot that fits has come", lambda: latchkey.live)
+        assert await latchkey.wait_live(60)
+        await issuer.send("".join(revocation(kind="session", account_id="x", session_id=str(each)) for each in range(3)))
+        await until("the feed counts as lost", lambda: is_unavailable(latchkey, issuer.token()))
+        await issuer.disconnect()
+        await until("a snapshot that fits has arrived", lambda: latchkey.live)
 
 
-async def test_latchkey_may_come_later(issuer: FakeIssuer) -> None:
+async def test_verifier_started_before_latchkey_recovers(issuer: FakeIssuer) -> None:
     issuer.away = True
     async with issuer.latchkey(**PATIENT) as latchkey:
         with pytest.raises(Unavailable):
             await latchkey.verify(issuer.token())
         issuer.away = False
-        await latchkey.wait_live(60)
-        await until("the keys are there", lambda: issuer.count("/keys") > 0)
+        assert await latchkey.wait_live(60)
+        await until("the keys are fetched", lambda: issuer.count("/keys") > 0)
         assert (await latchkey.verify(issuer.token())).sub == SUB
+
+
+async def test_feed_answering_401_names_the_client_in_the_log(issuer: FakeIssuer, caplog: pytest.LogCaptureFixture) -> None:
+    issuer.feed, issuer.feed_status = None, 401
+    async with issuer.latchkey(**PATIENT):
+        await until("the refusal is logged", lambda: 'the service client "shop"' in caplog.text)
+    assert "/v1/revocations answered 401" in caplog.text
+    assert "lk_cs" not in caplog.text
+
+
+async def test_wait_live_returns_false_after_the_timeout(issuer: FakeIssuer) -> None:
+    issuer.away = True
+    async with issuer.latchkey(**PATIENT) as latchkey:
+        assert not await latchkey.wait_live(0.05)
+        with pytest.raises(Unavailable, match="the issuer's keys cannot be fetched: .* answered 503"):
+            await latchkey.verify(issuer.token())

@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from fake_issuer import SigningKey
-from latchkey.errors import Malformed
-from latchkey.jwks import read
+from latchkey.errors import ProtocolError
+from latchkey.jwks import parse_jwks
 
 GOOD = SigningKey.new("ES256").jwk("one")
 
 
-def test_good_keys_are_read() -> None:
-    keys = read({"keys": [SigningKey.new(alg).jwk(alg) for alg in ("ES256", "EdDSA", "RS256", "PS256")]})
+def test_keys_of_every_algorithm_are_parsed() -> None:
+    keys = parse_jwks({"keys": [SigningKey.new(alg).jwk(alg) for alg in ("ES256", "EdDSA", "RS256", "PS256")]})
     assert {kid: key.alg for kid, key in keys.items()} == {alg: alg for alg in ("ES256", "EdDSA", "RS256", "PS256")}
 
 
@@ -33,12 +33,12 @@ def test_good_keys_are_read() -> None:
     ],
     ids=str,
 )
-def test_what_is_for_something_else_or_weak_is_left_out(entry: Any) -> None:
+def test_unsuitable_key_is_left_out(entry: Any) -> None:
     other = SigningKey.new("ES256").jwk("two")
-    assert list(read({"keys": [entry, other]})) == ["two"]
+    assert list(parse_jwks({"keys": [entry, other]})) == ["two"]
 
 
 @pytest.mark.parametrize("document", [None, [], {}, {"keys": {}}], ids=str)
-def test_what_is_no_jwks_is_refused(document: Any) -> None:
-    with pytest.raises(Malformed):
-        read(document)
+def test_document_that_is_no_jwks_raises(document: Any) -> None:
+    with pytest.raises(ProtocolError):
+        parse_jwks(document)

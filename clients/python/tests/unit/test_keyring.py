@@ -1,4 +1,4 @@
-"""The keys: fetched when they must be, kept while the issuer is away, and let go of when they are retired."""
+"""The key cache: refreshed when needed, kept while the issuer is unreachable, and emptied of retired keys."""
 
 from typing import Any
 
@@ -12,75 +12,75 @@ PATIENT: dict[str, Any] = {"max_staleness": 600.0, "feed_lost": REFUSE}
 
 
 async def refused(latchkey: Latchkey, token: str) -> None:
-    """Fails unless it is refused."""
+    """Fails unless the token is refused."""
     with pytest.raises(InvalidToken):
         await latchkey.verify(token)
 
 
-async def test_a_new_key_is_fetched_when_a_token_names_it(issuer: FakeIssuer) -> None:
+async def test_unknown_kid_triggers_a_refresh(issuer: FakeIssuer) -> None:
     async with issuer.latchkey(**PATIENT, keys_cooldown=0) as latchkey:
-        await latchkey.wait_live(60)
+        assert await latchkey.wait_live(60)
         await latchkey.verify(issuer.token())
         issuer.keys["two"] = SigningKey.new("EdDSA")
         await latchkey.verify(issuer.token("two"))
         assert issuer.count("/keys") == 2
 
 
-async def test_unknown_keys_are_asked_for_so_often_and_no_more(issuer: FakeIssuer) -> None:
+async def test_refreshes_for_unknown_kids_are_rate_limited(issuer: FakeIssuer) -> None:
     async with issuer.latchkey(**PATIENT, keys_cooldown=600) as latchkey:
-        await latchkey.wait_live(60)
+        assert await latchkey.wait_live(60)
         await latchkey.verify(issuer.token())
         for number in range(20):
-            await refused(latchkey, issuer.token(header={"kid": f"made up {number}"}))
+            await refused(latchkey, issuer.token(header={"kid": f"unknown {number}"}))
         assert issuer.count("/keys") == 1
 
 
-async def test_keys_are_kept_while_the_issuer_is_away(issuer: FakeIssuer) -> None:
+async def test_keys_are_kept_while_the_issuer_is_unreachable(issuer: FakeIssuer) -> None:
     async with issuer.latchkey(**PATIENT, keys_cooldown=0, keys_max_age=0.05) as latchkey:
-        await latchkey.wait_live(60)
+        assert await latchkey.wait_live(60)
         await latchkey.verify(issuer.token())
         issuer.away = True
-        asked = len(issuer.requests)
-        await until("it was asked in vain", lambda: len(issuer.requests) > asked + 1)
+        requests = len(issuer.requests)
+        await until("a refresh has failed", lambda: len(issuer.requests) > requests + 1)
         await latchkey.verify(issuer.token())
         with pytest.raises(Unavailable):
             await latchkey.verify(issuer.token(header={"kid": "another"}))
 
 
-async def test_a_key_that_is_no_longer_published_is_let_go_of(issuer: FakeIssuer) -> None:
+async def test_key_that_is_no_longer_published_is_dropped(issuer: FakeIssuer) -> None:
     async with issuer.latchkey(**PATIENT, keys_max_age=0.05) as latchkey:
-        await latchkey.wait_live(60)
+        assert await latchkey.wait_live(60)
         token = issuer.token()
         await latchkey.verify(token)
         issuer.keys = {"two": SigningKey.new("ES256")}
 
-        async def gone() -> bool:
+        async def dropped() -> bool:
             try:
                 await latchkey.verify(token)
             except InvalidToken:
                 return True
             return False
 
-        await until("it is gone", gone)
+        await until("the key is dropped", dropped)
 
 
-async def test_a_retired_key_is_refused_at_once_and_does_not_come_back(issuer: FakeIssuer) -> None:
+async def test_retired_key_is_refused_though_still_published(issuer: FakeIssuer) -> None:
     async with issuer.latchkey(**PATIENT, keys_max_age=0.05) as latchkey:
-        await latchkey.wait_live(60)
+        assert await latchkey.wait_live(60)
         token = issuer.token()
         await latchkey.verify(token)
-        await issuer.tell(revocation(kind="key", kid="one", reason="key_retired", at="2026-11-23T04:08:30Z"))
+        await issuer.send(revocation(kind="key", kid="one", reason="key_retired", at="2026-11-23T04:08:30Z"))
 
-        async def ended() -> bool:
+        async def refused_now() -> bool:
             try:
                 await latchkey.verify(token)
             except InvalidToken:
                 return True
             return False
 
-        await until("it is refused", ended)
-        asked = issuer.count("/keys")
-        await until("what still names it was read", lambda: issuer.count("/keys") > asked + 1)
+        await until("the token is refused", refused_now)
+        requests = issuer.count("/keys")
+        await until("the stale JWK Set was fetched", lambda: issuer.count("/keys") > requests + 1)
         await refused(latchkey, token)
         assert latchkey.live
 
@@ -95,14 +95,14 @@ async def test_a_retired_key_is_refused_at_once_and_does_not_come_back(issuer: F
     ],
     ids=str,
 )
-async def test_metadata_that_makes_no_sense_is_not_used(issuer: FakeIssuer, metadata: dict[str, Any]) -> None:
+async def test_invalid_metadata_is_not_used(issuer: FakeIssuer, metadata: dict[str, Any]) -> None:
     issuer.metadata = metadata
     async with issuer.latchkey(**PATIENT) as latchkey:
         with pytest.raises(Unavailable):
             await latchkey.verify(issuer.token())
         assert {path for path, _, _ in issuer.requests} == {"/.well-known/openid-configuration"}
         issuer.metadata = {}
-        await latchkey.wait_live(60)
+        assert await latchkey.wait_live(60)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ async def test_metadata_that_makes_no_sense_is_not_used(issuer: FakeIssuer, meta
     ],
     ids=str,
 )
-def test_settings_that_cannot_work_are_refused(settings: dict[str, Any]) -> None:
+def test_invalid_setting_is_refused_by_name(settings: dict[str, Any]) -> None:
     given = {"issuer": "https://a.example", "audience": "a", "client_id": "b", "client_secret": "lk_cs", **settings}
     with pytest.raises(LatchkeyError) as error:
         Latchkey(**given)

@@ -1,4 +1,4 @@
-"""Which tokens a revocation ends, and how long and how many are remembered."""
+"""Which tokens a revocation affects, and how long and how many are kept."""
 
 from dataclasses import replace
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from fake_issuer import SID, SUB
 from latchkey import Claims
-from latchkey.errors import Malformed
-from latchkey.revocations import Account, Key, Revocations, Session, read
+from latchkey.errors import ProtocolError
+from latchkey.revocations import AccountRevocation, KeyRevocation, Revocation, RevocationSet, SessionRevocation, parse_revocation
 
 CLAIMS = Claims(
     sub=SUB, client_id="latchkey", scope=("account",), roles=(), iss="i", aud=("latchkey",), jti="j",
@@ -15,84 +15,84 @@ CLAIMS = Claims(
 )  # fmt: skip
 
 
-def knowing(*revocations: Session | Account | Key) -> Revocations:
-    """A memory of these, heard of at 0 and kept for 310."""
-    memory = Revocations(max_entries=10, retain=310)
-    for revocation in revocations:
-        memory.add(revocation, 0)
-    return memory
+def set_of(*added: Revocation) -> RevocationSet:
+    """A set of these, received at 0 and kept for 310 seconds."""
+    revocations = RevocationSet(max_entries=10, retain=310)
+    for revocation in added:
+        revocations.add(revocation, 0)
+    return revocations
 
 
 @pytest.mark.parametrize(
-    ("revocation", "ends"),
+    ("revocation", "revokes"),
     [
-        (Session(SID), True),
-        (Session("another"), False),
-        (Key("one"), True),
-        (Key("two"), False),
-        (Account(SUB, 1001, None), True),
-        (Account(SUB, 1000, None), False),
-        (Account(SUB, 1001, "another"), True),
-        (Account(SUB, 1001, SID), False),
-        (Account("another", 2000, None), False),
+        (SessionRevocation(SID), True),
+        (SessionRevocation("another"), False),
+        (KeyRevocation("one"), True),
+        (KeyRevocation("two"), False),
+        (AccountRevocation(SUB, 1001, None), True),
+        (AccountRevocation(SUB, 1000, None), False),
+        (AccountRevocation(SUB, 1001, "another"), True),
+        (AccountRevocation(SUB, 1001, SID), False),
+        (AccountRevocation("another", 2000, None), False),
     ],
 )
-def test_a_revocation_ends_what_it_is_about(revocation: Session | Account | Key, ends: bool) -> None:
-    assert knowing(revocation).ends("one", CLAIMS) is ends
+def test_revocation_affects_its_target_only(revocation: Revocation, revokes: bool) -> None:
+    assert set_of(revocation).revokes("one", CLAIMS) is revokes
 
 
-def test_what_one_revocation_excepts_another_may_end() -> None:
-    memory = knowing(Account(SUB, 1001, SID), Account(SUB, 1001, None))
-    assert memory.ends("one", CLAIMS)
+def test_session_excepted_by_one_revocation_is_ended_by_another() -> None:
+    revocations = set_of(AccountRevocation(SUB, 1001, SID), AccountRevocation(SUB, 1001, None))
+    assert revocations.revokes("one", CLAIMS)
 
 
-def test_a_service_clients_token_has_no_session_to_end() -> None:
+def test_service_client_token_is_affected_by_key_revocations_only() -> None:
     claims = replace(CLAIMS, sid=None, auth_time=None)
-    memory = knowing(Account(SUB, 5000, None), Session(SID))
-    assert not memory.ends("one", claims)
-    memory.add(Key("one"), 0)
-    assert memory.ends("one", claims)
+    revocations = set_of(AccountRevocation(SUB, 5000, None), SessionRevocation(SID))
+    assert not revocations.revokes("one", claims)
+    revocations.add(KeyRevocation("one"), 0)
+    assert revocations.revokes("one", claims)
 
 
-def test_each_is_forgotten_when_its_time_has_passed() -> None:
-    memory = knowing(Session(SID), Account(SUB, 1001, None), Key("one"))
-    memory.add(Session(SID), 100)  # told again: kept longer
-    memory.expire(310)
-    assert len(memory) == 3
-    memory.expire(311)
-    assert len(memory) == 1
-    assert memory.ends("one", CLAIMS)
-    memory.expire(411)
-    assert not memory.ends("one", CLAIMS)
-    assert memory == Revocations(max_entries=10, retain=310)
+def test_revocation_is_evicted_after_retain() -> None:
+    revocations = set_of(SessionRevocation(SID), AccountRevocation(SUB, 1001, None), KeyRevocation("one"))
+    revocations.add(SessionRevocation(SID), 100)  # received again: kept longer
+    revocations.evict_expired(310)
+    assert len(revocations) == 3
+    revocations.evict_expired(311)
+    assert len(revocations) == 1
+    assert revocations.revokes("one", CLAIMS)
+    revocations.evict_expired(411)
+    assert not revocations.revokes("one", CLAIMS)
+    assert revocations == RevocationSet(max_entries=10, retain=310)
 
 
-def test_a_full_memory_says_so_until_what_it_left_out_has_expired() -> None:
-    memory = knowing(*(Session(str(number)) for number in range(10)))
-    assert memory.complete(0)
-    memory.add(Session("1"), 50)
-    assert memory.complete(50), "it was there already"
-    memory.add(Session(SID), 60)
-    assert len(memory) == 10
-    assert not memory.complete(60)
-    assert not memory.complete(370)
-    assert memory.complete(371)
+def test_full_set_is_incomplete_until_the_dropped_revocation_expires() -> None:
+    revocations = set_of(*(SessionRevocation(str(number)) for number in range(10)))
+    assert revocations.is_complete(0)
+    revocations.add(SessionRevocation("1"), 50)
+    assert revocations.is_complete(50), "it is a duplicate"
+    revocations.add(SessionRevocation(SID), 60)
+    assert len(revocations) == 10
+    assert not revocations.is_complete(60)
+    assert not revocations.is_complete(370)
+    assert revocations.is_complete(371)
 
 
 @pytest.mark.parametrize(
     ("data", "revocation"),
     [
-        ({"kind": "session", "account_id": SUB, "session_id": SID, "new": 1}, Session(SID)),
-        ({"kind": "account", "account_id": SUB, "before": "1970-01-01T00:16:41.000Z"}, Account(SUB, 1001, None)),
+        ({"kind": "session", "account_id": SUB, "session_id": SID, "new": 1}, SessionRevocation(SID)),
+        ({"kind": "account", "account_id": SUB, "before": "1970-01-01T00:16:41.000Z"}, AccountRevocation(SUB, 1001, None)),
         (
             {"kind": "account", "account_id": SUB, "before": "1970-01-01T00:16:41Z", "except_session_id": SID},
-            Account(SUB, 1001, SID),
+            AccountRevocation(SUB, 1001, SID),
         ),
-        ({"kind": "key", "kid": "one"}, Key("one")),
+        ({"kind": "key", "kid": "one"}, KeyRevocation("one")),
     ],
 )
-def test_the_kinds_are_read(data: dict[str, Any], revocation: Session | Account | Key) -> None:
-    assert read(data) == revocation
+def test_every_kind_is_parsed(data: dict[str, Any], revocation: Revocation) -> None:
+    assert parse_revocation(data) == revocation
 
 
 @pytest.mark.parametrize(
@@ -108,6 +108,6 @@ def test_the_kinds_are_read(data: dict[str, Any], revocation: Session | Account 
         {"kind": "key", "kid": ""},
     ],
 )
-def test_what_is_not_understood_is_not_passed_over(data: dict[str, Any]) -> None:
-    with pytest.raises(Malformed):
-        read(data)
+def test_malformed_revocation_raises(data: dict[str, Any]) -> None:
+    with pytest.raises(ProtocolError):
+        parse_revocation(data)

@@ -1,4 +1,4 @@
-//! What the feed says, and what it means.
+//! The events of the feed: [`Event`].
 
 use std::time::Duration;
 
@@ -7,45 +7,45 @@ use serde::{Deserialize, de::DeserializeOwned};
 use super::sse::Message;
 use crate::{id::Id, rfc3339};
 
-/// No revocation matters longer than this, whatever the feed says.
+/// The upper bound of `retain_seconds`.
 const MAX_RETAIN: Duration = Duration::from_hours(24 * 30);
 
-/// The longest name of a key.
+/// The maximum length of a key's name.
 const MAX_KID: usize = 256;
 
 /// An event of the feed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// What follows is all that matters. How long a revocation does.
+    /// All current revocations follow; each stays relevant for `retain`.
     Snapshot { retain: Duration },
-    /// What was missed follows.
+    /// The revocations since the last connection follow.
     Resumed { retain: Duration },
-    /// Something was revoked, at a time in milliseconds since the Unix epoch.
-    Revoked { what: Revoked, at: i64 },
-    /// All was told.
+    /// A revocation, at a time in milliseconds since the Unix epoch.
+    Revocation { target: Target, at: i64 },
+    /// The snapshot or the resumption is complete.
     Live,
-    /// All was told up to now.
+    /// All revocations up to now were sent.
     Heartbeat,
-    /// Something was lost.
+    /// Revocations were lost. A snapshot follows.
     Gap(String),
-    /// An event that this version doesn't know, and needn't.
+    /// An unknown event, which is ignored.
     Other,
 }
 
-/// What was revoked.
+/// The target of a revocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Revoked {
+pub(crate) enum Target {
     /// A session.
     Session(Id),
-    /// The sessions of an account that began before a time, in seconds since the Unix epoch, but perhaps one.
+    /// The sessions of an account that began before a time, in seconds since the Unix epoch, except perhaps one.
     Account { account: Id, before: i64, except: Option<Id> },
-    /// All that a key signed.
+    /// All tokens that a key signed.
     Key(String),
 }
 
-/// It can't be understood: what it tells would be missed.
+/// The event cannot be parsed, so its revocation would be missed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct NotUnderstood;
+pub(crate) struct InvalidEvent;
 
 #[derive(Deserialize)]
 struct Opening {
@@ -69,8 +69,8 @@ struct Revocation {
     at: String,
 }
 
-/// Reads an event. Unknown ones and unknown members are left alone; a revocation of an unknown kind isn't.
-pub(crate) fn read(message: &Message) -> Result<Event, NotUnderstood> {
+/// Parses an event. Unknown events and members are ignored; a revocation of an unknown kind is an error.
+pub(crate) fn parse(message: &Message) -> Result<Event, InvalidEvent> {
     let retain = || {
         let opening: Opening = json(message)?;
         Ok(Duration::from_secs(opening.retain_seconds).min(MAX_RETAIN))
@@ -78,7 +78,7 @@ pub(crate) fn read(message: &Message) -> Result<Event, NotUnderstood> {
     Ok(match message.event.as_str() {
         "snapshot" => Event::Snapshot { retain: retain()? },
         "resumed" => Event::Resumed { retain: retain()? },
-        "revocation" => revocation(&json(message)?).ok_or(NotUnderstood)?,
+        "revocation" => revocation(&json(message)?).ok_or(InvalidEvent)?,
         "live" => Event::Live,
         "heartbeat" => Event::Heartbeat,
         "gap" => Event::Gap(json::<Gap>(message).map(|gap| gap.detail).unwrap_or_default()),
@@ -86,27 +86,27 @@ pub(crate) fn read(message: &Message) -> Result<Event, NotUnderstood> {
     })
 }
 
-fn json<T: DeserializeOwned>(message: &Message) -> Result<T, NotUnderstood> {
-    serde_json::from_str(&message.data).map_err(|_| NotUnderstood)
+fn json<T: DeserializeOwned>(message: &Message) -> Result<T, InvalidEvent> {
+    serde_json::from_str(&message.data).map_err(|_| InvalidEvent)
 }
 
-fn revocation(told: &Revocation) -> Option<Event> {
+fn revocation(data: &Revocation) -> Option<Event> {
     let id = |text: &Option<String>| Id::parse(text.as_deref()?);
-    let what = match told.kind.as_str() {
-        "session" => Revoked::Session(id(&told.session_id)?),
+    let target = match data.kind.as_str() {
+        "session" => Target::Session(id(&data.session_id)?),
         "account" => {
-            let except = match &told.except_session_id {
+            let except = match &data.except_session_id {
                 Some(session) => Some(Id::parse(session)?),
                 None => None,
             };
-            // whole seconds, as `auth_time` is
-            let before = rfc3339::parse(told.before.as_deref()?)?.div_euclid(1000);
-            Revoked::Account { account: id(&told.account_id)?, before, except }
+            // whole seconds, like `auth_time`
+            let before = rfc3339::parse(data.before.as_deref()?)?.div_euclid(1000);
+            Target::Account { account: id(&data.account_id)?, before, except }
         }
-        "key" => Revoked::Key(told.kid.clone().filter(|kid| kid.len() <= MAX_KID)?),
+        "key" => Target::Key(data.kid.clone().filter(|kid| kid.len() <= MAX_KID)?),
         _ => return None,
     };
-    Some(Event::Revoked { what, at: rfc3339::parse(&told.at)? })
+    Some(Event::Revocation { target, at: rfc3339::parse(&data.at)? })
 }
 
 #[cfg(test)]
@@ -118,41 +118,44 @@ mod tests {
     const ONE: &str = "01a20697-5375-7a3f-a5d0-8181bd56c321";
     const OTHER: &str = "26f7a44c-4962-415a-8593-3e92483050f8";
 
-    fn told(event: &str, data: &str) -> Result<Event, NotUnderstood> {
-        read(&Message { event: event.to_owned(), data: data.to_owned(), id: None })
+    fn parsed(event: &str, data: &str) -> Result<Event, InvalidEvent> {
+        parse(&Message { event: event.to_owned(), data: data.to_owned(), id: None })
     }
 
     #[test]
-    fn every_event_is_understood() {
+    fn every_event_is_parsed() {
         let [one, other] = [ONE, OTHER].map(|id| Id::parse(id).unwrap());
         let at = 1_795_406_910_325;
         let retain = Duration::from_secs(310);
-        assert_eq!(told("snapshot", r#"{"retain_seconds":310,"more":[]}"#), Ok(Event::Snapshot { retain }));
-        assert_eq!(told("resumed", r#"{"retain_seconds":310}"#), Ok(Event::Resumed { retain }));
-        assert_eq!(told("live", "{}"), Ok(Event::Live));
-        assert_eq!(told("heartbeat", ""), Ok(Event::Heartbeat));
-        assert_eq!(told("gap", r#"{"detail":"lost"}"#), Ok(Event::Gap("lost".to_owned())));
-        assert_eq!(told("gap", ""), Ok(Event::Gap(String::new())));
-        assert_eq!(told("news", "x"), Ok(Event::Other));
+        assert_eq!(parsed("snapshot", r#"{"retain_seconds":310,"more":[]}"#), Ok(Event::Snapshot { retain }));
+        assert_eq!(parsed("resumed", r#"{"retain_seconds":310}"#), Ok(Event::Resumed { retain }));
+        assert_eq!(parsed("live", "{}"), Ok(Event::Live));
+        assert_eq!(parsed("heartbeat", ""), Ok(Event::Heartbeat));
+        assert_eq!(parsed("gap", r#"{"detail":"lost"}"#), Ok(Event::Gap("lost".to_owned())));
+        assert_eq!(parsed("gap", ""), Ok(Event::Gap(String::new())));
+        assert_eq!(parsed("news", "x"), Ok(Event::Other));
         let time = r#""at":"2026-11-23T04:08:30.325Z""#;
-        let revoked = |what| Ok(Event::Revoked { what, at });
+        let revocation = |target| Ok(Event::Revocation { target, at });
         let data =
             format!(r#"{{"kind":"session","account_id":"{ONE}","session_id":"{OTHER}","reason":"logout",{time}}}"#);
-        assert_eq!(told("revocation", &data), revoked(Revoked::Session(other)));
+        assert_eq!(parsed("revocation", &data), revocation(Target::Session(other)));
         let before = r#""before":"2026-11-23T04:08:30Z""#;
         let (account, before_secs) = (one, 1_795_406_910);
         let data = format!(r#"{{"kind":"account","account_id":"{ONE}",{before},{time}}}"#);
-        assert_eq!(told("revocation", &data), revoked(Revoked::Account { account, before: before_secs, except: None }));
+        assert_eq!(
+            parsed("revocation", &data),
+            revocation(Target::Account { account, before: before_secs, except: None })
+        );
         let data =
             format!(r#"{{"kind":"account","account_id":"{ONE}",{before},"except_session_id":"{OTHER}",{time}}}"#);
         let except = Some(other);
-        assert_eq!(told("revocation", &data), revoked(Revoked::Account { account, before: before_secs, except }));
+        assert_eq!(parsed("revocation", &data), revocation(Target::Account { account, before: before_secs, except }));
         let data = format!(r#"{{"kind":"key","kid":"k","reason":"key_retired",{time}}}"#);
-        assert_eq!(told("revocation", &data), revoked(Revoked::Key("k".to_owned())));
+        assert_eq!(parsed("revocation", &data), revocation(Target::Key("k".to_owned())));
     }
 
     #[test]
-    fn a_revocation_that_is_not_understood_is_not_passed_over() {
+    fn malformed_event_is_an_error() {
         let time = r#""at":"2026-11-23T04:08:30.325Z""#;
         for data in [
             String::new(),
@@ -168,16 +171,16 @@ mod tests {
             ),
             format!(r#"{{"kind":"key","kid":"{}",{time}}}"#, "k".repeat(300)),
         ] {
-            assert_eq!(told("revocation", &data), Err(NotUnderstood), "{data}");
+            assert_eq!(parsed("revocation", &data), Err(InvalidEvent), "{data}");
         }
-        assert_eq!(told("snapshot", "{}"), Err(NotUnderstood));
-        assert_eq!(told("resumed", r#"{"retain_seconds":-1}"#), Err(NotUnderstood));
+        assert_eq!(parsed("snapshot", "{}"), Err(InvalidEvent));
+        assert_eq!(parsed("resumed", r#"{"retain_seconds":-1}"#), Err(InvalidEvent));
     }
 
     proptest! {
         #[test]
-        fn nothing_is_too_much_for_it(event in "(snapshot|resumed|revocation|gap)", data in "\\PC*") {
-            drop(told(&event, &data));
+        fn parse_never_panics(event in "(snapshot|resumed|revocation|gap)", data in "\\PC*") {
+            drop(parsed(&event, &data));
         }
     }
 }

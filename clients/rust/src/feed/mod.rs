@@ -1,4 +1,4 @@
-//! The feed of revocations: followed for as long as the verifier lives.
+//! Follows the revocation feed for as long as the verifier exists.
 
 use std::{
     sync::{
@@ -16,80 +16,82 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     clock::{Clock, millis},
-    http::{Http, described, retry_after},
+    http::{Http, describe, retry_after},
     key_store::KeyStore,
-    revocations::{Ended as EndedSessions, Full, Revocations, Told},
+    revocations::{Cutoff, Full, Receipt, Revocations},
 };
 
 mod backoff;
 mod event;
+mod freshness;
 mod sse;
-mod step;
 
 use backoff::Backoff;
-use event::{Event, Revoked};
+use event::{Event, Target};
+use freshness::Freshness;
 use sse::{Message, Parser};
-use step::Step;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// How often what is over is looked for, in milliseconds.
-const TIDY: i64 = 5000;
+/// The interval of evictions, in milliseconds.
+const EVICTION_INTERVAL: i64 = 5000;
 
-/// The longest pause that the issuer may ask for, and the pause after there was too much to remember.
-const LONG_PAUSE: Duration = Duration::from_secs(30);
+/// The longest `Retry-After` that is honoured, and the delay after the revocations exceeded their limit.
+const LONG_DELAY: Duration = Duration::from_secs(30);
 
-/// The feed, and what it has told.
+/// The feed and its revocations.
 #[derive(Debug)]
 pub(crate) struct Feed {
     url: Url,
+    client_id: String,
     authorization: HeaderValue,
     max_staleness: Duration,
-    /// How far clocks may differ: so much longer than the feed says a revocation is remembered. In milliseconds.
+    /// The tolerated clock skew, in milliseconds. Revocations are kept that much longer than the feed says.
     leeway: i64,
     pub(crate) revocations: Revocations,
-    step: Step,
-    /// Told whenever the feed is complete.
-    stepped: Notify,
+    freshness: Freshness,
+    /// Notified whenever the revocations are complete.
+    synced: Notify,
     connections: AtomicU64,
-    trouble: Mutex<Option<String>>,
+    last_error: Mutex<Option<String>>,
 }
 
-/// Why a stream isn't read any further.
+/// Why a stream has ended.
 #[derive(Debug)]
-enum Ended {
-    /// It can be resumed.
-    Lost(String),
-    /// The issuer asks to be left alone for a while.
-    Busy(String, Duration),
-    /// What it says can't be understood or remembered: begin anew.
-    Useless(String, Duration),
+enum Disconnect {
+    /// The stream can be resumed.
+    Resumable(String),
+    /// The issuer refused the request, perhaps with a `Retry-After`.
+    Refused(String, Duration),
+    /// The stream cannot be parsed or its revocations exceed the limit. The next connection starts with a snapshot.
+    Invalid(String, Duration),
 }
 
-/// How far a stream has been read.
+/// The state of one stream.
 #[derive(Debug, Default)]
-struct Reading {
-    /// How long a revocation matters, in milliseconds, once that was said.
+struct StreamState {
+    /// How long a revocation stays relevant, in milliseconds, after `snapshot` or `resumed`.
     retain: Option<i64>,
-    /// Whether what is being told is the whole.
+    /// Whether a snapshot is being received.
     snapshot: bool,
-    /// Whether all was told.
+    /// Whether the stream has caught up.
     live: bool,
 }
 
-/// What outlives a stream.
+/// The state that survives reconnects.
 #[derive(Debug, Default)]
-struct Progress {
-    last_id: Option<String>,
+struct FeedState {
+    last_event_id: Option<String>,
     /// Counts snapshots.
-    telling: u32,
-    tidied: i64,
+    snapshot: u32,
+    last_eviction: i64,
     backoff: Backoff,
 }
 
 impl Feed {
     pub(crate) fn new(
         url: Url,
+        client_id: String,
         authorization: HeaderValue,
         max_staleness: Duration,
         leeway: i64,
@@ -97,200 +99,212 @@ impl Feed {
     ) -> Self {
         Self {
             url,
+            client_id,
             authorization,
             max_staleness,
             leeway,
             revocations: Revocations::new(max_revocations),
-            step: Step::new(),
-            stepped: Notify::new(),
+            freshness: Freshness::new(),
+            synced: Notify::new(),
             connections: AtomicU64::new(0),
-            trouble: Mutex::default(),
+            last_error: Mutex::default(),
         }
     }
 
-    /// Whether all revocations are known, but perhaps those of the last moments.
-    pub(crate) fn in_step(&self, elapsed: Duration, unix: i64) -> bool {
+    /// Whether every revocation older than `max_staleness` is in memory.
+    pub(crate) fn is_current(&self, elapsed: Duration, unix: i64) -> bool {
         self.silent_for(elapsed, unix).is_some_and(|silent| silent <= self.max_staleness)
     }
 
-    /// How long the feed has been silent; `None` if it isn't complete.
+    /// The time since the last event; `None` if revocations are missing.
     pub(crate) fn silent_for(&self, elapsed: Duration, unix: i64) -> Option<Duration> {
-        self.step.silent_for(elapsed, unix)
+        self.freshness.silent_for(elapsed, unix)
     }
 
-    /// How often the feed was answered.
+    /// The number of connections so far.
     pub(crate) fn connections(&self) -> u64 {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// Why the feed isn't there, if it isn't.
-    pub(crate) fn trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Why the feed is interrupted, if it is.
+    pub(crate) fn last_error(&self) -> Option<String> {
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits until the feed is complete.
-    pub(crate) async fn stepped(&self, clock: &dyn Clock) {
+    /// Waits until the revocations are up to date.
+    pub(crate) async fn wait_current(&self, clock: &dyn Clock) {
         loop {
-            let stepped = self.stepped.notified();
-            if self.in_step(clock.elapsed(), clock.unix_millis()) {
+            let synced = self.synced.notified();
+            if self.is_current(clock.elapsed(), clock.unix_millis()) {
                 return;
             }
-            stepped.await;
+            synced.await;
         }
     }
 
-    /// Follows it, for ever.
-    pub(crate) async fn follow(&self, http: &Http, keys: &KeyStore, clock: &dyn Clock) {
-        let mut progress = Progress::default();
+    /// Connects and reconnects, forever.
+    pub(crate) async fn run(&self, http: &Http, keys: &KeyStore, clock: &dyn Clock) {
+        let mut state = FeedState::default();
         loop {
-            let ended = self.read(http, keys, clock, &mut progress).await;
-            let (reason, at_least) = match ended {
-                Ended::Lost(reason) => (reason, Duration::ZERO),
-                Ended::Busy(reason, pause) => (reason, pause),
-                Ended::Useless(reason, pause) => {
-                    self.step.lost();
-                    progress.last_id = None;
-                    (reason, pause)
+            let disconnect = self.connect(http, keys, clock, &mut state).await;
+            let (reason, at_least) = match disconnect {
+                Disconnect::Resumable(reason) => (reason, Duration::ZERO),
+                Disconnect::Refused(reason, delay) => (reason, delay),
+                Disconnect::Invalid(reason, delay) => {
+                    self.freshness.invalidate();
+                    state.last_event_id = None;
+                    (reason, delay)
                 }
             };
-            let pause = progress.backoff.pause(backoff::random()).max(at_least.min(LONG_PAUSE));
-            tracing::warn!(%reason, ?pause, "the feed of revocations is away");
-            *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
-            tokio::time::sleep(pause).await;
+            let delay = state.backoff.next_delay(backoff::random()).max(at_least.min(LONG_DELAY));
+            tracing::warn!(%reason, ?delay, "the revocation feed is interrupted; reconnecting");
+            *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+            tokio::time::sleep(delay).await;
         }
     }
 
-    /// Reads one stream to its end.
-    async fn read(&self, http: &Http, keys: &KeyStore, clock: &dyn Clock, progress: &mut Progress) -> Ended {
-        let mut request = http.open(&self.url).header(AUTHORIZATION, self.authorization.clone());
-        if let Some(id) = progress.last_id.as_deref().and_then(|id| HeaderValue::from_str(id).ok()) {
+    /// Opens one stream and processes its events until it ends.
+    async fn connect(&self, http: &Http, keys: &KeyStore, clock: &dyn Clock, state: &mut FeedState) -> Disconnect {
+        let mut request = http.open_stream(&self.url).header(AUTHORIZATION, self.authorization.clone());
+        if let Some(id) = state.last_event_id.as_deref().and_then(|id| HeaderValue::from_str(id).ok()) {
             request = request.header(LAST_EVENT_ID, id);
         }
-        let resuming = progress.last_id.is_some();
-        // An issuer that isn't in step itself may take some seconds to say so.
-        let patience = self.max_staleness.max(Duration::from_secs(5));
-        let mut response = match tokio::time::timeout(patience, request.send()).await {
+        let resuming = state.last_event_id.is_some();
+        // A node whose own feed is out of sync answers after a few seconds.
+        let max_silence = self.max_staleness.max(Duration::from_secs(5));
+        let mut response = match tokio::time::timeout(max_silence, request.send()).await {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => return Ended::Lost(described(&error)),
-            Err(_) => return Ended::Lost("it didn't answer in time".to_owned()),
+            Ok(Err(error)) => return Disconnect::Resumable(describe(&error)),
+            Err(_) => return Disconnect::Resumable("no response in time".to_owned()),
         };
         let status = response.status();
         if status != StatusCode::OK {
-            return Ended::Busy(format!("it answered {status}"), retry_after(&response).unwrap_or_default());
+            return Disconnect::Refused(self.describe_refusal(status), retry_after(&response).unwrap_or_default());
         }
         let is_feed = response.headers().get(CONTENT_TYPE).is_some_and(|kind| {
             kind.as_bytes().get(..17).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"))
         });
         if !is_feed {
-            return Ended::Lost("it answered something else".to_owned());
+            return Disconnect::Resumable("the response is not an event stream".to_owned());
         }
         self.connections.fetch_add(1, Ordering::Relaxed);
 
-        let (mut parser, mut reading) = (Parser::default(), Reading::default());
-        let mut deadline = Instant::now() + patience;
+        let (mut parser, mut stream) = (Parser::default(), StreamState::default());
+        let mut deadline = Instant::now() + max_silence;
         let mut messages = Vec::new();
         loop {
             let bytes = match tokio::time::timeout_at(deadline, response.chunk()).await {
                 Ok(Ok(Some(bytes))) => bytes,
-                Ok(Ok(None)) => return Ended::Lost("it ended".to_owned()),
-                Ok(Err(error)) => return Ended::Lost(described(&error)),
-                Err(_) => return Ended::Lost("it fell silent".to_owned()),
+                Ok(Ok(None)) => return Disconnect::Resumable("the stream has ended".to_owned()),
+                Ok(Err(error)) => return Disconnect::Resumable(describe(&error)),
+                Err(_) => return Disconnect::Resumable("the stream is silent".to_owned()),
             };
             if parser.push(&bytes, |message| messages.push(message)).is_err() {
-                return Ended::Useless("it is no stream of events".to_owned(), Duration::ZERO);
+                return Disconnect::Invalid("the event stream is invalid".to_owned(), Duration::ZERO);
             }
             for message in messages.drain(..) {
-                // comments don't count
-                deadline = Instant::now() + patience;
-                if let Err(ended) = self.take(&message, resuming, &mut reading, progress, keys, clock) {
-                    return ended;
+                // Only events reset the deadline. Comments do not show that the node is in sync.
+                deadline = Instant::now() + max_silence;
+                if let Err(disconnect) = self.process(&message, resuming, &mut stream, state, keys, clock) {
+                    return disconnect;
                 }
             }
         }
     }
 
-    /// Takes one event in.
-    fn take(
+    /// Describes a response without a stream, with the likely reason of a 401.
+    fn describe_refusal(&self, status: StatusCode) -> String {
+        if status == StatusCode::UNAUTHORIZED {
+            let client = &self.client_id;
+            return format!(
+                "the response is 401: the service client {client:?} is unknown or disabled, or its secret is wrong"
+            );
+        }
+        format!("the response is {status}")
+    }
+
+    /// Processes one event.
+    fn process(
         &self,
         message: &Message,
         resuming: bool,
-        reading: &mut Reading,
-        progress: &mut Progress,
+        stream: &mut StreamState,
+        state: &mut FeedState,
         keys: &KeyStore,
         clock: &dyn Clock,
-    ) -> Result<(), Ended> {
-        let useless = |reason: &str| Ended::Useless(reason.to_owned(), Duration::ZERO);
-        let event = event::read(message).map_err(|_| useless("it tells what isn't understood"))?;
+    ) -> Result<(), Disconnect> {
+        let invalid = |reason: &str| Disconnect::Invalid(reason.to_owned(), Duration::ZERO);
+        let event = event::parse(message).map_err(|_| invalid("the stream has a malformed event"))?;
         match event {
             Event::Snapshot { retain } => {
-                progress.telling = progress.telling.wrapping_add(1);
-                *reading = Reading { retain: Some(millis(retain)), snapshot: true, live: false };
+                state.snapshot = state.snapshot.wrapping_add(1);
+                *stream = StreamState { retain: Some(millis(retain)), snapshot: true, live: false };
             }
-            Event::Resumed { .. } if !resuming => return Err(useless("it resumes what never began")),
+            Event::Resumed { .. } if !resuming => return Err(invalid("the stream resumes without a position")),
             Event::Resumed { retain } => {
-                *reading = Reading { retain: Some(millis(retain)), snapshot: false, live: false };
+                *stream = StreamState { retain: Some(millis(retain)), snapshot: false, live: false };
             }
             Event::Gap(detail) => {
-                tracing::warn!(%detail, "the feed of revocations has a gap; a snapshot follows");
-                self.step.lost();
-                progress.last_id = None;
-                *reading = Reading::default();
+                tracing::warn!(%detail, "the revocation feed has a gap; a snapshot follows");
+                self.freshness.invalidate();
+                state.last_event_id = None;
+                *stream = StreamState::default();
             }
             Event::Other => {}
-            Event::Revoked { what, at } => {
-                if !self.remember(what, at, progress.telling, keys, clock) {
-                    return Err(Ended::Useless("there are too many revocations".to_owned(), LONG_PAUSE));
+            Event::Revocation { target, at } => {
+                if !self.store(target, at, state.snapshot, keys, clock) {
+                    return Err(Disconnect::Invalid("more revocations than max_revocations".to_owned(), LONG_DELAY));
                 }
-                if reading.live {
-                    self.step.heard(clock);
+                if stream.live {
+                    self.freshness.mark_synced(clock);
                 }
             }
             Event::Live | Event::Heartbeat => {
-                let retain = reading.retain.ok_or_else(|| useless("it goes on with what never began"))?;
+                let retain = stream.retain.ok_or_else(|| invalid("the stream does not start with a snapshot"))?;
                 if event == Event::Live {
-                    if std::mem::take(&mut reading.snapshot) {
-                        self.revocations.forget_untold(progress.telling);
+                    if std::mem::take(&mut stream.snapshot) {
+                        self.revocations.retain_snapshot(state.snapshot);
                     }
-                    reading.live = true;
-                    progress.backoff.reset();
+                    stream.live = true;
+                    state.backoff.reset();
                 }
-                if reading.live {
-                    progress.last_id = message.id.clone().filter(|id| !id.is_empty());
-                    self.complete(retain, progress, clock);
+                if stream.live {
+                    state.last_event_id = message.id.clone().filter(|id| !id.is_empty());
+                    self.mark_synced(retain, state, clock);
                 }
             }
         }
         Ok(())
     }
 
-    /// Keeps in mind what was revoked. False if there is too much of it.
-    fn remember(&self, what: Revoked, at: i64, telling: u32, keys: &KeyStore, clock: &dyn Clock) -> bool {
-        let told = Told { heard: millis(clock.elapsed()), telling };
-        let kept = match what {
-            Revoked::Session(id) => self.revocations.add_session(id, told),
-            Revoked::Account { account, before, except } => {
-                self.revocations.add_account(account, EndedSessions { before, except, told })
+    /// Stores a revocation. False if there are too many.
+    fn store(&self, target: Target, at: i64, snapshot: u32, keys: &KeyStore, clock: &dyn Clock) -> bool {
+        let receipt = Receipt { received: millis(clock.elapsed()), snapshot };
+        let stored = match target {
+            Target::Session(id) => self.revocations.add_session(id, receipt),
+            Target::Account { account, before, except } => {
+                self.revocations.add_account(account, Cutoff { before, except, receipt })
             }
-            Revoked::Key(kid) if keys.retire(&kid, at) => Ok(()),
-            Revoked::Key(_) => Err(Full),
+            Target::Key(kid) if keys.retire(&kid, at) => Ok(()),
+            Target::Key(_) => Err(Full),
         };
-        kept.is_ok()
+        stored.is_ok()
     }
 
-    /// All that was revoked up to now is known.
-    fn complete(&self, retain: i64, progress: &mut Progress, clock: &dyn Clock) {
-        self.step.heard(clock);
+    /// Records that the revocations are complete, and evicts expired ones now and then.
+    fn mark_synced(&self, retain: i64, state: &mut FeedState, clock: &dyn Clock) {
+        self.freshness.mark_synced(clock);
         let now = millis(clock.elapsed());
-        if now.saturating_sub(progress.tidied) >= TIDY {
-            progress.tidied = now;
-            self.revocations.forget_heard_before(now.saturating_sub(retain).saturating_sub(self.leeway));
+        if now.saturating_sub(state.last_eviction) >= EVICTION_INTERVAL {
+            state.last_eviction = now;
+            self.revocations.evict_received_before(now.saturating_sub(retain).saturating_sub(self.leeway));
         }
-        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        if trouble.take().is_some() {
-            tracing::info!("the feed of revocations is back");
+        let mut last_error = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
+        if last_error.take().is_some() {
+            tracing::info!("the revocation feed is live");
         }
-        drop(trouble);
-        self.stepped.notify_waiters();
+        drop(last_error);
+        self.synced.notify_waiters();
     }
 }
 

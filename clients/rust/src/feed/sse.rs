@@ -1,31 +1,31 @@
-//! Server-sent events, taken out of a stream of bytes (HTML Living Standard, section 9.2.6).
+//! Parses server-sent events (HTML Living Standard, section 9.2.6).
 
-/// The longest line and the most data of one event, in bytes. The feed's are some hundred bytes long.
+/// The maximum length of a line and of an event's data, in bytes. The feed's events have a few hundred bytes.
 const MAX_BYTES: usize = 64 * 1024;
 
 /// An event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Message {
-    /// What kind of event it is; `message` where the stream doesn't say.
+    /// The type; `message` if the stream has none.
     pub(crate) event: String,
-    /// Its data, lines with `\n` between them.
+    /// The data lines, joined with `\n`.
     pub(crate) data: String,
-    /// Where to resume after it: the last id that the stream named, here or before.
+    /// The last event id, of this or an earlier event: the position to resume from.
     pub(crate) id: Option<String>,
 }
 
-/// A line or an event is longer than any that the feed sends, or isn't UTF-8.
+/// A line or an event is too long or not UTF-8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Unreadable;
+pub(crate) struct InvalidStream;
 
-/// Takes the bytes of one stream as they come.
+/// Parses the chunks of one stream.
 #[derive(Debug, Default)]
 pub(crate) struct Parser {
-    /// The line that isn't complete yet.
+    /// The incomplete line.
     line: Vec<u8>,
-    /// Whether the last byte was a `\r`, after which a `\n` doesn't count.
+    /// Whether the last byte was a `\r`, after which a `\n` is ignored.
     returned: bool,
-    /// Whether the first line has been read: a byte order mark may stand before it.
+    /// Whether the first line has been parsed. A byte order mark may precede it.
     begun: bool,
     event: String,
     data: String,
@@ -34,44 +34,44 @@ pub(crate) struct Parser {
 }
 
 impl Parser {
-    /// Takes some bytes, and gives the events that are complete with them to `take`.
-    pub(crate) fn push(&mut self, bytes: &[u8], mut take: impl FnMut(Message)) -> Result<(), Unreadable> {
+    /// Parses a chunk and passes the events that it completes to `emit`.
+    pub(crate) fn push(&mut self, bytes: &[u8], mut emit: impl FnMut(Message)) -> Result<(), InvalidStream> {
         for &byte in bytes {
             let returned = std::mem::replace(&mut self.returned, byte == b'\r');
             match byte {
                 b'\n' if returned => {}
                 b'\n' | b'\r' => {
                     if let Some(message) = self.end_line()? {
-                        take(message);
+                        emit(message);
                     }
                 }
-                _ if self.line.len() == MAX_BYTES => return Err(Unreadable),
+                _ if self.line.len() == MAX_BYTES => return Err(InvalidStream),
                 _ => self.line.push(byte),
             }
         }
         Ok(())
     }
 
-    fn end_line(&mut self) -> Result<Option<Message>, Unreadable> {
+    fn end_line(&mut self) -> Result<Option<Message>, InvalidStream> {
         let line = std::mem::take(&mut self.line);
-        let text = std::str::from_utf8(&line).map_err(|_| Unreadable)?;
+        let text = std::str::from_utf8(&line).map_err(|_| InvalidStream)?;
         let text = if std::mem::replace(&mut self.begun, true) { text } else { text.trim_start_matches('\u{feff}') };
         let message = if text.is_empty() { self.end_event() } else { self.field(text).map(|()| None)? };
-        // its memory is used again
+        // Reuses the allocation.
         self.line = line;
         self.line.clear();
         Ok(message)
     }
 
-    /// A comment has no name.
-    fn field(&mut self, line: &str) -> Result<(), Unreadable> {
+    /// Parses a field. A comment has an empty name.
+    fn field(&mut self, line: &str) -> Result<(), InvalidStream> {
         let (name, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
         match name {
             "event" => value.clone_into(&mut self.event),
             "data" => {
                 if self.data.len() + value.len() >= MAX_BYTES {
-                    return Err(Unreadable);
+                    return Err(InvalidStream);
                 }
                 if self.has_data {
                     self.data.push('\n');
@@ -98,10 +98,10 @@ mod tests {
 
     use super::*;
 
-    fn all(pieces: &[&[u8]]) -> Result<Vec<Message>, Unreadable> {
+    fn parse(chunks: &[&[u8]]) -> Result<Vec<Message>, InvalidStream> {
         let (mut parser, mut messages) = (Parser::default(), Vec::new());
-        for piece in pieces {
-            parser.push(piece, |message| messages.push(message))?;
+        for chunk in chunks {
+            parser.push(chunk, |message| messages.push(message))?;
         }
         Ok(messages)
     }
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn events_are_read_whatever_ends_their_lines() {
+    fn line_ending_does_not_change_events() {
         for end in ["\n", "\r\n", "\r"] {
             let text =
                 "event: live\nid: 7\ndata: {}\n\n: comment\nevent:x\ndata:a\ndata\ndata: b\nretry: 5\n\ndata: c\n\n"
@@ -121,70 +121,67 @@ mod tests {
                 message("x", "a\n\nb", Some("7")),
                 message("message", "c", Some("7")),
             ];
-            assert_eq!(all(&[text.as_bytes()]).unwrap(), expected, "{end:?}");
+            assert_eq!(parse(&[text.as_bytes()]).unwrap(), expected, "{end:?}");
         }
     }
 
     #[test]
-    fn what_has_no_data_or_no_end_is_no_event() {
-        assert_eq!(all(&[b"event: live\n\n"]), Ok(vec![]));
-        assert_eq!(all(&[b"event: live\ndata: {}\n"]), Ok(vec![]));
-        assert_eq!(all(&[b":\n\n\n: \n\n"]), Ok(vec![]));
-        // an event without data still says where to resume
-        assert_eq!(all(&[b"id: 1\n\ndata: x\n\n"]), Ok(vec![message("message", "x", Some("1"))]));
+    fn block_without_data_or_end_is_no_event() {
+        assert_eq!(parse(&[b"event: live\n\n"]), Ok(vec![]));
+        assert_eq!(parse(&[b"event: live\ndata: {}\n"]), Ok(vec![]));
+        assert_eq!(parse(&[b":\n\n\n: \n\n"]), Ok(vec![]));
+        // a block without data still sets the last event id
+        assert_eq!(parse(&[b"id: 1\n\ndata: x\n\n"]), Ok(vec![message("message", "x", Some("1"))]));
     }
 
     #[test]
-    fn ids_and_marks_as_the_standard_has_them() {
-        assert_eq!(all(&["\u{feff}data: x\n\n".as_bytes()]), Ok(vec![message("message", "x", None)]));
-        assert_eq!(all(&[b"id: a\0b\ndata: x\n\n"]), Ok(vec![message("message", "x", None)]));
-        assert_eq!(all(&[b"id\ndata: x\n\n"]), Ok(vec![message("message", "x", Some(""))]));
-        assert_eq!(all(&[b"data:  x\n\n"]), Ok(vec![message("message", " x", None)]));
+    fn ids_and_byte_order_mark_follow_the_standard() {
+        assert_eq!(parse(&["\u{feff}data: x\n\n".as_bytes()]), Ok(vec![message("message", "x", None)]));
+        assert_eq!(parse(&[b"id: a\0b\ndata: x\n\n"]), Ok(vec![message("message", "x", None)]));
+        assert_eq!(parse(&[b"id\ndata: x\n\n"]), Ok(vec![message("message", "x", Some(""))]));
+        assert_eq!(parse(&[b"data:  x\n\n"]), Ok(vec![message("message", " x", None)]));
     }
 
     #[test]
-    fn what_is_too_long_or_no_text_is_refused() {
-        assert_eq!(all(&[&vec![b'x'; MAX_BYTES + 1]]), Err(Unreadable));
+    fn stream_over_the_limit_or_not_utf_8_is_invalid() {
+        assert_eq!(parse(&[&vec![b'x'; MAX_BYTES + 1]]), Err(InvalidStream));
         let long = format!("data: {}\n", "x".repeat(1000));
-        assert_eq!(all(&[long.repeat(100).as_bytes()]), Err(Unreadable));
-        assert_eq!(all(&[b"data: \xff\n\n"]), Err(Unreadable));
+        assert_eq!(parse(&[long.repeat(100).as_bytes()]), Err(InvalidStream));
+        assert_eq!(parse(&[b"data: \xff\n\n"]), Err(InvalidStream));
     }
 
     proptest! {
-        /// However the stream is cut into pieces, the events are the same.
         #[test]
-        fn pieces_make_no_difference(
+        fn chunk_boundaries_do_not_change_events(
             lines in prop::collection::vec(
                 prop_oneof![Just(String::new()), "(data|event|id|retry|:)?:? ?[a-z: ]{0,6}", "\\PC{0,8}"], 0..40),
             ends in prop::collection::vec(prop_oneof![Just("\n"), Just("\r\n"), Just("\r")], 40),
             cuts in prop::collection::vec(1..9_usize, 1..60),
         ) {
             let text: String = lines.iter().zip(ends).map(|(line, end)| format!("{line}{end}")).collect();
-            let (mut rest, mut pieces) = (text.as_bytes(), Vec::new());
+            let (mut rest, mut chunks) = (text.as_bytes(), Vec::new());
             for cut in cuts.into_iter().cycle() {
-                let (piece, more) = rest.split_at(cut.min(rest.len()));
-                pieces.push(piece);
+                let (chunk, more) = rest.split_at(cut.min(rest.len()));
+                chunks.push(chunk);
                 rest = more;
                 if rest.is_empty() {
                     break;
                 }
             }
-            prop_assert_eq!(all(&pieces), all(&[text.as_bytes()]));
+            prop_assert_eq!(parse(&chunks), parse(&[text.as_bytes()]));
         }
 
-        /// Any bytes at all are read or refused.
         #[test]
-        fn no_bytes_are_too_much_for_it(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
-            drop(all(&[&bytes]));
+        fn parser_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
+            drop(parse(&[&bytes]));
         }
 
-        /// What was written as events is read as those events.
         #[test]
-        fn what_is_written_is_read(events in prop::collection::vec(("[a-z]{1,9}", "[^\\r\\n\u{0}]{0,30}", "[0-9a-z-]{0,9}"), 0..20)) {
+        fn parser_inverts_the_event_format(events in prop::collection::vec(("[a-z]{1,9}", "[^\\r\\n\u{0}]{0,30}", "[0-9a-z-]{0,9}"), 0..20)) {
             let text: String =
                 events.iter().map(|(event, data, id)| format!("id: {id}\nevent: {event}\ndata: {data}\n\n")).collect();
             let expected: Vec<_> = events.iter().map(|(event, data, id)| message(event, data, Some(id))).collect();
-            prop_assert_eq!(all(&[text.as_bytes()]).unwrap(), expected);
+            prop_assert_eq!(parse(&[text.as_bytes()]).unwrap(), expected);
         }
     }
 }

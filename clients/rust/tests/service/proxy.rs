@@ -1,5 +1,5 @@
-//! The way from the verifier to the service, on which connections can be cut or made to freeze, and which can lead to another
-//! node: its address is the issuer.
+//! A proxy between the verifier and the service whose address is the issuer. Tests cut or freeze its connections and point it to
+//! another node.
 
 use std::{
     net::SocketAddr,
@@ -13,54 +13,54 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// What becomes of connections.
+/// The fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// All is well.
+    /// No fault.
     Open,
-    /// Nothing arrives, in either direction.
+    /// No bytes are forwarded in either direction.
     Frozen,
     /// Connections are closed at once.
     Cut,
-    /// The feed is cut, other calls go through.
+    /// Connections of the feed are closed, others are forwarded.
     NoFeed,
 }
 
-pub struct Proxy {
+pub struct FaultProxy {
     address: SocketAddr,
     mode: watch::Sender<Mode>,
     target: Arc<Mutex<Option<String>>>,
-    asked: Arc<Mutex<Vec<String>>>,
+    requests: Arc<Mutex<Vec<String>>>,
     accepting: JoinHandle<()>,
 }
 
-impl Proxy {
+impl FaultProxy {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (mode, modes) = watch::channel(Mode::Open);
         let target = Arc::new(Mutex::new(None));
-        let asked = Arc::new(Mutex::new(Vec::new()));
+        let requests = Arc::new(Mutex::new(Vec::new()));
         let accepting = tokio::spawn({
-            let (target, asked) = (Arc::clone(&target), Arc::clone(&asked));
+            let (target, requests) = (Arc::clone(&target), Arc::clone(&requests));
             async move {
                 while let Ok((client, _)) = listener.accept().await {
                     let target: Option<String> = target.lock().unwrap().clone();
                     if let Some(target) = target {
-                        tokio::spawn(carry(client, target, modes.clone(), Arc::clone(&asked)));
+                        tokio::spawn(forward(client, target, modes.clone(), Arc::clone(&requests)));
                     }
                 }
             }
         });
-        Self { address, mode, target, asked, accepting }
+        Self { address, mode, target, requests, accepting }
     }
 
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Leads new connections to this address: `http://HOST:PORT`.
-    pub fn lead_to(&self, base: &str) {
+    /// Forwards new connections to this address: `http://HOST:PORT`.
+    pub fn forward_to(&self, base: &str) {
         *self.target.lock().unwrap() = Some(base.trim_start_matches("http://").to_owned());
     }
 
@@ -68,29 +68,29 @@ impl Proxy {
         self.mode.send_replace(mode);
     }
 
-    /// The first lines of all requests that went through.
-    pub fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
+    /// The request lines of all forwarded requests.
+    pub fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
     }
 
-    /// How many requests for a path went through.
-    pub fn asked_for(&self, path: &str) -> usize {
-        self.asked().iter().filter(|line| line.contains(path)).count()
+    /// The number of forwarded requests for a path.
+    pub fn count(&self, path: &str) -> usize {
+        self.requests().iter().filter(|line| line.contains(path)).count()
     }
 }
 
-impl Drop for Proxy {
+impl Drop for FaultProxy {
     fn drop(&mut self) {
         self.accepting.abort();
     }
 }
 
-/// Requests are small: one read takes a whole one.
-async fn carry(
+/// Forwards one connection. Requests are small: one read returns a whole request.
+async fn forward(
     mut client: TcpStream,
     target: String,
     mut modes: watch::Receiver<Mode>,
-    asked: Arc<Mutex<Vec<String>>>,
+    requests: Arc<Mutex<Vec<String>>>,
 ) {
     let Ok(mut server) = TcpStream::connect(target).await else { return };
     let (mut from_client, mut from_server) = (vec![0; 16 * 1024], vec![0; 16 * 1024]);
@@ -100,21 +100,21 @@ async fn carry(
         if mode == Mode::Cut || (is_feed && mode == Mode::NoFeed) {
             return;
         }
-        let carries = mode != Mode::Frozen;
+        let forwards = mode != Mode::Frozen;
         tokio::select! {
             changed = modes.changed() => if changed.is_err() { return },
-            read = client.read(&mut from_client), if carries => {
+            read = client.read(&mut from_client), if forwards => {
                 let Ok(read @ 1..) = read else { return };
                 let text = String::from_utf8_lossy(&from_client[..read]);
                 let line = text.lines().next().unwrap_or_default();
                 if line.ends_with(" HTTP/1.1") {
                     is_feed |= line.contains("/v1/revocations");
-                    asked.lock().unwrap().push(line.to_owned());
+                    requests.lock().unwrap().push(line.to_owned());
                 }
                 if is_feed && mode == Mode::NoFeed { return }
                 if server.write_all(&from_client[..read]).await.is_err() { return }
             }
-            read = server.read(&mut from_server), if carries => {
+            read = server.read(&mut from_server), if forwards => {
                 let Ok(read @ 1..) = read else { return };
                 if client.write_all(&from_server[..read]).await.is_err() { return }
             }

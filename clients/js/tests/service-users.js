@@ -1,4 +1,4 @@
-/** The real service, as the driver in tests/it/clients started it, and people who use it. */
+/** The real service that the driver in tests/it/clients started, and its users. */
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -11,7 +11,7 @@ export const PASSWORD = "tidal engine verse marmalade";
 export const ISSUER = env.TEST_SERVICE_ISSUER;
 export const CLIENT = { clientId: env.TEST_SERVICE_CLIENT_ID, clientSecret: env.TEST_SERVICE_CLIENT_SECRET };
 
-/** Calls the service; gives what a good answer says. */
+/** Calls the service; resolves to the body of a successful response. */
 export async function call(path, body, headers = {}) {
   const form = body instanceof URLSearchParams;
   const type = form ? {} : { "Content-Type": "application/json" };
@@ -22,10 +22,10 @@ export async function call(path, body, headers = {}) {
   return text === "" ? undefined : JSON.parse(text);
 }
 
-/** What the command line prints. */
+/** Runs a command of the binary; returns its output. */
 export const command = (...words) => execFileSync(env.TEST_SERVICE_BINARY, words, { cwd: env.TEST_SERVICE_FOLDER, encoding: "utf8" });
 
-/** A verifier until the test is over, once it is live. */
+/** A verifier whose feed is live, closed when the test ends. */
 export async function live(t, options) {
   const verifier = createVerifier({ issuer: ISSUER, audience: "latchkey", ...CLIENT, ...options });
   t.after(() => verifier.close());
@@ -33,14 +33,14 @@ export async function live(t, options) {
   return verifier;
 }
 
-/** Somebody with an account. */
-export class Person {
+/** A user with an account. */
+export class User {
   name = `u${randomUUID().replaceAll("-", "").slice(0, 12)}`;
 
-  static async make() {
-    const person = new Person();
-    await call("/v1/users", { email: `${person.name}@example.com`, username: person.name, password: PASSWORD });
-    return person;
+  static async register() {
+    const user = new User();
+    await call("/v1/users", { email: `${user.name}@example.com`, username: user.name, password: PASSWORD });
+    return user;
   }
 
   signIn(password = PASSWORD) {

@@ -1,4 +1,4 @@
-//! A service, a way to it, and a clock: what most tests begin with.
+//! The set-up of most tests: a service, a proxy in front of it, and a clock.
 
 use std::{
     sync::{
@@ -15,17 +15,17 @@ use crate::{
         test_cluster::{Node, ServiceClient, TestCluster},
         wait,
     },
-    proxy::Proxy,
+    proxy::FaultProxy,
 };
 
-/// The service's clock, and beside it one that says how much time has passed, moved by itself.
+/// The service's wall clock, and a monotonic clock that a test advances separately.
 #[derive(Clone, Debug)]
-pub struct Hands {
+pub struct TestClock {
     clock: latchkey::domain::clock::Clock,
     elapsed: Arc<AtomicU64>,
 }
 
-impl Clock for Hands {
+impl Clock for TestClock {
     fn unix_millis(&self) -> i64 {
         self.clock.now().as_millis()
     }
@@ -35,41 +35,41 @@ impl Clock for Hands {
     }
 }
 
-impl Hands {
-    pub fn pass(&self, time: Duration) {
+impl TestClock {
+    pub fn advance(&self, time: Duration) {
         self.elapsed.fetch_add(u64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);
     }
 }
 
-pub struct Place {
+pub struct Fixture {
     pub cluster: TestCluster,
     pub node: Node,
-    pub proxy: Proxy,
-    pub hands: Hands,
+    pub proxy: FaultProxy,
+    pub clock: TestClock,
     pub client: ServiceClient,
 }
 
-impl Place {
+impl Fixture {
     pub async fn new() -> Self {
         Self::with(TestCluster::new()).await
     }
 
     pub async fn with(mut cluster: TestCluster) -> Self {
-        let proxy = Proxy::start().await;
+        let proxy = FaultProxy::start().await;
         cluster.config.issuer = proxy.url();
         let node = cluster.node().await;
-        proxy.lead_to(&node.client.base);
+        proxy.forward_to(&node.client.base);
         let client = cluster.service_client("orders").await;
-        let hands = Hands { clock: cluster.clock.clone(), elapsed: Arc::default() };
-        Self { cluster, node, proxy, hands, client }
+        let clock = TestClock { clock: cluster.clock.clone(), elapsed: Arc::default() };
+        Self { cluster, node, proxy, clock, client }
     }
 
-    /// A verifier of this issuer, to be finished.
+    /// The builder of a verifier of this issuer.
     pub fn builder(&self) -> Builder {
-        Verifier::builder(self.proxy.url()).audience("latchkey").clock(self.hands.clone())
+        Verifier::builder(self.proxy.url()).audience("latchkey").clock(self.clock.clone())
     }
 
-    /// A verifier that follows the feed, and has caught up.
+    /// A verifier whose feed is live.
     pub async fn verifier(&self) -> Verifier {
         self.verifier_with(|builder| builder).await
     }
@@ -77,7 +77,7 @@ impl Place {
     pub async fn verifier_with(&self, set: impl FnOnce(Builder) -> Builder) -> Verifier {
         let builder = self.builder().client(&self.client.id, &self.client.secret);
         let verifier = set(builder).build().await.unwrap();
-        tokio::time::timeout(Duration::from_secs(60), verifier.ready()).await.expect("the feed is heard");
+        assert!(verifier.wait_live(Duration::from_secs(60)).await, "the feed is live");
         verifier
     }
 
@@ -87,9 +87,9 @@ impl Place {
     }
 }
 
-/// Waits until a token is refused as revoked. Until then it is accepted, and nothing else.
-pub async fn until_revoked(verifier: &Verifier, token: &str) {
-    wait::until("the token is refused", async || match verifier.verify_in_memory(token) {
+/// Waits until a token is refused as revoked. Until then it must be accepted.
+pub async fn wait_until_revoked(verifier: &Verifier, token: &str) {
+    wait::until("the token is refused", async || match verifier.verify_locally(token) {
         Ok(_) => false,
         Err(VerifyError::Revoked) => true,
         Err(other) => panic!("{other}"),

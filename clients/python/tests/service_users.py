@@ -1,4 +1,4 @@
-"""The real service, as the driver in tests/it/clients started it, and people who use it."""
+"""The real service that the driver in tests/it/clients started, and its users."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from typing import Any
 import httpx
 from latchkey import InvalidToken, Latchkey
 
-PASSWORD = "tidal engine verse marmalade"  # noqa: S105 - everybody's here
+PASSWORD = "tidal engine verse marmalade"  # noqa: S105 - a test password
 
 
 @dataclass
-class Person:
-    """Somebody with an account."""
+class User:
+    """A user with an account."""
 
     service: Service
     name: str
 
     async def sign_in(self, password: str = PASSWORD) -> dict[str, Any]:
-        """The tokens of a new session."""
-        answer = await self.service.http.post("/v1/login", json={"identifier": self.name, "password": password})
-        tokens: dict[str, Any] = self.service.ok(answer)
+        """Signs in; returns the tokens of a new session."""
+        response = await self.service.http.post("/v1/login", json={"identifier": self.name, "password": password})
+        tokens: dict[str, Any] = self.service.ok(response)
         return tokens
 
     async def sign_out(self, tokens: dict[str, Any]) -> None:
-        """Ends the session of the tokens."""
+        """Ends the session that the tokens belong to."""
         self.service.ok(await self.service.http.post("/v1/logout", json={"refresh_token": tokens["refresh_token"]}))
 
     async def change_password(self, tokens: dict[str, Any], new: str) -> None:
-        """Which ends all other sessions."""
+        """Changes the password, which ends all other sessions."""
         headers = {"Authorization": f"Bearer {tokens['access_token']}"}
         body = {"current_password": PASSWORD, "new_password": new}
         self.service.ok(await self.service.http.post("/v1/me/password", json=body, headers=headers))
@@ -40,25 +40,25 @@ class Person:
 
 @dataclass
 class Service:
-    """Latchkey, running."""
+    """A running Latchkey."""
 
     issuer: str
     http: httpx.AsyncClient
 
-    def ok(self, answer: httpx.Response) -> Any:
-        """What a good answer says."""
-        assert answer.is_success, answer.text
-        return answer.json() if answer.content else None
+    def ok(self, response: httpx.Response) -> Any:
+        """The body of a successful response."""
+        assert response.is_success, response.text
+        return response.json() if response.content else None
 
-    async def person(self) -> Person:
-        """Somebody new."""
+    async def user(self) -> User:
+        """Registers a new user."""
         name = f"u{uuid.uuid4().hex[:12]}"
         body = {"email": f"{name}@example.com", "username": name, "password": PASSWORD}
         self.ok(await self.http.post("/v1/users", json=body))
-        return Person(self, name)
+        return User(self, name)
 
     def command(self, *arguments: str) -> str:
-        """What the command line prints."""
+        """Runs a command of the binary; returns its output."""
         done = subprocess.run(  # noqa: S603, ASYNC221
             [os.environ["TEST_SERVICE_BINARY"], *arguments],
             cwd=os.environ["TEST_SERVICE_FOLDER"],
@@ -70,7 +70,7 @@ class Service:
         return done.stdout
 
     def latchkey(self, **settings: Any) -> Latchkey:
-        """A verifier, not entered yet."""
+        """A verifier that is not started yet."""
         given = {
             "audience": "latchkey",
             "client_id": os.environ["TEST_SERVICE_CLIENT_ID"],
@@ -81,7 +81,7 @@ class Service:
 
 
 async def is_refused(latchkey: Latchkey, token: str) -> bool:
-    """Whether it is known to be bad."""
+    """Whether the token is refused as invalid."""
     try:
         await latchkey.verify(token)
     except InvalidToken:

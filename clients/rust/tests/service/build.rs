@@ -1,13 +1,13 @@
-//! What a verifier can't be made of.
+//! Errors of building a verifier.
 
 use latchkey_verify::{BuildError, Verifier, VerifyError};
 
-use crate::{harness::wait, place::Place, proxy::Mode};
+use crate::{fixture::Fixture, harness::wait, proxy::Mode};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_makes_no_sense_is_refused() {
-    let place = Place::new().await;
-    let url = place.proxy.url();
+async fn build_with_invalid_configuration_fails() {
+    let fixture = Fixture::new().await;
+    let url = fixture.proxy.url();
     let refused = async |builder: latchkey_verify::Builder| builder.build().await.unwrap_err();
     let plain = |issuer: &str| Verifier::builder(issuer).audience("x").without_revocations();
     for issuer in ["", "auth.example.com", "http://auth.example.com", "https://example.com/?a", &format!("{url}/")] {
@@ -16,26 +16,27 @@ async fn what_makes_no_sense_is_refused() {
     assert!(matches!(refused(Verifier::builder(&url).without_revocations()).await, BuildError::NoAudience));
     assert!(matches!(refused(Verifier::builder(&url).audience("x")).await, BuildError::Client));
     assert!(matches!(refused(plain(&url).client("a", "b")).await, BuildError::Client));
-    // the same service under another name
+    // the same service under another host name
     let other = url.replace("127.0.0.1", "localhost");
     let error = refused(plain(&other)).await;
     assert!(matches!(error, BuildError::Fetch(_)) && error.to_string().contains("another issuer"), "{error}");
-    place.proxy.set(Mode::Cut);
+    fixture.proxy.set(Mode::Cut);
     assert!(matches!(refused(plain(&url)).await, BuildError::Fetch(_)));
-    place.stop().await;
+    fixture.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_is_not_known_hears_nothing_and_says_so() {
-    let place = Place::new().await;
-    place.node.account("ada").await;
-    let tokens = place.node.login("ada").await;
-    let verifier = place.builder().client("orders", "lk_cs_wrong").build().await.unwrap();
-    wait::until("it is refused", async || verifier.status().trouble.is_some()).await;
-    assert_eq!(verifier.status().trouble.as_deref(), Some("it answered 401 Unauthorized"));
+async fn feed_answering_401_names_the_client_in_the_status() {
+    let fixture = Fixture::new().await;
+    fixture.node.account("ada").await;
+    let tokens = fixture.node.login("ada").await;
+    let verifier = fixture.builder().client("orders", "lk_cs_wrong").build().await.unwrap();
+    wait::until("the feed is refused", async || verifier.status().last_error.is_some()).await;
+    let expected = r#"the response is 401: the service client "orders" is unknown or disabled, or its secret is wrong"#;
+    assert_eq!(verifier.status().last_error.as_deref(), Some(expected));
     let answer = verifier.verify(&tokens.access).await.unwrap_err();
     assert!(matches!(answer, VerifyError::Unavailable(_)), "{answer}");
     assert!(!format!("{verifier:?}").contains("lk_cs_wrong"));
     drop(verifier);
-    place.stop().await;
+    fixture.stop().await;
 }

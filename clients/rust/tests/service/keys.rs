@@ -1,4 +1,4 @@
-//! Keys that come and go while tokens are verified.
+//! Key rotation and retirement while tokens are verified.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use latchkey::{crypto::key_rotation::Start, domain::key::Algorithm, service::key
 use latchkey_verify::{Invalid, VerifyError};
 
 use crate::{
+    fixture::{Fixture, invalid, wait_until_revoked},
     harness::{
         test_cluster::{Node, TestCluster},
         wait,
     },
-    place::{Place, invalid, until_revoked},
     proxy::Mode,
 };
 
@@ -32,14 +32,14 @@ fn signer(node: &Node) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tokens_of_every_algorithm_are_verified() {
+async fn token_of_every_algorithm_is_accepted() {
     for algorithm in Algorithm::ALL {
         let mut cluster = TestCluster::new();
         cluster.config.keys.algorithm = algorithm;
-        let place = Place::with(cluster).await;
-        place.node.account("ada").await;
-        let tokens = place.node.login("ada").await;
-        let verifier = place.verifier().await;
+        let fixture = Fixture::with(cluster).await;
+        fixture.node.account("ada").await;
+        let tokens = fixture.node.login("ada").await;
+        let verifier = fixture.verifier().await;
         assert!(verifier.verify(&tokens.access).await.is_ok(), "{algorithm}");
         let mut forged = tokens.access.clone();
         forged.replace_range(
@@ -48,92 +48,92 @@ async fn tokens_of_every_algorithm_are_verified() {
         );
         assert_eq!(verifier.verify(&forged).await.unwrap_err(), invalid(Invalid::BadSignature), "{algorithm}");
         drop(verifier);
-        place.stop().await;
+        fixture.stop().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_key_is_looked_for_and_the_old_one_goes_on_until_it_is_retired() {
-    let place = Place::new().await;
-    place.node.account("ada").await;
-    let before = place.node.login("ada").await;
-    let verifier = place.verifier().await;
+async fn rotated_key_is_fetched_and_old_key_stays_valid_until_retired() {
+    let fixture = Fixture::new().await;
+    fixture.node.account("ada").await;
+    let before = fixture.node.login("ada").await;
+    let verifier = fixture.verifier().await;
     assert!(verifier.verify(&before.access).await.is_ok());
-    let old = signer(&place.node);
-    rotate(&place.node, Start::Now).await;
-    let after = place.node.login("ada").await;
-    // keys were fetched a moment ago: not again so soon
+    let old = signer(&fixture.node);
+    rotate(&fixture.node, Start::Now).await;
+    let after = fixture.node.login("ada").await;
+    // within the cooldown the keys are not fetched again
     assert_eq!(verifier.verify(&after.access).await.unwrap_err(), invalid(Invalid::UnknownKey));
-    place.hands.pass(Duration::from_secs(1));
+    fixture.clock.advance(Duration::from_secs(1));
     assert!(verifier.verify(&after.access).await.is_ok());
     assert!(verifier.verify(&before.access).await.is_ok());
     assert_eq!(verifier.status().keys, 2);
 
-    retire(&place.node, &old).await;
-    until_revoked(&verifier, &before.access).await;
+    retire(&fixture.node, &old).await;
+    wait_until_revoked(&verifier, &before.access).await;
     assert!(verifier.verify(&after.access).await.is_ok());
-    // and whoever comes now
-    let later = place.verifier().await;
+    // a later verifier agrees
+    let later = fixture.verifier().await;
     assert!(later.verify(&before.access).await.is_err());
     assert!(later.verify(&after.access).await.is_ok());
     drop((verifier, later));
-    place.stop().await;
+    fixture.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_that_do_not_exist_make_it_ask_once_in_a_while_only() {
-    let place = Place::new().await;
-    place.node.account("ada").await;
-    let tokens = place.node.login("ada").await;
-    let verifier = place.verifier().await;
-    place.hands.pass(Duration::from_secs(1));
-    wait::until("it is in step", async || verifier.status().in_step).await;
-    let asked = place.proxy.asked_for("jwks");
-    let forged = crate::forged::with_header(&tokens.access, |header| header["kid"] = "unheard-of".into());
+async fn refreshes_for_unknown_kids_are_rate_limited() {
+    let fixture = Fixture::new().await;
+    fixture.node.account("ada").await;
+    let tokens = fixture.node.login("ada").await;
+    let verifier = fixture.verifier().await;
+    fixture.clock.advance(Duration::from_secs(1));
+    wait::until("the verifier is live", async || verifier.status().live).await;
+    let fetches = fixture.proxy.count("jwks");
+    let forged = crate::forged::with_header(&tokens.access, |header| header["kid"] = "unknown".into());
     for _ in 0..20 {
         assert_eq!(verifier.verify(&forged).await.unwrap_err(), invalid(Invalid::UnknownKey));
     }
-    assert_eq!(place.proxy.asked_for("jwks"), asked + 1);
-    place.hands.pass(Duration::from_secs(1));
+    assert_eq!(fixture.proxy.count("jwks"), fetches + 1);
+    fixture.clock.advance(Duration::from_secs(1));
     assert_eq!(verifier.verify(&forged).await.unwrap_err(), invalid(Invalid::UnknownKey));
-    assert_eq!(place.proxy.asked_for("jwks"), asked + 2);
-    // the issuer can't be asked: perhaps the key is new
-    place.hands.pass(Duration::from_secs(1));
-    place.proxy.set(Mode::Cut);
+    assert_eq!(fixture.proxy.count("jwks"), fetches + 2);
+    // the issuer is unreachable, and the key may be new
+    fixture.clock.advance(Duration::from_secs(1));
+    fixture.proxy.set(Mode::Cut);
     let answer = verifier.verify(&forged).await.unwrap_err();
     assert!(answer.is_unavailable(), "{answer}");
     drop(verifier);
-    place.stop().await;
+    fixture.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_that_is_not_listed_any_more_is_refused_and_known_ones_stay_while_the_issuer_is_away() {
-    let place = Place::new().await;
-    place.node.account("ada").await;
-    let before = place.node.login("ada").await;
-    let verifier = place.builder().without_revocations().build().await.unwrap();
+async fn unlisted_key_is_refused_after_the_next_refresh_and_keys_survive_an_outage() {
+    let fixture = Fixture::new().await;
+    fixture.node.account("ada").await;
+    let before = fixture.node.login("ada").await;
+    let verifier = fixture.builder().without_revocations().build().await.unwrap();
     assert!(verifier.verify(&before.access).await.is_ok());
-    let old = signer(&place.node);
-    rotate(&place.node, Start::Now).await;
-    retire(&place.node, &old).await;
-    // nobody told it
+    let old = signer(&fixture.node);
+    rotate(&fixture.node, Start::Now).await;
+    retire(&fixture.node, &old).await;
+    // without the feed the verifier learns of it with the next refresh
     assert!(verifier.verify(&before.access).await.is_ok());
-    // the issuer is away when the keys' time is over
-    place.proxy.set(Mode::Cut);
-    place.hands.pass(Duration::from_secs(301));
+    // the issuer is unreachable when the keys expire
+    fixture.proxy.set(Mode::Cut);
+    fixture.clock.advance(Duration::from_secs(301));
     for _ in 0..5 {
         assert!(verifier.verify(&before.access).await.is_ok());
         tokio::task::yield_now().await;
     }
-    place.proxy.set(Mode::Open);
+    fixture.proxy.set(Mode::Open);
     wait::until("the key is refused", async || {
-        place.hands.pass(Duration::from_secs(5));
+        fixture.clock.advance(Duration::from_secs(5));
         verifier.verify(&before.access).await == Err(invalid(Invalid::UnknownKey))
     })
     .await;
-    let after = place.node.login("ada").await;
+    let after = fixture.node.login("ada").await;
     assert!(verifier.verify(&after.access).await.is_ok());
     assert_ne!(verifier.verify(&before.access).await, Err(VerifyError::Revoked));
     drop(verifier);
-    place.stop().await;
+    fixture.stop().await;
 }

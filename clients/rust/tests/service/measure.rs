@@ -1,11 +1,11 @@
-//! How long a verification takes: prints nanoseconds for a token that was seen before (warm) and for one that was not (cold).
-//! Asserts nothing, and runs only when asked for.
+//! Measures a verification: prints nanoseconds for a cached token (warm) and for one that is not cached (cold). Asserts nothing,
+//! and is ignored by default.
 
 use std::{hint::black_box, time::Instant};
 
 use latchkey_verify::{SystemClock, Verifier};
 
-use crate::place::Place;
+use crate::fixture::Fixture;
 
 const ROUNDS: usize = 9;
 
@@ -28,18 +28,18 @@ async fn median(verifier: &Verifier, token: &str, count: u32) -> u128 {
 async fn measure() {
     let mut cluster = crate::harness::test_cluster::TestCluster::new();
     cluster.clock = latchkey::domain::clock::Clock::System;
-    let place = Place::with(cluster).await;
-    place.node.account("ada").await;
-    let token = place.node.login("ada").await.access;
+    let fixture = Fixture::with(cluster).await;
+    fixture.node.account("ada").await;
+    let token = fixture.node.login("ada").await.access;
     for _ in 0..100 {
-        let out = place.node.login("ada").await;
-        place.node.logout(&out.refresh).await.expect(204);
+        let out = fixture.node.login("ada").await;
+        fixture.node.logout(&out.refresh).await.expect(204);
     }
-    let warm = place.verifier_with(|builder| builder.clock(SystemClock::new())).await;
-    let cold = place.verifier_with(|builder| builder.clock(SystemClock::new()).max_cached_tokens(0)).await;
+    let warm = fixture.verifier_with(|builder| builder.clock(SystemClock::new())).await;
+    let cold = fixture.verifier_with(|builder| builder.clock(SystemClock::new()).max_cached_tokens(0)).await;
     println!("a token of {} bytes, {} revocations in memory", token.len(), warm.status().revocations);
     println!("warm: {} ns", median(&warm, &token, 100_000).await);
     println!("cold: {} ns", median(&cold, &token, 5_000).await);
     drop((warm, cold));
-    place.stop().await;
+    fixture.stop().await;
 }

@@ -1,4 +1,4 @@
-//! The middlewares let through who is signed in, and tell the others why not.
+//! The middlewares. shared_cases.rs has the statuses and challenges.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -12,16 +12,16 @@ use poem::{EndpointExt, Route, endpoint::make_sync, get, handler, test::TestClie
 use tower::{Layer, ServiceExt, service_fn};
 
 use crate::{
-    place::{Place, until_revoked},
+    fixture::{Fixture, wait_until_revoked},
     proxy::Mode,
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tower_lets_through_who_is_signed_in() {
-    let place = Place::new().await;
-    let account = place.node.account("ada").await.text_of("id");
-    let (one, other) = (place.node.login("ada").await, place.node.login("ada").await);
-    let verifier = place.verifier_with(|builder| builder.on_feed_lost(OnFeedLost::Refuse)).await;
+async fn tower_layer_passes_valid_tokens_and_refuses_others() {
+    let fixture = Fixture::new().await;
+    let account = fixture.node.account("ada").await.text_of("id");
+    let (one, other) = (fixture.node.login("ada").await, fixture.node.login("ada").await);
+    let verifier = fixture.verifier_with(|builder| builder.on_feed_lost(OnFeedLost::Refuse)).await;
     let service = VerifyLayer::new(verifier.clone()).layer(service_fn(async |request: Request<String>| {
         let claims = request.extensions().get::<Arc<Claims>>().cloned().unwrap();
         Ok::<_, Infallible>(Response::new(claims.sub.clone()))
@@ -37,20 +37,20 @@ async fn tower_lets_through_who_is_signed_in() {
         (response.status().as_u16(), challenge, retry, response.into_body())
     };
     let refused = |challenge: &str| (401, Some(challenge.to_owned()), None, String::new());
-    let invalid = refused(r#"Bearer error="invalid_token""#);
+    let invalid = refused(r#"Bearer realm="latchkey", error="invalid_token""#);
     assert_eq!(call(&format!("Bearer {}", one.access)).await, (200, None, None, account));
-    assert_eq!(call("").await, refused("Bearer"));
-    assert_eq!(call("Basic YTpi").await, refused("Bearer"));
+    assert_eq!(call("").await, refused(r#"Bearer realm="latchkey""#));
+    assert_eq!(call("Basic YTpi").await, refused(r#"Bearer realm="latchkey""#));
     assert_eq!(call("Bearer nonsense").await, invalid);
     assert_eq!(call(&format!("Bearer {}", one.refresh)).await, invalid);
-    place.node.logout(&one.refresh).await.expect(204);
-    until_revoked(&verifier, &one.access).await;
+    fixture.node.logout(&one.refresh).await.expect(204);
+    wait_until_revoked(&verifier, &one.access).await;
     assert_eq!(call(&format!("Bearer {}", one.access)).await, invalid);
-    place.proxy.set(Mode::Frozen);
-    place.hands.pass(Duration::from_secs(6));
+    fixture.proxy.set(Mode::Frozen);
+    fixture.clock.advance(Duration::from_secs(6));
     assert_eq!(call(&format!("Bearer {}", other.access)).await, (503, None, Some("1".to_owned()), String::new()));
     drop((verifier, service));
-    place.stop().await;
+    fixture.stop().await;
 }
 
 #[handler]
@@ -59,14 +59,14 @@ fn hello(caller: Caller) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn poem_lets_through_who_is_signed_in() {
-    let place = Place::new().await;
-    let account = place.node.account("ada").await.text_of("id");
-    let (one, other) = (place.node.login("ada").await, place.node.login("ada").await);
-    let verifier = place.verifier_with(|builder| builder.on_feed_lost(OnFeedLost::Refuse)).await;
+async fn poem_middleware_passes_valid_tokens_and_refuses_others() {
+    let fixture = Fixture::new().await;
+    let account = fixture.node.account("ada").await.text_of("id");
+    let (one, other) = (fixture.node.login("ada").await, fixture.node.login("ada").await);
+    let verifier = fixture.verifier_with(|builder| builder.on_feed_lost(OnFeedLost::Refuse)).await;
     let routes = Route::new()
         .at("/hello", get(hello).with(Verify::new(verifier.clone())))
-        .at("/forgotten", get(hello))
+        .at("/unprotected", get(hello))
         .at("/open", get(make_sync(|_| "open")));
     let app = TestClient::new(routes);
     let bearer = |token: &str| format!("Bearer {token}");
@@ -74,21 +74,21 @@ async fn poem_lets_through_who_is_signed_in() {
     answer.assert_status_is_ok();
     answer.assert_text(account).await;
     app.get("/open").send().await.assert_status_is_ok();
-    for path in ["/hello", "/forgotten"] {
+    for path in ["/hello", "/unprotected"] {
         let answer = app.get(path).send().await;
         answer.assert_status(poem::http::StatusCode::UNAUTHORIZED);
-        answer.assert_header("www-authenticate", "Bearer");
+        answer.assert_header("www-authenticate", r#"Bearer realm="latchkey""#);
     }
-    place.node.logout(&one.refresh).await.expect(204);
-    until_revoked(&verifier, &one.access).await;
+    fixture.node.logout(&one.refresh).await.expect(204);
+    wait_until_revoked(&verifier, &one.access).await;
     let answer = app.get("/hello").header("authorization", bearer(&one.access)).send().await;
     answer.assert_status(poem::http::StatusCode::UNAUTHORIZED);
-    answer.assert_header("www-authenticate", r#"Bearer error="invalid_token""#);
-    place.proxy.set(Mode::Frozen);
-    place.hands.pass(Duration::from_secs(6));
+    answer.assert_header("www-authenticate", r#"Bearer realm="latchkey", error="invalid_token""#);
+    fixture.proxy.set(Mode::Frozen);
+    fixture.clock.advance(Duration::from_secs(6));
     let answer = app.get("/hello").header("authorization", bearer(&other.access)).send().await;
     answer.assert_status(poem::http::StatusCode::SERVICE_UNAVAILABLE);
     answer.assert_header("retry-after", "1");
     drop((verifier, app));
-    place.stop().await;
+    fixture.stop().await;
 }

@@ -1,0 +1,54 @@
+/** Express and Fastify apps with the paths that tests/fixtures/verifier_cases.json names, and an HTTP client. */
+
+import { request } from "node:http";
+
+import express from "express";
+import Fastify from "fastify";
+import { claimsOf, expressMiddleware, fastifyHook, fastifyPlugin, requireRole, requireScope } from "latchkey-verify";
+
+const admins = requireRole("admin");
+const orders = requireScope("orders:read", "orders:write");
+
+async function onExpress(t, verifier) {
+  const app = express();
+  const answer = (request, response) => response.send(claimsOf(request).sub);
+  app.get("/clients", expressMiddleware(verifier, { allowClients: true }), answer);
+  app.use(expressMiddleware(verifier));
+  app.get(["/", "/lost"], answer);
+  app.get("/role", admins, answer);
+  app.get("/scope", orders, answer);
+  const server = app.listen(0, "127.0.0.1");
+  await new Promise((resolve) => server.on("listening", resolve));
+  t.after(() => server.close());
+  return `http://127.0.0.1:${server.address().port}`;
+}
+
+async function onFastify(t, verifier) {
+  const app = Fastify();
+  const answer = async (request) => claimsOf(request).sub;
+  await app.register(async (inner) => {
+    await inner.register(fastifyPlugin(verifier));
+    for (const path of ["/", "/lost"]) inner.get(path, answer);
+    inner.get("/role", { onRequest: admins }, answer);
+    inner.get("/scope", { onRequest: orders }, answer);
+  });
+  app.get("/clients", { onRequest: fastifyHook(verifier, { allowClients: true }) }, answer);
+  t.after(() => app.close());
+  return app.listen({ port: 0, host: "127.0.0.1" });
+}
+
+/** Start an app until the test ends; resolve to its URL. */
+export const servers = { Express: onExpress, Fastify: onFastify };
+
+/** Sends a GET with any number of Authorization headers. */
+export const get = (url, ...authorization) =>
+  new Promise((resolve, reject) => {
+    const headers = authorization.length > 0 ? { Authorization: authorization } : {};
+    request(url, { headers, agent: false }, async (response) => {
+      let text = "";
+      for await (const chunk of response) text += chunk;
+      resolve({ status: response.statusCode, headers: response.headers, text });
+    })
+      .on("error", reject)
+      .end();
+  });

@@ -1,0 +1,68 @@
+/** The cases that the verifiers in all languages share (tests/fixtures/verifier_cases.json). */
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+
+import { get, servers } from "../apps.js";
+import { FakeIssuer, PATIENT } from "../fake-issuer.js";
+
+const CASES = JSON.parse(readFileSync(new URL("../../../../tests/fixtures/verifier_cases.json", import.meta.url), "utf8"));
+const without = (members, names = []) => Object.fromEntries(Object.entries(members).filter(([name]) => !names.includes(name)));
+const withMember = (json, member) => (member === undefined ? json : `{${member},${json.slice(1)}`);
+
+/** The token that a case describes. */
+function tokenOf(issuer, given) {
+  if (given.token !== undefined) return given.token;
+  const now = Math.floor(Date.now() / 1000);
+  const claims = JSON.parse(JSON.stringify(given.claims ?? {}).replace("__6000__", "x".repeat(6000)));
+  const times = Object.fromEntries(Object.entries(given.times ?? {}).map(([name, offset]) => [name, now + offset]));
+  const header = without({ ...issuer.header(), ...given.header }, given.remove_header);
+  const payload = without({ ...issuer.payload(), ...claims, ...times }, given.remove);
+  const texts = [
+    withMember(JSON.stringify(header), given.header_member),
+    withMember(given.payload ?? JSON.stringify(payload), given.payload_member),
+  ];
+  const token = issuer.keys.one.sign(...texts);
+  const signed = given.signature === undefined ? token : token.replace(/[^.]*$/, given.signature);
+  return signed + (given.suffix ?? "");
+}
+
+test("shared cases: valid tokens are accepted", async (t) => {
+  const issuer = await FakeIssuer.start(t);
+  const verifier = await issuer.live(PATIENT);
+  for (const given of CASES.valid) {
+    const claims = await verifier.verify(tokenOf(issuer, given)).catch((error) => assert.fail(`${given.name}: ${error}`));
+    assert.equal(claims.iss, issuer.url);
+  }
+});
+
+test("shared cases: invalid tokens are refused with their reason", async (t) => {
+  const issuer = await FakeIssuer.start(t);
+  const verifier = await issuer.live(PATIENT);
+  for (const given of CASES.tokens) {
+    const outcome = await verifier.verify(tokenOf(issuer, given)).then(() => "accepted", (error) => error.reason ?? String(error));
+    assert.equal(outcome, given.reason, given.name);
+  }
+});
+
+for (const [name, serve] of Object.entries(servers)) {
+  test(`shared cases: ${name} answers requests with their status and challenge`, async (t) => {
+    const issuer = await FakeIssuer.start(t);
+    const tokens = {
+      user: issuer.token(),
+      admin: issuer.token({ roles: ["admin"], scope: "account orders:read orders:write" }),
+      client: issuer.token({ sub: "robot", client_id: "robot", sid: undefined, auth_time: undefined }),
+      expired: issuer.token({ exp: Math.floor(Date.now() / 1000) - 60 }),
+    };
+    const live = await serve(t, await issuer.live(PATIENT));
+    issuer.feed = null;
+    const lost = await serve(t, issuer.verifier(PATIENT));
+    for (const { name, path = "/", authorization, status, www_authenticate, retry_after } of CASES.requests) {
+      const values = authorization.map((value) => value.replace(/\{(\w+)\}/, (_, token) => tokens[token]));
+      const response = await get((path === "/lost" ? lost : live) + path, ...values);
+      const got = [response.status, response.headers["www-authenticate"], response.headers["retry-after"]];
+      assert.deepEqual(got, [status, www_authenticate, retry_after], name);
+    }
+  });
+}

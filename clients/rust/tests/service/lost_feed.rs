@@ -1,0 +1,134 @@
+//! A lost feed: cut, frozen, or its node stopped.
+
+use std::time::Duration;
+
+use latchkey_verify::{OnFeedLost, Verifier, VerifyError};
+
+use crate::{
+    fixture::{Fixture, wait_until_revoked},
+    harness::wait,
+    proxy::Mode,
+};
+
+async fn wait_until_live(verifier: &Verifier) {
+    wait::until("the verifier is live", async || verifier.status().live).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_feed_falls_back_to_introspection() {
+    let fixture = Fixture::new().await;
+    fixture.node.account("ada").await;
+    let (one, other) = (fixture.node.login("ada").await, fixture.node.login("ada").await);
+    let verifier = fixture.verifier().await;
+    assert!(verifier.verify(&one.access).await.is_ok());
+    fixture.proxy.set(Mode::NoFeed);
+    fixture.node.logout(&one.refresh).await.expect(204);
+    // local revocations still count as up to date
+    assert!(verifier.verify(&one.access).await.is_ok());
+    assert_eq!(fixture.proxy.count("introspect"), 0);
+    fixture.clock.advance(Duration::from_millis(5001));
+    assert!(!verifier.status().live);
+    assert_eq!(verifier.verify(&one.access).await, Err(VerifyError::Revoked));
+    assert!(verifier.verify(&other.access).await.is_ok());
+    assert_eq!(fixture.proxy.count("introspect"), 2);
+    assert!(verifier.verify_locally(&other.access).unwrap_err().is_unavailable());
+    // introspection fails, too
+    fixture.proxy.set(Mode::Cut);
+    assert!(verifier.verify(&other.access).await.unwrap_err().is_unavailable());
+    // the feed is back and sends the missed revocation
+    fixture.proxy.set(Mode::Open);
+    wait_until_live(&verifier).await;
+    assert_eq!(verifier.verify_locally(&one.access), Err(VerifyError::Revoked));
+    assert!(verifier.verify_locally(&other.access).is_ok());
+    assert_eq!(verifier.status().last_error, None);
+    drop(verifier);
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_feed_refuses_all_tokens_if_configured() {
+    let fixture = Fixture::new().await;
+    fixture.node.account("ada").await;
+    let (one, other) = (fixture.node.login("ada").await, fixture.node.login("ada").await);
+    let verifier = fixture.verifier_with(|builder| builder.on_feed_lost(OnFeedLost::Refuse)).await;
+    fixture.node.logout(&one.refresh).await.expect(204);
+    wait_until_revoked(&verifier, &one.access).await;
+    fixture.proxy.set(Mode::Frozen);
+    assert!(verifier.verify(&other.access).await.is_ok());
+    fixture.clock.advance(Duration::from_millis(5001));
+    assert!(verifier.verify(&other.access).await.unwrap_err().is_unavailable());
+    // a token that is known to be revoked is still refused as such
+    assert_eq!(verifier.verify(&one.access).await, Err(VerifyError::Revoked));
+    fixture.proxy.set(Mode::Open);
+    wait_until_live(&verifier).await;
+    assert!(verifier.verify(&other.access).await.is_ok());
+    assert_eq!(fixture.proxy.count("introspect"), 0);
+    drop(verifier);
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frozen_feed_is_reconnected_without_a_gap() {
+    let fixture = Fixture::new().await;
+    fixture.node.account("ada").await;
+    let tokens = [fixture.node.login("ada").await, fixture.node.login("ada").await, fixture.node.login("ada").await];
+    let verifier = fixture.verifier_with(|builder| builder.max_staleness(Duration::from_secs(1))).await;
+    fixture.proxy.set(Mode::Frozen);
+    let connected = verifier.status().connections;
+    fixture.node.logout(&tokens[0].refresh).await.expect(204);
+    // the verifier notices the silence on its own
+    wait::until("the frozen feed is dropped", async || verifier.status().last_error.is_some()).await;
+    fixture.node.logout(&tokens[1].refresh).await.expect(204);
+    fixture.proxy.set(Mode::Open);
+    wait::until("the verifier has reconnected", async || verifier.status().connections > connected).await;
+    wait_until_revoked(&verifier, &tokens[0].access).await;
+    wait_until_revoked(&verifier, &tokens[1].access).await;
+    wait_until_live(&verifier).await;
+    assert!(verifier.verify_locally(&tokens[2].access).is_ok());
+    drop(verifier);
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn feed_resumes_on_another_node() {
+    let mut fixture = Fixture::new().await;
+    fixture.node.account("ada").await;
+    let tokens = [fixture.node.login("ada").await, fixture.node.login("ada").await, fixture.node.login("ada").await];
+    let verifier = fixture.verifier().await;
+    fixture.node.logout(&tokens[0].refresh).await.expect(204);
+    wait_until_revoked(&verifier, &tokens[0].access).await;
+    let next = fixture.cluster.node().await;
+    let first = std::mem::replace(&mut fixture.node, next);
+    fixture.proxy.forward_to(&fixture.node.client.base);
+    first.stop().await;
+    fixture.node.logout(&tokens[1].refresh).await.expect(204);
+    wait_until_revoked(&verifier, &tokens[1].access).await;
+    assert_eq!(verifier.verify(&tokens[0].access).await, Err(VerifyError::Revoked));
+    wait_until_live(&verifier).await;
+    assert!(verifier.verify(&tokens[2].access).await.is_ok());
+    drop(verifier);
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_revocations_than_the_limit_make_the_feed_lost() {
+    let fixture = Fixture::new().await;
+    fixture.node.account("ada").await;
+    let tokens = [fixture.node.login("ada").await, fixture.node.login("ada").await, fixture.node.login("ada").await];
+    let refusing = fixture.verifier_with(|builder| builder.max_revocations(1).on_feed_lost(OnFeedLost::Refuse)).await;
+    let introspecting = fixture.verifier_with(|builder| builder.max_revocations(1)).await;
+    for tokens in &tokens[..2] {
+        fixture.node.logout(&tokens.refresh).await.expect(204);
+    }
+    wait::until("both feeds are lost", async || !refusing.status().live && !introspecting.status().live).await;
+    for tokens in &tokens[..2] {
+        assert!(refusing.verify(&tokens.access).await.is_err());
+        assert_eq!(introspecting.verify(&tokens.access).await, Err(VerifyError::Revoked));
+    }
+    assert!(refusing.verify(&tokens[2].access).await.unwrap_err().is_unavailable());
+    assert!(introspecting.verify(&tokens[2].access).await.is_ok());
+    assert_eq!(refusing.status().last_error.as_deref(), Some("more revocations than max_revocations"));
+    assert_eq!(refusing.status().revocations, 1);
+    drop((refusing, introspecting));
+    fixture.stop().await;
+}

@@ -1,0 +1,14 @@
+//! The verifier with the service: logins, logouts, key rotation, and connections that are cut or freeze.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
+
+mod build;
+mod fixture;
+mod forged;
+mod harness;
+mod keys;
+mod lost_feed;
+mod measure;
+mod middleware;
+mod proxy;
+mod revocation;
+mod shared_cases;

@@ -1,0 +1,98 @@
+//! Tokens of current sessions are accepted, and tokens of ended sessions are refused.
+
+use std::time::Duration;
+
+use latchkey_verify::{Invalid, VerifyError};
+
+use crate::{
+    fixture::{Fixture, invalid, wait_until_revoked},
+    harness::{client::PASSWORD, wait},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn token_is_accepted_until_logout() {
+    let fixture = Fixture::new().await;
+    let account = fixture.node.account("ada").await.text_of("id");
+    let (one, other) = (fixture.node.login("ada").await, fixture.node.login("ada").await);
+    let verifier = fixture.verifier().await;
+    let claims = verifier.verify(&one.access).await.unwrap();
+    assert_eq!((claims.sub.as_str(), claims.sid.as_deref()), (account.as_str(), Some(one.session.as_str())));
+    assert_eq!((claims.aud.as_slice(), claims.client_id.as_str()), (&["latchkey".to_owned()][..], "latchkey"));
+    assert_eq!((claims.exp - claims.iat, claims.auth_time), (300, Some(claims.iat)));
+    assert!(claims.has_scope("account") && !claims.has_scope("") && !claims.has_role("admin"));
+    assert!(!claims.is_service_client());
+
+    fixture.node.logout(&one.refresh).await.expect(204);
+    wait_until_revoked(&verifier, &one.access).await;
+    assert!(verifier.verify(&other.access).await.is_ok());
+    assert_eq!(verifier.status().revocations, 1);
+    // a later subscriber gets the revocation in its snapshot
+    let later = fixture.verifier().await;
+    assert_eq!(later.verify(&one.access).await.unwrap_err(), VerifyError::Revoked);
+    assert!(later.verify(&other.access).await.is_ok());
+    assert_eq!(fixture.proxy.count("introspect"), 0);
+    drop((verifier, later));
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn password_change_revokes_the_other_sessions_only() {
+    let fixture = Fixture::new().await;
+    fixture.node.account("ada").await;
+    fixture.node.account("bob").await;
+    let [here, there, bob] =
+        [fixture.node.login("ada").await, fixture.node.login("ada").await, fixture.node.login("bob").await];
+    let verifier = fixture.verifier().await;
+    for tokens in [&here, &there, &bob] {
+        assert!(verifier.verify(&tokens.access).await.is_ok());
+    }
+    fixture.cluster.advance(Duration::from_secs(2));
+    fixture.node.change_password(&here.access, PASSWORD, "quite another phrase of words").await.expect(204);
+    wait_until_revoked(&verifier, &there.access).await;
+    let after = fixture.node.login_with("ada", "quite another phrase of words").await;
+    for tokens in [&here, &bob, &after] {
+        assert!(verifier.verify(&tokens.access).await.is_ok());
+    }
+    drop(verifier);
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn expiry_is_checked_on_every_cache_hit() {
+    let fixture = Fixture::new().await;
+    fixture.node.account("ada").await;
+    let tokens = fixture.node.login("ada").await;
+    let verifier = fixture.verifier().await;
+    assert!(verifier.verify(&tokens.access).await.is_ok());
+    fixture.cluster.advance(Duration::from_secs(304));
+    // the wall clock has moved, so the next heartbeat must arrive first
+    wait::until("the verifier is live", async || verifier.status().live).await;
+    assert!(verifier.verify(&tokens.access).await.is_ok(), "within the leeway");
+    fixture.cluster.advance(Duration::from_secs(1));
+    assert_eq!(verifier.verify(&tokens.access).await.unwrap_err(), invalid(Invalid::Expired));
+    drop(verifier);
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_one_of_many_logouts_revokes_its_token() {
+    let fixture = Fixture::new().await;
+    fixture.node.account("ada").await;
+    let mut all = Vec::new();
+    for _ in 0..50 {
+        all.push(fixture.node.login("ada").await);
+    }
+    let verifier = fixture.verifier().await;
+    let (out, stay) = all.split_at(25);
+    for tokens in out {
+        fixture.node.logout(&tokens.refresh).await.expect(204);
+    }
+    for tokens in out {
+        wait_until_revoked(&verifier, &tokens.access).await;
+    }
+    for tokens in stay {
+        assert!(verifier.verify(&tokens.access).await.is_ok());
+    }
+    drop(verifier);
+    fixture.stop().await;
+}

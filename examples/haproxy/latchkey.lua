@@ -1,0 +1,41 @@
+-- Verifies the access token of a request with Latchkey, for haproxy.cfg.
+
+local latchkey = os.getenv("LATCHKEY_URL")
+
+-- Milliseconds of one attempt. HAProxy retries three times, so a request waits at most 3 s for Latchkey.
+local timeout = 750
+
+-- The headers that Latchkey sends. A header that it does not send stays absent: haproxy.cfg has removed the caller's.
+local identity = {
+  "x-auth-subject", "x-auth-session", "x-auth-client", "x-auth-scope", "x-auth-roles", "x-auth-expires",
+}
+
+local function first(headers, name)
+  local values = headers and headers[name]
+  return values and values[0] or ""
+end
+
+core.register_action("latchkey_verify", { "http-req" }, function(txn)
+  -- All values are forwarded: Latchkey refuses a request with several.
+  local authorization = {}
+  local values = txn.http:req_get_headers()["authorization"]
+  if values then
+    for i = 0, #values do authorization[#authorization + 1] = values[i] end
+  end
+  local headers = {}
+  if #authorization > 0 then headers["authorization"] = authorization end
+
+  local response = core.httpclient():get{ url = latchkey .. "/v1/verify", headers = headers, timeout = timeout }
+
+  local status = response and response.status or 0
+  txn:set_var("txn.latchkey_status", status)
+  if status == 200 then
+    for _, name in ipairs(identity) do
+      local value = first(response.headers, name)
+      if value ~= "" then txn.http:req_set_header(name, value) end
+    end
+  elseif status == 401 then
+    txn:set_var("txn.latchkey_challenge", first(response.headers, "www-authenticate"))
+    txn:set_var("txn.latchkey_body", response.body or "")
+  end
+end)

@@ -1,0 +1,108 @@
+//! A copy of parts of the repository, in which the commands of a README run as printed.
+
+use std::{
+    env, fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use tempfile::TempDir;
+
+use super::{app::App, code_blocks, copy, project, service::ServiceProcess};
+use crate::{
+    harness::wait,
+    openapi_external::{succeed, tool},
+};
+
+/// The address of the service and the port of the app that the READMEs print.
+const PRINTED_ISSUER: &str = "http://127.0.0.1:8080";
+const PRINTED_PORT: &str = "8000";
+
+/// The copy, in `latchkey` below a folder of its own, and programs for the commands of READMEs: `node`, `npm` and `python3` from
+/// `target/tools`, `latchkey` and `cargo run`, which run the binary under test.
+pub(super) struct Checkout {
+    folder: TempDir,
+    environment: Vec<(String, String)>,
+}
+
+impl Checkout {
+    /// Copies these paths. Commands run with these variables.
+    pub(super) fn new(paths: &[&str], service: &ServiceProcess, environment: &[(&str, String)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for path in paths {
+            copy(&project(path), &folder.path().join("latchkey").join(path));
+        }
+        let bin = folder.path().join("bin");
+        fs::create_dir(&bin).unwrap();
+        for (name, program) in [("node", "node"), ("npm", "npm"), ("python3", "python")] {
+            write_program(&bin.join(name), &format!("exec '{}' \"$@\"", tool(program).display()));
+        }
+        let run = format!("cd '{}' && exec '{}' \"$@\"", service.folder().display(), env!("CARGO_BIN_EXE_latchkey"));
+        write_program(&bin.join("latchkey"), &run);
+        // `cargo run … -- WORDS`: the binary is built already
+        write_program(&bin.join("cargo"), &format!("until [ \"$1\" = -- ]; do shift; done; shift\n{run}"));
+        let path = env::join_paths([bin].into_iter().chain(env::split_paths(&env::var_os("PATH").unwrap()))).unwrap();
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+        let path = [("PATH".to_owned(), path.into_string().unwrap())];
+        Self { folder, environment: environment.chain(path).collect() }
+    }
+
+    /// A path in the copy.
+    pub(super) fn path(&self, path: &str) -> PathBuf {
+        self.folder.path().join("latchkey").join(path)
+    }
+
+    /// A new folder beside the copy, for an app.
+    pub(super) fn app_folder(&self) -> PathBuf {
+        let folder = self.folder.path().join("app");
+        fs::create_dir(&folder).unwrap();
+        folder
+    }
+
+    /// Runs commands as printed.
+    pub(super) fn run(&self, folder: &Path, commands: &str) -> String {
+        let commands = format!("cd '{}'\n{commands}", folder.display());
+        let mut shell = Command::new("sh");
+        shell.args(["-e", "-c", &commands]).envs(self.environment.iter().cloned());
+        String::from_utf8(succeed(&mut shell).stdout).unwrap()
+    }
+
+    /// Runs the README of an example: the first block of commands installs and starts the app, the second signs in, calls the
+    /// app, signs out and calls it again. Only the issuer and the port differ from what is printed.
+    pub(super) async fn run_example(&self, example: &str, service: &ServiceProcess) {
+        let [start, session] = &code_blocks(&format!("{example}/README.md"), "sh")[..] else {
+            panic!("{example}/README.md has two blocks of commands")
+        };
+        let folder = self.path(example);
+        let issuer = service.client().base.clone();
+        let mut environment = self.environment.clone();
+        environment.push(("AUTH_ISSUER".to_owned(), issuer.clone()));
+        let app = App::start(&environment, |port| {
+            let commands = format!("cd '{}'\n{}", folder.display(), replace(start, PRINTED_PORT, &port.to_string()));
+            ["sh", "-e", "-c", &commands].map(str::to_owned).into()
+        })
+        .await;
+        let session = replace(session, PRINTED_ISSUER, &issuer);
+        let session = replace(&session, &format!("127.0.0.1:{PRINTED_PORT}"), &app.address());
+        // The revocation arrives within milliseconds, so the last call of the first run may still pass.
+        wait::until("the app refuses the token after the logout", async || {
+            let output = tokio::task::block_in_place(|| self.run(&folder, &session));
+            let lines: Vec<&str> = output.lines().collect();
+            assert!(lines.contains(&"200"), "{output}");
+            lines.last() == Some(&"401")
+        })
+        .await;
+    }
+}
+
+/// Replaces a text that must be there.
+fn replace(text: &str, from: &str, to: &str) -> String {
+    assert!(text.contains(from), "{from} is not in {text}");
+    text.replace(from, to)
+}
+
+fn write_program(path: &Path, commands: &str) {
+    fs::write(path, format!("#!/bin/sh\n{commands}\n")).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}

@@ -1,0 +1,113 @@
+//! An npm registry with the packages of tests/tools, so that `npm install` as printed needs no network.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+};
+
+use poem::{EndpointExt, Response, handler, http::Uri, listener::TcpAcceptor, web::Data};
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, task::JoinHandle};
+
+use crate::openapi_external::{succeed, tool};
+
+/// Runs until it is dropped.
+pub(super) struct NpmRegistry {
+    address: SocketAddr,
+    serving: JoinHandle<()>,
+}
+
+/// Package folders by name, then by version.
+type Packages = BTreeMap<String, BTreeMap<String, PathBuf>>;
+
+impl NpmRegistry {
+    pub(super) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut packages = Packages::new();
+        collect(&node_modules(), &mut packages);
+        let endpoint = serve.data(Arc::new(packages)).data(address);
+        let server = poem::Server::new_with_acceptor(TcpAcceptor::from_tokio(listener).unwrap());
+        let serving = tokio::spawn(async move { server.run(endpoint).await.unwrap() });
+        Self { address, serving }
+    }
+
+    /// The variables that make npm use this registry.
+    pub(super) fn environment(&self, cache: &Path) -> Vec<(&'static str, String)> {
+        vec![
+            ("npm_config_registry", format!("http://{}/", self.address)),
+            ("npm_config_cache", cache.display().to_string()),
+            ("npm_config_audit", "false".to_owned()),
+            ("npm_config_fund", "false".to_owned()),
+            ("npm_config_update_notifier", "false".to_owned()),
+        ]
+    }
+}
+
+impl Drop for NpmRegistry {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+/// The folder in which `.ci/install.sh` installs the packages of tests/tools.
+pub(super) fn node_modules() -> PathBuf {
+    tool("node").parent().and_then(Path::parent).unwrap().join("node/node_modules")
+}
+
+/// Finds the packages in a `node_modules` folder, and in those inside its packages.
+fn collect(modules: &Path, packages: &mut Packages) {
+    for entry in fs::read_dir(modules).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('@')) {
+            collect(&path, packages);
+        } else if let Some(manifest) = manifest(&path) {
+            let [name, version] = ["name", "version"].map(|member| manifest[member].as_str().unwrap().to_owned());
+            packages.entry(name).or_default().insert(version, path.clone());
+            collect(&path.join("node_modules"), packages);
+        }
+    }
+}
+
+fn manifest(package: &Path) -> Option<Value> {
+    serde_json::from_slice(&fs::read(package.join("package.json")).ok()?).ok()
+}
+
+/// `/NAME` is the list of versions, `/NAME/-/VERSION.tgz` a package.
+#[handler]
+async fn serve(uri: &Uri, packages: Data<&Arc<Packages>>, address: Data<&SocketAddr>) -> Response {
+    let path = uri.path().trim_start_matches('/').replace("%2f", "/").replace("%2F", "/");
+    let response = match path.split_once("/-/") {
+        Some((name, file)) => {
+            let version = file.trim_end_matches(".tgz");
+            packages.get(name).and_then(|versions| versions.get(version)).map(|folder| pack(folder))
+        }
+        None => packages.get(&path).map(|versions| versions_of(&path, versions, **address)),
+    };
+    response.map_or_else(|| poem::http::StatusCode::NOT_FOUND.into(), Response::from)
+}
+
+fn versions_of(name: &str, versions: &BTreeMap<String, PathBuf>, address: SocketAddr) -> Vec<u8> {
+    let documents = versions.iter().map(|(version, folder)| {
+        let mut document = manifest(folder).unwrap();
+        document["dist"] = json!({ "tarball": format!("http://{address}/{name}/-/{version}.tgz") });
+        (version.clone(), document)
+    });
+    let latest = versions.keys().next_back();
+    let document = json!({
+        "name": name,
+        "dist-tags": { "latest": latest },
+        "versions": documents.collect::<serde_json::Map<_, _>>(),
+    });
+    document.to_string().into_bytes()
+}
+
+fn pack(folder: &Path) -> Vec<u8> {
+    let mut tar = Command::new("tar");
+    tar.args(["-czf", "-", "--exclude=./node_modules", "--transform=s,^\\.,package,", "-C"]).arg(folder).arg(".");
+    tokio::task::block_in_place(|| succeed(&mut tar)).stdout
+}

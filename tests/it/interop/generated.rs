@@ -1,0 +1,71 @@
+//! Clients that generators make from the OpenAPI document of a running node: each is compiled and driven through a registration, a
+//! login, a refresh, the list of sessions and a logout.
+
+use std::{fs, path::Path, process::Command};
+
+use latchkey::domain::clock::Clock;
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::{command, folder};
+use crate::{
+    harness::{client::PASSWORD, test_cluster::TestCluster},
+    openapi_external::{succeed, tool},
+};
+
+/// Runs `generate` with a folder that has `openapi.json`, then the program in that folder.
+async fn check(generate: fn(&Path), program: &'static str) {
+    let mut cluster = TestCluster::new();
+    cluster.clock = Clock::System;
+    let node = cluster.node_at_issuer().await;
+    let folder = folder();
+    let document = node.get("/openapi.json", "").await.expect(200);
+    fs::write(folder.path().join("openapi.json"), document.text).unwrap();
+    let given = json!({ "issuer": cluster.config.issuer, "password": PASSWORD });
+    let run = move |folder: TempDir| {
+        generate(folder.path());
+        succeed(&mut command(&folder, program, &given));
+    };
+    tokio::task::spawn_blocking(move || run(folder)).await.unwrap();
+    node.stop().await;
+}
+
+/// Runs a tool of a package of tests/tools.
+fn run_node(program: &str, arguments: &[&str], folder: &Path) {
+    let program = folder.join("node_modules").join(program);
+    // The tool resolves its arguments in the working directory.
+    let paths = arguments.iter().map(|argument| match argument.strip_prefix("./") {
+        Some(path) => folder.join(path).display().to_string(),
+        None => (*argument).to_owned(),
+    });
+    succeed(Command::new(tool("node")).arg(program).args(paths));
+}
+
+fn run_tsc(arguments: &[&str], folder: &Path) {
+    let common = ["--strict", "--skipLibCheck", "--target", "es2022", "--noUncheckedIndexedAccess", "--types", "node"];
+    let roots = folder.join("node_modules/@types").display().to_string();
+    let arguments: Vec<&str> = common.iter().chain(&["--typeRoots", &roots]).chain(arguments).copied().collect();
+    run_node("typescript/bin/tsc", &arguments, folder);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hey_api_openapi_ts_generates_a_working_client() {
+    let generate = |folder: &Path| {
+        let arguments = ["-i", "./openapi.json", "-o", "./latchkey-api", "-c", "@hey-api/client-fetch"];
+        run_node("@hey-api/openapi-ts/bin/run.js", &arguments, folder);
+        let compile =
+            ["--module", "commonjs", "--moduleResolution", "node10", "--outDir", ".", "./generated_hey_api.ts"];
+        let out_dir = folder.display().to_string();
+        run_tsc(&compile.map(|word| if word == "." { out_dir.as_str() } else { word }), folder);
+    };
+    check(generate, "generated_hey_api.js").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn openapi_typescript_generates_types_for_openapi_fetch() {
+    let generate = |folder: &Path| {
+        run_node("openapi-typescript/bin/cli.js", &["./openapi.json", "-o", "./schema.ts"], folder);
+        run_tsc(&["--module", "nodenext", "./generated_openapi_fetch.mts"], folder);
+    };
+    check(generate, "generated_openapi_fetch.mjs").await;
+}

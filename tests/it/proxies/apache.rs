@@ -1,0 +1,101 @@
+//! Apache with mod_oauth2: the first recipe of docs/apache.md. Runs where `.ci/install.sh` installs the module (Debian, Ubuntu).
+
+use std::{fs, path::Path};
+
+use reqwest::Method;
+
+use super::{app::App, values};
+use crate::harness::{
+    client::Client,
+    guard::{self, Guard, Spec},
+    test_cluster::{ServiceClient, TestCluster},
+    wait,
+};
+
+const MODULES: &str = "/usr/lib/apache2/modules";
+
+/// The recipe of the document with the test's addresses.
+fn recipe(issuer: &str, client: &ServiceClient, app: &str) -> String {
+    let document = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/apache.md")).unwrap();
+    let mut recipe = document.split("```apache\n").nth(1).unwrap().split("\n```").next().unwrap().to_owned();
+    for (printed, actual) in [
+        ("https://auth.example.com", issuer),
+        ("http://127.0.0.1:3000", app),
+        ("introspect.ssl_verify=true", "introspect.ssl_verify=false"),
+        ("client_id=apache", &format!("client_id={}", client.id)),
+        ("SECRET", &client.secret),
+    ] {
+        assert!(recipe.contains(printed), "{printed} is not in the recipe");
+        recipe = recipe.replace(printed, actual);
+    }
+    recipe
+}
+
+fn start(recipe: &str, port: u16) -> Result<Guard, String> {
+    let program = guard::find_programs(&["apache2"], []).ok_or("apache2 is missing: run `make test`")?.join("apache2");
+    let folder = guard::folder("latchkey-apache-");
+    let modules = [
+        "mpm_event",
+        "authn_core",
+        "authz_core",
+        "authz_user",
+        "env",
+        "headers",
+        "proxy",
+        "proxy_http",
+        "unixd",
+        "oauth2",
+    ];
+    let modules = modules.map(|name| format!("LoadModule {name}_module {MODULES}/mod_{name}.so\n")).concat();
+    let (path, settings) = (folder.display(), folder.join("httpd.conf"));
+    let text = format!(
+        "ServerName localhost\nServerRoot {path}\nDefaultRuntimeDir {path}\nPidFile {path}/pid\nUser www-data\nListen 127.0.0.1:{port}\n\
+         ErrorLog /dev/stderr\nLogLevel notice\n{modules}{recipe}\n"
+    );
+    fs::write(&settings, text).unwrap();
+    Guard::start(&Spec {
+        command: &[program.to_str().unwrap(), "-D", "FOREGROUND", "-f", settings.to_str().unwrap()],
+        stop: "TERM",
+        folder: Some(&folder),
+        ready: "resuming normal operations",
+        unprivileged: false,
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn apache_recipe_refuses_token_after_logout() {
+    if !Path::new(MODULES).join("mod_oauth2.so").exists() {
+        eprintln!("skipped: {MODULES}/mod_oauth2.so is missing; only Debian and Ubuntu package it");
+        return;
+    }
+    let mut cluster = TestCluster::new();
+    cluster.clock = latchkey::domain::clock::Clock::System;
+    let node = cluster.node_at_issuer().await;
+    let client = cluster.service_client("apache").await;
+    let app = App::start().await;
+    let recipe = recipe(&cluster.config.issuer, &client, &format!("http://{}", app.address));
+    let port = guard::free_port();
+    let guard = start(&recipe, port).unwrap();
+
+    let account = node.account("ada").await.text_of("id");
+    let (tokens, other) = (node.login("ada").await, node.login("ada").await);
+    let apache = Client::new(format!("http://127.0.0.1:{port}"));
+    let get = async |access: &str| {
+        let request = apache.request(Method::GET, "/orders").header("X-Auth-Subject", "forged");
+        apache.send(if access.is_empty() { request } else { request.bearer_auth(access) }).await
+    };
+    wait::until("Apache answers", async || get("").await.status == 401).await;
+    let received = get(&tokens.access).await.expect(200).json();
+    assert_eq!(values(&received, "x-auth-subject"), [account.as_str()], "{received}");
+    assert_eq!(values(&received, "authorization"), [""; 0], "{received}");
+    let before = app.requests();
+    for wrong in ["", "x", &format!("{}x", tokens.access), &tokens.refresh] {
+        get(wrong).await.expect(401);
+    }
+    node.logout(&tokens.refresh).await.expect(204);
+    get(&tokens.access).await.expect(401);
+    assert_eq!(app.requests(), before);
+    get(&other.access).await.expect(200);
+    drop(guard);
+    node.stop().await;
+}

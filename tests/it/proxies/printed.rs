@@ -1,0 +1,149 @@
+//! The commands that the READMEs of the proxy examples print, with the plain app. Only ports differ from what is printed.
+
+use std::{fs, path::Path, process::Command};
+
+use tempfile::TempDir;
+
+use super::{Addresses, Node, address, nginx};
+use crate::{
+    harness::{
+        guard::{self, Guard, Spec},
+        test_cluster::TestCluster,
+        wait,
+    },
+    openapi_external::{succeed, tool},
+};
+
+/// Runs a command. On SIGTERM it ends the whole process group: the proxy and the app.
+const RUN_GROUP: &str = r#"
+echo starting
+sh -e -c "$1" &
+trap "trap '' TERM; kill -s TERM 0" TERM
+wait
+wait
+"#;
+
+/// A copy of `examples` with other ports, and programs for the commands.
+struct Examples {
+    folder: TempDir,
+    listen: u16,
+    app: u16,
+}
+
+impl Examples {
+    fn new(node: &Node) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let examples = Self { folder, listen: guard::free_port(), app: guard::free_port() };
+        let ports = [(8000, examples.listen), (3000, examples.app), (8080, address(node).port())];
+        copy_with_ports(&Path::new(env!("CARGO_MANIFEST_DIR")).join("examples"), &examples.path(), &ports);
+        examples
+    }
+
+    fn path(&self) -> std::path::PathBuf {
+        self.folder.path().join("examples")
+    }
+
+    /// The blocks of commands of an example's README.
+    fn commands(&self, example: &str) -> Vec<String> {
+        let text = fs::read_to_string(self.path().join(example).join("README.md")).unwrap();
+        let blocks = text.split("```sh\n").skip(1).map(|rest| rest.split("\n```").next().unwrap().to_owned() + "\n");
+        blocks.collect()
+    }
+
+    /// Runs commands in the folder of an example until the guard is dropped.
+    fn start(&self, example: &str, commands: &str) -> Guard {
+        let commands = format!("cd '{}'\n{}{commands}", self.path().join(example).display(), self.programs());
+        let command = ["sh", "-c", RUN_GROUP, "sh", &commands];
+        let spec = Spec { command: &command, stop: "TERM", folder: None, ready: "starting", unprivileged: false };
+        Guard::start(&spec).unwrap()
+    }
+
+    /// Puts the programs of tests/tools into the path.
+    fn programs(&self) -> String {
+        let bin = tool("node").parent().unwrap().to_owned();
+        format!("export HOME='{}' PATH='{}':$PATH:/usr/sbin\n", self.folder.path().display(), bin.display())
+    }
+
+    /// Calls the app as nginx's README prints it: without a token, after a login, and after the logout.
+    async fn check(&self) {
+        let probe = format!("http://127.0.0.1:{}/", self.listen);
+        wait::until("the proxy refuses a request without a token", async || {
+            reqwest::get(&probe).await.is_ok_and(|response| response.status() == 401)
+        })
+        .await;
+        let app = format!("http://127.0.0.1:{}/", self.app);
+        wait::until("the app answers", async || reqwest::get(&app).await.is_ok()).await;
+        let calls = self.commands("nginx").pop().unwrap();
+        let output = tokio::task::block_in_place(|| succeed(Command::new("sh").args(["-e", "-c", &calls])));
+        let output = String::from_utf8(output.stdout).unwrap();
+        assert!(output.starts_with("HTTP/1.1 401 "), "{output}");
+        assert!(output.contains("Hello, account ") && output.ends_with("\n401\n"), "{output}");
+    }
+}
+
+/// Copies a folder. In every file, ports in addresses are replaced.
+fn copy_with_ports(from: &Path, to: &Path, ports: &[(u16, u16)]) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap().path();
+        let target = to.join(entry.file_name().unwrap());
+        if entry.is_dir() {
+            copy_with_ports(&entry, &target, ports);
+            continue;
+        }
+        let mut text = fs::read_to_string(&entry).unwrap();
+        for (printed, port) in ports {
+            for prefix in ["127.0.0.1:", "http://:", "port_value: ", "(\"127.0.0.1\", "] {
+                text = text.replace(&format!("{prefix}{printed}"), &format!("{prefix}{port}"));
+            }
+        }
+        fs::write(&target, text).unwrap();
+    }
+}
+
+async fn check(example: &str) {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    let examples = Examples::new(&node);
+    let [commands] = &examples.commands(example)[..] else { panic!("one block of commands") };
+    let guard = examples.start(example, commands);
+    examples.check().await;
+    drop(guard);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn caddy_commands_run_as_printed() {
+    check("caddy").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn envoy_commands_run_as_printed() {
+    check("envoy").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn haproxy_commands_run_as_printed() {
+    check("haproxy").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn traefik_commands_run_as_printed() {
+    check("traefik").await;
+}
+
+/// nginx itself is started by the test: the printed command reloads the system's nginx.
+#[tokio::test(flavor = "multi_thread")]
+async fn nginx_calls_run_as_printed() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    let examples = Examples::new(&node);
+    let [app, _reload] = [0, 1].map(|line| examples.commands("nginx")[0].lines().nth(line).unwrap().to_owned());
+    let app = examples.start("nginx", &app);
+    let [listen, app_address] = [examples.listen, examples.app].map(|port| ([127, 0, 0, 1], port).into());
+    let addresses = Addresses { latchkey: address(&node), app: app_address, listen };
+    let proxy = nginx::start(&addresses).unwrap();
+    examples.check().await;
+    drop((proxy, app));
+    node.stop().await;
+}

@@ -1,0 +1,47 @@
+"""Rebuilds wheels of installed packages in a folder, so that `pip install` in a test needs no network.
+
+    python wheelhouse.py FOLDER
+"""
+
+import re
+import sys
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+ROOTS = ["fastapi", "uvicorn", "httpx", "pyjwt", "cryptography", "flit-core"]
+
+
+def dependencies(roots: list[str]) -> dict[str, metadata.Distribution]:
+    """The installed packages among the roots and what they depend on."""
+    found: dict[str, metadata.Distribution] = {}
+    queue = list(roots)
+    while queue:
+        name = re.sub(r"[-_.]+", "-", queue.pop()).lower()
+        if name in found:
+            continue
+        try:
+            found[name] = metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            # an optional dependency, or one for another platform
+            continue
+        queue += [re.match(r"[\w.-]+", requirement)[0] for requirement in found[name].requires or []]
+    return found
+
+
+def write_wheel(distribution: metadata.Distribution, folder: Path) -> None:
+    """Packs the files of a package."""
+    tag = re.search(r"^Tag: (\S+)$", distribution.read_text("WHEEL"), re.MULTILINE)[1]
+    name = re.sub(r"[-_.]+", "_", distribution.metadata["Name"])
+    skipped = ("INSTALLER", "REQUESTED", "RECORD", "direct_url.json")
+    files = [file for file in distribution.files if ".." not in file.parts and file.suffix != ".pyc"]
+    files = [file for file in files if file.name not in skipped]
+    (info,) = {file.parts[0] for file in files if file.name == "METADATA" and file.parts[0].endswith(".dist-info")}
+    with zipfile.ZipFile(folder / f"{name}-{distribution.version}-{tag}.whl", "w") as wheel:
+        for file in files:
+            wheel.write(file.locate(), str(file))
+        wheel.writestr(f"{info}/RECORD", "".join(f"{file},,\n" for file in files) + f"{info}/RECORD,,\n")
+
+
+for each in dependencies(ROOTS).values():
+    write_wheel(each, Path(sys.argv[1]))
