@@ -145,6 +145,7 @@ fn passwords(criterion: &mut Criterion) {
         threads: 1,
         queue: 16,
         max_import_memory_kib: 262_144,
+        max_import_work: 32,
         pepper: None,
         previous_peppers: vec![],
     };

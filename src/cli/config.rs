@@ -23,6 +23,8 @@ pub struct ConfigArgs {
 pub enum ConfigCommand {
     /// Check the configuration and print nothing but problems; exit code 2 if it cannot be used
     Check,
+    /// Print the configuration reference as Markdown
+    Reference,
 }
 
 /// Prints or checks the configuration. Creates nothing: no data directory, no secret.
@@ -33,9 +35,12 @@ pub fn run(args: &ConfigArgs, global: &Global) -> anyhow::Result<()> {
     if args.defaults {
         return Ok(io::stdout().lock().write_all(schema::TEXT.as_bytes())?);
     }
+    if matches!(args.command, Some(ConfigCommand::Reference)) {
+        return Ok(io::stdout().lock().write_all(schema::markdown().as_bytes())?);
+    }
     let (shown, warnings) = inspect(&global.sources()?)?;
     match args.command {
-        Some(ConfigCommand::Check) => {}
+        Some(ConfigCommand::Check | ConfigCommand::Reference) => {}
         None => io::stdout().lock().write_all(to_toml(&shown).as_bytes())?,
     }
     for warning in warnings {

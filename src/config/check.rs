@@ -1,4 +1,4 @@
-//! What single values must look like: URLs, origins, prefixes, scopes, filters. Messages never quote the value.
+//! Validation of single values: URLs, origins, prefixes, scopes, filters. Messages never quote the value.
 
 use std::{borrow::Cow, fmt::Display, net::IpAddr};
 
@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 use url::{Host, Url};
 
-/// What fred's `Config::from_url` understands: redis or valkey, an `s` for TLS, and how the servers are arranged.
+/// The URL schemes that fred accepts: Redis or Valkey, an `s` for TLS, and the deployment.
 const REDIS_SCHEMES: [&str; 14] = [
     "redis",
     "rediss",
@@ -53,20 +53,20 @@ fn is_http(url: &Url) -> bool {
     matches!(url.scheme(), "http" | "https")
 }
 
-/// Whether tokens for this issuer would cross a network in the clear.
+/// Whether tokens for this issuer cross a network in clear text.
 pub(super) fn is_clear_text(issuer: &str) -> bool {
     let Ok(url) = Url::parse(issuer) else { return false };
     url.scheme() == "http" && !is_loopback(&url)
 }
 
-/// Whether what is asked of this Redis would cross a network in the clear.
+/// Whether commands to this Redis cross a network in clear text.
 pub(super) fn is_clear_text_redis(address: &str) -> bool {
     let Ok(url) = Url::parse(address) else { return false };
     let kind = url.scheme().split('-').next().unwrap_or_default();
     matches!(kind, "redis" | "valkey") && !is_loopback(&url)
 }
 
-/// Whether what is asked of this database may cross a network in the clear, or be answered by somebody else.
+/// Whether the connection to this database can be read or impersonated on the network.
 pub(super) fn is_unverified_postgres(address: &str) -> bool {
     let Ok(url) = Url::parse(address) else { return false };
     let is_remote =
@@ -80,7 +80,7 @@ pub(super) fn is_unverified_postgres(address: &str) -> bool {
 
 fn is_loopback(url: &Url) -> bool {
     match url.host() {
-        // addresses too, where the scheme isn't one of the web's
+        // For schemes other than http and https, the host of an IP URL is parsed as a domain.
         Some(Host::Domain(name)) => {
             name == "localhost"
                 || name.ends_with(".localhost")
@@ -92,7 +92,7 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Where Redis is. Whether the rest of the address makes sense is for the store to say.
+/// Checks the scheme and the syntax of a Redis URL. The store checks the rest.
 pub(super) fn redis_url(text: &str) -> Result<(), String> {
     match text.split_once("://") {
         Some((scheme, rest)) if REDIS_SCHEMES.contains(&scheme) && !rest.is_empty() => {
@@ -103,7 +103,7 @@ pub(super) fn redis_url(text: &str) -> Result<(), String> {
     }
 }
 
-/// Where the database is.
+/// Checks the scheme and the syntax of a database URL.
 pub(super) fn database_url(text: &str) -> Result<(), String> {
     let scheme = text.split_once(':').map(|(scheme, _)| scheme);
     match scheme {
@@ -120,7 +120,7 @@ pub(super) fn is_sqlite(url: &str) -> bool {
     url.starts_with("sqlite:")
 }
 
-/// What every Redis key starts with. Braces would change which part of a key decides its cluster slot.
+/// The prefix of Redis keys. Braces would change the cluster slot of a key.
 pub(super) fn prefix(text: &str) -> Result<String, String> {
     let good = text.chars().all(|c| c.is_ascii_graphic() && c != '{' && c != '}');
     (good && (1..=64).contains(&text.len()))
@@ -128,7 +128,7 @@ pub(super) fn prefix(text: &str) -> Result<String, String> {
         .ok_or_else(|| "must be 1 to 64 printable ASCII characters, without spaces and braces".into())
 }
 
-/// A claim that names something: the audience, the client.
+/// The value of a claim: the audience or the client.
 pub(super) fn name(text: &str) -> Result<String, String> {
     let good = !text.is_empty() && text.trim() == text && !text.contains(char::is_control);
     good.then(|| text.to_owned()).ok_or_else(|| "must not be empty, nor start or end with a space".into())
@@ -141,20 +141,20 @@ pub(super) fn scope(text: &str) -> Result<String, String> {
     good.then(|| text.to_owned()).ok_or_else(|| "must be one or more scopes, separated by single spaces".into())
 }
 
-/// A network, or an address standing for itself.
+/// A network, or a single address.
 pub(super) fn network(text: &str) -> Result<IpNet, String> {
     let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     network.map_err(|_| "must hold addresses (10.0.0.7) and networks (10.0.0.0/8)".into())
 }
 
-/// A secret, from which keys are derived.
+/// A secret from which keys are derived.
 pub(super) fn secret(text: &str) -> Result<(), String> {
     (text.len() >= 32)
         .then_some(())
         .ok_or_else(|| "must be at least 32 bytes; make one with `openssl rand -base64 32`".into())
 }
 
-/// A filter of log lines.
+/// A filter of log lines, by level and module.
 pub(crate) fn filter(text: &str) -> Result<EnvFilter, String> {
     let rule = |why: &dyn Display| {
         format!(
@@ -163,7 +163,7 @@ pub(crate) fn filter(text: &str) -> Result<EnvFilter, String> {
     };
     let parts: Vec<_> = text.split(',').map(str::trim).collect();
     for part in &parts {
-        // tracing takes any other word for a module of which everything is shown, and shows nothing else.
+        // tracing reads any other word as a module, enables all of its levels and disables everything else.
         let is_level = matches!(&*part.to_lowercase(), "off" | "error" | "warn" | "info" | "debug" | "trace");
         if !is_level && !part.contains(['=', '[']) {
             return Err(rule(&""));
@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn issuers_are_plain_urls() {
+    fn issuer_must_be_a_plain_url() {
         for good in ["https://id.example.com", "http://127.0.0.1:8080", "https://example.com/auth", "http://[::1]:1"] {
             assert_eq!(issuer(good), Ok(()), "{good}");
         }
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn clear_text_is_what_leaves_the_machine() {
+    fn http_beyond_loopback_is_clear_text() {
         for safe in
             ["https://example.com", "http://localhost:1", "http://a.localhost", "http://127.1.2.3", "http://[::1]:80"]
         {
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn stores_elsewhere_are_reached_by_tls() {
+    fn remote_stores_without_tls_are_recognised() {
         for clear in ["redis://r", "redis://u:p@10.0.0.7:6379/1", "redis-cluster://a:1?node=b:2", "valkey-sentinel://s"]
         {
             assert!(is_clear_text_redis(clear), "{clear}");
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn origins_are_as_browsers_send_them() {
+    fn origin_must_have_the_form_that_browsers_send() {
         for good in ["https://app.example.com", "http://localhost:3000", "https://[::1]:8443"] {
             assert_eq!(origin(good), Ok(good.into()));
         }
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn redis_addresses_have_a_scheme_that_fred_knows() {
+    fn redis_url_must_have_a_supported_scheme() {
         for good in [
             "redis://localhost",
             "rediss://user:pass@host:6380/1",
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn databases_are_sqlite_or_postgres() {
+    fn database_url_must_be_sqlite_or_postgres() {
         for good in ["sqlite://a.db", "sqlite::memory:", "postgres://u:p@h/d", "postgresql:///d?host=/run/pg"] {
             assert_eq!(database_url(good), Ok(()), "{good}");
         }
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn prefixes_leave_the_slot_alone() {
+    fn prefix_with_braces_or_blanks_is_refused() {
         assert_eq!(prefix("lk:"), Ok("lk:".into()));
         for bad in ["", "lk{a}", "a b", "é", &"x".repeat(65)] {
             assert!(prefix(bad).is_err(), "{bad}");
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn scopes_are_words() {
+    fn scope_with_other_characters_is_refused() {
         assert_eq!(scope("account mail:read"), Ok("account mail:read".into()));
         for bad in ["", " a", "a  b", "a\"b", "a\\b", "a\tb", "é"] {
             assert!(scope(bad).is_err(), "{bad}");
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn networks_may_be_single_addresses() {
+    fn single_address_is_a_network() {
         for (text, network) in [("10.0.0.7", "10.0.0.7/32"), ("10.0.0.0/8", "10.0.0.0/8"), ("::1", "::1/128")] {
             assert_eq!(super::network(text).map(|network| network.to_string()), Ok(network.into()));
         }
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_are_levels() {
+    fn filter_must_consist_of_levels() {
         for good in ["info", "INFO", "off", "info,latchkey=debug,fred=warn", "warn, latchkey[request]=trace"] {
             assert!(filter(good).is_ok(), "{good}");
         }
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn any_of_owasps_settings_is_strong_enough() {
+    fn recommended_argon2_settings_are_strong() {
         assert!(is_strong(19_456, 2) && is_strong(47_104, 1) && is_strong(7_168, 5) && is_strong(1 << 20, 9));
         assert!(!is_strong(19_455, 2) && !is_strong(19_456, 1) && !is_strong(7_167, 99));
     }

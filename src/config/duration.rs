@@ -1,4 +1,4 @@
-//! Durations and sizes as people write them: "10s", "7d", "64KiB".
+//! Durations and sizes in human-readable form: "10s", "7d", "64KiB".
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ const TIME: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_00
 /// Units of size, largest first, in bytes.
 const SIZE: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
-/// Reads a whole number and its unit; only zero needs none.
+/// Parses a whole number with a unit. Only zero needs no unit.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     let millis = match text {
         "0" => Some(0),
@@ -17,7 +17,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     millis.map(Duration::from_millis).ok_or_else(|| "must be a duration such as 500ms, 10s, 5m, 12h or 7d".into())
 }
 
-/// Writes a duration the way [`parse`] reads it, in the largest unit that needs no fraction.
+/// Formats a duration for [`parse`], in the largest unit without a fraction.
 pub(super) fn show(duration: Duration) -> String {
     // The longest duration that can be configured is ten years, far below 2^64 milliseconds.
     let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
@@ -27,13 +27,13 @@ pub(super) fn show(duration: Duration) -> String {
     }
 }
 
-/// Reads a number of bytes, or of KiB, MiB or GiB.
+/// Parses a number of bytes, KiB, MiB or GiB.
 pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     let bytes = text.parse().ok().filter(|_| !text.starts_with('+')).or_else(|| with_unit(text, &SIZE));
     bytes.ok_or_else(|| "must be a size such as 65536, 64KiB or 1MiB".into())
 }
 
-/// Writes a size the way [`parse_size`] reads it.
+/// Formats a size for [`parse_size`].
 pub(super) fn show_size(bytes: u64) -> String {
     match SIZE.iter().find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit)) {
         Some((name, unit)) => format!("{}{name}", bytes / unit),
@@ -41,11 +41,11 @@ pub(super) fn show_size(bytes: u64) -> String {
     }
 }
 
-/// Digits followed by one of `units`, multiplied out; none if it is anything else or too much.
+/// Parses digits followed by one of `units`. None for any other text and on overflow.
 fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, name) = text.split_at(digits);
-    let (_, unit) = units.iter().find(|(known, _)| *known == name)?;
+    let (_, unit) = units.iter().find(|(unit, _)| *unit == name)?;
     number.parse::<u64>().ok()?.checked_mul(*unit)
 }
 
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_a_number_and_a_unit() {
+    fn durations_are_parsed_as_number_and_unit() {
         for (text, millis) in
             [("500ms", 500), ("10s", 10_000), ("5m", 300_000), ("12h", 43_200_000), ("7d", 604_800_000), ("0", 0)]
         {
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_bytes_or_binary_units() {
+    fn sizes_are_parsed_as_bytes_or_binary_units() {
         for (text, bytes) in [("65536", 65_536), ("0", 0), ("12B", 12), ("64KiB", 65_536), ("1MiB", 1 << 20)] {
             assert_eq!(parse_size(text), Ok(bytes), "{text}");
         }
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_can_be_read_again() {
+    fn formatted_values_are_parsed_to_the_same_value() {
         for text in ["500ms", "1500ms", "10s", "90s", "5m", "25h", "7d", "0s"] {
             assert_eq!(show(parse(text).unwrap()), text);
         }

@@ -1,35 +1,35 @@
-//! What is wrong with a configuration: every problem at once, each with its key and where its value came from.
+//! Configuration errors: all problems together, each with its key and the origin of its value.
 
 use std::{fmt, path::PathBuf};
 
-/// The configuration can't be used. Says everything that is wrong with it, never the value of a secret.
+/// The configuration can't be used. The text lists every problem and never the value of a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// What is wrong; at least one.
+    /// At least one problem.
     pub problems: Vec<Problem>,
 }
 
-/// One thing that is wrong.
+/// A problem with the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The key, the variable, the flag or the file it is about.
+    /// The key, variable, flag or file.
     pub subject: String,
-    /// The value as it was written, quoted; none for secrets.
+    /// The quoted value. None for secrets.
     pub value: Option<String>,
-    /// Where the value came from, if the subject doesn't say it.
+    /// The origin of the value, unless the subject names it.
     pub origin: Option<Origin>,
-    /// What is wrong, and what would be right.
+    /// The violated rule.
     pub text: String,
 }
 
-/// Where a value came from.
+/// The origin of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Nobody set it.
+    /// The default.
     Default,
     /// A configuration file.
     File {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
         /// The line, counted from 1.
         line: usize,
@@ -41,7 +41,7 @@ pub enum Origin {
 }
 
 impl Problem {
-    /// A problem with no value or origin to show.
+    /// A problem without value and origin.
     pub(crate) fn new(subject: impl Into<String>, text: impl Into<String>) -> Self {
         Self { subject: subject.into(), value: None, origin: None, text: text.into() }
     }

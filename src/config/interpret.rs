@@ -1,4 +1,4 @@
-//! What the settings mean: every key with its type and limits, and the rules across keys.
+//! Interprets the settings: the type and limits of every key, and the rules across keys.
 
 use std::{
     net::SocketAddr,
@@ -12,7 +12,7 @@ use super::{
     LogFormat, LogSettings, MetricsSettings, PasswordSettings, RedisSettings, Registration, Secrets, SessionSettings,
     TelemetrySettings, TokenSettings, check, duration, limits::limits, read::Reader,
 };
-use crate::domain::{audit::Addresses, key::Algorithm, secret::SecretText};
+use crate::domain::{audit::Addresses, key::Algorithm, secret::SecretText, text::comparison_key};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -20,28 +20,28 @@ const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 
-/// The most memory that Argon2id may be told to use, in KiB: 4 GiB.
+/// The highest configurable memory of argon2id, in KiB: 4 GiB.
 const MAX_MEMORY_KIB: u32 = 4 << 20;
 
-/// What the settings mean, but for the secrets that are in files.
+/// The interpreted settings, without secrets that are in files.
 pub(super) struct ParsedConfig {
-    /// All of the configuration; of its secrets only the previous ones are known yet.
+    /// The configuration. Of its secrets only the previous ones are set.
     pub(super) config: Config,
-    /// Where the present secret is.
+    /// The location of the current secret.
     pub(super) secrets_from: SecretsFrom,
 }
 
-/// Where the present secret is.
+/// The location of the current secret.
 pub(super) enum SecretsFrom {
     /// In the configuration.
     Settings(SecretText),
-    /// In a file that the configuration names.
+    /// In the configured file.
     File(PathBuf),
-    /// In the data folder, or nowhere yet.
+    /// In the data directory, where it is generated if it doesn't exist.
     DataDir,
 }
 
-/// Reads every key and checks them together.
+/// Reads every key and checks the rules across keys.
 pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConfig {
     let listen: SocketAddr = read.one("listen", |text| {
         text.parse().map_err(|_| "must be an IP address and a port, such as 127.0.0.1:8080 or [::]:8080".into())
@@ -58,8 +58,8 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
     });
     read.warn(&["issuer", "listen"], check::is_clear_text(&issuer), || {
         format!(
-            "issuer is {issuer}: without https, passwords and tokens can be read on the way, and \
-             browsers refuse the cookie"
+            "issuer is {issuer}: without https, passwords and tokens cross the network in clear text, \
+             and browsers refuse the cookie"
         )
     });
     let data_dir = read.one("data_dir", |text| match text {
@@ -68,7 +68,10 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
     });
     let previous = read.many("secret_previous", |text| check::secret(text).map(|()| text.into()));
     let secrets_from = secrets_from(read, working_dir);
-    let registration = Registration { open: read.truth("registration.open") };
+    let registration = Registration {
+        open: read.boolean("registration.open"),
+        reserved_usernames: read.many("registration.reserved_usernames", |text| Ok(comparison_key(text))),
+    };
     let mut http = http(read);
     let token = token(read);
     let redis = redis(read);
@@ -95,7 +98,7 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
     let audit = audit(read);
     let log = log(read);
 
-    let multi_node = read.truth("multi_node");
+    let multi_node = read.boolean("multi_node");
     read.rule(
         &["redis.event_retention", "token.access_ttl"],
         redis.event_retention >= token.access_ttl + MINUTE,
@@ -103,19 +106,19 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
     );
     if multi_node {
         read.rule(&["redis.url"], redis.url.is_some(), |read| {
-            format!("a private Redis serves one node only: set it, because of {}", read.mention("multi_node"))
+            format!("the embedded Redis serves one node only: set a URL, because of {}", read.mention("multi_node"))
         });
         read.rule(&["database.url"], !check::is_sqlite(database.url.expose()), |read| {
-            format!("SQLite serves one node only: set it to postgres://…, because of {}", read.mention("multi_node"))
+            format!("SQLite serves one node only: set a postgres:// URL, because of {}", read.mention("multi_node"))
         });
         let shared = !matches!(secrets_from, SecretsFrom::DataDir);
         read.rule(&["secret", "secret_file"], shared, |read| {
-            format!("all nodes need the same one: set it or secret_file, because of {}", read.mention("multi_node"))
+            format!("all nodes need the same secret: set it or secret_file, because of {}", read.mention("multi_node"))
         });
     }
 
     if !multi_node {
-        // there is no other node to send anybody to
+        // No other node can take the traffic.
         http.drain_delay = Duration::ZERO;
     }
 
@@ -196,7 +199,7 @@ fn http(read: &mut Reader<'_>) -> HttpSettings {
         idle_timeout: read.duration("http.idle_timeout", 10 * MILLISECOND, HOUR),
         write_timeout: read.duration("http.write_timeout", 10 * MILLISECOND, 10 * MINUTE),
         max_body_bytes: read.size("http.max_body", 1 << 10, 16 << 20),
-        // hyper's buffer can't be smaller than 8 KiB.
+        // hyper's smallest buffer has 8 KiB.
         max_header_bytes: read.size("http.max_header", 8 << 10, 1 << 20),
         drain_delay: read.duration("http.drain_delay", Duration::ZERO, 10 * MINUTE),
         shutdown_timeout: read.duration("http.shutdown_timeout", Duration::ZERO, 10 * MINUTE),
@@ -207,7 +210,7 @@ fn http(read: &mut Reader<'_>) -> HttpSettings {
             _ => Err("must be \"x-forwarded-for\" or \"forwarded\"".into()),
         }),
         allowed_origins: read.many("http.allowed_origins", check::origin),
-        docs: read.truth("http.docs"),
+        docs: read.boolean("http.docs"),
     }
 }
 
@@ -215,8 +218,8 @@ fn redis(read: &mut Reader<'_>) -> RedisSettings {
     let url = read.optional("redis.url", check::redis_url);
     let clear = url.as_ref().is_some_and(|url| check::is_clear_text_redis(url.expose()));
     read.warn(&["redis.url"], clear, || {
-        "redis.url leads to another machine without TLS: who is on the way can read who is signed in, and sign in as \
-         them; use rediss:// or a network that nobody else is on"
+        "redis.url connects to another machine without TLS: anyone on the network path can read and forge sessions; use \
+         rediss:// or a private network"
             .to_owned()
     });
     RedisSettings {
@@ -234,9 +237,11 @@ fn cache(read: &mut Reader<'_>) -> CacheSettings {
         max_sessions: read.number("cache.max_sessions", 1024..=100_000_000),
         max_tokens: read.number("cache.max_tokens", 0..=100_000_000),
     };
-    // Five looks at Redis have to fit into it.
+    // Five queries of Redis must fit into it.
     let holds = settings.max_staleness.is_zero() || settings.max_staleness >= 100 * MILLISECOND;
-    read.rule(&["cache.max_staleness"], holds, |_| "must be 0 (ask Redis every time) or at least 100ms".to_owned());
+    read.rule(&["cache.max_staleness"], holds, |_| {
+        "must be 0 (query Redis on every request) or at least 100ms".to_owned()
+    });
     settings
 }
 
@@ -244,7 +249,8 @@ fn database(read: &mut Reader<'_>, data_dir: &Path) -> DatabaseSettings {
     let url = read.optional("database.url", check::database_url);
     let url = url.unwrap_or_else(|| sqlite_url(&data_dir.join("latchkey.db")));
     read.warn(&["database.url"], check::is_unverified_postgres(url.expose()), || {
-        "database.url leads to another machine without sslmode=verify-full: who is on the way can answer in its place"
+        "database.url connects to another machine without sslmode=verify-full: anyone on the network path can \
+         impersonate the database"
             .to_owned()
     });
     let migrate_url = read.optional("database.migrate_url", check::database_url);
@@ -261,7 +267,7 @@ fn database(read: &mut Reader<'_>, data_dir: &Path) -> DatabaseSettings {
     }
 }
 
-/// The address of a SQLite file. Whatever would mean something in a URL is escaped.
+/// The URL of a SQLite file, with special characters escaped.
 fn sqlite_url(path: &Path) -> SecretText {
     let mut url = String::from("sqlite://");
     for byte in path.as_os_str().as_encoded_bytes() {
@@ -277,7 +283,7 @@ fn session(read: &mut Reader<'_>) -> SessionSettings {
     let settings = SessionSettings {
         idle_timeout: read.duration("session.idle_timeout", SECOND, 3650 * DAY),
         absolute_timeout: read.duration("session.absolute_timeout", SECOND, 3650 * DAY),
-        // The session's record keeps milliseconds in 16 bits.
+        // The session record stores it as milliseconds in 16 bits.
         grace: read.duration("session.grace", Duration::ZERO, 60 * SECOND),
         max_per_account: read.number("session.max_per_account", 1..=1000),
     };
@@ -311,7 +317,7 @@ fn keys(read: &mut Reader<'_>) -> KeySettings {
         let [publish, refresh] = [settings.publish_before, settings.refresh_interval].map(duration::show);
         format!(
             "keys.publish_before ({publish}) is shorter than keys.refresh_interval ({refresh}): \
-             other nodes may not know a new key yet when it signs"
+             other nodes may not have loaded a new key when it signs"
         )
     });
     settings
@@ -333,6 +339,7 @@ fn password(read: &mut Reader<'_>) -> PasswordSettings {
         queue: read.number("password.queue", 1..=100_000),
         max_import_memory_kib: read
             .number("password.max_import_memory_kib", argon2::Params::MIN_M_COST..=MAX_MEMORY_KIB),
+        max_import_work: read.number("password.max_import_work", 1..=1000),
         pepper: read.optional("password.pepper", check::secret),
         previous_peppers: read.many("password.previous_peppers", |text| check::secret(text).map(|()| text.into())),
     };
@@ -352,7 +359,7 @@ fn password(read: &mut Reader<'_>) -> PasswordSettings {
         let PasswordSettings { memory_kib, iterations, .. } = settings;
         format!(
             "password.memory_kib = {memory_kib} with password.iterations = {iterations} is weaker than OWASP \
-             advises: 19456 with 2, or 47104 with 1"
+             recommends: 19456 with 2, or 47104 with 1"
         )
     });
     settings

@@ -1,4 +1,4 @@
-//! The section `limits`: how often things may be asked for.
+//! The section `limits`: rate limits and brute-force protection.
 
 use std::time::Duration;
 
@@ -8,36 +8,36 @@ use crate::domain::limit::{Backoff, Quota};
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_hours(24);
 
-/// How often things may be asked for; what is off is none.
+/// The rate limits. `None` means no limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitSettings {
     /// Sign-ins from one address.
     pub login_per_address: Option<Quota>,
-    /// Sign-ins altogether.
+    /// Sign-ins in total.
     pub login_service: Option<Quota>,
-    /// How failed sign-ins slow further ones to the same account down.
+    /// The delays after failed sign-ins to an account.
     pub backoff: Option<Backoff>,
     /// Registrations from one address.
     pub registration_per_address: Option<Quota>,
     /// Registrations of one e-mail address.
     pub registration_per_account: Option<Quota>,
-    /// Registrations altogether.
+    /// Registrations in total.
     pub registration_service: Option<Quota>,
     /// Password changes from one address.
     pub password_change_per_address: Option<Quota>,
     /// Password changes by one session of an account.
     pub password_change_per_account: Option<Quota>,
-    /// Password changes altogether.
+    /// Password changes in total.
     pub password_change_service: Option<Quota>,
     /// Refreshes from one address, on one node.
     pub refresh_per_address: Option<Quota>,
     /// Refreshes of one account's sessions, on one node.
     pub refresh_per_account: Option<Quota>,
-    /// Refreshes altogether, on one node.
+    /// Refreshes in total, on one node.
     pub refresh_service: Option<Quota>,
-    /// What one service client asks, on one node.
+    /// Requests of one service client, on one node.
     pub introspection_per_client: Option<Quota>,
-    /// What all service clients ask, on one node.
+    /// Requests of all service clients, on one node.
     pub introspection_service: Option<Quota>,
     /// Failed authentications of service clients from one address, on one node.
     pub client_authentication_failures_per_address: Option<Quota>,
@@ -106,7 +106,7 @@ fn backoff(read: &mut Reader<'_>) -> Option<Backoff> {
     free.map(|free| Backoff { free, first, most, known_for, max_known })
 }
 
-/// Reads `300/5m`, or `off`.
+/// Parses `300/5m`, or `off`.
 fn quota(text: &str) -> Result<Option<Quota>, String> {
     let rule =
         || "must be a number of requests and a time, such as 300/5m (up to 10000000, in 1s to 1d), or off".to_owned();
@@ -117,7 +117,7 @@ fn quota(text: &str) -> Result<Option<Quota>, String> {
     let count = count.parse().ok().filter(|count| (1..=10_000_000).contains(count)).ok_or_else(rule)?;
     let window = duration::parse(window).ok().filter(|window| (SECOND..=DAY).contains(window)).ok_or_else(rule)?;
     let quota = Quota { count, window };
-    // a place comes back after whole microseconds
+    // The interval between refills is a whole number of microseconds.
     if u128::from(count) > window.as_micros() { Err(rule()) } else { Ok(Some(quota)) }
 }
 
@@ -126,9 +126,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quotas_are_a_number_and_a_time() {
-        let of = |count, secs| Ok(Some(Quota { count, window: Duration::from_secs(secs) }));
-        for (text, quota_) in [("300/5m", of(300, 300)), ("1/1s", of(1, 1)), ("10000000/1d", of(10_000_000, 86_400))] {
+    fn quota_is_parsed_as_number_and_time() {
+        let some = |count, secs| Ok(Some(Quota { count, window: Duration::from_secs(secs) }));
+        for (text, quota_) in
+            [("300/5m", some(300, 300)), ("1/1s", some(1, 1)), ("10000000/1d", some(10_000_000, 86_400))]
+        {
             assert_eq!(quota(text), quota_);
         }
         assert_eq!(quota("off"), Ok(None));

@@ -1,4 +1,4 @@
-//! Puts the sources together in their order, has them interpreted, and finds or makes the secret.
+//! Merges the configuration sources, interprets them, and reads or generates the secret.
 
 use std::{
     ffi::OsString,
@@ -17,12 +17,12 @@ use super::{
 };
 use crate::domain::entropy::Entropy;
 
-/// Where configuration comes from, besides the manual's defaults. Nothing is read from the process itself.
+/// The configuration sources besides the defaults. Nothing is read from the process itself.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
-    /// The folder that relative paths are relative to, and where `latchkey.toml` is looked for.
+    /// The base of relative paths, and the directory of `latchkey.toml`.
     pub working_dir: PathBuf,
-    /// The configuration file to read instead (`--config`); it must exist.
+    /// The configuration file (`--config`) to read instead of `latchkey.toml`. It must exist.
     pub config_file: Option<PathBuf>,
     /// The environment; only variables that start with `LATCHKEY_` count.
     pub environment: Vec<(OsString, OsString)>,
@@ -33,7 +33,7 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Sources of an environment alone, as tests and embedders have it.
+    /// Sources with environment variables only.
     pub fn from_environment<K: Into<OsString>, V: Into<OsString>>(
         working_dir: impl Into<PathBuf>,
         variables: impl IntoIterator<Item = (K, V)>,
@@ -42,7 +42,7 @@ impl Sources {
         Self { working_dir: working_dir.into(), environment, ..Self::default() }
     }
 
-    /// Every key's value, the strongest source's.
+    /// Merges the sources by precedence.
     pub(super) fn gather(&self, problems: &mut Vec<Problem>) -> Settings {
         let mut settings = Settings::defaults();
         let named = self.environment.iter().find(|(name, value)| name == CONFIG_FILE && !value.is_empty());

@@ -1,5 +1,5 @@
-//! The configuration, as the service means it. Made once, at start-up, by [`load`]; what each key is for, its default
-//! and its environment variable stand in `defaults.toml`, beside this file.
+//! The configuration: typed, checked and complete. [`load`] reads it at start-up. `defaults.toml`, beside this file,
+//! describes every key, its default and its environment variable.
 
 mod check;
 mod duration;
@@ -33,109 +33,111 @@ pub(crate) use check::filter;
 pub(crate) use duration::parse as parse_duration;
 pub(crate) use schema::default_text;
 
-/// Everything that can be configured, checked and resolved.
+/// The whole configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where to listen.
+    /// The address of the HTTP listener.
     pub listen: SocketAddr,
-    /// The `iss` of every token, compared as a string by those who check it: no trailing slash.
+    /// The `iss` of every token. Verifiers compare it as a string, so it has no trailing slash.
     pub issuer: String,
-    /// Where everything that is not in a configured Redis or database is kept.
+    /// The directory of the generated secret, the SQLite database and the embedded Redis.
     pub data_dir: PathBuf,
-    /// Whether other nodes serve the same sessions. A private Redis is refused then.
+    /// Whether several nodes serve the same sessions. The embedded Redis is refused then.
     pub multi_node: bool,
-    /// From which all keys are derived.
+    /// The secrets from which all keys are derived.
     pub secrets: Secrets,
-    /// Whether anyone may register.
+    /// Settings of the registration.
     pub registration: Registration,
-    /// Limits and time-outs of connections and requests.
+    /// Limits and timeouts of connections and requests.
     pub http: HttpSettings,
-    /// Where sessions live.
+    /// The session store.
     pub redis: RedisSettings,
-    /// What a node remembers of sessions and tokens.
+    /// The caches of sessions and tokens.
     pub cache: CacheSettings,
-    /// Where accounts live.
+    /// The account database.
     pub database: DatabaseSettings,
-    /// How long sessions live.
+    /// The lifetime of sessions.
     pub session: SessionSettings,
-    /// What access tokens hold.
+    /// The claims and lifetime of access tokens.
     pub token: TokenSettings,
-    /// How signing keys change.
+    /// The rotation of signing keys.
     pub keys: KeySettings,
-    /// Those who follow the revocations.
+    /// The revocation feed.
     pub feed: FeedSettings,
-    /// What Prometheus reads.
+    /// The Prometheus endpoint.
     pub metrics: MetricsSettings,
-    /// Where traces are sent.
+    /// The export of traces.
     pub telemetry: TelemetrySettings,
-    /// How often things may be asked for.
+    /// Rate limits.
     pub limits: LimitSettings,
-    /// What passwords must be and how they are hashed.
+    /// The password policy and hashing parameters.
     pub password: PasswordSettings,
-    /// What is kept of security events.
+    /// The audit log.
     pub audit: AuditSettings,
-    /// What is logged, and how.
+    /// The service log.
     pub log: LogSettings,
-    /// What works but shouldn't stay so, to be logged at start-up.
+    /// Warnings about the configuration, logged at start-up.
     pub warnings: Vec<String>,
 }
 
-/// The service's secret and those before it. The first derives what is made now; all are accepted.
+/// The current secret and older ones. The current one derives new keys; all are accepted.
 #[derive(Clone, Debug)]
 pub struct Secrets {
-    /// Derives every key that is used from now on.
+    /// Derives the keys of new data.
     pub current: SecretText,
-    /// Still accepted; removed when nothing made under them is left.
+    /// Accepted until they are removed from the configuration.
     pub previous: Vec<SecretText>,
 }
 
-/// Who may register.
+/// Settings of the registration.
 #[derive(Clone, Debug)]
 pub struct Registration {
-    /// Whether `POST /v1/users` is open to anyone; if not, only an admin may call it.
+    /// Whether anyone may register; if not, only an admin may.
     pub open: bool,
+    /// Usernames that only an admin or an operator may give to an account, as comparison keys.
+    pub reserved_usernames: Vec<String>,
 }
 
-/// Limits and time-outs of connections and requests.
+/// Limits and timeouts of connections and requests.
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
-    /// Open connections; more wait in the kernel's backlog.
+    /// Maximum number of open connections.
     pub max_connections: usize,
-    /// Open connections per client network; further ones are closed. Trusted proxies are exempt.
+    /// Maximum number of open connections of a client network; further ones are closed. Trusted proxies are exempt.
     pub max_connections_per_address: usize,
-    /// Concurrent requests whose bodies have arrived; 503 above.
+    /// Maximum number of concurrent requests whose bodies have arrived; 503 above.
     pub max_requests: usize,
-    /// Request bodies that are still arriving; a further one evicts the oldest (408).
+    /// Maximum number of request bodies that are still arriving; a further one evicts the oldest (408).
     pub max_pending_bodies: usize,
     /// The same per client network.
     pub max_pending_bodies_per_address: usize,
     /// The same per connection. Connections of trusted proxies are exempt.
     pub max_pending_bodies_per_connection: usize,
-    /// From accepting a connection to its first byte.
+    /// Time from accepting a connection to its first byte.
     pub first_byte_timeout: Duration,
-    /// From a request's first byte to the end of its headers.
+    /// Time from the first byte of a request to the end of its headers.
     pub header_timeout: Duration,
-    /// To read a request's body.
+    /// Time to receive a request body.
     pub body_timeout: Duration,
-    /// To answer a request; 503 after that.
+    /// Time to answer a request; 503 after it.
     pub request_timeout: Duration,
-    /// How long a kept-alive connection may be idle between requests.
+    /// Time that a kept-alive connection can be idle.
     pub idle_timeout: Duration,
-    /// How long a reader may take for 16 KiB of an answer; given up after that.
+    /// Time for a client to read 16 KiB of a response.
     pub write_timeout: Duration,
-    /// A request's body, in bytes; 413 above.
+    /// Maximum size of a request body in bytes; 413 above.
     pub max_body_bytes: usize,
-    /// A request's headers together, in bytes; 431 above.
+    /// Maximum size of the headers of a request in bytes; 431 above.
     pub max_header_bytes: usize,
-    /// How long to go on serving after a signal to stop, as not ready.
+    /// Time between SIGTERM and the end of accepting connections, while /readyz fails.
     pub drain_delay: Duration,
-    /// How long requests in flight may take when that is over.
+    /// Time for requests in flight to finish after the drain delay.
     pub shutdown_timeout: Duration,
     /// Reverse proxies whose `forwarded_header` is trusted.
     pub trusted_proxies: Vec<IpNet>,
-    /// The header that trusted proxies append the client's address to.
+    /// The header to which trusted proxies append the client's address.
     pub forwarded_header: ForwardedHeader,
-    /// Origins, beside the issuer's own, whose pages may call and use the cookie.
+    /// Additional origins allowed by CORS and for the cookie.
     pub allowed_origins: Vec<String>,
     /// Whether `/docs` and the OpenAPI document are served.
     pub docs: bool,
@@ -160,66 +162,66 @@ impl ForwardedHeader {
     }
 }
 
-/// Where sessions live.
+/// The session store.
 #[derive(Clone, Debug)]
 pub struct RedisSettings {
-    /// None for a private Redis of the service's own in the data folder.
+    /// None for the embedded Redis in the data directory.
     pub url: Option<RedisUrl>,
-    /// What every key starts with.
+    /// The prefix of every key.
     pub prefix: String,
-    /// Connections.
+    /// Number of connections.
     pub pool_size: usize,
-    /// How long a command may take; 503 after that.
+    /// Time for a command to complete; 503 after it.
     pub command_timeout: Duration,
-    /// How long to keep the events of revocations; at least as long as an access token lives.
+    /// Retention of revocation events, longer than the lifetime of access tokens.
     pub event_retention: Duration,
 }
 
-/// What a node remembers of sessions and tokens, so that checking a token again asks nobody.
+/// The caches that make repeated checks of a token independent of Redis.
 #[derive(Clone, Debug)]
 pub struct CacheSettings {
-    /// How long a node believes what it remembers after it was last sure of hearing all revocations, and so how long the
-    /// end of a session may wait at worst to be known everywhere. Zero: Redis is asked every time.
+    /// Maximum age of cached session state without confirmation that no revocation was missed. Zero: Redis is queried on
+    /// every request.
     pub max_staleness: Duration,
-    /// Sessions that are remembered at most.
+    /// Maximum number of cached sessions.
     pub max_sessions: usize,
-    /// Verified access tokens that are remembered at most.
+    /// Maximum number of cached verified access tokens.
     pub max_tokens: usize,
 }
 
-/// A Redis address with, perhaps, a password in it: doesn't print.
+/// A Redis URL, which may contain a password.
 pub type RedisUrl = SecretText;
 
-/// Where accounts live.
+/// The account database.
 #[derive(Clone, Debug)]
 pub struct DatabaseSettings {
-    /// `sqlite://…` or `postgres://…`, perhaps with a password in it.
+    /// `sqlite://…` or `postgres://…`, which may contain a password.
     pub url: SecretText,
-    /// A direct address for migrations, where `url` leads through a pooler that can't run them.
+    /// The URL for migrations, if `url` leads through a pooler that can't run them.
     pub migrate_url: Option<SecretText>,
-    /// Connections at most.
+    /// Maximum number of connections.
     pub max_connections: u32,
-    /// How long to wait for a connection; 503 after that.
+    /// Time to wait for a free connection; 503 after it.
     pub acquire_timeout: Duration,
 }
 
-/// How long sessions live.
+/// The lifetime of sessions.
 #[derive(Clone, Debug)]
 pub struct SessionSettings {
-    /// A session that isn't refreshed for this long ends.
+    /// A session ends if it is not refreshed for this time.
     pub idle_timeout: Duration,
-    /// A session ends this long after its sign-in, whatever happens.
+    /// A session ends this long after its sign-in.
     pub absolute_timeout: Duration,
-    /// How long a superseded refresh token is still answered with the current one; zero is strict.
+    /// Time during which a superseded refresh token is answered with the current one.
     pub grace: Duration,
-    /// Sessions per account; the oldest ends when another starts.
+    /// Maximum number of sessions of an account; the oldest ends when another starts.
     pub max_per_account: u32,
 }
 
-/// What access tokens hold.
+/// The claims and lifetime of access tokens.
 #[derive(Clone, Debug)]
 pub struct TokenSettings {
-    /// How long an access token is valid.
+    /// Lifetime of access tokens.
     pub access_ttl: Duration,
     /// The `aud` claim.
     pub audience: String,
@@ -227,60 +229,60 @@ pub struct TokenSettings {
     pub client_id: String,
     /// The `scope` claim, scopes separated by spaces.
     pub scope: String,
-    /// How far clocks may differ when `exp`, `nbf` and `iat` are checked.
+    /// Tolerated clock difference when `exp`, `nbf` and `iat` are checked.
     pub leeway: Duration,
 }
 
-/// How signing keys change.
+/// The rotation of signing keys.
 #[derive(Clone, Debug)]
 pub struct KeySettings {
-    /// What new keys are made for.
+    /// Algorithm of new keys.
     pub algorithm: Algorithm,
-    /// How long a new key is published before it signs, so that caches know it by then.
+    /// Time between the publication of a new key and its first use.
     pub publish_before: Duration,
-    /// How often a node looks for keys that another made.
+    /// Interval at which a node checks for keys of other nodes.
     pub refresh_interval: Duration,
 }
 
-/// Those who follow the revocations.
+/// The revocation feed.
 #[derive(Clone, Debug)]
 pub struct FeedSettings {
-    /// How often they are told that they have missed none.
+    /// Interval of heartbeats.
     pub heartbeat: Duration,
-    /// How many there may be at once; 503 above.
+    /// Maximum number of subscribers on a node; 503 above.
     pub max_subscribers: usize,
 }
 
-/// What Prometheus reads.
+/// The Prometheus endpoint.
 #[derive(Clone, Copy, Debug)]
 pub struct MetricsSettings {
-    /// Where; none for nowhere.
+    /// The address of its listener. None for no endpoint.
     pub listen: Option<SocketAddr>,
 }
 
-/// Where traces are sent.
+/// The export of traces.
 #[derive(Clone, Debug)]
 pub struct TelemetrySettings {
-    /// The collector's address; none where no traces are made.
+    /// The URL of the collector. None for no traces.
     pub otlp_endpoint: Option<String>,
-    /// Which part of the requests is traced, 0 to 1.
+    /// Share of requests that are traced, 0 to 1.
     pub sample_ratio: f64,
-    /// How long the collector may take.
+    /// Time for the collector to accept a batch.
     pub timeout: Duration,
-    /// What the service is called.
+    /// Name of the service in traces.
     pub service_name: String,
 }
 
-/// What passwords must be and how they are hashed.
+/// The password policy and hashing parameters.
 #[derive(Clone, Debug)]
 pub struct PasswordSettings {
-    /// Fewest characters.
+    /// Minimum number of characters.
     pub min_length: usize,
-    /// Most characters.
+    /// Maximum number of characters of new passwords.
     pub max_length: usize,
-    /// The least zxcvbn score, 0 to 4.
+    /// Minimum zxcvbn score, 0 to 4.
     pub min_score: u8,
-    /// SpaceSeparated that make a password guessable here: the product's name, the company's.
+    /// Words that are easy to guess here.
     pub banned_words: Vec<String>,
     /// Argon2id memory, KiB.
     pub memory_kib: u32,
@@ -288,43 +290,46 @@ pub struct PasswordSettings {
     pub iterations: u32,
     /// Argon2id lanes.
     pub parallelism: u32,
-    /// Hashing threads.
+    /// Number of hashing threads.
     pub threads: usize,
-    /// Hashings that may wait; 503 above.
+    /// Maximum number of passwords that wait; 503 above.
     pub queue: usize,
-    /// What an imported hash may ask for at most, in KiB of memory.
+    /// Maximum memory that verifying an imported hash may take, in KiB.
     pub max_import_memory_kib: u32,
-    /// Mixed into every hash and kept out of the database.
+    /// The most work that verifying an imported hash may take, in default argon2id hashes.
+    pub max_import_work: u32,
+    /// Secret that is mixed into every hash.
     pub pepper: Option<SecretText>,
-    /// Peppers of older hashes.
+    /// Older peppers that stay accepted.
     pub previous_peppers: Vec<SecretText>,
 }
 
-/// What is kept of security events.
+/// The audit log.
 #[derive(Clone, Debug)]
 pub struct AuditSettings {
-    /// How long; none for ever.
+    /// Retention of events. None for unlimited.
     pub retention: Option<Duration>,
-    /// How much of clients' addresses.
+    /// Recorded part of client addresses.
     pub addresses: Addresses,
-    /// Events that may wait to be written down.
+    /// Maximum number of events that wait to be written.
     pub queue: usize,
-    /// Rows about refusals of unknown accounts and clients that a node writes in a minute, for each kind of event.
+    /// Maximum number of rows about refusals of unknown accounts and clients that a node writes a minute, for each kind of
+    /// event.
     pub max_refusals: u64,
     /// Rows about refusals of one account or client that a node writes in a minute, for each kind of event.
     pub max_refusals_per_account: u64,
 }
 
-/// What is logged, and how.
+/// The service log.
 #[derive(Clone, Debug)]
 pub struct LogSettings {
-    /// Text, JSON, or whichever suits where it goes.
+    /// The format of log lines.
     pub format: LogFormat,
     /// A `tracing` filter: `info`, `latchkey=debug,fred=warn`.
     pub filter: String,
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     /// Text on a terminal, JSON otherwise.

@@ -1,4 +1,4 @@
-//! Values before they mean anything: text, or a list of texts, from TOML, and where each came from.
+//! Uninterpreted values: a string or a list of strings, with their origin.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -10,21 +10,21 @@ use super::{
 };
 use crate::domain::secret::SecretText;
 
-/// A value as it was written. It may be a secret, so it doesn't print.
+/// A value as it was written. It may be a secret, so it has no `Debug`.
 #[derive(Clone)]
 pub(super) enum Value {
-    /// A text, a number or a truth.
+    /// A string, a number or a boolean, as text.
     One(SecretText),
-    /// A list of these.
+    /// A list of such values.
     Many(Vec<SecretText>),
-    /// What no key can be: a list of lists, a list of tables.
+    /// A list of lists or of tables, which no key accepts.
     Nested,
     /// A section without keys.
     Section,
 }
 
 impl Value {
-    /// A text, as variables and flags have it.
+    /// A value of a variable or a flag.
     pub(super) fn text(text: &str) -> Self {
         Self::One(text.into())
     }
@@ -32,15 +32,15 @@ impl Value {
 
 /// A key's value in a TOML document.
 pub(super) struct Entry {
-    /// The whole key, sections included: `session.grace`.
+    /// The full key, including its section: `session.grace`.
     pub(super) key: String,
-    /// What was written.
+    /// The value as written.
     pub(super) value: Value,
     /// The key's line, counted from 1.
     pub(super) line: usize,
 }
 
-/// Reads a TOML document. The problem's subject is left empty, and its text names no content: that may be secret.
+/// Parses a TOML document. The problem has no subject, and its text quotes no content, which may be secret.
 pub(super) fn parse(text: &str) -> Result<Vec<Entry>, Problem> {
     let table = DeTable::parse(text).map_err(|error| {
         let line = error.span().map_or(1, |span| line_of(text, span.start));
@@ -71,7 +71,7 @@ fn flatten(text: &str, section: &str, table: &DeTable<'_>, entries: &mut Vec<Ent
     }
 }
 
-/// The text of a plain value: whoever reads a key knows better than TOML what type it should have.
+/// The text of a plain value. The reader of a key parses it as the type that the key has.
 fn scalar(value: &DeValue<'_>) -> Option<SecretText> {
     let text = match value {
         DeValue::String(text) => text.to_string(),
@@ -93,33 +93,33 @@ fn line_of(text: &str, offset: usize) -> usize {
 
 /// A key's value and where it came from.
 pub(super) struct Setting {
-    /// What was written.
+    /// The value as written.
     pub(super) value: Value,
-    /// Where.
+    /// Where it was written.
     pub(super) origin: Origin,
 }
 
-/// Every key of the manual with the value that overruled all others.
+/// Every key with the value of the source of highest precedence.
 pub(super) struct Settings(BTreeMap<&'static str, Setting>);
 
 impl Settings {
-    /// What the manual says.
+    /// The defaults.
     pub(super) fn defaults() -> Self {
         let setting = |key: &schema::Key| Setting { value: key.default.clone(), origin: Origin::Default };
         Self(KEYS.iter().map(|key| (key.name.as_str(), setting(key))).collect())
     }
 
-    /// The value of a key that is in the manual.
+    /// The setting of a key.
     pub(super) fn get(&self, key: &str) -> &Setting {
-        self.0.get(key).unwrap_or_else(|| unreachable!("{key} is in the manual: tests read every key"))
+        self.0.get(key).unwrap_or_else(|| unreachable!("{key} is in the reference: tests read every key"))
     }
 
-    /// Overrules a key.
+    /// Overrides a key.
     pub(super) fn set(&mut self, key: &'static schema::Key, value: Value, origin: Origin) {
         self.0.insert(&key.name, Setting { value, origin });
     }
 
-    /// Overrules the keys that a configuration file sets.
+    /// Overrides the keys that a configuration file sets.
     pub(super) fn read_file(&mut self, text: &str, path: &Path, problems: &mut Vec<Problem>) {
         let entries = parse(text).unwrap_or_else(|problem| {
             problems.push(Problem { subject: path.display().to_string(), ..problem });
@@ -129,7 +129,7 @@ impl Settings {
             let origin = Origin::File { path: path.to_owned(), line };
             match (schema::find(&key), value) {
                 (None, Value::Section) if schema::is_section(&key) => {}
-                (Some(known), value) => self.set(known, value, origin),
+                (Some(key), value) => self.set(key, value, origin),
                 (None, _) => problems.push(Problem {
                     subject: key.clone(),
                     value: None,
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn every_way_to_write_a_key_is_read() {
+    fn keys_are_read_in_every_toml_notation() {
         assert_eq!(one("[session]\ngrace = '1s'", "session.grace"), "1s");
         assert_eq!(one("session.grace = '2s'", "session.grace"), "2s");
         assert_eq!(one("session = { grace = '3s' }", "session.grace"), "3s");
@@ -170,12 +170,12 @@ mod tests {
     }
 
     #[test]
-    fn unknown_keys_are_named_with_their_line() {
+    fn unknown_keys_are_reported_with_their_line() {
         assert_eq!(
             problems("# mine\n[session]\ngrase = '1s'\n\n[colours]\nred = 1\n[paints]\n"),
             [
-                "colours.red (latchkey.toml, line 6): no such key; `latchkey config --defaults` explains all there are",
-                "paints (latchkey.toml, line 7): no such key; `latchkey config --defaults` explains all there are",
+                "colours.red (latchkey.toml, line 6): no such key; `latchkey config reference` lists all",
+                "paints (latchkey.toml, line 7): no such key; `latchkey config reference` lists all",
                 "session.grase (latchkey.toml, line 3): no such key; did you mean session.grace?",
             ]
         );
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_toml_is_located_but_never_quoted() {
+    fn invalid_toml_is_located_and_not_quoted() {
         for line in ["secret = \"hunter2", "secret = hunter2", "secret hunter2", "secret = 'a' hunter2", "hunter2 ="] {
             let problems = problems(&format!("listen = '[::1]:80'\n{line}\n"));
             assert!(problems[0].starts_with("latchkey.toml: line 2 isn't valid TOML: "), "{problems:?}");

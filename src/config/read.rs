@@ -1,5 +1,5 @@
-//! From text to typed values, one key at a time. What can't be read is noted, and its default stands in, so that every
-//! problem is found in one go.
+//! Parses settings into typed values, one key at a time. An invalid value is recorded and replaced by its default, so that
+//! all problems are reported together.
 
 use std::{collections::BTreeSet, fmt::Display, ops::RangeInclusive, str::FromStr, time::Duration};
 
@@ -11,12 +11,12 @@ use super::{
 };
 use crate::domain::secret::SecretText;
 
-/// Reads [`Settings`] and collects what is wrong with them.
+/// Reads [`Settings`] and collects problems and warnings.
 pub(super) struct Reader<'a> {
     settings: &'a Settings,
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<String>,
-    /// Keys that have a problem already: rules about them would only add noise.
+    /// Keys with a problem. Rules about them are not checked.
     bad: BTreeSet<&'static str>,
 }
 
@@ -40,7 +40,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// A list; if one of its items can't be read, an empty one.
+    /// A list; empty if one of its items is invalid.
     pub(super) fn many<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
         let items: Result<Vec<T>, String> = match &self.settings.get(key).value {
             Value::Many(items) => items.iter().map(|item| parse(item.expose())).collect(),
@@ -56,7 +56,7 @@ impl<'a> Reader<'a> {
     }
 
     /// `true` or `false`.
-    pub(super) fn truth(&mut self, key: &'static str) -> bool {
+    pub(super) fn boolean(&mut self, key: &'static str) -> bool {
         self.one(key, |text| text.parse().map_err(|_| "must be true or false".into()))
     }
 
@@ -71,7 +71,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// A duration; the limits are written as the manual writes them.
+    /// A duration. The message shows the limits in the units of the reference.
     pub(super) fn duration(&mut self, key: &'static str, least: Duration, most: Duration) -> Duration {
         self.one(key, |text| {
             let value = duration::parse(text)?;
@@ -90,7 +90,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// A text that may be absent, which is written as "".
+    /// An optional string, whose absence is written as "".
     pub(super) fn optional(
         &mut self,
         key: &'static str,
@@ -102,7 +102,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// A rule about several keys: refuses the first if it doesn't hold, unless one of them is refused already.
+    /// Checks a rule about several keys. If it doesn't hold, refuses the first key, unless one of them is refused already.
     pub(super) fn rule(&mut self, keys: &[&'static str], holds: bool, text: impl FnOnce(&Self) -> String) {
         if !holds && !keys.iter().any(|key| self.bad.contains(key)) {
             let text = text(self);
@@ -110,14 +110,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Notes something that works but shouldn't stay so.
+    /// Records a warning, unless one of the keys is refused.
     pub(super) fn warn(&mut self, keys: &[&'static str], is_due: bool, text: impl FnOnce() -> String) {
         if is_due && !keys.iter().any(|key| self.bad.contains(key)) {
             self.warnings.push(text());
         }
     }
 
-    /// Whether someone set this key to something.
+    /// Whether a key has a value that is not empty.
     pub(super) fn is_given(&self, key: &str) -> bool {
         match &self.settings.get(key).value {
             Value::One(text) => !text.expose().is_empty(),
@@ -126,7 +126,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A key as other keys' messages mention it: `session.absolute_timeout, which is "1d" (latchkey.toml, line 3)`.
+    /// A key as messages about other keys mention it: `session.absolute_timeout, which is "1d" (latchkey.toml, line 3)`.
     pub(super) fn mention(&self, key: &str) -> String {
         let origin = &self.settings.get(key).origin;
         match self.quote(key) {
@@ -135,7 +135,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Refuses a key's value.
+    /// Records a problem with a key's value.
     pub(super) fn refuse(&mut self, key: &'static str, text: String) {
         let setting = self.settings.get(key);
         let origin = Some(setting.origin.clone());
@@ -143,7 +143,7 @@ impl<'a> Reader<'a> {
         self.bad.insert(key);
     }
 
-    /// The value as it was written, shortened, unless it is secret.
+    /// The value as written, shortened. None if it is secret.
     fn quote(&self, key: &str) -> Option<String> {
         if schema::is_secret(key) {
             return None;
@@ -159,12 +159,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Where a key's value came from.
+    /// The origin of a key's value.
     pub(super) fn origin(&self, key: &str) -> &'a Origin {
         &self.settings.get(key).origin
     }
 }
 
 fn default_is_bad(key: &str, text: &str) -> ! {
-    unreachable!("tests read every default, and that of {key} {text}")
+    unreachable!("tests read every default, but the one of {key} {text}")
 }

@@ -1,4 +1,4 @@
-//! The secret's file: one secret a line, the present one first. Made when it's missing, for its owner only.
+//! The secret file: one secret a line, the current one first. It is created for its owner only if it doesn't exist.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -13,8 +13,7 @@ use zeroize::Zeroizing;
 use super::{Secrets, check};
 use crate::domain::{entropy::Entropy, secret::SecretText};
 
-/// Makes the data folder, for its owner only. One that is there already is left as it is; whether others can read it is
-/// the result.
+/// Creates the data directory for its owner only. An existing one is left unchanged. Returns whether others can read it.
 pub(super) fn make_data_dir(path: &Path) -> Result<bool, String> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
     let metadata = made.and_then(|()| fs::metadata(path));
@@ -22,7 +21,7 @@ pub(super) fn make_data_dir(path: &Path) -> Result<bool, String> {
     Ok(is_open(&metadata))
 }
 
-/// Reads a file of secrets, and says whether group or others can read it too.
+/// Reads a file of secrets. The second result is whether group or others can read it.
 pub(super) fn read(path: &Path) -> Result<(Secrets, bool), String> {
     let is_open = fs::metadata(path).map(|metadata| is_open(&metadata)).map_err(|error| cannot_read(path, &error))?;
     let text = fs::read_to_string(path).map(Zeroizing::new).map_err(|error| cannot_read(path, &error))?;
@@ -35,12 +34,12 @@ pub(super) fn read(path: &Path) -> Result<(Secrets, bool), String> {
     Ok((secrets, is_open))
 }
 
-/// Reads the service's own file of secrets, or makes it with a new one. Nobody but its owner may be able to read it.
+/// Reads the generated secret file, or creates it. It must be readable by its owner only.
 pub(super) fn read_or_make(path: &Path, entropy: &Entropy) -> Result<Secrets, String> {
     if !path.try_exists().map_err(|error| cannot_read(path, &error))? {
         make(path, entropy).map_err(|error| format!("{} can't be made: {error}", path.display()))?;
     }
-    // Whoever placed the file knows what is in it.
+    // Another user who placed the file would know the secret.
     let file = fs::symlink_metadata(path).map_err(|error| cannot_read(path, &error))?;
     if file.is_symlink() || file.uid() != rustix::process::geteuid().as_raw() {
         return Err(format!(
@@ -54,14 +53,14 @@ pub(super) fn read_or_make(path: &Path, entropy: &Entropy) -> Result<Secrets, St
     }
 }
 
-/// Writes a whole new file, or leaves alone the one that another process made meanwhile.
+/// Creates the file atomically. If another process created it in the meantime, that file stays.
 fn make(path: &Path, entropy: &Entropy) -> io::Result<()> {
     let secret = Zeroizing::new(URL_SAFE_NO_PAD.encode(entropy.bytes::<32>()));
     let temporary = path.with_extension(format!("{}.new", entropy.uuid().simple()));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
     let written = file.write_all(secret.as_bytes()).and_then(|()| file.write_all(b"\n")).and_then(|()| file.sync_all());
-    // A hard link, unlike a rename, never replaces: of two services that start at once, both use the first's secret.
-    // Some file systems have none.
+    // A hard link, unlike a rename, never replaces a file: two nodes that start concurrently use the same secret. Some
+    // file systems have no hard links.
     let placed = written.and_then(|()| match fs::hard_link(&temporary, path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => fs::rename(&temporary, path),
         _ => Ok(()),
@@ -70,7 +69,7 @@ fn make(path: &Path, entropy: &Entropy) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => placed?,
     }
-    // So that the file is still there after a power cut, like whatever is encrypted under it.
+    // The file must survive a power failure, like the data that is encrypted under it.
     path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
@@ -93,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_somebody_else_placed_is_refused() {
+    fn secret_behind_a_link_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let (file, link) = (folder.path().join("file"), folder.path().join("link"));
         read_or_make(&file, &Entropy::system()).unwrap();
@@ -103,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_made_once_for_its_owner_only() {
+    fn secret_is_created_once_for_its_owner_only() {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("a/data");
         assert_eq!(make_data_dir(&data), Ok(false));
@@ -118,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_others_can_read_is_refused() {
+    fn secret_readable_by_others_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
         read_or_make(&path, &Entropy::system()).unwrap();
@@ -130,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn services_that_start_at_once_agree() {
+    fn concurrent_creations_agree_on_one_secret() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
         let start = Barrier::new(8);
@@ -149,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_after_the_first_are_older_secrets() {
+    fn further_lines_are_previous_secrets() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
         let [new, old, older] = ["n", "o", "p"].map(|letter| letter.repeat(32));
@@ -160,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn files_without_a_good_secret_are_refused() {
+    fn file_without_a_valid_secret_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
         let shown = path.display();

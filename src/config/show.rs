@@ -1,4 +1,4 @@
-//! The effective configuration for people to read, with secrets masked.
+//! The effective configuration in readable form, with secrets masked.
 
 use std::fmt::Write;
 
@@ -14,22 +14,22 @@ use super::{
     schema::{self, KEYS},
 };
 
-/// A key, what is in effect, and why.
+/// A key with its effective value and origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shown {
     /// Its name: `session.grace`.
     pub key: String,
     /// Its value as TOML, masked if it is secret.
     pub value: String,
-    /// Where the value came from.
+    /// The origin of the value.
     pub origin: Origin,
 }
 
-/// Reads and checks the configuration without making or reading anything in the data folder. The second result is what
-/// it warns of.
+/// Reads and checks the configuration without creating or reading anything in the data directory. The second result is the
+/// warnings.
 ///
 /// # Errors
-/// Like [`super::load`], but for what is wrong with the data folder or the secret's file.
+/// Those of [`super::load`], except for the data directory and the secret file.
 pub fn inspect(sources: &Sources) -> Result<(Vec<Shown>, Vec<String>), ConfigError> {
     let mut problems = Vec::new();
     let settings = sources.gather(&mut problems);
@@ -42,7 +42,7 @@ pub fn inspect(sources: &Sources) -> Result<(Vec<Shown>, Vec<String>), ConfigErr
     let shown = |key: &schema::Key| {
         let setting = settings.get(&key.name);
         let value = match key.name.as_str() {
-            // Keys whose empty or relative value stands for something else.
+            // Keys whose empty or relative value has another effective value.
             "issuer" => quote(&config.issuer),
             "data_dir" => quote(&config.data_dir.display().to_string()),
             "database.url" => quote(&mask(config.database.url.expose())),
@@ -54,7 +54,7 @@ pub fn inspect(sources: &Sources) -> Result<(Vec<Shown>, Vec<String>), ConfigErr
     Ok((KEYS.iter().map(shown).collect(), reader.warnings))
 }
 
-/// Writes them as a TOML document that says where each value came from.
+/// Formats the configuration as TOML with the origin of each value.
 pub fn to_toml(shown: &[Shown]) -> String {
     let mut text = String::new();
     let mut section = "";
@@ -65,7 +65,7 @@ pub fn to_toml(shown: &[Shown]) -> String {
             text += &format!("\n[{section}]\n");
         }
         let line = format!("{name} = {value}");
-        // WriteStall to a String can't fail.
+        // Writing to a String can't fail.
         let _ = writeln!(text, "{line:<44} # {origin}");
     }
     text
@@ -78,7 +78,7 @@ fn show(value: &Value, is_secret: bool, default: &Value) -> String {
             let items: Vec<_> = items.iter().map(|item| quote(&mask(item.expose()))).collect();
             format!("[{}]", items.join(", "))
         }
-        // A variable's text stands for a list where the manual has a list.
+        // The text of a variable is a list if the default is one.
         Value::One(text) if matches!(default, Value::Many(_)) => {
             let items = text.expose().split(',').map(str::trim).filter(|item| !item.is_empty());
             format!("[{}]", items.map(|item| quote(&mask(item))).collect::<Vec<_>>().join(", "))
@@ -95,7 +95,7 @@ fn quote(text: &str) -> String {
     toml::Value::from(text).to_string()
 }
 
-/// What may be shown of a secret: of a URL everything but its user, password and parameters; of anything else nothing.
+/// Masks a secret. Of a URL, everything is shown except user, password and parameters.
 fn mask(text: &str) -> String {
     const MASK: &str = "[secret]";
     if text.is_empty() {
@@ -103,7 +103,7 @@ fn mask(text: &str) -> String {
     }
     let Ok(mut url) = Url::parse(text) else { return MASK.into() };
     let has_user = !url.username().is_empty() || url.password().is_some();
-    // An unescaped password may have been cut at its /, ? or #; an @ further on gives that away.
+    // An unescaped /, ? or # may have cut the password; a later @ indicates that.
     let has_stray_at = text.matches('@').count() > usize::from(has_user);
     if !text.contains("://") || has_stray_at || url.fragment().is_some() {
         return MASK.into();
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn passwords_in_urls_are_masked() {
+    fn user_and_password_in_urls_are_masked() {
         for (url, shown) in [
             ("redis://localhost:6379/1", "redis://localhost:6379/1"),
             ("redis://:hunter2@localhost", "redis://[secret]@localhost"),
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn the_effective_configuration_says_where_it_came_from() {
+    fn toml_shows_the_origin_of_each_value() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("latchkey.toml"), "[session]\ngrace = '0s'\nmax_per_account = 3").unwrap();
         let mut sources = Sources::from_environment(
@@ -177,11 +177,11 @@ mod tests {
         assert!(!text.contains("hunter2"));
         assert!(!folder.path().join("latchkey-data").exists(), "nothing is made");
 
-        let again = tempfile::tempdir().unwrap();
-        std::fs::write(again.path().join("latchkey.toml"), text.replace("[secret]", &"x".repeat(32))).unwrap();
+        let copy = tempfile::tempdir().unwrap();
+        std::fs::write(copy.path().join("latchkey.toml"), text.replace("[secret]", &"x".repeat(32))).unwrap();
         assert!(
-            inspect(&Sources { working_dir: again.path().into(), ..Sources::default() }).is_ok(),
-            "can be read again"
+            inspect(&Sources { working_dir: copy.path().into(), ..Sources::default() }).is_ok(),
+            "the output is valid input"
         );
     }
 }

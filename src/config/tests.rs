@@ -1,4 +1,4 @@
-//! The configuration as a whole: what the defaults mean, which source wins, and what every refusal says.
+//! The configuration as a whole: the defaults, the precedence of sources, and the text of every refusal.
 
 use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::domain::{
 
 const SECRET: &str = "hunter2-hunter2-hunter2-hunter2-hunter2";
 
-/// A folder to load in.
+/// A working directory.
 struct Folder(TempDir);
 
 impl Folder {
@@ -20,7 +20,7 @@ impl Folder {
         Self(tempfile::tempdir().unwrap())
     }
 
-    /// With a `latchkey.toml`.
+    /// A working directory with a `latchkey.toml`.
     fn with_file(text: &str) -> Self {
         let folder = Self::new();
         folder.write("latchkey.toml", text);
@@ -51,7 +51,7 @@ fn set(flags: &[&str]) -> Result<Config, ConfigError> {
     load(&Sources { set, ..folder.sources(&[]) }, &Entropy::system())
 }
 
-/// What is said about `--set` flags, one line for each problem.
+/// Loads with invalid `--set` flags and returns the problems as text.
 #[track_caller]
 fn refused(flags: &[&str]) -> Vec<String> {
     let error = set(flags).expect_err("it was accepted");
@@ -63,7 +63,7 @@ fn secs(secs: u64) -> Duration {
 }
 
 #[test]
-fn the_manual_means_the_defaults() {
+fn defaults_are_those_of_the_reference() {
     let folder = Folder::new();
     let config = folder.load(&[]).unwrap();
 
@@ -74,6 +74,7 @@ fn the_manual_means_the_defaults() {
     assert_eq!(config.secrets.current.expose().len(), 43);
     assert!(config.secrets.previous.is_empty());
     assert!(config.registration.open);
+    assert!(config.registration.reserved_usernames.contains(&"postmaster".to_owned()));
     assert_eq!(config.warnings, [""; 0]);
 
     let http = config.http;
@@ -81,7 +82,7 @@ fn the_manual_means_the_defaults() {
     assert_eq!((http.first_byte_timeout, http.header_timeout, http.body_timeout), (secs(10), secs(10), secs(10)));
     assert_eq!((http.request_timeout, http.idle_timeout, http.shutdown_timeout), (secs(30), secs(60), secs(30)));
     assert_eq!(http.write_timeout, secs(10));
-    assert_eq!(http.drain_delay, secs(0), "no other node, no delay");
+    assert_eq!(http.drain_delay, secs(0), "a single node has no delay");
     assert_eq!((http.max_body_bytes, http.max_header_bytes), (65_536, 32_768));
     assert!(http.trusted_proxies.is_empty() && http.allowed_origins.is_empty());
 
@@ -124,7 +125,7 @@ fn the_manual_means_the_defaults() {
     assert_eq!((password.min_length, password.max_length, password.min_score), (8, 128, 2));
     assert_eq!((password.memory_kib, password.iterations, password.parallelism), (19_456, 2, 1));
     assert_eq!(password.threads, std::thread::available_parallelism().unwrap().get());
-    assert_eq!((password.queue, password.max_import_memory_kib), (256, 262_144));
+    assert_eq!((password.queue, password.max_import_memory_kib, password.max_import_work), (256, 262_144, 32));
     assert!(password.banned_words.is_empty() && password.pepper.is_none() && password.previous_peppers.is_empty());
 
     let audit = config.audit;
@@ -145,6 +146,7 @@ fn every_key_can_be_set_by_its_variable() {
         ("LATCHKEY_SECRET_FILE", ""),
         ("LATCHKEY_SECRET_PREVIOUS", "11111111111111111111111111111111, 22222222222222222222222222222222"),
         ("LATCHKEY_REGISTRATION_OPEN", "false"),
+        ("LATCHKEY_REGISTRATION_RESERVED_USERNAMES", "Root,Postmaster"),
         ("LATCHKEY_HTTP_MAX_CONNECTIONS", "1"),
         ("LATCHKEY_HTTP_MAX_CONNECTIONS_PER_ADDRESS", "15"),
         ("LATCHKEY_HTTP_MAX_REQUESTS", "11"),
@@ -224,6 +226,7 @@ fn every_key_can_be_set_by_its_variable() {
         ("LATCHKEY_PASSWORD_THREADS", "3"),
         ("LATCHKEY_PASSWORD_QUEUE", "4"),
         ("LATCHKEY_PASSWORD_MAX_IMPORT_MEMORY_KIB", "65536"),
+        ("LATCHKEY_PASSWORD_MAX_IMPORT_WORK", "7"),
         ("LATCHKEY_PASSWORD_PEPPER", "33333333333333333333333333333333"),
         ("LATCHKEY_PASSWORD_PREVIOUS_PEPPERS", "44444444444444444444444444444444"),
         ("LATCHKEY_AUDIT_RETENTION", "1d"),
@@ -243,7 +246,7 @@ fn every_key_can_be_set_by_its_variable() {
         format!(
             "Config {{ listen: [::1]:1, issuer: \"https://id.example.com\", data_dir: {:?}, multi_node: true, \
              secrets: Secrets {{ current: [secret], previous: [[secret], [secret]] }}, \
-             registration: Registration {{ open: false }}, \
+             registration: Registration {{ open: false, reserved_usernames: [\"root\", \"postmaster\"] }}, \
              http: HttpSettings {{ max_connections: 1, max_connections_per_address: 15, max_requests: 11, max_pending_bodies: 12, max_pending_bodies_per_address: 13, \
              max_pending_bodies_per_connection: 14, first_byte_timeout: 2s, header_timeout: 3s, body_timeout: 4s, \
              request_timeout: 5s, idle_timeout: 6s, write_timeout: 10s, max_body_bytes: 7168, max_header_bytes: 8192, drain_delay: 8s, shutdown_timeout: 9s, \
@@ -268,7 +271,7 @@ fn every_key_can_be_set_by_its_variable() {
              introspection_per_client: Some(Quota {{ count: 17, window: 17s }}), introspection_service: Some(Quota {{ count: 18, window: 18s }}) }}, \
              password: PasswordSettings {{ min_length: 15, max_length: 256, min_score: 4, \
              banned_words: [\"acme\", \"initech\"], memory_kib: 47104, iterations: 1, parallelism: 2, threads: 3, queue: 4, \
-             max_import_memory_kib: 65536, pepper: Some([secret]), previous_peppers: [[secret]] }}, \
+             max_import_memory_kib: 65536, max_import_work: 7, pepper: Some([secret]), previous_peppers: [[secret]] }}, \
              audit: AuditSettings {{ retention: Some(86400s), addresses: Truncated, queue: 101, max_refusals: 102 }}, \
              log: LogSettings {{ format: Json, filter: \"warn,latchkey=debug\" }}, warnings: [] }}",
             folder.path().join("d")
@@ -282,7 +285,7 @@ fn every_key_can_be_set_by_its_variable() {
 }
 
 #[test]
-fn each_source_overrules_those_before_it() {
+fn sources_override_each_other_in_order() {
     let folder =
         Folder::with_file("listen = '127.0.0.1:1'\ndata_dir = 'a'\n[session]\ngrace = '1s'\nmax_per_account = 1");
     let config = folder.load(&[]).unwrap();
@@ -303,7 +306,7 @@ fn each_source_overrules_those_before_it() {
 }
 
 #[test]
-fn a_named_file_is_read_instead_and_must_exist() {
+fn named_configuration_file_must_exist() {
     let folder = Folder::with_file("session.max_per_account = 1");
     folder.write("b.toml", "session.max_per_account = 2");
     folder.write("c.toml", "session.max_per_account = 3");
@@ -321,7 +324,7 @@ fn a_named_file_is_read_instead_and_must_exist() {
 }
 
 #[test]
-fn every_problem_is_reported_at_once() {
+fn all_problems_are_reported_together() {
     let folder = Folder::with_file(
         "lisen = '127.0.0.1:80'\n\n[token]\naccess_ttl = '2h'\nscope = ['a']\n\n[password]\nmin_length = 4\n",
     );
@@ -409,6 +412,7 @@ fn impossible_values_are_refused() {
         "password.threads=-1",
         "password.queue=0",
         "password.max_import_memory_kib=19455",
+        "password.max_import_work=0",
         "log.filter=inof",
         "log.filter=latchkey=loud",
     ] {
@@ -418,7 +422,7 @@ fn impossible_values_are_refused() {
 }
 
 #[test]
-fn limits_are_allowed_themselves() {
+fn values_at_the_limits_are_accepted() {
     for flags in [
         &["session.grace=0s"][..],
         &["session.grace=60s"],
@@ -437,7 +441,7 @@ fn limits_are_allowed_themselves() {
 }
 
 #[test]
-fn rules_across_keys_name_both() {
+fn violated_rules_name_both_keys() {
     assert_eq!(
         refused(&["session.absolute_timeout=1d"]),
         [
@@ -467,21 +471,21 @@ fn rules_across_keys_name_both() {
 }
 
 #[test]
-fn several_nodes_need_what_they_share() {
+fn multi_node_requires_shared_stores_and_secret() {
     assert_eq!(
         refused(&["multi_node=true"]),
         [
-            "redis.url (default): a private Redis serves one node only: set it, because of multi_node, which is \"true\" (--set)",
-            "database.url (default): SQLite serves one node only: set it to postgres://…, because of multi_node, which is \
+            "redis.url (default): the embedded Redis serves one node only: set a URL, because of multi_node, which is \"true\" (--set)",
+            "database.url (default): SQLite serves one node only: set a postgres:// URL, because of multi_node, which is \
              \"true\" (--set)",
-            "secret (default): all nodes need the same one: set it or secret_file, because of multi_node, which is \"true\" \
+            "secret (default): all nodes need the same secret: set it or secret_file, because of multi_node, which is \"true\" \
              (--set)",
         ]
     );
 }
 
 #[test]
-fn secrets_come_from_one_place() {
+fn secret_and_secret_file_exclude_each_other() {
     let folder = Folder::new();
     folder.write("s", &format!("{SECRET}\n{}\n", "2".repeat(32)));
     let previous = "1".repeat(32);
@@ -506,7 +510,7 @@ fn secrets_come_from_one_place() {
 }
 
 #[test]
-fn a_generated_secret_stays_and_stays_private() {
+fn generated_secret_is_stable_and_private() {
     let folder = Folder::new();
     let first = folder.load(&[]).unwrap().secrets.current;
     assert_eq!(folder.load(&[]).unwrap().secrets.current, first);
@@ -523,7 +527,7 @@ fn a_generated_secret_stays_and_stays_private() {
 }
 
 #[test]
-fn a_data_folder_that_cannot_be_made_is_a_problem() {
+fn data_dir_that_cannot_be_created_is_a_problem() {
     let folder = Folder::new();
     folder.write("latchkey-data", "");
     assert_eq!(
@@ -536,11 +540,11 @@ fn a_data_folder_that_cannot_be_made_is_a_problem() {
 }
 
 #[test]
-fn what_should_not_stay_so_is_warned_of() {
+fn insecure_settings_are_warned_of() {
     let warnings = |flags: &[&str]| set(flags).unwrap().warnings;
     let clear_text = |issuer: &str| {
         format!(
-            "issuer is {issuer}: without https, passwords and tokens can be read on the way, and browsers refuse the cookie"
+            "issuer is {issuer}: without https, passwords and tokens cross the network in clear text, and browsers refuse the cookie"
         )
     };
     assert_eq!(warnings(&["issuer=http://id.example.com"]), [clear_text("http://id.example.com")]);
@@ -556,13 +560,13 @@ fn what_should_not_stay_so_is_warned_of() {
     assert_eq!(
         warnings(&["password.memory_kib=1024"]),
         [
-            "password.memory_kib = 1024 with password.iterations = 2 is weaker than OWASP advises: 19456 with 2, or 47104 with 1"
+            "password.memory_kib = 1024 with password.iterations = 2 is weaker than OWASP recommends: 19456 with 2, or 47104 with 1"
         ]
     );
     assert_eq!(
         warnings(&["keys.publish_before=0s"]),
         [
-            "keys.publish_before (0s) is shorter than keys.refresh_interval (10s): other nodes may not know a new key yet when it signs"
+            "keys.publish_before (0s) is shorter than keys.refresh_interval (10s): other nodes may not have loaded a new key when it signs"
         ]
     );
 
@@ -584,7 +588,7 @@ fn what_should_not_stay_so_is_warned_of() {
 }
 
 #[test]
-fn the_path_of_the_database_is_escaped() {
+fn database_path_is_escaped_in_its_url() {
     let folder = Folder::new();
     let config = folder.load(&[("LATCHKEY_DATA_DIR", "./a b?c#d%é")]).unwrap();
     let url = format!("sqlite://{}/a%20b%3Fc%23d%25%C3%A9/latchkey.db", folder.path().display());

@@ -1,43 +1,90 @@
-//! Accounts: who may sign in.
+//! Accounts: names, roles, and the record of an account.
 
 use std::fmt;
 
-use super::{clock::Timestamp, ids::AccountId, secret::PasswordHash};
+use uuid::Uuid;
 
-/// An e-mail address as its owner wrote it. Two addresses that differ only in case are the same account's.
+use super::{
+    clock::Timestamp,
+    ids::AccountId,
+    secret::PasswordHash,
+    text::{comparison_key, is_deceptive, mixes_lookalike_scripts},
+};
+
+/// An e-mail address as its owner wrote it. Addresses are compared by [`Email::key`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Email(String);
 
-/// Why an e-mail address, a username or a role was refused.
+/// The reason why an e-mail address, a username or a role is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// Not of the form `local@domain`, or with white space or control characters in it.
-    #[error("is not an e-mail address (local@domain, at most 254 bytes, no spaces)")]
+    /// The text is not of the form `local@domain`.
+    #[error("is not an e-mail address (local@domain.example, at most 254 bytes, no spaces)")]
     Email,
-    /// Not 1 to 64 of letters, digits, `.`, `_`, `-`.
+    /// The name contains control, format or other invisible characters.
+    #[error("contains invisible or direction-changing characters")]
+    HiddenCharacters,
+    /// The name is not 1 to 64 letters, digits, `.`, `_` or `-`.
     #[error("must be 1 to 64 characters out of letters, digits, '.', '_' and '-'")]
     Username,
-    /// Not 1 to 64 of ASCII letters, digits, `.`, `_`, `-`, `:`.
+    /// The username has the form of a UUID, so it could be mistaken for an account id.
+    #[error("must not have the form of a UUID")]
+    UsernameIsUuid,
+    /// The username mixes scripts whose letters look alike.
+    #[error("must not mix Latin letters with Greek or Cyrillic ones")]
+    MixedScripts,
+    /// The name is not 1 to 64 ASCII letters, digits, `.`, `_`, `-` or `:`.
     #[error("must be 1 to 64 characters out of ASCII letters, digits, '.', '_', '-' and ':'")]
     Role,
-    /// More than [`Roles::MAX`].
-    #[error("must be at most {} roles: all of them stand in every access token", Roles::MAX)]
+    /// More than [`Roles::MAX`] roles.
+    #[error("must be at most {} roles, because every access token contains all of them", Roles::MAX)]
     TooManyRoles,
 }
 
+impl NameError {
+    /// The `code` of an invalid field in an API problem. Stable.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Email => "invalid_email",
+            Self::HiddenCharacters => "hidden_characters",
+            Self::Username => "invalid_username",
+            Self::UsernameIsUuid => "username_is_uuid",
+            Self::MixedScripts => "mixed_scripts",
+            Self::Role => "invalid_role",
+            Self::TooManyRoles => "too_many_roles",
+        }
+    }
+}
+
 impl Email {
-    /// Checks only what every address has (RFC 5321, section 4.5.3.1: at most 254 bytes); whether it is somebody's
-    /// only a letter to it can tell.
+    /// Checks the form of an address (RFC 5321, section 4.5.3.1: at most 254 bytes, 64 before the `@`). Only a mail to it
+    /// can show whether it exists.
+    ///
+    /// The domain must contain a dot, be `localhost`, or be an address literal (`[192.0.2.1]`): a name without a dot is
+    /// nearly always a typing error, and no public mail server has one.
     ///
     /// # Errors
-    /// [`NameError::Email`]
+    /// [`NameError::Email`], [`NameError::HiddenCharacters`]
     pub fn parse(text: &str) -> Result<Self, NameError> {
+        if text.contains(|c| is_deceptive(c) && !c.is_control()) {
+            return Err(NameError::HiddenCharacters);
+        }
+        let is_domain = |domain: &str| {
+            let labels = domain.split('.').all(|label| !label.is_empty());
+            let literal = domain.starts_with('[') && domain.ends_with(']') && domain.len() > 2;
+            literal || domain.eq_ignore_ascii_case("localhost") || (labels && domain.contains('.'))
+        };
         let ok = text.len() <= 254
-            && !text.chars().any(|c| c.is_whitespace() || c.is_control())
+            && !text.contains(|c: char| c.is_whitespace() || c.is_control())
             && text.rsplit_once('@').is_some_and(|(local, domain)| {
-                !local.is_empty() && local.len() <= 64 && !domain.is_empty() && !local.contains('@')
+                !local.is_empty() && local.len() <= 64 && !local.contains('@') && is_domain(domain)
             });
         if ok { Ok(Self(text.to_owned())) } else { Err(NameError::Email) }
+    }
+
+    /// An address that an earlier release accepted and stored. The rules for new addresses don't apply to it.
+    pub fn from_stored(text: String) -> Self {
+        Self(text)
     }
 
     /// The address as written.
@@ -45,25 +92,46 @@ impl Email {
         &self.0
     }
 
-    /// What is compared and unique: the address in lower case.
+    /// The form that is compared and unique: lower case, Unicode NFC.
     pub fn key(&self) -> String {
-        self.0.to_lowercase()
+        comparison_key(&self.0)
     }
 }
 
-/// A username as its owner wrote it. Unique without regard to case, and never holds an `@`, so that it can't be
-/// taken for an e-mail address.
+/// A username as its owner wrote it, compared by [`Username::key`]. It never contains an `@`, so it can't be mistaken
+/// for an e-mail address, and never has the form of a UUID, so it can't be mistaken for an account id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Username(String);
 
 impl Username {
+    /// Checks the form of a username.
+    ///
     /// # Errors
-    /// [`NameError::Username`]
+    /// [`NameError::Username`], [`NameError::UsernameIsUuid`], [`NameError::MixedScripts`],
+    /// [`NameError::HiddenCharacters`]
     pub fn parse(text: &str) -> Result<Self, NameError> {
-        let length = text.chars().count();
-        let ok =
-            (1..=64).contains(&length) && text.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '_' | '-'));
-        if ok { Ok(Self(text.to_owned())) } else { Err(NameError::Username) }
+        if text.contains(|c| is_deceptive(c) && !c.is_control()) {
+            return Err(NameError::HiddenCharacters);
+        }
+        // Composed first, so that letters with combining marks count as letters.
+        let key = comparison_key(text);
+        let ok = (1..=64).contains(&text.chars().count())
+            && key.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '_' | '-'));
+        if !ok {
+            return Err(NameError::Username);
+        }
+        if Uuid::try_parse(text).is_ok() {
+            return Err(NameError::UsernameIsUuid);
+        }
+        if mixes_lookalike_scripts(text) {
+            return Err(NameError::MixedScripts);
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// A username that an earlier release accepted and stored. The rules for new usernames don't apply to it.
+    pub fn from_stored(text: String) -> Self {
+        Self(text)
     }
 
     /// The name as written.
@@ -71,24 +139,26 @@ impl Username {
         &self.0
     }
 
-    /// What is compared and unique: the name in lower case.
+    /// The form that is compared and unique: lower case, Unicode NFC.
     pub fn key(&self) -> String {
-        self.0.to_lowercase()
+        comparison_key(&self.0)
     }
 }
 
-/// The roles of an account, as they stand in its tokens' `roles` claim (RFC 9068, section 2.2.3.1).
+/// The roles of an account: the `roles` claim of its access tokens (RFC 9068, section 2.2.3.1).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roles(Vec<String>);
 
 impl Roles {
     /// The role that may use Latchkey's own admin calls.
     pub const ADMIN: &'static str = "admin";
-    /// How many an account may have: every access token holds them all.
+    /// The highest number of roles of an account: every access token contains all of them.
     pub const MAX: usize = 32;
 
+    /// Checks, sorts and deduplicates role names.
+    ///
     /// # Errors
-    /// [`NameError::Role`] if one of them isn't a role's name, [`NameError::TooManyRoles`].
+    /// [`NameError::Role`], [`NameError::TooManyRoles`]
     pub fn parse<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> Result<Self, NameError> {
         let mut roles = Vec::new();
         for name in names {
@@ -105,7 +175,7 @@ impl Roles {
         if roles.len() > Self::MAX { Err(NameError::TooManyRoles) } else { Ok(Self(roles)) }
     }
 
-    /// Reads what [`Roles`]' `Display` wrote: names separated by spaces, none for no roles.
+    /// Reads role names separated by spaces, as `Display` writes them.
     ///
     /// # Errors
     /// See [`Roles::parse`].
@@ -113,17 +183,17 @@ impl Roles {
         Self::parse(text.split(' ').filter(|name| !name.is_empty()))
     }
 
-    /// The names, in order, each once.
+    /// The names, sorted, each once.
     pub fn names(&self) -> &[String] {
         &self.0
     }
 
-    /// Whether there are none.
+    /// Whether the account has no roles.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether `name` is among them.
+    /// Whether `name` is one of the roles.
     pub fn contains(&self, name: &str) -> bool {
         self.0.iter().any(|role| role == name)
     }
@@ -138,70 +208,143 @@ impl fmt::Display for Roles {
 /// An account as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
-    /// The `sub` of its tokens; never used again for another account.
+    /// The `sub` of its tokens. Never reused for another account.
     pub id: AccountId,
-    /// Unique without regard to case.
+    /// Unique by [`Email::key`].
     pub email: Email,
-    /// Optional; unique without regard to case.
+    /// Whether the address was shown to belong to the account's owner. Latchkey sets it for imported accounts only.
+    pub email_verified: bool,
+    /// Optional; unique by [`Username::key`].
     pub username: Option<Username>,
-    /// What its password is checked against.
-    pub password_hash: PasswordHash,
+    /// The hash that its password is checked against. None for an account that can't sign in with a password.
+    pub password_hash: Option<PasswordHash>,
     /// May be empty.
     pub roles: Roles,
-    /// Since when it may not sign in, if it may not.
+    /// The time at which the account was disabled, if it is.
     pub disabled_at: Option<Timestamp>,
-    /// When it was registered or imported.
+    /// The time of registration, here or at the system the account was imported from.
     pub created_at: Timestamp,
-    /// When anything of it was last changed.
+    /// The time of the last change to the account.
     pub updated_at: Timestamp,
-    /// When its password was last changed by its owner or an admin (a rehash doesn't count).
+    /// The time of the last password change by the owner or an admin. A rehash doesn't count.
     pub password_changed_at: Timestamp,
-    /// Grows whenever its sessions are ended because of a change to it. A sign-in that was checked against an older
-    /// epoch can't create a session any more (I5).
+    /// Incremented by every change that ends the account's sessions. A sign-in that was checked against an older epoch
+    /// can't create a session (I5).
     pub epoch: Epoch,
 }
 
-/// The number of times an account's sessions were ended by a change to the account.
+/// How often an account's sessions were ended by a change to the account.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Epoch(pub u32);
 
 impl Epoch {
-    /// The one after this.
+    /// The next epoch.
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }
 }
 
-/// An account about to be stored; everything else starts at its default.
+/// An account to insert. Its epoch starts at zero.
 #[derive(Clone, Debug)]
 pub struct NewAccount {
     /// See [`Account::id`].
     pub id: AccountId,
     /// See [`Account::email`].
     pub email: Email,
+    /// See [`Account::email_verified`].
+    pub email_verified: bool,
     /// See [`Account::username`].
     pub username: Option<Username>,
     /// See [`Account::password_hash`].
-    pub password_hash: PasswordHash,
+    pub password_hash: Option<PasswordHash>,
     /// See [`Account::roles`].
     pub roles: Roles,
+    /// See [`Account::disabled_at`].
+    pub disabled_at: Option<Timestamp>,
     /// See [`Account::created_at`].
     pub created_at: Timestamp,
+    /// See [`Account::updated_at`].
+    pub updated_at: Timestamp,
 }
 
-/// What someone signs in with: an e-mail address (it holds an `@`) or a username.
+/// A name typed at sign-in: an e-mail address if it contains an `@`, else a username. In lower case, as typed otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identifier {
-    /// [`Email::key`]
+    /// An e-mail address.
     Email(String),
-    /// [`Username::key`]
+    /// A username.
     Username(String),
 }
 
 impl Identifier {
-    /// Every text is an identifier; whether it is anybody's is for the database to say.
+    /// Reads an identifier. Every text is one; the database decides whether an account has it.
     pub fn parse(text: &str) -> Self {
         if text.contains('@') { Self::Email(text.to_lowercase()) } else { Self::Username(text.to_lowercase()) }
+    }
+
+    /// The form in which names are compared: [`Email::key`] or [`Username::key`].
+    pub fn key(&self) -> String {
+        comparison_key(self.lower_case())
+    }
+
+    /// The name in lower case, not normalized: the key that releases before Unicode normalization stored.
+    pub fn lower_case(&self) -> &str {
+        let (Self::Email(text) | Self::Username(text)) = self;
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn email_with_dotted_domain_localhost_or_literal_is_accepted() {
+        for good in ["a@b.c", "ann@localhost", "ann@[192.0.2.1]", "Zoë.Q@exämple.com", "o'brien+x@mail.example.co.uk"]
+        {
+            assert!(Email::parse(good).is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn email_of_another_form_is_refused() {
+        for bad in
+            ["", "a", "a@b", "@b.c", "a@", "a@b..c", "a@.c", "a@b.", "a b@c.d", "a@b@c.d", "a\u{0}@b.c", "a\n@b.c"]
+        {
+            assert_eq!(Email::parse(bad), Err(NameError::Email), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn names_with_hidden_characters_are_refused() {
+        for bad in ["a\u{202e}moc.live@x.example", "\u{200b}ada@x.example", "a\u{feff}@x.example"] {
+            assert_eq!(Email::parse(bad), Err(NameError::HiddenCharacters), "{bad:?}");
+        }
+        assert_eq!(Username::parse("ada\u{200d}"), Err(NameError::HiddenCharacters));
+    }
+
+    #[test]
+    fn username_that_can_be_mistaken_for_something_else_is_refused() {
+        for (bad, why) in [
+            ("ann@example", NameError::Username),
+            ("8281cec3-5b48-46eb-a41d-72c15ec3f9e2", NameError::UsernameIsUuid),
+            ("8281CEC35B4846EBA41D72C15EC3F9E2", NameError::UsernameIsUuid),
+            ("\u{430}dmin", NameError::MixedScripts),
+            ("", NameError::Username),
+            ("a b", NameError::Username),
+        ] {
+            assert_eq!(Username::parse(bad), Err(why), "{bad}");
+        }
+        for good in ["ann", "Zoë_Q", "jose\u{301}", "мария", "deadbeef"] {
+            assert!(Username::parse(good).is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn identifier_keys_match_account_keys() {
+        for text in ["Jose\u{301}@Example.com", "Ann"] {
+            assert_eq!(Identifier::parse(text).key(), comparison_key(text));
+        }
     }
 }

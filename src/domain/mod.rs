@@ -14,3 +14,4 @@ pub mod key;
 pub mod limit;
 pub mod secret;
 pub mod session;
+pub mod text;

@@ -1,16 +1,16 @@
-//! Hashing and comparing: argon2id (RFC 9106) for what is made here, with today's parameters and pepper, and what the
-//! stored hash asks for otherwise.
+//! Hashes passwords with argon2id (RFC 9106) under the configured parameters and pepper, and verifies stored hashes under
+//! their own parameters.
 
 use argon2::{
     Algorithm, Argon2, Block, KeyId, Params, ParamsBuilder, Version,
     password_hash::phc::{self, Output, ParamsString, Salt},
 };
-use aws_lc_rs::{digest, pbkdf2};
+use aws_lc_rs::digest;
 use subtle::ConstantTimeEq;
 
 use super::{
     pool::Memory,
-    schemes::{BadHash, Limits, Stored},
+    schemes::{BadHash, Limits, StoredHash},
 };
 use crate::{
     config::PasswordSettings,
@@ -23,30 +23,30 @@ use crate::{
 const SALT_BYTES: usize = 16;
 const OUTPUT_BYTES: usize = 32;
 
-/// What came of comparing.
-pub(super) struct Checked {
+/// The outcome of comparing a password with a hash.
+pub(super) struct Comparison {
     pub(super) matches: bool,
-    /// The hash isn't what would be made today.
+    /// A new hash of the password should replace this one: its parameters, pepper or scheme are outdated.
     pub(super) outdated: bool,
 }
 
-/// Hashes under today's parameters and pepper.
+/// The configured parameters and peppers.
 pub(super) struct Hashing {
     params: Params,
     pepper: Option<Pepper>,
     previous_peppers: Vec<Pepper>,
     limits: Limits,
-    decoy_salt: [u8; SALT_BYTES],
+    dummy_salt: [u8; SALT_BYTES],
 }
 
-/// A pepper and the name by which hashes refer to it.
+/// A pepper and the key id by which hashes refer to it.
 pub(super) struct Pepper {
     key_id: KeyId,
     secret: SecretText,
 }
 
 impl Pepper {
-    /// The id names the pepper and gives nothing of it away.
+    /// Derives the key id. It reveals nothing about the pepper.
     pub(super) fn new(secret: &SecretText) -> Result<Self, String> {
         let mut context = digest::Context::new(&digest::SHA256);
         context.update(b"latchkey pepper id");
@@ -75,7 +75,7 @@ impl Hashing {
             pepper,
             previous_peppers,
             limits: Limits::stored(settings),
-            decoy_salt: entropy.bytes(),
+            dummy_salt: entropy.bytes(),
         })
     }
 
@@ -90,7 +90,7 @@ impl Hashing {
         memory: &mut Memory,
     ) -> Result<PasswordHash, BadHash> {
         let salt: [u8; SALT_BYTES] = entropy.bytes();
-        let output = self.today(password, &salt, memory)?;
+        let output = self.argon2id(password, &salt, memory)?;
         let phc = phc::PasswordHash {
             algorithm: Algorithm::Argon2id.ident(),
             version: Some(Version::V0x13.into()),
@@ -101,9 +101,9 @@ impl Hashing {
         Ok(PasswordHash::new(phc.to_string()))
     }
 
-    /// The work of [`Hashing::verify`], for nobody.
+    /// Does the work of [`Hashing::verify`] without a hash to compare with.
     pub(super) fn verify_dummy(&self, password: &SecretText, memory: &mut Memory) -> Result<(), BadHash> {
-        self.today(password, &self.decoy_salt, memory).map(|_| ())
+        self.argon2id(password, &self.dummy_salt, memory).map(|_| ())
     }
 
     pub(super) fn verify(
@@ -111,54 +111,33 @@ impl Hashing {
         password: &SecretText,
         stored: &PasswordHash,
         memory: &mut Memory,
-    ) -> Result<Checked, BadHash> {
-        let outdated = |made: &Stored| match made {
-            Stored::Argon2 { algorithm, version, params, salt, expected } => {
-                *algorithm != Algorithm::Argon2id
-                    || *version != Version::V0x13
+    ) -> Result<Comparison, BadHash> {
+        match StoredHash::parse(stored.expose(), self.limits)? {
+            StoredHash::Argon2 { algorithm, version, params, salt, expected } => {
+                let outdated = algorithm != Algorithm::Argon2id
+                    || version != Version::V0x13
                     || params.m_cost() != self.params.m_cost()
                     || params.t_cost() != self.params.t_cost()
                     || params.p_cost() != self.params.p_cost()
                     || params.keyid() != self.params.keyid()
                     || expected.len() != OUTPUT_BYTES
-                    || salt.len() < SALT_BYTES
-            }
-            _ => true,
-        };
-        let stored = Stored::parse(stored.expose(), self.limits)?;
-        let matches = self.matches(password, &stored, memory)?;
-        Ok(Checked { matches, outdated: outdated(&stored) })
-    }
-
-    fn matches(&self, password: &SecretText, stored: &Stored, memory: &mut Memory) -> Result<bool, BadHash> {
-        let text = password.expose().as_bytes();
-        match stored {
-            Stored::Argon2 { algorithm, version, params, salt, expected } => {
+                    || salt.len() < SALT_BYTES;
                 let pepper = self.pepper_of(params.keyid())?;
                 let mut output = vec![0; expected.len()];
-                argon2_into(*algorithm, *version, params, pepper, password, salt, &mut output, memory)?;
-                Ok(output.ct_eq(expected).into())
+                argon2_into(algorithm, version, &params, pepper, password, &salt, &mut output, memory)?;
+                Ok(Comparison { matches: output.ct_eq(&expected).into(), outdated })
             }
-            // Where the hash was made, only 72 bytes counted: so they do here, once, and the upgrade at this very sign-in
-            // looks at all of them. A NUL ended the password there; here it never matches, for bcrypt repeats its key,
-            // and "x\0x" would do for "x".
-            Stored::Bcrypt(hash) => {
-                let matches = bcrypt::verify(text, hash).map_err(|_| BadHash::Malformed)?;
-                Ok(matches && !text.contains(&0))
-            }
-            Stored::Scrypt { params, salt, expected } => {
-                let mut output = vec![0; expected.len()];
-                scrypt::scrypt(text, salt, params, &mut output).map_err(|_| BadHash::Malformed)?;
-                Ok(output.ct_eq(expected).into())
-            }
-            Stored::Pbkdf2 { algorithm, rounds, salt, expected } => {
-                // compares in constant time itself
-                Ok(pbkdf2::verify(*algorithm, *rounds, salt, text, expected).is_ok())
+            // A hash that didn't cover the whole password stays: replacing it would turn the part that nobody compared
+            // into the password, including a typing error in it.
+            #[cfg(feature = "legacy-hashes")]
+            StoredHash::Legacy(hash) => {
+                let (matches, complete) = hash.matches(password.expose().as_bytes())?;
+                Ok(Comparison { matches, outdated: complete })
             }
         }
     }
 
-    fn today(&self, password: &SecretText, salt: &[u8], memory: &mut Memory) -> Result<[u8; OUTPUT_BYTES], BadHash> {
+    fn argon2id(&self, password: &SecretText, salt: &[u8], memory: &mut Memory) -> Result<[u8; OUTPUT_BYTES], BadHash> {
         let mut output = [0; OUTPUT_BYTES];
         let secret = self.pepper.as_ref().map(|pepper| &pepper.secret);
         argon2_into(Algorithm::Argon2id, Version::V0x13, &self.params, secret, password, salt, &mut output, memory)?;
@@ -175,7 +154,7 @@ impl Hashing {
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "argon2 has that many inputs")]
+#[expect(clippy::too_many_arguments, reason = "the inputs of argon2")]
 fn argon2_into(
     algorithm: Algorithm,
     version: Version,
@@ -196,7 +175,7 @@ fn argon2_into(
     let done = if blocks <= memory.len() {
         argon2.hash_password_into_with_memory(password, salt, output, &mut memory[..blocks])
     } else {
-        // An imported hash that needs more than this thread has: what it needs is its own, and given back at once.
+        // An imported hash that needs more than the thread's buffer gets its own, for this call only.
         argon2.hash_password_into_with_memory(password, salt, output, vec![Block::default(); blocks])
     };
     done.map_err(|_| BadHash::Malformed)

@@ -1,7 +1,7 @@
-//! Whether the cores ([`crate::cores`]) are busy with others than those who sign in.
+//! Measures the request load of the runtime's cores, so that password hashing can yield.
 //!
-//! A thread that hashes lets others have the processor at once, but as long as it runs the system takes its processor for
-//! taken: what waits for another one isn't moved there. So fewer of them run while many others are served.
+//! A hashing thread gives up its processor at once, but while it runs the scheduler considers the processor busy and moves
+//! no waiting thread there. Under request load, therefore, fewer hashing threads run.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -12,86 +12,86 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::runtime;
 
-/// The least time over which it is measured.
+/// The shortest measuring interval.
 const WINDOW: Duration = Duration::from_millis(20);
 
-/// What was measured counts for so long.
-const COUNTS: Duration = Duration::from_secs(1);
+/// How long a measurement is valid.
+const VALIDITY: Duration = Duration::from_secs(1);
 
-/// From this share of the cores' time on, in thousandths, there is a crowd.
-const CROWD: u64 = 500;
+/// The load from which on hashing yields, in thousandths of the time of all cores.
+const HIGH_LOAD: u64 = 500;
 
-/// Measures itself whenever somebody signs in, and costs nothing when nobody does.
+/// Samples the load at each sign-in, and costs nothing between sign-ins.
 #[derive(Debug)]
 pub(super) struct LoadMonitor {
     cores: Vec<Core>,
     since: Instant,
-    counts: Duration,
+    validity: Duration,
 }
 
-/// Written by the thread of the core only.
+/// The last measurement of a core. Only the core's thread writes it.
 #[derive(Debug, Default)]
 struct Core {
-    /// When it was looked at, and what processor time its thread had taken by then, in nanoseconds.
-    looked_at: AtomicU64,
-    taken: AtomicU64,
-    /// Which share of the time before that was, in thousandths.
-    busy: AtomicU64,
+    /// The time of the last sample, and the processor time of the thread at that time, in nanoseconds.
+    sampled_at: AtomicU64,
+    cpu_time: AtomicU64,
+    /// The load in the interval before the sample, in thousandths.
+    load: AtomicU64,
 }
 
 impl LoadMonitor {
     pub(super) fn new(cores: usize) -> Self {
         let cores = std::iter::repeat_with(Core::default).take(cores).collect();
-        Self { cores, since: Instant::now(), counts: COUNTS }
+        Self { cores, since: Instant::now(), validity: VALIDITY }
     }
 
-    /// Looks at the core that this is, if it is one.
-    pub(super) fn look(&self) {
+    /// Samples the calling thread's core. Does nothing on other threads.
+    pub(super) fn sample(&self) {
         if let Some(core) = runtime::current_core() {
-            let taken = clock_gettime(ClockId::ThreadCPUTime);
-            let nanos = u64::try_from(taken.tv_nsec).unwrap_or_default();
-            self.note(core, self.now(), u64::try_from(taken.tv_sec).unwrap_or_default() * 1_000_000_000 + nanos);
+            let time = clock_gettime(ClockId::ThreadCPUTime);
+            let nanos = u64::try_from(time.tv_nsec).unwrap_or_default();
+            self.record(core, self.now(), u64::try_from(time.tv_sec).unwrap_or_default() * 1_000_000_000 + nanos);
         }
     }
 
-    /// Whether there is one, as far as was seen lately.
-    pub(super) fn is_there(&self) -> bool {
+    /// Whether the load of all cores, by valid measurements, is high.
+    pub(super) fn is_high(&self) -> bool {
         let now = self.now();
-        let busy = self.cores.iter().filter(|core| {
-            let looked_at = Duration::from_nanos(now.saturating_sub(core.looked_at.load(Ordering::Relaxed)));
-            looked_at < self.counts
+        let valid = self.cores.iter().filter(|core| {
+            let age = Duration::from_nanos(now.saturating_sub(core.sampled_at.load(Ordering::Relaxed)));
+            age < self.validity
         });
-        busy.map(|core| core.busy.load(Ordering::Relaxed)).sum::<u64>() >= CROWD * self.cores.len().max(1) as u64
+        valid.map(|core| core.load.load(Ordering::Relaxed)).sum::<u64>() >= HIGH_LOAD * self.cores.len().max(1) as u64
     }
 
     fn now(&self) -> u64 {
         u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    fn note(&self, core: usize, now: u64, taken: u64) {
+    fn record(&self, core: usize, now: u64, cpu_time: u64) {
         let Some(core) = self.cores.get(core) else { return };
-        let time = now.saturating_sub(core.looked_at.load(Ordering::Relaxed));
-        if u128::from(time) < WINDOW.as_nanos() {
+        let interval = now.saturating_sub(core.sampled_at.load(Ordering::Relaxed));
+        if u128::from(interval) < WINDOW.as_nanos() {
             return;
         }
-        let taken_since = taken.saturating_sub(core.taken.load(Ordering::Relaxed));
-        core.busy.store(taken_since.saturating_mul(1000) / time, Ordering::Relaxed);
-        core.taken.store(taken, Ordering::Relaxed);
-        core.looked_at.store(now, Ordering::Relaxed);
+        let used = cpu_time.saturating_sub(core.cpu_time.load(Ordering::Relaxed));
+        core.load.store(used.saturating_mul(1000) / interval, Ordering::Relaxed);
+        core.cpu_time.store(cpu_time, Ordering::Relaxed);
+        core.sampled_at.store(now, Ordering::Relaxed);
     }
 }
 
 #[cfg(test)]
 impl LoadMonitor {
-    /// One that stays.
-    pub(super) fn staying() -> Self {
-        let crowd = Self { counts: Duration::MAX, ..Self::new(1) };
-        crowd.cores[0].busy.store(1000, Ordering::Relaxed);
-        crowd
+    /// A monitor of one core with a permanent load of 100 %.
+    pub(super) fn with_full_load() -> Self {
+        let monitor = Self { validity: Duration::MAX, ..Self::new(1) };
+        monitor.cores[0].load.store(1000, Ordering::Relaxed);
+        monitor
     }
 
-    pub(super) fn leave(&self) {
-        self.cores[0].busy.store(0, Ordering::Relaxed);
+    pub(super) fn clear(&self) {
+        self.cores[0].load.store(0, Ordering::Relaxed);
     }
 }
 
@@ -102,31 +102,31 @@ mod tests {
     const MILLIS: u64 = 1_000_000;
 
     #[test]
-    fn there_is_a_crowd_while_the_cores_take_half_of_their_time() {
-        let crowd = LoadMonitor { counts: Duration::MAX, ..LoadMonitor::new(2) };
-        assert!(!crowd.is_there());
-        crowd.note(0, 100 * MILLIS, 90 * MILLIS);
-        assert!(!crowd.is_there(), "450 of 1000");
-        crowd.note(1, 100 * MILLIS, 10 * MILLIS);
-        assert!(crowd.is_there(), "500 of 1000");
-        crowd.note(0, 110 * MILLIS, 90 * MILLIS);
-        assert!(crowd.is_there(), "too early to look again");
-        crowd.note(0, 200 * MILLIS, 150 * MILLIS);
-        assert!(!crowd.is_there(), "since it was looked at before");
-        crowd.note(7, 200 * MILLIS, 200 * MILLIS);
+    fn load_is_high_from_half_of_the_time_of_all_cores() {
+        let monitor = LoadMonitor { validity: Duration::MAX, ..LoadMonitor::new(2) };
+        assert!(!monitor.is_high());
+        monitor.record(0, 100 * MILLIS, 90 * MILLIS);
+        assert!(!monitor.is_high(), "450 of 1000");
+        monitor.record(1, 100 * MILLIS, 10 * MILLIS);
+        assert!(monitor.is_high(), "500 of 1000");
+        monitor.record(0, 110 * MILLIS, 90 * MILLIS);
+        assert!(monitor.is_high(), "the interval is too short for a new sample");
+        monitor.record(0, 200 * MILLIS, 150 * MILLIS);
+        assert!(!monitor.is_high(), "350 of 1000: loads are those of the last interval");
+        monitor.record(7, 200 * MILLIS, 200 * MILLIS);
     }
 
     #[test]
-    fn what_was_seen_long_ago_does_not_count() {
-        let crowd = LoadMonitor { counts: Duration::ZERO, ..LoadMonitor::new(1) };
-        crowd.note(0, 100 * MILLIS, 100 * MILLIS);
-        assert!(!crowd.is_there());
+    fn outdated_measurement_does_not_count() {
+        let monitor = LoadMonitor { validity: Duration::ZERO, ..LoadMonitor::new(1) };
+        monitor.record(0, 100 * MILLIS, 100 * MILLIS);
+        assert!(!monitor.is_high());
     }
 
     #[test]
-    fn only_cores_are_looked_at() {
-        let crowd = LoadMonitor::new(1);
-        crowd.look();
-        assert_eq!(crowd.cores[0].looked_at.load(Ordering::Relaxed), 0);
+    fn sample_outside_the_runtime_does_nothing() {
+        let monitor = LoadMonitor::new(1);
+        monitor.sample();
+        assert_eq!(monitor.cores[0].sampled_at.load(Ordering::Relaxed), 0);
     }
 }

@@ -1,11 +1,17 @@
-//! Passwords: what they must be ([`policy`](WeakPassword)), how they are hashed and checked, and on which threads.
+//! Passwords: the policy for new ones, hashing and verification, and the threads that do it.
 //!
-//! Hashing is slow and hungry by design, so it happens on a few threads of its own, each with one block of memory that is
-//! used again and again, behind a queue of bounded length: a flood of sign-ins is refused instead of exhausting memory,
-//! and the threads' low priority leaves the processor to refreshes meanwhile.
+//! Hashing is slow and memory-hungry by design. It runs on a few threads of low priority, each with one reused buffer,
+//! behind a queue of bounded length: a flood of sign-ins is refused instead of exhausting memory, and refreshes keep the
+//! processor.
 
+mod foreign;
 mod hash;
+#[cfg(feature = "legacy-hashes")]
+mod legacy;
 mod load_monitor;
+mod patterns;
+#[cfg_attr(not(feature = "legacy-hashes"), allow(dead_code, reason = "only the legacy schemes parse such strings"))]
+mod phc;
 mod policy;
 mod pool;
 mod schemes;
@@ -18,8 +24,9 @@ use std::{
 use prometheus::Histogram;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+pub use foreign::{FirebaseHashConfig, Pbkdf2Digest, pbkdf2};
 pub use policy::WeakPassword;
-pub use schemes::{BadHash, check_importable};
+pub use schemes::{BadHash, import_hash};
 
 use crate::{
     config::PasswordSettings,
@@ -33,37 +40,43 @@ use hash::Hashing;
 use policy::Policy;
 use pool::{Pool, Refused};
 
-/// What came of checking a password.
+/// The longest password that sign-in compares, in bytes. `password.max_length` limits new passwords only.
+const MAX_VERIFIED_BYTES: usize = 1024;
+
+/// The outcome of verifying a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verified {
-    /// It is the one.
+    /// The password is the right one.
     Match {
-        /// Its hash under today's parameters and pepper, where the stored one is older or was made elsewhere.
+        /// A hash under the configured parameters and pepper, if the stored one is outdated.
         upgraded: Option<PasswordHash>,
     },
-    /// It is another, or there is none to compare with.
+    /// The password is wrong, or the account has none.
     Mismatch,
+    /// The stored hash exceeds the limits on work or needs a scheme that this build lacks: the account needs a new
+    /// password. To the caller this is a mismatch, and it takes as long.
+    Unusable(BadHash),
 }
 
-/// Why a password wasn't hashed or checked.
+/// The reason why a password wasn't hashed or verified.
 #[derive(Debug, thiserror::Error)]
 pub enum PasswordError {
-    /// It can be guessed.
+    /// The policy refuses the password.
     #[error(transparent)]
     Weak(WeakPassword),
-    /// Too many are waiting.
-    #[error("too many passwords are waiting to be hashed")]
+    /// The queue is full.
+    #[error("the password queue is full")]
     Busy {
-        /// When the queue will probably have emptied.
+        /// The estimated time until the queue is empty.
         retry_after: Duration,
     },
-    /// The stored hash can't be used.
-    #[error("the stored password hash can't be checked: {0}")]
+    /// The stored hash is damaged, or its pepper is not configured.
+    #[error("the stored password hash can't be verified: {0}")]
     BadHash(BadHash),
-    /// The settings don't fit argon2.
-    #[error("the settings under `password` don't fit argon2: {0}")]
+    /// argon2 refuses the configured parameters.
+    #[error("argon2 refuses the parameters in the section `password`: {0}")]
     Settings(String),
-    /// The threads have ended.
+    /// The hashing threads have ended.
     #[error("the password threads have stopped")]
     Stopped,
 }
@@ -77,14 +90,14 @@ impl From<Refused> for PasswordError {
     }
 }
 
-/// A place among those whose passwords are hashed or wait for it; given back when dropped.
+/// A reserved slot in the password queue. Dropping it releases the slot.
 #[derive(Debug)]
 #[must_use]
 pub struct Place {
     _permit: OwnedSemaphorePermit,
 }
 
-/// Checks and hashes passwords. Cheap to clone; the threads end with the last clone.
+/// Hashes and verifies passwords. Cheap to clone. The threads end when the last clone is dropped.
 #[derive(Clone)]
 pub struct PasswordHasher {
     shared: Arc<Shared>,
@@ -100,7 +113,7 @@ struct Shared {
 }
 
 impl PasswordHasher {
-    /// Starts the threads.
+    /// Starts the hashing threads.
     ///
     /// # Errors
     /// [`PasswordError::Settings`]
@@ -108,28 +121,26 @@ impl PasswordHasher {
         let hashing = Hashing::new(settings, &entropy).map_err(PasswordError::Settings)?;
         let blocks = hashing.block_count();
         let pool = Pool::start(settings.threads.max(1), settings.queue, blocks)
-            .map_err(|error| PasswordError::Settings(format!("no threads: {error}")))?;
+            .map_err(|error| PasswordError::Settings(format!("the threads could not be started: {error}")))?;
         let policy = Policy::new(settings);
-        let waited = metrics::duration(
-            "latchkey_password_wait_seconds",
-            "How long passwords waited for a thread that hashes or checks them.",
-        );
+        let waited =
+            metrics::duration("latchkey_password_wait_seconds", "Time that passwords waited for a hashing thread.");
         let shared = Arc::new(Shared { hashing, policy, entropy, max_length: settings.max_length, waited });
         Ok(Self { shared, pool: Arc::new(pool) })
     }
 
-    /// Takes a place, for a password that will be hashed or checked after what else has to be asked before: when there is
-    /// none, nothing need be asked.
+    /// Reserves a slot in the queue. A use case reserves one before it queries the database and Redis, so that requests
+    /// which the queue would refuse cost next to nothing.
     ///
     /// # Errors
     /// [`PasswordError::Busy`]
     pub fn reserve(&self) -> Result<Place, PasswordError> {
-        let place = self.pool.reserve().map_err(PasswordError::from)?;
-        Ok(Place { _permit: place })
+        let permit = self.pool.reserve().map_err(PasswordError::from)?;
+        Ok(Place { _permit: permit })
     }
 
-    /// Checks a new password against the policy and hashes it. `context`: what it must not be made of, such as the
-    /// account's e-mail address.
+    /// Checks a new password against the policy and hashes it. `context` holds words that the password must not consist
+    /// of, such as the account's e-mail address.
     ///
     /// # Errors
     /// [`PasswordError`]
@@ -152,8 +163,8 @@ impl PasswordHasher {
         self.shared.policy.check_basics(password.expose())
     }
 
-    /// Checks a password against a stored hash. With none stored (there is no such account) the same work is done, so that
-    /// the time tells nothing (I7).
+    /// Verifies a password against a stored hash. Without one (no such account, or an account without a password) it does
+    /// the same work, so that the time reveals nothing (I7).
     ///
     /// # Errors
     /// [`PasswordError`]
@@ -161,17 +172,25 @@ impl PasswordHasher {
     pub async fn verify(&self, password: SecretText, stored: Option<PasswordHash>) -> Result<Verified, PasswordError> {
         let shared = Arc::clone(&self.shared);
         self.run(move |memory| {
-            // No password is longer: there is nothing to find out, and the usual work is done all the same.
-            let too_long = password.expose().chars().nth(shared.max_length).is_some();
+            let too_long = password.expose().len() > MAX_VERIFIED_BYTES
+                && password.expose().chars().nth(shared.max_length).is_some();
+            let dummy =
+                |password, memory| shared.hashing.verify_dummy(password, memory).map_err(PasswordError::BadHash);
             let Some(stored) = stored.filter(|_| !too_long) else {
-                shared.hashing.verify_dummy(&password, memory).map_err(PasswordError::BadHash)?;
+                dummy(&password, memory)?;
                 return Ok(Verified::Mismatch);
             };
-            let checked = shared.hashing.verify(&password, &stored, memory).map_err(PasswordError::BadHash)?;
-            if !checked.matches {
+            let comparison = match shared.hashing.verify(&password, &stored, memory) {
+                Err(reason @ (BadHash::TooCostly(_) | BadHash::NotBuiltIn | BadHash::UnknownScheme(_))) => {
+                    dummy(&password, memory)?;
+                    return Ok(Verified::Unusable(reason));
+                }
+                comparison => comparison.map_err(PasswordError::BadHash)?,
+            };
+            if !comparison.matches {
                 return Ok(Verified::Mismatch);
             }
-            let upgraded = checked
+            let upgraded = comparison
                 .outdated
                 .then(|| shared.hashing.hash(&password, &shared.entropy, memory))
                 .transpose()
@@ -181,38 +200,38 @@ impl PasswordHasher {
         .await?
     }
 
-    /// How long passwords waited.
+    /// The histogram of waiting times.
     pub fn waited(&self) -> &Histogram {
         &self.shared.waited
     }
 
-    /// How many passwords wait.
+    /// The number of passwords that wait.
     pub fn queue_depth(&self) -> usize {
         self.pool.waiting()
     }
 
-    /// How many passwords have been worked on since the start, those being worked on included.
+    /// The number of passwords hashed or verified since the start, including current ones.
     pub fn jobs(&self) -> u64 {
-        self.pool.begun()
+        self.pool.started()
     }
 
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut pool::Memory) -> T + Send + 'static,
     ) -> Result<T, PasswordError> {
-        let (answer, answered) = oneshot::channel();
+        let (sender, receiver) = oneshot::channel();
         let (waited, since) = (self.shared.waited.clone(), Instant::now());
         let job = move |memory: &mut pool::Memory| -> Option<pool::Delivery> {
             waited.observe(since.elapsed().as_secs_f64());
-            // a caller who has gone is not worked for
-            if answer.is_closed() {
+            // The caller has gone: skip the work.
+            if sender.is_closed() {
                 return None;
             }
             let outcome = work(memory);
-            Some(Box::new(move || drop(answer.send(outcome))))
+            Some(Box::new(move || drop(sender.send(outcome))))
         };
         self.pool.submit(Box::new(job))?;
-        answered.await.map_err(|_| PasswordError::Stopped)
+        receiver.await.map_err(|_| PasswordError::Stopped)
     }
 }
 
@@ -234,6 +253,7 @@ mod tests {
             threads: 1,
             queue: 2,
             max_import_memory_kib: 65536,
+            max_import_work: 32,
             pepper: None,
             previous_peppers: Vec::new(),
         }
@@ -246,9 +266,9 @@ mod tests {
     const GOOD: &str = "tidal engine verse marmalade";
 
     #[tokio::test]
-    async fn what_was_hashed_is_recognised_and_nothing_else_is() {
+    async fn hash_matches_its_own_password_only() {
         let hasher = hasher(&settings());
-        // 128 characters, of one byte and of four
+        // 128 characters of one byte, and of four.
         let ascii: String = (0..128_u32).filter_map(|n| char::from_u32(33 + n * 37 % 94)).collect();
         let wide: String = (0..128_u32).filter_map(|n| char::from_u32(0x1_F300 + n * 37 % 256)).collect();
         for good in
@@ -269,7 +289,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn default_parameters_work() {
+    async fn hash_with_default_parameters_matches() {
         let hasher = hasher(&PasswordSettings { memory_kib: 19456, iterations: 2, ..settings() });
         let hash = hasher.hash_new(GOOD.into(), vec![]).await.unwrap();
         assert!(hash.expose().starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
@@ -277,7 +297,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn moved_parameters_upgrade_the_hash() {
+    async fn verify_with_changed_parameters_upgrades_the_hash() {
         let old = hasher(&settings()).hash_new(GOOD.into(), vec![]).await.unwrap();
         let hasher = hasher(&PasswordSettings { memory_kib: 128, iterations: 2, ..settings() });
         let verified = hasher.verify(GOOD.into(), Some(old)).await.unwrap();
@@ -287,7 +307,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn peppers_rotate() {
+    async fn verify_with_previous_pepper_upgrades_to_the_current_one() {
         let plain = hasher(&settings());
         let first = hasher(&PasswordSettings { pepper: Some("pepper one".into()), ..settings() });
         let second = PasswordSettings {
@@ -307,7 +327,7 @@ mod tests {
             panic!("not upgraded")
         };
         assert_eq!(second.verify("wrong".into(), Some(two.clone())).await.unwrap(), Verified::Mismatch);
-        // a pepper that is gone is not a wrong password
+        // A hash whose pepper was removed is an error, not a wrong password.
         assert!(matches!(
             plain.verify(GOOD.into(), Some(two)).await,
             Err(PasswordError::BadHash(BadHash::UnknownPepper))
@@ -315,16 +335,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn unknown_users_and_too_long_passwords_mismatch() {
+    async fn verify_of_imported_password_longer_than_max_length_matches() {
+        let long = "tidal engine verse ".repeat(40);
+        let made = hasher(&PasswordSettings { max_length: 1024, ..settings() });
+        let hash = made.hash_new(long.as_str().into(), vec![]).await.unwrap();
+        let verified = hasher(&settings()).verify(long.as_str().into(), Some(hash)).await.unwrap();
+        assert_eq!(verified, Verified::Match { upgraded: None });
+    }
+
+    #[tokio::test]
+    async fn verify_of_unknown_account_or_too_long_password_is_a_mismatch() {
         let hasher = hasher(&settings());
         assert_eq!(hasher.verify(GOOD.into(), None).await.unwrap(), Verified::Mismatch);
-        let long = "x".repeat(129);
+        let long = "x".repeat(1025);
         let hash = PasswordHash::new("$argon2id$nonsense");
         assert_eq!(hasher.verify(long.as_str().into(), Some(hash)).await.unwrap(), Verified::Mismatch);
     }
 
     #[tokio::test]
-    async fn a_full_queue_refuses_and_callers_who_left_are_skipped() {
+    async fn full_queue_refuses_and_cancelled_calls_are_skipped() {
         let hasher = hasher(&settings());
         let (started, is_started) = mpsc::channel();
         let (release, released) = mpsc::channel::<()>();
@@ -338,7 +367,7 @@ mod tests {
                 .await
         });
         tokio::task::spawn_blocking(move || is_started.recv().unwrap()).await.unwrap();
-        // the one thread is busy: two may wait
+        // The only thread is busy, and the queue has room for two.
         let (touched, is_touched) = mpsc::channel();
         let left = hasher.run(move |_| touched.send(()));
         let mut left = Box::pin(left);
@@ -357,37 +386,38 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn there_are_as_many_places_as_can_be_worked_for_or_wait() {
+    async fn reserve_beyond_threads_and_queue_is_refused() {
         let hasher = hasher(&settings());
-        // one thread, and two may wait
+        // One thread and a queue of two.
         let places: Vec<_> = (0..3).map(|_| hasher.reserve().unwrap()).collect();
         assert!(matches!(hasher.reserve(), Err(PasswordError::Busy { retry_after }) if retry_after.as_secs() == 1));
         assert_eq!(
             hasher.verify(GOOD.into(), None).await.unwrap(),
             Verified::Mismatch,
-            "who has a place is worked for"
+            "a caller with a slot is served"
         );
         drop(places);
         let _place = hasher.reserve().unwrap();
     }
 
     #[tokio::test]
-    async fn the_same_work_is_done_for_unknown_users_and_too_long_passwords() {
+    async fn verify_does_the_same_work_for_unknown_accounts_and_too_long_passwords() {
         let hasher = hasher(&settings());
-        let known = hasher.hash_new(GOOD.into(), vec![]).await.unwrap();
-        let long = "x".repeat(129);
-        for (password, stored) in [(GOOD, None), ("wrong", Some(known.clone())), (&*long, Some(known)), (&*long, None)]
+        let stored = hasher.hash_new(GOOD.into(), vec![]).await.unwrap();
+        let long = "x".repeat(1025);
+        for (password, stored) in
+            [(GOOD, None), ("wrong", Some(stored.clone())), (&*long, Some(stored)), (&*long, None)]
         {
             hasher.run(|memory| memory.fill(argon2::Block::default())).await.unwrap();
             let verified = hasher.verify(password.into(), stored).await.unwrap();
             assert_eq!(verified, Verified::Mismatch);
             let filled = hasher.run(|memory| memory.iter().filter(|block| block.as_ref() != [0; 128]).count());
-            assert_eq!(filled.await.unwrap(), 64, "all of today's memory was gone through");
+            assert_eq!(filled.await.unwrap(), 64, "argon2 used the whole buffer");
         }
     }
 
     #[tokio::test]
-    async fn weak_passwords_are_refused_with_the_account_in_mind() {
+    async fn hash_new_refuses_weak_passwords_and_account_names() {
         let hasher = hasher(&settings());
         let context = vec!["ada.lovelace@example.com".to_owned()];
         let refused = hasher.hash_new("AdaLovelace1".into(), context).await;
@@ -397,7 +427,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_hash_that_needs_more_memory_than_today_is_checked_in_memory_of_its_own() {
+    async fn verify_of_hash_with_more_memory_leaves_the_thread_buffer_alone() {
         let old =
             hasher(&PasswordSettings { memory_kib: 4096, ..settings() }).hash_new(GOOD.into(), vec![]).await.unwrap();
         let hasher = hasher(&settings());
@@ -407,13 +437,13 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_argon2_refuses_are_an_error() {
+    fn start_with_parameters_that_argon2_refuses_is_an_error() {
         let settings = PasswordSettings { memory_kib: 8, parallelism: 2, ..settings() };
         assert!(matches!(PasswordHasher::start(&settings, Entropy::system()), Err(PasswordError::Settings(_))));
     }
 
     #[tokio::test]
-    async fn the_threads_are_named_and_of_low_priority() {
+    async fn threads_are_named_and_have_idle_priority() {
         let hasher = hasher(&settings());
         let seen = hasher.run(|_| {
             let nice = rustix::process::getpriority_process(None).unwrap();
@@ -425,14 +455,14 @@ mod tests {
         assert_eq!(format!("{policy:?}"), "Normal(Idle)");
     }
 
-    /// Lives as long as its thread.
+    /// A value that is dropped when its thread ends.
     struct Life(#[expect(dead_code, reason = "dropped with the thread")] mpsc::Sender<()>);
     thread_local! {
         static LIFE: std::cell::RefCell<Option<Life>> = const { std::cell::RefCell::new(None) };
     }
 
     #[tokio::test]
-    async fn the_threads_end_with_the_last_handle() {
+    async fn threads_end_when_the_last_hasher_is_dropped() {
         let hasher = hasher(&settings());
         let (alive, ended) = mpsc::channel();
         hasher.run(move |_| LIFE.set(Some(Life(alive)))).await.unwrap();
@@ -446,7 +476,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_ends_only_its_own_job() {
+    async fn panic_in_a_job_leaves_the_thread_running() {
         let hasher = hasher(&settings());
         let failed = hasher.run(|_| panic!("on purpose")).await;
         assert!(matches!(failed, Err::<(), _>(PasswordError::Stopped)));

@@ -1,59 +1,67 @@
-//! What a password must be: long enough, not among the commonest, and hard to guess. No composition rules
-//! (NIST SP 800-63B, section 3.1.1.2; OWASP ASVS 6.2).
+//! The policy for new passwords: long enough, not common, hard to guess. There are no composition rules (NIST SP 800-63B,
+//! section 3.1.1.2; OWASP ASVS 6.2).
 
 use std::{collections::HashSet, sync::LazyLock};
 
 use zeroize::Zeroizing;
 
+use super::patterns;
 use crate::config::PasswordSettings;
 
-/// The commonest passwords of at least eight characters, in lower case.
+/// The most common passwords of at least eight characters, in lower case.
 static COMMON: LazyLock<HashSet<&'static str>> =
     LazyLock::new(|| include_str!("common.txt").lines().filter(|line| !line.starts_with("# ")).collect());
 
-/// How much of a password is looked at to estimate its strength: its start, and more only if that isn't strong enough by
-/// itself.
+/// The lengths of the prefixes whose strength is estimated: the second only if the first is not strong enough.
 const ESTIMATED_CHARACTERS: [usize; 2] = [24, 48];
 
-/// The characters that zxcvbn takes for letters (`p4$$word`). It tries what each may stand for beside all others, which
-/// takes as long as tens of hashings where nearly all occur: of different ones only so many are shown to it.
+/// The characters that zxcvbn reads as letters (`p4$$word`). It tries all combinations of their meanings, which takes as
+/// long as tens of hashings if nearly all occur: it is given at most so many different ones.
 const LETTER_LIKE: &str = "4@8({[<369&#!1/|0$5+7%2";
-const DIFFERENT_LETTER_LIKE: usize = 12;
+const MAX_LETTER_LIKE: usize = 12;
 
-/// The fewest characters that a password must have beside words that are known to be guessed.
+/// The fewest characters that a password must have besides banned words and the account's names.
 const OWN_CHARACTERS: usize = 4;
 
-/// Why a password was refused. The texts are for its owner.
+/// A password that the xkcd comic 936 made common, which frequency lists lack in this spelling.
+const COMMON_PHRASE: &str = "correct horse battery staple";
+
+/// The `min_score` from which on one word with digits and symbols is refused.
+const PATTERN_SCORE: u8 = 2;
+
+const ONE_WORD: &str = "One word with digits or symbols is tried first. Use several words that don't belong together.";
+
+/// The reason why a new password is refused. The texts are for its owner.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WeakPassword {
-    /// Fewer characters than are needed.
+    /// The password has fewer characters than required.
     #[error("The password is too short: use at least {min} characters, better 15 or more.")]
     TooShort {
-        /// As configured.
+        /// `password.min_length`
         min: usize,
     },
-    /// More characters than are accepted.
+    /// The password has more characters than allowed.
     #[error("The password is too long: use at most {max} characters.")]
     TooLong {
-        /// As configured.
+        /// `password.max_length`
         max: usize,
     },
-    /// Among the commonest.
-    #[error("This password is among the most common ones, which are tried first. Choose another.")]
+    /// The password is in the list of common ones.
+    #[error("This password is one of the most common ones, which attackers try first. Choose another.")]
     Common,
-    /// Little more than a word that is known to be guessed: the product's name, the account's own.
-    #[error("The password is little more than a name that is easily guessed here. Choose another.")]
+    /// The password is little more than a banned word or one of the account's names.
+    #[error("The password is little more than a name that is easy to guess here. Choose another.")]
     BannedWord,
-    /// Easy to guess otherwise.
+    /// The password is estimated to be easy to guess.
     #[error("The password is easy to guess. {advice}")]
     Guessable {
-        /// What would make it better.
+        /// How to improve it.
         advice: String,
     },
 }
 
 impl WeakPassword {
-    /// The reason, for programs. Stable.
+    /// The reason in a form for programs. Stable.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::TooShort { .. } => "password_too_short",
@@ -83,17 +91,9 @@ impl Policy {
     }
 
     pub(super) fn check(&self, password: &str, context: &[String]) -> Result<(), WeakPassword> {
+        self.check_basics(password)?;
         let length = password.chars().count();
-        if length < self.min_length {
-            return Err(WeakPassword::TooShort { min: self.min_length });
-        }
-        if length > self.max_length {
-            return Err(WeakPassword::TooLong { max: self.max_length });
-        }
         let lower = Zeroizing::new(password.to_lowercase());
-        if COMMON.contains(lower.as_str()) {
-            return Err(WeakPassword::Common);
-        }
         let words = self.words(context);
         let rest = words.iter().fold(lower.clone(), |rest, word| Zeroizing::new(rest.replace(word.as_str(), "")));
         if rest.len() < lower.len() && rest.chars().count() < OWN_CHARACTERS {
@@ -105,7 +105,9 @@ impl Policy {
             let start = estimated(password, characters);
             let estimate = zxcvbn::zxcvbn(&start, &inputs);
             if u8::from(estimate.score()) >= self.min_score {
-                return Ok(());
+                let decorated = self.min_score >= PATTERN_SCORE
+                    && patterns::is_decorated_word(&start, estimate.guesses_log10(), &words);
+                return if decorated { Err(WeakPassword::Guessable { advice: ONE_WORD.to_owned() }) } else { Ok(()) };
             }
             verdict = Err(WeakPassword::Guessable { advice: advice(&estimate) });
             if length <= characters {
@@ -125,11 +127,12 @@ impl Policy {
             return Err(WeakPassword::TooLong { max: self.max_length });
         }
         let lower = Zeroizing::new(password.to_lowercase());
-        if COMMON.contains(lower.as_str()) { Err(WeakPassword::Common) } else { Ok(()) }
+        let common = COMMON.contains(lower.as_str()) || *lower == COMMON_PHRASE;
+        if common { Err(WeakPassword::Common) } else { Ok(()) }
     }
 
-    /// The words that are tried first here, in lower case: the banned ones, the context and the parts of both
-    /// (`ada.lovelace@example.com` has four). The longest first, so that a word within another doesn't leave its rest.
+    /// The banned words, the context and the parts of both (`ada.lovelace@example.com` has four), in lower case. The
+    /// longest come first, so that replacing a word doesn't leave the rest of a longer one.
     fn words(&self, context: &[String]) -> Vec<String> {
         let mut words = Vec::new();
         for word in self.banned_words.iter().map(String::as_str).chain(context.iter().map(String::as_str)) {
@@ -144,13 +147,13 @@ impl Policy {
     }
 }
 
-/// The start of a password as it is estimated.
+/// The part of a password that is given to zxcvbn.
 fn estimated(password: &str, characters: usize) -> Zeroizing<String> {
-    let mut different = Vec::with_capacity(DIFFERENT_LETTER_LIKE);
+    let mut different = Vec::with_capacity(MAX_LETTER_LIKE);
     let shown = password.chars().take(characters).map(|c| {
         if !LETTER_LIKE.contains(c) || different.contains(&c) {
             c
-        } else if different.len() < DIFFERENT_LETTER_LIKE {
+        } else if different.len() < MAX_LETTER_LIKE {
             different.push(c);
             c
         } else {
@@ -186,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_are_counted_in_characters() {
+    fn length_is_counted_in_characters() {
         assert_eq!(verdict("Vq7-xK2", &[]), "password_too_short");
         assert_eq!(verdict("Vq7-xK2w", &[]), "good");
         assert_eq!(verdict("ÄÖÜß日本語で", &[]), "good");
@@ -195,23 +198,24 @@ mod tests {
     }
 
     #[test]
-    fn every_common_password_is_refused() {
+    fn common_password_is_refused() {
         assert!(COMMON.len() >= 3000, "{}", COMMON.len());
         for common in COMMON.iter() {
             assert_eq!(verdict(common, &[]), "password_common");
         }
         assert_eq!(verdict("PassWord1", &[]), "password_common");
+        assert_eq!(verdict("Correct Horse Battery Staple", &[]), "password_common");
     }
 
     #[test]
-    fn names_that_are_known_here_are_refused() {
+    fn banned_word_or_account_name_with_few_own_characters_is_refused() {
         assert_eq!(verdict("Latchkey", &[]), "password_banned_word");
         assert_eq!(verdict("latchkey123", &[]), "password_banned_word");
         assert_eq!(verdict("ada.lovelace!", &["ada.lovelace@example.com", "ada.lovelace"]), "password_banned_word");
     }
 
     #[test]
-    fn parts_and_repetitions_of_names_are_refused_and_passwords_with_more_than_them_accepted() {
+    fn parts_and_repetitions_of_names_are_refused() {
         let context = ["Ada.Lovelace@example.com", "Ada.Lovelace", "東京", ""];
         for weak in [
             "lovelace",
@@ -228,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_a_weak_start_counts_as_far_as_it_is_looked_at() {
+    fn strength_of_first_48_characters_counts() {
         let weak = "a".repeat(24);
         assert_eq!(verdict(&weak, &[]), "password_guessable");
         assert_eq!(verdict(&(weak.clone() + "tidal engine verse"), &[]), "good");
@@ -236,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_symbols_that_may_stand_for_letters_are_estimated() {
+    fn letter_like_symbols_given_to_zxcvbn_are_limited() {
         assert_eq!(*estimated("p4$$w0rd 1!1! ÄÖ", 64), "p4$$w0rd 1!1! ÄÖ");
         assert_eq!(*estimated(&LETTER_LIKE.repeat(2), 25), "4@8({[<369&#~~~~~~~~~~~4@");
         assert_eq!(verdict("p4$$w0rd", &[]), "password_guessable");
@@ -244,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_score_is_configured_and_common_passwords_are_refused_without_one() {
+    fn min_score_zero_still_refuses_common_passwords() {
         let lenient = Policy::new(&PasswordSettings { min_score: 0, banned_words: vec![], ..settings() });
         assert_eq!(lenient.check("aaaaaaaaaaaaaaaa1", &[]), Ok(()));
         assert_eq!(lenient.check("Password1", &[]), Err(WeakPassword::Common));
@@ -254,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn every_refusal_is_a_sentence_for_its_reader() {
+    fn refusal_texts_are_sentences() {
         let Err(weak) = Policy::new(&settings()).check("abcdefghijkl", &[]) else { panic!("accepted") };
         let text = weak.to_string();
         assert!(text.starts_with("The password is easy to guess. ") && text.ends_with('.'), "{text}");
@@ -263,9 +267,12 @@ mod tests {
     }
 
     #[test]
-    fn the_guessable_is_refused_and_any_kind_of_character_accepted() {
+    fn guessable_password_is_refused_and_any_character_accepted() {
         assert_eq!(verdict("aaaaaaaaaaaa", &[]), "password_guessable");
         assert_eq!(verdict("abcdefghijkl", &[]), "password_guessable");
+        for pattern in ["Summer2024!", "Winter2026!", "Company2025!", "Letmein123!", "Monday123!", "Michael1990!"] {
+            assert_eq!(verdict(pattern, &[]), "password_guessable", "{pattern}");
+        }
         assert_eq!(verdict("tidal engine verse marmalade", &[]), "good");
         assert_eq!(verdict("nvkxqhzpwmtr", &[]), "good");
         assert_eq!(verdict("839201746501", &[]), "good");

@@ -1,10 +1,10 @@
-//! The threads that hash: few, of low priority, each with one block of memory, behind a bounded queue.
+//! The hashing threads: few, of low priority, each with one buffer, behind a bounded queue.
 //!
-//! What a job found out is told at once while few wait. Where many do, the outcomes of several are told together: each
-//! telling wakes a core, Redis and the database, whose caches argon2 has just filled, and what is told together goes on
-//! together from there. An outcome is kept back for no more than a quarter of what whoever is last in the queue waits.
+//! Results are delivered at once when the queue is short and in batches when it is long. Each delivery wakes a core of the
+//! runtime, Redis and the database, whose caches argon2 has just evicted; batched results continue together and batch the
+//! steps after them too. A batch delays a result by at most a quarter of the waiting time of the last job in the queue.
 //!
-//! While the cores are busy with others ([`LoadMonitor`]), every second thread rests.
+//! While the request load is high ([`LoadMonitor`]), every second thread pauses.
 
 use std::{
     io, mem,
@@ -24,48 +24,48 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::load_monitor::LoadMonitor;
 use crate::crypto::huge_pages;
 
-/// A thread's memory for argon2, allocated once.
+/// A thread's argon2 buffer, allocated once.
 pub(super) type Memory = Vec<Block>;
 
-/// Gives what is to be told when it is done; nothing if there was nothing to do.
+/// A job. It returns the delivery of its result, or `None` if nobody waits for it.
 type Job = Box<dyn FnOnce(&mut Memory) -> Option<Delivery> + Send>;
 
-/// Tells whoever waits for a job what came of it.
+/// Sends a job's result to the caller.
 pub(super) type Delivery = Box<dyn FnOnce() + Send>;
 
-/// One outcome is kept back for so many jobs that wait.
-const SHARE: usize = 4;
+/// The number of waiting jobs for each result that is held back.
+const JOBS_PER_RESULT: usize = 4;
 
-/// And no more than so many are told together: beyond that little is won.
-const TOGETHER: usize = 16;
+/// The largest batch of results. Larger ones gain little.
+const MAX_BATCH: usize = 16;
 
-/// How long a thread rests before it looks again whether it should.
-const REST: Duration = Duration::from_millis(10);
+/// The interval at which a paused thread checks the load.
+const PAUSE: Duration = Duration::from_millis(10);
 
-/// The least of processor time beside others, where [`yield_to_others`] isn't possible.
+/// The niceness of threads on systems without [`set_idle_priority`].
 const NICENESS: i32 = 19;
 
 pub(super) struct Pool {
     jobs: SyncSender<Job>,
-    places: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
     stats: Arc<Stats>,
-    crowd: Arc<LoadMonitor>,
+    monitor: Arc<LoadMonitor>,
     threads: usize,
 }
 
 #[derive(Default)]
 struct Stats {
-    /// Counted when a job is in the queue, and no longer when it has been taken out: at no time more than there are, so that
-    /// whoever sees one knows that a thread will have done one after.
+    /// The jobs in the queue. Incremented after a job is queued and decremented after it is taken, so it never exceeds the
+    /// true number: if it is positive, a thread will still finish a job.
     waiting: AtomicI64,
-    begun: AtomicU64,
-    /// A running average of how long a job takes.
+    started: AtomicU64,
+    /// The moving average of the duration of a job.
     job_micros: AtomicU64,
-    /// What wasn't told yet.
-    untold: Mutex<Vec<Delivery>>,
+    /// The results that are held back.
+    undelivered: Mutex<Vec<Delivery>>,
 }
 
-/// Why a job wasn't taken.
+/// The reason why a job was not queued.
 pub(super) enum Refused {
     Full { retry_after: Duration },
     Stopped,
@@ -73,33 +73,33 @@ pub(super) enum Refused {
 
 impl Pool {
     pub(super) fn start(threads: usize, queue: usize, blocks: usize) -> io::Result<Self> {
-        Self::beside(LoadMonitor::new(thread::available_parallelism()?.get()), threads, queue, blocks)
+        Self::with_monitor(LoadMonitor::new(thread::available_parallelism()?.get()), threads, queue, blocks)
     }
 
-    fn beside(crowd: LoadMonitor, threads: usize, queue: usize, blocks: usize) -> io::Result<Self> {
-        let crowd = Arc::new(crowd);
+    fn with_monitor(monitor: LoadMonitor, threads: usize, queue: usize, blocks: usize) -> io::Result<Self> {
+        let monitor = Arc::new(monitor);
         let (jobs, queued) = sync_channel(queue);
         let queued = Arc::new(Mutex::new(queued));
         let stats = Arc::new(Stats::default());
         for number in 0..threads {
-            let (queued, stats, crowd) = (Arc::clone(&queued), Arc::clone(&stats), Arc::clone(&crowd));
-            // made here, while this thread makes nothing else
+            let (queued, stats, monitor) = (Arc::clone(&queued), Arc::clone(&stats), Arc::clone(&monitor));
+            // Allocated here, while this thread allocates nothing else.
             let memory = huge_pages::with(|| vec![Block::default(); blocks]);
             thread::Builder::new().name(format!("password-{number}")).spawn(move || {
-                let rest = || {
-                    while number % 2 == 1 && crowd.is_there() {
-                        thread::park_timeout(REST);
+                let pause = || {
+                    while number % 2 == 1 && monitor.is_high() {
+                        thread::park_timeout(PAUSE);
                     }
                 };
-                work(&queued, &stats, memory, rest);
+                run_jobs(&queued, &stats, memory, pause);
             })?;
         }
-        let places = Arc::new(Semaphore::new(queue.saturating_add(threads).min(Semaphore::MAX_PERMITS)));
-        Ok(Self { jobs, places, stats, crowd, threads })
+        let slots = Arc::new(Semaphore::new(queue.saturating_add(threads).min(Semaphore::MAX_PERMITS)));
+        Ok(Self { jobs, slots, stats, monitor, threads })
     }
 
     pub(super) fn submit(&self, job: Job) -> Result<(), Refused> {
-        self.crowd.look();
+        self.monitor.sample();
         self.jobs.try_send(job).map_err(|refused| match refused {
             TrySendError::Full(_) => Refused::Full { retry_after: self.retry_after() },
             TrySendError::Disconnected(_) => Refused::Stopped,
@@ -108,15 +108,15 @@ impl Pool {
         Ok(())
     }
 
-    /// Takes one of the places that there are, as many as jobs can be worked on and wait.
+    /// Reserves one of the slots: as many as there are threads and places in the queue.
     pub(super) fn reserve(&self) -> Result<OwnedSemaphorePermit, Refused> {
-        let place = Arc::clone(&self.places).try_acquire_owned();
-        place.map_err(|_| Refused::Full { retry_after: self.retry_after() })
+        let slot = Arc::clone(&self.slots).try_acquire_owned();
+        slot.map_err(|_| Refused::Full { retry_after: self.retry_after() })
     }
 
-    /// When those who wait now will have been worked for, or a second.
+    /// The estimated time until the current queue is empty, at least a second.
     fn retry_after(&self) -> Duration {
-        let threads = if self.crowd.is_there() { self.threads.div_ceil(2) } else { self.threads };
+        let threads = if self.monitor.is_high() { self.threads.div_ceil(2) } else { self.threads };
         let rounds = u64::try_from(self.waiting() / threads).unwrap_or(u64::MAX);
         let micros = self.stats.job_micros.load(Ordering::Relaxed).saturating_mul(rounds);
         Duration::from_micros(micros).max(Duration::from_secs(1))
@@ -126,15 +126,15 @@ impl Pool {
         self.stats.waiting()
     }
 
-    pub(super) fn begun(&self) -> u64 {
-        self.stats.begun.load(Ordering::Relaxed)
+    pub(super) fn started(&self) -> u64 {
+        self.stats.started.load(Ordering::Relaxed)
     }
 }
 
-/// Has this thread run when no other wants to, and stop as soon as one does: a flood of sign-ins leaves refreshes and
-/// introspections nearly all of the processor. The least niceness wouldn't do: such a thread isn't interrupted at once.
+/// Schedules this thread only while no other wants the processor, so that a flood of sign-ins leaves nearly all of it to
+/// refreshes and introspections. The highest niceness is not enough: the scheduler doesn't preempt such a thread at once.
 #[cfg(target_os = "linux")]
-fn yield_to_others() -> Result<(), thread_priority::Error> {
+fn set_idle_priority() -> Result<(), thread_priority::Error> {
     use thread_priority::{
         NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
         thread_native_id,
@@ -143,23 +143,23 @@ fn yield_to_others() -> Result<(), thread_priority::Error> {
     set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle)
 }
 
-/// Works until the pool is gone; before each job it may `rest`.
-fn work(queued: &Mutex<Receiver<Job>>, stats: &Stats, mut memory: Memory, rest: impl Fn()) {
+/// Runs jobs until the pool is dropped. Calls `pause` before each job.
+fn run_jobs(queued: &Mutex<Receiver<Job>>, stats: &Stats, mut memory: Memory, pause: impl Fn()) {
     #[cfg(target_os = "linux")]
-    if let Err(error) = yield_to_others() {
-        tracing::debug!(%error, "the password threads keep the scheduling of the others");
+    if let Err(error) = set_idle_priority() {
+        tracing::debug!(%error, "could not set the scheduling policy of a password thread");
     }
-    // For Linux, "the process" here is the calling thread.
+    // On Linux this affects the calling thread only.
     if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-        tracing::debug!(%error, "the password threads keep the priority of the others");
+        tracing::debug!(%error, "could not set the niceness of a password thread");
     }
     loop {
-        rest();
-        // the lock is held while waiting, and passed on before working
+        pause();
+        // The lock is held while this thread waits for a job, not while it runs one.
         let job = queued.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
         stats.waiting.fetch_sub(1, Ordering::SeqCst);
-        stats.begun.fetch_add(1, Ordering::Relaxed);
+        stats.started.fetch_add(1, Ordering::Relaxed);
         let started = Instant::now();
         let done = catch_unwind(AssertUnwindSafe(|| job(&mut memory))).unwrap_or_else(|_| {
             tracing::error!("a password thread caught a panic");
@@ -171,7 +171,7 @@ fn work(queued: &Mutex<Receiver<Job>>, stats: &Stats, mut memory: Memory, rest: 
             let average = if average == 0 { micros } else { average - average / 8 + micros / 8 };
             stats.job_micros.store(average, Ordering::Relaxed);
         }
-        stats.tell(done);
+        stats.deliver(done);
     }
 }
 
@@ -180,18 +180,18 @@ impl Stats {
         usize::try_from(self.waiting.load(Ordering::SeqCst)).unwrap_or_default()
     }
 
-    /// Tells what was done, or keeps it back for what is done next. To be called after every job, even one that did nothing.
-    fn tell(&self, done: Option<Delivery>) {
-        let telling = {
-            let mut untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
-            untold.extend(done);
-            // how many wait is looked at under the lock: whoever comes after sees what is kept back here
-            let kept_back = (self.waiting() / SHARE).min(TOGETHER - 1);
-            if untold.len() > kept_back { mem::take(&mut *untold) } else { Vec::new() }
+    /// Delivers the held back results, or holds this one back too. Must be called after every job, even without a result.
+    fn deliver(&self, done: Option<Delivery>) {
+        let batch = {
+            let mut undelivered = self.undelivered.lock().unwrap_or_else(PoisonError::into_inner);
+            undelivered.extend(done);
+            // Read under the lock, so that a thread which finishes later sees the results held back here.
+            let held_back = (self.waiting() / JOBS_PER_RESULT).min(MAX_BATCH - 1);
+            if undelivered.len() > held_back { mem::take(&mut *undelivered) } else { Vec::new() }
         };
-        for tell in telling {
-            if catch_unwind(AssertUnwindSafe(tell)).is_err() {
-                tracing::error!("a password thread caught a panic while it told what it had found out");
+        for delivery in batch {
+            if catch_unwind(AssertUnwindSafe(delivery)).is_err() {
+                tracing::error!("a password thread caught a panic while delivering a result");
             }
         }
     }
@@ -203,7 +203,7 @@ mod tests {
 
     use super::*;
 
-    /// A pool of one thread, which works on its first job until it is told otherwise.
+    /// A pool of one thread whose first job runs until the sender sends.
     fn busy(queue: usize) -> (Pool, Sender<()>) {
         let pool = Pool::start(1, queue, 1).unwrap();
         let (started, is_started) = channel();
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_what_the_queue_will_take() {
+    fn retry_after_estimates_the_time_to_empty_the_queue() {
         let (pool, release) = busy(3);
         for _ in 0..3 {
             assert!(pool.submit(Box::new(|_| None)).is_ok());
@@ -229,27 +229,27 @@ mod tests {
             Err(Refused::Full { retry_after }) => retry_after,
             _ => panic!("not refused as full"),
         };
-        assert_eq!(retry_after(), Duration::from_secs(1), "nothing is known yet of how long a job takes");
+        assert_eq!(retry_after(), Duration::from_secs(1), "no job was measured yet");
         pool.stats.job_micros.store(2_000_000, Ordering::Relaxed);
         assert_eq!(retry_after(), Duration::from_secs(6));
         release.send(()).unwrap();
     }
 
     #[test]
-    fn every_second_thread_rests_while_there_is_a_crowd() {
-        let pool = Pool::beside(LoadMonitor::staying(), 2, 40, 1).unwrap();
-        let (tell, told) = channel();
+    fn every_second_thread_pauses_under_high_load() {
+        let pool = Pool::with_monitor(LoadMonitor::with_full_load(), 2, 40, 1).unwrap();
+        let (sender, receiver) = channel();
         for _ in 0..40 {
-            let tell = tell.clone();
+            let sender = sender.clone();
             let who = move |_: &mut Memory| -> Option<Delivery> {
-                tell.send(thread::current().name().map(str::to_owned)).unwrap();
+                sender.send(thread::current().name().map(str::to_owned)).unwrap();
                 None
             };
             assert!(pool.submit(Box::new(who)).is_ok());
         }
-        assert!(told.iter().take(40).all(|name| name.as_deref() == Some("password-0")));
-        pool.crowd.leave();
-        // each waits for the other
+        assert!(receiver.iter().take(40).all(|name| name.as_deref() == Some("password-0")));
+        pool.monitor.clear();
+        // Each job waits for the other one.
         let both = Arc::new(std::sync::Barrier::new(2));
         let (done, are_done) = channel();
         for _ in 0..2 {
@@ -265,37 +265,40 @@ mod tests {
     }
 
     #[test]
-    fn what_is_found_out_is_told_at_once_where_few_wait_and_together_where_many_do() {
+    fn results_are_delivered_in_batches_while_the_queue_is_long() {
         let (pool, release) = busy(40);
-        let (tell, told) = channel();
+        let (sender, receiver) = channel();
         for number in 0..40_u64 {
-            let (tell, stats) = (tell.clone(), Arc::clone(&pool.stats));
-            // with how many had been begun by then
-            let telling = move || tell.send((number, stats.begun.load(Ordering::Relaxed))).unwrap();
-            assert!(pool.submit(Box::new(|_| Some(Box::new(telling)))).is_ok());
+            let (sender, stats) = (sender.clone(), Arc::clone(&pool.stats));
+            // With the number of jobs started by then.
+            let delivery = move || sender.send((number, stats.started.load(Ordering::Relaxed))).unwrap();
+            assert!(pool.submit(Box::new(|_| Some(Box::new(delivery)))).is_ok());
         }
         release.send(()).unwrap();
-        let told: Vec<(u64, u64)> = told.iter().take(40).collect();
-        let order: Vec<u64> = told.iter().map(|(number, _)| *number).collect();
+        let results: Vec<(u64, u64)> = receiver.iter().take(40).collect();
+        let order: Vec<u64> = results.iter().map(|(number, _)| *number).collect();
         assert_eq!(order, (0..40).collect::<Vec<_>>());
-        // the first job was the one that held up the others; each of these is told when those in its group have been done
-        let behind: Vec<u64> = told.iter().map(|(number, begun)| begun - (number + 2)).collect();
-        assert_eq!(behind[..9], [8, 7, 6, 5, 4, 3, 2, 1, 0], "of 39 that waited, at first");
-        assert!(behind[36..].iter().all(|behind| *behind == 0), "when less than {SHARE} waited: {behind:?}");
+        // The first job held up the others. Each result is delivered when the jobs of its batch are done.
+        let behind: Vec<u64> = results.iter().map(|(number, started)| started - (number + 2)).collect();
+        assert_eq!(behind[..9], [8, 7, 6, 5, 4, 3, 2, 1, 0], "the first batch, with 39 waiting");
+        assert!(
+            behind[36..].iter().all(|behind| *behind == 0),
+            "with fewer than {JOBS_PER_RESULT} waiting: {behind:?}"
+        );
     }
 
     #[test]
-    fn what_is_kept_back_is_told_even_if_the_rest_do_nothing_or_panic() {
+    fn held_back_result_is_delivered_although_later_jobs_panic() {
         let (pool, release) = busy(40);
-        let (tell, told) = channel();
-        assert!(pool.submit(Box::new(move |_| Some(Box::new(move || tell.send(()).unwrap())))).is_ok());
+        let (sender, receiver) = channel();
+        assert!(pool.submit(Box::new(move |_| Some(Box::new(move || sender.send(()).unwrap())))).is_ok());
         for _ in 0..19 {
             assert!(pool.submit(Box::new(|_| None)).is_ok());
         }
         for _ in 0..20 {
-            assert!(pool.submit(Box::new(|_| panic!("as a test wants it"))).is_ok());
+            assert!(pool.submit(Box::new(|_| panic!("on purpose"))).is_ok());
         }
         release.send(()).unwrap();
-        told.recv().unwrap();
+        receiver.recv().unwrap();
     }
 }

@@ -58,9 +58,9 @@ pub async fn change_password(
     let account = state.sql.account(caller.sub).await?;
     let account = account.filter(|account| account.disabled_at.is_none()).ok_or(ChangePasswordError::NoAccount)?;
     let checked = account.password_hash.clone();
-    match state.passwords.verify(current, Some(checked.clone())).await.map_err(ServiceError::from)? {
+    match state.passwords.verify(current, checked.clone()).await.map_err(ServiceError::from)? {
         Verified::Match { .. } => {}
-        Verified::Mismatch => {
+        Verified::Mismatch | Verified::Unusable(_) => {
             state.audit.record(entry(state.clock.now(), caller, ip).refused("wrong_password"));
             return Err(ChangePasswordError::WrongPassword);
         }

@@ -131,12 +131,20 @@ async fn verify_password(state: &AppState, input: &Login, account: Option<Accoun
         None => (None, false),
     };
     let account = account.filter(|account| account.disabled_at.is_none());
-    let stored = account.as_ref().map(|account| account.password_hash.clone());
+    let stored = account.as_ref().and_then(|account| account.password_hash.clone());
     let verified = state.passwords.verify(input.password.clone(), stored).await.map_err(ServiceError::from)?;
+    let unusable = match (&verified, id) {
+        (Verified::Unusable(reason), Some(account)) => {
+            tracing::warn!(%account, %reason, "the stored password hash can't be used: reset the account's password");
+            true
+        }
+        _ => false,
+    };
     let (Some(account), Verified::Match { upgraded }) = (account, verified) else {
         let reason = match id {
             None => "unknown_account",
             Some(_) if disabled => "disabled",
+            Some(_) if unusable => "password_reset_needed",
             Some(_) => "wrong_password",
         };
         let mut entry = Entry::new(state.clock.now(), AuditEvent::SignIn).refused(reason).by(Actor::Anyone);
@@ -144,9 +152,9 @@ async fn verify_password(state: &AppState, input: &Login, account: Option<Accoun
         state.audit.record(entry.from(input.origin.ip));
         return Err(LoginError::InvalidCredentials);
     };
-    if let Some(hash) = upgraded {
+    if let (Some(hash), Some(old)) = (upgraded, &account.password_hash) {
         let now = state.clock.now();
-        if let Err(error) = state.sql.upgrade_password_hash(account.id, &account.password_hash, &hash, now).await {
+        if let Err(error) = state.sql.upgrade_password_hash(account.id, old, &hash, now).await {
             // The next login tries again.
             tracing::warn!(account = %account.id, %error, "rehashing a password failed; the former hash stays in use");
         }

@@ -40,6 +40,9 @@ pub enum RegisterError {
     /// Another account has the e-mail address.
     #[error("an account with this e-mail address exists")]
     EmailTaken,
+    /// The username is reserved for accounts that an admin or an operator creates.
+    #[error("this username is reserved")]
+    UsernameReserved,
     /// Another account has the username.
     #[error("an account with this username exists")]
     UsernameTaken,
@@ -53,19 +56,20 @@ pub enum RegisterError {
 
 from_store_errors!(RegisterError);
 
-/// Checks whether the caller, if any, may register accounts. Where registration is closed, the caller's roles are read from
-/// the database: those in the access token may have been removed since.
+/// Whether the caller is an admin now. The caller's roles are read from the database: those in the access token may have
+/// been removed since.
+async fn is_admin(state: &AppState, caller: Option<&AccessClaims>) -> Result<bool, RegisterError> {
+    let Some(caller) = caller else { return Ok(false) };
+    let account = state.sql.account(caller.sub).await?;
+    Ok(account.is_some_and(|it| it.disabled_at.is_none() && it.roles.contains(Roles::ADMIN)))
+}
+
+/// Checks whether the caller, if any, may register accounts.
 ///
 /// # Errors
 /// [`RegisterError::Closed`], [`RegisterError::Service`]
 pub async fn may_register(state: &AppState, caller: Option<&AccessClaims>) -> Result<(), RegisterError> {
-    if state.config.registration.open {
-        return Ok(());
-    }
-    let caller = caller.ok_or(RegisterError::Closed)?;
-    let account = state.sql.account(caller.sub).await?;
-    let is_admin = account.is_some_and(|it| it.disabled_at.is_none() && it.roles.contains(Roles::ADMIN));
-    if is_admin { Ok(()) } else { Err(RegisterError::Closed) }
+    if state.config.registration.open || is_admin(state, caller).await? { Ok(()) } else { Err(RegisterError::Closed) }
 }
 
 /// Registers an account for a client at `ip`, within the rate limits. `caller` is the admin who creates it, or the account
@@ -79,6 +83,11 @@ pub async fn register_from(
     caller: Option<&AccessClaims>,
     ip: Option<IpAddr>,
 ) -> Result<Account, RegisterError> {
+    let reserved = &state.config.registration.reserved_usernames;
+    let is_reserved = input.username.as_ref().is_some_and(|name| reserved.contains(&name.key()));
+    if is_reserved && !is_admin(state, caller).await? {
+        return Err(RegisterError::UsernameReserved);
+    }
     let _place = state.passwords.reserve().map_err(ServiceError::from)?;
     limits::registration(state, &input.email, ip).await?;
     create(state, input, Some(caller.map_or(Actor::Anyone, |caller| Actor::Admin(caller.sub))), ip).await
@@ -107,10 +116,13 @@ async fn create(
     let new = NewAccount {
         id: state.entropy.account_id(now),
         email: input.email,
+        email_verified: false,
         username: input.username,
-        password_hash,
+        password_hash: Some(password_hash),
         roles: input.roles,
+        disabled_at: None,
         created_at: now,
+        updated_at: now,
     };
     let mut entry = Entry::new(now, AuditEvent::AccountAdded).account(new.id).from(ip);
     entry.what.actor = actor;

@@ -1,4 +1,4 @@
-//! Accounts brought from elsewhere: who was imported signs in, what was wrong is named, what was interrupted goes on.
+//! `latchkey user import`: imported accounts sign in, bad records are reported, interrupted imports resume.
 
 use std::{
     cell::Cell,
@@ -14,7 +14,8 @@ use std::{
 
 use latchkey::{
     domain::account::Identifier,
-    service::import_accounts::{ImportError, Importer, Progress, Summary, import},
+    password::FirebaseHashConfig,
+    service::import_accounts::{Format, ImportError, Importer, Progress, Summary, import},
     store::sql::Sql,
 };
 use tokio::io::{AsyncBufRead, AsyncRead, BufReader, ReadBuf};
@@ -25,7 +26,7 @@ use crate::harness::{
     test_cluster::TestCluster,
 };
 
-/// [`PASSWORD`] as other systems keep it: made by argon2-cffi, bcrypt, and Python's hashlib and passlib.
+/// Hashes of [`PASSWORD`], made by argon2-cffi, bcrypt, and Python's hashlib and passlib.
 const HASHES: [(&str, &str); 8] = [
     ("argon2id", "$argon2id$v=19$m=256,t=2,p=1$c2l4dGVlbiBieXRlLXNhbA$po0WFnpifCbP1nuZu91yGD2dGNwq5zdC4rYCO6zunGs"),
     ("argon2i", "$argon2i$v=19$m=256,t=2,p=1$c2l4dGVlbiBieXRlLXNhbA$2VtXLmQwJnn/v2CwlKzUKhLwLvIxoApWWtgdr93Q3pc"),
@@ -40,18 +41,28 @@ const HASHES: [(&str, &str); 8] = [
     ),
 ];
 
-/// An import into the cluster's database, and what it told on its way.
+/// Imports a source into the cluster's database. Returns the result and the reported progress.
 async fn run(
     cluster: &TestCluster,
     sql: &Sql,
     batch: u64,
     source: impl AsyncBufRead + Unpin,
 ) -> (Result<Summary, ImportError>, Vec<Progress>) {
+    run_format(cluster, sql, &Format::Native, batch, source).await
+}
+
+async fn run_format(
+    cluster: &TestCluster,
+    sql: &Sql,
+    format: &Format,
+    batch: u64,
+    source: impl AsyncBufRead + Unpin,
+) -> (Result<Summary, ImportError>, Vec<Progress>) {
     let (entropy, password) = (latchkey::domain::entropy::Entropy::system(), &cluster.config.password);
-    let importer = Importer { sql, clock: &cluster.clock, entropy: &entropy, password, batch };
-    let mut told = Vec::new();
-    let done = import(&importer, source, "accounts.jsonl", &mut |progress| told.push(progress)).await;
-    (done, told)
+    let importer = Importer { sql, clock: &cluster.clock, entropy: &entropy, password, format, batch };
+    let mut reported = Vec::new();
+    let done = import(&importer, source, "accounts.jsonl", &mut |progress| reported.push(progress)).await;
+    (done, reported)
 }
 
 async fn open(cluster: &TestCluster) -> Sql {
@@ -69,31 +80,31 @@ fn line(number: usize) -> String {
     format!("{{\"email\":\"{number}@example.com\",\"password_hash\":\"{}\"}}\n", HASHES[number % HASHES.len()].1)
 }
 
-fn bad_lines(told: &[Progress]) -> Vec<(u64, &'static str)> {
-    let bad = told.iter().filter_map(|progress| match progress {
+fn bad_records(reported: &[Progress]) -> Vec<(u64, &'static str)> {
+    let bad = reported.iter().filter_map(|progress| match progress {
         Progress::Bad { line, reason } => Some((*line, reason.code())),
         _ => None,
     });
     bad.collect()
 }
 
-async fn emails(sql: &Sql) -> usize {
+async fn count_accounts(sql: &Sql) -> usize {
     sql.list_accounts(None, 100_000).await.unwrap().len()
 }
 
-/// A source that breaks after so many bytes.
+/// A source that fails after `after` bytes.
 fn broken(text: &str, after: usize) -> impl AsyncBufRead + Unpin {
     struct Broken;
     impl AsyncRead for Broken {
         fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Err(io::Error::other("the disk was pulled out")))
+            Poll::Ready(Err(io::Error::other("disk removed")))
         }
     }
     let before = io::Cursor::new(text.as_bytes()[..after].to_vec());
     BufReader::new(tokio::io::AsyncReadExt::chain(before, Broken))
 }
 
-async fn everyone_signs_in_and_is_upgraded(cluster: TestCluster) {
+async fn check_sign_in_and_upgrade(cluster: TestCluster) {
     let mut file = String::new();
     for (name, hash) in HASHES {
         let line = serde_json::json!({
@@ -103,16 +114,16 @@ async fn everyone_signs_in_and_is_upgraded(cluster: TestCluster) {
         writeln!(file, "{line}").unwrap();
     }
     let sql = open(&cluster).await;
-    let (done, told) = run(&cluster, &sql, 500, file.as_bytes()).await;
+    let (done, reported) = run(&cluster, &sql, 500, file.as_bytes()).await;
     let count = HASHES.len() as u64;
-    assert_eq!(done.unwrap(), Summary { lines: count, imported: count, skipped_before: 0, bad: 0 });
-    assert_eq!(told, [Progress::Stored { line: count, bytes: file.len() as u64 }]);
+    assert_eq!(done.unwrap(), Summary { lines: count, imported: count, ..Summary::default() });
+    assert_eq!(reported, [Progress::Stored { line: count, bytes: file.len() as u64 }]);
 
     let node = cluster.node().await;
     for (name, hash) in HASHES {
         node.try_login(name, "not the password").await.expect(401);
         let stored = || async { sql.find_account(&Identifier::parse(name)).await.unwrap().unwrap() };
-        assert_eq!(stored().await.password_hash.expose(), hash, "a wrong password changes nothing");
+        assert_eq!(stored().await.password_hash.unwrap().expose(), hash, "a wrong password changes nothing");
 
         let tokens = Tokens::of(&node.try_login(&format!("{name}@example.com"), PASSWORD).await.expect(200));
         let me = node.get("/v1/me", &tokens.access).await.expect(200).json();
@@ -121,31 +132,31 @@ async fn everyone_signs_in_and_is_upgraded(cluster: TestCluster) {
             (Some(&*format!("{name}@Example.com")), Some("staff"))
         );
         assert_eq!(me["created_at"], "2019-05-06T07:08:09.000Z");
-        let upgraded = stored().await.password_hash;
+        let upgraded = stored().await.password_hash.unwrap();
         assert!(upgraded.expose().starts_with("$argon2id$v=19$m=64,t=1,p=1$"), "{name}: {}", upgraded.expose());
 
         node.try_login(name, PASSWORD).await.expect(200);
-        assert_eq!(stored().await.password_hash, upgraded, "once is enough");
+        assert_eq!(stored().await.password_hash, Some(upgraded), "the hash is upgraded once");
     }
     sql.close().await;
     node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hashes_from_elsewhere_sign_in_and_become_argon2id() {
-    everyone_signs_in_and_is_upgraded(TestCluster::new()).await;
+async fn imported_account_signs_in_and_its_hash_becomes_argon2id() {
+    check_sign_in_and_upgrade(TestCluster::new()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_postgres_too() {
+async fn imported_account_signs_in_on_postgres() {
     let mut cluster = TestCluster::new();
     let server = postgres::shared();
     cluster.config.database.url = server.url(&server.create_database().await).as_str().into();
-    everyone_signs_in_and_is_upgraded(cluster).await;
+    check_sign_in_and_upgrade(cluster).await;
 }
 
 #[tokio::test]
-async fn bad_lines_are_numbered_and_the_rest_is_imported() {
+async fn bad_records_are_reported_and_the_others_imported() {
     let cluster = TestCluster::new();
     let sql = open(&cluster).await;
     let hash = HASHES[0].1;
@@ -172,63 +183,66 @@ async fn bad_lines_are_numbered_and_the_rest_is_imported() {
         (9, "invalid_role"),
         (10, "invalid_password_hash"),
     ];
-    // Once within one batch, once with each line a batch of its own: then the first of its kind is there already.
-    let (done, told) = run(&cluster, &sql, 500, lines.join("\n").as_bytes()).await;
-    assert_eq!(done.unwrap(), Summary { lines: 11, imported: 2, skipped_before: 0, bad: 7 });
-    assert_eq!(bad_lines(&told), expected);
-    let said = format!("{told:?}");
-    assert!(!said.contains("po0WFn"), "no hash is told: {said}");
+    // All records in one batch, then each record in a batch of its own, when the accounts exist.
+    let (done, reported) = run(&cluster, &sql, 500, lines.join("\n").as_bytes()).await;
+    assert_eq!(done.unwrap(), Summary { lines: 11, imported: 2, ignored: 2, bad: 7, ..Summary::default() });
+    assert_eq!(bad_records(&reported), expected);
+    let said = format!("{reported:?}");
+    assert!(!said.contains("po0WFn"), "a hash was reported: {said}");
 
-    let (done, told) = run(&cluster, &sql, 1, lines.join("\r\n").as_bytes()).await;
-    assert_eq!(done.unwrap(), Summary { lines: 11, imported: 0, skipped_before: 0, bad: 9 });
-    assert_eq!(bad_lines(&told)[0], (1, "email_taken"));
-    assert_eq!(bad_lines(&told)[8], (11, "email_taken"));
-    assert_eq!(emails(&sql).await, 2);
+    let (done, reported) = run(&cluster, &sql, 1, lines.join("\r\n").as_bytes()).await;
+    assert_eq!(done.unwrap(), Summary { lines: 11, ignored: 2, bad: 9, ..Summary::default() });
+    assert_eq!(bad_records(&reported)[0], (1, "email_taken"));
+    assert_eq!(bad_records(&reported)[8], (11, "email_taken"));
+    assert_eq!(count_accounts(&sql).await, 2);
 }
 
 #[tokio::test]
-async fn an_interrupted_import_goes_on_where_it_was() {
+async fn interrupted_import_resumes_after_the_stored_records() {
     let cluster = TestCluster::new();
     let sql = open(&cluster).await;
-    // Lines 100, 1000 and 1100 are bad; it breaks in the midst of line 1000, of which nothing is known yet then.
+    // Lines 100, 1000 and 1100 are bad. The source fails in the middle of line 1000.
     let lines: Vec<String> =
         (1..=1234).map(|n| if matches!(n, 100 | 1000 | 1100) { "?\n".into() } else { line(n) }).collect();
     let text: String = lines.concat();
     let middle = lines[..999].concat().len() + 1;
-    assert!(middle > 64 * 1024, "past the fingerprint");
+    assert!(middle > 64 * 1024, "after the fingerprint");
 
-    let (stopped, told) = run(&cluster, &sql, 100, broken(&text, middle)).await;
+    let (stopped, reported) = run(&cluster, &sql, 100, broken(&text, middle)).await;
     let Err(ImportError::Read { line: 999, source }) = stopped else { panic!("{stopped:?}") };
-    assert_eq!(source.to_string(), "the disk was pulled out");
-    assert_eq!(bad_lines(&told), [(100, "not_json")]);
-    let Some(Progress::Stored { line: 900, .. }) = told.last() else { panic!("{told:?}") };
-    assert_eq!(emails(&sql).await, 899);
+    assert_eq!(source.to_string(), "disk removed");
+    assert_eq!(bad_records(&reported), [(100, "not_json")]);
+    let Some(Progress::Stored { line: 900, .. }) = reported.last() else { panic!("{reported:?}") };
+    assert_eq!(count_accounts(&sql).await, 899);
 
-    // Another source doesn't go on with it.
-    let (done, told) = run(&cluster, &sql, 100, line(2).as_bytes()).await;
-    assert_eq!((done.unwrap().skipped_before, bad_lines(&told)), (0, vec![(1, "email_taken")]));
-    // Nor does one that has lost its end.
+    // Another source starts at its first line.
+    let (done, reported) = run(&cluster, &sql, 100, line(2).as_bytes()).await;
+    assert_eq!((done.unwrap().skipped_before, bad_records(&reported)), (0, vec![(1, "email_taken")]));
+    // A source that became shorter is refused.
     let shorter = &text[..lines[..500].concat().len()];
     let (stopped, _) = run(&cluster, &sql, 100, shorter.as_bytes()).await;
     assert!(matches!(stopped, Err(ImportError::Shorter { stored: 900, last: 500 })), "{stopped:?}");
 
-    let (done, told) = run(&cluster, &sql, 100, text.as_bytes()).await;
-    assert_eq!(done.unwrap(), Summary { lines: 1234, imported: 332, skipped_before: 900, bad: 2 });
-    assert_eq!(told[0], Progress::Resumed { line: 900, bytes: lines[..900].concat().len() as u64 });
-    assert_eq!(bad_lines(&told), [(1000, "not_json"), (1100, "not_json")]);
-    assert_eq!(emails(&sql).await, 1231);
+    let (done, reported) = run(&cluster, &sql, 100, text.as_bytes()).await;
+    assert_eq!(
+        done.unwrap(),
+        Summary { lines: 1234, imported: 332, skipped_before: 900, bad: 2, ..Summary::default() }
+    );
+    assert_eq!(reported[0], Progress::Resumed { line: 900, bytes: lines[..900].concat().len() as u64 });
+    assert_eq!(bad_records(&reported), [(1000, "not_json"), (1100, "not_json")]);
+    assert_eq!(count_accounts(&sql).await, 1231);
 
-    // It is done, so a second time begins at the first line.
+    // After completion, the same import starts at the first line.
     let (done, _) = run(&cluster, &sql, 500, text.as_bytes()).await;
-    assert_eq!(done.unwrap(), Summary { lines: 1234, imported: 0, skipped_before: 0, bad: 1234 });
+    assert_eq!(done.unwrap(), Summary { lines: 1234, bad: 1234, ..Summary::default() });
 }
 
-/// Lines made as they are asked for; counts the bytes that were.
+/// A source that generates lines on demand and counts their bytes.
 struct Generated {
     next: usize,
     last: usize,
     rest: Vec<u8>,
-    asked: Arc<AtomicU64>,
+    read: Arc<AtomicU64>,
 }
 
 impl AsyncRead for Generated {
@@ -240,30 +254,31 @@ impl AsyncRead for Generated {
         let count = self.rest.len().min(buffer.remaining());
         buffer.put_slice(&self.rest[..count]);
         self.rest.drain(..count);
-        self.asked.fetch_add(count as u64, Ordering::Relaxed);
+        self.read.fetch_add(count as u64, Ordering::Relaxed);
         Poll::Ready(Ok(()))
     }
 }
 
-/// The most bytes that were ever read and not yet stored.
+/// The maximum of the bytes that were read and not stored.
 async fn most_in_flight(count: usize) -> u64 {
     let cluster = TestCluster::new();
     let sql = open(&cluster).await;
     let entropy = latchkey::domain::entropy::Entropy::system();
-    let asked = Arc::new(AtomicU64::new(0));
-    let source = Generated { next: 1, last: count, rest: Vec::new(), asked: Arc::clone(&asked) };
+    let read = Arc::new(AtomicU64::new(0));
+    let source = Generated { next: 1, last: count, rest: Vec::new(), read: Arc::clone(&read) };
     let importer = Importer {
         sql: &sql,
         clock: &cluster.clock,
         entropy: &entropy,
         password: &cluster.config.password,
+        format: &Format::Native,
         batch: 100,
     };
     let (stored, most) = (Cell::new(0), Cell::new(0));
     let mut report = |progress| {
         let Progress::Stored { bytes, .. } = progress else { panic!("{progress:?}") };
-        // What was asked for until now was held since the batch before this one was stored.
-        most.set(most.get().max(asked.load(Ordering::Relaxed) - stored.get()));
+        // The bytes read since the previous batch was stored.
+        most.set(most.get().max(read.load(Ordering::Relaxed) - stored.get()));
         stored.set(bytes);
     };
     let done = import(&importer, BufReader::new(source), "generated", &mut report).await.unwrap();
@@ -272,10 +287,93 @@ async fn most_in_flight(count: usize) -> u64 {
 }
 
 #[tokio::test]
-async fn many_lines_need_no_more_memory_than_few() {
+async fn import_memory_is_independent_of_the_number_of_records() {
     let few = most_in_flight(1_000).await;
     let many = most_in_flight(10_000).await;
-    // The fingerprint, a batch, a buffer of the reader's.
+    // The fingerprint, a batch and the reader's buffer.
     let bound = 64 * 1024 + 100 * 200 + 8 * 1024;
     assert!(few <= bound && many <= bound, "{few} and {many} of {bound} bytes");
+}
+
+#[tokio::test]
+async fn imported_account_keeps_id_times_and_states() {
+    let cluster = TestCluster::new();
+    let sql = open(&cluster).await;
+    let id = "8281cec3-5b48-46eb-a41d-72c15ec3f9e2";
+    let hash = HASHES[0].1;
+    let lines = [
+        serde_json::json!({
+            "id": id, "email": "ann@example.com", "email_verified": true, "password_hash": hash,
+            "created_at": "2019-05-06T07:08:09Z", "updated_at": "2020-05-06T07:08:09Z",
+        }),
+        serde_json::json!({ "email": "barred@example.com", "password_hash": hash, "disabled": true }),
+        serde_json::json!({ "email": "social@example.com", "password_hash": null }),
+        serde_json::json!({ "id": id, "email": "other@example.com", "password_hash": hash }),
+    ];
+    let file: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let (done, reported) = run(&cluster, &sql, 500, file.as_bytes()).await;
+    assert_eq!(done.unwrap().imported, 3);
+    assert_eq!(bad_records(&reported), [(4, "id_taken")]);
+
+    let ann = sql.find_account(&Identifier::parse("ann@example.com")).await.unwrap().unwrap();
+    assert_eq!(ann.updated_at.to_string(), "2020-05-06T07:08:09.000Z");
+    let node = cluster.node().await;
+    let tokens = Tokens::of(&node.try_login("ann@example.com", PASSWORD).await.expect(200));
+    let me = node.get("/v1/me", &tokens.access).await.expect(200).json();
+    assert_eq!((me["id"].as_str(), me["email_verified"].as_bool()), (Some(id), Some(true)));
+    for email in ["barred@example.com", "social@example.com", "nobody@example.com"] {
+        let refused = node.try_login(email, PASSWORD).await.expect(401).json();
+        assert_eq!(refused["code"], "invalid_credentials", "{email}");
+    }
+    sql.close().await;
+    node.stop().await;
+}
+
+/// A bcrypt hash covers 72 bytes. A slip in what follows must not become the password.
+#[tokio::test]
+async fn bcrypt_account_with_long_password_is_not_locked_out_by_a_slip() {
+    let cluster = TestCluster::new();
+    let sql = open(&cluster).await;
+    let long = "0123456789".repeat(9);
+    let hash = "$2b$04$mLi6xYGTlmU7e8ngfWeST.Rc8LY9o0ZCp5Scwx5InsXqhSstCH.FW";
+    let line = serde_json::json!({ "email": "tail@example.com", "password_hash": hash }).to_string();
+    run(&cluster, &sql, 500, line.as_bytes()).await.0.unwrap();
+    let node = cluster.node().await;
+    node.try_login("tail@example.com", &format!("{}x", &long[..89])).await.expect(200);
+    node.try_login("tail@example.com", &long).await.expect(200);
+    sql.close().await;
+    node.stop().await;
+}
+
+/// The export files in `tests/fixtures/import` hold accounts whose password is [`PASSWORD`], others whose state forbids a
+/// sign-in, and records that are not accounts.
+#[tokio::test]
+async fn export_files_of_other_systems_are_imported() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/import");
+    let config = std::fs::read_to_string(format!("{folder}/firebase-hash-config.txt")).unwrap();
+    let firebase = Format::Firebase(FirebaseHashConfig::parse(&config).unwrap());
+    for (file, format, imported, bad) in [
+        ("django.json", Format::Django, 8, &[(11, "missing_field")][..]),
+        ("keycloak.json", Format::Keycloak, 5, &[(6, "invalid_password_hash")]),
+        ("auth0.ndjson", Format::Auth0, 3, &[]),
+        ("firebase.json", firebase, 3, &[]),
+        ("supabase.csv", Format::Supabase, 3, &[]),
+        ("supabase.json", Format::Supabase, 2, &[]),
+    ] {
+        let cluster = TestCluster::new();
+        let sql = open(&cluster).await;
+        let text = std::fs::read(format!("{folder}/{file}")).unwrap();
+        let (done, reported) = run_format(&cluster, &sql, &format, 2, &text[..]).await;
+        assert_eq!((done.unwrap().imported, &bad_records(&reported)[..]), (imported, bad), "{file}: {reported:?}");
+        let node = cluster.node().await;
+        for account in sql.list_accounts(None, 100).await.unwrap() {
+            let email = account.email.as_str();
+            let status = if email.starts_with("no-") { 401 } else { 200 };
+            node.try_login(email, PASSWORD).await.expect(status);
+            assert_eq!(account.email_verified, email.contains("verified"), "{file}: {email}");
+            assert_eq!(account.disabled_at.is_some(), email.contains("barred"), "{file}: {email}");
+        }
+        sql.close().await;
+        node.stop().await;
+    }
 }

@@ -1,27 +1,83 @@
-//! `latchkey user import`: shows how far it has come, and every line that couldn't be imported.
+//! `latchkey user import`: imports accounts, shows the progress and reports every record that was not imported.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use clap::{Args, ValueEnum, value_parser};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::io::{AsyncBufRead, BufReader};
 
-use super::ImportArgs;
 use crate::{
     config::PasswordSettings,
     domain::{clock::Clock, entropy::Entropy},
-    service::import_accounts::{Importer, Progress, import},
+    password::FirebaseHashConfig,
+    service::import_accounts::{DEFAULT_BATCH, Format, Importer, MAX_BATCH, Progress, import},
     store::sql::Sql,
 };
 
 const BUFFER: usize = 64 * 1024;
 
+/// Arguments of `latchkey user import`.
+#[derive(Args, Clone, Debug)]
+pub struct ImportArgs {
+    /// The file to import, or - for standard input. Without --from: one JSON object a line with email, password_hash
+    /// (null for none) and, optionally, id, username, roles, email_verified, disabled, created_at, updated_at
+    pub file: PathBuf,
+    /// The system whose export file this is
+    #[arg(long, value_enum, value_name = "SYSTEM")]
+    pub from: Option<System>,
+    /// With --from firebase: a file with the project's password hash parameters, as the Firebase console shows them
+    #[arg(long, value_name = "FILE", required_if_eq("from", "firebase"))]
+    pub hash_config: Option<PathBuf>,
+    /// Records per transaction
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_BATCH, value_parser = value_parser!(u64).range(1..=MAX_BATCH))]
+    pub batch: u64,
+}
+
+/// A system whose export files can be imported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum System {
+    /// JSON of `manage.py dumpdata auth.user`
+    Django,
+    /// JSON of `kc.sh export`, with users
+    Keycloak,
+    /// NDJSON or JSON of a user export, with or without password hashes
+    Auth0,
+    /// JSON of `firebase auth:export --format=json`
+    Firebase,
+    /// CSV or JSON of the table auth.users
+    Supabase,
+}
+
+impl ImportArgs {
+    fn format(&self) -> anyhow::Result<Format> {
+        Ok(match self.from {
+            None => Format::Native,
+            Some(System::Django) => Format::Django,
+            Some(System::Keycloak) => Format::Keycloak,
+            Some(System::Auth0) => Format::Auth0,
+            Some(System::Supabase) => Format::Supabase,
+            Some(System::Firebase) => {
+                let path = self.hash_config.as_deref().context("--hash-config is missing")?;
+                let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+                let config = FirebaseHashConfig::parse(&text).with_context(|| {
+                    format!(
+                        "{} must have algorithm: SCRYPT, base64_signer_key, base64_salt_separator, rounds and mem_cost",
+                        path.display()
+                    )
+                })?;
+                Format::Firebase(config)
+            }
+        })
+    }
+}
+
 /// A file, or standard input.
 struct Source {
     reader: Box<dyn AsyncBufRead + Unpin>,
-    /// What an interrupted import of it is known again by.
+    /// Identifies an interrupted import of the same source.
     name: String,
-    /// In bytes, where it is known.
+    /// In bytes, if it is known.
     length: Option<u64>,
 }
 
@@ -31,10 +87,10 @@ impl Source {
             let reader = Box::new(BufReader::with_capacity(BUFFER, tokio::io::stdin()));
             return Ok(Self { reader, name: "-".to_owned(), length: None });
         }
-        let shown = || file.display().to_string();
-        let path = tokio::fs::canonicalize(file).await.with_context(shown)?;
-        let opened = tokio::fs::File::open(&path).await.with_context(shown)?;
-        let metadata = opened.metadata().await.with_context(shown)?;
+        let context = || file.display().to_string();
+        let path = tokio::fs::canonicalize(file).await.with_context(context)?;
+        let opened = tokio::fs::File::open(&path).await.with_context(context)?;
+        let metadata = opened.metadata().await.with_context(context)?;
         Ok(Self {
             reader: Box::new(BufReader::with_capacity(BUFFER, opened)),
             name: path.to_string_lossy().into_owned(),
@@ -43,37 +99,43 @@ impl Source {
     }
 }
 
-/// Imports; fails in the end if a line couldn't be imported.
+/// Imports accounts. Fails at the end if a record could not be imported.
 pub(super) async fn run(sql: &Sql, password: &PasswordSettings, args: &ImportArgs) -> anyhow::Result<()> {
+    let format = args.format()?;
     let Source { reader, name, length } = Source::open(&args.file).await?;
     let entropy = Entropy::system();
-    let importer = Importer { sql, clock: &Clock::System, entropy: &entropy, password, batch: args.batch };
+    let importer =
+        Importer { sql, clock: &Clock::System, entropy: &entropy, password, format: &format, batch: args.batch };
     let bar = progress_bar(length)?;
+    let unit = if args.from.is_none() { "line" } else { "record" };
     let mut report = |progress| match progress {
         Progress::Resumed { line, bytes } => {
-            bar.suspend(|| eprintln!("lines 1 to {line} were dealt with by an earlier run; going on from there"));
-            // What an earlier run did says nothing about how fast this one is.
+            bar.suspend(|| eprintln!("resuming after {unit} {line}"));
+            // The earlier run says nothing about the speed of this one.
             bar.set_position(bytes);
             bar.reset_eta();
         }
-        Progress::Bad { line, reason } => bar.suspend(|| eprintln!("line {line}: {reason} ({})", reason.code())),
+        Progress::Bad { line, reason } => bar.suspend(|| eprintln!("{unit} {line}: {reason} ({})", reason.code())),
         Progress::Stored { line, bytes } => {
-            bar.set_message(format!("line {line}"));
+            bar.set_message(format!("{unit} {line}"));
             bar.set_position(bytes);
         }
     };
     let done = import(&importer, reader, &name, &mut report).await;
     bar.finish_and_clear();
-    let summary = done.context("the import stopped; the same command goes on where it was")?;
-    println!("{} accounts were imported, from {} lines.", summary.imported, summary.lines);
+    let summary = done.context("the import stopped; run the same command again to resume it")?;
+    println!("{} accounts imported from {} {unit}s.", summary.imported, summary.lines);
+    if args.from.is_some() && summary.lines == summary.ignored && summary.skipped_before == 0 {
+        bail!("the file contains no accounts; check that it is an export of the system named by --from");
+    }
     match summary.bad {
         0 => Ok(()),
-        1 => bail!("1 line was not imported; it is named above"),
-        bad => bail!("{bad} lines were not imported; they are named above"),
+        1 => bail!("1 {unit} was not imported; see above"),
+        bad => bail!("{bad} {unit}s were not imported; see above"),
     }
 }
 
-/// On standard error, and only if that is a terminal.
+/// A progress bar on standard error, if that is a terminal.
 fn progress_bar(length: Option<u64>) -> anyhow::Result<ProgressBar> {
     Ok(match length {
         Some(length) => {

@@ -91,8 +91,9 @@ mod tests {
         Account {
             id: AccountId::from_bytes([7; 16]),
             email: Email::parse("Ann@example.com").unwrap(),
+            email_verified: false,
             username: None,
-            password_hash: PasswordHash::new("$argon2id$hush"),
+            password_hash: Some(PasswordHash::new("$argon2id$hush")),
             roles: Roles::parse(["ops", "admin"]).unwrap(),
             disabled_at: None,
             created_at: time,

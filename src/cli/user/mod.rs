@@ -6,8 +6,7 @@ mod list;
 mod show;
 
 pub(super) use change::{find, sessions_ended};
-
-use std::path::PathBuf;
+pub use import::{ImportArgs, System};
 
 use anyhow::anyhow;
 use clap::{Args, Subcommand, ValueEnum, value_parser};
@@ -22,10 +21,7 @@ use crate::{
         account::{Email, Roles, Username},
         ids::AccountId,
     },
-    service::{
-        import_accounts::{DEFAULT_BATCH, MAX_BATCH},
-        register::{Register, register},
-    },
+    service::register::{Register, register},
     state::AppState,
 };
 
@@ -165,17 +161,6 @@ pub struct DeleteArgs {
     /// Do not ask for confirmation
     #[arg(long, short)]
     pub yes: bool,
-}
-
-/// Arguments of `latchkey user import`.
-#[derive(Args, Clone, Debug)]
-pub struct ImportArgs {
-    /// A file of accounts, one JSON object a line, or - for standard input: email, password_hash (PHC argon2id or
-    /// argon2i, bcrypt, scrypt, pbkdf2) and, if wanted, username, roles, created_at
-    pub file: PathBuf,
-    /// Lines per transaction
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_BATCH, value_parser = value_parser!(u64).range(1..=MAX_BATCH))]
-    pub batch: u64,
 }
 
 /// Runs a subcommand of `latchkey user`.

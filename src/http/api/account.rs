@@ -77,6 +77,9 @@ struct AccountResponse {
     id: Uuid,
     /// The e-mail address, as it was entered.
     email: String,
+    /// Whether the e-mail address is verified. Latchkey does not verify addresses itself; an import keeps what the other
+    /// system verified.
+    email_verified: bool,
     /// The username, if any.
     username: Option<String>,
     /// The roles, as in the `roles` claim of its access tokens.
@@ -93,6 +96,7 @@ impl Example for AccountResponse {
         Self {
             id: Uuid::from_u128(0x019b_7a63_2c00_7b1e_8c55_0d6f_3a1b_9e21),
             email: "ada@example.com".to_owned(),
+            email_verified: false,
             username: Some("ada".to_owned()),
             roles: Vec::new(),
             created_at: then.into(),
@@ -106,6 +110,7 @@ impl From<Account> for AccountResponse {
         Self {
             id: account.id.0,
             email: account.email.as_str().to_owned(),
+            email_verified: account.email_verified,
             username: account.username.map(|name| name.as_str().to_owned()),
             roles: account.roles.names().to_vec(),
             created_at: account.created_at.into(),
@@ -165,6 +170,10 @@ impl From<RegisterError> for Failed<RegisterProblems> {
             RegisterError::Closed => Self::new(Code::RegistrationClosed, "Only an admin may register accounts."),
             RegisterError::EmailTaken => field(Code::EmailTaken, "email", &error),
             RegisterError::UsernameTaken => field(Code::UsernameTaken, "username", &error),
+            RegisterError::UsernameReserved => {
+                let error = FieldError::new("username", "username_reserved", "The username is reserved.");
+                ProblemError::fields(Code::InvalidFields, vec![error]).into()
+            }
             RegisterError::WeakPassword(reason) => weak("password", &reason).into(),
             RegisterError::Service(error) => error.into(),
         }
@@ -271,11 +280,11 @@ fn parse(state: &AppState, request: RegisterRequest) -> Result<Register, Problem
     let mut errors = Vec::new();
     let email = Email::parse(&request.email);
     if let Err(error) = &email {
-        errors.push(FieldError::new("email", "invalid_email", sentence(error)));
+        errors.push(FieldError::new("email", error.code(), sentence(error)));
     }
     let username = request.username.as_deref().map(Username::parse).transpose();
     if let Err(error) = &username {
-        errors.push(FieldError::new("username", "invalid_username", sentence(error)));
+        errors.push(FieldError::new("username", error.code(), sentence(error)));
     }
     let weak_password = state.passwords.check_basics(&request.password.0).err();
     match (email, username, weak_password) {

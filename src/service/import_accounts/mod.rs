@@ -1,12 +1,14 @@
-//! Accounts are brought from elsewhere: a stream of JSON lines becomes accounts, batch by batch.
+//! Imports accounts from other systems: a stream of records becomes accounts, in batches.
 //!
-//! A batch's accounts and the number of its last line are stored in one transaction, so an import that was interrupted
-//! goes on where it was, without doing anything twice. It is known again by the name of its source and the first
-//! [`FINGERPRINT`] bytes: where either differs, it is another import and begins at its first line; accounts that are there
-//! already are then reported as taken and stay as they are.
+//! Each transaction stores a batch's accounts and the number of its last record, so that an interrupted import resumes
+//! where it stopped. An import is identified by the name of its source and the source's first [`FINGERPRINT`] bytes. If
+//! either differs, the import starts at the first record; accounts that exist are then reported as taken and stay
+//! unchanged.
 
-mod lines;
-mod row;
+mod format;
+mod native;
+mod record;
+mod records;
 
 use std::io;
 
@@ -14,104 +16,109 @@ use aws_lc_rs::digest;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use tokio::io::{AsyncBufRead, AsyncReadExt};
 
-use self::lines::{Line, Lines};
+use self::{
+    format::RecordReader,
+    records::{RecordBytes, Records},
+};
 use crate::{
     config::PasswordSettings,
     domain::{account::NewAccount, clock::Clock, entropy::Entropy},
     store::sql::{ImportOutcome, Sql, SqlError},
 };
 
-pub use self::{lines::MAX_LINE, row::BadLine};
+pub use self::{format::Format, record::BadRecord, records::MAX_RECORD};
 
-/// How much of a source it is known again by, in bytes.
+/// The bytes at the start of a source that identify it.
 pub const FINGERPRINT: usize = 64 * 1024;
-/// Lines in a batch, unless told otherwise.
+/// The default number of records in a batch.
 pub const DEFAULT_BATCH: u64 = 500;
-/// Lines in a batch at most: a batch is held in memory.
+/// The highest number of records in a batch, which is held in memory.
 pub const MAX_BATCH: u64 = 10_000;
 
-/// What an import works with.
+/// The dependencies and settings of an import.
 #[derive(Clone, Copy, Debug)]
 pub struct Importer<'a> {
-    /// Where the accounts go.
+    /// The database.
     pub sql: &'a Sql,
-    /// When accounts were made that don't say so.
+    /// The creation time of accounts that have none.
     pub clock: &'a Clock,
-    /// Gives them their ids.
+    /// The source of ids for accounts that have none.
     pub entropy: &'a Entropy,
-    /// Which hashes can be checked here.
+    /// The limits on hashes.
     pub password: &'a PasswordSettings,
-    /// Lines in a transaction, 1 to [`MAX_BATCH`].
+    /// The format of the source.
+    pub format: &'a Format,
+    /// The number of records in a transaction, 1 to [`MAX_BATCH`].
     pub batch: u64,
 }
 
-/// How an import gets on.
+/// An event during an import.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// An earlier run had come this far; its lines were read over.
+    /// The import resumes after the records of an earlier run.
     Resumed {
-        /// The last line of the earlier run.
+        /// The last record of the earlier run.
         line: u64,
-        /// Bytes up to its end.
+        /// The bytes up to its end.
         bytes: u64,
     },
-    /// A line wasn't imported. Told in order, once its batch is stored: an import that is resumed doesn't tell it again.
+    /// A record was not imported. Reported in order, after its batch is stored; a resumed import doesn't repeat it.
     Bad {
-        /// Its number, counted from 1.
+        /// The number of the record, counted from 1. In the native format, its line.
         line: u64,
-        /// Why.
-        reason: BadLine,
+        /// The reason.
+        reason: BadRecord,
     },
     /// A batch is stored.
     Stored {
-        /// Its last line.
+        /// The last record of the batch.
         line: u64,
-        /// Bytes up to its end.
+        /// The bytes up to its end.
         bytes: u64,
     },
 }
 
-/// What an import came to.
+/// The result of an import.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// All lines of the source, blank ones too.
+    /// All records of the source, including blank lines.
     pub lines: u64,
-    /// Accounts that were made by this run.
+    /// The accounts that this run inserted.
     pub imported: u64,
-    /// Lines that an earlier run had dealt with.
+    /// The records that an earlier run processed.
     pub skipped_before: u64,
-    /// Lines that weren't imported by this run.
+    /// The records that are not accounts: blank lines, headers, rows of other tables.
+    pub ignored: u64,
+    /// The records that this run could not import.
     pub bad: u64,
 }
 
-/// Why an import stopped. What was stored stays, and the same import goes on from there.
+/// The reason why an import stopped. Stored batches stay, and the same import resumes after them.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     /// The source can't be read.
-    #[error("can't read on after line {line}")]
+    #[error("can't read the file after record {line}")]
     Read {
-        /// The last one that was read.
+        /// The last record that was read.
         line: u64,
-        /// Why.
+        /// The error.
         source: io::Error,
     },
     /// The database failed.
     #[error(transparent)]
     Sql(#[from] SqlError),
     /// The source is shorter than it was when an earlier run was interrupted.
-    #[error("an earlier import of this had come to line {stored}, and now it ends with line {last}")]
+    #[error("an earlier import of this file stopped after record {stored}, but the file now ends with record {last}")]
     Shorter {
-        /// How far the earlier run had come.
+        /// The last record of the earlier run.
         stored: u64,
-        /// Where the source ends.
+        /// The last record of the source.
         last: u64,
     },
 }
 
-/// Imports accounts, one JSON object a line: `email` and `password_hash` (a PHC string, or bcrypt's), and if wanted
-/// `username`, `roles` (a list) and `created_at` (RFC 3339); blank lines mean nothing. `source_name` tells a source from
-/// others: a file's full path. A line that can't be imported is reported and the rest goes on. Never holds more than a
-/// batch and one line in memory.
+/// Imports accounts. `source_name` distinguishes sources: the full path of a file. A record that can't be imported is
+/// reported, and the import goes on. Memory use is bounded by one batch and one record.
 ///
 /// # Errors
 /// [`ImportError`]
@@ -125,82 +132,90 @@ pub async fn import(
     let reading_head = (&mut source).take(FINGERPRINT as u64).read_to_end(&mut head).await;
     reading_head.map_err(|source| ImportError::Read { line: 0, source })?;
     let key = source_key(source_name, &head);
-    let mut lines = Lines::new(head.as_slice().chain(source));
+    let (mut reader, splitter) = RecordReader::new(importer.format, &head);
+    let mut records = Records::new(head.as_slice().chain(source), splitter);
     let mut summary = Summary::default();
 
     if let Some(stored) = importer.sql.import_progress(&key).await? {
-        while lines.number() < stored {
-            if !advance(&mut lines).await? {
-                return Err(ImportError::Shorter { stored, last: lines.number() });
+        while records.number() < stored {
+            if !advance(&mut records).await? {
+                return Err(ImportError::Shorter { stored, last: records.number() });
+            }
+            if let (true, RecordBytes::Bytes(header)) = (reader.needs_header(), records.record()) {
+                // An invalid header was reported by the earlier run.
+                let _ = reader.read(header, importer.clock.now());
             }
         }
         summary.skipped_before = stored;
-        report(Progress::Resumed { line: stored, bytes: lines.bytes() });
+        report(Progress::Resumed { line: stored, bytes: records.bytes() });
     }
     let mut more = true;
     while more {
         let mut batch = Batch::default();
-        more = batch.fill(importer, &mut lines).await?;
-        batch.store(importer, &key, lines.number(), &mut summary, report).await?;
-        report(Progress::Stored { line: lines.number(), bytes: lines.bytes() });
+        more = batch.fill(importer, &mut reader, &mut records).await?;
+        batch.store(importer, &key, records.number(), &mut summary, report).await?;
+        report(Progress::Stored { line: records.number(), bytes: records.bytes() });
     }
     importer.sql.forget_import(&key).await?;
-    summary.lines = lines.number();
+    summary.lines = records.number();
     Ok(summary)
 }
 
-async fn advance(lines: &mut Lines<impl AsyncBufRead + Unpin>) -> Result<bool, ImportError> {
-    lines.advance().await.map_err(|source| ImportError::Read { line: lines.number(), source })
+async fn advance(records: &mut Records<impl AsyncBufRead + Unpin>) -> Result<bool, ImportError> {
+    records.advance().await.map_err(|source| ImportError::Read { line: records.number(), source })
 }
 
-/// What an unfinished import is stored under.
+/// The key under which an unfinished import is stored.
 fn source_key(name: &str, head: &[u8]) -> String {
     let mut context = digest::Context::new(&digest::SHA256);
-    // The length first, so that no name runs on into the content.
+    // The length first, so that name and content can't be confused.
     context.update(&(name.len() as u64).to_be_bytes());
     context.update(name.as_bytes());
     context.update(head);
     BASE64_URL_SAFE_NO_PAD.encode(context.finish())
 }
 
-/// Lines on their way into the database.
+/// Records on their way into the database.
 #[derive(Default)]
 struct Batch {
     accounts: Vec<NewAccount>,
-    /// The line of each account.
+    /// The record of each account.
     numbers: Vec<u64>,
-    bad: Vec<(u64, BadLine)>,
+    bad: Vec<(u64, BadRecord)>,
+    ignored: u64,
 }
 
 impl Batch {
-    /// Reads as many lines as a batch has. False when there are no more.
+    /// Reads the records of a batch. Returns false at the end of the source.
     async fn fill(
         &mut self,
         importer: &Importer<'_>,
-        lines: &mut Lines<impl AsyncBufRead + Unpin>,
+        reader: &mut RecordReader<'_>,
+        records: &mut Records<impl AsyncBufRead + Unpin>,
     ) -> Result<bool, ImportError> {
         let now = importer.clock.now();
         for _ in 0..importer.batch.clamp(1, MAX_BATCH) {
-            if !advance(lines).await? {
+            if !advance(records).await? {
                 return Ok(false);
             }
-            let account = match lines.line() {
-                Line::Bytes(line) if line.trim_ascii().is_empty() => continue,
-                Line::Bytes(line) => row::read(line, now, importer.entropy, importer.password),
-                Line::TooLong => Err(BadLine::TooLong),
+            let record = match records.record() {
+                RecordBytes::Bytes(bytes) => reader.read(bytes, now),
+                RecordBytes::TooLong => Err(BadRecord::TooLong),
             };
-            match account {
-                Ok(account) => {
+            let validate = |record: record::Record| record.validate(now, importer.entropy, importer.password);
+            match record.and_then(|record| record.map(validate).transpose()) {
+                Ok(Some(account)) => {
                     self.accounts.push(account);
-                    self.numbers.push(lines.number());
+                    self.numbers.push(records.number());
                 }
-                Err(reason) => self.bad.push((lines.number(), reason)),
+                Ok(None) => self.ignored += 1,
+                Err(reason) => self.bad.push((records.number(), reason)),
             }
         }
         Ok(true)
     }
 
-    /// Stores it, counts what became of each line, and reports those that weren't imported.
+    /// Stores the batch, counts the outcomes and reports the records that were not imported.
     async fn store(
         mut self,
         importer: &Importer<'_>,
@@ -214,15 +229,41 @@ impl Batch {
         for (line, outcome) in self.numbers.into_iter().zip(outcomes) {
             match outcome {
                 ImportOutcome::Inserted => summary.imported += 1,
-                ImportOutcome::EmailTaken => self.bad.push((line, BadLine::EmailTaken)),
-                ImportOutcome::UsernameTaken => self.bad.push((line, BadLine::UsernameTaken)),
+                ImportOutcome::EmailTaken => self.bad.push((line, BadRecord::EmailTaken)),
+                ImportOutcome::UsernameTaken => self.bad.push((line, BadRecord::UsernameTaken)),
+                ImportOutcome::IdTaken => self.bad.push((line, BadRecord::IdTaken)),
             }
         }
+        summary.ignored += self.ignored;
         summary.bad += self.bad.len() as u64;
         self.bad.sort_by_key(|(line, _)| *line);
         for (line, reason) in self.bad {
             report(Progress::Bad { line, reason });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::PasswordSettings;
+
+    /// Settings that allow 1 MiB for imported hashes.
+    pub(super) fn settings() -> PasswordSettings {
+        PasswordSettings {
+            min_length: 8,
+            max_length: 128,
+            min_score: 2,
+            banned_words: Vec::new(),
+            memory_kib: 64,
+            iterations: 1,
+            parallelism: 1,
+            threads: 1,
+            queue: 1,
+            max_import_memory_kib: 1024,
+            max_import_work: 32,
+            pepper: None,
+            previous_peppers: Vec::new(),
+        }
     }
 }

@@ -162,7 +162,7 @@ fn quota_of(backoff: Backoff) -> Quota {
 
 /// The keyed digest of a name.
 fn digest_of(state: &AppState, identifier: &Identifier) -> String {
-    let (Identifier::Email(text) | Identifier::Username(text)) = identifier;
+    let text = identifier.key();
     state.pseudonymizer.name(&[b"account", text.as_bytes()])
 }
 

@@ -1,4 +1,4 @@
-//! A change to an account that ends sessions: held open until they have been ended.
+//! A transaction that changes an account and stays open until the account's sessions have been ended.
 
 use sqlx::{Any, Transaction};
 
@@ -11,18 +11,19 @@ use crate::domain::{
     secret::PasswordHash,
 };
 
-/// An account whose row nobody else can change until this is committed, or dropped and so undone.
+/// An account whose row is locked. [`AccountChange::commit`] stores the changes; dropping undoes them.
 ///
-/// Whoever changes it ends its sessions in Redis in between: so nothing is changed unless they could be ended (I5).
+/// The caller ends the account's sessions in Redis before it commits, so that the change fails if they can't be ended
+/// (I5).
 #[derive(Debug)]
 pub struct AccountChange {
-    /// The account, with the changes made so far.
+    /// The account, including the uncommitted changes.
     pub account: Account,
     tx: Transaction<'static, Any>,
     sql: Sql,
 }
 
-/// Why an e-mail address was not changed.
+/// The reason why an e-mail address was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum SetEmailError {
     /// Another account has it.
@@ -34,9 +35,9 @@ pub enum SetEmailError {
 }
 
 impl Sql {
-    /// Locks the account's row and reads it; none if there is no such account.
+    /// Locks and reads an account's row. Returns `None` if there is no such account.
     ///
-    /// On SQLite this keeps every other writer waiting: be quick.
+    /// On SQLite every other writer waits until the change is committed or dropped.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -56,14 +57,14 @@ impl AccountChange {
     /// Sets a new password's hash.
     ///
     /// # Errors
-    /// [`SqlError`]; the change can then only be dropped. The same holds for all below.
+    /// [`SqlError`]. After an error of this or any other method the change can only be dropped.
     pub async fn set_password(&mut self, hash: &PasswordHash, now: Timestamp) -> Result<(), SqlError> {
-        self.account.password_hash = hash.clone();
+        self.account.password_hash = Some(hash.clone());
         self.account.password_changed_at = now;
         self.store(now).await
     }
 
-    /// Disables the account as of `at`, or enables it again.
+    /// Disables the account as of `at`, or enables it.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -72,7 +73,7 @@ impl AccountChange {
         self.store(now).await
     }
 
-    /// Replaces its roles.
+    /// Replaces the account's roles.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -81,7 +82,7 @@ impl AccountChange {
         self.store(now).await
     }
 
-    /// Replaces its e-mail address, unless another account has it. The row of the accounts table stays locked.
+    /// Replaces the account's e-mail address, unless another account has it. The new address is not verified.
     ///
     /// # Errors
     /// [`SetEmailError`]
@@ -96,7 +97,7 @@ impl AccountChange {
         if taken.is_some() {
             return Err(SetEmailError::Taken);
         }
-        let updated = query("UPDATE accounts SET email = $1, email_key = $2 WHERE id = $3")
+        let updated = query("UPDATE accounts SET email = $1, email_key = $2, email_verified = 0 WHERE id = $3")
             .bind(email.as_str().to_owned())
             .bind(email.key())
             .bind(id)
@@ -108,11 +109,11 @@ impl AccountChange {
             updated => drop(updated.map_err(SqlError::from)?),
         }
         self.account.email = email.clone();
+        self.account.email_verified = false;
         Ok(self.store(now).await?)
     }
 
-    /// Raises the epoch, so that a sign-in which was checked before this can't create a session any more, and answers the
-    /// new one.
+    /// Increments and returns the epoch, so that a sign-in that was checked before can't create a session.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -131,7 +132,7 @@ impl AccountChange {
         Ok(())
     }
 
-    /// Writes the change down in the audit log, if it is made.
+    /// Adds an entry to the audit log, as part of the change.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -139,22 +140,22 @@ impl AccountChange {
         self.sql.record(&mut self.tx, entry).await
     }
 
-    /// Makes the changes last.
+    /// Commits the changes.
     ///
     /// # Errors
-    /// [`SqlError`]; whether the changes were made is then unknown if the database became unavailable just now.
+    /// [`SqlError`]. If the database became unavailable, the changes may or may not have been stored.
     pub async fn commit(self) -> Result<(), SqlError> {
         Ok(self.tx.commit().await?)
     }
 
-    /// Writes what may change; the row is locked, so nothing of somebody else's is overwritten.
+    /// Writes every column that may change. The row is locked, so no concurrent change is overwritten.
     async fn store(&mut self, now: Timestamp) -> Result<(), SqlError> {
         let account = &mut self.account;
         account.updated_at = now;
         let sql = "UPDATE accounts SET password_hash = $1, password_changed_at = $2, disabled_at = $3, roles = $4, \
                    epoch = $5, updated_at = $6 WHERE id = $7";
         query(sql)
-            .bind(account.password_hash.expose().to_owned())
+            .bind(accounts::stored_hash(account.password_hash.as_ref()))
             .bind(account.password_changed_at.as_millis())
             .bind(account.disabled_at.map(Timestamp::as_millis))
             .bind(account.roles.to_string())

@@ -1,4 +1,4 @@
-//! Accounts: reading, registering and rehashing them.
+//! The `accounts` table: inserting, finding, listing and rehashing accounts.
 
 use std::collections::HashSet;
 
@@ -13,13 +13,13 @@ use crate::domain::{
     secret::PasswordHash,
 };
 
-/// Why an account wasn't stored.
+/// The reason why an account wasn't inserted.
 #[derive(Debug, thiserror::Error)]
 pub enum InsertError {
-    /// Another account has the e-mail address, in this case or another.
+    /// Another account has the e-mail address.
     #[error("the e-mail address is taken")]
     EmailTaken,
-    /// Another account has the username, in this case or another.
+    /// Another account has the username.
     #[error("the username is taken")]
     UsernameTaken,
     /// The database failed.
@@ -27,11 +27,11 @@ pub enum InsertError {
     Sql(#[from] SqlError),
 }
 
-/// `SELECT` every column that [`read`] reads, and then what follows.
+/// A `SELECT` of every column that [`read`] reads, followed by the given clauses.
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT id, email, username, password_hash, roles, disabled_at, created_at, updated_at, ",
+            "SELECT id, email, email_verified, username, password_hash, roles, disabled_at, created_at, updated_at, ",
             "password_changed_at, epoch FROM accounts ",
             $rest
         )
@@ -40,15 +40,15 @@ macro_rules! select {
 pub(super) use select;
 
 impl Sql {
-    /// Stores a new account.
+    /// Inserts an account and records it in the audit log as an operator's action.
     ///
     /// # Errors
-    /// [`InsertError`]: exactly one of any number of callers with the same address or name succeeds.
+    /// [`InsertError`]. Of any number of concurrent callers with the same address or name exactly one succeeds.
     pub async fn insert_account(&self, new: &NewAccount) -> Result<Account, InsertError> {
         self.insert_account_as(new, &Entry::new(new.created_at, AuditEvent::AccountAdded).account(new.id)).await
     }
 
-    /// The same, and what the audit log says of it.
+    /// Inserts an account together with an audit entry.
     ///
     /// # Errors
     /// [`InsertError`]
@@ -61,23 +61,28 @@ impl Sql {
                 tx.commit().await.map_err(SqlError::from)?;
             }
             Some(ImportOutcome::UsernameTaken) => return Err(InsertError::UsernameTaken),
+            Some(ImportOutcome::IdTaken) => {
+                let text = format!("the account id {} is taken", new.id);
+                return Err(SqlError::Other(sqlx::Error::Protocol(text)).into());
+            }
             Some(ImportOutcome::EmailTaken) | None => return Err(InsertError::EmailTaken),
         }
         Ok(Account {
             id: new.id,
             email: new.email.clone(),
+            email_verified: new.email_verified,
             username: new.username.clone(),
             password_hash: new.password_hash.clone(),
             roles: new.roles.clone(),
-            disabled_at: None,
+            disabled_at: new.disabled_at,
             created_at: new.created_at,
-            updated_at: new.created_at,
+            updated_at: new.updated_at,
             password_changed_at: new.created_at,
             epoch: Epoch::default(),
         })
     }
 
-    /// The account with this id.
+    /// Finds an account by id.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -86,21 +91,33 @@ impl Sql {
         self.one(select!("WHERE id = $1"), id.to_string()).await
     }
 
-    /// The account that someone who signs in with `identifier` means.
+    /// Finds the account that has an identifier as its e-mail address or username.
+    ///
+    /// An account whose name was stored before Unicode normalization, and whose normalized name another account has,
+    /// keeps its old key: it is found by its name exactly as it was typed at registration.
     ///
     /// # Errors
     /// [`SqlError`]
     #[tracing::instrument(level = "trace", target = "latchkey::span", name = "sql find_account", skip_all, fields(otel.kind = "client", db.system.name = "sql", db.operation.name = "find_account"))]
     pub async fn find_account(&self, identifier: &Identifier) -> Result<Option<Account>, SqlError> {
-        let (sql, key) = match identifier {
-            Identifier::Email(key) => (select!("WHERE email_key = $1"), key),
-            Identifier::Username(key) => (select!("WHERE username_key = $1"), key),
+        let sql = match identifier {
+            Identifier::Email(_) => select!("WHERE email_key = $1"),
+            Identifier::Username(_) => select!("WHERE username_key = $1"),
         };
-        // No name holds a NUL, and Postgres refuses to be asked for one.
-        if key.contains('\0') { Ok(None) } else { self.one(sql, key.clone()).await }
+        let (typed, key) = (identifier.lower_case(), identifier.key());
+        // No name contains a NUL, and Postgres refuses one as a parameter.
+        if typed.contains('\0') {
+            return Ok(None);
+        }
+        if typed != key
+            && let Some(account) = self.one(sql, typed.to_owned()).await?
+        {
+            return Ok(Some(account));
+        }
+        self.one(sql, key).await
     }
 
-    /// Accounts in order of id, beginning after `after`, at most `limit`.
+    /// Lists at most `limit` accounts in order of id, starting after the id `after`.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -116,8 +133,8 @@ impl Sql {
         rows.iter().map(read).collect()
     }
 
-    /// Replaces the hash of an unchanged password by a better one, if the stored hash is still `old`: so it never undoes
-    /// a change of the password. Says whether it did. Neither `password_changed_at` nor the epoch moves.
+    /// Replaces a password's hash by a stronger one of the same password, if the stored hash is still `old`, so that a
+    /// concurrent password change wins. Returns whether the hash was replaced. `password_changed_at` and the epoch stay.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -147,14 +164,17 @@ impl Sql {
     }
 }
 
-/// Rows per statement: 8 parameters each, of which SQLite takes 32,766.
-const AT_ONCE: usize = 500;
+/// Parameters of a row in an `INSERT`.
+const PARAMETERS: usize = 11;
 
-/// Inserts those whose address and name are free and says which were, in order. Of two rows with the same address the
-/// first wins. Nothing is committed.
+/// Rows of one `INSERT`: SQLite allows 32,766 parameters.
+const ROWS_PER_STATEMENT: usize = 500;
+
+/// Inserts the rows whose id, address and name are free, without committing. Returns the outcome of each row, in order.
+/// Of two rows with the same address the first is inserted.
 pub(super) async fn insert(tx: &mut Transaction<'_, Any>, rows: &[NewAccount]) -> Result<Vec<ImportOutcome>, SqlError> {
     let mut outcomes = Vec::with_capacity(rows.len());
-    for rows in rows.chunks(AT_ONCE) {
+    for rows in rows.chunks(ROWS_PER_STATEMENT) {
         let inserted = insert_free(tx, rows).await?;
         for (row, following) in rows.iter().zip(1..).map(|(row, next)| (row, &rows[next..])) {
             outcomes.push(if inserted.contains(&row.id.to_string()) {
@@ -167,8 +187,8 @@ pub(super) async fn insert(tx: &mut Transaction<'_, Any>, rows: &[NewAccount]) -
     Ok(outcomes)
 }
 
-/// Says what about `row` was taken before the rows `following` it were inserted. Between the attempt to insert it and
-/// this question the other account may have been deleted; the row is then inserted after all.
+/// Finds out which value of `row` was taken before the rows `following` it were inserted. If the conflicting account was
+/// deleted in the meantime, the row is inserted after all.
 async fn insert_taken(
     tx: &mut Transaction<'_, Any>,
     row: &NewAccount,
@@ -186,69 +206,83 @@ async fn insert_taken(
         {
             return Ok(ImportOutcome::UsernameTaken);
         }
+        if holder(tx, "SELECT id FROM accounts WHERE id = $1", row.id.to_string()).await?.is_some() {
+            return Ok(ImportOutcome::IdTaken);
+        }
         if !insert_free(tx, std::slice::from_ref(row)).await?.is_empty() {
             return Ok(ImportOutcome::Inserted);
         }
     }
-    Err(SqlError::Other(sqlx::Error::Protocol(format!("an account with the id {} is there already", row.id))))
+    Err(SqlError::Other(sqlx::Error::Protocol(format!("the account {} conflicts with a changing row", row.id))))
 }
 
-/// The id of the account that has a name.
+/// The id of the account that has a key.
 async fn holder(tx: &mut Transaction<'_, Any>, sql: &'static str, key: String) -> Result<Option<String>, SqlError> {
     let row = query(sql).bind(key).fetch_optional(&mut **tx).await?;
     Ok(row.map(|row| row.try_get("id")).transpose()?)
 }
 
-/// Inserts the rows that conflict with none, and answers their ids.
+/// Inserts the rows that conflict with no other, and returns their ids.
 async fn insert_free(tx: &mut Transaction<'_, Any>, rows: &[NewAccount]) -> Result<HashSet<String>, SqlError> {
     let mut insert = query(insert_statement(rows.len()));
     for row in rows {
-        let created_at = row.created_at.as_millis();
         insert = insert
             .bind(row.id.to_string())
             .bind(row.email.as_str().to_owned())
             .bind(row.email.key())
+            .bind(i64::from(row.email_verified))
             .bind(row.username.as_ref().map(|name| name.as_str().to_owned()))
             .bind(row.username.as_ref().map(Username::key))
-            .bind(row.password_hash.expose().to_owned())
+            .bind(stored_hash(row.password_hash.as_ref()))
             .bind(row.roles.to_string())
-            .bind(created_at);
+            .bind(row.disabled_at.map(Timestamp::as_millis))
+            .bind(row.created_at.as_millis())
+            .bind(row.updated_at.as_millis());
     }
     let inserted = insert.fetch_all(&mut **tx).await?;
     inserted.iter().map(|row| Ok(row.try_get("id")?)).collect()
 }
 
-/// One statement for `rows` rows. An error would end a Postgres transaction, so conflicts are passed over instead.
+/// The `INSERT` of `rows` rows. It skips conflicting rows, because an error would abort a Postgres transaction.
 fn insert_statement(rows: usize) -> SqlStr {
     use std::fmt::Write;
 
     let mut sql = String::from(
-        "INSERT INTO accounts (id, email, email_key, username, username_key, password_hash, roles, disabled_at, \
-         created_at, updated_at, password_changed_at, epoch) VALUES ",
+        "INSERT INTO accounts (id, email, email_key, email_verified, username, username_key, password_hash, roles, \
+         disabled_at, created_at, updated_at, password_changed_at, epoch) VALUES ",
     );
     for row in 0..rows {
-        let [id, email, email_key, name, name_key, hash, roles, at] = std::array::from_fn(|i| row * 8 + i + 1);
+        let [id, email, email_key, verified, name, name_key, hash, roles, disabled, created, updated]: [usize;
+            PARAMETERS] = std::array::from_fn(|i| row * PARAMETERS + i + 1);
         let comma = if row == 0 { "" } else { ", " };
         let _ = write!(
             sql,
-            "{comma}(${id}, ${email}, ${email_key}, ${name}, ${name_key}, ${hash}, ${roles}, NULL, ${at}, ${at}, ${at}, 0)"
+            "{comma}(${id}, ${email}, ${email_key}, ${verified}, ${name}, ${name_key}, ${hash}, ${roles}, ${disabled}, \
+             ${created}, ${updated}, ${created}, 0)"
         );
     }
     sql.push_str(" ON CONFLICT DO NOTHING RETURNING id");
     AssertSqlSafe(sql).into_sql_str()
 }
 
-/// Reads a row of `select!`.
+/// The `password_hash` column of a hash: empty for an account without a password.
+pub(super) fn stored_hash(hash: Option<&PasswordHash>) -> String {
+    hash.map(|hash| hash.expose().to_owned()).unwrap_or_default()
+}
+
+/// Reads a row of `select!`. Names are not validated: an earlier release may have accepted other ones.
 pub(super) fn read(row: &AnyRow) -> Result<Account, SqlError> {
     let id: String = row.try_get("id")?;
     let unreadable = |column: &str| SqlError::Corrupt(format!("{column} of the account {id}"));
     let username: Option<String> = row.try_get("username")?;
+    let password_hash: String = row.try_get("password_hash")?;
     let disabled_at: Option<i64> = row.try_get("disabled_at")?;
     Ok(Account {
         id: id.parse().map_err(|_| unreadable("id"))?,
-        email: Email::parse(&row.try_get::<String, _>("email")?).map_err(|_| unreadable("email"))?,
-        username: username.map(|name| Username::parse(&name)).transpose().map_err(|_| unreadable("username"))?,
-        password_hash: PasswordHash::new(row.try_get::<String, _>("password_hash")?),
+        email: Email::from_stored(row.try_get("email")?),
+        email_verified: row.try_get::<i64, _>("email_verified")? != 0,
+        username: username.map(Username::from_stored),
+        password_hash: Some(password_hash).filter(|hash| !hash.is_empty()).map(PasswordHash::new),
         roles: Roles::from_spaced(&row.try_get::<String, _>("roles")?).map_err(|_| unreadable("roles"))?,
         disabled_at: disabled_at.map(Timestamp::from_millis),
         created_at: Timestamp::from_millis(row.try_get("created_at")?),

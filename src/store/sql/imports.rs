@@ -1,4 +1,4 @@
-//! Accounts brought from elsewhere, many at a time, and how far that has come.
+//! Bulk inserts of imported accounts, and the progress of each import.
 
 use sqlx::Row;
 
@@ -9,23 +9,25 @@ use crate::domain::{
     clock::Timestamp,
 };
 
-/// What became of a row that was to be imported.
+/// The outcome of importing one row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImportOutcome {
-    /// It is an account now.
+    /// The account was inserted.
     Inserted,
-    /// Another account has its e-mail address, in this case or another.
+    /// Another account has its e-mail address.
     EmailTaken,
-    /// Another account has its username, in this case or another.
+    /// Another account has its username.
     UsernameTaken,
+    /// Another account has its id.
+    IdTaken,
 }
 
 impl Sql {
-    /// Inserts `rows`, all those that can be, and notes that `source` has been dealt with up to and with `upto_line`: both
-    /// or neither. Answers what became of each row, in order. `rows` may be empty.
+    /// Inserts the rows that conflict with no account and stores `upto_line` as the progress of `source`, in one
+    /// transaction. Returns the outcome of each row, in order. `rows` may be empty.
     ///
     /// # Errors
-    /// [`SqlError`]; nothing of this batch is stored then, so it can be tried again.
+    /// [`SqlError`]. Nothing of the batch is stored then, so the caller can retry.
     pub async fn import_accounts(
         &self,
         source: &str,
@@ -51,7 +53,7 @@ impl Sql {
         Ok(outcomes)
     }
 
-    /// The last line of `source` that has been dealt with, if its import was begun and not [forgotten](Self::forget_import).
+    /// The last line of `source` that was stored, if its import is unfinished.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -66,7 +68,7 @@ impl Sql {
         Ok(Some(line))
     }
 
-    /// Forgets how far `source` has come: its import is done, or is to begin again.
+    /// Deletes the progress of `source`: its import is finished.
     ///
     /// # Errors
     /// [`SqlError`]

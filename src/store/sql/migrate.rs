@@ -1,25 +1,25 @@
-//! Migrations: the files in `migrations/`, in order, each once.
+//! Schema migrations: applies each file in `migrations/` once, in order.
 //!
-//! sqlx has a migrator. This one exists because that one holds a session-level lock and keeps named prepared statements,
-//! neither of which survives PgBouncer in transaction mode.
+//! sqlx's own migrator holds a session-level lock and uses named prepared statements, and neither survives PgBouncer in
+//! transaction mode.
 
 use std::collections::BTreeMap;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use sqlx::{Connection, Executor, Row};
 
-use super::{Dialect, Lock, Sql, SqlError, query};
+use super::{Dialect, Lock, Sql, SqlError, query, rekey};
 
 struct Migration {
     number: i64,
     name: &'static str,
     sql: &'static str,
-    /// What only one of the databases understands, after that: SQLite, Postgres.
+    /// Statements for one dialect only, run after `sql`: SQLite, Postgres.
     own: Option<[&'static str; 2]>,
 }
 
-/// Every file in `migrations/`. One that was released is never changed; what it left out, another adds.
-const MIGRATIONS: [Migration; 5] = [
+/// Every file in `migrations/`. A released migration never changes; a later one amends it.
+const MIGRATIONS: [Migration; 6] = [
     Migration { number: 1, name: "accounts", sql: include_str!("../../../migrations/0001_accounts.sql"), own: None },
     Migration { number: 2, name: "imports", sql: include_str!("../../../migrations/0002_imports.sql"), own: None },
     Migration {
@@ -38,9 +38,15 @@ const MIGRATIONS: [Migration; 5] = [
             include_str!("../../../migrations/0005_audit.postgres.sql"),
         ]),
     },
+    Migration {
+        number: rekey::MIGRATION,
+        name: "names",
+        sql: include_str!("../../../migrations/0006_names.sql"),
+        own: None,
+    },
 ];
 
-/// Which migrations have been applied, what they read then (SHA-256), and when that was, for people who look.
+/// The applied migrations, with the SHA-256 of their text and, for information, the time.
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS migrations (\
                      number BIGINT NOT NULL PRIMARY KEY, \
                      name TEXT NOT NULL, \
@@ -48,17 +54,17 @@ const TABLE: &str = "CREATE TABLE IF NOT EXISTS migrations (\
                      applied_at TEXT NOT NULL)";
 
 impl Sql {
-    /// Applies the migrations that are missing, all or none, and answers how many. Nodes that start at once wait for
-    /// each other; all of them succeed.
+    /// Applies the missing migrations in one transaction and returns their number. Nodes that start concurrently wait for
+    /// each other, and all succeed.
     ///
     /// # Errors
-    /// [`SqlError::Newer`], [`SqlError::ChangedMigration`], and whatever keeps the database from doing it.
+    /// [`SqlError::Newer`], [`SqlError::ChangedMigration`], and errors of the database.
     pub async fn migrate(&self) -> Result<u32, SqlError> {
         let mut connection = self.connect_directly().await?;
         let mut tx = connection.begin_with(self.dialect.begin_write()).await?;
         self.dialect.lock(&mut tx, Lock::Migrations).await?;
         if self.dialect == Dialect::Postgres {
-            // Otherwise the log says each time that the table is there.
+            // Suppresses the notice that the table exists.
             tx.execute("SET LOCAL client_min_messages = warning").await?;
         }
         tx.execute(TABLE).await?;
@@ -87,6 +93,9 @@ impl Sql {
                     if let Some(own) = migration.own(self.dialect) {
                         tx.execute(own).await?;
                     }
+                    if migration.number == rekey::MIGRATION {
+                        rekey::normalize_names(&mut tx).await?;
+                    }
                     let sql = "INSERT INTO migrations (number, name, checksum, applied_at) \
                                VALUES ($1, $2, $3, CAST(CURRENT_TIMESTAMP AS TEXT))";
                     query(sql).bind(migration.number).bind(migration.name).bind(checksum).execute(&mut *tx).await?;
@@ -101,10 +110,10 @@ impl Sql {
 }
 
 impl Sql {
-    /// How many migrations are missing; changes nothing.
+    /// Counts the migrations that are missing, without applying them.
     ///
     /// # Errors
-    /// [`SqlError::Newer`], and whatever keeps the database from answering.
+    /// [`SqlError::Newer`], and errors of the database.
     pub async fn missing_migrations(&self) -> Result<usize, SqlError> {
         let mut tx = self.begin_read().await?;
         let sql = match self.dialect {
@@ -147,9 +156,8 @@ impl Migration {
 mod tests {
     use super::*;
 
-    /// So that a new file isn't forgotten here, and numbers have no gaps.
     #[test]
-    fn every_file_is_listed() {
+    fn migration_list_matches_the_files_without_gaps() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
         let mut files: Vec<String> =
             std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();

@@ -12,6 +12,7 @@ mod clients;
 mod error;
 mod imports;
 mod migrate;
+mod rekey;
 mod signing_keys;
 mod sqlite;
 

@@ -104,7 +104,7 @@ async fn i6_a_full_run_leaves_no_secret_behind() {
     node.post("/v1/users", register).await.expect(201);
     let hash = async |node: &Node| {
         let account = accounts::find(&node.state.sql, "hidden").await.unwrap();
-        account.password_hash.expose().to_owned()
+        account.password_hash.unwrap().expose().to_owned()
     };
     let mut hashes = vec![hash(&node).await];
     node.try_login("hidden", WRONG).await.expect(401);

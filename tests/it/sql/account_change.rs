@@ -1,11 +1,11 @@
-//! Changes that end sessions: made together or not at all.
+//! Changes to an account: committed as a whole, or not at all.
 
 use latchkey::domain::account::{Account, Epoch, Identifier, Roles};
 
 use super::{LATER, hash, new_account, new_id, on_every_backend, with_username};
 
 #[tokio::test]
-async fn what_is_committed_lasts() {
+async fn committed_change_is_stored() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
         let before = sql.insert_account(&new_account("ann@example.com")).await.unwrap();
@@ -16,7 +16,7 @@ async fn what_is_committed_lasts() {
         change.set_disabled(Some(LATER), LATER).await.unwrap();
         assert_eq!(change.bump_epoch().await.unwrap(), Epoch(1));
         let expected = Account {
-            password_hash: hash("second"),
+            password_hash: Some(hash("second")),
             password_changed_at: LATER,
             roles: Roles::parse(["admin"]).unwrap(),
             disabled_at: Some(LATER),
@@ -39,11 +39,11 @@ async fn what_is_committed_lasts() {
 }
 
 #[tokio::test]
-async fn what_is_dropped_never_was() {
+async fn dropped_change_is_undone() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
         let before = sql.insert_account(&new_account("ann@example.com")).await.unwrap();
-        // More often than the pool has connections: each comes back usable.
+        // More rounds than the pool has connections: each connection stays usable.
         for _ in 0..20 {
             let mut change = sql.change_account(before.id).await.unwrap().unwrap();
             change.set_password(&hash("second"), LATER).await.unwrap();
@@ -59,7 +59,7 @@ async fn what_is_dropped_never_was() {
 }
 
 #[tokio::test]
-async fn a_deleted_accounts_names_are_free_again() {
+async fn names_of_deleted_account_can_be_registered() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
         let id = sql.insert_account(&with_username("ann@example.com", "ann")).await.unwrap().id;

@@ -1,4 +1,4 @@
-//! Registering, finding, listing and rehashing accounts.
+//! Inserting, finding, listing and rehashing accounts.
 
 use latchkey::{
     domain::account::{Account, Epoch, Identifier, NewAccount, Roles},
@@ -8,25 +8,30 @@ use latchkey::{
 use super::{LATER, NOW, hash, new_account, new_id, on_every_backend, with_username};
 
 #[tokio::test]
-async fn an_account_comes_back_as_it_was_stored() {
+async fn inserted_account_is_read_back_unchanged() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
         let plain = new_account("plain@example.com");
         let full = NewAccount {
+            email_verified: true,
             roles: Roles::parse(["support", "admin"]).unwrap(),
+            disabled_at: Some(LATER),
+            updated_at: LATER,
             ..with_username("Zoë.Q@Example.com", "Zoë_Q")
         };
-        for new in [plain, full] {
+        let without_password = NewAccount { password_hash: None, ..new_account("social@example.com") };
+        for new in [plain, full, without_password] {
             let stored = sql.insert_account(&new).await.unwrap();
             let expected = Account {
                 id: new.id,
                 email: new.email,
+                email_verified: new.email_verified,
                 username: new.username,
                 password_hash: new.password_hash,
                 roles: new.roles,
-                disabled_at: None,
+                disabled_at: new.disabled_at,
                 created_at: NOW,
-                updated_at: NOW,
+                updated_at: new.updated_at,
                 password_changed_at: NOW,
                 epoch: Epoch(0),
             };
@@ -39,7 +44,7 @@ async fn an_account_comes_back_as_it_was_stored() {
 }
 
 #[tokio::test]
-async fn names_are_found_without_regard_to_case() {
+async fn find_account_ignores_case() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
         let new = with_username("Ünal@Example.com", "Ünal");
@@ -56,7 +61,23 @@ async fn names_are_found_without_regard_to_case() {
 }
 
 #[tokio::test]
-async fn names_are_unique_without_regard_to_case() {
+async fn find_account_ignores_unicode_composition() {
+    on_every_backend(async |backend| {
+        let sql = backend.node().await;
+        let new = with_username("jos\u{e9}@example.com", "jos\u{e9}");
+        sql.insert_account(&new).await.unwrap();
+        for identifier in ["jose\u{301}@example.com", "JOSE\u{301}", "jos\u{e9}"] {
+            let found = sql.find_account(&Identifier::parse(identifier)).await.unwrap();
+            assert_eq!(found.map(|account| account.id), Some(new.id), "{identifier}");
+        }
+        let taken = sql.insert_account(&new_account("jose\u{301}@example.com")).await;
+        assert!(matches!(taken, Err(InsertError::EmailTaken)), "{taken:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn insert_of_name_in_another_case_is_refused() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
         sql.insert_account(&with_username("Ann@Example.com", "Ann")).await.unwrap();
@@ -70,7 +91,7 @@ async fn names_are_unique_without_regard_to_case() {
 }
 
 #[tokio::test]
-async fn an_id_is_never_given_twice() {
+async fn insert_with_existing_id_fails() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
         let first = new_account("first@example.com");
@@ -83,7 +104,7 @@ async fn an_id_is_never_given_twice() {
 }
 
 #[tokio::test]
-async fn pages_follow_each_other() {
+async fn list_accounts_pages_in_order_of_id() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
         let mut expected = Vec::new();
@@ -105,20 +126,20 @@ async fn pages_follow_each_other() {
 }
 
 #[tokio::test]
-async fn a_rehash_never_undoes_a_change_of_password() {
+async fn upgrade_password_hash_after_password_change_does_nothing() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
         let id = sql.insert_account(&new_account("ann@example.com")).await.unwrap().id;
         assert!(sql.upgrade_password_hash(id, &hash("first"), &hash("better"), LATER).await.unwrap());
         let account = sql.account(id).await.unwrap().unwrap();
-        assert_eq!(account.password_hash, hash("better"));
+        assert_eq!(account.password_hash, Some(hash("better")));
         assert_eq!((account.updated_at, account.password_changed_at, account.epoch), (LATER, NOW, Epoch(0)));
 
         let mut change = sql.change_account(id).await.unwrap().unwrap();
         change.set_password(&hash("changed"), LATER).await.unwrap();
         change.commit().await.unwrap();
         assert!(!sql.upgrade_password_hash(id, &hash("better"), &hash("best"), LATER).await.unwrap());
-        assert_eq!(sql.account(id).await.unwrap().unwrap().password_hash, hash("changed"));
+        assert_eq!(sql.account(id).await.unwrap().unwrap().password_hash, Some(hash("changed")));
         assert!(!sql.upgrade_password_hash(new_id(), &hash("first"), &hash("best"), LATER).await.unwrap());
     })
     .await;

@@ -1,14 +1,14 @@
-//! Accounts brought from elsewhere.
+//! Bulk inserts of imported accounts.
 
 use latchkey::{
     domain::account::{Epoch, NewAccount},
-    store::sql::ImportOutcome::{EmailTaken, Inserted, UsernameTaken},
+    store::sql::ImportOutcome::{EmailTaken, IdTaken, Inserted, UsernameTaken},
 };
 
-use super::{LATER, NOW, new_account, on_every_backend, with_username};
+use super::{LATER, NOW, migrate::meddle, new_account, new_id, on_every_backend, with_username};
 
 #[tokio::test]
-async fn each_row_is_told_what_became_of_it() {
+async fn import_returns_the_outcome_of_each_row() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
         sql.insert_account(&with_username("ann@example.com", "ann")).await.unwrap();
@@ -31,20 +31,20 @@ async fn each_row_is_told_what_became_of_it() {
 }
 
 #[tokio::test]
-async fn a_batch_may_be_large() {
+async fn import_of_1234_rows_in_one_batch_succeeds() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
         let rows: Vec<NewAccount> = (0..1234).map(|n| new_account(&format!("{n}@example.com"))).collect();
         let outcomes = sql.import_accounts("users.jsonl", 1234, &rows, NOW).await.unwrap();
         assert_eq!(outcomes, vec![Inserted; 1234]);
         let outcomes = sql.import_accounts("users.jsonl", 1234, &rows, NOW).await.unwrap();
-        assert_eq!(outcomes, vec![EmailTaken; 1234], "a second time, it is all there");
+        assert_eq!(outcomes, vec![EmailTaken; 1234], "the accounts exist");
     })
     .await;
 }
 
 #[tokio::test]
-async fn progress_is_kept_for_each_source_until_it_is_forgotten() {
+async fn import_progress_is_kept_per_source_until_forgotten() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
         assert_eq!(sql.import_progress("a").await.unwrap(), None);
@@ -62,17 +62,30 @@ async fn progress_is_kept_for_each_source_until_it_is_forgotten() {
 }
 
 #[tokio::test]
-async fn a_failed_batch_leaves_no_trace() {
+async fn import_of_taken_id_is_reported() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
-        let ann = new_account("ann@example.com");
-        // The same id under another address: an error, not an outcome.
-        let rows = [ann.clone(), NewAccount { id: ann.id, ..new_account("ben@example.com") }];
-        sql.insert_account(&ann).await.unwrap();
+        let ann = sql.insert_account(&new_account("ann@example.com")).await.unwrap();
+        let ben = NewAccount { id: ann.id, ..new_account("ben@example.com") };
+        let outcomes = sql.import_accounts("a", 2, &[ben.clone(), new_account("cy@example.com")], NOW).await.unwrap();
+        assert_eq!(outcomes, [IdTaken, Inserted]);
+        let twice = NewAccount { id: new_id(), ..ben };
+        let rows = [twice.clone(), NewAccount { id: twice.id, ..new_account("dee@example.com") }];
+        assert_eq!(sql.import_accounts("b", 2, &rows, NOW).await.unwrap(), [Inserted, IdTaken]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn failed_batch_stores_nothing() {
+    on_every_backend(async |backend| {
+        let sql = backend.node().await;
         sql.import_accounts("a", 1, &[], NOW).await.unwrap();
-        sql.import_accounts("a", 3, &[new_account("cy@example.com"), rows[1].clone()], NOW).await.unwrap_err();
+        meddle(&backend, "ALTER TABLE imports RENAME TO elsewhere").await;
+        sql.import_accounts("a", 3, &[new_account("cy@example.com")], NOW).await.unwrap_err();
+        meddle(&backend, "ALTER TABLE elsewhere RENAME TO imports").await;
         assert_eq!(sql.import_progress("a").await.unwrap(), Some(1));
-        assert_eq!(sql.list_accounts(None, 10).await.unwrap().len(), 1);
+        assert_eq!(sql.list_accounts(None, 10).await.unwrap().len(), 0);
     })
     .await;
 }

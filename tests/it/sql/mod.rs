@@ -1,4 +1,4 @@
-//! The database, written once and run on every one: SQLite, Postgres, and Postgres behind PgBouncer.
+//! Tests of the SQL store. Each runs on SQLite, on Postgres, and on Postgres behind PgBouncer.
 
 mod account_change;
 mod accounts;
@@ -26,7 +26,7 @@ use tempfile::TempDir;
 
 use crate::harness::{pgbouncer, postgres};
 
-/// An empty database of one kind.
+/// An empty database of one dialect.
 pub struct Backend {
     pub name: &'static str,
     pub settings: DatabaseSettings,
@@ -52,12 +52,12 @@ impl Backend {
         Self { name: "Postgres behind PgBouncer", settings: settings(&url), _folder: None }
     }
 
-    /// What a node opens, before it migrates.
+    /// A connection pool, before migrations.
     pub async fn connect(&self) -> Sql {
         Sql::connect(&self.settings).await.unwrap()
     }
 
-    /// The database as a node uses it.
+    /// A connection pool after migrations.
     pub async fn node(&self) -> Sql {
         let sql = self.connect().await;
         sql.migrate().await.unwrap();
@@ -65,7 +65,7 @@ impl Backend {
     }
 }
 
-/// Runs a test on an empty database of each kind.
+/// Runs a test on an empty database of each dialect.
 pub async fn on_every_backend(test: impl AsyncFn(Backend)) {
     for backend in [Backend::sqlite(), Backend::postgres().await, Backend::pgbouncer().await] {
         println!("on {}:", backend.name);
@@ -78,7 +78,7 @@ pub fn settings(url: &str) -> DatabaseSettings {
         url: url.into(),
         migrate_url: None,
         max_connections: 8,
-        // Nothing waits this long unless something is wrong.
+        // Reached only when something is wrong.
         acquire_timeout: Duration::from_secs(60),
     }
 }
@@ -90,15 +90,18 @@ pub fn new_id() -> AccountId {
     Entropy::system().account_id(NOW)
 }
 
-/// An account with an address and nothing else of note.
+/// An account with an address and default values.
 pub fn new_account(email: &str) -> NewAccount {
     NewAccount {
         id: new_id(),
         email: Email::parse(email).unwrap(),
+        email_verified: false,
         username: None,
-        password_hash: hash("first"),
+        password_hash: Some(hash("first")),
         roles: Roles::default(),
+        disabled_at: None,
         created_at: NOW,
+        updated_at: NOW,
     }
 }
 

@@ -25,7 +25,7 @@ fn at(minute: i64) -> Timestamp {
 }
 
 #[tokio::test]
-async fn keys_come_back_as_they_were_stored_oldest_first() {
+async fn keys_are_read_back_unchanged_oldest_first() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
         assert_eq!(sql.keys().await.unwrap(), []);
@@ -40,7 +40,7 @@ async fn keys_come_back_as_they_were_stored_oldest_first() {
 }
 
 #[tokio::test]
-async fn the_first_key_is_only_ever_the_first() {
+async fn insert_first_key_with_existing_key_does_nothing() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
         assert!(sql.insert_first_key(&key("a", 1)).await.unwrap());
@@ -51,7 +51,7 @@ async fn the_first_key_is_only_ever_the_first() {
 }
 
 #[tokio::test]
-async fn keys_are_retired_resealed_and_deleted() {
+async fn key_changes_affect_one_key() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
         for (kid, minute) in [("a", 1), ("b", 2), ("c", 3)] {

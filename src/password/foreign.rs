@@ -1,0 +1,240 @@
+//! The spellings in which other systems write password hashes, rewritten as the strings that [`super::schemes`] reads.
+
+use std::borrow::Cow;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+
+use super::{phc::BASE64, schemes::BadHash};
+
+/// The hash function of a PBKDF2 hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pbkdf2Digest {
+    /// HMAC-SHA-1.
+    Sha1,
+    /// HMAC-SHA-256.
+    Sha256,
+    /// HMAC-SHA-512.
+    Sha512,
+}
+
+impl Pbkdf2Digest {
+    fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "sha1" => Self::Sha1,
+            "sha256" => Self::Sha256,
+            "sha512" => Self::Sha512,
+            _ => return None,
+        })
+    }
+
+    fn scheme(self) -> &'static str {
+        match self {
+            Self::Sha1 => "pbkdf2-sha1",
+            Self::Sha256 => "pbkdf2-sha256",
+            Self::Sha512 => "pbkdf2-sha512",
+        }
+    }
+}
+
+/// The string of a PBKDF2 hash from its parts.
+pub fn pbkdf2(digest: Pbkdf2Digest, rounds: u32, salt: &[u8], hash: &[u8]) -> String {
+    let (scheme, length) = (digest.scheme(), hash.len());
+    format!("${scheme}$i={rounds},l={length}${}${}", BASE64.encode(salt), BASE64.encode(hash))
+}
+
+/// The string of an scrypt hash from its parts.
+fn scrypt(log_n: u32, r: u32, p: u32, salt: &[u8], hash: &[u8]) -> String {
+    format!("$scrypt$ln={log_n},r={r},p={p}${}${}", BASE64.encode(salt), BASE64.encode(hash))
+}
+
+/// The parameters of a Firebase project's password hashes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct FirebaseHashConfig {
+    /// `base64_signer_key`, decoded.
+    pub signer_key: Vec<u8>,
+    /// `base64_salt_separator`, decoded.
+    pub salt_separator: Vec<u8>,
+    /// scrypt's block size.
+    pub rounds: u32,
+    /// scrypt's cost as a power of two.
+    pub mem_cost: u32,
+}
+
+impl FirebaseHashConfig {
+    /// Reads the `hash_config { … }` block that the Firebase console shows. Returns `None` if a value is missing or
+    /// invalid, or the algorithm is not SCRYPT.
+    pub fn parse(text: &str) -> Option<Self> {
+        let value = |name: &str| {
+            let lines = text.lines().filter_map(|line| line.trim().trim_end_matches(',').split_once(':'));
+            let mut values = lines.filter(|(given, _)| given.trim().trim_matches('"') == name);
+            values.next().map(|(_, value)| value.trim().trim_matches('"').to_owned())
+        };
+        let bytes = |name: &str| value(name).and_then(|text| BASE64.decode(text).ok());
+        let number = |name: &str| value(name).and_then(|text| text.parse().ok());
+        (value("algorithm")? == "SCRYPT").then_some(())?;
+        Some(Self {
+            signer_key: bytes("base64_signer_key").filter(|key| !key.is_empty())?,
+            salt_separator: bytes("base64_salt_separator")?,
+            rounds: number("rounds")?,
+            mem_cost: number("mem_cost")?,
+        })
+    }
+
+    /// The string of a user's hash. None if the salt or the hash is not base64.
+    pub fn hash(&self, salt: &str, hash: &str) -> Option<String> {
+        let decode = |text: &str| BASE64.decode(text.replace('-', "+").replace('_', "/")).ok();
+        let salt = [decode(salt)?, self.salt_separator.clone()].concat();
+        let (key, salt, hash) = (BASE64.encode(&self.signer_key), BASE64.encode(salt), BASE64.encode(decode(hash)?));
+        Some(format!("$firebase-scrypt$ln={},r={},k={key}${salt}${hash}", self.mem_cost, self.rounds))
+    }
+}
+
+impl std::fmt::Debug for FirebaseHashConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FirebaseHashConfig([secret])")
+    }
+}
+
+/// Rewrites a hash in its stored form. A string in no known format is returned unchanged, for the parser to refuse.
+pub(super) fn normalize(text: &str) -> Result<Cow<'_, str>, BadHash> {
+    let django = text.split_once('$').filter(|(scheme, _)| !scheme.is_empty());
+    if let Some((scheme, rest)) = django {
+        let rewritten = match scheme {
+            // Django puts its own name of the scheme in front of a complete hash.
+            "argon2" | "bcrypt" if rest.starts_with(['$', 'a']) => {
+                let hash = if rest.starts_with('$') { rest.to_owned() } else { format!("${rest}") };
+                return Ok(strip_padding(&hash).into_owned().into());
+            }
+            "bcrypt_sha256" => return Ok(text.into()),
+            "pbkdf2_sha1" | "pbkdf2_sha256" | "pbkdf2_sha512" => django_pbkdf2(&scheme[7..], rest),
+            "scrypt" => django_scrypt(rest),
+            "sha1" | "md5" | "unsalted_md5" | "unsalted_sha1" | "crypt" => {
+                return Err(BadHash::UnknownScheme("an unsalted or single-round hash of Django"));
+            }
+            _ if scheme.starts_with("scrypt:") || scheme.starts_with("pbkdf2:") => werkzeug(scheme, rest),
+            _ => return name_unsupported(text).map_or(Ok(text.into()), |name| Err(BadHash::UnknownScheme(name))),
+        };
+        return rewritten.map(Cow::from).ok_or(BadHash::Malformed);
+    }
+    if let Some(rewritten) = passlib_pbkdf2(text).or_else(|| better_auth(text)).or_else(|| aspnet(text)) {
+        return Ok(rewritten.into());
+    }
+    if let Some(name) = name_unsupported(text) {
+        return Err(BadHash::UnknownScheme(name));
+    }
+    Ok(strip_padding(text))
+}
+
+/// Removes base64 padding from the parts of a PHC string.
+fn strip_padding(text: &str) -> Cow<'_, str> {
+    if !text.starts_with('$') || text.starts_with("$2") || !text.ends_with('=') && !text.contains("=$") {
+        return text.into();
+    }
+    let parts: Vec<_> = text.split('$').map(|part| part.trim_end_matches('=')).collect();
+    parts.join("$").into()
+}
+
+/// `pbkdf2_sha256$600000$salt$base64`: the salt is text.
+fn django_pbkdf2(digest: &str, rest: &str) -> Option<String> {
+    let [rounds, salt, hash] = rest.split('$').collect::<Vec<_>>()[..] else { return None };
+    let digest = Pbkdf2Digest::parse(digest)?;
+    Some(pbkdf2(digest, rounds.parse().ok()?, salt.as_bytes(), &BASE64.decode(hash).ok()?))
+}
+
+/// `scrypt$16384$salt$8$5$base64`: the salt is text.
+fn django_scrypt(rest: &str) -> Option<String> {
+    let [n, salt, r, p, hash] = rest.split('$').collect::<Vec<_>>()[..] else { return None };
+    let hash = BASE64.decode(hash).ok()?;
+    Some(scrypt(log2(n)?, r.parse().ok()?, p.parse().ok()?, salt.as_bytes(), &hash))
+}
+
+/// `scrypt:32768:8:1$salt$hex` and `pbkdf2:sha256:1000000$salt$hex`: the salt is text.
+fn werkzeug(method: &str, rest: &str) -> Option<String> {
+    let (salt, hash) = rest.split_once('$')?;
+    let (salt, hash) = (salt.as_bytes(), hex(hash)?);
+    match method.split(':').collect::<Vec<_>>()[..] {
+        ["scrypt", n, r, p] => Some(scrypt(log2(n)?, r.parse().ok()?, p.parse().ok()?, salt, &hash)),
+        ["pbkdf2", digest, rounds] => Some(pbkdf2(Pbkdf2Digest::parse(digest)?, rounds.parse().ok()?, salt, &hash)),
+        _ => None,
+    }
+}
+
+/// `$pbkdf2$1000$salt$hash` (SHA-1), `$pbkdf2-sha256$29000$salt$hash`, `$pbkdf2-sha512$…`: base64 with `.` for `+`.
+fn passlib_pbkdf2(text: &str) -> Option<String> {
+    let [empty, scheme, rounds, salt, hash] = text.split('$').collect::<Vec<_>>()[..] else { return None };
+    let digest = Pbkdf2Digest::parse(if scheme == "pbkdf2" { "sha1" } else { scheme.strip_prefix("pbkdf2-")? })?;
+    let decode = |text: &str| BASE64.decode(text.replace('.', "+")).ok();
+    let is_number = !rounds.is_empty() && rounds.bytes().all(|byte| byte.is_ascii_digit());
+    let rounds = rounds.parse().ok().filter(|_| empty.is_empty() && is_number)?;
+    Some(pbkdf2(digest, rounds, &decode(salt)?, &decode(hash)?))
+}
+
+/// `salt:hash` of better-auth: 16 bytes in hexadecimal, used as text, and 64 bytes in hexadecimal; N = 16384, r = 16.
+fn better_auth(text: &str) -> Option<String> {
+    let (salt, hash) = text.split_once(':').filter(|(salt, hash)| salt.len() == 32 && hash.len() == 128)?;
+    hex(salt)?;
+    Some(scrypt(14, 16, 1, salt.as_bytes(), &hex(hash)?))
+}
+
+/// The base64 blobs of ASP.NET Core Identity. Version 2: 0, salt of 16 bytes, hash of 32, SHA-1, 1000 rounds. Version 3: 1,
+/// digest, rounds and salt length as 32-bit big-endian numbers, salt, hash.
+fn aspnet(text: &str) -> Option<String> {
+    let blob = BASE64_STANDARD.decode(text).ok()?;
+    let number = |at: usize| Some(u32::from_be_bytes(blob.get(at..at + 4)?.try_into().ok()?));
+    match blob.first()? {
+        0 if blob.len() == 49 => Some(pbkdf2(Pbkdf2Digest::Sha1, 1000, &blob[1..17], &blob[17..])),
+        1 => {
+            let digest = [Pbkdf2Digest::Sha1, Pbkdf2Digest::Sha256, Pbkdf2Digest::Sha512];
+            let digest = *digest.get(usize::try_from(number(1)?).ok()?)?;
+            let end = 13_usize.checked_add(usize::try_from(number(9)?).ok()?)?;
+            let (salt, hash) = (blob.get(13..end)?, blob.get(end..)?);
+            Some(pbkdf2(digest, number(5)?, salt, hash))
+        }
+        _ => None,
+    }
+}
+
+/// The name of a format that is recognised and not supported.
+fn name_unsupported(text: &str) -> Option<&'static str> {
+    const PREFIXES: [(&str, &str); 19] = [
+        ("$1$", "MD5 crypt"),
+        ("$apr1$", "Apache's MD5 crypt"),
+        ("$5$", "SHA-256 crypt"),
+        ("$6$", "SHA-512 crypt"),
+        ("$7$", "scrypt in crypt(3) form"),
+        ("$y$", "yescrypt"),
+        ("$P$", "phpass (WordPress)"),
+        ("$H$", "phpass (phpBB)"),
+        ("$S$", "Drupal's SHA-512"),
+        ("$wp$", "WordPress's bcrypt over SHA-384"),
+        ("$argon2d$", "argon2d"),
+        ("$2x$", "bcrypt of a version other than 2a, 2b and 2y"),
+        ("{", "an LDAP userPassword value"),
+        ("sha256$", "a single-round hash of Werkzeug"),
+        ("sha512$", "a single-round hash of Werkzeug"),
+        ("md5$", "a single-round hash"),
+        ("*", "MySQL's PASSWORD()"),
+        ("0x0200", "SQL Server's PWDENCRYPT"),
+        ("c2NyeXB0", "the scrypt file format (scrypt-kdf)"),
+    ];
+    let prefix = PREFIXES.iter().find(|(prefix, _)| text.starts_with(prefix)).map(|(_, name)| *name);
+    prefix.or_else(|| match text.len() {
+        _ if !text.bytes().all(|byte| byte.is_ascii_hexdigit()) => None,
+        32 => Some("MD5 or NTLM in hexadecimal"),
+        40 => Some("SHA-1 in hexadecimal"),
+        64 => Some("SHA-256 in hexadecimal"),
+        128 => Some("SHA-512 in hexadecimal"),
+        _ => None,
+    })
+}
+
+fn log2(text: &str) -> Option<u32> {
+    let number: u64 = text.parse().ok()?;
+    number.is_power_of_two().then(|| number.ilog2())
+}
+
+fn hex(text: &str) -> Option<Vec<u8>> {
+    let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    (text.len().is_multiple_of(2) && text.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(())?;
+    text.as_bytes().chunks(2).map(pair).collect()
+}

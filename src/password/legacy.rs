@@ -1,0 +1,215 @@
+//! Hashes that other systems made: bcrypt, bcrypt over SHA-256, scrypt, PBKDF2 and Firebase's scrypt (Cargo feature
+//! `legacy-hashes`). Each is verified once; the sign-in replaces it by an argon2id hash.
+
+use std::num::NonZeroU32;
+
+use aws_lc_rs::{
+    cipher::{AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey},
+    digest, hmac,
+    iv::FixedLength,
+    pbkdf2,
+};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use super::{
+    phc::Phc,
+    schemes::{BadHash, Limits},
+};
+
+/// The bytes of a password that bcrypt reads.
+const BCRYPT_BYTES: usize = 72;
+
+/// A hash of another system, parsed and within the limits.
+pub(super) enum LegacyHash {
+    /// Verified with the password itself.
+    Bcrypt(String),
+    /// Verified with a digest of the password.
+    BcryptSha256 {
+        digest: PreDigest,
+        hash: String,
+    },
+    Scrypt {
+        params: scrypt::Params,
+        salt: Vec<u8>,
+        expected: Vec<u8>,
+    },
+    Pbkdf2 {
+        algorithm: pbkdf2::Algorithm,
+        rounds: NonZeroU32,
+        salt: Vec<u8>,
+        expected: Vec<u8>,
+    },
+    /// The scrypt output is an AES-256 key that encrypts the project's signer key.
+    Firebase {
+        params: scrypt::Params,
+        salt: Vec<u8>,
+        signer_key: Vec<u8>,
+        expected: Vec<u8>,
+    },
+}
+
+/// The digest of the password that bcrypt receives.
+pub(super) enum PreDigest {
+    /// Django: hexadecimal SHA-256.
+    Hex,
+    /// passlib, version 1: base64 SHA-256.
+    Base64,
+    /// passlib, version 2: base64 HMAC-SHA-256 under bcrypt's salt.
+    Hmac { salt: String },
+}
+
+impl LegacyHash {
+    /// Parses the stored form of a hash.
+    pub(super) fn parse(text: &str, limits: Limits) -> Result<Self, BadHash> {
+        if text.starts_with("$2") {
+            return bcrypt_hash(text, limits).map(Self::Bcrypt);
+        }
+        if let Some(hash) = text.strip_prefix("bcrypt_sha256$") {
+            return Ok(Self::BcryptSha256 { digest: PreDigest::Hex, hash: bcrypt_hash(hash, limits)? });
+        }
+        if let Some(rest) = text.strip_prefix("$bcrypt-sha256$") {
+            return passlib_bcrypt_sha256(rest, limits);
+        }
+        let phc = Phc::parse(text)?;
+        match phc.scheme {
+            "scrypt" => parse_scrypt(&phc, limits),
+            "firebase-scrypt" => parse_firebase(&phc, limits),
+            "pbkdf2-sha1" => parse_pbkdf2(&phc, pbkdf2::PBKDF2_HMAC_SHA1, 20, 50_000, limits),
+            "pbkdf2-sha256" => parse_pbkdf2(&phc, pbkdf2::PBKDF2_HMAC_SHA256, 32, 42_500, limits),
+            "pbkdf2-sha512" => parse_pbkdf2(&phc, pbkdf2::PBKDF2_HMAC_SHA512, 64, 25_000, limits),
+            _ => Err(BadHash::UnknownScheme("an unknown scheme")),
+        }
+    }
+
+    /// Whether this is the hash of a password. The second result is whether all of the password was compared.
+    pub(super) fn matches(&self, password: &[u8]) -> Result<(bool, bool), BadHash> {
+        let matches = match self {
+            // bcrypt repeats its key, so that "x\0x" would match the hash of "x": a password with a NUL never matches.
+            Self::Bcrypt(hash) => {
+                let matches = bcrypt::verify(password, hash).map_err(|_| BadHash::Malformed)?;
+                return Ok((matches && !password.contains(&0), password.len() <= BCRYPT_BYTES));
+            }
+            Self::BcryptSha256 { digest, hash } => {
+                bcrypt::verify(digest.of(password).as_bytes(), hash).map_err(|_| BadHash::Malformed)?
+            }
+            Self::Scrypt { params, salt, expected } => {
+                let mut output = Zeroizing::new(vec![0; expected.len()]);
+                scrypt::scrypt(password, salt, params, &mut output).map_err(|_| BadHash::Malformed)?;
+                output.ct_eq(expected).into()
+            }
+            // `verify` compares in constant time.
+            Self::Pbkdf2 { algorithm, rounds, salt, expected } => {
+                pbkdf2::verify(*algorithm, *rounds, salt, password, expected).is_ok()
+            }
+            Self::Firebase { params, salt, signer_key, expected } => {
+                let mut key = Zeroizing::new([0_u8; 32]);
+                scrypt::scrypt(password, salt, params, key.as_mut()).map_err(|_| BadHash::Malformed)?;
+                let mut text = signer_key.clone();
+                let cipher = UnboundCipherKey::new(&AES_256, key.as_ref()).and_then(EncryptingKey::ctr);
+                let cipher = cipher.map_err(|_| BadHash::Malformed)?;
+                let iv = EncryptionContext::Iv128(FixedLength::from([0; 16]));
+                cipher.less_safe_encrypt(&mut text, iv).map_err(|_| BadHash::Malformed)?;
+                text.ct_eq(expected).into()
+            }
+        };
+        Ok((matches, true))
+    }
+}
+
+impl PreDigest {
+    fn of(&self, password: &[u8]) -> Zeroizing<String> {
+        let sha256 = || digest::digest(&digest::SHA256, password);
+        Zeroizing::new(match self {
+            Self::Hex => sha256().as_ref().iter().map(|byte| format!("{byte:02x}")).collect(),
+            Self::Base64 => BASE64_STANDARD.encode(sha256()),
+            Self::Hmac { salt } => {
+                let key = hmac::Key::new(hmac::HMAC_SHA256, salt.as_bytes());
+                BASE64_STANDARD.encode(hmac::sign(&key, password))
+            }
+        })
+    }
+}
+
+/// Checks a bcrypt hash: `$2a$`, `$2b$` or `$2y$`. `$2x$` marks hashes of a faulty implementation.
+fn bcrypt_hash(text: &str, limits: Limits) -> Result<String, BadHash> {
+    if !["$2a$", "$2b$", "$2y$"].iter().any(|version| text.starts_with(version)) {
+        return Err(BadHash::UnknownScheme("bcrypt of a version other than 2a, 2b and 2y"));
+    }
+    let parts: bcrypt::HashParts = text.parse().map_err(|_| BadHash::Malformed)?;
+    let cost = parts.get_cost();
+    if !(4..=31).contains(&cost) {
+        return Err(BadHash::Malformed);
+    }
+    limits.check_work(1 << cost, 256, "cost")?;
+    Ok(text.to_owned())
+}
+
+/// Parses passlib's `v=2,t=2b,r=12$salt$digest` and its older `2b,12$salt$digest`.
+fn passlib_bcrypt_sha256(text: &str, limits: Limits) -> Result<LegacyHash, BadHash> {
+    let [params, salt, sum] = text.split('$').collect::<Vec<_>>()[..] else { return Err(BadHash::Malformed) };
+    let (digest, kind, cost) = match params.split(',').collect::<Vec<_>>()[..] {
+        [kind, cost] => (PreDigest::Base64, kind, cost),
+        ["v=2", kind, cost] => {
+            let kind = kind.strip_prefix("t=").ok_or(BadHash::Malformed)?;
+            let cost = cost.strip_prefix("r=").ok_or(BadHash::Malformed)?;
+            (PreDigest::Hmac { salt: salt.to_owned() }, kind, cost)
+        }
+        _ => return Err(BadHash::Malformed),
+    };
+    let cost: u32 = cost.parse().map_err(|_| BadHash::Malformed)?;
+    let hash = bcrypt_hash(&format!("${kind}${cost:02}${salt}{sum}"), limits)?;
+    Ok(LegacyHash::BcryptSha256 { digest, hash })
+}
+
+fn parse_scrypt(phc: &Phc<'_>, limits: Limits) -> Result<LegacyHash, BadHash> {
+    phc.only(&["ln", "r", "p"])?;
+    let params = scrypt_params(phc.number("ln")?, phc.number("r")?, phc.number("p")?, limits)?;
+    Ok(LegacyHash::Scrypt { params, salt: phc.salt.clone(), expected: phc.hash.clone() })
+}
+
+fn parse_firebase(phc: &Phc<'_>, limits: Limits) -> Result<LegacyHash, BadHash> {
+    phc.only(&["ln", "r", "k"])?;
+    let params = scrypt_params(phc.number("ln")?, phc.number("r")?, 1, limits)?;
+    let signer_key = phc.bytes("k")?;
+    if signer_key.is_empty() || signer_key.len() != phc.hash.len() {
+        return Err(BadHash::Malformed);
+    }
+    Ok(LegacyHash::Firebase { params, salt: phc.salt.clone(), signer_key, expected: phc.hash.clone() })
+}
+
+fn scrypt_params(log_n: u32, r: u32, p: u32, limits: Limits) -> Result<scrypt::Params, BadHash> {
+    // Two areas of memory: 128 r bytes N times, which each of the p lanes passes through, and 128 r bytes p times.
+    let area = |times: u64| u64::from(r).checked_mul(times).and_then(|product| product.checked_mul(128));
+    let kib = |bytes: Option<u64>| bytes.map(|bytes| bytes.div_ceil(1024)).ok_or(BadHash::TooCostly("memory"));
+    if log_n == 0 {
+        return Err(BadHash::Malformed);
+    }
+    let n = if log_n < 32 { 1_u64 << log_n } else { return Err(BadHash::TooCostly("memory")) };
+    let (mixed, lanes) = (kib(area(n))?, kib(area(p.into()))?);
+    limits.check_memory(mixed.saturating_add(lanes))?;
+    limits.check_work(mixed.saturating_mul(p.into()), 4864, "memory times parallelism")?;
+    let log_n = u8::try_from(log_n).map_err(|_| BadHash::Malformed)?;
+    scrypt::Params::new(log_n, r, p).map_err(|_| BadHash::Malformed)
+}
+
+/// `rounds_per_unit`: the rounds that take as long as one argon2id hash of the default settings.
+fn parse_pbkdf2(
+    phc: &Phc<'_>,
+    algorithm: pbkdf2::Algorithm,
+    block: usize,
+    rounds_per_unit: u64,
+    limits: Limits,
+) -> Result<LegacyHash, BadHash> {
+    phc.only(&["i", "l"])?;
+    let rounds = NonZeroU32::new(phc.number("i")?).ok_or(BadHash::Malformed)?;
+    if phc.has("l") && usize::try_from(phc.number("l")?) != Ok(phc.hash.len()) {
+        return Err(BadHash::Malformed);
+    }
+    limits.check_work(u64::from(rounds.get()), rounds_per_unit, "rounds")?;
+    // Each block of the output is derived on its own (RFC 8018, section 5.2), so the first one alone identifies the
+    // password: 160 bits or more. Deriving the others would multiply the work.
+    let expected = phc.hash.iter().copied().take(block).collect();
+    Ok(LegacyHash::Pbkdf2 { algorithm, rounds, salt: phc.salt.clone(), expected })
+}

@@ -1,0 +1,118 @@
+//! Passwords of one guessable word and some decoration: `Summer2024!`, `Latchkey1!`, `Michael1990!`.
+//!
+//! Cracking tools try every common word with a year, digits and a symbol first. zxcvbn rates such passwords too high,
+//! because it multiplies the guesses for each part.
+
+use zeroize::Zeroizing;
+
+/// A word that zxcvbn finds within so many guesses, alone and in lower case, is guessable: its dictionaries have about
+/// 30,000 words each, and misspellings and keyboard patterns are a little above.
+const GUESSABLE_WORD: u64 = 100_000;
+
+/// The guesses, as a power of ten, from which on even one word with its decoration is strong enough.
+const STRONG_ENOUGH: f64 = 10.0;
+
+/// The shortest run of letters that counts as a word, in characters.
+const MIN_WORD: usize = 4;
+
+/// Words that are guessed first, although dictionaries of general English rank them low or lack them.
+const WORDS: [&str; 23] = [
+    "latchkey", "summer", "winter", "spring", "autumn", "company", "welcome", "letmein", "changeme", "password",
+    "passwort", "qwerty", "azerty", "qwertz", "admin", "login", "secret", "default", "office", "user", "guest", "test",
+    "demo",
+];
+
+/// Whether a password is one guessable word plus decoration. `guesses_log10` is zxcvbn's estimate for the whole password,
+/// `words` are the words that are guessable for this account, in lower case.
+pub(super) fn is_decorated_word(password: &str, guesses_log10: f64, words: &[String]) -> bool {
+    if guesses_log10 >= STRONG_ENOUGH {
+        return false;
+    }
+    let Some(word) = only_word(password) else { return false };
+    let listed = WORDS.contains(&word.as_str()) || words.iter().any(|given| *given == *word);
+    listed || zxcvbn::zxcvbn(&word, &[]).guesses() <= GUESSABLE_WORD
+}
+
+/// The only word of a password, in lower case and with `0`, `4`, `$` and the like read as letters where they stand between
+/// letters. None if the password has no word or several different ones.
+fn only_word(password: &str) -> Option<Zeroizing<String>> {
+    let lower = Zeroizing::new(password.to_lowercase());
+    let characters: Vec<char> = lower.chars().collect();
+    let mut words: Vec<Zeroizing<String>> = Vec::new();
+    let mut word = Zeroizing::new(String::new());
+    for (index, &c) in characters.iter().enumerate() {
+        let between = index > 0
+            && characters[index - 1].is_alphabetic()
+            && characters[index + 1..].iter().take(1).any(|next| next.is_alphabetic());
+        match letter(c).filter(|_| between).or(Some(c).filter(|c| c.is_alphabetic())) {
+            Some(letter) => word.push(letter),
+            None => words.push(std::mem::take(&mut word)),
+        }
+    }
+    words.push(word);
+    words.retain(|word| word.chars().count() >= MIN_WORD);
+    words.dedup();
+    let first = words.pop()?;
+    words.iter().all(|word| *word == first).then_some(first)
+}
+
+/// The letter that a digit or symbol commonly stands for.
+fn letter(c: char) -> Option<char> {
+    Some(match c {
+        '0' => 'o',
+        '1' | '!' => 'i',
+        '3' => 'e',
+        '4' | '@' => 'a',
+        '5' | '$' => 's',
+        '7' => 't',
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decorated(password: &str) -> bool {
+        is_decorated_word(password, zxcvbn::zxcvbn(password, &[]).guesses_log10(), &["initech".to_owned()])
+    }
+
+    #[test]
+    fn one_word_with_year_digits_or_symbols_is_refused() {
+        for weak in [
+            "Summer2024!",
+            "Winter2026!",
+            "Company2025!",
+            "Latchkey1!",
+            "Letmein123!",
+            "Monday123!",
+            "Michael1990!",
+            "2024Summer!",
+            "!Autumn-2025",
+            "P4$sword99!",
+            "Initech2026",
+            "marmalade77",
+            "Qwerty2024!",
+        ] {
+            assert!(decorated(weak), "{weak}");
+        }
+    }
+
+    #[test]
+    fn several_words_and_random_characters_are_accepted() {
+        for good in [
+            "tidal engine verse marmalade",
+            "summer-marmalade-7",
+            "Vq7-xK2w",
+            "nvkxqhzpwmtr",
+            "839201746501",
+            "日本語のパスワード四つ",
+            "Vq7-xK2wVq7-xK2wVq7-xK2w",
+            "🦀🐘🪁🧭🛶🎻🪵🥁",
+            "summer 8391 0274 66",
+            "correcthorse99",
+        ] {
+            assert!(!decorated(good), "{good}");
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! The export files of other systems, read as they come.
+
+use aws_lc_rs::digest;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::{
+    native,
+    record::{BadRecord, Record, millis, time},
+    records::{JsonScanner, Splitter, csv_fields},
+};
+use crate::{
+    domain::clock::Timestamp,
+    password::{BadHash, FirebaseHashConfig, Pbkdf2Digest, pbkdf2},
+};
+
+/// The format of an import.
+#[derive(Clone, Debug)]
+pub enum Format {
+    /// Latchkey's own: one JSON object a line.
+    Native,
+    /// `manage.py dumpdata auth.user`, or of a custom user model.
+    Django,
+    /// A realm export with users: `kc.sh export`.
+    Keycloak,
+    /// A user export or import file, NDJSON or a JSON array, with or without password hashes.
+    Auth0,
+    /// `firebase auth:export users.json --format=json`.
+    Firebase(FirebaseHashConfig),
+    /// The table `auth.users` as CSV or JSON.
+    Supabase,
+}
+
+/// Reads one record after the other.
+pub(super) struct RecordReader<'a> {
+    format: &'a Format,
+    /// The columns of a CSV file, once its first record was read.
+    columns: Option<Vec<String>>,
+    is_csv: bool,
+}
+
+impl<'a> RecordReader<'a> {
+    /// Chooses how to split the stream that starts with `head`.
+    pub(super) fn new(format: &'a Format, head: &[u8]) -> (Self, Splitter) {
+        let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
+        let is_csv = matches!(format, Format::Supabase) && !head.starts_with(b"[") && !head.starts_with(b"{");
+        let splitter = match format {
+            Format::Native => Splitter::Lines,
+            Format::Keycloak | Format::Firebase(_) => Splitter::Json(JsonScanner::users()),
+            Format::Supabase if is_csv => Splitter::Csv { quoted: false },
+            Format::Django | Format::Auth0 | Format::Supabase => Splitter::Json(JsonScanner::top_level()),
+        };
+        (Self { format, columns: None, is_csv }, splitter)
+    }
+
+    /// Whether the first record is a header, which must be read even if it is skipped.
+    pub(super) fn needs_header(&self) -> bool {
+        self.is_csv && self.columns.is_none()
+    }
+
+    /// Reads a record. Returns `None` for one that is not an account, such as a blank line or a row of another table.
+    pub(super) fn read(&mut self, bytes: &[u8], now: Timestamp) -> Result<Option<Record>, BadRecord> {
+        if bytes.trim_ascii().is_empty() {
+            return Ok(None);
+        }
+        if self.is_csv {
+            let fields = csv_fields(bytes).ok_or(BadRecord::NotCsv)?;
+            let Some(columns) = &self.columns else {
+                self.columns = Some(fields);
+                return Ok(None);
+            };
+            if columns.len() != fields.len() {
+                return Err(BadRecord::NotCsv);
+            }
+            let values = fields.into_iter().map(|field| if field.is_empty() { Value::Null } else { field.into() });
+            return supabase(&Object(columns.iter().cloned().zip(values).collect()), now);
+        }
+        if matches!(self.format, Format::Native) {
+            return native::read(bytes).map(Some);
+        }
+        let object = Object(native::parse_json(bytes)?);
+        match self.format {
+            Format::Native | Format::Supabase => supabase(&object, now),
+            Format::Django => django(&object),
+            Format::Keycloak => keycloak(&object),
+            Format::Auth0 => auth0(&object).map(Some),
+            Format::Firebase(config) => firebase(&object, config).map(Some),
+        }
+    }
+}
+
+/// A JSON object with typed access to its members. Absent and null members are `None`.
+struct Object(Map<String, Value>);
+
+impl Object {
+    fn get(&self, name: &'static str) -> Option<&Value> {
+        self.0.get(name).filter(|value| !value.is_null())
+    }
+
+    fn text(&self, name: &'static str) -> Result<Option<String>, BadRecord> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(Value::String(text)) if text.is_empty() => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.clone())),
+            Some(_) => Err(BadRecord::WrongType { field: name, expected: "a string" }),
+        }
+    }
+
+    fn flag(&self, name: &'static str) -> Result<Option<bool>, BadRecord> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(Value::Bool(value)) => Ok(Some(*value)),
+            Some(Value::String(text)) if text == "true" || text == "t" => Ok(Some(true)),
+            Some(Value::String(text)) if text == "false" || text == "f" => Ok(Some(false)),
+            Some(_) => Err(BadRecord::WrongType { field: name, expected: "true or false" }),
+        }
+    }
+
+    /// A time: RFC 3339, the same with a blank or without offset (UTC), or MongoDB's `{"$date": …}`.
+    fn time(&self, name: &'static str) -> Result<Option<Timestamp>, BadRecord> {
+        let value = self.get(name).map(|value| value.get("$date").unwrap_or(value));
+        let text = match value {
+            None => return Ok(None),
+            Some(Value::String(text)) => text.clone(),
+            Some(_) => return Err(BadRecord::WrongType { field: name, expected: "a time" }),
+        };
+        let utc = || time("created_at", &format!("{text}Z"));
+        time("created_at", &text).or_else(|_| utc()).map(Some)
+    }
+
+    /// A time in milliseconds since 1970, as a number or a string.
+    fn millis(&self, name: &'static str) -> Result<Option<Timestamp>, BadRecord> {
+        let number = match self.get(name) {
+            None => return Ok(None),
+            Some(Value::String(text)) => text.parse().ok(),
+            Some(value) => value.as_i64(),
+        };
+        millis("created_at", number.unwrap_or(-1)).map(Some)
+    }
+}
+
+/// The id of an account whose id in the other system is not a UUID: the version 5 UUID of `system:id` in the namespace
+/// for URLs (RFC 9562, section 5.5), so that applications can compute it.
+fn account_id(system: &str, id: &str) -> String {
+    if let Ok(id) = Uuid::try_parse(id) {
+        return id.to_string();
+    }
+    let mut context = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
+    context.update(Uuid::NAMESPACE_URL.as_bytes());
+    context.update(format!("{system}:{id}").as_bytes());
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&context.finish().as_ref()[..16]);
+    uuid::Builder::from_sha1_bytes(bytes).into_uuid().to_string()
+}
+
+/// A username. Systems that require one often repeat the e-mail address, which is not a username here.
+fn username(name: Option<String>, email: Option<&String>) -> Option<String> {
+    name.filter(|name| email.is_none_or(|email| email.to_lowercase() != name.to_lowercase()))
+}
+
+/// A row of `dumpdata`. Rows of models without an e-mail address and a password are skipped.
+fn django(row: &Object) -> Result<Option<Record>, BadRecord> {
+    let Some(Value::Object(fields)) = row.get("fields") else { return Ok(None) };
+    let fields = Object(fields.clone());
+    if !fields.0.contains_key("password") {
+        return Ok(None);
+    }
+    let email = fields.text("email")?;
+    let id = match row.get("pk") {
+        Some(Value::String(id)) => Some(account_id("django", id)),
+        Some(Value::Number(id)) => Some(account_id("django", &id.to_string())),
+        _ => None,
+    };
+    Ok(Some(Record {
+        id,
+        username: username(fields.text("username")?, email.as_ref()),
+        email,
+        // Django writes "!" and random characters for an account without a password.
+        password_hash: fields.text("password")?.filter(|hash| !hash.starts_with('!')),
+        disabled: !fields.flag("is_active")?.unwrap_or(true),
+        created_at: fields.time("date_joined")?,
+        ..Record::default()
+    }))
+}
+
+/// An element of `users` in a realm export. Service accounts are skipped.
+fn keycloak(user: &Object) -> Result<Option<Record>, BadRecord> {
+    if user.get("serviceAccountClientId").is_some() {
+        return Ok(None);
+    }
+    let email = user.text("email")?;
+    let credentials = user.get("credentials").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let password = credentials.iter().find(|credential| credential["type"] == "password");
+    Ok(Some(Record {
+        id: user.text("id")?.map(|id| account_id("keycloak", &id)),
+        username: username(user.text("username")?, email.as_ref()),
+        email,
+        email_verified: user.flag("emailVerified")?.unwrap_or(false),
+        password_hash: password.map(keycloak_hash).transpose().map_err(BadRecord::PasswordHash)?,
+        disabled: !user.flag("enabled")?.unwrap_or(true),
+        created_at: user.millis("createdTimestamp")?,
+        ..Record::default()
+    }))
+}
+
+/// Keycloak stores two JSON documents as strings: `secretData` (value, salt) and `credentialData` (algorithm, parameters).
+fn keycloak_hash(credential: &Value) -> Result<String, BadHash> {
+    let document = |name: &str| -> Option<Value> { serde_json::from_str(credential[name].as_str()?).ok() };
+    let (secret, data) = (document("secretData"), document("credentialData"));
+    let (Some(secret), Some(data)) = (secret, data) else { return Err(BadHash::Malformed) };
+    let bytes = |name: &str| -> Result<Vec<u8>, BadHash> {
+        use base64::{Engine, prelude::BASE64_STANDARD};
+        BASE64_STANDARD.decode(secret[name].as_str().unwrap_or_default()).map_err(|_| BadHash::Malformed)
+    };
+    let (hash, salt) = (bytes("value")?, bytes("salt")?);
+    let iterations = data["hashIterations"].as_u64().and_then(|number| u32::try_from(number).ok());
+    let iterations = iterations.ok_or(BadHash::Malformed)?;
+    let digest = match data["algorithm"].as_str() {
+        Some("pbkdf2") => Pbkdf2Digest::Sha1,
+        Some("pbkdf2-sha256") => Pbkdf2Digest::Sha256,
+        Some("pbkdf2-sha512") => Pbkdf2Digest::Sha512,
+        Some("argon2") => return keycloak_argon2(&data["additionalParameters"], iterations, &salt, &hash),
+        _ => return Err(BadHash::UnknownScheme("an algorithm of a Keycloak extension")),
+    };
+    Ok(pbkdf2(digest, iterations, &salt, &hash))
+}
+
+fn keycloak_argon2(parameters: &Value, passes: u32, salt: &[u8], hash: &[u8]) -> Result<String, BadHash> {
+    use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
+
+    let parameter = |name: &str| parameters[name][0].as_str().ok_or(BadHash::Malformed);
+    let version = match parameter("version")? {
+        "1.3" => 19,
+        "1.0" => 16,
+        _ => return Err(BadHash::Malformed),
+    };
+    let number = |name: &str| parameter(name)?.parse::<u32>().map_err(|_| BadHash::Malformed);
+    let (kind, memory, lanes) = (parameter("type")?, number("memory")?, number("parallelism")?);
+    let (salt, hash) = (BASE64_STANDARD_NO_PAD.encode(salt), BASE64_STANDARD_NO_PAD.encode(hash));
+    Ok(format!("$argon2{kind}$v={version}$m={memory},t={passes},p={lanes}${salt}${hash}"))
+}
+
+/// A user of a bulk export, of a bulk import file, or of the export of password hashes that Auth0's support provides.
+fn auth0(user: &Object) -> Result<Record, BadRecord> {
+    let email = user.text("email")?;
+    let oid = user.get("_id").and_then(|id| id["$oid"].as_str().or(id.as_str()).map(|id| format!("auth0|{id}")));
+    let custom = user.get("custom_password_hash").map(|custom| custom["hash"]["value"].as_str().unwrap_or_default());
+    let hash = user.text("passwordHash")?.or(user.text("password_hash")?).or(custom.map(str::to_owned));
+    Ok(Record {
+        id: user.text("user_id")?.or(oid).map(|id| account_id("auth0", &id)),
+        username: username(user.text("username")?, email.as_ref()),
+        email,
+        email_verified: user.flag("email_verified")?.unwrap_or(false),
+        password_hash: hash,
+        disabled: user.flag("blocked")?.unwrap_or(false),
+        created_at: user.time("created_at")?,
+        updated_at: user.time("updated_at")?,
+        ..Record::default()
+    })
+}
+
+fn firebase(user: &Object, config: &FirebaseHashConfig) -> Result<Record, BadRecord> {
+    let hash = match (user.text("passwordHash")?, user.text("salt")?) {
+        (Some(hash), salt) => {
+            let hash = config.hash(&salt.unwrap_or_default(), &hash);
+            Some(hash.ok_or(BadRecord::PasswordHash(BadHash::Malformed))?)
+        }
+        (None, _) => None,
+    };
+    Ok(Record {
+        id: user.text("localId")?.map(|id| account_id("firebase", &id)),
+        email: user.text("email")?,
+        email_verified: user.flag("emailVerified")?.unwrap_or(false),
+        password_hash: hash,
+        disabled: user.flag("disabled")?.unwrap_or(false),
+        created_at: user.millis("createdAt")?,
+        ..Record::default()
+    })
+}
+
+/// A row of `auth.users`. Deleted users are skipped; banned ones are disabled.
+fn supabase(row: &Object, now: Timestamp) -> Result<Option<Record>, BadRecord> {
+    if row.get("deleted_at").is_some() {
+        return Ok(None);
+    }
+    let confirmed = row.time("email_confirmed_at")?.or(row.time("confirmed_at")?);
+    Ok(Some(Record {
+        id: row.text("id")?.map(|id| account_id("supabase", &id)),
+        email: row.text("email")?,
+        email_verified: confirmed.is_some(),
+        password_hash: row.text("encrypted_password")?,
+        disabled: row.time("banned_until")?.is_some_and(|until| until > now),
+        created_at: row.time("created_at")?,
+        updated_at: row.time("updated_at")?,
+        ..Record::default()
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn id_that_is_no_uuid_becomes_a_version_5_uuid() {
+        // Python: uuid.uuid5(uuid.NAMESPACE_URL, "django:42")
+        assert_eq!(account_id("django", "42"), "72f85f80-28d2-56b6-8571-d6fa81cefb4d");
+        let id = "8281cec3-5b48-46eb-a41d-72c15ec3f9e2";
+        assert_eq!(account_id("keycloak", id), id);
+    }
+
+    #[test]
+    fn username_that_repeats_the_email_is_dropped() {
+        let email = "Ann@example.com".to_owned();
+        assert_eq!(username(Some("ann@Example.com".to_owned()), Some(&email)), None);
+        assert_eq!(username(Some("ann".to_owned()), Some(&email)).as_deref(), Some("ann"));
+    }
+}

@@ -1,0 +1,235 @@
+//! Latchkey's own import format: one JSON object a line, read strictly, because a misspelt field would lose data silently.
+
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::{Value, error::Category};
+
+use super::record::{BadRecord, Record, time};
+
+/// The fields of a record.
+const FIELDS: [&str; 9] =
+    ["id", "email", "email_verified", "username", "password_hash", "roles", "disabled", "created_at", "updated_at"];
+
+/// Reads a line.
+pub(super) fn read(line: &[u8]) -> Result<Record, BadRecord> {
+    let Fields(fields) = parse_json(line)?;
+    let mut given = FIELDS.map(|_| None);
+    for (name, value) in fields {
+        let Some(index) = FIELDS.iter().position(|field| *field == name) else {
+            return Err(BadRecord::UnknownField(presentable(&name)));
+        };
+        if given[index].replace(value).is_some() {
+            return Err(BadRecord::RepeatedField(FIELDS[index]));
+        }
+    }
+    let has_hash = given[4].is_some();
+    let [id, email, verified, username, hash, roles, disabled, created, updated] =
+        given.map(|value| value.filter(|value| !value.is_null()));
+    let text = |field, value: Option<Value>| value.map(|value| string(field, value)).transpose();
+    let email = text("email", email)?.ok_or(BadRecord::MissingField("email"))?;
+    let password_hash = text("password_hash", hash)?;
+    if !has_hash {
+        return Err(BadRecord::MissingHash);
+    }
+    Ok(Record {
+        id: text("id", id)?,
+        email: Some(email),
+        email_verified: boolean("email_verified", verified)?,
+        username: text("username", username)?,
+        password_hash,
+        roles: roles.map(strings).transpose()?.unwrap_or_default(),
+        disabled: boolean("disabled", disabled)?,
+        created_at: text("created_at", created)?.map(|text| time("created_at", &text)).transpose()?,
+        updated_at: text("updated_at", updated)?.map(|text| time("updated_at", &text)).transpose()?,
+    })
+}
+
+/// Parses a JSON object.
+pub(super) fn parse_json<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, BadRecord> {
+    serde_json::from_slice(bytes).map_err(|error| match error.classify() {
+        Category::Data => BadRecord::NotAnObject,
+        _ => BadRecord::NotJson { column: error.column() },
+    })
+}
+
+/// A field's name, if it looks like one: a value may stand in its place by mistake.
+fn presentable(name: &str) -> String {
+    let ok = (1..=32).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    if ok { format!("`{name}`") } else { "(name not shown)".to_owned() }
+}
+
+fn string(field: &'static str, value: Value) -> Result<String, BadRecord> {
+    match value {
+        Value::String(text) => Ok(text),
+        _ => Err(BadRecord::WrongType { field, expected: "a string" }),
+    }
+}
+
+fn boolean(field: &'static str, value: Option<Value>) -> Result<bool, BadRecord> {
+    match value {
+        None => Ok(false),
+        Some(Value::Bool(value)) => Ok(value),
+        Some(_) => Err(BadRecord::WrongType { field, expected: "true or false" }),
+    }
+}
+
+fn strings(value: Value) -> Result<Vec<String>, BadRecord> {
+    let wrong = BadRecord::WrongType { field: "roles", expected: "an array of strings" };
+    let Value::Array(values) = value else { return Err(wrong) };
+    values.into_iter().map(|value| string("roles", value).map_err(|_| wrong.clone())).collect()
+}
+
+/// An object's fields in order, including repeated ones.
+struct Fields(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Fields;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::PasswordSettings,
+        domain::{
+            account::{NewAccount, Roles},
+            clock::Timestamp,
+            entropy::Entropy,
+        },
+        password::BadHash,
+        service::import_accounts::tests::settings,
+    };
+
+    const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+    const HASH: &str =
+        "$argon2id$v=19$m=256,t=2,p=1$c2l4dGVlbiBieXRlLXNhbA$po0WFnpifCbP1nuZu91yGD2dGNwq5zdC4rYCO6zunGs";
+
+    fn import(line: &str) -> Result<NewAccount, BadRecord> {
+        import_with(line, &settings())
+    }
+
+    fn import_with(line: &str, settings: &PasswordSettings) -> Result<NewAccount, BadRecord> {
+        read(line.replace("HASH", HASH).as_bytes())?.validate(NOW, &Entropy::system(), settings)
+    }
+
+    #[test]
+    fn record_with_every_field_keeps_all_of_them() {
+        let full = r#" {"id":"8281cec3-5b48-46eb-a41d-72c15ec3f9e2","email":"Ann@Example.com","email_verified":true,
+            "username":"Ann","password_hash":"HASH","roles":["b","a","b"],"disabled":true,
+            "created_at":"2020-02-03T04:05:06.789+01:00","updated_at":"2021-02-03T04:05:06Z"} "#;
+        let account = import(full).unwrap();
+        assert_eq!(account.id.to_string(), "8281cec3-5b48-46eb-a41d-72c15ec3f9e2");
+        assert_eq!((account.email.as_str(), account.username.unwrap().as_str()), ("Ann@Example.com", "Ann"));
+        assert!(account.email_verified);
+        assert_eq!((account.roles.to_string().as_str(), account.password_hash.unwrap().expose()), ("a b", HASH));
+        assert_eq!(account.disabled_at, Some(NOW));
+        assert_eq!(account.created_at.to_string(), "2020-02-03T03:05:06.789Z");
+        assert_eq!(account.updated_at.to_string(), "2021-02-03T04:05:06.000Z");
+    }
+
+    #[test]
+    fn record_without_id_gets_one_of_its_creation_time() {
+        let line = r#"{"email":"a@b.c","password_hash":"HASH","created_at":"2020-02-03T04:05:06.789Z"}"#;
+        let account = import(line).unwrap();
+        let (seconds, nanos) = account.id.0.get_timestamp().unwrap().to_unix();
+        assert_eq!(seconds * 1000 + u64::from(nanos) / 1_000_000, account.created_at.as_millis().unsigned_abs());
+    }
+
+    #[test]
+    fn record_with_required_fields_only_gets_defaults() {
+        for least in [
+            r#"{"email":"a@b.c","password_hash":"HASH"}"#,
+            r#"{"email":"a@b.c","password_hash":"HASH","id":null,"username":null,"roles":null,"disabled":null,
+                "email_verified":null,"created_at":null,"updated_at":null}"#,
+        ] {
+            let account = import(least).unwrap();
+            assert_eq!((account.username, account.roles), (None, Roles::default()));
+            assert_eq!((account.created_at, account.updated_at, account.disabled_at), (NOW, NOW, None));
+            assert!(!account.email_verified);
+        }
+    }
+
+    #[test]
+    fn record_with_null_hash_is_an_account_without_password() {
+        assert_eq!(import(r#"{"email":"a@b.c","password_hash":null}"#).unwrap().password_hash, None);
+    }
+
+    #[test]
+    fn invalid_records_are_named_without_quoting_values() {
+        let hash = HASH.to_owned();
+        let cases = [
+            ("HASH", "not_json"),
+            ("\u{0}", "not_json"),
+            (r#"{"email":"HASH"#, "not_json"),
+            (r#"{"email":"a@b.c","password_hash":"HASH"} x"#, "not_json"),
+            (r#""HASH""#, "not_an_object"),
+            (r#"["HASH"]"#, "not_an_object"),
+            ("null", "not_an_object"),
+            ("17", "not_an_object"),
+            (r#"{"email":"a@b.c","password_hash":"HASH","mail":"x"}"#, "unknown_field"),
+            (r#"{"email":"a@b.c","password_hash":"HASH","HASH":"x"}"#, "unknown_field"),
+            (r#"{"email":"a@b.c","password_hash":"HASH","":"x"}"#, "unknown_field"),
+            (r#"{"email":"a@b.c","password_hash":"x","password_hash":"HASH"}"#, "repeated_field"),
+            (r#"{"email":"a@b.c","username":null,"username":"x","password_hash":"HASH"}"#, "repeated_field"),
+            ("{}", "missing_field"),
+            (r#"{"password_hash":"HASH"}"#, "missing_field"),
+            (r#"{"email":"a@b.c"}"#, "missing_field"),
+            (r#"{"email":null,"password_hash":"HASH"}"#, "missing_field"),
+            (r#"{"email":["HASH"],"password_hash":"HASH"}"#, "wrong_type"),
+            (r#"{"email":"a@b.c","password_hash":["HASH"]}"#, "wrong_type"),
+            (r#"{"email":"a@b.c","password_hash":"HASH","roles":"HASH"}"#, "wrong_type"),
+            (r#"{"email":"a@b.c","password_hash":"HASH","roles":[1]}"#, "wrong_type"),
+            (r#"{"email":"a@b.c","password_hash":"HASH","created_at":17}"#, "wrong_type"),
+            (r#"{"email":"a@b.c","password_hash":"HASH","disabled":"HASH"}"#, "wrong_type"),
+            (r#"{"email":"a@b.c","password_hash":"HASH","email_verified":1}"#, "wrong_type"),
+            (r#"{"email":"a@b.c","password_hash":"HASH","id":"HASH"}"#, "invalid_id"),
+            (r#"{"email":"a@b.c","password_hash":"HASH","id":"00000000-0000-0000-0000-000000000000"}"#, "invalid_id"),
+            (r#"{"email":"HASH","password_hash":"HASH"}"#, "invalid_email"),
+            (r#"{"email":"a@b","password_hash":"HASH"}"#, "invalid_email"),
+            (r#"{"email":"a@b.c\u0000","password_hash":"HASH"}"#, "invalid_email"),
+            (r#"{"email":"a@b.c","username":"HASH","password_hash":"HASH"}"#, "invalid_username"),
+            (r#"{"email":"a@b.c","password_hash":"HASH","roles":["HASH"]}"#, "invalid_role"),
+            (r#"{"email":"a@b.c","password_hash":"$md5$HASH"}"#, "invalid_password_hash"),
+            (r#"{"email":"a@b.c","password_hash":"tidal engine verse marmalade"}"#, "invalid_password_hash"),
+            (r#"{"email":"a@b.c","password_hash":"HASH","created_at":"yesterday"}"#, "invalid_created_at"),
+            (r#"{"email":"a@b.c","password_hash":"HASH","created_at":"2020-02-03T04:05:06"}"#, "invalid_created_at"),
+            (r#"{"email":"a@b.c","password_hash":"HASH","created_at":"1969-12-31T23:59:59Z"}"#, "invalid_created_at"),
+            (r#"{"email":"a@b.c","password_hash":"HASH","updated_at":"yesterday"}"#, "invalid_updated_at"),
+        ];
+        for (line, code) in cases {
+            let bad = import(line).unwrap_err();
+            assert_eq!(bad.code(), code, "{line}: {bad}");
+            let text = format!("{bad} {bad:?}");
+            assert!(!text.contains(&hash[8..]) && !text.contains("marmalade"), "{text}");
+        }
+        assert_eq!(read(b"{\"email\":\"\xff\"}").err().map(|bad| bad.code()), Some("not_json"));
+        let costly = HASH.replace("256", "2048");
+        let costly = import(&r#"{"email":"a@b.c","password_hash":"HASH"}"#.replace("HASH", &costly));
+        assert_eq!(costly.unwrap_err(), BadRecord::PasswordHash(BadHash::TooCostly("memory")));
+        assert_eq!(
+            import(r#"{"email":"a@b.c","user_name":"x"}"#).unwrap_err().to_string(),
+            "unknown field `user_name`; an account has id, email, email_verified, username, password_hash, roles, \
+             disabled, created_at and updated_at"
+        );
+    }
+}

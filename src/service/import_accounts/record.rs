@@ -1,0 +1,169 @@
+//! One record of an import, from whichever system, and its validation.
+
+use crate::{
+    config::PasswordSettings,
+    domain::{
+        account::{Email, NameError, NewAccount, Roles, Username},
+        clock::Timestamp,
+        entropy::Entropy,
+        ids::AccountId,
+    },
+    password::{BadHash, import_hash},
+};
+
+use super::records::MAX_RECORD;
+
+/// The fields of an account, read from a record and not validated yet.
+#[derive(Clone, Default)]
+pub(super) struct Record {
+    pub(super) id: Option<String>,
+    pub(super) email: Option<String>,
+    pub(super) email_verified: bool,
+    pub(super) username: Option<String>,
+    /// In any format that [`import_hash`] reads. None for an account without a password.
+    pub(super) password_hash: Option<String>,
+    pub(super) roles: Vec<String>,
+    pub(super) disabled: bool,
+    pub(super) created_at: Option<Timestamp>,
+    pub(super) updated_at: Option<Timestamp>,
+}
+
+/// The reason why a record wasn't imported. No text quotes a value, so that no hash reaches a terminal or a log.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadRecord {
+    /// The record is longer than [`MAX_RECORD`].
+    #[error("the record is longer than {MAX_RECORD} bytes")]
+    TooLong,
+    /// The record is not JSON, or not UTF-8.
+    #[error("the record is not valid JSON at byte {column}")]
+    NotJson {
+        /// The byte, counted from 1.
+        column: usize,
+    },
+    /// The CSV record has another number of fields than the header.
+    #[error("the record does not have one field for each column of the header")]
+    NotCsv,
+    /// The record is JSON, but not an object.
+    #[error("the record is not a JSON object")]
+    NotAnObject,
+    /// The object has a field that an account doesn't have.
+    #[error(
+        "unknown field {0}; an account has id, email, email_verified, username, password_hash, roles, disabled, \
+         created_at and updated_at"
+    )]
+    UnknownField(String),
+    /// The object has a field twice.
+    #[error("the field {0} is repeated")]
+    RepeatedField(&'static str),
+    /// A required field is missing.
+    #[error("the field {0} is missing")]
+    MissingField(&'static str),
+    /// `password_hash` is missing; null is an explicit value.
+    #[error("the field password_hash is missing; write null for an account without a password")]
+    MissingHash,
+    /// A field has a value of the wrong type.
+    #[error("the field {field} must be {expected}")]
+    WrongType {
+        /// The field.
+        field: &'static str,
+        /// The expected type, with an article.
+        expected: &'static str,
+    },
+    /// The id is not a UUID.
+    #[error("id is not a UUID")]
+    Id,
+    /// The e-mail address is invalid.
+    #[error("email {0}")]
+    Email(NameError),
+    /// The username is invalid.
+    #[error("username {0}")]
+    Username(NameError),
+    /// A role is invalid.
+    #[error("a role {0}")]
+    Role(NameError),
+    /// The password hash can't be verified by this service.
+    #[error("password_hash can't be used: {0}")]
+    PasswordHash(BadHash),
+    /// The time is not RFC 3339, or before 1970.
+    #[error("{0} is not a time since 1970 in the form 2026-01-31T12:00:00Z (RFC 3339)")]
+    Time(&'static str),
+    /// Another account, perhaps from an earlier record, has the e-mail address.
+    #[error("an account with this e-mail address exists")]
+    EmailTaken,
+    /// Another account, perhaps from an earlier record, has the username.
+    #[error("an account with this username exists")]
+    UsernameTaken,
+    /// Another account, perhaps from an earlier record, has the id.
+    #[error("an account with this id exists")]
+    IdTaken,
+}
+
+impl BadRecord {
+    /// The reason in a form for programs. Stable.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::TooLong => "line_too_long",
+            Self::NotJson { .. } => "not_json",
+            Self::NotCsv => "not_csv",
+            Self::NotAnObject => "not_an_object",
+            Self::UnknownField(_) => "unknown_field",
+            Self::RepeatedField(_) => "repeated_field",
+            Self::MissingField(_) | Self::MissingHash => "missing_field",
+            Self::WrongType { .. } => "wrong_type",
+            Self::Id => "invalid_id",
+            Self::Email(_) => "invalid_email",
+            Self::Username(_) => "invalid_username",
+            Self::Role(_) => "invalid_role",
+            Self::PasswordHash(_) => "invalid_password_hash",
+            Self::Time("updated_at") => "invalid_updated_at",
+            Self::Time(_) => "invalid_created_at",
+            Self::EmailTaken => "email_taken",
+            Self::UsernameTaken => "username_taken",
+            Self::IdTaken => "id_taken",
+        }
+    }
+}
+
+impl Record {
+    /// Validates the record. An account without an id gets a version 7 UUID of its creation time.
+    pub(super) fn validate(
+        self,
+        now: Timestamp,
+        entropy: &Entropy,
+        settings: &PasswordSettings,
+    ) -> Result<NewAccount, BadRecord> {
+        let email = self.email.filter(|email| !email.is_empty()).ok_or(BadRecord::MissingField("email"))?;
+        let email = Email::parse(&email).map_err(BadRecord::Email)?;
+        let username = self.username.map(|name| Username::parse(&name)).transpose().map_err(BadRecord::Username)?;
+        let hash = self.password_hash.map(|hash| import_hash(&hash, settings));
+        let password_hash = hash.transpose().map_err(BadRecord::PasswordHash)?;
+        let created_at = self.created_at.unwrap_or(now);
+        let id = match self.id {
+            Some(id) => id.parse::<AccountId>().ok().filter(|id| !id.0.is_nil()).ok_or(BadRecord::Id)?,
+            None => entropy.account_id(created_at),
+        };
+        Ok(NewAccount {
+            id,
+            email,
+            email_verified: self.email_verified,
+            username,
+            password_hash,
+            roles: Roles::parse(self.roles).map_err(BadRecord::Role)?,
+            disabled_at: self.disabled.then_some(now),
+            created_at,
+            updated_at: self.updated_at.unwrap_or(created_at).max(created_at),
+        })
+    }
+}
+
+/// Reads an RFC 3339 time. A version 7 UUID can't hold one before 1970 (RFC 9562, section 5.7).
+pub(super) fn time(field: &'static str, text: &str) -> Result<Timestamp, BadRecord> {
+    let time: jiff::Timestamp = text.parse().map_err(|_| BadRecord::Time(field))?;
+    millis(field, time.as_millisecond())
+}
+
+/// Checks a time in milliseconds since 1970.
+pub(super) fn millis(field: &'static str, millis: i64) -> Result<Timestamp, BadRecord> {
+    let in_range = (0..=253_402_300_799_999).contains(&millis);
+    in_range.then_some(Timestamp::from_millis(millis)).ok_or(BadRecord::Time(field))
+}

@@ -1,0 +1,354 @@
+//! Splits a stream into records of bounded length: lines, CSV records or JSON objects. The size of a file doesn't matter.
+
+use std::io;
+
+use tokio::io::{AsyncBufRead, AsyncBufReadExt};
+
+/// The longest record, in bytes. An account has a few hundred.
+pub const MAX_RECORD: usize = 64 * 1024;
+
+/// The deepest nesting of arrays and objects.
+const MAX_DEPTH: usize = 64;
+
+/// Reads records into one reused buffer.
+pub(super) struct Records<R> {
+    source: R,
+    splitter: Splitter,
+    buffer: Vec<u8>,
+    too_long: bool,
+    number: u64,
+    bytes: u64,
+}
+
+/// How a stream is split.
+pub(super) enum Splitter {
+    /// At line ends.
+    Lines,
+    /// At line ends outside quotes (RFC 4180).
+    Csv {
+        /// Whether the current byte is inside quotes.
+        quoted: bool,
+    },
+    /// At the objects of a JSON document.
+    Json(JsonScanner),
+}
+
+/// The current record.
+pub(super) enum RecordBytes<'a> {
+    /// Its content, without a line end.
+    Bytes(&'a [u8]),
+    /// It has more than [`MAX_RECORD`] bytes and was skipped.
+    TooLong,
+}
+
+/// What becomes of a byte.
+enum Step {
+    /// It belongs to no record.
+    Skip,
+    /// It belongs to the current record.
+    Keep,
+    /// It ends the record and belongs to it.
+    EndWith,
+    /// It ends the record and doesn't belong to it.
+    End,
+}
+
+impl<R: AsyncBufRead + Unpin> Records<R> {
+    pub(super) fn new(source: R, splitter: Splitter) -> Self {
+        Self { source, splitter, buffer: Vec::new(), too_long: false, number: 0, bytes: 0 }
+    }
+
+    /// Reads the next record. Returns false at the end of the stream.
+    pub(super) async fn advance(&mut self) -> io::Result<bool> {
+        self.buffer.clear();
+        self.too_long = false;
+        let mut begun = false;
+        loop {
+            let available = self.source.fill_buf().await?;
+            if available.is_empty() {
+                self.splitter.check_end()?;
+                self.number += u64::from(begun);
+                return Ok(begun);
+            }
+            let (mut used, mut ended) = (0, false);
+            for &byte in available {
+                used += 1;
+                let step = self.splitter.step(byte)?;
+                begun |= !matches!(step, Step::Skip);
+                if matches!(step, Step::Keep | Step::EndWith) {
+                    if self.buffer.len() == MAX_RECORD {
+                        self.too_long = true;
+                    } else {
+                        self.buffer.push(byte);
+                    }
+                }
+                ended = matches!(step, Step::End | Step::EndWith);
+                if ended {
+                    break;
+                }
+            }
+            self.source.consume(used);
+            self.bytes += used as u64;
+            if ended {
+                self.number += 1;
+                return Ok(true);
+            }
+        }
+    }
+
+    /// The record that was read last.
+    pub(super) fn record(&self) -> RecordBytes<'_> {
+        if self.too_long {
+            return RecordBytes::TooLong;
+        }
+        let record = self.buffer.strip_suffix(b"\r").unwrap_or(&self.buffer);
+        // Some editors start a file with a byte order mark.
+        let record = if self.number == 1 { record.strip_prefix(b"\xef\xbb\xbf").unwrap_or(record) } else { record };
+        RecordBytes::Bytes(record)
+    }
+
+    /// The number of the last record, counted from 1; 0 before the first.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The bytes up to the end of the last record.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl Splitter {
+    fn step(&mut self, byte: u8) -> io::Result<Step> {
+        Ok(match self {
+            Self::Lines if byte == b'\n' => Step::End,
+            Self::Lines => Step::Keep,
+            Self::Csv { quoted } => {
+                *quoted ^= byte == b'"';
+                if byte == b'\n' && !*quoted { Step::End } else { Step::Keep }
+            }
+            Self::Json(scanner) => scanner.step(byte)?,
+        })
+    }
+
+    fn check_end(&self) -> io::Result<()> {
+        match self {
+            Self::Json(scanner) if !scanner.stack.is_empty() => {
+                Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the JSON document is incomplete"))
+            }
+            Self::Csv { quoted: true } => {
+                Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a quoted CSV field has no end"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Finds the objects that are records: those of a `users` array, or those at the top level and in a top-level array.
+#[derive(Default)]
+pub(super) struct JsonScanner {
+    /// Whether records are the elements of `users` in the top-level object (or objects).
+    in_users: bool,
+    /// The open brackets.
+    stack: Vec<u8>,
+    /// The depth of the array whose elements are records.
+    users_depth: Option<usize>,
+    /// The depth of the record that is being read.
+    record_depth: Option<usize>,
+    in_string: bool,
+    escaped: bool,
+    /// The last string outside records, which may be a key.
+    string: Vec<u8>,
+    key: Vec<u8>,
+}
+
+impl JsonScanner {
+    /// Records are the objects at the top level or in a top-level array.
+    pub(super) fn top_level() -> Self {
+        Self::default()
+    }
+
+    /// Records are the elements of the top-level object's array `users`.
+    pub(super) fn users() -> Self {
+        Self { in_users: true, ..Self::default() }
+    }
+
+    fn step(&mut self, byte: u8) -> io::Result<Step> {
+        let inside = if self.record_depth.is_some() { Step::Keep } else { Step::Skip };
+        if self.in_string {
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' => self.escaped = true,
+                b'"' => self.in_string = false,
+                _ => {}
+            }
+            if self.in_string && self.record_depth.is_none() && self.string.len() <= 16 {
+                self.string.push(byte);
+            }
+            return Ok(inside);
+        }
+        match byte {
+            b'"' => {
+                self.in_string = true;
+                self.string.clear();
+            }
+            b':' => self.key = std::mem::take(&mut self.string),
+            b',' => self.key.clear(),
+            b'{' | b'[' => return self.open(byte),
+            b'}' | b']' => return self.close(byte, inside),
+            _ => {}
+        }
+        Ok(inside)
+    }
+
+    fn open(&mut self, byte: u8) -> io::Result<Step> {
+        if self.stack.len() == MAX_DEPTH {
+            return Err(invalid("it is nested too deeply"));
+        }
+        if self.record_depth.is_none() && byte == b'{' && self.starts_record() {
+            self.record_depth = Some(self.stack.len());
+        }
+        self.stack.push(byte);
+        if byte == b'['
+            && self.record_depth.is_none()
+            && self.key == b"users"
+            && matches!(&self.stack[..], b"{[" | b"[{[")
+        {
+            self.users_depth = Some(self.stack.len());
+        }
+        self.key.clear();
+        Ok(if self.record_depth.is_some() { Step::Keep } else { Step::Skip })
+    }
+
+    fn starts_record(&self) -> bool {
+        if self.in_users { self.users_depth == Some(self.stack.len()) } else { matches!(&self.stack[..], b"" | b"[") }
+    }
+
+    fn close(&mut self, byte: u8, inside: Step) -> io::Result<Step> {
+        let opened = self.stack.pop();
+        if opened != Some(if byte == b'}' { b'{' } else { b'[' }) {
+            return Err(invalid("its brackets don't match"));
+        }
+        if self.record_depth == Some(self.stack.len()) {
+            self.record_depth = None;
+            return Ok(Step::EndWith);
+        }
+        if self.users_depth.is_some_and(|depth| depth > self.stack.len()) {
+            self.users_depth = None;
+        }
+        Ok(inside)
+    }
+}
+
+fn invalid(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("the file is not valid JSON: {why}"))
+}
+
+/// Splits a CSV record into its fields (RFC 4180).
+pub(super) fn csv_fields(record: &[u8]) -> Option<Vec<String>> {
+    let mut fields = vec![Vec::new()];
+    let (mut quoted, mut bytes) = (false, record.iter().peekable());
+    while let Some(&byte) = bytes.next() {
+        match byte {
+            b'"' if quoted && bytes.peek() == Some(&&b'"') => {
+                bytes.next();
+                fields.last_mut()?.push(b'"');
+            }
+            b'"' => quoted = !quoted,
+            b',' if !quoted => fields.push(Vec::new()),
+            _ => fields.last_mut()?.push(byte),
+        }
+    }
+    fields.into_iter().map(|field| String::from_utf8(field).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::BufReader;
+
+    use super::*;
+
+    async fn read(input: &[u8], capacity: usize, splitter: Splitter) -> io::Result<Vec<Option<String>>> {
+        let mut records = Records::new(BufReader::with_capacity(capacity, input), splitter);
+        let mut all = Vec::new();
+        while records.advance().await? {
+            all.push(match records.record() {
+                RecordBytes::Bytes(bytes) => Some(String::from_utf8(bytes.to_vec()).unwrap()),
+                RecordBytes::TooLong => None,
+            });
+            assert_eq!(records.number(), all.len() as u64);
+        }
+        assert_eq!(records.bytes(), input.len() as u64);
+        Ok(all)
+    }
+
+    fn some(expected: &[&str]) -> Vec<Option<String>> {
+        expected.iter().map(|record| Some((*record).to_owned())).collect()
+    }
+
+    #[tokio::test]
+    async fn lines_end_with_lf_crlf_or_the_stream() {
+        for capacity in [1, 2, 3, 100] {
+            for (input, expected) in [
+                ("", &[][..]),
+                ("\n", &[""]),
+                ("a\nb\r\n\nc", &["a", "b", "", "c"]),
+                ("\u{feff}a\n\u{feff}b\n", &["a", "\u{feff}b"]),
+            ] {
+                let lines = read(input.as_bytes(), capacity, Splitter::Lines).await.unwrap();
+                assert_eq!(lines, some(expected), "{input:?}, {capacity}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn too_long_line_is_skipped_and_not_buffered() {
+        let most = "x".repeat(MAX_RECORD);
+        let input = format!("{most}\n{most}y\nshort\n{most}{most}");
+        for capacity in [1000, MAX_RECORD + 1, 10 * MAX_RECORD] {
+            let lines = read(input.as_bytes(), capacity, Splitter::Lines).await.unwrap();
+            assert_eq!(lines, [Some(most.clone()), None, Some("short".to_owned()), None]);
+        }
+        let mut records = Records::new(BufReader::with_capacity(1000, input.as_bytes()), Splitter::Lines);
+        while records.advance().await.unwrap() {}
+        assert!(records.buffer.capacity() <= 2 * MAX_RECORD);
+    }
+
+    #[tokio::test]
+    async fn json_records_are_top_level_objects_or_array_elements() {
+        let (a, b) = (r#"{"a":"}]\"{","users":[{"x":1}]}"#, r#"{"b":[[1],{}]}"#);
+        for input in [format!("[{a}, {b}]"), format!("{a}\n{b}\n"), format!("\u{feff} [ {a} ,\n{b} ]\n")] {
+            for capacity in [1, 3, 1000] {
+                let records = read(input.as_bytes(), capacity, Splitter::Json(JsonScanner::top_level())).await.unwrap();
+                assert_eq!(records, some(&[a, b]), "{input}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn json_records_are_elements_of_users() {
+        let (a, b) = (r#"{"a":"users","users":[{"x":1}]}"#, r#"{"b":[1]}"#);
+        let realm = format!(
+            r#"{{"realm":"users","x":[{{"users":[{{"no":1}}]}}],"users":[{a},{b}],"roles":{{"users":[{{}}]}}}}"#
+        );
+        for input in [realm.clone(), format!("[{realm}]")] {
+            let records = read(input.as_bytes(), 7, Splitter::Json(JsonScanner::users())).await.unwrap();
+            assert_eq!(records, some(&[a, b]), "{input}");
+        }
+    }
+
+    #[tokio::test]
+    async fn incomplete_or_mismatched_json_is_an_error() {
+        for input in [r#"[{"a":1}"#, r#"[{"a":1]"#, r#"{"a":"#, &"[".repeat(100)] {
+            assert!(read(input.as_bytes(), 100, Splitter::Json(JsonScanner::top_level())).await.is_err(), "{input}");
+        }
+    }
+
+    #[tokio::test]
+    async fn csv_records_may_contain_line_ends_in_quotes() {
+        let records = read(b"id,x\r\n1,\"a\nb\"\n2,c", 2, Splitter::Csv { quoted: false }).await.unwrap();
+        assert_eq!(records, some(&["id,x", "1,\"a\nb\"", "2,c"]));
+        assert!(read(b"1,\"a", 9, Splitter::Csv { quoted: false }).await.is_err());
+        assert_eq!(csv_fields(br#"1,"say ""hi"", then",,x"#).unwrap(), ["1", "say \"hi\", then", "", "x"]);
+    }
+}

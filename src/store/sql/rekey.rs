@@ -1,0 +1,56 @@
+//! The part of migration 6 that SQL can't express: account names are compared in Unicode Normalization Form C.
+
+use sqlx::{Any, Row, Transaction};
+
+use super::{SqlError, query};
+use crate::domain::text::comparison_key;
+
+/// The number of the migration that this module completes.
+pub(super) const MIGRATION: i64 = 6;
+
+/// The columns of a name, its key, and their queries.
+struct Name {
+    column: &'static str,
+    select: &'static str,
+    holder: &'static str,
+    update: &'static str,
+}
+
+/// Keys that contain characters outside ASCII are longer in bytes than in characters, in both dialects.
+const NAMES: [Name; 2] = [
+    Name {
+        column: "email_key",
+        select: "SELECT id, email AS name, email_key AS name_key FROM accounts \
+                 WHERE octet_length(email_key) <> length(email_key) ORDER BY id",
+        holder: "SELECT id FROM accounts WHERE email_key = $1",
+        update: "UPDATE accounts SET email_key = $1 WHERE id = $2",
+    },
+    Name {
+        column: "username_key",
+        select: "SELECT id, username AS name, username_key AS name_key FROM accounts WHERE username_key IS NOT NULL \
+                 AND octet_length(username_key) <> length(username_key) ORDER BY id",
+        holder: "SELECT id FROM accounts WHERE username_key = $1",
+        update: "UPDATE accounts SET username_key = $1 WHERE id = $2",
+    },
+];
+
+/// Recomputes the keys of names with characters outside ASCII. If another account has the new key, the account keeps its
+/// old one: both stay usable, each under the spelling it was registered with.
+pub(super) async fn normalize_names(tx: &mut Transaction<'_, Any>) -> Result<(), SqlError> {
+    for Name { column, select, holder, update } in NAMES {
+        for row in query(select).fetch_all(&mut **tx).await? {
+            let (id, name): (String, String) = (row.try_get("id")?, row.try_get("name")?);
+            let (old, key): (String, String) = (row.try_get("name_key")?, comparison_key(&name));
+            if key == old {
+                continue;
+            }
+            if let Some(other) = query(holder).bind(key.clone()).fetch_optional(&mut **tx).await? {
+                let other: String = other.try_get("id")?;
+                tracing::warn!(account = %id, %other, column, "two accounts have names that look the same");
+                continue;
+            }
+            query(update).bind(key).bind(id).execute(&mut **tx).await?;
+        }
+    }
+    Ok(())
+}
