@@ -1,4 +1,4 @@
-//! What is told when sessions end.
+//! Revocations: the events that report the end of sessions.
 
 use std::sync::Arc;
 
@@ -7,16 +7,16 @@ use super::{
     ids::{AccountId, SessionId},
 };
 
-/// Why sessions ended before their time.
+/// Why sessions were ended before they expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// Their owner signed out.
+    /// The owner logged out.
     Logout,
-    /// Their owner ended them from another session.
+    /// The owner, a service client or an operator ended them.
     Revoked,
     /// A superseded refresh token was presented (RFC 9700, section 4.14.2).
     Reuse,
-    /// The account had more sessions than it may have; the oldest ended.
+    /// The account exceeded its number of sessions; the oldest ended.
     Limit,
     /// The account's password was changed.
     PasswordChanged,
@@ -24,12 +24,12 @@ pub enum Reason {
     Disabled,
     /// The account was deleted.
     Deleted,
-    /// The signing key was taken out of use before its time.
+    /// The signing key was retired.
     KeyRetired,
 }
 
 impl Reason {
-    /// All of them.
+    /// All reasons.
     pub const ALL: [Self; 8] = [
         Self::Logout,
         Self::Revoked,
@@ -41,7 +41,7 @@ impl Reason {
         Self::KeyRetired,
     ];
 
-    /// The word for it in Redis, in logs and in the API.
+    /// The stable text in Redis, in logs and in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Logout => "logout",
@@ -55,55 +55,55 @@ impl Reason {
         }
     }
 
-    /// Reads what [`Reason::as_str`] wrote.
+    /// Parses the text of [`Reason::as_str`].
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.as_str() == text)
     }
 }
 
-/// A revocation, as appended in the same atomic step as the revocation itself (I3).
+/// The event of a revocation, appended in the same atomic step as the revocation (I3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
-    /// What ended.
+    /// The sessions that ended.
     pub target: RevocationTarget,
-    /// Why.
+    /// The reason.
     pub reason: Reason,
-    /// When, by the clock of the node that ended it.
+    /// The time, by the clock of the node that revoked it.
     pub at: Timestamp,
 }
 
-/// What a revocation ended.
+/// The sessions that a revocation ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RevocationTarget {
     /// One session.
     Session {
-        /// Whose it was.
+        /// The account.
         account: AccountId,
-        /// Which.
+        /// The session.
         session: SessionId,
     },
-    /// Every session of an account that began before a time, but perhaps one. Of those that began within the second of
-    /// the revocation, and so can't be told by their `auth_time`, each is told by itself as well.
+    /// Every session of an account that began before a time, with at most one exception. Sessions that began within the second
+    /// of the revocation can't be distinguished by `auth_time`; each of them has an event of its own too.
     Account {
-        /// Whose they were.
+        /// The account.
         account: AccountId,
-        /// Those that began before this ended: the beginning of the second of the revocation.
+        /// Sessions that began before this have ended. The start of the second of the revocation.
         before: Timestamp,
-        /// The one that goes on.
+        /// The session that goes on.
         except: Option<SessionId>,
     },
-    /// Everything that a signing key has signed.
+    /// Every token that a signing key has signed.
     Key {
         /// The key's id.
         kid: String,
     },
 }
 
-/// What is told of revocations while they happen.
+/// A message to the subscribers of a node's revocations.
 #[derive(Clone, Debug)]
 pub enum FeedMessage {
-    /// This has ended.
+    /// A revocation.
     Revoked(Arc<Revocation>),
-    /// Revocations were lost and can't be had any more: whoever goes by them has to begin anew.
+    /// Revocations were lost for good: subscribers must start with a snapshot.
     Lost,
 }

@@ -25,21 +25,27 @@ const BUCKETS: [f64; 14] =
     [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
 /// The rate limits by the names used in `429` responses; each series starts at zero.
-const POLICIES: [&str; 14] = [
+const POLICIES: [&str; 20] = [
     "login-address",
+    "login-network",
     "login-account",
     "login-service",
     "registration-address",
+    "registration-network",
     "registration-account",
     "registration-service",
     "password-change-address",
+    "password-change-network",
     "password-change-account",
     "password-change-service",
     "refresh-address",
+    "refresh-network",
     "refresh-account",
     "refresh-service",
     "introspection-client",
     "introspection-service",
+    "client-authentication-address",
+    "client-authentication-network",
 ];
 
 /// The registry of a node, and the metrics that belong to no store.

@@ -1,4 +1,4 @@
-//! `latchkey audit`, as a person runs it.
+//! `latchkey audit` at the command line.
 
 use serde_json::Value;
 
@@ -12,7 +12,7 @@ fn lines(folder: &std::path::Path, arguments: &[&str]) -> Vec<Value> {
 }
 
 #[test]
-fn what_operators_do_is_told_with_their_names() {
+fn audit_command_lists_changes_with_the_operator_and_filters() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     assert!(run(folder, &["migrate"]).status.success());
@@ -20,12 +20,12 @@ fn what_operators_do_is_told_with_their_names() {
         assert!(run(folder, &["client", "add", name]).status.success());
     }
     assert!(run(folder, &["client", "disable", "billing"]).status.success());
-    let told = lines(folder, &[]);
-    let events: Vec<_> = told.iter().map(|row| (row["event"].as_str().unwrap(), row["client_id"].as_str())).collect();
+    let rows = lines(folder, &[]);
+    let events: Vec<_> = rows.iter().map(|row| (row["event"].as_str().unwrap(), row["client_id"].as_str())).collect();
     let expected =
         [("client_added", Some("billing")), ("client_added", Some("mailer")), ("client_disabled", Some("billing"))];
     assert_eq!(events, expected);
-    assert!(told.iter().all(|row| row["actor"].as_str().unwrap().starts_with("operator:")), "{told:?}");
+    assert!(rows.iter().all(|row| row["actor"].as_str().unwrap().starts_with("operator:")), "{rows:?}");
 
     assert_eq!(lines(folder, &["--event", "client_disabled"]).len(), 1);
     assert_eq!(lines(folder, &["--limit", "1"])[0]["event"], "client_disabled");

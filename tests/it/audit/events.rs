@@ -1,4 +1,4 @@
-//! What a node tells of what it is asked.
+//! The events that a node records.
 
 use std::time::Duration;
 
@@ -16,14 +16,14 @@ use crate::harness::{
     wait,
 };
 
-/// Event, reason, whether an account is named, and how many.
+/// Event, reason, whether an account is named, and count.
 fn brief(rows: &[AuditRow]) -> Vec<(&str, &str, bool, i64)> {
     let brief = |row: &'_ AuditRow| (row.account_id.is_some(), row.count);
     rows.iter().map(|row| (&*row.event, row.reason.as_deref().unwrap_or("-"), brief(row).0, brief(row).1)).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_security_event_is_told() {
+async fn every_security_event_is_recorded() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let service = cluster.service_client("billing").await;
@@ -34,7 +34,7 @@ async fn every_security_event_is_told() {
     let newest = Tokens::of(&node.refresh(&one.refresh).await.expect(200));
     cluster.advance(Duration::from_secs(11));
     node.refresh(&one.refresh).await.expect(401);
-    // over already: nothing to tell
+    // The session has ended: no event.
     node.logout(&newest.refresh).await.expect(204);
     node.logout(&two.refresh).await.expect(204);
     let three = node.login("ada").await;
@@ -53,8 +53,8 @@ async fn every_security_event_is_told() {
     node.try_login("ada", "not her password").await.expect(401);
     node.state.audit.flush().await.unwrap();
 
-    let told = rows(&node.state.sql).await;
-    let mut of_events = brief(&told);
+    let recorded = rows(&node.state.sql).await;
+    let mut of_events = brief(&recorded);
     of_events.sort_unstable();
     let mut expected = [
         ("key_made", "-", false, 1),
@@ -77,17 +77,17 @@ async fn every_security_event_is_told() {
     ];
     expected.sort_unstable();
     assert_eq!(of_events, expected);
-    let reuse = told.iter().find(|row| row.event == "refresh_reuse").unwrap();
+    let reuse = recorded.iter().find(|row| row.event == "refresh_reuse").unwrap();
     assert_eq!(reuse.session_id.as_ref(), Some(&one.session));
     assert_eq!((reuse.actor.as_str(), reuse.address.as_deref()), ("anyone", Some("127.0.0.1")));
-    let refused = told.iter().find(|row| row.event == "client_authentication").unwrap();
+    let refused = recorded.iter().find(|row| row.event == "client_authentication").unwrap();
     assert_eq!(refused.client_id.as_deref(), Some("billing"));
     node.stop().await;
 }
 
-/// A flood is a row or two, and the last events of a node are written before it ends.
+/// Identical refusals share a row, and a node writes its last events before it stops.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_is_counted_and_stopping_writes_what_is_left() {
+async fn identical_refusals_are_counted_and_written_when_the_node_stops() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     for _ in 0..50 {
@@ -95,26 +95,30 @@ async fn a_flood_is_counted_and_stopping_writes_what_is_left() {
     }
     let sql = cluster.sql().await;
     node.stop().await;
-    let told = rows(&sql).await;
-    let of = |event: &str| -> Vec<i64> { told.iter().filter(|row| row.event == event).map(|row| row.count).collect() };
+    let recorded = rows(&sql).await;
+    let of =
+        |event: &str| -> Vec<i64> { recorded.iter().filter(|row| row.event == event).map(|row| row.count).collect() };
     let refused = of("sign_in").iter().chain(&of("rate_limit")).sum::<i64>();
-    assert_eq!(refused, 50, "{told:?}");
+    assert_eq!(refused, 50, "{recorded:?}");
     assert!(
-        told.iter().filter(|row| row.event == "rate_limit").all(|row| row.detail.as_deref() == Some("login-account"))
+        recorded
+            .iter()
+            .filter(|row| row.event == "rate_limit")
+            .all(|row| row.detail.as_deref() == Some("login-account"))
     );
     sql.close().await;
 }
 
-/// Sign-ins go on while the log can't be written, and what they were is written when it can.
+/// Logins succeed while the log can't be written, and are recorded when it can.
 #[tokio::test(flavor = "multi_thread")]
-async fn events_wait_for_a_database_that_is_locked() {
+async fn events_are_written_once_when_a_locked_database_is_free() {
     let mut cluster = TestCluster::new();
     cluster.config.database.acquire_timeout = Duration::from_millis(100);
     let node = cluster.node().await;
     node.account("ada").await;
     node.state.audit.flush().await.unwrap();
     let account = accounts::find(&node.state.sql, "ada").await.unwrap().id;
-    // holds the one lock that SQLite has for writers
+    // Holds the only write lock of SQLite.
     let lock = node.state.sql.change_account(account).await.unwrap().unwrap();
     let tokens = node.login("ada").await;
     node.logout(&tokens.refresh).await.expect(204);
@@ -125,8 +129,8 @@ async fn events_wait_for_a_database_that_is_locked() {
         rows(&node.state.sql).await.iter().any(|row| row.event == "session_ended")
     };
     wait::until("the events are written", written).await;
-    let told = rows(&node.state.sql).await;
-    assert_eq!(told.iter().filter(|row| row.event == "sign_in").count(), 1, "once: {told:?}");
+    let recorded = rows(&node.state.sql).await;
+    assert_eq!(recorded.iter().filter(|row| row.event == "sign_in").count(), 1, "once: {recorded:?}");
     node.stop().await;
 }
 
@@ -243,13 +247,13 @@ async fn i15_every_end_of_a_session_is_recorded_with_its_cause() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_registration_names_who_made_the_account() {
+async fn registration_is_recorded_with_its_actor_and_address() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let body = json!({ "email": "eve@example.com", "password": "tidal engine verse marmalade" });
     node.post("/v1/users", body).await.expect(201);
-    let told = rows(&node.state.sql).await;
-    let made = told.iter().find(|row| row.event == "account_added").unwrap();
+    let recorded = rows(&node.state.sql).await;
+    let made = recorded.iter().find(|row| row.event == "account_added").unwrap();
     assert_eq!((made.actor.as_str(), made.address.as_deref()), ("anyone", Some("127.0.0.1")));
     node.stop().await;
 }

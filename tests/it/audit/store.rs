@@ -1,4 +1,4 @@
-//! Its rows, on every database: added, found, kept, and let go when their retention is over.
+//! The rows of the audit log on every database: insertion, filters, immutability and retention.
 
 use std::net::IpAddr;
 
@@ -24,8 +24,8 @@ fn row(at: Timestamp) -> (Uuid, Entry) {
     (Entropy::system().uuid(), Entry::new(at, AuditEvent::SignIn))
 }
 
-/// What an intruder may try with the service's own address of the database.
-async fn meddle(backend: &Backend, sql: &str) -> Result<(), String> {
+/// Runs a statement with the service's own database credentials, as an intruder might.
+async fn tamper(backend: &Backend, sql: &str) -> Result<(), String> {
     let mut connection = AnyConnection::connect(backend.settings.url.expose()).await.unwrap();
     let done = connection.execute(AssertSqlSafe(sql.to_owned())).await;
     connection.close().await.unwrap();
@@ -37,7 +37,7 @@ async fn found(sql: &Sql, filter: AuditFilter) -> Vec<i64> {
 }
 
 #[tokio::test]
-async fn rows_are_added_once_and_found_by_what_they_tell() {
+async fn rows_are_added_once_and_found_by_each_filter() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
         let (account, ip): (_, IpAddr) = (new_id(), "192.0.2.77".parse().unwrap());
@@ -47,7 +47,7 @@ async fn rows_are_added_once_and_found_by_what_they_tell() {
             (Entropy::system().uuid(), of_account.from(Some(ip))),
             (Entropy::system().uuid(), Entry::new(at(3), AuditEvent::RateLimit).refused("too_many").count(7)),
         ];
-        // as after an answer that was lost
+        // The second time as after a lost response.
         for _ in 0..2 {
             sql.append_audit(&batch).await.unwrap();
         }
@@ -71,16 +71,16 @@ async fn rows_are_added_once_and_found_by_what_they_tell() {
 }
 
 #[tokio::test]
-async fn rows_stay_as_they_are_until_their_retention_is_over() {
+async fn rows_are_append_only_until_their_retention_ends() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
         sql.append_audit(&[row(at(1)), row(at(2)), row(at(3)), row(at(4))]).await.unwrap();
         for attack in ["UPDATE audit SET actor = 'nobody'", "DELETE FROM audit", "DELETE FROM audit WHERE at = 1"] {
-            let refused = meddle(&backend, attack).await.unwrap_err();
+            let refused = tamper(&backend, attack).await.unwrap_err();
             assert!(refused.contains("append-only"), "{attack}: {refused}");
         }
         if backend.name != "SQLite" {
-            let refused = meddle(&backend, "TRUNCATE audit").await.unwrap_err();
+            let refused = tamper(&backend, "TRUNCATE audit").await.unwrap_err();
             assert!(refused.contains("append-only"), "{refused}");
         }
         assert_eq!(found(&sql, AuditFilter::default()).await, [4, 3, 2, 1]);
@@ -89,14 +89,14 @@ async fn rows_stay_as_they_are_until_their_retention_is_over() {
         assert_eq!(found(&sql, AuditFilter::default()).await, [4, 3]);
         assert_eq!(sql.prune_audit(at(4), 2).await.unwrap(), 1);
         assert_eq!(sql.prune_audit(at(4), 2).await.unwrap(), 0);
-        assert!(meddle(&backend, "DELETE FROM audit").await.is_err(), "the last is younger");
+        assert!(tamper(&backend, "DELETE FROM audit").await.is_err(), "the last row is younger");
         assert_eq!(found(&sql, AuditFilter::default()).await, [4]);
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_change_and_its_row_are_written_together() {
+async fn change_and_its_audit_row_are_committed_together() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
         let account = sql.insert_account(&new_account("ann@example.com")).await.unwrap();
@@ -106,8 +106,8 @@ async fn a_change_and_its_row_are_written_together() {
         change.delete().await.unwrap();
         change.record(&entry).await.unwrap();
         drop(change);
-        let told: Vec<_> = rows(&sql).await.into_iter().map(|row| (row.event, row.account_id)).collect();
-        assert_eq!(told, [("account_added".to_owned(), Some(account.id.to_string()))]);
+        let recorded: Vec<_> = rows(&sql).await.into_iter().map(|row| (row.event, row.account_id)).collect();
+        assert_eq!(recorded, [("account_added".to_owned(), Some(account.id.to_string()))]);
     })
     .await;
 }

@@ -1,5 +1,5 @@
-//! I1: However many requests present a refresh token at once, the session moves on by exactly one generation; one that
-//! was superseded within the grace window is answered with the current token again.
+//! I1: However many concurrent requests present a refresh token, the session advances by exactly one generation. A token that
+//! was superseded within the grace window is answered with the session's current token.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -24,12 +24,12 @@ async fn two_nodes(cluster: &TestCluster) -> [Node; 2] {
     [cluster.node().await, cluster.node().await]
 }
 
-/// The token that a refresh gave.
+/// Refreshes with `token` and returns the new refresh token.
 async fn refreshed(node: &Node, token: &str) -> String {
     Tokens::of(&node.refresh(token).await.expect(200)).refresh
 }
 
-/// Refreshes `times` times, `pause` apart; all the tokens, the current one last.
+/// Refreshes `times` times, `pause` apart. Returns all tokens, the current one last.
 async fn rotate(cluster: &TestCluster, nodes: &[Node; 2], times: usize, pause: Duration) -> Vec<String> {
     let mut tokens = vec![nodes[0].login("ada").await.refresh];
     for i in 0..times {
@@ -42,7 +42,7 @@ async fn rotate(cluster: &TestCluster, nodes: &[Node; 2], times: usize, pause: D
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn i1_one_successor_for_sixteen_at_once_on_two_nodes() {
+async fn i1_sixteen_concurrent_refreshes_on_two_nodes_get_one_successor() {
     let cluster = TestCluster::new();
     let nodes = two_nodes(&cluster).await;
     nodes[0].account("ada").await;
@@ -57,13 +57,13 @@ async fn i1_one_successor_for_sixteen_at_once_on_two_nodes() {
         current = next;
         cluster.advance(Duration::from_secs(11));
     }
-    // and exactly one generation for each round
+    // One generation for each round.
     let claims = nodes[0].state.refresh_tokens.decode(&current).unwrap();
     assert_eq!(claims.generation.0, 50);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn i1_sixteen_who_go_on_with_what_they_are_given_stay_signed_in() {
+async fn i1_sixteen_concurrent_clients_of_one_session_stay_signed_in() {
     let cluster = TestCluster::new();
     let nodes = two_nodes(&cluster).await;
     nodes[0].account("ada").await;
@@ -81,7 +81,7 @@ async fn i1_sixteen_who_go_on_with_what_they_are_given_stay_signed_in() {
     let newest =
         ends.iter().map(|token| nodes[0].state.refresh_tokens.decode(token).unwrap().generation).max().unwrap();
     assert!(newest.0 >= 20);
-    // whoever was left behind catches up
+    // Clients that were overtaken get a current token.
     let answers: HashSet<String> = join_all(ends.iter().map(|token| nodes[1].refresh(token)))
         .await
         .into_iter()
@@ -93,17 +93,17 @@ async fn i1_sixteen_who_go_on_with_what_they_are_given_stay_signed_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn i1_a_lost_answer_a_retry_and_a_third_tab_sign_nobody_out() {
+async fn i1_lost_response_retry_and_third_tab_within_grace_get_the_current_token() {
     let cluster = TestCluster::new();
     let nodes = two_nodes(&cluster).await;
     nodes[0].account("ada").await;
     let first = nodes[0].login("ada").await.refresh;
     let lost = refreshed(&nodes[0], &first).await;
     cluster.advance(MS * 4000);
-    assert_eq!(refreshed(&nodes[1], &first).await, lost, "a retry gives what was lost");
+    assert_eq!(refreshed(&nodes[1], &first).await, lost, "a retry returns the lost token");
     let third = refreshed(&nodes[1], &lost).await;
     cluster.advance(MS * 5999);
-    assert_eq!(refreshed(&nodes[0], &first).await, third, "a tab that slept gives the current one");
+    assert_eq!(refreshed(&nodes[0], &first).await, third, "a tab with an older token gets the current one");
     assert_eq!(refreshed(&nodes[0], &lost).await, third);
     cluster.advance(MS);
     assert_eq!(refreshed(&nodes[0], &lost).await, third);
@@ -111,7 +111,7 @@ async fn i1_a_lost_answer_a_retry_and_a_third_tab_sign_nobody_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn i1_every_token_of_the_window_is_answered_with_the_current_one() {
+async fn i1_every_token_superseded_within_grace_gets_the_current_token() {
     let cluster = TestCluster::new();
     let nodes = two_nodes(&cluster).await;
     nodes[0].account("ada").await;
@@ -122,7 +122,7 @@ async fn i1_every_token_of_the_window_is_answered_with_the_current_one() {
         for (i, token) in tokens.iter().enumerate() {
             assert_eq!(refreshed(&nodes[i % 2], token).await, current, "{i} of {times}");
         }
-        // and asking again didn't move the session
+        // The repeated refreshes did not advance the session.
         let next = refreshed(&nodes[0], &current).await;
         let generation = nodes[0].state.refresh_tokens.decode(&next).unwrap().generation;
         assert_eq!(usize::try_from(generation.0).unwrap(), times + 1);
@@ -130,14 +130,14 @@ async fn i1_every_token_of_the_window_is_answered_with_the_current_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn i1_the_window_of_each_of_seven_is_exact() {
+async fn i1_grace_window_of_seven_rotations_is_exact() {
     let cluster = TestCluster::new();
     let nodes = two_nodes(&cluster).await;
     nodes[0].account("ada").await;
     for late in 0..7 {
         let mut tokens = rotate(&cluster, &nodes, 7, MS * 1000).await;
         let current = tokens.pop().unwrap();
-        // six seconds have passed since the first was superseded
+        // The first token was superseded six seconds ago.
         cluster.advance(MS * (3999 + 1000 * late));
         let index = usize::try_from(late).unwrap();
         assert_eq!(refreshed(&nodes[1], &tokens[index]).await, current, "{late}");
@@ -147,7 +147,7 @@ async fn i1_the_window_of_each_of_seven_is_exact() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn i1_zero_grace_is_strict() {
+async fn i1_second_use_with_zero_grace_revokes_session() {
     let mut cluster = TestCluster::new();
     cluster.config.session.grace = Duration::ZERO;
     let nodes = two_nodes(&cluster).await;
@@ -157,9 +157,9 @@ async fn i1_zero_grace_is_strict() {
         let answers = join_all((0..16).map(|i| nodes[i % 2].refresh(&token))).await;
         let count =
             |code: &str| answers.iter().filter(|answer| answer.status == 401 && answer.problem().1 == code).count();
-        assert_eq!(answers.iter().filter(|answer| answer.status == 200).count(), 1, "one is first");
+        assert_eq!(answers.iter().filter(|answer| answer.status == 200).count(), 1, "one succeeds");
         assert_eq!(count("refresh_token_reused"), 1, "the second ends the session");
-        assert_eq!(count("invalid_refresh_token"), 14, "for the others it is gone");
+        assert_eq!(count("invalid_refresh_token"), 14, "the session is gone for the others");
     }
     let token = nodes[0].login("ada").await.refresh;
     let next = refreshed(&nodes[0], &token).await;
@@ -167,7 +167,7 @@ async fn i1_zero_grace_is_strict() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn i1_holds_while_the_secret_is_being_changed() {
+async fn i1_concurrent_refreshes_during_secret_rotation_advance_one_generation() {
     let mut cluster = TestCluster::new();
     let old = cluster.config.secrets.current.clone();
     cluster.config.secrets.previous = vec!["another secret, which is long enough as well".into()];
@@ -182,18 +182,18 @@ async fn i1_holds_while_the_secret_is_being_changed() {
         let answers = join_all((0..16).map(|i| nodes[i % 2].refresh(&current))).await;
         let tokens: HashSet<String> =
             answers.into_iter().map(|answer| Tokens::of(&answer.expect(200)).refresh).collect();
-        // each node signs under its own secret; both mean the same, and each is accepted by both
+        // Each node signs with its own secret; the claims are equal, and both nodes accept both tokens.
         assert_eq!(tokens.len(), 2);
-        let said: Vec<_> = tokens.iter().map(|token| nodes[round % 2].state.refresh_tokens.decode(token)).collect();
-        assert_eq!(said[0], said[1]);
-        assert_eq!(usize::try_from(said[0].unwrap().generation.0).unwrap(), round);
+        let claims: Vec<_> = tokens.iter().map(|token| nodes[round % 2].state.refresh_tokens.decode(token)).collect();
+        assert_eq!(claims[0], claims[1]);
+        assert_eq!(usize::try_from(claims[0].unwrap().generation.0).unwrap(), round);
         current = tokens.into_iter().next().unwrap();
         cluster.advance(Duration::from_secs(11));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn i1_holds_between_nodes_whose_clocks_differ() {
+async fn i1_concurrent_refreshes_on_nodes_with_clock_skew_get_one_successor() {
     let mut cluster = TestCluster::new();
     let ahead = Clock::manual(cluster.clock.now() + Duration::from_secs(3));
     let here = cluster.node().await;
@@ -215,7 +215,7 @@ async fn i1_holds_between_nodes_whose_clocks_differ() {
 }
 
 #[tokio::test]
-async fn i1_a_redis_that_lost_the_last_rotations_takes_the_session_up_where_its_holder_is() {
+async fn i1_refresh_after_redis_lost_rotations_continues_from_the_presented_generation() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -226,14 +226,14 @@ async fn i1_a_redis_that_lost_the_last_rotations_takes_the_session_up_where_its_
     let next = refreshed(&node, ahead.expose()).await;
     assert_eq!(node.state.refresh_tokens.decode(&next).unwrap().generation, Generation(6));
     assert_eq!(refreshed(&node, ahead.expose()).await, next);
-    // those between were superseded now, as far as Redis knows: a second tab is not signed out
+    // For Redis the generations in between were superseded just now: a second tab is not signed out.
     assert_eq!(refreshed(&node, &tokens.refresh).await, next);
     cluster.advance(Duration::from_secs(10));
     assert_eq!(node.refresh(&tokens.refresh).await.problem(), (401, "refresh_token_reused".into()));
 }
 
 #[tokio::test]
-async fn i1_a_node_whose_clock_is_fast_leaves_no_token_in_grace_for_long() {
+async fn i1_rotation_by_a_node_with_a_fast_clock_extends_grace_by_one_window_at_most() {
     const GRACE: Duration = Duration::from_secs(10);
     const IDLE: Duration = Duration::from_secs(86_400 * 7);
     let cluster = TestCluster::new();
@@ -250,15 +250,15 @@ async fn i1_a_node_whose_clock_is_fast_leaves_no_token_in_grace_for_long() {
             .unwrap()
     };
     assert!(matches!(rotate(0, now + Duration::from_secs(86_400)).await, Rotation::Rotated(_)));
-    // the next rotation by a node whose clock is right brings the time back to at most the window ahead
+    // The next rotation by a node with a correct clock limits the recorded time to one window ahead.
     assert!(matches!(rotate(1, now).await, Rotation::Rotated(_)));
     assert!(matches!(rotate(2, now + Duration::from_secs(15)).await, Rotation::Rotated(_)));
     assert_eq!(rotate(0, now + Duration::from_secs(30)).await, Rotation::Reused);
 }
 
-/// Random walks over the store, next to a model that remembers when each generation was superseded.
+/// Random histories of the store, compared with a model of when each generation was superseded.
 #[tokio::test(flavor = "multi_thread")]
-async fn i1_grace_is_never_shorter_and_with_many_rotations_at_most_a_sixth_longer() {
+async fn i1_grace_in_random_histories_is_never_shorter_and_at_most_a_sixth_longer() {
     const GRACE: i64 = 10_000;
     const IDLE: Duration = Duration::from_secs(86_400);
     let cluster = TestCluster::new();
@@ -287,7 +287,7 @@ async fn i1_grace_is_never_shorter_and_with_many_rotations_at_most_a_sixth_longe
         };
         let session = new.id;
         assert!(matches!(redis.sessions.create(new, now).await.unwrap(), Create::Created { .. }));
-        // some walks stay below seven rotations in the window, some burst
+        // Some histories have fewer than seven rotations in a window, others more.
         let stride = [3000, 3000, 800, 100][walk % 4];
         let mut superseded: Vec<i64> = Vec::new();
         for _ in 0..100 {
@@ -306,12 +306,12 @@ async fn i1_grace_is_never_shorter_and_with_many_rotations_at_most_a_sixth_longe
             }
             let at = superseded[usize::try_from(presented).unwrap()];
             let age = now.as_millis() - at;
-            let crowd = superseded.iter().filter(|other| **other + GRACE > at).count();
+            let rotations = superseded.iter().filter(|other| **other + GRACE > at).count();
             match outcome {
                 Rotation::Repeated(grant) => {
-                    assert_eq!(i64::from(grant.generation.0), current, "the current one, and no fork");
+                    assert_eq!(i64::from(grant.generation.0), current, "the current generation, without a fork");
                     assert!(age < GRACE + GRACE / 6 + 1, "too long: {age} ms");
-                    assert!(age < GRACE || crowd > 7, "not exact: {age} ms, {crowd} rotations");
+                    assert!(age < GRACE || rotations > 7, "not exact: {age} ms, {rotations} rotations");
                 }
                 Rotation::Reused => {
                     assert!(age >= GRACE, "cut short: {age} ms");

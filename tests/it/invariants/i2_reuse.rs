@@ -1,4 +1,4 @@
-//! I2: A token superseded longer ago than the grace window ends its session, that session only, and is recorded.
+//! I2: A token that was superseded longer ago than the grace window revokes its session, and only that one, and is recorded.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use crate::harness::{client::Tokens, events, test_cluster::TestCluster};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn i2_reuse_ends_that_session_only_and_is_recorded() {
+async fn i2_superseded_token_after_grace_revokes_its_session_only_and_is_recorded() {
     let cluster = TestCluster::new();
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].account("ada").await;
@@ -22,7 +22,7 @@ async fn i2_reuse_ends_that_session_only_and_is_recorded() {
     let answer = nodes[1].refresh(&stolen.refresh).await;
     assert_eq!(answer.problem(), (401, "refresh_token_reused".to_owned()));
 
-    // the session is over for everyone, with every token it ever had
+    // Every token of the session is invalid on every node.
     for node in &nodes {
         for token in [&newest.refresh, &stolen.refresh] {
             assert_eq!(node.refresh(token).await.problem(), (401, "invalid_refresh_token".to_owned()));
@@ -31,17 +31,17 @@ async fn i2_reuse_ends_that_session_only_and_is_recorded() {
             assert_eq!(node.get("/v1/me", token).await.problem(), (401, "invalid_token".to_owned()));
         }
     }
-    // the other isn't
+    // The other session goes on.
     let other = Tokens::of(&nodes[0].refresh(&other.refresh).await.expect(200));
     nodes[1].get("/v1/me", &other.access).await.expect(200);
-    let told = events::of(&cluster.redis, account);
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert_eq!((told[0].session.as_str(), told[0].reason.as_str()), (stolen.session.as_str(), "reuse"));
-    assert_eq!(told[0].at, cluster.clock.now().as_millis().to_string());
+    let events = events::of(&cluster.redis, account);
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert_eq!((events[0].session.as_str(), events[0].reason.as_str()), (stolen.session.as_str(), "reuse"));
+    assert_eq!(events[0].at, cluster.clock.now().as_millis().to_string());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn i2_sixteen_who_reuse_at_once_are_recorded_once() {
+async fn i2_sixteen_concurrent_reuses_are_recorded_once() {
     let cluster = TestCluster::new();
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].account("ada").await;
@@ -50,7 +50,7 @@ async fn i2_sixteen_who_reuse_at_once_are_recorded_once() {
         let account = nodes[0].verified(&first.access).sub;
         let newest = Tokens::of(&nodes[0].refresh(&first.refresh).await.expect(200));
         cluster.advance(Duration::from_secs(10));
-        // half of them with the current token: they go on until the first reuse, and none does after it
+        // Half of them present the current token: they succeed until the first reuse, and not afterwards.
         let tokens = [&first.refresh, &newest.refresh];
         let answers = join_all((0..16).map(|i| nodes[i % 2].refresh(tokens[i / 8]))).await;
         let reused =
@@ -65,7 +65,7 @@ async fn i2_sixteen_who_reuse_at_once_are_recorded_once() {
 }
 
 #[tokio::test]
-async fn i2_a_token_far_behind_is_reuse_however_lively_the_session() {
+async fn i2_token_thirty_generations_behind_revokes_session() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;

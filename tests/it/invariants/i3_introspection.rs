@@ -1,10 +1,10 @@
-//! I3, as other services see it: once a session was ended, introspection says inactive, on whatever node.
+//! I3 for service clients: after a session has ended, introspection answers inactive on every node.
 
 use crate::harness::test_cluster::TestCluster;
 use reqwest::Method;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn i3_introspection_says_inactive_on_every_node() {
+async fn i3_introspection_after_any_end_of_session_is_inactive_on_every_node() {
     let cluster = TestCluster::new();
     let (one, other) = (cluster.node().await, cluster.node().await);
     let client = cluster.service_client("billing").await;
@@ -17,7 +17,7 @@ async fn i3_introspection_says_inactive_on_every_node() {
     cluster.wait_for_peers().await;
     for way in ["logout", "revoke", "as a client", "all"] {
         let tokens = one.login("ada").await;
-        // what both nodes may remember
+        // Both nodes cache the session.
         for node in [&one, &other] {
             assert!(active(node, &tokens.access).await && active(node, &tokens.refresh).await);
         }
@@ -37,7 +37,7 @@ async fn i3_introspection_says_inactive_on_every_node() {
 }
 
 #[tokio::test]
-async fn i3_a_node_that_never_heard_of_a_session_says_inactive_at_once() {
+async fn i3_introspection_on_a_node_without_the_session_cached_is_inactive_after_logout() {
     let cluster = TestCluster::new();
     let (one, other) = (cluster.node().await, cluster.node().await);
     let client = cluster.service_client("billing").await;

@@ -1,5 +1,5 @@
-//! I3: Once logout or revoke has answered, no refresh succeeds on any node, and no request in flight brings the session
-//! back. The event is appended in the same atomic step as the revocation.
+//! I3: Once logout or revoke has answered, no refresh succeeds on any node, and no request in flight revives the session. The
+//! event is appended in the same atomic step as the revocation.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::harness::{
     test_cluster::{Node, TestCluster},
 };
 
-/// The ways in which a session's owner ends it, and what the event says of each.
+/// The ways in which the owner of a session ends it.
 #[derive(Clone, Copy, Debug)]
 enum Ending {
     Logout,
@@ -47,7 +47,7 @@ impl Ending {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn i3_no_refresh_in_flight_brings_an_ended_session_back() {
+async fn i3_refresh_in_flight_does_not_revive_an_ended_session() {
     let cluster = TestCluster::new();
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].account("ada").await;
@@ -57,7 +57,7 @@ async fn i3_no_refresh_in_flight_brings_an_ended_session_back() {
         let tokens = nodes[round % 2].login("ada").await;
         let claims = nodes[0].verified(&tokens.access);
         cluster.advance(Duration::from_secs(1));
-        // each goes on with what it is given, for as long as it is given anything
+        // Each client refreshes with the token it got until it is refused.
         let racers = join_all((0..16).map(|i| {
             let (node, mut token) = (&nodes[i % 2], tokens.refresh.clone());
             async move {
@@ -72,7 +72,7 @@ async fn i3_no_refresh_in_flight_brings_an_ended_session_back() {
             }
         }));
         let end = async {
-            // somewhere in the middle of it
+            // While the clients are refreshing.
             for _ in 0..round % 7 {
                 nodes[0].get("/v1/me", &tokens.access).await.expect(200);
             }
@@ -90,14 +90,14 @@ async fn i3_no_refresh_in_flight_brings_an_ended_session_back() {
             assert_eq!(node.get("/v1/me", &tokens.access).await.problem(), (401, "invalid_token".to_owned()));
         }
         assert_eq!(nodes[0].state.redis.sessions.list(claims.sub, cluster.clock.now()).await.unwrap(), []);
-        assert_eq!(cluster.redis.command(&["--scan", "--pattern", "lk:s*"]), "", "nothing of it is left");
+        assert_eq!(cluster.redis.command(&["--scan", "--pattern", "lk:s*"]), "", "no key of the session is left");
         expected.push(ending.event(&tokens.session));
         assert_eq!(events::sessions_and_causes(&cluster.redis, claims.sub), expected, "the event, exactly once");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn i3_sixteen_logouts_at_once_are_told_once() {
+async fn i3_sixteen_concurrent_logouts_append_one_event() {
     let cluster = TestCluster::new();
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].account("ada").await;
@@ -112,7 +112,7 @@ async fn i3_sixteen_logouts_at_once_are_told_once() {
 }
 
 #[tokio::test]
-async fn i3_others_live_on() {
+async fn i3_ending_a_session_leaves_other_sessions_and_accounts_alone() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -121,7 +121,7 @@ async fn i3_others_live_on() {
     let [one, two, three] = [node.login("ada").await, node.login("ada").await, node.login("ada").await];
     node.logout(&one.refresh).await.expect(204);
     node.get("/v1/me", &two.access).await.expect(200);
-    // somebody else's session can't be ended, nor be told from one that isn't there
+    // The session of another account can't be ended; the answer is that for an unknown session.
     let path = format!("/v1/sessions/{}", stranger.session);
     assert_eq!(node.delete(&path, &two.access).await.problem(), (404, "unknown_session".to_owned()));
     cluster.advance(Duration::from_secs(1));
@@ -131,14 +131,14 @@ async fn i3_others_live_on() {
     node.refresh(&two.refresh).await.expect(200);
     node.refresh(&stranger.refresh).await.expect(200);
     let account = node.verified(&two.access).sub;
-    let told = events::sessions_and_causes(&cluster.redis, account);
-    assert_eq!(told[1], (format!("all but {}", two.session), "revoked".to_owned()));
+    let events = events::sessions_and_causes(&cluster.redis, account);
+    assert_eq!(events[1], (format!("all but {}", two.session), "revoked".to_owned()));
 }
 
 #[tokio::test]
-async fn i3_a_redis_out_of_memory_still_revokes_and_tells_and_changes_nothing_else() {
+async fn i3_redis_out_of_memory_revokes_and_appends_the_event_and_changes_nothing_else() {
     let mut cluster = TestCluster::new();
-    // they are forgotten as time goes by
+    // Their keys expire while the test advances the clock.
     cluster.config.limits.login_per_address = None;
     cluster.config.limits.login_service = None;
     let node = cluster.node().await;
@@ -158,7 +158,7 @@ async fn i3_a_redis_out_of_memory_still_revokes_and_tells_and_changes_nothing_el
             assert!(!answer.header("retry-after").is_empty());
         }
         assert_eq!(node.try_login("ada", crate::harness::client::PASSWORD).await.status, 503);
-        assert!(cluster.redis.everything() == before, "what was refused changed nothing");
+        assert!(cluster.redis.everything() == before, "refused requests change nothing");
         node.get("/v1/me", &tokens.access).await.expect(200);
 
         ending.happen(&node, &tokens).await;
@@ -169,7 +169,7 @@ async fn i3_a_redis_out_of_memory_still_revokes_and_tells_and_changes_nothing_el
 }
 
 #[tokio::test]
-async fn i3_reuse_is_noticed_by_a_redis_out_of_memory() {
+async fn i3_reuse_with_redis_out_of_memory_revokes_session() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -183,14 +183,14 @@ async fn i3_reuse_is_noticed_by_a_redis_out_of_memory() {
 }
 
 #[tokio::test]
-async fn i3_a_session_that_is_ended_while_it_changes_the_password_changes_nothing() {
+async fn i3_password_change_by_a_session_that_ended_meanwhile_is_refused() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
     let (thief, owner) = (node.login("ada").await, node.login("ada").await);
     let claims = node.verified(&thief.access);
     node.delete(&format!("/v1/sessions/{}", thief.session), &owner.access).await.expect(204);
-    // as after the check at the door, with the hashing still to do
+    // The caller was authenticated before the session ended.
     let changed =
         change_password(&node.state, &claims, PASSWORD.into(), "an other ocean of marmalade".into(), None).await;
     assert!(matches!(changed, Err(ChangePasswordError::SessionEnded)), "{changed:?}");

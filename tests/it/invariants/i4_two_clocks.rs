@@ -1,4 +1,4 @@
-//! I4: Every session has an idle timeout and an absolute lifetime; Redis collects what is over, no janitor runs.
+//! I4: Every session has an idle timeout and an absolute lifetime. Redis TTLs remove expired records; there is no clean-up job.
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ fn account(node: &Node, tokens: &Tokens) -> latchkey::domain::ids::AccountId {
     node.state.refresh_tokens.decode(&tokens.refresh).unwrap().account
 }
 
-/// How long Redis keeps the sessions of an account.
+/// The TTL in milliseconds of the sessions of an account.
 fn kept(cluster: &TestCluster, node: &Node, tokens: &Tokens) -> i128 {
     cluster.redis.command(&["PTTL", &Keys::new("lk:").sessions(account(node, tokens))]).parse().unwrap()
 }
 
 #[tokio::test]
-async fn i4_an_idle_session_ends_and_a_used_one_does_not() {
+async fn i4_idle_session_expires_and_a_refreshed_one_does_not() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -35,7 +35,7 @@ async fn i4_an_idle_session_ends_and_a_used_one_does_not() {
         used = Tokens::of(&answer);
     }
     cluster.advance(6 * SECOND);
-    node.refresh(&idle.refresh).await.expect(200); // a second before seven days
+    node.refresh(&idle.refresh).await.expect(200); // One second before the timeout.
     let idle = node.login("ada").await;
     cluster.advance(7 * DAY);
     assert_eq!(node.refresh(&idle.refresh).await.problem(), (401, "session_expired".to_owned()));
@@ -43,7 +43,7 @@ async fn i4_an_idle_session_ends_and_a_used_one_does_not() {
 }
 
 #[tokio::test]
-async fn i4_a_used_session_ends_at_its_absolute_end_and_its_tokens_with_it() {
+async fn i4_refreshed_session_and_its_tokens_expire_at_the_absolute_end() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -66,7 +66,7 @@ async fn i4_a_used_session_ends_at_its_absolute_end_and_its_tokens_with_it() {
 }
 
 #[tokio::test]
-async fn i4_a_session_that_redis_has_dropped_is_still_known_to_have_expired() {
+async fn i4_refresh_of_a_session_removed_by_redis_reports_expiry() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -79,7 +79,7 @@ async fn i4_a_session_that_redis_has_dropped_is_still_known_to_have_expired() {
 }
 
 #[tokio::test]
-async fn i4_what_is_over_is_not_listed_and_does_not_pile_up() {
+async fn i4_expired_sessions_are_not_listed_and_do_not_accumulate() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -95,7 +95,7 @@ async fn i4_what_is_over_is_not_listed_and_does_not_pile_up() {
     let key = Keys::new("lk:").sessions(account(&node, &old));
     let fields = || cluster.redis.command(&["HLEN", &key]).parse::<usize>().unwrap();
     let of_each = fields() / 2;
-    // seven live at a time; as many that are over may lie about, and a few
+    // Seven live at a time; at most as many expired ones, and a few more, may remain.
     for _ in 0..40 {
         cluster.advance(DAY);
         node.login("ada").await;
@@ -104,24 +104,24 @@ async fn i4_what_is_over_is_not_listed_and_does_not_pile_up() {
 }
 
 #[tokio::test]
-async fn i4_redis_keeps_every_session_as_long_as_it_lives_and_no_key_for_ever() {
+async fn i4_redis_keeps_each_session_until_it_expires_and_no_key_forever() {
     let mut cluster = TestCluster::new();
     cluster.config.session.absolute_timeout = 10 * DAY;
     let node = cluster.node().await;
     node.account("ada").await;
     let day = i128::try_from(DAY.as_millis()).unwrap();
-    // the test's clock moves, that of Redis hardly does: what is asked for counts from now on
+    // The clock of the test advances while that of Redis hardly does, so that TTLs count from now on.
     let slack = 60_000;
-    let forever = |cluster: &TestCluster| {
+    let persistent = |cluster: &TestCluster| {
         let keys = cluster.redis.command(&["--scan"]);
         keys.lines().filter(|key| cluster.redis.command(&["PTTL", key]) == "-1").map(str::to_owned).collect::<Vec<_>>()
     };
     let first = node.login("ada").await;
     assert!(kept(&cluster, &node, &first) > 7 * day - slack);
     assert!(kept(&cluster, &node, &first) < 8 * day);
-    assert_eq!(forever(&cluster), [""; 0]);
+    assert_eq!(persistent(&cluster), [""; 0]);
 
-    // refreshed often: kept for what is left, also when Redis' own time has passed
+    // Refreshed often: kept for the remaining lifetime, also when the TTL in Redis has decreased.
     let mut tokens = first.clone();
     for _ in 0..9 {
         cluster.advance(DAY);
@@ -133,18 +133,18 @@ async fn i4_redis_keeps_every_session_as_long_as_it_lives_and_no_key_for_ever() 
         let left = i128::from(answer.json()["refresh_expires_in"].as_u64().unwrap()) * 1000;
         assert!(kept(&cluster, &node, &tokens) > left - slack, "{left}");
     }
-    assert_eq!(forever(&cluster), [""; 0]);
+    assert_eq!(persistent(&cluster), [""; 0]);
 
-    // a younger session's end counts, whatever happens to the others
+    // The TTL covers the youngest session, whatever happens to the others.
     let young = node.login("ada").await;
     assert!(kept(&cluster, &node, &young) > 7 * day - slack);
     node.logout(&tokens.refresh).await.expect(204);
     assert!(kept(&cluster, &node, &young) > 7 * day - slack);
-    assert_eq!(forever(&cluster), [""; 0]);
+    assert_eq!(persistent(&cluster), [""; 0]);
     let other = node.login("ada").await;
     node.delete("/v1/sessions?keep_current=true", &other.access).await.expect(200);
     assert!(kept(&cluster, &node, &other) > 7 * day - slack);
-    assert_eq!(forever(&cluster), [""; 0]);
+    assert_eq!(persistent(&cluster), [""; 0]);
     let epoch = latchkey::domain::account::Epoch(1);
     let ended = node.state.redis.sessions.revoke_all(
         account(&node, &other),
@@ -156,5 +156,5 @@ async fn i4_redis_keeps_every_session_as_long_as_it_lives_and_no_key_for_ever() 
     assert_eq!(ended.await.unwrap(), 1);
     assert!(kept(&cluster, &node, &other) > 0, "the fence is kept for a while");
     assert!(kept(&cluster, &node, &other) < day);
-    assert_eq!(forever(&cluster), [""; 0]);
+    assert_eq!(persistent(&cluster), [""; 0]);
 }

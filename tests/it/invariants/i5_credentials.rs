@@ -1,5 +1,5 @@
-//! I5: A changed password ends all other sessions; a disabled or deleted account ends all of them; no sign-in that was
-//! checked before brings one back.
+//! I5: A changed password ends all other sessions; disabling or deleting an account ends all of them. No login that was checked
+//! before the change creates a session after it.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ fn invalid() -> (u16, String) {
 }
 
 #[tokio::test]
-async fn i5_a_changed_password_ends_all_other_sessions() {
+async fn i5_password_change_ends_all_other_sessions() {
     let cluster = TestCluster::new();
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].account("ada").await;
@@ -54,12 +54,12 @@ async fn i5_a_changed_password_ends_all_other_sessions() {
         node.try_login("ada", NEW).await.expect(200);
     }
     nodes[1].refresh(&mine.refresh).await.expect(200);
-    let told = events::sessions_and_causes(&cluster.redis, account(&nodes[0], &mine));
-    assert_eq!(told, [(format!("all but {}", mine.session), "password_changed".to_owned())]);
+    let events = events::sessions_and_causes(&cluster.redis, account(&nodes[0], &mine));
+    assert_eq!(events, [(format!("all but {}", mine.session), "password_changed".to_owned())]);
 }
 
 #[tokio::test]
-async fn i5_a_disabled_and_a_deleted_account_end_all_sessions() {
+async fn i5_disabling_or_deleting_an_account_ends_all_its_sessions() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -87,9 +87,9 @@ async fn i5_a_disabled_and_a_deleted_account_end_all_sessions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn i5_no_sign_in_with_the_old_password_outlives_its_change() {
+async fn i5_concurrent_login_with_the_old_password_does_not_survive_its_change() {
     let mut cluster = TestCluster::new();
-    // wrong passwords, many at once: it is the sign-ins that race, not the waits
+    // Without the throttle, which would refuse concurrent wrong passwords.
     cluster.config.limits.backoff = None;
     cluster.config.limits.login_per_address = None;
     let nodes = [cluster.node().await, cluster.node().await];
@@ -117,9 +117,9 @@ async fn i5_no_sign_in_with_the_old_password_outlives_its_change() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn i5_no_sign_in_outlives_the_disabling_of_its_account() {
+async fn i5_concurrent_login_does_not_survive_disabling_the_account() {
     let mut cluster = TestCluster::new();
-    // wrong passwords, many at once: it is the sign-ins that race, not the waits
+    // Without the throttle, which would refuse concurrent wrong passwords.
     cluster.config.limits.backoff = None;
     cluster.config.limits.login_per_address = None;
     let nodes = [cluster.node().await, cluster.node().await];
@@ -134,7 +134,7 @@ async fn i5_no_sign_in_outlives_the_disabling_of_its_account() {
             assert_eq!(nodes[0].refresh(&Tokens::of(answer).refresh).await.problem(), invalid());
         }
         accounts::enable(&nodes[0].state, id).await.unwrap();
-        // who may sign in again can, at once
+        // An enabled account can log in at once.
         nodes[0].try_login("ada", PASSWORD).await.expect(200);
     }
 }
@@ -154,7 +154,7 @@ fn new_session(node: &Node, account: AccountId, epoch: u32) -> NewSession {
 }
 
 #[tokio::test]
-async fn i5_a_sign_in_checked_before_the_change_creates_nothing() {
+async fn i5_login_checked_before_the_change_creates_no_session() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let redis = &node.state.redis;
@@ -166,10 +166,10 @@ async fn i5_a_sign_in_checked_before_the_change_creates_nothing() {
     for except in [except, None] {
         redis.sessions.revoke_all(id, except, Some(Epoch(2)), Reason::PasswordChanged, now).await.unwrap();
         assert_eq!(redis.sessions.create(new_session(&node, id, 1), now).await.unwrap(), Create::Stale);
-        // nor after other things have happened to the account's sessions
+        // Also after further changes to the account's sessions.
         redis.sessions.revoke_all(id, None, None, Reason::Revoked, now).await.unwrap();
         assert_eq!(redis.sessions.create(new_session(&node, id, 1), now).await.unwrap(), Create::Stale);
-        // a command that comes late doesn't open the fence again
+        // A delayed command with an older epoch does not lower the fence.
         redis.sessions.revoke_all(id, None, Some(Epoch(1)), Reason::PasswordChanged, now).await.unwrap();
         assert_eq!(redis.sessions.create(new_session(&node, id, 1), now).await.unwrap(), Create::Stale);
         let fresh = new_session(&node, id, 2);
@@ -182,14 +182,14 @@ async fn i5_a_sign_in_checked_before_the_change_creates_nothing() {
 }
 
 #[tokio::test]
-async fn i5_a_change_that_cannot_end_the_sessions_is_not_made() {
+async fn i5_change_that_cannot_end_the_sessions_is_rolled_back() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
     let (mine, other) = (node.login("ada").await, node.login("ada").await);
     let id = account(&node, &mine);
 
-    // a replica reads and doesn't write: the sessions can't be ended
+    // A replica refuses writes: the sessions can't be ended.
     cluster.redis.command(&["REPLICAOF", "127.0.0.1", "1"]);
     let before = cluster.redis.everything();
     let answer = node.change_password(&mine.access, PASSWORD, NEW).await;
@@ -200,33 +200,32 @@ async fn i5_a_change_that_cannot_end_the_sessions_is_not_made() {
     assert!(cluster.redis.everything() == before);
     cluster.redis.command(&["REPLICAOF", "NO", "ONE"]);
 
-    // everything is as it was
+    // Nothing has changed.
     assert_eq!(node.try_login("ada", NEW).await.problem(), (401, "invalid_credentials".to_owned()));
     node.try_login("ada", PASSWORD).await.expect(200);
     node.refresh(&other.refresh).await.expect(200);
 
-    // and the change can be made, with all that belongs to it
+    // The change succeeds when Redis accepts writes.
     node.change_password(&mine.access, PASSWORD, NEW).await.expect(204);
     assert_eq!(node.refresh(&other.refresh).await.problem(), invalid());
     node.try_login("ada", NEW).await.expect(200);
 }
 
 #[tokio::test]
-async fn i5_a_change_undone_after_the_sessions_were_ended_locks_nobody_out() {
+async fn i5_change_rolled_back_after_the_sessions_ended_does_not_prevent_login() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
     let mine = node.login("ada").await;
     let id = account(&node, &mine);
-    // What a node leaves behind that is killed right before it makes the change last, or whose command Redis carried out
-    // without the answer coming through.
+    // The state that a node leaves behind if it is killed before it commits, or if the response of Redis was lost.
     let epoch = Some(Epoch(1));
     node.state.redis.sessions.revoke_all(id, None, epoch, Reason::PasswordChanged, cluster.clock.now()).await.unwrap();
     assert_eq!(node.refresh(&mine.refresh).await.problem(), invalid());
     let racers = join_all((0..16).map(|_| node.try_login("ada", PASSWORD))).await;
     let mine = racers.into_iter().map(|answer| Tokens::of(&answer.expect(200))).next_back().unwrap();
     node.get("/v1/me", &mine.access).await.expect(200);
-    // sign-ins checked before are still kept out
+    // Logins that were checked before are still refused.
     assert_eq!(
         node.state.redis.sessions.create(new_session(&node, id, 0), cluster.clock.now()).await.unwrap(),
         Create::Stale
@@ -237,14 +236,14 @@ async fn i5_a_change_undone_after_the_sessions_were_ended_locks_nobody_out() {
 }
 
 #[tokio::test]
-async fn i5_a_redis_out_of_memory_keeps_no_one_from_changing_a_password_or_disabling_an_account() {
+async fn i5_redis_out_of_memory_allows_password_change_and_disabling() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     for name in ["ada", "grace", "mary"] {
         node.account(name).await;
     }
     let (alone, mine, other) = (node.login("grace").await, node.login("ada").await, node.login("ada").await);
-    let signed_out = accounts::find(&node.state.sql, "mary").await.unwrap();
+    let idle_account = accounts::find(&node.state.sql, "mary").await.unwrap();
     cluster.advance(Duration::from_secs(1));
     cluster.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
     let answer = node.delete("/v1/sessions?keep_current=true", &alone.access).await.expect(200);
@@ -254,18 +253,18 @@ async fn i5_a_redis_out_of_memory_keeps_no_one_from_changing_a_password_or_disab
         node.get("/v1/me", &tokens.access).await.expect(200);
     }
     assert_eq!(node.refresh(&other.refresh).await.problem(), invalid());
-    assert_eq!(accounts::disable(&node.state, signed_out.id).await.unwrap(), 0);
+    assert_eq!(accounts::disable(&node.state, idle_account.id).await.unwrap(), 0);
     assert_eq!(accounts::disable(&node.state, account(&node, &mine)).await.unwrap(), 1);
     assert_eq!(node.refresh(&mine.refresh).await.problem(), invalid());
-    let told: Vec<_> = events::sessions_and_causes(&cluster.redis, account(&node, &mine))
+    let causes: Vec<_> = events::sessions_and_causes(&cluster.redis, account(&node, &mine))
         .into_iter()
         .map(|(_, reason)| reason)
         .collect();
-    assert_eq!(told, ["password_changed", "disabled"]);
+    assert_eq!(causes, ["password_changed", "disabled"]);
 }
 
 #[tokio::test]
-async fn i5_a_change_while_redis_hangs_is_refused_and_not_made() {
+async fn i5_change_while_redis_hangs_is_refused_and_rolled_back() {
     let mut cluster = TestCluster::new();
     cluster.config.redis.command_timeout = Duration::from_millis(300);
     let node = cluster.node().await;
@@ -276,7 +275,7 @@ async fn i5_a_change_while_redis_hangs_is_refused_and_not_made() {
     assert_eq!(answer.problem(), (503, "unavailable".to_owned()));
     assert!(accounts::disable(&node.state, account(&node, &mine)).await.is_err());
     cluster.redis.guard.signal(rustix::process::Signal::CONT);
-    wait::until("Redis answers again", async || node.state.redis.health.ping().await.is_ok()).await;
+    wait::until("Redis answers", async || node.state.redis.health.ping().await.is_ok()).await;
     node.try_login("ada", PASSWORD).await.expect(200);
     assert_eq!(node.try_login("ada", NEW).await.problem(), (401, "invalid_credentials".to_owned()));
 }

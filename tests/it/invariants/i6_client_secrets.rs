@@ -1,4 +1,4 @@
-//! I6, for service clients: their secrets, assertions and tokens stand nowhere but in the answer that gives them.
+//! I6 for service clients: their secrets, assertions and tokens appear only in the responses that issue them.
 
 use base64::prelude::*;
 use latchkey::{
@@ -21,7 +21,7 @@ fn absent(secrets: &[String], place: &str, bytes: &[u8]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn i6_the_secrets_of_service_clients_are_nowhere() {
+async fn i6_client_secrets_and_assertions_are_stored_and_logged_nowhere() {
     let log = Log::start();
     let cluster = TestCluster::new();
     let node = cluster.node().await;
@@ -60,7 +60,7 @@ async fn i6_the_secrets_of_service_clients_are_nowhere() {
         assert_eq!(send("/oauth2/introspect", Some(("billing", secret)), &[("token", &secrets[4])]).await, 200);
         assert_eq!(send("/oauth2/introspect", Some(("billing", secret)), &[("token", secret)]).await, 200);
         assert_eq!(send("/oauth2/revoke", Some(("billing", secret)), &[("token", secret)]).await, 200);
-        // at the wrong places
+        // In the wrong fields.
         assert_eq!(send("/oauth2/token", Some((secret, "billing")), &[grant]).await, 401);
         assert_eq!(send("/oauth2/token", Some(("billing", &secrets[3])), &[grant]).await, 401);
         assert_eq!(send("/oauth2/token", None, &[grant, ("client_id", secret), ("client_secret", secret)]).await, 401);
@@ -81,14 +81,17 @@ async fn i6_the_secrets_of_service_clients_are_nowhere() {
     absent(&secrets, "Redis", &cluster.redis.everything());
     let entries = std::fs::read_dir(cluster.folder()).unwrap();
     let files: Vec<u8> = entries.flat_map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect();
-    assert!(files.windows(7).any(|window| window == b"billing"), "there was something to search");
+    assert!(files.windows(7).any(|window| window == b"billing"), "the search covers the expected content");
     absent(&secrets, "the database", &files);
     let text = log.bytes();
-    assert!(text.windows(22).any(|window| window == b"the assertion was used"), "there was something to search");
+    assert!(
+        text.windows(22).any(|window| window == b"the assertion was used"),
+        "the search covers the expected content"
+    );
     absent(&secrets, "the log", &text);
     absent(
         &secrets,
-        "what prints",
+        "the debug output",
         format!("{:?} {second:?}", clients::list(&node.state.sql).await.unwrap()).as_bytes(),
     );
 }

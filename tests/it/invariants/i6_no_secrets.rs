@@ -1,5 +1,5 @@
-//! I6: No plaintext password, refresh token, access token, secret or private key in Redis, in SQL, in a log at whatever
-//! level, or in an error's body. Searched for in everything that a full run leaves behind.
+//! I6: No plaintext password, refresh token, access token, secret or private key in Redis, in SQL, in the log at any level, or
+//! in the body of an error. The test searches everything that a full run leaves behind.
 
 use base64::prelude::*;
 use latchkey::service::{accounts, keys};
@@ -12,7 +12,7 @@ use crate::harness::{
     test_cluster::{Node, TestCluster},
 };
 
-/// What must be found nowhere, with what to call it.
+/// The secrets that must appear nowhere, with their descriptions.
 #[derive(Default)]
 struct Hidden(Vec<(String, Vec<u8>)>);
 
@@ -36,10 +36,10 @@ impl Hidden {
         self.0.extend(texts.into_iter().map(|text| (format!("{name}, as text"), text.into_bytes())));
     }
 
-    /// A refresh token, and the half of it that makes it valid.
+    /// A refresh token, and its MAC.
     fn refresh_token(&mut self, token: &str) {
         self.text("a refresh token", token);
-        self.text("a refresh token's end", &token[66..]);
+        self.text("the MAC of a refresh token", &token[66..]);
     }
 
     fn tokens(&mut self, tokens: &Tokens) {
@@ -80,7 +80,7 @@ const SECOND: &str = "velvet thunder pocket ostrich 9253";
 const WRONG: &str = "marble whistle gander sunrise 3367";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn i6_a_full_run_leaves_no_secret_behind() {
+async fn i6_full_run_leaves_no_secret_in_stores_logs_or_errors() {
     let log = Log::start();
     let mut hidden = Hidden::default();
     let mut cluster = TestCluster::new();
@@ -99,7 +99,7 @@ async fn i6_a_full_run_leaves_no_secret_behind() {
     }
     let node = cluster.node().await;
 
-    // an account, its sessions in both transports
+    // An account with sessions of both transports.
     let register = json!({ "email": "hidden@example.com", "username": "hidden", "password": FIRST });
     node.post("/v1/users", register).await.expect(201);
     let hash = async |node: &Node| {
@@ -108,7 +108,7 @@ async fn i6_a_full_run_leaves_no_secret_behind() {
     };
     let mut hashes = vec![hash(&node).await];
     node.try_login("hidden", WRONG).await.expect(401);
-    // a password where the name belongs
+    // A password in the field of the name.
     node.try_login(WRONG, SECOND).await.expect(401);
     let one = node.login_with("hidden", FIRST).await;
     hidden.tokens(&one);
@@ -124,7 +124,7 @@ async fn i6_a_full_run_leaves_no_secret_behind() {
     let moved = answer.header("set-cookie").split(';').next().unwrap().to_owned();
     hidden.refresh_token(moved.split_once('=').unwrap().1);
 
-    // a change of the password, keys, reuse, an end
+    // A password change, key rotation, reuse and a logout.
     node.change_password(&one.access, WRONG, SECOND).await.expect(403);
     node.change_password(&one.access, FIRST, SECOND).await.expect(204);
     hashes.push(hash(&node).await);
@@ -149,12 +149,12 @@ async fn i6_a_full_run_leaves_no_secret_behind() {
     let four = node.login_with("hidden", SECOND).await;
     hidden.tokens(&four);
 
-    // what is sent to the wrong place comes back from nowhere
+    // Secrets in wrong fields appear in no response.
     for answer in misplaced(&node, &[FIRST, SECOND, &four.refresh, &four.access]).await {
         assert!(answer.0.starts_with('4'), "{answer:?}");
         hidden.absent_from("an error", answer.0.as_bytes());
     }
-    // a Redis and a service that are in trouble say so without them
+    // Errors of Redis and of the service contain no secrets.
     cluster.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
     for answer in [node.try_login("hidden", SECOND).await, node.refresh(&four.refresh).await] {
         assert_eq!(answer.problem().0, 503);
@@ -163,17 +163,17 @@ async fn i6_a_full_run_leaves_no_secret_behind() {
     cluster.redis.command(&["CONFIG", "SET", "maxmemory", "0"]);
 
     let redis = cluster.redis.everything();
-    assert!(contains(&redis, "a tablet") || contains(&redis, "reuse"), "there was something to search");
+    assert!(contains(&redis, "a tablet") || contains(&redis, "reuse"), "the search covers the expected content");
     hidden.absent_from("Redis", &redis);
     hidden.absent_from("the database", &files(&cluster));
     node.logout(&four.refresh).await.expect(204);
     node.stop().await;
     let files = files(&cluster);
-    assert!(contains(&files, "unknown_account") && contains(&files, "wrong_password"), "the audit log is in there");
+    assert!(contains(&files, "unknown_account") && contains(&files, "wrong_password"), "the audit log is included");
     hidden.absent_from("the database", &files);
 
     let text = log.bytes();
-    assert!(contains(&text, "password changed") && contains(&text, "TRACE"), "there was something to search");
+    assert!(contains(&text, "password changed") && contains(&text, "TRACE"), "the search covers the expected content");
     for hash in hashes {
         assert!(hash.starts_with("$argon2id$"));
         hidden.text("a password's hash", &hash);
@@ -182,7 +182,7 @@ async fn i6_a_full_run_leaves_no_secret_behind() {
     hidden.absent_from("the log", &text);
 }
 
-/// Sends secrets wherever they don't belong; status, headers and body of each answer.
+/// Sends secrets in wrong fields. Returns status, headers and body of each response.
 async fn misplaced(node: &Node, secrets: &[&str]) -> Vec<(String,)> {
     let mut requests = Vec::new();
     for secret in secrets {

@@ -1,4 +1,4 @@
-//! I7: An unknown user, a wrong password and a disabled account look alike, and cost the same work.
+//! I7: An unknown user, a wrong password and a disabled account get identical responses for the same work.
 
 use latchkey::service::accounts;
 use serde_json::Value;
@@ -8,7 +8,7 @@ use crate::harness::{
     test_cluster::{Node, TestCluster},
 };
 
-/// Everything about a refusal that its caller can see, but for the request's id.
+/// A response without the request id and the date.
 fn seen(answer: &Answer) -> (u16, Vec<(String, String)>, Value) {
     let mut headers: Vec<_> = answer
         .headers
@@ -22,7 +22,7 @@ fn seen(answer: &Answer) -> (u16, Vec<(String, String)>, Value) {
     (answer.status.as_u16(), headers, body)
 }
 
-/// A refusal, and how many passwords were worked on for it.
+/// A refused login, and the number of passwords hashed for it.
 async fn refused(node: &Node, identifier: &str, password: &str) -> (Answer, u64) {
     let before = node.state.passwords.jobs();
     let answer = node.try_login(identifier, password).await;
@@ -31,7 +31,7 @@ async fn refused(node: &Node, identifier: &str, password: &str) -> (Answer, u64)
 }
 
 #[tokio::test]
-async fn i7_unknown_user_wrong_password_and_disabled_account_look_alike() {
+async fn i7_unknown_user_wrong_password_and_disabled_account_get_identical_responses() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     for name in ["ada", "grace"] {

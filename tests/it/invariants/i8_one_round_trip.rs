@@ -1,5 +1,5 @@
-//! I8: A sign-in's session, a refresh, a sign-out and an introspection miss cost one round trip to Redis each, and all keys
-//! of an operation share a slot.
+//! I8: Session creation, refresh, logout and an introspection miss cost one round trip to Redis each, and all keys of an
+//! operation share a slot.
 
 use serde_json::json;
 
@@ -11,34 +11,34 @@ fn tag(key: &str) -> &str {
 }
 
 #[tokio::test]
-async fn i8_one_round_trip_each() {
+async fn i8_each_session_operation_sends_one_command_in_one_slot() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
-    // the scripts are loaded once
+    // Loads the scripts.
     let tokens = node.login("ada").await;
     node.refresh(&tokens.refresh).await.expect(200);
     node.delete("/v1/sessions", &tokens.access).await.expect(200);
     node.logout(&tokens.refresh).await.expect(204);
 
     let mut monitor = Monitor::start(&cluster.redis);
-    let mut sent = |what: &str, expected: &[&str]| {
+    let mut sent = |operation: &str, expected: &[&str]| {
         let commands = monitor.commands(&cluster.redis);
         let names: Vec<_> = commands.iter().map(|words| words[0].to_ascii_uppercase()).collect();
-        assert_eq!(names, expected, "{what}: {commands:?}");
+        assert_eq!(names, expected, "{operation}: {commands:?}");
         for words in commands.iter().filter(|words| words[0].eq_ignore_ascii_case("EVALSHA")) {
             let count: usize = words[2].parse().unwrap();
             let tags: Vec<_> = words[3..3 + count].iter().map(|key| tag(key)).collect();
-            assert!(count >= 1 && tags.iter().all(|other| *other == tags[0]), "{what}: {words:?}");
+            assert!(count >= 1 && tags.iter().all(|other| *other == tags[0]), "{operation}: {words:?}");
         }
     };
-    sent("nothing yet", &[]);
+    sent("nothing", &[]);
 
     let tokens = node.login("ada").await;
     sent("login", &["EVALSHA"]);
     assert_eq!(node.try_login("ada", "not the password").await.status, 401);
     assert_eq!(node.try_login("nobody", PASSWORD).await.status, 401);
-    sent("a refused login", &[]);
+    sent("refused logins", &[]);
     node.refresh(&tokens.refresh).await.expect(200);
     sent("refresh", &["EVALSHA"]);
     node.refresh(&tokens.refresh).await.expect(200);
@@ -68,15 +68,15 @@ async fn i8_one_round_trip_each() {
     let tokens = node.login("ada").await;
     sent("login", &["EVALSHA"]);
     node.get("/v1/sessions", &tokens.access).await.expect(200);
-    sent("list, after the caller's session was looked up", &["HGET", "HGETALL"]);
+    sent("authentication and list", &["HGET", "HGETALL"]);
     node.delete(&format!("/v1/sessions/{}", tokens.session), &tokens.access).await.expect(204);
-    sent("revoke, after the caller's session was looked up", &["HGET", "EVALSHA"]);
+    sent("authentication and revocation", &["HGET", "EVALSHA"]);
     let tokens = node.login("ada").await;
     sent("login", &["EVALSHA"]);
     node.delete("/v1/sessions", &tokens.access).await.expect(200);
-    sent("revoke all, after the caller's session was looked up", &["HGET", "EVALSHA"]);
+    sent("authentication and revocation of all sessions", &["HGET", "EVALSHA"]);
 
-    // for other services
+    // Service clients.
     let tokens = node.login("ada").await;
     sent("login", &["EVALSHA"]);
     let client = cluster.service_client("billing").await;

@@ -1,4 +1,4 @@
-//! The contract's invariants, one file each, on real Redis.
+//! The invariants I1 to I8 (`docs/architecture.md`) and the session cap, on a real Redis.
 
 mod i1_one_successor;
 mod i2_reuse;

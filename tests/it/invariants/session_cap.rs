@@ -1,4 +1,4 @@
-//! An account has so many sessions at most; the oldest ends when another starts.
+//! An account has at most `session.max_per_account` sessions; the oldest ends when another is created.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use crate::harness::{client::Tokens, events, test_cluster::TestCluster};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_fifty_first_session_ends_the_oldest_on_whatever_node() {
+async fn session_beyond_the_cap_ends_the_oldest_on_every_node() {
     let cluster = TestCluster::new();
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].account("ada").await;
@@ -18,15 +18,15 @@ async fn the_fifty_first_session_ends_the_oldest_on_whatever_node() {
     }
     let account = nodes[0].state.refresh_tokens.decode(&sessions[0].refresh).unwrap().account;
     assert_eq!(events::of(&cluster.redis, account), []);
-    // being used doesn't make the oldest younger
+    // A refresh does not change the order of age.
     let oldest = Tokens::of(&nodes[1].refresh(&sessions[0].refresh).await.expect(200));
     let newest = nodes[1].login("ada").await;
     for node in &nodes {
         assert_eq!(node.refresh(&oldest.refresh).await.problem(), (401, "invalid_refresh_token".to_owned()));
         assert_eq!(node.get("/v1/me", &oldest.access).await.problem(), (401, "invalid_token".to_owned()));
     }
-    let told = events::sessions_and_causes(&cluster.redis, account);
-    assert_eq!(told, [(oldest.session, "limit".to_owned())]);
+    let events = events::sessions_and_causes(&cluster.redis, account);
+    assert_eq!(events, [(oldest.session, "limit".to_owned())]);
     nodes[0].refresh(&sessions[1].refresh).await.expect(200);
     let listed = nodes[0].get("/v1/sessions", &newest.access).await.expect(200).json();
     assert_eq!(listed["sessions"].as_array().unwrap().len(), 50);
@@ -34,10 +34,10 @@ async fn the_fifty_first_session_ends_the_oldest_on_whatever_node() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sixteen_sign_ins_at_once_never_exceed_the_cap() {
+async fn sixteen_concurrent_logins_never_exceed_the_session_cap() {
     let mut cluster = TestCluster::new();
     cluster.config.session.max_per_account = 3;
-    // strangers who sign in all at once wait
+    // Without the throttle, which limits concurrent logins.
     cluster.config.limits.backoff = None;
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].account("ada").await;
@@ -46,11 +46,11 @@ async fn sixteen_sign_ins_at_once_never_exceed_the_cap() {
         let account = nodes[0].state.refresh_tokens.decode(&racers[0].refresh).unwrap().account;
         let live = nodes[0].state.redis.sessions.list(account, cluster.clock.now()).await.unwrap();
         assert_eq!(live.len(), 3);
-        let told = events::sessions_and_causes(&cluster.redis, account);
-        assert_eq!(told.len(), 16 * round - 3);
-        let ended: HashSet<_> = told.iter().map(|(session, _)| session.clone()).collect();
-        assert_eq!(ended.len(), told.len(), "each is told once");
-        assert!(told.iter().all(|(_, reason)| reason == "limit"));
-        assert!(live.iter().all(|session| !ended.contains(&session.id.to_string())), "the living aren't told");
+        let events = events::sessions_and_causes(&cluster.redis, account);
+        assert_eq!(events.len(), 16 * round - 3);
+        let ended: HashSet<_> = events.iter().map(|(session, _)| session.clone()).collect();
+        assert_eq!(ended.len(), events.len(), "one event for each");
+        assert!(events.iter().all(|(_, reason)| reason == "limit"));
+        assert!(live.iter().all(|session| !ended.contains(&session.id.to_string())), "no event for live sessions");
     }
 }

@@ -1,4 +1,4 @@
-//! How clients show who they are: HTTP Basic, the form, a signed JWT; never in two ways at once.
+//! Client authentication: HTTP Basic, form fields, or a signed assertion; never two of them.
 
 use base64::{Engine, prelude::*};
 use latchkey::{
@@ -19,7 +19,7 @@ use crate::harness::{
 const GRANT: (&str, &str) = ("grant_type", "client_credentials");
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-/// Asks for a token with this `Authorization` and this form beside the grant type.
+/// Requests a token with this `Authorization` and these form fields.
 async fn with(node: &Node, authorization: Option<String>, form: &[(&str, &str)]) -> Answer {
     let mut all = vec![GRANT];
     all.extend(form);
@@ -35,22 +35,22 @@ fn basic(text: &str) -> Option<String> {
 }
 
 #[tokio::test]
-async fn basic_and_the_form_authenticate() {
+async fn client_with_basic_or_form_credentials_is_authenticated() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let ServiceClient { id, secret } = cluster.service_client("bill.ing_1-a").await;
     with(&node, basic(&format!("{id}:{secret}")), &[]).await.expect(200);
     with(&node, basic(&format!("{id}:{secret}")), &[("client_id", &id)]).await.expect(200);
-    // as RFC 6749, section 2.3.1, has it, and as the most thorough do it
-    let thorough = |text: &str| text.replace('-', "%2D").replace('_', "%5f").replace('.', "%2E");
-    with(&node, basic(&format!("{}:{}", thorough(&id), thorough(&secret))), &[]).await.expect(200);
+    // Form-encoded as RFC 6749, section 2.3.1, requires, including characters that need no encoding.
+    let encoded = |text: &str| text.replace('-', "%2D").replace('_', "%5f").replace('.', "%2E");
+    with(&node, basic(&format!("{}:{}", encoded(&id), encoded(&secret))), &[]).await.expect(200);
     with(&node, None, &[("client_id", &id), ("client_secret", &secret)]).await.expect(200);
     let lower = basic(&format!("{id}:{secret}")).unwrap().replace("Basic", "basic");
     with(&node, Some(lower), &[]).await.expect(200);
 }
 
 #[tokio::test]
-async fn wrong_credentials_are_refused_with_a_challenge() {
+async fn client_with_wrong_credentials_is_refused_with_a_challenge() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let ServiceClient { id, secret } = cluster.service_client("billing").await;
@@ -84,7 +84,7 @@ async fn wrong_credentials_are_refused_with_a_challenge() {
 }
 
 #[tokio::test]
-async fn two_ways_at_once_are_one_too_many() {
+async fn client_with_two_kinds_of_credentials_is_an_invalid_request() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let ServiceClient { id, secret } = cluster.service_client("billing").await;
@@ -124,7 +124,7 @@ fn assertion(key: &SigningKey, changes: &Value) -> String {
 }
 
 #[tokio::test]
-async fn a_signed_jwt_authenticates_once() {
+async fn client_assertion_authenticates_once() {
     let cluster = TestCluster::new();
     let (node, other) = (cluster.node().await, cluster.node().await);
     let keys = Algorithm::ALL.map(|algorithm| SigningKey::generate(algorithm).unwrap());
@@ -139,7 +139,7 @@ async fn a_signed_jwt_authenticates_once() {
         let text = assertion(key, &json!({ "jti": jti }));
         present(&node, &text).await.expect(200);
         for node in [&node, &other] {
-            assert_eq!(error(&present(node, &text).await), refused(401, "invalid_client"), "used before");
+            assert_eq!(error(&present(node, &text).await), refused(401, "invalid_client"), "used twice");
         }
     }
     let commands: Vec<_> = monitor.commands(&cluster.redis).into_iter().map(|words| words[0].clone()).collect();
@@ -178,7 +178,7 @@ async fn a_signed_jwt_authenticates_once() {
 }
 
 #[tokio::test]
-async fn of_many_who_present_an_assertion_at_once_one_is_believed() {
+async fn sixteen_concurrent_uses_of_one_assertion_authenticate_once() {
     let cluster = TestCluster::new();
     let nodes = [cluster.node().await, cluster.node().await];
     let key = SigningKey::generate(Algorithm::Es256).unwrap();

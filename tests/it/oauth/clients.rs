@@ -1,4 +1,4 @@
-//! Service clients: how they come, change and go, and how soon nodes know.
+//! Service clients: creation, rotation of secrets and disabling, and how soon nodes apply them.
 
 use std::time::Duration;
 
@@ -8,26 +8,26 @@ use super::{client_token, error, introspect, part, post, refused};
 use crate::harness::test_cluster::TestCluster;
 
 #[tokio::test]
-async fn a_client_made_a_moment_ago_is_known_and_unknown_names_ask_once_a_second() {
+async fn new_client_is_found_at_once_and_unknown_ids_reload_once_a_second() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let sql = cluster.sql().await;
-    let make = async |name: &str| {
+    let create = async |name: &str| {
         let new = NewClient { name: name.to_owned(), ..NewClient::default() };
         clients::add(&cluster.config.token, &cluster.clock, &node.state.entropy, &sql, new).await.unwrap().1
     };
-    let known = async |name: &str| node.state.clients.find(name).await.unwrap().is_some();
-    make("early").await;
-    assert!(known("early").await, "an unknown name is looked for at once");
-    make("later").await;
-    assert!(!known("later").await, "but only once a second");
-    assert!(known("early").await);
+    let found = async |name: &str| node.state.clients.find(name).await.unwrap().is_some();
+    create("early").await;
+    assert!(found("early").await, "an unknown id reloads the clients at once");
+    create("later").await;
+    assert!(!found("later").await, "at most once a second");
+    assert!(found("early").await);
     cluster.advance(Duration::from_secs(1));
-    assert!(known("later").await);
+    assert!(found("later").await);
 }
 
 #[tokio::test]
-async fn names_are_taken_once_and_not_those_of_apps_or_accounts() {
+async fn client_id_that_is_taken_reserved_or_invalid_is_refused() {
     let cluster = TestCluster::new();
     let sql = cluster.sql().await;
     let entropy = latchkey::domain::entropy::Entropy::system();
@@ -51,7 +51,7 @@ async fn names_are_taken_once_and_not_those_of_apps_or_accounts() {
 }
 
 #[tokio::test]
-async fn two_secrets_are_valid_while_one_is_rotated() {
+async fn rotated_secret_is_accepted_until_its_grace_period_ends() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let first = cluster.service_client("billing").await;
@@ -68,13 +68,13 @@ async fn two_secrets_are_valid_while_one_is_rotated() {
     for client in [&first, &second] {
         post(&node, "/oauth2/token", Some(client), &form).await.expect(200);
     }
-    // the one before the last is forgotten at once
+    // A second rotation ends the first secret at once.
     let third = rotate(3600).await;
     assert_eq!(error(&post(&node, "/oauth2/token", Some(&first), &form).await), refused(401, "invalid_client"));
     for client in [&second, &third] {
         post(&node, "/oauth2/token", Some(client), &form).await.expect(200);
     }
-    // an outlived one is refused though nobody looked again
+    // A secret whose grace period is over is refused without a reload.
     cluster.advance(Duration::from_secs(3600));
     assert_eq!(error(&post(&node, "/oauth2/token", Some(&second), &form).await), refused(401, "invalid_client"));
     post(&node, "/oauth2/token", Some(&third), &form).await.expect(200);
@@ -84,7 +84,7 @@ async fn two_secrets_are_valid_while_one_is_rotated() {
 }
 
 #[tokio::test]
-async fn a_disabled_client_may_do_nothing_and_its_tokens_are_worth_nothing() {
+async fn disabled_client_is_refused_and_its_tokens_are_inactive() {
     let cluster = TestCluster::new();
     let (node, other) = (cluster.node().await, cluster.node().await);
     let (client, asking) = (cluster.service_client("billing").await, cluster.service_client("asking").await);
@@ -101,21 +101,21 @@ async fn a_disabled_client_may_do_nothing_and_its_tokens_are_worth_nothing() {
         assert_eq!(introspect(node, &asking, &token).await, serde_json::json!({ "active": false }));
         assert_eq!(node.get("/v1/verify", &token).await.problem().0, 401);
     }
-    // for good, until someone makes it anew; and its name stays taken
+    // The disabled client still exists.
     assert_eq!(part(&token, 1)["sub"], "billing");
     let listed = clients::list(&node.state.sql).await.unwrap();
     assert_eq!(listed.iter().filter(|client| client.is_enabled()).count(), 1);
 }
 
 #[tokio::test]
-async fn checking_a_known_client_asks_no_database() {
+async fn authentication_of_a_loaded_client_needs_no_database() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let client = cluster.service_client("billing").await;
     node.state.sql.close().await;
     client_token(&node, &client).await;
     assert_eq!(introspect(&node, &client, "x").await["active"], false);
-    // a name that isn't known can't be looked for: the service is at fault, not the client
+    // An unknown id needs the database, which does not answer: 503, not 401.
     let mut unknown = client.clone();
     unknown.id = "unknown".to_owned();
     for _ in 0..2 {

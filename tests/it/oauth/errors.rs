@@ -1,4 +1,5 @@
-//! Errors of the endpoints under `/oauth2/`: RFC 6749's where the request is at fault, problems where HTTP or the service is.
+//! Errors of the endpoints under `/oauth2/`: those of RFC 6749 for invalid requests, problems for HTTP errors and
+//! unavailability.
 
 use reqwest::Method;
 
@@ -8,7 +9,7 @@ use crate::harness::test_cluster::TestCluster;
 const PATHS: [&str; 3] = ["/oauth2/token", "/oauth2/introspect", "/oauth2/revoke"];
 
 #[tokio::test]
-async fn what_is_no_form_is_an_invalid_request() {
+async fn body_that_is_not_a_form_is_an_invalid_request() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let form = "application/x-www-form-urlencoded";
@@ -39,7 +40,7 @@ async fn what_is_no_form_is_an_invalid_request() {
 }
 
 #[tokio::test]
-async fn the_wrong_grant_types_and_missing_tokens_are_told_apart() {
+async fn unknown_grant_type_and_missing_token_have_different_errors() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     for grant in ["password", "authorization_code", "Refresh_Token", "urn:ietf:params:oauth:grant-type:device_code"] {
@@ -51,7 +52,7 @@ async fn the_wrong_grant_types_and_missing_tokens_are_told_apart() {
 }
 
 #[tokio::test]
-async fn http_and_the_service_itself_answer_with_problems() {
+async fn http_errors_and_unavailability_answer_with_problems() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let client = cluster.service_client("billing").await;

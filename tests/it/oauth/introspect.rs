@@ -23,7 +23,7 @@ use crate::harness::{
 };
 
 #[tokio::test]
-async fn an_access_token_is_told_of_in_full() {
+async fn introspection_of_an_access_token_returns_all_its_claims() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let client = cluster.service_client("billing").await;
@@ -53,7 +53,7 @@ async fn an_access_token_is_told_of_in_full() {
 }
 
 #[tokio::test]
-async fn a_clients_token_has_no_session_to_tell_of() {
+async fn introspection_of_a_client_token_returns_no_session() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let client = cluster.service_client("billing").await;
@@ -67,7 +67,7 @@ async fn a_clients_token_has_no_session_to_tell_of() {
 }
 
 #[tokio::test]
-async fn a_refresh_token_is_active_as_long_as_presenting_it_would_succeed() {
+async fn introspection_of_a_refresh_token_is_active_while_a_refresh_would_succeed() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let client = cluster.service_client("billing").await;
@@ -89,16 +89,16 @@ async fn a_refresh_token_is_active_as_long_as_presenting_it_would_succeed() {
     let active = async |token: &str| introspect(&node, &client, token).await["active"] == true;
     assert!(!active(&first.refresh).await, "superseded ten seconds ago");
     assert!(active(&second.refresh).await && active(&third.refresh).await);
-    // asking changes nothing: neither is a token used up, nor does reuse end the session
+    // Introspection has no effect: it uses no token up, and a superseded one does not end the session.
     assert!(active(&third.refresh).await);
     node.refresh(&third.refresh).await.expect(200);
     cluster.advance(Duration::from_secs(7 * 86_400));
-    assert!(!active(&third.refresh).await, "the session lay idle for too long");
+    assert!(!active(&third.refresh).await, "the idle timeout has passed");
 }
 
-/// Introspection decides in Rust what refreshing decides in Lua.
+/// Introspection decides in Rust, a refresh in Lua.
 #[tokio::test]
-async fn introspection_and_refreshing_agree_whatever_the_history() {
+async fn introspection_and_refresh_agree_in_random_histories() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let client = cluster.service_client("billing").await;
@@ -115,12 +115,12 @@ async fn introspection_and_refreshing_agree_whatever_the_history() {
             tokens.push(node.refresh(tokens.last().unwrap()).await.expect(200).text_of("refresh_token"));
         }
         cluster.advance(Duration::from_millis(random(9000).into()));
-        // the newest first: one that was superseded too long ago ends the session
+        // The newest first: a reused token ends the session.
         for token in tokens.iter().rev() {
-            let said = introspect(&node, &client, token).await["active"] == true;
-            let was = node.refresh(token).await.status == 200;
-            assert_eq!(said, was, "generation of {}", tokens.len());
-            if !was {
+            let active = introspect(&node, &client, token).await["active"] == true;
+            let refreshed = node.refresh(token).await.status == 200;
+            assert_eq!(active, refreshed, "generation of {}", tokens.len());
+            if !refreshed {
                 break;
             }
         }
@@ -128,7 +128,7 @@ async fn introspection_and_refreshing_agree_whatever_the_history() {
 }
 
 #[tokio::test]
-async fn anything_else_is_exactly_inactive() {
+async fn introspection_of_anything_else_is_exactly_inactive() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let client = cluster.service_client("billing").await;
@@ -150,7 +150,7 @@ async fn anything_else_is_exactly_inactive() {
 }
 
 #[tokio::test]
-async fn a_client_learns_nothing_of_tokens_for_others_and_others_learn_nothing() {
+async fn introspection_by_another_audience_or_without_authentication_reveals_nothing() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -170,21 +170,21 @@ async fn a_client_learns_nothing_of_tokens_for_others_and_others_learn_nothing()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_warm_introspection_asks_neither_redis_nor_the_signature() {
+async fn warm_introspection_needs_neither_redis_nor_a_signature_check() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let client = cluster.service_client("billing").await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
-    wait::until("it is in step", || async { node.state.redis.revocation_log.cache_is_valid() }).await;
+    wait::until("the session cache is valid", || async { node.state.redis.revocation_log.cache_is_valid() }).await;
     assert_eq!(introspect(&node, &client, &tokens.access).await["active"], true);
     let signatures = node.state.tokens.metrics().misses.get();
     let mut monitor = Monitor::start(&cluster.redis);
     for _ in 0..20 {
         assert_eq!(introspect(&node, &client, &tokens.access).await["active"], true);
     }
-    let asked = monitor.commands(&cluster.redis);
-    // a busy machine may lose a step, and ask once more
-    assert!(asked.len() < 5, "{asked:?}");
+    let commands = monitor.commands(&cluster.redis);
+    // On a busy machine the session cache may be invalid for a moment.
+    assert!(commands.len() < 5, "{commands:?}");
     assert_eq!(node.state.tokens.metrics().misses.get(), signatures);
 }

@@ -1,4 +1,4 @@
-//! Introspections that are asked again: answered out of what is remembered of them, as long as all of it still holds.
+//! The introspection cache: identical requests are answered from it as long as the decision still holds.
 
 use std::time::Duration;
 
@@ -17,16 +17,16 @@ use crate::harness::{
     wait,
 };
 
-/// A node that was asked about a token and will know the same question again.
-async fn asked_before(cluster: &TestCluster) -> (Node, ServiceClient, Tokens) {
+/// A node whose introspection cache holds the response for a token.
+async fn warmed_up(cluster: &TestCluster) -> (Node, ServiceClient, Tokens) {
     let node = cluster.node().await;
     let client = cluster.service_client("billing").await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
-    wait::until("it remembers sessions", || async { node.state.redis.revocation_log.cache_is_valid() }).await;
+    wait::until("the session cache is valid", || async { node.state.redis.revocation_log.cache_is_valid() }).await;
     assert!(active(&node, &client, &tokens).await);
-    let before = known(&node);
-    wait::until("the question is known", || async { active(&node, &client, &tokens).await && known(&node) > before })
+    let before = hits(&node);
+    wait::until("the response is cached", || async { active(&node, &client, &tokens).await && hits(&node) > before })
         .await;
     (node, client, tokens)
 }
@@ -35,17 +35,17 @@ async fn active(node: &Node, client: &ServiceClient, tokens: &Tokens) -> bool {
     introspect(node, client, &tokens.access).await["active"] == true
 }
 
-/// How many questions were known.
-fn known(node: &Node) -> u64 {
+/// The number of hits of the introspection cache.
+fn hits(node: &Node) -> u64 {
     let text = node.state.metrics.render().unwrap();
     let name = "latchkey_cache_lookups_total{cache=\"introspections\",outcome=\"hit\"} ";
     text.lines().find_map(|line| line.strip_prefix(name)).unwrap().parse().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_answer_is_the_same_to_the_letter() {
+async fn cached_introspection_equals_the_uncached_response() {
     let cluster = TestCluster::new();
-    let (node, client, tokens) = asked_before(&cluster).await;
+    let (node, client, tokens) = warmed_up(&cluster).await;
     let whole = |answer: Answer| {
         let mut headers = answer.headers;
         assert!(headers.remove("x-request-id").is_some());
@@ -57,31 +57,31 @@ async fn the_answer_is_the_same_to_the_letter() {
         whole(post(&node, "/oauth2/introspect", Some(&client), &form).await)
     };
     let new = ask(&[("token_type_hint", "access_token")]).await;
-    assert_eq!(new, once_known(&node, || ask(&[])).await);
+    assert_eq!(new, once_cached(&node, || ask(&[])).await);
     let named = || async {
         let named = node.request(Method::POST, "/oauth2/introspect").form(&[("token", &tokens.access)]);
         let named = named.basic_auth(&client.id, Some(&client.secret)).header("x-request-id", "of-the-caller");
         node.send(named).await
     };
-    assert_eq!(once_known(&node, named).await.header("x-request-id"), "of-the-caller");
+    assert_eq!(once_cached(&node, named).await.header("x-request-id"), "of-the-caller");
 }
 
-/// The first answer that is given because the question is known: a busy machine may lose a step, and ask once more.
-async fn once_known<T>(node: &Node, ask: impl AsyncFn() -> T) -> T {
+/// The first response that comes from the cache: on a busy machine the session cache may be invalid for a moment.
+async fn once_cached<T>(node: &Node, ask: impl AsyncFn() -> T) -> T {
     for _ in 0..100 {
-        let before = known(node);
+        let before = hits(node);
         let answer = ask().await;
-        if known(node) > before {
+        if hits(node) > before {
             return answer;
         }
     }
-    panic!("the question is never known");
+    panic!("no response came from the cache");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_holds_only_as_long_as_the_token_its_key_and_its_session_do() {
+async fn cached_introspection_ends_with_the_token_its_key_or_its_session() {
     let cluster = TestCluster::new();
-    let (node, client, tokens) = asked_before(&cluster).await;
+    let (node, client, tokens) = warmed_up(&cluster).await;
     let inactive = json!({ "active": false });
     cluster.advance(Duration::from_secs(304));
     assert!(active(&node, &client, &tokens).await, "within the leeway");
@@ -105,9 +105,9 @@ async fn it_holds_only_as_long_as_the_token_its_key_and_its_session_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_holds_only_as_long_as_the_client_may_ask() {
+async fn cached_introspection_ends_with_the_clients_secret_or_enablement() {
     let cluster = TestCluster::new();
-    let (node, client, tokens) = asked_before(&cluster).await;
+    let (node, client, tokens) = warmed_up(&cluster).await;
     let ask = async |client: &ServiceClient| {
         post(&node, "/oauth2/introspect", Some(client), &[("token", tokens.access.as_str())]).await
     };
@@ -130,20 +130,20 @@ async fn it_holds_only_as_long_as_the_client_may_ask() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_question_is_another() {
+async fn request_that_differs_is_not_answered_from_the_introspection_cache() {
     let cluster = TestCluster::new();
-    let (node, client, tokens) = asked_before(&cluster).await;
-    let before = known(&node);
+    let (node, client, tokens) = warmed_up(&cluster).await;
+    let before = hits(&node);
     let request = || node.request(Method::POST, "/oauth2/introspect").form(&[("token", &tokens.access)]);
     let mut wrong = client.clone();
     wrong.secret.replace_range(10..11, if &wrong.secret[10..11] == "A" { "B" } else { "A" });
-    let asked = [
+    let requests = [
         request().basic_auth(&client.id, Some(&wrong.secret)),
         request().basic_auth(&client.id, Some(&client.secret)).bearer_auth(&tokens.access),
         request().bearer_auth(&tokens.access),
         request(),
     ];
-    for request in asked {
+    for request in requests {
         let answer = node.send(request).await;
         assert!([400, 401].contains(&answer.status.as_u16()), "{answer:?}");
     }
@@ -152,14 +152,14 @@ async fn another_question_is_another() {
     assert_eq!(error(&node.send(typed).await), refused(400, "invalid_request"));
     let get = node.request(Method::GET, "/oauth2/introspect").basic_auth(&client.id, Some(&client.secret));
     assert_eq!(node.send(get).await.status, 405);
-    assert_eq!(known(&node), before);
+    assert_eq!(hits(&node), before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_counts_as_asked() {
+async fn cached_introspection_counts_towards_the_rate_limit() {
     let mut cluster = TestCluster::new();
     cluster.config.limits.introspection_per_client = Some(Quota { count: 20, window: Duration::from_secs(60) });
-    let (node, client, tokens) = asked_before(&cluster).await;
+    let (node, client, tokens) = warmed_up(&cluster).await;
     let ask = async || post(&node, "/oauth2/introspect", Some(&client), &[("token", tokens.access.as_str())]).await;
     let mut left = 0;
     let refused = loop {

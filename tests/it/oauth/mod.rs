@@ -1,4 +1,4 @@
-//! The endpoints for other services and stock OAuth clients.
+//! The OAuth endpoints.
 
 mod client_auth;
 mod clients;
@@ -17,7 +17,7 @@ use crate::harness::{
     test_cluster::{Node, ServiceClient},
 };
 
-/// Posts a form, as a client that authenticates by HTTP Basic or as nobody in particular.
+/// Posts a form, with HTTP Basic if a client is given.
 async fn post(node: &Node, path: &str, client: Option<&ServiceClient>, form: &[(&str, &str)]) -> Answer {
     let request = node.request(Method::POST, path).form(form);
     let request = match client {
@@ -27,20 +27,20 @@ async fn post(node: &Node, path: &str, client: Option<&ServiceClient>, form: &[(
     node.send(request).await
 }
 
-/// Asks what a token is worth.
+/// Introspects a token.
 async fn introspect(node: &Node, client: &ServiceClient, token: &str) -> Value {
     let answer = post(node, "/oauth2/introspect", Some(client), &[("token", token)]).await.expect(200);
     assert_eq!(answer.header("cache-control"), "no-store");
     answer.json()
 }
 
-/// A client's own access token.
+/// An access token of a client.
 async fn client_token(node: &Node, client: &ServiceClient) -> String {
     let form = [("grant_type", "client_credentials")];
     post(node, "/oauth2/token", Some(client), &form).await.expect(200).text_of("access_token")
 }
 
-/// The `error` of an answer by RFC 6749, with its status; checks that it is a whole one.
+/// The status and the `error` of a response, which must be a complete error of RFC 6749.
 #[track_caller]
 fn error(answer: &Answer) -> (u16, String) {
     assert_eq!(answer.header("content-type"), "application/json", "{answer:?}");
@@ -55,7 +55,7 @@ fn error(answer: &Answer) -> (u16, String) {
     (answer.status.as_u16(), answer.text_of("error"))
 }
 
-/// An error as [`error`] gives it.
+/// An error as [`error`] returns it.
 fn refused(status: u16, code: &str) -> (u16, String) {
     (status, code.to_owned())
 }

@@ -16,7 +16,7 @@ async fn refresh(node: &Node, token: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn a_refresh_token_gives_the_next_tokens() {
+async fn refresh_grant_returns_the_next_tokens() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -32,7 +32,7 @@ async fn a_refresh_token_gives_the_next_tokens() {
     node.get("/v1/me", &access).await.expect(200);
     assert_eq!(part(&access, 1)["sid"], first.session.as_str());
 
-    // the same session as by /v1/refresh: one successor, and reuse ends it
+    // The same rotation as `/v1/refresh`: one successor, and reuse ends the session.
     assert_eq!(refresh(&node, &first.refresh).await.expect(200).text_of("refresh_token"), next);
     assert_eq!(node.refresh(&first.refresh).await.expect(200).text_of("refresh_token"), next);
     let named =
@@ -44,7 +44,7 @@ async fn a_refresh_token_gives_the_next_tokens() {
 }
 
 #[tokio::test]
-async fn what_is_no_valid_refresh_token_is_an_invalid_grant() {
+async fn refresh_grant_with_an_invalid_token_is_an_invalid_grant() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -58,7 +58,7 @@ async fn what_is_no_valid_refresh_token_is_an_invalid_grant() {
 }
 
 #[tokio::test]
-async fn a_refresh_token_of_the_cookie_is_not_valid_here_and_nothing_comes_of_trying() {
+async fn refresh_grant_with_the_token_of_a_cookie_session_is_refused_and_has_no_effect() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -66,7 +66,7 @@ async fn a_refresh_token_of_the_cookie_is_not_valid_here_and_nothing_comes_of_tr
     let cookie = node.post("/v1/login", login).await.expect(200).header("set-cookie").to_owned();
     let token = cookie.split(['=', ';']).nth(1).unwrap();
     assert_eq!(error(&refresh(&node, token).await), refused(400, "invalid_grant"));
-    // had the session moved on, this would end it
+    // If the session had advanced, this would be reuse.
     cluster.advance(Duration::from_secs(11));
     let request =
         node.request(reqwest::Method::POST, "/v1/refresh").header("cookie", format!("__Host-latchkey={token}"));
@@ -74,7 +74,7 @@ async fn a_refresh_token_of_the_cookie_is_not_valid_here_and_nothing_comes_of_tr
 }
 
 #[tokio::test]
-async fn refresh_tokens_belong_to_apps_not_to_service_clients() {
+async fn refresh_grant_by_a_service_client_is_refused() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let client = cluster.service_client("billing").await;
@@ -89,13 +89,13 @@ async fn refresh_tokens_belong_to_apps_not_to_service_clients() {
     assert_eq!(error(&post(&node, "/oauth2/token", None, &form("nobody")).await), refused(401, "invalid_client"));
     let scope = [("grant_type", "refresh_token"), ("refresh_token", &tokens.refresh), ("scope", "account admin")];
     assert_eq!(error(&post(&node, "/oauth2/token", None, &scope).await), refused(400, "invalid_scope"));
-    // none of which has touched the session
+    // The session was not affected.
     cluster.advance(Duration::from_secs(11));
     post(&node, "/oauth2/token", None, &form("latchkey")).await.expect(200);
 }
 
 #[tokio::test]
-async fn a_client_gets_a_token_of_its_own() {
+async fn client_credentials_grant_returns_a_token_of_the_client() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let client = cluster.service_client("billing").await;
@@ -126,7 +126,7 @@ async fn a_client_gets_a_token_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_clients_token_is_for_its_audiences_and_for_no_account() {
+async fn client_token_is_valid_for_its_audiences_and_no_account() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let here = cluster.service_client("here").await;
@@ -139,9 +139,9 @@ async fn a_clients_token_is_for_its_audiences_and_for_no_account() {
     assert_eq!(claims["scope"], json!(null), "it has no scopes");
 
     let verified = node.get("/v1/verify", &for_us).await.expect(200);
-    let said = ["subject", "session", "client", "scope", "roles", "expires"].map(|name| format!("x-auth-{name}"));
-    let said = said.map(|name| verified.header(&name).to_owned());
-    assert_eq!(said, ["here", "", "here", "read write", "", "1800000300"]);
+    let headers = ["subject", "session", "client", "scope", "roles", "expires"].map(|name| format!("x-auth-{name}"));
+    let headers = headers.map(|name| verified.header(&name).to_owned());
+    assert_eq!(headers, ["here", "", "here", "read write", "", "1800000300"]);
     assert_eq!(node.get("/v1/verify", &for_others).await.problem(), (401, "invalid_token".to_owned()));
     for token in [&for_us, &for_others] {
         for path in ["/v1/me", "/v1/sessions"] {
@@ -152,7 +152,7 @@ async fn a_clients_token_is_for_its_audiences_and_for_no_account() {
         let logout = node.request(reqwest::Method::POST, "/v1/logout").bearer_auth(token);
         assert_eq!(node.send(logout).await.problem().0, 401);
     }
-    // each client is told of tokens for its own audiences
+    // A client sees tokens for its own audiences as active.
     assert_eq!(introspect(&node, &here, &for_us).await["active"], true);
     assert_eq!(introspect(&node, &elsewhere, &for_others).await["active"], true);
     assert_eq!(introspect(&node, &elsewhere, &for_us).await, json!({ "active": false }));
