@@ -119,6 +119,10 @@ impl SessionStore {
         };
         match outcome.as_deref() {
             Some("created") => {
+                let evicted = evicted(&answer);
+                for session in &evicted {
+                    self.log.session_cache.remove_session(new.account, *session);
+                }
                 if let Some(position) = ended {
                     self.confirm_ended("create", new.account, position).await?;
                 }
@@ -132,7 +136,7 @@ impl SessionStore {
                     transport: new.transport,
                     roles: new.roles,
                 };
-                Ok(Create::Created { grant, evicted: evicted(&answer) })
+                Ok(Create::Created { grant, evicted })
             }
             Some("stale") => Ok(Create::Stale),
             _ => Err(unexpected("create", &answer)),

@@ -1,4 +1,4 @@
-//! Every revocation is heard by every node, once, and those of an account in order.
+//! Every revocation reaches every node once, those of an account in order.
 
 use std::time::Duration;
 
@@ -15,9 +15,9 @@ use crate::store::{
     server::{GRACE, IDLE, NOW, Server, account, concurrency_limit, create, session},
 };
 
-on_every_server!(every_kind_is_heard_by_every_node, what_is_told_in_one_message_is_heard);
+on_every_server!(revocation_of_every_kind_reaches_every_node_once, revocations_in_one_message_reach_every_node);
 
-async fn every_kind_is_heard_by_every_node(server: Server) {
+async fn revocation_of_every_kind_reaches_every_node_once(server: Server) {
     let (one, two) = (server.store(), server.store());
     start_replication(&one).await;
     start_replication(&two).await;
@@ -44,13 +44,13 @@ async fn every_kind_is_heard_by_every_node(server: Server) {
         of(RevocationTarget::Key { kid: "some-key".to_owned() }, Reason::KeyRetired),
     ];
     for feed in [&mut here, &mut there] {
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         for _ in &expected {
-            heard.push(next_revocation(feed).await);
+            received.push(next_revocation(feed).await);
         }
         // keys have a bucket of their own: only within a bucket is there an order
-        heard.sort_by_key(|revocation| matches!(revocation.target, RevocationTarget::Key { .. }));
-        assert_eq!(heard, expected);
+        received.sort_by_key(|revocation| matches!(revocation.target, RevocationTarget::Key { .. }));
+        assert_eq!(received, expected);
         assert!(feed.is_empty());
     }
     let time = two.revocation_log.synced_at().unwrap() - Duration::from_mins(1);
@@ -64,7 +64,7 @@ async fn every_kind_is_heard_by_every_node(server: Server) {
     two.close().await;
 }
 
-async fn what_is_told_in_one_message_is_heard(server: Server) {
+async fn revocations_in_one_message_reach_every_node(server: Server) {
     let (one, two) = (server.store(), server.store());
     start_replication(&two).await;
     let mut feed = two.revocation_log.subscribe();
@@ -73,19 +73,19 @@ async fn what_is_told_in_one_message_is_heard(server: Server) {
         create(&one, *account, session(1), NOW).await;
         assert!(is_live(&two, *account, session(1)).await);
     }
-    // the script is loaded once
+    // Loads the script.
     assert!(!one.sessions.revoke(accounts[0], session(2), Reason::Logout, NOW).await.unwrap());
     let before = server.calls("evalsha");
     concurrency_limit(join_all(
         accounts.iter().map(|account| one.sessions.revoke(*account, session(1), Reason::Logout, NOW)),
     ));
     assert_eq!(server.calls("evalsha") - before, 1);
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     for _ in &accounts {
-        heard.push(next_revocation(&mut feed).await.target);
+        received.push(next_revocation(&mut feed).await.target);
     }
     for account in accounts {
-        assert!(heard.contains(&RevocationTarget::Session { account, session: session(1) }));
+        assert!(received.contains(&RevocationTarget::Session { account, session: session(1) }));
         assert!(!is_live(&two, account, session(1)).await);
     }
     assert!(two.revocation_log.synced_at().is_some(), "nothing was missed");

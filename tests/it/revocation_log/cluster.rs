@@ -1,4 +1,4 @@
-//! On Redis Cluster, whose masters each have their own part of the buckets.
+//! Revocations on Redis Cluster, where each master holds a part of the buckets.
 
 use latchkey::domain::event::Reason;
 
@@ -9,7 +9,7 @@ use crate::store::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn revocations_of_every_master_are_heard_by_every_node() {
+async fn revocation_on_every_master_of_a_cluster_reaches_every_node() {
     let masters = cluster().await;
     let url = format!("redis-cluster://127.0.0.1:{}", masters[0].port());
     let (one, two) = (store(&url), store(&url));

@@ -1,4 +1,4 @@
-//! A Redis that has lost revocations, or more, is noticed; and what has expired in time isn't taken for a loss.
+//! A Redis that has lost revocations is noticed; entries that have expired are not a loss.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use super::{
 use crate::store::server::{NOW, Server, account, create, session, store_with};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_emptied_redis_ends_what_is_remembered_and_it_is_told() {
+async fn emptied_redis_clears_the_cache_and_the_feed_reports_it() {
     let server = Server::redis_7_0();
     let store = server.store();
     start_replication(&store).await;
@@ -38,7 +38,7 @@ async fn an_emptied_redis_ends_what_is_remembered_and_it_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gap_that_the_stream_does_not_fill_is_told() {
+async fn gap_that_the_stream_does_not_fill_is_reported_to_the_feed() {
     let server = Server::redis_7_0();
     let proxy = Proxy::start(server.socket()).await;
     let (one, two) = (server.store(), store_with(&proxy.url(), Duration::from_secs(1)));
@@ -53,7 +53,7 @@ async fn a_gap_that_the_stream_does_not_fill_is_told() {
     proxy.set(Mode::Cut);
     one.sessions.revoke(ada, session(2), Reason::Logout, NOW).await.unwrap();
     one.sessions.revoke(ada, session(3), Reason::Logout, NOW).await.unwrap();
-    // as if it had been too long ago
+    // as if the entry had expired
     server.command(&["XTRIM", &Keys::new("lk:").events_of_bucket(bucket(ada)), "MAXLEN", "1"]);
     proxy.set(Mode::Open);
     // what is left is delivered, followed by the notice of the loss
@@ -66,9 +66,9 @@ async fn a_gap_that_the_stream_does_not_fill_is_told() {
     two.close().await;
 }
 
-/// As while a newer release runs beside this one.
+/// As during an upgrade, while a newer release runs beside this one.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_entry_that_cannot_be_read_is_passed_over_and_told() {
+async fn unreadable_entry_is_skipped_and_the_feed_reports_it() {
     let server = Server::redis_7_0();
     let store = server.store();
     start_replication(&store).await;
@@ -84,7 +84,7 @@ async fn an_entry_that_cannot_be_read_is_passed_over_and_told() {
     server.command(&["EVAL", append, "2", &keys.events_of_bucket(bucket), &keys.position_of_bucket(bucket)]);
     let next = tokio::time::timeout(Duration::from_secs(60), feed.recv()).await.unwrap().unwrap();
     assert!(matches!(next, FeedMessage::Lost), "{next:?}");
-    // and all goes on
+    // The node goes on.
     store.sessions.revoke(ada, session(1), Reason::Logout, NOW).await.unwrap();
     next_revocation(&mut feed).await;
     wait_until_synced(&store).await;

@@ -1,8 +1,8 @@
-//! What a node remembers of sessions, and how it hears that they have ended: on the channel, and whatever becomes of the
-//! channel.
+//! The revocation log: session caches, and how the end of a session reaches every node, whatever happens to the channel.
 
 mod channel;
 mod cluster;
+mod confirmation;
 mod losing;
 mod proxy;
 mod session_cache;
@@ -21,7 +21,7 @@ use tokio::sync::broadcast::Receiver;
 
 use crate::{harness::wait, store::server::NOW};
 
-/// Follows, and remembers.
+/// Starts replication and waits until the cache is valid.
 async fn start_replication(store: &RedisStores) {
     store.revocation_log.start_replication();
     wait_until_cache_valid(store).await;
@@ -31,7 +31,7 @@ async fn wait_until_cache_valid(store: &RedisStores) {
     wait::until("the cache is valid", || async { store.revocation_log.cache_is_valid() }).await;
 }
 
-/// All of them know of each other.
+/// Waits until all stores know each other.
 async fn wait_for_peers(stores: &[&RedisStores]) {
     for store in stores {
         wait::until("the node knows its peers", || async { store.revocation_log.peers() == stores.len() - 1 }).await;
@@ -46,7 +46,7 @@ async fn is_live(store: &RedisStores, account: AccountId, session: SessionId) ->
     store.sessions.liveness(account, session, NOW).await.unwrap().is_some()
 }
 
-/// How many sessions Redis had to be asked about while `asking`.
+/// How many lookups Redis had to answer during `asking`.
 async fn misses<T>(store: &RedisStores, asking: impl Future<Output = T>) -> u64 {
     let (_, before) = store.revocation_log.hits_and_misses();
     asking.await;
@@ -61,7 +61,7 @@ async fn next_revocation(feed: &mut Receiver<FeedMessage>) -> Revocation {
     }
 }
 
-/// A session whose end was confirmed isn't said to live any more, not even by a node that can't be reached (I3).
+/// A node doesn't call a session active whose end was confirmed; one that can't reach Redis may fail (I3).
 async fn assert_not_active(store: &RedisStores, account: AccountId, session: SessionId) {
     let answer = store.sessions.liveness(account, session, NOW).await;
     assert!(!matches!(answer, Ok(Some(_))), "{answer:?}");

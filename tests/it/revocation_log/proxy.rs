@@ -1,4 +1,4 @@
-//! A way to a Redis on which the connection that listens can be made deaf, or all connections cut.
+//! A proxy in front of Redis that can silence the subscriber's connection, freeze all connections or cut them.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -9,12 +9,12 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// What becomes of connections.
+/// What happens to connections.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// All is well.
+    /// Everything is forwarded.
     Open,
-    /// What was published doesn't arrive, nor anything else on a connection that has ever subscribed.
+    /// Nothing from Redis arrives on a connection that has subscribed.
     Deaf,
     /// Nothing arrives, in either direction.
     Frozen,

@@ -1,4 +1,4 @@
-//! What a node remembers is true, bounded, and needs no Redis.
+//! The session cache is correct, bounded, and answers without Redis.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -23,12 +23,12 @@ use crate::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_is_looked_up_once() {
+async fn live_session_is_looked_up_once() {
     let server = Server::redis_7_0();
     let store = server.store();
     let ada = account();
     create(&store, ada, session(1), NOW).await;
-    // before it follows, nothing is remembered
+    // Nothing is cached before replication starts.
     assert_eq!(misses(&store, async { assert!(is_live(&store, ada, session(1)).await) }).await, 1);
     assert_eq!(misses(&store, async { assert!(is_live(&store, ada, session(1)).await) }).await, 1);
     start_replication(&store).await;
@@ -38,16 +38,16 @@ async fn a_session_is_looked_up_once() {
             assert!(is_live(&store, ada, session(1)).await);
         }
     };
-    // a busy machine may lose a step meanwhile
+    // The cache may be invalid for a moment on a busy machine.
     assert!(misses(&store, many).await < 50);
-    // somebody else's account isn't its owner
+    // The session belongs to another account.
     let grace = account();
     assert!(!is_live(&store, grace, session(1)).await);
     store.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_looks_expired_is_looked_up_again() {
+async fn cached_session_that_looks_expired_is_looked_up_again() {
     let server = Server::redis_7_0();
     let (one, two) = (server.store(), server.store());
     start_replication(&two).await;
@@ -58,16 +58,19 @@ async fn one_that_looks_expired_is_looked_up_again() {
     let rotation = one.sessions.rotate(ada, session(1), Generation(0), GRACE, IDLE, later).await.unwrap();
     assert!(matches!(rotation, Rotation::Rotated(_)));
     let last = later + IDLE - Duration::from_secs(1);
-    assert!(two.sessions.liveness(ada, session(1), last).await.unwrap().is_some(), "another node has prolonged it");
-    assert!(two.sessions.liveness(ada, session(1), later + IDLE).await.unwrap().is_none(), "its idle end has come");
+    assert!(two.sessions.liveness(ada, session(1), last).await.unwrap().is_some(), "another node has extended it");
+    assert!(
+        two.sessions.liveness(ada, session(1), later + IDLE).await.unwrap().is_none(),
+        "its idle timeout has passed"
+    );
     assert!(two.sessions.liveness(ada, session(1), last).await.unwrap().is_some());
     one.close().await;
     two.close().await;
 }
 
-/// What was read from Redis before a session's end and arrives after it must not be remembered.
+/// What was read from Redis before a session's end and arrives after it must not be cached.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_on_its_way_while_a_session_ends_is_not_remembered() {
+async fn i3_lookup_in_flight_while_a_session_ends_is_not_cached() {
     let server = Server::redis_7_0();
     let (one, two) = (server.store(), server.store());
     start_replication(&one).await;
@@ -108,7 +111,7 @@ async fn what_is_on_its_way_while_a_session_ends_is_not_remembered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_more_than_so_many_are_remembered_and_none_if_so_configured() {
+async fn cache_holds_its_capacity_and_nothing_when_disabled() {
     let server = Server::redis_7_0();
     let settings = RedisSettings {
         url: None,
@@ -131,7 +134,7 @@ async fn no_more_than_so_many_are_remembered_and_none_if_so_configured() {
             assert!(is_live(store, ada, session(number)).await);
         }
     };
-    // four for each bucket
+    // Four for each bucket.
     let few = connect(Duration::from_secs(10), 1024);
     few.revocation_log.start_replication();
     wait::until("the node is synced", || async { few.revocation_log.synced_at().is_some() }).await;

@@ -1,4 +1,4 @@
-//! However the channel dies, no session is said to live once its end was confirmed.
+//! However a node loses the channel or Redis, it calls no session active once its end was confirmed (I3).
 
 use std::time::Duration;
 
@@ -14,25 +14,34 @@ use super::{
 };
 use crate::store::server::{DURABLE, NOW, Server, account, create, session, store_with};
 
-/// A node on the server itself, and one behind the proxy, which remembers two sessions of an account.
-async fn beds(server: &Server) -> (RedisStores, RedisStores, Proxy, AccountId) {
+/// Two nodes that replicate, and an account with three sessions that the second has cached.
+pub(super) struct Nodes {
+    /// Connected to the server itself.
+    pub(super) one: RedisStores,
+    /// Connected through the proxy.
+    pub(super) two: RedisStores,
+    pub(super) proxy: Proxy,
+    pub(super) account: AccountId,
+}
+
+pub(super) async fn two_nodes(server: &Server) -> Nodes {
     let proxy = Proxy::start(server.socket()).await;
     let (one, two) = (server.store(), store_with(&proxy.url(), Duration::from_secs(1)));
     start_replication(&one).await;
     start_replication(&two).await;
     wait_for_peers(&[&one, &two]).await;
-    let ada = account();
+    let account = account();
     for number in 1..=3 {
-        create(&one, ada, session(number), NOW).await;
-        assert!(is_live(&two, ada, session(number)).await);
+        create(&one, account, session(number), NOW).await;
+        assert!(is_live(&two, account, session(number)).await);
     }
-    (one, two, proxy, ada)
+    Nodes { one, two, proxy, account }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_channel_that_has_gone_deaf_is_no_harm() {
+async fn i3_node_that_receives_no_messages_does_not_call_an_ended_session_active() {
     let server = Server::redis_7_0();
-    let (one, two, proxy, ada) = beds(&server).await;
+    let Nodes { one, two, proxy, account: ada } = two_nodes(&server).await;
     let mut feed = two.revocation_log.subscribe();
     proxy.set(Mode::Deaf);
     for number in 1..=2 {
@@ -40,7 +49,7 @@ async fn a_channel_that_has_gone_deaf_is_no_harm() {
         assert_not_active(&two, ada, session(number)).await;
         next_revocation(&mut feed).await;
     }
-    // no better, no worse: it stays in step by looking
+    // It stays synchronized by polling.
     wait_until_synced(&two).await;
     assert!(is_live(&two, ada, session(3)).await);
     proxy.set(Mode::Open);
@@ -51,15 +60,15 @@ async fn a_channel_that_has_gone_deaf_is_no_harm() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_frozen_network_ends_what_is_remembered() {
+async fn i3_node_with_a_frozen_network_loses_its_cache() {
     let server = Server::redis_7_0();
-    let (one, two, proxy, ada) = beds(&server).await;
+    let Nodes { one, two, proxy, account: ada } = two_nodes(&server).await;
     let mut feed = two.revocation_log.subscribe();
     proxy.set(Mode::Frozen);
     one.sessions.revoke(ada, session(1), Reason::Logout, NOW).await.unwrap();
     assert_not_active(&two, ada, session(1)).await;
     crate::harness::wait::until("the node is out of sync", || async { two.revocation_log.synced_at().is_none() }).await;
-    assert!(two.sessions.liveness(ada, session(2), NOW).await.is_err(), "it can't know");
+    assert!(two.sessions.liveness(ada, session(2), NOW).await.is_err(), "the node can't tell");
     proxy.set(Mode::Open);
     wait_until_synced(&two).await;
     next_revocation(&mut feed).await;
@@ -70,9 +79,9 @@ async fn a_frozen_network_ends_what_is_remembered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cut_connection_is_made_again_and_nothing_is_missed() {
+async fn i3_node_with_a_cut_connection_reconnects_and_misses_nothing() {
     let server = Server::redis_7_0();
-    let (one, two, proxy, ada) = beds(&server).await;
+    let Nodes { one, two, proxy, account: ada } = two_nodes(&server).await;
     let mut feed = two.revocation_log.subscribe();
     for number in 1..=3 {
         wait_for_peers(&[&one, &two]).await;
@@ -90,7 +99,7 @@ async fn a_cut_connection_is_made_again_and_nothing_is_missed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_was_killed_and_restarted_has_lost_nothing() {
+async fn restarted_redis_loses_no_revocation() {
     let mut server = Server::start("redis-server", 0, DURABLE);
     let (one, two) = (server.store(), server.store());
     start_replication(&one).await;
@@ -120,7 +129,7 @@ async fn a_redis_that_was_killed_and_restarted_has_lost_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_dies_is_waited_for_no_longer_than_it_could_have_remembered() {
+async fn node_that_dies_is_waited_for_until_its_lease_lapses() {
     let server = Server::redis_7_0();
     let (one, two, three) = (server.store(), server.store(), server.store());
     for store in [&one, &two, &three] {
@@ -132,10 +141,10 @@ async fn a_node_that_dies_is_waited_for_no_longer_than_it_could_have_remembered(
         create(&one, ada, session(number), NOW).await;
         assert!(is_live(&two, ada, session(number)).await);
     }
-    // it says goodbye
+    // It announces its shutdown.
     three.close().await;
     wait_for_peers(&[&one, &two]).await;
-    // it doesn't
+    // It doesn't.
     drop(two);
     one.sessions.revoke(ada, session(1), Reason::Logout, NOW).await.unwrap();
     wait_for_peers(&[&one]).await;

@@ -186,9 +186,15 @@ impl AckState {
     /// state any more. `since` is when Redis had confirmed the revocation to this node.
     pub(super) fn wait_until(&self, number: Option<u64>, since: Instant, now: Instant) -> Option<Instant> {
         let acknowledged = number.and_then(|number| self.pending.get(&number));
-        let silent = self.peers.iter().filter(|(name, _)| acknowledged.is_none_or(|names| !names.contains(*name)));
-        // A longer lease stems from a synchronization that began later, and so found the revocation.
-        let leases = silent.map(|(_, peer)| peer.until.min(since + peer.lease));
+        let has_acknowledged = |name| acknowledged.is_some_and(|names| names.contains(name));
+        // Otherwise a heartbeat that was published before the revocation may still be on its way.
+        let is_up_to_date = self.channel.is_some_and(|health| health.last_sent > since);
+        let silent = self.peers.iter().filter(|(name, peer)| since < peer.until && !has_acknowledged(*name));
+        let leases = silent.map(|(_, peer)| {
+            // A longer lease stems from a synchronization that began later, and so found the revocation.
+            let longest = since + peer.lease;
+            if is_up_to_date { peer.until.min(longest) } else { longest }
+        });
         leases.chain(self.unseen_until(since)).filter(|until| now < *until).max()
     }
 
@@ -197,12 +203,15 @@ impl AckState {
         let timing = self.timing?;
         let lease = timing.announced_lease();
         let sees_peers = |health: &ChannelHealth| health.last_sent + timing.max_channel_lag() >= since;
+        let longest = since + lease;
         let until = match self.channel.filter(sees_peers) {
-            // Heartbeats may have been missed until the channel was established.
-            Some(health) => (health.first_received + lease).min(since + lease),
-            None => since + lease,
+            // Every peer that uses its cache has sent a heartbeat since the channel was established, and that has arrived.
+            Some(health) if since >= health.first_received + lease => since,
+            // Heartbeats were missed until the channel was established, and none is on its way.
+            Some(health) if health.last_sent > since => longest.min(health.first_received + lease),
+            _ => longest,
         };
-        Some(self.untracked_until.map_or(until, |untracked| until.max(untracked.min(since + lease))))
+        Some(self.untracked_until.map_or(until, |untracked| until.max(untracked.min(longest))))
     }
 
     /// A peer asks for a confirmation.
@@ -308,13 +317,17 @@ mod tests {
     fn silent_peer_is_waited_for_until_its_lease_lapses() {
         let mut node = Node::established();
         node.heartbeat("two", LEASE);
+        node.pass(LEASE / 10);
+        node.ping();
         let number = node.state.open(node.now);
         let since = node.now;
-        node.pass(LEASE / 5);
+        assert_eq!(node.wait(number, since), LEASE, "a heartbeat may be on its way");
+        node.pass(LEASE / 10);
         node.ping();
+        assert_eq!(node.wait(number, since), LEASE * 4 / 5, "no heartbeat was on its way");
         node.heartbeat("two", LEASE);
-        assert_eq!(node.wait(number, since), LEASE * 4 / 5, "a later lease doesn't cover the old state");
-        node.pass(LEASE * 4 / 5);
+        assert_eq!(node.wait(number, since), LEASE * 9 / 10, "a later lease doesn't cover the old state");
+        node.pass(LEASE * 9 / 10);
         assert_eq!(node.wait(number, since), Duration::ZERO);
         node.pass(LEASE);
         assert_eq!(node.state.peers(node.now), 0);
@@ -340,9 +353,11 @@ mod tests {
         assert_eq!(node.wait(number, node.now), LEASE);
         assert!(node.ping(), "the first since then");
         assert!(!node.ping());
+        let since = node.now;
+        assert_eq!(node.wait(number, since), LEASE, "a heartbeat may be on its way");
         node.pass(LEASE / 5);
         node.ping();
-        assert_eq!(node.wait(None, node.now), LEASE * 4 / 5, "peers may have announced leases before");
+        assert_eq!(node.wait(number, since), LEASE * 4 / 5, "peers may have announced leases before");
     }
 
     #[test]

@@ -13,6 +13,8 @@ mod ack_tracker;
 mod cursor;
 mod event_entry;
 mod message;
+#[cfg(test)]
+mod model;
 mod session_cache;
 mod subscriber;
 mod synchronizer;

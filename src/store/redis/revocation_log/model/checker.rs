@@ -1,0 +1,117 @@
+//! A small explicit-state model checker: every reachable state of a model, or random walks through a larger one.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt::Debug,
+    hash::{DefaultHasher, Hash, Hasher},
+};
+
+/// A system whose states are to be checked.
+pub(super) trait Model {
+    type State: Clone + Hash;
+    type Action: Copy + Debug;
+
+    fn initial(&self) -> Self::State;
+    /// Collects the actions that are possible in a state.
+    fn actions(&self, state: &Self::State, actions: &mut Vec<Self::Action>);
+    /// Carries out one of them.
+    fn step(&self, state: &mut Self::State, action: Self::Action);
+    /// Whether the state breaks no promise.
+    fn holds(&self, state: &Self::State) -> bool;
+}
+
+/// What a check has found.
+pub(super) struct Report<A> {
+    /// Different states that were visited.
+    pub(super) states: usize,
+    /// The actions that lead to a state that breaks a promise; with breadth-first search, as few as possible.
+    pub(super) violation: Option<Vec<A>>,
+    /// Whether every reachable state was visited.
+    pub(super) complete: bool,
+}
+
+/// Visits states breadth first, until one breaks a promise or `limit` states have been visited.
+pub(super) fn search<M: Model>(model: &M, limit: usize) -> Report<M::Action> {
+    let initial = model.initial();
+    let mut parents: HashMap<u64, Option<(u64, M::Action)>> = HashMap::from([(fingerprint(&initial), None)]);
+    let mut queue = VecDeque::from([initial]);
+    let mut actions = Vec::new();
+    while let Some(state) = queue.pop_front() {
+        let parent = fingerprint(&state);
+        actions.clear();
+        model.actions(&state, &mut actions);
+        for &action in &actions {
+            let mut next = state.clone();
+            model.step(&mut next, action);
+            let print = fingerprint(&next);
+            if parents.contains_key(&print) {
+                continue;
+            }
+            parents.insert(print, Some((parent, action)));
+            if !model.holds(&next) {
+                return Report { states: parents.len(), violation: Some(path(&parents, print)), complete: false };
+            }
+            if parents.len() >= limit {
+                return Report { states: parents.len(), violation: None, complete: false };
+            }
+            queue.push_back(next);
+        }
+    }
+    Report { states: parents.len(), violation: None, complete: true }
+}
+
+/// Walks at random, `walks` times at most `steps` steps from the initial state; the same walks for the same seed.
+pub(super) fn walk<M: Model>(model: &M, seed: u64, walks: usize, steps: usize) -> Report<M::Action> {
+    let mut random = SplitMix(seed);
+    let (mut states, mut actions, mut taken) = (0, Vec::new(), Vec::new());
+    for _ in 0..walks {
+        let mut state = model.initial();
+        taken.clear();
+        for _ in 0..steps {
+            actions.clear();
+            model.actions(&state, &mut actions);
+            let Some(&action) = random.pick(&actions) else { break };
+            model.step(&mut state, action);
+            taken.push(action);
+            states += 1;
+            if !model.holds(&state) {
+                return Report { states, violation: Some(taken), complete: false };
+            }
+        }
+    }
+    Report { states, violation: None, complete: false }
+}
+
+fn fingerprint(state: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    state.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn path<A: Copy>(parents: &HashMap<u64, Option<(u64, A)>>, mut state: u64) -> Vec<A> {
+    let mut actions = Vec::new();
+    while let Some(Some((parent, action))) = parents.get(&state) {
+        actions.push(*action);
+        state = *parent;
+    }
+    actions.reverse();
+    actions
+}
+
+/// A generator of random numbers (Steele, Lea and Flood, 2014).
+struct SplitMix(u64);
+
+impl SplitMix {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
+        let count = u64::try_from(from.len()).ok().filter(|count| *count > 0)?;
+        from.get(usize::try_from(self.next() % count).ok()?)
+    }
+}

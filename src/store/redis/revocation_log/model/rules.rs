@@ -1,0 +1,59 @@
+//! The rules of the protocol, each of which I3 needs.
+
+/// A rule that the model can switch off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rule {
+    /// The node that ends a session waits for its peers.
+    PeersAreWaitedFor,
+    /// It waits for a silent peer until the whole lease has lapsed.
+    LeasesAreWaitedOut,
+    /// A request that finds the session ended waits too.
+    RepeatsAreConfirmed,
+    /// A peer confirms only once its bucket has reached the position.
+    ConfirmationsWaitForThePosition,
+    /// A peer applies an event before it acknowledges it.
+    EventsAreAppliedBeforeTheyAreAcknowledged,
+    /// An event whose predecessor is missing doesn't move the position.
+    GapsKeepThePosition,
+    /// A synchronization applies what is missing before the lease is extended.
+    MissingEntriesAreApplied,
+    /// What was read from Redis before an end is not cached after it.
+    LookupsOlderThanAnEndAreNotCached,
+    /// A lease counts from the beginning of the synchronization, not from its end.
+    LeasesCountFromTheBeginning,
+    /// A node uses its cache for a tenth less than it announces.
+    LeasesHaveAMargin,
+    /// A node stops using its cache before it announces so.
+    CacheIsInvalidBeforeTheNodeLeaves,
+    /// A heartbeat that Redis didn't publish extends nothing.
+    OnlyPublishedHeartbeatsExtend,
+    /// A node sends heartbeats for a while before it uses its cache.
+    CacheWaitsForTheProbation,
+    /// A long pause between heartbeats restarts the probation.
+    PausesRestartTheProbation,
+    /// A ping shows how the channel was when it was sent, not when it came back.
+    PingsCountFromSending,
+    /// A node whose channel broke doesn't trust what it knows of its peers.
+    LostChannelsAreNoted,
+}
+
+impl Rule {
+    pub(super) const ALL: [Self; 16] = [
+        Self::PeersAreWaitedFor,
+        Self::LeasesAreWaitedOut,
+        Self::RepeatsAreConfirmed,
+        Self::ConfirmationsWaitForThePosition,
+        Self::EventsAreAppliedBeforeTheyAreAcknowledged,
+        Self::GapsKeepThePosition,
+        Self::MissingEntriesAreApplied,
+        Self::LookupsOlderThanAnEndAreNotCached,
+        Self::LeasesCountFromTheBeginning,
+        Self::LeasesHaveAMargin,
+        Self::CacheIsInvalidBeforeTheNodeLeaves,
+        Self::OnlyPublishedHeartbeatsExtend,
+        Self::CacheWaitsForTheProbation,
+        Self::PausesRestartTheProbation,
+        Self::PingsCountFromSending,
+        Self::LostChannelsAreNoted,
+    ];
+}

@@ -1,0 +1,96 @@
+//! Every answer that a session has ended is confirmed (I3), however it ended: no other node calls it active afterwards, not
+//! even one whose connection to Redis has stalled.
+
+use std::time::Duration;
+
+use latchkey::{
+    domain::{
+        event::Reason,
+        session::{Generation, Rotation},
+    },
+    store::redis::{Create, NewSession},
+};
+
+use super::{
+    assert_not_active, is_live,
+    proxy::Mode,
+    silence::{Nodes, two_nodes},
+};
+use crate::store::server::{GRACE, IDLE, NOW, Server, new_session, session};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i3_repeated_revoke_with_a_stalled_node_waits_for_its_lease() {
+    let server = Server::redis_7_0();
+    let Nodes { one, two, proxy, account } = two_nodes(&server).await;
+    proxy.set(Mode::Frozen);
+    let revoke = async || {
+        let ended = one.sessions.revoke(account, session(1), Reason::Logout, NOW).await.unwrap();
+        assert_not_active(&two, account, session(1)).await;
+        ended
+    };
+    let (first, second) = tokio::join!(revoke(), revoke());
+    assert_eq!([first, second].iter().filter(|ended| **ended).count(), 1);
+    proxy.set(Mode::Open);
+    one.close().await;
+    two.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i3_repeated_revoke_on_another_node_waits_for_a_stalled_node() {
+    let server = Server::redis_7_0();
+    let Nodes { one, two, proxy, account } = two_nodes(&server).await;
+    let three = server.store();
+    super::start_replication(&three).await;
+    super::wait_for_peers(&[&one, &two, &three]).await;
+    proxy.set(Mode::Frozen);
+    let first = one.sessions.revoke(account, session(1), Reason::Logout, NOW);
+    let second = async {
+        let ended = three.sessions.revoke(account, session(1), Reason::Logout, NOW).await.unwrap();
+        assert_not_active(&two, account, session(1)).await;
+        ended
+    };
+    let (first, second) = tokio::join!(first, second);
+    assert!(first.unwrap() != second);
+    proxy.set(Mode::Open);
+    for store in [one, two, three] {
+        store.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i3_reuse_with_a_stalled_node_waits_for_its_lease() {
+    let server = Server::redis_7_0();
+    let Nodes { one, two, proxy, account } = two_nodes(&server).await;
+    one.sessions.rotate(account, session(1), Generation(0), GRACE, IDLE, NOW).await.unwrap();
+    assert!(is_live(&two, account, session(1)).await);
+    proxy.set(Mode::Frozen);
+    let late = NOW + GRACE + Duration::from_millis(1);
+    let rotation = one.sessions.rotate(account, session(1), Generation(0), GRACE, IDLE, late).await.unwrap();
+    assert_eq!(rotation, Rotation::Reused);
+    assert_not_active(&two, account, session(1)).await;
+    proxy.set(Mode::Open);
+    one.close().await;
+    two.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i3_session_cap_with_a_stalled_node_waits_for_its_lease() {
+    let server = Server::redis_7_0();
+    let Nodes { one, two, proxy, account } = two_nodes(&server).await;
+    assert!(is_live(&one, account, session(1)).await);
+    proxy.set(Mode::Frozen);
+    let new = NewSession { max_per_account: 3, ..new_session(account, session(4)) };
+    let later = NOW + Duration::from_secs(1);
+    assert!(matches!(one.sessions.create(new, later).await.unwrap(), Create::Created { .. }));
+    let mut ended = 0;
+    for number in 1..=3 {
+        if !is_live(&one, account, session(number)).await {
+            ended += 1;
+            assert_not_active(&two, account, session(number)).await;
+        }
+    }
+    assert_eq!(ended, 1);
+    proxy.set(Mode::Open);
+    one.close().await;
+    two.close().await;
+}
