@@ -25,10 +25,10 @@ fn max_bits(secret: &str) -> f64 {
     by_alphabet.min(by_distinct)
 }
 
-/// The length of the shortest block whose repetition gives the text.
+/// The length of the shortest block that, repeated at least once in full, gives the text.
 fn period(characters: &[char]) -> usize {
     let repeats = |period: &usize| characters.iter().skip(*period).eq(&characters[..characters.len() - period]);
-    (1..characters.len()).find(repeats).unwrap_or(characters.len())
+    (1..=characters.len() / 2).find(repeats).unwrap_or(characters.len())
 }
 
 /// The size of the smallest common alphabet that has all characters.

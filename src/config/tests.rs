@@ -10,7 +10,7 @@ use crate::domain::{
     limit::{Backoff, Quota},
 };
 
-const SECRET: &str = "hunter2-hunter2-hunter2-hunter2-hunter2";
+const SECRET: &str = "hunter2-rVZ8YxJ0pQ4nGdK2tLw7BhC5sEuF9mAo";
 
 /// A working directory.
 struct Folder(TempDir);
@@ -482,6 +482,15 @@ fn multi_node_requires_shared_stores_and_secret() {
              (--set)",
         ]
     );
+}
+
+#[test]
+fn secret_with_too_little_entropy_is_warned_about() {
+    let folder = Folder::new();
+    let warnings = |secret: &str| folder.load(&[("LATCHKEY_SECRET", secret)]).unwrap().warnings;
+    assert_eq!(warnings(SECRET), [""; 0]);
+    let [warning] = &warnings(&"a".repeat(32))[..] else { panic!("one warning") };
+    assert!(warning.starts_with("the secret cannot have 128 bits of entropy"), "{warning}");
 }
 
 #[test]

@@ -32,11 +32,6 @@ impl<T: Serialize> RawJson<T> {
         Self { body: written.ok().map(|()| body.into()), of: PhantomData }
     }
 
-    /// Wraps a value that is already serialised.
-    pub fn written(body: Bytes) -> Self {
-        Self { body: Some(body), of: PhantomData }
-    }
-
     /// The serialised value.
     pub fn body(&self) -> Option<&Bytes> {
         self.body.as_ref()
