@@ -75,7 +75,7 @@ impl Services {
         let state = loop {
             let (entropy, passwords) = (Entropy::system(), passwords.clone());
             match AppState::new(config.clone(), Clock::System, entropy, passwords, sql.clone(), redis.clone()).await {
-                Err(StateError::Sql(error)) if error.is_unavailable() => outage.wait(&error).await,
+                Err(StateError::Sql(error)) if error.is_unavailable() => outage.wait(&error, sql.label()).await,
                 other => break other?,
             }
         };
@@ -101,7 +101,7 @@ async fn open_database(config: &Config) -> anyhow::Result<Sql> {
     let mut outage = Outage::default();
     let sql = loop {
         match Sql::connect(&config.database).await {
-            Err(error) if error.is_unavailable() => outage.wait(&error).await,
+            Err(error) if error.is_unavailable() => outage.wait(&error, "database.url").await,
             other => break other.context("database.url")?,
         }
     };
@@ -112,7 +112,7 @@ async fn open_database(config: &Config) -> anyhow::Result<Sql> {
                 tracing::info!(count, "database migrated");
                 return Ok(sql);
             }
-            Err(error) if error.is_unavailable() => outage.wait(&error).await,
+            Err(error) if error.is_unavailable() => outage.wait(&error, sql.label()).await,
             Err(error @ SqlError::Newer { .. }) => return Err(error).context("a newer release was here"),
             Err(error) => return Err(error.into()),
         }
@@ -155,9 +155,9 @@ struct Outage {
 }
 
 impl Outage {
-    async fn wait(&mut self, error: &SqlError) {
+    async fn wait(&mut self, error: &SqlError, label: &str) {
         if self.logged.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
-            tracing::error!(%error, "database.url: database unreachable; retrying every second");
+            tracing::error!(%error, "database unreachable, retrying every second ({label})");
             self.logged = Some(Instant::now());
         }
         tokio::time::sleep(RETRY_PAUSE).await;

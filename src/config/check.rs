@@ -6,23 +6,7 @@ use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 use url::{Host, Url};
 
-/// The URL schemes that fred accepts: Redis or Valkey, an `s` for TLS, and the deployment.
-const REDIS_SCHEMES: [&str; 14] = [
-    "redis",
-    "rediss",
-    "redis-cluster",
-    "rediss-cluster",
-    "redis-sentinel",
-    "rediss-sentinel",
-    "redis+unix",
-    "valkey",
-    "valkeys",
-    "valkey-cluster",
-    "valkeys-cluster",
-    "valkey-sentinel",
-    "valkeys-sentinel",
-    "valkey+unix",
-];
+use super::store_url;
 
 /// OWASP's equally strong argon2id parameters, as KiB of memory and passes (Password Storage Cheat Sheet, 2024).
 const ARGON2_FLOOR: [(u32, u32); 5] = [(47_104, 1), (19_456, 2), (12_288, 3), (9_216, 4), (7_168, 5)];
@@ -68,7 +52,7 @@ pub(super) fn is_clear_text_redis(address: &str) -> bool {
 
 /// Whether the connection to this database can be read or impersonated on the network.
 pub(super) fn is_unverified_postgres(address: &str) -> bool {
-    let Ok(url) = Url::parse(address) else { return false };
+    let Ok(url) = Url::parse(&store_url::with_host(address)) else { return false };
     let is_remote =
         url.host_str().is_some_and(|host| !host.is_empty() && !host.starts_with("%2F")) && !is_loopback(&url);
     let by_socket = url.query_pairs().any(|(name, value)| name == "host" && value.starts_with('/'));
@@ -89,29 +73,6 @@ fn is_loopback(url: &Url) -> bool {
         Some(Host::Ipv4(ip)) => ip.is_loopback(),
         Some(Host::Ipv6(ip)) => ip.is_loopback(),
         None => false,
-    }
-}
-
-/// Checks the scheme and the syntax of a Redis URL. The store checks the rest.
-pub(super) fn redis_url(text: &str) -> Result<(), String> {
-    match text.split_once("://") {
-        Some((scheme, rest)) if REDIS_SCHEMES.contains(&scheme) && !rest.is_empty() => {
-            Url::parse(text).map(|_| ()).map_err(|error| format!("must be a URL: {error}"))
-        }
-        Some(("unix", _)) => Err("must start with redis+unix:// for a unix socket".into()),
-        _ => Err(format!("must start with one of {}, followed by :// and an address", REDIS_SCHEMES.join(", "))),
-    }
-}
-
-/// Checks the scheme and the syntax of a database URL.
-pub(super) fn database_url(text: &str) -> Result<(), String> {
-    let scheme = text.split_once(':').map(|(scheme, _)| scheme);
-    match scheme {
-        Some("sqlite") => Ok(()),
-        Some("postgres" | "postgresql") => {
-            Url::parse(text).map(|_| ()).map_err(|error| format!("must be a URL: {error}"))
-        }
-        _ => Err("must start with sqlite:// or postgres://".into()),
     }
 }
 
@@ -169,7 +130,11 @@ pub(crate) fn filter(text: &str) -> Result<EnvFilter, String> {
             return Err(rule(&""));
         }
     }
-    EnvFilter::builder().parse(parts.join(",")).map_err(|error| rule(&format_args!(": {error}")))
+    // fred warns of each attempt to connect; the service logs outages itself.
+    let quiet = (!parts.iter().any(|part| part.starts_with("fred"))).then_some("fred=error");
+    EnvFilter::builder()
+        .parse(parts.into_iter().chain(quiet).collect::<Vec<_>>().join(","))
+        .map_err(|error| rule(&format_args!(": {error}")))
 }
 
 /// Whether argon2id parameters are at least as strong as OWASP's weakest.
@@ -257,35 +222,6 @@ mod tests {
         assert_eq!(origin("https://a.example:443"), as_sent);
         for bad in ["*", "null", "app.example.com", "https://a.example/b", "https://*.example.com/?", "chrome://x"] {
             assert!(origin(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn redis_url_must_have_a_supported_scheme() {
-        for good in [
-            "redis://localhost",
-            "rediss://user:pass@host:6380/1",
-            "redis-cluster://a:1?node=b:2",
-            "rediss-sentinel://a:1?sentinelServiceName=m",
-            "redis+unix:///run/redis.sock",
-            "valkey://localhost",
-            "valkeys-cluster://a",
-        ] {
-            assert_eq!(redis_url(good), Ok(()), "{good}");
-        }
-        for bad in ["localhost:6379", "http://localhost", "redis://", "redis:localhost", "redis+cluster://a"] {
-            assert!(redis_url(bad).is_err(), "{bad}");
-        }
-        assert_eq!(redis_url("unix:///a"), Err("must start with redis+unix:// for a unix socket".into()));
-    }
-
-    #[test]
-    fn database_url_must_be_sqlite_or_postgres() {
-        for good in ["sqlite://a.db", "sqlite::memory:", "postgres://u:p@h/d", "postgresql:///d?host=/run/pg"] {
-            assert_eq!(database_url(good), Ok(()), "{good}");
-        }
-        for bad in ["mysql://h/d", "a.db", "postgres"] {
-            assert_eq!(database_url(bad), Err("must start with sqlite:// or postgres://".into()), "{bad}");
         }
     }
 

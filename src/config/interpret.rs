@@ -10,7 +10,7 @@ use std::{
 use super::{
     AuditSettings, CacheSettings, Config, DatabaseSettings, FeedSettings, ForwardedHeader, HttpSettings, KeySettings,
     LogFormat, LogSettings, MetricsSettings, PasswordSettings, RedisSettings, Registration, Secrets, SessionSettings,
-    TelemetrySettings, TokenSettings, check, duration, limits::limits, read::Reader,
+    TelemetrySettings, TokenSettings, check, duration, limits::limits, read::Reader, store_url,
 };
 use crate::domain::{audit::Addresses, key::Algorithm, secret::SecretText, text::comparison_key};
 
@@ -215,14 +215,28 @@ fn http(read: &mut Reader<'_>) -> HttpSettings {
 }
 
 fn redis(read: &mut Reader<'_>) -> RedisSettings {
-    let url = read.optional("redis.url", check::redis_url);
+    let url = read.optional("redis.url", store_url::check_redis);
     let clear = url.as_ref().is_some_and(|url| check::is_clear_text_redis(url.expose()));
     read.warn(&["redis.url"], clear, || {
         "redis.url connects to another machine without TLS: anyone on the network path can read and forge sessions; use \
          rediss:// or a private network"
             .to_owned()
     });
+    let [tls_ca, tls_cert, tls_key] = ["redis.tls_ca", "redis.tls_cert", "redis.tls_key"]
+        .map(|key| read.optional(key, |_| Ok(())).map(|path| PathBuf::from(path.expose())));
+    let uses_tls = url.as_ref().is_some_and(|url| store_url::is_tls_redis(url.expose()));
+    for (key, file) in [("redis.tls_ca", &tls_ca), ("redis.tls_cert", &tls_cert), ("redis.tls_key", &tls_key)] {
+        read.rule(&[key, "redis.url"], file.is_none() || uses_tls, |read| {
+            format!("needs a rediss:// address in {}", read.mention("redis.url"))
+        });
+    }
+    read.rule(&["redis.tls_cert", "redis.tls_key"], tls_cert.is_some() == tls_key.is_some(), |read| {
+        format!("must be set together with {}", read.mention("redis.tls_key"))
+    });
     RedisSettings {
+        tls_ca,
+        tls_cert,
+        tls_key,
         url,
         prefix: read.one("redis.prefix", check::prefix),
         pool_size: read.number("redis.pool_size", 1..=64),
@@ -246,14 +260,14 @@ fn cache(read: &mut Reader<'_>) -> CacheSettings {
 }
 
 fn database(read: &mut Reader<'_>, data_dir: &Path) -> DatabaseSettings {
-    let url = read.optional("database.url", check::database_url);
+    let url = read.optional("database.url", store_url::check_database);
     let url = url.unwrap_or_else(|| sqlite_url(&data_dir.join("latchkey.db")));
     read.warn(&["database.url"], check::is_unverified_postgres(url.expose()), || {
         "database.url connects to another machine without sslmode=verify-full: anyone on the network path can \
          impersonate the database"
             .to_owned()
     });
-    let migrate_url = read.optional("database.migrate_url", check::database_url);
+    let migrate_url = read.optional("database.migrate_url", store_url::check_database);
     let same_kind =
         migrate_url.as_ref().is_none_or(|direct| check::is_sqlite(direct.expose()) == check::is_sqlite(url.expose()));
     read.rule(&["database.migrate_url", "database.url"], same_kind, |read| {

@@ -14,6 +14,7 @@ pub mod schema;
 mod secret_file;
 mod secret_strength;
 mod show;
+pub(crate) mod store_url;
 #[cfg(test)]
 mod tests;
 
@@ -175,6 +176,12 @@ pub struct RedisSettings {
     pub command_timeout: Duration,
     /// Retention of revocation events, longer than the lifetime of access tokens.
     pub event_retention: Duration,
+    /// A PEM file of the authorities that may sign the server's certificate; none for the system's.
+    pub tls_ca: Option<PathBuf>,
+    /// A PEM file with the client certificate and its chain.
+    pub tls_cert: Option<PathBuf>,
+    /// A PEM file with the client certificate's private key.
+    pub tls_key: Option<PathBuf>,
 }
 
 /// The caches that make repeated checks of a token independent of Redis.

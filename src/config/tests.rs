@@ -172,6 +172,9 @@ fn every_key_can_be_set_by_its_variable() {
         ("LATCHKEY_REDIS_POOL_SIZE", "2"),
         ("LATCHKEY_REDIS_COMMAND_TIMEOUT", "500ms"),
         ("LATCHKEY_REDIS_EVENT_RETENTION", "2h"),
+        ("LATCHKEY_REDIS_TLS_CA", "/ca.pem"),
+        ("LATCHKEY_REDIS_TLS_CERT", "/c.pem"),
+        ("LATCHKEY_REDIS_TLS_KEY", "/k.pem"),
         ("LATCHKEY_CACHE_MAX_STALENESS", "500ms"),
         ("LATCHKEY_CACHE_MAX_SESSIONS", "2048"),
         ("LATCHKEY_CACHE_MAX_TOKENS", "7"),
@@ -252,7 +255,7 @@ fn every_key_can_be_set_by_its_variable() {
              request_timeout: 5s, idle_timeout: 6s, write_timeout: 10s, max_body_bytes: 7168, max_header_bytes: 8192, drain_delay: 8s, shutdown_timeout: 9s, \
              trusted_proxies: [10.0.0.7/32, fd00::/8], forwarded_header: Forwarded, allowed_origins: [\"https://a.example\", \"https://b.example\"], docs: false }}, \
              redis: RedisSettings {{ url: Some([secret]), prefix: \"x:\", pool_size: 2, command_timeout: 500ms, \
-             event_retention: 7200s }}, \
+             event_retention: 7200s, tls_ca: Some(\"/ca.pem\"), tls_cert: Some(\"/c.pem\"), tls_key: Some(\"/k.pem\") }}, \
              cache: CacheSettings {{ max_staleness: 500ms, max_sessions: 2048, max_tokens: 7 }}, \
              database: DatabaseSettings {{ url: [secret], migrate_url: Some([secret]), max_connections: 3, \
              acquire_timeout: 4s }}, \

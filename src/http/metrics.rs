@@ -1,17 +1,25 @@
-//! `/metrics` for Prometheus, on a listener of its own.
+//! The metrics listener: `/metrics` for Prometheus, and `/readyz` with the details that the public one leaves out.
 
 use std::sync::Arc;
 
 use poem::{Endpoint, EndpointExt, IntoResponse, Response, Route, get, handler, http::StatusCode, web::Data};
 
-use crate::{service::metrics, state::AppState};
+use serde_json::json;
+
+use crate::{
+    service::{
+        metrics,
+        readiness::{self, Check, Status},
+    },
+    state::AppState,
+};
 
 /// Media type of Prometheus' text format.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The endpoint of the metrics listener.
 pub fn endpoint(state: Arc<AppState>) -> impl Endpoint<Output = Response> + 'static {
-    Route::new().at("/metrics", get(render)).data(state).map_to_response()
+    Route::new().at("/metrics", get(render)).at("/readyz", get(readyz)).data(state).map_to_response()
 }
 
 #[handler]
@@ -22,5 +30,26 @@ async fn render(Data(state): Data<&Arc<AppState>>) -> Response {
             tracing::error!(%error, "failed to render metrics");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
+    }
+}
+
+#[handler]
+async fn readyz(Data(state): Data<&Arc<AppState>>) -> Response {
+    let checks = readiness::check(state).await;
+    let worst = readiness::worst(&checks);
+    let describe = |check: &Check| {
+        let problems: Vec<_> = check.problems.iter().map(|problem| problem.text.as_str()).collect();
+        json!({ "name": check.name, "status": name(check.status), "problems": problems })
+    };
+    let body = json!({ "status": name(worst), "checks": checks.iter().map(describe).collect::<Vec<_>>() });
+    let status = if worst == Status::Failed { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    Response::builder().status(status).content_type("application/json").body(body.to_string())
+}
+
+fn name(status: Status) -> &'static str {
+    match status {
+        Status::Ok => "ok",
+        Status::Warning => "warning",
+        Status::Failed => "failed",
     }
 }

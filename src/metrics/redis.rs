@@ -1,4 +1,4 @@
-//! What the session store counts.
+//! Metrics of the Redis stores.
 
 use std::time::Instant;
 
@@ -6,20 +6,20 @@ use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, core::Colle
 
 use super::{cache::CacheMetrics, counter, counters, durations};
 
-/// See the module.
+/// Metrics of commands, connections, revocations and the session cache.
 #[derive(Clone, Debug)]
 pub struct RedisMetrics {
     commands: HistogramVec,
     errors: IntCounterVec,
-    /// Connections that were made.
+    /// Opened connections.
     pub connects: IntCounter,
-    /// Revocations that this node made, by reason.
+    /// Revocations by this node, by reason.
     pub revocations: IntCounterVec,
-    /// What was remembered of sessions, and what wasn't.
+    /// Hits and misses of the session cache.
     pub cache: CacheMetrics,
 }
 
-/// One command or script: how long its answers take, and how often there are none.
+/// Duration and errors of one command or script.
 #[derive(Clone, Debug)]
 pub struct Timed {
     took: Histogram,
@@ -31,21 +31,21 @@ impl Default for RedisMetrics {
         Self {
             commands: durations(
                 "latchkey_redis_command_duration_seconds",
-                "Commands and scripts that Redis has answered, and how long it took.",
+                "Duration of commands and scripts that Redis answered.",
                 &["command"],
             ),
             errors: counters(
                 "latchkey_redis_errors_total",
-                "Commands and scripts that Redis answered with an error or not in time.",
+                "Commands and scripts that failed or timed out.",
                 &["command"],
             ),
             connects: counter(
                 "latchkey_redis_connects_total",
-                "Connections to Redis that were made: a few at the start, more whenever they break.",
+                "Opened connections to Redis: a few at start-up, more after failures.",
             ),
             revocations: counters(
                 "latchkey_revocations_total",
-                "Sessions, or all sessions of an account, that this node ended.",
+                "Revocations of a session, or of all sessions of an account, by this node.",
                 &["reason"],
             ),
             cache: CacheMetrics::new("sessions"),
@@ -54,7 +54,7 @@ impl Default for RedisMetrics {
 }
 
 impl RedisMetrics {
-    /// What is told.
+    /// The collectors to register.
     pub fn collectors(&self) -> Vec<Box<dyn Collector>> {
         vec![
             Box::new(self.commands.clone()),
@@ -72,15 +72,15 @@ impl RedisMetrics {
 }
 
 impl Timed {
-    /// Waits for an answer, and counts it.
+    /// Waits for an answer and records it.
     ///
     /// # Errors
     /// Those of `answer`.
     pub async fn watch<T, E>(&self, answer: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-        let asked = Instant::now();
+        let start = Instant::now();
         let answer = answer.await;
         match &answer {
-            Ok(_) => self.took.observe(asked.elapsed().as_secs_f64()),
+            Ok(_) => self.took.observe(start.elapsed().as_secs_f64()),
             Err(_) => self.errors.inc(),
         }
         answer

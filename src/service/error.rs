@@ -56,7 +56,7 @@ impl From<RedisError> for ServiceError {
             RedisError::Unavailable(_) => {
                 Self::Unavailable { what: "redis", retry_after: RETRY_AFTER, source: error.into() }
             }
-            RedisError::Url(_) | RedisError::Unexpected(_) => Self::Internal(error.into()),
+            RedisError::Setting { .. } | RedisError::Unexpected(_) => Self::Internal(error.into()),
         }
     }
 }

@@ -1,63 +1,67 @@
-//! Whether the service can do its work now, and what its operator should mend.
+//! Readiness: whether Redis and the database work, and what their operator should fix.
 
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+pub use crate::state::readiness::{Check, Problem, Status};
 use crate::{
     domain::clock::Clock,
     state::AppState,
-    store::redis::{Finding, RedisError, RedisHealth, Severity},
+    store::{
+        redis::{Finding, RedisError, RedisHealth, Severity},
+        sql::Sql,
+    },
 };
 
-/// The state of one thing that the service needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Check {
-    /// `redis`, `database` or `service`.
-    pub name: &'static str,
-    /// How it is.
-    pub status: Status,
-    /// What is wrong, and what to do about it.
-    pub problems: Vec<String>,
+/// How often a lasting failure is logged.
+const REPEAT: Duration = Duration::from_mins(1);
+/// Pause between two checks of the reporter while the node is not ready.
+const PAUSE_FAILED: Duration = Duration::from_secs(1);
+/// Pause between two checks of the reporter while the node is ready.
+const PAUSE_READY: Duration = Duration::from_secs(15);
+
+/// Code of the problem that a store can't be reached.
+const UNAVAILABLE: &str = "unavailable";
+
+/// Checks Redis and the database. Results are reused for a second.
+pub async fn check(state: &AppState) -> Arc<[Check]> {
+    let check = async {
+        let (redis, database) = tokio::join!(redis(state), database(&state.sql));
+        vec![redis, database]
+    };
+    state.readiness.get_or_check(check).await
 }
 
-/// How something that is needed is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
-    /// All is well.
-    Ok,
-    /// It works, but something should be mended.
-    Warning,
-    /// It doesn't work.
-    Failed,
-}
-
-/// Looks at everything that is needed.
-pub async fn check(state: &AppState) -> Vec<Check> {
-    let (redis, database) = tokio::join!(redis(state), database(state));
-    vec![redis, database]
-}
-
-/// How the service is once it was told to stop.
-pub fn stopping() -> Check {
-    let problems = vec!["The service was told to stop, and is about to.".to_owned()];
-    Check { name: "service", status: Status::Failed, problems }
+/// The worst status of some checks.
+pub fn worst(checks: &[Check]) -> Status {
+    checks.iter().map(|check| check.status).max().unwrap_or(Status::Ok)
 }
 
 async fn redis(state: &AppState) -> Check {
     let (status, problems) = match redis_findings(&state.redis.health, &state.clock).await {
-        Err(error) => (Status::Failed, vec![error.to_string()]),
+        Err(error) => (Status::Failed, vec![Problem { code: UNAVAILABLE, text: error.to_string() }]),
         Ok(findings) => {
-            let status = if findings.iter().any(|finding| finding.severity == Severity::Error) {
-                Status::Failed
-            } else if findings.is_empty() {
-                Status::Ok
-            } else {
-                Status::Warning
-            };
-            (status, findings.into_iter().map(|finding| finding.detail).collect())
+            let status = findings.iter().map(|finding| Status::from(finding.severity)).max().unwrap_or(Status::Ok);
+            let problem = |finding: Finding| Problem { code: finding.code, text: finding.detail };
+            (status, findings.into_iter().map(problem).collect())
         }
     };
     Check { name: "redis", status, problems }
 }
 
-/// What is wrong with Redis, its clock included: for `/readyz`, the log and `latchkey doctor`.
+impl From<Severity> for Status {
+    fn from(severity: Severity) -> Self {
+        match severity {
+            Severity::Warning => Self::Warning,
+            Severity::Error => Self::Failed,
+        }
+    }
+}
+
+/// The problems of Redis, its clock included.
 ///
 /// # Errors
 /// [`RedisError::Unavailable`]
@@ -67,9 +71,92 @@ pub async fn redis_findings(health: &RedisHealth, clock: &Clock) -> Result<Vec<F
     Ok(findings)
 }
 
-async fn database(state: &AppState) -> Check {
-    match state.sql.ping().await {
+async fn database(sql: &Sql) -> Check {
+    match sql.ping().await {
         Ok(()) => Check { name: "database", status: Status::Ok, problems: Vec::new() },
-        Err(error) => Check { name: "database", status: Status::Failed, problems: vec![error.to_string()] },
+        Err(error) => {
+            let problem = Problem { code: UNAVAILABLE, text: format!("{error} ({})", sql.label()) };
+            Check { name: "database", status: Status::Failed, problems: vec![problem] }
+        }
+    }
+}
+
+/// Checks at intervals and logs problems, for as long as the service runs.
+pub async fn run_reporter(state: &AppState) {
+    let mut log = ProblemLog::default();
+    loop {
+        let checks = check(state).await;
+        log.report(&checks, Instant::now());
+        tokio::time::sleep(if worst(&checks) == Status::Failed { PAUSE_FAILED } else { PAUSE_READY }).await;
+    }
+}
+
+/// Logs each problem when it appears: failures again once a minute while they last, warnings once an hour.
+#[derive(Default)]
+struct ProblemLog {
+    logged: HashMap<(&'static str, &'static str), Instant>,
+    /// When the node was last logged as not ready; none while it is ready.
+    not_ready_at: Option<Instant>,
+    was_ready: bool,
+}
+
+impl ProblemLog {
+    fn report(&mut self, checks: &[Check], now: Instant) {
+        for check in checks {
+            for problem in &check.problems {
+                if self.is_due(check, problem, now) {
+                    let (name, code) = (check.name, problem.code);
+                    match check.status {
+                        Status::Failed => tracing::error!(check = name, code, "{}", problem.text),
+                        _ => tracing::warn!(check = name, code, "{}", problem.text),
+                    }
+                }
+            }
+        }
+        if worst(checks) != Status::Failed {
+            if !self.was_ready {
+                tracing::info!("ready");
+            }
+            (self.was_ready, self.not_ready_at) = (true, None);
+        } else if self.not_ready_at.is_none_or(|at| now.saturating_duration_since(at) >= REPEAT) {
+            tracing::error!("not ready: /readyz fails; checking every second");
+            (self.was_ready, self.not_ready_at) = (false, Some(now));
+        }
+    }
+
+    fn is_due(&mut self, check: &Check, problem: &Problem, now: Instant) -> bool {
+        // The connections log an outage of Redis themselves, at once.
+        if (check.name, problem.code) == ("redis", UNAVAILABLE) {
+            return false;
+        }
+        let repeat = if check.status == Status::Failed { REPEAT } else { 60 * REPEAT };
+        let last = self.logged.get(&(check.name, problem.code));
+        let is_due = last.is_none_or(|last| now.saturating_duration_since(*last) >= repeat);
+        if is_due {
+            self.logged.insert((check.name, problem.code), now);
+        }
+        is_due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn problem_log_repeats_failures_once_a_minute() {
+        let failed = |name| Check {
+            name,
+            status: Status::Failed,
+            problems: vec![Problem { code: UNAVAILABLE, text: "connection refused".to_owned() }],
+        };
+        let (database, redis) = (failed("database"), failed("redis"));
+        let (mut log, start) = (ProblemLog::default(), Instant::now());
+        let mut is_due =
+            |check: &Check, after| log.is_due(check, &check.problems[0], start + Duration::from_secs(after));
+        assert!(is_due(&database, 0));
+        assert!(!is_due(&database, 1) && !is_due(&database, 59));
+        assert!(is_due(&database, 60) && !is_due(&database, 61));
+        assert!(!is_due(&redis, 0), "the connections log it");
     }
 }

@@ -8,10 +8,11 @@ mod gauges;
 pub mod keys;
 mod local_limits;
 pub(crate) mod login_subjects;
+pub mod readiness;
 
 use self::{
     audit::AuditLog, clients::ClientRegistry, error::StateError, feed::FeedSubscribers, gauges::Gauges,
-    keys::SigningKeys, local_limits::LocalLimits, login_subjects::LoginSubjects,
+    keys::SigningKeys, local_limits::LocalLimits, login_subjects::LoginSubjects, readiness::ReadinessCache,
 };
 use crate::{
     config::Config,
@@ -62,6 +63,8 @@ pub struct AppState {
     pub(crate) feed_subscribers: FeedSubscribers,
     /// Counters and histograms.
     pub metrics: Metrics,
+    /// The last result of the readiness checks.
+    pub(crate) readiness: ReadinessCache,
     /// Metrics that are read at the time of a scrape.
     pub(crate) gauges: Gauges,
 }
@@ -115,6 +118,7 @@ impl AppState {
             tokens,
             pseudonymizer,
             local_limits: LocalLimits::default(),
+            readiness: ReadinessCache::default(),
             login_subjects: LoginSubjects::default(),
             feed_subscribers,
             gauges: Gauges::new(&metrics),

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 #[tokio::test]
-async fn a_key_survives_stop_and_start() {
+async fn key_survives_restart() {
     let (_keep, dir) = folder();
     let redis = EmbeddedRedis::start(&dir).await.unwrap();
     assert_eq!(say(redis.socket(), "SET k v").await, "+OK");
@@ -29,7 +29,7 @@ async fn a_key_survives_stop_and_start() {
 }
 
 #[tokio::test]
-async fn a_key_survives_a_service_that_ends_without_stopping_it() {
+async fn key_survives_dropped_service() {
     let (_keep, dir) = folder();
     let redis = EmbeddedRedis::start(&dir).await.unwrap();
     assert_eq!(say(redis.socket(), "SET k v").await, "+OK");
@@ -40,7 +40,7 @@ async fn a_key_survives_a_service_that_ends_without_stopping_it() {
 }
 
 #[tokio::test]
-async fn a_killed_server_is_started_again_with_what_it_had_acknowledged() {
+async fn killed_server_is_restarted_with_acknowledged_writes() {
     let (_keep, dir) = folder();
     let redis = EmbeddedRedis::start(&dir).await.unwrap();
     for round in 0..2 {
@@ -61,7 +61,7 @@ async fn a_killed_server_is_started_again_with_what_it_had_acknowledged() {
 }
 
 #[tokio::test]
-async fn a_second_service_on_the_same_folder_is_refused() {
+async fn second_service_in_same_folder_is_refused() {
     let (_keep, dir) = folder();
     let redis = EmbeddedRedis::start(&dir).await.unwrap();
     let error = EmbeddedRedis::start(&dir).await.unwrap_err();
@@ -72,7 +72,7 @@ async fn a_second_service_on_the_same_folder_is_refused() {
 }
 
 #[tokio::test]
-async fn a_server_left_behind_is_stopped_and_its_keys_are_kept() {
+async fn leftover_server_is_stopped_and_keys_kept() {
     let (_keep, dir) = folder();
     fs::create_dir_all(&dir).unwrap();
     let socket = dir.join("redis.sock");
@@ -104,7 +104,7 @@ async fn a_server_left_behind_is_stopped_and_its_keys_are_kept() {
 }
 
 #[tokio::test]
-async fn it_is_private_and_keeps_everything() {
+async fn server_is_private_and_durable() {
     let (_keep, dir) = folder();
     let redis = EmbeddedRedis::start(&dir).await.unwrap();
     let socket = redis.socket();
@@ -127,7 +127,7 @@ async fn it_is_private_and_keeps_everything() {
 }
 
 #[tokio::test]
-async fn a_path_too_long_for_a_socket_is_refused_before_anything_is_made() {
+async fn socket_path_too_long_is_refused_before_any_change() {
     let (_keep, dir) = folder();
     let dir = dir.join("x".repeat(100));
     let error = EmbeddedRedis::start(&dir).await.unwrap_err();
@@ -137,7 +137,7 @@ async fn a_path_too_long_for_a_socket_is_refused_before_anything_is_made() {
 }
 
 #[tokio::test]
-async fn a_server_that_cannot_start_says_why() {
+async fn server_that_cannot_start_reports_its_output() {
     let (_keep, dir) = folder();
     fs::create_dir_all(dir.join("redis.sock")).unwrap();
     let error = EmbeddedRedis::start(&dir).await.unwrap_err();
@@ -146,7 +146,7 @@ async fn a_server_that_cannot_start_says_why() {
 }
 
 #[tokio::test]
-async fn a_folder_that_cannot_be_made_is_named() {
+async fn folder_that_cannot_be_created_is_named() {
     let (_keep, dir) = folder();
     fs::write(&dir, "a file").unwrap();
     let error = EmbeddedRedis::start(&dir).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! The signing keys.
+//! Checks of the signing keys.
 
 use std::time::Duration;
 
@@ -10,16 +10,15 @@ use crate::{
     store::sql::{Sql, SqlError},
 };
 
-/// How long a key should sign at most: a cryptoperiod that is far below the advice of NIST SP 800-57 (1 to 3 years), so that
-/// rotating is nothing that anybody has forgotten how to do.
+/// The recommended cryptoperiod: far below that of NIST SP 800-57 (1 to 3 years), so that rotation stays routine.
 const MAX_AGE: Duration = Duration::from_hours(24 * 180);
 
 const CHECK: &str = "keys";
 
-pub(super) async fn look(config: &Config, sql: &Sql, now: Timestamp) -> Result<Vec<Finding>, SqlError> {
+pub(super) async fn check(config: &Config, sql: &Sql, now: Timestamp) -> Result<Vec<Finding>, SqlError> {
     let stored = sql.keys().await?;
     if stored.is_empty() {
-        return Ok(vec![Finding::ok(CHECK, "none yet; the service makes the first when it starts")]);
+        return Ok(vec![Finding::ok(CHECK, "none yet; the service generates the first when it starts")]);
     }
     let ring = match KeyRing::open(stored.clone(), &Sealer::new(&config.secrets), now) {
         Ok(ring) => ring,

@@ -1,4 +1,4 @@
-//! The machine: memory for hashing, file descriptors, the file system beneath SQLite.
+//! Checks of the machine: memory for hashing, file descriptors, the file system of SQLite.
 
 use std::{fs, path::Path};
 
@@ -10,13 +10,13 @@ use rustix::{
 use super::Finding;
 use crate::config::Config;
 
-/// What a file system that is reached over a network calls itself (statfs(2)): NFS, SMB, CIFS, SMB2, Ceph, 9P.
-const NETWORKED: [u32; 6] = [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42, 0x00c3_6400, 0x0102_1997];
+/// The magic numbers of network file systems (statfs(2)): NFS, SMB, CIFS, SMB2, Ceph, 9P.
+const NETWORK_FILE_SYSTEMS: [u32; 6] = [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42, 0x00c3_6400, 0x0102_1997];
 
-/// File descriptors beside those of connections: the database's, Redis', logs, libraries.
-const SPARE: u64 = 64;
+/// File descriptors for logs and libraries.
+const OTHER_FILES: u64 = 64;
 
-pub(super) fn look(config: &Config) -> Vec<Finding> {
+pub(super) fn check(config: &Config) -> Vec<Finding> {
     let limit = cgroup_limit().into_iter().chain(physical()).min();
     let mut findings = vec![memory(config, limit), descriptors(config, getrlimit(Resource::Nofile).current)];
     findings.extend(file_system(config));
@@ -27,30 +27,30 @@ fn memory(config: &Config, limit: Option<u64>) -> Finding {
     const CHECK: &str = "memory";
     let password = &config.password;
     let hashing = u64::from(password.memory_kib) * 1024 * password.threads as u64;
-    let remembered = config.cache.max_sessions as u64 * 100 + config.cache.max_tokens as u64 * 1500;
-    let needed = hashing + remembered;
+    let cached = config.cache.max_sessions as u64 * 100 + config.cache.max_tokens as u64 * 1500;
+    let needed = hashing + cached;
     let mib = |bytes: u64| bytes.div_ceil(1 << 20);
     let budget = format!(
-        "hashing takes up to {} MiB ({} threads of {} KiB), what is remembered up to {} MiB",
+        "hashing takes up to {} MiB ({} threads of {} KiB), caches up to {} MiB",
         mib(hashing),
         password.threads,
         password.memory_kib,
-        mib(remembered)
+        mib(cached)
     );
-    let mend = "lower password.threads or cache.max_tokens, or give it more memory";
+    let remedy = "lower password.threads or cache.max_tokens, or add memory";
     match limit {
         None => Finding::ok(CHECK, budget),
         Some(limit) if needed > limit => {
-            Finding::fail(CHECK, format!("{budget}; there are only {} MiB: {mend}", mib(limit)))
+            Finding::fail(CHECK, format!("{budget}; only {} MiB are available: {remedy}", mib(limit)))
         }
         Some(limit) if needed > limit / 2 => {
-            Finding::warn(CHECK, format!("{budget}, more than half of {} MiB: {mend}", mib(limit)))
+            Finding::warn(CHECK, format!("{budget}, more than half of {} MiB: {remedy}", mib(limit)))
         }
         Some(limit) => Finding::ok(CHECK, format!("{budget}, of {} MiB", mib(limit))),
     }
 }
 
-/// The limit of the control group that this process is in (cgroups version 2, or 1).
+/// The memory limit of the control group of this process (cgroups version 2 or 1).
 fn cgroup_limit() -> Option<u64> {
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let path = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/").trim_start_matches('/').to_owned();
@@ -70,29 +70,29 @@ fn physical() -> Option<u64> {
 fn descriptors(config: &Config, limit: Option<u64>) -> Finding {
     const CHECK: &str = "descriptors";
     let http = config.http.max_connections as u64;
-    let needed = http + u64::from(config.database.max_connections) + config.redis.pool_size as u64 + SPARE;
+    let needed = http + u64::from(config.database.max_connections) + config.redis.pool_size as u64 + OTHER_FILES;
     match limit {
         Some(limit) if limit < needed => Finding::warn(
             CHECK,
             format!(
-                "{limit} file descriptors may be open here, and http.max_connections = {http} needs {needed}: raise \
-                 the limit (`ulimit -n {needed}`, LimitNOFILE= of systemd), or lower http.max_connections"
+                "the limit of open files is {limit}, and http.max_connections = {http} needs {needed}: raise it \
+                 (`ulimit -n {needed}`, systemd's LimitNOFILE=) or lower http.max_connections"
             ),
         ),
-        Some(limit) => Finding::ok(CHECK, format!("{limit} may be open, {needed} are needed at most")),
-        None => Finding::ok(CHECK, "any number may be open"),
+        Some(limit) => Finding::ok(CHECK, format!("the limit is {limit}, at most {needed} are needed")),
+        None => Finding::ok(CHECK, "unlimited"),
     }
 }
 
-/// SQLite's write-ahead log needs memory that all its processes share (<https://www.sqlite.org/wal.html>).
+/// SQLite's write-ahead log needs shared memory, which network file systems lack (<https://www.sqlite.org/wal.html>).
 fn file_system(config: &Config) -> Option<Finding> {
     let path = config.database.url.expose().strip_prefix("sqlite:")?.trim_start_matches("//").split('?').next()?;
     let folder = Path::new(path).parent()?;
-    // by its low 32 bits: what there is above differs by machine
+    // The low 32 bits: the others differ by platform.
     let kind = u32::try_from(statfs(folder).ok()?.f_type & 0xffff_ffff).ok()?;
-    NETWORKED.contains(&kind).then(|| {
-        let detail = "the SQLite file is on a file system that is reached over a network, where it can be corrupted: \
-                      move it to a disk of this machine, or use Postgres (database.url)";
+    NETWORK_FILE_SYSTEMS.contains(&kind).then(|| {
+        let detail = "the SQLite file is on a network file system, where it can be corrupted: move it to a local disk, \
+                      or use PostgreSQL (database.url)";
         Finding::fail("database", detail)
     })
 }
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_measured_against_what_there_is() {
+    fn memory_compares_budget_with_limit() {
         let (_folder, config) = config();
         let status = |mib: Option<u64>| memory(&config, mib.map(|mib| mib << 20)).status;
         assert_eq!(
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn descriptors_are_counted() {
+    fn descriptors_below_need_warns() {
         let (_folder, config) = config();
         assert_eq!(descriptors(&config, Some(1024)).status, Status::Warn);
         assert_eq!(descriptors(&config, Some(2048)).status, Status::Ok);

@@ -1,6 +1,6 @@
-//! `latchkey doctor`: looks at everything that the service needs, and says what to do about what is wrong. What the
-//! service checks by itself is checked by the same code. It changes nothing, but starts the private Redis if the service
-//! doesn't run, and makes the data folder and the secret where the service would.
+//! `latchkey doctor`: checks everything that the service needs, and names a remedy for each problem. Shares the readiness
+//! checks with the service. Changes nothing, except that it starts the private Redis while the service is not running, and
+//! creates the data folder and the secret as the service would.
 
 mod keys;
 mod machine;
@@ -31,20 +31,20 @@ pub struct DoctorArgs {
     pub strict: bool,
 }
 
-/// Something doesn't work. What it is has been printed.
+/// A check failed. The findings have been printed.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("something doesn't work")]
+#[error("at least one check failed")]
 pub struct ChecksFailed;
 
-/// How a thing is.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Status {
-    /// All is well.
+    /// No problem.
     Ok,
-    /// It works, but should be mended.
+    /// Works, with a problem to fix.
     Warn,
-    /// It doesn't work.
+    /// Does not work.
     Fail,
 }
 
@@ -58,7 +58,7 @@ impl fmt::Display for Status {
     }
 }
 
-/// What was found: how it is and, where it isn't well, what to do about it.
+/// The result of a check, with the remedy of a problem.
 #[derive(Clone, Debug, Serialize)]
 struct Finding {
     check: &'static str,
@@ -80,7 +80,7 @@ impl Finding {
     }
 }
 
-/// Looks at everything and prints what it finds.
+/// Runs all checks and prints their findings.
 ///
 /// # Errors
 /// [`ChecksFailed`] if a check fails, or warns with `--strict`.
@@ -91,8 +91,8 @@ pub fn run(args: &DoctorArgs, global: &Global) -> anyhow::Result<()> {
         }
         Ok(config) => {
             let mut findings = configuration(&config);
-            findings.extend(machine::look(&config));
-            findings.extend(block_on(stores::look(&config, &Clock::System))?);
+            findings.extend(machine::check(&config));
+            findings.extend(block_on(stores::check(&config, &Clock::System))?);
             findings
         }
     };
@@ -101,7 +101,7 @@ pub fn run(args: &DoctorArgs, global: &Global) -> anyhow::Result<()> {
     if findings.iter().any(fails) { Err(ChecksFailed.into()) } else { Ok(()) }
 }
 
-/// What the configuration warns of: clear text, weak hashing, files that others can read.
+/// The warnings of the configuration: clear text, weak hashing, files that others can read.
 fn configuration(config: &Config) -> Vec<Finding> {
     if config.warnings.is_empty() {
         return vec![Finding::ok("configuration", format!("for {}", config.issuer))];

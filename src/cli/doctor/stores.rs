@@ -1,4 +1,4 @@
-//! Redis and the database.
+//! Checks of Redis and the database.
 
 use std::time::Duration;
 
@@ -14,19 +14,19 @@ use crate::{
     },
 };
 
-/// A round trip to Redis that takes longer is told of: each sign-in, refresh and sign-out takes one.
+/// A longer round trip to Redis is a warning: each sign-in, refresh and sign-out takes one.
 const SLOW: Duration = Duration::from_millis(5);
 
-/// The oldest Postgres that is tested.
+/// The oldest tested PostgreSQL.
 const POSTGRES: u32 = 15;
 
-pub(super) async fn look(config: &Config, clock: &Clock) -> anyhow::Result<Vec<Finding>> {
+pub(super) async fn check(config: &Config, clock: &Clock) -> anyhow::Result<Vec<Finding>> {
     let mut findings = Vec::new();
     match redis_alone(config).await {
         Err(error) => findings.push(Finding::fail("redis", format!("{error:#}"))),
         Ok((redis, private)) => {
             findings.extend(redis_findings(&redis.health, clock).await.unwrap_or_else(|error| {
-                vec![Finding::fail("redis", format!("{error}; start it, or mend redis.url (LATCHKEY_REDIS_URL)"))]
+                vec![Finding::fail("redis", format!("{error}; start Redis, or correct redis.url (LATCHKEY_REDIS_URL)"))]
             }));
             redis.close().await;
             if let Some(private) = private {
@@ -35,7 +35,11 @@ pub(super) async fn look(config: &Config, clock: &Clock) -> anyhow::Result<Vec<F
         }
     }
     findings.extend(database(config, clock).await.unwrap_or_else(|error| {
-        let todo = if error.is_unavailable() { "; start it, or mend database.url (LATCHKEY_DATABASE_URL)" } else { "" };
+        let todo = if error.is_unavailable() {
+            "; start the database, or correct database.url (LATCHKEY_DATABASE_URL)"
+        } else {
+            ""
+        };
         vec![Finding::fail("database", format!("{error}{todo}"))]
     }));
     Ok(findings)
@@ -51,21 +55,23 @@ async fn redis_findings(health: &RedisHealth, clock: &Clock) -> Result<Vec<Findi
             Severity::Error => Finding::fail(CHECK, finding.detail),
         })
         .collect();
-    let about = health.describe().await?;
-    let trip = format!("{:.2} ms", about.round_trip.as_secs_f64() * 1000.0);
-    let kind = if about.clustered { "a cluster".to_owned() } else { format!("{} replicas", about.replicas) };
+    let description = health.describe().await?;
+    let trip = format!("{:.2} ms", description.round_trip.as_secs_f64() * 1000.0);
+    let kind =
+        if description.clustered { "a cluster".to_owned() } else { format!("{} replicas", description.replicas) };
     if findings.is_empty() {
-        findings.push(Finding::ok(CHECK, format!("{}, {kind}, {trip} away; persistent, evicts nothing", about.server)));
+        let detail = format!("{}, {kind}, round trip {trip}; persistent, without eviction", description.server);
+        findings.push(Finding::ok(CHECK, detail));
     }
-    if about.round_trip > SLOW {
+    if description.round_trip > SLOW {
         let detail = format!(
-            "a round trip takes {trip}, and each sign-in, refresh and sign-out takes one: put {} nearer",
-            about.server
+            "a round trip takes {trip}, and each sign-in, refresh and sign-out needs one: move {} closer",
+            description.server
         );
         findings.push(Finding::warn(CHECK, detail));
     }
-    if let Some(state) = about.cluster_state.filter(|state| state != "ok") {
-        let detail = format!("the cluster says that it is {state}: see `redis-cli cluster info` and `cluster nodes`");
+    if let Some(state) = description.cluster_state.filter(|state| state != "ok") {
+        let detail = format!("the cluster's state is {state}: see `redis-cli cluster info` and `cluster nodes`");
         findings.push(Finding::fail(CHECK, detail));
     }
     Ok(findings)
@@ -74,24 +80,25 @@ async fn redis_findings(health: &RedisHealth, clock: &Clock) -> Result<Vec<Findi
 async fn database(config: &Config, clock: &Clock) -> Result<Vec<Finding>, SqlError> {
     const CHECK: &str = "database";
     let sql = Sql::connect(&config.database).await?;
-    let about = sql.describe().await?;
+    sql.ping().await?;
+    let description = sql.describe().await?;
     let missing = sql.missing_migrations().await?;
     let mut findings = Vec::new();
-    let name = match &about {
+    let name = match &description {
         Description::Sqlite { version } => format!("SQLite {version}"),
         Description::Postgres { version } => {
             let major = version.split(['.', ' ']).next().and_then(|major| major.parse::<u32>().ok());
             if major.is_some_and(|major| major < POSTGRES) {
                 let detail =
-                    format!("Postgres {version} is older than {POSTGRES}, the oldest that is tested: upgrade it");
+                    format!("PostgreSQL {version} is older than {POSTGRES}, the oldest tested release: upgrade it");
                 findings.push(Finding::warn(CHECK, detail));
             }
-            format!("Postgres {version}")
+            format!("PostgreSQL {version}")
         }
     };
     if missing == 0 {
         findings.push(Finding::ok(CHECK, format!("{name}, up to date")));
-        findings.extend(keys::look(config, &sql, clock.now()).await?);
+        findings.extend(keys::check(config, &sql, clock.now()).await?);
     } else {
         let detail =
             format!("{name}: {missing} migrations are missing; `latchkey serve` or `latchkey migrate` runs them");

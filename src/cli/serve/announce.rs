@@ -4,7 +4,6 @@ use std::{
     fs,
     io::{self, IsTerminal, Write},
     net::SocketAddr,
-    time::{Duration, Instant},
 };
 
 use crate::{
@@ -14,12 +13,6 @@ use crate::{
 };
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-/// Pause between readiness checks until the node is ready.
-const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-
-/// How often problems that stay the same are logged.
-const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The addresses that the node listens on.
 #[derive(Clone, Copy)]
@@ -47,46 +40,24 @@ pub(super) fn started(config: &Config, endpoints: Endpoints) {
     );
 }
 
-/// Checks readiness until the node is ready, logs what is wrong, and prints the banner if standard output is a terminal.
+/// Prints the banner if standard output is a terminal, then logs problems for as long as the service runs.
 pub(super) async fn report_readiness(state: &AppState, endpoints: Endpoints) {
-    let mut ticks = tokio::time::interval(CHECK_INTERVAL);
-    let mut reported: Option<(Vec<Check>, Instant)> = None;
-    loop {
-        ticks.tick().await;
-        let checks = readiness::check(state).await;
-        let ready = checks.iter().all(|check| check.status != Status::Failed);
-        if reported.is_none() && io::stdout().is_terminal() {
-            print_banner(&state.config, endpoints, ready);
-        }
-        let is_new = reported.as_ref().is_none_or(|(last, at)| *last != checks || at.elapsed() >= LOG_INTERVAL);
-        if is_new {
-            checks.iter().for_each(log_problems);
-            if ready {
-                tracing::info!("ready");
-            } else {
-                tracing::error!("not ready: /readyz fails; checking every second");
-            }
-            reported = Some((checks, Instant::now()));
-        }
-        if ready {
-            return;
-        }
+    let checks = readiness::check(state).await;
+    if io::stdout().is_terminal() {
+        print_banner(&state.config, endpoints, &checks);
     }
+    readiness::run_reporter(state).await;
 }
 
-fn log_problems(check: &Check) {
-    for problem in &check.problems {
-        match check.status {
-            Status::Failed => tracing::error!(what = check.name, "{problem}"),
-            Status::Ok | Status::Warning => tracing::warn!(what = check.name, "{problem}"),
-        }
-    }
-}
-
-fn print_banner(config: &Config, endpoints: Endpoints, ready: bool) {
+fn print_banner(config: &Config, endpoints: Endpoints, checks: &[Check]) {
     let Endpoints { api, metrics } = endpoints;
-    let state = if ready { "is ready." } else { "started, but is not ready; the log says why." };
-    let mut text = format!("Latchkey {VERSION} {state}\n");
+    let mut text = if readiness::worst(checks) == Status::Failed {
+        let problems = checks.iter().filter(|check| check.status == Status::Failed).flat_map(|check| &check.problems);
+        let lines: String = problems.map(|problem| format!("  {}\n", problem.text)).collect();
+        format!("Latchkey {VERSION} started, but is not ready:\n{lines}")
+    } else {
+        format!("Latchkey {VERSION} is ready.\n")
+    };
     let mut line = |name: &str, value: &str| text += &format!("  {name:<9} {value}\n");
     line("API", &format!("http://{api}"));
     line("Docs", &format!("http://{api}/docs"));

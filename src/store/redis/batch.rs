@@ -1,10 +1,10 @@
-//! Operations on sessions that come at the same moment go to Redis in one call of their script. A call costs a write, a
-//! wake-up and the start of a script, and that is more than most operations cost themselves.
+//! Batches concurrent script calls per connection: a call costs a write, a wake-up and the start of a script, which is more
+//! than most operations cost themselves.
 //!
-//! The first waits for whatever else is ready to run on its core, and for nothing more; when a call is full it is sent at
-//! once, so that Redis works on it while the core works on the next. Each is atomic and has its own answer, an error of its
-//! own included; what befalls the call befalls all of them. Where keys of several buckets can't be used in one script, as in
-//! a cluster, only those of one bucket go together.
+//! The first operation of a batch waits only until the other ready tasks of its core have run. A full batch is sent at once,
+//! so that Redis works on it while the core fills the next. Each operation is atomic and has its own answer or error; an error
+//! of the call is the answer of all. Where a script may not use keys of several buckets, as in a cluster, a batch holds
+//! operations of one bucket only.
 
 use std::{
     collections::HashMap,
@@ -26,25 +26,25 @@ use super::{
 };
 use crate::{domain::ids::AccountId, runtime};
 
-/// The most operations in one call: Redis does nothing else meanwhile.
-const MOST: usize = 32;
+/// The maximum number of operations of a batch: Redis runs nothing else during the call.
+const MAX_BATCH: usize = 32;
 
-/// A script that takes several operations.
+/// A script that runs several operations per call.
 #[derive(Debug)]
 pub(super) struct ScriptBatcher {
     script: Script,
-    /// What waits to be sent, by connection.
+    /// Operations to send, by connection.
     waiting: Vec<Mutex<Vec<Operation>>>,
 }
 
-/// Which of the scripts.
+/// Selects a batched script.
 pub(super) type Which = fn(&Scripts) -> &ScriptBatcher;
 
-/// One operation, and who waits for it.
+/// One operation and its caller.
 #[derive(Debug)]
 struct Operation {
     account: AccountId,
-    /// The first begins with the account's id.
+    /// The first argument begins with the account's id.
     arguments: Vec<Value>,
     answer: oneshot::Sender<Result<Value, RedisError>>,
 }
@@ -61,28 +61,28 @@ impl ScriptBatcher {
 }
 
 impl RedisConnection {
-    /// Does an operation on an account's sessions in one round trip, with others that come at the same moment.
+    /// Runs an operation on an account's sessions in one round trip, batched with concurrent ones.
     pub(super) async fn run_batched(
         self: &Arc<Self>,
         which: Which,
         account: AccountId,
         arguments: Vec<Value>,
     ) -> Result<Value, RedisError> {
-        let together = which(&self.scripts);
+        let batcher = which(&self.scripts);
         let (answer, answered) = oneshot::channel();
-        // in a cluster it isn't known which of them go together
-        let apart = self.per_slot.load(Ordering::Relaxed);
+        // In a cluster, how the operations split into batches is decided when they are sent.
+        let per_slot = self.per_slot.load(Ordering::Relaxed);
         let (first, full) = {
-            let mut waiting = together.waiting();
+            let mut waiting = batcher.waiting();
             waiting.push(Operation { account, arguments, answer });
-            let full = (waiting.len() == MOST && !apart).then(|| mem::take(&mut *waiting));
+            let full = (waiting.len() == MAX_BATCH && !per_slot).then(|| mem::take(&mut *waiting));
             (waiting.len() == 1, full)
         };
-        // tasks of their own, since who came first, or last, may be gone before it is sent
+        // Tasks of their own: a caller may be dropped before the batch is sent.
         if first {
             let connection = Arc::clone(self);
             tokio::spawn(async move {
-                // once more through what has arrived meanwhile
+                // Lets the other ready tasks of this core add their operations.
                 tokio::task::yield_now().await;
                 let waiting = mem::take(&mut *which(&connection.scripts).waiting());
                 connection.send(which, waiting).await;
@@ -92,21 +92,21 @@ impl RedisConnection {
             let connection = Arc::clone(self);
             tokio::spawn(async move { connection.send(which, full).await });
         }
-        let answered = async { answered.await.unwrap_or_else(|_| Err(given_up())) };
-        script::watch(&together.script, answered).await
+        let answered = async { answered.await.unwrap_or_else(|_| Err(shutting_down())) };
+        script::watch(&batcher.script, answered).await
     }
 
-    async fn send(&self, which: Which, mut waiting: Vec<Operation>) {
+    async fn send(self: &Arc<Self>, which: Which, mut waiting: Vec<Operation>) {
         while !waiting.is_empty() {
-            let calls = groups(waiting, self.per_slot.load(Ordering::Relaxed));
+            let calls = batches(waiting, self.per_slot.load(Ordering::Relaxed));
             let refused = join_all(calls.into_iter().map(|operations| self.call(which, operations))).await;
             waiting = refused.into_iter().flatten().collect();
         }
     }
 
-    /// Sends operations in one call, and gives everyone the answer. Those that were refused, and weren't done, because they
-    /// don't go together are given back.
-    async fn call(&self, which: Which, operations: Vec<Operation>) -> Vec<Operation> {
+    /// Runs operations in one call and delivers the answers. Returns operations that were refused, and not run, because
+    /// they may not share a call.
+    async fn call(self: &Arc<Self>, which: Which, operations: Vec<Operation>) -> Vec<Operation> {
         let names = &self.keys;
         let mut keys = Vec::with_capacity(3 * operations.len());
         let mut arguments = vec![self.event_trim_args()];
@@ -115,15 +115,19 @@ impl RedisConnection {
             keys.extend([names.sessions(*account), names.events_of_bucket(bucket), names.position_of_bucket(bucket)]);
             arguments.extend_from_slice(own);
         }
-        let error = match script::call(&which(&self.scripts).script, self.client(), keys, arguments).await {
+        let error = match script::call(&which(&self.scripts).script, self, keys, arguments).await {
             Ok(Value::Array(answers)) if answers.len() == operations.len() => {
                 for (operation, answer) in operations.into_iter().zip(answers) {
-                    // who has gone has no use for it
-                    let _ = operation.answer.send(own(answer));
+                    let answer = operation_result(answer).map_err(|error| {
+                        self.note(&error);
+                        error.into()
+                    });
+                    // A caller that is gone needs no answer.
+                    let _ = operation.answer.send(answer);
                 }
                 return Vec::new();
             }
-            Ok(answer) => unexpected("a script for several", &answer),
+            Ok(answer) => unexpected("a batch", &answer),
             Err(error) if operations.len() > 1 && error.details().starts_with("CROSSSLOT") => {
                 self.per_slot.store(true, Ordering::Relaxed);
                 return operations;
@@ -137,38 +141,38 @@ impl RedisConnection {
     }
 }
 
-/// Operations that go together.
-fn groups(operations: Vec<Operation>, apart: bool) -> Vec<Vec<Operation>> {
-    let mut groups: Vec<Vec<Operation>> = Vec::new();
+/// Splits operations into batches.
+fn batches(operations: Vec<Operation>, per_slot: bool) -> Vec<Vec<Operation>> {
+    let mut batches: Vec<Vec<Operation>> = Vec::new();
     let mut of_bucket = HashMap::new();
     for operation in operations {
-        let bucket = if apart { key::bucket(operation.account) } else { 0 };
+        let bucket = if per_slot { key::bucket(operation.account) } else { 0 };
         let group = of_bucket.entry(bucket).or_insert(usize::MAX);
-        match groups.get_mut(*group) {
-            Some(group) if group.len() < MOST => group.push(operation),
+        match batches.get_mut(*group) {
+            Some(group) if group.len() < MAX_BATCH => group.push(operation),
             _ => {
-                *group = groups.len();
-                groups.push(vec![operation]);
+                *group = batches.len();
+                batches.push(vec![operation]);
             }
         }
     }
-    groups
+    batches
 }
 
-/// An operation's answer, which may be an error of its own (`each` in `lua/lib.lua`).
-fn own(answer: Value) -> Result<Value, RedisError> {
+/// The result of one operation, which may be an error of its own (`each` in `lua/lib.lua`).
+fn operation_result(answer: Value) -> Result<Value, FredError> {
     if let Value::Array(parts) = &answer
         && let [kind, why] = &parts[..]
         && kind.as_bytes() == Some(b"error")
     {
         let why = why.as_string().unwrap_or_default();
-        return Err(FredError::new(ErrorKind::Unknown, why).into());
+        return Err(FredError::new(ErrorKind::Unknown, why));
     }
     Ok(answer)
 }
 
-fn given_up() -> RedisError {
-    RedisError::Unavailable(FredError::new(ErrorKind::Canceled, "the service stops"))
+fn shutting_down() -> RedisError {
+    RedisError::Unavailable("the service is shutting down".to_owned())
 }
 
 #[cfg(test)]
@@ -185,12 +189,12 @@ mod tests {
         accounts.iter().map(operation).collect()
     }
 
-    fn sizes(accounts: &[u8], apart: bool) -> Vec<usize> {
-        groups(operations(accounts), apart).iter().map(Vec::len).collect()
+    fn sizes(accounts: &[u8], per_slot: bool) -> Vec<usize> {
+        batches(operations(accounts), per_slot).iter().map(Vec::len).collect()
     }
 
     #[test]
-    fn as_many_go_together_as_may() {
+    fn batches_are_as_large_as_allowed() {
         assert!(sizes(&[], false).is_empty());
         assert_eq!(sizes(&[1, 2, 1, 3], false), [4]);
         assert_eq!(sizes(&[1, 2, 1, 3], true), [2, 1, 1]);
@@ -198,11 +202,13 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_one_is_its_own() {
-        let error = |why: &str| own(Value::Array(vec!["error".into(), why.into()])).unwrap_err();
+    fn operation_result_error_answer_is_an_error() {
+        let error = |why: &str| -> RedisError {
+            operation_result(Value::Array(vec!["error".into(), why.into()])).unwrap_err().into()
+        };
         assert!(matches!(error("ERR latchkey: a session record"), RedisError::Unexpected(_)));
         assert!(matches!(error("OOM command not allowed"), RedisError::Unavailable(_)));
-        assert!(own(Value::Array(vec!["gone".into()])).is_ok());
-        assert!(own(Value::Integer(1)).is_ok());
+        assert!(operation_result(Value::Array(vec!["gone".into()])).is_ok());
+        assert!(operation_result(Value::Integer(1)).is_ok());
     }
 }

@@ -2,10 +2,10 @@
 
 use std::{
     sync::{
-        Arc, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use fred::{
@@ -13,14 +13,14 @@ use fred::{
     clients::{Client, Pool},
     error::{Error as FredError, ErrorKind},
     interfaces::{ClientLike, EventInterface},
-    types::{
-        Builder, RespVersion, Value,
-        config::{ClusterDiscoveryPolicy, Config, ReconnectPolicy, ServerConfig},
-    },
+    types::{Builder, ClientState, RespVersion, Value, config::ReconnectPolicy},
 };
-use tokio::task::AbortHandle;
+use futures_util::future::join_all;
+use tokio::{task::AbortHandle, time::timeout};
 
 use super::{
+    address::{Address, Label},
+    failure,
     key::Keys,
     script::{self, Scripts},
     watchdog,
@@ -47,16 +47,23 @@ pub struct RedisConnection {
     pub(super) per_slot: AtomicBool,
     /// The channel on which revocations are published.
     pub(super) channel: String,
+    /// The client for subscriptions, connected by the revocation log.
+    pub(super) subscriber: Client,
+    /// Names the server in messages.
+    pub(super) label: Label,
     tasks: Vec<AbortHandle>,
     last_failure: watchdog::LastFailure,
+    last_reconnect: Mutex<Option<Instant>>,
 }
-
-/// The accepted schemes of `redis.url`; fred treats any other as `redis`.
-const SCHEMES: [&str; 7] =
-    ["redis", "rediss", "redis-cluster", "rediss-cluster", "redis-sentinel", "rediss-sentinel", "redis+unix"];
 
 /// Published messages that may wait for the subscriber.
 const MESSAGE_CAPACITY: usize = 2048;
+
+/// How often all connections are replaced at most.
+const RECONNECT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long replacing a connection may take.
+const RECONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Pause before a client that fred gave up connects again.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
@@ -64,13 +71,18 @@ const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// Why a Redis command failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum RedisError {
-    /// `redis.url` is invalid.
-    #[error("redis.url: {0}")]
-    Url(String),
+    /// A setting is unusable: `redis.url` or one of the TLS files.
+    #[error("{name}: {detail}")]
+    Setting {
+        /// The key of the setting.
+        name: &'static str,
+        /// What is wrong; never the value.
+        detail: String,
+    },
     /// Redis can't be reached, doesn't answer in time, or can't take writes at the moment (out of memory, loading, a
     /// read-only replica). Whether the command was executed is unknown.
     #[error("Redis is unavailable: {0}")]
-    Unavailable(FredError),
+    Unavailable(String),
     /// Redis returned data that this release can't read: another program's key, a newer release's record.
     #[error("Redis holds something unexpected: {0}")]
     Unexpected(String),
@@ -86,9 +98,9 @@ impl From<FredError> for RedisError {
         }
         match error.kind() {
             ErrorKind::Parse | ErrorKind::InvalidArgument | ErrorKind::InvalidCommand | ErrorKind::NotFound => {
-                Self::Unexpected(error.to_string())
+                Self::Unexpected(error.details().to_owned())
             }
-            _ => Self::Unavailable(error),
+            _ => Self::Unavailable(failure::reason(&error)),
         }
     }
 }
@@ -101,29 +113,14 @@ impl From<super::record::RecordError> for RedisError {
 
 impl RedisConnection {
     /// Starts to connect in the background and retries until it succeeds. Until then commands fail after at most
-    /// `redis.command_timeout`. Connections are spread over the cores. Also returns the client for subscriptions, which is
-    /// not connected yet. Must be called in a tokio runtime.
+    /// `redis.command_timeout`. Connections are spread over the cores. Must be called in a tokio runtime.
     ///
     /// # Errors
-    /// [`RedisError::Url`]
-    pub(super) fn open(
-        url: &SecretText,
-        settings: &RedisSettings,
-        cores: &Cores,
-    ) -> Result<(Self, Client), RedisError> {
-        let scheme = url.expose().split_once("://").map_or("", |(scheme, _)| scheme);
-        if !SCHEMES.iter().any(|known| scheme == *known || scheme.replacen("valkey", "redis", 1) == *known) {
-            return Err(RedisError::Url(format!("must begin with one of {}://", SCHEMES.join("://, "))));
-        }
-        // fred's own error quotes the URL, which holds the password.
-        let mut config = Config::from_url(url.expose())
-            .map_err(|error| RedisError::Url(format!("is not an address of a Redis ({})", error.kind().to_str())))?;
+    /// [`RedisError::Setting`]
+    pub(super) fn open(url: &SecretText, settings: &RedisSettings, cores: &Cores) -> Result<Self, RedisError> {
+        let Address { mut config, label } = Address::new(url, settings)?;
         config.version = RespVersion::RESP3;
         config.fail_fast = false;
-        // Otherwise a client whose configured node is gone never finds the other nodes of the cluster.
-        if let ServerConfig::Clustered { policy, .. } = &mut config.server {
-            *policy = ClusterDiscoveryPolicy::UseCache;
-        }
         let is_cluster = config.server.is_clustered();
         let keys = Keys::new(&settings.prefix);
         let channel = keys.channel(config.database.unwrap_or(0));
@@ -140,9 +137,11 @@ impl RedisConnection {
                 connection.reconnect_on_auth_error = true;
                 connection.max_command_buffer_len = 10_000;
                 connection.tcp.nodelay = Some(true);
+                // `reconnect` does this for all connections, and logs it once.
+                connection.reconnect_errors = Vec::new();
             })
             .set_policy(ReconnectPolicy::new_exponential(0, 20, 1000, 2));
-        let unusable = |error: FredError| RedisError::Url(error.details().to_owned());
+        let unusable = |error: FredError| RedisError::Setting { name: "redis.url", detail: error.details().to_owned() };
         let pool = builder.build_pool(settings.pool_size).map_err(unusable)?;
         // Only for the subscriber: each client has a dozen such channels, whose capacity is allocated up front.
         builder.with_performance_config(|performance| performance.broadcast_channel_capacity = MESSAGE_CAPACITY);
@@ -153,7 +152,10 @@ impl RedisConnection {
         };
         let connections: Vec<_> = pool.clients().iter().enumerate().map(connect).collect();
         let last_failure = watchdog::LastFailure::default();
-        let watch = |(i, client): (usize, &Client)| watchdog::watch(client.clone(), i == 0, Arc::clone(&last_failure));
+        let watch = |(i, client): (usize, &Client)| {
+            let log = (i == 0).then(|| watchdog::OutageLog::new(label.clone(), Arc::clone(&last_failure)));
+            watchdog::watch(client.clone(), log)
+        };
         let tasks = pool.clients().iter().enumerate().map(watch).chain(connections).collect();
         let metrics = RedisMetrics::default();
         for client in pool.clients().iter().chain([&subscriber]) {
@@ -173,23 +175,53 @@ impl RedisConnection {
             has_minid: AtomicBool::new(false),
             per_slot: AtomicBool::new(is_cluster),
             metrics,
+            subscriber,
+            label,
             tasks,
             last_failure,
+            last_reconnect: Mutex::default(),
         };
-        Ok((connection, subscriber))
+        Ok(connection)
     }
 
-    /// Replaces a time-out or broken connection by the reason why the connection is down, where one is known: a wrong
-    /// password, a certificate, a refused connection.
+    /// Names the server, and replaces a time-out or broken connection by the reason why the connection is down, where one
+    /// is known: a wrong password, a certificate, a refused connection.
     pub(super) fn explain(&self, error: FredError) -> RedisError {
         let cause = self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match cause {
-            Some(cause) if matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Canceled | ErrorKind::IO) => {
-                let details = format!("{} ({cause})", error.details());
-                RedisError::Unavailable(FredError::new(error.kind().clone(), details))
+        let is_broken = matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Canceled | ErrorKind::IO);
+        match (cause.filter(|_| is_broken), RedisError::from(error)) {
+            (Some(reason), _) | (None, RedisError::Unavailable(reason)) => {
+                RedisError::Unavailable(format!("{reason} ({})", self.label))
             }
-            _ => error.into(),
+            (None, other) => other,
         }
+    }
+
+    /// Reconnects if a command failed because its server is no master any more.
+    pub(super) fn note(self: &Arc<Self>, error: &FredError) {
+        if failure::is_demoted(error.details()) {
+            self.reconnect();
+        }
+    }
+
+    /// Replaces all connections, at most once a second: behind an address that has moved to another server the old
+    /// connections lead to the old one for as long as that lives.
+    pub(super) fn reconnect(self: &Arc<Self>) {
+        let now = Instant::now();
+        {
+            let mut last = self.last_reconnect.lock().unwrap_or_else(PoisonError::into_inner);
+            if last.is_some_and(|last| now.duration_since(last) < RECONNECT_INTERVAL) {
+                return;
+            }
+            *last = Some(now);
+        }
+        tracing::warn!("Redis refuses writes as a replica, reconnecting to find its master ({})", self.label);
+        let connection = Arc::clone(self);
+        tokio::spawn(async move {
+            let clients = connection.pool.clients().iter().chain([&connection.subscriber]);
+            let connected = clients.filter(|client| client.state() == ClientState::Connected);
+            join_all(connected.map(|client| timeout(RECONNECT_TIMEOUT, client.force_reconnection()))).await;
+        });
     }
 
     /// Closes the pooled connections. Later commands fail.

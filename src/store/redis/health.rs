@@ -1,4 +1,4 @@
-//! Whether this Redis can keep what it promises to: its version, its persistence, its eviction policy (I9).
+//! Reachability and configuration of the Redis server: version, rights, persistence, eviction policy (I9).
 
 use std::{
     collections::HashMap,
@@ -6,29 +6,36 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fred::interfaces::{ClientLike, ConfigInterface};
-use fred::types::{ClusterHash, CustomCommand, InfoKind};
+use fred::{
+    error::Error as FredError,
+    interfaces::{ClientLike, ConfigInterface, PubsubInterface},
+    types::{ClusterHash, CustomCommand},
+};
 
-use super::connection::{RedisConnection, RedisError};
+use super::{
+    connection::{RedisConnection, RedisError},
+    script,
+};
 use crate::domain::clock::{Clock, Timestamp};
 
 /// How bad a [`Finding`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
-    /// The service works, and may lose what it acknowledged.
+    /// The service works, with a risk or at reduced speed.
     Warning,
     /// The service can't work.
     Error,
 }
 
-/// Something about this Redis that its operator should know.
+/// A problem of the Redis server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// A stable word: `version`, `persistence`, `eviction`, `role`, `clock`.
+    /// A stable word: `version`, `loading`, `writes`, `persistence`, `eviction`, `role`, `info`, `rights`, `channel`,
+    /// `clock`.
     pub code: &'static str,
     /// How bad it is.
     pub severity: Severity,
-    /// What is wrong, and what to do about it.
+    /// The problem and its remedy.
     pub detail: String,
 }
 
@@ -52,72 +59,124 @@ impl RedisHealth {
         connection.client().ping::<()>(None).await.map_err(|error| connection.explain(error))
     }
 
-    /// Looks at the server and lists what is wrong with it; nothing, if all is well.
+    /// Lists the problems of the server.
     ///
     /// # Errors
     /// [`RedisError::Unavailable`]
     pub async fn inspect(&self) -> Result<Vec<Finding>, RedisError> {
-        let client = self.connection.client();
-        let mut info = String::new();
-        for section in [InfoKind::Server, InfoKind::Persistence, InfoKind::Memory, InfoKind::Replication] {
-            info.push_str(&client.info::<String>(Some(section)).await.map_err(|error| self.connection.explain(error))?);
-            info.push('\n');
-        }
-        // Hosted ones often refuse CONFIG: then INFO alone has to do.
-        let fsync = match client.config_get::<HashMap<String, String>, _>("appendfsync").await {
+        let info = self.info().await?;
+        // Hosted servers often refuse CONFIG; INFO alone has to do then.
+        let fsync = match self.connection.client().config_get::<HashMap<String, String>, _>("appendfsync").await {
             Ok(mut values) => values.remove("appendfsync"),
             Err(_) => None,
         };
-        if let Some(version) = version(&info) {
+        if let Some(version) = info.as_deref().and_then(version) {
             self.connection.has_minid.store(version >= (6, 2), Ordering::Relaxed);
         }
-        Ok(findings(&info, fsync.as_deref()))
+        let mut findings = match &info {
+            Some(info) => findings(info, fsync.as_deref()),
+            None => vec![Finding {
+                code: "info",
+                severity: Severity::Warning,
+                detail: "the Redis user may not run INFO: it is unknown whether Redis keeps acknowledged writes; allow +info"
+                    .to_owned(),
+            }],
+        };
+        if findings.iter().any(|finding| finding.code == "role") {
+            self.connection.reconnect();
+        }
+        findings.extend(self.inspect_rights().await?);
+        Ok(findings)
+    }
+
+    /// The server's INFO; none if the user may not run it.
+    async fn info(&self) -> Result<Option<String>, RedisError> {
+        match self.connection.client().info::<String>(None).await {
+            Ok(info) => Ok(Some(info)),
+            Err(error) if is_denied(&error) => Ok(None),
+            Err(error) => Err(self.connection.explain(error)),
+        }
+    }
+
+    /// Whether the user may run a script on a key of ours, and publish on the channel.
+    async fn inspect_rights(&self) -> Result<Vec<Finding>, RedisError> {
+        let connection = &self.connection;
+        let mut findings = Vec::new();
+        // Without such a key the script changes nothing.
+        let keys = vec![connection.keys.login_throttle("probe")];
+        match script::call(&connection.scripts.refund, connection, keys, vec!["".into()]).await {
+            Ok(_) => {}
+            Err(error) if is_denied(&error) => findings.push(Finding {
+                code: "rights",
+                severity: Severity::Error,
+                detail: format!(
+                    "{}; docs/redis.md lists the rights that the service needs",
+                    super::failure::reason(&error)
+                ),
+            }),
+            Err(error) => return Err(connection.explain(error)),
+        }
+        let probe = format!("{}:probe", connection.channel);
+        match connection.client().publish::<i64, _, _>(probe, "").await {
+            Ok(_) => {}
+            Err(error) if is_denied(&error) => findings.push(Finding {
+                code: "channel",
+                severity: Severity::Warning,
+                detail: format!(
+                    "the Redis user may not use the channels {0} and {0}:*, so that revocations wait for \
+                     cache.max_staleness: allow &{0}* (ACL SETUSER)",
+                    connection.channel
+                ),
+            }),
+            Err(error) => return Err(connection.explain(error)),
+        }
+        Ok(findings)
     }
 }
 
-/// How far a clock may be from Redis' before that is told of.
+fn is_denied(error: &FredError) -> bool {
+    error.details().contains("NOPERM")
+}
+
+/// The largest difference to Redis' clock that is no problem.
 const SKEW: Duration = Duration::from_secs(2);
 
-/// What there is to know of a server beside what is wrong with it.
+/// The server: version, topology and distance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
-    /// Its name and version, as it tells them.
+    /// Its name and version, from INFO.
     pub server: String,
-    /// Whether it is one of a cluster.
+    /// Whether it is a node of a cluster.
     pub clustered: bool,
-    /// What a cluster says of itself, `ok` or not; none for others.
+    /// The state of a cluster, such as `ok`; none outside a cluster.
     pub cluster_state: Option<String>,
-    /// How many replicas follow it.
+    /// The number of its replicas.
     pub replicas: u64,
     /// The median of several round trips.
     pub round_trip: Duration,
 }
 
 impl RedisHealth {
-    /// What server this is, and how far away.
+    /// Describes the server.
     ///
     /// # Errors
     /// [`RedisError::Unavailable`]
     pub async fn describe(&self) -> Result<Description, RedisError> {
         let client = self.connection.client();
-        let mut info = String::new();
-        for section in [InfoKind::Server, InfoKind::Replication] {
-            info.push_str(&client.info::<String>(Some(section)).await.map_err(|error| self.connection.explain(error))?);
-            info.push('\n');
-        }
+        let info = self.info().await?.unwrap_or_default();
         let mut trips = Vec::new();
         for _ in 0..11 {
-            let asked = Instant::now();
+            let sent = Instant::now();
             client.ping::<String>(None).await.map_err(|error| self.connection.explain(error))?;
-            trips.push(asked.elapsed());
+            trips.push(sent.elapsed());
         }
         trips.sort_unstable();
         let clustered = client.is_clustered();
         let cluster_state = if clustered {
             let command = CustomCommand::new_static("CLUSTER", ClusterHash::Random, false);
-            let told: String =
+            let answer: String =
                 client.custom(command, vec!["INFO"]).await.map_err(|error| self.connection.explain(error))?;
-            field(&told, "cluster_state").map(str::to_owned)
+            field(&answer, "cluster_state").map(str::to_owned)
         } else {
             None
         };
@@ -129,7 +188,7 @@ impl RedisHealth {
         Ok(Description { server, clustered, cluster_state, replicas, round_trip: trips[trips.len() / 2] })
     }
 
-    /// Whether the clock of this machine agrees with Redis'. Not asked with a clock that stands still.
+    /// Compares this machine's clock with Redis'. Skipped for a clock that is not the system's.
     ///
     /// # Errors
     /// [`RedisError::Unavailable`]
@@ -139,13 +198,16 @@ impl RedisHealth {
         }
         let command = CustomCommand::new_static("TIME", ClusterHash::Random, false);
         let before = clock.now();
-        let told = self.connection.client().custom(command, Vec::<String>::new()).await;
-        let (seconds, micros): (i64, i64) = told.map_err(|error| self.connection.explain(error))?;
+        let (seconds, micros): (i64, i64) = match self.connection.client().custom(command, Vec::<String>::new()).await {
+            Ok(time) => time,
+            Err(error) if is_denied(&error) => return Ok(None),
+            Err(error) => return Err(self.connection.explain(error)),
+        };
         Ok(skew(before, Timestamp::from_millis(seconds * 1000 + micros / 1000), clock.now()))
     }
 }
 
-/// What there is to say of a clock that showed `before` and `after` around the moment when Redis' showed `theirs`.
+/// The finding for this machine's clock, which showed `before` and `after` around the moment when Redis' showed `theirs`.
 fn skew(before: Timestamp, theirs: Timestamp, after: Timestamp) -> Option<Finding> {
     let (ahead, behind) = (theirs.saturating_since(after), before.saturating_since(theirs));
     let (apart, which) = if ahead > behind { (ahead, "ahead of") } else { (behind, "behind") };
@@ -153,8 +215,8 @@ fn skew(before: Timestamp, theirs: Timestamp, after: Timestamp) -> Option<Findin
         code: "clock",
         severity: Severity::Warning,
         detail: format!(
-            "Redis' clock is {:.1} s {which} this machine's; have both kept by NTP: sessions end, and tokens are valid, by \
-             this machine's clock",
+            "Redis' clock is {:.1} s {which} this machine's; synchronize both (NTP): sessions and tokens expire by this \
+             machine's clock",
             apart.as_secs_f64()
         ),
     })
@@ -183,13 +245,31 @@ fn findings(info: &str, fsync: Option<&str>) -> Vec<Finding> {
             ),
         ),
         Some(_) => {}
-        None => add("version", Severity::Warning, "this server doesn't tell its version in INFO".to_owned()),
+        None => add("version", Severity::Warning, "INFO of this server does not contain its version".to_owned()),
+    }
+    if field(info, "loading") == Some("1") {
+        add("loading", Severity::Error, "Redis is loading its data".to_owned());
+    }
+    if field(info, "aof_last_write_status").is_some_and(|status| status != "ok") {
+        let detail = "Redis can't write its append-only file and refuses writes: check its disk and log";
+        add("writes", Severity::Error, detail.to_owned());
+    }
+    if field(info, "rdb_last_bgsave_status").is_some_and(|status| status != "ok") {
+        let detail = "the last background save failed; Redis may refuse writes (MISCONF): check its disk and log";
+        add("writes", Severity::Warning, detail.to_owned());
+    }
+    let bytes = |name| field(info, name).and_then(|value| value.parse::<u64>().ok()).unwrap_or_default();
+    let (used, limit) = (bytes("used_memory"), bytes("maxmemory"));
+    if limit > 0 && used >= limit && field(info, "maxmemory_policy") == Some("noeviction") {
+        let detail =
+            format!("Redis is out of memory and refuses sign-ins and refreshes: raise `maxmemory` ({limit} bytes)");
+        add("writes", Severity::Error, detail);
     }
     if field(info, "aof_enabled") == Some("0") {
         add(
             "persistence",
             Severity::Warning,
-            "no append-only file: sign-ins and revocations are lost when Redis stops; \
+            "no append-only file: Redis loses sign-ins and revocations when it stops; \
              set `appendonly yes` and `appendfsync always`"
                 .to_owned(),
         );
@@ -198,7 +278,7 @@ fn findings(info: &str, fsync: Option<&str>) -> Vec<Finding> {
             "persistence",
             Severity::Warning,
             format!(
-                "`appendfsync {fsync}`: the last moments before a crash may be lost, revocations among them; \
+                "`appendfsync {fsync}`: a crash loses the last writes, revocations included; \
                  set `appendfsync always`"
             ),
         );
@@ -208,12 +288,13 @@ fn findings(info: &str, fsync: Option<&str>) -> Vec<Finding> {
             "eviction",
             Severity::Warning,
             format!(
-                "`maxmemory-policy {policy}` throws sessions away when memory is short; set `maxmemory-policy noeviction`"
+                "`maxmemory-policy {policy}` evicts sessions when memory is short; set `maxmemory-policy noeviction`"
             ),
         );
     }
     if field(info, "role") == Some("slave") {
-        add("role", Severity::Error, "this is a replica, which takes no writes; name its master".to_owned());
+        let detail = "this server is a replica and takes no writes: redis.url must lead to its master".to_owned();
+        add("role", Severity::Error, detail);
     }
     findings
 }
@@ -227,27 +308,27 @@ mod tests {
     }
 
     #[test]
-    fn a_sound_server_gives_no_findings() {
+    fn findings_durable_master_has_none() {
         let info = "redis_version:6.0.16\r\nrole:master\r\naof_enabled:1\r\nmaxmemory_policy:noeviction\r\n";
         assert_eq!(codes(info, Some("always")), []);
         assert_eq!(codes(info, None), []);
     }
 
     #[test]
-    fn clocks_that_are_apart_are_told_of() {
+    fn skew_clock_difference_is_reported() {
         let of = |before, theirs, after| {
             let at = |millis: i64| Timestamp::from_millis(1_800_000_000_000 + millis);
             skew(at(before), at(theirs), at(after)).map(|finding| finding.detail)
         };
         assert_eq!((of(0, 0, 1), of(0, 2000, 0), of(2000, 0, 2100)), (None, None, None));
-        // an answer that took long says nothing
+        // A slow answer proves nothing.
         assert_eq!(of(0, 5000, 10_000), None);
         assert!(of(0, 4500, 1000).unwrap().contains("3.5 s ahead of this machine's"));
         assert!(of(9000, 0, 9001).unwrap().contains("9.0 s behind this machine's"));
     }
 
     #[test]
-    fn each_fault_is_found() {
+    fn findings_each_problem_is_reported() {
         let info = "redis_version:5.0.7\r\nrole:slave\r\naof_enabled:0\r\nmaxmemory_policy:allkeys-lru\r\n";
         assert_eq!(
             codes(info, Some("everysec")),
@@ -260,5 +341,16 @@ mod tests {
         );
         let info = "redis_version:7.2.4\r\naof_enabled:1\r\nmaxmemory_policy:noeviction\r\n";
         assert_eq!(codes(info, Some("everysec")), [("persistence", Severity::Warning)]);
+        let refuses_writes = "redis_version:7.2.4\r\naof_enabled:1\r\naof_last_write_status:err\r\nrdb_last_bgsave_status:err\r\n\
+                              used_memory:2\r\nmaxmemory:2\r\nmaxmemory_policy:noeviction\r\nloading:1\r\n";
+        assert_eq!(
+            codes(refuses_writes, None),
+            [
+                ("loading", Severity::Error),
+                ("writes", Severity::Error),
+                ("writes", Severity::Warning),
+                ("writes", Severity::Error)
+            ]
+        );
     }
 }

@@ -1,22 +1,20 @@
-//! Every Redis key there is: its name, the type of its value, its slot and its TTL.
+//! Every Redis key: name, type, slot and TTL.
 //!
 //! | key | type | holds | ends |
 //! | --- | --- | --- | --- |
 //! | `lk:s{T}A` | hash | the sessions of account `A` | with the last of them |
-//! | `lk:e{T}` | stream | the revocations of the bucket's accounts, newest last; in bucket 0 those of signing keys as well | entries when another comes `redis.event_retention` and at most ten seconds later, the key that long after its last one |
+//! | `lk:e{T}` | stream | the revocations of the bucket's accounts, newest last; bucket 0 also has those of signing keys | entries when a later one is appended after `redis.event_retention` (up to ten seconds more), the key that long after its last entry |
 //! | `lk:n{T}` | string | the id of the last entry of `lk:e{T}` | with the stream |
-//! | `lk:jH` | string | that a service client's assertion (`private_key_jwt`) was used; `H` is a hash of the client and its `jti` | with the assertion |
-//! | `lk:lH` | string | when a rate limit will be all free again; `H` is a keyed hash of which limit and whose | with that |
-//! | `lk:gH` | hash | who may try passwords for an account; `H` is a keyed hash of an e-mail address or username | an hour to a day after the last failure; `limits.known_for` after the last sign-in |
+//! | `lk:jH` | string | marks an assertion of a service client (`private_key_jwt`) as used; `H` is a hash of the client and the `jti` | with the assertion |
+//! | `lk:lH` | string | the time when a rate limit is at rest; `H` is a keyed hash of the limit and its subject | with that |
+//! | `lk:gH` | hash | the login throttle of an account, a field per bucket; `H` is a keyed hash of its name | an hour to a day after the last failure; `limits.known_for` after the last sign-in |
 //!
-//! Revocations are also published as they happen, all of them on the channel `lk:r`, or `lk:r@N` where the keys are in
-//! database `N`: channels are those of the whole server. Nodes also say there that they are here; on `lk:r:NODE` a node
-//! is told who has heard of what it ended (`following/acknowledge.rs`).
+//! Revocations and heartbeats are published on the channel `lk:r`, or `lk:r@N` for database `N`, since channels belong to
+//! the whole server. On `lk:r:NODE` a node receives acknowledgements (`revocation_log/acknowledge.rs`).
 //!
 //! `lk:` is `redis.prefix`, `A` the account's id (base64url without padding), `T` the tag of the account's bucket.
-//! There are 256 buckets; an account's is the last byte of its id. The tag is what Redis Cluster hashes, so that all
-//! keys of one operation share a slot (I8), and the tags are chosen so that the buckets' slots lie evenly over the
-//! cluster's 16,384.
+//! There are 256 buckets; an account's is the last byte of its id. Redis Cluster hashes the tag, so all keys of one
+//! operation share a slot (I8). The tags spread the buckets evenly over the cluster's 16,384 slots.
 //!
 //! The fields of a session hash are described in [`super::record`].
 
@@ -28,12 +26,12 @@ use fred::util::redis_keyslot;
 
 use crate::domain::ids::AccountId;
 
-/// Into how many buckets, and so streams of revocations, accounts are dealt. Part of the layout: never changes.
+/// The number of buckets of accounts, each with a stream of revocations. Part of the layout: never changes.
 pub const BUCKETS: usize = 256;
 
 const SLOTS: usize = 16_384;
 
-/// The tags of the buckets: that of bucket `i` hashes into the `i`-th of 256 equal ranges of slots.
+/// The tags of the buckets. Tag `i` hashes into the `i`-th of 256 equal ranges of slots.
 static TAGS: LazyLock<Vec<String>> = LazyLock::new(|| {
     let mut tags = vec![None; BUCKETS];
     let mut missing = BUCKETS;
@@ -74,7 +72,7 @@ impl Keys {
         Self { prefix: prefix.to_owned() }
     }
 
-    /// What the name of every hash of sessions begins with.
+    /// The prefix of every session hash.
     pub fn sessions_prefix(&self) -> String {
         format!("{}s{{", self.prefix)
     }
@@ -96,12 +94,12 @@ impl Keys {
         self.of_bucket("e{", bucket, 0)
     }
 
-    /// The id of the last entry of that stream.
+    /// The id of the last entry of a bucket's stream.
     pub fn position_of_bucket(&self, bucket: usize) -> String {
         self.of_bucket("n{", bucket, 0)
     }
 
-    /// A name up to the tag of its bucket, with room for so many characters more.
+    /// A key up to the tag of its bucket, with capacity for `room` more characters.
     fn of_bucket(&self, kind: &str, bucket: usize, room: usize) -> String {
         let tag = &TAGS[bucket];
         let mut key = String::with_capacity(self.prefix.len() + kind.len() + tag.len() + 1 + room);
@@ -111,20 +109,20 @@ impl Keys {
         key
     }
 
-    /// Where it stands that a service client has used an assertion. On a key of its own: nothing else is done with it.
+    /// The mark of a used assertion of a service client.
     pub fn assertion(&self, client: &str, jti: &str) -> String {
-        // a client's name has no NUL in it
+        // A client's name contains no NUL.
         let hash = digest(&SHA256, format!("{client}\0{jti}").as_bytes());
         format!("{}j{}", self.prefix, BASE64_URL_SAFE_NO_PAD.encode(hash))
     }
 
-    /// A rate limit. On a key of its own, so that it never decides where anything else is.
+    /// A rate limit.
     pub fn limit(&self, subject: &str) -> String {
         format!("{}l{subject}", self.prefix)
     }
 
-    /// Who may try passwords for an account: the lanes of strangers, and of the devices and addresses that it knows.
-    pub fn lanes(&self, account: &str) -> String {
+    /// The login throttle of an account.
+    pub fn login_throttle(&self, account: &str) -> String {
         format!("{}g{account}", self.prefix)
     }
 
@@ -134,7 +132,7 @@ impl Keys {
     }
 }
 
-/// Which bucket an account is in: the last byte of its id, which is random in every version of UUID used here.
+/// The bucket of an account: the last byte of its id, which is random in every UUID version in use.
 pub fn bucket(account: AccountId) -> usize {
     usize::from(account.as_bytes()[15])
 }
@@ -153,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn the_keys_of_an_account_share_a_slot_and_never_change_their_names() {
+    fn keys_of_an_account_are_stable_and_share_a_slot() {
         let keys = Keys::new("lk:");
         let account: AccountId = "0192f0c1-2345-7abc-8def-0123456789ab".parse().unwrap();
         assert_eq!(keys.sessions(account), "lk:s{1g}AZLwwSNFeryN7wEjRWeJqw");

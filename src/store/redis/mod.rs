@@ -2,9 +2,11 @@
 //!
 //! [`RedisStores`] is opened once. Its parts share one [`RedisConnection`].
 
+mod address;
 mod batch;
 mod connection;
 pub mod embedded;
+mod failure;
 mod health;
 pub mod key;
 mod rate_limits;
@@ -15,6 +17,7 @@ mod revocation_log;
 mod script;
 mod session_estimate;
 mod sessions;
+mod tls;
 mod user_agent;
 mod watchdog;
 
@@ -59,16 +62,15 @@ impl RedisStores {
     /// `redis.command_timeout`. The connections are spread over the cores. Must be called in a tokio runtime.
     ///
     /// # Errors
-    /// [`RedisError::Url`]
+    /// [`RedisError::Setting`]
     pub fn connect(
         url: &SecretText,
         settings: &RedisSettings,
         cache: &CacheSettings,
         cores: &Cores,
     ) -> Result<Self, RedisError> {
-        let (connection, subscriber) = RedisConnection::open(url, settings, cores)?;
-        let connection = Arc::new(connection);
-        let revocation_log = Arc::new(RevocationLog::new(Arc::clone(&connection), subscriber, cache));
+        let connection = Arc::new(RedisConnection::open(url, settings, cores)?);
+        let revocation_log = Arc::new(RevocationLog::new(Arc::clone(&connection), cache));
         Ok(Self {
             sessions: SessionStore::new(Arc::clone(&connection), Arc::clone(&revocation_log)),
             rate_limits: RateLimiter::new(Arc::clone(&connection)),

@@ -1,5 +1,5 @@
-//! Rate limits that all nodes share, and who may try passwords. Each function is one round trip, atomic, on one key of its
-//! own; none of the keys tells whom it is about.
+//! Rate limits and login throttling shared by all nodes. Each function is one atomic round trip on one key. The keys hold
+//! hashed subjects only.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,37 +14,37 @@ use crate::domain::{
     limit::{Backoff, Quota},
 };
 
-/// When failures are forgotten that were too few to cost time. Short: whoever makes up identifiers fills Redis with these.
+/// How long failures that are too few for a delay are kept. Short: attempts for made-up names fill Redis with these.
 pub(crate) const FEW_FORGOTTEN: Duration = Duration::from_hours(1);
 
-/// When more of them are.
+/// How long more failures are kept.
 const MANY_FORGOTTEN: Duration = Duration::from_hours(24);
 
-/// The lane of those who aren't known.
+/// The bucket of unrecognized devices and addresses.
 const STRANGERS: &str = "s";
 
-/// A lane: a device or an address, as an account knows it. Hashed; says nothing by itself.
+/// A bucket of the login throttle: a device or address that the account recognizes, as a hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ThrottleBucket(String);
 
 impl ThrottleBucket {
-    /// The lane of a device that holds a token of this hash.
+    /// The bucket of the device whose token has this hash.
     pub fn device(hash: &str) -> Self {
         Self(format!("d{hash}"))
     }
 
-    /// The lane of an address of this hash.
+    /// The bucket of the address of this hash.
     pub fn address(hash: &str) -> Self {
         Self(format!("a{hash}"))
     }
 }
 
-/// What came of asking whether a password may be tried.
+/// Whether a password may be checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ThrottleDecision {
-    /// It may, and it counts as a failure in this lane until it is vouched for or withdrawn.
+    /// It may. Counts as a failure in this bucket until the device is trusted or the attempt is refunded.
     Admitted(ThrottleBucket),
-    /// Not before so much time.
+    /// Not before this time has passed.
     Wait(Duration),
 }
 
@@ -59,19 +59,19 @@ impl RateLimiter {
         Self { connection }
     }
 
-    /// Takes a place of a quota; if there was none, says how long until there is one.
+    /// Takes a place of a quota. Returns the time until one is free if there was none.
     ///
     /// # Errors
     /// [`RedisError`]
     pub async fn take(&self, subject: &str, quota: Quota, now: Timestamp) -> Result<Option<Duration>, RedisError> {
         let keys = vec![self.connection.keys.limit(subject)];
         let arguments = vec![millis(now), Value::Integer(quota.interval_micros()), Value::Integer(quota.count.into())];
-        let answer = script::run(&self.connection.scripts.limit, self.connection.client(), keys, arguments).await?;
+        let answer = script::run(&self.connection.scripts.limit, &self.connection, keys, arguments).await?;
         let wait = answer.as_u64().ok_or_else(|| unexpected("limit", &answer))?;
         Ok((wait > 0).then(|| Duration::from_micros(wait)))
     }
 
-    /// Asks whether a password may be tried for an account, by somebody with this device and at this address.
+    /// Admits or delays a password check for an account, from this device and address.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -94,9 +94,8 @@ impl RateLimiter {
             duration(MANY_FORGOTTEN.max(2 * backoff.most)),
             Value::Integer(backoff.free_where_known().into()),
         ];
-        let keys = vec![self.connection.keys.lanes(account)];
-        let answer =
-            script::run(&self.connection.scripts.login_throttle, self.connection.client(), keys, arguments).await?;
+        let keys = vec![self.connection.keys.login_throttle(account)];
+        let answer = script::run(&self.connection.scripts.login_throttle, &self.connection, keys, arguments).await?;
         let parts = if let Value::Array(parts) = &answer { parts.as_slice() } else { &[] };
         match parts {
             [lane, wait] => match (lane.as_str(), wait.as_u64()) {
@@ -108,8 +107,8 @@ impl RateLimiter {
         }
     }
 
-    /// Remembers that the account's owner signed in with this device and at this address. `used` is the lane that the
-    /// attempt was counted in, if it was one of this key's.
+    /// Records that the account's owner signed in with this device and from this address. `used` is the bucket in which the
+    /// attempt was counted, if it belongs to this account.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -130,23 +129,23 @@ impl RateLimiter {
             Value::Integer(backoff.max_known.into()),
             used.map_or("", |lane| lane.0.as_str()).into(),
         ];
-        let keys = vec![self.connection.keys.lanes(account)];
-        script::run(&self.connection.scripts.trust_device, self.connection.client(), keys, arguments).await.map(drop)
+        let keys = vec![self.connection.keys.login_throttle(account)];
+        script::run(&self.connection.scripts.trust_device, &self.connection, keys, arguments).await.map(drop)
     }
 
-    /// Takes an attempt back whose password was never checked.
+    /// Takes back an attempt whose password was not checked.
     ///
     /// # Errors
     /// [`RedisError`]
     pub async fn refund(&self, account: &str, used: &ThrottleBucket) -> Result<(), RedisError> {
-        let keys = vec![self.connection.keys.lanes(account)];
+        let keys = vec![self.connection.keys.login_throttle(account)];
         let arguments = vec![used.0.as_str().into()];
-        script::run(&self.connection.scripts.refund, self.connection.client(), keys, arguments).await.map(drop)
+        script::run(&self.connection.scripts.refund, &self.connection, keys, arguments).await.map(drop)
     }
 }
 
 impl ThrottleBucket {
-    /// Whether it is that of those who aren't known.
+    /// Whether it is the bucket of unrecognized devices and addresses.
     pub fn is_of_strangers(&self) -> bool {
         self.0 == STRANGERS
     }

@@ -1,12 +1,12 @@
-//! The bytes of a session hash. The Lua scripts read and write the same; `lua/lib.lua` is the other half of this page.
+//! The bytes of a session hash. The Lua scripts read and write the same bytes (`lua/lib.lua`).
 //!
 //! | field | value |
 //! | --- | --- |
-//! | session id, 16 bytes | the record: what every refresh reads and writes, at most 64 bytes |
-//! | session id and a byte 1 to 4 | the details, in parts of at most 64 bytes: where the session was started |
+//! | session id, 16 bytes | the record, which every refresh reads and writes, at most 64 bytes |
+//! | session id and a byte 1 to 4 | the details in parts of at most 64 bytes: address, device and user agent of the sign-in |
 //! | `r` | the account's roles as of its last sign-in, separated by spaces; absent for none |
 //! | `f` | the fence: an epoch (u32) and a time (u48). Until then sign-ins checked against an older epoch are refused |
-//! | `c` | of an account with many sessions: how many it has at most (u16), and at how many those that are over are looked for (u16) |
+//! | `c` | for accounts with many sessions: an upper bound of their number (u16), and the number at which expired ones are searched (u16) |
 //!
 //! A record, all numbers big-endian, times in milliseconds since the Unix epoch:
 //!
@@ -16,11 +16,11 @@
 //! | 1 | flags: bit 0, the refresh token travels in a cookie |
 //! | 4 | generation |
 //! | 6 | created at |
-//! | 6 | last used at: when the generation before was superseded |
+//! | 6 | last used at: the time when the previous generation was superseded |
 //! | 6 | idle end |
 //! | 6 | absolute end |
-//! | 6 | until when the key is kept at least |
-//! | 4 each, up to 7 | runs of generations superseded within the grace window, newest first: how many (u16), how many milliseconds before the last use (u16); none where that is just the last one |
+//! | 6 | kept until: the earliest time when the key expires |
+//! | 4 each, up to 7 | runs of generations superseded within the grace window, newest first: their number (u16), and milliseconds before the last use (u16); empty for a single run of the previous generation |
 //!
 //! No value is longer than 64 bytes, so that Redis keeps the hash as one compact listpack (`hash-max-listpack-value`).
 
@@ -35,28 +35,57 @@ use crate::domain::{
     session::{Generation, Origin, Session, Transport},
 };
 
-/// The version that this release writes.
+/// The record version that this release writes.
 pub const VERSION: u8 = 1;
-/// The parts that details may have.
+/// The maximum number of parts of the details.
 pub const DETAIL_PARTS: usize = 4;
 const PART_BYTES: usize = 64;
-const FIXED_BYTES: usize = 36;
 const COOKIE: u8 = 1;
-/// The most of a device's name that is kept.
+/// The longest device name that is kept.
 const DEVICE_BYTES: usize = 200;
 
-/// Bytes that aren't a record of a version this release knows.
+/// The widths of a record's fields, in order: version, flags, generation, created at, last used at, idle end, absolute end,
+/// kept until. The only definition of the layout: the scripts get it from [`lua_constants`].
+const WIDTHS: [usize; 8] = [1, 1, 4, 6, 6, 6, 6, 6];
+const FLAGS: usize = offset(1);
+const GENERATION: usize = offset(2);
+const CREATED_AT: usize = offset(3);
+const LAST_USED_AT: usize = offset(4);
+const IDLE_ENDS_AT: usize = offset(5);
+const ENDS_AT: usize = offset(6);
+const KEPT_UNTIL: usize = offset(7);
+/// The length of a record without history.
+const FIXED_BYTES: usize = offset(WIDTHS.len());
+
+/// Where a field begins.
+const fn offset(field: usize) -> usize {
+    let (mut sum, mut i) = (0, 0);
+    while i < field {
+        sum += WIDTHS[i];
+        i += 1;
+    }
+    sum
+}
+
+/// The layout as Lua constants, which stand before every session script.
+pub fn lua_constants() -> String {
+    let codes: String =
+        WIDTHS.iter().map(|width| if *width == 1 { "B".to_owned() } else { format!("I{width}") }).collect();
+    format!("local VERSION, RECORD, RECORD_BYTES = {VERSION}, '>{codes}', {FIXED_BYTES}\n")
+}
+
+/// Bytes that are no record of a supported version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
-    /// Written by a newer release; this one can't know what it means.
+    /// Written by a newer release.
     #[error("a session record of version {0}, which a newer release wrote")]
     Version(u8),
-    /// Not a record at all.
+    /// Too short for a record.
     #[error("a damaged session record of {0} bytes")]
     Damaged(usize),
 }
 
-/// The part of a session that changes when it is used.
+/// The part of a session that changes with use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// See [`Session::generation`].
@@ -71,12 +100,12 @@ pub struct Record {
     pub idle_ends_at: Timestamp,
     /// See [`Session::ends_at`].
     pub ends_at: Timestamp,
-    /// Until when the key is kept at least.
+    /// The earliest time when the key expires.
     pub kept_until: Timestamp,
 }
 
 impl Record {
-    /// The bytes of a session that was just created.
+    /// The bytes of a new session.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(FIXED_BYTES);
         bytes.push(VERSION);
@@ -88,7 +117,7 @@ impl Record {
         bytes
     }
 
-    /// Reads a record of any version so far.
+    /// Reads a record of any supported version.
     ///
     /// # Errors
     /// [`RecordError`]
@@ -104,13 +133,13 @@ impl Record {
             Timestamp::from_millis(i64::from_be_bytes(wide))
         };
         Ok(Self {
-            generation: Generation(u32::from_be_bytes([bytes[2], bytes[3], bytes[4], bytes[5]])),
-            transport: if bytes[1] & COOKIE != 0 { Transport::Cookie } else { Transport::Bearer },
-            created_at: time(6),
-            last_used_at: time(12),
-            idle_ends_at: time(18),
-            ends_at: time(24),
-            kept_until: time(30),
+            generation: Generation(u32::from_be_bytes([0, 1, 2, 3].map(|i| bytes[GENERATION + i]))),
+            transport: if bytes[FLAGS] & COOKIE != 0 { Transport::Cookie } else { Transport::Bearer },
+            created_at: time(CREATED_AT),
+            last_used_at: time(LAST_USED_AT),
+            idle_ends_at: time(IDLE_ENDS_AT),
+            ends_at: time(ENDS_AT),
+            kept_until: time(KEPT_UNTIL),
         })
     }
 
@@ -129,19 +158,18 @@ impl Record {
     }
 }
 
-/// How a presented generation stands to a record.
+/// The relation of a presented generation to a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It is the current one.
+    /// The current generation.
     Current,
-    /// It was superseded within the grace window.
+    /// Superseded within the grace window.
     InGrace,
-    /// It was superseded longer ago.
+    /// Superseded longer ago.
     Superseded,
 }
 
-/// How refreshing with a token of generation `presented` would find it, without doing it: the same that `rotate.lua`
-/// decides.
+/// Predicts how `rotate.lua` would classify a token of generation `presented`, without rotating.
 ///
 /// # Errors
 /// [`RecordError`]
@@ -159,8 +187,8 @@ pub fn standing(
         return Ok((record, Standing::Current));
     }
     let mut oldest = i64::from(record.generation.0);
-    let usual = [0, 1, 0, 0];
-    let history = if bytes.len() > FIXED_BYTES { &bytes[FIXED_BYTES..] } else { &usual };
+    let single_run = [0, 1, 0, 0];
+    let history = if bytes.len() > FIXED_BYTES { &bytes[FIXED_BYTES..] } else { &single_run };
     for run in history.as_chunks::<4>().0 {
         oldest -= i64::from(u16::from_be_bytes([run[0], run[1]]));
         if i64::from(presented.0) >= oldest {
@@ -199,8 +227,7 @@ pub fn encode_details(origin: &Origin) -> Vec<Vec<u8>> {
     bytes.chunks(PART_BYTES).map(<[u8]>::to_vec).collect()
 }
 
-/// Reads what [`encode_details`] wrote, its parts joined again. Damaged details are not worth refusing a session for:
-/// what can't be read is left out.
+/// Reads the joined parts of [`encode_details`]. Omits damaged parts: they are no reason to refuse a session.
 pub fn decode_details(bytes: &[u8]) -> Origin {
     fn take<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
         let (&length, rest) = bytes.split_first()?;
@@ -221,8 +248,8 @@ pub fn decode_details(bytes: &[u8]) -> Origin {
     }
 }
 
-/// The sessions in a hash, live or not, as `HGETALL` gives them. One that can't be read (a newer release wrote it) is left
-/// out, and the log says so: it keeps nobody from the others.
+/// Decodes the sessions of a hash, expired ones included, from `HGETALL`. Omits and logs a session that can't be read, such
+/// as one of a newer release.
 pub fn decode_all(account: AccountId, fields: &[(Bytes, Bytes)]) -> Vec<Session> {
     let mut sessions = Vec::new();
     for (field, value) in fields {
@@ -237,7 +264,7 @@ pub fn decode_all(account: AccountId, fields: &[(Bytes, Bytes)]) -> Vec<Session>
         let id = SessionId::from_bytes(id);
         match Record::decode(value) {
             Ok(record) => sessions.push(record.into_session(account, id, decode_details(&details))),
-            Err(error) => tracing::warn!(session = %id, %error, "a session is left out of the list"),
+            Err(error) => tracing::warn!(session = %id, %error, "session record unreadable, omitted from the list"),
         }
     }
     sessions

@@ -1,4 +1,4 @@
-//! How a refresh token stands, for those who ask without presenting it.
+//! The status of a refresh token, read without presenting it: for introspection.
 
 use std::time::Duration;
 
@@ -14,18 +14,17 @@ use crate::domain::{
     session::Generation,
 };
 
-/// A refresh token that would be accepted now.
+/// The status of a refresh token that would be accepted now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RefreshStatus {
-    /// When it was issued; not known of one that was superseded a moment ago.
+    /// When it was issued; none for a token superseded within the grace window.
     pub issued_at: Option<Timestamp>,
-    /// When its session ends unless it is refreshed before.
+    /// When its session ends without a further refresh.
     pub expires_at: Timestamp,
 }
 
 impl SessionStore {
-    /// How a refresh token of generation `presented` stands: nothing where it would be refused. One round trip, which
-    /// changes nothing.
+    /// The status of a refresh token of generation `presented`; none if it would be refused. One round trip without writes.
     ///
     /// # Errors
     /// [`RedisError`]

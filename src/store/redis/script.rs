@@ -1,18 +1,22 @@
-//! The Lua scripts, one typed function each in [`super::sessions`] and [`super::limits`].
+//! The Lua scripts. Each has a typed function in [`super::sessions`] or [`super::rate_limits`].
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use fred::{bytes::Bytes, clients::Client, error::Error as FredError, types::Value};
+use fred::{bytes::Bytes, error::Error as FredError, types::Value};
 use tracing::Instrument;
 
-use super::{batch::ScriptBatcher, connection::RedisError};
+use super::{
+    batch::ScriptBatcher,
+    connection::{RedisConnection, RedisError},
+    record,
+};
 use crate::{
     domain::clock::Timestamp,
     metrics::{RedisMetrics, Timed},
     telemetry,
 };
 
-/// A script, and what is counted of it.
+/// A script and its metrics.
 #[derive(Debug)]
 pub(super) struct Script {
     name: &'static str,
@@ -20,7 +24,7 @@ pub(super) struct Script {
     timed: Timed,
 }
 
-/// Every script, loaded by its SHA-1; `lib.lua` stands before each that is about sessions.
+/// Every script, called by its SHA-1. `lib.lua` precedes each session script.
 #[derive(Debug)]
 pub(super) struct Scripts {
     pub(super) create: ScriptBatcher,
@@ -36,55 +40,60 @@ pub(super) struct Scripts {
 }
 
 impl Scripts {
-    /// For so many connections.
+    /// The scripts, for a pool of this many connections.
     pub(super) fn new(metrics: &RedisMetrics, connections: usize) -> Self {
         const LIB: &str = include_str!("lua/lib.lua");
-        const USUAL: &str = include_str!("lua/rotate_fast.lua");
-        let alone = |name: &'static str, body: &str| Script {
+        const FAST: &str = include_str!("lua/rotate_fast.lua");
+        let constants = record::lua_constants();
+        let standalone = |name: &'static str, body: &str| Script {
             name,
             script: fred::types::scripts::Script::from_lua(body),
             timed: metrics.timed(name),
         };
-        let script = |name: &'static str, body: &str| alone(name, &format!("{LIB}\n{body}"));
-        let together = |script| ScriptBatcher::new(script, connections);
+        let script = |name: &'static str, body: &str| standalone(name, &format!("{constants}{LIB}\n{body}"));
+        let batched = |script| ScriptBatcher::new(script, connections);
         Self {
-            create: together(script("create", include_str!("lua/create.lua"))),
-            // its usual case before the library, of which it needs nothing
-            rotate: together(alone("rotate", &format!("{USUAL}\n{LIB}\n{}", include_str!("lua/rotate.lua")))),
-            revoke: together(script("revoke", include_str!("lua/revoke.lua"))),
+            create: batched(script("create", include_str!("lua/create.lua"))),
+            // The fast path needs nothing of the library, and returns before its definitions are run.
+            rotate: batched(standalone(
+                "rotate",
+                &format!("{constants}{FAST}\n{LIB}\n{}", include_str!("lua/rotate.lua")),
+            )),
+            revoke: batched(script("revoke", include_str!("lua/revoke.lua"))),
             revoke_all: script("revoke_all", include_str!("lua/revoke_all.lua")),
             set_roles: script("set_roles", include_str!("lua/set_roles.lua")),
             key_retired: script("key_retired", include_str!("lua/key_retired.lua")),
-            limit: alone("limit", include_str!("lua/limit.lua")),
-            login_throttle: alone("login_throttle", include_str!("lua/login_throttle.lua")),
-            trust_device: alone("trust_device", include_str!("lua/trust_device.lua")),
-            refund: alone("refund", include_str!("lua/refund.lua")),
+            limit: standalone("limit", include_str!("lua/limit.lua")),
+            login_throttle: standalone("login_throttle", include_str!("lua/login_throttle.lua")),
+            trust_device: standalone("trust_device", include_str!("lua/trust_device.lua")),
+            refund: standalone("refund", include_str!("lua/refund.lua")),
         }
     }
 }
 
-/// Runs a script in one round trip; a server that doesn't know it yet (restarted, failed over) is taught it first.
+/// Runs a script in one round trip. A server that lacks it (restarted, failed over) is sent its text first.
 pub(super) async fn run(
     script: &Script,
-    client: &Client,
+    connection: &Arc<RedisConnection>,
     keys: Vec<String>,
     arguments: Vec<Value>,
 ) -> Result<Value, RedisError> {
-    watch(script, async { Ok(call(script, client, keys, arguments).await?) }).await
+    watch(script, async { Ok(call(script, connection, keys, arguments).await?) }).await
 }
 
-/// The same, and nothing is counted of it.
+/// Runs a script as [`run`] does, without metrics.
 pub(super) async fn call(
     script: &Script,
-    client: &Client,
+    connection: &Arc<RedisConnection>,
     keys: Vec<String>,
     arguments: Vec<Value>,
 ) -> Result<Value, FredError> {
-    // fred's futures are several kilobytes, which would be moved with those of all callers
-    Box::pin(script.script.evalsha_with_reload(client, keys, arguments)).await
+    // Boxed: fred's futures are several kilobytes, and would be moved with those of all callers.
+    let answer = Box::pin(script.script.evalsha_with_reload(connection.client(), keys, arguments)).await;
+    answer.inspect_err(|error| connection.note(error))
 }
 
-/// Waits for a script's answer, counts it and traces it.
+/// Waits for a script's answer, with metrics and a trace span.
 pub(super) async fn watch(
     script: &Script,
     answer: impl Future<Output = Result<Value, RedisError>>,

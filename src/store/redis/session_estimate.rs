@@ -1,4 +1,4 @@
-//! How many sessions there are, roughly: nobody counts them, and looking at all would take long.
+//! Estimates the number of sessions from a sample: no counter exists, and a scan would take long.
 
 use fred::{
     bytes::Bytes,
@@ -9,15 +9,14 @@ use futures_util::future::try_join_all;
 
 use super::{RedisError, SessionStore};
 
-/// How many keys are looked at.
+/// The number of sampled keys.
 const SAMPLE: usize = 100;
 
-/// A session's record is the field that is its id; the other fields of the hash are longer or shorter (`record.rs`).
+/// The length of a field that holds a session record: a session id (`record.rs`).
 const ID_LENGTH: usize = 16;
 
 impl SessionStore {
-    /// Sessions in Redis, those included that are over and not forgotten yet; none on a Redis Cluster, whose servers know
-    /// only of their own keys.
+    /// Estimates the sessions in Redis, expired ones included. None on a Redis Cluster, whose servers see their own keys only.
     ///
     /// # Errors
     /// [`RedisError`]

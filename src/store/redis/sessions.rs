@@ -1,4 +1,4 @@
-//! What can be done to sessions: each function is one round trip, atomic, and touches one slot (I8).
+//! Operations on sessions. Each function is one atomic round trip within one slot (I8).
 
 use std::{iter::repeat, sync::Arc, time::Duration};
 
@@ -26,37 +26,36 @@ use crate::{
     metrics::Timed,
 };
 
-/// How long after an account has changed sign-ins checked before the change are still refused: longer than any request
-/// may take.
+/// How long a fence refuses sign-ins that were checked before an account changed: longer than any request may take.
 const FENCE: Duration = Duration::from_mins(5);
 
-/// The latest time that a record can hold, in milliseconds.
+/// The latest time of a record, in milliseconds.
 const MAX_U48: u64 = (1 << 48) - 1;
 
-/// A session about to begin.
+/// A session to create.
 #[derive(Clone, Debug)]
 pub struct NewSession {
     /// Its id.
     pub id: SessionId,
-    /// Whose it is.
+    /// The account it belongs to.
     pub account: AccountId,
     /// The account's roles.
     pub roles: Roles,
-    /// The account's epoch when the sign-in was checked.
+    /// The account's epoch when its credentials were checked.
     pub epoch: Epoch,
-    /// How its refresh token travels.
+    /// The transport of its refresh token.
     pub transport: Transport,
-    /// Where it was started.
+    /// Address, device and user agent of the sign-in.
     pub origin: Origin,
-    /// How long it may lie idle.
+    /// The idle timeout.
     pub idle_timeout: Duration,
-    /// How long it may last.
+    /// The absolute lifetime.
     pub absolute_timeout: Duration,
-    /// How many sessions the account may have; the oldest end.
+    /// The maximum number of sessions of the account; the oldest ends first.
     pub max_per_account: u32,
 }
 
-/// What came of [`SessionStore::create`].
+/// The outcome of [`SessionStore::create`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Create {
     /// The session was created.
@@ -66,7 +65,7 @@ pub enum Create {
         /// The sessions that the cap has ended for it.
         evicted: Vec<SessionId>,
     },
-    /// The account has changed since the sign-in was checked (I5): check again.
+    /// The account has changed since its credentials were checked (I5): check them again.
     Stale,
 }
 
@@ -84,7 +83,7 @@ impl SessionStore {
         Self { look_ups: connection.metrics.timed("look_up"), connection, log }
     }
 
-    /// Begins a session.
+    /// Creates a session.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -143,7 +142,7 @@ impl SessionStore {
         }
     }
 
-    /// Presents a refresh token of generation `presented` (I1, I2).
+    /// Presents a refresh token of generation `presented` and rotates it (I1, I2).
     ///
     /// # Errors
     /// [`RedisError`]
@@ -159,12 +158,12 @@ impl SessionStore {
         self.rotate_accepted(account, session, presented, Accepted::Any, grace, idle_timeout, now).await
     }
 
-    /// The same where not every session's refresh tokens are accepted: one that isn't changes nothing, and is as if there
-    /// were no such session.
+    /// Presents a refresh token where only some transports are accepted. A session of another transport is treated as
+    /// missing and left unchanged.
     ///
     /// # Errors
     /// [`RedisError`]
-    #[expect(clippy::too_many_arguments, reason = "each of another type, but for two")]
+    #[expect(clippy::too_many_arguments, reason = "nearly all of distinct types")]
     pub async fn rotate_accepted(
         &self,
         account: AccountId,
@@ -269,8 +268,8 @@ impl SessionStore {
         answer.as_u64().ok_or_else(|| unexpected("revoke_all", &answer))
     }
 
-    /// The same for all sessions but the one that asks for it, if that one still lives: says how many ended, or nothing
-    /// where it was ended itself, and then nothing has changed (I3).
+    /// Ends all sessions of an account except the requesting one. Returns how many ended, or none, without any change, if the
+    /// requesting session has ended itself (I3).
     ///
     /// # Errors
     /// [`RedisError`]
@@ -353,7 +352,7 @@ impl SessionStore {
         Ok(sessions)
     }
 
-    /// Whether a session lives.
+    /// Whether a session is live.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -420,7 +419,7 @@ impl SessionStore {
     ) -> Result<Option<Liveness>, RedisError> {
         let client = self.connection.client();
         let field = Bytes::copy_from_slice(session.as_bytes());
-        // boxed, as in script.rs
+        // Boxed, as in script.rs.
         let answer = Box::pin(client.hget(self.connection.keys.sessions(account), field));
         let found: Option<Bytes> = self.look_ups.watch(answer).await?;
         let Some(record) = found else { return Ok(None) };
@@ -428,7 +427,8 @@ impl SessionStore {
         Ok((now < idle_ends_at.min(ends_at)).then_some(Liveness { created_at, idle_ends_at, ends_at }))
     }
 
-    /// Runs a script on an account's sessions in one round trip. What every script is given is added here (`lua/lib.lua`).
+    /// Runs a script on an account's sessions in one round trip, with the keys and arguments that every script gets
+    /// (`lua/lib.lua`).
     async fn run(
         &self,
         script: &Script,
@@ -440,12 +440,12 @@ impl SessionStore {
         let mut arguments = Vec::with_capacity(9);
         arguments.extend([self.connection.event_trim_args(), bytes(account.as_bytes())]);
         arguments.extend(own);
-        script::run(script, self.connection.client(), keys, arguments).await
+        script::run(script, &self.connection, keys, arguments).await
     }
 }
 
-/// What the first argument of an operation on a session begins with, and room for as much more as it will hold: all in one,
-/// since each further argument costs Redis as much as a small command.
+/// The beginning of an operation's first argument, with capacity for `more` bytes: everything in one argument, since each
+/// further one costs Redis as much as a small command.
 fn session_arg_prefix(account: AccountId, session: SessionId, more: usize) -> BytesMut {
     let mut all = BytesMut::with_capacity(32 + more);
     all.extend_from_slice(account.as_bytes());

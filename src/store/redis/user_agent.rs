@@ -1,8 +1,8 @@
-//! Makes `User-Agent` headers small: the phrases that nearly all of them are made of become one byte each.
+//! Compresses `User-Agent` headers: common phrases become one byte each.
 //!
-//! The phrases' order is part of the record's format: new ones go to the end.
+//! The order of the phrases is part of the record format: append new ones.
 
-/// Byte `0x80 + i` stands for phrase `i`. Where one phrase begins another, the longer stands first.
+/// Byte `0x80 + i` stands for phrase `i`. A phrase precedes its own prefixes.
 const PHRASES: [&str; 25] = [
     "Mozilla/5.0 (",
     "Windows NT 10.0; Win64; x64",
@@ -31,7 +31,7 @@ const PHRASES: [&str; 25] = [
     " Darwin/",
 ];
 
-/// The header's text in fewer bytes. What isn't printable ASCII becomes `?`.
+/// Compresses a header. Other characters than printable ASCII become `?`.
 pub(super) fn shorten(agent: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut rest = agent;
@@ -69,7 +69,7 @@ mod tests {
     const FIREFOX: &str = "Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0";
 
     #[test]
-    fn common_headers_become_small_and_come_back_whole() {
+    fn shorten_common_headers_round_trips() {
         for (agent, most) in [(CHROME, 7), (IPHONE, 21), (FIREFOX, 20), ("curl/8.5.0", 10), ("", 0)] {
             let short = shorten(agent);
             assert!(short.len() <= most, "{agent}: {}", short.len());
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_printable_ascii_is_replaced() {
+    fn shorten_other_than_printable_ascii_is_replaced() {
         assert_eq!(restore(&shorten("a\u{e9}\u{1}b")), "a??b");
     }
 }

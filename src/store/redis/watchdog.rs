@@ -1,68 +1,110 @@
-//! Notices a Redis that accepts but doesn't answer: under traffic fred never does, since every write resets its timer.
-//! Says in the log when Redis goes, why, and when it is back.
+//! Detects a Redis that accepts connections and does not answer, reconnects, and logs outages.
+//!
+//! fred's own detection never fires under traffic, since every write resets its timer.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use fred::{
     clients::Client,
+    error::Error,
     interfaces::{ClientLike, EventInterface},
-    types::{ClientState, config::Options},
+    types::{
+        ClientState,
+        config::{Options, Server},
+    },
 };
-use tokio::{sync::broadcast::error::TryRecvError, task::AbortHandle, time::MissedTickBehavior};
+use tokio::{
+    sync::broadcast::{Receiver, error::TryRecvError},
+    task::AbortHandle,
+    time::MissedTickBehavior,
+};
 
-const EVERY: Duration = Duration::from_millis(250);
-const PATIENCE: Duration = Duration::from_millis(500);
-const MISSES: u32 = 2;
+use super::{address::Label, failure};
 
-/// Why the connection is down, as far as is known; none while it works.
+const PING_INTERVAL: Duration = Duration::from_millis(250);
+const PING_TIMEOUT: Duration = Duration::from_millis(500);
+/// Unanswered pings in a row after which the connection is replaced.
+const MAX_MISSES: u32 = 2;
+/// How often a lasting outage is logged.
+const REPEAT: Duration = Duration::from_mins(1);
+
+/// Why the connections are down; none while they work.
 pub(super) type LastFailure = Arc<Mutex<Option<String>>>;
 
-/// Watches one connection until aborted; connects anew after two signs of life in a row were missing. `speaks`: one
-/// connection of a pool tells the log for all, and notes the last_failure.
-pub(super) fn watch(client: Client, speaks: bool, last_failure: LastFailure) -> AbortHandle {
+/// Logs outages of a pool and records their reason.
+pub(super) struct OutageLog {
+    pub(super) label: Label,
+    pub(super) last_failure: LastFailure,
+    logged: Option<(Instant, String)>,
+}
+
+impl OutageLog {
+    pub(super) fn new(label: Label, last_failure: LastFailure) -> Self {
+        Self { label, last_failure, logged: None }
+    }
+
+    fn record(&self, reason: Option<String>) {
+        *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = reason;
+    }
+
+    fn failed(&mut self, fallback: &Error) {
+        let known = self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let is_known = known.is_some();
+        let reason = known.unwrap_or_else(|| failure::reason(fallback));
+        let is_due = self.logged.as_ref().is_none_or(|(at, before)| {
+            // The reason for a failed connection may come after the first unanswered ping.
+            at.elapsed() >= REPEAT || (is_known && *before != reason && at.elapsed() >= REPEAT / 12)
+        });
+        if is_due {
+            tracing::error!(reason, "Redis is unavailable, retrying ({})", self.label);
+            self.logged = Some((Instant::now(), reason));
+        }
+    }
+
+    fn answered(&mut self) {
+        self.record(None);
+        if self.logged.take().is_some() {
+            tracing::info!("Redis is available again ({})", self.label);
+        }
+    }
+}
+
+/// Pings one connection until aborted, and replaces it when two pings in a row are unanswered. One connection of a pool
+/// gets the outage log.
+pub(super) fn watch(client: Client, mut log: Option<OutageLog>) -> AbortHandle {
     let watch = async move {
-        let options = Options { timeout: Some(PATIENCE), max_attempts: Some(1), ..Options::default() };
+        let options = Options { timeout: Some(PING_TIMEOUT), max_attempts: Some(1), ..Options::default() };
         let mut errors = client.error_rx();
-        let mut ticks = tokio::time::interval(EVERY);
+        let mut ticks = tokio::time::interval(PING_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut missed = 0;
-        let mut told = String::new();
+        let mut misses = 0;
         loop {
             ticks.tick().await;
             match client.with_options(&options).ping::<()>(None).await {
                 Ok(()) => {
-                    if speaks && !told.is_empty() {
-                        tracing::info!("Redis answers again");
-                    }
-                    told.clear();
-                    missed = 0;
+                    misses = 0;
                     latest(&mut errors);
-                    if speaks {
-                        *last_failure.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                    if let Some(log) = &mut log {
+                        log.answered();
                     }
                 }
                 Err(error) => {
-                    // what broke the connection says more than that a command wasn't answered
-                    let broken = latest(&mut errors);
-                    if speaks && broken.is_some() {
-                        last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&broken);
+                    misses += 1;
+                    if let Some(log) = &mut log {
+                        // The error that broke the connection says more than an unanswered ping.
+                        if let Some(broken) = latest(&mut errors) {
+                            log.record(Some(failure::reason(&broken)));
+                        }
+                        if misses >= MAX_MISSES {
+                            log.failed(&error);
+                        }
                     }
-                    missed += 1;
-                    if missed < MISSES {
-                        continue;
-                    }
-                    let known = || last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                    let reason = broken.or_else(known).unwrap_or_else(|| error.to_string());
-                    if speaks && (told.is_empty() || (told != reason && missed == MISSES)) {
-                        tracing::error!(%reason, "Redis doesn't answer; trying again until it does");
-                        told = reason;
-                    }
-                    if client.state() == ClientState::Connected {
-                        let _ = tokio::time::timeout(PATIENCE, client.force_reconnection()).await;
-                        missed = 0;
+                    if misses >= MAX_MISSES && client.state() == ClientState::Connected {
+                        let _ = tokio::time::timeout(PING_TIMEOUT, client.force_reconnection()).await;
+                        misses = 0;
                     }
                 }
             }
@@ -71,13 +113,12 @@ pub(super) fn watch(client: Client, speaks: bool, last_failure: LastFailure) -> 
     tokio::spawn(watch).abort_handle()
 }
 
-fn latest(
-    errors: &mut tokio::sync::broadcast::Receiver<(fred::error::Error, Option<fred::types::config::Server>)>,
-) -> Option<String> {
+/// The last of the errors that have arrived.
+fn latest(errors: &mut Receiver<(Error, Option<Server>)>) -> Option<Error> {
     let mut latest = None;
     loop {
         match errors.try_recv() {
-            Ok((error, _)) => latest = Some(error.to_string()),
+            Ok((error, _)) => latest = Some(error),
             Err(TryRecvError::Lagged(_)) => {}
             Err(_) => return latest,
         }

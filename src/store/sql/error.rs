@@ -1,4 +1,4 @@
-//! What can go wrong with the database, sorted by what it means to a caller.
+//! Errors of the database, by what they mean to a caller.
 
 use std::{fmt, io, path::PathBuf};
 
@@ -6,23 +6,23 @@ use std::{fmt, io, path::PathBuf};
 /// `Debug` prints no more than `Display`.
 #[derive(thiserror::Error)]
 pub enum SqlError {
-    /// The database can't be reached, is starting or stopping, or is too busy. Trying again later may help: a 503.
-    #[error("the database is unavailable: {0}")]
-    Unavailable(#[source] sqlx::Error),
-    /// The database holds something that isn't ours to have written. Trying again doesn't help.
-    #[error("the database holds something unreadable: {0}")]
+    /// The database can't be reached, is starting or stopping, or is too busy. A retry may succeed: answered with 503.
+    #[error("the database is unavailable: {}", reason(.0))]
+    Unavailable(sqlx::Error),
+    /// The database holds data that this release did not write. A retry does not help.
+    #[error("the database holds unreadable data: {0}")]
     Corrupt(String),
     /// A newer release has migrated the database.
     #[error(
-        "the database is newer than this release: it has migration {found}, the last one known here is {known}; start the newer release"
+        "the database is newer than this release: it has migration {found}, this release ends with {known}; start the newer release"
     )]
     Newer {
-        /// The migration that isn't known.
+        /// The last migration of the database.
         found: i64,
-        /// The last one that is.
+        /// The last migration of this release.
         known: i64,
     },
-    /// A migration that was applied reads differently now.
+    /// The text of an applied migration has changed.
     #[error("migration {number} ({name}) was changed after it had been applied to this database")]
     ChangedMigration {
         /// Its number.
@@ -30,10 +30,16 @@ pub enum SqlError {
         /// Its name.
         name: &'static str,
     },
-    /// The configured address makes no sense.
-    #[error("the database's address: {0}")]
+    /// A pooler refuses a parameter that every connection of ours sends. Permanent until the pooler is configured.
+    #[error(
+        "the pooler refuses the start-up parameter {0}: add it to `ignore_startup_parameters` in pgbouncer.ini, or let \
+         database.url lead to PostgreSQL itself"
+    )]
+    StartupParameter(String),
+    /// `database.url` is unusable.
+    #[error("database.url: {0}")]
     Address(String),
-    /// The SQLite file can't be made or opened.
+    /// The SQLite file can't be created or opened.
     #[error("{path}: {source}", path = .path.display())]
     File {
         /// Which file.
@@ -41,9 +47,9 @@ pub enum SqlError {
         /// Why.
         source: io::Error,
     },
-    /// Anything else: no such database, wrong password, missing table.
-    #[error("{0}")]
-    Other(#[source] sqlx::Error),
+    /// Any other error: no such database, wrong password, missing table.
+    #[error("{}", reason(.0))]
+    Other(sqlx::Error),
 }
 
 impl SqlError {
@@ -66,17 +72,47 @@ impl From<sqlx::Error> for SqlError {
             E::Io(_) | E::Tls(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed | E::BeginFailed => {
                 Self::Unavailable(error)
             }
+            E::Database(inner) if inner.message().starts_with(UNSUPPORTED_PARAMETER) => {
+                Self::StartupParameter(inner.message()[UNSUPPORTED_PARAMETER.len()..].trim().to_owned())
+            }
             E::Database(inner) => match Verdict::of(inner.as_ref()) {
                 Verdict::Unavailable => Self::Unavailable(error),
                 Verdict::Corrupt => Self::Corrupt(inner.message().to_owned()),
                 Verdict::Other => Self::Other(error),
             },
-            // Half an answer: the connection broke, or something in between lost track of it.
+            // Half an answer: the connection broke, or a proxy in between lost track of it.
             E::Protocol(_) => Self::Unavailable(error),
             E::ColumnDecode { .. } | E::Decode(_) | E::AnyDriverError(_) => Self::Corrupt(error.to_string()),
             E::Configuration(reason) => Self::Address(reason.to_string()),
             _ => Self::Other(error),
         }
+    }
+}
+
+/// How PgBouncer begins its refusal of a start-up parameter.
+const UNSUPPORTED_PARAMETER: &str = "unsupported startup parameter:";
+
+/// Further refusals of PgBouncer that no retry changes.
+const PERMANENT_REFUSALS: [&str; 3] = ["no such database", "no such user", "authentication failed"];
+
+/// Why the database did not answer: the server's own words, without the place in its source that sqlx adds.
+fn reason(error: &sqlx::Error) -> String {
+    use sqlx::Error as E;
+    match error {
+        E::Database(inner) => match inner.code() {
+            Some(code) => format!("{} ({code})", inner.message()),
+            None => inner.message().to_owned(),
+        },
+        E::Io(error) => {
+            let text = error.to_string();
+            text.split(" (os error").next().unwrap_or_default().to_lowercase()
+        }
+        E::Tls(error) => format!("TLS: {error}"),
+        E::PoolTimedOut => {
+            "no connection became free in time (database.max_connections, database.acquire_timeout)".to_owned()
+        }
+        E::PoolClosed => "the service is shutting down".to_owned(),
+        other => other.to_string(),
     }
 }
 
@@ -92,7 +128,7 @@ impl Verdict {
     fn of(error: &dyn sqlx::error::DatabaseError) -> Self {
         let Some(code) = error.code() else { return Self::Other };
         if error.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some() {
-            // The low byte is the kind; what is above tells kinds apart further.
+            // The low byte is the kind; the higher bytes refine it.
             return match code.parse::<u32>().map(|code| code & 0xff) {
                 // BUSY, LOCKED, IOERR, FULL, CANTOPEN
                 Ok(5 | 6 | 10 | 13 | 14) => Self::Unavailable,
@@ -106,6 +142,8 @@ impl Verdict {
             // lock not available, serialization failure, deadlock.
             "25006" | "57P01" | "57P02" | "57P03" | "57014" | "55P03" | "40001" | "40P01" => Self::Unavailable,
             "XX001" | "XX002" => Self::Corrupt,
+            // PgBouncer has one code for all its refusals; these are permanent.
+            "08P01" if PERMANENT_REFUSALS.iter().any(|text| error.message().contains(text)) => Self::Other,
             // Connection exceptions (PgBouncer's own among them), insufficient resources, system errors.
             code if ["08", "53", "58"].iter().any(|class| code.starts_with(class)) => Self::Unavailable,
             _ => Self::Other,

@@ -1,9 +1,9 @@
-//! Accounts, imports, signing keys and service clients in SQL: SQLite or Postgres, through one set of queries. One file per noun, SQL
-//! beside the row it reads; this file opens the database and is the only place that knows the dialects apart.
+//! Accounts, imports, signing keys and service clients in SQL: SQLite or PostgreSQL, through one set of queries. One file per
+//! entity, SQL beside its row type. This file opens the database and is the only one that distinguishes the dialects.
 //!
-//! On Postgres every query runs inside an explicit transaction and is never kept as a prepared statement. Both are for
-//! PgBouncer in transaction mode: it hands out a server connection per transaction, and what one of them has prepared the
-//! next doesn't know. A connection of SQLite is nobody else's: there, what every sign-in asks stays prepared.
+//! On PostgreSQL every query runs in an explicit transaction and is not kept as a prepared statement, for PgBouncer in
+//! transaction mode: it assigns a server connection per transaction, which lacks the statements prepared on another. On SQLite
+//! the queries of every sign-in stay prepared.
 
 mod account_change;
 mod accounts;
@@ -40,7 +40,7 @@ pub use self::{
     imports::ImportOutcome,
 };
 use crate::{
-    config::DatabaseSettings,
+    config::{DatabaseSettings, store_url},
     domain::{
         audit::{Actor, Addresses},
         entropy::Entropy,
@@ -54,24 +54,26 @@ use crate::{
 pub struct Sql {
     pool: AnyPool,
     dialect: Dialect,
+    /// Names the database in messages, without its password.
+    label: Arc<str>,
     /// Where migrations run: past a pooler, if one is configured.
     direct: Arc<AnyConnectOptions>,
-    /// How long to wait for a connection.
+    /// The time limit for getting a connection.
     patience: Duration,
     begun: Arc<AtomicU64>,
     max_connections: u32,
     metrics: DatabaseMetrics,
-    /// Whose changes these are, for the audit log.
+    /// The author of changes, for the audit log.
     actor: Actor,
     addresses: Addresses,
     /// For the ids of the audit log's rows.
     entropy: Entropy,
 }
 
-/// What database this is.
+/// The kind and version of the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Description {
-    /// A file of our own.
+    /// A file.
     Sqlite {
         /// The library's version.
         version: String,
@@ -89,7 +91,7 @@ enum Dialect {
     Postgres,
 }
 
-/// What must not be done by two nodes at once.
+/// Work that one node at a time may do.
 #[derive(Clone, Copy)]
 enum Lock {
     Migrations,
@@ -97,22 +99,23 @@ enum Lock {
 }
 
 impl Sql {
-    /// Opens the pool. A SQLite file is made if it isn't there, for its owner's eyes only. On Postgres nothing is
-    /// connected yet: that it is down is an error of the first query, not of this.
+    /// Opens the pool. Creates a missing SQLite file, for its owner only. Connects to PostgreSQL at the first query, which is
+    /// also the first to fail if the server is down.
     ///
     /// # Errors
-    /// [`SqlError::Address`], and for SQLite whatever keeps the file from being opened.
+    /// [`SqlError::Address`], and for SQLite any error of opening the file.
     pub async fn connect(settings: &DatabaseSettings) -> Result<Self, SqlError> {
         sqlx::any::install_default_drivers();
         let dialect = Dialect::of(&settings.url)?;
         let options = dialect.options(&settings.url)?;
         let direct = match &settings.migrate_url {
             Some(url) if Dialect::of(url)? != dialect => {
-                return Err(SqlError::Address("the one for migrations leads to another kind of database".into()));
+                return Err(SqlError::Address("database.migrate_url leads to another kind of database".into()));
             }
             Some(url) => dialect.options(url)?,
             None => options.clone(),
         };
+        let label = dialect.label(&settings.url)?.into();
         let patience = settings.acquire_timeout;
         if dialect == Dialect::Sqlite {
             sqlite::create(&settings.url, &options, patience).await?;
@@ -120,7 +123,7 @@ impl Sql {
         let pool = AnyPoolOptions::new()
             .max_connections(settings.max_connections)
             .acquire_timeout(patience)
-            // a file doesn't hang up, and each question to its thread is a wait
+            // A file does not disconnect, and each test is a round trip to its thread.
             .test_before_acquire(dialect != Dialect::Sqlite)
             .after_connect(move |connection, _| Box::pin(dialect.greet(connection, patience)))
             .after_release(move |connection, _| Box::pin(dialect.is_sound(connection)))
@@ -128,6 +131,7 @@ impl Sql {
         Ok(Self {
             pool,
             dialect,
+            label,
             direct: Arc::new(direct),
             patience,
             begun: Arc::default(),
@@ -139,20 +143,43 @@ impl Sql {
         })
     }
 
-    /// Whether the database answers.
-    ///
-    /// # Errors
-    /// Whatever keeps it from answering.
-    pub async fn ping(&self) -> Result<(), SqlError> {
-        let mut tx = self.begin_read().await?;
-        query("SELECT 1").execute(&mut *tx).await?;
-        Ok(tx.commit().await?)
+    /// The database in messages: the setting and the address, without the password.
+    pub fn label(&self) -> &str {
+        &self.label
     }
 
-    /// What database this is: its kind and its version.
+    /// Runs an empty query.
     ///
     /// # Errors
-    /// Whatever keeps it from answering.
+    /// [`SqlError`], with the reason where no connection can be opened.
+    pub async fn ping(&self) -> Result<(), SqlError> {
+        let ping = async {
+            let mut tx = self.begin_read().await?;
+            query("SELECT 1").execute(&mut *tx).await?;
+            Ok(tx.commit().await?)
+        };
+        match ping.await {
+            // The pool retries until its time is over, and keeps the reason to itself.
+            Err(SqlError::Unavailable(sqlx::Error::PoolTimedOut)) => Err(self.connection_error().await),
+            other => other,
+        }
+    }
+
+    /// Why no connection of the pool could be had.
+    async fn connection_error(&self) -> SqlError {
+        let options = self.pool.connect_options();
+        let connecting = AnyConnection::connect_with(&options);
+        match tokio::time::timeout(self.patience.min(Duration::from_secs(2)), connecting).await {
+            Ok(Err(error)) => error.into(),
+            Ok(Ok(_)) => sqlx::Error::PoolTimedOut.into(),
+            Err(_) => sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in time")).into(),
+        }
+    }
+
+    /// The kind and version of the database.
+    ///
+    /// # Errors
+    /// [`SqlError`]
     pub async fn describe(&self) -> Result<Description, SqlError> {
         let mut tx = self.begin_read().await?;
         let sql = match self.dialect {
@@ -167,7 +194,7 @@ impl Sql {
         })
     }
 
-    /// How many transactions have begun.
+    /// The number of transactions begun.
     pub fn transactions(&self) -> u64 {
         self.begun.load(Ordering::Relaxed)
     }
@@ -183,19 +210,18 @@ impl Sql {
         self.metrics.set_pool(open, self.pool.num_idle(), self.max_connections);
     }
 
-    /// Waits for connections in use to come back and closes them all. Calls after that are
-    /// [unavailable](SqlError::Unavailable).
+    /// Waits for the connections in use and closes them all. Later calls are [unavailable](SqlError::Unavailable).
     pub async fn close(&self) {
         self.pool.close().await;
     }
 
-    /// A transaction that sees one state of the database and changes nothing.
+    /// A read-only transaction.
     async fn begin_read(&self) -> Result<Transaction<'static, Any>, SqlError> {
         self.begun.fetch_add(1, Ordering::Relaxed);
         Ok(self.metrics.time_begin(self.pool.begin_with(self.dialect.begin_read())).await?)
     }
 
-    /// The row that one query finds, if there is one: for what is asked often.
+    /// The row of a frequent query, if there is one.
     async fn read_one(&self, sql: &'static str, key: String) -> Result<Option<AnyRow>, SqlError> {
         self.begun.fetch_add(1, Ordering::Relaxed);
         if self.dialect == Dialect::Sqlite {
@@ -216,7 +242,7 @@ impl Sql {
         Ok(self.metrics.time_begin(self.pool.begin_with(self.dialect.begin_write())).await?)
     }
 
-    /// A connection of its own, past the pool and past a pooler.
+    /// A connection outside the pool, to `database.migrate_url`.
     async fn connect_directly(&self) -> Result<AnyConnection, SqlError> {
         let connecting = AnyConnection::connect_with(&self.direct);
         let mut connection =
@@ -245,8 +271,10 @@ impl Dialect {
         let options = match self {
             Self::Sqlite => sqlite::options(url)?,
             Self::Postgres => {
-                let options: AnyConnectOptions = url.expose().parse()?;
-                // Says now what is wrong with it, instead of at the first query.
+                let text = store_url::with_host(url.expose());
+                store_url::check_database(&text).map_err(SqlError::Address)?;
+                let options: AnyConnectOptions = text.parse()?;
+                // Reports a bad value now rather than at the first query.
                 PgConnectOptions::from_url(&options.database_url)?;
                 options
             }
@@ -255,7 +283,22 @@ impl Dialect {
         Ok(options.disable_statement_logging())
     }
 
-    /// What every new connection is told.
+    /// The database in messages.
+    fn label(self, url: &SecretText) -> Result<String, SqlError> {
+        Ok(match self {
+            Self::Sqlite => format!("database.url, {}", sqlite::path(url)?.display()),
+            Self::Postgres => {
+                let options: PgConnectOptions = store_url::with_host(url.expose()).parse()?;
+                let place = match options.get_socket() {
+                    Some(folder) => folder.display().to_string(),
+                    None => format!("{}:{}", options.get_host(), options.get_port()),
+                };
+                format!("database.url, {place}/{}", options.get_database().unwrap_or_default())
+            }
+        })
+    }
+
+    /// Prepares a new connection.
     async fn greet(self, connection: &mut AnyConnection, patience: Duration) -> Result<(), sqlx::Error> {
         match self {
             Self::Sqlite => connection.execute(sqlite::pragmas(patience)).await.map(drop),
@@ -263,14 +306,14 @@ impl Dialect {
         }
     }
 
-    /// Whether a connection may be used again. Where SQLite has rolled a transaction back by itself, as it does when the
-    /// disk is full (<https://www.sqlite.org/lang_transaction.html>), sqlx's own rollback fails, and it takes the
-    /// connection for one in a transaction ever after.
+    /// Whether a connection may be reused. Where SQLite has rolled a transaction back by itself, as it does when the disk is
+    /// full (<https://www.sqlite.org/lang_transaction.html>), sqlx's own rollback fails, and the connection seems to be in a
+    /// transaction for ever.
     async fn is_sound(self, connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
         match self {
             Self::Sqlite => {
                 if connection.is_in_transaction() {
-                    // comes after the rollback of a transaction that was dropped
+                    // Completes after the rollback of a dropped transaction.
                     connection.ping().await?;
                 }
                 Ok(!connection.is_in_transaction())
@@ -286,8 +329,8 @@ impl Dialect {
         }
     }
 
-    /// SQLite is told at once that there will be a write: a transaction that begins by reading and then wants to write
-    /// is refused, without waiting, if another wrote in between.
+    /// SQLite transactions that will write say so at their beginning: one that reads first and writes later fails without
+    /// waiting if another has written in between.
     const fn begin_write(self) -> &'static str {
         match self {
             Self::Sqlite => "BEGIN IMMEDIATE",
@@ -295,7 +338,7 @@ impl Dialect {
         }
     }
 
-    /// Keeps other nodes out of `lock` until the transaction ends. On SQLite a write transaction does that by itself.
+    /// Holds `lock` until the transaction ends. On SQLite a write transaction is exclusive anyway.
     async fn lock(self, tx: &mut Transaction<'_, Any>, lock: Lock) -> Result<(), sqlx::Error> {
         if self == Self::Postgres {
             query("SELECT pg_advisory_xact_lock($1)").bind(lock.number()).execute(&mut **tx).await?;
@@ -305,7 +348,7 @@ impl Dialect {
 }
 
 impl Lock {
-    /// Advisory locks share one space of numbers with whatever else uses the database.
+    /// Advisory locks share one number space with other users of the database.
     const fn number(self) -> i64 {
         match self {
             Self::Migrations => i64::from_be_bytes(*b"lk:migra"),
@@ -314,7 +357,7 @@ impl Lock {
     }
 }
 
-/// A query that is prepared for this once.
+/// A query without a kept prepared statement.
 fn query(sql: impl SqlSafeStr) -> Query<'static, Any, AnyArguments> {
     sqlx::query(sql).persistent(false)
 }

@@ -1,4 +1,4 @@
-//! The SQLite file: where it is, who may read it, and how it is opened.
+//! The SQLite file: path, permissions and connection settings.
 
 use std::{
     fs::OpenOptions,
@@ -16,10 +16,10 @@ use url::Url;
 use super::SqlError;
 use crate::domain::secret::SecretText;
 
-/// How long to wait before a locked file is asked for again.
-const ASK_AGAIN: Duration = Duration::from_millis(10);
+/// Pause before a locked file is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
-/// The address as sqlx wants it: an absolute path, so that it isn't mistaken for a host, and encoded.
+/// The URL for sqlx: an encoded absolute path, so that no part is taken for a host.
 pub(super) fn options(url: &SecretText) -> Result<AnyConnectOptions, SqlError> {
     let path = path(url)?;
     let path = path.to_str().ok_or_else(|| SqlError::Address("is not UTF-8".into()))?;
@@ -29,22 +29,22 @@ pub(super) fn options(url: &SecretText) -> Result<AnyConnectOptions, SqlError> {
     Ok(AnyConnectOptions::from_url(&address)?)
 }
 
-/// Makes the file, readable and writable by its owner alone (SQLite gives the files beside it the same permissions), and
-/// turns on the write-ahead log, which stays on.
+/// Creates the file, for its owner only (SQLite gives the files beside it the same permissions), and turns on the write-ahead
+/// log, which stays on.
 pub(super) async fn create(url: &SecretText, options: &AnyConnectOptions, patience: Duration) -> Result<(), SqlError> {
     let path = path(url)?;
     let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
     opened.map_err(|source| SqlError::File { path, source })?;
     let mut connection = AnyConnection::connect_with(options).await?;
     connection.execute(pragmas(patience)).await?;
-    // Of nodes that start at once one turns the log on. The others are told at once that the file is locked, whatever
-    // busy_timeout says, and have to ask again.
+    // Of processes that start at once, one turns the log on. The others get an error immediately, whatever busy_timeout says,
+    // and retry.
     let turned_on = async {
         while let Err(error) = connection.execute("PRAGMA journal_mode = WAL").await.map_err(SqlError::from) {
             if !error.is_unavailable() {
                 return Err(error);
             }
-            tokio::time::sleep(ASK_AGAIN).await;
+            tokio::time::sleep(RETRY_PAUSE).await;
         }
         Ok(())
     };
@@ -52,7 +52,7 @@ pub(super) async fn create(url: &SecretText, options: &AnyConnectOptions, patien
     Ok(connection.close().await?)
 }
 
-/// What every connection is told. `synchronous = FULL` makes a commit survive a power cut, not only a crash.
+/// The settings of every connection. `synchronous = FULL` makes a commit survive a power cut, not only a crash.
 pub(super) fn pragmas(patience: Duration) -> SqlStr {
     AssertSqlSafe(format!(
         "PRAGMA busy_timeout = {};
@@ -63,10 +63,10 @@ pub(super) fn pragmas(patience: Duration) -> SqlStr {
     .into_sql_str()
 }
 
-fn path(url: &SecretText) -> Result<PathBuf, SqlError> {
+pub(super) fn path(url: &SecretText) -> Result<PathBuf, SqlError> {
     let url = url.expose();
     if url.contains(":memory:") || url.contains("mode=memory") {
-        return Err(SqlError::Address("a SQLite in memory forgets everything, and each connection has its own".into()));
+        return Err(SqlError::Address("an in-memory SQLite is lost at exit, and each connection has its own".into()));
     }
     let options: SqliteConnectOptions = url.parse()?;
     let path: &Path = options.get_filename();
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_path_survives() {
+    fn options_any_path_round_trips() {
         for path in ["/tmp/a b/100% sure?/x#y.db", "/var/lib/latchkey/latchkey.db", "/tmp/ünï.db"] {
             let url = format!("sqlite://{}", path.replace('%', "%25").replace('?', "%3F").replace('#', "%23"));
             let options = options(&url.into()).unwrap();
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_refused() {
+    fn options_in_memory_database_is_refused() {
         assert!(matches!(options(&"sqlite::memory:".into()), Err(SqlError::Address(_))));
         assert!(matches!(options(&"sqlite://x?mode=memory".into()), Err(SqlError::Address(_))));
     }

@@ -108,7 +108,5 @@ async fn probes_report_health() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     assert_eq!(node.get("/livez", "").await.expect(200).json(), json!({ "status": "ok" }));
-    let ready = node.get("/readyz", "").await.expect(200).json();
-    let names: Vec<_> = ready["checks"].as_array().unwrap().iter().map(|check| check["name"].clone()).collect();
-    assert!(names.contains(&json!("redis")) && names.contains(&json!("database")), "{ready}");
+    assert_eq!(node.get("/readyz", "").await.expect(200).json(), json!({ "status": "ok" }));
 }

@@ -1,34 +1,34 @@
-//! A Redis that works, and may lose what it acknowledged: `/readyz` says so (I9).
+//! Warnings for a Redis that works and may lose acknowledged writes (I9).
+
+use latchkey::service::readiness::{self, Check, Status};
 
 use super::cluster;
 use crate::store::server::{DURABLE, Server};
 
-async fn readiness(arguments: &[&str]) -> (String, Vec<String>) {
+async fn redis_check(arguments: &[&str]) -> Check {
     let server = Server::start("redis-server", 0, arguments);
     let cluster = cluster(&server);
     let node = cluster.node().await;
-    let json = node.get("/readyz", "").await.expect(200).json();
-    let redis = &json["checks"][0];
-    assert_eq!(json["status"], redis["status"], "{json}");
-    let problems = redis["problems"].as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect();
+    assert_eq!(node.get("/readyz", "").await.expect(200).json(), serde_json::json!({ "status": "ok" }));
+    let checks = readiness::check(&node.state).await;
     node.stop().await;
-    (redis["status"].as_str().unwrap().to_owned(), problems)
+    checks[0].clone()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn as_the_documents_prescribe_nothing_is_wrong() {
-    assert_eq!(readiness(DURABLE).await, ("ok".to_owned(), vec![]));
+async fn readiness_durable_redis_is_ok() {
+    assert_eq!(redis_check(DURABLE).await, Check { name: "redis", status: Status::Ok, problems: vec![] });
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_may_lose_sessions_is_a_warning() {
+async fn readiness_redis_that_may_lose_writes_warns() {
     for (arguments, says) in [
         (&["--appendonly", "no"][..], "`appendonly yes`"),
         (&["--appendonly", "yes", "--appendfsync", "everysec"], "`appendfsync everysec`"),
         (&[DURABLE, &["--maxmemory-policy", "allkeys-lru"]].concat(), "`maxmemory-policy allkeys-lru`"),
     ] {
-        let (status, problems) = readiness(arguments).await;
-        assert_eq!((status.as_str(), problems.len()), ("warning", 1), "{arguments:?}: {problems:?}");
-        assert!(problems[0].contains(says), "{problems:?}");
+        let check = redis_check(arguments).await;
+        assert_eq!((check.status, check.problems.len()), (Status::Warning, 1), "{arguments:?}: {check:?}");
+        assert!(check.problems[0].text.contains(says), "{check:?}");
     }
 }

@@ -30,11 +30,11 @@ fn migrate(folder: &Path, arguments: &[&str]) {
 }
 
 #[test]
-fn a_sound_redis_and_a_new_database() {
+fn doctor_durable_redis_and_new_database_passes() {
     let (folder, redis) = (tempfile::tempdir().unwrap(), Redis::start());
     let url = format!("redis.url={}", redis.url());
     let (found, code) = examine(folder.path(), &["--set", &url, "--set", "issuer=http://auth.example.com"]);
-    assert!(finds(&found, "redis", "ok", "evicts nothing"), "{found:?}");
+    assert!(finds(&found, "redis", "ok", "without eviction"), "{found:?}");
     assert!(finds(&found, "database", "warn", "latchkey migrate"), "{found:?}");
     // hashing is made cheap for these tests, which it tells of
     assert!(finds(&found, "configuration", "warn", "OWASP"), "{found:?}");
@@ -60,7 +60,7 @@ fn a_sound_redis_and_a_new_database() {
 }
 
 #[test]
-fn a_redis_that_may_lose_something() {
+fn doctor_redis_that_may_lose_writes_warns() {
     let (folder, redis) = (tempfile::tempdir().unwrap(), Redis::start());
     let url = format!("redis.url={}", redis.url());
     redis.command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
@@ -71,12 +71,12 @@ fn a_redis_that_may_lose_something() {
     assert_eq!(code, Some(0));
     redis.command(&["REPLICAOF", "127.0.0.1", "1"]);
     let (found, code) = examine(folder.path(), &["--set", &url]);
-    assert!(finds(&found, "redis", "fail", "name its master"), "{found:?}");
+    assert!(finds(&found, "redis", "fail", "must lead to its master"), "{found:?}");
     assert_eq!(code, Some(1));
 }
 
 #[test]
-fn nothing_answers() {
+fn doctor_unreachable_stores_fail_with_settings() {
     let folder = tempfile::tempdir().unwrap();
     let database = "database.url=postgres://nobody@127.0.0.1:1/none";
     let settings =
@@ -88,7 +88,7 @@ fn nothing_answers() {
 }
 
 #[test]
-fn a_configuration_that_cannot_work() {
+fn doctor_invalid_configuration_fails() {
     let folder = tempfile::tempdir().unwrap();
     let (found, code) = examine(folder.path(), &["--set", "session.grace=2h", "--set", "redis.pool_size=0"]);
     assert!(finds(&found, "configuration", "fail", "session.grace"), "{found:?}");
@@ -97,7 +97,7 @@ fn a_configuration_that_cannot_work() {
 }
 
 #[tokio::test]
-async fn postgres_is_looked_at_too() {
+async fn doctor_postgres_is_checked() {
     let (folder, redis) = (tempfile::tempdir().unwrap(), Redis::start());
     let server = postgres::shared();
     let database = format!("database.url={}", server.url(&server.create_database().await));
@@ -107,13 +107,13 @@ async fn postgres_is_looked_at_too() {
     assert!(finds(&found, "database", "warn", "migrations are missing"), "{found:?}");
     migrate(folder.path(), &settings);
     let (found, code) = examine(folder.path(), &settings);
-    assert!(finds(&found, "database", "ok", "Postgres"), "{found:?}");
+    assert!(finds(&found, "database", "ok", "PostgreSQL"), "{found:?}");
     assert_eq!(code, Some(0), "{found:?}");
 }
 
 /// Without a Redis of one's own, it starts the private one for as long as it looks.
 #[test]
-fn the_private_redis_is_looked_at_and_stopped() {
+fn doctor_private_redis_is_checked_and_stopped() {
     let folder = tempfile::tempdir().unwrap();
     let output = run(folder.path(), &["doctor"]);
     let text = String::from_utf8(output.stdout).unwrap();

@@ -99,7 +99,7 @@ async fn people(node: &Node, how_many: usize) -> Vec<Someone> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_master_that_was_killed_is_followed_by_its_replica() {
+async fn cluster_killed_master_replica_takes_over() {
     let redis = Cluster::start().await;
     let cluster = redis.cluster();
     let node = cluster.node().await;
@@ -127,7 +127,7 @@ async fn a_master_that_was_killed_is_followed_by_its_replica() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slot_moves_while_its_sessions_are_used() {
+async fn cluster_slot_migration_keeps_sessions() {
     let redis = Arc::new(Cluster::start().await);
     let cluster = redis.cluster();
     let node = cluster.node().await;

@@ -19,7 +19,7 @@ use crate::{
 const ON_A_SMALL_DISK: &str = r#"mount -t tmpfs -o size=2m tmpfs "$1" && shift && exec "$@""#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_refuses_what_writes_and_nothing_else() {
+async fn full_disk_refuses_writes_only() {
     let server = Server::start("redis-server", 0, DURABLE);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().display().to_string();

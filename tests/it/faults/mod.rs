@@ -23,10 +23,10 @@ use crate::{
     store::server::Server,
 };
 
-/// Far more than the command timeout of a second: what takes this long hangs.
+/// Far more than the command timeout of a second: a call that takes this long hangs.
 const HANGS: Duration = Duration::from_secs(15);
 
-/// Asserts that an answer has this status, or says "not now, try again"; tells which.
+/// Asserts that an answer has this status or is a 503 that asks for a retry; returns whether it has the status.
 #[track_caller]
 fn is_well(answer: &Answer, status: u16) -> bool {
     if answer.status == 503 {
@@ -37,7 +37,7 @@ fn is_well(answer: &Answer, status: u16) -> bool {
     true
 }
 
-/// Asks until it works; whatever else is answered says "not now", and nothing hangs.
+/// Repeats a call until it succeeds; every other answer must be a 503, and no call may hang.
 async fn until_well<F: Future<Output = Answer>>(what: &str, status: u16, ask: impl Fn() -> F) -> Answer {
     let given = Mutex::new(None);
     wait::until(what, || async {
@@ -50,12 +50,12 @@ async fn until_well<F: Future<Output = Answer>>(what: &str, status: u16, ask: im
     given.into_inner().unwrap().unwrap()
 }
 
-/// Refreshes until it works.
+/// Refreshes until it succeeds.
 async fn refreshed(node: &Node, tokens: &Tokens) -> Tokens {
     Tokens::of(&until_well("a refresh works", 200, || node.refresh(&tokens.refresh)).await)
 }
 
-/// Waits until every replica has everything.
+/// Waits until every replica is in sync.
 async fn replicated(master: &Server, replicas: u32) {
     wait::until("the replicas have everything", || async {
         master.command(&["WAIT", &replicas.to_string(), "1000"]).parse::<u32>().is_ok_and(|have| have >= replicas)

@@ -11,7 +11,7 @@ use crate::history::nodes::Bench;
 const USERS: usize = 8;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everyone_goes_on_at_another_node() {
+async fn killed_node_sessions_continue_on_another() {
     let bench = Bench::start(2).await;
     let ask = |node: usize, path: &'static str, body: Value| {
         let request = bench.nodes[node].request(Method::POST, path).json(&body);

@@ -8,7 +8,7 @@ use crate::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_changed_password_is_unavailable_until_it_is_right_again() {
+async fn password_change_during_outage_is_unavailable_then_recovers() {
     let server = Server::with_port(DURABLE);
     let rights = |password: &str| {
         server.command(&["ACL", "SETUSER", "latchkey", "on", "resetpass", password, "~*", "&*", "+@all"]);

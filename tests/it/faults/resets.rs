@@ -25,7 +25,7 @@ fn points(length: usize) -> Vec<usize> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reset_at_any_point_of_a_refresh_loses_and_repeats_nothing() {
+async fn connection_reset_during_refresh_loses_nothing() {
     let server = Server::start("redis-server", 0, DURABLE);
     let proxy = FaultProxy::start(server.socket()).await;
     let mut cluster = cluster_at(&proxy.url());
@@ -65,7 +65,7 @@ async fn a_reset_at_any_point_of_a_refresh_loses_and_repeats_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reset_at_any_point_of_a_sign_out_leaves_nothing_that_a_second_one_does_not_end() {
+async fn connection_reset_during_logout_is_completed_by_repeat() {
     let server = Server::start("redis-server", 0, DURABLE);
     let proxy = FaultProxy::start(server.socket()).await;
     let mut cluster = cluster_at(&proxy.url());

@@ -97,18 +97,18 @@ async fn follows_the_promoted_replica(strike: Signal) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_the_master_was_killed() {
+async fn sentinel_killed_master_is_followed() {
     follows_the_promoted_replica(Signal::KILL).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_the_master_hangs() {
+async fn sentinel_hung_master_is_followed() {
     follows_the_promoted_replica(Signal::STOP).await;
 }
 
 /// The old master comes back, believes for a moment that it still is one, and is made a replica: by then nobody talks to it.
 #[tokio::test(flavor = "multi_thread")]
-async fn when_a_node_still_talks_to_what_has_become_a_replica() {
+async fn sentinel_demoted_master_is_left() {
     let master = Server::with_port(DURABLE);
     let replica = Server::with_port(&[DURABLE, &["--replicaof", "127.0.0.1", &master.port().to_string()]].concat());
     let linked = || async { replica.command(&["INFO", "replication"]).contains("master_link_status:up") };

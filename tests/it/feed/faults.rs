@@ -11,7 +11,7 @@ use crate::{
         wait,
     },
     store::{
-        places::cluster,
+        deployments::cluster,
         server::{DURABLE, Server, connected},
     },
 };

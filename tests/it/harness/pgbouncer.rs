@@ -20,14 +20,19 @@ pub struct PgBouncer {
 /// Returns the pooler that all tests of this process share.
 pub fn shared() -> &'static PgBouncer {
     static SHARED: OnceLock<Result<PgBouncer, String>> = OnceLock::new();
-    match SHARED.get_or_init(PgBouncer::start) {
+    match SHARED.get_or_init(|| PgBouncer::start("ignore_startup_parameters = extra_float_digits\n")) {
         Ok(pgbouncer) => pgbouncer,
         Err(error) => panic!("{error}"),
     }
 }
 
+/// Returns a pooler without the setting that sqlx needs.
+pub fn unconfigured() -> PgBouncer {
+    PgBouncer::start("").unwrap_or_else(|error| panic!("{error}"))
+}
+
 impl PgBouncer {
-    fn start() -> Result<Self, String> {
+    fn start(setting: &str) -> Result<Self, String> {
         let postgres = postgres::shared();
         let programs = guard::find_programs(&["pgbouncer"], []).ok_or(INSTALL)?;
         let program = programs.join("pgbouncer");
@@ -36,7 +41,7 @@ impl PgBouncer {
             let folder = guard::folder("latchkey-pgbouncer-");
             let settings = folder.join("pgbouncer.ini");
             let port = guard::free_port();
-            std::fs::write(&settings, self::settings(port, postgres.port())).unwrap();
+            std::fs::write(&settings, self::settings(port, postgres.port()) + setting).unwrap();
             let spec = Spec {
                 command: &[program.to_str().unwrap(), settings.to_str().unwrap()],
                 // the meaning of TERM, INT and QUIT differs between releases, and it has no state to lose
@@ -76,7 +81,6 @@ fn settings(port: u16, postgres: u16) -> String {
          auth_type = any\n\
          pool_mode = transaction\n\
          default_pool_size = 3\n\
-         max_client_conn = 500\n\
-         ignore_startup_parameters = extra_float_digits\n"
+         max_client_conn = 500\n"
     )
 }

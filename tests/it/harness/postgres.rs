@@ -52,6 +52,11 @@ impl Postgres {
         Err(last_error)
     }
 
+    /// The folder of its Unix socket.
+    pub fn socket_folder(&self) -> String {
+        self.folder.display().to_string()
+    }
+
     /// Restarts an ended server on its data. The folder belongs to `self`: keep both.
     pub fn again(&self) -> Guard {
         serve(&programs().unwrap(), &self.folder, self.port, false).unwrap_or_else(|error| panic!("{error}"))

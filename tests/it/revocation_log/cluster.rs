@@ -4,7 +4,7 @@ use latchkey::domain::event::Reason;
 
 use super::{assert_not_active, is_live, next_revocation, start_replication, wait_for_peers};
 use crate::store::{
-    places::cluster,
+    deployments::cluster,
     server::{NOW, account, connected, create, session, store},
 };
 

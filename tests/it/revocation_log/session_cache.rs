@@ -119,6 +119,9 @@ async fn cache_holds_its_capacity_and_nothing_when_disabled() {
         pool_size: 2,
         command_timeout: Duration::from_secs(5),
         event_retention: Duration::from_hours(1),
+        tls_ca: None,
+        tls_cert: None,
+        tls_key: None,
     };
     let connect = |max_staleness, max_sessions| {
         let cache = CacheSettings { max_staleness, max_sessions, max_tokens: 0 };

@@ -10,10 +10,10 @@ use latchkey::{
 use sqlx::{Connection, Executor, SqliteConnection};
 
 use super::{Backend, LATER, new_account, new_id, on_every_backend, settings};
-use crate::harness::{guard, postgres};
+use crate::harness::{guard, pgbouncer, postgres};
 
 #[tokio::test]
-async fn it_answers_until_it_is_closed() {
+async fn ping_works_until_closed() {
     on_every_backend(async |backend| {
         let sql = backend.connect().await;
         sql.ping().await.unwrap();
@@ -24,7 +24,7 @@ async fn it_answers_until_it_is_closed() {
 }
 
 #[tokio::test]
-async fn a_sqlite_file_is_its_owners_alone() {
+async fn sqlite_file_is_private_to_its_owner() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a folder with 100% odd#names?.db");
     let url = format!("sqlite://{}", file.display()).replace('%', "%25").replace('#', "%23").replace('?', "%3F");
@@ -42,7 +42,7 @@ async fn a_sqlite_file_is_its_owners_alone() {
 }
 
 #[tokio::test]
-async fn a_sqlite_file_outlives_its_node() {
+async fn sqlite_file_survives_restart() {
     let backend = Backend::sqlite();
     let sql = backend.node().await;
     let account = sql.insert_account(&new_account("ann@example.com")).await.unwrap();
@@ -52,7 +52,7 @@ async fn a_sqlite_file_outlives_its_node() {
 }
 
 #[tokio::test]
-async fn a_sqlite_that_is_locked_is_unavailable() {
+async fn locked_sqlite_is_unavailable() {
     let mut backend = Backend::sqlite();
     backend.node().await.close().await;
     let mut other = SqliteConnection::connect(backend.settings.url.expose()).await.unwrap();
@@ -68,7 +68,7 @@ async fn a_sqlite_that_is_locked_is_unavailable() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_sqlite_is_corrupt() {
+async fn other_file_than_sqlite_is_corrupt() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("latchkey.db");
     std::fs::write(&file, "Dear diary, ".repeat(1000)).unwrap();
@@ -77,13 +77,13 @@ async fn a_file_that_is_no_sqlite_is_corrupt() {
 }
 
 #[tokio::test]
-async fn a_folder_that_is_missing_is_named() {
+async fn missing_folder_is_named() {
     let error = Sql::connect(&settings("sqlite:///nowhere/at/all.db")).await.unwrap_err();
     assert_eq!(error.to_string(), "/nowhere/at/all.db: No such file or directory (os error 2)");
 }
 
 #[tokio::test]
-async fn an_address_without_sense_is_refused() {
+async fn invalid_url_is_refused() {
     for url in ["mysql://root@localhost/x", "", "latchkey.db", "postgres://localhost/x?sslmode=perhaps"] {
         let refused = Sql::connect(&settings(url)).await;
         assert!(matches!(refused, Err(SqlError::Address(_))), "{url}: {refused:?}");
@@ -93,7 +93,7 @@ async fn an_address_without_sense_is_refused() {
 }
 
 #[tokio::test]
-async fn a_postgres_that_is_down_is_unavailable_and_its_password_unsaid() {
+async fn unreachable_postgres_is_unavailable_and_hides_password() {
     let url = format!("postgres://latchkey:hunter2@127.0.0.1:{}/latchkey", guard::free_port());
     let down = DatabaseSettings { acquire_timeout: Duration::from_millis(50), ..settings(&url) };
     let sql = Sql::connect(&down).await.unwrap();
@@ -109,7 +109,40 @@ async fn a_postgres_that_is_down_is_unavailable_and_its_password_unsaid() {
 }
 
 #[tokio::test]
-async fn a_missing_database_is_not_taken_for_one_that_is_down() {
+async fn unreachable_postgres_is_named_without_password() {
+    let port = guard::free_port();
+    let url = format!("postgres://latchkey:hunter2@127.0.0.1:{port}/latchkey");
+    let down = DatabaseSettings { acquire_timeout: Duration::from_millis(50), ..settings(&url) };
+    let sql = Sql::connect(&down).await.unwrap();
+    assert_eq!(sql.ping().await.unwrap_err().to_string(), "the database is unavailable: connection refused");
+    assert_eq!(sql.label(), format!("database.url, 127.0.0.1:{port}/latchkey"));
+}
+
+/// PgBouncer refuses a parameter that sqlx always sends, unless it is told to ignore it.
+#[tokio::test]
+async fn pgbouncer_refusing_startup_parameter_is_permanent_and_names_the_setting() {
+    let pgbouncer = pgbouncer::unconfigured();
+    let sql = Sql::connect(&settings(&pgbouncer.url("postgres"))).await.unwrap();
+    for error in [sql.ping().await.unwrap_err(), sql.migrate().await.unwrap_err()] {
+        assert!(!error.is_unavailable(), "{error}");
+        assert!(
+            error.to_string().contains("ignore_startup_parameters") && error.to_string().contains("extra_float_digits")
+        );
+    }
+}
+
+/// The form of libpq, which leaves the host out.
+#[tokio::test]
+async fn postgres_socket_url_without_host_connects() {
+    let server = postgres::shared();
+    let database = server.create_database().await;
+    let url = format!("postgres://postgres:unused@/{database}?host={}&port={}", server.socket_folder(), server.port());
+    let sql = Sql::connect(&settings(&url)).await.unwrap();
+    sql.ping().await.unwrap();
+}
+
+#[tokio::test]
+async fn missing_database_is_permanent() {
     let error = Sql::connect(&settings(&postgres::shared().url("nowhere"))).await.unwrap().ping().await.unwrap_err();
     assert!(!error.is_unavailable());
     assert!(error.to_string().contains("\"nowhere\" does not exist"), "{error}");

@@ -10,15 +10,19 @@ use latchkey::{
 };
 
 use super::{
+    deployments::cluster,
     on_every_server,
-    places::cluster,
     server::{GRACE, IDLE, NOW, Server, account, concurrency_limit, connected, create, raw_command, session, store},
 };
 use crate::harness::wait;
 
-on_every_server!(each_has_its_own_answer, one_token_presented_often_has_one_successor, sign_outs_are_told_one_by_one);
+on_every_server!(
+    batch_operations_have_their_own_answers,
+    i1_token_presented_concurrently_has_one_successor,
+    batched_revocations_append_one_event_each
+);
 
-async fn each_has_its_own_answer(server: Server) {
+async fn batch_operations_have_their_own_answers(server: Server) {
     let store = server.store();
     let accounts: Vec<_> = std::iter::repeat_with(account).take(40).collect();
     for account in &accounts {
@@ -67,7 +71,7 @@ async fn each_has_its_own_answer(server: Server) {
     store.close().await;
 }
 
-async fn one_token_presented_often_has_one_successor(server: Server) {
+async fn i1_token_presented_concurrently_has_one_successor(server: Server) {
     let store = server.store();
     let ada = account();
     create(&store, ada, session(1), NOW).await;
@@ -86,7 +90,7 @@ async fn one_token_presented_often_has_one_successor(server: Server) {
     store.close().await;
 }
 
-async fn sign_outs_are_told_one_by_one(server: Server) {
+async fn batched_revocations_append_one_event_each(server: Server) {
     let store = server.store();
     let accounts: Vec<_> = std::iter::repeat_with(account).take(10).collect();
     for account in &accounts {
@@ -113,7 +117,7 @@ async fn sign_outs_are_told_one_by_one(server: Server) {
 
 /// A server that is a cluster of one is reached as one that is none: it says only when asked that it can't.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_takes_only_one_slot_at_a_time_is_asked_so() {
+async fn batch_refused_across_slots_is_split() {
     let server = Server::with_port(&["--cluster-enabled", "yes"]);
     server.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
     wait::until("it has all slots", || async { server.command(&["CLUSTER", "INFO"]).contains("cluster_state:ok") })
@@ -125,7 +129,7 @@ async fn a_server_that_takes_only_one_slot_at_a_time_is_asked_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_a_cluster_those_of_a_bucket_go_together() {
+async fn batch_in_cluster_holds_one_bucket() {
     let masters = cluster().await;
     let store = store(&format!("redis-cluster://127.0.0.1:{}", masters[0].port()));
     connected(&store).await;

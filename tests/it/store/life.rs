@@ -17,17 +17,17 @@ use super::{
 };
 
 on_every_server!(
-    a_session_is_created_refreshed_and_ended,
-    all_but_one_and_all_end,
-    sessions_of_the_same_second_are_told_one_by_one_too,
-    the_oldest_ends_when_there_are_too_many,
-    details_come_back,
-    a_sign_in_checked_before_a_change_is_refused,
-    sessions_end_by_the_clock,
-    keys_end_by_themselves,
+    session_is_created_rotated_and_revoked,
+    revoke_all_with_and_without_exception_ends_sessions,
+    revoke_all_sessions_of_current_second_get_own_events,
+    create_above_cap_ends_oldest,
+    details_round_trip,
+    i5_create_with_older_epoch_is_stale,
+    i4_sessions_expire_by_both_clocks,
+    i4_keys_expire_by_ttl,
 );
 
-async fn a_session_is_created_refreshed_and_ended(server: Server) {
+async fn session_is_created_rotated_and_revoked(server: Server) {
     let store = server.store();
     let (ada, id) = (account(), session(1));
     let roles = Roles::parse(["admin", "clerk"]).unwrap();
@@ -77,7 +77,7 @@ async fn a_session_is_created_refreshed_and_ended(server: Server) {
     store.close().await;
 }
 
-async fn all_but_one_and_all_end(server: Server) {
+async fn revoke_all_with_and_without_exception_ends_sessions(server: Server) {
     let store = server.store();
     let ada = account();
     for number in 1..=5 {
@@ -100,7 +100,7 @@ async fn all_but_one_and_all_end(server: Server) {
 }
 
 /// Those that began within the second of the revocation can't be told from later ones by their tokens' `auth_time`.
-async fn sessions_of_the_same_second_are_told_one_by_one_too(server: Server) {
+async fn revoke_all_sessions_of_current_second_get_own_events(server: Server) {
     let store = server.store();
     let ada = account();
     let time = |millis| NOW + Duration::from_millis(millis);
@@ -117,7 +117,7 @@ async fn sessions_of_the_same_second_are_told_one_by_one_too(server: Server) {
     store.close().await;
 }
 
-async fn the_oldest_ends_when_there_are_too_many(server: Server) {
+async fn create_above_cap_ends_oldest(server: Server) {
     let store = server.store();
     let ada = account();
     for number in 1..=7_u64 {
@@ -132,7 +132,7 @@ async fn the_oldest_ends_when_there_are_too_many(server: Server) {
     store.close().await;
 }
 
-async fn details_come_back(server: Server) {
+async fn details_round_trip(server: Server) {
     const CHROME: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36";
     let store = server.store();
     let ada = account();
@@ -167,7 +167,7 @@ async fn details_come_back(server: Server) {
     store.close().await;
 }
 
-async fn a_sign_in_checked_before_a_change_is_refused(server: Server) {
+async fn i5_create_with_older_epoch_is_stale(server: Server) {
     let store = server.store();
     let ada = account();
     create(&store, ada, session(1), NOW).await;
@@ -180,7 +180,7 @@ async fn a_sign_in_checked_before_a_change_is_refused(server: Server) {
     store.close().await;
 }
 
-async fn sessions_end_by_the_clock(server: Server) {
+async fn i4_sessions_expire_by_both_clocks(server: Server) {
     let store = server.store();
     let (ada, id) = (account(), session(1));
     create(&store, ada, id, NOW).await;
@@ -208,7 +208,7 @@ async fn sessions_end_by_the_clock(server: Server) {
     store.close().await;
 }
 
-async fn keys_end_by_themselves(server: Server) {
+async fn i4_keys_expire_by_ttl(server: Server) {
     let store = server.store();
     let (ada, id) = (account(), session(1));
     create(&store, ada, id, NOW).await;

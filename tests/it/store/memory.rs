@@ -69,7 +69,7 @@ async fn bytes_per_session(origin: Origin) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_takes_at_most_300_bytes() {
+async fn session_memory_is_at_most_300_bytes() {
     let usual = Origin { ip: Some("203.0.113.7".parse().unwrap()), user_agent: Some(CHROME.to_owned()), device: None };
     let large = Origin {
         ip: Some("2001:db8:1234:5678:9abc:def0:1234:5678".parse().unwrap()),

@@ -1,15 +1,16 @@
-//! The session store, on every server that it is meant for.
+//! The session store, on every supported server and deployment.
 
 mod batch;
+pub(crate) mod deployments;
 mod life;
 mod memory;
 mod model;
-pub(crate) mod places;
+mod rotate_paths;
 mod scripts;
 pub(crate) mod server;
 mod upgrade;
 
-/// Runs tests, each a function that is given a [`server::Server`], on every kind of server there is.
+/// Runs tests on every supported kind of server. Each test is a function of a [`server::Server`].
 macro_rules! on_every_server {
     ($($test:ident),* $(,)?) => {
         on_every_server!(@ redis_7_0 [$($test)*]);

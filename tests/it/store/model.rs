@@ -103,7 +103,7 @@ impl Model {
     }
 }
 
-async fn follow(store: &RedisStores, account: AccountId, most: usize, grace: Duration, steps: &[Step]) {
+async fn run_history(store: &RedisStores, account: AccountId, most: usize, grace: Duration, steps: &[Step]) {
     let mut now = super::server::NOW;
     let mut models: HashMap<SessionId, Model> = HashMap::new();
     let mut ids: Vec<SessionId> = Vec::new();
@@ -219,7 +219,7 @@ async fn follow(store: &RedisStores, account: AccountId, most: usize, grace: Dur
 }
 
 #[test]
-fn the_scripts_do_what_the_model_says() {
+fn scripts_match_the_model() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let server = Server::start("redis-server", 0, &[]);
     let store = runtime.block_on(async { server.store() });
@@ -229,7 +229,7 @@ fn the_scripts_do_what_the_model_says() {
     runner
         .run(&steps, |(most, grace, mut steps)| {
             steps.insert(0, Step::Create);
-            runtime.block_on(follow(&store, account(), most, Duration::from_millis(grace), &steps));
+            runtime.block_on(run_history(&store, account(), most, Duration::from_millis(grace), &steps));
             Ok(())
         })
         .unwrap();
@@ -238,7 +238,7 @@ fn the_scripts_do_what_the_model_says() {
 
 /// A Redis that lost writes knows a generation less than was given out: the session goes on from the token presented.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_generation_that_redis_forgot_moves_the_session_on() {
+async fn rotate_later_generation_than_stored_continues_session() {
     let server = Server::start("redis-server", 0, &[]);
     let store = server.store();
     let (ada, id) = (account(), session(1));
@@ -255,7 +255,7 @@ async fn a_generation_that_redis_forgot_moves_the_session_on() {
 /// More rotations than a record has room for, nearly all at once: each token still has its own grace, and no more than a
 /// sixth beyond.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_burst_neither_cuts_nor_stretches_the_grace_of_what_came_before() {
+async fn rotate_burst_keeps_grace_of_earlier_generations() {
     let server = Server::start("redis-server", 0, &[]);
     let store = server.store();
     let start = super::server::NOW;

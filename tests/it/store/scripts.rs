@@ -8,9 +8,9 @@ use super::{
 };
 use crate::harness::wait;
 
-on_every_server!(forgotten_scripts_are_loaded_again);
+on_every_server!(missing_scripts_are_reloaded);
 
-async fn forgotten_scripts_are_loaded_again(mut server: Server) {
+async fn missing_scripts_are_reloaded(mut server: Server) {
     let store = server.store();
     let ada = account();
     create(&store, ada, session(1), NOW).await;

@@ -1,4 +1,4 @@
-//! Servers that the store is tested on: of every kind and version, on a socket or a port, restarted on the same folder.
+//! Redis and Valkey servers for the store tests: every supported version, on a socket or port, restartable in place.
 
 use std::{
     path::{Path, PathBuf},
@@ -31,18 +31,18 @@ use crate::harness::{
     test_cluster,
 };
 
-/// Day one of every test.
+/// The start of every test's time.
 pub const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 pub const GRACE: Duration = Duration::from_secs(10);
 pub const IDLE: Duration = Duration::from_hours(7 * 24);
 pub const ABSOLUTE: Duration = Duration::from_hours(30 * 24);
 
-/// As the documents prescribe.
+/// The documented persistence settings.
 pub const DURABLE: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
 
-/// A running server. Ends, and its folder with it, when dropped.
+/// A running server. Stops, and deletes its folder, when dropped.
 pub struct Server {
-    // the first deletes the folder
+    // The first guard deletes the folder.
     guards: Vec<Guard>,
     command: Vec<String>,
     folder: PathBuf,
@@ -62,7 +62,7 @@ impl Server {
         Self::start(tool("valkey-server-9").to_str().unwrap(), 0, DURABLE)
     }
 
-    /// Port 0 for none; there is always a socket. In arguments, `FOLDER` stands for the server's folder.
+    /// Starts a server on a socket, and on a port unless it is 0. In arguments, `FOLDER` stands for its folder.
     pub fn start(program: &str, port: u16, arguments: &[&str]) -> Self {
         let folder = guard::folder_in_memory("store");
         let mut command = vec![program.to_owned()];
@@ -74,19 +74,19 @@ impl Server {
         Self { guards: vec![guard], command, folder, port }
     }
 
-    /// The same on a free port.
+    /// Starts a server on a free port.
     pub fn with_port(arguments: &[&str]) -> Self {
         Self::start("redis-server", guard::free_port(), arguments)
     }
 
-    /// A server that isn't running yet; [`Server::restart`] starts it.
+    /// A stopped server; [`Server::restart`] starts it.
     pub fn stopped(arguments: &[&str]) -> Self {
         let server = Self::start("redis-server", 0, arguments);
         server.kill();
         server
     }
 
-    /// Ends it as a power cut would.
+    /// Kills the server, as a power cut would.
     pub fn kill(&self) {
         self.signal(Signal::KILL);
     }
@@ -95,7 +95,7 @@ impl Server {
         self.guards.last().unwrap().signal(signal);
     }
 
-    /// Starts it again after [`Server::kill`].
+    /// Starts the server after [`Server::kill`].
     pub fn restart(&mut self) {
         self.guards.push(run(&self.command, None).unwrap());
     }
@@ -116,26 +116,26 @@ impl Server {
         format!("redis+unix://{}", self.socket().display())
     }
 
-    /// The store on this server.
+    /// The stores on this server.
     pub fn store(&self) -> RedisStores {
         store(&self.url())
     }
 
-    /// `redis-cli` on this server: what it prints.
+    /// Runs `redis-cli` and returns its output.
     pub fn command(&self, words: &[&str]) -> String {
         let output = Command::new("redis-cli").arg("-s").arg(self.socket()).args(words).output().unwrap();
         assert!(output.status.success(), "{words:?}: {output:?}");
         String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
     }
 
-    /// A plain connection, for what `redis-cli` can't say: bytes.
+    /// A plain connection, for arguments that are bytes.
     pub async fn raw(&self) -> Client {
         let client = Builder::from_config(Config::from_url(&self.url()).unwrap()).build().unwrap();
         client.init().await.unwrap();
         client
     }
 
-    /// The one hash of sessions there is: its key and its fields, in order.
+    /// The only session hash: its key and its sorted fields.
     pub async fn only_hash(&self) -> (String, Vec<(Vec<u8>, Vec<u8>)>) {
         let key = self.command(&["--scan", "--pattern", "lk:s*"]);
         assert_eq!(key.lines().count(), 1, "{key}");
@@ -144,7 +144,7 @@ impl Server {
         (key, fields.into_iter().map(|(field, value)| (field.to_vec(), value.to_vec())).collect())
     }
 
-    /// How often a command was asked for, in lower case.
+    /// The number of calls of a command, in lower case.
     pub fn calls(&self, command: &str) -> usize {
         let stats = self.command(&["INFO", "commandstats"]);
         let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
@@ -193,7 +193,7 @@ fn run(command: &[String], folder: Option<&Path>) -> Result<Guard, String> {
     })
 }
 
-/// A program that `make test` installed.
+/// A program that `make test` installs.
 pub fn tool(name: &str) -> PathBuf {
     let tools = std::env::var_os("TEST_TOOLS_DIR")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools"), PathBuf::from);
@@ -202,41 +202,54 @@ pub fn tool(name: &str) -> PathBuf {
     path
 }
 
-/// The store at an address.
-pub fn store(url: &str) -> RedisStores {
-    store_with(url, Duration::from_secs(5))
-}
-
-/// The same, for addresses that don't work: each command fails after this long.
-pub fn store_with(url: &str, command_timeout: Duration) -> RedisStores {
-    let settings = RedisSettings {
+/// The settings for a Redis at this URL.
+pub fn settings(url: &str) -> RedisSettings {
+    RedisSettings {
         url: Some(url.into()),
         prefix: "lk:".to_owned(),
         pool_size: 2,
-        command_timeout,
+        command_timeout: Duration::from_secs(5),
         event_retention: Duration::from_hours(1),
-    };
-    RedisStores::connect(&url.into(), &settings, &test_cluster::cache(), &Cores::current_runtime()).unwrap()
+        tls_ca: None,
+        tls_cert: None,
+        tls_key: None,
+    }
 }
 
-/// Runs a command whose words are bytes.
+/// The stores at this URL.
+pub fn store(url: &str) -> RedisStores {
+    connect(&settings(url))
+}
+
+/// The stores at this URL, whose commands fail after `command_timeout`.
+pub fn store_with(url: &str, command_timeout: Duration) -> RedisStores {
+    connect(&RedisSettings { command_timeout, ..settings(url) })
+}
+
+/// The stores of these settings.
+pub fn connect(settings: &RedisSettings) -> RedisStores {
+    let url = settings.url.as_ref().unwrap();
+    RedisStores::connect(url, settings, &test_cluster::cache(), &Cores::current_runtime()).unwrap()
+}
+
+/// Runs a command with binary arguments.
 pub async fn raw_command(client: &Client, name: &'static str, words: Vec<Value>) -> Value {
     client.custom(CustomCommand::new_static(name, None, false), words).await.unwrap()
 }
 
-/// An account that no other test has.
+/// An account that no other test uses.
 pub fn account() -> AccountId {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let next = NEXT.fetch_add(1, Ordering::Relaxed);
     AccountId(Uuid::from_u64_pair(0x0192_f0c1_2345_7abc, next.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
 }
 
-/// A session's id.
+/// The id of session `number`.
 pub fn session(number: u64) -> SessionId {
     SessionId(Uuid::from_u64_pair(number.wrapping_mul(0x9e37_79b9_7f4a_7c15), number))
 }
 
-/// A session as the defaults have it, for an account without roles.
+/// A session with default settings, for an account without roles.
 pub fn new_session(account: AccountId, id: SessionId) -> NewSession {
     NewSession {
         id,
@@ -251,7 +264,7 @@ pub fn new_session(account: AccountId, id: SessionId) -> NewSession {
     }
 }
 
-/// Creates such a session.
+/// Creates a session with default settings.
 pub async fn create(store: &RedisStores, account: AccountId, id: SessionId, now: Timestamp) -> Grant {
     match store.sessions.create(new_session(account, id), now).await.unwrap() {
         Create::Created { grant, .. } => grant,
@@ -259,8 +272,7 @@ pub async fn create(store: &RedisStores, account: AccountId, id: SessionId, now:
     }
 }
 
-/// Waits until all connections of a store reach all masters of its cluster: each learns of them for itself, and is of no use
-/// while it does.
+/// Waits until all connections of a store reach all masters of its cluster: each discovers them by itself.
 pub(crate) async fn connected(store: &RedisStores) {
     let reach_all = || async {
         let mut all = true;

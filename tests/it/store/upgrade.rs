@@ -19,7 +19,7 @@ use super::{
     server::{ABSOLUTE, GRACE, IDLE, NOW, Server, account, create, new_session, raw_command, session},
 };
 
-on_every_server!(version_1_is_read_and_used, a_newer_version_is_refused_by_name);
+on_every_server!(record_version_1_is_read_and_used, record_newer_version_is_refused_by_name);
 
 const ACCOUNT: &str = "0192f0c1-2345-7abc-8def-0123456789ab";
 
@@ -82,7 +82,7 @@ fn unhex(text: &str) -> Vec<u8> {
 
 /// To be removed when version 2 comes; the fixture stays. `LATCHKEY_WRITE_FIXTURES=1` writes it.
 #[tokio::test(flavor = "multi_thread")]
-async fn this_release_writes_version_1() {
+async fn record_version_1_is_written() {
     let server = Server::start("redis-server", 0, &[]);
     let store = server.store();
     three_sessions(&store).await;
@@ -101,7 +101,7 @@ async fn this_release_writes_version_1() {
     assert_eq!(text, std::fs::read_to_string(fixture()).unwrap());
 }
 
-async fn version_1_is_read_and_used(server: Server) {
+async fn record_version_1_is_read_and_used(server: Server) {
     let text = std::fs::read_to_string(fixture()).unwrap();
     let key = latchkey::store::redis::key::Keys::new("lk:").sessions(ada());
     let mut words: Vec<Value> = vec![key.into()];
@@ -147,7 +147,7 @@ async fn version_1_is_read_and_used(server: Server) {
     store.close().await;
 }
 
-async fn a_newer_version_is_refused_by_name(server: Server) {
+async fn record_newer_version_is_refused_by_name(server: Server) {
     let store = server.store();
     let (ada, id) = (account(), session(1));
     create(&store, ada, id, NOW).await;

@@ -1,4 +1,4 @@
-//! Which program to run: a `redis-server` or `valkey-server` on the PATH that is new enough.
+//! Finds a `redis-server` or `valkey-server` on the PATH that is new enough.
 
 use std::{
     ffi::OsStr,
@@ -13,11 +13,11 @@ use tokio::process::Command;
 use super::EmbeddedError;
 
 const NAMES: [&str; 2] = ["redis-server", "valkey-server"];
-/// The oldest Redis that is supported, major and minor.
+/// The oldest supported Redis, major and minor.
 const OLDEST: (u32, u32) = (6, 0);
 const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The first program on `search`, a PATH, that will do. If none does, says what is wrong with the first.
+/// The first suitable program on `search`, a PATH; otherwise the problem of the first candidate.
 pub(super) async fn find(search: &OsStr) -> Result<PathBuf, EmbeddedError> {
     let mut problem = None;
     for binary in NAMES.iter().filter_map(|name| locate(name, search)) {
@@ -40,10 +40,10 @@ async fn check(binary: &Path) -> Result<(), EmbeddedError> {
     let output = Command::new(binary).arg("--version").stdin(Stdio::null()).kill_on_drop(true).output();
     let output = tokio::time::timeout(VERSION_TIMEOUT, output)
         .await
-        .map_err(|_| unusable("it didn't answer".into()))?
+        .map_err(|_| unusable("no answer".into()))?
         .map_err(|error| unusable(error.to_string()))?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let version = version(&text).ok_or_else(|| unusable(format!("it said {:?}", text.trim())))?;
+    let version = version(&text).ok_or_else(|| unusable(format!("its output was {:?}", text.trim())))?;
     if numbers(version).is_none_or(|numbers| numbers < OLDEST) {
         return Err(EmbeddedError::TooOld { binary: binary.to_owned(), version: version.to_owned() });
     }
@@ -64,7 +64,7 @@ fn numbers(version: &str) -> Option<(u32, u32)> {
 mod tests {
     use super::*;
 
-    /// A folder with a program in it that prints `text`.
+    /// A folder with a program that prints `text`.
     fn folder_with(name: &str, text: &str) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         add(dir.path(), name, text);
@@ -73,14 +73,14 @@ mod tests {
 
     fn add(dir: &Path, name: &str, text: &str) {
         let program = dir.join(name);
-        // Not written by this process: a file that a fork of it still has open for writing can't be run.
+        // Written by another process: a fork of this one could hold the file open for writing, and then it can't be run.
         let script = format!("printf '#!/bin/sh\\necho {text}\\n' > \"$0\" && chmod 755 \"$0\"");
         let made = std::process::Command::new("/bin/sh").arg("-c").arg(script).arg(&program).status().unwrap();
         assert!(made.success());
     }
 
     #[tokio::test]
-    async fn nothing_there_says_how_to_install_it() {
+    async fn find_without_program_explains_installation() {
         let dir = tempfile::tempdir().unwrap();
         let error = find(dir.path().as_os_str()).await.unwrap_err();
         assert!(matches!(error, EmbeddedError::NotFound));
@@ -88,34 +88,34 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn valkey_will_do() {
+    async fn find_valkey_only_is_accepted() {
         let dir = folder_with("valkey-server", "Valkey server v=8.0.1 sha=0:0 malloc=jemalloc bits=64");
         assert_eq!(find(dir.path().as_os_str()).await.unwrap(), dir.path().join("valkey-server"));
     }
 
     #[tokio::test]
-    async fn too_old_names_the_version() {
+    async fn find_old_redis_names_the_version() {
         let dir = folder_with("redis-server", "Redis server v=5.0.14 sha=0:0");
         let error = find(dir.path().as_os_str()).await.unwrap_err();
         assert!(matches!(&error, EmbeddedError::TooOld { version, .. } if version == "5.0.14"), "{error}");
     }
 
     #[tokio::test]
-    async fn a_newer_valkey_beside_an_old_redis_is_taken() {
+    async fn find_old_redis_and_new_valkey_prefers_valkey() {
         let dir = folder_with("redis-server", "Redis server v=5.0.14 sha=0:0");
         add(dir.path(), "valkey-server", "Valkey server v=9.0.0 sha=0:0");
         assert_eq!(find(dir.path().as_os_str()).await.unwrap(), dir.path().join("valkey-server"));
     }
 
     #[tokio::test]
-    async fn something_else_is_refused() {
+    async fn find_other_program_is_refused() {
         let dir = folder_with("redis-server", "hello");
         let error = find(dir.path().as_os_str()).await.unwrap_err();
         assert!(matches!(error, EmbeddedError::Unusable { .. }), "{error}");
     }
 
     #[test]
-    fn versions_compare_as_numbers() {
+    fn numbers_compare_numerically() {
         assert!(numbers("10.0.1") > Some(OLDEST));
         assert!(numbers("5.9.9") < Some(OLDEST));
         assert_eq!(numbers("unstable"), None);

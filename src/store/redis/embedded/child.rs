@@ -1,4 +1,4 @@
-//! One run of the server: how it is started, when it is ready, how it is ended.
+//! The server process: start, readiness, stop.
 
 use std::{ffi::OsStr, fs::File, path::PathBuf, process::Stdio, time::Duration};
 
@@ -15,13 +15,13 @@ use super::{
     wire::{self, Pong},
 };
 
-/// How long a server may take to answer, not counting the time that it reads its data.
+/// How long a server may take to answer, loading excluded.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long it may take to read its data.
+/// How long loading its data may take.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(600);
-/// How long it may take to end after it was told to.
+/// How long it may take to stop after SIGTERM.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long to wait for the rest of its output after it ended.
+/// How long to wait for the rest of its output after its end.
 const OUTPUT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Starts servers in one folder.
@@ -30,7 +30,7 @@ pub(super) struct Launcher {
     binary: PathBuf,
     dir: PathBuf,
     socket: PathBuf,
-    /// Locked; each server has it as its standard input.
+    /// The lock of the server, passed as its standard input.
     lock: File,
 }
 
@@ -63,12 +63,12 @@ impl Launcher {
 
     fn spawn(&self) -> std::io::Result<Server> {
         let mut child = Command::new(&self.binary)
-            // With options and no file, no configuration of the user's is read.
+            // With options only, the server reads no configuration file of the user.
             .args(self.arguments())
             .stdin(self.lock.try_clone()?)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // Ctrl-C in a terminal is for the service, which then ends its server in its own time.
+            // Ctrl-C reaches the service only, which stops its server itself.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
@@ -103,7 +103,7 @@ impl Launcher {
     }
 }
 
-/// A server that runs. Dropped, it is killed.
+/// A running server. Killed when dropped.
 #[derive(Debug)]
 pub(super) struct Server {
     child: Child,
@@ -112,7 +112,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Waits for its end, and says how it ended.
+    /// Waits for its end, and returns the exit status.
     pub(super) async fn ended(&mut self) -> String {
         let status = match self.child.wait().await {
             Ok(status) => status.to_string(),
@@ -124,21 +124,21 @@ impl Server {
         status
     }
 
-    /// The last lines it wrote.
+    /// The last lines of its output.
     pub(super) fn last_output(&self) -> String {
         self.output.last()
     }
 
-    /// Tells it to end, and kills it if it doesn't.
+    /// Sends SIGTERM, and kills the server if it does not stop in time.
     pub(super) async fn stop(mut self) {
         let pid = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         if let Some(pid) = pid
             && let Err(error) = kill_process(pid, Signal::TERM)
         {
-            tracing::warn!(%error, "can't tell the private Redis to end");
+            tracing::warn!(%error, "can't signal the private Redis");
         }
         if timeout(STOP_TIMEOUT, self.ended()).await.is_err() {
-            tracing::error!("killing the private Redis, which didn't end in time");
+            tracing::error!("the private Redis did not stop in time, killing it");
             if let Err(error) = self.child.kill().await {
                 tracing::error!(%error, "can't kill the private Redis");
             }

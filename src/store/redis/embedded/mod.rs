@@ -1,6 +1,5 @@
-//! A Redis of our own: a `redis-server` or `valkey-server` child on a unix socket in the data folder, for those who
-//! have configured none. It loses nothing that it acknowledged (every write is synced), opens no TCP port, and is
-//! started, restarted and stopped with the service.
+//! The private Redis, for installations without `redis.url`: a `redis-server` or `valkey-server` child process on a Unix
+//! socket in the data folder. It syncs every write, opens no TCP port, and starts, restarts and stops with the service.
 
 use std::{
     fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError},
@@ -26,12 +25,12 @@ use child::Launcher;
 
 /// The longest path a unix socket can have, in bytes: `sun_path` less its closing zero, see unix(7).
 const SOCKET_PATH_LIMIT: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
-/// How long a server that an earlier run left behind gets to end.
+/// How long a server left behind by an earlier run may take to stop.
 const LEFTOVER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often to look whether it has.
+/// Interval of polling for its end.
 const POLL: Duration = Duration::from_millis(10);
 
-/// Why the private Redis didn't start. The texts are for the person who runs the service.
+/// Why the private Redis didn't start, in words for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddedError {
     /// The data folder's path is too long for a unix socket.
@@ -45,7 +44,7 @@ pub enum EmbeddedError {
         /// The most bytes it may have.
         limit: usize,
     },
-    /// Its folder, or a file there, can't be made or used.
+    /// Its folder, or a file in it, can't be created or used.
     #[error("the private Redis can't use {path} (set LATCHKEY_DATA_DIR to a folder that can be written)")]
     Folder {
         /// The folder or the file.
@@ -63,13 +62,13 @@ pub enum EmbeddedError {
         /// The folder.
         dir: PathBuf,
     },
-    /// There is no server to run.
+    /// No server program is installed.
     #[error(
         "neither redis-server nor valkey-server is on the PATH: install one (apt-get install redis-server, dnf install \
-         valkey, apk add redis, brew install redis) or set LATCHKEY_REDIS_URL to a running one"
+         valkey, apk add redis, brew install redis) or set LATCHKEY_REDIS_URL to a running server"
     )]
     NotFound,
-    /// The server can't say its version.
+    /// The program does not report its version.
     #[error("{} --version failed: {detail}", binary.display())]
     Unusable {
         /// The program.
@@ -80,7 +79,7 @@ pub enum EmbeddedError {
     /// The server is older than Redis 6.0.
     #[error(
         "{} is version {version}, and Redis 6.0 or newer is needed: install a newer redis-server or valkey-server, or \
-         set LATCHKEY_REDIS_URL to a running one",
+         set LATCHKEY_REDIS_URL to a running server",
         binary.display()
     )]
     TooOld {
@@ -99,31 +98,31 @@ pub enum EmbeddedError {
         source: io::Error,
     },
     /// The server ended before it was ready.
-    #[error("the private Redis ended at once ({status}); it said:\n{output}")]
+    #[error("the private Redis ended at once ({status}); its output:\n{output}")]
     Exited {
-        /// How it ended.
+        /// The exit status.
         status: String,
         /// The last lines it wrote.
         output: String,
     },
     /// The server runs and doesn't answer.
-    #[error("the private Redis isn't ready after {seconds} seconds; it said:\n{output}")]
+    #[error("the private Redis isn't ready after {seconds} seconds; its output:\n{output}")]
     NotReady {
-        /// How long it was waited for.
+        /// The time limit.
         seconds: u64,
         /// The last lines it wrote.
         output: String,
     },
-    /// The server of an earlier run doesn't end.
-    #[error("a Redis server that an earlier run left in {dir} doesn't end: stop it and start again")]
+    /// The server of an earlier run doesn't stop.
+    #[error("a Redis server of an earlier run in {dir} doesn't stop: stop it, then start the service")]
     Leftover {
         /// The folder.
         dir: PathBuf,
     },
 }
 
-/// A running private Redis. [`stop`](Self::stop) it; merely dropped, it is killed, which loses nothing acknowledged
-/// either, but leaves the next start a log to repair.
+/// A running private Redis. Call [`stop`](Self::stop): dropping it kills the server, which loses no acknowledged write but
+/// leaves a log to repair at the next start.
 #[derive(Debug)]
 pub struct EmbeddedRedis {
     socket: PathBuf,
@@ -134,10 +133,10 @@ pub struct EmbeddedRedis {
 }
 
 impl EmbeddedRedis {
-    /// Starts a server that keeps its data in `dir`, which is made if it isn't there, and waits until it is ready.
+    /// Starts a server with its data in `dir`, which is created if missing, and waits until it is ready.
     ///
-    /// A server that a killed service left behind in `dir` is stopped first. If the server ends later, it is started
-    /// again, with pauses that grow from 100 ms to 5 s.
+    /// Stops a server that a killed service left behind in `dir` first. Restarts the server if it exits later, with pauses
+    /// from 100 ms to 5 s.
     ///
     /// # Errors
     ///
@@ -167,7 +166,7 @@ impl EmbeddedRedis {
         Ok(Self { socket, stop, supervisor: Some(supervisor), _lock: lock })
     }
 
-    /// Where it listens.
+    /// The socket it listens on.
     #[must_use]
     pub fn socket(&self) -> &Path {
         &self.socket
@@ -179,7 +178,7 @@ impl EmbeddedRedis {
         if let Some(supervisor) = self.supervisor.take()
             && let Err(error) = supervisor.await
         {
-            tracing::error!(%error, "the private Redis wasn't stopped in order");
+            tracing::error!(%error, "the private Redis was not stopped cleanly");
         }
     }
 }
@@ -187,7 +186,7 @@ impl EmbeddedRedis {
 impl Drop for EmbeddedRedis {
     fn drop(&mut self) {
         if let Some(supervisor) = &self.supervisor {
-            supervisor.abort(); // and the child dies with it
+            supervisor.abort(); // kills the child process
         }
     }
 }
@@ -207,17 +206,17 @@ fn lock_file(path: &Path) -> Result<File, EmbeddedError> {
     open.map_err(|source| folder(path, source))
 }
 
-/// Makes sure that no server uses `dir`, and returns the lock by which the next one shows that it does.
+/// Makes sure that no server uses `dir`, and returns the lock that the next server holds.
 ///
-/// The caller holds the service's lock, so a server that runs here was left behind. Two servers on one append-only file
-/// would ruin it, and one that starts or ends doesn't listen: therefore a server holds a lock of its own, as its
-/// standard input, and the kernel releases it when the process ends, however it ends.
+/// The caller holds the service's lock, so a server that runs here was left behind. Two servers would corrupt the append-only
+/// file, and a server that starts or stops does not listen. Therefore each server holds a lock, as its standard input, which
+/// the kernel releases when the process ends.
 async fn end_leftover(dir: &Path, socket: &Path) -> Result<File, EmbeddedError> {
     let path = dir.join("server.lock");
     let lock = lock_file(&path)?;
     let deadline = Instant::now() + LEFTOVER_TIMEOUT;
     if wire::shut_down(socket, deadline).await {
-        tracing::warn!(dir = %dir.display(), "stopped a Redis server that an earlier run had left behind");
+        tracing::warn!(dir = %dir.display(), "stopped a Redis server left behind by an earlier run");
     }
     loop {
         match lock.try_lock() {
@@ -228,7 +227,7 @@ async fn end_leftover(dir: &Path, socket: &Path) -> Result<File, EmbeddedError> 
             }
             Err(TryLockError::WouldBlock) => {
                 tokio::time::sleep(POLL).await;
-                // It may have been starting, and listen by now.
+                // A server that was starting may listen by now.
                 wire::shut_down(socket, deadline).await;
             }
         }

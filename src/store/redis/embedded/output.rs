@@ -1,4 +1,4 @@
-//! What the server writes: into our log, and the last lines kept for when it ends.
+//! The output of the server: copied to the log, with the last lines kept for error messages.
 
 use std::{
     collections::VecDeque,
@@ -9,12 +9,12 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
 const KEPT_LINES: usize = 10;
 
-/// The last lines that a server wrote.
+/// The last lines of output.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Output(Arc<Mutex<VecDeque<String>>>);
 
 impl Output {
-    /// Logs all that comes from `stream` to its end, line by line.
+    /// Logs a stream line by line until its end.
     pub(super) async fn follow(self, stream: impl AsyncRead + Unpin) {
         let mut stream = BufReader::new(stream);
         let mut line = Vec::new();
@@ -40,12 +40,11 @@ impl Output {
     }
 }
 
-/// Lines read `123:M 23 Nov 2026 02:00:00.000 * text`, where the sign is a level. `#`, its highest, is also that of
-/// "Redis is starting", so it is no more than a remark here. What doesn't begin with a process is a complaint about how
-/// the server was started.
+/// Logs one line: `123:M 23 Nov 2026 02:00:00.000 * text`, where the sign is a level. The highest, `#`, is also that of
+/// "Redis is starting", so it is logged as information. A line without process id is an error in the server's arguments.
 fn log(line: &str) {
-    let by_a_process = line.split_once(':').is_some_and(|(pid, _)| pid.bytes().all(|byte| byte.is_ascii_digit()));
-    if !by_a_process {
+    let has_pid = line.split_once(':').is_some_and(|(pid, _)| pid.bytes().all(|byte| byte.is_ascii_digit()));
+    if !has_pid {
         tracing::warn!(target: "latchkey::redis_server", "{line}");
     } else if line.split(' ').nth(5) == Some("#") {
         tracing::info!(target: "latchkey::redis_server", "{line}");

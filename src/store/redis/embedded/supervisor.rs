@@ -1,4 +1,4 @@
-//! Starts the server again when it ends on its own.
+//! Restarts the server when it exits.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::child::{Launcher, Server};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// A server that ran this long had started well: its end begins a new series.
+/// A server that ran this long resets the pauses.
 const GOOD_RUN: Duration = Duration::from_secs(60);
 
 /// Keeps a server running until `stop`, then stops it.
@@ -25,24 +25,24 @@ pub(super) async fn supervise(launcher: Launcher, mut server: Server, stop: Canc
         if started.elapsed() >= GOOD_RUN {
             pause = FIRST_PAUSE;
         }
-        tracing::error!(%status, output = server.last_output(), "the private Redis ended; starting it again");
+        tracing::error!(%status, output = server.last_output(), "the private Redis exited, restarting");
         server = tokio::select! {
             biased;
             () = stop.cancelled() => return,
             server = restart(&launcher, &mut pause) => server,
         };
-        tracing::info!("the private Redis is back");
+        tracing::info!("the private Redis is running again");
     }
 }
 
-/// Tries until it works.
+/// Retries until the server runs.
 async fn restart(launcher: &Launcher, pause: &mut Duration) -> Server {
     loop {
         tokio::time::sleep(*pause).await;
         *pause = (*pause * 2).min(LONGEST_PAUSE);
         match launcher.launch().await {
             Ok(server) => return server,
-            Err(error) => tracing::error!(%error, "the private Redis can't be started again; trying on"),
+            Err(error) => tracing::error!(%error, "the private Redis does not start, retrying"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The two commands that are said to the private server before any client is: `PING` and `SHUTDOWN`.
+//! The two commands sent to the private server without a client library: `PING` and `SHUTDOWN`.
 
 use std::{io, path::Path, time::Duration};
 
@@ -11,17 +11,17 @@ use tokio::{
 
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What came back for a `PING`.
+/// The answer to a `PING`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pong {
     Ready,
-    /// It reads its data, which can take long.
+    /// The server loads its data, which can take long.
     Loading,
-    /// Nobody, somebody else, or nothing sensible.
+    /// No answer, or that of another process.
     Nothing,
 }
 
-/// Asks the server at `socket`, which must be the process `pid`, whether it is ready.
+/// Pings the server at `socket`, which must be the process `pid`.
 pub(super) async fn ping(socket: &Path, pid: Option<u32>) -> Pong {
     match timeout(PING_TIMEOUT, ask(socket, pid)).await {
         Ok(Ok(answer)) if answer.starts_with("+PONG") => Pong::Ready,
@@ -42,15 +42,14 @@ async fn ask(socket: &Path, pid: Option<u32>) -> io::Result<String> {
     Ok(answer)
 }
 
-/// Stops whatever listens at `socket`: by `SHUTDOWN`, and if that has no effect by `deadline`, by force. Returns whether
-/// something did.
+/// Stops the server at `socket`: by `SHUTDOWN`, and by SIGKILL after `deadline`. Returns whether there was one.
 ///
-/// Killing is safe: every write that was acknowledged is on the disk.
+/// Killing is safe: every acknowledged write is on disk.
 pub(super) async fn shut_down(socket: &Path, deadline: Instant) -> bool {
     let Ok(mut stream) = UnixStream::connect(socket).await else { return false };
     let peer = stream.peer_cred().ok().and_then(|peer| peer.pid()).and_then(Pid::from_raw);
     let ended = async {
-        // Without a word about saving, it syncs its append-only file and ends; the kernel then closes the connection.
+        // Syncs the append-only file and exits; the kernel then closes the connection.
         stream.write_all(b"SHUTDOWN\r\n").await?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.map(drop)
@@ -58,7 +57,7 @@ pub(super) async fn shut_down(socket: &Path, deadline: Instant) -> bool {
     if timeout_at(deadline, ended).await.is_err()
         && let Some(peer) = peer
     {
-        tracing::warn!(pid = peer.as_raw_nonzero().get(), "killing a Redis server that doesn't end");
+        tracing::warn!(pid = peer.as_raw_nonzero().get(), "a Redis server does not stop, killing it");
         let _ = kill_process(peer, Signal::KILL);
         let mut rest = Vec::new();
         let _ = timeout(PING_TIMEOUT, stream.read_to_end(&mut rest)).await;
@@ -73,7 +72,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_server_that_hangs_is_killed() {
+    async fn shut_down_hung_server_is_killed() {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("s");
         let mut server = Command::new("redis-server")
@@ -84,7 +83,7 @@ mod tests {
             .spawn()
             .unwrap();
         while ping(&socket, Some(server.id())).await != Pong::Ready {
-            assert!(server.try_wait().unwrap().is_none(), "it should run");
+            assert!(server.try_wait().unwrap().is_none(), "the server runs");
             tokio::task::yield_now().await;
         }
         kill_process(Pid::from_child(&server), Signal::STOP).unwrap();
@@ -93,7 +92,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn where_nothing_listens_nothing_is_stopped() {
+    async fn shut_down_without_listener_returns_false() {
         let dir = tempfile::tempdir().unwrap();
         assert!(!shut_down(&dir.path().join("s"), Instant::now()).await);
     }

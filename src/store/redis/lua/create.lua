@@ -1,8 +1,8 @@
--- Sessions begin; the oldest of an account's end if there would be too many.
--- ARGV  of each: 1 in one: account id, session id; now, ttl of the key (u48, ms); most sessions, epoch the sign-in was checked
---       against (u32); the record  2 roles or ''  3 to 6 the parts of the details, '' for those that aren't there
--- Gives for each 'created', {'created', id of the last event, ids of the sessions ended} where the cap ended some, or 'stale' where the account has
--- changed since the sign-in was checked (I5).
+-- Creates sessions, and ends an account's oldest if there would be too many.
+-- ARGV  of each: 1 in one: account id, session id; now, ttl of the key (u48, ms); maximum number of sessions, epoch the sign-in was
+--       checked against (u32); the record  2 roles or ''  3 to 6 the parts of the details, '' for missing ones
+-- Returns for each 'created', {'created', id of the last event, ids of the ended sessions} if the cap ended some, or 'stale'
+-- if the account has changed since the sign-in was checked (I5).
 
 local function create(key, new, roles, ...)
   local id = string.sub(new, 17, 32)
@@ -19,8 +19,8 @@ local function create(key, new, roles, ...)
     end
   end
 
-  -- How many sessions there are at most, and at how many to look which are over. An account with more than a few fields has
-  -- a count of its sessions, so that not all have to be read each time.
+  -- An upper bound of the number of sessions, and the number at which to search for expired ones. An account with more than
+  -- a few fields has a count, so that its sessions needn't be read each time.
   local last_event
   local evicted = {}
   local sessions, look_at = redis.call('HLEN', key), FEW
@@ -33,7 +33,7 @@ local function create(key, new, roles, ...)
     for i = 1, #fields, 2 do
       if is_session(fields[i]) then
         if is_live(fields[i + 1], now) then
-          -- one that can't be read counts as the newest: it is the last to end
+          -- An unreadable record counts as the newest: it is the last to be ended.
           local read, session = pcall(read_record, fields[i + 1])
           live[#live + 1] = { id = fields[i], created = read and session.created or math.huge }
         else
@@ -52,7 +52,7 @@ local function create(key, new, roles, ...)
         evicted[i] = live[i].id
       end
     end
-    -- until there are twice as many: then each session is read once for each that begins
+    -- Until there are twice as many: amortized, each creation reads one session.
     sessions = #live - ended
     look_at = math.max(2 * sessions, FEW)
   end

@@ -1,34 +1,33 @@
--- Stands before every other script here: the record of a session, and how a session is ended.
--- The fields of a session hash are described in record.rs, the keys in key.rs.
+-- Shared by all session scripts: reading and writing records, ending sessions, appending events.
+-- record.rs describes the fields of a session hash and defines VERSION, RECORD and RECORD_BYTES, key.rs the keys.
 --
--- Of every script, KEYS are the hash of an account's sessions, the bucket's events and the id of the last of them. ARGV begins
--- with: 1 how long events are kept, ms; 'MINID' (Redis 6.2 and newer) or 'MAXLEN', how they are trimmed; the channel where
--- they are told: in one, since most scripts append none  2 account id, or ''. What follows from 3 on is the script's own.
--- A script that takes several operations is given these KEYS for each of them, and for each its own after ARGV 1: the first
--- begins with the account id (see each).
+-- KEYS  an account's session hash, its bucket's event stream, and the id of that stream's last entry
+-- ARGV  1 retention of events (ms), 'MINID' (Redis 6.2 and newer) or 'MAXLEN', and the channel, in one: most calls append
+--       no event  2 account id, or ''  3 and following: the script's own
+-- A batched script gets these KEYS for each operation, and each operation's arguments after ARGV 1; the first of them begins
+-- with the account id (see each).
 
 local STREAM, POSITION, ACCOUNT = KEYS[#KEYS - 1], KEYS[#KEYS], ARGV[2]
 
-local VERSION = 1
--- Most accounts have no more fields than so many.
+-- Accounts with fewer fields have no session count.
 local FEW = 16
 
 local function read_record(record)
   if string.byte(record, 1) ~= VERSION then
     error('latchkey: a session record of version ' .. (string.byte(record, 1) or '?') .. ', written by a newer release')
   end
-  local _, flags, generation, created, used, idle_ends, ends, kept, rest = struct.unpack('>BBI4I6I6I6I6I6', record)
+  local _, flags, generation, created, used, idle_ends, ends, kept, rest = struct.unpack(RECORD, record)
   return { flags = flags, generation = generation, created = created, used = used,
     idle_ends = idle_ends, ends = ends, kept = kept, history = string.sub(record, rest) }
 end
 
 local function write_record(r)
-  return struct.pack('>BBI4I6I6I6I6I6', VERSION, r.flags, r.generation, r.created, r.used, r.idle_ends, r.ends, r.kept)
+  return struct.pack(RECORD, VERSION, r.flags, r.generation, r.created, r.used, r.idle_ends, r.ends, r.kept)
     .. r.history
 end
 
--- Whether a record's session is not over by the clock. One that can't be read, since a newer release wrote it or since it
--- is damaged, lives as far as can be known: it can be ended all the same.
+-- Whether a record's session has not expired. An unreadable record (damaged, or of a newer release) counts as live: it can
+-- still be revoked.
 local function is_live(record, now)
   local read, session = pcall(read_record, record)
   return not read or (now < session.idle_ends and now < session.ends)
@@ -38,13 +37,13 @@ local function is_session(field)
   return #field == 16
 end
 
--- An id's fields: the record, and the parts that details may have.
+-- The fields of a session: the record and the possible parts of the details.
 local function fields_of(id)
   return id, id .. '\1', id .. '\2', id .. '\3', id .. '\4'
 end
 
--- Removes sessions and their details, and the key with the last of them: roles and a count alone are not worth one. Gives
--- whether there was any of it.
+-- Removes sessions with their details, and the key with the last session: roles and a count alone need no key. Returns
+-- whether anything was removed.
 local function remove_sessions(key, ids)
   local removed = 0
   for _, id in ipairs(ids) do removed = removed + redis.call('HDEL', key, fields_of(id)) end
@@ -57,79 +56,77 @@ local function remove_sessions(key, ids)
   return true
 end
 
--- Keeps a key for at least `ttl` milliseconds more.
+-- Extends a key's TTL to at least `ttl` milliseconds.
 local function keep(key, ttl)
   if redis.call('PTTL', key) < ttl then redis.call('PEXPIRE', key, ttl) end
 end
 
--- An id's 16 bytes as a UUID's text.
+-- The text of a UUID, from its 16 bytes.
 local function uuid(id)
   return string.format('%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x', string.byte(id, 1, 16))
 end
 
--- How long events are kept, ms; how they are trimmed; where they are told. Read when the first one is appended.
+-- Retention of events (ms), trim strategy and channel, parsed when the first event is appended.
 local retention, trim, channel
--- A while of Redis' clock is ten seconds, or less: the largest power of ten, in ms, that is no more than a sixteenth of the
--- retention. So the first digits of an event's id tell in which it was appended: it has 13 of them until the year 2286. Not
--- more than ten seconds, for XTRIM takes away no more than 10,000 entries at a time.
-local a_while, digits_of_a_while
+-- Housekeeping runs once per interval of Redis' clock: the largest power of ten in ms that is at most a sixteenth of the
+-- retention and at most ten seconds, since XTRIM removes no more than 10,000 entries at a time. As a power of ten, it is a
+-- prefix of the 13 digits (until the year 2286) of an entry's id.
+local interval, interval_digits
 
-local function read_how_events_are_kept()
+local function parse_event_settings()
   retention, trim, channel = string.match(ARGV[1], '^(%d+) (%a+) (.*)$')
   retention = tonumber(retention)
   local zeros = math.min(4, math.floor(math.log10(math.max(retention / 16, 1))))
-  a_while, digits_of_a_while = 10 ^ zeros, 13 - zeros
+  interval, interval_digits = 10 ^ zeros, 13 - zeros
 end
 
--- The text of an event, as entry.rs reads it: `session` is a UUID's text, 'all', 'all but ' and one, or 'key ' and a signing
--- key's id.
+-- The text of an event (read by entry.rs): `session` is a UUID, 'all', 'all but UUID', or 'key ' and the id of a signing key.
 local function event_of(session, reason, now)
   return table.concat({ ACCOUNT == '' and '' or uuid(ACCOUNT), session, reason, string.format('%.0f', now) }, '\n')
 end
 
--- What was appended and not told yet.
-local told = {}
+-- Appended events that are not published yet.
+local unpublished = {}
 
--- Appends a revocation, which `tell` then tells. It comes after the removal, never before it: a Redis that is out of memory
--- refuses the first write of a script only if it needs memory, so that sessions can be ended even then.
--- The message names the event before it, so that whoever missed one knows, and the node that waits for acknowledgements
--- (`from`, or nothing; the folder revocation_log). Gives the event's id.
+-- Appends a revocation, to be published by `publish`. Must follow the removal: a Redis that is out of memory refuses a script
+-- only if its first write needs memory, so that sessions can be ended even then.
+-- The message names the event before it, so that subscribers detect gaps, and the node that waits for acknowledgements
+-- (`from`, or nothing; see revocation_log/). Returns the event's id.
 --
--- The first event of each while has the stream trimmed, and both keys kept for a while longer than needed: so most events
--- needn't touch that.
+-- The first event of each interval trims the stream, and extends both keys' TTL by an interval more than needed.
 local function append_event(event, from)
-  if not retention then read_how_events_are_kept() end
+  if not retention then parse_event_settings() end
   local id, before
   if trim == 'MINID' then
     id = redis.call('XADD', STREAM, '*', 'e', event)
     before = redis.call('SET', POSITION, id, 'KEEPTTL', 'GET')
   else
-    -- a Redis before 6.2, which knows neither
+    -- Redis before 6.2 supports neither MINID nor SET … GET.
     before = redis.call('GET', POSITION)
     id = redis.call('XADD', STREAM, trim, '~', '10000', '*', 'e', event)
     redis.call('SET', POSITION, id, 'KEEPTTL')
   end
-  if not before or string.sub(before, 1, digits_of_a_while) ~= string.sub(id, 1, digits_of_a_while) then
+  if not before or string.sub(before, 1, interval_digits) ~= string.sub(id, 1, interval_digits) then
     if trim == 'MINID' then
       local bound = tonumber(string.match(id, '^%d+')) - retention
       redis.call('XTRIM', STREAM, trim, '~', string.format('%.0f', math.max(0, bound)))
     end
-    -- both, so that they end together
-    redis.call('PEXPIRE', STREAM, retention + a_while)
-    redis.call('PEXPIRE', POSITION, retention + a_while)
+    -- Both keys expire together.
+    redis.call('PEXPIRE', STREAM, retention + interval)
+    redis.call('PEXPIRE', POSITION, retention + interval)
   end
-  told[#told + 1] = id .. '\n' .. (before or '') .. '\n' .. event .. '\n' .. (from or '')
+  unpublished[#unpublished + 1] = id .. '\n' .. (before or '') .. '\n' .. event .. '\n' .. (from or '')
   return id
 end
 
--- Tells those who listen what was appended.
-local function tell()
-  -- pcall: a user who may not publish loses speed, not the revocation
-  if #told > 0 then redis.pcall('PUBLISH', channel, table.concat(told, '\n')) end
+-- Publishes the appended events.
+local function publish()
+  -- pcall: without the right to publish, revocations are slower and not lost
+  if #unpublished > 0 then redis.pcall('PUBLISH', channel, table.concat(unpublished, '\n')) end
 end
 
--- Does those operations that have no answer yet: `operation` is called with the key of the sessions and `width` arguments.
--- What goes wrong with one is its own answer: {'error', why}.
+-- Runs the operations that have no answer yet: calls `operation` with the session hash and `width` arguments. The answer of a
+-- failed operation is {'error', reason}.
 local function each(width, operation, answers)
   for i = 1, #KEYS / 3 do
     if not answers[i] then
@@ -140,6 +137,6 @@ local function each(width, operation, answers)
       answers[i] = answer
     end
   end
-  tell()
+  publish()
   return answers
 end

@@ -1,7 +1,7 @@
--- Sessions end, one of each operation, and the events of it are appended (I3).
--- ARGV  of each: 1 in one: account id, session id, and if there is one, who waits for the others to hear of it  2 the event
--- Gives 1 for each, or the id of the bucket's last event ('' if there is none) if there was no such session: what ended it
--- was that event or one before.
+-- Ends one session per operation, and appends its event (I3).
+-- ARGV  of each: 1 in one: account id, session id, and the node that waits for acknowledgements, if any  2 the event
+-- Returns for each 1 or, if there was no such session, the id of the bucket's last event ('' for none): that event or an
+-- earlier one ended it.
 
 local function revoke(key, which, event)
   local id, from = string.sub(which, 17, 32), string.sub(which, 33)

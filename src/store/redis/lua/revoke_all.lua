@@ -1,8 +1,8 @@
--- Every session of an account ends, but perhaps one, and the event of it is appended (I3, I5).
+-- Ends every session of an account, except one if given, and appends the event (I3, I5).
 -- ARGV  3 id of the session to keep, or ''  4 reason  5 now, ms  6 new epoch, or ''
---       7 until when sign-ins checked against an older one are refused, ms
---       8 '1' to do nothing unless the session to keep lives  9 who waits for the others to hear of it, or ''
--- Gives the number of live sessions ended, or -1 where nothing was done.
+--       7 end of the fence: until then sign-ins checked against an older epoch are refused, ms
+--       8 '1' to do nothing unless the session to keep is live  9 the node that waits for acknowledgements, or ''
+-- Returns the number of live sessions ended, or -1 where nothing was done.
 
 local key, now = KEYS[1], tonumber(ARGV[5])
 local ids, recent, ended, kept, lives, fence = {}, {}, 0, false, false, false
@@ -29,13 +29,13 @@ else
   -- Nothing to remove; but the event must not be the first write (see append_event).
   redis.call('HDEL', key, '')
 end
--- Those of this very second can't be told from later ones by their tokens' `auth_time`: each is told by itself.
+-- Sessions of the current second can't be told from later ones by `auth_time`: each gets an event of its own.
 for _, id in ipairs(recent) do append_event(event_of(uuid(id), ARGV[4], now)) end
--- The last one: who has heard it has heard those before.
+-- The last event: acknowledging it acknowledges those before.
 append_event(event_of(ARGV[3] == '' and 'all' or 'all but ' .. uuid(ARGV[3]), ARGV[4], now), ARGV[9])
-tell()
+publish()
 
--- A fence only ever grows: neither ending sessions without one nor a command that comes late takes it away.
+-- A fence only grows: neither a call without one nor a late call shortens it.
 local epoch, till = tonumber(ARGV[6]) or 0, ARGV[6] == '' and 0 or tonumber(ARGV[7])
 if fence then
   local known_epoch, known_till = struct.unpack('>I4I6', fence)

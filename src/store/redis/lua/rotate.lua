@@ -1,10 +1,10 @@
--- Refresh tokens are presented (I1, I2, I4). The usual cases were dealt with before this, in rotate_fast.lua.
+-- Presents refresh tokens (I1, I2, I4). rotate_fast.lua, which runs before it, has handled the common case.
 -- ARGV  of each, in one: account id, session id, generation presented (u32); now, grace, idle timeout (u48, ms); 1 if tokens
 --       that travel in a cookie are not accepted here, or 0 (u8)
--- Gives for each {'rotated' | 'repeated', record, roles or false}, {'reused', id of the event} or {'expired' | 'gone'}.
+-- Returns for each {'rotated' | 'repeated', record, roles or false}, {'reused', id of the event} or {'expired' | 'gone'}.
 
--- The history: runs of generations, newest first, each with how long before `used` it was superseded. None stands for
--- the usual case, a single run of one: the last generation, superseded when the current one was made.
+-- The history: runs of generations, newest first, each with the time before `used` when it was superseded. An empty history
+-- stands for one run of one generation: the previous one, superseded when the current one was issued.
 local function runs_of(session)
   if session.history == '' then return session.generation > 0 and { { count = 1, age = 0 } } or {} end
   local runs, position = {}, 1
@@ -39,8 +39,8 @@ local function rotate(key, presentation)
     return { 'reused', append_event(event_of(uuid(id), 'reuse', now)) }
   end
 
-  -- The current generation, or one beyond it, which was issued by us too and then forgotten by a Redis that lost writes:
-  -- the session moves on from there, and all generations from the one remembered on are superseded now.
+  -- The current generation, or a later one that this service issued and a Redis that lost writes has forgotten: the session
+  -- continues from there, and every generation from the stored one on is superseded now.
   if presented >= 4294967295 then return { 'expired' } end
   local elapsed = math.max(0, now - session.used)
   local superseded = presented + 1 - session.generation
@@ -50,8 +50,8 @@ local function rotate(key, presentation)
     for _, run in ipairs(runs_of(session)) do
       if run.age + elapsed < grace then runs[#runs + 1] = { count = run.count, age = run.age + elapsed } end
     end
-    -- At most seven are kept. Of eight within the window two lie in the same sixth of it: these become one, as of the
-    -- later time, so that a token's grace is never cut short and never longer than by a sixth.
+    -- At most seven runs are kept. Of eight within the window, two lie in the same sixth of it and are merged as of the later
+    -- time: grace is never shortened, and extended by at most a sixth.
     if #runs > 7 then
       local sixth = math.ceil(grace / 6)
       local last = math.max(now, math.min(session.used, now + grace))
@@ -71,14 +71,14 @@ local function rotate(key, presentation)
   end
 
   session.generation = presented + 1
-  -- Never backwards, so that a slow node cuts no grace short; and no further ahead than the window is long, so that a
-  -- node whose clock is fast can't leave superseded tokens in grace for longer.
+  -- Never backwards, so that a slow clock shortens no grace; at most one window ahead, so that a fast clock does not extend
+  -- the grace of superseded tokens.
   session.used = math.max(now, math.min(session.used, now + grace))
   session.idle_ends = now + idle
   session.history = history
   local expires = math.min(session.idle_ends, session.ends)
   if expires > session.kept then
-    -- A little longer than needed, so that most rotations needn't touch the TTL.
+    -- Longer than needed, so that most rotations leave the TTL alone.
     session.kept = expires + math.floor(idle / 16)
     keep(key, session.kept - now)
   end

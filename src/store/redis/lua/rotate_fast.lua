@@ -1,17 +1,17 @@
--- Stands before the library and rotate.lua, and has the same KEYS, ARGV and result: the usual refresh, without what it
--- doesn't need. That is, the current token of a session which was last used longer ago than the grace window and whose key
--- is kept for long enough. Whatever is otherwise is left to rotate.lua, which would do the same here.
+-- The fast path of rotate.lua, which follows it with lib.lua: same KEYS, ARGV and results. Handles the current token of a
+-- session whose last use is longer ago than the grace window and whose key's TTL suffices. Leaves every other case to
+-- rotate.lua, which would do the same in this one (tests/it/store/rotate_paths.rs).
 
-local function usual(key, presentation)
+local function rotate_current(key, presentation)
   local id = string.sub(presentation, 17, 32)
   local found = redis.call('HMGET', key, id, 'r')
   local record = found[1]
-  if not record or #record < 36 then return false end
-  local version, flags, generation, created, used, idle_ends, ends, kept = struct.unpack('>BBI4I6I6I6I6I6', record)
+  if not record or #record < RECORD_BYTES then return false end
+  local version, flags, generation, created, used, idle_ends, ends, kept = struct.unpack(RECORD, record)
   local presented, now, grace, idle, bearer = struct.unpack('>I4I6I6I6B', presentation, 33)
-  if version == 1 and generation == presented and generation < 4294967295 and now - used >= grace
+  if version == VERSION and generation == presented and generation < 4294967295 and now - used >= grace
     and (bearer == 0 or flags % 2 == 0) and now < idle_ends and now < ends and (now + idle <= kept or ends <= kept) and now >= used then
-    record = struct.pack('>BBI4I6I6I6I6I6', version, flags, generation + 1, created, now, now + idle, ends, kept)
+    record = struct.pack(RECORD, version, flags, generation + 1, created, now, now + idle, ends, kept)
     redis.call('HSET', key, id, record)
     return { 'rotated', record, found[2] }
   end
@@ -20,8 +20,8 @@ end
 
 local answers, all = {}, true
 for i = 1, #KEYS / 3 do
-  -- what goes wrong here goes wrong there too, and is told there
-  local done, answer = pcall(usual, KEYS[3 * i - 2], ARGV[i + 1])
+  -- An error recurs in rotate.lua, and is reported there.
+  local done, answer = pcall(rotate_current, KEYS[3 * i - 2], ARGV[i + 1])
   answers[i] = done and answer
   all = all and answers[i]
 end

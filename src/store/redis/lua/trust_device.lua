@@ -1,16 +1,16 @@
--- Somebody has signed in: the device and the address are known from now on, and the attempt was no failure.
--- KEYS  1 the account's lanes (attempt.lua)
--- ARGV  1 now  2 lane of the device  3 lane of the address  4 how long they stay known (times in ms)
---       5 how many may be known  6 the lane that the attempt was counted in, or '' where it was counted elsewhere
+-- Trusts the device and address of a successful sign-in, and takes back its attempt.
+-- KEYS  1 the account's throttle (login_throttle.lua)
+-- ARGV  1 now  2 bucket of the device  3 bucket of the address  4 lifetime of trust (times in ms)
+--       5 maximum number of trusted buckets  6 the bucket in which the attempt was counted, or '' for another key
 
 local key, now, keep, most, used = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
 local pattern = '^(%d+) (%d+) (%d+) (%d+)$'
 local found = redis.call('HMGET', key, ARGV[2], ARGV[3], 's')
 for i = 1, 2 do
-  local lane = ARGV[i + 1]
+  local bucket = ARGV[i + 1]
   local failures, start, over = string.match(found[i] or '', pattern)
-  if not failures or lane == used then failures, start, over = '0', '0', '0' end
-  redis.call('HSET', key, lane, string.format('%s %s %s %.0f', failures, start, over, now + keep))
+  if not failures or bucket == used then failures, start, over = '0', '0', '0' end
+  redis.call('HSET', key, bucket, string.format('%s %s %s %.0f', failures, start, over, now + keep))
 end
 if used == 's' then
   local failures, _, over = string.match(found[3] or '', pattern)
@@ -20,14 +20,14 @@ if used == 's' then
 end
 
 if redis.call('HLEN', key) > most + 1 then
-  local all, known = redis.call('HGETALL', key), {}
+  local all, trusted = redis.call('HGETALL', key), {}
   for i = 1, #all, 2 do
     local _, _, _, until_ = string.match(all[i + 1], pattern)
-    if all[i] ~= 's' then known[#known + 1] = { all[i], tonumber(until_ or 0) } end
+    if all[i] ~= 's' then trusted[#trusted + 1] = { all[i], tonumber(until_ or 0) } end
   end
-  table.sort(known, function(a, b) return a[2] < b[2] or (a[2] == b[2] and a[1] < b[1]) end)
-  for i = 1, #known - most do
-    redis.call('HDEL', key, known[i][1])
+  table.sort(trusted, function(a, b) return a[2] < b[2] or (a[2] == b[2] and a[1] < b[1]) end)
+  for i = 1, #trusted - most do
+    redis.call('HDEL', key, trusted[i][1])
   end
 end
 if redis.call('PTTL', key) < keep then redis.call('PEXPIRE', key, ARGV[4]) end

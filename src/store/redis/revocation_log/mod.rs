@@ -25,7 +25,7 @@ use std::{
     time::Duration,
 };
 
-use fred::{clients::Client, interfaces::ClientLike};
+use fred::interfaces::ClientLike;
 use tokio::{
     sync::{Notify, broadcast},
     task::AbortHandle,
@@ -57,8 +57,6 @@ const STALENESS_WITHOUT_CACHE: Duration = Duration::from_secs(1);
 /// Replicates the revocations of all nodes, and owns the session cache that depends on them.
 pub struct RevocationLog {
     connection: Arc<RedisConnection>,
-    /// Receives the channel once [`RevocationLog::start_replication`] is called.
-    subscriber: Client,
     pub(super) session_cache: Arc<SessionCache>,
     pub(super) acks: Arc<AckTracker>,
     max_staleness: Duration,
@@ -66,15 +64,14 @@ pub struct RevocationLog {
 }
 
 impl RevocationLog {
-    pub(super) fn new(connection: Arc<RedisConnection>, subscriber: Client, cache: &CacheSettings) -> Self {
+    pub(super) fn new(connection: Arc<RedisConnection>, cache: &CacheSettings) -> Self {
         let capacity = if cache.max_staleness.is_zero() { 0 } else { cache.max_sessions };
         Self {
             session_cache: Arc::new(SessionCache::new(capacity, connection.metrics.cache.clone())),
-            acks: Arc::new(AckTracker::new(subscriber.id())),
+            acks: Arc::new(AckTracker::new(connection.subscriber.id())),
             max_staleness: cache.max_staleness,
             tasks: Mutex::default(),
             connection,
-            subscriber,
         }
     }
 
@@ -93,7 +90,7 @@ impl RevocationLog {
         }
         let wake = Arc::new(Notify::new());
         let subscriber = Subscriber {
-            client: self.subscriber.clone(),
+            client: connection.subscriber.clone(),
             channel: connection.channel.clone(),
             cache: Arc::clone(&self.session_cache),
             acks: Arc::clone(&self.acks),
@@ -116,7 +113,7 @@ impl RevocationLog {
         tasks.push(tokio::spawn(subscriber.run()).abort_handle());
         tasks.push(tokio::spawn(synchronizer.run()).abort_handle());
         tasks.push(tokio::spawn(send_acks).abort_handle());
-        tasks.push(watchdog::watch(self.subscriber.clone(), false, watchdog::LastFailure::default()));
+        tasks.push(watchdog::watch(connection.subscriber.clone(), None));
     }
 
     /// Subscribes to the revocations that this node applies from now on. A subscriber that reads too slowly gets
@@ -156,7 +153,7 @@ impl RevocationLog {
             return;
         }
         self.announce_shutdown().await;
-        if let Err(error) = self.subscriber.quit().await {
+        if let Err(error) = self.connection.subscriber.quit().await {
             tracing::debug!(%error, "closing the subscription to the revocation channel failed");
         }
     }
@@ -209,7 +206,7 @@ impl RevocationLog {
         let bucket = event_entry::KEYS_BUCKET;
         let keys = vec![keys.events_of_bucket(bucket), keys.position_of_bucket(bucket)];
         let arguments = vec![self.connection.event_trim_args(), "".into(), kid.into(), script::millis(now)];
-        script::run(&self.connection.scripts.key_retired, self.connection.client(), keys, arguments).await?;
+        script::run(&self.connection.scripts.key_retired, &self.connection, keys, arguments).await?;
         Ok(())
     }
 }

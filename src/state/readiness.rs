@@ -1,0 +1,84 @@
+//! Results of the readiness checks, cached for a moment.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::Mutex;
+
+/// How long a result is reused: `/readyz` is public, and each check costs several commands of both stores.
+const TTL: Duration = Duration::from_secs(1);
+
+/// The state of one dependency.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// `redis` or `database`.
+    pub name: &'static str,
+    /// The worst of its problems.
+    pub status: Status,
+    /// What is wrong, and what to do about it.
+    pub problems: Vec<Problem>,
+}
+
+/// A problem of a dependency.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// A stable word, such as `persistence`.
+    pub code: &'static str,
+    /// For the operator: names settings and addresses, never passwords.
+    pub text: String,
+}
+
+/// The condition of a dependency.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Status {
+    /// No problems.
+    Ok,
+    /// Works, with problems to fix.
+    Warning,
+    /// Does not work.
+    Failed,
+}
+
+/// The last result of the readiness checks.
+#[derive(Debug, Default)]
+pub(crate) struct ReadinessCache {
+    last: Mutex<Option<(Instant, Arc<[Check]>)>>,
+}
+
+impl ReadinessCache {
+    /// The last result if it is fresh, else that of `check`. Callers that arrive while it runs wait for its result.
+    pub(crate) async fn get_or_check(&self, check: impl Future<Output = Vec<Check>>) -> Arc<[Check]> {
+        let mut last = self.last.lock().await;
+        if let Some((at, checks)) = &*last
+            && at.elapsed() < TTL
+        {
+            return Arc::clone(checks);
+        }
+        let checks: Arc<[Check]> = check.await.into();
+        *last = Some((Instant::now(), Arc::clone(&checks)));
+        checks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn get_or_check_fresh_result_is_reused() {
+        let (cache, runs) = (ReadinessCache::default(), Cell::new(0));
+        let check = || async {
+            runs.set(runs.get() + 1);
+            Vec::new()
+        };
+        tokio::join!(cache.get_or_check(check()), cache.get_or_check(check()), cache.get_or_check(check()));
+        assert_eq!(runs.get(), 1);
+        cache.last.lock().await.as_mut().unwrap().0 -= TTL;
+        cache.get_or_check(check()).await;
+        assert_eq!(runs.get(), 2);
+    }
+}

@@ -1,0 +1,148 @@
+//! `redis.url` as a configuration of fred.
+
+use std::{borrow::Cow, fmt};
+
+use fred::types::config::{ClusterDiscoveryPolicy, Config, ServerConfig};
+use url::Url;
+
+use super::{connection::RedisError, tls};
+use crate::{
+    config::{RedisSettings, store_url},
+    domain::secret::SecretText,
+};
+
+/// Where Redis is: fred's configuration, and a text for people that holds no password.
+pub(super) struct Address {
+    pub(super) config: Config,
+    pub(super) label: Label,
+}
+
+/// Names the server in messages, and the setting that says where it is.
+#[derive(Clone, Debug)]
+pub(super) struct Label(String);
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Address {
+    /// Reads a URL: that of the settings, or the socket of the private Redis where they have none.
+    ///
+    /// # Errors
+    /// [`RedisError::Setting`] if the URL or a TLS file is unusable.
+    pub(super) fn new(url: &SecretText, settings: &RedisSettings) -> Result<Self, RedisError> {
+        let invalid = |detail: String| RedisError::Setting { name: "redis.url", detail };
+        let text = store_url::with_host(url.expose());
+        store_url::check_redis(&text).map_err(invalid)?;
+        let mut parsed = Url::parse(&text).map_err(|error| invalid(error.to_string()))?;
+        let database = parsed.query_pairs().find(|(name, _)| name == "db").and_then(|(_, value)| value.parse().ok());
+        let is_socket = parsed.scheme().ends_with("+unix");
+        if is_socket {
+            parsed.set_query(None);
+        }
+        // fred's own error quotes the URL, which holds the password.
+        let mut config = Config::from_url(parsed.as_str()).map_err(|error| match error.kind() {
+            fred::error::ErrorKind::Tls => RedisError::Setting {
+                name: "redis.tls_ca",
+                detail: "the system's certificate authorities can't be read (SSL_CERT_FILE); name a PEM file"
+                    .to_owned(),
+            },
+            kind => invalid(format!("is not an address of a Redis ({})", kind.to_str())),
+        })?;
+        if let ServerConfig::Unix { path } = &mut config.server {
+            *path = percent_decoded(parsed.path()).into_owned().into();
+            config.database = database;
+        }
+        // Otherwise a client whose configured node is gone never finds the other nodes of the cluster.
+        if let ServerConfig::Clustered { policy, .. } = &mut config.server {
+            *policy = ClusterDiscoveryPolicy::UseCache;
+        }
+        if config.tls.is_some() {
+            config.tls = Some(tls::client_config(settings)?);
+        }
+        // fred sends HELLO as an inline command, in which blanks and quotes are syntax.
+        config.username = config.username.as_deref().map(inline_argument);
+        config.password = config.password.as_deref().map(inline_argument);
+        let label = Label::new(&config.server, settings.url.is_none());
+        Ok(Self { config, label })
+    }
+}
+
+impl Label {
+    fn new(server: &ServerConfig, is_private: bool) -> Self {
+        let place = match server {
+            ServerConfig::Unix { path } => path.display().to_string(),
+            ServerConfig::Centralized { server } => format!("{}:{}", server.host, server.port),
+            ServerConfig::Clustered { hosts, .. } => format!("cluster at {}", list(hosts)),
+            ServerConfig::Sentinel { hosts, service_name, .. } => {
+                format!("master {service_name} of the Sentinels at {}", list(hosts))
+            }
+        };
+        Self(if is_private { format!("private Redis, {place}") } else { format!("redis.url, {place}") })
+    }
+}
+
+fn list(servers: &[fred::types::config::Server]) -> String {
+    let names: Vec<_> = servers.iter().map(|server| format!("{}:{}", server.host, server.port)).collect();
+    names.join(", ")
+}
+
+/// A word of an inline command: quoted, and escaped byte by byte, where it holds more than plain characters
+/// (`sdssplitargs` in Redis' source).
+fn inline_argument(word: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'' | b'\\');
+    if word.bytes().all(is_plain) {
+        return word.to_owned();
+    }
+    let mut quoted = String::from("\"");
+    for byte in word.bytes() {
+        if is_plain(byte) {
+            quoted.push(char::from(byte));
+        } else {
+            quoted.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// A path of a URL; left as it is where it isn't UTF-8.
+fn percent_decoded(path: &str) -> Cow<'_, str> {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let hex = after.get(..2).filter(|_| first == b'%').and_then(|hex| str::from_utf8(hex).ok());
+        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8(bytes).map_or(Cow::Borrowed(path), Cow::Owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inline_argument_special_characters_are_escaped() {
+        assert_eq!(inline_argument("plain-#%&word"), "plain-#%&word");
+        assert_eq!(inline_argument("pa ss"), "\"pa\\x20ss\"");
+        assert_eq!(inline_argument("a\"b'c\\d"), "\"a\\x22b\\x27c\\x5cd\"");
+        assert_eq!(inline_argument("é\n"), "\"\\xc3\\xa9\\x0a\"");
+    }
+
+    #[test]
+    fn percent_decoded_path_is_decoded_once() {
+        assert_eq!(percent_decoded("/a%20b/100%25/%2"), "/a b/100%/%2");
+        assert_eq!(percent_decoded("/%FF"), "/%FF");
+    }
+}

@@ -1,0 +1,110 @@
+//! Texts for errors of fred, for operators: without Rust's debug output.
+
+use fred::error::{Error, ErrorKind};
+
+/// Why a command or a connection failed.
+pub(super) fn reason(error: &Error) -> String {
+    let details = error.details();
+    match error.kind() {
+        ErrorKind::Timeout => "no answer in time (redis.command_timeout)".to_owned(),
+        ErrorKind::Canceled => "the connection was closed before the answer".to_owned(),
+        ErrorKind::Auth => format!("the server refused the user or password of redis.url: {}", plain(details)),
+        ErrorKind::IO | ErrorKind::Tls => io_reason(details),
+        _ if is_too_old(details) => {
+            "the server does not know HELLO and so is older than Redis 6.0; Latchkey needs Redis 6.0 or newer, or Valkey"
+                .to_owned()
+        }
+        _ if details.starts_with("NOPERM") => {
+            format!("the Redis user lacks a right: {}", plain(details))
+        }
+        _ => plain(details),
+    }
+}
+
+/// Whether the server is one that can't be written to: a replica, or cut off from its master. A new connection through the
+/// same address may reach the new master.
+pub(super) fn is_demoted(details: &str) -> bool {
+    // Redis 6 puts the place in the script before the error.
+    details.contains("READONLY You") || details.contains("MASTERDOWN Link")
+}
+
+/// Redis before 6.0 does not know the first command of every connection.
+fn is_too_old(details: &str) -> bool {
+    details.contains("unknown command") && details.to_ascii_uppercase().contains("HELLO")
+}
+
+/// fred keeps no more of an `io::Error` than its debug output.
+fn io_reason(details: &str) -> String {
+    const TLS: [(&str, &str); 5] = [
+        ("UnknownIssuer", "the server's certificate is signed by an unknown authority (redis.tls_ca)"),
+        ("NotValidForName", "the server's certificate is for another host name"),
+        ("Expired", "the server's certificate has expired"),
+        ("CertificateRequired", "the server requires a client certificate (redis.tls_cert, redis.tls_key)"),
+        ("InvalidContentType", "the server does not speak TLS on this port (redis.url)"),
+    ];
+    if let Some((_, text)) = TLS.iter().find(|(mark, _)| details.contains(mark)) {
+        return (*text).to_owned();
+    }
+    if details.contains("AlertReceived") {
+        return "the server ended the TLS handshake; does it require a client certificate (redis.tls_cert)?".to_owned();
+    }
+    // Os { code: 111, kind: ConnectionRefused, message: "Connection refused" }, Custom { kind: …, error: "…" }
+    let quoted = ["message: \"", "error: \""].iter().find_map(|mark| details.split_once(mark));
+    let text = match quoted.and_then(|(_, rest)| rest.split('"').next()) {
+        Some(text) => text,
+        None if details.contains("UnexpectedEof") || details.contains("Eof") => "the server closed the connection",
+        None => details,
+    };
+    lower_first(&plain(text))
+}
+
+/// The text without the place in the script that Redis 6 puts before an error, and Redis 7 after it.
+fn plain(text: &str) -> String {
+    let text = text
+        .rsplit_once("@user_script: ")
+        .map_or(text, |(_, rest)| rest.split_once(": -").map_or(rest, |(_, error)| error));
+    let end = [" script: ", ", on @user_script"].iter().filter_map(|mark| text.find(mark)).min().unwrap_or(text.len());
+    text[..end].trim_end_matches(['.', ' ']).to_owned()
+}
+
+fn lower_first(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(kind: ErrorKind, details: &'static str) -> String {
+        reason(&Error::new(kind, details))
+    }
+
+    #[test]
+    fn reason_io_error_has_no_debug_output() {
+        let refused = "Os { code: 111, kind: ConnectionRefused, message: \"Connection refused\" }";
+        assert_eq!(of(ErrorKind::IO, refused), "connection refused");
+        let lookup = "Custom { kind: Uncategorized, error: \"failed to lookup address information: Name or service not known\" }";
+        assert_eq!(of(ErrorKind::IO, lookup), "failed to lookup address information: Name or service not known");
+        let issuer = "Custom { kind: InvalidData, error: InvalidCertificate(UnknownIssuer) }";
+        assert!(of(ErrorKind::IO, issuer).contains("redis.tls_ca"));
+    }
+
+    #[test]
+    fn reason_hello_unknown_names_the_oldest_supported_version() {
+        for details in [
+            "ERR unknown command `HELLO`, with args beginning with: `3`, ",
+            "ERR unknown command 'HELLO'",
+            "ERR unknown command 'hello', with args beginning with: '3' ",
+        ] {
+            assert!(of(ErrorKind::Unknown, details).contains("older than Redis 6.0"), "{details}");
+        }
+    }
+
+    #[test]
+    fn reason_script_error_omits_the_script_trace() {
+        let error = "READONLY You can't write against a read only replica. script: abc, on @user_script:17.";
+        assert_eq!(of(ErrorKind::Unknown, error), "READONLY You can't write against a read only replica");
+        assert!(is_demoted(error) && !is_demoted("OOM command not allowed"));
+    }
+}

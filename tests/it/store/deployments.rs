@@ -1,0 +1,413 @@
+//! The stores on every kind of deployment: cluster, Sentinel, TLS, passwords, restricted users, Unix sockets, failovers.
+
+use std::{
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+    time::Duration,
+};
+
+use latchkey::{
+    config::RedisSettings,
+    domain::{
+        event::Reason,
+        session::{Generation, Rotation},
+    },
+    runtime::Cores,
+    store::redis::{RedisError, RedisStores, Severity},
+};
+
+use super::server::{
+    DURABLE, GRACE, IDLE, NOW, Server, account, connect, create, new_session, session, settings, store, store_with,
+};
+use crate::harness::{
+    guard::{self, Guard, Spec},
+    test_cluster, wait,
+};
+
+/// The command timeout of connections that fail.
+const IMPATIENT: Duration = Duration::from_millis(200);
+
+/// Runs every session operation on as many accounts.
+async fn everything_works(store: &RedisStores, accounts: usize) {
+    wait::until("it is connected", || async { store.health.ping().await.is_ok() }).await;
+    store.health.inspect().await.unwrap();
+    for _ in 0..accounts {
+        let ada = account();
+        for number in 1..=4 {
+            create(store, ada, session(number), NOW).await;
+        }
+        let rotation = store.sessions.rotate(ada, session(1), Generation(0), GRACE, IDLE, NOW).await.unwrap();
+        assert!(matches!(rotation, Rotation::Rotated(_)));
+        assert!(store.sessions.is_live(ada, session(1), NOW).await.unwrap());
+        let reused = store.sessions.rotate(ada, session(1), Generation(0), GRACE, IDLE, NOW + GRACE).await.unwrap();
+        assert_eq!(reused, Rotation::Reused);
+        assert!(store.sessions.revoke(ada, session(2), Reason::Logout, NOW).await.unwrap());
+        assert_eq!(store.sessions.list(ada, NOW).await.unwrap().len(), 2);
+        assert_eq!(store.sessions.revoke_all(ada, Some(session(3)), None, Reason::Revoked, NOW).await.unwrap(), 1);
+        assert_eq!(store.sessions.revoke_all(ada, None, None, Reason::Disabled, NOW).await.unwrap(), 1);
+        assert_eq!(store.sessions.list(ada, NOW).await.unwrap(), []);
+    }
+}
+
+/// A cluster of three masters.
+pub(crate) async fn cluster() -> Vec<Server> {
+    let masters: Vec<Server> = (0..3)
+        .map(|_| {
+            // The port of a node's cluster bus is 10,000 higher.
+            let port = std::iter::repeat_with(guard::free_port).find(|port| *port < 55_000).unwrap();
+            Server::start("redis-server", port, &["--cluster-enabled", "yes"])
+        })
+        .collect();
+    let addresses: Vec<String> = masters.iter().map(|server| format!("127.0.0.1:{}", server.port())).collect();
+    let made =
+        Command::new("redis-cli").args(["--cluster", "create"]).args(&addresses).arg("--cluster-yes").output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    wait::until("the cluster is whole", || async {
+        masters.iter().all(|server| server.command(&["CLUSTER", "INFO"]).contains("cluster_state:ok"))
+    })
+    .await;
+    masters
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cluster_runs_every_operation() {
+    let masters = cluster().await;
+    // One address of the cluster suffices.
+    let store = store(&format!("redis-cluster://127.0.0.1:{}", masters[0].port()));
+    everything_works(&store, 50).await;
+    for server in &masters {
+        assert_ne!(server.command(&["DBSIZE"]), "0", "every master has its share");
+    }
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sentinel_runs_every_operation() {
+    let master = Server::with_port(DURABLE);
+    let port = guard::free_port();
+    let folder = guard::folder("sentinel");
+    let file = folder.join("sentinel.conf");
+    let conf = format!("port {port}\ndir {}\nsentinel monitor main 127.0.0.1 {} 1\n", folder.display(), master.port());
+    std::fs::write(&file, conf).unwrap();
+    let _sentinel = Guard::start(&Spec {
+        command: &["redis-server", file.to_str().unwrap(), "--sentinel"],
+        stop: "KILL",
+        folder: Some(&folder),
+        ready: "+monitor",
+        unprivileged: false,
+    })
+    .unwrap();
+    let store = store(&format!("redis-sentinel://127.0.0.1:{port}?sentinelServiceName=main"));
+    everything_works(&store, 1).await;
+    store.close().await;
+}
+
+/// Any character may be in a user name or password.
+#[tokio::test(flavor = "multi_thread")]
+async fn password_with_special_characters_authenticates_on_port_and_socket() {
+    let server = Server::with_port(DURABLE);
+    for (number, (password, encoded)) in [
+        ("s3cr3t/pass", "s3cr3t%2Fpass"),
+        ("pa ss", "pa%20ss"),
+        ("pa\"ss", "pa%22ss"),
+        ("pa'ss", "pa%27ss"),
+        ("pa\\x20ss", "pa%5Cx20ss"),
+        ("pässwörd#@?", "p%C3%A4ssw%C3%B6rd%23%40%3F"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let user = format!("us\"er{number}");
+        server.command(&["ACL", "SETUSER", &user, "on", &format!(">{password}"), "~*", "&*", "+@all"]);
+        let credentials = format!("us%22er{number}:{encoded}");
+        let socket = server.socket().display().to_string();
+        for url in [
+            format!("redis://{credentials}@127.0.0.1:{}/1", server.port()),
+            format!("redis+unix://{credentials}@localhost{socket}"),
+            format!("redis+unix://{credentials}@{socket}?db=2"),
+        ] {
+            let store = store(&url);
+            wait::until(&format!("the password is accepted: {password}"), || async {
+                store.health.ping().await.is_ok()
+            })
+            .await;
+            store.close().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn password_only_url_authenticates_default_user() {
+    let server = Server::with_port(&["--requirepass", "s3cr3t pass", "--appendonly", "yes", "--appendfsync", "always"]);
+    let store = store(&format!("redis://:s3cr3t%20pass@127.0.0.1:{}", server.port()));
+    everything_works(&store, 1).await;
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn database_number_in_socket_url_selects_database() {
+    let server = Server::start("redis-server", 0, DURABLE);
+    let store = store(&format!("{}?db=3", server.url()));
+    create(&store, account(), session(1), NOW).await;
+    let keyspace = server.command(&["INFO", "keyspace"]);
+    assert!(keyspace.contains("db3:") && !keyspace.contains("db0:"), "{keyspace}");
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_password_is_named_and_not_shown() {
+    let server = Server::with_port(&["--requirepass", "s3cr3t"]);
+    for credentials in [":wr0ng-one@", ""] {
+        let store = store_with(&format!("redis://{credentials}127.0.0.1:{}", server.port()), IMPATIENT);
+        let text_of = |error: RedisError| {
+            let text = format!("{error} {error:?}");
+            assert!(!text.contains("wr0ng-one"), "{text}");
+            assert!(matches!(error, RedisError::Unavailable(_)), "{text}");
+            error.to_string()
+        };
+        wait::until("the error names the password, the setting and the address", || async {
+            let ping = text_of(store.health.ping().await.unwrap_err());
+            let inspect = text_of(store.health.inspect().await.unwrap_err());
+            let address = format!("(redis.url, 127.0.0.1:{})", server.port());
+            [ping, inspect].iter().all(|text| text.contains("password") && text.contains(&address))
+        })
+        .await;
+        store.close().await;
+    }
+}
+
+/// Redis 5 and older don't know HELLO.
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_older_than_6_is_named() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let old_redis = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut bytes = [0; 1024];
+                while stream.read(&mut bytes).await.is_ok_and(|read| read > 0) {
+                    let error = b"-ERR unknown command `HELLO`, with args beginning with: `3`, \r\n";
+                    stream.write_all(error).await.unwrap();
+                }
+            });
+        }
+    });
+    let store = store_with(&format!("redis://127.0.0.1:{port}"), IMPATIENT);
+    wait::until("the error names the version", || async {
+        store.health.ping().await.unwrap_err().to_string().contains("older than Redis 6.0")
+    })
+    .await;
+    store.close().await;
+    old_redis.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_connection_is_named_without_debug_output() {
+    let port = guard::free_port();
+    let store = store_with(&format!("redis://127.0.0.1:{port}"), IMPATIENT);
+    let expected = format!("Redis is unavailable: connection refused (redis.url, 127.0.0.1:{port})");
+    wait::until("the error is precise", || async { store.health.ping().await.unwrap_err().to_string() == expected })
+        .await;
+    store.close().await;
+}
+
+/// Managed services move the name of a Redis and leave the old master running as a replica: connections survive.
+#[tokio::test(flavor = "multi_thread")]
+async fn failover_behind_one_address_is_followed() {
+    let (old, new) = (Server::with_port(DURABLE), Server::with_port(DURABLE));
+    let port_of = |server: &Server| server.port().to_string();
+    new.command(&["REPLICAOF", "127.0.0.1", &port_of(&old)]);
+    let target = Arc::new(AtomicU16::new(old.port()));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let address = tokio::spawn({
+        let target = Arc::clone(&target);
+        async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let target = target.load(Ordering::SeqCst);
+                tokio::spawn(async move {
+                    let mut server = tokio::net::TcpStream::connect(("127.0.0.1", target)).await.unwrap();
+                    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                });
+            }
+        }
+    });
+    let stores = [store(&format!("redis://127.0.0.1:{port}")), store(&format!("redis://127.0.0.1:{port}"))];
+    for store in &stores {
+        create(store, account(), session(1), NOW).await;
+    }
+
+    new.command(&["REPLICAOF", "NO", "ONE"]);
+    old.command(&["REPLICAOF", "127.0.0.1", &port_of(&new)]);
+    target.store(new.port(), Ordering::SeqCst);
+    wait::until("a write finds the new master", || async {
+        stores[0].sessions.create(new_session(account(), session(2)), NOW).await.is_ok()
+    })
+    .await;
+    wait::until("the health check of an idle node finds the new master", || async {
+        stores[1].health.inspect().await.is_ok_and(|findings| findings.iter().all(|finding| finding.code != "role"))
+    })
+    .await;
+    for store in stores {
+        store.close().await;
+    }
+    address.abort();
+}
+
+/// What a restricted user lacks is a finding, by name.
+#[tokio::test(flavor = "multi_thread")]
+async fn missing_acl_rights_are_findings() {
+    let server = Server::start("redis-server", 0, DURABLE);
+    server.command(&["ACL", "SETUSER", "dangerless", "on", ">pw", "~lk:*", "&lk:*", "+@all", "-@dangerous", "-@admin"]);
+    server.command(&["ACL", "SETUSER", "channelless", "on", ">pw", "~lk:*", "resetchannels", "+@all"]);
+    server.command(&["ACL", "SETUSER", "keyless", "on", ">pw", "~other:*", "&lk:*", "+@all"]);
+    let rights = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/redis.md")).unwrap();
+    let documented =
+        rights.lines().find_map(|line| line.strip_prefix("ACL SETUSER latchkey ")).expect("the documented rule");
+    let documented: Vec<_> =
+        documented.split(' ').map(|word| if word.starts_with('>') { ">pw" } else { word }).collect();
+    server.command(&[&["ACL", "SETUSER", "latchkey"], &documented[..]].concat());
+    for (user, expected) in [
+        ("latchkey", vec![]),
+        ("dangerless", vec![("info", Severity::Warning)]),
+        ("channelless", vec![("channel", Severity::Warning)]),
+        ("keyless", vec![("rights", Severity::Error)]),
+    ] {
+        let store = store(&format!("redis+unix://{user}:pw@{}", server.socket().display()));
+        let findings = store.health.inspect().await.unwrap();
+        let codes: Vec<_> = findings.iter().map(|finding| (finding.code, finding.severity)).collect();
+        assert_eq!(codes, expected, "{user}: {findings:?}");
+        if user == "latchkey" {
+            everything_works(&store, 2).await;
+        }
+        store.close().await;
+    }
+}
+
+#[tokio::test]
+async fn invalid_url_is_refused_and_not_shown() {
+    for url in [
+        "http://:wr0ng-one@host",
+        "redis://:wr0ng-one@",
+        ":wr0ng-one@host:6379",
+        "redis-sentinel://:wr0ng-one@host",
+        "redis://:wr0ng-one@host?db=7",
+    ] {
+        let settings = RedisSettings { url: None, ..settings("redis://host") };
+        let Err(error) =
+            RedisStores::connect(&url.into(), &settings, &test_cluster::cache(), &Cores::current_runtime())
+        else {
+            panic!("{url}")
+        };
+        let text = format!("{error} {error:?}");
+        assert!(text.contains("redis.url") && !text.contains("wr0ng-one"), "{text}");
+    }
+}
+
+/// The server demands a client certificate that its own authority signed.
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_client_certificate_is_presented() {
+    let folder = tempfile::tempdir().unwrap();
+    certificates(folder.path());
+    let path = |name: &str| folder.path().join(name);
+    let port = guard::free_port();
+    let _server = tls_server(folder.path(), port, "yes");
+    let without = RedisSettings {
+        tls_ca: Some(path("ca.pem")),
+        command_timeout: IMPATIENT,
+        ..settings(&format!("rediss://127.0.0.1:{port}"))
+    };
+    let refused = connect(&without);
+    wait::until("the error names the setting", || async {
+        refused.health.ping().await.unwrap_err().to_string().contains("redis.tls_cert")
+    })
+    .await;
+    refused.close().await;
+
+    let with = RedisSettings {
+        tls_cert: Some(path("server.pem")),
+        tls_key: Some(path("server.key")),
+        command_timeout: Duration::from_secs(5),
+        ..without.clone()
+    };
+    let store = connect(&with);
+    everything_works(&store, 1).await;
+    store.close().await;
+
+    let missing = RedisSettings { tls_key: Some(path("nothing.key")), ..with };
+    let result = RedisStores::connect(
+        missing.url.as_ref().unwrap(),
+        &missing,
+        &test_cluster::cache(),
+        &Cores::current_runtime(),
+    );
+    let Err(error) = result else { panic!("a key that is missing") };
+    assert!(error.to_string().starts_with("redis.tls_key: "), "{error}");
+}
+
+fn tls_server(folder: &std::path::Path, port: u16, auth_clients: &str) -> Server {
+    let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let arguments = [
+        ("--tls-port", port.to_string()),
+        ("--tls-cert-file", path("server.pem")),
+        ("--tls-key-file", path("server.key")),
+        ("--tls-ca-cert-file", path("ca.pem")),
+        ("--tls-auth-clients", auth_clients.to_owned()),
+    ];
+    let arguments: Vec<&str> = arguments.iter().flat_map(|(name, value)| [*name, value.as_str()]).collect();
+    Server::start("redis-server", 0, &arguments)
+}
+
+/// Trusted are the system's authorities, or those in the file or folder that `SSL_CERT_FILE` or `SSL_CERT_DIR` name. The
+/// test runs itself again, since it can't set its own environment.
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_with_system_authorities_connects() {
+    const URL: &str = "LATCHKEY_TEST_TLS_URL";
+    if let Ok(url) = std::env::var(URL) {
+        let store = store(&url);
+        everything_works(&store, 1).await;
+        store.close().await;
+        return;
+    }
+
+    let folder = tempfile::tempdir().unwrap();
+    certificates(folder.path());
+    let port = guard::free_port();
+    let _server = tls_server(folder.path(), port, "no");
+    let url = format!("rediss://127.0.0.1:{port}");
+    let itself = Command::new(std::env::current_exe().unwrap())
+        .args(["store::deployments::tls_with_system_authorities_connects", "--exact", "--nocapture"])
+        .env(URL, &url)
+        .env("SSL_CERT_FILE", folder.path().join("ca.pem"))
+        .output()
+        .unwrap();
+    assert!(itself.status.success(), "{itself:?}");
+    assert!(String::from_utf8_lossy(&itself.stdout).contains("1 passed"), "{itself:?}");
+
+    // Outside that environment the authority is unknown.
+    let store = store_with(&url, IMPATIENT);
+    wait::until("the error names the authority", || async {
+        store.health.ping().await.unwrap_err().to_string().contains("unknown authority (redis.tls_ca)")
+    })
+    .await;
+    store.close().await;
+}
+
+/// `ca.pem`, `server.pem` and `server.key`.
+fn certificates(folder: &std::path::Path) {
+    let openssl = |words: &str| {
+        let made = Command::new("openssl").args(words.split(' ')).current_dir(folder).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+    };
+    let new = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2";
+    openssl(&format!("req -x509 {new} -keyout ca.key -out ca.pem -subj /CN=test-ca"));
+    openssl(&format!("req {new} -keyout server.key -out server.csr -subj /CN=test-redis").replace(" -days 2", ""));
+    std::fs::write(folder.join("extensions"), "subjectAltName=IP:127.0.0.1\n").unwrap();
+    openssl(
+        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile extensions -out server.pem",
+    );
+}

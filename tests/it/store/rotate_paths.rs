@@ -1,0 +1,137 @@
+//! The fast path of `rotate.lua` and the script without it give the same answers, records and events.
+
+use std::time::Duration;
+
+use fred::{clients::Client, types::Value};
+use latchkey::{
+    domain::{
+        clock::Timestamp,
+        session::{Generation, Transport},
+    },
+    store::redis::record::{Record, lua_constants},
+};
+
+use super::server::{NOW, Server, account, raw_command, session};
+
+const FAST: &str = include_str!("../../../src/store/redis/lua/rotate_fast.lua");
+const LIB: &str = include_str!("../../../src/store/redis/lua/lib.lua");
+const ROTATE: &str = include_str!("../../../src/store/redis/lua/rotate.lua");
+
+const HISTORIES: u64 = 100;
+const STEPS: usize = 30;
+
+/// A reproducible source of choices (splitmix64).
+struct Choices(u64);
+
+impl Choices {
+    fn below(&mut self, count: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % count
+    }
+
+    fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[usize::try_from(self.below(all.len() as u64)).unwrap()]
+    }
+}
+
+/// One of the two scripts on keys of its own.
+struct Path {
+    script: String,
+    keys: [&'static str; 3],
+}
+
+impl Path {
+    async fn rotate(&self, client: &Client, presentation: &[u8]) -> Value {
+        let mut words: Vec<Value> = vec![self.script.as_str().into(), 3.into()];
+        words.extend(self.keys.iter().map(|key| Value::from(*key)));
+        words.push("3600000 MAXLEN channel".into());
+        words.push(Value::Bytes(presentation.to_vec().into()));
+        raw_command(client, "EVAL", words).await
+    }
+
+    async fn state(&self, client: &Client) -> (Value, i64) {
+        let mut fields = raw_command(client, "HGETALL", vec![self.keys[0].into()]).await.into_array();
+        fields.sort_by_key(|value| value.as_bytes().map(<[u8]>::to_vec));
+        let events = raw_command(client, "XLEN", vec![self.keys[1].into()]).await.as_i64().unwrap();
+        (Value::Array(fields), events)
+    }
+}
+
+#[tokio::test]
+async fn rotate_fast_path_matches_full_script() {
+    let server = Server::redis_7_0();
+    let client = server.raw().await;
+    let (ada, id) = (account(), session(1));
+    let constants = lua_constants();
+    let fast = Path { script: format!("{constants}{FAST}\n{LIB}\n{ROTATE}"), keys: ["s{f}", "e{f}", "n{f}"] };
+    let full =
+        Path { script: format!("{constants}local answers = {{}}\n{LIB}\n{ROTATE}"), keys: ["s{u}", "e{u}", "n{u}"] };
+    let mut fast_answers = 0;
+    for seed in 0..HISTORIES {
+        let mut choices = Choices(seed);
+        let (mut now, grace) = (NOW, Duration::from_millis(choices.below(20_000)));
+        let idle = Duration::from_millis(1 + choices.below(1_000_000));
+        let idle_ends_at = now + idle;
+        let record = Record {
+            generation: Generation(choices.one_of(&[0, 3, u32::MAX - 2])),
+            transport: choices.one_of(&[Transport::Cookie, Transport::Bearer]),
+            created_at: now,
+            last_used_at: now,
+            idle_ends_at,
+            ends_at: now + Duration::from_millis(1 + choices.below(5_000_000)),
+            kept_until: idle_ends_at + idle / 16,
+        };
+        let mut generation = record.generation.0;
+        raw_command(&client, "FLUSHALL", vec![]).await;
+        for path in [&fast, &full] {
+            let mut words: Vec<Value> = vec![path.keys[0].into(), Value::Bytes(id.as_bytes().to_vec().into())];
+            words.extend([Value::Bytes(record.encode().into()), "r".into(), "admin".into()]);
+            raw_command(&client, "HSET", words).await;
+            raw_command(&client, "PEXPIRE", vec![path.keys[0].into(), 100_000_000.into()]).await;
+        }
+        for _ in 0..STEPS {
+            let millisecond = Duration::from_millis(1);
+            now = now + choices.one_of(&[Duration::ZERO, millisecond, grace, grace + millisecond, idle / 3, idle]);
+            // Clocks of nodes differ.
+            let clock = if choices.below(8) == 0 { now - Duration::from_millis(500) } else { now };
+            let presented = if choices.below(4) == 0 {
+                generation.saturating_sub(choices.one_of(&[0, 1, 2, 3])).saturating_add(choices.one_of(&[0, 1]))
+            } else {
+                generation
+            };
+            let presentation =
+                presentation(ada.as_bytes(), id.as_bytes(), presented, clock, grace, idle, choices.below(2) == 0);
+            let answers = [fast.rotate(&client, &presentation).await, full.rotate(&client, &presentation).await];
+            assert_eq!(answers[0], answers[1], "seed {seed}");
+            let states = [fast.state(&client).await, full.state(&client).await];
+            assert_eq!(states[0], states[1], "seed {seed}");
+            let answer = answers[0].clone().into_array().remove(0).into_array();
+            if answer[0].as_str().as_deref() == Some("rotated") {
+                generation = Record::decode(answer[1].as_bytes().unwrap()).unwrap().generation.0;
+                fast_answers += 1;
+            }
+        }
+    }
+    assert!(fast_answers > 100, "the histories rotate: {fast_answers}");
+}
+
+/// The argument of one operation, as `SessionStore::rotate` writes it.
+fn presentation(
+    account: &[u8; 16],
+    session: &[u8; 16],
+    presented: u32,
+    now: Timestamp,
+    grace: Duration,
+    idle: Duration,
+    is_bearer: bool,
+) -> Vec<u8> {
+    let mut bytes = [&account[..], &session[..], &presented.to_be_bytes()].concat();
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap();
+    for time in [now.as_millis().unsigned_abs(), millis(grace), millis(idle)] {
+        bytes.extend(&time.to_be_bytes()[2..]);
+    }
+    bytes.push(is_bearer.into());
+    bytes
+}
