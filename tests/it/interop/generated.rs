@@ -49,6 +49,20 @@ fn run_tsc(arguments: &[&str], folder: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn openapi_python_client_generates_a_working_client() {
+    let generate = |folder: &Path| {
+        let (document, settings) = (folder.join("openapi.json"), folder.join("settings.yaml"));
+        fs::write(&settings, "post_hooks: []\n").unwrap();
+        let mut generate = Command::new(tool("python"));
+        generate.args(["-m", "openapi_python_client", "generate", "--meta", "none", "--fail-on-warning"]);
+        generate.arg("--path").arg(document).arg("--config").arg(settings);
+        succeed(generate.arg("--output-path").arg(folder.join("latchkey_api")));
+        succeed(Command::new(tool("python")).args(["-m", "compileall", "-q"]).arg(folder.join("latchkey_api")));
+    };
+    check(generate, "generated_python.py").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn hey_api_openapi_ts_generates_a_working_client() {
     let generate = |folder: &Path| {
         let arguments = ["-i", "./openapi.json", "-o", "./latchkey-api", "-c", "@hey-api/client-fetch"];

@@ -1,0 +1,45 @@
+"""Drives the client that openapi-python-client generated: register, sign in, refresh, list sessions, sign out."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+from latchkey_api import AuthenticatedClient, Client
+from latchkey_api.models import LoginRequest, Problem, RefreshTokenRequest, RegisterRequest
+
+given = json.loads(sys.argv[1])
+
+
+def operation(name):
+    """The module of an operation, whatever its tag is called."""
+    (path,) = (Path(__file__).parent / "latchkey_api/api").glob(f"*/{name}.py")
+    return importlib.import_module(f"latchkey_api.api.{path.parent.name}.{name}").sync_detailed
+
+
+def succeed(status, response):
+    assert response.status_code == status, (response.status_code, response.content)
+    return response.parsed
+
+
+anyone = Client(base_url=given["issuer"])
+registration = RegisterRequest(email="grace@example.com", password=given["password"])
+account = succeed(201, operation("register")(client=anyone, body=registration))
+assert account.email == "grace@example.com", account
+assert isinstance(succeed(409, operation("register")(client=anyone, body=registration)), Problem)
+
+wrong = LoginRequest(identifier="grace@example.com", password="a wrong password")
+assert succeed(401, operation("login")(client=anyone, body=wrong)).code == "invalid_credentials"
+right = LoginRequest(identifier="grace@example.com", password=given["password"])
+tokens = succeed(200, operation("login")(client=anyone, body=right))
+refreshed = succeed(200, operation("refresh")(client=anyone, body=RefreshTokenRequest(tokens.refresh_token)))
+assert refreshed.session_id == tokens.session_id
+
+user = AuthenticatedClient(base_url=given["issuer"], token=refreshed.access_token)
+assert succeed(200, operation("me")(client=user)).id == account.id
+sessions = succeed(200, operation("list_sessions")(client=user)).sessions
+assert [(session.id, session.current) for session in sessions] == [(tokens.session_id, True)], sessions
+
+succeed(204, operation("logout")(client=user))
+ended = operation("refresh")(client=anyone, body=RefreshTokenRequest(refreshed.refresh_token))
+assert isinstance(succeed(401, ended), Problem)
