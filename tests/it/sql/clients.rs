@@ -65,3 +65,21 @@ async fn client_secret_rotates_and_first_disable_time_is_kept() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn client_is_enabled_again_and_deleted_client_frees_its_name() {
+    on_every_backend(async |backend| {
+        let sql = backend.node().await;
+        sql.insert_client(&client("a")).await.unwrap();
+        let (a, nobody) = (ClientId::parse("a").unwrap(), ClientId::parse("nobody").unwrap());
+        assert!(sql.disable_client(&a, at(1)).await.unwrap());
+        assert!(sql.enable_client(&a, at(2)).await.unwrap());
+        assert!(sql.enable_client(&a, at(3)).await.unwrap(), "enabling again is no error");
+        assert_eq!(sql.clients().await.unwrap(), [client("a")]);
+        assert!(!sql.enable_client(&nobody, at(4)).await.unwrap());
+        assert!(sql.delete_client(&a, at(5)).await.unwrap());
+        assert!(!sql.delete_client(&a, at(6)).await.unwrap());
+        assert!(sql.insert_client(&Client { secret: hash(7), ..client("a") }).await.unwrap(), "the name is free");
+    })
+    .await;
+}
