@@ -151,7 +151,8 @@ async fn i6_full_run_leaves_no_secret_in_stores_logs_or_errors() {
 
     // Secrets in wrong fields appear in no response.
     for answer in misplaced(&node, &[FIRST, SECOND, &four.refresh, &four.access]).await {
-        assert!(answer.0.starts_with('4'), "{answer:?}");
+        // A logout answers 204 whatever is sent.
+        assert!(answer.0.starts_with('4') || answer.0.starts_with("204"), "{answer:?}");
         hidden.absent_from("an error", answer.0.as_bytes());
     }
     // Errors of Redis and of the service contain no secrets.

@@ -90,7 +90,7 @@ async fn disabled_client_is_refused_and_its_tokens_are_inactive() {
     let (client, asking) = (cluster.service_client("billing").await, cluster.service_client("asking").await);
     let token = client_token(&node, &client).await;
     assert_eq!(introspect(&other, &asking, &token).await["active"], true);
-    other.get("/v1/verify", &token).await.expect(200);
+    other.get("/v1/verify?allow=clients", &token).await.expect(200);
     clients::disable(&cluster.clock, &node.state.sql, "billing").await.unwrap();
     cluster.reload_clients().await;
     for node in [&node, &other] {
@@ -99,7 +99,7 @@ async fn disabled_client_is_refused_and_its_tokens_are_inactive() {
             assert_eq!(error(&post(node, path, Some(&client), &form).await), refused(401, "invalid_client"), "{path}");
         }
         assert_eq!(introspect(node, &asking, &token).await, serde_json::json!({ "active": false }));
-        assert_eq!(node.get("/v1/verify", &token).await.problem().0, 401);
+        assert_eq!(node.get("/v1/verify?allow=clients", &token).await.problem().0, 401);
     }
     // The disabled client still exists.
     assert_eq!(part(&token, 1)["sub"], "billing");
