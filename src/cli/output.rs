@@ -4,6 +4,8 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use crate::domain::text::Printable;
+
 /// Prints a value as one line of JSON.
 ///
 /// # Errors
@@ -13,19 +15,9 @@ pub fn json_line(out: &mut impl Write, value: &impl Serialize) -> io::Result<()>
     writeln!(out)
 }
 
-/// Replaces characters that a terminal interprets or that hide what a name is (controls, bidirectional and other format
-/// characters) by `\u{…}`.
+/// Escapes characters that a terminal interprets or that hide what a name is, as `\u{…}`.
 pub fn visible(text: &str) -> String {
-    let escape = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-                | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
-    };
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if escape(c) { shown.extend(c.escape_unicode()) } else { shown.push(c) }
-    }
-    shown
+    Printable(text).to_string()
 }
 
 #[cfg(test)]

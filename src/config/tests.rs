@@ -219,6 +219,9 @@ fn every_key_can_be_set_by_its_variable() {
         ("LATCHKEY_LIMITS_REFRESH_SERVICE", "16/16s"),
         ("LATCHKEY_LIMITS_INTROSPECTION_PER_CLIENT", "17/17s"),
         ("LATCHKEY_LIMITS_INTROSPECTION_SERVICE", "18/18s"),
+        ("LATCHKEY_LIMITS_CLIENT_AUTHENTICATION_FAILURES_PER_ADDRESS", "19/19s"),
+        ("LATCHKEY_LIMITS_IPV6_PREFIX", "40"),
+        ("LATCHKEY_LIMITS_IPV6_FACTOR", "21"),
         ("LATCHKEY_PASSWORD_MIN_LENGTH", "15"),
         ("LATCHKEY_PASSWORD_MAX_LENGTH", "256"),
         ("LATCHKEY_PASSWORD_MIN_SCORE", "4"),
@@ -236,6 +239,7 @@ fn every_key_can_be_set_by_its_variable() {
         ("LATCHKEY_AUDIT_ADDRESSES", "truncated"),
         ("LATCHKEY_AUDIT_QUEUE", "101"),
         ("LATCHKEY_AUDIT_MAX_REFUSALS", "102"),
+        ("LATCHKEY_AUDIT_MAX_REFUSALS_PER_ACCOUNT", "103"),
         ("LATCHKEY_LOG_FORMAT", "json"),
         ("LATCHKEY_LOG_FILTER", "warn,latchkey=debug"),
     ];
@@ -271,11 +275,12 @@ fn every_key_can_be_set_by_its_variable() {
              password_change_per_address: Some(Quota {{ count: 11, window: 11s }}), password_change_per_account: Some(Quota {{ count: 12, window: 12s }}), \
              password_change_service: Some(Quota {{ count: 13, window: 13s }}), refresh_per_address: Some(Quota {{ count: 14, window: 14s }}), \
              refresh_per_account: Some(Quota {{ count: 15, window: 15s }}), refresh_service: Some(Quota {{ count: 16, window: 16s }}), \
-             introspection_per_client: Some(Quota {{ count: 17, window: 17s }}), introspection_service: Some(Quota {{ count: 18, window: 18s }}) }}, \
+             introspection_per_client: Some(Quota {{ count: 17, window: 17s }}), introspection_service: Some(Quota {{ count: 18, window: 18s }}), client_authentication_failures_per_address: Some(Quota {{ count: 19, window: 19s }}), \
+             ipv6_network: Some(Ipv6Network {{ prefix: 40, factor: 21 }}) }}, \
              password: PasswordSettings {{ min_length: 15, max_length: 256, min_score: 4, \
              banned_words: [\"acme\", \"initech\"], memory_kib: 47104, iterations: 1, parallelism: 2, threads: 3, queue: 4, \
              max_import_memory_kib: 65536, max_import_work: 7, pepper: Some([secret]), previous_peppers: [[secret]] }}, \
-             audit: AuditSettings {{ retention: Some(86400s), addresses: Truncated, queue: 101, max_refusals: 102 }}, \
+             audit: AuditSettings {{ retention: Some(86400s), addresses: Truncated, queue: 101, max_refusals: 102, max_refusals_per_account: 103 }}, \
              log: LogSettings {{ format: Json, filter: \"warn,latchkey=debug\" }}, warnings: [] }}",
             folder.path().join("d")
         )

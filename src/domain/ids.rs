@@ -1,4 +1,4 @@
-//! One type per kind of id, so that an account's id can't be passed where a session's is wanted.
+//! Typed ids, so that an account id can't be passed as a session id.
 
 use std::{fmt, str::FromStr};
 
@@ -46,10 +46,11 @@ macro_rules! id {
 }
 
 id! {
-    /// An account, the `sub` of its tokens. A version 7 UUID: made in order, so that SQL indexes stay dense.
+    /// The id of an account, the `sub` of its tokens. A version 7 UUID, unless it was imported: ordered by time, so that SQL
+    /// indexes stay dense.
     AccountId
 }
 id! {
-    /// A session, the `sid` of its tokens. A version 4 UUID: 122 bits nobody can guess.
+    /// The id of a session, the `sid` of its tokens. A version 4 UUID: 122 unpredictable bits.
     SessionId
 }

@@ -85,7 +85,7 @@ impl fmt::Display for Printable<'_> {
         let mut escaped = String::with_capacity(self.0.len() + 8);
         for c in self.0.chars() {
             if is_deceptive(c) {
-                escaped.extend(c.escape_default());
+                escaped.extend(c.escape_unicode());
             } else {
                 escaped.push(c);
             }
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn printable_escapes_control_and_format_characters_and_pads() {
         assert_eq!(Printable("a\u{202e}moc.live@x").to_string(), "a\\u{202e}moc.live@x");
-        assert_eq!(Printable("a\u{1b}[31mb\n").to_string(), "a\\u{1b}[31mb\\n");
+        assert_eq!(Printable("a\u{1b}[31mb\n").to_string(), "a\\u{1b}[31mb\\u{a}");
         assert_eq!(format!("{:<6}|", Printable("josé")), "josé  |");
     }
 }

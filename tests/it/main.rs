@@ -22,6 +22,7 @@ mod import;
 mod interop;
 mod invariants;
 mod metrics;
+mod names;
 mod oauth;
 mod openapi;
 mod openapi_external;

@@ -117,7 +117,7 @@ mod tests {
         assert!(table_row(&disabled).contains("  disabled  2027-01-15  ann  "));
         assert_eq!(
             serde_json::to_string(&AccountJson::of(&disabled)).unwrap(),
-            r#"{"id":"07070707-0707-0707-0707-070707070707","email":"Ann@example.com","username":"ann","roles":["admin","ops"],"disabled_at":"2027-01-15T08:00:01.000Z","created_at":"2027-01-15T08:00:00.000Z","updated_at":"2027-01-15T08:00:00.000Z","password_changed_at":"2027-01-15T08:00:00.000Z"}"#
+            r#"{"id":"07070707-0707-0707-0707-070707070707","email":"Ann@example.com","email_verified":false,"username":"ann","roles":["admin","ops"],"disabled_at":"2027-01-15T08:00:01.000Z","created_at":"2027-01-15T08:00:00.000Z","updated_at":"2027-01-15T08:00:00.000Z","password_changed_at":"2027-01-15T08:00:00.000Z"}"#
         );
     }
 

@@ -217,6 +217,6 @@ impl AddArgs {
 
 async fn add(state: &AppState, new: Register) -> anyhow::Result<()> {
     let account = register(state, new).await?;
-    println!("Added {} with the id {}.", account.email.as_str(), account.id);
+    println!("Added {} with the id {}.", super::output::visible(account.email.as_str()), account.id);
     Ok(())
 }

@@ -54,6 +54,7 @@ struct WithSessions<'a> {
 pub(super) struct AccountJson<'a> {
     id: String,
     email: &'a str,
+    email_verified: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     username: Option<&'a str>,
     roles: &'a [String],
@@ -70,6 +71,7 @@ impl<'a> AccountJson<'a> {
         Self {
             id: account.id.to_string(),
             email: account.email.as_str(),
+            email_verified: account.email_verified,
             username: account.username.as_ref().map(Username::as_str),
             roles: account.roles.names(),
             disabled_at: account.disabled_at.map(time),

@@ -1,4 +1,4 @@
-//! The audit log: rows are added, read, and deleted once their retention is over.
+//! The audit log table: inserting, reading and pruning rows.
 
 use std::{fmt::Write, net::IpAddr, sync::LazyLock};
 
@@ -12,23 +12,23 @@ use crate::domain::{
     ids::AccountId,
 };
 
-/// How many rows are added by one statement; each has [`COLUMNS`] parameters, of which SQLite takes 32,766.
+/// Rows of one `INSERT`. Each has [`COLUMNS`] parameters; SQLite allows 32,766.
 const ROWS: usize = 64;
 
 const COLUMNS: usize = 12;
 
-/// A row, as it is shown.
+/// A row in readable form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditRow {
     /// The row's id.
     pub id: String,
-    /// When it happened.
+    /// The time of the event.
     pub at: Timestamp,
-    /// What happened.
+    /// The event.
     pub event: String,
     /// `success` or `refused`.
     pub outcome: String,
-    /// Why.
+    /// The reason of a refusal or an end.
     pub reason: Option<String>,
     /// The account it concerns.
     pub account_id: Option<String>,
@@ -38,48 +38,48 @@ pub struct AuditRow {
     pub client_id: Option<String>,
     /// A key's id or a limit's name.
     pub detail: Option<String>,
-    /// Who did it.
+    /// The actor.
     pub actor: String,
-    /// From where.
+    /// The client address.
     pub address: Option<String>,
-    /// How many events it stands for.
+    /// The number of events that the row represents.
     pub count: i64,
 }
 
-/// Which rows to read; what is none doesn't matter.
+/// A filter of audit rows. A field that is `None` matches all rows.
 #[derive(Clone, Debug, Default)]
 pub struct AuditFilter {
-    /// Not before this.
+    /// The earliest time.
     pub since: Option<Timestamp>,
-    /// Before this.
+    /// The end of the interval, exclusive.
     pub until: Option<Timestamp>,
-    /// What happened.
+    /// The event.
     pub event: Option<AuditEvent>,
-    /// Whose account.
+    /// The account.
     pub account: Option<AccountId>,
-    /// From where, as it was written down.
+    /// The recorded client address.
     pub address: Option<IpAddr>,
 }
 
 impl Sql {
-    /// The same database, with changes written down as this one's.
+    /// This database, with `actor` recorded as the actor of changes.
     #[must_use]
     pub fn acting_as(mut self, actor: Actor) -> Self {
         self.actor = actor;
         self
     }
 
-    /// The same, keeping so much of addresses.
+    /// This database, with so much of client addresses recorded.
     #[must_use]
     pub const fn keeping_addresses(mut self, addresses: Addresses) -> Self {
         self.addresses = addresses;
         self
     }
 
-    /// Adds rows, all or none; those whose id is there already are left as they are, so that this can be repeated.
+    /// Inserts rows in one transaction. Rows whose id exists are skipped, so that the call can be repeated.
     ///
     /// # Errors
-    /// [`SqlError`]; whether they were added is then unknown.
+    /// [`SqlError`]. The rows may or may not have been stored.
     pub async fn append_audit(&self, entries: &[(Uuid, Entry)]) -> Result<(), SqlError> {
         let mut tx = self.pool.begin_with(self.dialect.begin_write()).await?;
         for some in entries.chunks(ROWS) {
@@ -88,7 +88,7 @@ impl Sql {
         Ok(tx.commit().await?)
     }
 
-    /// The newest rows that fit, newest first, at most `limit`.
+    /// Reads at most `limit` matching rows, newest first.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -107,13 +107,13 @@ impl Sql {
         rows.iter().map(read).collect()
     }
 
-    /// Deletes rows from before `before`, at most `limit`, and answers how many.
+    /// Deletes at most `limit` rows older than `before`, and returns their number.
     ///
     /// # Errors
     /// [`SqlError`]
     pub async fn prune_audit(&self, before: Timestamp, limit: u32) -> Result<u64, SqlError> {
         let mut tx = self.pool.begin_with(self.dialect.begin_write()).await?;
-        // The trigger lets go what is older than this says, and nothing else.
+        // The trigger permits the deletion of rows older than `released_until` only.
         query("UPDATE audit_retention SET released_until = $1 WHERE released_until < $1")
             .bind(before.as_millis())
             .execute(&mut *tx)
@@ -124,7 +124,7 @@ impl Sql {
         Ok(done.rows_affected())
     }
 
-    /// Adds a row in the transaction of the change that it tells of.
+    /// Inserts a row in the transaction of the change that it records.
     pub(super) async fn record(&self, tx: &mut Transaction<'_, Any>, entry: &Entry) -> Result<(), SqlError> {
         self.insert_audit(tx, std::iter::once((self.entropy.ordered_uuid(entry.at), entry))).await
     }
@@ -134,7 +134,7 @@ impl Sql {
         tx: &mut Transaction<'_, Any>,
         entries: impl ExactSizeIterator<Item = (Uuid, &'a Entry)>,
     ) -> Result<(), SqlError> {
-        // a connection of SQLite is nobody else's, so that what is used again and again may stay prepared
+        // SQLite connections are not shared through a pooler, so frequent statements can stay prepared.
         static ONE: LazyLock<String> = LazyLock::new(|| insertion(1, Dialect::Sqlite));
         static MANY: LazyLock<String> = LazyLock::new(|| insertion(ROWS, Dialect::Sqlite));
         let mut query = match (self.dialect, entries.len()) {
@@ -164,8 +164,8 @@ impl Sql {
     }
 }
 
-/// The statement that reads the newest rows, and what the columns named in it are equal to. Its first parameters are from
-/// when, until when, and how many. Only what is asked for stands in it, so that an account's rows are found by their index.
+/// The `SELECT` of the newest rows, and the values of its equality conditions. Its first parameters are the start time, the
+/// end time and the limit. It has conditions on filtered columns only, so that the database uses their indexes.
 fn selection(filter: &AuditFilter) -> (String, Vec<String>) {
     let columns = [
         ("event", filter.event.map(|event| event.as_str().to_owned())),
@@ -180,16 +180,16 @@ fn selection(filter: &AuditFilter) -> (String, Vec<String>) {
     for (column, value) in columns {
         if let Some(value) = value {
             equal.push(value);
-            // writing to a string can't fail
+            // Writing to a String can't fail.
             let _ = write!(sql, " AND {column} = ${}", 3 + equal.len());
         }
     }
     (sql + " ORDER BY at DESC, id DESC LIMIT $3", equal)
 }
 
-/// The statement that adds so many rows. To SQLite `$1` would be a name, to be looked for among all others.
+/// The `INSERT` of `rows` rows. SQLite reads `$1` as a name and searches it among all parameters, so it gets `?`.
 fn insertion(rows: usize, dialect: Dialect) -> String {
-    // Otherwise SQLite keeps, in a file, what it would take to undo one statement; all or none is the transaction's.
+    // Without OR FAIL, SQLite writes a statement journal to a file. The transaction provides atomicity.
     let or = if dialect == Dialect::Sqlite { " OR FAIL" } else { "" };
     let mut sql = format!(
         "INSERT{or} INTO audit \
@@ -202,7 +202,7 @@ fn insertion(rows: usize, dialect: Dialect) -> String {
                 (_, 1) => "), (",
                 _ => ", ",
             };
-            // writing to a string can't fail
+            // Writing to a String can't fail.
             let _ = match dialect {
                 Dialect::Sqlite => write!(sql, "{before}?"),
                 Dialect::Postgres => write!(sql, "{before}${}", row * COLUMNS + column),

@@ -1,4 +1,4 @@
-//! Service clients.
+//! The table of service clients.
 
 use sqlx::{Row, any::AnyRow};
 
@@ -10,7 +10,7 @@ use crate::domain::{
 };
 
 impl Sql {
-    /// Stores a new client; says whether its name was free.
+    /// Inserts a client. Returns false if its id is taken.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -36,7 +36,7 @@ impl Sql {
         Ok(done.rows_affected() > 0)
     }
 
-    /// Every client, by name.
+    /// Lists all clients in order of id.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -49,7 +49,7 @@ impl Sql {
         rows.iter().map(read).collect()
     }
 
-    /// Disables a client, unless it is disabled already; says whether there is such a client.
+    /// Disables a client. Returns whether it exists. The time of an earlier disabling stays.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -95,8 +95,8 @@ impl Sql {
         Ok(done.rows_affected() > 0)
     }
 
-    /// Gives a client a new secret; the present one becomes the former one and is accepted until `until`, and the one
-    /// before that is forgotten. Says whether there is such a client.
+    /// Replaces a client's secret. The current secret stays accepted until `until`; an older one is deleted. Returns whether
+    /// the client exists.
     ///
     /// # Errors
     /// [`SqlError`]

@@ -1,4 +1,4 @@
-//! The keys that sign access tokens, sealed.
+//! The table of signing keys. Private keys are sealed.
 
 use sqlx::{Any, Row, Transaction, any::AnyRow};
 
@@ -10,10 +10,10 @@ use crate::domain::{
 };
 
 impl Sql {
-    /// Stores a new key and sets until when what those before it signed is believed, in one transaction.
+    /// Inserts a new key and sets the end of validity of older ones, in one transaction.
     ///
     /// # Errors
-    /// [`SqlError`]; a key with the same `kid` may be there already.
+    /// [`SqlError`], also if a key with the same `kid` exists.
     pub async fn rotate_keys(&self, new: &StoredKey, ends: &[(String, Timestamp)]) -> Result<(), SqlError> {
         let mut tx = self.begin_write().await?;
         insert(&mut tx, new).await?;
@@ -24,7 +24,8 @@ impl Sql {
         Ok(tx.commit().await?)
     }
 
-    /// Stores the first key, if there is none at all yet: of nodes that start at once, one does. Says whether it did.
+    /// Inserts the first key, unless one exists. Of nodes that start concurrently, exactly one inserts it. Returns whether
+    /// this call did.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -40,7 +41,7 @@ impl Sql {
         Ok(other.is_none())
     }
 
-    /// Every key, oldest first.
+    /// Lists all keys, oldest first.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -53,7 +54,7 @@ impl Sql {
         rows.iter().map(read).collect()
     }
 
-    /// Sets until when what a key signed is believed; none for no end. Says whether there is such a key.
+    /// Sets the time until which tokens of a key are valid; `None` for no end. Returns whether the key exists.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -67,7 +68,7 @@ impl Sql {
         Ok(found)
     }
 
-    /// Replaces a key's encrypted private half by the same under another secret. Says whether there is such a key.
+    /// Replaces the sealed private key by the same key sealed under another secret. Returns whether the key exists.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -82,7 +83,7 @@ impl Sql {
         Ok(done.rows_affected() > 0)
     }
 
-    /// Deletes the keys that have not been believed since before `now`, and answers how many.
+    /// Deletes the keys whose validity ended before `now`, and returns their number.
     ///
     /// # Errors
     /// [`SqlError`]

@@ -1,0 +1,55 @@
+//! Registration refuses names that deceive and passwords that follow a pattern.
+
+use serde_json::json;
+
+use crate::harness::{client::PASSWORD, test_cluster::TestCluster};
+
+#[tokio::test]
+async fn registration_with_deceptive_name_is_refused_with_its_reason() {
+    let mut cluster = TestCluster::new();
+    cluster.config.registration.reserved_usernames = vec!["root".to_owned()];
+    let node = cluster.node().await;
+    for (email, username, field, code) in [
+        ("a\u{202e}moc.live@example.com", "ada", "email", "hidden_characters"),
+        ("\u{200b}ada@example.com", "ada", "email", "hidden_characters"),
+        ("ada@example", "ada", "email", "invalid_email"),
+        ("ada@example.com", "\u{430}dmin", "username", "mixed_scripts"),
+        ("ada@example.com", "8281cec35b4846eba41d72c15ec3f9e2", "username", "username_is_uuid"),
+        ("ada@example.com", "ada@home", "username", "invalid_username"),
+        ("ada@example.com", "ROOT", "username", "username_reserved"),
+    ] {
+        let body = json!({ "email": email, "username": username, "password": PASSWORD });
+        let refused = node.post("/v1/users", body).await.expect(422).json();
+        assert_eq!(refused["code"], "invalid_fields", "{username}");
+        assert_eq!((&refused["errors"][0]["field"], &refused["errors"][0]["code"]), (&json!(field), &json!(code)));
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn registration_of_address_in_another_unicode_form_is_taken() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    for (email, status) in
+        [("jos\u{e9}@example.com", 201), ("jose\u{301}@example.com", 409), ("JOS\u{c9}@example.com", 409)]
+    {
+        node.post("/v1/users", json!({ "email": email, "password": PASSWORD })).await.expect(status);
+    }
+    node.try_login("jose\u{301}@example.com", PASSWORD).await.expect(200);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn registration_with_pattern_password_is_refused() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    for password in
+        ["Summer2024!", "Winter2026!", "Company2025!", "Latchkey1!", "Letmein123!", "Monday123!", "Michael1990!"]
+    {
+        let refused = node.post("/v1/users", json!({ "email": "ada@example.com", "password": password })).await;
+        assert_eq!(refused.expect(422).json()["code"], "weak_password", "{password}");
+    }
+    let good = json!({ "email": "ada@example.com", "password": "velvet anchor tulip sundial" });
+    node.post("/v1/users", good).await.expect(201);
+    node.stop().await;
+}
