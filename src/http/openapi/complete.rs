@@ -91,6 +91,10 @@ fn complete_schemas(schemas: &mut Value, requests: &[String], forms: &[String], 
             if is_request && !is_required(field) {
                 make_nullable(property, &definitions);
             }
+            // an empty form field counts as an absent one
+            if forms.contains(name) && is_required(field) && property["type"] == "string" {
+                property["minLength"] = json!(1);
+            }
         }
         if is_request {
             schema["additionalProperties"] = json!(false);

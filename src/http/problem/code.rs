@@ -86,7 +86,7 @@ codes! {
 }
 
 /// The codes of invalid fields. They are stable.
-pub const FIELD_CODES: [&str; 15] = [
+pub const FIELD_CODES: [&str; 19] = [
     "required",
     "unknown_field",
     "unknown_value",
@@ -95,6 +95,10 @@ pub const FIELD_CODES: [&str; 15] = [
     "too_long",
     "invalid_email",
     "invalid_username",
+    "hidden_characters",
+    "username_is_uuid",
+    "mixed_scripts",
+    "username_reserved",
     "taken",
     "wrong_password",
     "password_too_short",

@@ -1,6 +1,6 @@
-//! A Redis that isn't there.
+//! A Redis that is down.
 
-use super::{assert_all_unavailable, assert_not_ready, assert_unavailable, cluster, ready_again};
+use super::{assert_all_unavailable, assert_not_ready, assert_unavailable, cluster, wait_until_ready};
 use crate::{
     harness::{
         client::{PASSWORD, Tokens},
@@ -10,7 +10,7 @@ use crate::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_starts_without_redis_and_works_once_it_is_there() {
+async fn node_started_without_redis_recovers_once_redis_is_up() {
     let mut server = Server::stopped(DURABLE);
     let cluster = cluster(&server);
     let node = cluster.node().await;
@@ -20,14 +20,14 @@ async fn a_node_starts_without_redis_and_works_once_it_is_there() {
     assert_unavailable(&node.try_login("ada", PASSWORD).await);
 
     server.restart();
-    ready_again(&node).await;
+    wait_until_ready(&node).await;
     let tokens = node.login("ada").await;
     node.refresh(&tokens.refresh).await.expect(200);
     node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_acknowledged_survives_the_end_of_redis() {
+async fn acknowledged_writes_survive_kill_of_redis() {
     let mut server = Server::start("redis-server", 0, DURABLE);
     let cluster = cluster(&server);
     let node = cluster.node().await;
@@ -40,7 +40,7 @@ async fn what_was_acknowledged_survives_the_end_of_redis() {
     server.kill();
     assert_all_unavailable(&node, "ada", &kept).await;
     server.restart();
-    ready_again(&node).await;
+    wait_until_ready(&node).await;
     node.refresh(&kept.refresh).await.expect(200);
     node.refresh(&refreshed.refresh).await.expect(200);
     assert_eq!(node.refresh(&ended.refresh).await.problem().0, 401);
@@ -49,25 +49,23 @@ async fn what_was_acknowledged_survives_the_end_of_redis() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_is_vouched_for_by_memory_for_long() {
+async fn cached_verification_expires_without_redis() {
     let mut server = Server::start("redis-server", 0, DURABLE);
     let cluster = cluster(&server);
     let node = cluster.node().await;
     node.account("ada").await;
-    let (known, unknown) = (node.login("ada").await, node.login("ada").await);
-    node.get("/v1/verify", &known.access).await.expect(200);
+    let (cached, uncached) = (node.login("ada").await, node.login("ada").await);
+    node.get("/v1/verify", &cached.access).await.expect(200);
     server.kill();
-    assert_unavailable(&node.get("/v1/verify", &unknown.access).await);
-    wait::until("what is remembered counts no more", || async {
-        node.get("/v1/verify", &known.access).await.status == 503
-    })
-    .await;
-    assert_unavailable(&node.get("/v1/verify", &known.access).await);
-    // what needs no Redis to be refused is refused
-    assert_eq!(node.get("/v1/verify", &known.access[1..]).await.problem(), (401, "invalid_token".to_owned()));
+    assert_unavailable(&node.get("/v1/verify", &uncached.access).await);
+    wait::until("the session cache expires", || async { node.get("/v1/verify", &cached.access).await.status == 503 })
+        .await;
+    assert_unavailable(&node.get("/v1/verify", &cached.access).await);
+    // a forged token is refused without Redis
+    assert_eq!(node.get("/v1/verify", &cached.access[1..]).await.problem(), (401, "invalid_token".to_owned()));
     server.restart();
-    ready_again(&node).await;
-    for tokens in [&known, &unknown] {
+    wait_until_ready(&node).await;
+    for tokens in [&cached, &uncached] {
         node.get("/v1/verify", &tokens.access).await.expect(200);
     }
     node.stop().await;

@@ -1,4 +1,4 @@
-//! Errors at the edges: a Redis that is down, hung, silent, full, busy or wrongly configured, seen over HTTP.
+//! A Redis that is down, hung, silent, full, busy or wrongly configured, seen over HTTP.
 
 mod configured;
 mod down;
@@ -19,10 +19,10 @@ use crate::{
     store::server::Server,
 };
 
-/// Far more than the command timeout of a second: what takes this long hangs.
+/// Far more than the command timeout of a second: a call that takes this long hangs.
 const HANGS: Duration = Duration::from_secs(15);
 
-/// A cluster on this server.
+/// A cluster that uses this server.
 pub(crate) fn cluster(server: &Server) -> TestCluster {
     cluster_at(&server.url())
 }
@@ -33,14 +33,14 @@ pub(crate) fn cluster_at(url: &str) -> TestCluster {
     cluster
 }
 
-/// Asserts that an answer says "not now, try again".
+/// Asserts a 503 with `Retry-After`.
 #[track_caller]
 pub(crate) fn assert_unavailable(answer: &Answer) {
     assert_eq!(answer.problem(), (503, "unavailable".to_owned()), "{answer:?}");
     assert!(answer.header("retry-after").parse::<u32>().is_ok_and(|seconds| seconds > 0), "{answer:?}");
 }
 
-/// Calls everything that needs the session store, at once: all of it is unavailable, and nothing hangs.
+/// Makes all calls that need the session store concurrently. Each returns 503, and none hangs.
 pub(crate) async fn assert_all_unavailable(node: &Node, name: &str, tokens: &Tokens) {
     let calls = async {
         tokio::join!(
@@ -80,7 +80,7 @@ pub(crate) async fn assert_not_ready(node: &Node) -> String {
     checks[0].problems.first().expect("a problem").text.clone()
 }
 
-/// Waits until the node is ready again, without a restart.
-pub(crate) async fn ready_again(node: &Node) {
+/// Waits until the node has recovered without a restart.
+pub(crate) async fn wait_until_ready(node: &Node) {
     wait::until("the node is ready", || async { node.get("/readyz", "").await.status == 200 }).await;
 }

@@ -1,4 +1,4 @@
-//! A way to a Redis that can fall silent: connections stay open, and nothing comes back.
+//! A proxy to Redis that can go silent: connections stay open, and no responses arrive.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -8,7 +8,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// Accepts for a Redis.
+/// Forwards connections to a Redis.
 pub struct Proxy {
     pub address: SocketAddr,
     talks: watch::Sender<bool>,
@@ -28,11 +28,11 @@ impl Proxy {
                         let mut server = UnixStream::connect(socket).await.unwrap();
                         tokio::select! {
                             _ = tokio::io::copy_bidirectional(&mut client, &mut server) => return,
-                            // the sender never goes while the test runs
+                            // the sender lives as long as the test
                             _ = talks.wait_for(|talks| !talks) => {}
                         }
                     }
-                    // once silent, always silent
+                    // a silent connection stays silent
                     std::future::pending::<()>().await;
                     drop(client);
                 });
@@ -41,13 +41,13 @@ impl Proxy {
         Self { address, talks, accepting }
     }
 
-    /// What there is falls silent, and so does what comes until [`Proxy::talk`].
-    pub fn fall_silent(&self) {
+    /// Silences all connections, and new ones until [`Proxy::resume`].
+    pub fn go_silent(&self) {
         self.talks.send_replace(false);
     }
 
-    /// New connections are answered again; old ones stay silent.
-    pub fn talk(&self) {
+    /// Forwards new connections. Existing ones stay silent.
+    pub fn resume(&self) {
         self.talks.send_replace(true);
     }
 

@@ -1,20 +1,20 @@
-//! A Redis that answers that it can't: each such answer is a 503, and passes.
+//! A Redis that returns errors: each of them is a temporary 503.
 
 use std::process::{Child, Command, Stdio};
 
-use super::{assert_all_unavailable, assert_not_ready, assert_unavailable, cluster, ready_again};
+use super::{assert_all_unavailable, assert_not_ready, assert_unavailable, cluster, wait_until_ready};
 use crate::{
     harness::{client::PASSWORD, wait},
     store::server::{DURABLE, Server},
 };
 
-/// A `redis-cli` whose command doesn't end by itself.
+/// A `redis-cli` whose command blocks.
 fn in_background(server: &Server, words: &[&str]) -> Child {
     Command::new("redis-cli").arg("-s").arg(server.socket()).args(words).stdout(Stdio::null()).spawn().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn out_of_memory_sessions_can_be_ended_but_not_begun() {
+async fn redis_out_of_memory_ends_sessions_but_starts_none() {
     let server = Server::start("redis-server", 0, DURABLE);
     let cluster = cluster(&server);
     let node = cluster.node().await;
@@ -27,7 +27,7 @@ async fn out_of_memory_sessions_can_be_ended_but_not_begun() {
     node.get("/v1/me", &kept.access).await.expect(200);
     node.logout(&ended.refresh).await.expect(204);
     node.get("/v1/me", &ended.access).await.expect(401);
-    assert_eq!(server.events().len(), 1, "with its event");
+    assert_eq!(server.events().len(), 1, "the event of the revocation");
 
     server.command(&["CONFIG", "SET", "maxmemory", "0"]);
     node.refresh(&kept.refresh).await.expect(200);
@@ -36,7 +36,7 @@ async fn out_of_memory_sessions_can_be_ended_but_not_begun() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_is_not_ready() {
+async fn replica_is_not_ready() {
     let server = Server::start("redis-server", 0, DURABLE);
     let cluster = cluster(&server);
     let node = cluster.node().await;
@@ -50,13 +50,13 @@ async fn a_replica_is_not_ready() {
     assert!(problem.contains("replica"), "{problem}");
 
     server.command(&["REPLICAOF", "NO", "ONE"]);
-    ready_again(&node).await;
+    wait_until_ready(&node).await;
     node.refresh(&tokens.refresh).await.expect(200);
     node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_is_busy_with_a_script_is_unavailable() {
+async fn redis_busy_with_script_returns_503() {
     let server = Server::start("redis-server", 0, &["--lua-time-limit", "10"]);
     let cluster = cluster(&server);
     let node = cluster.node().await;
@@ -68,20 +68,20 @@ async fn one_that_is_busy_with_a_script_is_unavailable() {
     assert_all_unavailable(&node, "ada", &tokens).await;
     server.command(&["SCRIPT", "KILL"]);
     script.wait().unwrap();
-    ready_again(&node).await;
+    wait_until_ready(&node).await;
     node.refresh(&tokens.refresh).await.expect(200);
     node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_cannot_save_is_unavailable() {
+async fn redis_that_cannot_save_returns_503() {
     let server = Server::start("redis-server", 0, &["--save", "3600 1000000"]);
     let cluster = cluster(&server);
     let node = cluster.node().await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
 
-    // a folder where the snapshot should go
+    // a folder in place of the snapshot file
     let snapshot = server.folder().join("dump.rdb");
     std::fs::create_dir_all(snapshot.join("in the way")).unwrap();
     server.command(&["BGSAVE"]);
@@ -97,7 +97,7 @@ async fn one_that_cannot_save_is_unavailable() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_is_loading_is_unavailable() {
+async fn redis_that_is_loading_returns_503() {
     let arguments = ["--enable-debug-command", "yes", "--loading-process-events-interval-bytes", "1024"];
     let server = Server::start("redis-server", 0, &arguments);
     let cluster = cluster(&server);
@@ -105,7 +105,7 @@ async fn one_that_is_loading_is_unavailable() {
     node.account("ada").await;
     let tokens = node.login("ada").await;
 
-    // it loads until it is told to hurry
+    // it loads until the delay is removed
     server.command(&["DEBUG", "POPULATE", "2000", "lk-test", "100"]);
     server.command(&["CONFIG", "SET", "key-load-delay", "20000"]);
     let mut reload = in_background(&server, &["DEBUG", "RELOAD"]);
@@ -115,7 +115,7 @@ async fn one_that_is_loading_is_unavailable() {
     assert_not_ready(&node).await;
     server.command(&["CONFIG", "SET", "key-load-delay", "0"]);
     reload.wait().unwrap();
-    ready_again(&node).await;
+    wait_until_ready(&node).await;
     node.refresh(&tokens.refresh).await.expect(200);
     node.stop().await;
 }

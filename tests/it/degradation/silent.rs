@@ -1,12 +1,12 @@
-//! A Redis that accepts, and doesn't answer.
+//! A Redis that accepts connections and does not respond.
 
 use rustix::process::Signal;
 
-use super::{assert_all_unavailable, assert_not_ready, cluster, cluster_at, proxy::Proxy, ready_again};
+use super::{assert_all_unavailable, assert_not_ready, cluster, cluster_at, proxy::Proxy, wait_until_ready};
 use crate::store::server::{DURABLE, Server};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hung_redis_is_unavailable_until_it_goes_on() {
+async fn hung_redis_returns_503_until_it_resumes() {
     let server = Server::start("redis-server", 0, DURABLE);
     let cluster = cluster(&server);
     let node = cluster.node().await;
@@ -18,9 +18,8 @@ async fn a_hung_redis_is_unavailable_until_it_goes_on() {
         assert_all_unavailable(&node, "ada", &tokens).await;
     }
     server.signal(Signal::CONT);
-    ready_again(&node).await;
-    // what was sent to it may have been carried out since; the session that nothing was asked of may have been ended
-    // by the call that ends all others, and new ones work
+    wait_until_ready(&node).await;
+    // Redis may have executed the commands that timed out, among them the one that ends all other sessions
     assert_ne!(node.refresh(&other.refresh).await.status.as_u16() / 100, 5);
     let fresh = node.login("ada").await;
     node.refresh(&fresh.refresh).await.expect(200);
@@ -28,7 +27,7 @@ async fn a_hung_redis_is_unavailable_until_it_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn silent_connections_are_given_up_for_new_ones() {
+async fn silent_connections_are_replaced() {
     let server = Server::start("redis-server", 0, DURABLE);
     let proxy = Proxy::start(server.socket(), true).await;
     let cluster = cluster_at(&proxy.url());
@@ -36,11 +35,11 @@ async fn silent_connections_are_given_up_for_new_ones() {
     node.account("ada").await;
     let tokens = node.login("ada").await;
 
-    proxy.fall_silent();
+    proxy.go_silent();
     assert_all_unavailable(&node, "ada", &tokens).await;
-    proxy.talk();
-    ready_again(&node).await;
-    // every connection of the pool
+    proxy.resume();
+    wait_until_ready(&node).await;
+    // uses every connection of the pool
     for _ in 0..8 {
         node.get("/v1/me", &tokens.access).await.expect(200);
     }
@@ -49,14 +48,14 @@ async fn silent_connections_are_given_up_for_new_ones() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_is_silent_from_the_start_is_noticed_too() {
+async fn redis_silent_from_the_start_is_detected() {
     let server = Server::start("redis-server", 0, DURABLE);
     let proxy = Proxy::start(server.socket(), false).await;
     let cluster = cluster_at(&proxy.url());
     let node = cluster.node().await;
     assert_not_ready(&node).await;
-    proxy.talk();
-    ready_again(&node).await;
+    proxy.resume();
+    wait_until_ready(&node).await;
     node.account("ada").await;
     node.login("ada").await;
     node.stop().await;

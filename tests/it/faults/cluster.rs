@@ -12,7 +12,7 @@ use latchkey::{domain::ids::AccountId, store::redis::key::Keys};
 
 use super::{is_well, refreshed, replicated, until_well};
 use crate::{
-    degradation::{cluster_at, ready_again},
+    degradation::{cluster_at, wait_until_ready},
     harness::{
         client::{PASSWORD, Tokens},
         guard,
@@ -103,7 +103,7 @@ async fn cluster_killed_master_replica_takes_over() {
     let redis = Cluster::start().await;
     let cluster = redis.cluster();
     let node = cluster.node().await;
-    ready_again(&node).await;
+    wait_until_ready(&node).await;
     let people = people(&node, 12).await;
     for master in redis.masters() {
         replicated(master, 1).await;
@@ -122,7 +122,7 @@ async fn cluster_killed_master_replica_takes_over() {
     for tokens in futures_util::future::join_all(everyone).await {
         until_well("it lives", 200, || node.get("/v1/me", &tokens.access)).await;
     }
-    ready_again(&node).await;
+    wait_until_ready(&node).await;
     node.stop().await;
 }
 
@@ -131,7 +131,7 @@ async fn cluster_slot_migration_keeps_sessions() {
     let redis = Arc::new(Cluster::start().await);
     let cluster = redis.cluster();
     let node = cluster.node().await;
-    ready_again(&node).await;
+    wait_until_ready(&node).await;
     let people = people(&node, 4).await;
     let moved = AtomicBool::new(false);
     let use_it = |someone: &Someone| {

@@ -2,7 +2,7 @@
 
 use super::is_well;
 use crate::{
-    degradation::{assert_all_unavailable, assert_not_ready, cluster_at, ready_again},
+    degradation::{assert_all_unavailable, assert_not_ready, cluster_at, wait_until_ready},
     harness::wait,
     store::server::{DURABLE, Server},
 };
@@ -16,7 +16,7 @@ async fn password_change_during_outage_is_unavailable_then_recovers() {
     rights(">first");
     let cluster = cluster_at(&format!("redis://latchkey:first@127.0.0.1:{}", server.port()));
     let node = cluster.node().await;
-    ready_again(&node).await;
+    wait_until_ready(&node).await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
 
@@ -28,7 +28,7 @@ async fn password_change_during_outage_is_unavailable_then_recovers() {
     wait::until("it says why", || async { assert_not_ready(&node).await.to_lowercase().contains("auth") }).await;
 
     rights(">first");
-    ready_again(&node).await;
+    wait_until_ready(&node).await;
     node.get("/v1/me", &tokens.access).await.expect(200);
     node.refresh(&tokens.refresh).await.expect(200);
     node.stop().await;

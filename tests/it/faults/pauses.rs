@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::is_well;
 use crate::{
-    degradation::{assert_unavailable, cluster, cluster_at, ready_again},
+    degradation::{assert_unavailable, cluster, cluster_at, wait_until_ready},
     harness::{
         client::PASSWORD,
         fault_proxy::{FaultProxy, Mode},
@@ -28,7 +28,7 @@ async fn paused_writes_keep_reads_working() {
     wait::until("reads are served", || async { is_well(&node.get("/v1/me", &kept.access).await, 200) }).await;
 
     server.command(&["CLIENT", "UNPAUSE"]);
-    ready_again(&node).await;
+    wait_until_ready(&node).await;
     node.refresh(&kept.refresh).await.expect(200);
     // whether or not the sign-out that waited was carried out, the next one holds
     node.logout(&asked.refresh).await.expect(204);

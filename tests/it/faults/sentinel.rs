@@ -4,7 +4,7 @@ use rustix::process::Signal;
 
 use super::{refreshed, replicated, until_well};
 use crate::{
-    degradation::{cluster_at, ready_again},
+    degradation::{cluster_at, wait_until_ready},
     harness::{
         guard::{self, Guard, Spec},
         sse::Feed,
@@ -51,7 +51,7 @@ async fn follows_the_promoted_replica(strike: Signal) {
     let cluster = cluster_at(&format!("redis-sentinel://127.0.0.1:{port}?sentinelServiceName=main"));
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].account("ada").await;
-    ready_again(&nodes[0]).await;
+    wait_until_ready(&nodes[0]).await;
     let [kept, ended] = [nodes[0].login("ada").await, nodes[0].login("ada").await];
     let service = cluster.service_client("billing").await;
     let mut feed = Feed::open(&nodes[1], &service, None).await;
@@ -77,7 +77,7 @@ async fn follows_the_promoted_replica(strike: Signal) {
     for node in &nodes {
         tokens = refreshed(node, &tokens).await;
         until_well("what was ended stays so", 401, || node.refresh(&ended.refresh)).await;
-        ready_again(node).await;
+        wait_until_ready(node).await;
     }
     // what was missed meanwhile is told by the promoted replica, and what happens from now on too
     let mut feed = Feed::open(&nodes[1], &service, last.as_deref()).await;
@@ -118,7 +118,7 @@ async fn sentinel_demoted_master_is_left() {
     let cluster = cluster_at(&format!("redis-sentinel://127.0.0.1:{port}?sentinelServiceName=main"));
     let node = cluster.node().await;
     node.account("ada").await;
-    ready_again(&node).await;
+    wait_until_ready(&node).await;
     let tokens = node.login("ada").await;
     replicated(&master, 1).await;
 
@@ -132,6 +132,6 @@ async fn sentinel_demoted_master_is_left() {
     .await;
     let tokens = refreshed(&node, &tokens).await;
     refreshed(&node, &tokens).await;
-    ready_again(&node).await;
+    wait_until_ready(&node).await;
     node.stop().await;
 }

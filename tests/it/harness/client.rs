@@ -115,7 +115,7 @@ impl Client {
         self.post("/v1/login", json!({ "identifier": identifier, "password": password })).await
     }
 
-    /// Signs in an account of [`Client::account`].
+    /// Signs in to an account of [`Client::account`].
     pub async fn login(&self, name: &str) -> Tokens {
         self.login_with(name, PASSWORD).await
     }
