@@ -104,7 +104,8 @@ async fn rotate_fast_path_matches_full_script() {
             let presentation =
                 presentation(ada.as_bytes(), id.as_bytes(), presented, clock, grace, idle, choices.below(2) == 0);
             let answers = [fast.rotate(&client, &presentation).await, full.rotate(&client, &presentation).await];
-            assert_eq!(answers[0], answers[1], "seed {seed}");
+            let [fast_answer, full_answer] = answers.each_ref().map(without_event_id);
+            assert_eq!(fast_answer, full_answer, "seed {seed}");
             let states = [fast.state(&client).await, full.state(&client).await];
             assert_eq!(states[0], states[1], "seed {seed}");
             let answer = answers[0].clone().into_array().remove(0).into_array();
@@ -115,6 +116,15 @@ async fn rotate_fast_path_matches_full_script() {
         }
     }
     assert!(fast_answers > 100, "the histories rotate: {fast_answers}");
+}
+
+/// An answer without the id of the event that a reuse appends: each script has its own stream.
+fn without_event_id(answer: &Value) -> Value {
+    let mut operation = answer.clone().into_array().remove(0).into_array();
+    if operation[0].as_str().as_deref() == Some("reused") {
+        operation.truncate(1);
+    }
+    Value::Array(operation)
 }
 
 /// The argument of one operation, as `SessionStore::rotate` writes it.
