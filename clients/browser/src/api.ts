@@ -2,111 +2,110 @@
 
 /** An account. */
 export interface AccountResponse {
-  /** When it was made. */
+  /** When the account was created. */
   created_at: string;
-  /** Its e-mail address, as it was written. */
+  /** The e-mail address, as it was entered. */
   email: string;
-  /** Its id: the `sub` of its access tokens. Never another account's. */
+  /** Whether the e-mail address is verified. Latchkey does not verify addresses itself; an import keeps what the other system verified. */
+  email_verified: boolean;
+  /** The account's id: the `sub` claim of its access tokens. Ids are never reused. */
   id: string;
-  /** When its password was last changed. */
+  /** When the password was last changed. */
   password_changed_at: string;
-  /** Its roles, as in the `roles` of its access tokens. */
+  /** The roles, as in the `roles` claim of its access tokens. */
   roles: Array<string>;
-  /** Its username, if it has one. */
+  /** The username, if any. */
   username?: string;
 }
 
-/** A field that is missing or wrong. */
+/** A field that is missing or invalid. */
 export interface FieldError {
-  /** What is wrong, for programs. Stable. */
-  code: string;
-  /** What is wrong, for people. */
+  /** The kind of error. Stable; later releases may add values. */
+  code: "required" | "unknown_field" | "unknown_value" | "wrong_type" | "too_short" | "too_long" | "invalid_email" | "invalid_username" | "hidden_characters" | "username_is_uuid" | "mixed_scripts" | "username_reserved" | "taken" | "wrong_password" | "password_too_short" | "password_too_long" | "password_common" | "password_banned_word" | "password_guessable";
+  /** A human-readable description. */
   detail: string;
-  /** Its name. */
+  /** The name of the field. */
   field: string;
 }
 
-/** Who wants to sign in. */
+/** The credentials of a user. */
 export interface LoginRequest {
-  /** What the user calls this device, to recognise the session by. */
+  /** A name for the device, shown in the list of sessions. */
   device?: string;
-  /** The account's e-mail address or username; upper and lower case are the same. */
+  /** The account's e-mail address or username, in any case. */
   identifier: string;
-  /** The password, exactly as it was chosen. */
+  /** The password, byte for byte as it was chosen. */
   password: string;
-  /** How the refresh token shall travel; `bearer` if left out. */
-  transport?: Transport;
+  /** How the refresh token is delivered. Default: `bearer`. */
+  transport?: "bearer" | "cookie" | null;
 }
 
-/** An error (RFC 9457). */
+/** An error response (RFC 9457). */
 export interface Problem {
-  /** The kind of error, for programs. Stable. */
-  code: string;
-  /** What happened this time. */
+  /** The kind of problem. Stable; later releases may add values. */
+  code: "malformed_request" | "authentication_required" | "invalid_credentials" | "invalid_token" | "invalid_client" | "invalid_refresh_token" | "refresh_token_reused" | "session_expired" | "registration_closed" | "wrong_password" | "cross_site_request" | "cookie_cross_site" | "not_found" | "unknown_session" | "method_not_allowed" | "request_timeout" | "email_taken" | "username_taken" | "payload_too_large" | "unsupported_media_type" | "headers_too_large" | "invalid_fields" | "weak_password" | "too_many_requests" | "internal_error" | "unavailable";
+  /** A human-readable description of this occurrence. */
   detail: string;
-  /** The fields that are missing or wrong, if that is the error. */
+  /** The fields that are missing or invalid. */
   errors?: Array<FieldError>;
   /** The id of the request, as in the header `X-Request-Id` and in the service's log. */
   request_id: string;
-  /** The status, again. */
+  /** The HTTP status code. */
   status: number;
-  /** What this kind of error means, in a few words that never change. */
+  /** A short summary of the kind of problem. */
   title: string;
-  /** A URI that names the kind of error: `urn:latchkey:problem:` and the code. */
+  /** A URI that identifies the kind of problem: `urn:latchkey:problem:` and the code. */
   type: string;
 }
 
-/** Who wants to register. */
+/** A new account. */
 export interface RegisterRequest {
-  /** The account's e-mail address. Unique; upper and lower case are the same. */
+  /** The account's e-mail address. Unique, regardless of case. */
   email: string;
-  /** The password: 8 to 128 characters of any kind, 15 or more advised. Common and guessable ones are refused. */
+  /** The password: 8 to 128 characters of any kind, 15 or more recommended. Common and guessable passwords are refused. */
   password: string;
-  /** A name to sign in with beside the e-mail address: letters, digits, `.`, `_` and `-`. Unique; upper and lower case are the same. */
+  /** A second identifier to sign in with: letters, digits, `.`, `_` and `-`. Unique, regardless of case. */
   username?: string;
 }
 
 /** A live session. */
 export interface Session {
-  /** When its owner signed in. */
+  /** When the user signed in. */
   created_at: string;
-  /** Whether it is the session that asks. */
+  /** Whether this is the calling session. */
   current: boolean;
-  /** What its owner calls the device. */
+  /** The device name that the user gave at the sign-in. */
   device?: string;
-  /** When it ends unless it is refreshed before. */
+  /** When the session ends unless it is refreshed. */
   expires_at: string;
-  /** Its id: the `sid` of its access tokens. */
+  /** The session's id: the `sid` claim of its access tokens. */
   id: string;
-  /** The address it was started from. */
+  /** The IP address of the sign-in. */
   ip?: string;
-  /** When it was last refreshed. */
+  /** When the session was last refreshed. */
   last_used_at: string;
-  /** The user agent it was started with. */
+  /** The user agent of the sign-in. */
   user_agent?: string;
 }
 
 /** The live sessions of an account. */
 export interface SessionsResponse {
-  /** Oldest first. */
+  /** The sessions, oldest first. */
   sessions: Array<Session>;
 }
 
-/** A session's tokens. */
+/** The tokens of a session. */
 export interface TokensResponse {
-  /** A JWT (RFC 9068), to be sent as `Authorization: Bearer`. */
+  /** A JWT (RFC 9068). Send it as `Authorization: Bearer`. */
   access_token: string;
-  /** How long the access token is valid, in seconds. */
+  /** The lifetime of the access token in seconds. */
   expires_in: number;
-  /** How long the session lasts unless it is refreshed, in seconds. */
+  /** The seconds until the session ends unless it is refreshed. */
   refresh_expires_in: number;
-  /** What to refresh with next; not there where the cookie carries it. */
+  /** The token for the next refresh. Absent if the cookie carries it. */
   refresh_token?: string;
-  /** The session's id: the `sid` of its access tokens. */
+  /** The session's id: the `sid` claim of its access tokens. */
   session_id: string;
   /** Always `Bearer` (RFC 6750). */
   token_type: string;
 }
-
-/** How the refresh token travels. */
-export type Transport = "bearer" | "cookie";

@@ -1,4 +1,4 @@
-//! State machine of the acknowledgements: for whom the node that ended a session waits, and until when (I3).
+//! State machine of the acknowledgements: which peers the node that ended a session waits for, and until when (I3).
 //!
 //! Pure: the caller passes `now`, sends what has to be sent and does the waiting (`ack_tracker.rs`). `model.rs` checks
 //! these transitions for I3. docs/architecture.md describes the protocol.
@@ -20,7 +20,7 @@ const MAX_DEFERRED: usize = 4096;
 /// The name of a node on the channel, different for every start of a process.
 pub(super) type NodeName = Arc<str>;
 
-/// What a node knows of its peers, of its own channel and of the revocations that it waits for.
+/// The peers of a node, the health of its channel, and the revocations that await acknowledgement.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct AckState {
     /// None while this node doesn't replicate, or no node caches sessions.
@@ -198,7 +198,7 @@ impl AckState {
         leases.chain(self.unseen_until(since)).filter(|until| now < *until).max()
     }
 
-    /// Until when peers that this node hasn't heard of may use what they cached before `since`.
+    /// Until when peers whose heartbeats have not arrived may use what they cached before `since`.
     fn unseen_until(&self, since: Instant) -> Option<Instant> {
         let timing = self.timing?;
         let lease = timing.announced_lease();

@@ -1,4 +1,4 @@
-//! Acknowledgements: whoever ends a session is answered once no other node can call it active any more (I3).
+//! Acknowledgements: a request that ends a session is answered once no other node can call it active any more (I3).
 //!
 //! [`AckTracker`] keeps the state machine of `ack_state.rs` behind one mutex, sends this node's acknowledgements in batches
 //! and lets the callers of [`PendingAck::confirmed`] wait.
@@ -41,7 +41,7 @@ pub(in crate::store::redis) struct AckTracker {
 #[derive(Default)]
 struct Shared {
     state: AckState,
-    /// Wakes whoever waits for a number.
+    /// Wakes the task that waits for a number.
     waiters: HashMap<u64, Arc<Notify>>,
 }
 

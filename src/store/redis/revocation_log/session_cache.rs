@@ -31,7 +31,7 @@ use crate::{
     store::redis::key::{self, BUCKETS},
 };
 
-/// Messages buffered for the slowest subscriber of the feed, which is then told that it lags.
+/// Messages buffered for the slowest subscriber of the feed; a slower one gets `Lagged`.
 const FEED_BUFFER: usize = 4096;
 
 /// See the file.

@@ -126,7 +126,7 @@ fn heartbeat_that_was_not_published_extends_no_cache() {
     };
     let failing = [Tick, Tick, SyncAsk(1), SyncApply(1), SyncPublishFails(1), SyncExtend(1)];
     let ending = [RequestSend(0), RequestRun(0), RequestReceive(0)];
-    // The origin's view is up to date: it knows the lease of the heartbeat before.
+    // The origin's view is up to date: it has the lease of the heartbeat before.
     let answering = [Tick, SyncAsk(0), Deliver(0), Deliver(0), Tick, Tick, RequestAnswer(0)];
     let actions = [&failing[..], &ending, &answering].concat();
     let right = scenario(&TWO, &[LOGOUT], 6, 1, SYNC);

@@ -33,7 +33,7 @@ pub(super) enum Rule {
     PausesRestartTheProbation,
     /// A ping shows how the channel was when it was sent, not when it came back.
     PingsCountFromSending,
-    /// A node whose channel broke doesn't trust what it knows of its peers.
+    /// A node whose channel broke doesn't trust its list of peers.
     LostChannelsAreNoted,
 }
 

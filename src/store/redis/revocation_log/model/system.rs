@@ -73,7 +73,7 @@ pub(super) struct Allow {
 pub(super) enum Start {
     /// It has just been started.
     Cold,
-    /// It has run for long and knows the others that have.
+    /// It has run for long, and has the others that have in its list of peers.
     Warm,
     /// The same, and it has the session in its cache.
     Caching,
@@ -251,7 +251,7 @@ impl Node {
 }
 
 impl System {
-    /// Whether no node can call the session active any more, or nobody will be told that it has ended.
+    /// Whether no node can call the session active any more, or no request can be answered.
     fn is_settled(&self) -> bool {
         let may_be_cached = |node: &Node| node.is_cached || matches!(node.lookup, Lookup::Answered { lives: true, .. });
         (!self.session_lives && !self.nodes.iter().any(may_be_cached))
