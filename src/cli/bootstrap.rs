@@ -136,7 +136,7 @@ pub async fn open_existing_database(config: &Config) -> anyhow::Result<Sql> {
 }
 
 /// The path of the SQLite file, if the database is one and the path needs no decoding.
-fn sqlite_file(config: &Config) -> Option<PathBuf> {
+pub(super) fn sqlite_file(config: &Config) -> Option<PathBuf> {
     let url = config.database.url.expose().strip_prefix("sqlite:")?;
     let path = url.trim_start_matches("//").split('?').next()?;
     (!path.contains('%')).then(|| path.into())

@@ -82,6 +82,7 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
     let feed = FeedSettings {
         heartbeat: read.duration("feed.heartbeat", 10 * MILLISECOND, MINUTE),
         max_subscribers: read.number("feed.max_subscribers", 1..=100_000),
+        max_subscribers_per_client: read.number("feed.max_subscribers_per_client", 1..=100_000),
     };
     let metrics = MetricsSettings {
         listen: read.one("metrics.listen", |text| match text {

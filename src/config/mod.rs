@@ -258,6 +258,8 @@ pub struct FeedSettings {
     pub heartbeat: Duration,
     /// Maximum number of subscribers on a node; 503 above.
     pub max_subscribers: usize,
+    /// Maximum number of subscribers of one client on a node; 503 above.
+    pub max_subscribers_per_client: usize,
 }
 
 /// The Prometheus endpoint.

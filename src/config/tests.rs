@@ -196,6 +196,7 @@ fn every_key_can_be_set_by_its_variable() {
         ("LATCHKEY_KEYS_REFRESH_INTERVAL", "1m"),
         ("LATCHKEY_FEED_HEARTBEAT", "2s"),
         ("LATCHKEY_FEED_MAX_SUBSCRIBERS", "7"),
+        ("LATCHKEY_FEED_MAX_SUBSCRIBERS_PER_CLIENT", "6"),
         ("LATCHKEY_METRICS_LISTEN", "off"),
         ("LATCHKEY_TELEMETRY_OTLP_ENDPOINT", "http://127.0.0.1:4318"),
         ("LATCHKEY_TELEMETRY_SAMPLE_RATIO", "0.5"),
@@ -266,7 +267,7 @@ fn every_key_can_be_set_by_its_variable() {
              session: SessionSettings {{ idle_timeout: 86400s, absolute_timeout: 172800s, grace: 0ns, max_per_account: 5 }}, \
              token: TokenSettings {{ access_ttl: 600s, audience: \"aud\", client_id: \"cli\", scope: \"a b\", leeway: 0ns }}, \
              keys: KeySettings {{ algorithm: EdDsa, publish_before: 3600s, refresh_interval: 60s }}, \
-             feed: FeedSettings {{ heartbeat: 2s, max_subscribers: 7 }}, \
+             feed: FeedSettings {{ heartbeat: 2s, max_subscribers: 7, max_subscribers_per_client: 6 }}, \
              metrics: MetricsSettings {{ listen: None }}, \
              telemetry: TelemetrySettings {{ otlp_endpoint: Some(\"http://127.0.0.1:4318\"), sample_ratio: 0.5, timeout: 7s, service_name: \"svc\" }}, \
              limits: LimitSettings {{ login_per_address: Some(Quota {{ count: 1, window: 1s }}), login_service: Some(Quota {{ count: 2, window: 2s }}), \

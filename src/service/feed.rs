@@ -24,7 +24,7 @@ use crate::{
         clock::Timestamp,
         event::{FeedMessage, Revocation},
     },
-    state::AppState,
+    state::{AppState, feed::NotAdmitted},
     store::redis::{RedisError, key::BUCKETS},
 };
 
@@ -92,10 +92,22 @@ pub enum Event {
 pub enum SubscribeError {
     /// The node has `feed.max_subscribers` subscribers.
     #[error("the node has as many subscribers as feed.max_subscribers allows")]
-    Full,
+    NodeFull,
+    /// The client has `feed.max_subscribers_per_client` subscribers on this node.
+    #[error("the client has as many subscribers as feed.max_subscribers_per_client allows")]
+    ClientFull,
     /// This node is not synchronized with Redis.
     #[error("the node is not synchronized with Redis")]
     NotSynced,
+}
+
+impl From<NotAdmitted> for SubscribeError {
+    fn from(refusal: NotAdmitted) -> Self {
+        match refusal {
+            NotAdmitted::NodeFull => Self::NodeFull,
+            NotAdmitted::ClientFull => Self::ClientFull,
+        }
+    }
 }
 
 /// How long a revocation matters: every token that it affects has expired afterwards.
@@ -113,7 +125,7 @@ pub async fn subscribe(
     client: &ClientId,
     last: Option<&str>,
 ) -> Result<impl Stream<Item = Event> + Send + 'static, SubscribeError> {
-    let seat = state.feed_subscribers.admit().ok_or(SubscribeError::Full)?;
+    let seat = state.feed_subscribers.admit(client)?;
     let now = wait_for_sync(&state, SYNC_TIMEOUT).await.ok_or(SubscribeError::NotSynced)?;
     let start =
         last.map_or(StreamStart::Snapshot, |last| StreamStart::of(last, now, state.config.redis.event_retention));

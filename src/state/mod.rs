@@ -89,7 +89,8 @@ impl AppState {
         let sealer = Sealer::new(&config.secrets);
         let keys = SigningKeys::load(config.keys.algorithm, &clock, &entropy, &sql, sealer).await?;
         let pseudonymizer = Pseudonymizer::new(&derive(&config.secrets.current, derive::LIMITS));
-        let feed_subscribers = FeedSubscribers::new(config.feed.max_subscribers);
+        let feed_subscribers =
+            FeedSubscribers::new(config.feed.max_subscribers, config.feed.max_subscribers_per_client);
         let clients = ClientRegistry::load(&sql, &clock).await?;
         let rules = TokenRules {
             issuer: config.issuer.clone(),

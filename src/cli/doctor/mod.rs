@@ -1,6 +1,6 @@
 //! `latchkey doctor`: checks everything that the service needs, and names a remedy for each problem. Shares the readiness
-//! checks with the service. Changes nothing, except that it starts the private Redis while the service is not running, and
-//! creates the data folder and the secret as the service would.
+//! checks with the service. Creates no service: a data directory without one is a problem of the configuration. Starts the
+//! private Redis while the service is not running, and stops it again.
 
 mod keys;
 mod machine;
@@ -16,8 +16,8 @@ use serde::Serialize;
 
 use super::{Global, block_on};
 use crate::{
-    config::{Config, load},
-    domain::{clock::Clock, entropy::Entropy},
+    config::{Config, load_existing},
+    domain::clock::Clock,
 };
 
 /// Arguments of `latchkey doctor`.
@@ -85,7 +85,7 @@ impl Finding {
 /// # Errors
 /// [`ChecksFailed`] if a check fails, or warns with `--strict`.
 pub fn run(args: &DoctorArgs, global: &Global) -> anyhow::Result<()> {
-    let findings = match load(&global.sources()?, &Entropy::system()) {
+    let findings = match load_existing(&global.sources()?) {
         Err(error) => {
             error.problems.iter().map(|problem| Finding::fail("configuration", problem.to_string())).collect()
         }

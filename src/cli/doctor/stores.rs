@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Finding, keys};
 use crate::{
-    cli::bootstrap::redis_alone,
+    cli::bootstrap::{redis_alone, sqlite_file},
     config::Config,
     domain::clock::Clock,
     service::readiness,
@@ -79,6 +79,14 @@ async fn redis_findings(health: &RedisHealth, clock: &Clock) -> Result<Vec<Findi
 
 async fn database(config: &Config, clock: &Clock) -> Result<Vec<Finding>, SqlError> {
     const CHECK: &str = "database";
+    // Connecting would create the file.
+    if let Some(path) = sqlite_file(config).filter(|path| !path.exists()) {
+        let detail = format!(
+            "there is no database at {}; correct database.url (LATCHKEY_DATABASE_URL), or run `latchkey migrate`",
+            path.display()
+        );
+        return Ok(vec![Finding::fail(CHECK, detail)]);
+    }
     let sql = Sql::connect(&config.database).await?;
     sql.ping().await?;
     let description = sql.describe().await?;

@@ -79,7 +79,12 @@ impl Problems for RevocationsProblems {
 impl From<SubscribeError> for ProblemError {
     fn from(error: SubscribeError) -> Self {
         let detail = match error {
-            SubscribeError::Full => "This node has as many subscribers as it accepts. Try another node, or try again.",
+            SubscribeError::NodeFull => {
+                "This node has as many subscribers as it accepts. Try another node, or try again."
+            }
+            SubscribeError::ClientFull => {
+                "This client has as many subscribers on this node as it may have. Close one, or try another node."
+            }
             SubscribeError::NotSynced => "This node is not synchronised with the revocation log. Try again.",
         };
         Self { retry_after: Some(RETRY_AFTER), ..Self::new(Code::Unavailable, detail) }

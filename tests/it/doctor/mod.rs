@@ -1,8 +1,9 @@
 //! `latchkey doctor`, as a person runs it, on real servers with real faults.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::{
     binary::run,
@@ -29,21 +30,45 @@ fn migrate(folder: &Path, arguments: &[&str]) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// A directory with a service.
+fn migrated() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    migrate(folder.path(), &[]);
+    folder
+}
+
+#[test]
+fn doctor_without_a_service_creates_nothing_and_names_the_data_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let (found, code) = examine(folder.path(), &[]);
+    assert!(finds(&found, "configuration", "fail", "there is no database at"), "{found:?}");
+    assert!(finds(&found, "configuration", "fail", "--data-dir"), "{found:?}");
+    assert_eq!((found.len(), code), (1, Some(1)));
+
+    let settings = [
+        "database.url=sqlite://other.db",
+        "redis.url=redis://127.0.0.1:1",
+        "secret=long enough for a secret of a test",
+    ];
+    let elsewhere: Vec<_> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
+    let (found, code) = examine(folder.path(), &elsewhere);
+    assert!(finds(&found, "database", "fail", "there is no database at other.db"), "{found:?}");
+    assert_eq!(code, Some(1));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
 #[test]
 fn doctor_durable_redis_and_new_database_passes() {
-    let (folder, redis) = (tempfile::tempdir().unwrap(), Redis::start());
+    let (folder, redis) = (migrated(), Redis::start());
     let url = format!("redis.url={}", redis.url());
     let (found, code) = examine(folder.path(), &["--set", &url, "--set", "issuer=http://auth.example.com"]);
     assert!(finds(&found, "redis", "ok", "without eviction"), "{found:?}");
-    assert!(finds(&found, "database", "warn", "latchkey migrate"), "{found:?}");
+    assert!(finds(&found, "database", "ok", "SQLite 3"), "{found:?}");
     // hashing is made cheap for these tests, which it tells of
     assert!(finds(&found, "configuration", "warn", "OWASP"), "{found:?}");
     assert!(finds(&found, "configuration", "warn", "without https"), "{found:?}");
     assert_eq!(code, Some(0), "{found:?}");
 
-    migrate(folder.path(), &[]);
-    let (found, _) = examine(folder.path(), &["--set", &url]);
-    assert!(finds(&found, "database", "ok", "SQLite 3"), "{found:?}");
     assert!(finds(&found, "keys", "ok", "none yet"), "{found:?}");
     assert!(run(folder.path(), &["keys", "rotate", "--now"]).status.success());
     let (found, _) = examine(folder.path(), &["--set", &url]);
@@ -61,7 +86,7 @@ fn doctor_durable_redis_and_new_database_passes() {
 
 #[test]
 fn doctor_redis_that_may_lose_writes_warns() {
-    let (folder, redis) = (tempfile::tempdir().unwrap(), Redis::start());
+    let (folder, redis) = (migrated(), Redis::start());
     let url = format!("redis.url={}", redis.url());
     redis.command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
     redis.command(&["CONFIG", "SET", "appendfsync", "everysec"]);
@@ -77,7 +102,7 @@ fn doctor_redis_that_may_lose_writes_warns() {
 
 #[test]
 fn doctor_unreachable_stores_fail_with_settings() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = migrated();
     let database = "database.url=postgres://nobody@127.0.0.1:1/none";
     let settings =
         ["--set", "redis.url=redis://127.0.0.1:1", "--set", database, "--set", "database.acquire_timeout=1s"];
@@ -102,7 +127,8 @@ async fn doctor_postgres_is_checked() {
     let server = postgres::shared();
     let database = format!("database.url={}", server.url(&server.create_database().await));
     let url = format!("redis.url={}", redis.url());
-    let settings = ["--set", &url, "--set", &database];
+    let secret = "secret=long enough for a secret of a test";
+    let settings = ["--set", &url, "--set", &database, "--set", secret];
     let (found, _) = examine(folder.path(), &settings);
     assert!(finds(&found, "database", "warn", "migrations are missing"), "{found:?}");
     migrate(folder.path(), &settings);
@@ -111,10 +137,10 @@ async fn doctor_postgres_is_checked() {
     assert_eq!(code, Some(0), "{found:?}");
 }
 
-/// Without a Redis of one's own, it starts the private one for as long as it looks.
+/// Without a configured Redis, `doctor` starts the private one while it checks.
 #[test]
 fn doctor_private_redis_is_checked_and_stopped() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = migrated();
     let output = run(folder.path(), &["doctor"]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("ok    redis          "), "{text}");

@@ -120,6 +120,30 @@ async fn above_the_limit_subscribers_are_asked_to_come_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn client_with_all_its_subscribers_is_refused_while_other_clients_subscribe() {
+    let mut cluster = TestCluster::new();
+    cluster.config.feed.max_subscribers_per_client = 1;
+    let (billing, search) = (cluster.service_client("billing").await, cluster.service_client("search").await);
+    let node = cluster.node().await;
+    let mut seated = Feed::open(&node, &billing, None).await;
+    seated.caught_up().await;
+    let request = node.request(reqwest::Method::GET, "/v1/revocations");
+    let refused = node.send(request.basic_auth(&billing.id, Some(&billing.secret))).await;
+    assert_eq!(refused.problem(), (503, "unavailable".to_owned()));
+    assert_eq!(refused.header("retry-after"), "1");
+    let mut other = Feed::open(&node, &search, None).await;
+    other.caught_up().await;
+
+    drop(seated);
+    wait::until("the client may subscribe again", || async {
+        Feed::try_open(&node, &billing, None).await.status() == 200
+    })
+    .await;
+    drop(other);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_the_service_is_the_end_of_the_streams() {
     let mut cluster = TestCluster::new();
     cluster.config.http.shutdown_timeout = Duration::from_hours(1);
