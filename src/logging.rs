@@ -128,7 +128,7 @@ mod tests {
         }
     }
 
-    /// What `events` log, given a way to replace the filter.
+    /// Runs `events`, which may replace the filter, and returns the log.
     fn logged(format: LogFormat, is_terminal: bool, filter: &str, events: impl FnOnce(&LogFilter)) -> String {
         let buffer = Buffer::default();
         let writer = buffer.clone();

@@ -149,7 +149,7 @@ pub fn is_alive(address: SocketAddr) -> bool {
 pub struct RedisServer {
     /// The server process.
     pub process: Process,
-    /// Its port on loopback.
+    /// The port on loopback.
     pub port: u16,
 }
 

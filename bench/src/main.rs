@@ -1,5 +1,5 @@
 //! Measures Latchkey beside its limits and beside what people would pick instead: all in one run, one after another in
-//! each of several rounds, on one machine, so that what the machine does to one it does to all.
+//! each of several rounds, on one machine, so that disturbances by the machine affect all of them alike.
 
 mod footprint;
 mod goals;

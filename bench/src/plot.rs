@@ -94,13 +94,13 @@ fn text(svg: &mut String, x: f64, y: f64, size: u8, anchor: &str, words: &str) {
 
 /// A line of a plot.
 pub struct Series {
-    /// Its label.
+    /// The label.
     pub name: String,
-    /// Its stroke style.
+    /// The stroke style.
     pub colour: &'static str,
     /// Whether it is dashed.
     pub dashed: bool,
-    /// Its values from left to right.
+    /// The values from left to right.
     pub points: Vec<(String, f64)>,
 }
 

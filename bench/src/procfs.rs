@@ -7,7 +7,7 @@ use std::fs;
 pub struct Usage {
     /// User and system time of all threads so far.
     pub cpu_micros: f64,
-    /// What is resident. Pages that several processes share count once for each.
+    /// Resident memory. Pages that several processes share count once for each.
     pub resident: u64,
 }
 
@@ -29,7 +29,7 @@ pub fn family(pid: u32) -> Vec<u32> {
     members
 }
 
-/// What these processes have used together.
+/// The total usage of these processes.
 pub fn usage(pids: &[u32]) -> Usage {
     let mut usage = Usage::default();
     for stat in pids.iter().filter_map(|pid| stat(*pid)) {

@@ -1,4 +1,4 @@
-//! What was measured, by target, scenario and connections.
+//! Measured samples, by target, scenario and number of connections.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::{
     target::Name,
 };
 
-/// What a measurement is of.
+/// The scenario, number of connections and target of a measurement.
 pub type Key = (Scenario, usize, Name);
 
 /// Every measurement, in the order in which they were made.

@@ -36,7 +36,7 @@ const FILLED: f64 = 0.6;
 pub fn table(measured: &Measured) -> String {
     let Measured { bytes, refresh, introspect, logout, create, hash } = *measured;
     let mut text = format!(
-        "Assumed: {:.0} % of the sessions in use at the busiest time, each refreshed every {REFRESH_EVERY_S:.0} s and asked about every \
+        "Assumed: {:.0} % of the sessions in use at the busiest time, each refreshed every {REFRESH_EVERY_S:.0} s and introspected every \
          {ASKED_EVERY_S:.0} s; a session lasts {:.0} days; {PEAK:.0} times as many sign-ins at the busiest time; cores filled to {:.0} %.\n\n\
          | | arithmetic | 1 million | 100 million | 1 billion |\n| --- | --- | ---: | ---: | ---: |\n",
         ACTIVE * 100.0,

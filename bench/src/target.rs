@@ -62,9 +62,9 @@ pub struct Target {
     pub name: Name,
     /// The server process and its workers.
     pub process: Process,
-    /// Its address.
+    /// The address.
     pub address: SocketAddr,
-    /// Its Redis; `None` where another node of the same target owns it.
+    /// The Redis; `None` where another node of the same target owns it.
     pub redis: Vec<RedisServer>,
     /// Process ids of its Redis servers.
     pub stores: Vec<u32>,

@@ -86,37 +86,37 @@ impl Workload for Refresh<'_> {
 pub struct Introspect<'a> {
     /// Prepared requests and response matchers: building them per request would take a tenth of the fastest response's
     /// time.
-    questions: Vec<(Vec<u8>, memmem::Finder<'a>)>,
+    requests: Vec<(Vec<u8>, memmem::Finder<'a>)>,
     active: memmem::Finder<'static>,
-    asked: Vec<usize>,
+    in_flight: Vec<usize>,
     next: usize,
 }
 
 impl<'a> Introspect<'a> {
     /// Creates the workload for this many connections.
     pub fn new(access: &'a [(String, String)], authorization: &str, connections: usize) -> Self {
-        let question = |(token, session): &'a (String, String)| {
+        let request_for = |(token, session): &'a (String, String)| {
             let mut out = Vec::new();
             let form = "application/x-www-form-urlencoded";
             request(&mut out, "/oauth2/introspect", form, Some(authorization), &["token=", token]);
             (out, memmem::Finder::new(session))
         };
-        let questions = access.iter().map(question).collect();
+        let requests = access.iter().map(request_for).collect();
         let active = memmem::Finder::new("\"active\":true");
-        Self { questions, active, asked: vec![0; connections], next: 0 }
+        Self { requests, active, in_flight: vec![0; connections], next: 0 }
     }
 }
 
 impl Workload for Introspect<'_> {
     fn request(&mut self, connection: usize, out: &mut Vec<u8>) -> Option<usize> {
-        self.next = (self.next + 1) % self.questions.len();
-        self.asked[connection] = self.next;
-        out.extend_from_slice(&self.questions[self.next].0);
+        self.next = (self.next + 1) % self.requests.len();
+        self.in_flight[connection] = self.next;
+        out.extend_from_slice(&self.requests[self.next].0);
         Some(0)
     }
 
     fn answer(&mut self, connection: usize, _: usize, answer: &Answer<'_>) -> Result<(), String> {
-        let (_, session) = &self.questions[self.asked[connection]];
+        let (_, session) = &self.requests[self.in_flight[connection]];
         let active = answer.status == 200 && answer.holds(&self.active) && answer.holds(session);
         if active { Ok(()) } else { Err(answer.wrong("introspect")) }
     }
@@ -187,7 +187,7 @@ impl Workload for Over {
     }
 
     fn answer(&mut self, _: usize, _: usize, answer: &Answer<'_>) -> Result<(), String> {
-        if answer.status == 401 { Ok(()) } else { Err(answer.wrong("a session that is over was refreshed")) }
+        if answer.status == 401 { Ok(()) } else { Err(answer.wrong("an ended session was refreshed")) }
     }
 }
 

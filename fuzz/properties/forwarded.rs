@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use latchkey::{config::ForwardedHeader, http::extract::client_address::client_address};
 use poem::http::{HeaderMap, HeaderValue, header};
 
-/// Only trusted proxies are believed, and only in the configured header; what precedes the client's address has no effect.
+/// Only the configured header of trusted proxies is used, and elements before the client's address have no effect.
 pub fn forwarded(bytes: &[u8]) {
     let trusted = ["10.0.0.0/8".parse().expect("a network"), "fd00::/8".parse().expect("a network")];
     let is_trusted = |ip: &IpAddr| trusted.iter().any(|network: &ipnet::IpNet| network.contains(ip));
@@ -29,8 +29,8 @@ pub fn forwarded(bytes: &[u8]) {
     assert_eq!(seen, seen.to_canonical(), "an IPv4 address has two forms");
     if !is_trusted(&seen) {
         let preceded = client_address(proxy, &preceded, &trusted, setting);
-        assert_eq!(preceded, seen, "an element before the client's address is believed");
+        assert_eq!(preceded, seen, "an element before the client's address has an effect");
     }
     headers.append(other, HeaderValue::from_static("6.6.6.6"));
-    assert_eq!(client_address(proxy, &headers, &trusted, setting), seen, "the other header is believed");
+    assert_eq!(client_address(proxy, &headers, &trusted, setting), seen, "the other header has an effect");
 }

@@ -9,7 +9,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use latchkey::{
     config::Secrets,
     crypto::{
-        access_token::Verified,
+        access_token::IssuedToken,
         key_ring::{KeyRing, SharedKeyRing, seal_key},
         seal::Sealer,
         signing_key::SigningKey,
@@ -101,7 +101,7 @@ fn check_header(header: &str) {
     assert!(typ == "at+jwt" || typ == "application/at+jwt");
 }
 
-fn check_claims(verified: &Verified, payload: &str) {
+fn check_claims(verified: &IssuedToken, payload: &str) {
     let parsed: Value = serde_json::from_str(payload).expect("claims are JSON");
     let time = |name: &str| parsed[name].as_i64().expect("a time");
     let now = NOW.as_millis() / 1000;
@@ -109,7 +109,7 @@ fn check_claims(verified: &Verified, payload: &str) {
     assert!(time("exp").saturating_add(LEEWAY) > now && time("iat") <= now + LEEWAY);
     assert!(parsed.get("nbf").and_then(Value::as_i64).is_none_or(|from| from <= now + LEEWAY));
     match verified {
-        Verified::Session(token) => {
+        IssuedToken::Session(token) => {
             let is_ours = |audience: &Value| audience == AUDIENCE;
             assert!(is_ours(&parsed["aud"]) || parsed["aud"].as_array().is_some_and(|all| all.iter().any(is_ours)));
             assert!(parsed["sid"].as_str().is_some_and(|sid| sid.parse() == Ok(token.sid)));
@@ -119,7 +119,7 @@ fn check_claims(verified: &Verified, payload: &str) {
             }
             assert!(parsed["auth_time"].is_i64() && parsed["amr"].is_array());
         }
-        Verified::Client(token) => {
+        IssuedToken::Client(token) => {
             assert!(parsed["sub"] == parsed["client_id"] && parsed["sub"] == token.sub.as_str());
             assert!(parsed.get("sid").is_none_or(Value::is_null), "a session's token is accepted as a client's own");
         }

@@ -1,4 +1,4 @@
-//! Opens what a command works with: the database, Redis (the embedded one if no other is configured), the service's state.
+//! Opens the resources of a command: the database, Redis (the embedded one if no other is configured), the service's state.
 
 use std::{
     path::PathBuf,
@@ -113,7 +113,9 @@ async fn open_database(config: &Config) -> anyhow::Result<Sql> {
                 return Ok(sql);
             }
             Err(error) if error.is_unavailable() => outage.wait(&error, sql.label()).await,
-            Err(error @ SqlError::Newer { .. }) => return Err(error).context("a newer release was here"),
+            Err(error @ SqlError::Newer { .. }) => {
+                return Err(error).context("a newer release has migrated the database");
+            }
             Err(error) => return Err(error.into()),
         }
     }
@@ -173,7 +175,7 @@ pub async fn redis_alone(config: &Config) -> anyhow::Result<(RedisStores, Option
     Ok((RedisStores::connect(&url, &config.redis, &config.cache, &Cores::current_runtime())?, embedded_redis))
 }
 
-/// What to do about an embedded Redis that another process runs.
+/// Handling of an embedded Redis that another process runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sharing {
     /// Fail: a second service must not use the data directory.

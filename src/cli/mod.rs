@@ -87,7 +87,7 @@ pub enum Command {
     Man(reference::ManArgs),
 }
 
-/// What `latchkey serve` starts with.
+/// The inputs of `latchkey serve`.
 pub struct Started {
     /// The configuration.
     pub config: Config,

@@ -50,7 +50,7 @@ pub struct LimitSettings {
 pub struct Ipv6Network {
     /// The length of its prefix in bits, 16 to 63.
     pub prefix: u8,
-    /// Its quota, as a multiple of that of one address.
+    /// The quota, as a multiple of that of one address.
     pub factor: u32,
 }
 

@@ -70,7 +70,7 @@ impl Sources {
 /// if none is configured; nothing else is touched.
 ///
 /// # Errors
-/// Everything that is wrong, at once, each problem with its key and the origin of its value.
+/// [`ConfigError`] with all problems at once, each with its key and the origin of its value.
 pub fn load(sources: &Sources, entropy: &Entropy) -> Result<Config, ConfigError> {
     load_with(sources, Some(entropy))
 }
@@ -79,7 +79,7 @@ pub fn load(sources: &Sources, entropy: &Entropy) -> Result<Config, ConfigError>
 /// files that the service keeps there.
 ///
 /// # Errors
-/// Like [`load`], and for what is missing.
+/// Like [`load`], and if the data directory or a file in it is missing.
 pub fn load_existing(sources: &Sources) -> Result<Config, ConfigError> {
     load_with(sources, None)
 }
@@ -87,7 +87,7 @@ pub fn load_existing(sources: &Sources) -> Result<Config, ConfigError> {
 /// Reads and checks the configuration for the settings that a running service can take over: those of the log.
 ///
 /// # Errors
-/// Everything that is wrong with the configuration.
+/// [`ConfigError`] with all problems of the configuration.
 pub fn load_log_settings(sources: &Sources) -> Result<LogSettings, ConfigError> {
     let mut problems = Vec::new();
     let settings = sources.gather(&mut problems);

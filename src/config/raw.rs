@@ -95,7 +95,7 @@ fn line_of(text: &str, offset: usize) -> usize {
 pub(super) struct Setting {
     /// The value as written.
     pub(super) value: Value,
-    /// Where it was written.
+    /// The source of the value.
     pub(super) origin: Origin,
 }
 

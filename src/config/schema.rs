@@ -23,11 +23,11 @@ pub(super) const PREFIX: &str = "LATCHKEY_";
 
 /// A configuration key.
 pub(super) struct Key {
-    /// Its name: `session.grace`.
+    /// The name: `session.grace`.
     pub(super) name: String,
-    /// Its environment variable: `LATCHKEY_SESSION_GRACE`.
+    /// The environment variable: `LATCHKEY_SESSION_GRACE`.
     pub(super) variable: String,
-    /// Its default value.
+    /// The default value.
     pub(super) default: Value,
 }
 

@@ -17,9 +17,9 @@ use super::{
 /// A key with its effective value and origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shown {
-    /// Its name: `session.grace`.
+    /// The name: `session.grace`.
     pub key: String,
-    /// Its value as TOML, masked if it is secret.
+    /// The value as TOML, masked if it is secret.
     pub value: String,
     /// The origin of the value.
     pub origin: Origin,
@@ -29,7 +29,7 @@ pub struct Shown {
 /// warnings.
 ///
 /// # Errors
-/// Those of [`super::load`], except for the data directory and the secret file.
+/// [`ConfigError`] under the conditions of [`super::load`], except for the data directory and the secret file.
 pub fn inspect(sources: &Sources) -> Result<(Vec<Shown>, Vec<String>), ConfigError> {
     let mut problems = Vec::new();
     let settings = sources.gather(&mut problems);

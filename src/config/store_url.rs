@@ -44,7 +44,7 @@ const POSTGRES_PARAMETERS: [&str; 15] = [
 /// Further parameters that sqlx reads, seldom used.
 const MORE_POSTGRES_PARAMETERS: [&str; 3] = ["application_name", "options", "statement-cache-capacity"];
 
-/// How the servers behind a Redis URL are arranged.
+/// The deployment behind a Redis URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Topology {
     Single,

@@ -64,16 +64,16 @@ impl<C> Deref for VerifiedToken<C> {
     }
 }
 
-/// A verified token of either kind.
+/// A verified token that this service issued, to a session or to a service client.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verified {
+pub enum IssuedToken {
     /// The token of a session.
     Session(Arc<VerifiedToken>),
     /// A service client's own token. Its audience may be another service.
     Client(Arc<VerifiedToken<ClientClaims>>),
 }
 
-impl Verified {
+impl IssuedToken {
     /// The token, if it is a session's.
     ///
     /// # Errors
@@ -141,7 +141,7 @@ fn bounded(token: String) -> Result<AccessToken, EncodeError> {
     if token.len() > MAX_TOKEN_BYTES { Err(EncodeError::TooLong) } else { Ok(AccessToken(token)) }
 }
 
-/// Why an access token is refused. For the log: clients are not told the reason (RFC 6750, section 3.1).
+/// Why an access token is refused. For the log only: responses do not contain the reason (RFC 6750, section 3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// The token is longer than [`MAX_TOKEN_BYTES`].

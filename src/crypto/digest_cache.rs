@@ -53,7 +53,7 @@ impl<T> DigestCache<T> {
         self.shard(digest).lock().unwrap_or_else(PoisonError::into_inner).get(&digest).map(Arc::clone)
     }
 
-    /// Caches a value, replacing that of the same digest.
+    /// Caches a value, replacing the value of the same digest.
     pub fn insert(&self, digest: Digest, value: Arc<T>) {
         self.shard(digest).lock().unwrap_or_else(PoisonError::into_inner).insert(digest, value);
     }

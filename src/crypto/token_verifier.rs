@@ -13,7 +13,7 @@ use latchkey_verify::jose::{
 };
 
 use super::{
-    access_token::{AccessClaims, TokenError, Verified, VerifiedToken},
+    access_token::{AccessClaims, IssuedToken, TokenError, VerifiedToken},
     client_token::ClientClaims,
     digest_cache::DigestCache,
     key_ring::{KeyRing, SharedKeyRing},
@@ -38,7 +38,7 @@ pub struct TokenRules {
 pub struct TokenVerifier {
     rules: TokenRules,
     keys: Arc<SharedKeyRing>,
-    cache: DigestCache<Verified>,
+    cache: DigestCache<IssuedToken>,
     metrics: CacheMetrics,
 }
 
@@ -53,7 +53,7 @@ impl TokenVerifier {
     ///
     /// # Errors
     /// [`TokenError`]
-    pub fn verify(&self, token: &str, now: Timestamp) -> Result<Verified, TokenError> {
+    pub fn verify(&self, token: &str, now: Timestamp) -> Result<IssuedToken, TokenError> {
         let keys = self.keys.current();
         let digest = self.cache.digest(&[token.as_bytes()]);
         if let Some(verified) = self.cache.get(digest) {
@@ -72,7 +72,7 @@ impl TokenVerifier {
     ///
     /// # Errors
     /// [`TokenError`]
-    pub fn verify_ignoring_times(&self, token: &str, now: Timestamp) -> Result<Verified, TokenError> {
+    pub fn verify_ignoring_times(&self, token: &str, now: Timestamp) -> Result<IssuedToken, TokenError> {
         self.verify_signature(token, &self.keys.current(), now)
     }
 
@@ -86,14 +86,14 @@ impl TokenVerifier {
         &self.metrics
     }
 
-    fn check(&self, verified: &Verified, keys: &KeyRing, now: Timestamp) -> Result<(), TokenError> {
+    fn check(&self, verified: &IssuedToken, keys: &KeyRing, now: Timestamp) -> Result<(), TokenError> {
         match verified {
-            Verified::Session(token) => self.rules.check_token(token, keys, now),
-            Verified::Client(token) => self.rules.check_token(token, keys, now),
+            IssuedToken::Session(token) => self.rules.check_token(token, keys, now),
+            IssuedToken::Client(token) => self.rules.check_token(token, keys, now),
         }
     }
 
-    fn verify_signature(&self, token: &str, keys: &KeyRing, now: Timestamp) -> Result<Verified, TokenError> {
+    fn verify_signature(&self, token: &str, keys: &KeyRing, now: Timestamp) -> Result<IssuedToken, TokenError> {
         let UnverifiedToken { jws, kid } = UnverifiedToken::parse(token)?;
         let key = keys.verification_key(&kid, now).ok_or(TokenError::UnknownKey)?;
         if jws.header.alg != key.algorithm().as_str() {
@@ -112,11 +112,11 @@ impl TokenVerifier {
         Ok(if claims.sid.is_none() && claims.names_client_as_subject() {
             let claims = self.rules.client_claims(claims)?;
             let expires_at = claims.exp;
-            Verified::Client(Arc::new(VerifiedToken { claims, kid, not_before, expires_at }))
+            IssuedToken::Client(Arc::new(VerifiedToken { claims, kid, not_before, expires_at }))
         } else {
             let claims = self.rules.session_claims(claims)?;
             let expires_at = claims.exp;
-            Verified::Session(Arc::new(VerifiedToken { claims, kid, not_before, expires_at }))
+            IssuedToken::Session(Arc::new(VerifiedToken { claims, kid, not_before, expires_at }))
         })
     }
 }

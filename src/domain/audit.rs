@@ -131,7 +131,7 @@ impl fmt::Display for Actor {
     }
 }
 
-/// How much of an address the audit log stores.
+/// The part of an address that the audit log stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Addresses {
     /// The full address.

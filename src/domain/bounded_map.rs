@@ -32,7 +32,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + Default> BoundedMap<K, V, S> {
         self.young.get(key)
     }
 
-    /// Inserts an entry, replacing that of the same key.
+    /// Inserts an entry, replacing the entry of the same key.
     pub fn insert(&mut self, key: K, value: V) {
         if self.generation_capacity == 0 {
             return;

@@ -13,10 +13,10 @@ pub struct ClientId(String);
 /// Why a text is not a valid `client_id`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClientIdError {
-    /// It is empty, too long, or contains other characters.
+    /// The text is empty, too long, or contains other characters.
     #[error("must have 1 to 64 ASCII letters, digits, dots, underscores or hyphens")]
     Form,
-    /// It is a UUID, and so could be mistaken for the `sub` of an account (RFC 9068, section 5).
+    /// The text is a UUID, and so could be mistaken for the `sub` of an account (RFC 9068, section 5).
     #[error("must not be a UUID: account ids are UUIDs")]
     Uuid,
 }
@@ -162,7 +162,7 @@ pub struct Client {
     pub scopes: SpaceSeparated,
     /// The audiences of its own tokens, and of the tokens it may introspect and revoke.
     pub audiences: SpaceSeparated,
-    /// Its public keys, a JWK Set (RFC 7517, section 5).
+    /// The public keys, a JWK Set (RFC 7517, section 5).
     pub jwks: Option<String>,
     /// The hash of the current secret.
     pub secret: ClientSecretHash,

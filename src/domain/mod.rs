@@ -1,6 +1,7 @@
-//! What Latchkey talks about, with no I/O, no async and no web framework: ids, secrets, time, accounts, sessions, events.
+//! The entities and values of the service, without I/O, async or a web framework: ids, secrets, time, accounts, sessions,
+//! events.
 //!
-//! Nothing here imports anything else of ours, so every other module can speak in these types.
+//! This module imports no other module of the crate, so every other module can use its types.
 
 pub mod account;
 pub mod audit;

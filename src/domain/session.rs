@@ -57,9 +57,9 @@ pub struct Session {
     pub created_at: Timestamp,
     /// The time of the last refresh, or of the creation.
     pub last_used_at: Timestamp,
-    /// When the idle timeout ends it unless it is refreshed before (I4).
+    /// When the idle timeout ends the session unless it is refreshed before (I4).
     pub idle_ends_at: Timestamp,
-    /// When its absolute lifetime ends (I4).
+    /// When the session's absolute lifetime ends (I4).
     pub ends_at: Timestamp,
     /// The client that started it.
     pub origin: Origin,
@@ -84,13 +84,13 @@ pub struct Grant {
     pub account: AccountId,
     /// The session.
     pub session: SessionId,
-    /// Its current generation.
+    /// The current generation.
     pub generation: Generation,
     /// When the owner logged in.
     pub created_at: Timestamp,
-    /// When the idle timeout ends it unless it is refreshed before.
+    /// When the idle timeout ends the session unless it is refreshed before.
     pub idle_ends_at: Timestamp,
-    /// When its absolute lifetime ends.
+    /// When the session's absolute lifetime ends.
     pub ends_at: Timestamp,
     /// How the refresh token is transported.
     pub transport: Transport,
@@ -125,8 +125,8 @@ pub enum Rotation {
 pub struct Liveness {
     /// When the owner logged in.
     pub created_at: Timestamp,
-    /// When the idle timeout ends it unless it is refreshed before.
+    /// When the idle timeout ends the session unless it is refreshed before.
     pub idle_ends_at: Timestamp,
-    /// When its absolute lifetime ends.
+    /// When the session's absolute lifetime ends.
     pub ends_at: Timestamp,
 }

@@ -70,7 +70,7 @@ pub fn mixes_lookalike_scripts(text: &str) -> bool {
     scripts.into_iter().filter(|used| *used).count() > 1
 }
 
-/// Displays text that somebody else wrote, such as an account's name, for a terminal.
+/// Displays untrusted text, such as an account's name, on a terminal.
 ///
 /// Control characters and the other [deceptive](is_deceptive) ones are escaped (`\u{202e}`), so that no name moves the
 /// cursor, colours the screen or reverses the rest of the line. The formatter's width and alignment apply.

@@ -6,7 +6,7 @@ use prometheus::{Histogram, IntCounter, IntGauge, core::Collector};
 
 use super::{counter, duration, gauge};
 
-/// What a node counts and measures of its database connections. Clones share the values.
+/// Metrics of a node's database connections. Clones share the values.
 #[derive(Clone, Debug)]
 pub struct DatabaseMetrics {
     connections: IntGauge,

@@ -75,7 +75,7 @@ impl Timed {
     /// Waits for an answer and records it.
     ///
     /// # Errors
-    /// Those of `answer`.
+    /// The error of `answer`.
     pub async fn watch<T, E>(&self, answer: impl Future<Output = Result<T, E>>) -> Result<T, E> {
         let start = Instant::now();
         let answer = answer.await;

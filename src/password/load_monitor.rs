@@ -15,7 +15,7 @@ use crate::runtime;
 /// The shortest measuring interval.
 const WINDOW: Duration = Duration::from_millis(20);
 
-/// How long a measurement is valid.
+/// The validity of a measurement.
 const VALIDITY: Duration = Duration::from_secs(1);
 
 /// The load from which on hashing yields, in thousandths of the time of all cores.

@@ -5,8 +5,8 @@
 
 use zeroize::Zeroizing;
 
-/// A word that zxcvbn finds within so many guesses, alone and in lower case, is guessable: its dictionaries have about
-/// 30,000 words each, and misspellings and keyboard patterns are a little above.
+/// A word that zxcvbn finds within this many guesses, alone and in lower case, is guessable: its dictionaries have about
+/// 30,000 words each, and misspellings and keyboard patterns are slightly above.
 const GUESSABLE_WORD: u64 = 100_000;
 
 /// The guesses, as a power of ten, from which on even one word with its decoration is strong enough.

@@ -16,7 +16,7 @@ static COMMON: LazyLock<HashSet<&'static str>> =
 const ESTIMATED_CHARACTERS: [usize; 2] = [24, 48];
 
 /// The characters that zxcvbn reads as letters (`p4$$word`). It tries all combinations of their meanings, which takes as
-/// long as tens of hashings if nearly all occur: it is given at most so many different ones.
+/// long as tens of hashings if nearly all occur, so it receives at most [`MAX_LETTER_LIKE`] different ones.
 const LETTER_LIKE: &str = "4@8({[<369&#!1/|0$5+7%2";
 const MAX_LETTER_LIKE: usize = 12;
 

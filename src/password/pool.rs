@@ -108,7 +108,7 @@ impl Pool {
         Ok(())
     }
 
-    /// Reserves one of the slots: as many as there are threads and places in the queue.
+    /// Reserves one of the slots; their number is the sum of threads and queue places.
     pub(super) fn reserve(&self) -> Result<OwnedSemaphorePermit, Refused> {
         let slot = Arc::clone(&self.slots).try_acquire_owned();
         slot.map_err(|_| Refused::Full { retry_after: self.retry_after() })

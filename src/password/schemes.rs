@@ -9,7 +9,7 @@ use super::{foreign, hash::Pepper};
 use crate::{config::PasswordSettings, domain::secret::PasswordHash};
 
 /// The work of one argon2id hash of the default settings, memory in KiB times passes: the unit of `max_import_work`.
-/// It takes about 17 ms on one core.
+/// One unit takes about 17 ms on one core.
 const ARGON2_UNIT: u64 = 19_456 * 2;
 
 /// The reason why a hash can't be verified.

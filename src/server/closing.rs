@@ -3,7 +3,7 @@
 //! The kernel resets connections that a closing listener has not accepted, and those in the middle of a handshake. A proxy
 //! that had already sent a request there can't know whether it was processed and won't repeat it. So new handshakes are
 //! blocked first, those in progress are waited for, and every established connection is accepted. A client that connects
-//! meanwhile gets no answer, retries after a second, is refused, and has not sent anything.
+//! during that time gets no answer, retries after a second, is refused, and has not sent anything.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

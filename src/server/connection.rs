@@ -38,14 +38,14 @@ const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// The interval and the timeout of keep-alive pings on silent HTTP/2 connections.
 const HTTP2_PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
 
-/// What hyper may buffer of an HTTP/1 request in addition to its headers, in bytes.
+/// Bytes of an HTTP/1 request that hyper may buffer in addition to its headers.
 const HTTP1_BUFFER: usize = 64 * 1024;
 
-/// How long after the stop signal a new connection may still send its first byte: it may have been established just before, with
+/// Period after the stop signal in which a new connection may still send its first byte: it may have been established just before, with
 /// the request on its way.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
-/// How long the server reads and drops what a client still sends after the last response. Closing at once would make the kernel
+/// Period in which the server reads and drops bytes that a client still sends after the last response. Closing at once would make the kernel
 /// send a reset, and the client would lose the response (RFC 9112, section 9.6).
 const LINGER: Duration = Duration::from_secs(1);
 /// The most that is read and dropped, in bytes.
@@ -161,7 +161,7 @@ async fn serve_http1<E: Endpoint + 'static>(
     ended
 }
 
-/// Shuts down the write side, then reads and drops what the client still sends.
+/// Shuts down the write side, then reads and drops the bytes that the client still sends.
 async fn linger(stream: &mut TcpStream) -> io::Result<()> {
     stream.shutdown().await?;
     let mut dropped = [0; 8 * 1024];

@@ -206,7 +206,7 @@ struct Reading {
     stop: Watch,
 }
 
-/// Holds [`Activity::changes`] at the start of the phase; the phase is over once it differs.
+/// Holds [`Activity::changes`] at the start of the phase; the phase has ended once it differs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Phase {
     Headers(u64),

@@ -31,7 +31,7 @@ use connection::Context;
 use per_address::PerAddress;
 use signal::Signal;
 
-/// How long connections that were cut off may take to end. They no longer wait for the network.
+/// Time in which connections that were closed by the server must end. They no longer wait for the network.
 const CUT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The listen backlog: connections that are established but not yet accepted. Linux limits it to `net.core.somaxconn`.
@@ -60,9 +60,10 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 ///    every HTTP/1 response closes its connection. Proxies switch to other nodes and have time to close the connections
 ///    that they keep idle.
 /// 2. The listener closes. Connections that are established by then are served.
-/// 3. Requests in flight finish and idle connections close. What is left after `settings.shutdown_timeout` is cut off.
+/// 3. Requests in flight finish and idle connections close. Connections that remain after `settings.shutdown_timeout` are
+///    closed.
 ///
-/// Must be called inside a tokio runtime. The first bytes of a connection tell HTTP/1.1 from HTTP/2 with prior knowledge
+/// Must be called inside a tokio runtime. The first bytes of a connection select HTTP/1.1 or HTTP/2 with prior knowledge
 /// (RFC 9113, section 3.3).
 ///
 /// # Errors
@@ -107,7 +108,7 @@ where
     context.tasks.close();
     tracing::info!(connections = context.tasks.len(), "stopping: no new connections, waiting for requests in flight");
     if tokio::time::timeout(settings.shutdown_timeout, context.tasks.wait()).await.is_err() {
-        tracing::warn!(connections = context.tasks.len(), "cutting off connections: http.shutdown_timeout is over");
+        tracing::warn!(connections = context.tasks.len(), "closing connections: http.shutdown_timeout has passed");
         context.cut.trigger();
         let _ = tokio::time::timeout(CUT_TIMEOUT, context.tasks.wait()).await;
     }

@@ -33,7 +33,7 @@ impl PerAddress {
         }
     }
 
-    /// Counts a connection until the result is dropped. None if the network has as many as it may.
+    /// Counts a connection until the result is dropped. None if the network is at its limit.
     pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Admission> {
         if self.addresses.is_trusted(address.to_canonical()) {
             return Some(Admission { counted: None });

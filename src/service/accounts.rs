@@ -145,7 +145,7 @@ pub async fn change_roles(
     Ok(roles)
 }
 
-/// Changes the e-mail address of an account. Its sessions go on.
+/// Changes the e-mail address of an account. Its sessions continue.
 ///
 /// # Errors
 /// [`ChangeAccountError::NotFound`], [`ChangeAccountError::EmailTaken`], [`ChangeAccountError::Service`]

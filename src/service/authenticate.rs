@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    crypto::access_token::{AccessClaims, TokenError, Verified, VerifiedToken},
+    crypto::access_token::{AccessClaims, IssuedToken, TokenError, VerifiedToken},
     domain::account::Account,
     service::error::{ServiceError, from_store_errors},
     state::AppState,
@@ -23,13 +23,19 @@ pub enum AuthenticateError {
 from_store_errors!(AuthenticateError: crate::store::redis::RedisError, crate::store::sql::SqlError,
     crate::state::error::StateError);
 
+impl From<TokenError> for AuthenticateError {
+    fn from(_: TokenError) -> Self {
+        Self::InvalidToken
+    }
+}
+
 /// Verifies an access token and looks its session up in Redis, so that the tokens of an ended session are refused at once and
 /// not only when they expire (ASVS 7.4.1).
 ///
 /// # Errors
 /// [`AuthenticateError`]
 pub async fn authenticate(state: &AppState, token: &str) -> Result<Arc<VerifiedToken>, AuthenticateError> {
-    let claims = verify(state, token).await?;
+    let claims = verify_issued_token(state, token).await?.into_session().inspect_err(log_refusal)?;
     if state.redis.sessions.is_live(claims.sub, claims.sid, state.clock.now()).await? {
         Ok(claims)
     } else {
@@ -38,41 +44,28 @@ pub async fn authenticate(state: &AppState, token: &str) -> Result<Arc<VerifiedT
     }
 }
 
-/// Verifies a session's access token, without looking at its session.
+/// Verifies an access token of a session, or one of a service client for any audience. Does not read the session.
+///
+/// A token with an unknown key reloads the keys
+/// ([`SigningKeys::reload_on_miss`](crate::state::keys::SigningKeys::reload_on_miss)), since another node may have published
+/// the key just now.
 ///
 /// # Errors
-/// [`AuthenticateError::InvalidToken`]
-pub async fn verify(state: &AppState, token: &str) -> Result<Arc<VerifiedToken>, AuthenticateError> {
-    verify_issued(state, token).await?.into_session().map_err(|error| {
-        tracing::debug!(%error, "access token refused");
-        AuthenticateError::InvalidToken
-    })
-}
-
-/// Verifies an access token of a session or of a service client; the latter may be for another audience.
-///
-/// # Errors
-/// [`AuthenticateError::InvalidToken`]
-pub async fn verify_issued(state: &AppState, token: &str) -> Result<Verified, AuthenticateError> {
-    try_verify(state, token).await.map_err(|error| {
-        tracing::debug!(%error, "access token refused");
-        AuthenticateError::InvalidToken
-    })
-}
-
-/// Does the same and returns the cause of a refusal. A token with an unknown key reloads the keys
-/// ([`SigningKeys::reload_on_miss`](crate::state::keys::SigningKeys::reload_on_miss)): another node may have published the
-/// key just now.
-pub(super) async fn try_verify(state: &AppState, token: &str) -> Result<Verified, TokenError> {
+/// [`TokenError`]
+pub async fn verify_issued_token(state: &AppState, token: &str) -> Result<IssuedToken, TokenError> {
     let mut verified = state.tokens.verify(token, state.clock.now());
     if matches!(verified, Err(TokenError::UnknownKey)) {
         state.keys.reload_on_miss().await;
         verified = state.tokens.verify(token, state.clock.now());
     }
-    verified
+    verified.inspect_err(log_refusal)
 }
 
-/// The account of a caller. The tokens of a deleted account are invalid.
+fn log_refusal(error: &TokenError) {
+    tracing::debug!(%error, "access token refused");
+}
+
+/// Returns the account of a caller. The tokens of a deleted account are invalid.
 ///
 /// # Errors
 /// [`AuthenticateError`]

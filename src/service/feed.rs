@@ -30,8 +30,8 @@ use crate::{
 
 /// Difference of clocks by which a revocation outlives the tokens it affects.
 const MARGIN: Duration = Duration::from_secs(5);
-/// How far before its position a resumed subscriber is sent revocations once more: the clocks of Redis nodes differ, and a
-/// replica may have taken over.
+/// Period before a resumed subscriber's position whose revocations are sent again: the clocks of Redis nodes differ, and a
+/// replica may have been promoted.
 const RESUME_OVERLAP: Duration = Duration::from_secs(5);
 /// How long a new subscriber waits for this node to synchronize with Redis.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(3);
@@ -110,7 +110,7 @@ impl From<NotAdmitted> for SubscribeError {
     }
 }
 
-/// How long a revocation matters: every token that it affects has expired afterwards.
+/// The retention of revocations: afterwards every affected token has expired.
 pub fn retention(state: &AppState) -> Duration {
     state.config.token.access_ttl + state.config.token.leeway + MARGIN
 }
@@ -146,7 +146,7 @@ pub async fn subscribe(
     }))
 }
 
-/// Where a subscription starts.
+/// The start of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StreamStart {
     /// With a snapshot: the subscriber is new.
@@ -247,7 +247,7 @@ impl Subscriber {
                     self.send(Event::Live(FeedPosition(position))).await?;
                     return Ok(messages);
                 }
-                // More happened meanwhile than the receiver holds: it is read from the streams.
+                // The receiver was full: the missed revocations are read from the streams.
                 Drained::Lagged => since = Some(position - RESUME_OVERLAP),
                 Drained::Lost => since = self.start_snapshot(Some(LOST)).await?,
             }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 
 use crate::{
     crypto::{
-        access_token::{Verified, VerifiedToken},
+        access_token::{IssuedToken, VerifiedToken},
         client_secret,
         client_token::ClientClaims,
         refresh_token::{self, RefreshClaims},
@@ -14,10 +14,7 @@ use crate::{
         secret::SecretText,
     },
     service::{
-        authenticate::{self, AuthenticateError},
-        decode_refresh_token::decode_refresh_token,
-        error::ServiceError,
-        limits,
+        authenticate::verify_issued_token, decode_refresh_token::decode_refresh_token, error::ServiceError, limits,
     },
     state::AppState,
     store::redis::RefreshStatus,
@@ -44,27 +41,28 @@ pub enum Introspection {
 pub async fn introspect(state: &AppState, caller: &Client, token: &str) -> Result<Introspection, ServiceError> {
     limits::introspection(state, caller.id.as_str())?;
     let now = state.clock.now();
-    let of_sessions = caller.audiences.contains(&state.config.token.audience);
+    let may_introspect_sessions = caller.audiences.contains(&state.config.token.audience);
     if token.starts_with(refresh_token::PREFIX) {
         let Some(claims) = decode_refresh_token(state, token).await? else { return Ok(Introspection::Inactive) };
-        if !of_sessions {
+        if !may_introspect_sessions {
             return Ok(Introspection::Inactive);
         }
         let (RefreshClaims { account, session, generation, .. }, grace) = (claims, state.config.session.grace);
-        let standing = state.redis.sessions.refresh_status(account, session, generation, grace, now).await?;
-        return Ok(standing.map_or(Introspection::Inactive, |standing| Introspection::Refresh(claims, standing)));
+        let status = state.redis.sessions.refresh_status(account, session, generation, grace, now).await?;
+        return Ok(status.map_or(Introspection::Inactive, |status| Introspection::Refresh(claims, status)));
     }
-    match authenticate::verify_issued(state, token).await {
-        Ok(Verified::Session(verified)) if of_sessions => {
-            let lives = state.redis.sessions.liveness(verified.sub, verified.sid, now).await?.is_some();
-            Ok(if lives { Introspection::Session(verified) } else { Introspection::Inactive })
+    match verify_issued_token(state, token).await {
+        Ok(IssuedToken::Session(verified)) if may_introspect_sessions => {
+            let live = state.redis.sessions.liveness(verified.sub, verified.sid, now).await?.is_some();
+            Ok(if live { Introspection::Session(verified) } else { Introspection::Inactive })
         }
-        Ok(Verified::Client(verified)) if verified.aud.iter().any(|audience| caller.audiences.contains(audience)) => {
+        Ok(IssuedToken::Client(verified))
+            if verified.aud.iter().any(|audience| caller.audiences.contains(audience)) =>
+        {
             let enabled = state.clients.find(&verified.client_id).await?.is_some();
             Ok(if enabled { Introspection::Client(verified) } else { Introspection::Inactive })
         }
-        Ok(_) | Err(AuthenticateError::InvalidToken) => Ok(Introspection::Inactive),
-        Err(AuthenticateError::Service(failure)) => Err(failure),
+        _ => Ok(Introspection::Inactive),
     }
 }
 

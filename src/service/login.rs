@@ -187,7 +187,7 @@ async fn end_replaced(state: &AppState, input: &Login) {
             state.audit.record(entry.from(input.origin.ip));
         }
         Err(error) => {
-            tracing::warn!(session = %claims.session, %error, "the session that a login replaces could not be ended; it goes on");
+            tracing::warn!(session = %claims.session, %error, "the session that a login replaces could not be ended and stays live");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use futures_util::future::join_all;
 
 use crate::{
-    crypto::access_token::{TokenError, Verified},
+    crypto::access_token::{IssuedToken, TokenError},
     domain::{
         audit::{Actor, AuditEvent, Entry},
         event::Reason,
@@ -32,12 +32,12 @@ pub struct LogoutInput {
     pub ip: Option<IpAddr>,
 }
 
-/// What a sign-out did.
+/// The result of a sign-out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogoutOutcome {
     /// The number of credentials presented; at least one.
     pub presented: usize,
-    /// How many of them this service issued. They may have expired, and their sessions may have ended before.
+    /// The number of credentials that this service issued. They may have expired, and their sessions may have ended before.
     pub genuine: usize,
     /// The number of sessions that ended.
     pub ended: usize,
@@ -57,7 +57,7 @@ pub enum LogoutError {
 from_store_errors!(LogoutError);
 
 /// Ends the session of each credential in `input` that this service issued: of a refresh token, of a valid access token,
-/// and of one that has expired. Ending a session that is over already is no error, so that a sign-out can be repeated. An
+/// and of one that has expired. Ending a session that has already ended is no error, so that a sign-out can be repeated. An
 /// invalid credential does not keep the others from ending their sessions.
 ///
 /// # Errors
@@ -113,10 +113,10 @@ async fn end(
 
 /// The account and session of an access token that this service issued, expired or not.
 async fn session_of_access_token(state: &AppState, token: &str) -> Option<(AccountId, SessionId)> {
-    let verified = match authenticate::try_verify(state, token).await {
+    let verified = match authenticate::verify_issued_token(state, token).await {
         Err(TokenError::Expired) => state.tokens.verify_ignoring_times(token, state.clock.now()),
         verified => verified,
     };
-    let session = verified.and_then(Verified::into_session).ok()?;
+    let session = verified.and_then(IssuedToken::into_session).ok()?;
     Some((session.sub, session.sid))
 }

@@ -1,4 +1,4 @@
-//! What Latchkey does, one file per use case: `async fn(&AppState, Input) -> Result<Output, Error>`.
+//! The use cases, one per file: `async fn(&AppState, Input) -> Result<Output, Error>`.
 //!
 //! A use case decides. The stores act, each in one atomic step; `http` and `cli` translate.
 

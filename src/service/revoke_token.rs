@@ -3,24 +3,20 @@
 use std::net::IpAddr;
 
 use crate::{
-    crypto::access_token::Verified,
+    crypto::access_token::IssuedToken,
     domain::{
         audit::{Actor, AuditEvent, Entry},
         client::Client,
         event::Reason,
     },
-    service::{
-        authenticate::{self, AuthenticateError},
-        decode_refresh_token::decode_refresh_token,
-        error::ServiceError,
-    },
+    service::{authenticate::verify_issued_token, decode_refresh_token::decode_refresh_token, error::ServiceError},
     state::AppState,
 };
 
 /// Ends the session of a refresh token or an access token, for the token's holder or for a service client.
 ///
-/// Everyone gets the same answer for a token that is invalid, whose session is over (RFC 7009, section 2.2), that belongs to a
-/// service client, or that is for none of the calling client's audiences: nothing is done. So the endpoint tells nobody
+/// Everyone gets the same answer for a token that is invalid, whose session has ended (RFC 7009, section 2.2), that belongs to a
+/// service client, or that is for none of the calling client's audiences: nothing is done. So the response does not reveal
 /// whether a token is genuine.
 ///
 /// # Errors
@@ -40,10 +36,9 @@ pub async fn revoke_token(
     };
     let (account, session) = match decode_refresh_token(state, token).await? {
         Some(claims) => (claims.account, claims.session),
-        None => match authenticate::verify_issued(state, token).await {
-            Ok(Verified::Session(verified)) => (verified.sub, verified.sid),
-            Ok(Verified::Client(_)) | Err(AuthenticateError::InvalidToken) => return Ok(()),
-            Err(AuthenticateError::Service(error)) => return Err(error),
+        None => match verify_issued_token(state, token).await {
+            Ok(IssuedToken::Session(verified)) => (verified.sub, verified.sid),
+            Ok(IssuedToken::Client(_)) | Err(_) => return Ok(()),
         },
     };
     let now = state.clock.now();

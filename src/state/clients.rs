@@ -29,7 +29,7 @@ const MISS_INTERVAL: Duration = Duration::from_secs(1);
 pub struct RegisteredClient {
     /// The client.
     pub client: Arc<Client>,
-    /// Its public keys; empty if it has none.
+    /// The public keys; empty if it has none.
     pub keys: Arc<ClientKeys>,
 }
 

@@ -1,4 +1,4 @@
-//! What can keep the shared parts of a node from being loaded or reloaded.
+//! Errors of loading and reloading the shared state of a node.
 
 use crate::{crypto::key_ring::KeyRingError, store::sql::SqlError};
 

@@ -36,7 +36,7 @@ const MISS_INTERVAL: Duration = Duration::from_secs(1);
 /// accepts a deleted key.
 const DELETE_AFTER: Duration = Duration::from_hours(24);
 
-/// The key ring in use, and what it is reloaded from.
+/// The key ring in use, and the means to reload it.
 pub struct SigningKeys {
     ring: Arc<SharedKeyRing>,
     /// When a token with an unknown `kid` last caused a reload.
@@ -95,7 +95,7 @@ impl SigningKeys {
         self.ring.current()
     }
 
-    /// Deletes keys that nobody needs any more and reloads the others.
+    /// Deletes keys that are no longer needed and reloads the others.
     ///
     /// # Errors
     /// [`StateError`]; the keys in use then stay in use.

@@ -18,7 +18,7 @@ const TTL: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct LoginSubjects(Mutex<BoundedMap<String, (LoginSubject, Timestamp)>>);
 
-/// What failures at an identifier are counted by.
+/// The subject under which failures at an identifier are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LoginSubject {
     /// The account that has the identifier.

@@ -17,7 +17,7 @@ pub struct Check {
     pub name: &'static str,
     /// The worst of its problems.
     pub status: Status,
-    /// What is wrong, and what to do about it.
+    /// The problem and its remedy.
     pub problems: Vec<Problem>,
 }
 

@@ -1,4 +1,4 @@
-//! Where things are kept: sessions in Redis, accounts and signing keys in SQL.
+//! The stores: sessions, rate limits and the revocation log in Redis; accounts, clients, keys and the audit log in SQL.
 
 pub mod redis;
 pub mod sql;

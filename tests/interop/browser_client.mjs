@@ -52,7 +52,7 @@ for (const transport of ["cookie", "bearer"]) {
     assert.equal(await first.evaluate(() => localStorage.length + document.cookie.length), 0, "nothing for scripts to read");
   }
 
-  // five tabs whose access tokens are refused at once all go on
+  // five tabs whose access tokens are refused at once all continue
   const tabs = [first, ...(await Promise.all([1, 2, 3, 4].map(tab)))];
   await Promise.all(tabs.map(signedIn));
   await Promise.all(tabs.map(refuseOnce));

@@ -1,4 +1,4 @@
-//! What the documents name is there: tests, files, settings. And no row of a table is told twice.
+//! The tests, files and settings that the documents name exist, and no row of their tables is repeated.
 
 use std::{
     collections::HashSet,
@@ -8,7 +8,7 @@ use std::{
 
 const DOCUMENTS: [&str; 2] = ["docs/asvs.md", "docs/threat-model.md"];
 
-/// Where things are that a document may name by their path.
+/// Folders of the paths that a document may name.
 const FOLDERS: [&str; 8] = ["src/", "tests/", "docs/", "migrations/", "openapi/", "examples/", "clients/", ".ci/"];
 
 fn root() -> PathBuf {
@@ -19,7 +19,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// What stands between backticks on one line.
+/// The code spans of a text: the parts between backticks on one line.
 fn code(text: &str) -> impl Iterator<Item = &str> {
     text.lines().flat_map(|line| line.split('`').skip(1).step_by(2))
 }
@@ -50,7 +50,7 @@ fn is_test(name: &str) -> bool {
 }
 
 #[test]
-fn every_test_that_is_named_exists() {
+fn every_named_test_exists() {
     for document in DOCUMENTS {
         let text = read(document);
         let names: Vec<&str> = code(&text).filter(|text| is_words(text, "::", 2)).collect();
@@ -58,11 +58,11 @@ fn every_test_that_is_named_exists() {
         let missing: Vec<_> = names.into_iter().filter(|name| !is_test(name)).collect();
         assert!(missing.is_empty(), "{document} names tests that don't exist: {missing:#?}");
     }
-    assert!(!is_test("docs::no_such_test") && !is_test("no_such_module::every_test_that_is_named_exists"));
+    assert!(!is_test("docs::no_such_test") && !is_test("no_such_module::every_named_test_exists"));
 }
 
 #[test]
-fn every_path_that_is_named_exists() {
+fn every_named_path_exists() {
     for document in DOCUMENTS {
         let text = read(document);
         let named = code(&text).filter(|text| FOLDERS.iter().any(|folder| text.starts_with(folder)));
@@ -80,7 +80,7 @@ fn every_path_that_is_named_exists() {
                 missing.push(link);
             }
         }
-        assert!(missing.is_empty(), "{document} names what doesn't exist: {missing:#?}");
+        assert!(missing.is_empty(), "{document} names paths that don't exist: {missing:#?}");
     }
 }
 
@@ -94,7 +94,7 @@ fn has_heading(text: &str, anchor: &str) -> bool {
 }
 
 #[test]
-fn every_setting_that_is_named_exists() {
+fn every_named_setting_exists() {
     let manual = read("src/config/defaults.toml");
     let sections: HashSet<&str> = manual.lines().filter_map(|line| line.strip_prefix('[')?.strip_suffix(']')).collect();
     for document in DOCUMENTS {
@@ -108,7 +108,7 @@ fn every_setting_that_is_named_exists() {
 }
 
 #[test]
-fn no_row_is_told_twice() {
+fn no_table_row_is_repeated() {
     for document in DOCUMENTS {
         let text = read(document);
         let first = text.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next());
@@ -116,19 +116,19 @@ fn no_row_is_told_twice() {
         let mut seen = HashSet::new();
         let twice: Vec<_> = rows.filter(|row| !seen.insert(row.to_owned())).collect();
         assert!(seen.len() > 10, "{document} has rows");
-        assert!(twice.is_empty(), "{document} tells twice of {twice:?}");
+        assert!(twice.is_empty(), "{document} repeats the rows {twice:?}");
     }
 }
 
-/// The sum at the top is that of the rows.
+/// The sums at the top of the document equal the numbers of rows.
 #[test]
 fn rows_are_counted() {
     let text = read("docs/asvs.md");
     let cells = |line: &str| line.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
     let lines: Vec<Vec<String>> = text.lines().filter(|line| line.starts_with('|')).map(cells).collect();
     for status in ["met", "partly", "operator's", "not met", "does not apply"] {
-        let told = lines.iter().find(|cells| cells[1] == status).unwrap_or_else(|| panic!("no sum of {status}"));
+        let sum = lines.iter().find(|cells| cells[1] == status).unwrap_or_else(|| panic!("no sum of {status}"));
         let rows = lines.iter().filter(|cells| cells[1].starts_with('V') && cells[4] == status).count();
-        assert_eq!(told[2], rows.to_string(), "{status}");
+        assert_eq!(sum[2], rows.to_string(), "{status}");
     }
 }

@@ -51,7 +51,7 @@ async fn killed_server_is_restarted_with_acknowledged_writes() {
             while pid(redis.socket()).await.is_none_or(|now| now == first) {
                 tokio::task::yield_now().await;
             }
-            // Until it has read its data, it says so.
+            // Until the server has loaded its data, it answers LOADING.
             while say(redis.socket(), "PING").await != "+PONG" {}
         })
         .await;
@@ -76,7 +76,7 @@ async fn leftover_server_is_stopped_and_keys_kept() {
     let (_keep, dir) = folder();
     fs::create_dir_all(&dir).unwrap();
     let socket = dir.join("redis.sock");
-    // It holds the lock that servers hold, as one does that outlived its service.
+    // A server that outlived its service still holds the lock.
     let lock = fs::File::create(dir.join("server.lock")).unwrap();
     lock.lock().unwrap();
     let mut orphan = Command::new("redis-server")
@@ -153,7 +153,7 @@ async fn folder_that_cannot_be_created_is_named() {
     assert!(matches!(&error, EmbeddedError::Folder { path, .. } if *path == dir), "{error}");
 }
 
-/// Where a private Redis may live, with a name that would trip careless quoting.
+/// A folder for a private Redis, with quotes and a space in its name.
 fn folder() -> (TempDir, PathBuf) {
     let keep = tempfile::tempdir().unwrap();
     let dir = keep.path().join("a \"data\" folder/redis");
@@ -165,7 +165,7 @@ fn socket_exists(dir: &Path) -> bool {
     dir.join("redis.sock").exists()
 }
 
-/// Nothing here takes long; what hangs must fail.
+/// Waits for a future; a future that hangs fails the test.
 async fn within<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(Duration::from_secs(30), future).await.expect("should have happened by now")
 }

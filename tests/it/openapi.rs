@@ -153,7 +153,7 @@ async fn document_shows_configured_limits() {
     assert!(!document.text.contains("{password.") && !document.text.contains("{session."), "a placeholder is left");
 }
 
-/// What code generators and readers rely on.
+/// Properties that code generators and readers rely on.
 #[test]
 fn document_is_fit_for_code_generators() {
     let document: Value = serde_json::from_str(&latchkey::http::document(&Limits::defaults()).json).unwrap();

@@ -1,7 +1,7 @@
 """The FastAPI reference: sign-in, refresh, sign-out and introspection, written to be fast.
 
-Keys are parsed once, Redis is asked once for each call, hashing runs on a thread of its own (argon2 lets go of the
-interpreter's lock), JSON is made by orjson, sessions and rotation are Lua. Runs as `uvicorn service:app --workers 2`.
+Keys are parsed once, each call makes one request to Redis, hashing runs on a thread of its own (argon2 releases the
+interpreter lock), orjson encodes JSON, sessions and rotation are Lua. Runs as `uvicorn service:app --workers 2`.
 """
 
 import asyncio

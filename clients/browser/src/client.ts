@@ -35,7 +35,7 @@ interface Access {
   staleAt: number;
 }
 
-/** Problems after which the session is over; any other leaves it as it is. */
+/** Problems that end the session; any other leaves it unchanged. */
 const OVER = new Set(["authentication_required", "invalid_refresh_token", "refresh_token_reused", "session_expired"]);
 
 /** Seconds before its end from which on an access token is replaced. */
@@ -118,7 +118,7 @@ export class LatchkeyClient {
     try {
       await this.#call("POST", "/v1/logout", token ? { refresh_token: token } : undefined, access);
     } catch (error) {
-      // nothing to end: the session was over already
+      // the session had already ended
       if (!(error instanceof LatchkeyProblem && error.status === 401)) throw error;
     }
   }

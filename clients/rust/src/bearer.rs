@@ -77,7 +77,7 @@ impl Refusal {
     }
 }
 
-/// Who is let in: by default every user, and no service client.
+/// The accepted callers: by default every user, and no service client.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Requirements {
     pub(crate) allow_clients: bool,

@@ -15,7 +15,7 @@ use crate::{
     verifier::{RevocationCheck, Shared, Verifier},
 };
 
-/// What happens to tokens while the revocation feed is lost: before the first snapshot, after a silence longer than
+/// The handling of tokens while the revocation feed is lost: before the first snapshot, after a silence longer than
 /// [`Builder::max_staleness`], and while revocations are missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnFeedLost {

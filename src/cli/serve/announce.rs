@@ -1,4 +1,4 @@
-//! What a node reports when it starts: a log line, a banner on a terminal, and its readiness.
+//! The start-up report of a node: a log line, a banner on a terminal, and its readiness.
 
 use std::{
     fs,

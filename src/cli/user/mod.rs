@@ -92,9 +92,9 @@ pub struct ListArgs {
 /// States of an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum AccountState {
-    /// It can sign in
+    /// The account can sign in
     Active,
-    /// It cannot sign in
+    /// The account cannot sign in
     Disabled,
 }
 

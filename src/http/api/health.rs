@@ -62,8 +62,8 @@ impl HealthApi {
     /// Readiness probe
     ///
     /// Checks Redis and the database, at most once a second. Send requests to another node while this fails. Fails as soon
-    /// as the service receives the signal to stop; it then serves requests until `http.drain_delay` has passed. The reason
-    /// of a failure is told to operators only: in the log, at `/readyz` of the metrics listener and by `latchkey doctor`.
+    /// as the service receives the signal to stop; it then serves requests until `http.drain_delay` has passed. The cause of a
+    /// failure is for operators only: see the log, `/readyz` of the metrics listener, or `latchkey doctor`.
     #[oai(path = "/readyz", method = "get", operation_id = "readyz")]
     async fn readyz(&self, Data(state): Data<&Arc<AppState>>, Draining(drain): Draining) -> ReadyResponse {
         if drain.is_cancelled() || readiness::worst(&readiness::check(state).await) == Status::Failed {

@@ -135,7 +135,7 @@ impl MetadataApi {
 
     /// Get the server metadata (OpenID Connect discovery)
     ///
-    /// The same as `/.well-known/oauth-authorization-server`, for client libraries that use this path. Latchkey issues no ID tokens.
+    /// Equal to `/.well-known/oauth-authorization-server`, for client libraries that use this path. Latchkey issues no ID tokens.
     #[oai(path = "/.well-known/openid-configuration", method = "get", operation_id = "openid_configuration")]
     async fn openid(&self, Data(state): Data<&Arc<AppState>>) -> Result<MetadataAnswer, Failed<MetadataProblems>> {
         Ok(MetadataAnswer::new(state))

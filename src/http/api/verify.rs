@@ -8,7 +8,7 @@ use poem_openapi::{ApiResponse, Enum, OpenApi, param::Query};
 
 use super::Tag;
 use crate::{
-    crypto::access_token::Verified,
+    crypto::access_token::IssuedToken,
     http::{
         extract::auth::CachedAuth,
         problem::{Code, Failed, Problems},
@@ -54,10 +54,10 @@ enum VerifyResponse {
     ),
 }
 
-impl From<&Verified> for VerifyResponse {
-    fn from(verified: &Verified) -> Self {
+impl From<&IssuedToken> for VerifyResponse {
+    fn from(verified: &IssuedToken) -> Self {
         match verified {
-            Verified::Session(claims) => Self::Ok(
+            IssuedToken::Session(claims) => Self::Ok(
                 claims.sub.to_string(),
                 Some(claims.sid.to_string()),
                 claims.client_id.clone(),
@@ -65,7 +65,7 @@ impl From<&Verified> for VerifyResponse {
                 (!claims.roles.is_empty()).then(|| claims.roles.join(",")),
                 claims.exp,
             ),
-            Verified::Client(claims) => {
+            IssuedToken::Client(claims) => {
                 Self::Ok(claims.sub.clone(), None, claims.client_id.clone(), claims.scope.clone(), None, claims.exp)
             }
         }
@@ -99,7 +99,7 @@ impl VerifyApi {
         /// Let service clients pass in addition to users.
         Query(allow): Query<Option<Allow>>,
     ) -> Result<VerifyResponse, Failed<VerifyProblems>> {
-        if matches!(verified, Verified::Client(_)) && allow != Some(Allow::Clients) {
+        if matches!(verified, IssuedToken::Client(_)) && allow != Some(Allow::Clients) {
             let detail = "The access token is a service client's own, and only users may pass here. Clients may pass \
                           where the proxy calls /v1/verify?allow=clients.";
             return Err(Failed::new(Code::InvalidToken, detail));

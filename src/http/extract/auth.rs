@@ -1,4 +1,4 @@
-//! Who may call is the type of a handler's argument: [`SignedIn`], [`MaybeSignedIn`], [`CachedAuth`].
+//! Extractors that authenticate the caller of a handler: [`SignedIn`], [`MaybeSignedIn`], [`CachedAuth`].
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use poem_openapi::{
 };
 
 use crate::{
-    crypto::access_token::{Verified, VerifiedToken},
+    crypto::access_token::{IssuedToken, VerifiedToken},
     http::{
         cookie,
         problem::{Code, ProblemError},
@@ -33,7 +33,7 @@ pub struct SignedIn(pub Arc<VerifiedToken>);
 
 /// A caller with a valid access token, checked against this node's caches ([`verify`]). For answers to others, not for changes to
 /// the account.
-pub struct CachedAuth(pub Verified);
+pub struct CachedAuth(pub IssuedToken);
 
 /// Like [`SignedIn`], or none if no access token was sent. An invalid one is refused.
 pub struct MaybeSignedIn(pub Option<Arc<VerifiedToken>>);

@@ -53,7 +53,7 @@ pub(in crate::http) fn is_trusted(trusted: &[IpNet], address: IpAddr) -> bool {
 /// The nearest address that is not a trusted proxy's.
 ///
 /// Each proxy appends the address that it was called from to `header`. The list is read from its end, byte for byte, up
-/// to the first address that is not trusted; whatever precedes it may have been written by anyone and has no effect
+/// to the first address that is not trusted; earlier elements may have been written by anyone and have no effect
 /// (RFC 7239, section 8.1). If a trusted proxy reports no address (`unknown`) or something unreadable, the address of that proxy
 /// is the result.
 pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet], header: ForwardedHeader) -> IpAddr {
@@ -274,7 +274,7 @@ mod tests {
     }
 
     proptest! {
-        /// What stands before the client's address has no effect, whatever bytes it is.
+        /// Bytes before the client's address have no effect.
         #[test]
         fn bytes_before_the_client_have_no_effect(forged in prop::collection::vec(header_bytes(), 0..4), joined: bool) {
             let lists: [(ForwardedHeader, &'static str, &[u8]); 2] = [

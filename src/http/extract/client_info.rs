@@ -27,7 +27,7 @@ pub struct ClientInfo {
 }
 
 impl ClientInfo {
-    /// What a session stores about its client.
+    /// The client data that a session stores.
     pub fn into_origin(self, device: Option<String>) -> Origin {
         Origin { ip: self.ip, user_agent: self.user_agent, device }
     }

@@ -147,7 +147,7 @@ impl ReadBody {
         }
     }
 
-    /// Waits for the rest of a body, which takes a slot meanwhile.
+    /// Waits for the rest of a body, which occupies a slot until then.
     async fn wait<T>(&self, request: &Request, collected: impl Future<Output = T>) -> Result<T, BodyError> {
         let mut slot = self.pending.admit(self.sender(request));
         tokio::select! {

@@ -40,7 +40,7 @@ pub struct Cors {
     refused: RefusedOrigins,
 }
 
-/// Who may read the responses of a path.
+/// The origins that may read the responses of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Readers {
     /// No page of another origin.

@@ -218,7 +218,9 @@ impl TokenApi {
                     return Err(OAuthError::new(OAuthCode::InvalidGrant, description).into());
                 }
                 // narrower scopes are not supported and wider ones not allowed (RFC 6749, section 6)
-                if form.scope.is_some_and(|asked| asked.split(' ').any(|word| !scope.split(' ').any(|own| own == word)))
+                if form
+                    .scope
+                    .is_some_and(|requested| requested.split(' ').any(|word| !scope.split(' ').any(|own| own == word)))
                 {
                     let description = "The session does not have all of these scopes.";
                     return Err(OAuthError::new(OAuthCode::InvalidScope, description).into());

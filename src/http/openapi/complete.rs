@@ -264,7 +264,7 @@ fn code(text: &str) -> Option<Code> {
     Code::ALL.iter().copied().find(|code| code.as_str() == text)
 }
 
-/// The response of one status, which stands for one or several errors.
+/// The response of one status, shared by one or several errors.
 fn describe(codes: &[Code], request: Option<&Value>) -> Value {
     let status = codes.first().map(|code| code.status().as_u16()).unwrap_or_default();
     let texts: Vec<String> = codes.iter().map(|code| format!("{} (`{}`).", code.title(), code.as_str())).collect();

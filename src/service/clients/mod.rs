@@ -27,13 +27,13 @@ pub const MAX_GRACE: Duration = Duration::from_hours(24 * 366);
 /// A client to create.
 #[derive(Clone, Debug, Default)]
 pub struct NewClient {
-    /// Its `client_id`.
+    /// The `client_id`.
     pub name: String,
     /// The scopes that its own tokens may have.
     pub scopes: Vec<String>,
     /// The audiences of its own tokens, and of the tokens it may introspect and revoke; `token.audience` if empty.
     pub audiences: Vec<String>,
-    /// Its public keys, as [`crate::crypto::client_keys::to_jwks`] gives them.
+    /// The public keys, as [`crate::crypto::client_keys::to_jwks`] gives them.
     pub jwks: Option<String>,
 }
 
@@ -146,7 +146,7 @@ pub async fn delete(clock: &Clock, sql: &Sql, name: &str) -> Result<(), ClientEr
     Ok(())
 }
 
-/// Gives a client a new secret. The current one is accepted for `grace` more; the one before it no longer.
+/// Rotates the secret of a client. The current secret is accepted for `grace` more, the previous one no longer.
 ///
 /// # Errors
 /// [`ClientError::Unknown`], [`ClientError::Disabled`], [`ClientError::Service`]
@@ -168,7 +168,7 @@ pub async fn rotate_secret(
     Ok((id, secret))
 }
 
-/// A text that can't be a client's name is nobody's name.
+/// Parses a client's name. A text of another form is the name of no client.
 fn parse(name: &str) -> Result<ClientId, ClientError> {
     ClientId::parse(name).map_err(|_| ClientError::Unknown)
 }

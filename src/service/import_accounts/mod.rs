@@ -118,7 +118,7 @@ pub enum ImportError {
 }
 
 /// Imports accounts. `source_name` distinguishes sources: the full path of a file. A record that can't be imported is
-/// reported, and the import goes on. Memory use is bounded by one batch and one record.
+/// reported, and the import continues. Memory use is bounded by one batch and one record.
 ///
 /// # Errors
 /// [`ImportError`]

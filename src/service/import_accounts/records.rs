@@ -35,21 +35,21 @@ pub(super) enum Splitter {
 
 /// The current record.
 pub(super) enum RecordBytes<'a> {
-    /// Its content, without a line end.
+    /// The content, without a line end.
     Bytes(&'a [u8]),
-    /// It has more than [`MAX_RECORD`] bytes and was skipped.
+    /// The record has more than [`MAX_RECORD`] bytes and was skipped.
     TooLong,
 }
 
-/// What becomes of a byte.
+/// How a byte is handled.
 enum Step {
-    /// It belongs to no record.
+    /// The byte belongs to no record.
     Skip,
-    /// It belongs to the current record.
+    /// The byte belongs to the current record.
     Keep,
-    /// It ends the record and belongs to it.
+    /// The byte ends the record and belongs to it.
     EndWith,
-    /// It ends the record and doesn't belong to it.
+    /// The byte ends the record and doesn't belong to it.
     End,
 }
 

@@ -1,7 +1,7 @@
 //! Brute-force protection of logins: failed attempts make further attempts at the same account wait.
 //!
 //! Failures are counted by the account's id, whichever of its names was typed, in buckets: one for each device and network
-//! where the owner has logged in before, and one for everybody else. Strangers can't make the owner wait. A device proves
+//! where the owner has logged in before, and one for all other callers. Strangers can't make the owner wait. A device proves
 //! that it is known with a token from an earlier login; Redis holds a keyed hash of it. Clients without a token are known by
 //! their network. A name without an account is counted by its keyed digest, with the same commands, so that nothing can be
 //! learned from the throttle (I7).
@@ -60,9 +60,9 @@ impl fmt::Debug for DeviceToken {
 /// The account of a typed identifier, as far as the throttle had to read it.
 #[derive(Debug)]
 pub enum AccountLookup {
-    /// It was not read.
+    /// The account was not read.
     Deferred,
-    /// It was read just now; there may be none.
+    /// The account was read just now; none if it does not exist.
     Done(Option<Account>),
 }
 
@@ -127,9 +127,9 @@ impl Attempt {
         }
     }
 
-    /// Removes the attempt from the failures and marks the device and the network as known to the account: the password was
-    /// right. Returns the device's token. A token that the account did not know is replaced by a new one, since whoever
-    /// chose it may know it too. While Redis does not answer, device and network stay unknown.
+    /// Removes the attempt from the failures and marks the device and the network as known to the account, after a correct
+    /// password. Returns the device's token. A token that the account did not know is replaced by a new one, since an
+    /// attacker may have chosen it. While Redis does not answer, device and network stay unknown.
     pub async fn trust_device(&self, state: &AppState, account: &Account) -> DeviceToken {
         let device = self.known_device.clone().unwrap_or_else(|| DeviceToken::generate(&state.entropy));
         let Some(backoff) = state.config.limits.backoff else { return device };

@@ -26,7 +26,7 @@ use crate::{
     store::redis::RedisError,
 };
 
-/// The names of a limit by address: that of the address or its /64, and that of the wider IPv6 network.
+/// The names of a limit by address: one for the address or its /64, one for the wider IPv6 network.
 #[derive(Clone, Copy)]
 struct AddressPolicy {
     address: &'static str,
@@ -41,7 +41,7 @@ const REFRESH: AddressPolicy = AddressPolicy { address: "refresh-address", netwo
 const CLIENT_AUTHENTICATION: AddressPolicy =
     AddressPolicy { address: "client-authentication-address", network: "client-authentication-network" };
 
-/// What a shared limit does while Redis does not answer.
+/// Behaviour of a shared limit while Redis does not answer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum IfDown {
     /// The request fails: it needs Redis anyway.
@@ -72,7 +72,7 @@ pub async fn login(
 }
 
 /// Checks whether a client may register an e-mail address. Attempts at one address count per network of the client, so that
-/// nobody can keep others from registering it.
+/// a client cannot keep others from registering it.
 ///
 /// # Errors
 /// [`ServiceError`]

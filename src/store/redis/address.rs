@@ -11,7 +11,7 @@ use crate::{
     domain::secret::SecretText,
 };
 
-/// Where Redis is: fred's configuration, and a text for people that holds no password.
+/// The address of Redis: fred's configuration, and a displayable text without the password.
 pub(super) struct Address {
     pub(super) config: Config,
     pub(super) label: Label,
@@ -28,7 +28,7 @@ impl fmt::Display for Label {
 }
 
 impl Address {
-    /// Reads a URL: that of the settings, or the socket of the private Redis where they have none.
+    /// Reads the URL of the settings, or uses the socket of the private Redis if they have none.
     ///
     /// # Errors
     /// [`RedisError::Setting`] if the URL or a TLS file is unusable.

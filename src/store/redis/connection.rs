@@ -59,7 +59,7 @@ pub struct RedisConnection {
 /// Published messages that may wait for the subscriber.
 const MESSAGE_CAPACITY: usize = 2048;
 
-/// How often all connections are replaced at most.
+/// The minimum interval between replacements of all connections.
 const RECONNECT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long replacing a connection may take.
@@ -76,7 +76,7 @@ pub enum RedisError {
     Setting {
         /// The key of the setting.
         name: &'static str,
-        /// What is wrong; never the value.
+        /// The problem; never the value.
         detail: String,
     },
     /// Redis can't be reached, doesn't answer in time, or can't take writes at the moment (out of memory, loading, a
@@ -204,8 +204,8 @@ impl RedisConnection {
         }
     }
 
-    /// Replaces all connections, at most once a second: behind an address that has moved to another server the old
-    /// connections lead to the old one for as long as that lives.
+    /// Replaces all connections, at most once a second: after an address has moved to another server, existing connections
+    /// still lead to the former one.
     pub(super) fn reconnect(self: &Arc<Self>) {
         let now = Instant::now();
         {

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::domain::clock::{Clock, Timestamp};
 
-/// How bad a [`Finding`] is.
+/// Severity of a [`Finding`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
     /// The service works, with a risk or at reduced speed.
@@ -33,7 +33,7 @@ pub struct Finding {
     /// A stable word: `version`, `loading`, `writes`, `persistence`, `eviction`, `role`, `info`, `rights`, `channel`,
     /// `clock`.
     pub code: &'static str,
-    /// How bad it is.
+    /// The severity.
     pub severity: Severity,
     /// The problem and its remedy.
     pub detail: String,
@@ -144,7 +144,7 @@ const SKEW: Duration = Duration::from_secs(2);
 /// The server: version, topology and distance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
-    /// Its name and version, from INFO.
+    /// The name and version, from INFO.
     pub server: String,
     /// Whether it is a node of a cluster.
     pub clustered: bool,

@@ -42,9 +42,9 @@ impl ThrottleBucket {
 /// Whether a password may be checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ThrottleDecision {
-    /// It may. Counts as a failure in this bucket until the device is trusted or the attempt is refunded.
+    /// The password may be checked. Counts as a failure in this bucket until the device is trusted or the attempt is refunded.
     Admitted(ThrottleBucket),
-    /// Not before this time has passed.
+    /// The password may be checked after this time.
     Wait(Duration),
 }
 

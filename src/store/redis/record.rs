@@ -57,7 +57,7 @@ const KEPT_UNTIL: usize = offset(7);
 /// The length of a record without history.
 const FIXED_BYTES: usize = offset(WIDTHS.len());
 
-/// Where a field begins.
+/// The offset of a field.
 const fn offset(field: usize) -> usize {
     let (mut sum, mut i) = (0, 0);
     while i < field {
@@ -264,7 +264,7 @@ pub fn decode_all(account: AccountId, fields: &[(Bytes, Bytes)]) -> Vec<Session>
         let id = SessionId::from_bytes(id);
         match Record::decode(value) {
             Ok(record) => sessions.push(record.into_session(account, id, decode_details(&details))),
-            Err(error) => tracing::warn!(session = %id, %error, "session record unreadable, omitted from the list"),
+            Err(error) => tracing::warn!(session = %id, %error, "session record unreadable: omitted from the list"),
         }
     }
     sessions

@@ -35,7 +35,7 @@ const MAX_U48: u64 = (1 << 48) - 1;
 /// A session to create.
 #[derive(Clone, Debug)]
 pub struct NewSession {
-    /// Its id.
+    /// The id.
     pub id: SessionId,
     /// The account it belongs to.
     pub account: AccountId,
@@ -237,7 +237,7 @@ impl SessionStore {
         let event = session_ended(account, session, reason, now);
         let arguments = vec![Value::Bytes(which.freeze()), event.into()];
         let answer = self.connection.run_batched(|scripts| &scripts.revoke, account, arguments).await;
-        // Whatever the outcome: the next lookup asks Redis.
+        // On success and on failure: the next lookup reads Redis.
         self.log.session_cache.remove_session(account, session);
         let answer = answer?;
         let ended = matches!(answer, Value::Integer(1));
@@ -360,7 +360,8 @@ impl SessionStore {
         Ok(self.look_up(account, session, now).await?.is_some())
     }
 
-    /// The same, and until when, from this node's memory as long as that is in step with Redis.
+    /// Returns how long a session is live, or none if it has ended. Reads the node's session cache while it is valid, else
+    /// Redis.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -382,13 +383,12 @@ impl SessionStore {
         Ok(found)
     }
 
-    /// Whether a session is known to live without Redis being asked. Nothing is counted of it here
-    /// ([`SessionStore::count_cache_hit`]).
+    /// Whether a session is cached as live. Counts no cache hit ([`SessionStore::count_cache_hit`] does).
     pub fn is_cached(&self, account: AccountId, session: SessionId, now: Timestamp) -> bool {
         self.log.session_cache.peek(account, session, now).is_some()
     }
 
-    /// Counts a session that was remembered.
+    /// Counts a hit of the session cache.
     pub fn count_cache_hit(&self) {
         self.log.session_cache.count_hit();
     }

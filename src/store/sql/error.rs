@@ -25,9 +25,9 @@ pub enum SqlError {
     /// The text of an applied migration has changed.
     #[error("migration {number} ({name}) was changed after it had been applied to this database")]
     ChangedMigration {
-        /// Its number.
+        /// The number.
         number: i64,
-        /// Its name.
+        /// The name.
         name: &'static str,
     },
     /// A pooler refuses a parameter that every connection of ours sends. Permanent until the pooler is configured.
@@ -42,7 +42,7 @@ pub enum SqlError {
     /// The SQLite file can't be created or opened.
     #[error("{path}: {source}", path = .path.display())]
     File {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// Why.
         source: io::Error,

@@ -159,7 +159,7 @@ impl Sql {
             Ok(tx.commit().await?)
         };
         match ping.await {
-            // The pool retries until its time is over, and keeps the reason to itself.
+            // The pool retries until its timeout and does not report the reason.
             Err(SqlError::Unavailable(sqlx::Error::PoolTimedOut)) => Err(self.connection_error().await),
             other => other,
         }

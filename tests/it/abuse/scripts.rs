@@ -40,8 +40,8 @@ fn rate_limit_script_and_model_decide_alike() {
             for step in steps {
                 now = now + Duration::from_millis(step.unsigned_abs());
                 let model = take(quota, full_at, now);
-                let asked = runtime.block_on(store.rate_limits.take(&subject.get().to_string(), quota, now)).unwrap();
-                prop_assert_eq!(asked, model.refused_for);
+                let decided = runtime.block_on(store.rate_limits.take(&subject.get().to_string(), quota, now)).unwrap();
+                prop_assert_eq!(decided, model.refused_for);
                 full_at = Some(model.full_at);
             }
             Ok(())

@@ -131,13 +131,13 @@ async fn follow(server: &Server, store: &RedisStores, account: &str, steps: &[St
                 let device = device.map(|device| format!("d{device}"));
                 let address = format!("a{address}");
                 let (of_device, of_address) = (device.as_deref().map(bucket), bucket(&address));
-                let asked =
+                let decided =
                     store.rate_limits.admit(account, of_device.as_ref(), &of_address, BACKOFF, now).await.unwrap();
                 match model.attempt(device.as_deref(), &address, now.as_millis()) {
-                    Err(wait) => prop_assert_eq!(asked, ThrottleDecision::Wait(wait)),
+                    Err(wait) => prop_assert_eq!(decided, ThrottleDecision::Wait(wait)),
                     Ok(name) => {
-                        let ThrottleDecision::Admitted(got) = asked else {
-                            return Err(TestCaseError::fail(format!("{asked:?}, not {name}")));
+                        let ThrottleDecision::Admitted(got) = decided else {
+                            return Err(TestCaseError::fail(format!("{decided:?}, not {name}")));
                         };
                         if name == "s" {
                             prop_assert!(got.is_of_strangers());

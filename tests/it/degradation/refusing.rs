@@ -64,7 +64,7 @@ async fn redis_busy_with_script_returns_503() {
     let tokens = node.login("ada").await;
 
     let mut script = in_background(&server, &["EVAL", "while true do end", "0"]);
-    wait::until("it is busy", || async { server.command(&["PING"]).starts_with("BUSY") }).await;
+    wait::until("Redis is busy", || async { server.command(&["PING"]).starts_with("BUSY") }).await;
     assert_all_unavailable(&node, "ada", &tokens).await;
     server.command(&["SCRIPT", "KILL"]);
     script.wait().unwrap();

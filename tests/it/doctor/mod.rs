@@ -10,7 +10,7 @@ use crate::{
     harness::{postgres, redis::Redis},
 };
 
-/// What it finds, and its exit code.
+/// Runs `latchkey doctor`. Returns its findings (check, status and detail) and its exit code.
 fn examine(folder: &Path, arguments: &[&str]) -> (Vec<(String, String, String)>, Option<i32>) {
     let output = run(folder, &[&["doctor", "--json"], arguments].concat());
     let text = String::from_utf8(output.stdout).unwrap();
@@ -20,7 +20,7 @@ fn examine(folder: &Path, arguments: &[&str]) -> (Vec<(String, String, String)>,
     (found, output.status.code())
 }
 
-/// What it finds of this kind, where a word of it is enough to know it by.
+/// Whether there is a finding with this check, this status, and a detail that contains `word`.
 fn finds(found: &[(String, String, String)], check: &str, status: &str, word: &str) -> bool {
     found.iter().any(|(c, s, detail)| c == check && s == status && detail.contains(word))
 }
@@ -64,7 +64,7 @@ fn doctor_durable_redis_and_new_database_passes() {
     let (found, code) = examine(folder.path(), &["--set", &url, "--set", "issuer=http://auth.example.com"]);
     assert!(finds(&found, "redis", "ok", "without eviction"), "{found:?}");
     assert!(finds(&found, "database", "ok", "SQLite 3"), "{found:?}");
-    // hashing is made cheap for these tests, which it tells of
+    // these tests use cheap hashing, which the doctor warns about
     assert!(finds(&found, "configuration", "warn", "OWASP"), "{found:?}");
     assert!(finds(&found, "configuration", "warn", "without https"), "{found:?}");
     assert_eq!(code, Some(0), "{found:?}");

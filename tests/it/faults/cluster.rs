@@ -1,4 +1,4 @@
-//! A cluster of three masters and three replicas: a master goes, and slots move while sessions in them are used.
+//! A cluster of three masters and three replicas: a master is killed, and slots move while their sessions are in use.
 
 use std::{
     process::Command,
@@ -29,7 +29,7 @@ struct Cluster {
 impl Cluster {
     async fn start() -> Self {
         let server = |_| {
-            // a node's second port is 10,000 higher
+            // the port of a node's cluster bus is 10,000 higher
             let port = std::iter::repeat_with(guard::free_port).find(|port| *port < 55_000).unwrap();
             let own = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--appendonly", "yes"];
             Server::start("redis-server", port, &own)
@@ -40,7 +40,7 @@ impl Cluster {
         let create = ["--cluster", "create", "--cluster-replicas", "1", "--cluster-yes"];
         let made = Command::new("redis-cli").args(create).args(&addresses).output().unwrap();
         assert!(made.status.success(), "{made:?}");
-        wait::until("the cluster is whole", || async {
+        wait::until("the cluster is complete", || async {
             cluster.servers.iter().all(|server| {
                 let nodes = server.command(&["CLUSTER", "NODES"]);
                 server.command(&["CLUSTER", "INFO"]).contains("cluster_state:ok")
@@ -58,7 +58,7 @@ impl Cluster {
         cluster_at(&format!("redis-cluster://127.0.0.1:{}", self.servers[0].port()))
     }
 
-    /// The one that has a key now.
+    /// The master that holds a key.
     fn master_of(&self, key: &str) -> &Server {
         let slot = self.servers[0].command(&["CLUSTER", "KEYSLOT", key]).parse::<u16>().unwrap();
         let has = |server: &&Server| {
@@ -71,7 +71,7 @@ impl Cluster {
                 })
             })
         };
-        self.servers.iter().find(has).expect("somebody has it")
+        self.servers.iter().find(has).expect("a master holds the slot")
     }
 
     fn masters(&self) -> Vec<&Server> {
@@ -79,7 +79,7 @@ impl Cluster {
     }
 }
 
-/// An account and a session of it.
+/// A user: the Redis key of the account's sessions, and the tokens of one of them.
 struct Someone {
     key: String,
     tokens: Tokens,
@@ -114,13 +114,13 @@ async fn cluster_killed_master_replica_takes_over() {
     assert!(!theirs.is_empty() && !others.is_empty());
 
     victim.kill();
-    // nobody is told anything but "not now", and everybody's session is there again
+    // every answer is a success or a 503, and every session survives
     let everyone = theirs.iter().chain(&others).map(|someone| async {
         let tokens = refreshed(&node, &someone.tokens).await;
         refreshed(&node, &tokens).await
     });
     for tokens in futures_util::future::join_all(everyone).await {
-        until_well("it lives", 200, || node.get("/v1/me", &tokens.access)).await;
+        until_well("the session is live", 200, || node.get("/v1/me", &tokens.access)).await;
     }
     wait_until_ready(&node).await;
     node.stop().await;
@@ -157,7 +157,7 @@ async fn cluster_slot_migration_keeps_sessions() {
     let ((), used) = tokio::join!(moving, using);
     for (tokens, times) in used {
         let claims = node.state.refresh_tokens.decode(&tokens.refresh).unwrap();
-        assert!(claims.generation.0 >= times, "each refresh moved it on");
+        assert!(claims.generation.0 >= times, "each refresh rotated the session");
         refreshed(&node, &tokens).await;
     }
     node.stop().await;

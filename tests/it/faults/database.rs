@@ -1,4 +1,4 @@
-//! The database is locked, or restarted: sessions go on, since they need none of it.
+//! The database is locked or restarted: existing sessions keep working, because they do not need it.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ async fn locked_sqlite_keeps_logins_working() {
     other.execute("BEGIN IMMEDIATE").await.unwrap();
     assert_unavailable(&node.post("/v1/users", somebody_new("bob")).await);
     assert_unavailable(&node.change_password(&tokens.access, PASSWORD, "lantern orchid seventeen").await);
-    // what only reads goes on
+    // reads continue to work
     node.login("ada").await;
     let tokens = refreshed(&node, &tokens).await;
     node.get("/v1/me", &tokens.access).await.expect(200);
@@ -51,7 +51,7 @@ async fn restarted_postgres_is_unavailable_and_recovers() {
     node.account("ada").await;
     let tokens = node.login("ada").await;
 
-    // the tests' Postgres writes to the disk only when it is told to
+    // the tests' Postgres writes to the disk at checkpoints only
     postgres.execute("CHECKPOINT").await;
     postgres.guard().signal(Signal::QUIT);
     wait::until("Postgres has ended", || async { postgres.has_ended() }).await;
@@ -64,15 +64,15 @@ async fn restarted_postgres_is_unavailable_and_recovers() {
     assert_eq!((checks[0].status, checks[1].status), (Status::Ok, Status::Failed), "{checks:?}");
     let problem = &checks[1].problems[0].text;
     assert!(problem.contains("database.url, ") && !problem.contains(" at line "), "{problem}");
-    // what is about sessions alone needs no database
+    // session operations need no database
     let tokens = refreshed(&node, &tokens).await;
     node.get("/v1/verify", &tokens.access).await.expect(200);
     node.get("/v1/sessions", &tokens.access).await.expect(200);
     node.request(Method::GET, "/.well-known/jwks.json").send().await.unwrap().error_for_status().unwrap();
 
     let _again = postgres.again();
-    until_well("a sign-in works", 200, || node.try_login("ada", PASSWORD)).await;
-    until_well("an account is made", 201, || node.post("/v1/users", somebody_new("bob"))).await;
+    until_well("a login succeeds", 200, || node.try_login("ada", PASSWORD)).await;
+    until_well("an account is created", 201, || node.post("/v1/users", somebody_new("bob"))).await;
     node.get("/v1/me", &tokens.access).await.expect(200);
     wait::until("the node is ready", || async { node.get("/readyz", "").await.status == 200 }).await;
     node.stop().await;

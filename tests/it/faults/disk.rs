@@ -15,7 +15,7 @@ use crate::{
     store::server::{DURABLE, Server},
 };
 
-/// Mounts a small disk that only the program sees, then becomes the program. `$1` where; the rest is the program.
+/// A shell script that mounts a small disk at `$1`, visible to this process only, and executes the remaining arguments.
 const ON_A_SMALL_DISK: &str = r#"mount -t tmpfs -o size=2m tmpfs "$1" && shift && exec "$@""#;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -25,7 +25,7 @@ async fn full_disk_refuses_writes_only() {
     let path = folder.path().display().to_string();
     let redis = format!("redis.url={}", server.url());
     let database = format!("database.url=sqlite://{path}/latchkey.db");
-    // beside it, since it isn't SQLite's disk that the rest is on
+    // outside the small disk, which is for SQLite only
     let data = tempfile::tempdir().unwrap();
     let data = format!("data_dir={}", data.path().display());
     let mut command = vec!["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", ON_A_SMALL_DISK, "sh", &path];
@@ -40,11 +40,11 @@ async fn full_disk_refuses_writes_only() {
     node.account("ada").await;
     let tokens = node.login("ada").await;
 
-    // the program's view of its disk
+    // the small disk through the process's root, since it is mounted in its namespace
     let filler = Path::new("/proc").join(guard.pid().to_string()).join("root").join(&path[1..]).join("filler");
     let mut file = std::fs::File::create(&filler).unwrap();
     while file.write_all(&[0; 4096]).is_ok() {}
-    // there may be room left in SQLite's own files, but not for many
+    // SQLite's files may have free pages left for a few rows
     let mut refused = None;
     for number in 0..200 {
         let body = json!({ "email": format!("user{number}@example.com"), "password": PASSWORD });
@@ -55,7 +55,7 @@ async fn full_disk_refuses_writes_only() {
         }
     }
     assert_unavailable(&refused.expect("the disk is full"));
-    // what is still tried may find a little room, and never anything worse than "not now"
+    // a later write may find a free page; any other answer is a 503
     for number in 200..220 {
         let body = json!({ "email": format!("user{number}@example.com"), "password": PASSWORD });
         is_well(&node.post("/v1/users", body).await, 201);
@@ -67,6 +67,6 @@ async fn full_disk_refuses_writes_only() {
     drop(file);
     std::fs::remove_file(filler).unwrap();
     let body = json!({ "email": "last@example.com", "password": PASSWORD });
-    until_well("there is room again", 201, || node.post("/v1/users", body.clone())).await;
+    until_well("writes succeed again", 201, || node.post("/v1/users", body.clone())).await;
     node.change_password(&tokens.access, PASSWORD, "lantern orchid seventeen").await.expect(204);
 }

@@ -1,6 +1,5 @@
-//! Drills: one fault each, with real servers. Nothing hangs, nothing is a 500, and when the fault has passed all is well
-//! without a restart. What happens while Redis is down, hung, full, loading or busy is in `edges`; what happens while all
-//! of it strikes at random, in `history`.
+//! One fault per test, with real servers: no call hangs, no answer is a 500, and the node recovers without a restart.
+//! `degradation` has a Redis that is down, hung, full, loading or busy; `history` injects faults at random.
 
 mod cluster;
 mod database;
@@ -41,7 +40,7 @@ fn is_well(answer: &Answer, status: u16) -> bool {
 async fn until_well<F: Future<Output = Answer>>(what: &str, status: u16, ask: impl Fn() -> F) -> Answer {
     let given = Mutex::new(None);
     wait::until(what, || async {
-        let answer = tokio::time::timeout(HANGS, ask()).await.expect("it doesn't hang");
+        let answer = tokio::time::timeout(HANGS, ask()).await.expect("the call does not hang");
         let well = is_well(&answer, status);
         *given.lock().unwrap() = well.then_some(answer);
         well
@@ -52,12 +51,12 @@ async fn until_well<F: Future<Output = Answer>>(what: &str, status: u16, ask: im
 
 /// Refreshes until it succeeds.
 async fn refreshed(node: &Node, tokens: &Tokens) -> Tokens {
-    Tokens::of(&until_well("a refresh works", 200, || node.refresh(&tokens.refresh)).await)
+    Tokens::of(&until_well("a refresh succeeds", 200, || node.refresh(&tokens.refresh)).await)
 }
 
 /// Waits until every replica is in sync.
 async fn replicated(master: &Server, replicas: u32) {
-    wait::until("the replicas have everything", || async {
+    wait::until("the replicas are in sync", || async {
         master.command(&["WAIT", &replicas.to_string(), "1000"]).parse::<u32>().is_ok_and(|have| have >= replicas)
     })
     .await;

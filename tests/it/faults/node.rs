@@ -1,4 +1,4 @@
-//! A node is killed in the middle of everything: whoever it was serving goes on at another.
+//! A node is killed under load: its clients continue at another node.
 
 use std::sync::Mutex;
 
@@ -27,13 +27,13 @@ async fn killed_node_sessions_continue_on_another() {
         async move {
             let (name, password) = (format!("user{number}"), "tidal engine verse marmalade");
             let new = json!({ "email": format!("{name}@example.com"), "username": name, "password": password });
-            ask(0, "/v1/users", new).await.expect("an account is made");
+            ask(0, "/v1/users", new).await.expect("the account is created");
             let login = json!({ "identifier": name, "password": password });
             let mut first = None;
             while first.is_none() {
                 first = ask(0, "/v1/login", login.clone()).await;
             }
-            let mut current = token(&first.expect("a sign-in works"));
+            let mut current = token(&first.expect("the login succeeds"));
             let mut answered = 0;
             // until the node is gone
             while let Some(answer) = ask(0, "/v1/refresh", json!({ "refresh_token": current })).await {
@@ -47,12 +47,12 @@ async fn killed_node_sessions_continue_on_another() {
                     bench.nodes[0].kill();
                 }
             }
-            // the last question may have been carried out or not
+            // the last refresh may or may not have been executed
             let next = ask(1, "/v1/refresh", json!({ "refresh_token": current })).await;
-            let next = token(&next.expect("the other node goes on"));
+            let next = token(&next.expect("the other node continues the session"));
             assert_ne!(next, current);
             let again = ask(1, "/v1/refresh", json!({ "refresh_token": next })).await;
-            again.expect("and on");
+            again.expect("a second refresh succeeds there too");
             answered
         }
     });

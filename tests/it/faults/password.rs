@@ -1,4 +1,4 @@
-//! The password that a node knows Redis by is changed under it.
+//! The password of the node's Redis user is changed while the node runs.
 
 use super::is_well;
 use crate::{
@@ -20,12 +20,15 @@ async fn password_change_during_outage_is_unavailable_then_recovers() {
     node.account("ada").await;
     let tokens = node.login("ada").await;
 
-    // who is connected stays so; who comes back isn't let in
+    // existing connections stay authenticated; new ones are refused
     rights(">second");
     is_well(&node.get("/v1/me", &tokens.access).await, 200);
     server.command(&["CLIENT", "KILL", "USER", "latchkey"]);
     assert_all_unavailable(&node, "ada", &tokens).await;
-    wait::until("it says why", || async { assert_not_ready(&node).await.to_lowercase().contains("auth") }).await;
+    wait::until("readiness names the authentication", || async {
+        assert_not_ready(&node).await.to_lowercase().contains("auth")
+    })
+    .await;
 
     rights(">first");
     wait_until_ready(&node).await;

@@ -1,4 +1,4 @@
-//! A Redis that lets writes wait, and one that is far away.
+//! A Redis that pauses writes, and one with a high latency.
 
 use std::time::Duration;
 
@@ -19,20 +19,20 @@ async fn paused_writes_keep_reads_working() {
     let cluster = cluster(&server);
     let node = cluster.node().await;
     node.account("ada").await;
-    let [kept, asked] = [node.login("ada").await, node.login("ada").await];
+    let [kept, other] = [node.login("ada").await, node.login("ada").await];
 
     server.command(&["CLIENT", "PAUSE", "600000", "WRITE"]);
-    assert_unavailable(&node.refresh(&asked.refresh).await);
-    assert_unavailable(&node.logout(&asked.refresh).await);
+    assert_unavailable(&node.refresh(&other.refresh).await);
+    assert_unavailable(&node.logout(&other.refresh).await);
     assert_unavailable(&node.try_login("ada", PASSWORD).await);
     wait::until("reads are served", || async { is_well(&node.get("/v1/me", &kept.access).await, 200) }).await;
 
     server.command(&["CLIENT", "UNPAUSE"]);
     wait_until_ready(&node).await;
     node.refresh(&kept.refresh).await.expect(200);
-    // whether or not the sign-out that waited was carried out, the next one holds
-    node.logout(&asked.refresh).await.expect(204);
-    assert_eq!(node.refresh(&asked.refresh).await.problem().0, 401);
+    // the paused logout may or may not have been executed; the next one takes effect
+    node.logout(&other.refresh).await.expect(204);
+    assert_eq!(node.refresh(&other.refresh).await.problem().0, 401);
     node.stop().await;
 }
 
@@ -41,7 +41,7 @@ async fn redis_latency_of_300_ms_keeps_everything_working() {
     let server = Server::start("redis-server", 0, DURABLE);
     let proxy = FaultProxy::start(server.socket()).await;
     let mut cluster = cluster_at(&proxy.url());
-    // the way there and the time that a busy machine takes on top of it
+    // leaves room for the latency and for a busy machine
     cluster.config.redis.command_timeout = Duration::from_secs(5);
     let node = cluster.node().await;
     node.account("ada").await;

@@ -1,5 +1,5 @@
-//! The connection to Redis is reset at every point of an exchange: whatever was carried out, the next try gives the one
-//! successor.
+//! The connection to Redis is reset at every point of an exchange: whether or not the command was executed, the retry
+//! returns the one successor.
 
 use std::collections::HashSet;
 
@@ -13,7 +13,7 @@ use crate::{
     store::server::{DURABLE, Server},
 };
 
-/// So many points of each, beside the first and the last ones.
+/// Number of intervals between the points at which a message is cut.
 const POINTS: usize = 10;
 
 fn points(length: usize) -> Vec<usize> {
@@ -49,7 +49,7 @@ async fn connection_reset_during_refresh_loses_nothing() {
         } else {
             given.insert(Tokens::of(&cut.expect(200)).refresh);
         }
-        // cut or not: from now on nothing is
+        // the retries run without faults
         proxy.set(Mode::Open);
         let next = refreshed(&node, &tokens).await;
         given.insert(refreshed(&node, &tokens).await.refresh);
@@ -57,7 +57,7 @@ async fn connection_reset_during_refresh_loses_nothing() {
         assert_eq!(given.len(), 1, "{mode:?}: a second successor");
         generation += 1;
         let claims = node.state.refresh_tokens.decode(&next.refresh).unwrap();
-        assert_eq!(claims.generation.0, generation, "{mode:?}: moved on once");
+        assert_eq!(claims.generation.0, generation, "{mode:?}: rotated once");
         tokens = next;
     }
     assert!(unanswered > POINTS, "{unanswered} were cut");
@@ -70,7 +70,7 @@ async fn connection_reset_during_logout_is_completed_by_repeat() {
     let proxy = FaultProxy::start(server.socket()).await;
     let mut cluster = cluster_at(&proxy.url());
     cluster.config.redis.pool_size = 1;
-    // it is tried until a connection is there again: on a slow machine that is often
+    // the login is repeated until the connection is restored, which may exceed the limit on a slow machine
     cluster.config.limits.login_per_address = None;
     let node = cluster.node().await;
     node.account("ada").await;
@@ -79,18 +79,18 @@ async fn connection_reset_during_logout_is_completed_by_repeat() {
 
     let questions = [0, question / 2, question - 1, question].map(Mode::CutQuestion);
     for mode in questions.into_iter().chain((0..answer).map(Mode::CutAnswer)) {
-        let tokens = Tokens::of(&super::until_well("a sign-in works", 200, || node.try_login("ada", PASSWORD)).await);
+        let tokens = Tokens::of(&super::until_well("a login succeeds", 200, || node.try_login("ada", PASSWORD)).await);
         proxy.set(mode);
         let cut = node.logout(&tokens.refresh).await;
         let ended = super::is_well(&cut, 204);
         proxy.set(Mode::Open);
         if !ended {
-            super::until_well("the second sign-out works", 204, || node.logout(&tokens.refresh)).await;
+            super::until_well("the second logout succeeds", 204, || node.logout(&tokens.refresh)).await;
         }
-        super::until_well("it has ended", 401, || node.get("/v1/me", &tokens.access)).await;
-        super::until_well("nothing brings it back", 401, || node.refresh(&tokens.refresh)).await;
+        super::until_well("the session has ended", 401, || node.get("/v1/me", &tokens.access)).await;
+        super::until_well("the refresh is refused", 401, || node.refresh(&tokens.refresh)).await;
         let ends = server.events().iter().filter(|event| event[1] == tokens.session).count();
-        assert_eq!(ends, 1, "{mode:?}: told once");
+        assert_eq!(ends, 1, "{mode:?}: one event");
     }
     node.stop().await;
 }

@@ -1,4 +1,4 @@
-//! A master that Sentinel watches goes, or hangs; a replica takes its place, and the nodes follow.
+//! A master under Sentinel is killed or hangs: a replica is promoted, and the nodes follow it.
 
 use rustix::process::Signal;
 
@@ -13,7 +13,7 @@ use crate::{
     store::server::{DURABLE, Server},
 };
 
-/// Watches a master under the name `main`.
+/// Starts a Sentinel that watches a master under the name `main`.
 fn sentinel(master: &Server) -> (Guard, u16) {
     let port = guard::free_port();
     let folder = guard::folder("sentinel");
@@ -35,13 +35,13 @@ fn sentinel(master: &Server) -> (Guard, u16) {
     (Guard::start(&spec).unwrap(), port)
 }
 
-/// What a server says it is; nothing where it hangs up meanwhile, as it does when that changes.
+/// The output of `ROLE`; empty if the server closes the connection, as it does when its role changes.
 fn role(server: &Server) -> String {
     let output = std::process::Command::new("redis-cli").arg("-s").arg(server.socket()).arg("ROLE").output().unwrap();
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-async fn follows_the_promoted_replica(strike: Signal) {
+async fn assert_follows_promoted_replica(strike: Signal) {
     let master = Server::with_port(DURABLE);
     let replica = Server::with_port(&[DURABLE, &["--replicaof", "127.0.0.1", &master.port().to_string()]].concat());
     let linked = || async { replica.command(&["INFO", "replication"]).contains("master_link_status:up") };
@@ -76,15 +76,15 @@ async fn follows_the_promoted_replica(strike: Signal) {
     let mut tokens = kept;
     for node in &nodes {
         tokens = refreshed(node, &tokens).await;
-        until_well("what was ended stays so", 401, || node.refresh(&ended.refresh)).await;
+        until_well("an ended session stays ended", 401, || node.refresh(&ended.refresh)).await;
         wait_until_ready(node).await;
     }
-    // what was missed meanwhile is told by the promoted replica, and what happens from now on too
+    // the promoted replica has the missed revocations and receives new ones
     let mut feed = Feed::open(&nodes[1], &service, last.as_deref()).await;
     let missed = feed.caught_up().await;
     assert!(missed.iter().any(|revocation| revocation["session_id"] == before.session.as_str()), "{missed:?}");
     nodes[1].get("/v1/verify", &tokens.access).await.expect(200);
-    until_well("a sign-out works", 204, || nodes[0].logout(&tokens.refresh)).await;
+    until_well("a logout succeeds", 204, || nodes[0].logout(&tokens.refresh)).await;
     while feed.revocation().await["session_id"] != tokens.session.as_str() {}
     assert_eq!(nodes[1].get("/v1/verify", &tokens.access).await.status, 401);
     drop(feed);
@@ -98,15 +98,15 @@ async fn follows_the_promoted_replica(strike: Signal) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sentinel_killed_master_is_followed() {
-    follows_the_promoted_replica(Signal::KILL).await;
+    assert_follows_promoted_replica(Signal::KILL).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sentinel_hung_master_is_followed() {
-    follows_the_promoted_replica(Signal::STOP).await;
+    assert_follows_promoted_replica(Signal::STOP).await;
 }
 
-/// The old master comes back, believes for a moment that it still is one, and is made a replica: by then nobody talks to it.
+/// A master that is demoted by a manual failover keeps answering as a replica; the nodes must leave it.
 #[tokio::test(flavor = "multi_thread")]
 async fn sentinel_demoted_master_is_left() {
     let master = Server::with_port(DURABLE);
@@ -122,10 +122,10 @@ async fn sentinel_demoted_master_is_left() {
     let tokens = node.login("ada").await;
     replicated(&master, 1).await;
 
-    // by hand, and with both alive: the old one goes on answering, as a replica
+    // both servers stay alive, and the old master continues to answer as a replica
     let ask = ["-p", &port.to_string(), "SENTINEL", "FAILOVER", "main"].map(str::to_owned);
     assert!(std::process::Command::new("redis-cli").args(ask).status().unwrap().success());
-    wait::until("they have changed places", || async {
+    wait::until("the roles are exchanged", || async {
         super::is_well(&node.get("/v1/me", &tokens.access).await, 200);
         role(&replica).starts_with("master") && role(&master).starts_with("slave")
     })

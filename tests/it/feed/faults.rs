@@ -1,8 +1,8 @@
-//! Redis goes and comes back, loses its data, is a cluster: nothing is missed, or it is said.
+//! The feed across restarts, data loss and a cluster of Redis: no revocation is lost without a gap event.
 
 use std::time::Duration;
 
-use super::{sessions, signed_out};
+use super::{logged_out_session, sessions};
 use crate::{
     harness::{
         client::{Answer, Client},
@@ -16,24 +16,24 @@ use crate::{
     },
 };
 
-/// A cluster on this address.
+/// A test cluster of nodes on the Redis at this URL.
 fn cluster_at(url: &str) -> TestCluster {
     let mut cluster = TestCluster::new();
     cluster.config.redis.url = Some(url.into());
     cluster
 }
 
-/// Signs out as soon as that is possible.
+/// Repeats the logout until it succeeds.
 async fn sign_out(client: &Client, refresh: &str) {
-    wait::until("the sign-out is answered", || async {
+    wait::until("the logout succeeds", || async {
         let answer: Answer = client.logout(refresh).await;
         answer.status == 204
     })
     .await;
 }
 
-/// Reads on until this session's end is told, coming back where the stream ends.
-async fn told(client: &Client, service: &ServiceClient, feed: &mut Feed, session: &str) {
+/// Reads events until this session's revocation arrives, and resumes whenever the stream ends.
+async fn wait_for_revocation(client: &Client, service: &ServiceClient, feed: &mut Feed, session: &str) {
     loop {
         match feed.next().await {
             Some(event) if event.data["session_id"] == *session => return,
@@ -44,7 +44,7 @@ async fn told(client: &Client, service: &ServiceClient, feed: &mut Feed, session
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn redis_is_killed_and_started_again() {
+async fn restarted_redis_loses_no_feed_event() {
     let mut server = Server::start("redis-server", 0, DURABLE);
     let cluster = cluster_at(&server.url());
     let service = cluster.service_client("billing").await;
@@ -56,9 +56,9 @@ async fn redis_is_killed_and_started_again() {
         let tokens = here.login("ada").await;
         server.kill();
         server.restart();
-        // nobody knows whether this node or the other one is connected first
+        // either node may reconnect first
         sign_out(&here, &tokens.refresh).await;
-        told(&there, &service, &mut feed, &tokens.session).await;
+        wait_for_revocation(&there, &service, &mut feed, &tokens.session).await;
     }
     drop(feed);
     for node in [here, there] {
@@ -67,7 +67,7 @@ async fn redis_is_killed_and_started_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_connection_is_cut() {
+async fn feed_survives_cut_redis_connections() {
     let server = Server::start("redis-server", 0, DURABLE);
     let cluster = cluster_at(&server.url());
     let service = cluster.service_client("billing").await;
@@ -80,7 +80,7 @@ async fn every_connection_is_cut() {
         server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]);
         server.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
         sign_out(&here, &tokens.refresh).await;
-        told(&there, &service, &mut feed, &tokens.session).await;
+        wait_for_revocation(&there, &service, &mut feed, &tokens.session).await;
     }
     drop(feed);
     for node in [here, there] {
@@ -89,16 +89,16 @@ async fn every_connection_is_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn redis_loses_its_data() {
+async fn emptied_redis_causes_a_gap_and_a_new_snapshot() {
     let server = Server::start("redis-server", 0, DURABLE);
     let cluster = cluster_at(&server.url());
     let service = cluster.service_client("billing").await;
     let node = cluster.node().await;
     node.account("ada").await;
-    signed_out(&node, "ada").await;
+    logged_out_session(&node, "ada").await;
     let mut feed = Feed::open(&node, &service, None).await;
     assert_eq!(feed.caught_up().await.len(), 1);
-    // what the node itself has not seen it can't miss: two looks at Redis later it has
+    // the node must have read this revocation from Redis before it can miss it, which takes two rounds
     for _ in 0..2 {
         feed.moved_on().await;
     }
@@ -107,14 +107,14 @@ async fn redis_loses_its_data() {
     assert_eq!(feed.before("gap").await, []);
     assert_eq!(feed.next().await.unwrap().name, "snapshot");
     assert_eq!(feed.caught_up().await.len(), 0);
-    let after = signed_out(&node, "ada").await;
+    let after = logged_out_session(&node, "ada").await;
     assert_eq!(feed.revocation().await["session_id"], *after);
     drop(feed);
     node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_redis_nobody_can_subscribe_and_nobody_is_told_that_all_was_told() {
+async fn feed_without_redis_ends_and_refuses_subscribers() {
     let mut server = Server::start("redis-server", 0, DURABLE);
     let cluster = cluster_at(&server.url());
     let service = cluster.service_client("billing").await;
@@ -135,10 +135,10 @@ async fn without_redis_nobody_can_subscribe_and_nobody_is_told_that_all_was_told
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_a_cluster() {
+async fn feed_in_a_redis_cluster_sends_revocations_of_every_master() {
     let masters = cluster().await;
     let mut cluster = cluster_at(&format!("redis-cluster://127.0.0.1:{}", masters[0].port()));
-    // three servers and two nodes get connected one to another
+    // connecting two nodes to three masters takes a while
     cluster.config.redis.command_timeout = Duration::from_secs(10);
     let service = cluster.service_client("billing").await;
     let (here, there) = (cluster.node().await, cluster.node().await);
@@ -148,16 +148,16 @@ async fn in_a_cluster() {
     let mut ended = Vec::new();
     for name in ["ada", "bob", "cyd", "dan"] {
         here.account(name).await;
-        ended.push(signed_out(&here, name).await);
+        ended.push(logged_out_session(&here, name).await);
     }
     let mut feed = Feed::open(&there, &service, None).await;
-    let told = feed.caught_up().await;
-    let mut told = sessions(&told);
-    told.sort_unstable();
+    let received = feed.caught_up().await;
+    let mut received = sessions(&received);
+    received.sort_unstable();
     ended.sort();
-    assert_eq!(told, ended);
+    assert_eq!(received, ended);
     for name in ["ada", "bob", "cyd", "dan"] {
-        let session = signed_out(&here, name).await;
+        let session = logged_out_session(&here, name).await;
         assert_eq!(feed.revocation().await["session_id"], *session);
     }
     drop(feed);

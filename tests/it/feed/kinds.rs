@@ -1,4 +1,4 @@
-//! Whatever ends sessions is told, on every node but the one where it happened too.
+//! Every kind of revocation is sent by a node other than the one that revoked.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::harness::{
     test_cluster::{Node, TestCluster},
 };
 
-struct Two {
+struct FeedFixture {
     cluster: TestCluster,
     here: Node,
     there: Node,
@@ -19,7 +19,7 @@ struct Two {
     account: String,
 }
 
-impl Two {
+impl FeedFixture {
     async fn start() -> Self {
         let cluster = TestCluster::new();
         let (here, there) = (cluster.node().await, cluster.node().await);
@@ -31,9 +31,9 @@ impl Two {
     }
 
     async fn next(&mut self) -> Value {
-        let told = self.feed.revocation().await;
-        assert_eq!(told["account_id"], *self.account);
-        told
+        let received = self.feed.revocation().await;
+        assert_eq!(received["account_id"], *self.account);
+        received
     }
 
     async fn stop(self) {
@@ -44,71 +44,78 @@ impl Two {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reused_token() {
-    let mut two = Two::start().await;
-    let tokens = two.here.login("ada").await;
-    two.here.refresh(&tokens.refresh).await.expect(200);
-    two.cluster.advance(Duration::from_secs(11));
-    two.here.refresh(&tokens.refresh).await.expect(401);
-    let told = two.next().await;
-    assert_eq!((&told["kind"], &told["reason"]), (&"session".into(), &"reuse".into()));
-    assert_eq!(told["session_id"], *tokens.session);
-    two.stop().await;
+async fn reused_token_is_sent() {
+    let mut fixture = FeedFixture::start().await;
+    let tokens = fixture.here.login("ada").await;
+    fixture.here.refresh(&tokens.refresh).await.expect(200);
+    fixture.cluster.advance(Duration::from_secs(11));
+    fixture.here.refresh(&tokens.refresh).await.expect(401);
+    let received = fixture.next().await;
+    assert_eq!((&received["kind"], &received["reason"]), (&"session".into(), &"reuse".into()));
+    assert_eq!(received["session_id"], *tokens.session);
+    fixture.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_ended_by_its_owner_and_all_others() {
-    let mut two = Two::start().await;
-    let (one, other) = (two.here.login("ada").await, two.here.login("ada").await);
-    two.cluster.advance(Duration::from_secs(1));
-    two.here.delete(&format!("/v1/sessions/{}", other.session), &one.access).await.expect(204);
-    let told = two.next().await;
-    assert_eq!((&told["session_id"], &told["reason"]), (&other.session.into(), &"revoked".into()));
-    two.here.delete("/v1/sessions?keep_current=true", &one.access).await.expect(200);
-    let told = two.next().await;
-    assert_eq!((&told["kind"], &told["except_session_id"]), (&"account".into(), &one.session.into()));
-    assert_eq!((&told["before"], &told["reason"]), (&"2027-01-15T08:00:01.000Z".into(), &"revoked".into()));
-    two.stop().await;
+async fn session_ended_by_its_owner_and_all_others_are_sent() {
+    let mut fixture = FeedFixture::start().await;
+    let (one, other) = (fixture.here.login("ada").await, fixture.here.login("ada").await);
+    fixture.cluster.advance(Duration::from_secs(1));
+    fixture.here.delete(&format!("/v1/sessions/{}", other.session), &one.access).await.expect(204);
+    let received = fixture.next().await;
+    assert_eq!((&received["session_id"], &received["reason"]), (&other.session.into(), &"revoked".into()));
+    fixture.here.delete("/v1/sessions?keep_current=true", &one.access).await.expect(200);
+    let received = fixture.next().await;
+    assert_eq!((&received["kind"], &received["except_session_id"]), (&"account".into(), &one.session.into()));
+    assert_eq!((&received["before"], &received["reason"]), (&"2027-01-15T08:00:01.000Z".into(), &"revoked".into()));
+    fixture.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_changed_password() {
-    let mut two = Two::start().await;
-    let tokens = two.here.login("ada").await;
-    two.cluster.advance(Duration::from_millis(1500));
-    two.here.change_password(&tokens.access, PASSWORD, "marmalade verse engine tidal").await.expect(204);
-    let told = two.next().await;
-    assert_eq!((&told["kind"], &told["reason"]), (&"account".into(), &"password_changed".into()));
+async fn changed_password_is_sent() {
+    let mut fixture = FeedFixture::start().await;
+    let tokens = fixture.here.login("ada").await;
+    fixture.cluster.advance(Duration::from_millis(1500));
+    fixture.here.change_password(&tokens.access, PASSWORD, "marmalade verse engine tidal").await.expect(204);
+    let received = fixture.next().await;
+    assert_eq!((&received["kind"], &received["reason"]), (&"account".into(), &"password_changed".into()));
     assert_eq!(
-        (&told["before"], &told["at"]),
+        (&received["before"], &received["at"]),
         (&"2027-01-15T08:00:01.000Z".into(), &"2027-01-15T08:00:01.500Z".into())
     );
-    assert_eq!(told["except_session_id"], *tokens.session);
-    two.stop().await;
+    assert_eq!(received["except_session_id"], *tokens.session);
+    fixture.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_disabled_account_and_a_session_as_young_as_that() {
-    let mut two = Two::start().await;
-    two.here.login("ada").await;
-    two.cluster.advance(Duration::from_secs(1));
-    let young = two.here.login("ada").await;
-    let ada = accounts::find(&two.here.state.sql, "ada").await.unwrap();
-    accounts::disable(&two.here.state, ada.id).await.unwrap();
-    let mut told = [two.next().await, two.next().await];
-    told.sort_by_key(|told| told["kind"].to_string());
-    assert_eq!((&told[0]["kind"], &told[0]["reason"]), (&"account".into(), &"disabled".into()));
-    assert!(told[0].get("except_session_id").is_none());
-    assert_eq!((&told[1]["session_id"], &told[1]["reason"]), (&young.session.into(), &"disabled".into()));
-    two.stop().await;
+async fn disabled_account_and_its_newest_session_are_sent() {
+    let mut fixture = FeedFixture::start().await;
+    fixture.here.login("ada").await;
+    fixture.cluster.advance(Duration::from_secs(1));
+    let young = fixture.here.login("ada").await;
+    let ada = accounts::find(&fixture.here.state.sql, "ada").await.unwrap();
+    accounts::disable(&fixture.here.state, ada.id).await.unwrap();
+    let mut received = [fixture.next().await, fixture.next().await];
+    received.sort_by_key(|received| received["kind"].to_string());
+    assert_eq!((&received[0]["kind"], &received[0]["reason"]), (&"account".into(), &"disabled".into()));
+    assert!(received[0].get("except_session_id").is_none());
+    assert_eq!((&received[1]["session_id"], &received[1]["reason"]), (&young.session.into(), &"disabled".into()));
+    fixture.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_retired_key() {
-    let mut two = Two::start().await;
-    two.here.state.redis.revocation_log.append_key_retired("kqQ9ldQ5alp9g0ZU", two.cluster.clock.now()).await.unwrap();
-    let told = two.feed.revocation().await;
-    assert_eq!((&told["kind"], &told["kid"]), (&"key".into(), &"kqQ9ldQ5alp9g0ZU".into()));
-    assert_eq!(told["reason"], "key_retired");
-    two.stop().await;
+async fn retired_key_is_sent() {
+    let mut fixture = FeedFixture::start().await;
+    fixture
+        .here
+        .state
+        .redis
+        .revocation_log
+        .append_key_retired("kqQ9ldQ5alp9g0ZU", fixture.cluster.clock.now())
+        .await
+        .unwrap();
+    let received = fixture.feed.revocation().await;
+    assert_eq!((&received["kind"], &received["kid"]), (&"key".into(), &"kqQ9ldQ5alp9g0ZU".into()));
+    assert_eq!(received["reason"], "key_retired");
+    fixture.stop().await;
 }

@@ -1,4 +1,4 @@
-//! Nobody holds up anybody: slow readers are dropped, seats are counted, and the end of the service is the end.
+//! Limits of the feed: slow subscribers are dropped, subscribers are counted, and shutdown ends every stream.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio::{
     sync::watch,
 };
 
-use super::signed_out;
+use super::logged_out_session;
 use crate::harness::{
     client::Client,
     sse::Feed,
@@ -19,14 +19,14 @@ use crate::harness::{
     wait,
 };
 
-/// Ends the sessions of so many thousands of accounts, which have none: the events are the same.
+/// Appends this many thousand account revocations. The accounts have no sessions; the events are the same.
 async fn revoke(node: &Node, thousands: u64) {
     let now = node.state.clock.now();
     for _ in 0..thousands {
         let revoking = (0..1000).map(|_| {
             let account = AccountId(Entropy::system().uuid());
-            // on a busy machine some are too much for Redis' patience; doing it again says nothing new
-            wait::until("it is revoked", move || async move {
+            // on a busy machine a command may time out; repeating it has no further effect
+            wait::until("the revocation succeeds", move || async move {
                 node.state.redis.sessions.revoke_all(account, None, None, Reason::Disabled, now).await.is_ok()
             })
         });
@@ -34,8 +34,8 @@ async fn revoke(node: &Node, thousands: u64) {
     }
 }
 
-/// A subscriber that reads nothing after `until`.
-async fn stuck(client: &Client, service: &ServiceClient, until: &str) -> TcpStream {
+/// Opens a subscription that reads nothing after `until`.
+async fn stalled_subscriber(client: &Client, service: &ServiceClient, until: &str) -> TcpStream {
     let mut stream = TcpStream::connect(client.base.strip_prefix("http://").unwrap()).await.unwrap();
     let credentials = BASE64_STANDARD.encode(format!("{}:{}", service.id, service.secret));
     let request = format!("GET /v1/revocations HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {credentials}\r\n\r\n");
@@ -48,7 +48,7 @@ async fn stuck(client: &Client, service: &ServiceClient, until: &str) -> TcpStre
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_reader_is_dropped_while_others_are_told_everything() {
+async fn slow_subscriber_is_dropped_and_others_receive_everything() {
     let mut cluster = TestCluster::new();
     cluster.config.redis.command_timeout = Duration::from_secs(10);
     let service = cluster.service_client("billing").await;
@@ -56,7 +56,7 @@ async fn a_slow_reader_is_dropped_while_others_are_told_everything() {
     cluster.config.feed.max_subscribers = 2;
     cluster.config.http.write_timeout = Duration::from_secs(1);
     let there = cluster.node().await;
-    let _slow = stuck(&there, &service, "event: live").await;
+    let _slow = stalled_subscriber(&there, &service, "event: live").await;
     let mut quick = Feed::open(&there, &service, None).await;
     quick.caught_up().await;
     let (count, mut counted) = watch::channel(0);
@@ -69,13 +69,13 @@ async fn a_slow_reader_is_dropped_while_others_are_told_everything() {
 
     let mut revoked = 0;
     while Feed::try_open(&there, &service, None).await.status() == 503 {
-        assert!(revoked < 100_000, "all of these wait for the slow one");
+        assert!(revoked < 100_000, "the slow subscriber was not dropped");
         revoke(&here, 1).await;
         revoked += 1000;
         counted.wait_for(|counted| *counted == revoked).await.unwrap();
     }
     here.account("ada").await;
-    signed_out(&here, "ada").await;
+    logged_out_session(&here, "ada").await;
     quick.await.unwrap();
     for node in [here, there] {
         node.stop().await;
@@ -83,7 +83,7 @@ async fn a_slow_reader_is_dropped_while_others_are_told_everything() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_reader_of_the_snapshot_is_dropped_too() {
+async fn slow_subscriber_is_dropped_during_its_snapshot() {
     let mut cluster = TestCluster::new();
     cluster.config.feed.max_subscribers = 1;
     cluster.config.redis.command_timeout = Duration::from_secs(10);
@@ -91,7 +91,7 @@ async fn a_slow_reader_of_the_snapshot_is_dropped_too() {
     let service = cluster.service_client("billing").await;
     let node = cluster.node().await;
     revoke(&node, 40).await;
-    let slow = stuck(&node, &service, "event: snapshot").await;
+    let slow = stalled_subscriber(&node, &service, "event: snapshot").await;
     let mut quick = Feed::open(&node, &service, None).await;
     assert_eq!(quick.caught_up().await.len(), 40_000);
     drop((slow, quick));
@@ -99,13 +99,13 @@ async fn a_slow_reader_of_the_snapshot_is_dropped_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn above_the_limit_subscribers_are_asked_to_come_again() {
+async fn subscribers_above_the_limit_get_503_with_retry_after() {
     let mut cluster = TestCluster::new();
     cluster.config.feed.max_subscribers = 2;
     let service = cluster.service_client("billing").await;
     let node = cluster.node().await;
-    let mut seated = [Feed::open(&node, &service, None).await, Feed::open(&node, &service, None).await];
-    for feed in &mut seated {
+    let mut subscribers = [Feed::open(&node, &service, None).await, Feed::open(&node, &service, None).await];
+    for feed in &mut subscribers {
         feed.caught_up().await;
     }
     let request = node.request(reqwest::Method::GET, "/v1/revocations");
@@ -113,9 +113,10 @@ async fn above_the_limit_subscribers_are_asked_to_come_again() {
     assert_eq!(refused.problem(), (503, "unavailable".to_owned()));
     assert_eq!(refused.header("retry-after"), "1");
 
-    let [one, _other] = seated;
+    let [one, _other] = subscribers;
     drop(one);
-    wait::until("the seat is free", || async { Feed::try_open(&node, &service, None).await.status() == 200 }).await;
+    wait::until("a subscription is free", || async { Feed::try_open(&node, &service, None).await.status() == 200 })
+        .await;
     node.stop().await;
 }
 
@@ -125,8 +126,8 @@ async fn client_with_all_its_subscribers_is_refused_while_other_clients_subscrib
     cluster.config.feed.max_subscribers_per_client = 1;
     let (billing, search) = (cluster.service_client("billing").await, cluster.service_client("search").await);
     let node = cluster.node().await;
-    let mut seated = Feed::open(&node, &billing, None).await;
-    seated.caught_up().await;
+    let mut first = Feed::open(&node, &billing, None).await;
+    first.caught_up().await;
     let request = node.request(reqwest::Method::GET, "/v1/revocations");
     let refused = node.send(request.basic_auth(&billing.id, Some(&billing.secret))).await;
     assert_eq!(refused.problem(), (503, "unavailable".to_owned()));
@@ -134,7 +135,8 @@ async fn client_with_all_its_subscribers_is_refused_while_other_clients_subscrib
     let mut other = Feed::open(&node, &search, None).await;
     other.caught_up().await;
 
-    drop(seated);
+    drop(first);
+
     wait::until("the client may subscribe again", || async {
         Feed::try_open(&node, &billing, None).await.status() == 200
     })
@@ -144,7 +146,7 @@ async fn client_with_all_its_subscribers_is_refused_while_other_clients_subscrib
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_end_of_the_service_is_the_end_of_the_streams() {
+async fn shutdown_ends_all_streams() {
     let mut cluster = TestCluster::new();
     cluster.config.http.shutdown_timeout = Duration::from_hours(1);
     let service = cluster.service_client("billing").await;
@@ -159,25 +161,25 @@ async fn the_end_of_the_service_is_the_end_of_the_streams() {
     }
 }
 
-/// What this process holds of memory, in bytes.
-fn memory() -> u64 {
+/// Resident memory of this process, in bytes.
+fn resident_memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.strip_suffix("kB")).unwrap();
     kib.trim().parse::<u64>().unwrap() * 1024
 }
 
-/// In a process of its own, since memory is counted by process.
+/// Runs in a process of its own, since memory is measured by process.
 #[tokio::test(flavor = "multi_thread")]
-async fn those_who_do_not_read_cost_next_to_no_memory() {
+async fn subscribers_that_do_not_read_use_little_memory() {
     const ALONE: &str = "LATCHKEY_TEST_ALONE";
     if std::env::var_os(ALONE).is_none() {
-        let itself = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["feed::limits::those_who_do_not_read_cost_next_to_no_memory", "--exact", "--nocapture"])
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["feed::limits::subscribers_that_do_not_read_use_little_memory", "--exact", "--nocapture"])
             .env(ALONE, "yes")
             .output()
             .unwrap();
-        assert!(itself.status.success(), "{itself:?}");
-        assert!(String::from_utf8_lossy(&itself.stdout).contains("1 passed"), "{itself:?}");
+        assert!(child.status.success(), "{child:?}");
+        assert!(String::from_utf8_lossy(&child.stdout).contains("1 passed"), "{child:?}");
         return;
     }
     let mut cluster = TestCluster::new();
@@ -185,26 +187,26 @@ async fn those_who_do_not_read_cost_next_to_no_memory() {
     cluster.config.http.write_timeout = Duration::from_hours(1);
     let node = cluster.node().await;
     let service = cluster.service_client("billing").await;
-    // once is enough to be ready for all
+    // warms up the allocator, the connections and the code paths
     revoke(&node, 1).await;
     let mut one = Feed::open(&node, &service, None).await;
     assert_eq!(one.caught_up().await.len(), 1000);
     drop(one);
 
-    // 30 times what is told is 200 MB and more; some lose their place, the others wait in their snapshot
+    // 30 copies of all events are over 200 MB; some subscribers are dropped, the others wait in their snapshot
     let mut live = Vec::new();
     for _ in 0..15 {
-        live.push(stuck(&node, &service, "event: snapshot").await);
+        live.push(stalled_subscriber(&node, &service, "event: snapshot").await);
     }
     revoke(&node, 30).await;
-    let before = memory();
+    let before = resident_memory();
     let mut waiting = Vec::new();
     for _ in 0..15 {
-        waiting.push(stuck(&node, &service, "event: snapshot").await);
+        waiting.push(stalled_subscriber(&node, &service, "event: snapshot").await);
     }
     revoke(&node, 10).await;
-    let more = memory().saturating_sub(before);
-    assert!(more < 64 * 1024 * 1024, "{more} bytes");
+    let growth = resident_memory().saturating_sub(before);
+    assert!(growth < 64 * 1024 * 1024, "{growth} bytes");
     drop((live, waiting));
     node.stop().await;
 }

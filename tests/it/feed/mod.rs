@@ -1,4 +1,4 @@
-//! `GET /v1/revocations`: who follows it knows what has ended, at once or not at all.
+//! `GET /v1/revocations`: subscribers receive every revocation, or an explicit gap.
 
 mod faults;
 mod kinds;
@@ -14,25 +14,25 @@ use crate::harness::{
     test_cluster::TestCluster,
 };
 
-/// Signs someone in and out again; gives the session's id.
-async fn signed_out(client: &Client, name: &str) -> String {
+/// Logs an account in and out. Returns the id of the ended session.
+async fn logged_out_session(client: &Client, name: &str) -> String {
     let Tokens { refresh, session, .. } = client.login(name).await;
     client.logout(&refresh).await.expect(204);
     session
 }
 
-/// The ids of the sessions that ended one by one.
+/// Returns the session ids of the session revocations; account and key revocations have none.
 fn sessions(revocations: &[Value]) -> Vec<&str> {
     revocations.iter().filter_map(|revocation| revocation["session_id"].as_str()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_subscriber_gets_a_snapshot_and_then_what_happens() {
+async fn new_subscriber_receives_a_snapshot_and_then_live_revocations() {
     let cluster = TestCluster::new();
     let service = cluster.service_client("billing").await;
     let (here, there) = (cluster.node().await, cluster.node().await);
     let account = here.account("ada").await.text_of("id");
-    let before = signed_out(&here, "ada").await;
+    let before = logged_out_session(&here, "ada").await;
 
     let mut feed = Feed::open(&there, &service, None).await;
     let first = feed.next().await.unwrap();
@@ -46,7 +46,7 @@ async fn a_new_subscriber_gets_a_snapshot_and_then_what_happens() {
     assert_eq!(feed.caught_up().await, [logout(&before)]);
     assert!(feed.last_id.is_some());
 
-    let after = signed_out(&here, "ada").await;
+    let after = logged_out_session(&here, "ada").await;
     assert_eq!(feed.revocation().await, logout(&after));
     feed.moved_on().await;
     drop(feed);
@@ -56,29 +56,29 @@ async fn a_new_subscriber_gets_a_snapshot_and_then_what_happens() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_is_told_that_all_was_told_was_told_all() {
+async fn event_id_covers_every_earlier_revocation() {
     let cluster = TestCluster::new();
     let service = cluster.service_client("billing").await;
     let (here, there) = (cluster.node().await, cluster.node().await);
     here.account("ada").await;
     let mut feed = Feed::open(&there, &service, None).await;
     feed.caught_up().await;
-    // every id that a client may come back with stands for all that had ended before by Redis' clock
+    // every event id covers all revocations before its time by Redis' clock
     for _ in 0..20 {
-        let session = signed_out(&here, "ada").await;
+        let session = logged_out_session(&here, "ada").await;
         let time = cluster.redis.command(&["TIME"]);
         let (seconds, micros) = time.split_once('\n').unwrap();
         let now: i64 = seconds.parse::<i64>().unwrap() * 1000 + micros.parse::<i64>().unwrap() / 1000;
-        let mut told = false;
+        let mut received = false;
         loop {
             let event = feed.next().await.unwrap();
-            told |= event.data["session_id"] == *session;
+            received |= event.data["session_id"] == *session;
             let id: i64 = feed.last_id.as_ref().unwrap().strip_prefix("1-").unwrap().parse().unwrap();
             if id > now {
                 break;
             }
         }
-        assert!(told);
+        assert!(received);
     }
     drop(feed);
     for node in [here, there] {
@@ -87,7 +87,7 @@ async fn whoever_is_told_that_all_was_told_was_told_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_for_service_clients_that_are_not_disabled() {
+async fn feed_serves_enabled_service_clients_only() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let service = cluster.service_client("billing").await;
@@ -108,8 +108,8 @@ async fn it_is_for_service_clients_that_are_not_disabled() {
     cluster.reload_clients().await;
     feed.ended().await;
     assert_eq!(Feed::try_open(&node, &service, None).await.status(), 401);
-    let session = signed_out(&node, "ada").await;
-    assert_eq!(other.revocation().await["session_id"], *session, "the others go on");
+    let session = logged_out_session(&node, "ada").await;
+    assert_eq!(other.revocation().await["session_id"], *session, "another client's stream continues");
     drop(other);
     node.stop().await;
 }

@@ -1,12 +1,12 @@
-//! Coming back with `Last-Event-ID`.
+//! Resuming a feed with `Last-Event-ID`.
 
 use serde_json::json;
 
-use super::{sessions, signed_out};
+use super::{logged_out_session, sessions};
 use crate::harness::{sse::Feed, test_cluster::TestCluster};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_missed_is_told_on_any_node() {
+async fn missed_revocations_are_replayed_by_any_node() {
     let cluster = TestCluster::new();
     let service = cluster.service_client("billing").await;
     let (here, there) = (cluster.node().await, cluster.node().await);
@@ -15,7 +15,7 @@ async fn what_was_missed_is_told_on_any_node() {
     feed.caught_up().await;
     let last = feed.last_id.clone().unwrap();
     drop(feed);
-    let missed = [signed_out(&here, "ada").await, signed_out(&there, "ada").await];
+    let missed = [logged_out_session(&here, "ada").await, logged_out_session(&there, "ada").await];
 
     for node in [&here, &there] {
         let mut feed = Feed::open(node, &service, Some(&last)).await;
@@ -29,7 +29,7 @@ async fn what_was_missed_is_told_on_any_node() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_missed_however_often_the_connection_breaks() {
+async fn broken_connections_lose_no_revocation() {
     let cluster = TestCluster::new();
     let service = cluster.service_client("billing").await;
     let (here, there) = (cluster.node().await, cluster.node().await);
@@ -39,33 +39,33 @@ async fn nothing_is_missed_however_often_the_connection_breaks() {
     let ending = async {
         let mut ended = Vec::new();
         for _ in 0..40 {
-            ended.push(signed_out(&there, "ada").await);
+            ended.push(logged_out_session(&there, "ada").await);
         }
         ended
     };
-    let mut told = Vec::new();
+    let mut received = Vec::new();
     let following = async {
         loop {
             let last = feed.last_id.clone().unwrap();
-            feed = Feed::open(if told.len() % 2 == 0 { &there } else { &here }, &service, Some(&last)).await;
+            feed = Feed::open(if received.len() % 2 == 0 { &there } else { &here }, &service, Some(&last)).await;
             assert_eq!(feed.next().await.unwrap().name, "resumed");
-            // sometimes it breaks in the middle of what was missed
-            for _ in 0..=told.len() % 3 {
+            // some connections break while missed revocations are replayed
+            for _ in 0..=received.len() % 3 {
                 let event = feed.next().await.unwrap();
                 if event.name == "revocation" {
-                    told.push(event.data["session_id"].as_str().unwrap().to_owned());
+                    received.push(event.data["session_id"].as_str().unwrap().to_owned());
                 }
             }
         }
     };
     let ended = tokio::select! {
         ended = ending => ended,
-        () = following => unreachable!("it never ends"),
+        () = following => unreachable!("the loop has no end"),
     };
     let mut feed = Feed::open(&here, &service, feed.last_id.clone().as_deref()).await;
-    told.extend(sessions(&feed.caught_up().await).into_iter().map(str::to_owned));
+    received.extend(sessions(&feed.caught_up().await).into_iter().map(str::to_owned));
     for session in &ended {
-        assert!(told.contains(session));
+        assert!(received.contains(session));
     }
     drop(feed);
     for node in [here, there] {
@@ -74,17 +74,17 @@ async fn nothing_is_missed_however_often_the_connection_breaks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_id_that_is_of_no_use_is_a_gap() {
+async fn unusable_last_event_id_causes_a_gap() {
     let cluster = TestCluster::new();
     let service = cluster.service_client("billing").await;
     let node = cluster.node().await;
     node.account("ada").await;
-    let session = signed_out(&node, "ada").await;
+    let session = logged_out_session(&node, "ada").await;
     let mut feed = Feed::open(&node, &service, None).await;
     feed.caught_up().await;
     let now: i64 = feed.last_id.unwrap().strip_prefix("1-").unwrap().parse().unwrap();
     let hour = 3_600_000;
-    // older than what is kept, of the future, none of ours
+    // older than the retention, in the future, or not an id of this service
     for last in [&format!("1-{}", now - hour), &format!("1-{}", now + hour), "7-1", "x"] {
         let mut feed = Feed::open(&node, &service, Some(last)).await;
         let gap = feed.next().await.unwrap();
@@ -94,7 +94,8 @@ async fn an_id_that_is_of_no_use_is_a_gap() {
         assert_eq!(sessions(&feed.caught_up().await), [&session]);
         assert_ne!(feed.last_id.as_deref(), Some(last));
     }
-    // one that the last hour reaches
+    // an id within the retention
+
     let mut feed = Feed::open(&node, &service, Some(&format!("1-{}", now - hour / 2))).await;
     assert_eq!(feed.next().await.unwrap().name, "resumed");
     drop(feed);

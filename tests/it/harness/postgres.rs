@@ -67,7 +67,7 @@ impl Postgres {
         !self.folder.join("data/postmaster.pid").exists()
     }
 
-    /// Its port on 127.0.0.1.
+    /// The port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
     }

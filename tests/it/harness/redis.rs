@@ -41,7 +41,7 @@ impl Redis {
         format!("redis+unix://{}", self.socket.display())
     }
 
-    /// Its Unix socket.
+    /// The Unix socket.
     pub fn socket(&self) -> &std::path::Path {
         &self.socket
     }

@@ -21,7 +21,7 @@ pub struct Event {
 pub struct Feed {
     response: Response,
     unread: Vec<u8>,
-    told: HashSet<String>,
+    seen: HashSet<String>,
     /// Returns the id of the last event that had one.
     pub last_id: Option<String>,
 }
@@ -34,7 +34,7 @@ impl Feed {
             if response.status() == 200 {
                 assert_eq!(response.headers()["content-type"], "text/event-stream");
                 assert_eq!(response.headers()["cache-control"], "no-store");
-                return Self { response, unread: Vec::new(), told: HashSet::new(), last_id: last.map(str::to_owned) };
+                return Self { response, unread: Vec::new(), seen: HashSet::new(), last_id: last.map(str::to_owned) };
             }
             assert_eq!(response.status(), 503);
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -56,7 +56,7 @@ impl Feed {
             if let Some(end) = self.unread.windows(2).position(|two| two == b"\n\n") {
                 let block: Vec<u8> = self.unread.drain(..end + 2).collect();
                 let event = self.parse(str::from_utf8(&block).unwrap());
-                if event.name != "revocation" || self.told.insert(event.data.to_string()) {
+                if event.name != "revocation" || self.seen.insert(event.data.to_string()) {
                     return Some(event);
                 }
                 continue;

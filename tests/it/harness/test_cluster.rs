@@ -8,7 +8,7 @@ use std::{
 
 use latchkey::{
     config::{AuditSettings, CacheSettings, Config, LimitSettings, Sources, load},
-    crypto::access_token::{Verified, VerifiedToken},
+    crypto::access_token::{IssuedToken, VerifiedToken},
     domain::{
         clock::{Clock, Timestamp},
         entropy::Entropy,
@@ -170,7 +170,7 @@ impl Node {
     /// The verified access token of a session.
     pub fn verified(&self, access_token: &str) -> Arc<VerifiedToken> {
         let now = self.state.clock.now();
-        self.state.tokens.verify(access_token, now).and_then(Verified::into_session).unwrap()
+        self.state.tokens.verify(access_token, now).and_then(IssuedToken::into_session).unwrap()
     }
 
     /// Triggers the shutdown of the node without waiting.

@@ -1,13 +1,13 @@
-//! Is there an order in which a session's calls can have been carried out, one at a time, each between its asking and its
-//! answer, so that the model allows every answer? (Wing and Gong, 1993, with Lowe's memory of what was tried, 2017.)
+//! Checks a session's history for linearizability: searches for an order of the calls, each executed at one moment between
+//! its request and its answer, in which the model allows every answer (Wing and Gong, 1993; memoized as by Lowe, 2017).
 
 use std::collections::HashMap;
 
 use super::model::{Answer, Op, Rules, State, Times};
 
-/// Finds what is wrong with the history of one session; none if nothing is.
+/// Returns a violation in the history of one session, if there is one.
 pub fn violation(ops: &[Op], rules: &Rules) -> Option<String> {
-    two_successors(ops).or_else(|| {
+    second_successor(ops).or_else(|| {
         let mut ops = ops.to_vec();
         ops.sort_by_key(|op| op.span);
         let mut search = Search {
@@ -18,59 +18,60 @@ pub fn violation(ops: &[Op], rules: &Rules) -> Option<String> {
             furthest: (0, State::Before),
         };
         let mut done = vec![false; ops.len()];
-        (!search.finds_an_order(&mut done, State::Before)).then(|| search.explain())
+        (!search.find_order(&mut done, State::Before)).then(|| search.explain())
     })
 }
 
-/// One generation has one token, whoever is given it.
-fn two_successors(ops: &[Op]) -> Option<String> {
+/// Finds two different tokens of one generation.
+fn second_successor(ops: &[Op]) -> Option<String> {
     let mut tokens = HashMap::new();
     ops.iter().find_map(|op| {
         let Answer::Token(generation, token) = op.answer else { return None };
         let first = *tokens.entry(generation).or_insert(token);
-        (first != token).then(|| format!("two tokens of generation {generation}: a second successor\n{}", show(ops)))
+        (first != token)
+            .then(|| format!("two tokens of generation {generation}: a second successor\n{}", format_ops(ops)))
     })
 }
 
 struct Search<'a> {
-    /// In the order in which they were asked.
+    /// Ordered by the time of the request.
     ops: &'a [Op],
     times: Times,
     rules: &'a Rules,
-    /// What was tried in vain: the answers explained and the session as of then; and which calls that were never answered
-    /// had been used up for it, of which to have more left is no worse.
+    /// Memoized failures, keyed by the set of explained answers and the session's state. Each value is a set of unanswered
+    /// calls that were executed; a search with a superset of them fails too.
     tried: HashMap<(Vec<u64>, State), Vec<Vec<u64>>>,
-    /// Of how many answers an explanation was found, at best, and what the session was then.
+    /// The largest number of answers explained so far, and the session's state after them.
     furthest: (usize, State),
 }
 
 impl Search<'_> {
-    fn is_known(&self, op: usize) -> bool {
+    fn is_answered(&self, op: usize) -> bool {
         self.ops[op].answer != Answer::Unknown
     }
 
-    fn finds_an_order(&mut self, done: &mut [bool], state: State) -> bool {
-        let explained = (0..done.len()).filter(|&i| done[i] && self.is_known(i)).count();
+    fn find_order(&mut self, done: &mut [bool], state: State) -> bool {
+        let explained = (0..done.len()).filter(|&i| done[i] && self.is_answered(i)).count();
         if explained >= self.furthest.0 {
             self.furthest = (explained, state);
         }
-        // nothing that was asked after this answer can have been done before what it answers
+        // a call requested after the earliest open answer cannot have been executed before the answered call
         let open: Vec<usize> = (0..done.len()).filter(|&i| !done[i]).collect();
-        let answers = open.iter().filter(|&&i| self.is_known(i)).map(|&i| self.ops[i].span.1);
+        let answers = open.iter().filter(|&&i| self.is_answered(i)).map(|&i| self.ops[i].span.1);
         let Some(answered) = answers.min() else { return true };
-        if self.was_tried(done, state) {
+        if self.already_tried(done, state) {
             return false;
         }
         let mut candidates: Vec<usize> = open.into_iter().take_while(|&i| self.ops[i].span.0 <= answered).collect();
-        // what was answered first was most likely done first; what was never answered, only if nothing else helps
-        candidates.sort_by_key(|&i| (!self.is_known(i), self.ops[i].span.1));
+        // tries calls in the order of their answers, and unanswered calls last
+        candidates.sort_by_key(|&i| (!self.is_answered(i), self.ops[i].span.1));
         for i in candidates {
             let Some(next) = state.after(&self.ops[i], answered, &self.times, self.rules) else { continue };
-            if !self.is_known(i) && next == state {
+            if !self.is_answered(i) && next == state {
                 continue;
             }
             done[i] = true;
-            if self.finds_an_order(done, next) {
+            if self.find_order(done, next) {
                 return true;
             }
             done[i] = false;
@@ -78,29 +79,29 @@ impl Search<'_> {
         false
     }
 
-    /// Whether this, or something no worse, was tried before. Notes it otherwise.
-    fn was_tried(&mut self, done: &[bool], state: State) -> bool {
-        let packed = |known: bool| -> Vec<u64> {
-            let bit = |i: usize| u64::from(done[i] && self.is_known(i) == known) << (i % 64);
+    /// Whether this search, or one with fewer unanswered calls executed, has failed before. Memoizes it otherwise.
+    fn already_tried(&mut self, done: &[bool], state: State) -> bool {
+        let packed = |answered: bool| -> Vec<u64> {
+            let bit = |i: usize| u64::from(done[i] && self.is_answered(i) == answered) << (i % 64);
             (0..done.len()).step_by(64).map(|from| (from..done.len().min(from + 64)).map(bit).sum()).collect()
         };
-        let (known, used_up) = (packed(true), packed(false));
-        let tried = self.tried.entry((known, state)).or_default();
-        let no_worse = |other: &Vec<u64>| other.iter().zip(&used_up).all(|(other, this)| other & !this == 0);
-        let before = tried.iter().any(no_worse);
-        if !before {
-            tried.push(used_up);
+        let (answered, unanswered) = (packed(true), packed(false));
+        let tried = self.tried.entry((answered, state)).or_default();
+        let is_subset = |other: &Vec<u64>| other.iter().zip(&unanswered).all(|(other, this)| other & !this == 0);
+        let found = tried.iter().any(is_subset);
+        if !found {
+            tried.push(unanswered);
         }
-        before
+        found
     }
 
     fn explain(&self) -> String {
         let (explained, state) = &self.furthest;
-        format!("no order explains more than {explained} answers; then it was {state:?}\n{}", show(self.ops))
+        format!("no order explains more than {explained} answers; the state was {state:?}\n{}", format_ops(self.ops))
     }
 }
 
-fn show(ops: &[Op]) -> String {
+fn format_ops(ops: &[Op]) -> String {
     ops.iter().fold(String::new(), |text, op| {
         let Op { call, answer, span: (from, to) } = op;
         text + &format!("  {from:>10} … {to:>10} µs  {call:?} → {answer:?}\n")

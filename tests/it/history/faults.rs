@@ -1,4 +1,4 @@
-//! What strikes: each fault for a moment, one after the other, in an order that the seed gives.
+//! Fault injection: one fault at a time for a random duration, chosen by the seed.
 
 use std::{
     process::{Command, Stdio},
@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use super::{nodes::Bench, random::Random, record::Record};
 use crate::harness::fault_proxy::Mode;
 
-/// What happens to Redis.
+/// A fault of Redis.
 #[derive(Clone, Copy, Debug)]
 enum Redis {
     Killed,
@@ -24,7 +24,7 @@ enum Redis {
     CutsConnections,
 }
 
-/// What happens to a node, or on its way to Redis.
+/// A fault of a node or of its connection to Redis.
 #[derive(Clone, Copy, Debug)]
 enum Node {
     Killed,
@@ -34,8 +34,8 @@ enum Node {
     Slow,
 }
 
-/// Faults of Redis until `done`, which waits between them.
-pub async fn of_redis(bench: &Bench, record: &Record, mut random: Random, done: Duration) {
+/// Injects faults into Redis until `done`, with pauses between them.
+pub async fn inject_into_redis(bench: &Bench, record: &Record, mut random: Random, done: Duration) {
     use Redis::{Busy, CutsConnections, ForgetsScripts, Full, Hung, Killed, Paused, ReadOnly, WritesPaused};
     let kinds = [Killed, Killed, Hung, Paused, WritesPaused, Full, ReadOnly, Busy, ForgetsScripts, CutsConnections];
     loop {
@@ -45,12 +45,12 @@ pub async fn of_redis(bench: &Bench, record: &Record, mut random: Random, done: 
         }
         let (kind, lasts) = (*random.pick(&kinds), random.millis(100, 2500));
         record.fault(format!("Redis: {kind:?} for {lasts:?}"));
-        strike_redis(bench, kind, lasts).await;
-        record.fault("Redis: well".to_owned());
+        inject_redis_fault(bench, kind, lasts).await;
+        record.fault("Redis: recovered".to_owned());
     }
 }
 
-async fn strike_redis(bench: &Bench, kind: Redis, lasts: Duration) {
+async fn inject_redis_fault(bench: &Bench, kind: Redis, lasts: Duration) {
     let say = |words: &[&str]| tokio::task::block_in_place(|| bench.server.lock().unwrap().command(words));
     let signal = |signal| bench.server.lock().unwrap().signal(signal);
     let millis = lasts.as_millis().to_string();
@@ -89,7 +89,7 @@ async fn strike_redis(bench: &Bench, kind: Redis, lasts: Duration) {
                 .spawn()
                 .unwrap();
             tokio::time::sleep(lasts).await;
-            // it may not have begun yet
+            // the script may not have started yet
             while endless.try_wait().unwrap().is_none() {
                 say(&["SCRIPT", "KILL"]);
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -100,8 +100,8 @@ async fn strike_redis(bench: &Bench, kind: Redis, lasts: Duration) {
     }
 }
 
-/// Faults of nodes until `done`.
-pub async fn of_nodes(bench: &Bench, record: &Record, mut random: Random, done: Duration) {
+/// Injects faults into nodes until `done`.
+pub async fn inject_into_nodes(bench: &Bench, record: &Record, mut random: Random, done: Duration) {
     use Node::{Cut, Frozen, Hung, Killed, Slow};
     loop {
         tokio::time::sleep(random.millis(500, 5000)).await;
@@ -133,6 +133,6 @@ pub async fn of_nodes(bench: &Bench, record: &Record, mut random: Random, done: 
                 node.heal();
             }
         }
-        record.fault(format!("node {number}: well"));
+        record.fault(format!("node {number}: recovered"));
     }
 }

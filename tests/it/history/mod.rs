@@ -1,7 +1,7 @@
-//! Histories: many users sign in, refresh, look, sign out and revoke on several nodes while faults strike at random, and
-//! everything they were answered is checked against a small model of a session.
+//! Random histories: simulated users log in, refresh, check, log out and revoke on several nodes while faults are injected
+//! at random. Every answer is checked for linearizability against a small model of a session.
 //!
-//! Here, and only here, users and faults take their time by the real clock: the nodes are programs of their own.
+//! These tests use the real clock, unlike all others, because the nodes are separate processes.
 
 mod check;
 mod checker_tests;
@@ -27,12 +27,12 @@ use user::User;
 
 const USERS: usize = 16;
 
-/// A number from the environment: `HISTORY_SEED` repeats a run's choices, `HISTORY_SECONDS` makes it longer.
-fn given(name: &str) -> Option<u64> {
+/// Reads a number from the environment. `HISTORY_SEED` repeats the choices of a run, `HISTORY_SECONDS` sets its length.
+fn env_number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
 }
 
-/// What users were answered while they lived on these nodes, and faults struck them.
+/// Runs simulated users on these nodes, with or without faults, and checks all answers.
 async fn history(bench: &Bench, names: &str, seed: u64, length: Duration, with_faults: bool) -> (Record, Verdict) {
     let record = Record::new();
     {
@@ -42,40 +42,40 @@ async fn history(bench: &Bench, names: &str, seed: u64, length: Duration, with_f
         };
         let mut users = join_all((0..USERS).map(register)).await;
         let done = record.elapsed() + length;
-        // each on a thread of its own, since starting and stopping servers blocks
+        // a thread for each kind of fault, since starting and stopping servers blocks
         let here = tokio::runtime::Handle::current();
         tokio::task::block_in_place(|| {
             std::thread::scope(|scope| {
                 if with_faults {
-                    let (of_redis, of_nodes) = (Random::new(seed, 1), Random::new(seed, 2));
-                    scope.spawn(|| here.block_on(faults::of_redis(bench, &record, of_redis, done)));
-                    scope.spawn(|| here.block_on(faults::of_nodes(bench, &record, of_nodes, done)));
+                    let (for_redis, for_nodes) = (Random::new(seed, 1), Random::new(seed, 2));
+                    scope.spawn(|| here.block_on(faults::inject_into_redis(bench, &record, for_redis, done)));
+                    scope.spawn(|| here.block_on(faults::inject_into_nodes(bench, &record, for_nodes, done)));
                 }
-                here.block_on(join_all(users.iter_mut().map(|user| user.live(done))));
+                here.block_on(join_all(users.iter_mut().map(|user| user.run(done))));
             });
         });
         bench.ready().await;
-        join_all(users.iter_mut().map(User::take_stock)).await;
+        join_all(users.iter_mut().map(User::assert_final_state)).await;
     }
     let verdict = record.verdict(&bench.rules());
     (record, verdict)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_acknowledged_is_lost_and_nobody_gets_back_in() {
-    // a different one every time: the keys of a hasher are random
+async fn random_history_with_faults_matches_the_session_model() {
+    // a hasher has random keys, so each run has another seed
     let random = || RandomState::new().build_hasher().finish();
-    let seed = given("HISTORY_SEED").unwrap_or_else(random);
-    let length = Duration::from_secs(given("HISTORY_SECONDS").unwrap_or(60));
+    let seed = env_number("HISTORY_SEED").unwrap_or_else(random);
+    let length = Duration::from_secs(env_number("HISTORY_SECONDS").unwrap_or(60));
     println!("HISTORY_SEED={seed} HISTORY_SECONDS={}", length.as_secs());
     let bench = Bench::start(3).await;
     let (record, verdict) = history(&bench, "user", seed, length, true).await;
     println!("{verdict}");
     let violations = &verdict.violations;
     if !violations.is_empty() {
-        println!("What struck:\n{}", record.faults());
+        println!("Injected faults:\n{}", record.faults());
         for (number, node) in bench.nodes.iter().enumerate() {
-            println!("What node {number} said last:\n{}", node.log());
+            println!("Last log lines of node {number}:\n{}", node.log());
         }
         panic!("{} violations with HISTORY_SEED={seed}:\n{}", violations.len(), violations.join("\n"));
     }

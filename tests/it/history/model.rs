@@ -1,40 +1,40 @@
-//! What a session may do, in as few words as possible: the model that histories are checked against.
+//! The model of a session that histories are checked against.
 //!
-//! It is written from the promises (one successor, reuse ends, ended stays ended, two clocks, credentials end sessions,
-//! nothing acknowledged is lost), not from the scripts. Times are microseconds since the history began.
+//! The model follows from the documented invariants (one successor, reuse revokes, ended stays ended, two clocks, credential changes
+//! end sessions, no acknowledged write is lost), not from the scripts. Times are microseconds since the history began.
 
 use std::time::Duration;
 
-/// When something was done, as far as is known: not before the first, not after the second.
+/// An interval within which a call was executed: the earliest and the latest moment.
 pub type When = (u64, u64);
 
-/// What was asked about a session.
+/// A call that concerns a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
-    /// The sign-in that began it.
+    /// The login that creates the session.
     Login,
-    /// Its refresh token of this generation was presented.
+    /// A refresh with the token of this generation.
     Refresh(u32),
-    /// It shall end, or all sessions of its account shall.
+    /// Ends the session, or all sessions of its account.
     End,
-    /// Does it live? Asked where Redis is always looked at.
-    Look,
+    /// Checks whether the session is live, at an endpoint that always reads Redis.
+    Check,
 }
 
-/// What came back.
+/// The answer to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// A refresh token: its generation, and what tells it from other tokens of the same generation.
+    /// A refresh token: its generation and a hash of its text.
     Token(u32, u64),
-    /// It was superseded too long ago, and the session has been ended for that.
+    /// The token was superseded longer ago than the grace window, so the session was revoked.
     Reused,
-    /// There is no such session, or no longer.
+    /// The session does not exist, or has ended.
     Gone,
-    /// It lives.
-    Lives,
-    /// It has been ended.
+    /// The session is live.
+    Live,
+    /// The session was ended by this call.
     Done,
-    /// Nothing, or that the service is unavailable: it may have been done, or be done yet, or never.
+    /// No answer, or 503: the call was executed, will be executed, or never will be.
     Unknown,
 }
 
@@ -43,17 +43,17 @@ pub enum Answer {
 pub struct Op {
     pub call: Call,
     pub answer: Answer,
-    /// When it was asked, and when the answer was there.
+    /// The times of the request and of the answer.
     pub span: When,
 }
 
-/// When a session's generations followed each other, as far as all of its calls together show. It doesn't depend on the
-/// order that is being tried, so that there are few states to be told apart.
+/// The times at which a session's generations followed each other, derived from all of its calls. They do not depend on the
+/// order that the search tries, which keeps the number of states small.
 #[derive(Debug)]
 pub struct Times {
     created: When,
-    /// When each generation was superseded, if it was: not before its token was first presented, and not after somebody
-    /// was given a later one.
+    /// When each generation was superseded, if it was: not before its token was first presented, and not after a later
+    /// token was first returned.
     superseded: Vec<When>,
 }
 
@@ -72,19 +72,19 @@ impl Times {
             let first = &mut times.superseded[presented as usize].0;
             *first = op.span.0.min(*first);
         }
-        // the latest that is possible: first if nobody ever knew, then by what somebody knew
+        // the latest possible time: first from unanswered calls, then from returned tokens
         for op in ops.iter().filter(|op| op.answer == Answer::Unknown) {
             let Call::Refresh(presented) = op.call else { continue };
             let last = &mut times.superseded[presented as usize].1;
             *last = op.span.1.saturating_add(rules.lateness).max(*last);
         }
-        let mut known = u64::MAX;
+        let mut earliest = u64::MAX;
         for generation in (0..times.superseded.len()).rev() {
             let given = |op: &&Op| matches!(op.answer, Answer::Token(given, _) if given as usize == generation + 1);
             let first = ops.iter().filter(given).map(|op| op.span.1).min();
-            known = known.min(first.unwrap_or(u64::MAX));
+            earliest = earliest.min(first.unwrap_or(u64::MAX));
             let last = &mut times.superseded[generation].1;
-            *last = if known < u64::MAX { known } else { *last };
+            *last = if earliest < u64::MAX { earliest } else { *last };
         }
         times
     }
@@ -98,40 +98,40 @@ impl Times {
     }
 
     /// When the current generation began.
-    fn used(&self, generation: u32) -> When {
+    fn generation_began(&self, generation: u32) -> When {
         generation.checked_sub(1).map_or(self.created, |before| self.superseded[before as usize])
     }
 
     fn may_live(&self, generation: u32, at: When, rules: &Rules) -> bool {
-        at.0 < self.used(generation).1.saturating_add(rules.idle + rules.tolerance)
+        at.0 < self.generation_began(generation).1.saturating_add(rules.idle + rules.tolerance)
             && at.0 < self.created.1.saturating_add(rules.absolute + rules.tolerance)
     }
 
-    fn may_be_over(&self, generation: u32, at: When, rules: &Rules) -> bool {
-        let idle = self.used(generation).0.saturating_add(rules.idle);
-        // a second: tokens tell their end in whole ones
+    fn may_be_expired(&self, generation: u32, at: When, rules: &Rules) -> bool {
+        let idle = self.generation_began(generation).0.saturating_add(rules.idle);
+        // one second more, because tokens expire at whole seconds
         at.1.saturating_add(rules.tolerance + 1_000_000) >= idle.min(self.created.0.saturating_add(rules.absolute))
     }
 
-    /// Whether a generation may, and whether it must, be within its grace.
+    /// Returns whether a generation may, and whether it must, be within its grace window.
     fn grace(&self, generation: u32, at: When, rules: &Rules) -> (bool, bool) {
         let since = self.superseded[generation as usize];
         let (least, most) = (at.0.saturating_sub(since.1), at.1.saturating_sub(since.0));
-        // of a session that is refreshed very often, a sixth longer
+        // a session that is refreshed very often has up to a sixth more
         let longest = rules.grace + rules.grace / 6 + rules.tolerance;
         (least < longest, most.saturating_add(rules.tolerance) < rules.grace)
     }
 }
 
-/// What the service under test is configured with.
+/// The configuration of the service under test.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
     pub grace: u64,
     pub idle: u64,
     pub absolute: u64,
-    /// How far apart clocks may be, and how coarse times in tokens are.
+    /// Allowed clock skew, including the rounding of times in tokens.
     pub tolerance: u64,
-    /// How long after its caller has given up something may still be carried out.
+    /// How long after its timeout an unanswered call may still be executed.
     pub lateness: u64,
 }
 
@@ -148,35 +148,35 @@ impl Rules {
     }
 }
 
-/// A session. One that hasn't been ended may be over by the clock all the same.
+/// The state of a session. A `Live` session may nevertheless have expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
     Before,
-    /// Of this generation.
+    /// Live, with this current generation.
     Live(u32),
     Over,
 }
 
 impl State {
-    /// What a session may be after an operation that was carried out by then; none where it can't have been so.
+    /// The state after a call that was executed by `by`, or none if the answer is impossible in this state.
     pub fn after(self, op: &Op, by: u64, times: &Times, rules: &Rules) -> Option<Self> {
         let late = if op.answer == Answer::Unknown { rules.lateness } else { 0 };
-        // when the node that served it may have read its clock
+        // when the node may have read its clock
         let at = (op.span.0, op.span.1.saturating_add(late).min(by));
         match (self, op.call, op.answer) {
             (Self::Before, Call::Login, Answer::Token(0, _)) => Some(Self::Live(0)),
-            // all sessions of the account were ended, and this one came later
+            // all sessions of the account were ended before this one was created
             (Self::Before, Call::End, Answer::Done | Answer::Unknown) => Some(Self::Before),
             (Self::Before, ..) | (_, Call::Login, _) => None,
 
             (Self::Live(_), Call::End, Answer::Done | Answer::Unknown) => Some(Self::Over),
-            (Self::Live(current), Call::Look, Answer::Lives) => times.may_live(current, at, rules).then_some(self),
-            (Self::Live(current), _, Answer::Gone) => times.may_be_over(current, at, rules).then_some(self),
+            (Self::Live(current), Call::Check, Answer::Live) => times.may_live(current, at, rules).then_some(self),
+            (Self::Live(current), _, Answer::Gone) => times.may_be_expired(current, at, rules).then_some(self),
             (Self::Live(current), Call::Refresh(presented), answer) => {
                 Self::refreshed(current, presented, answer, at, times, rules)
             }
 
-            (Self::Over, Call::Refresh(_) | Call::Look | Call::End, Answer::Gone) => Some(Self::Over),
+            (Self::Over, Call::Refresh(_) | Call::Check | Call::End, Answer::Gone) => Some(Self::Over),
             (Self::Over, Call::End, Answer::Done) => Some(Self::Over),
             (_, _, Answer::Unknown) => Some(self),
             _ => None,
@@ -184,7 +184,7 @@ impl State {
     }
 
     fn refreshed(current: u32, presented: u32, answer: Answer, at: When, times: &Times, rules: &Rules) -> Option<Self> {
-        // a token of a generation that the session hasn't reached: it was acknowledged, and lost
+        // a token of a later generation than the session's: its rotation was acknowledged and lost
         let superseded = presented.checked_add(1).filter(|next| *next <= current + 1)? <= current;
         let may_live = times.may_live(current, at, rules);
         let (may_be_repeated, must_be_repeated) =

@@ -1,10 +1,10 @@
-//! The checker can fail: nodes whose scripts were altered on the way to Redis are found out.
+//! Mutation tests of the checker: it finds violations when scripts are altered on their way to Redis.
 
 use std::{path::Path, time::Duration};
 
 use super::{history, nodes::Bench};
 
-/// A script of the service with its library before it, and what nodes send before both.
+/// Returns the prefix that nodes send before a script, and the script with its library.
 fn script(name: &str) -> (String, String) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/redis/lua");
     let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
@@ -12,41 +12,41 @@ fn script(name: &str) -> (String, String) {
     (before, format!("{}\n{}", read("lib.lua"), read(name)))
 }
 
-/// What is done to a script.
-struct Broken {
+/// An alteration of a script.
+struct Alteration {
     what: &'static str,
     script: &'static str,
     from: &'static str,
     to: &'static str,
-    /// What the checker says about it.
+    /// Part of the expected violation.
     found: &'static str,
 }
 
-const BROKEN: [Broken; 6] = [
-    Broken {
+const ALTERATIONS: [Alteration; 6] = [
+    Alteration {
         what: "superseded tokens work for ever",
         script: "rotate.lua",
         from: "if now - (session.used - run.age) < grace then",
         to: "if true then",
         found: "no order",
     },
-    Broken {
+    Alteration {
         what: "there is no grace",
         script: "rotate.lua",
         from: "if now - (session.used - run.age) < grace then",
         to: "if false then",
         found: "no order",
     },
-    Broken {
+    Alteration {
         what: "reuse doesn't end the session",
         script: "rotate.lua",
         from: "remove_sessions(key, { id })",
         to: "",
         found: "no order",
     },
-    // what was read is what there was before the last write, if that was just now: as where reading and writing are two
-    // steps, between which somebody else wrote
-    Broken {
+    // reads the record from before the latest write if that is recent, as if reading and writing were two steps with
+    // another call's write between them
+    Alteration {
         what: "reading and writing are two steps",
         script: "rotate.lua",
         from: "local session = read_record(found[1])",
@@ -57,14 +57,14 @@ const BROKEN: [Broken; 6] = [
              local session = read_record(found[1])",
         found: "second successor",
     },
-    Broken {
+    Alteration {
         what: "some rotations are answered and not written",
         script: "rotate.lua",
         from: "redis.call('HSET', key, id, record)",
         to: "if session.generation % 3 ~= 0 then redis.call('HSET', key, id, record) end",
         found: "generation",
     },
-    Broken {
+    Alteration {
         what: "a sign-out is acknowledged and doesn't happen",
         script: "revoke.lua",
         from: "remove_sessions(key, { id })",
@@ -75,14 +75,14 @@ const BROKEN: [Broken; 6] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_broken_is_found() {
+async fn checker_finds_each_altered_script() {
     let bench = Bench::start(2).await;
-    for (number, Broken { what, script: name, from, to, found }) in BROKEN.into_iter().enumerate() {
-        // what is altered does the usual cases too
+    for (number, Alteration { what, script: name, from, to, found }) in ALTERATIONS.into_iter().enumerate() {
+        // the fast path is left out, so that the altered script handles every refresh
         let (before, whole) = script(name);
         assert_eq!(whole.matches(from).count(), 1, "{name} reads otherwise: {from}");
-        let known = |text: &str| bench.server.lock().unwrap().command(&["SCRIPT", "LOAD", text]);
-        let swap = (known(&(before + &whole)), known(&format!("local answers = {{}}\n{}", whole.replace(from, to))));
+        let load = |text: &str| bench.server.lock().unwrap().command(&["SCRIPT", "LOAD", text]);
+        let swap = (load(&(before + &whole)), load(&format!("local answers = {{}}\n{}", whole.replace(from, to))));
         for node in &bench.nodes {
             node.proxy.swap(Some(swap.clone()));
         }

@@ -1,4 +1,4 @@
-//! Nodes that are programs of their own, on one Redis and one database, each on its own way to Redis.
+//! Nodes as separate processes that share one Redis and one database; each reaches Redis through its own fault proxy.
 
 use std::{
     sync::{Mutex, RwLock},
@@ -20,15 +20,15 @@ use crate::{
     store::server::Server,
 };
 
-/// Short enough for users to see what comes after.
+/// Short enough for users to present tokens after it.
 const GRACE: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_secs(30);
 const ABSOLUTE: Duration = Duration::from_secs(60);
 
-/// How long a user waits for an answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The request timeout of a user.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// All that is under test.
+/// The Redis and the nodes under test.
 pub struct Bench {
     pub server: Mutex<Server>,
     pub nodes: Vec<Node>,
@@ -40,7 +40,7 @@ pub struct Node {
     command: Vec<String>,
     guard: Mutex<Option<Guard>>,
     client: RwLock<Client>,
-    // last: the node's files go when it has ended
+    // dropped last, so that the node has ended before its files are deleted
     _folder: std::sync::Arc<tempfile::TempDir>,
 }
 
@@ -72,7 +72,7 @@ impl Bench {
         Rules::new(GRACE, IDLE, ABSOLUTE)
     }
 
-    /// Waits until all nodes are.
+    /// Waits until all nodes are ready.
     pub async fn ready(&self) {
         for node in &self.nodes {
             wait::until("the node is ready", || async {
@@ -85,12 +85,12 @@ impl Bench {
 }
 
 impl Node {
-    /// A request to where it is at the moment.
+    /// Builds a request to the node's current address.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.client.read().unwrap().request(method, path).timeout(PATIENCE)
+        self.client.read().unwrap().request(method, path).timeout(REQUEST_TIMEOUT)
     }
 
-    /// Ends it as a power cut would.
+    /// Kills the node, as a power cut would.
     pub fn kill(&self) {
         if let Some(guard) = self.guard.lock().unwrap().take() {
             guard.signal(Signal::KILL);
@@ -98,7 +98,7 @@ impl Node {
         }
     }
 
-    /// Starts it again after [`Node::kill`].
+    /// Starts the node after [`Node::kill`].
     pub fn restart(&self) {
         let (guard, client) = tokio::task::block_in_place(|| launch(&self.command));
         *self.guard.lock().unwrap() = Some(guard);
@@ -111,7 +111,7 @@ impl Node {
         }
     }
 
-    /// The last that it said.
+    /// The node's latest log lines.
     pub fn log(&self) -> String {
         self.guard.lock().unwrap().as_ref().map_or_else(String::new, Guard::log)
     }
@@ -139,7 +139,7 @@ fn command(folder: &str, number: usize, redis: &str, database: &str) -> Vec<Stri
         &format!("session.idle_timeout={}s", IDLE.as_secs()),
         &format!("session.absolute_timeout={}s", ABSOLUTE.as_secs()),
         "session.max_per_account=1000",
-        // the users are many and quick
+        // the simulated users exceed the default limits
         "limits.login_per_address=off",
         "limits.login_service=off",
         "limits.login_backoff_after=off",

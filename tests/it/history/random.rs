@@ -1,4 +1,4 @@
-//! Chance that can be repeated: the same seed, the same choices.
+//! Reproducible random choices: the same seed yields the same choices.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use std::time::Duration;
 pub struct Random(u64);
 
 impl Random {
-    /// Different for every stream of a seed.
+    /// Creates a generator; each stream of a seed is independent.
     pub fn new(seed: u64, stream: u64) -> Self {
         Self(seed ^ stream.wrapping_mul(0xd134_2543_de82_ef95))
     }
@@ -18,17 +18,17 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// Less than `end`, which is not 0.
+    /// A number below `end`, which must not be 0.
     pub fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.next() % u64::try_from(end).unwrap()).unwrap()
     }
 
-    /// True so many times in a hundred.
+    /// True with this probability in percent.
     pub fn percent(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
 
-    /// Up to so many milliseconds.
+    /// A duration between two numbers of milliseconds.
     pub fn millis(&mut self, from: usize, to: usize) -> Duration {
         Duration::from_millis(u64::try_from(from + self.below(to - from + 1)).unwrap())
     }

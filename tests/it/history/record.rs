@@ -1,4 +1,4 @@
-//! What was asked and answered, by all users, in the order of one clock; and the verdict on it.
+//! Records the calls and answers of all users by one clock, and checks them.
 
 use std::{
     collections::HashMap,
@@ -12,11 +12,11 @@ use super::{
     model::{Answer, Call, Op, Rules, When},
 };
 
-/// What a call was about.
+/// The sessions that a call concerns.
 #[derive(Clone, Debug)]
 pub enum About {
     Session(String),
-    /// Every session of the account, but perhaps one.
+    /// Every session of the account, except this one if given.
     All {
         but: Option<String>,
     },
@@ -28,28 +28,28 @@ struct Entry {
     op: Op,
 }
 
-/// A history that is being made.
+/// The recorded history.
 pub struct Record {
     began: Instant,
     entries: Mutex<Vec<Entry>>,
     faults: Mutex<Vec<(u64, String)>>,
-    surprises: Mutex<Vec<String>>,
+    violations: Mutex<Vec<String>>,
 }
 
-/// What there is to say about a history.
+/// The result of checking a history.
 #[derive(Debug, Default)]
 pub struct Verdict {
     pub sessions: usize,
     pub operations: usize,
-    /// How many calls were never answered.
+    /// Number of calls that were never answered.
     pub unknown: usize,
-    /// How many tokens were given, reuses found and sessions ended.
+    /// Numbers of returned tokens, detected reuses and ended sessions.
     pub tokens: usize,
     pub reuses: usize,
     pub ends: usize,
-    /// How many faults struck.
+    /// Number of injected faults.
     pub faults: usize,
-    /// What can't have been, or must not be.
+    /// Answers that the model does not allow.
     pub violations: Vec<String>,
 }
 
@@ -58,8 +58,8 @@ impl fmt::Display for Verdict {
         let Self { sessions, operations, unknown, tokens, reuses, ends, faults, violations } = self;
         write!(
             f,
-            "{operations} calls about {sessions} sessions, {unknown} never answered; {tokens} tokens given, {reuses} \
-             reuses found, {ends} ends acknowledged; {faults} faults came and went; {} violations",
+            "{operations} calls about {sessions} sessions, {unknown} never answered; {tokens} tokens returned, {reuses} \
+             reuses detected, {ends} ends acknowledged; {faults} faults injected; {} violations",
             violations.len()
         )
     }
@@ -67,10 +67,15 @@ impl fmt::Display for Verdict {
 
 impl Record {
     pub fn new() -> Self {
-        Self { began: Instant::now(), entries: Mutex::default(), faults: Mutex::default(), surprises: Mutex::default() }
+        Self {
+            began: Instant::now(),
+            entries: Mutex::default(),
+            faults: Mutex::default(),
+            violations: Mutex::default(),
+        }
     }
 
-    /// Microseconds since it began.
+    /// Microseconds since the history began.
     pub fn now(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_micros()).unwrap()
     }
@@ -79,17 +84,17 @@ impl Record {
         self.entries.lock().unwrap().push(Entry { account, about, op: Op { call, answer, span } });
     }
 
-    /// A fault strikes, or passes.
+    /// Records the beginning or the end of a fault.
     pub fn fault(&self, what: String) {
         self.faults.lock().unwrap().push((self.now(), what));
     }
 
-    /// An answer that no model is needed for to see that it is wrong.
-    pub fn surprise(&self, what: String) {
-        self.surprises.lock().unwrap().push(format!("at {} µs: {what}", self.now()));
+    /// Records an answer that is wrong regardless of the model.
+    pub fn record_violation(&self, what: String) {
+        self.violations.lock().unwrap().push(format!("at {} µs: {what}", self.now()));
     }
 
-    /// Checks every session by itself.
+    /// Checks the history of each session.
     pub fn verdict(&self, rules: &Rules) -> Verdict {
         let entries = self.entries.lock().unwrap();
         let mut sessions: HashMap<(usize, &str), Vec<Op>> = HashMap::new();
@@ -102,7 +107,7 @@ impl Record {
             let About::All { but } = &entry.about else { continue };
             for ((account, id), ops) in &mut sessions {
                 let concerned = *account == entry.account && but.as_deref() != Some(*id);
-                // sessions that began later are not
+                // sessions created after the call ended are not concerned
                 if concerned && ops[0].span.0 <= entry.op.span.1 {
                     ops.push(entry.op.clone());
                 }
@@ -117,7 +122,7 @@ impl Record {
             reuses: count(|op| op.answer == Answer::Reused),
             ends: count(|op| op.answer == Answer::Done),
             faults: self.faults.lock().unwrap().len(),
-            violations: self.surprises.lock().unwrap().clone(),
+            violations: self.violations.lock().unwrap().clone(),
         };
         for ((account, id), ops) in sessions {
             if let Some(violation) = check::violation(&ops, rules) {
@@ -127,7 +132,7 @@ impl Record {
         verdict
     }
 
-    /// When which fault struck.
+    /// Lists the faults and their times.
     pub fn faults(&self) -> String {
         let faults = self.faults.lock().unwrap();
         faults.iter().fold(String::new(), |text, (at, what)| text + &format!("  {at:>10} µs  {what}\n"))

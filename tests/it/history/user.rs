@@ -1,4 +1,4 @@
-//! A simulated user: signs in, refreshes as clients do and as they shouldn't, looks, signs out, and tries what is over.
+//! A simulated user: logs in, refreshes correctly and incorrectly, checks sessions, logs out, and tries ended sessions.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -17,21 +17,21 @@ use super::{
     record::{About, Record},
 };
 
-/// What came back from a node, if anything did.
+/// The outcome of a request.
 enum Reply {
     Answered(u16, Value),
-    /// Whether it was carried out is unknown.
+    /// The request may or may not have been executed.
     Unknown,
-    /// It certainly was not.
+    /// The request was certainly not executed.
     Never,
 }
 
 struct Session {
     id: String,
     access: String,
-    /// Oldest first, each with its generation; the last is what a careful client would present.
+    /// Refresh tokens with their generations, oldest first. A correct client presents the last one.
     refresh: Vec<(u32, String)>,
-    /// How often more to try it, once it is known to be over.
+    /// Remaining tries once the session is known to have ended.
     tries: Option<usize>,
 }
 
@@ -43,13 +43,13 @@ pub struct User<'a> {
     name: String,
     random: Random,
     sessions: Vec<Session>,
-    /// What the password may be: two where a change was never answered.
+    /// The possible passwords: two if a change was never answered.
     passwords: Vec<String>,
     changes: usize,
 }
 
 impl<'a> User<'a> {
-    /// Registers the account, on nodes that are well.
+    /// Registers the account, before any fault is injected.
     pub async fn register(bench: &'a Bench, record: &'a Record, number: usize, name: String, random: Random) -> Self {
         let password = "tidal engine verse marmalade".to_owned();
         let body = json!({ "email": format!("{name}@example.com"), "username": &name, "password": password });
@@ -58,8 +58,8 @@ impl<'a> User<'a> {
         Self { bench, record, number, name, random, sessions: Vec::new(), passwords: vec![password], changes: 0 }
     }
 
-    /// Does this and that until `done`.
-    pub async fn live(&mut self, done: Duration) {
+    /// Makes random calls until `done`.
+    pub async fn run(&mut self, done: Duration) {
         while self.record.elapsed() < done {
             self.act().await;
             let pause = self.random.millis(0, 100);
@@ -67,10 +67,10 @@ impl<'a> User<'a> {
         }
     }
 
-    /// Nothing that was acknowledged may be missing in the end, and nothing that was ended may be there.
-    pub async fn take_stock(&mut self) {
+    /// Checks every session after the faults: no acknowledged write is lost, and no ended session is live.
+    pub async fn assert_final_state(&mut self) {
         for which in 0..self.sessions.len() {
-            self.look(which).await;
+            self.check_session(which).await;
             let current = self.sessions[which].refresh.len() - 1;
             self.refresh(which, current, 1).await;
         }
@@ -78,8 +78,8 @@ impl<'a> User<'a> {
 
     async fn act(&mut self) {
         self.sessions.retain(|session| session.tries != Some(0));
-        let well = self.sessions.iter().filter(|session| session.tries.is_none()).count();
-        if well == 0 || (well < 4 && self.random.percent(6)) {
+        let live = self.sessions.iter().filter(|session| session.tries.is_none()).count();
+        if live == 0 || (live < 4 && self.random.percent(6)) {
             return self.login().await;
         }
         let which = self.random.below(self.sessions.len());
@@ -91,17 +91,17 @@ impl<'a> User<'a> {
             0..38 => self.refresh(which, last, 1).await,
             38..48 => self.refresh(which, last, 2).await,
             48..50 => self.refresh(which, last, 4).await,
-            // an old one: of a slow tab, or stolen
+            // an old token, as of a slow tab or a thief
             50..60 => {
                 let furthest = *self.random.pick(&[3, 12]);
                 let old = last.saturating_sub(self.random.below(furthest));
                 self.refresh(which, old, 1).await;
             }
-            60..68 => self.lose_an_answer(which, last).await,
-            68..72 => self.give_up_waiting(which, last).await,
-            72..90 => self.look(which).await,
-            90..94 => self.sign_out(which).await,
-            94..96 => self.sign_out_beside_a_refresh(which, last).await,
+            60..68 => self.retry_lost_refresh(which, last).await,
+            68..72 => self.abandon_refresh(which, last).await,
+            72..90 => self.check_session(which).await,
+            90..94 => self.logout(which).await,
+            94..96 => self.logout_during_refresh(which, last).await,
             96..97 => self.end_another(which).await,
             97..98 => self.end_all(which, true).await,
             98..99 => self.end_all(which, false).await,
@@ -109,30 +109,30 @@ impl<'a> User<'a> {
         }
     }
 
-    /// Asks a node, any; gives what it says and when. `patience`: gives up after so long.
-    async fn ask(
+    /// Sends a request to a node and returns the reply and its times. `timeout` abandons the request.
+    async fn send(
         &self,
         node: usize,
         finish: impl FnOnce(RequestBuilder) -> RequestBuilder,
         (method, path): (Method, &str),
-        patience: Option<Duration>,
+        timeout: Option<Duration>,
     ) -> (Reply, When) {
         let from = self.record.now();
         let request = finish(self.bench.nodes[node].request(method.clone(), path));
-        let asking = async {
+        let sending = async {
             let answer = request.send().await?;
             let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
             Ok::<_, reqwest::Error>((status, headers, answer.bytes().await?))
         };
-        let patience = patience.unwrap_or(Duration::from_secs(60));
-        let reply = match tokio::time::timeout(patience, asking).await {
+        let timeout = timeout.unwrap_or(Duration::from_secs(60));
+        let reply = match tokio::time::timeout(timeout, sending).await {
             Err(_) => Reply::Unknown,
             Ok(Err(error)) if error.is_connect() => Reply::Never,
             Ok(Err(_)) => Reply::Unknown,
             Ok(Ok((429, ..))) => Reply::Never,
             Ok(Ok((503, headers, _))) => {
                 if !headers.contains_key("retry-after") {
-                    self.record.surprise(format!("{method} {path}: 503 without Retry-After"));
+                    self.record.record_violation(format!("{method} {path}: 503 without Retry-After"));
                 }
                 Reply::Unknown
             }
@@ -145,15 +145,15 @@ impl<'a> User<'a> {
         self.random.below(self.bench.nodes.len())
     }
 
-    fn surprise(&self, what: &str, status: u16, body: &Value) {
-        self.record.surprise(format!("user {}: {what} was answered {status} {body}", self.number));
+    fn record_violation(&self, what: &str, status: u16, body: &Value) {
+        self.record.record_violation(format!("user {}: {what} was answered {status} {body}", self.number));
     }
 
     fn note(&self, session: &str, call: Call, answer: Answer, span: When) {
         self.record.note(self.number, About::Session(session.to_owned()), call, answer, span);
     }
 
-    fn is_over(&mut self, which: usize) {
+    fn mark_ended(&mut self, which: usize) {
         self.sessions[which].tries.get_or_insert(4);
     }
 
@@ -162,7 +162,7 @@ impl<'a> User<'a> {
         let (mut tried, start) = (Vec::new(), self.passwords.len());
         for password in self.passwords.clone().into_iter().rev() {
             let body = json!({ "identifier": self.name, "password": password });
-            let (reply, span) = self.ask(node, |ask| ask.json(&body), (Method::POST, "/v1/login"), None).await;
+            let (reply, span) = self.send(node, |request| request.json(&body), (Method::POST, "/v1/login"), None).await;
             match reply {
                 Reply::Answered(200, body) => {
                     let text = |field: &str| body[field].as_str().unwrap().to_owned();
@@ -173,36 +173,36 @@ impl<'a> User<'a> {
                     return;
                 }
                 Reply::Answered(401, _) => tried.push(password),
-                Reply::Answered(status, body) => return self.surprise("a sign-in", status, &body),
+                Reply::Answered(status, body) => return self.record_violation("a login", status, &body),
                 Reply::Unknown | Reply::Never => return,
             }
         }
-        // a change that was never answered may be carried out between two tries: then the next sign-in works
+        // an unanswered password change may be executed between the two tries: then the next login succeeds
         if start == 1 {
-            self.record.surprise(format!("user {}: the right password was refused", self.number));
+            self.record.record_violation(format!("user {}: the right password was refused", self.number));
         }
     }
 
-    /// Presents a token, as often at once.
+    /// Presents a token `times` times concurrently.
     async fn refresh(&mut self, which: usize, token_index: usize, times: usize) {
         let (generation, text) = self.sessions[which].refresh[token_index].clone();
         let nodes: Vec<usize> = (0..times).map(|_| self.any_node()).collect();
         let replies = {
-            let ask_one = |node: usize| self.present(node, &text, None);
-            join_all(nodes.into_iter().map(ask_one)).await
+            let present_once = |node: usize| self.present(node, &text, None);
+            join_all(nodes.into_iter().map(present_once)).await
         };
         for (reply, span) in replies {
-            self.refreshed(which, generation, reply, span, true);
+            self.note_refresh(which, generation, reply, span, true);
         }
     }
 
-    async fn present(&self, node: usize, token: &str, patience: Option<Duration>) -> (Reply, When) {
+    async fn present(&self, node: usize, token: &str, timeout: Option<Duration>) -> (Reply, When) {
         let body = json!({ "refresh_token": token });
-        self.ask(node, |ask| ask.json(&body), (Method::POST, "/v1/refresh"), patience).await
+        self.send(node, |request| request.json(&body), (Method::POST, "/v1/refresh"), timeout).await
     }
 
-    /// Notes the answer to a refresh; `arrived`: and goes on with it.
-    fn refreshed(&mut self, which: usize, presented: u32, reply: Reply, span: When, arrived: bool) {
+    /// Records the answer to a refresh. If it `arrived` at the client, the client uses the new token.
+    fn note_refresh(&mut self, which: usize, presented: u32, reply: Reply, span: When, arrived: bool) {
         let id = self.sessions[which].id.clone();
         let answer = match reply {
             Reply::Answered(200, body) => {
@@ -210,7 +210,7 @@ impl<'a> User<'a> {
                 let answer = token(&text);
                 let Answer::Token(generation, _) = answer else { unreachable!("it is one") };
                 if body["session_id"] != id.as_str() {
-                    self.surprise("a refresh", 200, &body["session_id"]);
+                    self.record_violation("a refresh", 200, &body["session_id"]);
                 }
                 let session = &mut self.sessions[which];
                 if arrived && session.refresh.last().is_some_and(|(last, _)| *last < generation) {
@@ -225,178 +225,179 @@ impl<'a> User<'a> {
             {
                 Answer::Gone
             }
-            Reply::Answered(status, body) => return self.surprise("a refresh", status, &body),
+            Reply::Answered(status, body) => return self.record_violation("a refresh", status, &body),
             Reply::Unknown => Answer::Unknown,
             Reply::Never => return,
         };
         if matches!(answer, Answer::Gone | Answer::Reused) {
-            self.is_over(which);
+            self.mark_ended(which);
         }
         self.note(&id, Call::Refresh(presented), answer, span);
     }
 
-    /// The answer gets lost on its way: the same is presented again, at once or after a while.
-    async fn lose_an_answer(&mut self, which: usize, last: usize) {
+    /// Simulates a lost response: presents the same token again, at once or later.
+    async fn retry_lost_refresh(&mut self, which: usize, last: usize) {
         let (generation, text) = self.sessions[which].refresh[last].clone();
         let node = self.any_node();
         let (reply, span) = self.present(node, &text, None).await;
-        self.refreshed(which, generation, reply, span, false);
+        self.note_refresh(which, generation, reply, span, false);
         let pause = if self.random.percent(30) { self.random.millis(0, 1500) } else { self.random.millis(0, 50) };
         tokio::time::sleep(pause).await;
         self.refresh(which, last, 1).await;
     }
 
-    /// The connection is given up while the node works on it.
-    async fn give_up_waiting(&mut self, which: usize, last: usize) {
+    /// Closes the connection while the node handles the refresh.
+    async fn abandon_refresh(&mut self, which: usize, last: usize) {
         let (generation, text) = self.sessions[which].refresh[last].clone();
-        let (node, patience) = (self.any_node(), self.random.millis(0, 20));
-        let (reply, span) = self.present(node, &text, Some(patience)).await;
-        self.refreshed(which, generation, reply, span, true);
+        let (node, timeout) = (self.any_node(), self.random.millis(0, 20));
+        let (reply, span) = self.present(node, &text, Some(timeout)).await;
+        self.note_refresh(which, generation, reply, span, true);
     }
 
-    async fn look(&mut self, which: usize) {
+    async fn check_session(&mut self, which: usize) {
         let node = self.any_node();
         let (id, access) = (self.sessions[which].id.clone(), self.sessions[which].access.clone());
-        let (reply, span) = self.ask(node, |ask| ask.bearer_auth(access), (Method::GET, "/v1/me"), None).await;
+        let (reply, span) = self.send(node, |request| request.bearer_auth(access), (Method::GET, "/v1/me"), None).await;
         let answer = match reply {
-            Reply::Answered(200, _) => Answer::Lives,
+            Reply::Answered(200, _) => Answer::Live,
             Reply::Answered(401, _) => Answer::Gone,
-            Reply::Answered(status, body) => return self.surprise("GET /v1/me", status, &body),
+            Reply::Answered(status, body) => return self.record_violation("GET /v1/me", status, &body),
             Reply::Unknown | Reply::Never => return,
         };
         if answer == Answer::Gone {
-            self.is_over(which);
+            self.mark_ended(which);
         }
-        self.note(&id, Call::Look, answer, span);
+        self.note(&id, Call::Check, answer, span);
     }
 
-    async fn sign_out(&mut self, which: usize) {
+    async fn logout(&mut self, which: usize) {
         let (node, by_access) = (self.any_node(), self.random.percent(50));
         let session = &self.sessions[which];
         let (id, access) = (session.id.clone(), session.access.clone());
         let body = json!({ "refresh_token": session.refresh.last().unwrap().1 });
-        let finish = |ask: RequestBuilder| if by_access { ask.bearer_auth(access) } else { ask.json(&body) };
-        let (reply, span) = self.ask(node, finish, (Method::POST, "/v1/logout"), None).await;
+        let finish =
+            |request: RequestBuilder| if by_access { request.bearer_auth(access) } else { request.json(&body) };
+        let (reply, span) = self.send(node, finish, (Method::POST, "/v1/logout"), None).await;
         let answer = match reply {
             Reply::Answered(204, _) => Answer::Done,
             // an access token expires with its session
             Reply::Answered(401, _) if by_access => Answer::Gone,
-            Reply::Answered(status, body) => return self.surprise("a sign-out", status, &body),
+            Reply::Answered(status, body) => return self.record_violation("a logout", status, &body),
             Reply::Unknown => Answer::Unknown,
             Reply::Never => return,
         };
         if answer != Answer::Unknown {
-            self.is_over(which);
+            self.mark_ended(which);
         }
         self.note(&id, Call::End, answer, span);
     }
 
-    async fn sign_out_beside_a_refresh(&mut self, which: usize, last: usize) {
+    async fn logout_during_refresh(&mut self, which: usize, last: usize) {
         let (generation, text) = self.sessions[which].refresh[last].clone();
         let (id, nodes) = (self.sessions[which].id.clone(), [self.any_node(), self.any_node()]);
         let body = json!({ "refresh_token": text });
         let ((reply, span), (ended, ending)) = tokio::join!(
             self.present(nodes[0], &text, None),
-            self.ask(nodes[1], |ask| ask.json(&body), (Method::POST, "/v1/logout"), None),
+            self.send(nodes[1], |request| request.json(&body), (Method::POST, "/v1/logout"), None),
         );
-        self.refreshed(which, generation, reply, span, true);
+        self.note_refresh(which, generation, reply, span, true);
         match ended {
             Reply::Answered(204, _) => {
-                self.is_over(which);
+                self.mark_ended(which);
                 self.note(&id, Call::End, Answer::Done, ending);
             }
-            Reply::Answered(status, body) => self.surprise("a sign-out", status, &body),
+            Reply::Answered(status, body) => self.record_violation("a logout", status, &body),
             Reply::Unknown => self.note(&id, Call::End, Answer::Unknown, ending),
             Reply::Never => {}
         }
     }
 
-    /// Ends a session from another.
-    async fn end_another(&mut self, asking: usize) {
+    /// Ends one session with the credentials of another.
+    async fn end_another(&mut self, caller: usize) {
         let ended = self.random.below(self.sessions.len());
         let (node, id) = (self.any_node(), self.sessions[ended].id.clone());
-        let (asking_id, access) = (self.sessions[asking].id.clone(), self.sessions[asking].access.clone());
+        let (caller_id, access) = (self.sessions[caller].id.clone(), self.sessions[caller].access.clone());
         let path = format!("/v1/sessions/{id}");
-        let (reply, span) = self.ask(node, |ask| ask.bearer_auth(access), (Method::DELETE, &path), None).await;
+        let (reply, span) = self.send(node, |request| request.bearer_auth(access), (Method::DELETE, &path), None).await;
         match reply {
             Reply::Answered(204, _) => {
-                if ended != asking {
-                    self.note(&asking_id, Call::Look, Answer::Lives, span);
+                if ended != caller {
+                    self.note(&caller_id, Call::Check, Answer::Live, span);
                 }
-                self.is_over(ended);
+                self.mark_ended(ended);
                 self.note(&id, Call::End, Answer::Done, span);
             }
-            // the one that asks is over
+            // the calling session has ended
             Reply::Answered(401, _) => {
-                self.is_over(asking);
-                self.note(&asking_id, Call::Look, Answer::Gone, span);
+                self.mark_ended(caller);
+                self.note(&caller_id, Call::Check, Answer::Gone, span);
             }
-            // the other is, and the one that asks lives
+            // the other session had ended, and the calling one is live
             Reply::Answered(404, _) => {
-                self.is_over(ended);
-                self.note(&asking_id, Call::Look, Answer::Lives, span);
+                self.mark_ended(ended);
+                self.note(&caller_id, Call::Check, Answer::Live, span);
                 self.note(&id, Call::End, Answer::Gone, span);
             }
-            Reply::Answered(status, body) => self.surprise("ending a session", status, &body),
+            Reply::Answered(status, body) => self.record_violation("ending a session", status, &body),
             Reply::Unknown => self.note(&id, Call::End, Answer::Unknown, span),
             Reply::Never => {}
         }
     }
 
-    /// Notes that all sessions were ended, or may have been, by this one.
-    fn all_ended(&mut self, asking: usize, keeps_it: bool, answer: Answer, span: When) {
-        let id = self.sessions[asking].id.clone();
+    /// Records that all sessions were ended, or may have been.
+    fn note_all_ended(&mut self, caller: usize, keep_caller: bool, answer: Answer, span: When) {
+        let id = self.sessions[caller].id.clone();
         if answer == Answer::Done {
-            if keeps_it {
-                self.note(&id, Call::Look, Answer::Lives, span);
+            if keep_caller {
+                self.note(&id, Call::Check, Answer::Live, span);
             }
-            for which in (0..self.sessions.len()).filter(|which| !keeps_it || *which != asking) {
-                self.is_over(which);
+            for which in (0..self.sessions.len()).filter(|which| !keep_caller || *which != caller) {
+                self.mark_ended(which);
             }
         }
-        self.record.note(self.number, About::All { but: keeps_it.then_some(id) }, Call::End, answer, span);
+        self.record.note(self.number, About::All { but: keep_caller.then_some(id) }, Call::End, answer, span);
     }
 
-    async fn end_all(&mut self, asking: usize, keeps_it: bool) {
-        let (node, access) = (self.any_node(), self.sessions[asking].access.clone());
-        let path = if keeps_it { "/v1/sessions?keep_current=true" } else { "/v1/sessions" };
-        let (reply, span) = self.ask(node, |ask| ask.bearer_auth(access), (Method::DELETE, path), None).await;
+    async fn end_all(&mut self, caller: usize, keep_caller: bool) {
+        let (node, access) = (self.any_node(), self.sessions[caller].access.clone());
+        let path = if keep_caller { "/v1/sessions?keep_current=true" } else { "/v1/sessions" };
+        let (reply, span) = self.send(node, |request| request.bearer_auth(access), (Method::DELETE, path), None).await;
         match reply {
-            Reply::Answered(200, _) => self.all_ended(asking, keeps_it, Answer::Done, span),
+            Reply::Answered(200, _) => self.note_all_ended(caller, keep_caller, Answer::Done, span),
             Reply::Answered(401, _) => {
-                self.is_over(asking);
-                let id = self.sessions[asking].id.clone();
-                self.note(&id, Call::Look, Answer::Gone, span);
+                self.mark_ended(caller);
+                let id = self.sessions[caller].id.clone();
+                self.note(&id, Call::Check, Answer::Gone, span);
             }
-            Reply::Answered(status, body) => self.surprise("ending all sessions", status, &body),
-            Reply::Unknown => self.all_ended(asking, keeps_it, Answer::Unknown, span),
+            Reply::Answered(status, body) => self.record_violation("ending all sessions", status, &body),
+            Reply::Unknown => self.note_all_ended(caller, keep_caller, Answer::Unknown, span),
             Reply::Never => {}
         }
     }
 
-    async fn change_password(&mut self, asking: usize) {
+    async fn change_password(&mut self, caller: usize) {
         let [current] = &self.passwords[..] else { return self.login().await };
         let (current, node) = (current.clone(), self.random.below(self.bench.nodes.len()));
         self.changes += 1;
         let new = format!("{} lantern orchid {}", self.number * 7919, self.changes * 104_729);
         let body = json!({ "current_password": &current, "new_password": &new });
-        let access = self.sessions[asking].access.clone();
-        let finish = |ask: RequestBuilder| ask.bearer_auth(access).json(&body);
-        let (reply, span) = self.ask(node, finish, (Method::POST, "/v1/me/password"), None).await;
+        let access = self.sessions[caller].access.clone();
+        let finish = |request: RequestBuilder| request.bearer_auth(access).json(&body);
+        let (reply, span) = self.send(node, finish, (Method::POST, "/v1/me/password"), None).await;
         match reply {
             Reply::Answered(204, _) => {
-                self.all_ended(asking, true, Answer::Done, span);
+                self.note_all_ended(caller, true, Answer::Done, span);
                 self.passwords = vec![new];
                 self.try_old_password(&current).await;
             }
             Reply::Answered(401, _) => {
-                self.is_over(asking);
-                let id = self.sessions[asking].id.clone();
-                self.note(&id, Call::Look, Answer::Gone, span);
+                self.mark_ended(caller);
+                let id = self.sessions[caller].id.clone();
+                self.note(&id, Call::Check, Answer::Gone, span);
             }
-            Reply::Answered(status, body) => self.surprise("changing a password", status, &body),
+            Reply::Answered(status, body) => self.record_violation("changing a password", status, &body),
             Reply::Unknown => {
-                self.all_ended(asking, true, Answer::Unknown, span);
+                self.note_all_ended(caller, true, Answer::Unknown, span);
                 self.passwords.push(new);
             }
             Reply::Never => {}
@@ -406,14 +407,15 @@ impl<'a> User<'a> {
     async fn try_old_password(&mut self, old: &str) {
         let node = self.any_node();
         let body = json!({ "identifier": self.name, "password": old });
-        let (reply, _) = self.ask(node, |ask| ask.json(&body), (Method::POST, "/v1/login"), None).await;
+        let (reply, _) = self.send(node, |request| request.json(&body), (Method::POST, "/v1/login"), None).await;
         if let Reply::Answered(200, _) = reply {
-            self.record.surprise(format!("user {}: a password that was changed still works", self.number));
+            self.record.record_violation(format!("user {}: a password that was changed still works", self.number));
         }
     }
 }
 
-/// What there is to know of a refresh token without its key.
+/// The generation and a hash of a refresh token, read without its key.
+
 fn token(text: &str) -> Answer {
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(text.strip_prefix("lk_rt_").unwrap()).unwrap();
     let mut hasher = DefaultHasher::new();

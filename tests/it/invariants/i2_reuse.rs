@@ -31,7 +31,7 @@ async fn i2_superseded_token_after_grace_revokes_its_session_only_and_is_recorde
             assert_eq!(node.get("/v1/me", token).await.problem(), (401, "invalid_token".to_owned()));
         }
     }
-    // The other session goes on.
+    // The other session continues.
     let other = Tokens::of(&nodes[0].refresh(&other.refresh).await.expect(200));
     nodes[1].get("/v1/me", &other.access).await.expect(200);
     let events = events::of(&cluster.redis, account);

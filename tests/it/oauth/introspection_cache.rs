@@ -121,7 +121,7 @@ async fn cached_introspection_ends_with_the_clients_secret_or_enablement() {
         ask(&renewed).await.expect(200);
     }
     cluster.advance(grace);
-    assert_eq!(error(&ask(&client).await), refused(401, "invalid_client"), "the former secret's grace is over");
+    assert_eq!(error(&ask(&client).await), refused(401, "invalid_client"), "the former secret's grace has ended");
     ask(&renewed).await.expect(200);
     clients::disable(&cluster.clock, &sql, "billing").await.unwrap();
     cluster.reload_clients().await;

@@ -66,8 +66,8 @@ async fn revoke_with_wrong_client_credentials_is_refused() {
     node.get("/v1/me", &tokens.access).await.expect(200);
 }
 
-/// The answer tells a client of another audience nothing about a token: a genuine one, one whose session is over and a forged
-/// one get the same.
+/// The answer reveals nothing about a token to a client of another audience: a genuine token, one of an ended session and a
+/// forged one get the same answer.
 #[tokio::test]
 async fn revoke_of_a_token_that_is_not_the_callers_answers_200_and_does_nothing() {
     let cluster = TestCluster::new();

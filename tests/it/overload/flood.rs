@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 use tokio::{sync::Barrier, task::JoinHandle};
 
-use super::process::{Process, open_many};
+use super::process::{Process, raise_file_limit};
 use crate::harness::{
     client::{Client, Tokens},
     wait,
@@ -27,7 +27,7 @@ const BUDGET: u64 = 2 * 19 + 150;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn login_flood_is_refused_at_once_and_stays_within_memory_budget() {
-    open_many(3 * FLOOD as u64);
+    raise_file_limit(3 * FLOOD as u64);
     let process = Process::start(&[
         &format!("password.threads={THREADS}"),
         &format!("password.queue={QUEUE}"),
@@ -82,7 +82,7 @@ async fn login_flood_is_refused_at_once_and_stays_within_memory_budget() {
     let (served, refused) = (signed_in.load(Ordering::SeqCst), refused.load(Ordering::SeqCst));
     assert!(served < THREADS + QUEUE, "{served} were served before the last was refused");
     assert!(refused >= FLOOD - 2 * (THREADS + QUEUE), "{refused}");
-    let most = process.most_memory();
+    let most = process.peak_memory();
     println!("{served} served, {refused} refused; {before} MiB before, {most} MiB at most");
     assert!(most <= before + BUDGET, "{before} MiB before, {most} MiB at most");
 

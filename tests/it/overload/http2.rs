@@ -52,7 +52,7 @@ async fn rapid_resets_close_their_connection() {
         assert_eq!(end(stream).await, Some(ENHANCE_YOUR_CALM));
         assert!(alive(&client).await, "other clients are served");
     }
-    let most = process.most_memory();
+    let most = process.peak_memory();
     println!("{sent} resets on {connections} connections; {before} MiB before, {most} MiB at most");
     assert!(most <= before + BUDGET, "{before} MiB before, {most} MiB at most");
 }
@@ -81,7 +81,7 @@ async fn endless_headers_are_not_kept() {
         drop(stream);
         assert!(alive(&client).await, "other clients are served: {number}");
     }
-    let most = process.most_memory();
+    let most = process.peak_memory();
     assert!(most <= before + BUDGET, "{before} MiB before, {most} MiB at most");
 }
 
@@ -104,7 +104,7 @@ async fn acknowledgements_are_not_kept_for_client_that_does_not_read() {
         assert!(sent < 1 << 30, "{sent} bytes were taken");
     }
     assert!(alive(&client).await);
-    let most = process.most_memory();
+    let most = process.peak_memory();
     println!("{sent} bytes; {before} MiB before, {most} MiB at most");
     assert!(most <= before + BUDGET, "{before} MiB before, {most} MiB at most");
 }

@@ -1,4 +1,4 @@
-//! A node that is a process, and what it takes of the machine.
+//! A node in its own process, with its memory and open files.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use tokio::task::block_in_place;
 
 use crate::{binary::Service, harness::redis::Redis};
 
-/// A node, its Redis, and the folder of its database.
+/// A node process with its Redis and the folder of its database.
 pub(super) struct Process {
     pub(super) node: Service,
     _folder: tempfile::TempDir,
@@ -14,7 +14,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts one. Whoever calls may do so as often as they like.
+    /// Starts a node without login rate limits.
     pub(super) fn start(settings: &[&str]) -> Self {
         let (redis, folder) = (Redis::start(), tempfile::tempdir().unwrap());
         let url = format!("redis.url={}", redis.url());
@@ -22,7 +22,7 @@ impl Process {
             &url,
             "secret=the secret of a test, which is long enough",
             "log.filter=error,latchkey::cli=info",
-            // the machine may have other things to do
+            // the machine may be busy with other tests
             "redis.command_timeout=20s",
             "limits.login_per_address=off",
             "limits.login_service=off",
@@ -34,17 +34,17 @@ impl Process {
         Self { node: node.unwrap_or_else(|log| panic!("{log}")), _folder: folder, _redis: redis }
     }
 
-    /// What it holds of memory now, in MiB.
+    /// Resident memory, in MiB.
     pub(super) fn memory(&self) -> u64 {
         self.status("VmRSS:") / 1024
     }
 
-    /// What it has held of memory at most, in MiB.
-    pub(super) fn most_memory(&self) -> u64 {
+    /// Peak resident memory, in MiB.
+    pub(super) fn peak_memory(&self) -> u64 {
         self.status("VmHWM:") / 1024
     }
 
-    /// How many files and connections it has open.
+    /// Number of open files and connections.
     pub(super) fn open_files(&self) -> usize {
         std::fs::read_dir(self.proc().join("fd")).unwrap().count()
     }
@@ -60,9 +60,10 @@ impl Process {
     }
 }
 
-/// Lets this process, and those that it starts from now on, open as many files as the machine allows it; that have to be
-/// at least so many.
-pub(super) fn open_many(files: u64) {
+/// Raises the limit of open files of this process, and of those it starts later, to the hard limit, which must be at least
+/// `files`.
+
+pub(super) fn raise_file_limit(files: u64) {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     assert!(limit.maximum.is_none_or(|most| most >= files), "{files} open files are needed; see `ulimit -Hn`");

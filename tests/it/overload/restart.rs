@@ -1,4 +1,4 @@
-//! Two nodes behind nginx, restarted one after the other while users go on: not one of their requests fails.
+//! Rolling restart: two nodes behind nginx are restarted one after the other under load, and no request fails.
 
 use std::{
     net::TcpListener,
@@ -27,7 +27,7 @@ use crate::{
 const USERS: usize = 6;
 /// How often each node is restarted.
 const TIMES: usize = 2;
-/// What a node that has come back serves before the other is restarted.
+/// Number of requests that a restarted node serves before the other is restarted.
 const SERVED: usize = 30;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -42,7 +42,7 @@ async fn nodes_behind_nginx_are_restarted_and_no_request_fails() {
                 ("127.0.0.1:8081", &format!("127.0.0.1:{}", ports[0])),
                 ("127.0.0.1:8082", &format!("127.0.0.1:{}", ports[1])),
                 ("127.0.0.1:8000", &format!("127.0.0.1:{listen}")),
-                // as it is to http.drain_delay, but quicker
+                // shorter than http.drain_delay, as in the recipe
                 ("keepalive_timeout 3s", "keepalive_timeout 1s"),
             ],
         )
@@ -76,7 +76,7 @@ async fn nodes_behind_nginx_are_restarted_and_no_request_fails() {
     }
 }
 
-/// Signs in, and refreshes and uses the session until all is done; every answer must be a good one.
+/// Logs in, then refreshes and uses the session until `done`. Every request must succeed.
 fn user(proxy: Client, name: String, done: Arc<AtomicBool>, answered: Arc<AtomicUsize>) -> JoinHandle<()> {
     tokio::spawn(async move {
         let mut tokens = proxy.login(&name).await;
@@ -94,9 +94,9 @@ fn user(proxy: Client, name: String, done: Arc<AtomicBool>, answered: Arc<Atomic
     })
 }
 
-/// Waits until a node has served some requests, with nobody's failed.
+/// Waits until a node has served some requests, or a user has failed.
 async fn busy(node: &Service, users: &[JoinHandle<()>]) {
-    wait::until("requests come to the node", || async {
+    wait::until("the node serves requests", || async {
         let failed = users.iter().any(JoinHandle::is_finished);
         failed || node.log().matches("\"route\":\"refresh\"").count() >= SERVED
     })
@@ -104,23 +104,23 @@ async fn busy(node: &Service, users: &[JoinHandle<()>]) {
 }
 
 async fn ready(client: &Client) {
-    wait::until("it is ready", || async {
+    wait::until("the node is ready", || async {
         let answer = client.request(Method::GET, "/readyz").send().await;
         answer.is_ok_and(|answer| answer.status() == StatusCode::OK)
     })
     .await;
 }
 
-/// A node says that it isn't ready, then nobody can connect, then it has ended, and another takes its place.
+/// Restarts a node: it fails its readiness check, then refuses connections, then exits, and a new process replaces it.
 async fn restart(bench: &Bench, node: &mut Service, number: usize) {
     node.signal(Signal::TERM);
     let client = Client::new(node.client.base.clone());
-    wait::until("it isn't ready", || async {
-        let answer = client.request(Method::GET, "/readyz").send().await.expect("it still serves");
+    wait::until("the node is not ready", || async {
+        let answer = client.request(Method::GET, "/readyz").send().await.expect("the draining node still serves");
         answer.status() == StatusCode::SERVICE_UNAVAILABLE
     })
     .await;
-    wait::until("it refuses connections", || async {
+    wait::until("the node refuses connections", || async {
         match client.request(Method::GET, "/readyz").send().await {
             Ok(answer) => {
                 assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
@@ -139,7 +139,7 @@ fn wait_for_end(node: &mut Service) -> Option<i32> {
     block_in_place(|| node.ended())
 }
 
-/// What the nodes share.
+/// The stores and addresses of the two nodes.
 struct Bench {
     redis: Redis,
     database: String,
@@ -175,7 +175,7 @@ impl Bench {
     }
 }
 
-/// A port that is free, and isn't one of those that are given to whoever asks for any: it is still free after a restart.
+/// Returns a free port outside the ephemeral range, so that it is still free after a restart.
 fn lasting_port() -> u16 {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     loop {

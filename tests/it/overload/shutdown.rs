@@ -1,4 +1,4 @@
-//! A server that is told to stop while it is busy: it goes on for a while, and whatever reached it is answered.
+//! Graceful shutdown under load: a draining server still serves, and answers every request that has reached it.
 
 use std::{
     io::ErrorKind,
@@ -23,7 +23,7 @@ use crate::{
 const LAST_HELLO: &str = "GET /hello HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
 
 #[tokio::test]
-async fn before_it_closes_a_server_serves_on_and_each_answer_ends_its_connection() {
+async fn draining_server_answers_and_closes_each_connection() {
     let server = Server::start(|settings| settings.drain_delay = Duration::from_secs(60)).await;
     let mut kept = server.connect().await;
     kept.send(HELLO).await;
@@ -44,12 +44,12 @@ async fn before_it_closes_a_server_serves_on_and_each_answer_ends_its_connection
     server.gate.open();
     let mut event = [0; 11];
     within(events.stream.read_exact(&mut event)).await.unwrap();
-    assert_eq!(&event, b"6\r\nevent\n\r\n", "what has no end by itself goes on for now");
+    assert_eq!(&event, b"6\r\nevent\n\r\n", "an event stream continues while draining");
     server.ended.abort();
 }
 
 #[tokio::test]
-async fn a_request_that_has_begun_to_arrive_is_answered() {
+async fn shutdown_answers_requests_that_have_begun_to_arrive() {
     let server = Server::start(|_| {}).await;
     let mut later = server.connect().await;
     later.send(HELLO).await;
@@ -58,7 +58,7 @@ async fn a_request_that_has_begun_to_arrive_is_answered() {
     for client in [&mut later, &mut first] {
         client.send("GET /hello HTTP/1.1\r\nHo").await;
     }
-    // both have been read when one that came after them is answered
+    // once a later request is answered, the server has read both beginnings
     let mut other = server.connect().await;
     other.send(HELLO).await;
     assert_eq!(other.answer().await.status, 200);
@@ -75,9 +75,9 @@ async fn a_request_that_has_begun_to_arrive_is_answered() {
     within(server.ended).await.unwrap().unwrap();
 }
 
-/// While it stops, callers connect again and again, as fast as they can.
+/// Callers connect repeatedly and without pause during the shutdown.
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_was_connected_is_answered_and_others_are_refused() {
+async fn shutdown_answers_accepted_connections_and_refuses_new_ones() {
     const CALLERS: usize = 8;
     for _ in 0..5 {
         let server = Server::start(|settings| settings.drain_delay = SHORT).await;
@@ -93,7 +93,7 @@ async fn whoever_was_connected_is_answered_and_others_are_refused() {
                 })
             })
             .collect();
-        wait::until("they are answered", || async { answered.load(Ordering::SeqCst) > 20 * CALLERS }).await;
+        wait::until("the callers are answered", || async { answered.load(Ordering::SeqCst) > 20 * CALLERS }).await;
         server.stop.cancel();
         within(server.ended).await.unwrap().unwrap();
         done.store(true, Ordering::SeqCst);
@@ -103,7 +103,7 @@ async fn whoever_was_connected_is_answered_and_others_are_refused() {
     }
 }
 
-/// Calls once. False if that was refused; anything else must be an answer.
+/// Sends one request. Returns false if the connection was refused; any other outcome must be an answer.
 async fn call(address: SocketAddr) -> bool {
     let mut stream = match TcpStream::connect(address).await {
         Ok(stream) => stream,
@@ -112,15 +112,15 @@ async fn call(address: SocketAddr) -> bool {
             return false;
         }
     };
-    stream.write_all(LAST_HELLO.as_bytes()).await.expect("a connection that was made is there");
+    stream.write_all(LAST_HELLO.as_bytes()).await.expect("an accepted connection is open");
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.expect("a connection that was made is answered");
+    stream.read_to_string(&mut answer).await.expect("an accepted connection is answered");
     assert!(answer.ends_with("hello"), "{answer:?}");
     true
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_was_told_to_stop_says_that_it_is_not_ready() {
+async fn draining_node_fails_readyz_and_still_serves() {
     let mut cluster = TestCluster::new();
     cluster.config.http.drain_delay = Duration::from_secs(60);
     let mut node = cluster.node().await;
@@ -130,7 +130,7 @@ async fn a_node_that_was_told_to_stop_says_that_it_is_not_ready() {
     let client = node.client.clone();
     node.trigger_shutdown();
 
-    wait::until("it isn't ready", || async {
+    wait::until("the node is not ready", || async {
         let answer = client.send(client.request(reqwest::Method::GET, "/readyz")).await;
         answer.status == 503 && answer.json()["status"] == "unavailable"
     })

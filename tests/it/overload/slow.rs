@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::process::{Process, open_many};
+use super::process::{Process, raise_file_limit};
 use crate::harness::{
     client::{Client, Tokens},
     guard,
@@ -40,7 +40,7 @@ async fn slow_readers_do_not_affect_others() {
 }
 
 async fn attack(path: &str, how: &[&str]) {
-    open_many(4 * CONNECTIONS as u64);
+    raise_file_limit(4 * CONNECTIONS as u64);
     let process = Process::start(&[
         "http.first_byte_timeout=5s",
         "http.header_timeout=5s",
@@ -72,7 +72,7 @@ async fn attack(path: &str, how: &[&str]) {
         client.get("/v1/me", &tokens.access).await.expect(200);
         answered += 2;
     }
-    let most = process.most_memory();
+    let most = process.peak_memory();
     println!("{answered} answered beside {most_open} slow ones; {before} MiB before, {most} MiB at most");
     assert!(answered > 0);
     assert!(most <= before + BUDGET, "{before} MiB before, {most} MiB at most");

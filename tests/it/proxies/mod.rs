@@ -33,7 +33,7 @@ use relay::Relay;
 const IDENTITY: [&str; 6] =
     ["x-auth-subject", "x-auth-session", "x-auth-client", "x-auth-scope", "x-auth-roles", "x-auth-expires"];
 
-/// What the app must receive from the caller, and Latchkey must not.
+/// Parts of a request that the app must receive and Latchkey must not.
 const BODY: &str = "a body for the app";
 const COOKIE: &str = "only-for=the-app";
 

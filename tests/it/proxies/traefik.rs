@@ -8,7 +8,7 @@ use crate::{
 
 #[tokio::test(flavor = "multi_thread")]
 async fn traefik_passes_valid_tokens_only() {
-    // It waits 30 s for a response, which cannot be changed.
+    // Traefik waits 30 s for a response, which cannot be changed.
     Proxy { start, times_out: false }.check().await;
 }
 

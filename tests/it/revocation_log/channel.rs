@@ -12,7 +12,7 @@ use latchkey::domain::{
 use super::{is_live, next_revocation, start_replication};
 use crate::store::{
     on_every_server,
-    server::{GRACE, IDLE, NOW, Server, account, concurrency_limit, create, session},
+    server::{GRACE, IDLE, NOW, Server, account, create, run_on_one_thread, session},
 };
 
 on_every_server!(revocation_of_every_kind_reaches_every_node_once, revocations_in_one_message_reach_every_node);
@@ -76,7 +76,7 @@ async fn revocations_in_one_message_reach_every_node(server: Server) {
     // Loads the script.
     assert!(!one.sessions.revoke(accounts[0], session(2), Reason::Logout, NOW).await.unwrap());
     let before = server.calls("evalsha");
-    concurrency_limit(join_all(
+    run_on_one_thread(join_all(
         accounts.iter().map(|account| one.sessions.revoke(*account, session(1), Reason::Logout, NOW)),
     ));
     assert_eq!(server.calls("evalsha") - before, 1);

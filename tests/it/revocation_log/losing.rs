@@ -84,7 +84,7 @@ async fn unreadable_entry_is_skipped_and_the_feed_reports_it() {
     server.command(&["EVAL", append, "2", &keys.events_of_bucket(bucket), &keys.position_of_bucket(bucket)]);
     let next = tokio::time::timeout(Duration::from_secs(60), feed.recv()).await.unwrap().unwrap();
     assert!(matches!(next, FeedMessage::Lost), "{next:?}");
-    // The node goes on.
+    // The node continues.
     store.sessions.revoke(ada, session(1), Reason::Logout, NOW).await.unwrap();
     next_revocation(&mut feed).await;
     wait_until_synced(&store).await;

@@ -46,7 +46,7 @@ async fn is_live(store: &RedisStores, account: AccountId, session: SessionId) ->
     store.sessions.liveness(account, session, NOW).await.unwrap().is_some()
 }
 
-/// How many lookups Redis had to answer during `asking`.
+/// The number of lookups that Redis answered during `asking`.
 async fn misses<T>(store: &RedisStores, asking: impl Future<Output = T>) -> u64 {
     let (_, before) = store.revocation_log.hits_and_misses();
     asking.await;

@@ -9,7 +9,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// What happens to connections.
+/// The fault that the proxy causes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// Everything is forwarded.

@@ -68,7 +68,7 @@ async fn cached_session_that_looks_expired_is_looked_up_again() {
     two.close().await;
 }
 
-/// What was read from Redis before a session's end and arrives after it must not be cached.
+/// A session that was read from Redis before its end must not be cached when the answer arrives after it.
 #[tokio::test(flavor = "multi_thread")]
 async fn i3_lookup_in_flight_while_a_session_ends_is_not_cached() {
     let server = Server::redis_7_0();

@@ -49,7 +49,7 @@ async fn i3_node_that_receives_no_messages_does_not_call_an_ended_session_active
         assert_not_active(&two, ada, session(number)).await;
         next_revocation(&mut feed).await;
     }
-    // It stays synchronized by polling.
+    // The node stays synchronized by polling.
     wait_until_synced(&two).await;
     assert!(is_live(&two, ada, session(3)).await);
     proxy.set(Mode::Open);
@@ -141,10 +141,10 @@ async fn node_that_dies_is_waited_for_until_its_lease_lapses() {
         create(&one, ada, session(number), NOW).await;
         assert!(is_live(&two, ada, session(number)).await);
     }
-    // It announces its shutdown.
+    // The node announces its shutdown.
     three.close().await;
     wait_for_peers(&[&one, &two]).await;
-    // It doesn't.
+    // The node dies without an announcement.
     drop(two);
     one.sessions.revoke(ada, session(1), Reason::Logout, NOW).await.unwrap();
     wait_for_peers(&[&one]).await;

@@ -1,4 +1,4 @@
-//! Opening the database, and what is said when it isn't there.
+//! Opening the database, and the errors when it is unavailable.
 
 use std::{os::unix::fs::PermissionsExt, time::Duration};
 
@@ -61,7 +61,7 @@ async fn locked_sqlite_is_unavailable() {
     let sql = backend.connect().await;
     let refused = sql.insert_account(&new_account("ann@example.com")).await;
     assert!(matches!(&refused, Err(InsertError::Sql(error)) if error.is_unavailable()), "{refused:?}");
-    // Who only reads isn't kept waiting.
+    // Readers do not wait for the lock.
     assert_eq!(sql.account(new_id()).await.unwrap(), None);
     other.execute("COMMIT").await.unwrap();
     sql.insert_account(&new_account("ann@example.com")).await.unwrap();
@@ -118,7 +118,7 @@ async fn unreachable_postgres_is_named_without_password() {
     assert_eq!(sql.label(), format!("database.url, 127.0.0.1:{port}/latchkey"));
 }
 
-/// PgBouncer refuses a parameter that sqlx always sends, unless it is told to ignore it.
+/// PgBouncer refuses a startup parameter that sqlx always sends, unless `ignore_startup_parameters` lists it.
 #[tokio::test]
 async fn pgbouncer_refusing_startup_parameter_is_permanent_and_names_the_setting() {
     let pgbouncer = pgbouncer::unconfigured();
@@ -131,7 +131,7 @@ async fn pgbouncer_refusing_startup_parameter_is_permanent_and_names_the_setting
     }
 }
 
-/// The form of libpq, which leaves the host out.
+/// The libpq form of a socket URL, without a host.
 #[tokio::test]
 async fn postgres_socket_url_without_host_connects() {
     let server = postgres::shared();

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::{Backend, new_account, new_id, on_every_backend};
 use crate::harness::postgres;
 
-/// Changes the database behind the store's back.
+/// Executes a statement on a separate connection.
 pub(super) async fn meddle(backend: &Backend, sql: &str) {
     let mut connection = AnyConnection::connect(backend.settings.url.expose()).await.unwrap();
     connection.execute(AssertSqlSafe(sql.to_owned())).await.unwrap();

@@ -60,11 +60,11 @@ async fn key_changes_affect_one_key() {
         assert!(sql.set_key_verifies_until("a", Some(at(20))).await.unwrap());
         assert!(sql.set_key_verifies_until("b", Some(at(30))).await.unwrap());
         assert!(!sql.set_key_verifies_until("x", Some(at(30))).await.unwrap());
-        assert!(sql.reseal_key("b", b"sealed anew").await.unwrap());
-        assert!(!sql.reseal_key("x", b"sealed anew").await.unwrap());
+        assert!(sql.reseal_key("b", b"resealed").await.unwrap());
+        assert!(!sql.reseal_key("x", b"resealed").await.unwrap());
         assert_eq!(sql.delete_keys_before(at(20)).await.unwrap(), 0);
         assert_eq!(sql.delete_keys_before(at(30)).await.unwrap(), 1);
-        let b = StoredKey { sealed_private: b"sealed anew".into(), verifies_until: Some(at(30)), ..key("b", 2) };
+        let b = StoredKey { sealed_private: b"resealed".into(), verifies_until: Some(at(30)), ..key("b", 2) };
         assert_eq!(sql.keys().await.unwrap(), [b, key("c", 3)]);
         assert!(sql.set_key_verifies_until("b", None).await.unwrap());
         assert_eq!(sql.delete_keys_before(at(1_000_000)).await.unwrap(), 0);

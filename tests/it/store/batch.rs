@@ -1,4 +1,4 @@
-//! Operations that come at the same moment go to Redis in one call, and each is as if it had come alone.
+//! Batching: concurrent operations are sent to Redis in one call, with the same results as separate calls.
 
 use futures_util::future::join_all;
 use latchkey::{
@@ -12,7 +12,7 @@ use latchkey::{
 use super::{
     deployments::cluster,
     on_every_server,
-    server::{GRACE, IDLE, NOW, Server, account, concurrency_limit, connected, create, raw_command, session, store},
+    server::{GRACE, IDLE, NOW, Server, account, connected, create, raw_command, run_on_one_thread, session, store},
 };
 use crate::harness::wait;
 
@@ -30,7 +30,7 @@ async fn batch_operations_have_their_own_answers(server: Server) {
     }
     let rotate =
         |account, generation, now| store.sessions.rotate(account, session(1), Generation(generation), GRACE, IDLE, now);
-    // some aren't what a refresh usually is
+    // some of the refreshes leave the fast path
     let (repeated, reused, gone, newer, foreign) = (accounts[3], accounts[5], account(), accounts[7], account());
     rotate(repeated, 0, NOW).await.unwrap();
     rotate(reused, 0, NOW).await.unwrap();
@@ -42,16 +42,16 @@ async fn batch_operations_have_their_own_answers(server: Server) {
     raw_command(&raw, "HSET", words).await;
     server.command(&["SET", &keys.sessions(foreign), "another program's"]);
 
-    let mut asked = accounts.clone();
-    asked.extend([gone, foreign]);
+    let mut requested = accounts.clone();
+    requested.extend([gone, foreign]);
     let before = server.calls("evalsha");
     let now = NOW + GRACE / 2;
-    let answers = concurrency_limit(join_all(asked.iter().map(|account| {
+    let answers = run_on_one_thread(join_all(requested.iter().map(|account| {
         let at = if *account == reused { NOW + GRACE } else { now };
         rotate(*account, 0, at)
     })));
     assert_eq!(server.calls("evalsha") - before, 2, "32 and the rest");
-    for (account, answer) in asked.into_iter().zip(answers) {
+    for (account, answer) in requested.into_iter().zip(answers) {
         match answer {
             Ok(Rotation::Rotated(grant)) => {
                 assert_eq!((grant.account, grant.generation), (account, Generation(1)));
@@ -66,8 +66,8 @@ async fn batch_operations_have_their_own_answers(server: Server) {
             Err(error) => panic!("{account}: {error}"),
         }
     }
-    let told: Vec<_> = server.events().into_iter().map(|[account, _, reason, _]| (account, reason)).collect();
-    assert_eq!(told, [(reused.to_string(), "reuse".to_owned())]);
+    let events: Vec<_> = server.events().into_iter().map(|[account, _, reason, _]| (account, reason)).collect();
+    assert_eq!(events, [(reused.to_string(), "reuse".to_owned())]);
     store.close().await;
 }
 
@@ -77,7 +77,7 @@ async fn i1_token_presented_concurrently_has_one_successor(server: Server) {
     create(&store, ada, session(1), NOW).await;
     let later = NOW + GRACE;
     let rotate = || store.sessions.rotate(ada, session(1), Generation(0), GRACE, IDLE, later);
-    let answers = concurrency_limit(join_all((0..50).map(|_| rotate())));
+    let answers = run_on_one_thread(join_all((0..50).map(|_| rotate())));
     let mut rotated = 0;
     for answer in answers {
         let (Rotation::Rotated(grant) | Rotation::Repeated(grant)) = answer.as_ref().unwrap() else {
@@ -100,28 +100,30 @@ async fn batched_revocations_append_one_event_each(server: Server) {
     assert!(!store.sessions.revoke(accounts[0], session(2), Reason::Logout, NOW).await.unwrap());
     let before = server.calls("evalsha");
     // one of them twice
-    let asked = accounts.iter().chain(&accounts[..1]);
-    let ended = concurrency_limit(join_all(
-        asked.map(|account| store.sessions.revoke(*account, session(1), Reason::Logout, NOW)),
+    let requested = accounts.iter().chain(&accounts[..1]);
+    let ended = run_on_one_thread(join_all(
+        requested.map(|account| store.sessions.revoke(*account, session(1), Reason::Logout, NOW)),
     ));
     assert_eq!(server.calls("evalsha") - before, 1);
     let ended: Vec<_> = ended.into_iter().map(Result::unwrap).collect();
     assert_eq!(ended, [vec![true; 10], vec![false]].concat());
-    let mut told: Vec<_> = server.events().into_iter().map(|[account, ..]| account).collect();
-    told.sort();
+    let mut events: Vec<_> = server.events().into_iter().map(|[account, ..]| account).collect();
+    events.sort();
     let mut expected: Vec<_> = accounts.iter().map(ToString::to_string).collect();
     expected.sort();
-    assert_eq!(told, expected);
+    assert_eq!(events, expected);
     store.close().await;
 }
 
-/// A server that is a cluster of one is reached as one that is none: it says only when asked that it can't.
+/// A cluster of one node behind a plain URL: the client learns from an error that a batch may not span slots.
 #[tokio::test(flavor = "multi_thread")]
 async fn batch_refused_across_slots_is_split() {
     let server = Server::with_port(&["--cluster-enabled", "yes"]);
     server.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
-    wait::until("it has all slots", || async { server.command(&["CLUSTER", "INFO"]).contains("cluster_state:ok") })
-        .await;
+    wait::until("the cluster has all slots", || async {
+        server.command(&["CLUSTER", "INFO"]).contains("cluster_state:ok")
+    })
+    .await;
     let store = store(&format!("redis://127.0.0.1:{}", server.port()));
     rotate_many(&store).await;
     rotate_many(&store).await;
@@ -144,7 +146,7 @@ async fn rotate_many(store: &latchkey::store::redis::RedisStores) {
     }
     let rotate = |account| store.sessions.rotate(account, session(1), Generation(0), GRACE, IDLE, NOW);
     for (account, answer) in
-        accounts.iter().zip(concurrency_limit(join_all(accounts.iter().map(|account| rotate(*account)))))
+        accounts.iter().zip(run_on_one_thread(join_all(accounts.iter().map(|account| rotate(*account)))))
     {
         let Ok(Rotation::Rotated(grant)) = answer else { panic!("{account}: {answer:?}") };
         assert_eq!(grant.account, *account);

@@ -27,12 +27,12 @@ use crate::harness::{
     test_cluster, wait,
 };
 
-/// The command timeout of connections that fail.
-const IMPATIENT: Duration = Duration::from_millis(200);
+/// The command timeout of connections that are expected to fail.
+const SHORT_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Runs every session operation on as many accounts.
+/// Runs every session operation on each of `accounts` accounts.
 async fn everything_works(store: &RedisStores, accounts: usize) {
-    wait::until("it is connected", || async { store.health.ping().await.is_ok() }).await;
+    wait::until("the store is connected", || async { store.health.ping().await.is_ok() }).await;
     store.health.inspect().await.unwrap();
     for _ in 0..accounts {
         let ada = account();
@@ -52,7 +52,7 @@ async fn everything_works(store: &RedisStores, accounts: usize) {
     }
 }
 
-/// A cluster of three masters.
+/// Starts a cluster of three masters.
 pub(crate) async fn cluster() -> Vec<Server> {
     let masters: Vec<Server> = (0..3)
         .map(|_| {
@@ -65,7 +65,7 @@ pub(crate) async fn cluster() -> Vec<Server> {
     let made =
         Command::new("redis-cli").args(["--cluster", "create"]).args(&addresses).arg("--cluster-yes").output().unwrap();
     assert!(made.status.success(), "{made:?}");
-    wait::until("the cluster is whole", || async {
+    wait::until("the cluster is complete", || async {
         masters.iter().all(|server| server.command(&["CLUSTER", "INFO"]).contains("cluster_state:ok"))
     })
     .await;
@@ -79,7 +79,7 @@ async fn cluster_runs_every_operation() {
     let store = store(&format!("redis-cluster://127.0.0.1:{}", masters[0].port()));
     everything_works(&store, 50).await;
     for server in &masters {
-        assert_ne!(server.command(&["DBSIZE"]), "0", "every master has its share");
+        assert_ne!(server.command(&["DBSIZE"]), "0", "every master holds keys");
     }
     store.close().await;
 }
@@ -105,7 +105,7 @@ async fn sentinel_runs_every_operation() {
     store.close().await;
 }
 
-/// Any character may be in a user name or password.
+/// User names and passwords may contain any character.
 #[tokio::test(flavor = "multi_thread")]
 async fn password_with_special_characters_authenticates_on_port_and_socket() {
     let server = Server::with_port(DURABLE);
@@ -161,7 +161,7 @@ async fn database_number_in_socket_url_selects_database() {
 async fn wrong_password_is_named_and_not_shown() {
     let server = Server::with_port(&["--requirepass", "s3cr3t"]);
     for credentials in [":wr0ng-one@", ""] {
-        let store = store_with(&format!("redis://{credentials}127.0.0.1:{}", server.port()), IMPATIENT);
+        let store = store_with(&format!("redis://{credentials}127.0.0.1:{}", server.port()), SHORT_TIMEOUT);
         let text_of = |error: RedisError| {
             let text = format!("{error} {error:?}");
             assert!(!text.contains("wr0ng-one"), "{text}");
@@ -196,7 +196,7 @@ async fn redis_older_than_6_is_named() {
             });
         }
     });
-    let store = store_with(&format!("redis://127.0.0.1:{port}"), IMPATIENT);
+    let store = store_with(&format!("redis://127.0.0.1:{port}"), SHORT_TIMEOUT);
     wait::until("the error names the version", || async {
         store.health.ping().await.unwrap_err().to_string().contains("older than Redis 6.0")
     })
@@ -208,14 +208,15 @@ async fn redis_older_than_6_is_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_connection_is_named_without_debug_output() {
     let port = guard::free_port();
-    let store = store_with(&format!("redis://127.0.0.1:{port}"), IMPATIENT);
+    let store = store_with(&format!("redis://127.0.0.1:{port}"), SHORT_TIMEOUT);
     let expected = format!("Redis is unavailable: connection refused (redis.url, 127.0.0.1:{port})");
     wait::until("the error is precise", || async { store.health.ping().await.unwrap_err().to_string() == expected })
         .await;
     store.close().await;
 }
 
-/// Managed services move the name of a Redis and leave the old master running as a replica: connections survive.
+/// Managed services fail over by pointing the host name at the new master; the old master keeps running as a replica, so
+/// existing connections survive.
 #[tokio::test(flavor = "multi_thread")]
 async fn failover_behind_one_address_is_followed() {
     let (old, new) = (Server::with_port(DURABLE), Server::with_port(DURABLE));
@@ -258,7 +259,7 @@ async fn failover_behind_one_address_is_followed() {
     address.abort();
 }
 
-/// What a restricted user lacks is a finding, by name.
+/// The health check names each missing right of a restricted user.
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_acl_rights_are_findings() {
     let server = Server::start("redis-server", 0, DURABLE);
@@ -318,7 +319,7 @@ async fn tls_client_certificate_is_presented() {
     let _server = tls_server(folder.path(), port, "yes");
     let without = RedisSettings {
         tls_ca: Some(path("ca.pem")),
-        command_timeout: IMPATIENT,
+        command_timeout: SHORT_TIMEOUT,
         ..settings(&format!("rediss://127.0.0.1:{port}"))
     };
     let refused = connect(&without);
@@ -362,8 +363,8 @@ fn tls_server(folder: &std::path::Path, port: u16, auth_clients: &str) -> Server
     Server::start("redis-server", 0, &arguments)
 }
 
-/// Trusted are the system's authorities, or those in the file or folder that `SSL_CERT_FILE` or `SSL_CERT_DIR` name. The
-/// test runs itself again, since it can't set its own environment.
+/// The system's certificate authorities are trusted, or those of `SSL_CERT_FILE` or `SSL_CERT_DIR`. The test starts itself in
+/// a child process, because it cannot set its own environment.
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_with_system_authorities_connects() {
     const URL: &str = "LATCHKEY_TEST_TLS_URL";
@@ -379,17 +380,17 @@ async fn tls_with_system_authorities_connects() {
     let port = guard::free_port();
     let _server = tls_server(folder.path(), port, "no");
     let url = format!("rediss://127.0.0.1:{port}");
-    let itself = Command::new(std::env::current_exe().unwrap())
+    let child = Command::new(std::env::current_exe().unwrap())
         .args(["store::deployments::tls_with_system_authorities_connects", "--exact", "--nocapture"])
         .env(URL, &url)
         .env("SSL_CERT_FILE", folder.path().join("ca.pem"))
         .output()
         .unwrap();
-    assert!(itself.status.success(), "{itself:?}");
-    assert!(String::from_utf8_lossy(&itself.stdout).contains("1 passed"), "{itself:?}");
+    assert!(child.status.success(), "{child:?}");
+    assert!(String::from_utf8_lossy(&child.stdout).contains("1 passed"), "{child:?}");
 
-    // Outside that environment the authority is unknown.
-    let store = store_with(&url, IMPATIENT);
+    // Without that environment the authority is unknown.
+    let store = store_with(&url, SHORT_TIMEOUT);
     wait::until("the error names the authority", || async {
         store.health.ping().await.unwrap_err().to_string().contains("unknown authority (redis.tls_ca)")
     })
@@ -397,7 +398,7 @@ async fn tls_with_system_authorities_connects() {
     store.close().await;
 }
 
-/// `ca.pem`, `server.pem` and `server.key`.
+/// Creates `ca.pem`, `server.pem` and `server.key`.
 fn certificates(folder: &std::path::Path) {
     let openssl = |words: &str| {
         let made = Command::new("openssl").args(words.split(' ')).current_dir(folder).output().unwrap();

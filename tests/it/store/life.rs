@@ -1,4 +1,4 @@
-//! A session's life: created, listed, refreshed, ended.
+//! Creating, listing, refreshing and ending sessions.
 
 use std::time::Duration;
 
@@ -65,9 +65,9 @@ async fn session_is_created_rotated_and_revoked(server: Server) {
     assert_eq!(store.sessions.list(ada, later).await.unwrap(), []);
     let at = later.as_millis().to_string();
     assert_eq!(server.events(), [[ada.to_string(), id.to_string(), "logout".to_owned(), at]], "one event for one end");
-    assert_eq!(server.command(&["--scan", "--pattern", "lk:s*"]), "", "nothing is left of it");
+    assert_eq!(server.command(&["--scan", "--pattern", "lk:s*"]), "", "no key is left");
 
-    // reuse ends the session, and says so
+    // reuse ends the session and returns that reason
     create(&store, ada, session(3), NOW).await;
     store.sessions.rotate(ada, session(3), Generation(0), GRACE, IDLE, NOW).await.unwrap();
     let reused = store.sessions.rotate(ada, session(3), Generation(0), GRACE, IDLE, NOW + GRACE).await.unwrap();
@@ -99,7 +99,7 @@ async fn revoke_all_with_and_without_exception_ends_sessions(server: Server) {
     store.close().await;
 }
 
-/// Those that began within the second of the revocation can't be told from later ones by their tokens' `auth_time`.
+/// Sessions created within the second of the revocation cannot be distinguished from later ones by `auth_time`.
 async fn revoke_all_sessions_of_current_second_get_own_events(server: Server) {
     let store = server.store();
     let ada = account();
@@ -108,12 +108,12 @@ async fn revoke_all_sessions_of_current_second_get_own_events(server: Server) {
         create(&store, ada, session(number), time(created)).await;
     }
     assert_eq!(store.sessions.revoke_all(ada, Some(session(4)), None, Reason::Revoked, time(1500)).await.unwrap(), 3);
-    let mut told: Vec<_> = server.events().into_iter().map(|[_, session, ..]| session).collect();
-    assert_eq!(told.pop(), Some(format!("all but {}", session(4))));
-    told.sort();
+    let mut events: Vec<_> = server.events().into_iter().map(|[_, session, ..]| session).collect();
+    assert_eq!(events.pop(), Some(format!("all but {}", session(4))));
+    events.sort();
     let mut expected = [2, 3].map(|number| session(number).to_string());
     expected.sort();
-    assert_eq!(told, expected);
+    assert_eq!(events, expected);
     store.close().await;
 }
 
@@ -192,7 +192,7 @@ async fn i4_sessions_expire_by_both_clocks(server: Server) {
         store.sessions.rotate(ada, id, Generation(0), GRACE, IDLE, NOW + IDLE).await.unwrap(),
         Rotation::Expired
     );
-    // used in time, again and again, it still ends at its absolute end
+    // regular use does not extend the session beyond its absolute end
     let (mut now, mut generation) = (NOW, Generation(0));
     while now + IDLE <= NOW + ABSOLUTE {
         now = now + IDLE - Duration::from_millis(1);
@@ -221,14 +221,14 @@ async fn i4_keys_expire_by_ttl(server: Server) {
         now = now + Duration::from_hours(6 * 24);
         store.sessions.rotate(ada, id, Generation(generation), GRACE, IDLE, now).await.unwrap();
     }
-    assert!(ttl(&key) > Duration::from_hours(5 * 24), "kept to the absolute end");
+    assert!(ttl(&key) > Duration::from_hours(5 * 24), "kept until the absolute end");
     assert!(ttl(&key) <= IDLE + IDLE / 16);
     store.sessions.revoke(ada, id, Reason::Logout, NOW).await.unwrap();
     let kept = Duration::from_hours(1);
     let [stream, position] = ["lk:e*", "lk:n*"].map(|keys| server.command(&["--scan", "--pattern", keys]));
     let first = [ttl(&stream), ttl(&position)];
     assert!(first.iter().all(|ttl| (kept..=kept + kept / 16).contains(ttl)), "{first:?}");
-    // the next ones need not touch it, but for the first one of every ten seconds
+    // only the first event of every ten seconds extends the TTL
     let shorter = kept - Duration::from_mins(1);
     for key in [&stream, &position] {
         server.command(&["PEXPIRE", key, &shorter.as_millis().to_string()]);

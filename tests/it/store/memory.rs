@@ -1,4 +1,4 @@
-//! How much of Redis' memory a session takes: at most 300 bytes, index and TTL included.
+//! Redis memory of a session: at most 300 bytes, index and TTL included.
 
 use fred::{clients::Client, types::Value};
 use latchkey::{domain::session::Origin, store::redis::key::Keys};
@@ -28,7 +28,7 @@ const COPY: &str = "
 async fn bytes_per_session(origin: Origin) -> u64 {
     let server = Server::start("redis-server", 0, &[]);
     let store = server.store();
-    // one session as the store writes it …
+    // takes one session as the store writes it …
     let id = session(1);
     let new = latchkey::store::redis::NewSession { origin, ..new_session(account(), id) };
     store.sessions.create(new, NOW).await.unwrap();
@@ -39,7 +39,7 @@ async fn bytes_per_session(origin: Origin) -> u64 {
     server.command(&["DEL", &key]);
     store.close().await;
 
-    // … as often as it takes, under other ids
+    // … and copies it under other ids
     let raw = server.raw().await;
     let keys = Keys::new("lk:");
     let copy = async |raw: &Client, from: u64, count: u64| {
@@ -53,7 +53,7 @@ async fn bytes_per_session(origin: Origin) -> u64 {
         }
         raw_command(raw, "EVAL", words).await;
     };
-    // what the server needs for the first of anything isn't the sessions'
+    // measures after the first keys, so that one-time allocations of the server do not count
     copy(&raw, 0, 1000).await;
     server.command(&["FLUSHALL", "SYNC"]);
     let used = || -> u64 {

@@ -1,4 +1,4 @@
-//! Whatever is done to a session, in whatever order: the scripts do what a small model says.
+//! Property test: the scripts agree with a small model in random sequences of operations.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -20,15 +20,15 @@ use super::server::{Server, account, create, new_session, session};
 
 const IDLE: Duration = Duration::from_secs(3600);
 const ABSOLUTE: Duration = Duration::from_secs(4 * 3600);
-/// The most sessions of an account: few, which are always read through, and more, which are counted.
+/// Session caps: a small one, at which the script always reads all records, and a larger one, at which it counts first.
 const MOST: [usize; 2] = [3, 10];
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Create,
-    /// Which session, and how many generations before its current one.
+    /// The session, and the number of generations before its current one.
     Rotate(usize, u32),
-    /// Which session, how often, and the thousandths of the grace window between.
+    /// The session, the number of rotations, and the thousandths of the grace window between them.
     Burst(usize, usize, u32),
     /// By thousandths of the grace window.
     Advance(u32),
@@ -59,7 +59,7 @@ struct Model {
     /// When each generation so far was superseded.
     superseded: Vec<Timestamp>,
     live: bool,
-    /// A session began when this one was over by the clock, and may have swept it away.
+    /// A session was created after this one had expired, which may have removed it.
     perhaps_swept: bool,
 }
 
@@ -68,7 +68,7 @@ enum Expected {
     Rotated,
     Repeated,
     Reused,
-    /// Within the sixth that is added for sessions that rotate very often.
+    /// Within the extra sixth of the grace window of sessions that rotate very often.
     RepeatedOrReused,
     Expired,
     Gone,
@@ -128,7 +128,7 @@ async fn run_history(store: &RedisStores, account: AccountId, most: usize, grace
                     model.perhaps_swept = true;
                 }
                 let mut new = new_session(account, id);
-                // a field more, for an account of many fields
+                // adds a field to the record
                 new.origin.user_agent = Some("curl/8.5.0".to_owned());
                 new.idle_timeout = IDLE;
                 new.absolute_timeout = ABSOLUTE;
@@ -153,11 +153,11 @@ async fn run_history(store: &RedisStores, account: AccountId, most: usize, grace
                 let current = u32::try_from(model.superseded.len()).unwrap();
                 let presented = Generation(current.saturating_sub(back));
                 let ends = model.ends();
-                let stood = store.sessions.refresh_status(account, id, presented, grace, now).await.unwrap();
+                let status = store.sessions.refresh_status(account, id, presented, grace, now).await.unwrap();
                 let got = store.sessions.rotate(account, id, presented, grace, IDLE, now).await.unwrap();
-                // who only asks is told the same
+                // `refresh_status` must predict the result of the rotation
                 let accepted = matches!(got, Rotation::Rotated(_) | Rotation::Repeated(_));
-                assert_eq!(stood.map(|stood| stood.expires_at), accepted.then_some(ends), "{id}: {got:?}");
+                assert_eq!(status.map(|status| status.expires_at), accepted.then_some(ends), "{id}: {got:?}");
                 match (&expected, &got) {
                     (Expected::Rotated, Rotation::Rotated(grant)) => {
                         assert_eq!(grant.generation, Generation(current + 1));
@@ -236,7 +236,7 @@ fn scripts_match_the_model() {
     runtime.block_on(store.close());
 }
 
-/// A Redis that lost writes knows a generation less than was given out: the session goes on from the token presented.
+/// A Redis that lost writes has an earlier generation than the client: the session continues from the presented token.
 #[tokio::test(flavor = "multi_thread")]
 async fn rotate_later_generation_than_stored_continues_session() {
     let server = Server::start("redis-server", 0, &[]);
@@ -252,8 +252,7 @@ async fn rotate_later_generation_than_stored_continues_session() {
     store.close().await;
 }
 
-/// More rotations than a record has room for, nearly all at once: each token still has its own grace, and no more than a
-/// sixth beyond.
+/// More rotations in a burst than a record has room for: each token keeps its own grace window, exceeded by at most a sixth.
 #[tokio::test(flavor = "multi_thread")]
 async fn rotate_burst_keeps_grace_of_earlier_generations() {
     let server = Server::start("redis-server", 0, &[]);

@@ -36,7 +36,7 @@ impl Choices {
     }
 }
 
-/// One of the two scripts on keys of its own.
+/// One of the two scripts, with its own keys.
 struct Path {
     script: String,
     keys: [&'static str; 3],

@@ -1,4 +1,4 @@
-//! Scripts that a server has forgotten are taught it again.
+//! Scripts that a restarted or flushed server lacks are loaded again.
 
 use latchkey::domain::session::{Generation, Rotation};
 
@@ -23,7 +23,7 @@ async fn missing_scripts_are_reloaded(mut server: Server) {
     wait::until("the store is connected again", || async { store.health.ping().await.is_ok() }).await;
     let again = store.sessions.rotate(ada, session(1), Generation(0), GRACE, IDLE, NOW).await.unwrap();
     let Rotation::Repeated(grant) = again else { panic!("{again:?}") };
-    assert_eq!(grant.generation, Generation(1), "what was acknowledged survived");
+    assert_eq!(grant.generation, Generation(1), "the acknowledged rotation survived");
     create(&store, ada, session(2), NOW).await;
     assert_eq!(store.sessions.list(ada, NOW).await.unwrap().len(), 2);
     store.close().await;

@@ -31,7 +31,7 @@ use crate::harness::{
     test_cluster,
 };
 
-/// The start of every test's time.
+/// The time at which every test starts.
 pub const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 pub const GRACE: Duration = Duration::from_secs(10);
 pub const IDLE: Duration = Duration::from_hours(7 * 24);
@@ -128,7 +128,7 @@ impl Server {
         String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
     }
 
-    /// A plain connection, for arguments that are bytes.
+    /// Opens a plain connection, for binary arguments.
     pub async fn raw(&self) -> Client {
         let client = Builder::from_config(Config::from_url(&self.url()).unwrap()).build().unwrap();
         client.init().await.unwrap();
@@ -167,8 +167,8 @@ impl Server {
     }
 }
 
-/// All that runs in the test's one thread comes at the same moment.
-pub fn concurrency_limit<T>(work: impl Future<Output = T>) -> T {
+/// Runs a future on one thread, so that all operations it starts are submitted at the same moment.
+pub fn run_on_one_thread<T>(work: impl Future<Output = T>) -> T {
     tokio::task::block_in_place(|| {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
     })
@@ -237,7 +237,7 @@ pub async fn raw_command(client: &Client, name: &'static str, words: Vec<Value>)
     client.custom(CustomCommand::new_static(name, None, false), words).await.unwrap()
 }
 
-/// An account that no other test uses.
+/// Returns an account id that no other test uses.
 pub fn account() -> AccountId {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let next = NEXT.fetch_add(1, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! Rolling upgrades: today's code reads what every release wrote, and leaves alone what a newer one did.
+//! Rolling upgrades: this version reads the records of every earlier release and does not modify those of a newer one.
 
 use std::{fmt::Write, path::PathBuf, time::Duration};
 
@@ -35,8 +35,8 @@ fn plus(millis: u64) -> Timestamp {
     NOW + Duration::from_millis(millis)
 }
 
-/// Three sessions: one just begun, with a short way of saying where; one in a cookie, refreshed often within the grace
-/// window; one refreshed once, with as many details as there can be.
+/// Creates three sessions: a new one with short details; a cookie session, refreshed often within the grace window; and one
+/// refreshed once, with details of the maximum length.
 async fn three_sessions(store: &RedisStores) {
     let begin = |id: u64, transport: Transport, origin: Origin| NewSession {
         roles: Roles::parse(["admin", "clerk"]).unwrap(),
@@ -80,7 +80,7 @@ fn unhex(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }
 
-/// To be removed when version 2 comes; the fixture stays. `LATCHKEY_WRITE_FIXTURES=1` writes it.
+/// Remove this test with record version 2 and keep the fixture. `LATCHKEY_WRITE_FIXTURES=1` writes it.
 #[tokio::test(flavor = "multi_thread")]
 async fn record_version_1_is_written() {
     let server = Server::start("redis-server", 0, &[]);
@@ -129,7 +129,7 @@ async fn record_version_1_is_read_and_used(server: Server) {
     assert!(listed[2].origin.user_agent.as_ref().unwrap().starts_with("agent agent agent"));
     assert!(listed.iter().all(|session| session.ends_at == session.created_at + ABSOLUTE));
 
-    // within the grace window of the often refreshed one, its history says so
+    // the rotation history of session 2 keeps each superseded token within its grace window
     let rotate = async |id: SessionId, generation, now| {
         store.sessions.rotate(ada(), id, Generation(generation), GRACE, IDLE, now).await.unwrap()
     };
@@ -165,14 +165,14 @@ async fn record_newer_version_is_refused_by_name(server: Server) {
     };
     refused(store.sessions.rotate(ada, id, Generation(0), GRACE, IDLE, NOW).await.unwrap_err());
     refused(store.sessions.is_live(ada, id, NOW).await.unwrap_err());
-    assert_eq!(server.only_hash().await, before, "nothing has changed");
+    assert_eq!(server.only_hash().await, before, "the record is unchanged");
     assert_eq!(server.events(), [] as [[String; 4]; 0]);
-    // it keeps nobody from the others
+    // the unreadable record does not affect other sessions
     let created = store.sessions.create(new_session(ada, session(2)), NOW).await.unwrap();
     assert!(matches!(created, Create::Created { .. }), "{created:?}");
     let listed: Vec<_> = store.sessions.list(ada, NOW).await.unwrap().into_iter().map(|session| session.id).collect();
     assert_eq!(listed, [session(2)]);
-    // what is to end is ended, whoever wrote it
+    // revocation deletes records of any version
     let other = session(3);
     let (key, _) = server.only_hash().await;
     let field = Value::Bytes(other.as_bytes().to_vec().into());

@@ -35,7 +35,7 @@ async fn logout_ends_the_session_of_each_credential_presented() {
         node.refresh(&tokens.refresh).await.expect(401);
     }
     assert_eq!(all().await.unwrap(), outcome(3, 3, 0), "repeated");
-    // Of one session, once.
+    // Two credentials of one session end it once.
     let four = node.login("ada").await;
     let twice = present(&node, Some(&four.access), None, Some(&four.refresh)).await;
     assert_eq!(twice.unwrap(), outcome(2, 2, 1));
@@ -69,7 +69,7 @@ async fn logout_with_a_broken_bearer_ends_the_session_of_the_cookie() {
     assert!(matches!(present(&node, None, None, None).await, Err(LogoutError::NothingPresented)));
 }
 
-/// Whoever changes the claims of an expired token breaks its signature.
+/// An expired token with changed claims has an invalid signature.
 #[tokio::test]
 async fn logout_with_a_forged_expired_access_token_ends_nothing() {
     let cluster = TestCluster::new();

@@ -104,7 +104,7 @@ async def test_key_rotation_and_retirement_are_followed(service: Service) -> Non
             tokens = await ada.sign_in()
             await latchkey.verify(tokens["access_token"])
             await latchkey.verify(before["access_token"])
-            # an account has only so many sessions
+            # the number of sessions per account is limited
             await ada.sign_out(tokens)
             return bool(jwt.get_unverified_header(tokens["access_token"])["kid"] != old)
 

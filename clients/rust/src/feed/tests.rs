@@ -132,7 +132,7 @@ fn silence_is_measured_by_both_clocks() {
 }
 
 #[test]
-fn what_is_told_while_catching_up_does_not_count_as_being_is_current() {
+fn events_before_live_do_not_make_the_feed_current() {
     let mut fixture = Fixture::new(10);
     fixture.receive("snapshot live");
     fixture.reconnect();

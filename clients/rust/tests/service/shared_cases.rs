@@ -180,7 +180,7 @@ fn hello(caller: Caller) -> String {
     caller.sub.clone()
 }
 
-/// The same for a poem app.
+/// Status, challenge and `Retry-After` of a request to a poem app behind the middleware for the path.
 async fn call_poem(verifier: &Verifier, path: &str, authorization: &[String]) -> (u16, Option<String>, Option<String>) {
     let verify = Verify::new(verifier.clone());
     let routes = Route::new()

@@ -39,12 +39,12 @@ pub enum EmbeddedError {
          set LATCHKEY_DATA_DIR to a shorter path"
     )]
     SocketPathTooLong {
-        /// Where the socket would be.
+        /// The path of the socket.
         path: PathBuf,
         /// The most bytes it may have.
         limit: usize,
     },
-    /// Its folder, or a file in it, can't be created or used.
+    /// The folder, or a file in it, can't be created or used.
     #[error("the private Redis can't use {path} (set LATCHKEY_DATA_DIR to a folder that can be written)")]
     Folder {
         /// The folder or the file.
@@ -73,7 +73,7 @@ pub enum EmbeddedError {
     Unusable {
         /// The program.
         binary: PathBuf,
-        /// What happened.
+        /// The cause.
         detail: String,
     },
     /// The server is older than Redis 6.0.
@@ -85,7 +85,7 @@ pub enum EmbeddedError {
     TooOld {
         /// The program.
         binary: PathBuf,
-        /// Its version.
+        /// The version.
         version: String,
     },
     /// The server can't be run.

@@ -52,7 +52,7 @@ local function create(key, new, roles, ...)
         evicted[i] = live[i].id
       end
     end
-    -- Until there are twice as many: amortized, each creation reads one session.
+    -- The next search is due at twice as many: amortized, each creation reads one session.
     sessions = #live - ended
     look_at = math.max(2 * sessions, FEW)
   end

@@ -26,12 +26,12 @@ pub(super) struct AckState {
     /// None while this node doesn't replicate, or no node caches sessions.
     timing: Option<Timing>,
     peers: BTreeMap<NodeName, Peer>,
-    /// Until when peers beyond [`MAX_PEERS`] may use their caches.
+    /// The time until which peers beyond [`MAX_PEERS`] may use their caches.
     untracked_until: Option<Instant>,
     /// Revocations that have been sent and not confirmed, with the peers that have acknowledged each.
     pending: BTreeMap<u64, BTreeSet<NodeName>>,
     next_number: u64,
-    /// None from the loss of the channel until a ping has come back.
+    /// None from the loss of the channel until a ping has returned.
     channel: Option<ChannelHealth>,
     /// None unless this node's last heartbeat announced a lease.
     announced: Option<Announced>,
@@ -51,9 +51,9 @@ struct Peer {
 /// Evidence that this node receives what is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct ChannelHealth {
-    /// When the first ping since the channel was established came back.
+    /// When the first ping since the channel was established returned.
     first_received: Instant,
-    /// When the newest ping that came back was sent: everything published before has arrived.
+    /// When the newest returned ping was sent: everything published before has arrived.
     last_sent: Instant,
 }
 
@@ -83,14 +83,14 @@ struct Deferred {
     expires: Instant,
 }
 
-/// What a heartbeat has changed.
+/// The change that a heartbeat caused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PeerChange {
     /// The peer is new: it should learn of this node soon.
     Joined,
     /// The peer's lease is longer now.
     Extended,
-    /// The peer doesn't use its cache any more; nobody needs to wait for it.
+    /// The peer doesn't use its cache any more, so no revocation waits for it.
     Left,
 }
 
@@ -118,7 +118,7 @@ impl AckState {
         }
     }
 
-    /// A ping that this node sent to itself at `sent` has come back. Returns whether it is the first since the channel was
+    /// A ping that this node sent to itself at `sent` has returned. Returns whether it is the first since the channel was
     /// established.
     pub(super) fn on_ping(&mut self, sent: Instant, now: Instant) -> bool {
         let before = self.channel;
@@ -135,7 +135,7 @@ impl AckState {
     }
 
     /// Whether this node receives what others publish, with little delay.
-    pub(super) fn can_hear(&self, now: Instant) -> bool {
+    pub(super) fn channel_is_healthy(&self, now: Instant) -> bool {
         let Some((timing, health)) = self.timing.zip(self.channel) else { return false };
         health.last_sent + timing.max_channel_lag() >= now
     }
@@ -161,7 +161,7 @@ impl AckState {
         self.peers.values().filter(|peer| now < peer.until).count()
     }
 
-    /// Allocates the number under which peers acknowledge a revocation; none if there is nobody to wait for.
+    /// Allocates the number under which peers acknowledge a revocation; none if there are no peers to wait for.
     pub(super) fn open(&mut self, now: Instant) -> Option<u64> {
         self.wait_until(None, now, now)?;
         let number = self.next_number;
@@ -170,7 +170,7 @@ impl AckState {
         Some(number)
     }
 
-    /// Forgets a number that nobody waits for any more.
+    /// Removes the number of a revocation that no longer waits.
     pub(super) fn close(&mut self, number: u64) {
         self.pending.remove(&number);
     }
@@ -182,8 +182,8 @@ impl AckState {
         }
     }
 
-    /// Until when to wait, at most, for the peers that haven't acknowledged a revocation; none if no node uses its old
-    /// state any more. `since` is when Redis had confirmed the revocation to this node.
+    /// The deadline for peers that haven't acknowledged a revocation; none if no node uses its old state any more. `since` is
+    /// when Redis had confirmed the revocation to this node.
     pub(super) fn wait_until(&self, number: Option<u64>, since: Instant, now: Instant) -> Option<Instant> {
         let acknowledged = number.and_then(|number| self.pending.get(&number));
         let has_acknowledged = |name| acknowledged.is_some_and(|names| names.contains(name));
@@ -198,7 +198,7 @@ impl AckState {
         leases.chain(self.unseen_until(since)).filter(|until| now < *until).max()
     }
 
-    /// Until when peers whose heartbeats have not arrived may use what they cached before `since`.
+    /// The time until which peers whose heartbeats have not arrived may use sessions that they cached before `since`.
     fn unseen_until(&self, since: Instant) -> Option<Instant> {
         let timing = self.timing?;
         let lease = timing.announced_lease();
@@ -214,7 +214,7 @@ impl AckState {
         Some(self.untracked_until.map_or(until, |untracked| until.max(untracked.min(longest))))
     }
 
-    /// A peer asks for a confirmation.
+    /// A peer requests a confirmation.
     pub(super) fn on_confirm(&mut self, wanted: Confirmation, now: Instant) {
         if self.deferred.len() < MAX_DEFERRED {
             let lease = self.timing.map_or(Duration::ZERO, Timing::announced_lease);
@@ -222,8 +222,7 @@ impl AckState {
         }
     }
 
-    /// Takes the confirmations that can be given, where `reached` is the position of a bucket, and drops those that nobody
-    /// waits for any more.
+    /// Takes the confirmations whose position is reached (`reached` returns the position of a bucket), and drops expired ones.
     pub(super) fn take_confirmed(
         &mut self,
         reached: impl Fn(usize) -> Option<Position>,
@@ -347,7 +346,7 @@ mod tests {
         let mut node = Node::established();
         node.heartbeat("two", LEASE);
         node.state.on_channel_lost();
-        assert!(!node.state.can_hear(node.now));
+        assert!(!node.state.channel_is_healthy(node.now));
         let number = node.state.open(node.now);
         node.state.on_ack(&"two".into(), 0);
         assert_eq!(node.wait(number, node.now), LEASE);
@@ -367,10 +366,10 @@ mod tests {
         node.pass(LEASE);
         node.state.on_ping(node.now - lag, node.now);
         assert_eq!(node.wait(None, node.now), Duration::ZERO);
-        assert!(node.state.can_hear(node.now));
+        assert!(node.state.channel_is_healthy(node.now));
         node.pass(Duration::from_millis(1));
         assert_eq!(node.wait(None, node.now), LEASE);
-        assert!(!node.state.can_hear(node.now));
+        assert!(!node.state.channel_is_healthy(node.now));
     }
 
     #[test]
@@ -426,6 +425,6 @@ mod tests {
         assert_eq!(numbers(node.state.take_confirmed(|bucket| (bucket == 0).then_some(position(2)), node.now)), [2]);
         node.pass(LEASE);
         assert_eq!(numbers(node.state.take_confirmed(|_| None, node.now)), [0; 0]);
-        assert!(!node.state.has_deferred(), "nobody waits for it any more");
+        assert!(!node.state.has_deferred(), "the confirmation has expired");
     }
 }

@@ -30,7 +30,7 @@ const BATCH: usize = 256;
 /// See the file.
 pub(in crate::store::redis) struct AckTracker {
     node: NodeName,
-    /// What the times in pings are counted from.
+    /// The zero of the times in pings.
     started: Instant,
     shared: Mutex<Shared>,
     outbox: mpsc::Sender<OutgoingAck>,
@@ -92,8 +92,8 @@ impl AckTracker {
     }
 
     /// Whether this node receives what others publish, with little delay.
-    pub(super) fn can_hear(&self) -> bool {
-        self.shared().state.can_hear(Instant::now())
+    pub(super) fn channel_is_healthy(&self) -> bool {
+        self.shared().state.channel_is_healthy(Instant::now())
     }
 
     /// The heartbeat that announces a lease.
@@ -131,7 +131,7 @@ impl AckTracker {
         match Direct::parse(message) {
             Some(Direct::Ping(after_start)) => {
                 let first = shared.state.on_ping(self.started + after_start, Instant::now());
-                // It may be what somebody waits for, who didn't know whether there were other peers.
+                // Revocations may be waiting for a ping to learn whether there are other peers.
                 shared.wake_all();
                 first
             }
@@ -179,7 +179,7 @@ impl AckTracker {
         self.send_confirmations(reached)
     }
 
-    /// Gives the confirmations that can be given. Returns whether others have to wait.
+    /// Sends the confirmations whose positions are reached. Returns whether others have to wait.
     pub(super) fn send_confirmations(&self, reached: impl Fn(usize) -> Option<Position>) -> bool {
         let (confirmed, waiting) = {
             let mut shared = self.shared();
@@ -211,20 +211,19 @@ impl Shared {
 }
 
 impl PendingAck<'_> {
-    /// What the revocation has to carry for peers to acknowledge it; empty if there are none.
+    /// The sender field of the revocation, which peers acknowledge to; empty if there are no peers.
     pub(in crate::store::redis) fn origin(&self) -> String {
         self.number.map(|number| format!("{} {number}", self.tracker.node)).unwrap_or_default()
     }
 
-    /// Asks the peers to acknowledge once they have applied everything up to a position of a bucket; none if there are no
-    /// peers. For revocations that don't carry [`PendingAck::origin`].
+    /// A message that requests an acknowledgement of every peer once it has applied all entries up to a position of a bucket;
+    /// none if there are no peers. For revocations that don't carry [`PendingAck::origin`].
     pub(super) fn request(&self, bucket: usize, position: Position) -> Option<String> {
         let origin = Arc::clone(&self.tracker.node);
         self.number.map(|number| message::confirm(&Confirmation { origin, number, bucket, position }))
     }
 
-    /// Waits until every peer has acknowledged, or can't use what it had cached any more. Must be called once Redis has
-    /// answered.
+    /// Waits until every peer has acknowledged, or can't use its earlier cache any more. Must be called once Redis has answered.
     pub(in crate::store::redis) async fn confirmed(self) {
         let since = Instant::now();
         loop {
@@ -348,13 +347,13 @@ mod tests {
     }
 
     #[test]
-    fn ping_makes_the_node_hear() {
+    fn ping_marks_the_channel_healthy() {
         let tracker = AckTracker::new("one");
         tracker.configure(Timing::new(LEASE));
-        assert!(!tracker.can_hear());
+        assert!(!tracker.channel_is_healthy());
         assert!(tracker.on_direct(&tracker.ping_message()));
-        assert!(!tracker.on_direct(&tracker.ping_message()) && tracker.can_hear());
+        assert!(!tracker.on_direct(&tracker.ping_message()) && tracker.channel_is_healthy());
         tracker.on_channel_lost();
-        assert!(!tracker.can_hear());
+        assert!(!tracker.channel_is_healthy());
     }
 }

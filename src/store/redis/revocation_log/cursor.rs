@@ -30,7 +30,7 @@ impl Cursor {
         self.position
     }
 
-    /// To be taken before Redis is asked for a session, for [`Cursor::may_insert`].
+    /// The version to pass to [`Cursor::may_insert`], taken before the session is read from Redis.
     pub(super) fn version(self) -> u64 {
         self.version
     }
@@ -59,8 +59,8 @@ impl Cursor {
         Applied::New
     }
 
-    /// Compares with the position `there` in Redis, where this cursor was at `before` when Redis was asked. Returns whether
-    /// Redis no longer has what was applied: it has lost it, or it has expired.
+    /// Compares this cursor, which was at `before` when Redis was read, with the position `there` in Redis. Returns whether
+    /// Redis no longer has entries that were applied, because it lost them or they expired.
     pub(super) fn reconcile(&mut self, before: Option<Position>, there: Position) -> bool {
         match before {
             None => {
@@ -126,6 +126,6 @@ mod tests {
         assert_eq!(cursor.position(), Some(at(3)));
         cursor.apply(at(6), None);
         assert!(cursor.reconcile(Some(at(3)), at(2)));
-        assert_eq!(cursor.position(), Some(at(6)), "applied after Redis was asked");
+        assert_eq!(cursor.position(), Some(at(6)), "applied after Redis was read");
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! On the shared channel `CHANNEL`, to every node:
 //!
-//! - `here NODE MILLIS`: heartbeat. The node may use its cache for so many milliseconds; 0: it doesn't use it.
+//! - `here NODE MILLIS`: heartbeat. The node may use its cache for this many milliseconds; 0: it doesn't use it.
 //! - `confirm NODE NUMBER BUCKET POSITION`: acknowledge the number once the bucket has reached the position.
 //!
 //! On `CHANNEL:NODE`, to one node:
@@ -87,12 +87,13 @@ impl Direct {
     }
 }
 
-/// A ping that is sent so long after the start of this node.
+/// A ping with the time since the start of this node.
 pub(super) fn ping(after_start: Duration) -> String {
     format!("ping {}", after_start.as_micros())
 }
 
-/// What an acknowledgement is of: the node that waits for it, and its number there. None if nobody waits for any.
+/// Parses the sender field of a revocation: the node that waits for acknowledgements, and the number of the revocation there.
+/// None if no node waits.
 pub(super) fn parse_origin(from: &str) -> Option<(&str, u64)> {
     let (origin, number) = from.split_once(' ')?;
     Some((origin, number.parse().ok()?))

@@ -51,7 +51,7 @@ use crate::{
     },
 };
 
-/// Stands for `cache.max_staleness` on a node that caches no sessions, for its feed.
+/// Replaces `cache.max_staleness` for the feed of a node that caches no sessions.
 const STALENESS_WITHOUT_CACHE: Duration = Duration::from_secs(1);
 
 /// Replicates the revocations of all nodes, and owns the session cache that depends on them.
@@ -132,17 +132,17 @@ impl RevocationLog {
         self.session_cache.is_valid()
     }
 
-    /// How many lookups of `SessionStore::liveness` the session cache has answered, and how many Redis.
+    /// The numbers of lookups of `SessionStore::liveness` that the session cache and that Redis have answered.
     pub fn hits_and_misses(&self) -> (u64, u64) {
         self.session_cache.hits_and_misses()
     }
 
-    /// How many other nodes must acknowledge the end of a session.
+    /// The number of other nodes that must acknowledge the end of a session.
     pub fn peers(&self) -> usize {
         self.acks.peers()
     }
 
-    /// How long ago the last successful synchronization began; none before the first.
+    /// The time since the last successful synchronization began; none before the first.
     pub fn lag(&self) -> Option<Duration> {
         self.session_cache.lag()
     }

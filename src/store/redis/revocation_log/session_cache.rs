@@ -34,11 +34,11 @@ use crate::{
 /// Messages buffered for the slowest subscriber of the feed; a slower one gets `Lagged`.
 const FEED_BUFFER: usize = 4096;
 
-/// See the file.
+/// The session cache of a node (see the module's documentation).
 pub(in crate::store::redis) struct SessionCache {
     buckets: Vec<Mutex<Bucket>>,
     lease: Mutex<Lease>,
-    /// Until when the cached sessions may be used. Every request reads it on every core, and so without a lock.
+    /// The end of the period in which cached sessions may be used. Read by every request on every core, so without a lock.
     valid_until: AtomicInstant,
     feed: broadcast::Sender<FeedMessage>,
     metrics: CacheMetrics,
@@ -52,7 +52,8 @@ struct Bucket {
 /// The outcome of the last synchronizations.
 #[derive(Clone, Copy, Default)]
 struct Lease {
-    /// Until when the node counts as synchronized, and up to when by Redis' clock everything has been applied.
+    /// The end of the period in which the node counts as synchronized, and the time by Redis' clock up to which all entries
+    /// have been applied.
     synced: Option<(Instant, Timestamp)>,
     /// When the last successful synchronization began.
     last_sync: Option<Instant>,
@@ -60,7 +61,7 @@ struct Lease {
 
 /// A moment or none, read without a lock.
 struct AtomicInstant {
-    /// What it is counted from.
+    /// The zero of `nanos`.
     origin: Instant,
     /// Nanoseconds after that; 0 for none.
     nanos: AtomicU64,
@@ -132,7 +133,7 @@ impl SessionCache {
         (owner == account && now < liveness.idle_ends_at.min(liveness.ends_at)).then_some(liveness)
     }
 
-    /// To be taken before Redis is asked, for [`SessionCache::insert`]; none while the cache is not valid.
+    /// The token to pass to [`SessionCache::insert`], taken before Redis is read; none while the cache is not valid.
     pub(in crate::store::redis) fn version(&self, account: AccountId) -> Option<u64> {
         self.is_valid().then(|| self.bucket(key::bucket(account)).cursor.version())
     }

@@ -14,7 +14,7 @@ use super::{
     message::Broadcast, session_cache::SessionCache,
 };
 
-/// Receives on a connection of its own until it is aborted. The synchronizer finds whatever it misses.
+/// Receives messages on its own connection until it is aborted. The synchronizer finds missed messages.
 pub(super) struct Subscriber {
     pub(super) client: Client,
     pub(super) channel: String,

@@ -1,5 +1,5 @@
-//! Compares, several times per lease, what this node has applied with what Redis holds, and reads what is missing from the
-//! streams. Correctness rests on this; the channel (`subscriber.rs`) only makes it fast.
+//! Compares the applied positions with Redis several times per lease, and reads missing entries from the streams. Correctness
+//! rests on the synchronizer; the channel (`subscriber.rs`) only reduces latency.
 
 use std::{
     collections::HashMap,
@@ -31,9 +31,9 @@ use crate::{
 
 /// Entries read from a stream at a time.
 const PAGE: u64 = 1000;
-/// How long messages in flight on the channel get to arrive before the entries are read from the streams.
+/// Delay before entries are read from the streams, so that messages in flight on the channel can arrive.
 const IN_FLIGHT: Duration = Duration::from_millis(10);
-/// The least pause between two synchronizations, whatever asks for them.
+/// The minimum pause between two synchronizations.
 const MIN_PAUSE: Duration = Duration::from_millis(5);
 /// How late Redis may be in expiring a key.
 const EXPIRY_SLACK: Duration = Duration::from_secs(1);
@@ -126,9 +126,9 @@ impl Synchronizer {
 
     /// Announces this node's lease. Returns whether the node may use its cache: peers are sure to wait for it.
     async fn announce(&self, client: &Client) -> bool {
-        let lease = if self.acks.can_hear() { self.timing.announced_lease() } else { Duration::ZERO };
+        let lease = if self.acks.channel_is_healthy() { self.timing.announced_lease() } else { Duration::ZERO };
         if lease.is_zero() {
-            // Before peers learn that nobody needs to wait for this node.
+            // Must precede the announcement, after which peers no longer wait for this node.
             self.cache.invalidate();
         }
         let sent = Instant::now();

@@ -26,7 +26,7 @@ impl Timing {
         self.max_staleness / 10 * 9
     }
 
-    /// How old the newest ping that came back may be, 0.4 S: the node has then received everything that was published
+    /// The maximum age of the newest returned ping, 0.4 S: the node has then received everything that was published
     /// longer ago than that.
     pub(super) fn max_channel_lag(self) -> Duration {
         self.max_staleness / 10 * 4

@@ -20,7 +20,7 @@ pub(super) trait Model {
     fn holds(&self, state: &Self::State) -> bool;
 }
 
-/// What a check has found.
+/// The result of a check.
 pub(super) struct Report<A> {
     /// Different states that were visited.
     pub(super) states: usize,

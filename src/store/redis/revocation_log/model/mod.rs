@@ -49,7 +49,7 @@ fn i3_holds_in_every_state_of_two_nodes() {
     }
 }
 
-/// Until leases lapse there are too many states for all of them to be visited.
+/// Too many states are reachable until leases lapse, so the search visits the nearest ones only.
 #[test]
 fn i3_holds_in_the_nearest_states_of_two_nodes() {
     for (scenario, states) in [

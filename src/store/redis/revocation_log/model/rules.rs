@@ -5,7 +5,7 @@
 pub(super) enum Rule {
     /// The node that ends a session waits for its peers.
     PeersAreWaitedFor,
-    /// It waits for a silent peer until the whole lease has lapsed.
+    /// The node waits for a silent peer until the whole lease has lapsed.
     LeasesAreWaitedOut,
     /// A request that finds the session ended waits too.
     RepeatsAreConfirmed,
@@ -15,15 +15,15 @@ pub(super) enum Rule {
     EventsAreAppliedBeforeTheyAreAcknowledged,
     /// An event whose predecessor is missing doesn't move the position.
     GapsKeepThePosition,
-    /// A synchronization applies what is missing before the lease is extended.
+    /// A synchronization applies missing entries before the lease is extended.
     MissingEntriesAreApplied,
-    /// What was read from Redis before an end is not cached after it.
+    /// A session that was read from Redis before its end is not cached after it.
     LookupsOlderThanAnEndAreNotCached,
     /// A lease counts from the beginning of the synchronization, not from its end.
     LeasesCountFromTheBeginning,
     /// A node uses its cache for a tenth less than it announces.
     LeasesHaveAMargin,
-    /// A node stops using its cache before it announces so.
+    /// A node stops using its cache before it announces a zero lease.
     CacheIsInvalidBeforeTheNodeLeaves,
     /// A heartbeat that Redis didn't publish extends nothing.
     OnlyPublishedHeartbeatsExtend,
@@ -31,7 +31,7 @@ pub(super) enum Rule {
     CacheWaitsForTheProbation,
     /// A long pause between heartbeats restarts the probation.
     PausesRestartTheProbation,
-    /// A ping shows how the channel was when it was sent, not when it came back.
+    /// A ping shows how the channel was when it was sent, not when it returned.
     PingsCountFromSending,
     /// A node whose channel broke doesn't trust its list of peers.
     LostChannelsAreNoted,

@@ -27,7 +27,7 @@ const TICK: Duration = Duration::from_millis(200);
 const SKEW: Duration = Duration::from_millis(90);
 /// Messages on the way to a subscriber, at most; Redis closes the connection of one that is too slow.
 const QUEUE: usize = 4;
-/// Long before everything.
+/// The age of nodes that have run long before the scenario starts.
 const LONG_AGO: Duration = Duration::from_secs(3600);
 
 static START: LazyLock<Instant> = LazyLock::new(|| Instant::now() + 2 * LONG_AGO);
@@ -37,10 +37,10 @@ fn timing() -> Timing {
     Timing::new(STALENESS)
 }
 
-/// What is modelled: how it begins, what may happen, and which rule of the protocol is switched off.
+/// A scenario: the initial nodes, the possible events, and the rule of the protocol that is switched off, if any.
 #[derive(Clone, Debug)]
 pub(super) struct Scenario {
-    /// How each node begins.
+    /// The initial state of each node.
     pub(super) nodes: Vec<Start>,
     /// The requests that end the session.
     pub(super) requests: Vec<Request>,
@@ -48,15 +48,15 @@ pub(super) struct Scenario {
     pub(super) ticks: u8,
     /// Messages lost, connections cut, nodes crashed and commands failed, at most.
     pub(super) faults: u8,
-    /// What may happen besides.
+    /// Further possible events.
     pub(super) allow: Allow,
     pub(super) broken: Option<Rule>,
 }
 
-/// What may happen in a scenario: the less, the more of its states can be visited.
+/// The possible events of a scenario. With fewer of them, the search visits a larger part of the states.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Allow {
-    /// Other things happen between the steps of a synchronization.
+    /// Other events occur between the steps of a synchronization.
     pub(super) interleaved_sync: bool,
     /// Nodes look up the session again.
     pub(super) lookups: bool,
@@ -68,16 +68,16 @@ pub(super) struct Allow {
     pub(super) reordering: bool,
 }
 
-/// How a node begins.
+/// The initial state of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Start {
-    /// It has just been started.
+    /// The node has just been started.
     Cold,
-    /// It has run for long, and has the others that have in its list of peers.
+    /// The node has run for long, and its list of peers contains the others that have.
     Warm,
-    /// The same, and it has the session in its cache.
+    /// As [`Start::Warm`], and the node has cached the session.
     Caching,
-    /// As [`Start::Warm`], and it ends sessions only: it never uses its cache.
+    /// As [`Start::Warm`], and the node only ends sessions: it never uses its cache.
     WarmOrigin,
     /// As [`Start::Cold`], and it ends sessions only.
     ColdOrigin,
@@ -116,15 +116,15 @@ struct Node {
     sync: Sync,
     synced_in: Option<u8>,
     lookup: Lookup,
-    /// What Redis has sent to the subscriber; none while that isn't connected.
+    /// Messages that Redis has sent to the subscriber; none while the subscriber isn't connected.
     connection: Option<VecDeque<Message>>,
 }
 
 #[derive(Clone, Copy, Debug, Hash)]
 enum Sync {
     Idle,
-    /// Redis has been asked for the position.
-    Asked {
+    /// The position has been read from Redis.
+    PositionRead {
         began: Instant,
         before: Option<Position>,
         there: Position,
@@ -147,7 +147,7 @@ enum Sync {
 #[derive(Clone, Copy, Debug, Hash)]
 enum Lookup {
     Idle,
-    Asked { version: u64 },
+    SessionRead { version: u64 },
     Answered { version: u64, lives: bool },
 }
 
@@ -344,18 +344,18 @@ impl Scenario {
         match node.sync {
             Sync::Idle => {
                 node.synced_in = Some(tick);
-                node.sync = Sync::Asked { began: now, before: node.cursor.position(), there };
+                node.sync = Sync::PositionRead { began: now, before: node.cursor.position(), there };
             }
-            Sync::Asked { began, before, there } => {
+            Sync::PositionRead { began, before, there } => {
                 node.cursor.reconcile(before, there);
                 if node.cursor.is_behind(there) && !self.breaks(Rule::MissingEntriesAreApplied) {
                     for (index, ends_session) in stream.iter().enumerate() {
                         node.apply(Position { millis: index as u64 + 1, number: 0 }, None, *ends_session);
                     }
                 }
-                let hears = node.acks.can_hear(now);
-                let lease = if hears { timing().announced_lease() } else { Duration::ZERO };
-                if !hears && !self.breaks(Rule::CacheIsInvalidBeforeTheNodeLeaves) {
+                let healthy = node.acks.channel_is_healthy(now);
+                let lease = if healthy { timing().announced_lease() } else { Duration::ZERO };
+                if !healthy && !self.breaks(Rule::CacheIsInvalidBeforeTheNodeLeaves) {
                     node.valid_until = None;
                 }
                 node.sync = Sync::Applied { began, sent: now, lease };
@@ -505,7 +505,7 @@ impl Model for Scenario {
             match node.sync {
                 Sync::Idle if node.synced_in == Some(state.tick) => {}
                 Sync::Idle => actions.push(Action::SyncAsk(index)),
-                Sync::Asked { .. } => actions.push(Action::SyncApply(index)),
+                Sync::PositionRead { .. } => actions.push(Action::SyncApply(index)),
                 Sync::Applied { .. } => {
                     actions.push(Action::SyncPublish(index));
                     if may_fail && node.uses_cache {
@@ -521,7 +521,7 @@ impl Model for Scenario {
                     actions.push(Action::LookupAsk(index));
                 }
                 Lookup::Idle => {}
-                Lookup::Asked { .. } => actions.push(Action::LookupAnswer(index)),
+                Lookup::SessionRead { .. } => actions.push(Action::LookupAnswer(index)),
                 Lookup::Answered { .. } => actions.push(Action::LookupInsert(index)),
             }
             match &node.connection {
@@ -543,7 +543,7 @@ impl Model for Scenario {
                 }
             }
             if may_fail {
-                if matches!(node.sync, Sync::Asked { .. }) && node.uses_cache {
+                if matches!(node.sync, Sync::PositionRead { .. }) && node.uses_cache {
                     actions.push(Action::SyncFails(index));
                 }
                 actions.push(Action::Crash(index));
@@ -601,10 +601,10 @@ impl Model for Scenario {
             }
             Action::LookupAsk(index) => {
                 let node = &mut state.nodes[index];
-                node.lookup = Lookup::Asked { version: node.cursor.version() };
+                node.lookup = Lookup::SessionRead { version: node.cursor.version() };
             }
             Action::LookupAnswer(index) => {
-                if let Lookup::Asked { version } = state.nodes[index].lookup {
+                if let Lookup::SessionRead { version } = state.nodes[index].lookup {
                     state.nodes[index].lookup = Lookup::Answered { version, lives: state.session_lives };
                 }
             }
