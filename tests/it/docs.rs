@@ -1,4 +1,4 @@
-//! The tests, files and settings that the documents name exist, and no row of their tables is repeated.
+//! Checks the documents: the tests, files, links and settings that they name exist, and the ASVS summary counts its rows.
 
 use std::{
     collections::HashSet,
@@ -6,10 +6,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const DOCUMENTS: [&str; 2] = ["docs/asvs.md", "docs/threat-model.md"];
+/// The documents with tables of requirements and threats, whose rows name tests.
+const SECURITY_DOCUMENTS: [&str; 2] = ["docs/asvs.md", "docs/threat-model.md"];
 
-/// Folders of the paths that a document may name.
+/// Folders with documents beside those in the repository's root.
+const DOCUMENT_FOLDERS: [&str; 4] = ["docs", "clients", "examples", "monitoring"];
+
+/// Folders of dependencies and build results, which hold documents of others.
+const FOREIGN_FOLDERS: [&str; 5] = ["node_modules", "target", "dist", "venv", "__pycache__"];
+
+/// A code span that starts with one of these is a path from the repository's root.
 const FOLDERS: [&str; 8] = ["src/", "tests/", "docs/", "migrations/", "openapi/", "examples/", "clients/", ".ci/"];
+
+/// The first segments of Rust paths that are log targets, not tests: `latchkey::request`.
+const LOG_TARGETS: [&str; 2] = ["latchkey", "fred"];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -19,19 +29,66 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The code spans of a text: the parts between backticks on one line.
-fn code(text: &str) -> impl Iterator<Item = &str> {
-    text.lines().flat_map(|line| line.split('`').skip(1).step_by(2))
+/// The paths of all Markdown documents, relative to the root.
+fn documents() -> Vec<String> {
+    fn visit(folder: &Path, deep: bool, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
+            let path = entry.expect("a directory entry").path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let foreign = name.starts_with('.') || FOREIGN_FOLDERS.contains(&name.as_str());
+            if path.is_dir() && deep && !foreign {
+                visit(&path, deep, found);
+            } else if name.ends_with(".md") {
+                found.push(path);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    visit(&root(), false, &mut found);
+    for folder in DOCUMENT_FOLDERS {
+        visit(&root().join(folder), true, &mut found);
+    }
+    let relative = |path: PathBuf| path.strip_prefix(root()).expect("below the root").to_string_lossy().into_owned();
+    found.into_iter().map(relative).collect()
 }
 
-fn is_words(text: &str, between: &str, fewest: usize) -> bool {
-    let word = |word: &str| {
+/// The lines of a document outside of code blocks.
+fn prose(text: &str) -> Vec<&str> {
+    let mut in_block = false;
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        if line.trim_start().starts_with("```") {
+            in_block = !in_block;
+        } else if !in_block {
+            lines.push(line);
+        }
+    }
+    lines
+}
+
+/// The code spans (between backticks) of a document.
+fn code_spans(text: &str) -> Vec<&str> {
+    prose(text).into_iter().flat_map(|line| line.split('`').skip(1).step_by(2)).collect()
+}
+
+/// The targets of a document's links.
+fn links(text: &str) -> Vec<&str> {
+    prose(text)
+        .into_iter()
+        .flat_map(|line| line.split("](").skip(1))
+        .filter_map(|rest| rest.split(')').next())
+        .collect()
+}
+
+/// Whether `text` has at least `min` lower-case words with `separator` in between.
+fn is_path_of_words(text: &str, separator: &str, min: usize) -> bool {
+    let is_word = |word: &str| {
         !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
     };
-    text.split(between).count() >= fewest && text.split(between).all(word)
+    text.split(separator).count() >= min && text.split(separator).all(is_word)
 }
 
-/// Whether there is a test of this name, as `cargo test` prints it, in `tests/it` or beside the source.
+/// Whether a test of this name, as `cargo test` prints it, exists in `tests/it` or in the source.
 fn is_test(name: &str) -> bool {
     let Some((module, test)) = name.rsplit_once("::") else { return false };
     let parents = [Some(module), module.strip_suffix("::tests")];
@@ -43,92 +100,137 @@ fn is_test(name: &str) -> bool {
         let text = fs::read_to_string(root().join(file)).unwrap_or_default();
         let Some((before, _)) = text.split_once(&format!("fn {test}(")) else { return false };
         let above = before.rsplit_once('\n').map_or("", |(above, _)| above);
-        // the attributes and comments above it
+        // the attributes and comments of the function
         let mut above = above.lines().rev().map(str::trim).take_while(|line| line.starts_with(['#', '/']));
         above.any(|line| line.starts_with("#[test]") || line.starts_with("#[tokio::test"))
     })
 }
 
-#[test]
-fn every_named_test_exists() {
-    for document in DOCUMENTS {
-        let text = read(document);
-        let names: Vec<&str> = code(&text).filter(|text| is_words(text, "::", 2)).collect();
-        assert!(names.len() > 10, "{document} names tests");
-        let missing: Vec<_> = names.into_iter().filter(|name| !is_test(name)).collect();
-        assert!(missing.is_empty(), "{document} names tests that don't exist: {missing:#?}");
-    }
-    assert!(!is_test("docs::no_such_test") && !is_test("no_such_module::every_named_test_exists"));
+/// Whether a module of this name exists in `tests/it` or in the source.
+fn is_module(name: &str) -> bool {
+    let path = name.replace("::", "/");
+    ["tests/it", "src"].iter().any(|folder| {
+        let at = root().join(folder).join(&path);
+        at.is_dir() || at.with_extension("rs").is_file()
+    })
 }
 
-#[test]
-fn every_named_path_exists() {
-    for document in DOCUMENTS {
-        let text = read(document);
-        let named = code(&text).filter(|text| FOLDERS.iter().any(|folder| text.starts_with(folder)));
-        let mut missing: Vec<&str> = named.filter(|path| !root().join(path).exists()).collect();
-        let beside = root().join(document);
-        let beside = beside.parent().unwrap_or(Path::new("."));
-        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            let (file, place) = link.split_once('#').unwrap_or((link, ""));
-            if link.starts_with("https://") {
-                continue;
-            }
-            let target = if file.is_empty() { root().join(document) } else { beside.join(file) };
-            let there = fs::read_to_string(target).is_ok_and(|text| place.is_empty() || has_heading(&text, place));
-            if !there {
-                missing.push(link);
-            }
-        }
-        assert!(missing.is_empty(), "{document} names paths that don't exist: {missing:#?}");
-    }
-}
-
-/// Whether a heading has this anchor, as GitHub makes them.
+/// Whether a document has a heading with this anchor, as GitHub derives anchors.
 fn has_heading(text: &str, anchor: &str) -> bool {
     let anchor_of = |title: &str| -> String {
         let kept = title.trim().chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
         kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
     };
-    text.lines().filter(|line| line.starts_with('#')).any(|line| anchor_of(line.trim_start_matches('#')) == anchor)
+    prose(text)
+        .iter()
+        .filter(|line| line.starts_with('#'))
+        .any(|line| anchor_of(line.trim_start_matches('#')) == anchor)
+}
+
+/// Fails with every finding of `check`, a function of a document's path and text, with the path before each.
+fn assert_no_findings(paths: &[String], what: &str, check: impl Fn(&str, &str) -> Vec<String>) {
+    let findings: Vec<String> = paths
+        .iter()
+        .flat_map(|path| check(path, &read(path)).into_iter().map(move |finding| format!("{path}: {finding}")))
+        .collect();
+    assert!(findings.is_empty(), "{what}: {findings:#?}");
 }
 
 #[test]
-fn every_named_setting_exists() {
-    let manual = read("src/config/defaults.toml");
-    let sections: HashSet<&str> = manual.lines().filter_map(|line| line.strip_prefix('[')?.strip_suffix(']')).collect();
-    for document in DOCUMENTS {
-        let text = read(document);
-        let of_a_section = |key: &&str| key.split_once('.').is_some_and(|(section, _)| sections.contains(section));
-        let named = code(&text).filter(|text| is_words(text, ".", 2)).filter(of_a_section);
-        let variable = |key: &str| format!("# LATCHKEY_{}\n", key.replace('.', "_").to_uppercase());
-        let missing: Vec<_> = named.filter(|key| !manual.contains(&variable(key))).collect();
-        assert!(missing.is_empty(), "{document} names settings that don't exist: {missing:#?}");
+fn documents_name_existing_tests_and_modules_only() {
+    let named = |text: &str| -> Vec<String> {
+        let spans = code_spans(text).into_iter().filter(|span| is_path_of_words(span, "::", 2));
+        let tests = spans.filter(|span| !LOG_TARGETS.contains(&span.split("::").next().unwrap_or_default()));
+        tests.map(str::to_owned).collect()
+    };
+    for document in SECURITY_DOCUMENTS {
+        assert!(named(&read(document)).len() > 10, "{document} names tests");
     }
+    assert_no_findings(&documents(), "these tests do not exist", |path, text| {
+        let only_tests = SECURITY_DOCUMENTS.contains(&path);
+        named(text).into_iter().filter(|name| !is_test(name) && (only_tests || !is_module(name))).collect()
+    });
+    assert!(!is_test("docs::no_such_test") && !is_test("no_such_module::rows_are_unique"));
+    assert!(!is_module("docs::no_such_module"));
 }
 
 #[test]
-fn no_table_row_is_repeated() {
-    for document in DOCUMENTS {
+fn documents_name_existing_paths_only() {
+    assert_no_findings(&documents(), "these paths do not exist", |document, text| {
+        let folder = root().join(document).parent().map(Path::to_path_buf).unwrap_or_default();
+        let named = code_spans(text).into_iter().filter(|span| FOLDERS.iter().any(|folder| span.starts_with(folder)));
+        let missing = named.filter(|path| !root().join(path).exists() && !folder.join(path).exists());
+        missing.map(str::to_owned).collect()
+    });
+}
+
+#[test]
+fn links_lead_to_existing_files_and_headings() {
+    assert_no_findings(&documents(), "these links are broken", |document, text| {
+        let at = root().join(document);
+        let folder = at.parent().unwrap_or(Path::new("."));
+        let is_broken = |link: &&str| {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { at.clone() } else { folder.join(file) };
+            if anchor.is_empty() {
+                !target.exists()
+            } else {
+                !fs::read_to_string(target).is_ok_and(|text| has_heading(&text, anchor))
+            }
+        };
+        let local =
+            links(text).into_iter().filter(|link| !link.starts_with("https://") && !link.starts_with("http://"));
+        local.filter(is_broken).map(str::to_owned).collect()
+    });
+}
+
+#[test]
+fn documents_name_existing_settings_only() {
+    let defaults = read("src/config/defaults.toml");
+    let sections: HashSet<&str> =
+        defaults.lines().filter_map(|line| line.strip_prefix('[')?.strip_suffix(']')).collect();
+    let is_setting = |key: &str| defaults.contains(&format!("# LATCHKEY_{}\n", key.replace('.', "_").to_uppercase()));
+    assert_no_findings(&documents(), "these settings do not exist", |_, text| {
+        // `session.grace`, also with a value: `session.grace = "0s"`
+        let keys = code_spans(text).into_iter().map(|span| span.split(" = ").next().unwrap_or(span));
+        let keys = keys.filter(|key| is_path_of_words(key, ".", 2));
+        let keys = keys.filter(|key| key.split_once('.').is_some_and(|(section, _)| sections.contains(section)));
+        keys.filter(|key| !is_setting(key)).map(str::to_owned).collect()
+    });
+    assert!(is_setting("session.grace") && !is_setting("session.no_such_setting"));
+}
+
+#[test]
+fn readme_links_every_document_and_has_at_most_150_lines() {
+    let readme = read("README.md");
+    let linked: HashSet<&str> = links(&readme).into_iter().collect();
+    let unlinked: Vec<String> =
+        documents().into_iter().filter(|path| path.starts_with("docs/") && !linked.contains(path.as_str())).collect();
+    assert!(unlinked.is_empty(), "README.md does not link {unlinked:?}");
+    assert!(readme.lines().count() <= 150, "README.md is an overview: move details to a document");
+}
+
+#[test]
+fn rows_of_requirements_and_threats_are_unique() {
+    for document in SECURITY_DOCUMENTS {
         let text = read(document);
         let first = text.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next());
         let rows = first.filter(|cell| cell.starts_with(['V', 'T']) && cell.bytes().any(|b| b.is_ascii_digit()));
         let mut seen = HashSet::new();
-        let twice: Vec<_> = rows.filter(|row| !seen.insert(row.to_owned())).collect();
+        let repeated: Vec<_> = rows.filter(|row| !seen.insert(row.to_owned())).collect();
         assert!(seen.len() > 10, "{document} has rows");
-        assert!(twice.is_empty(), "{document} repeats the rows {twice:?}");
+        assert!(repeated.is_empty(), "{document} has several rows of {repeated:?}");
     }
 }
 
-/// The sums at the top of the document equal the numbers of rows.
 #[test]
-fn rows_are_counted() {
+fn asvs_summary_equals_the_number_of_rows_by_status() {
     let text = read("docs/asvs.md");
     let cells = |line: &str| line.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
     let lines: Vec<Vec<String>> = text.lines().filter(|line| line.starts_with('|')).map(cells).collect();
     for status in ["met", "partly", "operator's", "not met", "does not apply"] {
-        let sum = lines.iter().find(|cells| cells[1] == status).unwrap_or_else(|| panic!("no sum of {status}"));
+        let summary = lines.iter().find(|cells| cells[1] == status).unwrap_or_else(|| panic!("no sum of {status}"));
         let rows = lines.iter().filter(|cells| cells[1].starts_with('V') && cells[4] == status).count();
-        assert_eq!(sum[2], rows.to_string(), "{status}");
+        assert_eq!(summary[2], rows.to_string(), "{status}");
     }
 }
