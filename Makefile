@@ -85,6 +85,11 @@ openapi: ## regenerate openapi/openapi.json, the committed copy of the API descr
 	@mv target/openapi.json.new openapi/openapi.json
 	@echo 'wrote openapi/openapi.json'
 
+docs: ## regenerate docs/cli.md, docs/configuration.md and the types of clients/browser
+	cargo run --locked --quiet -- man --markdown > target/cli.md.new && mv target/cli.md.new docs/cli.md
+	cargo run --locked --quiet -- config reference > target/configuration.md.new && mv target/configuration.md.new docs/configuration.md
+	"$(TOOLS)/bin/node" clients/browser/scripts/generate.mjs openapi/openapi.json clients/browser/src/api.ts
+
 fmt: ## format the source
 	cargo fmt --all
 	cargo fmt --all --manifest-path bench/Cargo.toml
@@ -97,6 +102,7 @@ lint: words ## check wording, formatting and clippy's warnings, also of the benc
 	cargo fmt --all --check
 	cargo fmt --all --check --manifest-path bench/Cargo.toml
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy --lib --bins --no-default-features --locked -- -D warnings
 	cargo clippy --workspace --all-targets --locked --manifest-path bench/Cargo.toml --target-dir target -- -D warnings
 
 audit: ## check the licences and sources of the dependencies (deny.toml)

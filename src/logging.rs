@@ -5,7 +5,6 @@ use std::{
     io::{self, IsTerminal},
 };
 
-use opentelemetry_sdk::trace::Tracer;
 use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::{
     EnvFilter, Layer,
@@ -18,7 +17,7 @@ use tracing_subscriber::{
 
 use crate::{
     config::{self, ConfigError, LogFormat, LogSettings, Problem},
-    telemetry,
+    telemetry::{self, Tracer},
 };
 
 /// Targets of dependencies that print parts of connection URLs, passwords included (I6). No filter turns them on.
@@ -81,7 +80,7 @@ where
     let filter = filter.and(filter_fn(may_be_logged));
     let traces = tracer.map(|tracer| {
         let ours = Targets::new().with_target(telemetry::TARGET, Level::TRACE);
-        tracing_opentelemetry::layer().with_tracer(tracer).with_location(false).with_threads(false).with_filter(ours)
+        telemetry::layer(tracer).with_filter(ours)
     });
     let registry = registry().with(traces);
     let layer = tracing_subscriber::fmt::layer().with_writer(writer);

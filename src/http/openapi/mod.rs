@@ -95,7 +95,10 @@ impl Document {
         let derived = service.spec();
         let mut document: Value = serde_json::from_str(&derived).unwrap_or_default();
         complete::complete(&mut document, limits);
+        #[cfg(feature = "swagger-ui")]
         let html = pages::html(&service.swagger_ui_html(), &derived, &document);
+        #[cfg(not(feature = "swagger-ui"))]
+        let html = pages::links();
         Self { json: format!("{document:#}\n"), yaml: yaml::to_yaml(&document), html }
     }
 }

@@ -15,9 +15,11 @@ use poem::{
     http::{HeaderValue, StatusCode, header},
     web::Redirect,
 };
+#[cfg(feature = "swagger-ui")]
 use serde_json::Value;
 
 use super::{Document, Limits};
+#[cfg(feature = "swagger-ui")]
 use crate::http::extract::auth;
 
 /// The paths of the documentation.
@@ -121,7 +123,18 @@ fn matches_etag(request: &Request, etag: &str) -> bool {
         .any(|tag| tag == "*" || tag.trim_start_matches("W/") == etag)
 }
 
+/// The page of `/docs` in a build without the feature `swagger-ui`: links to the document.
+#[cfg(not(feature = "swagger-ui"))]
+pub(super) fn links() -> String {
+    "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Latchkey API</title>\
+     <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"></head><body><h1>Latchkey API</h1>\
+     <p>This build has no API browser. The document: <a href=\"/openapi.json\">JSON</a>, \
+     <a href=\"/openapi.yaml\">YAML</a>.</p></body></html>\n"
+        .to_owned()
+}
+
 /// The page of `/docs`: Swagger UI's, with the completed document and what browsers need beside it.
+#[cfg(feature = "swagger-ui")]
 pub(super) fn html(swagger_ui: &str, derived: &str, document: &Value) -> String {
     let mut shown = document.clone();
     remove_cookie_scheme(&mut shown);
@@ -137,6 +150,7 @@ pub(super) fn html(swagger_ui: &str, derived: &str, document: &Value) -> String 
 }
 
 /// Removes the cookie from the page's security schemes: a page cannot set it, and browsers send it by themselves.
+#[cfg(feature = "swagger-ui")]
 fn remove_cookie_scheme(document: &mut Value) {
     if let Some(schemes) = document["components"]["securitySchemes"].as_object_mut() {
         schemes.remove(auth::COOKIE);

@@ -24,13 +24,13 @@ async fn registration_returns_account() {
     assert_eq!(made.header("content-type").split(';').next(), Some("application/json"));
     assert_eq!(made.header("cache-control"), "no-store");
     let body = made.json();
-    fields(&body, &["id", "email", "username", "roles", "created_at", "password_changed_at"]);
+    fields(&body, &["id", "email", "username", "roles", "created_at", "password_changed_at", "email_verified"]);
     assert_eq!(body["email"], "Ada@example.com");
     assert_eq!(body["username"], "Ada");
     assert_eq!(body["roles"], json!([]));
     assert_eq!(body["created_at"], "2027-01-15T08:00:00.000Z");
     let nameless = node.post("/v1/users", json!({ "email": "b@example.com", "password": PASSWORD })).await.expect(201);
-    fields(&nameless.json(), &["id", "email", "roles", "created_at", "password_changed_at"]);
+    fields(&nameless.json(), &["id", "email", "roles", "created_at", "password_changed_at", "email_verified"]);
 }
 
 #[tokio::test]
@@ -97,7 +97,7 @@ async fn registration_lists_all_invalid_fields() {
 async fn closed_registration_is_for_admins_only() {
     let mut cluster = TestCluster::new();
     let open = cluster.node().await;
-    let admin = open.account("admin").await.text_of("id");
+    let admin = open.account("grace").await.text_of("id");
     open.account("ada").await;
     make_admin(&open, &admin).await;
     cluster.config.registration.open = false;
@@ -108,6 +108,6 @@ async fn closed_registration_is_for_admins_only() {
     let ada = node.login("ada").await.access;
     assert_eq!(call(&ada).await.problem(), problem(403, "registration_closed"));
     assert_eq!(call("nonsense").await.problem(), problem(401, "invalid_token"));
-    let admin = node.login("admin").await.access;
+    let admin = node.login("grace").await.access;
     call(&admin).await.expect(201);
 }

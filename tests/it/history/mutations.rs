@@ -1,53 +1,55 @@
-//! Mutation tests of the checker: it finds violations when scripts are altered on their way to Redis.
+//! Mutation tests of the checker: it reports nodes whose scripts were altered on the way to Redis.
 
 use std::{path::Path, time::Duration};
 
+use latchkey::store::redis::record::lua_constants;
+
 use super::{history, nodes::Bench};
 
-/// Returns the prefix that nodes send before a script, and the script with its library.
+/// The fast path that precedes a script, if it has one, and the script with its library.
 fn script(name: &str) -> (String, String) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/redis/lua");
     let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
-    let before = if name == "rotate.lua" { read("rotate_fast.lua") + "\n" } else { String::new() };
-    (before, format!("{}\n{}", read("lib.lua"), read(name)))
+    let fast = if name == "rotate.lua" { read("rotate_fast.lua") + "\n" } else { String::new() };
+    (fast, format!("{}\n{}", read("lib.lua"), read(name)))
 }
 
-/// An alteration of a script.
-struct Alteration {
+/// A mutation of a script.
+struct Mutation {
     what: &'static str,
     script: &'static str,
     from: &'static str,
     to: &'static str,
-    /// Part of the expected violation.
+    /// A part of the violation that the checker reports.
     found: &'static str,
 }
 
-const ALTERATIONS: [Alteration; 6] = [
-    Alteration {
-        what: "superseded tokens work for ever",
+const MUTATIONS: [Mutation; 6] = [
+    Mutation {
+        what: "superseded tokens never expire",
         script: "rotate.lua",
         from: "if now - (session.used - run.age) < grace then",
         to: "if true then",
         found: "no order",
     },
-    Alteration {
-        what: "there is no grace",
+    Mutation {
+        what: "there is no grace window",
         script: "rotate.lua",
         from: "if now - (session.used - run.age) < grace then",
         to: "if false then",
         found: "no order",
     },
-    Alteration {
-        what: "reuse doesn't end the session",
+    Mutation {
+        what: "reuse does not end the session",
         script: "rotate.lua",
         from: "remove_sessions(key, { id })",
         to: "",
         found: "no order",
     },
-    // reads the record from before the latest write if that is recent, as if reading and writing were two steps with
-    // another call's write between them
-    Alteration {
-        what: "reading and writing are two steps",
+    // the script reads the record from before the last write if that was just now, as if another client had written between
+    // reading and writing
+    Mutation {
+        what: "reading and writing are separate steps",
         script: "rotate.lua",
         from: "local session = read_record(found[1])",
         to: "local before = redis.call('HMGET', key .. ':before', id, id .. 't')
@@ -57,15 +59,15 @@ const ALTERATIONS: [Alteration; 6] = [
              local session = read_record(found[1])",
         found: "second successor",
     },
-    Alteration {
-        what: "some rotations are answered and not written",
+    Mutation {
+        what: "some rotations are answered but not written",
         script: "rotate.lua",
         from: "redis.call('HSET', key, id, record)",
         to: "if session.generation % 3 ~= 0 then redis.call('HSET', key, id, record) end",
         found: "generation",
     },
-    Alteration {
-        what: "a sign-out is acknowledged and doesn't happen",
+    Mutation {
+        what: "a sign-out is acknowledged but has no effect",
         script: "revoke.lua",
         from: "remove_sessions(key, { id })",
         // 0 is true to Lua
@@ -77,14 +79,16 @@ const ALTERATIONS: [Alteration; 6] = [
 #[tokio::test(flavor = "multi_thread")]
 async fn checker_finds_each_altered_script() {
     let bench = Bench::start(2).await;
-    for (number, Alteration { what, script: name, from, to, found }) in ALTERATIONS.into_iter().enumerate() {
-        // the fast path is left out, so that the altered script handles every refresh
-        let (before, whole) = script(name);
-        assert_eq!(whole.matches(from).count(), 1, "{name} reads otherwise: {from}");
+    for (number, Mutation { what, script: name, from, to, found }) in MUTATIONS.into_iter().enumerate() {
+        let constants = lua_constants();
+        // without the fast path, so that the mutation applies to every refresh
+        let (fast, whole) = script(name);
+        assert_eq!(whole.matches(from).count(), 1, "{name} does not contain: {from}");
         let load = |text: &str| bench.server.lock().unwrap().command(&["SCRIPT", "LOAD", text]);
-        let swap = (load(&(before + &whole)), load(&format!("local answers = {{}}\n{}", whole.replace(from, to))));
+        let original = load(&format!("{constants}{fast}{whole}"));
+        let mutated = load(&format!("{constants}local answers = {{}}\n{}", whole.replace(from, to)));
         for node in &bench.nodes {
-            node.proxy.swap(Some(swap.clone()));
+            node.proxy.swap(Some((original.clone(), mutated.clone())));
         }
         let mut rounds = 0;
         loop {
@@ -95,7 +99,7 @@ async fn checker_finds_each_altered_script() {
                 break;
             }
             rounds += 1;
-            assert!(rounds < 8, "{what}: never found, but {:?}", verdict.violations);
+            assert!(rounds < 8, "{what}: not reported, only {:?}", verdict.violations);
         }
     }
 }

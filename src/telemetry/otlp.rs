@@ -1,8 +1,4 @@
-//! Traces, exported to an OpenTelemetry collector over OTLP (HTTP, protobuf) if one is configured.
-//!
-//! Each request has a span, with child spans for what it waits on: password hashing, Redis scripts, database transactions.
-//! The spans are `tracing` spans with the target [`TARGET`], which only the layer created here subscribes to, so that they cost
-//! next to nothing without a collector. Spans hold no more than the log would (I6).
+//! The exporter: OTLP over HTTP, protobuf.
 
 use std::collections::HashMap;
 
@@ -16,15 +12,20 @@ use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfi
 use opentelemetry_sdk::{
     Resource,
     propagation::TraceContextPropagator,
-    trace::{Sampler, SdkTracerProvider, Tracer},
+    trace::{Sampler, SdkTracerProvider},
 };
-use tracing::Span;
+use tracing::{Span, Subscriber};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing_subscriber::{Layer, registry::LookupSpan};
 
 use crate::config::TelemetrySettings;
 
-/// The target of all spans.
-pub const TARGET: &str = "latchkey::span";
+pub use opentelemetry_sdk::trace::Tracer;
+
+/// The layer that records spans with `tracer`.
+pub fn layer<S: Subscriber + for<'span> LookupSpan<'span>>(tracer: Tracer) -> impl Layer<S> {
+    tracing_opentelemetry::layer().with_tracer(tracer).with_location(false).with_threads(false)
+}
 
 /// The exporter. [`Telemetry::close`] flushes its queue.
 pub struct Telemetry {
