@@ -1,4 +1,5 @@
-//! Measures Latchkey beside its limits and beside what people would pick instead: all in one run, one after another in
+//! Measures Latchkey, its theoretical limits and its alternatives: all in one run, one after another in
+
 //! each of several rounds, on one machine, so that disturbances by the machine affect all of them alike.
 
 mod footprint;

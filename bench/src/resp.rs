@@ -1,4 +1,4 @@
-//! As much of Redis' protocol as the benchmark needs: commands in a pipeline, answers as text.
+//! A minimal Redis client: pipelined commands, answers as text.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},

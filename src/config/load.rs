@@ -142,7 +142,7 @@ fn load_with(sources: &Sources, entropy: Option<&Entropy>) -> Result<Config, Con
         SecretsFrom::File(path) => {
             let (secrets, is_open) = secret_file::read(&path).map_err(|text| about("secret_file", text))?;
             if is_open {
-                // Not refused: orchestrators mount secrets so, and there it can't be changed.
+                // Not refused: orchestrators mount secrets with these permissions, which can't be changed there.
                 config.warnings.push(format!("others may read the secret: run `chmod 600 {}`", path.display()));
             }
             secrets

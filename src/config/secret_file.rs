@@ -17,7 +17,7 @@ use crate::domain::{entropy::Entropy, secret::SecretText};
 pub(super) fn make_data_dir(path: &Path) -> Result<bool, String> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
     let metadata = made.and_then(|()| fs::metadata(path));
-    let metadata = metadata.map_err(|error| format!("can't be made: {error}"))?;
+    let metadata = metadata.map_err(|error| format!("can't be created: {error}"))?;
     Ok(is_open(&metadata))
 }
 
@@ -37,7 +37,7 @@ pub(super) fn read(path: &Path) -> Result<(Secrets, bool), String> {
 /// Reads the generated secret file, or creates it. It must be readable by its owner only.
 pub(super) fn read_or_make(path: &Path, entropy: &Entropy) -> Result<Secrets, String> {
     if !path.try_exists().map_err(|error| cannot_read(path, &error))? {
-        make(path, entropy).map_err(|error| format!("{} can't be made: {error}", path.display()))?;
+        make(path, entropy).map_err(|error| format!("{} can't be created: {error}", path.display()))?;
     }
     // Another user who placed the file would know the secret.
     let file = fs::symlink_metadata(path).map_err(|error| cannot_read(path, &error))?;

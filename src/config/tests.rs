@@ -551,7 +551,7 @@ fn data_dir_that_cannot_be_created_is_a_problem() {
     assert_eq!(
         folder.load(&[]).unwrap_err().problems[0].to_string(),
         format!(
-            "data_dir (default): {}/latchkey-data can't be made: File exists (os error 17)",
+            "data_dir (default): {}/latchkey-data can't be created: File exists (os error 17)",
             folder.path().display()
         )
     );

@@ -1,7 +1,7 @@
 //! Traces, exported to an OpenTelemetry collector over OTLP (HTTP, protobuf) if one is configured.
 //!
 //! Each request has a span, with child spans for what it waits on: password hashing, Redis scripts, database transactions.
-//! They are `tracing` spans with the target [`TARGET`], which only the layer created here subscribes to, so that they cost
+//! The spans are `tracing` spans with the target [`TARGET`], which only the layer created here subscribes to, so that they cost
 //! next to nothing without a collector. Spans hold no more than the log would (I6).
 //!
 //! The Cargo feature `otel`, on by default, compiles the exporter.

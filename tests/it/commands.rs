@@ -127,9 +127,9 @@ async fn service_clients_are_managed_beside_a_running_node() {
         (&["client", "rotate-secret", "other"], "other: there is no client of this name"),
     ] {
         let output = run(folder.path(), arguments);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{said}");
-        assert!(said.contains(text), "{arguments:?}: no {text} in {said}");
+        let output_text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{output_text}");
+        assert!(output_text.contains(text), "{arguments:?}: no {text} in {output_text}");
     }
     printed(&["client", "disable", "billing"]);
     wait::until("the node applies the disabled client", async || token(&second).await.status == 401).await;

@@ -176,7 +176,7 @@ async fn pid(socket: &Path) -> Option<Pid> {
     Pid::from_raw(stream.peer_cred().unwrap().pid()?)
 }
 
-/// Says `command` and returns the answer, or the text of one that comes as a bulk string.
+/// Sends `command` and returns the answer, or the content of a bulk string.
 async fn say(socket: &Path, command: &str) -> String {
     let mut answers = lines(socket, command).await;
     let first = next_line(&mut answers).await;

@@ -187,8 +187,8 @@ async fn bad_records_are_reported_and_the_others_imported() {
     let (done, reported) = run(&cluster, &sql, 500, lines.join("\n").as_bytes()).await;
     assert_eq!(done.unwrap(), Summary { lines: 11, imported: 2, ignored: 2, bad: 7, ..Summary::default() });
     assert_eq!(bad_records(&reported), expected);
-    let said = format!("{reported:?}");
-    assert!(!said.contains("po0WFn"), "a hash was reported: {said}");
+    let reports = format!("{reported:?}");
+    assert!(!reports.contains("po0WFn"), "a hash was reported: {reports}");
 
     let (done, reported) = run(&cluster, &sql, 1, lines.join("\r\n").as_bytes()).await;
     assert_eq!(done.unwrap(), Summary { lines: 11, ignored: 2, bad: 9, ..Summary::default() });

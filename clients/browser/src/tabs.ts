@@ -1,6 +1,6 @@
 // Coordination of the tabs of one origin: a lock around the refresh, and messages about its result.
 
-/** What tabs send each other. Access tokens stay within the origin; refresh tokens are never sent. */
+/** The messages between tabs. Access tokens stay within the origin; refresh tokens are never sent. */
 export type TabMessage =
   | { type: "tokens"; access: string; expiresIn: number; sentAt: number; sessionId: string }
   | { type: "signed_out"; sessionId: string | undefined };

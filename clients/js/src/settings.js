@@ -8,7 +8,7 @@ import { LatchkeyError } from "./errors.js";
  * @property {string} audience The audience that a token's `aud` must contain.
  * @property {string} clientId The id of the service client that `latchkey client add` created.
  * @property {string} clientSecret The secret of the service client. It is never printed.
- * @property {"introspect" | "refuse"} [feedLost] What happens to tokens while the feed is lost: each is introspected (the
+ * @property {"introspect" | "refuse"} [feedLost] The handling of tokens while the feed is lost: each is introspected (the
  *   default), or all are refused with `Unavailable`.
  * @property {number} [maxStalenessMs] How long local revocations count as up to date without an event: 5000. The feed sends a
  *   heartbeat every second.

@@ -47,13 +47,13 @@ export class SigningKey {
   }
 }
 
-/** Its responses are its fields, which a test may change at any time. */
+/** The fields are its responses; a test may change them at any time. */
 export class FakeIssuer {
   keys = { one: new SigningKey("ES256") };
   metadata = {};
-  /** What a new subscriber receives first; null answers `feedStatus`. */
+  /** The first events of a new subscriber; null answers `feedStatus`. */
   feed = SNAPSHOT + LIVE;
-  /** What a subscriber with Last-Event-ID receives first. */
+  /** The first events of a subscriber with Last-Event-ID. */
   resumed = null;
   feedStatus = 503;
   /** The result of introspection; null answers 503. */

@@ -27,7 +27,7 @@ export type Options = {
      */
     clientSecret: string;
     /**
-     * What happens to tokens while the feed is lost: each is introspected (the
+     * The handling of tokens while the feed is lost: each is introspected (the
      * default), or all are refused with `Unavailable`.
      */
     feedLost?: "introspect" | "refuse" | undefined;

@@ -60,15 +60,15 @@ class SigningKey:
 
 @dataclass
 class FakeIssuer:
-    """Its responses are its fields, which a test may change at any time."""
+    """The fields are its responses; a test may change them at any time."""
 
     url: str = ""
     keys: dict[str, SigningKey] = field(default_factory=lambda: {"one": SigningKey.new("ES256")})
     metadata: dict[str, Any] = field(default_factory=dict)
     feed: str | None = SNAPSHOT + LIVE
-    """What a new subscriber receives first; None answers 503."""
+    """The first events of a new subscriber; None answers 503."""
     resumed: str | None = None
-    """What a subscriber with Last-Event-ID receives first."""
+    """The first events of a subscriber with Last-Event-ID."""
     feed_status: int = 503
     """The status if there is no feed."""
     active: bool | None = True

@@ -95,8 +95,8 @@ impl From<SubscribeError> for ProblemError {
 impl RevocationsApi {
     /// Subscribe to revocations
     ///
-    /// Server-sent events that tell a service that verifies access tokens itself, within milliseconds, which of them have been
-    /// revoked. Each event has a type and one line of JSON. Ignore unknown types and fields.
+    /// Sends revocations, within milliseconds, to services that verify access tokens themselves, as server-sent events. Each
+    /// event has a type and one line of JSON. Ignore unknown types and fields.
     ///
     /// | event | data | meaning |
     /// | --- | --- | --- |

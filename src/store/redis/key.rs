@@ -10,7 +10,7 @@
 //! | `lk:gH` | hash | the login throttle of an account, a field per bucket; `H` is a keyed hash of its name | an hour to a day after the last failure; `limits.known_for` after the last sign-in |
 //!
 //! Revocations and heartbeats are published on the channel `lk:r`, or `lk:r@N` for database `N`, since channels belong to
-//! the whole server. On `lk:r:NODE` a node receives acknowledgements (`revocation_log/acknowledge.rs`).
+//! the whole server. On `lk:r:NODE` a node receives acknowledgements (`revocation_log/ack_tracker.rs`).
 //!
 //! `lk:` is `redis.prefix`, `A` the account's id (base64url without padding), `T` the tag of the account's bucket.
 //! There are 256 buckets; an account's is the last byte of its id. Redis Cluster hashes the tag, so all keys of one

@@ -218,8 +218,8 @@ impl SessionStore {
         }
     }
 
-    /// Ends one session (I3). Returns whether there was one, once no other node can call it active: where it had ended
-    /// before, that end may not have reached every node yet.
+    /// Ends one session (I3). Returns whether there was one, once no other node can call it active. A session that had ended
+    /// before is waited for too: its end may not have reached every node yet.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -251,8 +251,9 @@ impl SessionStore {
         Ok(ended)
     }
 
-    /// Ends every session of an account, but perhaps one (I3); says how many live ones there were. With an epoch, no
-    /// sign-in that was checked against an older one can create a session any more (I5). Answers once no other node can call them active.
+    /// Ends every session of an account, except one if given (I3). Returns the number of live sessions ended, once no other
+    /// node can call them active. With an epoch, no sign-in that was checked against an older one can create a session any
+    /// more (I5).
     ///
     /// # Errors
     /// [`RedisError`]
@@ -393,8 +394,7 @@ impl SessionStore {
         self.log.session_cache.count_hit();
     }
 
-    /// Waits until no other node can call the sessions active that a script has ended: the last event of that is at
-    /// `position`.
+    /// Waits until no other node can call the sessions active that a script has ended, up to its last event at `position`.
     async fn confirm_ended(
         &self,
         script: &'static str,

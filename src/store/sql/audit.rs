@@ -69,7 +69,7 @@ impl Sql {
         self
     }
 
-    /// This database, with so much of client addresses recorded.
+    /// This database, with this part of client addresses recorded.
     #[must_use]
     pub const fn keeping_addresses(mut self, addresses: Addresses) -> Self {
         self.addresses = addresses;

@@ -105,11 +105,11 @@ async fn redis_that_is_loading_returns_503() {
     node.account("ada").await;
     let tokens = node.login("ada").await;
 
-    // it loads until the delay is removed
+    // the server loads until the delay is removed
     server.command(&["DEBUG", "POPULATE", "2000", "lk-test", "100"]);
     server.command(&["CONFIG", "SET", "key-load-delay", "20000"]);
     let mut reload = in_background(&server, &["DEBUG", "RELOAD"]);
-    wait::until("it loads", || async { server.command(&["PING"]).starts_with("LOADING") }).await;
+    wait::until("Redis is loading", || async { server.command(&["PING"]).starts_with("LOADING") }).await;
     assert_unavailable(&node.refresh(&tokens.refresh).await);
     assert_unavailable(&node.get("/v1/me", &tokens.access).await);
     assert_not_ready(&node).await;

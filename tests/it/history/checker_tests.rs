@@ -69,8 +69,9 @@ fn checker_accepts_concurrent_calls_in_any_order() {
 
 #[test]
 fn checker_finds_a_second_successor() {
-    let said = violation_in(&[LOGIN(), op(2, 3, Refresh(0), token(1)), op(4, 5, Refresh(0), Answer::Token(1, 77))]);
-    assert!(said.contains("second successor"), "{said}");
+    let violation =
+        violation_in(&[LOGIN(), op(2, 3, Refresh(0), token(1)), op(4, 5, Refresh(0), Answer::Token(1, 77))]);
+    assert!(violation.contains("second successor"), "{violation}");
     // one token rotated the session twice
     violation_in(&[LOGIN(), op(2, 3, Refresh(0), token(1)), op(4, 5, Refresh(0), token(2))]);
     violation_in(&[LOGIN(), op(2, 3, Refresh(0), token(2))]);

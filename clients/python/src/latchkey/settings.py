@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from .errors import LatchkeyError
 
 FeedLost = Literal["introspect", "refuse"]
-"""What happens to tokens while the feed is lost: each is introspected, or all are refused with ``Unavailable``."""
+"""The handling of tokens while the feed is lost: each is introspected, or all are refused with ``Unavailable``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,7 @@ class Settings:
     client_secret: str = field(repr=False)
     """The secret of the service client. It is never printed."""
     feed_lost: FeedLost = "introspect"
-    """What to do after ``max_staleness`` without an event of the feed."""
+    """The policy after ``max_staleness`` without an event of the feed."""
     max_staleness: float = 5.0
     """How long local revocations count as up to date without an event. The feed sends a heartbeat every second."""
     leeway: float = 5.0

@@ -5,12 +5,12 @@
 -- Returns the number of live sessions ended, or -1 where nothing was done.
 
 local key, now = KEYS[1], tonumber(ARGV[5])
-local ids, recent, ended, kept, lives, fence = {}, {}, 0, false, false, false
+local ids, recent, ended, kept, kept_is_live, fence = {}, {}, 0, false, false, false
 local second = now - now % 1000
 local fields = redis.call('HGETALL', key)
 for i = 1, #fields, 2 do
   if fields[i] == ARGV[3] then
-    kept, lives = true, is_live(fields[i + 1], now)
+    kept, kept_is_live = true, is_live(fields[i + 1], now)
   elseif fields[i] == 'f' then
     fence = fields[i + 1]
   elseif is_session(fields[i]) then
@@ -20,7 +20,7 @@ for i = 1, #fields, 2 do
     if read and session.created >= second then recent[#recent + 1] = fields[i] end
   end
 end
-if ARGV[8] == '1' and not lives then return -1 end
+if ARGV[8] == '1' and not kept_is_live then return -1 end
 if not kept then
   redis.call('DEL', key)
 elseif #ids > 0 then

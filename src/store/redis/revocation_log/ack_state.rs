@@ -150,7 +150,7 @@ impl AckState {
         self.announced = Some(Announced { first: before.map_or(now, |before| before.first), last: sent });
     }
 
-    /// From when on this node may use its cache; none while its heartbeats announce no lease.
+    /// The time from which this node may use its cache; none while its heartbeats announce no lease.
     pub(super) fn cache_usable_from(&self) -> Option<Instant> {
         let (timing, announced) = self.timing.zip(self.announced)?;
         Some(announced.first + timing.probation())

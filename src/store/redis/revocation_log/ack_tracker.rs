@@ -27,7 +27,7 @@ const OUTBOX: usize = 4096;
 /// Acknowledgements sent at a time, at most.
 const BATCH: usize = 256;
 
-/// See the file.
+/// Tracks the acknowledgements of this node's revocations, and sends those of its peers' revocations.
 pub(in crate::store::redis) struct AckTracker {
     node: NodeName,
     /// The zero of the times in pings.
@@ -53,7 +53,7 @@ struct OutgoingAck {
 
 /// A revocation that other nodes may not have applied yet. Dropping it gives up the wait.
 pub(in crate::store::redis) struct PendingAck<'a> {
-    /// None if there was nobody to wait for when the revocation was sent.
+    /// None if there were no peers to wait for when the revocation was sent.
     number: Option<u64>,
     tracker: &'a AckTracker,
 }
@@ -156,7 +156,7 @@ impl AckTracker {
         self.shared().state.on_heartbeat_published(lease, sent, Instant::now());
     }
 
-    /// From when on this node may use its cache; none while its heartbeats announce no lease.
+    /// The time from which this node may use its cache; none while its heartbeats announce no lease.
     pub(super) fn cache_usable_from(&self) -> Option<Instant> {
         self.shared().state.cache_usable_from()
     }

@@ -5,7 +5,7 @@
 
 use super::event_entry::Position;
 
-/// See the file.
+/// The position up to which the revocations of a bucket have been applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Cursor {
     /// The last entry that has been applied with all before it; none until the first synchronization.

@@ -122,7 +122,7 @@ impl RevocationLog {
         self.session_cache.subscribe()
     }
 
-    /// Up to when, by Redis' clock, every revocation has been applied; none while this node isn't synchronized.
+    /// The time, by Redis' clock, up to which every revocation has been applied; none while this node isn't synchronized.
     pub fn synced_at(&self) -> Option<Timestamp> {
         self.session_cache.synced_at()
     }
@@ -171,8 +171,8 @@ impl RevocationLog {
         !tasks.is_empty()
     }
 
-    /// Waits until no other node can call a session active that had ended by `position` of its account's bucket. For ends
-    /// whose event doesn't name who waits for it: `pending` must have been opened before.
+    /// Waits until no other node can call a session active that had ended by `position` of its account's bucket. For events
+    /// that don't name the waiting node: `pending` must have been opened before.
     pub(super) async fn confirm_position(&self, pending: PendingAck<'_>, account: AccountId, position: Position) {
         if let Some(request) = pending.request(key::bucket(account), position) {
             ack_tracker::publish(self.connection.client(), &self.connection.channel, request).await;
@@ -197,7 +197,7 @@ impl RevocationLog {
         Ok((entries.into_iter().flatten().map(|entry| entry.revocation).collect(), complete))
     }
 
-    /// Appends the event that a signing key was retired before its time, and so everything it had signed.
+    /// Appends the retirement of a signing key, which revokes every token that the key has signed.
     ///
     /// # Errors
     /// [`RedisError`]

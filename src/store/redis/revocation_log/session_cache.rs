@@ -171,7 +171,7 @@ impl SessionCache {
         self.feed.subscribe()
     }
 
-    /// Up to when, by Redis' clock, every revocation has been applied; none while the node isn't synchronized.
+    /// The time, by Redis' clock, up to which every revocation has been applied; none while the node isn't synchronized.
     pub(super) fn synced_at(&self) -> Option<Timestamp> {
         let (until, watermark) = self.lease().synced?;
         (Instant::now() < until).then_some(watermark)

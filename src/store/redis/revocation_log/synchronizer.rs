@@ -49,7 +49,7 @@ pub(super) struct Synchronizer {
     pub(super) channel: String,
     /// Whether this node caches sessions.
     pub(super) caches: bool,
-    /// Asks for a synchronization at once.
+    /// Requests a synchronization at once.
     pub(super) wake: Arc<Notify>,
     pub(super) timing: Timing,
     pub(super) event_retention: Duration,

@@ -16,7 +16,7 @@ pub(super) trait Model {
     fn actions(&self, state: &Self::State, actions: &mut Vec<Self::Action>);
     /// Carries out one of them.
     fn step(&self, state: &mut Self::State, action: Self::Action);
-    /// Whether the state breaks no promise.
+    /// Whether the state satisfies the invariants.
     fn holds(&self, state: &Self::State) -> bool;
 }
 
@@ -24,13 +24,13 @@ pub(super) trait Model {
 pub(super) struct Report<A> {
     /// Different states that were visited.
     pub(super) states: usize,
-    /// The actions that lead to a state that breaks a promise; with breadth-first search, as few as possible.
+    /// The actions that lead to a violation of an invariant; with breadth-first search, as few as possible.
     pub(super) violation: Option<Vec<A>>,
     /// Whether every reachable state was visited.
     pub(super) complete: bool,
 }
 
-/// Visits states breadth first, until one breaks a promise or `limit` states have been visited.
+/// Visits states breadth first, until one violates an invariant or `limit` states have been visited.
 pub(super) fn search<M: Model>(model: &M, limit: usize) -> Report<M::Action> {
     let initial = model.initial();
     let mut parents: HashMap<u64, Option<(u64, M::Action)>> = HashMap::from([(fingerprint(&initial), None)]);

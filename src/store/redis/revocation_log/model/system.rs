@@ -79,7 +79,7 @@ pub(super) enum Start {
     Caching,
     /// As [`Start::Warm`], and the node only ends sessions: it never uses its cache.
     WarmOrigin,
-    /// As [`Start::Cold`], and it ends sessions only.
+    /// As [`Start::Cold`], and the node only ends sessions.
     ColdOrigin,
 }
 
@@ -87,7 +87,7 @@ pub(super) enum Start {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Request {
     pub(super) node: usize,
-    /// Whether its event asks for acknowledgements (a sign-out) or it asks for them afterwards (reuse, the session cap).
+    /// Whether the event requests acknowledgements (a sign-out), or the node requests them afterwards (reuse, the session cap).
     pub(super) asks_in_event: bool,
 }
 
@@ -95,7 +95,7 @@ pub(super) struct Request {
 pub(super) struct System {
     tick: u8,
     faults: u8,
-    session_lives: bool,
+    session_is_live: bool,
     /// The stream of the bucket: of each entry whether it ends the session.
     stream: Vec<bool>,
     nodes: Vec<Node>,
@@ -148,7 +148,7 @@ enum Sync {
 enum Lookup {
     Idle,
     SessionRead { version: u64 },
-    Answered { version: u64, lives: bool },
+    Answered { version: u64, live: bool },
 }
 
 #[derive(Clone, Debug, Hash)]
@@ -253,8 +253,8 @@ impl Node {
 impl System {
     /// Whether no node can call the session active any more, or no request can be answered.
     fn is_settled(&self) -> bool {
-        let may_be_cached = |node: &Node| node.is_cached || matches!(node.lookup, Lookup::Answered { lives: true, .. });
-        (!self.session_lives && !self.nodes.iter().any(may_be_cached))
+        let may_be_cached = |node: &Node| node.is_cached || matches!(node.lookup, Lookup::Answered { live: true, .. });
+        (!self.session_is_live && !self.nodes.iter().any(may_be_cached))
             || self.progress.iter().all(|progress| *progress == Progress::Failed)
     }
 
@@ -434,9 +434,9 @@ impl Scenario {
         let Progress::Sent { number } = state.progress[index] else { return };
         let request = self.requests[index];
         let name = Arc::clone(&state.nodes[request.node].name);
-        let ended = state.session_lives;
+        let ended = state.session_is_live;
         if ended {
-            state.session_lives = false;
+            state.session_is_live = false;
             state.append(true, number.map(|number| (name, number)));
         }
         let confirm = (!ended || !request.asks_in_event).then(|| state.position());
@@ -478,7 +478,7 @@ impl Model for Scenario {
         System {
             tick: 0,
             faults: self.faults,
-            session_lives: true,
+            session_is_live: true,
             stream: Vec::new(),
             nodes: self.nodes.iter().enumerate().map(node).collect(),
             progress: vec![Progress::Ready; self.requests.len()],
@@ -605,14 +605,14 @@ impl Model for Scenario {
             }
             Action::LookupAnswer(index) => {
                 if let Lookup::SessionRead { version } = state.nodes[index].lookup {
-                    state.nodes[index].lookup = Lookup::Answered { version, lives: state.session_lives };
+                    state.nodes[index].lookup = Lookup::Answered { version, live: state.session_is_live };
                 }
             }
             Action::LookupInsert(index) => {
                 let node = &mut state.nodes[index];
-                if let Lookup::Answered { version, lives } = node.lookup {
+                if let Lookup::Answered { version, live } = node.lookup {
                     node.lookup = Lookup::Idle;
-                    node.is_cached |= lives
+                    node.is_cached |= live
                         && (node.cursor.may_insert(version) || self.breaks(Rule::LookupsOlderThanAnEndAreNotCached));
                 }
             }
