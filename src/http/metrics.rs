@@ -7,6 +7,7 @@ use poem::{Endpoint, EndpointExt, IntoResponse, Response, Route, get, handler, h
 use serde_json::json;
 
 use crate::{
+    http::shutdown::Draining,
     service::{
         metrics,
         readiness::{self, Check, Status},
@@ -17,9 +18,10 @@ use crate::{
 /// Media type of Prometheus' text format.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The endpoint of the metrics listener.
-pub fn endpoint(state: Arc<AppState>) -> impl Endpoint<Output = Response> + 'static {
-    Route::new().at("/metrics", get(render)).at("/readyz", get(readyz)).data(state).map_to_response()
+/// The endpoint of the metrics listener. The listener serves until the service has stopped, so `draining` is the signal of
+/// the public one.
+pub fn endpoint(state: Arc<AppState>, draining: Draining) -> impl Endpoint<Output = Response> + 'static {
+    Route::new().at("/metrics", get(render)).at("/readyz", get(readyz)).data(state).data(draining).map_to_response()
 }
 
 #[handler]
@@ -34,15 +36,17 @@ async fn render(Data(state): Data<&Arc<AppState>>) -> Response {
 }
 
 #[handler]
-async fn readyz(Data(state): Data<&Arc<AppState>>) -> Response {
+async fn readyz(Data(state): Data<&Arc<AppState>>, Data(draining): Data<&Draining>) -> Response {
     let checks = readiness::check(state).await;
     let worst = readiness::worst(&checks);
     let describe = |check: &Check| {
         let problems: Vec<_> = check.problems.iter().map(|problem| problem.text.as_str()).collect();
         json!({ "name": check.name, "status": name(check.status), "problems": problems })
     };
-    let body = json!({ "status": name(worst), "checks": checks.iter().map(describe).collect::<Vec<_>>() });
-    let status = if worst == Status::Failed { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let is_draining = draining.0.is_cancelled();
+    let summary = if is_draining { "draining" } else { name(worst) };
+    let body = json!({ "status": summary, "checks": checks.iter().map(describe).collect::<Vec<_>>() });
+    let status = if is_draining || worst == Status::Failed { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     Response::builder().status(status).content_type("application/json").body(body.to_string())
 }
 

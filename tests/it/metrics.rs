@@ -1,16 +1,21 @@
 //! The metrics endpoint, and the alerts and the dashboard built on it.
 
-use std::{collections::BTreeSet, fs, process::Command, sync::Arc};
+use std::{collections::BTreeSet, fs, io, process::Command, sync::Arc};
 
-use latchkey::{http, runtime::Cores, server};
+use latchkey::{
+    http::{self, shutdown::Draining},
+    runtime::Cores,
+    server,
+};
 use poem::http::StatusCode;
 use reqwest::Method;
-use serde_json::Value;
-use tokio::{net::TcpListener, sync::oneshot};
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
 use crate::harness::{
     client::Client,
     guard,
+    redis::Redis,
     test_cluster::{Node, TestCluster},
     wait,
 };
@@ -18,24 +23,70 @@ use crate::harness::{
 const INSTALL: &str = "this test needs promtool, which comes with Prometheus: `apt-get install prometheus` (Debian, Ubuntu); or \
                        run `make test`, which installs it";
 
+/// A running metrics listener.
+struct MetricsListener {
+    client: Client,
+    stop: oneshot::Sender<()>,
+    served: JoinHandle<io::Result<()>>,
+}
+
+impl MetricsListener {
+    async fn start(node: &Node, draining: Draining) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = Client::new(format!("http://{}", listener.local_addr().unwrap()));
+        let endpoint = http::metrics::endpoint(Arc::clone(&node.state), draining);
+        let settings = node.state.config.http.clone();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let served = tokio::spawn(async move {
+            server::run(endpoint, listener, &settings, &Cores::current_runtime(), async { drop(stopped.await) }).await
+        });
+        Self { client, stop, served }
+    }
+
+    async fn stop(self) {
+        drop((self.client, self.stop));
+        self.served.await.unwrap().unwrap();
+    }
+}
+
 /// Scrapes a node as Prometheus would.
 async fn scrape(node: &Node) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let client = Client::new(format!("http://{}", listener.local_addr().unwrap()));
-    let (endpoint, settings) = (http::metrics::endpoint(Arc::clone(&node.state)), node.state.config.http.clone());
-    let (stop, stopped) = oneshot::channel::<()>();
-    let served = tokio::spawn(async move {
-        server::run(endpoint, listener, &settings, &Cores::current_runtime(), async { drop(stopped.await) }).await
-    });
+    let listener = MetricsListener::start(node, Draining::default()).await;
+    let client = &listener.client;
     let answer = client.send(client.request(Method::GET, "/metrics")).await.expect(200);
     assert_eq!(answer.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
     for path in ["/", "/v1/login", "/livez", "/metrics/x"] {
         assert_eq!(client.send(client.request(Method::GET, path)).await.status, StatusCode::NOT_FOUND, "{path}");
     }
-    drop(client);
-    drop(stop);
-    served.await.unwrap().unwrap();
+    listener.stop().await;
     answer.text
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readyz_of_the_metrics_listener_names_problems_and_draining() {
+    let redis = Redis::start_with("redis-server", &["--appendonly", "no"]);
+    let cluster = TestCluster::with_redis(redis);
+    let node = cluster.node().await;
+    let draining = Draining::default();
+    let listener = MetricsListener::start(&node, draining.clone()).await;
+    let client = &listener.client;
+    let answer = client.send(client.request(Method::GET, "/readyz")).await.expect(200);
+    assert_eq!(answer.header("content-type"), "application/json");
+    let mut body = answer.json();
+    let problems = body["checks"][0]["problems"].take();
+    assert!(problems[0].as_str().unwrap().contains("set `appendonly yes`"), "{problems}");
+    let checks = json!([
+        { "name": "redis", "status": "warning", "problems": null },
+        { "name": "database", "status": "ok", "problems": [] },
+    ]);
+    assert_eq!(body, json!({ "status": "warning", "checks": checks }));
+
+    draining.0.cancel();
+    let answer = client.send(client.request(Method::GET, "/readyz")).await.expect(503);
+    assert_eq!(answer.json()["status"], "draining");
+    assert_eq!(answer.json()["checks"][1], json!({ "name": "database", "status": "ok", "problems": [] }));
+    listener.stop().await;
+    node.stop().await;
 }
 
 /// The value of a series.

@@ -47,6 +47,8 @@ pub(super) async fn check(config: &Config, clock: &Clock) -> anyhow::Result<Vec<
 
 async fn redis_findings(health: &RedisHealth, clock: &Clock) -> Result<Vec<Finding>, RedisError> {
     const CHECK: &str = "redis";
+    health.ping().await?;
+    health.probe_subscription().await?;
     let mut findings: Vec<Finding> = readiness::redis_findings(health, clock)
         .await?
         .into_iter()

@@ -23,7 +23,7 @@ use super::{Global, block_on, bootstrap::Services};
 use crate::{
     config::{Config, HttpSettings},
     domain::entropy::Entropy,
-    http,
+    http::{self, shutdown::Draining},
     runtime::Cores,
     server,
 };
@@ -71,9 +71,11 @@ async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
         Endpoints { api: listener.local_addr()?, metrics: metrics.as_ref().map(TcpListener::local_addr).transpose()? };
     announce::started(&state.config, endpoints);
 
+    let draining = Draining::default();
     let (stop_metrics, metrics_stopped) = oneshot::channel::<()>();
     let metrics_server = metrics.map(|listener| {
-        let (endpoint, settings) = (http::metrics::endpoint(Arc::clone(&state)), metrics_http(&state.config.http));
+        let endpoint = http::metrics::endpoint(Arc::clone(&state), draining.clone());
+        let settings = metrics_http(&state.config.http);
         tokio::spawn(async move {
             let stopped = async { drop(metrics_stopped.await) };
             server::run(endpoint, listener, &settings, &Cores::current_runtime(), stopped).await
@@ -100,6 +102,7 @@ async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
     ];
     let stopped = async {
         stop.wait().await;
+        draining.0.cancel();
         tokio::spawn(async move {
             stop.wait().await;
             tracing::warn!("second stop signal received: exiting at once");

@@ -12,8 +12,9 @@ use fred::{
     bytes::Bytes,
     clients::{Client, Pool},
     error::{Error as FredError, ErrorKind},
-    interfaces::{ClientLike, EventInterface},
-    types::{Builder, ClientState, RespVersion, Value, config::ReconnectPolicy},
+    interfaces::{ClientLike, EventInterface, PubsubInterface},
+    types::{Builder, ClientState, ClusterHash, CustomCommand, RespVersion, Value, config::ReconnectPolicy},
+    util::redis_keyslot,
 };
 use futures_util::future::join_all;
 use tokio::{task::AbortHandle, time::timeout};
@@ -49,6 +50,8 @@ pub struct RedisConnection {
     pub(super) channel: String,
     /// The client for subscriptions, connected by the revocation log.
     pub(super) subscriber: Client,
+    /// Whether Redis has denied the subscriber's last SUBSCRIBE.
+    pub(super) subscribe_denied: AtomicBool,
     /// Names the server in messages.
     pub(super) label: Label,
     tasks: Vec<AbortHandle>,
@@ -137,8 +140,6 @@ impl RedisConnection {
                 connection.reconnect_on_auth_error = true;
                 connection.max_command_buffer_len = 10_000;
                 connection.tcp.nodelay = Some(true);
-                // `reconnect` does this for all connections, and logs it once.
-                connection.reconnect_errors = Vec::new();
             })
             .set_policy(ReconnectPolicy::new_exponential(0, 20, 1000, 2));
         let unusable = |error: FredError| RedisError::Setting { name: "redis.url", detail: error.details().to_owned() };
@@ -176,12 +177,31 @@ impl RedisConnection {
             per_slot: AtomicBool::new(is_cluster),
             metrics,
             subscriber,
+            subscribe_denied: AtomicBool::new(false),
             label,
             tasks,
             last_failure,
             last_reconnect: Mutex::default(),
         };
         Ok(connection)
+    }
+
+    /// Subscribes on the subscriber's connection, and records whether Redis denied it.
+    pub(super) async fn subscribe(&self, channel: String, others: &[String]) -> Result<(), FredError> {
+        let client = &self.subscriber;
+        client.subscribe([&[channel.clone()], others].concat()).await?;
+        // fred takes SUBSCRIBE as done once it is sent. The number of subscribers, read on the same connection, tells the result;
+        // a refusal arrives as the answer to this command or is dropped.
+        let server = ClusterHash::Custom(redis_keyslot(client.id().as_bytes()));
+        let command = CustomCommand::new_static("PUBSUB", server, false);
+        let count = client.custom::<(String, i64), _>(command, vec!["NUMSUB".to_owned(), channel]).await;
+        let denied = match count {
+            Ok((_, count)) => count == 0,
+            Err(error) if error.details().contains("NOPERM") => !error.details().contains("pubsub"),
+            Err(error) => return Err(error),
+        };
+        self.subscribe_denied.store(denied, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Names the server, and replaces a time-out or broken connection by the reason why the connection is down, where one

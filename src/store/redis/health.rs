@@ -7,16 +7,21 @@ use std::{
 };
 
 use fred::{
-    error::Error as FredError,
+    error::{Error as FredError, ErrorKind},
     interfaces::{ClientLike, ConfigInterface, PubsubInterface},
     types::{ClusterHash, CustomCommand},
 };
+use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    connection::{RedisConnection, RedisError},
+    connection::{RedisConnection, RedisError, keep_connected},
     script,
 };
 use crate::domain::clock::{Clock, Timestamp};
+
+/// How long [`RedisHealth::probe_subscription`] waits.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Severity of a [`Finding`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +103,28 @@ impl RedisHealth {
         }
     }
 
-    /// Whether the user may run a script on a key of ours, and publish on the channel.
+    /// Subscribes to a channel of ours for a moment, so that [`RedisHealth::inspect`] knows whether the user may in a process
+    /// without a running revocation log.
+    ///
+    /// # Errors
+    /// [`RedisError::Unavailable`]
+    pub async fn probe_subscription(&self) -> Result<(), RedisError> {
+        let connection = &self.connection;
+        let client = &connection.subscriber;
+        let _connecting = AbortOnDropHandle::new(keep_connected(client.clone()));
+        let probe = async {
+            client.wait_for_connect().await?;
+            connection.subscribe(format!("{}:{}", connection.channel, client.id()), &[]).await
+        };
+        let probed = timeout(PROBE_TIMEOUT, probe).await;
+        let _ = client.quit().await;
+        match probed {
+            Ok(result) => result.map_err(|error| connection.explain(error)),
+            Err(_) => Err(connection.explain(FredError::new(ErrorKind::Timeout, "no subscription in time"))),
+        }
+    }
+
+    /// Whether the user may run a script on a key of ours, publish on the channel and subscribe to it.
     async fn inspect_rights(&self) -> Result<Vec<Finding>, RedisError> {
         let connection = &self.connection;
         let mut findings = Vec::new();
@@ -129,6 +155,18 @@ impl RedisHealth {
                 ),
             }),
             Err(error) => return Err(connection.explain(error)),
+        }
+        let has_finding = findings.iter().any(|finding| finding.code == "channel");
+        if !has_finding && connection.subscribe_denied.load(Ordering::Relaxed) {
+            findings.push(Finding {
+                code: "channel",
+                severity: Severity::Warning,
+                detail: format!(
+                    "the Redis user may not subscribe to the channels {0} and {0}:*, so that revocations wait for \
+                     cache.max_staleness: allow +subscribe &{0}* (ACL SETUSER)",
+                    connection.channel
+                ),
+            });
         }
         Ok(findings)
     }

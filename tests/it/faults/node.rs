@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::sync::Barrier;
 
 use crate::history::nodes::Bench;
 
@@ -22,17 +23,21 @@ async fn killed_node_sessions_continue_on_another() {
     };
     let token = |answer: &Value| answer["refresh_token"].as_str().unwrap().to_owned();
     let killed_after = Mutex::new(0);
+    let signed_in = Barrier::new(USERS);
     let users = (0..USERS).map(|number| {
-        let (ask, token, killed_after, bench) = (&ask, &token, &killed_after, &bench);
+        let (ask, token, killed_after, signed_in, bench) = (&ask, &token, &killed_after, &signed_in, &bench);
         async move {
             let (name, password) = (format!("user{number}"), "tidal engine verse marmalade");
             let new = json!({ "email": format!("{name}@example.com"), "username": name, "password": password });
-            ask(0, "/v1/users", new).await.expect("the account is created");
             let login = json!({ "identifier": name, "password": password });
+            // Under load a registration may be answered with 503, before or after it created the account.
             let mut first = None;
             while first.is_none() {
+                ask(0, "/v1/users", new.clone()).await;
                 first = ask(0, "/v1/login", login.clone()).await;
             }
+            // The node must not be killed while a user still signs in.
+            signed_in.wait().await;
             let mut current = token(&first.expect("the login succeeds"));
             let mut answered = 0;
             // until the node is gone

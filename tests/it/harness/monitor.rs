@@ -47,7 +47,7 @@ impl Monitor {
                 "ECHO" if words[1] == "so far" => return commands,
                 "PING" => {}
                 // commands of the revocation log
-                "TIME" | "MGET" | "SUBSCRIBE" | "PUBLISH" => {}
+                "TIME" | "MGET" | "SUBSCRIBE" | "PUBSUB" | "PUBLISH" => {}
                 // commands that open a connection
                 "CLIENT" | "INFO" => {}
                 // commands that redis-cli sends first

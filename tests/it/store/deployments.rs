@@ -265,6 +265,7 @@ async fn missing_acl_rights_are_findings() {
     let server = Server::start("redis-server", 0, DURABLE);
     server.command(&["ACL", "SETUSER", "dangerless", "on", ">pw", "~lk:*", "&lk:*", "+@all", "-@dangerous", "-@admin"]);
     server.command(&["ACL", "SETUSER", "channelless", "on", ">pw", "~lk:*", "resetchannels", "+@all"]);
+    server.command(&["ACL", "SETUSER", "deaf", "on", ">pw", "~lk:*", "&lk:*", "+@all", "-subscribe"]);
     server.command(&["ACL", "SETUSER", "keyless", "on", ">pw", "~other:*", "&lk:*", "+@all"]);
     let rights = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/redis.md")).unwrap();
     let documented =
@@ -276,9 +277,11 @@ async fn missing_acl_rights_are_findings() {
         ("latchkey", vec![]),
         ("dangerless", vec![("info", Severity::Warning)]),
         ("channelless", vec![("channel", Severity::Warning)]),
+        ("deaf", vec![("channel", Severity::Warning)]),
         ("keyless", vec![("rights", Severity::Error)]),
     ] {
         let store = store(&format!("redis+unix://{user}:pw@{}", server.socket().display()));
+        store.health.probe_subscription().await.unwrap();
         let findings = store.health.inspect().await.unwrap();
         let codes: Vec<_> = findings.iter().map(|finding| (finding.code, finding.severity)).collect();
         assert_eq!(codes, expected, "{user}: {findings:?}");
@@ -287,6 +290,24 @@ async fn missing_acl_rights_are_findings() {
         }
         store.close().await;
     }
+}
+
+/// A running node notices that SUBSCRIBE is denied, and subscribes once it is allowed.
+#[tokio::test(flavor = "multi_thread")]
+async fn denied_subscription_is_a_finding_until_it_is_allowed() {
+    let server = Server::start("redis-server", 0, DURABLE);
+    server.command(&["ACL", "SETUSER", "deaf", "on", ">pw", "~lk:*", "&lk:*", "+@all", "-subscribe"]);
+    let store = store(&format!("redis+unix://deaf:pw@{}", server.socket().display()));
+    store.revocation_log.start_replication();
+    let is_denied = || async {
+        let findings = store.health.inspect().await.unwrap();
+        findings.iter().any(|finding| finding.code == "channel" && finding.detail.contains("+subscribe"))
+    };
+    wait::until("the denied subscription is a finding", &is_denied).await;
+    server.command(&["ACL", "SETUSER", "deaf", "+subscribe"]);
+    wait::until("the subscription is allowed", || async { !is_denied().await }).await;
+    wait::until("the session cache is valid", || async { store.revocation_log.cache_is_valid() }).await;
+    store.close().await;
 }
 
 #[tokio::test]

@@ -90,7 +90,7 @@ impl RevocationLog {
         }
         let wake = Arc::new(Notify::new());
         let subscriber = Subscriber {
-            client: connection.subscriber.clone(),
+            connection: Arc::clone(connection),
             channel: connection.channel.clone(),
             cache: Arc::clone(&self.session_cache),
             acks: Arc::clone(&self.acks),

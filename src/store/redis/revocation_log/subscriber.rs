@@ -1,22 +1,30 @@
 //! Receives revocations and the messages of other nodes on the channel, as they are published.
 
-use std::sync::Arc;
-
-use fred::{
-    clients::Client,
-    interfaces::{EventInterface, PubsubInterface},
+use std::{
+    slice,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
+
+use fred::interfaces::EventInterface;
 use tokio::sync::{Notify, broadcast::error::RecvError};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    super::connection::keep_connected, ack_tracker::AckTracker, cursor::Applied, event_entry::Entry,
-    message::Broadcast, session_cache::SessionCache,
+    super::connection::{RedisConnection, keep_connected},
+    ack_tracker::AckTracker,
+    cursor::Applied,
+    event_entry::Entry,
+    message::Broadcast,
+    session_cache::SessionCache,
 };
+
+/// Pause before another attempt after Redis has denied the subscription.
+const DENIED_RETRY: Duration = Duration::from_secs(5);
 
 /// Receives messages on its own connection until it is aborted. The synchronizer finds missed messages.
 pub(super) struct Subscriber {
-    pub(super) client: Client,
+    pub(super) connection: Arc<RedisConnection>,
     pub(super) channel: String,
     pub(super) cache: Arc<SessionCache>,
     pub(super) acks: Arc<AckTracker>,
@@ -26,9 +34,10 @@ pub(super) struct Subscriber {
 
 impl Subscriber {
     pub(super) async fn run(self) {
-        let mut connected = self.client.reconnect_rx();
-        let mut messages = self.client.message_rx();
-        let _connection = AbortOnDropHandle::new(keep_connected(self.client.clone()));
+        let client = &self.connection.subscriber;
+        let mut connected = client.reconnect_rx();
+        let mut messages = client.message_rx();
+        let _connection = AbortOnDropHandle::new(keep_connected(client.clone()));
         loop {
             tokio::select! {
                 server = connected.recv() => match server {
@@ -51,6 +60,7 @@ impl Subscriber {
                     }
                     Err(RecvError::Closed) => return,
                 },
+                () = tokio::time::sleep(DENIED_RETRY), if self.is_denied() => self.subscribe().await,
             }
         }
     }
@@ -59,10 +69,14 @@ impl Subscriber {
     async fn subscribe(&self) {
         self.acks.on_channel_lost();
         let own = self.acks.own_channel(&self.channel);
-        if let Err(error) = self.client.subscribe(vec![self.channel.clone(), own]).await {
+        if let Err(error) = self.connection.subscribe(own, slice::from_ref(&self.channel)).await {
             tracing::warn!(%error, "subscribing to the revocation channel failed: this node polls and does not cache sessions");
         }
         self.wake.notify_one();
+    }
+
+    fn is_denied(&self) -> bool {
+        self.connection.subscribe_denied.load(Ordering::Relaxed)
     }
 
     /// Handles a message to all nodes. Returns whether this node has to synchronize.
