@@ -54,7 +54,7 @@ async fn signing_keys_rotate_beside_a_running_node() {
     let listed = String::from_utf8(run(folder.path(), &["keys", "list"]).stdout).unwrap();
     assert!(listed.contains("signing") && listed.contains("published"), "{listed}");
     let retired = run(folder.path(), &["keys", "retire", &before[0]]);
-    assert_eq!(retired.status.code(), Some(1), "it is the only key that signs");
+    assert_eq!(retired.status.code(), Some(1), "the only signing key cannot be retired");
     drop(service.end(Signal::TERM));
     let service = Service::start(folder.path());
     let after = service.client.get("/.well-known/jwks.json", "").await.expect(200).json();
@@ -142,7 +142,11 @@ async fn service_clients_are_managed_beside_a_running_node() {
 
     printed(&["client", "enable", "billing"]);
     wait::until("the node applies the enabled client", async || token(&second).await.status == 200).await;
-    assert_eq!(run(folder.path(), &["client", "delete", "billing"]).status.code(), Some(1), "it asks for --yes");
+    assert_eq!(
+        run(folder.path(), &["client", "delete", "billing"]).status.code(),
+        Some(1),
+        "a deletion without a terminal needs --yes"
+    );
     printed(&["client", "delete", "billing", "--yes"]);
     wait::until("the node applies the deleted client", async || token(&second).await.status == 401).await;
     assert_eq!(run(folder.path(), &["client", "show", "billing"]).status.code(), Some(1));

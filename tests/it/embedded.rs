@@ -167,7 +167,7 @@ fn socket_exists(dir: &Path) -> bool {
 
 /// Waits for a future; a future that hangs fails the test.
 async fn within<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(30), future).await.expect("should have happened by now")
+    tokio::time::timeout(Duration::from_secs(30), future).await.expect("the future completes within 30 s")
 }
 
 /// The process that listens at `socket`.

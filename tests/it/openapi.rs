@@ -85,7 +85,10 @@ async fn docs_page_shows_every_operation_without_internet() {
             assert!(!element.contains("\"//"), "{element}");
         }
     }
-    assert!(!html.text.contains("@import") && !html.text.contains("url(http"), "a style sheet from elsewhere");
+    assert!(
+        !html.text.contains("@import") && !html.text.contains("url(http"),
+        "the page loads an external style sheet"
+    );
     let url = format!("{}/docs", node.base);
     // for a look at the page by hand
     let png = Path::new(env!("CARGO_TARGET_TMPDIR")).join("docs.png");

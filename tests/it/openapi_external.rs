@@ -141,7 +141,7 @@ fn absolute(path: &Path) -> PathBuf {
 ///
 /// Panics with its output if it fails or still runs after [`LIMIT`].
 pub(crate) fn succeed(command: &mut Command) -> Output {
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder can be made");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder can be created");
     let named = format!("{command:?}");
     let child = command
         .current_dir(folder.path())

@@ -139,7 +139,7 @@ async fn carry(mut client: TcpStream, shared: &Shared) {
             biased;
             changed = modes.changed() => if changed.is_err() { return },
             () = tokio::time::sleep_until(next.unwrap_or_else(Instant::now)), if moves && next.is_some() => {
-                let (_, bytes) = underway.pop_front().expect("there is a next one");
+                let (_, bytes) = underway.pop_front().expect("the queue has a next chunk");
                 if server.write_all(&bytes).await.is_err() { return }
             }
             read = server.read(&mut from_server), if moves => {

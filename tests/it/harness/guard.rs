@@ -75,7 +75,7 @@ impl Guard {
             command.uid(uid).gid(gid);
         }
         let mut shell = command.spawn().map_err(|error| format!("sh: {error}"))?;
-        let mut lines = BufReader::new(shell.stdout.take().expect("it is piped")).lines();
+        let mut lines = BufReader::new(shell.stdout.take().expect("standard output is piped")).lines();
         let log = Arc::new(Mutex::new(VecDeque::new()));
         let mut guard = Self { shell, pid: 0, log: log.clone() };
 
@@ -100,8 +100,8 @@ impl Guard {
 
     /// Sends the server a signal: `Signal::KILL` ends it as a power cut would, `Signal::STOP` hangs it.
     pub fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.pid).expect("it was started");
-        kill_process(pid, signal).expect("it runs");
+        let pid = Pid::from_raw(self.pid).expect("a process id is not 0");
+        kill_process(pid, signal).expect("the process exists");
     }
 
     /// Returns the last lines of its output.

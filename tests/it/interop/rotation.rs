@@ -162,7 +162,7 @@ async fn retired_key_is_refused_here_at_once_and_elsewhere_after_its_last_token_
     fixture.node.get("/v1/verify", &access).await.expect(200);
     for mut verifier in fixture.verifiers {
         if verifier.name == "verify_authlib.py" {
-            assert!(verifier.verify(&stolen.text).await.is_err(), "it has no key cache");
+            assert!(verifier.verify(&stolen.text).await.is_err(), "this library has no key cache");
         }
         // libraries with a key cache trust the stolen key until its last token has expired
         let verifier = tokio::sync::Mutex::new(&mut verifier);

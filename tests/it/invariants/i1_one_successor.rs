@@ -159,7 +159,7 @@ async fn i1_second_use_with_zero_grace_revokes_session() {
             |code: &str| answers.iter().filter(|answer| answer.status == 401 && answer.problem().1 == code).count();
         assert_eq!(answers.iter().filter(|answer| answer.status == 200).count(), 1, "one succeeds");
         assert_eq!(count("refresh_token_reused"), 1, "the second ends the session");
-        assert_eq!(count("invalid_refresh_token"), 14, "the session is gone for the others");
+        assert_eq!(count("invalid_refresh_token"), 14, "all other tokens find no session");
     }
     let token = nodes[0].login("ada").await.refresh;
     let next = refreshed(&nodes[0], &token).await;

@@ -110,7 +110,7 @@ async fn i5_concurrent_login_with_the_old_password_does_not_survive_its_change()
         }
         let left = nodes[0].state.redis.sessions.list(id, cluster.clock.now()).await.unwrap();
         let left: Vec<_> = left.iter().map(|session| session.id.to_string()).collect();
-        assert_eq!(left, std::slice::from_ref(&mine.session), "the caller's session, and no other");
+        assert_eq!(left, std::slice::from_ref(&mine.session), "only the caller's session is left");
         nodes[1].logout(&mine.refresh).await.expect(204);
         (old, new) = (new, old);
     }

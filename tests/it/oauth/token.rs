@@ -136,7 +136,7 @@ async fn client_token_is_valid_for_its_audiences_and_no_account() {
     let (for_us, for_others) = (client_token(&node, &here).await, client_token(&node, &elsewhere).await);
     let claims = part(&for_others, 1);
     assert_eq!(claims["aud"], json!(audiences));
-    assert_eq!(claims["scope"], json!(null), "it has no scopes");
+    assert_eq!(claims["scope"], json!(null), "the token has no scopes");
 
     let verified = node.get("/v1/verify?allow=clients", &for_us).await.expect(200);
     let headers = ["subject", "session", "client", "scope", "roles", "expires"].map(|name| format!("x-auth-{name}"));

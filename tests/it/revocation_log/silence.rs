@@ -68,7 +68,7 @@ async fn i3_node_with_a_frozen_network_loses_its_cache() {
     one.sessions.revoke(ada, session(1), Reason::Logout, NOW).await.unwrap();
     assert_not_active(&two, ada, session(1)).await;
     crate::harness::wait::until("the node is out of sync", || async { two.revocation_log.synced_at().is_none() }).await;
-    assert!(two.sessions.liveness(ada, session(2), NOW).await.is_err(), "the node can't tell");
+    assert!(two.sessions.liveness(ada, session(2), NOW).await.is_err(), "the node cannot decide without Redis");
     proxy.set(Mode::Open);
     wait_until_synced(&two).await;
     next_revocation(&mut feed).await;
