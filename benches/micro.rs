@@ -163,7 +163,7 @@ fn passwords(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let hasher = PasswordHasher::start(&settings, Entropy::system()).unwrap();
     let password = SecretText::from("correct horse battery");
-    let hash = runtime.block_on(hasher.hash_new(password.clone(), vec![])).unwrap();
+    let hash = runtime.block_on(hasher.hash_new(hasher.check_new(password.clone()).unwrap(), vec![])).unwrap();
     group.bench_function("verify on a pool of one thread", |b| {
         b.to_async(&runtime).iter(|| async { hasher.verify(password.clone(), Some(hash.clone())).await.unwrap() });
     });

@@ -15,7 +15,7 @@ use super::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Email(String);
 
-/// The reason why an e-mail address, a username or a role is invalid.
+/// The reason why an e-mail address or a username is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// The text is not of the form `local@domain`.
@@ -33,27 +33,6 @@ pub enum NameError {
     /// The username mixes scripts whose letters look alike.
     #[error("must not mix Latin letters with Greek or Cyrillic ones")]
     MixedScripts,
-    /// The name is not 1 to 64 ASCII letters, digits, `.`, `_`, `-` or `:`.
-    #[error("must be 1 to 64 characters out of ASCII letters, digits, '.', '_', '-' and ':'")]
-    Role,
-    /// More than [`Roles::MAX`] roles.
-    #[error("must be at most {} roles, because every access token contains all of them", Roles::MAX)]
-    TooManyRoles,
-}
-
-impl NameError {
-    /// The `code` of an invalid field in an API problem. Stable.
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::Email => "invalid_email",
-            Self::HiddenCharacters => "hidden_characters",
-            Self::Username => "invalid_username",
-            Self::UsernameIsUuid => "username_is_uuid",
-            Self::MixedScripts => "mixed_scripts",
-            Self::Role => "invalid_role",
-            Self::TooManyRoles => "too_many_roles",
-        }
-    }
 }
 
 impl Email {
@@ -145,6 +124,17 @@ impl Username {
     }
 }
 
+/// The reason why a list of roles is invalid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RolesError {
+    /// A name is not 1 to 64 ASCII letters, digits, `.`, `_`, `-` or `:`.
+    #[error("must be 1 to 64 characters out of ASCII letters, digits, '.', '_', '-' and ':'")]
+    Name,
+    /// More than [`Roles::MAX`] roles.
+    #[error("must be at most {} roles, because every access token contains all of them", Roles::MAX)]
+    TooMany,
+}
+
 /// The roles of an account: the `roles` claim of its access tokens (RFC 9068, section 2.2.3.1).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roles(Vec<String>);
@@ -158,28 +148,28 @@ impl Roles {
     /// Checks, sorts and deduplicates role names.
     ///
     /// # Errors
-    /// [`NameError::Role`], [`NameError::TooManyRoles`]
-    pub fn parse<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> Result<Self, NameError> {
+    /// [`RolesError`]
+    pub fn parse<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> Result<Self, RolesError> {
         let mut roles = Vec::new();
         for name in names {
             let name = name.as_ref();
             let ok = (1..=64).contains(&name.len())
                 && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | ':'));
             if !ok {
-                return Err(NameError::Role);
+                return Err(RolesError::Name);
             }
             roles.push(name.to_owned());
         }
         roles.sort();
         roles.dedup();
-        if roles.len() > Self::MAX { Err(NameError::TooManyRoles) } else { Ok(Self(roles)) }
+        if roles.len() > Self::MAX { Err(RolesError::TooMany) } else { Ok(Self(roles)) }
     }
 
     /// Reads role names separated by spaces, as `Display` writes them.
     ///
     /// # Errors
     /// See [`Roles::parse`].
-    pub fn from_spaced(text: &str) -> Result<Self, NameError> {
+    pub fn from_spaced(text: &str) -> Result<Self, RolesError> {
         Self::parse(text.split(' ').filter(|name| !name.is_empty()))
     }
 

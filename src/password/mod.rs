@@ -25,7 +25,7 @@ use prometheus::Histogram;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 pub use foreign::{FirebaseHashConfig, Pbkdf2Digest, pbkdf2};
-pub use policy::WeakPassword;
+pub use policy::{NewPassword, WeakPassword};
 pub use schemes::{BadHash, import_hash};
 
 use crate::{
@@ -139,28 +139,27 @@ impl PasswordHasher {
         Ok(Place { _permit: permit })
     }
 
-    /// Checks a new password against the policy and hashes it. `context` holds words that the password must not consist
-    /// of, such as the account's e-mail address.
+    /// Checks a new password's length and whether it is a common one, without a hashing thread.
+    ///
+    /// # Errors
+    /// [`WeakPassword`]
+    pub fn check_new(&self, password: SecretText) -> Result<NewPassword, WeakPassword> {
+        self.shared.policy.check_new(password)
+    }
+
+    /// Checks the strength of a new password and hashes it. `context` holds words that the password must not consist of,
+    /// such as the account's e-mail address.
     ///
     /// # Errors
     /// [`PasswordError`]
     #[tracing::instrument(level = "trace", target = "latchkey::span", name = "hash password", skip_all, fields(otel.kind = "internal"))]
-    pub async fn hash_new(&self, password: SecretText, context: Vec<String>) -> Result<PasswordHash, PasswordError> {
+    pub async fn hash_new(&self, password: NewPassword, context: Vec<String>) -> Result<PasswordHash, PasswordError> {
         let shared = Arc::clone(&self.shared);
         self.run(move |memory| {
-            shared.policy.check(password.expose(), &context).map_err(PasswordError::Weak)?;
-            shared.hashing.hash(&password, &shared.entropy, memory).map_err(PasswordError::BadHash)
+            shared.policy.check_strength(&password, &context).map_err(PasswordError::Weak)?;
+            shared.hashing.hash(&password.0, &shared.entropy, memory).map_err(PasswordError::BadHash)
         })
         .await?
-    }
-
-    /// Checks a new password's length and whether it is a common one, without a hashing thread. [`PasswordHasher::hash_new`]
-    /// checks the whole policy.
-    ///
-    /// # Errors
-    /// [`WeakPassword`]
-    pub fn check_basics(&self, password: &SecretText) -> Result<(), WeakPassword> {
-        self.shared.policy.check_basics(password.expose())
     }
 
     /// Verifies a password against a stored hash. Without one (no such account, or an account without a password) it does
@@ -263,6 +262,11 @@ mod tests {
         PasswordHasher::start(settings, Entropy::system()).unwrap()
     }
 
+    /// The hash of a new password that the policy accepts.
+    pub(super) async fn hash(hasher: &PasswordHasher, password: &str) -> PasswordHash {
+        hasher.hash_new(hasher.check_new(password.into()).unwrap(), vec![]).await.unwrap()
+    }
+
     const GOOD: &str = "tidal engine verse marmalade";
 
     #[tokio::test]
@@ -274,7 +278,7 @@ mod tests {
         for good in
             [GOOD.to_owned(), "日本語のパスワード四つ".to_owned(), " tidal engine verse ".to_owned(), ascii, wide]
         {
-            let hash = hasher.hash_new(good.as_str().into(), vec![]).await.unwrap();
+            let hash = hash(&hasher, &good).await;
             assert!(hash.expose().starts_with("$argon2id$v=19$m=64,t=1,p=1$"), "{}", hash.expose());
             let right = hasher.verify(good.as_str().into(), Some(hash.clone())).await.unwrap();
             assert_eq!(right, Verified::Match { upgraded: None });
@@ -291,14 +295,14 @@ mod tests {
     #[tokio::test]
     async fn hash_with_default_parameters_matches() {
         let hasher = hasher(&PasswordSettings { memory_kib: 19456, iterations: 2, ..settings() });
-        let hash = hasher.hash_new(GOOD.into(), vec![]).await.unwrap();
+        let hash = hash(&hasher, GOOD).await;
         assert!(hash.expose().starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
         assert_eq!(hasher.verify(GOOD.into(), Some(hash)).await.unwrap(), Verified::Match { upgraded: None });
     }
 
     #[tokio::test]
     async fn verify_with_changed_parameters_upgrades_the_hash() {
-        let old = hasher(&settings()).hash_new(GOOD.into(), vec![]).await.unwrap();
+        let old = hash(&hasher(&settings()), GOOD).await;
         let hasher = hasher(&PasswordSettings { memory_kib: 128, iterations: 2, ..settings() });
         let verified = hasher.verify(GOOD.into(), Some(old)).await.unwrap();
         let Verified::Match { upgraded: Some(new) } = verified else { panic!("{verified:?}") };
@@ -316,7 +320,7 @@ mod tests {
             ..settings()
         };
         let second = hasher(&second);
-        let unpeppered = plain.hash_new(GOOD.into(), vec![]).await.unwrap();
+        let unpeppered = hash(&plain, GOOD).await;
         let Verified::Match { upgraded: Some(one) } = first.verify(GOOD.into(), Some(unpeppered)).await.unwrap() else {
             panic!("not upgraded")
         };
@@ -338,7 +342,7 @@ mod tests {
     async fn verify_of_imported_password_longer_than_max_length_matches() {
         let long = "tidal engine verse ".repeat(40);
         let made = hasher(&PasswordSettings { max_length: 1024, ..settings() });
-        let hash = made.hash_new(long.as_str().into(), vec![]).await.unwrap();
+        let hash = hash(&made, &long).await;
         let verified = hasher(&settings()).verify(long.as_str().into(), Some(hash)).await.unwrap();
         assert_eq!(verified, Verified::Match { upgraded: None });
     }
@@ -403,7 +407,7 @@ mod tests {
     #[tokio::test]
     async fn verify_does_the_same_work_for_unknown_accounts_and_too_long_passwords() {
         let hasher = hasher(&settings());
-        let stored = hasher.hash_new(GOOD.into(), vec![]).await.unwrap();
+        let stored = hash(&hasher, GOOD).await;
         let long = "x".repeat(1025);
         for (password, stored) in
             [(GOOD, None), ("wrong", Some(stored.clone())), (&*long, Some(stored)), (&*long, None)]
@@ -420,16 +424,14 @@ mod tests {
     async fn hash_new_refuses_weak_passwords_and_account_names() {
         let hasher = hasher(&settings());
         let context = vec!["ada.lovelace@example.com".to_owned()];
-        let refused = hasher.hash_new("AdaLovelace1".into(), context).await;
+        let refused = hasher.hash_new(hasher.check_new("AdaLovelace1".into()).unwrap(), context).await;
         assert!(matches!(refused, Err(PasswordError::Weak(WeakPassword::BannedWord))));
-        let refused = hasher.hash_new("short".into(), vec![]).await;
-        assert!(matches!(refused, Err(PasswordError::Weak(WeakPassword::TooShort { min: 8 }))));
+        assert!(matches!(hasher.check_new("short".into()), Err(WeakPassword::TooShort { min: 8 })));
     }
 
     #[tokio::test]
     async fn verify_of_hash_with_more_memory_leaves_the_thread_buffer_alone() {
-        let old =
-            hasher(&PasswordSettings { memory_kib: 4096, ..settings() }).hash_new(GOOD.into(), vec![]).await.unwrap();
+        let old = hash(&hasher(&PasswordSettings { memory_kib: 4096, ..settings() }), GOOD).await;
         let hasher = hasher(&settings());
         assert_eq!(hasher.verify("wrong".into(), Some(old.clone())).await.unwrap(), Verified::Mismatch);
         assert!(matches!(hasher.verify(GOOD.into(), Some(old)).await.unwrap(), Verified::Match { upgraded: Some(_) }));

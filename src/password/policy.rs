@@ -6,7 +6,7 @@ use std::{collections::HashSet, sync::LazyLock};
 use zeroize::Zeroizing;
 
 use super::patterns;
-use crate::config::PasswordSettings;
+use crate::{config::PasswordSettings, domain::secret::SecretText};
 
 /// The most common passwords of at least eight characters, in lower case.
 static COMMON: LazyLock<HashSet<&'static str>> =
@@ -60,18 +60,10 @@ pub enum WeakPassword {
     },
 }
 
-impl WeakPassword {
-    /// The reason in a form for programs. Stable.
-    pub const fn code(&self) -> &'static str {
-        match self {
-            Self::TooShort { .. } => "password_too_short",
-            Self::TooLong { .. } => "password_too_long",
-            Self::Common => "password_common",
-            Self::BannedWord => "password_banned_word",
-            Self::Guessable { .. } => "password_guessable",
-        }
-    }
-}
+/// A new password that has an allowed length and is not a common one.
+/// [`PasswordHasher::hash_new`](super::PasswordHasher::hash_new) checks the rest of the policy.
+#[derive(Clone, Debug)]
+pub struct NewPassword(pub(super) SecretText);
 
 pub(super) struct Policy {
     min_length: usize,
@@ -90,8 +82,23 @@ impl Policy {
         }
     }
 
-    pub(super) fn check(&self, password: &str, context: &[String]) -> Result<(), WeakPassword> {
-        self.check_basics(password)?;
+    /// The checks that cost nothing: the length and the list of common passwords.
+    pub(super) fn check_new(&self, password: SecretText) -> Result<NewPassword, WeakPassword> {
+        let length = password.expose().chars().count();
+        if length < self.min_length {
+            return Err(WeakPassword::TooShort { min: self.min_length });
+        }
+        if length > self.max_length {
+            return Err(WeakPassword::TooLong { max: self.max_length });
+        }
+        let lower = Zeroizing::new(password.expose().to_lowercase());
+        let common = COMMON.contains(lower.as_str()) || *lower == COMMON_PHRASE;
+        if common { Err(WeakPassword::Common) } else { Ok(NewPassword(password)) }
+    }
+
+    /// The checks that take as long as a hash: the account's names and the estimated strength.
+    pub(super) fn check_strength(&self, password: &NewPassword, context: &[String]) -> Result<(), WeakPassword> {
+        let password = password.0.expose();
         let length = password.chars().count();
         let lower = Zeroizing::new(password.to_lowercase());
         let words = self.words(context);
@@ -115,20 +122,6 @@ impl Policy {
             }
         }
         verdict
-    }
-
-    /// The checks that cost nothing: the length and the list of common passwords.
-    pub(super) fn check_basics(&self, password: &str) -> Result<(), WeakPassword> {
-        let length = password.chars().count();
-        if length < self.min_length {
-            return Err(WeakPassword::TooShort { min: self.min_length });
-        }
-        if length > self.max_length {
-            return Err(WeakPassword::TooLong { max: self.max_length });
-        }
-        let lower = Zeroizing::new(password.to_lowercase());
-        let common = COMMON.contains(lower.as_str()) || *lower == COMMON_PHRASE;
-        if common { Err(WeakPassword::Common) } else { Ok(()) }
     }
 
     /// The banned words, the context and the parts of both (`ada.lovelace@example.com` has four), in lower case. The
@@ -180,11 +173,20 @@ fn advice(estimate: &zxcvbn::Entropy) -> String {
 mod tests {
     use super::{super::tests::settings, *};
 
+    fn check(settings: &PasswordSettings, password: &str, context: &[String]) -> Result<(), WeakPassword> {
+        let policy = Policy::new(settings);
+        policy.check_strength(&policy.check_new(password.into())?, context)
+    }
+
     fn verdict(password: &str, context: &[&str]) -> &'static str {
         let context: Vec<String> = context.iter().map(|&word| word.to_owned()).collect();
-        match Policy::new(&settings()).check(password, &context) {
+        match check(&settings(), password, &context) {
             Ok(()) => "good",
-            Err(weak) => weak.code(),
+            Err(WeakPassword::TooShort { .. }) => "password_too_short",
+            Err(WeakPassword::TooLong { .. }) => "password_too_long",
+            Err(WeakPassword::Common) => "password_common",
+            Err(WeakPassword::BannedWord) => "password_banned_word",
+            Err(WeakPassword::Guessable { .. }) => "password_guessable",
         }
     }
 
@@ -249,17 +251,17 @@ mod tests {
 
     #[test]
     fn min_score_zero_still_refuses_common_passwords() {
-        let lenient = Policy::new(&PasswordSettings { min_score: 0, banned_words: vec![], ..settings() });
-        assert_eq!(lenient.check("aaaaaaaaaaaaaaaa1", &[]), Ok(()));
-        assert_eq!(lenient.check("Password1", &[]), Err(WeakPassword::Common));
-        let strict = Policy::new(&PasswordSettings { min_score: 4, ..settings() });
-        assert!(matches!(strict.check("marmalade77", &[]), Err(WeakPassword::Guessable { .. })));
-        assert_eq!(strict.check("tidal engine verse marmalade", &[]), Ok(()));
+        let lenient = PasswordSettings { min_score: 0, banned_words: vec![], ..settings() };
+        assert_eq!(check(&lenient, "aaaaaaaaaaaaaaaa1", &[]), Ok(()));
+        assert_eq!(check(&lenient, "Password1", &[]), Err(WeakPassword::Common));
+        let strict = PasswordSettings { min_score: 4, ..settings() };
+        assert!(matches!(check(&strict, "marmalade77", &[]), Err(WeakPassword::Guessable { .. })));
+        assert_eq!(check(&strict, "tidal engine verse marmalade", &[]), Ok(()));
     }
 
     #[test]
     fn refusal_texts_are_sentences() {
-        let Err(weak) = Policy::new(&settings()).check("abcdefghijkl", &[]) else { panic!("accepted") };
+        let Err(weak) = check(&settings(), "abcdefghijkl", &[]) else { panic!("accepted") };
         let text = weak.to_string();
         assert!(text.starts_with("The password is easy to guess. ") && text.ends_with('.'), "{text}");
         let short = WeakPassword::TooShort { min: 8 }.to_string();

@@ -170,6 +170,7 @@ pub async fn set_email(state: &AppState, id: AccountId, email: &Email) -> Result
 pub async fn set_password(state: &AppState, id: AccountId, password: SecretText) -> Result<u64, ChangeAccountError> {
     let account = state.sql.account(id).await?.ok_or(ChangeAccountError::NotFound)?;
     let context = password_context(&account.email, account.username.as_ref());
+    let password = state.passwords.check_new(password).map_err(ChangeAccountError::WeakPassword)?;
     let hash = state.passwords.hash_new(password, context).await.map_err(|error| match error {
         PasswordError::Weak(weak) => ChangeAccountError::WeakPassword(weak),
         other => ChangeAccountError::Service(other.into()),

@@ -65,6 +65,7 @@ pub async fn change_password(
             return Err(ChangePasswordError::WrongPassword);
         }
     }
+    let new = state.passwords.check_new(new).map_err(ChangePasswordError::WeakPassword)?;
     let context = password_context(&account.email, account.username.as_ref());
     let hash = state.passwords.hash_new(new, context).await.map_err(|error| match error {
         PasswordError::Weak(weak) => ChangePasswordError::WeakPassword(weak),

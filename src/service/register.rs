@@ -7,9 +7,8 @@ use crate::{
     domain::{
         account::{Account, Email, NewAccount, Roles, Username},
         audit::{Actor, AuditEvent, Entry},
-        secret::SecretText,
     },
-    password::{PasswordError, WeakPassword},
+    password::{NewPassword, PasswordError, WeakPassword},
     service::{
         error::{ServiceError, from_store_errors},
         limits,
@@ -26,7 +25,7 @@ pub struct Register {
     /// Unique without regard to case.
     pub username: Option<Username>,
     /// The account's password.
-    pub password: SecretText,
+    pub password: NewPassword,
     /// The account's roles, which only an operator may set.
     pub roles: Roles,
 }

@@ -20,6 +20,7 @@ use crate::{
     domain::{
         account::{Email, Roles, Username},
         ids::AccountId,
+        secret::SecretText,
     },
     service::register::{Register, register},
     state::AppState,
@@ -183,8 +184,8 @@ pub fn run(command: &UserCommand, global: &Global) -> anyhow::Result<()> {
             Ok(())
         }),
         UserCommand::Add(args) => {
-            let new = args.parse()?;
-            block_on(with_services(config, async |state| add(state, new).await))
+            let (names, password) = (args.names()?, prompt::new_password(args.password_stdin)?);
+            block_on(with_services(config, async |state| add(state, names, password).await))
         }
         other => block_on(with_services(config, async |state| change::run(state, other).await)),
     }
@@ -202,21 +203,29 @@ pub(super) async fn with_services<T>(
 }
 
 impl AddArgs {
-    /// Validates the names before the password is prompted for.
-    fn parse(&self) -> anyhow::Result<Register> {
+    /// Validates the names, before the password is prompted for.
+    fn names(&self) -> anyhow::Result<Names> {
         let invalid = |name: &str, why| anyhow!("{name:?} {why}");
         let username = self.username.as_deref();
-        Ok(Register {
+        Ok(Names {
             email: Email::parse(&self.email).map_err(|why| invalid(&self.email, why))?,
             username: username.map(|name| Username::parse(name).map_err(|why| invalid(name, why))).transpose()?,
             roles: Roles::parse(&self.roles).map_err(|why| anyhow!("--role {why}"))?,
-            password: prompt::new_password(self.password_stdin)?,
         })
     }
 }
 
-async fn add(state: &AppState, new: Register) -> anyhow::Result<()> {
-    let account = register(state, new).await?;
+/// The names and roles of a new account.
+struct Names {
+    email: Email,
+    username: Option<Username>,
+    roles: Roles,
+}
+
+async fn add(state: &AppState, names: Names, password: SecretText) -> anyhow::Result<()> {
+    let Names { email, username, roles } = names;
+    let password = state.passwords.check_new(password)?;
+    let account = register(state, Register { email, username, password, roles }).await?;
     println!("Added {} with the id {}.", super::output::visible(account.email.as_str()), account.id);
     Ok(())
 }

@@ -16,7 +16,7 @@ use crate::{
         extract::auth::{MaybeSignedIn, SignedIn},
         extract::client_info::ClientInfo,
         extract::json::Body,
-        problem::{Code, Failed, FieldError, ProblemError, Problems},
+        problem::{Code, Failed, FieldCode, FieldError, ProblemError, Problems},
         types::{Secret, Time},
     },
     password::WeakPassword,
@@ -36,10 +36,10 @@ pub struct AccountApi;
 #[oai(example)]
 struct RegisterRequest {
     /// The account's e-mail address. Unique, regardless of case.
-    #[oai(validator(max_length = 254))]
+    #[oai(validator(min_length = 1, max_length = 254))]
     email: String,
     /// A second identifier to sign in with: letters, digits, `.`, `_` and `-`. Unique, regardless of case.
-    #[oai(validator(max_length = 64))]
+    #[oai(validator(min_length = 1, max_length = 64))]
     username: Option<String>,
     /// The password: {password.min_length} to {password.max_length} characters of any kind, 15 or more recommended. Common
     /// and guessable passwords are refused.
@@ -158,20 +158,20 @@ impl Problems for RegisterProblems {
 }
 
 fn weak(field: &str, weak: &WeakPassword) -> ProblemError {
-    ProblemError::fields(Code::WeakPassword, vec![FieldError::new(field, weak.code(), weak.to_string())])
+    ProblemError::fields(Code::WeakPassword, vec![FieldError::new(field, weak.into(), weak.to_string())])
 }
 
 impl From<RegisterError> for Failed<RegisterProblems> {
     fn from(error: RegisterError) -> Self {
         let field = |code, name: &str, error: &RegisterError| {
-            ProblemError::fields(code, vec![FieldError::new(name, "taken", error.to_string())]).into()
+            ProblemError::fields(code, vec![FieldError::new(name, FieldCode::Taken, error.to_string())]).into()
         };
         match error {
             RegisterError::Closed => Self::new(Code::RegistrationClosed, "Only an admin may register accounts."),
             RegisterError::EmailTaken => field(Code::EmailTaken, "email", &error),
             RegisterError::UsernameTaken => field(Code::UsernameTaken, "username", &error),
             RegisterError::UsernameReserved => {
-                let error = FieldError::new("username", "username_reserved", "The username is reserved.");
+                let error = FieldError::new("username", FieldCode::UsernameReserved, "The username is reserved.");
                 ProblemError::fields(Code::InvalidFields, vec![error]).into()
             }
             RegisterError::WeakPassword(reason) => weak("password", &reason).into(),
@@ -217,7 +217,7 @@ impl From<ChangePasswordError> for Failed<ChangePasswordProblems> {
             }
             ChangePasswordError::WrongPassword => {
                 let detail = "This is not the current password.";
-                let field = FieldError::new("current_password", "wrong_password", detail);
+                let field = FieldError::new("current_password", FieldCode::WrongPassword, detail);
                 ProblemError::fields(Code::WrongPassword, vec![field]).into()
             }
             ChangePasswordError::WeakPassword(reason) => weak("new_password", &reason).into(),
@@ -275,25 +275,24 @@ impl AccountApi {
     }
 }
 
-/// Checks all fields and reports all that are invalid. What needs a hashing thread or the database is checked later.
+/// Checks all fields and reports all that are invalid. The strength of the password and whether the names are taken
+/// are checked later.
 fn parse(state: &AppState, request: RegisterRequest) -> Result<Register, ProblemError> {
     let mut errors = Vec::new();
     let email = Email::parse(&request.email);
     if let Err(error) = &email {
-        errors.push(FieldError::new("email", error.code(), sentence(error)));
+        errors.push(FieldError::new("email", error.into(), sentence(error)));
     }
     let username = request.username.as_deref().map(Username::parse).transpose();
     if let Err(error) = &username {
-        errors.push(FieldError::new("username", error.code(), sentence(error)));
+        errors.push(FieldError::new("username", error.into(), sentence(error)));
     }
-    let weak_password = state.passwords.check_basics(&request.password.0).err();
-    match (email, username, weak_password) {
-        (Ok(email), Ok(username), None) => {
-            Ok(Register { email, username, password: request.password.0, roles: Roles::default() })
-        }
-        (Ok(_), Ok(_), Some(reason)) => Err(weak("password", &reason)),
-        (_, _, reason) => {
-            errors.extend(reason.map(|reason| FieldError::new("password", reason.code(), reason.to_string())));
+    match (email, username, state.passwords.check_new(request.password.0)) {
+        (Ok(email), Ok(username), Ok(password)) => Ok(Register { email, username, password, roles: Roles::default() }),
+        (Ok(_), Ok(_), Err(reason)) => Err(weak("password", &reason)),
+        (_, _, password) => {
+            errors
+                .extend(password.err().map(|reason| FieldError::new("password", (&reason).into(), reason.to_string())));
             Err(ProblemError::fields(Code::InvalidFields, errors))
         }
     }

@@ -15,7 +15,7 @@ use poem_openapi::{
 };
 use serde_json::{Map, Value};
 
-use crate::http::problem::{Code, FieldError, ProblemError};
+use crate::http::problem::{Code, FieldCode, FieldError, ProblemError};
 
 pub(in crate::http) const CONTENT_TYPE: &str = "application/json";
 
@@ -128,14 +128,14 @@ fn check(registry: &Registry, schema: &MetaSchema, fields: &Map<String, Value>) 
     let mut errors = Vec::new();
     for name in &schema.required {
         if fields.get(*name).is_none_or(Value::is_null) {
-            errors.push(FieldError::new(name, "required", "This field is required."));
+            errors.push(FieldError::new(name, FieldCode::Required, "This field is required."));
         }
     }
     for (name, value) in fields {
         let Some((_, expected)) = schema.properties.iter().find(|(property, _)| property == name) else {
             // callers may invent names of any length
             let start: String = name.chars().take(32).collect();
-            errors.push(FieldError::new(&start, "unknown_field", "This request has no such field."));
+            errors.push(FieldError::new(&start, FieldCode::UnknownField, "This request has no such field."));
             continue;
         };
         // null counts as an absent field; a required one was reported above
@@ -167,25 +167,25 @@ fn check_value(name: &str, schemas: Vec<&MetaSchema>, value: &Value) -> Option<F
             _ => true,
         };
         if !has_type {
-            return Some(FieldError::new(name, "wrong_type", format!("Must be a {}.", schema.ty)));
+            return Some(FieldError::new(name, FieldCode::WrongType, format!("Must be a {}.", schema.ty)));
         }
         if !schema.enum_items.is_empty() && !schema.enum_items.contains(value) {
             let allowed: Vec<_> = schema.enum_items.iter().map(Value::to_string).collect();
             let detail = format!("Must be one of {}.", allowed.join(", "));
-            return Some(FieldError::new(name, "unknown_value", detail));
+            return Some(FieldError::new(name, FieldCode::UnknownValue, detail));
         }
         let length = value.as_str().map(|text| text.chars().count());
         if let (Some(length), Some(least)) = (length, schema.min_length)
             && length < least
         {
             let detail = format!("Must have at least {least} characters.");
-            return Some(FieldError::new(name, "too_short", detail));
+            return Some(FieldError::new(name, FieldCode::TooShort, detail));
         }
         if let (Some(length), Some(most)) = (length, schema.max_length)
             && length > most
         {
             let detail = format!("Must have at most {most} characters.");
-            return Some(FieldError::new(name, "too_long", detail));
+            return Some(FieldError::new(name, FieldCode::TooLong, detail));
         }
         None
     })

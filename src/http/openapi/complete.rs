@@ -9,7 +9,7 @@ use crate::http::{
     api::Tag,
     extract::json as json_body,
     oauth::{self, OAuthCode},
-    problem::{self, ALWAYS, Code, FIELD_CODES},
+    problem::{self, ALWAYS, Code, FieldCode},
     types::MASK,
 };
 
@@ -109,7 +109,8 @@ fn complete_schemas(schemas: &mut Value, requests: &[String], forms: &[String], 
     }
     let codes: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
     schemas["Problem"]["properties"]["code"]["enum"] = json!(codes);
-    schemas["FieldError"]["properties"]["code"]["enum"] = json!(FIELD_CODES);
+    let codes: Vec<&str> = FieldCode::ALL.iter().map(|code| code.as_str()).collect();
+    schemas["FieldError"]["properties"]["code"]["enum"] = json!(codes);
     let codes: Vec<&str> = OAuthCode::ALL.iter().map(|code| code.as_str()).collect();
     schemas[oauth::SCHEMA]["properties"]["error"]["enum"] = json!(codes);
     for (name, field) in NEW_PASSWORDS {
@@ -312,28 +313,28 @@ fn example(code: Code, request: Option<&Value>) -> Value {
         Code::InvalidFields => invalid_field(request),
         Code::WeakPassword => {
             let field = if has("new_password") { "new_password" } else { "password" };
-            Some((field.to_owned(), "password_common", "This password is too common."))
+            Some((field.to_owned(), FieldCode::PasswordCommon, "This password is too common."))
         }
         Code::WrongPassword => {
-            Some(("current_password".to_owned(), "wrong_password", "This is not the current password."))
+            Some(("current_password".to_owned(), FieldCode::WrongPassword, "This is not the current password."))
         }
-        Code::EmailTaken => Some(("email".to_owned(), "taken", "An account with this e-mail address exists.")),
-        Code::UsernameTaken => Some(("username".to_owned(), "taken", "An account with this username exists.")),
+        Code::EmailTaken => Some(("email".to_owned(), FieldCode::Taken, "An account with this e-mail address exists.")),
+        Code::UsernameTaken => Some(("username".to_owned(), FieldCode::Taken, "An account with this username exists.")),
         _ => None,
     };
     if let Some((field, code, detail)) = field {
         example["detail"] = json!(format!("{field}: {detail}"));
-        example["errors"] = json!([{ "field": field, "code": code, "detail": detail }]);
+        example["errors"] = json!([{ "field": field, "code": code.as_str(), "detail": detail }]);
     }
     example
 }
 
 /// A field of the request that is missing, or of the wrong type if none is required.
-fn invalid_field(request: Option<&Value>) -> Option<(String, &'static str, &'static str)> {
+fn invalid_field(request: Option<&Value>) -> Option<(String, FieldCode, &'static str)> {
     let request = request?;
     if let Some(field) = request["required"][0].as_str() {
-        return Some((field.to_owned(), "required", "This field is required."));
+        return Some((field.to_owned(), FieldCode::Required, "This field is required."));
     }
     let field = request["properties"].as_object()?.keys().next()?;
-    Some((field.clone(), "wrong_type", "Must be a string."))
+    Some((field.clone(), FieldCode::WrongType, "Must be a string."))
 }

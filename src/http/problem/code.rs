@@ -2,6 +2,8 @@
 
 use poem::http::StatusCode;
 
+use crate::{domain::account::NameError, password::WeakPassword};
+
 macro_rules! codes {
     ($($(#[doc = $doc:literal])* $name:ident = $code:literal, $status:ident, $title:literal;)*) => {
         /// Every kind of problem. The codes are stable: programs may compare them.
@@ -85,28 +87,88 @@ codes! {
     Unavailable = "unavailable", SERVICE_UNAVAILABLE, "Temporarily unavailable";
 }
 
-/// The codes of invalid fields. They are stable.
-pub const FIELD_CODES: [&str; 19] = [
-    "required",
-    "unknown_field",
-    "unknown_value",
-    "wrong_type",
-    "too_short",
-    "too_long",
-    "invalid_email",
-    "invalid_username",
-    "hidden_characters",
-    "username_is_uuid",
-    "mixed_scripts",
-    "username_reserved",
-    "taken",
-    "wrong_password",
-    "password_too_short",
-    "password_too_long",
-    "password_common",
-    "password_banned_word",
-    "password_guessable",
-];
+macro_rules! field_codes {
+    ($($(#[doc = $doc:literal])* $name:ident = $code:literal;)*) => {
+        /// The kinds of errors of a field. The codes are stable: programs may compare them.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum FieldCode { $($(#[doc = $doc])* $name,)* }
+
+        impl FieldCode {
+            /// All codes.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The stable text.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $code,)* }
+            }
+        }
+    };
+}
+
+field_codes! {
+    /// The field is missing.
+    Required = "required";
+    /// The request has no such field.
+    UnknownField = "unknown_field";
+    /// The value is not among the allowed ones.
+    UnknownValue = "unknown_value";
+    /// The value has another JSON type.
+    WrongType = "wrong_type";
+    /// The text has too few characters.
+    TooShort = "too_short";
+    /// The text has too many characters.
+    TooLong = "too_long";
+    /// See [`NameError::Email`].
+    InvalidEmail = "invalid_email";
+    /// See [`NameError::Username`].
+    InvalidUsername = "invalid_username";
+    /// See [`NameError::HiddenCharacters`].
+    HiddenCharacters = "hidden_characters";
+    /// See [`NameError::UsernameIsUuid`].
+    UsernameIsUuid = "username_is_uuid";
+    /// See [`NameError::MixedScripts`].
+    MixedScripts = "mixed_scripts";
+    /// Only an admin or an operator may give an account this username.
+    UsernameReserved = "username_reserved";
+    /// Another account has the name.
+    Taken = "taken";
+    /// The password is not the current one.
+    WrongPassword = "wrong_password";
+    /// See [`WeakPassword::TooShort`].
+    PasswordTooShort = "password_too_short";
+    /// See [`WeakPassword::TooLong`].
+    PasswordTooLong = "password_too_long";
+    /// See [`WeakPassword::Common`].
+    PasswordCommon = "password_common";
+    /// See [`WeakPassword::BannedWord`].
+    PasswordBannedWord = "password_banned_word";
+    /// See [`WeakPassword::Guessable`].
+    PasswordGuessable = "password_guessable";
+}
+
+impl From<&NameError> for FieldCode {
+    fn from(error: &NameError) -> Self {
+        match error {
+            NameError::Email => Self::InvalidEmail,
+            NameError::HiddenCharacters => Self::HiddenCharacters,
+            NameError::Username => Self::InvalidUsername,
+            NameError::UsernameIsUuid => Self::UsernameIsUuid,
+            NameError::MixedScripts => Self::MixedScripts,
+        }
+    }
+}
+
+impl From<&WeakPassword> for FieldCode {
+    fn from(weak: &WeakPassword) -> Self {
+        match weak {
+            WeakPassword::TooShort { .. } => Self::PasswordTooShort,
+            WeakPassword::TooLong { .. } => Self::PasswordTooLong,
+            WeakPassword::Common => Self::PasswordCommon,
+            WeakPassword::BannedWord => Self::PasswordBannedWord,
+            WeakPassword::Guessable { .. } => Self::PasswordGuessable,
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -114,9 +176,11 @@ mod tests {
 
     #[test]
     fn codes_are_unique() {
-        let mut texts: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
-        texts.sort_unstable();
-        texts.dedup();
-        assert_eq!(texts.len(), Code::ALL.len());
+        let problems: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        let fields: Vec<_> = FieldCode::ALL.iter().map(|code| code.as_str()).collect();
+        for texts in [problems, fields] {
+            let unique: std::collections::BTreeSet<_> = texts.iter().collect();
+            assert_eq!(unique.len(), texts.len(), "{texts:?}");
+        }
     }
 }

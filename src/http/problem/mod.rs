@@ -12,7 +12,7 @@ use poem::{
 };
 use poem_openapi::{Object, types::ToJSON};
 
-pub use code::{Code, FIELD_CODES};
+pub use code::{Code, FieldCode};
 pub(super) use failed::responses;
 pub use failed::{ALWAYS, Failed, Problems};
 
@@ -184,9 +184,8 @@ pub struct FieldError {
 }
 
 impl FieldError {
-    /// An error of a field. `code` is one of [`FIELD_CODES`].
-    pub fn new(field: &str, code: &'static str, detail: impl Into<String>) -> Self {
-        debug_assert!(FIELD_CODES.contains(&code), "{code} is not among FIELD_CODES");
-        Self { field: field.to_owned(), code: code.to_owned(), detail: detail.into() }
+    /// An error of a field.
+    pub fn new(field: &str, code: FieldCode, detail: impl Into<String>) -> Self {
+        Self { field: field.to_owned(), code: code.as_str().to_owned(), detail: detail.into() }
     }
 }

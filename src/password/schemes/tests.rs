@@ -270,7 +270,7 @@ async fn spellings_of_other_systems_match_and_are_upgraded() {
 async fn imported_hash_with_unconfigured_pepper_is_refused() {
     let peppered = PasswordSettings { pepper: Some("pepper one".into()), ..settings() };
     let hasher = PasswordHasher::start(&peppered, Entropy::system()).unwrap();
-    let hash = hasher.hash_new(ASCII.0.into(), vec![]).await.unwrap();
+    let hash = hasher.hash_new(hasher.check_new(ASCII.0.into()).unwrap(), vec![]).await.unwrap();
     assert_eq!(check(hash.expose(), &peppered), Ok(()));
     assert_eq!(check(hash.expose(), &settings()), Err(BadHash::UnknownPepper));
     let rotated = PasswordSettings { previous_peppers: vec!["pepper one".into()], ..settings() };

@@ -3,7 +3,7 @@
 use crate::{
     config::PasswordSettings,
     domain::{
-        account::{Email, NameError, NewAccount, Roles, Username},
+        account::{Email, NameError, NewAccount, Roles, RolesError, Username},
         clock::Timestamp,
         entropy::Entropy,
         ids::AccountId,
@@ -80,7 +80,7 @@ pub enum BadRecord {
     Username(NameError),
     /// A role is invalid.
     #[error("a role {0}")]
-    Role(NameError),
+    Role(RolesError),
     /// The password hash can't be verified by this service.
     #[error("password_hash can't be used: {0}")]
     PasswordHash(BadHash),

@@ -171,13 +171,13 @@ const PARAMETERS: usize = 11;
 const ROWS_PER_STATEMENT: usize = 500;
 
 /// Inserts the rows whose id, address and name are free, without committing. Returns the outcome of each row, in order.
-/// Of two rows with the same address the first is inserted.
+/// Of two rows with the same id, address or name the first is inserted.
 pub(super) async fn insert(tx: &mut Transaction<'_, Any>, rows: &[NewAccount]) -> Result<Vec<ImportOutcome>, SqlError> {
     let mut outcomes = Vec::with_capacity(rows.len());
     for rows in rows.chunks(ROWS_PER_STATEMENT) {
-        let inserted = insert_free(tx, rows).await?;
+        let mut inserted = insert_free(tx, rows).await?;
         for (row, following) in rows.iter().zip(1..).map(|(row, next)| (row, &rows[next..])) {
-            outcomes.push(if inserted.contains(&row.id.to_string()) {
+            outcomes.push(if inserted.remove(&unique_columns(row)) {
                 ImportOutcome::Inserted
             } else {
                 insert_taken(tx, row, following).await?
@@ -222,8 +222,16 @@ async fn holder(tx: &mut Transaction<'_, Any>, sql: &'static str, key: String) -
     Ok(row.map(|row| row.try_get("id")).transpose()?)
 }
 
-/// Inserts the rows that conflict with no other, and returns their ids.
-async fn insert_free(tx: &mut Transaction<'_, Any>, rows: &[NewAccount]) -> Result<HashSet<String>, SqlError> {
+/// The columns of a row that no other row shares: `id`, `email_key` and `username_key`. The id alone does not tell which of
+/// two rows with the same id was inserted.
+type UniqueColumns = (String, String, Option<String>);
+
+fn unique_columns(row: &NewAccount) -> UniqueColumns {
+    (row.id.to_string(), row.email.key(), row.username.as_ref().map(Username::key))
+}
+
+/// Inserts the rows that conflict with no other, and returns them.
+async fn insert_free(tx: &mut Transaction<'_, Any>, rows: &[NewAccount]) -> Result<HashSet<UniqueColumns>, SqlError> {
     let mut insert = query(insert_statement(rows.len()));
     for row in rows {
         insert = insert
@@ -240,7 +248,10 @@ async fn insert_free(tx: &mut Transaction<'_, Any>, rows: &[NewAccount]) -> Resu
             .bind(row.updated_at.as_millis());
     }
     let inserted = insert.fetch_all(&mut **tx).await?;
-    inserted.iter().map(|row| Ok(row.try_get("id")?)).collect()
+    inserted
+        .iter()
+        .map(|row| Ok((row.try_get("id")?, row.try_get("email_key")?, row.try_get("username_key")?)))
+        .collect()
 }
 
 /// The `INSERT` of `rows` rows. It skips conflicting rows, because an error would abort a Postgres transaction.
@@ -261,7 +272,7 @@ fn insert_statement(rows: usize) -> SqlStr {
              ${created}, ${updated}, ${created}, 0)"
         );
     }
-    sql.push_str(" ON CONFLICT DO NOTHING RETURNING id");
+    sql.push_str(" ON CONFLICT DO NOTHING RETURNING id, email_key, username_key");
     AssertSqlSafe(sql).into_sql_str()
 }
 

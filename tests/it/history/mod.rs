@@ -9,7 +9,7 @@ mod faults;
 mod model;
 mod mutations;
 pub(crate) mod nodes;
-mod random;
+pub(crate) mod random;
 mod record;
 mod user;
 

@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use latchkey::{
-    domain::{
-        account::{Email, Roles},
-        secret::SecretText,
-    },
+    domain::account::{Email, Roles},
     service::{
         clients::NewClient,
         register::{Register, register},
@@ -44,7 +41,7 @@ async fn introspection_of_an_access_token_returns_all_its_claims() {
     let new = Register {
         email: Email::parse("root@example.com").unwrap(),
         username: None,
-        password: SecretText::from(PASSWORD),
+        password: node.state.passwords.check_new(PASSWORD.into()).unwrap(),
         roles,
     };
     register(&node.state, new).await.unwrap();

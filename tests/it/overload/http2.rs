@@ -147,7 +147,11 @@ async fn connect(client: &Client) -> TcpStream {
 
 /// An HTTP/2 connection.
 pub(super) async fn connect_to(address: SocketAddr) -> TcpStream {
-    let mut stream = TcpStream::connect(address).await.unwrap();
+    open_http2(TcpStream::connect(address).await.unwrap()).await
+}
+
+/// Begins HTTP/2 on a connection.
+pub(super) async fn open_http2(mut stream: TcpStream) -> TcpStream {
     let mut begin = PREFACE.to_vec();
     frame(&mut begin, SETTINGS, 0, 0, &[]);
     stream.write_all(&begin).await.unwrap();

@@ -1,4 +1,4 @@
-//! Apache with mod_oauth2: the first recipe of docs/apache.md. Runs where `.ci/install.sh` installs the module (Debian, Ubuntu).
+//! Apache with mod_oauth2: the first recipe of docs/apache.md.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
@@ -12,6 +12,8 @@ use crate::harness::{
     wait,
 };
 
+const INSTALL: &str = "this test needs Apache with mod_oauth2: `apt-get install apache2-bin libapache2-mod-oauth2` (Debian, \
+                       Ubuntu); or run `make test`, which installs it";
 const MODULES: &str = "/usr/lib/apache2/modules";
 
 /// The recipe of the document with the test's addresses.
@@ -32,7 +34,8 @@ fn recipe(issuer: &str, client: &ServiceClient, app: &str) -> String {
 }
 
 fn start(recipe: &str, port: u16) -> Result<Guard, String> {
-    let program = guard::find_programs(&["apache2"], []).ok_or("apache2 is missing: run `make test`")?.join("apache2");
+    let program = guard::find_programs(&["apache2"], []).expect(INSTALL).join("apache2");
+    assert!(Path::new(MODULES).join("mod_oauth2.so").exists(), "{MODULES}/mod_oauth2.so is missing: {INSTALL}");
     let folder = guard::folder("latchkey-apache-");
     // readable for the worker processes, which run as another user
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
@@ -56,10 +59,6 @@ fn start(recipe: &str, port: u16) -> Result<Guard, String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn apache_recipe_refuses_token_after_logout() {
-    if !Path::new(MODULES).join("mod_oauth2.so").exists() {
-        eprintln!("skipped: {MODULES}/mod_oauth2.so is missing; only Debian and Ubuntu package it");
-        return;
-    }
     let mut cluster = TestCluster::new();
     cluster.clock = latchkey::domain::clock::Clock::System;
     let node = cluster.node_at_issuer().await;

@@ -72,6 +72,9 @@ async fn import_of_taken_id_is_reported() {
         let twice = NewAccount { id: new_id(), ..ben };
         let rows = [twice.clone(), NewAccount { id: twice.id, ..new_account("dee@example.com") }];
         assert_eq!(sql.import_accounts("b", 2, &rows, NOW).await.unwrap(), [Inserted, IdTaken]);
+        let eve = NewAccount { id: new_id(), ..new_account("eve@example.com") };
+        let rows = [NewAccount { id: eve.id, ..new_account("ann@example.com") }, eve];
+        assert_eq!(sql.import_accounts("c", 2, &rows, NOW).await.unwrap(), [EmailTaken, Inserted]);
     })
     .await;
 }

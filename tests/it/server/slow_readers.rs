@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tokio::io::AsyncReadExt;
 
-use crate::server::{Client, DATA, GOAWAY, HEADERS, HELLO, SETTINGS, SHORT, Server, within};
+use super::{Client, DATA, GOAWAY, HEADERS, HELLO, SETTINGS, SHORT, Server, within};
 
 const RST_STREAM: u8 = 3;
 const PING: u8 = 6;

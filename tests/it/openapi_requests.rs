@@ -1,0 +1,300 @@
+//! Requests at the edges of their schemas, and seeded combinations of them: the service accepts exactly what the OpenAPI
+//! document allows, for every operation.
+
+use latchkey::http::openapi::Limits;
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    harness::{
+        client::{Answer, PASSWORD},
+        test_cluster::{Node, ServiceClient, TestCluster},
+    },
+    history::random::Random,
+};
+
+/// Another seed gives other combinations.
+const SEED: u64 = 1;
+/// Combinations for each operation.
+const COMBINATIONS: usize = 30;
+
+/// The codes of fields that break the schema. Other codes are about rules that a schema cannot express.
+const STRUCTURAL: [&str; 8] = [
+    "required",
+    "unknown_field",
+    "unknown_value",
+    "wrong_type",
+    "too_short",
+    "too_long",
+    "password_too_short",
+    "password_too_long",
+];
+
+const JSON: &str = "application/json";
+const FORM: &str = "application/x-www-form-urlencoded";
+
+fn document() -> Value {
+    serde_json::from_str(&latchkey::http::document(&Limits::defaults()).json).unwrap()
+}
+
+/// The operations whose body has this media type: method, path and schema.
+fn operations(document: &Value, media_type: &str) -> Vec<(Method, String, Value)> {
+    let mut found = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let schema = &operation["requestBody"]["content"][media_type]["schema"];
+            let Some(reference) = schema["$ref"].as_str() else { continue };
+            let schema = document.pointer(reference.strip_prefix('#').unwrap()).unwrap();
+            found.push((method.to_uppercase().parse().unwrap(), path.clone(), schema.clone()));
+        }
+    }
+    found
+}
+
+/// Whether an object satisfies a schema, of those keywords that the document uses for requests.
+fn is_valid(schema: &Value, object: &Map<String, Value>) -> bool {
+    let required = schema["required"].as_array().into_iter().flatten();
+    let complete = required.map(|name| name.as_str().unwrap()).all(|name| object.contains_key(name));
+    let closed = schema["additionalProperties"] == json!(false);
+    complete
+        && object.iter().all(|(name, value)| match schema["properties"].get(name) {
+            Some(property) => is_valid_property(property, value),
+            None => !closed,
+        })
+}
+
+fn is_valid_property(property: &Value, value: &Value) -> bool {
+    for keyword in property.as_object().unwrap().keys() {
+        let known = ["type", "description", "format", "nullable", "enum", "minLength", "maxLength", "allOf"];
+        assert!(known.contains(&keyword.as_str()), "this test does not know {keyword}");
+    }
+    if let Some(members) = property["enum"].as_array() {
+        return members.contains(value);
+    }
+    if value.is_null() {
+        return property["nullable"] == json!(true);
+    }
+    let Some(text) = value.as_str() else { return property["type"] != "string" };
+    let length = u64::try_from(text.chars().count()).unwrap();
+    property["minLength"].as_u64().is_none_or(|least| length >= least)
+        && property["maxLength"].as_u64().is_none_or(|most| length <= most)
+}
+
+/// A text of this many characters that passes the other rules for the field, as far as possible.
+fn text(field: &str, length: usize) -> String {
+    let pattern = match field {
+        // neither common nor guessable, whatever its length
+        "password" | "new_password" => "xQ7!zK9w-tidal engine verse marmalade \u{e4}\u{f6}",
+        "email" => "a",
+        _ => "n",
+    };
+    let text: String = pattern.chars().cycle().take(length).collect();
+    if field == "email" && length > 12 { format!("{}@example.com", &text[..length - 12]) } else { text }
+}
+
+/// Objects at the edges of a schema, made of a valid one.
+fn edges(schema: &Value, valid: &Map<String, Value>) -> Vec<Map<String, Value>> {
+    let with = |field: &str, value: Value| {
+        let mut object = valid.clone();
+        object.insert(field.to_owned(), value);
+        object
+    };
+    let mut all = vec![valid.clone(), with("surplus", json!("x")), with("", json!("x"))];
+    for (field, property) in schema["properties"].as_object().unwrap() {
+        let mut without = valid.clone();
+        without.remove(field);
+        all.push(without);
+        for value in [Value::Null, json!(""), json!(7), json!(true), json!([]), json!({}), json!(["x"])] {
+            all.push(with(field, value));
+        }
+        for member in property["enum"].as_array().into_iter().flatten() {
+            all.push(with(field, member.clone()));
+            all.push(with(field, json!(member.as_str().unwrap_or_default().to_uppercase())));
+        }
+        for limit in [&property["minLength"], &property["maxLength"]].into_iter().filter_map(Value::as_u64) {
+            let limit = usize::try_from(limit).unwrap();
+            all.extend(
+                [limit.saturating_sub(1), limit, limit + 1].map(|length| with(field, json!(text(field, length)))),
+            );
+        }
+    }
+    all
+}
+
+/// A body with the changes of several others to a valid one.
+fn combination(random: &mut Random, edges: &[Map<String, Value>], valid: &Map<String, Value>) -> Map<String, Value> {
+    let mut body = valid.clone();
+    for _ in 0..2 + random.below(2) {
+        let edge = random.pick(edges);
+        for (field, value) in edge.iter().filter(|(field, value)| valid.get(*field) != Some(value)) {
+            // a wrong current password is refused before the new one is read
+            if field != "current_password" || !value.is_string() {
+                body.insert(field.clone(), value.clone());
+            }
+        }
+        body.retain(|field, _| edge.contains_key(field) || !valid.contains_key(field));
+    }
+    body
+}
+
+/// A valid body of an operation. `number` makes accounts distinct.
+fn valid(path: &str, number: usize) -> Map<String, Value> {
+    let body = match path {
+        "/v1/users" => {
+            json!({ "email": format!("u{number}@example.com"), "username": format!("u{number}"), "password": PASSWORD })
+        }
+        "/v1/login" => json!({ "identifier": "ada", "password": PASSWORD, "transport": "bearer", "device": "x" }),
+        "/v1/refresh" | "/v1/logout" => json!({ "refresh_token": "lk_rt_x" }),
+        "/v1/me/password" => json!({ "current_password": PASSWORD, "new_password": format!("{PASSWORD} {number}") }),
+        "/oauth2/token" => json!({ "grant_type": "refresh_token", "refresh_token": "lk_rt_x" }),
+        "/oauth2/introspect" | "/oauth2/revoke" => json!({ "token": "x" }),
+        _ => panic!("this test has no valid body for {path}"),
+    };
+    body.as_object().unwrap().clone()
+}
+
+/// Whether the service found that a JSON body breaks the schema. An empty text is a matter of the schema whatever its code.
+fn breaks_schema(answer: &Answer, body: &Map<String, Value>) -> bool {
+    let (status, code) = if answer.status.is_success() { (200, String::new()) } else { answer.problem() };
+    match status {
+        422 => {
+            let problem = answer.json();
+            let mut errors = problem["errors"].as_array().unwrap().iter();
+            errors.any(|error| {
+                let (field, code) = (error["field"].as_str().unwrap(), error["code"].as_str().unwrap());
+                STRUCTURAL.contains(&code) || body.get(field) == Some(&json!(""))
+            })
+        }
+        _ => code == "malformed_request",
+    }
+}
+
+async fn cluster() -> (TestCluster, Node) {
+    let mut cluster = TestCluster::new();
+    let limits = &mut cluster.config.limits;
+    (limits.registration_per_address, limits.registration_per_account) = (None, None);
+    (limits.login_per_address, limits.backoff) = (None, None);
+    (limits.password_change_per_address, limits.password_change_per_account) = (None, None);
+    let node = cluster.node().await;
+    node.account("ada").await;
+    (cluster, node)
+}
+
+#[tokio::test]
+async fn json_bodies_are_accepted_exactly_if_schema_allows_them() {
+    let (_cluster, node) = cluster().await;
+    let document = document();
+    let operations = operations(&document, JSON);
+    assert_eq!(operations.len(), 5, "{operations:?}");
+    let (mut number, mut random) = (0, Random::new(SEED, 0));
+    let (mut accepted, mut refused) = (0, 0);
+    for (method, path, schema) in operations {
+        let count = edges(&schema, &valid(&path, 0)).len();
+        for edge in 0..count + COMBINATIONS {
+            number += 1;
+            let valid = valid(&path, number);
+            let mut edges = edges(&schema, &valid);
+            let body = if edge < count { edges.swap_remove(edge) } else { combination(&mut random, &edges, &valid) };
+            let mut request = node.request(method.clone(), &path).json(&body);
+            if path == "/v1/me/password" {
+                let name = format!("changes{number}");
+                node.account(&name).await;
+                request = request.bearer_auth(node.login(&name).await.access);
+            }
+            let answer = node.send(request).await;
+            assert!(!answer.status.is_server_error(), "{path} {body:?}: {answer:?}");
+            let allowed = is_valid(&schema, &body);
+            assert_eq!(!breaks_schema(&answer, &body), allowed, "{path} {}: {}", Value::Object(body), answer.text);
+            if allowed { accepted += 1 } else { refused += 1 }
+        }
+    }
+    assert!(accepted > 50 && refused > 100, "{accepted} accepted, {refused} refused");
+}
+
+#[tokio::test]
+async fn forms_are_accepted_exactly_if_schema_allows_them() {
+    let (cluster, node) = cluster().await;
+    let client: ServiceClient = cluster.service_client("forms").await;
+    let document = document();
+    let operations = operations(&document, FORM);
+    assert_eq!(operations.len(), 3, "{operations:?}");
+    for (method, path, mut schema) in operations {
+        // how a client authenticates is tested in `oauth`: its fields depend on each other
+        for field in ["client_id", "client_secret", "client_assertion", "client_assertion_type"] {
+            schema["properties"].as_object_mut().unwrap().remove(field);
+        }
+        for body in edges(&schema, &valid(&path, 0)) {
+            // a form has texts only, and an empty one counts as absent
+            if body.values().any(|value| !value.is_string()) || body.contains_key("") {
+                continue;
+            }
+            // `refresh_token` is only required for its grant, which a schema cannot say
+            if path == "/oauth2/token" && body.get("refresh_token").is_none_or(|token| token == "") {
+                continue;
+            }
+            let mut request = node.request(method.clone(), &path).form(&body);
+            if path == "/oauth2/introspect" {
+                request = request.basic_auth(&client.id, Some(&client.secret));
+            }
+            let answer = node.send(request).await;
+            let error = if answer.status.is_success() { Value::Null } else { answer.json()["error"].clone() };
+            let refused = error == "invalid_request" || error == "unsupported_grant_type";
+            let mut schema = schema.clone();
+            resolve_references(&mut schema, &document);
+            assert_eq!(!refused, is_valid(&schema, &body), "{path} {}: {}", Value::Object(body), answer.text);
+        }
+    }
+}
+
+/// Replaces `allOf` with the enum that it refers to.
+fn resolve_references(schema: &mut Value, document: &Value) {
+    for property in schema["properties"].as_object_mut().unwrap().values_mut() {
+        if let Some(reference) = property["allOf"][0]["$ref"].as_str() {
+            property["enum"] = document.pointer(reference.strip_prefix('#').unwrap()).unwrap()["enum"].clone();
+        }
+        property.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+    }
+}
+
+#[tokio::test]
+async fn missing_body_is_refused_exactly_if_document_requires_one() {
+    let (_cluster, node) = cluster().await;
+    let document = document();
+    for (method, path, _) in operations(&document, JSON) {
+        let required =
+            document["paths"][&path][method.as_str().to_lowercase()]["requestBody"]["required"] == json!(true);
+        let access = node.login("ada").await.access;
+        let answer = node.send(node.request(method, &path).bearer_auth(access)).await;
+        let refused = !answer.status.is_success() && answer.problem() == (415, "unsupported_media_type".to_owned());
+        assert_eq!(refused, required, "{path}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn query_parameters_are_accepted_exactly_if_schema_allows_them() {
+    let (_cluster, node) = cluster().await;
+    let document = document();
+    let operations =
+        document["paths"].as_object().unwrap().values().flat_map(|item| item.as_object().unwrap().values());
+    let parameters = operations.flat_map(|operation| operation["parameters"].as_array().into_iter().flatten());
+    let queries = parameters.filter(|parameter| parameter["in"] == "query").map(|parameter| &parameter["name"]);
+    assert_eq!(queries.collect::<Vec<_>>(), ["keep_current", "allow"], "all have cases below");
+    for (query, allowed) in [
+        ("", true),
+        ("?keep_current=true", true),
+        ("?keep_current=false", true),
+        ("?keep_current=TRUE", false),
+        ("?keep_current=1", false),
+        ("?keep_current=", false),
+        ("?keep_current=true&keep_current=true", false),
+    ] {
+        let access = node.login("ada").await.access;
+        let answer = node.delete(&format!("/v1/sessions{query}"), &access).await;
+        assert_eq!(answer.status, if allowed { 200 } else { 400 }, "{query}: {answer:?}");
+    }
+    let access = node.login("ada").await.access;
+    for (query, allowed) in [("", true), ("?allow=clients", true), ("?allow=Clients", false), ("?allow=all", false)] {
+        let answer = node.get(&format!("/v1/verify{query}"), &access).await;
+        assert_eq!(answer.status, if allowed { 200 } else { 400 }, "{query}: {answer:?}");
+    }
+}
