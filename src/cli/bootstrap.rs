@@ -116,8 +116,16 @@ async fn open_database(config: &Config) -> anyhow::Result<Sql> {
             Err(error @ SqlError::Newer { .. }) => {
                 return Err(error).context("a newer release has migrated the database");
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error).with_context(|| migration_label(config, &sql)),
         }
+    }
+}
+
+/// The database that migrations use, in messages: the setting, and the address without the password.
+pub(super) fn migration_label(config: &Config, sql: &Sql) -> String {
+    match config.database.migrate_url {
+        Some(_) => "database.migrate_url (LATCHKEY_DATABASE_MIGRATE_URL)".to_owned(),
+        None => sql.label().to_owned(),
     }
 }
 

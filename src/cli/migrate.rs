@@ -1,8 +1,9 @@
 //! `latchkey migrate`: runs the database migrations.
 
+use anyhow::Context;
 use clap::Args;
 
-use super::{Global, block_on};
+use super::{Global, block_on, bootstrap::migration_label};
 use crate::{domain::entropy::Entropy, store::sql::Sql};
 
 /// Arguments of `latchkey migrate`.
@@ -17,7 +18,7 @@ pub fn run(_args: &MigrateArgs, global: &Global) -> anyhow::Result<()> {
     let config = global.start(&Entropy::system())?;
     let applied = block_on(async {
         let sql = Sql::connect(&config.database).await?;
-        let applied = sql.migrate().await?;
+        let applied = sql.migrate().await.with_context(|| migration_label(&config, &sql))?;
         sql.close().await;
         Ok(applied)
     })?;

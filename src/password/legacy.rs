@@ -89,7 +89,8 @@ impl LegacyHash {
             // bcrypt repeats its key, so that "x\0x" would match the hash of "x": a password with a NUL never matches.
             Self::Bcrypt(hash) => {
                 let matches = bcrypt::verify(password, hash).map_err(|_| BadHash::Malformed)?;
-                return Ok((matches && !password.contains(&0), password.len() <= BCRYPT_BYTES));
+                // With 72 bytes too: the hashed password may have been longer than what was typed.
+                return Ok((matches && !password.contains(&0), password.len() < BCRYPT_BYTES));
             }
             Self::BcryptSha256 { digest, hash } => {
                 bcrypt::verify(digest.of(password).as_bytes(), hash).map_err(|_| BadHash::Malformed)?

@@ -322,3 +322,19 @@ fn strict_doctor_fails_on_warnings() {
     let findings = text(&strong.stdout);
     assert_eq!(strong.status.success(), !findings.contains("warn  "), "{findings}");
 }
+
+#[test]
+fn start_with_a_database_that_refuses_names_the_setting_and_the_address() {
+    let folder = tempfile::tempdir().unwrap();
+    let postgres = crate::harness::postgres::shared();
+    for arguments in [&["serve"][..], &["migrate"]] {
+        let output = command(folder.path(), arguments)
+            .env("LATCHKEY_DATABASE_URL", postgres.url("no_such_database"))
+            .output()
+            .unwrap();
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        let place = format!("latchkey: database.url, 127.0.0.1:{}/no_such_database: ", postgres.port());
+        assert!(error.contains(&place) && error.contains("does not exist"), "{error}");
+    }
+}

@@ -133,7 +133,7 @@ async fn docs_can_be_turned_off() {
     cluster.config.http.docs = false;
     let node = cluster.node().await;
     for path in ["/", "/docs", "/openapi.json", "/openapi.yaml"] {
-        node.get(path, "").await.expect(404);
+        assert_eq!(node.get(path, "").await.expect(404).json()["detail"], "No such endpoint.", "{path}");
     }
     let metadata = node.get("/.well-known/oauth-authorization-server", "").await.expect(200).json();
     assert!(metadata.get("service_documentation").is_none(), "{metadata}");

@@ -20,8 +20,8 @@ pub(super) const INTERNAL: &str = "The log has the cause under this request id."
 /// The `Retry-After` of a request whose body was evicted.
 const RETRY_EVICTED: Duration = Duration::from_secs(1);
 
-/// The problem of an error in a request for `path` with this id.
-pub(super) fn problem(error: poem::Error, paths: &Paths, path: &str, id: &str) -> ProblemError {
+/// The problem of an error in a request for `path` with this id. `docs` is whether the documentation is served.
+pub(super) fn problem(error: poem::Error, paths: &Paths, docs: bool, path: &str, id: &str) -> ProblemError {
     if let Some(problem) = error.downcast_ref::<ProblemError>() {
         return problem.clone();
     }
@@ -34,7 +34,8 @@ pub(super) fn problem(error: poem::Error, paths: &Paths, path: &str, id: &str) -
         return ProblemError { retry_after, ..ProblemError::new(Code::Unavailable, sentence(timed_out)) };
     }
     if error.is::<NotFoundError>() {
-        return ProblemError::new(Code::NotFound, "No such endpoint. The API documentation is at /docs.");
+        let hint = if docs { " The API documentation is at /docs." } else { "" };
+        return ProblemError::new(Code::NotFound, format!("No such endpoint.{hint}"));
     }
     if error.is::<MethodNotAllowedError>() {
         let allow = Some(paths.methods(path)).filter(|methods| !methods.is_empty());

@@ -118,7 +118,9 @@ impl<E: Endpoint<Output = Response>> RequestContext<E> {
         let operation = error.data::<OperationId>().copied();
         let mut response = match error.downcast_ref::<OAuthError>() {
             Some(error) => error.clone().into_response(),
-            None => problem(error, &self.paths, path, id.as_str()).into_response(id.as_str()),
+            None => {
+                problem(error, &self.paths, self.state.config.http.docs, path, id.as_str()).into_response(id.as_str())
+            }
         };
         if let Some(operation) = operation {
             response.set_data(operation);

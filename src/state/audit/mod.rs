@@ -7,7 +7,10 @@
 mod pending;
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -54,6 +57,8 @@ struct Shared {
     /// The batch being written. Locked by one writer at a time, so that rows keep their order.
     writing: tokio::sync::Mutex<Vec<(Uuid, Entry)>>,
     closed: Notify,
+    /// Whether the last events were written, so that a failure of the writer, whose database closes, is no error.
+    closing: AtomicBool,
     settings: AuditSettings,
     clock: Clock,
     entropy: Entropy,
@@ -82,6 +87,7 @@ impl AuditLog {
             pending: Mutex::new(Pending::new(bounds)),
             writing: tokio::sync::Mutex::default(),
             closed: Notify::new(),
+            closing: AtomicBool::new(false),
             settings: settings.clone(),
             clock,
             entropy,
@@ -112,6 +118,7 @@ impl AuditLog {
     /// Writes the last events when the node stops. Logs how many could not be written.
     pub async fn close(&self) {
         let written = tokio::time::timeout(CLOSE_TIMEOUT, self.flush()).await;
+        self.shared.closing.store(true, Ordering::Relaxed);
         if !matches!(written, Ok(Ok(()))) {
             let count = self.shared.pending().events();
             tracing::error!(count, "audit log: the last events could not be written and are lost");
@@ -149,7 +156,7 @@ impl Shared {
             match done {
                 Ok(()) => failing = false,
                 // Logged once, not every second.
-                Err(_) if failing => {}
+                Err(_) if failing || self.closing.load(Ordering::Relaxed) => {}
                 Err(error) => {
                     failing = true;
                     let count = self.pending().events();
@@ -183,5 +190,64 @@ impl Shared {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::{config::DatabaseSettings, domain::audit::Addresses};
+
+    /// Collects the log lines of the current thread.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A command closes the database while the writer starts to delete expired rows.
+    #[tokio::test]
+    async fn writer_reports_no_error_after_close_when_the_database_is_closed() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
+        let folder = tempfile::tempdir().unwrap();
+        let database = DatabaseSettings {
+            url: format!("sqlite://{}/a.db", folder.path().display()).as_str().into(),
+            migrate_url: None,
+            max_connections: 1,
+            acquire_timeout: Duration::from_secs(60),
+        };
+        let settings = AuditSettings {
+            retention: Some(Duration::from_hours(1)),
+            addresses: Addresses::Full,
+            queue: 100,
+            max_refusals: 100,
+            max_refusals_per_account: 100,
+        };
+        let sql = Sql::connect(&database).await.unwrap();
+        sql.migrate().await.unwrap();
+        let log = AuditLog::start(&settings, Clock::System, Entropy::system(), &sql);
+        log.close().await;
+        sql.close().await;
+        // a writer whose first deletion of expired rows comes after both
+        let late = tokio::spawn(Arc::clone(&log.shared).run_writer());
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        late.abort();
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert!(!text.contains("ERROR"), "{text}");
     }
 }
