@@ -186,7 +186,7 @@ pub struct What {
     pub session: Option<SessionId>,
     /// The service client that is the subject.
     pub client: Option<ClientId>,
-    /// The id of a key, the name of a limit, a list of roles or a kind of event.
+    /// The id of a key, the name of a limit, a list of roles, a kind of event, or the session that replaced this one.
     pub detail: Option<String>,
     /// The actor; none for the actor of the database handle (`Sql::acting_as`).
     pub actor: Option<Actor>,

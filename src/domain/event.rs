@@ -89,7 +89,7 @@ pub enum RevocationTarget {
         account: AccountId,
         /// Sessions that began before this have ended. The start of the second of the revocation.
         before: Timestamp,
-        /// The session that continues.
+        /// The session that continues, or that a password change has started.
         except: Option<SessionId>,
     },
     /// Every token that a signing key has signed.

@@ -1,4 +1,5 @@
-//! Changes the password of the caller's account; all its other sessions end with the old password (I5).
+//! Changes the password of the caller's account. All its sessions end with the old password, and a new one takes the place of
+//! the caller's, so that copies of the caller's tokens stop working as well (I5).
 
 use std::net::IpAddr;
 
@@ -9,6 +10,7 @@ use crate::{
         clock::Timestamp,
         event::Reason,
         secret::SecretText,
+        session::Accepted,
     },
     password::{PasswordError, Verified, WeakPassword},
     service::{
@@ -16,8 +18,10 @@ use crate::{
         error::{ServiceError, from_store_errors},
         limits,
         register::password_context,
+        token_issuer::{self, Tokens},
     },
     state::AppState,
+    store::redis::{Replace, Replacement},
 };
 
 /// Why a password was not changed.
@@ -29,6 +33,9 @@ pub enum ChangePasswordError {
     /// The caller's session ended while the passwords were being hashed (I3).
     #[error("the session has ended")]
     SessionEnded,
+    /// Only bearer sessions were accepted, and the caller's is a cookie session.
+    #[error("the session's refresh token travels in a cookie, which this request must not set")]
+    CookieNotAccepted,
     /// The current password is wrong.
     #[error("the current password is wrong")]
     WrongPassword,
@@ -42,7 +49,11 @@ pub enum ChangePasswordError {
 
 from_store_errors!(ChangePasswordError);
 
-/// Changes the password of the caller's account and ends its other sessions, or does neither.
+/// Changes the password of the caller's account, ends its sessions, and returns the tokens of the session that takes the place
+/// of the caller's. The new session begins now, like that of a sign-in, with the caller's transport and details.
+///
+/// On an error the password is unchanged. So are the sessions, unless the database fails to commit after Redis has ended them:
+/// then the caller signs in again.
 ///
 /// # Errors
 /// [`ChangePasswordError`]
@@ -52,7 +63,8 @@ pub async fn change_password(
     current: SecretText,
     new: SecretText,
     ip: Option<IpAddr>,
-) -> Result<(), ChangePasswordError> {
+    accepted: Accepted,
+) -> Result<Tokens, ChangePasswordError> {
     let _place = state.passwords.reserve().map_err(ServiceError::from)?;
     limits::password_change(state, caller.sid, ip).await?;
     let account = state.sql.account(caller.sub).await?;
@@ -86,13 +98,28 @@ pub async fn change_password(
     change.record(&entry(now, caller, ip)).await?;
     let epoch = change.bump_epoch().await?;
     // While the row is locked: if the sessions can't be ended, or the caller's own session has ended, the password stays.
-    let reason = Reason::PasswordChanged;
-    let ended = state.redis.sessions.revoke_others(account.id, caller.sid, epoch, reason, now).await?;
-    let ended = ended.ok_or(ChangePasswordError::SessionEnded)?;
+    let (reason, settings) = (Reason::PasswordChanged, &state.config.session);
+    let replacement = Replacement {
+        id: state.entropy.session_id(),
+        account: account.id,
+        replaces: caller.sid,
+        accepted,
+        roles: change.account.roles.clone(),
+        epoch,
+        idle_timeout: settings.idle_timeout,
+        absolute_timeout: settings.absolute_timeout,
+    };
+    let (grant, ended) = match state.redis.sessions.replace_all(replacement, reason, now).await? {
+        Replace::Replaced { grant, ended } => (grant, ended),
+        Replace::Gone => return Err(ChangePasswordError::SessionEnded),
+        Replace::NotAccepted => return Err(ChangePasswordError::CookieNotAccepted),
+    };
+    let replaced = Entry::new(now, AuditEvent::SessionEnded).because("replaced").detail(grant.session.to_string());
+    change.record(&replaced.account(account.id).session(caller.sid).by(Actor::Account).from(ip)).await?;
     record_ended(&mut change, reason, ended, now).await?;
     change.commit().await?;
-    tracing::info!(account = %account.id, "password changed");
-    Ok(())
+    tracing::info!(account = %account.id, session = %grant.session, replaced = %caller.sid, "password changed");
+    Ok(token_issuer::issue(state, &grant, now)?)
 }
 
 /// The audit entry of a change.

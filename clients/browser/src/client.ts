@@ -78,7 +78,7 @@ export class LatchkeyClient {
     return this.#access && { id: this.#access.sessionId };
   }
 
-  /** Calls `listener` after each sign-in and sign-out, also those of other tabs. Returns a function that stops it. */
+  /** Calls `listener` after each sign-in, sign-out and change of the password, also those of other tabs. Returns a function that stops it. */
   onChange(listener: Listener): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
@@ -164,13 +164,28 @@ export class LatchkeyClient {
     return (await this.#json<{ revoked: number }>("DELETE", "/v1/sessions?keep_current=true")).revoked;
   }
 
-  /** Changes the password and ends all other sessions. */
-  async changePassword(current: string, next: string): Promise<void> {
-    const changed = await this.#json<TokensResponse | null>("POST", "/v1/me/password", {
-      current_password: current,
-      new_password: next,
-    });
-    if (changed?.access_token) await this.#keep(changed);
+  /**
+   * Changes the password. All sessions of the account end, and a new one takes the place of this one in all tabs. If no
+   * response arrives, the password may have been changed: then the next call signs out.
+   */
+  async changePassword(current: string, next: string): Promise<SessionInfo> {
+    const body = { current_password: current, new_password: next };
+    const change = (access: Access) =>
+      // under the lock: a tab that presented the ended session's cookie meanwhile would have the new one deleted
+      this.#tabs.exclusively(async () => {
+        const response = await this.#call("POST", "/v1/me/password", body, access.token);
+        this.#epoch++;
+        this.#refreshing = null;
+        this.#ended = access.sessionId;
+        return { id: (await this.#keep(await response.json())).sessionId };
+      });
+    const access = await this.#fresh();
+    try {
+      return await change(access);
+    } catch (error) {
+      if (!(error instanceof LatchkeyProblem && error.status === 401)) throw error;
+      return change(await this.#fresh(access));
+    }
   }
 
   /** Stops listening to other tabs. */

@@ -23,14 +23,14 @@ function service(answer) {
 const json = (status, body, headers = {}) => new Response(JSON.stringify(body), { status, headers });
 const problem = (status, code, headers) =>
   json(status, { type: "about:blank", title: code, status, detail: `${code}!`, code, request_id: "r1" }, headers);
-const tokens = (n, expires = 300) =>
+const tokens = (n, expires = 300, session = "s1") =>
   json(200, {
     access_token: `access-${n}`,
     refresh_token: `lk_rt_${n}`,
     token_type: "Bearer",
     expires_in: expires,
     refresh_expires_in: 1000,
-    session_id: "s1",
+    session_id: session,
   });
 
 let channels = 0;
@@ -187,6 +187,53 @@ test("tabs_share_tokens_and_the_sign_out", async () => {
   assert.equal(await signedOut, null);
   one.close();
   two.close();
+});
+
+test("change_password_continues_with_the_tokens_of_the_new_session_in_all_tabs", async () => {
+  const fake = service(async (path, request) => {
+    if (path === "/v1/login") return tokens(0);
+    if (path !== "/v1/me/password") return new Response(request.headers.get("authorization"));
+    assert.equal(request.headers.get("authorization"), "Bearer access-0");
+    assert.deepEqual(await request.json(), { current_password: "x", new_password: "y" });
+    return tokens(1, 300, "s2");
+  });
+  const storage = memoryTokenStorage();
+  const name = "password";
+  const one = client(fake, { storage, name });
+  const two = client(fake, { storage, name });
+  const change = () => new Promise((resolve) => two.onChange(resolve));
+  const signedIn = change();
+  await one.signIn({ identifier: "ada", password: "x" });
+  await signedIn;
+  const changed = change();
+  assert.deepEqual(await one.changePassword("x", "y"), { id: "s2" });
+  assert.deepEqual([one.session, await changed], [{ id: "s2" }, { id: "s2" }]);
+  assert.equal(storage.get(), "lk_rt_1");
+  for (const tab of [one, two]) {
+    assert.equal(await (await tab.fetch(`${BASE}/data`)).text(), "Bearer access-1");
+    tab.close();
+  }
+  assert.equal(fake.calls.includes("/v1/refresh"), false);
+});
+
+test("change_password_with_a_wrong_password_keeps_the_session", async () => {
+  const storage = memoryTokenStorage();
+  const fake = service((path) => (path === "/v1/login" ? tokens(0) : problem(403, "wrong_password")));
+  const auth = await signedIn(fake, { storage });
+  await assert.rejects(auth.changePassword("x", "y"), (error) => error.code === "wrong_password");
+  assert.deepEqual([auth.session, storage.get()], [{ id: "s1" }, "lk_rt_0"]);
+  assert.deepEqual(fake.calls, ["/v1/login", "/v1/me/password"]);
+});
+
+test("change_password_with_a_refused_access_token_refreshes_once", async () => {
+  const fake = service((path, request) => {
+    if (path === "/v1/login") return tokens(0);
+    if (path === "/v1/refresh") return tokens(1);
+    return request.headers.get("authorization") === "Bearer access-0" ? problem(401, "invalid_token") : tokens(2, 300, "s2");
+  });
+  const auth = await signedIn(fake);
+  assert.deepEqual(await auth.changePassword("x", "y"), { id: "s2" });
+  assert.deepEqual(fake.calls, ["/v1/login", "/v1/me/password", "/v1/refresh", "/v1/me/password"]);
 });
 
 test("the_package_is_smaller_than_6_kilobytes_compressed", () => {

@@ -31,11 +31,13 @@ class User:
         """Ends the session that the tokens belong to."""
         self.service.ok(await self.service.http.post("/v1/logout", json={"refresh_token": tokens["refresh_token"]}))
 
-    async def change_password(self, tokens: dict[str, Any], new: str) -> None:
-        """Changes the password, which ends all other sessions."""
+    async def change_password(self, tokens: dict[str, Any], new: str) -> dict[str, Any]:
+        """Changes the password, which ends all sessions; returns the tokens of the new one."""
         headers = {"Authorization": f"Bearer {tokens['access_token']}"}
         body = {"current_password": PASSWORD, "new_password": new}
-        self.service.ok(await self.service.http.post("/v1/me/password", json=body, headers=headers))
+        response = await self.service.http.post("/v1/me/password", json=body, headers=headers)
+        changed: dict[str, Any] = self.service.ok(response)
+        return changed
 
 
 @dataclass

@@ -6,17 +6,19 @@ use poem::web::Data;
 use poem_openapi::{ApiResponse, Object, OpenApi, payload::Json, types::Example};
 use uuid::Uuid;
 
-use super::Tag;
+use super::{Tag, login::TokensResponse};
 use crate::{
     domain::{
         account::{Account, Email, NameError, Roles, Username},
         clock::Timestamp,
+        session::Accepted,
     },
     http::{
-        extract::auth::{MaybeSignedIn, SignedIn},
+        extract::auth::{CookieCheck, CsrfCheck, MaybeSignedIn, SignedIn},
         extract::client_info::ClientInfo,
         extract::json::Body,
         problem::{Code, Failed, FieldCode, FieldError, ProblemError, Problems},
+        raw_json::RawJson,
         types::{Secret, Time},
     },
     password::WeakPassword,
@@ -135,9 +137,14 @@ enum MeResponse {
 
 #[derive(ApiResponse)]
 enum ChangedResponse {
-    /// The password was changed, and all other sessions of the account have ended.
-    #[oai(status = 204)]
-    Done,
+    /// The password was changed, and all former sessions of the account have ended. The tokens of the new session.
+    #[oai(status = 200)]
+    Ok(
+        RawJson<TokensResponse>,
+        /// The refresh cookie, if the calling session had the transport `cookie`.
+        #[oai(header = "Set-Cookie")]
+        Option<String>,
+    ),
 }
 
 /// The errors of a registration.
@@ -202,6 +209,8 @@ impl Problems for ChangePasswordProblems {
         Code::AuthenticationRequired,
         Code::InvalidToken,
         Code::WrongPassword,
+        Code::CrossSiteRequest,
+        Code::CookieCrossSite,
         Code::UnsupportedMediaType,
         Code::InvalidFields,
         Code::WeakPassword,
@@ -214,6 +223,9 @@ impl From<ChangePasswordError> for Failed<ChangePasswordProblems> {
         match error {
             ChangePasswordError::NoAccount | ChangePasswordError::SessionEnded => {
                 ProblemError::from(AuthenticateError::InvalidToken).into()
+            }
+            ChangePasswordError::CookieNotAccepted => {
+                Self::new(Code::CrossSiteRequest, "This request must not set the cookie of the session.")
             }
             ChangePasswordError::WrongPassword => {
                 let detail = "This is not the current password.";
@@ -260,18 +272,29 @@ impl AccountApi {
 
     /// Change the password
     ///
-    /// Requires the current password. All other sessions of the account end in the same step; the calling session continues.
+    /// Requires the current password. All sessions of the account end in the same step, and a new one takes the place of the
+    /// calling session: the response contains its tokens, as after a sign-in. The calling session's earlier tokens stop working
+    /// on every node, so that whoever copied them is signed out too.
     #[oai(path = "/v1/me/password", method = "post", operation_id = "change_password")]
     async fn change_password(
         &self,
         Data(state): Data<&Arc<AppState>>,
         client: ClientInfo,
+        CsrfCheck(cross_site): CsrfCheck,
+        CookieCheck(unusable): CookieCheck,
         SignedIn(caller): SignedIn,
         Body(request): Body<ChangePasswordRequest>,
     ) -> Result<ChangedResponse, Failed<ChangePasswordProblems>> {
         let (current, new) = (request.current_password.0, request.new_password.0);
-        change_password::change_password(state, &caller, current, new, client.ip).await?;
-        Ok(ChangedResponse::Done)
+        let refused = cross_site.or(unusable);
+        let accepted = if refused.is_some() { Accepted::Bearer } else { Accepted::Any };
+        match (change_password::change_password(state, &caller, current, new, client.ip, accepted).await, refused) {
+            (Err(ChangePasswordError::CookieNotAccepted), Some(refused)) => Err(refused.into()),
+            (outcome, _) => {
+                let (body, cookie) = TokensResponse::with_cookie(outcome?);
+                Ok(ChangedResponse::Ok(body, cookie))
+            }
+        }
     }
 }
 

@@ -88,7 +88,7 @@ impl Example for RefreshTokenRequest {
 /// The tokens of a session.
 #[derive(Object, Serialize)]
 #[oai(skip_serializing_if_is_none, example)]
-struct TokensResponse {
+pub(super) struct TokensResponse {
     /// A JWT (RFC 9068). Send it as `Authorization: Bearer`.
     access_token: String,
     /// Always `Bearer` (RFC 6750).
@@ -134,11 +134,12 @@ enum SignedInResponse {
     ),
 }
 
-impl SignedInResponse {
-    fn new(tokens: Tokens, device: Option<DeviceToken>) -> Self {
+impl TokensResponse {
+    /// The body with the tokens, and the cookie with the refresh token of a cookie session.
+    pub(super) fn with_cookie(tokens: Tokens) -> (RawJson<Self>, Option<String>) {
         let cookie = (tokens.transport == Transport::Cookie)
             .then(|| cookie::set(&tokens.refresh_token, tokens.refresh_expires_in));
-        let body = TokensResponse {
+        let body = Self {
             access_token: tokens.access_token.into_exposed(),
             token_type: "Bearer".to_owned(),
             expires_in: tokens.expires_in.as_secs(),
@@ -146,7 +147,14 @@ impl SignedInResponse {
             refresh_expires_in: tokens.refresh_expires_in.as_secs(),
             session_id: tokens.session.0,
         };
-        Self::Ok(RawJson::of(&body), cookie, device.map(|device| device.expose().to_owned()))
+        (RawJson::of(&body), cookie)
+    }
+}
+
+impl SignedInResponse {
+    fn new(tokens: Tokens, device: Option<DeviceToken>) -> Self {
+        let (body, cookie) = TokensResponse::with_cookie(tokens);
+        Self::Ok(body, cookie, device.map(|device| device.expose().to_owned()))
     }
 }
 

@@ -30,7 +30,7 @@ pub use self::{
     refresh_status::RefreshStatus,
     replay_guard::ReplayGuard,
     revocation_log::RevocationLog,
-    sessions::{Create, NewSession, SessionStore},
+    sessions::{Create, NewSession, Replace, Replacement, SessionStore},
 };
 pub(crate) use rate_limits::FEW_FORGOTTEN;
 

@@ -30,9 +30,10 @@ use fred::bytes::Bytes;
 
 use super::user_agent;
 use crate::domain::{
+    account::Roles,
     clock::Timestamp,
     ids::{AccountId, SessionId},
-    session::{Generation, Origin, Session, Transport},
+    session::{Generation, Grant, Origin, Session, Transport},
 };
 
 /// The record version that this release writes.
@@ -141,6 +142,20 @@ impl Record {
             ends_at: time(ENDS_AT),
             kept_until: time(KEPT_UNTIL),
         })
+    }
+
+    /// The grant of the session that the record describes.
+    pub fn into_grant(self, account: AccountId, session: SessionId, roles: Roles) -> Grant {
+        Grant {
+            account,
+            session,
+            generation: self.generation,
+            created_at: self.created_at,
+            idle_ends_at: self.idle_ends_at,
+            ends_at: self.ends_at,
+            transport: self.transport,
+            roles,
+        }
     }
 
     fn into_session(self, account: AccountId, id: SessionId, origin: Origin) -> Session {

@@ -69,6 +69,43 @@ pub enum Create {
     Stale,
 }
 
+/// A session that takes the place of another one when all sessions of the account end.
+#[derive(Clone, Debug)]
+pub struct Replacement {
+    /// Its id.
+    pub id: SessionId,
+    /// The account it belongs to.
+    pub account: AccountId,
+    /// The session whose place it takes.
+    pub replaces: SessionId,
+    /// The sessions that may be replaced.
+    pub accepted: Accepted,
+    /// The account's roles.
+    pub roles: Roles,
+    /// The account's new epoch.
+    pub epoch: Epoch,
+    /// The idle timeout.
+    pub idle_timeout: Duration,
+    /// The absolute lifetime.
+    pub absolute_timeout: Duration,
+}
+
+/// The outcome of [`SessionStore::replace_all`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Replace {
+    /// The session was replaced, and all others have ended.
+    Replaced {
+        /// The new session.
+        grant: Grant,
+        /// How many live sessions ended, without the replaced one.
+        ended: u64,
+    },
+    /// The session to replace has ended; nothing was changed.
+    Gone,
+    /// The session to replace is not accepted; nothing was changed.
+    NotAccepted,
+}
+
 /// Sessions and their refresh tokens. Clones share the connections.
 #[derive(Clone)]
 pub struct SessionStore {
@@ -88,20 +125,9 @@ impl SessionStore {
     /// # Errors
     /// [`RedisError`]
     pub async fn create(&self, new: NewSession, now: Timestamp) -> Result<Create, RedisError> {
-        let idle_ends_at = now + new.idle_timeout;
-        let ends_at = now + new.absolute_timeout;
-        let kept_until = idle_ends_at.min(ends_at) + new.idle_timeout / 16;
-        let record = Record {
-            generation: Generation(0),
-            transport: new.transport,
-            created_at: now,
-            last_used_at: now,
-            idle_ends_at,
-            ends_at,
-            kept_until,
-        };
+        let (record, ttl) = new_record(new.transport, new.idle_timeout, new.absolute_timeout, now);
         let mut all = session_arg_prefix(new.account, new.id, 56);
-        for time in [now.as_millis().max(0).unsigned_abs(), whole_millis(kept_until.saturating_since(now))] {
+        for time in [now.as_millis().max(0).unsigned_abs(), whole_millis(ttl)] {
             all.put_uint(time.min(MAX_U48), 6);
         }
         all.put_u32(new.max_per_account);
@@ -125,16 +151,7 @@ impl SessionStore {
                 if let Some(position) = ended {
                     self.confirm_ended("create", new.account, position).await?;
                 }
-                let grant = Grant {
-                    account: new.account,
-                    session: new.id,
-                    generation: record.generation,
-                    created_at: now,
-                    idle_ends_at,
-                    ends_at,
-                    transport: new.transport,
-                    roles: new.roles,
-                };
+                let grant = record.into_grant(new.account, new.id, new.roles);
                 Ok(Create::Created { grant, evicted })
             }
             Some("stale") => Ok(Create::Stale),
@@ -191,16 +208,7 @@ impl SessionStore {
                 Some(text) => Roles::from_spaced(&text).map_err(|error| RedisError::Unexpected(error.to_string()))?,
                 None => Roles::default(),
             };
-            Ok(Grant {
-                account,
-                session,
-                generation: record.generation,
-                created_at: record.created_at,
-                idle_ends_at: record.idle_ends_at,
-                ends_at: record.ends_at,
-                transport: record.transport,
-                roles,
-            })
+            Ok(record.into_grant(account, session, roles))
         };
         match outcome.as_deref() {
             Some("rotated") => Ok(Rotation::Rotated(grant()?)),
@@ -265,29 +273,45 @@ impl SessionStore {
         reason: Reason,
         now: Timestamp,
     ) -> Result<u64, RedisError> {
-        let answer = self.run_revoke_all(account, except, epoch, reason, now, "").await?;
+        let answer = self.run_revoke_all(account, except, epoch, reason, now, []).await?;
         answer.as_u64().ok_or_else(|| unexpected("revoke_all", &answer))
     }
 
-    /// Ends all sessions of an account except the requesting one. Returns how many ended, or none, without any change, if the
-    /// requesting session has ended itself (I3).
+    /// Ends every session of an account and starts the one that takes the place of `replacement.replaces` (I5), with its
+    /// transport and its details. Does nothing if the session to replace has ended (I3) or is not accepted. Returns once no
+    /// other node can call an ended session active.
     ///
     /// # Errors
     /// [`RedisError`]
-    pub async fn revoke_others(
+    pub async fn replace_all(
         &self,
-        account: AccountId,
-        asking: SessionId,
-        epoch: Epoch,
+        replacement: Replacement,
         reason: Reason,
         now: Timestamp,
-    ) -> Result<Option<u64>, RedisError> {
-        let answer = self.run_revoke_all(account, Some(asking), Some(epoch), reason, now, "1").await?;
-        match answer.as_i64() {
-            Some(-1) => Ok(None),
-            Some(ended) => Ok(Some(ended.unsigned_abs())),
-            None => Err(unexpected("revoke_all", &answer)),
+    ) -> Result<Replace, RedisError> {
+        let Replacement { id, account, replaces, accepted, roles, epoch, idle_timeout, absolute_timeout } = replacement;
+        let (record, ttl) = new_record(Transport::Bearer, idle_timeout, absolute_timeout, now);
+        let extra = [
+            bytes(replaces.as_bytes()),
+            Value::Bytes(record.encode().into()),
+            script::duration(ttl),
+            roles.to_string().into(),
+            if accepted == Accepted::Bearer { "1".into() } else { "".into() },
+        ];
+        let answer = self.run_revoke_all(account, Some(id), Some(epoch), reason, now, extra).await?;
+        match answer.as_str().as_deref() {
+            Some("gone") => return Ok(Replace::Gone),
+            Some("cookie") => return Ok(Replace::NotAccepted),
+            _ => {}
         }
+        let Value::Array(parts) = &answer else { return Err(unexpected("revoke_all", &answer)) };
+        let (Some(ended), Some(record)) =
+            (parts.first().and_then(Value::as_u64), parts.get(1).and_then(Value::as_bytes))
+        else {
+            return Err(unexpected("revoke_all", &answer));
+        };
+        let record = Record::decode(record)?;
+        Ok(Replace::Replaced { grant: record.into_grant(account, id, roles), ended })
     }
 
     async fn run_revoke_all(
@@ -297,7 +321,7 @@ impl SessionStore {
         epoch: Option<Epoch>,
         reason: Reason,
         now: Timestamp,
-        only_if_kept: &'static str,
+        replacement: impl IntoIterator<Item = Value>,
     ) -> Result<Value, RedisError> {
         let pending = self.log.acks.open();
         let from = pending.origin();
@@ -307,13 +331,14 @@ impl SessionStore {
             millis(now),
             epoch.map_or_else(|| "".into(), |epoch| Value::Integer(epoch.0.into())),
             millis(now + FENCE),
-            only_if_kept.into(),
             from.into(),
         ];
+        let arguments = arguments.into_iter().chain(replacement);
         let answer = self.run(&self.connection.scripts.revoke_all, account, arguments).await;
         self.log.session_cache.remove_account(account, except);
         let answer = answer?;
-        if answer.as_i64() >= Some(0) {
+        // A text: nothing was done.
+        if answer.as_u64().is_some() || answer.is_array() {
             self.count_revocation(reason);
             pending.confirmed().await;
         }
@@ -458,6 +483,16 @@ fn evicted(answer: &Value) -> Vec<SessionId> {
     let Value::Array(parts) = answer else { return Vec::new() };
     let ids = parts.iter().skip(2).filter_map(|id| <[u8; 16]>::try_from(id.as_bytes()?).ok());
     ids.map(SessionId::from_bytes).collect()
+}
+
+/// The record of a session that begins now, and the TTL that its key needs at least.
+fn new_record(transport: Transport, idle: Duration, absolute: Duration, now: Timestamp) -> (Record, Duration) {
+    let (idle_ends_at, ends_at) = (now + idle, now + absolute);
+    let kept_until = idle_ends_at.min(ends_at) + idle / 16;
+    let generation = Generation(0);
+    let record =
+        Record { generation, transport, created_at: now, last_used_at: now, idle_ends_at, ends_at, kept_until };
+    (record, kept_until.saturating_since(now))
 }
 
 fn bytes(id: &[u8; 16]) -> Value {

@@ -62,6 +62,48 @@ async fn second_sign_in_replaces_session_of_cookie() {
     node.send(with(&node, "/v1/refresh", &new)).await.expect(200);
 }
 
+fn change_password(node: &Node, access: &str) -> RequestBuilder {
+    let body = json!({ "current_password": PASSWORD, "new_password": "gravel lantern ostrich nine" });
+    node.request(Method::POST, "/v1/me/password").bearer_auth(access).json(&body)
+}
+
+#[tokio::test]
+async fn password_change_of_a_cookie_session_sets_the_cookie_of_its_new_session() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let signed_in = node.send(login(&node, "cookie")).await.expect(200);
+    let old = cookie(&signed_in);
+    let request =
+        change_password(&node, &signed_in.text_of("access_token")).header("origin", "https://app.example.com");
+    let changed = node.send(request.header("sec-fetch-site", "same-site").header("cookie", &old)).await.expect(200);
+    let new = cookie(&changed);
+    assert_ne!(changed.text_of("session_id"), signed_in.text_of("session_id"));
+    node.get("/v1/me", &changed.text_of("access_token")).await.expect(200);
+    let refused = node.send(with(&node, "/v1/refresh", &old)).await;
+    assert_eq!(refused.problem(), problem(401, "invalid_refresh_token"));
+    cookie(&node.send(with(&node, "/v1/refresh", &new)).await.expect(200));
+}
+
+#[tokio::test]
+async fn password_change_by_a_page_of_another_site_changes_no_cookie_session() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let signed_in = node.send(login(&node, "cookie")).await.expect(200);
+    let bearer = node.login("ada").await;
+    let foreign = |access: &str| change_password(&node, access).header("origin", "https://evil.example");
+    let refused = node.send(foreign(&signed_in.text_of("access_token"))).await;
+    assert_eq!(refused.problem(), problem(403, "cross_site_request"));
+    assert_eq!(refused.header("set-cookie"), "");
+    node.send(with(&node, "/v1/refresh", &cookie(&signed_in))).await.expect(200);
+    node.try_login("ada", PASSWORD).await.expect(200);
+    // A bearer session has no cookie.
+    let changed = node.send(foreign(&bearer.access)).await.expect(200);
+    assert_eq!(changed.header("set-cookie"), "");
+    node.refresh(&changed.text_of("refresh_token")).await.expect(200);
+}
+
 #[tokio::test]
 async fn pages_of_other_sites_are_refused() {
     let cluster = TestCluster::new();

@@ -1,7 +1,10 @@
 //! `POST /v1/me/password`.
 
-use super::{pair, problem, wrong};
-use crate::harness::{client::PASSWORD, test_cluster::TestCluster};
+use super::{fields, pair, problem, wrong};
+use crate::harness::{
+    client::{PASSWORD, Tokens},
+    test_cluster::TestCluster,
+};
 
 #[tokio::test]
 async fn password_change_requires_current_password() {
@@ -18,9 +21,14 @@ async fn password_change_requires_current_password() {
     assert_eq!(wrong(&answer)[0].0, "new_password");
     assert_eq!(node.change_password("x", PASSWORD, new).await.problem(), problem(401, "invalid_token"));
     node.refresh(&there.refresh).await.expect(200);
-    assert_eq!(node.change_password(&here.access, PASSWORD, new).await.expect(204).text, "");
-    node.refresh(&here.refresh).await.expect(200);
-    assert_eq!(node.get("/v1/me", &there.access).await.problem(), problem(401, "invalid_token"));
+    let changed = node.change_password(&here.access, PASSWORD, new).await.expect(200);
+    assert_eq!((changed.header("cache-control"), changed.header("set-cookie")), ("no-store", ""));
+    let names = ["access_token", "token_type", "expires_in", "refresh_token", "refresh_expires_in", "session_id"];
+    fields(&changed.json(), &names);
+    node.refresh(&Tokens::of(&changed).refresh).await.expect(200);
+    for tokens in [&here, &there] {
+        assert_eq!(node.get("/v1/me", &tokens.access).await.problem(), problem(401, "invalid_token"));
+    }
     node.try_login("ada", PASSWORD).await.expect(401);
     node.try_login("ada", new).await.expect(200);
 }

@@ -214,7 +214,7 @@ async fn i15_every_end_of_a_session_is_recorded_with_its_cause() {
     cluster.advance(Duration::from_secs(1));
     cookie(&seven.refresh).await.expect(200);
     let eight = node.login("ada").await;
-    node.change_password(&eight.access, PASSWORD, "gravel lantern ostrich nine").await.expect(204);
+    let nine = node.change_password(&eight.access, PASSWORD, "gravel lantern ostrich nine").await.expect(200);
     accounts::disable(&node.state, account).await.unwrap();
     node.state.audit.flush().await.unwrap();
 
@@ -240,7 +240,13 @@ async fn i15_every_end_of_a_session_is_recorded_with_its_cause() {
     assert_eq!(of("revoked"), revoked);
     assert_eq!(of("superseded"), [(session(&four), 1)]);
     assert!(of("limit").contains(&(session(&five), 1)), "{ends:?}");
-    assert_eq!(of("replaced"), [(session(&seven), 1)]);
+    let mut replaced = [(session(&seven), 1), (session(&eight), 1)];
+    replaced.sort();
+    assert_eq!(of("replaced"), replaced);
+    let successors: Vec<_> = recorded.iter().filter(|row| row.session_id == session(&eight)).collect();
+    let detail = |event: &str| successors.iter().find(|row| row.event == event).map(|row| row.detail.clone());
+    assert_eq!(detail("session_ended"), Some(Some(nine.text_of("session_id"))));
+    assert_eq!(detail("password_change"), Some(None));
     assert_eq!(of("password_changed"), [(None, 1)]);
     assert_eq!(of("disabled"), [(None, 1)]);
     node.stop().await;

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::service::ServiceProcess;
 use crate::harness::{
-    client::{Answer, Client, PASSWORD},
+    client::{Answer, Client, PASSWORD, Tokens},
     guard::{self, Guard, Spec},
     wait,
 };
@@ -101,9 +101,10 @@ impl App {
 
         let (other, own) = (client.login(&name).await, client.login(&name).await);
         self.get(&other.access).await.expect(200);
-        client.change_password(&own.access, PASSWORD, "another tidal engine verse").await.expect(204);
+        let changed = client.change_password(&own.access, PASSWORD, "another tidal engine verse").await.expect(200);
         self.wait_until_refused(&other.access).await;
-        self.get(&own.access).await.expect(200);
+        self.wait_until_refused(&own.access).await;
+        self.get(&Tokens::of(&changed).access).await.expect(200);
         answers
     }
 

@@ -6,7 +6,7 @@ use latchkey::service::accounts;
 use serde_json::Value;
 
 use crate::harness::{
-    client::PASSWORD,
+    client::{PASSWORD, Tokens},
     sse::Feed,
     test_cluster::{Node, TestCluster},
 };
@@ -76,14 +76,15 @@ async fn changed_password_is_sent() {
     let mut fixture = FeedFixture::start().await;
     let tokens = fixture.here.login("ada").await;
     fixture.cluster.advance(Duration::from_millis(1500));
-    fixture.here.change_password(&tokens.access, PASSWORD, "marmalade verse engine tidal").await.expect(204);
+    let changed =
+        fixture.here.change_password(&tokens.access, PASSWORD, "marmalade verse engine tidal").await.expect(200);
     let received = fixture.next().await;
     assert_eq!((&received["kind"], &received["reason"]), (&"account".into(), &"password_changed".into()));
     assert_eq!(
         (&received["before"], &received["at"]),
         (&"2027-01-15T08:00:01.000Z".into(), &"2027-01-15T08:00:01.500Z".into())
     );
-    assert_eq!(received["except_session_id"], *tokens.session);
+    assert_eq!(received["except_session_id"], *Tokens::of(&changed).session);
     fixture.stop().await;
 }
 

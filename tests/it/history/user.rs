@@ -346,16 +346,16 @@ impl<'a> User<'a> {
 
     /// Records that all sessions were ended, or may have been.
     fn note_all_ended(&mut self, caller: usize, keep_caller: bool, answer: Answer, span: When) {
-        let id = self.sessions[caller].id.clone();
+        let kept = keep_caller.then(|| self.sessions[caller].id.clone());
         if answer == Answer::Done {
-            if keep_caller {
-                self.note(&id, Call::Check, Answer::Live, span);
+            if let Some(kept) = &kept {
+                self.note(kept, Call::Check, Answer::Live, span);
             }
             for which in (0..self.sessions.len()).filter(|which| !keep_caller || *which != caller) {
                 self.mark_ended(which);
             }
         }
-        self.record.note(self.number, About::All { but: keep_caller.then_some(id) }, Call::End, answer, span);
+        self.record.note(self.number, About::All { but: kept }, Call::End, answer, span);
     }
 
     async fn end_all(&mut self, caller: usize, keep_caller: bool) {
@@ -385,8 +385,15 @@ impl<'a> User<'a> {
         let finish = |request: RequestBuilder| request.bearer_auth(access).json(&body);
         let (reply, span) = self.send(node, finish, (Method::POST, "/v1/me/password"), None).await;
         match reply {
-            Reply::Answered(204, _) => {
-                self.note_all_ended(caller, true, Answer::Done, span);
+            Reply::Answered(200, body) => {
+                let text = |field: &str| body[field].as_str().unwrap().to_owned();
+                let (id, access, refresh) = (text("session_id"), text("access_token"), text("refresh_token"));
+                for which in 0..self.sessions.len() {
+                    self.mark_ended(which);
+                }
+                self.record.note(self.number, About::All { but: Some(id.clone()) }, Call::End, Answer::Done, span);
+                self.note(&id, Call::Login, token(&refresh), span);
+                self.sessions.push(Session { id, access, refresh: vec![(0, refresh)], tries: None });
                 self.passwords = vec![new];
                 self.try_old_password(&current).await;
             }
@@ -397,7 +404,7 @@ impl<'a> User<'a> {
             }
             Reply::Answered(status, body) => self.record_violation("changing a password", status, &body),
             Reply::Unknown => {
-                self.note_all_ended(caller, true, Answer::Unknown, span);
+                self.note_all_ended(caller, false, Answer::Unknown, span);
                 self.passwords.push(new);
             }
             Reply::Never => {}

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use futures_util::future::{join, join_all};
 
-use latchkey::service::change_password::{ChangePasswordError, change_password};
+use latchkey::{
+    domain::session::Accepted,
+    service::change_password::{ChangePasswordError, change_password},
+};
 
 use crate::harness::{
     client::{Answer, PASSWORD, Tokens},
@@ -191,8 +194,8 @@ async fn i3_password_change_by_a_session_that_ended_meanwhile_is_refused() {
     let claims = node.verified(&thief.access);
     node.delete(&format!("/v1/sessions/{}", thief.session), &owner.access).await.expect(204);
     // The caller was authenticated before the session ended.
-    let changed =
-        change_password(&node.state, &claims, PASSWORD.into(), "an other ocean of marmalade".into(), None).await;
+    let new = "an other ocean of marmalade".into();
+    let changed = change_password(&node.state, &claims, PASSWORD.into(), new, None, Accepted::Any).await;
     assert!(matches!(changed, Err(ChangePasswordError::SessionEnded)), "{changed:?}");
     node.get("/v1/me", &owner.access).await.expect(200);
     node.try_login("ada", PASSWORD).await.expect(200);

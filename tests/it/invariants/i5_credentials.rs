@@ -1,5 +1,5 @@
-//! I5: A changed password ends all other sessions; disabling or deleting an account ends all of them. No login that was checked
-//! before the change creates a session after it.
+//! I5: A changed password ends all sessions, and a new one takes the place of the one that changed it; disabling or deleting an
+//! account ends all of them. No login that was checked before the change creates a session after it.
 
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use latchkey::{
     service::accounts,
     store::redis::{Create, NewSession},
 };
+use reqwest::Method;
 
 use crate::harness::{
     client::{PASSWORD, Tokens},
@@ -33,7 +34,7 @@ fn invalid() -> (u16, String) {
 }
 
 #[tokio::test]
-async fn i5_password_change_ends_all_other_sessions() {
+async fn i5_password_change_ends_all_sessions_and_starts_a_new_one() {
     let cluster = TestCluster::new();
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].account("ada").await;
@@ -44,18 +45,158 @@ async fn i5_password_change_ends_all_other_sessions() {
     );
     nodes[1].refresh(&third.refresh).await.expect(200);
     cluster.advance(Duration::from_secs(1));
-    nodes[0].change_password(&mine.access, PASSWORD, NEW).await.expect(204);
+    let changed = Tokens::of(&nodes[0].change_password(&mine.access, PASSWORD, NEW).await.expect(200));
     for node in &nodes {
-        assert_eq!(node.refresh(&other.refresh).await.problem(), invalid());
-        assert_eq!(node.refresh(&third.refresh).await.problem(), invalid());
-        assert_eq!(node.get("/v1/me", &other.access).await.problem(), (401, "invalid_token".to_owned()));
-        node.get("/v1/me", &mine.access).await.expect(200);
+        for tokens in [&mine, &other, &third] {
+            assert_eq!(node.refresh(&tokens.refresh).await.problem(), invalid());
+            assert_eq!(node.get("/v1/me", &tokens.access).await.problem(), (401, "invalid_token".to_owned()));
+        }
+        node.get("/v1/me", &changed.access).await.expect(200);
         assert_eq!(node.try_login("ada", PASSWORD).await.problem(), (401, "invalid_credentials".to_owned()));
         node.try_login("ada", NEW).await.expect(200);
     }
-    nodes[1].refresh(&mine.refresh).await.expect(200);
+    nodes[1].refresh(&changed.refresh).await.expect(200);
     let events = events::sessions_and_causes(&cluster.redis, account(&nodes[0], &mine));
-    assert_eq!(events, [(format!("all but {}", mine.session), "password_changed".to_owned())]);
+    assert_eq!(events, [(format!("all but {}", changed.session), "password_changed".to_owned())]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i5_password_change_stops_copied_tokens_of_its_session_on_every_node() {
+    let cluster = TestCluster::new();
+    let nodes = [cluster.node().await, cluster.node().await];
+    let client = cluster.service_client("billing").await;
+    nodes[0].account("ada").await;
+    let active = async |node: &Node, token: &str| {
+        let request = node.request(Method::POST, "/oauth2/introspect").form(&[("token", token)]);
+        let answer = node.send(request.basic_auth(&client.id, Some(&client.secret))).await.expect(200);
+        answer.json()["active"] == true
+    };
+    cluster.wait_for_peers().await;
+    let first = nodes[0].login("ada").await;
+    let second = Tokens::of(&nodes[0].refresh(&first.refresh).await.expect(200));
+    // Both nodes cache the session.
+    for node in &nodes {
+        for token in [&first.access, &second.access, &second.refresh] {
+            assert!(active(node, token).await);
+        }
+        node.get("/v1/verify", &second.access).await.expect(200);
+    }
+    // Within the second of the sign-in, and the grace of the first refresh token.
+    let changed = Tokens::of(&nodes[0].change_password(&second.access, PASSWORD, NEW).await.expect(200));
+    for node in [&nodes[1], &nodes[0]] {
+        for copy in [&first, &second] {
+            assert!(!active(node, &copy.access).await && !active(node, &copy.refresh).await);
+            node.get("/v1/verify", &copy.access).await.expect(401);
+            assert_eq!(node.get("/v1/me", &copy.access).await.problem(), (401, "invalid_token".to_owned()));
+            assert_eq!(node.refresh(&copy.refresh).await.problem(), invalid());
+        }
+        assert!(active(node, &changed.access).await && active(node, &changed.refresh).await);
+        node.get("/v1/verify", &changed.access).await.expect(200);
+    }
+    assert_eq!(
+        events::sessions_and_causes(&cluster.redis, account(&nodes[0], &first)),
+        [first.session, format!("all but {}", changed.session)].map(|ended| (ended, "password_changed".to_owned())),
+        "an event for the session of this second, and one that spares the new session"
+    );
+}
+
+#[tokio::test]
+async fn i5_session_after_password_change_begins_anew_with_the_details_of_the_old_one() {
+    let mut cluster = TestCluster::new();
+    cluster.config.session.absolute_timeout = Duration::from_hours(10);
+    let node = cluster.node().await;
+    let added = node.account("ada").await.text_of("id");
+    let id: AccountId = added.parse().unwrap();
+    accounts::change_roles(&node.state, id, &Roles::parse(["editor"]).unwrap(), &Roles::default()).await.unwrap();
+    let device = "a laptop whose long name takes more than one part of the details of its session";
+    let body = serde_json::json!({ "identifier": "ada", "password": PASSWORD, "device": &device[..64] });
+    let before = Tokens::of(&node.post("/v1/login", body).await.expect(200));
+    let list = || node.state.redis.sessions.list(id, cluster.clock.now());
+    let [old] = list().await.unwrap().try_into().unwrap();
+    cluster.advance(Duration::from_hours(9));
+    let before = Tokens::of(&node.refresh(&before.refresh).await.expect(200));
+    let changed = Tokens::of(&node.change_password(&before.access, PASSWORD, NEW).await.expect(200));
+    let [new] = list().await.unwrap().try_into().unwrap();
+    let now = cluster.clock.now();
+    assert_eq!((new.id.to_string(), new.created_at, new.last_used_at), (changed.session.clone(), now, now));
+    assert_eq!((new.generation.0, new.ends_at), (0, now + Duration::from_hours(10)));
+    assert_eq!((&new.origin, new.transport), (&old.origin, old.transport));
+    assert_eq!(node.verified(&changed.access).roles, ["editor"]);
+    assert_eq!(node.verified(&changed.access).auth_time, now.as_secs());
+    // The roles are kept for the next refresh.
+    let next = Tokens::of(&node.refresh(&changed.refresh).await.expect(200));
+    assert_eq!(node.verified(&next.access).roles, ["editor"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i5_of_sixteen_concurrent_password_changes_one_succeeds() {
+    let mut cluster = TestCluster::new();
+    cluster.config.limits.password_change_per_account = None;
+    let nodes = [cluster.node().await, cluster.node().await];
+    nodes[0].account("ada").await;
+    let mine = nodes[0].login("ada").await;
+    let id = account(&nodes[0], &mine);
+    let new = |i: usize| format!("gravel lantern opera sixpence {i}");
+    let answers = join_all((0..16).map(|i| {
+        let (node, access, new) = (&nodes[i % 2], &mine.access, new(i));
+        async move { node.change_password(access, PASSWORD, &new).await }
+    }))
+    .await;
+    let won: Vec<usize> = (0..16).filter(|&i| answers[i].status == 200).collect();
+    let [winner] = won[..] else { panic!("{won:?} succeeded: {answers:?}") };
+    for answer in answers.iter().filter(|answer| answer.status != 200) {
+        // The account had changed, or the session had ended.
+        let refusals = [(403, "wrong_password".to_owned()), (401, "invalid_token".to_owned())];
+        assert!(refusals.contains(&answer.problem()), "{answer:?}");
+    }
+    let changed = Tokens::of(&answers[winner]);
+    let left = nodes[0].state.redis.sessions.list(id, cluster.clock.now()).await.unwrap();
+    let left: Vec<_> = left.iter().map(|session| session.id.to_string()).collect();
+    assert_eq!(left, std::slice::from_ref(&changed.session), "only the new session is left");
+    for node in &nodes {
+        assert_eq!(node.refresh(&mine.refresh).await.problem(), invalid());
+        node.get("/v1/me", &changed.access).await.expect(200);
+        node.try_login("ada", &new(winner)).await.expect(200);
+        assert_eq!(node.try_login("ada", PASSWORD).await.problem(), (401, "invalid_credentials".to_owned()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i5_refresh_in_flight_does_not_revive_the_session_that_changed_the_password() {
+    let cluster = TestCluster::new();
+    let nodes = [cluster.node().await, cluster.node().await];
+    nodes[0].account("ada").await;
+    let (mut old, mut new) = (PASSWORD, NEW);
+    for round in 0..10 {
+        let mine = nodes[round % 2].login_with("ada", old).await;
+        let id = account(&nodes[0], &mine);
+        // Each holder of a copy refreshes until it is refused.
+        let racers = join_all((0..8).map(|i| {
+            let (node, mut token) = (&nodes[i % 2], mine.refresh.clone());
+            async move {
+                loop {
+                    let answer = node.refresh(&token).await;
+                    if answer.status != 200 {
+                        assert_eq!(answer.problem(), invalid());
+                        return token;
+                    }
+                    token = Tokens::of(&answer).refresh;
+                }
+            }
+        }));
+        let (newest, changed) = join(racers, nodes[round % 2].change_password(&mine.access, old, new)).await;
+        let changed = Tokens::of(&changed.expect(200));
+        for token in newest {
+            for node in &nodes {
+                assert_eq!(node.refresh(&token).await.problem(), invalid());
+            }
+        }
+        let left = nodes[0].state.redis.sessions.list(id, cluster.clock.now()).await.unwrap();
+        let left: Vec<_> = left.iter().map(|session| session.id.to_string()).collect();
+        assert_eq!(left, std::slice::from_ref(&changed.session), "only the new session is left");
+        nodes[1].logout(&changed.refresh).await.expect(204);
+        (old, new) = (new, old);
+    }
 }
 
 #[tokio::test]
@@ -100,7 +241,7 @@ async fn i5_concurrent_login_with_the_old_password_does_not_survive_its_change()
         let id = account(&nodes[0], &mine);
         let racers = join_all((0..16).map(|i| nodes[i % 2].try_login("ada", old)));
         let (answers, changed) = join(racers, nodes[0].change_password(&mine.access, old, new)).await;
-        changed.expect(204);
+        let changed = Tokens::of(&changed.expect(200));
         for answer in answers {
             if answer.status == 200 {
                 assert_eq!(nodes[round % 2].refresh(&Tokens::of(&answer).refresh).await.problem(), invalid());
@@ -110,8 +251,8 @@ async fn i5_concurrent_login_with_the_old_password_does_not_survive_its_change()
         }
         let left = nodes[0].state.redis.sessions.list(id, cluster.clock.now()).await.unwrap();
         let left: Vec<_> = left.iter().map(|session| session.id.to_string()).collect();
-        assert_eq!(left, std::slice::from_ref(&mine.session), "only the caller's session is left");
-        nodes[1].logout(&mine.refresh).await.expect(204);
+        assert_eq!(left, std::slice::from_ref(&changed.session), "only the caller's new session is left");
+        nodes[1].logout(&changed.refresh).await.expect(204);
         (old, new) = (new, old);
     }
 }
@@ -206,7 +347,7 @@ async fn i5_change_that_cannot_end_the_sessions_is_rolled_back() {
     node.refresh(&other.refresh).await.expect(200);
 
     // The change succeeds when Redis accepts writes.
-    node.change_password(&mine.access, PASSWORD, NEW).await.expect(204);
+    node.change_password(&mine.access, PASSWORD, NEW).await.expect(200);
     assert_eq!(node.refresh(&other.refresh).await.problem(), invalid());
     node.try_login("ada", NEW).await.expect(200);
 }
@@ -230,7 +371,7 @@ async fn i5_change_rolled_back_after_the_sessions_ended_does_not_prevent_login()
         node.state.redis.sessions.create(new_session(&node, id, 0), cluster.clock.now()).await.unwrap(),
         Create::Stale
     );
-    node.change_password(&mine.access, PASSWORD, NEW).await.expect(204);
+    node.change_password(&mine.access, PASSWORD, NEW).await.expect(200);
     assert_eq!(node.try_login("ada", PASSWORD).await.problem(), (401, "invalid_credentials".to_owned()));
     node.try_login("ada", NEW).await.expect(200);
 }
@@ -248,14 +389,19 @@ async fn i5_redis_out_of_memory_allows_password_change_and_disabling() {
     cluster.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
     let answer = node.delete("/v1/sessions?keep_current=true", &alone.access).await.expect(200);
     assert_eq!(answer.json()["revoked"], 0);
+    let mut changed = Vec::new();
     for tokens in [&alone, &mine] {
-        node.change_password(&tokens.access, PASSWORD, NEW).await.expect(204);
-        node.get("/v1/me", &tokens.access).await.expect(200);
+        let answer = node.change_password(&tokens.access, PASSWORD, NEW).await.expect(200);
+        changed.push(Tokens::of(&answer));
+        node.get("/v1/me", &answer.text_of("access_token")).await.expect(200);
     }
     assert_eq!(node.refresh(&other.refresh).await.problem(), invalid());
+    cluster.advance(Duration::from_secs(1));
     assert_eq!(accounts::disable(&node.state, idle_account.id).await.unwrap(), 0);
     assert_eq!(accounts::disable(&node.state, account(&node, &mine)).await.unwrap(), 1);
-    assert_eq!(node.refresh(&mine.refresh).await.problem(), invalid());
+    for tokens in [&mine, &changed[1]] {
+        assert_eq!(node.refresh(&tokens.refresh).await.problem(), invalid());
+    }
     let causes: Vec<_> = events::sessions_and_causes(&cluster.redis, account(&node, &mine))
         .into_iter()
         .map(|(_, reason)| reason)

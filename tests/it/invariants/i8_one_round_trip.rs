@@ -76,8 +76,14 @@ async fn i8_each_session_operation_sends_one_command_in_one_slot() {
     node.delete("/v1/sessions", &tokens.access).await.expect(200);
     sent("authentication and revocation of all sessions", &["HGET", "EVALSHA"]);
 
-    // Service clients.
     let tokens = node.login("ada").await;
+    sent("login", &["EVALSHA"]);
+    let new = "gravel lantern ostrich nine";
+    node.change_password(&tokens.access, PASSWORD, new).await.expect(200);
+    sent("authentication and password change", &["HGET", "EVALSHA"]);
+
+    // Service clients.
+    let tokens = node.login_with("ada", new).await;
     sent("login", &["EVALSHA"]);
     let client = cluster.service_client("billing").await;
     let call = |path: &str, form: &[(&str, &str)]| {

@@ -4,12 +4,13 @@ use std::{collections::HashMap, time::Duration};
 
 use latchkey::{
     domain::{
+        account::{Epoch, Roles},
         clock::Timestamp,
         event::Reason,
         ids::{AccountId, SessionId},
-        session::{Generation, Rotation},
+        session::{Accepted, Generation, Rotation},
     },
-    store::redis::RedisStores,
+    store::redis::{RedisStores, Replace, Replacement},
 };
 use proptest::{
     prelude::*,
@@ -37,6 +38,7 @@ enum Step {
     Revoke(usize),
     RevokeAllBut(usize),
     RevokeAll,
+    Replace(usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -49,6 +51,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..4_usize).prop_map(Step::Revoke),
         1 => (0..4_usize).prop_map(Step::RevokeAllBut),
         1 => Just(Step::RevokeAll),
+        1 => (0..4_usize).prop_map(Step::Replace),
     ]
 }
 
@@ -75,6 +78,11 @@ enum Expected {
 }
 
 impl Model {
+    /// A session that begins now.
+    fn new(now: Timestamp) -> Self {
+        Self { created: now, idle_ends: now + IDLE, superseded: Vec::new(), live: true, perhaps_swept: false }
+    }
+
     fn ends(&self) -> Timestamp {
         self.idle_ends.min(self.created + ABSOLUTE)
     }
@@ -134,16 +142,7 @@ async fn run_history(store: &RedisStores, account: AccountId, most: usize, grace
                 new.absolute_timeout = ABSOLUTE;
                 new.max_per_account = u32::try_from(most).unwrap();
                 store.sessions.create(new, now).await.unwrap();
-                models.insert(
-                    id,
-                    Model {
-                        created: now,
-                        idle_ends: now + IDLE,
-                        superseded: Vec::new(),
-                        live: true,
-                        perhaps_swept: false,
-                    },
-                );
+                models.insert(id, Model::new(now));
                 ids.push(id);
             }
             Step::Rotate(which, back) => {
@@ -198,6 +197,32 @@ async fn run_history(store: &RedisStores, account: AccountId, most: usize, grace
                 }
                 let got = store.sessions.revoke_all(account, except, None, Reason::Revoked, now).await.unwrap();
                 assert_eq!(got, ended);
+            }
+            Step::Replace(which) => {
+                let Some(replaces) = pick(which) else { continue };
+                let id = session(1 + ids.len() as u64);
+                let replacement = Replacement {
+                    id,
+                    account,
+                    replaces,
+                    accepted: Accepted::Any,
+                    roles: Roles::default(),
+                    epoch: Epoch(0),
+                    idle_timeout: IDLE,
+                    absolute_timeout: ABSOLUTE,
+                };
+                let got = store.sessions.replace_all(replacement, Reason::PasswordChanged, now).await.unwrap();
+                let live = |model: &Model| model.live && now < model.ends();
+                if !live(&models[&replaces]) {
+                    assert_eq!(got, Replace::Gone);
+                    continue;
+                }
+                let count = models.values().filter(|model| live(model)).count() as u64;
+                let Replace::Replaced { grant, ended } = got else { panic!("{replaces}: {got:?}") };
+                assert_eq!((grant.session, grant.generation, ended), (id, Generation(0), count - 1));
+                models.values_mut().for_each(|model| model.live = false);
+                models.insert(id, Model::new(now));
+                ids.push(id);
             }
         }
         let mut expected: Vec<_> = models

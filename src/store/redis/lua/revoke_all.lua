@@ -1,26 +1,45 @@
--- Ends every session of an account, except one if given, and appends the event (I3, I5).
+-- Ends every session of an account, except one if given, and appends the event (I3, I5). Or replaces one: that session ends
+-- as well, and a new session takes over its transport and its details.
 -- ARGV  3 id of the session to keep, or ''  4 reason  5 now, ms  6 new epoch, or ''
 --       7 end of the fence: until then sign-ins checked against an older epoch are refused, ms
---       8 '1' to do nothing unless the session to keep is live  9 the node that waits for acknowledgements, or ''
--- Returns the number of live sessions ended, or -1 where nothing was done.
+--       8 the node that waits for acknowledgements, or ''
+--       To replace a session also:  9 its id  10 the record of the new session ARGV[3]  11 ttl of the key, ms  12 roles or ''
+--       13 '1' if sessions whose tokens travel in a cookie are not accepted here
+-- Returns the number of live sessions ended. With a replacement: {their number without the replaced session, the new record};
+-- 'gone' or 'cookie', without any change, if the session to replace has ended or is not accepted.
 
 local key, now = KEYS[1], tonumber(ARGV[5])
-local ids, recent, ended, kept, kept_is_live, fence = {}, {}, 0, false, false, false
+local ids, recent, ended, kept, fence, replaced = {}, {}, 0, false, false, false
+local details = {}
 local second = now - now % 1000
 local fields = redis.call('HGETALL', key)
 for i = 1, #fields, 2 do
   if fields[i] == ARGV[3] then
-    kept, kept_is_live = true, is_live(fields[i + 1], now)
+    kept = true
   elseif fields[i] == 'f' then
     fence = fields[i + 1]
   elseif is_session(fields[i]) then
-    if is_live(fields[i + 1], now) then ended = ended + 1 end
+    if fields[i] == ARGV[9] then
+      replaced = is_live(fields[i + 1], now) and read_record(fields[i + 1])
+    elseif is_live(fields[i + 1], now) then
+      ended = ended + 1
+    end
     ids[#ids + 1] = fields[i]
     local read, session = pcall(read_record, fields[i + 1])
     if read and session.created >= second then recent[#recent + 1] = fields[i] end
+  elseif ARGV[9] and #fields[i] == 17 and string.sub(fields[i], 1, 16) == ARGV[9] then
+    details[#details + 1] = ARGV[3] .. string.sub(fields[i], 17)
+    details[#details + 1] = fields[i + 1]
   end
 end
-if ARGV[8] == '1' and not kept_is_live then return -1 end
+local record
+if ARGV[9] then
+  if not replaced then return 'gone' end
+  if ARGV[13] == '1' and replaced.flags % 2 == 1 then return 'cookie' end
+  record = read_record(ARGV[10])
+  record.flags = replaced.flags
+  record = write_record(record)
+end
 if not kept then
   redis.call('DEL', key)
 elseif #ids > 0 then
@@ -32,8 +51,17 @@ end
 -- Sessions of the current second have the same `auth_time` as later ones: each gets an event of its own.
 for _, id in ipairs(recent) do append_event(event_of(uuid(id), ARGV[4], now)) end
 -- The last event: acknowledging it acknowledges those before.
-append_event(event_of(ARGV[3] == '' and 'all' or 'all but ' .. uuid(ARGV[3]), ARGV[4], now), ARGV[9])
+append_event(event_of(ARGV[3] == '' and 'all' or 'all but ' .. uuid(ARGV[3]), ARGV[4], now), ARGV[8])
 publish()
+
+if record then
+  if ARGV[12] ~= '' then
+    details[#details + 1] = 'r'
+    details[#details + 1] = ARGV[12]
+  end
+  redis.call('HSET', key, ARGV[3], record, unpack(details))
+  keep(key, tonumber(ARGV[11]))
+end
 
 -- A fence only grows: neither a call without one nor a late call shortens it.
 local epoch, till = tonumber(ARGV[6]) or 0, ARGV[6] == '' and 0 or tonumber(ARGV[7])
@@ -45,4 +73,4 @@ if now < till then
   redis.call('HSET', key, 'f', struct.pack('>I4I6', epoch, till))
   keep(key, till - now)
 end
-return ended
+return record and { ended, record } or ended
