@@ -100,7 +100,7 @@ fn may_be_logged(event: &Metadata<'_>) -> bool {
     let is_of = |target: &&str| {
         event.target().strip_prefix(*target).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
     };
-    !NEVER_LOGGED.iter().any(|target| is_of(target))
+    !NEVER_LOGGED.iter().any(is_of)
 }
 
 #[cfg(test)]

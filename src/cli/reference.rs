@@ -76,7 +76,7 @@ fn markdown() -> String {
 fn section(text: &mut String, parent: &str, command: &Command) {
     let name = format!("{parent} {}", command.get_name());
     let is_group = command.has_subcommands();
-    if !is_group || command.get_positionals().next().is_some() || command.get_arguments().any(|a| is_own(a)) {
+    if !is_group || command.get_positionals().next().is_some() || command.get_arguments().any(is_own) {
         let usage = command.clone().render_usage().to_string();
         let usage = usage.trim_start_matches("Usage: ").to_owned();
         let about = command.get_about().map(ToString::to_string).unwrap_or_default();

@@ -33,7 +33,8 @@ fn period(characters: &[char]) -> usize {
 
 /// The size of the smallest common alphabet that has all characters.
 fn alphabet_size(secret: &str) -> usize {
-    let all = |has: fn(&char) -> bool| secret.chars().all(|character| has(&character));
+    type Class = fn(&char) -> bool;
+    let all = |has: Class| secret.chars().all(|character| has(&character));
     if all(char::is_ascii_digit) {
         return 10;
     }
@@ -42,7 +43,7 @@ fn alphabet_size(secret: &str) -> usize {
     {
         return 16;
     }
-    let classes: [(fn(&char) -> bool, usize); 5] = [
+    let classes: [(Class, usize); 5] = [
         (char::is_ascii_digit, 10),
         (char::is_ascii_lowercase, 26),
         (char::is_ascii_uppercase, 26),

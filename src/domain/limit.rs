@@ -74,7 +74,6 @@ pub struct Backoff {
 impl Backoff {
     /// Failures without a wait at a known device or network: twenty times as many. Logins in progress count as failures until
     /// they succeed, and a known network may belong to a busy program.
-
     pub fn free_where_known(self) -> u32 {
         self.free.saturating_mul(20)
     }

@@ -29,7 +29,7 @@ pub(super) fn is_decorated_word(password: &str, guesses_log10: f64, words: &[Str
         return false;
     }
     let Some(word) = only_word(password) else { return false };
-    let listed = WORDS.contains(&word.as_str()) || words.iter().any(|given| *given == *word);
+    let listed = WORDS.contains(&word.as_str()) || words.contains(&word);
     listed || zxcvbn::zxcvbn(&word, &[]).guesses() <= GUESSABLE_WORD
 }
 

@@ -1,6 +1,7 @@
 //! The pool of connections to Redis: opened in the background, watched, and reopened when they break.
 
 use std::{
+    slice,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -189,7 +190,7 @@ impl RedisConnection {
     /// Subscribes on the subscriber's connection, and records whether Redis denied it.
     pub(super) async fn subscribe(&self, channel: String, others: &[String]) -> Result<(), FredError> {
         let client = &self.subscriber;
-        client.subscribe([&[channel.clone()], others].concat()).await?;
+        client.subscribe([slice::from_ref(&channel), others].concat()).await?;
         // fred takes SUBSCRIBE as done once it is sent. The number of subscribers, read on the same connection, tells the result;
         // a refusal arrives as the answer to this command or is dropped.
         let server = ClusterHash::Custom(redis_keyslot(client.id().as_bytes()));

@@ -106,7 +106,8 @@ impl AccountChange {
         match updated {
             // Another account took it after the query above.
             Err(sqlx::Error::Database(error)) if error.is_unique_violation() => return Err(SetEmailError::Taken),
-            updated => drop(updated.map_err(SqlError::from)?),
+            Err(error) => return Err(SqlError::from(error).into()),
+            Ok(_) => {}
         }
         self.account.email = email.clone();
         self.account.email_verified = false;
