@@ -274,7 +274,7 @@ impl AccountApi {
     ///
     /// Requires the current password. All sessions of the account end in the same step, and a new one takes the place of the
     /// calling session: the response contains its tokens, as after a sign-in. The calling session's earlier tokens stop working
-    /// on every node, so that whoever copied them is signed out too.
+    /// on every node, so that copies of the tokens stop working.
     #[oai(path = "/v1/me/password", method = "post", operation_id = "change_password")]
     async fn change_password(
         &self,

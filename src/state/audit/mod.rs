@@ -153,15 +153,20 @@ impl Shared {
                 _ = writes.tick() => self.write().await,
                 _ = prunes.tick() => self.prune().await,
             };
-            match done {
-                Ok(()) => failing = false,
-                // Logged once, not every second.
-                Err(_) if failing || self.closing.load(Ordering::Relaxed) => {}
-                Err(error) => {
-                    failing = true;
-                    let count = self.pending().events();
-                    tracing::error!(%error, count, "audit log: writing failed; events stay queued up to audit.queue");
-                }
+            self.report(done, &mut failing);
+        }
+    }
+
+    /// Logs the first of several failures of the writer, and none after [`AuditLog::close`].
+    fn report(&self, done: Result<(), SqlError>, failing: &mut bool) {
+        match done {
+            Ok(()) => *failing = false,
+            // Logged once, not every second.
+            Err(_) if *failing || self.closing.load(Ordering::Relaxed) => {}
+            Err(error) => {
+                *failing = true;
+                let count = self.pending().events();
+                tracing::error!(%error, count, "audit log: writing failed; events stay queued up to audit.queue");
             }
         }
     }
@@ -241,12 +246,9 @@ mod tests {
         let log = AuditLog::start(&settings, Clock::System, Entropy::system(), &sql);
         log.close().await;
         sql.close().await;
-        // a writer whose first deletion of expired rows comes after both
-        let late = tokio::spawn(Arc::clone(&log.shared).run_writer());
-        for _ in 0..10 {
-            tokio::task::yield_now().await;
-        }
-        late.abort();
+        let late = log.shared.prune().await;
+        assert!(late.is_err(), "the database is closed");
+        log.shared.report(late, &mut false);
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         assert!(!text.contains("ERROR"), "{text}");
     }

@@ -72,7 +72,7 @@ pub enum Create {
 /// A session that takes the place of another one when all sessions of the account end.
 #[derive(Clone, Debug)]
 pub struct Replacement {
-    /// Its id.
+    /// The session id.
     pub id: SessionId,
     /// The account it belongs to.
     pub account: AccountId,
