@@ -182,10 +182,13 @@ impl Filler {
             pool_size: 4,
             command_timeout: Duration::from_secs(20),
             event_retention: Duration::from_hours(1),
+            tls_ca: None,
+            tls_cert: None,
+            tls_key: None,
         };
         let cache = CacheSettings { max_staleness: Duration::ZERO, max_sessions: 1024, max_tokens: 0 };
         let redis = runtime.block_on(async {
-            let redis = RedisStores::connect(&SecretText::from(url), &settings, &cache, &Cores::here())?;
+            let redis = RedisStores::connect(&SecretText::from(url), &settings, &cache, &Cores::current_runtime())?;
             while redis.health.ping().await.is_err() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
@@ -249,7 +252,7 @@ impl Filler {
             max_per_account: 50,
         };
         match self.redis.sessions.create(new, now).await? {
-            Create::Created(grant) => {
+            Create::Created { grant, .. } => {
                 let expires_at = grant.expires_at();
                 let claims =
                     RefreshClaims { account, session: grant.session, generation: grant.generation, expires_at };

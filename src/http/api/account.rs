@@ -273,8 +273,8 @@ impl AccountApi {
     /// Change the password
     ///
     /// Requires the current password. All sessions of the account end in the same step, and a new one takes the place of the
-    /// calling session: the response contains its tokens, as after a sign-in. The calling session's earlier tokens stop working
-    /// on every node, so that copies of the tokens stop working.
+    /// calling session: the response contains its tokens, as after a sign-in. The calling session's earlier tokens,
+    /// copies included, stop working on every node.
     #[oai(path = "/v1/me/password", method = "post", operation_id = "change_password")]
     async fn change_password(
         &self,

@@ -422,7 +422,6 @@ impl<'a> User<'a> {
 }
 
 /// The generation and a hash of a refresh token, read without its key.
-
 fn token(text: &str) -> Answer {
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(text.strip_prefix("lk_rt_").unwrap()).unwrap();
     let mut hasher = DefaultHasher::new();

@@ -62,7 +62,6 @@ impl Process {
 
 /// Raises the limit of open files of this process, and of those it starts later, to the hard limit, which must be at least
 /// `files`.
-
 pub(super) fn raise_file_limit(files: u64) {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
