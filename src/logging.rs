@@ -8,7 +8,7 @@ use std::{
 use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::{
     EnvFilter, Layer,
-    filter::{FilterExt, Targets, filter_fn},
+    filter::{FilterExt, LevelFilter, Targets, filter_fn},
     fmt::MakeWriter,
     layer::SubscriberExt,
     registry, reload,
@@ -77,7 +77,8 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let (filter, handle) = reload::Layer::new(parse(settings)?);
-    let filter = filter.and(filter_fn(may_be_logged));
+    // with a hint, since without one every event of every level would be evaluated at run time
+    let filter = filter.and(filter_fn(may_be_logged).with_max_level_hint(LevelFilter::TRACE));
     let traces = tracer.map(|tracer| {
         let ours = Targets::new().with_target(telemetry::TARGET, Level::TRACE);
         telemetry::layer(tracer).with_filter(ours)
