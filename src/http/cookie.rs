@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use poem::{Request, http::header};
+use poem::{
+    Request,
+    http::{HeaderName, header},
+};
 use url::{Host, Url};
 
 use super::problem::{Code, ProblemError};
@@ -13,6 +16,9 @@ pub const NAME: &str = "__Host-latchkey";
 
 /// The cookie with the device token.
 pub const DEVICE: &str = "__Host-latchkey-device";
+
+/// Where the request of a browser comes from, relative to the API (Fetch Metadata Request Headers).
+pub const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// `Set-Cookie` for a device token. 400 days is the longest time that browsers keep cookies.
 pub fn set_device(token: &str) -> String {
@@ -57,8 +63,8 @@ fn named(request: &Request, name: &str) -> Option<String> {
 /// # Errors
 /// [`Code::CrossSiteRequest`]
 pub fn refuse_cross_site(state: &AppState, request: &Request) -> Result<(), ProblemError> {
-    let value = |name: &str| request.headers().get(name).map(|value| value.to_str().unwrap_or("unreadable"));
-    let allowed = match (value("origin"), value("sec-fetch-site")) {
+    let value = |name: HeaderName| request.headers().get(name).map(|value| value.to_str().unwrap_or("unreadable"));
+    let allowed = match (value(header::ORIGIN), value(SEC_FETCH_SITE)) {
         // a page cannot forge Sec-Fetch-Site
         (_, Some("same-origin")) => true,
         (Some(origin), _) => {
@@ -81,9 +87,9 @@ pub fn refuse_cross_site(state: &AppState, request: &Request) -> Result<(), Prob
 /// # Errors
 /// [`Code::CookieCrossSite`]
 pub fn refuse_unusable_cookie(state: &AppState, request: &Request) -> Result<(), ProblemError> {
-    let value = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
-    let Some(page) = value("origin").and_then(|origin| Url::parse(origin).ok()) else { return Ok(()) };
-    let host = value("host").and_then(|host| Url::parse(&format!("http://{host}")).ok());
+    let value = |name: HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let Some(page) = value(header::ORIGIN).and_then(|origin| Url::parse(origin).ok()) else { return Ok(()) };
+    let host = value(header::HOST).and_then(|host| Url::parse(&format!("http://{host}")).ok());
     let refuse = |why: String| Err(ProblemError::new(Code::CookieCrossSite, why));
     if page.scheme() == "http" && !is_loopback(&page) {
         return refuse(format!(
@@ -93,7 +99,7 @@ pub fn refuse_unusable_cookie(state: &AppState, request: &Request) -> Result<(),
         ));
     }
     let issuer = Url::parse(&state.config.issuer).ok();
-    let cross_site = match value("sec-fetch-site") {
+    let cross_site = match value(SEC_FETCH_SITE) {
         Some(site) => site == "cross-site",
         // a proxy may have replaced the Host header, so the issuer counts as well
         None => ![&host, &issuer].into_iter().flatten().any(|api| may_be_same_site(&page, api)),

@@ -6,12 +6,24 @@ use std::{
 };
 
 use ipnet::IpNet;
-use poem::{Request, http::HeaderMap, web::RemoteAddr};
+use poem::{
+    Request,
+    http::{HeaderMap, HeaderName, header},
+    web::RemoteAddr,
+};
 
 use crate::config::{ForwardedHeader, HttpSettings};
 
 /// The headers in which proxies report their clients.
 const HEADERS: [ForwardedHeader; 2] = [ForwardedHeader::XForwardedFor, ForwardedHeader::Forwarded];
+
+/// The name of a header, parsed once: `HeaderMap` parses a text at every look-up.
+const fn header_name(header: ForwardedHeader) -> HeaderName {
+    match header {
+        ForwardedHeader::XForwardedFor => HeaderName::from_static("x-forwarded-for"),
+        ForwardedHeader::Forwarded => header::FORWARDED,
+    }
+}
 
 /// Derives client addresses as `http.trusted_proxies` and `http.forwarded_header` say.
 #[derive(Clone, Debug)]
@@ -61,7 +73,7 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet], head
     if !is_trusted(trusted, nearest) {
         return nearest;
     }
-    let lines: Vec<&[u8]> = headers.get_all(header.name()).iter().map(|value| value.as_bytes()).collect();
+    let lines: Vec<&[u8]> = headers.get_all(header_name(header)).iter().map(|value| value.as_bytes()).collect();
     let items = lines.iter().rev().flat_map(|line| line.rsplit(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
     for item in items.filter(|item| !item.is_empty()) {
         let address = match header {
@@ -157,7 +169,9 @@ pub(in crate::http) fn warn_about_ignored_headers(request: &Request, settings: &
     if untrusted.load(Ordering::Relaxed) && other_header.load(Ordering::Relaxed) {
         return;
     }
-    let Some(sent) = HEADERS.into_iter().find(|header| request.headers().contains_key(header.name())) else { return };
+    let Some(sent) = HEADERS.into_iter().find(|header| request.headers().contains_key(header_name(*header))) else {
+        return;
+    };
     let Some(peer) = ClientAddress::peer(request).map(|peer| peer.ip()) else { return };
     let header = sent.name();
     if !is_trusted(&settings.trusted_proxies, peer) {
@@ -169,7 +183,7 @@ pub(in crate::http) fn warn_about_ignored_headers(request: &Request, settings: &
                  address and rate limits"
             );
         }
-    } else if !request.headers().contains_key(settings.forwarded_header.name())
+    } else if !request.headers().contains_key(header_name(settings.forwarded_header))
         && !other_header.swap(true, Ordering::Relaxed)
     {
         tracing::warn!(
@@ -191,7 +205,7 @@ fn is_local(address: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use poem::http::{HeaderName, HeaderValue};
+    use poem::http::HeaderValue;
     use proptest::prelude::*;
 
     use super::*;

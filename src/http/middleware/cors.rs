@@ -14,7 +14,11 @@ use poem::{
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
 };
 
-use crate::{config::Config, domain::clock::Clock, http::cookie::origin_of};
+use crate::{
+    config::Config,
+    domain::clock::Clock,
+    http::cookie::{SEC_FETCH_SITE, origin_of},
+};
 
 /// How long a browser may cache a preflight response, in seconds. Chromium's limit is two hours.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
@@ -107,7 +111,7 @@ impl Cors {
 
 /// Whether the browser says that the page and the request have the same origin.
 fn is_same_origin(request: &Request) -> bool {
-    request.headers().get("sec-fetch-site").is_some_and(|site| site == "same-origin")
+    request.headers().get(SEC_FETCH_SITE).is_some_and(|site| site == "same-origin")
 }
 
 impl Sharing {

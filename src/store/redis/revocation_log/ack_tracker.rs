@@ -270,7 +270,8 @@ pub(super) async fn send_acks(tracker: Arc<AckTracker>, pool: Pool, channel: Str
 
 /// Publishes a message. Returns whether Redis did so.
 pub(super) async fn publish(client: &Client, channel: &str, message: String) -> bool {
-    match client.publish::<(), _, _>(channel, message).await {
+    // Boxed: fred's futures are several kilobytes, and would be moved with those of all callers.
+    match Box::pin(client.publish::<(), _, _>(channel, message)).await {
         Ok(()) => true,
         Err(error) => {
             tracing::debug!(%error, channel, "publishing to the revocation channel failed");
