@@ -12,7 +12,7 @@ ARGS =
 SECONDS = 600
 SEED =
 
-.PHONY: help run release test test-unit soak fuzz bench bench-growth bench-micro bench-feed bench-flood bench-build openapi docs fmt lint words audit audit-advisories
+.PHONY: help run release test test-unit soak fuzz bench bench-growth bench-micro bench-feed bench-flood bench-rotation bench-build openapi docs fmt lint words audit audit-advisories
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,11 @@ bench-feed: ## measure the delay from a sign-out on one node to the event on ano
 bench-flood: ## measure refreshes and introspections while 2,000 users sign in at once
 	@sh .ci/install.sh run
 	cargo bench --locked --bench login_flood
+
+bench-rotation: ## compare rotation rules: false sign-outs, and refreshes until a thief is detected
+	@mkdir -p target
+	rustc --edition 2024 -O benches/rotation.rs -o target/bench-rotation
+	target/bench-rotation
 
 soak: ## check random histories under random faults: make soak SECONDS=600 SEED=1
 	@sh .ci/install.sh test

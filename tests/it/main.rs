@@ -30,6 +30,7 @@ mod openapi_requests;
 mod overload;
 mod proxies;
 mod revocation_log;
+mod rotation;
 mod secret_rotation;
 mod server;
 mod sql;

@@ -1,0 +1,92 @@
+//! Compares rotation rules: false sign-outs of honest holders, and the time until a thief is detected.
+//!
+//! Needs no server. `make bench-rotation` compiles this file alone and runs it; docs/rotation.md has its table.
+#![allow(missing_docs, unreachable_pub)]
+
+#[path = "../tests/it/rotation/simulation/mod.rs"]
+mod simulation;
+
+use std::time::Instant;
+
+use simulation::{
+    Detection,
+    honest::{Honest, Moves},
+    policies::Policy,
+    rule::{DEFAULTS, Settings},
+    thief::{Owner, Thief},
+};
+
+const SEED: u64 = 19;
+/// Refreshes of each honest holder.
+const REFRESHES: u64 = 4_000_000;
+/// Thefts by each thief.
+const THEFTS: u64 = 20_000;
+
+fn main() {
+    let began = Instant::now();
+    let names: Vec<&str> = Policy::ALL.iter().map(|(name, _)| *name).collect();
+    println!("False sign-outs per million refreshes ({REFRESHES} refreshes each, seed {SEED})\n");
+    row("holder", &names);
+    row("---", &["---:"; 5]);
+    for (name, honest) in Honest::ALL {
+        let cells = Policy::ALL.map(|(_, policy)| per_million(honest.false_sign_outs(policy, REFRESHES, SEED)));
+        row(name, &cells);
+    }
+
+    println!("\nThe owner's refreshes until the session ends: median / 99.9 % ({THEFTS} thefts each, seed {SEED})\n");
+    row("thief", &names);
+    row("---", &["---:"; 5]);
+    for (suffix, owner) in
+        [("", Owner::Desk), ("; the owner moves", Owner::Moving), ("; the owner has three tabs", Owner::Tabs)]
+    {
+        for (name, thief) in Thief::DETECTABLE {
+            detection_row(&format!("{name}{suffix}"), thief, owner);
+        }
+    }
+    for (name, thief) in Thief::UNDETECTABLE {
+        detection_row(name, thief, Owner::Desk);
+    }
+
+    println!("\nLatchkey by `session.counted_repeats_limit`\n");
+    row("limit", &["phone, 5 % lost", "phone, 20 % lost", "each retry from a new network", "shadowing thief"]);
+    row("---:", &["---:"; 4]);
+    for limit in 2..=6 {
+        let policy = Policy::Latchkey(Settings { counted_repeats_limit: limit, ..DEFAULTS });
+        let phones = [(0.05, Moves::Hourly), (0.20, Moves::Hourly), (0.05, Moves::AfterEachLoss)];
+        let phones = phones.map(|(loss, moves)| Honest::Phone(loss, moves).false_sign_outs(policy, REFRESHES, SEED));
+        let [five, twenty, new] = phones.map(per_million);
+        let shadow = detection(Detection::of(Thief::Shadows, Owner::Desk, policy, THEFTS, SEED));
+        row(&limit.to_string(), &[five, twenty, new, shadow]);
+    }
+    eprintln!("\nsimulated in {:.1} s", began.elapsed().as_secs_f64());
+}
+
+fn row(name: &str, cells: &[impl AsRef<str>]) {
+    let cells: Vec<&str> = cells.iter().map(AsRef::as_ref).collect();
+    println!("| {name} | {} |", cells.join(" | "));
+}
+
+fn detection_row(name: &str, thief: Thief, owner: Owner) {
+    let cells = Policy::ALL.map(|(_, policy)| detection(Detection::of(thief, owner, policy, THEFTS, SEED)));
+    row(name, &cells);
+}
+
+fn per_million(sign_outs: u64) -> String {
+    let rate = sign_outs as f64 * 1e6 / REFRESHES as f64;
+    if sign_outs == 0 {
+        "0".to_owned()
+    } else if rate < 10.0 {
+        format!("{rate:.1}")
+    } else {
+        format!("{rate:.0}")
+    }
+}
+
+fn detection(detection: Detection) -> String {
+    let never = 100.0 * detection.never as f64 / THEFTS as f64;
+    match (detection.median, detection.nearly_all) {
+        (Some(median), Some(nearly_all)) => format!("{median} / {nearly_all}"),
+        (Some(median), None) => format!("{median} / never ({never:.1} %)"),
+        _ => format!("never ({never:.0} %)"),
+    }
+}

@@ -1,0 +1,192 @@
+//! The rotation rule (I2): its decisions one by one, the goals that it was designed for, and a search for a thief that evades it.
+//!
+//! `make bench-rotation` prints the same simulation with more runs. `store::rotation_rule` compares rotate.lua with the rule.
+
+pub(crate) mod simulation;
+
+use simulation::{
+    Detection,
+    honest::Honest,
+    policies::Policy,
+    rule::{
+        DEFAULTS,
+        Decision::{self, Reused, Rotated},
+        Session, Settings,
+    },
+    thief::{Owner, Thief},
+};
+
+const SECOND: u64 = 1000;
+const HOUR: u64 = 3_600_000;
+const FREE: Decision = Decision::Repeated { counted: false };
+const COUNTED: Decision = Decision::Repeated { counted: true };
+/// Tags of a phone at home and in the street, and of a thief.
+const HOME: u64 = 1;
+const STREET: u64 = 2;
+const THIEF: u64 = 3;
+
+fn policy(name: &str) -> Policy {
+    Policy::ALL.into_iter().find(|(policy, _)| *policy == name).map(|(_, policy)| policy).unwrap()
+}
+
+/// Presents tokens, given as generation, tag and time, to a new session.
+fn decisions(settings: &Settings, presentations: &[(u32, u64, u64)]) -> Vec<Decision> {
+    let mut session = Session::begin(0, HOME, 0);
+    presentations.iter().map(|(generation, tag, at)| session.present(*generation, *tag, *at, settings)).collect()
+}
+
+#[test]
+fn repeat_from_the_same_network_is_free_however_often() {
+    let presentations: Vec<_> = (0..40).map(|i| (i / 2, HOME, u64::from(i) * HOUR)).collect();
+    let expected: Vec<_> = (0..40).map(|i| if i % 2 == 0 { Rotated } else { FREE }).collect();
+    assert_eq!(decisions(&DEFAULTS, &presentations), expected);
+}
+
+#[test]
+fn repeat_of_the_predecessor_is_allowed_within_the_retry_window_only() {
+    let window = DEFAULTS.retry_window;
+    assert_eq!(decisions(&DEFAULTS, &[(0, HOME, 0), (0, STREET, window)]), [Rotated, COUNTED]);
+    assert_eq!(decisions(&DEFAULTS, &[(0, HOME, 0), (0, HOME, window + 1)]), [Rotated, Reused]);
+    // a newer token has been used since
+    let used = [(0, HOME, 0), (1, HOME, HOUR), (0, HOME, HOUR + 1)];
+    assert_eq!(decisions(&DEFAULTS, &used), [Rotated, Rotated, Reused]);
+}
+
+#[test]
+fn repeat_of_a_token_of_the_last_burst_is_allowed_within_the_retry_window() {
+    let burst = [(0, HOME, 0), (1, HOME, SECOND), (2, HOME, 2 * SECOND), (3, HOME, 11 * SECOND)];
+    let then = |generation| decisions(&DEFAULTS, &[&burst[..], &[(generation, HOME, HOUR)]].concat())[4];
+    // generation 1 was superseded 10 s before the last rotation, generation 2 less
+    assert_eq!([then(0), then(1), then(2), then(3)], [Reused, Reused, FREE, FREE]);
+}
+
+#[test]
+fn four_consecutive_generations_with_a_counted_repeat_are_reuse() {
+    let rounds = |count: u32| -> Vec<_> {
+        let round = |i: u32| [(i, HOME, u64::from(i) * HOUR), (i, THIEF, u64::from(i) * HOUR + 1)];
+        (0..count).flat_map(round).collect()
+    };
+    let counted = [Rotated, COUNTED, Rotated, COUNTED, Rotated, COUNTED];
+    assert_eq!(decisions(&DEFAULTS, &rounds(4)), [&counted[..], &[Rotated, Reused]].concat());
+    // a generation without a counted repeat ends the run
+    let interrupted = [&rounds(3)[..], &[(3, HOME, 3 * HOUR), (4, HOME, 4 * HOUR), (4, STREET, 5 * HOUR)]].concat();
+    assert_eq!(decisions(&DEFAULTS, &interrupted), [&counted[..], &[Rotated, Rotated, COUNTED]].concat());
+}
+
+#[test]
+fn counted_repeat_counts_every_generation_that_its_holder_lacked() {
+    // the owner's two tabs rotate twice within grace, so the thief is two generations behind each time
+    let round = |i: u32| {
+        let at = u64::from(i) * HOUR;
+        [(2 * i, HOME, at), (2 * i + 1, HOME, at + SECOND), (2 * i, THIEF, at + 2 * SECOND)]
+    };
+    let presentations: Vec<_> = (0..2).flat_map(round).collect();
+    assert_eq!(decisions(&DEFAULTS, &presentations), [Rotated, Rotated, COUNTED, Rotated, Rotated, Reused]);
+}
+
+#[test]
+fn single_counted_repeat_never_ends_the_session() {
+    for behind in 1..7 {
+        let burst = (0..behind).map(|generation| (generation, HOME, u64::from(generation)));
+        let presentations: Vec<_> = burst.chain([(0, STREET, 5 * SECOND)]).collect();
+        assert_eq!(decisions(&DEFAULTS, &presentations).last(), Some(&COUNTED), "{behind} generations behind");
+    }
+}
+
+#[test]
+fn rotation_is_strict_without_grace_and_retry_window() {
+    let strict = Settings { grace: 0, retry_window: 0, ..DEFAULTS };
+    assert_eq!(decisions(&strict, &[(0, HOME, 0), (0, HOME, 0)]), [Rotated, Reused]);
+}
+
+#[test]
+fn honest_holders_are_not_signed_out() {
+    let latchkey = policy("Latchkey");
+    let goals = ["phone, 1 % lost", "phone, 5 % lost", "1 tab", "2 tabs", "script, three retries"];
+    for (name, holder) in Honest::ALL.into_iter().filter(|(name, _)| goals.contains(name)) {
+        assert_eq!(holder.false_sign_outs(latchkey, 100_000, 1), 0, "{name}");
+        // the holder does lose responses
+        assert!(holder.false_sign_outs(policy("strict"), 10_000, 1) > 50, "{name}");
+    }
+}
+
+#[test]
+fn thieves_that_strict_rotation_detects_are_detected_within_four_refreshes_of_the_owner() {
+    for (name, thief) in Thief::DETECTABLE {
+        for owner in [Owner::Desk, Owner::Moving, Owner::Tabs] {
+            let detection = |policy| Detection::of(thief, owner, policy, 200, 1);
+            assert!(detection(policy("strict")).nearly_all.is_some_and(|refreshes| refreshes <= 2), "{name}");
+            let latchkey = detection(policy("Latchkey"));
+            assert!(latchkey.nearly_all.is_some_and(|refreshes| refreshes <= 4), "{name}, {owner:?}: {latchkey:?}");
+        }
+    }
+    for (name, thief) in Thief::UNDETECTABLE {
+        assert_eq!(Detection::of(thief, Owner::Desk, policy("Latchkey"), 50, 1).never, 50, "{name}");
+    }
+}
+
+/// A session that a thief shares, for [`longest_theft`].
+#[derive(Clone)]
+struct Shared {
+    session: Session,
+    owner: u32,
+    thief: u32,
+    now: u64,
+}
+
+impl Shared {
+    /// Presents the holder's newest token this many times. Returns false when the session has ended.
+    fn present(&mut self, by_thief: bool, times: u32) -> bool {
+        (0..times).all(|_| {
+            let (token, tag) = if by_thief { (self.thief, THIEF) } else { (self.owner, HOME) };
+            let alive = self.session.present(token, tag, self.now, &DEFAULTS) != Reused;
+            *if by_thief { &mut self.thief } else { &mut self.owner } = self.session.generation;
+            alive
+        })
+    }
+}
+
+/// The largest number of the owner's refreshes between the first and the last answer to a thief, over all ways to present the
+/// newest token up to three times before and up to three times after each refresh. The owner rotates `owner_rotates` times
+/// within grace at each refresh.
+fn longest_theft(shared: &Shared, owner_rotates: u32, first: Option<u32>, refresh: u32, most: u32) -> u32 {
+    let mut longest = 0;
+    for (before, after) in (0..4).flat_map(|before| (0..4).map(move |after| (before, after))) {
+        let mut next = shared.clone();
+        let mut first = first.or((before > 0).then_some(refresh));
+        next.now += 5 * 60 * SECOND;
+        if !next.present(true, before) {
+            continue;
+        }
+        if before > 0 {
+            longest = longest.max(refresh - first.unwrap_or(refresh));
+        }
+        next.now += SECOND;
+        let owner_continues = (0..owner_rotates).all(|_| {
+            next.now += SECOND;
+            next.present(false, 1)
+        });
+        next.now += SECOND;
+        if !owner_continues || !next.present(true, after) {
+            continue;
+        }
+        first = first.or((after > 0).then_some(refresh + 1));
+        if after > 0 {
+            longest = longest.max(refresh + 1 - first.unwrap_or(refresh + 1));
+        }
+        if refresh < most {
+            longest = longest.max(longest_theft(&next, owner_rotates, first, refresh + 1, most));
+        }
+    }
+    longest
+}
+
+#[test]
+fn every_thief_elsewhere_loses_access_before_the_fourth_refresh_of_the_owner() {
+    for owner_rotates in 1..=3 {
+        let session = Session::begin(0, HOME, 0);
+        let shared = Shared { session, owner: 0, thief: 0, now: 0 };
+        let longest = longest_theft(&shared, owner_rotates, None, 0, 6);
+        assert!((1..4).contains(&longest), "{longest} refreshes, {owner_rotates} rotations each");
+    }
+}

@@ -1,0 +1,125 @@
+//! The rotation rules that the simulator compares, behind one interface.
+
+use super::rule::{DEFAULTS, Decision, Session, Settings, Tag};
+
+/// A refresh token: a number that the rule assigned.
+pub type Token = u32;
+
+/// The token of the sign-in.
+pub const FIRST: Token = 0;
+
+/// The answer to a presented token: the token to use next, or none when the session has ended.
+pub type Answer = Option<Token>;
+
+/// A rotation rule.
+#[derive(Clone, Copy, Debug)]
+pub enum Policy {
+    /// Repeats within the grace window only: Latchkey 0.1.
+    GraceOnly,
+    /// A token works once.
+    Strict,
+    /// Repeats within 10 s, and of the active token's parent at any time:
+    /// <https://supabase.com/docs/guides/auth/sessions#what-is-refresh-token-reuse-detection-and-what-does-it-protect-from>.
+    Supabase,
+    /// Each use returns a new token, and the old one works until a new one or its access token is used:
+    /// <https://github.com/supertokens/supertokens-core/issues/532>.
+    SuperTokens,
+    /// Latchkey's rule.
+    Latchkey(Settings),
+}
+
+impl Policy {
+    /// The rules of the table, with their names.
+    pub const ALL: [(&str, Self); 5] = [
+        ("grace only (0.1)", Self::GraceOnly),
+        ("strict", Self::Strict),
+        ("Supabase Auth", Self::Supabase),
+        ("SuperTokens", Self::SuperTokens),
+        ("Latchkey", Self::Latchkey(DEFAULTS)),
+    ];
+
+    /// A new session whose token is [`FIRST`].
+    pub fn sign_in(self, from: Tag, now: u64) -> Box<dyn Rotation> {
+        let latchkey = |settings, networks| {
+            Box::new(Latchkey { session: Session::begin(0, from, now), settings, networks, ended: false })
+        };
+        match self {
+            Self::GraceOnly => latchkey(Settings { retry_window: 0, ..DEFAULTS }, false),
+            Self::Strict => latchkey(Settings { grace: 0, retry_window: 0, ..DEFAULTS }, false),
+            Self::Supabase => Box::new(Supabase::default()),
+            Self::SuperTokens => Box::new(SuperTokens { parents: vec![FIRST], current: FIRST, ended: false }),
+            Self::Latchkey(settings) => latchkey(settings, true),
+        }
+    }
+}
+
+/// A session under a rotation rule.
+pub trait Rotation {
+    /// Presents a token from a network at a time in milliseconds.
+    fn present(&mut self, token: Token, from: Tag, now: u64) -> Answer;
+
+    /// A client uses the access token that it received together with this refresh token.
+    fn use_access_token(&mut self, _token: Token) {}
+}
+
+struct Latchkey {
+    session: Session,
+    settings: Settings,
+    /// Whether the rule distinguishes networks. Otherwise every repeat is free.
+    networks: bool,
+    ended: bool,
+}
+
+impl Rotation for Latchkey {
+    fn present(&mut self, token: Token, from: Tag, now: u64) -> Answer {
+        let tag = if self.networks { from } else { 0 };
+        self.ended = self.ended || self.session.present(token, tag, now, &self.settings) == Decision::Reused;
+        (!self.ended).then_some(self.session.generation)
+    }
+}
+
+#[derive(Default)]
+struct Supabase {
+    active: Token,
+    /// When each token was used first.
+    used: Vec<u64>,
+    ended: bool,
+}
+
+impl Rotation for Supabase {
+    fn present(&mut self, token: Token, _from: Tag, now: u64) -> Answer {
+        if token == self.active {
+            self.used.push(now);
+            self.active += 1;
+        } else if token + 1 != self.active && now - self.used[token as usize] >= 10_000 {
+            self.ended = true;
+        }
+        (!self.ended).then_some(self.active)
+    }
+}
+
+struct SuperTokens {
+    /// The token that each token replaces.
+    parents: Vec<Token>,
+    /// The newest token that is known to have reached a client.
+    current: Token,
+    ended: bool,
+}
+
+impl Rotation for SuperTokens {
+    fn present(&mut self, token: Token, _from: Tag, _now: u64) -> Answer {
+        self.use_access_token(token);
+        self.ended = self.ended || token != self.current;
+        if self.ended {
+            return None;
+        }
+        self.parents.push(token);
+        Some(Token::try_from(self.parents.len() - 1).expect("fewer than four billion tokens"))
+    }
+
+    fn use_access_token(&mut self, token: Token) {
+        if self.parents[token as usize] == self.current {
+            self.current = token;
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The rotation rule (I2) as a pure function of the session, the request and the time.
+//!
+//! `rotate.lua` makes the same decisions (`store::rotation_rule` compares them). docs/rotation.md explains the rule.
+
+/// The settings of the rule. Times are milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// `session.grace`: how long a superseded token is answered with the current one.
+    pub grace: u64,
+    /// `session.retry_window`: how long the tokens that were within grace when the current one was issued are answered with it.
+    pub retry_window: u64,
+    /// `session.counted_repeats_limit`: the number of consecutive generations with a counted repeat that ends the session.
+    pub counted_repeats_limit: u32,
+}
+
+/// The default settings.
+pub const DEFAULTS: Settings = Settings { grace: 10_000, retry_window: 86_400_000, counted_repeats_limit: 4 };
+
+/// A network and user agent: requests with the same tag are assumed to come from one client.
+pub type Tag = u64;
+
+/// The decision about a presented token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// The token was current: the session advances by one generation.
+    Rotated,
+    /// The token was superseded: its holder receives the current one. A repeat from another network or user agent than the
+    /// last rotation's is counted.
+    Repeated {
+        /// Whether the repeat is counted on the session and written to the audit log.
+        counted: bool,
+    },
+    /// The session is revoked.
+    Reused,
+}
+
+/// The part of a session that the rule reads and writes.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// The generation of the current token.
+    pub generation: u32,
+    /// When the current token was issued.
+    issued: u64,
+    /// The tag of the request that was answered with the current token first: a sign-in or a rotation.
+    tag: Tag,
+    /// Bit `n` is set if a counted repeat's holder lacked the `n`-th generation before the current one.
+    counted: u8,
+    /// Superseded generations and when each was superseded, newest first; those that were within grace when the current token
+    /// was issued.
+    recent: Vec<(u32, u64)>,
+}
+
+impl Session {
+    /// A session whose first token, of this generation, is issued now.
+    pub fn begin(generation: u32, tag: Tag, now: u64) -> Self {
+        let before = generation.checked_sub(1).map(|before| (before, now));
+        Self { generation, issued: now, tag, counted: 0, recent: before.into_iter().collect() }
+    }
+
+    /// Decides about the token of this generation. The caller drops the session when it is reused.
+    pub fn present(&mut self, generation: u32, tag: Tag, now: u64, settings: &Settings) -> Decision {
+        if generation >= self.generation {
+            self.rotate(generation, tag, now, settings);
+            return Decision::Rotated;
+        }
+        let superseded = self.recent.iter().find(|(recent, _)| *recent == generation).map(|(_, at)| *at);
+        let allowed = superseded.is_some_and(|at| {
+            now.saturating_sub(at) < settings.grace
+                || (settings.retry_window > 0 && now.saturating_sub(self.issued) <= settings.retry_window)
+        });
+        if !allowed {
+            return Decision::Reused;
+        }
+        if tag == self.tag {
+            return Decision::Repeated { counted: false };
+        }
+        // The holder lacked every generation after the presented one. A single repeat never ends the session, since the
+        // presented generation must have been counted before.
+        let lacked = self.generation - generation;
+        self.counted |= low_bits(lacked);
+        let run = low_bits(settings.counted_repeats_limit.max(lacked + 1));
+        if self.counted & run == run { Decision::Reused } else { Decision::Repeated { counted: true } }
+    }
+
+    fn rotate(&mut self, presented: u32, tag: Tag, now: u64, settings: &Settings) {
+        let advanced = presented + 1 - self.generation;
+        self.recent.retain(|(_, at)| now.saturating_sub(*at) < settings.grace);
+        for generation in self.generation..=presented {
+            self.recent.insert(0, (generation, now));
+        }
+        self.counted = self.counted.checked_shl(advanced).unwrap_or(0);
+        (self.generation, self.issued, self.tag) = (presented + 1, now, tag);
+    }
+}
+
+/// The lowest `count` bits of a byte.
+fn low_bits(count: u32) -> u8 {
+    u8::try_from((1_u32 << count.min(8)) - 1).unwrap_or(u8::MAX)
+}

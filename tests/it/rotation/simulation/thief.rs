@@ -1,0 +1,159 @@
+//! Thieves that copied the owner's refresh token and use it from another network.
+
+use super::{
+    HOUR, MINUTE, SECOND,
+    policies::{FIRST, Policy, Rotation, Token},
+    random::Random,
+    rule::Tag,
+};
+
+/// The thief's behaviour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Thief {
+    /// Presents each token within the grace window, seconds after the owner presented it.
+    Shadows,
+    /// Refreshes halfway between two refreshes of the owner.
+    Alternates,
+    /// Refreshes seconds before the owner.
+    First,
+    /// Refreshes twice in succession, seconds before the owner.
+    FirstTwice,
+    /// Receives the current token and rotates it at once, as often as five times.
+    Overtakes,
+    /// One of the five above, chosen for each refresh.
+    Mixes,
+    /// Copies the token when the owner goes offline, and refreshes every 5 minutes until the owner returns.
+    Offline,
+    /// Copies the token when the owner goes offline, and uses it once.
+    Once,
+    /// Like [`Thief::Shadows`], from the owner's network with the owner's user agent.
+    SameNetwork,
+}
+
+/// The owner's behaviour: refreshes every 5 minutes and loses one response in a hundred.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// In one network.
+    Desk,
+    /// In another network at each refresh.
+    Moving,
+    /// In one network, with three tabs that refresh one after the other within seconds.
+    Tabs,
+}
+
+impl Thief {
+    /// The thieves that strict rotation detects and that are in another network or have another user agent, with their names.
+    pub const DETECTABLE: [(&str, Self); 7] = [
+        ("shadows the owner within the grace window", Self::Shadows),
+        ("alternates with the owner", Self::Alternates),
+        ("refreshes first", Self::First),
+        ("refreshes first, twice in succession", Self::FirstTwice),
+        ("overtakes: rotates up to five times at once", Self::Overtakes),
+        ("mixes these", Self::Mixes),
+        ("waits until the owner is offline", Self::Offline),
+    ];
+
+    /// The thieves that a tolerant rule cannot detect.
+    pub const UNDETECTABLE: [(&str, Self); 2] = [
+        ("uses the token once while the owner is offline", Self::Once),
+        ("shadows from the owner's network", Self::SameNetwork),
+    ];
+
+    /// The number of the owner's refreshes until the session ends, or none if it has not ended after `most` refreshes.
+    pub fn detected_after(self, owner: Owner, policy: Policy, most: u32, seed: u64) -> Option<u32> {
+        let mut theft = Theft {
+            session: policy.sign_in(0, 0),
+            owner: FIRST,
+            thief: FIRST,
+            network: 0,
+            now: 0,
+            random: Random::new(seed),
+        };
+        (1..=most).find(|refresh| theft.round(self, owner, *refresh).is_none())
+    }
+}
+
+/// A session with two holders.
+struct Theft {
+    session: Box<dyn Rotation>,
+    owner: Token,
+    thief: Token,
+    /// The owner's network.
+    network: Tag,
+    now: u64,
+    random: Random,
+}
+
+impl Theft {
+    /// The time from one refresh of the owner to the next. Returns none when the session has ended.
+    fn round(&mut self, thief: Thief, owner: Owner, refresh: u32) -> Option<()> {
+        let kinds = [Thief::Shadows, Thief::Alternates, Thief::First, Thief::FirstTwice, Thief::Overtakes];
+        let thief = if thief == Thief::Mixes { kinds[self.random.below(5) as usize] } else { thief };
+        let began = self.now;
+        match thief {
+            Thief::First | Thief::FirstTwice => {
+                self.now += 5 * MINUTE - SECOND - self.random.below(8 * SECOND);
+                self.thief_presents(thief)?;
+                if thief == Thief::FirstTwice {
+                    self.thief_presents(thief)?;
+                }
+            }
+            Thief::Offline if refresh == 1 => {
+                for _ in 0..20 {
+                    self.now += 5 * MINUTE;
+                    self.thief_presents(thief)?;
+                }
+            }
+            Thief::Once if refresh == 1 => {
+                self.now += HOUR;
+                self.thief_presents(thief)?;
+            }
+            _ => {}
+        }
+        self.now = self.now.max(began + 5 * MINUTE);
+        let tabs = if owner == Owner::Tabs { 3 } else { 1 };
+        for _ in 0..tabs {
+            self.owner_refreshes(owner)?;
+            self.now += SECOND;
+        }
+        match thief {
+            Thief::Shadows | Thief::SameNetwork => {
+                self.now += self.random.below(7 * SECOND);
+                self.thief_presents(thief)?;
+            }
+            Thief::Alternates => {
+                self.now += 150 * SECOND;
+                self.thief_presents(thief)?;
+            }
+            Thief::Overtakes => {
+                self.now += self.random.below(7 * SECOND);
+                for _ in 0..=1 + self.random.below(5) {
+                    self.thief_presents(thief)?;
+                }
+            }
+            _ => {}
+        }
+        Some(())
+    }
+
+    fn thief_presents(&mut self, thief: Thief) -> Option<()> {
+        let from = if thief == Thief::SameNetwork { self.network } else { 1_000_000 + self.random.below(3) };
+        self.thief = self.session.present(self.thief, from, self.now)?;
+        self.session.use_access_token(self.thief);
+        Some(())
+    }
+
+    fn owner_refreshes(&mut self, owner: Owner) -> Option<()> {
+        if owner == Owner::Moving {
+            self.network += 1;
+        }
+        let mut answer = self.session.present(self.owner, self.network, self.now)?;
+        while self.random.chance(0.01) {
+            self.now += SECOND;
+            answer = self.session.present(self.owner, self.network, self.now)?;
+        }
+        self.owner = answer;
+        self.session.use_access_token(answer);
+        Some(())
+    }
+}
