@@ -40,7 +40,7 @@ fn claims() -> AccessClaims {
     AccessClaims {
         iss: ISSUER.to_owned(),
         sub: AccountId::from_bytes([1; 16]),
-        aud: AUDIENCE.to_owned(),
+        aud: vec![AUDIENCE.to_owned()],
         client_id: "latchkey".to_owned(),
         iat: NOW.as_secs(),
         exp: NOW.as_secs() + 300,
@@ -51,6 +51,8 @@ fn claims() -> AccessClaims {
         amr: vec!["pwd".to_owned()],
         scope: "account".to_owned(),
         roles: Vec::new(),
+        session_start: Some(NOW.as_secs()),
+        claims_version: Some(0),
     }
 }
 

@@ -7,7 +7,7 @@ use latchkey_verify::jose::access_token::MAX_TOKEN_BYTES;
 use serde::Serialize;
 
 use super::{
-    client_token::ClientClaims,
+    client_token::{ClientClaims, one_or_several},
     signing_key::{SigningKey, SigningKeyError},
 };
 use crate::domain::ids::{AccountId, SessionId};
@@ -19,8 +19,9 @@ pub struct AccessClaims {
     pub iss: String,
     /// The account.
     pub sub: AccountId,
-    /// The audience. Of a token with several, the one that it was verified for.
-    pub aud: String,
+    /// The audiences. Of a verified token, the one that it was verified for.
+    #[serde(serialize_with = "one_or_several")]
+    pub aud: Vec<String>,
     /// The client that the token was issued to.
     pub client_id: String,
     /// The time of issue.
@@ -31,17 +32,31 @@ pub struct AccessClaims {
     pub jti: String,
     /// The session (OpenID Connect Front-Channel Logout 1.0, section 3).
     pub sid: SessionId,
-    /// When the user signed in.
+    /// When the user last authenticated.
     pub auth_time: i64,
-    /// The authentication context class of the sign-in.
+    /// The authentication context class of that authentication.
     pub acr: String,
-    /// The authentication methods of the sign-in (RFC 8176).
+    /// The methods of that authentication (RFC 8176).
     pub amr: Vec<String>,
     /// The scopes, separated by spaces.
     pub scope: String,
     /// The account's roles; omitted if empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
+    /// When the session began, by which account-wide revocations cut. Tokens of release 0.1 lack it; see
+    /// [`AccessClaims::session_start`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_start: Option<i64>,
+    /// The version of the account's claims. Tokens of release 0.1 lack it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claims_version: Option<u64>,
+}
+
+impl AccessClaims {
+    /// When the session began. In tokens of release 0.1 that is `auth_time`.
+    pub fn session_start(&self) -> i64 {
+        self.session_start.unwrap_or(self.auth_time)
+    }
 }
 
 /// A verified token, with the key and the times on which its validity depends.

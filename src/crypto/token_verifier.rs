@@ -166,7 +166,7 @@ impl TokenRules {
         Ok(AccessClaims {
             iss,
             sub: raw.sub.ok_or(missing("sub"))?.parse().map_err(|_| TokenError::Malformed)?,
-            aud: self.audience.clone(),
+            aud: vec![self.audience.clone()],
             client_id: raw.client_id.ok_or(missing("client_id"))?,
             iat: raw.iat.ok_or(missing("iat"))?,
             exp: raw.exp.ok_or(missing("exp"))?,
@@ -177,6 +177,8 @@ impl TokenRules {
             amr: raw.amr.ok_or(missing("amr"))?,
             scope: raw.scope.ok_or(missing("scope"))?,
             roles: raw.roles.unwrap_or_default(),
+            session_start: raw.session_start,
+            claims_version: raw.claims_version,
         })
     }
 }
@@ -223,12 +225,11 @@ mod tests {
         TokenVerifier::new(rules, keys, 1000, &Entropy::system())
     }
 
-    /// A token that is valid from second 100 to second 400.
-    fn token(verifier: &TokenVerifier) -> String {
-        let claims = AccessClaims {
+    fn claims() -> AccessClaims {
+        AccessClaims {
             iss: "https://as".to_owned(),
             sub: AccountId::from_bytes([1; 16]),
-            aud: "api".to_owned(),
+            aud: vec!["api".to_owned()],
             client_id: "latchkey".to_owned(),
             iat: 100,
             exp: 400,
@@ -239,8 +240,38 @@ mod tests {
             amr: vec!["pwd".to_owned()],
             scope: "account".to_owned(),
             roles: Vec::new(),
-        };
-        verifier.keys.current().signer(at(0)).unwrap().encode(&claims).unwrap().into_exposed()
+            session_start: Some(90),
+            claims_version: Some(7),
+        }
+    }
+
+    fn signed(verifier: &TokenVerifier, claims: &AccessClaims) -> String {
+        verifier.keys.current().signer(at(0)).unwrap().encode(claims).unwrap().into_exposed()
+    }
+
+    /// A token that is valid from second 100 to second 400.
+    fn token(verifier: &TokenVerifier) -> String {
+        signed(verifier, &claims())
+    }
+
+    #[test]
+    fn token_of_release_0_1_is_accepted_and_began_at_its_auth_time() {
+        let verifier = verifier(&stored(Algorithm::Es256, 0), "api");
+        let session_of =
+            |claims: &AccessClaims| verifier.verify(&signed(&verifier, claims), at(100)).unwrap().into_session();
+        let token = session_of(&claims()).unwrap();
+        assert_eq!((token.claims.session_start(), token.claims_version), (90, Some(7)));
+        let old = AccessClaims { session_start: None, claims_version: None, ..claims() };
+        let token = session_of(&old).unwrap();
+        assert_eq!((&token.claims, token.claims.session_start()), (&old, 100));
+    }
+
+    #[test]
+    fn token_for_several_audiences_is_accepted_for_each() {
+        let verifier = verifier(&stored(Algorithm::Es256, 0), "api");
+        let several = AccessClaims { aud: vec!["shop".to_owned(), "api".to_owned()], ..claims() };
+        let token = verifier.verify(&signed(&verifier, &several), at(100)).unwrap().into_session().unwrap();
+        assert_eq!(token.aud, ["api"]);
     }
 
     #[test]

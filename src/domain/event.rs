@@ -83,7 +83,7 @@ pub enum RevocationTarget {
         session: SessionId,
     },
     /// Every session of an account that began before a time, with at most one exception. Sessions that began within the second
-    /// of the revocation can't be distinguished by `auth_time`; each of them has an event of its own too.
+    /// of the revocation can't be distinguished by `session_start`; each of them has an event of its own too.
     Account {
         /// The account.
         account: AccountId,

@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod audit;
+pub mod authentication;
 pub mod bounded_map;
 pub mod client;
 pub mod clock;

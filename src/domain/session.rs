@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::{
     account::Roles,
+    authentication::Authentication,
     clock::Timestamp,
     ids::{AccountId, SessionId},
 };
@@ -53,7 +54,7 @@ pub struct Session {
     pub generation: Generation,
     /// How the refresh token is transported.
     pub transport: Transport,
-    /// When the owner logged in: the `auth_time` of its tokens.
+    /// When the session began: the `session_start` of its tokens.
     pub created_at: Timestamp,
     /// The time of the last refresh, or of the creation.
     pub last_used_at: Timestamp,
@@ -77,6 +78,17 @@ impl Session {
     }
 }
 
+/// What a session grants to a client. A session without one has the first-party defaults of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientGrant {
+    /// The client that the tokens are issued to: the claim `client_id`.
+    pub client_id: String,
+    /// The scopes, separated by spaces: the claim `scope`.
+    pub scope: String,
+    /// The audiences of the access tokens: the claim `aud`.
+    pub audiences: Vec<String>,
+}
+
 /// The data of a session from which its tokens are issued.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
@@ -86,8 +98,12 @@ pub struct Grant {
     pub session: SessionId,
     /// The current generation.
     pub generation: Generation,
-    /// When the owner logged in.
+    /// When the session began: the claim `session_start`.
     pub created_at: Timestamp,
+    /// The last authentication of its user: the claims `auth_time`, `amr` and `acr`.
+    pub authentication: Authentication,
+    /// The client, the scopes and the audiences; none for the first-party defaults.
+    pub client: Option<Box<ClientGrant>>,
     /// When the idle timeout ends the session unless it is refreshed before.
     pub idle_ends_at: Timestamp,
     /// When the session's absolute lifetime ends.
@@ -96,6 +112,8 @@ pub struct Grant {
     pub transport: Transport,
     /// The account's roles, as of the last login or role change.
     pub roles: Roles,
+    /// The version of the account's claims, its roles included: the claim `claims_version`.
+    pub claims_version: u64,
 }
 
 impl Grant {
@@ -123,7 +141,7 @@ pub enum Rotation {
 /// The times of a live session that decide how long it may be cached as live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Liveness {
-    /// When the owner logged in.
+    /// When the session began.
     pub created_at: Timestamp,
     /// When the idle timeout ends the session unless it is refreshed before.
     pub idle_ends_at: Timestamp,

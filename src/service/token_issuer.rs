@@ -16,11 +16,6 @@ use crate::{
     state::AppState,
 };
 
-/// The authentication context class of a login by password alone: the first assurance level of NIST SP 800-63B.
-const ACR_PASSWORD: &str = "aal1";
-/// The authentication method of a login by password (RFC 8176, section 2).
-const AMR_PASSWORD: &str = "pwd";
-
 /// The tokens that a login or a refresh returns.
 #[derive(Clone, Debug)]
 pub struct Tokens {
@@ -36,26 +31,34 @@ pub struct Tokens {
     pub session: SessionId,
     /// How the refresh token travels.
     pub transport: Transport,
+    /// The scopes of the access token, separated by spaces.
+    pub scope: String,
 }
 
 /// Issues the tokens of a grant. The access token expires at the session's absolute end at the latest.
 pub(super) fn issue(state: &AppState, grant: &Grant, now: Timestamp) -> Result<Tokens, ServiceError> {
     let settings = &state.config.token;
     let exp = (now + settings.access_ttl).min(grant.ends_at);
+    let (client_id, scope, aud) = match &grant.client {
+        Some(client) => (client.client_id.clone(), client.scope.clone(), client.audiences.clone()),
+        None => (settings.client_id.clone(), settings.scope.clone(), vec![settings.audience.clone()]),
+    };
     let claims = AccessClaims {
         iss: state.config.issuer.clone(),
         sub: grant.account,
-        aud: settings.audience.clone(),
-        client_id: settings.client_id.clone(),
+        aud,
+        client_id,
         iat: now.as_secs(),
         exp: exp.as_secs(),
         jti: state.entropy.uuid().to_string(),
         sid: grant.session,
-        auth_time: grant.created_at.as_secs(),
-        acr: ACR_PASSWORD.to_owned(),
-        amr: vec![AMR_PASSWORD.to_owned()],
-        scope: settings.scope.clone(),
+        auth_time: grant.authentication.at.as_secs(),
+        acr: grant.authentication.acr.as_str().to_owned(),
+        amr: grant.authentication.methods.amr(),
+        scope,
         roles: grant.roles.names().to_vec(),
+        session_start: Some(grant.created_at.as_secs()),
+        claims_version: Some(grant.claims_version),
     };
     let access_token = state.keys.current().signer(now)?.encode(&claims)?;
     let refresh_token = state.refresh_tokens.encode(&RefreshClaims {
@@ -71,5 +74,6 @@ pub(super) fn issue(state: &AppState, grant: &Grant, now: Timestamp) -> Result<T
         refresh_expires_in: grant.expires_at().saturating_since(now),
         session: grant.session,
         transport: grant.transport,
+        scope: claims.scope,
     })
 }

@@ -111,7 +111,8 @@ impl RevocationsApi {
     ///
     /// - `session`, with `account_id` and `session_id`: those whose `sid` is the session's id.
     /// - `account`, with `account_id`, `before` and perhaps `except_session_id`: those whose `sub` is the account's id and
-    ///   whose `auth_time` is before `before`, in whole seconds, except those whose `sid` is the session's to be excepted.
+    ///   whose `session_start` (`auth_time` in tokens without it) is before `before`, in whole seconds, except those whose `sid`
+    ///   is the session's to be excepted.
     /// - `key`, with `kid`: those whose header names the key.
     ///
     /// Keep every revocation for `retain_seconds` after its `at`, even across a `snapshot` or a `gap`. No token that it revokes

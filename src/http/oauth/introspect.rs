@@ -183,6 +183,11 @@ impl IntrospectApi {
     }
 }
 
+/// One audience as a string and several as an array (RFC 7519, section 4.1.3).
+fn one_or_several(audiences: &[String]) -> Any<serde_json::Value> {
+    Any(if let [one] = audiences { json!(one) } else { json!(audiences) })
+}
+
 fn describe(state: &AppState, found: &Introspection) -> IntrospectionResponse {
     match found {
         Introspection::Inactive => IntrospectionResponse::default(),
@@ -194,7 +199,7 @@ fn describe(state: &AppState, found: &Introspection) -> IntrospectionResponse {
             exp: Some(token.exp),
             iat: Some(token.iat),
             sub: Some(token.sub.to_string()),
-            aud: Some(Any(json!(token.aud))),
+            aud: Some(one_or_several(&token.aud)),
             iss: Some(token.iss.clone()),
             jti: Some(token.jti.clone()),
             sid: Some(token.sid.0),
@@ -211,7 +216,7 @@ fn describe(state: &AppState, found: &Introspection) -> IntrospectionResponse {
             exp: Some(token.exp),
             iat: Some(token.iat),
             sub: Some(token.sub.clone()),
-            aud: Some(Any(if let [one] = &token.aud[..] { json!(one) } else { json!(token.aud) })),
+            aud: Some(one_or_several(&token.aud)),
             iss: Some(token.iss.clone()),
             jti: Some(token.jti.clone()),
             ..IntrospectionResponse::default()

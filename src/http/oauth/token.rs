@@ -125,11 +125,11 @@ enum TokenAnswer {
 }
 
 impl TokenAnswer {
-    fn of_session(tokens: Tokens, scope: &str) -> Self {
+    fn of_session(tokens: Tokens) -> Self {
         Self::new(TokenBody {
             expires_in: tokens.expires_in.as_secs(),
             refresh_token: Some(tokens.refresh_token.expose().to_owned()),
-            scope: Some(scope.to_owned()).filter(|scope| !scope.is_empty()),
+            scope: Some(tokens.scope).filter(|scope| !scope.is_empty()),
             access_token: tokens.access_token.into_exposed(),
             token_type: "Bearer".to_owned(),
         })
@@ -226,7 +226,7 @@ impl TokenApi {
                     return Err(OAuthError::new(OAuthCode::InvalidScope, description).into());
                 }
                 let tokens = refresh::refresh_in_body(state, token.0.expose(), client.ip).await?;
-                Ok(TokenAnswer::of_session(tokens, scope))
+                Ok(TokenAnswer::of_session(tokens))
             }
         }
     }

@@ -31,6 +31,7 @@ use fred::bytes::Bytes;
 use super::user_agent;
 use crate::domain::{
     account::Roles,
+    authentication::Authentication,
     clock::Timestamp,
     ids::{AccountId, SessionId},
     session::{Generation, Grant, Origin, Session, Transport},
@@ -151,10 +152,13 @@ impl Record {
             session,
             generation: self.generation,
             created_at: self.created_at,
+            authentication: Authentication::by_password(self.created_at),
+            client: None,
             idle_ends_at: self.idle_ends_at,
             ends_at: self.ends_at,
             transport: self.transport,
             roles,
+            claims_version: 0,
         }
     }
 

@@ -51,7 +51,22 @@ async fn access_tokens_have_documented_claims_in_every_algorithm() {
         let account = node.account("ada").await.text_of("id");
         let tokens = node.login("ada").await;
         let claims = verified(&node, &tokens.access, algorithm).await;
-        let names = ["iss", "sub", "aud", "client_id", "iat", "exp", "jti", "sid", "auth_time", "acr", "amr", "scope"];
+        let names = [
+            "iss",
+            "sub",
+            "aud",
+            "client_id",
+            "iat",
+            "exp",
+            "jti",
+            "sid",
+            "auth_time",
+            "acr",
+            "amr",
+            "scope",
+            "session_start",
+            "claims_version",
+        ];
         fields(&claims, &names);
         assert_eq!(claims["sub"], account);
         assert_eq!(claims["sid"], tokens.session);
@@ -59,6 +74,7 @@ async fn access_tokens_have_documented_claims_in_every_algorithm() {
         assert_eq!(claims["iat"], 1_800_000_000);
         assert_eq!(claims["exp"], 1_800_000_300);
         assert_eq!(claims["auth_time"], 1_800_000_000);
+        assert_eq!((&claims["session_start"], &claims["claims_version"]), (&json!(1_800_000_000), &json!(0)));
         assert_eq!(claims["amr"], json!(["pwd"]));
         assert_eq!(claims["scope"], "account");
         let answer = node.get("/.well-known/jwks.json", "").await;

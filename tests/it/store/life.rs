@@ -99,7 +99,7 @@ async fn revoke_all_with_and_without_exception_ends_sessions(server: Server) {
     store.close().await;
 }
 
-/// Sessions created within the second of the revocation cannot be distinguished from later ones by `auth_time`.
+/// Sessions created within the second of the revocation cannot be distinguished from later ones by `session_start`.
 async fn revoke_all_sessions_of_current_second_get_own_events(server: Server) {
     let store = server.store();
     let ada = account();

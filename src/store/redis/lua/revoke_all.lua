@@ -48,7 +48,7 @@ else
   -- Nothing to remove; but the event must not be the first write (see append_event).
   redis.call('HDEL', key, '')
 end
--- Sessions of the current second have the same `auth_time` as later ones: each gets an event of its own.
+-- Sessions of the current second have the same `session_start` as later ones: each gets an event of its own.
 for _, id in ipairs(recent) do append_event(event_of(uuid(id), ARGV[4], now)) end
 -- The last event: acknowledging it acknowledges those before.
 append_event(event_of(ARGV[3] == '' and 'all' or 'all but ' .. uuid(ARGV[3]), ARGV[4], now), ARGV[8])

@@ -1,0 +1,190 @@
+//! How and when the user of a session authenticated.
+
+use std::fmt;
+
+use super::clock::Timestamp;
+
+/// An authentication method, by its name in RFC 8176, section 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum AuthenticationMethod {
+    /// A password.
+    Password = 0,
+    /// A one-time code.
+    OneTimePassword = 1,
+    /// Possession of a key in hardware.
+    HardwareKey = 2,
+    /// Possession of a key in software.
+    SoftwareKey = 3,
+    /// The device has verified that the user is present.
+    UserPresence = 4,
+    /// A PIN or a pattern that the device has verified.
+    Pin = 5,
+    /// Several factors.
+    MultipleFactors = 6,
+    /// Several channels, such as a browser and a mailbox.
+    MultipleChannels = 7,
+}
+
+impl AuthenticationMethod {
+    /// All methods. The position of a method is its bit in a session record.
+    pub const ALL: [Self; 8] = [
+        Self::Password,
+        Self::OneTimePassword,
+        Self::HardwareKey,
+        Self::SoftwareKey,
+        Self::UserPresence,
+        Self::Pin,
+        Self::MultipleFactors,
+        Self::MultipleChannels,
+    ];
+
+    /// The value in the claim `amr` (RFC 8176, section 2).
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Password => "pwd",
+            Self::OneTimePassword => "otp",
+            Self::HardwareKey => "hwk",
+            Self::SoftwareKey => "swk",
+            Self::UserPresence => "user",
+            Self::Pin => "pin",
+            Self::MultipleFactors => "mfa",
+            Self::MultipleChannels => "mca",
+        }
+    }
+}
+
+/// A set of authentication methods.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct AuthenticationMethods(u16);
+
+impl AuthenticationMethods {
+    /// A password alone.
+    pub const PASSWORD: Self = Self::of(AuthenticationMethod::Password);
+
+    /// A set of one method.
+    pub const fn of(method: AuthenticationMethod) -> Self {
+        Self(1 << method as u8)
+    }
+
+    /// The set with one more method.
+    #[must_use]
+    pub const fn with(self, method: AuthenticationMethod) -> Self {
+        Self(self.0 | Self::of(method).0)
+    }
+
+    /// Whether the set has the method.
+    pub const fn contains(self, method: AuthenticationMethod) -> bool {
+        self.0 & Self::of(method).0 != 0
+    }
+
+    /// The bits of a session record.
+    pub const fn bits(self) -> u16 {
+        self.0
+    }
+
+    /// Reads the bits of a session record. Bits of methods that this release does not know are kept.
+    pub const fn from_bits(bits: u16) -> Self {
+        Self(bits)
+    }
+
+    /// The methods, in the order of [`AuthenticationMethod::ALL`].
+    pub fn iter(self) -> impl Iterator<Item = AuthenticationMethod> {
+        AuthenticationMethod::ALL.into_iter().filter(move |method| self.contains(*method))
+    }
+
+    /// The claim `amr` (RFC 8176).
+    pub fn amr(self) -> Vec<String> {
+        self.iter().map(|method| method.as_str().to_owned()).collect()
+    }
+}
+
+impl fmt::Debug for AuthenticationMethods {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter().map(AuthenticationMethod::as_str)).finish()
+    }
+}
+
+/// An authentication context class: the assurance level of NIST SP 800-63B. A higher level is greater.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Acr {
+    /// One factor.
+    #[default]
+    Aal1 = 1,
+    /// Two factors.
+    Aal2 = 2,
+    /// A key in hardware and a second factor.
+    Aal3 = 3,
+}
+
+impl Acr {
+    /// All levels, the lowest first.
+    pub const ALL: [Self; 3] = [Self::Aal1, Self::Aal2, Self::Aal3];
+
+    /// The value of the claim `acr`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Aal1 => "aal1",
+            Self::Aal2 => "aal2",
+            Self::Aal3 => "aal3",
+        }
+    }
+
+    /// Parses the text of [`Acr::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|acr| acr.as_str() == text)
+    }
+
+    /// The byte of a session record.
+    pub const fn level(self) -> u8 {
+        self as u8
+    }
+
+    /// Reads the byte of a session record. An unknown level counts as the lowest: it must not be overstated.
+    pub fn from_level(level: u8) -> Self {
+        Self::ALL.into_iter().find(|acr| acr.level() == level).unwrap_or_default()
+    }
+}
+
+/// The last authentication of a session's user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Authentication {
+    /// The time: the claim `auth_time`.
+    pub at: Timestamp,
+    /// The methods: the claim `amr`.
+    pub methods: AuthenticationMethods,
+    /// The level that they reach: the claim `acr`.
+    pub acr: Acr,
+}
+
+impl Authentication {
+    /// A sign-in by password alone.
+    pub const fn by_password(at: Timestamp) -> Self {
+        Self { at, methods: AuthenticationMethods::PASSWORD, acr: Acr::Aal1 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_round_trip_through_bits_and_keep_unknown_ones() {
+        let methods = AuthenticationMethods::PASSWORD.with(AuthenticationMethod::OneTimePassword);
+        assert_eq!(methods.amr(), ["pwd", "otp"]);
+        assert_eq!(AuthenticationMethods::from_bits(methods.bits()), methods);
+        assert_eq!(AuthenticationMethods::from_bits(0x8001).bits(), 0x8001);
+        for (position, method) in AuthenticationMethod::ALL.into_iter().enumerate() {
+            assert_eq!(AuthenticationMethods::of(method).bits(), 1 << position);
+        }
+    }
+
+    #[test]
+    fn acr_unknown_level_is_the_lowest() {
+        for acr in Acr::ALL {
+            assert_eq!((Acr::from_level(acr.level()), Acr::parse(acr.as_str())), (acr, Some(acr)));
+        }
+        assert_eq!((Acr::from_level(0), Acr::from_level(9), Acr::parse("aal4")), (Acr::Aal1, Acr::Aal1, None));
+    }
+}
