@@ -5,6 +5,7 @@
 
 mod cache;
 mod database;
+mod forwarded;
 mod redis;
 
 use std::time::Duration;
@@ -17,6 +18,7 @@ use prometheus::{
 pub use self::{
     cache::CacheMetrics,
     database::DatabaseMetrics,
+    forwarded::{ABSENT, FORWARDED_REQUESTS, ForwardedMetrics, OTHER_HEADER, READ, UNTRUSTED_PEER},
     redis::{RedisMetrics, Timed},
 };
 
@@ -59,11 +61,14 @@ pub struct Metrics {
     pub rotations: IntCounterVec,
     /// Requests refused by a rate limit, by limit.
     pub rate_limited: IntCounterVec,
+    /// Requests through proxies, by how they named their client.
+    pub forwarded: ForwardedMetrics,
 }
 
 impl Metrics {
     /// Creates the registry and registers the node's own metrics and those of the session store.
     pub fn new(redis: &RedisMetrics) -> Self {
+        let (forwarded, all_forwarded) = ForwardedMetrics::new();
         let metrics = Self {
             registry: Registry::new(),
             requests: durations(
@@ -74,6 +79,7 @@ impl Metrics {
             logins: counters("latchkey_logins_total", "Logins by outcome.", &["outcome"]),
             rotations: counters("latchkey_rotations_total", "Refresh tokens presented, by outcome.", &["outcome"]),
             rate_limited: counters("latchkey_rate_limited_total", "Requests refused by a rate limit.", &["policy"]),
+            forwarded,
         };
         for outcome in ["success", "invalid_credentials", "limited", "unavailable", "failed"] {
             metrics.logins.with_label_values(&[outcome]);
@@ -88,6 +94,7 @@ impl Metrics {
         metrics.register(metrics.logins.clone());
         metrics.register(metrics.rotations.clone());
         metrics.register(metrics.rate_limited.clone());
+        metrics.register(all_forwarded);
         for collector in redis.collectors() {
             metrics.register_boxed(collector);
         }

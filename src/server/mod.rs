@@ -97,7 +97,7 @@ where
 
     context.drain.trigger();
     if !settings.drain_delay.is_zero() {
-        tracing::info!(delay = ?settings.drain_delay, "draining: /readyz now fails, requests are still served");
+        tracing::info!(%address, delay = ?settings.drain_delay, "draining: /readyz now fails, requests are still served");
         accept_until(&context, cores, &permits, &listener, tokio::time::sleep(settings.drain_delay)).await;
         if closing::refuse_new(&listener) {
             accept_until(&context, cores, &permits, &listener, tokio::time::sleep(closing::HANDSHAKES)).await;
@@ -106,13 +106,13 @@ where
     closing::close(listener, &permits, |permit, stream, remote| serve(&context, cores, permit, stream, remote));
     context.stop.trigger();
     context.tasks.close();
-    tracing::info!(connections = context.tasks.len(), "stopping: no new connections, waiting for requests in flight");
+    tracing::info!(%address, connections = context.tasks.len(), "stopping: no new connections, waiting for requests in flight");
     if tokio::time::timeout(settings.shutdown_timeout, context.tasks.wait()).await.is_err() {
-        tracing::warn!(connections = context.tasks.len(), "closing connections: http.shutdown_timeout has passed");
+        tracing::warn!(%address, connections = context.tasks.len(), "closing connections: http.shutdown_timeout has passed");
         context.cut.trigger();
         let _ = tokio::time::timeout(CUT_TIMEOUT, context.tasks.wait()).await;
     }
-    tracing::info!("stopped");
+    tracing::debug!(%address, "the listener has stopped");
     Ok(())
 }
 

@@ -54,7 +54,7 @@ impl Service {
         Self::start_with(folder, &["serve"])
     }
 
-    fn start_with(folder: &Path, arguments: &[&str]) -> Self {
+    pub(crate) fn start_with(folder: &Path, arguments: &[&str]) -> Self {
         Self::try_start_with(folder, arguments).unwrap_or_else(|log| panic!("the node did not start: {log}"))
     }
 
@@ -179,6 +179,8 @@ async fn i6_log_has_one_json_line_per_request_and_no_secret() {
     service.client.logout(&tokens.refresh).await.expect(204);
     let (_, log) = service.end(Signal::TERM);
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let stopped = lines.iter().filter(|line| line["message"] == "stopped").count();
+    assert_eq!((stopped, &lines.last().unwrap()["message"]), (1, &"stopped".into()), "{log}");
     let mine: Vec<&Value> = lines.iter().filter(|line| line["request_id"] == id.as_str()).collect();
     let [line] = mine[..] else { panic!("{mine:?}") };
     assert_eq!((&line["route"], &line["status"], &line["method"]), (&"me".into(), &200.into(), &"GET".into()));

@@ -39,6 +39,17 @@ async fn registration_of_address_in_another_unicode_form_is_taken() {
     node.stop().await;
 }
 
+/// Mailbox names legitimately mix scripts, and an address belongs to the person who receives its mail: docs/threat-model.md, T32.
+#[tokio::test]
+async fn address_that_mixes_scripts_is_accepted() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    for email in ["\u{430}dmin@example.com", "admin@example.com"] {
+        node.post("/v1/users", json!({ "email": email, "password": PASSWORD })).await.expect(201);
+    }
+    node.stop().await;
+}
+
 #[tokio::test]
 async fn registration_with_pattern_password_is_refused() {
     let cluster = TestCluster::new();

@@ -4,6 +4,7 @@
 
 mod keys;
 mod machine;
+mod proxy;
 mod stores;
 
 use std::{
@@ -92,6 +93,7 @@ pub fn run(args: &DoctorArgs, global: &Global) -> anyhow::Result<()> {
         Ok(config) => {
             let mut findings = configuration(&config);
             findings.extend(machine::check(&config));
+            findings.extend(proxy::check(&config));
             findings.extend(block_on(stores::check(&config, &Clock::System))?);
             findings
         }

@@ -26,7 +26,8 @@ pub(super) async fn check(config: &Config, clock: &Clock) -> anyhow::Result<Vec<
         Err(error) => findings.push(Finding::fail("redis", format!("{error:#}"))),
         Ok((redis, private)) => {
             findings.extend(redis_findings(&redis.health, clock).await.unwrap_or_else(|error| {
-                vec![Finding::fail("redis", format!("{error}; start Redis, or correct redis.url (LATCHKEY_REDIS_URL)"))]
+                let remedy = "see that a supported Redis runs there, or correct redis.url (LATCHKEY_REDIS_URL)";
+                vec![Finding::fail("redis", format!("{error}; {remedy}"))]
             }));
             redis.close().await;
             if let Some(private) = private {

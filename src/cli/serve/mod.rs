@@ -116,6 +116,7 @@ async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
         metrics_server.await??;
     }
     services.close().await;
+    tracing::info!("stopped");
     Ok(served?)
 }
 

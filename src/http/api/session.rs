@@ -15,9 +15,8 @@ use super::Tag;
 use crate::{
     domain::{clock::Timestamp, ids::SessionId, session::Session},
     http::{
-        extract::auth::SignedIn,
-        extract::client_info::ClientInfo,
-        problem::{Code, Failed, ProblemError, Problems},
+        extract::{auth::SignedIn, client_info::ClientInfo, query},
+        problem::{Code, Failed, Problems},
         types::Time,
     },
     service::sessions,
@@ -161,7 +160,8 @@ impl SessionApi {
         Query(keep_current): Query<Option<bool>>,
         request: &Request,
     ) -> Result<RevokeAllResponse, Failed<RevokeAllProblems>> {
-        only_once(request, "keep_current")?;
+        // a typo must not end more sessions than intended
+        query::only(request, "keep_current")?;
         let revoked = sessions::revoke_all(state, &caller, keep_current.unwrap_or(false), client.ip).await?;
         Ok(RevokeAllResponse::Ok(Json(RevokedResponse { revoked })))
     }
@@ -187,16 +187,6 @@ impl SessionApi {
             ))
         }
     }
-}
-
-/// Refuses a query with any other parameter, or with this one twice: a typo must not end more sessions than intended.
-fn only_once(request: &Request, name: &str) -> Result<(), ProblemError> {
-    let query = request.uri().query().unwrap_or_default();
-    let names: Vec<_> = url::form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name).collect();
-    if names.len() <= 1 && names.iter().all(|given| given == name) {
-        return Ok(());
-    }
-    Err(ProblemError::new(Code::MalformedRequest, format!("The only query parameter is `{name}`, at most once.")))
 }
 
 fn describe(session: Session, current: SessionId) -> SessionResponse {

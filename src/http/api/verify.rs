@@ -10,7 +10,7 @@ use super::Tag;
 use crate::{
     crypto::access_token::IssuedToken,
     http::{
-        extract::auth::CachedAuth,
+        extract::{auth::CachedAuth, query},
         problem::{Code, Failed, Problems},
     },
 };
@@ -88,7 +88,8 @@ impl VerifyApi {
     /// in the response headers; there is no body. A session that has ended is refused at once.
     ///
     /// Only users pass. Add `?allow=clients` to let service clients with their own access tokens pass as well; those have no
-    /// `X-Auth-Session`.
+    /// `X-Auth-Session`. The parameter may be given once; it is refused if it is repeated, so that nobody who can add to the
+    /// query changes who passes.
     ///
     /// Every method is accepted, and any path may follow (`/v1/verify/…`), since some proxies send the method and the path of
     /// the original request. The query is ignored in that case.
@@ -98,7 +99,9 @@ impl VerifyApi {
         CachedAuth(verified): CachedAuth,
         /// Let service clients pass in addition to users.
         Query(allow): Query<Option<Allow>>,
+        request: &Request,
     ) -> Result<VerifyResponse, Failed<VerifyProblems>> {
+        query::at_most_once(request, "allow")?;
         if matches!(verified, IssuedToken::Client(_)) && allow != Some(Allow::Clients) {
             let detail = "The access token is a service client's own, and only users may pass here. Clients may pass \
                           where the proxy calls /v1/verify?allow=clients.";

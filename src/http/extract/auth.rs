@@ -23,8 +23,6 @@ use crate::{
 
 /// The access token's name in the OpenAPI document.
 const ACCESS_TOKEN: &str = "access_token";
-/// The refresh cookie's name in the OpenAPI document.
-pub(in crate::http) const COOKIE: &str = "refresh_cookie";
 
 const MISSING_TOKEN: &str = "Send an access token as `Authorization: Bearer`.";
 
@@ -46,7 +44,8 @@ pub struct PresentedCredentials {
     pub cookie: Option<String>,
 }
 
-/// The refresh token in the cookie, which is refused on requests of other sites' pages.
+/// The refresh token in the cookie, which is refused on requests of other sites' pages. Not a security scheme of the OpenAPI
+/// document: browsers send the cookie by themselves, and a page that offered to set it could not.
 pub struct RefreshCookie(pub Option<String>);
 
 /// The cookie of a session that a sign-in replaces. Not part of the OpenAPI document: nobody has to send it.
@@ -116,22 +115,6 @@ fn register_access_token(registry: &mut Registry) {
     );
 }
 
-fn register_cookie(registry: &mut Registry) {
-    registry.create_security_scheme(
-        COOKIE,
-        MetaSecurityScheme {
-            ty: "apiKey",
-            description: Some("The refresh token of a session that was started with the transport `cookie`. Browsers send it by themselves."),
-            name: Some(cookie::NAME),
-            key_in: Some("cookie"),
-            scheme: None,
-            bearer_format: None,
-            flows: None,
-            openid_connect_url: None,
-        },
-    );
-}
-
 impl<'a> poem::FromRequest<'a> for CsrfCheck {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
         Ok(Self(cookie::refuse_cross_site(state(request)?, request).err()))
@@ -145,6 +128,12 @@ impl<'a> poem::FromRequest<'a> for CookieCheck {
 }
 
 impl<'a> poem::FromRequest<'a> for ReplacedCookie {
+    async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
+        Ok(Self(refresh_cookie(request)?))
+    }
+}
+
+impl<'a> poem::FromRequest<'a> for RefreshCookie {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
         Ok(Self(refresh_cookie(request)?))
     }
@@ -190,10 +179,7 @@ auth_extractor!(CachedAuth, [register_access_token ACCESS_TOKEN], optional: fals
 auth_extractor!(MaybeSignedIn, [register_access_token ACCESS_TOKEN], optional: true, async |request| {
     signed_in(request).await.map(Self)
 });
-auth_extractor!(PresentedCredentials, [register_access_token ACCESS_TOKEN, register_cookie COOKIE], optional: true, async |request| {
+auth_extractor!(PresentedCredentials, [register_access_token ACCESS_TOKEN], optional: true, async |request| {
     let bearer = bearer(request).unwrap_or_else(|_| Some(String::new()));
     Ok::<_, ProblemError>(Self { bearer, cookie: refresh_cookie(request)? })
-});
-auth_extractor!(RefreshCookie, [register_cookie COOKIE], optional: true, async |request| {
-    refresh_cookie(request).map(Self)
 });

@@ -12,7 +12,10 @@ use poem::{
     web::RemoteAddr,
 };
 
-use crate::config::{ForwardedHeader, HttpSettings};
+use crate::{
+    config::{ForwardedHeader, HttpSettings},
+    metrics::ForwardedMetrics,
+};
 
 /// The headers in which proxies report their clients.
 const HEADERS: [ForwardedHeader; 2] = [ForwardedHeader::XForwardedFor, ForwardedHeader::Forwarded];
@@ -160,38 +163,45 @@ fn is_port(text: &str) -> bool {
     text.parse::<u16>().is_ok() || (text.len() > 1 && text.starts_with('_') && text.bytes().all(is_token))
 }
 
-/// Logs, once each, that a proxy's header is ignored: because a proxy at a loopback or private address is not in
-/// `http.trusted_proxies`, or because a trusted one writes the other header than `http.forwarded_header`.
-pub(in crate::http) fn warn_about_ignored_headers(request: &Request, settings: &HttpSettings) {
+/// Counts how a request through a proxy names its client. Logs, once each, that a proxy's header is ignored: because a proxy at
+/// a loopback or private address is not in `http.trusted_proxies`, or because a trusted one writes the other header than
+/// `http.forwarded_header`.
+pub(in crate::http) fn observe_forwarding(request: &Request, settings: &HttpSettings, metrics: &ForwardedMetrics) {
     static UNTRUSTED: AtomicBool = AtomicBool::new(false);
     static OTHER_HEADER: AtomicBool = AtomicBool::new(false);
-    let (untrusted, other_header) = (&UNTRUSTED, &OTHER_HEADER);
-    if untrusted.load(Ordering::Relaxed) && other_header.load(Ordering::Relaxed) {
+    let sent = HEADERS.into_iter().find(|header| request.headers().contains_key(header_name(*header)));
+    if sent.is_none() && settings.trusted_proxies.is_empty() {
         return;
     }
-    let Some(sent) = HEADERS.into_iter().find(|header| request.headers().contains_key(header_name(*header))) else {
-        return;
-    };
     let Some(peer) = ClientAddress::peer(request).map(|peer| peer.ip()) else { return };
-    let header = sent.name();
-    if !is_trusted(&settings.trusted_proxies, peer) {
-        if is_local(peer) && !untrusted.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                proxy = %peer,
-                header,
-                "a proxy's client addresses are ignored: it is not in http.trusted_proxies, so all its clients share its \
-                 address and rate limits"
-            );
+    let trusted = is_trusted(&settings.trusted_proxies, peer);
+    match sent {
+        _ if trusted && request.headers().contains_key(header_name(settings.forwarded_header)) => metrics.read.inc(),
+        None if trusted => metrics.absent.inc(),
+        Some(header) if trusted => {
+            metrics.other_header.inc();
+            if !OTHER_HEADER.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    proxy = %peer,
+                    header = header.name(),
+                    configured = settings.forwarded_header.name(),
+                    "a trusted proxy writes another header than http.forwarded_header: its clients share its address and \
+                     rate limits"
+                );
+            }
         }
-    } else if !request.headers().contains_key(header_name(settings.forwarded_header))
-        && !other_header.swap(true, Ordering::Relaxed)
-    {
-        tracing::warn!(
-            proxy = %peer,
-            header,
-            configured = settings.forwarded_header.name(),
-            "a trusted proxy writes another header than http.forwarded_header: its clients share its address and rate limits"
-        );
+        Some(header) if is_local(peer) => {
+            metrics.untrusted_peer.inc();
+            if !UNTRUSTED.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    proxy = %peer,
+                    header = header.name(),
+                    "a proxy's client addresses are ignored: it is not in http.trusted_proxies, so all its clients share its \
+                     address and rate limits"
+                );
+            }
+        }
+        _ => {}
     }
 }
 

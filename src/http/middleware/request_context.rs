@@ -65,7 +65,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for RequestContext<E> {
         let outcome = if sharing.is_preflight(&request) {
             Ok(sharing.preflight(&self.paths.methods(uri.path())))
         } else {
-            client_address::warn_about_ignored_headers(&request, &self.state.config.http);
+            client_address::observe_forwarding(&request, &self.state.config.http, &self.state.metrics.forwarded);
             if client_info::is_from_trusted_proxy(&request, &self.state.config.http) {
                 telemetry::continue_trace(&span, request.headers());
             }

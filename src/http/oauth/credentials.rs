@@ -76,6 +76,10 @@ impl ClientFields {
             Authorization::Basic { client_id: name, .. } if client_id.as_ref().is_some_and(|sent| *sent != name) => {
                 return Err(MISMATCH);
             }
+            // an empty secret is as good as an omitted one (RFC 6749, section 2.3.1): libraries send it for public clients
+            Authorization::Basic { client_id, secret } if secret.expose().is_empty() => {
+                return Ok((None, Some(client_id)));
+            }
             Authorization::Basic { client_id, secret } => {
                 return Ok((Some(Credentials::Secret { client_id, secret }), None));
             }

@@ -191,8 +191,8 @@ impl TokenApi {
     /// Get tokens
     ///
     /// `refresh_token` exchanges a session's refresh token for its next tokens, as `/v1/refresh` does, for OAuth client
-    /// libraries. Apps are public clients: they send no secret, and their `client_id`, if any, is that of `token.client_id`. A
-    /// refresh token of a cookie session is not valid here.
+    /// libraries. Apps are public clients: they send no secret or, by HTTP Basic, an empty one, and their `client_id`, if any, is the
+    /// value of `token.client_id`. A refresh token of a cookie session is not valid here.
     ///
     /// `client_credentials` issues an access token of the service client itself: its `sub` is the client, its `aud` is the
     /// client's audiences, and it has no session.

@@ -30,7 +30,8 @@ under `/oauth2/` report errors of the OAuth request as RFC 6749 does (`error` an
 and everything else as problems.
 
 **Browsers.** CORS: pages of the origins in `http.allowed_origins` may call the user endpoints and read the responses, errors \
-included. Any page may read the documents under `/.well-known/`. The cookie needs a page of the same site as the API.
+included. Any page may read the documents under `/.well-known/`. With the transport `cookie` the refresh token is in the cookie `__Host-latchkey`, \
+which scripts cannot read and browsers send by themselves; it needs a page of the same site as the API.
 
 **Fields.** JSON requests with undocumented fields are refused; undocumented form fields are ignored. `null` counts as an \
 absent field. Responses may gain fields; ignore unknown ones.";

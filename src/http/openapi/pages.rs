@@ -19,8 +19,6 @@ use poem::{
 use serde_json::Value;
 
 use super::{Document, Limits};
-#[cfg(feature = "swagger-ui")]
-use crate::http::extract::auth;
 
 /// The paths of the documentation.
 pub const PATHS: [&str; 4] = ["/", "/docs", "/openapi.json", "/openapi.yaml"];
@@ -136,33 +134,13 @@ pub(super) fn links() -> String {
 /// The page of `/docs`: Swagger UI's, with the completed document and what browsers need beside it.
 #[cfg(feature = "swagger-ui")]
 pub(super) fn html(swagger_ui: &str, derived: &str, document: &Value) -> String {
-    let mut shown = document.clone();
-    remove_cookie_scheme(&mut shown);
     let head = "<title>Latchkey API</title>\n    \
                 <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n    \
                 <link rel=\"icon\" href=\"data:,\">";
     swagger_ui
-        .replace(derived, &shown.to_string().replace("</", "<\\/"))
+        .replace(derived, &document.to_string().replace("</", "<\\/"))
         .replacen("<html charset=\"UTF-8\">", "<!doctype html>\n<html lang=\"en\">", 1)
         .replacen("<title>Swagger UI</title>", head, 1)
         .trim_start()
         .to_owned()
-}
-
-/// Removes the cookie from the page's security schemes: a page cannot set it, and browsers send it by themselves.
-#[cfg(feature = "swagger-ui")]
-fn remove_cookie_scheme(document: &mut Value) {
-    if let Some(schemes) = document["components"]["securitySchemes"].as_object_mut() {
-        schemes.remove(auth::COOKIE);
-    }
-    for item in document["paths"].as_object_mut().into_iter().flat_map(|paths| paths.values_mut()) {
-        for operation in item.as_object_mut().into_iter().flat_map(|operations| operations.values_mut()) {
-            if let Some(security) = operation["security"].as_array_mut() {
-                security.retain(|scheme| scheme.get(auth::COOKIE).is_none());
-                if security.iter().all(|scheme| scheme.as_object().is_some_and(serde_json::Map::is_empty)) {
-                    security.clear();
-                }
-            }
-        }
-    }
 }

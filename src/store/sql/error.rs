@@ -99,12 +99,18 @@ const PERMANENT_REFUSALS: [&str; 3] = ["no such database", "no such user", "auth
 fn reason(error: &sqlx::Error) -> String {
     use sqlx::Error as E;
     match error {
-        E::Database(inner) => match inner.code() {
-            Some(code) => format!("{} ({code})", inner.message()),
-            None => inner.message().to_owned(),
-        },
+        E::Database(inner) => {
+            let code = inner.code().map(|code| format!(" ({code})")).unwrap_or_default();
+            let parameters =
+                if inner.message().contains("client certificate") { "; sslcert and sslkey name it" } else { "" };
+            format!("{}{code}{parameters}", inner.message())
+        }
         E::Io(error) => {
             let text = error.to_string();
+            if text.contains("UnknownIssuer") {
+                return "TLS: the server's certificate is of an unknown authority; sslrootcert names the one to trust"
+                    .to_owned();
+            }
             text.split(" (os error").next().unwrap_or_default().to_lowercase()
         }
         E::Tls(error) => format!("TLS: {error}"),

@@ -125,3 +125,17 @@ async fn service_clients_pass_only_where_they_are_allowed() {
     assert_eq!((allowed.header("x-auth-subject"), allowed.header("x-auth-session")), (client.id.as_str(), ""));
     node.get("/v1/verify?allow=clients", &user).await.expect(200);
 }
+
+/// Proxies and services disagree about which of several values counts.
+#[tokio::test]
+async fn verify_with_repeated_allow_is_refused() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let user = node.login("ada").await.access;
+    for query in ["allow=clients&allow=users", "allow=clients&allow=clients", "allow=clients&x=1&%61llow=clients"] {
+        let refused = node.get(&format!("/v1/verify?{query}"), &user).await;
+        assert_eq!(refused.problem(), problem(400, "malformed_request"), "{query}");
+    }
+    node.get("/v1/verify?allow=clients&rd=https://app.example.com", &user).await.expect(200);
+}

@@ -5,9 +5,11 @@ use std::{fs, path::Path};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use reqwest::Method;
+
 use crate::{
-    binary::run,
-    harness::{postgres, redis::Redis},
+    binary::{Service, run},
+    harness::{guard, postgres, redis::Redis},
 };
 
 /// Runs `latchkey doctor`. Returns its findings (check, status and detail) and its exit code.
@@ -135,6 +137,35 @@ async fn doctor_postgres_is_checked() {
     let (found, code) = examine(folder.path(), &settings);
     assert!(finds(&found, "database", "ok", "PostgreSQL"), "{found:?}");
     assert_eq!(code, Some(0), "{found:?}");
+}
+
+/// The running node counts requests by their forwarding header; `doctor` compares the counts with the settings.
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_compares_headers_of_proxies_with_settings() {
+    let folder = tempfile::tempdir().unwrap();
+    let metrics = format!("metrics.listen=127.0.0.1:{}", guard::free_port());
+    let examine = |more: &[&str]| examine(folder.path(), &[&["--set", &metrics], more].concat()).0;
+    migrate(folder.path(), &[]);
+    assert!(finds(&examine(&[]), "proxy", "ok", "no node answers at metrics.listen"), "no node runs yet");
+    let https = ["--set", "issuer=https://auth.example.com"];
+    assert!(finds(&examine(&https), "proxy", "warn", "http.trusted_proxies is empty"), "a proxy terminates TLS");
+
+    let service = Service::start_with(folder.path(), &["serve", "--set", &metrics]);
+    assert!(finds(&examine(&[]), "proxy", "ok", "no request came through a proxy yet"));
+    let request = service.client.request(Method::GET, "/livez").header("x-forwarded-for", "192.0.2.1");
+    service.client.send(request).await.expect(200);
+    assert!(finds(&examine(&[]), "proxy", "warn", "http.trusted_proxies does not list"));
+    drop(service);
+
+    let trusted = ["serve", "--set", &metrics, "--set", "http.trusted_proxies=127.0.0.1"];
+    let service = Service::start_with(folder.path(), &trusted);
+    service.client.get("/livez", "").await.expect(200);
+    assert!(finds(&examine(&[]), "proxy", "warn", "none of 1 requests"));
+    let request = |header: &str| service.client.request(Method::GET, "/livez").header(header, "for=192.0.2.1");
+    service.client.send(request("x-forwarded-for")).await.expect(200);
+    assert!(finds(&examine(&[]), "proxy", "ok", "1 requests of trusted proxies have the header x-forwarded-for"));
+    service.client.send(request("forwarded")).await.expect(200);
+    assert!(finds(&examine(&[]), "proxy", "warn", "1 requests of trusted proxies have the other header"));
 }
 
 /// Without a configured Redis, `doctor` starts the private one while it checks.

@@ -1,6 +1,7 @@
 //! Real servers for tests, started when first needed and stopped with the test process.
 #![allow(dead_code, reason = "not every test needs everything")]
 
+pub mod certificates;
 pub mod client;
 pub mod events;
 pub mod fault_proxy;

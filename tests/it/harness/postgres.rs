@@ -1,7 +1,10 @@
 //! A PostgreSQL for tests, shared by the whole process, with one database per test.
 
 use std::{
-    os::unix::process::CommandExt,
+    os::unix::{
+        fs::{PermissionsExt, chown},
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
     process::Command,
     sync::{
@@ -37,14 +40,38 @@ pub fn shared() -> &'static Postgres {
 impl Postgres {
     /// Starts a new server on its own port. Its folder is deleted when it stops.
     pub fn start() -> Result<Self, String> {
+        Self::start_with(|_| {}, &[])
+    }
+
+    /// Starts a server that accepts connections of the user `postgres` with TLS and a certificate of that name only, signed by
+    /// the authority in `folder` (see [`certificates`](super::certificates)).
+    pub fn start_with_client_certificates(folder: &Path) -> Result<Self, String> {
+        let prepare = |data: &Path| {
+            for name in ["ca.pem", "server.pem", "server.key"] {
+                let copy = data.join(name);
+                std::fs::copy(folder.join(name), &copy).unwrap();
+                std::fs::set_permissions(&copy, PermissionsExt::from_mode(0o600)).unwrap();
+                if let Some((uid, gid)) = guard::unprivileged() {
+                    chown(&copy, Some(uid), Some(gid)).unwrap();
+                }
+            }
+            std::fs::write(data.join("pg_hba.conf"), "hostssl all all 127.0.0.1/32 cert clientcert=verify-full\n")
+                .unwrap();
+        };
+        let tls = ["ssl=on", "ssl_ca_file=ca.pem", "ssl_cert_file=server.pem", "ssl_key_file=server.key"];
+        Self::start_with(prepare, &tls)
+    }
+
+    fn start_with(prepare: impl Fn(&Path), settings: &[&str]) -> Result<Self, String> {
         let programs = programs().ok_or(INSTALL)?;
         let mut last_error = String::new();
         for _ in 0..5 {
             let folder = guard::folder("latchkey-postgres-");
             let data = folder.join("data");
             init(&programs, &data)?;
+            prepare(&data);
             let port = guard::free_port();
-            match serve(&programs, &folder, port, true) {
+            match serve(&programs, &folder, port, true, settings) {
                 Ok(guard) => return Ok(Self { guard, port, folder }),
                 Err(error) => last_error = error,
             }
@@ -59,7 +86,7 @@ impl Postgres {
 
     /// Restarts an ended server on its data. The folder belongs to `self`: keep both.
     pub fn again(&self) -> Guard {
-        serve(&programs().unwrap(), &self.folder, self.port, false).unwrap_or_else(|error| panic!("{error}"))
+        serve(&programs().unwrap(), &self.folder, self.port, false, &[]).unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// Returns whether the server has removed its PID file.
@@ -139,13 +166,15 @@ fn init(programs: &Path, data: &Path) -> Result<(), String> {
     }
 }
 
-fn serve(programs: &Path, folder: &Path, port: u16, owns_folder: bool) -> Result<Guard, String> {
+fn serve(programs: &Path, folder: &Path, port: u16, owns_folder: bool, settings: &[&str]) -> Result<Guard, String> {
     let data = folder.join("data").display().to_string();
     let (program, sockets) = (programs.join("postgres"), folder.display().to_string());
     let port = port.to_string();
     let sockets = format!("unix_socket_directories={sockets}");
     let mut command = vec![program.to_str().unwrap(), "-D", &data, "-p", &port, "-h", "127.0.0.1", "-c", &sockets];
-    for setting in ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200"] {
+    for setting in
+        ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200"].iter().chain(settings)
+    {
         command.extend(["-c", setting]);
     }
     // SIGQUIT: immediate shutdown, the data is not needed

@@ -83,6 +83,39 @@ async fn client_with_wrong_credentials_is_refused_with_a_challenge() {
     }
 }
 
+/// Libraries authenticate public clients by HTTP Basic with an empty secret (RFC 6749, section 2.3.1).
+#[tokio::test]
+async fn basic_with_an_empty_secret_is_a_public_client() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    let ServiceClient { id, .. } = cluster.service_client("billing").await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    let send = async |path: &str, name: &str, form: &[(&str, &str)]| {
+        node.send(node.request(Method::POST, path).form(form).header("authorization", basic(name).unwrap())).await
+    };
+    let refresh = [("grant_type", "refresh_token"), ("refresh_token", &tokens.refresh)];
+    let next = send("/oauth2/token", "latchkey:", &refresh).await.expect(200).text_of("refresh_token");
+    send("/oauth2/token", "latchkey:", &[&refresh[..], &[("client_id", "latchkey")]].concat()).await.expect(200);
+    for name in [format!("{id}:"), "other:".to_owned(), ":".to_owned()] {
+        assert_eq!(error(&send("/oauth2/token", &name, &refresh).await), refused(401, "invalid_client"), "{name}");
+    }
+    for extra in [("client_id", "other"), ("client_secret", "x"), ("client_assertion", "a.b.c")] {
+        let form = [&refresh[..], &[extra]].concat();
+        assert_eq!(
+            error(&send("/oauth2/token", "latchkey:", &form).await),
+            refused(400, "invalid_request"),
+            "{extra:?}"
+        );
+    }
+    // a public client may neither get tokens of its own nor introspect
+    for (path, form) in [("/oauth2/token", &[GRANT][..]), ("/oauth2/introspect", &[("token", &next)])] {
+        assert_eq!(error(&send(path, "latchkey:", form).await), refused(401, "invalid_client"), "{path}");
+    }
+    send("/oauth2/revoke", "latchkey:", &[("token", &next)]).await.expect(200);
+    assert_eq!(error(&send("/oauth2/token", "latchkey:", &refresh).await), refused(400, "invalid_grant"));
+}
+
 #[tokio::test]
 async fn client_with_two_kinds_of_credentials_is_an_invalid_request() {
     let cluster = TestCluster::new();

@@ -10,7 +10,7 @@ use latchkey::{
 use sqlx::{Connection, Executor, SqliteConnection};
 
 use super::{Backend, LATER, new_account, new_id, on_every_backend, settings};
-use crate::harness::{guard, pgbouncer, postgres};
+use crate::harness::{certificates, guard, pgbouncer, postgres};
 
 #[tokio::test]
 async fn ping_works_until_closed() {
@@ -139,6 +139,41 @@ async fn postgres_socket_url_without_host_connects() {
     let url = format!("postgres://postgres:unused@/{database}?host={}&port={}", server.socket_folder(), server.port());
     let sql = Sql::connect(&settings(&url)).await.unwrap();
     sql.ping().await.unwrap();
+}
+
+/// `hostssl … cert clientcert=verify-full`: the server takes the user from the client's certificate.
+#[tokio::test]
+async fn postgres_client_certificate_is_presented() {
+    let folder = tempfile::tempdir().unwrap();
+    certificates::create(folder.path());
+    certificates::issue(folder.path(), "client", "postgres");
+    certificates::issue(folder.path(), "stranger", "another-user");
+    let server = postgres::Postgres::start_with_client_certificates(folder.path()).unwrap();
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let tls = format!("{}?sslmode=verify-full&sslrootcert={}", server.url("postgres"), file("ca.pem"));
+    let with =
+        |name: &str| format!("{tls}&sslcert={}&sslkey={}", file(&format!("{name}.pem")), file(&format!("{name}.key")));
+
+    let sql = Sql::connect(&settings(&with("client"))).await.unwrap();
+    sql.migrate().await.unwrap();
+    let account = sql.insert_account(&new_account("ann@example.com")).await.unwrap();
+    assert_eq!(sql.account(account.id).await.unwrap(), Some(account));
+
+    let refusal = async |url: &str| {
+        let down = DatabaseSettings { acquire_timeout: Duration::from_secs(1), ..settings(url) };
+        Sql::connect(&down).await.unwrap().ping().await.unwrap_err()
+    };
+    for (url, text) in [
+        (tls.clone(), "connection requires a valid client certificate (28000); sslcert and sslkey name it"),
+        (with("stranger"), "certificate authentication failed for user \"postgres\""),
+    ] {
+        let error = refusal(&url).await;
+        assert!(!error.is_unavailable() && error.to_string().contains(text), "{error}");
+    }
+    // the server's own certificate is verified too
+    let unknown = with("client").replace("ca.pem", "stranger.pem");
+    let error = refusal(&unknown).await.to_string();
+    assert!(error.contains("TLS: the server's certificate is of an unknown authority"), "{error}");
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ use super::server::{
     DURABLE, GRACE, IDLE, NOW, Server, account, connect, create, new_session, session, settings, store, store_with,
 };
 use crate::harness::{
+    certificates,
     guard::{self, Guard, Spec},
     test_cluster, wait,
 };
@@ -334,7 +335,7 @@ async fn invalid_url_is_refused_and_not_shown() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_client_certificate_is_presented() {
     let folder = tempfile::tempdir().unwrap();
-    certificates(folder.path());
+    certificates::create(folder.path());
     let path = |name: &str| folder.path().join(name);
     let port = guard::free_port();
     let _server = tls_server(folder.path(), port, "yes");
@@ -397,7 +398,7 @@ async fn tls_with_system_authorities_connects() {
     }
 
     let folder = tempfile::tempdir().unwrap();
-    certificates(folder.path());
+    certificates::create(folder.path());
     let port = guard::free_port();
     let _server = tls_server(folder.path(), port, "no");
     let url = format!("rediss://127.0.0.1:{port}");
@@ -417,19 +418,4 @@ async fn tls_with_system_authorities_connects() {
     })
     .await;
     store.close().await;
-}
-
-/// Creates `ca.pem`, `server.pem` and `server.key`.
-fn certificates(folder: &std::path::Path) {
-    let openssl = |words: &str| {
-        let made = Command::new("openssl").args(words.split(' ')).current_dir(folder).output().unwrap();
-        assert!(made.status.success(), "{made:?}");
-    };
-    let new = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2";
-    openssl(&format!("req -x509 {new} -keyout ca.key -out ca.pem -subj /CN=test-ca"));
-    openssl(&format!("req {new} -keyout server.key -out server.csr -subj /CN=test-redis").replace(" -days 2", ""));
-    std::fs::write(folder.join("extensions"), "subjectAltName=IP:127.0.0.1\n").unwrap();
-    openssl(
-        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile extensions -out server.pem",
-    );
 }

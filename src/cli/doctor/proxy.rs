@@ -1,0 +1,172 @@
+//! Compares what proxies send with `http.trusted_proxies` and `http.forwarded_header`, from the counters of a running node.
+//!
+//! The proxy's own configuration cannot be seen from here: whether it appends or overwrites the header, and whether clients
+//! can reach the node past it.
+
+use std::{
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use super::Finding;
+use crate::{
+    config::Config,
+    metrics::{ABSENT, FORWARDED_REQUESTS, OTHER_HEADER, READ, UNTRUSTED_PEER},
+};
+
+const CHECK: &str = "proxy";
+
+/// The time limit for connecting to the node, and for each read.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The largest page of metrics that is read.
+const MAX_PAGE: u64 = 1 << 20;
+
+pub(super) fn check(config: &Config) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if config.issuer.starts_with("https://") && config.http.trusted_proxies.is_empty() {
+        let detail = "issuer is an https URL, so a proxy terminates TLS, but http.trusted_proxies is empty: all clients of \
+                      the proxy share its address and rate limits. List the proxy's address";
+        findings.push(Finding::warn(CHECK, detail));
+    }
+    findings.extend(match config.metrics.listen {
+        None => vec![not_compared("metrics.listen is \"off\"")],
+        Some(address) => match page(address).map(|page| Counts::read(&page)) {
+            Ok(Some(counts)) => compare(&counts, config),
+            Ok(None) => vec![not_compared(&format!("metrics.listen ({address}) is not a node of this release"))],
+            Err(error) => {
+                let why =
+                    format!("no node answers at metrics.listen ({address}: {error}); run doctor where a node runs");
+                vec![not_compared(&why)]
+            }
+        },
+    });
+    findings
+}
+
+fn not_compared(why: &str) -> Finding {
+    Finding::ok(CHECK, format!("not compared with what proxies send: {why}"))
+}
+
+/// The requests of a node since its start, by how they named their client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    read: u64,
+    untrusted_peer: u64,
+    other_header: u64,
+    absent: u64,
+}
+
+impl Counts {
+    /// Reads a page of metrics. None if it is not a node's.
+    fn read(page: &str) -> Option<Self> {
+        let count = |result: &str| {
+            let series = format!("{FORWARDED_REQUESTS}{{result=\"{result}\"}} ");
+            page.lines().find_map(|line| line.strip_prefix(&series)?.trim().parse().ok())
+        };
+        Some(Self {
+            read: count(READ)?,
+            untrusted_peer: count(UNTRUSTED_PEER)?,
+            other_header: count(OTHER_HEADER)?,
+            absent: count(ABSENT)?,
+        })
+    }
+}
+
+fn compare(counts: &Counts, config: &Config) -> Vec<Finding> {
+    let Counts { read, untrusted_peer, other_header, absent } = *counts;
+    let header = config.http.forwarded_header.name();
+    let mut findings = Vec::new();
+    if untrusted_peer > 0 {
+        let detail = format!(
+            "{untrusted_peer} requests with a proxy's header came from a local address that http.trusted_proxies does not \
+             list: their clients share its address and rate limits. Its address is in the node's log (`a proxy's client \
+             addresses are ignored`)"
+        );
+        findings.push(Finding::warn(CHECK, detail));
+    }
+    if other_header > 0 {
+        let detail = format!(
+            "{other_header} requests of trusted proxies have the other header than http.forwarded_header = \"{header}\": \
+             their clients share the proxy's address and rate limits. Set http.forwarded_header to the header that the \
+             proxy writes"
+        );
+        findings.push(Finding::warn(CHECK, detail));
+    }
+    if read == 0 && absent > 0 {
+        let detail = format!(
+            "none of {absent} requests from http.trusted_proxies has the header {header}: let the proxy write it, or remove \
+             addresses that are not a proxy's"
+        );
+        findings.push(Finding::warn(CHECK, detail));
+    }
+    if findings.is_empty() {
+        findings.push(Finding::ok(
+            CHECK,
+            if read > 0 {
+                format!(
+                    "{read} requests of trusted proxies have the header {header}, as configured. Not seen from here: whether \
+                     the proxy appends or overwrites it, and whether clients reach the node past the proxy"
+                )
+            } else {
+                "no request came through a proxy yet: send one through it and run doctor again".to_owned()
+            },
+        ));
+    }
+    findings
+}
+
+/// The metrics of the node at `address`.
+fn page(address: SocketAddr) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    write!(stream, "GET /metrics HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+    let mut page = String::new();
+    stream.take(MAX_PAGE).read_to_string(&mut page)?;
+    Ok(page)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        cli::doctor::Status,
+        config::{Sources, load},
+        domain::entropy::Entropy,
+    };
+
+    #[test]
+    fn counts_of_proxied_requests_are_compared_with_the_settings() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = [("LATCHKEY_HTTP_TRUSTED_PROXIES", "10.0.0.1")];
+        let config = load(&Sources::from_environment(folder.path(), settings), &Entropy::system()).unwrap();
+        let found = |read, untrusted_peer, other_header, absent| {
+            let findings = compare(&Counts { read, untrusted_peer, other_header, absent }, &config);
+            findings.into_iter().map(|finding| (finding.status, finding.detail)).collect::<Vec<_>>()
+        };
+        for ((read, untrusted_peer, other_header, absent), status, text) in [
+            ((0, 0, 0, 0), Status::Ok, "no request came through a proxy yet"),
+            ((7, 0, 0, 3), Status::Ok, "7 requests of trusted proxies have the header x-forwarded-for"),
+            ((0, 0, 0, 3), Status::Warn, "none of 3 requests"),
+            ((7, 1, 0, 0), Status::Warn, "does not list"),
+            ((7, 0, 1, 0), Status::Warn, "http.forwarded_header = \"x-forwarded-for\""),
+        ] {
+            let found = found(read, untrusted_peer, other_header, absent);
+            assert!(found.len() == 1 && found[0].0 == status && found[0].1.contains(text), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn counts_are_read_from_a_page_of_this_release_only() {
+        let series = |result: &str, count: u64| format!("{FORWARDED_REQUESTS}{{result=\"{result}\"}} {count}\n");
+        let page: String = [(READ, 4), (UNTRUSTED_PEER, 3), (OTHER_HEADER, 2), (ABSENT, 1)]
+            .iter()
+            .map(|(result, count)| series(result, *count))
+            .collect();
+        let expected = Counts { read: 4, untrusted_peer: 3, other_header: 2, absent: 1 };
+        assert_eq!(Counts::read(&page), Some(expected));
+        assert_eq!(Counts::read("latchkey_build_info{version=\"0.1.0\"} 1\n"), None);
+    }
+}

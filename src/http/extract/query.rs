@@ -1,0 +1,25 @@
+//! Checks of query strings. A repeated parameter is refused, since parsers disagree about which one counts.
+
+use poem::Request;
+
+use crate::http::problem::{Code, ProblemError};
+
+/// Refuses a query in which `name` occurs more than once.
+pub(in crate::http) fn at_most_once(request: &Request, name: &str) -> Result<(), ProblemError> {
+    let Some(query) = request.uri().query() else { return Ok(()) };
+    let count = url::form_urlencoded::parse(query.as_bytes()).filter(|(given, _)| given == name).count();
+    if count <= 1 {
+        return Ok(());
+    }
+    Err(ProblemError::new(Code::MalformedRequest, format!("Send the query parameter `{name}` at most once.")))
+}
+
+/// Refuses a query with any other parameter, or with this one twice.
+pub(in crate::http) fn only(request: &Request, name: &str) -> Result<(), ProblemError> {
+    let query = request.uri().query().unwrap_or_default();
+    let names: Vec<_> = url::form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name).collect();
+    if names.len() <= 1 && names.iter().all(|given| given == name) {
+        return Ok(());
+    }
+    Err(ProblemError::new(Code::MalformedRequest, format!("The only query parameter is `{name}`, at most once.")))
+}
