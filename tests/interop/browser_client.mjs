@@ -1,4 +1,4 @@
-// Drives examples/browser in Chromium against a running node: node browser_client.mjs API PAGE, with the account
+// Drives a page of examples/browser in Chromium against a running node: node browser_client.mjs API PAGE, with the account
 // ada@example.com. Exits with an error at the first thing that does not hold.
 import assert from "node:assert/strict";
 
@@ -16,8 +16,8 @@ for (const transport of ["cookie", "bearer"]) {
   const url = `${pageUrl}/?api=${encodeURIComponent(api)}&transport=${transport}`;
 
   /** Opens a tab and waits until it knows whether someone is signed in. */
-  async function tab() {
-    const page = await context.newPage();
+  async function tab(device = context) {
+    const page = await device.newPage();
     page.on("pageerror", (error) => assert.fail(`${transport}: ${error}`));
     await page.goto(url);
     await page.waitForSelector("#sign-in:not([hidden]), #account:not([hidden])");
@@ -53,7 +53,7 @@ for (const transport of ["cookie", "bearer"]) {
   }
 
   // five tabs whose access tokens are refused at once all continue
-  const tabs = [first, ...(await Promise.all([1, 2, 3, 4].map(tab)))];
+  const tabs = [first, ...(await Promise.all([1, 2, 3, 4].map(() => tab())))];
   await Promise.all(tabs.map(signedIn));
   await Promise.all(tabs.map(refuseOnce));
   assert.deepEqual(await Promise.all(tabs.map(me)), [200, 200, 200, 200, 200]);
@@ -92,6 +92,19 @@ for (const transport of ["cookie", "bearer"]) {
   assert.notEqual(await me(survivor).catch(() => "offline"), 401);
   await context.setOffline(false);
   assert.equal(await me(survivor), 200);
+
+  // the list of devices ends the session of another device
+  const elsewhere = await browser.newContext();
+  const other = await tab(elsewhere);
+  await signIn(other);
+  await first.reload();
+  await first.waitForFunction(() => document.querySelectorAll("#sessions li").length === 2);
+  assert.equal(await first.locator("#sessions li", { hasText: "(this device)" }).count(), 1);
+  await first.click("#sessions li button");
+  await first.waitForFunction(() => document.querySelectorAll("#sessions li").length === 1);
+  await other.reload();
+  await signedOut(other);
+  await elsewhere.close();
 
   // signing out in one tab signs out in all, and a reload does not bring it back
   await first.click("#sign-out");

@@ -11,7 +11,7 @@ use crate::harness::{
 };
 
 /// Runs a command. On SIGTERM it ends the whole process group, since npm and uvicorn start further processes.
-const RUN_GROUP: &str = r#"
+pub(super) const RUN_GROUP: &str = r#"
 echo starting
 "$@" &
 trap "trap '' TERM; kill -s TERM 0" TERM

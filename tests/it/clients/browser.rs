@@ -10,9 +10,19 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{copy, project};
+use super::{
+    app::RUN_GROUP,
+    checkout::{Checkout, replace},
+    code_blocks, copy,
+    npm_registry::NpmRegistry,
+    project,
+    service::ServiceProcess,
+};
 use crate::{
-    harness::{guard, test_cluster::TestCluster},
+    harness::{
+        guard::{self, Guard, Spec},
+        test_cluster::TestCluster,
+    },
     openapi_external::{succeed, tool},
 };
 
@@ -87,12 +97,43 @@ async fn example_in_chromium_survives_tabs_reloads_lost_responses_and_signs_out_
     node.account("ada").await;
     let _page = PageServer::start(&client, port);
 
+    drive(&node.base, port).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn react_example_starts_as_printed_and_passes_in_chromium() {
+    const README: &str = "examples/browser/react/README.md";
+    let port = guard::free_port();
+    let service = ServiceProcess::start_with(&format!("http.allowed_origins = [\"http://localhost:{port}\"]\n"));
+    service.client().account("ada").await;
+    let (registry, cache) = (NpmRegistry::start().await, tempfile::tempdir().unwrap());
+    let parts = ["package.json", "tsconfig.json", "src"].map(|part| format!("clients/browser/{part}"));
+    let parts: Vec<&str> = parts.iter().map(String::as_str).chain(["examples/browser/react"]).collect();
+    let checkout = Checkout::new(&parts, &service, &registry.environment(cache.path()));
+
+    // all commands but the last install the example, the last one serves it
+    let [commands] = &code_blocks(README, "sh")[..] else { panic!("{README} has one block of commands") };
+    let (install, serve) = commands.trim_end().rsplit_once('\n').unwrap();
+    let folder = checkout.path("examples/browser/react");
+    tokio::task::block_in_place(|| checkout.run(&folder, install));
+    let serve =
+        format!("cd '{}'\n{}", folder.display(), replace(serve, "localhost:3000", &format!("localhost:{port}")));
+    let variables: Vec<String> = checkout.environment().iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let words = ["env"].into_iter().chain(variables.iter().map(String::as_str));
+    let words: Vec<&str> = words.chain(["sh", "-c", RUN_GROUP, "sh", "sh", "-e", "-c", &serve]).collect();
+    let spec = Spec { command: &words, stop: "TERM", folder: None, ready: "http://", unprivileged: false };
+    let _page = tokio::task::block_in_place(|| Guard::start(&spec)).unwrap_or_else(|error| panic!("{error}"));
+    drive(&service.client().base, port).await;
+}
+
+/// Runs the checks of a page on this port, as the user ada of the service at this address.
+async fn drive(api: &str, port: u16) {
     // Node resolves modules from the script's folder
     let folder = tempfile::tempdir().unwrap();
     let script = folder.path().join("browser_client.mjs");
     fs::copy(project("tests/interop/browser_client.mjs"), &script).unwrap();
     symlink(packages(), folder.path().join("node_modules")).unwrap();
-    let api = node.base.replace("127.0.0.1", "localhost");
+    let api = api.replace("127.0.0.1", "localhost");
     tokio::task::spawn_blocking(move || {
         let mut command = Command::new(tool("node"));
         command.arg(script).args([api, format!("http://localhost:{port}")]).env("CHROMIUM", tool("chromium"));

@@ -60,6 +60,11 @@ impl Checkout {
         folder
     }
 
+    /// The variables of the commands.
+    pub(super) fn environment(&self) -> &[(String, String)] {
+        &self.environment
+    }
+
     /// Runs commands as printed.
     pub(super) fn run(&self, folder: &Path, commands: &str) -> String {
         let commands = format!("cd '{}'\n{commands}", folder.display());
@@ -97,7 +102,7 @@ impl Checkout {
 }
 
 /// Replaces a text that must be there.
-fn replace(text: &str, from: &str, to: &str) -> String {
+pub(super) fn replace(text: &str, from: &str, to: &str) -> String {
     assert!(text.contains(from), "{from} is not in {text}");
     text.replace(from, to)
 }

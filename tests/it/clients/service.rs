@@ -22,9 +22,16 @@ pub(super) struct ServiceProcess {
 impl ServiceProcess {
     /// New signing keys are used after a second, so that tests observe a rotation.
     pub(super) fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// A service with these lines in its configuration file.
+    pub(super) fn start_with(lines: &str) -> Self {
         let (folder, redis) = (tempfile::tempdir().unwrap(), Redis::start());
-        let settings =
-            format!("redis.url = \"{}\"\nkeys.publish_before = \"1s\"\nkeys.refresh_interval = \"1s\"\n", redis.url());
+        let settings = format!(
+            "redis.url = \"{}\"\nkeys.publish_before = \"1s\"\nkeys.refresh_interval = \"1s\"\n{lines}",
+            redis.url()
+        );
         fs::write(folder.path().join("latchkey.toml"), settings).unwrap();
         // the default issuer is the address that the service listens on
         let start = || {

@@ -1,0 +1,32 @@
+import { LatchkeyClient, LatchkeyProblem, LatchkeyUnreachable, SignedOut } from "latchkey-browser";
+import { useEffect, useState } from "react";
+
+// The page and Latchkey must be the same site for the transport `cookie`: both on localhost here.
+const parameters = new URLSearchParams(location.search);
+export const auth = new LatchkeyClient({
+  baseUrl: parameters.get("api") ?? "http://localhost:8080",
+  transport: parameters.get("transport") ?? "cookie",
+});
+globalThis.latchkey = auth; // for the developer console
+
+/**
+ * The session of this tab: undefined until it is known, null if nobody is signed in. Changes with each sign-in and sign-out,
+ * also those in other tabs. `onError` receives the error if Latchkey cannot be reached.
+ */
+export function useSession(onError) {
+  const [session, setSession] = useState(undefined);
+  useEffect(() => {
+    const stop = auth.onChange(setSession);
+    auth.resume().then(setSession, onError);
+    return stop;
+  }, [onError]);
+  return session;
+}
+
+/** A sentence for the user about an error of a call to Latchkey. Throws other errors again. */
+export function explain(error) {
+  if (error instanceof SignedOut) return ""; // useSession has changed
+  if (error instanceof LatchkeyProblem) return [error.detail, ...error.errors.map((field) => field.detail)].join(" ");
+  if (error instanceof LatchkeyUnreachable) return "The service cannot be reached. Try again.";
+  throw error;
+}
