@@ -21,6 +21,7 @@ use latchkey::{
         token_verifier::{TokenRules, TokenVerifier},
     },
     domain::{
+        account::ClaimsVersion,
         clock::Timestamp,
         entropy::Entropy,
         ids::{AccountId, SessionId},
@@ -52,7 +53,7 @@ fn claims() -> AccessClaims {
         scope: "account".to_owned(),
         roles: Vec::new(),
         session_start: Some(NOW.as_secs()),
-        claims_version: Some(0),
+        claims_version: Some(ClaimsVersion(0)),
     }
 }
 

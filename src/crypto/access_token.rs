@@ -10,7 +10,10 @@ use super::{
     client_token::{ClientClaims, one_or_several},
     signing_key::{SigningKey, SigningKeyError},
 };
-use crate::domain::ids::{AccountId, SessionId};
+use crate::domain::{
+    account::{ClaimsStamp, ClaimsVersion},
+    ids::{AccountId, SessionId},
+};
 
 /// The claims of a session's access token (RFC 9068, section 2.2). Times are seconds since the Unix epoch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -49,10 +52,15 @@ pub struct AccessClaims {
     pub session_start: Option<i64>,
     /// The version of the account's claims. Tokens of release 0.1 lack it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub claims_version: Option<u64>,
+    pub claims_version: Option<ClaimsVersion>,
 }
 
 impl AccessClaims {
+    /// Whether the account's claims have changed since the token was issued (I16).
+    pub fn are_outdated_by(&self, current: &ClaimsStamp) -> bool {
+        current.outdates(self.claims_version, self.iat)
+    }
+
     /// When the session began. In tokens of release 0.1 that is `auth_time`.
     pub fn session_start(&self) -> i64 {
         self.session_start.unwrap_or(self.auth_time)

@@ -19,7 +19,7 @@ use super::{
     key_ring::{KeyRing, SharedKeyRing},
 };
 use crate::{
-    domain::{clock::Timestamp, entropy::Entropy},
+    domain::{account::ClaimsVersion, clock::Timestamp, entropy::Entropy},
     metrics::CacheMetrics,
 };
 
@@ -178,7 +178,7 @@ impl TokenRules {
             scope: raw.scope.ok_or(missing("scope"))?,
             roles: raw.roles.unwrap_or_default(),
             session_start: raw.session_start,
-            claims_version: raw.claims_version,
+            claims_version: raw.claims_version.map(claims_version).transpose()?,
         })
     }
 }
@@ -199,6 +199,10 @@ impl fmt::Debug for TokenVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenVerifier").field("rules", &self.rules).field("keys", &self.keys).finish_non_exhaustive()
     }
+}
+
+fn claims_version(number: u64) -> Result<ClaimsVersion, TokenError> {
+    u32::try_from(number).map(ClaimsVersion).map_err(|_| TokenError::Malformed)
 }
 
 /// A `NumericDate` as a point in time, saturating.
@@ -241,7 +245,7 @@ mod tests {
             scope: "account".to_owned(),
             roles: Vec::new(),
             session_start: Some(90),
-            claims_version: Some(7),
+            claims_version: Some(ClaimsVersion(7)),
         }
     }
 
@@ -260,7 +264,7 @@ mod tests {
         let session_of =
             |claims: &AccessClaims| verifier.verify(&signed(&verifier, claims), at(100)).unwrap().into_session();
         let token = session_of(&claims()).unwrap();
-        assert_eq!((token.claims.session_start(), token.claims_version), (90, Some(7)));
+        assert_eq!((token.claims.session_start(), token.claims_version), (90, Some(ClaimsVersion(7))));
         let old = AccessClaims { session_start: None, claims_version: None, ..claims() };
         let token = session_of(&old).unwrap();
         assert_eq!((&token.claims, token.claims.session_start()), (&old, 100));

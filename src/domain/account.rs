@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::Serialize;
 use uuid::Uuid;
 
 use super::{
@@ -221,6 +222,40 @@ pub struct Account {
     /// Incremented by every change that ends the account's sessions. A sign-in that was checked against an older epoch
     /// can't create a session (I5).
     pub epoch: Epoch,
+    /// Incremented by every change to a claim of the account's access tokens, such as its roles (I16).
+    pub claims_version: ClaimsVersion,
+}
+
+/// How often the claims of an account have changed. Access tokens with an older version are refused (I16).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct ClaimsVersion(pub u32);
+
+impl ClaimsVersion {
+    /// The next version.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+/// The version of an account's claims, and the time of their last change, as Redis holds them beside the account's sessions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClaimsStamp {
+    /// The current version.
+    pub version: ClaimsVersion,
+    /// When it became current, by the clock of the node that changed the claims; none if the version came with a sign-in.
+    pub changed_at: Option<Timestamp>,
+}
+
+impl ClaimsStamp {
+    /// Whether an access token's claims may be older than the account's. `issued_at` is the token's `iat`, in seconds since the
+    /// Unix epoch: it decides for a token without a version, which a release before 0.2 has issued.
+    pub fn outdates(&self, version: Option<ClaimsVersion>, issued_at: i64) -> bool {
+        match version {
+            Some(version) => version < self.version,
+            None => self.changed_at.is_some_and(|changed_at| issued_at <= changed_at.as_secs()),
+        }
+    }
 }
 
 /// How often an account's sessions were ended by a change to the account.
@@ -329,6 +364,15 @@ mod tests {
         for good in ["ann", "Zoë_Q", "jose\u{301}", "мария", "deadbeef"] {
             assert!(Username::parse(good).is_ok(), "{good}");
         }
+    }
+
+    #[test]
+    fn token_of_older_claims_is_outdated() {
+        let stamp = ClaimsStamp { version: ClaimsVersion(2), changed_at: Some(Timestamp::from_millis(7_900)) };
+        let outdated = [Some(1), Some(2), Some(3)].map(|version| stamp.outdates(version.map(ClaimsVersion), 100));
+        assert_eq!(outdated, [true, false, false]);
+        assert_eq!([6, 7, 8].map(|issued_at| stamp.outdates(None, issued_at)), [true, true, false]);
+        assert!(!ClaimsStamp::default().outdates(None, 1));
     }
 
     #[test]

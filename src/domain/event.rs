@@ -1,8 +1,9 @@
-//! Revocations: the events that report the end of sessions.
+//! Revocations: the events that report the end of sessions and of access tokens.
 
 use std::sync::Arc;
 
 use super::{
+    account::ClaimsVersion,
     clock::Timestamp,
     ids::{AccountId, SessionId},
 };
@@ -26,11 +27,13 @@ pub enum Reason {
     Deleted,
     /// The signing key was retired.
     KeyRetired,
+    /// The account's claims changed, such as its roles.
+    ClaimsChanged,
 }
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Logout,
         Self::Revoked,
         Self::Reuse,
@@ -39,6 +42,7 @@ impl Reason {
         Self::Disabled,
         Self::Deleted,
         Self::KeyRetired,
+        Self::ClaimsChanged,
     ];
 
     /// The stable text in Redis, in logs and in the API.
@@ -52,6 +56,7 @@ impl Reason {
             Self::Disabled => "disabled",
             Self::Deleted => "deleted",
             Self::KeyRetired => "key_retired",
+            Self::ClaimsChanged => "claims_changed",
         }
     }
 
@@ -72,7 +77,7 @@ pub struct Revocation {
     pub at: Timestamp,
 }
 
-/// The sessions that a revocation ended.
+/// The sessions or access tokens that a revocation ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RevocationTarget {
     /// One session.
@@ -91,6 +96,13 @@ pub enum RevocationTarget {
         before: Timestamp,
         /// The session that continues, or that a password change has started.
         except: Option<SessionId>,
+    },
+    /// The access tokens of an account with an older version of its claims. Its sessions go on (I16).
+    Claims {
+        /// The account.
+        account: AccountId,
+        /// The version from which tokens are valid.
+        version: ClaimsVersion,
     },
     /// Every token that a signing key has signed.
     Key {

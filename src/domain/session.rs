@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{
-    account::Roles,
+    account::{ClaimsStamp, ClaimsVersion, Roles},
     authentication::Authentication,
     clock::Timestamp,
     ids::{AccountId, SessionId},
@@ -113,7 +113,7 @@ pub struct Grant {
     /// The account's roles, as of the last login or role change.
     pub roles: Roles,
     /// The version of the account's claims, its roles included: the claim `claims_version`.
-    pub claims_version: u64,
+    pub claims_version: ClaimsVersion,
 }
 
 impl Grant {
@@ -138,7 +138,7 @@ pub enum Rotation {
     Gone,
 }
 
-/// The times of a live session that decide how long it may be cached as live.
+/// The times of a live session, which decide how long it may be cached as live, and the version of its account's claims.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Liveness {
     /// When the session began.
@@ -147,4 +147,6 @@ pub struct Liveness {
     pub idle_ends_at: Timestamp,
     /// When the session's absolute lifetime ends.
     pub ends_at: Timestamp,
+    /// The current version of the account's claims.
+    pub claims: ClaimsStamp,
 }

@@ -3,8 +3,9 @@
 
 use crate::{
     domain::{
-        account::{Account, Email, Identifier, Roles},
+        account::{Account, Email, Epoch, Identifier, Roles},
         audit::{AuditEvent, Entry},
+        clock::Timestamp,
         event::Reason,
         ids::AccountId,
         secret::SecretText,
@@ -114,9 +115,8 @@ pub async fn delete(state: &AppState, id: AccountId) -> Result<u64, ChangeAccoun
 
 /// Adds and removes roles. Returns the roles that the account has now.
 ///
-/// Redis is updated in the same step, so that the next refresh of every session of the account returns a token with the new
-/// roles. Access tokens that were issued before keep the former roles until they expire (`token.access_ttl`); end the
-/// account's sessions too where that is too long.
+/// Redis is updated in the same step: every node refuses the access tokens that were issued before, and the next refresh of
+/// every session of the account returns a token with the new roles (I16).
 ///
 /// # Errors
 /// [`ChangeAccountError::NotFound`], [`ChangeAccountError::TooManyRoles`], [`ChangeAccountError::Service`]
@@ -139,7 +139,7 @@ pub async fn change_roles(
     change.record(&entry.detail(if roles.is_empty() { "none".to_owned() } else { roles.to_string() })).await?;
     // The epoch keeps a sign-in that read the former roles from writing them to Redis.
     let epoch = change.bump_epoch().await?;
-    state.redis.sessions.set_roles(id, &roles, epoch, now).await?;
+    store_claims(state, &mut change, epoch, now).await?;
     change.commit().await?;
     tracing::info!(account = %id, %roles, "roles of an account changed");
     Ok(roles)
@@ -185,6 +185,32 @@ pub async fn set_password(state: &AppState, id: AccountId, password: SecretText)
     Ok(ended)
 }
 
+/// Stores the roles of a locked account in Redis, under the version of its claims that Redis then has.
+async fn store_claims(
+    state: &AppState,
+    change: &mut AccountChange,
+    epoch: Epoch,
+    now: Timestamp,
+) -> Result<(), ServiceError> {
+    let account = &change.account;
+    let (roles, version) = (&account.roles, account.claims_version);
+    let version = state.redis.sessions.set_roles(account.id, roles, version, epoch, now).await?;
+    Ok(change.set_claims_version(version).await?)
+}
+
+/// Makes up for a change that Redis has and the database doesn't, because the transaction failed to commit: raises the epoch,
+/// without which the account could not log in until Redis forgets the change, and gives Redis the roles of the database.
+/// `checked` is the epoch at which a login was found stale; does nothing if the account has another one by now.
+pub(super) async fn resync(state: &AppState, account: AccountId, checked: Epoch) -> Result<(), ServiceError> {
+    let change = state.sql.change_account(account).await?;
+    let Some(mut change) = change.filter(|change| change.account.epoch == checked) else { return Ok(()) };
+    let epoch = change.bump_epoch().await?;
+    if state.redis.sessions.claims_version(account).await? > Some(change.account.claims_version) {
+        store_claims(state, &mut change, epoch, state.clock.now()).await?;
+    }
+    Ok(change.commit().await?)
+}
+
 async fn lock(state: &AppState, id: AccountId) -> Result<AccountChange, ChangeAccountError> {
     state.sql.change_account(id).await?.ok_or(ChangeAccountError::NotFound)
 }
@@ -203,7 +229,7 @@ pub(super) async fn record_ended(
     change: &mut AccountChange,
     reason: Reason,
     ended: u64,
-    now: crate::domain::clock::Timestamp,
+    now: Timestamp,
 ) -> Result<(), SqlError> {
     if ended == 0 {
         return Ok(());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     crypto::access_token::{AccessClaims, IssuedToken, TokenError, VerifiedToken},
-    domain::account::Account,
+    domain::{account::Account, session::Liveness},
     service::error::{ServiceError, from_store_errors},
     state::AppState,
 };
@@ -15,6 +15,9 @@ pub enum AuthenticateError {
     /// The access token is not valid here (RFC 6750, section 3.1: `invalid_token`). The log has the cause.
     #[error("the access token is not valid, or its session was ended")]
     InvalidToken,
+    /// The claims of the token's account have changed since it was issued (I16). A refresh returns a token with the current ones.
+    #[error("the claims of the account have changed since the access token was issued")]
+    ClaimsChanged,
     /// See [`ServiceError`].
     #[error(transparent)]
     Service(#[from] ServiceError),
@@ -36,12 +39,25 @@ impl From<TokenError> for AuthenticateError {
 /// [`AuthenticateError`]
 pub async fn authenticate(state: &AppState, token: &str) -> Result<Arc<VerifiedToken>, AuthenticateError> {
     let claims = verify_issued_token(state, token).await?.into_session().inspect_err(log_refusal)?;
-    if state.redis.sessions.is_live(claims.sub, claims.sid, state.clock.now()).await? {
-        Ok(claims)
-    } else {
+    let live = state.redis.sessions.liveness_in_redis(claims.sub, claims.sid, state.clock.now()).await?;
+    check_session(&claims, live)?;
+    Ok(claims)
+}
+
+/// Checks a verified token against the state of its session: none if it has ended.
+///
+/// # Errors
+/// [`AuthenticateError::InvalidToken`], [`AuthenticateError::ClaimsChanged`]
+pub(super) fn check_session(claims: &AccessClaims, live: Option<Liveness>) -> Result<(), AuthenticateError> {
+    let Some(Liveness { claims: current, .. }) = live else {
         tracing::debug!(session = %claims.sid, "access token refused: its session has ended");
-        Err(AuthenticateError::InvalidToken)
+        return Err(AuthenticateError::InvalidToken);
+    };
+    if claims.are_outdated_by(&current) {
+        tracing::debug!(session = %claims.sid, "access token refused: the claims of its account have changed");
+        return Err(AuthenticateError::ClaimsChanged);
     }
+    Ok(())
 }
 
 /// Verifies an access token of a session, or one of a service client for any audience. Does not read the session.

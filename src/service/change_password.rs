@@ -105,6 +105,7 @@ pub async fn change_password(
         replaces: caller.sid,
         accepted,
         roles: change.account.roles.clone(),
+        claims_version: change.account.claims_version,
         epoch,
         idle_timeout: settings.idle_timeout,
         absolute_timeout: settings.absolute_timeout,

@@ -14,7 +14,10 @@ use crate::{
         secret::SecretText,
     },
     service::{
-        authenticate::verify_issued_token, decode_refresh_token::decode_refresh_token, error::ServiceError, limits,
+        authenticate::{check_session, verify_issued_token},
+        decode_refresh_token::decode_refresh_token,
+        error::ServiceError,
+        limits,
     },
     state::AppState,
     store::redis::RefreshStatus,
@@ -23,7 +26,7 @@ use crate::{
 /// The result of an introspection.
 #[derive(Clone, Debug)]
 pub enum Introspection {
-    /// The token is invalid or expired, its session has ended, or it is for none of the client's audiences; the client can't
+    /// The token is invalid or expired, its session has ended, its account's claims have changed, or it is for none of the client's audiences; the client can't
     /// tell which.
     Inactive,
     /// The access token of a live session.
@@ -53,8 +56,9 @@ pub async fn introspect(state: &AppState, caller: &Client, token: &str) -> Resul
     }
     match verify_issued_token(state, token).await {
         Ok(IssuedToken::Session(verified)) if may_introspect_sessions => {
-            let live = state.redis.sessions.liveness(verified.sub, verified.sid, now).await?.is_some();
-            Ok(if live { Introspection::Session(verified) } else { Introspection::Inactive })
+            let live = state.redis.sessions.liveness(verified.sub, verified.sid, now).await?;
+            let active = check_session(&verified, live).is_ok();
+            Ok(if active { Introspection::Session(verified) } else { Introspection::Inactive })
         }
         Ok(IssuedToken::Client(verified))
             if verified.aud.iter().any(|audience| caller.audiences.contains(audience)) =>
@@ -84,7 +88,7 @@ impl CachedDecision {
 }
 
 /// Whether a cached decision still holds: the client is enabled with the same secret and audience, the token and its key are
-/// valid, and the session is cached as live. Otherwise the endpoint must decide.
+/// valid, and the session is cached as live with the claims of the token. Otherwise the endpoint must decide.
 ///
 /// # Errors
 /// [`ServiceError`] if the client exceeds its rate limit.
@@ -97,7 +101,11 @@ pub fn revalidate(state: &AppState, decision: &CachedDecision) -> Result<bool, S
     });
     let holds = may_introspect
         && state.tokens.revalidate(&token, now)
-        && state.redis.sessions.is_cached(token.sub, token.sid, now);
+        && state
+            .redis
+            .sessions
+            .cached_liveness(token.sub, token.sid, now)
+            .is_some_and(|live| !token.are_outdated_by(&live.claims));
     if holds {
         limits::introspection(state, client.as_str())?;
         state.tokens.metrics().hits.inc();

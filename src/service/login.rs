@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use crate::{
     domain::{
-        account::{Account, Epoch, Identifier},
+        account::{Account, Identifier},
         audit::{Actor, AuditEvent, Entry},
         event::Reason,
-        ids::AccountId,
         secret::SecretText,
         session::{Origin, Transport},
     },
     password::Verified,
     service::{
+        accounts,
         error::{ServiceError, from_store_errors},
         limits::{self, AccountLookup, Attempt, DeviceToken},
         token_issuer::{self, Tokens},
@@ -97,6 +97,7 @@ async fn create_session(
             id: session_id,
             account: account.id,
             roles: account.roles.clone(),
+            claims_version: account.claims_version,
             epoch: account.epoch,
             transport: input.transport,
             origin: input.origin.clone(),
@@ -117,7 +118,7 @@ async fn create_session(
                 end_replaced(state, input).await;
                 return Ok((token_issuer::issue(state, &grant, now)?, device));
             }
-            Create::Stale => resync_epoch(state, account.id, account.epoch).await?,
+            Create::Stale => accounts::resync(state, account.id, account.epoch).await?,
         }
     }
     let source = anyhow::anyhow!("the account changed twice while its password was being verified");
@@ -160,17 +161,6 @@ async fn verify_password(state: &AppState, input: &Login, account: Option<Accoun
         }
     }
     Ok(account)
-}
-
-/// Waits for the change that made a login stale. If that change was rolled back after it had raised the epoch in Redis, this
-/// raises the account's epoch to it; otherwise the account could not log in until Redis forgets the epoch.
-async fn resync_epoch(state: &AppState, account: AccountId, checked: Epoch) -> Result<(), LoginError> {
-    let change = state.sql.change_account(account).await?;
-    if let Some(mut change) = change.filter(|change| change.account.epoch == checked) {
-        change.bump_epoch().await?;
-        change.commit().await?;
-    }
-    Ok(())
 }
 
 /// Ends the session that the new one replaces. A failure does not fail the login.

@@ -3,12 +3,13 @@
 
 use crate::{
     crypto::access_token::IssuedToken,
-    service::authenticate::{AuthenticateError, verify_issued_token},
+    service::authenticate::{AuthenticateError, check_session, verify_issued_token},
     state::AppState,
 };
 
 /// Verifies the access token of a live session or of an enabled service client, for the audience `token.audience`. A session
-/// whose end was confirmed has ended on every node (I3); a disabled client is refused within seconds.
+/// whose end was confirmed has ended on every node (I3), and a change of claims that was confirmed applies on every node (I16); a
+/// disabled client is refused within seconds.
 ///
 /// # Errors
 /// [`AuthenticateError`]
@@ -17,7 +18,8 @@ pub async fn verify(state: &AppState, token: &str) -> Result<IssuedToken, Authen
     let valid = match &verified {
         IssuedToken::Session(session) => {
             let now = state.clock.now();
-            state.redis.sessions.liveness(session.sub, session.sid, now).await?.is_some()
+            check_session(session, state.redis.sessions.liveness(session.sub, session.sid, now).await?)?;
+            true
         }
         IssuedToken::Client(client) => {
             client.aud.contains(&state.config.token.audience) && state.clients.find(&client.client_id).await?.is_some()
@@ -26,9 +28,7 @@ pub async fn verify(state: &AppState, token: &str) -> Result<IssuedToken, Authen
     if valid {
         Ok(verified)
     } else {
-        tracing::debug!(
-            "access token refused: its session has ended, its client is disabled, or its audience is another"
-        );
+        tracing::debug!("access token refused: its client is disabled, or its audience is another");
         Err(AuthenticateError::InvalidToken)
     }
 }

@@ -18,7 +18,7 @@ use latchkey::{
         refresh_token::{RefreshClaims, RefreshTokens},
     },
     domain::{
-        account::{Epoch, Roles},
+        account::{ClaimsVersion, Epoch, Roles},
         clock::Timestamp,
         ids::{AccountId, SessionId},
         secret::SecretText,
@@ -241,6 +241,7 @@ impl Filler {
             account,
             roles: Roles::default(),
             epoch: Epoch(0),
+            claims_version: ClaimsVersion(0),
             transport: Transport::Bearer,
             origin: Origin {
                 ip: Some(IpAddr::from([203, 0, 113, 7])),

@@ -43,7 +43,7 @@ export interface LoginRequest {
 /** An error response (RFC 9457). */
 export interface Problem {
   /** The kind of problem. Stable; later releases may add values. */
-  code: "malformed_request" | "authentication_required" | "invalid_credentials" | "invalid_token" | "invalid_client" | "invalid_refresh_token" | "refresh_token_reused" | "session_expired" | "registration_closed" | "wrong_password" | "cross_site_request" | "cookie_cross_site" | "not_found" | "unknown_session" | "method_not_allowed" | "request_timeout" | "email_taken" | "username_taken" | "payload_too_large" | "unsupported_media_type" | "headers_too_large" | "invalid_fields" | "weak_password" | "too_many_requests" | "internal_error" | "unavailable";
+  code: "malformed_request" | "authentication_required" | "invalid_credentials" | "invalid_token" | "claims_changed" | "invalid_client" | "invalid_refresh_token" | "refresh_token_reused" | "session_expired" | "registration_closed" | "wrong_password" | "cross_site_request" | "cookie_cross_site" | "not_found" | "unknown_session" | "method_not_allowed" | "request_timeout" | "email_taken" | "username_taken" | "payload_too_large" | "unsupported_media_type" | "headers_too_large" | "invalid_fields" | "weak_password" | "too_many_requests" | "internal_error" | "unavailable";
   /** A human-readable description of this occurrence. */
   detail: string;
   /** The fields that are missing or invalid. */

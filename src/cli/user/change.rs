@@ -20,7 +20,10 @@ pub(super) async fn run(state: &AppState, command: &UserCommand) -> anyhow::Resu
             let account = find(state, &args.account.account).await?;
             let roles = accounts::change_roles(state, account.id, &add, &remove).await?;
             let roles = if roles.is_empty() { "none".to_owned() } else { roles.to_string() };
-            println!("Roles of {}: {roles}. Sessions get them with their next refresh.", name(&account));
+            println!(
+                "Roles of {}: {roles}. Older access tokens are refused, and sessions get the roles with their next refresh.",
+                name(&account)
+            );
             Ok(())
         }
         UserCommand::SetPassword(args) => {

@@ -80,7 +80,7 @@ fn row([id, state, created, username, email, roles]: [&str; 6]) -> String {
 mod tests {
     use super::*;
     use crate::domain::{
-        account::{Email, Epoch, Roles},
+        account::{ClaimsVersion, Email, Epoch, Roles},
         clock::Timestamp,
         ids::AccountId,
         secret::PasswordHash,
@@ -100,6 +100,7 @@ mod tests {
             updated_at: time,
             password_changed_at: time,
             epoch: Epoch(0),
+            claims_version: ClaimsVersion(0),
         }
     }
 

@@ -35,7 +35,7 @@ pub enum UserCommand {
     List(ListArgs),
     /// Show an account
     Show(ShowArgs),
-    /// Add and remove roles; sessions get the new roles with their next refresh
+    /// Add and remove roles; older access tokens are refused, and sessions get the new roles with their next refresh
     Roles(RolesArgs),
     /// Set a new password and end all sessions of the account; prompts for the password
     SetPassword(SetPasswordArgs),

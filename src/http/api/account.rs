@@ -154,6 +154,7 @@ impl Problems for RegisterProblems {
     const CODES: &'static [Code] = &[
         Code::MalformedRequest,
         Code::InvalidToken,
+        Code::ClaimsChanged,
         Code::RegistrationClosed,
         Code::EmailTaken,
         Code::UsernameTaken,
@@ -191,7 +192,7 @@ impl From<RegisterError> for Failed<RegisterProblems> {
 struct MeProblems;
 
 impl Problems for MeProblems {
-    const CODES: &'static [Code] = &[Code::AuthenticationRequired, Code::InvalidToken];
+    const CODES: &'static [Code] = &[Code::AuthenticationRequired, Code::InvalidToken, Code::ClaimsChanged];
 }
 
 impl From<AuthenticateError> for Failed<MeProblems> {
@@ -208,6 +209,7 @@ impl Problems for ChangePasswordProblems {
         Code::MalformedRequest,
         Code::AuthenticationRequired,
         Code::InvalidToken,
+        Code::ClaimsChanged,
         Code::WrongPassword,
         Code::CrossSiteRequest,
         Code::CookieCrossSite,

@@ -19,6 +19,7 @@ use serde::Serialize;
 use super::Tag;
 use crate::{
     domain::{
+        account::ClaimsVersion,
         clock::Timestamp,
         event::{Revocation, RevocationTarget},
         ids::{AccountId, SessionId},
@@ -103,6 +104,7 @@ impl RevocationsApi {
     /// | `snapshot` | `{"retain_seconds"}` | the first event: all revocations that still matter follow |
     /// | `resumed` | `{"retain_seconds"}` | the first event after resuming with `Last-Event-ID`: the missed revocations follow |
     /// | `revocation` | `{"kind", …, "reason", "at"}` | a revocation, see below; may be repeated |
+    /// | `claims` | `{"account_id", "claims_version", "at"}` | the account's claims, such as its roles, have changed: see below; may be repeated |
     /// | `live` | `{"at"}` | the backlog is complete; events are live from here on |
     /// | `heartbeat` | `{"at"}` | every second: all revocations before `at` have been sent |
     /// | `gap` | `{"detail"}` | revocations were missed; a `snapshot` follows |
@@ -115,8 +117,13 @@ impl RevocationsApi {
     ///   is the session's to be excepted.
     /// - `key`, with `kid`: those whose header names the key.
     ///
-    /// Keep every revocation for `retain_seconds` after its `at`, even across a `snapshot` or a `gap`. No token that it revokes
-    /// lives longer. Treat an unknown kind as a gap.
+    /// After `claims`, refuse the access tokens whose `sub` is the account's id and whose claim `claims_version` is below the
+    /// event's, with `error="invalid_token"` and `reason="claims_changed"` in `WWW-Authenticate`: a refresh returns a token with
+    /// the current claims. Of tokens without the claim, refuse those whose `iat` is not after the second of `at`. Of several
+    /// events of an account, the highest version counts.
+    ///
+    /// Keep every revocation and change of claims for `retain_seconds` after its `at`, even across a `snapshot` or a `gap`. No
+    /// token that it concerns lives longer. Treat an unknown kind as a gap.
     ///
     /// For service clients, by HTTP Basic. A disabled client is disconnected.
     ///
@@ -156,6 +163,7 @@ enum EventData<'a> {
     At { at: Rfc3339 },
     Detail { detail: &'a str },
     Revocation(RevocationData<'a>),
+    Claims { account_id: AccountId, claims_version: ClaimsVersion, at: Rfc3339 },
 }
 
 #[derive(Serialize)]
@@ -193,9 +201,14 @@ impl Serialize for Rfc3339 {
     }
 }
 
-impl<'a> From<&'a Revocation> for RevocationData<'a> {
-    fn from(revocation: &'a Revocation) -> Self {
+impl<'a> EventData<'a> {
+    /// The name and the data of the event of a revocation.
+    fn of(revocation: &'a Revocation) -> (&'static str, Self) {
+        let at = Rfc3339(revocation.at);
         let scope = match &revocation.target {
+            RevocationTarget::Claims { account, version } => {
+                return ("claims", Self::Claims { account_id: *account, claims_version: *version, at });
+            }
             RevocationTarget::Session { account, session } => {
                 ScopeData::Session { account_id: *account, session_id: *session }
             }
@@ -204,7 +217,7 @@ impl<'a> From<&'a Revocation> for RevocationData<'a> {
             }
             RevocationTarget::Key { kid } => ScopeData::Key { kid },
         };
-        Self { scope, reason: revocation.reason.as_str(), at: Rfc3339(revocation.at) }
+        ("revocation", Self::Revocation(RevocationData { scope, reason: revocation.reason.as_str(), at }))
     }
 }
 
@@ -213,7 +226,10 @@ fn write(text: &mut Vec<u8>, event: &Event, retain: Duration) {
     let (name, place, data) = match event {
         Event::Snapshot => ("snapshot", None, EventData::Retain { retain_seconds: retain.as_secs() }),
         Event::Resumed => ("resumed", None, EventData::Retain { retain_seconds: retain.as_secs() }),
-        Event::Revocation(revocation) => ("revocation", None, EventData::Revocation((&**revocation).into())),
+        Event::Revocation(revocation) => {
+            let (name, data) = EventData::of(revocation);
+            (name, None, data)
+        }
         Event::Live(place) => ("live", Some(place), EventData::At { at: Rfc3339(place.time()) }),
         Event::Heartbeat(place) => ("heartbeat", Some(place), EventData::At { at: Rfc3339(place.time()) }),
         Event::Gap(detail) => ("gap", None, EventData::Detail { detail }),
@@ -291,6 +307,18 @@ mod tests {
         assert_eq!(
             revocation(RevocationTarget::Key { kid: "abc".to_owned() }, Reason::KeyRetired),
             format!("event: revocation\ndata: {{\"kind\":\"key\",\"kid\":\"abc\",\"reason\":\"key_retired\",{at}")
+        );
+    }
+
+    #[test]
+    fn change_of_claims_is_an_event_of_its_own() {
+        let claims = RevocationTarget::Claims { account: ACCOUNT.parse().unwrap(), version: ClaimsVersion(3) };
+        assert_eq!(
+            revocation(claims, Reason::ClaimsChanged),
+            format!(
+                "event: claims\ndata: {{\"account_id\":\"{ACCOUNT}\",\"claims_version\":3,\
+                 \"at\":\"2026-11-23T04:08:30.325Z\"}}\n\n"
+            )
         );
     }
 }

@@ -113,22 +113,28 @@ enum RevokeResponse {
 struct SessionsProblems;
 
 impl Problems for SessionsProblems {
-    const CODES: &'static [Code] = &[Code::AuthenticationRequired, Code::InvalidToken];
+    const CODES: &'static [Code] = &[Code::AuthenticationRequired, Code::InvalidToken, Code::ClaimsChanged];
 }
 
 /// The errors of ending all sessions.
 struct RevokeAllProblems;
 
 impl Problems for RevokeAllProblems {
-    const CODES: &'static [Code] = &[Code::MalformedRequest, Code::AuthenticationRequired, Code::InvalidToken];
+    const CODES: &'static [Code] =
+        &[Code::MalformedRequest, Code::AuthenticationRequired, Code::InvalidToken, Code::ClaimsChanged];
 }
 
 /// The errors of ending one session.
 struct RevokeProblems;
 
 impl Problems for RevokeProblems {
-    const CODES: &'static [Code] =
-        &[Code::MalformedRequest, Code::AuthenticationRequired, Code::InvalidToken, Code::UnknownSession];
+    const CODES: &'static [Code] = &[
+        Code::MalformedRequest,
+        Code::AuthenticationRequired,
+        Code::InvalidToken,
+        Code::ClaimsChanged,
+        Code::UnknownSession,
+    ];
 }
 
 #[OpenApi(tag = "Tag::Sessions")]

@@ -76,7 +76,8 @@ impl From<&IssuedToken> for VerifyResponse {
 struct VerifyProblems;
 
 impl Problems for VerifyProblems {
-    const CODES: &'static [Code] = &[Code::MalformedRequest, Code::AuthenticationRequired, Code::InvalidToken];
+    const CODES: &'static [Code] =
+        &[Code::MalformedRequest, Code::AuthenticationRequired, Code::InvalidToken, Code::ClaimsChanged];
 }
 
 #[OpenApi(tag = "Tag::Services")]

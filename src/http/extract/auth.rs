@@ -94,6 +94,10 @@ impl From<AuthenticateError> for ProblemError {
                 Code::InvalidToken,
                 "The access token is not valid, or its session has ended. Refresh it or sign in.",
             ),
+            AuthenticateError::ClaimsChanged => Self::new(
+                Code::ClaimsChanged,
+                "The roles or other claims of the account have changed since the access token was issued. Refresh it.",
+            ),
             AuthenticateError::Service(error) => error.into(),
         }
     }

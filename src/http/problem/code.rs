@@ -41,6 +41,8 @@ codes! {
     InvalidCredentials = "invalid_credentials", UNAUTHORIZED, "The identifier or the password is wrong";
     /// The access token is not valid, or its session has ended (RFC 6750, section 3.1).
     InvalidToken = "invalid_token", UNAUTHORIZED, "The access token is not valid";
+    /// The account's claims have changed since the access token was issued: refresh it once and repeat the call.
+    ClaimsChanged = "claims_changed", UNAUTHORIZED, "The claims of the account have changed";
     /// The call is for service clients, and no valid client credentials were sent (RFC 6749, section 5.2).
     InvalidClient = "invalid_client", UNAUTHORIZED, "The service client could not be authenticated";
     /// The refresh token is not valid, or its session was revoked.

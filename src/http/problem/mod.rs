@@ -121,6 +121,10 @@ fn challenge(code: Code) -> Option<&'static str> {
     match code {
         Code::InvalidClient => Some(super::extract::client_auth::CHALLENGE),
         Code::InvalidToken => Some("Bearer realm=\"latchkey\", error=\"invalid_token\""),
+        Code::ClaimsChanged => Some(
+            "Bearer realm=\"latchkey\", error=\"invalid_token\", \
+             error_description=\"The claims of the account have changed\", reason=\"claims_changed\"",
+        ),
         _ if code.status() == StatusCode::UNAUTHORIZED => Some("Bearer realm=\"latchkey\""),
         _ => None,
     }

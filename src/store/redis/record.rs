@@ -6,6 +6,7 @@
 //! | session id and a byte 1 to 4 | the details in parts of at most 64 bytes: address, device and user agent of the sign-in |
 //! | `r` | the account's roles as of its last sign-in, separated by spaces; absent for none |
 //! | `f` | the fence: an epoch (u32) and a time (u48). Until then sign-ins checked against an older epoch are refused |
+//! | `v` | the version of the account's claims (u32) and the time when it became current (u48; 0 if it came with a sign-in); absent for version 0 |
 //! | `c` | for accounts with many sessions: an upper bound of their number (u16), and the number at which expired ones are searched (u16) |
 //!
 //! A record, all numbers big-endian, times in milliseconds since the Unix epoch:
@@ -30,7 +31,7 @@ use fred::bytes::Bytes;
 
 use super::user_agent;
 use crate::domain::{
-    account::Roles,
+    account::{ClaimsStamp, ClaimsVersion, Roles},
     authentication::Authentication,
     clock::Timestamp,
     ids::{AccountId, SessionId},
@@ -146,7 +147,13 @@ impl Record {
     }
 
     /// The grant of the session that the record describes.
-    pub fn into_grant(self, account: AccountId, session: SessionId, roles: Roles) -> Grant {
+    pub fn into_grant(
+        self,
+        account: AccountId,
+        session: SessionId,
+        roles: Roles,
+        claims_version: ClaimsVersion,
+    ) -> Grant {
         Grant {
             account,
             session,
@@ -158,7 +165,7 @@ impl Record {
             ends_at: self.ends_at,
             transport: self.transport,
             roles,
-            claims_version: 0,
+            claims_version,
         }
     }
 
@@ -175,6 +182,26 @@ impl Record {
             origin,
         }
     }
+}
+
+/// The field of the version of the account's claims.
+pub const CLAIMS_FIELD: &str = "v";
+
+/// Reads the field [`CLAIMS_FIELD`].
+///
+/// # Errors
+/// [`RecordError`]
+pub fn decode_claims(bytes: Option<&[u8]>) -> Result<ClaimsStamp, RecordError> {
+    let Some(bytes) = bytes else { return Ok(ClaimsStamp::default()) };
+    let [a, b, c, d, time @ ..] = bytes else { return Err(RecordError::Damaged(bytes.len())) };
+    let time: [u8; 6] = time.try_into().map_err(|_| RecordError::Damaged(bytes.len()))?;
+    let mut wide = [0; 8];
+    wide[2..].copy_from_slice(&time);
+    let changed_at = Timestamp::from_millis(i64::from_be_bytes(wide));
+    Ok(ClaimsStamp {
+        version: ClaimsVersion(u32::from_be_bytes([*a, *b, *c, *d])),
+        changed_at: (changed_at.as_millis() > 0).then_some(changed_at),
+    })
 }
 
 /// The relation of a presented generation to a record.

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     domain::{
-        account::{Epoch, Roles},
+        account::{ClaimsVersion, Epoch, Roles},
         clock::Timestamp,
         event::Reason,
         ids::{AccountId, SessionId},
@@ -41,6 +41,8 @@ pub struct NewSession {
     pub account: AccountId,
     /// The account's roles.
     pub roles: Roles,
+    /// The version of the account's claims that has these roles.
+    pub claims_version: ClaimsVersion,
     /// The account's epoch when its credentials were checked.
     pub epoch: Epoch,
     /// The transport of its refresh token.
@@ -65,7 +67,7 @@ pub enum Create {
         /// The sessions that the cap has ended for it.
         evicted: Vec<SessionId>,
     },
-    /// The account has changed since its credentials were checked (I5): check them again.
+    /// The account or its claims have changed since its credentials were checked (I5, I16): check them again.
     Stale,
 }
 
@@ -82,6 +84,8 @@ pub struct Replacement {
     pub accepted: Accepted,
     /// The account's roles.
     pub roles: Roles,
+    /// The version of the account's claims that has these roles.
+    pub claims_version: ClaimsVersion,
     /// The account's new epoch.
     pub epoch: Epoch,
     /// The idle timeout.
@@ -126,12 +130,13 @@ impl SessionStore {
     /// [`RedisError`]
     pub async fn create(&self, new: NewSession, now: Timestamp) -> Result<Create, RedisError> {
         let (record, ttl) = new_record(new.transport, new.idle_timeout, new.absolute_timeout, now);
-        let mut all = session_arg_prefix(new.account, new.id, 56);
+        let mut all = session_arg_prefix(new.account, new.id, 60);
         for time in [now.as_millis().max(0).unsigned_abs(), whole_millis(ttl)] {
             all.put_uint(time.min(MAX_U48), 6);
         }
         all.put_u32(new.max_per_account);
         all.put_u32(new.epoch.0);
+        all.put_u32(new.claims_version.0);
         all.extend_from_slice(&record.encode());
         let mut arguments = vec![Value::Bytes(all.freeze()), new.roles.to_string().into()];
         let details = record::encode_details(&new.origin).into_iter().map(Bytes::from);
@@ -151,7 +156,7 @@ impl SessionStore {
                 if let Some(position) = ended {
                     self.confirm_ended("create", new.account, position).await?;
                 }
-                let grant = record.into_grant(new.account, new.id, new.roles);
+                let grant = record.into_grant(new.account, new.id, new.roles, new.claims_version);
                 Ok(Create::Created { grant, evicted })
             }
             Some("stale") => Ok(Create::Stale),
@@ -208,7 +213,8 @@ impl SessionStore {
                 Some(text) => Roles::from_spaced(&text).map_err(|error| RedisError::Unexpected(error.to_string()))?,
                 None => Roles::default(),
             };
-            Ok(record.into_grant(account, session, roles))
+            let claims = record::decode_claims(parts.get(3).and_then(Value::as_bytes))?;
+            Ok(record.into_grant(account, session, roles, claims.version))
         };
         match outcome.as_deref() {
             Some("rotated") => Ok(Rotation::Rotated(grant()?)),
@@ -289,7 +295,17 @@ impl SessionStore {
         reason: Reason,
         now: Timestamp,
     ) -> Result<Replace, RedisError> {
-        let Replacement { id, account, replaces, accepted, roles, epoch, idle_timeout, absolute_timeout } = replacement;
+        let Replacement {
+            id,
+            account,
+            replaces,
+            accepted,
+            roles,
+            claims_version,
+            epoch,
+            idle_timeout,
+            absolute_timeout,
+        } = replacement;
         let (record, ttl) = new_record(Transport::Bearer, idle_timeout, absolute_timeout, now);
         let extra = [
             bytes(replaces.as_bytes()),
@@ -297,6 +313,7 @@ impl SessionStore {
             script::duration(ttl),
             roles.to_string().into(),
             if accepted == Accepted::Bearer { "1".into() } else { "".into() },
+            Value::Integer(claims_version.0.into()),
         ];
         let answer = self.run_revoke_all(account, Some(id), Some(epoch), reason, now, extra).await?;
         match answer.as_str().as_deref() {
@@ -311,7 +328,8 @@ impl SessionStore {
             return Err(unexpected("revoke_all", &answer));
         };
         let record = Record::decode(record)?;
-        Ok(Replace::Replaced { grant: record.into_grant(account, id, roles), ended })
+        let claims = record::decode_claims(parts.get(2).and_then(Value::as_bytes))?;
+        Ok(Replace::Replaced { grant: record.into_grant(account, id, roles, claims.version), ended })
     }
 
     async fn run_revoke_all(
@@ -345,8 +363,10 @@ impl SessionStore {
         Ok(answer)
     }
 
-    /// Replaces the roles that the next refresh of each session of an account returns. A sign-in that was checked against an
-    /// epoch older than `epoch` can't create a session any more, so that it can't write the former roles.
+    /// Replaces the roles that the next refresh of each session of an account returns, and the version of its claims (I16).
+    /// Returns the version once no other node accepts a token with an older one: `version`, or a later one if a change that the
+    /// database has not stored had it. A sign-in that was checked against an epoch older than `epoch` can't create a session
+    /// any more, so that it can't write the former roles.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -354,11 +374,37 @@ impl SessionStore {
         &self,
         account: AccountId,
         roles: &Roles,
+        version: ClaimsVersion,
         epoch: Epoch,
         now: Timestamp,
-    ) -> Result<(), RedisError> {
-        let arguments = [roles.to_string().into(), millis(now), Value::Integer(epoch.0.into()), millis(now + FENCE)];
-        self.run(&self.connection.scripts.set_roles, account, arguments).await.map(drop)
+    ) -> Result<ClaimsVersion, RedisError> {
+        let pending = self.log.acks.open();
+        let arguments = [
+            roles.to_string().into(),
+            millis(now),
+            Value::Integer(epoch.0.into()),
+            millis(now + FENCE),
+            Value::Integer(version.0.into()),
+            pending.origin().into(),
+        ];
+        let answer = self.run(&self.connection.scripts.set_roles, account, arguments).await;
+        // On success and on failure: the next lookup of each session reads Redis.
+        self.log.session_cache.remove_account(account, None);
+        let answer = answer?;
+        let version = answer.as_u64().and_then(|version| u32::try_from(version).ok());
+        let version = version.ok_or_else(|| unexpected("set_roles", &answer))?;
+        pending.confirmed().await;
+        Ok(ClaimsVersion(version))
+    }
+
+    /// The version of an account's claims in Redis; none if Redis holds none, which does not mean that there is none.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn claims_version(&self, account: AccountId) -> Result<Option<ClaimsVersion>, RedisError> {
+        let client = self.connection.client();
+        let found: Option<Bytes> = client.hget(self.connection.keys.sessions(account), record::CLAIMS_FIELD).await?;
+        Ok(found.map(|stamp| record::decode_claims(Some(&stamp))).transpose()?.map(|stamp| stamp.version))
     }
 
     /// The live sessions of an account, oldest first.
@@ -386,6 +432,19 @@ impl SessionStore {
         Ok(self.look_up(account, session, now).await?.is_some())
     }
 
+    /// Returns how long a session is live, or none if it has ended. Reads Redis.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn liveness_in_redis(
+        &self,
+        account: AccountId,
+        session: SessionId,
+        now: Timestamp,
+    ) -> Result<Option<Liveness>, RedisError> {
+        self.look_up(account, session, now).await
+    }
+
     /// Returns how long a session is live, or none if it has ended. Reads the node's session cache while it is valid, else
     /// Redis.
     ///
@@ -409,9 +468,9 @@ impl SessionStore {
         Ok(found)
     }
 
-    /// Whether a session is cached as live. Counts no cache hit ([`SessionStore::count_cache_hit`] does).
-    pub fn is_cached(&self, account: AccountId, session: SessionId, now: Timestamp) -> bool {
-        self.log.session_cache.peek(account, session, now).is_some()
+    /// As [`SessionStore::liveness`], from the cache alone. Counts no cache hit ([`SessionStore::count_cache_hit`] does).
+    pub fn cached_liveness(&self, account: AccountId, session: SessionId, now: Timestamp) -> Option<Liveness> {
+        self.log.session_cache.peek(account, session, now)
     }
 
     /// Counts a hit of the session cache.
@@ -443,13 +502,15 @@ impl SessionStore {
         now: Timestamp,
     ) -> Result<Option<Liveness>, RedisError> {
         let client = self.connection.client();
-        let field = Bytes::copy_from_slice(session.as_bytes());
+        let fields =
+            vec![Bytes::copy_from_slice(session.as_bytes()), Bytes::from_static(record::CLAIMS_FIELD.as_bytes())];
         // Boxed, as in script.rs.
-        let answer = Box::pin(client.hget(self.connection.keys.sessions(account), field));
-        let found: Option<Bytes> = self.look_ups.watch(answer).await?;
+        let answer = Box::pin(client.hmget(self.connection.keys.sessions(account), fields));
+        let (found, claims): (Option<Bytes>, Option<Bytes>) = self.look_ups.watch(answer).await?;
         let Some(record) = found else { return Ok(None) };
         let Record { created_at, idle_ends_at, ends_at, .. } = Record::decode(&record)?;
-        Ok((now < idle_ends_at.min(ends_at)).then_some(Liveness { created_at, idle_ends_at, ends_at }))
+        let claims = record::decode_claims(claims.as_deref())?;
+        Ok((now < idle_ends_at.min(ends_at)).then_some(Liveness { created_at, idle_ends_at, ends_at, claims }))
     }
 
     /// Runs a script on an account's sessions in one round trip, with the keys and arguments that every script gets

@@ -4,7 +4,7 @@ use sqlx::{Any, Transaction};
 
 use super::{Dialect, Sql, SqlError, accounts, accounts::select, query};
 use crate::domain::{
-    account::{Account, Email, Epoch, Roles},
+    account::{Account, ClaimsVersion, Email, Epoch, Roles},
     audit::Entry,
     clock::Timestamp,
     ids::AccountId,
@@ -73,13 +73,26 @@ impl AccountChange {
         self.store(now).await
     }
 
-    /// Replaces the account's roles.
+    /// Replaces the account's roles and increments the version of its claims.
     ///
     /// # Errors
     /// [`SqlError`]
     pub async fn set_roles(&mut self, roles: &Roles, now: Timestamp) -> Result<(), SqlError> {
         self.account.roles = roles.clone();
+        self.account.claims_version = self.account.claims_version.next();
         self.store(now).await
+    }
+
+    /// Sets the version of the account's claims to the one that Redis has given them. Does nothing if it is the same.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn set_claims_version(&mut self, version: ClaimsVersion) -> Result<(), SqlError> {
+        if self.account.claims_version == version {
+            return Ok(());
+        }
+        self.account.claims_version = version;
+        self.store(self.account.updated_at).await
     }
 
     /// Replaces the account's e-mail address, unless another account has it. The new address is not verified.
@@ -154,7 +167,7 @@ impl AccountChange {
         let account = &mut self.account;
         account.updated_at = now;
         let sql = "UPDATE accounts SET password_hash = $1, password_changed_at = $2, disabled_at = $3, roles = $4, \
-                   epoch = $5, updated_at = $6 WHERE id = $7";
+                   epoch = $5, updated_at = $6, claims_version = $7 WHERE id = $8";
         query(sql)
             .bind(accounts::stored_hash(account.password_hash.as_ref()))
             .bind(account.password_changed_at.as_millis())
@@ -162,6 +175,7 @@ impl AccountChange {
             .bind(account.roles.to_string())
             .bind(i64::from(account.epoch.0))
             .bind(now.as_millis())
+            .bind(i64::from(account.claims_version.0))
             .bind(account.id.to_string())
             .execute(&mut *self.tx)
             .await?;

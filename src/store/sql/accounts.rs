@@ -6,7 +6,7 @@ use sqlx::{Any, AssertSqlSafe, Row, SqlSafeStr, SqlStr, Transaction, any::AnyRow
 
 use super::{Sql, SqlError, imports::ImportOutcome, query};
 use crate::domain::{
-    account::{Account, Email, Epoch, Identifier, NewAccount, Roles, Username},
+    account::{Account, ClaimsVersion, Email, Epoch, Identifier, NewAccount, Roles, Username},
     audit::{AuditEvent, Entry},
     clock::Timestamp,
     ids::AccountId,
@@ -32,7 +32,7 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT id, email, email_verified, username, password_hash, roles, disabled_at, created_at, updated_at, ",
-            "password_changed_at, epoch FROM accounts ",
+            "password_changed_at, epoch, claims_version FROM accounts ",
             $rest
         )
     };
@@ -79,6 +79,7 @@ impl Sql {
             updated_at: new.updated_at,
             password_changed_at: new.created_at,
             epoch: Epoch::default(),
+            claims_version: ClaimsVersion::default(),
         })
     }
 
@@ -300,5 +301,8 @@ pub(super) fn read(row: &AnyRow) -> Result<Account, SqlError> {
         updated_at: Timestamp::from_millis(row.try_get("updated_at")?),
         password_changed_at: Timestamp::from_millis(row.try_get("password_changed_at")?),
         epoch: Epoch(u32::try_from(row.try_get::<i64, _>("epoch")?).map_err(|_| unreadable("epoch"))?),
+        claims_version: ClaimsVersion(
+            u32::try_from(row.try_get::<i64, _>("claims_version")?).map_err(|_| unreadable("claims_version"))?,
+        ),
     })
 }

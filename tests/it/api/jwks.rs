@@ -77,6 +77,7 @@ async fn access_tokens_have_documented_claims_in_every_algorithm() {
         assert_eq!((&claims["session_start"], &claims["claims_version"]), (&json!(1_800_000_000), &json!(0)));
         assert_eq!(claims["amr"], json!(["pwd"]));
         assert_eq!(claims["scope"], "account");
+        assert_eq!(claims["claims_version"], 0);
         let answer = node.get("/.well-known/jwks.json", "").await;
         assert_eq!(answer.header("cache-control"), "public, max-age=300");
         let key = &answer.json()["keys"][0];

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use latchkey::service::accounts;
-use serde_json::Value;
+use latchkey::{domain::account::Roles, service::accounts};
+use serde_json::{Value, json};
 
 use crate::harness::{
     client::{PASSWORD, Tokens},
-    sse::Feed,
+    sse::{Event, Feed},
     test_cluster::{Node, TestCluster},
 };
 
@@ -101,6 +101,41 @@ async fn disabled_account_and_its_newest_session_are_sent() {
     assert_eq!((&received[0]["kind"], &received[0]["reason"]), (&"account".into(), &"disabled".into()));
     assert!(received[0].get("except_session_id").is_none());
     assert_eq!((&received[1]["session_id"], &received[1]["reason"]), (&young.session.into(), &"disabled".into()));
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changed_roles_are_sent_live_in_the_snapshot_and_after_resuming() {
+    let mut fixture = FeedFixture::start().await;
+    fixture.feed.moved_on().await;
+    let last = fixture.feed.last_id.clone();
+    let ada = accounts::find(&fixture.here.state.sql, "ada").await.unwrap();
+    let (editor, none) = (Roles::parse(["editor"]).unwrap(), Roles::default());
+    accounts::change_roles(&fixture.here.state, ada.id, &editor, &none).await.unwrap();
+    accounts::change_roles(&fixture.there.state, ada.id, &editor, &none).await.unwrap();
+    fixture.cluster.advance(Duration::from_secs(1));
+    accounts::change_roles(&fixture.there.state, ada.id, &none, &editor).await.unwrap();
+    let claims = |version, at: &str| {
+        let data = json!({ "account_id": fixture.account, "claims_version": version, "at": at });
+        Event { name: "claims".to_owned(), data }
+    };
+    let expected = [claims(1, "2027-01-15T08:00:00.000Z"), claims(2, "2027-01-15T08:00:01.000Z")];
+    let received = async |feed: &mut Feed| {
+        let mut received = Vec::new();
+        while received.len() < expected.len() {
+            let event = feed.next().await.unwrap();
+            if event.name == "claims" {
+                received.push(event);
+            }
+        }
+        received
+    };
+    assert_eq!(received(&mut fixture.feed).await, expected, "a change to the same roles is none");
+    let service = fixture.cluster.service_client("other").await;
+    for last in [None, last.as_deref()] {
+        let mut feed = Feed::open(&fixture.here, &service, last).await;
+        assert_eq!(received(&mut feed).await, expected);
+    }
     fixture.stop().await;
 }
 

@@ -6,7 +6,7 @@ use std::{collections::HashSet, time::Duration};
 use futures_util::future::join_all;
 use latchkey::{
     domain::{
-        account::{Epoch, Roles},
+        account::{ClaimsVersion, Epoch, Roles},
         clock::{Clock, Timestamp},
         session::{Generation, Origin, Rotation, Transport},
     },
@@ -279,6 +279,7 @@ async fn i1_grace_in_random_histories_is_never_shorter_and_at_most_a_sixth_longe
             account,
             roles: Roles::default(),
             epoch: Epoch(0),
+            claims_version: ClaimsVersion(0),
             transport: Transport::Bearer,
             origin: Origin::default(),
             idle_timeout: IDLE,

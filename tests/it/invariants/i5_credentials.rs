@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::{join, join_all};
 use latchkey::{
     domain::{
-        account::{Epoch, Roles},
+        account::{ClaimsVersion, Epoch, Roles},
         event::Reason,
         ids::AccountId,
         session::{Origin, Transport},
@@ -286,6 +286,7 @@ fn new_session(node: &Node, account: AccountId, epoch: u32) -> NewSession {
         account,
         roles: Roles::default(),
         epoch: Epoch(epoch),
+        claims_version: ClaimsVersion(0),
         transport: Transport::Bearer,
         origin: Origin::default(),
         idle_timeout: Duration::from_secs(60),

@@ -1,5 +1,6 @@
-//! The invariants I1 to I8 (`docs/architecture.md`) and the session cap, on a real Redis.
+//! The invariants I1 to I8, and I16 (`docs/architecture.md`) and the session cap, on a real Redis.
 
+mod i16_claims;
 mod i1_one_successor;
 mod i2_reuse;
 mod i3_introspection;

@@ -1,6 +1,6 @@
 //! Changes to an account: committed as a whole, or not at all.
 
-use latchkey::domain::account::{Account, Epoch, Identifier, Roles};
+use latchkey::domain::account::{Account, ClaimsVersion, Epoch, Identifier, Roles};
 
 use super::{LATER, hash, new_account, new_id, on_every_backend, with_username};
 
@@ -22,6 +22,7 @@ async fn committed_change_is_stored() {
             disabled_at: Some(LATER),
             updated_at: LATER,
             epoch: Epoch(1),
+            claims_version: ClaimsVersion(1),
             ..before
         };
         assert_eq!(change.account, expected);

@@ -1,7 +1,7 @@
 //! Inserting, finding, listing and rehashing accounts.
 
 use latchkey::{
-    domain::account::{Account, Epoch, Identifier, NewAccount, Roles},
+    domain::account::{Account, ClaimsVersion, Epoch, Identifier, NewAccount, Roles},
     store::sql::InsertError,
 };
 
@@ -34,6 +34,7 @@ async fn inserted_account_is_read_back_unchanged() {
                 updated_at: new.updated_at,
                 password_changed_at: NOW,
                 epoch: Epoch(0),
+                claims_version: ClaimsVersion(0),
             };
             assert_eq!(stored, expected);
             assert_eq!(sql.account(new.id).await.unwrap(), Some(expected));

@@ -11,6 +11,13 @@ use tokio::task::JoinSet;
 use super::{Backend, new_account, new_id, on_every_backend};
 use crate::harness::postgres;
 
+/// The number of migrations.
+fn files() -> u32 {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
+    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    u32::try_from(names.filter(|name| name.matches('.').count() == 1).count()).unwrap()
+}
+
 /// Executes a statement on a separate connection.
 pub(super) async fn meddle(backend: &Backend, sql: &str) {
     let mut connection = AnyConnection::connect(backend.settings.url.expose()).await.unwrap();
@@ -22,7 +29,7 @@ pub(super) async fn meddle(backend: &Backend, sql: &str) {
 async fn migrate_applies_each_migration_once() {
     on_every_backend(async |backend| {
         let sql = backend.connect().await;
-        assert_eq!(sql.migrate().await.unwrap(), 6);
+        assert_eq!(sql.migrate().await.unwrap(), files());
         let account = sql.insert_account(&new_account("ann@example.com")).await.unwrap();
         assert_eq!(sql.migrate().await.unwrap(), 0);
         assert_eq!(backend.connect().await.migrate().await.unwrap(), 0);
@@ -42,7 +49,7 @@ async fn concurrent_migrations_all_succeed() {
             }
             let mut applied = nodes.join_all().await;
             applied.sort_unstable();
-            assert_eq!(applied, [0, 0, 0, 0, 0, 0, 0, 6]);
+            assert_eq!(applied, [0, 0, 0, 0, 0, 0, 0, files()]);
         })
         .await;
     }
@@ -54,7 +61,7 @@ async fn migrate_of_newer_database_is_refused() {
         let sql = backend.node().await;
         meddle(&backend, "INSERT INTO migrations SELECT 99, 'later', checksum, 'later' FROM migrations LIMIT 1").await;
         let error = sql.migrate().await.unwrap_err();
-        assert!(matches!(error, SqlError::Newer { found: 99, known: 6 }), "{error}");
+        assert!(matches!(error, SqlError::Newer { found: 99, .. }), "{error}");
     })
     .await;
 }
@@ -78,7 +85,7 @@ async fn failed_migration_leaves_no_trace() {
         meddle(&backend, "CREATE TABLE imports (in_the_way BIGINT)").await;
         sql.migrate().await.unwrap_err();
         meddle(&backend, "DROP TABLE imports").await;
-        assert_eq!(sql.migrate().await.unwrap(), 6);
+        assert_eq!(sql.migrate().await.unwrap(), files());
     })
     .await;
 }
@@ -89,7 +96,7 @@ async fn migrate_uses_migrate_url() {
     let direct = postgres::shared().url(&database);
     let nowhere = super::settings("postgres://postgres@127.0.0.1:1/nowhere");
     let sql = Sql::connect(&DatabaseSettings { migrate_url: Some(direct.as_str().into()), ..nowhere }).await.unwrap();
-    assert_eq!(sql.migrate().await.unwrap(), 6);
+    assert_eq!(sql.migrate().await.unwrap(), files());
 }
 
 /// An account of a release whose keys were not normalized, and the statement that stores it as that release did.

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use latchkey::{
     domain::{
-        account::{Epoch, Roles},
+        account::{ClaimsStamp, ClaimsVersion, Epoch, Roles},
         event::Reason,
         session::{Generation, Origin, Rotation, Transport},
     },
-    store::redis::Create,
+    store::redis::{Create, NewSession},
 };
 
 use super::{
@@ -23,6 +23,7 @@ on_every_server!(
     create_above_cap_ends_oldest,
     details_round_trip,
     i5_create_with_older_epoch_is_stale,
+    i16_set_roles_replaces_roles_and_version_of_every_session,
     i4_sessions_expire_by_both_clocks,
     i4_keys_expire_by_ttl,
 );
@@ -164,6 +165,51 @@ async fn details_round_trip(server: Server) {
     for (session, (given, cut)) in listed.into_iter().zip(cases) {
         assert_eq!(session.origin, cut.unwrap_or(given));
     }
+    store.close().await;
+}
+
+async fn i16_set_roles_replaces_roles_and_version_of_every_session(server: Server) {
+    let store = server.store();
+    let (ada, now) = (account(), NOW + Duration::from_secs(20));
+    let roles = |names: &[&str]| Roles::parse(names).unwrap();
+    let set = async |names: &[&str], version| {
+        store.sessions.set_roles(ada, &roles(names), ClaimsVersion(version), Epoch(1), now).await.unwrap()
+    };
+    let claims = async || store.sessions.liveness(ada, session(1), now).await.unwrap().unwrap().claims;
+    create(&store, ada, session(1), NOW).await;
+    create(&store, ada, session(2), NOW).await;
+    assert_eq!(claims().await, ClaimsStamp::default());
+    assert_eq!(set(&["admin"], 1).await, ClaimsVersion(1));
+    assert_eq!(claims().await, ClaimsStamp { version: ClaimsVersion(1), changed_at: Some(now) });
+    for number in [1, 2] {
+        let rotated = store.sessions.rotate(ada, session(number), Generation(0), GRACE, IDLE, now).await.unwrap();
+        let repeated = store.sessions.rotate(ada, session(number), Generation(0), GRACE, IDLE, now).await.unwrap();
+        let (Rotation::Rotated(grant), Rotation::Repeated(again)) = (rotated, repeated) else { panic!() };
+        assert_eq!((&grant.roles, grant.claims_version), (&roles(&["admin"]), ClaimsVersion(1)));
+        assert_eq!(again, grant);
+    }
+    assert_eq!(set(&[], 1).await, ClaimsVersion(2), "a version is never used twice");
+    // Redis has a later version: the sign-in was checked before the change, or the database has lost it.
+    let new = |number, version| NewSession {
+        claims_version: ClaimsVersion(version),
+        epoch: Epoch(1),
+        ..new_session(ada, session(number))
+    };
+    assert_eq!(store.sessions.create(new(3, 1), now).await.unwrap(), Create::Stale);
+    let Create::Created { grant, .. } = store.sessions.create(new(3, 2), now).await.unwrap() else { panic!() };
+    assert_eq!(grant.claims_version, ClaimsVersion(2));
+    assert_eq!(claims().await, ClaimsStamp { version: ClaimsVersion(2), changed_at: Some(now) });
+    let rotation = store.sessions.rotate(ada, session(3), Generation(0), GRACE, IDLE, now).await.unwrap();
+    let Rotation::Rotated(grant) = rotation else { panic!("{rotation:?}") };
+    assert_eq!((grant.roles, grant.claims_version), (Roles::default(), ClaimsVersion(2)));
+    let at = now.as_millis().to_string();
+    let event = |version: u32| {
+        [ada.to_string(), format!("00000000-0000-0000-0000-{version:012x}"), "revoked".to_owned(), at.clone()]
+    };
+    assert_eq!(server.events(), [event(1), event(2)]);
+    // The version outlives the sessions for as long as the fence, and the key goes with the last session otherwise.
+    store.sessions.revoke_all(ada, None, Some(Epoch(2)), Reason::Disabled, now).await.unwrap();
+    assert_eq!(store.sessions.claims_version(ada).await.unwrap(), Some(ClaimsVersion(2)));
     store.close().await;
 }
 

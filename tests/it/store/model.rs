@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use latchkey::{
     domain::{
-        account::{Epoch, Roles},
+        account::{ClaimsVersion, Epoch, Roles},
         clock::Timestamp,
         event::Reason,
         ids::{AccountId, SessionId},
@@ -208,6 +208,7 @@ async fn run_history(store: &RedisStores, account: AccountId, most: usize, grace
                     accepted: Accepted::Any,
                     roles: Roles::default(),
                     epoch: Epoch(0),
+                    claims_version: ClaimsVersion(0),
                     idle_timeout: IDLE,
                     absolute_timeout: ABSOLUTE,
                 };

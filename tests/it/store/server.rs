@@ -15,7 +15,7 @@ use fred::{
 use latchkey::{
     config::RedisSettings,
     domain::{
-        account::{Epoch, Roles},
+        account::{ClaimsVersion, Epoch, Roles},
         clock::Timestamp,
         ids::{AccountId, SessionId},
         session::{Grant, Origin, Transport},
@@ -256,6 +256,7 @@ pub fn new_session(account: AccountId, id: SessionId) -> NewSession {
         account,
         roles: Roles::default(),
         epoch: Epoch(0),
+        claims_version: ClaimsVersion(0),
         transport: Transport::Bearer,
         origin: Origin::default(),
         idle_timeout: IDLE,

@@ -5,7 +5,7 @@ use std::{fmt::Write, path::PathBuf, time::Duration};
 use fred::types::Value;
 use latchkey::{
     domain::{
-        account::Roles,
+        account::{ClaimsStamp, ClaimsVersion, Epoch, Roles},
         clock::Timestamp,
         event::Reason,
         ids::{AccountId, SessionId},
@@ -19,7 +19,11 @@ use super::{
     server::{ABSOLUTE, GRACE, IDLE, NOW, Server, account, create, new_session, raw_command, session},
 };
 
-on_every_server!(record_version_1_is_read_and_used, record_newer_version_is_refused_by_name);
+on_every_server!(
+    record_version_1_is_read_and_used,
+    event_of_claims_is_a_harmless_revocation_to_version_1,
+    record_newer_version_is_refused_by_name,
+);
 
 const ACCOUNT: &str = "0192f0c1-2345-7abc-8def-0123456789ab";
 
@@ -129,6 +133,12 @@ async fn record_version_1_is_read_and_used(server: Server) {
     assert!(listed[2].origin.user_agent.as_ref().unwrap().starts_with("agent agent agent"));
     assert!(listed.iter().all(|session| session.ends_at == session.created_at + ABSOLUTE));
 
+    // its account's claims have never changed, until now
+    let liveness = store.sessions.liveness(ada(), session(1), now).await.unwrap().unwrap();
+    assert_eq!(liveness.claims, ClaimsStamp::default());
+    let roles = Roles::parse(["admin", "clerk"]).unwrap();
+    let version = store.sessions.set_roles(ada(), &roles, ClaimsVersion(1), Epoch(0), now).await.unwrap();
+
     // the rotation history of session 2 keeps each superseded token within its grace window
     let rotate = async |id: SessionId, generation, now| {
         store.sessions.rotate(ada(), id, Generation(generation), GRACE, IDLE, now).await.unwrap()
@@ -140,10 +150,40 @@ async fn record_version_1_is_read_and_used(server: Server) {
     let rotated = rotate(session(1), 0, now).await;
     let Rotation::Rotated(grant) = rotated else { panic!("{rotated:?}") };
     assert_eq!((grant.generation, grant.created_at), (Generation(1), plus(1)));
-    assert_eq!(grant.roles, Roles::parse(["admin", "clerk"]).unwrap());
+    assert_eq!((grant.roles, grant.claims_version), (roles, version));
     assert_eq!(rotate(session(2), 3, now).await, Rotation::Reused);
     assert!(store.sessions.revoke(ada(), session(3), Reason::Logout, now).await.unwrap());
     assert_eq!(store.sessions.revoke_all(ada(), None, None, Reason::Revoked, now).await.unwrap(), 1);
+    store.close().await;
+}
+
+/// Version 1 reads the event of changed claims as the end of a session that never existed: it has to acknowledge it, and no
+/// subscriber of its feed may take it for a gap.
+async fn event_of_claims_is_a_harmless_revocation_to_version_1(server: Server) {
+    // The rules of release 0.1 (`following/entry.rs`), and its reasons.
+    const REASONS: [&str; 8] =
+        ["logout", "revoked", "reuse", "limit", "password_changed", "disabled", "deleted", "key_retired"];
+    let store = server.store();
+    store.sessions.set_roles(ada(), &Roles::default(), ClaimsVersion(7), Epoch(0), NOW).await.unwrap();
+    let [[account, session, reason, at]] = server.events().try_into().unwrap();
+    assert_eq!(account.parse::<AccountId>().unwrap(), ada());
+    assert!(REASONS.contains(&reason.as_str()), "{reason}");
+    assert_eq!(at.parse::<i64>().unwrap(), NOW.as_millis());
+    let session = session.parse::<SessionId>().unwrap();
+    assert_eq!(session.as_bytes()[..10], [0; 10], "no random UUID (RFC 9562, section 5.4) begins so");
+
+    // A hash that version 1 has written to since: roles of a sign-in, and no version.
+    let key = latchkey::store::redis::key::Keys::new("lk:").sessions(ada());
+    let raw = server.raw().await;
+    store
+        .sessions
+        .create(NewSession { claims_version: ClaimsVersion(7), ..new_session(ada(), self::session(1)) }, NOW)
+        .await
+        .unwrap();
+    raw_command(&raw, "HSET", vec![key.into(), "r".into(), "clerk".into()]).await;
+    let rotation = store.sessions.rotate(ada(), self::session(1), Generation(0), GRACE, IDLE, plus(1)).await.unwrap();
+    let Rotation::Rotated(grant) = rotation else { panic!("{rotation:?}") };
+    assert_eq!((grant.roles, grant.claims_version), (Roles::parse(["clerk"]).unwrap(), ClaimsVersion(7)));
     store.close().await;
 }
 

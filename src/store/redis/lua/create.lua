@@ -1,14 +1,14 @@
 -- Creates sessions, and ends an account's oldest if there would be too many.
 -- ARGV  of each: 1 in one: account id, session id; now, ttl of the key (u48, ms); maximum number of sessions, epoch the sign-in was
---       checked against (u32); the record  2 roles or ''  3 to 6 the parts of the details, '' for missing ones
+--       checked against, version of the claims (u32); the record  2 roles or ''  3 to 6 the parts of the details, '' for missing ones
 -- Returns for each 'created', {'created', id of the last event, ids of the ended sessions} if the cap ended some, or 'stale'
--- if the account has changed since the sign-in was checked (I5).
+-- if the account or its claims have changed since the sign-in was checked (I5, I16).
 
 local function create(key, new, roles, ...)
   local id = string.sub(new, 17, 32)
-  local now, ttl, most, epoch, rest = struct.unpack('>I6I6I4I4', new, 33)
+  local now, ttl, most, epoch, version, rest = struct.unpack('>I6I6I4I4I4', new, 33)
   local record = string.sub(new, rest)
-  local found = redis.call('HMGET', key, 'f', 'c', 'r')
+  local found = redis.call('HMGET', key, 'f', 'c', 'r', 'v')
   local fence, count, former_roles = found[1], found[2], found[3]
   if fence then
     local fence_epoch, till = struct.unpack('>I4I6', fence)
@@ -18,6 +18,9 @@ local function create(key, new, roles, ...)
       redis.call('HDEL', key, 'f')
     end
   end
+
+  local former_version = read_claims(found[4])
+  if version < former_version then return 'stale' end
 
   -- An upper bound of the number of sessions, and the number at which to search for expired ones. An account with more than
   -- a few fields has a count, so that its sessions needn't be read each time.
@@ -70,6 +73,10 @@ local function create(key, new, roles, ...)
     set[#set + 1] = roles
   elseif former_roles then
     redis.call('HDEL', key, 'r')
+  end
+  if version > former_version then
+    set[#set + 1] = 'v'
+    set[#set + 1] = write_claims(version, found[4] and now or 0)
   end
   if count or counted then
     set[#set + 1] = 'c'

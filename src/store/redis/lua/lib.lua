@@ -42,16 +42,16 @@ local function fields_of(id)
   return id, id .. '\1', id .. '\2', id .. '\3', id .. '\4'
 end
 
--- Removes sessions with their details, and the key with the last session: roles and a count alone need no key. Returns
--- whether anything was removed.
+-- Removes sessions with their details, and the key with the last session: roles, their version and a count alone need no key.
+-- Returns whether anything was removed.
 local function remove_sessions(key, ids)
   local removed = 0
   for _, id in ipairs(ids) do removed = removed + redis.call('HDEL', key, fields_of(id)) end
   if removed == 0 then return false end
   local rest = redis.call('HLEN', key)
-  if rest == 1 or rest == 2 then
-    local found = redis.call('HMGET', key, 'r', 'c')
-    if (found[1] and 1 or 0) + (found[2] and 1 or 0) == rest then redis.call('DEL', key) end
+  if rest >= 1 and rest <= 3 then
+    local found = redis.call('HMGET', key, 'r', 'c', 'v')
+    if (found[1] and 1 or 0) + (found[2] and 1 or 0) + (found[3] and 1 or 0) == rest then redis.call('DEL', key) end
   end
   return true
 end
@@ -80,9 +80,26 @@ local function parse_event_settings()
   interval, interval_digits = 10 ^ zeros, 13 - zeros
 end
 
--- The text of an event (read by entry.rs): `session` is a UUID, 'all', 'all but UUID', or 'key ' and the id of a signing key.
+-- The version of the account's claims (record.rs): its number, and the time when it became current; zeros for none.
+local function read_claims(field)
+  if not field then return 0, 0 end
+  return struct.unpack('>I4I6', field)
+end
+
+local function write_claims(version, since)
+  return struct.pack('>I4I6', version, since)
+end
+
+-- The text of an event (read by event_entry.rs): `session` is a UUID, 'all', 'all but UUID', 'key ' and the id of a signing
+-- key, or the UUID of a version of claims.
 local function event_of(session, reason, now)
   return table.concat({ ACCOUNT == '' and '' or uuid(ACCOUNT), session, reason, string.format('%.0f', now) }, '\n')
+end
+
+-- The UUID that stands for a version of claims in an event: no session has one that begins with so many zeros. Releases before
+-- 0.2 take it for a session that has ended, which harms no token, and acknowledge it.
+local function claims_uuid(version)
+  return string.format('00000000-0000-0000-0000-%012x', version)
 end
 
 -- Appended events that are not published yet.

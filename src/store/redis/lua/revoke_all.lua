@@ -4,12 +4,12 @@
 --       7 end of the fence: until then sign-ins checked against an older epoch are refused, ms
 --       8 the node that waits for acknowledgements, or ''
 --       To replace a session also:  9 its id  10 the record of the new session ARGV[3]  11 ttl of the key, ms  12 roles or ''
---       13 '1' if sessions whose tokens travel in a cookie are not accepted here
--- Returns the number of live sessions ended. With a replacement: {their number without the replaced session, the new record};
--- 'gone' or 'cookie', without any change, if the session to replace has ended or is not accepted.
+--       13 '1' if sessions whose tokens travel in a cookie are not accepted here  14 version of the claims
+-- Returns the number of live sessions ended. With a replacement: {their number without the replaced session, the new record,
+-- version of the claims or false}; 'gone' or 'cookie', without any change, if the session to replace has ended or is not accepted.
 
 local key, now = KEYS[1], tonumber(ARGV[5])
-local ids, recent, ended, kept, fence, replaced = {}, {}, 0, false, false, false
+local ids, recent, ended, kept, fence, replaced, claims = {}, {}, 0, false, false, false, false
 local details = {}
 local second = now - now % 1000
 local fields = redis.call('HGETALL', key)
@@ -18,6 +18,8 @@ for i = 1, #fields, 2 do
     kept = true
   elseif fields[i] == 'f' then
     fence = fields[i + 1]
+  elseif fields[i] == 'v' then
+    claims = fields[i + 1]
   elseif is_session(fields[i]) then
     if fields[i] == ARGV[9] then
       replaced = is_live(fields[i + 1], now) and read_record(fields[i + 1])
@@ -55,6 +57,8 @@ append_event(event_of(ARGV[3] == '' and 'all' or 'all but ' .. uuid(ARGV[3]), AR
 publish()
 
 if record then
+  local version, known = tonumber(ARGV[14]), read_claims(claims)
+  if version > known then claims = write_claims(version, 0) end
   if ARGV[12] ~= '' then
     details[#details + 1] = 'r'
     details[#details + 1] = ARGV[12]
@@ -73,4 +77,6 @@ if now < till then
   redis.call('HSET', key, 'f', struct.pack('>I4I6', epoch, till))
   keep(key, till - now)
 end
-return record and { ended, record } or ended
+-- The key may have been deleted above: a version outlives it for as long as there are sessions or a fence.
+if claims and (record or now < till) then redis.call('HSET', key, 'v', claims) end
+return record and { ended, record, claims } or ended

@@ -1,7 +1,7 @@
 -- Presents refresh tokens (I1, I2, I4). rotate_fast.lua, which runs before it, has handled the common case.
 -- ARGV  of each, in one: account id, session id, generation presented (u32); now, grace, idle timeout (u48, ms); 1 if tokens
 --       that travel in a cookie are not accepted here, or 0 (u8)
--- Returns for each {'rotated' | 'repeated', record, roles or false}, {'reused', id of the event} or {'expired' | 'gone'}.
+-- Returns for each {'rotated' | 'repeated', record, roles or false, version of the claims or false}, {'reused', id of the event} or {'expired' | 'gone'}.
 
 -- The history: runs of generations, newest first, each with the time before `used` when it was superseded. An empty history
 -- stands for one run of one generation: the previous one, superseded when the current one was issued.
@@ -18,7 +18,7 @@ end
 
 local function rotate(key, presentation)
   local id = string.sub(presentation, 17, 32)
-  local found = redis.call('HMGET', key, id, 'r')
+  local found = redis.call('HMGET', key, id, 'r', 'v')
   if not found[1] then return { 'gone' } end
 
   local session = read_record(found[1])
@@ -31,7 +31,7 @@ local function rotate(key, presentation)
     for _, run in ipairs(runs_of(session)) do
       oldest = oldest - run.count
       if presented >= oldest then
-        if now - (session.used - run.age) < grace then return { 'repeated', found[1], found[2] } end
+        if now - (session.used - run.age) < grace then return { 'repeated', found[1], found[2], found[3] } end
         break
       end
     end
@@ -84,7 +84,7 @@ local function rotate(key, presentation)
   end
   local record = write_record(session)
   redis.call('HSET', key, id, record)
-  return { 'rotated', record, found[2] }
+  return { 'rotated', record, found[2], found[3] }
 end
 
 return each(1, rotate, answers)

@@ -4,7 +4,7 @@
 
 local function rotate_current(key, presentation)
   local id = string.sub(presentation, 17, 32)
-  local found = redis.call('HMGET', key, id, 'r')
+  local found = redis.call('HMGET', key, id, 'r', 'v')
   local record = found[1]
   if not record or #record < RECORD_BYTES then return false end
   local version, flags, generation, created, used, idle_ends, ends, kept = struct.unpack(RECORD, record)
@@ -13,7 +13,7 @@ local function rotate_current(key, presentation)
     and (bearer == 0 or flags % 2 == 0) and now < idle_ends and now < ends and (now + idle <= kept or ends <= kept) and now >= used then
     record = struct.pack(RECORD, version, flags, generation + 1, created, now, now + idle, ends, kept)
     redis.call('HSET', key, id, record)
-    return { 'rotated', record, found[2] }
+    return { 'rotated', record, found[2], found[3] }
   end
   return false
 end

@@ -4,6 +4,7 @@ use std::{collections::HashMap, fmt};
 
 use crate::{
     domain::{
+        account::ClaimsVersion,
         clock::Timestamp,
         event::{Reason, Revocation, RevocationTarget},
         ids::{AccountId, SessionId},
@@ -85,9 +86,9 @@ impl Entry {
     /// The bucket whose stream holds it.
     pub(super) fn bucket(&self) -> usize {
         match self.revocation.target {
-            RevocationTarget::Session { account, .. } | RevocationTarget::Account { account, .. } => {
-                key::bucket(account)
-            }
+            RevocationTarget::Session { account, .. }
+            | RevocationTarget::Account { account, .. }
+            | RevocationTarget::Claims { account, .. } => key::bucket(account),
             RevocationTarget::Key { .. } => KEYS_BUCKET,
         }
     }
@@ -106,16 +107,32 @@ pub(in crate::store::redis) fn session_ended(
     format!("{account}\n{session}\n{}\n{}", reason.as_str(), at.as_millis())
 }
 
+/// The version of claims that an event names in place of a session (`claims_uuid` in `lua/lib.lua`).
+///
+/// Releases before 0.2 know no such event. They parse it as the end of a session that never existed: they acknowledge it, and
+/// pass it to their subscribers, to no effect. An event that they could not parse would be a gap for all their subscribers,
+/// which would refuse or introspect good tokens until they have read a snapshot.
+fn claims_version(session: &str) -> Option<ClaimsVersion> {
+    let hex = session.strip_prefix("00000000-0000-0000-0000-").filter(|hex| hex.len() == 12)?;
+    u32::from_str_radix(hex, 16).ok().map(ClaimsVersion)
+}
+
 /// Parses the lines of an event.
 fn revocation(event: [Option<&str>; 4]) -> Option<Revocation> {
     let [Some(account), Some(session), Some(reason), Some(at)] = event else { return None };
     let at = Timestamp::from_millis(at.parse().ok()?);
-    let reason = Reason::parse(reason)?;
+    let mut reason = Reason::parse(reason)?;
     let account = || account.parse::<AccountId>().ok();
     let before = Timestamp::from_millis(at.as_secs() * 1000);
     let target = match session.rsplit_once(' ') {
         None if session == "all" => RevocationTarget::Account { account: account()?, before, except: None },
-        None => RevocationTarget::Session { account: account()?, session: session.parse().ok()? },
+        None => match claims_version(session) {
+            Some(version) => {
+                reason = Reason::ClaimsChanged;
+                RevocationTarget::Claims { account: account()?, version }
+            }
+            None => RevocationTarget::Session { account: account()?, session: session.parse().ok()? },
+        },
         Some(("all but", except)) => {
             RevocationTarget::Account { account: account()?, before, except: Some(except.parse().ok()?) }
         }
@@ -152,6 +169,8 @@ mod tests {
         let all_but = format!("all but {SESSION}");
         assert_eq!(target(&all_but), Some(RevocationTarget::Account { account, before, except: Some(session) }));
         assert_eq!(target("key abc"), Some(RevocationTarget::Key { kid: "abc".to_owned() }));
+        let claims = RevocationTarget::Claims { account, version: ClaimsVersion(258) };
+        assert_eq!(target("00000000-0000-0000-0000-000000000102"), Some(claims));
         assert_eq!(target("some of abc"), None);
         assert_eq!(target("abc"), None);
     }

@@ -213,6 +213,8 @@ impl SessionCache {
         match entry.revocation.target {
             RevocationTarget::Session { session, .. } => bucket.sessions.remove(&session),
             RevocationTarget::Account { account, except, .. } => bucket.remove_account(account, except),
+            // The next lookup of each session reads the version of the claims with it.
+            RevocationTarget::Claims { account, .. } => bucket.remove_account(account, None),
             RevocationTarget::Key { .. } => {}
         }
         if applied == Applied::New {

@@ -1,0 +1,328 @@
+//! I16: A changed role applies on every node once the change is answered: older access tokens are refused, and the next refresh
+//! returns one with the current claims.
+
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use latchkey::{
+    crypto::access_token::AccessClaims,
+    domain::{
+        account::{ClaimsVersion, Roles},
+        ids::AccountId,
+    },
+    service::accounts,
+    store::redis::RedisStores,
+};
+use reqwest::Method;
+
+use crate::harness::{
+    client::{Answer, Tokens},
+    monitor::Monitor,
+    test_cluster::{Node, ServiceClient, TestCluster},
+    wait,
+};
+
+/// Two nodes that know each other, an account with the role `editor`, and a service client.
+struct Fixture {
+    cluster: TestCluster,
+    nodes: [Node; 2],
+    service: ServiceClient,
+    account: AccountId,
+}
+
+impl Fixture {
+    async fn start() -> Self {
+        let mut cluster = TestCluster::new();
+        cluster.config.limits.refresh_per_account = None;
+        cluster.config.limits.refresh_per_address = None;
+        cluster.config.limits.introspection_per_client = None;
+        let nodes = [cluster.node().await, cluster.node().await];
+        let service = cluster.service_client("billing").await;
+        nodes[0].account("ada").await;
+        let account = accounts::find(&nodes[0].state.sql, "ada").await.unwrap().id;
+        change(&nodes[0], account, &["editor"], &[]).await;
+        cluster.wait_for_peers().await;
+        Self { cluster, nodes, service, account }
+    }
+
+    async fn introspect(&self, node: &Node, token: &str) -> Answer {
+        introspect(node, &self.service, token).await
+    }
+
+    /// A token without a version, as a release before 0.2 issues them.
+    fn token_of_0_1(&self, like: &Tokens, issued_at: i64) -> String {
+        let claims = self.nodes[0].verified(&like.access).claims.clone();
+        let claims = AccessClaims { claims_version: None, iat: issued_at, ..claims };
+        let keys = self.nodes[0].state.keys.current();
+        keys.signer(self.cluster.clock.now()).unwrap().encode(&claims).unwrap().into_exposed()
+    }
+}
+
+async fn introspect(node: &Node, service: &ServiceClient, token: &str) -> Answer {
+    let request = node.request(Method::POST, "/oauth2/introspect").form(&[("token", token)]);
+    node.send(request.basic_auth(&service.id, Some(&service.secret))).await.expect(200)
+}
+
+async fn change(node: &Node, account: AccountId, add: &[&str], remove: &[&str]) {
+    let roles = |names: &[&str]| Roles::parse(names).unwrap();
+    accounts::change_roles(&node.state, account, &roles(add), &roles(remove)).await.unwrap();
+}
+
+fn claims_changed() -> (u16, String) {
+    (401, "claims_changed".to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i16_removed_role_is_gone_on_every_node() {
+    let fixture = Fixture::start().await;
+    let tokens = fixture.nodes[0].login("ada").await;
+    // Both nodes cache the session, the token and the response.
+    for node in &fixture.nodes {
+        for _ in 0..2 {
+            assert_eq!(fixture.introspect(node, &tokens.access).await.json()["roles"][0], "editor");
+            assert_eq!(node.get("/v1/verify", &tokens.access).await.expect(200).header("x-auth-roles"), "editor");
+        }
+    }
+    change(&fixture.nodes[0], fixture.account, &[], &["editor"]).await;
+    for node in [&fixture.nodes[1], &fixture.nodes[0]] {
+        assert_eq!(fixture.introspect(node, &tokens.access).await.text, "{\"active\":false}");
+        for path in ["/v1/verify", "/v1/me", "/v1/sessions"] {
+            let refused = node.get(path, &tokens.access).await;
+            assert_eq!(refused.problem(), claims_changed());
+            let challenge = refused.header("www-authenticate");
+            assert!(challenge.starts_with("Bearer ") && challenge.contains("error=\"invalid_token\""), "{challenge}");
+            assert!(challenge.contains("reason=\"claims_changed\""), "{challenge}");
+        }
+        assert_eq!(fixture.introspect(node, &tokens.refresh).await.json()["active"], true, "the session goes on");
+    }
+    let refreshed = Tokens::of(&fixture.nodes[1].refresh(&tokens.refresh).await.expect(200));
+    let claims = fixture.nodes[1].verified(&refreshed.access);
+    assert_eq!((&claims.roles, claims.claims_version), (&Vec::new(), Some(ClaimsVersion(2))));
+    for node in &fixture.nodes {
+        assert_eq!(fixture.introspect(node, &refreshed.access).await.json()["active"], true);
+        assert_eq!(node.get("/v1/verify", &refreshed.access).await.expect(200).header("x-auth-roles"), "");
+    }
+    // A sign-out needs no current claims.
+    let logout = fixture.nodes[0].request(Method::POST, "/v1/logout").bearer_auth(&tokens.access);
+    fixture.nodes[0].send(logout).await.expect(204);
+    fixture.nodes[1].refresh(&refreshed.refresh).await.expect(401);
+    for node in fixture.nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i16_cached_token_of_current_claims_needs_no_redis() {
+    let fixture = Fixture::start().await;
+    let tokens = fixture.nodes[0].login("ada").await;
+    let node = &fixture.nodes[1];
+    let request = async || {
+        assert_eq!(fixture.introspect(node, &tokens.access).await.json()["active"], true);
+        node.get("/v1/verify", &tokens.access).await.expect(200);
+    };
+    request().await;
+    let mut monitor = Monitor::start(&fixture.cluster.redis);
+    for _ in 0..20 {
+        request().await;
+    }
+    let lookups = monitor.commands(&fixture.cluster.redis);
+    let lookups = lookups.iter().filter(|words| words[0].eq_ignore_ascii_case("HMGET")).count();
+    // The cache may be invalid for a moment on a busy machine.
+    assert!(lookups < 20, "{lookups} of 40 requests");
+    for node in fixture.nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i16_token_without_a_version_is_refused_if_issued_by_the_second_of_the_change() {
+    let fixture = Fixture::start().await;
+    fixture.cluster.advance(Duration::from_secs(10));
+    let tokens = fixture.nodes[0].login("ada").await;
+    let now = fixture.cluster.clock.now().as_secs();
+    let [before, same, after] = [now - 1, now, now + 1].map(|issued_at| fixture.token_of_0_1(&tokens, issued_at));
+    for node in &fixture.nodes {
+        for token in [&before, &same] {
+            node.get("/v1/verify", token).await.expect(200);
+        }
+    }
+    change(&fixture.nodes[1], fixture.account, &[], &["editor"]).await;
+    for node in &fixture.nodes {
+        for token in [&before, &same] {
+            assert_eq!(node.get("/v1/verify", token).await.problem(), claims_changed());
+            assert_eq!(fixture.introspect(node, token).await.text, "{\"active\":false}");
+        }
+        node.get("/v1/verify", &after).await.expect(200);
+    }
+    // Another account's tokens of the same second are not concerned.
+    fixture.nodes[0].account("ben").await;
+    let ben = fixture.token_of_0_1(&fixture.nodes[0].login("ben").await, now);
+    fixture.nodes[1].get("/v1/verify", &ben).await.expect(200);
+    for node in fixture.nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i16_sign_in_after_a_change_has_its_version_on_every_node() {
+    let fixture = Fixture::start().await;
+    change(&fixture.nodes[0], fixture.account, &["owner"], &["editor"]).await;
+    for node in &fixture.nodes {
+        let tokens = node.login("ada").await;
+        let claims = node.verified(&tokens.access);
+        assert_eq!((&claims.roles[..], claims.claims_version), (&["owner".to_owned()][..], Some(ClaimsVersion(2))));
+        for other in &fixture.nodes {
+            other.get("/v1/verify", &tokens.access).await.expect(200);
+        }
+        let again = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
+        assert_eq!(node.verified(&again.access).claims_version, Some(ClaimsVersion(2)));
+        let changed = node.change_password(&again.access, crate::harness::client::PASSWORD, "gravel lantern opera six");
+        let changed = Tokens::of(&changed.await.expect(200));
+        assert_eq!(node.verified(&changed.access).claims_version, Some(ClaimsVersion(2)));
+        let back = node.change_password(&changed.access, "gravel lantern opera six", crate::harness::client::PASSWORD);
+        node.get("/v1/verify", &Tokens::of(&back.await.expect(200)).access).await.expect(200);
+    }
+    for node in fixture.nodes {
+        node.stop().await;
+    }
+}
+
+/// Refreshes, introspections, `/v1/verify` and role changes at once: no node accepts a token with roles that were removed before
+/// the request, and no refresh returns one.
+#[tokio::test(flavor = "multi_thread")]
+async fn i16_no_removed_role_is_accepted_among_sixteen_racers() {
+    const ROUNDS: u32 = 25;
+
+    let fixture = Fixture::start().await;
+    let sessions = [fixture.nodes[0].login("ada").await, fixture.nodes[1].login("ada").await];
+    // Of each changer, the round whose role is the oldest that may still be seen.
+    let floors = [AtomicU32::new(0), AtomicU32::new(0)];
+    let latest = [Mutex::new(sessions[0].access.clone()), Mutex::new(sessions[1].access.clone())];
+    let refresh_tokens = sessions.map(|tokens| Mutex::new(tokens.refresh));
+    let (done, accepted) = (AtomicBool::new(false), AtomicU32::new(0));
+    let read_floors = || floors.each_ref().map(|floor| floor.load(Ordering::SeqCst));
+    // Roles are `one-7`: the changer and its round.
+    let check = |roles: &[&str], floors: [u32; 2], what: &str| {
+        for (name, floor) in ["one", "two"].into_iter().zip(floors) {
+            let round = roles.iter().filter_map(|role| role.strip_prefix(name)?.strip_prefix('-')?.parse::<u32>().ok());
+            let rounds: Vec<u32> = round.collect();
+            assert!(rounds.iter().all(|round| *round >= floor), "{what}: {roles:?} after round {floor} of {name}");
+            assert!(floor == 0 || !rounds.is_empty(), "{what}: {roles:?} without a role of {name} after round {floor}");
+        }
+    };
+
+    let racer = async |number: usize| {
+        let (node, session) = (&fixture.nodes[number % 2], number / 2 % 2);
+        if number < 2 {
+            let name = ["one", "two"][number];
+            for round in 1..=ROUNDS {
+                let (new, old) = (format!("{name}-{round}"), format!("{name}-{}", round - 1));
+                change(node, fixture.account, &[&new], &[&old]).await;
+                floors[number].store(round, Ordering::SeqCst);
+            }
+            done.store(true, Ordering::SeqCst);
+            return;
+        }
+        while !done.load(Ordering::SeqCst) {
+            let floors = read_floors();
+            if number < 6 {
+                let token = refresh_tokens[session].lock().unwrap().clone();
+                let refreshed = Tokens::of(&node.refresh(&token).await.expect(200));
+                let claims = node.verified(&refreshed.access);
+                check(&claims.roles.iter().map(String::as_str).collect::<Vec<_>>(), floors, "refresh");
+                *refresh_tokens[session].lock().unwrap() = refreshed.refresh;
+                *latest[session].lock().unwrap() = refreshed.access;
+                continue;
+            }
+            let token = latest[session].lock().unwrap().clone();
+            let roles = if number < 11 {
+                let answer = fixture.introspect(node, &token).await.json();
+                if answer["active"] == false {
+                    continue;
+                }
+                answer["roles"].as_array().unwrap().iter().map(|role| role.as_str().unwrap().to_owned()).collect()
+            } else {
+                let answer = node.get("/v1/verify", &token).await;
+                if answer.status == 401 {
+                    assert_eq!(answer.problem(), claims_changed());
+                    continue;
+                }
+                answer.expect(200).header("x-auth-roles").split(',').map(str::to_owned).collect::<Vec<String>>()
+            };
+            check(&roles.iter().map(String::as_str).collect::<Vec<_>>(), floors, "accepted");
+            accepted.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    join_all((0..16).map(racer)).await;
+    assert!(accepted.load(Ordering::Relaxed) > 0, "some tokens are accepted");
+
+    let account = accounts::find(&fixture.nodes[0].state.sql, "ada").await.unwrap();
+    assert_eq!(account.claims_version, ClaimsVersion(1 + 2 * ROUNDS), "no change is lost");
+    let token = refresh_tokens[0].lock().unwrap().clone();
+    let last = Tokens::of(&fixture.nodes[1].refresh(&token).await.expect(200));
+    assert_eq!(fixture.nodes[1].verified(&last.access).roles, account.roles.names());
+    for node in &fixture.nodes {
+        node.get("/v1/verify", &last.access).await.expect(200);
+    }
+    for node in fixture.nodes {
+        node.stop().await;
+    }
+}
+
+/// A command runs in a process that doesn't replicate: it publishes the change and returns.
+#[tokio::test(flavor = "multi_thread")]
+async fn i16_change_by_a_command_is_applied_as_it_is_published() {
+    let fixture = Fixture::start().await;
+    let tokens = fixture.nodes[0].login("ada").await;
+    for node in &fixture.nodes {
+        node.get("/v1/verify", &tokens.access).await.expect(200);
+    }
+    let config = &fixture.cluster.config;
+    let cores = latchkey::runtime::Cores::start().unwrap();
+    let command =
+        RedisStores::connect(config.redis.url.as_ref().unwrap(), &config.redis, &config.cache, &cores).unwrap();
+    let epoch = accounts::find(&fixture.nodes[0].state.sql, "ada").await.unwrap().epoch.next();
+    let now = fixture.cluster.clock.now();
+    command.sessions.set_roles(fixture.account, &Roles::default(), ClaimsVersion(2), epoch, now).await.unwrap();
+    for node in &fixture.nodes {
+        let refused = || async { node.get("/v1/verify", &tokens.access).await.status == 401 };
+        wait::until("the node refuses the token", refused).await;
+    }
+    command.close().await;
+    for node in fixture.nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i16_change_that_the_database_did_not_store_is_undone_by_the_next_sign_in() {
+    let fixture = Fixture::start().await;
+    let node = &fixture.nodes[0];
+    let tokens = node.login("ada").await;
+    let account = accounts::find(&node.state.sql, "ada").await.unwrap();
+    let (roles, epoch, now) = (Roles::parse(["owner"]).unwrap(), account.epoch.next(), fixture.cluster.clock.now());
+    let sessions = &node.state.redis.sessions;
+    let version = sessions.set_roles(fixture.account, &roles, account.claims_version.next(), epoch, now).await.unwrap();
+    assert_eq!(version, ClaimsVersion(2));
+    let before = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
+    assert_eq!(node.verified(&before.access).roles, ["owner"]);
+
+    let after = fixture.nodes[1].login("ada").await;
+    let claims = fixture.nodes[1].verified(&after.access);
+    assert_eq!((&claims.roles[..], claims.claims_version), (&["editor".to_owned()][..], Some(ClaimsVersion(3))));
+    for node in &fixture.nodes {
+        node.get("/v1/verify", &after.access).await.expect(200);
+        assert_eq!(node.get("/v1/verify", &before.access).await.problem(), claims_changed());
+    }
+    let refreshed = Tokens::of(&node.refresh(&before.refresh).await.expect(200));
+    assert_eq!(node.verified(&refreshed.access).roles, ["editor"]);
+    for node in fixture.nodes {
+        node.stop().await;
+    }
+}
