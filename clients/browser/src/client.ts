@@ -134,7 +134,8 @@ export class LatchkeyClient {
     if (!this.#origins.has(new URL(request.url).origin)) {
       throw new TypeError(`the access token is not sent to ${new URL(request.url).origin}: name it in "origins"`);
     }
-    const streamed = init.body instanceof ReadableStream || (input instanceof Request && input.body !== null);
+    const isStream = typeof ReadableStream !== "undefined" && init.body instanceof ReadableStream;
+    const streamed = isStream || (input instanceof Request && input.body !== null);
     const spare = streamed ? null : request.clone();
     const access = await this.#fresh();
     const response = await this.#fetch(authorized(request, access));
@@ -207,16 +208,21 @@ export class LatchkeyClient {
     const headers: Record<string, string> = body === undefined ? {} : { ...JSON_TYPE };
     if (access) headers["Authorization"] = `Bearer ${access}`;
     let response: Response;
+    // React Native has no AbortSignal.timeout
+    const aborter = new AbortController();
+    const timer = setTimeout(() => aborter.abort(), this.#timeout);
     try {
       response = await this.#fetch(this.#base + path, {
         method,
         headers,
         credentials: this.#cookie ? "include" : "omit",
-        signal: AbortSignal.timeout(this.#timeout),
+        signal: aborter.signal,
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       });
     } catch (error) {
       throw new LatchkeyUnreachable(error);
+    } finally {
+      clearTimeout(timer);
     }
     if (!response.ok) throw await problemOf(response);
     return response;

@@ -236,6 +236,65 @@ test("change_password_with_a_refused_access_token_refreshes_once", async () => {
   assert.deepEqual(fake.calls, ["/v1/login", "/v1/me/password", "/v1/refresh", "/v1/me/password"]);
 });
 
+/** A storage whose operations take a while, as those of a phone's key store. */
+function slowStorage() {
+  const kept = memoryTokenStorage();
+  const later = (work) => (token) => new Promise((resolve) => setTimeout(() => resolve(work(token)), 1));
+  return { get: later(kept.get), set: later(kept.set), remove: later(kept.remove) };
+}
+
+test("an_asynchronous_storage_keeps_the_session_from_one_client_to_the_next", async () => {
+  const presented = [];
+  const fake = service(async (path, request, count) => {
+    if (path === "/v1/login") return tokens(0);
+    if (path === "/v1/logout") return new Response(null, { status: 204 });
+    presented.push((await request.json()).refresh_token);
+    return tokens(count);
+  });
+  const storage = slowStorage();
+  await (await signedIn(fake, { storage })).close();
+  assert.deepEqual(await client(fake, { storage }).resume(), { id: "s1" });
+  const last = client(fake, { storage });
+  assert.deepEqual(await last.resume(), { id: "s1" });
+  assert.deepEqual(presented, ["lk_rt_0", "lk_rt_1"]);
+  await last.signOut();
+  assert.equal(await storage.get(), null);
+  assert.equal(await client(fake, { storage }).resume(), null);
+});
+
+test("a_runtime_without_the_globals_of_browsers_signs_in_refreshes_and_signs_out", async () => {
+  // React Native has none of these
+  const missing = [
+    [AbortSignal, "timeout"],
+    ...["BroadcastChannel", "localStorage", "location", "navigator"].map((name) => [globalThis, name]),
+  ];
+  const descriptors = missing.map(([owner, name]) => Object.getOwnPropertyDescriptor(owner, name));
+  for (const [owner, name] of missing) delete owner[name];
+  try {
+    const fake = service(async (path, request) => {
+      if (path === "/v1/login") return tokens(0);
+      if (path === "/v1/refresh") return tokens(1);
+      if (path === "/v1/logout") return new Response(null, { status: 204 });
+      if (request.headers.get("authorization") === "Bearer access-0") return problem(401, "invalid_token");
+      return new Response(await request.text());
+    });
+    const storage = slowStorage();
+    const auth = await signedIn(fake, { storage });
+    assert.equal(await (await auth.fetch(`${BASE}/data`, { method: "POST", body: "hello" })).text(), "hello");
+    assert.equal(await storage.get(), "lk_rt_1");
+    await auth.signOut();
+    assert.equal(await storage.get(), null);
+  } finally {
+    missing.forEach(([owner, name], i) => descriptors[i] && Object.defineProperty(owner, name, descriptors[i]));
+  }
+});
+
+test("a_call_without_a_response_fails_after_the_timeout", async () => {
+  const stalled = (_, init) => new Promise((_, reject) => init.signal.addEventListener("abort", () => reject(init.signal.reason)));
+  const auth = client({ fetch: stalled }, { timeout: 1 });
+  await assert.rejects(auth.signIn({ identifier: "ada", password: "x" }), LatchkeyUnreachable);
+});
+
 test("the_package_is_smaller_than_6_kilobytes_compressed", () => {
   const dist = new URL("../dist/", import.meta.url);
   const files = readdirSync(dist).filter((file) => file.endsWith(".js"));

@@ -8,6 +8,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use reqwest::Method;
 use tempfile::TempDir;
 
 use super::{
@@ -47,6 +48,33 @@ fn unit_tests_pass() {
     let client = build();
     let mut command = Command::new(tool("node"));
     succeed(command.arg("--test").arg(client.path().join("tests/client.test.mjs")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readme_program_in_node_signs_in_once_and_then_resumes_from_its_storage() {
+    let (client, folder) = (build(), tempfile::tempdir().unwrap());
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let modules = folder.path().join("node_modules");
+    fs::create_dir(&modules).unwrap();
+    symlink(client.path(), modules.join("latchkey-browser")).unwrap();
+    let program = code_blocks("clients/browser/README.md", "js").pop().unwrap();
+    fs::write(folder.path().join("program.mjs"), replace(&program, "http://localhost:8080", &node.base)).unwrap();
+    let run = || {
+        let mut command = Command::new("sh");
+        let node = tool("node");
+        command.args(["-c", "cd \"$0\" && exec \"$1\" program.mjs"]).arg(folder.path()).arg(node);
+        String::from_utf8(tokio::task::block_in_place(|| succeed(&mut command)).stdout).unwrap()
+    };
+    assert_eq!(run(), "signed in ada@example.com 1\n");
+    assert_eq!(run(), "resumed ada@example.com 1\n");
+    assert_eq!(run(), "resumed ada@example.com 1\n");
+    // the session has ended: the program signs in again
+    let tokens = node.login("ada").await;
+    let end = node.request(Method::DELETE, "/v1/sessions?keep_current=true").bearer_auth(&tokens.access);
+    node.send(end).await;
+    assert_eq!(run(), "signed in ada@example.com 2\n");
 }
 
 #[test]
