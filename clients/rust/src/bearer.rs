@@ -1,14 +1,16 @@
 //! Bearer authentication of HTTP requests (RFC 6750): the token of a request, the authorization, and the refusals.
 
-use reqwest::header::{HeaderMap, HeaderValue};
+use std::time::Duration;
 
-use crate::{
-    Claims,
-    error::{Invalid, VerifyError},
+use reqwest::{
+    StatusCode,
+    header::{CACHE_CONTROL, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 
-/// `Retry-After` of a 503, in seconds.
-pub(crate) const RETRY_AFTER: &str = "1";
+use crate::error::{Invalid, VerifyError};
+
+/// Tells clients what to do after the claims of the account have changed.
+const CLAIMS_CHANGED: &str = "The claims of the account have changed. Refresh the access token.";
 
 /// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,35 +23,61 @@ pub(crate) enum Refusal {
     MissingRole,
     /// The token lacks one of these scopes, which are separated by spaces.
     MissingScope(String),
+    /// The user's authentication is too weak or too old (RFC 9470).
+    Authentication {
+        /// The accepted authentication contexts, separated by spaces; empty if every one is.
+        acr_values: String,
+        max_age: Option<Duration>,
+    },
 }
 
 impl Refusal {
     /// The status of the response.
-    pub(crate) fn status(&self) -> u16 {
+    pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::Token(error) if error.is_unavailable() => 503,
-            Self::NoToken | Self::Token(_) => 401,
-            Self::MissingRole | Self::MissingScope(_) => 403,
+            Self::Token(error) if error.is_unavailable() => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoToken | Self::Token(_) | Self::Authentication { .. } => StatusCode::UNAUTHORIZED,
+            Self::MissingRole | Self::MissingScope(_) => StatusCode::FORBIDDEN,
         }
     }
 
-    /// `WWW-Authenticate` of the response.
-    pub(crate) fn challenge(&self) -> Option<HeaderValue> {
-        match self {
-            Self::NoToken => Some(HeaderValue::from_static(r#"Bearer realm="latchkey""#)),
-            Self::Token(error) if error.is_unavailable() => None,
-            Self::Token(_) => Some(HeaderValue::from_static(r#"Bearer realm="latchkey", error="invalid_token""#)),
-            Self::MissingRole => None,
-            Self::MissingScope(scopes) => {
-                let value = format!(r#"Bearer realm="latchkey", error="insufficient_scope", scope="{scopes}""#);
-                HeaderValue::from_str(&value).ok()
+    /// The headers of the response.
+    pub(crate) fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::from_iter([(CACHE_CONTROL, HeaderValue::from_static("no-store"))]);
+        if let Some(parameters) = self.challenge_parameters()
+            && let Ok(challenge) = HeaderValue::from_str(&format!(r#"Bearer realm="latchkey"{parameters}"#))
+        {
+            headers.insert(WWW_AUTHENTICATE, challenge);
+        }
+        if self.status() == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        headers
+    }
+
+    /// The parameters of the challenge after the realm (RFC 6750, section 3; RFC 9470, section 3). `None` if the response has
+    /// no challenge.
+    fn challenge_parameters(&self) -> Option<String> {
+        Some(match self {
+            Self::NoToken => String::new(),
+            Self::MissingRole => return None,
+            Self::Token(error) if error.is_unavailable() => return None,
+            Self::Token(VerifyError::ClaimsChanged) => {
+                format!(r#", error="invalid_token", error_description="{CLAIMS_CHANGED}", reason="claims_changed""#)
             }
-        }
-    }
-
-    /// `Retry-After` of the response.
-    pub(crate) fn retry_after(&self) -> Option<HeaderValue> {
-        (self.status() == 503).then(|| HeaderValue::from_static(RETRY_AFTER))
+            Self::Token(_) => r#", error="invalid_token""#.to_owned(),
+            Self::MissingScope(scopes) => format!(r#", error="insufficient_scope", scope="{scopes}""#),
+            Self::Authentication { acr_values, max_age } => {
+                let mut parameters = r#", error="insufficient_user_authentication""#.to_owned();
+                if !acr_values.is_empty() && !acr_values.contains(['"', '\\']) {
+                    parameters += &format!(r#", acr_values="{acr_values}""#);
+                }
+                if let Some(max_age) = max_age {
+                    parameters += &format!(r#", max_age="{}""#, max_age.as_secs());
+                }
+                parameters
+            }
+        })
     }
 
     /// A problem (RFC 9457) with the same members and codes as Latchkey's own.
@@ -62,6 +90,9 @@ impl Refusal {
                 "Not available at the moment",
                 "The access token cannot be verified at the moment. Try again.",
             ),
+            Self::Token(VerifyError::ClaimsChanged) => {
+                ("claims_changed", "The access token is out of date", CLAIMS_CHANGED)
+            }
             Self::Token(_) => (
                 "invalid_token",
                 "The access token is not valid",
@@ -69,46 +100,16 @@ impl Refusal {
             ),
             Self::MissingRole => ("insufficient_role", "Not allowed", "The account lacks the required role."),
             Self::MissingScope(_) => ("insufficient_scope", "Not allowed", "The access token lacks a required scope."),
+            Self::Authentication { .. } => (
+                "insufficient_user_authentication",
+                "Stronger or more recent authentication required",
+                "Sign in again as the challenge requires.",
+            ),
         };
-        let status = self.status();
+        let status = self.status().as_u16();
         let r#type = format!("urn:latchkey:problem:{code}");
         serde_json::json!({ "type": r#type, "title": title, "status": status, "detail": detail, "code": code })
             .to_string()
-    }
-}
-
-/// The accepted callers: by default every user, and no service client.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Requirements {
-    pub(crate) allow_clients: bool,
-    /// Each entry is a list of roles of which the account must have one.
-    pub(crate) roles: Vec<Vec<String>>,
-    pub(crate) scopes: Vec<String>,
-}
-
-impl Requirements {
-    /// Checks the claims of a valid token.
-    pub(crate) fn check(&self, claims: &Claims) -> Result<(), Refusal> {
-        if claims.is_service_client() && !self.allow_clients {
-            return Err(Refusal::Token(Invalid::ClientsOwn.into()));
-        }
-        if !self.roles.iter().all(|any_of| any_of.iter().any(|role| claims.has_role(role))) {
-            return Err(Refusal::MissingRole);
-        }
-        if !self.scopes.iter().all(|scope| claims.has_scope(scope)) {
-            return Err(Refusal::MissingScope(self.scopes.join(" ")));
-        }
-        Ok(())
-    }
-
-    /// Adds roles of which the account must have one.
-    pub(crate) fn require_role<R: Into<String>>(&mut self, any_of: impl IntoIterator<Item = R>) {
-        self.roles.push(any_of.into_iter().map(Into::into).collect());
-    }
-
-    /// Adds scopes that the token must all have.
-    pub(crate) fn require_scope<S: Into<String>>(&mut self, all_of: impl IntoIterator<Item = S>) {
-        self.scopes.extend(all_of.into_iter().map(Into::into));
     }
 }
 
@@ -130,6 +131,38 @@ pub(crate) fn token(headers: &HeaderMap) -> Result<&str, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn challenge(refusal: &Refusal) -> String {
+        refusal.headers()[WWW_AUTHENTICATE].to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn claims_changed_challenge_tells_clients_to_refresh() {
+        let refusal = Refusal::Token(VerifyError::ClaimsChanged);
+        let expected = concat!(
+            r#"Bearer realm="latchkey", error="invalid_token", "#,
+            r#"error_description="The claims of the account have changed. Refresh the access token.", "#,
+            r#"reason="claims_changed""#
+        );
+        assert_eq!(challenge(&refusal), expected);
+        assert_eq!(refusal.status(), StatusCode::UNAUTHORIZED);
+    }
+
+    #[test]
+    fn step_up_challenge_has_the_required_parameters_only() {
+        let start = r#"Bearer realm="latchkey", error="insufficient_user_authentication""#;
+        for (acr_values, max_age, parameters) in [
+            ("aal2 aal3", Some(300), r#", acr_values="aal2 aal3", max_age="300""#),
+            ("aal2", None, r#", acr_values="aal2""#),
+            ("", Some(0), r#", max_age="0""#),
+            ("\"", None, ""),
+        ] {
+            let acr_values = acr_values.to_owned();
+            let refusal = Refusal::Authentication { acr_values, max_age: max_age.map(Duration::from_secs) };
+            assert_eq!(challenge(&refusal), format!("{start}{parameters}"));
+            assert_eq!(refusal.status(), StatusCode::UNAUTHORIZED);
+        }
+    }
 
     #[test]
     fn token_requires_one_bearer_header() {

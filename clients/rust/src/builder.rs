@@ -6,11 +6,12 @@ use crate::{
     cache::Cache,
     clock::{Clock, SystemClock, millis},
     error::{BuildError, FetchError},
-    feed::Feed,
+    feed::{self, Feed},
     http::Http,
     key_store::KeyStore,
     metadata,
     secret::Credentials,
+    session_end::registry::Registry,
     token::Rules,
     verifier::{RevocationCheck, Shared, Verifier},
 };
@@ -36,6 +37,7 @@ pub struct Builder {
     without_revocations: bool,
     on_feed_lost: OnFeedLost,
     max_staleness: Duration,
+    end_after_silence: Option<Duration>,
     max_revocations: usize,
     max_cached_tokens: usize,
     leeway: Duration,
@@ -56,6 +58,7 @@ impl Builder {
             without_revocations: false,
             on_feed_lost: OnFeedLost::default(),
             max_staleness: Duration::from_secs(5),
+            end_after_silence: None,
             max_revocations: 1_000_000,
             max_cached_tokens: 20_000,
             leeway: Duration::from_secs(5),
@@ -101,7 +104,15 @@ impl Builder {
         self
     }
 
-    /// Sets the maximum number of revocations in memory, about 50 bytes each. With more, the feed counts as lost. Default: a
+    /// Sets how long the feed may be lost before the sessions that are registered with [`Verifier::on_end`] end with
+    /// [`crate::EndCause::FeedLost`]: the longest delay of a revocation for an open connection. Default, and minimum:
+    /// [`Builder::max_staleness`]. A longer time keeps connections open while Latchkey is unreachable.
+    pub fn end_after_silence(mut self, silence: Duration) -> Self {
+        self.end_after_silence = Some(silence);
+        self
+    }
+
+    /// Sets the maximum number of revocations and changes of claims in memory, about 50 bytes each. With more, the feed counts as lost. Default: a
     /// million.
     pub fn max_revocations(mut self, max_revocations: usize) -> Self {
         self.max_revocations = max_revocations;
@@ -182,6 +193,8 @@ impl Builder {
         }
         let metadata = metadata::fetch(&http, &self.issuer, &issuer).await?;
         let leeway = millis(self.leeway);
+        let end_after_silence = self.end_after_silence.unwrap_or_default().max(self.max_staleness);
+        let registry = Arc::new(Registry::new(leeway, end_after_silence));
         let revocation_check = match &self.client {
             Some(client) => {
                 let authorization = client
@@ -191,15 +204,16 @@ impl Builder {
                     url: self.issuer.clone(),
                     reason: "the metadata has no latchkey_revocations_endpoint".to_owned(),
                 };
+                let settings = feed::Settings {
+                    url: metadata.revocations.ok_or_else(no_feed)?,
+                    client_id: client.id().to_owned(),
+                    authorization: authorization.clone(),
+                    max_staleness: self.max_staleness,
+                    leeway,
+                    max_revocations: self.max_revocations,
+                };
                 Some(RevocationCheck {
-                    feed: Feed::new(
-                        metadata.revocations.ok_or_else(no_feed)?,
-                        client.id().to_owned(),
-                        authorization.clone(),
-                        self.max_staleness,
-                        leeway,
-                        self.max_revocations,
-                    ),
+                    feed: Feed::new(settings, Arc::clone(&registry), &*self.clock),
                     on_lost: self.on_feed_lost,
                     introspection: metadata.introspection,
                     authorization,
@@ -211,6 +225,6 @@ impl Builder {
         keys.fetch(&http, &*self.clock).await?;
         let rules = Rules { issuer: self.issuer, audiences: self.audiences, leeway, clients_own: self.service_clients };
         let cache = Cache::new(self.max_cached_tokens);
-        Ok(Verifier::start(Shared { rules, clock: self.clock, http, keys, cache, revocation_check }))
+        Ok(Verifier::start(Shared { rules, clock: self.clock, http, keys, cache, revocation_check, registry }))
     }
 }

@@ -1,5 +1,7 @@
 //! The claims of an access token: [`Claims`].
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 /// The claims of a valid access token (RFC 9068, section 2.2). Times are seconds since the Unix epoch.
@@ -23,7 +25,7 @@ pub struct Claims {
     /// The session; absent in a service client's own token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sid: Option<String>,
-    /// When the user signed in; absent in a service client's own token.
+    /// When the user last authenticated; absent in a service client's own token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth_time: Option<i64>,
     /// The authentication context class: the assurance level of the sign-in.
@@ -37,6 +39,15 @@ pub struct Claims {
     /// The account's roles.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
+    /// When the session began; absent in tokens of Latchkey 0.1 and in a service client's own token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_start: Option<i64>,
+    /// The version of the account's claims; absent in tokens of Latchkey 0.1 and in a service client's own token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claims_version: Option<u64>,
+    /// The key that signed the token.
+    #[serde(skip)]
+    pub(crate) kid: Arc<str>,
 }
 
 impl Claims {
@@ -54,5 +65,14 @@ impl Claims {
     /// Whether the account has this role.
     pub fn has_role(&self, role: &str) -> bool {
         self.roles.iter().any(|one| one == role)
+    }
+
+    /// Whether the authentication reached `required`: `acr` equals it, or both are `aal1`, `aal2` or `aal3` and `acr` is the
+    /// higher level.
+    pub fn has_acr(&self, required: &str) -> bool {
+        let level = |acr: &str| ["aal1", "aal2", "aal3"].iter().position(|level| *level == acr);
+        self.acr.as_deref().is_some_and(|acr| {
+            acr == required || level(acr).zip(level(required)).is_some_and(|(is, required)| is > required)
+        })
     }
 }

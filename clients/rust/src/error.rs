@@ -11,6 +11,10 @@ pub enum VerifyError {
     /// The token's session has ended, or its signing key was retired.
     #[error("the token was revoked")]
     Revoked,
+    /// The account's claims, such as its roles, have changed since the token was issued. The client's next refresh returns a
+    /// token with the current ones. Clients learn it as `reason="claims_changed"` beside `invalid_token`.
+    #[error("the claims of the account have changed since the token was issued")]
+    ClaimsChanged,
     /// The issuer is unreachable and the local state is stale, so the token can be neither accepted nor refused. Answer
     /// 503 with `Retry-After`.
     #[error("the token cannot be verified now: {0}")]
@@ -29,6 +33,7 @@ impl VerifyError {
         match self {
             Self::Invalid(invalid) => invalid.reason(),
             Self::Revoked => "revoked",
+            Self::ClaimsChanged => "claims_changed",
             Self::Unavailable(_) => "unavailable",
         }
     }

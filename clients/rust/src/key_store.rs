@@ -147,7 +147,7 @@ impl KeyStore {
     }
 
     /// Replaces the key set. Keys that the new set doesn't list are no longer trusted.
-    fn replace(&self, keys: Vec<Key>) {
+    pub(crate) fn replace(&self, keys: Vec<Key>) {
         let mut state = self.write();
         let mut before = std::mem::take(&mut state.keys);
         state.retired.values_mut().for_each(|retired| retired.listed = false);

@@ -64,6 +64,8 @@ mod clock;
 mod error;
 #[cfg(feature = "verifier")]
 mod feed;
+#[cfg(any(feature = "tower", feature = "poem"))]
+mod guard;
 #[cfg(feature = "verifier")]
 mod http;
 #[cfg(feature = "verifier")]
@@ -81,9 +83,9 @@ pub mod poem;
 #[cfg(feature = "verifier")]
 mod revocations;
 #[cfg(feature = "verifier")]
-mod rfc3339;
-#[cfg(feature = "verifier")]
 mod secret;
+#[cfg(feature = "verifier")]
+mod session_end;
 #[cfg(feature = "verifier")]
 mod token;
 #[cfg(feature = "tower")]
@@ -101,5 +103,7 @@ pub use clock::{Clock, SystemClock};
 pub use error::{BuildError, FetchError, Invalid, VerifyError};
 #[cfg(feature = "verifier")]
 pub use jose::access_token::MAX_TOKEN_BYTES;
+#[cfg(feature = "verifier")]
+pub use session_end::{EndCause, Registration, RenewError, SessionWatch, VerifiedSession};
 #[cfg(feature = "verifier")]
 pub use verifier::{Status, Verifier};

@@ -1,72 +1,50 @@
-//! Middleware and an extractor for `poem`.
+//! Middleware and extractors for `poem`.
 //!
 //! [`Verify`] lets requests with a valid access token pass, and handlers take [`Caller`] for the claims. Other requests are
-//! answered with a problem (RFC 9457): 401 with a challenge (RFC 6750, section 3), 403 if a required role or scope is
-//! missing, or 503 with `Retry-After` if the token cannot be verified now.
+//! answered with a problem (RFC 9457): 401 with a challenge (RFC 6750, section 3; RFC 9470, section 3), 403 if a required role
+//! or scope is missing, or 503 with `Retry-After` if the token cannot be verified now.
+//!
+//! A response body of unknown length ends when the session ends: an event stream as if it were complete, another body with an
+//! error. With the feature `poem-websocket`, a handler that takes `SessionWebSocket` in place of poem's `WebSocket` has its
+//! connection closed when the session ends.
 
-use std::{ops::Deref, sync::Arc};
+use std::{io, ops::Deref, sync::Arc};
 
-use poem::{
-    Endpoint, FromRequest, IntoResponse, Middleware, Request, RequestBody, Response, Result,
-    http::{
-        StatusCode,
-        header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE},
-    },
-};
+use http_body_util::{BodyExt, combinators::BoxBody};
+use poem::{Endpoint, FromRequest, IntoResponse, Middleware, Request, RequestBody, Response, Result};
 
 use crate::{
-    Claims, Verifier,
-    bearer::{self, Refusal, Requirements},
+    Claims, VerifiedSession,
+    bearer::Refusal,
+    guard::{Guard, guard_methods},
+    session_end::body::SessionBody,
 };
+
+#[cfg(feature = "poem-websocket")]
+mod websocket;
+#[cfg(feature = "poem-websocket")]
+pub use websocket::{SessionSocket, SessionWebSocket};
 
 /// The middleware.
 #[derive(Clone, Debug)]
 pub struct Verify {
-    verifier: Verifier,
-    requirements: Requirements,
+    guard: Guard,
 }
 
-impl Verify {
-    /// Lets signed-in users pass. Service clients' own tokens are refused.
-    pub fn new(verifier: Verifier) -> Self {
-        Self { verifier, requirements: Requirements::default() }
-    }
-
-    /// Also accepts tokens that service clients obtained for themselves (`client_credentials`).
-    #[must_use]
-    pub fn allow_clients(mut self) -> Self {
-        self.requirements.allow_clients = true;
-        self
-    }
-
-    /// Answers 403 unless the account has one of these roles.
-    #[must_use]
-    pub fn require_role<R: Into<String>>(mut self, any_of: impl IntoIterator<Item = R>) -> Self {
-        self.requirements.require_role(any_of);
-        self
-    }
-
-    /// Answers 403 with an `insufficient_scope` challenge unless the token has all of these scopes.
-    #[must_use]
-    pub fn require_scope<S: Into<String>>(mut self, all_of: impl IntoIterator<Item = S>) -> Self {
-        self.requirements.require_scope(all_of);
-        self
-    }
-}
+guard_methods!(Verify);
 
 impl<E: Endpoint> Middleware<E> for Verify {
     type Output = VerifyEndpoint<E>;
 
     fn transform(&self, inner: E) -> Self::Output {
-        VerifyEndpoint { verifier: self.verifier.clone(), requirements: self.requirements.clone(), inner }
+        VerifyEndpoint { guard: self.guard.clone(), inner }
     }
 }
 
 /// Lets requests with a valid access token pass to the inner endpoint.
 #[derive(Clone, Debug)]
 pub struct VerifyEndpoint<E> {
-    verifier: Verifier,
-    requirements: Requirements,
+    guard: Guard,
     inner: E,
 }
 
@@ -74,14 +52,12 @@ impl<E: Endpoint> Endpoint for VerifyEndpoint<E> {
     type Output = Response;
 
     async fn call(&self, mut request: Request) -> Result<Response> {
-        let verified = match bearer::token(request.headers()) {
-            Ok(token) => self.verifier.verify(token).await.map_err(Refusal::Token),
-            Err(refusal) => Err(refusal),
-        };
-        match verified.and_then(|claims| self.requirements.check(&claims).map(|()| claims)) {
-            Ok(claims) => {
-                request.extensions_mut().insert(Caller(claims));
-                self.inner.call(request).await.map(IntoResponse::into_response)
+        match self.guard.authorize(request.headers()).await {
+            Ok(session) => {
+                request.extensions_mut().insert(Caller(Arc::clone(session.claims())));
+                request.extensions_mut().insert(session.clone());
+                let response = self.inner.call(request).await?.into_response();
+                Ok(end_with_session(response, &session))
             }
             Err(refusal) => Ok(response(&refusal)),
         }
@@ -101,19 +77,39 @@ impl Deref for Caller {
 
 impl<'a> FromRequest<'a> for Caller {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
-        let caller = request.extensions().get::<Self>().cloned();
-        caller.ok_or_else(|| poem::Error::from_response(response(&Refusal::NoToken)))
+        extension(request)
     }
 }
 
+/// Without [`Verify`] around the handler, the response is 401.
+impl<'a> FromRequest<'a> for VerifiedSession {
+    async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
+        extension(request)
+    }
+}
+
+/// The extension that [`Verify`] added to the request.
+fn extension<T: Clone + Send + Sync + 'static>(request: &Request) -> Result<T> {
+    let added = request.extensions().get::<T>().cloned();
+    added.ok_or_else(|| poem::Error::from_response(response(&Refusal::NoToken)))
+}
+
+/// Lets the body end with the session if its length is unknown.
+fn end_with_session(mut response: Response, session: &VerifiedSession) -> Response {
+    let body: BoxBody<_, io::Error> = response.take_body().into();
+    let body = if http_body::Body::size_hint(&body).exact().is_some() {
+        body
+    } else {
+        let body = SessionBody::new(body, response.headers(), session);
+        BoxBody::new(body.map_err(io::Error::other))
+    };
+    response.set_body(body);
+    response
+}
+
 fn response(refusal: &Refusal) -> Response {
-    let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::UNAUTHORIZED);
-    let mut response = Response::builder().status(status).header(CACHE_CONTROL, "no-store");
-    if let Some(challenge) = refusal.challenge() {
-        response = response.header(WWW_AUTHENTICATE, challenge);
-    }
-    if let Some(seconds) = refusal.retry_after() {
-        response = response.header(RETRY_AFTER, seconds);
-    }
-    response.content_type("application/problem+json").body(refusal.problem())
+    let mut response =
+        Response::builder().status(refusal.status()).content_type("application/problem+json").body(refusal.problem());
+    response.headers_mut().extend(refusal.headers());
+    response
 }

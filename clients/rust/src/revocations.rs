@@ -1,8 +1,9 @@
-//! The revocations of the feed: sessions, and accounts up to a time. Bounded; a revocation is evicted when it can no longer
-//! affect an unexpired token.
+//! The revocations of the feed: sessions, accounts up to a time, and tokens with outdated claims. Bounded; a revocation is
+//! evicted when it can no longer affect an unexpired token.
 
 use std::{
     collections::HashMap,
+    hash::Hash,
     sync::{
         PoisonError, RwLock,
         atomic::{AtomicUsize, Ordering},
@@ -19,6 +20,7 @@ const SHARDS: usize = 64;
 pub(crate) struct Revocations {
     sessions: Vec<RwLock<HashMap<Id, Receipt>>>,
     accounts: Vec<RwLock<HashMap<Id, Vec<Cutoff>>>>,
+    claims: Vec<RwLock<HashMap<Id, ClaimsChange>>>,
     count: AtomicUsize,
     capacity: usize,
 }
@@ -40,6 +42,15 @@ pub(crate) struct Cutoff {
     pub(crate) receipt: Receipt,
 }
 
+/// The latest change of an account's claims. Tokens that were issued before are outdated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ClaimsChange {
+    pub(crate) version: u64,
+    /// When the claims reached the version, in seconds since the Unix epoch.
+    pub(crate) at: i64,
+    pub(crate) receipt: Receipt,
+}
+
 /// The set is at its capacity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Full;
@@ -50,6 +61,7 @@ impl Revocations {
         Self {
             sessions: (0..SHARDS).map(|_| RwLock::default()).collect(),
             accounts: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            claims: (0..SHARDS).map(|_| RwLock::default()).collect(),
             count: AtomicUsize::new(0),
             capacity,
         }
@@ -62,10 +74,40 @@ impl Revocations {
 
     /// Whether a session is revoked, on its own or with its account.
     pub(crate) fn contains(&self, session: &Session) -> bool {
-        read(&self.sessions, session.id, |sessions| sessions.contains_key(&session.id))
-            || read(&self.accounts, session.account, |accounts| {
-                accounts.get(&session.account).is_some_and(|cutoffs| cutoffs.iter().any(|cutoff| cutoff.ends(session)))
-            })
+        self.contains_session(session.id) || self.contains_account_of(session)
+    }
+
+    /// Whether a session is revoked on its own.
+    pub(crate) fn contains_session(&self, id: Id) -> bool {
+        read(&self.sessions, id, |sessions| sessions.contains_key(&id))
+    }
+
+    /// Whether a session is revoked with its account.
+    pub(crate) fn contains_account_of(&self, session: &Session) -> bool {
+        read(&self.accounts, session.account, |accounts| {
+            accounts.get(&session.account).is_some_and(|cutoffs| cutoffs.iter().any(|cutoff| cutoff.ends(session)))
+        })
+    }
+
+    /// Whether the claims of a session's account have changed since its token was issued.
+    pub(crate) fn outdates(&self, session: &Session) -> bool {
+        read(&self.claims, session.account, |claims| {
+            claims.get(&session.account).is_some_and(|change| session.precedes_claims(change.version, change.at))
+        })
+    }
+
+    /// Adds a change of an account's claims. An account has one entry.
+    pub(crate) fn add_claims(&self, account: Id, new: ClaimsChange) -> Result<(), Full> {
+        write(&self.claims, account, |claims| {
+            if let Some(change) = claims.get_mut(&account) {
+                let (version, at) = (change.version.max(new.version), change.at.max(new.at));
+                *change = ClaimsChange { version, at, receipt: new.receipt };
+                return Ok(());
+            }
+            self.reserve()?;
+            claims.insert(account, new);
+            Ok(())
+        })
     }
 
     /// Adds the revocation of a session.
@@ -118,11 +160,10 @@ impl Revocations {
     fn keep(&self, keep: impl Fn(&Receipt) -> bool) {
         let mut evicted = 0;
         for shard in &self.sessions {
-            let mut sessions = shard.write().unwrap_or_else(PoisonError::into_inner);
-            let before = sessions.len();
-            sessions.retain(|_, receipt| keep(receipt));
-            evicted += before - sessions.len();
-            shrink(&mut sessions);
+            evicted += retain(shard, &keep);
+        }
+        for shard in &self.claims {
+            evicted += retain(shard, |change: &ClaimsChange| keep(&change.receipt));
         }
         for shard in &self.accounts {
             let mut accounts = shard.write().unwrap_or_else(PoisonError::into_inner);
@@ -147,7 +188,7 @@ impl Revocations {
 
 impl Cutoff {
     fn ends(&self, session: &Session) -> bool {
-        session.auth_time < self.before && self.except != Some(session.id)
+        session.is_cut_off(self.before, self.except)
     }
 
     /// Whether this cutoff ends every session that `other` ends.
@@ -157,8 +198,18 @@ impl Cutoff {
     }
 }
 
+/// Removes the values that are not to be kept, and returns how many.
+fn retain<V>(shard: &RwLock<HashMap<Id, V>>, keep: impl Fn(&V) -> bool) -> usize {
+    let mut map = shard.write().unwrap_or_else(PoisonError::into_inner);
+    let before = map.len();
+    map.retain(|_, value| keep(value));
+    let evicted = before - map.len();
+    shrink(&mut map);
+    evicted
+}
+
 /// Frees the memory of a map that is much larger than its content.
-fn shrink<V>(map: &mut HashMap<Id, V>) {
+pub(crate) fn shrink<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
     if map.capacity() > 64 && map.capacity() / 4 > map.len() {
         map.shrink_to(map.len() * 2);
     }
@@ -185,8 +236,8 @@ mod tests {
         Id::parse(&format!("00000000-0000-4000-8000-0000{number:08x}")).unwrap()
     }
 
-    fn session(account: u32, id_: u32, auth_time: i64) -> Session {
-        Session { id: id(id_), account: id(account), auth_time }
+    fn session(account: u32, id_: u32, began: i64) -> Session {
+        Session { id: id(id_), account: id(account), began, claims_version: None, issued: began }
     }
 
     fn receipt(received: i64) -> Receipt {
@@ -211,16 +262,14 @@ mod tests {
     fn account_revocation_affects_earlier_sessions_except_one() {
         let revocations = Revocations::new(10);
         revocations.add_account(id(9), cutoff(100, Some(1))).unwrap();
-        for (auth_time, sid, revoked) in [(99, 2, true), (100, 2, false), (101, 2, false), (99, 1, false)] {
-            assert_eq!(revocations.contains(&session(9, sid, auth_time)), revoked, "{auth_time} {sid}");
+        for (began, sid, revoked) in [(99, 2, true), (100, 2, false), (101, 2, false), (99, 1, false)] {
+            assert_eq!(revocations.contains(&session(9, sid, began)), revoked, "{began} {sid}");
         }
         assert!(!revocations.contains(&session(8, 2, 0)));
         // another session changes the password: the first exception no longer applies
         revocations.add_account(id(9), cutoff(200, Some(3))).unwrap();
-        for (auth_time, sid, revoked) in
-            [(99, 1, true), (99, 3, true), (150, 3, false), (199, 1, true), (200, 1, false)]
-        {
-            assert_eq!(revocations.contains(&session(9, sid, auth_time)), revoked, "{auth_time} {sid}");
+        for (began, sid, revoked) in [(99, 1, true), (99, 3, true), (150, 3, false), (199, 1, true), (200, 1, false)] {
+            assert_eq!(revocations.contains(&session(9, sid, began)), revoked, "{began} {sid}");
         }
         assert_eq!(revocations.len(), 2);
         // the account is disabled: a cutoff without exception replaces the others
@@ -228,6 +277,26 @@ mod tests {
         revocations.add_account(id(9), cutoff(300, None)).unwrap();
         assert_eq!(revocations.len(), 1);
         assert!(revocations.contains(&session(9, 3, 299)));
+    }
+
+    #[test]
+    fn claims_change_outdates_tokens_with_a_lower_version_or_without_one() {
+        let revocations = Revocations::new(10);
+        let change = |version, at| ClaimsChange { version, at, receipt: receipt(0) };
+        revocations.add_claims(id(9), change(3, 100)).unwrap();
+        revocations.add_claims(id(9), change(2, 90)).unwrap();
+        assert_eq!(revocations.len(), 1);
+        let token = |account, claims_version, issued| Session { claims_version, issued, ..session(account, 1, 0) };
+        for (version, issued, outdated) in
+            [(Some(2), 200, true), (Some(3), 0, false), (Some(4), 0, false), (None, 100, true), (None, 101, false)]
+        {
+            assert_eq!(revocations.outdates(&token(9, version, issued)), outdated, "{version:?} {issued}");
+        }
+        assert!(!revocations.outdates(&token(8, None, 0)));
+        assert!(!revocations.contains(&token(9, Some(1), 0)));
+        revocations.evict_received_before(1);
+        assert_eq!(revocations.len(), 0);
+        assert!(!revocations.outdates(&token(9, Some(1), 0)));
     }
 
     #[test]
@@ -257,6 +326,8 @@ mod tests {
         revocations.add_account(id(2), cutoff(1, None)).unwrap();
         assert_eq!(revocations.add_session(id(3), receipt(0)), Err(Full));
         assert_eq!(revocations.add_account(id(3), cutoff(1, None)), Err(Full));
+        let change = ClaimsChange { version: 1, at: 0, receipt: receipt(0) };
+        assert_eq!(revocations.add_claims(id(2), change), Err(Full));
         assert_eq!(revocations.add_session(id(1), receipt(1)), Ok(()));
         assert!(revocations.contains(&session(9, 1, 0)) && revocations.contains(&session(2, 9, 0)));
         assert_eq!(revocations.len(), 2);

@@ -44,8 +44,37 @@ pub(crate) struct Signed {
 pub(crate) struct Session {
     pub(crate) id: Id,
     pub(crate) account: Id,
-    /// When the user signed in, in seconds since the Unix epoch.
-    pub(crate) auth_time: i64,
+    /// When the session began, in seconds since the Unix epoch. Tokens of Latchkey 0.1 have `auth_time` only, which is the
+    /// same there.
+    pub(crate) began: i64,
+    /// The version of the account's claims in the token; absent in tokens of Latchkey 0.1.
+    pub(crate) claims_version: Option<u64>,
+    /// When the token was issued, in seconds since the Unix epoch.
+    pub(crate) issued: i64,
+}
+
+impl Session {
+    /// The session of a token; `None` if the token has none, as a service client's own.
+    pub(crate) fn of(claims: &Claims) -> Option<Self> {
+        Some(Self {
+            id: Id::parse(claims.sid.as_deref()?)?,
+            account: Id::parse(&claims.sub)?,
+            began: claims.session_start.or(claims.auth_time)?,
+            claims_version: claims.claims_version,
+            issued: claims.iat,
+        })
+    }
+
+    /// Whether the revocation of its account's sessions before a time, in seconds since the Unix epoch, ends the session.
+    pub(crate) fn is_cut_off(&self, before: i64, except: Option<Id>) -> bool {
+        self.began < before && except != Some(self.id)
+    }
+
+    /// Whether the token was issued before the claims of its account reached `version`, `at` a time in seconds since the Unix
+    /// epoch.
+    pub(crate) fn precedes_claims(&self, version: u64, at: i64) -> bool {
+        self.claims_version.map_or(self.issued <= at, |own| own < version)
+    }
 }
 
 impl Rules {
@@ -73,7 +102,7 @@ impl Rules {
         let claims: RawClaims =
             jws.payload().and_then(|payload| strict_json::from_slice(&payload)).ok_or(Invalid::Malformed)?;
         let not_before = claims.not_before();
-        let (claims, session) = self.check_claims(claims)?;
+        let (claims, session) = self.check_claims(claims, key.kid())?;
         let signed = Signed { claims: Arc::new(claims), key, session, not_before };
         self.check_time(&signed, now)?;
         Ok(signed)
@@ -90,7 +119,7 @@ impl Rules {
         Ok(())
     }
 
-    fn check_claims(&self, raw: RawClaims) -> Result<(Claims, Option<Session>), Invalid> {
+    fn check_claims(&self, raw: RawClaims, kid: &str) -> Result<(Claims, Option<Session>), Invalid> {
         let missing = Invalid::MissingClaim;
         let is_clients_own = raw.names_client_as_subject();
         let iss = raw.iss.ok_or(missing("iss"))?;
@@ -102,17 +131,6 @@ impl Rules {
             return Err(Invalid::WrongAudience);
         }
         let (sub, client_id) = (raw.sub.ok_or(missing("sub"))?, raw.client_id.ok_or(missing("client_id"))?);
-        let session = match (&raw.sid, raw.auth_time) {
-            (Some(sid), Some(auth_time)) => {
-                let (id, account) = (Id::parse(sid), Id::parse(&sub));
-                let (id, account) = id.zip(account).ok_or(Invalid::Malformed)?;
-                Some(Session { id, account, auth_time })
-            }
-            (Some(_), None) => return Err(missing("auth_time")),
-            (None, None) if is_clients_own && !self.clients_own => return Err(Invalid::ClientsOwn),
-            (None, None) if is_clients_own => None,
-            (None, _) => return Err(missing("sid")),
-        };
         let claims = Claims {
             iss,
             sub,
@@ -127,6 +145,16 @@ impl Rules {
             amr: raw.amr.unwrap_or_default(),
             scope: raw.scope.unwrap_or_default(),
             roles: raw.roles.unwrap_or_default(),
+            session_start: raw.session_start,
+            claims_version: raw.claims_version,
+            kid: kid.into(),
+        };
+        let session = match (&claims.sid, claims.auth_time) {
+            (Some(_), Some(_)) => Some(Session::of(&claims).ok_or(Invalid::Malformed)?),
+            (Some(_), None) => return Err(missing("auth_time")),
+            (None, None) if is_clients_own && !self.clients_own => return Err(Invalid::ClientsOwn),
+            (None, None) if is_clients_own => None,
+            (None, _) => return Err(missing("sid")),
         };
         Ok((claims, session))
     }

@@ -1,75 +1,68 @@
 //! Middleware for `tower`, and so for axum, hyper and tonic.
 //!
-//! [`VerifyLayer`] lets requests with a valid access token pass and adds `Arc<Claims>` to their extensions. Others are
-//! answered with 401 and a challenge (RFC 6750, section 3), with 403 if a required role or scope is missing, or with 503
-//! and `Retry-After` if the token cannot be verified now. The body of these responses is empty.
+//! [`VerifyLayer`] lets requests with a valid access token pass, and adds `Arc<Claims>` and [`VerifiedSession`] to their
+//! extensions. Others are answered with 401 and a challenge (RFC 6750, section 3; RFC 9470, section 3), with 403 if a required
+//! role or scope is missing, or with 503 and `Retry-After` if the token cannot be verified now. The body of these responses is
+//! empty.
+//!
+//! A response body of unknown length, such as an event stream, ends when the session ends ([`SessionBody`]). A connection that
+//! was upgraded, such as a WebSocket, is the handler's: it registers the session, and closes the connection when the session
+//! ends.
+//!
+//! ```no_run
+//! use latchkey_verify::VerifiedSession;
+//!
+//! # async fn handle(request: http::Request<()>, connection: impl Future<Output = ()> + Send + 'static) {
+//! let Some(session) = request.extensions().get::<VerifiedSession>() else { return };
+//! let mut session = session.watch();
+//! tokio::spawn(async move {
+//!     if let Err(cause) = session.run(connection).await {
+//!         println!("the connection is closed: {cause}");
+//!     }
+//! });
+//! # }
+//! ```
 
 use std::{
     mem,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
-use http::{
-    HeaderValue, Request, Response, StatusCode,
-    header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE},
-};
+use http::{Request, Response};
+use http_body::Body;
 use tower_layer::Layer;
 use tower_service::Service;
 
+#[cfg(doc)]
+use crate::VerifiedSession;
+pub use crate::session_end::body::{BoxError, SessionBody, SessionEnded};
 use crate::{
-    Verifier,
-    bearer::{self, Refusal, Requirements},
+    bearer::Refusal,
+    guard::{Guard, guard_methods},
 };
 
 /// Wraps services in [`VerifyService`].
 #[derive(Clone, Debug)]
 pub struct VerifyLayer {
-    verifier: Verifier,
-    requirements: Requirements,
+    guard: Guard,
 }
 
-impl VerifyLayer {
-    /// Lets signed-in users pass. Service clients' own tokens are refused.
-    pub fn new(verifier: Verifier) -> Self {
-        Self { verifier, requirements: Requirements::default() }
-    }
-
-    /// Also accepts tokens that service clients obtained for themselves (`client_credentials`).
-    #[must_use]
-    pub fn allow_clients(mut self) -> Self {
-        self.requirements.allow_clients = true;
-        self
-    }
-
-    /// Answers 403 unless the account has one of these roles.
-    #[must_use]
-    pub fn require_role<R: Into<String>>(mut self, any_of: impl IntoIterator<Item = R>) -> Self {
-        self.requirements.require_role(any_of);
-        self
-    }
-
-    /// Answers 403 with an `insufficient_scope` challenge unless the token has all of these scopes.
-    #[must_use]
-    pub fn require_scope<S: Into<String>>(mut self, all_of: impl IntoIterator<Item = S>) -> Self {
-        self.requirements.require_scope(all_of);
-        self
-    }
-}
+guard_methods!(VerifyLayer);
 
 impl<S> Layer<S> for VerifyLayer {
     type Service = VerifyService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        VerifyService { verifier: self.verifier.clone(), requirements: self.requirements.clone(), inner }
+        VerifyService { guard: self.guard.clone(), inner }
     }
 }
 
 /// Lets requests with a valid access token pass to the inner service.
 #[derive(Clone, Debug)]
 pub struct VerifyService<S> {
-    verifier: Verifier,
-    requirements: Requirements,
+    guard: Guard,
     inner: S,
 }
 
@@ -78,9 +71,9 @@ where
     S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
     S::Future: Send,
     B: Send + 'static,
-    R: Default,
+    R: Body + Default,
 {
-    type Response = Response<R>;
+    type Response = Response<SessionBody<R>>;
     type Error = S::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
@@ -92,16 +85,15 @@ where
         // The service that `poll_ready` made ready is called, not its clone.
         let clone = self.inner.clone();
         let mut inner = mem::replace(&mut self.inner, clone);
-        let (verifier, requirements) = (self.verifier.clone(), self.requirements.clone());
+        let guard = self.guard.clone();
         Box::pin(async move {
-            let verified = match bearer::token(request.headers()) {
-                Ok(token) => verifier.verify(token).await.map_err(Refusal::Token),
-                Err(refusal) => Err(refusal),
-            };
-            match verified.and_then(|claims| requirements.check(&claims).map(|()| claims)) {
-                Ok(claims) => {
-                    request.extensions_mut().insert(claims);
-                    inner.call(request).await
+            match guard.authorize(request.headers()).await {
+                Ok(session) => {
+                    request.extensions_mut().insert(Arc::clone(session.claims()));
+                    request.extensions_mut().insert(session.clone());
+                    let (head, body) = inner.call(request).await?.into_parts();
+                    let body = SessionBody::new(body, &head.headers, &session);
+                    Ok(Response::from_parts(head, body))
                 }
                 Err(refusal) => Ok(response(&refusal)),
             }
@@ -109,16 +101,8 @@ where
     }
 }
 
-fn response<R: Default>(refusal: &Refusal) -> Response<R> {
-    let mut response = Response::new(R::default());
-    *response.status_mut() = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::UNAUTHORIZED);
-    let headers = response.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Some(challenge) = refusal.challenge() {
-        headers.insert(WWW_AUTHENTICATE, challenge);
-    }
-    if let Some(seconds) = refusal.retry_after() {
-        headers.insert(RETRY_AFTER, seconds);
-    }
+fn response<R: Default>(refusal: &Refusal) -> Response<SessionBody<R>> {
+    let mut response = Response::new(SessionBody::whole(R::default()));
+    (*response.status_mut(), *response.headers_mut()) = (refusal.status(), refusal.headers());
     response
 }

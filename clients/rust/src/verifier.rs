@@ -13,13 +13,17 @@ use crate::{
     builder::{Builder, OnFeedLost},
     cache::Cache,
     claims::Claims,
-    clock::Clock,
+    clock::{Clock, millis},
     error::{Invalid, VerifyError},
     feed::Feed,
     http::Http,
     jose::access_token::MAX_TOKEN_BYTES,
     key_store::{KeyStore, Lookup},
     secret::form_encoded,
+    session_end::{
+        EndCause, Registration, SessionWatch,
+        registry::{Registry, Standing},
+    },
     token::{Rules, Signed},
 };
 
@@ -43,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) keys: KeyStore,
     pub(crate) cache: Cache,
     pub(crate) revocation_check: Option<RevocationCheck>,
+    pub(crate) registry: Arc<Registry>,
 }
 
 /// The feed, and what replaces it while it is lost. Absent in a verifier without revocations.
@@ -68,17 +73,19 @@ pub struct Status {
     pub connections: u64,
     /// Why the feed is interrupted, if it is.
     pub last_error: Option<String>,
-    /// The number of revocations in memory.
+    /// The number of revocations and changes of claims in memory.
     pub revocations: usize,
+    /// The number of sessions that are registered with [`Verifier::on_end`] and have not ended.
+    pub registrations: usize,
     /// The number of trusted keys.
     pub keys: usize,
 }
 
 /// The outcome of local verification.
 enum Decision {
-    Valid(Arc<Claims>),
+    Valid(Arc<Signed>),
     /// The token is valid but the revocations are stale: introspect it.
-    Introspect(Arc<Claims>),
+    Introspect(Arc<Signed>),
 }
 
 /// Why local verification has no outcome.
@@ -116,7 +123,22 @@ impl Verifier {
             });
             tasks.push(follower.abort_handle());
         }
+        let sweeper = Arc::clone(&shared);
+        let sweeper = tokio::spawn(async move { sweeper.run_sweeper().await });
+        tasks.push(sweeper.abort_handle());
         Self(Arc::new(Running { shared, tasks }))
+    }
+
+    /// A verifier without background tasks: a test processes the events and sweeps.
+    #[cfg(test)]
+    pub(crate) fn without_tasks(shared: Shared) -> Self {
+        Self(Arc::new(Running { shared: Arc::new(shared), tasks: Vec::new() }))
+    }
+
+    /// The state of the verifier.
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.0.shared
     }
 
     /// Verifies a token and returns its claims.
@@ -128,21 +150,8 @@ impl Verifier {
     /// # Errors
     /// [`VerifyError`]
     pub async fn verify(&self, token: &str) -> Result<Arc<Claims>, VerifyError> {
-        let shared = &*self.0.shared;
-        let decision = match shared.decide(token) {
-            Err(Rejection::UnknownKey(kid)) => {
-                if !shared.keys.refetch_on_miss(&kid, &shared.http, &*shared.clock).await {
-                    return Err(VerifyError::Unavailable("the issuer's keys cannot be fetched"));
-                }
-                shared.decide(token)
-            }
-            decision => decision,
-        };
-        match decision {
-            Ok(Decision::Valid(claims)) => Ok(claims),
-            Ok(Decision::Introspect(claims)) => shared.introspect(token).await.map(|()| claims),
-            Err(rejection) => Err(rejection.into()),
-        }
+        let signed = self.0.shared.verify(token).await?;
+        Ok(self.0.shared.observe(&signed))
     }
 
     /// Verifies a token without any request to the issuer. Returns [`VerifyError::Unavailable`] where [`Verifier::verify`]
@@ -152,11 +161,61 @@ impl Verifier {
     /// [`VerifyError`]
     pub fn verify_locally(&self, token: &str) -> Result<Arc<Claims>, VerifyError> {
         match self.0.shared.decide(token) {
-            Ok(Decision::Valid(claims)) => Ok(claims),
+            Ok(Decision::Valid(signed)) => Ok(self.0.shared.observe(&signed)),
             Ok(Decision::Introspect(_)) => Err(VerifyError::Unavailable("the revocation feed is lost")),
             Err(Rejection::UnknownKey(_)) => Err(VerifyError::Unavailable("the token's key is not in memory")),
             Err(Rejection::Error(error)) => Err(error),
         }
+    }
+
+    /// Whether the user authenticated at most `max_age` ago, with the tolerated clock skew (`max_age` of RFC 9470). False for a
+    /// service client's own token.
+    pub fn authenticated_within(&self, claims: &Claims, max_age: Duration) -> bool {
+        let shared = &self.0.shared;
+        let age = |auth_time: i64| shared.clock.unix_millis().div_euclid(1000).saturating_sub(auth_time);
+        let limit = millis(max_age).saturating_add(shared.rules.leeway) / 1000;
+        claims.auth_time.is_some_and(|auth_time| age(auth_time) <= limit)
+    }
+
+    /// Registers a session for which the service holds a connection, a stream or a long job. `callback` is called once, with
+    /// the cause, when the session ends ([`EndCause`]). If the session has already ended, that is before `on_end` returns.
+    ///
+    /// `claims` are those that [`Verifier::verify`] returned. The registration outlives their token as long as the verifier
+    /// accepts newer tokens of the session, from any request, or [`Registration::renew`] passes one. Dropping the
+    /// registration deregisters the session.
+    ///
+    /// The callback runs on the task that follows the feed, so it must not block. Memory is needed for as long as the
+    /// registration exists. [`Verifier::watch`] is the same for `async` code.
+    ///
+    /// ```no_run
+    /// # fn hold(verifier: &latchkey_verify::Verifier, claims: &latchkey_verify::Claims) {
+    /// let (close, closed) = std::sync::mpsc::channel();
+    /// let registration = verifier.on_end(claims, move |cause| drop(close.send(cause)));
+    /// // … hold the connection until `closed` receives a cause
+    /// drop(registration);
+    /// # drop(closed);
+    /// # }
+    /// ```
+    pub fn on_end(&self, claims: &Claims, callback: impl FnOnce(EndCause) + Send + 'static) -> Registration {
+        Registration::new(Arc::clone(&self.0.shared), claims, Box::new(callback))
+    }
+
+    /// Registers a session as [`Verifier::on_end`] does, for `async` code.
+    ///
+    /// ```no_run
+    /// # async fn hold(verifier: &latchkey_verify::Verifier, token: &str) -> Result<(), latchkey_verify::VerifyError> {
+    /// let claims = verifier.verify(token).await?;
+    /// let mut session = verifier.watch(&claims);
+    /// let job = async { /* a long job for this user */ };
+    /// match session.run(job).await {
+    ///     Ok(()) => println!("done"),
+    ///     Err(cause) => println!("stopped: {cause}"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn watch(&self, claims: &Claims) -> SessionWatch {
+        SessionWatch::new(Arc::clone(&self.0.shared), claims)
     }
 
     /// Waits at most `timeout` until the revocations are up to date; returns whether they are. That takes milliseconds after
@@ -178,6 +237,7 @@ impl Verifier {
             connections: feed.map_or(0, Feed::connections),
             last_error: feed.and_then(Feed::last_error),
             revocations: feed.map_or(0, |feed| feed.revocations.len()),
+            registrations: shared.registry.len(),
             keys: shared.keys.len(),
         }
     }
@@ -186,6 +246,7 @@ impl Verifier {
 impl Drop for Running {
     fn drop(&mut self) {
         self.tasks.iter().for_each(AbortHandle::abort);
+        self.shared.registry.end_all(EndCause::FeedLost);
     }
 }
 
@@ -199,6 +260,72 @@ impl From<Rejection> for VerifyError {
 }
 
 impl Shared {
+    /// Verifies a token, with requests to the issuer where they are needed.
+    pub(crate) async fn verify(&self, token: &str) -> Result<Arc<Signed>, VerifyError> {
+        let decision = match self.decide(token) {
+            Err(Rejection::UnknownKey(kid)) => {
+                if !self.keys.refetch_on_miss(&kid, &self.http, &*self.clock).await {
+                    return Err(VerifyError::Unavailable("the issuer's keys cannot be fetched"));
+                }
+                self.decide(token)
+            }
+            decision => decision,
+        };
+        match decision {
+            Ok(Decision::Valid(signed)) => Ok(signed),
+            Ok(Decision::Introspect(signed)) => self.introspect(token).await.map(|()| signed),
+            Err(rejection) => Err(rejection.into()),
+        }
+    }
+
+    /// Tells the registrations of its session that a token was accepted.
+    fn observe(&self, signed: &Signed) -> Arc<Claims> {
+        if let Some(session) = &signed.session {
+            self.registry.observe(session, &signed.claims);
+        }
+        Arc::clone(&signed.claims)
+    }
+
+    /// Why a session that was just registered has already ended, if it has.
+    pub(crate) fn cause_of_end(&self, standing: &Standing) -> Option<EndCause> {
+        if !self.is_trusted(&standing.kid) {
+            return Some(EndCause::KeyRetired);
+        }
+        let revocations = self.revocation_check.as_ref().map(|check| &check.feed.revocations);
+        if let Some((session, revocations)) = standing.session.zip(revocations) {
+            if revocations.contains_session(session.id) {
+                return Some(EndCause::SessionRevoked);
+            }
+            if revocations.contains_account_of(&session) {
+                return Some(EndCause::AccountRevoked);
+            }
+            if revocations.outdates(&session) {
+                return Some(EndCause::ClaimsChanged);
+            }
+        }
+        match (standing.outdated, standing.expired) {
+            (true, _) => Some(EndCause::ClaimsChanged),
+            (false, true) => Some(EndCause::TokenExpired),
+            (false, false) => None,
+        }
+    }
+
+    fn is_trusted(&self, kid: &str) -> bool {
+        matches!(self.keys.look_up(kid), Lookup::Found(_))
+    }
+
+    /// Ends registrations that no event of the feed ends, for ever.
+    async fn run_sweeper(&self) {
+        self.registry.run_sweeper(|| self.sweep()).await;
+    }
+
+    /// Ends registrations that no event of the feed ends. Returns the time until the next sweep.
+    pub(crate) fn sweep(&self) -> Duration {
+        let feed = self.revocation_check.as_ref().map(|check| &check.feed);
+        let silence = feed.map(|feed| feed.since_synced(self.clock.elapsed(), self.clock.unix_millis()));
+        self.registry.sweep(silence, |kid| self.is_trusted(kid), &*self.clock)
+    }
+
     /// Verifies a token with the local state only.
     fn decide(&self, token: &str) -> Result<Decision, Rejection> {
         if token.len() > MAX_TOKEN_BYTES {
@@ -207,16 +334,18 @@ impl Shared {
         let (elapsed, unix) = (self.clock.elapsed(), self.clock.unix_millis());
         self.keys.refresh_if_expired(elapsed);
         let signed = self.verify_signature(token, unix)?;
-        let Some(check) = &self.revocation_check else { return Ok(Decision::Valid(Arc::clone(&signed.claims))) };
+        let Some(check) = &self.revocation_check else { return Ok(Decision::Valid(signed)) };
         // Read before the revocations: one that arrives in between is not missed.
         let current = check.feed.is_current(elapsed, unix);
         if signed.session.is_some_and(|session| check.feed.revocations.contains(&session)) {
             return Err(Rejection::Error(VerifyError::Revoked));
         }
-        let claims = Arc::clone(&signed.claims);
+        if signed.session.is_some_and(|session| check.feed.revocations.outdates(&session)) {
+            return Err(Rejection::Error(VerifyError::ClaimsChanged));
+        }
         match check.on_lost {
-            _ if current => Ok(Decision::Valid(claims)),
-            OnFeedLost::Introspect => Ok(Decision::Introspect(claims)),
+            _ if current => Ok(Decision::Valid(signed)),
+            OnFeedLost::Introspect => Ok(Decision::Introspect(signed)),
             OnFeedLost::Refuse => Err(Rejection::Error(VerifyError::Unavailable("the revocation feed is lost"))),
         }
     }

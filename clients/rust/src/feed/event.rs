@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::sse::Message;
-use crate::{id::Id, rfc3339};
+use crate::id::Id;
 
 /// The upper bound of `retain_seconds`.
 const MAX_RETAIN: Duration = Duration::from_hours(24 * 30);
@@ -20,7 +20,7 @@ pub(crate) enum Event {
     Snapshot { retain: Duration },
     /// The revocations since the last connection follow.
     Resumed { retain: Duration },
-    /// A revocation, at a time in milliseconds since the Unix epoch.
+    /// A revocation or a change of claims, at a time in milliseconds since the Unix epoch.
     Revocation { target: Target, at: i64 },
     /// The snapshot or the resumption is complete.
     Live,
@@ -41,6 +41,8 @@ pub(crate) enum Target {
     Account { account: Id, before: i64, except: Option<Id> },
     /// All tokens that a key signed.
     Key(String),
+    /// The tokens of an account that were issued before its claims reached a version.
+    Claims { account: Id, version: u64 },
 }
 
 /// The event cannot be parsed, so its revocation would be missed.
@@ -69,6 +71,13 @@ struct Revocation {
     at: String,
 }
 
+#[derive(Deserialize)]
+struct ClaimsChange {
+    account_id: String,
+    claims_version: u64,
+    at: String,
+}
+
 /// Parses an event. Unknown events and members are ignored; a revocation of an unknown kind is an error.
 pub(crate) fn parse(message: &Message) -> Result<Event, InvalidEvent> {
     let retain = || {
@@ -79,6 +88,7 @@ pub(crate) fn parse(message: &Message) -> Result<Event, InvalidEvent> {
         "snapshot" => Event::Snapshot { retain: retain()? },
         "resumed" => Event::Resumed { retain: retain()? },
         "revocation" => revocation(&json(message)?).ok_or(InvalidEvent)?,
+        "claims" => claims_change(&json(message)?).ok_or(InvalidEvent)?,
         "live" => Event::Live,
         "heartbeat" => Event::Heartbeat,
         "gap" => Event::Gap(json::<Gap>(message).map(|gap| gap.detail).unwrap_or_default()),
@@ -99,14 +109,24 @@ fn revocation(data: &Revocation) -> Option<Event> {
                 Some(session) => Some(Id::parse(session)?),
                 None => None,
             };
-            // whole seconds, like `auth_time`
-            let before = rfc3339::parse(data.before.as_deref()?)?.div_euclid(1000);
+            // whole seconds, like the times in tokens
+            let before = unix_millis(data.before.as_deref()?)?.div_euclid(1000);
             Target::Account { account: id(&data.account_id)?, before, except }
         }
         "key" => Target::Key(data.kid.clone().filter(|kid| kid.len() <= MAX_KID)?),
         _ => return None,
     };
-    Some(Event::Revocation { target, at: rfc3339::parse(&data.at)? })
+    Some(Event::Revocation { target, at: unix_millis(&data.at)? })
+}
+
+fn claims_change(data: &ClaimsChange) -> Option<Event> {
+    let target = Target::Claims { account: Id::parse(&data.account_id)?, version: data.claims_version };
+    Some(Event::Revocation { target, at: unix_millis(&data.at)? })
+}
+
+/// Milliseconds since the Unix epoch of a time of RFC 3339.
+fn unix_millis(text: &str) -> Option<i64> {
+    text.parse().ok().map(jiff::Timestamp::as_millisecond)
 }
 
 #[cfg(test)]
@@ -152,6 +172,8 @@ mod tests {
         assert_eq!(parsed("revocation", &data), revocation(Target::Account { account, before: before_secs, except }));
         let data = format!(r#"{{"kind":"key","kid":"k","reason":"key_retired",{time}}}"#);
         assert_eq!(parsed("revocation", &data), revocation(Target::Key("k".to_owned())));
+        let data = format!(r#"{{"account_id":"{ONE}","claims_version":7,"more":1,{time}}}"#);
+        assert_eq!(parsed("claims", &data), revocation(Target::Claims { account: one, version: 7 }));
     }
 
     #[test]
@@ -173,13 +195,24 @@ mod tests {
         ] {
             assert_eq!(parsed("revocation", &data), Err(InvalidEvent), "{data}");
         }
+        for data in [
+            String::new(),
+            format!(r#"{{"account_id":"x","claims_version":7,{time}}}"#),
+            format!(r#"{{"account_id":"{ONE}","claims_version":-1,{time}}}"#),
+            format!(r#"{{"account_id":"{ONE}","claims_version":1.5,{time}}}"#),
+            format!(r#"{{"account_id":"{ONE}","claims_version":true,{time}}}"#),
+            format!(r#"{{"account_id":"{ONE}",{time}}}"#),
+            format!(r#"{{"account_id":"{ONE}","claims_version":7}}"#),
+        ] {
+            assert_eq!(parsed("claims", &data), Err(InvalidEvent), "{data}");
+        }
         assert_eq!(parsed("snapshot", "{}"), Err(InvalidEvent));
         assert_eq!(parsed("resumed", r#"{"retain_seconds":-1}"#), Err(InvalidEvent));
     }
 
     proptest! {
         #[test]
-        fn parse_never_panics(event in "(snapshot|resumed|revocation|gap)", data in "\\PC*") {
+        fn parse_never_panics(event in "(snapshot|resumed|revocation|claims|gap)", data in "\\PC*") {
             drop(parsed(&event, &data));
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -18,7 +18,8 @@ use crate::{
     clock::{Clock, millis},
     http::{Http, describe, retry_after},
     key_store::KeyStore,
-    revocations::{Cutoff, Full, Receipt, Revocations},
+    revocations::{ClaimsChange, Cutoff, Full, Receipt, Revocations},
+    session_end::registry::Registry,
 };
 
 mod backoff;
@@ -27,7 +28,8 @@ mod freshness;
 mod sse;
 
 use backoff::Backoff;
-use event::{Event, Target};
+use event::Event;
+pub(crate) use event::Target;
 use freshness::Freshness;
 use sse::{Message, Parser};
 
@@ -39,6 +41,18 @@ const EVICTION_INTERVAL: i64 = 5000;
 /// The longest `Retry-After` that is honoured, and the delay after the revocations exceeded their limit.
 const LONG_DELAY: Duration = Duration::from_secs(30);
 
+/// The settings of a feed.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) url: Url,
+    pub(crate) client_id: String,
+    pub(crate) authorization: HeaderValue,
+    pub(crate) max_staleness: Duration,
+    /// In milliseconds.
+    pub(crate) leeway: i64,
+    pub(crate) max_revocations: usize,
+}
+
 /// The feed and its revocations.
 #[derive(Debug)]
 pub(crate) struct Feed {
@@ -49,6 +63,8 @@ pub(crate) struct Feed {
     /// The tolerated clock skew, in milliseconds. Revocations are kept that much longer than the feed says.
     leeway: i64,
     pub(crate) revocations: Revocations,
+    /// Learns of every event, for the sessions that services have registered.
+    registry: Arc<Registry>,
     freshness: Freshness,
     /// Notified whenever the revocations are complete.
     synced: Notify,
@@ -89,14 +105,8 @@ struct FeedState {
 }
 
 impl Feed {
-    pub(crate) fn new(
-        url: Url,
-        client_id: String,
-        authorization: HeaderValue,
-        max_staleness: Duration,
-        leeway: i64,
-        max_revocations: usize,
-    ) -> Self {
+    pub(crate) fn new(settings: Settings, registry: Arc<Registry>, clock: &dyn Clock) -> Self {
+        let Settings { url, client_id, authorization, max_staleness, leeway, max_revocations } = settings;
         Self {
             url,
             client_id,
@@ -104,7 +114,8 @@ impl Feed {
             max_staleness,
             leeway,
             revocations: Revocations::new(max_revocations),
-            freshness: Freshness::new(),
+            registry,
+            freshness: Freshness::new(clock),
             synced: Notify::new(),
             connections: AtomicU64::new(0),
             last_error: Mutex::default(),
@@ -119,6 +130,11 @@ impl Feed {
     /// The time since the last event; `None` if revocations are missing.
     pub(crate) fn silent_for(&self, elapsed: Duration, unix: i64) -> Option<Duration> {
         self.freshness.silent_for(elapsed, unix)
+    }
+
+    /// The time since the revocations were last complete, or since the start.
+    pub(crate) fn since_synced(&self, elapsed: Duration, unix: i64) -> Duration {
+        self.freshness.since_synced(elapsed, unix)
     }
 
     /// The number of connections so far.
@@ -252,7 +268,10 @@ impl Feed {
             }
             Event::Other => {}
             Event::Revocation { target, at } => {
-                if !self.store(target, at, state.snapshot, keys, clock) {
+                let stored = self.store(&target, at, state.snapshot, keys, clock);
+                // After the revocation was stored: a session that is registered in between is checked against it.
+                self.registry.on_event(&target, at);
+                if !stored {
                     return Err(Disconnect::Invalid("more revocations than max_revocations".to_owned(), LONG_DELAY));
                 }
                 if stream.live {
@@ -278,15 +297,18 @@ impl Feed {
     }
 
     /// Stores a revocation. False if there are too many.
-    fn store(&self, target: Target, at: i64, snapshot: u32, keys: &KeyStore, clock: &dyn Clock) -> bool {
+    fn store(&self, target: &Target, at: i64, snapshot: u32, keys: &KeyStore, clock: &dyn Clock) -> bool {
         let receipt = Receipt { received: millis(clock.elapsed()), snapshot };
-        let stored = match target {
+        let stored = match *target {
             Target::Session(id) => self.revocations.add_session(id, receipt),
             Target::Account { account, before, except } => {
                 self.revocations.add_account(account, Cutoff { before, except, receipt })
             }
-            Target::Key(kid) if keys.retire(&kid, at) => Ok(()),
+            Target::Key(ref kid) if keys.retire(kid, at) => Ok(()),
             Target::Key(_) => Err(Full),
+            Target::Claims { account, version } => {
+                self.revocations.add_claims(account, ClaimsChange { version, at: at.div_euclid(1000), receipt })
+            }
         };
         stored.is_ok()
     }
@@ -309,4 +331,16 @@ impl Feed {
 }
 
 #[cfg(test)]
-mod tests;
+impl Feed {
+    /// Processes the bytes of a stream, as if a new connection had received them. Returns whether the stream is still valid.
+    pub(crate) fn receive(&self, bytes: &[u8], keys: &KeyStore, clock: &dyn Clock) -> bool {
+        let (mut parser, mut stream, mut state) = (Parser::default(), StreamState::default(), FeedState::default());
+        let mut messages = Vec::new();
+        let is_stream = parser.push(bytes, |message| messages.push(message)).is_ok();
+        let process = |message: &Message| self.process(message, false, &mut stream, &mut state, keys, clock).is_ok();
+        is_stream && messages.iter().all(process)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

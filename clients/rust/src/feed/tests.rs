@@ -12,14 +12,15 @@ const ONE: &str = "01a20697-5375-7a3f-a5d0-8181bd56c321";
 const OTHER: &str = "26f7a44c-4962-415a-8593-3e92483050f8";
 const ACCOUNT: &str = "7d444840-9dc0-11d1-b245-5ffdce74fad2";
 
+/// Two clocks that tests move.
 #[derive(Clone, Debug, Default)]
-struct TestClock {
-    unix: Arc<AtomicI64>,
+pub(crate) struct TestClock {
+    pub(crate) unix: Arc<AtomicI64>,
     elapsed: Arc<AtomicI64>,
 }
 
 impl TestClock {
-    fn advance(&self, seconds: i64) {
+    pub(crate) fn advance(&self, seconds: i64) {
         self.unix.fetch_add(seconds * 1000, Ordering::SeqCst);
         self.elapsed.fetch_add(seconds * 1000, Ordering::SeqCst);
     }
@@ -48,12 +49,21 @@ impl Fixture {
     fn new(max_revocations: usize) -> Self {
         let url: Url = "https://auth.example.com/v1/revocations".parse().unwrap();
         let (authorization, staleness) = (HeaderValue::from_static("Basic x"), Duration::from_secs(5));
+        let settings = Settings {
+            url: url.clone(),
+            client_id: "shop".to_owned(),
+            authorization,
+            max_staleness: staleness,
+            leeway: 5000,
+            max_revocations,
+        };
+        let (registry, clock) = (Arc::new(Registry::new(5000, staleness)), TestClock::default());
         Self {
-            feed: Feed::new(url.clone(), "shop".to_owned(), authorization, staleness, 5000, max_revocations),
+            feed: Feed::new(settings, registry, &clock),
             stream: StreamState::default(),
             state: FeedState::default(),
             keys: KeyStore::new(url, Duration::from_secs(1)),
-            clock: TestClock::default(),
+            clock,
         }
     }
 
@@ -86,7 +96,7 @@ impl Fixture {
 
     fn is_revoked(&self, session: &str) -> bool {
         let [id, account] = [session, ACCOUNT].map(|id| Id::parse(id).unwrap());
-        self.feed.revocations.contains(&Session { id, account, auth_time: 0 })
+        self.feed.revocations.contains(&Session { id, account, began: 0, claims_version: None, issued: 0 })
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use http::{Request, Response};
+use http_body_util::BodyExt;
 use latchkey_verify::{
     Claims, OnFeedLost,
     poem::{Caller, Verify},
@@ -34,7 +35,8 @@ async fn tower_layer_passes_valid_tokens_and_refuses_others() {
         let response = service.clone().oneshot(request.body(String::new()).unwrap()).await.unwrap();
         let header = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
         let (challenge, retry) = (header("www-authenticate"), header("retry-after"));
-        (response.status().as_u16(), challenge, retry, response.into_body())
+        let (status, body) = (response.status().as_u16(), response.into_body().collect().await.unwrap().to_bytes());
+        (status, challenge, retry, String::from_utf8(body.to_vec()).unwrap())
     };
     let refused = |challenge: &str| (401, Some(challenge.to_owned()), None, String::new());
     let invalid = refused(r#"Bearer realm="latchkey", error="invalid_token""#);

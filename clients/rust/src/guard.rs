@@ -1,0 +1,116 @@
+//! Authorizes requests for the middlewares: the requirements of a route, and the check of a token against them.
+
+use std::time::Duration;
+
+use reqwest::header::HeaderMap;
+
+use crate::{
+    Claims, VerifiedSession, Verifier,
+    bearer::{self, Refusal},
+    error::Invalid,
+};
+
+/// A verifier, and the callers that it lets pass.
+#[derive(Clone, Debug)]
+pub(crate) struct Guard {
+    verifier: Verifier,
+    pub(crate) requirements: Requirements,
+}
+
+/// The accepted callers: by default every user, and no service client.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Requirements {
+    pub(crate) allow_clients: bool,
+    /// Each entry is a list of roles of which the account must have one.
+    pub(crate) roles: Vec<Vec<String>>,
+    pub(crate) scopes: Vec<String>,
+    /// The authentication context must be one of these or higher.
+    pub(crate) acr: Vec<String>,
+    pub(crate) max_age: Option<Duration>,
+}
+
+impl Guard {
+    pub(crate) fn new(verifier: Verifier) -> Self {
+        Self { verifier, requirements: Requirements::default() }
+    }
+
+    /// Verifies the token of a request and checks the requirements.
+    pub(crate) async fn authorize(&self, headers: &HeaderMap) -> Result<VerifiedSession, Refusal> {
+        let claims = self.verifier.verify(bearer::token(headers)?).await.map_err(Refusal::Token)?;
+        let is_recent = |max_age| self.verifier.authenticated_within(&claims, max_age);
+        self.requirements.check(&claims, is_recent)?;
+        Ok(VerifiedSession::new(self.verifier.clone(), claims))
+    }
+}
+
+impl Requirements {
+    /// Checks the claims of a valid token. `is_recent` checks that the user authenticated within a time.
+    fn check(&self, claims: &Claims, is_recent: impl Fn(Duration) -> bool) -> Result<(), Refusal> {
+        if claims.is_service_client() && !self.allow_clients {
+            return Err(Refusal::Token(Invalid::ClientsOwn.into()));
+        }
+        if !self.roles.iter().all(|any_of| any_of.iter().any(|role| claims.has_role(role))) {
+            return Err(Refusal::MissingRole);
+        }
+        if !self.scopes.iter().all(|scope| claims.has_scope(scope)) {
+            return Err(Refusal::MissingScope(self.scopes.join(" ")));
+        }
+        // Last: a user who is not allowed anyway is not asked to sign in again.
+        let has_acr = self.acr.is_empty() || self.acr.iter().any(|acr| claims.has_acr(acr));
+        if !has_acr || !self.max_age.is_none_or(is_recent) {
+            return Err(Refusal::Authentication { acr_values: self.acr.join(" "), max_age: self.max_age });
+        }
+        Ok(())
+    }
+}
+
+/// The methods with which the middlewares are configured. The type has a field `guard`.
+macro_rules! guard_methods {
+    ($middleware:ident) => {
+        impl $middleware {
+            /// Lets signed-in users pass. Service clients' own tokens are refused.
+            pub fn new(verifier: $crate::Verifier) -> Self {
+                Self { guard: $crate::guard::Guard::new(verifier) }
+            }
+
+            /// Also accepts tokens that service clients obtained for themselves (`client_credentials`).
+            #[must_use]
+            pub fn allow_clients(mut self) -> Self {
+                self.guard.requirements.allow_clients = true;
+                self
+            }
+
+            /// Answers 403 unless the account has one of these roles.
+            #[must_use]
+            pub fn require_role<R: Into<String>>(mut self, any_of: impl IntoIterator<Item = R>) -> Self {
+                self.guard.requirements.roles.push(any_of.into_iter().map(Into::into).collect());
+                self
+            }
+
+            /// Answers 403 with an `insufficient_scope` challenge unless the token has all of these scopes.
+            #[must_use]
+            pub fn require_scope<S: Into<String>>(mut self, all_of: impl IntoIterator<Item = S>) -> Self {
+                self.guard.requirements.scopes.extend(all_of.into_iter().map(Into::into));
+                self
+            }
+
+            /// Answers 401 with an `insufficient_user_authentication` challenge (RFC 9470) unless the session's
+            /// authentication context is one of these, or a higher one of `aal1`, `aal2` and `aal3`. A second call replaces
+            /// the first.
+            #[must_use]
+            pub fn require_acr<A: Into<String>>(mut self, any_of: impl IntoIterator<Item = A>) -> Self {
+                self.guard.requirements.acr = any_of.into_iter().map(Into::into).collect();
+                self
+            }
+
+            /// Answers 401 with an `insufficient_user_authentication` challenge (RFC 9470) unless the user authenticated
+            /// within the last `max_age`, a number of whole seconds. A second call replaces the first.
+            #[must_use]
+            pub fn require_max_age(mut self, max_age: std::time::Duration) -> Self {
+                self.guard.requirements.max_age = Some(max_age);
+                self
+            }
+        }
+    };
+}
+pub(crate) use guard_methods;

@@ -1,0 +1,220 @@
+//! WebSockets that close with their session: [`SessionWebSocket`].
+
+use std::{
+    borrow::Cow,
+    future, io,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use futures_util::{Sink, Stream};
+use poem::{
+    FromRequest, IntoResponse, Request, RequestBody, Result,
+    web::websocket::{Message, WebSocket, WebSocketConfig, WebSocketStream},
+};
+use tokio::sync::oneshot;
+
+use super::extension;
+use crate::{Claims, EndCause, Registration, RenewError, VerifiedSession, session_end::body::SessionEnded};
+
+/// The time that a handler and its peer have to finish after the close frame was due.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Accepts a WebSocket that closes when the session of its request ends. Takes the place of poem's `WebSocket` in a handler
+/// inside [`super::Verify`], without which the response is 401.
+///
+/// ```
+/// use futures_util::{SinkExt, StreamExt};
+/// use latchkey_verify::poem::{SessionWebSocket, Verify};
+/// use poem::{EndpointExt, IntoResponse, Route, get, handler};
+///
+/// #[handler]
+/// fn echo(socket: SessionWebSocket) -> impl IntoResponse {
+///     socket.on_upgrade(|mut socket| async move {
+///         while let Some(Ok(message)) = socket.next().await {
+///             if socket.send(message).await.is_err() {
+///                 break;
+///             }
+///         }
+///     })
+/// }
+///
+/// # fn app(verifier: latchkey_verify::Verifier) -> impl poem::Endpoint {
+/// Route::new().at("/echo", get(echo).with(Verify::new(verifier)))
+/// # }
+/// ```
+pub struct SessionWebSocket {
+    inner: WebSocket,
+    session: VerifiedSession,
+}
+
+impl<'a> FromRequest<'a> for SessionWebSocket {
+    async fn from_request(request: &'a Request, body: &mut RequestBody) -> Result<Self> {
+        let session = extension(request)?;
+        Ok(Self { inner: WebSocket::from_request(request, body).await?, session })
+    }
+}
+
+impl SessionWebSocket {
+    /// Sets the supported subprotocols.
+    #[must_use]
+    pub fn protocols<P: Into<Cow<'static, str>>>(mut self, protocols: impl IntoIterator<Item = P>) -> Self {
+        self.inner = self.inner.protocols(protocols);
+        self
+    }
+
+    /// Sets the limits of messages and buffers.
+    #[must_use]
+    pub fn config(mut self, config: WebSocketConfig) -> Self {
+        self.inner = self.inner.config(config);
+        self
+    }
+
+    /// The claims of the request's token.
+    pub fn claims(&self) -> &Arc<Claims> {
+        self.session.claims()
+    }
+
+    /// Accepts the connection and runs a handler on it. When the session ends, the socket sends a close frame with
+    /// [`EndCause::close_code`] and the code of the cause, and yields no more messages. A handler that is still running a
+    /// second later is dropped, and with it the connection.
+    pub fn on_upgrade<F, H>(self, handler: F) -> impl IntoResponse
+    where
+        F: FnOnce(SessionSocket) -> H + Send + Sync + 'static,
+        H: Future<Output: Send> + Send + 'static,
+    {
+        let (close, closing) = oneshot::channel();
+        let (stop, stopping) = oneshot::channel();
+        let registration = Arc::new(self.session.on_end(move |cause| {
+            let _ = close.send(cause);
+            let _ = stop.send(());
+        }));
+        self.inner.on_upgrade(move |stream| async move {
+            let state = State::Open(closing);
+            let handler = pin!(handler(SessionSocket { stream, state, registration }));
+            let overdue = pin!(async {
+                if stopping.await.is_err() {
+                    // deregistered: the handler has dropped its socket
+                    future::pending::<()>().await;
+                }
+                tokio::time::sleep(CLOSE_TIMEOUT).await;
+            });
+            futures_util::future::select(handler, overdue).await;
+        })
+    }
+}
+
+/// A WebSocket whose session is registered. It is a stream and a sink of messages, as poem's `WebSocketStream`.
+///
+/// The registration lasts for as long as the socket exists.
+pub struct SessionSocket {
+    stream: WebSocketStream,
+    state: State,
+    registration: Arc<Registration>,
+}
+
+enum State {
+    Open(oneshot::Receiver<EndCause>),
+    /// The close frame is to be sent.
+    Ended(EndCause),
+    /// The close frame is sent and not yet flushed.
+    Flushing(EndCause),
+    /// The peer's close frame is awaited, so that unread messages don't reset the connection before the peer has read ours.
+    Closing(EndCause),
+    Closed(EndCause),
+}
+
+impl SessionSocket {
+    /// Replaces the token of the connection by a newer one of the same session; see [`Registration::renew`].
+    ///
+    /// # Errors
+    /// [`RenewError`]
+    pub async fn renew(&self, token: &str) -> Result<Arc<Claims>, RenewError> {
+        self.registration.renew(token).await
+    }
+
+    /// Why the session has ended, if it has.
+    pub fn cause(&self) -> Option<EndCause> {
+        self.registration.ended()
+    }
+
+    /// Sends the close frame once the session has ended. Pending while the frame is being sent, `None` while the session goes
+    /// on.
+    fn poll_close_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<EndCause>> {
+        loop {
+            match &mut self.state {
+                State::Open(ended) => match Pin::new(ended).poll(context) {
+                    Poll::Ready(Ok(cause)) => self.state = State::Ended(cause),
+                    Poll::Ready(Err(_)) | Poll::Pending => return Poll::Ready(None),
+                },
+                State::Ended(cause) => {
+                    let cause = *cause;
+                    let mut stream = Pin::new(&mut self.stream);
+                    let frame = Message::close_with(cause.close_code(), cause.as_str());
+                    let sent = ready!(stream.as_mut().poll_ready(context)).and_then(|()| stream.start_send(frame));
+                    self.state = if sent.is_ok() { State::Flushing(cause) } else { State::Closed(cause) };
+                }
+                State::Flushing(cause) => {
+                    let cause = *cause;
+                    let flushed = ready!(Pin::new(&mut self.stream).poll_flush(context));
+                    self.state = if flushed.is_ok() { State::Closing(cause) } else { State::Closed(cause) };
+                }
+                State::Closing(cause) | State::Closed(cause) => return Poll::Ready(Some(*cause)),
+            }
+        }
+    }
+
+    /// An error once the session has ended and the close frame was sent.
+    fn poll_open(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let ended = ready!(self.poll_close_frame(context));
+        Poll::Ready(ended.map_or(Ok(()), |cause| Err(aborted(cause))))
+    }
+}
+
+impl Stream for SessionSocket {
+    type Item = io::Result<Message>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Some(cause) = ready!(self.poll_close_frame(context)) else {
+            return Pin::new(&mut self.stream).poll_next(context);
+        };
+        while matches!(self.state, State::Closing(_)) {
+            if !matches!(ready!(Pin::new(&mut self.stream).poll_next(context)), Some(Ok(_))) {
+                self.state = State::Closed(cause);
+            }
+        }
+        Poll::Ready(None)
+    }
+}
+
+impl Sink<Message> for SessionSocket {
+    type Error = io::Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_open(context))?;
+        Pin::new(&mut self.stream).poll_ready(context)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: Message) -> io::Result<()> {
+        Pin::new(&mut self.stream).start_send(message)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_open(context))?;
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let State::Open(_) = self.state {
+            return Pin::new(&mut self.stream).poll_close(context);
+        }
+        ready!(self.poll_close_frame(context));
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn aborted(cause: EndCause) -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, SessionEnded(cause))
+}

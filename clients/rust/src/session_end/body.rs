@@ -1,0 +1,90 @@
+//! Response bodies that end with their session: [`SessionBody`].
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
+
+use super::{EndCause, SessionWatch, VerifiedSession};
+
+/// The error of a [`SessionBody`].
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The body was cut off because its session has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the session has ended: {0}")]
+pub struct SessionEnded(pub EndCause);
+
+pin_project! {
+    /// A response body that ends with its session, if its length is unknown. An event stream ends as if it were complete, so
+    /// that its client reconnects. Any other body ends with [`SessionEnded`], so that the client doesn't take a part for the
+    /// whole.
+    #[derive(Debug, Default)]
+    pub struct SessionBody<B> {
+        #[pin]
+        inner: B,
+        watch: Option<SessionWatch>,
+        ends_cleanly: bool,
+        has_ended: bool,
+    }
+}
+
+impl<B> SessionBody<B> {
+    /// A body that is sent whole.
+    #[cfg(feature = "tower")]
+    pub(crate) fn whole(inner: B) -> Self {
+        Self { inner, watch: None, ends_cleanly: true, has_ended: false }
+    }
+
+    /// A body that ends with the session if its length is unknown. `headers` are the response's.
+    pub(crate) fn new(inner: B, headers: &HeaderMap, session: &VerifiedSession) -> Self
+    where
+        B: Body,
+    {
+        let is_stream = inner.size_hint().exact().is_none();
+        let watch = is_stream.then(|| session.watch());
+        let ends_cleanly =
+            headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+        Self { inner, watch, ends_cleanly, has_ended: false }
+    }
+}
+
+impl<B> Body for SessionBody<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    type Data = B::Data;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let this = self.project();
+        if *this.has_ended {
+            return Poll::Ready(None);
+        }
+        if let Some(Poll::Ready(cause)) = this.watch.as_mut().map(|watch| watch.poll_ended(context)) {
+            (*this.watch, *this.has_ended) = (None, true);
+            return Poll::Ready((!*this.ends_cleanly).then(|| Err(SessionEnded(cause).into())));
+        }
+        let frame = this.inner.poll_frame(context);
+        if let Poll::Ready(None | Some(Err(_))) = frame {
+            *this.watch = None;
+        }
+        frame.map_err(Into::into)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.has_ended || self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

@@ -1,0 +1,92 @@
+//! The handle of a registered session: [`Registration`].
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
+use super::{
+    EndCause,
+    registry::{Callback, Key, NotRenewed, Standing},
+};
+use crate::{claims::Claims, error::VerifyError, verifier::Shared};
+
+/// A session that is registered with [`crate::Verifier::on_end`]. Dropping it deregisters the session: a call that has not
+/// begun yet is not made.
+#[must_use = "dropping it deregisters the session"]
+pub struct Registration {
+    shared: Arc<Shared>,
+    key: Key,
+    outcome: Arc<OnceLock<EndCause>>,
+}
+
+/// Why a registration was not renewed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RenewError {
+    /// The token is not accepted. The registration is unchanged.
+    #[error(transparent)]
+    Token(#[from] VerifyError),
+    /// The token is of another session. The registration is unchanged.
+    #[error("the token is of another session")]
+    OtherSession,
+    /// The registered session has ended.
+    #[error("the registered session has ended: {0}")]
+    Ended(EndCause),
+}
+
+impl Registration {
+    /// Registers a session, and ends the registration at once if the session has ended.
+    pub(crate) fn new(shared: Arc<Shared>, claims: &Claims, callback: Callback) -> Self {
+        let outcome = Arc::default();
+        let (key, standing) = shared.registry.insert(claims, callback, Arc::clone(&outcome), &*shared.clock);
+        let registration = Self { shared, key, outcome };
+        registration.end_if_over(&standing);
+        registration
+    }
+
+    /// Why the session has ended, if it has.
+    pub fn ended(&self) -> Option<EndCause> {
+        self.outcome.get().copied()
+    }
+
+    /// Verifies a newer token of the same session, as [`crate::Verifier::verify`] does, and lets it take the place of the
+    /// registered one: its expiry, and the claims on which the service relies from now on. Returns its claims.
+    ///
+    /// # Errors
+    /// [`RenewError`]
+    pub async fn renew(&self, token: &str) -> Result<Arc<Claims>, RenewError> {
+        if let Some(cause) = self.ended() {
+            return Err(RenewError::Ended(cause));
+        }
+        let signed = self.shared.verify(token).await?;
+        let standing = self.shared.registry.renew(self.key, &signed.claims, &*self.shared.clock);
+        let standing = standing.map_err(|error| match (error, self.ended()) {
+            (NotRenewed::OtherSession, _) => RenewError::OtherSession,
+            (NotRenewed::Gone, cause) => RenewError::Ended(cause.unwrap_or(EndCause::FeedLost)),
+        })?;
+        self.end_if_over(&standing);
+        self.ended().map_or_else(|| Ok(Arc::clone(&signed.claims)), |cause| Err(RenewError::Ended(cause)))
+    }
+
+    /// Ends the registration if it missed an event: one that arrived before the registration was in the index.
+    fn end_if_over(&self, standing: &Standing) {
+        if let Some(cause) = self.shared.cause_of_end(standing) {
+            self.shared.registry.end(self.key, cause);
+        }
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        if self.outcome.get().is_none() {
+            self.shared.registry.remove(self.key);
+        }
+    }
+}
+
+impl fmt::Debug for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registration").field("ended", &self.ended()).finish_non_exhaustive()
+    }
+}

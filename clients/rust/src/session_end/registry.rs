@@ -1,0 +1,455 @@
+//! The registered sessions: [`Registry`].
+//!
+//! Indexes by session, account, key and expiry find those that an event concerns. An event that concerns none costs a lookup.
+//! Callbacks are called without the lock.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::Notify;
+
+use super::EndCause;
+use crate::{
+    claims::Claims,
+    clock::{Clock, millis},
+    feed::Target,
+    id::Id,
+    revocations::shrink,
+    token::Session,
+};
+
+/// The longest time between two sweeps, in milliseconds.
+const SWEEP_INTERVAL: i64 = 1000;
+
+/// The function that a service wants to be called when a session ends.
+pub(crate) type Callback = Box<dyn FnOnce(EndCause) + Send>;
+
+/// The sessions for which a service holds something.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    index: RwLock<Index>,
+    /// The number of registrations.
+    count: AtomicUsize,
+    /// Notified when a registration may need an earlier sweep.
+    changed: Notify,
+    /// The tolerated clock skew, in milliseconds.
+    leeway: i64,
+    /// How long the feed may be lost, in milliseconds.
+    end_after_silence: i64,
+}
+
+/// A session, or a token without one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Holder {
+    Session(Id),
+    /// A service client's own token, by the number of its registration.
+    Token(u64),
+}
+
+/// Names a registration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Key {
+    pub(crate) holder: Holder,
+    number: u64,
+}
+
+/// The state of a registration that was just added or renewed.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    /// The key of the last known token.
+    pub(crate) kid: Arc<str>,
+    pub(crate) session: Option<Session>,
+    /// Whether a token of the session with newer claims was seen.
+    pub(crate) outdated: bool,
+    /// Whether the last known token has expired.
+    pub(crate) expired: bool,
+}
+
+/// Why a registration was not renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotRenewed {
+    Gone,
+    OtherSession,
+}
+
+#[derive(Debug, Default)]
+struct Index {
+    next_number: u64,
+    holders: HashMap<Holder, Registrations>,
+    by_account: HashMap<Id, HashSet<Id>>,
+    by_key: HashMap<Arc<str>, HashSet<Holder>>,
+    /// When the last known token of each holder expires, in seconds since the Unix epoch.
+    expiries: BTreeSet<(i64, Holder)>,
+}
+
+/// The registrations of one session, and its last known token: the one that expires last.
+#[derive(Debug)]
+struct Registrations {
+    account: Option<Id>,
+    client_id: String,
+    exp: i64,
+    kid: Arc<str>,
+    /// The highest version of claims in a token of the session.
+    claims_version: Option<u64>,
+    entries: HashMap<u64, Entry>,
+}
+
+struct Entry {
+    /// The session as the registered or renewed token describes it.
+    session: Option<Session>,
+    /// When the token was registered or renewed, by [`Clock::elapsed`] in milliseconds.
+    since: i64,
+    outcome: Arc<OnceLock<EndCause>>,
+    /// The lock makes the entry `Sync`; nobody waits for it.
+    callback: Mutex<Option<Callback>>,
+}
+
+impl Registry {
+    pub(crate) fn new(leeway: i64, end_after_silence: Duration) -> Self {
+        Self {
+            index: RwLock::default(),
+            count: AtomicUsize::new(0),
+            changed: Notify::new(),
+            leeway,
+            end_after_silence: millis(end_after_silence),
+        }
+    }
+
+    /// The number of registrations.
+    pub(crate) fn len(&self) -> usize {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// Adds a registration.
+    pub(crate) fn insert(
+        &self,
+        claims: &Claims,
+        callback: Callback,
+        outcome: Arc<OnceLock<EndCause>>,
+        clock: &dyn Clock,
+    ) -> (Key, Standing) {
+        let session = Session::of(claims);
+        let callback = Mutex::new(Some(callback));
+        let entry = Entry { session, since: millis(clock.elapsed()), outcome, callback };
+        let mut index = self.write();
+        index.next_number += 1;
+        let number = index.next_number;
+        let holder = session.map_or(Holder::Token(number), |session| Holder::Session(session.id));
+        let ended = index.adopt(holder, session, claims);
+        if let Some(registrations) = index.holders.get_mut(&holder) {
+            registrations.entries.insert(number, entry);
+        }
+        self.count.fetch_add(1, Ordering::AcqRel);
+        let key = Key { holder, number };
+        let standing = self.standing(&index, key, session, clock);
+        drop(index);
+        self.finish(ended, EndCause::ClaimsChanged);
+        self.changed.notify_one();
+        (key, standing)
+    }
+
+    /// Replaces the token of a registration by a newer one of the same session.
+    pub(crate) fn renew(&self, key: Key, claims: &Claims, clock: &dyn Clock) -> Result<Standing, NotRenewed> {
+        let session = Session::of(claims);
+        let mut index = self.write();
+        let registrations = index.holders.get_mut(&key.holder).ok_or(NotRenewed::Gone)?;
+        let same = match (session, key.holder) {
+            (Some(session), Holder::Session(id)) => session.id == id && registrations.account == Some(session.account),
+            (None, Holder::Token(_)) => registrations.client_id == claims.client_id,
+            _ => false,
+        };
+        let entry = registrations.entries.get_mut(&key.number).ok_or(NotRenewed::Gone)?;
+        if !same {
+            return Err(NotRenewed::OtherSession);
+        }
+        (entry.session, entry.since) = (session, millis(clock.elapsed()));
+        let ended = index.adopt(key.holder, session, claims);
+        let standing = self.standing(&index, key, session, clock);
+        drop(index);
+        self.finish(ended, EndCause::ClaimsChanged);
+        Ok(standing)
+    }
+
+    /// Removes a registration without calling it.
+    pub(crate) fn remove(&self, key: Key) {
+        // The callback is dropped after the lock: it may own other registrations.
+        let removed = self.write().take(key.holder, |number, _| number == key.number);
+        self.count.fetch_sub(removed.len(), Ordering::AcqRel);
+    }
+
+    /// Ends a registration.
+    pub(crate) fn end(&self, key: Key, cause: EndCause) {
+        let ended = self.write().take(key.holder, |number, _| number == key.number);
+        self.finish(ended, cause);
+    }
+
+    /// Ends all registrations.
+    pub(crate) fn end_all(&self, cause: EndCause) {
+        let ended = self.write().take_everywhere(|_| true);
+        self.finish(ended, cause);
+    }
+
+    /// Records that a token was accepted: it is the last known token of its session if no other expires later.
+    pub(crate) fn observe(&self, session: &Session, claims: &Claims) {
+        if self.len() == 0 {
+            return;
+        }
+        let holder = Holder::Session(session.id);
+        let is_news = self
+            .read()
+            .holders
+            .get(&holder)
+            .is_some_and(|known| claims.exp > known.exp || claims.claims_version > known.claims_version);
+        if is_news {
+            let mut index = self.write();
+            // The last registration may have gone in between.
+            let is_known = index.holders.contains_key(&holder);
+            let ended = if is_known { index.adopt(holder, Some(*session), claims) } else { Vec::new() };
+            if index.holders.get(&holder).is_some_and(|known| known.entries.is_empty()) {
+                index.forget(holder);
+            }
+            drop(index);
+            self.finish(ended, EndCause::ClaimsChanged);
+        }
+    }
+
+    /// Ends the registrations that an event of the feed concerns; `at` in milliseconds since the Unix epoch.
+    pub(crate) fn on_event(&self, target: &Target, at: i64) {
+        if self.len() == 0 {
+            return;
+        }
+        let mut index = self.write();
+        let (ended, cause) = match target {
+            Target::Session(id) => (index.take(Holder::Session(*id), |_, _| true), EndCause::SessionRevoked),
+            Target::Account { account, before, except } => (
+                index.take_of_account(*account, |session| session.is_cut_off(*before, *except)),
+                EndCause::AccountRevoked,
+            ),
+            Target::Key(kid) => (index.take_of_key(kid), EndCause::KeyRetired),
+            Target::Claims { account, version } => {
+                let at = at.div_euclid(1000);
+                let ended = index.take_of_account(*account, |session| session.precedes_claims(*version, at));
+                (ended, EndCause::ClaimsChanged)
+            }
+        };
+        drop(index);
+        self.finish(ended, cause);
+    }
+
+    /// Ends registrations whose last known token has expired or was signed by an untrusted key, and those that outlived the
+    /// feed. `silence` is the time since the revocations were last complete; `None` without revocations. Returns the time
+    /// until the next sweep.
+    pub(crate) fn sweep(
+        &self,
+        silence: Option<Duration>,
+        is_trusted: impl Fn(&str) -> bool,
+        clock: &dyn Clock,
+    ) -> Duration {
+        let (elapsed, unix) = (millis(clock.elapsed()), clock.unix_millis());
+        let mut next = SWEEP_INTERVAL;
+        let mut index = self.write();
+        let mut expired = Vec::new();
+        while let Some(&(exp, holder)) = index.expiries.first() {
+            let left = self.deadline(exp).saturating_sub(unix);
+            if left > 0 {
+                next = next.min(left);
+                break;
+            }
+            expired.extend(index.take(holder, |_, _| true));
+        }
+        let untrusted: Vec<_> = index.by_key.keys().filter(|kid| !is_trusted(kid)).cloned().collect();
+        let untrusted: Vec<_> = untrusted.into_iter().flat_map(|kid| index.take_of_key(&kid)).collect();
+        let mut lost = Vec::new();
+        if let Some(silence) = silence.map(millis) {
+            let limit = self.end_after_silence;
+            if silence > limit {
+                lost = index.take_everywhere(|entry| elapsed.saturating_sub(entry.since) > limit);
+            } else {
+                next = next.min(limit - silence + 1);
+            }
+        }
+        drop(index);
+        self.finish(expired, EndCause::TokenExpired);
+        self.finish(untrusted, EndCause::KeyRetired);
+        self.finish(lost, EndCause::FeedLost);
+        Duration::from_millis(next.unsigned_abs())
+    }
+
+    /// Sweeps whenever a registration may have ended, for ever. One task serves all registrations.
+    ///
+    /// `sweep` returns the time until the next one.
+    pub(crate) async fn run_sweeper(&self, sweep: impl Fn() -> Duration) {
+        loop {
+            let changed = self.changed.notified();
+            if self.len() == 0 {
+                changed.await;
+            } else {
+                let _ = tokio::time::timeout(sweep(), changed).await;
+            }
+        }
+    }
+
+    fn standing(&self, index: &Index, key: Key, session: Option<Session>, clock: &dyn Clock) -> Standing {
+        let known = index.holders.get(&key.holder);
+        let newest = known.and_then(|known| known.claims_version);
+        Standing {
+            kid: known.map_or_else(|| "".into(), |known| Arc::clone(&known.kid)),
+            session,
+            outdated: session
+                .and_then(|session| session.claims_version)
+                .zip(newest)
+                .is_some_and(|(is, seen)| is < seen),
+            expired: known.is_none_or(|known| self.deadline(known.exp) <= clock.unix_millis()),
+        }
+    }
+
+    /// When a token that expires at `exp` is refused, in milliseconds since the Unix epoch.
+    fn deadline(&self, exp: i64) -> i64 {
+        exp.saturating_mul(1000).saturating_add(self.leeway)
+    }
+
+    /// Calls registrations that were removed.
+    fn finish(&self, ended: Vec<Entry>, cause: EndCause) {
+        self.count.fetch_sub(ended.len(), Ordering::AcqRel);
+        for entry in ended {
+            // Before the call, so that the callback finds the registration ended.
+            let _ = entry.outcome.set(cause);
+            let callback = entry.callback.into_inner().unwrap_or_else(PoisonError::into_inner);
+            let call = AssertUnwindSafe(|| callback.into_iter().for_each(|callback| callback(cause)));
+            if catch_unwind(call).is_err() {
+                tracing::error!(%cause, "a callback of on_end panicked");
+            }
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Index> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The entries and the capacity of all indexes.
+    #[cfg(test)]
+    pub(crate) fn footprint(&self) -> (usize, usize) {
+        let index = self.read();
+        let entries =
+            index.holders.len() + index.by_account.len() + index.by_key.len() + index.expiries.len() + self.len();
+        (entries, index.holders.capacity() + index.by_account.capacity() + index.by_key.capacity())
+    }
+}
+
+impl Index {
+    /// Takes a token into account, and removes the session's registrations with older claims. A session without any left must
+    /// be forgotten.
+    fn adopt(&mut self, holder: Holder, session: Option<Session>, claims: &Claims) -> Vec<Entry> {
+        let Some(known) = self.holders.get_mut(&holder) else {
+            if let (Holder::Session(id), Some(session)) = (holder, session) {
+                self.by_account.entry(session.account).or_default().insert(id);
+            }
+            self.by_key.entry(Arc::clone(&claims.kid)).or_default().insert(holder);
+            self.expiries.insert((claims.exp, holder));
+            let registrations = Registrations {
+                account: session.map(|session| session.account),
+                client_id: claims.client_id.clone(),
+                exp: claims.exp,
+                kid: Arc::clone(&claims.kid),
+                claims_version: claims.claims_version,
+                entries: HashMap::new(),
+            };
+            self.holders.insert(holder, registrations);
+            return Vec::new();
+        };
+        if claims.exp > known.exp {
+            self.expiries.remove(&(known.exp, holder));
+            self.expiries.insert((claims.exp, holder));
+            known.exp = claims.exp;
+            if known.kid != claims.kid {
+                remove_from(&mut self.by_key, &known.kid, &holder);
+                self.by_key.entry(Arc::clone(&claims.kid)).or_default().insert(holder);
+                known.kid = Arc::clone(&claims.kid);
+            }
+        }
+        if claims.claims_version <= known.claims_version {
+            return Vec::new();
+        }
+        known.claims_version = claims.claims_version;
+        let has_older_claims = |entry: &Entry| {
+            let version = entry.session.and_then(|session| session.claims_version);
+            version.is_some() && version < claims.claims_version
+        };
+        let outdated: Vec<_> =
+            known.entries.extract_if(|_, entry| has_older_claims(entry)).map(|(_, entry)| entry).collect();
+        outdated
+    }
+
+    /// Removes some registrations of a session, and the session with its last one.
+    fn take(&mut self, holder: Holder, mut ends: impl FnMut(u64, &Entry) -> bool) -> Vec<Entry> {
+        let Some(known) = self.holders.get_mut(&holder) else { return Vec::new() };
+        let taken = known.entries.extract_if(|number, entry| ends(*number, entry)).map(|(_, entry)| entry).collect();
+        if known.entries.is_empty() {
+            self.forget(holder);
+        } else {
+            shrink(&mut known.entries);
+        }
+        taken
+    }
+
+    fn take_of_account(&mut self, account: Id, ends: impl Fn(&Session) -> bool) -> Vec<Entry> {
+        let sessions = self.by_account.get(&account).cloned().unwrap_or_default();
+        let ends = |_: u64, entry: &Entry| entry.session.is_some_and(|session| ends(&session));
+        sessions.into_iter().flat_map(|id| self.take(Holder::Session(id), ends)).collect()
+    }
+
+    fn take_of_key(&mut self, kid: &str) -> Vec<Entry> {
+        let holders = self.by_key.get(kid).cloned().unwrap_or_default();
+        holders.into_iter().flat_map(|holder| self.take(holder, |_, _| true)).collect()
+    }
+
+    fn take_everywhere(&mut self, ends: impl Fn(&Entry) -> bool) -> Vec<Entry> {
+        let holders: Vec<_> = self.holders.keys().copied().collect();
+        holders.into_iter().flat_map(|holder| self.take(holder, |_, entry| ends(entry))).collect()
+    }
+
+    /// Removes a session that has no registration left.
+    fn forget(&mut self, holder: Holder) {
+        let Some(known) = self.holders.remove(&holder) else { return };
+        shrink(&mut self.holders);
+        if let (Holder::Session(id), Some(account)) = (holder, known.account) {
+            remove_from(&mut self.by_account, &account, &id);
+        }
+        remove_from(&mut self.by_key, &known.kid, &holder);
+        self.expiries.remove(&(known.exp, holder));
+    }
+}
+
+/// Removes a value from the set of a key, and the key with its last value.
+fn remove_from<K, V>(map: &mut HashMap<K, HashSet<V>>, key: &K, value: &V)
+where
+    K: Eq + std::hash::Hash,
+    V: Eq + std::hash::Hash,
+{
+    let Some(set) = map.get_mut(key) else { return };
+    set.remove(value);
+    if set.is_empty() {
+        map.remove(key);
+        shrink(map);
+    } else if set.capacity() > 64 && set.capacity() / 4 > set.len() {
+        set.shrink_to(set.len() * 2);
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry").field("session", &self.session).field("since", &self.since).finish_non_exhaustive()
+    }
+}

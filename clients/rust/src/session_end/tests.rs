@@ -1,0 +1,531 @@
+//! Ends of sessions, driven by the bytes of feeds and moved clocks.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
+};
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use latchkey::{crypto::signing_key::SigningKey, domain::key::Algorithm};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::*;
+use crate::{
+    Claims, OnFeedLost, Verifier, VerifyError,
+    cache::Cache,
+    feed::{Feed, Settings, tests::TestClock},
+    guard::Guard,
+    http::Http,
+    jwk,
+    key_store::KeyStore,
+    session_end::registry::Registry,
+    token::Rules,
+    verifier::{RevocationCheck, Shared},
+};
+
+const ISSUER: &str = "https://auth.example.com";
+const SESSION: &str = "01a20697-5375-7a3f-a5d0-8181bd56c321";
+const OTHER: &str = "26f7a44c-4962-415a-8593-3e92483050f8";
+const ACCOUNT: &str = "7d444840-9dc0-11d1-b245-5ffdce74fad2";
+
+/// A verifier whose feed is live and whose clocks a test moves.
+struct Fixture {
+    verifier: Verifier,
+    signing: SigningKey,
+    clock: TestClock,
+    cases: Cases,
+}
+
+#[derive(Deserialize)]
+struct Cases {
+    now: i64,
+    token: Map<String, Value>,
+    claims: Vec<ClaimsCase>,
+    ends: Vec<EndCase>,
+    guards: Vec<GuardCase>,
+}
+
+#[derive(Deserialize)]
+struct ClaimsCase {
+    name: String,
+    #[serde(default)]
+    token: Map<String, Value>,
+    events: Vec<(String, Value)>,
+    reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct EndCase {
+    name: String,
+    #[serde(default)]
+    token: Map<String, Value>,
+    #[serde(default)]
+    before: Vec<(String, Value)>,
+    after: Vec<(String, Value)>,
+    cause: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct GuardCase {
+    name: String,
+    #[serde(default)]
+    token: Map<String, Value>,
+    acr: Option<Vec<String>>,
+    max_age: Option<u64>,
+    challenge: Option<String>,
+}
+
+/// The causes that a callback received.
+#[derive(Clone, Default)]
+struct Causes(Arc<Mutex<Vec<EndCause>>>);
+
+impl Causes {
+    fn record(&self) -> impl FnOnce(EndCause) + Send + use<> {
+        let causes = Arc::clone(&self.0);
+        move |cause| causes.lock().unwrap().push(cause)
+    }
+
+    fn all(&self) -> Vec<EndCause> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl Fixture {
+    fn new() -> Self {
+        Self::with(true)
+    }
+
+    fn with(revocations: bool) -> Self {
+        let cases: Cases =
+            serde_json::from_str(include_str!("../../../../tests/fixtures/verifier_session_cases.json")).unwrap();
+        let (clock, leeway, staleness) = (TestClock::default(), 5000, Duration::from_secs(5));
+        clock.unix.store(cases.now * 1000, Ordering::SeqCst);
+        let registry = Arc::new(Registry::new(leeway, staleness));
+        let url: reqwest::Url = format!("{ISSUER}/x").parse().unwrap();
+        let settings = Settings {
+            url: url.clone(),
+            client_id: "shop".to_owned(),
+            authorization: HeaderValue::from_static("Basic x"),
+            max_staleness: staleness,
+            leeway,
+            max_revocations: 1000,
+        };
+        let check = RevocationCheck {
+            feed: Feed::new(settings, Arc::clone(&registry), &clock),
+            on_lost: OnFeedLost::Refuse,
+            introspection: None,
+            authorization: HeaderValue::from_static("Basic x"),
+        };
+        let shared = Shared {
+            rules: Rules { issuer: ISSUER.to_owned(), audiences: vec!["shop".to_owned()], leeway, clients_own: true },
+            clock: Arc::new(clock.clone()),
+            http: Http::new(false, staleness, &[]).unwrap(),
+            keys: KeyStore::new(url, Duration::from_secs(1)),
+            cache: Cache::new(1000),
+            revocation_check: revocations.then_some(check),
+            registry,
+        };
+        let signing = SigningKey::generate(Algorithm::Es256).unwrap();
+        let fixture = Self { verifier: Verifier::without_tasks(shared), signing, clock, cases };
+        fixture.publish(&[&fixture.signing]);
+        fixture.heartbeat();
+        fixture
+    }
+
+    /// Replaces the issuer's keys.
+    fn publish(&self, keys: &[&SigningKey]) {
+        let keys: Vec<_> = keys.iter().map(|key| key.public_jwk()).collect();
+        let set = format!(r#"{{"keys":[{}]}}"#, keys.join(","));
+        self.verifier.shared().keys.replace(jwk::parse_jwk_set(set.as_bytes()).unwrap());
+    }
+
+    /// Receives an event between a snapshot and `live`.
+    fn receive(&self, events: &[(String, Value)]) {
+        let event = |name: &str, data: &Value| format!("event: {name}\nid: 7\ndata: {data}\n\n");
+        let mut stream = event("snapshot", &json!({ "retain_seconds": 310 })) + &event("live", &json!({}));
+        events.iter().for_each(|(name, data)| stream += &event(name, data));
+        let shared = self.verifier.shared();
+        if let Some(check) = &shared.revocation_check {
+            assert!(check.feed.receive(stream.as_bytes(), &shared.keys, &self.clock));
+        }
+    }
+
+    fn heartbeat(&self) {
+        self.receive(&[]);
+    }
+
+    fn receive_one(&self, name: &str, data: Value) {
+        self.receive(&[(name.to_owned(), data)]);
+    }
+
+    fn revoke(&self, session: &str) {
+        let time = "2026-11-23T04:08:30.325Z";
+        self.receive_one("revocation", json!({ "kind": "session", "session_id": session, "at": time }));
+    }
+
+    fn sweep(&self) {
+        self.verifier.shared().sweep();
+    }
+
+    fn token(&self, changes: &Value) -> String {
+        self.token_by(&self.signing, changes)
+    }
+
+    fn token_by(&self, signing: &SigningKey, changes: &Value) -> String {
+        let mut claims = json!({ "iss": ISSUER, "aud": "shop", "jti": "x", "scope": "account" });
+        let claims = claims.as_object_mut().unwrap();
+        claims.extend(self.cases.token.clone());
+        for (name, value) in changes.as_object().unwrap() {
+            match value {
+                Value::Null => claims.remove(name),
+                value => claims.insert(name.clone(), value.clone()),
+            };
+        }
+        let header = json!({ "alg": "ES256", "typ": "at+jwt", "kid": signing.kid() }).to_string();
+        let claims = json!(claims).to_string();
+        let message = format!("{}.{}", BASE64_URL_SAFE_NO_PAD.encode(header), BASE64_URL_SAFE_NO_PAD.encode(claims));
+        format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(signing.sign(message.as_bytes()).unwrap()))
+    }
+
+    fn claims(&self, changes: &Value) -> Arc<Claims> {
+        self.verifier.verify_locally(&self.token(changes)).unwrap()
+    }
+
+    fn registrations(&self) -> usize {
+        self.verifier.status().registrations
+    }
+
+    /// The entries of all indexes.
+    fn entries(&self) -> usize {
+        self.verifier.shared().registry.footprint().0
+    }
+}
+
+#[test]
+fn shared_cases_claims_are_checked() {
+    let count = Fixture::new().cases.claims.len();
+    for index in 0..count {
+        let fixture = Fixture::new();
+        let case = &fixture.cases.claims[index];
+        fixture.receive(&case.events);
+        let outcome = fixture.verifier.verify_locally(&fixture.token(&json!(case.token)));
+        assert_eq!(outcome.err().map(|error| error.reason()), case.reason.as_deref(), "{}", case.name);
+    }
+}
+
+#[tokio::test]
+async fn shared_cases_sessions_end_with_their_cause() {
+    let count = Fixture::new().cases.ends.len();
+    for index in 0..count {
+        let fixture = Fixture::new();
+        let case = &fixture.cases.ends[index];
+        let (with, causes) = (json!(case.token), Causes::default());
+        let changed = |changes: &Value| {
+            let mut changed = case.token.clone();
+            changed.extend(changes.as_object().unwrap().clone());
+            fixture.token(&json!(changed))
+        };
+        let claims = fixture.claims(&with);
+        fixture.receive(&case.before);
+        let registration = fixture.verifier.on_end(&claims, causes.record());
+        for (step, data) in &case.after {
+            match step.as_str() {
+                "verify" => drop(fixture.verifier.verify(&changed(data)).await.unwrap()),
+                "renew" => drop(registration.renew(&changed(data)).await.unwrap()),
+                "advance" | "silent" => {
+                    fixture.clock.advance(data.as_i64().unwrap());
+                    if step == "advance" {
+                        fixture.heartbeat();
+                    }
+                    fixture.sweep();
+                }
+                event => fixture.receive_one(event, data.clone()),
+            }
+        }
+        let received: Vec<_> = causes.all().iter().map(|cause| cause.as_str()).collect();
+        assert_eq!(received, case.cause.as_deref().into_iter().collect::<Vec<_>>(), "{}", case.name);
+        assert_eq!(registration.ended().map(EndCause::as_str), case.cause.as_deref(), "{}", case.name);
+        drop(registration);
+        assert_eq!(fixture.entries(), 0, "{}", case.name);
+    }
+}
+
+#[tokio::test]
+async fn shared_cases_guards_challenge_insufficient_authentication() {
+    let fixture = Fixture::new();
+    for case in &fixture.cases.guards {
+        let mut guard = Guard::new(fixture.verifier.clone());
+        guard.requirements.acr = case.acr.clone().unwrap_or_default();
+        guard.requirements.max_age = case.max_age.map(Duration::from_secs);
+        let bearer = format!("Bearer {}", fixture.token(&json!(case.token)));
+        let headers = HeaderMap::from_iter([(AUTHORIZATION, bearer.parse().unwrap())]);
+        let refusal = guard.authorize(&headers).await.err();
+        let challenge = refusal.map(|refusal| refusal.headers()[WWW_AUTHENTICATE].to_str().unwrap().to_owned());
+        assert_eq!(challenge, case.challenge, "{}", case.name);
+    }
+}
+
+#[test]
+fn claims_changed_is_answered_from_memory_while_the_feed_is_lost() {
+    let fixture = Fixture::new();
+    let time = "2026-11-23T04:08:30.325Z";
+    fixture.receive_one("claims", json!({ "account_id": ACCOUNT, "claims_version": 4, "at": time }));
+    fixture.clock.advance(6);
+    let verify = |changes| fixture.verifier.verify_locally(&fixture.token(&changes)).unwrap_err();
+    assert_eq!(verify(json!({})), VerifyError::ClaimsChanged);
+    assert!(verify(json!({ "claims_version": 4 })).is_unavailable());
+}
+
+#[test]
+fn retired_and_unpublished_keys_end_the_sessions_that_they_signed() {
+    let fixture = Fixture::new();
+    let other = SigningKey::generate(Algorithm::Es256).unwrap();
+    fixture.publish(&[&fixture.signing, &other]);
+    let (one, two) = (Causes::default(), Causes::default());
+    let token = fixture.token_by(&other, &json!({ "sid": OTHER }));
+    let claims = [fixture.claims(&json!({})), fixture.verifier.verify_locally(&token).unwrap()];
+    let _one = fixture.verifier.on_end(&claims[0], one.record());
+    let _two = fixture.verifier.on_end(&claims[1], two.record());
+    fixture.receive_one("revocation", json!({ "kind": "key", "kid": other.kid(), "at": "2026-11-23T04:08:30Z" }));
+    assert_eq!((one.all(), two.all()), (vec![], vec![EndCause::KeyRetired]));
+    fixture.publish(&[&other]);
+    fixture.sweep();
+    assert_eq!(one.all(), [EndCause::KeyRetired]);
+    let late = Causes::default();
+    let _late = fixture.verifier.on_end(&claims[0], late.record());
+    assert_eq!(late.all(), [EndCause::KeyRetired]);
+    assert_eq!(fixture.entries(), 0);
+}
+
+#[test]
+fn session_registered_while_the_feed_is_lost_gets_the_whole_time() {
+    let fixture = Fixture::new();
+    let claims = fixture.claims(&json!({}));
+    fixture.clock.advance(60);
+    let causes = Causes::default();
+    let _registration = fixture.verifier.on_end(&claims, causes.record());
+    fixture.sweep();
+    fixture.clock.advance(5);
+    fixture.sweep();
+    assert_eq!(causes.all(), []);
+    fixture.clock.advance(1);
+    fixture.sweep();
+    assert_eq!(causes.all(), [EndCause::FeedLost]);
+}
+
+#[test]
+fn gap_alone_ends_no_session() {
+    let fixture = Fixture::new();
+    let causes = Causes::default();
+    let _registration = fixture.verifier.on_end(&fixture.claims(&json!({})), causes.record());
+    fixture.receive_one("gap", json!({}));
+    fixture.clock.advance(5);
+    fixture.sweep();
+    assert!(!fixture.verifier.status().live);
+    assert_eq!(causes.all(), []);
+    fixture.clock.advance(1);
+    fixture.sweep();
+    assert_eq!(causes.all(), [EndCause::FeedLost]);
+}
+
+#[test]
+fn session_of_a_verifier_without_revocations_ends_with_its_token_only() {
+    let fixture = Fixture::with(false);
+    let causes = Causes::default();
+    let _registration = fixture.verifier.on_end(&fixture.claims(&json!({})), causes.record());
+    fixture.clock.advance(294);
+    fixture.sweep();
+    assert_eq!(causes.all(), []);
+    fixture.clock.advance(1);
+    fixture.sweep();
+    assert_eq!(causes.all(), [EndCause::TokenExpired]);
+}
+
+#[tokio::test]
+async fn token_of_a_service_client_is_registered_alone() {
+    let fixture = Fixture::new();
+    let client = json!({ "sid": null, "auth_time": null, "sub": "robot", "client_id": "robot" });
+    let (one, other) = (Causes::default(), Causes::default());
+    let claims = fixture.claims(&client);
+    let one_registration = fixture.verifier.on_end(&claims, one.record());
+    let _other = fixture.verifier.on_end(&claims, other.record());
+    let mut newer = client.clone();
+    newer["exp"] = json!(fixture.cases.now + 600);
+    one_registration.renew(&fixture.token(&newer)).await.unwrap();
+    newer["sub"] = json!("toaster");
+    newer["client_id"] = json!("toaster");
+    assert_eq!(one_registration.renew(&fixture.token(&newer)).await, Err(RenewError::OtherSession));
+    fixture.clock.advance(300);
+    fixture.heartbeat();
+    fixture.sweep();
+    assert_eq!((one.all(), other.all()), (vec![], vec![EndCause::TokenExpired]));
+}
+
+#[tokio::test]
+async fn renewal_with_a_wrong_token_leaves_the_registration_unchanged() {
+    let fixture = Fixture::new();
+    let causes = Causes::default();
+    let registration = fixture.verifier.on_end(&fixture.claims(&json!({})), causes.record());
+    let renew = async |changes: Value| registration.renew(&fixture.token(&changes)).await.unwrap_err();
+    assert_eq!(renew(json!({ "sid": OTHER })).await, RenewError::OtherSession);
+    assert_eq!(renew(json!({ "sub": OTHER })).await, RenewError::OtherSession);
+    assert!(matches!(renew(json!({ "exp": 0 })).await, RenewError::Token(VerifyError::Invalid(_))));
+    assert_eq!((causes.all(), fixture.registrations()), (vec![], 1));
+    fixture.revoke(SESSION);
+    assert_eq!(renew(json!({})).await, RenewError::Ended(EndCause::SessionRevoked));
+}
+
+#[tokio::test]
+async fn renewal_with_newer_claims_ends_the_other_registrations_of_the_session() {
+    let fixture = Fixture::new();
+    let (one, other, late) = (Causes::default(), Causes::default(), Causes::default());
+    let claims = fixture.claims(&json!({}));
+    let registration = fixture.verifier.on_end(&claims, one.record());
+    let _other = fixture.verifier.on_end(&claims, other.record());
+    registration.renew(&fixture.token(&json!({ "claims_version": 4 }))).await.unwrap();
+    let _late = fixture.verifier.on_end(&claims, late.record());
+    assert_eq!(
+        (one.all(), other.all(), late.all()),
+        (vec![], vec![EndCause::ClaimsChanged], vec![EndCause::ClaimsChanged])
+    );
+    assert_eq!(fixture.registrations(), 1);
+}
+
+#[test]
+fn dropped_registration_is_not_called() {
+    let fixture = Fixture::new();
+    let (dropped, kept) = (Causes::default(), Causes::default());
+    let claims = fixture.claims(&json!({}));
+    let registration = fixture.verifier.on_end(&claims, dropped.record());
+    let _kept = fixture.verifier.on_end(&claims, kept.record());
+    drop(registration);
+    fixture.revoke(SESSION);
+    assert_eq!((dropped.all(), kept.all()), (vec![], vec![EndCause::SessionRevoked]));
+}
+
+#[test]
+fn panicking_callback_does_not_keep_others_from_being_called() {
+    let fixture = Fixture::new();
+    let causes = Causes::default();
+    let claims = fixture.claims(&json!({}));
+    let _panics: Vec<_> = (0..4).map(|_| fixture.verifier.on_end(&claims, |_| panic!("a callback panics"))).collect();
+    let _registration = fixture.verifier.on_end(&claims, causes.record());
+    fixture.revoke(SESSION);
+    assert_eq!((causes.all(), fixture.entries()), (vec![EndCause::SessionRevoked], 0));
+}
+
+#[test]
+fn callback_may_drop_and_register_sessions() {
+    let fixture = Fixture::new();
+    let claims = fixture.claims(&json!({}));
+    let (sender, receiver) = mpsc::channel();
+    let inner = fixture.verifier.on_end(&fixture.claims(&json!({ "sid": OTHER })), |_| {});
+    let (verifier, again) = (fixture.verifier.clone(), Arc::clone(&claims));
+    let _outer = fixture.verifier.on_end(&claims, move |_| {
+        drop(inner);
+        let again = verifier.on_end(&again, |_| {});
+        sender.send(again.ended()).unwrap();
+    });
+    fixture.revoke(SESSION);
+    assert_eq!(receiver.recv().unwrap(), Some(EndCause::SessionRevoked));
+    assert_eq!(fixture.entries(), 0);
+}
+
+#[test]
+fn dropped_verifier_ends_its_sessions() {
+    let fixture = Fixture::new();
+    let causes = Causes::default();
+    let registration = fixture.verifier.on_end(&fixture.claims(&json!({})), causes.record());
+    drop(fixture);
+    assert_eq!(causes.all(), [EndCause::FeedLost]);
+    assert_eq!(registration.ended(), Some(EndCause::FeedLost));
+}
+
+#[test]
+fn million_registrations_leave_no_memory_behind() {
+    let fixture = Fixture::new();
+    // sessions with one registration and with two, of accounts with several sessions
+    let claims: Vec<_> = (0..7_500_u32)
+        .map(|number| {
+            let mut claims = (*fixture.claims(&json!({}))).clone();
+            claims.sid = Some(format!("00000000-0000-4000-8000-0000{:08x}", number % 5_000));
+            claims.sub = format!("00000000-0000-4000-8000-1000{:08x}", number % 500);
+            claims.exp = fixture.cases.now + 300 + i64::from(number % 7);
+            claims
+        })
+        .collect();
+    let mut made = 0;
+    while made < 1_000_000 {
+        let registrations: Vec<_> = claims.iter().map(|claims| fixture.verifier.on_end(claims, |_| {})).collect();
+        assert_eq!(fixture.registrations(), registrations.len());
+        made += registrations.len();
+    }
+    let (entries, capacity) = fixture.verifier.shared().registry.footprint();
+    assert_eq!(entries, 0);
+    assert!(capacity <= 256, "{capacity}");
+}
+
+#[test]
+fn every_registration_that_races_with_its_revocation_is_called_once() {
+    let fixture = Fixture::new();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let sessions: Vec<_> = (0..200).map(|number| format!("00000000-0000-4000-8000-{number:012x}")).collect();
+    let claims: Vec<_> = sessions.iter().map(|sid| fixture.claims(&json!({ "sid": sid }))).collect();
+    let registrations = thread::scope(|scope| {
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let register = |claims: &Arc<Claims>| {
+                        let calls = Arc::clone(&calls);
+                        fixture.verifier.on_end(claims, move |_| {
+                            calls.fetch_add(1, Ordering::SeqCst);
+                        })
+                    };
+                    claims.iter().map(register).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        sessions.iter().for_each(|sid| fixture.revoke(sid));
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+    });
+    assert_eq!(calls.load(Ordering::SeqCst), registrations.len());
+    assert!(registrations.iter().all(|one| one.ended() == Some(EndCause::SessionRevoked)));
+    assert_eq!(fixture.entries(), 0);
+}
+
+#[tokio::test]
+async fn watch_drops_the_future_when_the_session_ends() {
+    let fixture = Fixture::new();
+    let claims = fixture.claims(&json!({}));
+    let mut watch = fixture.verifier.watch(&claims);
+    assert_eq!(watch.run(async { 7 }).await, Ok(7));
+    assert_eq!(watch.cause(), None);
+    let job = async {
+        fixture.revoke(SESSION);
+        std::future::pending::<()>().await;
+    };
+    assert_eq!(watch.run(job).await, Err(EndCause::SessionRevoked));
+    assert_eq!((watch.ended().await, watch.ended().await), (EndCause::SessionRevoked, EndCause::SessionRevoked));
+}
+
+#[tokio::test]
+async fn sweeper_ends_sessions_without_an_event() {
+    let fixture = Fixture::new();
+    let mut watch = fixture.verifier.watch(&fixture.claims(&json!({})));
+    let shared = fixture.verifier.shared();
+    let sweeper = shared.registry.run_sweeper(|| {
+        fixture.clock.advance(6);
+        shared.sweep()
+    });
+    tokio::select! {
+        () = sweeper => unreachable!(),
+        cause = watch.ended() => assert_eq!(cause, EndCause::FeedLost),
+    }
+}

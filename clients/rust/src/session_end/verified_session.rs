@@ -1,0 +1,35 @@
+//! The verified caller of a request: [`VerifiedSession`].
+
+use std::sync::Arc;
+
+use super::{EndCause, Registration, SessionWatch};
+use crate::{Claims, Verifier};
+
+/// The claims of a request's token, with the verifier that accepted it. The middlewares add it to the request's extensions.
+#[derive(Clone, Debug)]
+pub struct VerifiedSession {
+    verifier: Verifier,
+    claims: Arc<Claims>,
+}
+
+impl VerifiedSession {
+    #[cfg(any(feature = "tower", feature = "poem"))]
+    pub(crate) fn new(verifier: Verifier, claims: Arc<Claims>) -> Self {
+        Self { verifier, claims }
+    }
+
+    /// The claims of the request's token.
+    pub fn claims(&self) -> &Arc<Claims> {
+        &self.claims
+    }
+
+    /// Registers the session, for a connection or a job that outlives the request; see [`Verifier::on_end`].
+    pub fn on_end(&self, callback: impl FnOnce(EndCause) + Send + 'static) -> Registration {
+        self.verifier.on_end(&self.claims, callback)
+    }
+
+    /// Registers the session for `async` code; see [`Verifier::watch`].
+    pub fn watch(&self) -> SessionWatch {
+        self.verifier.watch(&self.claims)
+    }
+}

@@ -1,0 +1,71 @@
+//! Waits for the end of a session: [`SessionWatch`].
+
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use tokio::sync::oneshot;
+
+use super::{EndCause, Registration, RenewError};
+use crate::{claims::Claims, verifier::Shared};
+
+/// A registered session whose end can be awaited; see [`crate::Verifier::watch`]. Dropping it deregisters the session.
+#[derive(Debug)]
+#[must_use = "dropping it deregisters the session"]
+pub struct SessionWatch {
+    registration: Registration,
+    ended: oneshot::Receiver<EndCause>,
+}
+
+impl SessionWatch {
+    pub(crate) fn new(shared: Arc<Shared>, claims: &Claims) -> Self {
+        let (sender, ended) = oneshot::channel();
+        let callback = Box::new(move |cause| {
+            let _ = sender.send(cause);
+        });
+        Self { registration: Registration::new(shared, claims, callback), ended }
+    }
+
+    /// Waits until the session ends. Cancel safe.
+    pub async fn ended(&mut self) -> EndCause {
+        poll_fn(|context| self.poll_ended(context)).await
+    }
+
+    /// Polls for the end of the session.
+    pub fn poll_ended(&mut self, context: &mut Context<'_>) -> Poll<EndCause> {
+        if let Some(cause) = self.registration.ended() {
+            return Poll::Ready(cause);
+        }
+        Pin::new(&mut self.ended).poll(context).map(|cause| cause.unwrap_or(EndCause::FeedLost))
+    }
+
+    /// Why the session has ended, if it has.
+    pub fn cause(&self) -> Option<EndCause> {
+        self.registration.ended()
+    }
+
+    /// Runs a future until it completes or the session ends. In the second case the future is dropped, and with it what it
+    /// owns, such as a connection.
+    ///
+    /// # Errors
+    /// The cause, if the session has ended.
+    pub async fn run<F: Future>(&mut self, future: F) -> Result<F::Output, EndCause> {
+        let mut future = pin!(future);
+        poll_fn(|context| match self.poll_ended(context) {
+            Poll::Ready(cause) => Poll::Ready(Err(cause)),
+            Poll::Pending => future.as_mut().poll(context).map(Ok),
+        })
+        .await
+    }
+
+    /// Replaces the registered token by a newer one of the same session; see [`Registration::renew`].
+    ///
+    /// # Errors
+    /// [`RenewError`]
+    pub async fn renew(&self, token: &str) -> Result<Arc<Claims>, RenewError> {
+        self.registration.renew(token).await
+    }
+}
