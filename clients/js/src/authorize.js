@@ -1,9 +1,19 @@
-/** Authorization by role and scope, for Express and Fastify. Runs after the middleware or the hook. */
+/** Authorization by role, scope and authentication, for Express and Fastify. Runs after the middleware or the hook. */
 
-import { claimsOf, missingRole, missingScope } from "./guard.js";
+import { LatchkeyError } from "./errors.js";
+import { claimsOf, insufficientAuthentication, missingRole, missingScope } from "./guard.js";
 
 /** @typedef {import("node:http").ServerResponse | import("./fastify.js").FastifyReply} Reply */
+/** @typedef {import("./guard.js").Claims} Claims */
+/** @typedef {import("./guard.js").Refusal} Refusal */
 /** @typedef {(request: object, reply: Reply, next: (error?: any) => void) => void} Authorizer Express middleware and Fastify hook in one. */
+/** @typedef {(claims: Claims) => Refusal | undefined} Decision */
+
+/** What each authorizer decides by, for handshakes of WebSockets. @type {WeakMap<Authorizer, Decision>} */
+const DECISIONS = new WeakMap();
+
+/** A value of `acr`: the printable ASCII characters of a quoted string, without blanks (RFC 9470, section 3). */
+const ACR = /^[!#-[\]-~]+$/;
 
 /**
  * Answers 403 unless the account has one of the roles. Use it as Express middleware, or as a Fastify hook such as `onRequest`.
@@ -26,11 +36,68 @@ export function requireScope(...scopes) {
 }
 
 /**
- * @param {(claims: import("./guard.js").Claims) => import("./guard.js").Refusal | undefined} decide
+ * Answers 401 with an `insufficient_user_authentication` challenge (RFC 9470) unless the session's authentication has one of
+ * these `acr` values. A higher level satisfies `aal1` and `aal2`, too. Use it like {@link requireRole}.
+ *
+ * @param {...string} values
+ * @returns {Authorizer}
+ */
+export function requireAcr(...values) {
+  return requireAuthentication({ acr: values });
+}
+
+/**
+ * Answers 401 with an `insufficient_user_authentication` challenge (RFC 9470) unless the user authenticated at most this many
+ * seconds ago. Use it like {@link requireRole}.
+ *
+ * @param {number} seconds
+ * @returns {Authorizer}
+ */
+export function requireMaxAge(seconds) {
+  return requireAuthentication({ maxAge: seconds });
+}
+
+/**
+ * {@link requireAcr} and {@link requireMaxAge} in one, so that the challenge names both.
+ *
+ * @param {{ acr?: string | readonly string[], maxAge?: number }} required `maxAge` is in seconds
+ * @returns {Authorizer}
+ * @throws {LatchkeyError} for impossible values
+ */
+export function requireAuthentication({ acr, maxAge }) {
+  const values = acr === undefined ? undefined : [acr].flat();
+  if (values?.length === 0 || values?.some((value) => typeof value !== "string" || !ACR.test(value))) {
+    throw new LatchkeyError("acr must be one or more values without blanks, quotes and control characters");
+  }
+  if (maxAge !== undefined && !(Number.isSafeInteger(maxAge) && maxAge >= 0)) {
+    throw new LatchkeyError("maxAge must be a whole number of seconds");
+  }
+  if (values === undefined && maxAge === undefined) throw new LatchkeyError("require acr, maxAge or both");
+  return authorizer((claims) => insufficientAuthentication(claims, { acr: values, maxAge }, Date.now()));
+}
+
+/**
+ * What these authorizers decide by.
+ *
+ * @param {readonly Authorizer[]} authorizers
+ * @returns {Decision[]}
+ * @throws {LatchkeyError} for a function that is not an authorizer of this package
+ */
+export function decisionsOf(authorizers) {
+  return authorizers.map((each) => {
+    const decide = DECISIONS.get(each);
+    if (!decide) throw new LatchkeyError("guards must come from requireRole, requireScope, requireAcr, requireMaxAge or requireAuthentication");
+    return decide;
+  });
+}
+
+/**
+ * @param {Decision} decide
  * @returns {Authorizer}
  */
 function authorizer(decide) {
-  return (request, reply, next) => {
+  /** @type {Authorizer} */
+  const authorize = (request, reply, next) => {
     let refusal;
     try {
       refusal = decide(claimsOf(request));
@@ -42,4 +109,6 @@ function authorizer(decide) {
     else if ("code" in reply) reply.code(refusal.status).headers(refusal.headers).send(refusal.body);
     else reply.writeHead(refusal.status, refusal.headers).end(refusal.body);
   };
+  DECISIONS.set(authorize, decide);
+  return authorize;
 }

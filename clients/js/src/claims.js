@@ -14,7 +14,9 @@ import { InvalidToken } from "./errors.js";
  * @property {number} iat
  * @property {number} exp
  * @property {string} [sid] The session's UUID; absent in a service client's own token.
- * @property {number} [authTime] When the user signed in; absent in a service client's own token.
+ * @property {number} [authTime] When the user last authenticated; absent in a service client's own token.
+ * @property {number} [sessionStart] When the session began; absent in tokens of Latchkey 0.1.
+ * @property {number} [claimsVersion] The version of the account's claims; absent in tokens of Latchkey 0.1.
  * @property {string} [acr]
  * @property {readonly string[]} amr
  */
@@ -49,6 +51,8 @@ export function validateClaims(payload, expected, now) {
   };
   const [sid, acr] = [optionalString(members, "sid"), optionalString(members, "acr")];
   const [authTime, nbf] = [optionalTime(members, "auth_time"), optionalTime(members, "nbf")];
+  const [sessionStart, claimsVersion] = [optionalTime(members, "session_start"), optionalTime(members, "claims_version")];
+  if (claimsVersion !== undefined && claimsVersion < 0) throw new InvalidToken("malformed");
 
   if (iss === undefined) throw new InvalidToken("missing_claim", "iss");
   if (iss !== expected.issuer) throw new InvalidToken("wrong_issuer");
@@ -63,6 +67,8 @@ export function validateClaims(payload, expected, now) {
     iss,
     aud,
     ...(sid !== undefined && authTime !== undefined && { sid, authTime }),
+    ...(sid !== undefined && sessionStart !== undefined && { sessionStart }),
+    ...(sid !== undefined && claimsVersion !== undefined && { claimsVersion }),
     ...(acr !== undefined && { acr }),
   });
 }

@@ -2,7 +2,8 @@
 
 /**
  * @typedef {"too_long" | "malformed" | "critical_header" | "wrong_type" | "unknown_key" | "wrong_algorithm" | "bad_signature"
- *   | "missing_claim" | "wrong_issuer" | "wrong_audience" | "expired" | "not_yet_valid" | "revoked" | "service_client"} Reason
+ *   | "missing_claim" | "wrong_issuer" | "wrong_audience" | "expired" | "not_yet_valid" | "revoked" | "claims_changed"
+ *   | "service_client"} Reason
  *   Why a token is invalid. The codes are stable and the same in Latchkey's Rust and Python packages.
  */
 
@@ -21,6 +22,7 @@ const MESSAGES = {
   expired: "the token has expired",
   not_yet_valid: "the token is not valid yet",
   revoked: "the token was revoked",
+  claims_changed: "the claims of the account have changed since the token was issued",
   service_client: "the token belongs to a service client, not to a user",
 };
 
@@ -37,7 +39,7 @@ export class LatchkeyError extends Error {
  * The token is forged, damaged, expired, revoked or for another service.
  *
  * `reason` and the message are for the log and contain nothing of the token. Tell the client no more than RFC 6750's
- * `invalid_token`.
+ * `invalid_token`, and of `claims_changed` that it should refresh the token.
  */
 export class InvalidToken extends LatchkeyError {
   /** @type {Reason} */
@@ -59,6 +61,21 @@ export class InvalidToken extends LatchkeyError {
  * Answer 503 with `Retry-After`: neither let the request in nor sign its user out.
  */
 export class Unavailable extends LatchkeyError {}
+
+/** A registration cannot be renewed: it has ended or is closed, or the claims belong to another session. */
+export class RenewError extends LatchkeyError {
+  /** Why the registration has ended, if it has. @type {import("./end-registry.js").EndCause | undefined} */
+  ended;
+
+  /**
+   * @param {string} message
+   * @param {import("./end-registry.js").EndCause} [ended]
+   */
+  constructor(message, ended) {
+    super(message);
+    this.ended = ended;
+  }
+}
 
 /** Latchkey, or a server that answers in its place, sent an unexpected response. */
 export class ProtocolError extends LatchkeyError {}

@@ -1,10 +1,11 @@
 /** Middleware for Express, Connect and other frameworks with `(request, response, next)`. */
 
-import { authenticate } from "./guard.js";
+import { endResponseOnEnd } from "./connections.js";
+import { authenticate, refusalOfError } from "./guard.js";
 
 /**
  * Lets requests with a valid access token pass and sets `request.auth` to the claims. Answers others with 401 and a challenge
- * (RFC 6750, section 3), or with 503 if the token cannot be verified now.
+ * (RFC 6750, section 3), or with 503 if the token cannot be verified now. Ends streaming responses when the session ends.
  *
  * @param {import("./verifier.js").Verifier} verifier
  * @param {import("./guard.js").GuardOptions} [options]
@@ -16,15 +17,25 @@ export function expressMiddleware(verifier, options = {}) {
     try {
       const outcome = await authenticate(verifier, request, options);
       if ("refusal" in outcome) {
-        const { status, headers, body } = outcome.refusal;
-        response.writeHead(status, headers).end(body);
+        refuse(response, outcome.refusal);
         return;
       }
+      if (options.closeOnEnd ?? true) endResponseOnEnd(verifier, outcome.claims, request, response);
       Object.assign(request, { auth: outcome.claims });
     } catch (error) {
-      next(error);
+      const refusal = refusalOfError(error);
+      if (refusal) refuse(response, refusal);
+      else next(error);
       return;
     }
     next();
   };
+}
+
+/**
+ * @param {import("node:http").ServerResponse} response
+ * @param {import("./guard.js").Refusal} refusal
+ */
+function refuse(response, { status, headers, body }) {
+  response.writeHead(status, headers).end(body);
 }

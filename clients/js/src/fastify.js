@@ -1,38 +1,57 @@
 /** For Fastify: a hook for single routes, and a plugin for all routes of a scope. */
 
-import { authenticate } from "./guard.js";
+import { endResponseOnEnd } from "./connections.js";
+import { authenticate, refusalOfError } from "./guard.js";
+import { watch as watchSocket } from "./upgrade.js";
 
 /** @typedef {import("node:http").IncomingMessage} IncomingMessage */
-/** @typedef {{ raw: IncomingMessage }} FastifyRequest The part of Fastify's request that is used. */
-/** @typedef {{ code(status: number): FastifyReply, headers(values: Record<string, string>): FastifyReply, send(body: string): unknown }} FastifyReply */
+/** @typedef {import("node:http").ServerResponse} ServerResponse */
+/** @typedef {{ raw: IncomingMessage, server?: object }} FastifyRequest The part of Fastify's request that is used. */
+/** @typedef {{ code(status: number): FastifyReply, headers(values: Record<string, string>): FastifyReply, send(body: string): unknown, raw: ServerResponse }} FastifyReply */
 /** @typedef {(request: FastifyRequest, reply: FastifyReply) => Promise<unknown>} Hook */
 /** @typedef {{ decorateRequest(name: string, value: null): unknown, addHook(name: "onRequest", hook: Hook): unknown }} FastifyInstance */
+/** @typedef {import("./verifier.js").Verifier} Verifier */
+/** @typedef {import("./guard.js").Claims} Claims */
+
+/**
+ * The verifier and the claims of each handshake that passed.
+ *
+ * @type {WeakMap<IncomingMessage, { verifier: Verifier, claims: Claims }>}
+ */
+const HANDSHAKES = new WeakMap();
+
+/** The servers of `@fastify/websocket` whose WebSockets are closed when their session ends. @type {WeakSet<object>} */
+const WATCHED = new WeakSet();
 
 /**
  * An `onRequest` hook: lets requests with a valid access token pass and sets `request.auth` to the claims. Answers others with
- * 401 and a challenge, or with 503 if the token cannot be verified now.
+ * 401 and a challenge, or with 503 if the token cannot be verified now. Closes WebSockets (of `@fastify/websocket`) and ends
+ * streaming responses when the session ends.
  *
- * @param {import("./verifier.js").Verifier} verifier
+ * @param {Verifier} verifier
  * @param {import("./guard.js").GuardOptions} [options]
  * @returns {Hook}
  */
 export function fastifyHook(verifier, options = {}) {
   return async (request, reply) => {
     const outcome = await authenticate(verifier, request.raw, options);
-    if ("claims" in outcome) {
-      Object.assign(request, { auth: outcome.claims });
-      return undefined;
+    if ("refusal" in outcome) return refuse(reply, outcome.refusal);
+    try {
+      if (options.closeOnEnd ?? true) watch(verifier, outcome.claims, request, reply);
+    } catch (error) {
+      const refusal = refusalOfError(error);
+      if (refusal) return refuse(reply, refusal);
+      throw error;
     }
-    const { status, headers, body } = outcome.refusal;
-    reply.code(status).headers(headers).send(body);
-    return reply;
+    Object.assign(request, { auth: outcome.claims });
+    return undefined;
   };
 }
 
 /**
  * A plugin that adds the hook to every route of the scope that it is registered in.
  *
- * @param {import("./verifier.js").Verifier} verifier
+ * @param {Verifier} verifier
  * @param {import("./guard.js").GuardOptions} [options]
  * @returns {(fastify: FastifyInstance) => Promise<void>}
  */
@@ -44,4 +63,40 @@ export function fastifyPlugin(verifier, options = {}) {
   };
   // Without this symbol Fastify would confine the hook to a scope of its own.
   return Object.assign(plugin, { [Symbol.for("skip-override")]: true });
+}
+
+/**
+ * @param {FastifyReply} reply
+ * @param {import("./guard.js").Refusal} refusal
+ */
+function refuse(reply, { status, headers, body }) {
+  reply.code(status).headers(headers).send(body);
+  return reply;
+}
+
+/**
+ * @param {Verifier} verifier
+ * @param {Claims} claims
+ * @param {FastifyRequest} request
+ * @param {FastifyReply} reply
+ */
+function watch(verifier, claims, { raw, server }, reply) {
+  const { websocketServer } = /** @type {{ websocketServer?: import("node:events").EventEmitter }} */ (server ?? {});
+  if (raw.headers.upgrade === undefined || !websocketServer) {
+    endResponseOnEnd(verifier, claims, raw, reply.raw);
+    return;
+  }
+  HANDSHAKES.set(raw, { verifier, claims });
+  if (WATCHED.has(websocketServer)) return;
+  WATCHED.add(websocketServer);
+  websocketServer.on("connection", onConnection);
+}
+
+/**
+ * @param {import("./connections.js").WebSocketLike} socket
+ * @param {IncomingMessage} request
+ */
+function onConnection(socket, request) {
+  const handshake = HANDSHAKES.get(request);
+  if (handshake) watchSocket(handshake.verifier, handshake.claims, socket, request);
 }

@@ -3,7 +3,7 @@
 import { Backoff } from "./backoff.js";
 import { describeError, ProtocolError } from "./errors.js";
 import { pause } from "./keyring.js";
-import { parseRevocation, RevocationSet } from "./revocations.js";
+import { parseClaimsChange, parseRevocation, RevocationSet } from "./revocations.js";
 import { Parser } from "./sse.js";
 import { parseObject } from "./strict-json.js";
 
@@ -18,15 +18,17 @@ export class RevocationFeed {
   #stage = "connecting";
   /** @type {string | undefined} */
   #lastEventId;
-  /** When the revocations were last complete. @type {number | undefined} */
+  /** When the revocations were last complete; undefined after a gap. @type {number | undefined} */
   #syncedAt;
+  /** When the revocations were last complete, whether or not a gap followed; at first, when the feed was created. */
+  #completeAt = performance.now();
   #backoff = new Backoff();
   #wasLive = false;
   /** @type {Set<() => void>} */
   #waiters = new Set();
 
-  /** Called with the `kid` of a retired key. @type {(kid: string) => void} */
-  onKeyRetired = () => {};
+  /** Called with every revocation and change of claims, also with those that do not fit into memory. @type {(revocation: import("./revocations.js").Revocation) => void} */
+  onRevocation = () => {};
   /** Called when a connection after the first has caught up. @type {() => void} */
   onReconnected = () => {};
 
@@ -41,13 +43,13 @@ export class RevocationFeed {
   }
 
   /**
-   * Whether the token is known to be revoked.
+   * Why the token is known to be refused.
    *
-   * @param {string} kid
-   * @param {import("./claims.js").Claims} claims
+   * @param {string | undefined} kid
+   * @param {import("./revocations.js").SessionClaims} claims
    */
-  revokes(kid, claims) {
-    return this.#revocations.revokes(kid, claims);
+  causeOf(kid, claims) {
+    return this.#revocations.causeOf(kid, claims);
   }
 
   /**
@@ -57,6 +59,11 @@ export class RevocationFeed {
    */
   revokesKey(kid) {
     return this.#revocations.revokesKey(kid) || (this.#snapshot?.revokesKey(kid) ?? false);
+  }
+
+  /** The milliseconds since every revocation was known locally. */
+  get silentMs() {
+    return performance.now() - this.#completeAt;
   }
 
   /** Whether every revocation older than `maxStalenessMs` is known locally. */
@@ -153,11 +160,13 @@ export class RevocationFeed {
       this.#revocations.retainMs = this.#parseRetain(data);
     } else if (type === "revocation") {
       this.#add(parseRevocation(parseObject(data)), now);
+    } else if (type === "claims") {
+      this.#add(parseClaimsChange(parseObject(data)), now);
     } else if (type === "live" && this.#stage === "catching up") {
       this.#complete();
-      [this.#syncedAt, this.#lastEventId] = [now, id];
+      this.#sync(now, id);
     } else if (type === "heartbeat" && this.#stage === "live") {
-      [this.#syncedAt, this.#lastEventId] = [now, id];
+      this.#sync(now, id);
     } else if (type === "resumed" || type === "live") {
       throw new ProtocolError("it is out of order");
     } else if (type === "gap") {
@@ -177,13 +186,22 @@ export class RevocationFeed {
   }
 
   /**
+   * @param {number} now
+   * @param {string | undefined} id the position from which the feed resumes
+   */
+  #sync(now, id) {
+    [this.#syncedAt, this.#lastEventId] = [now, id];
+    if (this.#revocations.isComplete(now)) this.#completeAt = now;
+  }
+
+  /**
    * @param {import("./revocations.js").Revocation} revocation
    * @param {number} now
    */
   #add(revocation, now) {
     this.#revocations.add(revocation, now);
     this.#snapshot?.add(revocation, now);
-    if (revocation.kind === "key") this.onKeyRetired(revocation.kid);
+    this.onRevocation(revocation);
   }
 
   #invalidate() {

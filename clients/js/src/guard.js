@@ -1,6 +1,7 @@
 /** Authenticates and authorizes requests, for the middlewares: the result is claims, or the response that refuses the request. */
 
 import { InvalidToken, LatchkeyError, Unavailable } from "./errors.js";
+import { originOf } from "./origin.js";
 
 /** @typedef {Readonly<import("./claims.js").Claims>} Claims */
 
@@ -8,11 +9,50 @@ import { InvalidToken, LatchkeyError, Unavailable } from "./errors.js";
  * @typedef {object} GuardOptions
  * @property {boolean} [allowClients] Whether tokens that service clients obtained for themselves, without a user's session, are
  *   accepted too. False by default.
+ * @property {boolean} [closeOnEnd] Whether WebSockets and streaming responses are closed when the session of their request ends:
+ *   when it is revoked, the claims of its account change, or its last known token expires. True by default.
  */
 
 /** @typedef {{ status: 401 | 403 | 503, headers: Record<string, string>, body: string }} Refusal A complete response. */
 
-const INVALID_TOKEN = ["invalid_token", "The access token is not valid, or its session has ended."];
+/** @typedef {{ status: 401 | 403 | 503, title: string, code: string, detail: string, challenge?: string, retryAfter?: string }} Problem */
+
+/** @type {Problem} */
+const AUTHENTICATION_REQUIRED = {
+  status: 401,
+  title: "Sign in first",
+  code: "authentication_required",
+  detail: "Send an access token.",
+  challenge: "",
+};
+/** @type {Problem} */
+const INVALID_TOKEN = {
+  status: 401,
+  title: "The access token is not valid",
+  code: "invalid_token",
+  detail: "The access token is not valid, or its session has ended.",
+  challenge: ', error="invalid_token"',
+};
+const OUT_OF_DATE = "The claims of the account have changed. Refresh the access token.";
+/** @type {Problem} */
+const CLAIMS_CHANGED = {
+  status: 401,
+  title: "The access token is out of date",
+  code: "claims_changed",
+  detail: OUT_OF_DATE,
+  challenge: `, error="invalid_token", error_description="${OUT_OF_DATE}", reason="claims_changed"`,
+};
+/** @type {Problem} */
+const UNAVAILABLE = {
+  status: 503,
+  title: "Not available at the moment",
+  code: "unavailable",
+  detail: "The access token cannot be verified at the moment. Try again.",
+  retryAfter: "1",
+};
+
+/** The assurance levels, lowest first. */
+const LEVELS = ["aal1", "aal2", "aal3"];
 
 /**
  * Authenticates a request by its access token.
@@ -24,19 +64,27 @@ const INVALID_TOKEN = ["invalid_token", "The access token is not valid, or its s
  */
 export async function authenticate(verifier, request, options) {
   const [token, ...others] = bearerTokens(request);
-  if (others.length > 0) return unauthorized(INVALID_TOKEN);
-  if (token === undefined) return unauthorized(["authentication_required", "Send an access token."]);
+  if (others.length > 0) return { refusal: refuse(INVALID_TOKEN) };
+  if (token === undefined) return { refusal: refuse(AUTHENTICATION_REQUIRED) };
   try {
     const claims = await verifier.verify(token);
-    return claims.sid !== undefined || options.allowClients ? { claims } : unauthorized(INVALID_TOKEN);
+    return claims.sid !== undefined || options.allowClients ? { claims } : { refusal: refuse(INVALID_TOKEN) };
   } catch (error) {
-    if (error instanceof InvalidToken) return unauthorized(INVALID_TOKEN);
-    if (error instanceof Unavailable) {
-      const detail = "The access token cannot be verified at the moment. Try again.";
-      return refuse(503, "Not available at the moment", "unavailable", detail, { "Retry-After": "1" });
-    }
-    throw error;
+    const refusal = refusalOfError(error);
+    if (!refusal) throw error;
+    return { refusal };
   }
+}
+
+/**
+ * The refusal of a request for which the verifier threw an error; undefined for an error of another origin.
+ *
+ * @param {unknown} error
+ * @returns {Refusal | undefined}
+ */
+export function refusalOfError(error) {
+  if (error instanceof InvalidToken) return refuse(error.reason === "claims_changed" ? CLAIMS_CHANGED : INVALID_TOKEN);
+  return error instanceof Unavailable ? refuse(UNAVAILABLE) : undefined;
 }
 
 /**
@@ -48,7 +96,7 @@ export async function authenticate(verifier, request, options) {
  */
 export function missingRole(claims, roles) {
   if (claims.roles.some((role) => roles.includes(role))) return undefined;
-  return refuse(403, "Not allowed", "insufficient_role", "The account lacks the required role.", {}).refusal;
+  return refuse({ status: 403, title: "Not allowed", code: "insufficient_role", detail: "The account lacks the required role." });
 }
 
 /**
@@ -60,9 +108,50 @@ export function missingRole(claims, roles) {
  */
 export function missingScope(claims, scopes) {
   if (scopes.every((scope) => claims.scope.includes(scope))) return undefined;
-  const challenge = `Bearer realm="latchkey", error="insufficient_scope", scope="${scopes.join(" ")}"`;
-  const detail = "The access token lacks a required scope.";
-  return refuse(403, "Not allowed", "insufficient_scope", detail, { "WWW-Authenticate": challenge }).refusal;
+  const [challenge, detail] = [`, error="insufficient_scope", scope="${scopes.join(" ")}"`, "The access token lacks a required scope."];
+  return refuse({ status: 403, title: "Not allowed", code: "insufficient_scope", detail, challenge });
+}
+
+/**
+ * The refusal of a request whose user must authenticate again, or with stronger means (RFC 9470, section 3).
+ *
+ * @param {Claims} claims
+ * @param {{ acr?: readonly string[] | undefined, maxAge?: number | undefined }} required
+ * @param {number} now in milliseconds since 1970
+ * @returns {Refusal | undefined}
+ */
+export function insufficientAuthentication(claims, { acr, maxAge }, now) {
+  const strong = acr === undefined || acr.some((value) => satisfies(claims.acr, value));
+  if (strong && (maxAge === undefined || isRecent(claims, maxAge, now))) return undefined;
+  const values = acr === undefined ? "" : `, acr_values="${acr.join(" ")}"`;
+  const age = maxAge === undefined ? "" : `, max_age="${maxAge}"`;
+  return refuse({
+    status: 401,
+    title: "Stronger or more recent authentication required",
+    code: "insufficient_user_authentication",
+    detail: "Sign in again as the challenge requires.",
+    challenge: `, error="insufficient_user_authentication"${values}${age}`,
+  });
+}
+
+/**
+ * @param {string | undefined} acr
+ * @param {string} required
+ */
+function satisfies(acr, required) {
+  if (acr === undefined) return false;
+  const level = LEVELS.indexOf(required);
+  return acr === required || (level >= 0 && LEVELS.indexOf(acr) > level);
+}
+
+/**
+ * @param {Claims} claims
+ * @param {number} maxAge in seconds
+ * @param {number} now in milliseconds since 1970
+ */
+function isRecent(claims, maxAge, now) {
+  if (claims.authTime === undefined) return false;
+  return now / 1000 - claims.authTime <= maxAge + (originOf(claims)?.leewayMs ?? 0) / 1000;
 }
 
 /**
@@ -89,20 +178,16 @@ function bearerTokens({ rawHeaders }) {
   return values.length > 1 ? values : tokens;
 }
 
-/** @param {string[]} problem the code and the detail */
-function unauthorized([code = "", detail = ""]) {
-  const error = code === "invalid_token" ? ', error="invalid_token"' : "";
-  const title = code === "invalid_token" ? "The access token is not valid" : "Sign in first";
-  return refuse(401, title, code, detail, { "WWW-Authenticate": `Bearer realm="latchkey"${error}` });
-}
-
 /**
  * A problem (RFC 9457) with the same members and codes as Latchkey's own.
  *
- * @type {(status: 401 | 403 | 503, title: string, code: string, detail: string, headers: Record<string, string>) => { refusal: Refusal }}
+ * @param {Problem} problem
+ * @returns {Refusal}
  */
-function refuse(status, title, code, detail, headers) {
-  const body = JSON.stringify({ type: `urn:latchkey:problem:${code}`, title, status, detail, code });
-  const common = { "Content-Type": "application/problem+json", "Cache-Control": "no-store" };
-  return { refusal: { status, headers: { ...common, ...headers }, body } };
+function refuse({ status, title, code, detail, challenge, retryAfter }) {
+  /** @type {Record<string, string>} */
+  const headers = { "Content-Type": "application/problem+json", "Cache-Control": "no-store" };
+  if (challenge !== undefined) headers["WWW-Authenticate"] = `Bearer realm="latchkey"${challenge}`;
+  if (retryAfter !== undefined) headers["Retry-After"] = retryAfter;
+  return { status, headers, body: JSON.stringify({ type: `urn:latchkey:problem:${code}`, title, status, detail, code }) };
 }

@@ -21,6 +21,9 @@ export class KeyRing {
   #lastError = "not fetched yet";
   #refreshRequest = new AbortController();
 
+  /** Called when the keys were replaced, with a function that reports whether a key is still published. @type {(isPublished: (kid: string) => boolean) => void} */
+  onReplaced = () => {};
+
   /**
    * @param {() => Promise<Keys>} fetch
    * @param {(kid: string) => boolean} isRetired reports keys that must not return, even if an HTTP cache still publishes them
@@ -48,6 +51,15 @@ export class KeyRing {
     if (key) return key;
     if (!this.#reachable) throw new Unavailable(`the issuer's keys cannot be fetched: ${this.#lastError}`);
     throw new InvalidToken("unknown_key");
+  }
+
+  /**
+   * Whether the key is known and not retired.
+   *
+   * @param {string} kid
+   */
+  has(kid) {
+    return this.#keys.has(kid);
   }
 
   /**
@@ -100,6 +112,7 @@ export class KeyRing {
       const keys = await this.#fetch();
       this.#keys = new Map([...keys].filter(([kid]) => !this.#isRetired(kid)));
       this.#reachable = true;
+      this.onReplaced((kid) => this.#keys.has(kid));
     } catch (error) {
       this.#reachable = false;
       this.#lastError = describeError(error);

@@ -1,15 +1,20 @@
-/** The revocations that can still affect an unexpired token, in bounded memory. */
+/** The revocations and changes of claims that can still affect an unexpired token, in bounded memory. */
 
 import { ProtocolError } from "./errors.js";
 
 /**
  * @typedef {{ kind: "session", session: string }
  *   | { kind: "account", account: string, before: number, except: string | undefined }
- *   | { kind: "key", kid: string }} Revocation Ends one session; or the sessions of an account that began before a second, except
- *   perhaps one; or retires a signing key.
+ *   | { kind: "key", kid: string }
+ *   | { kind: "claims", account: string, version: number, at: number }} Revocation Ends one session; or the sessions of an account
+ *   that began before a second, except perhaps one; or retires a signing key; or invalidates the tokens of an account whose
+ *   version of the claims is older, or which have no version and were issued in this second or before.
  */
 
 /** @typedef {Extract<Revocation, { kind: "account" }>} AccountRevocation */
+/** @typedef {Extract<Revocation, { kind: "claims" }>} ClaimsChange */
+/** @typedef {Pick<import("./claims.js").Claims, "sub" | "sid" | "authTime" | "sessionStart" | "claimsVersion" | "iat">} SessionClaims */
+/** @typedef {"key_retired" | "session_revoked" | "account_revoked" | "claims_changed"} RevocationCause Why a token is refused. */
 
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$/;
 
@@ -35,16 +40,53 @@ export function parseRevocation(data) {
   }
 }
 
+/**
+ * Parses the data of a `claims` event.
+ *
+ * @param {Record<string, unknown>} data
+ * @returns {ClaimsChange}
+ * @throws {ProtocolError} if a member is missing or malformed
+ */
+export function parseClaimsChange(data) {
+  const version = data.claims_version;
+  if (typeof version !== "number" || !Number.isSafeInteger(version) || version < 0) {
+    throw new ProtocolError("a claims event is malformed");
+  }
+  return { kind: "claims", account: string(data.account_id), version, at: second(string(data.at)) };
+}
+
+/**
+ * Whether an account-wide revocation ends the session of these claims. Tokens of Latchkey 0.1 do not say when their session
+ * began; `auth_time` is that time in them.
+ *
+ * @param {AccountRevocation} revocation
+ * @param {SessionClaims} claims
+ */
+export function endsSession({ before, except }, { sid, authTime, sessionStart }) {
+  const began = sessionStart ?? authTime;
+  return began !== undefined && began < before && sid !== except;
+}
+
+/**
+ * Whether a change of the account's claims invalidates the token of these claims.
+ *
+ * @param {ClaimsChange} change
+ * @param {SessionClaims} claims
+ */
+export function outdates({ version, at }, { claimsVersion, iat }) {
+  return claimsVersion === undefined ? iat <= at : claimsVersion < version;
+}
+
 /** @param {unknown} value */
 function string(value) {
-  if (typeof value !== "string" || value === "") throw new ProtocolError("a revocation event is malformed");
+  if (typeof value !== "string" || value === "") throw new ProtocolError("the event is malformed");
   return value;
 }
 
 /** @param {string} value */
 function second(value) {
   const time = TIME.test(value) ? Date.parse(value) : Number.NaN;
-  if (Number.isNaN(time)) throw new ProtocolError("a revocation event is malformed");
+  if (Number.isNaN(time)) throw new ProtocolError("the event is malformed");
   return Math.floor(time / 1000);
 }
 
@@ -81,12 +123,13 @@ export class RevocationSet {
   add(revocation, now) {
     this.evictExpired(now);
     const id = idOf(revocation);
+    const known = this.#received.get(id)?.revocation;
     this.#received.delete(id);
     if (this.#received.size >= this.#maxEntries) {
       this.#overflowed = now;
       return;
     }
-    this.#received.set(id, { revocation, at: now });
+    this.#received.set(id, { revocation: merged(revocation, known), at: now });
     if (revocation.kind === "account") {
       const ofAccount = this.#byAccount.get(revocation.account) ?? new Map();
       this.#byAccount.set(revocation.account, ofAccount.set(id, revocation));
@@ -122,17 +165,22 @@ export class RevocationSet {
   }
 
   /**
-   * Whether a token with these claims, signed by the key `kid`, is revoked.
+   * Why a token with these claims, signed by the key `kid`, is refused.
    *
-   * @param {string} kid
-   * @param {Pick<import("./claims.js").Claims, "sub" | "sid" | "authTime">} claims
+   * @param {string | undefined} kid
+   * @param {SessionClaims} claims
+   * @returns {RevocationCause | undefined}
    */
-  revokes(kid, { sub, sid, authTime }) {
-    if (this.revokesKey(kid)) return true;
+  causeOf(kid, claims) {
+    if (kid !== undefined && this.revokesKey(kid)) return "key_retired";
     // A service client's own token has no session. Its `sub` is a client id, never an account.
-    if (sid === undefined || authTime === undefined) return false;
-    if (this.#received.has(idOf({ kind: "session", session: sid }))) return true;
-    return [...(this.#byAccount.get(sub)?.values() ?? [])].some(({ before, except }) => authTime < before && sid !== except);
+    if (claims.sid === undefined) return undefined;
+    if (this.#received.has(idOf({ kind: "session", session: claims.sid }))) return "session_revoked";
+    for (const revocation of this.#byAccount.get(claims.sub)?.values() ?? []) {
+      if (endsSession(revocation, claims)) return "account_revoked";
+    }
+    const change = this.#received.get(`c ${claims.sub}`)?.revocation;
+    return change?.kind === "claims" && outdates(change, claims) ? "claims_changed" : undefined;
   }
 
   /**
@@ -154,5 +202,19 @@ function idOf(revocation) {
       return `k ${revocation.kid}`;
     case "account":
       return `a ${revocation.account} ${revocation.before} ${revocation.except ?? ""}`;
+    case "claims":
+      return `c ${revocation.account}`;
   }
+}
+
+/**
+ * The entry that replaces a known one: an account has one entry for changes of its claims, which are received in any order.
+ *
+ * @param {Revocation} revocation
+ * @param {Revocation | undefined} known
+ * @returns {Revocation}
+ */
+function merged(revocation, known) {
+  if (revocation.kind !== "claims" || known?.kind !== "claims") return revocation;
+  return { ...revocation, version: Math.max(revocation.version, known.version), at: Math.max(revocation.at, known.at) };
 }

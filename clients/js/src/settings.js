@@ -19,6 +19,10 @@ import { LatchkeyError } from "./errors.js";
  * @property {number} [keysCooldownMs] The minimum time between two refreshes that unknown keys trigger: 2000.
  * @property {number} [maxRevocations] The maximum number of revocations in memory: 100000. With more, the feed counts as lost
  *   until enough have expired.
+ * @property {number} [maxRegistrations] The maximum number of registrations of `onEnd`, which open connections and responses hold:
+ *   100000. Above it, `onEnd` throws `Unavailable` and the middlewares answer 503.
+ * @property {number} [endAfterSilenceMs] How long registrations outlive the last complete state of the feed, then they end with
+ *   `feed_lost`: `maxStalenessMs`, which is also its minimum.
  * @property {typeof globalThis.fetch} [fetch] A replacement for Node's own `fetch`.
  * @property {(message: string) => void} [log] Receives warnings about the feed and the keys. By default they go to `console.warn`;
  *   `() => {}` turns them off.
@@ -35,6 +39,7 @@ const DEFAULTS = {
   keysMaxAgeMs: 300_000,
   keysCooldownMs: 2_000,
   maxRevocations: 100_000,
+  maxRegistrations: 100_000,
 };
 
 /** @type {ReadonlySet<string>} */
@@ -51,6 +56,7 @@ export function settingsOf(options) {
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
   /** @type {Record<string, unknown>} */
   const all = { fetch: globalThis.fetch, log: logToConsole, ...DEFAULTS, ...given };
+  all.endAfterSilenceMs ??= all.maxStalenessMs;
   for (const name of ["audience", "clientId", "clientSecret"]) {
     if (typeof all[name] !== "string" || all[name] === "") throw new LatchkeyError(`${name} must be a non-empty string`);
   }
@@ -60,9 +66,9 @@ export function settingsOf(options) {
   if (all.feedLost !== "introspect" && all.feedLost !== "refuse") {
     throw new LatchkeyError("feedLost must be 'introspect' or 'refuse'");
   }
-  for (const [name, standard] of Object.entries(DEFAULTS)) {
+  const numbers = Object.entries(DEFAULTS).filter(([, standard]) => typeof standard === "number");
+  for (const name of [...numbers.map(([name]) => name), "endAfterSilenceMs"]) {
     const value = all[name];
-    if (typeof standard !== "number") continue;
     // Node's timers are limited to 2^31 - 1.
     if (typeof value !== "number" || !(value >= 0 && value <= 2_147_483_647) || (value === 0 && !MAY_BE_ZERO.has(name))) {
       throw new LatchkeyError(`${name} must be a number above 0 and below 2^31`);
@@ -70,6 +76,7 @@ export function settingsOf(options) {
   }
   const settings = /** @type {Settings} */ (/** @type {unknown} */ (all));
   if (settings.leewayMs > 60_000) throw new LatchkeyError("leewayMs must be at most a minute");
+  if (settings.endAfterSilenceMs < settings.maxStalenessMs) throw new LatchkeyError("endAfterSilenceMs must be at least maxStalenessMs");
   return Object.freeze(settings);
 }
 

@@ -1,10 +1,12 @@
 /** Verifies access tokens with the issuer's keys and the revocation feed. */
 
 import { validateClaims } from "./claims.js";
+import { EndRegistry } from "./end-registry.js";
 import { describeError, InvalidToken, Unavailable } from "./errors.js";
 import { RevocationFeed } from "./feed.js";
 import { IssuerClient } from "./issuer.js";
 import { KeyRing } from "./keyring.js";
+import { originOf, setOrigin } from "./origin.js";
 import { settingsOf } from "./settings.js";
 import { parseToken, verifySignature } from "./token.js";
 
@@ -17,6 +19,7 @@ export class Verifier {
   #feed;
   /** @type {KeyRing} */
   #keys;
+  #registry;
   #closing = new AbortController();
   #ended;
 
@@ -31,8 +34,19 @@ export class Verifier {
     const issuer = new IssuerClient(this.#settings);
     const feed = new RevocationFeed(issuer, this.#settings);
     const keys = new KeyRing(() => issuer.keys(), (kid) => feed.revokesKey(kid), this.#settings);
-    feed.onKeyRetired = (kid) => keys.retire(kid);
+    this.#registry = new EndRegistry(this.#settings, {
+      kidOf: (claims) => originOf(claims)?.kid,
+      causeOf: (kid, claims) => (kid !== undefined && !keys.has(kid) ? "key_retired" : feed.causeOf(kid, claims)),
+      silentMs: () => feed.silentMs,
+      now: Date.now,
+      elapsed: () => performance.now(),
+    });
+    feed.onRevocation = (revocation) => {
+      if (revocation.kind === "key") keys.retire(revocation.kid);
+      this.#registry.onRevocation(revocation);
+    };
     feed.onReconnected = () => keys.requestRefresh();
+    keys.onReplaced = (isPublished) => this.#registry.onKeysReplaced(isPublished);
     [this.#issuer, this.#feed, this.#keys] = [issuer, feed, keys];
     this.#ended = Promise.all([feed.run(this.#closing.signal), keys.run(this.#closing.signal)]);
   }
@@ -40,6 +54,11 @@ export class Verifier {
   /** Whether the revocations are up to date, so that tokens are verified locally. Otherwise `feedLost` applies. */
   get live() {
     return this.#feed.isCurrent();
+  }
+
+  /** The number of registrations of {@link Verifier.onEnd} that have neither ended nor been closed. */
+  get registrations() {
+    return this.#registry.size;
   }
 
   /**
@@ -53,7 +72,7 @@ export class Verifier {
   }
 
   /**
-   * The claims of a valid token whose session has not ended.
+   * The claims of a valid token whose session has not ended and whose account's claims have not changed.
    *
    * @param {string} text
    * @returns {Promise<Readonly<import("./claims.js").Claims>>}
@@ -66,17 +85,37 @@ export class Verifier {
     if (this.#feed.revokesKey(token.kid)) throw new InvalidToken("revoked");
     const payload = await verifySignature(token, await this.#keys.get(token.kid));
     const claims = validateClaims(payload, this.#settings, Date.now());
+    setOrigin(claims, { kid: token.kid, leewayMs: this.#settings.leewayMs });
     this.#rejectRevoked(token.kid, claims);
     if (!this.#feed.isCurrent()) {
       await this.#introspect(text);
       this.#rejectRevoked(token.kid, claims);
     }
+    this.#registry.onAccepted(claims);
     return claims;
   }
 
-  /** Disconnects. After that nothing of the verifier keeps the process alive. */
+  /**
+   * Registers an open connection or a long job: the callback is called once, with the cause, when the session of these claims
+   * ends, the claims of its account change, its last known token expires, or the feed is lost for `endAfterSilenceMs`. It is
+   * called before this method returns if that is so already. Any newer token of the session that {@link Verifier.verify}
+   * accepts keeps the registration alive.
+   *
+   * Close the registration when the connection or the job is over.
+   *
+   * @param {Readonly<import("./claims.js").Claims>} claims that {@link Verifier.verify} returned
+   * @param {(cause: import("./end-registry.js").EndCause) => unknown} callback An error that it throws is logged.
+   * @returns {import("./end-registry.js").Registration}
+   * @throws {Unavailable} if there are `maxRegistrations` already
+   */
+  onEnd(claims, callback) {
+    return this.#registry.register(claims, callback);
+  }
+
+  /** Disconnects and ends all registrations. After that nothing of the verifier keeps the process alive. */
   async close() {
     this.#closing.abort();
+    this.#registry.close();
     this.#issuer.close();
     await this.#ended;
   }
@@ -86,7 +125,8 @@ export class Verifier {
    * @param {import("./claims.js").Claims} claims
    */
   #rejectRevoked(kid, claims) {
-    if (this.#feed.revokes(kid, claims)) throw new InvalidToken("revoked");
+    const cause = this.#feed.causeOf(kid, claims);
+    if (cause !== undefined) throw new InvalidToken(cause === "claims_changed" ? cause : "revoked");
   }
 
   /** @param {string} text */

@@ -20,6 +20,9 @@ export const IMPATIENT = { maxStalenessMs: 300, introspectionTimeoutMs: 30_000 }
 export const revocation = (data) => `event: revocation\ndata: ${JSON.stringify(data)}\n\n`;
 export const LOGOUT = revocation({ kind: "session", account_id: SUB, session_id: SID, reason: "logout", at: "2026-11-23T04:08:30Z" });
 
+export const claimsChange = (version, at = "2026-11-23T04:08:30Z", account = SUB) =>
+  `event: claims\ndata: ${JSON.stringify({ account_id: account, claims_version: version, at })}\n\n`;
+
 export const b64 = (value) =>
   (Buffer.isBuffer(value) ? value : Buffer.from(typeof value === "string" ? value : JSON.stringify(value))).toString("base64url");
 
@@ -176,6 +179,9 @@ export async function until(condition, holds) {
   }
   throw new Error(`timed out waiting until ${condition}`);
 }
+
+/** Resolves with the first event of this name. */
+export const once = (emitter, name) => new Promise((resolve) => emitter.once(name, (...values) => resolve(values)));
 
 /** The outcome of verifying a token: "accepted", or the name of the error. */
 export const outcomeOf = (verifier, token) => verifier.verify(token).then(() => "accepted", (error) => error.name);

@@ -1,5 +1,3 @@
-/** @typedef {import("node:http").ServerResponse | import("./fastify.js").FastifyReply} Reply */
-/** @typedef {(request: object, reply: Reply, next: (error?: any) => void) => void} Authorizer Express middleware and Fastify hook in one. */
 /**
  * Answers 403 unless the account has one of the roles. Use it as Express middleware, or as a Fastify hook such as `onRequest`.
  *
@@ -14,8 +12,46 @@ export function requireRole(...roles: string[]): Authorizer;
  * @returns {Authorizer}
  */
 export function requireScope(...scopes: string[]): Authorizer;
+/**
+ * Answers 401 with an `insufficient_user_authentication` challenge (RFC 9470) unless the session's authentication has one of
+ * these `acr` values. A higher level satisfies `aal1` and `aal2`, too. Use it like {@link requireRole}.
+ *
+ * @param {...string} values
+ * @returns {Authorizer}
+ */
+export function requireAcr(...values: string[]): Authorizer;
+/**
+ * Answers 401 with an `insufficient_user_authentication` challenge (RFC 9470) unless the user authenticated at most this many
+ * seconds ago. Use it like {@link requireRole}.
+ *
+ * @param {number} seconds
+ * @returns {Authorizer}
+ */
+export function requireMaxAge(seconds: number): Authorizer;
+/**
+ * {@link requireAcr} and {@link requireMaxAge} in one, so that the challenge names both.
+ *
+ * @param {{ acr?: string | readonly string[], maxAge?: number }} required `maxAge` is in seconds
+ * @returns {Authorizer}
+ * @throws {LatchkeyError} for impossible values
+ */
+export function requireAuthentication({ acr, maxAge }: {
+    acr?: string | readonly string[];
+    maxAge?: number;
+}): Authorizer;
+/**
+ * What these authorizers decide by.
+ *
+ * @param {readonly Authorizer[]} authorizers
+ * @returns {Decision[]}
+ * @throws {LatchkeyError} for a function that is not an authorizer of this package
+ */
+export function decisionsOf(authorizers: readonly Authorizer[]): Decision[];
 export type Reply = import("node:http").ServerResponse | import("./fastify.js").FastifyReply;
+export type Claims = import("./guard.js").Claims;
+export type Refusal = import("./guard.js").Refusal;
 /**
  * Express middleware and Fastify hook in one.
  */
 export type Authorizer = (request: object, reply: Reply, next: (error?: any) => void) => void;
+export type Decision = (claims: Claims) => Refusal | undefined;

@@ -33,9 +33,17 @@ export type Claims = {
      */
     sid?: string | undefined;
     /**
-     * When the user signed in; absent in a service client's own token.
+     * When the user last authenticated; absent in a service client's own token.
      */
     authTime?: number | undefined;
+    /**
+     * When the session began; absent in tokens of Latchkey 0.1.
+     */
+    sessionStart?: number | undefined;
+    /**
+     * The version of the account's claims; absent in tokens of Latchkey 0.1.
+     */
+    claimsVersion?: number | undefined;
     acr?: string | undefined;
     amr: readonly string[];
 };

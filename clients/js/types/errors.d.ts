@@ -14,7 +14,7 @@ export class LatchkeyError extends Error {
  * The token is forged, damaged, expired, revoked or for another service.
  *
  * `reason` and the message are for the log and contain nothing of the token. Tell the client no more than RFC 6750's
- * `invalid_token`.
+ * `invalid_token`, and of `claims_changed` that it should refresh the token.
  */
 export class InvalidToken extends LatchkeyError {
     /**
@@ -32,10 +32,20 @@ export class InvalidToken extends LatchkeyError {
  */
 export class Unavailable extends LatchkeyError {
 }
+/** A registration cannot be renewed: it has ended or is closed, or the claims belong to another session. */
+export class RenewError extends LatchkeyError {
+    /**
+     * @param {string} message
+     * @param {import("./end-registry.js").EndCause} [ended]
+     */
+    constructor(message: string, ended?: import("./end-registry.js").EndCause);
+    /** Why the registration has ended, if it has. @type {import("./end-registry.js").EndCause | undefined} */
+    ended: import("./end-registry.js").EndCause | undefined;
+}
 /** Latchkey, or a server that answers in its place, sent an unexpected response. */
 export class ProtocolError extends LatchkeyError {
 }
 /**
  * Why a token is invalid. The codes are stable and the same in Latchkey's Rust and Python packages.
  */
-export type Reason = "too_long" | "malformed" | "critical_header" | "wrong_type" | "unknown_key" | "wrong_algorithm" | "bad_signature" | "missing_claim" | "wrong_issuer" | "wrong_audience" | "expired" | "not_yet_valid" | "revoked" | "service_client";
+export type Reason = "too_long" | "malformed" | "critical_header" | "wrong_type" | "unknown_key" | "wrong_algorithm" | "bad_signature" | "missing_claim" | "wrong_issuer" | "wrong_audience" | "expired" | "not_yet_valid" | "revoked" | "claims_changed" | "service_client";

@@ -1,6 +1,6 @@
 /**
  * Lets requests with a valid access token pass and sets `request.auth` to the claims. Answers others with 401 and a challenge
- * (RFC 6750, section 3), or with 503 if the token cannot be verified now.
+ * (RFC 6750, section 3), or with 503 if the token cannot be verified now. Ends streaming responses when the session ends.
  *
  * @param {import("./verifier.js").Verifier} verifier
  * @param {import("./guard.js").GuardOptions} [options]

@@ -5,23 +5,25 @@ export class RevocationFeed {
      * @param {Readonly<import("./settings.js").Settings>} settings
      */
     constructor(issuer: import("./issuer.js").IssuerClient, settings: Readonly<import("./settings.js").Settings>);
-    /** Called with the `kid` of a retired key. @type {(kid: string) => void} */
-    onKeyRetired: (kid: string) => void;
+    /** Called with every revocation and change of claims, also with those that do not fit into memory. @type {(revocation: import("./revocations.js").Revocation) => void} */
+    onRevocation: (revocation: import("./revocations.js").Revocation) => void;
     /** Called when a connection after the first has caught up. @type {() => void} */
     onReconnected: () => void;
     /**
-     * Whether the token is known to be revoked.
+     * Why the token is known to be refused.
      *
-     * @param {string} kid
-     * @param {import("./claims.js").Claims} claims
+     * @param {string | undefined} kid
+     * @param {import("./revocations.js").SessionClaims} claims
      */
-    revokes(kid: string, claims: import("./claims.js").Claims): boolean;
+    causeOf(kid: string | undefined, claims: import("./revocations.js").SessionClaims): import("./revocations.js").RevocationCause | undefined;
     /**
      * Whether the signing key is known to be retired.
      *
      * @param {string} kid
      */
     revokesKey(kid: string): boolean;
+    /** The milliseconds since every revocation was known locally. */
+    get silentMs(): number;
     /** Whether every revocation older than `maxStalenessMs` is known locally. */
     isCurrent(): boolean;
     /**

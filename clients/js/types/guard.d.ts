@@ -12,6 +12,13 @@ export function authenticate(verifier: import("./verifier.js").Verifier, request
     refusal: Refusal;
 }>;
 /**
+ * The refusal of a request for which the verifier threw an error; undefined for an error of another origin.
+ *
+ * @param {unknown} error
+ * @returns {Refusal | undefined}
+ */
+export function refusalOfError(error: unknown): Refusal | undefined;
+/**
  * The refusal of a request whose claims have none of these roles.
  *
  * @param {Claims} claims
@@ -28,6 +35,18 @@ export function missingRole(claims: Claims, roles: readonly string[]): Refusal |
  */
 export function missingScope(claims: Claims, scopes: readonly string[]): Refusal | undefined;
 /**
+ * The refusal of a request whose user must authenticate again, or with stronger means (RFC 9470, section 3).
+ *
+ * @param {Claims} claims
+ * @param {{ acr?: readonly string[] | undefined, maxAge?: number | undefined }} required
+ * @param {number} now in milliseconds since 1970
+ * @returns {Refusal | undefined}
+ */
+export function insufficientAuthentication(claims: Claims, { acr, maxAge }: {
+    acr?: readonly string[] | undefined;
+    maxAge?: number | undefined;
+}, now: number): Refusal | undefined;
+/**
  * The claims of a request that the middleware or the hook has authenticated.
  *
  * @param {object} request
@@ -42,6 +61,11 @@ export type GuardOptions = {
      * accepted too. False by default.
      */
     allowClients?: boolean | undefined;
+    /**
+     * Whether WebSockets and streaming responses are closed when the session of their request ends:
+     * when it is revoked, the claims of its account change, or its last known token expires. True by default.
+     */
+    closeOnEnd?: boolean | undefined;
 };
 /**
  * A complete response.
@@ -50,4 +74,12 @@ export type Refusal = {
     status: 401 | 403 | 503;
     headers: Record<string, string>;
     body: string;
+};
+export type Problem = {
+    status: 401 | 403 | 503;
+    title: string;
+    code: string;
+    detail: string;
+    challenge?: string;
+    retryAfter?: string;
 };

@@ -1,10 +1,14 @@
 export { expressMiddleware } from "./express.js";
 export { claimsOf } from "./guard.js";
+export { webSocketUpgrade } from "./upgrade.js";
 export type Claims = import("./claims.js").Claims;
+export type EndCause = import("./end-registry.js").EndCause;
+export type Registration = import("./end-registry.js").Registration;
 export type Reason = import("./errors.js").Reason;
 export type Options = import("./settings.js").Options;
 export type GuardOptions = import("./guard.js").GuardOptions;
-export { requireRole, requireScope } from "./authorize.js";
-export { InvalidToken, LatchkeyError, Unavailable } from "./errors.js";
+export { requireAcr, requireAuthentication, requireMaxAge, requireRole, requireScope } from "./authorize.js";
+export { closeOnEnd, registrationOf } from "./connections.js";
+export { InvalidToken, LatchkeyError, RenewError, Unavailable } from "./errors.js";
 export { fastifyHook, fastifyPlugin } from "./fastify.js";
 export { createVerifier, Verifier } from "./verifier.js";

@@ -14,6 +14,8 @@ export class KeyRing {
      * @param {Readonly<import("./settings.js").Settings>} settings
      */
     constructor(fetch: () => Promise<Keys>, isRetired: (kid: string) => boolean, settings: Readonly<import("./settings.js").Settings>);
+    /** Called when the keys were replaced, with a function that reports whether a key is still published. @type {(isPublished: (kid: string) => boolean) => void} */
+    onReplaced: (isPublished: (kid: string) => boolean) => void;
     /**
      * The key named `kid`. An unknown name triggers a refresh, at most once per `keysCooldownMs`.
      *
@@ -22,6 +24,12 @@ export class KeyRing {
      * @throws {Unavailable} if the issuer is unreachable
      */
     get(kid: string): Promise<import("./jwks.js").Key>;
+    /**
+     * Whether the key is known and not retired.
+     *
+     * @param {string} kid
+     */
+    has(kid: string): boolean;
     /**
      * Drops a key at once.
      *

@@ -6,6 +6,29 @@
  * @throws {ProtocolError} for an unknown kind, which the caller must treat as a gap, and for a missing member
  */
 export function parseRevocation(data: Record<string, unknown>): Revocation;
+/**
+ * Parses the data of a `claims` event.
+ *
+ * @param {Record<string, unknown>} data
+ * @returns {ClaimsChange}
+ * @throws {ProtocolError} if a member is missing or malformed
+ */
+export function parseClaimsChange(data: Record<string, unknown>): ClaimsChange;
+/**
+ * Whether an account-wide revocation ends the session of these claims. Tokens of Latchkey 0.1 do not say when their session
+ * began; `auth_time` is that time in them.
+ *
+ * @param {AccountRevocation} revocation
+ * @param {SessionClaims} claims
+ */
+export function endsSession({ before, except }: AccountRevocation, { sid, authTime, sessionStart }: SessionClaims): boolean;
+/**
+ * Whether a change of the account's claims invalidates the token of these claims.
+ *
+ * @param {ClaimsChange} change
+ * @param {SessionClaims} claims
+ */
+export function outdates({ version, at }: ClaimsChange, { claimsVersion, iat }: SessionClaims): boolean;
 /** Revocations in order of receipt, each kept for `retainMs`. Times are monotonic milliseconds. */
 export class RevocationSet {
     /**
@@ -36,12 +59,13 @@ export class RevocationSet {
      */
     isComplete(now: number): boolean;
     /**
-     * Whether a token with these claims, signed by the key `kid`, is revoked.
+     * Why a token with these claims, signed by the key `kid`, is refused.
      *
-     * @param {string} kid
-     * @param {Pick<import("./claims.js").Claims, "sub" | "sid" | "authTime">} claims
+     * @param {string | undefined} kid
+     * @param {SessionClaims} claims
+     * @returns {RevocationCause | undefined}
      */
-    revokes(kid: string, { sub, sid, authTime }: Pick<import("./claims.js").Claims, "sub" | "sid" | "authTime">): boolean;
+    causeOf(kid: string | undefined, claims: SessionClaims): RevocationCause | undefined;
     /**
      * Whether the signing key is retired.
      *
@@ -51,8 +75,9 @@ export class RevocationSet {
     #private;
 }
 /**
- * Ends one session; or the sessions of an account that began before a second, except
- *   perhaps one; or retires a signing key.
+ * Ends one session; or the sessions of an account
+ *   that began before a second, except perhaps one; or retires a signing key; or invalidates the tokens of an account whose
+ *   version of the claims is older, or which have no version and were issued in this second or before.
  */
 export type Revocation = {
     kind: "session";
@@ -65,7 +90,20 @@ export type Revocation = {
 } | {
     kind: "key";
     kid: string;
+} | {
+    kind: "claims";
+    account: string;
+    version: number;
+    at: number;
 };
 export type AccountRevocation = Extract<Revocation, {
     kind: "account";
 }>;
+export type ClaimsChange = Extract<Revocation, {
+    kind: "claims";
+}>;
+export type SessionClaims = Pick<import("./claims.js").Claims, "sub" | "sid" | "authTime" | "sessionStart" | "claimsVersion" | "iat">;
+/**
+ * Why a token is refused.
+ */
+export type RevocationCause = "key_retired" | "session_revoked" | "account_revoked" | "claims_changed";

@@ -62,6 +62,16 @@ export type Options = {
      */
     maxRevocations?: number | undefined;
     /**
+     * The maximum number of registrations of `onEnd`, which open connections and responses hold:
+     * 100000. Above it, `onEnd` throws `Unavailable` and the middlewares answer 503.
+     */
+    maxRegistrations?: number | undefined;
+    /**
+     * How long registrations outlive the last complete state of the feed, then they end with
+     * `feed_lost`: `maxStalenessMs`, which is also its minimum.
+     */
+    endAfterSilenceMs?: number | undefined;
+    /**
      * A replacement for Node's own `fetch`.
      */
     fetch?: typeof fetch | undefined;

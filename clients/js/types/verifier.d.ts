@@ -17,6 +17,8 @@ export class Verifier {
     constructor(options: import("./settings.js").Options);
     /** Whether the revocations are up to date, so that tokens are verified locally. Otherwise `feedLost` applies. */
     get live(): boolean;
+    /** The number of registrations of {@link Verifier.onEnd} that have neither ended nor been closed. */
+    get registrations(): number;
     /**
      * Waits at most `timeoutMs` until the feed has caught up for the first time.
      *
@@ -25,7 +27,7 @@ export class Verifier {
      */
     waitLive(timeoutMs?: number): Promise<boolean>;
     /**
-     * The claims of a valid token whose session has not ended.
+     * The claims of a valid token whose session has not ended and whose account's claims have not changed.
      *
      * @param {string} text
      * @returns {Promise<Readonly<import("./claims.js").Claims>>}
@@ -33,7 +35,21 @@ export class Verifier {
      * @throws {Unavailable} if that cannot be decided now
      */
     verify(text: string): Promise<Readonly<import("./claims.js").Claims>>;
-    /** Disconnects. After that nothing of the verifier keeps the process alive. */
+    /**
+     * Registers an open connection or a long job: the callback is called once, with the cause, when the session of these claims
+     * ends, the claims of its account change, its last known token expires, or the feed is lost for `endAfterSilenceMs`. It is
+     * called before this method returns if that is so already. Any newer token of the session that {@link Verifier.verify}
+     * accepts keeps the registration alive.
+     *
+     * Close the registration when the connection or the job is over.
+     *
+     * @param {Readonly<import("./claims.js").Claims>} claims that {@link Verifier.verify} returned
+     * @param {(cause: import("./end-registry.js").EndCause) => unknown} callback An error that it throws is logged.
+     * @returns {import("./end-registry.js").Registration}
+     * @throws {Unavailable} if there are `maxRegistrations` already
+     */
+    onEnd(claims: Readonly<import("./claims.js").Claims>, callback: (cause: import("./end-registry.js").EndCause) => unknown): import("./end-registry.js").Registration;
+    /** Disconnects and ends all registrations. After that nothing of the verifier keeps the process alive. */
     close(): Promise<void>;
     #private;
 }

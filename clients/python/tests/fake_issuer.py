@@ -32,6 +32,11 @@ def revocation(**data: Any) -> str:
     return f"event: revocation\ndata: {json.dumps(data)}\n\n"
 
 
+def claims_change(version: int, at: str = "2026-11-23T04:08:30Z", account: str = SUB) -> str:
+    """A claims event."""
+    return f"event: claims\ndata: {json.dumps({'account_id': account, 'claims_version': version, 'at': at})}\n\n"
+
+
 @dataclass
 class SigningKey:
     """A key pair with its algorithm."""

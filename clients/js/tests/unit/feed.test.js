@@ -3,7 +3,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { FakeIssuer, outcomeOf, IMPATIENT, HEARTBEAT, LIVE, LOGOUT, PATIENT, RESUMED, revocation, SECRET, SNAPSHOT, until } from "../fake-issuer.js";
+import {
+  claimsChange, FakeIssuer, outcomeOf, IMPATIENT, HEARTBEAT, LIVE, LOGOUT, PATIENT, RESUMED, revocation, SECRET, SNAPSHOT, SUB, until,
+} from "../fake-issuer.js";
 
 const becomes = (outcome, verifier, token) => until(`the outcome is ${outcome}`, async () => (await outcomeOf(verifier, token)) === outcome);
 
@@ -77,6 +79,7 @@ test("unexpected event is treated as a gap", async (t) => {
     revocation({ kind: "planet", planet: "mars" }),
     "event: revocation\ndata: {\n\n",
     "event: revocation\ndata: []\n\n",
+    claimsChange(-1),
     LIVE,
     RESUMED,
     SNAPSHOT.replace("310", "-1"),
@@ -90,6 +93,54 @@ test("unexpected event is treated as a gap", async (t) => {
     await until("the feed is live", () => verifier.live);
     assert.deepEqual([...new Set(issuer.lastEventIds())], [undefined]);
   }
+});
+
+test("claims event refuses older tokens until the client refreshes", async (t) => {
+  const issuer = await FakeIssuer.start(t);
+  const verifier = await issuer.live(PATIENT);
+  const [old, current] = [issuer.token({ claims_version: 6 }), issuer.token({ claims_version: 7 })];
+  assert.equal(await outcomeOf(verifier, old), "accepted");
+  issuer.send(claimsChange(7));
+  await becomes("InvalidToken", verifier, old);
+  await assert.rejects(verifier.verify(old), { reason: "claims_changed", message: /claims of the account have changed/ });
+  assert.equal(await outcomeOf(verifier, current), "accepted");
+  assert.equal(await outcomeOf(verifier, issuer.token()), "accepted", "a token of version 0.1 was issued after the change");
+  issuer.send(claimsChange(7, new Date(Date.now() + 60_000).toISOString()));
+  await becomes("InvalidToken", verifier, issuer.token());
+  assert.equal(await outcomeOf(verifier, current), "accepted");
+});
+
+test("claims event in the snapshot refuses older tokens; a revocation prevails", async (t) => {
+  const issuer = await FakeIssuer.start(t);
+  issuer.feed = SNAPSHOT + claimsChange(7) + LIVE;
+  const verifier = await issuer.live(PATIENT);
+  await assert.rejects(verifier.verify(issuer.token({ claims_version: 6 })), { reason: "claims_changed" });
+  issuer.send(LOGOUT);
+  await until("the token is revoked", () => verifier.verify(issuer.token({ claims_version: 6 })).catch(({ reason }) => reason === "revoked"));
+});
+
+test("claims event refuses older tokens while the feed is lost, without introspection", async (t) => {
+  const issuer = await FakeIssuer.start(t);
+  const verifier = await issuer.live(IMPATIENT);
+  const old = issuer.token({ claims_version: 6 });
+  issuer.send(claimsChange(7));
+  await becomes("InvalidToken", verifier, old);
+  issuer.feed = null;
+  issuer.disconnect();
+  await until("the feed is lost", () => !verifier.live);
+  await assert.rejects(verifier.verify(old), { reason: "claims_changed" });
+  assert.equal(issuer.count("/introspect"), 0);
+});
+
+test("account-wide revocation is cut by session_start", async (t) => {
+  const issuer = await FakeIssuer.start(t);
+  const verifier = await issuer.live(PATIENT);
+  const now = Math.floor(Date.now() / 1000);
+  const before = new Date((now - 100) * 1000).toISOString();
+  issuer.send(revocation({ kind: "account", account_id: SUB, before, reason: "password_changed", at: before }));
+  const stepUp = issuer.token({ session_start: now - 200, auth_time: now });
+  await becomes("InvalidToken", verifier, stepUp);
+  assert.equal(await outcomeOf(verifier, issuer.token({ session_start: now - 50, auth_time: now - 500 })), "accepted");
 });
 
 test("unknown events and members are ignored", async (t) => {

@@ -3,12 +3,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { parseRevocation, RevocationSet } from "../../src/revocations.js";
+import { parseClaimsChange, parseRevocation, RevocationSet } from "../../src/revocations.js";
 import { SID, SUB } from "../fake-issuer.js";
 
-const CLAIMS = { sub: SUB, sid: SID, authTime: 1000 };
+const CLAIMS = { sub: SUB, sid: SID, authTime: 1000, iat: 1100 };
 const session = (id) => ({ kind: "session", session: id });
 const key = (kid) => ({ kind: "key", kid });
+const claims = (id, version, at) => ({ kind: "claims", account: id, version, at });
 const account = (id, before, except) => ({ kind: "account", account: id, before, except });
 
 function setOf(...revocations) {
@@ -18,27 +19,64 @@ function setOf(...revocations) {
 }
 
 test("revocation affects its target only", () => {
-  for (const [revocation, revokes] of [
-    [session(SID), true],
-    [session("another"), false],
-    [key("one"), true],
-    [key("two"), false],
-    [account(SUB, 1001), true],
-    [account(SUB, 1000), false],
-    [account(SUB, 1001, "another"), true],
-    [account(SUB, 1001, SID), false],
-    [account("another", 2000), false],
+  for (const [revocation, cause] of [
+    [session(SID), "session_revoked"],
+    [session("another")],
+    [key("one"), "key_retired"],
+    [key("two")],
+    [account(SUB, 1001), "account_revoked"],
+    [account(SUB, 1000)],
+    [account(SUB, 1001, "another"), "account_revoked"],
+    [account(SUB, 1001, SID)],
+    [account("another", 2000)],
+    [claims(SUB, 1, 1100), "claims_changed"],
+    [claims(SUB, 1, 1099)],
+    [claims("another", 1, 2000)],
   ]) {
-    assert.equal(setOf(revocation).revokes("one", CLAIMS), revokes, JSON.stringify(revocation));
+    assert.equal(setOf(revocation).causeOf("one", CLAIMS), cause, JSON.stringify(revocation));
   }
-  assert.ok(setOf(account(SUB, 1001, SID), account(SUB, 1001)).revokes("one", CLAIMS), "a session excepted by one revocation is ended by another");
+  assert.ok(setOf(account(SUB, 1001, SID), account(SUB, 1001)).causeOf("one", CLAIMS), "a session excepted by one revocation is ended by another");
 });
 
 test("service client token is affected by key revocations only", () => {
-  const set = setOf(account(SUB, 5000), session(SID));
-  assert.ok(!set.revokes("one", { sub: SUB }));
+  const set = setOf(account(SUB, 5000), session(SID), claims(SUB, 9, 5000));
+  assert.equal(set.causeOf("one", { sub: SUB, iat: 0 }), undefined);
   set.add(key("one"), 0);
-  assert.ok(set.revokes("one", { sub: SUB }));
+  assert.equal(set.causeOf("one", { sub: SUB, iat: 0 }), "key_retired");
+});
+
+test("account-wide revocation is cut by session_start if the token has it", () => {
+  const set = setOf(account(SUB, 1001));
+  for (const [sessionStart, authTime, cause] of [
+    [1000, 1000, "account_revoked"],
+    [1000, 5000, "account_revoked"],
+    [1001, 900],
+    [undefined, 1001],
+    [undefined, 1000, "account_revoked"],
+  ]) {
+    assert.equal(set.causeOf("one", { ...CLAIMS, sessionStart, authTime }), cause);
+  }
+});
+
+test("token with an older version of the claims is refused, whenever it was issued", () => {
+  const set = setOf(claims(SUB, 7, 1100));
+  for (const [claimsVersion, iat, cause] of [
+    [6, 9000, "claims_changed"],
+    [7, 0],
+    [8, 0],
+    [undefined, 1100, "claims_changed"],
+    [undefined, 1101],
+  ]) {
+    assert.equal(set.causeOf("one", { ...CLAIMS, claimsVersion, iat }), cause);
+  }
+});
+
+test("changes of claims are one entry for an account, in any order of receipt", () => {
+  const set = setOf(claims(SUB, 7, 1100), claims(SUB, 5, 1200), claims(SUB, 6, 1000));
+  assert.equal(set.size, 1);
+  assert.equal(set.causeOf("one", { ...CLAIMS, claimsVersion: 6 }), "claims_changed");
+  assert.equal(set.causeOf("one", { ...CLAIMS, iat: 1200 }), "claims_changed");
+  assert.equal(set.causeOf("one", { ...CLAIMS, iat: 1201 }), undefined);
 });
 
 test("revocation is evicted after retain", () => {
@@ -48,9 +86,9 @@ test("revocation is evicted after retain", () => {
   assert.equal(set.size, 3);
   set.evictExpired(311);
   assert.equal(set.size, 1);
-  assert.ok(set.revokes("one", CLAIMS));
+  assert.equal(set.causeOf("one", CLAIMS), "session_revoked");
   set.evictExpired(411);
-  assert.ok(!set.revokes("one", CLAIMS));
+  assert.equal(set.causeOf("one", CLAIMS), undefined);
 });
 
 test("full set is incomplete until the dropped revocation expires", () => {
@@ -72,6 +110,14 @@ test("every kind is parsed", () => {
   const excepting = { kind: "account", account_id: SUB, before: `${at}Z`, except_session_id: SID };
   assert.deepEqual(parseRevocation(excepting), account(SUB, 1001, SID));
   assert.deepEqual(parseRevocation({ kind: "key", kid: "one" }), key("one"));
+});
+
+test("change of claims is parsed, and a malformed one throws", () => {
+  const data = { account_id: SUB, claims_version: 7, at: "1970-01-01T00:16:41.900Z" };
+  assert.deepEqual(parseClaimsChange({ ...data, new: 1 }), claims(SUB, 7, 1001));
+  for (const change of [{ account_id: "" }, { claims_version: -1 }, { claims_version: 1.5 }, { claims_version: "7" }, { at: 7 }, { at: "soon" }]) {
+    assert.throws(() => parseClaimsChange({ ...data, ...change }), { name: "ProtocolError" }, JSON.stringify(change));
+  }
 });
 
 test("malformed revocation throws", () => {

@@ -7,8 +7,21 @@
 """
 
 from .claims import Claims
-from .errors import InvalidToken, LatchkeyError, Reason, Unavailable
+from .end_registry import Registration
+from .errors import EndCause, InvalidToken, LatchkeyError, Reason, RenewError, Unavailable
 from .settings import FeedLost, Settings
 from .verifier import Latchkey
 
-__all__ = ["Claims", "FeedLost", "InvalidToken", "Latchkey", "LatchkeyError", "Reason", "Settings", "Unavailable"]
+__all__ = [
+    "Claims",
+    "EndCause",
+    "FeedLost",
+    "InvalidToken",
+    "Latchkey",
+    "LatchkeyError",
+    "Reason",
+    "Registration",
+    "RenewError",
+    "Settings",
+    "Unavailable",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import InvalidToken
@@ -12,7 +12,7 @@ from .settings import Settings
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _STRINGS = ("iss", "sub", "client_id", "jti", "sid", "acr", "scope")
 _STRING_LISTS = ("amr", "roles")
-_TIMES = ("exp", "iat", "nbf", "auth_time")
+_INTEGERS = ("exp", "iat", "nbf", "auth_time", "session_start", "claims_version")
 _REQUIRED = ("sub", "client_id", "iat", "exp", "jti")
 
 
@@ -33,9 +33,15 @@ class Claims:
     sid: str | None = None
     """The session's UUID; None in a service client's own token."""
     auth_time: int | None = None
-    """When the user signed in; None in a service client's own token."""
+    """When the user last authenticated; None in a service client's own token."""
     acr: str | None = None
     amr: tuple[str, ...] = ()
+    session_start: int | None = None
+    """When the session began; None in tokens of Latchkey 0.1."""
+    claims_version: int | None = None
+    """The version of the account's claims; None in tokens of Latchkey 0.1."""
+    _kid: str | None = field(default=None, repr=False, compare=False, kw_only=True)
+    """The key that signed the token; None for claims that no verifier returned."""
 
     @property
     def is_service_client(self) -> bool:
@@ -51,8 +57,8 @@ class Claims:
         return role in self.roles
 
 
-def validate_claims(payload: dict[str, Any], settings: Settings, now: float) -> Claims:
-    """Validates a signed payload at ``now``, in seconds since the epoch.
+def validate_claims(payload: dict[str, Any], settings: Settings, now: float, kid: str | None = None) -> Claims:
+    """Validates a payload at ``now``, in seconds since the epoch, that the key ``kid`` signed.
 
     Raises ``InvalidToken`` if a claim is missing, has a wrong type or a wrong value. A claim that is null is missing.
     """
@@ -89,6 +95,9 @@ def validate_claims(payload: dict[str, Any], settings: Settings, now: float) -> 
         auth_time=claims.get("auth_time"),
         acr=claims.get("acr"),
         amr=tuple(claims.get("amr", ())),
+        session_start=claims.get("session_start") if "sid" in claims else None,
+        claims_version=claims.get("claims_version") if "sid" in claims else None,
+        _kid=kid,
     )
 
 
@@ -96,7 +105,8 @@ def _check_types(claims: dict[str, Any]) -> None:
     valid = (
         all(isinstance(claims.get(name, ""), str) for name in _STRINGS)
         and all(_is_string_list(claims.get(name, [])) for name in _STRING_LISTS)
-        and all(_is_time(claims.get(name, 0)) for name in _TIMES)
+        and all(_is_integer(claims.get(name, 0)) for name in _INTEGERS)
+        and claims.get("claims_version", 0) >= 0
         and (isinstance(claims.get("aud", ""), str) or _is_string_list(claims["aud"]))
     )
     if not valid:
@@ -118,5 +128,5 @@ def _is_string_list(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
-def _is_time(value: Any) -> bool:
+def _is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63

@@ -1,5 +1,7 @@
 """The exceptions that this package raises."""
 
+from __future__ import annotations
+
 from typing import Literal, get_args
 
 Reason = Literal[
@@ -16,6 +18,7 @@ Reason = Literal[
     "expired",
     "not_yet_valid",
     "revoked",
+    "claims_changed",
     "service_client",
 ]
 """Why a token is invalid. The codes are stable and the same in Latchkey's Rust and JavaScript packages."""
@@ -34,8 +37,14 @@ _MESSAGES: dict[Reason, str] = {
     "expired": "the token has expired",
     "not_yet_valid": "the token is not valid yet",
     "revoked": "the token was revoked",
+    "claims_changed": "the claims of the account have changed since the token was issued",
     "service_client": "the token belongs to a service client, not to a user",
 }
+EndCause = Literal[
+    "session_revoked", "account_revoked", "key_retired", "claims_changed", "token_expired", "feed_lost"
+]
+"""Why a registration ended. The codes are stable and the same in Latchkey's Rust and JavaScript packages."""
+
 assert tuple(_MESSAGES) == get_args(Reason)
 
 
@@ -47,7 +56,7 @@ class InvalidToken(LatchkeyError):
     """The token is forged, damaged, expired, revoked or for another service.
 
     ``reason`` and the message are for the log and contain nothing of the token. Tell the client no more than RFC 6750's
-    ``invalid_token``.
+    ``invalid_token``, and of ``claims_changed`` that it should refresh the token.
     """
 
     def __init__(self, reason: Reason, claim: str = "") -> None:
@@ -61,6 +70,18 @@ class Unavailable(LatchkeyError):
 
     Answer 503 with ``Retry-After``: neither let the request in nor sign its user out.
     """
+
+
+class RenewError(LatchkeyError):
+    """A registration cannot be renewed: it has ended or is closed, or the claims belong to another session.
+
+    ``ended`` is the cause of its end, if it has ended.
+    """
+
+    def __init__(self, message: str, ended: EndCause | None = None) -> None:
+        """Takes the message, and the cause if the registration has ended."""
+        super().__init__(message)
+        self.ended: EndCause | None = ended
 
 
 class ProtocolError(LatchkeyError):

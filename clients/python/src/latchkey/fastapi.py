@@ -13,37 +13,80 @@
     @app.delete("/orders/{id}", dependencies=[Depends(require_role("admin"))])
     async def delete_order(id: int): ...
 
+The dependencies work in WebSocket routes, too. With ``app.add_middleware(CloseOnEnd)``, which WebSockets require, connections
+are closed when their session ends.
+
 Each worker process runs its own lifespan, and so follows the feed on its own.
 """
 
 # Annotations stay objects: FastAPI cannot resolve the local names in the dependencies below from strings.
+import re
+import time
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
-from fastapi import Depends, HTTPException, Request, Security
+from fastapi import Depends, HTTPException, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.requests import HTTPConnection
 
+from .asgi import CloseOnEnd, registration_of, watch
 from .claims import Claims
+from .end_registry import Registration
 from .errors import InvalidToken, Unavailable
 from .verifier import Latchkey
 
-_bearer = HTTPBearer(auto_error=False, bearerFormat="JWT", scheme_name="Latchkey", description="An access token.")
+__all__ = [
+    "CloseOnEnd",
+    "current_registration",
+    "current_session",
+    "current_token",
+    "require_acr",
+    "require_authentication",
+    "require_max_age",
+    "require_role",
+    "require_scope",
+]
+
+_ACR = re.compile(r"[!#-\[\]-~]+")
+"""A value of ``acr``: the printable ASCII characters of a quoted string, without blanks (RFC 9470, section 3)."""
+_LEVELS = ("aal1", "aal2", "aal3")
+"""The assurance levels, lowest first."""
+
+
+class _Bearer(HTTPBearer):
+    """Reads the token of requests and of the handshakes of WebSockets."""
+
+    async def __call__(self, connection: HTTPConnection) -> HTTPAuthorizationCredentials | None:
+        scheme, _, token = connection.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            return None
+        return HTTPAuthorizationCredentials(scheme=scheme, credentials=token.strip(" "))
+
+
+_bearer = _Bearer(auto_error=False, bearerFormat="JWT", scheme_name="Latchkey", description="An access token.")
 
 
 async def current_token(
-    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
+    connection: HTTPConnection, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 ) -> Claims:
     """Returns the claims of the request's access token, a user's or a service client's.
 
-    Responds 401 with a challenge (RFC 6750, section 3) without a valid token, and 503 if that cannot be decided now.
+    Responds 401 with a challenge (RFC 6750, section 3) without a valid token, and 503 if that cannot be decided now. With
+    :class:`CloseOnEnd`, the connection is closed when the session ends.
     """
-    if len(request.headers.getlist("Authorization")) > 1:
+    if len(connection.headers.getlist("Authorization")) > 1:
         raise _invalid_token()
     if credentials is None:
         raise _unauthorized("Send an access token.", "")
     try:
-        return await _latchkey(request).verify(credentials.credentials)
-    except InvalidToken:
+        claims = await _latchkey(connection).verify(credentials.credentials)
+        watch(connection.scope, _latchkey(connection), claims)
+        return claims
+    except InvalidToken as error:
+        if error.reason == "claims_changed":
+            detail = "The claims of the account have changed. Refresh the access token."
+            challenge = f', error="invalid_token", error_description="{detail}", reason="claims_changed"'
+            raise _unauthorized(detail, challenge) from None
         raise _invalid_token() from None
     except Unavailable:
         detail = "The access token cannot be verified at the moment. Try again."
@@ -55,6 +98,16 @@ async def current_session(claims: Annotated[Claims, Depends(current_token)]) -> 
     if claims.is_service_client:
         raise _invalid_token()
     return claims
+
+
+async def current_registration(
+    connection: HTTPConnection, claims: Annotated[Claims, Depends(current_token)]
+) -> Registration:
+    """Returns the registration of the connection, for instance to renew it with a newer token of the client.
+
+    Requires :class:`CloseOnEnd`.
+    """
+    return registration_of(connection.scope)
 
 
 def require_role(*roles: str) -> Callable[[Claims], Awaitable[Claims]]:
@@ -85,6 +138,58 @@ def require_scope(*scopes: str, allow_clients: bool = False) -> Callable[[Claims
     return dependency
 
 
+def require_acr(*values: str) -> Callable[..., Awaitable[Claims]]:
+    """Returns a dependency that asks for one of these ``acr`` values, or a higher level than ``aal1`` or ``aal2``.
+
+    Like :func:`current_session`. Responds 401 with an ``insufficient_user_authentication`` challenge (RFC 9470).
+    """
+    return require_authentication(acr=values)
+
+
+def require_max_age(seconds: int) -> Callable[..., Awaitable[Claims]]:
+    """Returns a dependency like :func:`require_acr` that asks for an authentication at most this many seconds ago."""
+    return require_authentication(max_age=seconds)
+
+
+def require_authentication(
+    *, acr: str | tuple[str, ...] | None = None, max_age: int | None = None
+) -> Callable[..., Awaitable[Claims]]:
+    """Returns :func:`require_acr` and :func:`require_max_age` in one dependency, so that the challenge names both.
+
+    Raises ``ValueError`` for impossible values.
+    """
+    values = (acr,) if isinstance(acr, str) else acr
+    if values is not None and not (values and all(isinstance(each, str) and _ACR.fullmatch(each) for each in values)):
+        raise ValueError("acr must be one or more values without blanks, quotes and control characters")
+    if max_age is not None and (isinstance(max_age, bool) or not isinstance(max_age, int) or max_age < 0):
+        raise ValueError("max_age must be a whole number of seconds")
+    if values is None and max_age is None:
+        raise ValueError("require acr, max_age or both")
+    challenge = ', error="insufficient_user_authentication"'
+    if values is not None:
+        challenge += f', acr_values="{" ".join(values)}"'
+    if max_age is not None:
+        challenge += f', max_age="{max_age}"'
+
+    async def dependency(connection: HTTPConnection, claims: Annotated[Claims, Depends(current_session)]) -> Claims:
+        strong = values is None or any(_satisfies(claims.acr, value) for value in values)
+        if not strong or (max_age is not None and not _is_recent(claims, max_age + _latchkey(connection).settings.leeway)):
+            raise _unauthorized("Sign in again as the challenge requires.", challenge)
+        return claims
+
+    return dependency
+
+
+def _satisfies(acr: str | None, required: str) -> bool:
+    if acr in _LEVELS and required in _LEVELS:
+        return _LEVELS.index(acr) >= _LEVELS.index(required)
+    return acr == required
+
+
+def _is_recent(claims: Claims, seconds: float) -> bool:
+    return claims.auth_time is not None and time.time() - claims.auth_time <= seconds
+
+
 def _invalid_token() -> HTTPException:
     return _unauthorized("The access token is not valid, or its session has ended.", ', error="invalid_token"')
 
@@ -94,8 +199,8 @@ def _unauthorized(detail: str, error: str) -> HTTPException:
     return HTTPException(401, detail, {"WWW-Authenticate": challenge, "Cache-Control": "no-store"})
 
 
-def _latchkey(request: Request) -> Latchkey:
-    latchkey = getattr(request.state, "latchkey", None) or getattr(request.app.state, "latchkey", None)
+def _latchkey(connection: HTTPConnection) -> Latchkey:
+    latchkey = getattr(connection.state, "latchkey", None) or getattr(connection.app.state, "latchkey", None)
     if not isinstance(latchkey, Latchkey):
         raise RuntimeError('the app has no Latchkey: have its lifespan yield {"latchkey": latchkey}')
     return latchkey

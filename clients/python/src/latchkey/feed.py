@@ -11,9 +11,9 @@ from typing import Any, Literal
 from . import strict_json
 from .backoff import Backoff
 from .claims import Claims
-from .errors import ProtocolError
+from .errors import EndCause, ProtocolError
 from .issuer import IssuerClient
-from .revocations import KeyRevocation, Revocation, RevocationSet, parse_revocation
+from .revocations import Revocation, RevocationSet, parse_claims_change, parse_revocation
 from .settings import Settings
 from .sse import Event, Parser
 
@@ -32,21 +32,28 @@ class RevocationFeed:
         self._stage: Literal["connecting", "catching up", "live"] = "connecting"
         self._last_event_id: str | None = None
         self._synced_at: float | None = None
-        """When the revocations were last complete."""
+        """When the revocations were last complete; None after a gap."""
+        self._complete_at = time.monotonic()
+        """When the revocations were last complete, whether or not a gap followed; at first, when the feed was created."""
         self._backoff = Backoff()
         self._was_live = asyncio.Event()
-        self.on_key_retired: Callable[[str], None] = lambda kid: None
-        """Called with the ``kid`` of a retired key."""
+        self.on_revocation: Callable[[Revocation], None] = lambda revocation: None
+        """Called with every revocation and change of claims, also with those that do not fit into memory."""
         self.on_reconnected: Callable[[], None] = lambda: None
         """Called when a connection after the first has caught up."""
 
-    def revokes(self, kid: str, claims: Claims) -> bool:
-        """Whether the token is known to be revoked."""
-        return self._revocations.revokes(kid, claims)
+    def cause_of(self, kid: str | None, claims: Claims) -> EndCause | None:
+        """Why the token is known to be refused; None if it is not."""
+        return self._revocations.cause_of(kid, claims)
 
     def revokes_key(self, kid: str) -> bool:
         """Whether the signing key is known to be retired."""
         return self._revocations.revokes_key(kid) or (self._snapshot is not None and self._snapshot.revokes_key(kid))
+
+    @property
+    def silence(self) -> float:
+        """The seconds since every revocation was known locally."""
+        return time.monotonic() - self._complete_at
 
     def is_current(self) -> bool:
         """Whether every revocation older than ``max_staleness`` is known locally."""
@@ -99,11 +106,13 @@ class RevocationFeed:
                 self._revocations.retain = self._parse_retain(event)
             case "revocation":
                 self._add(parse_revocation(strict_json.loads_object(event.data)), now)
+            case "claims":
+                self._add(parse_claims_change(strict_json.loads_object(event.data)), now)
             case "live" if self._stage == "catching up":
                 self._complete()
-                self._synced_at, self._last_event_id = now, event.id
+                self._sync(now, event.id)
             case "heartbeat" if self._stage == "live":
-                self._synced_at, self._last_event_id = now, event.id
+                self._sync(now, event.id)
             case "resumed" | "live":
                 raise ProtocolError("it is out of order")
             case "gap":
@@ -120,12 +129,16 @@ class RevocationFeed:
             self.on_reconnected()
         self._was_live.set()
 
+    def _sync(self, now: float, event_id: str | None) -> None:
+        self._synced_at, self._last_event_id = now, event_id
+        if self._revocations.is_complete(now):
+            self._complete_at = now
+
     def _add(self, revocation: Revocation, now: float) -> None:
         self._revocations.add(revocation, now)
         if self._snapshot is not None:
             self._snapshot.add(revocation, now)
-        if isinstance(revocation, KeyRevocation):
-            self.on_key_retired(revocation.kid)
+        self.on_revocation(revocation)
 
     def _invalidate(self) -> None:
         self._last_event_id = self._synced_at = None

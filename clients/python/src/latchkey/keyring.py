@@ -34,6 +34,8 @@ class KeyRing:
         self._last_error = "not fetched yet"
         self._reachable = False
         self._refresh_requested = asyncio.Event()
+        self.on_replaced: Callable[[], None] = lambda: None
+        """Called when the keys were replaced by those that the issuer publishes now."""
 
     async def get(self, kid: str) -> Key:
         """Returns the key named ``kid``. An unknown name triggers a refresh, at most once per ``keys_cooldown``.
@@ -49,6 +51,10 @@ class KeyRing:
         if not self._reachable:
             raise Unavailable(f"the issuer's keys cannot be fetched: {self._last_error}")
         raise InvalidToken("unknown_key")
+
+    def __contains__(self, kid: object) -> bool:
+        """Whether the key is known and not retired."""
+        return kid in self._keys
 
     def retire(self, kid: str) -> None:
         """Drops a key at once."""
@@ -99,4 +105,5 @@ class KeyRing:
             return False
         self._keys = {kid: key for kid, key in keys.items() if not self._is_retired(kid)}
         self._reachable = True
+        self.on_replaced()
         return True

@@ -1,4 +1,4 @@
-"""The revocations that can still affect an unexpired token, in bounded memory."""
+"""The revocations and changes of claims that can still affect an unexpired token, in bounded memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from .claims import Claims
-from .errors import ProtocolError
+from .errors import EndCause, ProtocolError
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,14 @@ class AccountRevocation:
     before: int
     except_session_id: str | None
 
+    def ends(self, claims: Claims) -> bool:
+        """Whether it ends the session of these claims.
+
+        Tokens of Latchkey 0.1 do not say when their session began; ``auth_time`` is that time in them.
+        """
+        began = claims.auth_time if claims.session_start is None else claims.session_start
+        return began is not None and began < self.before and claims.sid != self.except_session_id
+
 
 @dataclass(frozen=True, slots=True)
 class KeyRevocation:
@@ -34,7 +42,23 @@ class KeyRevocation:
     kid: str
 
 
-Revocation = SessionRevocation | AccountRevocation | KeyRevocation
+@dataclass(frozen=True, slots=True)
+class ClaimsChange:
+    """Invalidates the tokens of an account whose version of the claims is older.
+
+    Tokens without a version are invalid if they were issued in the second ``at`` or before.
+    """
+
+    account_id: str
+    version: int
+    at: int
+
+    def outdates(self, claims: Claims) -> bool:
+        """Whether it invalidates the token of these claims."""
+        return claims.iat <= self.at if claims.claims_version is None else claims.claims_version < self.version
+
+
+Revocation = SessionRevocation | AccountRevocation | KeyRevocation | ClaimsChange
 
 
 def parse_revocation(data: dict[str, Any]) -> Revocation:
@@ -48,15 +72,32 @@ def parse_revocation(data: dict[str, Any]) -> Revocation:
                 return SessionRevocation(_string(data["session_id"]))
             case "account":
                 excepted = data.get("except_session_id")
-                before = math.floor(datetime.fromisoformat(_string(data["before"])).timestamp())
                 return AccountRevocation(
-                    _string(data["account_id"]), before, None if excepted is None else _string(excepted)
+                    _string(data["account_id"]), _second(data["before"]), None if excepted is None else _string(excepted)
                 )
             case "key":
                 return KeyRevocation(_string(data["kid"]))
     except (KeyError, TypeError, ValueError, OverflowError):
         raise ProtocolError("a revocation event is malformed") from None
     raise ProtocolError("a revocation event has an unknown kind")
+
+
+def parse_claims_change(data: dict[str, Any]) -> ClaimsChange:
+    """Parses the data of a ``claims`` event.
+
+    Raises ``ProtocolError`` for a missing or malformed member.
+    """
+    try:
+        version = data["claims_version"]
+        if isinstance(version, int) and not isinstance(version, bool) and version >= 0:
+            return ClaimsChange(_string(data["account_id"]), version, _second(data["at"]))
+    except (KeyError, TypeError, ValueError, OverflowError):
+        pass
+    raise ProtocolError("a claims event is malformed")
+
+
+def _second(value: Any) -> int:
+    return math.floor(datetime.fromisoformat(_string(value)).timestamp())
 
 
 def _string(value: Any) -> str:
@@ -75,12 +116,16 @@ class RevocationSet:
     _received: dict[Revocation, float] = field(default_factory=dict)
     """When each revocation was last received; oldest first."""
     _by_account: dict[str, set[AccountRevocation]] = field(default_factory=dict)
+    _claims: dict[str, ClaimsChange] = field(default_factory=dict)
+    """One entry for each account, whose changes are received in any order."""
     _overflowed: float | None = None
     """When a revocation last did not fit."""
 
     def add(self, revocation: Revocation, now: float) -> None:
         """Adds a revocation. If the set is full it is dropped, and :meth:`is_complete` reports that."""
         self.evict_expired(now)
+        if isinstance(revocation, ClaimsChange):
+            revocation = self._merge(revocation)
         self._received.pop(revocation, None)
         if len(self._received) >= self.max_entries:
             self._overflowed = now
@@ -88,6 +133,8 @@ class RevocationSet:
         self._received[revocation] = now
         if isinstance(revocation, AccountRevocation):
             self._by_account.setdefault(revocation.account_id, set()).add(revocation)
+        elif isinstance(revocation, ClaimsChange):
+            self._claims[revocation.account_id] = revocation
 
     def evict_expired(self, now: float) -> None:
         """Evicts revocations that can no longer affect an unexpired token."""
@@ -105,15 +152,19 @@ class RevocationSet:
         self.evict_expired(now)
         return self._overflowed is None
 
-    def revokes(self, kid: str, claims: Claims) -> bool:
-        """Whether a token with these claims, signed by the key ``kid``, is revoked."""
-        if self.revokes_key(kid) or (claims.sid is not None and SessionRevocation(claims.sid) in self._received):
-            return True
+    def cause_of(self, kid: str | None, claims: Claims) -> EndCause | None:
+        """Why a token with these claims, signed by the key ``kid``, is refused; None if it is not."""
+        if kid is not None and self.revokes_key(kid):
+            return "key_retired"
         # A service client's own token has no session. Its `sub` is a client id, never an account.
-        return claims.auth_time is not None and any(
-            claims.auth_time < each.before and claims.sid != each.except_session_id
-            for each in self._by_account.get(claims.sub, ())
-        )
+        if claims.sid is None:
+            return None
+        if SessionRevocation(claims.sid) in self._received:
+            return "session_revoked"
+        if any(each.ends(claims) for each in self._by_account.get(claims.sub, ())):
+            return "account_revoked"
+        change = self._claims.get(claims.sub)
+        return "claims_changed" if change is not None and change.outdates(claims) else None
 
     def revokes_key(self, kid: str) -> bool:
         """Whether the signing key is retired."""
@@ -123,7 +174,17 @@ class RevocationSet:
         """The number of revocations."""
         return len(self._received)
 
+    def _merge(self, change: ClaimsChange) -> ClaimsChange:
+        """Replaces the account's entry, if it has one, by one that covers both changes."""
+        known = self._claims.pop(change.account_id, None)
+        if known is None:
+            return change
+        self._received.pop(known)
+        return ClaimsChange(change.account_id, max(change.version, known.version), max(change.at, known.at))
+
     def _unindex(self, revocation: Revocation) -> None:
+        if isinstance(revocation, ClaimsChange):
+            del self._claims[revocation.account_id]
         if isinstance(revocation, AccountRevocation) and revocation.account_id in self._by_account:
             of_account = self._by_account[revocation.account_id]
             of_account.discard(revocation)

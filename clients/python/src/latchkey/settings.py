@@ -43,6 +43,13 @@ class Settings:
     """The minimum time between two refreshes that unknown keys trigger."""
     max_revocations: int = 100_000
     """The maximum number of revocations in memory. With more, the feed counts as lost until enough have expired."""
+    max_registrations: int = 100_000
+    """The maximum number of registrations of ``on_end``. Above it, ``on_end`` raises ``Unavailable``."""
+    end_after_silence: float | None = None
+    """How long registrations outlive the last complete state of the feed, then they end with ``feed_lost``.
+
+    By default ``max_staleness``, which is also its minimum.
+    """
 
     def __post_init__(self) -> None:
         """Validates the values."""
@@ -67,3 +74,7 @@ class Settings:
                     raise LatchkeyError(f"{each.name} must be above 0")
         if self.leeway > 60:
             raise LatchkeyError("leeway must be at most 60 seconds")
+        silence = self.end_after_silence
+        if silence is not None:
+            if isinstance(silence, bool) or not isinstance(silence, int | float) or not self.max_staleness <= silence < 1e9:
+                raise LatchkeyError("end_after_silence must be at least max_staleness")

@@ -10,10 +10,12 @@ from typing import Any, Self
 import httpx
 
 from .claims import Claims, validate_claims
-from .errors import InvalidToken, ProtocolError, Unavailable
+from .end_registry import Callback, EndRegistry, Registration
+from .errors import EndCause, InvalidToken, ProtocolError, Unavailable
 from .feed import RevocationFeed
 from .issuer import IssuerClient
 from .keyring import KeyRing
+from .revocations import KeyRevocation, Revocation
 from .settings import Settings
 from .token import parse_token, verify_signature
 
@@ -36,7 +38,9 @@ class Latchkey:
         self._issuer = IssuerClient(self.settings, self._http)
         self._feed = RevocationFeed(self._issuer, self.settings)
         self._keys = KeyRing(self._issuer.keys, self._feed.revokes_key, self.settings)
-        self._feed.on_key_retired, self._feed.on_reconnected = self._keys.retire, self._keys.request_refresh
+        self._registry = EndRegistry(self.settings, self._cause_of, lambda: self._feed.silence)
+        self._feed.on_revocation, self._feed.on_reconnected = self._on_revocation, self._keys.request_refresh
+        self._keys.on_replaced = lambda: self._registry.on_keys_replaced(self._keys)
         self._tasks: list[asyncio.Task[None]] = []
 
     def __repr__(self) -> str:
@@ -54,7 +58,8 @@ class Latchkey:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stops the background tasks."""
+        """Stops the background tasks and ends all registrations."""
+        self._registry.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -67,6 +72,11 @@ class Latchkey:
         """Whether the revocations are up to date, so that tokens are verified locally. Otherwise ``feed_lost`` applies."""
         return self._feed.is_current()
 
+    @property
+    def registrations(self) -> int:
+        """The number of registrations of :meth:`on_end` that have neither ended nor been closed."""
+        return len(self._registry)
+
     async def wait_live(self, timeout: float = 5.0) -> bool:  # noqa: ASYNC109
         """Waits at most ``timeout`` seconds until the feed has caught up for the first time; returns whether it has."""
         try:
@@ -77,7 +87,7 @@ class Latchkey:
         return True
 
     async def verify(self, token: str) -> Claims:
-        """Returns the claims of a valid token whose session has not ended.
+        """Returns the claims of a valid token whose session has not ended and whose account's claims have not changed.
 
         Raises ``InvalidToken`` if the token is not valid, and ``Unavailable`` if that cannot be decided now.
         """
@@ -85,16 +95,41 @@ class Latchkey:
         if self._feed.revokes_key(unverified.kid):
             raise InvalidToken("revoked")
         payload = verify_signature(unverified, await self._keys.get(unverified.kid))
-        claims = validate_claims(payload, self.settings, time.time())
+        claims = validate_claims(payload, self.settings, time.time(), unverified.kid)
         self._reject_revoked(unverified.kid, claims)
         if not self._feed.is_current():
             await self._introspect(token)
             self._reject_revoked(unverified.kid, claims)
+        self._registry.on_accepted(claims)
         return claims
 
+    def on_end(self, claims: Claims, callback: Callback) -> Registration:
+        """Registers an open connection or a long job, whose session these claims of :meth:`verify` belong to.
+
+        The callback is called once, with the cause, when the session ends, the claims of its account change, its last known
+        token expires, or the feed is lost for ``end_after_silence``; before this method returns if that is so already. It
+        may be a coroutine function. An exception that it raises is logged. Any newer token of the session that
+        :meth:`verify` accepts keeps the registration alive.
+
+        Close the registration, which is a context manager, when the connection or the job is over. Call this in the event
+        loop of the verifier. Raises ``Unavailable`` if there are ``max_registrations`` already.
+        """
+        return self._registry.register(claims, callback)
+
+    def _on_revocation(self, revocation: Revocation) -> None:
+        if isinstance(revocation, KeyRevocation):
+            self._keys.retire(revocation.kid)
+        self._registry.on_revocation(revocation)
+
+    def _cause_of(self, kid: str | None, claims: Claims) -> EndCause | None:
+        if kid is not None and kid not in self._keys:
+            return "key_retired"
+        return self._feed.cause_of(kid, claims)
+
     def _reject_revoked(self, kid: str, claims: Claims) -> None:
-        if self._feed.revokes(kid, claims):
-            raise InvalidToken("revoked")
+        cause = self._feed.cause_of(kid, claims)
+        if cause is not None:
+            raise InvalidToken("claims_changed" if cause == "claims_changed" else "revoked")
 
     async def _introspect(self, token: str) -> None:
         if self.settings.feed_lost == "refuse":

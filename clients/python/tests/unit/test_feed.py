@@ -1,10 +1,12 @@
 """The revocation feed: snapshots, resumption, gaps, and how tokens are treated meanwhile."""
 
+import time
 from base64 import b64decode
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from fake_issuer import HEARTBEAT, LIVE, RESUMED, SECRET, SID, SNAPSHOT, SUB, FakeIssuer, revocation, until
+from fake_issuer import HEARTBEAT, LIVE, RESUMED, SECRET, SID, SNAPSHOT, SUB, FakeIssuer, claims_change, revocation, until
 from latchkey import InvalidToken, Latchkey, Unavailable
 
 pytestmark = pytest.mark.anyio
@@ -111,6 +113,7 @@ async def test_gap_makes_the_feed_stale_until_the_next_snapshot(issuer: FakeIssu
         revocation(kind="planet", planet="mars"),
         "event: revocation\ndata: {\n\n",
         "event: revocation\ndata: []\n\n",
+        claims_change(-1),
         LIVE,
         RESUMED,
         SNAPSHOT.replace("310", "-1"),
@@ -125,6 +128,69 @@ async def test_unexpected_event_is_treated_as_a_gap(issuer: FakeIssuer, event: s
         issuer.feed = SNAPSHOT + LIVE
         await until("the feed is live", lambda: latchkey.live)
     assert set(last_event_ids(issuer)) == {None}
+
+
+async def refusal(latchkey: Latchkey, token: str) -> str | None:
+    """The reason of the refusal, if the token is refused."""
+    try:
+        await latchkey.verify(token)
+    except InvalidToken as error:
+        return error.reason
+    return None
+
+
+async def test_claims_event_refuses_older_tokens_until_the_client_refreshes(issuer: FakeIssuer) -> None:
+    async with issuer.latchkey(**PATIENT) as latchkey:
+        assert await latchkey.wait_live(60)
+        old, current = issuer.token(claims_version=6), issuer.token(claims_version=7)
+        assert (await latchkey.verify(old)).claims_version == 6
+        await issuer.send(claims_change(7))
+        await until("the token is refused", lambda: is_refused(latchkey, old))
+        assert await refusal(latchkey, old) == "claims_changed"
+        await latchkey.verify(current)
+        await latchkey.verify(issuer.token())  # a token of version 0.1 that was issued after the change
+        await issuer.send(claims_change(7, datetime.fromtimestamp(time.time() + 60, UTC).isoformat()))
+        await until("the token of version 0.1 is refused", lambda: is_refused(latchkey, issuer.token()))
+        await latchkey.verify(current)
+
+
+async def test_claims_event_in_the_snapshot_refuses_older_tokens_and_a_revocation_prevails(issuer: FakeIssuer) -> None:
+    issuer.feed = SNAPSHOT + claims_change(7) + LIVE
+    async with issuer.latchkey(**PATIENT) as latchkey:
+        assert await latchkey.wait_live(60)
+        old = issuer.token(claims_version=6)
+        assert await refusal(latchkey, old) == "claims_changed"
+        await issuer.send(LOGOUT)
+
+        async def revoked() -> bool:
+            return await refusal(latchkey, old) == "revoked"
+
+        await until("the token is revoked", revoked)
+
+
+async def test_claims_event_refuses_older_tokens_while_the_feed_is_lost_without_introspection(issuer: FakeIssuer) -> None:
+    async with issuer.latchkey(**IMPATIENT) as latchkey:
+        assert await latchkey.wait_live(60)
+        old = issuer.token(claims_version=6)
+        await issuer.send(claims_change(7))
+        await until("the token is refused", lambda: is_refused(latchkey, old))
+        issuer.feed = None
+        await issuer.disconnect()
+        await until("the feed is lost", lambda: not latchkey.live)
+        introspections = issuer.count("/introspect")
+        assert await refusal(latchkey, old) == "claims_changed"
+        assert issuer.count("/introspect") == introspections
+
+
+async def test_account_wide_revocation_is_cut_by_session_start(issuer: FakeIssuer) -> None:
+    async with issuer.latchkey(**PATIENT) as latchkey:
+        assert await latchkey.wait_live(60)
+        now = int(time.time())
+        before = datetime.fromtimestamp(now - 100, UTC).isoformat()
+        await issuer.send(revocation(kind="account", account_id=SUB, before=before, reason="password_changed", at=before))
+        step_up = issuer.token(session_start=now - 200, auth_time=now)
+        await until("the earlier session is refused", lambda: is_refused(latchkey, step_up))
+        await latchkey.verify(issuer.token(session_start=now - 50, auth_time=now - 500))
 
 
 async def test_unknown_events_and_members_are_ignored(issuer: FakeIssuer) -> None:

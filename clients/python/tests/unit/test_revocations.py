@@ -7,7 +7,16 @@ import pytest
 from fake_issuer import SID, SUB
 from latchkey import Claims
 from latchkey.errors import ProtocolError
-from latchkey.revocations import AccountRevocation, KeyRevocation, Revocation, RevocationSet, SessionRevocation, parse_revocation
+from latchkey.revocations import (
+    AccountRevocation,
+    ClaimsChange,
+    KeyRevocation,
+    Revocation,
+    RevocationSet,
+    SessionRevocation,
+    parse_claims_change,
+    parse_revocation,
+)
 
 CLAIMS = Claims(
     sub=SUB, client_id="latchkey", scope=("account",), roles=(), iss="i", aud=("latchkey",), jti="j",
@@ -24,34 +33,88 @@ def set_of(*added: Revocation) -> RevocationSet:
 
 
 @pytest.mark.parametrize(
-    ("revocation", "revokes"),
+    ("revocation", "cause"),
     [
-        (SessionRevocation(SID), True),
-        (SessionRevocation("another"), False),
-        (KeyRevocation("one"), True),
-        (KeyRevocation("two"), False),
-        (AccountRevocation(SUB, 1001, None), True),
-        (AccountRevocation(SUB, 1000, None), False),
-        (AccountRevocation(SUB, 1001, "another"), True),
-        (AccountRevocation(SUB, 1001, SID), False),
-        (AccountRevocation("another", 2000, None), False),
+        (SessionRevocation(SID), "session_revoked"),
+        (SessionRevocation("another"), None),
+        (KeyRevocation("one"), "key_retired"),
+        (KeyRevocation("two"), None),
+        (AccountRevocation(SUB, 1001, None), "account_revoked"),
+        (AccountRevocation(SUB, 1000, None), None),
+        (AccountRevocation(SUB, 1001, "another"), "account_revoked"),
+        (AccountRevocation(SUB, 1001, SID), None),
+        (AccountRevocation("another", 2000, None), None),
+        (ClaimsChange(SUB, 1, 1000), "claims_changed"),
+        (ClaimsChange(SUB, 1, 999), None),
+        (ClaimsChange("another", 1, 2000), None),
     ],
 )
-def test_revocation_affects_its_target_only(revocation: Revocation, revokes: bool) -> None:
-    assert set_of(revocation).revokes("one", CLAIMS) is revokes
+def test_revocation_affects_its_target_only(revocation: Revocation, cause: str | None) -> None:
+    assert set_of(revocation).cause_of("one", CLAIMS) == cause
 
 
 def test_session_excepted_by_one_revocation_is_ended_by_another() -> None:
     revocations = set_of(AccountRevocation(SUB, 1001, SID), AccountRevocation(SUB, 1001, None))
-    assert revocations.revokes("one", CLAIMS)
+    assert revocations.cause_of("one", CLAIMS) == "account_revoked"
 
 
 def test_service_client_token_is_affected_by_key_revocations_only() -> None:
     claims = replace(CLAIMS, sid=None, auth_time=None)
-    revocations = set_of(AccountRevocation(SUB, 5000, None), SessionRevocation(SID))
-    assert not revocations.revokes("one", claims)
+    revocations = set_of(AccountRevocation(SUB, 5000, None), SessionRevocation(SID), ClaimsChange(SUB, 9, 5000))
+    assert revocations.cause_of("one", claims) is None
     revocations.add(KeyRevocation("one"), 0)
-    assert revocations.revokes("one", claims)
+    assert revocations.cause_of("one", claims) == "key_retired"
+
+
+@pytest.mark.parametrize(
+    ("session_start", "auth_time", "cause"),
+    [
+        (1000, 1000, "account_revoked"),
+        (1000, 5000, "account_revoked"),
+        (1001, 900, None),
+        (None, 1001, None),
+        (None, 1000, "account_revoked"),
+    ],
+)
+def test_account_wide_revocation_is_cut_by_session_start_if_the_token_has_it(
+    session_start: int | None, auth_time: int, cause: str | None
+) -> None:
+    claims = replace(CLAIMS, session_start=session_start, auth_time=auth_time)
+    assert set_of(AccountRevocation(SUB, 1001, None)).cause_of("one", claims) == cause
+
+
+@pytest.mark.parametrize(
+    ("version", "iat", "cause"),
+    [(6, 9000, "claims_changed"), (7, 0, None), (8, 0, None), (None, 1100, "claims_changed"), (None, 1101, None)],
+)
+def test_token_with_an_older_version_of_the_claims_is_refused(version: int | None, iat: int, cause: str | None) -> None:
+    claims = replace(CLAIMS, claims_version=version, iat=iat)
+    assert set_of(ClaimsChange(SUB, 7, 1100)).cause_of("one", claims) == cause
+
+
+def test_changes_of_claims_are_one_entry_for_an_account_in_any_order_of_receipt() -> None:
+    revocations = set_of(ClaimsChange(SUB, 7, 1100), ClaimsChange(SUB, 5, 1200), ClaimsChange(SUB, 6, 1000))
+    assert len(revocations) == 1
+    assert revocations.cause_of("one", replace(CLAIMS, claims_version=6)) == "claims_changed"
+    assert revocations.cause_of("one", replace(CLAIMS, iat=1200)) == "claims_changed"
+    assert revocations.cause_of("one", replace(CLAIMS, iat=1201)) is None
+    revocations.evict_expired(311)
+    assert revocations == RevocationSet(max_entries=10, retain=310)
+
+
+def test_change_of_claims_is_parsed() -> None:
+    data = {"account_id": SUB, "claims_version": 7, "at": "1970-01-01T00:16:41.900Z", "new": 1}
+    assert parse_claims_change(data) == ClaimsChange(SUB, 7, 1001)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"account_id": ""}, {"claims_version": -1}, {"claims_version": 1.5}, {"claims_version": True}, {"at": 7}, {"at": "soon"}],
+    ids=str,
+)
+def test_malformed_change_of_claims_raises(change: dict[str, Any]) -> None:
+    with pytest.raises(ProtocolError):
+        parse_claims_change({"account_id": SUB, "claims_version": 7, "at": "1970-01-01T00:16:41Z", **change})
 
 
 def test_revocation_is_evicted_after_retain() -> None:
@@ -61,9 +124,9 @@ def test_revocation_is_evicted_after_retain() -> None:
     assert len(revocations) == 3
     revocations.evict_expired(311)
     assert len(revocations) == 1
-    assert revocations.revokes("one", CLAIMS)
+    assert revocations.cause_of("one", CLAIMS) == "session_revoked"
     revocations.evict_expired(411)
-    assert not revocations.revokes("one", CLAIMS)
+    assert revocations.cause_of("one", CLAIMS) is None
     assert revocations == RevocationSet(max_entries=10, retain=310)
 
 

@@ -1,0 +1,453 @@
+/** The registrations of open connections and long jobs, which are called when their session ends. */
+
+import { describeError, RenewError, Unavailable } from "./errors.js";
+import { endsSession, outdates } from "./revocations.js";
+
+/** @typedef {Readonly<import("./claims.js").Claims>} Claims */
+
+/**
+ * @typedef {"session_revoked" | "account_revoked" | "key_retired" | "claims_changed" | "token_expired" | "feed_lost"} EndCause
+ *   Why a registration ended. The codes are stable and the same in Latchkey's Rust and Python packages.
+ */
+
+/**
+ * @typedef {object} Settings
+ * @property {number} leewayMs
+ * @property {number} maxRegistrations
+ * @property {number} endAfterSilenceMs
+ * @property {(message: string) => void} log
+ */
+
+/**
+ * @typedef {object} Environment The state of the verifier, and the clocks.
+ * @property {(claims: Claims) => string | undefined} kidOf the key that signed the token of these claims
+ * @property {(kid: string | undefined, claims: Claims) => EndCause | undefined} causeOf why such a token is refused now
+ * @property {() => number} silentMs the time since every revocation was known
+ * @property {() => number} now the wall clock, in milliseconds since 1970
+ * @property {() => number} elapsed a monotonic clock, in milliseconds
+ */
+
+/** The timer is never set further ahead, so that a step of the wall clock delays an end by no more than this. */
+const MAX_TIMER_MS = 1_000;
+
+/** A session with at least one registration. */
+class Session {
+  /** @type {Set<Registration>} */
+  registrations = new Set();
+  /** The highest version of the account's claims that a token of the session had. @type {number | undefined} */
+  claimsVersion;
+
+  /**
+   * @param {Claims} claims
+   * @param {string | undefined} kid the key of the session's last known token
+   */
+  constructor(claims, kid) {
+    this.sid = claims.sid;
+    this.account = claims.sub;
+    /** When the session's last known token expires, in seconds since 1970. */
+    this.exp = claims.exp;
+    this.kid = kid;
+  }
+}
+
+/** One call of `onEnd`, until it has ended or is closed. */
+export class Registration {
+  #registry;
+  #session;
+  #callback;
+  #claims;
+  #since;
+  /** @type {AbortController | undefined} */
+  #controller;
+  /** @type {EndCause | undefined} */
+  #ended;
+  #closed = false;
+
+  /**
+   * @internal
+   * @param {EndRegistry} registry
+   * @param {Session} session
+   * @param {Claims} claims
+   * @param {(cause: EndCause) => unknown} callback
+   * @param {number} since
+   */
+  constructor(registry, session, claims, callback, since) {
+    this.#registry = registry;
+    this.#session = session;
+    this.#callback = callback;
+    this.#claims = claims;
+    this.#since = since;
+  }
+
+  /** The claims of the token that was registered, or with which the registration was last renewed. */
+  get claims() {
+    return this.#claims;
+  }
+
+  /** Why the registration has ended; undefined while it has not, and after {@link Registration.close}. */
+  get ended() {
+    return this.#ended;
+  }
+
+  /**
+   * Aborted when the registration ends, with the cause as its reason.
+   *
+   * @returns {AbortSignal}
+   */
+  get signal() {
+    if (!this.#controller) {
+      this.#controller = new AbortController();
+      if (this.#ended !== undefined) this.#controller.abort(this.#ended);
+    }
+    return this.#controller.signal;
+  }
+
+  /**
+   * Continues with a newer token of the same session, which the caller has verified: its expiry and its version of the claims
+   * replace those of the registered token.
+   *
+   * @param {Claims} claims
+   * @throws {RenewError} if the registration has ended or is closed, or the claims belong to another session
+   */
+  renew(claims) {
+    if (this.#ended !== undefined) throw new RenewError(`the registration has ended: ${this.#ended}`, this.#ended);
+    if (this.#closed) throw new RenewError("the registration is closed");
+    if (claims.sid !== this.#session.sid || claims.sub !== this.#session.account) {
+      throw new RenewError("the claims belong to another session");
+    }
+    this.#claims = claims;
+    this.#since = this.#registry.renew(this, this.#session, claims);
+  }
+
+  /** Deregisters. Afterwards the callback is not called. May be repeated. */
+  close() {
+    this.#closed = true;
+    this.#registry.remove(this, this.#session);
+  }
+
+  /** @internal When it was registered or last renewed, by the monotonic clock. */
+  get since() {
+    return this.#since;
+  }
+
+  /**
+   * @internal
+   * @param {EndCause} cause
+   */
+  end(cause) {
+    if (this.#ended !== undefined || this.#closed) return;
+    this.#ended = cause;
+    this.#registry.remove(this, this.#session);
+    this.#controller?.abort(cause);
+    try {
+      const result = this.#callback(cause);
+      if (result instanceof Promise) result.catch((error) => this.#registry.logFailure(error));
+    } catch (error) {
+      this.#registry.logFailure(error);
+    }
+  }
+}
+
+/** Finds the registrations that an event concerns by session, account, key and expiry. Has one timer for all of them. */
+export class EndRegistry {
+  #settings;
+  #environment;
+  /** In the order in which they were registered or renewed. @type {Set<Registration>} */
+  #registrations = new Set();
+  /** @type {Map<string, Session>} */
+  #bySid = new Map();
+  /** @type {Index<string, Session>} */
+  #byAccount = new Index();
+  /** @type {Index<string, Session>} */
+  #byKid = new Index();
+  /** By the second in which the last known token expires. @type {Index<number, Session>} */
+  #byExpiry = new Index();
+  /** @type {NodeJS.Timeout | undefined} */
+  #timer;
+  /** When the timer fires, by the monotonic clock. */
+  #timerAt = Number.POSITIVE_INFINITY;
+  #closed = false;
+
+  /**
+   * @param {Settings} settings
+   * @param {Environment} environment
+   */
+  constructor(settings, environment) {
+    this.#settings = settings;
+    this.#environment = environment;
+  }
+
+  /** The number of registrations. */
+  get size() {
+    return this.#registrations.size;
+  }
+
+  /** The number of entries of all indexes, for tests. */
+  get indexed() {
+    return this.#bySid.size + this.#byAccount.size + this.#byKid.size + this.#byExpiry.size;
+  }
+
+  /**
+   * Registers a callback, which is called at most once: before this returns if the session has ended already.
+   *
+   * @param {Claims} claims
+   * @param {(cause: EndCause) => unknown} callback
+   * @returns {Registration}
+   * @throws {Unavailable} if there are `maxRegistrations` already
+   */
+  register(claims, callback) {
+    if (this.size >= this.#settings.maxRegistrations) {
+      throw new Unavailable(`there are ${this.size} registrations: close some, or raise maxRegistrations`);
+    }
+    const kid = this.#environment.kidOf(claims);
+    let session = claims.sid === undefined ? undefined : this.#bySid.get(claims.sid);
+    if (!session) {
+      session = new Session(claims, kid);
+      if (claims.sid !== undefined) this.#bySid.set(claims.sid, session);
+      this.#index(session);
+      this.#byAccount.add(session.account, session);
+    }
+    const registration = new Registration(this, session, claims, callback, this.#environment.elapsed());
+    session.registrations.add(registration);
+    this.#registrations.add(registration);
+    this.#adopt(session, claims, kid);
+    this.#endIfDead(registration, session, kid);
+    this.#schedule(this.#remainingMs(session.exp));
+    return registration;
+  }
+
+  /**
+   * @param {Registration} registration
+   * @param {Session} session
+   * @param {Claims} claims
+   * @returns {number} when it was renewed
+   */
+  renew(registration, session, claims) {
+    const kid = this.#environment.kidOf(claims);
+    this.#registrations.delete(registration);
+    this.#registrations.add(registration);
+    this.#adopt(session, claims, kid);
+    this.#endIfDead(registration, session, kid);
+    return this.#environment.elapsed();
+  }
+
+  /**
+   * @param {Registration} registration
+   * @param {Session} session
+   */
+  remove(registration, session) {
+    if (!this.#registrations.delete(registration)) return;
+    session.registrations.delete(registration);
+    if (session.registrations.size > 0) return;
+    if (session.sid !== undefined) this.#bySid.delete(session.sid);
+    this.#byAccount.remove(session.account, session);
+    this.#unindex(session);
+    if (this.size === 0) this.#stopTimer();
+  }
+
+  /**
+   * Takes note of a token that the verifier accepted: it may be the successor of a registered session's last known token.
+   *
+   * @param {Claims} claims
+   */
+  onAccepted(claims) {
+    const session = claims.sid === undefined ? undefined : this.#bySid.get(claims.sid);
+    if (session?.account === claims.sub) this.#adopt(session, claims, this.#environment.kidOf(claims));
+  }
+
+  /** @param {import("./revocations.js").Revocation} revocation */
+  onRevocation(revocation) {
+    switch (revocation.kind) {
+      case "session":
+        endAll(this.#bySid.get(revocation.session)?.registrations ?? [], "session_revoked");
+        break;
+      case "account":
+        for (const registration of this.#ofAccount(revocation.account)) {
+          if (endsSession(revocation, registration.claims)) registration.end("account_revoked");
+        }
+        break;
+      case "claims":
+        for (const registration of this.#ofAccount(revocation.account)) {
+          if (outdates(revocation, registration.claims)) registration.end("claims_changed");
+        }
+        break;
+      case "key":
+        this.#endAllOf(this.#byKid.get(revocation.kid) ?? [], "key_retired");
+    }
+  }
+
+  /**
+   * Ends the registrations of keys that are no longer published.
+   *
+   * @param {(kid: string) => boolean} isPublished
+   */
+  onKeysReplaced(isPublished) {
+    for (const kid of [...this.#byKid.keys()]) if (!isPublished(kid)) this.#endAllOf(this.#byKid.get(kid) ?? [], "key_retired");
+  }
+
+  /** Ends the registrations whose last known token has expired, and those that outlived the feed. The timer calls it. */
+  endExpired() {
+    for (const exp of [...this.#byExpiry.keys()]) {
+      if (this.#hasExpired(exp)) this.#endAllOf(this.#byExpiry.get(exp) ?? [], "token_expired");
+    }
+    const limit = this.#settings.endAfterSilenceMs;
+    if (this.#environment.silentMs() <= limit) return;
+    const now = this.#environment.elapsed();
+    for (const registration of [...this.#registrations]) {
+      if (now - registration.since <= limit) break;
+      registration.end("feed_lost");
+    }
+  }
+
+  /** Ends all registrations: the verifier is closed. */
+  close() {
+    this.#closed = true;
+    endAll(this.#registrations, "feed_lost");
+    this.#stopTimer();
+  }
+
+  /** @param {unknown} error */
+  logFailure(error) {
+    this.#settings.log(`a callback of onEnd failed: ${describeError(error)}`);
+  }
+
+  /**
+   * Makes a token the session's last known one if it expires later, and ends registrations of older claims.
+   *
+   * @param {Session} session
+   * @param {Claims} claims
+   * @param {string | undefined} kid
+   */
+  #adopt(session, claims, kid) {
+    if (claims.exp > session.exp) {
+      this.#unindex(session);
+      [session.exp, session.kid] = [claims.exp, kid];
+      this.#index(session);
+    }
+    const version = claims.claimsVersion;
+    if (version === undefined || version <= (session.claimsVersion ?? -1)) return;
+    session.claimsVersion = version;
+    for (const registration of [...session.registrations]) {
+      if ((registration.claims.claimsVersion ?? version) < version) registration.end("claims_changed");
+    }
+  }
+
+  /**
+   * @param {Registration} registration
+   * @param {Session} session
+   * @param {string | undefined} kid
+   */
+  #endIfDead(registration, session, kid) {
+    const { claims } = registration;
+    let cause = this.#closed ? "feed_lost" : this.#environment.causeOf(kid, claims);
+    if (!cause && (claims.claimsVersion ?? Number.POSITIVE_INFINITY) < (session.claimsVersion ?? 0)) cause = "claims_changed";
+    if (!cause && this.#hasExpired(session.exp)) cause = "token_expired";
+    if (cause) registration.end(cause);
+  }
+
+  /** @param {string} account */
+  *#ofAccount(account) {
+    for (const session of [...(this.#byAccount.get(account) ?? [])]) {
+      if (session.sid !== undefined) yield* [...session.registrations];
+    }
+  }
+
+  /**
+   * @param {Iterable<Session>} sessions
+   * @param {EndCause} cause
+   */
+  #endAllOf(sessions, cause) {
+    for (const session of [...sessions]) endAll(session.registrations, cause);
+  }
+
+  /** @param {number} exp */
+  #hasExpired(exp) {
+    return this.#remainingMs(exp) <= 0;
+  }
+
+  /**
+   * The time until the verifier refuses a token with this `exp`.
+   *
+   * @param {number} exp
+   */
+  #remainingMs(exp) {
+    return exp * 1000 + this.#settings.leewayMs - this.#environment.now();
+  }
+
+  /** The time until the oldest registration has outlived the feed, if no event arrives. */
+  #remainingSilenceMs() {
+    const [oldest] = this.#registrations;
+    const age = oldest === undefined ? 0 : this.#environment.elapsed() - oldest.since;
+    return this.#settings.endAfterSilenceMs - Math.min(this.#environment.silentMs(), age) + 1;
+  }
+
+  /** @param {number} delayMs sets the timer, unless it fires earlier anyway */
+  #schedule(delayMs) {
+    const delay = Math.max(0, Math.min(delayMs, MAX_TIMER_MS));
+    const at = this.#environment.elapsed() + delay;
+    if (this.size === 0 || at >= this.#timerAt) return;
+    this.#stopTimer();
+    this.#timerAt = at;
+    this.#timer = setTimeout(() => this.#onTimer(), Math.ceil(delay)).unref();
+  }
+
+  #onTimer() {
+    this.#stopTimer();
+    this.endExpired();
+    let next = this.#remainingSilenceMs();
+    for (const exp of this.#byExpiry.keys()) next = Math.min(next, this.#remainingMs(exp));
+    this.#schedule(next);
+  }
+
+  #stopTimer() {
+    clearTimeout(this.#timer);
+    this.#timerAt = Number.POSITIVE_INFINITY;
+  }
+
+  /** @param {Session} session */
+  #index(session) {
+    this.#byExpiry.add(session.exp, session);
+    if (session.kid !== undefined) this.#byKid.add(session.kid, session);
+  }
+
+  /** @param {Session} session */
+  #unindex(session) {
+    this.#byExpiry.remove(session.exp, session);
+    if (session.kid !== undefined) this.#byKid.remove(session.kid, session);
+  }
+}
+
+/**
+ * @param {Iterable<Registration>} registrations
+ * @param {EndCause} cause
+ */
+function endAll(registrations, cause) {
+  for (const registration of [...registrations]) registration.end(cause);
+}
+
+/**
+ * Sets of values by key. A key without values takes no memory.
+ *
+ * @template K, V
+ * @extends {Map<K, Set<V>>}
+ */
+class Index extends Map {
+  /**
+   * @param {K} key
+   * @param {V} value
+   */
+  add(key, value) {
+    const values = this.get(key);
+    if (values) values.add(value);
+    else this.set(key, new Set([value]));
+  }
+
+  /**
+   * @param {K} key
+   * @param {V} value
+   */
+  remove(key, value) {
+    const values = this.get(key);
+    if (values?.delete(value) && values.size === 0) this.delete(key);
+  }
+}

@@ -1,0 +1,23 @@
+/** What a verifier remembers about the claims that it returned, without showing it in them. */
+
+/** @typedef {{ kid: string, leewayMs: number }} Origin The key that signed the token, and the verifier's tolerance for clock skew. */
+
+/** @type {WeakMap<object, Origin>} */
+const ORIGINS = new WeakMap();
+
+/**
+ * @param {object} claims
+ * @param {Origin} origin
+ */
+export function setOrigin(claims, origin) {
+  ORIGINS.set(claims, origin);
+}
+
+/**
+ * The origin of claims; undefined for claims that no verifier returned.
+ *
+ * @param {object} claims
+ */
+export function originOf(claims) {
+  return ORIGINS.get(claims);
+}

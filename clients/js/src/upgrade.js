@@ -1,0 +1,99 @@
+/** Accepts WebSockets of the package `ws` for requests with a valid access token. */
+
+import { STATUS_CODES } from "node:http";
+
+import { decisionsOf } from "./authorize.js";
+import { closeOnEnd } from "./connections.js";
+import { describeError } from "./errors.js";
+import { authenticate, refusalOfError } from "./guard.js";
+
+/** @typedef {import("node:http").IncomingMessage} IncomingMessage */
+/** @typedef {import("node:stream").Duplex} Duplex */
+/** @typedef {import("./guard.js").Claims} Claims */
+/** @typedef {{ status: number, headers: Record<string, string>, body: string }} Response */
+
+/**
+ * @typedef {object} WebSocketServerLike The part of a `WebSocketServer` of the package `ws` that is used.
+ * @property {(request: IncomingMessage) => boolean | Promise<boolean>} shouldHandle
+ * @property {(request: IncomingMessage, socket: Duplex, head: Buffer, done: (socket: any, request: IncomingMessage) => void) => void} handleUpgrade
+ * @property {(event: "connection", socket: any, request: IncomingMessage) => boolean} emit
+ */
+
+/** @typedef {import("./guard.js").GuardOptions & { guards?: readonly import("./authorize.js").Authorizer[] }} UpgradeOptions
+ *   `guards` are for instance `requireRole("admin")`. */
+
+/**
+ * A listener for the event `upgrade` of an HTTP server. Accepts WebSockets for requests with a valid access token, for which
+ * {@link import("./guard.js").claimsOf} returns the claims, and closes them when the session ends. Answers others with 401, 403
+ * or 503 as the middleware does, and paths that `webSocketServer` does not handle with 404.
+ *
+ * @param {import("./verifier.js").Verifier} verifier
+ * @param {WebSocketServerLike} webSocketServer created with `noServer: true`
+ * @param {UpgradeOptions} [options]
+ * @returns {(request: IncomingMessage, socket: Duplex, head: Buffer) => Promise<void>}
+ * @throws {import("./errors.js").LatchkeyError} for a guard that is not of this package
+ */
+export function webSocketUpgrade(verifier, webSocketServer, options = {}) {
+  const decisions = decisionsOf(options.guards ?? []);
+  /** @type {(request: IncomingMessage) => Promise<{ claims: Claims } | { refusal: Response }>} */
+  const decide = async (request) => {
+    if (!(await webSocketServer.shouldHandle(request))) return { refusal: { status: 404, headers: {}, body: "" } };
+    const outcome = await authenticate(verifier, request, options);
+    if ("refusal" in outcome) return outcome;
+    for (const each of decisions) {
+      const refusal = each(outcome.claims);
+      if (refusal) return { refusal };
+    }
+    return outcome;
+  };
+  return async (request, socket, head) => {
+    const onError = () => socket.destroy();
+    socket.on("error", onError);
+    try {
+      const outcome = await decide(request);
+      if ("refusal" in outcome) {
+        refuse(socket, outcome.refusal);
+        return;
+      }
+      socket.removeListener("error", onError);
+      webSocketServer.handleUpgrade(request, socket, head, (accepted) => {
+        Object.assign(request, { auth: outcome.claims });
+        if ((options.closeOnEnd ?? true) && !watch(verifier, outcome.claims, accepted, request)) return;
+        webSocketServer.emit("connection", accepted, request);
+      });
+    } catch (error) {
+      process.emitWarning(`a handshake failed: ${describeError(error)}`, "LatchkeyWarning");
+      refuse(socket, { status: 500, headers: {}, body: "" });
+    }
+  };
+}
+
+/**
+ * Closes the WebSocket when its session ends; at once, if it cannot be registered.
+ *
+ * @param {import("./verifier.js").Verifier} verifier
+ * @param {Claims} claims
+ * @param {import("./connections.js").WebSocketLike} socket
+ * @param {IncomingMessage} request
+ * @returns {boolean} whether the WebSocket is registered
+ */
+export function watch(verifier, claims, socket, request) {
+  try {
+    closeOnEnd(verifier, claims, socket, request);
+    return true;
+  } catch (error) {
+    socket.close(1013, "unavailable");
+    if (!refusalOfError(error)) throw error;
+    return false;
+  }
+}
+
+/**
+ * @param {Duplex} socket
+ * @param {Response} refusal
+ */
+function refuse(socket, { status, headers, body }) {
+  const length = Buffer.byteLength(body);
+  const lines = Object.entries({ ...headers, "Content-Length": length, Connection: "close" }).map(([name, value]) => `${name}: ${value}\r\n`);
+  socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines.join("")}\r\n${body}`, () => socket.destroy());
+}

@@ -1,0 +1,299 @@
+/** WebSockets and streaming responses are closed when their session ends. */
+
+import assert from "node:assert/strict";
+import { createServer, request as httpRequest } from "node:http";
+import { connect } from "node:net";
+import { test } from "node:test";
+
+import websocket from "@fastify/websocket";
+import express from "express";
+import Fastify from "fastify";
+import {
+  claimsOf, closeOnEnd, expressMiddleware, fastifyHook, fastifyPlugin, registrationOf, requireAcr, requireRole, webSocketUpgrade,
+} from "latchkey-verify";
+import { WebSocket, WebSocketServer } from "ws";
+
+import { claimsChange, FakeIssuer, LOGOUT, once, PATIENT, SUB, until } from "../fake-issuer.js";
+
+/** Sends back each message with the caller's id, and renews the registration with messages that are tokens. */
+function chat(verifier) {
+  return (socket, request) => {
+    socket.on("message", async (message) => {
+      if (String(message).startsWith("ey")) registrationOf(request).renew(await verifier.verify(String(message)));
+      socket.send(`${claimsOf(request).sub}: ${String(message).slice(0, 10)}`);
+    });
+  };
+}
+
+async function onWs(t, verifier, options) {
+  const server = createServer((_, response) => response.writeHead(204).end());
+  const sockets = new WebSocketServer({ noServer: true, path: "/chat" });
+  sockets.on("connection", chat(verifier));
+  server.on("upgrade", webSocketUpgrade(verifier, sockets, options));
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  t.after(() => (server.close(), server.closeAllConnections()));
+  return `ws://127.0.0.1:${server.address().port}`;
+}
+
+async function onFastify(t, verifier, options = {}) {
+  const app = Fastify();
+  await app.register(websocket);
+  const { guards = [], ...rest } = options;
+  await app.register(fastifyPlugin(verifier, rest));
+  app.get("/chat", { websocket: true, onRequest: [...guards] }, chat(verifier));
+  t.after(() => app.close());
+  return (await app.listen({ port: 0, host: "127.0.0.1" })).replace("http", "ws");
+}
+
+async function onFastifyHook(t, verifier, options = {}) {
+  const app = Fastify();
+  const { guards = [], ...rest } = options;
+  await app.register(async (inner) => {
+    await inner.register(websocket);
+    inner.get("/chat", { websocket: true, onRequest: [fastifyHook(verifier, rest), ...guards] }, chat(verifier));
+  });
+  t.after(() => app.close());
+  return (await app.listen({ port: 0, host: "127.0.0.1" })).replace("http", "ws");
+}
+
+/** A WebSocket; resolves to it when it is open, and to the status if the handshake is refused. */
+function dial(url, token) {
+  const socket = new WebSocket(url, { headers: token ? { Authorization: `Bearer ${token}` } : {} });
+  return new Promise((resolve, reject) => {
+    socket.on("open", () => resolve(socket));
+    socket.on("unexpected-response", (_, response) => {
+      resolve({ status: response.statusCode, challenge: response.headers["www-authenticate"], type: response.headers["content-type"]?.split(";")[0] });
+      response.resume();
+    });
+    socket.on("error", reject);
+  });
+}
+
+const ended = async (socket) => {
+  const [code, reason] = await once(socket, "close");
+  return [code, String(reason)];
+};
+const say = async (socket, text) => {
+  socket.send(text);
+  return String((await once(socket, "message"))[0]);
+};
+
+for (const [name, serve] of Object.entries({ ws: onWs, "Fastify plugin": onFastify, "Fastify hook": onFastifyHook })) {
+  test(`${name}: WebSocket closes when its session ends, and leaves no registration`, async (t) => {
+    const issuer = await FakeIssuer.start(t);
+    const verifier = await issuer.live(PATIENT);
+    const url = `${await serve(t, verifier)}/chat`;
+    const [one, two] = [await dial(url, issuer.token()), await dial(url, issuer.token())];
+    assert.equal(await say(one, "hello"), `${SUB}: hello`);
+    assert.equal(verifier.registrations, 2);
+    one.close();
+    await until("the closed WebSocket is deregistered", () => verifier.registrations === 1);
+    issuer.send(LOGOUT);
+    assert.deepEqual(await ended(two), [1008, "session_revoked"]);
+    assert.equal(verifier.registrations, 0);
+  });
+
+  test(`${name}: WebSocket closes when the claims change, unless it was renewed`, async (t) => {
+    const issuer = await FakeIssuer.start(t);
+    const verifier = await issuer.live(PATIENT);
+    const url = `${await serve(t, verifier)}/chat`;
+    const now = Math.floor(Date.now() / 1000);
+    const [old, current] = [await dial(url, issuer.token({ claims_version: 6 })), await dial(url, issuer.token({ claims_version: 7, sid: SUB }))];
+    assert.match(await say(current, issuer.token({ claims_version: 7, sid: SUB, exp: now + 900 })), /: ey/);
+    issuer.send(claimsChange(7));
+    assert.deepEqual(await ended(old), [1008, "claims_changed"]);
+    assert.equal(await say(current, "hello"), `${SUB}: hello`);
+  });
+
+  test(`${name}: WebSocket closes with 1013 when the verifier is closed`, async (t) => {
+    const issuer = await FakeIssuer.start(t);
+    const verifier = await issuer.live(PATIENT);
+    const socket = await dial(`${await serve(t, verifier)}/chat`, issuer.token());
+    verifier.close();
+    assert.deepEqual(await ended(socket), [1013, "feed_lost"]);
+  });
+
+  test(`${name}: handshake without a sufficient token is refused like a request`, async (t) => {
+    const issuer = await FakeIssuer.start(t);
+    const verifier = await issuer.live(PATIENT);
+    const url = `${await serve(t, verifier, { guards: [requireRole("member"), requireAcr("aal2")] })}/chat`;
+    const type = "application/problem+json";
+    for (const [token, status, challenge] of [
+      [undefined, 401, 'Bearer realm="latchkey"'],
+      [issuer.token({ aud: "another" }), 401, 'Bearer realm="latchkey", error="invalid_token"'],
+      [issuer.token(), 403, undefined],
+      [issuer.token({ roles: ["member"] }), 401, 'Bearer realm="latchkey", error="insufficient_user_authentication", acr_values="aal2"'],
+    ]) {
+      assert.deepEqual(await dial(url, token), { status, challenge, type });
+    }
+    const socket = await dial(url, issuer.token({ roles: ["member"], acr: "aal2" }));
+    assert.ok(socket instanceof WebSocket);
+    socket.close();
+    await until("nothing is registered", () => verifier.registrations === 0);
+  });
+
+  test(`${name}: handshake above maxRegistrations is not served`, async (t) => {
+    const issuer = await FakeIssuer.start(t);
+    const verifier = await issuer.live({ ...PATIENT, maxRegistrations: 1 });
+    const url = `${await serve(t, verifier)}/chat`;
+    const one = await dial(url, issuer.token());
+    assert.deepEqual(await ended(await dial(url, issuer.token())), [1013, "unavailable"]);
+    assert.equal(await say(one, "hello"), `${SUB}: hello`);
+  });
+}
+
+test("webSocketUpgrade answers 404 for paths that the WebSocket server does not handle", async (t) => {
+  const issuer = await FakeIssuer.start(t);
+  const url = await onWs(t, await issuer.live(PATIENT));
+  assert.equal((await dial(`${url}/other`, issuer.token())).status, 404);
+});
+
+test("webSocketUpgrade refuses guards of another origin at once", async (t) => {
+  const issuer = await FakeIssuer.start(t);
+  assert.throws(() => webSocketUpgrade(issuer.verifier(), new WebSocketServer({ noServer: true }), { guards: [() => {}] }), { name: "LatchkeyError" });
+});
+
+test("closeOnEnd: messages after the end are not delivered, and a silent peer is cut off", async (t) => {
+  const issuer = await FakeIssuer.start(t);
+  const verifier = await issuer.live(PATIENT);
+  const delivered = [];
+  const sockets = new WebSocketServer({ port: 0, host: "127.0.0.1" });
+  t.after(() => sockets.close());
+  await once(sockets, "listening");
+  const accepted = new Promise((resolve) => {
+    sockets.on("connection", async (socket) => {
+      socket.on("message", (message) => delivered.push(String(message)));
+      closeOnEnd(verifier, await verifier.verify(issuer.token()), socket);
+      resolve(socket);
+    });
+  });
+  // A peer of bare TCP, which does not answer the closing handshake and goes on sending.
+  const peer = connect(sockets.address().port, "127.0.0.1");
+  peer.write("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
+  await accepted;
+  const message = Buffer.from([0x81, 0x82, 0, 0, 0, 0, 0x68, 0x69]); // "hi"
+  peer.write(message);
+  await until("the message is delivered", () => delivered.length === 1);
+  const received = [];
+  peer.on("data", (data) => {
+    received.push(data);
+    peer.write(message);
+  });
+  issuer.send(LOGOUT);
+  await once(peer, "close");
+  assert.deepEqual(delivered, ["hi"]);
+  assert.match(String(Buffer.concat(received)), /session_revoked/);
+});
+
+/** Serves streams of each kind with both frameworks. */
+const STREAMS = {
+  events(response) {
+    response.writeHead(200, { "Content-Type": "text/event-stream" }).write("data: 1\n\n");
+  },
+  events_set(response) {
+    response.setHeader("Content-Type", "text/event-stream; charset=utf-8");
+    response.write("data: 1\n\n");
+  },
+  bytes(response) {
+    response.write("some");
+  },
+  known(response) {
+    response.writeHead(200, { "Content-Length": "8" }).write("some");
+  },
+};
+
+/** Starts a GET; resolves to its response after its first bytes. Its `outcome` is "complete" or "cut". */
+function start(url, token, options = {}) {
+  return new Promise((resolve, reject) => {
+    const sent = httpRequest(url, { agent: false, headers: { Authorization: `Bearer ${token}` }, ...options }, (response) => {
+      const outcome = new Promise((ended) => response.on("error", () => ended("cut")).on("end", () => ended("complete")));
+      response.once("data", () => resolve(Object.assign(response, { outcome })));
+    });
+    sent.on("error", reject).end();
+  });
+}
+
+const frameworks = {
+  async Express(t, verifier, open, options) {
+    const app = express();
+    app.use(expressMiddleware(verifier, options));
+    for (const [name, stream] of Object.entries(STREAMS)) app.get(`/${name}`, (_, response) => (stream(response), open.push(response)));
+    app.get("/late", (_, response) => open.push(response));
+    const server = app.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    t.after(() => (server.close(), server.closeAllConnections()));
+    return `http://127.0.0.1:${server.address().port}`;
+  },
+  async Fastify(t, verifier, open, options) {
+    const app = Fastify({ forceCloseConnections: true });
+    await app.register(fastifyPlugin(verifier, options));
+    for (const [name, stream] of Object.entries(STREAMS)) {
+      app.get(`/${name}`, (_, reply) => (reply.hijack(), stream(reply.raw), open.push(reply.raw)));
+    }
+    app.get("/late", (_, reply) => (reply.hijack(), open.push(reply.raw)));
+    t.after(() => app.close());
+    return app.listen({ port: 0, host: "127.0.0.1" });
+  },
+};
+
+for (const [name, serve] of Object.entries(frameworks)) {
+  test(`${name}: streaming response ends with its session, and a body of known length does not`, async (t) => {
+    const issuer = await FakeIssuer.start(t);
+    const verifier = await issuer.live(PATIENT);
+    const open = [];
+    const url = await serve(t, verifier, open);
+    const [events, bytes, known] = await Promise.all(["events_set", "bytes", "known"].map((path) => start(`${url}/${path}`, issuer.token())));
+    assert.equal(verifier.registrations, 3);
+    issuer.send(LOGOUT);
+    assert.deepEqual(await Promise.all([events.outcome, bytes.outcome]), ["complete", "cut"]);
+    for (const response of open) response.write("more"); // an app that goes on writing does not end the process
+    assert.equal(await known.outcome, "complete");
+    await until("nothing is registered", () => verifier.registrations === 0);
+  });
+
+  test(`${name}: event stream whose headers the framework did not see ends, too`, async (t) => {
+    const issuer = await FakeIssuer.start(t);
+    const verifier = await issuer.live(PATIENT);
+    const url = await serve(t, verifier, []);
+    const response = await start(`${url}/events`, issuer.token());
+    issuer.send(LOGOUT);
+    assert.ok(await response.outcome);
+  });
+
+  test(`${name}: response that is sent at once after the end is let through, a stream is not`, async (t) => {
+    const issuer = await FakeIssuer.start(t);
+    const verifier = await issuer.live(PATIENT);
+    const open = [];
+    const url = await serve(t, verifier, open);
+    const [whole, stream] = [start(`${url}/late`, issuer.token()), start(`${url}/late`, issuer.token())];
+    await until("both requests are being handled", () => open.length === 2);
+    issuer.send(LOGOUT);
+    await until("the session has ended", () => verifier.registrations === 0);
+    open[0].end("whole");
+    open[1].write("some");
+    const outcomes = await Promise.all([whole, stream].map((response) => response.then(({ outcome }) => outcome, () => "cut")));
+    assert.deepEqual(outcomes.sort(), ["complete", "cut"]);
+  });
+
+  test(`${name}: closeOnEnd: false leaves responses alone`, async (t) => {
+    const issuer = await FakeIssuer.start(t);
+    const verifier = await issuer.live(PATIENT);
+    const open = [];
+    const url = await serve(t, verifier, open, { closeOnEnd: false });
+    const response = await start(`${url}/bytes`, issuer.token());
+    assert.equal(verifier.registrations, 0);
+    issuer.send(LOGOUT);
+    await until("the session has ended", () => verifier.verify(issuer.token()).then(() => false, () => true));
+    open[0].end("more");
+    assert.equal(await response.outcome, "complete");
+  });
+
+  test(`${name}: request above maxRegistrations is answered 503`, async (t) => {
+    const issuer = await FakeIssuer.start(t);
+    const verifier = await issuer.live({ ...PATIENT, maxRegistrations: 1 });
+    const url = await serve(t, verifier, []);
+    await start(`${url}/bytes`, issuer.token());
+    const refused = await start(`${url}/bytes`, issuer.token());
+    assert.deepEqual([refused.statusCode, refused.headers["retry-after"]], [503, "1"]);
+  });
+}

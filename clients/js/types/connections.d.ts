@@ -1,0 +1,51 @@
+/**
+ * The registration of a request's open connection, for instance to renew it with a newer token that the client sent over the
+ * WebSocket.
+ *
+ * @param {object} request
+ * @returns {Registration}
+ * @throws {LatchkeyError} if no middleware of this package watches the request
+ */
+export function registrationOf(request: object): Registration;
+/**
+ * Closes a WebSocket when its session ends: with the code 1008, or 1013 for `feed_lost`, and the cause as its reason. Messages
+ * that arrive afterwards are not delivered.
+ *
+ * The middlewares of this package do this by themselves. Use it for WebSockets that another library accepted.
+ *
+ * @param {import("./verifier.js").Verifier} verifier
+ * @param {import("./guard.js").Claims} claims
+ * @param {WebSocketLike} socket
+ * @param {object} [request] for which {@link registrationOf} returns the registration
+ * @returns {Registration}
+ * @throws {import("./errors.js").Unavailable} if there are `maxRegistrations` already
+ */
+export function closeOnEnd(verifier: import("./verifier.js").Verifier, claims: import("./guard.js").Claims, socket: WebSocketLike, request?: object): Registration;
+/**
+ * The code with which a WebSocket is closed (RFC 6455, section 7.4): 1013, try again later, for `feed_lost`, else 1008.
+ *
+ * @param {EndCause} cause
+ */
+export function closeCode(cause: EndCause): 1013 | 1008;
+/**
+ * Ends a response that is still being sent when its session ends. An event stream ends cleanly. Another body whose length was
+ * not announced is cut, so that nobody takes it for a whole one. A body of a known length is left alone.
+ *
+ * @param {import("./verifier.js").Verifier} verifier
+ * @param {import("./guard.js").Claims} claims
+ * @param {object} request
+ * @param {ServerResponse} response
+ */
+export function endResponseOnEnd(verifier: import("./verifier.js").Verifier, claims: import("./guard.js").Claims, request: object, response: ServerResponse): void;
+export type EndCause = import("./end-registry.js").EndCause;
+export type Registration = import("./end-registry.js").Registration;
+export type ServerResponse = import("node:http").ServerResponse;
+/**
+ * The part of a WebSocket of the package `ws` that is used.
+ */
+export type WebSocketLike = {
+    close: (code: number, reason: string) => void;
+    terminate: () => void;
+    once: (event: "close", listener: () => void) => unknown;
+    removeAllListeners: (event: "message") => unknown;
+};

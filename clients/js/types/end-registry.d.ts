@@ -1,0 +1,148 @@
+/** One call of `onEnd`, until it has ended or is closed. */
+export class Registration {
+    /**
+     * @internal
+     * @param {EndRegistry} registry
+     * @param {Session} session
+     * @param {Claims} claims
+     * @param {(cause: EndCause) => unknown} callback
+     * @param {number} since
+     */
+    constructor(registry: EndRegistry, session: Session, claims: Claims, callback: (cause: EndCause) => unknown, since: number);
+    /** The claims of the token that was registered, or with which the registration was last renewed. */
+    get claims(): Readonly<import("./claims.js").Claims>;
+    /** Why the registration has ended; undefined while it has not, and after {@link Registration.close}. */
+    get ended(): EndCause | undefined;
+    /**
+     * Aborted when the registration ends, with the cause as its reason.
+     *
+     * @returns {AbortSignal}
+     */
+    get signal(): AbortSignal;
+    /**
+     * Continues with a newer token of the same session, which the caller has verified: its expiry and its version of the claims
+     * replace those of the registered token.
+     *
+     * @param {Claims} claims
+     * @throws {RenewError} if the registration has ended or is closed, or the claims belong to another session
+     */
+    renew(claims: Claims): void;
+    /** Deregisters. Afterwards the callback is not called. May be repeated. */
+    close(): void;
+    /** @internal When it was registered or last renewed, by the monotonic clock. */
+    get since(): number;
+    /**
+     * @internal
+     * @param {EndCause} cause
+     */
+    end(cause: EndCause): void;
+    #private;
+}
+/** Finds the registrations that an event concerns by session, account, key and expiry. Has one timer for all of them. */
+export class EndRegistry {
+    /**
+     * @param {Settings} settings
+     * @param {Environment} environment
+     */
+    constructor(settings: Settings, environment: Environment);
+    /** The number of registrations. */
+    get size(): number;
+    /** The number of entries of all indexes, for tests. */
+    get indexed(): number;
+    /**
+     * Registers a callback, which is called at most once: before this returns if the session has ended already.
+     *
+     * @param {Claims} claims
+     * @param {(cause: EndCause) => unknown} callback
+     * @returns {Registration}
+     * @throws {Unavailable} if there are `maxRegistrations` already
+     */
+    register(claims: Claims, callback: (cause: EndCause) => unknown): Registration;
+    /**
+     * @param {Registration} registration
+     * @param {Session} session
+     * @param {Claims} claims
+     * @returns {number} when it was renewed
+     */
+    renew(registration: Registration, session: Session, claims: Claims): number;
+    /**
+     * @param {Registration} registration
+     * @param {Session} session
+     */
+    remove(registration: Registration, session: Session): void;
+    /**
+     * Takes note of a token that the verifier accepted: it may be the successor of a registered session's last known token.
+     *
+     * @param {Claims} claims
+     */
+    onAccepted(claims: Claims): void;
+    /** @param {import("./revocations.js").Revocation} revocation */
+    onRevocation(revocation: import("./revocations.js").Revocation): void;
+    /**
+     * Ends the registrations of keys that are no longer published.
+     *
+     * @param {(kid: string) => boolean} isPublished
+     */
+    onKeysReplaced(isPublished: (kid: string) => boolean): void;
+    /** Ends the registrations whose last known token has expired, and those that outlived the feed. The timer calls it. */
+    endExpired(): void;
+    /** Ends all registrations: the verifier is closed. */
+    close(): void;
+    /** @param {unknown} error */
+    logFailure(error: unknown): void;
+    #private;
+}
+export type Claims = Readonly<import("./claims.js").Claims>;
+/**
+ * Why a registration ended. The codes are stable and the same in Latchkey's Rust and Python packages.
+ */
+export type EndCause = "session_revoked" | "account_revoked" | "key_retired" | "claims_changed" | "token_expired" | "feed_lost";
+export type Settings = {
+    leewayMs: number;
+    maxRegistrations: number;
+    endAfterSilenceMs: number;
+    log: (message: string) => void;
+};
+/**
+ * The state of the verifier, and the clocks.
+ */
+export type Environment = {
+    /**
+     * the key that signed the token of these claims
+     */
+    kidOf: (claims: Claims) => string | undefined;
+    /**
+     * why such a token is refused now
+     */
+    causeOf: (kid: string | undefined, claims: Claims) => EndCause | undefined;
+    /**
+     * the time since every revocation was known
+     */
+    silentMs: () => number;
+    /**
+     * the wall clock, in milliseconds since 1970
+     */
+    now: () => number;
+    /**
+     * a monotonic clock, in milliseconds
+     */
+    elapsed: () => number;
+};
+/** A session with at least one registration. */
+declare class Session {
+    /**
+     * @param {Claims} claims
+     * @param {string | undefined} kid the key of the session's last known token
+     */
+    constructor(claims: Claims, kid: string | undefined);
+    /** @type {Set<Registration>} */
+    registrations: Set<Registration>;
+    /** The highest version of the account's claims that a token of the session had. @type {number | undefined} */
+    claimsVersion: number | undefined;
+    sid: string | undefined;
+    account: string;
+    /** When the session's last known token expires, in seconds since 1970. */
+    exp: number;
+    kid: string | undefined;
+}
+export {};

@@ -1,0 +1,56 @@
+/** @typedef {import("node:http").IncomingMessage} IncomingMessage */
+/** @typedef {import("node:stream").Duplex} Duplex */
+/** @typedef {import("./guard.js").Claims} Claims */
+/** @typedef {{ status: number, headers: Record<string, string>, body: string }} Response */
+/**
+ * @typedef {object} WebSocketServerLike The part of a `WebSocketServer` of the package `ws` that is used.
+ * @property {(request: IncomingMessage) => boolean | Promise<boolean>} shouldHandle
+ * @property {(request: IncomingMessage, socket: Duplex, head: Buffer, done: (socket: any, request: IncomingMessage) => void) => void} handleUpgrade
+ * @property {(event: "connection", socket: any, request: IncomingMessage) => boolean} emit
+ */
+/** @typedef {import("./guard.js").GuardOptions & { guards?: readonly import("./authorize.js").Authorizer[] }} UpgradeOptions
+ *   `guards` are for instance `requireRole("admin")`. */
+/**
+ * A listener for the event `upgrade` of an HTTP server. Accepts WebSockets for requests with a valid access token, for which
+ * {@link import("./guard.js").claimsOf} returns the claims, and closes them when the session ends. Answers others with 401, 403
+ * or 503 as the middleware does, and paths that `webSocketServer` does not handle with 404.
+ *
+ * @param {import("./verifier.js").Verifier} verifier
+ * @param {WebSocketServerLike} webSocketServer created with `noServer: true`
+ * @param {UpgradeOptions} [options]
+ * @returns {(request: IncomingMessage, socket: Duplex, head: Buffer) => Promise<void>}
+ * @throws {import("./errors.js").LatchkeyError} for a guard that is not of this package
+ */
+export function webSocketUpgrade(verifier: import("./verifier.js").Verifier, webSocketServer: WebSocketServerLike, options?: UpgradeOptions): (request: IncomingMessage, socket: Duplex, head: Buffer) => Promise<void>;
+/**
+ * Closes the WebSocket when its session ends; at once, if it cannot be registered.
+ *
+ * @param {import("./verifier.js").Verifier} verifier
+ * @param {Claims} claims
+ * @param {import("./connections.js").WebSocketLike} socket
+ * @param {IncomingMessage} request
+ * @returns {boolean} whether the WebSocket is registered
+ */
+export function watch(verifier: import("./verifier.js").Verifier, claims: Claims, socket: import("./connections.js").WebSocketLike, request: IncomingMessage): boolean;
+export type IncomingMessage = import("node:http").IncomingMessage;
+export type Duplex = import("node:stream").Duplex;
+export type Claims = import("./guard.js").Claims;
+export type Response = {
+    status: number;
+    headers: Record<string, string>;
+    body: string;
+};
+/**
+ * The part of a `WebSocketServer` of the package `ws` that is used.
+ */
+export type WebSocketServerLike = {
+    shouldHandle: (request: IncomingMessage) => boolean | Promise<boolean>;
+    handleUpgrade: (request: IncomingMessage, socket: Duplex, head: Buffer, done: (socket: any, request: IncomingMessage) => void) => void;
+    emit: (event: "connection", socket: any, request: IncomingMessage) => boolean;
+};
+/**
+ * `guards` are for instance `requireRole("admin")`.
+ */
+export type UpgradeOptions = import("./guard.js").GuardOptions & {
+    guards?: readonly import("./authorize.js").Authorizer[];
+};

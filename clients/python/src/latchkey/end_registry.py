@@ -1,0 +1,354 @@
+"""The registrations of open connections and long jobs, which are called when their session ends."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import math
+import time
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from .claims import Claims
+from .errors import EndCause, RenewError, Unavailable
+from .revocations import AccountRevocation, ClaimsChange, KeyRevocation, Revocation, SessionRevocation
+from .settings import Settings
+
+_LOG = logging.getLogger("latchkey")
+
+_MAX_TIMER = 1.0
+"""The timer is never set further ahead, so that a step of the wall clock delays an end by no more than these seconds."""
+
+Callback = Callable[[EndCause], Any]
+"""Takes the cause of the end. May be a coroutine function."""
+
+
+class _Session:
+    """A session with at least one registration."""
+
+    __slots__ = ("account", "claims_version", "exp", "kid", "registrations", "sid")
+
+    def __init__(self, claims: Claims) -> None:
+        self.sid, self.account = claims.sid, claims.sub
+        self.exp = claims.exp
+        """When the session's last known token expires."""
+        self.kid = claims._kid
+        """The key of that token."""
+        self.claims_version = -1
+        """The highest version of the account's claims that a token of the session had."""
+        self.registrations: dict[Registration, None] = {}
+
+
+class Registration:
+    """One call of ``on_end``, until it has ended or is closed. A context manager that closes itself."""
+
+    __slots__ = ("__weakref__", "_callback", "_claims", "_closed", "_ended", "_registry", "_session", "_since")
+
+    def __init__(self, registry: EndRegistry, session: _Session, claims: Claims, callback: Callback, now: float) -> None:
+        """Registrations are made by ``on_end``."""
+        self._registry, self._session, self._claims, self._callback = registry, session, claims, callback
+        self._since = now
+        self._ended: EndCause | None = None
+        self._closed = False
+
+    @property
+    def claims(self) -> Claims:
+        """The claims of the token that was registered, or with which the registration was last renewed."""
+        return self._claims
+
+    @property
+    def ended(self) -> EndCause | None:
+        """Why the registration has ended; None while it has not, and after :meth:`close`."""
+        return self._ended
+
+    def renew(self, claims: Claims) -> None:
+        """Continues with a newer token of the same session, which the caller has verified.
+
+        Its expiry and its version of the claims replace those of the registered token. Raises ``RenewError`` if the
+        registration has ended or is closed, or the claims belong to another session.
+        """
+        if self._ended is not None:
+            raise RenewError(f"the registration has ended: {self._ended}", self._ended)
+        if self._closed:
+            raise RenewError("the registration is closed")
+        if (claims.sid, claims.sub) != (self._session.sid, self._session.account):
+            raise RenewError("the claims belong to another session")
+        self._claims = claims
+        self._since = self._registry._elapsed()
+        self._registry._renewed(self, self._session, claims)
+
+    def close(self) -> None:
+        """Deregisters. Afterwards the callback is not called. May be repeated."""
+        self._closed = True
+        self._registry._remove(self, self._session)
+
+    def __enter__(self) -> Self:
+        """Returns itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Closes the registration."""
+        self.close()
+
+    def _end(self, cause: EndCause) -> None:
+        if self._ended is not None or self._closed:
+            return
+        self._ended = cause
+        self._registry._remove(self, self._session)
+        self._registry._call(self._callback, cause)
+
+
+_Key = TypeVar("_Key", bound=Hashable)
+
+
+class _Index(Generic[_Key]):
+    """Sets of sessions by key, in the order in which they were added. A key without sessions takes no memory."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[_Key, dict[_Session, None]] = {}
+
+    def add(self, key: _Key, session: _Session) -> None:
+        self._sessions.setdefault(key, {})[session] = None
+
+    def remove(self, key: _Key, session: _Session) -> None:
+        sessions = self._sessions.get(key, {})
+        sessions.pop(session, None)
+        if not sessions:
+            self._sessions.pop(key, None)
+
+    def of(self, key: _Key) -> list[_Session]:
+        return list(self._sessions.get(key, ()))
+
+    def keys(self) -> list[_Key]:
+        return list(self._sessions)
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+
+class EndRegistry:
+    """Finds the registrations that an event concerns by session, account, key and expiry. Has one timer for all of them."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        cause_of: Callable[[str | None, Claims], EndCause | None],
+        silence: Callable[[], float],
+        *,
+        now: Callable[[], float] = time.time,
+        elapsed: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``cause_of`` tells why a token of a key is refused now, ``silence`` the seconds since every revocation was known.
+
+        ``now`` is the wall clock, ``elapsed`` a monotonic clock.
+        """
+        self._settings, self._cause_of, self._silence = settings, cause_of, silence
+        self._now, self._elapsed = now, elapsed
+        self._end_after_silence = settings.max_staleness if settings.end_after_silence is None else settings.end_after_silence
+        self._registrations: dict[Registration, None] = {}
+        """In the order in which they were registered or renewed."""
+        self._by_sid: dict[str, _Session] = {}
+        self._by_account: _Index[str] = _Index()
+        self._by_kid: _Index[str] = _Index()
+        self._by_expiry: _Index[int] = _Index()
+        """By the second in which the last known token expires."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+        self._calls: set[asyncio.Future[Any]] = set()
+        """Coroutines of callbacks, which the event loop references only weakly."""
+        self._closed = False
+
+    def __len__(self) -> int:
+        """The number of registrations."""
+        return len(self._registrations)
+
+    @property
+    def indexed(self) -> int:
+        """The number of entries of all indexes, for tests."""
+        return len(self._by_sid) + len(self._by_account) + len(self._by_kid) + len(self._by_expiry)
+
+    def register(self, claims: Claims, callback: Callback) -> Registration:
+        """Registers a callback, which is called at most once: before this returns if the session has ended already.
+
+        Raises ``Unavailable`` if there are ``max_registrations`` already.
+        """
+        if len(self) >= self._settings.max_registrations:
+            raise Unavailable(f"there are {len(self)} registrations: close some, or raise max_registrations")
+        session = None if claims.sid is None else self._by_sid.get(claims.sid)
+        if session is None:
+            session = _Session(claims)
+            if claims.sid is not None:
+                self._by_sid[claims.sid] = session
+            self._by_account.add(session.account, session)
+            self._index(session)
+        registration = Registration(self, session, claims, callback, self._elapsed())
+        session.registrations[registration] = None
+        self._registrations[registration] = None
+        self._adopt(session, claims)
+        self._end_if_dead(registration, session)
+        self._schedule(self._remaining(session.exp))
+        return registration
+
+    def on_accepted(self, claims: Claims) -> None:
+        """Takes note of a token that was accepted: it may be the successor of a registered session's last known token."""
+        session = None if claims.sid is None else self._by_sid.get(claims.sid)
+        if session is not None and session.account == claims.sub:
+            self._adopt(session, claims)
+
+    def on_revocation(self, revocation: Revocation) -> None:
+        """Ends the registrations that a revocation or a change of claims concerns."""
+        match revocation:
+            case SessionRevocation():
+                session = self._by_sid.get(revocation.session_id)
+                self._end_all([] if session is None else [session], "session_revoked")
+            case AccountRevocation():
+                for registration in self._of_account(revocation.account_id):
+                    if revocation.ends(registration.claims):
+                        registration._end("account_revoked")
+            case ClaimsChange():
+                for registration in self._of_account(revocation.account_id):
+                    if revocation.outdates(registration.claims):
+                        registration._end("claims_changed")
+            case KeyRevocation():
+                self._end_all(self._by_kid.of(revocation.kid), "key_retired")
+
+    def on_keys_replaced(self, published: Container[str]) -> None:
+        """Ends the registrations of keys that are no longer published."""
+        for kid in self._by_kid.keys():  # noqa: SIM118 - it is not a dict
+            if kid not in published:
+                self._end_all(self._by_kid.of(kid), "key_retired")
+
+    def end_expired(self) -> None:
+        """Ends the registrations whose last known token has expired, and those that outlived the feed. The timer calls it."""
+        for exp in self._by_expiry.keys():  # noqa: SIM118 - it is not a dict
+            if self._remaining(exp) <= 0:
+                self._end_all(self._by_expiry.of(exp), "token_expired")
+        if self._silence() <= self._end_after_silence:
+            return
+        now = self._elapsed()
+        for registration in list(self._registrations):
+            if now - registration._since <= self._end_after_silence:
+                break
+            registration._end("feed_lost")
+
+    def close(self) -> None:
+        """Ends all registrations: the verifier is closed."""
+        self._closed = True
+        for registration in list(self._registrations):
+            registration._end("feed_lost")
+        self._stop_timer()
+
+    def _renewed(self, registration: Registration, session: _Session, claims: Claims) -> None:
+        del self._registrations[registration]
+        self._registrations[registration] = None
+        self._adopt(session, claims)
+        self._end_if_dead(registration, session)
+
+    def _remove(self, registration: Registration, session: _Session) -> None:
+        if registration not in self._registrations:
+            return
+        del self._registrations[registration]
+        del session.registrations[registration]
+        if session.registrations:
+            return
+        if session.sid is not None:
+            del self._by_sid[session.sid]
+        self._by_account.remove(session.account, session)
+        self._unindex(session)
+        if not self._registrations:
+            self._stop_timer()
+
+    def _adopt(self, session: _Session, claims: Claims) -> None:
+        """Makes a token the session's last known one if it expires later, and ends registrations of older claims."""
+        if claims.exp > session.exp:
+            self._unindex(session)
+            session.exp, session.kid = claims.exp, claims._kid
+            self._index(session)
+        version = claims.claims_version
+        if version is None or version <= session.claims_version:
+            return
+        session.claims_version = version
+        for registration in list(session.registrations):
+            known = registration.claims.claims_version
+            if known is not None and known < version:
+                registration._end("claims_changed")
+
+    def _end_if_dead(self, registration: Registration, session: _Session) -> None:
+        claims = registration.claims
+        cause = "feed_lost" if self._closed else self._cause_of(claims._kid, claims)
+        if cause is None and claims.claims_version is not None and claims.claims_version < session.claims_version:
+            cause = "claims_changed"
+        if cause is None and self._remaining(session.exp) <= 0:
+            cause = "token_expired"
+        if cause is not None:
+            registration._end(cause)
+
+    def _call(self, callback: Callback, cause: EndCause) -> None:
+        try:
+            result = callback(cause)
+        except Exception:
+            _LOG.exception("a callback of on_end failed")
+            return
+        if inspect.iscoroutine(result):
+            call = asyncio.ensure_future(result)
+            self._calls.add(call)
+            call.add_done_callback(self._called)
+
+    def _called(self, call: asyncio.Future[Any]) -> None:
+        self._calls.discard(call)
+        if not call.cancelled() and (error := call.exception()) is not None:
+            _LOG.error("a callback of on_end failed", exc_info=error)
+
+    def _of_account(self, account: str) -> Iterator[Registration]:
+        for session in self._by_account.of(account):
+            if session.sid is not None:
+                yield from list(session.registrations)
+
+    def _end_all(self, sessions: Iterable[_Session], cause: EndCause) -> None:
+        for session in sessions:
+            for registration in list(session.registrations):
+                registration._end(cause)
+
+    def _index(self, session: _Session) -> None:
+        self._by_expiry.add(session.exp, session)
+        if session.kid is not None:
+            self._by_kid.add(session.kid, session)
+
+    def _unindex(self, session: _Session) -> None:
+        self._by_expiry.remove(session.exp, session)
+        if session.kid is not None:
+            self._by_kid.remove(session.kid, session)
+
+    def _remaining(self, exp: int) -> float:
+        """The seconds until the verifier refuses a token with this ``exp``."""
+        return exp + self._settings.leeway - self._now()
+
+    def _remaining_silence(self) -> float:
+        """The seconds until the oldest registration has outlived the feed, if no event arrives."""
+        oldest = next(iter(self._registrations), None)
+        age = 0.0 if oldest is None else self._elapsed() - oldest._since
+        return self._end_after_silence - min(self._silence(), age) + 0.001
+
+    def _schedule(self, delay: float) -> None:
+        """Sets the timer, unless it fires earlier anyway."""
+        delay = max(0.0, min(delay, _MAX_TIMER))
+        at = self._elapsed() + delay
+        if not self._registrations or at >= self._timer_at:
+            return
+        self._stop_timer()
+        self._timer_at = at
+        self._timer = asyncio.get_running_loop().call_later(delay, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._stop_timer()
+        self.end_expired()
+        self._schedule(min([self._remaining_silence(), *map(self._remaining, self._by_expiry.keys())]))
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._timer_at = None, math.inf

@@ -1,0 +1,321 @@
+"""WebSockets and streaming responses are closed when their session ends. In a real server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+import httpx
+import pytest
+import uvicorn
+from fake_issuer import SID, SUB, FakeIssuer, claims_change, revocation, until
+from fastapi import Depends, FastAPI, Response, WebSocket, WebSocketDisconnect
+from latchkey import Claims, Latchkey, LatchkeyError, Registration
+from latchkey.asgi import watch
+from latchkey.fastapi import (
+    CloseOnEnd,
+    current_registration,
+    current_session,
+    require_acr,
+    require_authentication,
+    require_max_age,
+    require_role,
+)
+from starlette.responses import StreamingResponse
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+pytestmark = pytest.mark.anyio
+PATIENT: dict[str, Any] = {"max_staleness": 600.0, "feed_lost": "refuse"}
+LOGOUT = revocation(kind="session", account_id=SUB, session_id=SID, reason="logout", at="2026-11-23T04:08:30Z")
+
+
+class App:
+    """An app, and what its handlers saw."""
+
+    def __init__(self, latchkey: Latchkey) -> None:
+        """Defines the routes."""
+        self.app, self.log, self.go = FastAPI(), list[str](), asyncio.Event()
+        self.app.state.latchkey = latchkey
+        self.app.add_middleware(CloseOnEnd)
+        self.app.add_api_websocket_route("/chat", self.chat)
+        self.app.add_api_websocket_route(
+            "/guarded", self.chat, dependencies=[Depends(require_role("member")), Depends(require_acr("aal2"))]
+        )
+        self.app.add_api_websocket_route("/pushed", self.pushed)
+        for path, media, headers in [
+            ("/events", "text/event-stream", {}),
+            ("/bytes", "application/octet-stream", {}),
+            ("/known", "application/octet-stream", {"Content-Length": "8"}),
+        ]:
+            self.app.add_api_route(path, self.streaming(media, headers), dependencies=[Depends(current_session)])
+        self.app.add_api_route("/late", self.late, dependencies=[Depends(current_session)])
+        self.app.add_api_route("/busy", self.busy, dependencies=[Depends(current_session)])
+
+    async def chat(
+        self,
+        websocket: WebSocket,
+        session: Annotated[Claims, Depends(current_session)],
+        registration: Annotated[Registration, Depends(current_registration)],
+    ) -> None:
+        """Sends back each message with the caller's id, and renews the registration with messages that are tokens."""
+        await websocket.accept()
+        try:
+            while True:
+                text = await websocket.receive_text()
+                if text.startswith("ey"):
+                    registration.renew(await self.app.state.latchkey.verify(text))
+                await websocket.send_text(f"{session.sub}: {text[:5]}")
+        except WebSocketDisconnect as error:
+            self.log.append(f"{error.code} {error.reason}")
+
+    async def pushed(self, websocket: WebSocket, session: Annotated[Claims, Depends(current_session)]) -> None:
+        """Only sends."""
+        await websocket.accept()
+        try:
+            while True:
+                await websocket.send_text("tick")
+                await asyncio.sleep(0.01)
+        except WebSocketDisconnect:
+            self.log.append("disconnected")
+
+    def streaming(self, media: str, headers: dict[str, str]) -> Any:
+        """A handler that sends the first half of its response, and the second when the test says so."""
+
+        async def body() -> AsyncIterator[bytes]:
+            try:
+                yield b"some"
+                await self.go.wait()
+                yield b"more"
+            finally:
+                self.log.append("over")
+
+        async def handler() -> StreamingResponse:
+            return StreamingResponse(body(), media_type=media, headers=headers)
+
+        return handler
+
+    async def late(self) -> Response:
+        """Sends a whole response when the test says so."""
+        self.log.append("started")
+        await self.go.wait()
+        return Response("whole")
+
+    async def busy(self) -> StreamingResponse:
+        """Starts to stream when the test says so, and does not wait in between."""
+
+        async def body() -> AsyncIterator[bytes]:
+            while True:
+                yield b"some"
+
+        self.log.append("started")
+        await self.go.wait()
+        return StreamingResponse(body(), media_type="text/event-stream")
+
+
+@asynccontextmanager
+async def serving(issuer: FakeIssuer, **settings: Any) -> AsyncIterator[tuple[App, Latchkey, str]]:
+    """A verifier whose feed is live, and an app of it in a server."""
+    async with issuer.latchkey(**{**PATIENT, **settings}) as latchkey:
+        assert await latchkey.wait_live(60)
+        app = App(latchkey)
+        server = uvicorn.Server(uvicorn.Config(app.app, port=0, log_level="warning", lifespan="off", timeout_graceful_shutdown=1))
+        task = asyncio.create_task(server.serve())
+        await until("the server has started", lambda: server.started)
+        try:
+            yield app, latchkey, f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            await task
+
+
+def bearer(token: str | None) -> dict[str, str]:
+    """The Authorization header of a token."""
+    return {} if token is None else {"Authorization": f"Bearer {token}"}
+
+
+def dial(address: str, path: str, token: str | None) -> connect:
+    """Opens a WebSocket."""
+    return connect(f"ws://{address}{path}", additional_headers=bearer(token), proxy=None)
+
+
+async def closing(socket: ClientConnection) -> tuple[int | None, str]:
+    """The code and the reason with which the server closes a WebSocket."""
+    try:
+        async with asyncio.timeout(60):
+            while True:
+                await socket.recv()
+    except ConnectionClosed as closed:
+        assert closed.rcvd is not None
+        return closed.rcvd.code, closed.rcvd.reason
+
+
+async def test_websocket_closes_when_its_session_ends_and_leaves_no_registration(issuer: FakeIssuer) -> None:
+    async with serving(issuer) as (app, latchkey, address), dial(address, "/chat", issuer.token()) as socket:
+        async with dial(address, "/chat", issuer.token()) as other:
+            await other.send("hello")
+            assert await other.recv() == f"{SUB}: hello"
+            assert latchkey.registrations == 2
+        await until("the closed WebSocket is deregistered", lambda: latchkey.registrations == 1)
+        await issuer.send(LOGOUT)
+        assert await closing(socket) == (1008, "session_revoked")
+        await until("the handler is disconnected", lambda: len(app.log) == 2)
+        assert (app.log[1], latchkey.registrations) == ("1008 session_revoked", 0)
+
+
+async def test_websocket_handler_that_only_sends_is_disconnected(issuer: FakeIssuer) -> None:
+    async with serving(issuer) as (app, _, address), dial(address, "/pushed", issuer.token()) as socket:
+        assert await socket.recv() == "tick"
+        await issuer.send(LOGOUT)
+        assert await closing(socket) == (1008, "session_revoked")
+        await until("the handler is disconnected", lambda: app.log == ["disconnected"])
+
+
+async def test_websocket_closes_when_the_claims_change_unless_it_was_renewed(issuer: FakeIssuer) -> None:
+    async with (
+        serving(issuer) as (_, _, address),
+        dial(address, "/chat", issuer.token(claims_version=6)) as old,
+        dial(address, "/chat", issuer.token(claims_version=7, sid=SUB)) as current,
+    ):
+        await current.send(issuer.token(claims_version=7, sid=SUB, exp=issuer.payload()["iat"] + 900))
+        assert str(await current.recv()).startswith(f"{SUB}: ey")
+        await issuer.send(claims_change(7))
+        assert await closing(old) == (1008, "claims_changed")
+        await current.send("hello")
+        assert await current.recv() == f"{SUB}: hello"
+
+
+async def test_handshake_without_a_sufficient_token_is_refused_like_a_request(issuer: FakeIssuer) -> None:
+    async with serving(issuer) as (_, latchkey, address):
+        for token, status, challenge in [
+            (None, 401, 'Bearer realm="latchkey"'),
+            (issuer.token(aud="another"), 401, 'Bearer realm="latchkey", error="invalid_token"'),
+            (issuer.token(), 403, None),
+            (
+                issuer.token(roles=["member"]),
+                401,
+                'Bearer realm="latchkey", error="insufficient_user_authentication", acr_values="aal2"',
+            ),
+        ]:
+            with pytest.raises(InvalidStatus) as refused:
+                await dial(address, "/guarded", token)
+            response = refused.value.response
+            assert (response.status_code, response.headers.get("WWW-Authenticate")) == (status, challenge)
+        async with dial(address, "/guarded", issuer.token(roles=["member"], acr="aal2")) as socket:
+            await socket.send("hello")
+            assert await socket.recv() == f"{SUB}: hello"
+        await until("nothing is registered", lambda: latchkey.registrations == 0)
+
+
+async def test_handshake_above_max_registrations_is_answered_503(issuer: FakeIssuer) -> None:
+    async with serving(issuer, max_registrations=1) as (_, _, address), dial(address, "/chat", issuer.token()):
+        with pytest.raises(InvalidStatus) as refused:
+            await dial(address, "/chat", issuer.token())
+        assert refused.value.response.status_code == 503
+
+
+async def test_websocket_without_the_middleware_is_an_error_that_says_what_to_do(issuer: FakeIssuer) -> None:
+    async with issuer.latchkey(**PATIENT) as latchkey:
+        assert await latchkey.wait_live(60)
+        claims = await latchkey.verify(issuer.token())
+        with pytest.raises(LatchkeyError, match=r"app\.add_middleware\(latchkey\.asgi\.CloseOnEnd\)"):
+            watch({"type": "websocket"}, latchkey, claims)
+        assert watch({"type": "http"}, latchkey, claims) is None
+
+
+async def outcome(response: httpx.Response) -> str:
+    """Whether the rest of a response is complete, or cut."""
+    try:
+        async with asyncio.timeout(60):
+            async for _ in response.aiter_raw():
+                pass
+    except httpx.RemoteProtocolError:
+        return "cut"
+    return "complete"
+
+
+async def test_streaming_response_ends_with_its_session_and_a_body_of_known_length_does_not(issuer: FakeIssuer) -> None:
+    async with serving(issuer) as (app, latchkey, address), httpx.AsyncClient(base_url=f"http://{address}") as client:
+
+        async def start(path: str) -> httpx.Response:
+            return await client.send(client.build_request("GET", path, headers=bearer(issuer.token())), stream=True)
+
+        events, plain, known = await start("/events"), await start("/bytes"), await start("/known")
+        assert latchkey.registrations == 3
+        await issuer.send(LOGOUT)
+        assert (await outcome(events), await outcome(plain)) == ("complete", "cut")
+        assert app.log == ["over", "over"], "the generators were stopped"
+        app.go.set()
+        assert await outcome(known) == "complete"
+        assert latchkey.registrations == 0
+
+
+async def test_response_that_is_sent_at_once_after_the_end_is_let_through_and_a_stream_is_not(issuer: FakeIssuer) -> None:
+    async with serving(issuer) as (app, latchkey, address), httpx.AsyncClient(base_url=f"http://{address}") as client:
+        paths = [asyncio.create_task(client.get(path, headers=bearer(issuer.token()))) for path in ("/late", "/busy")]
+        await until("both requests are being handled", lambda: len(app.log) == 2)
+        await issuer.send(LOGOUT)
+        await until("the session has ended", lambda: latchkey.registrations == 0)
+        app.go.set()
+        whole, stream = await asyncio.gather(*paths)
+        assert whole.text == "whole"
+        assert set(stream.text) <= set("some")
+
+
+@pytest.mark.parametrize(
+    ("guard", "claims", "challenge"),
+    [
+        (require_acr("aal2"), {"acr": "aal1"}, 'acr_values="aal2"'),
+        (require_acr("aal2"), {"acr": None}, 'acr_values="aal2"'),
+        (require_acr("aal2"), {"acr": "aal2"}, None),
+        (require_acr("aal2"), {"acr": "aal3"}, None),
+        (require_acr("aal3", "phr"), {"acr": "aal2"}, 'acr_values="aal3 phr"'),
+        (require_acr("aal3", "phr"), {"acr": "phr"}, None),
+        (require_acr("phr"), {"acr": "aal3"}, 'acr_values="phr"'),
+        (require_max_age(300), {"auth_time": 290}, None),
+        (require_max_age(300), {"auth_time": 303}, None),
+        (require_max_age(300), {"auth_time": 400}, 'max_age="300"'),
+        (require_authentication(acr="aal2", max_age=300), {"acr": "aal2", "auth_time": 400}, 'acr_values="aal2", max_age="300"'),
+        (require_authentication(acr="aal2", max_age=300), {"acr": "aal2", "auth_time": 10}, None),
+    ],
+)
+async def test_guard_answers_the_challenge_of_rfc_9470(
+    issuer: FakeIssuer, guard: Any, claims: dict[str, Any], challenge: str | None
+) -> None:
+    if "auth_time" in claims:
+        claims = {**claims, "auth_time": issuer.payload()["iat"] - claims["auth_time"]}
+    app = FastAPI()
+    app.add_api_route("/", lambda: "passed", dependencies=[Depends(guard)])
+    async with issuer.latchkey(**PATIENT) as latchkey:
+        app.state.latchkey = latchkey
+        assert await latchkey.wait_live(60)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://shop") as client:
+            response = await client.get("/", headers=bearer(issuer.token(**claims)))
+    expected = challenge and f'Bearer realm="latchkey", error="insufficient_user_authentication", {challenge}'
+    assert (response.status_code, response.headers.get("WWW-Authenticate")) == (401 if challenge else 200, expected)
+
+
+@pytest.mark.parametrize(
+    "required", [{}, {"acr": ()}, {"acr": 'a"'}, {"acr": "a b"}, {"acr": ""}, {"acr": ("a", "é")}, {"max_age": -1}, {"max_age": 1.5}], ids=str
+)
+def test_impossible_requirement_is_refused_at_once(required: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="acr|max_age"):
+        require_authentication(**required)
+
+
+async def test_changed_claims_are_answered_with_their_reason(issuer: FakeIssuer) -> None:
+    async with serving(issuer) as (_, latchkey, address), httpx.AsyncClient(base_url=f"http://{address}") as client:
+        await issuer.send(claims_change(7))
+
+        async def refused() -> bool:
+            return (await client.get("/late", headers=bearer(issuer.token(claims_version=6)))).status_code == 401
+
+        await until("the token is refused", refused)
+        response = await client.get("/late", headers=bearer(issuer.token(claims_version=6)))
+        detail = "The claims of the account have changed. Refresh the access token."
+        assert response.json() == {"detail": detail}
+        assert response.headers["WWW-Authenticate"] == (
+            f'Bearer realm="latchkey", error="invalid_token", error_description="{detail}", reason="claims_changed"'
+        )

@@ -1,0 +1,380 @@
+"""When registrations end, with which cause, and what they leave behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import tracemalloc
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from fake_issuer import LIVE, SID, SNAPSHOT, SUB, FakeIssuer, revocation, until
+from latchkey import Claims, EndCause, Registration, RenewError, Settings, Unavailable
+from latchkey.end_registry import EndRegistry
+from latchkey.revocations import (
+    AccountRevocation,
+    ClaimsChange,
+    KeyRevocation,
+    Revocation,
+    RevocationSet,
+    SessionRevocation,
+)
+
+pytestmark = pytest.mark.anyio
+OTHER = "6a1d3c1f-8e2d-4b69-8b4c-3a2a7b2f1e53"
+CLAIMS = Claims(
+    sub=SUB, client_id="latchkey", scope=("account",), roles=(), iss="i", aud=("latchkey",), jti="j", iat=1000, exp=1300,
+    sid=SID, auth_time=900, session_start=900, claims_version=3, _kid="one",
+)  # fmt: skip
+ROBOT = replace(CLAIMS, sub="robot", client_id="robot", sid=None, auth_time=None, session_start=None, claims_version=None)
+
+
+class Bench:
+    """A registry whose clocks stand still until a test moves them."""
+
+    def __init__(self, **settings: Any) -> None:
+        """Starts at the second 1000."""
+        self.now, self.elapsed, self.complete_at = 1000.0, 0.0, 0.0
+        self.ends: list[str] = []
+        self.revocations = RevocationSet(100, 1e9)
+        given = {"audience": "a", "client_id": "b", "client_secret": "c", "max_registrations": 1_000_000, **settings}
+        self.registry = EndRegistry(
+            Settings(issuer="https://a.example", **given),
+            self.revocations.cause_of,
+            lambda: self.elapsed - self.complete_at,
+            now=lambda: self.now,
+            elapsed=lambda: self.elapsed,
+        )
+
+    def add(self, name: str = "it", claims: Claims = CLAIMS) -> Registration:
+        """Registers claims; their ends are collected under the name."""
+        return self.registry.register(claims, lambda cause: self.ends.append(f"{name} {cause}"))
+
+    def receive(self, revocation: Revocation) -> None:
+        """Takes an event of the feed."""
+        self.revocations.add(revocation, 0)
+        self.registry.on_revocation(revocation)
+
+    def take(self) -> list[str]:
+        """The ends since the last call."""
+        ends, self.ends = self.ends, []
+        return ends
+
+
+@pytest.mark.parametrize(
+    ("event", "cause"),
+    [
+        (SessionRevocation(SID), "session_revoked"),
+        (SessionRevocation(OTHER), None),
+        (AccountRevocation(SUB, 901, None), "account_revoked"),
+        (AccountRevocation(SUB, 900, None), None),
+        (AccountRevocation(SUB, 901, SID), None),
+        (AccountRevocation(OTHER, 901, None), None),
+        (KeyRevocation("one"), "key_retired"),
+        (KeyRevocation("two"), None),
+        (ClaimsChange(SUB, 4, 0), "claims_changed"),
+        (ClaimsChange(SUB, 3, 9999), None),
+        (ClaimsChange(OTHER, 4, 9999), None),
+    ],
+    ids=str,
+)
+async def test_event_ends_the_registrations_that_it_concerns_with_its_cause_once(event: Revocation, cause: EndCause | None) -> None:
+    bench = Bench()
+    one, two = bench.add("one"), bench.add("two")
+    bench.receive(event)
+    bench.receive(event)
+    assert bench.take() == ([f"one {cause}", f"two {cause}"] if cause else [])
+    assert (one.ended, two.ended) == (cause, cause)
+    assert len(bench.registry) == (0 if cause else 2)
+
+
+def expire(bench: Bench) -> None:
+    """Moves the clock to the instant at which the token is refused."""
+    bench.now = 1305
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        (lambda bench: bench.receive(SessionRevocation(SID)), "session_revoked"),
+        (lambda bench: bench.receive(AccountRevocation(SUB, 901, None)), "account_revoked"),
+        (lambda bench: bench.receive(KeyRevocation("one")), "key_retired"),
+        (lambda bench: bench.receive(ClaimsChange(SUB, 4, 0)), "claims_changed"),
+        (expire, "token_expired"),
+        (lambda bench: bench.registry.close(), "feed_lost"),
+    ],
+)
+async def test_registration_of_an_ended_session_is_called_before_on_end_returns(change: Callable[[Bench], None], cause: EndCause) -> None:
+    bench = Bench()
+    change(bench)
+    registration = bench.add()
+    assert (bench.take(), registration.ended) == ([f"it {cause}"], cause)
+    assert (len(bench.registry), bench.registry.indexed) == (0, 0)
+
+
+async def test_token_expiry_ends_the_registration_unless_a_successor_was_accepted() -> None:
+    bench = Bench()
+    bench.add()
+    bench.now = 1304.9
+    bench.registry.end_expired()
+    assert bench.take() == []
+    bench.registry.on_accepted(replace(CLAIMS, exp=1600))
+    bench.registry.on_accepted(replace(CLAIMS, exp=1100))  # an older token does not shorten it
+    bench.registry.on_accepted(replace(CLAIMS, exp=9999, sid=OTHER))  # nor does another session lengthen it
+    bench.now = 1604.9
+    bench.registry.end_expired()
+    assert bench.take() == []
+    bench.now = 1605
+    bench.registry.end_expired()
+    assert bench.take() == ["it token_expired"]
+    bench.registry.on_accepted(replace(CLAIMS, exp=2000))
+    assert bench.registry.indexed == 0
+
+
+async def test_timer_ends_the_registration_when_its_token_expires() -> None:
+    bench = Bench()
+    ended = asyncio.Event()
+    bench.registry.register(CLAIMS, lambda cause: ended.set())
+    expire(bench)
+    async with asyncio.timeout(60):
+        await ended.wait()
+
+
+async def test_lost_feed_ends_registrations_counted_from_the_registration_at_the_earliest() -> None:
+    bench = Bench()
+
+    def move(seconds: float) -> list[str]:
+        bench.elapsed += seconds
+        bench.registry.end_expired()
+        return bench.take()
+
+    bench.add("old")
+    assert move(4) == []
+    bench.complete_at = bench.elapsed  # a heartbeat
+    assert move(4) == []
+    bench.add("new")
+    assert move(1.1) == ["old feed_lost"]
+    assert move(3.8) == []
+    assert move(0.2) == ["new feed_lost"]
+
+
+async def test_end_after_silence_lengthens_the_time_until_feed_lost() -> None:
+    bench = Bench(end_after_silence=60)
+    bench.add()
+    bench.elapsed = 60
+    bench.registry.end_expired()
+    assert bench.take() == []
+    bench.elapsed = 60.1
+    bench.registry.end_expired()
+    assert bench.take() == ["it feed_lost"]
+
+
+async def test_newer_version_of_the_claims_in_a_token_of_the_session_ends_registrations_of_the_older_one() -> None:
+    bench = Bench()
+    bench.add("old")
+    bench.add("without", replace(CLAIMS, claims_version=None))
+    bench.add("other", replace(CLAIMS, sid=OTHER))
+    bench.registry.on_accepted(replace(CLAIMS, claims_version=4))
+    assert bench.take() == ["old claims_changed"]
+    bench.add("late")
+    assert bench.take() == ["late claims_changed"]
+    bench.add("new", replace(CLAIMS, claims_version=4))
+    assert bench.take() == []
+
+
+async def test_renewed_registration_continues_with_the_newer_token() -> None:
+    bench = Bench()
+    registration = bench.add()
+    bench.elapsed = 4
+    registration.renew(replace(CLAIMS, exp=1600, claims_version=4, _kid="two"))
+    bench.receive(ClaimsChange(SUB, 4, 9999))
+    bench.receive(KeyRevocation("one"))
+    bench.now, bench.elapsed = 1604.9, 9
+    bench.registry.end_expired()
+    assert bench.take() == []
+    for other in (replace(CLAIMS, sid=OTHER), replace(CLAIMS, sub=OTHER)):
+        with pytest.raises(RenewError) as refused:
+            registration.renew(other)
+        assert refused.value.ended is None
+    bench.receive(SessionRevocation(SID))
+    with pytest.raises(RenewError) as ended:
+        registration.renew(CLAIMS)
+    assert ended.value.ended == "session_revoked"
+
+
+async def test_renewal_with_claims_that_are_refused_ends_the_registration() -> None:
+    bench = Bench()
+    registration = bench.add("it", replace(CLAIMS, claims_version=4))
+    bench.receive(ClaimsChange(SUB, 4, 0))
+    registration.renew(CLAIMS)
+    assert bench.take() == ["it claims_changed"]
+
+
+async def test_key_that_is_no_longer_published_ends_registrations_of_its_tokens() -> None:
+    bench = Bench()
+    bench.add("one")
+    bench.add("two", replace(CLAIMS, sid=OTHER, _kid="two"))
+    bench.registry.on_keys_replaced({"two"})
+    assert bench.take() == ["one key_retired"]
+
+
+async def test_service_clients_registration_stands_alone() -> None:
+    bench = Bench()
+    bench.add("a", ROBOT)
+    renewed = bench.add("b", ROBOT)
+    bench.registry.on_accepted(replace(ROBOT, exp=9999))
+    bench.receive(AccountRevocation("robot", 9999, None))
+    bench.receive(ClaimsChange("robot", 9, 9999))
+    renewed.renew(replace(ROBOT, exp=1600))
+    expire(bench)
+    bench.registry.end_expired()
+    assert bench.take() == ["a token_expired"]
+    bench.receive(KeyRevocation("one"))
+    assert bench.take() == ["b key_retired"]
+    assert bench.registry.indexed == 0
+
+
+async def test_closed_registration_is_not_called_and_closing_is_idempotent() -> None:
+    bench = Bench()
+    closed, other = bench.add("closed"), bench.add("other")
+    with closed:
+        pass
+    closed.close()
+    bench.receive(SessionRevocation(SID))
+    other.close()
+    assert (bench.take(), closed.ended, other.ended) == (["other session_revoked"], None, "session_revoked")
+    with pytest.raises(RenewError):
+        closed.renew(CLAIMS)
+
+
+async def test_callback_that_closes_or_registers_others_does_not_disturb_the_rest() -> None:
+    bench = Bench()
+    later: list[Registration] = []
+
+    def first(cause: EndCause) -> None:
+        later[0].close()
+        bench.add("within")
+
+    bench.registry.register(CLAIMS, first)
+    bench.add("middle")
+    later.append(bench.add("last"))
+    bench.receive(SessionRevocation(SID))
+    assert bench.take() == ["within session_revoked", "middle session_revoked"]
+    assert len(bench.registry) == 0
+
+
+async def test_failing_callback_is_logged_and_the_others_are_called(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench()
+
+    def fails(cause: EndCause) -> None:
+        raise ValueError("thrown")
+
+    async def fails_later(cause: EndCause) -> None:
+        raise ValueError("awaited")
+
+    bench.registry.register(CLAIMS, fails)
+    bench.registry.register(CLAIMS, fails_later)
+    bench.add("other")
+    with caplog.at_level(logging.ERROR, "latchkey"):
+        bench.receive(SessionRevocation(SID))
+        await until("both failures are logged", lambda: caplog.text.count("a callback of on_end failed") == 2)
+    assert "thrown" in caplog.text
+    assert "awaited" in caplog.text
+    assert bench.take() == ["other session_revoked"]
+
+
+async def test_registration_above_the_limit_is_refused_as_unavailable() -> None:
+    bench = Bench(max_registrations=2)
+    first = bench.add()
+    bench.add()
+    with pytest.raises(Unavailable, match="max_registrations"):
+        bench.add()
+    first.close()
+    bench.add()
+    assert len(bench.registry) == 2
+
+
+async def test_a_million_registrations_leave_nothing_behind_closed_or_ended() -> None:
+    bench = Bench()
+
+    def callback(cause: EndCause) -> None:
+        pass
+
+    def turn(number: int) -> None:
+        sessions = [replace(CLAIMS, sid=f"{number} {at}", sub=f"account {at % 50}", exp=2000 + at % 300) for at in range(5_000)]
+        opened = [bench.registry.register(claims, callback) for claims in sessions for _ in range(4)]
+        for claims in sessions[::3]:
+            bench.registry.on_accepted(replace(claims, exp=2400))
+        assert len(bench.registry) == 20_000
+        if number % 2:
+            for registration in opened:
+                registration.close()
+        else:
+            for account in range(50):
+                bench.registry.on_revocation(AccountRevocation(f"account {account}", 9999, None))
+        assert (len(bench.registry), bench.registry.indexed) == (0, 0)
+
+    def size() -> int:
+        gc.collect()
+        return len(gc.get_objects())
+
+    turn(0)
+    turn(1)
+    before = size()
+    for number in range(2, 50):
+        turn(number)
+    assert size() - before < 1_000
+    tracemalloc.start()
+    try:
+        turn(50)
+        gc.collect()
+        assert tracemalloc.get_traced_memory()[0] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+async def test_verifier_calls_on_end_when_the_session_ends_and_at_once_afterwards(issuer: FakeIssuer) -> None:
+    ends: list[EndCause] = []
+    async with issuer.latchkey(max_staleness=600) as latchkey:
+        assert await latchkey.wait_live(60)
+        claims = await latchkey.verify(issuer.token())
+        latchkey.on_end(claims, ends.append)
+        latchkey.on_end(await latchkey.verify(issuer.token(sid=OTHER)), ends.append)
+        assert latchkey.registrations == 2
+        await issuer.send(revocation(kind="session", account_id=SUB, session_id=SID))
+        await until("the callback is called", lambda: ends == ["session_revoked"])
+        latchkey.on_end(claims, ends.append)
+        assert (ends, latchkey.registrations) == (["session_revoked"] * 2, 1)
+    assert (ends[2:], latchkey.registrations) == (["feed_lost"], 0)
+
+
+async def test_revocation_in_a_later_snapshot_ends_the_registration(issuer: FakeIssuer) -> None:
+    ends: list[EndCause] = []
+    async with issuer.latchkey(max_staleness=600) as latchkey:
+        assert await latchkey.wait_live(60)
+        latchkey.on_end(await latchkey.verify(issuer.token()), ends.append)
+        issuer.feed = SNAPSHOT + revocation(kind="session", account_id=SUB, session_id=SID) + LIVE
+        await issuer.disconnect()
+        await until("the callback is called", lambda: ends == ["session_revoked"])
+
+
+async def test_retired_and_unpublished_keys_end_registrations(issuer: FakeIssuer) -> None:
+    ends: list[str] = []
+    async with issuer.latchkey(max_staleness=600, keys_max_age=0.05) as latchkey:
+        assert await latchkey.wait_live(60)
+        latchkey.on_end(await latchkey.verify(issuer.token()), lambda cause: ends.append(f"one {cause}"))
+        issuer.keys.clear()
+        await until("the callback is called", lambda: ends == ["one key_retired"])
+
+
+async def test_silent_feed_ends_registrations(issuer: FakeIssuer) -> None:
+    ends: list[EndCause] = []
+    async with issuer.latchkey(max_staleness=0.3, introspection_timeout=30.0) as latchkey:
+        assert await latchkey.wait_live(60)
+        issuer.feed = None
+        await issuer.disconnect()
+        latchkey.on_end(await latchkey.verify(issuer.token()), ends.append)
+        await until("the callback is called", lambda: ends == ["feed_lost"])
