@@ -1,4 +1,5 @@
-//! Measures the delay from a sign-out on one node to its event at a subscriber of another.
+//! Measures the delay from a sign-out on one node to its event at a subscriber of another, and to the close of a WebSocket at a
+//! service that follows it.
 //!
 //! Two node processes on one Redis (`appendfsync always`) and one SQLite database, all on
 //! this machine, callers included. `make bench-feed` runs it.
@@ -6,6 +7,8 @@
 
 #[path = "../tests/it/harness/mod.rs"]
 mod harness;
+#[path = "feed_latency/sockets.rs"]
+mod sockets;
 
 use std::{
     collections::HashMap,
@@ -18,6 +21,7 @@ use std::{
 
 use harness::{
     client::{Client, Tokens},
+    guard,
     redis::Redis,
     sse::Feed,
     test_cluster::ServiceClient,
@@ -28,6 +32,8 @@ use harness::{
 const ONE_BY_ONE: usize = 1000;
 /// Open-loop sign-outs per second, and for how many seconds.
 const RATES: [(usize, usize); 2] = [(100, 10), (500, 4)];
+/// Open WebSockets, each of a session that is signed out.
+const SOCKETS: usize = 500;
 /// The session cap per account.
 const PER_ACCOUNT: usize = 40;
 
@@ -38,12 +44,14 @@ type Times = (Instant, Instant, Instant);
 async fn main() {
     let redis = Redis::start();
     let folder = tempfile::tempdir().unwrap();
-    let here = Service::start(folder.path(), &redis);
-    let there = Service::start(folder.path(), &redis);
-    let service = service_client(folder.path(), &redis);
+    let there = guard::free_port();
+    let issuer = format!("http://127.0.0.1:{there}");
+    let here = Service::start(folder.path(), &redis, &issuer, 0);
+    let there = Service::start(folder.path(), &redis, &issuer, there);
+    let service = service_client(folder.path(), &redis, &issuer);
     let arrivals = Arrivals::follow(&there.client, &service).await;
 
-    let count = ONE_BY_ONE + RATES.iter().map(|(rate, seconds)| rate * seconds).sum::<usize>();
+    let count = ONE_BY_ONE + SOCKETS + RATES.iter().map(|(rate, seconds)| rate * seconds).sum::<usize>();
     let mut sessions = sign_in(&here.client, count).await;
 
     let mut times = Vec::new();
@@ -51,7 +59,10 @@ async fn main() {
         times.push(sign_out(&here.client, &arrivals, tokens).await);
     }
     println!("sequential:");
-    print(&times);
+    print(&times, "event");
+    let app = sockets::App::start(&issuer, &service).await;
+    println!("WebSockets, sequential:");
+    print(&app.measure(&here.client, sessions.drain(..SOCKETS).collect()).await, "close");
     for (rate, seconds) in RATES {
         let mut ticks = tokio::time::interval(Duration::from_secs(1) / u32::try_from(rate).unwrap());
         let mut running = Vec::new();
@@ -65,7 +76,7 @@ async fn main() {
             times.push(one.await.unwrap());
         }
         println!("{rate} a second:");
-        print(&times);
+        print(&times, "event");
     }
 }
 
@@ -77,12 +88,15 @@ async fn sign_out(client: &Client, arrivals: &Arrivals, tokens: Tokens) -> Times
     (requested, answered, arrivals.of(&tokens.session).await)
 }
 
-/// An event that arrived before the response counts as 0.
-fn print(times: &[Times]) {
+/// An effect, the event or the close of a WebSocket, that arrived before the response counts as 0.
+fn print(times: &[Times], effect: &str) {
     for (what, of) in [
-        ("from the answer to the event", (|(_, from, to)| to.saturating_duration_since(from)) as fn(Times) -> Duration),
-        ("from the call to the event", |(from, _, to)| to.saturating_duration_since(from)),
-        ("from the call to the answer", |(from, to, _)| to.saturating_duration_since(from)),
+        (
+            format!("from the answer to the {effect}"),
+            (|(_, from, to)| to.saturating_duration_since(from)) as fn(Times) -> Duration,
+        ),
+        (format!("from the call to the {effect}"), |(from, _, to)| to.saturating_duration_since(from)),
+        ("from the call to the answer".to_owned(), |(from, to, _)| to.saturating_duration_since(from)),
     ] {
         let mut sorted: Vec<Duration> = times.iter().map(|times| of(*times)).collect();
         sorted.sort();
@@ -157,7 +171,7 @@ struct Service {
     client: Client,
 }
 
-fn latchkey(folder: &Path, redis: &Redis, arguments: &[&str]) -> Command {
+fn latchkey(folder: &Path, redis: &Redis, issuer: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_latchkey"));
     command
         .args(arguments)
@@ -165,8 +179,7 @@ fn latchkey(folder: &Path, redis: &Redis, arguments: &[&str]) -> Command {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .env("LATCHKEY_LISTEN", "127.0.0.1:0")
-        .env("LATCHKEY_ISSUER", "https://auth.example.com")
+        .env("LATCHKEY_ISSUER", issuer)
         .env("LATCHKEY_REDIS_URL", redis.url())
         .env("LATCHKEY_SECRET", "a benchmark's secret that is long enough")
         .env("LATCHKEY_LOG_FILTER", "error,latchkey::cli=info")
@@ -180,8 +193,9 @@ fn latchkey(folder: &Path, redis: &Redis, arguments: &[&str]) -> Command {
 }
 
 impl Service {
-    fn start(folder: &Path, redis: &Redis) -> Self {
-        let mut child = latchkey(folder, redis, &["serve"]).spawn().unwrap();
+    fn start(folder: &Path, redis: &Redis, issuer: &str, port: u16) -> Self {
+        let mut command = latchkey(folder, redis, issuer, &["serve"]);
+        let mut child = command.env("LATCHKEY_LISTEN", format!("127.0.0.1:{port}")).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let api = lines.find_map(|line| {
             let line: serde_json::Value = serde_json::from_str(&line.unwrap()).ok()?;
@@ -199,8 +213,8 @@ impl Drop for Service {
     }
 }
 
-fn service_client(folder: &Path, redis: &Redis) -> ServiceClient {
-    let added = latchkey(folder, redis, &["client", "add", "bench"]).output().unwrap();
+fn service_client(folder: &Path, redis: &Redis, issuer: &str) -> ServiceClient {
+    let added = latchkey(folder, redis, issuer, &["client", "add", "bench"]).output().unwrap();
     assert!(added.status.success(), "{added:?}");
     let text = String::from_utf8(added.stdout).unwrap();
     let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned();

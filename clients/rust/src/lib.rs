@@ -31,7 +31,26 @@
 //! hit.
 //!
 //! Then the token is looked up among the revocations of the issuer's feed: those of a session, of the sessions of an account
-//! that began before a time, and of a signing key.
+//! that began before a time, and of a signing key. A token that was issued before the claims of its account changed, such as
+//! its roles, is refused with [`VerifyError::ClaimsChanged`]: the client's next refresh returns one with the current claims.
+//!
+//! # Open connections and jobs
+//!
+//! [`Verifier::watch`] and [`Verifier::on_end`] register a session for which the service holds a connection, an event stream or
+//! a long job. The service is called with an [`EndCause`] when the session ends, its last known token expires, its claims
+//! change, or the feed is lost for longer than [`Builder::end_after_silence`].
+//!
+//! ```no_run
+//! # use latchkey_verify::{Verifier, VerifyError};
+//! # async fn serve(verifier: Verifier, token: &str, connection: impl Future<Output = ()>) -> Result<(), VerifyError> {
+//! let claims = verifier.verify(token).await?;
+//! let mut session = verifier.watch(&claims);
+//! if let Err(cause) = session.run(connection).await {
+//!     println!("the connection of {} is closed: {cause}", claims.sub);
+//! }
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! # A lost feed
 //!
@@ -47,7 +66,8 @@
 //!
 //! - `verifier` (default): everything described above.
 //! - `tower`: a layer for axum, hyper and tonic.
-//! - `poem`: a middleware and an extractor.
+//! - `poem`: a middleware and extractors.
+//! - `poem-websocket`: WebSockets that close with their session, for poem.
 #![forbid(unsafe_code)]
 
 #[cfg(any(feature = "tower", feature = "poem"))]

@@ -13,6 +13,7 @@ use std::{io, ops::Deref, sync::Arc};
 use http_body_util::{BodyExt, combinators::BoxBody};
 use poem::{Endpoint, FromRequest, IntoResponse, Middleware, Request, RequestBody, Response, Result};
 
+pub use crate::session_end::body::SessionEnded;
 use crate::{
     Claims, VerifiedSession,
     bearer::Refusal,

@@ -1,4 +1,7 @@
 //! An app whose callers sign in with Latchkey. `GET /hello` is for signed-in users, `GET /admin` for those with the role `admin`.
+//! `GET /chat` is a WebSocket that closes when its user signs out.
+
+mod chat;
 
 use std::{env, error::Error};
 
@@ -8,6 +11,8 @@ use latchkey_verify::{
 };
 use poem::{EndpointExt, Route, Server, get, handler, listener::TcpAcceptor};
 use tokio::net::TcpListener;
+
+use chat::Room;
 
 /// Greets a signed-in user.
 #[handler]
@@ -34,6 +39,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let verify = Verify::new(verifier);
     let app = Route::new()
         .at("/hello", get(hello).with(verify.clone()))
+        .at("/chat", get(chat::chat).with(verify.clone()).data(Room::new()))
         .at("/admin", get(admin).with(verify.require_role(["admin"])));
     let listener = TcpListener::bind(setting("LISTEN", "127.0.0.1:3000")).await?;
     println!("http://{}/hello", listener.local_addr()?);

@@ -12,13 +12,19 @@ mod harness;
 #[path = "../../../clients/rust/tests/service/proxy.rs"]
 mod proxy;
 
+use futures_util::{SinkExt, StreamExt};
 use harness::{
     client::Client,
-    test_cluster::{ServiceClient, TestCluster},
+    test_cluster::{Node, ServiceClient, TestCluster},
     wait,
 };
 use latchkey::domain::clock::Clock;
 use proxy::FaultProxy;
+use tokio::net::TcpStream;
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async,
+    tungstenite::{Message, client::IntoClientRequest},
+};
 
 /// The app. It is stopped when dropped.
 struct App {
@@ -51,18 +57,75 @@ impl Drop for App {
     }
 }
 
+/// The app and its issuer.
+struct Fixture {
+    app: App,
+    node: Node,
+    _proxy: FaultProxy,
+    _cluster: TestCluster,
+}
+
+impl Fixture {
+    async fn start() -> Self {
+        let mut cluster = TestCluster::new();
+        cluster.clock = Clock::System;
+        let proxy = FaultProxy::start().await;
+        cluster.config.issuer = proxy.url();
+        let node = cluster.node().await;
+        proxy.forward_to(&node.client.base);
+        let client = cluster.service_client("hello").await;
+        let app = tokio::task::block_in_place(|| App::start(&proxy.url(), &client));
+        Self { app, node, _proxy: proxy, _cluster: cluster }
+    }
+}
+
+/// A member of the chat.
+struct Member(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+impl Member {
+    async fn join(app: &App, access: &str) -> Self {
+        let url = format!("{}/chat", app.client.base.replacen("http", "ws", 1));
+        let mut request = url.into_client_request().unwrap();
+        request.headers_mut().insert("authorization", format!("Bearer {access}").parse().unwrap());
+        Self(connect_async(request).await.unwrap().0)
+    }
+
+    async fn say(&mut self, text: &str) {
+        self.0.send(Message::text(text)).await.unwrap();
+    }
+
+    async fn next(&mut self) -> Message {
+        self.0.next().await.unwrap().unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn poem_example_closes_the_chat_of_a_user_who_signs_out() {
+    let Fixture { app, node, _proxy, _cluster } = Fixture::start().await;
+    let (ada, bob) = (node.account("ada").await.text_of("id"), node.account("bob").await.text_of("id"));
+    let (ada_tokens, bob_tokens) = (node.login("ada").await, node.login("bob").await);
+    let mut first = Member::join(&app, &ada_tokens.access).await;
+    first.say("hello").await;
+    assert_eq!(first.next().await, Message::text(format!("{ada}: hello")));
+    let mut second = Member::join(&app, &bob_tokens.access).await;
+    second.say("hi").await;
+    for member in [&mut first, &mut second] {
+        assert_eq!(member.next().await, Message::text(format!("{bob}: hi")));
+    }
+    node.logout(&ada_tokens.refresh).await.expect(204);
+    let Message::Close(Some(frame)) = first.next().await else { panic!("the chat is not closed") };
+    assert_eq!((u16::from(frame.code), frame.reason.as_str()), (1008, "session_revoked"));
+    second.say("alone").await;
+    assert_eq!(second.next().await, Message::text(format!("{bob}: alone")));
+    drop(app);
+    node.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn poem_example_accepts_token_until_logout() {
-    let mut cluster = TestCluster::new();
-    cluster.clock = Clock::System;
-    let proxy = FaultProxy::start().await;
-    cluster.config.issuer = proxy.url();
-    let node = cluster.node().await;
-    proxy.forward_to(&node.client.base);
-    let client = cluster.service_client("hello").await;
+    let Fixture { app, node, _proxy, _cluster } = Fixture::start().await;
     let account = node.account("ada").await.text_of("id");
     let (one, other) = (node.login("ada").await, node.login("ada").await);
-    let app = tokio::task::block_in_place(|| App::start(&proxy.url(), &client));
     let greeting = format!("Hello, {account}!\n");
     for tokens in [&one, &other] {
         assert_eq!(app.client.get("/hello", &tokens.access).await.expect(200).text, greeting);

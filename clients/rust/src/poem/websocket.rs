@@ -131,8 +131,10 @@ impl SessionSocket {
     ///
     /// # Errors
     /// [`RenewError`]
-    pub async fn renew(&self, token: &str) -> Result<Arc<Claims>, RenewError> {
-        self.registration.renew(token).await
+    pub fn renew<'t>(&self, token: &'t str) -> impl Future<Output = Result<Arc<Claims>, RenewError>> + Send + use<'t> {
+        // The socket is not `Sync`, so a future that borrowed it could not move between threads.
+        let registration = Arc::clone(&self.registration);
+        async move { registration.renew(token).await }
     }
 
     /// Why the session has ended, if it has.

@@ -11,7 +11,8 @@ use std::fmt;
 pub enum EndCause {
     /// The session was revoked: a sign-out, a reused refresh token, the session cap, or an operator.
     SessionRevoked,
-    /// The account's sessions were revoked: a changed password, or a disabled or deleted account.
+    /// The account's sessions were revoked: a changed password, or a disabled or deleted account. If the feed names a session
+    /// before its account, the cause is [`EndCause::SessionRevoked`].
     AccountRevoked,
     /// The key that signed the session's last known token was retired, or is no longer published.
     KeyRetired,

@@ -9,6 +9,8 @@ mod keys;
 mod lost_feed;
 mod measure;
 mod middleware;
+mod on_end;
 mod proxy;
 mod revocation;
 mod shared_cases;
+mod websocket;

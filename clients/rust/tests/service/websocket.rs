@@ -1,0 +1,160 @@
+//! WebSockets of poem apps: closed with a code and a reason when their session ends.
+
+use std::{net::SocketAddr, time::Duration};
+
+use futures_util::{SinkExt, StreamExt};
+use latchkey_verify::{
+    Verifier,
+    poem::{SessionWebSocket, Verify},
+};
+use poem::{EndpointExt, IntoResponse, Route, Server, get, handler, listener::TcpAcceptor, web::websocket::Message};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async,
+    tungstenite::{Message as Received, client::IntoClientRequest},
+};
+
+use crate::{
+    fixture::Fixture,
+    harness::{client::Tokens, wait},
+    proxy::Mode,
+};
+
+/// Answers each message with itself, and a token with the outcome of its renewal.
+#[handler]
+fn echo(socket: SessionWebSocket) -> impl IntoResponse {
+    socket.on_upgrade(|mut socket| async move {
+        while let Some(Ok(Message::Text(text))) = socket.next().await {
+            let answer = match text.strip_prefix("token ") {
+                Some(token) => {
+                    socket.renew(token).await.map_or_else(|error| error.to_string(), |_| "renewed".to_owned())
+                }
+                None => text,
+            };
+            if socket.send(Message::Text(answer)).await.is_err() {
+                break;
+            }
+        }
+    })
+}
+
+/// Never looks at its socket.
+#[handler]
+fn idle(socket: SessionWebSocket) -> impl IntoResponse {
+    socket.on_upgrade(|socket| async move {
+        std::future::pending::<()>().await;
+        drop(socket);
+    })
+}
+
+async fn serve(verifier: &Verifier) -> SocketAddr {
+    let verify = Verify::new(verifier.clone());
+    let app = Route::new()
+        .at("/echo", get(echo).with(verify.clone()))
+        .at("/idle", get(idle).with(verify))
+        .at("/open", get(echo));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(Server::new_with_acceptor(TcpAcceptor::from_tokio(listener).unwrap()).run(app));
+    address
+}
+
+struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+impl Socket {
+    async fn try_open(address: SocketAddr, path: &str, access: &str) -> Result<Self, String> {
+        let mut request = format!("ws://{address}{path}").into_client_request().unwrap();
+        request.headers_mut().insert("authorization", format!("Bearer {access}").parse().unwrap());
+        connect_async(request).await.map(|(socket, _)| Self(socket)).map_err(|error| error.to_string())
+    }
+
+    async fn open(address: SocketAddr, path: &str, access: &str) -> Self {
+        Self::try_open(address, path, access).await.unwrap()
+    }
+
+    async fn ask(&mut self, text: &str) -> String {
+        self.0.send(Received::text(text)).await.unwrap();
+        self.0.next().await.unwrap().unwrap().into_text().unwrap().to_string()
+    }
+
+    /// The code and the reason of the close frame; `None` if the connection ends without one.
+    async fn closed(mut self) -> Option<(u16, String)> {
+        while let Some(Ok(message)) = self.0.next().await {
+            if let Received::Close(Some(frame)) = message {
+                return Some((frame.code.into(), frame.reason.to_string()));
+            }
+        }
+        None
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn websocket_is_closed_with_the_cause_of_the_end() {
+    let fixture = Fixture::new().await;
+    fixture.node.account("ada").await;
+    let tokens = [fixture.node.login("ada").await, fixture.node.login("ada").await];
+    let verifier = fixture.verifier().await;
+    let address = serve(&verifier).await;
+    let mut sockets = [
+        Socket::open(address, "/echo", &tokens[0].access).await,
+        Socket::open(address, "/echo", &tokens[1].access).await,
+    ];
+    for socket in &mut sockets {
+        assert_eq!(socket.ask("hello").await, "hello");
+    }
+    fixture.node.logout(&tokens[0].refresh).await.expect(204);
+    let [first, mut second] = sockets;
+    assert_eq!(first.closed().await, Some((1008, "session_revoked".to_owned())));
+    assert_eq!(second.ask("still here").await, "still here");
+    let refused = Socket::try_open(address, "/echo", &tokens[0].access).await;
+    assert!(refused.is_err_and(|error| error.contains("401")));
+    fixture.proxy.set(Mode::Frozen);
+    fixture.clock.advance(Duration::from_secs(6));
+    assert_eq!(second.closed().await, Some((1013, "feed_lost".to_owned())));
+    wait::until("nothing is registered", async || verifier.status().registrations == 0).await;
+    drop(verifier);
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_handler_of_a_closed_websocket_is_dropped() {
+    let fixture = Fixture::new().await;
+    fixture.node.account("ada").await;
+    let tokens = fixture.node.login("ada").await;
+    let verifier = fixture.verifier().await;
+    let socket = Socket::open(serve(&verifier).await, "/idle", &tokens.access).await;
+    assert_eq!(verifier.status().registrations, 1);
+    fixture.node.logout(&tokens.refresh).await.expect(204);
+    assert_eq!(socket.closed().await, None);
+    drop(verifier);
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn websocket_is_renewed_with_a_newer_token() {
+    let fixture = Fixture::new().await;
+    fixture.node.account("ada").await;
+    let (tokens, other) = (fixture.node.login("ada").await, fixture.node.login("ada").await);
+    let verifier = fixture.verifier().await;
+    let mut socket = Socket::open(serve(&verifier).await, "/echo", &tokens.access).await;
+    let refreshed = Tokens::of(&fixture.node.refresh(&tokens.refresh).await.expect(200));
+    assert_eq!(socket.ask(&format!("token {}", refreshed.access)).await, "renewed");
+    assert_eq!(socket.ask(&format!("token {}", other.access)).await, "the token is of another session");
+    assert_eq!(verifier.status().registrations, 1);
+    drop(socket);
+    wait::until("the registration is gone", async || verifier.status().registrations == 0).await;
+    drop(verifier);
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn websocket_outside_the_middleware_is_refused() {
+    let fixture = Fixture::new().await;
+    fixture.node.account("ada").await;
+    let tokens = fixture.node.login("ada").await;
+    let verifier = fixture.verifier().await;
+    let refused = Socket::try_open(serve(&verifier).await, "/open", &tokens.access).await;
+    assert!(refused.is_err_and(|error| error.contains("401")));
+    drop(verifier);
+    fixture.stop().await;
+}

@@ -1,0 +1,50 @@
+//! A chat over WebSocket. A connection closes when its user signs out.
+
+use futures_util::{SinkExt, StreamExt};
+use latchkey_verify::poem::SessionWebSocket;
+use poem::{
+    IntoResponse, handler,
+    web::{Data, websocket::Message},
+};
+use tokio::sync::broadcast::{self, error::RecvError};
+
+/// The number of messages that a slow member may lag behind before it misses some.
+const BACKLOG: usize = 256;
+
+/// The room, in which every member receives every message.
+#[derive(Clone)]
+pub(crate) struct Room(broadcast::Sender<String>);
+
+impl Room {
+    pub(crate) fn new() -> Self {
+        Self(broadcast::Sender::new(BACKLOG))
+    }
+}
+
+/// Lets a signed-in user take part.
+#[handler]
+pub(crate) fn chat(socket: SessionWebSocket, Data(room): Data<&Room>) -> impl IntoResponse + use<> {
+    let (room, name) = (room.0.clone(), socket.claims().sub.clone());
+    socket.on_upgrade(|mut socket| async move {
+        let mut messages = room.subscribe();
+        loop {
+            tokio::select! {
+                received = socket.next() => match received {
+                    // an error means that nobody is subscribed, and this connection is
+                    Some(Ok(Message::Text(text))) => drop(room.send(format!("{name}: {text}"))),
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => break,
+                },
+                message = messages.recv() => {
+                    let continues = match message {
+                        Ok(text) => socket.send(Message::Text(text)).await.is_ok(),
+                        Err(error) => matches!(error, RecvError::Lagged(_)),
+                    };
+                    if !continues {
+                        break;
+                    }
+                }
+            }
+        }
+    })
+}
