@@ -7,14 +7,12 @@
 
 #[path = "../tests/it/harness/mod.rs"]
 mod harness;
+mod node_process;
 #[path = "feed_latency/sockets.rs"]
 mod sockets;
 
 use std::{
     collections::HashMap,
-    io::{BufRead, BufReader},
-    path::Path,
-    process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -27,6 +25,7 @@ use harness::{
     test_cluster::ServiceClient,
     wait,
 };
+use node_process::{NodeProcess, service_client};
 
 /// Sequential sign-outs: each starts after the previous event has arrived.
 const ONE_BY_ONE: usize = 1000;
@@ -45,10 +44,11 @@ async fn main() {
     let redis = Redis::start();
     let folder = tempfile::tempdir().unwrap();
     let there = guard::free_port();
-    let issuer = format!("http://127.0.0.1:{there}");
-    let here = Service::start(folder.path(), &redis, &issuer, 0);
-    let there = Service::start(folder.path(), &redis, &issuer, there);
-    let service = service_client(folder.path(), &redis, &issuer);
+    let (issuer, listen) = (format!("http://127.0.0.1:{there}"), format!("127.0.0.1:{there}"));
+    let (here, there) = (settings(&issuer, "127.0.0.1:0"), settings(&issuer, &listen));
+    let (here, there) =
+        (NodeProcess::start(folder.path(), &redis, &here), NodeProcess::start(folder.path(), &redis, &there));
+    let service = service_client(folder.path(), &redis, &settings(&issuer, "127.0.0.1:0"));
     let arrivals = Arrivals::follow(&there.client, &service).await;
 
     let count = ONE_BY_ONE + SOCKETS + RATES.iter().map(|(rate, seconds)| rate * seconds).sum::<usize>();
@@ -165,58 +165,12 @@ impl Arrivals {
     }
 }
 
-/// A node process.
-struct Service {
-    child: Child,
-    client: Client,
-}
-
-fn latchkey(folder: &Path, redis: &Redis, issuer: &str, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_latchkey"));
-    command
-        .args(arguments)
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .env("LATCHKEY_ISSUER", issuer)
-        .env("LATCHKEY_REDIS_URL", redis.url())
-        .env("LATCHKEY_SECRET", "a benchmark's secret that is long enough")
-        .env("LATCHKEY_LOG_FILTER", "error,latchkey::cli=info")
-        // fast hashing: hashing is not measured here
-        .env("LATCHKEY_LIMITS_LOGIN_PER_ADDRESS", "off")
-        .env("LATCHKEY_LIMITS_LOGIN_BACKOFF_AFTER", "off")
-        .env("LATCHKEY_LIMITS_REGISTRATION_PER_ADDRESS", "off")
-        .env("LATCHKEY_PASSWORD_MEMORY_KIB", "64")
-        .env("LATCHKEY_PASSWORD_ITERATIONS", "1");
-    command
-}
-
-impl Service {
-    fn start(folder: &Path, redis: &Redis, issuer: &str, port: u16) -> Self {
-        let mut command = latchkey(folder, redis, issuer, &["serve"]);
-        let mut child = command.env("LATCHKEY_LISTEN", format!("127.0.0.1:{port}")).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let api = lines.find_map(|line| {
-            let line: serde_json::Value = serde_json::from_str(&line.unwrap()).ok()?;
-            Some(line["api"].as_str()?.to_owned())
-        });
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, client: Client::new(api.expect("it starts")) }
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-fn service_client(folder: &Path, redis: &Redis, issuer: &str) -> ServiceClient {
-    let added = latchkey(folder, redis, issuer, &["client", "add", "bench"]).output().unwrap();
-    assert!(added.status.success(), "{added:?}");
-    let text = String::from_utf8(added.stdout).unwrap();
-    let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned();
-    ServiceClient { id: value("client_id: "), secret: value("client_secret: ") }
+/// Settings of a node. Fast hashing: hashing is not measured here.
+fn settings<'a>(issuer: &'a str, listen: &'a str) -> [(&'static str, &'a str); 4] {
+    [
+        ("LATCHKEY_ISSUER", issuer),
+        ("LATCHKEY_LISTEN", listen),
+        ("LATCHKEY_PASSWORD_MEMORY_KIB", "64"),
+        ("LATCHKEY_PASSWORD_ITERATIONS", "1"),
+    ]
 }

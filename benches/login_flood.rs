@@ -6,12 +6,10 @@
 
 #[path = "../tests/it/harness/mod.rs"]
 mod harness;
+mod node_process;
 
 use std::{
     collections::BTreeMap,
-    io::{BufRead, BufReader},
-    path::Path,
-    process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -23,9 +21,11 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use harness::{
     client::{Client, PASSWORD},
     redis::Redis,
+    test_cluster::ServiceClient,
     wait,
     wire::{Reply, Wire, post, post_form},
 };
+use node_process::{NodeProcess, service_client};
 use serde_json::json;
 use tokio::task::JoinHandle;
 
@@ -38,6 +38,8 @@ const ROUNDS: usize = 3;
 /// Duration of each measurement.
 const TIME: Duration = Duration::from_secs(5);
 const ACCOUNTS: usize = 64;
+/// The flood is refused by the hashing queue, not by rate limits.
+const SETTINGS: [(&str, &str); 1] = [("LATCHKEY_LIMITS_LOGIN_SERVICE", "off")];
 
 #[derive(Clone, Copy, Debug)]
 enum Kind {
@@ -49,9 +51,9 @@ enum Kind {
 async fn main() {
     let redis = Redis::start();
     let folder = tempfile::tempdir().unwrap();
-    let node = Node::start(folder.path(), &redis);
-    let authorization = service_client(folder.path(), &redis);
-    let client = Client::new(node.base.clone());
+    let node = NodeProcess::start(folder.path(), &redis, &SETTINGS);
+    let authorization = authorization(&service_client(folder.path(), &redis, &SETTINGS));
+    let client = node.client.clone();
     for number in 0..ACCOUNTS {
         client.account(&format!("user{number}")).await;
     }
@@ -67,7 +69,7 @@ async fn main() {
         for _ in 0..ROUNDS {
             let alone = callers.measure(&node, &redis, TIME).await;
             println!("{kind:?} alone           {alone}");
-            let flood = Flood::begin(&node.base).await;
+            let flood = Flood::begin(&node.client.base).await;
             let beside = callers.measure(&node, &redis, TIME).await;
             println!("{kind:?} during a flood {beside}");
             println!("  sign-ins: {}", flood.end().await);
@@ -122,9 +124,9 @@ impl Callers {
     }
 
     /// Runs all callers in a closed loop for a duration.
-    async fn measure(&mut self, node: &Node, redis: &Redis, time: Duration) -> Measured {
+    async fn measure(&mut self, node: &NodeProcess, redis: &Redis, time: Duration) -> Measured {
         let done = Arc::new(AtomicBool::new(false));
-        let before = (Cpu::of(node.child.id()), Cpu::of(redis.guard.pid().unsigned_abs()), Instant::now());
+        let before = (Cpu::of(node.child.id()), Cpu::of(redis.pid().unsigned_abs()), Instant::now());
         let callers: Vec<_> = self
             .callers
             .drain(..)
@@ -142,7 +144,7 @@ impl Callers {
         }
         let seconds = before.2.elapsed().as_secs_f64();
         let node = Cpu::of(node.child.id());
-        let redis = Cpu::of(redis.guard.pid().unsigned_abs());
+        let redis = Cpu::of(redis.pid().unsigned_abs());
         let answered = f64::from(answered);
         Measured {
             rate: answered / seconds,
@@ -265,45 +267,8 @@ impl Cpu {
     }
 }
 
-/// A node process.
-struct Node {
-    child: Child,
-    base: String,
-}
-
-fn latchkey(folder: &Path, redis: &Redis, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_latchkey"));
-    command
-        .args(arguments)
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .env("LATCHKEY_LISTEN", "127.0.0.1:0")
-        .env("LATCHKEY_ISSUER", "https://auth.example.com")
-        .env("LATCHKEY_REDIS_URL", redis.url())
-        .env("LATCHKEY_SECRET", "a benchmark's secret that is long enough")
-        .env("LATCHKEY_LOG_FILTER", "error,latchkey::cli=info")
-        // all callers share one address
-        .env("LATCHKEY_LIMITS_LOGIN_PER_ADDRESS", "off")
-        .env("LATCHKEY_LIMITS_LOGIN_SERVICE", "off")
-        .env("LATCHKEY_LIMITS_LOGIN_BACKOFF_AFTER", "off")
-        .env("LATCHKEY_LIMITS_REGISTRATION_PER_ADDRESS", "off");
-    command
-}
-
-impl Node {
-    fn start(folder: &Path, redis: &Redis) -> Self {
-        let mut child = latchkey(folder, redis, &["serve"]).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let api = lines.find_map(|line| {
-            let line: serde_json::Value = serde_json::from_str(&line.unwrap()).ok()?;
-            Some(line["api"].as_str()?.to_owned())
-        });
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, base: api.expect("it starts") }
-    }
-
+/// Memory of the node.
+impl NodeProcess {
     /// Resident memory in MiB.
     fn memory(&self) -> u64 {
         self.status("VmRSS:") / 1024
@@ -321,19 +286,7 @@ impl Node {
     }
 }
 
-impl Drop for Node {
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
 /// `Authorization` of a service client.
-fn service_client(folder: &Path, redis: &Redis) -> String {
-    let added = latchkey(folder, redis, &["client", "add", "bench"]).output().unwrap();
-    assert!(added.status.success(), "{added:?}");
-    let text = String::from_utf8(added.stdout).unwrap();
-    let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned();
-    let both = format!("{}:{}", value("client_id: "), value("client_secret: "));
-    format!("Basic {}", BASE64_STANDARD.encode(both))
+fn authorization(client: &ServiceClient) -> String {
+    format!("Basic {}", BASE64_STANDARD.encode(format!("{}:{}", client.id, client.secret)))
 }

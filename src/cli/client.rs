@@ -122,32 +122,32 @@ pub fn run(command: &ClientCommand, global: &Global) -> anyhow::Result<()> {
         match command {
             ClientCommand::Add(args) => {
                 let added = clients::add(&config.token, &clock, &entropy, &sql, new.unwrap_or_default()).await;
-                let (client, secret) = added.with_context(|| args.name.clone())?;
+                let (client, secret) = added.with_context(|| format!("{:?}", args.name))?;
                 print_secret(&client.id, &secret)?;
             }
             ClientCommand::List(args) => list(&clients::list(&sql).await?, args.json, clock.now())?,
             ClientCommand::Show(args) => {
-                let client = clients::show(&sql, &args.name).await.with_context(|| args.name.clone())?;
+                let client = clients::show(&sql, &args.name).await.with_context(|| format!("{:?}", args.name))?;
                 show(&client, args.json, clock.now())?;
             }
             ClientCommand::Disable(args) => {
-                clients::disable(&clock, &sql, &args.name).await.with_context(|| args.name.clone())?;
+                clients::disable(&clock, &sql, &args.name).await.with_context(|| format!("{:?}", args.name))?;
                 println!("Disabled {}. Running nodes apply this within seconds.", args.name);
             }
             ClientCommand::Enable(args) => {
-                clients::enable(&clock, &sql, &args.name).await.with_context(|| args.name.clone())?;
+                clients::enable(&clock, &sql, &args.name).await.with_context(|| format!("{:?}", args.name))?;
                 println!("Enabled {}. Running nodes apply this within seconds.", args.name);
             }
             ClientCommand::Delete(args) => {
-                clients::show(&sql, &args.name).await.with_context(|| args.name.clone())?;
+                clients::show(&sql, &args.name).await.with_context(|| format!("{:?}", args.name))?;
                 prompt::confirm(&format!("Delete the service client {} permanently?", args.name), args.yes)?;
-                clients::delete(&clock, &sql, &args.name).await.with_context(|| args.name.clone())?;
+                clients::delete(&clock, &sql, &args.name).await.with_context(|| format!("{:?}", args.name))?;
                 println!("Deleted {}. Running nodes apply this within seconds.", args.name);
             }
             ClientCommand::RotateSecret(args) => {
                 let grace = args.grace.unwrap_or(GRACE);
                 let rotated = clients::rotate_secret(&clock, &entropy, &sql, &args.name, grace).await;
-                let (id, secret) = rotated.with_context(|| args.name.clone())?;
+                let (id, secret) = rotated.with_context(|| format!("{:?}", args.name))?;
                 print_secret(&id, &secret)?;
                 eprintln!("The old secret stays valid until {}.", clock.now() + grace);
             }

@@ -1,6 +1,10 @@
-//! The configuration as a whole: the defaults, the precedence of sources, and the text of every refusal.
+//! The configuration as a whole: the defaults, every key, and the text of every refusal.
 
-use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, time::Duration};
+mod secrets;
+mod sources;
+mod warnings;
+
+use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
 use tempfile::TempDir;
 
@@ -294,83 +298,6 @@ fn every_key_can_be_set_by_its_variable() {
 }
 
 #[test]
-fn sources_override_each_other_in_order() {
-    let folder =
-        Folder::with_file("listen = '127.0.0.1:1'\ndata_dir = 'a'\n[session]\ngrace = '1s'\nmax_per_account = 1");
-    let config = folder.load(&[]).unwrap();
-    assert_eq!((config.listen.port(), config.session.grace, config.session.max_per_account), (1, secs(1), 1));
-
-    let variables = [("LATCHKEY_LISTEN", "127.0.0.1:2"), ("LATCHKEY_DATA_DIR", "b"), ("LATCHKEY_SESSION_GRACE", "2s")];
-    let config = folder.load(&variables).unwrap();
-    assert_eq!((config.listen.port(), config.session.grace, config.session.max_per_account), (2, secs(2), 1));
-    assert_eq!(config.data_dir, folder.path().join("b"));
-
-    let mut sources = folder.sources(&variables);
-    sources.data_dir = Some("c".into());
-    sources.set = vec!["listen=127.0.0.1:3".into(), "listen=127.0.0.1:4".into()];
-    let config = load(&sources, &Entropy::system()).unwrap();
-    assert_eq!((config.listen.port(), config.session.grace), (4, secs(2)));
-    assert_eq!(config.data_dir, folder.path().join("c"));
-    assert_eq!(config.issuer, "http://127.0.0.1:4");
-}
-
-#[test]
-fn named_configuration_file_must_exist() {
-    let folder = Folder::with_file("session.max_per_account = 1");
-    folder.write("b.toml", "session.max_per_account = 2");
-    folder.write("c.toml", "session.max_per_account = 3");
-    let of = |sources: &Sources| load(sources, &Entropy::system()).map(|config| config.session.max_per_account);
-
-    let mut sources = folder.sources(&[("LATCHKEY_CONFIG", "b.toml")]);
-    assert_eq!(of(&sources), Ok(2));
-    sources.config_file = Some("c.toml".into());
-    assert_eq!(of(&sources), Ok(3));
-    sources.config_file = Some("d.toml".into());
-    assert_eq!(
-        of(&sources).unwrap_err().to_string(),
-        "the configuration can't be used:\n  d.toml: can't be read: No such file or directory (os error 2)"
-    );
-}
-
-#[test]
-fn all_problems_are_reported_together() {
-    let folder = Folder::with_file(
-        "lisen = '127.0.0.1:80'\n\n[token]\naccess_ttl = '2h'\nscope = ['a']\n\n[password]\nmin_length = 4\n",
-    );
-    let mut sources = folder.sources(&[
-        ("LATCHKEY_SESSION_GRACE", "90s"),
-        ("LATCHKEY_SECRET", "hunter2"),
-        ("LATCHKEY_REDIS_URI", "redis://:hunter2@r"),
-        ("LATCHKEY_REDIS_URL", "https://:hunter2@r"),
-        ("LATCHKEY_DATABASE_URL", "mysql://:hunter2@r"),
-        ("LATCHKEY_PASSWORD_PEPPER", "hunter2"),
-        ("LATCHKEY_SECRET_PREVIOUS", "hunter2,hunter2"),
-    ]);
-    sources.set = vec!["log.format=xml".into(), "http.max_bodi=1".into()];
-    let error = load(&sources, &Entropy::system()).unwrap_err().to_string();
-    assert_eq!(
-        error,
-        "the configuration can't be used:
-  lisen (latchkey.toml, line 1): no such key; did you mean listen?
-  LATCHKEY_REDIS_URI: no such variable; did you mean LATCHKEY_REDIS_URL?
-  http.max_bodi (--set): no such key; did you mean http.max_body?
-  secret_previous (LATCHKEY_SECRET_PREVIOUS): must be at least 32 bytes; make one with `openssl rand -base64 32`
-  secret (LATCHKEY_SECRET): must be at least 32 bytes; make one with `openssl rand -base64 32`
-  token.access_ttl = \"2h\" (latchkey.toml, line 4): must be 30s to 1h
-  token.scope = [\"a\"] (latchkey.toml, line 5): must be a single value, not a list or a section
-  redis.url (LATCHKEY_REDIS_URL): must start with one of redis, rediss, redis-cluster, rediss-cluster, redis-sentinel, \
-         rediss-sentinel, redis+unix, valkey, valkeys, valkey-cluster, valkeys-cluster, valkey-sentinel, \
-         valkeys-sentinel, valkey+unix, followed by :// and an address
-  database.url (LATCHKEY_DATABASE_URL): must start with sqlite:// or postgres://
-  session.grace = \"90s\" (LATCHKEY_SESSION_GRACE): must be 0s to 1m
-  password.min_length = \"4\" (latchkey.toml, line 8): must be a whole number, 8 to 1024
-  password.pepper (LATCHKEY_PASSWORD_PEPPER): must be at least 32 bytes; make one with `openssl rand -base64 32`
-  log.format = \"xml\" (--set): must be one of auto, text, json"
-    );
-    assert!(!folder.path().join("latchkey-data").exists(), "nothing is made for a configuration that isn't used");
-}
-
-#[test]
 fn impossible_values_are_refused() {
     for flag in [
         "listen=8080",
@@ -489,118 +416,6 @@ fn multi_node_requires_shared_stores_and_secret() {
              \"true\" (--set)",
             "secret (default): all nodes need the same secret: set it or secret_file, because of multi_node, which is \"true\" \
              (--set)",
-        ]
-    );
-}
-
-#[test]
-fn secret_with_too_little_entropy_is_warned_about() {
-    let folder = Folder::new();
-    let warnings = |secret: &str| folder.load(&[("LATCHKEY_SECRET", secret)]).unwrap().warnings;
-    assert_eq!(warnings(SECRET), [""; 0]);
-    let [warning] = &warnings(&"a".repeat(32))[..] else { panic!("one warning") };
-    assert!(warning.starts_with("the secret cannot have 128 bits of entropy"), "{warning}");
-}
-
-#[test]
-fn secret_and_secret_file_exclude_each_other() {
-    let folder = Folder::new();
-    folder.write("s", &format!("{SECRET}\n{}\n", "2".repeat(32)));
-    let previous = "1".repeat(32);
-    let config = folder.load(&[("LATCHKEY_SECRET_FILE", "s"), ("LATCHKEY_SECRET_PREVIOUS", &previous)]).unwrap();
-    assert_eq!(config.secrets.current.expose(), SECRET);
-    let previous: Vec<_> = config.secrets.previous.iter().map(|secret| secret.expose().to_owned()).collect();
-    assert_eq!(previous, ["1".repeat(32), "2".repeat(32)]);
-
-    let error = folder.load(&[("LATCHKEY_SECRET_FILE", "s"), ("LATCHKEY_SECRET", SECRET)]).unwrap_err();
-    assert_eq!(
-        error.problems[0].to_string(),
-        "secret (LATCHKEY_SECRET): must not be set together with secret_file, which is \"s\" (LATCHKEY_SECRET_FILE)"
-    );
-    let error = folder.load(&[("LATCHKEY_SECRET_FILE", "t")]).unwrap_err();
-    assert_eq!(
-        error.problems[0].to_string(),
-        format!(
-            "secret_file (LATCHKEY_SECRET_FILE): {}/t can't be read: No such file or directory (os error 2)",
-            folder.path().display()
-        )
-    );
-}
-
-#[test]
-fn generated_secret_is_stable_and_private() {
-    let folder = Folder::new();
-    let first = folder.load(&[]).unwrap().secrets.current;
-    assert_eq!(folder.load(&[]).unwrap().secrets.current, first);
-    let data = folder.path().join("latchkey-data");
-    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!((mode(&data), mode(&data.join("secret"))), (0o700, 0o600));
-
-    fs::set_permissions(data.join("secret"), fs::Permissions::from_mode(0o644)).unwrap();
-    let path = data.join("secret");
-    assert_eq!(
-        folder.load(&[]).unwrap_err().problems[0].to_string(),
-        format!("secret (default): none is configured, and others can read {0}; run `chmod 600 {0}`", path.display())
-    );
-}
-
-#[test]
-fn data_dir_that_cannot_be_created_is_a_problem() {
-    let folder = Folder::new();
-    folder.write("latchkey-data", "");
-    assert_eq!(
-        folder.load(&[]).unwrap_err().problems[0].to_string(),
-        format!(
-            "data_dir (default): {}/latchkey-data can't be created: File exists (os error 17)",
-            folder.path().display()
-        )
-    );
-}
-
-#[test]
-fn insecure_settings_are_warned_of() {
-    let warnings = |flags: &[&str]| set(flags).unwrap().warnings;
-    let clear_text = |issuer: &str| {
-        format!(
-            "issuer is {issuer}: without https, passwords and tokens cross the network in clear text, and browsers refuse the cookie"
-        )
-    };
-    assert_eq!(warnings(&["issuer=http://id.example.com"]), [clear_text("http://id.example.com")]);
-    let refused = set(&["listen=0.0.0.0:80"]).unwrap_err().to_string();
-    assert!(refused.contains("issuer") && refused.contains("must be set to the public URL"), "{refused}");
-    assert_eq!(warnings(&["listen=0.0.0.0:80", "issuer=https://id.example.com"]), [""; 0]);
-    let far = warnings(&["redis.url=redis://:hunter2@r", "database.url=postgres://bob:hunter2@h/d"]);
-    assert!(
-        matches!(&far[..], [redis, sql] if redis.contains("rediss://") && sql.contains("sslmode=verify-full")),
-        "{far:?}"
-    );
-    assert!(far.iter().all(|text| !text.contains("hunter2")), "{far:?}");
-    assert_eq!(
-        warnings(&["password.memory_kib=1024"]),
-        [
-            "password.memory_kib = 1024 with password.iterations = 2 is weaker than OWASP recommends: 19456 with 2, or 47104 with 1"
-        ]
-    );
-    assert_eq!(
-        warnings(&["keys.publish_before=0s"]),
-        [
-            "keys.publish_before (0s) is shorter than keys.refresh_interval (10s): other nodes may not have loaded a new key when it signs"
-        ]
-    );
-
-    let folder = Folder::new();
-    folder.write("s", SECRET);
-    fs::set_permissions(folder.path().join("s"), fs::Permissions::from_mode(0o640)).unwrap();
-    fs::create_dir(folder.path().join("latchkey-data")).unwrap();
-    fs::set_permissions(folder.path().join("latchkey-data"), fs::Permissions::from_mode(0o755)).unwrap();
-    let here = folder.path().display();
-    assert_eq!(
-        folder.load(&[("LATCHKEY_SECRET_FILE", "s")]).unwrap().warnings,
-        [
-            format!(
-                "others on this machine may read what is in {here}/latchkey-data; run `chmod 700 {here}/latchkey-data`"
-            ),
-            format!("others may read the secret: run `chmod 600 {here}/s`"),
         ]
     );
 }

@@ -26,10 +26,11 @@ const OWN_CHARACTERS: usize = 4;
 /// A password that the xkcd comic 936 made common, which frequency lists lack in this spelling.
 const COMMON_PHRASE: &str = "correct horse battery staple";
 
-/// The `min_score` from which on one word with digits and symbols is refused.
+/// The lowest `password.min_score` that refuses one word with digits and symbols around it.
 const PATTERN_SCORE: u8 = 2;
 
-const ONE_WORD: &str = "One word with digits or symbols is tried first. Use several words that don't belong together.";
+const ONE_WORD: &str =
+    "Attackers try one word with digits or symbols first. Use several words that don't belong together.";
 
 /// The reason why a new password is refused. The texts are for its owner.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

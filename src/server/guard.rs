@@ -31,7 +31,8 @@ pub(super) struct Prefix {
 pub(super) struct TimeoutStream {
     stream: TcpStream,
     prefix: Prefix,
-    given: usize,
+    /// How many bytes of the prefix have been read.
+    prefix_read: usize,
     ended: bool,
     reading: Option<Reading>,
     writing: WriteStall,
@@ -65,7 +66,7 @@ impl TimeoutStream {
     /// HTTP/2, where frames may arrive at any time: only writes have a timeout.
     pub(super) fn http2(stream: TcpStream, prefix: Prefix, write_timeout: Duration) -> Self {
         let writing = WriteStall::new(write_timeout);
-        Self { stream, prefix, given: 0, ended: false, reading: None, writing, replacement: Vec::new() }
+        Self { stream, prefix, prefix_read: 0, ended: false, reading: None, writing, replacement: Vec::new() }
     }
 
     /// The stream, and whether its peer may still be sending.
@@ -75,17 +76,17 @@ impl TimeoutStream {
     }
 
     fn poll_read_any(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let left = &self.prefix.bytes[self.given..self.prefix.len];
+        let left = &self.prefix.bytes[self.prefix_read..self.prefix.len];
         if left.is_empty() {
             return Pin::new(&mut self.stream).poll_read(cx, buf);
         }
         let some = &left[..left.len().min(buf.remaining())];
         buf.put_slice(some);
-        self.given += some.len();
+        self.prefix_read += some.len();
         Poll::Ready(Ok(()))
     }
 
-    /// Whether hyper wrote an error response of its own, which is replaced.
+    /// Replaces an error response that hyper wrote by itself. Returns whether `written` was one.
     fn replace(&mut self, written: &[u8]) -> bool {
         if self.reading.is_some()
             && let Some(answer) = refusal::rewrite_hyper_error(written)
@@ -96,7 +97,7 @@ impl TimeoutStream {
         false
     }
 
-    /// Checks the result of a write. If the peer is too slow, the kernel drops its send buffer with the connection; otherwise
+    /// Checks the result of a write for a stalled peer. If the peer is too slow, the kernel drops its send buffer with the connection; otherwise
     /// it would keep the buffer for as long as the peer reads a byte now and then.
     fn written(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         let written = self.writing.check(cx, written);

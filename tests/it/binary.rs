@@ -228,7 +228,7 @@ fn configuration_error_names_the_key_and_valid_values() {
 #[tokio::test(flavor = "multi_thread")]
 async fn start_up_warns_of_a_redis_without_persistence() {
     let folder = tempfile::tempdir().unwrap();
-    let redis = Redis::start_with("redis-server", &["--appendonly", "no", "--maxmemory-policy", "allkeys-lru"]);
+    let redis = Redis::start_with(&["--appendonly", "no", "--maxmemory-policy", "allkeys-lru"]);
     let service = Service::start_with(folder.path(), &["serve", "--set", &format!("redis.url={}", redis.url())]);
     wait::until("the log names the missing settings of this Redis", || async {
         let log = service.log.lock().unwrap();

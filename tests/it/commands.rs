@@ -118,13 +118,13 @@ async fn service_clients_are_managed_beside_a_running_node() {
     let pem = folder.path().join("key.pem");
     std::fs::write(&pem, "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n").unwrap();
     for (arguments, text) in [
-        (&["client", "add", "billing"][..], "billing: a client of this name exists"),
+        (&["client", "add", "billing"][..], "\"billing\": a client of this name exists"),
         (&["client", "add", "a b"], "1 to 64 ASCII letters"),
         (&["client", "add", "latchkey"], "token.client_id"),
         (&["client", "add", "other", "--public-key", "key.pem"], "key.pem: holds a private key"),
         (&["client", "add", "other", "--jwks", "none.json"], "none.json"),
-        (&["client", "disable", "other"], "other: there is no client of this name"),
-        (&["client", "rotate-secret", "other"], "other: there is no client of this name"),
+        (&["client", "disable", "other"], "\"other\": there is no client of this name"),
+        (&["client", "rotate-secret", "other"], "\"other\": there is no client of this name"),
     ] {
         let output = run(folder.path(), arguments);
         let output_text = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -303,6 +303,18 @@ async fn audit_follow_prints_events_as_they_are_written() {
     assert!(lines.next().unwrap().contains("\"second\""));
     follow.kill().unwrap();
     follow.wait().unwrap();
+}
+
+/// Error messages quote and escape names, so that a name cannot control the terminal.
+#[test]
+fn refused_client_name_is_quoted_and_escaped() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(run(folder.path(), &["migrate"]).status.success());
+    for command in ["add", "show", "disable", "enable", "delete", "rotate-secret"] {
+        let refused = run(folder.path(), &["client", command, "--", "a\n\u{1b}[31mb"]);
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(text(&refused.stderr).starts_with(r#"latchkey: "a\n\u{1b}[31mb": "#), "{}", text(&refused.stderr));
+    }
 }
 
 #[test]

@@ -6,6 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use reqwest::Method;
+use serde_json::json;
+
+use crate::harness::{client::PASSWORD, test_cluster::TestCluster};
+
 /// The documents with tables of requirements and threats, whose rows name tests.
 const SECURITY_DOCUMENTS: [&str; 2] = ["docs/asvs.md", "docs/threat-model.md"];
 
@@ -208,6 +213,34 @@ fn readme_links_every_document_and_has_at_most_150_lines() {
         documents().into_iter().filter(|path| path.starts_with("docs/") && !linked.contains(path.as_str())).collect();
     assert!(unlinked.is_empty(), "README.md does not link {unlinked:?}");
     assert!(readme.lines().count() <= 150, "README.md is an overview: move details to a document");
+}
+
+/// The names of all JSON fields in a text, in their order.
+fn field_names(json: &str) -> Vec<&str> {
+    let parts: Vec<&str> = json.split('"').collect();
+    parts.windows(2).skip(1).step_by(2).filter(|pair| pair[1].starts_with(':')).map(|pair| pair[0]).collect()
+}
+
+/// README.md prints answers of a real node. The service may have more fields.
+#[tokio::test]
+async fn readme_answers_have_fields_in_the_order_of_the_service() {
+    assert_eq!(field_names(r#"{"a":"x","b":[{"c":1}],"d":["e"]}"#), ["a", "b", "c", "d"]);
+    let readme = read("README.md");
+    let printed = readme.split("```json\n").nth(1).and_then(|rest| rest.split("\n```").next()).unwrap();
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    let account = node.post("/v1/users", json!({ "email": "ada@example.com", "password": PASSWORD })).await.expect(201);
+    let login = node.request(Method::POST, "/v1/login").header("user-agent", "curl/7.88.1");
+    let login =
+        node.send(login.json(&json!({ "identifier": "ada@example.com", "password": PASSWORD }))).await.expect(200);
+    let sessions = node.get("/v1/sessions", &login.text_of("access_token")).await.expect(200);
+    for (line, answer) in printed.lines().zip([account, sessions, login]) {
+        let mut served = field_names(&answer.text).into_iter();
+        let all_found = field_names(line).iter().all(|name| served.any(|other| other == *name));
+        assert!(all_found, "README.md prints {line}, the service answers {}", answer.text);
+    }
+    assert_eq!(printed.lines().count(), 3);
+    node.stop().await;
 }
 
 #[test]

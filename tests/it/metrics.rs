@@ -64,7 +64,7 @@ async fn scrape(node: &Node) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn readyz_of_the_metrics_listener_names_problems_and_draining() {
-    let redis = Redis::start_with("redis-server", &["--appendonly", "no"]);
+    let redis = Redis::start_with(&["--appendonly", "no"]);
     let cluster = TestCluster::with_redis(redis);
     let node = cluster.node().await;
     let draining = Draining::default();
@@ -165,10 +165,10 @@ async fn gauges_show_peers_and_a_lost_feed() {
     let text = scrape(&one).await;
     assert_eq!(value(&text, "latchkey_peers"), 1.0);
     assert!(text.contains("latchkey_build_info{version=\""));
-    cluster.redis.guard.signal(rustix::process::Signal::STOP);
+    cluster.redis.signal(rustix::process::Signal::STOP);
     wait::until("the node loses the feed", || async { one.state.redis.revocation_log.synced_at().is_none() }).await;
     let text = scrape(&one).await;
-    cluster.redis.guard.signal(rustix::process::Signal::CONT);
+    cluster.redis.signal(rustix::process::Signal::CONT);
     assert_eq!(value(&text, "latchkey_feed_synced"), 0.0);
     assert_eq!(value(&text, "latchkey_session_cache_valid"), 0.0);
     assert!(value(&text, "latchkey_feed_lag_seconds") > 0.0);

@@ -8,18 +8,15 @@ use std::{
 
 #[path = "../../../clients/rust/tests/service/harness.rs"]
 mod harness;
-#[allow(dead_code)]
-#[path = "../../../clients/rust/tests/service/proxy.rs"]
-mod proxy;
 
 use futures_util::{SinkExt, StreamExt};
 use harness::{
     client::Client,
+    fault_proxy::FaultProxy,
     test_cluster::{Node, ServiceClient, TestCluster},
     wait,
 };
 use latchkey::domain::clock::Clock;
-use proxy::FaultProxy;
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async,
@@ -69,12 +66,12 @@ impl Fixture {
     async fn start() -> Self {
         let mut cluster = TestCluster::new();
         cluster.clock = Clock::System;
-        let proxy = FaultProxy::start().await;
-        cluster.config.issuer = proxy.url();
+        let proxy = FaultProxy::start_without_target().await;
+        cluster.config.issuer = proxy.http_url();
         let node = cluster.node().await;
-        proxy.forward_to(&node.client.base);
+        proxy.forward_to(node.address());
         let client = cluster.service_client("hello").await;
-        let app = tokio::task::block_in_place(|| App::start(&proxy.url(), &client));
+        let app = tokio::task::block_in_place(|| App::start(&proxy.http_url(), &client));
         Self { app, node, _proxy: proxy, _cluster: cluster }
     }
 }

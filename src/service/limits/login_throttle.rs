@@ -157,7 +157,7 @@ impl Attempt {
 
 /// The backoff as a quota, for the `RateLimit-Policy` header.
 fn quota_of(backoff: Backoff) -> Quota {
-    Quota { count: backoff.free, window: crate::store::redis::FEW_FORGOTTEN }
+    Quota { count: backoff.free, window: crate::store::redis::FEW_FAILURES_KEPT }
 }
 
 /// The keyed digest of a name.

@@ -32,7 +32,7 @@ pub use self::{
     revocation_log::RevocationLog,
     sessions::{Create, NewSession, Replace, Replacement, SessionStore},
 };
-pub(crate) use rate_limits::FEW_FORGOTTEN;
+pub(crate) use rate_limits::FEW_FAILURES_KEPT;
 
 use crate::{
     config::{CacheSettings, RedisSettings},

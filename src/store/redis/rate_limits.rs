@@ -14,11 +14,11 @@ use crate::domain::{
     limit::{Backoff, Quota},
 };
 
-/// How long failures that are too few for a delay are kept. Short: attempts for made-up names fill Redis with these.
-pub(crate) const FEW_FORGOTTEN: Duration = Duration::from_hours(1);
+/// How long Redis keeps failures that are too few for a wait. Short, since attempts for made-up names leave many of them.
+pub(crate) const FEW_FAILURES_KEPT: Duration = Duration::from_hours(1);
 
-/// How long more failures are kept.
-const MANY_FORGOTTEN: Duration = Duration::from_hours(24);
+/// How long Redis keeps failures that cause waits, unless a wait is longer.
+const MANY_FAILURES_KEPT: Duration = Duration::from_hours(24);
 
 /// The bucket of unrecognized devices and addresses.
 const STRANGERS: &str = "s";
@@ -85,13 +85,13 @@ impl RateLimiter {
     ) -> Result<ThrottleDecision, RedisError> {
         let arguments = vec![
             millis(now),
-            device.map_or("-", |lane| lane.0.as_str()).into(),
+            device.map_or("-", |bucket| bucket.0.as_str()).into(),
             address.0.as_str().into(),
             Value::Integer(backoff.free.into()),
             duration(backoff.first),
             duration(backoff.most),
-            duration(FEW_FORGOTTEN),
-            duration(MANY_FORGOTTEN.max(2 * backoff.most)),
+            duration(FEW_FAILURES_KEPT),
+            duration(MANY_FAILURES_KEPT.max(2 * backoff.most)),
             Value::Integer(backoff.free_where_known().into()),
         ];
         let keys = vec![self.connection.keys.login_throttle(account)];
@@ -127,7 +127,7 @@ impl RateLimiter {
             address.0.as_str().into(),
             duration(backoff.known_for),
             Value::Integer(backoff.max_known.into()),
-            used.map_or("", |lane| lane.0.as_str()).into(),
+            used.map_or("", |bucket| bucket.0.as_str()).into(),
         ];
         let keys = vec![self.connection.keys.login_throttle(account)];
         script::run(&self.connection.scripts.trust_device, &self.connection, keys, arguments).await.map(drop)

@@ -46,7 +46,7 @@ pub(super) async fn normalize_names(tx: &mut Transaction<'_, Any>) -> Result<(),
             }
             if let Some(other) = query(holder).bind(key.clone()).fetch_optional(&mut **tx).await? {
                 let other: String = other.try_get("id")?;
-                tracing::warn!(account = %id, %other, column, "two accounts have names that look the same");
+                tracing::warn!(account = %id, %other, column, "two accounts have names that look the same, and keep their exact spellings: rename one of them");
                 continue;
             }
             query(update).bind(key).bind(id).execute(&mut **tx).await?;

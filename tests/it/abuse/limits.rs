@@ -12,7 +12,7 @@ use crate::{
         client::{Answer, PASSWORD, Tokens},
         test_cluster::{TestCluster, limits},
     },
-    store::server::{DURABLE, Server},
+    store::server::{DURABLE, Redis},
 };
 
 #[expect(clippy::unnecessary_wraps, reason = "the settings are optional")]
@@ -237,7 +237,7 @@ async fn login_without_limits_is_never_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn registrations_without_redis_are_limited_by_the_node() {
-    let server = Server::stopped(DURABLE);
+    let server = Redis::stopped(DURABLE);
     let mut cluster = TestCluster::new();
     cluster.config.redis.url = Some(server.url().into());
     cluster.config.redis.command_timeout = Duration::from_millis(100);

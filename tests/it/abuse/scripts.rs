@@ -14,7 +14,7 @@ use proptest::{
     test_runner::{Config, TestRunner},
 };
 
-use crate::store::server::{NOW, Server};
+use crate::store::server::{NOW, Redis};
 
 const BACKOFF: Backoff = Backoff {
     free: 3,
@@ -27,7 +27,7 @@ const BACKOFF: Backoff = Backoff {
 #[test]
 fn rate_limit_script_and_model_decide_alike() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let server = Server::start("redis-server", 0, &[]);
+    let server = Redis::start_with(&[]);
     let store = runtime.block_on(async { server.store() });
     let mut runner = TestRunner::new(Config { cases: 48, failure_persistence: None, ..Config::default() });
     let subject = Cell::new(0);
@@ -52,7 +52,7 @@ fn rate_limit_script_and_model_decide_alike() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rate_limit_keys_expire() {
-    let server = Server::start("redis-server", 0, &[]);
+    let server = Redis::start_with(&[]);
     let store = server.store();
     let quota = Quota { count: 10, window: Duration::from_secs(1000) };
     store.rate_limits.take("x", quota, NOW).await.unwrap();
@@ -85,7 +85,7 @@ async fn attempt(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn throttle_backs_off_strangers_and_not_known_devices() {
-    let server = Server::start("redis-server", 0, &[]);
+    let server = Redis::start_with(&[]);
     let store = server.store();
     let (device, mut now) = (ThrottleBucket::device("d"), NOW);
     let bucket = attempt(&store, Some(&device), "home", now).await.unwrap();
@@ -123,7 +123,7 @@ async fn throttle_backs_off_strangers_and_not_known_devices() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn throttle_forgets_the_device_seen_longest_ago() {
-    let server = Server::start("redis-server", 0, &[]);
+    let server = Redis::start_with(&[]);
     let store = server.store();
     for number in 0..20_u64 {
         let now = NOW + Duration::from_secs(number);

@@ -12,7 +12,7 @@ use proptest::{
     test_runner::{Config, TestCaseError, TestRunner},
 };
 
-use crate::store::server::{NOW, Server};
+use crate::store::server::{NOW, Redis};
 
 const BACKOFF: Backoff = Backoff {
     free: 1,
@@ -122,7 +122,7 @@ impl Model {
     }
 }
 
-async fn follow(server: &Server, store: &RedisStores, account: &str, steps: &[Step]) -> Result<(), TestCaseError> {
+async fn follow(server: &Redis, store: &RedisStores, account: &str, steps: &[Step]) -> Result<(), TestCaseError> {
     let (mut model, mut now, mut admitted) = (Model::default(), NOW, Vec::<(Name, ThrottleBucket)>::new());
     for step in steps {
         match step {
@@ -171,7 +171,7 @@ async fn follow(server: &Server, store: &RedisStores, account: &str, steps: &[St
 }
 
 /// The buckets of an account in Redis.
-fn held(server: &Server, account: &str) -> BTreeMap<Name, State> {
+fn held(server: &Redis, account: &str) -> BTreeMap<Name, State> {
     let text = server.command(&["HGETALL", &format!("lk:g{account}")]);
     let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
     let state = |text: &str| {
@@ -184,7 +184,7 @@ fn held(server: &Server, account: &str) -> BTreeMap<Name, State> {
 #[test]
 fn throttle_scripts_and_model_hold_the_same_buckets() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let server = Server::start("redis-server", 0, &[]);
+    let server = Redis::start_with(&[]);
     let store = runtime.block_on(async { server.store() });
     let mut runner = TestRunner::new(Config { cases: 64, failure_persistence: None, ..Config::default() });
     let account = Cell::new(0);

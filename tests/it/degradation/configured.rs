@@ -3,10 +3,10 @@
 use latchkey::service::readiness::{self, Check, Status};
 
 use super::cluster;
-use crate::store::server::{DURABLE, Server};
+use crate::store::server::{DURABLE, Redis};
 
 async fn redis_check(arguments: &[&str]) -> Check {
-    let server = Server::start("redis-server", 0, arguments);
+    let server = Redis::start_with(arguments);
     let cluster = cluster(&server);
     let node = cluster.node().await;
     assert_eq!(node.get("/readyz", "").await.expect(200).json(), serde_json::json!({ "status": "ok" }));

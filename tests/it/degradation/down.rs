@@ -6,12 +6,12 @@ use crate::{
         client::{PASSWORD, Tokens},
         wait,
     },
-    store::server::{DURABLE, Server},
+    store::server::{DURABLE, Redis},
 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn node_started_without_redis_recovers_once_redis_is_up() {
-    let mut server = Server::stopped(DURABLE);
+    let mut server = Redis::stopped(DURABLE);
     let cluster = cluster(&server);
     let node = cluster.node().await;
     let problem = assert_not_ready(&node).await;
@@ -28,7 +28,7 @@ async fn node_started_without_redis_recovers_once_redis_is_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn acknowledged_writes_survive_kill_of_redis() {
-    let mut server = Server::start("redis-server", 0, DURABLE);
+    let mut server = Redis::start();
     let cluster = cluster(&server);
     let node = cluster.node().await;
     node.account("ada").await;
@@ -50,7 +50,7 @@ async fn acknowledged_writes_survive_kill_of_redis() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cached_verification_expires_without_redis() {
-    let mut server = Server::start("redis-server", 0, DURABLE);
+    let mut server = Redis::start();
     let cluster = cluster(&server);
     let node = cluster.node().await;
     node.account("ada").await;

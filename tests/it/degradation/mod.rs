@@ -2,7 +2,6 @@
 
 mod configured;
 mod down;
-mod proxy;
 mod refusing;
 mod silent;
 
@@ -16,14 +15,14 @@ use crate::{
         test_cluster::{Node, TestCluster},
         wait,
     },
-    store::server::Server,
+    store::server::Redis,
 };
 
 /// Far more than the command timeout of a second: a call that takes this long hangs.
 const HANGS: Duration = Duration::from_secs(15);
 
 /// A cluster that uses this server.
-pub(crate) fn cluster(server: &Server) -> TestCluster {
+pub(crate) fn cluster(server: &Redis) -> TestCluster {
     cluster_at(&server.url())
 }
 

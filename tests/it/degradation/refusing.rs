@@ -5,17 +5,17 @@ use std::process::{Child, Command, Stdio};
 use super::{assert_all_unavailable, assert_not_ready, assert_unavailable, cluster, wait_until_ready};
 use crate::{
     harness::{client::PASSWORD, wait},
-    store::server::{DURABLE, Server},
+    store::server::Redis,
 };
 
 /// A `redis-cli` whose command blocks.
-fn in_background(server: &Server, words: &[&str]) -> Child {
+fn in_background(server: &Redis, words: &[&str]) -> Child {
     Command::new("redis-cli").arg("-s").arg(server.socket()).args(words).stdout(Stdio::null()).spawn().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_out_of_memory_ends_sessions_but_starts_none() {
-    let server = Server::start("redis-server", 0, DURABLE);
+    let server = Redis::start();
     let cluster = cluster(&server);
     let node = cluster.node().await;
     node.account("ada").await;
@@ -37,7 +37,7 @@ async fn redis_out_of_memory_ends_sessions_but_starts_none() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn replica_is_not_ready() {
-    let server = Server::start("redis-server", 0, DURABLE);
+    let server = Redis::start();
     let cluster = cluster(&server);
     let node = cluster.node().await;
     node.account("ada").await;
@@ -57,7 +57,7 @@ async fn replica_is_not_ready() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_busy_with_script_returns_503() {
-    let server = Server::start("redis-server", 0, &["--lua-time-limit", "10"]);
+    let server = Redis::start_with(&["--lua-time-limit", "10"]);
     let cluster = cluster(&server);
     let node = cluster.node().await;
     node.account("ada").await;
@@ -75,7 +75,7 @@ async fn redis_busy_with_script_returns_503() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_that_cannot_save_returns_503() {
-    let server = Server::start("redis-server", 0, &["--save", "3600 1000000"]);
+    let server = Redis::start_with(&["--save", "3600 1000000"]);
     let cluster = cluster(&server);
     let node = cluster.node().await;
     node.account("ada").await;
@@ -99,7 +99,7 @@ async fn redis_that_cannot_save_returns_503() {
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_that_is_loading_returns_503() {
     let arguments = ["--enable-debug-command", "yes", "--loading-process-events-interval-bytes", "1024"];
-    let server = Server::start("redis-server", 0, &arguments);
+    let server = Redis::start_with(&arguments);
     let cluster = cluster(&server);
     let node = cluster.node().await;
     node.account("ada").await;

@@ -2,12 +2,13 @@
 
 use rustix::process::Signal;
 
-use super::{assert_all_unavailable, assert_not_ready, cluster, cluster_at, proxy::Proxy, wait_until_ready};
-use crate::store::server::{DURABLE, Server};
+use super::{assert_all_unavailable, assert_not_ready, cluster, cluster_at, wait_until_ready};
+use crate::harness::fault_proxy::{FaultProxy, Mode};
+use crate::store::server::Redis;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hung_redis_returns_503_until_it_resumes() {
-    let server = Server::start("redis-server", 0, DURABLE);
+    let server = Redis::start();
     let cluster = cluster(&server);
     let node = cluster.node().await;
     node.account("ada").await;
@@ -28,16 +29,16 @@ async fn hung_redis_returns_503_until_it_resumes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_connections_are_replaced() {
-    let server = Server::start("redis-server", 0, DURABLE);
-    let proxy = Proxy::start(server.socket(), true).await;
-    let cluster = cluster_at(&proxy.url());
+    let server = Redis::start();
+    let proxy = FaultProxy::start(server.socket()).await;
+    let cluster = cluster_at(&proxy.redis_url());
     let node = cluster.node().await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
 
-    proxy.go_silent();
+    proxy.set(Mode::Silenced);
     assert_all_unavailable(&node, "ada", &tokens).await;
-    proxy.resume();
+    proxy.set(Mode::Open);
     wait_until_ready(&node).await;
     // uses every connection of the pool
     for _ in 0..8 {
@@ -49,12 +50,13 @@ async fn silent_connections_are_replaced() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_silent_from_the_start_is_detected() {
-    let server = Server::start("redis-server", 0, DURABLE);
-    let proxy = Proxy::start(server.socket(), false).await;
-    let cluster = cluster_at(&proxy.url());
+    let server = Redis::start();
+    let proxy = FaultProxy::start(server.socket()).await;
+    proxy.set(Mode::Silenced);
+    let cluster = cluster_at(&proxy.redis_url());
     let node = cluster.node().await;
     assert_not_ready(&node).await;
-    proxy.resume();
+    proxy.set(Mode::Open);
     wait_until_ready(&node).await;
     node.account("ada").await;
     node.login("ada").await;

@@ -19,11 +19,11 @@ use crate::{
         test_cluster::{Node, TestCluster},
         wait,
     },
-    store::server::Server,
+    store::server::Redis,
 };
 
 struct Cluster {
-    servers: Vec<Server>,
+    servers: Vec<Redis>,
 }
 
 impl Cluster {
@@ -32,7 +32,7 @@ impl Cluster {
             // the port of a node's cluster bus is 10,000 higher
             let port = std::iter::repeat_with(guard::free_port).find(|port| *port < 55_000).unwrap();
             let own = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--appendonly", "yes"];
-            Server::start("redis-server", port, &own)
+            Redis::launch("redis-server", port, &own)
         };
         let cluster = Self { servers: (0..6).map(server).collect() };
         let addresses: Vec<String> =
@@ -59,9 +59,9 @@ impl Cluster {
     }
 
     /// The master that holds a key.
-    fn master_of(&self, key: &str) -> &Server {
+    fn master_of(&self, key: &str) -> &Redis {
         let slot = self.servers[0].command(&["CLUSTER", "KEYSLOT", key]).parse::<u16>().unwrap();
-        let has = |server: &&Server| {
+        let has = |server: &&Redis| {
             let nodes = server.command(&["CLUSTER", "NODES"]);
             let mine = nodes.lines().find(|line| line.contains("myself,master"));
             mine.is_some_and(|line| {
@@ -74,7 +74,7 @@ impl Cluster {
         self.servers.iter().find(has).expect("a master holds the slot")
     }
 
-    fn masters(&self) -> Vec<&Server> {
+    fn masters(&self) -> Vec<&Redis> {
         self.servers.iter().filter(|server| server.command(&["ROLE"]).starts_with("master")).collect()
     }
 }

@@ -12,7 +12,7 @@ use crate::{
         client::{Client, PASSWORD, Tokens},
         guard::{Guard, Spec},
     },
-    store::server::{DURABLE, Server},
+    store::server::Redis,
 };
 
 /// A shell script that mounts a small disk at `$1`, visible to this process only, and executes the remaining arguments.
@@ -20,7 +20,7 @@ const ON_A_SMALL_DISK: &str = r#"mount -t tmpfs -o size=2m tmpfs "$1" && shift &
 
 #[tokio::test(flavor = "multi_thread")]
 async fn full_disk_refuses_writes_only() {
-    let server = Server::start("redis-server", 0, DURABLE);
+    let server = Redis::start();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().display().to_string();
     let redis = format!("redis.url={}", server.url());

@@ -19,7 +19,7 @@ use crate::{
         test_cluster::Node,
         wait,
     },
-    store::server::Server,
+    store::server::Redis,
 };
 
 /// Far more than the command timeout of a second: a call that takes this long hangs.
@@ -55,7 +55,7 @@ async fn refreshed(node: &Node, tokens: &Tokens) -> Tokens {
 }
 
 /// Waits until every replica is in sync.
-async fn replicated(master: &Server, replicas: u32) {
+async fn replicated(master: &Redis, replicas: u32) {
     wait::until("the replicas are in sync", || async {
         master.command(&["WAIT", &replicas.to_string(), "1000"]).parse::<u32>().is_ok_and(|have| have >= replicas)
     })

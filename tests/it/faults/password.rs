@@ -4,12 +4,12 @@ use super::is_well;
 use crate::{
     degradation::{assert_all_unavailable, assert_not_ready, cluster_at, wait_until_ready},
     harness::wait,
-    store::server::{DURABLE, Server},
+    store::server::{DURABLE, Redis},
 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn password_change_during_outage_is_unavailable_then_recovers() {
-    let server = Server::with_port(DURABLE);
+    let server = Redis::with_port(DURABLE);
     let rights = |password: &str| {
         server.command(&["ACL", "SETUSER", "latchkey", "on", "resetpass", password, "~*", "&*", "+@all"]);
     };

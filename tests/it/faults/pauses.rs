@@ -10,12 +10,12 @@ use crate::{
         fault_proxy::{FaultProxy, Mode},
         wait,
     },
-    store::server::{DURABLE, Server},
+    store::server::Redis,
 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn paused_writes_keep_reads_working() {
-    let server = Server::start("redis-server", 0, DURABLE);
+    let server = Redis::start();
     let cluster = cluster(&server);
     let node = cluster.node().await;
     node.account("ada").await;
@@ -38,9 +38,9 @@ async fn paused_writes_keep_reads_working() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_latency_of_300_ms_keeps_everything_working() {
-    let server = Server::start("redis-server", 0, DURABLE);
+    let server = Redis::start();
     let proxy = FaultProxy::start(server.socket()).await;
-    let mut cluster = cluster_at(&proxy.url());
+    let mut cluster = cluster_at(&proxy.redis_url());
     // leaves room for the latency and for a busy machine
     cluster.config.redis.command_timeout = Duration::from_secs(5);
     let node = cluster.node().await;

@@ -10,7 +10,7 @@ use crate::{
         client::{PASSWORD, Tokens},
         fault_proxy::{FaultProxy, Mode},
     },
-    store::server::{DURABLE, Server},
+    store::server::Redis,
 };
 
 /// Number of intervals between the points at which a message is cut.
@@ -26,9 +26,9 @@ fn points(length: usize) -> Vec<usize> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connection_reset_during_refresh_loses_nothing() {
-    let server = Server::start("redis-server", 0, DURABLE);
+    let server = Redis::start();
     let proxy = FaultProxy::start(server.socket()).await;
-    let mut cluster = cluster_at(&proxy.url());
+    let mut cluster = cluster_at(&proxy.redis_url());
     cluster.config.redis.pool_size = 1;
     let node = cluster.node().await;
     node.account("ada").await;
@@ -66,9 +66,9 @@ async fn connection_reset_during_refresh_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connection_reset_during_logout_is_completed_by_repeat() {
-    let server = Server::start("redis-server", 0, DURABLE);
+    let server = Redis::start();
     let proxy = FaultProxy::start(server.socket()).await;
-    let mut cluster = cluster_at(&proxy.url());
+    let mut cluster = cluster_at(&proxy.redis_url());
     cluster.config.redis.pool_size = 1;
     // the login is repeated until the connection is restored, which may exceed the limit on a slow machine
     cluster.config.limits.login_per_address = None;

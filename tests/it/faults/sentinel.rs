@@ -10,11 +10,11 @@ use crate::{
         sse::Feed,
         wait,
     },
-    store::server::{DURABLE, Server},
+    store::server::{DURABLE, Redis},
 };
 
 /// Starts a Sentinel that watches a master under the name `main`.
-fn sentinel(master: &Server) -> (Guard, u16) {
+fn sentinel(master: &Redis) -> (Guard, u16) {
     let port = guard::free_port();
     let folder = guard::folder("sentinel");
     let file = folder.join("sentinel.conf");
@@ -36,14 +36,14 @@ fn sentinel(master: &Server) -> (Guard, u16) {
 }
 
 /// The output of `ROLE`; empty if the server closes the connection, as it does when its role changes.
-fn role(server: &Server) -> String {
+fn role(server: &Redis) -> String {
     let output = std::process::Command::new("redis-cli").arg("-s").arg(server.socket()).arg("ROLE").output().unwrap();
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 async fn assert_follows_promoted_replica(strike: Signal) {
-    let master = Server::with_port(DURABLE);
-    let replica = Server::with_port(&[DURABLE, &["--replicaof", "127.0.0.1", &master.port().to_string()]].concat());
+    let master = Redis::with_port(DURABLE);
+    let replica = Redis::with_port(&[DURABLE, &["--replicaof", "127.0.0.1", &master.port().to_string()]].concat());
     let linked = || async { replica.command(&["INFO", "replication"]).contains("master_link_status:up") };
     wait::until("the replica follows", linked).await;
     let (sentinel, port) = sentinel(&master);
@@ -109,8 +109,8 @@ async fn sentinel_hung_master_is_followed() {
 /// A master that is demoted by a manual failover keeps answering as a replica; the nodes must leave it.
 #[tokio::test(flavor = "multi_thread")]
 async fn sentinel_demoted_master_is_left() {
-    let master = Server::with_port(DURABLE);
-    let replica = Server::with_port(&[DURABLE, &["--replicaof", "127.0.0.1", &master.port().to_string()]].concat());
+    let master = Redis::with_port(DURABLE);
+    let replica = Redis::with_port(&[DURABLE, &["--replicaof", "127.0.0.1", &master.port().to_string()]].concat());
     let linked = || async { replica.command(&["INFO", "replication"]).contains("master_link_status:up") };
     wait::until("the replica follows", linked).await;
     let (sentinel, port) = sentinel(&master);

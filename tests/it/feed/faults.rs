@@ -12,7 +12,7 @@ use crate::{
     },
     store::{
         deployments::cluster,
-        server::{DURABLE, Server, connected},
+        server::{Redis, connected},
     },
 };
 
@@ -45,7 +45,7 @@ async fn wait_for_revocation(client: &Client, service: &ServiceClient, feed: &mu
 
 #[tokio::test(flavor = "multi_thread")]
 async fn restarted_redis_loses_no_feed_event() {
-    let mut server = Server::start("redis-server", 0, DURABLE);
+    let mut server = Redis::start();
     let cluster = cluster_at(&server.url());
     let service = cluster.service_client("billing").await;
     let (here, there) = (cluster.node().await, cluster.node().await);
@@ -68,7 +68,7 @@ async fn restarted_redis_loses_no_feed_event() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn feed_survives_cut_redis_connections() {
-    let server = Server::start("redis-server", 0, DURABLE);
+    let server = Redis::start();
     let cluster = cluster_at(&server.url());
     let service = cluster.service_client("billing").await;
     let (here, there) = (cluster.node().await, cluster.node().await);
@@ -90,7 +90,7 @@ async fn feed_survives_cut_redis_connections() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn emptied_redis_causes_a_gap_and_a_new_snapshot() {
-    let server = Server::start("redis-server", 0, DURABLE);
+    let server = Redis::start();
     let cluster = cluster_at(&server.url());
     let service = cluster.service_client("billing").await;
     let node = cluster.node().await;
@@ -115,7 +115,7 @@ async fn emptied_redis_causes_a_gap_and_a_new_snapshot() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn feed_without_redis_ends_and_refuses_subscribers() {
-    let mut server = Server::start("redis-server", 0, DURABLE);
+    let mut server = Redis::start();
     let cluster = cluster_at(&server.url());
     let service = cluster.service_client("billing").await;
     let node = cluster.node().await;

@@ -1,16 +1,19 @@
-//! A fault-injecting proxy in front of Redis: it delays, freezes or cuts connections, also in the middle of an exchange,
-//! and replaces scripts.
+//! A fault-injecting proxy in front of Redis or of a node: it delays, freezes or cuts connections, also in the middle of an
+//! exchange, replaces scripts, and records what clients send to a node.
 
 use std::{
     collections::VecDeque,
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream, UnixStream},
     sync::watch,
     task::JoinHandle,
@@ -26,15 +29,42 @@ pub enum Mode {
     Slow(Duration),
     /// Forwards nothing in either direction and closes nothing.
     Frozen,
+    /// As [`Mode::Frozen`], and these connections stay frozen in every later mode but [`Mode::Cut`].
+    Silenced,
     /// Resets existing and new connections.
     Cut,
+    /// Forwards nothing from the server on connections that follow events: Redis subscriptions and the revocation feed.
+    DeafFollowers,
+    /// Closes connections that follow events, and forwards the others.
+    CutFollowers,
     /// Once: forwards this many bytes of the next script's request, then resets the connection.
     CutQuestion(usize),
     /// Once: forwards this many bytes of the next script's response, then closes the connection.
     CutAnswer(usize),
 }
 
-/// A running proxy.
+/// The server behind a proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The Unix socket of a Redis.
+    Socket(PathBuf),
+    /// The address of a node.
+    Address(SocketAddr),
+}
+
+impl From<PathBuf> for Target {
+    fn from(socket: PathBuf) -> Self {
+        Self::Socket(socket)
+    }
+}
+
+impl From<SocketAddr> for Target {
+    fn from(address: SocketAddr) -> Self {
+        Self::Address(address)
+    }
+}
+
+/// A running proxy. Closes its connections when dropped.
 pub struct FaultProxy {
     pub address: SocketAddr,
     shared: Arc<Shared>,
@@ -42,30 +72,46 @@ pub struct FaultProxy {
 }
 
 struct Shared {
-    socket: PathBuf,
+    /// None before [`FaultProxy::forward_to`]: connections are closed.
+    target: watch::Sender<Option<Target>>,
     mode: watch::Sender<Mode>,
     /// The SHA-1 of a script and of its replacement.
     swap: Mutex<Option<(String, String)>>,
     /// Byte lengths of the last script's request and response.
     lengths: Mutex<(usize, usize)>,
+    connections: AtomicUsize,
+    /// Bytes that clients sent to a node, one item per read.
+    sent: Mutex<Vec<Vec<u8>>>,
 }
 
 impl FaultProxy {
-    /// Starts a proxy to the Redis at this socket.
-    pub async fn start(socket: PathBuf) -> Self {
+    /// Starts a proxy to this server.
+    pub async fn start(target: impl Into<Target>) -> Self {
+        Self::run(Some(target.into())).await
+    }
+
+    /// Starts a proxy whose server is not known yet.
+    pub async fn start_without_target() -> Self {
+        Self::run(None).await
+    }
+
+    async fn run(target: Option<Target>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (mode, _) = watch::channel(Mode::Open);
-        let shared = Arc::new(Shared { socket, mode, swap: Mutex::default(), lengths: Mutex::default() });
+        let shared = Arc::new(Shared {
+            target: watch::channel(target).0,
+            mode: watch::channel(Mode::Open).0,
+            swap: Mutex::default(),
+            lengths: Mutex::default(),
+            connections: AtomicUsize::default(),
+            sent: Mutex::default(),
+        });
         let carriers = Arc::clone(&shared);
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let shared = Arc::clone(&carriers);
-                tokio::spawn(async move {
-                    // reset instead of close: unread bytes are lost
-                    let _ = rustix::net::sockopt::set_socket_linger(&client, Some(Duration::ZERO));
-                    carry(client, &shared).await;
-                });
+                shared.connections.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(async move { carry(client, &shared).await });
             }
         });
         Self { address, shared, accepting }
@@ -79,6 +125,16 @@ impl FaultProxy {
         *self.shared.mode.borrow()
     }
 
+    /// Forwards new connections to this server. Connections to another one are closed.
+    pub fn forward_to(&self, target: impl Into<Target>) {
+        let target = Some(target.into());
+        self.shared.target.send_if_modified(|now| {
+            let changes = *now != target;
+            *now = target;
+            changes
+        });
+    }
+
     /// Replaces one script by another, both named by their SHA-1.
     pub fn swap(&self, scripts: Option<(String, String)>) {
         *self.shared.swap.lock().unwrap() = scripts;
@@ -89,14 +145,46 @@ impl FaultProxy {
         *self.shared.lengths.lock().unwrap()
     }
 
-    pub fn url(&self) -> String {
+    /// The number of connections so far.
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::SeqCst)
+    }
+
+    /// Everything that clients have sent to a node, as text.
+    pub fn sent(&self) -> String {
+        String::from_utf8_lossy(&self.shared.sent.lock().unwrap().concat()).into_owned()
+    }
+
+    /// The request lines that clients have sent to a node. Requests are small: one read returns a whole request.
+    pub fn requests(&self) -> Vec<String> {
+        let sent = self.shared.sent.lock().unwrap();
+        let lines = sent.iter().map(|bytes| {
+            let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
+            String::from_utf8_lossy(line).into_owned()
+        });
+        lines.filter(|line| line.ends_with(" HTTP/1.1")).collect()
+    }
+
+    /// The number of requests to a node for a path.
+    pub fn count(&self, path: &str) -> usize {
+        self.requests().iter().filter(|line| line.contains(path)).count()
+    }
+
+    /// The value for `redis.url` that leads to the proxy.
+    pub fn redis_url(&self) -> String {
         format!("redis://{}", self.address)
+    }
+
+    /// The base URL of the node behind the proxy.
+    pub fn http_url(&self) -> String {
+        format!("http://{}", self.address)
     }
 }
 
 impl Drop for FaultProxy {
     fn drop(&mut self) {
         self.accepting.abort();
+        self.set(Mode::Cut);
     }
 }
 
@@ -109,7 +197,7 @@ impl Shared {
                 bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
             }
         }
-        bytes.windows(7).any(|word| word.eq_ignore_ascii_case(b"evalsha"))
+        contains(bytes, b"evalsha")
     }
 
     /// Resets the mode after a one-time cut; returns false if another connection was first.
@@ -122,34 +210,74 @@ impl Shared {
     }
 }
 
-async fn carry(mut client: TcpStream, shared: &Shared) {
+fn contains(bytes: &[u8], word: &[u8]) -> bool {
+    bytes.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word))
+}
+
+/// Makes the connection end with a reset: unread bytes are lost.
+fn reset(client: &TcpStream) {
+    let _ = rustix::net::sockopt::set_socket_linger(client, Some(Duration::ZERO));
+}
+
+async fn carry(client: TcpStream, shared: &Shared) {
+    let mut targets = shared.target.subscribe();
+    let target = targets.borrow_and_update().clone();
+    match target {
+        None => {}
+        Some(Target::Socket(path)) => {
+            if let Ok(server) = UnixStream::connect(path).await {
+                forward(client, server, shared, targets, false).await;
+            }
+        }
+        Some(Target::Address(address)) => {
+            if let Ok(server) = TcpStream::connect(address).await {
+                forward(client, server, shared, targets, true).await;
+            }
+        }
+    }
+}
+
+/// Forwards one connection until either side closes it, a fault does, or the target changes.
+async fn forward(
+    mut client: TcpStream,
+    mut server: impl AsyncRead + AsyncWrite + Unpin,
+    shared: &Shared,
+    mut targets: watch::Receiver<Option<Target>>,
+    records: bool,
+) {
     let mut modes = shared.mode.subscribe();
-    let Ok(mut server) = UnixStream::connect(&shared.socket).await else { return };
     let (mut from_client, mut from_server) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
     let mut underway: VecDeque<(Instant, Vec<u8>)> = VecDeque::new();
-    let mut script_asked = false;
+    let (mut script_asked, mut follows) = (false, false);
     loop {
         let mode = *modes.borrow_and_update();
         if mode == Mode::Cut {
+            return reset(&client);
+        }
+        if mode == Mode::Silenced {
+            let _ = modes.wait_for(|mode| *mode == Mode::Cut).await;
+            return reset(&client);
+        }
+        if mode == Mode::CutFollowers && follows {
             return;
         }
         let moves = mode != Mode::Frozen;
+        let answers = moves && !(mode == Mode::DeafFollowers && follows);
         let next = underway.front().map(|(at, _)| *at);
         tokio::select! {
             biased;
             changed = modes.changed() => if changed.is_err() { return },
+            _ = targets.changed() => return,
             () = tokio::time::sleep_until(next.unwrap_or_else(Instant::now)), if moves && next.is_some() => {
                 let (_, bytes) = underway.pop_front().expect("the queue has a next chunk");
                 if server.write_all(&bytes).await.is_err() { return }
             }
-            read = server.read(&mut from_server), if moves => {
+            read = server.read(&mut from_server), if answers => {
                 let Ok(read @ 1..) = read else { return };
                 let bytes = &from_server[..read];
                 if std::mem::take(&mut script_asked) {
                     shared.lengths.lock().unwrap().1 = read;
                     if let Mode::CutAnswer(after) = mode && shared.cut_once(mode) {
-                        // close without a reset, so that the forwarded bytes are read
-                        let _ = rustix::net::sockopt::set_socket_linger(&client, None);
                         let _ = client.write_all(&bytes[..after.min(read)]).await;
                         return;
                     }
@@ -159,6 +287,13 @@ async fn carry(mut client: TcpStream, shared: &Shared) {
             read = client.read(&mut from_client), if moves => {
                 let Ok(read @ 1..) = read else { return };
                 let bytes = &mut from_client[..read];
+                if records {
+                    shared.sent.lock().unwrap().push(bytes.to_vec());
+                }
+                follows |= contains(bytes, b"subscribe") || contains(bytes, b"/v1/revocations");
+                if mode == Mode::CutFollowers && follows {
+                    return;
+                }
                 // a PING may follow before the response arrives
                 let asks = shared.asks_for_script(bytes);
                 script_asked |= asks;
@@ -166,7 +301,7 @@ async fn carry(mut client: TcpStream, shared: &Shared) {
                     shared.lengths.lock().unwrap().0 = read;
                     if let Mode::CutQuestion(after) = mode && shared.cut_once(mode) {
                         let _ = server.write_all(&bytes[..after.min(read)]).await;
-                        return;
+                        return reset(&client);
                     }
                 }
                 let delay = if let Mode::Slow(delay) = mode { delay } else { Duration::ZERO };

@@ -1,54 +1,106 @@
-//! Redis servers for tests, each on a Unix socket in its own folder.
+//! Redis and Valkey servers for tests, each in a folder of its own, restartable in place.
 
-use std::path::PathBuf;
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use rustix::process::Signal;
 
 use super::guard::{self, Guard, Spec};
 
+/// The documented persistence settings.
+pub const DURABLE: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
+
 /// A running server. Stopped, and its folder deleted, when dropped or when the test process ends.
 pub struct Redis {
-    pub guard: Guard,
-    socket: PathBuf,
+    /// The processes since the start; the first guard deletes the folder.
+    guards: Vec<Guard>,
+    command: Vec<String>,
+    folder: PathBuf,
+    port: u16,
 }
 
 impl Redis {
     /// Starts the machine's `redis-server` with the documented persistence settings.
     pub fn start() -> Self {
-        Self::start_with("redis-server", &["--appendonly", "yes", "--appendfsync", "always"])
+        Self::start_with(DURABLE)
     }
 
-    /// Starts any server binary with these arguments.
-    pub fn start_with(program: &str, arguments: &[&str]) -> Self {
+    /// Starts the machine's `redis-server` with these arguments.
+    pub fn start_with(arguments: &[&str]) -> Self {
+        Self::launch("redis-server", 0, arguments)
+    }
+
+    /// Starts the machine's `redis-server` on a free port too.
+    pub fn with_port(arguments: &[&str]) -> Self {
+        Self::launch("redis-server", guard::free_port(), arguments)
+    }
+
+    /// A stopped server; [`Redis::restart`] starts it.
+    pub fn stopped(arguments: &[&str]) -> Self {
+        let server = Self::start_with(arguments);
+        server.kill();
+        server
+    }
+
+    /// Starts any program on a socket, and on a port unless it is 0. In arguments, `FOLDER` stands for its folder.
+    pub fn launch(program: &str, port: u16, arguments: &[&str]) -> Self {
         let folder = guard::folder_in_memory("redis");
-        let socket = folder.join("redis.sock");
-        let (folder_text, socket_text) = (folder.to_str().unwrap(), socket.to_str().unwrap());
-        let mut command = vec![program, "--port", "0", "--unixsocket", socket_text, "--dir", folder_text, "--save", ""];
-        command.extend(arguments);
-        let spec = Spec {
-            command: &command,
-            stop: "KILL",
-            folder: Some(&folder),
-            ready: "eady to accept connections",
-            unprivileged: false,
-        };
-        let guard = Guard::start(&spec).unwrap_or_else(|error| {
+        let mut command = vec![program.to_owned()];
+        let own = ["--port", &port.to_string(), "--unixsocket", "FOLDER/redis.sock", "--dir", "FOLDER", "--save", ""];
+        let place = |text: &&str| text.replace("FOLDER", folder.to_str().unwrap());
+        command.extend(own.iter().map(place));
+        command.extend(arguments.iter().map(place));
+        let guard = run(&command, Some(&folder)).unwrap_or_else(|error| {
             panic!("{program} can't be started; `make test` installs what tests need.\n{error}")
         });
-        Self { guard, socket }
+        Self { guards: vec![guard], command, folder, port }
     }
 
-    /// Returns the value for `redis.url`.
-    pub fn url(&self) -> String {
-        format!("redis+unix://{}", self.socket.display())
+    /// Kills the server, as a power cut would.
+    pub fn kill(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    /// Sends the server a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.guards.last().unwrap().signal(signal);
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> i32 {
+        self.guards.last().unwrap().pid()
+    }
+
+    /// Starts the server again after [`Redis::kill`].
+    pub fn restart(&mut self) {
+        self.guards.push(run(&self.command, None).unwrap());
+    }
+
+    /// The server's folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The port on 127.0.0.1, or 0.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// The Unix socket.
-    pub fn socket(&self) -> &std::path::Path {
-        &self.socket
+    pub fn socket(&self) -> PathBuf {
+        self.folder.join("redis.sock")
+    }
+
+    /// The value for `redis.url`.
+    pub fn url(&self) -> String {
+        format!("redis+unix://{}", self.socket().display())
     }
 
     /// Runs one command with `redis-cli` and returns its raw output.
     pub fn command(&self, words: &[&str]) -> String {
-        let output = std::process::Command::new("redis-cli").arg("-s").arg(&self.socket).args(words).output().unwrap();
+        let output = Command::new("redis-cli").arg("-s").arg(self.socket()).args(words).output().unwrap();
         assert!(output.status.success(), "{words:?}: {output:?}");
         String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
     }
@@ -70,9 +122,29 @@ impl Redis {
                 "none" => continue,
                 other => panic!("a key of the type {other}"),
             };
-            let output = std::process::Command::new("redis-cli").arg("-s").arg(&self.socket).args(&dump).output();
+            let output = Command::new("redis-cli").arg("-s").arg(self.socket()).args(&dump).output();
             all.extend(output.unwrap().stdout);
         }
         all
     }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        // the process that runs ends before the folder is deleted
+        while let Some(guard) = self.guards.pop() {
+            drop(guard);
+        }
+    }
+}
+
+fn run(command: &[String], folder: Option<&Path>) -> Result<Guard, String> {
+    let command: Vec<&str> = command.iter().map(String::as_str).collect();
+    Guard::start(&Spec {
+        command: &command,
+        stop: "KILL",
+        folder,
+        ready: "eady to accept connections",
+        unprivileged: false,
+    })
 }

@@ -167,6 +167,11 @@ impl TestCluster {
 }
 
 impl Node {
+    /// The address of its API.
+    pub fn address(&self) -> SocketAddr {
+        self.client.base.trim_start_matches("http://").parse().unwrap()
+    }
+
     /// The verified access token of a session.
     pub fn verified(&self, access_token: &str) -> Arc<VerifiedToken> {
         let now = self.state.clock.now();

@@ -17,7 +17,7 @@ use crate::{
         guard::{Guard, Spec},
         postgres, wait,
     },
-    store::server::Server,
+    store::server::Redis,
 };
 
 /// Short enough for users to present tokens after it.
@@ -30,7 +30,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The Redis and the nodes under test.
 pub struct Bench {
-    pub server: Mutex<Server>,
+    pub server: Mutex<Redis>,
     pub nodes: Vec<Node>,
 }
 
@@ -47,14 +47,14 @@ pub struct Node {
 impl Bench {
     pub async fn start(nodes: usize) -> Self {
         let durable = ["--appendonly", "yes", "--appendfsync", "always", "--lua-time-limit", "50"];
-        let server = Server::start("redis-server", 0, &durable);
+        let server = Redis::start_with(&durable);
         let folder = std::sync::Arc::new(tempfile::tempdir().unwrap());
         let database = postgres::shared().url(&postgres::shared().create_database().await);
         let mut bench = Self { server: Mutex::new(server), nodes: Vec::new() };
         for number in 0..nodes {
             let socket = bench.server.lock().unwrap().socket();
             let proxy = FaultProxy::start(socket).await;
-            let command = command(&folder.path().display().to_string(), number, &proxy.url(), &database);
+            let command = command(&folder.path().display().to_string(), number, &proxy.redis_url(), &database);
             let (guard, client) = tokio::task::block_in_place(|| launch(&command));
             bench.nodes.push(Node {
                 proxy,

@@ -417,11 +417,11 @@ async fn i5_change_while_redis_hangs_is_refused_and_rolled_back() {
     let node = cluster.node().await;
     node.account("ada").await;
     let mine = node.login("ada").await;
-    cluster.redis.guard.signal(rustix::process::Signal::STOP);
+    cluster.redis.signal(rustix::process::Signal::STOP);
     let answer = node.change_password(&mine.access, PASSWORD, NEW).await;
     assert_eq!(answer.problem(), (503, "unavailable".to_owned()));
     assert!(accounts::disable(&node.state, account(&node, &mine)).await.is_err());
-    cluster.redis.guard.signal(rustix::process::Signal::CONT);
+    cluster.redis.signal(rustix::process::Signal::CONT);
     wait::until("Redis answers", async || node.state.redis.health.ping().await.is_ok()).await;
     node.try_login("ada", PASSWORD).await.expect(200);
     assert_eq!(node.try_login("ada", NEW).await.problem(), (401, "invalid_credentials".to_owned()));

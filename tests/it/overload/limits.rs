@@ -11,14 +11,14 @@ use rustix::process::Signal;
 
 use crate::{
     harness::{client::PASSWORD, test_cluster::TestCluster, wait},
-    store::server::{DURABLE, Server},
+    store::server::Redis,
 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_above_limit_return_503_and_probes_are_exempt() {
     let mut cluster = TestCluster::new();
     cluster.config.http.max_requests = 2;
-    let redis = Server::start("redis-server", 0, DURABLE);
+    let redis = Redis::start();
     cluster.config.redis.url = Some(redis.url().into());
     // longer than the test
     cluster.config.redis.command_timeout = Duration::from_mins(1);

@@ -7,7 +7,6 @@ mod envoy;
 mod haproxy;
 pub(crate) mod nginx;
 mod printed;
-mod relay;
 mod traefik;
 
 use std::{fs, net::SocketAddr, path::Path};
@@ -22,12 +21,12 @@ use tokio::{
 
 use crate::harness::{
     client::{Answer, Client, Tokens},
+    fault_proxy::{FaultProxy, Mode},
     guard::{self, Guard},
     test_cluster::{Node, TestCluster},
     wait,
 };
 use app::App;
-use relay::Relay;
 
 /// The headers with the caller's identity.
 const IDENTITY: [&str; 6] =
@@ -58,9 +57,9 @@ impl Proxy {
         let cluster = TestCluster::new();
         let node = cluster.node().await;
         let account = node.account("ada").await.text_of("id");
-        let relay = Relay::to(address(&node)).await;
+        let link = FaultProxy::start(node.address()).await;
         let app = App::start().await;
-        let (guard, proxy) = self.run(relay.address, app.address);
+        let (guard, proxy) = self.run(link.address, app.address);
         let caller = Caller { proxy, app: &app, account };
         wait::until("the proxy calls Latchkey", || caller.is_refused(None)).await;
 
@@ -69,48 +68,55 @@ impl Proxy {
         caller.check_identity_headers(&tokens).await;
         caller.check_spoofed_headers_are_removed(&tokens.access).await;
         caller.check_bodies_pass(&tokens.access).await;
-        let sent = relay.sent();
+        let sent = link.sent();
         assert!(sent.contains("/v1/verify"));
         assert!(!sent.contains(BODY) && !sent.contains(COOKIE), "the proxy sends more than Latchkey needs: {sent}");
-        caller.check_connections_are_reused(&tokens.access, &relay).await;
+        caller.check_connections_are_reused(&tokens.access, &link).await;
         caller.check_websockets_pass(&tokens.access).await;
 
         node.logout(&tokens.refresh).await.expect(204);
         assert_eq!(caller.refused(Some(&tokens.access)).await.status, 401);
 
         let access = node.login("ada").await.access;
-        self.check_outages(&cluster, node, relay, &caller, &access).await;
+        self.check_outages(&cluster, node, link, &caller, &access).await;
         drop(guard);
     }
 
     /// Latchkey does not answer, is stopped, restarts, loses Redis, and becomes unreachable. No request passes meanwhile.
-    async fn check_outages(&self, cluster: &TestCluster, node: Node, relay: Relay, caller: &Caller<'_>, access: &str) {
+    async fn check_outages(
+        &self,
+        cluster: &TestCluster,
+        node: Node,
+        link: FaultProxy,
+        caller: &Caller<'_>,
+        access: &str,
+    ) {
         wait::until("the token is good", async || caller.passes(access).await).await;
         if self.times_out {
-            relay.freeze();
+            link.set(Mode::Frozen);
             caller.check_token_is_unavailable(access).await;
-            relay.forward_to(address(&node));
+            link.set(Mode::Open);
             wait::until("Latchkey answers again", async || caller.passes(access).await).await;
         }
         node.stop().await;
         caller.check_token_is_unavailable(access).await;
 
         let node = cluster.node().await;
-        relay.forward_to(address(&node));
+        link.forward_to(node.address());
         wait::until("Latchkey is back", async || caller.passes(access).await).await;
 
         // Latchkey itself answers 503.
-        cluster.redis.guard.signal(Signal::STOP);
+        cluster.redis.signal(Signal::STOP);
         wait::until("Latchkey answers 503", async || {
             let before = caller.app.requests();
             let answer = caller.proxy.send(caller.get(Some(access))).await;
             answer.status.is_server_error() && caller.app.requests() == before
         })
         .await;
-        cluster.redis.guard.signal(Signal::CONT);
+        cluster.redis.signal(Signal::CONT);
         wait::until("the token passes again", async || caller.passes(access).await).await;
 
-        drop(relay);
+        drop(link);
         caller.check_token_is_unavailable(access).await;
         node.stop().await;
     }
@@ -281,18 +287,14 @@ impl Caller<'_> {
     }
 
     /// Connections to Latchkey are reused.
-    async fn check_connections_are_reused(&self, access: &str, relay: &Relay) {
-        let before = relay.connections();
+    async fn check_connections_are_reused(&self, access: &str, link: &FaultProxy) {
+        let before = link.connections();
         for _ in 0..20 {
             self.passed(self.get(Some(access))).await;
         }
-        let connections = relay.connections() - before;
+        let connections = link.connections() - before;
         assert!(connections < 5, "{connections} connections to Latchkey for 20 requests");
     }
-}
-
-fn address(node: &Node) -> SocketAddr {
-    node.base.strip_prefix("http://").unwrap().parse().unwrap()
 }
 
 /// The values of a header that the app received, under this name or one that CGI, WSGI and PHP read as the same.

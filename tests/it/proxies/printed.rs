@@ -4,7 +4,7 @@ use std::{fs, path::Path, process::Command};
 
 use tempfile::TempDir;
 
-use super::{Addresses, Node, address, nginx};
+use super::{Addresses, Node, nginx};
 use crate::{
     harness::{
         guard::{self, Guard, Spec},
@@ -34,7 +34,7 @@ impl Examples {
     fn new(node: &Node) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let examples = Self { folder, listen: guard::free_port(), app: guard::free_port() };
-        let ports = [(8000, examples.listen), (3000, examples.app), (8080, address(node).port())];
+        let ports = [(8000, examples.listen), (3000, examples.app), (8080, node.address().port())];
         copy_with_ports(&Path::new(env!("CARGO_MANIFEST_DIR")).join("examples"), &examples.path(), &ports);
         examples
     }
@@ -141,7 +141,7 @@ async fn nginx_calls_run_as_printed() {
     let [app, _reload] = [0, 1].map(|line| examples.commands("nginx")[0].lines().nth(line).unwrap().to_owned());
     let app = examples.start("nginx", &app);
     let [listen, app_address] = [examples.listen, examples.app].map(|port| ([127, 0, 0, 1], port).into());
-    let addresses = Addresses { latchkey: address(&node), app: app_address, listen };
+    let addresses = Addresses { latchkey: node.address(), app: app_address, listen };
     let proxy = nginx::start(&addresses).unwrap();
     examples.check().await;
     drop((proxy, app));

@@ -13,12 +13,12 @@ use latchkey::domain::{
 use super::{is_live, next_revocation, start_replication};
 use crate::store::{
     on_every_server,
-    server::{GRACE, IDLE, NOW, Server, account, create, run_on_one_thread, session},
+    server::{GRACE, IDLE, NOW, Redis, account, create, run_on_one_thread, session},
 };
 
 on_every_server!(revocation_of_every_kind_reaches_every_node_once, revocations_in_one_message_reach_every_node);
 
-async fn revocation_of_every_kind_reaches_every_node_once(server: Server) {
+async fn revocation_of_every_kind_reaches_every_node_once(server: Redis) {
     let (one, two) = (server.store(), server.store());
     start_replication(&one).await;
     start_replication(&two).await;
@@ -67,7 +67,7 @@ async fn revocation_of_every_kind_reaches_every_node_once(server: Server) {
     two.close().await;
 }
 
-async fn revocations_in_one_message_reach_every_node(server: Server) {
+async fn revocations_in_one_message_reach_every_node(server: Redis) {
     let (one, two) = (server.store(), server.store());
     start_replication(&two).await;
     let mut feed = two.revocation_log.subscribe();

@@ -13,14 +13,14 @@ use latchkey::{
 
 use super::{
     assert_not_active, is_live,
-    proxy::Mode,
     silence::{Nodes, two_nodes},
 };
-use crate::store::server::{GRACE, IDLE, NOW, Server, new_session, session};
+use crate::harness::fault_proxy::Mode;
+use crate::store::server::{GRACE, IDLE, NOW, Redis, new_session, session};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i3_repeated_revoke_with_a_stalled_node_waits_for_its_lease() {
-    let server = Server::redis_7_0();
+    let server = Redis::redis_7_0();
     let Nodes { one, two, proxy, account } = two_nodes(&server).await;
     proxy.set(Mode::Frozen);
     let revoke = async || {
@@ -37,7 +37,7 @@ async fn i3_repeated_revoke_with_a_stalled_node_waits_for_its_lease() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i3_repeated_revoke_on_another_node_waits_for_a_stalled_node() {
-    let server = Server::redis_7_0();
+    let server = Redis::redis_7_0();
     let Nodes { one, two, proxy, account } = two_nodes(&server).await;
     let three = server.store();
     super::start_replication(&three).await;
@@ -59,7 +59,7 @@ async fn i3_repeated_revoke_on_another_node_waits_for_a_stalled_node() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i3_reuse_with_a_stalled_node_waits_for_its_lease() {
-    let server = Server::redis_7_0();
+    let server = Redis::redis_7_0();
     let Nodes { one, two, proxy, account } = two_nodes(&server).await;
     one.sessions.rotate(account, session(1), Generation(0), GRACE, IDLE, NOW).await.unwrap();
     assert!(is_live(&two, account, session(1)).await);
@@ -75,7 +75,7 @@ async fn i3_reuse_with_a_stalled_node_waits_for_its_lease() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i3_session_cap_with_a_stalled_node_waits_for_its_lease() {
-    let server = Server::redis_7_0();
+    let server = Redis::redis_7_0();
     let Nodes { one, two, proxy, account } = two_nodes(&server).await;
     assert!(is_live(&one, account, session(1)).await);
     proxy.set(Mode::Frozen);

@@ -10,16 +10,13 @@ use latchkey::{
     store::redis::key::{Keys, bucket},
 };
 
-use super::{
-    is_live, next_revocation,
-    proxy::{Mode, Proxy},
-    start_replication, wait_until_synced,
-};
-use crate::store::server::{NOW, Server, account, create, session, store_with};
+use super::{is_live, next_revocation, start_replication, wait_until_synced};
+use crate::harness::fault_proxy::{FaultProxy, Mode};
+use crate::store::server::{NOW, Redis, account, create, session, store_with};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn emptied_redis_clears_the_cache_and_the_feed_reports_it() {
-    let server = Server::redis_7_0();
+    let server = Redis::redis_7_0();
     let store = server.store();
     start_replication(&store).await;
     let mut feed = store.revocation_log.subscribe();
@@ -39,9 +36,9 @@ async fn emptied_redis_clears_the_cache_and_the_feed_reports_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn gap_that_the_stream_does_not_fill_is_reported_to_the_feed() {
-    let server = Server::redis_7_0();
-    let proxy = Proxy::start(server.socket()).await;
-    let (one, two) = (server.store(), store_with(&proxy.url(), Duration::from_secs(1)));
+    let server = Redis::redis_7_0();
+    let proxy = FaultProxy::start(server.socket()).await;
+    let (one, two) = (server.store(), store_with(&proxy.redis_url(), Duration::from_secs(1)));
     start_replication(&two).await;
     let mut feed = two.revocation_log.subscribe();
     let ada = account();
@@ -69,7 +66,7 @@ async fn gap_that_the_stream_does_not_fill_is_reported_to_the_feed() {
 /// As during an upgrade, while a newer release runs beside this one.
 #[tokio::test(flavor = "multi_thread")]
 async fn unreadable_entry_is_skipped_and_the_feed_reports_it() {
-    let server = Server::redis_7_0();
+    let server = Redis::redis_7_0();
     let store = server.store();
     start_replication(&store).await;
     let mut feed = store.revocation_log.subscribe();

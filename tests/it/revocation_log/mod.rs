@@ -4,7 +4,6 @@ mod channel;
 mod cluster;
 mod confirmation;
 mod losing;
-mod proxy;
 mod session_cache;
 mod silence;
 

@@ -19,12 +19,12 @@ use latchkey::{
 use super::{is_live, misses, start_replication};
 use crate::{
     harness::wait,
-    store::server::{GRACE, IDLE, NOW, Server, account, create, session},
+    store::server::{GRACE, IDLE, NOW, Redis, account, create, session},
 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn live_session_is_looked_up_once() {
-    let server = Server::redis_7_0();
+    let server = Redis::redis_7_0();
     let store = server.store();
     let ada = account();
     create(&store, ada, session(1), NOW).await;
@@ -48,7 +48,7 @@ async fn live_session_is_looked_up_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cached_session_that_looks_expired_is_looked_up_again() {
-    let server = Server::redis_7_0();
+    let server = Redis::redis_7_0();
     let (one, two) = (server.store(), server.store());
     start_replication(&two).await;
     let ada = account();
@@ -71,7 +71,7 @@ async fn cached_session_that_looks_expired_is_looked_up_again() {
 /// A session that was read from Redis before its end must not be cached when the answer arrives after it.
 #[tokio::test(flavor = "multi_thread")]
 async fn i3_lookup_in_flight_while_a_session_ends_is_not_cached() {
-    let server = Server::redis_7_0();
+    let server = Redis::redis_7_0();
     let (one, two) = (server.store(), server.store());
     start_replication(&one).await;
     start_replication(&two).await;
@@ -112,7 +112,7 @@ async fn i3_lookup_in_flight_while_a_session_ends_is_not_cached() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cache_holds_its_capacity_and_nothing_when_disabled() {
-    let server = Server::redis_7_0();
+    let server = Redis::redis_7_0();
     let settings = RedisSettings {
         url: None,
         prefix: "lk:".to_owned(),

@@ -7,12 +7,9 @@ use latchkey::{
     store::redis::RedisStores,
 };
 
-use super::{
-    assert_not_active, is_live, next_revocation,
-    proxy::{Mode, Proxy},
-    start_replication, wait_for_peers, wait_until_synced,
-};
-use crate::store::server::{DURABLE, NOW, Server, account, create, session, store_with};
+use super::{assert_not_active, is_live, next_revocation, start_replication, wait_for_peers, wait_until_synced};
+use crate::harness::fault_proxy::{FaultProxy, Mode};
+use crate::store::server::{NOW, Redis, account, create, session, store_with};
 
 /// Two nodes that replicate, and an account with three sessions that the second has cached.
 pub(super) struct Nodes {
@@ -20,13 +17,13 @@ pub(super) struct Nodes {
     pub(super) one: RedisStores,
     /// Connected through the proxy.
     pub(super) two: RedisStores,
-    pub(super) proxy: Proxy,
+    pub(super) proxy: FaultProxy,
     pub(super) account: AccountId,
 }
 
-pub(super) async fn two_nodes(server: &Server) -> Nodes {
-    let proxy = Proxy::start(server.socket()).await;
-    let (one, two) = (server.store(), store_with(&proxy.url(), Duration::from_secs(1)));
+pub(super) async fn two_nodes(server: &Redis) -> Nodes {
+    let proxy = FaultProxy::start(server.socket()).await;
+    let (one, two) = (server.store(), store_with(&proxy.redis_url(), Duration::from_secs(1)));
     start_replication(&one).await;
     start_replication(&two).await;
     wait_for_peers(&[&one, &two]).await;
@@ -40,10 +37,10 @@ pub(super) async fn two_nodes(server: &Server) -> Nodes {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i3_node_that_receives_no_messages_does_not_call_an_ended_session_active() {
-    let server = Server::redis_7_0();
+    let server = Redis::redis_7_0();
     let Nodes { one, two, proxy, account: ada } = two_nodes(&server).await;
     let mut feed = two.revocation_log.subscribe();
-    proxy.set(Mode::Deaf);
+    proxy.set(Mode::DeafFollowers);
     for number in 1..=2 {
         one.sessions.revoke(ada, session(number), Reason::Logout, NOW).await.unwrap();
         assert_not_active(&two, ada, session(number)).await;
@@ -61,7 +58,7 @@ async fn i3_node_that_receives_no_messages_does_not_call_an_ended_session_active
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i3_node_with_a_frozen_network_loses_its_cache() {
-    let server = Server::redis_7_0();
+    let server = Redis::redis_7_0();
     let Nodes { one, two, proxy, account: ada } = two_nodes(&server).await;
     let mut feed = two.revocation_log.subscribe();
     proxy.set(Mode::Frozen);
@@ -80,7 +77,7 @@ async fn i3_node_with_a_frozen_network_loses_its_cache() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i3_node_with_a_cut_connection_reconnects_and_misses_nothing() {
-    let server = Server::redis_7_0();
+    let server = Redis::redis_7_0();
     let Nodes { one, two, proxy, account: ada } = two_nodes(&server).await;
     let mut feed = two.revocation_log.subscribe();
     for number in 1..=3 {
@@ -100,7 +97,7 @@ async fn i3_node_with_a_cut_connection_reconnects_and_misses_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn restarted_redis_loses_no_revocation() {
-    let mut server = Server::start("redis-server", 0, DURABLE);
+    let mut server = Redis::start();
     let (one, two) = (server.store(), server.store());
     start_replication(&one).await;
     start_replication(&two).await;
@@ -130,7 +127,7 @@ async fn restarted_redis_loses_no_revocation() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn node_that_dies_is_waited_for_until_its_lease_lapses() {
-    let server = Server::redis_7_0();
+    let server = Redis::redis_7_0();
     let (one, two, three) = (server.store(), server.store(), server.store());
     for store in [&one, &two, &three] {
         start_replication(store).await;

@@ -12,7 +12,7 @@ use latchkey::{
 use super::{
     deployments::cluster,
     on_every_server,
-    server::{GRACE, IDLE, NOW, Server, account, connected, create, raw_command, run_on_one_thread, session, store},
+    server::{GRACE, IDLE, NOW, Redis, account, connected, create, raw_command, run_on_one_thread, session, store},
 };
 use crate::harness::wait;
 
@@ -22,7 +22,7 @@ on_every_server!(
     batched_revocations_append_one_event_each
 );
 
-async fn batch_operations_have_their_own_answers(server: Server) {
+async fn batch_operations_have_their_own_answers(server: Redis) {
     let store = server.store();
     let accounts: Vec<_> = std::iter::repeat_with(account).take(40).collect();
     for account in &accounts {
@@ -71,7 +71,7 @@ async fn batch_operations_have_their_own_answers(server: Server) {
     store.close().await;
 }
 
-async fn i1_token_presented_concurrently_has_one_successor(server: Server) {
+async fn i1_token_presented_concurrently_has_one_successor(server: Redis) {
     let store = server.store();
     let ada = account();
     create(&store, ada, session(1), NOW).await;
@@ -90,7 +90,7 @@ async fn i1_token_presented_concurrently_has_one_successor(server: Server) {
     store.close().await;
 }
 
-async fn batched_revocations_append_one_event_each(server: Server) {
+async fn batched_revocations_append_one_event_each(server: Redis) {
     let store = server.store();
     let accounts: Vec<_> = std::iter::repeat_with(account).take(10).collect();
     for account in &accounts {
@@ -118,7 +118,7 @@ async fn batched_revocations_append_one_event_each(server: Server) {
 /// A cluster of one node behind a plain URL: the client learns from an error that a batch may not span slots.
 #[tokio::test(flavor = "multi_thread")]
 async fn batch_refused_across_slots_is_split() {
-    let server = Server::with_port(&["--cluster-enabled", "yes"]);
+    let server = Redis::with_port(&["--cluster-enabled", "yes"]);
     server.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
     wait::until("the cluster has all slots", || async {
         server.command(&["CLUSTER", "INFO"]).contains("cluster_state:ok")

@@ -20,7 +20,7 @@ use latchkey::{
 };
 
 use super::server::{
-    DURABLE, GRACE, IDLE, NOW, Server, account, connect, create, new_session, session, settings, store, store_with,
+    DURABLE, GRACE, IDLE, NOW, Redis, account, connect, create, new_session, session, settings, store, store_with,
 };
 use crate::harness::{
     certificates,
@@ -54,12 +54,12 @@ async fn everything_works(store: &RedisStores, accounts: usize) {
 }
 
 /// Starts a cluster of three masters.
-pub(crate) async fn cluster() -> Vec<Server> {
-    let masters: Vec<Server> = (0..3)
+pub(crate) async fn cluster() -> Vec<Redis> {
+    let masters: Vec<Redis> = (0..3)
         .map(|_| {
             // The port of a node's cluster bus is 10,000 higher.
             let port = std::iter::repeat_with(guard::free_port).find(|port| *port < 55_000).unwrap();
-            Server::start("redis-server", port, &["--cluster-enabled", "yes"])
+            Redis::launch("redis-server", port, &["--cluster-enabled", "yes"])
         })
         .collect();
     let addresses: Vec<String> = masters.iter().map(|server| format!("127.0.0.1:{}", server.port())).collect();
@@ -87,7 +87,7 @@ async fn cluster_runs_every_operation() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sentinel_runs_every_operation() {
-    let master = Server::with_port(DURABLE);
+    let master = Redis::with_port(DURABLE);
     let port = guard::free_port();
     let folder = guard::folder("sentinel");
     let file = folder.join("sentinel.conf");
@@ -109,7 +109,7 @@ async fn sentinel_runs_every_operation() {
 /// User names and passwords may contain any character.
 #[tokio::test(flavor = "multi_thread")]
 async fn password_with_special_characters_authenticates_on_port_and_socket() {
-    let server = Server::with_port(DURABLE);
+    let server = Redis::with_port(DURABLE);
     for (number, (password, encoded)) in [
         ("s3cr3t/pass", "s3cr3t%2Fpass"),
         ("pa ss", "pa%20ss"),
@@ -142,7 +142,7 @@ async fn password_with_special_characters_authenticates_on_port_and_socket() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn password_only_url_authenticates_default_user() {
-    let server = Server::with_port(&["--requirepass", "s3cr3t pass", "--appendonly", "yes", "--appendfsync", "always"]);
+    let server = Redis::with_port(&["--requirepass", "s3cr3t pass", "--appendonly", "yes", "--appendfsync", "always"]);
     let store = store(&format!("redis://:s3cr3t%20pass@127.0.0.1:{}", server.port()));
     everything_works(&store, 1).await;
     store.close().await;
@@ -150,7 +150,7 @@ async fn password_only_url_authenticates_default_user() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn database_number_in_socket_url_selects_database() {
-    let server = Server::start("redis-server", 0, DURABLE);
+    let server = Redis::start();
     let store = store(&format!("{}?db=3", server.url()));
     create(&store, account(), session(1), NOW).await;
     let keyspace = server.command(&["INFO", "keyspace"]);
@@ -160,7 +160,7 @@ async fn database_number_in_socket_url_selects_database() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_password_is_named_and_not_shown() {
-    let server = Server::with_port(&["--requirepass", "s3cr3t"]);
+    let server = Redis::with_port(&["--requirepass", "s3cr3t"]);
     for credentials in [":wr0ng-one@", ""] {
         let store = store_with(&format!("redis://{credentials}127.0.0.1:{}", server.port()), SHORT_TIMEOUT);
         let text_of = |error: RedisError| {
@@ -220,8 +220,8 @@ async fn refused_connection_is_named_without_debug_output() {
 /// existing connections survive.
 #[tokio::test(flavor = "multi_thread")]
 async fn failover_behind_one_address_is_followed() {
-    let (old, new) = (Server::with_port(DURABLE), Server::with_port(DURABLE));
-    let port_of = |server: &Server| server.port().to_string();
+    let (old, new) = (Redis::with_port(DURABLE), Redis::with_port(DURABLE));
+    let port_of = |server: &Redis| server.port().to_string();
     new.command(&["REPLICAOF", "127.0.0.1", &port_of(&old)]);
     let target = Arc::new(AtomicU16::new(old.port()));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -263,7 +263,7 @@ async fn failover_behind_one_address_is_followed() {
 /// The health check names each missing right of a restricted user.
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_acl_rights_are_findings() {
-    let server = Server::start("redis-server", 0, DURABLE);
+    let server = Redis::start();
     server.command(&["ACL", "SETUSER", "dangerless", "on", ">pw", "~lk:*", "&lk:*", "+@all", "-@dangerous", "-@admin"]);
     server.command(&["ACL", "SETUSER", "channelless", "on", ">pw", "~lk:*", "resetchannels", "+@all"]);
     server.command(&["ACL", "SETUSER", "deaf", "on", ">pw", "~lk:*", "&lk:*", "+@all", "-subscribe"]);
@@ -296,7 +296,7 @@ async fn missing_acl_rights_are_findings() {
 /// A running node notices that SUBSCRIBE is denied, and subscribes once it is allowed.
 #[tokio::test(flavor = "multi_thread")]
 async fn denied_subscription_is_a_finding_until_it_is_allowed() {
-    let server = Server::start("redis-server", 0, DURABLE);
+    let server = Redis::start();
     server.command(&["ACL", "SETUSER", "deaf", "on", ">pw", "~lk:*", "&lk:*", "+@all", "-subscribe"]);
     let store = store(&format!("redis+unix://deaf:pw@{}", server.socket().display()));
     store.revocation_log.start_replication();
@@ -372,7 +372,7 @@ async fn tls_client_certificate_is_presented() {
     assert!(error.to_string().starts_with("redis.tls_key: "), "{error}");
 }
 
-fn tls_server(folder: &std::path::Path, port: u16, auth_clients: &str) -> Server {
+fn tls_server(folder: &std::path::Path, port: u16, auth_clients: &str) -> Redis {
     let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
     let arguments = [
         ("--tls-port", port.to_string()),
@@ -382,7 +382,7 @@ fn tls_server(folder: &std::path::Path, port: u16, auth_clients: &str) -> Server
         ("--tls-auth-clients", auth_clients.to_owned()),
     ];
     let arguments: Vec<&str> = arguments.iter().flat_map(|(name, value)| [*name, value.as_str()]).collect();
-    Server::start("redis-server", 0, &arguments)
+    Redis::start_with(&arguments)
 }
 
 /// The system's certificate authorities are trusted, or those of `SSL_CERT_FILE` or `SSL_CERT_DIR`. The test starts itself in

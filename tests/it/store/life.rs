@@ -13,7 +13,7 @@ use latchkey::{
 
 use super::{
     on_every_server,
-    server::{ABSOLUTE, GRACE, IDLE, NOW, Server, account, create, new_session, session},
+    server::{ABSOLUTE, GRACE, IDLE, NOW, Redis, account, create, new_session, session},
 };
 
 on_every_server!(
@@ -28,7 +28,7 @@ on_every_server!(
     i4_keys_expire_by_ttl,
 );
 
-async fn session_is_created_rotated_and_revoked(server: Server) {
+async fn session_is_created_rotated_and_revoked(server: Redis) {
     let store = server.store();
     let (ada, id) = (account(), session(1));
     let roles = Roles::parse(["admin", "clerk"]).unwrap();
@@ -78,7 +78,7 @@ async fn session_is_created_rotated_and_revoked(server: Server) {
     store.close().await;
 }
 
-async fn revoke_all_with_and_without_exception_ends_sessions(server: Server) {
+async fn revoke_all_with_and_without_exception_ends_sessions(server: Redis) {
     let store = server.store();
     let ada = account();
     for number in 1..=5 {
@@ -101,7 +101,7 @@ async fn revoke_all_with_and_without_exception_ends_sessions(server: Server) {
 }
 
 /// Sessions created within the second of the revocation cannot be distinguished from later ones by `session_start`.
-async fn revoke_all_sessions_of_current_second_get_own_events(server: Server) {
+async fn revoke_all_sessions_of_current_second_get_own_events(server: Redis) {
     let store = server.store();
     let ada = account();
     let time = |millis| NOW + Duration::from_millis(millis);
@@ -118,7 +118,7 @@ async fn revoke_all_sessions_of_current_second_get_own_events(server: Server) {
     store.close().await;
 }
 
-async fn create_above_cap_ends_oldest(server: Server) {
+async fn create_above_cap_ends_oldest(server: Redis) {
     let store = server.store();
     let ada = account();
     for number in 1..=7_u64 {
@@ -133,7 +133,7 @@ async fn create_above_cap_ends_oldest(server: Server) {
     store.close().await;
 }
 
-async fn details_round_trip(server: Server) {
+async fn details_round_trip(server: Redis) {
     const CHROME: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36";
     let store = server.store();
     let ada = account();
@@ -168,7 +168,7 @@ async fn details_round_trip(server: Server) {
     store.close().await;
 }
 
-async fn i16_set_roles_replaces_roles_and_version_of_every_session(server: Server) {
+async fn i16_set_roles_replaces_roles_and_version_of_every_session(server: Redis) {
     let store = server.store();
     let (ada, now) = (account(), NOW + Duration::from_secs(20));
     let roles = |names: &[&str]| Roles::parse(names).unwrap();
@@ -213,7 +213,7 @@ async fn i16_set_roles_replaces_roles_and_version_of_every_session(server: Serve
     store.close().await;
 }
 
-async fn i5_create_with_older_epoch_is_stale(server: Server) {
+async fn i5_create_with_older_epoch_is_stale(server: Redis) {
     let store = server.store();
     let ada = account();
     create(&store, ada, session(1), NOW).await;
@@ -226,7 +226,7 @@ async fn i5_create_with_older_epoch_is_stale(server: Server) {
     store.close().await;
 }
 
-async fn i4_sessions_expire_by_both_clocks(server: Server) {
+async fn i4_sessions_expire_by_both_clocks(server: Redis) {
     let store = server.store();
     let (ada, id) = (account(), session(1));
     create(&store, ada, id, NOW).await;
@@ -254,7 +254,7 @@ async fn i4_sessions_expire_by_both_clocks(server: Server) {
     store.close().await;
 }
 
-async fn i4_keys_expire_by_ttl(server: Server) {
+async fn i4_keys_expire_by_ttl(server: Redis) {
     let store = server.store();
     let (ada, id) = (account(), session(1));
     create(&store, ada, id, NOW).await;

@@ -3,7 +3,7 @@
 use fred::{clients::Client, types::Value};
 use latchkey::{domain::session::Origin, store::redis::key::Keys};
 
-use super::server::{IDLE, NOW, Server, account, new_session, raw_command, session};
+use super::server::{IDLE, NOW, Redis, account, new_session, raw_command, session};
 
 const SESSIONS: u64 = 200_000;
 const CHROME: &str =
@@ -26,7 +26,7 @@ const COPY: &str = "
     end";
 
 async fn bytes_per_session(origin: Origin) -> u64 {
-    let server = Server::start("redis-server", 0, &[]);
+    let server = Redis::start_with(&[]);
     let store = server.store();
     // takes one session as the store writes it …
     let id = session(1);

@@ -10,7 +10,7 @@ mod scripts;
 pub(crate) mod server;
 mod upgrade;
 
-/// Runs tests on every supported kind of server. Each test is a function of a [`server::Server`].
+/// Runs tests on every supported kind of server. Each test is a function of a [`server::Redis`].
 macro_rules! on_every_server {
     ($($test:ident),* $(,)?) => {
         on_every_server!(@ redis_7_0 [$($test)*]);
@@ -22,7 +22,7 @@ macro_rules! on_every_server {
             $(
                 #[tokio::test(flavor = "multi_thread")]
                 async fn $test() {
-                    super::$test($crate::store::server::Server::$server()).await;
+                    super::$test($crate::store::server::Redis::$server()).await;
                 }
             )*
         }

@@ -17,7 +17,7 @@ use proptest::{
     test_runner::{Config, TestRunner},
 };
 
-use super::server::{Server, account, create, new_session, session};
+use super::server::{Redis, account, create, new_session, session};
 
 const IDLE: Duration = Duration::from_secs(3600);
 const ABSOLUTE: Duration = Duration::from_secs(4 * 3600);
@@ -247,7 +247,7 @@ async fn run_history(store: &RedisStores, account: AccountId, most: usize, grace
 #[test]
 fn scripts_match_the_model() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let server = Server::start("redis-server", 0, &[]);
+    let server = Redis::start_with(&[]);
     let store = runtime.block_on(async { server.store() });
     let graces = prop::sample::select(vec![0, 1, 7, 1000, 10_000, 60_000_u64]);
     let steps = (prop::sample::select(&MOST), graces, prop::collection::vec(step(), 1..120));
@@ -265,7 +265,7 @@ fn scripts_match_the_model() {
 /// A Redis that lost writes has an earlier generation than the client: the session continues from the presented token.
 #[tokio::test(flavor = "multi_thread")]
 async fn rotate_later_generation_than_stored_continues_session() {
-    let server = Server::start("redis-server", 0, &[]);
+    let server = Redis::start_with(&[]);
     let store = server.store();
     let (ada, id) = (account(), session(1));
     create(&store, ada, id, super::server::NOW).await;
@@ -281,7 +281,7 @@ async fn rotate_later_generation_than_stored_continues_session() {
 /// More rotations in a burst than a record has room for: each token keeps its own grace window, exceeded by at most a sixth.
 #[tokio::test(flavor = "multi_thread")]
 async fn rotate_burst_keeps_grace_of_earlier_generations() {
-    let server = Server::start("redis-server", 0, &[]);
+    let server = Redis::start_with(&[]);
     let store = server.store();
     let start = super::server::NOW;
     let (early, burst) = (start + Duration::from_secs(1), start + Duration::from_secs(6));

@@ -11,7 +11,7 @@ use latchkey::{
     store::redis::record::{Record, lua_constants},
 };
 
-use super::server::{NOW, Server, account, raw_command, session};
+use super::server::{NOW, Redis, account, raw_command, session};
 
 const FAST: &str = include_str!("../../../src/store/redis/lua/rotate_fast.lua");
 const LIB: &str = include_str!("../../../src/store/redis/lua/lib.lua");
@@ -61,7 +61,7 @@ impl Path {
 
 #[tokio::test]
 async fn rotate_fast_path_matches_full_script() {
-    let server = Server::redis_7_0();
+    let server = Redis::redis_7_0();
     let client = server.raw().await;
     let (ada, id) = (account(), session(1));
     let constants = lua_constants();

@@ -4,13 +4,13 @@ use latchkey::domain::session::{Generation, Rotation};
 
 use super::{
     on_every_server,
-    server::{GRACE, IDLE, NOW, Server, account, create, session},
+    server::{GRACE, IDLE, NOW, Redis, account, create, session},
 };
 use crate::harness::wait;
 
 on_every_server!(missing_scripts_are_reloaded);
 
-async fn missing_scripts_are_reloaded(mut server: Server) {
+async fn missing_scripts_are_reloaded(mut server: Redis) {
     let store = server.store();
     let ada = account();
     create(&store, ada, session(1), NOW).await;

@@ -1,8 +1,7 @@
-//! Redis and Valkey servers for the store tests: every supported version, on a socket or port, restartable in place.
+//! The stores under test: on every supported version of Redis and Valkey, with the settings and values that tests share.
 
 use std::{
     path::{Path, PathBuf},
-    process::Command,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
@@ -23,13 +22,10 @@ use latchkey::{
     runtime::Cores,
     store::redis::{Create, NewSession, RedisStores},
 };
-use rustix::process::Signal;
 use uuid::Uuid;
 
-use crate::harness::{
-    guard::{self, Guard, Spec},
-    test_cluster,
-};
+pub use crate::harness::redis::{DURABLE, Redis};
+use crate::harness::test_cluster;
 
 /// The time at which every test starts.
 pub const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
@@ -37,95 +33,23 @@ pub const GRACE: Duration = Duration::from_secs(10);
 pub const IDLE: Duration = Duration::from_hours(7 * 24);
 pub const ABSOLUTE: Duration = Duration::from_hours(30 * 24);
 
-/// The documented persistence settings.
-pub const DURABLE: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
-
-/// A running server. Stops, and deletes its folder, when dropped.
-pub struct Server {
-    // The first guard deletes the folder.
-    guards: Vec<Guard>,
-    command: Vec<String>,
-    folder: PathBuf,
-    port: u16,
-}
-
-impl Server {
+/// Queries of the store tests.
+impl Redis {
     pub fn redis_7_0() -> Self {
-        Self::start("redis-server", 0, DURABLE)
+        Self::start()
     }
 
     pub fn redis_6_2() -> Self {
-        Self::start(tool("redis-server-6.2").to_str().unwrap(), 0, DURABLE)
+        Self::launch(tool("redis-server-6.2").to_str().unwrap(), 0, DURABLE)
     }
 
     pub fn valkey_9() -> Self {
-        Self::start(tool("valkey-server-9").to_str().unwrap(), 0, DURABLE)
-    }
-
-    /// Starts a server on a socket, and on a port unless it is 0. In arguments, `FOLDER` stands for its folder.
-    pub fn start(program: &str, port: u16, arguments: &[&str]) -> Self {
-        let folder = guard::folder_in_memory("store");
-        let mut command = vec![program.to_owned()];
-        let own = ["--port", &port.to_string(), "--unixsocket", "FOLDER/redis.sock", "--dir", "FOLDER", "--save", ""];
-        let place = |text: &&str| text.replace("FOLDER", folder.to_str().unwrap());
-        command.extend(own.iter().map(place));
-        command.extend(arguments.iter().map(place));
-        let guard = run(&command, Some(&folder)).unwrap_or_else(|error| panic!("`make test` installs it. {error}"));
-        Self { guards: vec![guard], command, folder, port }
-    }
-
-    /// Starts a server on a free port.
-    pub fn with_port(arguments: &[&str]) -> Self {
-        Self::start("redis-server", guard::free_port(), arguments)
-    }
-
-    /// A stopped server; [`Server::restart`] starts it.
-    pub fn stopped(arguments: &[&str]) -> Self {
-        let server = Self::start("redis-server", 0, arguments);
-        server.kill();
-        server
-    }
-
-    /// Kills the server, as a power cut would.
-    pub fn kill(&self) {
-        self.signal(Signal::KILL);
-    }
-
-    pub fn signal(&self, signal: Signal) {
-        self.guards.last().unwrap().signal(signal);
-    }
-
-    /// Starts the server after [`Server::kill`].
-    pub fn restart(&mut self) {
-        self.guards.push(run(&self.command, None).unwrap());
-    }
-
-    pub fn folder(&self) -> &Path {
-        &self.folder
-    }
-
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    pub fn socket(&self) -> PathBuf {
-        self.folder.join("redis.sock")
-    }
-
-    pub fn url(&self) -> String {
-        format!("redis+unix://{}", self.socket().display())
+        Self::launch(tool("valkey-server-9").to_str().unwrap(), 0, DURABLE)
     }
 
     /// The stores on this server.
     pub fn store(&self) -> RedisStores {
         store(&self.url())
-    }
-
-    /// Runs `redis-cli` and returns its output.
-    pub fn command(&self, words: &[&str]) -> String {
-        let output = Command::new("redis-cli").arg("-s").arg(self.socket()).args(words).output().unwrap();
-        assert!(output.status.success(), "{words:?}: {output:?}");
-        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
     }
 
     /// Opens a plain connection, for binary arguments.
@@ -171,25 +95,6 @@ impl Server {
 pub fn run_on_one_thread<T>(work: impl Future<Output = T>) -> T {
     tokio::task::block_in_place(|| {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
-    })
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        while let Some(guard) = self.guards.pop() {
-            drop(guard);
-        }
-    }
-}
-
-fn run(command: &[String], folder: Option<&Path>) -> Result<Guard, String> {
-    let command: Vec<&str> = command.iter().map(String::as_str).collect();
-    Guard::start(&Spec {
-        command: &command,
-        stop: "KILL",
-        folder,
-        ready: "eady to accept connections",
-        unprivileged: false,
     })
 }
 

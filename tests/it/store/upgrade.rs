@@ -16,7 +16,7 @@ use latchkey::{
 
 use super::{
     on_every_server,
-    server::{ABSOLUTE, GRACE, IDLE, NOW, Server, account, create, new_session, raw_command, session},
+    server::{ABSOLUTE, GRACE, IDLE, NOW, Redis, account, create, new_session, raw_command, session},
 };
 
 on_every_server!(
@@ -87,7 +87,7 @@ fn unhex(text: &str) -> Vec<u8> {
 /// Remove this test with record version 2 and keep the fixture. `LATCHKEY_WRITE_FIXTURES=1` writes it.
 #[tokio::test(flavor = "multi_thread")]
 async fn record_version_1_is_written() {
-    let server = Server::start("redis-server", 0, &[]);
+    let server = Redis::start_with(&[]);
     let store = server.store();
     three_sessions(&store).await;
     store.close().await;
@@ -105,7 +105,7 @@ async fn record_version_1_is_written() {
     assert_eq!(text, std::fs::read_to_string(fixture()).unwrap());
 }
 
-async fn record_version_1_is_read_and_used(server: Server) {
+async fn record_version_1_is_read_and_used(server: Redis) {
     let text = std::fs::read_to_string(fixture()).unwrap();
     let key = latchkey::store::redis::key::Keys::new("lk:").sessions(ada());
     let mut words: Vec<Value> = vec![key.into()];
@@ -159,7 +159,7 @@ async fn record_version_1_is_read_and_used(server: Server) {
 
 /// Version 1 reads the event of changed claims as the end of a session that never existed: it has to acknowledge it, and no
 /// subscriber of its feed may take it for a gap.
-async fn event_of_claims_is_a_harmless_revocation_to_version_1(server: Server) {
+async fn event_of_claims_is_a_harmless_revocation_to_version_1(server: Redis) {
     // The rules of release 0.1 (`following/entry.rs`), and its reasons.
     const REASONS: [&str; 8] =
         ["logout", "revoked", "reuse", "limit", "password_changed", "disabled", "deleted", "key_retired"];
@@ -187,7 +187,7 @@ async fn event_of_claims_is_a_harmless_revocation_to_version_1(server: Server) {
     store.close().await;
 }
 
-async fn record_newer_version_is_refused_by_name(server: Server) {
+async fn record_newer_version_is_refused_by_name(server: Redis) {
     let store = server.store();
     let (ada, id) = (account(), session(1));
     create(&store, ada, id, NOW).await;

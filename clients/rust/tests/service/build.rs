@@ -2,12 +2,15 @@
 
 use latchkey_verify::{BuildError, Verifier, VerifyError};
 
-use crate::{fixture::Fixture, harness::wait, proxy::Mode};
+use crate::{
+    fixture::Fixture,
+    harness::{fault_proxy::Mode, wait},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn build_with_invalid_configuration_fails() {
     let fixture = Fixture::new().await;
-    let url = fixture.proxy.url();
+    let url = fixture.proxy.http_url();
     let refused = async |builder: latchkey_verify::Builder| builder.build().await.unwrap_err();
     let plain = |issuer: &str| Verifier::builder(issuer).audience("x").without_revocations();
     for issuer in ["", "auth.example.com", "http://auth.example.com", "https://example.com/?a", &format!("{url}/")] {

@@ -10,12 +10,10 @@ use std::{
 
 use latchkey_verify::{Builder, Clock, Invalid, Verifier, VerifyError};
 
-use crate::{
-    harness::{
-        test_cluster::{Node, ServiceClient, TestCluster},
-        wait,
-    },
-    proxy::FaultProxy,
+use crate::harness::{
+    fault_proxy::FaultProxy,
+    test_cluster::{Node, ServiceClient, TestCluster},
+    wait,
 };
 
 /// The service's wall clock, and a monotonic clock that a test advances separately.
@@ -55,10 +53,10 @@ impl Fixture {
     }
 
     pub async fn with(mut cluster: TestCluster) -> Self {
-        let proxy = FaultProxy::start().await;
-        cluster.config.issuer = proxy.url();
+        let proxy = FaultProxy::start_without_target().await;
+        cluster.config.issuer = proxy.http_url();
         let node = cluster.node().await;
-        proxy.forward_to(&node.client.base);
+        proxy.forward_to(node.address());
         let client = cluster.service_client("orders").await;
         let clock = TestClock { clock: cluster.clock.clone(), elapsed: Arc::default() };
         Self { cluster, node, proxy, clock, client }
@@ -66,7 +64,7 @@ impl Fixture {
 
     /// The builder of a verifier of this issuer.
     pub fn builder(&self) -> Builder {
-        Verifier::builder(self.proxy.url()).audience("latchkey").clock(self.clock.clone())
+        Verifier::builder(self.proxy.http_url()).audience("latchkey").clock(self.clock.clone())
     }
 
     /// A verifier whose feed is live.
@@ -82,7 +80,7 @@ impl Fixture {
     }
 
     pub async fn stop(self) {
-        self.proxy.set(crate::proxy::Mode::Cut);
+        self.proxy.set(crate::harness::fault_proxy::Mode::Cut);
         self.node.stop().await;
     }
 }

@@ -93,8 +93,8 @@ async fn forged_token_is_refused_with_its_reason() {
     let jwk: Value = serde_json::from_str(own.public_jwk()).unwrap();
     for (name, value) in [
         ("jwk", jwk.clone()),
-        ("jku", json!(format!("{}/x/jwks.json", fixture.proxy.url()))),
-        ("x5u", json!(format!("{}/x/cert.pem", fixture.proxy.url()))),
+        ("jku", json!(format!("{}/x/jwks.json", fixture.proxy.http_url()))),
+        ("x5u", json!(format!("{}/x/cert.pem", fixture.proxy.http_url()))),
         ("x5c", json!(["MIIB"])),
     ] {
         let header = changed(&header, name, Some(value));
@@ -115,8 +115,8 @@ async fn forged_token_is_refused_with_its_reason() {
     let (iat, exp) = (claims["iat"].as_i64().unwrap(), claims["exp"].as_i64().unwrap());
     for (name, value, why) in [
         ("iss", Some(json!("https://evil.example.com")), Invalid::WrongIssuer),
-        ("iss", Some(json!(format!("{}/", fixture.proxy.url()))), Invalid::WrongIssuer),
-        ("iss", Some(json!([fixture.proxy.url()])), Invalid::Malformed),
+        ("iss", Some(json!(format!("{}/", fixture.proxy.http_url()))), Invalid::WrongIssuer),
+        ("iss", Some(json!([fixture.proxy.http_url()])), Invalid::Malformed),
         ("iss", Some(json!(null)), Invalid::MissingClaim("iss")),
         ("aud", Some(json!("someone-else")), Invalid::WrongAudience),
         ("aud", Some(json!([])), Invalid::WrongAudience),

@@ -3,6 +3,8 @@
 
 #[path = "../../../../tests/it/harness/client.rs"]
 pub mod client;
+#[path = "../../../../tests/it/harness/fault_proxy.rs"]
+pub mod fault_proxy;
 #[path = "../../../../tests/it/harness/guard.rs"]
 pub mod guard;
 #[path = "../../../../tests/it/harness/redis.rs"]

@@ -8,10 +8,10 @@ use latchkey_verify::{Invalid, VerifyError};
 use crate::{
     fixture::{Fixture, invalid, wait_until_revoked},
     harness::{
+        fault_proxy::Mode,
         test_cluster::{Node, TestCluster},
         wait,
     },
-    proxy::Mode,
 };
 
 async fn rotate(node: &Node, start: Start) -> String {

@@ -6,8 +6,7 @@ use latchkey_verify::{OnFeedLost, Verifier, VerifyError};
 
 use crate::{
     fixture::{Fixture, wait_until_revoked},
-    harness::wait,
-    proxy::Mode,
+    harness::{fault_proxy::Mode, wait},
 };
 
 async fn wait_until_live(verifier: &Verifier) {
@@ -21,7 +20,7 @@ async fn lost_feed_falls_back_to_introspection() {
     let (one, other) = (fixture.node.login("ada").await, fixture.node.login("ada").await);
     let verifier = fixture.verifier().await;
     assert!(verifier.verify(&one.access).await.is_ok());
-    fixture.proxy.set(Mode::NoFeed);
+    fixture.proxy.set(Mode::CutFollowers);
     fixture.node.logout(&one.refresh).await.expect(204);
     // local revocations still count as up to date
     assert!(verifier.verify(&one.access).await.is_ok());
@@ -99,7 +98,7 @@ async fn feed_resumes_on_another_node() {
     wait_until_revoked(&verifier, &tokens[0].access).await;
     let next = fixture.cluster.node().await;
     let first = std::mem::replace(&mut fixture.node, next);
-    fixture.proxy.forward_to(&fixture.node.client.base);
+    fixture.proxy.forward_to(fixture.node.address());
     first.stop().await;
     fixture.node.logout(&tokens[1].refresh).await.expect(204);
     wait_until_revoked(&verifier, &tokens[1].access).await;

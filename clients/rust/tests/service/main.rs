@@ -10,7 +10,6 @@ mod lost_feed;
 mod measure;
 mod middleware;
 mod on_end;
-mod proxy;
 mod revocation;
 mod shared_cases;
 mod websocket;

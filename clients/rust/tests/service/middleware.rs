@@ -14,7 +14,7 @@ use tower::{Layer, ServiceExt, service_fn};
 
 use crate::{
     fixture::{Fixture, wait_until_revoked},
-    proxy::Mode,
+    harness::fault_proxy::Mode,
 };
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,7 +21,10 @@ use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 use tokio_tungstenite::tungstenite::Bytes;
 use tower::{Layer, ServiceExt, service_fn};
 
-use crate::{fixture::Fixture, harness::client::Tokens, proxy::Mode};
+use crate::{
+    fixture::Fixture,
+    harness::{client::Tokens, fault_proxy::Mode},
+};
 
 async fn change_roles(fixture: &Fixture, add: &[&str], remove: &[&str]) {
     let state = &fixture.node.state;

@@ -16,7 +16,7 @@ use tower::{Layer, ServiceExt, service_fn};
 use crate::{
     fixture::Fixture,
     forged::{part, signed},
-    proxy::Mode,
+    harness::fault_proxy::Mode,
 };
 
 #[derive(Deserialize)]

@@ -16,8 +16,7 @@ use tokio_tungstenite::{
 
 use crate::{
     fixture::Fixture,
-    harness::{client::Tokens, wait},
-    proxy::Mode,
+    harness::{client::Tokens, fault_proxy::Mode, wait},
 };
 
 /// Answers each message with itself, and a token with the outcome of its renewal.

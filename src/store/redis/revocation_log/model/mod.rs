@@ -3,15 +3,18 @@
 
 mod checker;
 mod rules;
+mod scenario;
 mod system;
+mod transitions;
 
 use self::{
     checker::{Model, search, walk},
     rules::Rule,
-    system::{
-        Action, Allow, Request, Scenario,
+    scenario::{
+        Allow, Request, Scenario,
         Start::{self, Caching, Cold, ColdOrigin, Warm, WarmOrigin},
     },
+    system::Action,
 };
 
 const LOGOUT: Request = Request { node: 0, asks_in_event: true };

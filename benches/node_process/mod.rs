@@ -1,0 +1,68 @@
+//! A node process for benchmarks, on a Redis and in a folder of the benchmark's own, without rate limits.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use crate::harness::{client::Client, redis::Redis, test_cluster::ServiceClient};
+
+/// A running node. Killed when dropped.
+pub struct NodeProcess {
+    pub child: Child,
+    /// A client of its API.
+    pub client: Client,
+}
+
+/// A command of the binary. `settings` are further environment variables.
+fn latchkey(folder: &Path, redis: &Redis, settings: &[(&str, &str)], arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_latchkey"));
+    command
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .env("LATCHKEY_LISTEN", "127.0.0.1:0")
+        .env("LATCHKEY_ISSUER", "https://auth.example.com")
+        .env("LATCHKEY_REDIS_URL", redis.url())
+        .env("LATCHKEY_SECRET", "a benchmark's secret that is long enough")
+        .env("LATCHKEY_LOG_FILTER", "error,latchkey::cli=info")
+        // all callers share one address
+        .env("LATCHKEY_LIMITS_LOGIN_PER_ADDRESS", "off")
+        .env("LATCHKEY_LIMITS_LOGIN_BACKOFF_AFTER", "off")
+        .env("LATCHKEY_LIMITS_REGISTRATION_PER_ADDRESS", "off")
+        .envs(settings.iter().copied());
+    command
+}
+
+impl NodeProcess {
+    /// Starts a node and waits until it listens.
+    pub fn start(folder: &Path, redis: &Redis, settings: &[(&str, &str)]) -> Self {
+        let mut child = latchkey(folder, redis, settings, &["serve"]).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let api = lines.find_map(|line| {
+            let line: serde_json::Value = serde_json::from_str(&line.unwrap()).ok()?;
+            Some(line["api"].as_str()?.to_owned())
+        });
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, client: Client::new(api.expect("the node starts")) }
+    }
+}
+
+impl Drop for NodeProcess {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+/// Adds a service client.
+pub fn service_client(folder: &Path, redis: &Redis, settings: &[(&str, &str)]) -> ServiceClient {
+    let added = latchkey(folder, redis, settings, &["client", "add", "bench"]).output().unwrap();
+    assert!(added.status.success(), "{added:?}");
+    let text = String::from_utf8(added.stdout).unwrap();
+    let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned();
+    ServiceClient { id: value("client_id: "), secret: value("client_secret: ") }
+}

@@ -1,0 +1,69 @@
+//! The secret and the data directory.
+
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+#[test]
+fn secret_with_too_little_entropy_is_warned_about() {
+    let folder = Folder::new();
+    let warnings = |secret: &str| folder.load(&[("LATCHKEY_SECRET", secret)]).unwrap().warnings;
+    assert_eq!(warnings(SECRET), [""; 0]);
+    let [warning] = &warnings(&"a".repeat(32))[..] else { panic!("one warning") };
+    assert!(warning.starts_with("the secret cannot have 128 bits of entropy"), "{warning}");
+}
+
+#[test]
+fn secret_and_secret_file_exclude_each_other() {
+    let folder = Folder::new();
+    folder.write("s", &format!("{SECRET}\n{}\n", "2".repeat(32)));
+    let previous = "1".repeat(32);
+    let config = folder.load(&[("LATCHKEY_SECRET_FILE", "s"), ("LATCHKEY_SECRET_PREVIOUS", &previous)]).unwrap();
+    assert_eq!(config.secrets.current.expose(), SECRET);
+    let previous: Vec<_> = config.secrets.previous.iter().map(|secret| secret.expose().to_owned()).collect();
+    assert_eq!(previous, ["1".repeat(32), "2".repeat(32)]);
+
+    let error = folder.load(&[("LATCHKEY_SECRET_FILE", "s"), ("LATCHKEY_SECRET", SECRET)]).unwrap_err();
+    assert_eq!(
+        error.problems[0].to_string(),
+        "secret (LATCHKEY_SECRET): must not be set together with secret_file, which is \"s\" (LATCHKEY_SECRET_FILE)"
+    );
+    let error = folder.load(&[("LATCHKEY_SECRET_FILE", "t")]).unwrap_err();
+    assert_eq!(
+        error.problems[0].to_string(),
+        format!(
+            "secret_file (LATCHKEY_SECRET_FILE): {}/t can't be read: No such file or directory (os error 2)",
+            folder.path().display()
+        )
+    );
+}
+
+#[test]
+fn generated_secret_is_stable_and_private() {
+    let folder = Folder::new();
+    let first = folder.load(&[]).unwrap().secrets.current;
+    assert_eq!(folder.load(&[]).unwrap().secrets.current, first);
+    let data = folder.path().join("latchkey-data");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&data), mode(&data.join("secret"))), (0o700, 0o600));
+
+    fs::set_permissions(data.join("secret"), fs::Permissions::from_mode(0o644)).unwrap();
+    let path = data.join("secret");
+    assert_eq!(
+        folder.load(&[]).unwrap_err().problems[0].to_string(),
+        format!("secret (default): none is configured, and others can read {0}; run `chmod 600 {0}`", path.display())
+    );
+}
+
+#[test]
+fn data_dir_that_cannot_be_created_is_a_problem() {
+    let folder = Folder::new();
+    folder.write("latchkey-data", "");
+    assert_eq!(
+        folder.load(&[]).unwrap_err().problems[0].to_string(),
+        format!(
+            "data_dir (default): {}/latchkey-data can't be created: File exists (os error 17)",
+            folder.path().display()
+        )
+    );
+}

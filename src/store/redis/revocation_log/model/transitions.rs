@@ -1,0 +1,264 @@
+//! The transitions of the modelled system: what a node does with a message, a synchronization, a lookup or a request.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use super::{
+    super::{ack_state::Confirmation, event_entry::Position},
+    rules::Rule,
+    scenario::{Request, Scenario},
+    system::{Action, Lookup, Message, Node, Progress, Sync, System, timing},
+};
+
+impl Scenario {
+    fn breaks(&self, rule: Rule) -> bool {
+        self.broken == Some(rule)
+    }
+
+    fn deliver(&self, state: &mut System, number: usize, message: Message) {
+        let now = state.nodes[number].now(state.tick);
+        let node = &mut state.nodes[number];
+        match message {
+            Message::Heartbeat { node: peer, lease } if peer != node.name => {
+                node.acks.on_heartbeat(peer, lease, now);
+            }
+            Message::Ping { sent } => {
+                node.acks.on_ping(if self.breaks(Rule::PingsCountFromSending) { now } else { sent }, now);
+            }
+            Message::Event { position, previous, ends_session, from } => {
+                let previous = (!self.breaks(Rule::GapsKeepThePosition)).then_some(previous);
+                if !self.breaks(Rule::EventsAreAppliedBeforeTheyAreAcknowledged) {
+                    node.apply(position, previous, ends_session);
+                }
+                if let Some((origin, wanted)) = from.filter(|(origin, _)| *origin != node.name) {
+                    state.send_ack(number, &origin, wanted);
+                }
+                state.give_confirmations(number);
+            }
+            Message::Confirm(wanted) if wanted.origin != node.name => {
+                if self.breaks(Rule::ConfirmationsWaitForThePosition) {
+                    state.send_ack(number, &wanted.origin, wanted.number);
+                } else {
+                    node.acks.on_confirm(wanted, now);
+                    state.give_confirmations(number);
+                }
+            }
+            Message::Ack { node: peer, number: wanted } => node.acks.on_ack(&peer, wanted),
+            Message::Heartbeat { .. } | Message::Confirm(_) => {}
+        }
+    }
+
+    fn synchronize(&self, state: &mut System, number: usize) {
+        let (tick, there) = (state.tick, state.position());
+        let stream = state.stream.clone();
+        let node = &mut state.nodes[number];
+        let now = node.now(tick);
+        match node.sync {
+            Sync::Idle => {
+                node.synced_in = Some(tick);
+                node.sync = Sync::PositionRead { began: now, before: node.cursor.position(), there };
+            }
+            Sync::PositionRead { began, before, there } => {
+                node.cursor.reconcile(before, there);
+                if node.cursor.is_behind(there) && !self.breaks(Rule::MissingEntriesAreApplied) {
+                    for (index, ends_session) in stream.iter().enumerate() {
+                        node.apply(Position { millis: index as u64 + 1, number: 0 }, None, *ends_session);
+                    }
+                }
+                let healthy = node.acks.channel_is_healthy(now);
+                let lease = if healthy { timing().announced_lease() } else { Duration::ZERO };
+                if !healthy && !self.breaks(Rule::CacheIsInvalidBeforeTheNodeLeaves) {
+                    node.valid_until = None;
+                }
+                node.sync = Sync::Applied { began, sent: now, lease };
+                state.give_confirmations(number);
+            }
+            Sync::Applied { began, sent, lease } => {
+                node.sync = Sync::Published { began, sent, lease, succeeded: true };
+                let heartbeat = Message::Heartbeat { node: Arc::clone(&node.name), lease };
+                state.publish(&heartbeat);
+                state.send(number, Message::Ping { sent: now });
+            }
+            Sync::Published { began, sent, lease, succeeded } => {
+                node.sync = Sync::Idle;
+                let before = node.acks.cache_usable_from();
+                if succeeded {
+                    node.acks.on_heartbeat_published(lease, sent, now);
+                }
+                let mut from = node.acks.cache_usable_from();
+                if self.breaks(Rule::PausesRestartTheProbation) && from.is_some() {
+                    from = before.or(from);
+                }
+                if self.breaks(Rule::CacheWaitsForTheProbation) {
+                    from = from.map(|_| now);
+                }
+                let succeeded = succeeded || self.breaks(Rule::OnlyPublishedHeartbeatsExtend);
+                if succeeded && from.is_some_and(|from| from <= now) {
+                    let began = if self.breaks(Rule::LeasesCountFromTheBeginning) { now } else { began };
+                    let validity = timing().cache_validity();
+                    let margin = timing().announced_lease() - validity;
+                    let extra = if self.breaks(Rule::LeasesHaveAMargin) { margin } else { Duration::ZERO };
+                    node.valid_until = Some(began + validity + extra);
+                }
+            }
+        }
+    }
+
+    fn receive(&self, state: &mut System, index: usize) {
+        let Progress::Done { mut number, ended, confirm } = state.progress[index] else { return };
+        let node = &mut state.nodes[self.requests[index].node];
+        let now = node.now(state.tick);
+        node.cursor.invalidate();
+        node.is_cached = false;
+        if !ended && self.breaks(Rule::RepeatsAreConfirmed) {
+            state.progress[index] = Progress::Answered;
+            return;
+        }
+        if let Some(position) = confirm {
+            // A script that doesn't ask for acknowledgements gets its number now.
+            number = number.or_else(|| node.acks.open(now));
+            if let Some(number) = number {
+                let origin = Arc::clone(&node.name);
+                state.publish(&Message::Confirm(Confirmation { origin, number, bucket: 0, position }));
+            }
+        }
+        state.progress[index] = Progress::Waiting { number, since: now };
+    }
+
+    fn answer(&self, state: &mut System, index: usize) {
+        let Progress::Waiting { number, .. } = state.progress[index] else { return };
+        if let Some(number) = number {
+            state.nodes[self.requests[index].node].acks.close(number);
+        }
+        state.progress[index] = Progress::Answered;
+    }
+
+    pub(super) fn may_answer(&self, state: &System, index: usize) -> bool {
+        let Progress::Waiting { number, since } = state.progress[index] else { return false };
+        let node = &state.nodes[self.requests[index].node];
+        let now = node.now(state.tick);
+        self.breaks(Rule::PeersAreWaitedFor)
+            || node.acks.wait_until(number, since, now).is_none()
+            || (self.breaks(Rule::LeasesAreWaitedOut) && since + timing().announced_lease() / 2 <= now)
+    }
+
+    fn run(&self, state: &mut System, index: usize) {
+        let Progress::Sent { number } = state.progress[index] else { return };
+        let request = self.requests[index];
+        let name = Arc::clone(&state.nodes[request.node].name);
+        let ended = state.session_is_live;
+        if ended {
+            state.session_is_live = false;
+            state.append(true, number.map(|number| (name, number)));
+        }
+        let confirm = (!ended || !request.asks_in_event).then(|| state.position());
+        state.progress[index] = Progress::Done { number, ended, confirm };
+    }
+
+    /// Applies an action that is possible in this state.
+    pub(super) fn apply(&self, state: &mut System, action: Action) {
+        let tick = state.tick;
+        match action {
+            Action::Tick => state.tick += 1,
+            Action::SlowTick(node) => {
+                state.tick += 1;
+                state.nodes[node].is_slow = true;
+            }
+            Action::SyncAsk(index) if !state.nodes[index].uses_cache => {
+                // Of a node that only ends sessions, nothing but its ping matters.
+                let sent = state.nodes[index].now(tick);
+                state.nodes[index].synced_in = Some(tick);
+                state.send(index, Message::Ping { sent });
+            }
+            Action::SyncAsk(index)
+            | Action::SyncApply(index)
+            | Action::SyncPublish(index)
+            | Action::SyncExtend(index) => {
+                self.synchronize(state, index);
+                while !self.allow.interleaved_sync && !matches!(state.nodes[index].sync, Sync::Idle) {
+                    self.synchronize(state, index);
+                }
+            }
+            Action::SyncPublishFails(index) => {
+                state.faults -= 1;
+                if let Sync::Applied { began, sent, lease } = state.nodes[index].sync {
+                    state.nodes[index].sync = Sync::Published { began, sent, lease, succeeded: false };
+                }
+            }
+            Action::SyncFails(index) => {
+                state.faults -= 1;
+                state.nodes[index].sync = Sync::Idle;
+                state.nodes[index].clear();
+            }
+            Action::LookupAsk(index) => {
+                let node = &mut state.nodes[index];
+                node.lookup = Lookup::SessionRead { version: node.cursor.version() };
+            }
+            Action::LookupAnswer(index) => {
+                if let Lookup::SessionRead { version } = state.nodes[index].lookup {
+                    state.nodes[index].lookup = Lookup::Answered { version, live: state.session_is_live };
+                }
+            }
+            Action::LookupInsert(index) => {
+                let node = &mut state.nodes[index];
+                if let Lookup::Answered { version, live } = node.lookup {
+                    node.lookup = Lookup::Idle;
+                    node.is_cached |= live
+                        && (node.cursor.may_insert(version) || self.breaks(Rule::LookupsOlderThanAnEndAreNotCached));
+                }
+            }
+            Action::Deliver(index) => {
+                let message = state.nodes[index].connection.as_mut().and_then(VecDeque::pop_front);
+                if let Some(message) = message {
+                    self.deliver(state, index, message);
+                }
+            }
+            Action::DeliverEarly(index) => {
+                let message = state.nodes[index].connection.as_mut().and_then(|queue| queue.remove(1));
+                if let Some(message) = message {
+                    self.deliver(state, index, message);
+                }
+            }
+            Action::Lose(index) => {
+                state.faults -= 1;
+                state.nodes[index].connection.as_mut().and_then(VecDeque::pop_front);
+            }
+            Action::Cut(index) => {
+                state.faults -= 1;
+                state.nodes[index].connection = None;
+            }
+            Action::Reconnect(index) => {
+                let node = &mut state.nodes[index];
+                node.connection = Some(VecDeque::new());
+                if !self.breaks(Rule::LostChannelsAreNoted) {
+                    node.acks.on_channel_lost();
+                }
+            }
+            Action::Crash(index) => {
+                state.faults -= 1;
+                state.nodes[index].is_up = false;
+                state.nodes[index].valid_until = None;
+                state.nodes[index].connection = None;
+                for (request, progress) in self.requests.iter().zip(&mut state.progress) {
+                    if request.node == index && *progress != Progress::Answered {
+                        *progress = Progress::Failed;
+                    }
+                }
+            }
+            Action::Restart(index) => {
+                let uses_cache = state.nodes[index].uses_cache;
+                state.nodes[index] = Node::new(state.names, uses_cache);
+                state.names += 1;
+            }
+            Action::RequestSend(index) => {
+                let Request { node, asks_in_event } = self.requests[index];
+                let node = &mut state.nodes[node];
+                let number = if asks_in_event { node.acks.open(node.now(tick)) } else { None };
+                state.progress[index] = Progress::Sent { number };
+            }
+            Action::RequestRun(index) => self.run(state, index),
+            Action::RequestReceive(index) => self.receive(state, index),
+            Action::RequestAnswer(index) => self.answer(state, index),
+            Action::OtherEvent => state.append(false, None),
+        }
+    }
+}
