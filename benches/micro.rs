@@ -114,6 +114,8 @@ fn refresh_tokens(criterion: &mut Criterion) {
 fn records(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("session record");
     let record = Record {
+        has_grant: false,
+        has_last_use: true,
         generation: Generation(3),
         transport: Transport::Bearer,
         created_at: NOW,
@@ -125,11 +127,11 @@ fn records(criterion: &mut Criterion) {
     let bytes = record.encode();
     let agent = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36";
     let origin = Origin { ip: Some([203, 0, 113, 7].into()), user_agent: Some(agent.to_owned()), device: None };
-    let details = encode_details(&origin).concat();
+    let details = encode_details(None, &origin).concat();
     group.bench_function("bare copy of 36 bytes", |b| b.iter(|| black_box(&bytes[..]).to_vec()));
     group.bench_function("encode", |b| b.iter(|| black_box(&record).encode()));
     group.bench_function("decode", |b| b.iter(|| Record::decode(black_box(&bytes)).unwrap()));
-    group.bench_function("encode details", |b| b.iter(|| encode_details(black_box(&origin))));
+    group.bench_function("encode details", |b| b.iter(|| encode_details(None, black_box(&origin))));
     group.bench_function("decode details", |b| b.iter(|| decode_details(black_box(&details))));
     group.finish();
 }

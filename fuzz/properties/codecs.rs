@@ -57,8 +57,8 @@ pub fn session_record(bytes: &[u8]) {
     if let Ok(record) = Record::decode(bytes) {
         let encoded = record.encode();
         assert_eq!(Record::decode(&encoded), Ok(record));
-        // only one flag is defined
-        assert_eq!((encoded[0], encoded[1], &encoded[2..]), (bytes[0], bytes[1] & 1, &bytes[2..encoded.len()]));
+        // two flags are defined
+        assert_eq!((encoded[0], encoded[1], &encoded[2..]), (bytes[0], bytes[1] & 3, &bytes[2..encoded.len()]));
     }
     let account = AccountId::from_bytes([1; 16]);
     let fields: Vec<_> = bytes
@@ -73,7 +73,7 @@ pub fn session_record(bytes: &[u8]) {
     assert!(decode_all(account, &fields).len() <= fields.len());
 
     let origin = decode_details(bytes);
-    let parts = encode_details(&origin);
+    let parts = encode_details(None, &origin);
     assert!(parts.len() <= DETAIL_PARTS && parts.iter().all(|part| part.len() <= 64));
     assert_eq!(decode_details(&parts.concat()).ip, origin.ip);
     let mut rest = bytes;
@@ -83,5 +83,5 @@ pub fn session_record(bytes: &[u8]) {
         user_agent: Some(device.clone()),
         device: Some(device),
     };
-    assert_eq!(decode_details(&encode_details(&origin).concat()).ip, origin.ip);
+    assert_eq!(decode_details(&encode_details(None, &origin).concat()).ip, origin.ip);
 }

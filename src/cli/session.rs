@@ -110,6 +110,9 @@ struct SessionJson<'a> {
     last_used_at: String,
     expires_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    last_used_address: Option<String>,
+    counted_repeats: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     user_agent: Option<&'a str>,
@@ -124,6 +127,8 @@ impl<'a> SessionJson<'a> {
             created_at: session.created_at.to_string(),
             last_used_at: session.last_used_at.to_string(),
             expires_at: session.expires_at().to_string(),
+            last_used_address: session.last_used_ip.map(|ip| ip.to_string()),
+            counted_repeats: session.counted_repeats,
             address: session.origin.ip.map(|ip| ip.to_string()),
             user_agent: session.origin.user_agent.as_deref(),
             device: session.origin.device.as_deref(),

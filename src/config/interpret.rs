@@ -300,6 +300,8 @@ fn session(read: &mut Reader<'_>) -> SessionSettings {
         absolute_timeout: read.duration("session.absolute_timeout", SECOND, 3650 * DAY),
         // The session record stores it as milliseconds in 16 bits.
         grace: read.duration("session.grace", Duration::ZERO, 60 * SECOND),
+        retry_window: read.duration("session.retry_window", Duration::ZERO, 30 * DAY),
+        counted_repeats_limit: read.number("session.counted_repeats_limit", 2..=8),
         max_per_account: read.number("session.max_per_account", 1..=1000),
     };
     let holds = settings.idle_timeout <= settings.absolute_timeout;

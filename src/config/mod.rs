@@ -22,7 +22,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 
-use crate::domain::{audit::Addresses, key::Algorithm, secret::SecretText};
+use crate::domain::{audit::Addresses, key::Algorithm, secret::SecretText, session::RepeatRule};
 
 pub use self::{
     error::{ConfigError, Origin, Problem},
@@ -221,8 +221,23 @@ pub struct SessionSettings {
     pub absolute_timeout: Duration,
     /// Time during which a superseded refresh token is answered with the current one.
     pub grace: Duration,
+    /// Time after a refresh during which its response counts as possibly lost.
+    pub retry_window: Duration,
+    /// Consecutive generations with a counted repeat that end a session.
+    pub counted_repeats_limit: u8,
     /// Maximum number of sessions of an account; the oldest ends when another starts.
     pub max_per_account: u32,
+}
+
+impl SessionSettings {
+    /// The decision about superseded refresh tokens.
+    pub const fn repeat_rule(&self) -> RepeatRule {
+        RepeatRule {
+            grace: self.grace,
+            retry_window: self.retry_window,
+            counted_repeats_limit: self.counted_repeats_limit,
+        }
+    }
 }
 
 /// The claims and lifetime of access tokens.

@@ -105,6 +105,7 @@ fn defaults_are_those_of_the_reference() {
     let session = config.session;
     assert_eq!((session.idle_timeout, session.absolute_timeout), (secs(7 * 86_400), secs(30 * 86_400)));
     assert_eq!((session.grace, session.max_per_account), (secs(10), 50));
+    assert_eq!((session.retry_window, session.counted_repeats_limit), (secs(86_400), 4));
 
     let token = config.token;
     assert_eq!((token.access_ttl, token.leeway), (secs(300), secs(5)));
@@ -189,6 +190,8 @@ fn every_key_can_be_set_by_its_variable() {
         ("LATCHKEY_SESSION_IDLE_TIMEOUT", "1d"),
         ("LATCHKEY_SESSION_ABSOLUTE_TIMEOUT", "2d"),
         ("LATCHKEY_SESSION_GRACE", "0"),
+        ("LATCHKEY_SESSION_RETRY_WINDOW", "1h"),
+        ("LATCHKEY_SESSION_COUNTED_REPEATS_LIMIT", "3"),
         ("LATCHKEY_SESSION_MAX_PER_ACCOUNT", "5"),
         ("LATCHKEY_TOKEN_ACCESS_TTL", "10m"),
         ("LATCHKEY_TOKEN_AUDIENCE", "aud"),
@@ -268,7 +271,7 @@ fn every_key_can_be_set_by_its_variable() {
              cache: CacheSettings {{ max_staleness: 500ms, max_sessions: 2048, max_tokens: 7 }}, \
              database: DatabaseSettings {{ url: [secret], migrate_url: Some([secret]), max_connections: 3, \
              acquire_timeout: 4s }}, \
-             session: SessionSettings {{ idle_timeout: 86400s, absolute_timeout: 172800s, grace: 0ns, max_per_account: 5 }}, \
+             session: SessionSettings {{ idle_timeout: 86400s, absolute_timeout: 172800s, grace: 0ns, retry_window: 3600s, counted_repeats_limit: 3, max_per_account: 5 }}, \
              token: TokenSettings {{ access_ttl: 600s, audience: \"aud\", client_id: \"cli\", scope: \"a b\", leeway: 0ns }}, \
              keys: KeySettings {{ algorithm: EdDsa, publish_before: 3600s, refresh_interval: 60s }}, \
              feed: FeedSettings {{ heartbeat: 2s, max_subscribers: 7, max_subscribers_per_client: 6 }}, \
@@ -324,6 +327,9 @@ fn impossible_values_are_refused() {
         "database.max_connections=0",
         "session.grace=61s",
         "session.grace=-1s",
+        "session.retry_window=31d",
+        "session.counted_repeats_limit=1",
+        "session.counted_repeats_limit=9",
         "session.idle_timeout=31d",
         "session.absolute_timeout=6d",
         "session.max_per_account=0",
@@ -362,6 +368,8 @@ fn values_at_the_limits_are_accepted() {
     for flags in [
         &["session.grace=0s"][..],
         &["session.grace=60s"],
+        &["session.retry_window=0s", "session.counted_repeats_limit=2"],
+        &["session.retry_window=30d", "session.counted_repeats_limit=8"],
         &["token.access_ttl=30s"],
         &["token.access_ttl=1h", "redis.event_retention=61m"],
         &["session.idle_timeout=30d"],

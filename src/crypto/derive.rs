@@ -12,6 +12,8 @@ pub const SEALING: &str = "latchkey/1/sealing";
 pub const SEALING_ID: &str = "latchkey/1/sealing-id";
 /// Authenticates refresh tokens: [`super::refresh_token`].
 pub const REFRESH_TOKEN_MAC: &str = "latchkey/1/refresh-token-mac";
+/// Tags the origins of requests: [`super::origin_tag`].
+pub const ORIGIN_TAGS: &str = "latchkey/1/origin-tags";
 /// Pseudonymises the subjects of rate limits: [`super::pseudonymizer`].
 pub const LIMITS: &str = "latchkey/1/limits";
 

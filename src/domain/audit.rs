@@ -60,6 +60,9 @@ words! {
         SessionsEnded = "sessions_ended",
         /// A superseded refresh token was presented, and its session was ended.
         RefreshReuse = "refresh_reuse",
+        /// A superseded refresh token was presented by another client than the one that had used it, and answered with the
+        /// current one; the repeat was counted.
+        RefreshRepeat = "refresh_repeat",
         /// A signing key was created; `detail` is its id.
         KeyMade = "key_made",
         /// A signing key was retired; `detail` is its id.

@@ -1,6 +1,6 @@
 //! Sessions, and the results of using one.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use super::{
     account::{ClaimsStamp, ClaimsVersion, Roles},
@@ -43,6 +43,24 @@ pub struct Origin {
     pub device: Option<String>,
 }
 
+/// A keyed digest of the network and the user agent of a request. Requests with the same tag come from one client as far as the
+/// rotation rule is concerned (I2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OriginTag(pub [u8; 8]);
+
+/// The decision about superseded refresh tokens (I2). Without grace and retry window, rotation is strict: every superseded token
+/// ends its session.
+#[derive(Clone, Copy, Debug)]
+pub struct RepeatRule {
+    /// How long a superseded token is answered with the current one.
+    pub grace: Duration,
+    /// How long after the issue of the current token the tokens that were within grace then are answered with it: their holder may
+    /// have lost the response.
+    pub retry_window: Duration,
+    /// The number of consecutive generations with a repeat from another network or user agent that ends the session, 2 to 8.
+    pub counted_repeats_limit: u8,
+}
+
 /// A live session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
@@ -64,6 +82,16 @@ pub struct Session {
     pub ends_at: Timestamp,
     /// The client that started it.
     pub origin: Origin,
+    /// The address of the last refresh, or of the sign-in. None if it is unknown.
+    pub last_used_ip: Option<IpAddr>,
+    /// How many of the last eight refresh tokens another client than the one that used them presented again (I2).
+    pub counted_repeats: u8,
+    /// The last authentication of its user.
+    pub authentication: Authentication,
+    /// The client, the scopes and the audiences; none for the first-party defaults.
+    pub client: Option<Box<ClientGrant>>,
+    /// The session that it belongs to and ends with, such as a browser's.
+    pub parent: Option<SessionId>,
 }
 
 impl Session {
@@ -78,7 +106,8 @@ impl Session {
     }
 }
 
-/// What a session grants to a client. A session without one has the first-party defaults of the configuration.
+/// The client, the scopes and the audiences of a session's grant. A session without one has the first-party defaults of the
+/// configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientGrant {
     /// The client that the tokens are issued to: the claim `client_id`.
@@ -128,10 +157,16 @@ impl Grant {
 pub enum Rotation {
     /// The token was current: the session advanced by one generation.
     Rotated(Grant),
-    /// The token was superseded within the grace window: the session's current grant.
+    /// The superseded token was repeated as [`RepeatRule`] allows, by the client of the last rotation: the session's current grant.
     Repeated(Grant),
-    /// The token was superseded longer ago: the session was revoked.
+    /// The superseded token was repeated as [`RepeatRule`] allows, by another client: the repeat was counted. The session's current
+    /// grant.
+    Counted(Grant),
+    /// The superseded token must not be repeated: the session was revoked.
     Reused,
+    /// The superseded token was repeated by another client than that of the last rotation, as in the generations before: the
+    /// session has two holders and was revoked.
+    SecondHolder,
     /// The session has expired.
     Expired,
     /// There is no such session: it was revoked, or expired long ago.

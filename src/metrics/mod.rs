@@ -84,7 +84,9 @@ impl Metrics {
         for outcome in ["success", "invalid_credentials", "limited", "unavailable", "failed"] {
             metrics.logins.with_label_values(&[outcome]);
         }
-        for outcome in ["rotated", "repeated", "reused", "expired", "invalid", "limited", "unavailable", "failed"] {
+        for outcome in
+            ["rotated", "repeated", "counted", "reused", "expired", "invalid", "limited", "unavailable", "failed"]
+        {
             metrics.rotations.with_label_values(&[outcome]);
         }
         for policy in POLICIES {

@@ -50,8 +50,9 @@ pub async fn introspect(state: &AppState, caller: &Client, token: &str) -> Resul
         if !may_introspect_sessions {
             return Ok(Introspection::Inactive);
         }
-        let (RefreshClaims { account, session, generation, .. }, grace) = (claims, state.config.session.grace);
-        let status = state.redis.sessions.refresh_status(account, session, generation, grace, now).await?;
+        let RefreshClaims { account, session, generation, .. } = claims;
+        let rule = state.config.session.repeat_rule();
+        let status = state.redis.sessions.refresh_status(account, session, generation, &rule, now).await?;
         return Ok(status.map_or(Introspection::Inactive, |status| Introspection::Refresh(claims, status)));
     }
     match verify_issued_token(state, token).await {

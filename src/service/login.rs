@@ -18,7 +18,7 @@ use crate::{
         token_issuer::{self, Tokens},
     },
     state::AppState,
-    store::redis::{Create, NewSession},
+    store::redis::{Create, NewSession, SessionBasis},
 };
 
 /// The input of a login.
@@ -101,6 +101,8 @@ async fn create_session(
             epoch: account.epoch,
             transport: input.transport,
             origin: input.origin.clone(),
+            tag: state.origin_tags.tag(input.origin.ip, input.origin.user_agent.as_deref()),
+            basis: SessionBasis::default(),
             idle_timeout: settings.idle_timeout,
             absolute_timeout: settings.absolute_timeout,
             max_per_account: settings.max_per_account,

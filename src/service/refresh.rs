@@ -1,11 +1,9 @@
 //! Exchanges a refresh token for the next tokens of its session (I1), or ends the session if the token was reused (I2).
 
-use std::net::IpAddr;
-
 use crate::{
     domain::{
         audit::{Actor, AuditEvent, Entry},
-        session::{Accepted, Rotation},
+        session::{Accepted, Origin, Rotation},
     },
     service::{
         decode_refresh_token::decode_refresh_token,
@@ -14,6 +12,7 @@ use crate::{
         token_issuer::{self, Tokens},
     },
     state::AppState,
+    store::redis::{Presentation, UseOrigin},
 };
 
 /// Why a refresh token was refused.
@@ -22,7 +21,7 @@ pub enum RefreshError {
     /// The token is not genuine, or its session was ended.
     #[error("the refresh token is not valid, or its session was ended")]
     InvalidToken,
-    /// The token was superseded longer ago than the grace window; its session was revoked (RFC 9700, section 4.14.2).
+    /// The token was superseded, and must not be repeated; its session was revoked (RFC 9700, section 4.14.2).
     #[error("the refresh token was used before; its session was ended")]
     Reused,
     /// The session exceeded its idle timeout or its absolute lifetime.
@@ -35,13 +34,13 @@ pub enum RefreshError {
 
 from_store_errors!(RefreshError);
 
-/// Exchanges a refresh token for the session's next tokens. A repetition within the grace window returns the same refresh
-/// token, so that a lost response does no harm.
+/// Exchanges a refresh token for the session's next tokens. A repeat by a holder that may have lost the response
+/// returns the current refresh token.
 ///
 /// # Errors
 /// [`RefreshError`]
-pub async fn refresh(state: &AppState, token: &str, ip: Option<IpAddr>) -> Result<Tokens, RefreshError> {
-    exchange(state, token, ip, Accepted::Any).await
+pub async fn refresh(state: &AppState, token: &str, from: &Origin) -> Result<Tokens, RefreshError> {
+    exchange(state, token, from, Accepted::Any).await
 }
 
 /// Exchanges a refresh token at an endpoint that takes it in the body. The token of a cookie session is not valid there, and
@@ -49,17 +48,12 @@ pub async fn refresh(state: &AppState, token: &str, ip: Option<IpAddr>) -> Resul
 ///
 /// # Errors
 /// [`RefreshError`]
-pub async fn refresh_in_body(state: &AppState, token: &str, ip: Option<IpAddr>) -> Result<Tokens, RefreshError> {
-    exchange(state, token, ip, Accepted::Bearer).await
+pub async fn refresh_in_body(state: &AppState, token: &str, from: &Origin) -> Result<Tokens, RefreshError> {
+    exchange(state, token, from, Accepted::Bearer).await
 }
 
-async fn exchange(
-    state: &AppState,
-    token: &str,
-    ip: Option<IpAddr>,
-    accepted: Accepted,
-) -> Result<Tokens, RefreshError> {
-    let outcome = rotate(state, token, ip, accepted).await;
+async fn exchange(state: &AppState, token: &str, from: &Origin, accepted: Accepted) -> Result<Tokens, RefreshError> {
+    let outcome = rotate(state, token, from, accepted).await;
     let label = match &outcome {
         Ok((_, label)) => label,
         Err(RefreshError::InvalidToken) => "invalid",
@@ -74,36 +68,42 @@ async fn exchange(
 async fn rotate(
     state: &AppState,
     token: &str,
-    ip: Option<IpAddr>,
+    from: &Origin,
     accepted: Accepted,
 ) -> Result<(Tokens, &'static str), RefreshError> {
-    limits::refresh_from(state, ip)?;
+    limits::refresh_from(state, from.ip)?;
     let claims = decode_refresh_token(state, token).await?.ok_or(RefreshError::InvalidToken)?;
     limits::refresh_of(state, claims.account)?;
     let now = state.clock.now();
     let settings = &state.config.session;
-    let rotation = state
-        .redis
-        .sessions
-        .rotate_accepted(
-            claims.account,
-            claims.session,
-            claims.generation,
-            accepted,
-            settings.grace,
-            settings.idle_timeout,
-            now,
-        )
-        .await?;
+    let tag = state.origin_tags.tag(from.ip, from.user_agent.as_deref());
+    let presentation = Presentation {
+        account: claims.account,
+        session: claims.session,
+        generation: claims.generation,
+        accepted,
+        origin: UseOrigin { tag, ip: from.ip },
+    };
+    let sessions = &state.redis.sessions;
+    let rotation = sessions.present(&presentation, &settings.repeat_rule(), settings.idle_timeout, now).await?;
+    let record = |event: Entry| {
+        let entry = event.account(claims.account).session(claims.session);
+        state.audit.record(entry.by(Actor::Anyone).from(from.ip));
+    };
+    let ended = |reason: &'static str| {
+        tracing::warn!(account = %claims.account, session = %claims.session, reason, "refresh token reused: session ended");
+        record(Entry::new(now, AuditEvent::RefreshReuse).refused(reason));
+        Err(RefreshError::Reused)
+    };
     match rotation {
         Rotation::Rotated(grant) => Ok((token_issuer::issue(state, &grant, now)?, "rotated")),
         Rotation::Repeated(grant) => Ok((token_issuer::issue(state, &grant, now)?, "repeated")),
-        Rotation::Reused => {
-            tracing::warn!(account = %claims.account, session = %claims.session, "refresh token reused: session ended");
-            let entry = Entry::new(now, AuditEvent::RefreshReuse).account(claims.account).session(claims.session);
-            state.audit.record(entry.refused("superseded").by(Actor::Anyone).from(ip));
-            Err(RefreshError::Reused)
+        Rotation::Counted(grant) => {
+            record(Entry::new(now, AuditEvent::RefreshRepeat));
+            Ok((token_issuer::issue(state, &grant, now)?, "counted"))
         }
+        Rotation::Reused => ended("superseded"),
+        Rotation::SecondHolder => ended("second_holder"),
         Rotation::Expired => Err(RefreshError::Expired),
         // Redis no longer has the session; the token says whether it has expired.
         Rotation::Gone if claims.expires_at <= now => Err(RefreshError::Expired),

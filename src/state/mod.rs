@@ -18,6 +18,7 @@ use crate::{
     config::Config,
     crypto::{
         derive::{self, derive},
+        origin_tag::OriginTagger,
         pseudonymizer::Pseudonymizer,
         refresh_token::RefreshTokens,
         seal::Sealer,
@@ -53,6 +54,8 @@ pub struct AppState {
     pub refresh_tokens: RefreshTokens,
     /// Verifies access tokens.
     pub tokens: TokenVerifier,
+    /// Tags the origins of requests.
+    pub(crate) origin_tags: OriginTagger,
     /// Hashes the subjects of rate limits.
     pub(crate) pseudonymizer: Pseudonymizer,
     /// The rate limits that this node counts by itself.
@@ -89,6 +92,7 @@ impl AppState {
         let sealer = Sealer::new(&config.secrets);
         let keys = SigningKeys::load(config.keys.algorithm, &clock, &entropy, &sql, sealer).await?;
         let pseudonymizer = Pseudonymizer::new(&derive(&config.secrets.current, derive::LIMITS));
+        let origin_tags = OriginTagger::new(&config.secrets);
         let feed_subscribers =
             FeedSubscribers::new(config.feed.max_subscribers, config.feed.max_subscribers_per_client);
         let clients = ClientRegistry::load(&sql, &clock).await?;
@@ -117,6 +121,7 @@ impl AppState {
             audit,
             refresh_tokens,
             tokens,
+            origin_tags,
             pseudonymizer,
             local_limits: LocalLimits::default(),
             readiness: ReadinessCache::default(),

@@ -97,7 +97,8 @@ fn value(text: &str, series: &str) -> f64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn counters_follow_logins_refreshes_and_requests() {
-    let cluster = TestCluster::new();
+    let mut cluster = TestCluster::new();
+    cluster.config.session.retry_window = std::time::Duration::ZERO;
     let node = cluster.node().await;
     cluster.wait_for_peers().await;
     let client = cluster.service_client("billing").await;

@@ -22,10 +22,10 @@ use latchkey::{
         clock::Timestamp,
         ids::{AccountId, SessionId},
         secret::SecretText,
-        session::{Origin, Transport},
+        session::{Origin, OriginTag, Transport},
     },
     runtime::Cores,
-    store::redis::{Create, NewSession, RedisStores},
+    store::redis::{Create, NewSession, RedisStores, SessionBasis},
 };
 use tokio::runtime::Runtime;
 
@@ -248,6 +248,8 @@ impl Filler {
                 user_agent: Some(USER_AGENT.to_owned()),
                 device: None,
             },
+            tag: OriginTag::default(),
+            basis: SessionBasis::default(),
             idle_timeout: IDLE,
             absolute_timeout: ABSOLUTE,
             max_per_account: 50,

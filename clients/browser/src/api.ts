@@ -70,6 +70,8 @@ export interface RegisterRequest {
 
 /** A live session. */
 export interface Session {
+  /** How many of the last eight refresh tokens another network or user agent presented again. Some are a sign of a connection that loses responses while it changes networks; many, of a second holder of the session. */
+  counted_repeats: number;
   /** When the user signed in. */
   created_at: string;
   /** Whether this is the calling session. */
@@ -82,8 +84,10 @@ export interface Session {
   id: string;
   /** The IP address of the sign-in. */
   ip?: string;
-  /** When the session was last refreshed. */
+  /** When the session was last refreshed, to the minute. */
   last_used_at: string;
+  /** The IP address of the last refresh, or of the sign-in. */
+  last_used_ip?: string;
   /** The user agent of the sign-in. */
   user_agent?: string;
 }

@@ -305,9 +305,10 @@ impl LoginApi {
     /// Refresh the tokens
     ///
     /// Exchanges the session's current refresh token, from the body or the cookie, for its next access token and refresh token.
-    /// A refresh token that was superseded within the last {session.grace} returns the current one, so that a lost response, a
-    /// retry or a second tab does not sign the user out. A token that was superseded earlier may have been stolen: it ends
-    /// the session.
+    /// A superseded refresh token returns the current one if its holder may have lost the response: a token that was superseded
+    /// within the last {session.grace}, or that was so when the current one was issued, at most {session.retry_window} ago. Any
+    /// other one may have been stolen: it ends the session. So does a second holder, whose network or user agent is not that of
+    /// the last refresh, in {session.counted_repeats_limit} successive refreshes.
     #[oai(path = "/v1/refresh", method = "post", operation_id = "refresh")]
     async fn refresh(
         &self,
@@ -319,13 +320,12 @@ impl LoginApi {
     ) -> Result<SignedInResponse, Failed<RefreshProblems>> {
         let in_body = request.and_then(|request| request.refresh_token);
         let clear = in_body.is_none() && cookie.is_some();
+        let from = client.into_origin(None);
         let outcome = match (&in_body, &cookie) {
             // the response of a cookie session would set the cookie, which other sites' pages must not do
-            (Some(token), _) if cross_site.is_some() => {
-                refresh::refresh_in_body(state, token.0.expose(), client.ip).await
-            }
-            (Some(token), _) => refresh::refresh(state, token.0.expose(), client.ip).await,
-            (None, Some(token)) => refresh::refresh(state, token, client.ip).await,
+            (Some(token), _) if cross_site.is_some() => refresh::refresh_in_body(state, token.0.expose(), &from).await,
+            (Some(token), _) => refresh::refresh(state, token.0.expose(), &from).await,
+            (None, Some(token)) => refresh::refresh(state, token, &from).await,
             (None, None) => {
                 let detail = "No refresh token was sent, neither in the body nor in the cookie. Sign in.";
                 return Err(Failed::new(Code::AuthenticationRequired, detail));

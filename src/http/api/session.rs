@@ -34,8 +34,13 @@ struct SessionResponse {
     id: Uuid,
     /// When the user signed in.
     created_at: Time,
-    /// When the session was last refreshed.
+    /// When the session was last refreshed, to the minute.
     last_used_at: Time,
+    /// The IP address of the last refresh, or of the sign-in.
+    last_used_ip: Option<String>,
+    /// How many of the last eight refresh tokens another network or user agent presented again. Some are a sign of a connection
+    /// that loses responses while it changes networks; many, of a second holder of the session.
+    counted_repeats: u8,
     /// When the session ends unless it is refreshed.
     expires_at: Time,
     /// The IP address of the sign-in.
@@ -64,6 +69,8 @@ impl Example for SessionsResponse {
                 id: Uuid::from_u128(0x5f0c_2f0e_7d1c_4a58_9a3b_2f1f_6a1e_0d42),
                 created_at: then(0),
                 last_used_at: then(300),
+                last_used_ip: Some("192.0.2.7".to_owned()),
+                counted_repeats: 0,
                 expires_at: then(605_100),
                 ip: Some("192.0.2.7".to_owned()),
                 user_agent: Some("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0".to_owned()),
@@ -199,11 +206,20 @@ fn describe(session: Session, current: SessionId) -> SessionResponse {
     SessionResponse {
         id: session.id.0,
         created_at: session.created_at.into(),
-        last_used_at: session.last_used_at.into(),
+        last_used_at: to_the_minute(&session).into(),
+        last_used_ip: session.last_used_ip.map(|ip| ip.to_string()),
+        counted_repeats: session.counted_repeats,
         expires_at: session.expires_at().into(),
         ip: session.origin.ip.map(|ip| ip.to_string()),
         user_agent: session.origin.user_agent,
         device: session.origin.device,
         current: session.id == current,
     }
+}
+
+/// The time of the last use, rounded down to the minute and not before the sign-in: the holder of a stolen token must not learn from
+/// the list when its owner refreshes.
+fn to_the_minute(session: &Session) -> Timestamp {
+    let millis = session.last_used_at.as_millis();
+    Timestamp::from_millis(millis - millis.rem_euclid(60_000)).max(session.created_at)
 }

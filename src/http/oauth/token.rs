@@ -225,7 +225,7 @@ impl TokenApi {
                     let description = "The session does not have all of these scopes.";
                     return Err(OAuthError::new(OAuthCode::InvalidScope, description).into());
                 }
-                let tokens = refresh::refresh_in_body(state, token.0.expose(), client.ip).await?;
+                let tokens = refresh::refresh_in_body(state, token.0.expose(), &client.into_origin(None)).await?;
                 Ok(TokenAnswer::of_session(tokens))
             }
         }

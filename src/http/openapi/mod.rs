@@ -43,6 +43,8 @@ pub struct Limits {
     password_max: String,
     sessions: String,
     grace: String,
+    retry_window: String,
+    counted_repeats: String,
 }
 
 impl Limits {
@@ -53,6 +55,8 @@ impl Limits {
             password_max: config.password.max_length.to_string(),
             sessions: config.session.max_per_account.to_string(),
             grace: seconds(config.session.grace),
+            retry_window: hours(config.session.retry_window),
+            counted_repeats: config.session.counted_repeats_limit.to_string(),
         }
     }
 
@@ -64,6 +68,8 @@ impl Limits {
             password_max: text("password.max_length"),
             sessions: text("session.max_per_account"),
             grace: config::parse_duration(&text("session.grace")).map(seconds).unwrap_or_default(),
+            retry_window: config::parse_duration(&text("session.retry_window")).map(hours).unwrap_or_default(),
+            counted_repeats: text("session.counted_repeats_limit"),
         }
     }
 
@@ -73,11 +79,17 @@ impl Limits {
             .replace("{password.max_length}", &self.password_max)
             .replace("{session.max_per_account}", &self.sessions)
             .replace("{session.grace}", &self.grace)
+            .replace("{session.retry_window}", &self.retry_window)
+            .replace("{session.counted_repeats_limit}", &self.counted_repeats)
     }
 }
 
 fn seconds(duration: Duration) -> String {
     format!("{} s", duration.as_secs_f64())
+}
+
+fn hours(duration: Duration) -> String {
+    format!("{} h", duration.as_secs_f64() / 3600.0)
 }
 
 /// The document in its forms.

@@ -66,8 +66,12 @@ impl Pending {
 
     /// Adds an entry. Returns the number of events lost: zero, or the entry's count if there is no room for it.
     pub(super) fn add(&mut self, entry: Entry) -> u64 {
-        // A reuse has ended a session, so that there are no more of them than sessions.
-        let refused = entry.what.outcome == Outcome::Refused && entry.what.event != AuditEvent::RefreshReuse;
+        // A reuse has ended a session, so that there are no more of them than sessions. A counted repeat may recur like a refusal.
+        let refused = match entry.what.event {
+            AuditEvent::RefreshReuse => false,
+            AuditEvent::RefreshRepeat => true,
+            _ => entry.what.outcome == Outcome::Refused,
+        };
         if refused && let Some(earlier) = self.identical(&entry.what) {
             earlier.count += entry.count;
             return 0;

@@ -9,6 +9,7 @@ pub mod embedded;
 mod failure;
 mod health;
 pub mod key;
+mod last_use;
 mod rate_limits;
 pub mod record;
 mod refresh_status;
@@ -26,11 +27,12 @@ use std::sync::Arc;
 pub use self::{
     connection::{RedisConnection, RedisError},
     health::{Description, Finding, RedisHealth, Severity},
+    last_use::UseOrigin,
     rate_limits::{RateLimiter, ThrottleBucket, ThrottleDecision},
     refresh_status::RefreshStatus,
     replay_guard::ReplayGuard,
     revocation_log::RevocationLog,
-    sessions::{Create, NewSession, Replace, Replacement, SessionStore},
+    sessions::{Create, NewSession, Presentation, Replace, Replacement, SessionBasis, SessionStore},
 };
 pub(crate) use rate_limits::FEW_FAILURES_KEPT;
 

@@ -3,7 +3,8 @@
 //! | field | value |
 //! | --- | --- |
 //! | session id, 16 bytes | the record, which every refresh reads and writes, at most 64 bytes |
-//! | session id and a byte 1 to 4 | the details in parts of at most 64 bytes: address, device and user agent of the sign-in |
+//! | session id and a byte 1 to 3 | the details in parts of at most 64 bytes: the client grant if there is one; address, device and user agent of the sign-in |
+//! | session id and the byte 4 | the last use (`last_use.rs`) |
 //! | `r` | the account's roles as of its last sign-in, separated by spaces; absent for none |
 //! | `f` | the fence: an epoch (u32) and a time (u48). Until then sign-ins checked against an older epoch are refused |
 //! | `v` | the version of the account's claims (u32) and the time when it became current (u48; 0 if it came with a sign-in); absent for version 0 |
@@ -13,8 +14,8 @@
 //!
 //! | bytes | |
 //! | --- | --- |
-//! | 1 | version, 1 |
-//! | 1 | flags: bit 0, the refresh token travels in a cookie |
+//! | 1 | version: 1, or 2 with a client grant |
+//! | 1 | flags: bit 0, the refresh token travels in a cookie; bit 1, part 4 is the last use and not the end of the details |
 //! | 4 | generation |
 //! | 6 | created at |
 //! | 6 | last used at: the time when the previous generation was superseded |
@@ -23,29 +24,39 @@
 //! | 6 | kept until: the earliest time when the key expires |
 //! | 4 each, up to 7 | runs of generations superseded within the grace window, newest first: their number (u16), and milliseconds before the last use (u16); empty for a single run of the previous generation |
 //!
+//! Release 0.1 reads version 1, keeps the flags and removes parts 1 to 4 with a session. It serves a session of version 1 that this
+//! release wrote as one of its own: with the first-party defaults, `aal1` and the password. It refuses version 2, because it
+//! would issue first-party tokens to the client.
+//!
 //! No value is longer than 64 bytes, so that Redis keeps the hash as one compact listpack (`hash-max-listpack-value`).
 
 use std::{net::IpAddr, time::Duration};
 
 use fred::bytes::Bytes;
 
-use super::user_agent;
+use super::{last_use::LastUse, user_agent};
 use crate::domain::{
     account::{ClaimsStamp, ClaimsVersion, Roles},
     authentication::Authentication,
     clock::Timestamp,
     ids::{AccountId, SessionId},
-    session::{Generation, Grant, Origin, Session, Transport},
+    session::{ClientGrant, Generation, Grant, Origin, RepeatRule, Session, Transport},
 };
 
-/// The record version that this release writes.
-pub const VERSION: u8 = 1;
+/// The newest record version, that of sessions with a client grant. All others have version 1.
+pub const VERSION: u8 = 2;
 /// The maximum number of parts of the details.
-pub const DETAIL_PARTS: usize = 4;
+pub const DETAIL_PARTS: usize = 3;
+/// The number of the part that is the last use.
+const LAST_USE_PART: u8 = 4;
+/// The maximum length of an encoded client grant. The rest of the details is for the origin.
+pub const MAX_GRANT_BYTES: usize = 160;
 const PART_BYTES: usize = 64;
 const COOKIE: u8 = 1;
-/// The longest device name that is kept.
-const DEVICE_BYTES: usize = 200;
+/// The flag of a session whose part 4 is its last use.
+pub const LAST_USE: u8 = 2;
+/// The longest device name that is kept. It fits beside an address.
+const DEVICE_BYTES: usize = 160;
 
 /// The widths of a record's fields, in order: version, flags, generation, created at, last used at, idle end, absolute end,
 /// kept until. The only definition of the layout: the scripts get it from [`lua_constants`].
@@ -91,6 +102,10 @@ pub enum RecordError {
 /// The part of a session that changes with use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
+    /// Whether the details begin with a client grant.
+    pub has_grant: bool,
+    /// Whether part 4 of the fields is the last use.
+    pub has_last_use: bool,
     /// See [`Session::generation`].
     pub generation: Generation,
     /// See [`Session::transport`].
@@ -111,8 +126,9 @@ impl Record {
     /// The bytes of a new session.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(FIXED_BYTES);
-        bytes.push(VERSION);
-        bytes.push(if self.transport == Transport::Cookie { COOKIE } else { 0 });
+        bytes.push(if self.has_grant { VERSION } else { 1 });
+        let cookie = if self.transport == Transport::Cookie { COOKIE } else { 0 };
+        bytes.push(cookie | if self.has_last_use { LAST_USE } else { 0 });
         bytes.extend(self.generation.0.to_be_bytes());
         for time in [self.created_at, self.last_used_at, self.idle_ends_at, self.ends_at, self.kept_until] {
             bytes.extend(&time.as_millis().max(0).to_be_bytes()[2..]);
@@ -126,8 +142,8 @@ impl Record {
     /// [`RecordError`]
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         match bytes.first() {
-            Some(&VERSION) if bytes.len() >= FIXED_BYTES => {}
-            Some(&version) if version != VERSION => return Err(RecordError::Version(version)),
+            Some(1..=VERSION) if bytes.len() >= FIXED_BYTES => {}
+            Some(&version) if !(1..=VERSION).contains(&version) => return Err(RecordError::Version(version)),
             _ => return Err(RecordError::Damaged(bytes.len())),
         }
         let time = |at: usize| {
@@ -136,6 +152,8 @@ impl Record {
             Timestamp::from_millis(i64::from_be_bytes(wide))
         };
         Ok(Self {
+            has_grant: bytes[0] != 1,
+            has_last_use: bytes[FLAGS] & LAST_USE != 0,
             generation: Generation(u32::from_be_bytes([0, 1, 2, 3].map(|i| bytes[GENERATION + i]))),
             transport: if bytes[FLAGS] & COOKIE != 0 { Transport::Cookie } else { Transport::Bearer },
             created_at: time(CREATED_AT),
@@ -146,21 +164,23 @@ impl Record {
         })
     }
 
-    /// The grant of the session that the record describes.
+    /// The grant of the session that the record, its last use and its client grant describe.
     pub fn into_grant(
         self,
         account: AccountId,
         session: SessionId,
         roles: Roles,
         claims_version: ClaimsVersion,
+        last_use: Option<&LastUse>,
+        client: Option<Box<ClientGrant>>,
     ) -> Grant {
         Grant {
             account,
             session,
             generation: self.generation,
             created_at: self.created_at,
-            authentication: Authentication::by_password(self.created_at),
-            client: None,
+            authentication: self.authentication(last_use),
+            client,
             idle_ends_at: self.idle_ends_at,
             ends_at: self.ends_at,
             transport: self.transport,
@@ -169,8 +189,24 @@ impl Record {
         }
     }
 
-    fn into_session(self, account: AccountId, id: SessionId, origin: Origin) -> Session {
+    fn authentication(&self, last_use: Option<&LastUse>) -> Authentication {
+        last_use.and_then(|last_use| last_use.authentication).unwrap_or(Authentication::by_password(self.created_at))
+    }
+
+    fn into_session(
+        self,
+        account: AccountId,
+        id: SessionId,
+        last_use: Option<&LastUse>,
+        client: Option<Box<ClientGrant>>,
+        origin: Origin,
+    ) -> Session {
         Session {
+            last_used_ip: last_use.and_then(|last_use| last_use.origin.ip),
+            counted_repeats: last_use.map_or(0, |last_use| last_use.counted_repeats(self.generation)),
+            authentication: self.authentication(last_use),
+            client,
+            parent: last_use.and_then(|last_use| last_use.parent),
             id,
             account,
             generation: self.generation,
@@ -209,20 +245,21 @@ pub fn decode_claims(bytes: Option<&[u8]>) -> Result<ClaimsStamp, RecordError> {
 pub enum Standing {
     /// The current generation.
     Current,
-    /// Superseded within the grace window.
-    InGrace,
-    /// Superseded longer ago.
+    /// Superseded, and answered with the current one.
+    Repeatable,
+    /// Superseded, and the end of its session.
     Superseded,
 }
 
-/// Predicts how `rotate.lua` would classify a token of generation `presented`, without rotating.
+/// Predicts how `rotate.lua` would classify a token of generation `presented` from the client of the last rotation, without
+/// rotating.
 ///
 /// # Errors
 /// [`RecordError`]
 pub fn standing(
     bytes: &[u8],
     presented: Generation,
-    grace: Duration,
+    rule: &RepeatRule,
     now: Timestamp,
 ) -> Result<(Record, Standing), RecordError> {
     let record = Record::decode(bytes)?;
@@ -238,19 +275,67 @@ pub fn standing(
     for run in history.as_chunks::<4>().0 {
         oldest -= i64::from(u16::from_be_bytes([run[0], run[1]]));
         if i64::from(presented.0) >= oldest {
-            let age = Duration::from_millis(u16::from_be_bytes([run[2], run[3]]).into());
-            let elapsed = now.as_millis() - (record.last_used_at - age).as_millis();
-            let in_grace = elapsed < i64::try_from(grace.as_millis()).unwrap_or(i64::MAX);
-            return Ok((record, if in_grace { Standing::InGrace } else { Standing::Superseded }));
+            let age = i64::from(u16::from_be_bytes([run[2], run[3]]));
+            let elapsed = now.as_millis() - record.last_used_at.as_millis();
+            let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+            let (grace, retry) = (millis(rule.grace), millis(rule.retry_window));
+            let is_repeat = grace > 0 && elapsed + age < grace || retry > 0 && elapsed <= retry;
+            return Ok((record, if is_repeat { Standing::Repeatable } else { Standing::Superseded }));
         }
     }
     Ok((record, Standing::Superseded))
 }
 
-/// The details, as parts of at most 64 bytes: the address (its length and bytes), the device (its length and text), and
-/// the user agent, shortened; cut where they would need more than four parts.
-pub fn encode_details(origin: &Origin) -> Vec<Vec<u8>> {
+/// Encodes a client grant, which begins the details of a session of version 2: each text with its length (u8), the audiences
+/// with their number (u8). None if it is longer than [`MAX_GRANT_BYTES`].
+pub fn encode_grant(grant: &ClientGrant) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(PART_BYTES);
+    let push = |bytes: &mut Vec<u8>, text: &str| {
+        bytes.push(u8::try_from(text.len()).ok()?);
+        bytes.extend(text.as_bytes());
+        Some(())
+    };
+    push(&mut bytes, &grant.client_id)?;
+    push(&mut bytes, &grant.scope)?;
+    bytes.push(u8::try_from(grant.audiences.len()).ok()?);
+    for audience in &grant.audiences {
+        push(&mut bytes, audience)?;
+    }
+    Some(bytes).filter(|bytes| bytes.len() <= MAX_GRANT_BYTES)
+}
+
+/// Reads the client grant at the beginning of the details. Returns the rest as well.
+///
+/// # Errors
+/// [`RecordError::Damaged`]: tokens of another client must not be issued instead.
+pub fn decode_grant(details: &[u8]) -> Result<(Box<ClientGrant>, &[u8]), RecordError> {
+    fn text(bytes: &mut &[u8]) -> Option<String> {
+        take(bytes).and_then(|text| String::from_utf8(text.to_vec()).ok())
+    }
+    let mut rest = details;
+    let mut read = || {
+        let (client_id, scope) = (text(&mut rest)?, text(&mut rest)?);
+        let (&count, after) = rest.split_first()?;
+        rest = after;
+        let audiences = (0..count).map(|_| text(&mut rest)).collect::<Option<Vec<_>>>()?;
+        Some(Box::new(ClientGrant { client_id, scope, audiences }))
+    };
+    let grant = read().ok_or(RecordError::Damaged(details.len()))?;
+    Ok((grant, rest))
+}
+
+/// Takes a text with its length (u8) from the beginning.
+fn take<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (&length, rest) = bytes.split_first()?;
+    let (taken, rest) = rest.split_at_checked(usize::from(length))?;
+    *bytes = rest;
+    Some(taken)
+}
+
+/// The details, as parts of at most 64 bytes: the encoded client grant if there is one, the address (its length and bytes), the
+/// device (its length and text), and the user agent, shortened; cut where they would need more than three parts.
+pub fn encode_details(grant: Option<Vec<u8>>, origin: &Origin) -> Vec<Vec<u8>> {
+    let mut bytes = grant.unwrap_or_else(|| Vec::with_capacity(PART_BYTES));
     match origin.ip {
         None => bytes.push(0),
         Some(IpAddr::V4(ip)) => {
@@ -263,7 +348,8 @@ pub fn encode_details(origin: &Origin) -> Vec<Vec<u8>> {
         }
     }
     let device = origin.device.as_deref().unwrap_or_default();
-    let device = &device[..device.floor_char_boundary(DEVICE_BYTES)];
+    let room = (PART_BYTES * DETAIL_PARTS).saturating_sub(bytes.len() + 1);
+    let device = &device[..device.floor_char_boundary(DEVICE_BYTES.min(room))];
     bytes.push(u8::try_from(device.len()).unwrap_or(0));
     bytes.extend(device.as_bytes());
     if let Some(agent) = &origin.user_agent {
@@ -273,14 +359,8 @@ pub fn encode_details(origin: &Origin) -> Vec<Vec<u8>> {
     bytes.chunks(PART_BYTES).map(<[u8]>::to_vec).collect()
 }
 
-/// Reads the joined parts of [`encode_details`]. Omits damaged parts: they are no reason to refuse a session.
+/// Reads the joined parts of [`encode_details`] after the client grant. Omits damaged parts: they are no reason to refuse a session.
 pub fn decode_details(bytes: &[u8]) -> Origin {
-    fn take<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
-        let (&length, rest) = bytes.split_first()?;
-        let (taken, rest) = rest.split_at_checked(usize::from(length))?;
-        *bytes = rest;
-        Some(taken)
-    }
     let mut rest = bytes;
     let ip = take(&mut rest).and_then(|ip| match *ip {
         [a, b, c, d] => Some(IpAddr::from([a, b, c, d])),
@@ -306,12 +386,31 @@ pub fn decode_all(account: AccountId, fields: &[(Bytes, Bytes)]) -> Vec<Session>
             .map(|(name, part)| (name[16], part))
             .collect();
         parts.sort_by_key(|(number, _)| *number);
-        let details: Vec<u8> = parts.into_iter().flat_map(|(_, part)| part.iter().copied()).collect();
         let id = SessionId::from_bytes(id);
-        match Record::decode(value) {
-            Ok(record) => sessions.push(record.into_session(account, id, decode_details(&details))),
+        match decode_session(account, id, value, parts) {
+            Ok(session) => sessions.push(session),
             Err(error) => tracing::warn!(session = %id, %error, "session record unreadable: omitted from the list"),
         }
     }
     sessions
+}
+
+/// Decodes a session from its record and its numbered parts.
+fn decode_session(
+    account: AccountId,
+    id: SessionId,
+    record: &[u8],
+    mut parts: Vec<(u8, &Bytes)>,
+) -> Result<Session, RecordError> {
+    let record = Record::decode(record)?;
+    let last_use = parts.pop_if(|(number, _)| record.has_last_use && *number == LAST_USE_PART);
+    let last_use = last_use.map(|(_, part)| LastUse::decode(part)).transpose()?;
+    let details: Vec<u8> = parts.into_iter().flat_map(|(_, part)| part.iter().copied()).collect();
+    let (client, origin) = if record.has_grant {
+        let (client, rest) = decode_grant(&details)?;
+        (Some(client), decode_details(rest))
+    } else {
+        (None, decode_details(&details))
+    };
+    Ok(record.into_session(account, id, last_use.as_ref(), client, origin))
 }

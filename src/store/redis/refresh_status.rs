@@ -1,7 +1,5 @@
 //! The status of a refresh token, read without presenting it: for introspection.
 
-use std::time::Duration;
-
 use fred::{bytes::Bytes, interfaces::HashesInterface};
 
 use super::{
@@ -11,13 +9,13 @@ use super::{
 use crate::domain::{
     clock::Timestamp,
     ids::{AccountId, SessionId},
-    session::Generation,
+    session::{Generation, RepeatRule},
 };
 
 /// The status of a refresh token that would be accepted now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RefreshStatus {
-    /// When it was issued; none for a token superseded within the grace window.
+    /// When it was issued; none for a superseded token that may be repeated.
     pub issued_at: Option<Timestamp>,
     /// When its session ends without a further refresh.
     pub expires_at: Timestamp,
@@ -33,7 +31,7 @@ impl SessionStore {
         account: AccountId,
         session: SessionId,
         presented: Generation,
-        grace: Duration,
+        rule: &RepeatRule,
         now: Timestamp,
     ) -> Result<Option<RefreshStatus>, RedisError> {
         let client = self.connection.client();
@@ -41,7 +39,7 @@ impl SessionStore {
         let found: Option<Bytes> =
             self.look_ups.watch(Box::pin(client.hget(self.connection.keys.sessions(account), field))).await?;
         let Some(bytes) = found else { return Ok(None) };
-        let (record, standing) = record::standing(&bytes, presented, grace, now)?;
+        let (record, standing) = record::standing(&bytes, presented, rule, now)?;
         let expires_at = record.idle_ends_at.min(record.ends_at);
         let issued_at = (standing == Standing::Current).then_some(record.last_used_at);
         let accepted = now < expires_at && standing != Standing::Superseded;

@@ -11,6 +11,7 @@ use fred::{
 use super::{
     connection::{RedisConnection, RedisError},
     key,
+    last_use::{LastUse, UseOrigin},
     record::{self, Record},
     revocation_log::{Position, RevocationLog, session_ended},
     script::{self, Script, millis, unexpected},
@@ -18,10 +19,14 @@ use super::{
 use crate::{
     domain::{
         account::{ClaimsVersion, Epoch, Roles},
+        authentication::Authentication,
         clock::Timestamp,
         event::Reason,
         ids::{AccountId, SessionId},
-        session::{Accepted, Generation, Grant, Liveness, Origin, Rotation, Session, Transport},
+        session::{
+            Accepted, ClientGrant, Generation, Grant, Liveness, Origin, OriginTag, RepeatRule, Rotation, Session,
+            Transport,
+        },
     },
     metrics::Timed,
 };
@@ -49,12 +54,42 @@ pub struct NewSession {
     pub transport: Transport,
     /// Address, device and user agent of the sign-in.
     pub origin: Origin,
+    /// The tag of its network and user agent.
+    pub tag: OriginTag,
+    /// The authentication and the grant that the session is based on.
+    pub basis: SessionBasis,
     /// The idle timeout.
     pub idle_timeout: Duration,
     /// The absolute lifetime.
     pub absolute_timeout: Duration,
     /// The maximum number of sessions of the account; the oldest ends first.
     pub max_per_account: u32,
+}
+
+/// The authentication and the grant that a session is based on. The default is a sign-in by password to the first-party client.
+#[derive(Clone, Debug, Default)]
+pub struct SessionBasis {
+    /// The authentication; none for the password now.
+    pub authentication: Option<Authentication>,
+    /// The client, the scopes and the audiences; none for the first-party defaults.
+    pub client: Option<ClientGrant>,
+    /// The session that it belongs to.
+    pub parent: Option<SessionId>,
+}
+
+/// A refresh token that is presented.
+#[derive(Clone, Copy, Debug)]
+pub struct Presentation {
+    /// The account.
+    pub account: AccountId,
+    /// The session.
+    pub session: SessionId,
+    /// The generation of the token.
+    pub generation: Generation,
+    /// The sessions whose tokens are accepted. A session of another transport is treated as missing and left unchanged.
+    pub accepted: Accepted,
+    /// The origin of the request.
+    pub origin: UseOrigin,
 }
 
 /// The outcome of [`SessionStore::create`].
@@ -129,7 +164,12 @@ impl SessionStore {
     /// # Errors
     /// [`RedisError`]
     pub async fn create(&self, new: NewSession, now: Timestamp) -> Result<Create, RedisError> {
+        let SessionBasis { authentication, client, parent } = new.basis;
+        let grant =
+            client.as_ref().map(|client| record::encode_grant(client).ok_or_else(|| too_long(client))).transpose()?;
         let (record, ttl) = new_record(new.transport, new.idle_timeout, new.absolute_timeout, now);
+        let record = Record { has_grant: grant.is_some(), has_last_use: true, ..record };
+        let last_use = LastUse::new(UseOrigin { tag: new.tag, ip: new.origin.ip }, authentication, parent);
         let mut all = session_arg_prefix(new.account, new.id, 60);
         for time in [now.as_millis().max(0).unsigned_abs(), whole_millis(ttl)] {
             all.put_uint(time.min(MAX_U48), 6);
@@ -139,8 +179,9 @@ impl SessionStore {
         all.put_u32(new.claims_version.0);
         all.extend_from_slice(&record.encode());
         let mut arguments = vec![Value::Bytes(all.freeze()), new.roles.to_string().into()];
-        let details = record::encode_details(&new.origin).into_iter().map(Bytes::from);
+        let details = record::encode_details(grant, &new.origin).into_iter().map(Bytes::from);
         arguments.extend(details.chain(repeat(Bytes::new())).take(record::DETAIL_PARTS).map(Value::Bytes));
+        arguments.push(Value::Bytes(last_use.encode(now).into()));
         let answer = self.connection.run_batched(|scripts| &scripts.create, new.account, arguments).await?;
         // The position of the last event, where the cap has ended sessions.
         let (outcome, ended) = match &answer {
@@ -156,7 +197,9 @@ impl SessionStore {
                 if let Some(position) = ended {
                     self.confirm_ended("create", new.account, position).await?;
                 }
-                let grant = record.into_grant(new.account, new.id, new.roles, new.claims_version);
+                let client = client.map(Box::new);
+                let grant =
+                    record.into_grant(new.account, new.id, new.roles, new.claims_version, Some(&last_use), client);
                 Ok(Create::Created { grant, evicted })
             }
             Some("stale") => Ok(Create::Stale),
@@ -164,7 +207,7 @@ impl SessionStore {
         }
     }
 
-    /// Presents a refresh token of generation `presented` and rotates it (I1, I2).
+    /// Presents a refresh token of generation `presented`, for which grace is the only reason to repeat it (I1, I2).
     ///
     /// # Errors
     /// [`RedisError`]
@@ -177,32 +220,34 @@ impl SessionStore {
         idle_timeout: Duration,
         now: Timestamp,
     ) -> Result<Rotation, RedisError> {
-        self.rotate_accepted(account, session, presented, Accepted::Any, grace, idle_timeout, now).await
+        let (accepted, origin) = (Accepted::Any, UseOrigin::default());
+        let presentation = Presentation { account, session, generation: presented, accepted, origin };
+        let rule = RepeatRule { grace, retry_window: Duration::ZERO, counted_repeats_limit: 8 };
+        self.present(&presentation, &rule, idle_timeout, now).await
     }
 
-    /// Presents a refresh token where only some transports are accepted. A session of another transport is treated as
-    /// missing and left unchanged.
+    /// Presents a refresh token: rotates it, answers a repeat, or ends the session (I1, I2).
     ///
     /// # Errors
     /// [`RedisError`]
-    #[expect(clippy::too_many_arguments, reason = "nearly all of distinct types")]
-    pub async fn rotate_accepted(
+    pub async fn present(
         &self,
-        account: AccountId,
-        session: SessionId,
-        presented: Generation,
-        accepted: Accepted,
-        grace: Duration,
+        presentation: &Presentation,
+        rule: &RepeatRule,
         idle_timeout: Duration,
         now: Timestamp,
     ) -> Result<Rotation, RedisError> {
-        let mut presentation = session_arg_prefix(account, session, 23);
-        presentation.put_u32(presented.0);
-        for time in [now.as_millis().max(0).unsigned_abs(), whole_millis(grace), whole_millis(idle_timeout)] {
-            presentation.put_uint(time.min(MAX_U48), 6);
+        let Presentation { account, session, generation, accepted, origin } = *presentation;
+        let mut words = session_arg_prefix(account, session, 55);
+        words.put_u32(generation.0);
+        for time in [now.as_millis().max(0).unsigned_abs(), whole_millis(rule.grace), whole_millis(idle_timeout)] {
+            words.put_uint(time.min(MAX_U48), 6);
         }
-        presentation.put_u8((accepted == Accepted::Bearer).into());
-        let arguments = vec![Value::Bytes(presentation.freeze())];
+        words.put_u8((accepted == Accepted::Bearer).into());
+        words.put_uint(whole_millis(rule.retry_window).min(MAX_U48), 6);
+        words.put_u8(rule.counted_repeats_limit);
+        origin.encode(&mut words);
+        let arguments = vec![Value::Bytes(words.freeze())];
         let answer = self.connection.run_batched(|scripts| &scripts.rotate, account, arguments).await?;
         let Value::Array(parts) = &answer else { return Err(unexpected("rotate", &answer)) };
         let outcome = parts.first().and_then(Value::as_str);
@@ -214,17 +259,20 @@ impl SessionStore {
                 None => Roles::default(),
             };
             let claims = record::decode_claims(parts.get(3).and_then(Value::as_bytes))?;
-            Ok(record.into_grant(account, session, roles, claims.version))
+            let last_use = parts.get(4).and_then(Value::as_bytes).map(LastUse::decode).transpose()?;
+            let client = client_of(&record, parts.get(5))?;
+            Ok(record.into_grant(account, session, roles, claims.version, last_use.as_ref(), client))
         };
         match outcome.as_deref() {
             Some("rotated") => Ok(Rotation::Rotated(grant()?)),
             Some("repeated") => Ok(Rotation::Repeated(grant()?)),
-            Some("reused") => {
+            Some("counted") => Ok(Rotation::Counted(grant()?)),
+            Some(ended @ ("reused" | "second_holder")) => {
                 self.log.session_cache.remove_session(account, session);
                 self.count_revocation(Reason::Reuse);
                 let position = parts.get(1).ok_or_else(|| unexpected("rotate", &answer))?;
                 self.confirm_ended("rotate", account, position).await?;
-                Ok(Rotation::Reused)
+                Ok(if ended == "reused" { Rotation::Reused } else { Rotation::SecondHolder })
             }
             Some("expired") => Ok(Rotation::Expired),
             Some("gone") => Ok(Rotation::Gone),
@@ -329,7 +377,10 @@ impl SessionStore {
         };
         let record = Record::decode(record)?;
         let claims = record::decode_claims(parts.get(2).and_then(Value::as_bytes))?;
-        Ok(Replace::Replaced { grant: record.into_grant(account, id, roles, claims.version), ended })
+        let last_use = parts.get(3).and_then(Value::as_bytes).map(LastUse::decode).transpose()?;
+        let client = client_of(&record, parts.get(4))?;
+        let grant = record.into_grant(account, id, roles, claims.version, last_use.as_ref(), client);
+        Ok(Replace::Replaced { grant, ended })
     }
 
     async fn run_revoke_all(
@@ -551,9 +602,35 @@ fn new_record(transport: Transport, idle: Duration, absolute: Duration, now: Tim
     let (idle_ends_at, ends_at) = (now + idle, now + absolute);
     let kept_until = idle_ends_at.min(ends_at) + idle / 16;
     let generation = Generation(0);
-    let record =
-        Record { generation, transport, created_at: now, last_used_at: now, idle_ends_at, ends_at, kept_until };
+    let record = Record {
+        has_grant: false,
+        has_last_use: false,
+        generation,
+        transport,
+        created_at: now,
+        last_used_at: now,
+        idle_ends_at,
+        ends_at,
+        kept_until,
+    };
     (record, kept_until.saturating_since(now))
+}
+
+/// The client grant at the beginning of a session's details, if it has one.
+fn client_of(record: &Record, details: Option<&Value>) -> Result<Option<Box<ClientGrant>>, RedisError> {
+    if !record.has_grant {
+        return Ok(None);
+    }
+    Ok(Some(record::decode_grant(details.and_then(Value::as_bytes).unwrap_or_default())?.0))
+}
+
+/// The error for a client grant that does not fit into a session.
+fn too_long(client: &ClientGrant) -> RedisError {
+    RedisError::Unexpected(format!(
+        "the scopes and audiences that {} requests need more than the {} bytes of a session: request fewer",
+        client.client_id,
+        record::MAX_GRANT_BYTES
+    ))
 }
 
 fn bytes(id: &[u8; 16]) -> Value {

@@ -26,7 +26,8 @@ async fn refresh_returns_next_tokens() {
 
 #[tokio::test]
 async fn refused_refresh_tokens_have_distinct_codes() {
-    let cluster = TestCluster::new();
+    let mut cluster = TestCluster::new();
+    cluster.config.session.retry_window = Duration::ZERO;
     let node = cluster.node().await;
     node.account("ada").await;
     for token in ["", "x", "lk_rt_", "lk_rt_AAAA"] {

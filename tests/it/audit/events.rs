@@ -24,7 +24,8 @@ fn brief(rows: &[AuditRow]) -> Vec<(&str, &str, bool, i64)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_security_event_is_recorded() {
-    let cluster = TestCluster::new();
+    let mut cluster = TestCluster::new();
+    cluster.config.session.retry_window = Duration::ZERO;
     let node = cluster.node().await;
     let service = cluster.service_client("billing").await;
     node.account("ada").await;
@@ -183,6 +184,7 @@ async fn flood_of_refusals_does_not_hide_guesses_at_an_account() {
 async fn i15_every_end_of_a_session_is_recorded_with_its_cause() {
     let mut cluster = TestCluster::new();
     cluster.config.session.max_per_account = 2;
+    cluster.config.session.retry_window = Duration::ZERO;
     let node = cluster.node().await;
     let client = cluster.service_client("billing").await;
     node.account("ada").await;

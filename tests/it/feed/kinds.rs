@@ -21,7 +21,8 @@ struct FeedFixture {
 
 impl FeedFixture {
     async fn start() -> Self {
-        let cluster = TestCluster::new();
+        let mut cluster = TestCluster::new();
+        cluster.config.session.retry_window = Duration::ZERO;
         let (here, there) = (cluster.node().await, cluster.node().await);
         let account = here.account("ada").await.text_of("id");
         let service = cluster.service_client("billing").await;

@@ -9,9 +9,9 @@ use super::{
 use Answer::{Done, Gone, Live, Reused, Unknown};
 use Call::{Check, End, Login, Refresh};
 
-/// Rules with the default grace window of ten seconds.
+/// Rules with the default grace window of ten seconds, and without a retry window.
 fn rules() -> Rules {
-    Rules::new(Duration::from_secs(10), Duration::from_hours(1), Duration::from_hours(2))
+    Rules::new(Duration::from_secs(10), Duration::ZERO, Duration::from_hours(1), Duration::from_hours(2))
 }
 
 /// The one token of a generation.
@@ -92,6 +92,25 @@ fn checker_enforces_the_grace_window_from_both_sides() {
     violation_in(&[&reused[..], &[op(12_002, 12_003, Refresh(1), token(2))]].concat());
     // the current token is no reuse
     violation_in(&[&moved[..], &[op(12_000, 12_001, Refresh(1), Reused)]].concat());
+}
+
+#[test]
+fn checker_enforces_the_retry_window_from_both_sides() {
+    let rules = Rules { retry: 60_000_000, ..rules() };
+    let found = |ops: &[Op]| violation(ops, &rules).is_some();
+    let then = |from, call, answer| vec![op(from, from + 1, call, answer)];
+    let moved = [LOGIN(), op(2, 3, Refresh(0), token(1))];
+    // the predecessor
+    assert!(!found(&[&moved[..], &then(55_000, Refresh(0), token(1))].concat()));
+    assert!(found(&[&moved[..], &then(55_000, Refresh(0), Reused)].concat()));
+    assert!(found(&[&moved[..], &then(65_000, Refresh(0), token(1))].concat()));
+    assert!(!found(&[&moved[..], &then(65_000, Refresh(0), Reused)].concat()));
+    // older tokens: within grace when the current one was issued, and not
+    for (second, repeated) in [(5_000, true), (15_000, false)] {
+        let moved = [&moved[..], &then(second, Refresh(1), token(2))].concat();
+        assert_eq!(found(&[&moved[..], &then(30_000, Refresh(0), token(2))].concat()), !repeated, "{second}");
+        assert_eq!(found(&[&moved[..], &then(30_000, Refresh(0), Reused)].concat()), repeated, "{second}");
+    }
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub enum Call {
 pub enum Answer {
     /// A refresh token: its generation and a hash of its text.
     Token(u32, u64),
-    /// The token was superseded longer ago than the grace window, so the session was revoked.
+    /// The token was superseded and must not be repeated any more, so the session was revoked.
     Reused,
     /// The session does not exist, or has ended.
     Gone,
@@ -113,6 +113,19 @@ impl Times {
         at.1.saturating_add(rules.tolerance + 1_000_000) >= idle.min(self.created.0.saturating_add(rules.absolute))
     }
 
+    /// Returns whether a superseded generation may, and whether it must, be answered with the `current` one: within grace, or
+    /// within the retry window if it was within grace when the current generation began.
+    fn repeat(&self, generation: u32, current: u32, at: When, rules: &Rules) -> (bool, bool) {
+        let began = self.generation_began(current);
+        let (now, then) = (self.grace(generation, at, rules), self.grace(generation, began, rules));
+        let (least, most) = (at.0.saturating_sub(began.1), at.1.saturating_sub(began.0));
+        let may_retry = least <= rules.retry.saturating_add(rules.tolerance);
+        let must_retry = most.saturating_add(rules.tolerance) <= rules.retry;
+        // the predecessor was superseded at the moment when the current generation began
+        let is_predecessor = generation + 1 == current;
+        (now.0 || may_retry && (then.0 || is_predecessor), now.1 || must_retry && (then.1 || is_predecessor))
+    }
+
     /// Returns whether a generation may, and whether it must, be within its grace window.
     fn grace(&self, generation: u32, at: When, rules: &Rules) -> (bool, bool) {
         let since = self.superseded[generation as usize];
@@ -127,6 +140,7 @@ impl Times {
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
     pub grace: u64,
+    pub retry: u64,
     pub idle: u64,
     pub absolute: u64,
     /// Allowed clock skew, including the rounding of times in tokens.
@@ -136,10 +150,11 @@ pub struct Rules {
 }
 
 impl Rules {
-    pub fn new(grace: Duration, idle: Duration, absolute: Duration) -> Self {
+    pub fn new(grace: Duration, retry: Duration, idle: Duration, absolute: Duration) -> Self {
         let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap();
         Self {
             grace: micros(grace),
+            retry: micros(retry),
             idle: micros(idle),
             absolute: micros(absolute),
             tolerance: 50_000,
@@ -188,7 +203,7 @@ impl State {
         let superseded = presented.checked_add(1).filter(|next| *next <= current + 1)? <= current;
         let may_live = times.may_live(current, at, rules);
         let (may_be_repeated, must_be_repeated) =
-            if superseded { times.grace(presented, at, rules) } else { (false, false) };
+            if superseded { times.repeat(presented, current, at, rules) } else { (false, false) };
         match answer {
             Answer::Token(given, _) if superseded => {
                 (given == current && may_live && may_be_repeated).then_some(Self::Live(current))

@@ -28,14 +28,14 @@ const MUTATIONS: [Mutation; 6] = [
     Mutation {
         what: "superseded tokens never expire",
         script: "rotate.lua",
-        from: "if now - (session.used - run.age) < grace then",
+        from: "if is_repeat(session, presented, now, grace, retry) then",
         to: "if true then",
         found: "no order",
     },
     Mutation {
-        what: "there is no grace window",
+        what: "no superseded token may be repeated",
         script: "rotate.lua",
-        from: "if now - (session.used - run.age) < grace then",
+        from: "if is_repeat(session, presented, now, grace, retry) then",
         to: "if false then",
         found: "no order",
     },

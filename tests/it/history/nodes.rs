@@ -22,6 +22,7 @@ use crate::{
 
 /// Short enough for users to present tokens after it.
 const GRACE: Duration = Duration::from_secs(1);
+const RETRY: Duration = Duration::from_secs(2);
 const IDLE: Duration = Duration::from_secs(30);
 const ABSOLUTE: Duration = Duration::from_secs(60);
 
@@ -69,7 +70,7 @@ impl Bench {
     }
 
     pub fn rules(&self) -> Rules {
-        Rules::new(GRACE, IDLE, ABSOLUTE)
+        Rules::new(GRACE, RETRY, IDLE, ABSOLUTE)
     }
 
     /// Waits until all nodes are ready.
@@ -136,6 +137,7 @@ fn command(folder: &str, number: usize, redis: &str, database: &str) -> Vec<Stri
         &format!("redis.url={redis}"),
         &format!("database.url={database}"),
         &format!("session.grace={}ms", GRACE.as_millis()),
+        &format!("session.retry_window={}ms", RETRY.as_millis()),
         &format!("session.idle_timeout={}s", IDLE.as_secs()),
         &format!("session.absolute_timeout={}s", ABSOLUTE.as_secs()),
         "session.max_per_account=1000",

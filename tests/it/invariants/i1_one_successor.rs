@@ -8,9 +8,9 @@ use latchkey::{
     domain::{
         account::{ClaimsVersion, Epoch, Roles},
         clock::{Clock, Timestamp},
-        session::{Generation, Origin, Rotation, Transport},
+        session::{Generation, Origin, OriginTag, Rotation, Transport},
     },
-    store::redis::{Create, NewSession},
+    store::redis::{Create, NewSession, SessionBasis},
 };
 
 use crate::harness::{
@@ -94,7 +94,8 @@ async fn i1_sixteen_concurrent_clients_of_one_session_stay_signed_in() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i1_lost_response_retry_and_third_tab_within_grace_get_the_current_token() {
-    let cluster = TestCluster::new();
+    let mut cluster = TestCluster::new();
+    cluster.config.session.retry_window = Duration::ZERO;
     let nodes = two_nodes(&cluster).await;
     nodes[0].account("ada").await;
     let first = nodes[0].login("ada").await.refresh;
@@ -131,7 +132,8 @@ async fn i1_every_token_superseded_within_grace_gets_the_current_token() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i1_grace_window_of_seven_rotations_is_exact() {
-    let cluster = TestCluster::new();
+    let mut cluster = TestCluster::new();
+    cluster.config.session.retry_window = Duration::ZERO;
     let nodes = two_nodes(&cluster).await;
     nodes[0].account("ada").await;
     for late in 0..7 {
@@ -149,6 +151,7 @@ async fn i1_grace_window_of_seven_rotations_is_exact() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i1_second_use_with_zero_grace_revokes_session() {
     let mut cluster = TestCluster::new();
+    cluster.config.session.retry_window = Duration::ZERO;
     cluster.config.session.grace = Duration::ZERO;
     let nodes = two_nodes(&cluster).await;
     nodes[0].account("ada").await;
@@ -216,7 +219,8 @@ async fn i1_concurrent_refreshes_on_nodes_with_clock_skew_get_one_successor() {
 
 #[tokio::test]
 async fn i1_refresh_after_redis_lost_rotations_continues_from_the_presented_generation() {
-    let cluster = TestCluster::new();
+    let mut cluster = TestCluster::new();
+    cluster.config.session.retry_window = Duration::ZERO;
     let node = cluster.node().await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
@@ -282,6 +286,8 @@ async fn i1_grace_in_random_histories_is_never_shorter_and_at_most_a_sixth_longe
             claims_version: ClaimsVersion(0),
             transport: Transport::Bearer,
             origin: Origin::default(),
+            tag: OriginTag::default(),
+            basis: SessionBasis::default(),
             idle_timeout: IDLE,
             absolute_timeout: IDLE,
             max_per_account: 1,

@@ -1,16 +1,90 @@
-//! I2: A token that was superseded longer ago than the grace window revokes its session, and only that one, and is recorded.
+//! I2: A superseded token is answered if its holder may have lost the response. Any other one revokes its session, and only that
+//! one, and is recorded. So does a second holder, which the repeats from another network or user agent reveal.
 
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use latchkey::store::sql::{AuditFilter, AuditRow};
+use reqwest::Method;
+use serde_json::{Value, json};
 
-use crate::harness::{client::Tokens, events, test_cluster::TestCluster};
+use crate::harness::{
+    client::{Answer, PASSWORD, Tokens},
+    events,
+    sse::Feed,
+    test_cluster::{Node, TestCluster},
+};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn i2_superseded_token_after_grace_revokes_its_session_only_and_is_recorded() {
-    let cluster = TestCluster::new();
+const HOUR: Duration = Duration::from_hours(1);
+
+/// An address and a user agent.
+#[derive(Clone, Copy)]
+struct Place(&'static str, &'static str);
+
+const HOME: Place = Place("192.0.2.7", "App/1");
+/// Another address of the same network.
+const NEXT_DOOR: Place = Place("192.0.2.8", "App/1");
+const STREET: Place = Place("198.51.100.4", "App/1");
+const THIEF: Place = Place("203.0.113.9", "Tool/1");
+
+/// A cluster whose nodes take addresses from a proxy.
+fn cluster() -> TestCluster {
+    let mut cluster = TestCluster::new();
+    cluster.config.http.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
+    cluster
+}
+
+async fn two_nodes(cluster: &TestCluster) -> [Node; 2] {
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].account("ada").await;
+    nodes
+}
+
+async fn send(node: &Node, path: &str, body: Value, Place(address, agent): Place) -> Answer {
+    let request = node.request(Method::POST, path).json(&body);
+    node.send(request.header("x-forwarded-for", address).header("user-agent", agent)).await
+}
+
+async fn sign_in(node: &Node, place: Place) -> Tokens {
+    let body = json!({ "identifier": "ada", "password": PASSWORD });
+    Tokens::of(&send(node, "/v1/login", body, place).await.expect(200))
+}
+
+async fn present(node: &Node, token: &str, place: Place) -> Answer {
+    send(node, "/v1/refresh", json!({ "refresh_token": token }), place).await
+}
+
+async fn refreshed(node: &Node, token: &str, place: Place) -> Tokens {
+    Tokens::of(&present(node, token, place).await.expect(200))
+}
+
+/// The audit rows about superseded tokens, oldest first: event, reason, address and count.
+async fn audited(node: &Node) -> Vec<(String, Option<String>, Option<String>, i64)> {
+    node.state.audit.flush().await.unwrap();
+    let mut rows = node.state.sql.audit(&AuditFilter::default(), 1000).await.unwrap();
+    rows.reverse();
+    let brief = |row: AuditRow| (row.event, row.reason, row.address, row.count);
+    rows.into_iter().filter(|row| row.event.starts_with("refresh_")).map(brief).collect()
+}
+
+fn repeats_from(place: Place, count: i64) -> (String, Option<String>, Option<String>, i64) {
+    ("refresh_repeat".to_owned(), None, Some(place.0.to_owned()), count)
+}
+
+fn reuse() -> (u16, String) {
+    (401, "refresh_token_reused".to_owned())
+}
+
+/// The first session of the list.
+async fn listed(node: &Node, access: &str) -> Value {
+    node.get("/v1/sessions", access).await.expect(200).json()["sessions"][0].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i2_superseded_token_without_retry_window_revokes_its_session_only_and_is_recorded() {
+    let mut cluster = cluster();
+    cluster.config.session.retry_window = Duration::ZERO;
+    let nodes = two_nodes(&cluster).await;
     let (stolen, other) = (nodes[0].login("ada").await, nodes[1].login("ada").await);
     let account = nodes[0].verified(&stolen.access).sub;
     let newest = Tokens::of(&nodes[0].refresh(&stolen.refresh).await.expect(200));
@@ -20,7 +94,7 @@ async fn i2_superseded_token_after_grace_revokes_its_session_only_and_is_recorde
     assert_eq!(events::of(&cluster.redis, account), []);
     cluster.advance(Duration::from_millis(1));
     let answer = nodes[1].refresh(&stolen.refresh).await;
-    assert_eq!(answer.problem(), (401, "refresh_token_reused".to_owned()));
+    assert_eq!(answer.problem(), reuse());
 
     // Every token of the session is invalid on every node.
     for node in &nodes {
@@ -38,13 +112,15 @@ async fn i2_superseded_token_after_grace_revokes_its_session_only_and_is_recorde
     assert_eq!(events.len(), 1, "{events:?}");
     assert_eq!((events[0].session.as_str(), events[0].reason.as_str()), (stolen.session.as_str(), "reuse"));
     assert_eq!(events[0].at, cluster.clock.now().as_millis().to_string());
+    let address = Some("127.0.0.1".to_owned());
+    assert_eq!(audited(&nodes[1]).await, [("refresh_reuse".to_owned(), Some("superseded".to_owned()), address, 1)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i2_sixteen_concurrent_reuses_are_recorded_once() {
-    let cluster = TestCluster::new();
-    let nodes = [cluster.node().await, cluster.node().await];
-    nodes[0].account("ada").await;
+    let mut cluster = cluster();
+    cluster.config.session.retry_window = Duration::ZERO;
+    let nodes = two_nodes(&cluster).await;
     for _ in 0..10 {
         let first = nodes[0].login("ada").await;
         let account = nodes[0].verified(&first.access).sub;
@@ -53,8 +129,7 @@ async fn i2_sixteen_concurrent_reuses_are_recorded_once() {
         // Half of them present the current token: they succeed until the first reuse, and not afterwards.
         let tokens = [&first.refresh, &newest.refresh];
         let answers = join_all((0..16).map(|i| nodes[i % 2].refresh(tokens[i / 8]))).await;
-        let reused =
-            answers.iter().filter(|answer| answer.status == 401 && answer.problem().1 == "refresh_token_reused");
+        let reused = answers.iter().filter(|answer| answer.status == 401 && answer.problem() == reuse());
         assert_eq!(reused.count(), 1);
         for answer in answers.iter().filter(|answer| answer.status == 200) {
             let token = Tokens::of(answer).refresh;
@@ -75,6 +150,183 @@ async fn i2_token_thirty_generations_behind_revokes_session() {
         current = Tokens::of(&node.refresh(&current).await.expect(200)).refresh;
         cluster.advance(Duration::from_millis(700));
     }
-    assert_eq!(node.refresh(&first.refresh).await.problem(), (401, "refresh_token_reused".to_owned()));
+    assert_eq!(node.refresh(&first.refresh).await.problem(), reuse());
     assert_eq!(node.refresh(&current).await.problem(), (401, "invalid_refresh_token".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i2_lost_response_retried_hours_later_from_another_network_is_answered_counted_and_recorded() {
+    let cluster = cluster();
+    let nodes = two_nodes(&cluster).await;
+    let first = sign_in(&nodes[0], HOME).await;
+    let account = nodes[0].verified(&first.access).sub;
+    let lost = refreshed(&nodes[0], &first.refresh, HOME).await;
+    cluster.advance(8 * HOUR);
+    let retried = refreshed(&nodes[1], &first.refresh, STREET).await;
+    assert_eq!(retried.refresh, lost.refresh, "the current token");
+    let list = listed(&nodes[0], &retried.access).await;
+    assert_eq!((&list["counted_repeats"], &list["last_used_ip"]), (&json!(1), &json!(HOME.0)));
+    assert_eq!(audited(&nodes[1]).await, [repeats_from(STREET, 1)]);
+
+    // The session goes on from there, and forgets the repeat after eight generations.
+    let mut current = retried;
+    for round in 0..8 {
+        cluster.advance(HOUR);
+        current = refreshed(&nodes[round % 2], &current.refresh, STREET).await;
+    }
+    let list = listed(&nodes[0], &current.access).await;
+    assert_eq!((&list["counted_repeats"], &list["last_used_ip"]), (&json!(0), &json!(STREET.0)));
+    assert_eq!(events::of(&cluster.redis, account), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i2_predecessor_superseded_longer_ago_than_the_retry_window_is_reuse() {
+    let cluster = cluster();
+    let nodes = two_nodes(&cluster).await;
+    for (late, answered) in [(Duration::ZERO, true), (Duration::from_millis(1), false)] {
+        let first = sign_in(&nodes[0], HOME).await;
+        let next = refreshed(&nodes[0], &first.refresh, HOME).await;
+        cluster.advance(24 * HOUR + late);
+        let answer = present(&nodes[1], &first.refresh, HOME).await;
+        if answered {
+            assert_eq!(Tokens::of(&answer.expect(200)).refresh, next.refresh);
+        } else {
+            assert_eq!(answer.problem(), reuse());
+        }
+    }
+    // A newer token has been used since: only the predecessor may be repeated.
+    let first = sign_in(&nodes[0], HOME).await;
+    let second = refreshed(&nodes[0], &first.refresh, HOME).await;
+    cluster.advance(HOUR);
+    refreshed(&nodes[1], &second.refresh, HOME).await;
+    assert_eq!(present(&nodes[0], &first.refresh, HOME).await.problem(), reuse());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i2_repeats_from_the_network_of_the_rotation_are_free() {
+    let cluster = cluster();
+    let nodes = two_nodes(&cluster).await;
+    let mut current = sign_in(&nodes[0], HOME).await;
+    for round in 0..10 {
+        let next = refreshed(&nodes[round % 2], &current.refresh, HOME).await;
+        cluster.advance(HOUR);
+        for place in [HOME, NEXT_DOOR] {
+            assert_eq!(refreshed(&nodes[0], &current.refresh, place).await.refresh, next.refresh);
+        }
+        current = next;
+    }
+    let current = refreshed(&nodes[0], &current.refresh, HOME).await;
+    assert_eq!(listed(&nodes[0], &current.access).await["counted_repeats"], 0);
+    assert_eq!(audited(&nodes[0]).await, []);
+    assert_eq!(audited(&nodes[1]).await, []);
+}
+
+/// The owner refreshes at home, and a repeat follows from the places of each round. Returns the last answer.
+async fn rounds(cluster: &TestCluster, nodes: &[Node; 2], places: &[&[Place]]) -> (Tokens, Answer) {
+    let mut current = sign_in(&nodes[0], HOME).await;
+    let session = current.clone();
+    let mut last = None;
+    for (round, places) in places.iter().enumerate() {
+        cluster.advance(HOUR);
+        let next = refreshed(&nodes[round % 2], &current.refresh, HOME).await;
+        for place in *places {
+            last = Some(present(&nodes[(round + 1) % 2], &current.refresh, *place).await);
+        }
+        current = next;
+    }
+    (session, last.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i2_four_consecutive_generations_with_a_counted_repeat_end_the_session() {
+    let cluster = cluster();
+    let nodes = two_nodes(&cluster).await;
+    let (session, last) = rounds(&cluster, &nodes, &[&[STREET], &[STREET, THIEF], &[THIEF], &[STREET]]).await;
+    assert_eq!(last.problem(), reuse());
+    let account = nodes[0].state.refresh_tokens.decode(&session.refresh).unwrap().account;
+    assert_eq!(events::causes_of_session(&cluster.redis, account, &session.session), ["reuse"]);
+    // A generation without a counted repeat ends the run.
+    let (_, last) = rounds(&cluster, &nodes, &[&[STREET], &[STREET], &[STREET], &[HOME], &[STREET], &[STREET]]).await;
+    last.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i2_limit_of_counted_repeats_is_configurable() {
+    let mut cluster = cluster();
+    cluster.config.session.counted_repeats_limit = 2;
+    let nodes = two_nodes(&cluster).await;
+    assert_eq!(rounds(&cluster, &nodes, &[&[STREET], &[STREET]]).await.1.problem(), reuse());
+    rounds(&cluster, &nodes, &[&[STREET], &[HOME], &[STREET]]).await.1.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i2_rotation_without_grace_and_retry_window_is_strict() {
+    let mut cluster = cluster();
+    cluster.config.session.grace = Duration::ZERO;
+    cluster.config.session.retry_window = Duration::ZERO;
+    let nodes = two_nodes(&cluster).await;
+    let first = sign_in(&nodes[0], HOME).await;
+    refreshed(&nodes[0], &first.refresh, HOME).await;
+    assert_eq!(present(&nodes[1], &first.refresh, HOME).await.problem(), reuse());
+}
+
+/// A thief with a copy of the refresh token polls the list of sessions, and presents the token that the owner has used a moment ago.
+#[tokio::test(flavor = "multi_thread")]
+async fn i2_thief_who_shadows_the_owner_is_recorded_at_once_and_ended_within_four_refreshes() {
+    let cluster = cluster();
+    let nodes = two_nodes(&cluster).await;
+    let service = cluster.service_client("billing").await;
+    let mut feed = Feed::open(&nodes[1], &service, None).await;
+    feed.caught_up().await;
+    let mut owner = sign_in(&nodes[0], HOME).await;
+    let mut thief = owner.clone();
+    for round in 1..=4 {
+        cluster.advance(Duration::from_mins(6));
+        owner = refreshed(&nodes[0], &owner.refresh, HOME).await;
+        cluster.advance(Duration::from_secs(2));
+        let answer = present(&nodes[1], &thief.refresh, THIEF).await;
+        if round == 4 {
+            assert_eq!(answer.problem(), reuse());
+            break;
+        }
+        thief = Tokens::of(&answer.expect(200));
+        assert_eq!(thief.refresh, owner.refresh);
+        // The list tells the owner, and not when the owner refreshes.
+        let list = listed(&nodes[0], &owner.access).await;
+        assert_eq!((&list["counted_repeats"], &list["last_used_ip"]), (&json!(round), &json!(HOME.0)));
+        assert!(list["last_used_at"].as_str().unwrap().ends_with(":00.000Z"), "{list}");
+    }
+    let event = feed.revocation().await;
+    assert_eq!((&event["session_id"], &event["reason"]), (&json!(owner.session), &json!("reuse")));
+    for (node, tokens) in [(&nodes[0], &owner), (&nodes[1], &thief)] {
+        assert_eq!(present(node, &tokens.refresh, HOME).await.problem().1, "invalid_refresh_token");
+        node.get("/v1/me", &tokens.access).await.expect(401);
+    }
+    let ended = ("refresh_reuse".to_owned(), Some("second_holder".to_owned()), Some(THIEF.0.to_owned()), 1);
+    assert_eq!(audited(&nodes[1]).await, [repeats_from(THIEF, 3), ended]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i2_sixteen_concurrent_presentations_from_two_networks_end_the_session_once_in_the_fourth_generation() {
+    let cluster = cluster();
+    let nodes = two_nodes(&cluster).await;
+    for _ in 0..5 {
+        let mut current = sign_in(&nodes[0], HOME).await;
+        let account = nodes[0].verified(&current.access).sub;
+        for round in 1..=4 {
+            let racers = (0..16).map(|i| present(&nodes[i % 2], &current.refresh, [HOME, THIEF][i / 8]));
+            let answers = join_all(racers).await;
+            let next: Vec<Tokens> = answers.iter().filter(|answer| answer.status == 200).map(Tokens::of).collect();
+            assert!(next.iter().all(|tokens| tokens.refresh == next[0].refresh), "one successor");
+            if round == 4 {
+                let refused = answers.iter().filter(|answer| answer.status == 401).map(Answer::problem);
+                assert_eq!(refused.filter(|problem| *problem == reuse()).count(), 1);
+            } else {
+                assert_eq!(next.len(), 16);
+            }
+            current = next[0].clone();
+            cluster.advance(Duration::from_mins(1));
+        }
+        assert_eq!(events::causes_of_session(&cluster.redis, account, &current.session), ["reuse"]);
+    }
 }

@@ -173,7 +173,8 @@ async fn i3_redis_out_of_memory_revokes_and_appends_the_event_and_changes_nothin
 
 #[tokio::test]
 async fn i3_reuse_with_redis_out_of_memory_revokes_session() {
-    let cluster = TestCluster::new();
+    let mut cluster = TestCluster::new();
+    cluster.config.session.retry_window = Duration::ZERO;
     let node = cluster.node().await;
     node.account("ada").await;
     let tokens = node.login("ada").await;

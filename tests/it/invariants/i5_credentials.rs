@@ -9,10 +9,10 @@ use latchkey::{
         account::{ClaimsVersion, Epoch, Roles},
         event::Reason,
         ids::AccountId,
-        session::{Origin, Transport},
+        session::{Origin, OriginTag, Transport},
     },
     service::accounts,
-    store::redis::{Create, NewSession},
+    store::redis::{Create, NewSession, SessionBasis},
 };
 use reqwest::Method;
 
@@ -289,6 +289,8 @@ fn new_session(node: &Node, account: AccountId, epoch: u32) -> NewSession {
         claims_version: ClaimsVersion(0),
         transport: Transport::Bearer,
         origin: Origin::default(),
+        tag: OriginTag::default(),
+        basis: SessionBasis::default(),
         idle_timeout: Duration::from_secs(60),
         absolute_timeout: Duration::from_secs(60),
         max_per_account: 5,

@@ -84,6 +84,7 @@ async fn i6_full_run_leaves_no_secret_in_stores_logs_or_errors() {
     let log = Log::start();
     let mut hidden = Hidden::default();
     let mut cluster = TestCluster::new();
+    cluster.config.session.retry_window = std::time::Duration::ZERO;
     cluster.config.secrets.current = "hidden-service-secret-4c0ffee1b2d3".into();
     cluster.config.secrets.previous = vec!["hidden-former-secret-77aa88bb99cc".into()];
     cluster.config.password.pepper = Some("hidden-pepper-key-5d6e7f8a9b0c1d2e".into());

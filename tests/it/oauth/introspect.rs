@@ -65,7 +65,8 @@ async fn introspection_of_a_client_token_returns_no_session() {
 
 #[tokio::test]
 async fn introspection_of_a_refresh_token_is_active_while_a_refresh_would_succeed() {
-    let cluster = TestCluster::new();
+    let mut cluster = TestCluster::new();
+    cluster.config.session.retry_window = Duration::ZERO;
     let node = cluster.node().await;
     let client = cluster.service_client("billing").await;
     let account = node.account("ada").await.text_of("id");

@@ -17,7 +17,8 @@ async fn refresh(node: &Node, token: &str) -> Answer {
 
 #[tokio::test]
 async fn refresh_grant_returns_the_next_tokens() {
-    let cluster = TestCluster::new();
+    let mut cluster = TestCluster::new();
+    cluster.config.session.retry_window = Duration::ZERO;
     let node = cluster.node().await;
     node.account("ada").await;
     let first = node.login("ada").await;
@@ -59,7 +60,8 @@ async fn refresh_grant_with_an_invalid_token_is_an_invalid_grant() {
 
 #[tokio::test]
 async fn refresh_grant_with_the_token_of_a_cookie_session_is_refused_and_has_no_effect() {
-    let cluster = TestCluster::new();
+    let mut cluster = TestCluster::new();
+    cluster.config.session.retry_window = Duration::ZERO;
     let node = cluster.node().await;
     node.account("ada").await;
     let login = json!({ "identifier": "ada", "password": PASSWORD, "transport": "cookie" });
@@ -75,7 +77,8 @@ async fn refresh_grant_with_the_token_of_a_cookie_session_is_refused_and_has_no_
 
 #[tokio::test]
 async fn refresh_grant_by_a_service_client_is_refused() {
-    let cluster = TestCluster::new();
+    let mut cluster = TestCluster::new();
+    cluster.config.session.retry_window = Duration::ZERO;
     let node = cluster.node().await;
     let client = cluster.service_client("billing").await;
     node.account("ada").await;

@@ -38,7 +38,7 @@ async fn batch_operations_have_their_own_answers(server: Redis) {
     let keys = Keys::new("lk:");
     let raw = server.raw().await;
     let id = session(1).as_bytes().to_vec();
-    let words = vec![keys.sessions(newer).into(), fred::types::Value::Bytes(id.into()), "\u{2}".into()];
+    let words = vec![keys.sessions(newer).into(), fred::types::Value::Bytes(id.into()), "\u{3}".into()];
     raw_command(&raw, "HSET", words).await;
     server.command(&["SET", &keys.sessions(foreign), "another program's"]);
 
@@ -60,8 +60,10 @@ async fn batch_operations_have_their_own_answers(server: Redis) {
             Ok(Rotation::Repeated(grant)) => assert_eq!((account, grant.account), (repeated, repeated)),
             Ok(Rotation::Reused) => assert_eq!(account, reused),
             Ok(Rotation::Gone) => assert_eq!(account, gone),
-            Ok(Rotation::Expired) => panic!("{account}: expired"),
-            Err(RedisError::Unexpected(why)) if account == newer => assert!(why.contains("version 2"), "{why}"),
+            Ok(other @ (Rotation::Expired | Rotation::Counted(_) | Rotation::SecondHolder)) => {
+                panic!("{account}: {other:?}")
+            }
+            Err(RedisError::Unexpected(why)) if account == newer => assert!(why.contains("version 3"), "{why}"),
             Err(RedisError::Unexpected(why)) if account == foreign => assert!(why.contains("WRONGTYPE"), "{why}"),
             Err(error) => panic!("{account}: {error}"),
         }

@@ -8,7 +8,7 @@ use latchkey::{
         clock::Timestamp,
         event::Reason,
         ids::{AccountId, SessionId},
-        session::{Accepted, Generation, Rotation},
+        session::{Accepted, Generation, RepeatRule, Rotation},
     },
     store::redis::{RedisStores, Replace, Replacement},
 };
@@ -152,7 +152,8 @@ async fn run_history(store: &RedisStores, account: AccountId, most: usize, grace
                 let current = u32::try_from(model.superseded.len()).unwrap();
                 let presented = Generation(current.saturating_sub(back));
                 let ends = model.ends();
-                let status = store.sessions.refresh_status(account, id, presented, grace, now).await.unwrap();
+                let rule = RepeatRule { grace, retry_window: Duration::ZERO, counted_repeats_limit: 8 };
+                let status = store.sessions.refresh_status(account, id, presented, &rule, now).await.unwrap();
                 let got = store.sessions.rotate(account, id, presented, grace, IDLE, now).await.unwrap();
                 // `refresh_status` must predict the result of the rotation
                 let accepted = matches!(got, Rotation::Rotated(_) | Rotation::Repeated(_));

@@ -6,9 +6,12 @@ use fred::{clients::Client, types::Value};
 use latchkey::{
     domain::{
         clock::Timestamp,
-        session::{Generation, Transport},
+        session::{Generation, OriginTag, RepeatRule, Transport},
     },
-    store::redis::record::{Record, lua_constants},
+    store::redis::{
+        UseOrigin,
+        record::{Record, lua_constants},
+    },
 };
 
 use super::server::{NOW, Redis, account, raw_command, session};
@@ -68,13 +71,21 @@ async fn rotate_fast_path_matches_full_script() {
     let fast = Path { script: format!("{constants}{FAST}\n{LIB}\n{ROTATE}"), keys: ["s{f}", "e{f}", "n{f}"] };
     let full =
         Path { script: format!("{constants}local answers = {{}}\n{LIB}\n{ROTATE}"), keys: ["s{u}", "e{u}", "n{u}"] };
-    let mut fast_answers = 0;
+    let (mut fast_answers, mut counted) = (0, 0);
     for seed in 0..HISTORIES {
         let mut choices = Choices(seed);
         let (mut now, grace) = (NOW, Duration::from_millis(choices.below(20_000)));
         let idle = Duration::from_millis(1 + choices.below(1_000_000));
         let idle_ends_at = now + idle;
+        let rule = RepeatRule {
+            grace,
+            retry_window: choices.one_of(&[Duration::ZERO, grace * 2, Duration::from_hours(24)]),
+            counted_repeats_limit: choices.one_of(&[2, 3, 4]),
+        };
         let record = Record {
+            has_grant: false,
+            // Without it, as written by 0.1: the first rotation adds it.
+            has_last_use: choices.below(2) == 0,
             generation: Generation(choices.one_of(&[0, 3, u32::MAX - 2])),
             transport: choices.one_of(&[Transport::Cookie, Transport::Bearer]),
             created_at: now,
@@ -83,11 +94,17 @@ async fn rotate_fast_path_matches_full_script() {
             ends_at: now + Duration::from_millis(1 + choices.below(5_000_000)),
             kept_until: idle_ends_at + idle / 16,
         };
+        let is_strong = choices.below(3) == 0;
         let mut generation = record.generation.0;
         raw_command(&client, "FLUSHALL", vec![]).await;
         for path in [&fast, &full] {
             let mut words: Vec<Value> = vec![path.keys[0].into(), Value::Bytes(id.as_bytes().to_vec().into())];
             words.extend([Value::Bytes(record.encode().into()), "r".into(), "admin".into()]);
+            if record.has_last_use {
+                let authentication = [&[0; 5][..], &[0, 3, 2, 1, 2, 3, 4, 5, 6]].concat();
+                let last_use = [encoded(&origin(0)), if is_strong { authentication } else { Vec::new() }].concat();
+                words.extend([[&id.as_bytes()[..], &[4]].concat(), last_use].map(|part| Value::Bytes(part.into())));
+            }
             raw_command(&client, "HSET", words).await;
             raw_command(&client, "PEXPIRE", vec![path.keys[0].into(), 100_000_000.into()]).await;
         }
@@ -101,14 +118,17 @@ async fn rotate_fast_path_matches_full_script() {
             } else {
                 generation
             };
+            let origin = origin(choices.one_of(&[0, 0, 0, 1, 2, 2, 2]));
             let presentation =
-                presentation(ada.as_bytes(), id.as_bytes(), presented, clock, grace, idle, choices.below(2) == 0);
+                Presentation { presented, now: clock, rule, idle, is_bearer: choices.below(2) == 0, origin };
+            let presentation = presentation.encode(ada.as_bytes(), id.as_bytes());
             let answers = [fast.rotate(&client, &presentation).await, full.rotate(&client, &presentation).await];
             let [fast_answer, full_answer] = answers.each_ref().map(without_event_id);
             assert_eq!(fast_answer, full_answer, "seed {seed}");
             let states = [fast.state(&client).await, full.state(&client).await];
             assert_eq!(states[0], states[1], "seed {seed}");
             let answer = answers[0].clone().into_array().remove(0).into_array();
+            counted += u32::from(answer[0].as_str().as_deref() == Some("counted"));
             if answer[0].as_str().as_deref() == Some("rotated") {
                 generation = Record::decode(answer[1].as_bytes().unwrap()).unwrap().generation.0;
                 fast_answers += 1;
@@ -116,32 +136,51 @@ async fn rotate_fast_path_matches_full_script() {
         }
     }
     assert!(fast_answers > 100, "the histories rotate: {fast_answers}");
+    assert!(counted > 3, "the histories have counted repeats: {counted}");
+}
+
+/// Origins: two of one network, and one of another.
+fn origin(which: u8) -> UseOrigin {
+    let ip = [[192, 0, 2, 1], [192, 0, 2, 2], [198, 51, 100, 1]][usize::from(which)];
+    UseOrigin { tag: OriginTag([which / 2; 8]), ip: Some(ip.into()) }
+}
+
+fn encoded(origin: &UseOrigin) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    origin.encode(&mut bytes);
+    bytes
 }
 
 /// An answer without the id of the event that a reuse appends: each script has its own stream.
 fn without_event_id(answer: &Value) -> Value {
     let mut operation = answer.clone().into_array().remove(0).into_array();
-    if operation[0].as_str().as_deref() == Some("reused") {
+    if matches!(operation[0].as_str().as_deref(), Some("reused" | "second_holder")) {
         operation.truncate(1);
     }
     Value::Array(operation)
 }
 
-/// The argument of one operation, as `SessionStore::rotate` writes it.
-fn presentation(
-    account: &[u8; 16],
-    session: &[u8; 16],
+/// The argument of one operation, as `SessionStore::present` writes it.
+struct Presentation {
     presented: u32,
     now: Timestamp,
-    grace: Duration,
+    rule: RepeatRule,
     idle: Duration,
     is_bearer: bool,
-) -> Vec<u8> {
-    let mut bytes = [&account[..], &session[..], &presented.to_be_bytes()].concat();
-    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap();
-    for time in [now.as_millis().unsigned_abs(), millis(grace), millis(idle)] {
-        bytes.extend(&time.to_be_bytes()[2..]);
+    origin: UseOrigin,
+}
+
+impl Presentation {
+    fn encode(&self, account: &[u8; 16], session: &[u8; 16]) -> Vec<u8> {
+        let mut bytes = [&account[..], &session[..], &self.presented.to_be_bytes()].concat();
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap();
+        for time in [self.now.as_millis().unsigned_abs(), millis(self.rule.grace), millis(self.idle)] {
+            bytes.extend(&time.to_be_bytes()[2..]);
+        }
+        bytes.push(self.is_bearer.into());
+        bytes.extend(&millis(self.rule.retry_window).to_be_bytes()[2..]);
+        bytes.push(self.rule.counted_repeats_limit);
+        bytes.extend(encoded(&self.origin));
+        bytes
     }
-    bytes.push(is_bearer.into());
-    bytes
 }

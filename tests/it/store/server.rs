@@ -17,10 +17,10 @@ use latchkey::{
         account::{ClaimsVersion, Epoch, Roles},
         clock::Timestamp,
         ids::{AccountId, SessionId},
-        session::{Grant, Origin, Transport},
+        session::{Grant, Origin, OriginTag, Transport},
     },
     runtime::Cores,
-    store::redis::{Create, NewSession, RedisStores},
+    store::redis::{Create, NewSession, RedisStores, SessionBasis},
 };
 use uuid::Uuid;
 
@@ -164,6 +164,8 @@ pub fn new_session(account: AccountId, id: SessionId) -> NewSession {
         claims_version: ClaimsVersion(0),
         transport: Transport::Bearer,
         origin: Origin::default(),
+        tag: OriginTag::default(),
+        basis: SessionBasis::default(),
         idle_timeout: IDLE,
         absolute_timeout: ABSOLUTE,
         max_per_account: 50,

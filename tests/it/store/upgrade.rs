@@ -1,17 +1,21 @@
 //! Rolling upgrades: this version reads the records of every earlier release and does not modify those of a newer one.
 
-use std::{fmt::Write, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
-use fred::types::Value;
+use fred::{clients::Client, types::Value};
 use latchkey::{
     domain::{
         account::{ClaimsStamp, ClaimsVersion, Epoch, Roles},
+        authentication::{Acr, Authentication, AuthenticationMethod, AuthenticationMethods},
         clock::Timestamp,
         event::Reason,
         ids::{AccountId, SessionId},
-        session::{Generation, Origin, Rotation, Transport},
+        session::{ClientGrant, Generation, Rotation, Transport},
     },
-    store::redis::{Create, NewSession, RedisError, RedisStores},
+    store::redis::{
+        Create, NewSession, RedisError, SessionBasis,
+        key::{self, Keys},
+    },
 };
 
 use super::{
@@ -23,6 +27,8 @@ on_every_server!(
     record_version_1_is_read_and_used,
     event_of_claims_is_a_harmless_revocation_to_version_1,
     record_newer_version_is_refused_by_name,
+    session_of_this_release_is_used_by_release_0_1_and_back,
+    session_of_a_client_is_refused_by_release_0_1,
 );
 
 const ACCOUNT: &str = "0192f0c1-2345-7abc-8def-0123456789ab";
@@ -39,70 +45,8 @@ fn plus(millis: u64) -> Timestamp {
     NOW + Duration::from_millis(millis)
 }
 
-/// Creates three sessions: a new one with short details; a cookie session, refreshed often within the grace window; and one
-/// refreshed once, with details of the maximum length.
-async fn three_sessions(store: &RedisStores) {
-    let begin = |id: u64, transport: Transport, origin: Origin| NewSession {
-        roles: Roles::parse(["admin", "clerk"]).unwrap(),
-        transport,
-        origin,
-        ..new_session(ada(), session(id))
-    };
-    let from = |ip: &str, agent: &str, device: Option<&str>| Origin {
-        ip: Some(ip.parse().unwrap()),
-        user_agent: Some(agent.to_owned()),
-        device: device.map(str::to_owned),
-    };
-    store.sessions.create(begin(1, Transport::Bearer, from("203.0.113.7", "curl/8.5.0", None)), plus(1)).await.unwrap();
-    let safari = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) \
-                  Version/17.5 Mobile/15E148 Safari/604.1";
-    store
-        .sessions
-        .create(begin(2, Transport::Cookie, from("2001:db8::7", safari, Some("Ada's phone"))), plus(2))
-        .await
-        .unwrap();
-    store
-        .sessions
-        .create(begin(3, Transport::Bearer, from("198.51.100.9", &"agent ".repeat(50), None)), plus(3))
-        .await
-        .unwrap();
-    for generation in 0..12 {
-        let at = plus(1_000 + 500 * u64::from(generation));
-        store.sessions.rotate(ada(), session(2), Generation(generation), GRACE, IDLE, at).await.unwrap();
-    }
-    store.sessions.rotate(ada(), session(3), Generation(0), GRACE, IDLE, plus(60_000)).await.unwrap();
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").unwrap();
-        text
-    })
-}
-
 fn unhex(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
-}
-
-/// Remove this test with record version 2 and keep the fixture. `LATCHKEY_WRITE_FIXTURES=1` writes it.
-#[tokio::test(flavor = "multi_thread")]
-async fn record_version_1_is_written() {
-    let server = Redis::start_with(&[]);
-    let store = server.store();
-    three_sessions(&store).await;
-    store.close().await;
-    let (key, fields) = server.only_hash().await;
-    let mut text = format!(
-        "# The sessions of account {ACCOUNT} as version 1 of the record has them: field and value, in hex.\n\
-         # The key is {key}. See tests/it/store/upgrade.rs.\n"
-    );
-    for (field, value) in &fields {
-        writeln!(text, "{} {}", hex(field), hex(value)).unwrap();
-    }
-    if std::env::var_os("LATCHKEY_WRITE_FIXTURES").is_some() {
-        std::fs::write(fixture(), &text).unwrap();
-    }
-    assert_eq!(text, std::fs::read_to_string(fixture()).unwrap());
 }
 
 async fn record_version_1_is_read_and_used(server: Redis) {
@@ -194,14 +138,14 @@ async fn record_newer_version_is_refused_by_name(server: Redis) {
     let (key, fields) = server.only_hash().await;
     let raw = server.raw().await;
     let mut newer = fields[0].1.clone();
-    newer[0] = 2;
+    newer[0] = 3;
     raw_command(&raw, "HSET", vec![key.into(), Value::Bytes(fields[0].0.clone().into()), Value::Bytes(newer.into())])
         .await;
     let before = server.only_hash().await;
 
     let refused = |error: RedisError| {
         assert!(matches!(&error, RedisError::Unexpected(_)), "{error:?}");
-        assert!(error.to_string().contains("version 2"), "{error}");
+        assert!(error.to_string().contains("version 3"), "{error}");
     };
     refused(store.sessions.rotate(ada, id, Generation(0), GRACE, IDLE, NOW).await.unwrap_err());
     refused(store.sessions.is_live(ada, id, NOW).await.unwrap_err());
@@ -216,8 +160,96 @@ async fn record_newer_version_is_refused_by_name(server: Redis) {
     let other = session(3);
     let (key, _) = server.only_hash().await;
     let field = Value::Bytes(other.as_bytes().to_vec().into());
-    raw_command(&raw, "HSET", vec![key.into(), field, Value::Bytes(vec![2, 0, 0].into())]).await;
+    raw_command(&raw, "HSET", vec![key.into(), field, Value::Bytes(vec![3, 0, 0].into())]).await;
     assert_eq!(store.sessions.revoke_all(ada, Some(id), None, Reason::Revoked, NOW).await.unwrap(), 2);
     assert!(store.sessions.revoke(ada, id, Reason::Logout, NOW).await.unwrap());
+    store.close().await;
+}
+
+/// The scripts of release 0.1 (0401ae3), without their comments.
+const ROTATE_0_1: &str = include_str!("../../fixtures/release_0_1/rotate.txt");
+const REVOKE_0_1: &str = include_str!("../../fixtures/release_0_1/revoke.txt");
+
+/// Runs a script of release 0.1 as its node did.
+async fn run_0_1(raw: &Client, script: &str, account: AccountId, arguments: Vec<Vec<u8>>) -> Vec<Value> {
+    let (keys, bucket) = (Keys::new("lk:"), key::bucket(account));
+    let mut words: Vec<Value> = vec![script.into(), 3.into()];
+    words.extend(
+        [keys.sessions(account), keys.events_of_bucket(bucket), keys.position_of_bucket(bucket)].map(Value::from),
+    );
+    words.push("3600000 MAXLEN channel".into());
+    words.extend(arguments.into_iter().map(|argument| Value::Bytes(argument.into())));
+    raw_command(raw, "EVAL", words).await.into_array()
+}
+
+/// Presents a token to a node of release 0.1. Returns the outcome.
+async fn present_0_1(raw: &Client, account: AccountId, id: SessionId, generation: u32, now: Timestamp) -> String {
+    let mut bytes = [&account.as_bytes()[..], id.as_bytes(), &generation.to_be_bytes()].concat();
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap();
+    for time in [now.as_millis().unsigned_abs(), millis(GRACE), millis(IDLE)] {
+        bytes.extend(&time.to_be_bytes()[2..]);
+    }
+    bytes.push(0);
+    let answer = run_0_1(raw, ROTATE_0_1, account, vec![bytes]).await.remove(0).into_array();
+    answer.iter().filter_map(Value::as_str).take(2).filter(|text| text.is_ascii()).collect::<Vec<_>>().join(" ")
+}
+
+async fn session_of_this_release_is_used_by_release_0_1_and_back(server: Redis) {
+    let (store, raw) = (server.store(), server.raw().await);
+    let (ada, id) = (account(), session(1));
+    let new = NewSession {
+        transport: Transport::Cookie,
+        basis: SessionBasis { authentication: Some(strong(NOW)), ..SessionBasis::default() },
+        ..new_session(ada, id)
+    };
+    store.sessions.create(new, NOW).await.unwrap();
+    let rotate =
+        async |generation, now| store.sessions.rotate(ada, id, Generation(generation), GRACE, IDLE, now).await.unwrap();
+    // Each release rotates what the other wrote: within grace, with a history, and after it. The authentication and the
+    // transport are kept.
+    for generation in 0..12 {
+        let now = plus(u64::from(generation) * if generation < 6 { 2_000 } else { 60_000 });
+        if generation % 2 == 0 {
+            assert_eq!(present_0_1(&raw, ada, id, generation, now).await, "rotated", "{generation}");
+        } else {
+            let Rotation::Rotated(grant) = rotate(generation, now).await else { panic!("{generation}") };
+            assert_eq!((grant.authentication, grant.transport), (strong(NOW), Transport::Cookie));
+        }
+        if generation > 0 && generation < 6 {
+            assert_eq!(present_0_1(&raw, ada, id, generation - 1, now).await, "repeated", "{generation}");
+            assert!(matches!(rotate(generation - 1, now).await, Rotation::Repeated(_)), "{generation}");
+        }
+    }
+    // What one release ends is gone for the other, and leaves no fields.
+    assert!(store.sessions.revoke(ada, id, Reason::Logout, plus(700_000)).await.unwrap());
+    assert_eq!(present_0_1(&raw, ada, id, 12, plus(700_000)).await, "gone");
+    create(&store, ada, id, plus(700_000)).await;
+    let which = [&ada.as_bytes()[..], id.as_bytes()].concat();
+    let event = format!("{ada}\n{id}\nlogout\n1800000700000");
+    let ended = run_0_1(&raw, REVOKE_0_1, ada, vec![which, event.into_bytes()]).await;
+    assert_eq!(ended[0].as_i64(), Some(1));
+    assert_eq!(rotate(0, plus(700_000)).await, Rotation::Gone);
+    assert_eq!(server.command(&["--scan", "--pattern", "lk:s*"]), "");
+    store.close().await;
+}
+
+fn strong(at: Timestamp) -> Authentication {
+    let methods = AuthenticationMethods::PASSWORD.with(AuthenticationMethod::OneTimePassword);
+    Authentication { at, methods, acr: Acr::Aal2 }
+}
+
+async fn session_of_a_client_is_refused_by_release_0_1(server: Redis) {
+    let (store, raw) = (server.store(), server.raw().await);
+    let (ada, id) = (account(), session(1));
+    let client = ClientGrant { client_id: "shop".to_owned(), scope: "openid".to_owned(), audiences: vec![] };
+    let new =
+        NewSession { basis: SessionBasis { client: Some(client), ..SessionBasis::default() }, ..new_session(ada, id) };
+    store.sessions.create(new, NOW).await.unwrap();
+    // Release 0.1 would issue first-party tokens.
+    let refused = present_0_1(&raw, ada, id, 0, NOW).await;
+    assert!(refused.contains("a session record of version 2, written by a newer release"), "{refused}");
+    let rotated = store.sessions.rotate(ada, id, Generation(0), GRACE, IDLE, NOW).await.unwrap();
+    let Rotation::Rotated(grant) = rotated else { panic!("{rotated:?}") };
+    assert_eq!(grant.client.unwrap().client_id, "shop");
     store.close().await;
 }

@@ -13,16 +13,17 @@ local STREAM, POSITION, ACCOUNT = KEYS[#KEYS - 1], KEYS[#KEYS], ARGV[2]
 local FEW = 16
 
 local function read_record(record)
-  if string.byte(record, 1) ~= VERSION then
-    error('latchkey: a session record of version ' .. (string.byte(record, 1) or '?') .. ', written by a newer release')
+  local version = string.byte(record, 1)
+  if version ~= 1 and version ~= VERSION then
+    error('latchkey: a session record of version ' .. (version or '?') .. ', written by a newer release')
   end
   local _, flags, generation, created, used, idle_ends, ends, kept, rest = struct.unpack(RECORD, record)
-  return { flags = flags, generation = generation, created = created, used = used,
+  return { version = version, flags = flags, generation = generation, created = created, used = used,
     idle_ends = idle_ends, ends = ends, kept = kept, history = string.sub(record, rest) }
 end
 
 local function write_record(r)
-  return struct.pack(RECORD, VERSION, r.flags, r.generation, r.created, r.used, r.idle_ends, r.ends, r.kept)
+  return struct.pack(RECORD, r.version, r.flags, r.generation, r.created, r.used, r.idle_ends, r.ends, r.kept)
     .. r.history
 end
 
@@ -33,11 +34,29 @@ local function is_live(record, now)
   return not read or (now < session.idle_ends and now < session.ends)
 end
 
+-- Whether part 4 of a session's fields is its last use (last_use.rs). Release 0.1 stored the end of the details there.
+local function has_last_use(session)
+  return session.flags % 4 >= 2
+end
+
+-- The parts of a last use: the origin, the generation and the bits of the counted repeats, and the authentication.
+local function read_last_use(last_use)
+  local length = 9 + string.byte(last_use, 9)
+  local at, counted = 0, 0
+  if #last_use > length then at, counted = struct.unpack('>I4B', last_use, length + 1) end
+  return string.sub(last_use, 1, length), at, counted, string.sub(last_use, length + 6)
+end
+
+local function write_last_use(origin, at, counted, authentication)
+  if counted == 0 and authentication == '' then return origin end
+  return origin .. struct.pack('>I4B', at, counted) .. authentication
+end
+
 local function is_session(field)
   return #field == 16
 end
 
--- The fields of a session: the record and the possible parts of the details.
+-- The fields of a session: the record, the possible parts of the details, and the last use.
 local function fields_of(id)
   return id, id .. '\1', id .. '\2', id .. '\3', id .. '\4'
 end

@@ -6,11 +6,12 @@
 --       To replace a session also:  9 its id  10 the record of the new session ARGV[3]  11 ttl of the key, ms  12 roles or ''
 --       13 '1' if sessions whose tokens travel in a cookie are not accepted here  14 version of the claims
 -- Returns the number of live sessions ended. With a replacement: {their number without the replaced session, the new record,
--- version of the claims or false}; 'gone' or 'cookie', without any change, if the session to replace has ended or is not accepted.
+-- version of the claims or false, last use or false, details}; 'gone' or 'cookie', without any change, if the session to replace has ended or is not accepted.
 
 local key, now = KEYS[1], tonumber(ARGV[5])
 local ids, recent, ended, kept, fence, replaced, claims = {}, {}, 0, false, false, false, false
-local details = {}
+-- The fields of the replaced session under the new id, and the positions of the values by the number of the part.
+local details, parts = {}, {}
 local second = now - now % 1000
 local fields = redis.call('HGETALL', key)
 for i = 1, #fields, 2 do
@@ -32,14 +33,23 @@ for i = 1, #fields, 2 do
   elseif ARGV[9] and #fields[i] == 17 and string.sub(fields[i], 1, 16) == ARGV[9] then
     details[#details + 1] = ARGV[3] .. string.sub(fields[i], 17)
     details[#details + 1] = fields[i + 1]
+    parts[string.byte(fields[i], 17)] = #details
   end
 end
-local record
+local record, last_use, text
 if ARGV[9] then
   if not replaced then return 'gone' end
   if ARGV[13] == '1' and replaced.flags % 2 == 1 then return 'cookie' end
   record = read_record(ARGV[10])
-  record.flags = replaced.flags
+  record.version, record.flags = replaced.version, replaced.flags
+  -- Without the counted repeats: they belong to the tokens of the replaced session.
+  if parts[4] and has_last_use(replaced) then
+    local origin, _, _, authentication = read_last_use(details[parts[4]])
+    last_use = write_last_use(origin, 0, 0, authentication)
+    details[parts[4]] = last_use
+  end
+  text = ''
+  for part = 1, 3 do text = text .. (parts[part] and details[parts[part]] or '') end
   record = write_record(record)
 end
 if not kept then
@@ -79,4 +89,4 @@ if now < till then
 end
 -- The key may have been deleted above: a version outlives it for as long as there are sessions or a fence.
 if claims and (record or now < till) then redis.call('HSET', key, 'v', claims) end
-return record and { ended, record, claims } or ended
+return record and { ended, record, claims, last_use or false, text } or ended

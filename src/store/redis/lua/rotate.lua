@@ -1,7 +1,10 @@
 -- Presents refresh tokens (I1, I2, I4). rotate_fast.lua, which runs before it, has handled the common case.
 -- ARGV  of each, in one: account id, session id, generation presented (u32); now, grace, idle timeout (u48, ms); 1 if tokens
---       that travel in a cookie are not accepted here, or 0 (u8)
--- Returns for each {'rotated' | 'repeated', record, roles or false, version of the claims or false}, {'reused', id of the event} or {'expired' | 'gone'}.
+--       that travel in a cookie are not accepted here, or 0 (u8); retry window (u48, ms); limit of counted repeats (u8); the
+--       origin of the request: its tag (8 bytes), its address and the length of that (last_use.rs)
+-- Returns for each {'rotated' | 'repeated' | 'counted', record, roles or false, version of the claims or false, last use
+-- or false if it is only an origin, and of a session with a client grant its details}, {'reused' | 'second_holder', id of the event} or
+-- {'expired' | 'gone'}.
 
 -- The history: runs of generations, newest first, each with the time before `used` when it was superseded. An empty history
 -- stands for one run of one generation: the previous one, superseded when the current one was issued.
@@ -16,27 +19,72 @@ local function runs_of(session)
   return runs
 end
 
+-- Counted repeats of an earlier generation, as bits of one that is current now or from now on.
+local function shifted(counted, advanced)
+  if advanced < 0 or advanced > 7 then return 0 end
+  return counted * 2 ^ advanced % 256
+end
+
+local function low_bits(count)
+  return 2 ^ math.min(count, 8) - 1
+end
+
+-- Whether a superseded token is answered with the current one: within grace, or, if it was within grace when the current token
+-- was issued, within the retry window of that moment. Its holder may have received none of the tokens since.
+local function is_repeat(session, presented, now, grace, retry)
+  local elapsed, oldest = now - session.used, session.generation
+  for _, run in ipairs(runs_of(session)) do
+    oldest = oldest - run.count
+    if presented >= oldest then
+      return grace > 0 and elapsed + run.age < grace or retry > 0 and elapsed <= retry
+    end
+  end
+  return false
+end
+
 local function rotate(key, presentation)
   local id = string.sub(presentation, 17, 32)
-  local found = redis.call('HMGET', key, id, 'r', 'v')
+  local found = redis.call('HMGET', key, id, 'r', 'v', id .. '\4')
   if not found[1] then return { 'gone' } end
 
   local session = read_record(found[1])
-  local presented, now, grace, idle, bearer = struct.unpack('>I4I6I6I6B', presentation, 33)
+  local presented, now, grace, idle, bearer, retry, limit, rest = struct.unpack('>I4I6I6I6BI6B', presentation, 33)
   if bearer == 1 and session.flags % 2 == 1 then return { 'gone' } end
   if now >= session.idle_ends or now >= session.ends then return { 'expired' } end
+  local origin = string.sub(presentation, rest)
+  local last_use = has_last_use(session) and found[4]
+
+  local function grant(outcome, record)
+    local details
+    if session.version ~= 1 then
+      local parts = redis.call('HMGET', key, id .. '\1', id .. '\2', id .. '\3')
+      details = (parts[1] or '') .. (parts[2] or '') .. (parts[3] or '')
+    end
+    local more = last_use and #last_use > 9 + string.byte(last_use, 9) and last_use or nil
+    if details and not more then more = false end
+    return { outcome, record, found[2], found[3], more, details }
+  end
 
   if presented < session.generation then
-    local oldest = session.generation
-    for _, run in ipairs(runs_of(session)) do
-      oldest = oldest - run.count
-      if presented >= oldest then
-        if now - (session.used - run.age) < grace then return { 'repeated', found[1], found[2], found[3] } end
-        break
+    local outcome = 'reused'
+    if is_repeat(session, presented, now, grace, retry) then
+      -- A session of 0.1 that was not refreshed since has no origin to compare.
+      if not last_use or string.sub(last_use, 1, 8) == string.sub(origin, 1, 8) then return grant('repeated', found[1]) end
+      -- The holder lacked every generation after the presented one. A single repeat never ends the session, since the
+      -- presented generation must have been counted before.
+      local lacked = session.generation - presented
+      local used_by, at, counted, authentication = read_last_use(last_use)
+      counted = bit.bor(shifted(counted, session.generation - at), low_bits(lacked))
+      local run = low_bits(math.max(limit, lacked + 1))
+      if bit.band(counted, run) ~= run then
+        last_use = write_last_use(used_by, session.generation, counted, authentication)
+        redis.call('HSET', key, id .. '\4', last_use)
+        return grant('counted', found[1])
       end
+      outcome = 'second_holder'
     end
     remove_sessions(key, { id })
-    return { 'reused', append_event(event_of(uuid(id), 'reuse', now)) }
+    return { outcome, append_event(event_of(uuid(id), 'reuse', now)) }
   end
 
   -- The current generation, or a later one that this service issued and a Redis that lost writes has forgotten: the session
@@ -82,9 +130,22 @@ local function rotate(key, presentation)
     session.kept = expires + math.floor(idle / 16)
     keep(key, session.kept - now)
   end
-  local record = write_record(session)
-  redis.call('HSET', key, id, record)
-  return { 'rotated', record, found[2], found[3] }
+  local used_by, at, counted, authentication = '', 0, 0, ''
+  if last_use then
+    used_by, at, counted, authentication = read_last_use(last_use)
+  elseif not has_last_use(session) then
+    session.flags = session.flags + 2
+  end
+  local record
+  if used_by == origin then
+    record = write_record(session)
+    redis.call('HSET', key, id, record)
+  else
+    last_use = write_last_use(origin, session.generation, shifted(counted, session.generation - at), authentication)
+    record = write_record(session)
+    redis.call('HSET', key, id, record, id .. '\4', last_use)
+  end
+  return grant('rotated', record)
 end
 
 return each(1, rotate, answers)

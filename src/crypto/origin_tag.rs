@@ -1,0 +1,88 @@
+//! Tags of request origins: keyed digests of a client's network and user agent, by which the rotation rule (I2) tells a retry from a
+//! second holder of a refresh token.
+
+use std::{fmt, net::IpAddr};
+
+use aws_lc_rs::hmac::{Context, HMAC_SHA256, Key};
+
+use super::derive::{self, derive};
+use crate::{
+    config::Secrets,
+    domain::{audit::Addresses, session::OriginTag},
+};
+
+/// Computes the tags of request origins.
+pub struct OriginTagger(Key);
+
+impl OriginTagger {
+    /// Derives the key from the least of the configured secrets' keys: nodes that have the same secrets in another order, as during
+    /// a change of the secret, compute the same tags.
+    pub fn new(secrets: &Secrets) -> Self {
+        let all = std::iter::once(&secrets.current).chain(&secrets.previous);
+        let keys = all.map(|secret| derive(secret, derive::ORIGIN_TAGS));
+        let least = keys.min_by(|one, other| one.as_slice().cmp(other.as_slice()));
+        let key = least.unwrap_or_else(|| derive(&secrets.current, derive::ORIGIN_TAGS));
+        Self(Key::new(HMAC_SHA256, &*key))
+    }
+
+    /// The tag of a network (the /24 of an IPv4 address, the /48 of an IPv6 address) and a user agent.
+    pub fn tag(&self, ip: Option<IpAddr>, user_agent: Option<&str>) -> OriginTag {
+        let mut context = Context::with_key(&self.0);
+        match ip.and_then(|ip| Addresses::Truncated.keep(ip)) {
+            None => context.update(&[0]),
+            Some(IpAddr::V4(ip)) => {
+                context.update(&[4]);
+                context.update(&ip.octets());
+            }
+            Some(IpAddr::V6(ip)) => {
+                context.update(&[6]);
+                context.update(&ip.octets());
+            }
+        }
+        context.update(user_agent.unwrap_or_default().as_bytes());
+        let digest = context.sign();
+        let mut tag = [0; 8];
+        tag.copy_from_slice(&digest.as_ref()[..8]);
+        OriginTag(tag)
+    }
+}
+
+impl fmt::Debug for OriginTagger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[origin tagger]")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tagger(current: &str, previous: &[&str]) -> OriginTagger {
+        OriginTagger::new(&Secrets {
+            current: current.into(),
+            previous: previous.iter().map(|secret| (*secret).into()).collect(),
+        })
+    }
+
+    #[test]
+    fn tag_depends_on_network_and_user_agent() {
+        let tagger = tagger("one secret", &[]);
+        let tag = |ip: &str, agent| tagger.tag(Some(ip.parse().unwrap()), agent);
+        let home = tag("192.0.2.7", Some("curl"));
+        assert_eq!(home, tag("192.0.2.200", Some("curl")), "the same /24");
+        assert_eq!(home, tag("::ffff:192.0.2.7", Some("curl")), "a mapped address");
+        for other in [tag("192.0.3.7", Some("curl")), tag("192.0.2.7", Some("curl/8")), tag("192.0.2.7", None)] {
+            assert_ne!(home, other);
+        }
+        assert_eq!(tag("2001:db8:1:2::1", None), tag("2001:db8:1:f::1", None), "the same /48");
+        assert_ne!(tag("2001:db8:1::1", None), tag("2001:db8:2::1", None));
+        assert_ne!(tagger.tag(None, None), tag("0.0.0.0", None));
+    }
+
+    #[test]
+    fn tag_is_equal_on_nodes_with_the_same_secrets_in_another_order() {
+        let tag = |tagger: OriginTagger| tagger.tag(None, Some("curl"));
+        assert_eq!(tag(tagger("one", &["two"])), tag(tagger("two", &["one"])));
+        assert_ne!(tag(tagger("one", &[])), tag(tagger("two", &[])));
+    }
+}

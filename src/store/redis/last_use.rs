@@ -1,0 +1,174 @@
+//! Part 4 of a session's fields: the origin of its last rotation, its counted repeats (I2), and its authentication.
+//!
+//! A record with the flag [`LAST_USE`](super::record::LAST_USE) has this part. Without the flag, part 4 belongs to the details of a
+//! session that release 0.1 created. All numbers are big-endian:
+//!
+//! | bytes | |
+//! | --- | --- |
+//! | 8 | tag of the network and user agent of the last rotation, or of the sign-in |
+//! | 1, and 0, 4 or 16 | its address: the length and the bytes |
+//! | 4, optional | the generation that bit 0 of the next byte stands for |
+//! | 1, with that | counted repeats: bit n is set if a counted repeat's holder lacked the n-th generation before that one |
+//! | 9, optional | the last authentication: methods (u16), level (u8), time (u48, ms); absent: the password, when the session began |
+//! | 16, optional | the session that this one belongs to |
+//!
+//! A rotation from the same origin leaves the part as it is.
+
+use std::net::IpAddr;
+
+use super::record::RecordError;
+use crate::domain::{
+    authentication::{Acr, Authentication, AuthenticationMethods},
+    clock::Timestamp,
+    ids::SessionId,
+    session::{Generation, OriginTag},
+};
+
+/// The origin of a request: the part of a presentation that becomes part of [`LastUse`] in a rotation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UseOrigin {
+    /// The tag of network and user agent.
+    pub tag: OriginTag,
+    /// The client's address.
+    pub ip: Option<IpAddr>,
+}
+
+impl UseOrigin {
+    /// Appends the bytes: the tag, and the address with its length.
+    pub fn encode(&self, bytes: &mut impl Extend<u8>) {
+        bytes.extend(self.tag.0);
+        match self.ip.map(|ip| ip.to_canonical()) {
+            None => bytes.extend([0]),
+            Some(IpAddr::V4(ip)) => bytes.extend([4].into_iter().chain(ip.octets())),
+            Some(IpAddr::V6(ip)) => bytes.extend([16].into_iter().chain(ip.octets())),
+        }
+    }
+}
+
+/// Part 4 of a session's fields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastUse {
+    /// The generation that bit 0 of `counted` stands for.
+    pub counted_at: Generation,
+    /// The generations with counted repeats.
+    pub counted: u8,
+    /// The origin of the last rotation, or of the sign-in.
+    pub origin: UseOrigin,
+    /// The last authentication; none for the password when the session began.
+    pub authentication: Option<Authentication>,
+    /// The session that this one belongs to.
+    pub parent: Option<SessionId>,
+}
+
+impl LastUse {
+    /// The part of a session that begins now.
+    pub fn new(origin: UseOrigin, authentication: Option<Authentication>, parent: Option<SessionId>) -> Self {
+        Self { counted_at: Generation(0), counted: 0, origin, authentication, parent }
+    }
+
+    /// Encodes the part: at most 54 bytes.
+    pub fn encode(&self, begin: Timestamp) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(32);
+        self.origin.encode(&mut bytes);
+        // A parent needs the authentication before it, and an authentication the counted repeats.
+        let default = self.parent.map(|_| Authentication::by_password(begin));
+        let authentication = self.authentication.or(default);
+        if self.counted != 0 || authentication.is_some() {
+            bytes.extend(self.counted_at.0.to_be_bytes());
+            bytes.push(self.counted);
+        }
+        if let Some(Authentication { at, methods, acr }) = authentication {
+            bytes.extend(methods.bits().to_be_bytes());
+            bytes.push(acr.level());
+            bytes.extend(&at.as_millis().max(0).to_be_bytes()[2..]);
+        }
+        bytes.extend(self.parent.iter().flat_map(|parent| *parent.as_bytes()));
+        bytes
+    }
+
+    /// Decodes a part.
+    ///
+    /// # Errors
+    /// [`RecordError::Damaged`]
+    pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        Self::read(bytes).ok_or(RecordError::Damaged(bytes.len()))
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (tag, rest) = bytes.split_first_chunk::<8>()?;
+        let (&length, rest) = rest.split_first()?;
+        let (ip, rest) = rest.split_at_checked(length.into())?;
+        let ip = match *ip {
+            [] => None,
+            [a, b, c, d] => Some(IpAddr::from([a, b, c, d])),
+            _ => Some(IpAddr::from(<[u8; 16]>::try_from(ip).ok()?)),
+        };
+        let mut use_ = Self::new(UseOrigin { tag: OriginTag(*tag), ip }, None, None);
+        if rest.is_empty() {
+            return Some(use_);
+        }
+        let (&[a, b, c, d, counted], rest) = rest.split_first_chunk::<5>()?;
+        (use_.counted_at, use_.counted) = (Generation(u32::from_be_bytes([a, b, c, d])), counted);
+        if rest.is_empty() {
+            return Some(use_);
+        }
+        let (&[high, low, level, a, b, c, d, e, f], rest) = rest.split_first_chunk::<9>()?;
+        use_.authentication = Some(Authentication {
+            methods: AuthenticationMethods::from_bits(u16::from_be_bytes([high, low])),
+            acr: Acr::from_level(level),
+            at: Timestamp::from_millis(i64::from_be_bytes([0, 0, a, b, c, d, e, f])),
+        });
+        if let Some((parent, _)) = rest.split_first_chunk::<16>() {
+            use_.parent = Some(SessionId::from_bytes(*parent));
+        }
+        Some(use_)
+    }
+
+    /// The number of the last eight generations, up to `current`, that holders of counted repeats lacked.
+    pub fn counted_repeats(&self, current: Generation) -> u8 {
+        let advanced = current.0.checked_sub(self.counted_at.0);
+        let counted = advanced.and_then(|by| self.counted.checked_shl(by)).unwrap_or(0);
+        u8::try_from(counted.count_ones()).unwrap_or(8)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::authentication::AuthenticationMethod;
+
+    #[test]
+    fn last_use_round_trips_within_64_bytes() {
+        let begin = Timestamp::from_millis(1_800_000_000_000);
+        let authentication = Authentication {
+            at: begin,
+            methods: AuthenticationMethods::PASSWORD.with(AuthenticationMethod::OneTimePassword),
+            acr: Acr::Aal2,
+        };
+        let parent = Some(SessionId::from_bytes([7; 16]));
+        for ip in [None, Some("192.0.2.7"), Some("2001:db8::7")] {
+            let origin = UseOrigin { tag: OriginTag([9; 8]), ip: ip.map(|ip| ip.parse().unwrap()) };
+            for (authentication, parent) in
+                [(None, None), (Some(authentication), None), (Some(authentication), parent), (None, parent)]
+            {
+                let part = LastUse { counted: 5, ..LastUse::new(origin, authentication, parent) };
+                let bytes = part.encode(begin);
+                assert!(bytes.len() <= 64, "{}", bytes.len());
+                let read = LastUse::decode(&bytes).unwrap();
+                assert_eq!((read.origin, read.counted, read.parent), (origin, 5, parent));
+                let default = parent.map(|_| Authentication::by_password(begin));
+                assert_eq!(read.authentication, authentication.or(default));
+                for length in 0..9 {
+                    assert_eq!(LastUse::decode(&bytes[..length]), Err(RecordError::Damaged(length)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn counted_repeats_leave_the_history_after_eight_generations() {
+        let part = LastUse { counted: 0b1011, ..LastUse::new(UseOrigin::default(), None, None) };
+        let after = [0, 4, 5, 6, 7, 8, 100].map(|current| part.counted_repeats(Generation(current)));
+        assert_eq!(after, [3, 3, 2, 2, 1, 0, 0]);
+    }
+}
