@@ -6,6 +6,7 @@ pub mod client;
 pub mod config;
 pub mod doctor;
 pub mod keys;
+pub mod mail;
 pub mod migrate;
 pub mod openapi;
 pub mod output;
@@ -75,6 +76,9 @@ pub enum Command {
     /// Manage the keys that sign access tokens
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Show and retry mails, and preview their templates
+    #[command(subcommand)]
+    Mail(mail::MailCommand),
     /// Check configuration and dependencies, and suggest fixes
     Doctor(doctor::DoctorArgs),
     /// Print the security audit log
@@ -175,6 +179,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Session(command) => session::run(command, global),
         Command::Client(command) => client::run(command, global),
         Command::Keys(command) => keys::run(command, global),
+        Command::Mail(command) => mail::run(command, global),
         Command::Doctor(args) => doctor::run(args, global),
         Command::Audit(args) => audit::run(args, global),
         Command::Config(args) => config::run(args, global),
@@ -290,7 +295,15 @@ mod tests {
             "latchkey keys rotate",
             "latchkey keys rotate --now",
             "latchkey keys retire abc",
+            "latchkey mail list",
+            "latchkey mail list --state failed --limit 5 --json",
+            "latchkey mail show 0192f0c1-7a2b-7000-8000-000000000001 --json",
+            "latchkey mail retry 0192f0c1-7a2b-7000-8000-000000000001",
+            "latchkey mail retry --all",
+            "latchkey mail preview password_reset --locale de",
+            "latchkey mail preview new_device --text --output mail.txt",
             "latchkey doctor",
+            "latchkey doctor --test-mail ann@example.com",
             "latchkey doctor --json",
             "latchkey doctor --strict",
             "latchkey audit",
@@ -323,6 +336,10 @@ mod tests {
             ("latchkey audit --follow --until 1h", ErrorKind::ArgumentConflict),
             ("latchkey audit --event dance", ErrorKind::ValueValidation),
             ("latchkey audit --since soon", ErrorKind::ValueValidation),
+            ("latchkey mail retry", ErrorKind::MissingRequiredArgument),
+            ("latchkey mail preview dance", ErrorKind::ValueValidation),
+            ("latchkey mail preview test --locale nl", ErrorKind::ValueValidation),
+            ("latchkey doctor --test-mail ann", ErrorKind::ValueValidation),
             ("latchkey keys retire", ErrorKind::MissingRequiredArgument),
             ("latchkey client add", ErrorKind::MissingRequiredArgument),
             ("latchkey client add a --jwks a --public-key b", ErrorKind::ArgumentConflict),

@@ -76,6 +76,13 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
+/// Whether a host name or address is this machine.
+pub(super) fn is_loopback_host(host: &str) -> bool {
+    host == "localhost"
+        || host.ends_with(".localhost")
+        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
 /// Whether a database address is one of SQLite.
 pub(super) fn is_sqlite(url: &str) -> bool {
     url.starts_with("sqlite:")

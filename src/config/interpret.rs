@@ -10,7 +10,7 @@ use std::{
 use super::{
     AuditSettings, CacheSettings, Config, DatabaseSettings, FeedSettings, ForwardedHeader, HttpSettings, KeySettings,
     LogFormat, LogSettings, MetricsSettings, PasswordSettings, RedisSettings, Registration, Secrets, SessionSettings,
-    TelemetrySettings, TokenSettings, check, duration, limits::limits, read::Reader, store_url,
+    TelemetrySettings, TokenSettings, check, duration, limits::limits, mail, read::Reader, store_url,
 };
 use crate::domain::{audit::Addresses, key::Algorithm, secret::SecretText, text::comparison_key};
 
@@ -29,6 +29,8 @@ pub(super) struct ParsedConfig {
     pub(super) config: Config,
     /// The location of the current secret.
     pub(super) secrets_from: SecretsFrom,
+    /// The file of `mail.password_file`, if it is set.
+    pub(super) mail_password_file: Option<PathBuf>,
 }
 
 /// The location of the current secret.
@@ -96,6 +98,8 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
     let telemetry = telemetry(read);
     let limits = limits(read);
     let password = password(read);
+    let mail::ParsedMail { settings: mail, password_file: mail_password_file } =
+        mail::mail(read, working_dir, &data_dir, &issuer);
     let audit = audit(read);
     let log = log(read);
 
@@ -144,11 +148,12 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
         telemetry,
         limits,
         password,
+        mail,
         audit,
         log,
         warnings,
     };
-    ParsedConfig { config, secrets_from }
+    ParsedConfig { config, secrets_from, mail_password_file }
 }
 
 fn telemetry(read: &mut Reader<'_>) -> TelemetrySettings {

@@ -7,10 +7,11 @@ use std::{
 };
 
 use super::{
-    Config, ConfigError, LogSettings, Secrets,
+    Config, ConfigError, LogSettings, MailSettings, Secrets,
     env::CONFIG_FILE,
     error::{Origin, Problem},
     interpret::{ParsedConfig, SecretsFrom, interpret},
+    mail,
     raw::{Settings, Value},
     read::Reader,
     schema, secret_file, secret_strength,
@@ -97,12 +98,25 @@ pub fn load_log_settings(sources: &Sources) -> Result<LogSettings, ConfigError> 
     if problems.is_empty() { Ok(config.log) } else { Err(ConfigError { problems }) }
 }
 
+/// Reads and checks the configuration for the settings of mail and the issuer, which need no service.
+///
+/// # Errors
+/// [`ConfigError`] with all problems of the configuration.
+pub fn load_mail_settings(sources: &Sources) -> Result<(MailSettings, String), ConfigError> {
+    let mut problems = Vec::new();
+    let settings = sources.gather(&mut problems);
+    let mut reader = Reader::new(&settings);
+    let ParsedConfig { config, .. } = interpret(&mut reader, &sources.working_dir);
+    problems.append(&mut reader.problems);
+    if problems.is_empty() { Ok((config.mail, config.issuer)) } else { Err(ConfigError { problems }) }
+}
+
 /// `entropy` generates the secret if that is missing; without it nothing is created.
 fn load_with(sources: &Sources, entropy: Option<&Entropy>) -> Result<Config, ConfigError> {
     let mut problems = Vec::new();
     let settings = sources.gather(&mut problems);
     let mut reader = Reader::new(&settings);
-    let ParsedConfig { mut config, secrets_from } = interpret(&mut reader, &sources.working_dir);
+    let ParsedConfig { mut config, secrets_from, mail_password_file } = interpret(&mut reader, &sources.working_dir);
     config.warnings = mem::take(&mut reader.warnings);
     problems.append(&mut reader.problems);
     if !problems.is_empty() {
@@ -153,6 +167,14 @@ fn load_with(sources: &Sources, entropy: Option<&Entropy>) -> Result<Config, Con
                 .map_err(|text| about("secret", format!("none is configured, and {text}")))?
         }
     };
+    if let Some(path) = mail_password_file {
+        let is_open = mail::read_password(&path, &mut config.mail).map_err(|text| about("mail.password_file", text))?;
+        if is_open {
+            config
+                .warnings
+                .push(format!("others may read the password of the SMTP server: run `chmod 600 {}`", path.display()));
+        }
+    }
     if secret_strength::is_weak(secrets.current.expose()) {
         config.warnings.push(
             "the secret cannot have 128 bits of entropy: an attacker who guesses it can forge tokens. Generate one with `openssl rand \

@@ -8,6 +8,7 @@ mod error;
 mod interpret;
 mod limits;
 mod load;
+mod mail;
 mod raw;
 mod read;
 pub mod schema;
@@ -27,7 +28,8 @@ use crate::domain::{audit::Addresses, key::Algorithm, secret::SecretText, sessio
 pub use self::{
     error::{ConfigError, Origin, Problem},
     limits::{Ipv6Network, LimitSettings},
-    load::{Sources, load, load_existing, load_log_settings},
+    load::{Sources, load, load_existing, load_log_settings, load_mail_settings},
+    mail::{LinkTemplate, MailLinks, MailSettings, MailTransport, Sender, SmtpCredentials, SmtpSecurity, SmtpSettings},
     show::{Shown, inspect, to_toml},
 };
 pub(crate) use check::filter;
@@ -73,6 +75,8 @@ pub struct Config {
     pub limits: LimitSettings,
     /// The password policy and hashing parameters.
     pub password: PasswordSettings,
+    /// Mails to account owners.
+    pub mail: MailSettings,
     /// The audit log.
     pub audit: AuditSettings,
     /// The service log.

@@ -8,7 +8,7 @@ use super::raw::{self, Value};
 pub const TEXT: &str = include_str!("defaults.toml");
 
 /// Keys whose values are never shown, in the order of the reference. URLs can contain passwords.
-const SECRET: [&str; 7] = [
+const SECRET: [&str; 9] = [
     "secret",
     "secret_previous",
     "redis.url",
@@ -16,6 +16,8 @@ const SECRET: [&str; 7] = [
     "database.migrate_url",
     "password.pepper",
     "password.previous_peppers",
+    "mail.url",
+    "mail.password",
 ];
 
 /// The prefix of all environment variables.

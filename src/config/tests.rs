@@ -133,6 +133,13 @@ fn defaults_are_those_of_the_reference() {
     assert_eq!((password.queue, password.max_import_memory_kib, password.max_import_work), (256, 262_144, 32));
     assert!(password.banned_words.is_empty() && password.pepper.is_none() && password.previous_peppers.is_empty());
 
+    let mail = config.mail;
+    assert!(matches!(&mail.transport, MailTransport::Files(path) if *path == folder.path().join("latchkey-data/mail")));
+    assert_eq!((mail.from.name.as_deref(), mail.from.address.as_str()), (Some("Latchkey"), "no-reply@localhost"));
+    assert_eq!((mail.workers, mail.retry_first, mail.give_up_after), (4, secs(30), secs(86_400)));
+    let link = mail.links.reset_password.with_token(&"abc".into());
+    assert_eq!(link.expose(), "http://127.0.0.1:8080/account/reset-password#token=abc");
+
     let audit = config.audit;
     assert_eq!((audit.retention, audit.addresses), (Some(secs(90 * 86_400)), Addresses::Full));
     assert_eq!((audit.queue, audit.max_refusals), (10_000, 600));
@@ -243,6 +250,35 @@ fn every_key_can_be_set_by_its_variable() {
         ("LATCHKEY_PASSWORD_MAX_IMPORT_WORK", "7"),
         ("LATCHKEY_PASSWORD_PEPPER", "33333333333333333333333333333333"),
         ("LATCHKEY_PASSWORD_PREVIOUS_PEPPERS", "44444444444444444444444444444444"),
+        ("LATCHKEY_MAIL_URL", "smtps://mail.example.com"),
+        ("LATCHKEY_MAIL_USERNAME", "u"),
+        ("LATCHKEY_MAIL_PASSWORD", "hunter2"),
+        ("LATCHKEY_MAIL_PASSWORD_FILE", ""),
+        ("LATCHKEY_MAIL_TLS_CA", "/m.pem"),
+        ("LATCHKEY_MAIL_EHLO_NAME", "node.example.com"),
+        ("LATCHKEY_MAIL_FROM", "Acme <no-reply@example.com>"),
+        ("LATCHKEY_MAIL_REPLY_TO", "help@example.com"),
+        ("LATCHKEY_MAIL_PRODUCT_NAME", "Acme"),
+        ("LATCHKEY_MAIL_TEMPLATES", "/t"),
+        ("LATCHKEY_MAIL_DEFAULT_LOCALE", "de"),
+        ("LATCHKEY_MAIL_NOTICES_OFF", "new_device,recovery_codes_low"),
+        ("LATCHKEY_MAIL_LIST_UNSUBSCRIBE", "mailto:u@example.com"),
+        ("LATCHKEY_MAIL_TIMEOUT", "11s"),
+        ("LATCHKEY_MAIL_WORKERS", "3"),
+        ("LATCHKEY_MAIL_RETRY_FIRST", "1s"),
+        ("LATCHKEY_MAIL_RETRY_MAX", "2s"),
+        ("LATCHKEY_MAIL_GIVE_UP_AFTER", "1h"),
+        ("LATCHKEY_MAIL_MAX_QUEUED", "104"),
+        ("LATCHKEY_MAIL_RETENTION", "3h"),
+        ("LATCHKEY_MAIL_LINKS_VERIFY_ADDRESS", "https://a.example/1?t={token}"),
+        ("LATCHKEY_MAIL_LINKS_RESET_PASSWORD", "https://a.example/2?t={token}"),
+        ("LATCHKEY_MAIL_LINKS_CONFIRM_ADDRESS", "https://a.example/3?t={token}"),
+        ("LATCHKEY_MAIL_LINKS_UNDO_ADDRESS", "https://a.example/4?t={token}"),
+        ("LATCHKEY_MAIL_LINKS_SIGN_IN_CODE", "https://a.example/5?t={token}"),
+        ("LATCHKEY_MAIL_LINKS_DELETE_ACCOUNT", "https://a.example/6?t={token}"),
+        ("LATCHKEY_MAIL_LINKS_INVITATION", "https://a.example/7?t={token}"),
+        ("LATCHKEY_MAIL_LINKS_NOT_ME", "https://a.example/8?t={token}"),
+        ("LATCHKEY_MAIL_LINKS_SIGN_IN", "https://a.example/9"),
         ("LATCHKEY_AUDIT_RETENTION", "1d"),
         ("LATCHKEY_AUDIT_ADDRESSES", "truncated"),
         ("LATCHKEY_AUDIT_QUEUE", "101"),
@@ -288,6 +324,13 @@ fn every_key_can_be_set_by_its_variable() {
              password: PasswordSettings {{ min_length: 15, max_length: 256, min_score: 4, \
              banned_words: [\"acme\", \"initech\"], memory_kib: 47104, iterations: 1, parallelism: 2, threads: 3, queue: 4, \
              max_import_memory_kib: 65536, max_import_work: 7, pepper: Some([secret]), previous_peppers: [[secret]] }}, \
+             mail: MailSettings {{ transport: Smtp(SmtpSettings {{ host: \"mail.example.com\", port: 465, security: Tls, \
+             credentials: Some(SmtpCredentials {{ username: \"u\", password: [secret] }}), tls_ca: Some(\"/m.pem\"), ehlo_name: \"node.example.com\", timeout: 11s }}), \
+             from: Sender {{ name: Some(\"Acme\"), address: Recipient(no-reply@example.com) }}, reply_to: Some(Sender {{ name: None, address: Recipient(help@example.com) }}), \
+             product_name: \"Acme\", templates: Some(\"/t\"), default_locale: De, notices_off: [NewDevice, RecoveryCodesLow], list_unsubscribe: Some(\"mailto:u@example.com\"), \
+             workers: 3, retry_first: 1s, retry_max: 2s, give_up_after: 3600s, max_queued: 104, retention: 10800s, \
+             links: MailLinks {{ verify_address: LinkTemplate(\"https://a.example/1?t={{token}}\"), reset_password: LinkTemplate(\"https://a.example/2?t={{token}}\"), confirm_address: LinkTemplate(\"https://a.example/3?t={{token}}\"), undo_address: LinkTemplate(\"https://a.example/4?t={{token}}\"), \
+             sign_in_code: LinkTemplate(\"https://a.example/5?t={{token}}\"), delete_account: LinkTemplate(\"https://a.example/6?t={{token}}\"), invitation: LinkTemplate(\"https://a.example/7?t={{token}}\"), not_me: LinkTemplate(\"https://a.example/8?t={{token}}\"), sign_in: \"https://a.example/9\" }} }}, \
              audit: AuditSettings {{ retention: Some(86400s), addresses: Truncated, queue: 101, max_refusals: 102, max_refusals_per_account: 103 }}, \
              log: LogSettings {{ format: Json, filter: \"warn,latchkey=debug\" }}, warnings: [] }}",
             folder.path().join("d")
@@ -298,6 +341,25 @@ fn every_key_can_be_set_by_its_variable() {
     assert_eq!(config.redis.url.unwrap().expose(), "rediss://r");
     assert_eq!(config.database.url.expose(), "postgres://p/d?sslmode=verify-full");
     assert!(!folder.path().join("d").exists(), "nothing is kept there, so it isn't made");
+}
+
+#[test]
+fn mail_password_is_read_from_its_file() {
+    let folder = Folder::new();
+    folder.write("p", "hunter2\n");
+    let url = ("LATCHKEY_MAIL_URL", "smtp://mail.example.com");
+    let (from, user) = (("LATCHKEY_MAIL_FROM", "a@example.com"), ("LATCHKEY_MAIL_USERNAME", "u"));
+    let config = folder.load(&[url, from, user, ("LATCHKEY_MAIL_PASSWORD_FILE", "p")]).unwrap();
+    let MailTransport::Smtp(smtp) = config.mail.transport else { panic!("a server is configured") };
+    assert_eq!(smtp.security, SmtpSecurity::StartTls);
+    assert_eq!(smtp.credentials.unwrap().password.expose(), "hunter2");
+
+    let error = folder.load(&[url, from, user]).unwrap_err().to_string();
+    assert!(error.contains("must be set together with mail.password or mail.password_file"), "{error}");
+    let error = folder.load(&[url]).unwrap_err().to_string();
+    assert!(error.contains("mail.from") && error.contains("must be set to the sender"), "{error}");
+    let clear = ("LATCHKEY_MAIL_URL", "smtp://mail.example.com?tls=none");
+    assert!(folder.load(&[clear, from]).unwrap().warnings[0].contains("without TLS"));
 }
 
 #[test]

@@ -14,6 +14,8 @@ pub mod event;
 pub mod ids;
 pub mod key;
 pub mod limit;
+pub mod locale;
+pub mod mail;
 pub mod secret;
 pub mod session;
 pub mod text;

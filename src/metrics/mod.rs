@@ -6,6 +6,7 @@
 mod cache;
 mod database;
 mod forwarded;
+mod mail;
 mod redis;
 
 use std::time::Duration;
@@ -19,6 +20,7 @@ pub use self::{
     cache::CacheMetrics,
     database::DatabaseMetrics,
     forwarded::{ABSENT, FORWARDED_REQUESTS, ForwardedMetrics, OTHER_HEADER, READ, UNTRUSTED_PEER},
+    mail::MailMetrics,
     redis::{RedisMetrics, Timed},
 };
 

@@ -6,7 +6,7 @@ use crate::{
     crypto::{access_token::EncodeError, key_ring::KeyRingError},
     domain::limit::TooMany,
     password::PasswordError,
-    state::error::StateError,
+    state::{error::StateError, mailer::PrepareError},
     store::{redis::RedisError, sql::SqlError},
 };
 
@@ -16,7 +16,7 @@ pub enum ServiceError {
     /// A dependency does not answer. Whether a change was made is unknown; repeating the request is safe.
     #[error("{what} is unavailable: {source}")]
     Unavailable {
-        /// The dependency: `redis`, `database` or `account`.
+        /// The dependency: `redis`, `database`, `mail` or `account`.
         what: &'static str,
         /// When to retry.
         retry_after: Duration,
@@ -49,6 +49,9 @@ impl ServiceError {
 }
 
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// A full outbox takes longer to empty.
+const MAIL_RETRY_AFTER: Duration = Duration::from_secs(30);
 
 impl From<RedisError> for ServiceError {
     fn from(error: RedisError) -> Self {
@@ -95,7 +98,14 @@ impl From<StateError> for ServiceError {
             }
             StateError::KeyRing(error) => error.into(),
             StateError::KeyGeneration(error) => Self::Internal(error),
+            StateError::Mailer(error) => Self::Internal(error.into()),
         }
+    }
+}
+
+impl From<PrepareError> for ServiceError {
+    fn from(error: PrepareError) -> Self {
+        Self::Unavailable { what: "mail", retry_after: MAIL_RETRY_AFTER, source: error.into() }
     }
 }
 

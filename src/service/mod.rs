@@ -16,6 +16,7 @@ pub mod keys;
 pub mod limits;
 pub mod login;
 pub mod logout;
+pub mod mail_delivery;
 pub mod metrics;
 pub mod readiness;
 pub mod refresh;

@@ -1,5 +1,6 @@
 //! Errors of loading and reloading the shared state of a node.
 
+use super::mailer::MailerError;
 use crate::{crypto::key_ring::KeyRingError, store::sql::SqlError};
 
 /// A signing key or a service client could not be loaded.
@@ -14,6 +15,9 @@ pub enum StateError {
     /// A stored signing key can't be opened or used.
     #[error(transparent)]
     KeyRing(#[from] KeyRingError),
+    /// Mails can't be sent.
+    #[error(transparent)]
+    Mailer(#[from] MailerError),
     /// A new signing key could not be generated.
     #[error("a signing key could not be generated: {0}")]
     KeyGeneration(anyhow::Error),

@@ -8,11 +8,13 @@ mod gauges;
 pub mod keys;
 mod local_limits;
 pub(crate) mod login_subjects;
+pub mod mailer;
 pub mod readiness;
 
 use self::{
     audit::AuditLog, clients::ClientRegistry, error::StateError, feed::FeedSubscribers, gauges::Gauges,
-    keys::SigningKeys, local_limits::LocalLimits, login_subjects::LoginSubjects, readiness::ReadinessCache,
+    keys::SigningKeys, local_limits::LocalLimits, login_subjects::LoginSubjects, mailer::Mailer,
+    readiness::ReadinessCache,
 };
 use crate::{
     config::Config,
@@ -50,6 +52,8 @@ pub struct AppState {
     pub clients: ClientRegistry,
     /// Security events on their way to the database.
     pub audit: AuditLog,
+    /// Prepares and delivers mails.
+    pub mailer: Mailer,
     /// Creates and reads refresh tokens.
     pub refresh_tokens: RefreshTokens,
     /// Verifies access tokens.
@@ -77,7 +81,8 @@ impl AppState {
     /// the audit log.
     ///
     /// # Errors
-    /// [`StateError`] if the database can't be read, or holds keys that are sealed under none of the configured secrets.
+    /// [`StateError`] if the database can't be read, holds keys that are sealed under none of the configured secrets, or a
+    /// template of a mail can't be used.
     pub async fn new(
         config: Config,
         clock: Clock,
@@ -104,7 +109,10 @@ impl AppState {
         let tokens = TokenVerifier::new(rules, keys.shared(), config.cache.max_tokens, &entropy);
         let sql = sql.keeping_addresses(config.audit.addresses);
         let audit = AuditLog::start(&config.audit, clock.clone(), entropy.clone(), &sql);
+        let mailer =
+            Mailer::new(&config.mail, &config.issuer, clock.clone(), entropy.clone(), Sealer::new(&config.secrets))?;
         let metrics = Metrics::new(redis.metrics());
+        mailer.metrics.collectors().into_iter().for_each(|collector| metrics.register_boxed(collector));
         metrics.register_boxed(tokens.metrics().collector());
         metrics.register(passwords.waited().clone());
         metrics.register(audit.lost().clone());
@@ -119,6 +127,7 @@ impl AppState {
             keys,
             clients,
             audit,
+            mailer,
             refresh_tokens,
             tokens,
             origin_tags,

@@ -15,7 +15,7 @@ const LAYERS: [&[&str]; 9] = [
     &["http"],
     &["service"],
     &["state"],
-    &["store", "password"],
+    &["store", "mail", "password"],
     &["crypto"],
     &["config", "metrics", "logging", "telemetry", "runtime"],
 ];

@@ -21,6 +21,7 @@ mod history;
 mod import;
 mod interop;
 mod invariants;
+mod mail;
 mod metrics;
 mod names;
 mod oauth;

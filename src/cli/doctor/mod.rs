@@ -4,6 +4,7 @@
 
 mod keys;
 mod machine;
+mod mail;
 mod proxy;
 mod stores;
 
@@ -18,11 +19,11 @@ use serde::Serialize;
 use super::{Global, block_on};
 use crate::{
     config::{Config, load_existing},
-    domain::clock::Clock,
+    domain::{account::Email, clock::Clock},
 };
 
 /// Arguments of `latchkey doctor`.
-#[derive(Args, Clone, Copy, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct DoctorArgs {
     /// Print one JSON object per line
     #[arg(long)]
@@ -30,6 +31,13 @@ pub struct DoctorArgs {
     /// Fail on warnings too
     #[arg(long)]
     pub strict: bool,
+    /// Send a test mail to this address
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    pub test_mail: Option<Email>,
+}
+
+fn address(text: &str) -> Result<Email, String> {
+    Email::parse(text).map_err(|rule| rule.to_string())
 }
 
 /// A check failed. The findings have been printed.
@@ -94,7 +102,11 @@ pub fn run(args: &DoctorArgs, global: &Global) -> anyhow::Result<()> {
             let mut findings = configuration(&config);
             findings.extend(machine::check(&config));
             findings.extend(proxy::check(&config));
-            findings.extend(block_on(stores::check(&config, &Clock::System))?);
+            findings.extend(block_on(async {
+                let mut findings = stores::check(&config, &Clock::System).await?;
+                findings.extend(mail::check(&config, &Clock::System, args.test_mail.as_ref()).await);
+                Ok(findings)
+            })?);
             findings
         }
     };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Finding, keys};
+use super::{Finding, keys, mail};
 use crate::{
     cli::bootstrap::{redis_alone, sqlite_file},
     config::Config,
@@ -110,6 +110,7 @@ async fn database(config: &Config, clock: &Clock) -> Result<Vec<Finding>, SqlErr
     if missing == 0 {
         findings.push(Finding::ok(CHECK, format!("{name}, up to date")));
         findings.extend(keys::check(config, &sql, clock.now()).await?);
+        findings.extend(mail::queue(&sql, clock).await?);
     } else {
         let detail =
             format!("{name}: {missing} migrations are missing; `latchkey serve` or `latchkey migrate` runs them");

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    config::Config,
+    config::{Config, MailTransport},
     service::readiness::{self, Check, Status},
     state::AppState,
 };
@@ -35,6 +35,7 @@ pub(super) fn started(config: &Config, endpoints: Endpoints) {
         issuer = config.issuer,
         redis = redis(config),
         database = database(config),
+        mail = mail(config),
         data_dir,
         "started"
     );
@@ -67,6 +68,7 @@ fn print_banner(config: &Config, endpoints: Endpoints, checks: &[Check]) {
     line("Issuer", &config.issuer);
     line("Sessions", &format!("Redis ({})", redis(config)));
     line("Accounts", database(config));
+    line("Mail", &mail(config));
     if uses_data_dir(config) {
         line("Data", &config.data_dir.display().to_string());
     }
@@ -80,6 +82,14 @@ fn redis(config: &Config) -> &'static str {
 
 fn database(config: &Config) -> &'static str {
     if config.database.url.expose().starts_with("sqlite:") { "SQLite" } else { "PostgreSQL" }
+}
+
+/// The SMTP server, or the folder in which mails become files.
+fn mail(config: &Config) -> String {
+    match &config.mail.transport {
+        MailTransport::Smtp(smtp) => format!("SMTP ({}:{})", smtp.host, smtp.port),
+        MailTransport::Files(folder) => format!("files in {}", folder.display()),
+    }
 }
 
 /// Whether anything of this node is kept in the data directory.

@@ -26,6 +26,7 @@ use crate::{
     http::{self, shutdown::Draining},
     runtime::Cores,
     server,
+    service::mail_delivery,
 };
 
 /// Arguments of `latchkey serve`.
@@ -34,6 +35,9 @@ pub struct ServeArgs {}
 
 /// File descriptors beside those of client connections: Redis, the database, files.
 const OTHER_FILES: u64 = 200;
+
+/// How long attempts to send a mail may continue when the service stops.
+const MAIL_STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// `metrics.listen` unless it is configured.
 const DEFAULT_METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
@@ -100,6 +104,11 @@ async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
             }
         }),
     ];
+    let (stop_mail, mail_stopped) = oneshot::channel::<()>();
+    let mail = tokio::spawn({
+        let state = Arc::clone(&state);
+        async move { mail_delivery::run(&state, async { drop(mail_stopped.await) }).await }
+    });
     let stopped = async {
         stop.wait().await;
         draining.0.cancel();
@@ -111,6 +120,10 @@ async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
     };
     let served = server::run(http::endpoint(Arc::clone(&state)), listener, &state.config.http, &cores, stopped).await;
     background.iter().for_each(tokio::task::JoinHandle::abort);
+    drop(stop_mail);
+    if tokio::time::timeout(MAIL_STOP_TIMEOUT, mail).await.is_err() {
+        tracing::warn!("mail: attempts in progress are abandoned; they are repeated after their lease");
+    }
     drop(stop_metrics);
     if let Some(metrics_server) = metrics_server {
         metrics_server.await??;

@@ -19,7 +19,9 @@ use crate::domain::{
 pub struct AccountChange {
     /// The account, including the uncommitted changes.
     pub account: Account,
-    tx: Transaction<'static, Any>,
+    pub(super) tx: Transaction<'static, Any>,
+    /// Whether the change adds a mail to the outbox.
+    pub(super) has_mail: bool,
     sql: Sql,
 }
 
@@ -49,7 +51,7 @@ impl Sql {
         };
         let row = query(sql).bind(id.to_string()).fetch_optional(&mut *tx).await?;
         let account = row.as_ref().map(accounts::read).transpose()?;
-        Ok(account.map(|account| AccountChange { account, tx, sql: self.clone() }))
+        Ok(account.map(|account| AccountChange { account, tx, has_mail: false, sql: self.clone() }))
     }
 }
 
@@ -159,7 +161,11 @@ impl AccountChange {
     /// # Errors
     /// [`SqlError`]. If the database became unavailable, the changes may or may not have been stored.
     pub async fn commit(self) -> Result<(), SqlError> {
-        Ok(self.tx.commit().await?)
+        self.tx.commit().await?;
+        if self.has_mail {
+            self.sql.mail_enqueued.notify_one();
+        }
+        Ok(())
     }
 
     /// Writes every column that may change. The row is locked, so no concurrent change is overwritten.

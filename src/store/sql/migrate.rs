@@ -45,6 +45,12 @@ const MIGRATIONS: &[Migration] = &[
         own: None,
     },
     Migration { number: 7, name: "claims", sql: include_str!("../../../migrations/0007_claims.sql"), own: None },
+    Migration {
+        number: 9,
+        name: "mail_outbox",
+        sql: include_str!("../../../migrations/0009_mail_outbox.sql"),
+        own: None,
+    },
 ];
 
 /// The applied migrations, with the SHA-256 of their text and, for information, the time.

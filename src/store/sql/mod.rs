@@ -12,6 +12,7 @@ mod clients;
 mod error;
 mod imports;
 mod migrate;
+mod outbox;
 mod rekey;
 mod signing_keys;
 mod sqlite;
@@ -38,6 +39,7 @@ pub use self::{
     audit::{AuditFilter, AuditRow},
     error::SqlError,
     imports::ImportOutcome,
+    outbox::{Attempt, ClaimedMail, OutboxRow, OutboxState, QueueState},
 };
 use crate::{
     config::{DatabaseSettings, store_url},
@@ -66,8 +68,10 @@ pub struct Sql {
     /// The author of changes, for the audit log.
     actor: Actor,
     addresses: Addresses,
-    /// For the ids of the audit log's rows.
+    /// For the ids of the audit log's rows, and leases.
     entropy: Entropy,
+    /// Notified when this process has added a mail to the outbox.
+    mail_enqueued: Arc<tokio::sync::Notify>,
 }
 
 /// The kind and version of the database.
@@ -140,6 +144,7 @@ impl Sql {
             actor: Actor::Service,
             addresses: Addresses::Full,
             entropy: Entropy::system(),
+            mail_enqueued: Arc::default(),
         })
     }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use latchkey::{
-    config::{AuditSettings, CacheSettings, Config, LimitSettings, Sources, load},
+    config::{AuditSettings, CacheSettings, Config, LimitSettings, MailTransport, Sources, load},
     crypto::access_token::{IssuedToken, VerifiedToken},
     domain::{
         clock::{Clock, Timestamp},
@@ -17,7 +17,10 @@ use latchkey::{
     password::PasswordHasher,
     runtime::Cores,
     server,
-    service::clients::{self, NewClient},
+    service::{
+        clients::{self, NewClient},
+        mail_delivery,
+    },
     state::AppState,
     store::{redis::RedisStores, sql::Sql},
 };
@@ -49,6 +52,8 @@ pub struct Node {
     pub client: Client,
     stop: Option<oneshot::Sender<()>>,
     served: Option<JoinHandle<()>>,
+    mail_sent: Option<JoinHandle<()>>,
+    stop_mail: Option<oneshot::Sender<()>>,
     _cores: Arc<Cores>,
 }
 
@@ -61,7 +66,8 @@ impl TestCluster {
     /// Creates a cluster on this Redis.
     pub fn with_redis(redis: Redis) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let config = config(&redis.url(), &format!("sqlite://{}/latchkey.db", folder.path().display()));
+        let mut config = config(&redis.url(), &format!("sqlite://{}/latchkey.db", folder.path().display()));
+        config.mail.transport = MailTransport::Files(folder.path().join("mail"));
         Self {
             redis,
             clock: Clock::manual(Timestamp::from_millis(1_800_000_000_000)),
@@ -108,7 +114,14 @@ impl TestCluster {
         let served = tokio::spawn(async move {
             server::run(endpoint, listener, &settings, &serving, async { drop(stopped.await) }).await.unwrap();
         });
+        let (stop_mail, mail_stopped) = oneshot::channel::<()>();
+        let mail_sent = tokio::spawn({
+            let state = Arc::clone(&state);
+            async move { mail_delivery::run(&state, async { drop(mail_stopped.await) }).await }
+        });
         Node {
+            mail_sent: Some(mail_sent),
+            stop_mail: Some(stop_mail),
             state,
             client: Client::new(format!("http://{address}")),
             stop: Some(stop),
@@ -183,12 +196,28 @@ impl Node {
         drop(self.stop.take());
     }
 
+    /// Stops the sending of mails and waits for the attempts in progress.
+    pub async fn stop_mail(&mut self) {
+        drop(self.stop_mail.take());
+        if let Some(mail_sent) = self.mail_sent.take() {
+            mail_sent.await.unwrap();
+        }
+    }
+
+    /// Ends the sending of mails as a killed process would: attempts in progress are cut off.
+    pub fn kill_mail(&mut self) {
+        if let Some(mail_sent) = self.mail_sent.take() {
+            mail_sent.abort();
+        }
+    }
+
     /// Shuts the node down and waits for its end.
     pub async fn stop(mut self) {
         drop(self.stop.take());
         if let Some(served) = self.served.take() {
             served.await.unwrap();
         }
+        self.stop_mail().await;
         self.state.redis.close().await;
         self.state.audit.close().await;
         self.state.sql.close().await;

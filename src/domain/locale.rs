@@ -1,0 +1,120 @@
+//! The languages that Latchkey speaks to account owners, and the choice between them.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// A language of mails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Locale {
+    /// English.
+    #[default]
+    En,
+    /// German.
+    De,
+    /// French.
+    Fr,
+    /// Spanish.
+    Es,
+    /// Portuguese.
+    Pt,
+}
+
+/// The text names no supported language.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be one of en, de, fr, es, pt")]
+pub struct UnknownLocale;
+
+impl Locale {
+    /// All languages.
+    pub const ALL: [Self; 5] = [Self::En, Self::De, Self::Fr, Self::Es, Self::Pt];
+
+    /// The language's code (ISO 639-1), which is also its BCP 47 tag.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::En => "en",
+            Self::De => "de",
+            Self::Fr => "fr",
+            Self::Es => "es",
+            Self::Pt => "pt",
+        }
+    }
+
+    /// The language of a BCP 47 tag (RFC 5646): `de`, `de-AT`, `pt_BR`. Region and script are ignored. `None` for a language
+    /// that is not supported.
+    pub fn from_tag(tag: &str) -> Option<Self> {
+        let language = tag.split(['-', '_']).next().unwrap_or_default();
+        Self::ALL.into_iter().find(|locale| locale.as_str().eq_ignore_ascii_case(language))
+    }
+
+    /// The best language of an `Accept-Language` header (RFC 9110, section 12.5.4): the supported one of the highest weight,
+    /// the first of equal ones. Only the first 32 entries count.
+    pub fn from_accept_language(header: &str) -> Option<Self> {
+        let mut best: Option<(Self, f32)> = None;
+        for entry in header.split(',').take(32) {
+            let mut parts = entry.split(';');
+            let Some(locale) = parts.next().and_then(|tag| Self::from_tag(tag.trim())) else { continue };
+            let weight =
+                parts.find_map(|part| part.trim().strip_prefix("q=").map(|weight| weight.trim().parse::<f32>()));
+            let weight = match weight {
+                None => 1.0,
+                Some(Ok(weight)) => weight.clamp(0.0, 1.0),
+                Some(Err(_)) => continue,
+            };
+            if weight > best.map_or(0.0, |(_, weight)| weight) {
+                best = Some((locale, weight));
+            }
+        }
+        best.map(|(locale, _)| locale)
+    }
+
+    /// The language for a recipient: the account's, else the best one of `Accept-Language`, else `default`. Unsupported
+    /// languages are skipped.
+    pub fn choose(account: Option<&str>, accept_language: Option<&str>, default: Self) -> Self {
+        let account = account.and_then(Self::from_tag);
+        account.or_else(|| accept_language.and_then(Self::from_accept_language)).unwrap_or(default)
+    }
+}
+
+impl FromStr for Locale {
+    type Err = UnknownLocale;
+
+    fn from_str(text: &str) -> Result<Self, UnknownLocale> {
+        Self::ALL.into_iter().find(|locale| locale.as_str() == text).ok_or(UnknownLocale)
+    }
+}
+
+impl fmt::Display for Locale {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accept_language_with_weights_gives_best_supported_language() {
+        for (header, locale) in [
+            ("de-AT,de;q=0.9,en;q=0.8", Some(Locale::De)),
+            ("nl, fr-CA;q=0.5, es;q=0.7", Some(Locale::Es)),
+            ("en;q=0.1, PT-br;q=1.0", Some(Locale::Pt)),
+            ("de;q=0", None),
+            ("de;q=x, fr", Some(Locale::Fr)),
+            ("", None),
+            ("*", None),
+            ("nl", None),
+        ] {
+            assert_eq!(Locale::from_accept_language(header), locale, "{header}");
+        }
+    }
+
+    #[test]
+    fn account_language_wins_over_header_and_default() {
+        assert_eq!(Locale::choose(Some("fr-CH"), Some("de"), Locale::En), Locale::Fr);
+        assert_eq!(Locale::choose(Some("nl"), Some("de"), Locale::En), Locale::De);
+        assert_eq!(Locale::choose(None, None, Locale::Es), Locale::Es);
+    }
+}

@@ -1,0 +1,90 @@
+//! The device that a mail names: browser and system, as far as the user agent reveals them.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Browsers by a part of their user agent. A browser that also has another's part comes before it.
+const BROWSERS: [(&str, &str); 12] = [
+    ("Edg", "Edge"),
+    ("OPR/", "Opera"),
+    ("SamsungBrowser/", "Samsung Internet"),
+    ("Vivaldi/", "Vivaldi"),
+    ("FxiOS/", "Firefox"),
+    ("CriOS/", "Chrome"),
+    ("Firefox/", "Firefox"),
+    ("Chromium/", "Chromium"),
+    ("Chrome/", "Chrome"),
+    ("Safari/", "Safari"),
+    ("okhttp/", "okhttp"),
+    ("curl/", "curl"),
+];
+
+/// Systems by a part of the user agent.
+const SYSTEMS: [(&str, &str); 8] = [
+    ("iPhone", "iPhone"),
+    ("iPad", "iPad"),
+    ("Android", "Android"),
+    ("CrOS", "ChromeOS"),
+    ("Windows", "Windows"),
+    ("Mac OS X", "macOS"),
+    ("Darwin/", "Apple"),
+    ("Linux", "Linux"),
+];
+
+/// A recognised device, such as `Firefox, Linux`. It never contains text that a client chose: an attacker could write to the
+/// account's owner that way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Device(String);
+
+impl Device {
+    /// The device of a `User-Agent` header. `None` if neither browser nor system is recognised.
+    pub fn from_user_agent(user_agent: &str) -> Option<Self> {
+        let find = |names: &[(&str, &'static str)]| {
+            names.iter().find(|(part, _)| user_agent.contains(part)).map(|(_, name)| *name)
+        };
+        let names: Vec<_> = [find(&BROWSERS), find(&SYSTEMS)].into_iter().flatten().collect();
+        (!names.is_empty()).then(|| Self(names.join(", ")))
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_agents_of_browsers_give_browser_and_system() {
+        for (agent, name) in [
+            ("Mozilla/5.0 (X11; Linux x86_64; rv:130.0) Gecko/20100101 Firefox/130.0", "Firefox, Linux"),
+            (
+                "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 \
+                 Safari/537.36 Edg/126.0.0.0",
+                "Edge, Windows",
+            ),
+            (
+                "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) \
+                 Version/18.0 Mobile/15E148 Safari/604.1",
+                "Safari, iPhone",
+            ),
+            ("curl/8.5.0", "curl"),
+        ] {
+            assert_eq!(Device::from_user_agent(agent).map(|device| device.to_string()).as_deref(), Some(name));
+        }
+    }
+
+    #[test]
+    fn unknown_user_agent_gives_no_device() {
+        for agent in ["", "Call +1 555 0100 now", "\r\nBcc: a@b.example"] {
+            assert_eq!(Device::from_user_agent(agent), None);
+        }
+        let text = Device::from_user_agent("Firefox/1 https://evil.example").unwrap().to_string();
+        assert_eq!(text, "Firefox", "only the names are kept");
+    }
+}

@@ -1,0 +1,150 @@
+//! The address of a recipient, as SMTP needs it.
+
+use std::fmt;
+
+use crate::domain::account::Email;
+
+/// The address of a recipient: a dot-atom or UTF-8 local part (RFC 5321, section 4.1.2; RFC 6531, section 3.3) and an ASCII
+/// domain (IDNA 2008). It contains no character that a mail header or an SMTP command interprets.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Recipient {
+    text: String,
+    /// The position of the `@`.
+    at: usize,
+}
+
+/// Why no mail can be sent to an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecipientError {
+    /// The part before the `@` is not a dot-atom of at most 64 bytes.
+    #[error("the part before the @ has characters that mail servers do not accept, or more than 64 bytes")]
+    LocalPart,
+    /// The domain is not a name of the DNS.
+    #[error("the domain is not a valid name")]
+    Domain,
+    /// The address has more than 254 bytes once its domain is written in ASCII.
+    #[error("the address is longer than 254 bytes")]
+    Length,
+}
+
+impl Recipient {
+    /// The recipient of an account's address. An internationalised domain is converted to ASCII.
+    ///
+    /// # Errors
+    /// [`RecipientError`]
+    pub fn new(email: &Email) -> Result<Self, RecipientError> {
+        let (local, domain) = email.as_str().rsplit_once('@').ok_or(RecipientError::Domain)?;
+        if !is_dot_atom(local) || local.len() > 64 {
+            return Err(RecipientError::LocalPart);
+        }
+        let domain = ascii_domain(domain)?;
+        let text = format!("{local}@{domain}");
+        if text.len() > 254 {
+            return Err(RecipientError::Length);
+        }
+        Ok(Self { at: local.len(), text })
+    }
+
+    /// The address.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The part before the `@`.
+    pub fn local_part(&self) -> &str {
+        &self.text[..self.at]
+    }
+
+    /// The domain, in ASCII.
+    pub fn domain(&self) -> &str {
+        &self.text[self.at + 1..]
+    }
+}
+
+impl fmt::Debug for Recipient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Recipient({})", self.text)
+    }
+}
+
+/// Whether a local part is a dot-atom (RFC 5322, section 3.2.3) of ASCII and UTF-8 letters (RFC 6532, section 3.2).
+fn is_dot_atom(local: &str) -> bool {
+    let is_atext = |c: char| {
+        c.is_ascii_alphanumeric()
+            || "!#$%&'*+-/=?^_`{|}~".contains(c)
+            || !c.is_ascii() && !c.is_control() && !c.is_whitespace()
+    };
+    local.split('.').all(|atom| !atom.is_empty() && atom.chars().all(is_atext))
+}
+
+/// The ASCII form of a domain, or an address literal (RFC 5321, section 4.1.3).
+fn ascii_domain(domain: &str) -> Result<String, RecipientError> {
+    if let Some(literal) = domain.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        let (tag, text) = literal.split_at_checked(5).unwrap_or(("", literal));
+        let is_address = if tag.eq_ignore_ascii_case("IPv6:") {
+            text.parse::<std::net::Ipv6Addr>().is_ok()
+        } else {
+            literal.parse::<std::net::Ipv4Addr>().is_ok()
+        };
+        return if is_address { Ok(domain.to_owned()) } else { Err(RecipientError::Domain) };
+    }
+    let ascii = idna::domain_to_ascii_strict(domain).map_err(|_| RecipientError::Domain)?;
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    if ascii.len() <= 253 && ascii.split('.').all(is_label) { Ok(ascii) } else { Err(RecipientError::Domain) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recipient(text: &str) -> Result<String, RecipientError> {
+        Recipient::new(&Email::from_stored(text.to_owned())).map(|recipient| recipient.as_str().to_owned())
+    }
+
+    #[test]
+    fn internationalised_domain_is_converted_to_ascii() {
+        assert_eq!(recipient("Ann@Bücher.example").as_deref(), Ok("Ann@xn--bcher-kva.example"));
+        assert_eq!(recipient("zoë@例え.テスト").as_deref(), Ok("zoë@xn--r8jz45g.xn--zckzah"));
+        assert_eq!(recipient("ann@[192.0.2.1]").as_deref(), Ok("ann@[192.0.2.1]"));
+        assert_eq!(recipient("ann@[IPv6:::1]").as_deref(), Ok("ann@[IPv6:::1]"));
+        assert_eq!(recipient("ann@localhost").as_deref(), Ok("ann@localhost"));
+    }
+
+    #[test]
+    fn address_with_a_character_of_headers_or_commands_is_refused() {
+        for bad in [
+            "a\r\nBcc: b@c.example@d.example",
+            "a\nb@c.example",
+            "a\rb@c.example",
+            "a\0b@c.example",
+            "a<b>@c.example",
+            "a,b@c.example",
+            "a;b@c.example",
+            "a:b@c.example",
+            "\"a b\"@c.example",
+            "a b@c.example",
+            "a\u{2028}b@c.example",
+            ".a@c.example",
+            "a..b@c.example",
+        ] {
+            assert_eq!(recipient(bad), Err(RecipientError::LocalPart), "{bad:?}");
+        }
+        for bad in ["a@b\r\n.example", "a@b>.example", "a@-b.example", "a@b_c.example", "a@[b]", "a@[1.2.3]", "a@"] {
+            assert_eq!(recipient(bad), Err(RecipientError::Domain), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn limits_of_rfc_5321_are_kept() {
+        assert!(recipient(&format!("{}@b.example", "a".repeat(64))).is_ok());
+        assert_eq!(recipient(&format!("{}@b.example", "a".repeat(65))), Err(RecipientError::LocalPart));
+        assert_eq!(recipient(&format!("a@{}.example", "b".repeat(64))), Err(RecipientError::Domain));
+        let domain = [&*"b".repeat(63), &"b".repeat(63), &"b".repeat(63)].join(".");
+        assert_eq!(recipient(&format!("{}@{domain}", "a".repeat(64))), Err(RecipientError::Length));
+    }
+}

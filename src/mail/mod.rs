@@ -1,0 +1,16 @@
+//! Mail: templates, messages and their delivery, to an SMTP server or to files.
+
+mod files;
+mod message;
+mod sample;
+mod smtp;
+mod templates;
+mod transport;
+
+pub use self::{
+    files::MailFiles,
+    message::{Rendered, message},
+    sample::sample,
+    templates::{TemplateError, Templates},
+    transport::{DeliveryError, Transport},
+};

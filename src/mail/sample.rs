@@ -1,0 +1,74 @@
+//! Sample data of every template, for the check at start-up and `latchkey mail preview`.
+
+use std::{net::IpAddr, time::Duration};
+
+use crate::domain::{
+    clock::Timestamp,
+    mail::{ActionOrigin, Challenge, Device, FactorChange, FactorKind, MailData, Notice, Template},
+    secret::SecretText,
+};
+
+/// 29 November 2026, 09:30 UTC.
+const AT: Timestamp = Timestamp::from_millis(1_795_944_600_000);
+
+const USER_AGENT: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
+
+/// Sample data of a template.
+pub fn sample(template: Template) -> MailData {
+    data(template, Some(FactorChange::Added))
+}
+
+/// Sample data of a template: with all facts, and with as few as possible.
+pub(super) fn samples(template: Template) -> [MailData; 2] {
+    [data(template, Some(FactorChange::Added)), data(template, None)]
+}
+
+/// `change` is None for as few facts as possible.
+fn data(template: Template, change: Option<FactorChange>) -> MailData {
+    let is_full = change.is_some();
+    let link = |page: &str| SecretText::from(format!("https://auth.example.com/account/{page}#token=lk_ot_EXAMPLE"));
+    let challenge = |page: &str, minutes: u64| Challenge {
+        link: link(page),
+        code: is_full.then(|| "K7QM-2XWD".into()),
+        expires_at: AT + Duration::from_mins(minutes),
+    };
+    let origin = || ActionOrigin {
+        at: AT,
+        address: is_full.then(|| IpAddr::from([192, 0, 2, 17])),
+        device: Device::from_user_agent(USER_AGENT).filter(|_| is_full),
+    };
+    let notice = || Notice { origin: origin(), not_me: is_full.then(|| link("not-me")) };
+    let sign_in = "https://auth.example.com/account/sign-in".to_owned();
+    match template {
+        Template::VerifyAddress => MailData::VerifyAddress { challenge: challenge("verify-address", 60) },
+        Template::AddressTaken => MailData::AddressTaken { origin: origin(), sign_in },
+        Template::PasswordReset => {
+            MailData::PasswordReset { challenge: challenge("reset-password", 30), origin: origin() }
+        }
+        Template::PasswordChanged => MailData::PasswordChanged { notice: notice() },
+        Template::AddressChanged => MailData::AddressChanged {
+            new_address: "ann.new@example.org".to_owned(),
+            undo: Challenge { code: None, ..challenge("undo-address", 72 * 60) },
+            origin: origin(),
+        },
+        Template::ConfirmAddress => MailData::ConfirmAddress { challenge: challenge("confirm-address", 60) },
+        Template::SignInCode => MailData::SignInCode { challenge: challenge("sign-in-code", 10), origin: origin() },
+        Template::ConfirmDeletion => {
+            MailData::ConfirmDeletion { challenge: challenge("delete-account", 30), origin: origin() }
+        }
+        Template::DeletionScheduled => {
+            MailData::DeletionScheduled { deletes_at: AT + Duration::from_hours(14 * 24), sign_in }
+        }
+        Template::Invitation => MailData::Invitation { challenge: challenge("invitation", 7 * 24 * 60) },
+        Template::NewDevice => MailData::NewDevice { notice: notice() },
+        Template::SessionReuse => MailData::SessionReuse { notice: notice() },
+        Template::AccountDisabled => MailData::AccountDisabled { at: AT },
+        Template::FactorChanged => MailData::FactorChanged {
+            change: change.unwrap_or(FactorChange::Removed),
+            factor: if is_full { FactorKind::Passkey } else { FactorKind::Totp },
+            notice: notice(),
+        },
+        Template::RecoveryCodesLow => MailData::RecoveryCodesLow { remaining: if is_full { 2 } else { 1 } },
+        Template::Test => MailData::Test { at: AT },
+    }
+}

@@ -1,0 +1,196 @@
+//! Delivery over SMTP (RFC 5321), with TLS, authentication and a pool of connections.
+//!
+//! The pool is not lettre's: that one has no time limit for answers, and keeps a connection whose use was cancelled in the middle
+//! of a message, so that the next message could take the answers of the one before for its own.
+
+use std::{
+    error::Error as _,
+    fmt, fs,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use lettre::{
+    Message,
+    transport::smtp::{
+        Error,
+        authentication::{Credentials, Mechanism},
+        client::{AsyncSmtpConnection, Certificate, CertificateStore, TlsParameters},
+        extension::ClientId,
+    },
+};
+
+use super::transport::DeliveryError;
+use crate::config::{SmtpSecurity, SmtpSettings};
+
+/// Time after which an idle connection is not used again: many servers close them after a few minutes.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The mechanisms of authentication, in order of preference (RFC 4616, and its predecessor).
+const MECHANISMS: [Mechanism; 2] = [Mechanism::Plain, Mechanism::Login];
+
+/// A client of the configured SMTP server.
+pub struct SmtpClient {
+    settings: SmtpSettings,
+    /// None for clear text.
+    tls: Option<TlsParameters>,
+    /// Idle connections, the most recently used last.
+    idle: Mutex<Vec<(AsyncSmtpConnection, Instant)>>,
+    max_idle: usize,
+    /// The server in messages.
+    label: String,
+}
+
+impl SmtpClient {
+    pub(super) fn new(settings: &SmtpSettings, connections: usize) -> Result<Self, String> {
+        let uses_tls = settings.security != SmtpSecurity::None;
+        Ok(Self {
+            tls: if uses_tls { Some(tls_parameters(settings)?) } else { None },
+            idle: Mutex::default(),
+            max_idle: connections,
+            label: format!("{}:{}", settings.host, settings.port),
+            settings: settings.clone(),
+        })
+    }
+
+    pub(super) async fn send(&self, message: &Message) -> Result<(), DeliveryError> {
+        let text = message.formatted();
+        let sending = async {
+            let mut connection = self.connection().await?;
+            connection.send(message.envelope(), &text).await?;
+            self.park(connection);
+            Ok(())
+        };
+        // A connection whose use ends here or with an error is closed.
+        match tokio::time::timeout(self.settings.timeout, sending).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(self.delivery_error(&error, !message.envelope().to().iter().all(is_ascii))),
+            Err(_) => Err(self.timed_out()),
+        }
+    }
+
+    pub(super) async fn check(&self) -> Result<String, DeliveryError> {
+        match tokio::time::timeout(self.settings.timeout, self.connect()).await {
+            Ok(Ok(connection)) => {
+                self.park(connection);
+                let user = if self.settings.credentials.is_some() { " and the user" } else { "" };
+                Ok(format!("{} accepts connections{user}", self.label))
+            }
+            Ok(Err(error)) => Err(self.delivery_error(&error, false)),
+            Err(_) => Err(self.timed_out()),
+        }
+    }
+
+    /// An idle connection that still works, or a new one.
+    async fn connection(&self) -> Result<AsyncSmtpConnection, Error> {
+        while let Some((mut connection, since)) = self.take_idle() {
+            if since.elapsed() < IDLE_TIMEOUT && connection.test_connected().await {
+                return Ok(connection);
+            }
+        }
+        self.connect().await
+    }
+
+    async fn connect(&self) -> Result<AsyncSmtpConnection, Error> {
+        let SmtpSettings { host, port, security, timeout, .. } = &self.settings;
+        let name = client_id(&self.settings.ehlo_name);
+        let wrapper = self.tls.clone().filter(|_| *security == SmtpSecurity::Tls);
+        let server = (host.as_str(), *port);
+        let mut connection = AsyncSmtpConnection::connect_tokio1(server, Some(*timeout), &name, wrapper, None).await?;
+        if let Some(tls) = self.tls.clone().filter(|_| *security == SmtpSecurity::StartTls) {
+            connection.starttls(tls, &name).await?;
+        }
+        if let Some(user) = &self.settings.credentials {
+            let user = Credentials::new(user.username.clone(), user.password.expose().to_owned());
+            connection.auth(&MECHANISMS, &user).await?;
+        }
+        Ok(connection)
+    }
+
+    fn park(&self, connection: AsyncSmtpConnection) {
+        let mut idle = self.idle();
+        if idle.len() < self.max_idle && !connection.has_broken() {
+            idle.push((connection, Instant::now()));
+        }
+    }
+
+    fn take_idle(&self) -> Option<(AsyncSmtpConnection, Instant)> {
+        self.idle().pop()
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<(AsyncSmtpConnection, Instant)>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn timed_out(&self) -> DeliveryError {
+        DeliveryError::Unreachable(format!("{} did not answer within mail.timeout", self.label))
+    }
+
+    /// Classifies an error. `needs_utf8`: the recipient's local part is not ASCII.
+    fn delivery_error(&self, error: &Error, needs_utf8: bool) -> DeliveryError {
+        let text = self.describe(error);
+        if error.is_permanent() && !is_about_sender(error) {
+            DeliveryError::Rejected(text)
+        } else if error.is_permanent() {
+            DeliveryError::Unreachable(text)
+        } else if error.is_transient() {
+            DeliveryError::Refused(text)
+        } else if error.is_client() && needs_utf8 {
+            DeliveryError::Rejected(format!(
+                "{} does not offer SMTPUTF8 (RFC 6531), which the address needs",
+                self.label
+            ))
+        } else {
+            DeliveryError::Unreachable(text)
+        }
+    }
+
+    /// The error and its causes on one line, at most 300 characters.
+    fn describe(&self, error: &Error) -> String {
+        let mut text = format!("{}: {error}", self.label);
+        let mut source = error.source();
+        while let Some(cause) = source {
+            let cause_text = cause.to_string();
+            if !text.contains(&cause_text) {
+                text += &format!(": {cause_text}");
+            }
+            source = cause.source();
+        }
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect()
+    }
+}
+
+impl fmt::Debug for SmtpClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SmtpClient({})", self.label)
+    }
+}
+
+fn is_ascii(address: &lettre::Address) -> bool {
+    AsRef::<str>::as_ref(address).is_ascii()
+}
+
+/// Whether a permanent refusal is about this client rather than about the recipient: authentication is needed or failed
+/// (RFC 4954, section 6), or the command is not implemented.
+fn is_about_sender(error: &Error) -> bool {
+    error.status().is_some_and(|code| matches!(u16::from(code), 500..=504 | 530 | 534 | 535 | 538))
+}
+
+fn tls_parameters(settings: &SmtpSettings) -> Result<TlsParameters, String> {
+    let mut builder = TlsParameters::builder(settings.host.clone());
+    if let Some(path) = &settings.tls_ca {
+        let unusable = |why: &dyn fmt::Display| format!("mail.tls_ca: {} can't be used: {why}", path.display());
+        let pem = fs::read(path).map_err(|error| unusable(&error))?;
+        let certificate = Certificate::from_pem(&pem).map_err(|error| unusable(&error))?;
+        builder = builder.certificate_store(CertificateStore::None).add_root_certificate(certificate);
+    }
+    builder.build().map_err(|error| format!("mail.url: {error}"))
+}
+
+fn client_id(name: &str) -> ClientId {
+    match name.trim_start_matches('[').trim_end_matches(']').parse() {
+        Ok(std::net::IpAddr::V4(address)) => ClientId::Ipv4(address),
+        Ok(std::net::IpAddr::V6(address)) => ClientId::Ipv6(address),
+        Err(_) => ClientId::Domain(name.to_owned()),
+    }
+}

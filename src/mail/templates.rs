@@ -1,0 +1,461 @@
+//! Templates: two layouts, and the texts of each mail in each language, rendered by minijinja.
+//!
+//! A mail is rendered from a layout (`layout.txt`, `layout.html`) and its texts (`en.toml`, …): subject, title, intro, action
+//! and outro. A folder (`mail.templates`) can replace layouts, single texts, and the whole text or HTML part of a mail
+//! (`password_reset.html`). All templates are rendered with [sample data](super::sample) at start-up, so that an error in one
+//! of them is reported then, and not when a user waits for the mail.
+
+mod catalog;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use jiff::tz::TimeZone;
+use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, escape_formatter};
+
+use self::catalog::{Catalog, Texts};
+use super::{message::Rendered, sample::samples};
+use crate::{
+    config::MailSettings,
+    domain::{
+        clock::Timestamp,
+        locale::Locale,
+        mail::{ActionOrigin, FactorChange, FactorKind, Mail, MailData, Template},
+    },
+};
+
+/// The built-in layouts.
+const LAYOUTS: [(&str, &str); 2] =
+    [("layout.txt", include_str!("templates/layout.txt")), ("layout.html", include_str!("templates/layout.html"))];
+
+/// The largest file of the folder.
+const MAX_FILE: u64 = 256 * 1024;
+
+/// The width of text parts, in characters.
+const WIDTH: usize = 76;
+
+/// A template can't be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("mail.templates: {name}: {text}")]
+pub struct TemplateError {
+    /// The file or template.
+    name: String,
+    /// The reason.
+    text: String,
+}
+
+impl TemplateError {
+    fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { name: name.into(), text: text.into() }
+    }
+
+    /// An error of minijinja, without values of the context.
+    fn render(name: &str, error: &minijinja::Error) -> Self {
+        let line = error.line().map_or_else(String::new, |line| format!("line {line}: "));
+        Self::new(error.name().unwrap_or(name), format!("{line}{error}"))
+    }
+}
+
+/// A part of a mail: text or HTML.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Text,
+    Html,
+}
+
+impl Part {
+    const fn extension(self) -> &'static str {
+        match self {
+            Self::Text => "txt",
+            Self::Html => "html",
+        }
+    }
+}
+
+/// All templates, checked.
+pub struct Templates {
+    environment: Environment<'static>,
+    /// The texts by language.
+    catalogs: Vec<(Locale, Catalog)>,
+    product: String,
+    issuer: String,
+}
+
+impl Templates {
+    /// Loads the built-in templates and those of `mail.templates`, and renders each once.
+    ///
+    /// # Errors
+    /// [`TemplateError`] for the first template that can't be used.
+    pub fn load(settings: &MailSettings, issuer: &str) -> Result<Self, TemplateError> {
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
+        environment.set_auto_escape_callback(
+            |name| {
+                if name.ends_with(".html") { AutoEscape::Html } else { AutoEscape::None }
+            },
+        );
+        environment.set_formatter(|out, state, value| {
+            if *state.auto_escape() != AutoEscape::Html || value.is_safe() {
+                return escape_formatter(out, state, value);
+            }
+            Ok(out.write_str(&escape_html(&value.to_string()))?)
+        });
+        environment.add_filter("wrap", |text: String| wrap(&text));
+        for (name, source) in LAYOUTS {
+            add(&mut environment, name, source)?;
+        }
+        let mut catalogs = Vec::new();
+        for locale in Locale::ALL {
+            let built_in = Catalog::parse(catalog::built_in(locale))
+                .map_err(|text| TemplateError::new(format!("{locale}.toml"), text))?;
+            catalogs.push((locale, built_in));
+        }
+        if let Some(folder) = &settings.templates {
+            read_folder(folder, &mut environment, &mut catalogs)?;
+        }
+        for (locale, catalog) in &catalogs {
+            for (key, source) in catalog.messages() {
+                for part in [Part::Text, Part::Html] {
+                    add(&mut environment, &message_name(*locale, &key, part), source)?;
+                }
+            }
+        }
+        let templates =
+            Self { environment, catalogs, product: settings.product_name.clone(), issuer: issuer.to_owned() };
+        templates.check()?;
+        Ok(templates)
+    }
+
+    /// Renders every template in every language, with all facts and with as few as possible.
+    fn check(&self) -> Result<(), TemplateError> {
+        for template in Template::ALL {
+            for data in samples(*template) {
+                for locale in Locale::ALL {
+                    let rendered = self.render_data(locale, &TimeZone::UTC, "ann@example.com", &data)?;
+                    if rendered.subject.trim().is_empty() || rendered.subject.contains(['\r', '\n']) {
+                        let name = format!("{locale}.toml");
+                        return Err(TemplateError::new(name, format!("the subject of {template} must be one line")));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Renders a mail.
+    ///
+    /// # Errors
+    /// [`TemplateError`], which the check at start-up makes unlikely.
+    pub fn render(&self, mail: &Mail) -> Result<Rendered, TemplateError> {
+        let zone = mail.time_zone.as_deref().and_then(|name| TimeZone::get(name).ok()).unwrap_or(TimeZone::UTC);
+        self.render_data(mail.locale, &zone, mail.to.as_str(), &mail.data)
+    }
+
+    fn render_data(
+        &self,
+        locale: Locale,
+        zone: &TimeZone,
+        recipient: &str,
+        data: &MailData,
+    ) -> Result<Rendered, TemplateError> {
+        let texts = self.catalog(locale).texts();
+        let facts = self.facts(&texts, zone, recipient, data);
+        let template = data.template();
+        let subject = self.message(locale, &format!("{template}.subject"), Part::Text, &facts)?;
+        let text = self.part(locale, template, Part::Text, &facts)?;
+        let html = self.part(locale, template, Part::Html, &facts)?;
+        Ok(Rendered {
+            subject: subject.trim().to_owned(),
+            text: format!("{}\n", squeeze(&text)),
+            html: squeeze_all(&html),
+        })
+    }
+
+    fn catalog(&self, locale: Locale) -> &Catalog {
+        let found = self.catalogs.iter().find(|(known, _)| *known == locale);
+        found.map_or_else(|| unreachable!("every language has a catalog"), |(_, catalog)| catalog)
+    }
+
+    /// The values that texts and layouts can use.
+    fn facts(&self, texts: &Texts<'_>, zone: &TimeZone, recipient: &str, data: &MailData) -> BTreeMap<String, Value> {
+        let mut facts = Facts { values: BTreeMap::new(), texts, zone };
+        facts.set("product", &*self.product);
+        facts.set("issuer", &*self.issuer);
+        facts.set("recipient", recipient);
+        facts.set("template", data.template().as_str());
+        if let Some(challenge) = data.challenge() {
+            facts.set("link", challenge.link.expose());
+            if let Some(code) = &challenge.code {
+                facts.set("code", code.expose());
+            }
+            facts.time("expires", challenge.expires_at);
+        }
+        match data {
+            MailData::VerifyAddress { .. } | MailData::ConfirmAddress { .. } | MailData::Invitation { .. } => {}
+            MailData::PasswordReset { origin, .. }
+            | MailData::SignInCode { origin, .. }
+            | MailData::ConfirmDeletion { origin, .. } => facts.origin(origin),
+            MailData::AddressTaken { origin, sign_in } => {
+                facts.origin(origin);
+                facts.set("link", sign_in);
+            }
+            MailData::AddressChanged { new_address, origin, .. } => {
+                facts.origin(origin);
+                facts.set("new_address", new_address);
+            }
+            MailData::DeletionScheduled { deletes_at, sign_in } => {
+                facts.time("deletes_at", *deletes_at);
+                facts.set("link", sign_in);
+            }
+            MailData::PasswordChanged { notice }
+            | MailData::NewDevice { notice }
+            | MailData::SessionReuse { notice }
+            | MailData::FactorChanged { notice, .. } => {
+                facts.origin(&notice.origin);
+                if let Some(link) = &notice.not_me {
+                    facts.set("not_me", link.expose());
+                }
+            }
+            MailData::AccountDisabled { at } | MailData::Test { at } => facts.time("at", *at),
+            MailData::RecoveryCodesLow { remaining } => {
+                facts.values.insert("remaining".to_owned(), Value::from(*remaining));
+            }
+        }
+        if let MailData::FactorChanged { change, factor, .. } = data {
+            facts.set(
+                "change",
+                match change {
+                    FactorChange::Added => "added",
+                    FactorChange::Removed => "removed",
+                },
+            );
+            facts.set(
+                "factor",
+                match factor {
+                    FactorKind::Passkey => "passkey",
+                    FactorKind::Totp => "totp",
+                    FactorKind::RecoveryCodes => "recovery_codes",
+                },
+            );
+        }
+        facts.values
+    }
+
+    /// Renders one part: the file of the template, else the layout.
+    fn part(
+        &self,
+        locale: Locale,
+        template: Template,
+        part: Part,
+        facts: &BTreeMap<String, Value>,
+    ) -> Result<String, TemplateError> {
+        let mut values = facts.clone();
+        values.insert("locale".to_owned(), Value::from(locale.as_str()));
+        let mut put = |name: &str, key: &str| -> Result<(), TemplateError> {
+            let text = self.message(locale, key, part, facts)?;
+            let text = match part {
+                Part::Text => Value::from(text),
+                Part::Html => Value::from_safe_string(text),
+            };
+            values.insert(name.to_owned(), text);
+            Ok(())
+        };
+        let has = |fact: &str| facts.contains_key(fact);
+        put("subject", &format!("{template}.subject"))?;
+        put("title", &format!("{template}.title"))?;
+        for (name, is_needed) in [("action", has("link")), ("outro", true)] {
+            let key = format!("{template}.{name}");
+            if is_needed && self.catalog(locale).has(&key) {
+                put(name, &key)?;
+            }
+        }
+        for (key, is_needed) in [
+            ("code_label", has("code")),
+            ("link_hint", has("link")),
+            ("expires_line", has("expires")),
+            ("when", has("at")),
+            ("from_address", has("address")),
+            ("on_device", has("device")),
+            ("not_me_text", has("not_me")),
+            ("not_me_action", has("not_me")),
+            ("footer", true),
+        ] {
+            if is_needed {
+                put(key, &format!("common.{key}"))?;
+            }
+        }
+        let mut intro = Vec::new();
+        for paragraph in self.message(locale, &format!("{template}.intro"), part, facts)?.split("\n\n") {
+            let paragraph = paragraph.trim().replace('\n', " ");
+            intro.push(match part {
+                Part::Text => Value::from(paragraph),
+                Part::Html => Value::from_safe_string(paragraph),
+            });
+        }
+        values.insert("intro".to_owned(), Value::from(intro));
+        let extension = part.extension();
+        let own = format!("{template}.{extension}");
+        let layout = format!("layout.{extension}");
+        let name = if self.environment.get_template(&own).is_ok() { own } else { layout };
+        self.render_named(&name, &values)
+    }
+
+    fn message(
+        &self,
+        locale: Locale,
+        key: &str,
+        part: Part,
+        facts: &BTreeMap<String, Value>,
+    ) -> Result<String, TemplateError> {
+        self.render_named(&message_name(locale, key, part), facts)
+    }
+
+    fn render_named(&self, name: &str, values: &BTreeMap<String, Value>) -> Result<String, TemplateError> {
+        let template = self.environment.get_template(name).map_err(|error| TemplateError::render(name, &error))?;
+        template.render(Value::from(values.clone())).map_err(|error| TemplateError::render(name, &error))
+    }
+}
+
+impl std::fmt::Debug for Templates {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Templates")
+    }
+}
+
+/// The facts of a mail, as they are collected.
+struct Facts<'a> {
+    values: BTreeMap<String, Value>,
+    texts: &'a Texts<'a>,
+    zone: &'a TimeZone,
+}
+
+impl Facts<'_> {
+    fn set(&mut self, name: &str, value: &str) {
+        self.values.insert(name.to_owned(), Value::from(value));
+    }
+
+    fn time(&mut self, name: &str, at: Timestamp) {
+        let shown = self.texts.time(at, self.zone);
+        self.set(name, &shown);
+    }
+
+    fn origin(&mut self, origin: &ActionOrigin) {
+        self.time("at", origin.at);
+        if let Some(address) = origin.address {
+            self.set("address", &address.to_canonical().to_string());
+        }
+        if let Some(device) = &origin.device {
+            self.set("device", &device.to_string());
+        }
+    }
+}
+
+fn message_name(locale: Locale, key: &str, part: Part) -> String {
+    format!("{locale}.toml: {key}.{}", part.extension())
+}
+
+fn add(environment: &mut Environment<'static>, name: &str, source: &str) -> Result<(), TemplateError> {
+    let added = environment.add_template_owned(name.to_owned(), source.to_owned());
+    added.map_err(|error| TemplateError::render(name, &error))
+}
+
+/// Reads the files of `mail.templates`. Each must have the name of a built-in one, so that a misspelt name is noticed.
+fn read_folder(
+    folder: &Path,
+    environment: &mut Environment<'static>,
+    catalogs: &mut [(Locale, Catalog)],
+) -> Result<(), TemplateError> {
+    let shown = folder.display().to_string();
+    let unreadable = |error: &std::io::Error| TemplateError::new(shown.clone(), format!("can't be read: {error}"));
+    let entries = fs::read_dir(folder).map_err(|error| unreadable(&error))?;
+    let mut paths: Vec<PathBuf> = Vec::new();
+    for entry in entries {
+        paths.push(entry.map_err(|error| unreadable(&error))?.path());
+    }
+    paths.sort();
+    for path in paths {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.starts_with('.') || name.ends_with('~') {
+            continue;
+        }
+        let failed = |text: String| TemplateError::new(path.display().to_string(), text);
+        let size = fs::metadata(&path).map_err(|error| failed(error.to_string()))?.len();
+        if size > MAX_FILE {
+            return Err(failed(format!("is larger than {MAX_FILE} bytes")));
+        }
+        let source = fs::read_to_string(&path).map_err(|error| failed(error.to_string()))?;
+        let (stem, extension) = name.rsplit_once('.').unwrap_or((&name, ""));
+        let is_template = stem == "layout" || stem.parse::<Template>().is_ok();
+        match (extension, stem.parse::<Locale>()) {
+            ("toml", Ok(locale)) => {
+                let catalog = catalogs.iter_mut().find(|(known, _)| *known == locale);
+                let (_, catalog) = catalog.unwrap_or_else(|| unreachable!("every language has a catalog"));
+                catalog.merge(&source).map_err(failed)?;
+            }
+            ("txt" | "html", _) if is_template => add(environment, &name, &source)?,
+            _ => {
+                return Err(failed(
+                    "is neither layout.txt, layout.html, a template such as password_reset.html, nor texts such as en.toml"
+                        .to_owned(),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Escapes the characters with a meaning in HTML. minijinja's own function escapes slashes too, which makes links in the source
+/// of a mail unreadable.
+fn escape_html(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+/// Breaks lines after at most [`WIDTH`] characters, between words.
+fn wrap(text: &str) -> String {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let line = lines.last_mut().unwrap_or_else(|| unreachable!("there is always a line"));
+        if line.is_empty() {
+            line.push_str(word);
+        } else if line.chars().count() + 1 + word.chars().count() <= WIDTH {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines.join("\n")
+}
+
+/// Removes blank lines.
+fn squeeze_all(text: &str) -> String {
+    text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
+}
+
+/// Removes blanks at line ends, and more than one blank line in succession.
+fn squeeze(text: &str) -> String {
+    let mut lines: Vec<&str> = Vec::new();
+    for line in text.trim().lines().map(str::trim_end) {
+        if !(line.is_empty() && lines.last().is_some_and(|last| last.is_empty())) {
+            lines.push(line);
+        }
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests;

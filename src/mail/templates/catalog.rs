@@ -1,0 +1,133 @@
+//! The texts of mails in one language.
+
+use std::collections::BTreeMap;
+
+use jiff::tz::TimeZone;
+
+use crate::domain::{clock::Timestamp, locale::Locale, mail::Template};
+
+/// The texts that every mail can use, in the section `common`.
+const COMMON: [&str; 9] = [
+    "code_label",
+    "link_hint",
+    "expires_line",
+    "when",
+    "from_address",
+    "on_device",
+    "not_me_text",
+    "not_me_action",
+    "footer",
+];
+
+/// Keys of `common` that are not templates.
+const DATE: &str = "date";
+const MONTHS: &str = "months";
+
+/// The texts of a mail that must exist, and those that may.
+const REQUIRED: [&str; 3] = ["subject", "title", "intro"];
+const OPTIONAL: [&str; 2] = ["action", "outro"];
+
+/// The built-in texts of a language.
+pub(super) const fn built_in(locale: Locale) -> &'static str {
+    match locale {
+        Locale::En => include_str!("en.toml"),
+        Locale::De => include_str!("de.toml"),
+        Locale::Fr => include_str!("fr.toml"),
+        Locale::Es => include_str!("es.toml"),
+        Locale::Pt => include_str!("pt.toml"),
+    }
+}
+
+/// The texts of a language by key: `password_reset.subject`.
+#[derive(Clone, Debug)]
+pub(super) struct Catalog {
+    messages: BTreeMap<String, String>,
+    /// The pattern of times: `{day}`, `{month}`, `{year}`, `{time}` and `{zone}`.
+    date: String,
+    months: Vec<String>,
+}
+
+/// The texts that Rust code uses.
+pub(super) struct Texts<'a> {
+    date: &'a str,
+    months: &'a [String],
+}
+
+impl Catalog {
+    /// Parses complete texts.
+    pub(super) fn parse(source: &str) -> Result<Self, String> {
+        let mut catalog = Self { messages: BTreeMap::new(), date: String::new(), months: Vec::new() };
+        catalog.merge(source)?;
+        let common = COMMON.iter().map(|key| format!("common.{key}"));
+        let of_mails = Template::ALL.iter().flat_map(|template| REQUIRED.map(|key| format!("{template}.{key}")));
+        match common.chain(of_mails).find(|key| !catalog.has(key)) {
+            Some(key) => Err(format!("{key} is missing")),
+            None if catalog.date.is_empty() || catalog.months.len() != 12 => {
+                Err("common.date or common.months is missing".to_owned())
+            }
+            None => Ok(catalog),
+        }
+    }
+
+    /// Replaces texts by those of a file, which may have any of the sections and keys.
+    pub(super) fn merge(&mut self, source: &str) -> Result<(), String> {
+        let table: toml::Table = source.parse().map_err(|error: toml::de::Error| error.message().to_owned())?;
+        for (section, texts) in table {
+            let is_common = section == "common";
+            if !is_common && section.parse::<Template>().is_err() {
+                return Err(format!("[{section}]: there is no such mail"));
+            }
+            let toml::Value::Table(texts) = texts else { return Err(format!("{section} must be a section")) };
+            for (key, value) in texts {
+                let known = if is_common {
+                    COMMON.contains(&&*key) || key == DATE || key == MONTHS
+                } else {
+                    REQUIRED.contains(&&*key) || OPTIONAL.contains(&&*key)
+                };
+                let name = format!("{section}.{key}");
+                if !known {
+                    return Err(format!("{name}: there is no such text"));
+                }
+                match value {
+                    toml::Value::Array(months) if is_common && key == MONTHS && months.len() == 12 => {
+                        self.months =
+                            months.iter().map(|month| month.as_str().unwrap_or_default().to_owned()).collect();
+                    }
+                    toml::Value::String(text) if is_common && key == DATE => self.date = text,
+                    toml::Value::String(text) if key != MONTHS => drop(self.messages.insert(name, text)),
+                    _ => return Err(format!("{name} must be a string, or twelve strings for months")),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there is a text with this key.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.messages.contains_key(key)
+    }
+
+    /// All texts that are templates, by key.
+    pub(super) fn messages(&self) -> impl Iterator<Item = (String, &str)> {
+        self.messages.iter().map(|(key, text)| (key.clone(), text.as_str()))
+    }
+
+    pub(super) fn texts(&self) -> Texts<'_> {
+        Texts { date: &self.date, months: &self.months }
+    }
+}
+
+impl Texts<'_> {
+    /// A time as people of the language write it, in a time zone, such as `29 November 2026, 22:34 UTC`.
+    pub(super) fn time(&self, at: Timestamp, zone: &TimeZone) -> String {
+        let Ok(time) = jiff::Timestamp::from_millisecond(at.as_millis()) else { return at.to_string() };
+        let time = time.to_zoned(zone.clone());
+        let month = usize::from(time.month().unsigned_abs()).checked_sub(1).and_then(|month| self.months.get(month));
+        self.date
+            .replace("{day}", &time.day().to_string())
+            .replace("{month}", month.map_or("", |month| month))
+            .replace("{year}", &time.year().to_string())
+            .replace("{time}", &time.strftime("%H:%M").to_string())
+            .replace("{zone}", &time.strftime("%Z").to_string())
+    }
+}

@@ -1,0 +1,134 @@
+//! Every template in every language, overrides, and hostile values.
+
+use std::path::Path;
+
+use super::*;
+use crate::{
+    config::{Sources, load},
+    domain::{
+        account::Email,
+        entropy::Entropy,
+        mail::{Challenge, Recipient},
+    },
+    mail::sample::sample,
+};
+
+fn settings(templates: Option<&Path>) -> MailSettings {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = load(&Sources::from_environment(folder.path(), [("A", "b")]), &Entropy::system()).unwrap().mail;
+    settings.templates = templates.map(Path::to_owned);
+    settings
+}
+
+fn built_in() -> Templates {
+    Templates::load(&settings(None), "https://auth.example.com").unwrap()
+}
+
+fn mail(locale: Locale, data: MailData) -> Mail {
+    let to = Recipient::new(&Email::parse("ann@example.com").unwrap()).unwrap();
+    Mail { to, locale, time_zone: None, account: None, data }
+}
+
+#[test]
+fn every_template_has_subject_text_and_html_in_every_language() {
+    let templates = built_in();
+    for locale in Locale::ALL {
+        for template in Template::ALL {
+            let rendered = templates.render(&mail(locale, sample(*template))).unwrap();
+            let name = format!("{locale} {template}");
+            assert!(
+                rendered.subject.contains("Latchkey") && rendered.subject.len() < 100,
+                "{name}: {}",
+                rendered.subject
+            );
+            assert!(rendered.html.contains(&format!("<html lang=\"{locale}\"")), "{name}");
+            for part in [&rendered.text, &rendered.html] {
+                assert!(
+                    !part.contains("{{") && !part.contains("undefined") && !part.contains("none,"),
+                    "{name}: {part}"
+                );
+                assert!(part.contains("ann@example.com"), "{name}: {part}");
+            }
+            let data = sample(*template);
+            if let Some(Challenge { link, code, .. }) = data.challenge() {
+                assert!(rendered.text.contains(link.expose()), "{name}: {}", rendered.text);
+                assert!(code.as_ref().is_none_or(|code| rendered.text.contains(code.expose())), "{name}");
+            }
+            let longest = rendered.text.lines().filter(|line| !line.contains("://")).map(str::len).max();
+            assert!(longest <= Some(90), "{name}: {longest:?}\n{}", rendered.text);
+        }
+    }
+}
+
+#[test]
+fn notice_states_when_where_and_what_to_do() {
+    let rendered = built_in().render(&mail(Locale::En, sample(Template::NewDevice))).unwrap();
+    for part in [&rendered.text, &rendered.html] {
+        for fact in ["29 November 2026, 09:30 UTC", "192.0.2.17", "Firefox, Linux", "account/not-me#token="] {
+            assert!(part.contains(fact), "{fact}: {part}");
+        }
+    }
+}
+
+#[test]
+fn times_are_shown_in_the_time_zone_of_the_recipient() {
+    let mail = Mail { time_zone: Some("Europe/Berlin".to_owned()), ..mail(Locale::De, sample(Template::NewDevice)) };
+    let text = built_in().render(&mail).unwrap().text;
+    assert!(text.contains("29. November 2026, 10:30 CET"), "{text}");
+}
+
+#[test]
+fn values_are_escaped_in_html_and_not_in_text() {
+    let hostile = MailData::AddressChanged {
+        new_address: "<b onclick=x>&\"@example.com".to_owned(),
+        undo: Challenge {
+            link: "https://a.example/?a=1&b=\"><script>".into(),
+            code: None,
+            expires_at: Timestamp::from_millis(0),
+        },
+        origin: ActionOrigin { at: Timestamp::from_millis(0), address: None, device: None },
+    };
+    let rendered = built_in().render(&mail(Locale::En, hostile)).unwrap();
+    assert!(!rendered.html.contains("<script>") && !rendered.html.contains("<b onclick"), "{}", rendered.html);
+    assert!(rendered.text.contains("<b onclick=x>&\"@example.com"), "{}", rendered.text);
+}
+
+#[test]
+fn folder_overrides_layouts_parts_and_single_texts() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write("de.toml", "[password_reset]\nsubject = \"Neues Passwort: {{ product }}\"\n");
+    write("password_reset.txt", "{{ title }} | {{ link }}");
+    write("new_device.html", "{% extends 'layout.html' %}{% block footer %}Acme GmbH{% endblock %}");
+    let templates = Templates::load(&settings(Some(folder.path())), "https://auth.example.com").unwrap();
+    let reset = templates.render(&mail(Locale::De, sample(Template::PasswordReset))).unwrap();
+    assert_eq!(reset.subject, "Neues Passwort: Latchkey");
+    assert!(
+        reset.text.ends_with("| https://auth.example.com/account/reset-password#token=lk_ot_EXAMPLE\n"),
+        "{}",
+        reset.text
+    );
+    assert!(templates.render(&mail(Locale::De, sample(Template::NewDevice))).unwrap().html.contains("Acme GmbH"));
+}
+
+#[test]
+fn folder_with_a_mistake_is_refused() {
+    for (name, text, problem) in [
+        ("pasword_reset.txt", "x", "is neither layout.txt"),
+        ("password_reset.txt", "{{ lnik }}", "undefined"),
+        ("password_reset.html", "{% if %}", "line 1"),
+        ("layout.html", "{{ remaining }}", "undefined"),
+        ("en.toml", "[password_reset]\nsubjekt = 'x'", "password_reset.subjekt: there is no such text"),
+        ("en.toml", "[reset]\nsubject = 'x'", "there is no such mail"),
+        ("en.toml", "[test]\nsubject = \"a\\nb\"", "must be one line"),
+        ("en.toml", "[test]\nsubject = 1", "must be a string"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(name), text).unwrap();
+        let error =
+            Templates::load(&settings(Some(folder.path())), "https://auth.example.com").unwrap_err().to_string();
+        assert!(error.contains(problem), "{name}: {error}");
+    }
+    let error = Templates::load(&settings(Some(Path::new("/nonexistent"))), "https://a.example").unwrap_err();
+    assert!(error.to_string().contains("/nonexistent: can't be read"), "{error}");
+}

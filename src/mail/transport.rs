@@ -1,0 +1,74 @@
+//! The delivery of messages, to an SMTP server or to files.
+
+use lettre::Message;
+
+use super::{files::MailFiles, smtp::SmtpClient};
+use crate::{
+    config::{MailSettings, MailTransport},
+    domain::mail::{MailId, Template},
+};
+
+/// Why a message was not delivered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DeliveryError {
+    /// The server or the folder can't be reached. Other messages would fail as well.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The server refuses the message for now (4xx): greylisting, a full mailbox.
+    #[error("{0}")]
+    Refused(String),
+    /// The server refuses the message for good (5xx): no such mailbox.
+    #[error("{0}")]
+    Rejected(String),
+}
+
+/// The means of delivery.
+#[derive(Debug)]
+pub enum Transport {
+    /// Each message becomes a file.
+    Files(MailFiles),
+    /// Messages are sent to an SMTP server.
+    Smtp(SmtpClient),
+}
+
+impl Transport {
+    /// Prepares the delivery; connects to nothing.
+    ///
+    /// # Errors
+    /// The reason why `mail.tls_ca` can't be used.
+    pub fn new(settings: &MailSettings) -> Result<Self, String> {
+        Ok(match &settings.transport {
+            MailTransport::Files(folder) => Self::Files(MailFiles::new(folder.clone())),
+            MailTransport::Smtp(smtp) => Self::Smtp(SmtpClient::new(smtp, settings.workers)?),
+        })
+    }
+
+    /// Delivers a message. On success, the server has accepted it or the file is on disk.
+    ///
+    /// # Errors
+    /// [`DeliveryError`]
+    pub async fn deliver(&self, id: MailId, template: Template, message: &Message) -> Result<(), DeliveryError> {
+        match self {
+            Self::Files(files) => files.write(id, template, &message.formatted()).await,
+            Self::Smtp(client) => client.send(message).await,
+        }
+    }
+
+    /// Deletes the file of a mail, if there is one.
+    pub async fn forget(&self, id: MailId) {
+        if let Self::Files(files) = self {
+            files.remove(id).await;
+        }
+    }
+
+    /// Connects to the server, or creates the folder. Returns a description.
+    ///
+    /// # Errors
+    /// [`DeliveryError`]
+    pub async fn check(&self) -> Result<String, DeliveryError> {
+        match self {
+            Self::Files(files) => files.check().await,
+            Self::Smtp(client) => client.check().await,
+        }
+    }
+}

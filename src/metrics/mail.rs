@@ -1,0 +1,77 @@
+//! Metrics of mail.
+
+use std::time::Duration;
+
+use prometheus::{Gauge, Histogram, IntCounterVec, IntGauge, core::Collector};
+
+use super::{counters, duration, float_gauge, gauge};
+use crate::domain::mail::Template;
+
+/// The outcomes of attempts to send a mail.
+const OUTCOMES: [&str; 4] = ["sent", "retried", "rejected", "expired"];
+
+/// Metrics of a node's mails. Clones share the values.
+#[derive(Clone, Debug)]
+pub struct MailMetrics {
+    /// Attempts by outcome.
+    pub attempts: IntCounterVec,
+    /// Mails that were not queued because the queue was full, by template.
+    pub dropped: IntCounterVec,
+    /// Duration of deliveries, successful or not.
+    pub duration: Histogram,
+    /// 1 while the last attempt reached the SMTP server or the folder.
+    pub reachable: IntGauge,
+    queued: IntGauge,
+    oldest: Gauge,
+}
+
+impl Default for MailMetrics {
+    fn default() -> Self {
+        let metrics = Self {
+            attempts: counters("latchkey_mail_attempts_total", "Attempts to send a mail, by outcome.", &["outcome"]),
+            dropped: counters(
+                "latchkey_mail_dropped_total",
+                "Mails that were not queued because mail.max_queued mails waited, by template.",
+                &["template"],
+            ),
+            duration: duration("latchkey_mail_delivery_duration_seconds", "Duration of attempts to deliver a mail."),
+            reachable: gauge(
+                "latchkey_mail_server_reachable",
+                "1 while the last attempt reached the SMTP server or the folder of mails.",
+            ),
+            queued: gauge("latchkey_mail_queued", "Mails that wait in the outbox, of all nodes."),
+            oldest: float_gauge(
+                "latchkey_mail_oldest_seconds",
+                "Age of the oldest mail that waits; 0 if there is none.",
+            ),
+        };
+        for outcome in OUTCOMES {
+            metrics.attempts.with_label_values(&[outcome]);
+        }
+        for template in Template::ALL {
+            metrics.dropped.with_label_values(&[template.as_str()]);
+        }
+        metrics.reachable.set(1);
+        metrics
+    }
+}
+
+impl MailMetrics {
+    /// The collectors to register.
+    pub fn collectors(&self) -> Vec<Box<dyn Collector>> {
+        vec![
+            Box::new(self.attempts.clone()),
+            Box::new(self.dropped.clone()),
+            Box::new(self.duration.clone()),
+            Box::new(self.reachable.clone()),
+            Box::new(self.queued.clone()),
+            Box::new(self.oldest.clone()),
+        ]
+    }
+
+    /// Sets the gauges of the queue.
+    pub fn set_queue(&self, waiting: u64, age: Duration) {
+        self.queued.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        self.oldest.set(age.as_secs_f64());
+    }
+}

@@ -1,0 +1,269 @@
+//! Sends the mails of the outbox. Every node runs a dispatcher, which claims due mails with a lease and sends each in a task.
+//!
+//! A mail is sent at least once: a node that dies between the server's acknowledgement and the commit of the result leaves the
+//! mail to others, which send it again under the same `Message-ID` after the lease. In normal operation it is sent once.
+//!
+//! While the server is unreachable a node probes it with one mail at a time, at growing intervals, and leaves the rest of the
+//! queue alone.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::{task::JoinSet, time::timeout};
+
+use crate::{
+    domain::{clock::Timestamp, mail::MailId},
+    mail::DeliveryError,
+    state::{AppState, mailer::SendError},
+    store::sql::{Attempt, ClaimedMail, SqlError},
+};
+
+/// Interval at which a node looks for mails of other nodes and for due retries.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A lease is longer than the longest attempt by this: the result must be stored before it ends.
+const LEASE_RESERVE: Duration = Duration::from_mins(5);
+
+/// Interval at which the queue is counted and old rows are deleted.
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Rows deleted in one transaction.
+const PRUNE_BATCH: u32 = 500;
+
+/// Pause between attempts to store a result.
+const STORE_RETRY: Duration = Duration::from_millis(500);
+
+/// First and longest pause between probes of an unreachable server.
+const FIRST_PROBE: Duration = Duration::from_secs(1);
+const LAST_PROBE: Duration = Duration::from_mins(1);
+
+/// Ids of mails whose acknowledgement is not stored yet, so that this node doesn't send them again if the lease ends first.
+#[derive(Default)]
+struct Acknowledged(Mutex<HashSet<MailId>>);
+
+impl Acknowledged {
+    fn ids(&self) -> std::sync::MutexGuard<'_, HashSet<MailId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The connection to the server, as the last attempts found it.
+struct Outage {
+    /// The number of failed probes; 0 while the server is reachable.
+    failures: u32,
+    /// No mail is claimed before this time.
+    until: Timestamp,
+}
+
+/// The result of one task.
+struct Finished {
+    /// Whether the server was reached; None if it was not tried.
+    reached: Option<bool>,
+    /// The time at which the attempt ended.
+    at: Timestamp,
+}
+
+/// Sends due mails until `stop` completes, then waits for the attempts in progress.
+pub async fn run(state: &Arc<AppState>, stop: impl Future<Output = ()>) {
+    tokio::pin!(stop);
+    let workers = state.mailer.settings().workers;
+    let acknowledged = Arc::new(Acknowledged::default());
+    let mut outage = Outage { failures: 0, until: Timestamp::from_millis(0) };
+    let mut tasks = JoinSet::new();
+    let mut polls = tokio::time::interval(POLL_INTERVAL);
+    polls.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut housekeeping = tokio::time::interval(HOUSEKEEPING_INTERVAL);
+    housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut failing = false;
+    loop {
+        tokio::select! {
+            () = &mut stop => break,
+            _ = polls.tick() => {}
+            () = state.sql.mail_enqueued() => {}
+            _ = housekeeping.tick() => report(keep_house(state).await, &mut failing),
+            Some(done) = tasks.join_next() => note(state, &mut outage, done.ok()),
+        }
+        while let Some(done) = tasks.try_join_next() {
+            note(state, &mut outage, done.ok());
+        }
+        // during an outage, one mail at a time is the probe
+        let places = if outage.failures == 0 { workers } else { 1 }.saturating_sub(tasks.len());
+        if places == 0 || state.clock.now() < outage.until {
+            continue;
+        }
+        match claim(state, places).await {
+            Ok(mails) => {
+                failing = false;
+                for mail in mails {
+                    let (state, acknowledged) = (Arc::clone(state), Arc::clone(&acknowledged));
+                    tasks.spawn(async move { attempt(&state, &acknowledged, mail).await });
+                }
+            }
+            Err(error) => report(Err(error), &mut failing),
+        }
+    }
+    let drained = async { while tasks.join_next().await.is_some() {} };
+    if timeout(lease(state), drained).await.is_err() {
+        tracing::warn!("mail: attempts did not end in time; other nodes repeat them after their lease");
+    }
+}
+
+async fn claim(state: &AppState, places: usize) -> Result<Vec<ClaimedMail>, SqlError> {
+    let limit = u32::try_from(places).unwrap_or(u32::MAX);
+    state.sql.claim_mails(limit, state.clock.now(), lease(state)).await
+}
+
+/// The lease of a claimed mail.
+fn lease(state: &AppState) -> Duration {
+    match &state.mailer.settings().transport {
+        crate::config::MailTransport::Smtp(smtp) => smtp.timeout + LEASE_RESERVE,
+        crate::config::MailTransport::Files(_) => LEASE_RESERVE,
+    }
+}
+
+/// Updates the outage by the result of a task.
+fn note(state: &AppState, outage: &mut Outage, done: Option<Finished>) {
+    let Some(Finished { reached, at }) = done else { return };
+    match reached {
+        Some(true) => {
+            if outage.failures > 0 {
+                tracing::info!("mail: the server is reachable again");
+            }
+            state.mailer.metrics.reachable.set(1);
+            *outage = Outage { failures: 0, until: Timestamp::from_millis(0) };
+        }
+        Some(false) => {
+            let pause = FIRST_PROBE.saturating_mul(1 << outage.failures.min(6)).min(LAST_PROBE);
+            outage.failures = outage.failures.saturating_add(1);
+            outage.until = at + pause;
+            state.mailer.metrics.reachable.set(0);
+        }
+        None => {}
+    }
+}
+
+/// Sends one mail and stores the result.
+async fn attempt(state: &AppState, acknowledged: &Acknowledged, mail: ClaimedMail) -> Finished {
+    let now = state.clock.now();
+    let (result, reached) = if acknowledged.ids().contains(&mail.row.id) {
+        (Attempt::Sent, None)
+    } else if mail.row.expires_at <= now {
+        let error = mail.row.error.clone().unwrap_or_else(|| "no attempt succeeded in time".to_owned());
+        (Attempt::Expired(error), None)
+    } else {
+        let started = Instant::now();
+        let sent = state.mailer.send(&mail).await;
+        state.mailer.metrics.duration.observe(started.elapsed().as_secs_f64());
+        judge(state, &mail, sent)
+    };
+    let at = state.clock.now();
+    log(&mail, &result);
+    let outcome = match &result {
+        Attempt::Sent => "sent",
+        Attempt::GivenUp(_) => "rejected",
+        Attempt::Expired(_) => "expired",
+        Attempt::Retry(..) => "retried",
+    };
+    state.mailer.metrics.attempts.with_label_values(&[outcome]).inc();
+    if result == Attempt::Sent {
+        acknowledged.ids().insert(mail.row.id);
+    }
+    store(state, &mail, &result).await;
+    acknowledged.ids().remove(&mail.row.id);
+    Finished { reached, at }
+}
+
+/// Derives the result to store, and whether the server was reached.
+fn judge(state: &AppState, mail: &ClaimedMail, sent: Result<(), SendError>) -> (Attempt, Option<bool>) {
+    let now = state.clock.now();
+    let again = || now + delay(state, mail.row.attempts);
+    match sent {
+        Ok(()) => (Attempt::Sent, Some(true)),
+        Err(error @ SendError::Delivery(DeliveryError::Unreachable(_))) => {
+            (Attempt::Retry(error.to_string(), again()), Some(false))
+        }
+        Err(error @ SendError::Delivery(DeliveryError::Refused(_))) => {
+            (Attempt::Retry(error.to_string(), again()), Some(true))
+        }
+        Err(error @ SendError::Delivery(DeliveryError::Rejected(_))) => {
+            (Attempt::GivenUp(error.to_string()), Some(true))
+        }
+        Err(error @ SendError::Sealed(_)) => (Attempt::Retry(error.to_string(), again()), None),
+        Err(error @ SendError::Unusable(_)) => (Attempt::GivenUp(error.to_string()), None),
+    }
+}
+
+/// The delay after an attempt: doubled by each, up to `mail.retry_max`, and between half and all of that at random, so that
+/// the mails of an outage do not come due together.
+fn delay(state: &AppState, attempts: u32) -> Duration {
+    let settings = state.mailer.settings();
+    let doubled = settings.retry_first.saturating_mul(1 << attempts.saturating_sub(1).min(20));
+    let longest = doubled.min(settings.retry_max);
+    let share = f64::from(u16::from_be_bytes(state.entropy.bytes())) / f64::from(u16::MAX);
+    longest.mul_f64(0.5 + share / 2.0)
+}
+
+fn log(mail: &ClaimedMail, result: &Attempt) {
+    let (id, template, attempts) = (mail.row.id, mail.row.template, mail.row.attempts);
+    match result {
+        Attempt::Sent => tracing::debug!(%id, %template, attempts, "mail sent"),
+        Attempt::Retry(error, due) => {
+            tracing::warn!(%id, %template, attempts, next_attempt = %due, "mail not sent yet: {error}");
+        }
+        Attempt::GivenUp(error) => tracing::error!(%id, %template, attempts, "mail rejected: {error}"),
+        Attempt::Expired(error) => tracing::error!(%id, %template, attempts, "mail expired: {error}"),
+    }
+}
+
+/// Stores a result, for as long as that takes: the acknowledgement of the server must not be lost.
+async fn store(state: &AppState, mail: &ClaimedMail, result: &Attempt) {
+    loop {
+        match state.sql.finish_mail(mail, result, state.clock.now()).await {
+            Ok(_) => return,
+            Err(error) if error.is_unavailable() => {
+                tracing::warn!(id = %mail.row.id, %error, "mail: storing the result of an attempt failed, retrying");
+                tokio::time::sleep(STORE_RETRY).await;
+            }
+            Err(error) => {
+                tracing::error!(id = %mail.row.id, %error, "mail: storing the result of an attempt failed");
+                return;
+            }
+        }
+    }
+}
+
+/// Counts the queue, and deletes old rows with their files.
+async fn keep_house(state: &AppState) -> Result<(), SqlError> {
+    let queue = state.sql.mail_queue().await?;
+    state.mailer.set_queue(queue.waiting, queue.oldest);
+    let now = state.clock.now();
+    let before = now - state.mailer.settings().retention;
+    if !state.sql.has_obsolete_mails(before, now).await? {
+        return Ok(());
+    }
+    state.sql.wipe_expired_mails(now).await?;
+    loop {
+        let pruned = state.sql.prune_mails(before, PRUNE_BATCH).await?;
+        for id in &pruned {
+            state.mailer.forget(*id).await;
+        }
+        if pruned.len() < PRUNE_BATCH as usize {
+            return Ok(());
+        }
+    }
+}
+
+/// Logs the first of several failures of the database.
+fn report(done: Result<(), SqlError>, failing: &mut bool) {
+    match done {
+        Ok(()) => *failing = false,
+        Err(_) if *failing => {}
+        Err(error) => {
+            *failing = true;
+            tracing::error!(%error, "mail: the outbox can't be read; mails wait");
+        }
+    }
+}

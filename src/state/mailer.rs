@@ -1,0 +1,208 @@
+//! Prepares mails for the outbox, and opens, renders and delivers those that a worker has claimed.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::{
+    config::MailSettings,
+    crypto::seal::{SealError, Sealer},
+    domain::{
+        account::Email,
+        clock::{Clock, Timestamp},
+        entropy::Entropy,
+        mail::{Mail, MailData, MailId, OutboxMail, Recipient, RecipientError},
+    },
+    mail::{DeliveryError, TemplateError, Templates, Transport, message},
+    metrics::MailMetrics,
+    store::sql::{ClaimedMail, OutboxRow},
+};
+
+/// Why a mail was not prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PrepareError {
+    /// `mail.max_queued` mails wait already. A later call may succeed.
+    #[error("too many mails wait to be sent (mail.max_queued)")]
+    QueueFull,
+}
+
+/// Why a node can't send mails.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MailerError {
+    /// A template can't be used.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// A setting of the SMTP server can't be used.
+    #[error("{0}")]
+    Setting(String),
+}
+
+/// Why a claimed mail was not delivered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// The data can't be opened on this node. Another node may have the secret.
+    #[error("the mail's data can't be opened: {0}")]
+    Sealed(SealError),
+    /// The mail can't be built, on any node.
+    #[error("{0}")]
+    Unusable(String),
+    /// The transport has not delivered it.
+    #[error(transparent)]
+    Delivery(#[from] DeliveryError),
+}
+
+/// The encrypted part of a mail.
+#[derive(Serialize, Deserialize)]
+struct Payload {
+    data: MailData,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    time_zone: Option<String>,
+}
+
+/// The mail parts of a node.
+#[derive(Debug)]
+pub struct Mailer {
+    settings: MailSettings,
+    clock: Clock,
+    entropy: Entropy,
+    sealer: Sealer,
+    templates: Templates,
+    transport: Transport,
+    /// The number of waiting mails, as last counted, plus those prepared since.
+    queued: AtomicU64,
+    /// Counters and gauges.
+    pub metrics: MailMetrics,
+}
+
+impl Mailer {
+    /// Loads and checks the templates. Connects to nothing.
+    ///
+    /// # Errors
+    /// [`MailerError`]
+    pub fn new(
+        settings: &MailSettings,
+        issuer: &str,
+        clock: Clock,
+        entropy: Entropy,
+        sealer: Sealer,
+    ) -> Result<Self, MailerError> {
+        Ok(Self {
+            settings: settings.clone(),
+            clock,
+            entropy,
+            sealer,
+            templates: Templates::load(settings, issuer)?,
+            transport: Transport::new(settings).map_err(MailerError::Setting)?,
+            queued: AtomicU64::new(0),
+            metrics: MailMetrics::default(),
+        })
+    }
+
+    /// Encrypts a mail for the outbox (`AccountChange::enqueue`, `Sql::enqueue_mail`). `None` if the mail is a notice that is
+    /// switched off (`mail.notices_off`), or the queue is full and the mail is a notice: a notice must not keep a change from
+    /// being made.
+    ///
+    /// # Errors
+    /// [`PrepareError`]
+    pub fn prepare(&self, mail: &Mail) -> Result<Option<OutboxMail>, PrepareError> {
+        let template = mail.data.template();
+        if self.settings.notices_off.contains(&template) {
+            return Ok(None);
+        }
+        if self.queued.load(Ordering::Relaxed) >= self.settings.max_queued {
+            self.metrics.dropped.with_label_values(&[template.as_str()]).inc();
+            if template.is_notice() {
+                tracing::warn!(%template, "mail: the outbox is full, a notice was dropped (mail.max_queued)");
+                return Ok(None);
+            }
+            return Err(PrepareError::QueueFull);
+        }
+        self.queued.fetch_add(1, Ordering::Relaxed);
+        let now = self.clock.now();
+        let id = MailId(self.entropy.ordered_uuid(now));
+        let payload = Payload { data: mail.data.clone(), time_zone: mail.time_zone.clone() };
+        let plain = Zeroizing::new(serde_json::to_vec(&payload).unwrap_or_default());
+        let give_up = now + self.settings.give_up_after;
+        Ok(Some(OutboxMail {
+            id,
+            template,
+            account: mail.account,
+            recipient: mail.to.clone(),
+            locale: mail.locale,
+            sealed: self.sealer.seal(&plain, &aad(id), &self.entropy),
+            created_at: now,
+            expires_at: mail.data.challenge().map_or(give_up, |challenge| give_up.min(challenge.expires_at)),
+        }))
+    }
+
+    /// Stores the number of waiting mails, as counted in the database.
+    pub(crate) fn set_queue(&self, waiting: u64, oldest: Option<Timestamp>) {
+        self.queued.store(waiting, Ordering::Relaxed);
+        let age = oldest.map_or(Duration::ZERO, |oldest| self.clock.now().saturating_since(oldest));
+        self.metrics.set_queue(waiting, age);
+    }
+
+    /// Renders and delivers a claimed mail.
+    ///
+    /// # Errors
+    /// [`SendError`]
+    pub async fn send(&self, claimed: &ClaimedMail) -> Result<(), SendError> {
+        let mail = self.open(claimed)?;
+        let OutboxRow { id, template, created_at, .. } = claimed.row;
+        let unusable = |text: String| SendError::Unusable(text);
+        let rendered = self.templates.render(&mail).map_err(|error| unusable(error.to_string()))?;
+        let message = message(&self.settings, id, created_at, template, &mail.to, &rendered).map_err(unusable)?;
+        Ok(self.transport.deliver(id, template, &message).await?)
+    }
+
+    fn open(&self, claimed: &ClaimedMail) -> Result<Mail, SendError> {
+        let OutboxRow { id, account, locale, .. } = claimed.row;
+        let opened = self.sealer.open(&claimed.sealed, &aad(id)).map_err(SendError::Sealed)?;
+        let payload: Payload = serde_json::from_slice(&opened.bytes)
+            .map_err(|_| SendError::Unusable("the mail's data has an unknown format".to_owned()))?;
+        let to = Recipient::new(&Email::from_stored(claimed.row.recipient.clone()))
+            .map_err(|error: RecipientError| SendError::Unusable(error.to_string()))?;
+        Ok(Mail { to, locale, time_zone: payload.time_zone, account, data: payload.data })
+    }
+
+    /// Deletes the file of a mail, if mails are files.
+    pub(crate) async fn forget(&self, id: MailId) {
+        self.transport.forget(id).await;
+    }
+
+    /// Connects to the SMTP server, or creates the folder of mails. Returns a description.
+    ///
+    /// # Errors
+    /// [`DeliveryError`]
+    pub async fn check(&self) -> Result<String, DeliveryError> {
+        self.transport.check().await
+    }
+
+    /// Sends a mail at once, without the outbox: for tests of the configuration.
+    ///
+    /// # Errors
+    /// [`SendError`]
+    pub async fn send_now(&self, mail: &Mail) -> Result<MailId, SendError> {
+        let now = self.clock.now();
+        let id = MailId(self.entropy.ordered_uuid(now));
+        let rendered = self.templates.render(mail).map_err(|error| SendError::Unusable(error.to_string()))?;
+        let template = mail.data.template();
+        let message = message(&self.settings, id, now, template, &mail.to, &rendered).map_err(SendError::Unusable)?;
+        self.transport.deliver(id, template, &message).await?;
+        Ok(id)
+    }
+
+    /// The settings.
+    pub const fn settings(&self) -> &MailSettings {
+        &self.settings
+    }
+}
+
+/// Binds encrypted data to its row.
+fn aad(id: MailId) -> Vec<u8> {
+    format!("mail:{id}").into_bytes()
+}

@@ -1,0 +1,395 @@
+//! The mail outbox: mails are inserted in the transaction of a change, and claimed by workers with a lease.
+//!
+//! A claim sets `due_at` to the end of the lease and `lease` to the worker. Results are stored only by the worker whose lease
+//! the row still has. A worker that died leaves its rows to others when the lease ends.
+
+use std::time::Duration;
+
+use sqlx::{Any, Row, Transaction, any::AnyRow};
+use uuid::Uuid;
+
+use super::{AccountChange, Dialect, Sql, SqlError, query};
+use crate::domain::{
+    clock::Timestamp,
+    ids::AccountId,
+    locale::Locale,
+    mail::{MailId, OutboxMail, Template},
+};
+
+/// Every column that [`read`] reads.
+macro_rules! columns {
+    () => {
+        "id, template, account_id, recipient, locale, state, attempts, due_at, lease, error, created_at, expires_at, done_at"
+    };
+}
+
+/// The state of a mail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutboxState {
+    /// Waits for its next attempt, or is claimed by a worker.
+    Waiting,
+    /// Accepted by the server.
+    Sent,
+    /// Given up: rejected by the server, or expired.
+    Failed,
+}
+
+impl OutboxState {
+    /// All states.
+    pub const ALL: [Self; 3] = [Self::Waiting, Self::Sent, Self::Failed];
+
+    /// The stable text.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Sent => "sent",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// Parses the text of [`Self::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text)
+    }
+}
+
+/// A row of the outbox, without the mail's data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboxRow {
+    /// The id.
+    pub id: MailId,
+    /// The template.
+    pub template: Template,
+    /// The account that the mail is about.
+    pub account: Option<AccountId>,
+    /// The address that the mail goes to.
+    pub recipient: String,
+    /// The language.
+    pub locale: Locale,
+    /// The state.
+    pub state: OutboxState,
+    /// How often a worker has claimed the mail.
+    pub attempts: u32,
+    /// While waiting: the time of the next attempt, or the end of the worker's lease.
+    pub due_at: Timestamp,
+    /// Whether a worker has the mail.
+    pub is_claimed: bool,
+    /// Why the last attempt failed.
+    pub error: Option<String>,
+    /// The time of the change that the mail reports.
+    pub created_at: Timestamp,
+    /// The time at which the mail is given up.
+    pub expires_at: Timestamp,
+    /// The time at which the mail was sent or given up.
+    pub done_at: Option<Timestamp>,
+}
+
+/// A mail that a worker has claimed.
+#[derive(Clone, Debug)]
+pub struct ClaimedMail {
+    /// The row.
+    pub row: OutboxRow,
+    /// The encrypted data.
+    pub sealed: Vec<u8>,
+    /// The lease.
+    pub lease: Uuid,
+}
+
+/// The result of an attempt to send a mail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// The server has accepted the mail.
+    Sent,
+    /// The server refuses the mail for good. Its data stays until it expires, so that an operator can retry it.
+    GivenUp(String),
+    /// The mail has expired. Its data is deleted.
+    Expired(String),
+    /// The attempt failed; the next one is due at this time.
+    Retry(String, Timestamp),
+}
+
+/// The size and age of the queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueState {
+    /// The number of mails that wait.
+    pub waiting: u64,
+    /// The creation of the oldest of them.
+    pub oldest: Option<Timestamp>,
+}
+
+impl AccountChange {
+    /// Adds a mail to the outbox, as part of the change. After the commit a worker sends it.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn enqueue(&mut self, mail: &OutboxMail) -> Result<(), SqlError> {
+        insert(&mut self.tx, mail).await?;
+        self.has_mail = true;
+        Ok(())
+    }
+}
+
+impl Sql {
+    /// Adds a mail to the outbox in a transaction of its own, for a mail that reports no change: a reset link, a code.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn enqueue_mail(&self, mail: &OutboxMail) -> Result<(), SqlError> {
+        let mut tx = self.begin_write().await?;
+        insert(&mut tx, mail).await?;
+        tx.commit().await?;
+        self.mail_enqueued.notify_one();
+        Ok(())
+    }
+
+    /// Waits until this process has added a mail to the outbox.
+    pub async fn mail_enqueued(&self) {
+        self.mail_enqueued.notified().await;
+    }
+
+    /// Claims at most `limit` mails that are due, oldest first, until `now + lease`. Mails without data are skipped.
+    ///
+    /// # Errors
+    /// [`SqlError`]. If the database became unavailable, mails may be claimed until the lease ends.
+    pub async fn claim_mails(&self, limit: u32, now: Timestamp, lease: Duration) -> Result<Vec<ClaimedMail>, SqlError> {
+        // A read first: an idle worker must not take SQLite's write lock.
+        if !self.is_mail_due(now).await? {
+            return Ok(Vec::new());
+        }
+        let worker = self.entropy.uuid();
+        let mut tx = self.begin_write().await?;
+        let sql = match self.dialect {
+            Dialect::Sqlite => concat!(
+                "UPDATE mail_outbox SET due_at = $1, lease = $2, attempts = attempts + 1 WHERE id IN (\
+                 SELECT id FROM mail_outbox WHERE state = 'waiting' AND due_at <= $3 ORDER BY due_at LIMIT $4) \
+                 RETURNING sealed, ",
+                columns!()
+            ),
+            Dialect::Postgres => concat!(
+                "UPDATE mail_outbox SET due_at = $1, lease = $2, attempts = attempts + 1 WHERE id IN (\
+                 SELECT id FROM mail_outbox WHERE state = 'waiting' AND due_at <= $3 ORDER BY due_at LIMIT $4 \
+                 FOR UPDATE SKIP LOCKED) RETURNING sealed, ",
+                columns!()
+            ),
+        };
+        let rows = query(sql)
+            .bind((now + lease).as_millis())
+            .bind(worker.to_string())
+            .bind(now.as_millis())
+            .bind(i64::from(limit))
+            .fetch_all(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        let claimed = |row: &AnyRow| {
+            let sealed: Option<Vec<u8>> = row.try_get("sealed")?;
+            Ok(ClaimedMail { row: read(row)?, sealed: sealed.unwrap_or_default(), lease: worker })
+        };
+        let mut mails: Vec<ClaimedMail> = rows.iter().map(claimed).collect::<Result<_, SqlError>>()?;
+        mails.sort_by_key(|mail| mail.row.id);
+        Ok(mails)
+    }
+
+    /// A transaction of the dispatcher, which is not counted among those of requests.
+    async fn begin_background_read(&self) -> Result<Transaction<'static, Any>, SqlError> {
+        Ok(self.pool.begin_with(self.dialect.begin_read()).await?)
+    }
+
+    /// The writing counterpart of [`Self::begin_background_read`].
+    async fn begin_background_write(&self) -> Result<Transaction<'static, Any>, SqlError> {
+        Ok(self.pool.begin_with(self.dialect.begin_write()).await?)
+    }
+
+    async fn is_mail_due(&self, now: Timestamp) -> Result<bool, SqlError> {
+        let mut tx = self.begin_background_read().await?;
+        let row = query("SELECT id FROM mail_outbox WHERE state = 'waiting' AND due_at <= $1 LIMIT 1")
+            .bind(now.as_millis())
+            .fetch_optional(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(row.is_some())
+    }
+
+    /// Stores the result of an attempt and ends the lease. Returns false if the worker no longer has the lease: it ended, and
+    /// another worker has claimed the mail.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn finish_mail(&self, mail: &ClaimedMail, result: &Attempt, now: Timestamp) -> Result<bool, SqlError> {
+        let (set, error, due) = match result {
+            Attempt::Sent => ("state = 'sent', sealed = NULL, done_at = $5", None, now),
+            Attempt::GivenUp(error) => ("state = 'failed', done_at = $5", Some(error.clone()), now),
+            Attempt::Expired(error) => ("state = 'failed', sealed = NULL, done_at = $5", Some(error.clone()), now),
+            Attempt::Retry(error, due) => ("done_at = NULL", Some(error.clone()), *due),
+        };
+        let is_done = matches!(result, Attempt::Sent | Attempt::GivenUp(_) | Attempt::Expired(_));
+        let sql = format!(
+            "UPDATE mail_outbox SET lease = NULL, error = $1, due_at = $2, {set} \
+             WHERE id = $3 AND lease = $4 AND state = 'waiting'"
+        );
+        let mut tx = self.begin_write().await?;
+        let mut update = query(sqlx::AssertSqlSafe(sql))
+            .bind(error)
+            .bind(due.as_millis())
+            .bind(mail.row.id.to_string())
+            .bind(mail.lease.to_string());
+        if is_done {
+            update = update.bind(now.as_millis());
+        }
+        let done = update.execute(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// The size and age of the queue.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn mail_queue(&self) -> Result<QueueState, SqlError> {
+        let mut tx = self.begin_background_read().await?;
+        let sql = "SELECT COUNT(*) AS waiting, MIN(created_at) AS oldest FROM mail_outbox WHERE state = 'waiting'";
+        let row = query(sql).fetch_one(&mut *tx).await?;
+        tx.commit().await?;
+        let waiting: i64 = row.try_get("waiting")?;
+        let oldest: Option<i64> = row.try_get("oldest")?;
+        Ok(QueueState { waiting: waiting.max(0).unsigned_abs(), oldest: oldest.map(Timestamp::from_millis) })
+    }
+
+    /// Lists at most `limit` mails, newest first, in one state or in all.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn mails(&self, state: Option<OutboxState>, limit: u32) -> Result<Vec<OutboxRow>, SqlError> {
+        let mut tx = self.begin_read().await?;
+        let all = concat!("SELECT ", columns!(), " FROM mail_outbox ORDER BY id DESC LIMIT $1");
+        let some = concat!("SELECT ", columns!(), " FROM mail_outbox WHERE state = $2 ORDER BY id DESC LIMIT $1");
+        let rows = match state {
+            None => query(all).bind(i64::from(limit)).fetch_all(&mut *tx).await?,
+            Some(state) => query(some).bind(i64::from(limit)).bind(state.as_str()).fetch_all(&mut *tx).await?,
+        };
+        tx.commit().await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// Finds a mail by id.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn mail(&self, id: MailId) -> Result<Option<OutboxRow>, SqlError> {
+        let mut tx = self.begin_read().await?;
+        let sql = concat!("SELECT ", columns!(), " FROM mail_outbox WHERE id = $1");
+        let row = query(sql).bind(id.to_string()).fetch_optional(&mut *tx).await?;
+        tx.commit().await?;
+        row.as_ref().map(read).transpose()
+    }
+
+    /// Makes mails due now that wait or were given up: the one of this id, or all. Returns their number. Mails that a worker
+    /// has, and those whose data was deleted, are left unchanged.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn retry_mails(&self, id: Option<MailId>, now: Timestamp) -> Result<u64, SqlError> {
+        const RETRY: &str = "UPDATE mail_outbox SET state = 'waiting', due_at = $1, lease = NULL, done_at = NULL \
+                             WHERE sealed IS NOT NULL AND expires_at > $1 \
+                             AND (state = 'failed' OR state = 'waiting' AND (lease IS NULL OR due_at <= $1))";
+        const RETRY_ONE: &str = "UPDATE mail_outbox SET state = 'waiting', due_at = $1, lease = NULL, done_at = NULL \
+                                 WHERE id = $2 AND sealed IS NOT NULL AND expires_at > $1 \
+                                 AND (state = 'failed' OR state = 'waiting' AND (lease IS NULL OR due_at <= $1))";
+        let mut tx = self.begin_write().await?;
+        let update = match id {
+            None => query(RETRY).bind(now.as_millis()),
+            Some(id) => query(RETRY_ONE).bind(now.as_millis()).bind(id.to_string()),
+        };
+        let done = update.execute(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(done.rows_affected())
+    }
+
+    /// Whether [`Self::wipe_expired_mails`] at `now` or [`Self::prune_mails`] before `before` would change anything. A read: an
+    /// idle node must not take SQLite's write lock.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn has_obsolete_mails(&self, before: Timestamp, now: Timestamp) -> Result<bool, SqlError> {
+        let mut tx = self.begin_background_read().await?;
+        let sql = "SELECT id FROM mail_outbox WHERE state <> 'waiting' \
+                   AND (done_at < $1 OR state = 'failed' AND sealed IS NOT NULL AND expires_at <= $2) LIMIT 1";
+        let row = query(sql).bind(before.as_millis()).bind(now.as_millis()).fetch_optional(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(row.is_some())
+    }
+
+    /// Deletes the data of mails that were given up and have expired: they can't be retried. Returns their number.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn wipe_expired_mails(&self, now: Timestamp) -> Result<u64, SqlError> {
+        let mut tx = self.begin_background_write().await?;
+        let sql =
+            "UPDATE mail_outbox SET sealed = NULL WHERE state = 'failed' AND sealed IS NOT NULL AND expires_at <= $1";
+        let done = query(sql).bind(now.as_millis()).execute(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(done.rows_affected())
+    }
+
+    /// Deletes at most `limit` mails that were sent or given up before `before`, and returns their ids.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn prune_mails(&self, before: Timestamp, limit: u32) -> Result<Vec<MailId>, SqlError> {
+        let mut tx = self.begin_background_write().await?;
+        let sql = "DELETE FROM mail_outbox WHERE id IN (SELECT id FROM mail_outbox \
+                   WHERE state <> 'waiting' AND done_at < $1 ORDER BY done_at LIMIT $2) RETURNING id";
+        let rows = query(sql).bind(before.as_millis()).bind(i64::from(limit)).fetch_all(&mut *tx).await?;
+        tx.commit().await?;
+        rows.iter().map(|row| mail_id(&row.try_get::<String, _>("id")?)).collect()
+    }
+}
+
+/// Inserts a mail as part of a transaction.
+pub(super) async fn insert(tx: &mut Transaction<'_, Any>, mail: &OutboxMail) -> Result<(), SqlError> {
+    let sql = "INSERT INTO mail_outbox (id, template, account_id, recipient, locale, sealed, state, attempts, due_at, lease, \
+               error, created_at, expires_at, done_at) \
+               VALUES ($1, $2, $3, $4, $5, $6, 'waiting', 0, $7, NULL, NULL, $7, $8, NULL)";
+    query(sql)
+        .bind(mail.id.to_string())
+        .bind(mail.template.as_str())
+        .bind(mail.account.map(|id| id.to_string()))
+        .bind(mail.recipient.as_str().to_owned())
+        .bind(mail.locale.as_str())
+        .bind(mail.sealed.clone())
+        .bind(mail.created_at.as_millis())
+        .bind(mail.expires_at.as_millis())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+fn mail_id(text: &str) -> Result<MailId, SqlError> {
+    text.parse().map_err(|_| SqlError::Corrupt("id of a mail".to_owned()))
+}
+
+fn read(row: &AnyRow) -> Result<OutboxRow, SqlError> {
+    let id = mail_id(&row.try_get::<String, _>("id")?)?;
+    let corrupt = |column: &str| SqlError::Corrupt(format!("{column} of the mail {id}"));
+    let text = |column: &str| -> Result<String, SqlError> { Ok(row.try_get(column)?) };
+    let time = |column: &str| -> Result<Timestamp, SqlError> { Ok(Timestamp::from_millis(row.try_get(column)?)) };
+    let account: Option<String> = row.try_get("account_id")?;
+    let done_at: Option<i64> = row.try_get("done_at")?;
+    let lease: Option<String> = row.try_get("lease")?;
+    let attempts: i64 = row.try_get("attempts")?;
+    Ok(OutboxRow {
+        id,
+        template: text("template")?.parse().map_err(|_| corrupt("template"))?,
+        account: account.map(|id| id.parse()).transpose().map_err(|_| corrupt("account_id"))?,
+        recipient: text("recipient")?,
+        locale: text("locale")?.parse().map_err(|_| corrupt("locale"))?,
+        state: OutboxState::parse(&text("state")?).ok_or_else(|| corrupt("state"))?,
+        attempts: u32::try_from(attempts).unwrap_or_default(),
+        due_at: time("due_at")?,
+        is_claimed: lease.is_some(),
+        error: row.try_get("error")?,
+        created_at: time("created_at")?,
+        expires_at: time("expires_at")?,
+        done_at: done_at.map(Timestamp::from_millis),
+    })
+}

@@ -1,0 +1,136 @@
+//! Reads mails as a recipient's program does: headers, text and HTML.
+
+use std::{fs, path::Path};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+
+use super::{test_cluster::TestCluster, wait};
+
+/// A received mail.
+#[derive(Clone, Debug, Default)]
+pub struct Eml {
+    /// The name of its file; empty if it came from a server.
+    pub file: String,
+    /// The headers in order, unfolded; encoded words are not decoded.
+    pub headers: Vec<(String, String)>,
+    /// The address of the recipient.
+    pub to: String,
+    /// The text part.
+    pub text: String,
+    /// The HTML part.
+    pub html: String,
+}
+
+impl Eml {
+    /// Parses a message with a text and an HTML part.
+    pub fn parse(file: &str, message: &str) -> Self {
+        let (headers, body) = split(message);
+        let boundary = header(&headers, "Content-Type").split("boundary=\"").nth(1).unwrap().split('"').next().unwrap();
+        let parts: Vec<_> = body.split(&format!("--{boundary}")).filter_map(|part| part.strip_prefix("\r\n")).collect();
+        let [text, html] = parts.as_slice() else { panic!("a text and an HTML part: {message}") };
+        Self {
+            file: file.to_owned(),
+            to: header(&headers, "To").to_owned(),
+            text: decoded(text),
+            html: decoded(html),
+            headers,
+        }
+    }
+
+    /// The value of a header; panics unless there is exactly one.
+    pub fn header(&self, name: &str) -> &str {
+        header(&self.headers, name)
+    }
+
+    /// Whether there is such a header.
+    pub fn has_header(&self, name: &str) -> bool {
+        self.headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name))
+    }
+
+    /// The first link of the text.
+    pub fn link(&self) -> &str {
+        self.text.split_whitespace().find(|word| word.contains("://")).unwrap()
+    }
+
+    /// The token of the first link.
+    pub fn token(&self) -> &str {
+        self.link().split("token=").nth(1).unwrap()
+    }
+
+    /// The code, which stands alone on an indented line of the text.
+    pub fn code(&self) -> &str {
+        self.text.lines().find_map(|line| line.strip_prefix("    ")).unwrap().trim()
+    }
+}
+
+impl TestCluster {
+    /// Waits until a mail of this template to this address was written, and returns the newest. For the default transport of
+    /// tests, files.
+    pub async fn mail_to(&self, address: &str, template: &str) -> Eml {
+        let folder = self.folder().join("mail");
+        let find = || files(&folder, template).into_iter().rev().find(|mail| mail.to == address);
+        wait::until(&format!("{address} has a mail {template}"), || async { find().is_some() }).await;
+        find().unwrap()
+    }
+
+    /// All mails that were written to this address, oldest first.
+    pub fn mails_to(&self, address: &str) -> Vec<Eml> {
+        let all = files(&self.folder().join("mail"), "");
+        all.into_iter().filter(|mail| mail.to == address).collect()
+    }
+}
+
+/// The mails in a folder whose names contain `template`, oldest first.
+pub fn files(folder: &Path, template: &str) -> Vec<Eml> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    let part = if template.is_empty() { ".eml".to_owned() } else { format!(".{template}.eml") };
+    let names = names.into_iter().filter(|name| name.ends_with(&part));
+    names.map(|name| Eml::parse(&name, &fs::read_to_string(folder.join(&name)).unwrap())).collect()
+}
+
+fn split(message: &str) -> (Vec<(String, String)>, &str) {
+    let (head, body) = message.split_once("\r\n\r\n").unwrap();
+    let unfolded = head.replace("\r\n ", " ").replace("\r\n\t", " ");
+    let pair = |line: &str| {
+        let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("no header: {line:?}"));
+        (name.to_owned(), value.trim().to_owned())
+    };
+    (unfolded.split("\r\n").map(pair).collect(), body)
+}
+
+fn header<'a>(headers: &'a [(String, String)], name: &str) -> &'a str {
+    let mut found = headers.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
+    match (found.next(), found.next()) {
+        (Some((_, value)), None) => value,
+        other => panic!("{name} once, not {other:?}: {headers:?}"),
+    }
+}
+
+fn decoded(part: &str) -> String {
+    let (headers, body) = split(part);
+    let text = match header(&headers, "Content-Transfer-Encoding") {
+        "quoted-printable" => quoted_printable(body),
+        "base64" => STANDARD.decode(body.replace("\r\n", "")).unwrap(),
+        "7bit" => body.as_bytes().to_vec(),
+        other => panic!("{other}"),
+    };
+    String::from_utf8(text).unwrap().replace("\r\n", "\n")
+}
+
+fn quoted_printable(body: &str) -> Vec<u8> {
+    let joined = body.replace("=\r\n", "");
+    let mut bytes = Vec::new();
+    let mut rest = joined.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        if byte == b'=' && after.len() >= 2 {
+            bytes.push(u8::from_str_radix(std::str::from_utf8(&after[..2]).unwrap(), 16).unwrap());
+            rest = &after[2..];
+        } else {
+            bytes.push(byte);
+            rest = after;
+        }
+    }
+    bytes
+}

@@ -1,0 +1,156 @@
+//! A real SMTP server with faults: aiosmtpd, driven by tests/tools/smtp_server.py.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use latchkey::{
+    config::{MailTransport, SmtpCredentials, SmtpSecurity, SmtpSettings},
+    domain::secret::SecretText,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{
+    guard::{Guard, Spec, free_port},
+    mail::Eml,
+    wait,
+};
+
+/// A running SMTP server.
+pub struct SmtpServer {
+    pub port: u16,
+    security: SmtpSecurity,
+    user: Option<&'static str>,
+    folder: TempDir,
+    _guard: Guard,
+}
+
+/// A message that the server has accepted.
+#[derive(Clone, Debug)]
+pub struct Received {
+    pub from: String,
+    pub to: String,
+    pub is_encrypted: bool,
+    pub is_authenticated: bool,
+    pub mail: Eml,
+}
+
+impl SmtpServer {
+    /// Starts a server; `user` is `NAME:PASSWORD`, if it requires authentication.
+    pub fn start(security: SmtpSecurity, user: Option<&'static str>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        certificates(folder.path());
+        let python = PathBuf::from(std::env::var_os("TEST_TOOLS_DIR").expect("`make test` sets TEST_TOOLS_DIR"));
+        let python = python.join("bin/python").to_string_lossy().into_owned();
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools/smtp_server.py");
+        let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+        let (certificate, key, place) = (path("server.pem"), path("server.key"), path(""));
+        let started = (0..5).find_map(|_| {
+            let port = free_port();
+            let number = port.to_string();
+            let mut command = vec![&*python, script, &number, &place];
+            match security {
+                SmtpSecurity::Tls => command.extend(["--tls", &certificate, &key]),
+                SmtpSecurity::StartTls => command.extend(["--starttls", &certificate, &key]),
+                SmtpSecurity::None => {}
+            }
+            if let Some(user) = user {
+                command.extend(["--user", user]);
+            }
+            let spec = Spec { command: &command, stop: "KILL", folder: None, ready: "ready", unprivileged: false };
+            match Guard::start(&spec) {
+                Ok(guard) => Some((port, guard)),
+                Err(why) if why.contains("address already in use") => None,
+                Err(why) => panic!("{why}"),
+            }
+        });
+        let (port, guard) = started.expect("a free port");
+        Self { port, security, user, folder, _guard: guard }
+    }
+
+    /// The settings of a client that trusts the server's certificate.
+    pub fn settings(&self) -> SmtpSettings {
+        let credentials = self.user.map(|user| {
+            let (username, password) = user.split_once(':').unwrap();
+            SmtpCredentials { username: username.to_owned(), password: SecretText::from(password) }
+        });
+        SmtpSettings {
+            host: "localhost".to_owned(),
+            port: self.port,
+            security: self.security,
+            credentials,
+            tls_ca: Some(self.folder.path().join("ca.pem")),
+            ehlo_name: "node.example.com".to_owned(),
+            timeout: Duration::from_secs(30),
+        }
+    }
+
+    /// The transport of a client that trusts the server's certificate.
+    pub fn transport(&self) -> MailTransport {
+        MailTransport::Smtp(self.settings())
+    }
+
+    /// Makes the server close every new connection, or accept them again.
+    pub fn set_down(&self, is_down: bool) {
+        let path = self.folder.path().join("down");
+        if is_down {
+            fs::write(path, "").unwrap();
+        } else {
+            fs::remove_file(path).unwrap();
+        }
+    }
+
+    /// The messages that the server has accepted, in order.
+    pub fn received(&self) -> Vec<Received> {
+        self.lines("received.jsonl").iter().map(Received::of).collect()
+    }
+
+    /// The recipients of all delivery attempts, in order.
+    pub fn attempts(&self) -> Vec<String> {
+        self.lines("attempts.jsonl").iter().map(|line| line["to"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Waits until the server has accepted `count` messages, and returns them.
+    pub async fn wait_for(&self, count: usize) -> Vec<Received> {
+        wait::until("the server has accepted the messages", || async { self.received().len() >= count }).await;
+        self.received()
+    }
+
+    fn lines(&self, name: &str) -> Vec<Value> {
+        let text = fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
+        // the last line may be incomplete
+        text.split_inclusive('\n').filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+}
+
+impl Received {
+    fn of(line: &Value) -> Self {
+        let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
+        Self {
+            from: text("from"),
+            to: text("to"),
+            is_encrypted: line["tls"].as_bool().unwrap_or_default(),
+            is_authenticated: line["user"].as_bool().unwrap_or_default(),
+            mail: Eml::parse("", &text("data")),
+        }
+    }
+}
+
+/// A certificate authority and a certificate for `localhost`.
+fn certificates(folder: &Path) {
+    let openssl = |words: &str| {
+        let made = Command::new("openssl").args(words.split(' ')).current_dir(folder).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    };
+    fs::write(folder.join("extensions"), "subjectAltName=DNS:localhost").unwrap();
+    let new = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+    openssl(&format!("req -x509 {new} -days 2 -keyout ca.key -out ca.pem -subj /CN=test-ca"));
+    openssl(&format!("req {new} -keyout server.key -out server.csr -subj /CN=localhost"));
+    openssl(
+        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile extensions -out server.pem",
+    );
+}

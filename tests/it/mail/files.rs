@@ -1,0 +1,143 @@
+//! Delivery to files, the default: what they contain, who can read them, and what the database keeps.
+
+use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
+
+use latchkey::{
+    config::Sender,
+    domain::mail::{ActionOrigin, Device, MailData, Notice, Template},
+    store::sql::{OutboxState, Sql},
+};
+
+use super::{CODE, TOKEN, enqueue, mail, recipient, reset_mail};
+use crate::harness::{test_cluster::TestCluster, wait};
+
+/// Waits until no mail waits any more.
+pub(super) async fn sent(sql: &Sql) {
+    let done = || async { sql.mails(Some(OutboxState::Waiting), 1).await.unwrap().is_empty() };
+    wait::until("all mails are done", done).await;
+}
+
+#[tokio::test]
+async fn mail_becomes_a_private_file_with_link_and_code() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    enqueue(&node.state, &reset_mail("ann@bücher.example", cluster.clock.now())).await;
+    let found = cluster.mail_to("ann@xn--bcher-kva.example", "verify_address").await;
+    assert_eq!((found.token(), found.code()), (TOKEN, CODE));
+    assert!(found.html.contains(TOKEN) && found.html.contains(CODE), "{}", found.html);
+    let path = cluster.folder().join("mail").join(&found.file);
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn mail_of_a_killed_node_is_sent_by_another() {
+    let cluster = TestCluster::new();
+    let mut first = cluster.node().await;
+    first.kill_mail();
+    enqueue(&first.state, &reset_mail("ann@example.com", cluster.clock.now())).await;
+    // claimed by a worker that dies
+    let lease = Duration::from_mins(5);
+    assert_eq!(first.state.sql.claim_mails(1, cluster.clock.now(), lease).await.unwrap().len(), 1);
+    drop(first);
+    let second = cluster.node().await;
+    cluster.advance(lease);
+    cluster.mail_to("ann@example.com", "verify_address").await;
+    sent(&second.state.sql).await;
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn link_and_code_are_in_no_column_before_and_after_sending() {
+    let cluster = TestCluster::new();
+    let mut node = cluster.node().await;
+    node.stop_mail().await;
+    let prepared = node.state.mailer.prepare(&reset_mail("ann@example.com", cluster.clock.now())).unwrap().unwrap();
+    node.state.sql.enqueue_mail(&prepared).await.unwrap();
+    let database = || {
+        let files = fs::read_dir(cluster.folder()).unwrap().map(|entry| entry.unwrap().path());
+        let files = files.filter(|path| path.is_file() && path.to_string_lossy().contains("latchkey.db"));
+        files.flat_map(|path| fs::read(path).unwrap()).collect::<Vec<u8>>()
+    };
+    let contains = |bytes: &[u8], part: &str| bytes.windows(part.len()).any(|window| window == part.as_bytes());
+    let before = database();
+    assert!(contains(&before, "ann@example.com") && !contains(&before, TOKEN) && !contains(&before, CODE));
+
+    let other = cluster.node().await;
+    sent(&other.state.sql).await;
+    let row = other.state.sql.mail(prepared.id).await.unwrap().unwrap();
+    assert_eq!((row.state, row.attempts), (OutboxState::Sent, 1));
+    assert!(!contains(&database(), TOKEN));
+    assert_eq!(other.state.sql.retry_mails(None, cluster.clock.now()).await.unwrap(), 0, "the data is gone");
+    other.stop().await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn headers_identify_the_mail_and_stop_automatic_answers() {
+    let mut cluster = TestCluster::new();
+    cluster.config.mail.from =
+        Sender { name: Some("Acmé Ltd.".to_owned()), address: recipient("no-reply@mail.example.com") };
+    cluster.config.mail.reply_to = Some(Sender { name: None, address: recipient("help@example.com") });
+    cluster.config.mail.list_unsubscribe = Some("mailto:unsubscribe@example.com".to_owned());
+    let node = cluster.node().await;
+    let now = cluster.clock.now();
+    enqueue(&node.state, &reset_mail("ann@example.com", now)).await;
+    let device = Device::from_user_agent("Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0");
+    let origin = ActionOrigin { at: now, address: Some([192, 0, 2, 7].into()), device };
+    let notice = Notice { origin, not_me: Some("https://auth.example.com/account/not-me#token=t".into()) };
+    enqueue(&node.state, &mail("ann@example.com", MailData::NewDevice { notice })).await;
+
+    let reset = cluster.mail_to("ann@example.com", "verify_address").await;
+    let id = reset.file.split('.').next().unwrap();
+    assert_eq!(reset.header("Message-ID"), format!("<{id}@mail.example.com>"));
+    assert_eq!(reset.header("Date"), "Fri, 15 Jan 2027 08:00:00 +0000");
+    assert_eq!(reset.header("Auto-Submitted"), "auto-generated");
+    assert_eq!(reset.header("Reply-To"), "help@example.com");
+    assert!(reset.header("From").ends_with("<no-reply@mail.example.com>"), "{:?}", reset.headers);
+    assert!(!reset.has_header("List-Unsubscribe"), "the recipient asked for it");
+    let notice = cluster.mail_to("ann@example.com", "new_device").await;
+    assert_eq!(notice.header("List-Unsubscribe"), "<mailto:unsubscribe@example.com>");
+    for part in [&notice.text, &notice.html] {
+        assert!(part.contains("192.0.2.7") && part.contains("Firefox, Linux"), "{part}");
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn line_break_in_sender_name_adds_no_header() {
+    let mut cluster = TestCluster::new();
+    cluster.config.mail.from.name = Some("Acme\r\nBcc: eve@evil.example".to_owned());
+    let node = cluster.node().await;
+    enqueue(&node.state, &reset_mail("ann@example.com", cluster.clock.now())).await;
+    let found = cluster.mail_to("ann@example.com", "verify_address").await;
+    assert!(!found.has_header("Bcc"), "{:?}", found.headers);
+    assert_eq!(found.headers.len(), found.headers.iter().filter(|(name, _)| !name.contains(' ')).count());
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn notice_that_is_switched_off_is_not_prepared() {
+    let mut cluster = TestCluster::new();
+    cluster.config.mail.notices_off = vec![Template::AccountDisabled];
+    let node = cluster.node().await;
+    let off = mail("ann@example.com", MailData::AccountDisabled { at: cluster.clock.now() });
+    assert_eq!(node.state.mailer.prepare(&off), Ok(None));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn files_and_rows_are_deleted_after_the_retention() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    enqueue(&node.state, &reset_mail("ann@example.com", cluster.clock.now())).await;
+    cluster.mail_to("ann@example.com", "verify_address").await;
+    sent(&node.state.sql).await;
+    cluster.advance(cluster.config.mail.retention + Duration::from_secs(1));
+    let gone = || async {
+        cluster.mails_to("ann@example.com").is_empty() && node.state.sql.mails(None, 1).await.unwrap().is_empty()
+    };
+    wait::until("the mail is deleted", gone).await;
+    node.stop().await;
+}

@@ -1,0 +1,56 @@
+//! Mail: the outbox on every database, delivery to files and to a real SMTP server, headers, commands.
+
+mod commands;
+mod files;
+mod outbox;
+mod smtp;
+
+use std::time::Duration;
+
+use latchkey::{
+    domain::{
+        account::Email,
+        clock::Timestamp,
+        locale::Locale,
+        mail::{Challenge, Mail, MailData, Recipient},
+    },
+    state::AppState,
+    store::sql::OutboxState,
+};
+
+pub const TOKEN: &str = "lk_ot_0123456789abcdef";
+pub const CODE: &str = "K7QM2XWD";
+
+pub fn recipient(address: &str) -> Recipient {
+    Recipient::new(&Email::parse(address).unwrap()).unwrap()
+}
+
+/// A mail with a link and a code, valid for an hour.
+pub fn reset_mail(address: &str, now: Timestamp) -> Mail {
+    mail(
+        address,
+        MailData::VerifyAddress {
+            challenge: Challenge {
+                link: format!("https://auth.example.com/account/verify-address#token={TOKEN}").into(),
+                code: Some(CODE.into()),
+                expires_at: now + Duration::from_hours(1),
+            },
+        },
+    )
+}
+
+pub fn mail(address: &str, data: MailData) -> Mail {
+    Mail { to: recipient(address), locale: Locale::En, time_zone: None, account: None, data }
+}
+
+/// Queues a mail as a use case does.
+pub async fn enqueue(state: &AppState, mail: &Mail) {
+    let prepared = state.mailer.prepare(mail).unwrap().unwrap();
+    state.sql.enqueue_mail(&prepared).await.unwrap();
+}
+
+/// The state and the number of attempts of the newest mail.
+pub async fn outbox_state(state: &AppState) -> (OutboxState, u32) {
+    let row = state.sql.mails(None, 1).await.unwrap().remove(0);
+    (row.state, row.attempts)
+}

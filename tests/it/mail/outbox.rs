@@ -1,0 +1,158 @@
+//! The outbox table on every database: the transaction of a change, leases, results, retention.
+
+use std::time::Duration;
+
+use latchkey::{
+    domain::{
+        clock::Timestamp,
+        entropy::Entropy,
+        locale::Locale,
+        mail::{MailId, OutboxMail, Template},
+    },
+    store::sql::{Attempt, ClaimedMail, OutboxState, Sql},
+};
+
+use super::recipient;
+use crate::sql::{LATER, NOW, new_account, on_every_backend};
+
+const LEASE: Duration = Duration::from_secs(60);
+
+pub fn outbox_mail(created_at: Timestamp) -> OutboxMail {
+    OutboxMail {
+        id: MailId(Entropy::system().ordered_uuid(created_at)),
+        template: Template::PasswordReset,
+        account: None,
+        recipient: recipient("ann@example.com"),
+        locale: Locale::De,
+        sealed: vec![1, 2, 3],
+        created_at,
+        expires_at: created_at + Duration::from_hours(24),
+    }
+}
+
+async fn claim_one(sql: &Sql, now: Timestamp) -> ClaimedMail {
+    let mut claimed = sql.claim_mails(10, now, LEASE).await.unwrap();
+    assert_eq!(claimed.len(), 1, "{claimed:?}");
+    claimed.remove(0)
+}
+
+#[tokio::test]
+async fn mail_of_a_change_exists_only_after_its_commit() {
+    on_every_backend(async |backend| {
+        let sql = backend.node().await;
+        let account = sql.insert_account(&new_account("ann@example.com")).await.unwrap();
+        for (commits, count) in [(false, 0), (true, 1)] {
+            let mut change = sql.change_account(account.id).await.unwrap().unwrap();
+            change.set_disabled(Some(NOW), NOW).await.unwrap();
+            change.enqueue(&OutboxMail { account: Some(account.id), ..outbox_mail(NOW) }).await.unwrap();
+            if commits {
+                change.commit().await.unwrap();
+                sql.mail_enqueued().await;
+            } else {
+                drop(change);
+            }
+            assert_eq!(sql.mails(None, 10).await.unwrap().len(), count);
+        }
+        let row = sql.mails(Some(OutboxState::Waiting), 10).await.unwrap().remove(0);
+        assert_eq!((row.account, row.attempts, row.is_claimed), (Some(account.id), 0, false));
+        assert_eq!(
+            (row.template, row.locale, &*row.recipient),
+            (Template::PasswordReset, Locale::De, "ann@example.com")
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn concurrent_workers_claim_each_mail_once() {
+    on_every_backend(async |backend| {
+        let sql = backend.node().await;
+        for _ in 0..40 {
+            sql.enqueue_mail(&outbox_mail(NOW)).await.unwrap();
+        }
+        let workers: Vec<_> = (0..8)
+            .map(|_| {
+                let sql = sql.clone();
+                tokio::spawn(async move {
+                    let mut ids = Vec::new();
+                    loop {
+                        let claimed = sql.claim_mails(3, NOW, LEASE).await.unwrap();
+                        if claimed.is_empty() && sql.claim_mails(1, NOW, LEASE).await.unwrap().is_empty() {
+                            return ids;
+                        }
+                        ids.extend(claimed.into_iter().map(|mail| mail.row.id));
+                    }
+                })
+            })
+            .collect();
+        let mut ids = Vec::new();
+        for worker in workers {
+            ids.extend(worker.await.unwrap());
+        }
+        let count = ids.len();
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), count, "none is claimed twice");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn lapsed_lease_is_claimed_again_and_its_result_refused() {
+    on_every_backend(async |backend| {
+        let sql = backend.node().await;
+        sql.enqueue_mail(&outbox_mail(NOW)).await.unwrap();
+        let first = claim_one(&sql, NOW).await;
+        assert!(sql.claim_mails(10, NOW + LEASE - Duration::from_millis(1), LEASE).await.unwrap().is_empty());
+        let second = claim_one(&sql, NOW + LEASE).await;
+        assert_eq!((second.row.attempts, &second.sealed[..]), (2, &[1, 2, 3][..]));
+        assert!(!sql.finish_mail(&first, &Attempt::GivenUp("late".to_owned()), LATER).await.unwrap());
+        assert!(sql.finish_mail(&second, &Attempt::Sent, LATER).await.unwrap());
+        let row = sql.mail(second.row.id).await.unwrap().unwrap();
+        assert_eq!((row.state, row.error, row.done_at), (OutboxState::Sent, None, Some(LATER)));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn results_set_state_and_delete_data() {
+    on_every_backend(async |backend| {
+        let sql = backend.node().await;
+        sql.enqueue_mail(&outbox_mail(NOW)).await.unwrap();
+        let mail = claim_one(&sql, NOW).await;
+        let due = NOW + Duration::from_secs(30);
+        sql.finish_mail(&mail, &Attempt::Retry("451".to_owned(), due), NOW).await.unwrap();
+        assert!(sql.claim_mails(10, NOW, LEASE).await.unwrap().is_empty());
+        assert_eq!(sql.mail_queue().await.unwrap().waiting, 1);
+
+        let mail = claim_one(&sql, due).await;
+        assert_eq!(mail.row.error.as_deref(), Some("451"));
+        assert_eq!(mail.row.attempts, 2);
+        sql.finish_mail(&mail, &Attempt::GivenUp("550".to_owned()), due).await.unwrap();
+        assert_eq!(sql.mail_queue().await.unwrap().waiting, 0);
+        assert_eq!(sql.retry_mails(Some(mail.row.id), due).await.unwrap(), 1, "its data is kept until it expires");
+        let mail = claim_one(&sql, due).await;
+        sql.finish_mail(&mail, &Attempt::Sent, due).await.unwrap();
+        assert_eq!(sql.retry_mails(None, due).await.unwrap(), 0, "the data of a sent mail is gone");
+
+        assert!(sql.prune_mails(due, 10).await.unwrap().is_empty());
+        assert_eq!(sql.prune_mails(due + Duration::from_millis(1), 10).await.unwrap(), [mail.row.id]);
+        assert!(sql.mails(None, 10).await.unwrap().is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rejected_mail_loses_its_data_when_it_expires() {
+    on_every_backend(async |backend| {
+        let sql = backend.node().await;
+        let mail = outbox_mail(NOW);
+        sql.enqueue_mail(&mail).await.unwrap();
+        let claimed = claim_one(&sql, NOW).await;
+        sql.finish_mail(&claimed, &Attempt::GivenUp("550".to_owned()), NOW).await.unwrap();
+        assert_eq!(sql.wipe_expired_mails(NOW).await.unwrap(), 0);
+        assert_eq!(sql.wipe_expired_mails(mail.expires_at).await.unwrap(), 1);
+        assert_eq!(sql.retry_mails(None, NOW).await.unwrap(), 0);
+    })
+    .await;
+}

@@ -1,0 +1,262 @@
+//! Delivery to a real SMTP server: encryption, authentication, refusals and faults. Nothing is lost, and nothing that the
+//! server acknowledged is sent twice.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use latchkey::{
+    config::SmtpSecurity,
+    store::sql::{OutboxRow, OutboxState},
+};
+
+use super::{TOKEN, enqueue, files::sent, reset_mail};
+use crate::harness::{
+    smtp::SmtpServer,
+    test_cluster::{Node, TestCluster},
+    wait,
+};
+
+/// A cluster whose nodes send mails to this server.
+fn cluster(server: &SmtpServer) -> TestCluster {
+    let mut cluster = TestCluster::new();
+    cluster.config.mail.transport = server.transport();
+    cluster
+}
+
+async fn row(node: &Node) -> OutboxRow {
+    node.state.sql.mails(None, 1).await.unwrap().remove(0)
+}
+
+/// Waits until an attempt has failed, and returns the row.
+async fn retried(node: &Node) -> OutboxRow {
+    wait::until("an attempt has failed", || async {
+        let row = row(node).await;
+        row.error.is_some() && !row.is_claimed
+    })
+    .await;
+    row(node).await
+}
+
+/// Moves the clock to the next attempt.
+fn advance_to(cluster: &TestCluster, row: &OutboxRow) {
+    cluster.advance(row.due_at.saturating_since(cluster.clock.now()) + Duration::from_millis(1));
+}
+
+#[tokio::test]
+async fn mail_is_sent_over_starttls_and_tls_with_authentication() {
+    for security in [SmtpSecurity::StartTls, SmtpSecurity::Tls] {
+        let server = SmtpServer::start(security, Some("latchkey:hunter2 with spaces"));
+        let cluster = cluster(&server);
+        let node = cluster.node().await;
+        enqueue(&node.state, &reset_mail("zoë@bücher.example", cluster.clock.now())).await;
+        let received = server.wait_for(1).await.remove(0);
+        assert!(received.is_encrypted && received.is_authenticated, "{security:?}");
+        assert_eq!((&*received.from, &*received.to), ("no-reply@auth.example.com", "zoë@xn--bcher-kva.example"));
+        assert_eq!(received.mail.token(), TOKEN);
+        sent(&node.state.sql).await;
+        node.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn mail_is_not_sent_without_the_configured_encryption_or_user() {
+    let plain = SmtpServer::start(SmtpSecurity::None, None);
+    let strict = SmtpServer::start(SmtpSecurity::StartTls, Some("latchkey:right"));
+    let mut wrong_user = strict.settings();
+    wrong_user.credentials.as_mut().unwrap().password = "wrong".into();
+    let mut untrusted = strict.settings();
+    untrusted.tls_ca = None;
+    let mut without_starttls = plain.settings();
+    without_starttls.security = SmtpSecurity::StartTls;
+    for (settings, why) in [(without_starttls, "STARTTLS"), (wrong_user, "535"), (untrusted, "certificate")] {
+        let mut cluster = TestCluster::new();
+        cluster.config.mail.transport = latchkey::config::MailTransport::Smtp(settings);
+        let node = cluster.node().await;
+        enqueue(&node.state, &reset_mail("ann@example.com", cluster.clock.now())).await;
+        let row = retried(&node).await;
+        assert_eq!(row.state, OutboxState::Waiting, "a mistake in the settings loses no mail");
+        let error = row.error.unwrap();
+        assert!(error.contains(why) && !error.contains("wrong"), "{error}");
+        assert!(node.state.mailer.check().await.unwrap_err().to_string().contains(why));
+        node.stop().await;
+    }
+    assert!(plain.attempts().is_empty() && strict.attempts().is_empty(), "no recipient was named in clear text");
+}
+
+#[tokio::test]
+async fn greylisted_mail_is_sent_by_a_later_attempt() {
+    let server = SmtpServer::start(SmtpSecurity::None, None);
+    let cluster = cluster(&server);
+    let node = cluster.node().await;
+    enqueue(&node.state, &reset_mail("greylist@example.com", cluster.clock.now())).await;
+    let row = retried(&node).await;
+    assert!(row.error.as_ref().unwrap().contains("greylisted"), "{row:?}");
+    let delay = row.due_at.saturating_since(cluster.clock.now());
+    assert!(delay >= Duration::from_secs(15) && delay <= Duration::from_secs(30), "{delay:?}");
+    advance_to(&cluster, &row);
+    server.wait_for(1).await;
+    sent(&node.state.sql).await;
+    assert_eq!(super::outbox_state(&node.state).await, (OutboxState::Sent, 2));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn rejected_mail_is_given_up_and_can_be_retried() {
+    let server = SmtpServer::start(SmtpSecurity::None, None);
+    let cluster = cluster(&server);
+    let node = cluster.node().await;
+    enqueue(&node.state, &reset_mail("reject@example.com", cluster.clock.now())).await;
+    sent(&node.state.sql).await;
+    let found = row(&node).await;
+    assert_eq!((found.state, found.attempts), (OutboxState::Failed, 1));
+    assert!(found.error.unwrap().contains("550"));
+    assert_eq!(node.state.sql.retry_mails(Some(found.id), cluster.clock.now()).await.unwrap(), 1);
+    wait::until("the server was tried again", || async { server.attempts().len() == 2 }).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn server_that_hangs_delays_its_mail_only() {
+    let server = SmtpServer::start(SmtpSecurity::None, None);
+    let mut settings = server.settings();
+    settings.timeout = Duration::from_secs(1);
+    let mut cluster = TestCluster::new();
+    cluster.config.mail.transport = latchkey::config::MailTransport::Smtp(settings);
+    let node = cluster.node().await;
+    let now = cluster.clock.now();
+    enqueue(&node.state, &reset_mail("hang@example.com", now)).await;
+    enqueue(&node.state, &reset_mail("ann@example.com", now)).await;
+    let first = server.wait_for(1).await;
+    assert_eq!(first[0].to, "ann@example.com");
+    let hung = || async {
+        let rows = node.state.sql.mails(Some(OutboxState::Waiting), 10).await.unwrap();
+        rows.first().is_some_and(|row| row.error.as_ref().is_some_and(|error| error.contains("mail.timeout")))
+    };
+    wait::until("the attempt timed out", hung).await;
+    cluster.advance(Duration::from_mins(2));
+    server.wait_for(2).await;
+    sent(&node.state.sql).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn connection_lost_in_the_message_loses_no_mail() {
+    let server = SmtpServer::start(SmtpSecurity::None, None);
+    let cluster = cluster(&server);
+    let node = cluster.node().await;
+    enqueue(&node.state, &reset_mail("crash@example.com", cluster.clock.now())).await;
+    let row = retried(&node).await;
+    assert!(server.received().is_empty());
+    advance_to(&cluster, &row);
+    server.wait_for(1).await;
+    sent(&node.state.sql).await;
+    assert_eq!(server.received().len(), 1);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn mail_sent_again_after_a_lost_acknowledgement_has_the_same_message_id() {
+    let server = SmtpServer::start(SmtpSecurity::None, None);
+    let cluster = cluster(&server);
+    let node = cluster.node().await;
+    enqueue(&node.state, &reset_mail("lost@example.com", cluster.clock.now())).await;
+    let row = retried(&node).await;
+    advance_to(&cluster, &row);
+    let received = server.wait_for(2).await;
+    let headers = received.iter().map(|mail| (mail.mail.header("Message-ID"), mail.mail.header("Date")));
+    assert_eq!(headers.collect::<BTreeSet<_>>().len(), 1, "mail programs show it once");
+    sent(&node.state.sql).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn two_nodes_send_each_mail_once() {
+    let server = SmtpServer::start(SmtpSecurity::None, None);
+    let cluster = cluster(&server);
+    let nodes = [cluster.node().await, cluster.node().await];
+    for number in 0..60 {
+        let mail = reset_mail(&format!("user{number}@example.com"), cluster.clock.now());
+        enqueue(&nodes[number % 2].state, &mail).await;
+    }
+    server.wait_for(60).await;
+    sent(&nodes[0].state.sql).await;
+    let recipients: Vec<_> = server.received().into_iter().map(|mail| mail.to).collect();
+    assert_eq!(recipients.len(), 60);
+    assert_eq!(recipients.iter().collect::<BTreeSet<_>>().len(), 60);
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn outage_of_an_hour_probes_seldom_and_loses_nothing() {
+    let server = SmtpServer::start(SmtpSecurity::None, None);
+    let mut cluster = cluster(&server);
+    cluster.config.mail.max_queued = 100;
+    server.set_down(true);
+    let node = cluster.node().await;
+    let now = cluster.clock.now();
+    for number in 0..50 {
+        let mut mail = reset_mail(&format!("user{number}@example.com"), now);
+        if let latchkey::domain::mail::MailData::VerifyAddress { challenge } = &mut mail.data {
+            challenge.expires_at = now + Duration::from_hours(2);
+        }
+        enqueue(&node.state, &mail).await;
+    }
+    let failures = || async {
+        let rows = node.state.sql.mails(Some(OutboxState::Waiting), 100).await.unwrap();
+        let is_trying = rows.iter().any(|row| row.is_claimed);
+        (rows.len(), if is_trying { 0 } else { rows.iter().map(|row| row.attempts).sum::<u32>() })
+    };
+    let mut before = 0;
+    for _ in 0..12 {
+        cluster.advance(Duration::from_mins(5));
+        wait::until("a probe has failed", || async { failures().await.1 > before }).await;
+        before = failures().await.1;
+    }
+    let (waiting, attempts) = failures().await;
+    assert_eq!(waiting, 50, "none is given up");
+    assert!(attempts < 50, "{attempts} attempts in an hour");
+    let metrics = latchkey::service::metrics::render(&node.state).await.unwrap();
+    assert!(metrics.contains("latchkey_mail_server_reachable 0"), "{metrics}");
+
+    server.set_down(false);
+    cluster.advance(Duration::from_mins(31));
+    server.wait_for(50).await;
+    sent(&node.state.sql).await;
+    assert_eq!(server.received().len(), 50);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn full_outbox_refuses_codes_and_drops_notices() {
+    use latchkey::domain::mail::MailData;
+    let server = SmtpServer::start(SmtpSecurity::None, None);
+    server.set_down(true);
+    let mut cluster = cluster(&server);
+    cluster.config.mail.max_queued = 100;
+    let node = cluster.node().await;
+    let now = cluster.clock.now();
+    let prepared: Vec<_> = (0..101).map(|_| node.state.mailer.prepare(&reset_mail("ann@example.com", now))).collect();
+    assert!(prepared[..100].iter().all(|mail| matches!(mail, Ok(Some(_)))));
+    assert!(prepared[100].is_err());
+    let notice = super::mail("ann@example.com", MailData::AccountDisabled { at: now });
+    assert_eq!(node.state.mailer.prepare(&notice), Ok(None), "a notice keeps no change from being made");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn expired_mail_is_not_sent() {
+    let server = SmtpServer::start(SmtpSecurity::None, None);
+    let cluster = cluster(&server);
+    let mut node = cluster.node().await;
+    node.stop_mail().await;
+    enqueue(&node.state, &reset_mail("ann@example.com", cluster.clock.now())).await;
+    cluster.advance(Duration::from_hours(1));
+    let other = cluster.node().await;
+    sent(&other.state.sql).await;
+    assert_eq!(row(&other).await.state, OutboxState::Failed);
+    assert!(server.attempts().is_empty());
+    assert_eq!(other.state.sql.retry_mails(None, cluster.clock.now()).await.unwrap(), 0);
+    other.stop().await;
+    node.stop().await;
+}
