@@ -3,7 +3,8 @@
 import { env } from "node:process";
 
 import express from "express";
-import { claimsOf, createVerifier, expressMiddleware, requireRole } from "latchkey-verify";
+import { claimsOf, createVerifier, expressMiddleware, registrationOf, requireMaxAge, requireRole, webSocketUpgrade } from "latchkey-verify";
+import { WebSocketServer } from "ws";
 
 const verifier = createVerifier({
   issuer: env.AUTH_ISSUER ?? "http://127.0.0.1:8080",
@@ -30,8 +31,35 @@ app.get("/admin/orders", signedIn, requireRole("admin"), (request, response) => 
   response.json({ orders: ["a lamp", "two chairs", "a table"] });
 });
 
+// signed-in users who authenticated in the last five minutes (RFC 9470)
+app.delete("/orders", signedIn, requireMaxAge(300), (request, response) => {
+  response.json({ deleted: true });
+});
+
 const server = app.listen(Number(env.PORT ?? 8000), "127.0.0.1", () => {
   console.log(`listening on http://127.0.0.1:${server.address().port}`);
+});
+
+// a chat of signed-in users; a WebSocket closes by itself when its session ends
+const chat = new WebSocketServer({ noServer: true, path: "/chat", maxPayload: 4096 });
+server.on("upgrade", webSocketUpgrade(verifier, chat));
+
+chat.on("connection", (socket, request) => {
+  const name = claimsOf(request).sub;
+  socket.on("error", () => socket.terminate());
+  socket.on("message", async (data) => {
+    const message = String(data);
+    if (!message.startsWith("/token ")) {
+      for (const each of chat.clients) each.send(`${name}: ${message}`);
+      return;
+    }
+    // a client that has refreshed its token stays in the chat
+    try {
+      registrationOf(request).renew(await verifier.verify(message.slice(7)));
+    } catch (error) {
+      socket.send(`not renewed: ${error.message}`);
+    }
+  });
 });
 
 for (const signal of ["SIGINT", "SIGTERM"]) {

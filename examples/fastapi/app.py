@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI
-from latchkey import Claims, Latchkey
-from latchkey.fastapi import current_session, require_role
+from fastapi import Depends, FastAPI, WebSocket, WebSocketDisconnect
+from latchkey import Claims, Latchkey, LatchkeyError, Registration
+from latchkey.fastapi import CloseOnEnd, current_registration, current_session, require_max_age, require_role
 
 
 @asynccontextmanager
@@ -23,6 +23,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
 
 
 app = FastAPI(title="Orders", lifespan=lifespan)
+
+app.add_middleware(CloseOnEnd)
 
 Session = Annotated[Claims, Depends(current_session)]
 
@@ -43,3 +45,46 @@ async def orders(session: Session) -> dict[str, Any]:
 async def all_orders() -> dict[str, Any]:
     """For signed-in users with the role admin."""
     return {"orders": ["a lamp", "two chairs", "a table"]}
+
+
+@app.delete("/orders", dependencies=[Depends(require_max_age(300))])
+async def delete_orders() -> dict[str, bool]:
+    """For signed-in users who authenticated in the last five minutes (RFC 9470)."""
+    return {"deleted": True}
+
+
+members: set[WebSocket] = set()
+
+
+@app.websocket("/chat")
+async def chat(
+    websocket: WebSocket, session: Session, registration: Annotated[Registration, Depends(current_registration)]
+) -> None:
+    """A chat of this worker's signed-in users. A WebSocket closes by itself when its session ends."""
+    await websocket.accept()
+    members.add(websocket)
+    try:
+        async for message in websocket.iter_text():
+            if message.startswith("/token "):
+                await renew(websocket, registration, message.removeprefix("/token "))
+            else:
+                await say(f"{session.sub}: {message}")
+    finally:
+        members.discard(websocket)
+
+
+async def say(message: str) -> None:
+    """Sends a message to all members."""
+    for member in list(members):
+        try:
+            await member.send_text(message)
+        except WebSocketDisconnect:
+            members.discard(member)
+
+
+async def renew(websocket: WebSocket, registration: Registration, token: str) -> None:
+    """Keeps a client in the chat that has refreshed its token."""
+    try:
+        registration.renew(await websocket.state.latchkey.verify(token))
+    except LatchkeyError as error:
+        await websocket.send_text(f"not renewed: {error}")

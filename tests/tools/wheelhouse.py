@@ -9,7 +9,7 @@ import zipfile
 from importlib import metadata
 from pathlib import Path
 
-ROOTS = ["fastapi", "uvicorn", "httpx", "pyjwt", "cryptography", "flit-core"]
+ROOTS = ["fastapi", "uvicorn", "websockets", "httpx", "pyjwt", "cryptography", "flit-core"]
 
 
 def dependencies(roots: list[str]) -> dict[str, metadata.Distribution]:

@@ -9,7 +9,7 @@ import { claimsOf, insufficientAuthentication, missingRole, missingScope } from 
 /** @typedef {(request: object, reply: Reply, next: (error?: any) => void) => void} Authorizer Express middleware and Fastify hook in one. */
 /** @typedef {(claims: Claims) => Refusal | undefined} Decision */
 
-/** What each authorizer decides by, for handshakes of WebSockets. @type {WeakMap<Authorizer, Decision>} */
+/** The decision of each authorizer, for handshakes of WebSockets. @type {WeakMap<Authorizer, Decision>} */
 const DECISIONS = new WeakMap();
 
 /** A value of `acr`: the printable ASCII characters of a quoted string, without blanks (RFC 9470, section 3). */
@@ -77,7 +77,7 @@ export function requireAuthentication({ acr, maxAge }) {
 }
 
 /**
- * What these authorizers decide by.
+ * The decisions of these authorizers.
  *
  * @param {readonly Authorizer[]} authorizers
  * @returns {Decision[]}

@@ -20,6 +20,7 @@ export class KeyRing {
   #reachable = false;
   #lastError = "not fetched yet";
   #refreshRequest = new AbortController();
+  #closed = false;
 
   /** Called when the keys were replaced, with a function that reports whether a key is still published. @type {(isPublished: (kid: string) => boolean) => void} */
   onReplaced = () => {};
@@ -84,7 +85,11 @@ export class KeyRing {
    */
   async run(closing) {
     const backoff = new Backoff();
-    closing.addEventListener("abort", () => this.requestRefresh(), { once: true });
+    const close = () => {
+      this.#closed = true;
+      this.requestRefresh();
+    };
+    closing.addEventListener("abort", close, { once: true });
     while (!closing.aborted) {
       this.#refreshRequest = new AbortController();
       const reached = await this.#refresh();
@@ -116,7 +121,7 @@ export class KeyRing {
     } catch (error) {
       this.#reachable = false;
       this.#lastError = describeError(error);
-      this.#settings.log(`the issuer's keys cannot be fetched: ${this.#lastError}`);
+      if (!this.#closed) this.#settings.log(`the issuer's keys cannot be fetched: ${this.#lastError}`);
     }
     return this.#reachable;
   }

@@ -1,4 +1,4 @@
-/** What a verifier remembers about the claims that it returned, without showing it in them. */
+/** The origin of the claims that a verifier returned, kept beside them. */
 
 /** @typedef {{ kid: string, leewayMs: number }} Origin The key that signed the token, and the verifier's tolerance for clock skew. */
 

@@ -101,7 +101,7 @@ export class Verifier {
    * called before this method returns if that is so already. Any newer token of the session that {@link Verifier.verify}
    * accepts keeps the registration alive.
    *
-   * Close the registration when the connection or the job is over.
+   * Close the registration when the connection is closed or the job is done.
    *
    * @param {Readonly<import("./claims.js").Claims>} claims that {@link Verifier.verify} returned
    * @param {(cause: import("./end-registry.js").EndCause) => unknown} callback An error that it throws is logged.

@@ -40,7 +40,7 @@ export function requireAuthentication({ acr, maxAge }: {
     maxAge?: number;
 }): Authorizer;
 /**
- * What these authorizers decide by.
+ * The decisions of these authorizers.
  *
  * @param {readonly Authorizer[]} authorizers
  * @returns {Decision[]}

@@ -1,7 +1,12 @@
 //! An app that verifies tokens, as a separate process.
 
+use futures_util::{SinkExt, StreamExt};
 use reqwest::Method;
 use serde_json::Value;
+use tokio_tungstenite::{
+    connect_async,
+    tungstenite::{self, Message, client::IntoClientRequest},
+};
 
 use super::service::ServiceProcess;
 use crate::harness::{
@@ -106,6 +111,30 @@ impl App {
         self.wait_until_refused(&own.access).await;
         self.get(&Tokens::of(&changed).access).await.expect(200);
         answers
+    }
+
+    /// Checks that the app's `/chat` sends messages back, refuses strangers, and closes when its user signs out.
+    pub(super) async fn check_chat(&self, service: &ServiceProcess) {
+        let client = service.client();
+        let name = format!("c{}", self.client.base.rsplit(':').next().unwrap());
+        let account = client.account(&name).await.text_of("id");
+        let tokens = client.login(&name).await;
+        let dial = |token: &str| {
+            let mut request = format!("ws://{}/chat", self.address()).into_client_request().unwrap();
+            let authorization = format!("Bearer {token}").parse().unwrap();
+            request.headers_mut().insert("authorization", authorization);
+            connect_async(request)
+        };
+        match dial("lk_rt_x").await {
+            Err(tungstenite::Error::Http(response)) => assert_eq!(response.status(), 401),
+            outcome => panic!("{outcome:?}"),
+        }
+        let (mut chat, _) = dial(&tokens.access).await.unwrap();
+        chat.send("hello".into()).await.unwrap();
+        assert_eq!(chat.next().await.unwrap().unwrap().into_text().unwrap().as_str(), format!("{account}: hello"));
+        client.logout(&tokens.refresh).await.expect(204);
+        let Message::Close(Some(frame)) = chat.next().await.unwrap().unwrap() else { panic!("the chat closes") };
+        assert_eq!((u16::from(frame.code), frame.reason.as_str()), (1008, "session_revoked"));
     }
 
     /// Waits until every worker of the app refuses the token.

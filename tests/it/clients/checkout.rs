@@ -74,7 +74,7 @@ impl Checkout {
     }
 
     /// Runs the README of an example: the first block of commands installs and starts the app, the second signs in, calls the
-    /// app, signs out and calls it again. Only the issuer and the port differ from what is printed.
+    /// app, joins its chat, signs out, which closes the chat, and calls the app again. Only the issuer and the port differ from what is printed.
     pub(super) async fn run_example(&self, example: &str, service: &ServiceProcess) {
         let [start, session] = &code_blocks(&format!("{example}/README.md"), "sh")[..] else {
             panic!("{example}/README.md has two blocks of commands")
@@ -90,11 +90,13 @@ impl Checkout {
         .await;
         let session = replace(session, PRINTED_ISSUER, &issuer);
         let session = replace(&session, &format!("127.0.0.1:{PRINTED_PORT}"), &app.address());
+        // A chat that fails must not be waited for.
+        let session = replace(&session, "do sleep 0.1; done", "do kill -0 $! || exit 1; sleep 0.1; done");
         // The revocation arrives within milliseconds, so the last call of the first run may still pass.
         wait::until("the app refuses the token after the logout", async || {
             let output = tokio::task::block_in_place(|| self.run(&folder, &session));
             let lines: Vec<&str> = output.lines().collect();
-            assert!(lines.contains(&"200"), "{output}");
+            assert!(lines.contains(&"200") && lines.contains(&"closed: 1008 session_revoked"), "{output}");
             lines.last() == Some(&"401")
         })
         .await;

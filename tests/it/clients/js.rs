@@ -14,7 +14,7 @@ use super::{
     checkout::Checkout,
     code_blocks, copy,
     npm_registry::{NpmRegistry, node_modules},
-    project,
+    project, run_until_signed_out,
     service::ServiceProcess,
 };
 use crate::openapi_external::{succeed, tool};
@@ -32,8 +32,9 @@ impl ClientCopy {
         for part in ["package.json", "tsconfig.json", "src", "tests", "types"] {
             copy(&project("clients/js").join(part), &folder.join(part));
         }
-        let cases = "tests/fixtures/verifier_cases.json";
-        copy(&project(cases), &root.path().join(cases));
+        for cases in ["tests/fixtures/verifier_cases.json", "tests/fixtures/verifier_session_cases.json"] {
+            copy(&project(cases), &root.path().join(cases));
+        }
         symlink(node_modules(), folder.join("node_modules")).unwrap();
         Self { _root: root, folder }
     }
@@ -80,18 +81,22 @@ fn typescript_program_compiles_against_the_declarations() {
     let folder = tempfile::tempdir().unwrap();
     let modules = folder.path().join("node_modules");
     fs::create_dir(&modules).unwrap();
-    for package in ["express", "fastify", "jose", "@types"] {
+    for package in ["express", "fastify", "@fastify", "fastify-plugin", "jose", "ws", "@types"] {
         symlink(node_modules().join(package), modules.join(package)).unwrap();
     }
     for part in ["package.json", "src", "types"] {
         copy(&project("clients/js").join(part), &modules.join("latchkey-verify").join(part));
     }
     let program = r#"
+import { createServer } from "node:http";
+import websocket from "@fastify/websocket";
 import Fastify from "fastify";
 import {
-  claimsOf, createVerifier, expressMiddleware, fastifyHook, fastifyPlugin, InvalidToken, requireRole, requireScope,
-  type Claims, type Reason,
+  claimsOf, closeOnEnd, createVerifier, expressMiddleware, fastifyHook, fastifyPlugin, InvalidToken, registrationOf, requireAcr,
+  requireAuthentication, requireMaxAge, requireRole, requireScope, webSocketUpgrade,
+  type Claims, type EndCause, type Reason, type Registration,
 } from "latchkey-verify";
+import { WebSocketServer } from "ws";
 const verifier = createVerifier({ issuer: "http://a.example", audience: "a", clientId: "b", clientSecret: "c", feedLost: "refuse" });
 const claims: Claims = await verifier.verify("token");
 const subject: string = claims.sub, session: string | undefined = claims.sid;
@@ -100,6 +105,19 @@ const app = Fastify();
 await app.register(fastifyPlugin(verifier));
 app.get("/", { onRequest: fastifyHook(verifier, { allowClients: true }) }, async (request) => claimsOf(request).sub);
 app.get("/admin", { onRequest: [requireRole("admin"), requireScope("orders:write")] }, async () => "");
+app.get("/pay", { onRequest: requireAuthentication({ acr: ["aal2"], maxAge: 300 }) }, async () => "");
+await app.register(websocket);
+app.get("/chat", { websocket: true }, (socket, request) => {
+  registrationOf(request).renew(claims);
+  socket.send("hello");
+});
+const registration: Registration = verifier.onEnd(claims, (cause: EndCause) => console.log(cause));
+const signal: AbortSignal = registration.signal;
+registration.close();
+const sockets = new WebSocketServer({ noServer: true });
+createServer().on("upgrade", webSocketUpgrade(verifier, sockets, { guards: [requireAcr("aal2"), requireMaxAge(60)] }));
+sockets.on("connection", (socket, request) => closeOnEnd(verifier, claimsOf(request), socket).signal.reason);
+export { signal };
 export { subject, session, reason, expressMiddleware };
 // @ts-expect-error the policy is one of two
 createVerifier({ issuer: "http://a.example", audience: "a", clientId: "b", clientSecret: "c", feedLost: "ignore" });
@@ -122,7 +140,7 @@ async fn readme_commands_install_and_programs_run_as_printed() {
     assert!(installed.join("types/index.d.ts").is_file() && !installed.join("tests").exists());
 
     let programs = code_blocks("clients/js/README.md", "js");
-    let [express, fastify, script] = &programs[..] else { panic!("the README has three programs") };
+    let [express, fastify, job, script] = &programs[..] else { panic!("the README has four programs") };
     let write = |name: &str, text: &str| {
         let path = folder.join(name);
         fs::write(&path, text).unwrap();
@@ -130,10 +148,20 @@ async fn readme_commands_install_and_programs_run_as_printed() {
     };
     for (name, text) in [("express.mjs", express), ("fastify.mjs", fastify)] {
         let words = [tool("node"), write(name, text)].map(|word| word.display().to_string());
-        App::start(&service.app_environment(), |_| words.clone().into()).await.check(&service).await;
+        let app = App::start(&service.app_environment(), |_| words.clone().into()).await;
+        app.check(&service).await;
+        app.check_chat(&service).await;
     }
 
     let account = service.client().account("ada").await.text_of("id");
+    let tokens = service.client().login("ada").await;
+    let job = write("job.mjs", job);
+    let mut command = Command::new(tool("node"));
+    command.envs(service.app_environment()).arg(&job).arg(&tokens.access);
+    let (client, refresh) = (service.client(), tokens.refresh.clone());
+    let output = run_until_signed_out(command, async || client.logout(&refresh).await.expect(204)).await;
+    assert_eq!(output, ["working", "stopped: session_revoked"]);
+
     let tokens = service.client().login("ada").await;
     let script = write("script.mjs", script);
     let run = |environment: Vec<(String, String)>, token: &str| {

@@ -6,13 +6,17 @@ mod browser;
 mod checkout;
 mod js;
 mod npm_registry;
+mod packages;
 mod python;
 mod service;
 
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
 };
+
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 /// A file or folder of the project.
 fn project(path: &str) -> PathBuf {
@@ -39,4 +43,18 @@ fn copy(from: &Path, to: &Path) {
         let entry = entry.unwrap();
         copy(&entry.path(), &to.join(entry.file_name()));
     }
+}
+
+/// Runs a program that prints a line when it works, signs its user out, and returns all lines that the program prints.
+async fn run_until_signed_out<T>(mut command: Command, sign_out: impl AsyncFnOnce() -> T) -> Vec<String> {
+    command.stdout(Stdio::piped());
+    let mut program = tokio::process::Command::from(command).kill_on_drop(true).spawn().unwrap();
+    let mut lines = BufReader::new(program.stdout.take().unwrap()).lines();
+    let mut printed = vec![lines.next_line().await.unwrap().expect("the program prints that it works")];
+    sign_out().await;
+    while let Some(line) = lines.next_line().await.unwrap() {
+        printed.push(line);
+    }
+    assert!(program.wait().await.unwrap().success());
+    printed
 }

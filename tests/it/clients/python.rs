@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, fs, path::Path, process::Command};
 
-use super::{app::App, checkout::Checkout, code_blocks, project, service::ServiceProcess};
+use super::{app::App, checkout::Checkout, code_blocks, project, run_until_signed_out, service::ServiceProcess};
 use crate::openapi_external::{succeed, tool};
 
 /// Python with the client's sources.
@@ -20,7 +20,7 @@ fn pytest(folder: &str) -> Command {
 }
 
 /// Variables that make pip install the packages of tests/tools from wheels in `folder`, without a network.
-fn pip_environment(folder: &Path) -> Vec<(&'static str, String)> {
+pub(super) fn pip_environment(folder: &Path) -> Vec<(&'static str, String)> {
     succeed(Command::new(tool("python")).arg(project("tests/tools/wheelhouse.py")).arg(folder));
     vec![
         ("PIP_NO_INDEX", "1".to_owned()),
@@ -39,7 +39,8 @@ fn unit_tests_pass() {
 fn types_check() {
     let mut command = python();
     command.args(["-m", "mypy", "--cache-dir=mypy", "--config-file"]).arg(project("clients/python/pyproject.toml"));
-    command.args(["clients/python/src", "clients/python/tests", "examples/fastapi/app.py"].map(project));
+    let apps = ["examples/fastapi/app.py", "examples/fastapi/chat.py"];
+    command.args(["clients/python/src", "clients/python/tests"].into_iter().chain(apps).map(project));
     succeed(&mut command);
 }
 
@@ -91,11 +92,21 @@ async fn readme_commands_install_and_programs_run_as_printed() {
     assert!(Path::new(installed.trim()).starts_with(&folder) && Path::new(installed.trim()).join("py.typed").is_file());
 
     let programs = code_blocks("clients/python/README.md", "python");
-    let [app, script] = &programs[..] else { panic!("the README has two programs") };
+    let [app, job, script] = &programs[..] else { panic!("the README has three programs") };
     fs::write(folder.join("app.py"), app).unwrap();
-    serve(&service, &tool("python"), &folder, 1).await.check(&service).await;
+    let app = serve(&service, &python, &folder, 1).await;
+    app.check(&service).await;
+    app.check_chat(&service).await;
+    drop(app);
 
     let account = service.client().account("ada").await.text_of("id");
+    let tokens = service.client().login("ada").await;
+    let mut command = Command::new(&python);
+    command.envs(service.app_environment()).args(["-u", "-c", job, &tokens.access]);
+    let (client, refresh) = (service.client(), tokens.refresh.clone());
+    let output = run_until_signed_out(command, async || client.logout(&refresh).await.expect(204)).await;
+    assert_eq!(output, ["working", "stopped: session_revoked"]);
+
     let tokens = service.client().login("ada").await;
     let run = |environment: Vec<(String, String)>, token: &str| {
         let output = succeed(Command::new(&python).envs(environment).args(["-c", script, token]));

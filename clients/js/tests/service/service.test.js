@@ -61,6 +61,49 @@ test("password change revokes all earlier sessions", async (t) => {
   await verifier.verify((await ada.signIn("another tidal engine verse")).access_token);
 });
 
+test("removed role refuses older tokens at once, and a refresh returns good ones", async (t) => {
+  const ada = await User.register();
+  command("user", "roles", ada.name, "--add", "admin");
+  const verifier = await live(t, PATIENT);
+  const tokens = await ada.signIn();
+  const ends = [];
+  const claims = await verifier.verify(tokens.access_token);
+  assert.deepEqual([claims.roles, Math.abs(claims.sessionStart - claims.iat) <= 1, claims.claimsVersion > 0], [["admin"], true, true]);
+  verifier.onEnd(claims, (cause) => ends.push(cause));
+  command("user", "roles", ada.name, "--remove", "admin");
+  await until("the callback is called", () => ends.length > 0);
+  assert.deepEqual(ends, ["claims_changed"]);
+  await assert.rejects(verifier.verify(tokens.access_token), { reason: "claims_changed" });
+  const refreshed = await call("/v1/refresh", { refresh_token: tokens.refresh_token });
+  assert.deepEqual((await verifier.verify(refreshed.access_token)).roles, []);
+  const later = await live(t, PATIENT);
+  await assert.rejects(later.verify(tokens.access_token), { reason: "claims_changed" }, "the snapshot of a later subscriber has the event");
+  await later.verify(refreshed.access_token);
+});
+
+test("ends of sessions reach their registrations with their causes", async (t) => {
+  const ada = await User.register();
+  const verifier = await live(t, PATIENT);
+  const ends = [];
+  const register = async (name, { access_token }) => {
+    const claims = await verifier.verify(access_token);
+    verifier.onEnd(claims, (cause) => ends.push(`${name} ${cause}`));
+    return claims;
+  };
+  const [one, two, own] = [await ada.signIn(), await ada.signIn(), await ada.signIn()];
+  const claims = await register("one", one);
+  await register("two", two);
+  await ada.signOut(one);
+  await until("the first ends", () => ends.length === 1);
+  verifier.onEnd(claims, (cause) => ends.push(`late ${cause}`));
+  assert.deepEqual(ends, ["one session_revoked", "late session_revoked"]);
+  const changed = await ada.changePassword(own, "another tidal engine verse");
+  await until("the second ends", () => ends.length === 3);
+  assert.match(ends[2], /^two (session|account)_revoked$/);
+  await register("new", changed);
+  assert.equal(verifier.registrations, 1);
+});
+
 test("disabled account revokes all sessions", async (t) => {
   const [ada, bob] = [await User.register(), await User.register()];
   const verifier = await live(t, PATIENT);

@@ -107,3 +107,19 @@ test("closed verifier refuses tokens and does not keep the process alive", async
   const code = await new Promise((resolve) => child.on("exit", resolve));
   assert.equal(code, 0);
 });
+
+test("request that closing the verifier aborts is not logged", async (t) => {
+  const issuer = await FakeIssuer.start(t);
+  const log = [];
+  let fetching = false;
+  const hanging = (url, request) => {
+    if (!String(url).endsWith("/keys")) return fetch(url, request);
+    fetching = true;
+    return new Promise((_, reject) => request.signal.addEventListener("abort", () => reject(new Error("aborted"))));
+  };
+  const verifier = issuer.verifier({ ...PATIENT, fetch: hanging, log: (line) => log.push(line) });
+  assert.ok(await verifier.waitLive(60_000));
+  await until("the keys are being fetched", () => fetching);
+  await verifier.close();
+  assert.deepEqual(log, []);
+});

@@ -4,7 +4,7 @@ For Starlette, FastAPI and other ASGI frameworks:
 
     app.add_middleware(CloseOnEnd)
 
-Whoever authenticates a request calls :func:`watch`; the dependencies of ``latchkey.fastapi`` do.
+The code that authenticates a request calls :func:`watch`; the dependencies of ``latchkey.fastapi`` do.
 """
 
 from __future__ import annotations

@@ -176,6 +176,7 @@ class EndRegistry:
 
         Raises ``Unavailable`` if there are ``max_registrations`` already.
         """
+        asyncio.get_running_loop()  # raises RuntimeError outside of the event loop, whose timer is used
         if len(self) >= self._settings.max_registrations:
             raise Unavailable(f"there are {len(self)} registrations: close some, or raise max_registrations")
         session = None if claims.sid is None else self._by_sid.get(claims.sid)

@@ -111,8 +111,8 @@ class Latchkey:
         may be a coroutine function. An exception that it raises is logged. Any newer token of the session that
         :meth:`verify` accepts keeps the registration alive.
 
-        Close the registration, which is a context manager, when the connection or the job is over. Call this in the event
-        loop of the verifier. Raises ``Unavailable`` if there are ``max_registrations`` already.
+        Close the registration, which is a context manager, when the connection is closed or the job is done. Call this in
+        the event loop of the verifier. Raises ``Unavailable`` if there are ``max_registrations`` already.
         """
         return self._registry.register(claims, callback)
 

@@ -82,6 +82,51 @@ async def test_password_change_revokes_all_earlier_sessions(service: Service) ->
         await latchkey.verify((await ada.sign_in("another tidal engine verse"))["access_token"])
 
 
+async def test_removed_role_refuses_older_tokens_at_once_and_a_refresh_returns_good_ones(service: Service) -> None:
+    ada = await service.user()
+    service.command("user", "roles", ada.name, "--add", "admin")
+    async with service.latchkey(**PATIENT) as latchkey:
+        assert await latchkey.wait_live(60)
+        tokens, ends = await ada.sign_in(), list[str]()
+        claims = await latchkey.verify(tokens["access_token"])
+        assert claims.roles == ("admin",)
+        assert claims.session_start is not None
+        assert abs(claims.session_start - claims.iat) <= 1
+        assert (claims.claims_version or 0) > 0
+        latchkey.on_end(claims, ends.append)
+        service.command("user", "roles", ada.name, "--remove", "admin")
+        await until("the callback is called", lambda: ends == ["claims_changed"])
+        with pytest.raises(InvalidToken) as refused:
+            await latchkey.verify(tokens["access_token"])
+        assert refused.value.reason == "claims_changed"
+        refresh = await service.http.post("/v1/refresh", json={"refresh_token": tokens["refresh_token"]})
+        refreshed = service.ok(refresh)["access_token"]
+        assert (await latchkey.verify(refreshed)).roles == ()
+    async with service.latchkey(**PATIENT) as latchkey:
+        assert await latchkey.wait_live(60)
+        assert await is_refused(latchkey, tokens["access_token"]), "the snapshot of a later subscriber has the event"
+        await latchkey.verify(refreshed)
+
+
+async def test_ends_of_sessions_reach_their_registrations_with_their_causes(service: Service) -> None:
+    ada, ends = await service.user(), list[str]()
+    async with service.latchkey(**PATIENT) as latchkey:
+        assert await latchkey.wait_live(60)
+        one, two, own = await ada.sign_in(), await ada.sign_in(), await ada.sign_in()
+        claims = await latchkey.verify(one["access_token"])
+        latchkey.on_end(claims, lambda cause: ends.append(f"one {cause}"))
+        latchkey.on_end(await latchkey.verify(two["access_token"]), lambda cause: ends.append(f"two {cause}"))
+        await ada.sign_out(one)
+        await until("the first ends", lambda: len(ends) == 1)
+        latchkey.on_end(claims, lambda cause: ends.append(f"late {cause}"))
+        assert ends == ["one session_revoked", "late session_revoked"]
+        changed = await ada.change_password(own, "another tidal engine verse")
+        await until("the second ends", lambda: len(ends) == 3)
+        assert ends[2] in ("two session_revoked", "two account_revoked")
+        latchkey.on_end(await latchkey.verify(changed["access_token"]), ends.append)
+        assert latchkey.registrations == 1
+
+
 async def test_disabled_account_revokes_all_sessions(service: Service) -> None:
     ada, bob = await service.user(), await service.user()
     async with service.latchkey(**PATIENT) as latchkey:

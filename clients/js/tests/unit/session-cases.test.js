@@ -1,0 +1,102 @@
+/** The cases of claims, ends of sessions and guards that the verifiers in all languages share. */
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+
+import { validateClaims } from "../../src/claims.js";
+import { EndRegistry } from "../../src/end-registry.js";
+import { insufficientAuthentication } from "../../src/guard.js";
+import { setOrigin } from "../../src/origin.js";
+import { parseClaimsChange, parseRevocation, RevocationSet } from "../../src/revocations.js";
+
+const CASES = JSON.parse(readFileSync(new URL("../../../../tests/fixtures/verifier_session_cases.json", import.meta.url), "utf8"));
+const RULES = { issuer: "https://a.example", audience: "latchkey", leewayMs: 5_000 };
+
+/** A verifier without network, whose clocks a case moves. */
+class Bench {
+  nowMs = CASES.now * 1000;
+  elapsedMs = 0;
+  completeAtMs = 0;
+  revocations = new RevocationSet(100, 1e9);
+  registry = new EndRegistry(
+    { leewayMs: 5_000, maxRegistrations: 100, endAfterSilenceMs: 5_000, log: () => {} },
+    {
+      kidOf: () => "one",
+      causeOf: (kid, claims) => this.revocations.causeOf(kid, claims),
+      silentMs: () => this.elapsedMs - this.completeAtMs,
+      now: () => this.nowMs,
+      elapsed: () => this.elapsedMs,
+    },
+  );
+
+  receive(name, data) {
+    const revocation = name === "claims" ? parseClaimsChange(data) : parseRevocation(data);
+    this.revocations.add(revocation, 0);
+    this.registry.onRevocation(revocation);
+  }
+
+  /** The claims of the token of a case, changed; throws if it is refused. */
+  verify(...changes) {
+    const payload = Object.assign({ iss: RULES.issuer, aud: RULES.audience, jti: "j", ...CASES.token }, ...changes);
+    const claims = validateClaims(payload, RULES, this.nowMs);
+    setOrigin(claims, { kid: "one", leewayMs: RULES.leewayMs });
+    const cause = this.revocations.causeOf("one", claims);
+    if (cause) throw Object.assign(new Error(cause), { reason: cause === "claims_changed" ? cause : "revoked" });
+    return claims;
+  }
+
+  advance(seconds) {
+    [this.nowMs, this.elapsedMs] = [this.nowMs + seconds * 1000, this.elapsedMs + seconds * 1000];
+  }
+}
+
+function reasonOf(given) {
+  const bench = new Bench();
+  for (const event of given.events) bench.receive(...event);
+  try {
+    bench.verify(given.token);
+    return null;
+  } catch (error) {
+    return error.reason;
+  }
+}
+
+function causeOf(given) {
+  const bench = new Bench();
+  const claims = bench.verify(given.token);
+  const causes = [];
+  for (const event of given.before ?? []) bench.receive(...event);
+  const registration = bench.registry.register(claims, (cause) => causes.push(cause));
+  for (const [step, data] of given.after) {
+    if (step === "verify") bench.registry.onAccepted(bench.verify(given.token, data));
+    else if (step === "renew") registration.renew(bench.verify(given.token, data));
+    else if (step === "advance" || step === "silent") {
+      bench.advance(data);
+      if (step === "advance") bench.completeAtMs = bench.elapsedMs;
+      bench.registry.endExpired();
+    } else bench.receive(step, data);
+  }
+  assert.ok(causes.length <= 1);
+  return causes[0] ?? null;
+}
+
+for (const given of CASES.claims) {
+  test(`shared case of claims: ${given.name}`, () => assert.equal(reasonOf(given), given.reason));
+}
+
+for (const given of CASES.ends) {
+  test(`shared case of ends: ${given.name}`, () => assert.equal(causeOf(given), given.cause));
+}
+
+for (const given of CASES.guards) {
+  test(`shared case of guards: ${given.name}`, () => {
+    const bench = new Bench();
+    const refusal = insufficientAuthentication(bench.verify(given.token), { acr: given.acr, maxAge: given.max_age }, bench.nowMs);
+    assert.equal(refusal?.headers["WWW-Authenticate"] ?? null, given.challenge);
+    if (refusal) {
+      const { code, status } = JSON.parse(refusal.body);
+      assert.deepEqual([refusal.status, status, code], [401, 401, "insufficient_user_authentication"]);
+    }
+  });
+}

@@ -1,0 +1,107 @@
+"""The cases of claims, ends of sessions and guards that the verifiers in all languages share."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI, HTTPException, Request
+from latchkey import Claims, EndCause, InvalidToken, Latchkey, Settings
+from latchkey.claims import validate_claims
+from latchkey.end_registry import EndRegistry
+from latchkey.fastapi import require_authentication
+from latchkey.revocations import RevocationSet, parse_claims_change, parse_revocation
+
+pytestmark = pytest.mark.anyio
+CASES = json.loads((Path(__file__).parents[4] / "tests/fixtures/verifier_session_cases.json").read_text())
+SETTINGS = Settings(issuer="https://a.example", audience="latchkey", client_id="b", client_secret="c")  # noqa: S106
+
+
+class Bench:
+    """A verifier without network, whose clocks a case moves."""
+
+    def __init__(self) -> None:
+        """Starts at the time of the cases."""
+        self.now, self.elapsed, self.complete_at = float(CASES["now"]), 0.0, 0.0
+        self.revocations = RevocationSet(100, 1e9)
+        self.registry = EndRegistry(
+            SETTINGS,
+            self.revocations.cause_of,
+            lambda: self.elapsed - self.complete_at,
+            now=lambda: self.now,
+            elapsed=lambda: self.elapsed,
+        )
+
+    def receive(self, name: str, data: dict[str, Any]) -> None:
+        """Takes an event of the feed."""
+        event = parse_claims_change(data) if name == "claims" else parse_revocation(data)
+        self.revocations.add(event, 0)
+        self.registry.on_revocation(event)
+
+    def verify(self, *changes: dict[str, Any]) -> Claims:
+        """The claims of the token of a case, changed. Raises ``InvalidToken`` if it is refused."""
+        payload = {"iss": SETTINGS.issuer, "aud": SETTINGS.audience, "jti": "j", **CASES["token"]}
+        for change in changes:
+            payload.update(change)
+        claims = validate_claims(payload, SETTINGS, self.now, "one")
+        cause = self.revocations.cause_of("one", claims)
+        if cause is not None:
+            raise InvalidToken("claims_changed" if cause == "claims_changed" else "revoked")
+        return claims
+
+
+@pytest.mark.parametrize("case", CASES["claims"], ids=lambda case: case["name"])
+def test_shared_case_of_claims(case: dict[str, Any]) -> None:
+    bench = Bench()
+    for event in case["events"]:
+        bench.receive(*event)
+    reason = None
+    try:
+        bench.verify(case.get("token", {}))
+    except InvalidToken as error:
+        reason = error.reason
+    assert reason == case["reason"]
+
+
+@pytest.mark.parametrize("case", CASES["ends"], ids=lambda case: case["name"])
+async def test_shared_case_of_ends(case: dict[str, Any]) -> None:
+    bench, causes = Bench(), list[EndCause]()
+    token = case.get("token", {})
+    claims = bench.verify(token)
+    for event in case.get("before", []):
+        bench.receive(*event)
+    registration = bench.registry.register(claims, causes.append)
+    for step, data in case["after"]:
+        match step:
+            case "verify":
+                bench.registry.on_accepted(bench.verify(token, data))
+            case "renew":
+                registration.renew(bench.verify(token, data))
+            case "advance" | "silent":
+                bench.now, bench.elapsed = bench.now + data, bench.elapsed + data
+                if step == "advance":
+                    bench.complete_at = bench.elapsed
+                bench.registry.end_expired()
+            case _:
+                bench.receive(step, data)
+    assert causes == ([] if case["cause"] is None else [case["cause"]])
+    registration.close()
+
+
+@pytest.mark.parametrize("case", CASES["guards"], ids=lambda case: case["name"])
+async def test_shared_case_of_guards(case: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, app = Bench(), FastAPI()
+    app.state.latchkey = Latchkey("https://a.example", audience="latchkey", client_id="b", client_secret="c")  # noqa: S106
+    acr = case.get("acr")
+    guard = require_authentication(acr=None if acr is None else tuple(acr), max_age=case.get("max_age"))
+    monkeypatch.setattr(time, "time", lambda: bench.now)
+    challenge = None
+    try:
+        await guard(Request({"type": "http", "app": app}), bench.verify(case.get("token", {})))
+    except HTTPException as error:
+        assert error.status_code == 401
+        challenge = (error.headers or {})["WWW-Authenticate"]
+    assert challenge == case["challenge"]
