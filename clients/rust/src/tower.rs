@@ -37,7 +37,7 @@ use tower_service::Service;
 
 #[cfg(doc)]
 use crate::VerifiedSession;
-pub use crate::session_end::body::{BoxError, SessionBody, SessionEnded};
+pub use crate::session_end::body::{SessionBody, SessionEnded};
 use crate::{
     bearer::Refusal,
     guard::{Guard, guard_methods},

@@ -12,7 +12,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use super::{EndCause, SessionWatch, VerifiedSession};
 
 /// The error of a [`SessionBody`].
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The body was cut off because its session has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
