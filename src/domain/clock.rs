@@ -68,13 +68,41 @@ impl fmt::Debug for Timestamp {
     }
 }
 
-/// A clock: the system's, or one that tests advance.
+/// The difference of another clock to this machine's, in milliseconds. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct ClockOffset(Arc<AtomicI64>);
+
+impl ClockOffset {
+    /// A difference of this many milliseconds: positive if the other clock is ahead.
+    pub fn of_millis(millis: i64) -> Self {
+        Self(Arc::new(AtomicI64::new(millis)))
+    }
+
+    /// The difference in milliseconds.
+    pub fn as_millis(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Corrects the difference by a measurement: the other clock showed `theirs` when this machine's showed a time from `before` to
+    /// `after`. The difference changes no more than the measurement proves, so that the corrected time does not jitter.
+    pub fn measure(&self, before: Timestamp, theirs: Timestamp, after: Timestamp) {
+        let (least, most) = (theirs.0.saturating_sub(after.0), theirs.0.saturating_sub(before.0));
+        // The clock was set in between: the measurement proves nothing.
+        if least <= most {
+            self.0.store(self.as_millis().clamp(least, most), Ordering::Relaxed);
+        }
+    }
+}
+
+/// A clock: the system's, one that tests advance, or one of these with an offset.
 #[derive(Clone, Debug)]
 pub enum Clock {
     /// The system clock.
     System,
     /// A clock that changes only by [`Clock::advance`]; clones share their time.
     Manual(Arc<AtomicI64>),
+    /// Another clock with an offset.
+    Offset(Box<Clock>, ClockOffset),
 }
 
 impl Clock {
@@ -92,13 +120,59 @@ impl Clock {
                 Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
             }
             Self::Manual(millis) => Timestamp(millis.load(Ordering::SeqCst)),
+            Self::Offset(clock, offset) => Timestamp(clock.now().0.saturating_add(offset.as_millis())),
         }
+    }
+
+    /// This clock with an offset.
+    #[must_use]
+    pub fn with_offset(&self, offset: ClockOffset) -> Self {
+        Self::Offset(Box::new(self.clone()), offset)
+    }
+
+    /// Whether this is the system clock, without an offset.
+    pub const fn is_system(&self) -> bool {
+        matches!(self, Self::System)
     }
 
     /// Advances a manual clock. Does nothing to the system clock.
     pub fn advance(&self, by: Duration) {
-        if let Self::Manual(millis) = self {
-            millis.fetch_add(i64::try_from(by.as_millis()).unwrap_or(0), Ordering::SeqCst);
+        match self {
+            Self::System => {}
+            Self::Manual(millis) => {
+                millis.fetch_add(i64::try_from(by.as_millis()).unwrap_or(0), Ordering::SeqCst);
+            }
+            Self::Offset(clock, _) => clock.advance(by),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offset_follows_a_measurement_only_as_far_as_it_proves() {
+        let at = Timestamp::from_millis;
+        let offset = ClockOffset::default();
+        let measured = |before, theirs, after| {
+            offset.measure(at(before), at(theirs), at(after));
+            offset.as_millis()
+        };
+        assert_eq!(measured(1000, 1002, 1005), 0, "the clocks may be equal");
+        assert_eq!(measured(1000, 21_002, 1005), 19_997);
+        assert_eq!(measured(2000, 22_000, 2001), 19_999);
+        assert_eq!(measured(3000, 23_000, 3050), 19_999, "a slow answer proves less");
+        assert_eq!(measured(4000, 4000, 4000), 0, "the other clock was set back");
+        assert_eq!(measured(5000, 9000, 4000), 0, "this clock was set back meanwhile");
+    }
+
+    #[test]
+    fn clock_with_offset_advances_with_its_base() {
+        let base = Clock::manual(Timestamp::from_millis(1000));
+        let fast = base.with_offset(ClockOffset::of_millis(20_000));
+        base.advance(Duration::from_millis(1));
+        fast.advance(Duration::from_millis(2));
+        assert_eq!((base.now().as_millis(), fast.now().as_millis()), (1003, 21_003));
     }
 }

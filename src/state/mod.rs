@@ -36,7 +36,7 @@ use crate::{
 pub struct AppState {
     /// The configuration, as it was loaded.
     pub config: Config,
-    /// The source of time.
+    /// The source of time: Redis' clock, which all nodes follow.
     pub clock: Clock,
     /// The source of randomness.
     pub entropy: Entropy,
@@ -91,6 +91,7 @@ impl AppState {
         sql: Sql,
         redis: RedisStores,
     ) -> Result<Self, StateError> {
+        let clock = redis.follow_clock(&clock, None).await;
         let mac_key = |secret| derive(secret, derive::REFRESH_TOKEN_MAC);
         let previous: Vec<_> = config.secrets.previous.iter().map(mac_key).collect();
         let refresh_tokens = RefreshTokens::new(&mac_key(&config.secrets.current), previous.iter().map(|key| &**key));

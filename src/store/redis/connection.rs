@@ -24,6 +24,7 @@ use super::{
     address::{Address, Label},
     failure,
     key::Keys,
+    redis_clock::RedisClock,
     script::{self, Scripts},
     watchdog,
 };
@@ -47,6 +48,8 @@ pub struct RedisConnection {
     pub(super) has_minid: AtomicBool,
     /// Whether a script may only use keys of one bucket (Redis Cluster).
     pub(super) per_slot: AtomicBool,
+    /// Redis' clock.
+    pub(super) clock: RedisClock,
     /// The channel on which revocations are published.
     pub(super) channel: String,
     /// The client for subscriptions, connected by the revocation log.
@@ -174,6 +177,7 @@ impl RedisConnection {
             event_retention: settings.event_retention,
             event_trim_args: script::event_trim_args(settings.event_retention, &channel),
             channel,
+            clock: RedisClock::default(),
             has_minid: AtomicBool::new(false),
             per_slot: AtomicBool::new(is_cluster),
             metrics,

@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     connection::{RedisConnection, RedisError, keep_connected},
-    script,
+    redis_clock, script,
 };
 use crate::domain::clock::{Clock, Timestamp};
 
@@ -231,17 +231,21 @@ impl RedisHealth {
     /// # Errors
     /// [`RedisError::Unavailable`]
     pub async fn inspect_clock(&self, clock: &Clock) -> Result<Option<Finding>, RedisError> {
-        if !matches!(clock, Clock::System) {
+        // A clock that follows Redis' says nothing about this machine's.
+        let own = match clock {
+            Clock::Offset(own, _) => own,
+            own => own,
+        };
+        if !own.is_system() {
             return Ok(None);
         }
-        let command = CustomCommand::new_static("TIME", ClusterHash::Random, false);
-        let before = clock.now();
-        let (seconds, micros): (i64, i64) = match self.connection.client().custom(command, Vec::<String>::new()).await {
+        let before = own.now();
+        let theirs = match redis_clock::server_time(self.connection.client()).await {
             Ok(time) => time,
             Err(error) if is_denied(&error) => return Ok(None),
             Err(error) => return Err(self.connection.explain(error)),
         };
-        Ok(skew(before, Timestamp::from_millis(seconds * 1000 + micros / 1000), clock.now()))
+        Ok(skew(before, theirs, own.now()))
     }
 }
 
@@ -253,8 +257,8 @@ fn skew(before: Timestamp, theirs: Timestamp, after: Timestamp) -> Option<Findin
         code: "clock",
         severity: Severity::Warning,
         detail: format!(
-            "Redis' clock is {:.1} s {which} this machine's; synchronize both (NTP): sessions and tokens expire by this \
-             machine's clock",
+            "Redis' clock is {:.1} s {which} this machine's; synchronize both (NTP): sessions and tokens follow \
+             Redis' clock, and services that verify tokens use their own",
             apart.as_secs_f64()
         ),
     })

@@ -12,6 +12,7 @@ pub mod key;
 mod last_use;
 mod rate_limits;
 pub mod record;
+mod redis_clock;
 mod refresh_status;
 mod replay_guard;
 mod revocation_log;
@@ -38,7 +39,7 @@ pub(crate) use rate_limits::FEW_FAILURES_KEPT;
 
 use crate::{
     config::{CacheSettings, RedisSettings},
-    domain::secret::SecretText,
+    domain::{clock::Clock, secret::SecretText},
     metrics::RedisMetrics,
     runtime::Cores,
 };
@@ -81,6 +82,17 @@ impl RedisStores {
             revocation_log,
             connection,
         })
+    }
+
+    /// Returns a clock that follows Redis', from a node's own clock, after a first measurement: the nodes that share a Redis have the
+    /// same time. While Redis can't be reached, or denies `TIME`, it is the node's own. A clock that is not the system's follows
+    /// `instead`, or nothing.
+    pub async fn follow_clock(&self, own: &Clock, instead: Option<Clock>) -> Clock {
+        let clock = self.connection.clock.follow(own, instead);
+        if let Err(error) = self.connection.clock.measure(self.connection.client()).await {
+            tracing::debug!(%error, "the clock of Redis was not measured");
+        }
+        clock
     }
 
     /// The metrics of all stores.

@@ -10,7 +10,7 @@ use latchkey::{
     config::{AuditSettings, CacheSettings, Config, LimitSettings, MailTransport, Sources, load},
     crypto::access_token::{IssuedToken, VerifiedToken},
     domain::{
-        clock::{Clock, Timestamp},
+        clock::{Clock, ClockOffset, Timestamp},
         entropy::Entropy,
     },
     http,
@@ -33,6 +33,8 @@ use super::{client::Client, redis::Redis, wait};
 pub struct TestCluster {
     pub redis: Redis,
     pub clock: Clock,
+    /// The clock of Redis for nodes whose own clock differs; none where `clock` is everybody's.
+    pub redis_clock: Option<Clock>,
     /// The configuration of the next node.
     pub config: Config,
     folder: TempDir,
@@ -71,6 +73,7 @@ impl TestCluster {
         Self {
             redis,
             clock: Clock::manual(Timestamp::from_millis(1_800_000_000_000)),
+            redis_clock: None,
             config,
             folder,
             nodes: Mutex::default(),
@@ -85,6 +88,16 @@ impl TestCluster {
     /// Starts a node on a free port.
     pub async fn node(&self) -> Node {
         self.node_on(TcpListener::bind("127.0.0.1:0").await.unwrap()).await
+    }
+
+    /// Starts a node whose own clock is ahead of the cluster's, or behind it. It has to follow Redis'.
+    pub async fn node_with_clock_skew(&mut self, skew: ClockOffset) -> Node {
+        let clock = self.clock.clone();
+        self.clock = clock.with_offset(skew);
+        self.redis_clock = Some(clock.clone());
+        let node = self.node().await;
+        (self.clock, self.redis_clock) = (clock, None);
+        node
     }
 
     /// Starts a node on a free port with its own address as issuer, for clients that follow the metadata.
@@ -102,8 +115,11 @@ impl TestCluster {
         redis.revocation_log.start_replication();
         let entropy = Entropy::system();
         let passwords = PasswordHasher::start(&self.config.password, entropy.clone()).unwrap();
-        let state =
-            AppState::new(self.config.clone(), self.clock.clone(), entropy, passwords, sql, redis).await.unwrap();
+        let clock = match &self.redis_clock {
+            Some(theirs) => redis.follow_clock(&self.clock, Some(theirs.clone())).await,
+            None => self.clock.clone(),
+        };
+        let state = AppState::new(self.config.clone(), clock, entropy, passwords, sql, redis).await.unwrap();
         let state = Arc::new(state);
         self.nodes.lock().unwrap().push(Arc::downgrade(&state));
         let address = listener.local_addr().unwrap();

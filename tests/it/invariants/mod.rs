@@ -5,6 +5,7 @@ mod i1_one_successor;
 mod i2_reuse;
 mod i3_introspection;
 mod i3_revoked;
+mod i4_one_clock;
 mod i4_two_clocks;
 mod i5_credentials;
 mod i6_client_secrets;

@@ -97,6 +97,7 @@ impl RevocationLog {
             wake: Arc::clone(&wake),
         };
         let synchronizer = Synchronizer {
+            connection: Arc::clone(connection),
             pool: connection.pool.clone(),
             keys: connection.keys.clone(),
             positions: (0..BUCKETS).map(|bucket| connection.keys.position_of_bucket(bucket)).collect(),

@@ -10,7 +10,6 @@ use std::{
 use fred::{
     clients::{Client, Pool},
     interfaces::{ClientLike, KeysInterface, StreamsInterface},
-    types::{ClusterHash, CustomCommand},
 };
 use futures_util::future::try_join_all;
 use tokio::sync::Notify;
@@ -24,7 +23,7 @@ use super::{
 use crate::{
     domain::clock::Timestamp,
     store::redis::{
-        connection::RedisError,
+        connection::{RedisConnection, RedisError},
         key::{BUCKETS, Keys},
     },
 };
@@ -40,6 +39,7 @@ const EXPIRY_SLACK: Duration = Duration::from_secs(1);
 
 /// Synchronizes until it is aborted.
 pub(super) struct Synchronizer {
+    pub(super) connection: Arc<RedisConnection>,
     pub(super) pool: Pool,
     pub(super) keys: Keys,
     /// The keys of all buckets' positions.
@@ -96,7 +96,7 @@ impl Synchronizer {
         let client = self.pool.next();
         let before: Vec<_> = (0..BUCKETS).map(|bucket| self.cache.position(bucket)).collect();
         let began = Instant::now();
-        let watermark = self.time(client).await?;
+        let watermark = self.connection.clock.measure(client).await?;
         let there = self.positions(client).await?;
 
         let mut lost = false;
@@ -148,13 +148,6 @@ impl Synchronizer {
 
     fn behind(&self, there: &[Position]) -> Vec<usize> {
         (0..BUCKETS).filter(|bucket| self.cache.is_behind(*bucket, there[*bucket])).collect()
-    }
-
-    /// Redis' clock.
-    async fn time(&self, client: &Client) -> Result<Timestamp, RedisError> {
-        let command = CustomCommand::new_static("TIME", ClusterHash::Random, false);
-        let (seconds, micros): (i64, i64) = client.custom(command, Vec::<String>::new()).await?;
-        Ok(Timestamp::from_millis(seconds * 1000 + micros / 1000))
     }
 
     /// The positions of all buckets in Redis.

@@ -1,0 +1,52 @@
+//! The clock of Redis, which all nodes follow: a node's own clock with the measured offset. Sessions, tokens and events of nodes
+//! whose clocks differ have the same time.
+
+use std::sync::OnceLock;
+
+use fred::{
+    clients::Client,
+    error::Error as FredError,
+    interfaces::ClientLike,
+    types::{ClusterHash, CustomCommand},
+};
+
+use crate::domain::clock::{Clock, ClockOffset, Timestamp};
+
+/// The clock of Redis, as far as this node has measured it.
+#[derive(Debug, Default)]
+pub(super) struct RedisClock {
+    /// The node's own clock, and Redis' if that is not the server's.
+    clocks: OnceLock<(Clock, Option<Clock>)>,
+    offset: ClockOffset,
+}
+
+impl RedisClock {
+    /// Returns a clock that follows Redis', from a node's own clock. Later measurements correct it. A manual clock has nothing to do
+    /// with the server's: it follows `instead` if there is one.
+    pub(super) fn follow(&self, own: &Clock, instead: Option<Clock>) -> Clock {
+        if !own.is_system() && instead.is_none() {
+            return own.clone();
+        }
+        let (own, _) = self.clocks.get_or_init(|| (own.clone(), instead));
+        own.with_offset(self.offset.clone())
+    }
+
+    /// Asks Redis for its time, and corrects the offset by it.
+    pub(super) async fn measure(&self, client: &Client) -> Result<Timestamp, FredError> {
+        let clocks = self.clocks.get();
+        let before = clocks.map(|(own, _)| own.now());
+        let time = server_time(client).await?;
+        if let (Some((own, instead)), Some(before)) = (clocks, before) {
+            let theirs = instead.as_ref().map_or(time, Clock::now);
+            self.offset.measure(before, theirs, own.now());
+        }
+        Ok(time)
+    }
+}
+
+/// The time of the server's clock.
+pub(super) async fn server_time(client: &Client) -> Result<Timestamp, FredError> {
+    let command = CustomCommand::new_static("TIME", ClusterHash::Random, false);
+    let (seconds, micros): (i64, i64) = client.custom(command, Vec::<String>::new()).await?;
+    Ok(Timestamp::from_millis(seconds * 1000 + micros / 1000))
+}

@@ -1,0 +1,109 @@
+//! All nodes follow the clock of Redis: with a node 20 seconds fast and one 20 seconds slow, I1, I2 and I4 hold on both, and the tokens
+//! of each are valid on the other.
+
+use std::{collections::HashSet, time::Duration};
+
+use futures_util::future::join_all;
+use latchkey::domain::clock::{ClockOffset, Timestamp};
+
+use crate::harness::{
+    client::Tokens,
+    test_cluster::{Node, TestCluster},
+    wait,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_hours(24);
+
+/// A node 20 seconds fast, and one 20 seconds slow.
+async fn skewed_nodes(cluster: &mut TestCluster) -> [Node; 2] {
+    let fast = cluster.node_with_clock_skew(ClockOffset::of_millis(20_000)).await;
+    let slow = cluster.node_with_clock_skew(ClockOffset::of_millis(-20_000)).await;
+    fast.account("ada").await;
+    [fast, slow]
+}
+
+async fn refreshed(node: &Node, token: &str) -> Tokens {
+    Tokens::of(&node.refresh(token).await.expect(200))
+}
+
+fn problem(code: &str) -> (u16, String) {
+    (401, code.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i1_sixteen_concurrent_refreshes_on_skewed_nodes_get_one_successor() {
+    let mut cluster = TestCluster::new();
+    let nodes = skewed_nodes(&mut cluster).await;
+    let mut current = nodes[0].login("ada").await.refresh;
+    for round in 1..=20 {
+        let answers = join_all((0..16).map(|i| nodes[i % 2].refresh(&current))).await;
+        let tokens: HashSet<String> =
+            answers.into_iter().map(|answer| Tokens::of(&answer.expect(200)).refresh).collect();
+        assert_eq!(tokens.len(), 1);
+        current = tokens.into_iter().next().unwrap();
+        assert_eq!(nodes[1].state.refresh_tokens.decode(&current).unwrap().generation.0, round);
+        cluster.advance(SECOND);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i2_grace_window_is_exact_on_skewed_nodes() {
+    let mut cluster = TestCluster::new();
+    cluster.config.session.retry_window = Duration::ZERO;
+    let nodes = skewed_nodes(&mut cluster).await;
+    for (here, there) in [(0, 1), (1, 0)] {
+        let first = nodes[here].login("ada").await;
+        let next = refreshed(&nodes[here], &first.refresh).await;
+        cluster.advance(Duration::from_millis(9_999));
+        assert_eq!(refreshed(&nodes[there], &first.refresh).await.refresh, next.refresh);
+        cluster.advance(Duration::from_millis(1));
+        assert_eq!(nodes[there].refresh(&first.refresh).await.problem(), problem("refresh_token_reused"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i4_sessions_expire_at_the_same_moment_on_skewed_nodes() {
+    let mut cluster = TestCluster::new();
+    let nodes = skewed_nodes(&mut cluster).await;
+    for (here, there) in [(0, 1), (1, 0)] {
+        let idle = nodes[here].login("ada").await;
+        let used = nodes[here].login("ada").await;
+        cluster.advance(7 * DAY - Duration::from_millis(1));
+        refreshed(&nodes[there], &used.refresh).await;
+        cluster.advance(Duration::from_millis(1));
+        for node in &nodes {
+            assert_eq!(node.refresh(&idle.refresh).await.problem(), problem("session_expired"));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn access_token_of_each_skewed_node_is_valid_on_the_other_for_its_whole_lifetime() {
+    let mut cluster = TestCluster::new();
+    cluster.config.token.leeway = Duration::ZERO;
+    let nodes = skewed_nodes(&mut cluster).await;
+    for (here, there) in [(0, 1), (1, 0)] {
+        let tokens = nodes[here].login("ada").await;
+        let claims = nodes[there].verified(&tokens.access);
+        let now = cluster.clock.now().as_secs();
+        assert_eq!((claims.iat, claims.exp, claims.auth_time), (now, now + 300, now));
+        cluster.advance(299 * SECOND);
+        nodes[there].get("/v1/me", &tokens.access).await.expect(200);
+        cluster.advance(SECOND);
+        nodes[there].get("/v1/me", &tokens.access).await.expect(401);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_follows_the_clock_of_redis_when_its_own_is_set() {
+    let mut cluster = TestCluster::new();
+    let skew = ClockOffset::default();
+    let node = cluster.node_with_clock_skew(skew.clone()).await;
+    for millis in [20_000, -20_000] {
+        let zero = Timestamp::from_millis(0);
+        skew.measure(zero, Timestamp::from_millis(millis), zero);
+        let follows = || async { node.state.clock.now() == cluster.clock.now() };
+        wait::until("the node has measured its clock", follows).await;
+    }
+}
