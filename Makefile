@@ -65,7 +65,7 @@ bench-rotation: ## compare rotation rules: false sign-outs, and refreshes until 
 soak: ## check random histories under random faults: make soak SECONDS=600 SEED=1
 	@sh .ci/install.sh test
 	TEST_TOOLS_DIR="$(TOOLS)" HISTORY_SECONDS="$(SECONDS)" $(if $(SEED),HISTORY_SEED="$(SEED)") \
-	  cargo test --locked --test it history::nothing -- --nocapture
+	  cargo test --workspace --locked --test it history::random_history_with_faults_matches_the_session_model -- --nocapture
 
 # Coverage instrumentation for libFuzzer with a stable compiler; built into a folder of its own.
 FUZZ_FLAGS = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \

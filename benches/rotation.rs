@@ -36,11 +36,14 @@ fn main() {
     println!("\nThe owner's refreshes until the session ends: median / 99.9 % ({THEFTS} thefts each, seed {SEED})\n");
     row("thief", &names);
     row("---", &["---:"; 5]);
-    for (suffix, owner) in
-        [("", Owner::Desk), ("; the owner moves", Owner::Moving), ("; the owner has three tabs", Owner::Tabs)]
-    {
-        for (name, thief) in Thief::DETECTABLE {
-            detection_row(&format!("{name}{suffix}"), thief, owner);
+    for (name, thief) in Thief::DETECTABLE {
+        detection_row(name, thief, Owner::Desk);
+    }
+    for (suffix, owner) in [("the owner moves", Owner::Moving), ("the owner has three tabs", Owner::Tabs)] {
+        let others =
+            [("shadows", Thief::Shadows), ("refreshes first, twice", Thief::FirstTwice), ("mixes", Thief::Mixes)];
+        for (name, thief) in others {
+            detection_row(&format!("{name}; {suffix}"), thief, owner);
         }
     }
     for (name, thief) in Thief::UNDETECTABLE {

@@ -160,6 +160,14 @@ fn documents_name_existing_tests_and_modules_only() {
 }
 
 #[test]
+fn makefile_names_existing_tests_only() {
+    let makefile = read("Makefile");
+    let named: Vec<&str> = makefile.split_whitespace().filter(|word| is_path_of_words(word, "::", 2)).collect();
+    let missing: Vec<&&str> = named.iter().filter(|name| !is_test(name)).collect();
+    assert!(!named.is_empty() && missing.is_empty(), "these tests do not exist: {missing:?}");
+}
+
+#[test]
 fn documents_name_existing_paths_only() {
     assert_no_findings(&documents(), "these paths do not exist", |document, text| {
         let folder = root().join(document).parent().map(Path::to_path_buf).unwrap_or_default();

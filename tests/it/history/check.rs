@@ -66,15 +66,17 @@ impl Search<'_> {
         // tries calls in the order of their answers, and unanswered calls last
         candidates.sort_by_key(|&i| (!self.is_answered(i), self.ops[i].span.1));
         for i in candidates {
-            let Some(next) = state.after(&self.ops[i], answered, &self.times, self.rules) else { continue };
-            if !self.is_answered(i) && next == state {
-                continue;
+            let states: Vec<State> = state.after(&self.ops[i], answered, &self.times, self.rules).collect();
+            for next in states {
+                if !self.is_answered(i) && next == state {
+                    continue;
+                }
+                done[i] = true;
+                if self.find_order(done, next) {
+                    return true;
+                }
+                done[i] = false;
             }
-            done[i] = true;
-            if self.find_order(done, next) {
-                return true;
-            }
-            done[i] = false;
         }
         false
     }
@@ -103,7 +105,7 @@ impl Search<'_> {
 
 fn format_ops(ops: &[Op]) -> String {
     ops.iter().fold(String::new(), |text, op| {
-        let Op { call, answer, span: (from, to) } = op;
-        text + &format!("  {from:>10} … {to:>10} µs  {call:?} → {answer:?}\n")
+        let Op { call, answer, network, span: (from, to) } = op;
+        text + &format!("  {from:>10} … {to:>10} µs  {call:?} from network {network} → {answer:?}\n")
     })
 }

@@ -21,7 +21,12 @@ fn token(generation: u32) -> Answer {
 
 /// A call with the milliseconds of its request and its answer.
 fn op(from: u64, to: u64, call: Call, answer: Answer) -> Op {
-    Op { call, answer, span: (from * 1000, to * 1000) }
+    Op { call, answer, network: 0, span: (from * 1000, to * 1000) }
+}
+
+/// A call from another network than that of the others.
+fn elsewhere(op: Op) -> Op {
+    Op { network: 1, ..op }
 }
 
 #[track_caller]
@@ -111,6 +116,51 @@ fn checker_enforces_the_retry_window_from_both_sides() {
         assert_eq!(found(&[&moved[..], &then(30_000, Refresh(0), token(2))].concat()), !repeated, "{second}");
         assert_eq!(found(&[&moved[..], &then(30_000, Refresh(0), Reused)].concat()), repeated, "{second}");
     }
+}
+
+/// Rounds in which the owner refreshes and a thief elsewhere presents the same token after it.
+fn shadowed(rounds: u64) -> Vec<Op> {
+    let round = |i: u64| {
+        let (at, generation) = (10 * i, u32::try_from(i).unwrap());
+        let answer = token(generation + 1);
+        let refresh = |at| op(at, at + 1, Refresh(generation), answer);
+        [refresh(at + 2), elsewhere(refresh(at + 4))]
+    };
+    [LOGIN()].into_iter().chain((0..rounds).flat_map(round)).collect()
+}
+
+#[test]
+fn checker_expects_a_session_with_two_holders_to_end_at_the_fourth_counted_repeat() {
+    let with_last = |rounds, answer| {
+        let mut ops = shadowed(rounds);
+        ops.last_mut().unwrap().answer = answer;
+        ops
+    };
+    assert_accepted(&shadowed(3));
+    assert_accepted(&with_last(4, Reused));
+    // a second holder that is answered
+    violation_in(&shadowed(4));
+    // the session ended too early
+    violation_in(&with_last(3, Reused));
+    // repeats from the same network are free
+    let free: Vec<Op> = shadowed(8).into_iter().map(|op| Op { network: 0, ..op }).collect();
+    assert_accepted(&free);
+    // a generation without a counted repeat
+    let mut interrupted = shadowed(3);
+    interrupted.push(op(32, 33, Refresh(3), token(4)));
+    interrupted.push(op(34, 35, Refresh(4), token(5)));
+    interrupted.push(elsewhere(op(36, 37, Refresh(4), token(5))));
+    assert_accepted(&interrupted);
+}
+
+#[test]
+fn checker_accepts_both_outcomes_of_an_unanswered_counted_repeat() {
+    let mut ops = shadowed(4);
+    // the third repeat may have been counted, or not
+    ops[6].answer = Unknown;
+    assert_accepted(&ops);
+    ops[8].answer = Reused;
+    assert_accepted(&ops);
 }
 
 #[test]

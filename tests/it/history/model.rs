@@ -3,7 +3,7 @@
 //! The model follows from the documented invariants (one successor, reuse revokes, ended stays ended, two clocks, credential changes
 //! end sessions, no acknowledged write is lost), not from the scripts. Times are microseconds since the history began.
 
-use std::time::Duration;
+use std::{cmp::Ordering, time::Duration};
 
 /// An interval within which a call was executed: the earliest and the latest moment.
 pub type When = (u64, u64);
@@ -38,11 +38,19 @@ pub enum Answer {
     Unknown,
 }
 
+/// A network with a user agent.
+pub type Network = u8;
+
+/// The network of a session that a password change created: that of the session which it replaced.
+pub const UNKNOWN: Network = u8::MAX;
+
 /// A call and its answer.
 #[derive(Clone, Debug)]
 pub struct Op {
     pub call: Call,
     pub answer: Answer,
+    /// The network of a login or a refresh; 0 for other calls.
+    pub network: Network,
     /// The times of the request and of the answer.
     pub span: When,
 }
@@ -141,6 +149,8 @@ impl Times {
 pub struct Rules {
     pub grace: u64,
     pub retry: u64,
+    /// The number of consecutive generations with a counted repeat that ends a session.
+    pub counted_repeats_limit: u32,
     pub idle: u64,
     pub absolute: u64,
     /// Allowed clock skew, including the rounding of times in tokens.
@@ -155,6 +165,7 @@ impl Rules {
         Self {
             grace: micros(grace),
             retry: micros(retry),
+            counted_repeats_limit: 4,
             idle: micros(idle),
             absolute: micros(absolute),
             tolerance: 50_000,
@@ -167,52 +178,117 @@ impl Rules {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
     Before,
-    /// Live, with this current generation.
-    Live(u32),
+    Live(Live),
     Over,
 }
 
+/// The state of a live session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Live {
+    /// The current generation.
+    generation: u32,
+    /// The network of the login or of the last rotation.
+    network: Network,
+    /// Bit `n` is set if the client of a counted repeat lacked the `n`-th generation before the current one.
+    counted: u8,
+}
+
+impl Live {
+    fn rotated(self, network: Network) -> Self {
+        Self { generation: self.generation + 1, network, counted: self.counted << 1 }
+    }
+
+    /// The state after a repeat of a superseded generation that is counted, or none if it reveals a second holder.
+    fn counted(self, presented: u32, rules: &Rules) -> Option<Self> {
+        let lowest = |bits: u32| u8::try_from((1_u32 << bits.min(8)) - 1).unwrap();
+        let lacked = self.generation - presented;
+        let counted = self.counted | lowest(lacked);
+        let run = lowest(rules.counted_repeats_limit.max(lacked + 1));
+        (counted & run != run).then_some(Self { counted, ..self })
+    }
+
+    /// The states after a repeat that was answered with the current token; none if it reveals a second holder.
+    fn repeated(self, presented: u32, network: Network, rules: &Rules) -> [Option<Self>; 2] {
+        let free = (self.network == network || self.network == UNKNOWN).then_some(self);
+        let counted = if self.network == network { None } else { self.counted(presented, rules) };
+        [free, counted]
+    }
+}
+
+/// The possible states after a call.
+type Next = [Option<State>; 2];
+
+const IMPOSSIBLE: Next = [None, None];
+
+fn only(state: State) -> Next {
+    [Some(state), None]
+}
+
+fn only_if(possible: bool, state: State) -> Next {
+    if possible { only(state) } else { IMPOSSIBLE }
+}
+
 impl State {
-    /// The state after a call that was executed by `by`, or none if the answer is impossible in this state.
-    pub fn after(self, op: &Op, by: u64, times: &Times, rules: &Rules) -> Option<Self> {
+    /// The states after a call that was executed by `by`; none if the answer is impossible in this state.
+    pub fn after(self, op: &Op, by: u64, times: &Times, rules: &Rules) -> impl Iterator<Item = Self> {
+        self.next(op, by, times, rules).into_iter().flatten()
+    }
+
+    fn next(self, op: &Op, by: u64, times: &Times, rules: &Rules) -> Next {
         let late = if op.answer == Answer::Unknown { rules.lateness } else { 0 };
         // when the node may have read its clock
         let at = (op.span.0, op.span.1.saturating_add(late).min(by));
         match (self, op.call, op.answer) {
-            (Self::Before, Call::Login, Answer::Token(0, _)) => Some(Self::Live(0)),
-            // all sessions of the account were ended before this one was created
-            (Self::Before, Call::End, Answer::Done | Answer::Unknown) => Some(Self::Before),
-            (Self::Before, ..) | (_, Call::Login, _) => None,
-
-            (Self::Live(_), Call::End, Answer::Done | Answer::Unknown) => Some(Self::Over),
-            (Self::Live(current), Call::Check, Answer::Live) => times.may_live(current, at, rules).then_some(self),
-            (Self::Live(current), _, Answer::Gone) => times.may_be_expired(current, at, rules).then_some(self),
-            (Self::Live(current), Call::Refresh(presented), answer) => {
-                Self::refreshed(current, presented, answer, at, times, rules)
+            (Self::Before, Call::Login, Answer::Token(0, _)) => {
+                only(Self::Live(Live { generation: 0, network: op.network, counted: 0 }))
             }
+            // all sessions of the account were ended before this one was created
+            (Self::Before, Call::End, Answer::Done | Answer::Unknown) => only(Self::Before),
+            (Self::Before, ..) | (_, Call::Login, _) => IMPOSSIBLE,
 
-            (Self::Over, Call::Refresh(_) | Call::Check | Call::End, Answer::Gone) => Some(Self::Over),
-            (Self::Over, Call::End, Answer::Done) => Some(Self::Over),
-            (_, _, Answer::Unknown) => Some(self),
-            _ => None,
+            (Self::Live(_), Call::End, Answer::Done | Answer::Unknown) => only(Self::Over),
+            (Self::Live(live), Call::Check, Answer::Live) => only_if(times.may_live(live.generation, at, rules), self),
+            (Self::Live(live), _, Answer::Gone) => only_if(times.may_be_expired(live.generation, at, rules), self),
+            (Self::Live(live), Call::Refresh(presented), _) => live.refreshed(presented, op, at, times, rules),
+
+            (Self::Over, Call::Refresh(_) | Call::Check | Call::End, Answer::Gone) => only(Self::Over),
+            (Self::Over, Call::End, Answer::Done) => only(Self::Over),
+            (_, _, Answer::Unknown) => only(self),
+            _ => IMPOSSIBLE,
         }
     }
+}
 
-    fn refreshed(current: u32, presented: u32, answer: Answer, at: When, times: &Times, rules: &Rules) -> Option<Self> {
-        // a token of a later generation than the session's: its rotation was acknowledged and lost
-        let superseded = presented.checked_add(1).filter(|next| *next <= current + 1)? <= current;
+impl Live {
+    fn refreshed(self, presented: u32, op: &Op, at: When, times: &Times, rules: &Rules) -> Next {
+        let current = self.generation;
         let may_live = times.may_live(current, at, rules);
-        let (may_be_repeated, must_be_repeated) =
-            if superseded { times.repeat(presented, current, at, rules) } else { (false, false) };
-        match answer {
-            Answer::Token(given, _) if superseded => {
-                (given == current && may_live && may_be_repeated).then_some(Self::Live(current))
+        match presented.cmp(&current) {
+            // a token of a later generation than the session's: its rotation was acknowledged and lost
+            Ordering::Greater => IMPOSSIBLE,
+            Ordering::Equal => {
+                let rotated = State::Live(self.rotated(op.network));
+                match op.answer {
+                    Answer::Token(given, _) => only_if(given == current + 1 && may_live, rotated),
+                    Answer::Unknown => only(rotated),
+                    _ => IMPOSSIBLE,
+                }
             }
-            Answer::Token(given, _) => (given == current + 1 && may_live).then_some(Self::Live(given)),
-            Answer::Reused => (superseded && !must_be_repeated).then_some(Self::Over),
-            Answer::Unknown if !superseded => Some(Self::Live(current + 1)),
-            Answer::Unknown => Some(if must_be_repeated { Self::Live(current) } else { Self::Over }),
-            _ => None,
+            Ordering::Less => {
+                let (may_be_repeated, must_be_repeated) = times.repeat(presented, current, at, rules);
+                let [free, counted] = self.repeated(presented, op.network, rules);
+                let may_be_second_holder = self.network != op.network && counted.is_none();
+                let may_be_reuse = !must_be_repeated || may_be_second_holder;
+                match op.answer {
+                    Answer::Token(given, _) if given == current && may_live && may_be_repeated => {
+                        [free, counted].map(|live| live.map(State::Live))
+                    }
+                    Answer::Reused => only_if(may_be_reuse, State::Over),
+                    // a free repeat leaves the state as if it had not been executed
+                    Answer::Unknown => [may_be_reuse.then_some(State::Over), counted.map(State::Live)],
+                    _ => IMPOSSIBLE,
+                }
+            }
         }
     }
 }

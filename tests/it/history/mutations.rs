@@ -24,7 +24,7 @@ struct Mutation {
     found: &'static str,
 }
 
-const MUTATIONS: [Mutation; 6] = [
+const MUTATIONS: [Mutation; 7] = [
     Mutation {
         what: "superseded tokens never expire",
         script: "rotate.lua",
@@ -37,6 +37,13 @@ const MUTATIONS: [Mutation; 6] = [
         script: "rotate.lua",
         from: "if is_repeat(session, presented, now, grace, retry) then",
         to: "if false then",
+        found: "no order",
+    },
+    Mutation {
+        what: "repeats from another network are not counted",
+        script: "rotate.lua",
+        from: "bit.bor(shifted(counted, session.generation - at), low_bits(lacked))",
+        to: "low_bits(lacked)",
         found: "no order",
     },
     Mutation {

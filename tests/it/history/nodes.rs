@@ -141,6 +141,8 @@ fn command(folder: &str, number: usize, redis: &str, database: &str) -> Vec<Stri
         &format!("session.idle_timeout={}s", IDLE.as_secs()),
         &format!("session.absolute_timeout={}s", ABSOLUTE.as_secs()),
         "session.max_per_account=1000",
+        // the simulated users set X-Forwarded-For
+        "http.trusted_proxies=127.0.0.1",
         // the simulated users exceed the default limits
         "limits.login_per_address=off",
         "limits.login_service=off",

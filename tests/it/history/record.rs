@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     check,
-    model::{Answer, Call, Op, Rules, When},
+    model::{Answer, Op, Rules},
 };
 
 /// The sessions that a call concerns.
@@ -80,8 +80,8 @@ impl Record {
         u64::try_from(self.began.elapsed().as_micros()).unwrap()
     }
 
-    pub fn note(&self, account: usize, about: About, call: Call, answer: Answer, span: When) {
-        self.entries.lock().unwrap().push(Entry { account, about, op: Op { call, answer, span } });
+    pub fn note(&self, account: usize, about: About, op: Op) {
+        self.entries.lock().unwrap().push(Entry { account, about, op });
     }
 
     /// Records the beginning or the end of a fault.

@@ -11,11 +11,15 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
 use super::{
-    model::{Answer, Call, When},
+    model::{Answer, Call, Network, Op, UNKNOWN, When},
     nodes::Bench,
     random::Random,
     record::{About, Record},
 };
+
+/// The addresses of the user's networks, and of a thief's.
+const NETWORKS: [&str; 3] = ["192.0.2.7", "198.51.100.4", "203.0.113.9"];
+const THIEF: Network = 2;
 
 /// The outcome of a request.
 enum Reply {
@@ -42,6 +46,8 @@ pub struct User<'a> {
     number: usize,
     name: String,
     random: Random,
+    /// The network that the user is in.
+    network: Network,
     sessions: Vec<Session>,
     /// The possible passwords: two if a change was never answered.
     passwords: Vec<String>,
@@ -55,7 +61,17 @@ impl<'a> User<'a> {
         let body = json!({ "email": format!("{name}@example.com"), "username": &name, "password": password });
         let answer = bench.nodes[0].request(Method::POST, "/v1/users").json(&body).send().await.unwrap();
         assert_eq!(answer.status(), 201);
-        Self { bench, record, number, name, random, sessions: Vec::new(), passwords: vec![password], changes: 0 }
+        Self {
+            bench,
+            record,
+            number,
+            name,
+            random,
+            network: 0,
+            sessions: Vec::new(),
+            passwords: vec![password],
+            changes: 0,
+        }
     }
 
     /// Makes random calls until `done`.
@@ -87,6 +103,9 @@ impl<'a> User<'a> {
             *tries -= 1;
         }
         let last = self.sessions[which].refresh.len() - 1;
+        if self.random.percent(5) {
+            self.network = 1 - self.network;
+        }
         match self.random.below(100) {
             0..38 => self.refresh(which, last, 1).await,
             38..48 => self.refresh(which, last, 2).await,
@@ -95,11 +114,13 @@ impl<'a> User<'a> {
             50..60 => {
                 let furthest = *self.random.pick(&[3, 12]);
                 let old = last.saturating_sub(self.random.below(furthest));
-                self.refresh(which, old, 1).await;
+                let network = if self.random.percent(50) { THIEF } else { self.network };
+                self.refresh_from(network, which, old, 1).await;
             }
             60..68 => self.retry_lost_refresh(which, last).await,
             68..72 => self.abandon_refresh(which, last).await,
-            72..90 => self.check_session(which).await,
+            72..74 => self.be_shadowed(which).await,
+            74..90 => self.check_session(which).await,
             90..94 => self.logout(which).await,
             94..96 => self.logout_during_refresh(which, last).await,
             96..97 => self.end_another(which).await,
@@ -150,7 +171,12 @@ impl<'a> User<'a> {
     }
 
     fn note(&self, session: &str, call: Call, answer: Answer, span: When) {
-        self.record.note(self.number, About::Session(session.to_owned()), call, answer, span);
+        self.note_from(0, session, call, answer, span);
+    }
+
+    fn note_from(&self, network: Network, session: &str, call: Call, answer: Answer, span: When) {
+        let op = Op { call, answer, network, span };
+        self.record.note(self.number, About::Session(session.to_owned()), op);
     }
 
     fn mark_ended(&mut self, which: usize) {
@@ -162,12 +188,13 @@ impl<'a> User<'a> {
         let (mut tried, start) = (Vec::new(), self.passwords.len());
         for password in self.passwords.clone().into_iter().rev() {
             let body = json!({ "identifier": self.name, "password": password });
-            let (reply, span) = self.send(node, |request| request.json(&body), (Method::POST, "/v1/login"), None).await;
+            let finish = |request: RequestBuilder| from_network(request, self.network).json(&body);
+            let (reply, span) = self.send(node, finish, (Method::POST, "/v1/login"), None).await;
             match reply {
                 Reply::Answered(200, body) => {
                     let text = |field: &str| body[field].as_str().unwrap().to_owned();
                     let (id, refresh) = (text("session_id"), text("refresh_token"));
-                    self.note(&id, Call::Login, token(&refresh), span);
+                    self.note_from(self.network, &id, Call::Login, token(&refresh), span);
                     let (access, refresh) = (text("access_token"), vec![(0, refresh)]);
                     self.sessions.push(Session { id, access, refresh, tries: None });
                     return;
@@ -185,24 +212,48 @@ impl<'a> User<'a> {
 
     /// Presents a token `times` times concurrently.
     async fn refresh(&mut self, which: usize, token_index: usize, times: usize) {
+        self.refresh_from(self.network, which, token_index, times).await;
+    }
+
+    async fn refresh_from(&mut self, network: Network, which: usize, token_index: usize, times: usize) {
         let (generation, text) = self.sessions[which].refresh[token_index].clone();
         let nodes: Vec<usize> = (0..times).map(|_| self.any_node()).collect();
         let replies = {
-            let present_once = |node: usize| self.present(node, &text, None);
+            let present_once = |node: usize| self.present(node, &text, network, None);
             join_all(nodes.into_iter().map(present_once)).await
         };
         for (reply, span) in replies {
-            self.note_refresh(which, generation, reply, span, true);
+            self.note_refresh(which, (generation, network), reply, span, true);
         }
     }
 
-    async fn present(&self, node: usize, token: &str, timeout: Option<Duration>) -> (Reply, When) {
+    /// A thief elsewhere presents each token just after the user did. The fourth time ends the session.
+    async fn be_shadowed(&mut self, which: usize) {
+        for _ in 0..4 {
+            let last = self.sessions[which].refresh.len() - 1;
+            self.refresh(which, last, 1).await;
+            let (generation, text) = self.sessions[which].refresh[last].clone();
+            let node = self.any_node();
+            let (reply, span) = self.present(node, &text, THIEF, None).await;
+            self.note_refresh(which, (generation, THIEF), reply, span, false);
+        }
+    }
+
+    async fn present(&self, node: usize, token: &str, network: Network, timeout: Option<Duration>) -> (Reply, When) {
         let body = json!({ "refresh_token": token });
-        self.send(node, |request| request.json(&body), (Method::POST, "/v1/refresh"), timeout).await
+        let finish = |request: RequestBuilder| from_network(request, network).json(&body);
+        self.send(node, finish, (Method::POST, "/v1/refresh"), timeout).await
     }
 
     /// Records the answer to a refresh. If it `arrived` at the client, the client uses the new token.
-    fn note_refresh(&mut self, which: usize, presented: u32, reply: Reply, span: When, arrived: bool) {
+    fn note_refresh(
+        &mut self,
+        which: usize,
+        (presented, network): (u32, Network),
+        reply: Reply,
+        span: When,
+        arrived: bool,
+    ) {
         let id = self.sessions[which].id.clone();
         let answer = match reply {
             Reply::Answered(200, body) => {
@@ -232,15 +283,18 @@ impl<'a> User<'a> {
         if matches!(answer, Answer::Gone | Answer::Reused) {
             self.mark_ended(which);
         }
-        self.note(&id, Call::Refresh(presented), answer, span);
+        self.note_from(network, &id, Call::Refresh(presented), answer, span);
     }
 
     /// Simulates a lost response: presents the same token again, at once or later.
     async fn retry_lost_refresh(&mut self, which: usize, last: usize) {
         let (generation, text) = self.sessions[which].refresh[last].clone();
         let node = self.any_node();
-        let (reply, span) = self.present(node, &text, None).await;
-        self.note_refresh(which, generation, reply, span, false);
+        let (reply, span) = self.present(node, &text, self.network, None).await;
+        self.note_refresh(which, (generation, self.network), reply, span, false);
+        if self.random.percent(30) {
+            self.network = 1 - self.network;
+        }
         let pause = if self.random.percent(30) { self.random.millis(0, 1500) } else { self.random.millis(0, 50) };
         tokio::time::sleep(pause).await;
         self.refresh(which, last, 1).await;
@@ -250,8 +304,8 @@ impl<'a> User<'a> {
     async fn abandon_refresh(&mut self, which: usize, last: usize) {
         let (generation, text) = self.sessions[which].refresh[last].clone();
         let (node, timeout) = (self.any_node(), self.random.millis(0, 20));
-        let (reply, span) = self.present(node, &text, Some(timeout)).await;
-        self.note_refresh(which, generation, reply, span, true);
+        let (reply, span) = self.present(node, &text, self.network, Some(timeout)).await;
+        self.note_refresh(which, (generation, self.network), reply, span, true);
     }
 
     async fn check_session(&mut self, which: usize) {
@@ -297,10 +351,10 @@ impl<'a> User<'a> {
         let (id, nodes) = (self.sessions[which].id.clone(), [self.any_node(), self.any_node()]);
         let body = json!({ "refresh_token": text });
         let ((reply, span), (ended, ending)) = tokio::join!(
-            self.present(nodes[0], &text, None),
+            self.present(nodes[0], &text, self.network, None),
             self.send(nodes[1], |request| request.json(&body), (Method::POST, "/v1/logout"), None),
         );
-        self.note_refresh(which, generation, reply, span, true);
+        self.note_refresh(which, (generation, self.network), reply, span, true);
         match ended {
             Reply::Answered(204, _) => {
                 self.mark_ended(which);
@@ -355,7 +409,11 @@ impl<'a> User<'a> {
                 self.mark_ended(which);
             }
         }
-        self.record.note(self.number, About::All { but: kept }, Call::End, answer, span);
+        self.record.note(
+            self.number,
+            About::All { but: kept },
+            Op { call: Call::End, answer: answer, network: 0, span },
+        );
     }
 
     async fn end_all(&mut self, caller: usize, keep_caller: bool) {
@@ -391,8 +449,12 @@ impl<'a> User<'a> {
                 for which in 0..self.sessions.len() {
                     self.mark_ended(which);
                 }
-                self.record.note(self.number, About::All { but: Some(id.clone()) }, Call::End, Answer::Done, span);
-                self.note(&id, Call::Login, token(&refresh), span);
+                self.record.note(
+                    self.number,
+                    About::All { but: Some(id.clone()) },
+                    Op { call: Call::End, answer: Answer::Done, network: 0, span },
+                );
+                self.note_from(UNKNOWN, &id, Call::Login, token(&refresh), span);
                 self.sessions.push(Session { id, access, refresh: vec![(0, refresh)], tries: None });
                 self.passwords = vec![new];
                 self.try_old_password(&current).await;
@@ -419,6 +481,11 @@ impl<'a> User<'a> {
             self.record.record_violation(format!("user {}: a password that was changed still works", self.number));
         }
     }
+}
+
+/// A request that a proxy received from a network.
+fn from_network(request: RequestBuilder, network: Network) -> RequestBuilder {
+    request.header("x-forwarded-for", NETWORKS[usize::from(network)])
 }
 
 /// The generation and a hash of a refresh token, read without its key.

@@ -10,7 +10,7 @@ use simulation::{
     policies::Policy,
     rule::{
         DEFAULTS,
-        Decision::{self, Reused, Rotated},
+        Decision::{self, Reused, Rotated, SecondHolder},
         Session, Settings,
     },
     thief::{Owner, Thief},
@@ -61,13 +61,13 @@ fn repeat_of_a_token_of_the_last_burst_is_allowed_within_the_retry_window() {
 }
 
 #[test]
-fn four_consecutive_generations_with_a_counted_repeat_are_reuse() {
+fn four_consecutive_generations_with_a_counted_repeat_have_a_second_holder() {
     let rounds = |count: u32| -> Vec<_> {
         let round = |i: u32| [(i, HOME, u64::from(i) * HOUR), (i, THIEF, u64::from(i) * HOUR + 1)];
         (0..count).flat_map(round).collect()
     };
     let counted = [Rotated, COUNTED, Rotated, COUNTED, Rotated, COUNTED];
-    assert_eq!(decisions(&DEFAULTS, &rounds(4)), [&counted[..], &[Rotated, Reused]].concat());
+    assert_eq!(decisions(&DEFAULTS, &rounds(4)), [&counted[..], &[Rotated, SecondHolder]].concat());
     // a generation without a counted repeat ends the run
     let interrupted = [&rounds(3)[..], &[(3, HOME, 3 * HOUR), (4, HOME, 4 * HOUR), (4, STREET, 5 * HOUR)]].concat();
     assert_eq!(decisions(&DEFAULTS, &interrupted), [&counted[..], &[Rotated, Rotated, COUNTED]].concat());
@@ -81,7 +81,7 @@ fn counted_repeat_counts_every_generation_that_its_holder_lacked() {
         [(2 * i, HOME, at), (2 * i + 1, HOME, at + SECOND), (2 * i, THIEF, at + 2 * SECOND)]
     };
     let presentations: Vec<_> = (0..2).flat_map(round).collect();
-    assert_eq!(decisions(&DEFAULTS, &presentations), [Rotated, Rotated, COUNTED, Rotated, Rotated, Reused]);
+    assert_eq!(decisions(&DEFAULTS, &presentations), [Rotated, Rotated, COUNTED, Rotated, Rotated, SecondHolder]);
 }
 
 #[test]
@@ -139,7 +139,8 @@ impl Shared {
     fn present(&mut self, by_thief: bool, times: u32) -> bool {
         (0..times).all(|_| {
             let (token, tag) = if by_thief { (self.thief, THIEF) } else { (self.owner, HOME) };
-            let alive = self.session.present(token, tag, self.now, &DEFAULTS) != Reused;
+            let decision = self.session.present(token, tag, self.now, &DEFAULTS);
+            let alive = !matches!(decision, Reused | SecondHolder);
             *if by_thief { &mut self.thief } else { &mut self.owner } = self.session.generation;
             alive
         })

@@ -6,6 +6,7 @@ mod life;
 mod memory;
 mod model;
 mod rotate_paths;
+mod rotation_rule;
 mod scripts;
 pub(crate) mod server;
 mod upgrade;

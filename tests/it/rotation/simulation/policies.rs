@@ -73,7 +73,10 @@ struct Latchkey {
 impl Rotation for Latchkey {
     fn present(&mut self, token: Token, from: Tag, now: u64) -> Answer {
         let tag = if self.networks { from } else { 0 };
-        self.ended = self.ended || self.session.present(token, tag, now, &self.settings) == Decision::Reused;
+        if !self.ended {
+            let decision = self.session.present(token, tag, now, &self.settings);
+            self.ended = matches!(decision, Decision::Reused | Decision::SecondHolder);
+        }
         (!self.ended).then_some(self.session.generation)
     }
 }

@@ -30,8 +30,10 @@ pub enum Decision {
         /// Whether the repeat is counted on the session and written to the audit log.
         counted: bool,
     },
-    /// The session is revoked.
+    /// The token must not be repeated: the session is revoked.
     Reused,
+    /// The last repeats were counted without a gap: the session has two holders and is revoked.
+    SecondHolder,
 }
 
 /// The part of a session that the rule reads and writes.
@@ -57,7 +59,7 @@ impl Session {
         Self { generation, issued: now, tag, counted: 0, recent: before.into_iter().collect() }
     }
 
-    /// Decides about the token of this generation. The caller drops the session when it is reused.
+    /// Decides about the token of this generation. The caller drops a session that is revoked.
     pub fn present(&mut self, generation: u32, tag: Tag, now: u64, settings: &Settings) -> Decision {
         if generation >= self.generation {
             self.rotate(generation, tag, now, settings);
@@ -79,7 +81,7 @@ impl Session {
         let lacked = self.generation - generation;
         self.counted |= low_bits(lacked);
         let run = low_bits(settings.counted_repeats_limit.max(lacked + 1));
-        if self.counted & run == run { Decision::Reused } else { Decision::Repeated { counted: true } }
+        if self.counted & run == run { Decision::SecondHolder } else { Decision::Repeated { counted: true } }
     }
 
     fn rotate(&mut self, presented: u32, tag: Tag, now: u64, settings: &Settings) {

@@ -1,0 +1,130 @@
+//! Differential test of the rotation rule (I2): in random histories the scripts decide as the simulator's rule does.
+
+use std::time::Duration;
+
+use latchkey::{
+    domain::session::{Accepted, Generation, OriginTag, RepeatRule, Rotation},
+    store::redis::{Presentation, UseOrigin},
+};
+
+use super::{
+    rotate_paths::Choices,
+    server::{IDLE, NOW, Redis, account, create, session},
+};
+use crate::rotation::simulation::rule::{Decision, Session, Settings};
+
+const HISTORIES: u64 = 160;
+const STEPS: usize = 80;
+const HOUR: u64 = 3_600_000;
+/// The longest use of a session, in milliseconds: shorter than its idle timeout.
+const LIFE: u64 = 6 * 24 * HOUR;
+/// As many rotations within grace as a record keeps exactly: more are merged.
+const EXACT: usize = 6;
+
+/// A holder of a session's token: a tab, another tab, or a thief.
+#[derive(Clone, Copy)]
+struct Holder {
+    token: u32,
+    network: u8,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scripts_decide_as_the_reference_rule_in_random_histories() {
+    let server = Redis::redis_7_0();
+    let store = server.store();
+    let ada = account();
+    let mut sessions = 0;
+    // numbers of: rotations that the fast path handles, other rotations, free repeats, counted repeats, reuses, second holders
+    let mut outcomes = [0; 6];
+    for seed in 0..HISTORIES {
+        let mut choices = Choices(seed);
+        let grace = choices.one_of(&[0, 1000, 10_000, 60_000]);
+        let settings = Settings {
+            grace,
+            retry_window: choices.one_of(&[0, 2 * grace, 8 * HOUR]),
+            counted_repeats_limit: choices.one_of(&[2, 3, 4, 4, 8]),
+        };
+        let rule = RepeatRule {
+            grace: Duration::from_millis(settings.grace),
+            retry_window: Duration::from_millis(settings.retry_window),
+            counted_repeats_limit: u8::try_from(settings.counted_repeats_limit).unwrap(),
+        };
+        let (mut id, mut current, mut began, mut now) = (session(0), None::<Session>, 0, 0);
+        let mut holders = [Holder { token: 0, network: 0 }; 3];
+        let (mut rotations, mut last) = (Vec::new(), (0, UseOrigin::default()));
+        for step in 0..STEPS {
+            let jumps = [0, 0, 1, grace / 8, grace / 3, grace, grace + 1, HOUR, settings.retry_window, 8 * HOUR + 1];
+            now += choices.one_of(&jumps);
+            let which = usize::try_from(choices.below(3)).unwrap();
+            let back = choices.one_of(&[0, 0, 0, 0, 0, 0, 1, 2, 5]);
+            if now - began > LIFE {
+                current = None;
+            }
+            if current.is_none() {
+                sessions += 1;
+                (id, began, rotations) = (session(sessions), now, Vec::new());
+                (holders, last) = ([Holder { token: 0, network: 0 }; 3], (now, UseOrigin::default()));
+                create(&store, ada, id, NOW + Duration::from_millis(now)).await;
+            }
+            let reference = current.get_or_insert_with(|| Session::begin(0, 0, now));
+            let holder = &mut holders[which];
+            if choices.below(6) == 0 {
+                holder.network = u8::try_from(choices.below(3)).unwrap();
+            }
+            // Redis lost writes
+            let is_lost = choices.below(30) == 0;
+            let presented = if is_lost { reference.generation + 2 } else { holder.token.saturating_sub(back) };
+            rotations.retain(|at| now - at < grace);
+            if presented >= reference.generation && rotations.len() >= EXACT {
+                now += grace;
+            }
+
+            let expected = reference.present(presented, holder.network.into(), now, &settings);
+            // addresses differ within a network
+            let ip = Some([192, 0, holder.network, choices.one_of(&[1, 1, 1, 2])].into());
+            let presentation = Presentation {
+                account: ada,
+                session: id,
+                generation: Generation(presented),
+                accepted: Accepted::Any,
+                origin: UseOrigin { tag: OriginTag([holder.network; 8]), ip },
+            };
+            let at = NOW + Duration::from_millis(now);
+            let rotation = store.sessions.present(&presentation, &rule, IDLE, at).await.unwrap();
+            let (outcome, decision) = match &rotation {
+                Rotation::Rotated(_) => {
+                    // the fast path: the last rotation is longer ago than grace, and had the same origin
+                    let is_fast = now - last.0 >= grace && last.1 == presentation.origin && !is_lost;
+                    rotations.push(now);
+                    last = (now, presentation.origin);
+                    (usize::from(!is_fast), Decision::Rotated)
+                }
+                Rotation::Repeated(_) => (2, Decision::Repeated { counted: false }),
+                Rotation::Counted(_) => (3, Decision::Repeated { counted: true }),
+                Rotation::Reused => (4, Decision::Reused),
+                Rotation::SecondHolder => (5, Decision::SecondHolder),
+                Rotation::Expired | Rotation::Gone => panic!("{rotation:?}"),
+            };
+            outcomes[outcome] += 1;
+            assert_eq!(
+                decision, expected,
+                "seed {seed}, step {step}: {presented} at {now}, {settings:?}, {reference:?}"
+            );
+            match rotation {
+                Rotation::Rotated(grant) | Rotation::Repeated(grant) | Rotation::Counted(grant) => {
+                    assert_eq!(grant.generation.0, reference.generation, "seed {seed}, step {step}");
+                    // some responses are lost
+                    if choices.below(5) > 0 {
+                        holder.token = grant.generation.0;
+                    }
+                }
+                _ => {}
+            }
+            if matches!(decision, Decision::Reused | Decision::SecondHolder) {
+                current = None;
+            }
+        }
+    }
+    assert!(outcomes.iter().all(|count| *count > 20), "the histories have every outcome: {outcomes:?}");
+    store.close().await;
+}
