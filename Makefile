@@ -103,12 +103,13 @@ words: ## check the wording of comments, documents, messages and names (.ci/word
 	@sh .ci/words.sh
 
 # The benchmark is a workspace of its own, so that the tests do not build it.
-lint: words ## check wording, formatting and clippy's warnings, also of the benchmark
+lint: words ## check wording, formatting, and the warnings of clippy and rustdoc, also of the benchmark
 	cargo fmt --all --check
 	cargo fmt --all --check --manifest-path bench/Cargo.toml
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo clippy --lib --bins --no-default-features --locked -- -D warnings
 	cargo clippy --workspace --all-targets --locked --manifest-path bench/Cargo.toml --target-dir target -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 
 audit: ## check the licences and sources of the dependencies (deny.toml)
 	@sh .ci/install.sh audit

@@ -11,7 +11,7 @@ use std::sync::{
 static OFF: AtomicBool = AtomicBool::new(false);
 static SWITCHING: Mutex<()> = Mutex::new(());
 
-/// Disables huge pages except inside [`with`]. To be called by `main` before it starts threads.
+/// Disables huge pages except inside `with`. To be called by `main` before it starts threads.
 pub fn off() {
     OFF.store(true, Ordering::Relaxed);
     disable(true);

@@ -97,7 +97,7 @@ pub enum RevocationTarget {
         /// The session that continues, or that a password change has started.
         except: Option<SessionId>,
     },
-    /// The access tokens of an account with an older version of its claims. Its sessions go on (I16).
+    /// The access tokens of an account with an older version of its claims. Its sessions continue (I16).
     Claims {
         /// The account.
         account: AccountId,

@@ -62,9 +62,8 @@ pub(super) fn check_session(claims: &AccessClaims, live: Option<Liveness>) -> Re
 
 /// Verifies an access token of a session, or one of a service client for any audience. Does not read the session.
 ///
-/// A token with an unknown key reloads the keys
-/// ([`SigningKeys::reload_on_miss`](crate::state::keys::SigningKeys::reload_on_miss)), since another node may have published
-/// the key just now.
+/// A token with an unknown key reloads the keys (`SigningKeys::reload_on_miss`), since another node may have published the
+/// key just now.
 ///
 /// # Errors
 /// [`TokenError`]

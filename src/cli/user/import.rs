@@ -123,7 +123,7 @@ pub(super) async fn run(sql: &Sql, password: &PasswordSettings, args: &ImportArg
     };
     let done = import(&importer, reader, &name, &mut report).await;
     bar.finish_and_clear();
-    let summary = done.context("the import stopped; run the same command again to resume it")?;
+    let summary = done.context("the import stopped; once the cause is removed, the same command resumes it")?;
     println!("{} accounts imported from {} {unit}s.", summary.imported, summary.lines);
     if args.from.is_some() && summary.lines == summary.ignored && summary.skipped_before == 0 {
         bail!("the file contains no accounts; check that it is an export of the system named by --from");

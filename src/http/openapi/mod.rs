@@ -1,6 +1,6 @@
 //! The OpenAPI document and the page that shows it.
 //!
-//! poem-openapi derives the document from the handlers; [`complete`] adds what it leaves out and what depends on the
+//! poem-openapi derives the document from the handlers; `complete` adds what it leaves out and what depends on the
 //! configuration; [`pages`] serves the result.
 
 mod complete;

@@ -99,7 +99,7 @@ async fn i16_removed_role_is_gone_on_every_node() {
             assert!(challenge.starts_with("Bearer ") && challenge.contains("error=\"invalid_token\""), "{challenge}");
             assert!(challenge.contains("reason=\"claims_changed\""), "{challenge}");
         }
-        assert_eq!(fixture.introspect(node, &tokens.refresh).await.json()["active"], true, "the session goes on");
+        assert_eq!(fixture.introspect(node, &tokens.refresh).await.json()["active"], true, "the session continues");
     }
     let refreshed = Tokens::of(&fixture.nodes[1].refresh(&tokens.refresh).await.expect(200));
     let claims = fixture.nodes[1].verified(&refreshed.access);

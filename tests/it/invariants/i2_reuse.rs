@@ -168,7 +168,7 @@ async fn i2_lost_response_retried_hours_later_from_another_network_is_answered_c
     assert_eq!((&list["counted_repeats"], &list["last_used_ip"]), (&json!(1), &json!(HOME.0)));
     assert_eq!(audited(&nodes[1]).await, [repeats_from(STREET, 1)]);
 
-    // The session goes on from there, and forgets the repeat after eight generations.
+    // The session continues from there, and forgets the repeat after eight generations.
     let mut current = retried;
     for round in 0..8 {
         cluster.advance(HOUR);

@@ -75,7 +75,7 @@ impl RevocationLog {
         }
     }
 
-    /// Starts to replicate the revocation log in the background, until [`RevocationLog::close`]. From then on
+    /// Starts to replicate the revocation log in the background, until `RevocationLog::close`. From then on
     /// `SessionStore::liveness` caches sessions if `cache.max_staleness` allows it. Does nothing the second time.
     pub fn start_replication(&self) {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
