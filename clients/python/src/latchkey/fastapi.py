@@ -27,13 +27,13 @@ from typing import Annotated
 
 from fastapi import Depends, HTTPException, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import HTTPConnection
 
-from .asgi import CloseOnEnd, registration_of, watch
+from .asgi import CloseOnEnd, registration_of
 from .claims import Claims
 from .end_registry import Registration
-from .errors import InvalidToken, Unavailable
-from .verifier import Latchkey
+from .starlette import authenticate, invalid_token, latchkey_of, unauthorized
 
 __all__ = [
     "CloseOnEnd",
@@ -67,36 +67,23 @@ _bearer = _Bearer(auto_error=False, bearerFormat="JWT", scheme_name="Latchkey", 
 
 
 async def current_token(
-    connection: HTTPConnection, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
+    connection: HTTPConnection, _: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 ) -> Claims:
     """Returns the claims of the request's access token, a user's or a service client's.
 
     Responds 401 with a challenge (RFC 6750, section 3) without a valid token, and 503 if that cannot be decided now. With
     :class:`CloseOnEnd`, the connection is closed when the session ends.
     """
-    if len(connection.headers.getlist("Authorization")) > 1:
-        raise _invalid_token()
-    if credentials is None:
-        raise _unauthorized("Send an access token.", "")
     try:
-        claims = await _latchkey(connection).verify(credentials.credentials)
-        watch(connection.scope, _latchkey(connection), claims)
-        return claims
-    except InvalidToken as error:
-        if error.reason == "claims_changed":
-            detail = "The claims of the account have changed. Refresh the access token."
-            challenge = f', error="invalid_token", error_description="{detail}", reason="claims_changed"'
-            raise _unauthorized(detail, challenge) from None
-        raise _invalid_token() from None
-    except Unavailable:
-        detail = "The access token cannot be verified at the moment. Try again."
-        raise HTTPException(503, detail, {"Retry-After": "1", "Cache-Control": "no-store"}) from None
+        return await authenticate(connection, allow_clients=True)
+    except StarletteHTTPException as error:
+        raise _of_fastapi(error) from None
 
 
 async def current_session(claims: Annotated[Claims, Depends(current_token)]) -> Claims:
     """Like :func:`current_token`, for signed-in users only: a service client's own token is answered with 401."""
     if claims.is_service_client:
-        raise _invalid_token()
+        raise _of_fastapi(invalid_token())
     return claims
 
 
@@ -173,8 +160,8 @@ def require_authentication(
 
     async def dependency(connection: HTTPConnection, claims: Annotated[Claims, Depends(current_session)]) -> Claims:
         strong = values is None or any(_satisfies(claims.acr, value) for value in values)
-        if not strong or (max_age is not None and not _is_recent(claims, max_age + _latchkey(connection).settings.leeway)):
-            raise _unauthorized("Sign in again as the challenge requires.", challenge)
+        if not strong or (max_age is not None and not _is_recent(claims, max_age + latchkey_of(connection).settings.leeway)):
+            raise _of_fastapi(unauthorized("Sign in again as the challenge requires.", challenge))
         return claims
 
     return dependency
@@ -190,17 +177,6 @@ def _is_recent(claims: Claims, seconds: float) -> bool:
     return claims.auth_time is not None and time.time() - claims.auth_time <= seconds
 
 
-def _invalid_token() -> HTTPException:
-    return _unauthorized("The access token is not valid, or its session has ended.", ', error="invalid_token"')
-
-
-def _unauthorized(detail: str, error: str) -> HTTPException:
-    challenge = f'Bearer realm="latchkey"{error}'
-    return HTTPException(401, detail, {"WWW-Authenticate": challenge, "Cache-Control": "no-store"})
-
-
-def _latchkey(connection: HTTPConnection) -> Latchkey:
-    latchkey = getattr(connection.state, "latchkey", None) or getattr(connection.app.state, "latchkey", None)
-    if not isinstance(latchkey, Latchkey):
-        raise RuntimeError('the app has no Latchkey: have its lifespan yield {"latchkey": latchkey}')
-    return latchkey
+def _of_fastapi(error: StarletteHTTPException) -> HTTPException:
+    """The same refusal as FastAPI's own exception, for which apps register handlers."""
+    return HTTPException(error.status_code, error.detail, dict(error.headers or {}))

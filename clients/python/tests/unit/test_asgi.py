@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import httpx
 import pytest
-import uvicorn
+from asgi_server import bearer, closing, dial, serving_app
 from fake_issuer import SID, SUB, FakeIssuer, claims_change, revocation, until
 from fastapi import Depends, FastAPI, Response, WebSocket, WebSocketDisconnect
 from latchkey import Claims, Latchkey, LatchkeyError, Registration
@@ -24,8 +24,7 @@ from latchkey.fastapi import (
     require_role,
 )
 from starlette.responses import StreamingResponse
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import InvalidStatus
 
 pytestmark = pytest.mark.anyio
 PATIENT: dict[str, Any] = {"max_staleness": 600.0, "feed_lost": "refuse"}
@@ -121,35 +120,8 @@ async def serving(issuer: FakeIssuer, **settings: Any) -> AsyncIterator[tuple[Ap
     async with issuer.latchkey(**{**PATIENT, **settings}) as latchkey:
         assert await latchkey.wait_live(60)
         app = App(latchkey)
-        server = uvicorn.Server(uvicorn.Config(app.app, port=0, log_level="warning", lifespan="off", timeout_graceful_shutdown=1))
-        task = asyncio.create_task(server.serve())
-        await until("the server has started", lambda: server.started)
-        try:
-            yield app, latchkey, f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            await task
-
-
-def bearer(token: str | None) -> dict[str, str]:
-    """The Authorization header of a token."""
-    return {} if token is None else {"Authorization": f"Bearer {token}"}
-
-
-def dial(address: str, path: str, token: str | None) -> connect:
-    """Opens a WebSocket."""
-    return connect(f"ws://{address}{path}", additional_headers=bearer(token), proxy=None)
-
-
-async def closing(socket: ClientConnection) -> tuple[int | None, str]:
-    """The code and the reason with which the server closes a WebSocket."""
-    try:
-        async with asyncio.timeout(60):
-            while True:
-                await socket.recv()
-    except ConnectionClosed as closed:
-        assert closed.rcvd is not None
-        return closed.rcvd.code, closed.rcvd.reason
+        async with serving_app(app.app) as address:
+            yield app, latchkey, address
 
 
 async def test_websocket_closes_when_its_session_ends_and_leaves_no_registration(issuer: FakeIssuer) -> None:

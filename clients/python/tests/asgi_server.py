@@ -1,0 +1,47 @@
+"""An ASGI app in a real server, and its clients."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import uvicorn
+from fake_issuer import until
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+
+@asynccontextmanager
+async def serving_app(app: Any) -> AsyncIterator[str]:
+    """An ASGI app in a server; its address."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="off", timeout_graceful_shutdown=1))
+    task = asyncio.create_task(server.serve())
+    await until("the server has started", lambda: server.started)
+    try:
+        yield f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await task
+
+
+def bearer(token: str | None) -> dict[str, str]:
+    """The Authorization header of a token."""
+    return {} if token is None else {"Authorization": f"Bearer {token}"}
+
+
+def dial(address: str, path: str, token: str | None) -> connect:
+    """Opens a WebSocket."""
+    return connect(f"ws://{address}{path}", additional_headers=bearer(token), proxy=None)
+
+
+async def closing(socket: ClientConnection) -> tuple[int | None, str]:
+    """The code and the reason with which the server closes a WebSocket."""
+    try:
+        async with asyncio.timeout(60):
+            while True:
+                await socket.recv()
+    except ConnectionClosed as closed:
+        assert closed.rcvd is not None
+        return closed.rcvd.code, closed.rcvd.reason

@@ -1,0 +1,69 @@
+"""Starlette apps without FastAPI. In a real server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+from asgi_server import bearer, closing, dial, serving_app
+from fake_issuer import SID, SUB, FakeIssuer, revocation, until
+from latchkey.starlette import CloseOnEnd, authenticate, registration_of
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
+from websockets.exceptions import InvalidStatus
+
+pytestmark = pytest.mark.anyio
+PATIENT: dict[str, Any] = {"max_staleness": 600.0, "feed_lost": "refuse"}
+
+
+async def orders(request: Request) -> Response:
+    """For signed-in users."""
+    return PlainTextResponse((await authenticate(request)).sub)
+
+
+async def stock(request: Request) -> Response:
+    """Also for service clients."""
+    return PlainTextResponse((await authenticate(request, allow_clients=True)).sub)
+
+
+async def chat(websocket: WebSocket) -> None:
+    """Sends messages back."""
+    session = await authenticate(websocket)
+    await websocket.accept()
+    assert registration_of(websocket.scope).claims == session
+    async for text in websocket.iter_text():
+        await websocket.send_text(f"{session.sub}: {text}")
+
+
+async def test_starlette_app_authenticates_requests_and_closes_websockets_with_their_session(issuer: FakeIssuer) -> None:
+    routes = [Route("/orders", orders), Route("/stock", stock), WebSocketRoute("/chat", chat)]
+    app = Starlette(routes=routes, middleware=[Middleware(CloseOnEnd)])
+    async with issuer.latchkey(**PATIENT) as latchkey:
+        app.state.latchkey = latchkey
+        assert await latchkey.wait_live(60)
+        async with serving_app(app) as address, httpx.AsyncClient(base_url=f"http://{address}") as client:
+            robot = issuer.token(sub="robot", client_id="robot", sid=None, auth_time=None)
+            for path, token, status, text in [
+                ("/orders", issuer.token(), 200, SUB),
+                ("/orders", None, 401, "Send an access token."),
+                ("/orders", issuer.token(aud="another"), 401, "The access token is not valid, or its session has ended."),
+                ("/orders", robot, 401, "The access token is not valid, or its session has ended."),
+                ("/stock", robot, 200, "robot"),
+            ]:
+                response = await client.get(path, headers=bearer(token))
+                assert (response.status_code, response.text) == (status, text)
+                assert response.headers.get("WWW-Authenticate", "").startswith("Bearer realm=") is (status == 401)
+            with pytest.raises(InvalidStatus) as refused:
+                await dial(address, "/chat", None)
+            assert refused.value.response.headers["WWW-Authenticate"] == 'Bearer realm="latchkey"'
+            async with dial(address, "/chat", issuer.token()) as socket:
+                await socket.send("hello")
+                assert await socket.recv() == f"{SUB}: hello"
+                await issuer.send(revocation(kind="session", account_id=SUB, session_id=SID))
+                assert await closing(socket) == (1008, "session_revoked")
+            await until("nothing is registered", lambda: latchkey.registrations == 0)
