@@ -49,9 +49,9 @@ bench-build:
 	cargo build --release --locked
 	cargo build --release --locked --workspace --manifest-path bench/Cargo.toml --target-dir target
 
-bench-feed: ## measure the delay from a sign-out on one node to the event on another
+bench-feed: ## measure the delay from a sign-out or a change of roles to other nodes, and the cost of a delivery: make bench-feed ARGS=fan-out
 	@sh .ci/install.sh run
-	cargo bench --locked --bench feed_latency
+	cargo bench --locked --bench feed_latency -- $(ARGS)
 
 bench-flood: ## measure refreshes and introspections while 2,000 users sign in at once
 	@sh .ci/install.sh run

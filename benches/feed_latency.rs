@@ -1,28 +1,38 @@
-//! Measures the delay from a sign-out on one node to its event at a subscriber of another, and to the close of a WebSocket at a
-//! service that follows it.
+//! Measures the revocation feed: the delay from a sign-out on one node to its event at a subscriber of another, and to the close
+//! of a WebSocket at a service that follows it; the delay from a change of roles on one node to the refusal of an older token by
+//! another; and the processor time of a delivery.
 //!
 //! Two node processes on one Redis (`appendfsync always`) and one SQLite database, all on
-//! this machine, callers included. `make bench-feed` runs it.
+//! this machine, callers included; the roles are changed by a third node, in this process. `make bench-feed` runs it.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+#[path = "feed_latency/fan_out.rs"]
+mod fan_out;
 #[path = "../tests/it/harness/mod.rs"]
 mod harness;
 mod node_process;
+#[path = "feed_latency/roles.rs"]
+mod roles;
 #[path = "feed_latency/sockets.rs"]
 mod sockets;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use harness::{
     client::{Client, Tokens},
     guard,
     redis::Redis,
     sse::Feed,
-    test_cluster::ServiceClient,
+    test_cluster::{ServiceClient, TestCluster},
     wait,
 };
 use node_process::{NodeProcess, service_client};
@@ -36,21 +46,45 @@ const SOCKETS: usize = 500;
 /// The session cap per account.
 const PER_ACCOUNT: usize = 40;
 
+/// Numbers the accounts.
+static ACCOUNTS: AtomicUsize = AtomicUsize::new(0);
+
 /// Times of the request, of its response, and of its event.
 type Times = (Instant, Instant, Instant);
 
 #[tokio::main]
 async fn main() {
+    raise_open_files();
     let redis = Redis::start();
     let folder = tempfile::tempdir().unwrap();
     let there = guard::free_port();
     let (issuer, listen) = (format!("http://127.0.0.1:{there}"), format!("127.0.0.1:{there}"));
-    let (here, there) = (settings(&issuer, "127.0.0.1:0"), settings(&issuer, &listen));
-    let (here, there) =
-        (NodeProcess::start(folder.path(), &redis, &here), NodeProcess::start(folder.path(), &redis, &there));
-    let service = service_client(folder.path(), &redis, &settings(&issuer, "127.0.0.1:0"));
-    let arrivals = Arrivals::follow(&there.client, &service).await;
+    let database = format!("sqlite://{}/latchkey.db", folder.path().display());
+    let start = |listen| NodeProcess::start(folder.path(), &redis, &settings(&issuer, listen, &database));
+    let (here, there) = (start("127.0.0.1:0"), start(&listen));
+    let service = service_client(folder.path(), &redis, &settings(&issuer, "127.0.0.1:0", &database));
+    // `cargo bench … -- fan-out` measures this part alone.
+    let only = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let measures = |part: &str| only.as_deref().is_none_or(|only| only == part);
 
+    if measures("sign-outs") {
+        sign_outs(&here, &there, &issuer, &service).await;
+    }
+    if measures("fan-out") {
+        let sessions = sign_in(&here.client, fan_out::EVENTS).await;
+        fan_out::measure(&here.client, &there, &service, sessions).await;
+    }
+    if measures("roles") {
+        let mut cluster = TestCluster::with_redis(redis);
+        cluster.config.issuer = issuer;
+        println!("changes of roles, sequential:");
+        print(&roles::measure(cluster, &database, &there).await, "refusal");
+    }
+}
+
+/// Measures sign-outs, one after the other and at fixed rates.
+async fn sign_outs(here: &NodeProcess, there: &NodeProcess, issuer: &str, service: &ServiceClient) {
+    let arrivals = Arrivals::follow(&there.client, service).await;
     let count = ONE_BY_ONE + SOCKETS + RATES.iter().map(|(rate, seconds)| rate * seconds).sum::<usize>();
     let mut sessions = sign_in(&here.client, count).await;
 
@@ -60,7 +94,7 @@ async fn main() {
     }
     println!("sequential:");
     print(&times, "event");
-    let app = sockets::App::start(&issuer, &service).await;
+    let app = sockets::App::start(issuer, service).await;
     println!("WebSockets, sequential:");
     print(&app.measure(&here.client, sessions.drain(..SOCKETS).collect()).await, "close");
     for (rate, seconds) in RATES {
@@ -78,6 +112,13 @@ async fn main() {
         println!("{rate} a second:");
         print(&times, "event");
     }
+}
+
+/// Raises the limit of open files: the subscribers are sockets of this process, and the nodes inherit the limit.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    setrlimit(Resource::Nofile, most).expect("the limit of open files can be raised");
 }
 
 /// Signs out on one node and waits for the event at the other one's subscriber.
@@ -114,7 +155,7 @@ fn print(times: &[Times], effect: &str) {
 async fn sign_in(client: &Client, count: usize) -> Vec<Tokens> {
     let mut sessions = Vec::new();
     while sessions.len() < count {
-        let name = format!("user{}", sessions.len());
+        let name = format!("user{}", ACCOUNTS.fetch_add(1, Ordering::Relaxed));
         client.account(&name).await;
         for _ in 0..PER_ACCOUNT {
             sessions.push(client.login(&name).await);
@@ -166,10 +207,14 @@ impl Arrivals {
 }
 
 /// Settings of a node. Fast hashing: hashing is not measured here.
-fn settings<'a>(issuer: &'a str, listen: &'a str) -> [(&'static str, &'a str); 4] {
+fn settings<'a>(issuer: &'a str, listen: &'a str, database: &'a str) -> [(&'static str, &'a str); 8] {
     [
         ("LATCHKEY_ISSUER", issuer),
         ("LATCHKEY_LISTEN", listen),
+        ("LATCHKEY_DATABASE_URL", database),
+        ("LATCHKEY_FEED_MAX_SUBSCRIBERS", "2000"),
+        ("LATCHKEY_FEED_MAX_SUBSCRIBERS_PER_CLIENT", "2000"),
+        ("LATCHKEY_LIMITS_REFRESH_PER_ACCOUNT", "off"),
         ("LATCHKEY_PASSWORD_MEMORY_KIB", "64"),
         ("LATCHKEY_PASSWORD_ITERATIONS", "1"),
     ]

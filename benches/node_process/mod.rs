@@ -8,6 +8,9 @@ use std::{
 
 use crate::harness::{client::Client, redis::Redis, test_cluster::ServiceClient};
 
+/// The secret of the nodes.
+pub const SECRET: &str = "a benchmark's secret that is long enough";
+
 /// A running node. Killed when dropped.
 pub struct NodeProcess {
     pub child: Child,
@@ -27,7 +30,7 @@ fn latchkey(folder: &Path, redis: &Redis, settings: &[(&str, &str)], arguments: 
         .env("LATCHKEY_LISTEN", "127.0.0.1:0")
         .env("LATCHKEY_ISSUER", "https://auth.example.com")
         .env("LATCHKEY_REDIS_URL", redis.url())
-        .env("LATCHKEY_SECRET", "a benchmark's secret that is long enough")
+        .env("LATCHKEY_SECRET", SECRET)
         .env("LATCHKEY_LOG_FILTER", "error,latchkey::cli=info")
         // all callers share one address
         .env("LATCHKEY_LIMITS_LOGIN_PER_ADDRESS", "off")

@@ -1,13 +1,20 @@
-//! Limits that all subscribers of a node's revocation feed share.
+//! The limits that all subscribers of a node's revocation feed share, and a broadcast for those of each core.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use hyper::body::Bytes;
+use tokio::sync::{
+    OwnedSemaphorePermit, Semaphore, SemaphorePermit,
+    broadcast::{self, Receiver, Sender, WeakSender},
+};
 
-use crate::domain::client::ClientId;
+use crate::domain::{client::ClientId, feed::FeedEvent};
+
+/// Messages buffered for the slowest subscriber of a core; a slower one gets `Lagged`.
+const FAN_OUT_BUFFER: usize = 4096;
 
 /// Subscribers for which streams are read from Redis at the same time; the others wait.
 const CONCURRENT_READERS: usize = 4;
@@ -20,6 +27,43 @@ pub struct FeedSubscribers {
     max_subscribers: usize,
     per_client: Arc<Mutex<HashMap<ClientId, usize>>>,
     max_per_client: usize,
+    /// The broadcast of each core that has subscribers.
+    fan_outs: Mutex<HashMap<Option<usize>, WeakSender<FanOutMessage>>>,
+}
+
+/// An event of the feed, encoded once for all its subscribers.
+#[derive(Debug)]
+pub struct SharedEvent {
+    event: FeedEvent,
+    encoded: OnceLock<Bytes>,
+}
+
+impl SharedEvent {
+    /// An event that is encoded when a subscriber first needs it.
+    pub fn new(event: FeedEvent) -> Self {
+        Self { event, encoded: OnceLock::new() }
+    }
+
+    /// The event.
+    pub fn event(&self) -> &FeedEvent {
+        &self.event
+    }
+
+    /// The encoded event. Every caller must encode alike: only the first one does.
+    pub fn encoded(&self, encode: impl FnOnce(&FeedEvent) -> Vec<u8>) -> Bytes {
+        self.encoded.get_or_init(|| encode(&self.event).into()).clone()
+    }
+}
+
+/// A message to the subscribers of one core.
+#[derive(Clone, Debug)]
+pub(crate) enum FanOutMessage {
+    /// A revocation or a heartbeat.
+    Event(Arc<SharedEvent>),
+    /// In place of a heartbeat: this node is not synchronized with Redis.
+    NotSynced,
+    /// Revocations were lost for good: subscribers must start with a snapshot.
+    Lost,
 }
 
 /// Why a subscriber was not admitted.
@@ -55,6 +99,7 @@ impl FeedSubscribers {
             max_subscribers,
             per_client: Arc::default(),
             max_per_client,
+            fan_outs: Mutex::default(),
         }
     }
 
@@ -78,6 +123,37 @@ impl FeedSubscribers {
         }
         counts.insert(client.clone(), count + 1);
         Some(ClientSeat { client: client.clone(), per_client: Arc::clone(&self.per_client) })
+    }
+
+    /// Subscribes to the broadcast of a core. If there is none, `start` gets the sender of a new one, which lives until the
+    /// sender is dropped.
+    pub(crate) fn subscribe(
+        &self,
+        core: Option<usize>,
+        start: impl FnOnce(Sender<FanOutMessage>),
+    ) -> Receiver<FanOutMessage> {
+        let mut fan_outs = self.fan_outs();
+        if let Some(sender) = fan_outs.get(&core).and_then(WeakSender::upgrade) {
+            return sender.subscribe();
+        }
+        let (sender, receiver) = broadcast::channel(FAN_OUT_BUFFER);
+        fan_outs.insert(core, sender.downgrade());
+        start(sender);
+        receiver
+    }
+
+    /// Forgets a core's broadcast if it has no subscribers. Returns whether it had none: its sender must be dropped.
+    pub(crate) fn end_if_unused(&self, core: Option<usize>, sender: &Sender<FanOutMessage>) -> bool {
+        let mut fan_outs = self.fan_outs();
+        let unused = sender.receiver_count() == 0;
+        if unused {
+            fan_outs.remove(&core);
+        }
+        unused
+    }
+
+    fn fan_outs(&self) -> MutexGuard<'_, HashMap<Option<usize>, WeakSender<FanOutMessage>>> {
+        self.fan_outs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until a subscriber may read from Redis.
@@ -118,6 +194,37 @@ mod tests {
         drop(first);
         assert_eq!(subscribers.count(), 2);
         subscribers.admit(&billing).unwrap();
+    }
+
+    #[test]
+    fn event_is_encoded_once() {
+        let event = SharedEvent::new(FeedEvent::Gap("missed"));
+        let first = event.encoded(|_| b"text".to_vec());
+        let second = event.encoded(|_| unreachable!("it is encoded"));
+        assert_eq!((first.as_ptr(), second.as_ref()), (second.as_ptr(), b"text".as_slice()));
+    }
+
+    #[test]
+    fn subscribers_of_a_core_share_a_broadcast_until_there_are_none() {
+        let subscribers = FeedSubscribers::new(1, 1);
+        let mut senders = Vec::new();
+        let one = subscribers.subscribe(Some(0), |sender| senders.push(sender));
+        let two = subscribers.subscribe(Some(0), |sender| senders.push(sender));
+        let other = subscribers.subscribe(Some(1), |sender| senders.push(sender));
+        assert_eq!(senders.len(), 2);
+        assert_eq!(senders[0].send(FanOutMessage::Lost).unwrap(), 2);
+        assert_eq!((one.len(), two.len(), other.len()), (1, 1, 0));
+        drop(one);
+        assert!(!subscribers.end_if_unused(Some(0), &senders[0]));
+        drop(two);
+        assert!(subscribers.end_if_unused(Some(0), &senders[0]));
+        let mut next = subscribers.subscribe(Some(0), |sender| senders.push(sender));
+        assert_eq!(senders.len(), 3, "a new one");
+        drop(senders);
+        assert!(next.try_recv().is_err_and(|error| error == broadcast::error::TryRecvError::Closed));
+        let mut restarted = false;
+        subscribers.subscribe(Some(0), |_| restarted = true);
+        assert!(restarted, "the sender was dropped");
     }
 
     #[test]

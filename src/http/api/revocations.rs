@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
+use hyper::body::Bytes;
 use poem::{
     Body, IntoResponse, Request, Response,
     http::{HeaderValue, header},
@@ -22,6 +23,7 @@ use crate::{
         account::ClaimsVersion,
         clock::Timestamp,
         event::{Revocation, RevocationTarget},
+        feed::FeedEvent,
         ids::{AccountId, SessionId},
     },
     http::{
@@ -29,12 +31,14 @@ use crate::{
         problem::{Code, Failed, ProblemError, Problems},
         shutdown::Stopping,
     },
-    service::feed::{self, Event, SubscribeError},
+    service::feed::{self, SubscribeError},
     state::AppState,
 };
 
 /// The largest number of waiting events that are written at once.
 const MAX_BATCH: usize = 64;
+/// The size that no event exceeds but those of long key ids.
+const TYPICAL_BYTES: usize = 320;
 /// The `Retry-After` if this node is full or behind.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -145,11 +149,10 @@ impl RevocationsApi {
         let last = last.as_deref().filter(|last| !last.is_empty());
         let events = feed::subscribe(Arc::clone(state), &client.id, last).await.map_err(ProblemError::from)?;
         let chunks = events.take_until(stop.cancelled_owned()).ready_chunks(MAX_BATCH).map(move |events| {
-            let mut text = Vec::with_capacity(256 * events.len());
-            for event in &events {
-                write(&mut text, event, retain);
-            }
-            Ok::<_, std::io::Error>(text)
+            let mut texts = events.iter().map(|event| event.encoded(|event| encode(event, retain)));
+            // One waits, unless a backlog is sent: all its subscribers share its text.
+            let text = if texts.len() == 1 { texts.next() } else { None };
+            Ok::<_, std::io::Error>(text.unwrap_or_else(|| Bytes::from(texts.collect::<Vec<_>>().concat())))
         });
         Ok(RevocationsResponse::Ok(Events(Body::from_bytes_stream(chunks))))
     }
@@ -221,18 +224,19 @@ impl<'a> EventData<'a> {
     }
 }
 
-/// Appends an event in the format of server-sent events.
-fn write(text: &mut Vec<u8>, event: &Event, retain: Duration) {
+/// An event in the format of server-sent events.
+fn encode(event: &FeedEvent, retain: Duration) -> Vec<u8> {
+    let mut text = Vec::with_capacity(TYPICAL_BYTES);
     let (name, place, data) = match event {
-        Event::Snapshot => ("snapshot", None, EventData::Retain { retain_seconds: retain.as_secs() }),
-        Event::Resumed => ("resumed", None, EventData::Retain { retain_seconds: retain.as_secs() }),
-        Event::Revocation(revocation) => {
+        FeedEvent::Snapshot => ("snapshot", None, EventData::Retain { retain_seconds: retain.as_secs() }),
+        FeedEvent::Resumed => ("resumed", None, EventData::Retain { retain_seconds: retain.as_secs() }),
+        FeedEvent::Revocation(revocation) => {
             let (name, data) = EventData::of(revocation);
             (name, None, data)
         }
-        Event::Live(place) => ("live", Some(place), EventData::At { at: Rfc3339(place.time()) }),
-        Event::Heartbeat(place) => ("heartbeat", Some(place), EventData::At { at: Rfc3339(place.time()) }),
-        Event::Gap(detail) => ("gap", None, EventData::Detail { detail }),
+        FeedEvent::Live(place) => ("live", Some(place), EventData::At { at: Rfc3339(place.time()) }),
+        FeedEvent::Heartbeat(place) => ("heartbeat", Some(place), EventData::At { at: Rfc3339(place.time()) }),
+        FeedEvent::Gap(detail) => ("gap", None, EventData::Detail { detail }),
     };
     text.extend(b"event: ");
     text.extend(name.as_bytes());
@@ -241,40 +245,39 @@ fn write(text: &mut Vec<u8>, event: &Event, retain: Duration) {
         text.extend(place.to_string().as_bytes());
     }
     text.extend(b"\ndata: ");
-    if let Err(error) = serde_json::to_writer(&mut *text, &data) {
+    if let Err(error) = serde_json::to_writer(&mut text, &data) {
         unreachable!("texts and numbers can be written: {error}")
     }
     text.extend(b"\n\n");
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::event::Reason;
+    use crate::domain::{event::Reason, feed::FeedPosition};
 
     const ACCOUNT: &str = "0192f0c1-2345-7abc-8def-0123456789ab";
     const SESSION: &str = "5f0c2f0e-7d1c-4a58-9a3b-2f1f6a1e0d42";
 
-    fn written(event: &Event) -> String {
-        let mut text = Vec::new();
-        write(&mut text, event, Duration::from_secs(310));
-        String::from_utf8(text).unwrap()
+    fn written(event: &FeedEvent) -> String {
+        String::from_utf8(encode(event, Duration::from_secs(310))).unwrap()
     }
 
     fn revocation(target: RevocationTarget, reason: Reason) -> String {
         let at = Timestamp::from_millis(1_795_406_910_325);
-        written(&Event::Revocation(Arc::new(Revocation { target, reason, at })))
+        written(&FeedEvent::Revocation(Arc::new(Revocation { target, reason, at })))
     }
 
     #[test]
     fn events_are_written_as_server_sent_events() {
-        assert_eq!(written(&Event::Snapshot), "event: snapshot\ndata: {\"retain_seconds\":310}\n\n");
-        assert_eq!(written(&Event::Resumed), "event: resumed\ndata: {\"retain_seconds\":310}\n\n");
-        assert_eq!(written(&Event::Gap("missed")), "event: gap\ndata: {\"detail\":\"missed\"}\n\n");
-        let place = feed::FeedPosition::parse("1-1795406910325").unwrap();
+        assert_eq!(written(&FeedEvent::Snapshot), "event: snapshot\ndata: {\"retain_seconds\":310}\n\n");
+        assert_eq!(written(&FeedEvent::Resumed), "event: resumed\ndata: {\"retain_seconds\":310}\n\n");
+        assert_eq!(written(&FeedEvent::Gap("missed")), "event: gap\ndata: {\"detail\":\"missed\"}\n\n");
+        let place = FeedPosition::parse("1-1795406910325").unwrap();
         let at = "id: 1-1795406910325\ndata: {\"at\":\"2026-11-23T04:08:30.325Z\"}\n\n";
-        assert_eq!(written(&Event::Live(place)), format!("event: live\n{at}"));
-        assert_eq!(written(&Event::Heartbeat(place)), format!("event: heartbeat\n{at}"));
+        assert_eq!(written(&FeedEvent::Live(place)), format!("event: live\n{at}"));
+        assert_eq!(written(&FeedEvent::Heartbeat(place)), format!("event: heartbeat\n{at}"));
     }
 
     #[test]

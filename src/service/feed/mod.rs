@@ -1,10 +1,17 @@
 //! The revocation feed: a snapshot of the revocations that still matter, or those missed since a position, then each
 //! revocation as it happens.
 //!
-//! A subscriber costs no memory but its position in the node's broadcast. One that reads too slowly to keep that position is
+//! A subscriber costs no memory but its position in its core's broadcast (`fan_out.rs`). One that reads too slowly to keep that position is
 //! disconnected, and resumes from its last event when it reconnects.
 
-use std::{fmt, sync::Arc, time::Duration};
+mod fan_out;
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use futures_util::{Stream, future::try_join_all, stream};
 use tokio::{
@@ -15,16 +22,21 @@ use tokio::{
         },
         mpsc,
     },
-    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
+use tokio_util::sync::ReusableBoxFuture;
 
 use crate::{
     domain::{
         client::ClientId,
         clock::Timestamp,
-        event::{FeedMessage, Revocation},
+        event::Revocation,
+        feed::{FeedEvent, FeedPosition},
     },
-    state::{AppState, feed::NotAdmitted},
+    state::{
+        AppState,
+        feed::{FanOutMessage, FeedSeat, NotAdmitted, SharedEvent},
+    },
     store::redis::{RedisError, key::BUCKETS},
 };
 
@@ -46,46 +58,6 @@ const CONCURRENT_STREAMS: usize = 8;
 
 /// The detail of the event `gap` after Redis has lost revocations.
 const LOST: &str = "Redis has lost revocations";
-
-/// The point in time, by Redis' clock, up to which a subscriber has received every revocation. Its text is opaque to clients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FeedPosition(Timestamp);
-
-impl FeedPosition {
-    /// The point in time.
-    pub fn time(self) -> Timestamp {
-        self.0
-    }
-
-    /// Parses the text that [`fmt::Display`] writes.
-    pub fn parse(text: &str) -> Option<Self> {
-        let digits = text.strip_prefix("1-").filter(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()))?;
-        digits.parse().ok().map(Timestamp::from_millis).map(Self)
-    }
-}
-
-impl fmt::Display for FeedPosition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "1-{}", self.0.as_millis())
-    }
-}
-
-/// An event of the feed.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// All revocations that still matter follow.
-    Snapshot,
-    /// The revocations since the subscriber's position follow.
-    Resumed,
-    /// Sessions ended. May be repeated; a repetition has no effect.
-    Revocation(Arc<Revocation>),
-    /// The snapshot, or the missed revocations, are complete.
-    Live(FeedPosition),
-    /// Every revocation up to this position was sent.
-    Heartbeat(FeedPosition),
-    /// Revocations are missing, for this reason; a snapshot follows.
-    Gap(&'static str),
-}
 
 /// Why a subscription was refused.
 #[derive(Debug, thiserror::Error)]
@@ -124,26 +96,110 @@ pub async fn subscribe(
     state: Arc<AppState>,
     client: &ClientId,
     last: Option<&str>,
-) -> Result<impl Stream<Item = Event> + Send + 'static, SubscribeError> {
+) -> Result<impl Stream<Item = Arc<SharedEvent>> + Send + 'static, SubscribeError> {
     let seat = state.feed_subscribers.admit(client)?;
     let now = wait_for_sync(&state, SYNC_TIMEOUT).await.ok_or(SubscribeError::NotSynced)?;
     let start =
         last.map_or(StreamStart::Snapshot, |last| StreamStart::of(last, now, state.config.redis.event_retention));
-    // Events are produced only as the stream is polled, so that at most one waits for a slow reader.
-    let (events, mut receiver) = mpsc::channel(1);
-    let subscriber = Subscriber { state, client: client.clone(), events };
-    let mut producer = Some(Box::pin(async move {
-        let _seat = seat;
-        if let Err(ended) = subscriber.follow(start).await {
-            tracing::info!(client = %subscriber.client, %ended, "revocation feed: subscriber disconnected");
+    let mut subscription = Subscription { phase: Phase::Ended, state, client: client.clone(), _seat: seat };
+    subscription.catch_up(start);
+    Ok(stream::poll_fn(move |cx| subscription.poll_next(cx)))
+}
+
+/// One subscriber's stream. Events are produced only as it is polled, so that at most one waits for a slow reader.
+struct Subscription {
+    phase: Phase,
+    state: Arc<AppState>,
+    client: ClientId,
+    _seat: FeedSeat,
+}
+
+/// The phase of a subscription.
+enum Phase {
+    /// Reads the backlog from Redis. The events arrive on a channel; the result comes after the last of them.
+    CatchingUp {
+        producer: Option<Producer>,
+        result: Option<CaughtUp>,
+        events: mpsc::Receiver<Arc<SharedEvent>>,
+    },
+    /// Waits for the next message of the fan-out. `synced_at` is the time of the last heartbeat.
+    Live {
+        next: ReusableBoxFuture<'static, Received>,
+        synced_at: Instant,
+    },
+    Ended,
+}
+
+type CaughtUp = Result<Receiver<FanOutMessage>, Ended>;
+type Producer = Pin<Box<dyn Future<Output = CaughtUp> + Send>>;
+type Received = (Result<FanOutMessage, RecvError>, Receiver<FanOutMessage>);
+
+async fn receive(mut messages: Receiver<FanOutMessage>) -> Received {
+    let message = messages.recv().await;
+    (message, messages)
+}
+
+impl Subscription {
+    fn catch_up(&mut self, start: StreamStart) {
+        let (sender, events) = mpsc::channel(1);
+        let backlog = Backlog { state: Arc::clone(&self.state), events: sender };
+        let producer: Producer = Box::pin(async move { backlog.send_all(start).await });
+        self.phase = Phase::CatchingUp { producer: Some(producer), result: None, events };
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Arc<SharedEvent>>> {
+        loop {
+            let ended = match &mut self.phase {
+                Phase::Ended => return Poll::Ready(None),
+                Phase::CatchingUp { producer, result, events } => {
+                    if let Some(Poll::Ready(caught_up)) = producer.as_mut().map(|producer| producer.as_mut().poll(cx)) {
+                        *result = Some(caught_up);
+                        *producer = None;
+                    }
+                    if let Some(event) = ready!(events.poll_recv(cx)) {
+                        return Poll::Ready(Some(event));
+                    }
+                    match result.take().unwrap_or(Err(Ended::Closed)) {
+                        Ok(messages) => {
+                            let next = ReusableBoxFuture::new(receive(messages));
+                            self.phase = Phase::Live { next, synced_at: Instant::now() };
+                            continue;
+                        }
+                        Err(ended) => ended,
+                    }
+                }
+                Phase::Live { next, synced_at } => {
+                    let (message, messages) = ready!(next.poll(cx));
+                    match message {
+                        Ok(FanOutMessage::Event(event)) => {
+                            let is_heartbeat = matches!(event.event(), FeedEvent::Heartbeat(_));
+                            if !is_heartbeat || self.state.clients.is_enabled(self.client.as_str()) {
+                                if is_heartbeat {
+                                    *synced_at = Instant::now();
+                                }
+                                next.set(receive(messages));
+                                return Poll::Ready(Some(event));
+                            }
+                            Ended::Disabled
+                        }
+                        Ok(FanOutMessage::NotSynced) if synced_at.elapsed() <= DESYNC_LIMIT => {
+                            next.set(receive(messages));
+                            continue;
+                        }
+                        Ok(FanOutMessage::NotSynced) => Ended::NotSynced,
+                        Ok(FanOutMessage::Lost) => {
+                            self.catch_up(StreamStart::Gap(LOST));
+                            continue;
+                        }
+                        Err(RecvError::Lagged(_)) => Ended::TooSlow,
+                        Err(RecvError::Closed) => Ended::Overloaded,
+                    }
+                }
+            };
+            tracing::info!(client = %self.client, %ended, "revocation feed: subscriber disconnected");
+            self.phase = Phase::Ended;
         }
-    }));
-    Ok(stream::poll_fn(move |cx| {
-        if producer.as_mut().is_some_and(|producer| producer.as_mut().poll(cx).is_ready()) {
-            producer = None;
-        }
-        receiver.poll_recv(cx)
-    }))
+    }
 }
 
 /// The start of a subscription.
@@ -181,6 +237,8 @@ enum Ended {
     NotSynced,
     #[error(transparent)]
     Redis(#[from] RedisError),
+    #[error("this node could not keep up with the revocations")]
+    Overloaded,
     #[error("the connection was closed")]
     Closed,
 }
@@ -192,43 +250,39 @@ enum Drained {
     Lagged,
 }
 
-struct Subscriber {
+/// Reads the backlog of one subscriber.
+struct Backlog {
     state: Arc<AppState>,
-    client: ClientId,
-    events: mpsc::Sender<Event>,
+    events: mpsc::Sender<Arc<SharedEvent>>,
 }
 
-impl Subscriber {
-    async fn follow(&self, start: StreamStart) -> Result<(), Ended> {
-        let mut since = match start {
+impl Backlog {
+    /// Sends the backlog. Returns the receiver of what follows it.
+    async fn send_all(&self, start: StreamStart) -> CaughtUp {
+        let since = match start {
             StreamStart::Position(FeedPosition(time)) => {
-                self.send(Event::Resumed).await?;
+                self.send(FeedEvent::Resumed).await?;
                 Some(time - RESUME_OVERLAP)
             }
             StreamStart::Snapshot => self.start_snapshot(None).await?,
             StreamStart::Gap(why) => self.start_snapshot(Some(why)).await?,
         };
-        loop {
-            let catching_up = timeout(SNAPSHOT_TIMEOUT, self.catch_up(since));
-            let mut messages = catching_up.await.unwrap_or(Err(Ended::TooSlow))?;
-            self.live(&mut messages).await?;
-            since = self.start_snapshot(Some(LOST)).await?;
-        }
+        timeout(SNAPSHOT_TIMEOUT, self.catch_up(since)).await.unwrap_or(Err(Ended::TooSlow))
     }
 
     async fn start_snapshot(&self, gap: Option<&'static str>) -> Result<Option<Timestamp>, Ended> {
         if let Some(why) = gap {
-            self.send(Event::Gap(why)).await?;
+            self.send(FeedEvent::Gap(why)).await?;
         }
-        self.send(Event::Snapshot).await?;
+        self.send(FeedEvent::Snapshot).await?;
         Ok(None)
     }
 
     /// Sends the revocations since a time by Redis' clock, or all that still matter. Returns the receiver of the following ones.
-    async fn catch_up(&self, mut since: Option<Timestamp>) -> Result<Receiver<FeedMessage>, Ended> {
+    async fn catch_up(&self, mut since: Option<Timestamp>) -> CaughtUp {
         'restart: loop {
             // Subscribes before it reads, so that a revocation in between is sent twice rather than never.
-            let mut messages = self.state.redis.revocation_log.subscribe();
+            let mut messages = fan_out::subscribe(&self.state);
             let position = wait_for_sync(&self.state, DESYNC_LIMIT).await.ok_or(Ended::NotSynced)?;
             let from = since.unwrap_or(position - retention(&self.state));
             for first in (0..BUCKETS).step_by(CONCURRENT_STREAMS) {
@@ -239,12 +293,12 @@ impl Subscriber {
                     continue 'restart;
                 }
                 for revocation in revocations {
-                    self.send(Event::Revocation(Arc::new(revocation))).await?;
+                    self.send(FeedEvent::Revocation(Arc::new(revocation))).await?;
                 }
             }
             match self.drain(&mut messages).await? {
                 Drained::Complete => {
-                    self.send(Event::Live(FeedPosition(position))).await?;
+                    self.send(FeedEvent::Live(FeedPosition(position))).await?;
                     return Ok(messages);
                 }
                 // The receiver was full: the missed revocations are read from the streams.
@@ -267,55 +321,27 @@ impl Subscriber {
         Ok((read.into_iter().flat_map(|(revocations, _)| revocations).collect(), whole))
     }
 
-    /// Sends revocations and heartbeats until revocations are lost.
-    async fn live(&self, messages: &mut Receiver<FeedMessage>) -> Result<(), Ended> {
-        let mut heartbeats = interval(self.state.config.feed.heartbeat);
-        heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut synced_at = Instant::now();
-        loop {
-            tokio::select! {
-                message = messages.recv() => match message {
-                    Ok(FeedMessage::Revoked(revocation)) => self.send(Event::Revocation(revocation)).await?,
-                    Ok(FeedMessage::Lost) => return Ok(()),
-                    Err(RecvError::Lagged(_)) => return Err(Ended::TooSlow),
-                    Err(RecvError::Closed) => return Err(Ended::Closed),
-                },
-                _ = heartbeats.tick() => {
-                    if !self.state.clients.is_enabled(self.client.as_str()) {
-                        return Err(Ended::Disabled);
-                    }
-                    // The messages queued before the position was read belong before it.
-                    match self.state.redis.revocation_log.synced_at() {
-                        Some(position) => match self.drain(messages).await? {
-                            Drained::Complete => {
-                                self.send(Event::Heartbeat(FeedPosition(position))).await?;
-                                synced_at = Instant::now();
-                            }
-                            Drained::Lost => return Ok(()),
-                            Drained::Lagged => return Err(Ended::TooSlow),
-                        },
-                        None if synced_at.elapsed() > DESYNC_LIMIT => return Err(Ended::NotSynced),
-                        None => {}
-                    }
-                }
-            }
-        }
-    }
-
     /// Sends the queued messages.
-    async fn drain(&self, messages: &mut Receiver<FeedMessage>) -> Result<Drained, Ended> {
+    async fn drain(&self, messages: &mut Receiver<FanOutMessage>) -> Result<Drained, Ended> {
         loop {
             match messages.try_recv() {
-                Ok(FeedMessage::Revoked(revocation)) => self.send(Event::Revocation(revocation)).await?,
-                Ok(FeedMessage::Lost) => return Ok(Drained::Lost),
+                // Heartbeats of before the position of the event `live`.
+                Ok(FanOutMessage::Event(event)) if matches!(event.event(), FeedEvent::Heartbeat(_)) => {}
+                Ok(FanOutMessage::Event(event)) => self.send_shared(event).await?,
+                Ok(FanOutMessage::NotSynced) => {}
+                Ok(FanOutMessage::Lost) => return Ok(Drained::Lost),
                 Err(TryRecvError::Empty) => return Ok(Drained::Complete),
                 Err(TryRecvError::Lagged(_)) => return Ok(Drained::Lagged),
-                Err(TryRecvError::Closed) => return Err(Ended::Closed),
+                Err(TryRecvError::Closed) => return Err(Ended::Overloaded),
             }
         }
     }
 
-    async fn send(&self, event: Event) -> Result<(), Ended> {
+    async fn send(&self, event: FeedEvent) -> Result<(), Ended> {
+        self.send_shared(Arc::new(SharedEvent::new(event))).await
+    }
+
+    async fn send_shared(&self, event: Arc<SharedEvent>) -> Result<(), Ended> {
         self.events.send(event).await.map_err(|_| Ended::Closed)
     }
 }
@@ -337,16 +363,6 @@ async fn wait_for_sync(state: &AppState, limit: Duration) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn position_parses_its_own_format_only() {
-        let position = FeedPosition(Timestamp::from_millis(1_790_000_000_000));
-        assert_eq!(position.to_string(), "1-1790000000000");
-        assert_eq!(FeedPosition::parse("1-1790000000000"), Some(position));
-        for other in ["", "1-", "1--5", "1-+5", "2-5", "1-5 ", "1-0x5", "5", "1-99999999999999999999"] {
-            assert_eq!(FeedPosition::parse(other), None, "{other}");
-        }
-    }
 
     #[test]
     fn stream_start_resumes_only_within_the_retention() {

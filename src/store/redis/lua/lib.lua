@@ -115,7 +115,7 @@ local function event_of(session, reason, now)
   return table.concat({ ACCOUNT == '' and '' or uuid(ACCOUNT), session, reason, string.format('%.0f', now) }, '\n')
 end
 
--- The UUID that stands for a version of claims in an event: no session has one that begins with 20 zeros. Releases before
+-- The UUID that stands for a version of claims in an event: no random UUID begins with ten zero bytes. Releases before
 -- 0.2 take it for a session that has ended, which harms no token, and acknowledge it.
 local function claims_uuid(version)
   return string.format('00000000-0000-0000-0000-%012x', version)

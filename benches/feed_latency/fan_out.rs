@@ -1,0 +1,172 @@
+//! Processor time per delivery with many subscribers on one node, beside a bare broadcast-and-write loop.
+
+use std::{
+    fs,
+    io::Read,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::broadcast,
+};
+
+use super::{
+    harness::{
+        client::{Client, Tokens},
+        test_cluster::ServiceClient,
+        wait,
+    },
+    node_process::NodeProcess,
+};
+
+/// Subscribers of the node, and of the reference.
+pub const SUBSCRIBERS: usize = 1000;
+/// Events, each sent when the one before has reached every subscriber.
+pub const EVENTS: usize = 200;
+/// The text of one event, as the reference writes it.
+const EVENT_BYTES: usize = 230;
+
+/// Subscribes to the node, ends the sessions on `here` and prints the processor time of the node per delivery.
+pub async fn measure(here: &Client, node: &NodeProcess, service: &ServiceClient, sessions: Vec<Tokens>) {
+    let received = Arc::new(AtomicU64::new(0));
+    let address: SocketAddr = node.client.base.strip_prefix("http://").unwrap().parse().unwrap();
+    for _ in 0..SUBSCRIBERS {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let credentials = BASE64_STANDARD.encode(format!("{}:{}", service.id, service.secret));
+        let request =
+            format!("GET /v1/revocations HTTP/1.1\r\nhost: bench\r\nauthorization: Basic {credentials}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut text = Vec::new();
+        while !contains(&text, b"event: live") {
+            assert!(stream.read_buf(&mut text).await.unwrap() > 0, "{}", String::from_utf8_lossy(&text));
+        }
+        tokio::spawn(count(stream, b"event: revocation", Arc::clone(&received)));
+    }
+    let idle = cpu_of(node.child.id());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let idle = (cpu_of(node.child.id()) - idle) / 2;
+
+    let (before, began, mut expected) = (cpu_of(node.child.id()), std::time::Instant::now(), 0);
+    for tokens in sessions.into_iter().take(EVENTS) {
+        here.logout(&tokens.refresh).await.expect(204);
+        expected += SUBSCRIBERS as u64;
+        wait::until("every subscriber has the event", || async { received.load(Ordering::Relaxed) >= expected }).await;
+    }
+    let spent = (cpu_of(node.child.id()) - before).saturating_sub(idle.mul_f64(began.elapsed().as_secs_f64()));
+    let node = micros(spent, expected);
+
+    let bare = reference().await;
+    println!("{SUBSCRIBERS} subscribers, {EVENTS} events, processor time per delivery:");
+    println!("  the node                                  {node:6.2} µs");
+    println!("  a bare tokio broadcast-and-write loop     {bare:6.2} µs");
+    println!("  ratio                                     {:6.2}", node / bare);
+}
+
+/// The processor time per delivery of a loop that does nothing but broadcast a text and write it to each socket, on one thread.
+async fn reference() -> f64 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let received = Arc::new(AtomicU64::new(0));
+    let readers = {
+        let received = Arc::clone(&received);
+        tokio::spawn(async move {
+            for _ in 0..SUBSCRIBERS {
+                let stream = TcpStream::connect(address).await.unwrap();
+                tokio::spawn(count(stream, b"\n\n", Arc::clone(&received)));
+            }
+        })
+    };
+    let listener = listener.into_std().unwrap();
+    let writer = thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = TcpListener::from_std(listener).unwrap();
+            let (sender, _) = broadcast::channel::<Arc<[u8]>>(16);
+            for _ in 0..SUBSCRIBERS {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut texts = sender.subscribe();
+                tokio::spawn(async move {
+                    while let Ok(text) = texts.recv().await {
+                        stream.write_all(&text).await.unwrap();
+                    }
+                });
+            }
+            let before = cpu_of_this_thread();
+            for event in 1..=EVENTS as u64 {
+                let mut text = vec![b'x'; EVENT_BYTES];
+                text.extend(b"\n\n");
+                sender.send(text.into()).unwrap();
+                while received.load(Ordering::Relaxed) < event * SUBSCRIBERS as u64 {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            }
+            micros(cpu_of_this_thread() - before, (EVENTS * SUBSCRIBERS) as u64)
+        })
+    });
+    readers.await.unwrap();
+    tokio::task::spawn_blocking(move || writer.join().unwrap()).await.unwrap()
+}
+
+/// Counts how often `mark` arrives.
+async fn count(mut stream: TcpStream, mark: &'static [u8], total: Arc<AtomicU64>) {
+    let mut buffer = vec![0; 4096];
+    let mut kept = 0;
+    loop {
+        let read = stream.read(&mut buffer[kept..]).await.unwrap_or(0);
+        if read == 0 {
+            return;
+        }
+        let text = &buffer[..kept + read];
+        let (mut from, mut found) = (0, 0);
+        while let Some(at) = find(&text[from..], mark) {
+            from += at + mark.len();
+            found += 1;
+        }
+        total.fetch_add(found, Ordering::Relaxed);
+        // The beginning of a mark may be at the end.
+        let rest = from.max(text.len().saturating_sub(mark.len() - 1))..text.len();
+        kept = rest.len();
+        buffer.copy_within(rest, 0);
+    }
+}
+
+fn find(text: &[u8], mark: &[u8]) -> Option<usize> {
+    text.windows(mark.len()).position(|window| window == mark)
+}
+
+fn contains(text: &[u8], mark: &[u8]) -> bool {
+    find(text, mark).is_some()
+}
+
+/// The processor time of all threads of a process.
+fn cpu_of(process: u32) -> Duration {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    threads
+        .map(|thread| on_cpu(&fs::read_to_string(thread.unwrap().path().join("schedstat")).unwrap_or_default()))
+        .sum()
+}
+
+fn cpu_of_this_thread() -> Duration {
+    let mut text = String::new();
+    fs::File::open("/proc/thread-self/schedstat").unwrap().read_to_string(&mut text).unwrap();
+    on_cpu(&text)
+}
+
+/// The first number of `schedstat`: nanoseconds on a processor.
+fn on_cpu(schedstat: &str) -> Duration {
+    Duration::from_nanos(schedstat.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or(0))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "printed with two digits")]
+fn micros(time: Duration, count: u64) -> f64 {
+    time.as_secs_f64() * 1e6 / count as f64
+}
