@@ -8,9 +8,10 @@ use std::{
 };
 
 use super::{
-    AuditSettings, CacheSettings, Config, DatabaseSettings, FeedSettings, ForwardedHeader, HttpSettings, KeySettings,
-    LogFormat, LogSettings, MetricsSettings, PasswordSettings, RedisSettings, Registration, Secrets, SessionSettings,
-    TelemetrySettings, TokenSettings, check, duration, limits::limits, mail, read::Reader, store_url,
+    AccountSettings, AuditSettings, CacheSettings, Config, DatabaseSettings, FeedSettings, ForwardedHeader,
+    HttpSettings, KeySettings, LogFormat, LogSettings, LoginSettings, MetricsSettings, PasswordSettings, RedisSettings,
+    Registration, Secrets, SessionSettings, TelemetrySettings, TokenSettings, Verification, check, duration,
+    limits::limits, mail, read::Reader, store_url,
 };
 use crate::domain::{audit::Addresses, key::Algorithm, secret::SecretText, text::comparison_key};
 
@@ -72,7 +73,27 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
     let secrets_from = secrets_from(read, working_dir);
     let registration = Registration {
         open: read.boolean("registration.open"),
+        verification: read.one("registration.verification", |text| match text {
+            "off" => Ok(Verification::Off),
+            "later" => Ok(Verification::Later),
+            "required" => Ok(Verification::Required),
+            _ => Err("must be one of off, later, required".into()),
+        }),
+        conceal: read.boolean("registration.conceal"),
         reserved_usernames: read.many("registration.reserved_usernames", |text| Ok(comparison_key(text))),
+    };
+    let verified = !registration.conceal || registration.verification == Verification::Required;
+    read.rule(&["registration.conceal", "registration.verification"], verified, |read| {
+        format!(
+            "needs \"required\" in {}: a sign-in would reveal whether the account was created",
+            read.mention("registration.verification")
+        )
+    });
+    let login = LoginSettings { email_code: read.boolean("login.email_code") };
+    let account = AccountSettings {
+        recent_authentication: read.duration("account.recent_authentication", MINUTE, DAY),
+        deletion_grace: read.duration("account.deletion_grace", Duration::ZERO, 365 * DAY),
+        undo_window: read.duration("account.undo_window", HOUR, 30 * DAY),
     };
     let mut http = http(read);
     let token = token(read);
@@ -136,6 +157,8 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
         multi_node,
         secrets,
         registration,
+        login,
+        account,
         http,
         redis,
         cache,

@@ -29,6 +29,12 @@ pub struct LimitSettings {
     pub password_change_per_account: Option<Quota>,
     /// Password changes in total.
     pub password_change_service: Option<Quota>,
+    /// Requests for links and codes, and uses of these, from one address.
+    pub recovery_per_address: Option<Quota>,
+    /// Mails of one kind to one account that strangers can cause.
+    pub mail_per_account: Option<Quota>,
+    /// Requests for links and codes, and uses of these, in total.
+    pub recovery_service: Option<Quota>,
     /// Refreshes from one address, on one node.
     pub refresh_per_address: Option<Quota>,
     /// Refreshes of one account's sessions, on one node.
@@ -65,6 +71,9 @@ pub(super) fn limits(read: &mut Reader<'_>) -> LimitSettings {
         password_change_per_address: read.one("limits.password_change_per_address", quota),
         password_change_per_account: read.one("limits.password_change_per_account", quota),
         password_change_service: read.one("limits.password_change_service", quota),
+        recovery_per_address: read.one("limits.recovery_per_address", quota),
+        mail_per_account: read.one("limits.mail_per_account", quota),
+        recovery_service: read.one("limits.recovery_service", quota),
         refresh_per_address: read.one("limits.refresh_per_address", quota),
         refresh_per_account: read.one("limits.refresh_per_account", quota),
         refresh_service: read.one("limits.refresh_service", quota),

@@ -51,6 +51,10 @@ pub struct Config {
     pub secrets: Secrets,
     /// Settings of the registration.
     pub registration: Registration,
+    /// Further ways to sign in.
+    pub login: LoginSettings,
+    /// The life of accounts.
+    pub account: AccountSettings,
     /// Limits and timeouts of connections and requests.
     pub http: HttpSettings,
     /// The session store.
@@ -99,8 +103,41 @@ pub struct Secrets {
 pub struct Registration {
     /// Whether anyone may register; if not, only an admin may.
     pub open: bool,
+    /// Whether new accounts must verify their address.
+    pub verification: Verification,
+    /// Whether the registration of a taken address is answered like any other.
+    pub conceal: bool,
     /// Usernames that only an admin or an operator may give to an account, as comparison keys.
     pub reserved_usernames: Vec<String>,
+}
+
+/// Whether new accounts must verify their address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verification {
+    /// No mail is sent.
+    Off,
+    /// A mail is sent, and the account can sign in before.
+    Later,
+    /// The account can't sign in before.
+    Required,
+}
+
+/// Further ways to sign in.
+#[derive(Clone, Copy, Debug)]
+pub struct LoginSettings {
+    /// Whether users can sign in with a code or link from a mail.
+    pub email_code: bool,
+}
+
+/// The life of accounts.
+#[derive(Clone, Copy, Debug)]
+pub struct AccountSettings {
+    /// Age of the last authentication up to which a session can make sensitive changes.
+    pub recent_authentication: Duration,
+    /// Time between the request to delete an account and its deletion.
+    pub deletion_grace: Duration,
+    /// Time in which a change of address can be undone.
+    pub undo_window: Duration,
 }
 
 /// Limits and timeouts of connections and requests.

@@ -17,6 +17,9 @@ pub const ORIGIN_TAGS: &str = "latchkey/1/origin-tags";
 /// Pseudonymises the subjects of rate limits: [`super::pseudonymizer`].
 pub const LIMITS: &str = "latchkey/1/limits";
 
+/// Computes the digests of one-time tokens: [`super::one_time_token`].
+pub const ONE_TIME_TOKENS: &str = "latchkey/1/one-time-tokens";
+
 const SALT: &[u8] = b"latchkey";
 
 /// Derives the 32-byte key for `purpose`, one of this module's constants. The result is deterministic.

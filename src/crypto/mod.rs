@@ -11,6 +11,7 @@ pub mod huge_pages;
 pub mod jwt;
 pub mod key_ring;
 pub mod key_rotation;
+pub mod one_time_token;
 pub mod origin_tag;
 pub mod pseudonymizer;
 pub mod refresh_token;

@@ -201,9 +201,10 @@ impl fmt::Display for Roles {
 pub struct Account {
     /// The `sub` of its tokens. Never reused for another account.
     pub id: AccountId,
-    /// Unique by [`Email::key`].
+    /// Unique by [`Email::key`]. Empty after somebody else has verified the address.
     pub email: Email,
-    /// Whether the address was shown to belong to the account's owner. Latchkey sets it for imported accounts only.
+    /// Whether the address was shown to belong to the account's owner, here or at the system the account was imported from.
+    /// An address that is not verified belongs to nobody (I13).
     pub email_verified: bool,
     /// Optional; unique by [`Username::key`].
     pub username: Option<Username>,
@@ -213,6 +214,8 @@ pub struct Account {
     pub roles: Roles,
     /// The time at which the account was disabled, if it is.
     pub disabled_at: Option<Timestamp>,
+    /// When the account will be deleted, if its owner asked for that. A sign-in before then cancels the deletion.
+    pub deletion_at: Option<Timestamp>,
     /// The time of registration, here or at the system the account was imported from.
     pub created_at: Timestamp,
     /// The time of the last change to the account.
@@ -255,6 +258,13 @@ impl ClaimsStamp {
             Some(version) => version < self.version,
             None => self.changed_at.is_some_and(|changed_at| issued_at <= changed_at.as_secs()),
         }
+    }
+}
+
+impl Account {
+    /// Whether the account may not be used any more at `now`: it is disabled, or its deletion is due.
+    pub fn is_closed(&self, now: Timestamp) -> bool {
+        self.disabled_at.is_some() || self.deletion_at.is_some_and(|at| at <= now)
     }
 }
 

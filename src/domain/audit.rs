@@ -54,6 +54,24 @@ words! {
         EmailChanged = "email_changed",
         /// A password was changed, or a change was refused.
         PasswordChange = "password_change",
+        /// A mail with a link or code was requested, or a use of one was refused; `detail` is its purpose.
+        OneTimeToken = "one_time_token",
+        /// An e-mail address was verified.
+        EmailVerified = "email_verified",
+        /// A change of the e-mail address was undone by the owner of the former one.
+        EmailChangeUndone = "email_change_undone",
+        /// The profile, the username or the metadata of an account was changed.
+        ProfileChanged = "profile_changed",
+        /// The owner reported an action as not theirs: the password was removed and all sessions ended.
+        AccountSecured = "account_secured",
+        /// The owner asked for the deletion of the account.
+        DeletionRequested = "deletion_requested",
+        /// A sign-in cancelled the deletion of the account.
+        DeletionCancelled = "deletion_cancelled",
+        /// The owner exported the account's data.
+        AccountExported = "account_exported",
+        /// An account was invited to set its password.
+        AccountInvited = "account_invited",
         /// A session was ended before it expired; `reason` is the cause.
         SessionEnded = "session_ended",
         /// Sessions of an account were ended, their number is in `count`; `reason` is the cause.

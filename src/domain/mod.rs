@@ -17,6 +17,8 @@ pub mod key;
 pub mod limit;
 pub mod locale;
 pub mod mail;
+pub mod one_time_token;
+pub mod profile;
 pub mod secret;
 pub mod session;
 pub mod text;

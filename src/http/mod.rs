@@ -24,8 +24,9 @@ pub mod shutdown;
 pub mod types;
 
 use api::{
-    account::AccountApi, health::HealthApi, keys::KeysApi, login::LoginApi, metadata::MetadataApi,
-    revocations::RevocationsApi, session::SessionApi, verify::VerifyApi,
+    account::AccountApi, email_login::EmailLoginApi, health::HealthApi, invitation::InvitationApi, keys::KeysApi,
+    login::LoginApi, me::MeApi, metadata::MetadataApi, recovery::RecoveryApi, revocations::RevocationsApi,
+    session::SessionApi, verify::VerifyApi,
 };
 use extract::client_info;
 use middleware::{body, concurrency_limit, cors, request_context, timeout};
@@ -37,7 +38,11 @@ use paths::Paths;
 ///
 /// | path | module |
 /// | --- | --- |
-/// | `/v1/users`, `/v1/me`, `/v1/me/password` | [`api::account`] |
+/// | `/v1/users`, `/v1/me/password` | [`api::account`] |
+/// | `/v1/me`, `/v1/me/email`, `/v1/me/export` | [`api::me`] |
+/// | `/v1/email/verification`, `/v1/email/verify`, `/v1/email/undo`, `/v1/password/forgot`, `/v1/password/reset`, `/v1/account/secure` | [`api::recovery`] |
+/// | `/v1/login/code`, `/v1/login/code/verify` | [`api::email_login`] |
+/// | `/v1/users/invite`, `/v1/users/reset` | [`api::invitation`] |
 /// | `/v1/login`, `/v1/refresh`, `/v1/logout` | [`api::login`] |
 /// | `/v1/sessions`, `/v1/sessions/{id}` | [`api::session`] |
 /// | `/.well-known/jwks.json` | [`api::keys`] |
@@ -106,7 +111,11 @@ pub fn document(limits: &Limits) -> Document {
 fn service() -> OpenApiService<impl OpenApi, ()> {
     openapi::service((
         LoginApi,
+        EmailLoginApi,
         AccountApi,
+        MeApi,
+        RecoveryApi,
+        InvitationApi,
         SessionApi,
         MetadataApi,
         KeysApi,

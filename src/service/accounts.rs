@@ -8,12 +8,15 @@ use crate::{
         clock::Timestamp,
         event::Reason,
         ids::AccountId,
+        mail::{MailData, Notice, Template},
         secret::SecretText,
     },
     password::{PasswordError, WeakPassword},
     service::{
+        account_mail, change_email,
         error::{ServiceError, from_store_errors},
         register::password_context,
+        request_origin::RequestOrigin,
     },
     state::AppState,
     store::sql::{AccountChange, SetEmailError, Sql, SqlError},
@@ -76,6 +79,11 @@ pub async fn disable(state: &AppState, id: AccountId) -> Result<u64, ChangeAccou
     let mut change = lock(state, id).await?;
     change.set_disabled(Some(now), now).await?;
     change.record(&Entry::new(now, AuditEvent::AccountDisabled).account(id)).await?;
+    if account_mail::wants(state, &change.account, Template::AccountDisabled) {
+        let to = change.account.email.clone();
+        let data = MailData::AccountDisabled { at: now };
+        account_mail::enqueue(state, &mut change, &to, &RequestOrigin::default(), data).await?;
+    }
     let ended = end_sessions(state, &mut change, Reason::Disabled).await?;
     change.commit().await?;
     tracing::info!(account = %id, ended, "account disabled");
@@ -152,10 +160,12 @@ pub async fn change_roles(
 pub async fn set_email(state: &AppState, id: AccountId, email: &Email) -> Result<(), ChangeAccountError> {
     let now = state.clock.now();
     let mut change = lock(state, id).await?;
+    let before = change.account.clone();
     change.set_email(email, now).await.map_err(|error| match error {
         SetEmailError::Taken => ChangeAccountError::EmailTaken,
         SetEmailError::Sql(error) => error.into(),
     })?;
+    change_email::notify_former(state, &mut change, &before, email, &RequestOrigin::default()).await?;
     change.record(&Entry::new(now, AuditEvent::EmailChanged).account(id)).await?;
     change.commit().await?;
     tracing::info!(account = %id, "e-mail address of an account changed");
@@ -179,6 +189,12 @@ pub async fn set_password(state: &AppState, id: AccountId, password: SecretText)
     let mut change = lock(state, id).await?;
     change.set_password(&hash, now).await?;
     change.record(&Entry::new(now, AuditEvent::PasswordChange).account(id).because("set_by_operator")).await?;
+    if account_mail::wants(state, &change.account, Template::PasswordChanged) {
+        let origin = account_mail::action_origin(&RequestOrigin::default(), now);
+        let (to, notice) = (change.account.email.clone(), Notice { origin, not_me: None });
+        let data = MailData::PasswordChanged { notice };
+        account_mail::enqueue(state, &mut change, &to, &RequestOrigin::default(), data).await?;
+    }
     let ended = end_sessions(state, &mut change, Reason::PasswordChanged).await?;
     change.commit().await?;
     tracing::info!(account = %id, ended, "password of an account set by an operator");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     crypto::access_token::{AccessClaims, IssuedToken, TokenError, VerifiedToken},
-    domain::{account::Account, session::Liveness},
+    domain::{account::Account, profile::Profile, session::Liveness},
     service::error::{ServiceError, from_store_errors},
     state::AppState,
 };
@@ -80,11 +80,12 @@ fn log_refusal(error: &TokenError) {
     tracing::debug!(%error, "access token refused");
 }
 
-/// Returns the account of a caller. The tokens of a deleted account are invalid.
+/// Returns the account and the profile of a caller. The tokens of a deleted account are invalid.
 ///
 /// # Errors
 /// [`AuthenticateError`]
-pub async fn me(state: &AppState, caller: &AccessClaims) -> Result<Account, AuthenticateError> {
-    let account = state.sql.account(caller.sub).await?;
-    account.ok_or(AuthenticateError::InvalidToken)
+pub async fn me(state: &AppState, caller: &AccessClaims) -> Result<(Account, Profile), AuthenticateError> {
+    let account = state.sql.account(caller.sub).await?.ok_or(AuthenticateError::InvalidToken)?;
+    let profile = state.sql.profile(account.id).await?;
+    Ok((account, profile))
 }

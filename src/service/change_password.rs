@@ -9,15 +9,18 @@ use crate::{
         audit::{Actor, AuditEvent, Entry},
         clock::Timestamp,
         event::Reason,
+        mail::{MailData, Template},
         secret::SecretText,
         session::Accepted,
     },
     password::{PasswordError, Verified, WeakPassword},
     service::{
+        account_mail,
         accounts::record_ended,
         error::{ServiceError, from_store_errors},
         limits,
         register::password_context,
+        request_origin::RequestOrigin,
         token_issuer::{self, Tokens},
     },
     state::AppState,
@@ -62,9 +65,10 @@ pub async fn change_password(
     caller: &AccessClaims,
     current: SecretText,
     new: SecretText,
-    ip: Option<IpAddr>,
+    origin: RequestOrigin,
     accepted: Accepted,
 ) -> Result<Tokens, ChangePasswordError> {
+    let ip = origin.ip;
     let _place = state.passwords.reserve().map_err(ServiceError::from)?;
     limits::password_change(state, caller.sid, ip).await?;
     let account = state.sql.account(caller.sub).await?;
@@ -97,6 +101,11 @@ pub async fn change_password(
     change.set_password(&hash, now).await?;
     change.record(&entry(now, caller, ip)).await?;
     let epoch = change.bump_epoch().await?;
+    if account_mail::wants(state, &change.account, Template::PasswordChanged) {
+        let notice = account_mail::notice(state, &change.account, &origin, now).await?;
+        let to = change.account.email.clone();
+        account_mail::enqueue(state, &mut change, &to, &origin, MailData::PasswordChanged { notice }).await?;
+    }
     // While the row is locked: if the sessions can't be ended, or the caller's own session has ended, the password stays.
     let (reason, settings) = (Reason::PasswordChanged, &state.config.session);
     let replacement = Replacement {

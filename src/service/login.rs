@@ -3,18 +3,22 @@
 use std::time::Duration;
 
 use crate::{
+    config::Verification,
     domain::{
         account::{Account, Identifier},
         audit::{Actor, AuditEvent, Entry},
+        authentication::Authentication,
         event::Reason,
         secret::SecretText,
         session::{Origin, Transport},
     },
     password::Verified,
     service::{
-        accounts,
+        accounts, delete_account,
         error::{ServiceError, from_store_errors},
         limits::{self, AccountLookup, Attempt, DeviceToken},
+        notices,
+        request_origin::RequestOrigin,
         token_issuer::{self, Tokens},
     },
     state::AppState,
@@ -44,6 +48,9 @@ pub enum LoginError {
     /// There is no such account, it is disabled, or the password is wrong; callers can't tell which (I7).
     #[error("the identifier or the password is wrong")]
     InvalidCredentials,
+    /// The password is right, but the account's address is not verified (`registration.verification`).
+    #[error("the account's e-mail address is not verified")]
+    EmailNotVerified,
     /// See [`ServiceError`].
     #[error(transparent)]
     Service(#[from] ServiceError),
@@ -60,6 +67,7 @@ pub async fn login(state: &AppState, input: Login) -> Result<(Tokens, DeviceToke
     let label = match &outcome {
         Ok(_) => "success",
         Err(LoginError::InvalidCredentials) => "invalid_credentials",
+        Err(LoginError::EmailNotVerified) => "email_not_verified",
         Err(LoginError::Service(error)) => error.label(),
     };
     state.metrics.logins.with_label_values(&[label]).inc();
@@ -71,7 +79,7 @@ async fn admit(state: &AppState, input: Login) -> Result<(Tokens, DeviceToken), 
     let _place = state.passwords.reserve().map_err(ServiceError::from)?;
     let (attempt, account) = limits::login(state, &input.identifier, input.origin.ip, input.device.as_ref()).await?;
     let outcome = create_session(state, &input, &attempt, account).await;
-    if let Err(LoginError::Service(_)) = &outcome {
+    if let Err(LoginError::Service(_) | LoginError::EmailNotVerified) = &outcome {
         attempt.refund(state).await;
     }
     outcome
@@ -89,51 +97,102 @@ async fn create_session(
             AccountLookup::Done(account) => account,
             AccountLookup::Deferred => state.sql.find_account(&input.identifier).await?,
         };
-        let account = verify_password(state, input, account).await?;
-        let now = state.clock.now();
-        let settings = &state.config.session;
-        let session_id = state.entropy.session_id();
-        let session = NewSession {
-            id: session_id,
-            account: account.id,
-            roles: account.roles.clone(),
-            claims_version: account.claims_version,
-            epoch: account.epoch,
-            transport: input.transport,
-            origin: input.origin.clone(),
-            tag: state.origin_tags.tag(input.origin.ip, input.origin.user_agent.as_deref()),
-            basis: SessionBasis::default(),
-            idle_timeout: settings.idle_timeout,
-            absolute_timeout: settings.absolute_timeout,
-            max_per_account: settings.max_per_account,
-        };
-        let (created, device) =
-            tokio::join!(state.redis.sessions.create(session, now), attempt.trust_device(state, &account));
-        match created? {
-            Create::Created { grant, evicted } => {
-                for ended in evicted {
-                    let entry = Entry::new(now, AuditEvent::SessionEnded).because(Reason::Limit.as_str());
-                    state.audit.record(entry.account(account.id).session(ended).by(Actor::Service));
-                }
-                let entry = Entry::new(now, AuditEvent::SignIn).account(account.id).session(session_id);
-                state.audit.record(entry.by(Actor::Account).from(input.origin.ip));
+        let mut account = verify_password(state, input, account).await?;
+        check_verified(state, &account, input)?;
+        if account.deletion_at.is_some() {
+            let kept = delete_account::cancel(state, account.id).await?;
+            account = kept.ok_or(LoginError::InvalidCredentials)?;
+        }
+        let start =
+            StartSession { account: &account, transport: input.transport, origin: &input.origin, authentication: None };
+        let (started, (device, is_new)) =
+            tokio::join!(start_session(state, start), attempt.trust_device(state, &account));
+        match started? {
+            Some(tokens) => {
                 end_replaced(state, input).await;
-                return Ok((token_issuer::issue(state, &grant, now)?, device));
+                if is_new {
+                    let origin = RequestOrigin {
+                        ip: input.origin.ip,
+                        user_agent: input.origin.user_agent.clone(),
+                        accept_language: None,
+                    };
+                    notices::new_device(state, &account, &origin).await;
+                }
+                return Ok((tokens, device));
             }
-            Create::Stale => accounts::resync(state, account.id, account.epoch).await?,
+            None => accounts::resync(state, account.id, account.epoch).await?,
         }
     }
     let source = anyhow::anyhow!("the account changed twice while its password was being verified");
     Err(ServiceError::Unavailable { what: "account", retry_after: Duration::from_secs(1), source }.into())
 }
 
+/// A session to start for an account whose owner has authenticated.
+#[derive(Clone, Copy)]
+pub(super) struct StartSession<'a> {
+    /// The account, as it was when its owner authenticated.
+    pub(super) account: &'a Account,
+    /// How the refresh token travels.
+    pub(super) transport: Transport,
+    /// The client.
+    pub(super) origin: &'a Origin,
+    /// How the owner has authenticated; none for a password.
+    pub(super) authentication: Option<Authentication>,
+}
+
+/// Starts a session. None if the account has changed since its owner authenticated.
+pub(super) async fn start_session(state: &AppState, start: StartSession<'_>) -> Result<Option<Tokens>, ServiceError> {
+    let (account, now) = (start.account, state.clock.now());
+    let settings = &state.config.session;
+    let session_id = state.entropy.session_id();
+    let session = NewSession {
+        id: session_id,
+        account: account.id,
+        roles: account.roles.clone(),
+        claims_version: account.claims_version,
+        epoch: account.epoch,
+        transport: start.transport,
+        origin: start.origin.clone(),
+        tag: state.origin_tags.tag(start.origin.ip, start.origin.user_agent.as_deref()),
+        basis: SessionBasis { authentication: start.authentication, ..SessionBasis::default() },
+        idle_timeout: settings.idle_timeout,
+        absolute_timeout: settings.absolute_timeout,
+        max_per_account: settings.max_per_account,
+    };
+    match state.redis.sessions.create(session, now).await? {
+        Create::Created { grant, evicted } => {
+            for ended in evicted {
+                let entry = Entry::new(now, AuditEvent::SessionEnded).because(Reason::Limit.as_str());
+                state.audit.record(entry.account(account.id).session(ended).by(Actor::Service));
+            }
+            let entry = Entry::new(now, AuditEvent::SignIn).account(account.id).session(session_id);
+            state.audit.record(entry.by(Actor::Account).from(start.origin.ip));
+            token_issuer::issue(state, &grant, now).map(Some)
+        }
+        Create::Stale => Ok(None),
+    }
+}
+
+/// Refuses a sign-in to an account that must verify its address first. With `registration.conceal` the answer is that of a
+/// wrong password: a client that has registered an address learns from no answer whether it had an account before (I12).
+fn check_verified(state: &AppState, account: &Account, input: &Login) -> Result<(), LoginError> {
+    let settings = &state.config.registration;
+    if settings.verification != Verification::Required || account.email_verified {
+        return Ok(());
+    }
+    let entry = Entry::new(state.clock.now(), AuditEvent::SignIn).account(account.id).refused("email_not_verified");
+    state.audit.record(entry.by(Actor::Anyone).from(input.origin.ip));
+    Err(if settings.conceal { LoginError::InvalidCredentials } else { LoginError::EmailNotVerified })
+}
+
 /// Verifies the password. Does the same work whether there is an account or not, and whether it is disabled.
 async fn verify_password(state: &AppState, input: &Login, account: Option<Account>) -> Result<Account, LoginError> {
+    let now = state.clock.now();
     let (id, disabled) = match &account {
-        Some(account) => (Some(account.id), account.disabled_at.is_some()),
+        Some(account) => (Some(account.id), account.is_closed(now)),
         None => (None, false),
     };
-    let account = account.filter(|account| account.disabled_at.is_none());
+    let account = account.filter(|account| !account.is_closed(now));
     let stored = account.as_ref().and_then(|account| account.password_hash.clone());
     let verified = state.passwords.verify(input.password.clone(), stored).await.map_err(ServiceError::from)?;
     let unusable = match (&verified, id) {

@@ -8,7 +8,7 @@ use crate::{
     service::{
         decode_refresh_token::decode_refresh_token,
         error::{ServiceError, from_store_errors},
-        limits,
+        limits, notices,
         token_issuer::{self, Tokens},
     },
     state::AppState,
@@ -102,8 +102,14 @@ async fn rotate(
             record(Entry::new(now, AuditEvent::RefreshRepeat));
             Ok((token_issuer::issue(state, &grant, now)?, "counted"))
         }
-        Rotation::Reused => ended("superseded"),
-        Rotation::SecondHolder => ended("second_holder"),
+        Rotation::Reused => {
+            notices::session_reuse(state, claims.account, from.ip).await;
+            ended("superseded")
+        }
+        Rotation::SecondHolder => {
+            notices::session_reuse(state, claims.account, from.ip).await;
+            ended("second_holder")
+        }
         Rotation::Expired => Err(RefreshError::Expired),
         // Redis no longer has the session; the token says whether it has expired.
         Rotation::Gone if claims.expires_at <= now => Err(RefreshError::Expired),

@@ -1,17 +1,23 @@
 //! Registers an account.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use crate::{
+    config::Verification,
     crypto::access_token::AccessClaims,
     domain::{
-        account::{Account, Email, NewAccount, Roles, Username},
+        account::{Account, ClaimsVersion, Email, Epoch, Identifier, NewAccount, Roles, Username},
         audit::{Actor, AuditEvent, Entry},
+        mail::MailData,
+        one_time_token::TokenPurpose,
     },
     password::{NewPassword, PasswordError, WeakPassword},
     service::{
+        account_mail, background,
         error::{ServiceError, from_store_errors},
         limits,
+        request_origin::RequestOrigin,
+        verify_email,
     },
     state::AppState,
     store::sql::InsertError,
@@ -42,6 +48,10 @@ pub enum RegisterError {
     /// The username is reserved for accounts that an admin or an operator creates.
     #[error("this username is reserved")]
     UsernameReserved,
+    /// With `registration.conceal`, a username can be chosen after the first sign-in only: a taken one would reveal whether
+    /// an earlier registration created an account.
+    #[error("a username can be chosen after the first sign-in")]
+    UsernameNotYet,
     /// Another account has the username.
     #[error("an account with this username exists")]
     UsernameTaken,
@@ -57,7 +67,10 @@ from_store_errors!(RegisterError);
 
 /// Whether the caller is an admin now. The caller's roles are read from the database: those in the access token may have
 /// been removed since.
-async fn is_admin(state: &AppState, caller: Option<&AccessClaims>) -> Result<bool, RegisterError> {
+///
+/// # Errors
+/// [`ServiceError`]
+pub async fn is_admin(state: &AppState, caller: Option<&AccessClaims>) -> Result<bool, ServiceError> {
     let Some(caller) = caller else { return Ok(false) };
     let account = state.sql.account(caller.sub).await?;
     Ok(account.is_some_and(|it| it.disabled_at.is_none() && it.roles.contains(Roles::ADMIN)))
@@ -77,11 +90,16 @@ pub async fn may_register(state: &AppState, caller: Option<&AccessClaims>) -> Re
 /// # Errors
 /// [`RegisterError`]
 pub async fn register_from(
-    state: &AppState,
+    state: &Arc<AppState>,
     input: Register,
     caller: Option<&AccessClaims>,
-    ip: Option<IpAddr>,
+    origin: RequestOrigin,
 ) -> Result<Account, RegisterError> {
+    let ip = origin.ip;
+    let settings = &state.config.registration;
+    if settings.conceal && caller.is_none() && input.username.is_some() {
+        return Err(RegisterError::UsernameNotYet);
+    }
     let reserved = &state.config.registration.reserved_usernames;
     let is_reserved = input.username.as_ref().is_some_and(|name| reserved.contains(&name.key()));
     if is_reserved && !is_admin(state, caller).await? {
@@ -89,7 +107,62 @@ pub async fn register_from(
     }
     let _place = state.passwords.reserve().map_err(ServiceError::from)?;
     limits::registration(state, &input.email, ip).await?;
-    create(state, input, Some(caller.map_or(Actor::Anyone, |caller| Actor::Admin(caller.sub))), ip).await
+    let actor = caller.map_or(Actor::Anyone, |caller| Actor::Admin(caller.sub));
+    let email = input.email.clone();
+    match create(state, input, Some(actor), ip).await {
+        Ok(account) => {
+            if settings.verification != Verification::Off {
+                send_after_answer(state, account.email.clone(), origin);
+            }
+            Ok(account)
+        }
+        Err((RegisterError::EmailTaken, Some(new))) if settings.conceal && caller.is_none() => {
+            send_after_answer(state, email, origin);
+            Ok(as_registered(new))
+        }
+        Err((error, _)) => Err(error),
+    }
+}
+
+/// Sends a mail to a registered address after the answer: a link that verifies it, or to the owner of an address that was
+/// verified before, a hint that it has an account.
+fn send_after_answer(state: &Arc<AppState>, email: Email, origin: RequestOrigin) {
+    background::run(state, "registration_mail", move |state| {
+        let (email, origin) = (email.clone(), origin.clone());
+        async move {
+            let found = state.sql.find_account(&Identifier::Email(email.as_str().to_lowercase())).await?;
+            match found.filter(|account| !account.is_closed(state.clock.now())) {
+                Some(account) if !account.email_verified => verify_email::send(&state, &account, &origin).await,
+                Some(account) if limits::may_send_mail(&state, TokenPurpose::VerifyEmail, account.id).await? => {
+                    let data = MailData::AddressTaken {
+                        origin: account_mail::action_origin(&origin, state.clock.now()),
+                        sign_in: state.config.mail.links.sign_in.clone(),
+                    };
+                    account_mail::send(&state, &account, &account.email, &origin, data).await
+                }
+                _ => Ok(()),
+            }
+        }
+    });
+}
+
+/// The account as the answer to a registration shows it.
+fn as_registered(new: NewAccount) -> Account {
+    Account {
+        id: new.id,
+        email: new.email,
+        email_verified: false,
+        username: new.username,
+        password_hash: None,
+        roles: new.roles,
+        disabled_at: None,
+        deletion_at: None,
+        created_at: new.created_at,
+        updated_at: new.updated_at,
+        password_changed_at: new.created_at,
+        epoch: Epoch::default(),
+        claims_version: ClaimsVersion::default(),
+    }
 }
 
 /// Registers an account for an operator, without rate limits.
@@ -97,20 +170,22 @@ pub async fn register_from(
 /// # Errors
 /// [`RegisterError`]
 pub async fn register(state: &AppState, input: Register) -> Result<Account, RegisterError> {
-    create(state, input, None, None).await
+    create(state, input, None, None).await.map_err(|(error, _)| error)
 }
 
+/// Creates an account. An error comes with the account that was not created, if it was complete.
 async fn create(
     state: &AppState,
     input: Register,
     actor: Option<Actor>,
     ip: Option<IpAddr>,
-) -> Result<Account, RegisterError> {
+) -> Result<Account, (RegisterError, Option<NewAccount>)> {
     let context = password_context(&input.email, input.username.as_ref());
-    let password_hash = state.passwords.hash_new(input.password, context).await.map_err(|error| match error {
+    let hashed = state.passwords.hash_new(input.password, context).await.map_err(|error| match error {
         PasswordError::Weak(weak) => RegisterError::WeakPassword(weak),
         other => RegisterError::Service(other.into()),
-    })?;
+    });
+    let password_hash = hashed.map_err(|error| (error, None))?;
     let now = state.clock.now();
     let new = NewAccount {
         id: state.entropy.account_id(now),
@@ -125,11 +200,12 @@ async fn create(
     };
     let mut entry = Entry::new(now, AuditEvent::AccountAdded).account(new.id).from(ip);
     entry.what.actor = actor;
-    let account = state.sql.insert_account_as(&new, &entry).await.map_err(|error| match error {
+    let inserted = state.sql.insert_account_as(&new, &entry).await.map_err(|error| match error {
         InsertError::EmailTaken => RegisterError::EmailTaken,
         InsertError::UsernameTaken => RegisterError::UsernameTaken,
         InsertError::Sql(error) => RegisterError::Service(error.into()),
-    })?;
+    });
+    let account = inserted.map_err(|error| (error, Some(new)))?;
     tracing::info!(account = %account.id, "account created");
     Ok(account)
 }

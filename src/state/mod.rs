@@ -11,6 +11,10 @@ pub(crate) mod login_subjects;
 pub mod mailer;
 pub mod readiness;
 
+use std::time::Duration;
+
+use tokio_util::task::TaskTracker;
+
 use self::{
     audit::AuditLog, clients::ClientRegistry, error::StateError, feed::FeedSubscribers, gauges::Gauges,
     keys::SigningKeys, local_limits::LocalLimits, login_subjects::LoginSubjects, mailer::Mailer,
@@ -20,6 +24,7 @@ use crate::{
     config::Config,
     crypto::{
         derive::{self, derive},
+        one_time_token::TokenDigests,
         origin_tag::OriginTagger,
         pseudonymizer::Pseudonymizer,
         refresh_token::RefreshTokens,
@@ -56,6 +61,8 @@ pub struct AppState {
     pub mailer: Mailer,
     /// Creates and reads refresh tokens.
     pub refresh_tokens: RefreshTokens,
+    /// Computes the digests of one-time tokens.
+    pub(crate) token_digests: TokenDigests,
     /// Verifies access tokens.
     pub tokens: TokenVerifier,
     /// Tags the origins of requests.
@@ -68,6 +75,8 @@ pub struct AppState {
     pub(crate) login_subjects: LoginSubjects,
     /// The subscribers of this node's revocation feed.
     pub(crate) feed_subscribers: FeedSubscribers,
+    /// Work that continues after its request was answered.
+    pub background: TaskTracker,
     /// Counters and histograms.
     pub metrics: Metrics,
     /// The last result of the readiness checks.
@@ -77,6 +86,17 @@ pub struct AppState {
 }
 
 impl AppState {
+    /// Waits for work that continues after its request was answered, at most this long. The node must have stopped to serve.
+    pub async fn finish_background(&self, patience: Duration) {
+        self.background.close();
+        if tokio::time::timeout(patience, self.background.wait()).await.is_err() {
+            tracing::warn!(
+                tasks = self.background.len(),
+                "work after answered requests is abandoned: mails may be missing"
+            );
+        }
+    }
+
     /// Assembles the state of a node: loads the signing keys (and generates the first) and the service clients, and starts
     /// the audit log.
     ///
@@ -95,6 +115,9 @@ impl AppState {
         let mac_key = |secret| derive(secret, derive::REFRESH_TOKEN_MAC);
         let previous: Vec<_> = config.secrets.previous.iter().map(mac_key).collect();
         let refresh_tokens = RefreshTokens::new(&mac_key(&config.secrets.current), previous.iter().map(|key| &**key));
+        let digest_key = |secret| derive(secret, derive::ONE_TIME_TOKENS);
+        let previous: Vec<_> = config.secrets.previous.iter().map(digest_key).collect();
+        let token_digests = TokenDigests::new(&digest_key(&config.secrets.current), previous.iter().map(|key| &**key));
         let sealer = Sealer::new(&config.secrets);
         let keys = SigningKeys::load(config.keys.algorithm, &clock, &entropy, &sql, sealer).await?;
         let pseudonymizer = Pseudonymizer::new(&derive(&config.secrets.current, derive::LIMITS));
@@ -130,6 +153,7 @@ impl AppState {
             audit,
             mailer,
             refresh_tokens,
+            token_digests,
             tokens,
             origin_tags,
             pseudonymizer,
@@ -137,6 +161,7 @@ impl AppState {
             readiness: ReadinessCache::default(),
             login_subjects: LoginSubjects::default(),
             feed_subscribers,
+            background: TaskTracker::new(),
             gauges: Gauges::new(&metrics),
             metrics,
         })

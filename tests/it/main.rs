@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod abuse;
+mod accounts;
 mod api;
 mod architecture;
 mod audit;

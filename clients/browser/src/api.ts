@@ -2,18 +2,28 @@
 
 /** An account. */
 export interface AccountResponse {
+  /** Metadata that operators write, if any. Read-only. */
+  app_metadata?: unknown;
   /** When the account was created. */
   created_at: string;
-  /** The e-mail address, as it was entered. */
+  /** The name for people, if any. */
+  display_name?: string;
+  /** The e-mail address, as it was entered. Empty after somebody else has verified an address that this account had not. */
   email: string;
-  /** Whether the e-mail address is verified. Latchkey does not verify addresses itself; an import keeps what the other system verified. */
+  /** Whether the e-mail address is verified: its owner used a link or a code that was sent there, or the account was imported from a system that had verified it. */
   email_verified: boolean;
   /** The account's id: the `sub` claim of its access tokens. Ids are never reused. */
   id: string;
+  /** The language of mails, if it was set: a language tag such as `pt-BR`. */
+  locale?: string;
   /** When the password was last changed. */
   password_changed_at: string;
   /** The roles, as in the `roles` claim of its access tokens. */
   roles: Array<string>;
+  /** The time zone of times in mails, if it was set: an IANA name such as `Europe/Berlin`. */
+  time_zone?: string;
+  /** Metadata that the owner or the app writes, if any. */
+  user_metadata?: unknown;
   /** The username, if any. */
   username?: string;
 }
@@ -21,7 +31,7 @@ export interface AccountResponse {
 /** A field that is missing or invalid. */
 export interface FieldError {
   /** The kind of error. Stable; later releases may add values. */
-  code: "required" | "unknown_field" | "unknown_value" | "wrong_type" | "too_short" | "too_long" | "invalid_email" | "invalid_username" | "hidden_characters" | "username_is_uuid" | "mixed_scripts" | "username_reserved" | "taken" | "wrong_password" | "password_too_short" | "password_too_long" | "password_common" | "password_banned_word" | "password_guessable";
+  code: "required" | "unknown_field" | "unknown_value" | "wrong_type" | "too_short" | "too_long" | "invalid_email" | "invalid_username" | "hidden_characters" | "username_is_uuid" | "mixed_scripts" | "username_reserved" | "token_or_code" | "username_not_yet" | "invalid_display_name" | "invalid_locale" | "invalid_time_zone" | "metadata_too_large" | "taken" | "wrong_password" | "password_too_short" | "password_too_long" | "password_common" | "password_banned_word" | "password_guessable";
   /** A human-readable description. */
   detail: string;
   /** The name of the field. */
@@ -43,7 +53,7 @@ export interface LoginRequest {
 /** An error response (RFC 9457). */
 export interface Problem {
   /** The kind of problem. Stable; later releases may add values. */
-  code: "malformed_request" | "authentication_required" | "invalid_credentials" | "invalid_token" | "claims_changed" | "invalid_client" | "invalid_refresh_token" | "refresh_token_reused" | "session_expired" | "registration_closed" | "wrong_password" | "cross_site_request" | "cookie_cross_site" | "not_found" | "unknown_session" | "method_not_allowed" | "request_timeout" | "email_taken" | "username_taken" | "payload_too_large" | "unsupported_media_type" | "headers_too_large" | "invalid_fields" | "weak_password" | "too_many_requests" | "internal_error" | "unavailable";
+  code: "malformed_request" | "authentication_required" | "invalid_credentials" | "invalid_token" | "claims_changed" | "invalid_client" | "invalid_refresh_token" | "refresh_token_reused" | "invalid_code" | "insufficient_user_authentication" | "session_expired" | "registration_closed" | "email_not_verified" | "proof_required" | "login_method_off" | "forbidden" | "wrong_password" | "cross_site_request" | "cookie_cross_site" | "not_found" | "unknown_account" | "unknown_session" | "method_not_allowed" | "request_timeout" | "email_taken" | "username_taken" | "payload_too_large" | "unsupported_media_type" | "headers_too_large" | "invalid_fields" | "weak_password" | "too_many_requests" | "internal_error" | "unavailable";
   /** A human-readable description of this occurrence. */
   detail: string;
   /** The fields that are missing or invalid. */

@@ -26,7 +26,7 @@ use crate::{
     http::{self, shutdown::Draining},
     runtime::Cores,
     server,
-    service::mail_delivery,
+    service::{delete_account, mail_delivery},
 };
 
 /// Arguments of `latchkey serve`.
@@ -96,6 +96,10 @@ async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
         }),
         tokio::spawn({
             let state = Arc::clone(&state);
+            async move { delete_account::run_deletions(&state).await }
+        }),
+        tokio::spawn({
+            let state = Arc::clone(&state);
             async move { announce::report_readiness(&state, endpoints).await }
         }),
         tokio::spawn(async move {
@@ -120,6 +124,7 @@ async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
     };
     let served = server::run(http::endpoint(Arc::clone(&state)), listener, &state.config.http, &cores, stopped).await;
     background.iter().for_each(tokio::task::JoinHandle::abort);
+    state.finish_background(MAIL_STOP_TIMEOUT).await;
     drop(stop_mail);
     if tokio::time::timeout(MAIL_STOP_TIMEOUT, mail).await.is_err() {
         tracing::warn!("mail: attempts in progress are abandoned; they are repeated after their lease");

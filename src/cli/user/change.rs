@@ -2,7 +2,7 @@
 
 use anyhow::{Context, anyhow};
 
-use super::{UserCommand, show};
+use super::{UserCommand, invite, show};
 use crate::{
     cli::{output::visible, prompt},
     domain::account::{Account, Email, Roles},
@@ -40,6 +40,8 @@ pub(super) async fn run(state: &AppState, command: &UserCommand) -> anyhow::Resu
             println!("Changed the e-mail address of {} to {}.", name(&account), visible(email.as_str()));
             Ok(())
         }
+        UserCommand::Invite(args) => invite::invite(state, args).await,
+        UserCommand::Reset(args) => invite::reset(state, &find(state, &args.account.account).await?, args).await,
         UserCommand::Disable(args) => {
             let account = find(state, &args.account).await?;
             let ended = accounts::disable(state, account.id).await?;

@@ -96,6 +96,7 @@ mod tests {
             password_hash: Some(PasswordHash::new("$argon2id$hush")),
             roles: Roles::parse(["ops", "admin"]).unwrap(),
             disabled_at: None,
+            deletion_at: None,
             created_at: time,
             updated_at: time,
             password_changed_at: time,

@@ -2,6 +2,7 @@
 
 mod change;
 mod import;
+mod invite;
 mod list;
 mod show;
 
@@ -39,6 +40,10 @@ pub enum UserCommand {
     Roles(RolesArgs),
     /// Set a new password and end all sessions of the account; prompts for the password
     SetPassword(SetPasswordArgs),
+    /// Invite somebody: creates an account, and mails a link and a code that set its password
+    Invite(InviteArgs),
+    /// Mail the owner of an account a link and a code that set a new password
+    Reset(ResetArgs),
     /// Set a new e-mail address
     SetEmail(SetEmailArgs),
     /// Disable an account: it cannot sign in, and its sessions end
@@ -151,6 +156,33 @@ pub struct SetEmailArgs {
     pub account: AccountArgs,
     /// The new e-mail address
     pub email: String,
+}
+
+/// Arguments of `latchkey user invite`.
+#[derive(Args, Clone, Debug)]
+pub struct InviteArgs {
+    /// E-mail address of the account
+    pub email: String,
+    /// Username, as an alternative to the e-mail address at sign-in
+    #[arg(long, value_name = "NAME")]
+    pub username: Option<String>,
+    /// Role of the account, such as admin (repeatable)
+    #[arg(long = "role", value_name = "ROLE")]
+    pub roles: Vec<String>,
+    /// Print the link and the code instead of mailing them
+    #[arg(long)]
+    pub print: bool,
+}
+
+/// Arguments of `latchkey user reset`.
+#[derive(Args, Clone, Debug)]
+pub struct ResetArgs {
+    /// The account.
+    #[command(flatten)]
+    pub account: AccountArgs,
+    /// Print the link and the code instead of mailing them
+    #[arg(long)]
+    pub print: bool,
 }
 
 /// Arguments of `latchkey user delete`.

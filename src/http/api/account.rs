@@ -1,29 +1,27 @@
-//! `POST /v1/users`, `GET /v1/me`, `POST /v1/me/password`.
+//! `POST /v1/users`, `POST /v1/me/password`.
 
 use std::sync::Arc;
 
 use poem::web::Data;
 use poem_openapi::{ApiResponse, Object, OpenApi, payload::Json, types::Example};
-use uuid::Uuid;
 
-use super::{Tag, login::TokensResponse};
+use super::{Tag, login::TokensResponse, me::AccountResponse};
 use crate::{
     domain::{
-        account::{Account, Email, NameError, Roles, Username},
-        clock::Timestamp,
+        account::{Email, Roles, Username},
         session::Accepted,
     },
     http::{
         extract::auth::{CookieCheck, CsrfCheck, MaybeSignedIn, SignedIn},
-        extract::client_info::ClientInfo,
+        extract::client_info::MailOrigin,
         extract::json::Body,
         problem::{Code, Failed, FieldCode, FieldError, ProblemError, Problems},
         raw_json::RawJson,
-        types::{Secret, Time},
+        types::Secret,
     },
     password::WeakPassword,
     service::{
-        authenticate::{self, AuthenticateError},
+        authenticate::AuthenticateError,
         change_password::{self, ChangePasswordError},
         register::{self, Register, RegisterError},
     },
@@ -71,68 +69,11 @@ impl Example for ChangePasswordRequest {
     }
 }
 
-/// An account.
-#[derive(Object)]
-#[oai(skip_serializing_if_is_none, example)]
-struct AccountResponse {
-    /// The account's id: the `sub` claim of its access tokens. Ids are never reused.
-    id: Uuid,
-    /// The e-mail address, as it was entered.
-    email: String,
-    /// Whether the e-mail address is verified. Latchkey does not verify addresses itself; an import keeps what the other
-    /// system verified.
-    email_verified: bool,
-    /// The username, if any.
-    username: Option<String>,
-    /// The roles, as in the `roles` claim of its access tokens.
-    roles: Vec<String>,
-    /// When the account was created.
-    created_at: Time,
-    /// When the password was last changed.
-    password_changed_at: Time,
-}
-
-impl Example for AccountResponse {
-    fn example() -> Self {
-        let then = Timestamp::from_millis(1_767_225_600_000);
-        Self {
-            id: Uuid::from_u128(0x019b_7a63_2c00_7b1e_8c55_0d6f_3a1b_9e21),
-            email: "ada@example.com".to_owned(),
-            email_verified: false,
-            username: Some("ada".to_owned()),
-            roles: Vec::new(),
-            created_at: then.into(),
-            password_changed_at: then.into(),
-        }
-    }
-}
-
-impl From<Account> for AccountResponse {
-    fn from(account: Account) -> Self {
-        Self {
-            id: account.id.0,
-            email: account.email.as_str().to_owned(),
-            email_verified: account.email_verified,
-            username: account.username.map(|name| name.as_str().to_owned()),
-            roles: account.roles.names().to_vec(),
-            created_at: account.created_at.into(),
-            password_changed_at: account.password_changed_at.into(),
-        }
-    }
-}
-
 #[derive(ApiResponse)]
 enum RegisteredResponse {
     /// The account was created.
     #[oai(status = 201)]
     Created(Json<AccountResponse>),
-}
-
-#[derive(ApiResponse)]
-enum MeResponse {
-    /// The account.
-    #[oai(status = 200)]
-    Ok(Json<AccountResponse>),
 }
 
 #[derive(ApiResponse)]
@@ -165,7 +106,7 @@ impl Problems for RegisterProblems {
     ];
 }
 
-fn weak(field: &str, weak: &WeakPassword) -> ProblemError {
+pub(super) fn weak(field: &str, weak: &WeakPassword) -> ProblemError {
     ProblemError::fields(Code::WeakPassword, vec![FieldError::new(field, weak.into(), weak.to_string())])
 }
 
@@ -178,6 +119,11 @@ impl From<RegisterError> for Failed<RegisterProblems> {
             RegisterError::Closed => Self::new(Code::RegistrationClosed, "Only an admin may register accounts."),
             RegisterError::EmailTaken => field(Code::EmailTaken, "email", &error),
             RegisterError::UsernameTaken => field(Code::UsernameTaken, "username", &error),
+            RegisterError::UsernameNotYet => {
+                let detail = "A username can be chosen after the first sign-in.";
+                let error = FieldError::new("username", FieldCode::UsernameNotYet, detail);
+                ProblemError::fields(Code::InvalidFields, vec![error]).into()
+            }
             RegisterError::UsernameReserved => {
                 let error = FieldError::new("username", FieldCode::UsernameReserved, "The username is reserved.");
                 ProblemError::fields(Code::InvalidFields, vec![error]).into()
@@ -185,19 +131,6 @@ impl From<RegisterError> for Failed<RegisterProblems> {
             RegisterError::WeakPassword(reason) => weak("password", &reason).into(),
             RegisterError::Service(error) => error.into(),
         }
-    }
-}
-
-/// The errors of reading the account.
-struct MeProblems;
-
-impl Problems for MeProblems {
-    const CODES: &'static [Code] = &[Code::AuthenticationRequired, Code::InvalidToken, Code::ClaimsChanged];
-}
-
-impl From<AuthenticateError> for Failed<MeProblems> {
-    fn from(error: AuthenticateError) -> Self {
-        ProblemError::from(error).into()
     }
 }
 
@@ -249,27 +182,15 @@ impl AccountApi {
     async fn register(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        client: ClientInfo,
+        MailOrigin(origin): MailOrigin,
         MaybeSignedIn(caller): MaybeSignedIn,
         Body(request): Body<RegisterRequest>,
     ) -> Result<RegisteredResponse, Failed<RegisterProblems>> {
         let caller = caller.as_deref().map(|caller| &caller.claims);
         register::may_register(state, caller).await?;
         let input = parse(state, request)?;
-        let account = register::register_from(state, input, caller, client.ip).await?;
+        let account = register::register_from(state, input, caller, origin).await?;
         Ok(RegisteredResponse::Created(Json(account.into())))
-    }
-
-    /// Get the account
-    ///
-    /// The account of the access token.
-    #[oai(path = "/v1/me", method = "get", operation_id = "me")]
-    async fn me(
-        &self,
-        Data(state): Data<&Arc<AppState>>,
-        SignedIn(caller): SignedIn,
-    ) -> Result<MeResponse, Failed<MeProblems>> {
-        Ok(MeResponse::Ok(Json(authenticate::me(state, &caller).await?.into())))
     }
 
     /// Change the password
@@ -281,7 +202,7 @@ impl AccountApi {
     async fn change_password(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        client: ClientInfo,
+        MailOrigin(origin): MailOrigin,
         CsrfCheck(cross_site): CsrfCheck,
         CookieCheck(unusable): CookieCheck,
         SignedIn(caller): SignedIn,
@@ -290,7 +211,7 @@ impl AccountApi {
         let (current, new) = (request.current_password.0, request.new_password.0);
         let refused = cross_site.or(unusable);
         let accepted = if refused.is_some() { Accepted::Bearer } else { Accepted::Any };
-        match (change_password::change_password(state, &caller, current, new, client.ip, accepted).await, refused) {
+        match (change_password::change_password(state, &caller, current, new, origin, accepted).await, refused) {
             (Err(ChangePasswordError::CookieNotAccepted), Some(refused)) => Err(refused.into()),
             (outcome, _) => {
                 let (body, cookie) = TokensResponse::with_cookie(outcome?);
@@ -324,7 +245,7 @@ fn parse(state: &AppState, request: RegisterRequest) -> Result<Register, Problem
 }
 
 /// `must be …` as a sentence.
-fn sentence(error: &NameError) -> String {
+pub(super) fn sentence(error: &impl ToString) -> String {
     let text = error.to_string();
     let mut letters = text.chars();
     let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();

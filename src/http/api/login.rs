@@ -37,11 +37,20 @@ pub struct LoginApi;
 /// How the refresh token is delivered.
 #[derive(Enum, Clone, Copy, Debug)]
 #[oai(rename = "Transport", rename_all = "snake_case")]
-enum TransportName {
+pub(super) enum TransportName {
     /// In the JSON body, for apps that store it themselves.
     Bearer,
     /// In the cookie `__Host-latchkey`, out of reach of a page's scripts, for browsers.
     Cookie,
+}
+
+impl From<TransportName> for Transport {
+    fn from(name: TransportName) -> Self {
+        match name {
+            TransportName::Bearer => Self::Bearer,
+            TransportName::Cookie => Self::Cookie,
+        }
+    }
 }
 
 /// The credentials of a user.
@@ -118,7 +127,7 @@ impl Example for TokensResponse {
 }
 
 #[derive(ApiResponse)]
-enum SignedInResponse {
+pub(super) enum SignedInResponse {
     /// The session's tokens.
     #[oai(status = 200)]
     Ok(
@@ -152,7 +161,7 @@ impl TokensResponse {
 }
 
 impl SignedInResponse {
-    fn new(tokens: Tokens, device: Option<DeviceToken>) -> Self {
+    pub(super) fn new(tokens: Tokens, device: Option<DeviceToken>) -> Self {
         let (body, cookie) = TokensResponse::with_cookie(tokens);
         Self::Ok(body, cookie, device.map(|device| device.expose().to_owned()))
     }
@@ -176,6 +185,7 @@ impl Problems for LoginProblems {
     const CODES: &'static [Code] = &[
         Code::MalformedRequest,
         Code::InvalidCredentials,
+        Code::EmailNotVerified,
         Code::CrossSiteRequest,
         Code::CookieCrossSite,
         Code::UnsupportedMediaType,
@@ -189,6 +199,10 @@ impl From<LoginError> for Failed<LoginProblems> {
         match error {
             LoginError::InvalidCredentials => {
                 Self::new(Code::InvalidCredentials, "Incorrect e-mail address, username or password.")
+            }
+            LoginError::EmailNotVerified => {
+                let detail = "Verify the e-mail address first. POST /v1/email/verification sends the mail again.";
+                Self::new(Code::EmailNotVerified, detail)
             }
             LoginError::Service(error) => error.into(),
         }
@@ -255,7 +269,7 @@ impl From<LogoutError> for Failed<LogoutProblems> {
 }
 
 /// Replaces control and bidirectional characters in a name that will be shown in lists.
-fn printable(name: String) -> String {
+pub(super) fn printable(name: String) -> String {
     let hidden = |c: char| {
         c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
@@ -281,10 +295,7 @@ impl LoginApi {
         ReplacedCookie(replaced): ReplacedCookie,
         Body(request): Body<LoginRequest>,
     ) -> Result<SignedInResponse, Failed<LoginProblems>> {
-        let transport = match request.transport {
-            Some(TransportName::Cookie) => Transport::Cookie,
-            Some(TransportName::Bearer) | None => Transport::Bearer,
-        };
+        let transport = request.transport.map_or(Transport::Bearer, Transport::from);
         if transport == Transport::Cookie
             && let Some(refused) = cross_site.or(unusable)
         {

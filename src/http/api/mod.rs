@@ -1,10 +1,14 @@
 //! The REST API, one file per endpoint group. Handlers translate between HTTP and the use cases of `service`.
 
 pub mod account;
+pub mod email_login;
 pub mod health;
+pub mod invitation;
 pub mod keys;
 pub mod login;
+pub mod me;
 pub mod metadata;
+pub mod recovery;
 pub mod revocations;
 pub mod session;
 pub mod verify;
@@ -17,7 +21,7 @@ pub enum Tag {
     /// Sign in, refresh tokens, sign out.
     #[oai(rename = "Sign-in")]
     SignIn,
-    /// Register, read the account, change the password.
+    /// Register, verify addresses, recover, change and delete the account.
     Account,
     /// List and end the account's sessions.
     Sessions,

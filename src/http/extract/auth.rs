@@ -10,8 +10,10 @@ use poem_openapi::{
 
 use crate::{
     crypto::access_token::{IssuedToken, VerifiedToken},
+    domain::client::Client,
     http::{
         cookie,
+        extract::client_auth::{self, CLIENT_BASIC, register as register_client},
         problem::{Code, ProblemError},
     },
     service::{
@@ -35,6 +37,18 @@ pub struct CachedAuth(pub IssuedToken);
 
 /// Like [`SignedIn`], or none if no access token was sent. An invalid one is refused.
 pub struct MaybeSignedIn(pub Option<Arc<VerifiedToken>>);
+
+/// A caller who may do more than the account's owner: an account, which must be an admin's, or a service client, which needs a
+/// scope. The handler checks that.
+pub enum Privileged {
+    /// The access token of a live session.
+    Account(Arc<VerifiedToken>),
+    /// A service client.
+    Client(Arc<Client>),
+}
+
+/// See [`Privileged`].
+pub struct AdminOrClient(pub Privileged);
 
 /// The access token and the cookie of a request, unchecked: for calls that accept either, or a refresh token in the body.
 pub struct PresentedCredentials {
@@ -179,6 +193,15 @@ auth_extractor!(SignedIn, [register_access_token ACCESS_TOKEN], optional: false,
 auth_extractor!(CachedAuth, [register_access_token ACCESS_TOKEN], optional: false, async |request| {
     let token = bearer(request)?.ok_or_else(|| ProblemError::new(Code::AuthenticationRequired, MISSING_TOKEN))?;
     Ok::<_, ProblemError>(Self(verify::verify(state(request)?, &token).await?))
+});
+auth_extractor!(AdminOrClient, [register_access_token ACCESS_TOKEN, register_client CLIENT_BASIC], optional: false, async |request| {
+    if client_auth::is_basic(request) {
+        return Ok::<_, ProblemError>(Self(Privileged::Client(client_auth::service_client(request).await?)));
+    }
+    let token = signed_in(request).await?;
+    let detail = "Send an access token as `Authorization: Bearer`, or the credentials of a service client as `Basic`.";
+    let token = token.ok_or_else(|| ProblemError::new(Code::AuthenticationRequired, detail))?;
+    Ok(Self(Privileged::Account(token)))
 });
 auth_extractor!(MaybeSignedIn, [register_access_token ACCESS_TOKEN], optional: true, async |request| {
     signed_in(request).await.map(Self)

@@ -110,7 +110,8 @@ pub(in crate::http) fn form_decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-fn register(registry: &mut Registry) {
+/// Adds HTTP Basic to the OpenAPI document.
+pub(in crate::http) fn register(registry: &mut Registry) {
     registry.create_security_scheme(
         CLIENT_BASIC,
         MetaSecurityScheme {
@@ -176,18 +177,27 @@ impl<'a> ApiExtractor<'a> for ServiceClient {
     }
 
     async fn from_request(request: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> Result<Self> {
-        let Authorization::Basic { client_id, secret } = Authorization::of(request.headers()) else {
-            let detail = "Send the `client_id` and `client_secret` of a service client as `Authorization: Basic`.";
-            return Err(ProblemError::new(Code::InvalidClient, detail).into());
-        };
-        let state: &Arc<AppState> = request
-            .data()
-            .ok_or_else(|| ProblemError::new(Code::InternalError, "The service is not assembled correctly."))?;
-        let client =
-            clients::authenticate(state, Credentials::Secret { client_id, secret }, client_info::address_of(request))
-                .await;
-        Ok(Self(client.map_err(ProblemError::from)?))
+        Ok(Self(service_client(request).await?))
     }
+}
+
+/// Whether a request has Basic credentials.
+pub(in crate::http) fn is_basic(request: &Request) -> bool {
+    matches!(Authorization::of(request.headers()), Authorization::Basic { .. })
+}
+
+/// The service client that a request's Basic credentials authenticate.
+pub(in crate::http) async fn service_client(request: &Request) -> Result<Arc<Client>, ProblemError> {
+    let Authorization::Basic { client_id, secret } = Authorization::of(request.headers()) else {
+        let detail = "Send the `client_id` and `client_secret` of a service client as `Authorization: Basic`.";
+        return Err(ProblemError::new(Code::InvalidClient, detail));
+    };
+    let state: &Arc<AppState> = request
+        .data()
+        .ok_or_else(|| ProblemError::new(Code::InternalError, "The service is not assembled correctly."))?;
+    let credentials = Credentials::Secret { client_id, secret };
+    let client = clients::authenticate(state, credentials, client_info::address_of(request)).await;
+    client.map_err(ProblemError::from)
 }
 
 impl From<AuthenticateClientError> for ProblemError {

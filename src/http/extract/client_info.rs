@@ -9,7 +9,11 @@ use poem::{
 
 use super::client_address::{self, ClientAddress};
 use crate::{
-    config::HttpSettings, domain::session::Origin, http::cookie, service::limits::DeviceToken, state::AppState,
+    config::HttpSettings,
+    domain::session::Origin,
+    http::cookie,
+    service::{limits::DeviceToken, request_origin::RequestOrigin},
+    state::AppState,
 };
 
 /// The header in which apps that store their refresh token themselves send the device token.
@@ -41,6 +45,22 @@ impl<'a> poem::FromRequest<'a> for ClientInfo {
             device_token: device_token(request),
             user_agent: user_agent.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
         })
+    }
+}
+
+/// Where a request comes from, for calls that may cause a mail.
+#[derive(Clone, Debug)]
+pub struct MailOrigin(pub RequestOrigin);
+
+impl<'a> poem::FromRequest<'a> for MailOrigin {
+    async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
+        let text =
+            |name| request.headers().get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        Ok(Self(RequestOrigin {
+            ip: address_of(request),
+            user_agent: text(header::USER_AGENT),
+            accept_language: text(header::ACCEPT_LANGUAGE),
+        }))
     }
 }
 

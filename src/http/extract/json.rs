@@ -164,10 +164,11 @@ fn check_value(name: &str, schemas: Vec<&MetaSchema>, value: &Value) -> Option<F
         let has_type = match schema.ty {
             "string" => value.is_string(),
             "boolean" => value.is_boolean(),
+            "object" => value.is_object(),
             _ => true,
         };
         if !has_type {
-            return Some(FieldError::new(name, FieldCode::WrongType, format!("Must be a {}.", schema.ty)));
+            return Some(FieldError::new(name, FieldCode::WrongType, format!("Must be of the type {}.", schema.ty)));
         }
         if !schema.enum_items.is_empty() && !schema.enum_items.contains(value) {
             let allowed: Vec<_> = schema.enum_items.iter().map(Value::to_string).collect();

@@ -14,7 +14,12 @@ use crate::http::{
 };
 
 /// Properties that hold a new password, whose length the policy limits.
-const NEW_PASSWORDS: [(&str, &str); 2] = [("RegisterRequest", "password"), ("ChangePasswordRequest", "new_password")];
+const NEW_PASSWORDS: [(&str, &str); 4] = [
+    ("RegisterRequest", "password"),
+    ("ChangePasswordRequest", "new_password"),
+    ("ResetPasswordRequest", "new_password"),
+    ("VerifyEmailRequest", "new_password"),
+];
 
 /// Completes the document.
 pub(super) fn complete(document: &mut Value, limits: &Limits) {
@@ -118,7 +123,7 @@ fn complete_schemas(schemas: &mut Value, requests: &[String], forms: &[String], 
         property["minLength"] = json!(limits.password_min.parse::<u64>().unwrap_or_default());
         property["maxLength"] = json!(limits.password_max.parse::<u64>().unwrap_or_default());
     }
-    remove_unused(schemas, &["Transport"]);
+    remove_unused(schemas, &["Transport", "Delivery"]);
 }
 
 /// Rewrites `allOf: [reference, description]` as `allOf: [reference]` beside a description: some generators take every
@@ -167,6 +172,8 @@ fn remove_unused(schemas: &mut Value, names: &[&str]) {
 fn sample_secret(field: &str) -> &'static str {
     match field {
         "refresh_token" => "lk_rt_AQGTLu\u{2026}",
+        "code" => "K7QW-2M9X",
+        "request" => "lk_lr_6Zb\u{2026}",
         "token" => "eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCIsImtpZCI6Ii4uLiJ9.\u{2026}.\u{2026}",
         "new_password" => "tidal engine verse marmalade",
         _ => "velvet otter quarry lantern",
@@ -318,7 +325,9 @@ fn example(code: Code, request: Option<&Value>) -> Value {
         Code::WrongPassword => {
             Some(("current_password".to_owned(), FieldCode::WrongPassword, "This is not the current password."))
         }
-        Code::EmailTaken => Some(("email".to_owned(), FieldCode::Taken, "An account with this e-mail address exists.")),
+        Code::EmailTaken if has("email") => {
+            Some(("email".to_owned(), FieldCode::Taken, "An account with this e-mail address exists."))
+        }
         Code::UsernameTaken => Some(("username".to_owned(), FieldCode::Taken, "An account with this username exists.")),
         _ => None,
     };

@@ -43,6 +43,9 @@ pub struct Limits {
     password_max: String,
     sessions: String,
     grace: String,
+    recent_authentication: String,
+    deletion_grace: String,
+    undo_window: String,
     retry_window: String,
     counted_repeats: String,
 }
@@ -55,6 +58,9 @@ impl Limits {
             password_max: config.password.max_length.to_string(),
             sessions: config.session.max_per_account.to_string(),
             grace: seconds(config.session.grace),
+            recent_authentication: seconds(config.account.recent_authentication),
+            deletion_grace: seconds(config.account.deletion_grace),
+            undo_window: seconds(config.account.undo_window),
             retry_window: hours(config.session.retry_window),
             counted_repeats: config.session.counted_repeats_limit.to_string(),
         }
@@ -63,10 +69,14 @@ impl Limits {
     /// The defaults.
     pub fn defaults() -> Self {
         let text = |key| config::default_text(key).to_owned();
+        let duration = |key| config::parse_duration(&text(key)).map(seconds).unwrap_or_default();
         Self {
             password_min: text("password.min_length"),
             password_max: text("password.max_length"),
             sessions: text("session.max_per_account"),
+            recent_authentication: duration("account.recent_authentication"),
+            deletion_grace: duration("account.deletion_grace"),
+            undo_window: duration("account.undo_window"),
             grace: config::parse_duration(&text("session.grace")).map(seconds).unwrap_or_default(),
             retry_window: config::parse_duration(&text("session.retry_window")).map(hours).unwrap_or_default(),
             counted_repeats: text("session.counted_repeats_limit"),
@@ -79,6 +89,9 @@ impl Limits {
             .replace("{password.max_length}", &self.password_max)
             .replace("{session.max_per_account}", &self.sessions)
             .replace("{session.grace}", &self.grace)
+            .replace("{account.recent_authentication}", &self.recent_authentication)
+            .replace("{account.deletion_grace}", &self.deletion_grace)
+            .replace("{account.undo_window}", &self.undo_window)
             .replace("{session.retry_window}", &self.retry_window)
             .replace("{session.counted_repeats_limit}", &self.counted_repeats)
     }

@@ -2,7 +2,10 @@
 
 use poem::http::StatusCode;
 
-use crate::{domain::account::NameError, password::WeakPassword};
+use crate::{
+    domain::{account::NameError, profile::ProfileError},
+    password::WeakPassword,
+};
 
 macro_rules! codes {
     ($($(#[doc = $doc:literal])* $name:ident = $code:literal, $status:ident, $title:literal;)*) => {
@@ -49,10 +52,22 @@ codes! {
     InvalidRefreshToken = "invalid_refresh_token", UNAUTHORIZED, "The refresh token is not valid";
     /// The refresh token was superseded too long ago; its session has been revoked.
     RefreshTokenReused = "refresh_token_reused", UNAUTHORIZED, "The refresh token was already used";
+    /// The link or the code of a mail was used before, has expired, or was issued for a state that has changed.
+    InvalidCode = "invalid_code", UNAUTHORIZED, "The link or the code does not work";
+    /// The session was authenticated too long ago; `WWW-Authenticate` says how recent it must be (RFC 9470).
+    InsufficientUserAuthentication = "insufficient_user_authentication", UNAUTHORIZED, "A more recent authentication is required";
     /// The session was idle for too long, or reached its absolute end.
     SessionExpired = "session_expired", UNAUTHORIZED, "The session has expired";
     /// Only an admin may register accounts.
     RegistrationClosed = "registration_closed", FORBIDDEN, "Registration is closed";
+    /// The account must verify its e-mail address before it can sign in.
+    EmailNotVerified = "email_not_verified", FORBIDDEN, "The e-mail address is not verified";
+    /// A link or a code arrived without anything that shows who set up the account.
+    ProofRequired = "proof_required", FORBIDDEN, "An access token, the password or a new password is required";
+    /// This way to sign in is off.
+    LoginMethodOff = "login_method_off", FORBIDDEN, "This way to sign in is off";
+    /// The caller may not do this: it is for admins, or for service clients with a scope.
+    Forbidden = "forbidden", FORBIDDEN, "The caller may not do this";
     /// The current password is wrong.
     WrongPassword = "wrong_password", FORBIDDEN, "The current password is wrong";
     /// A page of another site tried to use the cookie.
@@ -61,6 +76,8 @@ codes! {
     CookieCrossSite = "cookie_cross_site", FORBIDDEN, "The browser would not keep the cookie";
     /// No such path.
     NotFound = "not_found", NOT_FOUND, "Not found";
+    /// There is no such account, or it is disabled.
+    UnknownAccount = "unknown_account", NOT_FOUND, "There is no such account";
     /// The account has no such session.
     UnknownSession = "unknown_session", NOT_FOUND, "The account has no such session";
     /// The path does not support the method; `Allow` lists those it supports.
@@ -132,6 +149,18 @@ field_codes! {
     MixedScripts = "mixed_scripts";
     /// Only an admin or an operator may give an account this username.
     UsernameReserved = "username_reserved";
+    /// Neither a token nor an e-mail address or identifier with a code was sent.
+    TokenOrCode = "token_or_code";
+    /// A username can be chosen after the first sign-in only.
+    UsernameNotYet = "username_not_yet";
+    /// See [`ProfileError::DisplayName`].
+    InvalidDisplayName = "invalid_display_name";
+    /// See [`ProfileError::LanguageTag`].
+    InvalidLocale = "invalid_locale";
+    /// See [`ProfileError::TimeZone`].
+    InvalidTimeZone = "invalid_time_zone";
+    /// See [`ProfileError::MetadataSize`].
+    MetadataTooLarge = "metadata_too_large";
     /// Another account has the name.
     Taken = "taken";
     /// The password is not the current one.
@@ -156,6 +185,17 @@ impl From<&NameError> for FieldCode {
             NameError::Username => Self::InvalidUsername,
             NameError::UsernameIsUuid => Self::UsernameIsUuid,
             NameError::MixedScripts => Self::MixedScripts,
+        }
+    }
+}
+
+impl From<ProfileError> for FieldCode {
+    fn from(error: ProfileError) -> Self {
+        match error {
+            ProfileError::DisplayName => Self::InvalidDisplayName,
+            ProfileError::LanguageTag => Self::InvalidLocale,
+            ProfileError::TimeZone => Self::InvalidTimeZone,
+            ProfileError::MetadataSize => Self::MetadataTooLarge,
         }
     }
 }

@@ -16,7 +16,10 @@ pub use code::{Code, FieldCode};
 pub(super) use failed::responses;
 pub use failed::{ALWAYS, Failed, Problems};
 
-use crate::{domain::limit::TooMany, service::error::ServiceError};
+use crate::{
+    domain::limit::TooMany,
+    service::{error::ServiceError, recent_authentication::TooLongAgo},
+};
 
 /// The media type of problems (RFC 9457, section 3).
 pub const CONTENT_TYPE: &str = "application/problem+json";
@@ -37,6 +40,8 @@ pub struct ProblemError {
     pub allow: Option<String>,
     /// The rate limit that was reached.
     pub limit: Option<Box<TooMany>>,
+    /// How recent the authentication must be (RFC 9470).
+    pub max_age: Option<Duration>,
     /// Whether to delete the refresh cookie.
     pub clear_cookie: bool,
 }
@@ -51,6 +56,7 @@ impl ProblemError {
             retry_after: None,
             allow: None,
             limit: None,
+            max_age: None,
             clear_cookie: false,
         }
     }
@@ -81,7 +87,9 @@ impl ProblemError {
         let body = self.body(request_id);
         let status = self.code.status();
         let mut response = Response::builder().status(status).content_type(CONTENT_TYPE);
-        if let Some(challenge) = challenge(self.code) {
+        if let Some(max_age) = self.max_age {
+            response = response.header(header::WWW_AUTHENTICATE, step_up_challenge(max_age));
+        } else if let Some(challenge) = challenge(self.code) {
             response = response.header(header::WWW_AUTHENTICATE, challenge);
         }
         if let Some(limit) = self.limit {
@@ -127,6 +135,25 @@ fn challenge(code: Code) -> Option<&'static str> {
         ),
         _ if code.status() == StatusCode::UNAUTHORIZED => Some("Bearer realm=\"latchkey\""),
         _ => None,
+    }
+}
+
+/// The value of `WWW-Authenticate` for a call that needs a more recent authentication (RFC 9470, section 3).
+fn step_up_challenge(max_age: Duration) -> String {
+    format!(
+        "Bearer realm=\"latchkey\", error=\"insufficient_user_authentication\", \
+         error_description=\"A more recent authentication is required\", max_age=\"{}\"",
+        max_age.as_secs()
+    )
+}
+
+impl From<TooLongAgo> for ProblemError {
+    fn from(error: TooLongAgo) -> Self {
+        let detail = format!(
+            "The session was authenticated more than {} seconds ago. Sign in again, then repeat the call.",
+            error.max_age.as_secs()
+        );
+        Self { max_age: Some(error.max_age), ..Self::new(Code::InsufficientUserAuthentication, detail) }
     }
 }
 

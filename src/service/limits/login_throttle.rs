@@ -130,9 +130,11 @@ impl Attempt {
     /// Removes the attempt from the failures and marks the device and the network as known to the account, after a correct
     /// password. Returns the device's token. A token that the account did not know is replaced by a new one, since an
     /// attacker may have chosen it. While Redis does not answer, device and network stay unknown.
-    pub async fn trust_device(&self, state: &AppState, account: &Account) -> DeviceToken {
+    ///
+    /// Also returns whether the login came from a new device: the account knows others, but neither this device nor its network.
+    pub async fn trust_device(&self, state: &AppState, account: &Account) -> (DeviceToken, bool) {
         let device = self.known_device.clone().unwrap_or_else(|| DeviceToken::generate(&state.entropy));
-        let Some(backoff) = state.config.limits.backoff else { return device };
+        let Some(backoff) = state.config.limits.backoff else { return (device, false) };
         let subject = subject_of(state, account.id);
         // An account that was registered after the look-up was counted by its name.
         let used = self.bucket.as_ref().filter(|_| subject == self.subject);
@@ -140,10 +142,14 @@ impl Attempt {
         let address_bucket = address_bucket(state, &subject, self.network);
         let (limiter, now) = (&state.redis.rate_limits, state.clock.now());
         let trusted = limiter.trust_device(&subject, &device_bucket, &address_bucket, used, backoff, now).await;
-        if let Err(error) = trusted {
-            tracing::warn!(%error, "a device could not be marked as known to its account");
-        }
-        device
+        let is_new = match trusted {
+            Ok(known_before) => known_before > 0 && used.is_some_and(ThrottleBucket::is_of_strangers),
+            Err(error) => {
+                tracing::warn!(%error, "a device could not be marked as known to its account");
+                false
+            }
+        };
+        (device, is_new)
     }
 
     /// Removes the attempt from the failures: the password was not checked.

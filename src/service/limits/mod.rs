@@ -20,6 +20,7 @@ use crate::{
         client::ClientId,
         ids::{AccountId, SessionId},
         limit::{Quota, TooMany},
+        one_time_token::TokenPurpose,
     },
     service::error::ServiceError,
     state::AppState,
@@ -37,6 +38,7 @@ const LOGIN: AddressPolicy = AddressPolicy { address: "login-address", network: 
 const REGISTRATION: AddressPolicy = AddressPolicy { address: "registration-address", network: "registration-network" };
 const PASSWORD_CHANGE: AddressPolicy =
     AddressPolicy { address: "password-change-address", network: "password-change-network" };
+const RECOVERY: AddressPolicy = AddressPolicy { address: "recovery-address", network: "recovery-network" };
 const REFRESH: AddressPolicy = AddressPolicy { address: "refresh-address", network: "refresh-network" };
 const CLIENT_AUTHENTICATION: AddressPolicy =
     AddressPolicy { address: "client-authentication-address", network: "client-authentication-network" };
@@ -97,6 +99,30 @@ pub async fn password_change(state: &AppState, session: SessionId, ip: Option<Ip
     shared(state, "password-change-account", per_session, session.as_bytes(), if_down).await?;
     shared_by_address(state, PASSWORD_CHANGE, limits.password_change_per_address, ip, if_down).await?;
     shared(state, "password-change-service", limits.password_change_service, &[], if_down).await
+}
+
+/// Checks whether a client may request a mail with a link or code, or use one.
+///
+/// # Errors
+/// [`ServiceError`]
+pub async fn recovery(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
+    let limits = &state.config.limits;
+    shared_by_address(state, RECOVERY, limits.recovery_per_address, ip, IfDown::Fail).await?;
+    shared(state, "recovery-service", limits.recovery_service, &[], IfDown::Fail).await
+}
+
+/// Whether a mail of this purpose may be sent to an account that a stranger may have asked for.
+///
+/// # Errors
+/// [`ServiceError`]
+pub async fn may_send_mail(state: &AppState, purpose: TokenPurpose, account: AccountId) -> Result<bool, ServiceError> {
+    let Some(quota) = state.config.limits.mail_per_account else { return Ok(true) };
+    let name = state.pseudonymizer.name(&[b"mail-account", &[purpose.byte()], account.as_bytes()]);
+    let refused = state.redis.rate_limits.take(&name, quota, state.clock.now()).await?;
+    if refused.is_some() {
+        state.metrics.rate_limited.with_label_values(&["mail-account"]).inc();
+    }
+    Ok(refused.is_none())
 }
 
 /// Checks whether a client may present a refresh token, before the token is read.

@@ -5,6 +5,7 @@
 //! | `lk:s{T}A` | hash | the sessions of account `A` | with the last of them |
 //! | `lk:e{T}` | stream | the revocations of the bucket's accounts, newest last; bucket 0 also has those of signing keys | entries when a later one is appended after `redis.event_retention` (up to ten seconds more), the key that long after its last entry |
 //! | `lk:n{T}` | string | the id of the last entry of `lk:e{T}` | with the stream |
+//! | `lk:o{T}A` | hash | the one-time tokens of account `A`: links and codes of mails, as keyed digests | with the last of them |
 //! | `lk:jH` | string | marks an assertion of a service client (`private_key_jwt`) as used; `H` is a hash of the client and the `jti` | with the assertion |
 //! | `lk:lH` | string | the time when a rate limit is at rest; `H` is a keyed hash of the limit and its subject | with that |
 //! | `lk:gH` | hash | the login throttle of an account, a field per bucket; `H` is a keyed hash of its name | an hour to a day after the last failure; `limits.known_for` after the last sign-in |
@@ -84,6 +85,13 @@ impl Keys {
         key
     }
 
+    /// The hash of an account's one-time tokens.
+    pub fn one_time_tokens(&self, account: AccountId) -> String {
+        let mut key = self.of_bucket("o{", bucket(account), 22);
+        BASE64_URL_SAFE_NO_PAD.encode_string(account.as_bytes(), &mut key);
+        key
+    }
+
     /// The stream of the revocations of an account's bucket.
     pub fn events(&self, account: AccountId) -> String {
         self.events_of_bucket(bucket(account))
@@ -155,6 +163,7 @@ mod tests {
         let keys = Keys::new("lk:");
         let account: AccountId = "0192f0c1-2345-7abc-8def-0123456789ab".parse().unwrap();
         assert_eq!(keys.sessions(account), "lk:s{1g}AZLwwSNFeryN7wEjRWeJqw");
+        assert_eq!(keys.one_time_tokens(account), "lk:o{1g}AZLwwSNFeryN7wEjRWeJqw");
         assert_eq!(keys.events(account), "lk:e{1g}");
         assert_eq!(keys.position_of_bucket(bucket(account)), "lk:n{1g}");
         assert_eq!((keys.channel(0).as_str(), keys.channel(3).as_str()), ("lk:r", "lk:r@3"));

@@ -10,6 +10,7 @@ mod failure;
 mod health;
 pub mod key;
 mod last_use;
+mod one_time_tokens;
 mod rate_limits;
 pub mod record;
 mod redis_clock;
@@ -29,6 +30,7 @@ pub use self::{
     connection::{RedisConnection, RedisError},
     health::{Description, Finding, RedisHealth, Severity},
     last_use::UseOrigin,
+    one_time_tokens::{FoundToken, OneTimeTokens, PresentedToken},
     rate_limits::{RateLimiter, ThrottleBucket, ThrottleDecision},
     refresh_status::RefreshStatus,
     replay_guard::ReplayGuard,
@@ -55,6 +57,8 @@ pub struct RedisStores {
     pub revocation_log: Arc<RevocationLog>,
     /// Identifiers that are accepted once.
     pub replay_guard: ReplayGuard,
+    /// Links and codes of mails.
+    pub one_time_tokens: OneTimeTokens,
     /// Reachability and configuration of the server.
     pub health: RedisHealth,
     connection: Arc<RedisConnection>,
@@ -78,6 +82,7 @@ impl RedisStores {
             sessions: SessionStore::new(Arc::clone(&connection), Arc::clone(&revocation_log)),
             rate_limits: RateLimiter::new(Arc::clone(&connection)),
             replay_guard: ReplayGuard::new(Arc::clone(&connection)),
+            one_time_tokens: OneTimeTokens::new(Arc::clone(&connection)),
             health: RedisHealth::new(Arc::clone(&connection)),
             revocation_log,
             connection,

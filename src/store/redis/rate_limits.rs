@@ -108,7 +108,7 @@ impl RateLimiter {
     }
 
     /// Records that the account's owner signed in with this device and from this address. `used` is the bucket in which the
-    /// attempt was counted, if it belongs to this account.
+    /// attempt was counted, if it belongs to this account. Returns how many devices and addresses the account knew before.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -120,7 +120,7 @@ impl RateLimiter {
         used: Option<&ThrottleBucket>,
         backoff: Backoff,
         now: Timestamp,
-    ) -> Result<(), RedisError> {
+    ) -> Result<u64, RedisError> {
         let arguments = vec![
             millis(now),
             device.0.as_str().into(),
@@ -130,7 +130,8 @@ impl RateLimiter {
             used.map_or("", |bucket| bucket.0.as_str()).into(),
         ];
         let keys = vec![self.connection.keys.login_throttle(account)];
-        script::run(&self.connection.scripts.trust_device, &self.connection, keys, arguments).await.map(drop)
+        let answer = script::run(&self.connection.scripts.trust_device, &self.connection, keys, arguments).await?;
+        answer.as_u64().ok_or_else(|| unexpected("trust_device", &answer))
     }
 
     /// Takes back an attempt whose password was not checked.

@@ -37,6 +37,8 @@ pub(super) struct Scripts {
     pub(super) login_throttle: Script,
     pub(super) trust_device: Script,
     pub(super) refund: Script,
+    pub(super) issue_token: Script,
+    pub(super) use_token: Script,
 }
 
 impl Scripts {
@@ -67,6 +69,8 @@ impl Scripts {
             login_throttle: standalone("login_throttle", include_str!("lua/login_throttle.lua")),
             trust_device: standalone("trust_device", include_str!("lua/trust_device.lua")),
             refund: standalone("refund", include_str!("lua/refund.lua")),
+            issue_token: standalone("issue_token", include_str!("lua/issue_token.lua")),
+            use_token: standalone("use_token", include_str!("lua/use_token.lua")),
         }
     }
 }

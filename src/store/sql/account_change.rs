@@ -22,7 +22,7 @@ pub struct AccountChange {
     pub(super) tx: Transaction<'static, Any>,
     /// Whether the change adds a mail to the outbox.
     pub(super) has_mail: bool,
-    sql: Sql,
+    pub(super) sql: Sql,
 }
 
 /// The reason why an e-mail address was not changed.
@@ -112,12 +112,10 @@ impl AccountChange {
         if taken.is_some() {
             return Err(SetEmailError::Taken);
         }
-        let updated = query("UPDATE accounts SET email = $1, email_key = $2, email_verified = 0 WHERE id = $3")
-            .bind(email.as_str().to_owned())
-            .bind(email.key())
-            .bind(id)
-            .execute(&mut *self.tx)
-            .await;
+        let sql = "UPDATE accounts SET email = $1, email_key = $2, email_verified = 0, email_verified_at = NULL \
+                   WHERE id = $3";
+        let updated =
+            query(sql).bind(email.as_str().to_owned()).bind(email.key()).bind(id).execute(&mut *self.tx).await;
         match updated {
             // Another account took it after the query above.
             Err(sqlx::Error::Database(error)) if error.is_unique_violation() => return Err(SetEmailError::Taken),
@@ -139,12 +137,18 @@ impl AccountChange {
         Ok(self.account.epoch)
     }
 
-    /// Deletes the account.
+    /// Deletes the account, with its profile and its further addresses.
     ///
     /// # Errors
     /// [`SqlError`]
     pub async fn delete(&mut self) -> Result<(), SqlError> {
-        query("DELETE FROM accounts WHERE id = $1").bind(self.account.id.to_string()).execute(&mut *self.tx).await?;
+        for sql in [
+            "DELETE FROM profiles WHERE account_id = $1",
+            "DELETE FROM addresses WHERE account_id = $1",
+            "DELETE FROM accounts WHERE id = $1",
+        ] {
+            query(sql).bind(self.account.id.to_string()).execute(&mut *self.tx).await?;
+        }
         Ok(())
     }
 
@@ -169,11 +173,11 @@ impl AccountChange {
     }
 
     /// Writes every column that may change. The row is locked, so no concurrent change is overwritten.
-    async fn store(&mut self, now: Timestamp) -> Result<(), SqlError> {
+    pub(super) async fn store(&mut self, now: Timestamp) -> Result<(), SqlError> {
         let account = &mut self.account;
         account.updated_at = now;
         let sql = "UPDATE accounts SET password_hash = $1, password_changed_at = $2, disabled_at = $3, roles = $4, \
-                   epoch = $5, updated_at = $6, claims_version = $7 WHERE id = $8";
+                   epoch = $5, updated_at = $6, deletion_at = $7, claims_version = $8 WHERE id = $9";
         query(sql)
             .bind(accounts::stored_hash(account.password_hash.as_ref()))
             .bind(account.password_changed_at.as_millis())
@@ -181,6 +185,7 @@ impl AccountChange {
             .bind(account.roles.to_string())
             .bind(i64::from(account.epoch.0))
             .bind(now.as_millis())
+            .bind(account.deletion_at.map(Timestamp::as_millis))
             .bind(i64::from(account.claims_version.0))
             .bind(account.id.to_string())
             .execute(&mut *self.tx)

@@ -31,7 +31,7 @@ pub enum InsertError {
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT id, email, email_verified, username, password_hash, roles, disabled_at, created_at, updated_at, ",
+            "SELECT id, email, email_verified, username, password_hash, roles, disabled_at, deletion_at, created_at, updated_at, ",
             "password_changed_at, epoch, claims_version FROM accounts ",
             $rest
         )
@@ -75,6 +75,7 @@ impl Sql {
             password_hash: new.password_hash.clone(),
             roles: new.roles.clone(),
             disabled_at: new.disabled_at,
+            deletion_at: None,
             created_at: new.created_at,
             updated_at: new.updated_at,
             password_changed_at: new.created_at,
@@ -289,6 +290,7 @@ pub(super) fn read(row: &AnyRow) -> Result<Account, SqlError> {
     let username: Option<String> = row.try_get("username")?;
     let password_hash: String = row.try_get("password_hash")?;
     let disabled_at: Option<i64> = row.try_get("disabled_at")?;
+    let deletion_at: Option<i64> = row.try_get("deletion_at")?;
     Ok(Account {
         id: id.parse().map_err(|_| unreadable("id"))?,
         email: Email::from_stored(row.try_get("email")?),
@@ -297,6 +299,7 @@ pub(super) fn read(row: &AnyRow) -> Result<Account, SqlError> {
         password_hash: Some(password_hash).filter(|hash| !hash.is_empty()).map(PasswordHash::new),
         roles: Roles::from_spaced(&row.try_get::<String, _>("roles")?).map_err(|_| unreadable("roles"))?,
         disabled_at: disabled_at.map(Timestamp::from_millis),
+        deletion_at: deletion_at.map(Timestamp::from_millis),
         created_at: Timestamp::from_millis(row.try_get("created_at")?),
         updated_at: Timestamp::from_millis(row.try_get("updated_at")?),
         password_changed_at: Timestamp::from_millis(row.try_get("password_changed_at")?),

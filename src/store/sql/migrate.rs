@@ -46,6 +46,12 @@ const MIGRATIONS: &[Migration] = &[
     },
     Migration { number: 7, name: "claims", sql: include_str!("../../../migrations/0007_claims.sql"), own: None },
     Migration {
+        number: 8,
+        name: "account_life",
+        sql: include_str!("../../../migrations/0008_account_life.sql"),
+        own: None,
+    },
+    Migration {
         number: 9,
         name: "mail_outbox",
         sql: include_str!("../../../migrations/0009_mail_outbox.sql"),

@@ -6,6 +6,7 @@
 //! the queries of every sign-in stay prepared.
 
 mod account_change;
+mod account_life;
 mod accounts;
 mod audit;
 mod clients;
@@ -13,6 +14,7 @@ mod error;
 mod imports;
 mod migrate;
 mod outbox;
+mod profiles;
 mod rekey;
 mod signing_keys;
 mod sqlite;
@@ -35,6 +37,7 @@ use sqlx::{
 
 pub use self::{
     account_change::{AccountChange, SetEmailError},
+    account_life::{FurtherAddress, SetUsernameError, TakeAddressError},
     accounts::InsertError,
     audit::{AuditFilter, AuditRow},
     error::SqlError,

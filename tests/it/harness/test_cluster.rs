@@ -189,6 +189,11 @@ impl TestCluster {
         sql
     }
 
+    /// Opens the database as it is.
+    pub async fn sql_unmigrated(&self) -> Sql {
+        Sql::connect(&self.config.database).await.unwrap()
+    }
+
     /// Moves the clock of all nodes.
     pub fn advance(&self, by: Duration) {
         self.clock.advance(by);
@@ -233,6 +238,7 @@ impl Node {
         if let Some(served) = self.served.take() {
             served.await.unwrap();
         }
+        self.state.finish_background(Duration::from_secs(10)).await;
         self.stop_mail().await;
         self.state.redis.close().await;
         self.state.audit.close().await;

@@ -7,7 +7,10 @@ use futures_util::future::{join, join_all};
 
 use latchkey::{
     domain::session::Accepted,
-    service::change_password::{ChangePasswordError, change_password},
+    service::{
+        change_password::{ChangePasswordError, change_password},
+        request_origin::RequestOrigin,
+    },
 };
 
 use crate::harness::{
@@ -196,7 +199,8 @@ async fn i3_password_change_by_a_session_that_ended_meanwhile_is_refused() {
     node.delete(&format!("/v1/sessions/{}", thief.session), &owner.access).await.expect(204);
     // The caller was authenticated before the session ended.
     let new = "an other ocean of marmalade".into();
-    let changed = change_password(&node.state, &claims, PASSWORD.into(), new, None, Accepted::Any).await;
+    let changed =
+        change_password(&node.state, &claims, PASSWORD.into(), new, RequestOrigin::default(), Accepted::Any).await;
     assert!(matches!(changed, Err(ChangePasswordError::SessionEnded)), "{changed:?}");
     node.get("/v1/me", &owner.access).await.expect(200);
     node.try_login("ada", PASSWORD).await.expect(200);

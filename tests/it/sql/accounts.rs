@@ -30,6 +30,7 @@ async fn inserted_account_is_read_back_unchanged() {
                 password_hash: new.password_hash,
                 roles: new.roles,
                 disabled_at: new.disabled_at,
+                deletion_at: None,
                 created_at: NOW,
                 updated_at: new.updated_at,
                 password_changed_at: NOW,

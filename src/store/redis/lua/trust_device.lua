@@ -2,9 +2,11 @@
 -- KEYS  1 the account's throttle (login_throttle.lua)
 -- ARGV  1 now  2 bucket of the device  3 bucket of the address  4 lifetime of trust (times in ms)
 --       5 maximum number of trusted buckets  6 the bucket in which the attempt was counted, or '' for another key
+-- Returns how many buckets were trusted before.
 
 local key, now, keep, most, used = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
 local pattern = '^(%d+) (%d+) (%d+) (%d+)$'
+local known = redis.call('HLEN', key) - redis.call('HEXISTS', key, 's')
 local found = redis.call('HMGET', key, ARGV[2], ARGV[3], 's')
 for i = 1, 2 do
   local bucket = ARGV[i + 1]
@@ -31,4 +33,4 @@ if redis.call('HLEN', key) > most + 1 then
   end
 end
 if redis.call('PTTL', key) < keep then redis.call('PEXPIRE', key, ARGV[4]) end
-return 1
+return known

@@ -1,0 +1,54 @@
+//! `latchkey user invite`, `latchkey user reset`: start what the account's owner completes. The operator sees no password.
+
+use anyhow::{Context, anyhow};
+
+use super::{InviteArgs, ResetArgs};
+use crate::{
+    cli::output::visible,
+    domain::account::{Account, Email, Roles, Username},
+    service::{
+        invite_account::{self, Delivery, Initiator, Invite, Started},
+        request_origin::RequestOrigin,
+    },
+    state::AppState,
+};
+
+/// Creates an account without a password, and mails or prints its link and code.
+pub(super) async fn invite(state: &AppState, args: &InviteArgs) -> anyhow::Result<()> {
+    let invalid = |name: &str, why| anyhow!("{name:?} {why}");
+    let username = args.username.as_deref();
+    let input = Invite {
+        email: Email::parse(&args.email).map_err(|why| invalid(&args.email, why))?,
+        username: username.map(|name| Username::parse(name).map_err(|why| invalid(name, why))).transpose()?,
+        roles: Roles::parse(&args.roles).map_err(|why| anyhow!("--role {why}"))?,
+    };
+    let (delivery, origin) = (delivery(args.print), RequestOrigin::default());
+    let started = invite_account::invite(state, input, delivery, &Initiator::Operator, &origin).await;
+    report(&started.with_context(|| format!("{:?}", args.email))?, "Invited");
+    Ok(())
+}
+
+/// Mails or prints a link and a code that set a new password.
+pub(super) async fn reset(state: &AppState, account: &Account, args: &ResetArgs) -> anyhow::Result<()> {
+    let (delivery, origin) = (delivery(args.print), RequestOrigin::default());
+    let account = Some(account.clone());
+    let started = invite_account::start_reset(state, account, delivery, &Initiator::Operator, &origin).await?;
+    report(&started, "Started a password reset for");
+    Ok(())
+}
+
+const fn delivery(print: bool) -> Delivery {
+    if print { Delivery::Return } else { Delivery::Mail }
+}
+
+fn report(started: &Started, what: &str) {
+    let name = visible(started.account.email.as_str());
+    match &started.returned {
+        None => println!("{what} {name}. A running node sends the mail."),
+        Some(returned) => {
+            println!("{what} {name}. Works once, until {}:", returned.expires_at);
+            println!("link  {}", returned.link.expose());
+            println!("code  {}", returned.code.expose());
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! The secrets of one-time tokens: the token of a link and the code beside it. Redis holds digests under a key that it never
+//! sees, so that a copy of Redis contains no usable link and no code to guess.
+//!
+//! The token of a link is `lk_ot_` and 56 characters of base64url, which encode a version (1 byte), the purpose (1), the
+//! account (16) and a secret (24). A code is 8 characters of an alphabet without look-alikes: 40 bits.
+
+use std::fmt;
+
+use aws_lc_rs::hmac;
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use zeroize::Zeroizing;
+
+use crate::domain::{
+    entropy::Entropy,
+    ids::AccountId,
+    one_time_token::{Binding, TokenPurpose},
+    secret::SecretText,
+};
+
+/// The prefix of every token of a link, by which secret scanners find leaked ones.
+pub const PREFIX: &str = "lk_ot_";
+
+const VERSION: u8 = 1;
+const SECRET_BYTES: usize = 24;
+const TOKEN_BYTES: usize = 18 + SECRET_BYTES;
+
+/// The characters of codes: no `0`, `O`, `1` and `I`.
+const ALPHABET: &[u8; 32] = b"23456789ABCDEFGHJKLMNPQRSTUVWXYZ";
+/// The number of characters of a code.
+pub const CODE_CHARS: usize = 8;
+
+/// The token of a link. `Debug` omits its secret.
+#[derive(Clone)]
+pub struct LinkToken {
+    /// The purpose.
+    pub purpose: TokenPurpose,
+    /// The account.
+    pub account: AccountId,
+    secret: Zeroizing<[u8; SECRET_BYTES]>,
+}
+
+/// A code, without separators. `Debug` omits it.
+#[derive(Clone)]
+pub struct Code(SecretText);
+
+impl LinkToken {
+    /// A new token.
+    pub fn generate(entropy: &Entropy, purpose: TokenPurpose, account: AccountId) -> Self {
+        Self { purpose, account, secret: Zeroizing::new(entropy.bytes()) }
+    }
+
+    /// Reads a token; none if the text has another form.
+    pub fn parse(text: &str) -> Option<Self> {
+        let encoded = text.strip_prefix(PREFIX).filter(|encoded| encoded.len() == TOKEN_BYTES / 3 * 4)?;
+        let mut bytes = Zeroizing::new([0; TOKEN_BYTES]);
+        BASE64_URL_SAFE_NO_PAD.decode_slice(encoded, &mut *bytes).ok()?;
+        if bytes[0] != VERSION {
+            return None;
+        }
+        Some(Self {
+            purpose: TokenPurpose::from_byte(bytes[1])?,
+            account: AccountId::from_bytes(bytes[2..18].try_into().ok()?),
+            secret: Zeroizing::new(bytes[18..].try_into().ok()?),
+        })
+    }
+
+    /// The text to send.
+    pub fn to_text(&self) -> SecretText {
+        let mut bytes = Zeroizing::new([0; TOKEN_BYTES]);
+        bytes[0] = VERSION;
+        bytes[1] = self.purpose.byte();
+        bytes[2..18].copy_from_slice(self.account.as_bytes());
+        bytes[18..].copy_from_slice(&*self.secret);
+        let mut text = String::with_capacity(PREFIX.len() + TOKEN_BYTES / 3 * 4);
+        text.push_str(PREFIX);
+        BASE64_URL_SAFE_NO_PAD.encode_string(&*bytes, &mut text);
+        text.into()
+    }
+}
+
+impl fmt::Debug for LinkToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[one-time token for {:?}]", self.purpose)
+    }
+}
+
+impl Code {
+    /// A new code.
+    pub fn generate(entropy: &Entropy) -> Self {
+        let bytes = Zeroizing::new(entropy.bytes::<CODE_CHARS>());
+        Self(bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect::<String>().into())
+    }
+
+    /// Reads what somebody typed: in any case, with or without spaces and hyphens. None if it is no code.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.len() > 4 * CODE_CHARS {
+            return None;
+        }
+        let kept = text.chars().filter(|c| !matches!(c, ' ' | '-' | '\u{2011}' | '\u{a0}'));
+        let code: Zeroizing<String> = Zeroizing::new(kept.map(|c| c.to_ascii_uppercase()).collect());
+        let valid = code.len() == CODE_CHARS && code.bytes().all(|byte| ALPHABET.contains(&byte));
+        valid.then(|| Self(code.as_str().into()))
+    }
+
+    /// The code as mails show it: two groups of four characters.
+    pub fn to_text(&self) -> SecretText {
+        let (first, second) = self.0.expose().split_at(CODE_CHARS / 2);
+        format!("{first}-{second}").into()
+    }
+}
+
+impl fmt::Debug for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[code]")
+    }
+}
+
+/// Computes the digests that Redis holds.
+pub struct TokenDigests {
+    current: hmac::Key,
+    previous: Vec<hmac::Key>,
+}
+
+impl TokenDigests {
+    /// Computes digests under `current`, and under all keys for comparison, so that the key can be rotated.
+    pub fn new<'a>(current: &[u8; 32], previous: impl IntoIterator<Item = &'a [u8; 32]>) -> Self {
+        let key = |bytes: &[u8; 32]| hmac::Key::new(hmac::HMAC_SHA256, bytes);
+        Self { current: key(current), previous: previous.into_iter().map(key).collect() }
+    }
+
+    /// The digest of a link's token to store. `asker` is the secret of the app that may use it; empty for any.
+    pub fn of_link(&self, token: &LinkToken, asker: &[u8]) -> [u8; 32] {
+        digest(&self.current, b"link", token.purpose, token.account, &*token.secret, asker)
+    }
+
+    /// The digest of a code to store.
+    pub fn of_code(&self, code: &Code, purpose: TokenPurpose, account: AccountId, asker: &[u8]) -> [u8; 32] {
+        digest(&self.current, b"code", purpose, account, code.0.expose().as_bytes(), asker)
+    }
+
+    /// The digests that a stored token of this link may have, one for each key.
+    pub fn all_of_link(&self, token: &LinkToken, asker: &[u8]) -> Vec<[u8; 32]> {
+        let of = |key| digest(key, b"link", token.purpose, token.account, &*token.secret, asker);
+        self.keys().map(of).collect()
+    }
+
+    /// The digests that a stored code may have, one for each key.
+    pub fn all_of_code(&self, code: &Code, purpose: TokenPurpose, account: AccountId, asker: &[u8]) -> Vec<[u8; 32]> {
+        let of = |key| digest(key, b"code", purpose, account, code.0.expose().as_bytes(), asker);
+        self.keys().map(of).collect()
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &hmac::Key> {
+        std::iter::once(&self.current).chain(&self.previous)
+    }
+}
+
+impl fmt::Debug for TokenDigests {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[one-time token digests]")
+    }
+}
+
+/// The binding of a token to parts of a state. It depends on every part and on the boundaries between them.
+pub fn binding(parts: &[&[u8]]) -> Binding {
+    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    for part in parts {
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(part);
+    }
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&context.finish().as_ref()[..16]);
+    Binding(bytes)
+}
+
+fn digest(
+    key: &hmac::Key,
+    kind: &[u8; 4],
+    purpose: TokenPurpose,
+    account: AccountId,
+    secret: &[u8],
+    asker: &[u8],
+) -> [u8; 32] {
+    let mut context = hmac::Context::with_key(key);
+    context.update(kind);
+    context.update(&[purpose.byte()]);
+    context.update(account.as_bytes());
+    // the secrets of a kind have one length
+    context.update(secret);
+    context.update(asker);
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(context.sign().as_ref());
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn token_is_read_back_and_its_secret_is_not_printed() {
+        let account = AccountId::from_bytes([7; 16]);
+        let token = LinkToken::generate(&Entropy::system(), TokenPurpose::ResetPassword, account);
+        let text = token.to_text();
+        assert_eq!(text.expose().len(), 62);
+        let read = LinkToken::parse(text.expose()).unwrap();
+        assert_eq!((read.purpose, read.account, &read.secret), (token.purpose, account, &token.secret));
+        assert_eq!(format!("{token:?}"), "[one-time token for ResetPassword]");
+        let longer = format!("{}A", text.expose());
+        for bad in ["", "lk_ot_", &text.expose()[1..], &longer, "lk_ot_ä"] {
+            assert!(LinkToken::parse(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn code_is_read_in_any_case_and_grouping() {
+        let code = Code::generate(&Entropy::system());
+        let text = code.to_text();
+        assert_eq!(text.expose().len(), 9);
+        for typed in [text.expose().to_lowercase(), text.expose().replace('-', " "), text.expose().replace('-', "")] {
+            assert_eq!(Code::parse(&typed).unwrap().0, code.0, "{typed}");
+        }
+        for bad in ["", "ABCD", "ABCD-EFG0", "ABCD-EFGHJ", "ÄBCD-EFGH", &"A".repeat(99)] {
+            assert!(Code::parse(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn digest_depends_on_key_purpose_account_secret_and_asker() {
+        let digests = TokenDigests::new(&[1; 32], [&[2; 32]]);
+        let (entropy, account) = (Entropy::system(), AccountId::from_bytes([7; 16]));
+        let code = Code::generate(&entropy);
+        let stored = digests.of_code(&code, TokenPurpose::Login, account, b"a");
+        assert_eq!(digests.all_of_code(&code, TokenPurpose::Login, account, b"a")[0], stored);
+        let other = AccountId::from_bytes([8; 16]);
+        for different in [
+            digests.of_code(&code, TokenPurpose::Login, account, b"b"),
+            digests.of_code(&code, TokenPurpose::ResetPassword, account, b"a"),
+            digests.of_code(&code, TokenPurpose::Login, other, b"a"),
+            digests.of_code(&Code::generate(&entropy), TokenPurpose::Login, account, b"a"),
+            digests.all_of_code(&code, TokenPurpose::Login, account, b"a")[1],
+        ] {
+            assert_ne!(stored, different);
+        }
+        let rotated = TokenDigests::new(&[3; 32], [&[1; 32]]);
+        assert!(rotated.all_of_code(&code, TokenPurpose::Login, account, b"a").contains(&stored));
+    }
+}

@@ -1,0 +1,131 @@
+//! One-time tokens: the links and codes of mails. A token is issued for a purpose and an account, and for the state that the
+//! account has then: it stops working when that state changes (I11).
+
+use std::time::Duration;
+
+use super::{clock::Timestamp, ids::AccountId};
+
+const HOUR: Duration = Duration::from_hours(1);
+
+/// Wrong codes after which the code of a mail stops working. Its link still works: strangers who guess codes do not lock
+/// the owner out.
+pub const CODE_ATTEMPTS: u8 = 5;
+
+/// The purpose of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TokenPurpose {
+    /// Verifies the account's address.
+    VerifyEmail,
+    /// Makes a new address the account's address.
+    ChangeEmail,
+    /// Sets a new password.
+    ResetPassword,
+    /// Sets the first password of an invited account.
+    Invitation,
+    /// Signs in.
+    Login,
+    /// Makes a former address the account's address again.
+    UndoEmailChange,
+    /// Ends all sessions and starts a password reset: "this wasn't me".
+    SecureAccount,
+}
+
+impl TokenPurpose {
+    /// All purposes.
+    pub const ALL: [Self; 7] = [
+        Self::VerifyEmail,
+        Self::ChangeEmail,
+        Self::ResetPassword,
+        Self::Invitation,
+        Self::Login,
+        Self::UndoEmailChange,
+        Self::SecureAccount,
+    ];
+
+    /// The name in the audit log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::VerifyEmail => "verify_email",
+            Self::ChangeEmail => "change_email",
+            Self::ResetPassword => "reset_password",
+            Self::Invitation => "invitation",
+            Self::Login => "login",
+            Self::UndoEmailChange => "undo_email_change",
+            Self::SecureAccount => "secure_account",
+        }
+    }
+
+    /// The byte that stands for it in tokens and in Redis.
+    pub const fn byte(self) -> u8 {
+        match self {
+            Self::VerifyEmail => b'v',
+            Self::ChangeEmail => b'c',
+            Self::ResetPassword => b'r',
+            Self::Invitation => b'i',
+            Self::Login => b'l',
+            Self::UndoEmailChange => b'u',
+            Self::SecureAccount => b's',
+        }
+    }
+
+    /// Reads the byte of [`Self::byte`].
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|purpose| purpose.byte() == byte)
+    }
+
+    /// How long a token works.
+    pub const fn ttl(self) -> Duration {
+        match self {
+            Self::VerifyEmail => Duration::from_hours(24),
+            Self::ChangeEmail | Self::ResetPassword => HOUR,
+            Self::Invitation => Duration::from_hours(7 * 24),
+            Self::Login => Duration::from_mins(10),
+            Self::UndoEmailChange | Self::SecureAccount => Duration::from_hours(72),
+        }
+    }
+
+    /// The most live tokens of an account for this purpose; a further one replaces the oldest.
+    pub const fn max_live(self) -> u32 {
+        match self {
+            // each belongs to another mail about another event
+            Self::UndoEmailChange | Self::SecureAccount => 8,
+            _ => 3,
+        }
+    }
+}
+
+/// The state for which a token was issued, as a digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Binding(pub [u8; 16]);
+
+/// A token as it is stored: digests only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredToken {
+    /// The account.
+    pub account: AccountId,
+    /// The purpose.
+    pub purpose: TokenPurpose,
+    /// The keyed digest of the link's token.
+    pub link: [u8; 32],
+    /// The keyed digest of the code.
+    pub code: [u8; 32],
+    /// The state that it was issued for.
+    pub binding: Binding,
+    /// When it was issued.
+    pub issued_at: Timestamp,
+    /// When it stops working.
+    pub expires_at: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn purposes_have_distinct_bytes() {
+        for purpose in TokenPurpose::ALL {
+            assert_eq!(TokenPurpose::from_byte(purpose.byte()), Some(purpose));
+        }
+        assert_eq!(TokenPurpose::from_byte(b'x'), None);
+    }
+}

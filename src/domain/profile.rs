@@ -1,0 +1,174 @@
+//! The profile of an account: display name, locale, time zone and metadata.
+
+use serde_json::{Map, Value};
+
+use super::text::is_deceptive;
+
+/// The highest size of each kind of metadata, in bytes of JSON.
+pub const MAX_METADATA: usize = 4096;
+
+/// The profile of an account.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Profile {
+    /// A name for people.
+    pub display_name: Option<String>,
+    /// The language of mails (BCP 47).
+    pub locale: Option<LanguageTag>,
+    /// The time zone of times in mails (IANA).
+    pub time_zone: Option<TimeZoneName>,
+    /// Written by operators and service clients only.
+    pub app_metadata: Metadata,
+    /// Written by the owner.
+    pub user_metadata: Metadata,
+}
+
+/// Why a value of a profile is invalid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProfileError {
+    /// The display name is too long, or has characters that no name has.
+    #[error("must have 1 to 100 characters, none of them invisible")]
+    DisplayName,
+    /// The text does not have the form of a language tag.
+    #[error("must be a language tag, such as en or pt-BR")]
+    LanguageTag,
+    /// There is no such time zone.
+    #[error("must be an IANA time zone, such as Europe/Berlin")]
+    TimeZone,
+    /// The metadata is too large.
+    #[error("must have at most {MAX_METADATA} bytes of JSON")]
+    MetadataSize,
+}
+
+/// Checks a display name.
+///
+/// # Errors
+/// [`ProfileError::DisplayName`]
+pub fn parse_display_name(text: &str) -> Result<String, ProfileError> {
+    let text = text.trim();
+    let ok = (1..=100).contains(&text.chars().count()) && !text.contains(is_deceptive);
+    if ok { Ok(text.to_owned()) } else { Err(ProfileError::DisplayName) }
+}
+
+/// A language tag (RFC 5646, section 2.1): subtags of ASCII letters and digits, at most 35 bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LanguageTag(String);
+
+impl LanguageTag {
+    /// Checks the form of a language tag.
+    ///
+    /// # Errors
+    /// [`ProfileError::LanguageTag`]
+    pub fn parse(text: &str) -> Result<Self, ProfileError> {
+        let mut subtags = text.split('-');
+        let language =
+            subtags.next().is_some_and(|it| (2..=3).contains(&it.len()) && it.bytes().all(|b| b.is_ascii_alphabetic()));
+        let others = subtags.all(|it| (1..=8).contains(&it.len()) && it.bytes().all(|b| b.is_ascii_alphanumeric()));
+        if language && others && text.len() <= 35 { Ok(Self(text.to_owned())) } else { Err(ProfileError::LanguageTag) }
+    }
+
+    /// The tag.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The name of an IANA time zone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimeZoneName(String);
+
+impl TimeZoneName {
+    /// Checks the form of a name: parts of letters, digits, `_`, `+` and `-`, separated by slashes, at most 64 bytes.
+    ///
+    /// # Errors
+    /// [`ProfileError::TimeZone`]
+    pub fn parse(text: &str) -> Result<Self, ProfileError> {
+        let part = |part: &str| {
+            part.starts_with(|c: char| c.is_ascii_alphabetic())
+                && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'+' | b'-'))
+        };
+        if text.len() <= 64 && text.split('/').all(part) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(ProfileError::TimeZone)
+        }
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A JSON object of at most [`MAX_METADATA`] bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Metadata(Map<String, Value>);
+
+impl Metadata {
+    /// Checks the size of an object.
+    ///
+    /// # Errors
+    /// [`ProfileError::MetadataSize`]
+    pub fn new(object: Map<String, Value>) -> Result<Self, ProfileError> {
+        let metadata = Self(object);
+        if metadata.to_json().len() <= MAX_METADATA { Ok(metadata) } else { Err(ProfileError::MetadataSize) }
+    }
+
+    /// Reads stored JSON; none if it is not an object.
+    pub fn from_json(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok().map(Self)
+    }
+
+    /// The members.
+    pub const fn members(&self) -> &Map<String, Value> {
+        &self.0
+    }
+
+    /// The JSON to store.
+    pub fn to_json(&self) -> String {
+        Value::Object(self.0.clone()).to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locale_must_have_the_form_of_a_language_tag() {
+        for good in ["en", "pt-BR", "zh-Hant-TW", "de-CH-1996", "sl-rozaj-biske"] {
+            assert!(LanguageTag::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", "e", "engl", "en_US", "en-", "-en", "en-\u{e4}", "en\r\nBcc: x", "en-abcdefghi"] {
+            assert_eq!(LanguageTag::parse(bad), Err(ProfileError::LanguageTag), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn time_zone_must_have_the_form_of_a_name() {
+        for good in ["UTC", "Europe/Berlin", "America/Argentina/Buenos_Aires", "Etc/GMT+7"] {
+            assert!(TimeZoneName::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", "/", "../etc/passwd", "Europe/", "+7", "Europe/Ber lin"] {
+            assert_eq!(TimeZoneName::parse(bad), Err(ProfileError::TimeZone), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn metadata_over_its_limit_is_refused() {
+        let of = |length: usize| {
+            let mut object = Map::new();
+            object.insert("a".to_owned(), Value::String("x".repeat(length)));
+            Metadata::new(object)
+        };
+        assert!(of(MAX_METADATA - 8).is_ok());
+        assert_eq!(of(MAX_METADATA - 7), Err(ProfileError::MetadataSize));
+    }
+
+    #[test]
+    fn display_name_is_trimmed_and_has_no_invisible_characters() {
+        assert_eq!(parse_display_name(" Ada Lovelace "), Ok("Ada Lovelace".to_owned()));
+        for bad in ["", " ", "a\nb", "a\u{202e}b", &"x".repeat(101)] {
+            assert_eq!(parse_display_name(bad), Err(ProfileError::DisplayName), "{bad:?}");
+        }
+    }
+}

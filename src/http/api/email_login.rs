@@ -1,0 +1,198 @@
+//! `POST /v1/login/code`, `POST /v1/login/code/verify`.
+
+use std::sync::Arc;
+
+use poem::web::Data;
+use poem_openapi::{ApiResponse, Object, OpenApi, payload::Json, types::Example};
+
+use super::{
+    Tag,
+    login::{SignedInResponse, TransportName, printable},
+    recovery::{invalid_code, presented},
+};
+use crate::{
+    domain::{one_time_token::TokenPurpose, session::Transport},
+    http::{
+        extract::{
+            auth::{CookieCheck, CsrfCheck},
+            client_info::{ClientInfo, MailOrigin},
+            json::Body,
+        },
+        problem::{Code, Failed, Problems},
+        types::Secret,
+    },
+    service::email_login::{self, EmailLoginError},
+    state::AppState,
+};
+
+/// Sign-in by a code or a link from a mail.
+pub struct EmailLoginApi;
+
+/// The address of the account to sign in to.
+#[derive(Object)]
+#[oai(example)]
+struct LoginCodeRequest {
+    /// The address.
+    #[oai(validator(min_length = 1, max_length = 320))]
+    email: String,
+}
+
+impl Example for LoginCodeRequest {
+    fn example() -> Self {
+        Self { email: "ada@example.com".to_owned() }
+    }
+}
+
+/// The secret with which the code and the link of the mail work.
+#[derive(Object)]
+#[oai(example)]
+struct LoginCodeResponse {
+    /// Send it with the code or the link. Keep it in the browser or app that asked.
+    request: String,
+    /// How many seconds the code and the link work.
+    expires_in: u64,
+}
+
+impl Example for LoginCodeResponse {
+    fn example() -> Self {
+        Self { request: "lk_lr_6Zb…".to_owned(), expires_in: 600 }
+    }
+}
+
+/// A code or a link, and the secret of the request.
+#[derive(Object)]
+#[oai(example)]
+struct VerifyLoginCodeRequest {
+    /// The `request` of the response to `POST /v1/login/code`.
+    request: Secret,
+    /// The token of the link. Or `email` and `code`.
+    token: Option<Secret>,
+    /// The address that the code was sent to.
+    #[oai(validator(min_length = 1, max_length = 320))]
+    email: Option<String>,
+    /// The code, in any case, with or without the hyphen.
+    code: Option<Secret>,
+    /// How the refresh token is delivered. Default: `bearer`.
+    transport: Option<TransportName>,
+    /// A name for the device, shown in the list of sessions.
+    #[oai(validator(max_length = 64))]
+    device: Option<String>,
+}
+
+impl Example for VerifyLoginCodeRequest {
+    fn example() -> Self {
+        Self {
+            request: Secret("".into()),
+            token: None,
+            email: Some("ada@example.com".to_owned()),
+            code: Some(Secret("".into())),
+            transport: Some(TransportName::Bearer),
+            device: None,
+        }
+    }
+}
+
+#[derive(ApiResponse)]
+enum LoginCodeSentResponse {
+    /// If there is such an account, a mail is on its way. The response has the same form if there is none.
+    #[oai(status = 202)]
+    Accepted(Json<LoginCodeResponse>),
+}
+
+/// The errors of a request for a sign-in mail.
+struct LoginCodeProblems;
+
+impl Problems for LoginCodeProblems {
+    const CODES: &'static [Code] = &[
+        Code::MalformedRequest,
+        Code::LoginMethodOff,
+        Code::UnsupportedMediaType,
+        Code::InvalidFields,
+        Code::TooManyRequests,
+    ];
+}
+
+impl From<EmailLoginError> for Failed<LoginCodeProblems> {
+    fn from(error: EmailLoginError) -> Self {
+        match error {
+            EmailLoginError::Off | EmailLoginError::InvalidToken => off(),
+            EmailLoginError::Service(error) => error.into(),
+        }
+    }
+}
+
+/// The errors of a sign-in by mail.
+struct VerifyLoginCodeProblems;
+
+impl Problems for VerifyLoginCodeProblems {
+    const CODES: &'static [Code] = &[
+        Code::MalformedRequest,
+        Code::InvalidCode,
+        Code::LoginMethodOff,
+        Code::CrossSiteRequest,
+        Code::CookieCrossSite,
+        Code::UnsupportedMediaType,
+        Code::InvalidFields,
+        Code::TooManyRequests,
+    ];
+}
+
+impl From<EmailLoginError> for Failed<VerifyLoginCodeProblems> {
+    fn from(error: EmailLoginError) -> Self {
+        match error {
+            EmailLoginError::Off => off(),
+            EmailLoginError::InvalidToken => invalid_code().into(),
+            EmailLoginError::Service(error) => error.into(),
+        }
+    }
+}
+
+fn off<P: Problems>() -> Failed<P> {
+    Failed::new(Code::LoginMethodOff, "Sign-in by mail is off (login.email_code).")
+}
+
+#[OpenApi(tag = "Tag::SignIn")]
+impl EmailLoginApi {
+    /// Send a sign-in mail
+    ///
+    /// Sends a code and a link that sign in, if `login.email_code` is on. They work once, and only with the `request` of this
+    /// response: in the browser or app that asked. The response does not reveal whether there is such an account.
+    #[oai(path = "/v1/login/code", method = "post", operation_id = "send_login_code")]
+    async fn send(
+        &self,
+        Data(state): Data<&Arc<AppState>>,
+        MailOrigin(origin): MailOrigin,
+        Body(request): Body<LoginCodeRequest>,
+    ) -> Result<LoginCodeSentResponse, Failed<LoginCodeProblems>> {
+        let secret = email_login::request(state, &request.email, origin).await?;
+        Ok(LoginCodeSentResponse::Accepted(Json(LoginCodeResponse {
+            request: secret.expose().to_owned(),
+            expires_in: TokenPurpose::Login.ttl().as_secs(),
+        })))
+    }
+
+    /// Sign in with a code
+    ///
+    /// Starts a session with a code or a link of a sign-in mail. If the account's address was not verified, it is now, and the
+    /// account's password and former sessions end, since somebody else may have set them up.
+    #[oai(path = "/v1/login/code/verify", method = "post", operation_id = "verify_login_code")]
+    async fn verify(
+        &self,
+        Data(state): Data<&Arc<AppState>>,
+        client: ClientInfo,
+        CsrfCheck(cross_site): CsrfCheck,
+        CookieCheck(unusable): CookieCheck,
+        Body(request): Body<VerifyLoginCodeRequest>,
+    ) -> Result<SignedInResponse, Failed<VerifyLoginCodeProblems>> {
+        let transport = request.transport.map_or(Transport::Bearer, Transport::from);
+        if transport == Transport::Cookie
+            && let Some(refused) = cross_site.or(unusable)
+        {
+            return Err(refused.into());
+        }
+        let presented = presented(request.token, "email", request.email, request.code)?;
+        let (asker, origin) = (request.request.0.into(), client.into_origin(request.device.map(printable)));
+        let tokens = email_login::verify(state, &presented, &asker, transport, origin).await?;
+        Ok(SignedInResponse::new(tokens, None))
+    }
+}

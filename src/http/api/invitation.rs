@@ -1,0 +1,261 @@
+//! `POST /v1/users/invite`, `POST /v1/users/reset`: for admins and service clients.
+
+use std::sync::Arc;
+
+use poem::web::Data;
+use poem_openapi::{ApiResponse, Enum, Object, OpenApi, payload::Json, types::Example};
+use uuid::Uuid;
+
+use super::{Tag, account::sentence};
+use crate::{
+    domain::{
+        account::{Email, Identifier, Roles, Username},
+        ids::AccountId,
+    },
+    http::{
+        extract::{
+            auth::{AdminOrClient, Privileged},
+            client_info::MailOrigin,
+            json::Body,
+        },
+        problem::{Code, Failed, FieldCode, FieldError, ProblemError, Problems},
+        types::Time,
+    },
+    service::{
+        invite_account::{self, Delivery, Initiator, Invite, InviteError, SCOPE, Started},
+        register,
+    },
+    state::AppState,
+};
+
+/// Invitations and resets.
+pub struct InvitationApi;
+
+/// How the link and the code reach the account's owner.
+#[derive(Enum, Clone, Copy, Debug)]
+#[oai(rename = "Delivery", rename_all = "snake_case")]
+enum DeliveryName {
+    /// By mail.
+    Mail,
+    /// In the response, for a service client that sends its own mails.
+    Return,
+}
+
+/// An account to invite.
+#[derive(Object)]
+#[oai(example)]
+struct InviteRequest {
+    /// The address of the account's owner.
+    #[oai(validator(min_length = 1, max_length = 254))]
+    email: String,
+    /// A second identifier to sign in with.
+    #[oai(validator(min_length = 1, max_length = 64))]
+    username: Option<String>,
+    /// How the link and the code reach the owner. Default: `mail`. Only service clients may ask for `return`.
+    delivery: Option<DeliveryName>,
+}
+
+impl Example for InviteRequest {
+    fn example() -> Self {
+        Self { email: "grace@example.com".to_owned(), username: None, delivery: Some(DeliveryName::Mail) }
+    }
+}
+
+/// An account whose password is to be reset.
+#[derive(Object)]
+#[oai(example)]
+struct StartResetRequest {
+    /// The account's id, e-mail address or username.
+    #[oai(validator(min_length = 1, max_length = 320))]
+    account: String,
+    /// How the link and the code reach the owner. Default: `mail`. Only service clients may ask for `return`.
+    delivery: Option<DeliveryName>,
+}
+
+impl Example for StartResetRequest {
+    fn example() -> Self {
+        Self { account: "grace@example.com".to_owned(), delivery: Some(DeliveryName::Mail) }
+    }
+}
+
+/// A started invitation or reset.
+#[derive(Object)]
+#[oai(skip_serializing_if_is_none)]
+struct StartedResponse {
+    /// The account's id.
+    account_id: Uuid,
+    /// With `return`: the link (`mail.links`).
+    link: Option<String>,
+    /// With `return`: the token of the link, for `POST /v1/password/reset`.
+    token: Option<String>,
+    /// With `return`: the code.
+    code: Option<String>,
+    /// With `return`: when the link and the code stop working.
+    expires_at: Option<Time>,
+}
+
+impl From<Started> for StartedResponse {
+    fn from(started: Started) -> Self {
+        let returned = started.returned.as_ref();
+        Self {
+            account_id: started.account.id.0,
+            link: returned.map(|it| it.link.expose().to_owned()),
+            token: returned.map(|it| it.token.expose().to_owned()),
+            code: returned.map(|it| it.code.expose().to_owned()),
+            expires_at: returned.map(|it| it.expires_at.into()),
+        }
+    }
+}
+
+#[derive(ApiResponse)]
+enum AcceptedResponse {
+    /// The mail is on its way, or the link and the code are in the response.
+    #[oai(status = 202)]
+    Accepted(Json<StartedResponse>),
+}
+
+/// The errors of an invitation.
+struct InviteProblems;
+
+impl Problems for InviteProblems {
+    const CODES: &'static [Code] = &[
+        Code::MalformedRequest,
+        Code::AuthenticationRequired,
+        Code::InvalidToken,
+        Code::ClaimsChanged,
+        Code::InvalidClient,
+        Code::Forbidden,
+        Code::EmailTaken,
+        Code::UsernameTaken,
+        Code::UnsupportedMediaType,
+        Code::InvalidFields,
+        Code::TooManyRequests,
+    ];
+}
+
+impl From<InviteError> for Failed<InviteProblems> {
+    fn from(error: InviteError) -> Self {
+        let field = |code, name: &str, error: &InviteError| {
+            ProblemError::fields(code, vec![FieldError::new(name, FieldCode::Taken, error.to_string())]).into()
+        };
+        match error {
+            // only a concurrent deletion
+            InviteError::EmailTaken | InviteError::NotFound => field(Code::EmailTaken, "email", &error),
+            InviteError::UsernameTaken => field(Code::UsernameTaken, "username", &error),
+            InviteError::Service(error) => error.into(),
+        }
+    }
+}
+
+/// The errors of a reset.
+struct ResetProblems;
+
+impl Problems for ResetProblems {
+    const CODES: &'static [Code] = &[
+        Code::MalformedRequest,
+        Code::AuthenticationRequired,
+        Code::InvalidToken,
+        Code::ClaimsChanged,
+        Code::InvalidClient,
+        Code::Forbidden,
+        Code::UnknownAccount,
+        Code::UnsupportedMediaType,
+        Code::InvalidFields,
+        Code::TooManyRequests,
+    ];
+}
+
+impl From<InviteError> for Failed<ResetProblems> {
+    fn from(error: InviteError) -> Self {
+        match error {
+            InviteError::Service(error) => error.into(),
+            _ => Self::new(Code::UnknownAccount, "There is no such account, or it is disabled."),
+        }
+    }
+}
+
+/// Checks that the caller may invite and reset. Returns the initiator and the delivery.
+async fn authorise(
+    state: &AppState,
+    caller: &Privileged,
+    delivery: Option<DeliveryName>,
+) -> Result<(Initiator, Delivery), ProblemError> {
+    let delivery = match delivery {
+        Some(DeliveryName::Return) => Delivery::Return,
+        Some(DeliveryName::Mail) | None => Delivery::Mail,
+    };
+    match caller {
+        Privileged::Client(client) => {
+            let detail = format!("The service client needs the scope {SCOPE}.");
+            let initiator = Initiator::of_client(client).ok_or_else(|| ProblemError::new(Code::Forbidden, detail))?;
+            Ok((initiator, delivery))
+        }
+        Privileged::Account(caller) => {
+            let is_admin = register::is_admin(state, Some(caller)).await.map_err(ProblemError::from)?;
+            if !is_admin {
+                return Err(ProblemError::new(Code::Forbidden, "Only an admin or a service client may do this."));
+            }
+            if delivery == Delivery::Return {
+                let detail = "Only a service client may ask for the link and the code.";
+                return Err(ProblemError::new(Code::Forbidden, detail));
+            }
+            Ok((Initiator::Admin(caller.sub), delivery))
+        }
+    }
+}
+
+#[OpenApi(tag = "Tag::Account")]
+impl InvitationApi {
+    /// Invite a user
+    ///
+    /// For admins, and for service clients with the scope `accounts:recover`. Creates an account without a password, and sends
+    /// its owner a link and a code that set one (`POST /v1/password/reset`). Nobody else sees the password. An app that sends
+    /// its own mails asks for the link and the code instead.
+    #[oai(path = "/v1/users/invite", method = "post", operation_id = "invite_user")]
+    async fn invite(
+        &self,
+        Data(state): Data<&Arc<AppState>>,
+        MailOrigin(origin): MailOrigin,
+        AdminOrClient(caller): AdminOrClient,
+        Body(request): Body<InviteRequest>,
+    ) -> Result<AcceptedResponse, Failed<InviteProblems>> {
+        let mut errors = Vec::new();
+        let email = Email::parse(&request.email);
+        if let Err(error) = &email {
+            errors.push(FieldError::new("email", error.into(), sentence(error)));
+        }
+        let username = request.username.as_deref().map(Username::parse).transpose();
+        if let Err(error) = &username {
+            errors.push(FieldError::new("username", error.into(), sentence(error)));
+        }
+        let (Ok(email), Ok(username)) = (email, username) else {
+            return Err(ProblemError::fields(Code::InvalidFields, errors).into());
+        };
+        let (initiator, delivery) = authorise(state, &caller, request.delivery).await?;
+        let input = Invite { email, username, roles: Roles::default() };
+        let started = invite_account::invite(state, input, delivery, &initiator, &origin).await?;
+        Ok(AcceptedResponse::Accepted(Json(started.into())))
+    }
+
+    /// Start a password reset
+    ///
+    /// For admins, and for service clients with the scope `accounts:recover`. Sends the owner of an account a link and a code
+    /// that set a new password (`POST /v1/password/reset`). The current password works until then. An app that sends its own
+    /// mails asks for the link and the code instead.
+    #[oai(path = "/v1/users/reset", method = "post", operation_id = "start_password_reset")]
+    async fn reset(
+        &self,
+        Data(state): Data<&Arc<AppState>>,
+        MailOrigin(origin): MailOrigin,
+        AdminOrClient(caller): AdminOrClient,
+        Body(request): Body<StartResetRequest>,
+    ) -> Result<AcceptedResponse, Failed<ResetProblems>> {
+        let (initiator, delivery) = authorise(state, &caller, request.delivery).await?;
+        let account = match request.account.parse::<AccountId>() {
+            Ok(id) => invite_account::by_id(state, id).await?,
+            Err(_) => invite_account::by_identifier(state, &Identifier::parse(&request.account)).await?,
+        };
+        let started = invite_account::start_reset(state, account, delivery, &initiator, &origin).await?;
+        Ok(AcceptedResponse::Accepted(Json(started.into())))
+    }
+}

@@ -1,0 +1,527 @@
+//! `GET /v1/me`, `PATCH /v1/me`, `DELETE /v1/me`, `POST /v1/me/email`, `GET /v1/me/export`.
+
+use std::{net::IpAddr, sync::Arc};
+
+use poem::web::Data;
+use poem_openapi::{ApiResponse, Object, OpenApi, payload::Json, types::Example};
+use serde_json::Map;
+use uuid::Uuid;
+
+use super::{Tag, account::sentence};
+use crate::{
+    domain::{
+        account::{Account, Email, Username},
+        clock::Timestamp,
+        profile::{LanguageTag, Metadata, Profile, TimeZoneName, parse_display_name},
+    },
+    http::{
+        extract::{auth::SignedIn, client_info::MailOrigin, json::Body},
+        problem::{Code, Failed, FieldCode, FieldError, ProblemError, Problems},
+        types::{JsonObject, Time},
+    },
+    service::{
+        authenticate::{self, AuthenticateError},
+        change_email,
+        delete_account::{self, DeleteAccountError},
+        export_account::{self, AccountExport},
+        recent_authentication::require_recent,
+        update_account::{self, AccountUpdate, UpdateAccountError},
+    },
+    state::AppState,
+};
+
+/// The account of the caller.
+pub struct MeApi;
+
+/// An account.
+#[derive(Object)]
+#[oai(skip_serializing_if_is_none, example)]
+pub(super) struct AccountResponse {
+    /// The account's id: the `sub` claim of its access tokens. Ids are never reused.
+    id: Uuid,
+    /// The e-mail address, as it was entered. Empty after somebody else has verified an address that this account had not.
+    email: String,
+    /// Whether the e-mail address is verified: its owner used a link or a code that was sent there, or the account was
+    /// imported from a system that had verified it.
+    email_verified: bool,
+    /// The username, if any.
+    username: Option<String>,
+    /// The name for people, if any.
+    display_name: Option<String>,
+    /// The language of mails, if it was set: a language tag such as `pt-BR`.
+    locale: Option<String>,
+    /// The time zone of times in mails, if it was set: an IANA name such as `Europe/Berlin`.
+    time_zone: Option<String>,
+    /// Metadata that the owner or the app writes, if any.
+    user_metadata: Option<JsonObject>,
+    /// Metadata that operators write, if any. Read-only.
+    app_metadata: Option<JsonObject>,
+    /// The roles, as in the `roles` claim of its access tokens.
+    roles: Vec<String>,
+    /// When the account was created.
+    created_at: Time,
+    /// When the password was last changed.
+    password_changed_at: Time,
+}
+
+impl Example for AccountResponse {
+    fn example() -> Self {
+        let then = Timestamp::from_millis(1_767_225_600_000);
+        Self {
+            id: Uuid::from_u128(0x019b_7a63_2c00_7b1e_8c55_0d6f_3a1b_9e21),
+            email: "ada@example.com".to_owned(),
+            email_verified: false,
+            username: Some("ada".to_owned()),
+            display_name: None,
+            locale: None,
+            time_zone: None,
+            user_metadata: None,
+            app_metadata: None,
+            roles: Vec::new(),
+            created_at: then.into(),
+            password_changed_at: then.into(),
+        }
+    }
+}
+
+impl From<Account> for AccountResponse {
+    fn from(account: Account) -> Self {
+        Self::new(account, Profile::default())
+    }
+}
+
+impl AccountResponse {
+    fn new(account: Account, profile: Profile) -> Self {
+        let object = |metadata: &Metadata| Some(metadata.members().clone()).filter(|it| !it.is_empty()).map(JsonObject);
+        Self {
+            id: account.id.0,
+            email: account.email.as_str().to_owned(),
+            email_verified: account.email_verified,
+            username: account.username.map(|name| name.as_str().to_owned()),
+            display_name: profile.display_name,
+            locale: profile.locale.map(|tag| tag.as_str().to_owned()),
+            time_zone: profile.time_zone.map(|zone| zone.as_str().to_owned()),
+            user_metadata: object(&profile.user_metadata),
+            app_metadata: object(&profile.app_metadata),
+            roles: account.roles.names().to_vec(),
+            created_at: account.created_at.into(),
+            password_changed_at: account.password_changed_at.into(),
+        }
+    }
+}
+
+/// Changes to the account. Fields that are absent stay as they are; an empty text removes what was set.
+#[derive(Object)]
+#[oai(example)]
+struct UpdateAccountRequest {
+    /// A second identifier to sign in with: letters, digits, `.`, `_` and `-`. Needs a recent authentication.
+    #[oai(validator(max_length = 64))]
+    username: Option<String>,
+    /// A name for people.
+    #[oai(validator(max_length = 100))]
+    display_name: Option<String>,
+    /// The language of mails: a language tag such as `pt-BR`.
+    #[oai(validator(max_length = 35))]
+    locale: Option<String>,
+    /// The time zone of times in mails: an IANA name such as `Europe/Berlin`.
+    #[oai(validator(max_length = 64))]
+    time_zone: Option<String>,
+    /// Metadata that the app writes: replaces the former object. At most 4096 bytes of JSON.
+    user_metadata: Option<JsonObject>,
+}
+
+impl Example for UpdateAccountRequest {
+    fn example() -> Self {
+        let mut metadata = Map::new();
+        metadata.insert("theme".to_owned(), "dark".into());
+        Self {
+            username: None,
+            display_name: Some("Ada Lovelace".to_owned()),
+            locale: Some("en".to_owned()),
+            time_zone: Some("Europe/London".to_owned()),
+            user_metadata: Some(JsonObject(metadata)),
+        }
+    }
+}
+
+/// A new e-mail address.
+#[derive(Object)]
+#[oai(example)]
+struct ChangeEmailRequest {
+    /// The new address.
+    #[oai(validator(min_length = 1, max_length = 254))]
+    email: String,
+}
+
+impl Example for ChangeEmailRequest {
+    fn example() -> Self {
+        Self { email: "ada@example.org".to_owned() }
+    }
+}
+
+/// When the account will be deleted.
+#[derive(Object)]
+struct DeletionResponse {
+    /// When the account will be deleted, unless its owner signs in before.
+    deletes_at: Time,
+}
+
+/// Everything that is stored about an account.
+#[derive(Object)]
+#[oai(skip_serializing_if_is_none)]
+struct ExportResponse {
+    /// The account.
+    account: AccountResponse,
+    /// The address that waits for its confirmation, if any.
+    pending_email: Option<String>,
+    /// The former addresses of changes that can still be undone.
+    former_emails: Vec<String>,
+    /// The live sessions.
+    sessions: Vec<ExportedSession>,
+    /// The security events, newest first.
+    events: Vec<ExportedEvent>,
+}
+
+/// A session in an export.
+#[derive(Object)]
+#[oai(skip_serializing_if_is_none)]
+struct ExportedSession {
+    /// The session's id.
+    id: Uuid,
+    /// When it began.
+    created_at: Time,
+    /// When it was last refreshed.
+    last_used_at: Time,
+    /// When it ends unless it is refreshed.
+    expires_at: Time,
+    /// The address that it began from.
+    ip: Option<String>,
+    /// The user agent that it began with.
+    user_agent: Option<String>,
+    /// The name of the device.
+    device: Option<String>,
+}
+
+/// A security event in an export.
+#[derive(Object)]
+#[oai(skip_serializing_if_is_none)]
+struct ExportedEvent {
+    /// When it happened.
+    at: Time,
+    /// The kind of event, as in the audit log.
+    event: String,
+    /// `success` or `refused`.
+    outcome: String,
+    /// The reason.
+    reason: Option<String>,
+    /// Further details.
+    detail: Option<String>,
+    /// The session.
+    session_id: Option<String>,
+    /// The client's address.
+    address: Option<String>,
+    /// How many events this stands for.
+    count: i64,
+}
+
+impl From<AccountExport> for ExportResponse {
+    fn from(export: AccountExport) -> Self {
+        let text = |email: &Email| email.as_str().to_owned();
+        let sessions = export.sessions.into_iter().map(|session| ExportedSession {
+            id: session.id.0,
+            created_at: session.created_at.into(),
+            last_used_at: session.last_used_at.into(),
+            expires_at: session.expires_at().into(),
+            ip: session.origin.ip.map(|ip| ip.to_string()),
+            user_agent: session.origin.user_agent,
+            device: session.origin.device,
+        });
+        let events = export.events.into_iter().map(|event| ExportedEvent {
+            at: event.at.into(),
+            event: event.event,
+            outcome: event.outcome,
+            reason: event.reason,
+            detail: event.detail,
+            session_id: event.session_id,
+            address: event.address,
+            count: event.count,
+        });
+        Self {
+            account: AccountResponse::new(export.account, export.profile),
+            pending_email: export.pending_address.map(|it| text(&it.email)),
+            former_emails: export.former_addresses.iter().map(|it| text(&it.email)).collect(),
+            sessions: sessions.collect(),
+            events: events.collect(),
+        }
+    }
+}
+
+#[derive(ApiResponse)]
+enum MeResponse {
+    /// The account.
+    #[oai(status = 200)]
+    Ok(Json<AccountResponse>),
+}
+
+#[derive(ApiResponse)]
+enum ChangeEmailResponse {
+    /// A link and a code were sent to the new address. The address changes when one of them is used.
+    #[oai(status = 202)]
+    Accepted,
+}
+
+#[derive(ApiResponse)]
+enum DeletedResponse {
+    /// All sessions have ended, and the account will be deleted.
+    #[oai(status = 202)]
+    Accepted(Json<DeletionResponse>),
+}
+
+#[derive(ApiResponse)]
+enum ExportedResponse {
+    /// The data.
+    #[oai(status = 200)]
+    Ok(Json<ExportResponse>),
+}
+
+/// The errors of reading the account.
+struct MeProblems;
+
+impl Problems for MeProblems {
+    const CODES: &'static [Code] = &[Code::AuthenticationRequired, Code::InvalidToken, Code::ClaimsChanged];
+}
+
+impl From<AuthenticateError> for Failed<MeProblems> {
+    fn from(error: AuthenticateError) -> Self {
+        ProblemError::from(error).into()
+    }
+}
+
+/// The errors of exporting the account.
+struct ExportProblems;
+
+impl Problems for ExportProblems {
+    const CODES: &'static [Code] =
+        &[Code::AuthenticationRequired, Code::InvalidToken, Code::ClaimsChanged, Code::TooManyRequests];
+}
+
+impl From<AuthenticateError> for Failed<ExportProblems> {
+    fn from(error: AuthenticateError) -> Self {
+        ProblemError::from(error).into()
+    }
+}
+
+/// The errors of changing the account.
+struct UpdateProblems;
+
+impl Problems for UpdateProblems {
+    const CODES: &'static [Code] = &[
+        Code::MalformedRequest,
+        Code::AuthenticationRequired,
+        Code::InvalidToken,
+        Code::ClaimsChanged,
+        Code::InsufficientUserAuthentication,
+        Code::UsernameTaken,
+        Code::UnsupportedMediaType,
+        Code::InvalidFields,
+        Code::TooManyRequests,
+    ];
+}
+
+impl From<UpdateAccountError> for Failed<UpdateProblems> {
+    fn from(error: UpdateAccountError) -> Self {
+        let field = |code, field_code, detail: &str| {
+            ProblemError::fields(code, vec![FieldError::new("username", field_code, detail)]).into()
+        };
+        match error {
+            UpdateAccountError::NoAccount => ProblemError::from(AuthenticateError::InvalidToken).into(),
+            UpdateAccountError::UsernameTaken => {
+                field(Code::UsernameTaken, FieldCode::Taken, "An account with this username exists.")
+            }
+            UpdateAccountError::UsernameReserved => {
+                field(Code::InvalidFields, FieldCode::UsernameReserved, "The username is reserved.")
+            }
+            UpdateAccountError::TooLongAgo(error) => ProblemError::from(error).into(),
+            UpdateAccountError::Service(error) => error.into(),
+        }
+    }
+}
+
+/// The errors of a change of address.
+struct ChangeEmailProblems;
+
+impl Problems for ChangeEmailProblems {
+    const CODES: &'static [Code] = &[
+        Code::MalformedRequest,
+        Code::AuthenticationRequired,
+        Code::InvalidToken,
+        Code::ClaimsChanged,
+        Code::InsufficientUserAuthentication,
+        Code::UnsupportedMediaType,
+        Code::InvalidFields,
+        Code::TooManyRequests,
+    ];
+}
+
+impl From<change_email::RequestError> for Failed<ChangeEmailProblems> {
+    fn from(error: change_email::RequestError) -> Self {
+        match error {
+            change_email::RequestError::NoAccount => ProblemError::from(AuthenticateError::InvalidToken).into(),
+            change_email::RequestError::Service(error) => error.into(),
+        }
+    }
+}
+
+/// The errors of deleting the account.
+struct DeleteProblems;
+
+impl Problems for DeleteProblems {
+    const CODES: &'static [Code] = &[
+        Code::AuthenticationRequired,
+        Code::InvalidToken,
+        Code::ClaimsChanged,
+        Code::InsufficientUserAuthentication,
+        Code::TooManyRequests,
+    ];
+}
+
+impl From<DeleteAccountError> for Failed<DeleteProblems> {
+    fn from(error: DeleteAccountError) -> Self {
+        match error {
+            DeleteAccountError::NoAccount => ProblemError::from(AuthenticateError::InvalidToken).into(),
+            DeleteAccountError::TooLongAgo(error) => ProblemError::from(error).into(),
+            DeleteAccountError::Service(error) => error.into(),
+        }
+    }
+}
+
+#[OpenApi(tag = "Tag::Account")]
+impl MeApi {
+    /// Get the account
+    ///
+    /// The account of the access token.
+    #[oai(path = "/v1/me", method = "get", operation_id = "me")]
+    async fn me(
+        &self,
+        Data(state): Data<&Arc<AppState>>,
+        SignedIn(caller): SignedIn,
+    ) -> Result<MeResponse, Failed<MeProblems>> {
+        let (account, profile) = authenticate::me(state, &caller).await?;
+        Ok(MeResponse::Ok(Json(AccountResponse::new(account, profile))))
+    }
+
+    /// Change the account
+    ///
+    /// Changes the profile, and the metadata that the app stores. A new username, with which the account can sign in, needs a
+    /// session that was authenticated within the last {account.recent_authentication}.
+    #[oai(path = "/v1/me", method = "patch", operation_id = "update_me")]
+    async fn update(
+        &self,
+        Data(state): Data<&Arc<AppState>>,
+        MailOrigin(origin): MailOrigin,
+        SignedIn(caller): SignedIn,
+        Body(request): Body<UpdateAccountRequest>,
+    ) -> Result<MeResponse, Failed<UpdateProblems>> {
+        let update = parse_update(request)?;
+        let (account, profile) = update_account::update_account(state, &caller, update, origin.ip).await?;
+        Ok(MeResponse::Ok(Json(AccountResponse::new(account, profile))))
+    }
+
+    /// Delete the account
+    ///
+    /// Ends all sessions and deletes the account after {account.deletion_grace}. A sign-in during that time cancels the
+    /// deletion. Needs a session that was authenticated within the last {account.recent_authentication}.
+    #[oai(path = "/v1/me", method = "delete", operation_id = "delete_me")]
+    async fn delete(
+        &self,
+        Data(state): Data<&Arc<AppState>>,
+        MailOrigin(origin): MailOrigin,
+        SignedIn(caller): SignedIn,
+    ) -> Result<DeletedResponse, Failed<DeleteProblems>> {
+        let deletes_at = delete_account::request(state, &caller, &origin).await?;
+        Ok(DeletedResponse::Accepted(Json(DeletionResponse { deletes_at: deletes_at.into() })))
+    }
+
+    /// Change the e-mail address
+    ///
+    /// Sends a link and a code to the new address; `POST /v1/email/verify` with one of them changes the address. The owner of
+    /// the former address, if it was verified, gets a link that undoes the change for {account.undo_window}. The response does
+    /// not reveal whether another account has the address. Needs a session that was authenticated within the last
+    /// {account.recent_authentication}.
+    #[oai(path = "/v1/me/email", method = "post", operation_id = "change_email")]
+    async fn change_email(
+        &self,
+        Data(state): Data<&Arc<AppState>>,
+        MailOrigin(origin): MailOrigin,
+        SignedIn(caller): SignedIn,
+        Body(request): Body<ChangeEmailRequest>,
+    ) -> Result<ChangeEmailResponse, Failed<ChangeEmailProblems>> {
+        let email = Email::parse(&request.email).map_err(|error| {
+            let field = FieldError::new("email", (&error).into(), sentence(&error));
+            ProblemError::fields(Code::InvalidFields, vec![field])
+        })?;
+        require_recent(state, &caller).map_err(ProblemError::from)?;
+        change_email::request(state, &caller, &email, &origin).await?;
+        Ok(ChangeEmailResponse::Accepted)
+    }
+
+    /// Export the account
+    ///
+    /// Everything that is stored about the account: its data, its live sessions and its security events. Passwords and tokens
+    /// are not part of it.
+    #[oai(path = "/v1/me/export", method = "get", operation_id = "export_me")]
+    async fn export(
+        &self,
+        Data(state): Data<&Arc<AppState>>,
+        MailOrigin(origin): MailOrigin,
+        SignedIn(caller): SignedIn,
+    ) -> Result<ExportedResponse, Failed<ExportProblems>> {
+        let ip: Option<IpAddr> = origin.ip;
+        let export = export_account::export_account(state, &caller, ip).await?;
+        Ok(ExportedResponse::Ok(Json(export.into())))
+    }
+}
+
+/// Checks all fields and reports all that are invalid.
+fn parse_update(request: UpdateAccountRequest) -> Result<AccountUpdate, ProblemError> {
+    let mut errors = Vec::new();
+    let username = optional(request.username, |text| {
+        Username::parse(text).map_err(|error| FieldError::new("username", (&error).into(), sentence(&error)))
+    });
+    let profile_error =
+        |field: &'static str| move |error| FieldError::new(field, FieldCode::from(error), sentence(&error));
+    let display_name =
+        optional(request.display_name, |text| parse_display_name(text).map_err(profile_error("display_name")));
+    let locale = optional(request.locale, |text| LanguageTag::parse(text).map_err(profile_error("locale")));
+    let time_zone = optional(request.time_zone, |text| TimeZoneName::parse(text).map_err(profile_error("time_zone")));
+    let metadata = request.user_metadata.map(|object| Metadata::new(object.0)).transpose();
+    let user_metadata = metadata.map_err(profile_error("user_metadata"));
+    let update = AccountUpdate {
+        username: keep(username, &mut errors),
+        display_name: keep(display_name, &mut errors),
+        locale: keep(locale, &mut errors),
+        time_zone: keep(time_zone, &mut errors),
+        user_metadata: keep(user_metadata, &mut errors),
+    };
+    if errors.is_empty() { Ok(update) } else { Err(ProblemError::fields(Code::InvalidFields, errors)) }
+}
+
+/// Reads an optional text. An empty one removes the value.
+fn optional<T>(
+    text: Option<String>,
+    parse: impl FnOnce(&str) -> Result<T, FieldError>,
+) -> Result<Option<Option<T>>, FieldError> {
+    match text.as_deref() {
+        None => Ok(None),
+        Some("") => Ok(Some(None)),
+        Some(text) => parse(text).map(|value| Some(Some(value))),
+    }
+}
+
+/// The value, or none and one more error.
+fn keep<T>(value: Result<Option<T>, FieldError>, errors: &mut Vec<FieldError>) -> Option<T> {
+    value.unwrap_or_else(|error| {
+        errors.push(error);
+        None
+    })
+}

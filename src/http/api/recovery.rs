@@ -1,0 +1,430 @@
+//! Links and codes of mails: `POST /v1/email/verification`, `/v1/email/verify`, `/v1/email/undo`, `/v1/password/forgot`,
+//! `/v1/password/reset`, `/v1/account/secure`.
+
+use std::sync::Arc;
+
+use poem::web::Data;
+use poem_openapi::{ApiResponse, Object, OpenApi, types::Example};
+
+use super::{Tag, account::weak, login::TokensResponse};
+use crate::{
+    domain::{account::Identifier, session::Accepted},
+    http::{
+        extract::{
+            auth::{CookieCheck, CsrfCheck, MaybeSignedIn},
+            client_info::MailOrigin,
+            json::Body,
+        },
+        problem::{Code, Failed, FieldCode, FieldError, ProblemError, Problems},
+        raw_json::RawJson,
+        types::Secret,
+    },
+    service::{
+        authenticate::AuthenticateError,
+        change_email::{self, UndoError},
+        error::ServiceError,
+        forgot_password,
+        one_time_tokens::Presented,
+        reset_password::{self, ResetPasswordError},
+        secure_account::{self, SecureAccountError},
+        verify_email::{self, Proof, VerifyEmail, VerifyEmailError},
+    },
+    state::AppState,
+};
+
+/// Links and codes of mails.
+pub struct RecoveryApi;
+
+/// An e-mail address to verify.
+#[derive(Object)]
+#[oai(example)]
+struct VerificationRequest {
+    /// The address of an account.
+    #[oai(validator(min_length = 1, max_length = 320))]
+    email: String,
+}
+
+impl Example for VerificationRequest {
+    fn example() -> Self {
+        Self { email: "ada@example.com".to_owned() }
+    }
+}
+
+/// A link or a code, and what shows that the caller set up the account.
+#[derive(Object)]
+#[oai(example)]
+struct VerifyEmailRequest {
+    /// The token of the link. Or `email` and `code`.
+    token: Option<Secret>,
+    /// The address that the code was sent to.
+    #[oai(validator(min_length = 1, max_length = 320))]
+    email: Option<String>,
+    /// The code, in any case, with or without the hyphen.
+    code: Option<Secret>,
+    /// The account's password. Not needed with an access token of the account.
+    password: Option<Secret>,
+    /// A new password in place of one that the caller does not know: ends all sessions of the account.
+    new_password: Option<Secret>,
+}
+
+impl Example for VerifyEmailRequest {
+    fn example() -> Self {
+        Self {
+            token: Some(Secret("".into())),
+            email: None,
+            code: None,
+            password: Some(Secret("".into())),
+            new_password: None,
+        }
+    }
+}
+
+/// An account whose owner has forgotten the password.
+#[derive(Object)]
+#[oai(example)]
+struct ForgotPasswordRequest {
+    /// The account's e-mail address or username, in any case.
+    #[oai(validator(min_length = 1, max_length = 320))]
+    identifier: String,
+}
+
+impl Example for ForgotPasswordRequest {
+    fn example() -> Self {
+        Self { identifier: "ada@example.com".to_owned() }
+    }
+}
+
+/// A link or a code, and the new password.
+#[derive(Object)]
+#[oai(example)]
+struct ResetPasswordRequest {
+    /// The token of the link. Or `identifier` and `code`.
+    token: Option<Secret>,
+    /// The account's e-mail address or username.
+    #[oai(validator(min_length = 1, max_length = 320))]
+    identifier: Option<String>,
+    /// The code, in any case, with or without the hyphen.
+    code: Option<Secret>,
+    /// The new password: {password.min_length} to {password.max_length} characters of any kind, 15 or more recommended.
+    /// Common and guessable passwords are refused.
+    new_password: Secret,
+}
+
+impl Example for ResetPasswordRequest {
+    fn example() -> Self {
+        Self { token: Some(Secret("".into())), identifier: None, code: None, new_password: Secret("".into()) }
+    }
+}
+
+/// The token of a link.
+#[derive(Object)]
+#[oai(example)]
+struct LinkRequest {
+    /// The token of the link.
+    token: Secret,
+}
+
+impl Example for LinkRequest {
+    fn example() -> Self {
+        Self { token: Secret("".into()) }
+    }
+}
+
+#[derive(ApiResponse)]
+enum SentResponse {
+    /// If there is such an account, a mail is on its way. The response is the same if there is none.
+    #[oai(status = 202)]
+    Accepted,
+}
+
+#[derive(ApiResponse)]
+enum VerifiedResponse {
+    /// The new address was confirmed by the session that had asked for it. All former sessions of the account have ended. The
+    /// tokens of the new session.
+    #[oai(status = 200)]
+    Replaced(
+        RawJson<TokensResponse>,
+        /// The refresh cookie, if the calling session had the transport `cookie`.
+        #[oai(header = "Set-Cookie")]
+        Option<String>,
+    ),
+    /// The address is verified.
+    #[oai(status = 204)]
+    Done,
+}
+
+#[derive(ApiResponse)]
+enum DoneResponse {
+    /// Done.
+    #[oai(status = 204)]
+    Done,
+}
+
+/// The errors of a request for a mail.
+struct SendProblems;
+
+impl Problems for SendProblems {
+    const CODES: &'static [Code] =
+        &[Code::MalformedRequest, Code::UnsupportedMediaType, Code::InvalidFields, Code::TooManyRequests];
+}
+
+/// The errors of a verification.
+struct VerifyEmailProblems;
+
+impl Problems for VerifyEmailProblems {
+    const CODES: &'static [Code] = &[
+        Code::MalformedRequest,
+        Code::InvalidToken,
+        Code::ClaimsChanged,
+        Code::InvalidCode,
+        Code::ProofRequired,
+        Code::WrongPassword,
+        Code::CrossSiteRequest,
+        Code::CookieCrossSite,
+        Code::EmailTaken,
+        Code::UnsupportedMediaType,
+        Code::InvalidFields,
+        Code::WeakPassword,
+        Code::TooManyRequests,
+    ];
+}
+
+impl From<VerifyEmailError> for Failed<VerifyEmailProblems> {
+    fn from(error: VerifyEmailError) -> Self {
+        let field = |code, name: &str, field_code, detail: &str| {
+            ProblemError::fields(code, vec![FieldError::new(name, field_code, detail)]).into()
+        };
+        match error {
+            VerifyEmailError::InvalidToken => Self::from(invalid_code()),
+            VerifyEmailError::ProofRequired => Self::new(
+                Code::ProofRequired,
+                "Somebody else may have set up this account. Send an access token of the account or its password, or a \
+                 new password, which ends all its sessions.",
+            ),
+            VerifyEmailError::WrongPassword => {
+                field(Code::WrongPassword, "password", FieldCode::WrongPassword, "This is not the account's password.")
+            }
+            VerifyEmailError::WeakPassword(reason) => weak("new_password", &reason).into(),
+            VerifyEmailError::EmailTaken => {
+                field(Code::EmailTaken, "email", FieldCode::Taken, "Another account has verified this e-mail address.")
+            }
+            VerifyEmailError::SessionEnded => ProblemError::from(AuthenticateError::InvalidToken).into(),
+            VerifyEmailError::CookieNotAccepted => {
+                Self::new(Code::CrossSiteRequest, "This request must not set the cookie of the session.")
+            }
+            VerifyEmailError::Service(error) => error.into(),
+        }
+    }
+}
+
+/// The errors of a password reset.
+struct ResetProblems;
+
+impl Problems for ResetProblems {
+    const CODES: &'static [Code] = &[
+        Code::MalformedRequest,
+        Code::InvalidCode,
+        Code::UnsupportedMediaType,
+        Code::InvalidFields,
+        Code::WeakPassword,
+        Code::TooManyRequests,
+    ];
+}
+
+impl From<ResetPasswordError> for Failed<ResetProblems> {
+    fn from(error: ResetPasswordError) -> Self {
+        match error {
+            ResetPasswordError::InvalidToken => invalid_code().into(),
+            ResetPasswordError::WeakPassword(reason) => weak("new_password", &reason).into(),
+            ResetPasswordError::Service(error) => error.into(),
+        }
+    }
+}
+
+/// The errors of using a link.
+struct LinkProblems;
+
+impl Problems for LinkProblems {
+    const CODES: &'static [Code] = &[
+        Code::MalformedRequest,
+        Code::InvalidCode,
+        Code::EmailTaken,
+        Code::UnsupportedMediaType,
+        Code::InvalidFields,
+        Code::TooManyRequests,
+    ];
+}
+
+impl From<UndoError> for Failed<LinkProblems> {
+    fn from(error: UndoError) -> Self {
+        match error {
+            UndoError::InvalidToken => invalid_code().into(),
+            UndoError::EmailTaken => Self::new(Code::EmailTaken, "Another account has verified the former address."),
+            UndoError::Service(error) => error.into(),
+        }
+    }
+}
+
+impl From<SecureAccountError> for Failed<LinkProblems> {
+    fn from(error: SecureAccountError) -> Self {
+        match error {
+            SecureAccountError::InvalidToken => invalid_code().into(),
+            SecureAccountError::Service(error) => error.into(),
+        }
+    }
+}
+
+/// The problem of a link or a code that does not work.
+pub(super) fn invalid_code() -> ProblemError {
+    let detail =
+        "The link or the code was used before, has expired, or the account has changed since. Ask for a new mail.";
+    ProblemError::new(Code::InvalidCode, detail)
+}
+
+/// The token of a link, or a code with the account that it was sent to.
+pub(super) fn presented(
+    token: Option<Secret>,
+    name: &str,
+    identifier: Option<String>,
+    code: Option<Secret>,
+) -> Result<Presented, ProblemError> {
+    match (token, identifier, code) {
+        (Some(token), _, _) => Ok(Presented::Link(token.0)),
+        (None, Some(identifier), Some(code)) => {
+            Ok(Presented::Code { identifier: Identifier::parse(&identifier), code: code.0 })
+        }
+        _ => {
+            let detail = format!("Send the token of the link, or {name} and code.");
+            Err(ProblemError::fields(
+                Code::InvalidFields,
+                vec![FieldError::new("token", FieldCode::TokenOrCode, detail)],
+            ))
+        }
+    }
+}
+
+#[OpenApi(tag = "Tag::Account")]
+impl RecoveryApi {
+    /// Send a verification mail
+    ///
+    /// Sends a link and a code that verify the address of an account. The response is always the same.
+    #[oai(path = "/v1/email/verification", method = "post", operation_id = "send_email_verification")]
+    async fn send_verification(
+        &self,
+        Data(state): Data<&Arc<AppState>>,
+        MailOrigin(origin): MailOrigin,
+        Body(request): Body<VerificationRequest>,
+    ) -> Result<SentResponse, Failed<SendProblems>> {
+        verify_email::request(state, &request.email, origin).await?;
+        Ok(SentResponse::Accepted)
+    }
+
+    /// Verify an e-mail address
+    ///
+    /// Verifies the address of an account, or confirms its new address, with the link or the code that was sent there. Each
+    /// works once.
+    ///
+    /// Somebody else may have registered the address, and wait for its owner to verify it. So the caller also shows that they
+    /// set up the account, by an access token or the password, or sets a new password: then the former password and all
+    /// sessions end.
+    #[oai(path = "/v1/email/verify", method = "post", operation_id = "verify_email")]
+    async fn verify(
+        &self,
+        Data(state): Data<&Arc<AppState>>,
+        MailOrigin(origin): MailOrigin,
+        CsrfCheck(cross_site): CsrfCheck,
+        CookieCheck(unusable): CookieCheck,
+        MaybeSignedIn(caller): MaybeSignedIn,
+        Body(request): Body<VerifyEmailRequest>,
+    ) -> Result<VerifiedResponse, Failed<VerifyEmailProblems>> {
+        let proof = match (request.new_password, request.password) {
+            (Some(new), _) => {
+                let new = state.passwords.check_new(new.0).map_err(|reason| weak("new_password", &reason))?;
+                Proof::NewPassword(new)
+            }
+            (None, Some(password)) => Proof::Password(password.0),
+            (None, None) => Proof::None,
+        };
+        let refused = cross_site.or(unusable);
+        let input = VerifyEmail {
+            presented: presented(request.token, "email", request.email, request.code)?,
+            proof,
+            caller: caller.as_deref().map(|caller| &caller.claims),
+            accepted: if refused.is_some() { Accepted::Bearer } else { Accepted::Any },
+            origin,
+        };
+        match (verify_email::verify_email(state, input).await, refused) {
+            (Err(VerifyEmailError::CookieNotAccepted), Some(refused)) => Err(refused.into()),
+            (outcome, _) => Ok(match outcome? {
+                Some(tokens) => {
+                    let (body, cookie) = TokensResponse::with_cookie(tokens);
+                    VerifiedResponse::Replaced(body, cookie)
+                }
+                None => VerifiedResponse::Done,
+            }),
+        }
+    }
+
+    /// Undo a change of the e-mail address
+    ///
+    /// With the link that the owner of the former address got. The address is restored, the password stops working, all
+    /// sessions end, and a mail with a link that sets a new password goes to the address.
+    #[oai(path = "/v1/email/undo", method = "post", operation_id = "undo_email_change")]
+    async fn undo(
+        &self,
+        Data(state): Data<&Arc<AppState>>,
+        MailOrigin(origin): MailOrigin,
+        Body(request): Body<LinkRequest>,
+    ) -> Result<DoneResponse, Failed<LinkProblems>> {
+        change_email::undo(state, &request.token.0, &origin).await?;
+        Ok(DoneResponse::Done)
+    }
+
+    /// Send a password reset mail
+    ///
+    /// Sends a link and a code that set a new password. The response is always the same.
+    #[oai(path = "/v1/password/forgot", method = "post", operation_id = "forgot_password")]
+    async fn forgot(
+        &self,
+        Data(state): Data<&Arc<AppState>>,
+        MailOrigin(origin): MailOrigin,
+        Body(request): Body<ForgotPasswordRequest>,
+    ) -> Result<SentResponse, Failed<SendProblems>> {
+        let sent = forgot_password::forgot_password(state, &Identifier::parse(&request.identifier), origin).await;
+        sent.map_err(|error: ServiceError| Failed::from(error))?;
+        Ok(SentResponse::Accepted)
+    }
+
+    /// Reset the password
+    ///
+    /// Sets a new password with the link or the code of a mail: after a forgotten password, an invitation, or an import without
+    /// passwords. The address is verified, all sessions of the account end, and its owner gets a mail. Each link and code works
+    /// once.
+    #[oai(path = "/v1/password/reset", method = "post", operation_id = "reset_password")]
+    async fn reset(
+        &self,
+        Data(state): Data<&Arc<AppState>>,
+        MailOrigin(origin): MailOrigin,
+        Body(request): Body<ResetPasswordRequest>,
+    ) -> Result<DoneResponse, Failed<ResetProblems>> {
+        let new = state.passwords.check_new(request.new_password.0).map_err(|reason| weak("new_password", &reason))?;
+        let presented = presented(request.token, "identifier", request.identifier, request.code)?;
+        reset_password::reset_password(state, &presented, new, &origin).await?;
+        Ok(DoneResponse::Done)
+    }
+
+    /// Report an action as not yours
+    ///
+    /// With the link of a notice, such as that of a new device. The password stops working, all sessions end, and a mail with a
+    /// link that sets a new password goes to the account's address.
+    #[oai(path = "/v1/account/secure", method = "post", operation_id = "secure_account")]
+    async fn secure(
+        &self,
+        Data(state): Data<&Arc<AppState>>,
+        MailOrigin(origin): MailOrigin,
+        Body(request): Body<LinkRequest>,
+    ) -> Result<DoneResponse, Failed<LinkProblems>> {
+        secure_account::secure_account(state, &request.token.0, &origin).await?;
+        Ok(DoneResponse::Done)
+    }
+}

@@ -1,0 +1,124 @@
+//! Mails to the owner of an account: links, codes and notices, in the language of the account.
+
+use crate::{
+    domain::{
+        account::{Account, Email},
+        clock::Timestamp,
+        ids::AccountId,
+        locale::Locale,
+        mail::{ActionOrigin, Challenge, Device, Mail, MailData, Notice, OutboxMail, Recipient},
+        one_time_token::TokenPurpose,
+        profile::Profile,
+        secret::SecretText,
+    },
+    service::{
+        error::ServiceError,
+        one_time_tokens::{self, IssuedToken},
+        request_origin::RequestOrigin,
+    },
+    state::AppState,
+    store::sql::AccountChange,
+};
+
+/// When and from where an action was done.
+pub(super) fn action_origin(origin: &RequestOrigin, now: Timestamp) -> ActionOrigin {
+    ActionOrigin { at: now, address: origin.ip, device: origin.user_agent.as_deref().and_then(Device::from_user_agent) }
+}
+
+/// The link and the code of a token, as a mail shows them.
+pub(super) fn challenge(state: &AppState, purpose: TokenPurpose, issued: &IssuedToken) -> Challenge {
+    let code = match purpose {
+        TokenPurpose::UndoEmailChange | TokenPurpose::SecureAccount => None,
+        _ => Some(issued.code.clone()),
+    };
+    Challenge { link: link(state, purpose, &issued.token), code, expires_at: issued.expires_at }
+}
+
+/// The link of a token (`mail.links`).
+pub(super) fn link(state: &AppState, purpose: TokenPurpose, token: &SecretText) -> SecretText {
+    let links = &state.config.mail.links;
+    let template = match purpose {
+        TokenPurpose::VerifyEmail => &links.verify_address,
+        TokenPurpose::ChangeEmail => &links.confirm_address,
+        TokenPurpose::ResetPassword => &links.reset_password,
+        TokenPurpose::Invitation => &links.invitation,
+        TokenPurpose::Login => &links.sign_in_code,
+        TokenPurpose::UndoEmailChange => &links.undo_address,
+        TokenPurpose::SecureAccount => &links.not_me,
+    };
+    template.with_token(token)
+}
+
+/// A mail to `to` about an account; none if no mail can be sent to the address.
+pub(super) fn compose(
+    state: &AppState,
+    account: Option<AccountId>,
+    to: &Email,
+    profile: &Profile,
+    origin: &RequestOrigin,
+    data: MailData,
+) -> Result<Option<OutboxMail>, ServiceError> {
+    let recipient = match Recipient::new(to) {
+        Ok(recipient) => recipient,
+        Err(reason) => {
+            tracing::info!(?account, %reason, "no mail can be sent to the address of an account");
+            return Ok(None);
+        }
+    };
+    let tag = profile.locale.as_ref().map(|tag| tag.as_str());
+    let mail = Mail {
+        to: recipient,
+        locale: Locale::choose(tag, origin.accept_language.as_deref(), state.config.mail.default_locale),
+        time_zone: profile.time_zone.as_ref().map(|zone| zone.as_str().to_owned()),
+        account,
+        data,
+    };
+    Ok(state.mailer.prepare(&mail)?)
+}
+
+/// Adds a mail to the account's address to a change.
+pub(super) async fn enqueue(
+    state: &AppState,
+    change: &mut AccountChange,
+    to: &Email,
+    origin: &RequestOrigin,
+    data: MailData,
+) -> Result<(), ServiceError> {
+    let profile = change.profile().await?;
+    if let Some(mail) = compose(state, Some(change.account.id), to, &profile, origin, data)? {
+        change.enqueue(&mail).await?;
+    }
+    Ok(())
+}
+
+/// Sends a mail that reports no change.
+pub(super) async fn send(
+    state: &AppState,
+    account: &Account,
+    to: &Email,
+    origin: &RequestOrigin,
+    data: MailData,
+) -> Result<(), ServiceError> {
+    let profile = state.sql.profile(account.id).await?;
+    if let Some(mail) = compose(state, Some(account.id), to, &profile, origin, data)? {
+        state.sql.enqueue_mail(&mail).await?;
+    }
+    Ok(())
+}
+
+/// The facts of a notice, with the link that says "this wasn't me".
+pub(super) async fn notice(
+    state: &AppState,
+    account: &Account,
+    origin: &RequestOrigin,
+    now: Timestamp,
+) -> Result<Notice, ServiceError> {
+    let purpose = TokenPurpose::SecureAccount;
+    let issued = one_time_tokens::issue(state, account, purpose, &account.email, &[]).await?;
+    Ok(Notice { origin: action_origin(origin, now), not_me: Some(link(state, purpose, &issued.token)) })
+}
+
+/// Whether a notice goes to the account's address: only a verified address belongs to the owner (I13).
+pub(super) fn wants(state: &AppState, account: &Account, template: crate::domain::mail::Template) -> bool {
+    account.email_verified && !state.config.mail.notices_off.contains(&template)
+}

@@ -1,0 +1,131 @@
+//! Deletes an account for its owner: after a grace period, during which a sign-in cancels the deletion.
+
+use crate::{
+    crypto::access_token::AccessClaims,
+    domain::{
+        account::Account,
+        audit::{Actor, AuditEvent, Entry},
+        clock::Timestamp,
+        event::Reason,
+        ids::AccountId,
+        mail::MailData,
+    },
+    service::{
+        account_mail,
+        accounts::record_ended,
+        error::{ServiceError, from_store_errors},
+        limits,
+        recent_authentication::{TooLongAgo, require_recent},
+        request_origin::RequestOrigin,
+    },
+    state::AppState,
+};
+
+/// Accounts that are deleted in one run.
+const BATCH: u32 = 100;
+
+/// Why the deletion of an account was not scheduled.
+#[derive(Debug, thiserror::Error)]
+pub enum DeleteAccountError {
+    /// The account was deleted or disabled.
+    #[error("the account was deleted or disabled")]
+    NoAccount,
+    /// See [`TooLongAgo`].
+    #[error(transparent)]
+    TooLongAgo(#[from] TooLongAgo),
+    /// See [`ServiceError`].
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+}
+
+from_store_errors!(DeleteAccountError);
+
+/// Ends all sessions of the caller's account and schedules its deletion. Returns when it will be deleted.
+///
+/// # Errors
+/// [`DeleteAccountError`]
+pub async fn request(
+    state: &AppState,
+    caller: &AccessClaims,
+    origin: &RequestOrigin,
+) -> Result<Timestamp, DeleteAccountError> {
+    require_recent(state, caller)?;
+    limits::password_change(state, caller.sid, origin.ip).await?;
+    let (now, reason) = (state.clock.now(), Reason::Revoked);
+    let change = state.sql.change_account(caller.sub).await?.filter(|change| !change.account.is_closed(now));
+    let mut change = change.ok_or(DeleteAccountError::NoAccount)?;
+    let deletes_at = now + state.config.account.deletion_grace;
+    change.set_deletion(Some(deletes_at), now).await?;
+    let entry = Entry::new(now, AuditEvent::DeletionRequested).account(caller.sub).session(caller.sid);
+    change.record(&entry.by(Actor::Account).from(origin.ip)).await?;
+    let epoch = change.bump_epoch().await?;
+    if change.account.email_verified {
+        let data = MailData::DeletionScheduled { deletes_at, sign_in: state.config.mail.links.sign_in.clone() };
+        let to = change.account.email.clone();
+        account_mail::enqueue(state, &mut change, &to, origin, data).await?;
+    }
+    let ended = state.redis.sessions.revoke_all(caller.sub, None, Some(epoch), reason, now).await?;
+    record_ended(&mut change, reason, ended, now).await?;
+    change.commit().await?;
+    tracing::info!(account = %caller.sub, %deletes_at, "deletion of an account requested by its owner");
+    Ok(deletes_at)
+}
+
+/// Cancels the deletion of an account whose owner signs in. Returns the account as it is then; none if it was too late.
+pub(super) async fn cancel(state: &AppState, id: AccountId) -> Result<Option<Account>, ServiceError> {
+    let now = state.clock.now();
+    let Some(mut change) = state.sql.change_account(id).await? else { return Ok(None) };
+    if change.account.is_closed(now) {
+        return Ok(None);
+    }
+    change.set_deletion(None, now).await?;
+    let entry = Entry::new(now, AuditEvent::DeletionCancelled).account(id).by(Actor::Account);
+    change.record(&entry).await?;
+    let account = change.account.clone();
+    change.commit().await?;
+    tracing::info!(account = %id, "deletion of an account cancelled by a sign-in");
+    Ok(Some(account))
+}
+
+/// Deletes accounts whose grace period has passed. Returns their number.
+///
+/// # Errors
+/// [`ServiceError`]. Accounts that were not deleted yet are deleted by the next run.
+pub async fn delete_due(state: &AppState) -> Result<u64, ServiceError> {
+    let mut deleted = 0;
+    for id in state.sql.accounts_due_for_deletion(state.clock.now(), BATCH).await? {
+        let now = state.clock.now();
+        let Some(mut change) = state.sql.change_account(id).await? else { continue };
+        // a sign-in may have cancelled it
+        if change.account.deletion_at.is_none_or(|at| at > now) {
+            continue;
+        }
+        let epoch = change.account.epoch.next();
+        change.delete().await?;
+        let entry = Entry::new(now, AuditEvent::AccountDeleted).account(id).because("requested_by_owner");
+        change.record(&entry.by(Actor::Service)).await?;
+        let ended = state.redis.sessions.revoke_all(id, None, Some(epoch), Reason::Deleted, now).await?;
+        record_ended(&mut change, Reason::Deleted, ended, now).await?;
+        change.commit().await?;
+        if let Err(error) = state.redis.one_time_tokens.clear(id).await {
+            // they are of no use without the account, and expire
+            tracing::debug!(%error, account = %id, "the one-time tokens of a deleted account expire by themselves");
+        }
+        tracing::info!(account = %id, "account deleted as its owner had asked");
+        deleted += 1;
+    }
+    Ok(deleted)
+}
+
+/// The interval of [`run_deletions`].
+const INTERVAL: std::time::Duration = std::time::Duration::from_mins(1);
+
+/// Deletes accounts whose grace period has passed, for as long as the node runs.
+pub async fn run_deletions(state: &AppState) {
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        if let Err(error) = delete_due(state).await {
+            tracing::warn!(%error, "accounts whose grace period has passed could not be deleted; retrying in a minute");
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Sign-in by a code or a link from a mail (`login.email_code`).
+//!
+//! The app that asks for the mail gets a secret, without which neither the code nor the link works: a code that somebody else
+//! asked for, or that was read over a shoulder, is of no use elsewhere.
+
+use std::{fmt, sync::Arc};
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+
+use crate::{
+    domain::{
+        account::{Account, Identifier},
+        audit::{Actor, AuditEvent, Entry},
+        authentication::{Acr, Authentication, AuthenticationMethod, AuthenticationMethods},
+        entropy::Entropy,
+        event::Reason,
+        mail::MailData,
+        one_time_token::TokenPurpose,
+        secret::SecretText,
+        session::{Origin, Transport},
+    },
+    service::{
+        account_mail,
+        accounts::record_ended,
+        background, delete_account,
+        error::{ServiceError, from_store_errors},
+        limits,
+        login::{self, StartSession},
+        one_time_tokens::{self, Presented},
+        request_origin::RequestOrigin,
+        token_issuer::Tokens,
+    },
+    state::AppState,
+    store::sql::AccountChange,
+};
+
+const PREFIX: &str = "lk_lr_";
+
+/// The secret of the app that asked for a sign-in mail. 256 random bits; `Debug` omits it.
+#[derive(Clone)]
+pub struct LoginRequestSecret(SecretText);
+
+impl LoginRequestSecret {
+    fn generate(entropy: &Entropy) -> Self {
+        Self(format!("{PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(entropy.bytes::<32>())).into())
+    }
+
+    /// The text.
+    pub fn expose(&self) -> &str {
+        self.0.expose()
+    }
+}
+
+impl From<SecretText> for LoginRequestSecret {
+    fn from(text: SecretText) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for LoginRequestSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[login request]")
+    }
+}
+
+/// Why a sign-in by mail was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum EmailLoginError {
+    /// Sign-in by mail is off.
+    #[error("sign-in by mail is off")]
+    Off,
+    /// The code or the link does not work: it was used, has expired, was asked for elsewhere, or the account has changed.
+    #[error("the code or the link does not work")]
+    InvalidToken,
+    /// See [`ServiceError`].
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+}
+
+from_store_errors!(EmailLoginError);
+
+/// Sends a code and a link, if an account has the address. Returns the secret with which they work, in any case.
+///
+/// # Errors
+/// [`EmailLoginError::Off`], [`EmailLoginError::Service`], for known and unknown addresses alike.
+pub async fn request(
+    state: &Arc<AppState>,
+    email: &str,
+    origin: RequestOrigin,
+) -> Result<LoginRequestSecret, EmailLoginError> {
+    if !state.config.login.email_code {
+        return Err(EmailLoginError::Off);
+    }
+    limits::recovery(state, origin.ip).await?;
+    let account = state.sql.find_account(&Identifier::Email(email.to_lowercase())).await?;
+    let secret = LoginRequestSecret::generate(&state.entropy);
+    let asker = secret.clone();
+    background::run(state, "login_code", move |state| {
+        let (account, origin, asker) = (account.clone(), origin.clone(), asker.clone());
+        async move {
+            match account {
+                Some(account) if !account.is_closed(state.clock.now()) => send(&state, &account, &asker, &origin).await,
+                _ => Ok(()),
+            }
+        }
+    });
+    Ok(secret)
+}
+
+async fn send(
+    state: &AppState,
+    account: &Account,
+    asker: &LoginRequestSecret,
+    origin: &RequestOrigin,
+) -> Result<(), ServiceError> {
+    let (purpose, now) = (TokenPurpose::Login, state.clock.now());
+    if !limits::may_send_mail(state, purpose, account.id).await? {
+        return Ok(());
+    }
+    let issued = one_time_tokens::issue(state, account, purpose, &account.email, asker.expose().as_bytes()).await?;
+    let data = MailData::SignInCode {
+        challenge: account_mail::challenge(state, purpose, &issued),
+        origin: account_mail::action_origin(origin, now),
+    };
+    account_mail::send(state, account, &account.email, origin, data).await?;
+    let entry = Entry::new(now, AuditEvent::OneTimeToken).account(account.id).detail(purpose.as_str());
+    state.audit.record(entry.by(Actor::Anyone).from(origin.ip));
+    Ok(())
+}
+
+/// Signs in with a code or a link.
+///
+/// The reader of an unverified address may be another person than the one who set up the account, so the password and the
+/// sessions end (I13).
+///
+/// # Errors
+/// [`EmailLoginError`]
+pub async fn verify(
+    state: &AppState,
+    presented: &Presented,
+    asker: &LoginRequestSecret,
+    transport: Transport,
+    client: Origin,
+) -> Result<Tokens, EmailLoginError> {
+    if !state.config.login.email_code {
+        return Err(EmailLoginError::Off);
+    }
+    limits::recovery(state, client.ip).await?;
+    let (purpose, secret) = (TokenPurpose::Login, asker.expose().as_bytes());
+    let Some(claim) = one_time_tokens::find(state, presented, &[purpose], None, secret).await? else {
+        one_time_tokens::record_refusal(state, presented, purpose, client.ip);
+        return Err(EmailLoginError::InvalidToken);
+    };
+    let mut change = state.sql.change_account(claim.account.id).await?.ok_or(EmailLoginError::InvalidToken)?;
+    if change.account.is_closed(state.clock.now()) {
+        return Err(EmailLoginError::InvalidToken);
+    }
+    let Some(token) = one_time_tokens::take(state, &claim, &change.account, None).await? else {
+        return Err(EmailLoginError::InvalidToken);
+    };
+    let prepared = async {
+        if !change.account.email_verified {
+            claim_account(state, &mut change, client.ip).await?;
+        }
+        let account = change.account.clone();
+        change.commit().await?;
+        let account = match account.deletion_at {
+            Some(_) => delete_account::cancel(state, account.id).await?,
+            None => Some(account),
+        };
+        let account = account.ok_or(EmailLoginError::InvalidToken)?;
+        let start = StartSession {
+            account: &account,
+            transport,
+            origin: &client,
+            authentication: Some(Authentication {
+                at: state.clock.now(),
+                methods: AuthenticationMethods::of(AuthenticationMethod::OneTimePassword),
+                acr: Acr::Aal1,
+            }),
+        };
+        login::start_session(state, start).await?.ok_or_else(|| {
+            let source = anyhow::anyhow!("the account changed while its owner was signing in");
+            EmailLoginError::Service(ServiceError::Unavailable {
+                what: "account",
+                retry_after: std::time::Duration::from_secs(1),
+                source,
+            })
+        })
+    }
+    .await;
+    if prepared.is_err() {
+        one_time_tokens::restore(state, &claim, &token).await;
+    }
+    prepared
+}
+
+/// Verifies the address and ends what was set up before.
+async fn claim_account(
+    state: &AppState,
+    change: &mut AccountChange,
+    ip: Option<std::net::IpAddr>,
+) -> Result<(), EmailLoginError> {
+    let (id, now, reason) = (change.account.id, state.clock.now(), Reason::PasswordChanged);
+    change.verify_email(now).await?;
+    change.remove_password(now).await?;
+    change.clear_pending_address().await?;
+    let entry = Entry::new(now, AuditEvent::EmailVerified).account(id).because(TokenPurpose::Login.as_str());
+    change.record(&entry.by(Actor::Account).from(ip)).await?;
+    let epoch = change.bump_epoch().await?;
+    let ended = state.redis.sessions.revoke_all(id, None, Some(epoch), reason, now).await?;
+    Ok(record_ended(change, reason, ended, now).await?)
+}

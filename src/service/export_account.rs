@@ -1,0 +1,61 @@
+//! Exports the data of the caller's account.
+
+use std::net::IpAddr;
+
+use crate::{
+    crypto::access_token::AccessClaims,
+    domain::{
+        account::Account,
+        audit::{Actor, AuditEvent, Entry},
+        profile::Profile,
+        session::Session,
+    },
+    service::{authenticate::AuthenticateError, limits},
+    state::AppState,
+    store::sql::{AuditFilter, AuditRow, FurtherAddress},
+};
+
+/// The most security events of an export: the newest ones.
+const MAX_EVENTS: u32 = 10_000;
+
+/// Everything that is stored about an account. No secrets: neither the password's hash nor tokens.
+#[derive(Clone, Debug)]
+pub struct AccountExport {
+    /// The account.
+    pub account: Account,
+    /// The profile.
+    pub profile: Profile,
+    /// The address that waits for its confirmation.
+    pub pending_address: Option<FurtherAddress>,
+    /// The former addresses of changes that can be undone.
+    pub former_addresses: Vec<FurtherAddress>,
+    /// The live sessions.
+    pub sessions: Vec<Session>,
+    /// The security events, newest first.
+    pub events: Vec<AuditRow>,
+}
+
+/// Exports the account of the caller.
+///
+/// # Errors
+/// [`AuthenticateError`]
+pub async fn export_account(
+    state: &AppState,
+    caller: &AccessClaims,
+    ip: Option<IpAddr>,
+) -> Result<AccountExport, AuthenticateError> {
+    limits::recovery(state, ip).await?;
+    let (id, now) = (caller.sub, state.clock.now());
+    let account = state.sql.account(id).await?.ok_or(AuthenticateError::InvalidToken)?;
+    let export = AccountExport {
+        account,
+        profile: state.sql.profile(id).await?,
+        pending_address: state.sql.pending_address(id, now).await?,
+        former_addresses: state.sql.former_addresses(id, now).await?,
+        sessions: state.redis.sessions.list(id, now).await?,
+        events: state.sql.audit(&AuditFilter { account: Some(id), ..AuditFilter::default() }, MAX_EVENTS).await?,
+    };
+    let entry = Entry::new(now, AuditEvent::AccountExported).account(id).session(caller.sid);
+    state.audit.record(entry.by(Actor::Account).from(ip));
+    Ok(export)
+}

@@ -1,0 +1,226 @@
+//! Invitations and resets that an admin, an operator or a service client starts. None of them learns or sets a password: the
+//! account's owner does, with a link or a code.
+
+use crate::{
+    domain::{
+        account::{Account, Email, Identifier, NewAccount, Roles, Username},
+        audit::{Actor, AuditEvent, Entry},
+        client::{Client, ClientId},
+        clock::Timestamp,
+        ids::AccountId,
+        mail::MailData,
+        one_time_token::TokenPurpose,
+        secret::SecretText,
+    },
+    service::{
+        account_mail,
+        error::{ServiceError, from_store_errors},
+        one_time_tokens,
+        request_origin::RequestOrigin,
+    },
+    state::AppState,
+    store::sql::InsertError,
+};
+
+/// The scope that a service client needs to invite and to reset.
+pub const SCOPE: &str = "accounts:recover";
+
+/// The initiator of an invitation or a reset.
+#[derive(Clone, Debug)]
+pub enum Initiator {
+    /// An admin, signed in.
+    Admin(AccountId),
+    /// A service client with [`SCOPE`].
+    Client(ClientId),
+    /// An operator at the command line.
+    Operator,
+}
+
+impl Initiator {
+    /// The service client, if it has the scope.
+    pub fn of_client(client: &Client) -> Option<Self> {
+        client.scopes.contains(SCOPE).then(|| Self::Client(client.id.clone()))
+    }
+
+    fn actor(&self) -> Option<Actor> {
+        match self {
+            Self::Admin(id) => Some(Actor::Admin(*id)),
+            Self::Client(id) => Some(Actor::Client(id.clone())),
+            Self::Operator => None,
+        }
+    }
+}
+
+/// How the link and the code reach the account's owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// By mail.
+    Mail,
+    /// In the response, for an app that sends its own mails.
+    Return,
+}
+
+/// An account to invite.
+#[derive(Clone, Debug)]
+pub struct Invite {
+    /// The address.
+    pub email: Email,
+    /// The username, if any.
+    pub username: Option<Username>,
+    /// The roles, which only an operator may set.
+    pub roles: Roles,
+}
+
+/// Why an account was not invited, or a reset not started.
+#[derive(Debug, thiserror::Error)]
+pub enum InviteError {
+    /// An account has verified the address.
+    #[error("an account with this e-mail address exists")]
+    EmailTaken,
+    /// Another account has the username.
+    #[error("an account with this username exists")]
+    UsernameTaken,
+    /// There is no such account, or it is disabled.
+    #[error("there is no such account, or it is disabled")]
+    NotFound,
+    /// See [`ServiceError`].
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+}
+
+from_store_errors!(InviteError);
+
+/// A started invitation or reset.
+#[derive(Clone, Debug)]
+pub struct Started {
+    /// The account.
+    pub account: Account,
+    /// The link and the code, if they are to be returned.
+    pub returned: Option<Returned>,
+}
+
+/// A link and a code for an app that sends its own mails.
+#[derive(Clone, Debug)]
+pub struct Returned {
+    /// The link (`mail.links`).
+    pub link: SecretText,
+    /// The token of the link.
+    pub token: SecretText,
+    /// The code.
+    pub code: SecretText,
+    /// When they stop working.
+    pub expires_at: Timestamp,
+}
+
+/// Creates an account without a password and sends its owner a link and a code that set one.
+///
+/// If an account has the address without having verified it, that account is invited: accepting the invitation removes what
+/// was set up before (I13).
+///
+/// # Errors
+/// [`InviteError`]
+pub async fn invite(
+    state: &AppState,
+    input: Invite,
+    delivery: Delivery,
+    initiator: &Initiator,
+    origin: &RequestOrigin,
+) -> Result<Started, InviteError> {
+    let now = state.clock.now();
+    let found = state.sql.find_account(&Identifier::Email(input.email.as_str().to_lowercase())).await?;
+    let account = match found {
+        Some(account) if account.email_verified || account.is_closed(now) => return Err(InviteError::EmailTaken),
+        Some(account) => account,
+        None => {
+            let new = NewAccount {
+                id: state.entropy.account_id(now),
+                email: input.email,
+                email_verified: false,
+                username: input.username,
+                password_hash: None,
+                roles: input.roles,
+                disabled_at: None,
+                created_at: now,
+                updated_at: now,
+            };
+            let mut entry = Entry::new(now, AuditEvent::AccountAdded).account(new.id).from(origin.ip);
+            entry.what.actor = initiator.actor();
+            state.sql.insert_account_as(&new, &entry).await.map_err(|error| match error {
+                InsertError::EmailTaken => InviteError::EmailTaken,
+                InsertError::UsernameTaken => InviteError::UsernameTaken,
+                InsertError::Sql(error) => error.into(),
+            })?
+        }
+    };
+    start(state, account, TokenPurpose::Invitation, delivery, initiator, origin).await
+}
+
+/// The account with an id.
+///
+/// # Errors
+/// [`ServiceError`]
+pub async fn by_id(state: &AppState, id: AccountId) -> Result<Option<Account>, ServiceError> {
+    Ok(state.sql.account(id).await?)
+}
+
+/// The account with an e-mail address or a username.
+///
+/// # Errors
+/// [`ServiceError`]
+pub async fn by_identifier(state: &AppState, identifier: &Identifier) -> Result<Option<Account>, ServiceError> {
+    Ok(state.sql.find_account(identifier).await?)
+}
+
+/// Sends the owner of an account a link and a code that set a new password. The current password works until then.
+///
+/// # Errors
+/// [`InviteError`]
+pub async fn start_reset(
+    state: &AppState,
+    account: Option<Account>,
+    delivery: Delivery,
+    initiator: &Initiator,
+    origin: &RequestOrigin,
+) -> Result<Started, InviteError> {
+    let account = account.filter(|account| !account.is_closed(state.clock.now())).ok_or(InviteError::NotFound)?;
+    start(state, account, TokenPurpose::ResetPassword, delivery, initiator, origin).await
+}
+
+async fn start(
+    state: &AppState,
+    account: Account,
+    purpose: TokenPurpose,
+    delivery: Delivery,
+    initiator: &Initiator,
+    origin: &RequestOrigin,
+) -> Result<Started, InviteError> {
+    let now = state.clock.now();
+    let issued = one_time_tokens::issue(state, &account, purpose, &account.email, &[]).await?;
+    let mut entry = Entry::new(now, AuditEvent::AccountInvited).account(account.id).detail(purpose.as_str());
+    entry.what.actor = initiator.actor();
+    let mut change = state.sql.change_account(account.id).await?.ok_or(InviteError::NotFound)?;
+    change.record(&entry.from(origin.ip)).await?;
+    let returned = match delivery {
+        Delivery::Return => Some(Returned {
+            link: account_mail::link(state, purpose, &issued.token),
+            token: issued.token,
+            code: issued.code,
+            expires_at: issued.expires_at,
+        }),
+        Delivery::Mail => {
+            let challenge = account_mail::challenge(state, purpose, &issued);
+            let data = match purpose {
+                TokenPurpose::Invitation => MailData::Invitation { challenge },
+                _ => MailData::PasswordReset {
+                    challenge,
+                    origin: account_mail::action_origin(&RequestOrigin::default(), now),
+                },
+            };
+            account_mail::enqueue(state, &mut change, &account.email, origin, data).await?;
+            None
+        }
+    };
+    change.commit().await?;
+    tracing::info!(account = %account.id, purpose = purpose.as_str(), "link and code issued for the owner of an account");
+    Ok(Started { account, returned })
+}

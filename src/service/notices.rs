@@ -1,0 +1,44 @@
+//! Notices of actions that the owner of an account may not have done: a new device, reuse of a session's token. A notice that
+//! can't be sent does not fail the action.
+
+use std::net::IpAddr;
+
+use crate::{
+    domain::{
+        account::Account,
+        ids::AccountId,
+        mail::{MailData, Template},
+    },
+    service::{account_mail, error::ServiceError, request_origin::RequestOrigin},
+    state::AppState,
+};
+
+/// Tells the owner of a sign-in from a device and a network that the account did not know.
+pub(super) async fn new_device(state: &AppState, account: &Account, origin: &RequestOrigin) {
+    let sent = async {
+        if account_mail::wants(state, account, Template::NewDevice) {
+            let notice = account_mail::notice(state, account, origin, state.clock.now()).await?;
+            account_mail::send(state, account, &account.email, origin, MailData::NewDevice { notice }).await?;
+        }
+        Ok::<_, ServiceError>(())
+    };
+    if let Err(error) = sent.await {
+        tracing::warn!(%error, account = %account.id, "the notice of a new device could not be sent");
+    }
+}
+
+/// Tells the owner that a session was ended because one of its refresh tokens was used twice.
+pub(super) async fn session_reuse(state: &AppState, account: AccountId, ip: Option<IpAddr>) {
+    let sent = async {
+        let Some(account) = state.sql.account(account).await? else { return Ok(()) };
+        if account_mail::wants(state, &account, Template::SessionReuse) {
+            let origin = RequestOrigin { ip, ..RequestOrigin::default() };
+            let notice = account_mail::notice(state, &account, &origin, state.clock.now()).await?;
+            account_mail::send(state, &account, &account.email, &origin, MailData::SessionReuse { notice }).await?;
+        }
+        Ok::<_, ServiceError>(())
+    };
+    if let Err(error) = sent.await {
+        tracing::warn!(%error, %account, "the notice of a reused refresh token could not be sent");
+    }
+}

@@ -1,0 +1,242 @@
+//! Issues, finds and uses up one-time tokens: the links and codes of mails (I11).
+//!
+//! A use case first *finds* a token, so that a weak password or a full queue does not cost its holder the token. It uses the
+//! token up while it holds the lock on the account's row, and stores it again if the change then fails.
+
+use std::{net::IpAddr, time::Duration};
+
+use crate::{
+    crypto::one_time_token::{self, Code, LinkToken},
+    domain::{
+        account::{Account, Email, Identifier},
+        audit::{Actor, AuditEvent, Entry},
+        clock::Timestamp,
+        ids::AccountId,
+        one_time_token::{Binding, StoredToken, TokenPurpose},
+        secret::SecretText,
+    },
+    service::error::ServiceError,
+    state::AppState,
+    store::redis::{FoundToken, PresentedToken},
+};
+
+/// A link or a code, as its holder presents it.
+#[derive(Clone, Debug)]
+pub enum Presented {
+    /// The token of a link.
+    Link(SecretText),
+    /// A code, and the account that it was sent to.
+    Code {
+        /// The account.
+        identifier: Identifier,
+        /// The code as typed.
+        code: SecretText,
+    },
+}
+
+/// A link and a code, as a mail shows them.
+#[derive(Clone, Debug)]
+pub struct IssuedToken {
+    /// The token of the link.
+    pub token: SecretText,
+    /// The code.
+    pub code: SecretText,
+    /// When both stop working.
+    pub expires_at: Timestamp,
+}
+
+/// A presented token that works.
+#[derive(Debug)]
+pub(super) struct Claim {
+    /// The account, as it was read.
+    pub(super) account: Account,
+    /// The purpose.
+    pub(super) purpose: TokenPurpose,
+    presented: PresentedToken,
+}
+
+/// Issues a token for an account as it is now. `address` is the address that it is about, if that is another than the
+/// account's. `asker` is the secret of the app that may use it; empty for any.
+pub(super) async fn issue(
+    state: &AppState,
+    account: &Account,
+    purpose: TokenPurpose,
+    address: &Email,
+    asker: &[u8],
+) -> Result<IssuedToken, ServiceError> {
+    let now = state.clock.now();
+    let expires_at = now + ttl(state, purpose);
+    let link = LinkToken::generate(&state.entropy, purpose, account.id);
+    let code = Code::generate(&state.entropy);
+    let stored = StoredToken {
+        account: account.id,
+        purpose,
+        link: state.token_digests.of_link(&link, asker),
+        code: state.token_digests.of_code(&code, purpose, account.id, asker),
+        binding: binding(account, purpose, address),
+        issued_at: now,
+        expires_at,
+    };
+    state.redis.one_time_tokens.issue(&stored, state.entropy.bytes(), now).await?;
+    Ok(IssuedToken { token: link.to_text(), code: code.to_text(), expires_at })
+}
+
+fn ttl(state: &AppState, purpose: TokenPurpose) -> Duration {
+    match purpose {
+        TokenPurpose::UndoEmailChange => state.config.account.undo_window,
+        purpose => purpose.ttl(),
+    }
+}
+
+/// The state that a token is issued for. A password change, a change of address and everything else that ends sessions
+/// (the epoch) makes links and codes stop working. The links of notices survive these: they undo what a thief has done.
+fn binding(account: &Account, purpose: TokenPurpose, address: &Email) -> Binding {
+    let (byte, key) = ([purpose.byte()], address.key());
+    match purpose {
+        TokenPurpose::UndoEmailChange | TokenPurpose::SecureAccount => {
+            one_time_token::binding(&[&byte, key.as_bytes()])
+        }
+        _ => one_time_token::binding(&[
+            &byte,
+            key.as_bytes(),
+            account.email.key().as_bytes(),
+            &account.epoch.0.to_be_bytes(),
+            &account.password_changed_at.as_millis().to_be_bytes(),
+        ]),
+    }
+}
+
+/// Finds the account of a presented token that works for one of `purposes`, without using it up. Does the same work for
+/// known and unknown accounts (I12). A wrong code counts.
+///
+/// `address` is the address that the token is about, as for [`issue`]; none for the account's own.
+pub(super) async fn find(
+    state: &AppState,
+    presented: &Presented,
+    purposes: &[TokenPurpose],
+    address: Option<&Email>,
+    asker: &[u8],
+) -> Result<Option<Claim>, ServiceError> {
+    match presented {
+        Presented::Link(text) => {
+            let token = LinkToken::parse(text.expose()).filter(|token| purposes.contains(&token.purpose));
+            let Some(token) = token else { return Ok(None) };
+            let Some(account) = state.sql.account(token.account).await? else { return Ok(None) };
+            let digests = PresentedToken::Link(state.token_digests.all_of_link(&token, asker));
+            check(state, account, token.purpose, digests, address).await
+        }
+        Presented::Code { identifier, code } => {
+            let Some(code) = Code::parse(code.expose()) else { return Ok(None) };
+            let account = state.sql.find_account(identifier).await?;
+            find_code(state, account, identifier, &code, purposes, address, asker).await
+        }
+    }
+}
+
+/// Finds a code of an account that the caller has proved to be theirs.
+pub(super) async fn find_code_of(
+    state: &AppState,
+    account: Account,
+    code: &SecretText,
+    purpose: TokenPurpose,
+    address: Option<&Email>,
+) -> Result<Option<Claim>, ServiceError> {
+    let Some(code) = Code::parse(code.expose()) else { return Ok(None) };
+    let digests = PresentedToken::Code(state.token_digests.all_of_code(&code, purpose, account.id, &[]));
+    check(state, account, purpose, digests, address).await
+}
+
+async fn find_code(
+    state: &AppState,
+    account: Option<Account>,
+    identifier: &Identifier,
+    code: &Code,
+    purposes: &[TokenPurpose],
+    address: Option<&Email>,
+    asker: &[u8],
+) -> Result<Option<Claim>, ServiceError> {
+    let mut claim = None;
+    for purpose in purposes {
+        let digests = |id| PresentedToken::Code(state.token_digests.all_of_code(code, *purpose, id, asker));
+        let found = match &account {
+            Some(account) => check(state, account.clone(), *purpose, digests(account.id), address).await?,
+            None => {
+                let id = nobody(state, identifier);
+                let now = state.clock.now();
+                let tokens = &state.redis.one_time_tokens;
+                tokens.find(id, *purpose, &digests(id), Binding([0; 16]), now).await?;
+                None
+            }
+        };
+        claim = claim.or(found);
+    }
+    Ok(claim)
+}
+
+/// An id that no account has, for the work of an unknown identifier.
+fn nobody(state: &AppState, identifier: &Identifier) -> AccountId {
+    let name = state.pseudonymizer.name(&[b"nobody", identifier.key().as_bytes()]);
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&name.as_bytes()[..16]);
+    AccountId::from_bytes(bytes)
+}
+
+async fn check(
+    state: &AppState,
+    account: Account,
+    purpose: TokenPurpose,
+    presented: PresentedToken,
+    address: Option<&Email>,
+) -> Result<Option<Claim>, ServiceError> {
+    let now = state.clock.now();
+    let binding = binding(&account, purpose, address.unwrap_or(&account.email));
+    let found = state.redis.one_time_tokens.find(account.id, purpose, &presented, binding, now).await?;
+    Ok(found.filter(|_| !account.is_closed(now)).map(|_| Claim { account, purpose, presented }))
+}
+
+/// Finds a link's token, whichever of `addresses` it is about. Returns the address too.
+pub(super) async fn find_link_about(
+    state: &AppState,
+    account: Account,
+    token: &LinkToken,
+    addresses: Vec<Email>,
+) -> Result<Option<(Claim, Email)>, ServiceError> {
+    for address in addresses {
+        let digests = PresentedToken::Link(state.token_digests.all_of_link(token, &[]));
+        if let Some(claim) = check(state, account.clone(), token.purpose, digests, Some(&address)).await? {
+            return Ok(Some((claim, address)));
+        }
+    }
+    Ok(None)
+}
+
+/// Uses a token up, for the account as it is under its lock. None if another request was faster, or if the account has
+/// changed since the token was found.
+pub(super) async fn take(
+    state: &AppState,
+    claim: &Claim,
+    locked: &Account,
+    address: Option<&Email>,
+) -> Result<Option<FoundToken>, ServiceError> {
+    let binding = binding(locked, claim.purpose, address.unwrap_or(&locked.email));
+    let (tokens, now) = (&state.redis.one_time_tokens, state.clock.now());
+    Ok(tokens.take(locked.id, claim.purpose, &claim.presented, binding, now).await?)
+}
+
+/// Stores a token again after the change that used it up has failed. It works only if the change was not made after all.
+pub(super) async fn restore(state: &AppState, claim: &Claim, token: &FoundToken) {
+    let (tokens, now) = (&state.redis.one_time_tokens, state.clock.now());
+    if let Err(error) = tokens.restore(claim.account.id, claim.purpose, token, now).await {
+        tracing::warn!(%error, account = %claim.account.id, "a one-time token could not be stored again");
+    }
+}
+
+/// Records that a link or a code was refused.
+pub(super) fn record_refusal(state: &AppState, presented: &Presented, purpose: TokenPurpose, ip: Option<IpAddr>) {
+    let reason = match presented {
+        Presented::Link(_) => "invalid_link",
+        Presented::Code { .. } => "invalid_code",
+    };
+    let entry = Entry::new(state.clock.now(), AuditEvent::OneTimeToken).refused(reason).detail(purpose.as_str());
+    state.audit.record(entry.by(Actor::Anyone).from(ip));
+}

@@ -1,0 +1,109 @@
+//! Sets a new password with a link or a code from a mail, for an account whose owner has lost the password or never had one.
+
+use crate::{
+    domain::{
+        audit::{Actor, AuditEvent, Entry},
+        event::Reason,
+        mail::{MailData, Template},
+        one_time_token::TokenPurpose,
+        secret::PasswordHash,
+    },
+    password::{NewPassword, PasswordError, WeakPassword},
+    service::{
+        account_mail,
+        accounts::record_ended,
+        error::{ServiceError, from_store_errors},
+        limits,
+        one_time_tokens::{self, Claim, Presented},
+        register::password_context,
+        request_origin::RequestOrigin,
+    },
+    state::AppState,
+    store::sql::AccountChange,
+};
+
+/// Why a password was not reset.
+#[derive(Debug, thiserror::Error)]
+pub enum ResetPasswordError {
+    /// The link or the code does not work: it was used, has expired, or the account has changed since. Callers can't tell
+    /// whether there is such an account (I12).
+    #[error("the link or the code does not work any more")]
+    InvalidToken,
+    /// The new password does not satisfy the policy.
+    #[error(transparent)]
+    WeakPassword(WeakPassword),
+    /// See [`ServiceError`].
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+}
+
+from_store_errors!(ResetPasswordError);
+
+const PURPOSES: [TokenPurpose; 2] = [TokenPurpose::ResetPassword, TokenPurpose::Invitation];
+
+/// Sets the password and ends all sessions. The reader of the mail owns the address: it is verified, and every password,
+/// session, link and pending change of the account that somebody else set up before stops working (I13).
+///
+/// # Errors
+/// [`ResetPasswordError`]. Nothing was changed then, except that the account's sessions may have ended if the database failed
+/// to commit.
+pub async fn reset_password(
+    state: &AppState,
+    presented: &Presented,
+    new: NewPassword,
+    origin: &RequestOrigin,
+) -> Result<(), ResetPasswordError> {
+    let _place = state.passwords.reserve().map_err(ServiceError::from)?;
+    limits::recovery(state, origin.ip).await?;
+    let Some(claim) = one_time_tokens::find(state, presented, &PURPOSES, None, &[]).await? else {
+        one_time_tokens::record_refusal(state, presented, PURPOSES[0], origin.ip);
+        return Err(ResetPasswordError::InvalidToken);
+    };
+    let context = password_context(&claim.account.email, claim.account.username.as_ref());
+    let hash = state.passwords.hash_new(new, context).await.map_err(|error| match error {
+        PasswordError::Weak(weak) => ResetPasswordError::WeakPassword(weak),
+        other => ResetPasswordError::Service(other.into()),
+    })?;
+    let change = state.sql.change_account(claim.account.id).await?;
+    let change = change.filter(|change| !change.account.is_closed(state.clock.now()));
+    let change = change.ok_or(ResetPasswordError::InvalidToken)?;
+    let Some(token) = one_time_tokens::take(state, &claim, &change.account, None).await? else {
+        return Err(ResetPasswordError::InvalidToken);
+    };
+    let outcome = apply(state, change, &claim, &hash, origin).await;
+    if outcome.is_err() {
+        one_time_tokens::restore(state, &claim, &token).await;
+    }
+    Ok(outcome?)
+}
+
+async fn apply(
+    state: &AppState,
+    mut change: AccountChange,
+    claim: &Claim,
+    hash: &PasswordHash,
+    origin: &RequestOrigin,
+) -> Result<(), ServiceError> {
+    let (id, now) = (change.account.id, state.clock.now());
+    let was_verified = change.account.email_verified;
+    change.set_password(hash, now).await?;
+    change.verify_email(now).await?;
+    change.clear_pending_address().await?;
+    let entry = Entry::new(now, AuditEvent::PasswordChange).account(id).because(claim.purpose.as_str());
+    change.record(&entry.by(Actor::Account).from(origin.ip)).await?;
+    if !was_verified {
+        let entry = Entry::new(now, AuditEvent::EmailVerified).account(id).because(claim.purpose.as_str());
+        change.record(&entry.by(Actor::Account).from(origin.ip)).await?;
+    }
+    let epoch = change.bump_epoch().await?;
+    if was_verified && account_mail::wants(state, &change.account, Template::PasswordChanged) {
+        let notice = account_mail::notice(state, &change.account, origin, now).await?;
+        let to = change.account.email.clone();
+        account_mail::enqueue(state, &mut change, &to, origin, MailData::PasswordChanged { notice }).await?;
+    }
+    let ended = state.redis.sessions.revoke_all(id, None, Some(epoch), Reason::PasswordChanged, now).await?;
+    record_ended(&mut change, Reason::PasswordChanged, ended, now).await?;
+    change.commit().await?;
+    tracing::info!(account = %id, ended, purpose = claim.purpose.as_str(), "password reset");
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! Changes the profile, the metadata and the username of the caller's account.
+
+use std::net::IpAddr;
+
+use crate::{
+    crypto::access_token::AccessClaims,
+    domain::{
+        account::{Account, Username},
+        audit::{Actor, AuditEvent, Entry},
+        profile::{LanguageTag, Metadata, Profile, TimeZoneName},
+    },
+    service::{
+        error::{ServiceError, from_store_errors},
+        limits,
+        recent_authentication::{TooLongAgo, require_recent},
+    },
+    state::AppState,
+    store::sql::SetUsernameError,
+};
+
+/// The changes. None: unchanged. `Some(None)`: removed.
+#[derive(Clone, Debug, Default)]
+pub struct AccountUpdate {
+    /// The username.
+    pub username: Option<Option<Username>>,
+    /// The display name.
+    pub display_name: Option<Option<String>>,
+    /// The locale.
+    pub locale: Option<Option<LanguageTag>>,
+    /// The time zone.
+    pub time_zone: Option<Option<TimeZoneName>>,
+    /// The metadata that the owner writes.
+    pub user_metadata: Option<Metadata>,
+}
+
+/// Why an account was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum UpdateAccountError {
+    /// The account was deleted or disabled.
+    #[error("the account was deleted or disabled")]
+    NoAccount,
+    /// Another account has the username.
+    #[error("another account has this username")]
+    UsernameTaken,
+    /// The username is reserved.
+    #[error("the username is reserved")]
+    UsernameReserved,
+    /// A new username needs a recent authentication.
+    #[error(transparent)]
+    TooLongAgo(#[from] TooLongAgo),
+    /// See [`ServiceError`].
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+}
+
+from_store_errors!(UpdateAccountError);
+
+/// Applies the changes. A new username, with which the account can sign in, needs a recent authentication.
+///
+/// # Errors
+/// [`UpdateAccountError`]
+pub async fn update_account(
+    state: &AppState,
+    caller: &AccessClaims,
+    update: AccountUpdate,
+    ip: Option<IpAddr>,
+) -> Result<(Account, Profile), UpdateAccountError> {
+    if let Some(name) = &update.username {
+        require_recent(state, caller)?;
+        let reserved = &state.config.registration.reserved_usernames;
+        if name.as_ref().is_some_and(|name| reserved.contains(&name.key())) {
+            return Err(UpdateAccountError::UsernameReserved);
+        }
+    }
+    limits::recovery(state, ip).await?;
+    let now = state.clock.now();
+    let change = state.sql.change_account(caller.sub).await?.filter(|change| !change.account.is_closed(now));
+    let mut change = change.ok_or(UpdateAccountError::NoAccount)?;
+    if let Some(name) = &update.username {
+        change.set_username(name.as_ref(), now).await.map_err(|error| match error {
+            SetUsernameError::Taken => UpdateAccountError::UsernameTaken,
+            SetUsernameError::Sql(error) => error.into(),
+        })?;
+    }
+    let mut profile = change.profile().await?;
+    if let Some(display_name) = update.display_name {
+        profile.display_name = display_name;
+    }
+    if let Some(locale) = update.locale {
+        profile.locale = locale;
+    }
+    if let Some(time_zone) = update.time_zone {
+        profile.time_zone = time_zone;
+    }
+    if let Some(metadata) = update.user_metadata {
+        profile.user_metadata = metadata;
+    }
+    change.set_profile(&profile).await?;
+    let entry = Entry::new(now, AuditEvent::ProfileChanged).account(caller.sub).session(caller.sid);
+    change.record(&entry.by(Actor::Account).from(ip)).await?;
+    let account = change.account.clone();
+    change.commit().await?;
+    Ok((account, profile))
+}

@@ -1,0 +1,21 @@
+-- Stores a one-time token. Removes the expired ones of the account, and the oldest of its purpose if there are too many.
+-- KEYS  1 the account's one-time tokens, a hash: a field is the purpose (1 byte) and an id (16), a value is described in
+--         one_time_tokens.rs
+-- ARGV  1 now (ms)  2 field  3 value  4 the most live tokens of the purpose  5 ttl of this token (ms)
+-- Returns 1.
+
+local key, now, purpose = KEYS[1], tonumber(ARGV[1]), string.sub(ARGV[2], 1, 1)
+local fields, live = redis.call('HGETALL', key), {}
+for i = 1, #fields, 2 do
+  local issued, expires = struct.unpack('>I6I6', fields[i + 1])
+  if expires <= now then
+    redis.call('HDEL', key, fields[i])
+  elseif string.sub(fields[i], 1, 1) == purpose and fields[i] ~= ARGV[2] then
+    live[#live + 1] = { fields[i], issued }
+  end
+end
+table.sort(live, function(a, b) return a[2] < b[2] or (a[2] == b[2] and a[1] < b[1]) end)
+for i = 1, #live - tonumber(ARGV[4]) + 1 do redis.call('HDEL', key, live[i][1]) end
+redis.call('HSET', key, ARGV[2], ARGV[3])
+if redis.call('PTTL', key) < tonumber(ARGV[5]) then redis.call('PEXPIRE', key, ARGV[5]) end
+return 1

@@ -1,0 +1,194 @@
+//! One-time tokens: links and codes of mails, a hash for each account. Each function is one atomic round trip on one key.
+//!
+//! A field is the purpose (1 byte) and an id (16 bytes). A value, numbers big-endian, times in milliseconds since the Unix
+//! epoch:
+//!
+//! | bytes | |
+//! | --- | --- |
+//! | 6 | issued at |
+//! | 6 | expires at |
+//! | 16 | binding: a digest of the state that the token was issued for |
+//! | 32 | keyed digest of the link's token |
+//! | 32 | keyed digest of the code |
+//! | 1 | wrong codes that are left |
+
+use std::sync::Arc;
+
+use fred::{bytes::Bytes, interfaces::KeysInterface, types::Value};
+
+use super::{
+    RedisConnection, RedisError,
+    script::{self, duration, millis, unexpected},
+};
+use crate::domain::{
+    clock::Timestamp,
+    ids::AccountId,
+    one_time_token::{Binding, CODE_ATTEMPTS, StoredToken, TokenPurpose},
+};
+
+/// A presented link or code, as the digests that a stored token may have.
+#[derive(Clone, Debug)]
+pub enum PresentedToken {
+    /// The token of a link.
+    Link(Vec<[u8; 32]>),
+    /// A code.
+    Code(Vec<[u8; 32]>),
+}
+
+/// A live token, as it was found: to be stored again if the change that used it up failed.
+#[derive(Clone, Debug)]
+pub struct FoundToken {
+    field: Bytes,
+    value: Bytes,
+}
+
+/// One-time tokens. Clones share the connections.
+#[derive(Clone)]
+pub struct OneTimeTokens {
+    connection: Arc<RedisConnection>,
+}
+
+impl OneTimeTokens {
+    pub(super) fn new(connection: Arc<RedisConnection>) -> Self {
+        Self { connection }
+    }
+
+    /// Stores a token under an id.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn issue(&self, token: &StoredToken, id: [u8; 16], now: Timestamp) -> Result<(), RedisError> {
+        let mut field = vec![token.purpose.byte()];
+        field.extend_from_slice(&id);
+        let mut value = Vec::with_capacity(93);
+        for time in [token.issued_at, token.expires_at] {
+            value.extend_from_slice(&time.as_millis().max(0).to_be_bytes()[2..]);
+        }
+        value.extend_from_slice(&token.binding.0);
+        value.extend_from_slice(&token.link);
+        value.extend_from_slice(&token.code);
+        value.push(CODE_ATTEMPTS);
+        let found = FoundToken { field: field.into(), value: value.into() };
+        self.put(token.account, token.purpose, &found, token.expires_at, now).await
+    }
+
+    /// Stores a token again that [`OneTimeTokens::take`] has used up.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn restore(
+        &self,
+        account: AccountId,
+        purpose: TokenPurpose,
+        found: &FoundToken,
+        now: Timestamp,
+    ) -> Result<(), RedisError> {
+        let mut expires = [0; 8];
+        if let Some(bytes) = found.value.get(6..12) {
+            expires[2..].copy_from_slice(bytes);
+        }
+        let expires_at = Timestamp::from_millis(i64::from_be_bytes(expires));
+        if expires_at <= now { Ok(()) } else { self.put(account, purpose, found, expires_at, now).await }
+    }
+
+    async fn put(
+        &self,
+        account: AccountId,
+        purpose: TokenPurpose,
+        token: &FoundToken,
+        expires_at: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), RedisError> {
+        let arguments = vec![
+            millis(now),
+            Value::Bytes(token.field.clone()),
+            Value::Bytes(token.value.clone()),
+            Value::Integer(purpose.max_live().into()),
+            duration(expires_at.saturating_since(now)),
+        ];
+        let keys = vec![self.connection.keys.one_time_tokens(account)];
+        script::run(&self.connection.scripts.issue_token, &self.connection, keys, arguments).await.map(drop)
+    }
+
+    /// Finds a live token without using it up. A wrong code counts.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn find(
+        &self,
+        account: AccountId,
+        purpose: TokenPurpose,
+        presented: &PresentedToken,
+        binding: Binding,
+        now: Timestamp,
+    ) -> Result<Option<FoundToken>, RedisError> {
+        self.look_up(account, purpose, presented, binding, "0", now).await
+    }
+
+    /// Uses a live token up: of any number of callers one gets it (I11).
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn take(
+        &self,
+        account: AccountId,
+        purpose: TokenPurpose,
+        presented: &PresentedToken,
+        binding: Binding,
+        now: Timestamp,
+    ) -> Result<Option<FoundToken>, RedisError> {
+        self.look_up(account, purpose, presented, binding, "1", now).await
+    }
+
+    /// Removes all tokens of an account.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn clear(&self, account: AccountId) -> Result<(), RedisError> {
+        let answer = self.connection.client().del(self.connection.keys.one_time_tokens(account)).await;
+        let _: i64 = answer.inspect_err(|error| self.connection.note(error))?;
+        Ok(())
+    }
+
+    async fn look_up(
+        &self,
+        account: AccountId,
+        purpose: TokenPurpose,
+        presented: &PresentedToken,
+        binding: Binding,
+        take: &'static str,
+        now: Timestamp,
+    ) -> Result<Option<FoundToken>, RedisError> {
+        let (kind, digests) = match presented {
+            PresentedToken::Link(digests) => ("link", digests),
+            PresentedToken::Code(digests) => ("code", digests),
+        };
+        let mut arguments = vec![
+            millis(now),
+            Value::Bytes(Bytes::copy_from_slice(&[purpose.byte()])),
+            kind.into(),
+            take.into(),
+            Value::Bytes(Bytes::copy_from_slice(&binding.0)),
+        ];
+        arguments.extend(digests.iter().map(|digest| Value::Bytes(Bytes::copy_from_slice(digest))));
+        let keys = vec![self.connection.keys.one_time_tokens(account)];
+        let answer = script::run(&self.connection.scripts.use_token, &self.connection, keys, arguments).await?;
+        match &answer {
+            Value::Array(parts) => match parts.as_slice() {
+                [] => Ok(None),
+                [field, value] => match (bytes(field), bytes(value)) {
+                    (Some(field), Some(value)) => Ok(Some(FoundToken { field, value })),
+                    _ => Err(unexpected("use_token", &answer)),
+                },
+                _ => Err(unexpected("use_token", &answer)),
+            },
+            // an empty table
+            Value::Null => Ok(None),
+            _ => Err(unexpected("use_token", &answer)),
+        }
+    }
+}
+
+fn bytes(value: &Value) -> Option<Bytes> {
+    value.as_bytes().map(Bytes::copy_from_slice)
+}

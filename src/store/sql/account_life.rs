@@ -1,0 +1,322 @@
+//! Changes of an account's address, username, password and end, on its locked row; and the accounts whose deletion is due.
+
+use sqlx::{Any, Row, Transaction, any::AnyRow};
+
+use super::{AccountChange, Sql, SqlError, query};
+use crate::domain::{
+    account::{Email, Username},
+    clock::Timestamp,
+    ids::AccountId,
+};
+
+/// An address of an account beside its primary one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FurtherAddress {
+    /// The address.
+    pub email: Email,
+    /// When it was stored.
+    pub created_at: Timestamp,
+    /// Until when it can become the primary address.
+    pub expires_at: Timestamp,
+}
+
+/// Why an account did not get a verified address.
+#[derive(Debug, thiserror::Error)]
+pub enum TakeAddressError {
+    /// Another account has verified it.
+    #[error("another account has verified this e-mail address")]
+    Taken,
+    /// The database failed.
+    #[error(transparent)]
+    Sql(#[from] SqlError),
+}
+
+/// Why a username was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum SetUsernameError {
+    /// Another account has it.
+    #[error("another account has this username")]
+    Taken,
+    /// The database failed.
+    #[error(transparent)]
+    Sql(#[from] SqlError),
+}
+
+/// The states of the table `addresses`.
+const PENDING: &str = "pending";
+const FORMER: &str = "former";
+
+impl Sql {
+    /// The ids of at most `limit` accounts whose deletion is due.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn accounts_due_for_deletion(&self, now: Timestamp, limit: u32) -> Result<Vec<AccountId>, SqlError> {
+        let mut tx = self.begin_read().await?;
+        let rows = query("SELECT id FROM accounts WHERE deletion_at <= $1 ORDER BY deletion_at LIMIT $2")
+            .bind(now.as_millis())
+            .bind(i64::from(limit))
+            .fetch_all(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        let id = |text: String| text.parse().map_err(|_| SqlError::Corrupt(format!("the account id {text}")));
+        rows.iter().map(|row| id(row.try_get("id")?)).collect()
+    }
+
+    /// The address of an account that waits for its confirmation.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn pending_address(&self, id: AccountId, now: Timestamp) -> Result<Option<FurtherAddress>, SqlError> {
+        let mut tx = self.begin_read().await?;
+        let found = addresses(&mut tx, id, PENDING, now).await?;
+        tx.commit().await?;
+        Ok(found.into_iter().next())
+    }
+
+    /// The former addresses of an account that can become the primary one again, newest first.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn former_addresses(&self, id: AccountId, now: Timestamp) -> Result<Vec<FurtherAddress>, SqlError> {
+        let mut tx = self.begin_read().await?;
+        let found = addresses(&mut tx, id, FORMER, now).await?;
+        tx.commit().await?;
+        Ok(found)
+    }
+}
+
+impl AccountChange {
+    /// Marks the primary address as verified.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn verify_email(&mut self, now: Timestamp) -> Result<(), SqlError> {
+        query("UPDATE accounts SET email_verified = 1, email_verified_at = $1 WHERE id = $2")
+            .bind(now.as_millis())
+            .bind(self.account.id.to_string())
+            .execute(&mut *self.tx)
+            .await?;
+        self.account.email_verified = true;
+        self.store(now).await
+    }
+
+    /// Makes a verified address the primary one. An account that has the address without having verified it loses it (I13).
+    ///
+    /// # Errors
+    /// [`TakeAddressError`]
+    pub async fn take_address(&mut self, email: &Email, now: Timestamp) -> Result<(), TakeAddressError> {
+        let id = self.account.id.to_string();
+        // A key without an `@`: no address and no username has it.
+        let sql = "UPDATE accounts SET email = '', email_key = 'released:' || id, updated_at = $1 \
+                   WHERE email_key = $2 AND id <> $3 AND email_verified = 0 RETURNING id";
+        let released = query(sql)
+            .bind(now.as_millis())
+            .bind(email.key())
+            .bind(id.clone())
+            .fetch_all(&mut *self.tx)
+            .await
+            .map_err(SqlError::from)?;
+        for row in released {
+            let other: String = row.try_get("id").map_err(SqlError::from)?;
+            tracing::info!(account = %other, "an account lost its unverified address to the account that verified it");
+        }
+        let holder = query("SELECT id FROM accounts WHERE email_key = $1 AND id <> $2")
+            .bind(email.key())
+            .bind(id.clone())
+            .fetch_optional(&mut *self.tx)
+            .await
+            .map_err(SqlError::from)?;
+        if holder.is_some() {
+            return Err(TakeAddressError::Taken);
+        }
+        let sql = "UPDATE accounts SET email = $1, email_key = $2, email_verified = 1, email_verified_at = $3 \
+                   WHERE id = $4";
+        let updated = query(sql)
+            .bind(email.as_str().to_owned())
+            .bind(email.key())
+            .bind(now.as_millis())
+            .bind(id)
+            .execute(&mut *self.tx)
+            .await;
+        match updated {
+            // Another account took it after the query above.
+            Err(sqlx::Error::Database(error)) if error.is_unique_violation() => return Err(TakeAddressError::Taken),
+            Err(error) => return Err(SqlError::from(error).into()),
+            Ok(_) => {}
+        }
+        self.account.email = email.clone();
+        self.account.email_verified = true;
+        Ok(self.store(now).await?)
+    }
+
+    /// Removes the password: only a reset sets one again.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn remove_password(&mut self, now: Timestamp) -> Result<(), SqlError> {
+        self.account.password_hash = None;
+        self.account.password_changed_at = now;
+        self.store(now).await
+    }
+
+    /// Schedules the deletion of the account, or cancels it.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn set_deletion(&mut self, at: Option<Timestamp>, now: Timestamp) -> Result<(), SqlError> {
+        self.account.deletion_at = at;
+        self.store(now).await
+    }
+
+    /// Replaces the username, or removes it, unless another account has it.
+    ///
+    /// # Errors
+    /// [`SetUsernameError`]
+    pub async fn set_username(&mut self, name: Option<&Username>, now: Timestamp) -> Result<(), SetUsernameError> {
+        let id = self.account.id.to_string();
+        if let Some(name) = name {
+            let holder = query("SELECT id FROM accounts WHERE username_key = $1 AND id <> $2")
+                .bind(name.key())
+                .bind(id.clone())
+                .fetch_optional(&mut *self.tx)
+                .await
+                .map_err(SqlError::from)?;
+            if holder.is_some() {
+                return Err(SetUsernameError::Taken);
+            }
+        }
+        let updated = query("UPDATE accounts SET username = $1, username_key = $2 WHERE id = $3")
+            .bind(name.map(|name| name.as_str().to_owned()))
+            .bind(name.map(Username::key))
+            .bind(id)
+            .execute(&mut *self.tx)
+            .await;
+        match updated {
+            Err(sqlx::Error::Database(error)) if error.is_unique_violation() => return Err(SetUsernameError::Taken),
+            Err(error) => return Err(SqlError::from(error).into()),
+            Ok(_) => {}
+        }
+        self.account.username = name.cloned();
+        Ok(self.store(now).await?)
+    }
+
+    /// Stores the address that becomes the primary one once it is confirmed. An account has one such address.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn set_pending_address(
+        &mut self,
+        email: &Email,
+        now: Timestamp,
+        expires_at: Timestamp,
+    ) -> Result<(), SqlError> {
+        self.clear_pending_address().await?;
+        self.insert_address(PENDING, email, now, expires_at).await
+    }
+
+    /// The address that waits for its confirmation.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn pending_address(&mut self, now: Timestamp) -> Result<Option<FurtherAddress>, SqlError> {
+        Ok(addresses(&mut self.tx, self.account.id, PENDING, now).await?.into_iter().next())
+    }
+
+    /// Forgets the address that waits for its confirmation.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn clear_pending_address(&mut self) -> Result<(), SqlError> {
+        query("DELETE FROM addresses WHERE account_id = $1 AND state = $2")
+            .bind(self.account.id.to_string())
+            .bind(PENDING.to_owned())
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
+    /// Stores a verified address that was replaced, so that the change can be undone.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn add_former_address(
+        &mut self,
+        email: &Email,
+        now: Timestamp,
+        expires_at: Timestamp,
+    ) -> Result<(), SqlError> {
+        query("DELETE FROM addresses WHERE account_id = $1 AND state = $2 AND expires_at <= $3")
+            .bind(self.account.id.to_string())
+            .bind(FORMER.to_owned())
+            .bind(now.as_millis())
+            .execute(&mut *self.tx)
+            .await?;
+        self.insert_address(FORMER, email, now, expires_at).await
+    }
+
+    /// The former addresses that can become the primary one again, newest first.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn former_addresses(&mut self, now: Timestamp) -> Result<Vec<FurtherAddress>, SqlError> {
+        addresses(&mut self.tx, self.account.id, FORMER, now).await
+    }
+
+    /// Forgets the former addresses that were stored at `since` or later.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn clear_former_addresses(&mut self, since: Timestamp) -> Result<(), SqlError> {
+        query("DELETE FROM addresses WHERE account_id = $1 AND state = $2 AND created_at >= $3")
+            .bind(self.account.id.to_string())
+            .bind(FORMER.to_owned())
+            .bind(since.as_millis())
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
+    async fn insert_address(
+        &mut self,
+        state: &str,
+        email: &Email,
+        now: Timestamp,
+        expires_at: Timestamp,
+    ) -> Result<(), SqlError> {
+        let sql = "INSERT INTO addresses (account_id, email, email_key, state, created_at, expires_at) \
+                   VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (account_id, state, email_key) DO UPDATE SET \
+                   email = excluded.email, created_at = excluded.created_at, expires_at = excluded.expires_at";
+        query(sql)
+            .bind(self.account.id.to_string())
+            .bind(email.as_str().to_owned())
+            .bind(email.key())
+            .bind(state.to_owned())
+            .bind(now.as_millis())
+            .bind(expires_at.as_millis())
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+}
+
+/// The addresses of an account in one state that have not expired, newest first.
+async fn addresses(
+    tx: &mut Transaction<'_, Any>,
+    id: AccountId,
+    state: &str,
+    now: Timestamp,
+) -> Result<Vec<FurtherAddress>, SqlError> {
+    let sql = "SELECT email, created_at, expires_at FROM addresses \
+               WHERE account_id = $1 AND state = $2 AND expires_at > $3 ORDER BY created_at DESC";
+    let rows =
+        query(sql).bind(id.to_string()).bind(state.to_owned()).bind(now.as_millis()).fetch_all(&mut **tx).await?;
+    let read = |row: &AnyRow| {
+        Ok(FurtherAddress {
+            email: Email::from_stored(row.try_get("email")?),
+            created_at: Timestamp::from_millis(row.try_get("created_at")?),
+            expires_at: Timestamp::from_millis(row.try_get("expires_at")?),
+        })
+    };
+    rows.iter().map(read).collect()
+}

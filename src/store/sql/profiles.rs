@@ -1,0 +1,72 @@
+//! The `profiles` table: what the owner and the operators say about an account.
+
+use sqlx::{Row, any::AnyRow};
+
+use super::{AccountChange, Sql, SqlError, query};
+use crate::domain::{
+    ids::AccountId,
+    profile::{LanguageTag, Metadata, Profile, TimeZoneName},
+};
+
+const SELECT: &str = "SELECT display_name, locale, time_zone, app_metadata, user_metadata FROM profiles \
+                      WHERE account_id = $1";
+
+impl Sql {
+    /// Reads the profile of an account; empty if there is none.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn profile(&self, id: AccountId) -> Result<Profile, SqlError> {
+        let row = self.read_one(SELECT, id.to_string()).await?;
+        row.as_ref().map(|row| read(id, row)).transpose().map(Option::unwrap_or_default)
+    }
+}
+
+impl AccountChange {
+    /// Reads the profile of the locked account; empty if there is none.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn profile(&mut self) -> Result<Profile, SqlError> {
+        let id = self.account.id;
+        let row = query(SELECT).bind(id.to_string()).fetch_optional(&mut *self.tx).await?;
+        row.as_ref().map(|row| read(id, row)).transpose().map(Option::unwrap_or_default)
+    }
+
+    /// Replaces the profile.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn set_profile(&mut self, profile: &Profile) -> Result<(), SqlError> {
+        let sql = "INSERT INTO profiles (account_id, display_name, locale, time_zone, app_metadata, user_metadata) \
+                   VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (account_id) DO UPDATE SET \
+                   display_name = excluded.display_name, locale = excluded.locale, time_zone = excluded.time_zone, \
+                   app_metadata = excluded.app_metadata, user_metadata = excluded.user_metadata";
+        query(sql)
+            .bind(self.account.id.to_string())
+            .bind(profile.display_name.clone())
+            .bind(profile.locale.as_ref().map(|it| it.as_str().to_owned()))
+            .bind(profile.time_zone.as_ref().map(|it| it.as_str().to_owned()))
+            .bind(profile.app_metadata.to_json())
+            .bind(profile.user_metadata.to_json())
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+}
+
+fn read(id: AccountId, row: &AnyRow) -> Result<Profile, SqlError> {
+    let metadata = |column: &'static str| {
+        let text: String = row.try_get(column)?;
+        Metadata::from_json(&text).ok_or_else(|| SqlError::Corrupt(format!("{column} of the account {id}")))
+    };
+    let text = |column: &'static str| row.try_get::<Option<String>, _>(column);
+    Ok(Profile {
+        display_name: text("display_name")?,
+        // an invalid one has no effect
+        locale: text("locale")?.and_then(|it| LanguageTag::parse(&it).ok()),
+        time_zone: text("time_zone")?.and_then(|it| TimeZoneName::parse(&it).ok()),
+        app_metadata: metadata("app_metadata")?,
+        user_metadata: metadata("user_metadata")?,
+    })
+}

@@ -1,0 +1,166 @@
+//! `POST /v1/me/email`, its confirmation, and `POST /v1/email/undo`.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::json;
+
+use super::{NEW_PASSWORD, change_mail, email, problem, reset, signed_in, verify, without_limits};
+use crate::harness::{
+    client::{PASSWORD, Tokens},
+    test_cluster::TestCluster,
+    wait,
+};
+
+#[tokio::test]
+async fn confirmed_change_replaces_address_and_session_and_tells_the_former_address() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let (here, there) = (node.login("ada").await, node.login("ada").await);
+    verify(&cluster, &node, "ada", &here).await;
+    let (token, _) = change_mail(&cluster, &node, &here, "lovelace").await;
+    assert_eq!(node.get("/v1/me", &here.access).await.json()["email"], email("ada"), "not before it is confirmed");
+
+    let answer = signed_in(&node, &here, Method::POST, "/v1/email/verify", json!({ "token": token })).await;
+    let new = Tokens::of(&answer.expect(200));
+    for former in [&here, &there] {
+        node.refresh(&former.refresh).await.expect(401);
+        node.get("/v1/me", &former.access).await.expect(401);
+    }
+    let me = node.get("/v1/me", &new.access).await.expect(200).json();
+    assert_eq!((&me["email"], &me["email_verified"]), (&json!(email("lovelace")), &json!(true)));
+    node.try_login(&email("lovelace"), PASSWORD).await.expect(200);
+    node.try_login(&email("ada"), PASSWORD).await.expect(401);
+    cluster.mail_to(&email("ada"), "address_changed").await;
+}
+
+#[tokio::test]
+async fn change_is_confirmed_by_code_in_the_session_or_by_link_with_password() {
+    let mut cluster = TestCluster::new();
+    without_limits(&mut cluster);
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    let (_, code) = change_mail(&cluster, &node, &tokens, "first").await;
+    let body = json!({ "email": email("first"), "code": code });
+    let answer = signed_in(&node, &tokens, Method::POST, "/v1/email/verify", body).await.expect(200);
+    let tokens = Tokens::of(&answer);
+    let (token, _) = change_mail(&cluster, &node, &tokens, "second").await;
+    let call = |body| node.post("/v1/email/verify", body);
+    assert_eq!(call(json!({ "token": token })).await.problem(), problem(403, "proof_required"));
+    call(json!({ "token": token, "password": PASSWORD })).await.expect(204);
+    node.refresh(&tokens.refresh).await.expect(401);
+    node.try_login(&email("second"), PASSWORD).await.expect(200);
+}
+
+#[tokio::test]
+async fn later_request_replaces_the_earlier_address() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    let (first, _) = change_mail(&cluster, &node, &tokens, "first").await;
+    change_mail(&cluster, &node, &tokens, "second").await;
+    let answer = signed_in(&node, &tokens, Method::POST, "/v1/email/verify", json!({ "token": first })).await;
+    assert_eq!(answer.problem(), problem(401, "invalid_code"));
+}
+
+#[tokio::test]
+async fn address_that_another_account_has_verified_is_answered_alike_and_its_owner_gets_a_mail() {
+    let mut cluster = TestCluster::new();
+    without_limits(&mut cluster);
+    let node = cluster.node().await;
+    for name in ["ada", "grace"] {
+        node.account(name).await;
+    }
+    let (ada, grace) = (node.login("ada").await, node.login("grace").await);
+    verify(&cluster, &node, "grace", &grace).await;
+    let body = json!({ "email": email("grace") });
+    let taken = signed_in(&node, &ada, Method::POST, "/v1/me/email", body).await.expect(202);
+    let free =
+        signed_in(&node, &ada, Method::POST, "/v1/me/email", json!({ "email": email("free") })).await.expect(202);
+    assert_eq!((taken.text, taken.headers.len()), (free.text, free.headers.len()));
+    cluster.mail_to(&email("grace"), "address_taken").await;
+}
+
+#[tokio::test]
+async fn undo_restores_the_address_and_ends_what_the_thief_has() {
+    let mut cluster = TestCluster::new();
+    without_limits(&mut cluster);
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let owner = node.login("ada").await;
+    verify(&cluster, &node, "ada", &owner).await;
+    // a thief with the password and a session
+    let thief = node.login("ada").await;
+    let (token, _) = change_mail(&cluster, &node, &thief, "thief").await;
+    let answer =
+        signed_in(&node, &thief, Method::POST, "/v1/email/verify", json!({ "token": token })).await.expect(200);
+    let thief = Tokens::of(&answer);
+    let undo = cluster.mail_to(&email("ada"), "address_changed").await.token().to_owned();
+    node.change_password(&thief.access, PASSWORD, NEW_PASSWORD).await.expect(200);
+    let (again, _) =
+        change_mail(&cluster, &node, &Tokens::of(&node.try_login(&email("thief"), NEW_PASSWORD).await), "far").await;
+    node.post("/v1/email/verify", json!({ "token": again, "password": NEW_PASSWORD })).await.expect(204);
+
+    node.post("/v1/email/undo", json!({ "token": undo })).await.expect(204);
+    node.post("/v1/email/undo", json!({ "token": undo })).await.expect(401);
+    for (identifier, password) in [("ada", NEW_PASSWORD), ("ada", PASSWORD)] {
+        node.try_login(identifier, password).await.expect(401);
+    }
+    let (token, _) = super::next_mail(&cluster, "ada", 0, "password_reset").await;
+    reset(&node, &token, "marble thicket saddle forty").await.expect(204);
+    let tokens = node.login_with(&email("ada"), "marble thicket saddle forty").await;
+    assert_eq!(node.get("/v1/me", &tokens.access).await.json()["email"], email("ada"));
+    // the undo link of the thief's own second change
+    let second = cluster.mail_to(&email("thief"), "address_changed").await.token().to_owned();
+    assert_eq!(node.post("/v1/email/undo", json!({ "token": second })).await.problem(), problem(401, "invalid_code"));
+}
+
+#[tokio::test]
+async fn undo_link_expires_after_the_window() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    verify(&cluster, &node, "ada", &tokens).await;
+    let (token, _) = change_mail(&cluster, &node, &tokens, "new").await;
+    signed_in(&node, &tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await.expect(200);
+    let undo = cluster.mail_to(&email("ada"), "address_changed").await.token().to_owned();
+    cluster.advance(Duration::from_hours(72));
+    assert_eq!(node.post("/v1/email/undo", json!({ "token": undo })).await.problem(), problem(401, "invalid_code"));
+}
+
+#[tokio::test]
+async fn unverified_former_address_gets_no_link() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("typo").await;
+    let tokens = node.login("typo").await;
+    let (token, _) = change_mail(&cluster, &node, &tokens, "right").await;
+    signed_in(&node, &tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await.expect(200);
+    wait::until("all mails are sent", || async { node.state.sql.mail_queue().await.unwrap().waiting == 0 }).await;
+    assert!(cluster.mails_to(&email("typo")).is_empty());
+}
+
+#[tokio::test]
+async fn change_needs_a_recent_authentication() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    cluster.advance(Duration::from_mins(16));
+    let tokens = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
+    for (method, path, body) in [
+        (Method::POST, "/v1/me/email", json!({ "email": email("new") })),
+        (Method::PATCH, "/v1/me", json!({ "username": "lovelace" })),
+        (Method::DELETE, "/v1/me", json!({})),
+    ] {
+        let answer = signed_in(&node, &tokens, method, path, body).await;
+        assert_eq!(answer.problem(), problem(401, "insufficient_user_authentication"), "{path}");
+        let challenge = answer.header("www-authenticate");
+        assert!(challenge.contains("error=\"insufficient_user_authentication\""), "{challenge}");
+        assert!(challenge.ends_with("max_age=\"900\""), "{challenge}");
+    }
+}

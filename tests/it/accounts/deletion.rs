@@ -1,0 +1,65 @@
+//! `DELETE /v1/me`, and `GET /v1/me/export`.
+
+use std::time::Duration;
+
+use latchkey::service::delete_account::delete_due;
+use reqwest::Method;
+use serde_json::json;
+
+use super::{email, problem, signed_in, verify};
+use crate::harness::{client::PASSWORD, test_cluster::TestCluster};
+
+#[tokio::test]
+async fn deletion_ends_sessions_at_once_and_the_account_after_the_grace_period() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    verify(&cluster, &node, "ada", &tokens).await;
+    let answer = signed_in(&node, &tokens, Method::DELETE, "/v1/me", json!({})).await.expect(202);
+    assert_eq!(answer.text_of("deletes_at"), "2027-01-29T08:00:00.000Z");
+    node.refresh(&tokens.refresh).await.expect(401);
+    cluster.mail_to(&email("ada"), "deletion_scheduled").await;
+    assert_eq!(delete_due(&node.state).await.unwrap(), 0);
+    cluster.advance(Duration::from_hours(14 * 24));
+    // before the job has run
+    assert_eq!(node.try_login("ada", PASSWORD).await.problem(), problem(401, "invalid_credentials"));
+    assert_eq!(delete_due(&node.state).await.unwrap(), 1);
+    node.account("ada").await;
+}
+
+#[tokio::test]
+async fn sign_in_during_the_grace_period_cancels_the_deletion() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    signed_in(&node, &tokens, Method::DELETE, "/v1/me", json!({})).await.expect(202);
+    cluster.advance(Duration::from_hours(13 * 24));
+    node.login("ada").await;
+    cluster.advance(Duration::from_hours(2 * 24));
+    assert_eq!(delete_due(&node.state).await.unwrap(), 0);
+    node.login("ada").await;
+}
+
+#[tokio::test]
+async fn export_has_all_data_and_no_secrets() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    let body = json!({ "display_name": "Ada Lovelace", "user_metadata": { "theme": "dark" } });
+    signed_in(&node, &tokens, Method::PATCH, "/v1/me", body).await.expect(200);
+    node.state.audit.flush().await.unwrap();
+    let export = node.get("/v1/me/export", &tokens.access).await.expect(200);
+    let data = export.json();
+    assert_eq!(data["account"]["display_name"], "Ada Lovelace");
+    assert_eq!(data["account"]["user_metadata"]["theme"], "dark");
+    assert_eq!(data["sessions"][0]["id"], tokens.session.as_str());
+    let mut events: Vec<_> =
+        data["events"].as_array().unwrap().iter().map(|event| event["event"].as_str().unwrap()).collect();
+    // all of one millisecond
+    events.sort_unstable();
+    assert_eq!(events, ["account_added", "profile_changed", "sign_in"]);
+    assert!(!export.text.contains("argon2") && !export.text.contains("lk_rt_"), "{}", export.text);
+}

@@ -1,0 +1,81 @@
+//! Redis or the database down at each step: a clear answer, and no half-made change.
+
+use latchkey::store::sql::Sql;
+use serde_json::json;
+
+use super::{NEW_PASSWORD, email, problem, reset, reset_mail, without_limits};
+use crate::{
+    degradation::wait_until_ready,
+    harness::{client::PASSWORD, test_cluster::TestCluster, wait},
+    store::server::Redis,
+};
+
+/// Executes a statement on a separate connection.
+async fn meddle(cluster: &TestCluster, statement: &str) {
+    use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
+    let mut connection = AnyConnection::connect(cluster.config.database.url.expose()).await.unwrap();
+    connection.execute(AssertSqlSafe(statement.to_owned())).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_without_redis_are_unavailable_and_leave_link_and_password_as_they_are() {
+    let mut server = Redis::start();
+    let mut cluster = crate::degradation::cluster(&server);
+    without_limits(&mut cluster);
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let (token, _) = reset_mail(&cluster, &node, "ada").await;
+    server.kill();
+    for (path, body) in [
+        ("/v1/password/forgot", json!({ "identifier": "ada" })),
+        ("/v1/password/reset", json!({ "token": token, "new_password": NEW_PASSWORD })),
+        ("/v1/email/verification", json!({ "email": email("ada") })),
+        ("/v1/email/verify", json!({ "token": token, "password": PASSWORD })),
+        ("/v1/email/undo", json!({ "token": token })),
+        ("/v1/account/secure", json!({ "token": token })),
+    ] {
+        let answer = node.post(path, body).await;
+        assert_eq!(answer.problem(), problem(503, "unavailable"), "{path}");
+        assert!(!answer.header("retry-after").is_empty(), "{path}");
+    }
+    server.restart();
+    wait_until_ready(&node).await;
+    node.try_login("ada", PASSWORD).await.expect(200);
+    reset(&node, &token, NEW_PASSWORD).await.expect(204);
+    node.try_login("ada", NEW_PASSWORD).await.expect(200);
+}
+
+/// The audit entry is part of the change, so the change fails after the link was used up.
+#[tokio::test]
+async fn change_that_the_database_refuses_gives_the_link_back() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let (token, _) = reset_mail(&cluster, &node, "ada").await;
+    meddle(&cluster, "ALTER TABLE audit RENAME TO audit_gone").await;
+    assert_eq!(reset(&node, &token, NEW_PASSWORD).await.status, 500);
+    node.try_login("ada", PASSWORD).await.expect(200);
+    meddle(&cluster, "ALTER TABLE audit_gone RENAME TO audit").await;
+    reset(&node, &token, NEW_PASSWORD).await.expect(204);
+    node.try_login("ada", NEW_PASSWORD).await.expect(200);
+}
+
+#[tokio::test]
+async fn mail_that_can_not_be_stored_is_stored_once_the_database_answers() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    meddle(&cluster, "ALTER TABLE mail_outbox RENAME TO outbox_gone").await;
+    // the address is not changed, and no change is pending, if the mail can't be stored
+    let body = json!({ "email": email("new") });
+    let answer = super::signed_in(&node, &tokens, reqwest::Method::POST, "/v1/me/email", body).await;
+    assert_eq!(answer.status, 500);
+    let sql: Sql = cluster.sql_unmigrated().await;
+    let id = node.get("/v1/me", &tokens.access).await.text_of("id").parse().unwrap();
+    assert_eq!(sql.pending_address(id, cluster.clock.now()).await.unwrap(), None);
+    meddle(&cluster, "ALTER TABLE outbox_gone RENAME TO mail_outbox").await;
+    wait::until("all work is done", || async { node.state.background.is_empty() }).await;
+    super::change_mail(&cluster, &node, &tokens, "new").await;
+}

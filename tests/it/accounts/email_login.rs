@@ -1,0 +1,76 @@
+//! `POST /v1/login/code`, `POST /v1/login/code/verify`.
+
+use serde_json::json;
+
+use super::{NEW_PASSWORD, email, next_mail, problem, reset, reset_mail, without_limits};
+use crate::harness::{
+    client::{Client, PASSWORD, Tokens},
+    test_cluster::TestCluster,
+};
+
+async fn request(node: &Client, name: &str) -> String {
+    node.post("/v1/login/code", json!({ "email": email(name) })).await.expect(202).text_of("request")
+}
+
+fn cluster() -> TestCluster {
+    let mut cluster = TestCluster::new();
+    without_limits(&mut cluster);
+    cluster.config.login.email_code = true;
+    cluster
+}
+
+#[tokio::test]
+async fn sign_in_by_mail_is_off_by_default() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    let answer = node.post("/v1/login/code", json!({ "email": email("ada") })).await;
+    assert_eq!(answer.problem(), problem(403, "login_method_off"));
+    let body = json!({ "request": "x", "token": "x" });
+    assert_eq!(node.post("/v1/login/code/verify", body).await.problem(), problem(403, "login_method_off"));
+}
+
+#[tokio::test]
+async fn code_and_link_sign_in_only_where_they_were_asked_for() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let (token, _) = reset_mail(&cluster, &node, "ada").await;
+    reset(&node, &token, NEW_PASSWORD).await.expect(204);
+    let (elsewhere, here) = (request(&node, "nobody").await, request(&node, "ada").await);
+    let (_, code) = next_mail(&cluster, "ada", 1, "sign_in_code").await;
+    let verify = |request: &str, code: &str| {
+        let body = json!({ "request": request, "email": email("ada"), "code": code, "device": "x" });
+        node.post("/v1/login/code/verify", body)
+    };
+    assert_eq!(verify(&elsewhere, &code).await.problem(), problem(401, "invalid_code"));
+    let tokens = Tokens::of(&verify(&here, &code).await.expect(200));
+    node.refresh(&tokens.refresh).await.expect(200);
+    assert_eq!(verify(&here, &code).await.problem(), problem(401, "invalid_code"), "works once");
+    // the password and other sessions stay: the address was verified before
+    node.try_login("ada", NEW_PASSWORD).await.expect(200);
+
+    let here = request(&node, "ada").await;
+    let count = cluster.mails_to(&email("ada")).len();
+    let (token, _) = next_mail(&cluster, "ada", count - 1, "sign_in_code").await;
+    let body = json!({ "request": here, "token": token, "transport": "cookie" });
+    let mut request = node.request(reqwest::Method::POST, "/v1/login/code/verify").json(&body);
+    request = request.header("origin", "https://auth.example.com").header("sec-fetch-site", "same-origin");
+    let answer = node.send(request).await;
+    // the link may be of the first mail while the second is on its way
+    assert!(answer.status == 200 || answer.status == 401, "{answer:?}");
+}
+
+#[tokio::test]
+async fn sign_in_by_mail_to_an_unverified_address_ends_what_was_set_up_before() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let squatter = node.login("ada").await;
+    let here = request(&node, "ada").await;
+    let (_, code) = next_mail(&cluster, "ada", 0, "sign_in_code").await;
+    let body = json!({ "request": here, "email": email("ada"), "code": code });
+    let tokens = Tokens::of(&node.post("/v1/login/code/verify", body).await.expect(200));
+    node.refresh(&squatter.refresh).await.expect(401);
+    node.try_login("ada", PASSWORD).await.expect(401);
+    assert_eq!(node.get("/v1/me", &tokens.access).await.json()["email_verified"], true);
+}

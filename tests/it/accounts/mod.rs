@@ -1,0 +1,77 @@
+//! The life of an account: links and codes of mails, and what they change.
+
+mod change_email;
+mod deletion;
+mod edges;
+mod email_login;
+mod invitation;
+mod notices;
+mod password_reset;
+mod profile;
+mod registration;
+mod verification;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{
+    client::{Answer, Client, Tokens},
+    test_cluster::TestCluster,
+};
+
+/// A password that [`crate::harness::client::Client::account`] does not use.
+pub const NEW_PASSWORD: &str = "gravel lantern ostrich nine";
+
+pub fn problem(status: u16, code: &str) -> (u16, String) {
+    (status, code.to_owned())
+}
+
+/// The address of [`crate::harness::client::Client::account`].
+pub fn email(name: &str) -> String {
+    format!("{name}@example.com")
+}
+
+/// Asks for a password reset and returns the mail's token and code.
+pub async fn reset_mail(cluster: &TestCluster, node: &Client, name: &str) -> (String, String) {
+    let before = cluster.mails_to(&email(name)).len();
+    node.post("/v1/password/forgot", json!({ "identifier": name })).await.expect(202);
+    next_mail(cluster, name, before, "password_reset").await
+}
+
+/// The token and the code of the mail that follows `before` others.
+pub async fn next_mail(cluster: &TestCluster, name: &str, before: usize, template: &str) -> (String, String) {
+    let arrived = || async { cluster.mails_to(&email(name)).len() > before };
+    crate::harness::wait::until(&format!("{name} has a mail {template}"), arrived).await;
+    let mail = cluster.mail_to(&email(name), template).await;
+    (mail.token().to_owned(), mail.code().to_owned())
+}
+
+pub async fn reset(node: &Client, token: &str, password: &str) -> Answer {
+    node.post("/v1/password/reset", json!({ "token": token, "new_password": password })).await
+}
+
+/// Verifies the address of an account of [`crate::harness::client::Client::account`], as its owner.
+pub async fn verify(cluster: &TestCluster, node: &Client, name: &str, tokens: &Tokens) {
+    let before = cluster.mails_to(&email(name)).len();
+    node.post("/v1/email/verification", json!({ "email": email(name) })).await.expect(202);
+    let (token, _) = next_mail(cluster, name, before, "verify_address").await;
+    signed_in(node, tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await.expect(204);
+}
+
+/// Sends a JSON request with an access token.
+pub async fn signed_in(node: &Client, tokens: &Tokens, method: Method, path: &str, body: Value) -> Answer {
+    node.send(node.request(method, path).bearer_auth(&tokens.access).json(&body)).await
+}
+
+/// Asks for a change of address as the account of `tokens`, and returns the mail's token and code.
+pub async fn change_mail(cluster: &TestCluster, node: &Client, tokens: &Tokens, new: &str) -> (String, String) {
+    let before = cluster.mails_to(&email(new)).len();
+    signed_in(node, tokens, Method::POST, "/v1/me/email", json!({ "email": email(new) })).await.expect(202);
+    next_mail(cluster, new, before, "confirm_address").await
+}
+
+/// No limits on mails, for tests that cause many.
+pub fn without_limits(cluster: &mut TestCluster) {
+    let limits = &mut cluster.config.limits;
+    (limits.mail_per_account, limits.recovery_per_address, limits.login_per_address) = (None, None, None);
+}

@@ -1,0 +1,91 @@
+//! Notices, and `POST /v1/account/secure`.
+
+use serde_json::json;
+
+use super::{NEW_PASSWORD, email, problem, reset, verify, without_limits};
+use crate::harness::{
+    client::{PASSWORD, Tokens},
+    test_cluster::{Node, TestCluster},
+    wait,
+};
+
+/// A cluster with a verified account.
+async fn verified() -> (TestCluster, Node, Tokens) {
+    let mut cluster = TestCluster::new();
+    without_limits(&mut cluster);
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    verify(&cluster, &node, "ada", &tokens).await;
+    (cluster, node, tokens)
+}
+
+#[tokio::test]
+async fn changed_password_is_reported_and_the_report_secures_the_account() {
+    let (cluster, node, tokens) = verified().await;
+    let thief = Tokens::of(&node.change_password(&tokens.access, PASSWORD, NEW_PASSWORD).await.expect(200));
+    let mail = cluster.mail_to(&email("ada"), "password_changed").await;
+    let token = mail.token().to_owned();
+    node.post("/v1/account/secure", json!({ "token": token })).await.expect(204);
+    node.refresh(&thief.refresh).await.expect(401);
+    node.try_login("ada", NEW_PASSWORD).await.expect(401);
+    let (link, _) = super::next_mail(&cluster, "ada", 0, "password_reset").await;
+    reset(&node, &link, "marble thicket saddle forty").await.expect(204);
+    node.login_with("ada", "marble thicket saddle forty").await;
+    assert_eq!(
+        node.post("/v1/account/secure", json!({ "token": token })).await.problem(),
+        problem(401, "invalid_code")
+    );
+}
+
+#[tokio::test]
+async fn new_device_and_network_are_reported_and_known_ones_are_not() {
+    let mut cluster = TestCluster::new();
+    without_limits(&mut cluster);
+    cluster.config.http.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let login = |address: &'static str| {
+        let body = json!({ "identifier": "ada", "password": PASSWORD });
+        let request = node.request(reqwest::Method::POST, "/v1/login").header("x-forwarded-for", address);
+        node.send(request.header("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:130.0) Firefox/130.0").json(&body))
+    };
+    let tokens = Tokens::of(&login("192.0.2.1").await.expect(200));
+    verify(&cluster, &node, "ada", &tokens).await;
+    login("192.0.2.1").await.expect(200);
+    login("198.51.100.7").await.expect(200);
+    let mail = cluster.mail_to(&email("ada"), "new_device").await;
+    assert!(mail.text.contains("198.51.100.7") && mail.text.contains("Firefox, Linux"), "{}", mail.text);
+    login("198.51.100.7").await.expect(200);
+    wait::until("all mails are sent", || async { node.state.sql.mail_queue().await.unwrap().waiting == 0 }).await;
+    let notices = cluster.mails_to(&email("ada")).iter().filter(|mail| mail.file.contains("new_device")).count();
+    assert_eq!(notices, 1);
+}
+
+#[tokio::test]
+async fn reuse_of_a_refresh_token_and_disabling_are_reported() {
+    let mut cluster = TestCluster::new();
+    without_limits(&mut cluster);
+    let node = cluster.node().await;
+    let id = node.account("ada").await.text_of("id").parse().unwrap();
+    let tokens = node.login("ada").await;
+    verify(&cluster, &node, "ada", &tokens).await;
+    let second = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
+    let third = Tokens::of(&node.refresh(&second.refresh).await.expect(200));
+    node.refresh(&third.refresh).await.expect(200);
+    cluster.advance(std::time::Duration::from_hours(48));
+    node.refresh(&tokens.refresh).await.expect(401);
+    cluster.mail_to(&email("ada"), "session_reuse").await;
+    latchkey::service::accounts::disable(&node.state, id).await.unwrap();
+    cluster.mail_to(&email("ada"), "account_disabled").await;
+}
+
+#[tokio::test]
+async fn unverified_address_gets_no_notices() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    node.change_password(&tokens.access, PASSWORD, NEW_PASSWORD).await.expect(200);
+    assert!(node.state.sql.mails(None, 10).await.unwrap().is_empty());
+}

@@ -1,0 +1,162 @@
+//! `POST /v1/password/forgot`, `POST /v1/password/reset`.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{NEW_PASSWORD, email, problem, reset, reset_mail, signed_in, verify, without_limits};
+use crate::harness::{client::PASSWORD, test_cluster::TestCluster, wait};
+
+#[tokio::test]
+async fn reset_by_link_sets_password_ends_all_sessions_and_verifies_address() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    let (token, _) = reset_mail(&cluster, &node, "ada").await;
+    // a mail scanner that follows the link uses nothing up
+    for method in [reqwest::Method::GET, reqwest::Method::HEAD] {
+        let path = format!("/v1/password/reset?token={token}");
+        assert_eq!(node.send(node.request(method, &path)).await.status, 405);
+    }
+    reset(&node, &token, NEW_PASSWORD).await.expect(204);
+    assert_eq!(node.refresh(&tokens.refresh).await.problem(), problem(401, "invalid_refresh_token"));
+    node.try_login("ada", PASSWORD).await.expect(401);
+    let tokens = node.login_with("ada", NEW_PASSWORD).await;
+    assert_eq!(node.get("/v1/me", &tokens.access).await.expect(200).json()["email_verified"], true);
+    assert_eq!(reset(&node, &token, PASSWORD).await.problem(), problem(401, "invalid_code"), "works once");
+}
+
+#[tokio::test]
+async fn reset_by_code_accepts_any_case_and_grouping_and_the_username() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let (token, code) = reset_mail(&cluster, &node, "ada").await;
+    let typed = code.to_lowercase().replace('-', " ");
+    let body = json!({ "identifier": "ADA", "code": typed, "new_password": NEW_PASSWORD });
+    node.post("/v1/password/reset", body).await.expect(204);
+    node.try_login("ada", NEW_PASSWORD).await.expect(200);
+    assert_eq!(reset(&node, &token, PASSWORD).await.problem(), problem(401, "invalid_code"), "one mail, one use");
+}
+
+#[tokio::test]
+async fn weak_password_does_not_use_the_link_up() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let (token, _) = reset_mail(&cluster, &node, "ada").await;
+    for weak in ["password", "short", "ada@example.com"] {
+        assert_eq!(reset(&node, &token, weak).await.problem(), problem(422, "weak_password"), "{weak}");
+    }
+    reset(&node, &token, NEW_PASSWORD).await.expect(204);
+}
+
+#[tokio::test]
+async fn wrong_codes_stop_the_code_and_not_the_link() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let (token, code) = reset_mail(&cluster, &node, "ada").await;
+    let attempt = |code: &str| {
+        let body = json!({ "identifier": email("ada"), "code": code, "new_password": NEW_PASSWORD });
+        node.post("/v1/password/reset", body)
+    };
+    for _ in 0..5 {
+        assert_eq!(attempt("2222-2222").await.problem(), problem(401, "invalid_code"));
+    }
+    assert_eq!(attempt(&code).await.problem(), problem(401, "invalid_code"), "a stranger used the attempts up");
+    reset(&node, &token, NEW_PASSWORD).await.expect(204);
+}
+
+#[tokio::test]
+async fn link_and_code_expire() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let (token, code) = reset_mail(&cluster, &node, "ada").await;
+    cluster.advance(Duration::from_hours(1));
+    assert_eq!(reset(&node, &token, NEW_PASSWORD).await.problem(), problem(401, "invalid_code"));
+    let body = json!({ "identifier": "ada", "code": code, "new_password": NEW_PASSWORD });
+    assert_eq!(node.post("/v1/password/reset", body).await.problem(), problem(401, "invalid_code"));
+}
+
+#[tokio::test]
+async fn flood_of_forgotten_password_calls_sends_one_mail_whose_link_works() {
+    let mut cluster = TestCluster::new();
+    cluster.config.limits.recovery_per_address = None;
+    cluster.config.limits.recovery_service = None;
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let (token, _) = reset_mail(&cluster, &node, "ada").await;
+    // calls by all names, from many clients at once
+    for batch in 0..100 {
+        let calls = (0..100).map(|call| {
+            let identifier = if (batch + call) % 2 == 0 { "ADA@example.com" } else { "ada" };
+            node.post("/v1/password/forgot", json!({ "identifier": identifier }))
+        });
+        for answer in futures_util::future::join_all(calls).await {
+            answer.expect(202);
+        }
+    }
+    wait::until("all work is done", || async { node.state.background.is_empty() }).await;
+    assert_eq!(node.state.sql.mails(None, 100).await.unwrap().len(), 1);
+    reset(&node, &token, NEW_PASSWORD).await.expect(204);
+    // later, the owner gets another mail
+    cluster.advance(Duration::from_mins(5));
+    reset_mail(&cluster, &node, "ada").await;
+}
+
+#[tokio::test]
+async fn calls_above_the_limit_of_an_address_are_refused() {
+    let mut cluster = TestCluster::new();
+    cluster.config.limits.recovery_per_address =
+        Some(latchkey::domain::limit::Quota { count: 3, window: Duration::from_mins(10) });
+    let node = cluster.node().await;
+    for _ in 0..3 {
+        node.post("/v1/password/forgot", json!({ "identifier": "nobody" })).await.expect(202);
+    }
+    let answer = node.post("/v1/password/forgot", json!({ "identifier": "nobody" })).await;
+    assert_eq!(answer.problem(), problem(429, "too_many_requests"));
+    assert_eq!(answer.header("ratelimit-policy"), "\"recovery-address\";q=3;w=600");
+}
+
+#[tokio::test]
+async fn disabled_account_gets_no_mail_and_its_links_stop_working() {
+    let mut cluster = TestCluster::new();
+    without_limits(&mut cluster);
+    let node = cluster.node().await;
+    let id = node.account("ada").await.text_of("id").parse().unwrap();
+    let (token, _) = reset_mail(&cluster, &node, "ada").await;
+    latchkey::service::accounts::disable(&node.state, id).await.unwrap();
+    assert_eq!(reset(&node, &token, NEW_PASSWORD).await.problem(), problem(401, "invalid_code"));
+    node.post("/v1/password/forgot", json!({ "identifier": "ada" })).await.expect(202);
+    wait::until("all work is done", || async { node.state.background.is_empty() }).await;
+    assert_eq!(cluster.mails_to(&email("ada")).len(), 1);
+}
+
+#[tokio::test]
+async fn changed_password_stops_earlier_reset_links() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    verify(&cluster, &node, "ada", &tokens).await;
+    let (token, _) = reset_mail(&cluster, &node, "ada").await;
+    let body = json!({ "current_password": PASSWORD, "new_password": NEW_PASSWORD });
+    signed_in(&node, &tokens, reqwest::Method::POST, "/v1/me/password", body).await.expect(200);
+    assert_eq!(reset(&node, &token, PASSWORD).await.problem(), problem(401, "invalid_code"));
+}
+
+#[tokio::test]
+async fn reset_without_token_or_code_lists_what_to_send() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    for body in [json!({}), json!({ "identifier": "ada" }), json!({ "code": "ABCD-EFGH" })] {
+        let mut body = body;
+        body["new_password"] = json!(NEW_PASSWORD);
+        let answer = node.post("/v1/password/reset", body).await;
+        assert_eq!(answer.problem(), problem(422, "invalid_fields"));
+        assert_eq!(answer.json()["errors"][0]["code"], "token_or_code");
+    }
+}

@@ -1,0 +1,55 @@
+//! `PATCH /v1/me`.
+
+use reqwest::Method;
+use serde_json::json;
+
+use super::{problem, signed_in};
+use crate::harness::{client::PASSWORD, test_cluster::TestCluster};
+
+#[tokio::test]
+async fn profile_changes_field_by_field_and_empty_texts_remove() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    let patch = |body| signed_in(&node, &tokens, Method::PATCH, "/v1/me", body);
+    let body =
+        json!({ "display_name": " Ada ", "locale": "pt-BR", "time_zone": "Europe/London", "username": "Lovelace" });
+    let me = patch(body).await.expect(200).json();
+    assert_eq!(
+        (&me["display_name"], &me["locale"], &me["username"]),
+        (&json!("Ada"), &json!("pt-BR"), &json!("Lovelace"))
+    );
+    let me = patch(json!({ "user_metadata": { "a": [1, { "b": null }] }, "locale": "" })).await.expect(200).json();
+    assert_eq!((&me["display_name"], me.get("locale")), (&json!("Ada"), None));
+    assert_eq!(node.get("/v1/me", &tokens.access).await.json(), me);
+    node.try_login("lovelace", PASSWORD).await.expect(200);
+    node.try_login("ada", PASSWORD).await.expect(401);
+    let me = patch(json!({ "username": "", "user_metadata": {} })).await.expect(200).json();
+    assert_eq!((me.get("username"), me.get("user_metadata")), (None, None));
+}
+
+#[tokio::test]
+async fn invalid_fields_are_listed_together_and_nothing_changes() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    node.account("grace").await;
+    let tokens = node.login("ada").await;
+    let patch = |body| signed_in(&node, &tokens, Method::PATCH, "/v1/me", body);
+    let body = json!({
+        "display_name": "a\u{202e}b", "locale": "english", "time_zone": "/etc", "username": "a b",
+        "user_metadata": { "x": "y".repeat(5000) },
+    });
+    let answer = patch(body).await;
+    assert_eq!(answer.problem(), problem(422, "invalid_fields"));
+    let codes: Vec<_> = answer.json()["errors"].as_array().unwrap().iter().map(|error| error["code"].clone()).collect();
+    assert_eq!(
+        codes,
+        ["invalid_username", "invalid_display_name", "invalid_locale", "invalid_time_zone", "metadata_too_large"]
+    );
+    assert_eq!(patch(json!({ "username": "GRACE" })).await.problem(), problem(409, "username_taken"));
+    assert_eq!(patch(json!({ "username": "root" })).await.problem(), problem(422, "invalid_fields"));
+    assert_eq!(patch(json!({ "user_metadata": "text" })).await.json()["errors"][0]["code"], "wrong_type");
+    assert_eq!(node.get("/v1/me", &tokens.access).await.json()["username"], "ada");
+}

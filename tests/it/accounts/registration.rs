@@ -1,0 +1,64 @@
+//! `registration.verification` and `registration.conceal`.
+
+use latchkey::config::Verification;
+use serde_json::json;
+
+use super::{email, next_mail, problem, without_limits};
+use crate::harness::{client::PASSWORD, test_cluster::TestCluster};
+
+#[tokio::test]
+async fn later_verification_sends_a_mail_and_allows_sign_in() {
+    let mut cluster = TestCluster::new();
+    cluster.config.registration.verification = Verification::Later;
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let (token, _) = next_mail(&cluster, "ada", 0, "verify_address").await;
+    node.login("ada").await;
+    node.post("/v1/email/verify", json!({ "token": token, "password": PASSWORD })).await.expect(204);
+}
+
+#[tokio::test]
+async fn required_verification_refuses_sign_in_until_address_is_verified() {
+    let mut cluster = TestCluster::new();
+    cluster.config.registration.verification = Verification::Required;
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let (token, _) = next_mail(&cluster, "ada", 0, "verify_address").await;
+    // any number of attempts with the right password: they are no failures
+    for _ in 0..8 {
+        assert_eq!(node.try_login("ada", PASSWORD).await.problem(), problem(403, "email_not_verified"));
+    }
+    node.try_login("ada", "not the password").await.expect(401);
+    node.post("/v1/email/verify", json!({ "token": token, "password": PASSWORD })).await.expect(204);
+    node.login("ada").await;
+}
+
+#[tokio::test]
+async fn concealed_registration_of_a_taken_address_is_answered_alike_and_its_owner_gets_a_mail() {
+    let mut cluster = TestCluster::new();
+    without_limits(&mut cluster);
+    cluster.config.registration.verification = Verification::Required;
+    cluster.config.registration.conceal = true;
+    let node = cluster.node().await;
+    let register = |name: &str| node.post("/v1/users", json!({ "email": email(name), "password": PASSWORD }));
+    let first = register("ada").await.expect(201);
+    let (token, _) = next_mail(&cluster, "ada", 0, "verify_address").await;
+    node.post("/v1/email/verify", json!({ "token": token, "password": PASSWORD })).await.expect(204);
+
+    let second = register("ada").await.expect(201);
+    assert_ne!(first.json()["id"], second.json()["id"]);
+    let names = |answer: &crate::harness::client::Answer| -> Vec<String> {
+        answer.json().as_object().unwrap().keys().cloned().collect()
+    };
+    assert_eq!(names(&first), names(&second));
+    assert_eq!(second.json()["email_verified"], false);
+    cluster.mail_to(&email("ada"), "address_taken").await;
+    // a free address: the sign-in that follows reveals nothing either
+    register("grace").await.expect(201);
+    for name in ["grace", "nobody"] {
+        assert_eq!(node.try_login(&email(name), PASSWORD).await.problem(), problem(401, "invalid_credentials"));
+    }
+    let body = json!({ "email": email("eve"), "username": "eve", "password": PASSWORD });
+    let answer = node.post("/v1/users", body).await;
+    assert_eq!(answer.json()["errors"][0]["code"], "username_not_yet");
+}

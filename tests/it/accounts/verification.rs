@@ -1,0 +1,79 @@
+//! `POST /v1/email/verification`, `POST /v1/email/verify`.
+
+use reqwest::Method;
+use serde_json::json;
+
+use super::{NEW_PASSWORD, email, next_mail, problem, signed_in, verify, without_limits};
+use crate::harness::{client::PASSWORD, test_cluster::TestCluster, wait};
+
+#[tokio::test]
+async fn verification_with_the_session_keeps_password_and_sessions() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    assert_eq!(node.get("/v1/me", &tokens.access).await.json()["email_verified"], false);
+    verify(&cluster, &node, "ada", &tokens).await;
+    assert_eq!(node.get("/v1/me", &tokens.access).await.json()["email_verified"], true);
+    node.refresh(&tokens.refresh).await.expect(200);
+    node.try_login("ada", PASSWORD).await.expect(200);
+}
+
+#[tokio::test]
+async fn link_alone_is_refused_and_not_used_up_until_password_proves_the_owner() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    node.post("/v1/email/verification", json!({ "email": "ADA@example.com" })).await.expect(202);
+    let (token, code) = next_mail(&cluster, "ada", 0, "verify_address").await;
+    let call = |body| node.post("/v1/email/verify", body);
+    assert_eq!(call(json!({ "token": token })).await.problem(), problem(403, "proof_required"));
+    let wrong = json!({ "token": token, "password": "not the password" });
+    assert_eq!(call(wrong).await.problem(), problem(403, "wrong_password"));
+    call(json!({ "email": email("ada"), "code": code, "password": PASSWORD })).await.expect(204);
+    let again = json!({ "token": token, "password": PASSWORD });
+    assert_eq!(call(again).await.problem(), problem(401, "invalid_code"));
+}
+
+#[tokio::test]
+async fn new_password_at_verification_replaces_password_and_ends_sessions() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    node.post("/v1/email/verification", json!({ "email": email("ada") })).await.expect(202);
+    let (token, _) = next_mail(&cluster, "ada", 0, "verify_address").await;
+    let body = json!({ "token": token, "new_password": NEW_PASSWORD });
+    node.post("/v1/email/verify", body).await.expect(204);
+    node.refresh(&tokens.refresh).await.expect(401);
+    node.try_login("ada", PASSWORD).await.expect(401);
+    node.try_login("ada", NEW_PASSWORD).await.expect(200);
+}
+
+#[tokio::test]
+async fn verified_and_unknown_addresses_get_no_verification_mail() {
+    let mut cluster = TestCluster::new();
+    without_limits(&mut cluster);
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    verify(&cluster, &node, "ada", &tokens).await;
+    for address in [email("ada"), email("nobody"), "not an address".to_owned()] {
+        node.post("/v1/email/verification", json!({ "email": address })).await.expect(202);
+    }
+    wait::until("all work is done", || async { node.state.background.is_empty() }).await;
+    assert_eq!(node.state.sql.mails(None, 100).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn access_token_of_another_account_is_no_proof() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    node.account("eve").await;
+    let eve = node.login("eve").await;
+    node.post("/v1/email/verification", json!({ "email": email("ada") })).await.expect(202);
+    let (token, _) = next_mail(&cluster, "ada", 0, "verify_address").await;
+    let answer = signed_in(&node, &eve, Method::POST, "/v1/email/verify", json!({ "token": token })).await;
+    assert_eq!(answer.problem(), problem(403, "proof_required"));
+}

@@ -1,0 +1,123 @@
+//! I11: A link or a code works exactly once among sixteen concurrent requests on two nodes, and stops working when what it was
+//! issued for changes.
+
+use serde_json::json;
+
+use crate::{
+    accounts::{NEW_PASSWORD, email, problem, reset, reset_mail, signed_in, verify, without_limits},
+    harness::{
+        client::{Answer, PASSWORD},
+        test_cluster::TestCluster,
+    },
+};
+
+/// Each racer's own password, so that the winner is known.
+fn password(racer: usize) -> String {
+    format!("{NEW_PASSWORD} racer {racer}")
+}
+
+fn winners(answers: &[Answer]) -> Vec<usize> {
+    let won: Vec<_> =
+        answers.iter().enumerate().filter(|(_, answer)| answer.status == 204).map(|(racer, _)| racer).collect();
+    for answer in answers.iter().filter(|answer| answer.status != 204) {
+        assert_eq!(answer.problem(), problem(401, "invalid_code"));
+    }
+    won
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i11_link_and_code_work_once_among_sixteen_racers_on_two_nodes() {
+    let mut cluster = TestCluster::new();
+    without_limits(&mut cluster);
+    let nodes = [cluster.node().await, cluster.node().await];
+    nodes[0].account("ada").await;
+    for by_code in [false, true] {
+        let (token, code) = reset_mail(&cluster, &nodes[0], "ada").await;
+        let race = (0..16).map(|racer| {
+            let body = if by_code {
+                json!({ "identifier": "ada", "code": code, "new_password": password(racer) })
+            } else {
+                json!({ "token": token, "new_password": password(racer) })
+            };
+            nodes[racer % 2].post("/v1/password/reset", body)
+        });
+        let answers = futures_util::future::join_all(race).await;
+        let won = winners(&answers);
+        assert_eq!(won.len(), 1, "{won:?}");
+        nodes[1].try_login("ada", &password(won[0])).await.expect(200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i11_sixteen_wrong_codes_at_once_leave_no_attempt() {
+    let mut cluster = TestCluster::new();
+    without_limits(&mut cluster);
+    let nodes = [cluster.node().await, cluster.node().await];
+    nodes[0].account("ada").await;
+    let (_, code) = reset_mail(&cluster, &nodes[0], "ada").await;
+    let guesses = (0..16).map(|racer| {
+        let body = json!({ "identifier": "ada", "code": "2222-2222", "new_password": password(racer) });
+        nodes[racer % 2].post("/v1/password/reset", body)
+    });
+    assert!(winners(&futures_util::future::join_all(guesses).await).is_empty());
+    let body = json!({ "identifier": "ada", "code": code, "new_password": NEW_PASSWORD });
+    assert_eq!(nodes[0].post("/v1/password/reset", body).await.problem(), problem(401, "invalid_code"));
+}
+
+#[tokio::test]
+async fn i11_link_stops_working_when_password_address_or_epoch_changes() {
+    let mut cluster = TestCluster::new();
+    without_limits(&mut cluster);
+    let node = cluster.node().await;
+    let id = node.account("ada").await.text_of("id").parse().unwrap();
+    let tokens = node.login("ada").await;
+    verify(&cluster, &node, "ada", &tokens).await;
+
+    let (token, _) = reset_mail(&cluster, &node, "ada").await;
+    node.change_password(&tokens.access, PASSWORD, NEW_PASSWORD).await.expect(200);
+    assert_eq!(reset(&node, &token, PASSWORD).await.problem(), problem(401, "invalid_code"), "password");
+
+    let (token, _) = reset_mail(&cluster, &node, "ada").await;
+    let admin = latchkey::domain::account::Roles::parse(["admin"]).unwrap();
+    latchkey::service::accounts::change_roles(&node.state, id, &admin, &latchkey::domain::account::Roles::default())
+        .await
+        .unwrap();
+    assert_eq!(reset(&node, &token, PASSWORD).await.problem(), problem(401, "invalid_code"), "epoch");
+
+    let (token, _) = reset_mail(&cluster, &node, "ada").await;
+    let new = latchkey::domain::account::Email::parse(&email("lovelace")).unwrap();
+    latchkey::service::accounts::set_email(&node.state, id, &new).await.unwrap();
+    assert_eq!(reset(&node, &token, PASSWORD).await.problem(), problem(401, "invalid_code"), "address");
+}
+
+/// Mail scanners follow links before their reader does.
+#[tokio::test]
+async fn i11_get_and_head_of_a_link_use_nothing_up() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    node.post("/v1/email/verification", json!({ "email": email("ada") })).await.expect(202);
+    let (token, _) = crate::accounts::next_mail(&cluster, "ada", 0, "verify_address").await;
+    for path in ["/v1/email/verify", "/v1/password/reset", "/v1/email/undo", "/v1/account/secure"] {
+        for method in [reqwest::Method::GET, reqwest::Method::HEAD] {
+            let answer = node.send(node.request(method, &format!("{path}?token={token}"))).await;
+            assert_eq!(answer.status, 405, "{path}");
+        }
+    }
+    let body = json!({ "token": token });
+    signed_in(&node, &tokens, reqwest::Method::POST, "/v1/email/verify", body).await.expect(204);
+}
+
+/// A copy of Redis contains neither links, codes nor addresses.
+#[tokio::test]
+async fn i11_redis_holds_digests_of_links_and_codes_only() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let (token, code) = reset_mail(&cluster, &node, "ada").await;
+    let everything = String::from_utf8_lossy(&cluster.redis.everything()).into_owned();
+    for secret in [token.as_str(), &token["lk_ot_".len()..], &code, &code.replace('-', ""), "ada@example.com"] {
+        assert!(!everything.contains(secret), "{secret}");
+    }
+}

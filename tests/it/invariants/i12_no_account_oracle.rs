@@ -1,0 +1,121 @@
+//! I12: Public calls answer the same for known and unknown accounts: status, body, headers and time.
+
+use std::{collections::BTreeMap, time::Instant};
+
+use serde_json::{Value, json};
+
+use crate::{
+    accounts::{NEW_PASSWORD, email, reset, reset_mail, without_limits},
+    harness::{
+        client::Answer,
+        monitor::Monitor,
+        test_cluster::{Node, TestCluster},
+        wait,
+    },
+};
+
+/// The response without the request id, the date and the secret of a sign-in request.
+fn seen(answer: &Answer) -> String {
+    let mut body = answer.json();
+    for random in ["request_id", "request"] {
+        if let Some(value) = body.get_mut(random) {
+            *value = Value::Null;
+        }
+    }
+    let headers: BTreeMap<_, _> = answer
+        .headers
+        .iter()
+        .filter(|(name, _)| !["x-request-id", "date"].contains(&name.as_str()))
+        .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+        .collect();
+    format!("{} {headers:?} {body}", answer.status)
+}
+
+/// An open cluster with a verified account `ada`.
+async fn cluster() -> (TestCluster, Node) {
+    let mut cluster = TestCluster::new();
+    without_limits(&mut cluster);
+    cluster.config.login.email_code = true;
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let (token, _) = reset_mail(&cluster, &node, "ada").await;
+    reset(&node, &token, NEW_PASSWORD).await.expect(204);
+    (cluster, node)
+}
+
+/// The public calls about an account: path, and body for a name.
+fn calls() -> Vec<(&'static str, fn(&str) -> Value)> {
+    vec![
+        ("/v1/password/forgot", |name| json!({ "identifier": email(name) })),
+        ("/v1/email/verification", |name| json!({ "email": email(name) })),
+        ("/v1/login/code", |name| json!({ "email": email(name) })),
+        (
+            "/v1/password/reset",
+            |name| json!({ "identifier": email(name), "code": "2222-2222", "new_password": "marble thicket saddle forty" }),
+        ),
+        ("/v1/email/verify", |name| json!({ "email": email(name), "code": "2222-2222", "password": NEW_PASSWORD })),
+        ("/v1/login/code/verify", |name| json!({ "request": "lk_lr_x", "email": email(name), "code": "2222-2222" })),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i12_public_calls_answer_alike_for_known_and_unknown_accounts() {
+    let (_cluster, node) = cluster().await;
+    for (path, body) in calls() {
+        let known = seen(&node.post(path, body("ada")).await);
+        assert_eq!(known, seen(&node.post(path, body("nobody")).await), "{path}");
+    }
+}
+
+/// The work before the answer. The mail is made after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn i12_codes_cost_the_same_commands_for_known_and_unknown_accounts() {
+    let (cluster, node) = cluster().await;
+    let mut monitor = Monitor::start(&cluster.redis);
+    for (path, body) in calls().into_iter().skip(3) {
+        let mut work = Vec::new();
+        for name in ["ada", "nobody"] {
+            wait::until("all work is done", || async { node.state.background.is_empty() }).await;
+            monitor.with_limits(&cluster.redis);
+            let before = (node.state.passwords.jobs(), node.state.sql.transactions());
+            node.post(path, body(name)).await.expect(401);
+            let commands: Vec<String> = monitor
+                .with_limits(&cluster.redis)
+                .iter()
+                .map(|words| format!("{} {} {}", words[0], words[1], words.len()))
+                .collect();
+            work.push((node.state.passwords.jobs() - before.0, commands));
+        }
+        assert_eq!(work[0], work[1], "{path}");
+        assert_eq!(work[0].0, 0, "no password is hashed for a wrong code");
+    }
+}
+
+/// The share of pairs in which a call for an existing account took longer: a half if there is no difference. See
+/// `abuse::enumeration`.
+#[tokio::test(flavor = "multi_thread")]
+async fn i12_forgotten_password_takes_the_same_time_for_known_and_unknown_accounts() {
+    let (_cluster, node) = cluster().await;
+    for path in ["/v1/password/forgot", "/v1/email/verification", "/v1/login/code"] {
+        let mut took: [Vec<u128>; 2] = [Vec::new(), Vec::new()];
+        for round in 0..100 {
+            let order = if round % 2 == 0 { [0, 1] } else { [1, 0] };
+            for kind in order {
+                // the work after the answer to the previous call is no part of this one
+                wait::until("all work is done", || async { node.state.background.is_empty() }).await;
+                let name = email(["ada", "eve"][kind]);
+                let begun = Instant::now();
+                node.post(
+                    path,
+                    if path.contains("forgot") { json!({ "identifier": name }) } else { json!({ "email": name }) },
+                )
+                .await
+                .expect(202);
+                took[kind].push(begun.elapsed().as_micros());
+            }
+        }
+        let longer = took[0].iter().flat_map(|a| took[1].iter().map(move |b| a > b)).filter(|longer| *longer).count();
+        let share = longer as f64 / (took[0].len() * took[1].len()) as f64;
+        assert!((0.2..=0.8).contains(&share), "{path}: an account that exists takes longer in {share:.2} of all pairs");
+    }
+}
