@@ -182,8 +182,8 @@ impl Templates {
     /// The values that texts and layouts can use.
     fn facts(&self, texts: &Texts<'_>, zone: &TimeZone, recipient: &str, data: &MailData) -> BTreeMap<String, Value> {
         let mut facts = Facts { values: BTreeMap::new(), texts, zone };
-        facts.set("product", &*self.product);
-        facts.set("issuer", &*self.issuer);
+        facts.set("product", &self.product);
+        facts.set("issuer", &self.issuer);
         facts.set("recipient", recipient);
         facts.set("template", data.template().as_str());
         if let Some(challenge) = data.challenge() {

@@ -28,7 +28,7 @@ pub enum Transport {
     /// Each message becomes a file.
     Files(MailFiles),
     /// Messages are sent to an SMTP server.
-    Smtp(SmtpClient),
+    Smtp(Box<SmtpClient>),
 }
 
 impl Transport {
@@ -39,7 +39,7 @@ impl Transport {
     pub fn new(settings: &MailSettings) -> Result<Self, String> {
         Ok(match &settings.transport {
             MailTransport::Files(folder) => Self::Files(MailFiles::new(folder.clone())),
-            MailTransport::Smtp(smtp) => Self::Smtp(SmtpClient::new(smtp, settings.workers)?),
+            MailTransport::Smtp(smtp) => Self::Smtp(Box::new(SmtpClient::new(smtp, settings.workers)?)),
         })
     }
 

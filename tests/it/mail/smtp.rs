@@ -218,6 +218,7 @@ async fn outage_of_an_hour_probes_seldom_and_loses_nothing() {
     assert!(attempts < 50, "{attempts} attempts in an hour");
     let metrics = latchkey::service::metrics::render(&node.state).await.unwrap();
     assert!(metrics.contains("latchkey_mail_server_reachable 0"), "{metrics}");
+    node.get("/readyz", "").await.expect(200);
 
     server.set_down(false);
     cluster.advance(Duration::from_mins(31));
