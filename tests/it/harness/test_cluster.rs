@@ -33,7 +33,7 @@ use super::{client::Client, redis::Redis, wait};
 pub struct TestCluster {
     pub redis: Redis,
     pub clock: Clock,
-    /// The clock of Redis for nodes whose own clock differs; none where `clock` is everybody's.
+    /// The clock of Redis for nodes whose own clock differs; none where all nodes use `clock`.
     pub redis_clock: Option<Clock>,
     /// The configuration of the next node.
     pub config: Config,

@@ -1,0 +1,68 @@
+//! I15: Every end of a session other than its own timeouts is an event of the stream, with its cause.
+
+use std::time::Duration;
+
+use latchkey::service::{accounts, sessions};
+use reqwest::Method;
+
+use crate::harness::{
+    client::{PASSWORD, Tokens},
+    events,
+    test_cluster::TestCluster,
+};
+
+const NEW: &str = "gravel lantern opera sixpence";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i15_each_way_to_end_a_session_appends_an_event_with_its_cause() {
+    let mut cluster = TestCluster::new();
+    cluster.config.session.max_per_account = 2;
+    cluster.config.session.retry_window = Duration::ZERO;
+    cluster.config.limits.backoff = None;
+    let node = cluster.node().await;
+    let client = cluster.service_client("billing").await;
+    node.account("ada").await;
+    let account = accounts::find(&node.state.sql, "ada").await.unwrap().id;
+    let mut expected: Vec<(String, String)> = Vec::new();
+    let mut expect = |session: &str, reason: &str| {
+        expected.push((session.to_owned(), reason.to_owned()));
+        // Account-wide ends name no session that began in an earlier second.
+        cluster.advance(Duration::from_secs(1));
+        assert_eq!(events::sessions_and_causes(&cluster.redis, account), expected);
+    };
+
+    let out = node.login("ada").await;
+    node.logout(&out.refresh).await.expect(204);
+    expect(&out.session, "logout");
+    let one = node.login("ada").await;
+    node.delete(&format!("/v1/sessions/{}", one.session), &one.access).await.expect(204);
+    expect(&one.session, "revoked");
+    let three = node.login("ada").await;
+    let revoke = node.request(Method::POST, "/oauth2/revoke").form(&[("token", &three.refresh)]);
+    node.send(revoke.basic_auth(&client.id, Some(&client.secret))).await.expect(200);
+    expect(&three.session, "revoked");
+    let four = node.login("ada").await;
+    sessions::revoke_of(&node.state, account, four.session.parse().unwrap()).await.unwrap();
+    expect(&four.session, "revoked");
+
+    let reused = node.login("ada").await;
+    node.refresh(&reused.refresh).await.expect(200);
+    cluster.advance(Duration::from_secs(10));
+    node.refresh(&reused.refresh).await.expect(401);
+    expect(&reused.session, "reuse");
+    let oldest = node.login("ada").await;
+    cluster.advance(Duration::from_secs(1));
+    node.login("ada").await;
+    let newest = node.login("ada").await;
+    expect(&oldest.session, "limit");
+    node.delete("/v1/sessions?keep_current=true", &newest.access).await.expect(200);
+    expect(&format!("all but {}", newest.session), "revoked");
+    let changed = Tokens::of(&node.change_password(&newest.access, PASSWORD, NEW).await.expect(200));
+    expect(&format!("all but {}", changed.session), "password_changed");
+    sessions::revoke_all_of(&node.state, account).await.unwrap();
+    expect("all", "revoked");
+    accounts::disable(&node.state, account).await.unwrap();
+    expect("all", "disabled");
+    accounts::delete(&node.state, account).await.unwrap();
+    expect("all", "deleted");
+}
