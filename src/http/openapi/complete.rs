@@ -323,7 +323,8 @@ fn example(code: Code, request: Option<&Value>) -> Value {
             Some((field.to_owned(), FieldCode::PasswordCommon, "This password is too common."))
         }
         Code::WrongPassword => {
-            Some(("current_password".to_owned(), FieldCode::WrongPassword, "This is not the current password."))
+            let field = if has("current_password") { "current_password" } else { "password" };
+            Some((field.to_owned(), FieldCode::WrongPassword, "This is not the current password."))
         }
         Code::EmailTaken if has("email") => {
             Some(("email".to_owned(), FieldCode::Taken, "An account with this e-mail address exists."))
