@@ -306,7 +306,7 @@ fn every_key_can_be_set_by_its_variable() {
         format!(
             "Config {{ listen: [::1]:1, issuer: \"https://id.example.com\", data_dir: {:?}, multi_node: true, \
              secrets: Secrets {{ current: [secret], previous: [[secret], [secret]] }}, \
-             registration: Registration {{ open: false, reserved_usernames: [\"root\", \"postmaster\"] }}, \
+             registration: Registration {{ open: false, verification: Required, conceal: true, reserved_usernames: [\"root\", \"postmaster\"] }}, login: LoginSettings {{ email_code: true }}, account: AccountSettings {{ recent_authentication: 300s, deletion_grace: 0ns, undo_window: 86400s }}, \
              http: HttpSettings {{ max_connections: 1, max_connections_per_address: 15, max_requests: 11, max_pending_bodies: 12, max_pending_bodies_per_address: 13, \
              max_pending_bodies_per_connection: 14, first_byte_timeout: 2s, header_timeout: 3s, body_timeout: 4s, \
              request_timeout: 5s, idle_timeout: 6s, write_timeout: 10s, max_body_bytes: 7168, max_header_bytes: 8192, drain_delay: 8s, shutdown_timeout: 9s, \
@@ -326,7 +326,8 @@ fn every_key_can_be_set_by_its_variable() {
              backoff: Some(Backoff {{ free: 3, first: 4s, most: 5s, known_for: 518400s, max_known: 7 }}), \
              registration_per_address: Some(Quota {{ count: 8, window: 8s }}), registration_per_account: Some(Quota {{ count: 9, window: 9s }}), registration_service: None, \
              password_change_per_address: Some(Quota {{ count: 11, window: 11s }}), password_change_per_account: Some(Quota {{ count: 12, window: 12s }}), \
-             password_change_service: Some(Quota {{ count: 13, window: 13s }}), refresh_per_address: Some(Quota {{ count: 14, window: 14s }}), \
+             password_change_service: Some(Quota {{ count: 13, window: 13s }}), recovery_per_address: Some(Quota {{ count: 22, window: 22s }}), \
+             mail_per_account: Some(Quota {{ count: 1, window: 23s }}), recovery_service: Some(Quota {{ count: 24, window: 24s }}), refresh_per_address: Some(Quota {{ count: 14, window: 14s }}), \
              refresh_per_account: Some(Quota {{ count: 15, window: 15s }}), refresh_service: Some(Quota {{ count: 16, window: 16s }}), \
              introspection_per_client: Some(Quota {{ count: 17, window: 17s }}), introspection_service: Some(Quota {{ count: 18, window: 18s }}), client_authentication_failures_per_address: Some(Quota {{ count: 19, window: 19s }}), \
              ipv6_network: Some(Ipv6Network {{ prefix: 40, factor: 21 }}) }}, \
