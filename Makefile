@@ -12,7 +12,7 @@ ARGS =
 SECONDS = 600
 SEED =
 
-.PHONY: help run release test test-unit soak fuzz bench bench-growth bench-micro bench-feed bench-flood bench-rotation bench-build openapi docs fmt lint words audit audit-advisories
+.PHONY: help run release dist test test-unit soak fuzz bench bench-growth bench-micro bench-feed bench-flood bench-rotation bench-build openapi docs fmt lint words audit audit-advisories
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,10 @@ run: ## build quickly and start the service with an embedded Redis and SQLite; i
 
 release: ## build the optimised binary, target/release/latchkey
 	cargo build --release --locked
+
+dist: ## build the packages of a release into target/dist: tarball, Debian package, RPM, bill of materials
+	@sh .ci/install.sh dist
+	sh packaging/dist.sh
 
 test: ## install what the tests need and run all of them
 	@sh .ci/install.sh test

@@ -4,6 +4,7 @@
 #   install.sh run     a redis-server or valkey-server (tests and benchmarks start it as redis-server)
 #   install.sh test    those of run, PostgreSQL, PgBouncer, nginx, HAProxy, Apache with mod_oauth2, slowhttptest, promtool, Chromium, Python; and under target/tools the programs pinned in tests/tools
 #   install.sh audit   cargo-deny, under target/tools
+#   install.sh dist    cargo-deb, cargo-generate-rpm and cargo-cyclonedx, under target/tools
 #   install.sh bench   those of run, Python; and under target/tools/bench the programs pinned in bench/references
 #
 # Servers come from the system's package manager (apt-get, dnf, apk or brew; with sudo where not root), and no service is
@@ -13,6 +14,9 @@
 set -eu
 
 cargo_deny_version=0.20.2
+cargo_deb_version=3.8.0
+cargo_generate_rpm_version=0.21.1
+cargo_cyclonedx_version=0.5.9
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 tools=$root/target/tools
@@ -325,10 +329,11 @@ install_bench() {
     echo "$pinned" >"$bench/pinned"
 }
 
-install_cargo_deny() {
-    [ "$("$tools/bin/cargo-deny" --version 2>/dev/null || true)" = "cargo-deny $cargo_deny_version" ] && return
-    say "building cargo-deny $cargo_deny_version into target/tools (some minutes)"
-    cargo install --locked --root "$tools" --version "$cargo_deny_version" cargo-deny </dev/null
+# install_cargo_tool NAME VERSION: cargo itself skips a version that is installed.
+install_cargo_tool() {
+    grep -q "\"$1 $2 " "$tools/.crates2.json" 2>/dev/null && return
+    say "building $1 $2 into target/tools (some minutes)"
+    cargo install --locked --root "$tools" --version "$2" "$1" </dev/null
 }
 
 case ${1-} in
@@ -353,7 +358,13 @@ test)
     ;;
 audit)
     need_toolchain
-    install_cargo_deny
+    install_cargo_tool cargo-deny "$cargo_deny_version"
+    ;;
+dist)
+    need_toolchain
+    install_cargo_tool cargo-deb "$cargo_deb_version"
+    install_cargo_tool cargo-generate-rpm "$cargo_generate_rpm_version"
+    install_cargo_tool cargo-cyclonedx "$cargo_cyclonedx_version"
     ;;
 bench)
     need_toolchain
@@ -362,6 +373,6 @@ bench)
     install_bench
     ;;
 *)
-    die "say what for: install.sh run, test, audit or bench"
+    die "say what for: install.sh run, test, audit, dist or bench"
     ;;
 esac

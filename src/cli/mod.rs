@@ -5,6 +5,7 @@ pub mod bootstrap;
 pub mod client;
 pub mod config;
 pub mod doctor;
+pub mod healthcheck;
 pub mod keys;
 pub mod mail;
 pub mod migrate;
@@ -81,6 +82,8 @@ pub enum Command {
     Mail(mail::MailCommand),
     /// Check configuration and dependencies, and suggest fixes
     Doctor(doctor::DoctorArgs),
+    /// Ask the node on this machine whether it is alive; exit code 1 if not
+    Healthcheck(healthcheck::HealthcheckArgs),
     /// Print the security audit log
     Audit(audit::AuditArgs),
     /// Print the effective configuration with secrets masked and the origin of every value, or check it
@@ -181,6 +184,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Keys(command) => keys::run(command, global),
         Command::Mail(command) => mail::run(command, global),
         Command::Doctor(args) => doctor::run(args, global),
+        Command::Healthcheck(args) => healthcheck::run(*args, global),
         Command::Audit(args) => audit::run(args, global),
         Command::Config(args) => config::run(args, global),
         Command::Completions(args) => reference::completions(*args),
@@ -306,6 +310,8 @@ mod tests {
             "latchkey doctor --test-mail ann@example.com",
             "latchkey doctor --json",
             "latchkey doctor --strict",
+            "latchkey healthcheck",
+            "latchkey healthcheck --ready",
             "latchkey audit",
             "latchkey audit --since 2h --until 2027-01-15T08:00:00Z --event sign_in --account ann --address ::1 --limit 5 --json",
             "latchkey config",

@@ -3,6 +3,7 @@
 use std::{
     ffi::OsString,
     fs, mem,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
@@ -90,12 +91,26 @@ pub fn load_existing(sources: &Sources) -> Result<Config, ConfigError> {
 /// # Errors
 /// [`ConfigError`] with all problems of the configuration.
 pub fn load_log_settings(sources: &Sources) -> Result<LogSettings, ConfigError> {
+    Ok(parse(sources)?.log)
+}
+
+/// Reads and checks the configuration for the address that the service listens on. Needs neither the secret nor the data
+/// directory.
+///
+/// # Errors
+/// [`ConfigError`] with all problems of the configuration.
+pub fn load_listen(sources: &Sources) -> Result<SocketAddr, ConfigError> {
+    Ok(parse(sources)?.listen)
+}
+
+/// The checked configuration, without the secrets.
+fn parse(sources: &Sources) -> Result<Config, ConfigError> {
     let mut problems = Vec::new();
     let settings = sources.gather(&mut problems);
     let mut reader = Reader::new(&settings);
     let ParsedConfig { config, .. } = interpret(&mut reader, &sources.working_dir);
     problems.append(&mut reader.problems);
-    if problems.is_empty() { Ok(config.log) } else { Err(ConfigError { problems }) }
+    if problems.is_empty() { Ok(config) } else { Err(ConfigError { problems }) }
 }
 
 /// Reads and checks the configuration for the settings of mail and the issuer, which need no service.
@@ -103,12 +118,8 @@ pub fn load_log_settings(sources: &Sources) -> Result<LogSettings, ConfigError> 
 /// # Errors
 /// [`ConfigError`] with all problems of the configuration.
 pub fn load_mail_settings(sources: &Sources) -> Result<(MailSettings, String), ConfigError> {
-    let mut problems = Vec::new();
-    let settings = sources.gather(&mut problems);
-    let mut reader = Reader::new(&settings);
-    let ParsedConfig { config, .. } = interpret(&mut reader, &sources.working_dir);
-    problems.append(&mut reader.problems);
-    if problems.is_empty() { Ok((config.mail, config.issuer)) } else { Err(ConfigError { problems }) }
+    let config = parse(sources)?;
+    Ok((config.mail, config.issuer))
 }
 
 /// `entropy` generates the secret if that is missing; without it nothing is created.

@@ -73,7 +73,7 @@ impl LinkToken {
         bytes[18..].copy_from_slice(&*self.secret);
         let mut text = String::with_capacity(PREFIX.len() + TOKEN_BYTES / 3 * 4);
         text.push_str(PREFIX);
-        BASE64_URL_SAFE_NO_PAD.encode_string(&*bytes, &mut text);
+        BASE64_URL_SAFE_NO_PAD.encode_string(*bytes, &mut text);
         text.into()
     }
 }
@@ -91,7 +91,7 @@ impl Code {
         Self(bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect::<String>().into())
     }
 
-    /// Reads what somebody typed: in any case, with or without spaces and hyphens. None if it is no code.
+    /// Parses a typed code: in any case, with or without spaces and hyphens. `None` if it is no code.
     pub fn parse(text: &str) -> Option<Self> {
         if text.len() > 4 * CODE_CHARS {
             return None;

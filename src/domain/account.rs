@@ -201,7 +201,7 @@ impl fmt::Display for Roles {
 pub struct Account {
     /// The `sub` of its tokens. Never reused for another account.
     pub id: AccountId,
-    /// Unique by [`Email::key`]. Empty after somebody else has verified the address.
+    /// Unique by [`Email::key`]. Empty after another person has verified the address.
     pub email: Email,
     /// Whether the address was shown to belong to the account's owner, here or at the system the account was imported from.
     /// An address that is not verified belongs to nobody (I13).

@@ -20,7 +20,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub(super) async fn decode_refresh_token(state: &AppState, token: &str) -> Result<Option<RefreshClaims>, ServiceError> {
     match state.refresh_tokens.decode(token) {
         Ok(claims) => Ok(Some(claims)),
-        Err(RefreshTokenError::UnknownKey) if has_peers(state) && state.keys.lacks_secret().await => {
+        Err(RefreshTokenError::UnknownKey) if has_peers(state) && Box::pin(state.keys.lacks_secret()).await => {
             Err(ServiceError::Unavailable {
                 what: "token key",
                 retry_after: RETRY_AFTER,

@@ -1,6 +1,6 @@
 //! Sign-in by a code or a link from a mail (`login.email_code`).
 //!
-//! The app that asks for the mail gets a secret, without which neither the code nor the link works: a code that somebody else
+//! The app that asks for the mail gets a secret, without which neither the code nor the link works: a code that another person
 //! asked for, or that was read over a shoulder, is of no use elsewhere.
 
 use std::{fmt, sync::Arc};
@@ -69,7 +69,7 @@ pub enum EmailLoginError {
     /// Sign-in by mail is off.
     #[error("sign-in by mail is off")]
     Off,
-    /// The code or the link does not work: it was used, has expired, was asked for elsewhere, or the account has changed.
+    /// The code or the link does not work: it was used, has expired, was requested by another app, or the account has changed.
     #[error("the code or the link does not work")]
     InvalidToken,
     /// See [`ServiceError`].

@@ -15,13 +15,13 @@ use crate::{
 
 /// Tells the owner of a sign-in from a device and a network that the account did not know.
 pub(super) async fn new_device(state: &AppState, account: &Account, origin: &RequestOrigin) {
-    let sent = async {
+    let sent = Box::pin(async {
         if account_mail::wants(state, account, Template::NewDevice) {
             let notice = account_mail::notice(state, account, origin, state.clock.now()).await?;
             account_mail::send(state, account, &account.email, origin, MailData::NewDevice { notice }).await?;
         }
         Ok::<_, ServiceError>(())
-    };
+    });
     if let Err(error) = sent.await {
         tracing::warn!(%error, account = %account.id, "the notice of a new device could not be sent");
     }
@@ -29,7 +29,7 @@ pub(super) async fn new_device(state: &AppState, account: &Account, origin: &Req
 
 /// Tells the owner that a session was ended because one of its refresh tokens was used twice.
 pub(super) async fn session_reuse(state: &AppState, account: AccountId, ip: Option<IpAddr>) {
-    let sent = async {
+    let sent = Box::pin(async {
         let Some(account) = state.sql.account(account).await? else { return Ok(()) };
         if account_mail::wants(state, &account, Template::SessionReuse) {
             let origin = RequestOrigin { ip, ..RequestOrigin::default() };
@@ -37,7 +37,7 @@ pub(super) async fn session_reuse(state: &AppState, account: AccountId, ip: Opti
             account_mail::send(state, &account, &account.email, &origin, MailData::SessionReuse { notice }).await?;
         }
         Ok::<_, ServiceError>(())
-    };
+    });
     if let Err(error) = sent.await {
         tracing::warn!(%error, %account, "the notice of a reused refresh token could not be sent");
     }

@@ -42,7 +42,7 @@ from_store_errors!(ResetPasswordError);
 const PURPOSES: [TokenPurpose; 2] = [TokenPurpose::ResetPassword, TokenPurpose::Invitation];
 
 /// Sets the password and ends all sessions. The reader of the mail owns the address: it is verified, and every password,
-/// session, link and pending change of the account that somebody else set up before stops working (I13).
+/// session, link and pending change of the account that another person set up before stops working (I13).
 ///
 /// # Errors
 /// [`ResetPasswordError`]. Nothing was changed then, except that the account's sessions may have ended if the database failed

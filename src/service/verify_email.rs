@@ -1,7 +1,7 @@
 //! Verifies the address of an account, and confirms a new one.
 //!
 //! A link that arrives shows that its holder reads the mails of the address. It does not show that the holder set up the
-//! account: somebody else may have registered the address and wait for its owner to verify it (pre-hijacking, I13). So the
+//! account: another person may have registered the address and wait for its owner to verify it (pre-hijacking, I13). So the
 //! holder also presents what the account was set up with, an access token or the password, or sets a new password, which
 //! ends everything that was set up before.
 

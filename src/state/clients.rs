@@ -94,7 +94,8 @@ impl ClientRegistry {
     /// # Errors
     /// [`StateError`]; the clients in memory then stay as they are.
     pub async fn reload(&self) -> Result<(), StateError> {
-        let clients = Arc::new(read(&self.sql, &self.current()).await?);
+        // Boxed: rare, and of kilobytes that every caller would move.
+        let clients = Arc::new(Box::pin(read(&self.sql, &self.current())).await?);
         *self.clients.write().unwrap_or_else(PoisonError::into_inner) = clients;
         Ok(())
     }

@@ -112,7 +112,8 @@ impl SigningKeys {
         if last.is_some_and(|last| now.saturating_since(last) < MISS_INTERVAL) {
             return;
         }
-        if let Err(error) = self.refresh().await {
+        // Boxed: rare, and of kilobytes that every caller would move.
+        if let Err(error) = Box::pin(self.refresh()).await {
             tracing::warn!(%error, "reloading the signing keys for a token with an unknown key id failed");
         }
         *last = Some(self.clock.now());

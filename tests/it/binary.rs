@@ -60,7 +60,12 @@ impl Service {
 
     /// Starts a node with these arguments. Returns its log if it does not start.
     pub(crate) fn try_start_with(folder: &Path, arguments: &[&str]) -> Result<Self, String> {
-        let mut child = command(folder, arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        Self::spawn(command(folder, arguments))
+    }
+
+    /// Starts a node by a command. Returns its log if it does not start.
+    pub(crate) fn spawn(mut command: Command) -> Result<Self, String> {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let (started, address) = mpsc::channel();

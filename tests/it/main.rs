@@ -30,6 +30,7 @@ mod openapi;
 mod openapi_external;
 mod openapi_requests;
 mod overload;
+mod packaging;
 mod proxies;
 mod revocation_log;
 mod rotation;

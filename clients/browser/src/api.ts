@@ -8,7 +8,7 @@ export interface AccountResponse {
   created_at: string;
   /** The name for people, if any. */
   display_name?: string;
-  /** The e-mail address, as it was entered. Empty after somebody else has verified an address that this account had not. */
+  /** The e-mail address, as it was entered. Empty after another person has verified an address that this account had not. */
   email: string;
   /** Whether the e-mail address is verified: its owner used a link or a code that was sent there, or the account was imported from a system that had verified it. */
   email_verified: boolean;

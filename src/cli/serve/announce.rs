@@ -6,6 +6,7 @@ use std::{
     net::SocketAddr,
 };
 
+use super::systemd;
 use crate::{
     config::{Config, MailTransport},
     service::readiness::{self, Check, Status},
@@ -44,6 +45,7 @@ pub(super) fn started(config: &Config, endpoints: Endpoints) {
 /// Prints the banner if standard output is a terminal, then logs problems for as long as the service runs.
 pub(super) async fn report_readiness(state: &AppState, endpoints: Endpoints) {
     let checks = readiness::check(state).await;
+    systemd::ready(&checks);
     if io::stdout().is_terminal() {
         print_banner(&state.config, endpoints, &checks);
     }

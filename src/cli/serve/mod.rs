@@ -2,6 +2,7 @@
 
 mod announce;
 mod reload;
+mod systemd;
 
 use std::{
     io,
@@ -67,7 +68,7 @@ async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
         () = stop.wait() => return Ok(()),
     };
     let state = Arc::clone(&services.state);
-    let listener = server::listen(state.config.listen)
+    let listener = systemd::listen(state.config.listen)
         .with_context(|| format!("listen: can't listen on {} (LATCHKEY_LISTEN)", state.config.listen))?;
     state.redis.revocation_log.start_replication();
     let metrics = listen_for_metrics(&state.config)?;
@@ -102,6 +103,7 @@ async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
             let state = Arc::clone(&state);
             async move { announce::report_readiness(&state, endpoints).await }
         }),
+        tokio::spawn(systemd::run_watchdog()),
         tokio::spawn(async move {
             while hangup.recv().await.is_some() {
                 reloader.reload();
@@ -115,6 +117,7 @@ async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
     });
     let stopped = async {
         stop.wait().await;
+        systemd::stopping();
         draining.0.cancel();
         tokio::spawn(async move {
             stop.wait().await;

@@ -40,7 +40,7 @@ pub enum UserCommand {
     Roles(RolesArgs),
     /// Set a new password and end all sessions of the account; prompts for the password
     SetPassword(SetPasswordArgs),
-    /// Invite somebody: creates an account, and mails a link and a code that set its password
+    /// Invite a user: creates an account, and mails a link and a code that set its password
     Invite(InviteArgs),
     /// Mail the owner of an account a link and a code that set a new password
     Reset(ResetArgs),

@@ -174,7 +174,7 @@ impl EmailLoginApi {
     /// Sign in with a code
     ///
     /// Starts a session with a code or a link of a sign-in mail. If the account's address was not verified, it is now, and the
-    /// account's password and former sessions end, since somebody else may have set them up.
+    /// account's password and former sessions end, since another person may have set them up.
     #[oai(path = "/v1/login/code/verify", method = "post", operation_id = "verify_login_code")]
     async fn verify(
         &self,

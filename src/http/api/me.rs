@@ -39,7 +39,7 @@ pub struct MeApi;
 pub(super) struct AccountResponse {
     /// The account's id: the `sub` claim of its access tokens. Ids are never reused.
     id: Uuid,
-    /// The e-mail address, as it was entered. Empty after somebody else has verified an address that this account had not.
+    /// The e-mail address, as it was entered. Empty after another person has verified an address that this account had not.
     email: String,
     /// Whether the e-mail address is verified: its owner used a link or a code that was sent there, or the account was
     /// imported from a system that had verified it.

@@ -198,7 +198,7 @@ impl From<VerifyEmailError> for Failed<VerifyEmailProblems> {
             VerifyEmailError::InvalidToken => Self::from(invalid_code()),
             VerifyEmailError::ProofRequired => Self::new(
                 Code::ProofRequired,
-                "Somebody else may have set up this account. Send an access token of the account or its password, or a \
+                "Another person may have set up this account. Send an access token of the account or its password, or a \
                  new password, which ends all its sessions.",
             ),
             VerifyEmailError::WrongPassword => {
@@ -324,7 +324,7 @@ impl RecoveryApi {
     /// Verifies the address of an account, or confirms its new address, with the link or the code that was sent there. Each
     /// works once.
     ///
-    /// Somebody else may have registered the address, and wait for its owner to verify it. So the caller also shows that they
+    /// Another person may have registered the address, and wait for its owner to verify it. So the caller also shows that they
     /// set up the account, by an access token or the password, or sets a new password: then the former password and all
     /// sessions end.
     #[oai(path = "/v1/email/verify", method = "post", operation_id = "verify_email")]

@@ -24,7 +24,7 @@ use crate::domain::{
     session::{Generation, OriginTag},
 };
 
-/// The origin of a request: the part of a presentation that becomes part of [`LastUse`] in a rotation.
+/// The origin of a request: the part of a presentation that becomes part of the last use in a rotation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UseOrigin {
     /// The tag of network and user agent.

@@ -28,7 +28,7 @@ impl ReplayGuard {
         let key = self.connection.keys.assertion(client, jti);
         let ttl = Expiration::PX(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX).max(1));
         let client = self.connection.client();
-        let answer = client.set(key, 1, Some(ttl), Some(SetOptions::NX), false).await;
+        let answer = Box::pin(client.set(key, 1, Some(ttl), Some(SetOptions::NX), false)).await;
         let answer: Option<String> = answer.inspect_err(|error| self.connection.note(error))?;
         Ok(answer.is_some())
     }

@@ -21,7 +21,7 @@ const CALLS: [(&str, &str); 8] = [
     ("/v1/login", "POST"),
     ("/v1/refresh", "POST"),
     ("/v1/logout", "POST"),
-    ("/v1/me", "GET"),
+    ("/v1/me", "DELETE, GET, PATCH"),
     ("/v1/me/password", "POST"),
     ("/v1/sessions", "DELETE, GET"),
     ("/v1/sessions/0f8fad5b-d9cb-469f-a165-70867728950e", "DELETE"),

@@ -104,9 +104,8 @@ fn crate_package_contains_licence_readme_and_changelog() {
     cargo.args(["package", "--package", "latchkey-verify", "--no-verify", "--allow-dirty", "--offline", "--quiet"]);
     cargo.arg("--manifest-path").arg(project("Cargo.toml")).arg("--target-dir").arg(target.path());
     succeed(&mut cargo);
-    let archives = fs::read_dir(target.path().join("package")).unwrap().map(|entry| entry.unwrap().path());
-    let archive =
-        archives.filter(|path| path.extension().is_some_and(|extension| extension == "crate")).next().unwrap();
+    let mut files = fs::read_dir(target.path().join("package")).unwrap().map(|entry| entry.unwrap().path());
+    let archive = files.find(|path| path.extension().is_some_and(|extension| extension == "crate")).unwrap();
     succeed(Command::new("tar").arg("-xzf").arg(&archive).arg("-C").arg(target.path()));
     let unpacked = target.path().join(archive.file_stem().unwrap());
     assert_files(&unpacked, &["CHANGELOG.md", "Cargo.toml", "LICENSE", "README.md", "src/lib.rs"]);

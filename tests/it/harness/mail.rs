@@ -83,10 +83,15 @@ impl TestCluster {
 /// The mails in a folder whose names contain `template`, oldest first.
 pub fn files(folder: &Path, template: &str) -> Vec<Eml> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    // by the time of writing: names begin with the time of the node's clock, which tests may stop
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap())
+        .map(|entry| (entry.metadata().unwrap().modified().unwrap(), entry.file_name().into_string().unwrap()))
+        .collect();
     names.sort();
+    let names = names.into_iter().map(|(_, name)| name);
     let part = if template.is_empty() { ".eml".to_owned() } else { format!(".{template}.eml") };
-    let names = names.into_iter().filter(|name| name.ends_with(&part));
+    let names = names.filter(|name| name.ends_with(&part));
     names.map(|name| Eml::parse(&name, &fs::read_to_string(folder.join(&name)).unwrap())).collect()
 }
 

@@ -409,11 +409,7 @@ impl<'a> User<'a> {
                 self.mark_ended(which);
             }
         }
-        self.record.note(
-            self.number,
-            About::All { but: kept },
-            Op { call: Call::End, answer: answer, network: 0, span },
-        );
+        self.record.note(self.number, About::All { but: kept }, Op { call: Call::End, answer, network: 0, span });
     }
 
     async fn end_all(&mut self, caller: usize, keep_caller: bool) {

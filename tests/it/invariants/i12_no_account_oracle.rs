@@ -43,8 +43,11 @@ async fn cluster() -> (TestCluster, Node) {
     (cluster, node)
 }
 
-/// The public calls about an account: path, and body for a name.
-fn calls() -> Vec<(&'static str, fn(&str) -> Value)> {
+/// The body of a call about the account of this name.
+type BodyOf = fn(&str) -> Value;
+
+/// The public calls about an account.
+fn calls() -> Vec<(&'static str, BodyOf)> {
     vec![
         ("/v1/password/forgot", |name| json!({ "identifier": email(name) })),
         ("/v1/email/verification", |name| json!({ "email": email(name) })),

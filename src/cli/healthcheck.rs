@@ -1,0 +1,74 @@
+//! `latchkey healthcheck`: asks the node on this machine whether it is alive, for containers without a shell or `curl`.
+
+use std::{
+    io::{Read, Write},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use clap::Args;
+
+use super::Global;
+use crate::config;
+
+/// The longest wait for the connection, and for the answer.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Arguments of `latchkey healthcheck`.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct HealthcheckArgs {
+    /// Ask /readyz instead of /livez: fail also while Redis or the database can't be used
+    #[arg(long)]
+    pub ready: bool,
+}
+
+/// Fails unless the node that listens on `listen` answers 200. Prints nothing on success.
+///
+/// # Errors
+/// If the configuration can't be used, or the node doesn't answer, or with another status.
+pub fn run(args: HealthcheckArgs, global: &Global) -> anyhow::Result<()> {
+    let address = local(config::load_listen(&global.sources()?)?);
+    let path = if args.ready { "/readyz" } else { "/livez" };
+    let status = status(address, path).with_context(|| format!("no answer from http://{address}{path}"))?;
+    if status != "200" {
+        bail!("http://{address}{path} answers {status}");
+    }
+    Ok(())
+}
+
+/// The address of a listener as seen from this machine.
+fn local(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+/// The status code of the answer to a GET request.
+fn status(address: SocketAddr, path: &str) -> anyhow::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    // "HTTP/1.1 200" and nothing of the rest
+    let mut start = [0; 12];
+    stream.read_exact(&mut start)?;
+    let start = std::str::from_utf8(&start)?;
+    start.strip_prefix("HTTP/1.1 ").map(str::to_owned).with_context(|| format!("not an HTTP answer: {start:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unspecified_address_becomes_loopback() {
+        let local = |listen: &str| local(listen.parse().unwrap()).to_string();
+        assert_eq!(local("0.0.0.0:8080"), "127.0.0.1:8080");
+        assert_eq!(local("[::]:8080"), "[::1]:8080");
+        assert_eq!(local("192.0.2.1:80"), "192.0.2.1:80");
+    }
+}

@@ -1,0 +1,77 @@
+//! systemd: the socket that it passes (sd_listen_fds(3)), and the messages to it: state and heartbeat (sd_notify(3)).
+//! Without systemd only [`listen`] does anything.
+
+use std::{future, io, net::SocketAddr};
+
+use listenfd::ListenFd;
+use sd_notify::NotifyState;
+use tokio::net::TcpListener;
+
+use crate::{
+    server,
+    service::readiness::{Check, Status, worst},
+};
+
+/// The socket that systemd has passed, or else a new one that listens on `address`.
+///
+/// # Errors
+/// If what was passed is no listening TCP socket, or the address can't be used.
+pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    match ListenFd::from_env().take_tcp_listener(0)? {
+        Some(passed) => {
+            passed.set_nonblocking(true)?;
+            TcpListener::from_std(passed)
+        }
+        None => server::listen(address),
+    }
+}
+
+/// Reports that the node serves requests, and what its first checks found. A node whose stores are down counts as started:
+/// it answers 503 and recovers by itself.
+pub(super) fn ready(checks: &[Check]) {
+    let problems = checks.iter().filter(|check| check.status == Status::Failed).flat_map(|check| &check.problems);
+    let problems: Vec<&str> = problems.map(|problem| problem.text.as_str()).collect();
+    let status = if worst(checks) == Status::Failed {
+        format!("serving, not ready: {}", problems.join("; "))
+    } else {
+        "ready".to_owned()
+    };
+    notify(&[NotifyState::Ready, NotifyState::Status(&single_line(&status))]);
+}
+
+/// Reports that the node is shutting down.
+pub(super) fn stopping() {
+    notify(&[NotifyState::Stopping, NotifyState::Status("stopping: serving the requests in flight")]);
+}
+
+/// Sends the heartbeat of `WatchdogSec=`, twice per interval, for as long as the service runs. systemd restarts a node whose
+/// runtime is stuck.
+pub(super) async fn run_watchdog() {
+    let Some(interval) = sd_notify::watchdog_enabled() else { return future::pending().await };
+    let mut ticks = tokio::time::interval(interval / 2);
+    loop {
+        ticks.tick().await;
+        notify(&[NotifyState::Watchdog]);
+    }
+}
+
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!(%error, "systemd could not be notified");
+    }
+}
+
+/// A message is a list of lines, so that a line break in a text would begin another assignment.
+fn single_line(text: &str) -> String {
+    text.replace(['\n', '\r'], " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn single_line_has_no_line_breaks() {
+        assert_eq!(single_line("a\nREADY=1\r\nb"), "a READY=1  b");
+    }
+}

@@ -1,0 +1,4 @@
+//! The packages of a release, and the node under systemd and in containers.
+
+mod systemd;
+mod tarball;

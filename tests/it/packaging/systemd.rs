@@ -1,0 +1,73 @@
+//! The messages to systemd, and the socket that it passes.
+
+use std::{net::TcpListener, os::unix::net::UnixDatagram, process::Command};
+
+use rustix::process::Signal;
+
+use crate::binary::{Service, command};
+
+/// Receives messages until one has this line; returns that message.
+fn receive(socket: &UnixDatagram, line: &str) -> String {
+    let mut buffer = [0; 4096];
+    loop {
+        let length = socket.recv(&mut buffer).unwrap();
+        let message = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        if message.lines().any(|found| found == line) {
+            return message;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn systemd_receives_readiness_heartbeats_and_the_stop() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify.sock");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let mut serve = command(folder.path(), &["serve"]);
+    serve.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000");
+    let mut service = Service::spawn(serve).unwrap_or_else(|log| panic!("{log}"));
+    assert!(receive(&socket, "READY=1").contains("STATUS=ready"));
+    receive(&socket, "WATCHDOG=1");
+    receive(&socket, "WATCHDOG=1");
+    service.signal(Signal::TERM);
+    receive(&socket, "STOPPING=1");
+    assert_eq!(service.ended(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_without_redis_is_started_with_its_problem_as_status() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify.sock");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let url = format!("redis.url=redis+unix://{}", folder.path().join("none.sock").display());
+    let mut serve = command(folder.path(), &["serve", "--set", &url]);
+    serve.env("NOTIFY_SOCKET", &path);
+    let _service = Service::spawn(serve).unwrap_or_else(|log| panic!("{log}"));
+    let message = receive(&socket, "READY=1");
+    assert!(message.contains("STATUS=serving, not ready: "), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn socket_that_systemd_passes_is_used() {
+    // systemd passes descriptor 3 and names the process that it is for
+    const PASS: &str = "import os, socket, sys
+s = socket.create_server(('127.0.0.1', 0))
+os.dup2(s.fileno(), 3, inheritable=True)
+os.set_inheritable(3, True)
+open(sys.argv[1], 'w').write(str(s.getsockname()[1]))
+os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()))
+os.execv(sys.argv[2], sys.argv[2:])";
+    let folder = tempfile::tempdir().unwrap();
+    let port = folder.path().join("port");
+    // another port, so that a node that listens by itself is noticed
+    let configured = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut serve = Command::new("python3");
+    serve.args(["-c", PASS]).arg(&port).args([env!("CARGO_BIN_EXE_latchkey"), "serve"]).current_dir(folder.path());
+    serve.env("LATCHKEY_LISTEN", configured.local_addr().unwrap().to_string());
+    serve.env("LATCHKEY_METRICS_LISTEN", "off");
+    let service = Service::spawn(serve).unwrap_or_else(|log| panic!("{log}"));
+    let port = std::fs::read_to_string(port).unwrap();
+    assert!(service.client.base.contains(&format!("127.0.0.1:{port}")), "{}", service.client.base);
+    service.client.get("/livez", "").await.expect(200);
+    assert_eq!(service.end(Signal::TERM).0, Some(0));
+}
