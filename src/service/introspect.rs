@@ -26,8 +26,8 @@ use crate::{
 /// The result of an introspection.
 #[derive(Clone, Debug)]
 pub enum Introspection {
-    /// The token is invalid or expired, its session has ended, its account's claims have changed, or it is for none of the client's audiences; the client can't
-    /// tell which.
+    /// The token is invalid or expired, its session has ended, its account's claims have changed, or it is for none of the
+    /// client's audiences; the client can't tell which.
     Inactive,
     /// The access token of a live session.
     Session(Arc<VerifiedToken>),
