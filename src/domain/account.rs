@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::{
     clock::Timestamp,
+    factor::{Factors, FactorsVersion},
     ids::AccountId,
     secret::PasswordHash,
     text::{comparison_key, is_deceptive, mixes_lookalike_scripts},
@@ -227,6 +228,12 @@ pub struct Account {
     pub epoch: Epoch,
     /// Incremented by every change to a claim of the account's access tokens, such as its roles (I16).
     pub claims_version: ClaimsVersion,
+    /// The kinds of second factors that it has.
+    pub factors: Factors,
+    /// Incremented by every change of the account's factors.
+    pub factors_version: FactorsVersion,
+    /// When a sign-in first found that the account must have a second factor and has none (`factors.required`).
+    pub factor_required_at: Option<Timestamp>,
 }
 
 /// How often the claims of an account have changed. Access tokens with an older version are refused (I16).

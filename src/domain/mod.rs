@@ -11,6 +11,7 @@ pub mod client;
 pub mod clock;
 pub mod entropy;
 pub mod event;
+pub mod factor;
 pub mod feed;
 pub mod ids;
 pub mod key;

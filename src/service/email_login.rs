@@ -3,7 +3,7 @@
 //! The app that asks for the mail gets a secret, without which neither the code nor the link works: a code that another person
 //! asked for, or that was read over a shoulder, is of no use elsewhere.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
@@ -22,12 +22,12 @@ use crate::{
     service::{
         account_mail,
         accounts::record_ended,
-        background, delete_account,
+        background,
         error::{ServiceError, from_store_errors},
-        limits,
-        login::{self, StartSession},
+        limits::{self, Attempt, DeviceToken},
         one_time_tokens::{self, Presented},
         request_origin::RequestOrigin,
+        sign_in::{self, Authenticated, SignInStep},
         token_issuer::Tokens,
     },
     state::AppState,
@@ -141,7 +141,8 @@ pub async fn verify(
     asker: &LoginRequestSecret,
     transport: Transport,
     client: Origin,
-) -> Result<Tokens, EmailLoginError> {
+    device: Option<&DeviceToken>,
+) -> Result<(Tokens, DeviceToken), EmailLoginError> {
     if !state.config.login.email_code {
         return Err(EmailLoginError::Off);
     }
@@ -151,48 +152,54 @@ pub async fn verify(
         one_time_tokens::record_refusal(state, presented, purpose, client.ip);
         return Err(EmailLoginError::InvalidToken);
     };
-    let mut change = state.sql.change_account(claim.account.id).await?.ok_or(EmailLoginError::InvalidToken)?;
+    let change = state.sql.change_account(claim.account.id).await?.ok_or(EmailLoginError::InvalidToken)?;
     if change.account.is_closed(state.clock.now()) {
         return Err(EmailLoginError::InvalidToken);
     }
     let Some(token) = one_time_tokens::take(state, &claim, &change.account, None).await? else {
         return Err(EmailLoginError::InvalidToken);
     };
-    let prepared = async {
-        if !change.account.email_verified {
-            claim_account(state, &mut change, client.ip).await?;
-        }
-        let account = change.account.clone();
-        change.commit().await?;
-        let account = match account.deletion_at {
-            Some(_) => delete_account::cancel(state, account.id).await?,
-            None => Some(account),
-        };
-        let account = account.ok_or(EmailLoginError::InvalidToken)?;
-        let start = StartSession {
-            account: &account,
-            transport,
-            origin: &client,
-            authentication: Some(Authentication {
-                at: state.clock.now(),
-                methods: AuthenticationMethods::of(AuthenticationMethod::OneTimePassword),
-                acr: Acr::Aal1,
-            }),
-        };
-        login::start_session(state, start).await?.ok_or_else(|| {
-            let source = anyhow::anyhow!("the account changed while its owner was signing in");
-            EmailLoginError::Service(ServiceError::Unavailable {
-                what: "account",
-                retry_after: std::time::Duration::from_secs(1),
-                source,
-            })
-        })
-    }
-    .await;
-    if prepared.is_err() {
+    let outcome = finish(state, change, transport, &client, device).await;
+    if outcome.is_err() {
         one_time_tokens::restore(state, &claim, &token).await;
     }
-    prepared
+    outcome
+}
+
+async fn finish(
+    state: &AppState,
+    mut change: AccountChange,
+    transport: Transport,
+    client: &Origin,
+    device: Option<&DeviceToken>,
+) -> Result<(Tokens, DeviceToken), EmailLoginError> {
+    if !change.account.email_verified {
+        claim_account(state, &mut change, client.ip).await?;
+    }
+    let account = change.account.clone();
+    change.commit().await?;
+    let proved = Authenticated {
+        attempt: &Attempt::recognize(state, account.id, client.ip, device).await?,
+        account,
+        authentication: Authentication {
+            at: state.clock.now(),
+            methods: AuthenticationMethods::of(AuthenticationMethod::OneTimePassword),
+            acr: Acr::Aal1,
+        },
+        transport,
+        origin: client,
+        replaces: None,
+    };
+    match sign_in::proceed(state, proved).await? {
+        SignInStep::SignedIn(signed_in) => Ok((signed_in.issue_tokens(state)?, signed_in.device)),
+        SignInStep::EmailVerificationRequired
+        | SignInStep::SecondFactorRequired(_)
+        | SignInStep::EnrolmentRequired(_)
+        | SignInStep::AccountChanged => {
+            let source = anyhow::anyhow!("the account changed while its owner was signing in");
+            Err(ServiceError::Unavailable { what: "account", retry_after: Duration::from_secs(1), source }.into())
+        }
+    }
 }
 
 /// Verifies the address and ends what was set up before.

@@ -3,26 +3,21 @@
 use std::time::Duration;
 
 use crate::{
-    config::Verification,
     domain::{
         account::{Account, Identifier},
         audit::{Actor, AuditEvent, Entry},
         authentication::Authentication,
-        event::Reason,
         secret::SecretText,
         session::{Origin, Transport},
     },
     password::Verified,
     service::{
-        accounts, delete_account,
         error::{ServiceError, from_store_errors},
         limits::{self, AccountLookup, Attempt, DeviceToken},
-        notices,
-        request_origin::RequestOrigin,
-        token_issuer::{self, Tokens},
+        sign_in::{self, Authenticated, SignInStep},
+        token_issuer::Tokens,
     },
     state::AppState,
-    store::redis::{Create, NewSession, SessionBasis},
 };
 
 /// The input of a login.
@@ -97,92 +92,29 @@ async fn create_session(
             AccountLookup::Done(account) => account,
             AccountLookup::Deferred => state.sql.find_account(&input.identifier).await?,
         };
-        let mut account = verify_password(state, input, account).await?;
-        check_verified(state, &account, input)?;
-        if account.deletion_at.is_some() {
-            let kept = delete_account::cancel(state, account.id).await?;
-            account = kept.ok_or(LoginError::InvalidCredentials)?;
-        }
-        let start =
-            StartSession { account: &account, transport: input.transport, origin: &input.origin, authentication: None };
-        let (started, (device, is_new)) =
-            tokio::join!(start_session(state, start), attempt.trust_device(state, &account));
-        match started? {
-            Some(tokens) => {
-                end_replaced(state, input).await;
-                if is_new {
-                    let origin = RequestOrigin {
-                        ip: input.origin.ip,
-                        user_agent: input.origin.user_agent.clone(),
-                        accept_language: None,
-                    };
-                    notices::new_device(state, &account, &origin).await;
-                }
-                return Ok((tokens, device));
-            }
-            None => accounts::resync(state, account.id, account.epoch).await?,
+        let account = verify_password(state, input, account).await?;
+        let proved = Authenticated {
+            account,
+            authentication: Authentication::by_password(state.clock.now()),
+            transport: input.transport,
+            origin: &input.origin,
+            attempt,
+            replaces: input.replaces.as_deref(),
+        };
+        match sign_in::proceed(state, proved).await? {
+            SignInStep::SignedIn(signed_in) => return Ok((signed_in.issue_tokens(state)?, signed_in.device)),
+            SignInStep::EmailVerificationRequired => return Err(email_not_verified(state)),
+            SignInStep::SecondFactorRequired(_) | SignInStep::EnrolmentRequired(_) | SignInStep::AccountChanged => {}
         }
     }
     let source = anyhow::anyhow!("the account changed twice while its password was being verified");
     Err(ServiceError::Unavailable { what: "account", retry_after: Duration::from_secs(1), source }.into())
 }
 
-/// A session to start for an account whose owner has authenticated.
-#[derive(Clone, Copy)]
-pub(super) struct StartSession<'a> {
-    /// The account, as it was when its owner authenticated.
-    pub(super) account: &'a Account,
-    /// How the refresh token travels.
-    pub(super) transport: Transport,
-    /// The client.
-    pub(super) origin: &'a Origin,
-    /// How the owner has authenticated; none for a password.
-    pub(super) authentication: Option<Authentication>,
-}
-
-/// Starts a session. None if the account has changed since its owner authenticated.
-pub(super) async fn start_session(state: &AppState, start: StartSession<'_>) -> Result<Option<Tokens>, ServiceError> {
-    let (account, now) = (start.account, state.clock.now());
-    let settings = &state.config.session;
-    let session_id = state.entropy.session_id();
-    let session = NewSession {
-        id: session_id,
-        account: account.id,
-        roles: account.roles.clone(),
-        claims_version: account.claims_version,
-        epoch: account.epoch,
-        transport: start.transport,
-        origin: start.origin.clone(),
-        tag: state.origin_tags.tag(start.origin.ip, start.origin.user_agent.as_deref()),
-        basis: SessionBasis { authentication: start.authentication, ..SessionBasis::default() },
-        idle_timeout: settings.idle_timeout,
-        absolute_timeout: settings.absolute_timeout,
-        max_per_account: settings.max_per_account,
-    };
-    match state.redis.sessions.create(session, now).await? {
-        Create::Created { grant, evicted } => {
-            for ended in evicted {
-                let entry = Entry::new(now, AuditEvent::SessionEnded).because(Reason::Limit.as_str());
-                state.audit.record(entry.account(account.id).session(ended).by(Actor::Service));
-            }
-            let entry = Entry::new(now, AuditEvent::SignIn).account(account.id).session(session_id);
-            state.audit.record(entry.by(Actor::Account).from(start.origin.ip));
-            token_issuer::issue(state, &grant, now).map(Some)
-        }
-        Create::Stale => Ok(None),
-    }
-}
-
-/// Refuses a sign-in to an account that must verify its address first. With `registration.conceal` the answer is that of a
-/// wrong password: a client that has registered an address learns from no answer whether it had an account before (I12).
-fn check_verified(state: &AppState, account: &Account, input: &Login) -> Result<(), LoginError> {
-    let settings = &state.config.registration;
-    if settings.verification != Verification::Required || account.email_verified {
-        return Ok(());
-    }
-    let entry = Entry::new(state.clock.now(), AuditEvent::SignIn).account(account.id).refused("email_not_verified");
-    state.audit.record(entry.by(Actor::Anyone).from(input.origin.ip));
-    Err(if settings.conceal { LoginError::InvalidCredentials } else { LoginError::EmailNotVerified })
+/// The refusal of a sign-in to an account that must verify its address first. With `registration.conceal` the answer is that of
+/// a wrong password: a client that has registered an address learns from no answer whether it had an account before (I12).
+fn email_not_verified(state: &AppState) -> LoginError {
+    if state.config.registration.conceal { LoginError::InvalidCredentials } else { LoginError::EmailNotVerified }
 }
 
 /// Verifies the password. Does the same work whether there is an account or not, and whether it is disabled.
@@ -222,23 +154,4 @@ async fn verify_password(state: &AppState, input: &Login, account: Option<Accoun
         }
     }
     Ok(account)
-}
-
-/// Ends the session that the new one replaces. A failure does not fail the login.
-async fn end_replaced(state: &AppState, input: &Login) {
-    let Some(claims) = input.replaces.as_deref().and_then(|token| state.refresh_tokens.decode(token).ok()) else {
-        return;
-    };
-    let now = state.clock.now();
-    match state.redis.sessions.revoke(claims.account, claims.session, Reason::Logout, now).await {
-        Ok(false) => {}
-        Ok(true) => {
-            let entry = Entry::new(now, AuditEvent::SessionEnded).because("replaced");
-            let entry = entry.account(claims.account).session(claims.session).by(Actor::Account);
-            state.audit.record(entry.from(input.origin.ip));
-        }
-        Err(error) => {
-            tracing::warn!(session = %claims.session, %error, "the session that a login replaces could not be ended and stays live");
-        }
-    }
 }

@@ -37,6 +37,7 @@ pub mod reset_password;
 pub mod revoke_token;
 pub mod secure_account;
 pub mod sessions;
+pub mod sign_in;
 pub mod token_issuer;
 pub mod update_account;
 pub mod verify;

@@ -8,6 +8,7 @@ use crate::{
     domain::{
         account::{Account, ClaimsVersion, Email, Epoch, Identifier, NewAccount, Roles, Username},
         audit::{Actor, AuditEvent, Entry},
+        factor::{Factors, FactorsVersion},
         mail::MailData,
         one_time_token::TokenPurpose,
     },
@@ -162,6 +163,9 @@ fn as_registered(new: NewAccount) -> Account {
         password_changed_at: new.created_at,
         epoch: Epoch::default(),
         claims_version: ClaimsVersion::default(),
+        factors: Factors::NONE,
+        factors_version: FactorsVersion::default(),
+        factor_required_at: None,
     }
 }
 

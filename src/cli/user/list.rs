@@ -82,6 +82,7 @@ mod tests {
     use crate::domain::{
         account::{ClaimsVersion, Email, Epoch, Roles},
         clock::Timestamp,
+        factor::{Factors, FactorsVersion},
         ids::AccountId,
         secret::PasswordHash,
     };
@@ -102,6 +103,9 @@ mod tests {
             password_changed_at: time,
             epoch: Epoch(0),
             claims_version: ClaimsVersion(0),
+            factors: Factors::NONE,
+            factors_version: FactorsVersion::default(),
+            factor_required_at: None,
         }
     }
 

@@ -191,8 +191,10 @@ impl EmailLoginApi {
             return Err(refused.into());
         }
         let presented = presented(request.token, "email", request.email, request.code)?;
-        let (asker, origin) = (request.request.0.into(), client.into_origin(request.device.map(printable)));
-        let tokens = email_login::verify(state, &presented, &asker, transport, origin).await?;
-        Ok(SignedInResponse::new(tokens, None))
+        let (asker, known) = (request.request.0.into(), client.device_token.clone());
+        let origin = client.into_origin(request.device.map(printable));
+        let (tokens, device) =
+            email_login::verify(state, &presented, &asker, transport, origin, known.as_ref()).await?;
+        Ok(SignedInResponse::new(tokens, Some(device)))
     }
 }

@@ -77,9 +77,34 @@ pub struct Attempt {
     network: Network,
     /// The device's token, if the account knows it.
     known_device: Option<DeviceToken>,
+    /// Whether the account knows neither the device nor the network.
+    is_stranger: bool,
 }
 
 impl Attempt {
+    /// Finds out whether an account knows a device or its network, where no attempt at a password was counted.
+    ///
+    /// # Errors
+    /// [`ServiceError`]
+    pub async fn recognize(
+        state: &AppState,
+        account: AccountId,
+        ip: Option<IpAddr>,
+        device: Option<&DeviceToken>,
+    ) -> Result<Self, ServiceError> {
+        let (network, subject) = (Network::of(ip), subject_of(state, account));
+        let mut attempt = Self { subject, bucket: None, network, known_device: None, is_stranger: false };
+        if state.config.limits.backoff.is_some() {
+            let device_bucket = device.map(|token| device_bucket(state, &attempt.subject, token));
+            let address_bucket = address_bucket(state, &attempt.subject, network);
+            let (limiter, now) = (&state.redis.rate_limits, state.clock.now());
+            let known = limiter.recognize(&attempt.subject, device_bucket.as_ref(), &address_bucket, now).await?;
+            attempt.is_stranger = known.is_none();
+            attempt.known_device = device.filter(|_| device_bucket.is_some() && device_bucket == known).cloned();
+        }
+        Ok(attempt)
+    }
+
     /// Counts an attempt before the password is checked. Returns the account too, if it was read from the database to find
     /// the subject.
     pub(super) async fn begin(
@@ -91,7 +116,7 @@ impl Attempt {
         let network = Network::of(ip);
         let Some(backoff) = state.config.limits.backoff else {
             return Ok((
-                Self { subject: String::new(), bucket: None, network, known_device: None },
+                Self { subject: String::new(), bucket: None, network, known_device: None, is_stranger: false },
                 AccountLookup::Deferred,
             ));
         };
@@ -116,7 +141,8 @@ impl Attempt {
         match limiter.admit(&subject, device_bucket.as_ref(), &address_bucket, backoff, now).await? {
             ThrottleDecision::Admitted(bucket) => {
                 let known_device = device.filter(|_| device_bucket.as_ref() == Some(&bucket)).cloned();
-                Ok((Self { subject, bucket: Some(bucket), network, known_device }, account))
+                let is_stranger = bucket.is_of_strangers();
+                Ok((Self { subject, bucket: Some(bucket), network, known_device, is_stranger }, account))
             }
             ThrottleDecision::Wait(retry_after) => {
                 let mut entry = Entry::new(now, AuditEvent::RateLimit).refused("too_many").detail("login-account");
@@ -143,7 +169,7 @@ impl Attempt {
         let (limiter, now) = (&state.redis.rate_limits, state.clock.now());
         let trusted = limiter.trust_device(&subject, &device_bucket, &address_bucket, used, backoff, now).await;
         let is_new = match trusted {
-            Ok(known_before) => known_before > 0 && used.is_some_and(ThrottleBucket::is_of_strangers),
+            Ok(known_before) => known_before > 0 && self.is_stranger && subject == self.subject,
             Err(error) => {
                 tracing::warn!(%error, "a device could not be marked as known to its account");
                 false

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use fred::types::Value;
+use fred::{interfaces::HashesInterface, types::Value};
 
 use super::{
     RedisConnection, RedisError,
@@ -105,6 +105,29 @@ impl RateLimiter {
             },
             _ => Err(unexpected("attempt", &answer)),
         }
+    }
+
+    /// The bucket of this device or address, if the account recognizes one of them: the device's first. Counts nothing.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn recognize(
+        &self,
+        account: &str,
+        device: Option<&ThrottleBucket>,
+        address: &ThrottleBucket,
+        now: Timestamp,
+    ) -> Result<Option<ThrottleBucket>, RedisError> {
+        let buckets: Vec<&ThrottleBucket> = device.into_iter().chain([address]).collect();
+        let fields: Vec<&str> = buckets.iter().map(|bucket| bucket.0.as_str()).collect();
+        let key = self.connection.keys.login_throttle(account);
+        let found: Result<Vec<Option<String>>, _> = self.connection.client().hmget(key, fields).await;
+        let found = found.inspect_err(|error| self.connection.note(error))?;
+        let is_trusted = |state: &Option<String>| {
+            let until = state.as_deref().and_then(|state| state.rsplit(' ').next()?.parse().ok());
+            until.is_some_and(|until| now < Timestamp::from_millis(until))
+        };
+        Ok(buckets.into_iter().zip(found).find(|(_, state)| is_trusted(state)).map(|(bucket, _)| bucket.clone()))
     }
 
     /// Records that the account's owner signed in with this device and from this address. `used` is the bucket in which the

@@ -137,7 +137,7 @@ impl AccountChange {
         Ok(self.account.epoch)
     }
 
-    /// Deletes the account, with its profile and its further addresses.
+    /// Deletes the account, with its profile, its further addresses and its factors.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -145,6 +145,8 @@ impl AccountChange {
         for sql in [
             "DELETE FROM profiles WHERE account_id = $1",
             "DELETE FROM addresses WHERE account_id = $1",
+            "DELETE FROM totp_factors WHERE account_id = $1",
+            "DELETE FROM recovery_codes WHERE account_id = $1",
             "DELETE FROM accounts WHERE id = $1",
         ] {
             query(sql).bind(self.account.id.to_string()).execute(&mut *self.tx).await?;
@@ -177,7 +179,8 @@ impl AccountChange {
         let account = &mut self.account;
         account.updated_at = now;
         let sql = "UPDATE accounts SET password_hash = $1, password_changed_at = $2, disabled_at = $3, roles = $4, \
-                   epoch = $5, updated_at = $6, deletion_at = $7, claims_version = $8 WHERE id = $9";
+                   epoch = $5, updated_at = $6, deletion_at = $7, claims_version = $8, factors = $9, factors_version = $10, \
+                   factor_required_at = $11 WHERE id = $12";
         query(sql)
             .bind(accounts::stored_hash(account.password_hash.as_ref()))
             .bind(account.password_changed_at.as_millis())
@@ -187,6 +190,9 @@ impl AccountChange {
             .bind(now.as_millis())
             .bind(account.deletion_at.map(Timestamp::as_millis))
             .bind(i64::from(account.claims_version.0))
+            .bind(i64::from(account.factors.bits()))
+            .bind(i64::from(account.factors_version.0))
+            .bind(account.factor_required_at.map(Timestamp::as_millis))
             .bind(account.id.to_string())
             .execute(&mut *self.tx)
             .await?;

@@ -9,6 +9,7 @@ use crate::domain::{
     account::{Account, ClaimsVersion, Email, Epoch, Identifier, NewAccount, Roles, Username},
     audit::{AuditEvent, Entry},
     clock::Timestamp,
+    factor::{Factors, FactorsVersion},
     ids::AccountId,
     secret::PasswordHash,
 };
@@ -32,7 +33,7 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT id, email, email_verified, username, password_hash, roles, disabled_at, deletion_at, created_at, updated_at, ",
-            "password_changed_at, epoch, claims_version FROM accounts ",
+            "password_changed_at, epoch, claims_version, factors, factors_version, factor_required_at FROM accounts ",
             $rest
         )
     };
@@ -81,6 +82,9 @@ impl Sql {
             password_changed_at: new.created_at,
             epoch: Epoch::default(),
             claims_version: ClaimsVersion::default(),
+            factors: Factors::NONE,
+            factors_version: FactorsVersion::default(),
+            factor_required_at: None,
         })
     }
 
@@ -291,6 +295,7 @@ pub(super) fn read(row: &AnyRow) -> Result<Account, SqlError> {
     let password_hash: String = row.try_get("password_hash")?;
     let disabled_at: Option<i64> = row.try_get("disabled_at")?;
     let deletion_at: Option<i64> = row.try_get("deletion_at")?;
+    let factor_required_at: Option<i64> = row.try_get("factor_required_at")?;
     Ok(Account {
         id: id.parse().map_err(|_| unreadable("id"))?,
         email: Email::from_stored(row.try_get("email")?),
@@ -307,5 +312,12 @@ pub(super) fn read(row: &AnyRow) -> Result<Account, SqlError> {
         claims_version: ClaimsVersion(
             u32::try_from(row.try_get::<i64, _>("claims_version")?).map_err(|_| unreadable("claims_version"))?,
         ),
+        factors: Factors::from_bits(
+            u32::try_from(row.try_get::<i64, _>("factors")?).map_err(|_| unreadable("factors"))?,
+        ),
+        factors_version: FactorsVersion(
+            u32::try_from(row.try_get::<i64, _>("factors_version")?).map_err(|_| unreadable("factors_version"))?,
+        ),
+        factor_required_at: factor_required_at.map(Timestamp::from_millis),
     })
 }

@@ -57,6 +57,7 @@ const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../../../migrations/0009_mail_outbox.sql"),
         own: None,
     },
+    Migration { number: 10, name: "factors", sql: include_str!("../../../migrations/0010_factors.sql"), own: None },
 ];
 
 /// The applied migrations, with the SHA-256 of their text and, for information, the time.

@@ -1,7 +1,10 @@
 //! Inserting, finding, listing and rehashing accounts.
 
 use latchkey::{
-    domain::account::{Account, ClaimsVersion, Epoch, Identifier, NewAccount, Roles},
+    domain::{
+        account::{Account, ClaimsVersion, Epoch, Identifier, NewAccount, Roles},
+        factor::{Factors, FactorsVersion},
+    },
     store::sql::InsertError,
 };
 
@@ -36,6 +39,9 @@ async fn inserted_account_is_read_back_unchanged() {
                 password_changed_at: NOW,
                 epoch: Epoch(0),
                 claims_version: ClaimsVersion(0),
+                factors: Factors::NONE,
+                factors_version: FactorsVersion(0),
+                factor_required_at: None,
             };
             assert_eq!(stored, expected);
             assert_eq!(sql.account(new.id).await.unwrap(), Some(expected));

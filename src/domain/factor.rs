@@ -1,0 +1,124 @@
+//! Second factors: what an account's owner can show besides the password or a mail.
+
+use std::fmt;
+
+/// A kind of second factor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum FactorKind {
+    /// A code of an authenticator app (RFC 6238).
+    Totp = 0,
+    /// A passkey (WebAuthn).
+    Passkey = 1,
+    /// A code that was shown when the first factor was made.
+    RecoveryCode = 2,
+    /// A code of a mail.
+    EmailCode = 3,
+}
+
+impl FactorKind {
+    /// All kinds. The position of a kind is its bit in [`Factors`].
+    pub const ALL: [Self; 4] = [Self::Totp, Self::Passkey, Self::RecoveryCode, Self::EmailCode];
+
+    /// The name in the API and in the audit log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Totp => "totp",
+            Self::Passkey => "passkey",
+            Self::RecoveryCode => "recovery_code",
+            Self::EmailCode => "email_code",
+        }
+    }
+
+    /// Parses the text of [`FactorKind::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+/// The kinds of factors that an account has: the column `accounts.factors`.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Factors(u32);
+
+impl Factors {
+    /// No factor.
+    pub const NONE: Self = Self(0);
+
+    /// The set with the kind, or without it.
+    #[must_use]
+    pub const fn set(self, kind: FactorKind, present: bool) -> Self {
+        let bit = 1 << kind as u8;
+        Self(if present { self.0 | bit } else { self.0 & !bit })
+    }
+
+    /// Whether the account has a factor of the kind.
+    pub const fn contains(self, kind: FactorKind) -> bool {
+        self.0 & (1 << kind as u8) != 0
+    }
+
+    /// Whether a sign-in needs a second factor: the account has an authenticator app or a passkey. Recovery codes replace one of
+    /// those and are no factor by themselves.
+    pub const fn protect(self) -> bool {
+        self.contains(FactorKind::Totp) || self.contains(FactorKind::Passkey)
+    }
+
+    /// The kinds.
+    pub fn kinds(self) -> impl Iterator<Item = FactorKind> {
+        FactorKind::ALL.into_iter().filter(move |kind| self.contains(*kind))
+    }
+
+    /// The bits in the database.
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// Reads the bits of the database. Bits of kinds that this release does not know are kept.
+    pub const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+}
+
+impl fmt::Debug for Factors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.kinds().map(FactorKind::as_str)).finish()
+    }
+}
+
+/// How often the factors of an account have changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FactorsVersion(pub u32);
+
+impl FactorsVersion {
+    /// The next version.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn factors_round_trip_through_bits_and_keep_unknown_ones() {
+        let factors = Factors::NONE.set(FactorKind::Totp, true).set(FactorKind::RecoveryCode, true);
+        assert_eq!(Factors::from_bits(factors.bits()), factors);
+        assert_eq!(factors.kinds().map(FactorKind::as_str).collect::<Vec<_>>(), ["totp", "recovery_code"]);
+        assert_eq!(factors.set(FactorKind::Totp, false).bits(), 4);
+        assert_eq!(Factors::from_bits(0x101).set(FactorKind::Totp, false).bits(), 0x100);
+        for (position, kind) in FactorKind::ALL.into_iter().enumerate() {
+            assert_eq!(
+                (Factors::NONE.set(kind, true).bits(), FactorKind::parse(kind.as_str())),
+                (1 << position, Some(kind))
+            );
+        }
+    }
+
+    #[test]
+    fn recovery_codes_alone_require_no_second_factor() {
+        let of = |kinds: &[FactorKind]| kinds.iter().fold(Factors::NONE, |all, kind| all.set(*kind, true));
+        assert!(!of(&[FactorKind::RecoveryCode, FactorKind::EmailCode]).protect());
+        assert!(of(&[FactorKind::Totp]).protect() && of(&[FactorKind::Passkey]).protect());
+    }
+}

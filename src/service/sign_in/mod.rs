@@ -1,0 +1,121 @@
+//! Finishes every sign-in, whatever was proved: by password, by mail, by passkey, on a page. Decides what is still required, and
+//! starts the session once nothing is. Until then nothing exists: no session and no trusted device.
+
+mod session;
+
+use crate::{
+    config::Verification,
+    domain::{
+        account::Account,
+        audit::{Actor, AuditEvent, Entry},
+        authentication::Authentication,
+        factor::FactorKind,
+        secret::SecretText,
+        session::{Grant, Origin, Transport},
+    },
+    service::{
+        accounts, delete_account,
+        error::ServiceError,
+        limits::{Attempt, DeviceToken},
+        notices,
+        request_origin::RequestOrigin,
+        token_issuer::{self, Tokens},
+    },
+    state::AppState,
+};
+
+/// What the owner of an account has proved, and the session to start.
+#[derive(Debug)]
+pub struct Authenticated<'a> {
+    /// The account, as it was when its owner authenticated.
+    pub account: Account,
+    /// How and when.
+    pub authentication: Authentication,
+    /// How the refresh token travels.
+    pub transport: Transport,
+    /// The client.
+    pub origin: &'a Origin,
+    /// The admitted attempt at a password, or [`Attempt::recognize`] where none was counted.
+    pub attempt: &'a Attempt,
+    /// The refresh token of the session that the new one replaces; it ends (ASVS 7.2.4).
+    pub replaces: Option<&'a str>,
+}
+
+/// What follows from an authentication.
+#[derive(Debug)]
+pub enum SignInStep {
+    /// The session has started.
+    SignedIn(Box<SignedIn>),
+    /// The account's address must be verified first (`registration.verification`).
+    EmailVerificationRequired,
+    /// The account has a second factor, which must be shown.
+    SecondFactorRequired(Box<IssuedChallenge>),
+    /// The account must have a second factor and has none: it can be set up with the challenge, and nothing else.
+    EnrolmentRequired(Box<IssuedChallenge>),
+    /// The account has changed since its owner authenticated: authenticate again.
+    AccountChanged,
+}
+
+/// A session that has started.
+#[derive(Debug)]
+pub struct SignedIn {
+    /// The session.
+    pub grant: Grant,
+    /// The token by which the account knows the device from now on.
+    pub device: DeviceToken,
+}
+
+impl SignedIn {
+    /// The session's first tokens.
+    ///
+    /// # Errors
+    /// [`ServiceError`]
+    pub fn issue_tokens(&self, state: &AppState) -> Result<Tokens, ServiceError> {
+        token_issuer::issue(state, &self.grant, self.grant.created_at)
+    }
+}
+
+/// A challenge with which a sign-in continues.
+#[derive(Clone, Debug)]
+pub struct IssuedChallenge {
+    /// The challenge's text (`lk_ch_…`).
+    pub challenge: SecretText,
+    /// The factors with which it can be answered.
+    pub methods: Vec<FactorKind>,
+    /// How many seconds it works.
+    pub expires_in: u64,
+}
+
+/// Continues a sign-in whose caller has authenticated as [`Authenticated`] says.
+///
+/// # Errors
+/// [`ServiceError`]. No session was started, or nobody has its tokens.
+pub async fn proceed(state: &AppState, input: Authenticated<'_>) -> Result<SignInStep, ServiceError> {
+    let Authenticated { mut account, authentication, transport, origin, attempt, replaces } = input;
+    if account.is_closed(state.clock.now()) {
+        return Ok(SignInStep::AccountChanged);
+    }
+    if state.config.registration.verification == Verification::Required && !account.email_verified {
+        let entry = Entry::new(state.clock.now(), AuditEvent::SignIn).account(account.id).refused("email_not_verified");
+        state.audit.record(entry.by(Actor::Anyone).from(origin.ip));
+        return Ok(SignInStep::EmailVerificationRequired);
+    }
+    if account.deletion_at.is_some() {
+        match delete_account::cancel(state, account.id).await? {
+            Some(kept) => account = kept,
+            None => return Ok(SignInStep::AccountChanged),
+        }
+    }
+    let start = session::start(state, &account, authentication, transport, origin);
+    let (started, (device, is_new)) = tokio::join!(start, attempt.trust_device(state, &account));
+    let Some(grant) = started? else {
+        accounts::resync(state, account.id, account.epoch).await?;
+        return Ok(SignInStep::AccountChanged);
+    };
+    session::end_replaced(state, replaces, origin).await;
+    if is_new {
+        let origin = RequestOrigin { ip: origin.ip, user_agent: origin.user_agent.clone(), accept_language: None };
+        notices::new_device(state, &account, &origin).await;
+    }
+    Ok(SignInStep::SignedIn(Box::new(SignedIn { grant, device })))
+}

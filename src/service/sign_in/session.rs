@@ -1,0 +1,74 @@
+//! The session of a sign-in: starts it, and ends the one that it replaces.
+
+use crate::{
+    domain::{
+        account::Account,
+        audit::{Actor, AuditEvent, Entry},
+        authentication::{Acr, Authentication, AuthenticationMethods},
+        event::Reason,
+        session::{Grant, Origin, Transport},
+    },
+    service::error::ServiceError,
+    state::AppState,
+    store::redis::{Create, NewSession, SessionBasis},
+};
+
+/// Starts a session. None if the account has changed since its owner authenticated.
+pub(super) async fn start(
+    state: &AppState,
+    account: &Account,
+    authentication: Authentication,
+    transport: Transport,
+    origin: &Origin,
+) -> Result<Option<Grant>, ServiceError> {
+    let now = state.clock.now();
+    let settings = &state.config.session;
+    let session_id = state.entropy.session_id();
+    // A session without an authentication was started by a password alone, at its beginning.
+    let by_password = (AuthenticationMethods::PASSWORD, Acr::Aal1);
+    let authentication =
+        Some(authentication).filter(|how| (how.methods, how.acr) != by_password || how.at.as_secs() != now.as_secs());
+    let session = NewSession {
+        id: session_id,
+        account: account.id,
+        roles: account.roles.clone(),
+        claims_version: account.claims_version,
+        epoch: account.epoch,
+        transport,
+        origin: origin.clone(),
+        tag: state.origin_tags.tag(origin.ip, origin.user_agent.as_deref()),
+        basis: SessionBasis { authentication, ..SessionBasis::default() },
+        idle_timeout: settings.idle_timeout,
+        absolute_timeout: settings.absolute_timeout,
+        max_per_account: settings.max_per_account,
+    };
+    match state.redis.sessions.create(session, now).await? {
+        Create::Created { grant, evicted } => {
+            for ended in evicted {
+                let entry = Entry::new(now, AuditEvent::SessionEnded).because(Reason::Limit.as_str());
+                state.audit.record(entry.account(account.id).session(ended).by(Actor::Service));
+            }
+            let entry = Entry::new(now, AuditEvent::SignIn).account(account.id).session(session_id);
+            state.audit.record(entry.by(Actor::Account).from(origin.ip));
+            Ok(Some(grant))
+        }
+        Create::Stale => Ok(None),
+    }
+}
+
+/// Ends the session that the new one replaces. A failure does not fail the sign-in.
+pub(super) async fn end_replaced(state: &AppState, replaces: Option<&str>, origin: &Origin) {
+    let Some(claims) = replaces.and_then(|token| state.refresh_tokens.decode(token).ok()) else { return };
+    let now = state.clock.now();
+    match state.redis.sessions.revoke(claims.account, claims.session, Reason::Logout, now).await {
+        Ok(false) => {}
+        Ok(true) => {
+            let entry = Entry::new(now, AuditEvent::SessionEnded).because("replaced");
+            let entry = entry.account(claims.account).session(claims.session).by(Actor::Account);
+            state.audit.record(entry.from(origin.ip));
+        }
+        Err(error) => {
+            tracing::warn!(session = %claims.session, %error, "the session that a login replaces could not be ended and stays live");
+        }
+    }
+}
