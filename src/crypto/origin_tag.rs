@@ -1,9 +1,10 @@
 //! Tags of request origins: keyed digests of a client's network and user agent, by which the rotation rule (I2) tells a retry from a
-//! second holder of a refresh token.
+//! second holder of a refresh token. SipHash-2-4, a keyed hash function for short texts: a refresh computes one, and a tag has the
+//! eight bytes that it returns.
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, hash::Hasher, net::IpAddr};
 
-use aws_lc_rs::hmac::{Context, HMAC_SHA256, Key};
+use siphasher::sip::SipHasher24;
 
 use super::derive::{self, derive};
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
 };
 
 /// Computes the tags of request origins.
-pub struct OriginTagger(Key);
+pub struct OriginTagger(SipHasher24);
 
 impl OriginTagger {
     /// Derives the key from the least of the configured secrets' keys: nodes that have the same secrets in another order, as during
@@ -22,28 +23,27 @@ impl OriginTagger {
         let keys = all.map(|secret| derive(secret, derive::ORIGIN_TAGS));
         let least = keys.min_by(|one, other| one.as_slice().cmp(other.as_slice()));
         let key = least.unwrap_or_else(|| derive(&secrets.current, derive::ORIGIN_TAGS));
-        Self(Key::new(HMAC_SHA256, &*key))
+        let mut half = [0; 16];
+        half.copy_from_slice(&key[..16]);
+        Self(SipHasher24::new_with_key(&half))
     }
 
     /// The tag of a network (the /24 of an IPv4 address, the /48 of an IPv6 address) and a user agent.
     pub fn tag(&self, ip: Option<IpAddr>, user_agent: Option<&str>) -> OriginTag {
-        let mut context = Context::with_key(&self.0);
+        let mut hasher = self.0;
         match ip.and_then(|ip| Addresses::Truncated.keep(ip)) {
-            None => context.update(&[0]),
+            None => hasher.write(&[0]),
             Some(IpAddr::V4(ip)) => {
-                context.update(&[4]);
-                context.update(&ip.octets());
+                hasher.write(&[4]);
+                hasher.write(&ip.octets());
             }
             Some(IpAddr::V6(ip)) => {
-                context.update(&[6]);
-                context.update(&ip.octets());
+                hasher.write(&[6]);
+                hasher.write(&ip.octets());
             }
         }
-        context.update(user_agent.unwrap_or_default().as_bytes());
-        let digest = context.sign();
-        let mut tag = [0; 8];
-        tag.copy_from_slice(&digest.as_ref()[..8]);
-        OriginTag(tag)
+        hasher.write(user_agent.unwrap_or_default().as_bytes());
+        OriginTag(hasher.finish().to_be_bytes())
     }
 }
 

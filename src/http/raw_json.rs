@@ -32,6 +32,11 @@ impl<T: Serialize> RawJson<T> {
         Self { body: written.ok().map(|()| body.into()), of: PhantomData }
     }
 
+    /// Wraps a value that its type has serialised itself.
+    pub fn written(body: Vec<u8>) -> Self {
+        Self { body: Some(body.into()), of: PhantomData }
+    }
+
     /// The serialised value.
     pub fn body(&self) -> Option<&Bytes> {
         self.body.as_ref()

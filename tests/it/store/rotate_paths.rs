@@ -94,12 +94,15 @@ async fn rotate_fast_path_matches_full_script() {
             ends_at: now + Duration::from_millis(1 + choices.below(5_000_000)),
             kept_until: idle_ends_at + idle / 16,
         };
-        let is_strong = choices.below(3) == 0;
+        let (is_strong, has_roles) = (choices.below(3) == 0, choices.below(2) == 0);
         let mut generation = record.generation.0;
         raw_command(&client, "FLUSHALL", vec![]).await;
         for path in [&fast, &full] {
             let mut words: Vec<Value> = vec![path.keys[0].into(), Value::Bytes(id.as_bytes().to_vec().into())];
-            words.extend([Value::Bytes(record.encode().into()), "r".into(), "admin".into()]);
+            words.push(Value::Bytes(record.encode().into()));
+            if has_roles {
+                words.extend(["r".into(), "admin".into()]);
+            }
             if record.has_last_use {
                 let authentication = [&[0; 5][..], &[0, 3, 2, 1, 2, 3, 4, 5, 6]].concat();
                 let last_use = [encoded(&origin(0)), if is_strong { authentication } else { Vec::new() }].concat();
@@ -127,7 +130,7 @@ async fn rotate_fast_path_matches_full_script() {
             assert_eq!(fast_answer, full_answer, "seed {seed}");
             let states = [fast.state(&client).await, full.state(&client).await];
             assert_eq!(states[0], states[1], "seed {seed}");
-            let answer = answers[0].clone().into_array().remove(0).into_array();
+            let answer = outcome(&answers[0]);
             counted += u32::from(answer[0].as_str().as_deref() == Some("counted"));
             if answer[0].as_str().as_deref() == Some("rotated") {
                 generation = Record::decode(answer[1].as_bytes().unwrap()).unwrap().generation.0;
@@ -151,9 +154,15 @@ fn encoded(origin: &UseOrigin) -> Vec<u8> {
     bytes
 }
 
+/// The parts of the answer of one operation. The record alone stands for a rotation with nothing else.
+fn outcome(answer: &Value) -> Vec<Value> {
+    let operation = answer.clone().into_array().remove(0);
+    if operation.is_array() { operation.into_array() } else { vec!["rotated".into(), operation] }
+}
+
 /// An answer without the id of the event that a reuse appends: each script has its own stream.
 fn without_event_id(answer: &Value) -> Value {
-    let mut operation = answer.clone().into_array().remove(0).into_array();
+    let mut operation = outcome(answer);
     if matches!(operation[0].as_str().as_deref(), Some("reused" | "second_holder")) {
         operation.truncate(1);
     }

@@ -3,8 +3,8 @@
 --       that travel in a cookie are not accepted here, or 0 (u8); retry window (u48, ms); limit of counted repeats (u8); the
 --       origin of the request: its tag (8 bytes), its address and the length of that (last_use.rs)
 -- Returns for each {'rotated' | 'repeated' | 'counted', record, roles or false, version of the claims or false, last use
--- or false if it is only an origin, and of a session with a client grant its details}, {'reused' | 'second_holder', id of the event} or
--- {'expired' | 'gone'}.
+-- or false if it is only an origin, and of a session with a client grant its details}, {'reused' | 'second_holder', id of the event},
+-- {'expired' | 'gone'}, or the record alone of a session that was rotated and has nothing else.
 
 -- The history: runs of generations, newest first, each with the time before `used` when it was superseded. An empty history
 -- stands for one run of one generation: the previous one, superseded when the current one was issued.
@@ -61,6 +61,7 @@ local function rotate(key, presentation)
       details = (parts[1] or '') .. (parts[2] or '') .. (parts[3] or '')
     end
     local more = last_use and #last_use > 9 + string.byte(last_use, 9) and last_use or nil
+    if outcome == 'rotated' and not (found[2] or found[3] or more or details) then return record end
     if details and not more then more = false end
     return { outcome, record, found[2], found[3], more, details }
   end

@@ -19,7 +19,10 @@ local function rotate_current()
         and (bearer == 0 or flags % 2 == 0) and now < idle_ends and now < ends and (now + idle <= kept or ends <= kept) and now >= used then
         record = pack(RECORD, version, flags, generation + 1, created, now, now + idle, ends, kept)
         call('HSET', key, id, record)
-        answer = { 'rotated', record, found[2], found[3], last_use ~= origin and last_use or nil }
+        answer = record
+        if found[2] or found[3] or last_use ~= origin then
+          answer = { 'rotated', record, found[2], found[3], last_use ~= origin and last_use or nil }
+        end
       else
         all = false
       end
