@@ -183,6 +183,19 @@ pub async fn redis_alone(config: &Config) -> anyhow::Result<(RedisStores, Option
     Ok((RedisStores::connect(&url, &config.redis, &config.cache, &Cores::current_runtime())?, embedded_redis))
 }
 
+/// The socket of the embedded Redis, and the server if this process started it.
+///
+/// # Errors
+/// If the embedded Redis can't start.
+pub(super) async fn private_redis(config: &Config) -> anyhow::Result<(PathBuf, Option<EmbeddedRedis>)> {
+    let folder = std::path::absolute(config.data_dir.join("redis")).context("data_dir")?;
+    match EmbeddedRedis::start(&folder).await {
+        Ok(redis) => Ok((redis.socket().to_owned(), Some(redis))),
+        Err(EmbeddedError::InUse { .. }) => Ok((folder.join("redis.sock"), None)),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Handling of an embedded Redis that another process runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sharing {
@@ -197,14 +210,12 @@ async fn redis_url(config: &Config, sharing: Sharing) -> anyhow::Result<(SecretT
     if let Some(url) = &config.redis.url {
         return Ok((url.clone(), None));
     }
-    let folder = std::path::absolute(config.data_dir.join("redis")).context("data_dir")?;
-    match EmbeddedRedis::start(&folder).await {
-        Ok(redis) => Ok((socket_url(redis.socket().to_owned()), Some(redis))),
-        Err(EmbeddedError::InUse { .. }) if sharing == Sharing::Allow => {
-            Ok((socket_url(folder.join("redis.sock")), None))
-        }
-        Err(error) => Err(error.into()),
+    if sharing == Sharing::Allow {
+        let (socket, redis) = private_redis(config).await?;
+        return Ok((socket_url(socket), redis));
     }
+    let redis = EmbeddedRedis::start(&config.data_dir.join("redis")).await?;
+    Ok((socket_url(redis.socket().to_owned()), Some(redis)))
 }
 
 /// The URL of a Unix socket; characters with a meaning in URLs are percent-encoded.

@@ -1,6 +1,8 @@
 //! The command line: its definition, and what all commands share. Each command has a file of its own.
 
+pub mod apply;
 pub mod audit;
+pub mod backup;
 pub mod bootstrap;
 pub mod client;
 pub mod config;
@@ -74,6 +76,8 @@ pub enum Command {
     /// Manage service clients and their secrets
     #[command(subcommand)]
     Client(client::ClientCommand),
+    /// Create and change service clients and accounts as a file declares them; repeating it changes nothing
+    Apply(apply::ApplyArgs),
     /// Manage the keys that sign access tokens
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -82,6 +86,10 @@ pub enum Command {
     Mail(mail::MailCommand),
     /// Check configuration and dependencies, and suggest fixes
     Doctor(doctor::DoctorArgs),
+    /// Copy the database, the secret and the sessions of the private Redis, also while the service runs
+    Backup(backup::BackupArgs),
+    /// Restore a backup into an empty data directory; without the sessions, unless --keep-sessions is given
+    Restore(backup::RestoreArgs),
     /// Ask the node on this machine whether it is alive; exit code 1 if not
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Print the security audit log
@@ -181,9 +189,12 @@ pub fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::User(command) => user::run(command, global),
         Command::Session(command) => session::run(command, global),
         Command::Client(command) => client::run(command, global),
+        Command::Apply(args) => apply::run(args, global),
         Command::Keys(command) => keys::run(command, global),
         Command::Mail(command) => mail::run(command, global),
         Command::Doctor(args) => doctor::run(args, global),
+        Command::Backup(args) => backup::run(args, global),
+        Command::Restore(args) => backup::restore(args, global),
         Command::Healthcheck(args) => healthcheck::run(*args, global),
         Command::Audit(args) => audit::run(args, global),
         Command::Config(args) => config::run(args, global),
@@ -295,6 +306,9 @@ mod tests {
             "latchkey session list bob --json",
             "latchkey session revoke bob 0192f0c1-7a2b-4000-8000-000000000001",
             "latchkey session revoke bob --all",
+            "latchkey session revoke --everyone --yes",
+            "latchkey apply setup.toml",
+            "latchkey apply setup.toml --dry-run",
             "latchkey keys list",
             "latchkey keys rotate",
             "latchkey keys rotate --now",
@@ -310,6 +324,9 @@ mod tests {
             "latchkey doctor --test-mail ann@example.com",
             "latchkey doctor --json",
             "latchkey doctor --strict",
+            "latchkey backup /backup/today",
+            "latchkey backup /backup/today --no-sessions",
+            "latchkey restore /backup/today --keep-sessions",
             "latchkey healthcheck",
             "latchkey healthcheck --ready",
             "latchkey audit",
@@ -339,6 +356,7 @@ mod tests {
             ("latchkey user list --state sleepy", ErrorKind::InvalidValue),
             ("latchkey session revoke bob", ErrorKind::MissingRequiredArgument),
             ("latchkey session revoke bob all", ErrorKind::ValueValidation),
+            ("latchkey session revoke bob --everyone", ErrorKind::ArgumentConflict),
             ("latchkey audit --follow --until 1h", ErrorKind::ArgumentConflict),
             ("latchkey audit --event dance", ErrorKind::ValueValidation),
             ("latchkey audit --since soon", ErrorKind::ValueValidation),

@@ -9,11 +9,12 @@ use serde::Serialize;
 use super::{
     Global, block_on,
     output::{json_line, visible},
+    prompt,
     user::{find, sessions_ended, with_services},
 };
 use crate::{
     domain::{ids::SessionId, session::Session},
-    service::sessions,
+    service::{session_mark, sessions},
     state::AppState,
 };
 
@@ -22,7 +23,7 @@ use crate::{
 pub enum SessionCommand {
     /// List the live sessions of an account, oldest first
     List(ListArgs),
-    /// Revoke one session of an account, or all of them
+    /// Revoke one session of an account, all of them, or all sessions of all accounts
     Revoke(RevokeArgs),
 }
 
@@ -41,14 +42,20 @@ pub struct ListArgs {
 #[derive(Args, Clone, Debug)]
 pub struct RevokeArgs {
     /// E-mail address, username or id; id:ID, email:ADDRESS or username:NAME to be explicit
-    #[arg(value_name = "ACCOUNT")]
-    pub account: String,
+    #[arg(value_name = "ACCOUNT", required_unless_present = "everyone")]
+    pub account: Option<String>,
     /// Id of the session, as `latchkey session list` prints it
-    #[arg(value_name = "SESSION", required_unless_present = "all")]
+    #[arg(value_name = "SESSION", required_unless_present_any = ["all", "everyone"])]
     pub session: Option<SessionId>,
     /// Revoke all sessions of the account
     #[arg(long, conflicts_with = "session")]
     pub all: bool,
+    /// Revoke all sessions of all accounts: everyone must sign in again
+    #[arg(long, conflicts_with_all = ["account", "session", "all"])]
+    pub everyone: bool,
+    /// Do not ask for confirmation of --everyone
+    #[arg(long, short, requires = "everyone")]
+    pub yes: bool,
 }
 
 /// Runs a subcommand of `latchkey session`.
@@ -57,6 +64,9 @@ pub struct RevokeArgs {
 /// If the account or session does not exist, or a store is unreachable.
 pub fn run(command: &SessionCommand, global: &Global) -> anyhow::Result<()> {
     let config = global.start_existing()?;
+    if matches!(command, SessionCommand::Revoke(args) if args.everyone && !args.yes) {
+        prompt::confirm("Revoke all sessions of all accounts?", false)?;
+    }
     block_on(with_services(config, async |state| match command {
         SessionCommand::List(args) => list(state, args).await,
         SessionCommand::Revoke(args) => revoke(state, args).await,
@@ -84,7 +94,12 @@ async fn list(state: &AppState, args: &ListArgs) -> anyhow::Result<()> {
 }
 
 async fn revoke(state: &AppState, args: &RevokeArgs) -> anyhow::Result<()> {
-    let account = find(state, &args.account).await?;
+    let Some(account) = &args.account else {
+        let ended = session_mark::end_all(state, "operator").await?;
+        println!("Revoked all sessions of all accounts. {}", sessions_ended(ended));
+        return Ok(());
+    };
+    let account = find(state, account).await?;
     let Some(session) = args.session else {
         let ended = sessions::revoke_all_of(state, account.id).await?;
         println!("Revoked all sessions of {}. {}", visible(account.email.as_str()), sessions_ended(ended));

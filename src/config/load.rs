@@ -105,12 +105,7 @@ pub fn load_listen(sources: &Sources) -> Result<SocketAddr, ConfigError> {
 
 /// The checked configuration, without the secrets.
 fn parse(sources: &Sources) -> Result<Config, ConfigError> {
-    let mut problems = Vec::new();
-    let settings = sources.gather(&mut problems);
-    let mut reader = Reader::new(&settings);
-    let ParsedConfig { config, .. } = interpret(&mut reader, &sources.working_dir);
-    problems.append(&mut reader.problems);
-    if problems.is_empty() { Ok(config) } else { Err(ConfigError { problems }) }
+    Ok(load_places(sources)?.0)
 }
 
 /// Reads and checks the configuration for the settings of mail and the issuer, which need no service.
@@ -120,6 +115,21 @@ fn parse(sources: &Sources) -> Result<Config, ConfigError> {
 pub fn load_mail_settings(sources: &Sources) -> Result<(MailSettings, String), ConfigError> {
     let config = parse(sources)?;
     Ok((config.mail, config.issuer))
+}
+
+/// Reads and checks the configuration for the places where a service keeps its data. Creates nothing, and needs no service.
+/// The second result is the file of the secret if that is kept in the data directory.
+///
+/// # Errors
+/// [`ConfigError`] with all problems of the configuration.
+pub fn load_places(sources: &Sources) -> Result<(Config, Option<PathBuf>), ConfigError> {
+    let mut problems = Vec::new();
+    let settings = sources.gather(&mut problems);
+    let mut reader = Reader::new(&settings);
+    let ParsedConfig { config, secrets_from, .. } = interpret(&mut reader, &sources.working_dir);
+    problems.append(&mut reader.problems);
+    let secret = matches!(secrets_from, SecretsFrom::DataDir).then(|| config.data_dir.join("secret"));
+    if problems.is_empty() { Ok((config, secret)) } else { Err(ConfigError { problems }) }
 }
 
 /// `entropy` generates the secret if that is missing; without it nothing is created.

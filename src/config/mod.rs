@@ -28,7 +28,7 @@ use crate::domain::{audit::Addresses, key::Algorithm, secret::SecretText, sessio
 pub use self::{
     error::{ConfigError, Origin, Problem},
     limits::{Ipv6Network, LimitSettings},
-    load::{Sources, load, load_existing, load_listen, load_log_settings, load_mail_settings},
+    load::{Sources, load, load_existing, load_listen, load_log_settings, load_mail_settings, load_places},
     mail::{LinkTemplate, MailLinks, MailSettings, MailTransport, Sender, SmtpCredentials, SmtpSecurity, SmtpSettings},
     show::{Shown, inspect, to_toml},
 };

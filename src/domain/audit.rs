@@ -87,6 +87,8 @@ words! {
         KeyRetired = "key_retired",
         /// A service client was created.
         ClientAdded = "client_added",
+        /// The scopes, audiences or public keys of a service client were changed.
+        ClientChanged = "client_changed",
         /// A service client was disabled.
         ClientDisabled = "client_disabled",
         /// A disabled service client was enabled.

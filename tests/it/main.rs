@@ -4,6 +4,7 @@
 mod abuse;
 mod accounts;
 mod api;
+mod apply;
 mod architecture;
 mod audit;
 mod binary;
@@ -32,6 +33,7 @@ mod openapi_requests;
 mod overload;
 mod packaging;
 mod proxies;
+mod recovery;
 mod revocation_log;
 mod rotation;
 mod secret_rotation;

@@ -27,7 +27,7 @@ use crate::{
     http::{self, shutdown::Draining},
     runtime::Cores,
     server,
-    service::{delete_account, mail_delivery},
+    service::{delete_account, mail_delivery, session_mark},
 };
 
 /// Arguments of `latchkey serve`.
@@ -98,6 +98,10 @@ async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
         tokio::spawn({
             let state = Arc::clone(&state);
             async move { delete_account::run_deletions(&state).await }
+        }),
+        tokio::spawn({
+            let state = Arc::clone(&state);
+            async move { session_mark::run(&state).await }
         }),
         tokio::spawn({
             let state = Arc::clone(&state);

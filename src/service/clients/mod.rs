@@ -10,7 +10,7 @@ use crate::{
     config::TokenSettings,
     crypto::client_secret::ClientSecret,
     domain::{
-        client::{Client, ClientId, ClientIdError, InvalidItem, SpaceSeparated},
+        client::{Client, ClientId, ClientIdError, ClientSecretHash, InvalidItem, SpaceSeparated},
         clock::Clock,
         entropy::Entropy,
     },
@@ -76,18 +76,33 @@ pub async fn add(
     sql: &Sql,
     new: NewClient,
 ) -> Result<(Client, ClientSecret), ClientError> {
+    let secret = ClientSecret::generate(entropy);
+    let client = add_with_secret(settings, clock, sql, new, secret.hash()).await?;
+    Ok((client, secret))
+}
+
+/// Creates a client whose secret has this hash. The secret must have 256 random bits.
+///
+/// # Errors
+/// [`ClientError`]
+pub async fn add_with_secret(
+    settings: &TokenSettings,
+    clock: &Clock,
+    sql: &Sql,
+    new: NewClient,
+    secret: ClientSecretHash,
+) -> Result<Client, ClientError> {
     let id = ClientId::parse(&new.name)?;
     if id.as_str() == settings.client_id {
         return Err(ClientError::Reserved);
     }
     let audiences = if new.audiences.is_empty() { vec![settings.audience.clone()] } else { new.audiences };
-    let secret = ClientSecret::generate(entropy);
     let client = Client {
         id,
         scopes: SpaceSeparated::parse(new.scopes)?,
         audiences: SpaceSeparated::parse(audiences)?,
         jwks: new.jwks,
-        secret: secret.hash(),
+        secret,
         former_secret: None,
         created_at: clock.now(),
         disabled_at: None,
@@ -96,7 +111,7 @@ pub async fn add(
         return Err(ClientError::Taken);
     }
     tracing::info!(client = %client.id, "service client created");
-    Ok((client, secret))
+    Ok(client)
 }
 
 /// All clients, by name.

@@ -6,6 +6,7 @@
 //! | `lk:e{T}` | stream | the revocations of the bucket's accounts, newest last; bucket 0 also has those of signing keys | entries when a later one is appended after `redis.event_retention` (up to ten seconds more), the key that long after its last entry |
 //! | `lk:n{T}` | string | the id of the last entry of `lk:e{T}` | with the stream |
 //! | `lk:o{T}A` | hash | the one-time tokens of account `A`: links and codes of mails, as keyed digests | with the last of them |
+//! | `lk:m` | string | the session mark: a time that the database has too (`service/session_mark.rs`) | never |
 //! | `lk:jH` | string | marks an assertion of a service client (`private_key_jwt`) as used; `H` is a hash of the client and the `jti` | with the assertion |
 //! | `lk:lH` | string | the time when a rate limit is at rest; `H` is a keyed hash of the limit and its subject | with that |
 //! | `lk:gH` | hash | the login throttle of an account, a field per bucket; `H` is a keyed hash of its name | an hour to a day after the last failure; `limits.known_for` after the last sign-in |
@@ -90,6 +91,16 @@ impl Keys {
         let mut key = self.of_bucket("o{", bucket(account), 22);
         BASE64_URL_SAFE_NO_PAD.encode_string(account.as_bytes(), &mut key);
         key
+    }
+
+    /// The prefix of every hash of one-time tokens.
+    pub fn one_time_tokens_prefix(&self) -> String {
+        format!("{}o{{", self.prefix)
+    }
+
+    /// The session mark.
+    pub fn session_mark(&self) -> String {
+        format!("{}m", self.prefix)
     }
 
     /// The stream of the revocations of an account's bucket.

@@ -19,6 +19,7 @@ mod replay_guard;
 mod revocation_log;
 mod script;
 mod session_estimate;
+mod session_mark;
 mod sessions;
 mod tls;
 mod user_agent;

@@ -76,6 +76,33 @@ impl Sql {
         self.change_client(sql, id, &Entry::new(now, AuditEvent::ClientEnabled)).await
     }
 
+    /// Sets the scopes, audiences and public keys of a client. Returns whether there is such a client.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn update_client(
+        &self,
+        id: &ClientId,
+        scopes: &SpaceSeparated,
+        audiences: &SpaceSeparated,
+        jwks: Option<&str>,
+        now: Timestamp,
+    ) -> Result<bool, SqlError> {
+        let mut tx = self.begin_write().await?;
+        let done = query("UPDATE clients SET scopes = $1, audiences = $2, jwks = $3 WHERE id = $4")
+            .bind(scopes.to_string())
+            .bind(audiences.to_string())
+            .bind(jwks.map(str::to_owned))
+            .bind(id.to_string())
+            .execute(&mut *tx)
+            .await?;
+        if done.rows_affected() > 0 {
+            self.record(&mut tx, &Entry::new(now, AuditEvent::ClientChanged).client(id.clone())).await?;
+        }
+        tx.commit().await?;
+        Ok(done.rows_affected() > 0)
+    }
+
     /// Deletes a client; its name is free afterwards. Returns whether there was such a client.
     ///
     /// # Errors

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use sqlx::{Connection, Executor, Row};
+use sqlx::{Any, Connection, Executor, Row, Transaction};
 
 use super::{Dialect, Lock, Sql, SqlError, query, rekey};
 
@@ -58,7 +58,13 @@ const MIGRATIONS: &[Migration] = &[
         own: None,
     },
     Migration { number: 10, name: "factors", sql: include_str!("../../../migrations/0010_factors.sql"), own: None },
+    Migration { number: 14, name: "recovery", sql: include_str!("../../../migrations/0014_recovery.sql"), own: None },
 ];
+
+/// Migrations that leave the schema usable for older releases, each with the newest migration that such a release must know:
+/// those that add tables, or columns that are nullable or have a default, and change nothing that an older release reads or
+/// writes. A release can be rolled back past them. Releases before 0.2 refuse every migration that they don't know.
+const ADDITIVE: &[(i64, i64)] = &[];
 
 /// The applied migrations, with the SHA-256 of their text and, for information, the time.
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS migrations (\
@@ -87,12 +93,7 @@ impl Sql {
         for row in query("SELECT number, checksum FROM migrations").fetch_all(&mut *tx).await? {
             applied.insert(row.try_get::<i64, _>("number")?, row.try_get::<Vec<u8>, _>("checksum")?);
         }
-        let known = MIGRATIONS.last().map_or(0, |migration| migration.number);
-        if let Some((&found, _)) = applied.last_key_value()
-            && found > known
-        {
-            return Err(SqlError::Newer { found, known });
-        }
+        refuse_newer(&mut tx, applied.keys().copied()).await?;
 
         let mut count = 0;
         for migration in MIGRATIONS {
@@ -113,6 +114,10 @@ impl Sql {
                     let sql = "INSERT INTO migrations (number, name, checksum, applied_at) \
                                VALUES ($1, $2, $3, CAST(CURRENT_TIMESTAMP AS TEXT))";
                     query(sql).bind(migration.number).bind(migration.name).bind(checksum).execute(&mut *tx).await?;
+                    if let Some((number, requires)) = ADDITIVE.iter().find(|(number, _)| *number == migration.number) {
+                        let sql = "UPDATE migrations SET requires = $2 WHERE number = $1";
+                        query(sql).bind(*number).bind(*requires).execute(&mut *tx).await?;
+                    }
                     count += 1;
                 }
             }
@@ -138,17 +143,28 @@ impl Sql {
             return Ok(MIGRATIONS.len());
         }
         let rows = query("SELECT number FROM migrations").fetch_all(&mut *tx).await?;
-        tx.commit().await?;
         let mut applied = Vec::new();
         for row in rows {
             applied.push(row.try_get::<i64, _>("number")?);
         }
-        let known = MIGRATIONS.last().map_or(0, |migration| migration.number);
-        match applied.iter().max() {
-            Some(&found) if found > known => Err(SqlError::Newer { found, known }),
-            _ => Ok(MIGRATIONS.iter().filter(|migration| !applied.contains(&migration.number)).count()),
-        }
+        refuse_newer(&mut tx, applied.iter().copied()).await?;
+        tx.commit().await?;
+        Ok(MIGRATIONS.iter().filter(|migration| !applied.contains(&migration.number)).count())
     }
+}
+
+/// Refuses a database with a migration of a newer release, unless that migration allows releases that end with the last one
+/// known here.
+async fn refuse_newer(tx: &mut Transaction<'_, Any>, applied: impl Iterator<Item = i64>) -> Result<(), SqlError> {
+    let known = MIGRATIONS.last().map_or(0, |migration| migration.number);
+    let Some(found) = applied.max().filter(|found| *found > known) else { return Ok(()) };
+    // A database with a newer migration has the column `requires`, which the last migration of 0.2 added.
+    let sql = "SELECT number FROM migrations WHERE number > $1 AND COALESCE(requires, number) > $1";
+    if query(sql).bind(known).fetch_optional(&mut **tx).await?.is_some() {
+        return Err(SqlError::Newer { found, known });
+    }
+    tracing::warn!(found, known, "a newer release has migrated the database in a way that this release can use");
+    Ok(())
 }
 
 impl Migration {

@@ -10,12 +10,14 @@ mod account_life;
 mod accounts;
 mod audit;
 mod clients;
+mod copy;
 mod error;
 mod imports;
 mod migrate;
 mod outbox;
 mod profiles;
 mod rekey;
+mod session_mark;
 mod signing_keys;
 mod sqlite;
 
@@ -40,6 +42,7 @@ pub use self::{
     account_life::{FurtherAddress, SetUsernameError, TakeAddressError},
     accounts::InsertError,
     audit::{AuditFilter, AuditRow},
+    copy::sqlite_path,
     error::SqlError,
     imports::ImportOutcome,
     outbox::{Attempt, ClaimedMail, OutboxRow, OutboxState, QueueState},

@@ -59,7 +59,33 @@ async fn concurrent_migrations_all_succeed() {
 async fn migrate_of_newer_database_is_refused() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
-        meddle(&backend, "INSERT INTO migrations SELECT 99, 'later', checksum, 'later' FROM migrations LIMIT 1").await;
+        meddle(&backend, &later(99, "NULL")).await;
+        let error = sql.migrate().await.unwrap_err();
+        assert!(matches!(error, SqlError::Newer { found: 99, .. }), "{error}");
+        assert!(matches!(sql.missing_migrations().await, Err(SqlError::Newer { found: 99, .. })));
+    })
+    .await;
+}
+
+/// The row of a migration of a later release, with the migration that it requires.
+fn later(number: i64, requires: &str) -> String {
+    format!(
+        "INSERT INTO migrations (number, name, checksum, applied_at, requires) \
+         SELECT {number}, 'later', checksum, 'later', {requires} FROM migrations WHERE number = 1"
+    )
+}
+
+#[tokio::test]
+async fn database_of_newer_release_with_additive_migrations_only_is_used() {
+    on_every_backend(async |backend| {
+        let sql = backend.node().await;
+        meddle(&backend, &later(98, "1")).await;
+        meddle(&backend, &later(99, "(SELECT MAX(number) FROM migrations WHERE number < 98)")).await;
+        assert_eq!(sql.migrate().await.unwrap(), 0);
+        assert_eq!(sql.missing_migrations().await.unwrap(), 0);
+        sql.insert_account(&new_account("ann@example.com")).await.unwrap();
+        // Of several unknown migrations, each must allow this release.
+        meddle(&backend, &later(97, "97")).await;
         let error = sql.migrate().await.unwrap_err();
         assert!(matches!(error, SqlError::Newer { found: 99, .. }), "{error}");
     })

@@ -17,11 +17,13 @@ use tokio_util::sync::CancellationToken;
 
 mod binary;
 mod child;
+mod copy;
 mod output;
 mod supervisor;
 mod wire;
 
 use child::Launcher;
+pub use copy::{copy, is_unused, restore};
 
 /// The longest path a unix socket can have, in bytes: `sun_path` less its closing zero, see unix(7).
 const SOCKET_PATH_LIMIT: usize = if cfg!(target_os = "linux") { 107 } else { 103 };

@@ -1,0 +1,236 @@
+//! The file of `latchkey apply`: its tables, and the secrets that it refers to. Unknown keys are refused by name.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, anyhow, bail};
+use serde::Deserialize;
+
+use crate::{
+    config::TokenSettings,
+    crypto::{client_keys::to_jwks, client_secret},
+    domain::{
+        account::{Email, Roles, Username},
+        client::ClientSecretHash,
+        secret::SecretText,
+    },
+    service::set_up::{WantedAccount, WantedClient},
+};
+
+/// The shortest secret of a client, in bytes.
+const MIN_SECRET: usize = 32;
+
+/// The whole file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SetupFile {
+    #[serde(default)]
+    client: Vec<ClientTable>,
+    #[serde(default)]
+    user: Vec<UserTable>,
+}
+
+/// `[[client]]`: a service client.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ClientTable {
+    name: String,
+    #[serde(default)]
+    scopes: Vec<String>,
+    #[serde(default)]
+    audiences: Vec<String>,
+    jwks_file: Option<PathBuf>,
+    public_key_file: Option<PathBuf>,
+    secret_file: Option<PathBuf>,
+    secret_sha256: Option<String>,
+    disabled: Option<bool>,
+}
+
+/// `[[user]]`: an account.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UserTable {
+    email: String,
+    username: Option<String>,
+    roles: Option<Vec<String>>,
+    password_file: Option<PathBuf>,
+    #[serde(default)]
+    invite: bool,
+}
+
+/// A declared client, and the file for a generated secret.
+#[derive(Debug)]
+pub(super) struct DeclaredClient {
+    pub(super) wanted: WantedClient,
+    /// A file that does not exist yet.
+    pub(super) new_secret_file: Option<PathBuf>,
+}
+
+/// A declared account, and how its owner gets to sign in.
+#[derive(Debug)]
+pub(super) struct DeclaredAccount {
+    pub(super) wanted: WantedAccount,
+    pub(super) first: FirstPassword,
+}
+
+/// The password of a new account.
+#[derive(Clone, Debug)]
+pub(super) enum FirstPassword {
+    /// The content of a file.
+    File(PathBuf),
+    /// The owner sets it, with a link from a mail.
+    Invitation,
+    /// Not declared: the account must exist.
+    None,
+}
+
+impl FirstPassword {
+    /// Reads the password, without one trailing line end.
+    pub(super) fn read(path: &Path) -> anyhow::Result<SecretText> {
+        Ok(read(path)?.as_str().into())
+    }
+}
+
+/// The declared clients and accounts.
+#[derive(Debug)]
+pub(super) struct Declared {
+    pub(super) clients: Vec<DeclaredClient>,
+    pub(super) accounts: Vec<DeclaredAccount>,
+}
+
+/// Reads the file and the files that it names; relative paths start at its folder.
+pub(super) fn load(path: &Path, settings: &TokenSettings) -> anyhow::Result<Declared> {
+    let shown = path.display().to_string();
+    let text = fs::read_to_string(path).with_context(|| shown.clone())?;
+    // Without the excerpt of the file, which may hold something private that was typed into the wrong place.
+    let file: SetupFile = toml::from_str(&text).map_err(|error: toml::de::Error| {
+        let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        let at = line.map_or_else(String::new, |line| format!(", line {line}"));
+        anyhow!("{shown}{at}: {}", error.message())
+    })?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let (mut clients, mut accounts) = (Vec::<DeclaredClient>::new(), Vec::<DeclaredAccount>::new());
+    for table in &file.client {
+        let client = table.declared(folder, settings).with_context(|| format!("{shown}: client {:?}", table.name))?;
+        if clients.iter().any(|other| other.wanted.id == client.wanted.id) {
+            bail!("{shown}: client {:?} is declared twice", table.name);
+        }
+        clients.push(client);
+    }
+    for table in &file.user {
+        let account = table.declared(folder).with_context(|| format!("{shown}: user {:?}", table.email))?;
+        if accounts.iter().any(|other| other.wanted.email.key() == account.wanted.email.key()) {
+            bail!("{shown}: user {:?} is declared twice", table.email);
+        }
+        accounts.push(account);
+    }
+    Ok(Declared { clients, accounts })
+}
+
+impl ClientTable {
+    fn declared(&self, folder: &Path, settings: &TokenSettings) -> anyhow::Result<DeclaredClient> {
+        let mut wanted = WantedClient::parse(settings, &self.name, &self.scopes, &self.audiences)?;
+        wanted.disabled = self.disabled;
+        wanted.jwks = match (&self.jwks_file, &self.public_key_file) {
+            (Some(_), Some(_)) => bail!("jwks_file and public_key_file exclude each other"),
+            (None, None) => None,
+            (Some(path), None) | (None, Some(path)) => {
+                let path = folder.join(path);
+                let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+                Some(to_jwks(&text).with_context(|| path.display().to_string())?)
+            }
+        };
+        let mut new_secret_file = None;
+        wanted.secret = match (&self.secret_file, &self.secret_sha256) {
+            (Some(_), Some(_)) => bail!("secret_file and secret_sha256 exclude each other"),
+            (None, None) => None,
+            (None, Some(hash)) => Some(parse_hash(hash)?),
+            (Some(path), None) => {
+                let path = folder.join(path);
+                if path.try_exists().with_context(|| path.display().to_string())? {
+                    Some(hash_of(&path)?)
+                } else {
+                    new_secret_file = Some(path);
+                    None
+                }
+            }
+        };
+        Ok(DeclaredClient { wanted, new_secret_file })
+    }
+}
+
+impl UserTable {
+    fn declared(&self, folder: &Path) -> anyhow::Result<DeclaredAccount> {
+        let first = match (&self.password_file, self.invite) {
+            (Some(_), true) => bail!("password_file and invite exclude each other"),
+            (Some(path), false) => FirstPassword::File(folder.join(path)),
+            (None, true) => FirstPassword::Invitation,
+            (None, false) => FirstPassword::None,
+        };
+        let username = self.username.as_deref().map(Username::parse).transpose();
+        let wanted = WantedAccount {
+            email: Email::parse(&self.email).map_err(|why| anyhow!("email {why}"))?,
+            username: username.map_err(|why| anyhow!("username {why}"))?,
+            roles: self.roles.as_ref().map(Roles::parse).transpose().map_err(|why| anyhow!("roles {why}"))?,
+        };
+        Ok(DeclaredAccount { wanted, first })
+    }
+}
+
+fn parse_hash(text: &str) -> anyhow::Result<ClientSecretHash> {
+    let wrong = || anyhow!("secret_sha256 must be 64 hexadecimal digits: printf %s \"$SECRET\" | sha256sum");
+    if text.len() != 64 || !text.is_ascii() {
+        return Err(wrong());
+    }
+    let mut bytes = [0; 32];
+    for (at, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).map_err(|_| wrong())?;
+    }
+    Ok(ClientSecretHash::new(bytes))
+}
+
+fn hash_of(path: &Path) -> anyhow::Result<ClientSecretHash> {
+    let secret = read(path)?;
+    if secret.len() < MIN_SECRET {
+        bail!(
+            "the secret in {} is shorter than {MIN_SECRET} bytes: make one with `openssl rand -base64 32`, or remove the \
+             file to have one generated",
+            path.display()
+        );
+    }
+    Ok(client_secret::hash(&secret))
+}
+
+/// The content of a file without one trailing line end.
+fn read(path: &Path) -> anyhow::Result<zeroize::Zeroizing<String>> {
+    let text = zeroize::Zeroizing::new(fs::read_to_string(path).with_context(|| path.display().to_string())?);
+    let text = text.strip_suffix('\n').unwrap_or(&text);
+    Ok(zeroize::Zeroizing::new(text.strip_suffix('\r').unwrap_or(text).to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_key_is_refused_by_name() {
+        for (text, name) in [
+            ("[[client]]\nname = \"a\"\nscope = []\n", "scope"),
+            ("[[user]]\nemail = \"a@b.example\"\npassword = \"x\"\n", "password"),
+            ("[[role]]\n", "role"),
+        ] {
+            let error = toml::from_str::<SetupFile>(text).unwrap_err().to_string();
+            assert!(error.contains(&format!("unknown field `{name}`")), "{error}");
+        }
+    }
+
+    #[test]
+    fn hash_is_64_hexadecimal_digits() {
+        assert_eq!(parse_hash(&"0f".repeat(32)).unwrap(), ClientSecretHash::new([15; 32]));
+        for text in ["", "0f", &"0g".repeat(32), &"é".repeat(32)] {
+            assert!(parse_hash(text).is_err(), "{text}");
+        }
+    }
+}

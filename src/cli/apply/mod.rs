@@ -1,0 +1,200 @@
+//! `latchkey apply`: creates and changes service clients and accounts as a file declares them.
+
+mod file;
+
+use std::{fs, io::Write, os::unix::fs::OpenOptionsExt, path::Path, path::PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Args;
+
+use self::file::{Declared, DeclaredAccount, DeclaredClient, FirstPassword};
+use super::{Global, block_on, output::visible, user::with_services};
+use crate::{
+    crypto::client_secret::ClientSecret,
+    service::{
+        invite_account::{Delivery, Initiator, Invite, invite},
+        register::{Register, register},
+        request_origin::RequestOrigin,
+        set_up::{self, Change, WantedAccount},
+    },
+    state::AppState,
+};
+
+/// Arguments of `latchkey apply`.
+#[derive(Args, Clone, Debug)]
+pub struct ApplyArgs {
+    /// TOML file with tables [[client]] and [[user]]
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Print the differences and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Applies a file, and prints each difference.
+///
+/// # Errors
+/// If the file can't be used, an account or a client can't be created or changed, or a store is unreachable.
+pub fn run(args: &ApplyArgs, global: &Global) -> anyhow::Result<()> {
+    let config = global.start_existing()?;
+    let declared = file::load(&args.file, &config.token)?;
+    block_on(with_services(config, async |state| apply(state, &declared, args.dry_run).await))
+}
+
+async fn apply(state: &AppState, declared: &Declared, dry_run: bool) -> anyhow::Result<()> {
+    let clients: Vec<_> = declared.clients.iter().map(|client| client.wanted.clone()).collect();
+    let accounts: Vec<_> = declared.accounts.iter().map(|account| account.wanted.clone()).collect();
+    let changes = set_up::plan(state, &clients, &accounts).await?;
+    // All problems that can be seen beforehand, before the first change.
+    for change in &changes {
+        match change {
+            Change::AddClient(wanted) => declared.client(wanted.id.as_str())?.check_secret()?,
+            Change::AddAccount(wanted) => declared.account(wanted)?.check_password()?,
+            _ => {}
+        }
+    }
+    for change in &changes {
+        println!("{}", declared.describe(change)?);
+        if dry_run {
+            continue;
+        }
+        match change {
+            Change::AddClient(wanted) => add_client(state, declared.client(wanted.id.as_str())?).await?,
+            Change::AddAccount(wanted) => add_account(state, declared.account(wanted)?).await?,
+            other => set_up::apply(state, other).await?,
+        }
+    }
+    for client in &declared.clients {
+        let is_new = changes.iter().any(|it| matches!(it, Change::AddClient(wanted) if wanted.id == client.wanted.id));
+        if let Some(path) = client.new_secret_file.as_ref().filter(|_| !is_new) {
+            println!(
+                "! client {}: {} is missing, and a secret is stored as a hash only: `latchkey client rotate-secret {}` \
+                 gives it a new one",
+                client.wanted.id,
+                path.display(),
+                client.wanted.id
+            );
+        }
+    }
+    match (changes.len(), dry_run) {
+        (0, _) => println!("Nothing to change."),
+        (_, true) => println!("Nothing was changed (--dry-run)."),
+        (_, false) => println!("Applied. Running nodes follow within seconds."),
+    }
+    Ok(())
+}
+
+impl Declared {
+    fn client(&self, id: &str) -> anyhow::Result<&DeclaredClient> {
+        let client = self.clients.iter().find(|client| client.wanted.id.as_str() == id);
+        client.with_context(|| format!("client {id} is not declared"))
+    }
+
+    fn account(&self, wanted: &WantedAccount) -> anyhow::Result<&DeclaredAccount> {
+        let account = self.accounts.iter().find(|account| account.wanted.email == wanted.email);
+        account.with_context(|| format!("user {} is not declared", visible(wanted.email.as_str())))
+    }
+
+    /// The line that is printed for a difference: `+` for new, `~` for changed.
+    fn describe(&self, change: &Change) -> anyhow::Result<String> {
+        let or_none = |text: String| if text.is_empty() { "none".to_owned() } else { text };
+        Ok(match change {
+            Change::AddClient(wanted) => {
+                let mut line = format!("+ client {}: audiences {}", wanted.id, wanted.audiences);
+                line += &format!(", scopes {}", or_none(wanted.scopes.to_string()));
+                if wanted.jwks.is_some() {
+                    line += ", public keys";
+                }
+                match &self.client(wanted.id.as_str())?.new_secret_file {
+                    Some(path) => line + &format!(", a new secret in {}", path.display()),
+                    None if wanted.secret.is_some() => line + ", the declared secret",
+                    None => line,
+                }
+            }
+            Change::UpdateClient(wanted, differences) => format!("~ client {}: {}", wanted.id, differences.join(", ")),
+            Change::SetSecret(id, _) => {
+                format!("~ client {id}: the declared secret; the present one stays valid for a day")
+            }
+            Change::DisableClient(id) => format!("~ client {id}: disabled"),
+            Change::EnableClient(id) => format!("~ client {id}: enabled"),
+            Change::AddAccount(wanted) => {
+                let roles = wanted.roles.as_ref().map(ToString::to_string).unwrap_or_default();
+                let how = match &self.account(wanted)?.first {
+                    FirstPassword::File(path) => format!("the password in {}", path.display()),
+                    _ => "an invitation by mail".to_owned(),
+                };
+                format!("+ user {}: roles {}, {how}", visible(wanted.email.as_str()), or_none(roles))
+            }
+            Change::SetRoles(account, roles) => {
+                let (before, after) = (or_none(account.roles.to_string()), or_none(roles.to_string()));
+                format!("~ user {}: roles {before} → {after}", visible(account.email.as_str()))
+            }
+        })
+    }
+}
+
+impl DeclaredClient {
+    fn check_secret(&self) -> anyhow::Result<()> {
+        if self.wanted.secret.is_none() && self.wanted.jwks.is_none() && self.new_secret_file.is_none() {
+            bail!(
+                "client {} is new and could not authenticate: declare secret_file, secret_sha256 or public_key_file",
+                self.wanted.id
+            );
+        }
+        Ok(())
+    }
+}
+
+impl DeclaredAccount {
+    fn check_password(&self) -> anyhow::Result<()> {
+        let email = visible(self.wanted.email.as_str());
+        match &self.first {
+            FirstPassword::None => {
+                bail!("there is no account {email}: declare password_file or `invite = true` to create it")
+            }
+            FirstPassword::File(path) => FirstPassword::read(path).map(drop),
+            FirstPassword::Invitation => Ok(()),
+        }
+    }
+}
+
+async fn add_client(state: &AppState, client: &DeclaredClient) -> anyhow::Result<()> {
+    let generated = ClientSecret::generate(&state.entropy);
+    let secret = client.wanted.secret.clone().unwrap_or_else(|| generated.hash());
+    // Before the client exists: its secret could not be written later.
+    if let Some(path) = &client.new_secret_file {
+        write_secret(path, &generated).with_context(|| path.display().to_string())?;
+    }
+    let added = set_up::add_client(state, &client.wanted, &secret).await;
+    if added.is_err()
+        && let Some(path) = &client.new_secret_file
+    {
+        fs::remove_file(path)?;
+    }
+    added.with_context(|| format!("client {}", client.wanted.id))
+}
+
+/// Writes a secret to a new file that only its owner can read.
+fn write_secret(path: &Path, secret: &ClientSecret) -> anyhow::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    writeln!(file, "{}", secret.expose())?;
+    Ok(file.sync_all()?)
+}
+
+async fn add_account(state: &AppState, account: &DeclaredAccount) -> anyhow::Result<()> {
+    let WantedAccount { email, username, roles } = account.wanted.clone();
+    let roles = roles.unwrap_or_default();
+    let shown = format!("user {}", visible(email.as_str()));
+    match &account.first {
+        FirstPassword::File(path) => {
+            let password = state.passwords.check_new(FirstPassword::read(path)?).context(shown.clone())?;
+            register(state, Register { email, username, password, roles }).await.context(shown)?;
+        }
+        FirstPassword::Invitation | FirstPassword::None => {
+            let new = Invite { email, username, roles };
+            let origin = RequestOrigin::default();
+            invite(state, new, Delivery::Mail, &Initiator::Operator, &origin).await.context(shown)?;
+        }
+    }
+    Ok(())
+}

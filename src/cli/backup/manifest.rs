@@ -1,0 +1,124 @@
+//! `backup.json`: what a backup contains. Written last, so that an unfinished backup has none.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Read, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+use anyhow::{Context, bail};
+use aws_lc_rs::digest::{self, SHA256};
+use serde::{Deserialize, Serialize};
+
+/// The file's name.
+const NAME: &str = "backup.json";
+
+/// The format of backups that this release writes and reads.
+const FORMAT: u32 = 1;
+
+/// The database in a backup.
+pub(super) const DATABASE: &str = "latchkey.db";
+/// The secret in a backup, if it was kept in the data directory.
+pub(super) const SECRET: &str = "secret";
+/// The sessions in a backup: a snapshot of the private Redis.
+pub(super) const SESSIONS: &str = "sessions.rdb";
+
+/// The contents of a backup.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct Manifest {
+    format: u32,
+    /// The release that made the backup.
+    pub(super) version: String,
+    /// When the backup was begun, as RFC 3339: it has every change from before.
+    pub(super) created_at: String,
+    /// Whether a node was running.
+    pub(super) service_was_running: bool,
+    files: BTreeMap<String, Contents>,
+}
+
+/// A file of a backup.
+#[derive(Debug, Deserialize, PartialEq, Eq, Serialize)]
+struct Contents {
+    bytes: u64,
+    sha256: String,
+}
+
+impl Contents {
+    fn of(path: &Path) -> io::Result<Self> {
+        let mut file = fs::File::open(path)?;
+        let (mut context, mut bytes) = (digest::Context::new(&SHA256), 0);
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            let read = file.read(&mut buffer)?;
+            if read == 0 {
+                break;
+            }
+            context.update(&buffer[..read]);
+            bytes += read as u64;
+        }
+        let sha256 = context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self { bytes, sha256 })
+    }
+}
+
+impl Manifest {
+    /// Describes the named files in `dir`, and writes `backup.json` beside them.
+    pub(super) fn write(
+        dir: &Path,
+        names: &[&str],
+        created_at: String,
+        service_was_running: bool,
+    ) -> anyhow::Result<()> {
+        let mut files = BTreeMap::new();
+        for name in names {
+            files.insert((*name).to_owned(), Contents::of(&dir.join(name))?);
+        }
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let manifest = Self { format: FORMAT, version, created_at, service_was_running, files };
+        let mut text = serde_json::to_vec_pretty(&manifest)?;
+        text.push(b'\n');
+        let mut file = new_file(&dir.join(NAME))?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        Ok(fs::File::open(dir)?.sync_all()?)
+    }
+
+    /// Reads the manifest of a backup and compares its files with it.
+    pub(super) fn read(dir: &Path) -> anyhow::Result<Self> {
+        let path = dir.join(NAME);
+        let text = fs::read(&path)
+            .with_context(|| format!("{}: not a complete backup of `latchkey backup`", path.display()))?;
+        let manifest: Self = serde_json::from_slice(&text).with_context(|| path.display().to_string())?;
+        if manifest.format != FORMAT {
+            bail!(
+                "the backup has format {}, and this release reads format {FORMAT}: restore it with latchkey {}",
+                manifest.format,
+                manifest.version
+            );
+        }
+        for (name, expected) in &manifest.files {
+            if ![DATABASE, SECRET, SESSIONS].contains(&name.as_str()) {
+                bail!("{} names the file {name:?}, which this release does not know", path.display());
+            }
+            let file = dir.join(name);
+            let found = Contents::of(&file).with_context(|| file.display().to_string())?;
+            if found != *expected {
+                bail!("{} is damaged: its checksum differs from the one in {NAME}", file.display());
+            }
+        }
+        Ok(manifest)
+    }
+
+    /// Whether the backup has a file.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.files.contains_key(name)
+    }
+}
+
+/// Creates a file for its owner only.
+pub(super) fn new_file(path: &Path) -> anyhow::Result<fs::File> {
+    let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    file.with_context(|| path.display().to_string())
+}

@@ -1,0 +1,133 @@
+//! `latchkey backup`: copies the data directory's contents while the service runs: the SQLite database, the secret, and the
+//! sessions of the private Redis.
+//!
+//! The database is copied before the sessions. A change that ends sessions ends them in Redis first and commits then, so every
+//! change in the copy of the database has ended its sessions in the copy of Redis.
+
+mod manifest;
+mod restore;
+
+use std::{fs, io, os::unix::fs::DirBuilderExt, path::PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Args;
+
+use self::manifest::{DATABASE, Manifest, SECRET, SESSIONS, new_file};
+pub use self::restore::{RestoreArgs, run as restore};
+use super::{Global, block_on, bootstrap::private_redis};
+use crate::{
+    config::{Config, load_existing, load_places},
+    domain::clock::Clock,
+    logging,
+    store::{
+        redis::embedded,
+        sql::{Sql, sqlite_path},
+    },
+};
+
+/// Arguments of `latchkey backup`.
+#[derive(Args, Clone, Debug)]
+pub struct BackupArgs {
+    /// Directory to create, such as /backup/2026-11-30; must not exist or be empty
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Leave out the sessions: after a restore, everyone signs in again
+    #[arg(long)]
+    pub no_sessions: bool,
+}
+
+/// Writes a backup, and prints what it does not contain.
+///
+/// # Errors
+/// If there is no service, nothing to copy, or a file can't be read or written.
+pub fn run(args: &BackupArgs, global: &Global) -> anyhow::Result<()> {
+    let sources = global.config_sources()?;
+    let config = load_existing(&sources)?;
+    let (_, secret) = load_places(&sources)?;
+    logging::init(&config.log, None)?;
+    let database = sqlite_path(&config.database)?;
+    let is_private = config.redis.url.is_none();
+    if database.is_none() && secret.is_none() && !is_private {
+        bail!("nothing here is Latchkey's to copy.\n{}", elsewhere(&config, false, false));
+    }
+    if let Some(path) = database.as_ref().filter(|path| !path.exists()) {
+        bail!("there is no database at {}", path.display());
+    }
+    create(&args.dir).with_context(|| args.dir.display().to_string())?;
+
+    let created_at = Clock::System.now().to_string();
+    let mut names = Vec::new();
+    if let Some(secret) = &secret {
+        let mut copy = new_file(&args.dir.join(SECRET))?;
+        let mut file = fs::File::open(secret).with_context(|| secret.display().to_string())?;
+        io::copy(&mut file, &mut copy)?;
+        copy.sync_all()?;
+        names.push(SECRET);
+    }
+    let was_running = block_on(async {
+        if database.is_some() {
+            let sql = Sql::connect(&config.database).await?;
+            let copy = args.dir.join(DATABASE);
+            drop(new_file(&copy)?);
+            sql.copy_to(&copy).await?;
+            fs::File::open(&copy)?.sync_all()?;
+            sql.close().await;
+            names.push(DATABASE);
+        }
+        if !is_private || args.no_sessions {
+            return Ok(None);
+        }
+        let (socket, redis) = private_redis(&config).await?;
+        let mut copy = tokio::fs::File::from_std(new_file(&args.dir.join(SESSIONS))?);
+        let copied = embedded::copy(&socket, &mut copy).await.context("can't copy the sessions from the private Redis");
+        let was_running = redis.is_none();
+        if let Some(redis) = redis {
+            redis.stop().await;
+        }
+        copied?;
+        names.push(SESSIONS);
+        Ok(Some(was_running))
+    })?;
+    Manifest::write(&args.dir, &names, created_at, was_running.unwrap_or(true))?;
+
+    println!("Wrote {} to {}.", names.join(", "), args.dir.display());
+    if secret.is_some() {
+        println!("It contains the secret: anyone who has it can forge tokens. Keep it encrypted.");
+    }
+    let elsewhere = elsewhere(&config, database.is_some(), is_private);
+    if !elsewhere.is_empty() {
+        println!("Not included, back it up too:\n{elsewhere}");
+    }
+    Ok(())
+}
+
+/// Names what a service keeps elsewhere, and how that is backed up.
+fn elsewhere(config: &Config, has_database: bool, has_redis: bool) -> String {
+    let mut lines = Vec::new();
+    if !has_database {
+        lines.push(
+            "- PostgreSQL (database.url): `pg_dump --format=custom --file=accounts.dump DATABASE`, before a copy of Redis"
+                .to_owned(),
+        );
+    }
+    if !has_redis {
+        lines.push(
+            "- Redis (redis.url): its append-only file survives a restart; after a loss, an empty Redis is safe, and \
+             everyone signs in again"
+                .to_owned(),
+        );
+    }
+    if config.password.pepper.is_some() || !config.password.previous_peppers.is_empty() {
+        lines.push("- the peppers (password.pepper): without them all passwords are unusable".to_owned());
+    }
+    lines.join("\n")
+}
+
+/// Creates a directory for its owner only, or accepts an empty one.
+fn create(dir: &std::path::Path) -> anyhow::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    if fs::read_dir(dir)?.next().is_some() {
+        bail!("the directory is not empty: name a new one for each backup");
+    }
+    Ok(())
+}

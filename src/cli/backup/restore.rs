@@ -1,0 +1,140 @@
+//! `latchkey restore`: puts a backup into an empty data directory.
+//!
+//! Sessions are left out by default. A session that was signed out after the backup was made is still live in the backup, and
+//! nothing that survives the loss knows that it has ended (I3).
+
+use std::{
+    fs, io,
+    os::unix::fs::{MetadataExt, chown},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+use clap::Args;
+
+use super::manifest::{DATABASE, Manifest, SECRET, SESSIONS, new_file};
+use crate::{
+    cli::Global,
+    config::load_places,
+    store::{redis::embedded, sql::sqlite_path},
+};
+
+/// Arguments of `latchkey restore`.
+#[derive(Args, Clone, Debug)]
+pub struct RestoreArgs {
+    /// Directory that `latchkey backup` wrote
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Restore the sessions too, including those that ended after the backup was made: for a backup of a stopped service
+    #[arg(long)]
+    pub keep_sessions: bool,
+}
+
+/// Checks a backup and restores it. Changes nothing where a service has data.
+///
+/// # Errors
+/// If the backup is incomplete or damaged, does not match the configuration, or there is data already.
+pub fn run(args: &RestoreArgs, global: &Global) -> anyhow::Result<()> {
+    let (config, secret) = load_places(&global.config_sources()?)?;
+    let manifest = Manifest::read(&args.dir)?;
+    let database = sqlite_path(&config.database)?;
+    let redis = config.redis.url.is_none().then(|| config.data_dir.join("redis"));
+    let keeps_sessions = args.keep_sessions && manifest.has(SESSIONS);
+
+    if database.is_some() && !manifest.has(DATABASE) {
+        bail!(
+            "the backup has no database: it was made with PostgreSQL. Set database.url, and restore the dump with pg_restore"
+        );
+    }
+    if database.is_none() && manifest.has(DATABASE) {
+        bail!("the backup has a SQLite database, and database.url names PostgreSQL: restore it without database.url");
+    }
+    if args.keep_sessions && !manifest.has(SESSIONS) {
+        bail!("the backup has no sessions: restore it without --keep-sessions");
+    }
+    if args.keep_sessions && redis.is_none() {
+        bail!(
+            "the backup has sessions of a private Redis, and redis.url names another: restore it without --keep-sessions"
+        );
+    }
+    for path in database.iter().chain(secret.iter().filter(|_| manifest.has(SECRET))) {
+        if path.exists() {
+            bail!("{} exists: restore into an empty data directory, or move it away first", path.display());
+        }
+    }
+    if let Some(redis) = redis.as_ref().filter(|redis| !embedded::is_unused(redis)) {
+        bail!("{} has sessions: restore into an empty data directory, or move it away first", redis.display());
+    }
+
+    let owner = create_data_dir(&config.data_dir)?;
+    if keeps_sessions && let Some(redis) = &redis {
+        embedded::restore(&args.dir.join(SESSIONS), redis).with_context(|| redis.display().to_string())?;
+        owner.adopt(redis)?;
+        owner.adopt(&redis.join("appendonly.aof"))?;
+    }
+    if let Some(secret) = secret.as_ref().filter(|_| manifest.has(SECRET)) {
+        place(&args.dir.join(SECRET), secret, &owner)?;
+    }
+    if let Some(database) = &database {
+        place(&args.dir.join(DATABASE), database, &owner)?;
+    }
+
+    println!("Restored the backup of {} (latchkey {}).", manifest.created_at, manifest.version);
+    if keeps_sessions {
+        println!("Sessions are those of {}.", manifest.created_at);
+        if manifest.service_was_running {
+            println!(
+                "Sessions that were signed out or revoked later are live again. End all of them with `latchkey session \
+                 revoke --everyone` if that matters."
+            );
+        } else {
+            println!(
+                "The service was stopped then. Sessions that ended in a service that was started again since are live here."
+            );
+        }
+    } else {
+        println!("No sessions were restored: everyone signs in again.");
+    }
+    if secret.is_none() {
+        println!("The secret is the configured one; it must be the one of the service that was backed up.");
+    }
+    println!("Passwords, roles and factors are those of the backup. Run `latchkey doctor`, then start the service.");
+    Ok(())
+}
+
+/// The owner of the data directory: files that root restores must belong to the service's user.
+struct Owner {
+    uid: u32,
+    gid: u32,
+}
+
+impl Owner {
+    fn adopt(&self, path: &Path) -> io::Result<()> {
+        if rustix::process::geteuid().is_root() { chown(path, Some(self.uid), Some(self.gid)) } else { Ok(()) }
+    }
+}
+
+fn create_data_dir(dir: &Path) -> anyhow::Result<Owner> {
+    let shown = || dir.display().to_string();
+    let mut builder = fs::DirBuilder::new();
+    std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), 0o700).create(dir).with_context(shown)?;
+    let metadata = fs::metadata(dir).with_context(shown)?;
+    Ok(Owner { uid: metadata.uid(), gid: metadata.gid() })
+}
+
+/// Copies a file to its place, under another name until it is complete.
+fn place(from: &Path, to: &Path, owner: &Owner) -> anyhow::Result<()> {
+    let mut name = to.as_os_str().to_owned();
+    name.push(".restoring");
+    let unfinished = PathBuf::from(name);
+    match fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    let mut copy = new_file(&unfinished)?;
+    io::copy(&mut fs::File::open(from)?, &mut copy).with_context(|| to.display().to_string())?;
+    copy.sync_all()?;
+    owner.adopt(&unfinished)?;
+    fs::rename(&unfinished, to)?;
+    Ok(to.parent().map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())?)
+}

@@ -1,0 +1,106 @@
+//! Detects a Redis that was restored from an old copy, and ends its sessions: a session that has ended since the copy must not
+//! become live again (I3).
+//!
+//! Nodes write the current time as a mark to Redis, then to the database, once a minute. A Redis whose mark is older than the
+//! database's by more than [`TOLERANCE`], or that has none, was restored, or lost more writes than a failover loses. Which
+//! sessions have ended since is unknown, so all of them end. A database that was restored together with its Redis has the same
+//! mark: `latchkey restore` therefore leaves out the sessions by default.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+
+use crate::{
+    domain::{
+        audit::{AuditEvent, Entry},
+        clock::Timestamp,
+        event::Reason,
+        ids::AccountId,
+    },
+    service::error::ServiceError,
+    state::AppState,
+};
+
+/// How often a node compares the mark in Redis with the last one that it knows.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The age of a mark at which a node writes a new one.
+const MARK_INTERVAL: Duration = Duration::from_mins(1);
+
+/// The difference between the marks that is no restore: more than a failover to an asynchronous replica loses.
+pub const TOLERANCE: Duration = Duration::from_mins(2);
+
+/// Pause after a check that failed because a store did not answer.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// Accounts whose sessions are ended at the same time.
+const CONCURRENCY: usize = 64;
+
+/// Checks for ever.
+pub async fn run(state: &AppState) {
+    let mut known = None;
+    loop {
+        let pause = match check(state, &mut known).await {
+            Ok(()) => CHECK_INTERVAL,
+            Err(error) => {
+                tracing::debug!(%error, "the session mark was not checked, retrying");
+                RETRY_PAUSE
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Compares the marks, ends all sessions of a Redis that was restored, and writes a new mark if the last one is old. `known` is
+/// the last mark that this node knows.
+///
+/// # Errors
+/// [`ServiceError`]
+pub async fn check(state: &AppState, known: &mut Option<Timestamp>) -> Result<(), ServiceError> {
+    let now = state.clock.now();
+    // Before the mark in Redis is read, which other nodes write first: the former is never the newer one by mistake.
+    if known.is_none_or(|known| now.saturating_since(known) >= MARK_INTERVAL) {
+        *known = state.sql.session_mark().await?.max(*known);
+    }
+    let found = state.redis.sessions.mark().await?;
+    let is_old = known.is_some_and(|known| found.is_none_or(|found| found + TOLERANCE < known));
+    if is_old {
+        tracing::error!(
+            found = found.map(|mark| mark.to_string()),
+            expected = known.map(|mark| mark.to_string()),
+            "Redis is older than the database knows it: it was restored from a copy, or emptied. All sessions in it end, \
+             because sessions that were signed out would be live again"
+        );
+        let ended = end_all(state, "redis_restored").await?;
+        tracing::warn!(ended, "all sessions ended: users sign in again");
+    }
+    let last = (*known).max(found);
+    if is_old || last.is_none_or(|last| now.saturating_since(last) >= MARK_INTERVAL) {
+        let mark = last.map_or(now, |last| last.max(now));
+        state.redis.sessions.set_mark(mark).await?;
+        state.sql.set_session_mark(mark).await?;
+        *known = Some(mark);
+    } else {
+        *known = last;
+    }
+    Ok(())
+}
+
+/// Ends all sessions of all accounts, and makes all links and codes of mails unusable. Returns the number of sessions ended.
+/// `cause` is the reason in the audit log.
+///
+/// # Errors
+/// [`ServiceError`]. Some sessions may have ended; the call can be repeated.
+pub async fn end_all(state: &AppState, cause: &'static str) -> Result<u64, ServiceError> {
+    let now = state.clock.now();
+    let accounts = state.redis.sessions.accounts().await?;
+    let revoke = |account: AccountId| state.redis.sessions.revoke_all(account, None, None, Reason::Revoked, now);
+    let mut ended = 0;
+    let mut answers = stream::iter(accounts).map(revoke).buffer_unordered(CONCURRENCY);
+    while let Some(answer) = answers.next().await {
+        ended += answer?;
+    }
+    state.redis.sessions.delete_one_time_tokens().await?;
+    state.audit.record(Entry::new(now, AuditEvent::SessionsEnded).because(cause).count(ended));
+    Ok(ended)
+}

@@ -1,0 +1,87 @@
+//! The session mark in Redis, and the accounts that have anything there: what ends all sessions of a Redis that was restored
+//! from an old copy.
+
+use std::collections::BTreeSet;
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use fred::{
+    clients::Client,
+    interfaces::{ClientLike, KeysInterface},
+    types::{Key, Value, scan::ScanType},
+};
+use futures_util::{StreamExt, stream::BoxStream};
+
+use super::{RedisError, SessionStore, script::unexpected};
+use crate::domain::{clock::Timestamp, ids::AccountId};
+
+/// Keys per step of a scan.
+const SCAN_COUNT: u32 = 1000;
+
+impl SessionStore {
+    /// The last mark that a node wrote; none if there is none.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn mark(&self) -> Result<Option<Timestamp>, RedisError> {
+        let answer: Value = self.connection.client().get(self.connection.keys.session_mark()).await?;
+        if answer.is_null() {
+            return Ok(None);
+        }
+        let millis = answer.as_i64().ok_or_else(|| unexpected("the session mark", &answer))?;
+        Ok(Some(Timestamp::from_millis(millis)))
+    }
+
+    /// Stores a mark, for as long as Redis has data.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn set_mark(&self, mark: Timestamp) -> Result<(), RedisError> {
+        let key = self.connection.keys.session_mark();
+        let client = self.connection.client();
+        Ok(client.set::<(), _, _>(key, mark.as_millis(), None, None, false).await?)
+    }
+
+    /// The accounts that have sessions in Redis, expired ones included. Scans all keys.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn accounts(&self) -> Result<BTreeSet<AccountId>, RedisError> {
+        let mut accounts = BTreeSet::new();
+        let mut keys = self.scan(&self.connection.keys.sessions_prefix(), ScanType::Hash);
+        while let Some(key) = keys.next().await {
+            let key = key?.into_string().unwrap_or_default();
+            let id = key.rsplit('}').next().and_then(|id| BASE64_URL_SAFE_NO_PAD.decode(id).ok());
+            accounts.extend(id.and_then(|id| <[u8; 16]>::try_from(id).ok()).map(AccountId::from_bytes));
+        }
+        Ok(accounts)
+    }
+
+    /// Deletes the one-time tokens of all accounts. Scans all keys.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn delete_one_time_tokens(&self) -> Result<(), RedisError> {
+        let mut keys = self.scan(&self.connection.keys.one_time_tokens_prefix(), ScanType::Hash);
+        while let Some(key) = keys.next().await {
+            let _: i64 = self.connection.client().del(key?).await?;
+        }
+        Ok(())
+    }
+
+    fn scan(&self, prefix: &str, kind: ScanType) -> BoxStream<'static, Result<Key, RedisError>> {
+        let mut pattern = String::new();
+        for c in prefix.chars() {
+            if matches!(c, '*' | '?' | '[' | ']' | '\\' | '^') {
+                pattern.push('\\');
+            }
+            pattern.push(c);
+        }
+        pattern.push('*');
+        let client: &Client = self.connection.client();
+        if client.is_clustered() {
+            client.scan_cluster_buffered(pattern, Some(SCAN_COUNT), Some(kind)).map(|key| Ok(key?)).boxed()
+        } else {
+            client.scan_buffered(pattern, Some(SCAN_COUNT), Some(kind)).map(|key| Ok(key?)).boxed()
+        }
+    }
+}

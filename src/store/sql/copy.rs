@@ -1,0 +1,38 @@
+//! Copies of a SQLite database while it is in use.
+
+use std::path::{Path, PathBuf};
+
+use sqlx::Connection;
+
+use super::{Dialect, Sql, SqlError, query, sqlite};
+use crate::config::DatabaseSettings;
+
+impl Sql {
+    /// Writes a copy of the database to `path`, an empty or missing file: the state at one moment, without the space of deleted
+    /// rows (<https://www.sqlite.org/lang_vacuum.html#vacuuminto>). Others may read and write meanwhile. Returns false if the
+    /// database is not SQLite.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn copy_to(&self, path: &Path) -> Result<bool, SqlError> {
+        if self.dialect != Dialect::Sqlite {
+            return Ok(false);
+        }
+        let shown = path.to_str().ok_or_else(|| SqlError::Address("the path of a copy must be UTF-8".into()))?;
+        let mut connection = self.connect_directly().await?;
+        query("VACUUM INTO $1").bind(shown.to_owned()).execute(&mut connection).await?;
+        connection.close().await?;
+        Ok(true)
+    }
+}
+
+/// The path of the database file; none for a server.
+///
+/// # Errors
+/// [`SqlError::Address`]
+pub fn sqlite_path(settings: &DatabaseSettings) -> Result<Option<PathBuf>, SqlError> {
+    match Dialect::of(&settings.url)? {
+        Dialect::Sqlite => sqlite::path(&settings.url).map(Some),
+        Dialect::Postgres => Ok(None),
+    }
+}

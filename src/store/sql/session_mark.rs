@@ -1,0 +1,33 @@
+//! The session mark: the time that nodes write to Redis and to the database, so that a Redis that was restored from an old
+//! copy is detected.
+
+use sqlx::Row;
+
+use super::{Sql, SqlError, query};
+use crate::domain::clock::Timestamp;
+
+impl Sql {
+    /// The last mark; none before the first.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn session_mark(&self) -> Result<Option<Timestamp>, SqlError> {
+        let mut tx = self.begin_read().await?;
+        let row = query("SELECT marked_at FROM session_mark WHERE id = 1").fetch_optional(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(row.map(|row| row.try_get("marked_at")).transpose()?.map(Timestamp::from_millis))
+    }
+
+    /// Stores a mark. An older one than the last is ignored.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn set_session_mark(&self, mark: Timestamp) -> Result<(), SqlError> {
+        let mut tx = self.begin_write().await?;
+        let sql = "INSERT INTO session_mark (id, marked_at) VALUES (1, $1) \
+                   ON CONFLICT (id) DO UPDATE SET marked_at = excluded.marked_at \
+                   WHERE session_mark.marked_at < excluded.marked_at";
+        query(sql).bind(mark.as_millis()).execute(&mut *tx).await?;
+        Ok(tx.commit().await?)
+    }
+}

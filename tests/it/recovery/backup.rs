@@ -1,0 +1,152 @@
+//! `latchkey backup` and `latchkey restore`.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Output};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::{
+    binary::{Service, command, run},
+    harness::{
+        client::{PASSWORD, Tokens},
+        postgres,
+    },
+};
+
+/// The exit code of a command, and its output and errors.
+fn outcome(output: &Output) -> (Option<i32>, String) {
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    (output.status.code(), text.into_owned())
+}
+
+/// Runs a command that must succeed. Returns what it prints.
+fn succeeds(folder: &Path, arguments: &[&str]) -> String {
+    let (code, text) = outcome(&run(folder, arguments));
+    assert_eq!(code, Some(0), "{arguments:?}: {text}");
+    text
+}
+
+/// Runs a command that must fail. Returns what it prints.
+fn fails(folder: &Path, arguments: &[&str]) -> String {
+    let (code, text) = outcome(&run(folder, arguments));
+    assert_eq!(code, Some(1), "{arguments:?}: {text}");
+    text
+}
+
+fn key_ids(jwks: &Value) -> Vec<String> {
+    jwks["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn backup_of_running_service_restores_accounts_keys_and_sessions() {
+    let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let service = Service::start(old.path());
+    service.client.account("ada").await;
+    let kept = service.client.login("ada").await;
+    let ended = service.client.login("ada").await;
+    service.client.logout(&ended.refresh).await.expect(204);
+    let keys = key_ids(&service.client.get("/.well-known/jwks.json", "").await.json());
+
+    let backup = new.path().join("backup");
+    let printed = succeeds(old.path(), &["backup", backup.to_str().unwrap()]);
+    assert!(printed.contains("Wrote secret, latchkey.db, sessions.rdb"), "{printed}");
+    assert_eq!(fs::metadata(&backup).unwrap().permissions().mode() & 0o777, 0o700);
+    for file in fs::read_dir(&backup).unwrap() {
+        let file = file.unwrap();
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", file.file_name());
+    }
+    // The service continues.
+    let kept = Tokens::of(&service.client.refresh(&kept.refresh).await.expect(200));
+    drop(service);
+
+    let printed = succeeds(new.path(), &["restore", "backup", "--keep-sessions"]);
+    assert!(printed.contains("are live again"), "{printed}");
+    let service = Service::start(new.path());
+    assert_eq!(service.client.refresh(&ended.refresh).await.problem().1, "invalid_refresh_token");
+    service.client.refresh(&kept.refresh).await.expect(200);
+    service.client.login("ada").await;
+    assert_eq!(key_ids(&service.client.get("/.well-known/jwks.json", "").await.json()), keys);
+    let (code, log) = service.end(Signal::TERM);
+    assert_eq!(code, Some(0), "{log}");
+    // The restored sessions are durable: they survive the next restart too.
+    let service = Service::start(new.path());
+    service.client.refresh(&kept.refresh).await.expect(200);
+    assert_eq!(service.client.refresh(&ended.refresh).await.problem().1, "invalid_refresh_token");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restore_ends_all_sessions_by_default() {
+    let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let service = Service::start(old.path());
+    service.client.account("ada").await;
+    let session = service.client.login("ada").await;
+    drop(service.end(Signal::TERM));
+    let backup = new.path().join("backup");
+    succeeds(old.path(), &["backup", backup.to_str().unwrap()]);
+    let service = Service::start(old.path());
+    service.client.logout(&session.refresh).await.expect(204);
+    drop(service);
+
+    let printed = succeeds(new.path(), &["restore", "backup"]);
+    assert!(printed.contains("No sessions were restored: everyone signs in again."), "{printed}");
+    let service = Service::start(new.path());
+    assert_eq!(service.client.refresh(&session.refresh).await.problem().1, "invalid_refresh_token");
+    service.client.login("ada").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restore_over_a_service_or_of_a_damaged_backup_changes_nothing() {
+    let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let service = Service::start(old.path());
+    service.client.account("ada").await;
+    drop(service.end(Signal::TERM));
+    let backup = new.path().join("backup");
+    let path = backup.to_str().unwrap();
+    succeeds(old.path(), &["backup", path]);
+
+    assert!(fails(old.path(), &["backup", path]).contains("the directory is not empty"));
+    assert!(fails(old.path(), &["restore", path]).contains("latchkey.db exists: restore into an empty data directory"));
+    let data = old.path().join("latchkey-data");
+    fs::remove_file(data.join("latchkey.db")).unwrap();
+    assert!(fails(old.path(), &["restore", path]).contains("secret exists: restore into an empty data directory"));
+    fs::remove_file(data.join("secret")).unwrap();
+    assert!(fails(old.path(), &["restore", path]).contains("redis has sessions"));
+
+    let mut bytes = fs::read(backup.join("latchkey.db")).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(backup.join("latchkey.db"), bytes).unwrap();
+    assert!(fails(new.path(), &["restore", "backup"]).contains("latchkey.db is damaged"));
+    fs::remove_file(backup.join("backup.json")).unwrap();
+    assert!(fails(new.path(), &["restore", "backup"]).contains("not a complete backup"));
+    assert!(!new.path().join("latchkey-data").exists(), "nothing was created");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn backup_beside_postgres_names_what_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = postgres::shared().create_database().await;
+    let url = format!("database.url={}", postgres::shared().url(&database));
+    let with = |arguments: &[&str]| {
+        let output = command(folder.path(), &[arguments, &["--set", &url]].concat()).output().unwrap();
+        outcome(&output)
+    };
+    let service = Service::start_with(folder.path(), &["serve", "--set", &url]);
+    service.client.account("ada").await;
+    let session = service.client.login("ada").await;
+    let (code, text) = with(&["backup", "copy"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("Wrote secret, sessions.rdb") && text.contains("pg_dump --format=custom"), "{text}");
+    drop(service.end(Signal::TERM));
+
+    // The machine of the node is lost; the database is not.
+    fs::remove_dir_all(folder.path().join("latchkey-data")).unwrap();
+    let (code, text) = outcome(&run(folder.path(), &["restore", "copy"]));
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("the backup has no database: it was made with PostgreSQL"), "{text}");
+    let (code, text) = with(&["restore", "copy", "--keep-sessions"]);
+    assert_eq!(code, Some(0), "{text}");
+    let service = Service::start_with(folder.path(), &["serve", "--set", &url]);
+    service.client.refresh(&session.refresh).await.expect(200);
+    service.client.login_with("ada", PASSWORD).await;
+}

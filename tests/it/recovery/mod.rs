@@ -1,0 +1,5 @@
+//! Recovery: backups, restored data, and a Redis that is older than the database.
+
+mod backup;
+mod releases;
+mod session_mark;

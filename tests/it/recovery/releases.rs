@@ -1,0 +1,134 @@
+//! Upgrades: this release starts on the recorded data of every earlier one (tests/tools/record_release.py), with its sessions,
+//! accounts, signing keys and clients.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use latchkey::{
+    config::{DatabaseSettings, Secrets},
+    domain::clock::{Clock, Timestamp},
+    service::session_mark,
+};
+use reqwest::Method;
+use serde_json::Value;
+use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
+
+use crate::harness::{
+    client::Tokens,
+    postgres,
+    redis::Redis,
+    test_cluster::{Node, TestCluster},
+};
+
+/// The folders of recorded releases.
+fn releases() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/releases");
+    let mut releases: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    releases.sort();
+    assert!(releases.iter().any(|release| release.ends_with("0.1.0")));
+    releases
+}
+
+/// Runs the recorded commands, a line each, of words in hexadecimal.
+fn load_redis(redis: &Redis, file: &Path) {
+    let unhex = |word: &str| -> Vec<u8> {
+        let word = word.trim_start_matches('-');
+        (0..word.len()).step_by(2).map(|at| u8::from_str_radix(&word[at..at + 2], 16).unwrap()).collect()
+    };
+    let mut stream = UnixStream::connect(redis.socket()).unwrap();
+    let mut answers = BufReader::new(stream.try_clone().unwrap());
+    for line in fs::read_to_string(file).unwrap().lines() {
+        let words: Vec<_> = line.split(' ').map(unhex).collect();
+        let mut command = format!("*{}\r\n", words.len()).into_bytes();
+        for word in words {
+            command.extend(format!("${}\r\n", word.len()).bytes());
+            command.extend(word);
+            command.extend(b"\r\n");
+        }
+        stream.write_all(&command).unwrap();
+        let mut answer = String::new();
+        answers.read_line(&mut answer).unwrap();
+        assert!(!answer.starts_with('-'), "{answer}");
+        if answer.starts_with('$') {
+            answers.read_line(&mut answer).unwrap();
+        }
+    }
+}
+
+async fn load_database(settings: &DatabaseSettings, file: &Path) {
+    sqlx::any::install_default_drivers();
+    let url = settings.url.expose().to_owned();
+    let url = if url.starts_with("sqlite:") { format!("{url}?mode=rwc") } else { url };
+    let mut connection = AnyConnection::connect(&url).await.unwrap();
+    connection.execute(AssertSqlSafe(fs::read_to_string(file).unwrap())).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+/// A node of this release, a minute after the recording of `kind` in `release` ended.
+async fn node_after(release: &Path, kind: &str) -> (TestCluster, Node, Value) {
+    let recorded: Value =
+        serde_json::from_str(&fs::read_to_string(release.join(kind).with_extension("json")).unwrap()).unwrap();
+    let mut cluster = TestCluster::new();
+    if kind == "postgres" {
+        let server = postgres::shared();
+        cluster.config.database.url = server.url(&server.create_database().await).as_str().into();
+    }
+    let at = Timestamp::from_millis(recorded["at"].as_i64().unwrap());
+    cluster.clock = Clock::manual(at + Duration::from_mins(1));
+    cluster.config.issuer = "http://127.0.0.1:8080".into();
+    let secret = recorded["secret"].as_str().unwrap();
+    cluster.config.secrets = Secrets { current: secret.into(), previous: Vec::new() };
+    load_database(&cluster.config.database, &release.join(kind).with_extension("sql")).await;
+    load_redis(&cluster.redis, &release.join(kind).with_extension("redis"));
+    let node = cluster.node().await;
+    (cluster, node, recorded)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn data_of_every_release_is_used_by_this_one() {
+    for release in releases() {
+        for kind in ["sqlite", "postgres"] {
+            println!("{} on {kind}", release.display());
+            let (cluster, node, recorded) = node_after(&release, kind).await;
+            let text = |value: &Value| value.as_str().unwrap().to_owned();
+            // The marks of a recorded Redis and database match.
+            session_mark::check(&node.state, &mut None).await.unwrap();
+
+            let (id, secret) = (text(&recorded["client"]["client_id"]), text(&recorded["client"]["client_secret"]));
+            let introspect = async |token: &str| {
+                let request = node.request(Method::POST, "/oauth2/introspect").basic_auth(&id, Some(&secret));
+                node.send(request.form(&[("token", token)])).await.expect(200).json()
+            };
+            let access = text(&recorded["access"]);
+            let answer = introspect(&access).await;
+            assert_eq!((&answer["active"], &answer["sub"]), (&Value::Bool(true), &recorded["account"]), "{answer}");
+
+            for old in recorded["live"].as_array().unwrap() {
+                let renewed = Tokens::of(&node.refresh(&text(old)).await.expect(200));
+                let again = Tokens::of(&node.refresh(&renewed.refresh).await.expect(200));
+                assert_eq!(introspect(&again.access).await["active"], true);
+                node.get("/v1/me", &again.access).await.expect(200);
+            }
+            assert_eq!(node.refresh(&text(&recorded["ended"])).await.problem().1, "invalid_refresh_token");
+
+            let password = text(&recorded["password"]);
+            let ada = node.login_with("ada@EXAMPLE.com", &password).await;
+            let me = node.get("/v1/me", &ada.access).await.expect(200).json();
+            assert_eq!((&me["id"], &me["username"]), (&recorded["account"], &"ada".into()), "{me}");
+            let bob = node.login_with("bob@example.com", &password).await;
+            let me = node.get("/v1/me", &bob.access).await.expect(200).json();
+            assert_eq!(me["roles"].as_array().unwrap().len(), 2, "{me}");
+
+            // An end by this release is one for the sessions of the earlier release too.
+            node.delete("/v1/sessions", &ada.access).await.expect(200);
+            assert_eq!(introspect(&access).await["active"], false);
+            node.stop().await;
+            drop(cluster);
+        }
+    }
+}

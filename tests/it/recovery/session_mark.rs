@@ -1,0 +1,147 @@
+//! A Redis that was restored from an old copy is detected, and its sessions end (I3).
+
+use std::{path::Path, process::Command, time::Duration};
+
+use latchkey::service::session_mark::{TOLERANCE, check};
+use rustix::process::Signal;
+use sqlx::{AnyConnection, Connection, Executor};
+
+use crate::{
+    binary::{Service, run},
+    harness::{
+        client::{Client, Tokens},
+        test_cluster::TestCluster,
+    },
+};
+
+const MINUTE: Duration = Duration::from_mins(1);
+
+async fn is_live(client: &Client, tokens: &Tokens) -> bool {
+    match client.refresh(&tokens.refresh).await {
+        answer if answer.status == 200 => true,
+        answer => {
+            assert_eq!(answer.problem().1, "invalid_refresh_token");
+            false
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i3_sessions_of_a_redis_older_than_the_database_end_on_all_nodes() {
+    let cluster = TestCluster::new();
+    let nodes = [cluster.node().await, cluster.node().await];
+    cluster.wait_for_peers().await;
+    nodes[0].account("ada").await;
+    let mut known = [None, None];
+    check(&nodes[0].state, &mut known[0]).await.unwrap();
+    let old_mark = cluster.redis.command(&["GET", "lk:m"]);
+    let session = nodes[0].login("ada").await;
+
+    // A failover loses the last mark, and no session ends.
+    cluster.advance(MINUTE);
+    check(&nodes[0].state, &mut known[0]).await.unwrap();
+    check(&nodes[1].state, &mut known[1]).await.unwrap();
+    assert_ne!(cluster.redis.command(&["GET", "lk:m"]), old_mark);
+    cluster.redis.command(&["SET", "lk:m", &old_mark]);
+    check(&nodes[0].state, &mut known[0]).await.unwrap();
+    let session = Tokens::of(&nodes[1].refresh(&session.refresh).await.expect(200));
+
+    cluster.advance(TOLERANCE);
+    check(&nodes[0].state, &mut known[0]).await.unwrap();
+    assert!(is_live(&nodes[0].client, &session).await);
+    cluster.redis.command(&["SET", "lk:m", &old_mark]);
+    check(&nodes[1].state, &mut known[1]).await.unwrap();
+    for node in &nodes {
+        assert!(!is_live(&node.client, &session).await);
+    }
+
+    // The new mark is current, so later sessions continue.
+    let session = nodes[1].login("ada").await;
+    for (node, known) in nodes.iter().zip(&mut known) {
+        check(&node.state, known).await.unwrap();
+    }
+    assert!(is_live(&nodes[0].client, &session).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i3_redis_without_a_mark_ends_its_sessions_only_if_the_database_has_one() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let session = node.login("ada").await;
+    // The first start of a release with marks.
+    check(&node.state, &mut None).await.unwrap();
+    assert!(is_live(&node.client, &session).await);
+    let session = node.login("ada").await;
+    cluster.redis.command(&["DEL", "lk:m"]);
+    check(&node.state, &mut None).await.unwrap();
+    assert!(!is_live(&node.client, &session).await);
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+    assert!(copied.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i3_session_that_ended_after_the_copy_of_redis_stays_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("latchkey-data");
+    let service = Service::start(folder.path());
+    service.client.account("ada").await;
+    let session = service.client.login("ada").await;
+    // The first check has written the mark.
+    crate::harness::wait::until("the mark is written", || async { marked_at(&data).await.is_some() }).await;
+    drop(service.end(Signal::TERM));
+    copy_folder(&data.join("redis"), &folder.path().join("copy"));
+
+    let service = Service::start(folder.path());
+    service.client.logout(&session.refresh).await.expect(204);
+    drop(service.end(Signal::TERM));
+    // The service ran for three more minutes.
+    let later = marked_at(&data).await.unwrap() + 180_000;
+    on_database(&data, &format!("UPDATE session_mark SET marked_at = {later}")).await;
+
+    std::fs::remove_dir_all(data.join("redis")).unwrap();
+    copy_folder(&folder.path().join("copy"), &data.join("redis"));
+    let service = Service::start(folder.path());
+    service.logs("all sessions ended: users sign in again").await;
+    assert!(!is_live(&service.client, &session).await);
+    service.client.login("ada").await;
+}
+
+async fn connection(data: &Path) -> AnyConnection {
+    sqlx::any::install_default_drivers();
+    AnyConnection::connect(&format!("sqlite://{}/latchkey.db", data.display())).await.unwrap()
+}
+
+async fn on_database(data: &Path, sql: &str) {
+    let mut connection = connection(data).await;
+    connection.execute(sqlx::AssertSqlSafe(sql.to_owned())).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+async fn marked_at(data: &Path) -> Option<i64> {
+    let mut connection = connection(data).await;
+    let row: Option<(i64,)> =
+        sqlx::query_as("SELECT marked_at FROM session_mark").fetch_optional(&mut connection).await.unwrap();
+    row.map(|(mark,)| mark)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn session_revoke_everyone_ends_the_sessions_of_all_accounts() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path());
+    let mut sessions = Vec::new();
+    for name in ["ada", "bob"] {
+        service.client.account(name).await;
+        sessions.push(service.client.login(name).await);
+    }
+    let refused = run(folder.path(), &["session", "revoke", "--everyone"]);
+    assert_eq!(refused.status.code(), Some(1), "not confirmed");
+    let done = run(folder.path(), &["session", "revoke", "--everyone", "--yes"]);
+    assert!(String::from_utf8_lossy(&done.stdout).contains("2 sessions"), "{done:?}");
+    for tokens in &sessions {
+        assert!(!is_live(&service.client, tokens).await);
+    }
+}

@@ -1,0 +1,206 @@
+"""Records the data of a release, for the test that later releases start on it (tests/it/recovery/releases.rs).
+
+    python3 tests/tools/record_release.py path/to/latchkey tests/fixtures/releases/0.2.0
+
+Needs redis-server, initdb, postgres and pg_dump. The folder gets service.json (what a client has: tokens, passwords), sqlite.sql,
+postgres.sql, and for each of them the Redis records as commands, a line each, of words in hexadecimal.
+"""
+
+import glob
+import json
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+SECRET = "a fixed secret of the recorded releases"
+PASSWORD = "tidal engine verse marmalade"
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def wait_for(check):
+    for _ in range(600):
+        try:
+            return check()
+        except OSError:
+            time.sleep(0.1)
+    raise SystemExit("a server did not start")
+
+
+class Redis:
+    """Sends commands and reads answers (RESP 2)."""
+
+    def __init__(self, port):
+        self.stream = socket.create_connection(("127.0.0.1", port)).makefile("rwb")
+
+    def __call__(self, *words):
+        words = [word if isinstance(word, bytes) else word.encode() for word in words]
+        self.stream.write(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words))
+        self.stream.flush()
+        return self.answer()
+
+    def answer(self):
+        line = self.stream.readline()[:-2]
+        kind, rest = line[:1], line[1:]
+        if kind == b"*":
+            return [self.answer() for _ in range(int(rest))]
+        if kind == b"$":
+            if rest == b"-1":
+                return None
+            data = self.stream.read(int(rest) + 2)
+            return data[:-2]
+        if kind == b"-":
+            raise SystemExit(rest.decode())
+        return int(rest) if kind == b":" else rest
+
+    def commands(self):
+        """Commands that create all keys, without their time to live."""
+        for key in sorted(self("KEYS", "*")):
+            kind = self("TYPE", key)
+            if kind == b"hash":
+                yield [b"HSET", key, *self("HGETALL", key)]
+            elif kind == b"string":
+                yield [b"SET", key, self("GET", key)]
+            elif kind == b"stream":
+                for name, fields in self("XRANGE", key, "-", "+"):
+                    yield [b"XADD", key, name, *fields]
+            else:
+                raise SystemExit(f"{key}: {kind}")
+
+
+def call(base, path, body, bearer=None):
+    headers = {"content-type": "application/json"}
+    if bearer:
+        headers["authorization"] = f"Bearer {bearer}"
+    request = urllib.request.Request(base + path, json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(request) as response:
+        text = response.read()
+    return json.loads(text) if text else None
+
+
+def record(binary, folder, database_url):
+    """Runs the release once. Returns what its clients have, and the Redis records."""
+    redis_port, port = free_port(), free_port()
+    redis_server = subprocess.Popen(
+        ["redis-server", "--port", str(redis_port), "--save", "", "--dir", folder], stdout=subprocess.DEVNULL
+    )
+    redis = wait_for(lambda: Redis(redis_port))
+    environment = {
+        "PATH": os.environ["PATH"],
+        "LATCHKEY_SECRET": SECRET,
+        "LATCHKEY_ISSUER": "http://127.0.0.1:8080",
+        "LATCHKEY_DATABASE_URL": database_url,
+        "LATCHKEY_REDIS_URL": f"redis://127.0.0.1:{redis_port}",
+        "LATCHKEY_LISTEN": f"127.0.0.1:{port}",
+        "LATCHKEY_METRICS_LISTEN": "off",
+        "LATCHKEY_PASSWORD_MEMORY_KIB": "64",
+        "LATCHKEY_PASSWORD_ITERATIONS": "1",
+        # recorded tokens stay valid until the test, whose clock starts where the recording ended
+        "LATCHKEY_TOKEN_ACCESS_TTL": "30m",
+    }
+
+    def command(*arguments, text=None):
+        done = subprocess.run(
+            [binary, *arguments], env=environment, cwd=folder, input=text, capture_output=True, text=True
+        )
+        if done.returncode:
+            raise SystemExit(f"{arguments}: {done.stderr}")
+        return done.stdout
+
+    node = subprocess.Popen([binary, "serve"], env=environment, cwd=folder, stderr=subprocess.PIPE)
+    base = f"http://127.0.0.1:{port}"
+
+    def answers():
+        if node.poll() is not None:
+            raise SystemExit(node.stderr.read().decode())
+        return urllib.request.urlopen(base + "/livez").read()
+
+    wait_for(answers)
+    ada = call(base, "/v1/users", {"email": "Ada@example.com", "username": "ada", "password": PASSWORD})
+    command("user", "add", "bob@example.com", "--role", "admin", "--role", "ops", "--password-stdin", text=PASSWORD)
+    added = command("client", "add", "billing", "--scope", "read")
+    client = dict(line.split(": ") for line in added.splitlines())
+    login = lambda name: call(base, "/v1/login", {"identifier": name, "password": PASSWORD})  # noqa: E731
+    first, rotated, ended, bob = login("ada"), login("ada"), login("ada"), login("bob@example.com")
+    for _ in range(2):
+        rotated = call(base, "/v1/refresh", {"refresh_token": rotated["refresh_token"]})
+    call(base, "/v1/logout", {"refresh_token": ended["refresh_token"]})
+    time.sleep(1.5)  # the audit log is written once a second
+    recorded = {
+        "version": command("--version").split()[1],
+        "at": int(time.time() * 1000),
+        "secret": SECRET,
+        "password": PASSWORD,
+        "account": ada["id"],
+        "client": client,
+        "live": [session["refresh_token"] for session in (first, rotated, bob)],
+        "ended": ended["refresh_token"],
+        "access": rotated["access_token"],
+    }
+    node.terminate()
+    node.wait()
+    commands = list(redis.commands())
+    redis_server.terminate()
+    redis_server.wait()
+    return recorded, "".join(" ".join(word.hex() or "-" for word in words) + "\n" for words in commands)
+
+
+def record_sqlite(binary, folder):
+    recorded = record(binary, folder, f"sqlite://{folder}/latchkey.db")
+    with sqlite3.connect(f"{folder}/latchkey.db") as database:
+        return recorded, "\n".join(database.iterdump()) + "\n"
+
+
+def record_postgres(binary, folder):
+    programs = sorted(glob.glob("/usr/lib/postgresql/*/bin"))[-1]
+    port, data = free_port(), f"{folder}/postgres"
+    os.mkdir(data)
+    as_user = []
+    if os.geteuid() == 0:
+        shutil.chown(data, "postgres")
+        os.chmod(folder, 0o755)
+        as_user = ["runuser", "-u", "postgres", "--"]
+    subprocess.run([*as_user, f"{programs}/initdb", "-D", data, "-A", "trust", "-U", "postgres"], check=True, stdout=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        [*as_user, f"{programs}/postgres", "-D", data, "-p", str(port), "-k", data, "-h", "127.0.0.1"],
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(lambda: socket.create_connection(("127.0.0.1", port)).close())
+        time.sleep(1)
+        url = f"postgres://postgres@127.0.0.1:{port}/postgres"
+        recorded = record(binary, folder, url)
+        dump = subprocess.run(["pg_dump", "--no-owner", "--no-acl", "--inserts", url], check=True, capture_output=True, text=True)
+        # without the commands of psql
+        lines = [line for line in dump.stdout.splitlines() if not line.startswith(("\\", "--"))]
+        return recorded, "\n".join(line for line in lines if line) + "\n"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def main():
+    binary, target = os.path.abspath(sys.argv[1]), sys.argv[2]
+    os.makedirs(target, exist_ok=True)
+    for name, kind in (("sqlite", record_sqlite), ("postgres", record_postgres)):
+        with tempfile.TemporaryDirectory() as folder:
+            (recorded, commands), dump = kind(binary, folder)
+        with open(f"{target}/{name}.json", "w") as file:
+            json.dump(recorded, file, indent=1)
+            file.write("\n")
+        for suffix, text in (("sql", dump), ("redis", commands)):
+            with open(f"{target}/{name}.{suffix}", "w") as file:
+                file.write(text)
+    print(f"recorded {recorded['version']} in {target}")
+
+
+main()
