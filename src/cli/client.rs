@@ -167,7 +167,13 @@ impl AddArgs {
                 Some(to_jwks(&text).with_context(|| shown)?)
             }
         };
-        Ok(NewClient { name: self.name.clone(), scopes: self.scopes.clone(), audiences: self.audiences.clone(), jwks })
+        Ok(NewClient {
+            name: self.name.clone(),
+            scopes: self.scopes.clone(),
+            audiences: self.audiences.clone(),
+            jwks,
+            ..NewClient::default()
+        })
     }
 }
 

@@ -12,6 +12,10 @@ pub const SEALING: &str = "latchkey/1/sealing";
 pub const SEALING_ID: &str = "latchkey/1/sealing-id";
 /// Authenticates refresh tokens: [`super::refresh_token`].
 pub const REFRESH_TOKEN_MAC: &str = "latchkey/1/refresh-token-mac";
+/// Authenticates the cookies of browsers' sessions: [`super::browser_token`].
+pub const BROWSER_SESSION_MAC: &str = "latchkey/1/browser-session-mac";
+/// Computes the anti-forgery tokens of forms: [`super::csrf`].
+pub const CSRF: &str = "latchkey/1/csrf";
 /// Tags the origins of requests: [`super::origin_tag`].
 pub const ORIGIN_TAGS: &str = "latchkey/1/origin-tags";
 /// Pseudonymises the subjects of rate limits: [`super::pseudonymizer`].

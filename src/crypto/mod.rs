@@ -1,13 +1,17 @@
 //! CPU-bound cryptography without I/O: signing keys, access tokens, refresh tokens, client credentials, encryption at rest.
 
 pub mod access_token;
+pub mod authorization_code;
+pub mod browser_token;
 pub mod client_assertion;
 pub mod client_keys;
 pub mod client_secret;
 pub mod client_token;
+pub mod csrf;
 pub mod derive;
 pub mod digest_cache;
 pub mod huge_pages;
+pub mod id_token;
 pub mod jwt;
 pub mod key_ring;
 pub mod key_rotation;

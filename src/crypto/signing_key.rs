@@ -23,6 +23,7 @@ use latchkey_verify::jose::jwk::VerificationKey;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+use super::id_token;
 use super::jwt::{JwtEncoder, JwtKey, install_provider, jwt_algorithm};
 use crate::domain::key::Algorithm;
 
@@ -55,6 +56,7 @@ pub struct BadSignature;
 pub struct SigningKey {
     pair: Arc<KeyPair>,
     encoder: JwtEncoder,
+    id_encoder: JwtEncoder,
     public: PublicKey,
 }
 
@@ -112,7 +114,9 @@ impl SigningKey {
         let key = VerificationKey::new(pair.algorithm(), pair.public_bytes().to_vec());
         let key = JwtKey::new(key.ok_or(SigningKeyError::Rejected)?).ok_or(SigningKeyError::ForeignProvider)?;
         let encoder = JwtEncoder::new(Arc::clone(&pair), TOKEN_TYPE, &kid).ok_or(SigningKeyError::ForeignProvider)?;
-        Ok(Self { pair, encoder, public: PublicKey { kid, key, jwk } })
+        let id_encoder = JwtEncoder::new(Arc::clone(&pair), id_token::TOKEN_TYPE, &kid);
+        let id_encoder = id_encoder.ok_or(SigningKeyError::ForeignProvider)?;
+        Ok(Self { pair, encoder, id_encoder, public: PublicKey { kid, key, jwk } })
     }
 
     /// The private key as PKCS#8 version 1, for [`super::seal`].
@@ -139,6 +143,11 @@ impl SigningKey {
     /// Encodes and signs an access token with these claims.
     pub(super) fn encode_claims(&self, claims: &impl Serialize) -> Result<String, SigningKeyError> {
         self.encoder.encode(claims).map_err(|_| SigningKeyError::Sign)
+    }
+
+    /// Encodes and signs an ID token with these claims.
+    pub(super) fn encode_as_id_token(&self, claims: &impl Serialize) -> Result<String, SigningKeyError> {
+        self.id_encoder.encode(claims).map_err(|_| SigningKeyError::Sign)
     }
 
     /// The public key.

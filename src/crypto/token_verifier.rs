@@ -16,6 +16,7 @@ use super::{
     access_token::{AccessClaims, IssuedToken, TokenError, VerifiedToken},
     client_token::ClientClaims,
     digest_cache::DigestCache,
+    id_token::{IdTokenHint, id_token_key},
     key_ring::{KeyRing, SharedKeyRing},
 };
 use crate::{
@@ -74,6 +75,15 @@ impl TokenVerifier {
     /// [`TokenError`]
     pub fn verify_ignoring_times(&self, token: &str, now: Timestamp) -> Result<IssuedToken, TokenError> {
         self.verify_signature(token, &self.keys.current(), now)
+    }
+
+    /// Verifies an ID token of this issuer, expired or not: a hint about its user and session (OpenID Connect Core 1.0, section 3.1.2.1;
+    /// RP-Initiated Logout 1.0, section 2). None if it is not one.
+    pub fn verify_id_token_hint(&self, token: &str, now: Timestamp) -> Option<IdTokenHint> {
+        let keys = self.keys.current();
+        let key = keys.verification_key(&id_token_key(token)?, now)?;
+        let hint: IdTokenHint = key.key().decode(token).ok()?;
+        (hint.iss == self.rules.issuer).then_some(hint)
     }
 
     /// Whether a token that was verified before is still valid at `now`: the key is trusted and the token has not expired.

@@ -97,6 +97,14 @@ words! {
         ClientDeleted = "client_deleted",
         /// A service client was given a new secret.
         ClientSecretRotated = "client_secret_rotated",
+        /// The owner of an account allowed a client to sign them in; `detail` lists the scopes.
+        ConsentGiven = "consent_given",
+        /// The owner of an account withdrew what they had allowed a client.
+        ConsentWithdrawn = "consent_withdrawn",
+        /// An authorization code was issued to a client.
+        CodeIssued = "code_issued",
+        /// The use of an authorization code was refused; it was used before, and its session was ended.
+        CodeReuse = "code_reuse",
         /// The authentication of a service client failed; successful ones are not recorded.
         ClientAuthentication = "client_authentication",
         /// A rate limit was exceeded; `detail` is its name.

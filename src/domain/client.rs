@@ -1,10 +1,13 @@
-//! Service clients: services that introspect tokens and may have tokens of their own.
+//! Clients: services that introspect tokens and may have tokens of their own, and apps that sign users in.
 
 use std::fmt;
 
 use subtle::ConstantTimeEq;
 
-use super::clock::Timestamp;
+use super::{
+    app_client::{AppSettings, ClientAuthMethod, ClientKind, GrantType},
+    clock::Timestamp,
+};
 
 /// A `client_id` (RFC 6749, section 2.2).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -153,14 +156,19 @@ pub struct FormerSecret {
     pub until: Timestamp,
 }
 
-/// A service client.
+/// A client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
     /// The `client_id`.
     pub id: ClientId,
-    /// The scopes that its own tokens may have.
+    /// The kind.
+    pub kind: ClientKind,
+    /// How it signs users in; empty for services.
+    pub app: AppSettings,
+    /// The scopes that its tokens may have: its own, and those of its users.
     pub scopes: SpaceSeparated,
-    /// The audiences of its own tokens, and of the tokens it may introspect and revoke.
+    /// The audiences of its tokens. Of a service, also of the tokens it may introspect and revoke; of an app, the resources that it may
+    /// request (RFC 8707).
     pub audiences: SpaceSeparated,
     /// The public keys, a JWK Set (RFC 7517, section 5).
     pub jwks: Option<String>,
@@ -178,6 +186,30 @@ impl Client {
     /// Whether the client is enabled.
     pub const fn is_enabled(&self) -> bool {
         self.disabled_at.is_none()
+    }
+
+    /// Whether it is a service: apps may not introspect tokens, nor follow the revocations.
+    pub const fn is_service(&self) -> bool {
+        matches!(self.kind, ClientKind::Service)
+    }
+
+    /// Whether it may exchange such a grant for tokens.
+    pub fn may_use(&self, grant: GrantType) -> bool {
+        self.app.grant_types.contains(&grant)
+    }
+
+    /// Whether it may authenticate by this method.
+    pub fn accepts(&self, method: ClientAuthMethod) -> bool {
+        match (self.kind, self.app.auth_method) {
+            (ClientKind::Public, _) => method == ClientAuthMethod::None,
+            (_, Some(only)) => method == only,
+            (_, None) => method != ClientAuthMethod::None,
+        }
+    }
+
+    /// The name for people.
+    pub fn display_name(&self) -> &str {
+        self.app.name.as_deref().unwrap_or(self.id.as_str())
     }
 
     /// Whether `hash` is that of the current secret, or of the previous one within its grace period.
@@ -225,6 +257,8 @@ mod tests {
         let (old, new) = (ClientSecretHash::new([1; 32]), ClientSecretHash::new([2; 32]));
         let client = Client {
             id: ClientId::parse("billing").unwrap(),
+            kind: ClientKind::Service,
+            app: AppSettings::default(),
             scopes: SpaceSeparated::default(),
             audiences: SpaceSeparated::parse(["latchkey"]).unwrap(),
             jwks: None,

@@ -4,8 +4,10 @@
 //! This module imports no other module of the crate, so every other module can use its types.
 
 pub mod account;
+pub mod app_client;
 pub mod audit;
 pub mod authentication;
+pub mod authorization;
 pub mod bounded_map;
 pub mod client;
 pub mod clock;

@@ -21,6 +21,9 @@ pub enum Transport {
     Bearer,
     /// In the `__Host-latchkey` cookie, out of reach of scripts.
     Cookie,
+    /// Not at all: a browser that signed in on Latchkey's own pages names its session by the cookie `__Host-latchkey-browser`. Such a
+    /// session has no tokens; the sessions of the apps beneath it have (single sign-on).
+    Browser,
 }
 
 /// The sessions whose refresh tokens an endpoint accepts.

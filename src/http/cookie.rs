@@ -9,13 +9,23 @@ use poem::{
 use url::{Host, Url};
 
 use super::problem::{Code, ProblemError};
-use crate::{crypto::refresh_token::RefreshToken, state::AppState};
+use crate::{
+    crypto::{browser_token::BrowserToken, csrf::VisitorToken, refresh_token::RefreshToken},
+    state::AppState,
+};
 
 /// The refresh cookie. Browsers accept a `__Host-` cookie only if it is secure, for one host and for all paths.
 pub const NAME: &str = "__Host-latchkey";
 
 /// The cookie with the device token.
 pub const DEVICE: &str = "__Host-latchkey-device";
+
+/// The cookie that names the browser's session on Latchkey's own pages. `SameSite=Lax`: it is sent when another site sends the browser to
+/// `/oauth2/authorize`, and never with another site's form, frame or script.
+pub const BROWSER: &str = "__Host-latchkey-browser";
+
+/// The cookie that tells browsers apart before sign-in, to which the forms of the pages are bound.
+pub const VISITOR: &str = "__Host-latchkey-visitor";
 
 /// Where the request of a browser comes from, relative to the API (Fetch Metadata Request Headers).
 pub const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -39,6 +49,31 @@ pub fn clear() -> String {
 /// trimmed, so that no other name is mistaken for this one.
 pub fn token(request: &Request) -> Option<String> {
     named(request, NAME)
+}
+
+/// `Set-Cookie` for the browser's session, for `max_age`: the session's absolute lifetime.
+pub fn set_browser(token: &BrowserToken, max_age: Duration) -> String {
+    format!("{BROWSER}={}; Path=/; Max-Age={}; Secure; HttpOnly; SameSite=Lax", token.expose(), max_age.as_secs())
+}
+
+/// `Set-Cookie` that deletes the cookie of the browser's session.
+pub fn clear_browser() -> String {
+    format!("{BROWSER}=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Lax")
+}
+
+/// The browser's session in the request's cookie.
+pub fn browser_token(request: &Request) -> Option<String> {
+    named(request, BROWSER)
+}
+
+/// `Set-Cookie` for a browser that has not signed in, until it is closed.
+pub fn set_visitor(token: &VisitorToken) -> String {
+    format!("{VISITOR}={}; Path=/; Secure; HttpOnly; SameSite=Lax", token.expose())
+}
+
+/// The value of a browser that has not signed in, in the request's cookie.
+pub fn visitor_token(request: &Request) -> Option<String> {
+    named(request, VISITOR)
 }
 
 /// The device token in the request's cookie.

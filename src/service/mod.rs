@@ -5,7 +5,9 @@
 mod account_mail;
 pub mod accounts;
 pub mod authenticate;
+pub mod authorize;
 mod background;
+pub mod browser_session;
 pub mod change_email;
 pub mod change_password;
 pub mod client_token;

@@ -81,11 +81,12 @@ pub async fn revoke_all_of(state: &AppState, account: AccountId) -> Result<u64, 
 }
 
 async fn end(state: &AppState, account: AccountId, session: SessionId, entry: Entry) -> Result<bool, ServiceError> {
-    let ended = state.redis.sessions.revoke(account, session, Reason::Revoked, entry.at).await?;
-    if ended {
-        state.audit.record(entry.account(account).session(session));
+    // With the sessions of the apps beneath, if it is a browser's.
+    let ended = state.redis.sessions.revoke_tree(account, session, Reason::Revoked, entry.at).await?;
+    for session in &ended {
+        state.audit.record(entry.clone().account(account).session(*session));
     }
-    Ok(ended)
+    Ok(!ended.is_empty())
 }
 
 async fn end_all(

@@ -176,6 +176,7 @@ pub async fn add_client(state: &AppState, wanted: &WantedClient, secret: &Client
         scopes: wanted.scopes.words().to_vec(),
         audiences: wanted.audiences.words().to_vec(),
         jwks: wanted.jwks.clone(),
+        ..NewClient::default()
     };
     clients::add_with_secret(&state.config.token, &state.clock, &state.sql, new, secret.clone()).await.map(drop)
 }

@@ -23,6 +23,8 @@ use self::{
 use crate::{
     config::Config,
     crypto::{
+        browser_token::BrowserTokens,
+        csrf::CsrfTokens,
         derive::{self, derive},
         one_time_token::TokenDigests,
         origin_tag::OriginTagger,
@@ -61,6 +63,10 @@ pub struct AppState {
     pub mailer: Mailer,
     /// Creates and reads refresh tokens.
     pub refresh_tokens: RefreshTokens,
+    /// Creates and reads the cookies of browsers' sessions.
+    pub(crate) browser_tokens: BrowserTokens,
+    /// Computes and checks the anti-forgery tokens of forms.
+    pub(crate) csrf: CsrfTokens,
     /// Computes the digests of one-time tokens.
     pub(crate) token_digests: TokenDigests,
     /// Verifies access tokens.
@@ -115,6 +121,13 @@ impl AppState {
         let mac_key = |secret| derive(secret, derive::REFRESH_TOKEN_MAC);
         let previous: Vec<_> = config.secrets.previous.iter().map(mac_key).collect();
         let refresh_tokens = RefreshTokens::new(&mac_key(&config.secrets.current), previous.iter().map(|key| &**key));
+        let browser_key = |secret| derive(secret, derive::BROWSER_SESSION_MAC);
+        let previous: Vec<_> = config.secrets.previous.iter().map(browser_key).collect();
+        let browser_tokens =
+            BrowserTokens::new(&browser_key(&config.secrets.current), previous.iter().map(|key| &**key));
+        let csrf_key = |secret| derive(secret, derive::CSRF);
+        let previous: Vec<_> = config.secrets.previous.iter().map(csrf_key).collect();
+        let csrf = CsrfTokens::new(&csrf_key(&config.secrets.current), previous.iter().map(|key| &**key));
         let digest_key = |secret| derive(secret, derive::ONE_TIME_TOKENS);
         let previous: Vec<_> = config.secrets.previous.iter().map(digest_key).collect();
         let token_digests = TokenDigests::new(&digest_key(&config.secrets.current), previous.iter().map(|key| &**key));
@@ -153,6 +166,8 @@ impl AppState {
             audit,
             mailer,
             refresh_tokens,
+            browser_tokens,
+            csrf,
             token_digests,
             tokens,
             origin_tags,

@@ -10,6 +10,7 @@ use crate::{
     config::TokenSettings,
     crypto::client_secret::ClientSecret,
     domain::{
+        app_client::{AppSettings, ClientAuthMethod, ClientKind, GrantType, RedirectUriError, check_redirect_uri},
         client::{Client, ClientId, ClientIdError, ClientSecretHash, InvalidItem, SpaceSeparated},
         clock::Clock,
         entropy::Entropy,
@@ -17,6 +18,9 @@ use crate::{
     service::error::{ServiceError, from_store_errors},
     store::sql::Sql,
 };
+
+/// The scopes that every app may request unless it has others.
+pub const SIGN_IN_SCOPES: [&str; 4] = ["openid", "profile", "email", "offline_access"];
 
 /// How long the former secret is accepted beside the new one by default.
 pub const GRACE: Duration = Duration::from_hours(24);
@@ -35,6 +39,10 @@ pub struct NewClient {
     pub audiences: Vec<String>,
     /// The public keys, as [`crate::crypto::client_keys::to_jwks`] gives them.
     pub jwks: Option<String>,
+    /// The kind.
+    pub kind: ClientKind,
+    /// How it signs users in; its grant types are those of its kind if there are none.
+    pub app: AppSettings,
 }
 
 /// Why a client was not changed.
@@ -55,6 +63,12 @@ pub enum ClientError {
     /// The client is disabled.
     #[error("the client is disabled; enable it first")]
     Disabled,
+    /// A redirect URI can't be registered.
+    #[error("the redirect URI {0:?} {1}")]
+    RedirectUri(String, RedirectUriError),
+    /// The kind of client and its other settings contradict each other.
+    #[error("{0}")]
+    Contradiction(&'static str),
     /// A scope or an audience is malformed.
     #[error("a scope or an audience: {0}")]
     Word(#[from] InvalidItem),
@@ -96,10 +110,20 @@ pub async fn add_with_secret(
     if id.as_str() == settings.client_id {
         return Err(ClientError::Reserved);
     }
-    let audiences = if new.audiences.is_empty() { vec![settings.audience.clone()] } else { new.audiences };
+    let app = check_app(&new)?;
+    let audiences = match new.kind {
+        ClientKind::Service if new.audiences.is_empty() => vec![settings.audience.clone()],
+        _ => new.audiences,
+    };
+    let scopes = match new.kind {
+        ClientKind::Public | ClientKind::Web if new.scopes.is_empty() => SIGN_IN_SCOPES.map(str::to_owned).to_vec(),
+        _ => new.scopes,
+    };
     let client = Client {
         id,
-        scopes: SpaceSeparated::parse(new.scopes)?,
+        kind: new.kind,
+        app,
+        scopes: SpaceSeparated::parse(scopes)?,
         audiences: SpaceSeparated::parse(audiences)?,
         jwks: new.jwks,
         secret,
@@ -110,8 +134,46 @@ pub async fn add_with_secret(
     if !sql.insert_client(&client).await? {
         return Err(ClientError::Taken);
     }
-    tracing::info!(client = %client.id, "service client created");
+    tracing::info!(client = %client.id, kind = client.kind.as_str(), "client created");
     Ok(client)
+}
+
+/// Checks the settings of an app against its kind, and completes them.
+fn check_app(new: &NewClient) -> Result<AppSettings, ClientError> {
+    let mut app = new.app.clone();
+    let refuse = |why| Err(ClientError::Contradiction(why));
+    for uri in app.redirect_uris.iter().chain(&app.post_logout_redirect_uris) {
+        check_redirect_uri(new.kind, uri).map_err(|error| ClientError::RedirectUri(uri.clone(), error))?;
+    }
+    if app.grant_types.is_empty() {
+        app.grant_types = GrantType::of_kind(new.kind);
+    }
+    let signs_in = app.grant_types.contains(&GrantType::AuthorizationCode);
+    match (new.kind, app.auth_method) {
+        (ClientKind::Service, _) if signs_in || !app.redirect_uris.is_empty() => {
+            return refuse("a service signs nobody in: use --kind web or --kind public for an app");
+        }
+        (
+            ClientKind::Public,
+            Some(ClientAuthMethod::SecretBasic | ClientAuthMethod::SecretPost | ClientAuthMethod::PrivateKeyJwt),
+        ) => {
+            return refuse("a public client has no credentials: use --kind web");
+        }
+        (ClientKind::Public, _) if new.jwks.is_some() || app.grant_types.contains(&GrantType::ClientCredentials) => {
+            return refuse("a public client has no credentials: use --kind web");
+        }
+        (ClientKind::Web | ClientKind::Service, Some(ClientAuthMethod::None)) => {
+            return refuse("a client of this kind must authenticate: use --kind public for an app without a secret");
+        }
+        (_, Some(ClientAuthMethod::PrivateKeyJwt)) if new.jwks.is_none() => {
+            return refuse("private_key_jwt requires --public-key or --jwks");
+        }
+        _ => {}
+    }
+    if signs_in && app.redirect_uris.is_empty() {
+        return refuse("an app needs a --redirect-uri");
+    }
+    Ok(app)
 }
 
 /// All clients, by name.

@@ -6,6 +6,8 @@
 //! | `lk:e{T}` | stream | the revocations of the bucket's accounts, newest last; bucket 0 also has those of signing keys | entries when a later one is appended after `redis.event_retention` (up to ten seconds more), the key that long after its last entry |
 //! | `lk:n{T}` | string | the id of the last entry of `lk:e{T}` | with the stream |
 //! | `lk:o{T}A` | hash | the one-time tokens of account `A`: links and codes of mails, as keyed digests | with the last of them |
+//! | `lk:c{T}AH` | string | an authorization code of account `A`; `H` is its SHA-256 | after a minute; ten minutes after its use |
+//! | `lk:aH` | string | an authorization request that waits for its user; `H` is the SHA-256 of its handle | after ten minutes |
 //! | `lk:m` | string | the session mark: a time that the database has too (`service/session_mark.rs`) | never |
 //! | `lk:jH` | string | marks an assertion of a service client (`private_key_jwt`) as used; `H` is a hash of the client and the `jti` | with the assertion |
 //! | `lk:lH` | string | the time when a rate limit is at rest; `H` is a keyed hash of the limit and its subject | with that |
@@ -91,6 +93,19 @@ impl Keys {
         let mut key = self.of_bucket("o{", bucket(account), 22);
         BASE64_URL_SAFE_NO_PAD.encode_string(account.as_bytes(), &mut key);
         key
+    }
+
+    /// An authorization code, by its SHA-256.
+    pub fn authorization_code(&self, account: AccountId, digest: [u8; 32]) -> String {
+        let mut key = self.of_bucket("c{", bucket(account), 65);
+        BASE64_URL_SAFE_NO_PAD.encode_string(account.as_bytes(), &mut key);
+        BASE64_URL_SAFE_NO_PAD.encode_string(digest, &mut key);
+        key
+    }
+
+    /// An authorization request, by the SHA-256 of its handle.
+    pub fn authorization_request(&self, digest: [u8; 32]) -> String {
+        format!("{}a{}", self.prefix, BASE64_URL_SAFE_NO_PAD.encode(digest))
     }
 
     /// The prefix of every hash of one-time tokens.

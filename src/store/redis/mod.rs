@@ -3,6 +3,7 @@
 //! [`RedisStores`] is opened once. Its parts share one [`RedisConnection`].
 
 mod address;
+mod authorizations;
 mod batch;
 mod connection;
 pub mod embedded;
@@ -28,6 +29,7 @@ mod watchdog;
 use std::sync::Arc;
 
 pub use self::{
+    authorizations::{Authorizations, Exchange, Exchanged, NewCode},
     connection::{RedisConnection, RedisError},
     health::{Description, Finding, RedisHealth, Severity},
     last_use::UseOrigin,
@@ -36,7 +38,7 @@ pub use self::{
     refresh_status::RefreshStatus,
     replay_guard::ReplayGuard,
     revocation_log::RevocationLog,
-    sessions::{Create, NewSession, Presentation, Replace, Replacement, SessionBasis, SessionStore},
+    sessions::{Create, FoundSession, NewSession, Presentation, Replace, Replacement, SessionBasis, SessionStore},
 };
 pub(crate) use rate_limits::FEW_FAILURES_KEPT;
 
@@ -60,6 +62,8 @@ pub struct RedisStores {
     pub replay_guard: ReplayGuard,
     /// Links and codes of mails.
     pub one_time_tokens: OneTimeTokens,
+    /// Authorization requests and codes.
+    pub authorizations: Authorizations,
     /// Reachability and configuration of the server.
     pub health: RedisHealth,
     connection: Arc<RedisConnection>,
@@ -84,6 +88,7 @@ impl RedisStores {
             rate_limits: RateLimiter::new(Arc::clone(&connection)),
             replay_guard: ReplayGuard::new(Arc::clone(&connection)),
             one_time_tokens: OneTimeTokens::new(Arc::clone(&connection)),
+            authorizations: Authorizations::new(Arc::clone(&connection), Arc::clone(&revocation_log)),
             health: RedisHealth::new(Arc::clone(&connection)),
             revocation_log,
             connection,

@@ -15,7 +15,7 @@
 //! | bytes | |
 //! | --- | --- |
 //! | 1 | version: 1, or 2 with a client grant |
-//! | 1 | flags: bit 0, the refresh token travels in a cookie; bit 1, part 4 is the last use and not the end of the details |
+//! | 1 | flags: bit 0, the refresh token travels in a cookie; bit 1, part 4 is the last use and not the end of the details; bit 2, with bit 0, the session is a browser's |
 //! | 4 | generation |
 //! | 6 | created at |
 //! | 6 | last used at: the time when the previous generation was superseded |
@@ -53,6 +53,8 @@ const LAST_USE_PART: u8 = 4;
 pub const MAX_GRANT_BYTES: usize = 160;
 const PART_BYTES: usize = 64;
 const COOKIE: u8 = 1;
+/// With [`COOKIE`], so that no endpoint that takes refresh tokens in bodies accepts the session.
+const BROWSER: u8 = 4;
 /// The flag of a session whose part 4 is its last use.
 pub const LAST_USE: u8 = 2;
 /// The longest device name that is kept. It fits beside an address.
@@ -127,8 +129,12 @@ impl Record {
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(FIXED_BYTES);
         bytes.push(if self.has_grant { VERSION } else { 1 });
-        let cookie = if self.transport == Transport::Cookie { COOKIE } else { 0 };
-        bytes.push(cookie | if self.has_last_use { LAST_USE } else { 0 });
+        let transport = match self.transport {
+            Transport::Bearer => 0,
+            Transport::Cookie => COOKIE,
+            Transport::Browser => COOKIE | BROWSER,
+        };
+        bytes.push(transport | if self.has_last_use { LAST_USE } else { 0 });
         bytes.extend(self.generation.0.to_be_bytes());
         for time in [self.created_at, self.last_used_at, self.idle_ends_at, self.ends_at, self.kept_until] {
             bytes.extend(&time.as_millis().max(0).to_be_bytes()[2..]);
@@ -155,7 +161,11 @@ impl Record {
             has_grant: bytes[0] != 1,
             has_last_use: bytes[FLAGS] & LAST_USE != 0,
             generation: Generation(u32::from_be_bytes([0, 1, 2, 3].map(|i| bytes[GENERATION + i]))),
-            transport: if bytes[FLAGS] & COOKIE != 0 { Transport::Cookie } else { Transport::Bearer },
+            transport: match bytes[FLAGS] & (COOKIE | BROWSER) {
+                0 | BROWSER => Transport::Bearer,
+                COOKIE => Transport::Cookie,
+                _ => Transport::Browser,
+            },
             created_at: time(CREATED_AT),
             last_used_at: time(LAST_USED_AT),
             idle_ends_at: time(IDLE_ENDS_AT),
@@ -396,7 +406,10 @@ pub fn decode_all(account: AccountId, fields: &[(Bytes, Bytes)]) -> Vec<Session>
 }
 
 /// Decodes a session from its record and its numbered parts.
-fn decode_session(
+///
+/// # Errors
+/// [`RecordError`]
+pub fn decode_session(
     account: AccountId,
     id: SessionId,
     record: &[u8],

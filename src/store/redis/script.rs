@@ -39,12 +39,17 @@ pub(super) struct Scripts {
     pub(super) refund: Script,
     pub(super) issue_token: Script,
     pub(super) use_token: Script,
+    pub(super) exchange: Script,
+    pub(super) revoke_tree: Script,
+    pub(super) touch: Script,
+    pub(super) adopt: Script,
 }
 
 impl Scripts {
     /// The scripts, for a pool of this many connections.
     pub(super) fn new(metrics: &RedisMetrics, connections: usize) -> Self {
         const LIB: &str = include_str!("lua/lib.lua");
+        const CREATE: &str = include_str!("lua/create_session.lua");
         const FAST: &str = include_str!("lua/rotate_fast.lua");
         let constants = record::lua_constants();
         let standalone = |name: &'static str, body: &str| Script {
@@ -55,7 +60,7 @@ impl Scripts {
         let script = |name: &'static str, body: &str| standalone(name, &format!("{constants}{LIB}\n{body}"));
         let batched = |script| ScriptBatcher::new(script, connections);
         Self {
-            create: batched(script("create", include_str!("lua/create.lua"))),
+            create: batched(script("create", &format!("{CREATE}\n{}", include_str!("lua/create.lua")))),
             // The fast path needs nothing of the library, and returns before its definitions are run.
             rotate: batched(standalone(
                 "rotate",
@@ -71,6 +76,10 @@ impl Scripts {
             refund: standalone("refund", include_str!("lua/refund.lua")),
             issue_token: standalone("issue_token", include_str!("lua/issue_token.lua")),
             use_token: standalone("use_token", include_str!("lua/use_token.lua")),
+            exchange: script("exchange", &format!("{CREATE}\n{}", include_str!("lua/exchange.lua"))),
+            revoke_tree: script("revoke_tree", include_str!("lua/revoke_tree.lua")),
+            touch: script("touch", include_str!("lua/touch.lua")),
+            adopt: script("adopt", include_str!("lua/adopt.lua")),
         }
     }
 }

@@ -145,6 +145,17 @@ pub enum Replace {
     NotAccepted,
 }
 
+/// A live session, with the account's roles and claims.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundSession {
+    /// The session.
+    pub session: Session,
+    /// The account's roles.
+    pub roles: Roles,
+    /// The version of the account's claims.
+    pub claims_version: ClaimsVersion,
+}
+
 /// Sessions and their refresh tokens. Clones share the connections.
 #[derive(Clone)]
 pub struct SessionStore {
@@ -317,6 +328,124 @@ impl SessionStore {
             self.log.confirm_position(pending, account, position).await;
         }
         Ok(ended)
+    }
+
+    /// Ends one session and, if it is a browser's, the sessions beneath it (I3). Returns the sessions that ended, once no other node
+    /// can call them active.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn revoke_tree(
+        &self,
+        account: AccountId,
+        session: SessionId,
+        reason: Reason,
+        now: Timestamp,
+    ) -> Result<Vec<SessionId>, RedisError> {
+        let pending = self.log.acks.open();
+        let arguments = [bytes(session.as_bytes()), reason.as_str().into(), millis(now), pending.origin().into()];
+        let answer = self.run(&self.connection.scripts.revoke_tree, account, arguments).await;
+        self.log.session_cache.remove_session(account, session);
+        let answer = answer?;
+        let Value::Array(parts) = &answer else {
+            let position = position_of("revoke_tree", &answer)?;
+            self.log.confirm_position(pending, account, position).await;
+            return Ok(Vec::new());
+        };
+        let ids = parts.iter().filter_map(|id| <[u8; 16]>::try_from(id.as_bytes()?).ok());
+        let ended: Vec<_> = ids.map(SessionId::from_bytes).collect();
+        for session in &ended {
+            self.log.session_cache.remove_session(account, *session);
+        }
+        self.count_revocation(reason);
+        pending.confirmed().await;
+        Ok(ended)
+    }
+
+    /// Moves the sessions beneath a browser's session `former` to `new`, which takes its place, and ends the former (I3). If the new one is
+    /// not live, ends all of them. Returns whether the former was there.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn adopt(
+        &self,
+        account: AccountId,
+        former: SessionId,
+        new: SessionId,
+        reason: Reason,
+        now: Timestamp,
+    ) -> Result<bool, RedisError> {
+        let pending = self.log.acks.open();
+        let arguments = [
+            bytes(former.as_bytes()),
+            bytes(new.as_bytes()),
+            reason.as_str().into(),
+            millis(now),
+            pending.origin().into(),
+        ];
+        let answer = self.run(&self.connection.scripts.adopt, account, arguments).await;
+        self.log.session_cache.remove_account(account, Some(new));
+        let answer = answer?;
+        if matches!(answer, Value::Integer(1)) {
+            self.count_revocation(reason);
+            pending.confirmed().await;
+            Ok(true)
+        } else {
+            let position = position_of("adopt", &answer)?;
+            self.log.confirm_position(pending, account, position).await;
+            Ok(false)
+        }
+    }
+
+    /// Reads a live session.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn find(
+        &self,
+        account: AccountId,
+        session: SessionId,
+        now: Timestamp,
+    ) -> Result<Option<FoundSession>, RedisError> {
+        let id = session.as_bytes().as_slice();
+        let numbers = 1..=4;
+        let mut fields = vec![Bytes::copy_from_slice(id), Bytes::from_static(b"r"), Bytes::from_static(b"v")];
+        fields.extend(numbers.clone().map(|number| Bytes::from([id, &[number]].concat())));
+        let answer = Box::pin(self.connection.client().hmget(self.connection.keys.sessions(account), fields));
+        let found: Vec<Option<Bytes>> = self.look_ups.watch(answer).await?;
+        let [Some(record), roles, claims, parts @ ..] = found.as_slice() else { return Ok(None) };
+        let parts = numbers.zip(parts).filter_map(|(number, part)| Some((number, part.as_ref()?))).collect();
+        let session = record::decode_session(account, session, record, parts)?;
+        if session.is_expired(now) {
+            return Ok(None);
+        }
+        let roles = match roles {
+            Some(text) => Roles::from_spaced(&String::from_utf8_lossy(text))
+                .map_err(|error| RedisError::Unexpected(error.to_string()))?,
+            None => Roles::default(),
+        };
+        let claims_version = record::decode_claims(claims.as_deref())?.version;
+        Ok(Some(FoundSession { session, roles, claims_version }))
+    }
+
+    /// Extends the idle timeout of a session that has no tokens. Returns whether it is live.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn touch(
+        &self,
+        account: AccountId,
+        session: SessionId,
+        origin: UseOrigin,
+        idle_timeout: Duration,
+        now: Timestamp,
+    ) -> Result<bool, RedisError> {
+        let mut encoded = BytesMut::with_capacity(25);
+        origin.encode(&mut encoded);
+        let arguments =
+            [bytes(session.as_bytes()), millis(now), script::duration(idle_timeout), Value::Bytes(encoded.freeze())];
+        let answer = self.run(&self.connection.scripts.touch, account, arguments).await?;
+        Ok(matches!(answer, Value::Integer(1)))
     }
 
     /// Ends every session of an account, except one if given (I3). Returns the number of live sessions ended, once no other
@@ -598,14 +727,19 @@ fn session_arg_prefix(account: AccountId, session: SessionId, more: usize) -> By
 }
 
 /// The ids of the sessions that `create.lua` has ended.
-fn evicted(answer: &Value) -> Vec<SessionId> {
+pub(super) fn evicted(answer: &Value) -> Vec<SessionId> {
     let Value::Array(parts) = answer else { return Vec::new() };
     let ids = parts.iter().skip(2).filter_map(|id| <[u8; 16]>::try_from(id.as_bytes()?).ok());
     ids.map(SessionId::from_bytes).collect()
 }
 
 /// The record of a session that begins now, and the TTL that its key needs at least.
-fn new_record(transport: Transport, idle: Duration, absolute: Duration, now: Timestamp) -> (Record, Duration) {
+pub(super) fn new_record(
+    transport: Transport,
+    idle: Duration,
+    absolute: Duration,
+    now: Timestamp,
+) -> (Record, Duration) {
     let (idle_ends_at, ends_at) = (now + idle, now + absolute);
     let kept_until = idle_ends_at.min(ends_at) + idle / 16;
     let generation = Generation(0);
@@ -624,7 +758,7 @@ fn new_record(transport: Transport, idle: Duration, absolute: Duration, now: Tim
 }
 
 /// The client grant at the beginning of a session's details, if it has one.
-fn client_of(record: &Record, details: Option<&Value>) -> Result<Option<Box<ClientGrant>>, RedisError> {
+pub(super) fn client_of(record: &Record, details: Option<&Value>) -> Result<Option<Box<ClientGrant>>, RedisError> {
     if !record.has_grant {
         return Ok(None);
     }
@@ -632,7 +766,7 @@ fn client_of(record: &Record, details: Option<&Value>) -> Result<Option<Box<Clie
 }
 
 /// The error for a client grant that does not fit into a session.
-fn too_long(client: &ClientGrant) -> RedisError {
+pub(super) fn too_long(client: &ClientGrant) -> RedisError {
     RedisError::Unexpected(format!(
         "the scopes and audiences that {} requests need more than the {} bytes of a session: request fewer",
         client.client_id,
@@ -649,6 +783,6 @@ fn whole_millis(duration: Duration) -> u64 {
 }
 
 /// The position that a script has returned.
-fn position_of(script: &str, answer: &Value) -> Result<Position, RedisError> {
+pub(super) fn position_of(script: &str, answer: &Value) -> Result<Position, RedisError> {
     answer.as_str().and_then(|text| Position::parse(&text)).ok_or_else(|| unexpected(script, answer))
 }

@@ -147,6 +147,7 @@ impl AccountChange {
             "DELETE FROM addresses WHERE account_id = $1",
             "DELETE FROM totp_factors WHERE account_id = $1",
             "DELETE FROM recovery_codes WHERE account_id = $1",
+            "DELETE FROM consents WHERE account_id = $1",
             "DELETE FROM accounts WHERE id = $1",
         ] {
             query(sql).bind(self.account.id.to_string()).execute(&mut *self.tx).await?;

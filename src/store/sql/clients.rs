@@ -1,9 +1,10 @@
-//! The table of service clients.
+//! The table of clients.
 
 use sqlx::{Row, any::AnyRow};
 
 use super::{Sql, SqlError, query};
 use crate::domain::{
+    app_client::{AppSettings, ClientAuthMethod, ClientKind, GrantType},
     audit::{AuditEvent, Entry},
     client::{Client, ClientId, ClientSecretHash, FormerSecret, InvalidItem, SpaceSeparated},
     clock::Timestamp,
@@ -17,8 +18,13 @@ impl Sql {
     pub async fn insert_client(&self, client: &Client) -> Result<bool, SqlError> {
         let mut tx = self.begin_write().await?;
         let sql = "INSERT INTO clients \
-                   (id, scopes, audiences, jwks, secret_hash, former_secret_hash, former_secret_until, created_at, disabled_at) \
-                   VALUES ($1, $2, $3, $4, $5, NULL, NULL, $6, NULL) ON CONFLICT (id) DO NOTHING";
+                   (id, scopes, audiences, jwks, secret_hash, former_secret_hash, former_secret_until, created_at, disabled_at, \
+                   kind, name, redirect_uris, post_logout_redirect_uris, grant_types, auth_method, asks_consent, logo_uri, \
+                   client_uri, policy_uri, tos_uri) \
+                   VALUES ($1, $2, $3, $4, $5, NULL, NULL, $6, NULL, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) \
+                   ON CONFLICT (id) DO NOTHING";
+        let app = &client.app;
+        let grants: Vec<_> = app.grant_types.iter().map(|grant| grant.as_str()).collect();
         let done = query(sql)
             .bind(client.id.to_string())
             .bind(client.scopes.to_string())
@@ -26,6 +32,17 @@ impl Sql {
             .bind(client.jwks.clone())
             .bind(client.secret.as_bytes().to_vec())
             .bind(client.created_at.as_millis())
+            .bind(client.kind.as_str())
+            .bind(app.name.clone())
+            .bind(app.redirect_uris.join(" "))
+            .bind(app.post_logout_redirect_uris.join(" "))
+            .bind(grants.join(" "))
+            .bind(app.auth_method.map(ClientAuthMethod::as_str))
+            .bind(i64::from(app.asks_consent))
+            .bind(app.logo_uri.clone())
+            .bind(app.client_uri.clone())
+            .bind(app.policy_uri.clone())
+            .bind(app.tos_uri.clone())
             .execute(&mut *tx)
             .await?;
         if done.rows_affected() > 0 {
@@ -43,7 +60,8 @@ impl Sql {
     pub async fn clients(&self) -> Result<Vec<Client>, SqlError> {
         let mut tx = self.begin_read().await?;
         let sql = "SELECT id, scopes, audiences, jwks, secret_hash, former_secret_hash, former_secret_until, created_at, \
-                   disabled_at FROM clients ORDER BY id";
+                   disabled_at, kind, name, redirect_uris, post_logout_redirect_uris, grant_types, auth_method, asks_consent, \
+                   logo_uri, client_uri, policy_uri, tos_uri FROM clients ORDER BY id";
         let rows = query(sql).fetch_all(&mut *tx).await?;
         tx.commit().await?;
         rows.iter().map(read).collect()
@@ -108,7 +126,14 @@ impl Sql {
     /// # Errors
     /// [`SqlError`]
     pub async fn delete_client(&self, id: &ClientId, now: Timestamp) -> Result<bool, SqlError> {
-        self.change_client("DELETE FROM clients WHERE id = $1", id, &Entry::new(now, AuditEvent::ClientDeleted)).await
+        let mut tx = self.begin_write().await?;
+        let done = query("DELETE FROM clients WHERE id = $1").bind(id.to_string()).execute(&mut *tx).await?;
+        if done.rows_affected() > 0 {
+            query("DELETE FROM consents WHERE client_id = $1").bind(id.to_string()).execute(&mut *tx).await?;
+            self.record(&mut tx, &Entry::new(now, AuditEvent::ClientDeleted).client(id.clone())).await?;
+        }
+        tx.commit().await?;
+        Ok(done.rows_affected() > 0)
     }
 
     /// Runs a statement on the row of a client and writes `entry` to the audit log, if there is such a row.
@@ -171,7 +196,29 @@ fn read(row: &AnyRow) -> Result<Client, SqlError> {
         }
         _ => None,
     };
+    let uris = |column: &str| -> Result<Vec<String>, SqlError> {
+        let text: String = row.try_get(column)?;
+        Ok(text.split(' ').filter(|uri| !uri.is_empty()).map(str::to_owned).collect())
+    };
+    let kind: String = row.try_get("kind")?;
+    let grant_types = uris("grant_types")?;
+    let grant_types = grant_types.iter().map(|grant| GrantType::parse(grant).ok_or_else(|| corrupt("grant_types")));
+    let auth_method: Option<String> = row.try_get("auth_method")?;
+    let auth_method = auth_method.map(|text| ClientAuthMethod::parse(&text).ok_or_else(|| corrupt("auth_method")));
     Ok(Client {
+        kind: ClientKind::parse(&kind).ok_or_else(|| corrupt("kind"))?,
+        app: AppSettings {
+            name: row.try_get("name")?,
+            redirect_uris: uris("redirect_uris")?,
+            post_logout_redirect_uris: uris("post_logout_redirect_uris")?,
+            grant_types: grant_types.collect::<Result<_, _>>()?,
+            auth_method: auth_method.transpose()?,
+            asks_consent: row.try_get::<i64, _>("asks_consent")? != 0,
+            logo_uri: row.try_get("logo_uri")?,
+            client_uri: row.try_get("client_uri")?,
+            policy_uri: row.try_get("policy_uri")?,
+            tos_uri: row.try_get("tos_uri")?,
+        },
         scopes: words("scopes")?,
         audiences: words("audiences")?,
         jwks: row.try_get("jwks")?,

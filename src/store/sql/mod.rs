@@ -10,6 +10,7 @@ mod account_life;
 mod accounts;
 mod audit;
 mod clients;
+mod consents;
 mod copy;
 mod error;
 mod imports;
@@ -42,6 +43,7 @@ pub use self::{
     account_life::{FurtherAddress, SetUsernameError, TakeAddressError},
     accounts::InsertError,
     audit::{AuditFilter, AuditRow},
+    consents::Consent,
     copy::sqlite_path,
     error::SqlError,
     imports::ImportOutcome,

@@ -1,6 +1,7 @@
 //! Service clients in SQL.
 
 use latchkey::domain::{
+    app_client::{AppSettings, ClientKind, GrantType},
     client::{Client, ClientId, ClientSecretHash, FormerSecret, SpaceSeparated},
     clock::Timestamp,
 };
@@ -9,6 +10,8 @@ use super::on_every_backend;
 
 fn client(name: &str) -> Client {
     Client {
+        kind: ClientKind::Service,
+        app: AppSettings { grant_types: vec![GrantType::ClientCredentials], ..AppSettings::default() },
         id: ClientId::parse(name).unwrap(),
         scopes: SpaceSeparated::parse(["read", "write"]).unwrap(),
         audiences: SpaceSeparated::parse(["latchkey"]).unwrap(),

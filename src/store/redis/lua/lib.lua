@@ -52,6 +52,23 @@ local function write_last_use(origin, at, counted, authentication)
   return origin .. struct.pack('>I4B', at, counted) .. authentication
 end
 
+-- Whether a session is a browser's, to which the sessions of apps belong (single sign-on).
+local function is_browser(session)
+  return session.flags % 8 >= 4
+end
+
+-- The session that the one with this last use belongs to: 16 bytes after the authentication of 9 bytes; '' if it belongs to none.
+local function parent_of(last_use)
+  -- pcall: release 0.1 stored the end of the details there
+  local read, _, _, _, authentication = pcall(read_last_use, last_use)
+  return read and string.sub(authentication, 10, 25) or ''
+end
+
+-- The authentication of a last use with another session that its session belongs to, '' for none.
+local function child_authentication(authentication, parent)
+  return string.sub(authentication, 1, 9) .. parent
+end
+
 local function is_session(field)
   return #field == 16
 end
@@ -59,6 +76,19 @@ end
 -- The fields of a session: the record, the possible parts of the details, and the last use.
 local function fields_of(id)
   return id, id .. '\1', id .. '\2', id .. '\3', id .. '\4'
+end
+
+-- The ids of a session and, if it is a browser's, of the sessions beneath it. `fields` is the whole hash.
+local function with_children(fields, id, is_browsers)
+  local ids = { id }
+  if is_browsers then
+    for i = 1, #fields, 2 do
+      if #fields[i] == 17 and string.byte(fields[i], 17) == 4 and parent_of(fields[i + 1]) == id then
+        ids[#ids + 1] = string.sub(fields[i], 1, 16)
+      end
+    end
+  end
+  return ids
 end
 
 -- Removes sessions with their details, and the key with the last session: roles, their version and a count alone need no key.

@@ -1,0 +1,118 @@
+//! The cookies that name browsers' sessions: `lk_bs_` and 87 characters of base64url, which encode a version (1 byte), the account
+//! (16), the session (16), and an HMAC-SHA256 of all these (32).
+//!
+//! The MAC key is derived from the service's secret, which Redis never sees: forged cookies are refused without Redis, and a copy of
+//! Redis contains no usable cookie. The value is not a refresh token and is accepted nowhere else.
+
+use std::fmt;
+
+use aws_lc_rs::hmac;
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use zeroize::Zeroizing;
+
+use crate::domain::ids::{AccountId, SessionId};
+
+/// The prefix of every browser token, by which secret scanners find leaked ones.
+pub const PREFIX: &str = "lk_bs_";
+
+const VERSION: u8 = 1;
+const NAMED_BYTES: usize = 33;
+const TOKEN_BYTES: usize = NAMED_BYTES + 32;
+const ENCODED_BYTES: usize = 87;
+
+/// An encoded browser token. `Debug` omits it: it is all that a browser needs to be signed in.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BrowserToken(Zeroizing<String>);
+
+impl BrowserToken {
+    /// The text, for the cookie.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for BrowserToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[browser token]")
+    }
+}
+
+/// Encodes and decodes browser tokens.
+pub struct BrowserTokens {
+    current: hmac::Key,
+    previous: Vec<hmac::Key>,
+}
+
+impl BrowserTokens {
+    /// Encodes with the MAC key `current` and decodes with all keys, so that the key can be rotated without ending sessions.
+    pub fn new<'a>(current: &[u8; 32], previous: impl IntoIterator<Item = &'a [u8; 32]>) -> Self {
+        let key = |bytes: &[u8; 32]| hmac::Key::new(hmac::HMAC_SHA256, bytes);
+        Self { current: key(current), previous: previous.into_iter().map(key).collect() }
+    }
+
+    /// Encodes the token of a session.
+    pub fn encode(&self, account: AccountId, session: SessionId) -> BrowserToken {
+        let mut bytes = Zeroizing::new([0; TOKEN_BYTES]);
+        bytes[0] = VERSION;
+        bytes[1..17].copy_from_slice(account.as_bytes());
+        bytes[17..NAMED_BYTES].copy_from_slice(session.as_bytes());
+        let mac = hmac::sign(&self.current, &bytes[..NAMED_BYTES]);
+        bytes[NAMED_BYTES..].copy_from_slice(mac.as_ref());
+        let mut text = String::with_capacity(PREFIX.len() + ENCODED_BYTES);
+        text.push_str(PREFIX);
+        BASE64_URL_SAFE_NO_PAD.encode_string(*bytes, &mut text);
+        BrowserToken(Zeroizing::new(text))
+    }
+
+    /// The account and the session of a token that was encoded with one of the keys; none for any other text.
+    pub fn decode(&self, text: &str) -> Option<(AccountId, SessionId)> {
+        let encoded = text.strip_prefix(PREFIX).filter(|encoded| encoded.len() == ENCODED_BYTES)?;
+        let mut bytes = Zeroizing::new([0; TOKEN_BYTES]);
+        BASE64_URL_SAFE_NO_PAD.decode_slice(encoded, &mut *bytes).ok()?;
+        let (named, mac) = bytes.split_at(NAMED_BYTES);
+        if named[0] != VERSION {
+            return None;
+        }
+        std::iter::once(&self.current).chain(&self.previous).find(|key| hmac::verify(key, named, mac).is_ok())?;
+        let account = AccountId::from_bytes(named[1..17].try_into().ok()?);
+        Some((account, SessionId::from_bytes(named[17..].try_into().ok()?)))
+    }
+}
+
+impl fmt::Debug for BrowserTokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[browser token keys]")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn browser_token_is_decoded_with_current_and_previous_key_only() {
+        let (account, session) = (AccountId::from_bytes([1; 16]), SessionId::from_bytes([2; 16]));
+        let old = BrowserTokens::new(&[7; 32], []).encode(account, session);
+        assert_eq!(format!("{old:?}"), "[browser token]");
+        assert_eq!(old.expose().len(), 93);
+        let named = Some((account, session));
+        assert_eq!(BrowserTokens::new(&[7; 32], []).decode(old.expose()), named);
+        assert_eq!(BrowserTokens::new(&[8; 32], [&[7; 32]]).decode(old.expose()), named);
+        assert_eq!(BrowserTokens::new(&[8; 32], []).decode(old.expose()), None);
+    }
+
+    #[test]
+    fn changed_or_foreign_text_is_no_browser_token() {
+        let tokens = BrowserTokens::new(&[7; 32], []);
+        let token = tokens.encode(AccountId::from_bytes([1; 16]), SessionId::from_bytes([2; 16]));
+        for at in 0..token.expose().len() {
+            let mut text = token.expose().to_owned();
+            let other = if &text[at..=at] == "A" { "B" } else { "A" };
+            text.replace_range(at..=at, other);
+            assert_eq!(tokens.decode(&text), None, "{at}");
+        }
+        for text in ["", "lk_bs_", "lk_rt_AQ"] {
+            assert_eq!(tokens.decode(text), None);
+        }
+    }
+}

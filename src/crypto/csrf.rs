@@ -1,0 +1,113 @@
+//! Anti-forgery tokens of forms: an HMAC of what the browser is known by, its session or, before sign-in, its visitor cookie.
+//!
+//! A page of another site can neither read such a token nor compute it, and a token of another session or visitor is refused, so a
+//! form can't be submitted for somebody else (login CSRF included).
+
+use std::fmt;
+
+use aws_lc_rs::hmac;
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+
+use crate::domain::{entropy::Entropy, ids::SessionId};
+
+/// The prefix of the cookie of a browser that has not signed in.
+const VISITOR_PREFIX: &str = "lk_vs_";
+
+/// The random value of a browser that has not signed in, from its cookie `__Host-latchkey-visitor`. `Debug` omits it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct VisitorToken(String);
+
+impl VisitorToken {
+    /// A new value of 128 random bits.
+    pub fn generate(entropy: &Entropy) -> Self {
+        Self(format!("{VISITOR_PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(entropy.bytes::<16>())))
+    }
+
+    /// Reads a cookie; none if the text has another form.
+    pub fn parse(text: &str) -> Option<Self> {
+        let encoded = text.strip_prefix(VISITOR_PREFIX).filter(|encoded| encoded.len() == 22)?;
+        BASE64_URL_SAFE_NO_PAD.decode(encoded).ok().map(|_| Self(text.to_owned()))
+    }
+
+    /// The text, for the cookie.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for VisitorToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[visitor token]")
+    }
+}
+
+/// What a form's token is bound to.
+#[derive(Clone, Copy, Debug)]
+pub enum CsrfSubject<'a> {
+    /// A browser's session.
+    Session(SessionId),
+    /// A browser that has not signed in.
+    Visitor(&'a VisitorToken),
+}
+
+/// Computes and checks the tokens of forms.
+pub struct CsrfTokens {
+    current: hmac::Key,
+    previous: Vec<hmac::Key>,
+}
+
+impl CsrfTokens {
+    /// Computes tokens with `current` and accepts those of all keys, so that the key can be rotated.
+    pub fn new<'a>(current: &[u8; 32], previous: impl IntoIterator<Item = &'a [u8; 32]>) -> Self {
+        let key = |bytes: &[u8; 32]| hmac::Key::new(hmac::HMAC_SHA256, bytes);
+        Self { current: key(current), previous: previous.into_iter().map(key).collect() }
+    }
+
+    /// The token for the forms of this browser: 43 characters of base64url.
+    pub fn token(&self, subject: CsrfSubject<'_>) -> String {
+        BASE64_URL_SAFE_NO_PAD.encode(hmac::sign(&self.current, &message(subject)))
+    }
+
+    /// Whether `presented` is the token of this browser. Compared in constant time.
+    pub fn verify(&self, subject: CsrfSubject<'_>, presented: &str) -> bool {
+        let Ok(presented) = BASE64_URL_SAFE_NO_PAD.decode(presented) else { return false };
+        let message = message(subject);
+        std::iter::once(&self.current).chain(&self.previous).any(|key| hmac::verify(key, &message, &presented).is_ok())
+    }
+}
+
+fn message(subject: CsrfSubject<'_>) -> Vec<u8> {
+    match subject {
+        CsrfSubject::Session(session) => [b"session", session.as_bytes().as_slice()].concat(),
+        CsrfSubject::Visitor(visitor) => [b"visitor", visitor.0.as_bytes()].concat(),
+    }
+}
+
+impl fmt::Debug for CsrfTokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[anti-forgery keys]")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn csrf_token_is_of_one_browser_and_its_session() {
+        let entropy = Entropy::system();
+        let (one, other) = (VisitorToken::generate(&entropy), VisitorToken::generate(&entropy));
+        assert_eq!(VisitorToken::parse(one.expose()), Some(one.clone()));
+        assert_eq!(VisitorToken::parse("lk_vs_x"), None);
+        let session = CsrfSubject::Session(SessionId::from_bytes([1; 16]));
+        let tokens = CsrfTokens::new(&[7; 32], []);
+        let token = tokens.token(CsrfSubject::Visitor(&one));
+        assert!(tokens.verify(CsrfSubject::Visitor(&one), &token));
+        assert!(CsrfTokens::new(&[8; 32], [&[7; 32]]).verify(CsrfSubject::Visitor(&one), &token));
+        assert!(!CsrfTokens::new(&[8; 32], []).verify(CsrfSubject::Visitor(&one), &token));
+        for subject in [CsrfSubject::Visitor(&other), session] {
+            assert!(!tokens.verify(subject, &token));
+        }
+        assert!(!tokens.verify(session, "") && !tokens.verify(session, "?"));
+    }
+}

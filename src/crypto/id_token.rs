@@ -1,0 +1,143 @@
+//! ID tokens (OpenID Connect Core 1.0, section 2), signed with the keys of the access tokens, under the `typ` `JWT`: no access token is
+//! accepted in place of an ID token, nor the other way round.
+
+use std::fmt;
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    authorization_code::{left_half_sha256, left_half_sha512},
+    signing_key::{SigningKey, SigningKeyError},
+};
+use crate::domain::{
+    ids::{AccountId, SessionId},
+    key::Algorithm,
+};
+
+/// The `typ` of ID tokens.
+pub(super) const TOKEN_TYPE: &str = "JWT";
+
+/// The longest ID token that is accepted as a hint, in bytes.
+const MAX_HINT_BYTES: usize = 8192;
+
+/// The claims of an ID token. Times are seconds since the Unix epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct IdClaims {
+    /// The issuer.
+    pub iss: String,
+    /// The account.
+    pub sub: AccountId,
+    /// The client.
+    pub aud: String,
+    /// The time of issue.
+    pub iat: i64,
+    /// The time from which the token is no longer valid.
+    pub exp: i64,
+    /// When the user last authenticated.
+    pub auth_time: i64,
+    /// The authentication context class of that authentication.
+    pub acr: String,
+    /// The methods of that authentication (RFC 8176).
+    pub amr: Vec<String>,
+    /// The session of the client's tokens.
+    pub sid: SessionId,
+    /// The parameter `nonce` of the authorization request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<String>,
+    /// The left half of the hash of the access token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_hash: Option<String>,
+    /// What the granted scopes reveal about the user.
+    #[serde(flatten)]
+    pub user: UserClaims,
+}
+
+/// The claims about the user (OpenID Connect Core 1.0, section 5.1) that the granted scopes reveal (section 5.4).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct UserClaims {
+    /// Scope `profile`: the name for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Scope `profile`: the username, or the e-mail address before its `@`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preferred_username: Option<String>,
+    /// Scope `profile`: a BCP 47 language tag.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub locale: Option<String>,
+    /// Scope `profile`: an IANA time zone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zoneinfo: Option<String>,
+    /// Scope `profile`: when the account last changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub updated_at: Option<i64>,
+    /// Scope `email`: the address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+    /// Scope `email`: whether the address is verified.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub email_verified: Option<bool>,
+}
+
+/// An encoded ID token. `Debug` omits it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct IdToken(String);
+
+impl IdToken {
+    /// The text, for the client.
+    pub fn into_exposed(self) -> String {
+        self.0
+    }
+}
+
+impl fmt::Debug for IdToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[ID token]")
+    }
+}
+
+/// What an ID token that the client has kept tells about its user and session.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct IdTokenHint {
+    pub(super) iss: String,
+    /// The account.
+    pub sub: AccountId,
+    /// The client.
+    pub aud: String,
+    /// The session of the client's tokens.
+    pub sid: SessionId,
+}
+
+impl SigningKey {
+    /// Encodes and signs an ID token.
+    ///
+    /// # Errors
+    /// [`SigningKeyError::Sign`]
+    pub fn encode_id_token(&self, claims: &IdClaims) -> Result<IdToken, SigningKeyError> {
+        self.encode_as_id_token(claims).map(IdToken)
+    }
+
+    /// The claim `at_hash` for an access token, with the hash of this key's algorithm.
+    pub fn at_hash(&self, access_token: &str) -> String {
+        match self.algorithm() {
+            Algorithm::EdDsa => left_half_sha512(access_token),
+            Algorithm::Es256 | Algorithm::Rs256 | Algorithm::Ps256 => left_half_sha256(access_token),
+        }
+    }
+}
+
+/// The key that an ID token names; none if the text is no ID token. The key decides the algorithm.
+pub(super) fn id_token_key(token: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Header {
+        typ: Option<String>,
+        kid: String,
+        crit: Option<serde_json::Value>,
+    }
+    if token.len() > MAX_HINT_BYTES {
+        return None;
+    }
+    let header = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').next()?).ok()?;
+    let header: Header = serde_json::from_slice(&header).ok()?;
+    (header.typ.as_deref() == Some(TOKEN_TYPE) && header.crit.is_none()).then_some(header.kid)
+}

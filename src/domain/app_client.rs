@@ -1,0 +1,277 @@
+//! Clients that sign users in (RFC 6749, section 2; RFC 8252): their kind, redirect URIs, grant types and authentication.
+
+use url::Url;
+
+/// The kind of a client (RFC 6749, section 2.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientKind {
+    /// An app without a secret, such as a single-page, mobile or command-line app.
+    Public,
+    /// A web app whose server keeps a secret.
+    Web,
+    /// A service that introspects tokens and has tokens of its own. It signs nobody in.
+    #[default]
+    Service,
+}
+
+impl ClientKind {
+    /// All kinds.
+    pub const ALL: [Self; 3] = [Self::Public, Self::Web, Self::Service];
+
+    /// The stable text in the database and on the command line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Web => "web",
+            Self::Service => "service",
+        }
+    }
+
+    /// Parses the text of [`ClientKind::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+/// How a client authenticates (OpenID Connect Core 1.0, section 9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAuthMethod {
+    /// Not at all: a public client.
+    None,
+    /// A secret by HTTP Basic.
+    SecretBasic,
+    /// A secret in the form.
+    SecretPost,
+    /// A JWT signed with its key (RFC 7523).
+    PrivateKeyJwt,
+}
+
+impl ClientAuthMethod {
+    /// All methods.
+    pub const ALL: [Self; 4] = [Self::None, Self::SecretBasic, Self::SecretPost, Self::PrivateKeyJwt];
+
+    /// The name in metadata (RFC 7591, section 2).
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::SecretBasic => "client_secret_basic",
+            Self::SecretPost => "client_secret_post",
+            Self::PrivateKeyJwt => "private_key_jwt",
+        }
+    }
+
+    /// Parses the text of [`ClientAuthMethod::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|method| method.as_str() == text)
+    }
+}
+
+/// A grant that a client may exchange for tokens (RFC 6749, section 1.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GrantType {
+    /// An authorization code.
+    AuthorizationCode,
+    /// A refresh token.
+    RefreshToken,
+    /// The client's own credentials.
+    ClientCredentials,
+}
+
+impl GrantType {
+    /// All grant types.
+    pub const ALL: [Self; 3] = [Self::AuthorizationCode, Self::RefreshToken, Self::ClientCredentials];
+
+    /// The value of `grant_type`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AuthorizationCode => "authorization_code",
+            Self::RefreshToken => "refresh_token",
+            Self::ClientCredentials => "client_credentials",
+        }
+    }
+
+    /// Parses the text of [`GrantType::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|grant| grant.as_str() == text)
+    }
+
+    /// The grant types of a kind of client by default.
+    pub fn of_kind(kind: ClientKind) -> Vec<Self> {
+        match kind {
+            ClientKind::Public | ClientKind::Web => vec![Self::AuthorizationCode, Self::RefreshToken],
+            ClientKind::Service => vec![Self::ClientCredentials],
+        }
+    }
+}
+
+/// What a client that signs users in is registered with. Empty for services.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AppSettings {
+    /// The name that pages and lists show; the `client_id` if it has none.
+    pub name: Option<String>,
+    /// Where authorization responses may go.
+    pub redirect_uris: Vec<String>,
+    /// Where a browser may go after sign-out.
+    pub post_logout_redirect_uris: Vec<String>,
+    /// The grants that it may exchange for tokens.
+    pub grant_types: Vec<GrantType>,
+    /// The only authentication method that is accepted; none for any that it has credentials for.
+    pub auth_method: Option<ClientAuthMethod>,
+    /// Whether the user is asked before the first sign-in.
+    pub asks_consent: bool,
+    /// A logo for the pages.
+    pub logo_uri: Option<String>,
+    /// The app's home page.
+    pub client_uri: Option<String>,
+    /// The app's privacy policy.
+    pub policy_uri: Option<String>,
+    /// The app's terms of service.
+    pub tos_uri: Option<String>,
+}
+
+impl AppSettings {
+    /// Whether responses may go to `uri` (RFC 9700, section 4.1.3): it is one of the registered URIs, character for character. A
+    /// loopback address may have any port (RFC 8252, section 7.3).
+    pub fn allows_redirect(&self, uri: &str) -> bool {
+        matches_any(&self.redirect_uris, uri)
+    }
+
+    /// Whether a browser may go to `uri` after sign-out.
+    pub fn allows_post_logout_redirect(&self, uri: &str) -> bool {
+        matches_any(&self.post_logout_redirect_uris, uri)
+    }
+}
+
+/// Why a text can't be registered as a redirect URI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RedirectUriError {
+    /// The text is no absolute URI, or longer than 512 bytes.
+    #[error("must be an absolute URI of at most 512 printable ASCII characters")]
+    Form,
+    /// The URI has a fragment (RFC 6749, section 3.1.2) or a user name.
+    #[error("must have no fragment and no user name")]
+    Fragment,
+    /// The scheme could be intercepted or run code.
+    #[error(
+        "must be https, or http on 127.0.0.1, [::1] or localhost, or, for public clients, a scheme with a dot such as com.example.app"
+    )]
+    Scheme,
+}
+
+/// Checks a redirect URI for registration.
+///
+/// # Errors
+/// [`RedirectUriError`]
+pub fn check_redirect_uri(kind: ClientKind, uri: &str) -> Result<(), RedirectUriError> {
+    if uri.len() > 512 || !uri.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(RedirectUriError::Form);
+    }
+    let url = Url::parse(uri).map_err(|_| RedirectUriError::Form)?;
+    if url.fragment().is_some() || !url.username().is_empty() || url.password().is_some() {
+        return Err(RedirectUriError::Fragment);
+    }
+    let allowed = match url.scheme() {
+        "https" => url.host().is_some(),
+        "http" => loopback(uri).is_some(),
+        scheme => kind == ClientKind::Public && scheme.contains('.'),
+    };
+    if allowed { Ok(()) } else { Err(RedirectUriError::Scheme) }
+}
+
+/// Whether only one web server can receive what is sent to `uri`. Any program of the device may listen on a loopback address or
+/// claim a scheme of its own (RFC 8252, section 8.6).
+pub fn is_owned_by_a_server(uri: &str) -> bool {
+    uri.starts_with("https://")
+}
+
+fn matches_any(registered: &[String], uri: &str) -> bool {
+    registered.iter().any(|known| known == uri || loopback(known).is_some_and(|known| loopback(uri) == Some(known)))
+}
+
+/// The host and, after the port, the rest of an http URI on a loopback address. Compares texts, so that no two parsers can
+/// disagree.
+fn loopback(uri: &str) -> Option<(&str, &str)> {
+    let rest = uri.strip_prefix("http://")?;
+    let (host, rest) =
+        ["127.0.0.1", "[::1]", "localhost"].into_iter().find_map(|host| Some((host, rest.strip_prefix(host)?)))?;
+    let rest = match rest.strip_prefix(':') {
+        None => rest,
+        Some(port) => {
+            let digits = port.bytes().take_while(u8::is_ascii_digit).count();
+            port[..digits].parse::<u16>().ok()?;
+            &port[digits..]
+        }
+    };
+    (rest.is_empty() || rest.starts_with(['/', '?'])).then_some((host, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirect_uri_matches_exactly_but_for_the_port_of_a_loopback_address() {
+        let app = |uri: &str| AppSettings { redirect_uris: vec![uri.to_owned()], ..AppSettings::default() };
+        let web = app("https://app.example.com/cb");
+        assert!(web.allows_redirect("https://app.example.com/cb"));
+        for other in [
+            "https://app.example.com/cb/",
+            "https://app.example.com/cb?x=1",
+            "https://app.example.com/cb#x",
+            "https://app.example.com:443/cb",
+            "https://APP.example.com/cb",
+            "https://app.example.com/other/../cb",
+            "https://app.example.com/%63b",
+            "https://app.example.com.evil.example/cb",
+            "https://app.example.com@evil.example/cb",
+            "https://app.example.com:8443/cb",
+            "http://app.example.com/cb",
+            "//app.example.com/cb",
+            "",
+        ] {
+            assert!(!web.allows_redirect(other), "{other}");
+        }
+        let native = app("http://127.0.0.1/cb");
+        for uri in ["http://127.0.0.1/cb", "http://127.0.0.1:1/cb", "http://127.0.0.1:65535/cb"] {
+            assert!(native.allows_redirect(uri), "{uri}");
+        }
+        for uri in [
+            "http://127.0.0.1:65536/cb",
+            "http://127.0.0.1:/cb",
+            "http://127.0.0.1:80@evil.example/cb",
+            "http://127.0.0.1.evil.example/cb",
+            "http://127.0.0.1:80/other",
+            "http://localhost:80/cb",
+            "http://[::1]:80/cb",
+            "https://127.0.0.1:80/cb",
+        ] {
+            assert!(!native.allows_redirect(uri), "{uri}");
+        }
+    }
+
+    #[test]
+    fn redirect_uri_that_others_could_receive_is_not_registered() {
+        use ClientKind::{Public, Web};
+        for uri in
+            ["https://app.example.com/cb", "http://localhost:3000/cb", "http://[::1]/cb", "https://a.example/?x=1"]
+        {
+            assert_eq!(check_redirect_uri(Web, uri), Ok(()), "{uri}");
+        }
+        assert_eq!(check_redirect_uri(Public, "com.example.app:/cb"), Ok(()));
+        for (uri, error) in [
+            ("com.example.app:/cb", RedirectUriError::Scheme),
+            ("http://app.example.com/cb", RedirectUriError::Scheme),
+            ("http://localhost.evil.example/cb", RedirectUriError::Scheme),
+            ("javascript:alert(1)", RedirectUriError::Scheme),
+            ("data:text/html,x", RedirectUriError::Scheme),
+            ("https://app.example.com/cb#x", RedirectUriError::Fragment),
+            ("https://user@app.example.com/cb", RedirectUriError::Fragment),
+            ("/cb", RedirectUriError::Form),
+            ("https://app.example.com/a b", RedirectUriError::Form),
+            ("", RedirectUriError::Form),
+        ] {
+            assert_eq!(check_redirect_uri(Web, uri), Err(error), "{uri}");
+        }
+        assert_eq!(check_redirect_uri(Public, "javascript:alert(1)"), Err(RedirectUriError::Scheme));
+    }
+}

@@ -1,0 +1,81 @@
+//! The browser of a request to one of Latchkey's own pages: its session, and the anti-forgery token of its forms.
+
+use std::sync::Arc;
+
+use poem::{Request, RequestBody, Result, http::header};
+
+use crate::{
+    crypto::csrf::{CsrfSubject, VisitorToken},
+    domain::session::Origin,
+    http::{
+        cookie,
+        extract::client_info,
+        problem::{Code, ProblemError},
+    },
+    service::browser_session::{self, BrowserSession},
+    state::AppState,
+};
+
+/// The browser of a request. A handler argument (`browser: Browser`), of pages and of the API.
+///
+/// The session, if there is one, was read from Redis for this request. A page with a form
+///
+/// 1. calls [`Browser::csrf_token`], puts the token into a hidden field, and sends the cookie that it may return;
+/// 2. refuses the submission unless [`Browser::accepts_csrf`] is true of the field, and checks
+///    [`CsrfCheck`](super::auth::CsrfCheck) as well.
+#[derive(Clone, Debug)]
+pub struct Browser {
+    /// The live session of the browser.
+    pub session: Option<BrowserSession>,
+    /// The address and the user agent of the request.
+    pub origin: Origin,
+    visitor: Option<VisitorToken>,
+}
+
+impl Browser {
+    /// The anti-forgery token for a form, and, if the browser is not known yet, the `Set-Cookie` header to send with the form. The token is
+    /// bound to the session, or to the visitor's cookie before sign-in: after a sign-in, older forms are refused.
+    pub fn csrf_token(&mut self, state: &AppState) -> (String, Option<String>) {
+        let mut set_cookie = None;
+        if self.session.is_none() && self.visitor.is_none() {
+            let visitor = VisitorToken::generate(&state.entropy);
+            set_cookie = Some(cookie::set_visitor(&visitor));
+            self.visitor = Some(visitor);
+        }
+        let token = self.csrf_subject().map(|subject| state.csrf.token(subject)).unwrap_or_default();
+        (token, set_cookie)
+    }
+
+    /// Whether a submitted form has the token of this browser.
+    pub fn accepts_csrf(&self, state: &AppState, presented: &str) -> bool {
+        self.csrf_subject().is_some_and(|subject| state.csrf.verify(subject, presented))
+    }
+
+    fn csrf_subject(&self) -> Option<CsrfSubject<'_>> {
+        match (&self.session, &self.visitor) {
+            (Some(browser), _) => Some(CsrfSubject::Session(browser.session.id)),
+            (None, Some(visitor)) => Some(CsrfSubject::Visitor(visitor)),
+            (None, None) => None,
+        }
+    }
+}
+
+impl<'a> poem::FromRequest<'a> for Browser {
+    async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
+        let state: &Arc<AppState> = request
+            .data()
+            .ok_or_else(|| ProblemError::new(Code::InternalError, "The service is not assembled correctly."))?;
+        let user_agent = request.headers().get(header::USER_AGENT);
+        let origin = Origin {
+            ip: client_info::address_of(request),
+            user_agent: user_agent.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
+            device: None,
+        };
+        let session = match cookie::browser_token(request) {
+            Some(token) => browser_session::load(state, &token, &origin).await.map_err(ProblemError::from)?,
+            None => None,
+        };
+        let visitor = cookie::visitor_token(request).as_deref().and_then(VisitorToken::parse);
+        Ok(Self { session, origin, visitor })
+    }
+}

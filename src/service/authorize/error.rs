@@ -1,0 +1,130 @@
+//! Why an authorization request fails: an error for the client, or a message for the user.
+
+use crate::{
+    domain::authorization::{AuthorizationRequest, AuthorizationResponse, ResponseMode},
+    service::error::{ServiceError, from_store_errors},
+    state::AppState,
+};
+
+/// An error that the client is told (RFC 6749, section 4.1.2.1; OpenID Connect Core 1.0, section 3.1.2.6; RFC 8707, section 2; RFC 9470,
+/// section 5; OpenID Connect Core Error Code unmet_authentication_requirements 1.0).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthorizationError {
+    /// A parameter is missing, repeated or malformed.
+    InvalidRequest(&'static str),
+    /// The client may not use this grant.
+    UnauthorizedClient,
+    /// The user has refused.
+    AccessDenied,
+    /// Only `code` is supported.
+    UnsupportedResponseType,
+    /// None of the scopes is the client's.
+    InvalidScope,
+    /// A resource is malformed, or not among the client's.
+    InvalidTarget,
+    /// `prompt=none`, and the user would have to authenticate.
+    LoginRequired,
+    /// `prompt=none`, and the user would have to choose an account.
+    AccountSelectionRequired,
+    /// `prompt=none`, and the user would have to consent.
+    ConsentRequired,
+    /// The user can't reach the requested level.
+    UnmetAuthenticationRequirements,
+    /// Request objects are not supported.
+    RequestNotSupported,
+    /// Request objects are not supported.
+    RequestUriNotSupported,
+    /// Registration by the request is not supported.
+    RegistrationNotSupported,
+}
+
+impl AuthorizationError {
+    /// The value of `error`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidRequest(_) => "invalid_request",
+            Self::UnauthorizedClient => "unauthorized_client",
+            Self::AccessDenied => "access_denied",
+            Self::UnsupportedResponseType => "unsupported_response_type",
+            Self::InvalidScope => "invalid_scope",
+            Self::InvalidTarget => "invalid_target",
+            Self::LoginRequired => "login_required",
+            Self::AccountSelectionRequired => "account_selection_required",
+            Self::ConsentRequired => "consent_required",
+            Self::UnmetAuthenticationRequirements => "unmet_authentication_requirements",
+            Self::RequestNotSupported => "request_not_supported",
+            Self::RequestUriNotSupported => "request_uri_not_supported",
+            Self::RegistrationNotSupported => "registration_not_supported",
+        }
+    }
+
+    /// The value of `error_description`.
+    pub const fn description(self) -> &'static str {
+        match self {
+            Self::InvalidRequest(description) => description,
+            Self::UnauthorizedClient => "The client may not use the authorization_code grant.",
+            Self::AccessDenied => "The user has refused.",
+            Self::UnsupportedResponseType => "The only supported response_type is code.",
+            Self::InvalidScope => "The client may have none of these scopes, or they are too many.",
+            Self::InvalidTarget => "A resource is not an absolute URI, or not among the client's audiences.",
+            Self::LoginRequired => "The user has to authenticate.",
+            Self::AccountSelectionRequired => "The user has to choose an account.",
+            Self::ConsentRequired => "The user has to consent.",
+            Self::UnmetAuthenticationRequirements => "The user can't authenticate at the requested level.",
+            Self::RequestNotSupported => "The parameter request is not supported.",
+            Self::RequestUriNotSupported => "The parameter request_uri is not supported.",
+            Self::RegistrationNotSupported => "The parameter registration is not supported.",
+        }
+    }
+
+    /// The response for the client of a request.
+    pub fn response(self, state: &AppState, request: &AuthorizationRequest) -> AuthorizationResponse {
+        self.respond(state, &request.redirect_uri, request.response_mode, request.state.clone())
+    }
+
+    /// The response for a trusted redirect URI.
+    pub(super) fn respond(
+        self,
+        state: &AppState,
+        redirect_uri: &str,
+        mode: ResponseMode,
+        client_state: Option<String>,
+    ) -> AuthorizationResponse {
+        let mut parameters =
+            vec![("error", self.as_str().to_owned()), ("error_description", self.description().to_owned())];
+        parameters.extend(client_state.map(|text| ("state", text)));
+        parameters.push(("iss", state.config.issuer.clone()));
+        AuthorizationResponse { redirect_uri: redirect_uri.to_owned(), mode, parameters }
+    }
+}
+
+/// Why a request can't be answered to its client: the user is told, and the browser goes nowhere (RFC 6749, section 4.1.2.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UntrustedRequest {
+    /// `client_id` is missing or repeated, or names no enabled client.
+    #[error("the request names no client of this service")]
+    UnknownClient,
+    /// `redirect_uri` is missing or repeated, or is not one of the client's.
+    #[error("the address to return to is not registered for the client")]
+    RedirectUri,
+    /// The handle is unknown, was used, or has expired.
+    #[error("the request has expired or was answered already")]
+    Expired,
+}
+
+/// Why an authorization request failed.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorizeError {
+    /// For the user only.
+    #[error(transparent)]
+    Untrusted(#[from] UntrustedRequest),
+    /// For the client.
+    #[error("refused: the client is told")]
+    Refused(Box<AuthorizationResponse>),
+    /// See [`ServiceError`].
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+}
+
+from_store_errors!(AuthorizeError: crate::store::redis::RedisError, crate::store::sql::SqlError,
+    crate::state::error::StateError);

@@ -1,0 +1,73 @@
+//! Issues an authorization code to a client whose user has done everything that it asks for.
+
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use serde::{Deserialize, Serialize};
+
+use super::validate::grant_of;
+use crate::{
+    crypto::authorization_code::AuthorizationCode,
+    domain::{
+        audit::{Actor, AuditEvent, Entry},
+        authorization::{AuthorizationRequest, AuthorizationResponse},
+        client::Client,
+        session::Origin,
+    },
+    service::{browser_session::BrowserSession, error::ServiceError},
+    state::AppState,
+    store::redis::NewCode,
+};
+
+/// How long a code is valid (RFC 6749, section 4.1.2, recommends at most ten minutes).
+pub(crate) const CODE_TTL: Duration = Duration::from_secs(60);
+
+/// What the token endpoint needs to answer, beside the session.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct CodePayload {
+    /// The parameter `nonce`.
+    pub(crate) nonce: Option<String>,
+    /// The resources of the request; a token request may narrow them (RFC 8707, section 2.2).
+    pub(crate) resources: Vec<String>,
+}
+
+/// The digest of all that the exchange must present again.
+pub(crate) fn binding(client_id: &str, redirect_uri: &str, code_challenge: &str) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    // None of them contains a line break.
+    let text = [client_id, redirect_uri, code_challenge].join("\n");
+    bytes.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
+    bytes
+}
+
+pub(super) async fn issue(
+    state: &AppState,
+    request: &AuthorizationRequest,
+    client: &Client,
+    browser: &BrowserSession,
+    origin: &Origin,
+) -> Result<AuthorizationResponse, ServiceError> {
+    let (session, now) = (&browser.session, state.clock.now());
+    let code = AuthorizationCode::generate(&state.entropy, session.account);
+    let payload = CodePayload { nonce: request.nonce.clone(), resources: request.resources.clone() };
+    let payload = serde_json::to_string(&payload).map_err(|error| ServiceError::Internal(error.into()))?;
+    let new = NewCode {
+        account: session.account,
+        digest: code.digest(),
+        binding: binding(&request.client_id, &request.redirect_uri, &request.code_challenge),
+        browser: session.id,
+        is_offline: request.has_scope("offline_access"),
+        client: &grant_of(state, client, request),
+        origin,
+        payload: &payload,
+        expires_at: now + CODE_TTL,
+    };
+    state.redis.authorizations.put_code(&new, now).await?;
+    let entry = Entry::new(now, AuditEvent::CodeIssued).account(session.account).session(session.id);
+    let entry = entry.client(client.id.clone()).detail(request.scope.clone()).by(Actor::Account);
+    state.audit.record(entry.from(origin.ip));
+    let mut parameters = vec![("code", code.expose().to_owned())];
+    parameters.extend(request.state.clone().map(|text| ("state", text)));
+    parameters.push(("iss", state.config.issuer.clone()));
+    Ok(AuthorizationResponse { redirect_uri: request.redirect_uri.clone(), mode: request.response_mode, parameters })
+}

@@ -1,0 +1,278 @@
+//! Authorization requests: an app sends its user to Latchkey, and gets a code (RFC 6749, section 4.1; OpenID Connect Core 1.0, section 3.1).
+//!
+//! `/oauth2/authorize` calls [`authorize`]. Its outcome is a response for the client, or a page to show, with the handle of the request.
+//! The page gets the handle as its parameter `request` and
+//!
+//! 1. calls [`pending`] to learn the client, the request (`login_hint`, `ui_locales`, scopes) and the step that is missing;
+//! 2. lets its user do that: sign in (`service::browser_session`), confirm the account ([`select_account`]), consent ([`consent`]) or
+//!    refuse ([`deny`], whose response it sends as `/oauth2/authorize` does);
+//! 3. sends the browser to `/oauth2/authorize?request=HANDLE`, which checks everything again and shows the next page or responds.
+//!
+//! A request waits for [`REQUEST_TTL`] in Redis. Its handle authorizes nothing: each step is decided by the browser's session.
+
+mod error;
+mod issue;
+mod validate;
+
+use std::{sync::Arc, time::Duration};
+
+pub use error::{AuthorizationError, AuthorizeError, UntrustedRequest};
+pub use validate::Parameters;
+
+use crate::{
+    crypto::authorization_code::RequestHandle,
+    domain::{
+        app_client::{ClientKind, is_owned_by_a_server},
+        authentication::Acr,
+        authorization::{AuthorizationRequest, AuthorizationResponse},
+        client::{Client, SpaceSeparated},
+        session::Origin,
+    },
+    service::{browser_session::BrowserSession, error::ServiceError},
+    state::AppState,
+};
+
+/// How long a request waits for its user.
+pub const REQUEST_TTL: Duration = Duration::from_mins(10);
+
+/// What is missing before a client gets its response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuthorizeStep {
+    /// The browser has no session: sign in.
+    SignIn,
+    /// The browser's session is older than the client accepts: its user authenticates again.
+    Reauthenticate,
+    /// The browser's session has a lower level than the client accepts.
+    StepUp(Acr),
+    /// The user has to allow what the client asks for.
+    Consent,
+    /// The user has to choose the account.
+    SelectAccount,
+    /// The user has to create an account.
+    CreateAccount,
+    /// Nothing: the response.
+    Redirect(AuthorizationResponse),
+}
+
+/// A request that waits for its user, and what is missing.
+#[derive(Clone, Debug)]
+pub struct PendingAuthorization {
+    /// The client: its name, its links.
+    pub client: Arc<Client>,
+    /// The request.
+    pub request: AuthorizationRequest,
+    /// What is missing; none if nothing is, and the browser can go to `/oauth2/authorize`.
+    pub step: Option<AuthorizeStep>,
+}
+
+/// What `/oauth2/authorize` answers.
+#[derive(Clone, Debug)]
+pub enum AuthorizeOutcome {
+    /// The response for the client.
+    Respond(AuthorizationResponse),
+    /// A page, which the handle tells what to do.
+    Page {
+        /// What is missing; never a redirect.
+        step: AuthorizeStep,
+        /// The parameter `request` of the page.
+        handle: RequestHandle,
+    },
+}
+
+/// Validates a request, or continues one that a page sends back, and decides.
+///
+/// # Errors
+/// [`AuthorizeError`]: a response for the client, or a message for the user if the client or its redirect URI can't be trusted.
+pub async fn authorize(
+    state: &AppState,
+    parameters: &Parameters,
+    browser: Option<&BrowserSession>,
+    origin: &Origin,
+) -> Result<AuthorizeOutcome, AuthorizeError> {
+    let (handle, request, client) = match parameters.handle()? {
+        Some(handle) => {
+            let (request, client) = load(state, &handle).await?;
+            (Some(handle), request, client)
+        }
+        None => {
+            let (request, client) = validate::validate(state, parameters).await?;
+            (None, request, client)
+        }
+    };
+    if let Some(step) = missing(state, &request, &client, browser).await? {
+        if let AuthorizeStep::Redirect(response) = step {
+            return Ok(AuthorizeOutcome::Respond(response));
+        }
+        return Ok(AuthorizeOutcome::Page { step, handle: store(state, handle, &request).await? });
+    }
+    let Some(browser) = browser else { return Err(UntrustedRequest::Expired.into()) };
+    // Of several tabs that return with the same handle, one gets the code.
+    if let Some(handle) = &handle
+        && !state.redis.authorizations.remove_request(handle.digest()).await?
+    {
+        return Err(UntrustedRequest::Expired.into());
+    }
+    Ok(AuthorizeOutcome::Respond(issue::issue(state, &request, &client, browser, origin).await?))
+}
+
+/// Validates a request that was sent by POST and stores it: the browser sends its cookies only with the GET request that follows.
+///
+/// # Errors
+/// [`AuthorizeError`]
+pub async fn begin(state: &AppState, parameters: &Parameters) -> Result<RequestHandle, AuthorizeError> {
+    let (request, _) = validate::validate(state, parameters).await?;
+    store(state, None, &request).await
+}
+
+/// The request of a handle, with its client and the step that is missing in this browser.
+///
+/// # Errors
+/// [`AuthorizeError::Untrusted`] if the handle is unknown or has expired
+pub async fn pending(
+    state: &AppState,
+    handle: &RequestHandle,
+    browser: Option<&BrowserSession>,
+) -> Result<PendingAuthorization, AuthorizeError> {
+    let (request, client) = load(state, handle).await?;
+    let step = missing(state, &request, &client, browser).await?;
+    Ok(PendingAuthorization { client, request, step })
+}
+
+/// Notes that the user continues with the account of the browser's session (`prompt=select_account`).
+///
+/// # Errors
+/// [`AuthorizeError`]
+pub async fn select_account(
+    state: &AppState,
+    handle: &RequestHandle,
+    browser: &BrowserSession,
+) -> Result<(), AuthorizeError> {
+    let (mut request, _) = load(state, handle).await?;
+    request.selected = Some(browser.session.id);
+    store(state, Some(handle.clone()), &request).await.map(drop)
+}
+
+/// Notes that the user allows the client what it asks for, and keeps that for its next requests.
+///
+/// # Errors
+/// [`AuthorizeError`]
+pub async fn consent(state: &AppState, handle: &RequestHandle, browser: &BrowserSession) -> Result<(), AuthorizeError> {
+    let (mut request, client) = load(state, handle).await?;
+    let scope = scope_of(&request)?;
+    state.sql.add_consent(browser.session.account, &client.id, &scope, state.clock.now()).await?;
+    request.consented = Some(browser.session.id);
+    store(state, Some(handle.clone()), &request).await.map(drop)
+}
+
+/// The response for a client whose user has refused, or can't do what it asks for. Ends the request.
+///
+/// # Errors
+/// [`AuthorizeError`]
+pub async fn deny(
+    state: &AppState,
+    handle: &RequestHandle,
+    error: AuthorizationError,
+) -> Result<AuthorizationResponse, AuthorizeError> {
+    let (request, _) = load(state, handle).await?;
+    state.redis.authorizations.remove_request(handle.digest()).await?;
+    Ok(error.response(state, &request))
+}
+
+/// Reads a request. Its client must still be registered with the redirect URI.
+async fn load(state: &AppState, handle: &RequestHandle) -> Result<(AuthorizationRequest, Arc<Client>), AuthorizeError> {
+    let stored = state.redis.authorizations.request(handle.digest()).await?;
+    let stored = stored.ok_or(UntrustedRequest::Expired)?;
+    let request: AuthorizationRequest =
+        serde_json::from_str(&stored).map_err(|error| ServiceError::Internal(error.into()))?;
+    let client = validate::trusted_client(state, &request.client_id, &request.redirect_uri).await?;
+    Ok((request, client))
+}
+
+/// Stores a request until [`REQUEST_TTL`] after it was made. Returns its handle.
+async fn store(
+    state: &AppState,
+    handle: Option<RequestHandle>,
+    request: &AuthorizationRequest,
+) -> Result<RequestHandle, AuthorizeError> {
+    let handle = handle.unwrap_or_else(|| RequestHandle::generate(&state.entropy));
+    let ttl = (request.created_at + REQUEST_TTL).saturating_since(state.clock.now());
+    if ttl.is_zero() {
+        return Err(UntrustedRequest::Expired.into());
+    }
+    let text = serde_json::to_string(request).map_err(|error| ServiceError::Internal(error.into()))?;
+    state.redis.authorizations.put_request(handle.digest(), &text, ttl).await?;
+    Ok(handle)
+}
+
+/// What is missing before the client gets its code; none if nothing is. With `prompt=none`, the error for the client instead.
+async fn missing(
+    state: &AppState,
+    request: &AuthorizationRequest,
+    client: &Client,
+    browser: Option<&BrowserSession>,
+) -> Result<Option<AuthorizeStep>, ServiceError> {
+    let (step, error) = match check(state, request, client, browser).await? {
+        None => return Ok(None),
+        Some(step) => {
+            let error = match &step {
+                AuthorizeStep::Consent => AuthorizationError::ConsentRequired,
+                AuthorizeStep::SelectAccount => AuthorizationError::AccountSelectionRequired,
+                _ => AuthorizationError::LoginRequired,
+            };
+            (step, error)
+        }
+    };
+    Ok(Some(if request.prompt.none { AuthorizeStep::Redirect(error.response(state, request)) } else { step }))
+}
+
+async fn check(
+    state: &AppState,
+    request: &AuthorizationRequest,
+    client: &Client,
+    browser: Option<&BrowserSession>,
+) -> Result<Option<AuthorizeStep>, ServiceError> {
+    let prompt = request.prompt;
+    let Some(BrowserSession { session, .. }) = browser else {
+        return Ok(Some(if prompt.create { AuthorizeStep::CreateAccount } else { AuthorizeStep::SignIn }));
+    };
+    let (authentication, now) = (session.authentication, state.clock.now());
+    // The user has authenticated because of this request.
+    let is_fresh = authentication.at >= request.created_at;
+    if prompt.create && !is_fresh {
+        return Ok(Some(AuthorizeStep::CreateAccount));
+    }
+    if request.subject.is_some_and(|subject| subject != session.account) {
+        return Ok(Some(if prompt.none { AuthorizeStep::SignIn } else { AuthorizeStep::SelectAccount }));
+    }
+    if prompt.select_account && !is_fresh && request.selected != Some(session.id) {
+        return Ok(Some(AuthorizeStep::SelectAccount));
+    }
+    let age = now.saturating_since(authentication.at);
+    let is_old = request.max_age.is_some_and(|max_age| age > Duration::from_secs(max_age));
+    if !is_fresh && (prompt.login || is_old) {
+        return Ok(Some(AuthorizeStep::Reauthenticate));
+    }
+    if request.acr > authentication.acr.level() {
+        return Ok(Some(AuthorizeStep::StepUp(Acr::from_level(request.acr))));
+    }
+    if request.consented == Some(session.id) {
+        return Ok(None);
+    }
+    // Any program of the device could pose as a public client without a server (RFC 8252, section 8.6).
+    let is_impersonable = client.kind == ClientKind::Public && !is_owned_by_a_server(&request.redirect_uri);
+    if prompt.consent {
+        return Ok(Some(AuthorizeStep::Consent));
+    }
+    if client.app.asks_consent || is_impersonable {
+        let given = state.sql.consent(session.account, client.id.as_str()).await?;
+        let scope = scope_of(request)?;
+        if !given.is_some_and(|given| given.scope.contains_all(&scope)) {
+            return Ok(Some(AuthorizeStep::Consent));
+        }
+    }
+    Ok(None)
+}
+
+fn scope_of(request: &AuthorizationRequest) -> Result<SpaceSeparated, ServiceError> {
+    SpaceSeparated::from_spaced(&request.scope).map_err(|error| ServiceError::Internal(error.into()))
+}

@@ -1,0 +1,138 @@
+//! The browser's session: a session of the account that a browser has on Latchkey's own pages, named by the cookie
+//! `__Host-latchkey-browser` (single sign-on). It has no tokens. The sessions of the apps that the browser signs in to belong to it: they end
+//! with it in one atomic step, unless `offline_access` was granted.
+//!
+//! A page reads it with the extractor `http::extract::browser_session::Browser`. To start one, the page lets `sign_in` proceed with
+//! [`Transport::Browser`](crate::domain::session::Transport), takes the account and the session of the answer, and
+//!
+//! 1. calls [`renew`], if the browser had a session before: its apps move to the new session if the account is the same, and end
+//!    otherwise;
+//! 2. sets the cookie with [`credential`] and `http::cookie::set_browser`, so that the id changes at every sign-in (session fixation).
+//!
+//! To sign out, the page calls [`end`] and sends `http::cookie::clear_browser`. A use case that takes the claims of its caller gets
+//! [`BrowserSession::caller`].
+
+use std::{net::IpAddr, time::Duration};
+
+use crate::{
+    crypto::{access_token::AccessClaims, browser_token::BrowserToken},
+    domain::{
+        account::{ClaimsVersion, Roles},
+        audit::{Actor, AuditEvent, Entry},
+        event::Reason,
+        ids::{AccountId, SessionId},
+        session::{Origin, Session, Transport},
+    },
+    service::error::ServiceError,
+    state::AppState,
+    store::redis::{FoundSession, UseOrigin},
+};
+
+/// A use extends the idle timeout at most this often.
+const TOUCH_INTERVAL: Duration = Duration::from_mins(1);
+
+/// A live browser's session, as Redis has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrowserSession {
+    /// The session: its account, id, times and authentication.
+    pub session: Session,
+    /// The account's roles.
+    pub roles: Roles,
+    /// The version of the account's claims.
+    pub claims_version: ClaimsVersion,
+}
+
+impl BrowserSession {
+    /// The claims of the browser's user, for use cases that take those of an access token. No token has them.
+    pub fn caller(&self, state: &AppState) -> AccessClaims {
+        let (session, settings) = (&self.session, &state.config.token);
+        let now = state.clock.now();
+        AccessClaims {
+            iss: state.config.issuer.clone(),
+            sub: session.account,
+            aud: vec![settings.audience.clone()],
+            client_id: settings.client_id.clone(),
+            iat: now.as_secs(),
+            exp: session.expires_at().as_secs(),
+            jti: String::new(),
+            sid: session.id,
+            auth_time: session.authentication.at.as_secs(),
+            acr: session.authentication.acr.as_str().to_owned(),
+            amr: session.authentication.methods.amr(),
+            scope: settings.scope.clone(),
+            roles: self.roles.names().to_vec(),
+            session_start: Some(session.created_at.as_secs()),
+            claims_version: Some(self.claims_version),
+        }
+    }
+}
+
+/// The live session that a cookie names; none if the cookie is forged, or the session has ended. Extends its idle timeout.
+///
+/// # Errors
+/// [`ServiceError`]
+pub async fn load(state: &AppState, cookie: &str, origin: &Origin) -> Result<Option<BrowserSession>, ServiceError> {
+    let Some((account, id)) = state.browser_tokens.decode(cookie) else { return Ok(None) };
+    let now = state.clock.now();
+    let found = state.redis.sessions.find(account, id, now).await?;
+    let Some(FoundSession { session, roles, claims_version }) = found else { return Ok(None) };
+    if session.transport != Transport::Browser {
+        return Ok(None);
+    }
+    if now.saturating_since(session.last_used_at) >= TOUCH_INTERVAL {
+        let tag = state.origin_tags.tag(origin.ip, origin.user_agent.as_deref());
+        let (used_by, idle) = (UseOrigin { tag, ip: origin.ip }, state.config.session.idle_timeout);
+        if !state.redis.sessions.touch(account, id, used_by, idle, now).await? {
+            return Ok(None);
+        }
+    }
+    Ok(Some(BrowserSession { session, roles, claims_version }))
+}
+
+/// The value of the cookie that names a session.
+pub fn credential(state: &AppState, account: AccountId, session: SessionId) -> BrowserToken {
+    state.browser_tokens.encode(account, session)
+}
+
+/// Lets the session of a new sign-in take the place of the one that the browser had. If the account is the same, the apps beneath move to
+/// the new session; otherwise they end. The former session ends.
+///
+/// # Errors
+/// [`ServiceError`]: the former session may still be live.
+pub async fn renew(
+    state: &AppState,
+    former: &BrowserSession,
+    account: AccountId,
+    session: SessionId,
+    ip: Option<IpAddr>,
+) -> Result<(), ServiceError> {
+    let (was, now) = (&former.session, state.clock.now());
+    if was.id == session {
+        return Ok(());
+    }
+    let ended = if was.account == account {
+        state.redis.sessions.adopt(account, was.id, session, Reason::Logout, now).await?
+    } else {
+        !state.redis.sessions.revoke_tree(was.account, was.id, Reason::Logout, now).await?.is_empty()
+    };
+    if ended {
+        let entry = Entry::new(now, AuditEvent::SessionEnded).because("replaced").detail(session.to_string());
+        state.audit.record(entry.account(was.account).session(was.id).by(Actor::Account).from(ip));
+    }
+    Ok(())
+}
+
+/// Ends a browser's session and the sessions of the apps beneath it, on every node, before the answer (I3). Returns how many ended.
+///
+/// # Errors
+/// [`ServiceError`]
+pub async fn end(state: &AppState, browser: &BrowserSession, ip: Option<IpAddr>) -> Result<usize, ServiceError> {
+    let now = state.clock.now();
+    let (account, id) = (browser.session.account, browser.session.id);
+    let ended = state.redis.sessions.revoke_tree(account, id, Reason::Logout, now).await?;
+    for session in &ended {
+        let entry = Entry::new(now, AuditEvent::SessionEnded).because(Reason::Logout.as_str());
+        state.audit.record(entry.account(account).session(*session).by(Actor::Account).from(ip));
+    }
+    Ok(ended.len())
+}

@@ -1,0 +1,260 @@
+//! Authorization requests that wait for their user, and authorization codes.
+//!
+//! A request is a string of its own key, under the SHA-256 of its handle. A code is one in the bucket of its account, so that it is
+//! exchanged for a session in one atomic step (`lua/exchange.lua`). All numbers are big-endian:
+//!
+//! | bytes of a code | |
+//! | --- | --- |
+//! | 1 | `L`, live |
+//! | 32 | binding: a digest of the client, the redirect URI and the PKCE challenge |
+//! | 16 | the browser's session in which the user has authorized the client |
+//! | 1 | 1 if the session of the code outlives that session (`offline_access`), or 0 |
+//! | 6 | expires at, in milliseconds since the Unix epoch |
+//! | 3 times 1, and 0 to 64 | the parts of the session's details, with their lengths (record.rs) |
+//! | the rest | what the service needs to answer, as JSON |
+//!
+//! A used code is `U`, the binding, and the session that it was exchanged for. Its key is kept for [`USED_KEPT`].
+
+use std::{sync::Arc, time::Duration};
+
+use fred::{
+    bytes::Bytes,
+    interfaces::KeysInterface,
+    types::{Expiration, Value},
+};
+
+use super::{
+    RedisConnection, RedisError, key,
+    last_use::{LastUse, UseOrigin},
+    record,
+    revocation_log::RevocationLog,
+    script::{self, duration, millis, unexpected},
+    sessions::{client_of, evicted, new_record, position_of, too_long},
+};
+use crate::domain::{
+    account::Roles,
+    clock::Timestamp,
+    ids::{AccountId, SessionId},
+    session::{ClientGrant, Grant, Origin, Transport},
+};
+
+/// How long a used code is recognised, so that a second use ends what the first one started (RFC 6749, section 4.1.2).
+const USED_KEPT: Duration = Duration::from_mins(10);
+
+/// A code to store.
+#[derive(Clone, Debug)]
+pub struct NewCode<'a> {
+    /// The account.
+    pub account: AccountId,
+    /// The SHA-256 of the code.
+    pub digest: [u8; 32],
+    /// A digest of the client, the redirect URI and the PKCE challenge: all that the exchange must present again.
+    pub binding: [u8; 32],
+    /// The browser's session.
+    pub browser: SessionId,
+    /// Whether the session outlives the browser's.
+    pub is_offline: bool,
+    /// The client grant of the session.
+    pub client: &'a ClientGrant,
+    /// The browser, for the list of sessions.
+    pub origin: &'a Origin,
+    /// What the service needs to answer.
+    pub payload: &'a str,
+    /// When it expires.
+    pub expires_at: Timestamp,
+}
+
+/// A code to exchange for a session. Roles, claims and authentication are those of the browser's session.
+#[derive(Clone, Copy, Debug)]
+pub struct Exchange {
+    /// The account.
+    pub account: AccountId,
+    /// The SHA-256 of the code.
+    pub digest: [u8; 32],
+    /// See [`NewCode::binding`].
+    pub binding: [u8; 32],
+    /// The id of the new session.
+    pub session: SessionId,
+    /// The origin of the request.
+    pub origin: UseOrigin,
+    /// The idle timeout.
+    pub idle_timeout: Duration,
+    /// The absolute lifetime.
+    pub absolute_timeout: Duration,
+    /// The maximum number of sessions of the account; the oldest ends first.
+    pub max_per_account: u32,
+}
+
+/// The outcome of [`Authorizations::exchange`].
+#[derive(Clone, Debug)]
+pub enum Exchanged {
+    /// The session was created, and the code is used up.
+    Created {
+        /// The new session.
+        grant: Grant,
+        /// See [`NewCode::payload`].
+        payload: String,
+        /// The sessions that the cap has ended for it.
+        evicted: Vec<SessionId>,
+    },
+    /// The code was used before. The session that it was exchanged for has ended, if it was live.
+    Reused {
+        /// That session, if it ended now.
+        ended: Option<SessionId>,
+    },
+    /// The code is unknown or has expired, was issued for another client, redirect URI or verifier, or the browser's session has
+    /// ended.
+    Invalid,
+}
+
+/// Authorization requests and codes. Clones share the connections.
+#[derive(Clone)]
+pub struct Authorizations {
+    connection: Arc<RedisConnection>,
+    log: Arc<RevocationLog>,
+}
+
+impl Authorizations {
+    pub(super) fn new(connection: Arc<RedisConnection>, log: Arc<RevocationLog>) -> Self {
+        Self { connection, log }
+    }
+
+    /// Stores a request, or replaces it.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn put_request(&self, digest: [u8; 32], request: &str, ttl: Duration) -> Result<(), RedisError> {
+        let key = self.connection.keys.authorization_request(digest);
+        let ttl = Expiration::PX(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX).max(1));
+        let answer = Box::pin(self.connection.client().set(key, request, Some(ttl), None, false)).await;
+        answer.inspect_err(|error| self.connection.note(error)).map_err(RedisError::from)
+    }
+
+    /// Reads a request; none if there is none, or it has expired.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn request(&self, digest: [u8; 32]) -> Result<Option<String>, RedisError> {
+        let key = self.connection.keys.authorization_request(digest);
+        Ok(Box::pin(self.connection.client().get(key)).await?)
+    }
+
+    /// Removes a request. Of any number of callers, one learns that there was one (I11).
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn remove_request(&self, digest: [u8; 32]) -> Result<bool, RedisError> {
+        let key = self.connection.keys.authorization_request(digest);
+        let answer = Box::pin(self.connection.client().del(key)).await;
+        let removed: i64 = answer.inspect_err(|error| self.connection.note(error))?;
+        Ok(removed > 0)
+    }
+
+    /// Whether a session can hold this client grant.
+    pub fn fits(client: &ClientGrant) -> bool {
+        record::encode_grant(client).is_some()
+    }
+
+    /// Stores a code.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn put_code(&self, code: &NewCode<'_>, now: Timestamp) -> Result<(), RedisError> {
+        let grant = record::encode_grant(code.client).ok_or_else(|| too_long(code.client))?;
+        let mut value = Vec::with_capacity(256);
+        value.push(b'L');
+        value.extend_from_slice(&code.binding);
+        value.extend_from_slice(code.browser.as_bytes());
+        value.push(code.is_offline.into());
+        value.extend_from_slice(&code.expires_at.as_millis().max(0).to_be_bytes()[2..]);
+        let mut details = record::encode_details(Some(grant), code.origin);
+        details.resize(record::DETAIL_PARTS, Vec::new());
+        for part in details {
+            value.push(u8::try_from(part.len()).unwrap_or(0));
+            value.extend_from_slice(&part);
+        }
+        value.extend_from_slice(code.payload.as_bytes());
+        let key = self.connection.keys.authorization_code(code.account, code.digest);
+        let ttl = code.expires_at.saturating_since(now).as_millis();
+        let ttl = Expiration::PX(i64::try_from(ttl).unwrap_or(i64::MAX).max(1));
+        let answer = Box::pin(self.connection.client().set(key, Bytes::from(value), Some(ttl), None, false)).await;
+        answer.inspect_err(|error| self.connection.note(error)).map_err(RedisError::from)
+    }
+
+    /// Exchanges a code for a session, in one atomic step: of any number of callers one gets it (I11). The session has the
+    /// authentication of the browser's session, and belongs to it unless it outlives it.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn exchange(&self, exchange: &Exchange, now: Timestamp) -> Result<Exchanged, RedisError> {
+        let Exchange { account, session, .. } = *exchange;
+        let (keys, bucket) = (&self.connection.keys, key::bucket(account));
+        let keys = vec![
+            keys.sessions(account),
+            keys.authorization_code(account, exchange.digest),
+            keys.events_of_bucket(bucket),
+            keys.position_of_bucket(bucket),
+        ];
+        let (record, ttl) = new_record(Transport::Bearer, exchange.idle_timeout, exchange.absolute_timeout, now);
+        let record = record::Record { has_grant: true, has_last_use: true, ..record };
+        let mut origin = Vec::with_capacity(25);
+        exchange.origin.encode(&mut origin);
+        let bytes = |bytes: &[u8]| Value::Bytes(Bytes::copy_from_slice(bytes));
+        let arguments = vec![
+            self.connection.event_trim_args(),
+            bytes(account.as_bytes()),
+            bytes(&exchange.binding),
+            bytes(session.as_bytes()),
+            millis(now),
+            duration(ttl),
+            Value::Integer(exchange.max_per_account.into()),
+            Value::Bytes(record.encode().into()),
+            Value::Bytes(origin.into()),
+            duration(USED_KEPT),
+        ];
+        let answer = script::run(&self.connection.scripts.exchange, &self.connection, keys, arguments).await?;
+        let Value::Array(parts) = &answer else { return Err(unexpected("exchange", &answer)) };
+        let bytes_at = |at: usize| parts.get(at).and_then(Value::as_bytes);
+        match parts.first().and_then(Value::as_str).as_deref() {
+            Some("created") => {
+                // The answer of `create`: a text, or the position of the last event and the ids of the ended sessions.
+                let (Some(created), Some(payload)) = (parts.get(1), bytes_at(2)) else {
+                    return Err(unexpected("exchange", &answer));
+                };
+                let evicted = evicted(created);
+                for session in &evicted {
+                    self.log.session_cache.remove_session(account, *session);
+                }
+                if let Value::Array(parts) = created
+                    && let Some(position) = parts.get(1)
+                {
+                    let position = position_of("exchange", position)?;
+                    self.log.confirm_position(self.log.acks.open(), account, position).await;
+                }
+                let roles = match parts.get(3).and_then(Value::as_str) {
+                    Some(text) => {
+                        Roles::from_spaced(&text).map_err(|error| RedisError::Unexpected(error.to_string()))?
+                    }
+                    None => Roles::default(),
+                };
+                let claims = record::decode_claims(bytes_at(4))?;
+                let last_use = bytes_at(5).map(LastUse::decode).transpose()?;
+                let client = client_of(&record, parts.get(6))?;
+                let payload = String::from_utf8_lossy(payload).into_owned();
+                let grant = record.into_grant(account, session, roles, claims.version, last_use.as_ref(), client);
+                Ok(Exchanged::Created { grant, payload, evicted })
+            }
+            Some("reused") => {
+                let ended = bytes_at(1).and_then(|id| <[u8; 16]>::try_from(id).ok()).map(SessionId::from_bytes);
+                if let (Some(session), Some(position)) = (ended, parts.get(2)) {
+                    self.log.session_cache.remove_session(account, session);
+                    let position = position_of("exchange", position)?;
+                    self.log.confirm_position(self.log.acks.open(), account, position).await;
+                }
+                Ok(Exchanged::Reused { ended })
+            }
+            Some("invalid") => Ok(Exchanged::Invalid),
+            _ => Err(unexpected("exchange", &answer)),
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The `consents` table: what the owner of an account has allowed a client.
+
+use sqlx::{Row, any::AnyRow};
+
+use super::{Sql, SqlError, query};
+use crate::domain::{
+    audit::{Actor, AuditEvent, Entry},
+    client::{ClientId, SpaceSeparated},
+    clock::Timestamp,
+    ids::AccountId,
+};
+
+/// What the owner of an account has allowed a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Consent {
+    /// The client.
+    pub client_id: String,
+    /// All scopes that were allowed.
+    pub scope: SpaceSeparated,
+    /// When the first of them was allowed.
+    pub created_at: Timestamp,
+    /// When the last of them was allowed.
+    pub updated_at: Timestamp,
+}
+
+impl Sql {
+    /// What an account has allowed a client; none for nothing.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn consent(&self, account: AccountId, client: &str) -> Result<Option<Consent>, SqlError> {
+        let mut tx = self.begin_read().await?;
+        let sql =
+            "SELECT client_id, scope, created_at, updated_at FROM consents WHERE account_id = $1 AND client_id = $2";
+        let row = query(sql).bind(account.to_string()).bind(client.to_owned()).fetch_optional(&mut *tx).await?;
+        tx.commit().await?;
+        row.as_ref().map(read).transpose()
+    }
+
+    /// What an account has allowed clients, in order of the client's id.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn consents(&self, account: AccountId) -> Result<Vec<Consent>, SqlError> {
+        let mut tx = self.begin_read().await?;
+        let sql =
+            "SELECT client_id, scope, created_at, updated_at FROM consents WHERE account_id = $1 ORDER BY client_id";
+        let rows = query(sql).bind(account.to_string()).fetch_all(&mut *tx).await?;
+        tx.commit().await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// Adds scopes to what an account has allowed a client.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn add_consent(
+        &self,
+        account: AccountId,
+        client: &ClientId,
+        scope: &SpaceSeparated,
+        now: Timestamp,
+    ) -> Result<(), SqlError> {
+        let mut tx = self.begin_write().await?;
+        let sql = "SELECT scope FROM consents WHERE account_id = $1 AND client_id = $2";
+        let row = query(sql).bind(account.to_string()).bind(client.to_string()).fetch_optional(&mut *tx).await?;
+        let former = row.map(|row| row.try_get::<String, _>("scope")).transpose()?.unwrap_or_default();
+        let words = former.split(' ').filter(|word| !word.is_empty());
+        let all = SpaceSeparated::parse(words.chain(scope.words().iter().map(String::as_str)));
+        let all = all.map_err(|_| SqlError::Corrupt(format!("consents.scope of the account {account}")))?;
+        let sql = "INSERT INTO consents (account_id, client_id, scope, created_at, updated_at) VALUES ($1, $2, $3, $4, $5) \
+                   ON CONFLICT (account_id, client_id) DO UPDATE SET scope = excluded.scope, updated_at = excluded.updated_at";
+        query(sql)
+            .bind(account.to_string())
+            .bind(client.to_string())
+            .bind(all.to_string())
+            .bind(now.as_millis())
+            .bind(now.as_millis())
+            .execute(&mut *tx)
+            .await?;
+        let entry = Entry::new(now, AuditEvent::ConsentGiven).account(account).client(client.clone());
+        self.record(&mut tx, &entry.by(Actor::Account).detail(scope.to_string())).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Withdraws what an account has allowed a client. Returns whether there was anything.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn delete_consent(
+        &self,
+        account: AccountId,
+        client: &ClientId,
+        now: Timestamp,
+    ) -> Result<bool, SqlError> {
+        let mut tx = self.begin_write().await?;
+        let sql = "DELETE FROM consents WHERE account_id = $1 AND client_id = $2";
+        let done = query(sql).bind(account.to_string()).bind(client.to_string()).execute(&mut *tx).await?;
+        if done.rows_affected() > 0 {
+            let entry = Entry::new(now, AuditEvent::ConsentWithdrawn).account(account).client(client.clone());
+            self.record(&mut tx, &entry.by(Actor::Account)).await?;
+        }
+        tx.commit().await?;
+        Ok(done.rows_affected() > 0)
+    }
+}
+
+fn read(row: &AnyRow) -> Result<Consent, SqlError> {
+    let client_id: String = row.try_get("client_id")?;
+    let scope: String = row.try_get("scope")?;
+    let scope = SpaceSeparated::from_spaced(&scope);
+    Ok(Consent {
+        scope: scope.map_err(|_| SqlError::Corrupt(format!("consents.scope of the client {client_id:?}")))?,
+        client_id,
+        created_at: Timestamp::from_millis(row.try_get("created_at")?),
+        updated_at: Timestamp::from_millis(row.try_get("updated_at")?),
+    })
+}
