@@ -12,7 +12,7 @@ ARGS =
 SECONDS = 600
 SEED =
 
-.PHONY: help run release dist test test-unit soak fuzz bench bench-growth bench-micro bench-feed bench-flood bench-rotation bench-build openapi docs fmt lint words audit audit-advisories
+.PHONY: help run release dist site test test-unit soak fuzz bench bench-growth bench-micro bench-feed bench-flood bench-rotation bench-build openapi docs fmt lint words audit audit-advisories
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,14 @@ release: ## build the optimised binary, target/release/latchkey
 dist: ## build the packages of a release into target/dist: tarball, Debian package, RPM, bill of materials
 	@sh .ci/install.sh dist
 	sh packaging/dist.sh
+
+SITE = target/site/$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+
+site: ## build the documentation as a static site into target/site/VERSION, and check its links
+	@sh .ci/install.sh site
+	python3 packaging/site/site.py stage target/site/stage
+	PATH="$(TOOLS)/bin:$$PATH" mdbook build target/site/stage --dest-dir "$(CURDIR)/$(SITE)"
+	python3 packaging/site/site.py check "$(SITE)"
 
 test: ## install what the tests need and run all of them
 	@sh .ci/install.sh test

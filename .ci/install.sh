@@ -5,6 +5,7 @@
 #   install.sh test    those of run, PostgreSQL, PgBouncer, nginx, HAProxy, Apache with mod_oauth2, slowhttptest, promtool, Chromium, Python; and under target/tools the programs pinned in tests/tools
 #   install.sh audit   cargo-deny, under target/tools
 #   install.sh dist    cargo-deb, cargo-generate-rpm and cargo-cyclonedx, under target/tools
+#   install.sh site    mdbook, under target/tools, and Python
 #   install.sh bench   those of run, Python; and under target/tools/bench the programs pinned in bench/references
 #
 # Servers come from the system's package manager (apt-get, dnf, apk or brew; with sudo where not root), and no service is
@@ -17,6 +18,7 @@ cargo_deny_version=0.20.2
 cargo_deb_version=3.8.0
 cargo_generate_rpm_version=0.21.1
 cargo_cyclonedx_version=0.5.9
+mdbook_version=0.5.4
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 tools=$root/target/tools
@@ -329,11 +331,13 @@ install_bench() {
     echo "$pinned" >"$bench/pinned"
 }
 
-# install_cargo_tool NAME VERSION: cargo itself skips a version that is installed.
+# install_cargo_tool NAME VERSION OPTIONS…: cargo itself skips a version that is installed.
 install_cargo_tool() {
     grep -q "\"$1 $2 " "$tools/.crates2.json" 2>/dev/null && return
     say "building $1 $2 into target/tools (some minutes)"
-    cargo install --locked --root "$tools" --version "$2" "$1" </dev/null
+    name=$1 version=$2
+    shift 2
+    cargo install --locked --root "$tools" --version "$version" "$@" "$name" </dev/null
 }
 
 case ${1-} in
@@ -366,6 +370,11 @@ dist)
     install_cargo_tool cargo-generate-rpm "$cargo_generate_rpm_version"
     install_cargo_tool cargo-cyclonedx "$cargo_cyclonedx_version"
     ;;
+site)
+    need_toolchain
+    need_python
+    install_cargo_tool mdbook "$mdbook_version" --no-default-features --features search
+    ;;
 bench)
     need_toolchain
     need_redis
@@ -373,6 +382,6 @@ bench)
     install_bench
     ;;
 *)
-    die "say what for: install.sh run, test, audit, dist or bench"
+    die "say what for: install.sh run, test, audit, dist, site or bench"
     ;;
 esac

@@ -59,6 +59,54 @@ await verifier.close();
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "malformed 0 0\n");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn browser_package_installs_from_its_artefact_with_types() {
+    let (folder, registry) = (tempfile::tempdir().unwrap(), NpmRegistry::start().await);
+    let (source, app) = (folder.path().join("source"), folder.path().join("app"));
+    let parts = ["CHANGELOG.md", "LICENSE", "README.md", "package.json", "tsconfig.json", "src", "scripts", "tests"];
+    copy_package("browser", &parts, &source);
+    fs::create_dir(&app).unwrap();
+    fs::write(app.join("package.json"), "{}").unwrap();
+    // `npm pack` builds the package with the compiler on the PATH
+    let tools = std::path::absolute(tool("tsc").parent().unwrap()).unwrap();
+    let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
+    let npm = |words: &[&str]| {
+        let mut command = program_in(&app, &tool("npm"));
+        command.args(words).envs(registry.environment(&folder.path().join("cache"))).env("PATH", &path);
+        String::from_utf8(tokio::task::block_in_place(|| succeed(&mut command)).stdout).unwrap()
+    };
+    let packed = npm(&["pack", "--silent", "../source"]);
+    npm(&["install", "--silent", packed.trim().lines().last().unwrap()]);
+    let installed = app.join("node_modules/latchkey-browser");
+    assert_files(&installed, &["CHANGELOG.md", "LICENSE", "README.md", "dist/index.js", "dist/index.d.ts"]);
+    assert!(!installed.join("src").exists() && !installed.join("tests").exists());
+
+    let program = r#"
+import { LatchkeyClient, LatchkeyUnreachable } from "latchkey-browser";
+const auth = new LatchkeyClient({ baseUrl: "http://127.0.0.1:9", transport: "bearer" });
+const problem: unknown = await auth.signIn({ identifier: "a", password: "b" }).catch((error: unknown) => error);
+console.log(problem instanceof LatchkeyUnreachable, await auth.resume());
+auth.close();
+"#;
+    fs::write(app.join("program.mts"), program).unwrap();
+    let options = ["--strict", "--module", "nodenext", "--target", "es2022", "--lib", "es2022,dom", "program.mts"];
+    succeed(program_in(&app, &tool("tsc")).args(options));
+    let output = succeed(program_in(&app, &tool("node")).arg("program.mjs"));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "true null\n");
+}
+
+#[test]
+fn package_documents_link_nothing_outside_of_the_package() {
+    for package in ["browser", "js", "python", "rust"] {
+        for document in ["README.md", "CHANGELOG.md"] {
+            let path = project("clients").join(package).join(document);
+            let text = fs::read_to_string(&path).unwrap();
+            let outside: Vec<_> = text.split("](").skip(1).filter(|link| link.starts_with("..")).collect();
+            assert!(outside.is_empty(), "{}: {outside:?}", path.display());
+        }
+    }
+}
+
 #[test]
 fn python_package_installs_from_its_artefact_with_types() {
     let (folder, wheels) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

@@ -1,4 +1,6 @@
 //! The packages of a release, and the node under systemd and in containers.
 
+mod deployments;
+mod site;
 mod systemd;
 mod tarball;

@@ -1,0 +1,201 @@
+"""Stages the documents for mdBook, and checks the site that it makes.
+
+    site.py stage FOLDER     copies the documents, adds the API reference, and resolves links to folders
+    site.py check FOLDER     fails if a link or an anchor of the site leads nowhere, or a page loads something from elsewhere
+"""
+
+import html.parser
+import json
+import os
+import pathlib
+import re
+import shutil
+import sys
+import urllib.parse
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+HERE = pathlib.Path(__file__).resolve().parent
+# What documents link to.
+COPIED = ["README.md", "CHANGELOG.md", "SECURITY.md", "CONTRIBUTING.md", "LICENSE", "docs", "clients", "examples", "monitoring",
+          "packaging", "openapi", "bench/README.md"]
+LEFT_OUT = ["node_modules", "target", "dist", "venv", "__pycache__", "tests", "build", "public", "site"]
+LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
+
+
+def outside_code(text, change):
+    """Applies `change` to the lines outside of code blocks."""
+    lines, in_code = [], False
+    for line in text.split("\n"):
+        if line.lstrip().startswith("```"):
+            in_code = not in_code
+        lines.append(line if in_code else change(line))
+    return "\n".join(lines)
+
+
+def stage(target):
+    shutil.rmtree(target, ignore_errors=True)
+    source = target / "source"
+    ignore = shutil.ignore_patterns(*LEFT_OUT)
+    for name in COPIED:
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, source / name, ignore=ignore)
+        else:
+            shutil.copy(ROOT / name, source / name)
+    shutil.copy(HERE / "SUMMARY.md", source)
+    shutil.copy(HERE / "book.toml", target)
+    (source / "docs/api.md").write_text(api_reference(json.loads((ROOT / "openapi/openapi.json").read_text())))
+    chapters = set(re.findall(r"\]\(([^)]+)\)", (HERE / "SUMMARY.md").read_text()))
+    missing = sorted({str(path.relative_to(source)) for path in (source / "docs").glob("*.md")} - chapters)
+    if missing:
+        raise SystemExit(f"packaging/site/SUMMARY.md lacks {', '.join(missing)}")
+    problems = []
+    for path in sorted(source.rglob("*.md")):
+        name = str(path.relative_to(source))
+        if name != "SUMMARY.md" and name not in chapters:
+            path.unlink()  # mdBook would copy it as it is
+            continue
+        if name != "SUMMARY.md":
+            path.write_text(outside_code(path.read_text(), lambda line: LINK.sub(lambda it: relink(it, path, source, problems, chapters), line)))
+    if problems:
+        raise SystemExit("\n".join(problems))
+
+
+def relink(link, page, source, problems, chapters):
+    """A link as the site has it: to the README of a folder, and as text only where the site has no such page."""
+    mark, text, target = link.groups()
+    if re.match(r"[a-z]+:|#", target):
+        return link[0]
+    path, _, anchor = target.partition("#")
+    resolved = pathlib.Path(os.path.normpath(page.parent / path))
+    original = ROOT / resolved.relative_to(source)
+    if not original.exists() and not resolved.exists():
+        problems.append(f"{page.relative_to(source)}: {target} does not exist")
+    name = str(resolved.relative_to(source))
+    if f"{name}/README.md" in chapters:
+        return f"{mark}[{text}]({path.rstrip('/')}/README.md)"
+    if resolved.is_dir() or not resolved.exists() or (name.endswith(".md") and name not in chapters):
+        return text
+    return link[0]
+
+
+def api_reference(document):
+    """The API reference as Markdown."""
+    schemas = document["components"]["schemas"]
+    parts = [
+        "# API",
+        "Generated from the OpenAPI document, [openapi.json](../openapi/openapi.json), which a node serves at `/openapi.json` and as an interactive page at `/docs`.",
+        "Errors are [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problems: programs decide by `code`.",
+    ]
+    by_tag = {tag["name"]: (tag.get("description", ""), []) for tag in document.get("tags", [])}
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            if isinstance(operation, dict) and "responses" in operation:
+                tag = operation.get("tags", ["Other"])[0]
+                by_tag.setdefault(tag, ("", []))[1].append((method.upper(), path, operation))
+    for tag, (description, operations) in by_tag.items():
+        if not operations:
+            continue
+        parts += [f"## {tag}", description]
+        for method, path, operation in operations:
+            parts += [f"### {method} {path}", f"**{operation['summary']}**" if operation.get("summary") else "", operation.get("description", "")]
+            security = [name for option in operation.get("security", []) for name in option] or ["none"]
+            parts.append(f"Authentication: {', '.join(f'`{name}`' for name in dict.fromkeys(security))}")
+            parameters = [["name", "in", "type", "description"]]
+            for parameter in operation.get("parameters", []):
+                parameters.append([f"`{parameter['name']}`" + ("" if parameter.get("required") else "?"), parameter["in"],
+                                   type_of(parameter.get("schema", {})), parameter.get("description", "")])
+            parts.append(table(parameters))
+            for kind, content in operation.get("requestBody", {}).get("content", {}).items():
+                parts += [f"Body, `{kind}`: {type_of(content['schema'])}", fields(content["schema"], schemas)]
+            responses = [["status", "answer", "description"]]
+            for status, response in sorted(operation["responses"].items()):
+                types = ", ".join(type_of(content.get("schema", {})) for content in response.get("content", {}).values())
+                responses.append([status, types, response.get("description", "")])
+            parts.append(table(responses))
+    parts.append("## Types")
+    for name, schema in sorted(schemas.items()):
+        parts += [f"### {name}", schema.get("description", "")]
+        if "enum" in schema:
+            parts.append("One of " + ", ".join(f"`{value}`" for value in schema["enum"]) + ".")
+        parts.append(fields(schema, schemas))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def type_of(schema):
+    if "$ref" in schema:
+        name = schema["$ref"].rsplit("/", 1)[1]
+        return f"[{name}](#{name.lower()})"
+    for key in ("allOf", "anyOf", "oneOf"):
+        if key in schema:
+            return " or ".join(type_of(part) for part in schema[key] if part.keys() - {"description"})
+    if schema.get("type") == "array":
+        return f"list of {type_of(schema.get('items', {}))}"
+    kind = schema.get("type", "")
+    limits = [f"{schema[low]} to {schema[high]}" for low, high in (("minLength", "maxLength"), ("minimum", "maximum"))
+              if low in schema and high in schema]
+    return " ".join([kind] + ([f"({schema['format']})"] if "format" in schema else []) + ([f"({limits[0]})"] if limits else []))
+
+
+def fields(schema, schemas):
+    if "$ref" in schema:
+        schema = schemas[schema["$ref"].rsplit("/", 1)[1]]
+    rows = [["field", "type", "description"]]
+    for name, field in schema.get("properties", {}).items():
+        rows.append([f"`{name}`" + ("" if name in schema.get("required", []) else "?"), type_of(field), field.get("description", "")])
+    return table(rows)
+
+
+def table(rows):
+    """A table; nothing if there is only its head."""
+    if len(rows) == 1:
+        return ""
+    cell = lambda text: re.sub(r"\s*\n\s*", " ", str(text)).replace("|", "\\|")  # noqa: E731
+    lines = ["| " + " | ".join(cell(text) for text in row) + " |" for row in rows]
+    return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
+
+
+class Page(html.parser.HTMLParser):
+    """The anchors, links and loaded resources of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.anchors, self.links, self.loaded = {""}, [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.anchors |= {attributes.get("id"), attributes.get("name") if tag == "a" else None}
+        if tag == "a" and attributes.get("href"):
+            self.links.append(attributes["href"])
+        for name in ("src", "href" if tag == "link" else ""):
+            if attributes.get(name):
+                self.loaded.append(attributes[name])
+
+
+def check(site):
+    pages = {path: Page(path.read_text()) for path in site.rglob("*.html")}
+    problems = []
+    for path, page in pages.items():
+        if path.name in ("toc.html", "print.html", "404.html"):
+            continue
+        shown = path.relative_to(site)
+        problems += [f"{shown} loads {it}" for it in page.loaded if re.match(r"(https?:)?//", it)]
+        for link in [*page.links, *page.loaded]:
+            url = urllib.parse.urlparse(link)
+            if url.scheme or url.netloc:
+                continue
+            target = pathlib.Path(os.path.normpath(path.parent / urllib.parse.unquote(url.path))) if url.path else path
+            if not target.is_file():
+                problems.append(f"{shown}: {link} does not exist")
+            elif target in pages and urllib.parse.unquote(url.fragment) not in pages[target].anchors:
+                problems.append(f"{shown}: {link} has no such anchor")
+    for path in site.rglob("*.css"):
+        problems += [f"{path.relative_to(site)} loads {it}" for it in re.findall(r"url\(['\"]?((?:https?:)?//[^)'\"]+)", path.read_text())]
+    if problems:
+        raise SystemExit("\n".join(problems))
+    print(f"{len(pages)} pages, no broken link, nothing loaded from elsewhere")
+
+
+if __name__ == "__main__":
+    {"stage": stage, "check": check}[sys.argv[1]](pathlib.Path(sys.argv[2]).resolve())
