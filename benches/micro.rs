@@ -52,6 +52,8 @@ fn claims() -> AccessClaims {
         amr: vec!["pwd".to_owned()],
         scope: "account".to_owned(),
         roles: Vec::new(),
+        email_verified: None,
+        app_metadata: None,
         session_start: Some(NOW.as_secs()),
         claims_version: Some(ClaimsVersion(0)),
     }

@@ -346,6 +346,8 @@ fn token(read: &mut Reader<'_>) -> TokenSettings {
         client_id: read.one("token.client_id", check::name),
         scope: read.one("token.scope", check::scope),
         leeway: read.duration("token.leeway", Duration::ZERO, 60 * SECOND),
+        email_verified: read.boolean("token.email_verified"),
+        app_metadata: read.many("token.app_metadata", |text| check::name(text)),
     }
 }
 

@@ -294,6 +294,10 @@ pub struct TokenSettings {
     pub scope: String,
     /// Tolerated clock difference when `exp`, `nbf` and `iat` are checked.
     pub leeway: Duration,
+    /// Whether tokens have the claim `email_verified`.
+    pub email_verified: bool,
+    /// The members of an account's `app_metadata` that tokens contain.
+    pub app_metadata: Vec<String>,
 }
 
 /// The rotation of signing keys.

@@ -211,6 +211,8 @@ fn every_key_can_be_set_by_its_variable() {
         ("LATCHKEY_TOKEN_CLIENT_ID", "cli"),
         ("LATCHKEY_TOKEN_SCOPE", "a b"),
         ("LATCHKEY_TOKEN_LEEWAY", "0s"),
+        ("LATCHKEY_TOKEN_EMAIL_VERIFIED", "true"),
+        ("LATCHKEY_TOKEN_APP_METADATA", "plan,seats"),
         ("LATCHKEY_KEYS_ALGORITHM", "EdDSA"),
         ("LATCHKEY_KEYS_PUBLISH_BEFORE", "1h"),
         ("LATCHKEY_KEYS_REFRESH_INTERVAL", "1m"),
@@ -317,7 +319,7 @@ fn every_key_can_be_set_by_its_variable() {
              database: DatabaseSettings {{ url: [secret], migrate_url: Some([secret]), max_connections: 3, \
              acquire_timeout: 4s }}, \
              session: SessionSettings {{ idle_timeout: 86400s, absolute_timeout: 172800s, grace: 0ns, retry_window: 3600s, counted_repeats_limit: 3, max_per_account: 5 }}, \
-             token: TokenSettings {{ access_ttl: 600s, audience: \"aud\", client_id: \"cli\", scope: \"a b\", leeway: 0ns }}, \
+             token: TokenSettings {{ access_ttl: 600s, audience: \"aud\", client_id: \"cli\", scope: \"a b\", leeway: 0ns, email_verified: true, app_metadata: [\"plan\", \"seats\"] }}, \
              keys: KeySettings {{ algorithm: EdDsa, publish_before: 3600s, refresh_interval: 60s }}, \
              feed: FeedSettings {{ heartbeat: 2s, max_subscribers: 7, max_subscribers_per_client: 6 }}, \
              metrics: MetricsSettings {{ listen: None }}, \

@@ -5,6 +5,7 @@ use std::{fmt, ops::Deref, sync::Arc};
 
 use latchkey_verify::jose::access_token::MAX_TOKEN_BYTES;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::{
     client_token::{ClientClaims, one_or_several},
@@ -46,6 +47,12 @@ pub struct AccessClaims {
     /// The account's roles; omitted if empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
+    /// Whether the account's address is verified, where the configuration asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub email_verified: Option<bool>,
+    /// The members of the account's metadata that the configuration asks for; omitted if there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app_metadata: Option<Box<Map<String, Value>>>,
     /// When the session began, by which account-wide revocations cut. Tokens of release 0.1 lack it; see
     /// [`AccessClaims::session_start`].
     #[serde(skip_serializing_if = "Option::is_none")]

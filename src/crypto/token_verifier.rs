@@ -187,6 +187,8 @@ impl TokenRules {
             amr: raw.amr.ok_or(missing("amr"))?,
             scope: raw.scope.ok_or(missing("scope"))?,
             roles: raw.roles.unwrap_or_default(),
+            email_verified: raw.email_verified,
+            app_metadata: raw.app_metadata,
             session_start: raw.session_start,
             claims_version: raw.claims_version.map(claims_version).transpose()?,
         })
@@ -254,6 +256,8 @@ mod tests {
             amr: vec!["pwd".to_owned()],
             scope: "account".to_owned(),
             roles: Vec::new(),
+            email_verified: None,
+            app_metadata: None,
             session_start: Some(90),
             claims_version: Some(ClaimsVersion(7)),
         }

@@ -21,6 +21,10 @@ pub enum Reason {
     Limit,
     /// The account's password was changed.
     PasswordChanged,
+    /// A second factor of the account was added, removed or reset.
+    FactorsChanged,
+    /// The account must have a second factor, and the session began without one.
+    FactorRequired,
     /// The account was disabled.
     Disabled,
     /// The account was deleted.
@@ -33,12 +37,14 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Logout,
         Self::Revoked,
         Self::Reuse,
         Self::Limit,
         Self::PasswordChanged,
+        Self::FactorsChanged,
+        Self::FactorRequired,
         Self::Disabled,
         Self::Deleted,
         Self::KeyRetired,
@@ -53,12 +59,17 @@ impl Reason {
             Self::Reuse => "reuse",
             Self::Limit => "limit",
             Self::PasswordChanged => "password_changed",
+            Self::FactorsChanged => "factors_changed",
+            Self::FactorRequired => "factor_required",
             Self::Disabled => "disabled",
             Self::Deleted => "deleted",
             Self::KeyRetired => "key_retired",
             Self::ClaimsChanged => "claims_changed",
         }
     }
+
+    /// The reasons that release 0.1 can't read, in the order in which they were added.
+    pub const AFTER_0_1: [Self; 2] = [Self::FactorsChanged, Self::FactorRequired];
 
     /// Parses the text of [`Reason::as_str`].
     pub fn parse(text: &str) -> Option<Self> {

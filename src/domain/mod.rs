@@ -15,6 +15,7 @@ pub mod entropy;
 pub mod event;
 pub mod factor;
 pub mod feed;
+pub mod further_claims;
 pub mod ids;
 pub mod key;
 pub mod limit;

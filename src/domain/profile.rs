@@ -123,6 +123,18 @@ impl Metadata {
         &self.0
     }
 
+    /// The members with these names.
+    #[must_use]
+    pub fn only(&self, names: &[String]) -> Self {
+        let members = self.0.iter().filter(|(name, _)| names.contains(name));
+        Self(members.map(|(name, value)| (name.clone(), value.clone())).collect())
+    }
+
+    /// The members.
+    pub fn into_members(self) -> Map<String, Value> {
+        self.0
+    }
+
     /// The JSON to store.
     pub fn to_json(&self) -> String {
         Value::Object(self.0.clone()).to_string()

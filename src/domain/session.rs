@@ -6,6 +6,7 @@ use super::{
     account::{ClaimsStamp, ClaimsVersion, Roles},
     authentication::Authentication,
     clock::Timestamp,
+    further_claims::FurtherClaims,
     ids::{AccountId, SessionId},
 };
 
@@ -144,6 +145,8 @@ pub struct Grant {
     pub transport: Transport,
     /// The account's roles, as of the last login or role change.
     pub roles: Roles,
+    /// The account's other claims, as of the last login or change of claims.
+    pub further_claims: FurtherClaims,
     /// The version of the account's claims, its roles included: the claim `claims_version`.
     pub claims_version: ClaimsVersion,
 }

@@ -24,9 +24,9 @@ pub mod shutdown;
 pub mod types;
 
 use api::{
-    account::AccountApi, email_login::EmailLoginApi, health::HealthApi, invitation::InvitationApi, keys::KeysApi,
-    login::LoginApi, me::MeApi, metadata::MetadataApi, recovery::RecoveryApi, revocations::RevocationsApi,
-    session::SessionApi, verify::VerifyApi,
+    account::AccountApi, app_metadata::AppMetadataApi, email_login::EmailLoginApi, health::HealthApi,
+    invitation::InvitationApi, keys::KeysApi, login::LoginApi, me::MeApi, metadata::MetadataApi, recovery::RecoveryApi,
+    revocations::RevocationsApi, session::SessionApi, verify::VerifyApi,
 };
 use extract::client_info;
 use middleware::{body, concurrency_limit, cors, request_context, timeout};
@@ -43,6 +43,7 @@ use paths::Paths;
 /// | `/v1/email/verification`, `/v1/email/verify`, `/v1/email/undo`, `/v1/password/forgot`, `/v1/password/reset`, `/v1/account/secure` | [`api::recovery`] |
 /// | `/v1/login/code`, `/v1/login/code/verify` | [`api::email_login`] |
 /// | `/v1/users/invite`, `/v1/users/reset` | [`api::invitation`] |
+/// | `/v1/users/{id}/app-metadata` | [`api::app_metadata`] |
 /// | `/v1/login`, `/v1/refresh`, `/v1/logout` | [`api::login`] |
 /// | `/v1/sessions`, `/v1/sessions/{id}` | [`api::session`] |
 /// | `/.well-known/jwks.json` | [`api::keys`] |
@@ -116,6 +117,7 @@ fn service() -> OpenApiService<impl OpenApi, ()> {
         MeApi,
         RecoveryApi,
         InvitationApi,
+        AppMetadataApi,
         SessionApi,
         MetadataApi,
         KeysApi,

@@ -6,6 +6,7 @@ use poem_openapi::{
     registry::{MetaSchema, MetaSchemaRef},
     types::{ParseError, ParseFromJSON, ParseResult, ToJSON, Type},
 };
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::domain::{clock::Timestamp, secret::SecretText};
@@ -62,7 +63,7 @@ impl ToJSON for Secret {
 }
 
 /// A JSON object with any members.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct JsonObject(pub Map<String, Value>);
 
 impl Type for JsonObject {

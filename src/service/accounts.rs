@@ -15,6 +15,7 @@ use crate::{
     service::{
         account_mail, change_email,
         error::{ServiceError, from_store_errors},
+        further_claims,
         register::password_context,
         request_origin::RequestOrigin,
     },
@@ -161,12 +162,14 @@ pub async fn set_email(state: &AppState, id: AccountId, email: &Email) -> Result
     let now = state.clock.now();
     let mut change = lock(state, id).await?;
     let before = change.account.clone();
+    let claims = further_claims::of_change(state, &mut change).await?;
     change.set_email(email, now).await.map_err(|error| match error {
         SetEmailError::Taken => ChangeAccountError::EmailTaken,
         SetEmailError::Sql(error) => error.into(),
     })?;
     change_email::notify_former(state, &mut change, &before, email, &RequestOrigin::default()).await?;
     change.record(&Entry::new(now, AuditEvent::EmailChanged).account(id)).await?;
+    further_claims::update(state, &mut change, &claims).await?;
     change.commit().await?;
     tracing::info!(account = %id, "e-mail address of an account changed");
     Ok(())
@@ -201,16 +204,17 @@ pub async fn set_password(state: &AppState, id: AccountId, password: SecretText)
     Ok(ended)
 }
 
-/// Stores the roles of a locked account in Redis, under the version of its claims that Redis then has.
-async fn store_claims(
+/// Stores the roles and the other claims of a locked account in Redis, under the version of its claims that Redis then has.
+pub(super) async fn store_claims(
     state: &AppState,
     change: &mut AccountChange,
     epoch: Epoch,
     now: Timestamp,
 ) -> Result<(), ServiceError> {
+    let further = further_claims::of_change(state, change).await?;
     let account = &change.account;
     let (roles, version) = (&account.roles, account.claims_version);
-    let version = state.redis.sessions.set_roles(account.id, roles, version, epoch, now).await?;
+    let version = state.redis.sessions.set_claims(account.id, roles, &further, version, epoch, now).await?;
     Ok(change.set_claims_version(version).await?)
 }
 

@@ -61,6 +61,8 @@ impl BrowserSession {
             amr: session.authentication.methods.amr(),
             scope: settings.scope.clone(),
             roles: self.roles.names().to_vec(),
+            email_verified: None,
+            app_metadata: None,
             session_start: Some(session.created_at.as_secs()),
             claims_version: Some(self.claims_version),
         }

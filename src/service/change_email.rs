@@ -19,7 +19,7 @@ use crate::{
         account_mail,
         accounts::record_ended,
         error::{ServiceError, from_store_errors},
-        limits,
+        further_claims, limits,
         one_time_tokens::{self, Presented},
         request_origin::RequestOrigin,
         token_issuer::{self, Tokens},
@@ -135,12 +135,14 @@ pub(super) async fn apply(
     let tokens = match session {
         Some(replaces) => {
             let settings = &state.config.session;
+            let further_claims = further_claims::of_change(state, &mut change).await?;
             let replacement = Replacement {
                 id: state.entropy.session_id(),
                 account: before.id,
                 replaces,
                 accepted,
                 roles: change.account.roles.clone(),
+                further_claims,
                 claims_version: change.account.claims_version,
                 epoch,
                 idle_timeout: settings.idle_timeout,

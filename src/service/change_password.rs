@@ -18,7 +18,7 @@ use crate::{
         account_mail,
         accounts::record_ended,
         error::{ServiceError, from_store_errors},
-        limits,
+        further_claims, limits,
         register::password_context,
         request_origin::RequestOrigin,
         token_issuer::{self, Tokens},
@@ -108,12 +108,14 @@ pub async fn change_password(
     }
     // While the row is locked: if the sessions can't be ended, or the caller's own session has ended, the password stays.
     let (reason, settings) = (Reason::PasswordChanged, &state.config.session);
+    let further_claims = further_claims::of_change(state, &mut change).await?;
     let replacement = Replacement {
         id: state.entropy.session_id(),
         account: account.id,
         replaces: caller.sid,
         accepted,
         roles: change.account.roles.clone(),
+        further_claims,
         claims_version: change.account.claims_version,
         epoch,
         idle_timeout: settings.idle_timeout,

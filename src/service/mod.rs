@@ -4,6 +4,7 @@
 
 mod account_mail;
 pub mod accounts;
+pub mod app_metadata;
 pub mod authenticate;
 pub mod authorize;
 mod background;
@@ -19,6 +20,7 @@ pub mod error;
 pub mod export_account;
 pub mod feed;
 pub mod forgot_password;
+mod further_claims;
 pub mod import_accounts;
 pub mod introspect;
 pub mod invite_account;

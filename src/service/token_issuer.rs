@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use serde_json::{Map, Value};
+
 use crate::{
+    config::TokenSettings,
     crypto::{
         access_token::{AccessClaims, AccessToken},
         refresh_token::{RefreshClaims, RefreshToken},
@@ -43,6 +46,7 @@ pub(super) fn issue(state: &AppState, grant: &Grant, now: Timestamp) -> Result<T
         Some(client) => (client.client_id.clone(), client.scope.clone(), client.audiences.clone()),
         None => (settings.client_id.clone(), settings.scope.clone(), vec![settings.audience.clone()]),
     };
+    let further = &grant.further_claims;
     let claims = AccessClaims {
         iss: state.config.issuer.clone(),
         sub: grant.account,
@@ -57,6 +61,8 @@ pub(super) fn issue(state: &AppState, grant: &Grant, now: Timestamp) -> Result<T
         amr: grant.authentication.methods.amr(),
         scope,
         roles: grant.roles.names().to_vec(),
+        email_verified: further.email_verified().filter(|_| settings.email_verified),
+        app_metadata: further.app_metadata().and_then(|members| configured(members, settings)),
         session_start: Some(grant.created_at.as_secs()),
         claims_version: Some(grant.claims_version),
     };
@@ -76,4 +82,11 @@ pub(super) fn issue(state: &AppState, grant: &Grant, now: Timestamp) -> Result<T
         transport: grant.transport,
         scope: claims.scope,
     })
+}
+
+/// The members that the configuration still asks for: it may have changed since the session's account got them.
+fn configured(members: &Map<String, Value>, settings: &TokenSettings) -> Option<Box<Map<String, Value>>> {
+    let kept = members.iter().filter(|(name, _)| settings.app_metadata.contains(name));
+    let kept: Map<_, _> = kept.map(|(name, value)| (name.clone(), value.clone())).collect();
+    (!kept.is_empty()).then(|| Box::new(kept))
 }

@@ -25,7 +25,7 @@ use crate::{
         accounts::record_ended,
         background, change_email,
         error::{ServiceError, from_store_errors},
-        limits,
+        further_claims, limits,
         one_time_tokens::{self, Claim, Presented},
         register::password_context,
         request_origin::RequestOrigin,
@@ -242,6 +242,7 @@ async fn apply(
     origin: &RequestOrigin,
 ) -> Result<(), VerifyEmailError> {
     let (id, now) = (change.account.id, state.clock.now());
+    let claims = further_claims::of_change(state, &mut change).await?;
     change.verify_email(now).await?;
     let reason = match (&new_hash, is_signed_in) {
         (Some(_), _) => "new_password",
@@ -250,8 +251,10 @@ async fn apply(
     };
     let entry = Entry::new(now, AuditEvent::EmailVerified).account(id).because(reason);
     change.record(&entry.by(Actor::Account).from(origin.ip)).await?;
-    if let Some(hash) = new_hash {
-        end_former(state, &mut change, &hash, origin).await?;
+    match new_hash {
+        // A sign-in after this reads the new claims.
+        Some(hash) => end_former(state, &mut change, &hash, origin).await?,
+        None => further_claims::update(state, &mut change, &claims).await?,
     }
     change.commit().await?;
     tracing::info!(account = %id, "e-mail address verified");

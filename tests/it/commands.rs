@@ -350,3 +350,69 @@ fn start_with_a_database_that_refuses_names_the_setting_and_the_address() {
         assert!(error.contains(&place) && error.contains("does not exist"), "{error}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operator_invites_a_user_and_starts_a_reset_without_learning_a_password() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let service = Service::start(path);
+    let printed_of = |text: &str, name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name} in {text}"));
+        line.trim().to_owned()
+    };
+    let set = async |body: Value| service.client.post("/v1/password/reset", body).await;
+
+    let mailed = printed(path, &["user", "invite", "ada@example.com", "--username", "ada", "--role", "ops"]);
+    assert_eq!(mailed.lines().count(), 1, "{mailed}");
+    let link = printed(path, &["user", "invite", "ada@example.com", "--print"]);
+    let token = printed_of(&link, "link").split("lk_ot_").nth(1).unwrap().to_owned();
+    let body = serde_json::json!({ "token": format!("lk_ot_{token}"), "new_password": PASSWORD });
+    set(body).await.expect(204);
+    let tokens = service.client.login("ada").await;
+    let me = service.client.get("/v1/me", &tokens.access).await.expect(200).json();
+    assert_eq!((&me["roles"], &me["email_verified"]), (&serde_json::json!(["ops"]), &true.into()));
+    let taken = run(path, &["user", "invite", "ada@example.com"]);
+    assert_eq!(taken.status.code(), Some(1), "{}", text(&taken.stderr));
+
+    let reset = printed(path, &["user", "reset", "ada", "--print"]);
+    service.client.login("ada").await;
+    let code = printed_of(&reset, "code");
+    let body = serde_json::json!({ "identifier": "ada", "code": code, "new_password": NEW_PASSWORD });
+    set(body).await.expect(204);
+    service.client.refresh(&tokens.refresh).await.expect(401);
+    service.client.try_login("ada", NEW_PASSWORD).await.expect(200);
+    assert_eq!(run(path, &["user", "reset", "nobody"]).status.code(), Some(1));
+    drop(service.end(Signal::TERM));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operator_writes_metadata_that_tokens_contain() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let tokens_with = ["--set", "token.app_metadata=plan"];
+    let service = Service::start_with(path, &["serve", tokens_with[0], tokens_with[1]]);
+    service.client.account("ada").await;
+    let before = service.client.login("ada").await;
+    let metadata =
+        |arguments: &[&str]| printed(path, &[&["user", "metadata", "ada"], arguments, &tokens_with].concat());
+    assert_eq!(metadata(&[]), "{}\n");
+    let written = metadata(&["--add", "plan=\"gold\"", "--add", "note={\"a\":1}"]);
+    assert_eq!(
+        serde_json::from_str::<Value>(&written).unwrap(),
+        serde_json::json!({ "plan": "gold", "note": { "a": 1 } })
+    );
+    wait::until("the node refuses the former token", async || {
+        service.client.get("/v1/verify", &before.access).await.status == 401
+    })
+    .await;
+    let after = service.client.refresh(&before.refresh).await.expect(200).text_of("access_token");
+    service.client.get("/v1/verify", &after).await.expect(200);
+    let me = service.client.get("/v1/me", &after).await.expect(200).json();
+    assert_eq!(me["app_metadata"]["plan"], "gold");
+    assert_eq!(metadata(&["--replace", "{\"b\":2}", "--remove", "b"]), "{}\n");
+    for bad in [&["--add", "plan"][..], &["--add", "plan=gold"], &["--replace", "[1]"]] {
+        let output = run(path, &[&["user", "metadata", "ada"], bad].concat());
+        assert_eq!(output.status.code(), Some(1), "{bad:?}");
+    }
+    drop(service.end(Signal::TERM));
+}

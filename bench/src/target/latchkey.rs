@@ -19,6 +19,7 @@ use latchkey::{
     },
     domain::{
         account::{ClaimsVersion, Epoch, Roles},
+        further_claims::FurtherClaims,
         clock::Timestamp,
         ids::{AccountId, SessionId},
         secret::SecretText,
@@ -240,6 +241,7 @@ impl Filler {
             id: SessionId::from_bytes(random()?),
             account,
             roles: Roles::default(),
+            further_claims: FurtherClaims::default(),
             epoch: Epoch(0),
             claims_version: ClaimsVersion(0),
             transport: Transport::Bearer,

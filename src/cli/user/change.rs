@@ -2,7 +2,7 @@
 
 use anyhow::{Context, anyhow};
 
-use super::{UserCommand, invite, show};
+use super::{UserCommand, invite, metadata, show};
 use crate::{
     cli::{output::visible, prompt},
     domain::account::{Account, Email, Roles},
@@ -40,6 +40,7 @@ pub(super) async fn run(state: &AppState, command: &UserCommand) -> anyhow::Resu
             println!("Changed the e-mail address of {} to {}.", name(&account), visible(email.as_str()));
             Ok(())
         }
+        UserCommand::Metadata(args) => metadata::run(state, &find(state, &args.account.account).await?, args).await,
         UserCommand::Invite(args) => invite::invite(state, args).await,
         UserCommand::Reset(args) => invite::reset(state, &find(state, &args.account.account).await?, args).await,
         UserCommand::Disable(args) => {

@@ -4,6 +4,7 @@ mod change;
 mod import;
 mod invite;
 mod list;
+mod metadata;
 mod show;
 
 pub(super) use change::{find, sessions_ended};
@@ -46,6 +47,8 @@ pub enum UserCommand {
     Reset(ResetArgs),
     /// Set a new e-mail address
     SetEmail(SetEmailArgs),
+    /// Show or change the metadata that operators store about an account (app_metadata)
+    Metadata(MetadataArgs),
     /// Disable an account: it cannot sign in, and its sessions end
     Disable(AccountArgs),
     /// Enable a disabled account
@@ -156,6 +159,23 @@ pub struct SetEmailArgs {
     pub account: AccountArgs,
     /// The new e-mail address
     pub email: String,
+}
+
+/// Arguments of `latchkey user metadata`. Without options the command prints the metadata.
+#[derive(Args, Clone, Debug)]
+pub struct MetadataArgs {
+    /// The account.
+    #[command(flatten)]
+    pub account: AccountArgs,
+    /// Set a member to a JSON value, such as plan='"gold"' (repeatable)
+    #[arg(long, value_name = "NAME=JSON")]
+    pub add: Vec<String>,
+    /// Remove a member (repeatable)
+    #[arg(long, value_name = "NAME")]
+    pub remove: Vec<String>,
+    /// Replace the whole object, before --add and --remove
+    #[arg(long, value_name = "JSON")]
+    pub replace: Option<String>,
 }
 
 /// Arguments of `latchkey user invite`.

@@ -1,6 +1,7 @@
 //! The REST API, one file per endpoint group. Handlers translate between HTTP and the use cases of `service`.
 
 pub mod account;
+pub mod app_metadata;
 pub mod email_login;
 pub mod health;
 pub mod invitation;

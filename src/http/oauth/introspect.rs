@@ -18,7 +18,12 @@ use super::{
     introspection_cache::CacheSlot,
 };
 use crate::{
-    http::{api::Tag, extract::client_auth::FormOrBasic, raw_json::RawJson, types::Secret},
+    http::{
+        api::Tag,
+        extract::client_auth::FormOrBasic,
+        raw_json::RawJson,
+        types::{JsonObject, Secret},
+    },
     service::introspect::{CachedDecision, Introspection, introspect},
     state::AppState,
 };
@@ -111,6 +116,12 @@ struct IntrospectionResponse {
     /// The account's roles; omitted if there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     roles: Option<Vec<String>>,
+    /// Whether the account's e-mail address is verified, if tokens have this claim (`token.email_verified`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email_verified: Option<bool>,
+    /// The members of the account's metadata that tokens have (`token.app_metadata`), if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    app_metadata: Option<JsonObject>,
 }
 
 #[expect(clippy::ref_option, reason = "serde's signature")]
@@ -136,6 +147,8 @@ impl Example for IntrospectionResponse {
             acr: Some("aal1".to_owned()),
             amr: Some(vec!["pwd".to_owned()]),
             roles: None,
+            email_verified: None,
+            app_metadata: None,
         }
     }
 }
@@ -207,6 +220,8 @@ fn describe(state: &AppState, found: &Introspection) -> IntrospectionResponse {
             acr: Some(token.acr.clone()),
             amr: Some(token.amr.clone()),
             roles: Some(token.roles.clone()).filter(|roles| !roles.is_empty()),
+            email_verified: token.email_verified,
+            app_metadata: token.app_metadata.as_deref().cloned().map(JsonObject),
         },
         Introspection::Client(token) => IntrospectionResponse {
             active: true,

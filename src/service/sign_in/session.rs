@@ -8,7 +8,7 @@ use crate::{
         event::Reason,
         session::{Grant, Origin, Transport},
     },
-    service::error::ServiceError,
+    service::{error::ServiceError, further_claims},
     state::AppState,
     store::redis::{Create, NewSession, SessionBasis},
 };
@@ -32,6 +32,7 @@ pub(super) async fn start(
         id: session_id,
         account: account.id,
         roles: account.roles.clone(),
+        further_claims: further_claims::of(state, account).await?,
         claims_version: account.claims_version,
         epoch: account.epoch,
         transport,

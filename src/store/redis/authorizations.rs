@@ -29,10 +29,9 @@ use super::{
     record,
     revocation_log::RevocationLog,
     script::{self, duration, millis, unexpected},
-    sessions::{client_of, evicted, new_record, position_of, too_long},
+    sessions::{claims_of, client_of, evicted, new_record, position_of, too_long},
 };
 use crate::domain::{
-    account::Roles,
     clock::Timestamp,
     ids::{AccountId, SessionId},
     session::{ClientGrant, Grant, Origin, Transport},
@@ -231,17 +230,13 @@ impl Authorizations {
                     let position = position_of("exchange", position)?;
                     self.log.confirm_position(self.log.acks.open(), account, position).await;
                 }
-                let roles = match parts.get(3).and_then(Value::as_str) {
-                    Some(text) => {
-                        Roles::from_spaced(&text).map_err(|error| RedisError::Unexpected(error.to_string()))?
-                    }
-                    None => Roles::default(),
-                };
+                let (roles, further) = claims_of(parts.get(3))?;
                 let claims = record::decode_claims(bytes_at(4))?;
                 let last_use = bytes_at(5).map(LastUse::decode).transpose()?;
                 let client = client_of(&record, parts.get(6))?;
                 let payload = String::from_utf8_lossy(payload).into_owned();
-                let grant = record.into_grant(account, session, roles, claims.version, last_use.as_ref(), client);
+                let grant =
+                    record.into_grant(account, session, (roles, further, claims.version), last_use.as_ref(), client);
                 Ok(Exchanged::Created { grant, payload, evicted })
             }
             Some("reused") => {

@@ -5,7 +5,7 @@
 //! | session id, 16 bytes | the record, which every refresh reads and writes, at most 64 bytes |
 //! | session id and a byte 1 to 3 | the details in parts of at most 64 bytes: the client grant if there is one; address, device and user agent of the sign-in |
 //! | session id and the byte 4 | the last use (`last_use.rs`) |
-//! | `r` | the account's roles as of its last sign-in, separated by spaces; absent for none |
+//! | `r` | the account's roles as of its last sign-in, separated by spaces, and after a line feed its other claims as JSON, where the configuration asks for some; absent for none. Release 0.1 reads roles only |
 //! | `f` | the fence: an epoch (u32) and a time (u48). Until then sign-ins checked against an older epoch are refused |
 //! | `v` | the version of the account's claims (u32) and the time when it became current (u48; 0 if it came with a sign-in); absent for version 0 |
 //! | `c` | for accounts with many sessions: an upper bound of their number (u16), and the number at which expired ones are searched (u16) |
@@ -39,6 +39,7 @@ use crate::domain::{
     account::{ClaimsStamp, ClaimsVersion, Roles},
     authentication::Authentication,
     clock::Timestamp,
+    further_claims::FurtherClaims,
     ids::{AccountId, SessionId},
     session::{ClientGrant, Generation, Grant, Origin, RepeatRule, Session, Transport},
 };
@@ -179,8 +180,7 @@ impl Record {
         self,
         account: AccountId,
         session: SessionId,
-        roles: Roles,
-        claims_version: ClaimsVersion,
+        (roles, further_claims, claims_version): (Roles, FurtherClaims, ClaimsVersion),
         last_use: Option<&LastUse>,
         client: Option<Box<ClientGrant>>,
     ) -> Grant {
@@ -195,6 +195,7 @@ impl Record {
             ends_at: self.ends_at,
             transport: self.transport,
             roles,
+            further_claims,
             claims_version,
         }
     }

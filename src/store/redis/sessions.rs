@@ -22,6 +22,7 @@ use crate::{
         authentication::Authentication,
         clock::Timestamp,
         event::Reason,
+        further_claims::FurtherClaims,
         ids::{AccountId, SessionId},
         session::{
             Accepted, ClientGrant, Generation, Grant, Liveness, Origin, OriginTag, RepeatRule, Rotation, Session,
@@ -46,6 +47,8 @@ pub struct NewSession {
     pub account: AccountId,
     /// The account's roles.
     pub roles: Roles,
+    /// The account's other claims.
+    pub further_claims: FurtherClaims,
     /// The version of the account's claims that has these roles.
     pub claims_version: ClaimsVersion,
     /// The account's epoch when its credentials were checked.
@@ -119,6 +122,8 @@ pub struct Replacement {
     pub accepted: Accepted,
     /// The account's roles.
     pub roles: Roles,
+    /// The account's other claims.
+    pub further_claims: FurtherClaims,
     /// The version of the account's claims that has these roles.
     pub claims_version: ClaimsVersion,
     /// The account's new epoch.
@@ -189,7 +194,7 @@ impl SessionStore {
         all.put_u32(new.epoch.0);
         all.put_u32(new.claims_version.0);
         all.extend_from_slice(&record.encode());
-        let mut arguments = vec![Value::Bytes(all.freeze()), new.roles.to_string().into()];
+        let mut arguments = vec![Value::Bytes(all.freeze()), new.further_claims.encode_with(&new.roles).into()];
         let details = record::encode_details(grant, &new.origin).into_iter().map(Bytes::from);
         arguments.extend(details.chain(repeat(Bytes::new())).take(record::DETAIL_PARTS).map(Value::Bytes));
         arguments.push(Value::Bytes(last_use.encode(now).into()));
@@ -209,8 +214,8 @@ impl SessionStore {
                     self.confirm_ended("create", new.account, position).await?;
                 }
                 let client = client.map(Box::new);
-                let grant =
-                    record.into_grant(new.account, new.id, new.roles, new.claims_version, Some(&last_use), client);
+                let claims = (new.roles, new.further_claims, new.claims_version);
+                let grant = record.into_grant(new.account, new.id, claims, Some(&last_use), client);
                 Ok(Create::Created { grant, evicted })
             }
             Some("stale") => Ok(Create::Stale),
@@ -263,7 +268,7 @@ impl SessionStore {
         if let Some(record) = answer.as_bytes() {
             // the common case: rotated, and there are no roles, no other version of the claims and no client grant
             let record = Record::decode(record)?;
-            let grant = record.into_grant(account, session, Roles::default(), ClaimsVersion::default(), None, None);
+            let grant = record.into_grant(account, session, Default::default(), None, None);
             return Ok(Rotation::Rotated(grant));
         }
         let Value::Array(parts) = &answer else { return Err(unexpected("rotate", &answer)) };
@@ -271,14 +276,11 @@ impl SessionStore {
         let grant = || -> Result<Grant, RedisError> {
             let record = parts.get(1).and_then(Value::as_bytes).ok_or_else(|| unexpected("rotate", &answer))?;
             let record = Record::decode(record)?;
-            let roles = match parts.get(2).and_then(Value::as_str) {
-                Some(text) => Roles::from_spaced(&text).map_err(|error| RedisError::Unexpected(error.to_string()))?,
-                None => Roles::default(),
-            };
+            let (roles, further) = claims_of(parts.get(2))?;
             let claims = record::decode_claims(parts.get(3).and_then(Value::as_bytes))?;
             let last_use = parts.get(4).and_then(Value::as_bytes).map(LastUse::decode).transpose()?;
             let client = client_of(&record, parts.get(5))?;
-            Ok(record.into_grant(account, session, roles, claims.version, last_use.as_ref(), client))
+            Ok(record.into_grant(account, session, (roles, further, claims.version), last_use.as_ref(), client))
         };
         match outcome.as_deref() {
             Some("rotated") => Ok(Rotation::Rotated(grant()?)),
@@ -420,8 +422,11 @@ impl SessionStore {
             return Ok(None);
         }
         let roles = match roles {
-            Some(text) => Roles::from_spaced(&String::from_utf8_lossy(text))
-                .map_err(|error| RedisError::Unexpected(error.to_string()))?,
+            Some(text) => {
+                FurtherClaims::decode_with_roles(&String::from_utf8_lossy(text))
+                    .map_err(|error| RedisError::Unexpected(error.to_string()))?
+                    .0
+            }
             None => Roles::default(),
         };
         let claims_version = record::decode_claims(claims.as_deref())?.version;
@@ -484,6 +489,7 @@ impl SessionStore {
             replaces,
             accepted,
             roles,
+            further_claims,
             claims_version,
             epoch,
             idle_timeout,
@@ -494,7 +500,7 @@ impl SessionStore {
             bytes(replaces.as_bytes()),
             Value::Bytes(record.encode().into()),
             script::duration(ttl),
-            roles.to_string().into(),
+            further_claims.encode_with(&roles).into(),
             if accepted == Accepted::Bearer { "1".into() } else { "".into() },
             Value::Integer(claims_version.0.into()),
         ];
@@ -514,7 +520,8 @@ impl SessionStore {
         let claims = record::decode_claims(parts.get(2).and_then(Value::as_bytes))?;
         let last_use = parts.get(3).and_then(Value::as_bytes).map(LastUse::decode).transpose()?;
         let client = client_of(&record, parts.get(4))?;
-        let grant = record.into_grant(account, id, roles, claims.version, last_use.as_ref(), client);
+        let claims = (roles, further_claims, claims.version);
+        let grant = record.into_grant(account, id, claims, last_use.as_ref(), client);
         Ok(Replace::Replaced { grant, ended })
     }
 
@@ -549,36 +556,37 @@ impl SessionStore {
         Ok(answer)
     }
 
-    /// Replaces the roles that the next refresh of each session of an account returns, and the version of its claims (I16).
+    /// Replaces the roles and other claims that the next refresh of each session of an account returns, and their version (I16).
     /// Returns the version once no other node accepts a token with an older one: `version`, or a later one if a change that the
     /// database has not stored had it. A sign-in that was checked against an epoch older than `epoch` can't create a session
     /// any more, so that it can't write the former roles.
     ///
     /// # Errors
     /// [`RedisError`]
-    pub async fn set_roles(
+    pub async fn set_claims(
         &self,
         account: AccountId,
         roles: &Roles,
+        further: &FurtherClaims,
         version: ClaimsVersion,
         epoch: Epoch,
         now: Timestamp,
     ) -> Result<ClaimsVersion, RedisError> {
         let pending = self.log.acks.open();
         let arguments = [
-            roles.to_string().into(),
+            further.encode_with(roles).into(),
             millis(now),
             Value::Integer(epoch.0.into()),
             millis(now + FENCE),
             Value::Integer(version.0.into()),
             pending.origin().into(),
         ];
-        let answer = self.run(&self.connection.scripts.set_roles, account, arguments).await;
+        let answer = self.run(&self.connection.scripts.set_claims, account, arguments).await;
         // On success and on failure: the next lookup of each session reads Redis.
         self.log.session_cache.remove_account(account, None);
         let answer = answer?;
         let version = answer.as_u64().and_then(|version| u32::try_from(version).ok());
-        let version = version.ok_or_else(|| unexpected("set_roles", &answer))?;
+        let version = version.ok_or_else(|| unexpected("set_claims", &answer))?;
         pending.confirmed().await;
         Ok(ClaimsVersion(version))
     }
@@ -755,6 +763,16 @@ pub(super) fn new_record(
         kept_until,
     };
     (record, kept_until.saturating_since(now))
+}
+
+/// The roles and the other claims of an account, from the field `r`.
+pub(super) fn claims_of(field: Option<&Value>) -> Result<(Roles, FurtherClaims), RedisError> {
+    match field.and_then(Value::as_str) {
+        None => Ok((Roles::default(), FurtherClaims::default())),
+        Some(text) => {
+            FurtherClaims::decode_with_roles(&text).map_err(|error| RedisError::Unexpected(error.to_string()))
+        }
+    }
 }
 
 /// The client grant at the beginning of a session's details, if it has one.

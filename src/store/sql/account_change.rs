@@ -85,6 +85,15 @@ impl AccountChange {
         self.store(now).await
     }
 
+    /// Increments the version of the account's claims.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn next_claims_version(&mut self, now: Timestamp) -> Result<(), SqlError> {
+        self.account.claims_version = self.account.claims_version.next();
+        self.store(now).await
+    }
+
     /// Sets the version of the account's claims to the one that Redis has given them. Does nothing if it is the same.
     ///
     /// # Errors

@@ -1,12 +1,12 @@
 //! Redis or the database down at each step: a clear answer, and no half-made change.
 
-use latchkey::store::sql::Sql;
+use latchkey::{config::SmtpSecurity, store::sql::Sql};
 use serde_json::json;
 
 use super::{NEW_PASSWORD, email, problem, reset, reset_mail, without_limits};
 use crate::{
     degradation::wait_until_ready,
-    harness::{client::PASSWORD, test_cluster::TestCluster, wait},
+    harness::{client::PASSWORD, smtp::SmtpServer, test_cluster::TestCluster, wait},
     store::server::Redis,
 };
 
@@ -78,4 +78,52 @@ async fn mail_that_can_not_be_stored_is_stored_once_the_database_answers() {
     meddle(&cluster, "ALTER TABLE outbox_gone RENAME TO mail_outbox").await;
     wait::until("all work is done", || async { node.state.background.is_empty() }).await;
     super::change_mail(&cluster, &node, &tokens, "new").await;
+}
+
+/// The mail waits in the outbox: the answer is the same as always, and the link works once the server takes it.
+#[tokio::test]
+async fn reset_requested_while_smtp_is_down_is_mailed_once_the_server_is_up() {
+    let server = SmtpServer::start(SmtpSecurity::StartTls, None);
+    let mut cluster = TestCluster::new();
+    cluster.config.mail.transport = server.transport();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    server.set_down(true);
+    node.post("/v1/password/forgot", json!({ "identifier": "ada" })).await.expect(202);
+    let row = || async { node.state.sql.mails(None, 1).await.unwrap().pop() };
+    wait::until("an attempt has failed", || async {
+        row().await.is_some_and(|row| row.error.is_some() && !row.is_claimed)
+    })
+    .await;
+    node.try_login("ada", PASSWORD).await.expect(200);
+    server.set_down(false);
+    let due_at = row().await.unwrap().due_at;
+    cluster.advance(due_at.saturating_since(cluster.clock.now()) + std::time::Duration::from_millis(1));
+    let received = server.wait_for(1).await.remove(0);
+    reset(&node, received.mail.token(), NEW_PASSWORD).await.expect(204);
+    node.try_login("ada", NEW_PASSWORD).await.expect(200);
+}
+
+#[tokio::test]
+async fn verification_and_change_of_address_that_the_database_refuses_give_the_link_back() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    node.post("/v1/email/verification", json!({ "email": email("ada") })).await.expect(202);
+    let (verification, _) = super::next_mail(&cluster, "ada", 0, "verify_address").await;
+    let (change, _) = super::change_mail(&cluster, &node, &tokens, "new").await;
+    let use_link = |token: &str| {
+        super::signed_in(&node, &tokens, reqwest::Method::POST, "/v1/email/verify", json!({ "token": token }))
+    };
+    meddle(&cluster, "ALTER TABLE audit RENAME TO audit_gone").await;
+    for link in [&verification, &change] {
+        assert_eq!(use_link(link).await.status, 500);
+    }
+    let me = node.get("/v1/me", &tokens.access).await.expect(200).json();
+    assert_eq!((&me["email"], &me["email_verified"]), (&json!(email("ada")), &json!(false)));
+    meddle(&cluster, "ALTER TABLE audit_gone RENAME TO audit").await;
+    use_link(&verification).await.expect(204);
+    use_link(&change).await.expect(200);
+    node.try_login(&email("new"), PASSWORD).await.expect(200);
 }

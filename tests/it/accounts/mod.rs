@@ -1,6 +1,7 @@
 //! The life of an account: links and codes of mails, and what they change.
 
 mod change_email;
+mod claims;
 mod deletion;
 mod edges;
 mod email_login;
@@ -10,6 +11,7 @@ mod password_reset;
 mod profile;
 mod registration;
 mod verification;
+mod walk;
 
 use reqwest::Method;
 use serde_json::{Value, json};

@@ -14,6 +14,7 @@ use latchkey::{
     crypto::access_token::AccessClaims,
     domain::{
         account::{ClaimsVersion, Roles},
+        further_claims::FurtherClaims,
         ids::AccountId,
     },
     service::accounts,
@@ -289,7 +290,11 @@ async fn i16_change_by_a_command_is_applied_as_it_is_published() {
         RedisStores::connect(config.redis.url.as_ref().unwrap(), &config.redis, &config.cache, &cores).unwrap();
     let epoch = accounts::find(&fixture.nodes[0].state.sql, "ada").await.unwrap().epoch.next();
     let now = fixture.cluster.clock.now();
-    command.sessions.set_roles(fixture.account, &Roles::default(), ClaimsVersion(2), epoch, now).await.unwrap();
+    command
+        .sessions
+        .set_claims(fixture.account, &Roles::default(), &FurtherClaims::default(), ClaimsVersion(2), epoch, now)
+        .await
+        .unwrap();
     for node in &fixture.nodes {
         let refused = || async { node.get("/v1/verify", &tokens.access).await.status == 401 };
         wait::until("the node refuses the token", refused).await;
@@ -308,7 +313,10 @@ async fn i16_change_that_the_database_did_not_store_is_undone_by_the_next_sign_i
     let account = accounts::find(&node.state.sql, "ada").await.unwrap();
     let (roles, epoch, now) = (Roles::parse(["owner"]).unwrap(), account.epoch.next(), fixture.cluster.clock.now());
     let sessions = &node.state.redis.sessions;
-    let version = sessions.set_roles(fixture.account, &roles, account.claims_version.next(), epoch, now).await.unwrap();
+    let version = sessions
+        .set_claims(fixture.account, &roles, &FurtherClaims::default(), account.claims_version.next(), epoch, now)
+        .await
+        .unwrap();
     assert_eq!(version, ClaimsVersion(2));
     let before = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
     assert_eq!(node.verified(&before.access).roles, ["owner"]);

@@ -7,6 +7,7 @@ use latchkey::domain::{
     account::{ClaimsVersion, Epoch, Roles},
     clock::Timestamp,
     event::{Reason, Revocation, RevocationTarget},
+    further_claims::FurtherClaims,
     session::{Generation, Rotation},
 };
 
@@ -32,7 +33,11 @@ async fn revocation_of_every_kind_reaches_every_node_once(server: Redis) {
     assert_eq!(one.sessions.rotate(ada, session(1), Generation(0), GRACE, IDLE, late).await.unwrap(), Rotation::Reused);
     two.sessions.revoke(ada, session(2), Reason::Logout, late).await.unwrap();
     one.sessions.revoke_all(ada, Some(session(3)), None, Reason::PasswordChanged, late).await.unwrap();
-    one.sessions.set_roles(ada, &Roles::default(), ClaimsVersion(1), Epoch(0), late).await.unwrap();
+    one.sessions
+        .set_claims(ada, &Roles::default(), &FurtherClaims::default(), ClaimsVersion(1), Epoch(0), late)
+        .await
+        .unwrap();
+    two.sessions.revoke_all(ada, None, None, Reason::FactorsChanged, late).await.unwrap();
     two.sessions.revoke_all(ada, None, None, Reason::Disabled, late).await.unwrap();
     one.revocation_log.append_key_retired("some-key", late).await.unwrap();
 
@@ -43,6 +48,7 @@ async fn revocation_of_every_kind_reaches_every_node_once(server: Redis) {
         of(RevocationTarget::Session { account: ada, session: session(2) }, Reason::Logout),
         of(RevocationTarget::Account { account: ada, before, except: Some(session(3)) }, Reason::PasswordChanged),
         of(RevocationTarget::Claims { account: ada, version: ClaimsVersion(1) }, Reason::ClaimsChanged),
+        of(RevocationTarget::Account { account: ada, before, except: None }, Reason::FactorsChanged),
         of(RevocationTarget::Account { account: ada, before, except: None }, Reason::Disabled),
         of(RevocationTarget::Key { kid: "some-key".to_owned() }, Reason::KeyRetired),
     ];

@@ -1,14 +1,20 @@
 //! Schema migrations: applied once, concurrently safe, never backwards.
 
+use aws_lc_rs::digest::{SHA256, digest};
 use latchkey::{
     config::DatabaseSettings,
-    domain::{account::Identifier, ids::AccountId},
+    domain::{
+        account::{ClaimsVersion, Email, Epoch, Identifier},
+        clock::Timestamp,
+        ids::AccountId,
+        profile::Profile,
+    },
     store::sql::{Sql, SqlError},
 };
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
 use tokio::task::JoinSet;
 
-use super::{Backend, new_account, new_id, on_every_backend};
+use super::{Backend, LATER, NOW, new_account, new_id, on_every_backend};
 use crate::harness::postgres;
 
 /// The number of migrations.
@@ -161,6 +167,82 @@ async fn names_are_normalized_by_migration_and_duplicates_stay_usable() {
             let found = sql.find_account(&Identifier::parse(typed)).await.unwrap();
             assert_eq!(found.map(|account| account.id), Some(expected), "{typed:?}");
         }
+    })
+    .await;
+}
+
+/// The migrations of release 0.1.
+const OF_RELEASE_0_1: [&str; 5] = ["accounts", "imports", "signing_keys", "clients", "audit"];
+
+/// Creates the tables of release 0.1, as that release did.
+async fn create_as_release_0_1(backend: &Backend) {
+    // SQLite's file exists once a pool was opened.
+    backend.connect().await.close().await;
+    let dialect = if backend.name == "SQLite" { "sqlite" } else { "postgres" };
+    let read = |name: &str| std::fs::read_to_string(format!("{}/migrations/{name}", env!("CARGO_MANIFEST_DIR"))).ok();
+    let table = "CREATE TABLE migrations (number BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL, \
+                 checksum BYTEA NOT NULL, applied_at TEXT NOT NULL)";
+    meddle(backend, table).await;
+    for (number, name) in (1..).zip(OF_RELEASE_0_1) {
+        let (all, own) =
+            (read(&format!("{number:04}_{name}.sql")).unwrap(), read(&format!("{number:04}_{name}.{dialect}.sql")));
+        meddle(backend, &all).await;
+        if let Some(own) = &own {
+            meddle(backend, own).await;
+        }
+        let checksum = digest(&SHA256, [all, own.unwrap_or_default()].concat().as_bytes());
+        let mut connection = AnyConnection::connect(backend.settings.url.expose()).await.unwrap();
+        let insert = "INSERT INTO migrations (number, name, checksum, applied_at) VALUES ($1, $2, $3, 'then')";
+        let mut tx = connection.begin().await.unwrap();
+        let insert = sqlx::query(insert).bind(number).bind(name).bind(checksum.as_ref().to_vec()).persistent(false);
+        insert.execute(&mut *tx).await.unwrap();
+        tx.commit().await.unwrap();
+        connection.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn filled_database_of_release_0_1_is_migrated_without_a_loss() {
+    on_every_backend(async |backend| {
+        create_as_release_0_1(&backend).await;
+        let ids = [new_id(), new_id()];
+        for (id, name, disabled_at) in [(ids[0], "ada", "NULL"), (ids[1], "eve", "9")] {
+            meddle(
+                &backend,
+                &format!(
+                    "INSERT INTO accounts (id, email, email_key, username, username_key, password_hash, roles, \
+                     disabled_at, created_at, updated_at, password_changed_at, epoch) VALUES ('{id}', \
+                     '{name}@Example.com', '{name}@example.com', '{name}', '{name}', '$argon2id$x', 'admin editor', \
+                     {disabled_at}, 1, 2, 3, 7)"
+                ),
+            )
+            .await;
+        }
+        let sql = backend.connect().await;
+        assert_eq!(sql.migrate().await.unwrap(), files() - 5);
+        assert_eq!(backend.connect().await.migrate().await.unwrap(), 0);
+        let sql = backend.connect().await;
+        for (id, name, disabled_at) in [(ids[0], "ada", None), (ids[1], "eve", Some(Timestamp::from_millis(9)))] {
+            let account = sql.find_account(&Identifier::parse(&format!("{name}@EXAMPLE.com"))).await.unwrap().unwrap();
+            assert_eq!((account.id, account.email.as_str()), (id, &*format!("{name}@Example.com")));
+            assert_eq!((account.email_verified, account.deletion_at), (false, None));
+            assert_eq!((account.epoch, account.claims_version), (Epoch(7), ClaimsVersion(0)));
+            assert_eq!((account.roles.to_string().as_str(), account.disabled_at), ("admin editor", disabled_at));
+            let times = [account.created_at, account.updated_at, account.password_changed_at];
+            assert_eq!(times.map(Timestamp::as_millis), [1, 2, 3]);
+            assert_eq!(account.password_hash.as_ref().unwrap().expose(), "$argon2id$x");
+            assert_eq!(sql.profile(id).await.unwrap(), Profile::default());
+        }
+        // Everything that the later migrations added can be used.
+        let mut change = sql.change_account(ids[0]).await.unwrap().unwrap();
+        change.verify_email(NOW).await.unwrap();
+        let profile = Profile { display_name: Some("Ada".to_owned()), ..Profile::default() };
+        change.set_profile(&profile).await.unwrap();
+        change.set_pending_address(&Email::parse("ada@example.org").unwrap(), NOW, LATER).await.unwrap();
+        change.commit().await.unwrap();
+        assert_eq!(sql.profile(ids[0]).await.unwrap(), profile);
+        assert!(sql.pending_address(ids[0], NOW).await.unwrap().is_some());
+        assert!(sql.accounts_due_for_deletion(LATER, 9).await.unwrap().is_empty());
     })
     .await;
 }

@@ -7,6 +7,7 @@ use latchkey::{
         account::{ClaimsStamp, ClaimsVersion, Epoch, Roles},
         authentication::{Acr, Authentication, AuthenticationMethod, AuthenticationMethods},
         event::Reason,
+        further_claims::FurtherClaims,
         session::{Accepted, ClientGrant, Generation, Grant, Origin, OriginTag, RepeatRule, Rotation, Transport},
     },
     store::redis::{Create, NewSession, Presentation, Replace, Replacement, SessionBasis, UseOrigin},
@@ -25,7 +26,7 @@ on_every_server!(
     create_above_cap_ends_oldest,
     details_round_trip,
     i5_create_with_older_epoch_is_stale,
-    i16_set_roles_replaces_roles_and_version_of_every_session,
+    i16_set_claims_replaces_roles_and_version_of_every_session,
     i4_sessions_expire_by_both_clocks,
     i4_keys_expire_by_ttl,
 );
@@ -87,6 +88,7 @@ async fn session_keeps_its_authentication_client_and_parent(server: Redis) {
         replaces: id,
         accepted: Accepted::Any,
         roles: Roles::default(),
+        further_claims: FurtherClaims::default(),
         claims_version: ClaimsVersion(0),
         epoch: Epoch(1),
         idle_timeout: IDLE,
@@ -243,12 +245,16 @@ async fn details_round_trip(server: Redis) {
     store.close().await;
 }
 
-async fn i16_set_roles_replaces_roles_and_version_of_every_session(server: Redis) {
+async fn i16_set_claims_replaces_roles_and_version_of_every_session(server: Redis) {
     let store = server.store();
     let (ada, now) = (account(), NOW + Duration::from_secs(20));
     let roles = |names: &[&str]| Roles::parse(names).unwrap();
     let set = async |names: &[&str], version| {
-        store.sessions.set_roles(ada, &roles(names), ClaimsVersion(version), Epoch(1), now).await.unwrap()
+        store
+            .sessions
+            .set_claims(ada, &roles(names), &FurtherClaims::default(), ClaimsVersion(version), Epoch(1), now)
+            .await
+            .unwrap()
     };
     let claims = async || store.sessions.liveness(ada, session(1), now).await.unwrap().unwrap().claims;
     create(&store, ada, session(1), NOW).await;

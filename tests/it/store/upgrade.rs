@@ -9,6 +9,7 @@ use latchkey::{
         authentication::{Acr, Authentication, AuthenticationMethod, AuthenticationMethods},
         clock::Timestamp,
         event::Reason,
+        further_claims::FurtherClaims,
         ids::{AccountId, SessionId},
         session::{ClientGrant, Generation, Rotation, Transport},
     },
@@ -81,7 +82,11 @@ async fn record_version_1_is_read_and_used(server: Redis) {
     let liveness = store.sessions.liveness(ada(), session(1), now).await.unwrap().unwrap();
     assert_eq!(liveness.claims, ClaimsStamp::default());
     let roles = Roles::parse(["admin", "clerk"]).unwrap();
-    let version = store.sessions.set_roles(ada(), &roles, ClaimsVersion(1), Epoch(0), now).await.unwrap();
+    let version = store
+        .sessions
+        .set_claims(ada(), &roles, &FurtherClaims::default(), ClaimsVersion(1), Epoch(0), now)
+        .await
+        .unwrap();
 
     // the rotation history of session 2 keeps each superseded token within its grace window
     let rotate = async |id: SessionId, generation, now| {
@@ -108,7 +113,11 @@ async fn event_of_claims_is_a_harmless_revocation_to_version_1(server: Redis) {
     const REASONS: [&str; 8] =
         ["logout", "revoked", "reuse", "limit", "password_changed", "disabled", "deleted", "key_retired"];
     let store = server.store();
-    store.sessions.set_roles(ada(), &Roles::default(), ClaimsVersion(7), Epoch(0), NOW).await.unwrap();
+    store
+        .sessions
+        .set_claims(ada(), &Roles::default(), &FurtherClaims::default(), ClaimsVersion(7), Epoch(0), NOW)
+        .await
+        .unwrap();
     let [[account, session, reason, at]] = server.events().try_into().unwrap();
     assert_eq!(account.parse::<AccountId>().unwrap(), ada());
     assert!(REASONS.contains(&reason.as_str()), "{reason}");

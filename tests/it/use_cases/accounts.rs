@@ -6,6 +6,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use latchkey::{
     domain::{
         account::{Email, Roles},
+        further_claims::FurtherClaims,
         ids::AccountId,
     },
     service::{
@@ -92,6 +93,7 @@ async fn login_checked_before_a_role_change_cannot_restore_the_former_roles() {
         id: node.state.entropy.session_id(),
         account,
         roles: before.roles,
+        further_claims: FurtherClaims::default(),
         epoch: before.epoch,
         claims_version: before.claims_version,
         transport: latchkey::domain::session::Transport::Bearer,

@@ -73,6 +73,8 @@ pub struct RawClaims {
     pub amr: Option<Vec<String>>,
     pub scope: Option<String>,
     pub roles: Option<Vec<String>>,
+    pub email_verified: Option<bool>,
+    pub app_metadata: Option<Box<serde_json::Map<String, serde_json::Value>>>,
     /// When the session began, in whole seconds since the Unix epoch. Tokens of Latchkey 0.1 lack it.
     pub session_start: Option<i64>,
     /// The version of the account's claims. Tokens of Latchkey 0.1 lack it.

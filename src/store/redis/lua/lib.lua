@@ -141,8 +141,12 @@ end
 
 -- The text of an event (read by event_entry.rs): `session` is a UUID, 'all', 'all but UUID', 'key ' and the id of a signing
 -- key, or the UUID of a version of claims.
+-- A reason that release 0.1 can't read is written as `reason_in_event` in event_entry.rs describes.
 local function event_of(session, reason, now)
-  return table.concat({ ACCOUNT == '' and '' or uuid(ACCOUNT), session, reason, string.format('%.0f', now) }, '\n')
+  local at = string.format('%.0f', now)
+  if reason == 'factors_changed' then reason, at = 'revoked', '0' .. at
+  elseif reason == 'factor_required' then reason, at = 'revoked', '00' .. at end
+  return table.concat({ ACCOUNT == '' and '' or uuid(ACCOUNT), session, reason, at }, '\n')
 end
 
 -- The UUID that stands for a version of claims in an event: no random UUID begins with ten zero bytes. Releases before

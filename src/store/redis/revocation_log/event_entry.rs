@@ -104,7 +104,28 @@ pub(in crate::store::redis) fn session_ended(
     reason: Reason,
     at: Timestamp,
 ) -> String {
-    format!("{account}\n{session}\n{}\n{}", reason.as_str(), at.as_millis())
+    let (reason, zeros) = reason_in_event(reason);
+    format!("{account}\n{session}\n{reason}\n{zeros}{}", at.as_millis())
+}
+
+/// The text of a reason in an event, and the zeros before the event's time (`event_of` in `lua/lib.lua`).
+///
+/// An event with a reason that release 0.1 can't read would be a gap for all subscribers of a node of that release. Such a reason
+/// is `revoked` in the event, and as many zeros before the time as its position in [`Reason::AFTER_0_1`], which a parser of
+/// numbers ignores.
+fn reason_in_event(reason: Reason) -> (&'static str, &'static str) {
+    match Reason::AFTER_0_1.into_iter().position(|later| later == reason) {
+        None => (reason.as_str(), ""),
+        Some(position) => (Reason::Revoked.as_str(), &"00000000"[..=position]),
+    }
+}
+
+/// Parses a reason and the time of an event. What a newer release has ended has ended, for whatever reason.
+fn reason_and_time(reason: &str, at: &str) -> Option<(Reason, Timestamp)> {
+    let zeros = at.bytes().take_while(|byte| *byte == b'0').count();
+    let later = zeros.checked_sub(1).and_then(|position| Reason::AFTER_0_1.get(position).copied());
+    let reason = later.unwrap_or_else(|| Reason::parse(reason).unwrap_or(Reason::Revoked));
+    Some((reason, Timestamp::from_millis(at.parse().ok()?)))
 }
 
 /// The version of claims that an event names in place of a session (`claims_uuid` in `lua/lib.lua`).
@@ -120,8 +141,7 @@ fn claims_version(session: &str) -> Option<ClaimsVersion> {
 /// Parses the lines of an event.
 fn revocation(event: [Option<&str>; 4]) -> Option<Revocation> {
     let [Some(account), Some(session), Some(reason), Some(at)] = event else { return None };
-    let at = Timestamp::from_millis(at.parse().ok()?);
-    let mut reason = Reason::parse(reason)?;
+    let (mut reason, at) = reason_and_time(reason, at)?;
     let account = || account.parse::<AccountId>().ok();
     let before = Timestamp::from_millis(at.as_secs() * 1000);
     let target = match session.rsplit_once(' ') {
@@ -188,10 +208,43 @@ mod tests {
     #[test]
     fn unreadable_entries_of_a_message_are_skipped() {
         let one = format!("7-1\n\n{ACCOUNT}\n{SESSION}\nlogout\n5\n");
-        let newer = format!("7-2\n7-1\n{ACCOUNT}\n{SESSION}\nof a newer release\n5\nnode 1");
+        let newer = format!("7-2\n7-1\n{ACCOUNT}\nof a newer release\nlogout\n5\nnode 1");
         let message = format!("{one}\n{newer}\n{one}\nsomething");
         let received: Vec<_> = Entry::parse_message(&message).map(|entry| entry.map(|(_, _, from)| from)).collect();
         assert_eq!(received, [Some(""), None, Some(""), None]);
+    }
+
+    #[test]
+    fn event_with_a_reason_of_a_newer_release_ends_the_session_all_the_same() {
+        let text = format!("{ACCOUNT}\n{SESSION}\nof a newer release\n5");
+        let parsed = Entry::parse_stream("7-1", &HashMap::from([("e".to_owned(), text)])).unwrap().unwrap();
+        let target = RevocationTarget::Session { account: ACCOUNT.parse().unwrap(), session: SESSION.parse().unwrap() };
+        assert_eq!((parsed.revocation.target, parsed.revocation.reason), (target, Reason::Revoked));
+    }
+
+    #[test]
+    fn reasons_in_events_are_those_that_release_0_1_reads() {
+        let read_by_0_1 =
+            ["logout", "revoked", "reuse", "limit", "password_changed", "disabled", "deleted", "key_retired"];
+        let at = Timestamp::from_millis(1_800_000_000_123);
+        for reason in Reason::ALL.into_iter().filter(|reason| *reason != Reason::ClaimsChanged) {
+            let text = session_ended(ACCOUNT.parse().unwrap(), SESSION.parse().unwrap(), reason, at);
+            let lines: Vec<_> = text.split('\n').collect();
+            assert!(read_by_0_1.contains(&lines[2]), "a reason after 0.1 belongs to Reason::AFTER_0_1: {text}");
+            assert_eq!(lines[3].parse(), Ok(at.as_millis()));
+            let parsed = Entry::parse_stream("7-1", &HashMap::from([("e".to_owned(), text)])).unwrap().unwrap();
+            assert_eq!((parsed.revocation.reason, parsed.revocation.at), (reason, at));
+        }
+    }
+
+    #[test]
+    fn scripts_write_reasons_as_this_module_does() {
+        let lua = include_str!("../lua/lib.lua");
+        for later in Reason::AFTER_0_1 {
+            let (text, zeros) = reason_in_event(later);
+            let line = format!("reason == '{}' then reason, at = '{text}', '{zeros}' .. at", later.as_str());
+            assert!(lua.contains(&line), "{line}");
+        }
     }
 
     #[test]

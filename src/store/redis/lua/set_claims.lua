@@ -1,6 +1,6 @@
--- Replaces the roles and the version of an account's claims, which the next refresh of each of its sessions returns, and appends
+-- Replaces the roles, the other claims and their version of an account, which the next refresh of each of its sessions returns, and appends
 -- the event (I16).
--- ARGV  3 the roles, separated by spaces, or ''  4 now, ms  5 the account's new epoch
+-- ARGV  3 the roles, separated by spaces, and the other claims (record.rs), or ''  4 now, ms  5 the account's new epoch
 --       6 until when sign-ins that were checked against an older epoch are refused, ms
 --       7 the new version; a version that is not later than the current one is replaced by the next one
 --       8 the node that waits for acknowledgements, or ''

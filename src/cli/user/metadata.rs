@@ -1,0 +1,38 @@
+//! `latchkey user metadata`: shows and replaces what operators store about an account.
+
+use anyhow::{Context, anyhow};
+use serde_json::{Map, Value};
+
+use super::MetadataArgs;
+use crate::{
+    domain::{account::Account, profile::Metadata},
+    service::app_metadata::{Writer, set_app_metadata},
+    state::AppState,
+};
+
+/// Prints the metadata, after changing it if members are given.
+pub(super) async fn run(state: &AppState, account: &Account, args: &MetadataArgs) -> anyhow::Result<()> {
+    let mut profile = state.sql.profile(account.id).await?;
+    if args.replace.is_some() || !args.add.is_empty() || !args.remove.is_empty() {
+        let mut members = match &args.replace {
+            Some(text) => parse_object(text)?,
+            None => profile.app_metadata.into_members(),
+        };
+        for member in &args.add {
+            let (name, value) = member.split_once('=').ok_or_else(|| anyhow!("--add {member:?} must be NAME=JSON"))?;
+            let value = serde_json::from_str(value).with_context(|| format!("--add {name}: the value must be JSON"))?;
+            members.insert(name.to_owned(), value);
+        }
+        for name in &args.remove {
+            members.remove(name);
+        }
+        let metadata = Metadata::new(members).map_err(|why| anyhow!("the metadata {why}"))?;
+        (_, profile) = set_app_metadata(state, account.id, metadata, &Writer::Operator).await?;
+    }
+    println!("{}", profile.app_metadata.to_json());
+    Ok(())
+}
+
+fn parse_object(text: &str) -> anyhow::Result<Map<String, Value>> {
+    serde_json::from_str(text).context("--replace must be a JSON object")
+}

@@ -1,0 +1,97 @@
+//! Claims of an account in its access tokens beside its roles: whether its address is verified, and members of its metadata.
+//! Which of them tokens contain is a matter of configuration.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::account::{Roles, RolesError};
+
+/// The highest size of the metadata in a token, in bytes of JSON.
+pub const MAX_TOKEN_METADATA: usize = 1024;
+
+/// The claims of an account beside its roles. Empty unless the configuration asks for them (`token.email_verified`,
+/// `token.app_metadata`); an empty one costs a session nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FurtherClaims(Option<Box<Members>>);
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Members {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email_verified: Option<bool>,
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    app_metadata: Map<String, Value>,
+}
+
+/// Text that holds no roles and claims.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClaimsTextError {
+    /// See [`RolesError`].
+    #[error(transparent)]
+    Roles(#[from] RolesError),
+    /// The claims beside the roles are not JSON.
+    #[error("the claims beside the roles are not JSON of the expected form")]
+    Further,
+}
+
+impl FurtherClaims {
+    /// The claims: `email_verified` if tokens contain it, and the members of the metadata that tokens contain.
+    pub fn new(email_verified: Option<bool>, app_metadata: Map<String, Value>) -> Self {
+        let is_empty = email_verified.is_none() && app_metadata.is_empty();
+        Self((!is_empty).then(|| Box::new(Members { email_verified, app_metadata })))
+    }
+
+    /// The claim `email_verified`; none if tokens do not contain it.
+    pub fn email_verified(&self) -> Option<bool> {
+        self.0.as_ref().and_then(|members| members.email_verified)
+    }
+
+    /// The claim `app_metadata`; none if it is empty.
+    pub fn app_metadata(&self) -> Option<&Map<String, Value>> {
+        self.0.as_ref().map(|members| &members.app_metadata).filter(|members| !members.is_empty())
+    }
+
+    /// Encodes roles and claims as one text: the roles, separated by spaces, and after a line feed the claims as JSON, if any.
+    pub fn encode_with(&self, roles: &Roles) -> String {
+        let mut text = roles.to_string();
+        if let Some(members) = &self.0 {
+            text.push('\n');
+            text.push_str(&serde_json::to_string(members).unwrap_or_default());
+        }
+        text
+    }
+
+    /// Decodes the text of [`FurtherClaims::encode_with`].
+    ///
+    /// # Errors
+    /// [`ClaimsTextError`]
+    pub fn decode_with_roles(text: &str) -> Result<(Roles, Self), ClaimsTextError> {
+        let Some((roles, further)) = text.split_once('\n') else { return Ok((Roles::from_spaced(text)?, Self(None))) };
+        let members = serde_json::from_str(further).map_err(|_| ClaimsTextError::Further)?;
+        Ok((Roles::from_spaced(roles)?, Self(Some(members))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn claims_round_trip_beside_roles_and_empty_ones_add_nothing() {
+        let Value::Object(plan) = json!({ "plan": "gold\n", "seats": [1, { "a": null }] }) else { panic!() };
+        for roles in [Roles::default(), Roles::parse(["admin", "editor"]).unwrap()] {
+            assert_eq!(FurtherClaims::default().encode_with(&roles), roles.to_string());
+            for claims in [
+                FurtherClaims::default(),
+                FurtherClaims::new(Some(false), Map::new()),
+                FurtherClaims::new(None, plan.clone()),
+                FurtherClaims::new(Some(true), plan.clone()),
+            ] {
+                let text = claims.encode_with(&roles);
+                assert_eq!(FurtherClaims::decode_with_roles(&text), Ok((roles.clone(), claims)), "{text}");
+            }
+        }
+        assert_eq!(FurtherClaims::decode_with_roles("admin\n{"), Err(ClaimsTextError::Further));
+    }
+}

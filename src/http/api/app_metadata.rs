@@ -1,0 +1,126 @@
+//! `PUT /v1/users/{id}/app-metadata`: for admins and service clients.
+
+use std::sync::Arc;
+
+use poem::web::Data;
+use poem_openapi::{ApiResponse, Object, OpenApi, param::Path, payload::Json, types::Example};
+use serde_json::Map;
+use uuid::Uuid;
+
+use super::{Tag, account::sentence};
+use crate::{
+    domain::{ids::AccountId, profile::Metadata},
+    http::{
+        extract::{
+            auth::{AdminOrClient, Privileged},
+            json::Body,
+        },
+        problem::{Code, Failed, FieldCode, FieldError, ProblemError, Problems},
+        types::JsonObject,
+    },
+    service::{
+        app_metadata::{SCOPE, SetMetadataError, Writer, set_app_metadata},
+        register,
+    },
+    state::AppState,
+};
+
+/// Metadata that operators write.
+pub struct AppMetadataApi;
+
+/// The metadata of an account that operators write.
+#[derive(Object)]
+#[oai(example)]
+struct AppMetadata {
+    /// A JSON object of at most 4096 bytes. Replaces the former object.
+    app_metadata: JsonObject,
+}
+
+impl Example for AppMetadata {
+    fn example() -> Self {
+        let mut members = Map::new();
+        members.insert("plan".to_owned(), "gold".into());
+        Self { app_metadata: JsonObject(members) }
+    }
+}
+
+#[derive(ApiResponse)]
+enum AppMetadataResponse {
+    /// The metadata is stored. Where access tokens contain a member that has changed, older ones are refused.
+    #[oai(status = 200)]
+    Ok(Json<AppMetadata>),
+}
+
+/// The errors of setting metadata.
+struct AppMetadataProblems;
+
+impl Problems for AppMetadataProblems {
+    const CODES: &'static [Code] = &[
+        Code::MalformedRequest,
+        Code::AuthenticationRequired,
+        Code::InvalidToken,
+        Code::ClaimsChanged,
+        Code::InvalidClient,
+        Code::Forbidden,
+        Code::UnknownAccount,
+        Code::UnsupportedMediaType,
+        Code::InvalidFields,
+        Code::TooManyRequests,
+    ];
+}
+
+impl From<SetMetadataError> for Failed<AppMetadataProblems> {
+    fn from(error: SetMetadataError) -> Self {
+        match error {
+            SetMetadataError::NotFound => Self::new(Code::UnknownAccount, "There is no such account."),
+            SetMetadataError::TooLargeForTokens => {
+                let field = FieldError::new("app_metadata", FieldCode::MetadataTooLarge, sentence(&error));
+                ProblemError::fields(Code::InvalidFields, vec![field]).into()
+            }
+            SetMetadataError::Service(error) => error.into(),
+        }
+    }
+}
+
+#[OpenApi(tag = "Tag::Account")]
+impl AppMetadataApi {
+    /// Set the metadata that operators write
+    ///
+    /// For admins, and for service clients with the scope `accounts:metadata`. The owner of the account reads the object in
+    /// `GET /v1/me` and can't write it. Access tokens contain the members that `token.app_metadata` names: the account's older
+    /// tokens are refused with `claims_changed` once the call has returned, and a refresh returns the new members.
+    #[oai(path = "/v1/users/:id/app-metadata", method = "put", operation_id = "set_app_metadata")]
+    async fn set(
+        &self,
+        Data(state): Data<&Arc<AppState>>,
+        AdminOrClient(caller): AdminOrClient,
+        /// The account's id.
+        Path(id): Path<Uuid>,
+        Body(request): Body<AppMetadata>,
+    ) -> Result<AppMetadataResponse, Failed<AppMetadataProblems>> {
+        let writer = authorise(state, &caller).await?;
+        let metadata = Metadata::new(request.app_metadata.0).map_err(|error| {
+            let field = FieldError::new("app_metadata", FieldCode::from(error), sentence(&error));
+            ProblemError::fields(Code::InvalidFields, vec![field])
+        })?;
+        let (_, profile) = set_app_metadata(state, AccountId(id), metadata, &writer).await?;
+        Ok(AppMetadataResponse::Ok(Json(AppMetadata { app_metadata: JsonObject(profile.app_metadata.into_members()) })))
+    }
+}
+
+/// Checks that the caller may write metadata.
+async fn authorise(state: &AppState, caller: &Privileged) -> Result<Writer, ProblemError> {
+    match caller {
+        Privileged::Client(client) => {
+            let detail = format!("The service client needs the scope {SCOPE}.");
+            Writer::of_client(client).ok_or_else(|| ProblemError::new(Code::Forbidden, detail))
+        }
+        Privileged::Account(caller) => {
+            if register::is_admin(state, Some(caller)).await.map_err(ProblemError::from)? {
+                Ok(Writer::Admin(caller.sub))
+            } else {
+                Err(ProblemError::new(Code::Forbidden, "Only an admin or a service client may do this."))
+            }
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Sets the metadata of an account that operators and service clients write, and that access tokens may contain
+//! (`token.app_metadata`).
+
+use crate::{
+    domain::{
+        account::Account,
+        audit::{Actor, AuditEvent, Entry},
+        client::{Client, ClientId},
+        further_claims::MAX_TOKEN_METADATA,
+        ids::AccountId,
+        profile::{Metadata, Profile},
+    },
+    service::{
+        error::{ServiceError, from_store_errors},
+        further_claims,
+    },
+    state::AppState,
+};
+
+/// The scope that a service client needs to set metadata.
+pub const SCOPE: &str = "accounts:metadata";
+
+/// The writer of metadata.
+#[derive(Clone, Debug)]
+pub enum Writer {
+    /// An admin, signed in.
+    Admin(AccountId),
+    /// A service client with [`SCOPE`].
+    Client(ClientId),
+    /// An operator at the command line.
+    Operator,
+}
+
+impl Writer {
+    /// The service client, if it has the scope.
+    pub fn of_client(client: &Client) -> Option<Self> {
+        client.scopes.contains(SCOPE).then(|| Self::Client(client.id.clone()))
+    }
+}
+
+/// Why metadata was not set.
+#[derive(Debug, thiserror::Error)]
+pub enum SetMetadataError {
+    /// There is no such account.
+    #[error("there is no such account")]
+    NotFound,
+    /// The members that tokens contain are too large.
+    #[error(
+        "the members that access tokens contain (token.app_metadata) must have at most {MAX_TOKEN_METADATA} bytes of JSON"
+    )]
+    TooLargeForTokens,
+    /// See [`ServiceError`].
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+}
+
+from_store_errors!(SetMetadataError);
+
+/// Replaces the metadata. If tokens contain a member that changes, every node refuses the older tokens of the account once this
+/// returns, and the next refresh of its sessions returns the new members (I16).
+///
+/// # Errors
+/// [`SetMetadataError`]
+pub async fn set_app_metadata(
+    state: &AppState,
+    id: AccountId,
+    metadata: Metadata,
+    writer: &Writer,
+) -> Result<(Account, Profile), SetMetadataError> {
+    if further_claims::token_metadata_bytes(&state.config.token, &metadata) > MAX_TOKEN_METADATA {
+        return Err(SetMetadataError::TooLargeForTokens);
+    }
+    let now = state.clock.now();
+    let mut change = state.sql.change_account(id).await?.ok_or(SetMetadataError::NotFound)?;
+    let claims = further_claims::of_change(state, &mut change).await?;
+    let mut profile = change.profile().await?;
+    profile.app_metadata = metadata;
+    change.set_profile(&profile).await?;
+    let entry = Entry::new(now, AuditEvent::ProfileChanged).account(id).detail("app_metadata");
+    let entry = match writer {
+        Writer::Admin(admin) => entry.by(Actor::Admin(*admin)),
+        Writer::Client(client) => entry.by(Actor::Client(client.clone())),
+        Writer::Operator => entry,
+    };
+    change.record(&entry).await?;
+    further_claims::update(state, &mut change, &claims).await?;
+    let account = change.account.clone();
+    change.commit().await?;
+    tracing::info!(account = %id, "metadata of an account set");
+    Ok((account, profile))
+}

@@ -1,0 +1,77 @@
+//! The claims of an account that the configuration adds to its access tokens (`token.email_verified`, `token.app_metadata`).
+//! Redis keeps them beside the account's roles, so that a refresh reads them at no further cost.
+
+use crate::{
+    config::TokenSettings,
+    domain::{
+        account::Account,
+        further_claims::{FurtherClaims, MAX_TOKEN_METADATA},
+        profile::Metadata,
+    },
+    service::error::ServiceError,
+    state::AppState,
+    store::sql::{AccountChange, SqlError},
+};
+
+/// The claims of an account that signs in. Reads the database only if tokens contain metadata.
+///
+/// # Errors
+/// [`SqlError`]
+pub(super) async fn of(state: &AppState, account: &Account) -> Result<FurtherClaims, SqlError> {
+    let settings = &state.config.token;
+    let metadata = match settings.app_metadata[..] {
+        [] => Metadata::default(),
+        _ => state.sql.profile(account.id).await?.app_metadata,
+    };
+    Ok(select(settings, account, &metadata))
+}
+
+/// The claims of an account that is being changed.
+///
+/// # Errors
+/// [`SqlError`]
+pub(super) async fn of_change(state: &AppState, change: &mut AccountChange) -> Result<FurtherClaims, SqlError> {
+    let settings = &state.config.token;
+    let metadata = match settings.app_metadata[..] {
+        [] => Metadata::default(),
+        _ => change.profile().await?.app_metadata,
+    };
+    Ok(select(settings, &change.account, &metadata))
+}
+
+/// The size of the members of `metadata` that tokens contain, in bytes of JSON.
+pub(super) fn token_metadata_bytes(settings: &TokenSettings, metadata: &Metadata) -> usize {
+    metadata.only(&settings.app_metadata).to_json().len()
+}
+
+fn select(settings: &TokenSettings, account: &Account, metadata: &Metadata) -> FurtherClaims {
+    let mut members = metadata.only(&settings.app_metadata);
+    if members.to_json().len() > MAX_TOKEN_METADATA {
+        // The configuration has grown since the metadata was written.
+        tracing::warn!(
+            account = %account.id,
+            "the members of app_metadata that token.app_metadata names exceed {MAX_TOKEN_METADATA} bytes: omitted from tokens"
+        );
+        members = Metadata::default();
+    }
+    FurtherClaims::new(settings.email_verified.then_some(account.email_verified), members.into_members())
+}
+
+/// Stores the claims of a changed account under a new version, so that no older token is accepted (I16). Does nothing if tokens
+/// contain none of what `before` and the account differ in.
+///
+/// # Errors
+/// [`ServiceError`]
+pub(super) async fn update(
+    state: &AppState,
+    change: &mut AccountChange,
+    before: &FurtherClaims,
+) -> Result<(), ServiceError> {
+    if of_change(state, change).await? == *before {
+        return Ok(());
+    }
+    let now = state.clock.now();
+    change.next_claims_version(now).await?;
+    let epoch = change.bump_epoch().await?;
+    super::accounts::store_claims(state, change, epoch, now).await
+}
