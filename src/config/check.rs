@@ -137,8 +137,11 @@ pub(crate) fn filter(text: &str) -> Result<EnvFilter, String> {
             return Err(rule(&""));
         }
     }
-    // fred warns of each attempt to connect; the service logs outages itself.
-    let quiet = (!parts.iter().any(|part| part.starts_with("fred"))).then_some("fred=error");
+    // fred warns of each attempt to connect; the service logs outages itself. webauthn_rs_core reports what clients send as
+    // errors; the service records refusals itself.
+    let is_named = |module: &str| parts.iter().any(|part| part.starts_with(module));
+    let quiet = [("fred", "fred=error"), ("webauthn_rs_core", "webauthn_rs_core=off")];
+    let quiet: Vec<_> = quiet.into_iter().filter(|(module, _)| !is_named(module)).map(|(_, part)| part).collect();
     EnvFilter::builder()
         .parse(parts.into_iter().chain(quiet).collect::<Vec<_>>().join(","))
         .map_err(|error| rule(&format_args!(": {error}")))

@@ -11,7 +11,7 @@ use super::{
     AccountSettings, AuditSettings, CacheSettings, Config, DatabaseSettings, FeedSettings, ForwardedHeader,
     HttpSettings, KeySettings, LogFormat, LogSettings, LoginSettings, MetricsSettings, PasswordSettings, RedisSettings,
     Registration, Secrets, SessionSettings, TelemetrySettings, TokenSettings, Verification, check, duration,
-    limits::limits, mail, read::Reader, store_url,
+    limits::limits, mail, passkeys, read::Reader, store_url,
 };
 use crate::domain::{audit::Addresses, key::Algorithm, secret::SecretText, text::comparison_key};
 
@@ -119,6 +119,7 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
     let telemetry = telemetry(read);
     let limits = limits(read);
     let password = password(read);
+    let passkeys = passkeys::passkeys(read, &issuer, &http.allowed_origins);
     let mail::ParsedMail { settings: mail, password_file: mail_password_file } =
         mail::mail(read, working_dir, &data_dir, &issuer);
     let audit = audit(read);
@@ -171,6 +172,7 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
         telemetry,
         limits,
         password,
+        passkeys,
         mail,
         audit,
         log,

@@ -35,6 +35,10 @@ pub struct LimitSettings {
     pub mail_per_account: Option<Quota>,
     /// Requests for links and codes, and uses of these, in total.
     pub recovery_service: Option<Quota>,
+    /// Sign-ins and registrations of passkeys, and their options, from one address.
+    pub passkey_per_address: Option<Quota>,
+    /// Sign-ins and registrations of passkeys, and their options, in total.
+    pub passkey_service: Option<Quota>,
     /// Refreshes from one address, on one node.
     pub refresh_per_address: Option<Quota>,
     /// Refreshes of one account's sessions, on one node.
@@ -74,6 +78,8 @@ pub(super) fn limits(read: &mut Reader<'_>) -> LimitSettings {
         recovery_per_address: read.one("limits.recovery_per_address", quota),
         mail_per_account: read.one("limits.mail_per_account", quota),
         recovery_service: read.one("limits.recovery_service", quota),
+        passkey_per_address: read.one("limits.passkey_per_address", quota),
+        passkey_service: read.one("limits.passkey_service", quota),
         refresh_per_address: read.one("limits.refresh_per_address", quota),
         refresh_per_account: read.one("limits.refresh_per_account", quota),
         refresh_service: read.one("limits.refresh_service", quota),

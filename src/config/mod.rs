@@ -9,6 +9,7 @@ mod interpret;
 mod limits;
 mod load;
 mod mail;
+mod passkeys;
 mod raw;
 mod read;
 pub mod schema;
@@ -30,6 +31,7 @@ pub use self::{
     limits::{Ipv6Network, LimitSettings},
     load::{Sources, load, load_existing, load_listen, load_log_settings, load_mail_settings, load_places},
     mail::{LinkTemplate, MailLinks, MailSettings, MailTransport, Sender, SmtpCredentials, SmtpSecurity, SmtpSettings},
+    passkeys::{PasskeySettings, RelyingParty, UserVerification},
     show::{Shown, inspect, to_toml},
 };
 pub(crate) use check::filter;
@@ -79,6 +81,8 @@ pub struct Config {
     pub limits: LimitSettings,
     /// The password policy and hashing parameters.
     pub password: PasswordSettings,
+    /// Passkeys.
+    pub passkeys: PasskeySettings,
     /// Mails to account owners.
     pub mail: MailSettings,
     /// The audit log.

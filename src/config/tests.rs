@@ -240,6 +240,8 @@ fn every_key_can_be_set_by_its_variable() {
         ("LATCHKEY_LIMITS_RECOVERY_PER_ADDRESS", "22/22s"),
         ("LATCHKEY_LIMITS_MAIL_PER_ACCOUNT", "1/23s"),
         ("LATCHKEY_LIMITS_RECOVERY_SERVICE", "24/24s"),
+        ("LATCHKEY_LIMITS_PASSKEY_PER_ADDRESS", "25/25s"),
+        ("LATCHKEY_LIMITS_PASSKEY_SERVICE", "26/26s"),
         ("LATCHKEY_LIMITS_REFRESH_PER_ADDRESS", "14/14s"),
         ("LATCHKEY_LIMITS_REFRESH_PER_ACCOUNT", "15/15s"),
         ("LATCHKEY_LIMITS_REFRESH_SERVICE", "16/16s"),
@@ -261,6 +263,13 @@ fn every_key_can_be_set_by_its_variable() {
         ("LATCHKEY_PASSWORD_MAX_IMPORT_WORK", "7"),
         ("LATCHKEY_PASSWORD_PEPPER", "33333333333333333333333333333333"),
         ("LATCHKEY_PASSWORD_PREVIOUS_PEPPERS", "44444444444444444444444444444444"),
+        ("LATCHKEY_PASSKEYS_ENABLED", "true"),
+        ("LATCHKEY_PASSKEYS_RP_ID", "example.com"),
+        ("LATCHKEY_PASSKEYS_ORIGINS", "https://c.example"),
+        ("LATCHKEY_PASSKEYS_USER_VERIFICATION", "preferred"),
+        ("LATCHKEY_PASSKEYS_ALLOWED_AAGUIDS", "ea9b8d66-4d01-1d21-3ce4-b6b48cb575d4"),
+        ("LATCHKEY_PASSKEYS_MAX_PER_ACCOUNT", "9"),
+        ("LATCHKEY_PASSKEYS_TIMEOUT", "2m"),
         ("LATCHKEY_MAIL_URL", "smtps://mail.example.com"),
         ("LATCHKEY_MAIL_USERNAME", "u"),
         ("LATCHKEY_MAIL_PASSWORD", "hunter2"),
@@ -329,13 +338,17 @@ fn every_key_can_be_set_by_its_variable() {
              registration_per_address: Some(Quota {{ count: 8, window: 8s }}), registration_per_account: Some(Quota {{ count: 9, window: 9s }}), registration_service: None, \
              password_change_per_address: Some(Quota {{ count: 11, window: 11s }}), password_change_per_account: Some(Quota {{ count: 12, window: 12s }}), \
              password_change_service: Some(Quota {{ count: 13, window: 13s }}), recovery_per_address: Some(Quota {{ count: 22, window: 22s }}), \
-             mail_per_account: Some(Quota {{ count: 1, window: 23s }}), recovery_service: Some(Quota {{ count: 24, window: 24s }}), refresh_per_address: Some(Quota {{ count: 14, window: 14s }}), \
+             mail_per_account: Some(Quota {{ count: 1, window: 23s }}), recovery_service: Some(Quota {{ count: 24, window: 24s }}), \
+             passkey_per_address: Some(Quota {{ count: 25, window: 25s }}), passkey_service: Some(Quota {{ count: 26, window: 26s }}), refresh_per_address: Some(Quota {{ count: 14, window: 14s }}), \
              refresh_per_account: Some(Quota {{ count: 15, window: 15s }}), refresh_service: Some(Quota {{ count: 16, window: 16s }}), \
              introspection_per_client: Some(Quota {{ count: 17, window: 17s }}), introspection_service: Some(Quota {{ count: 18, window: 18s }}), client_authentication_failures_per_address: Some(Quota {{ count: 19, window: 19s }}), \
              ipv6_network: Some(Ipv6Network {{ prefix: 40, factor: 21 }}) }}, \
              password: PasswordSettings {{ min_length: 15, max_length: 256, min_score: 4, \
              banned_words: [\"acme\", \"initech\"], memory_kib: 47104, iterations: 1, parallelism: 2, threads: 3, queue: 4, \
              max_import_memory_kib: 65536, max_import_work: 7, pepper: Some([secret]), previous_peppers: [[secret]] }}, \
+             passkeys: PasskeySettings {{ relying_party: Some(RelyingParty {{ id: \"example.com\", \
+             origins: [\"https://id.example.com\", \"https://a.example\", \"https://b.example\", \"https://c.example\"] }}), user_verification: Preferred, \
+             allowed_aaguids: [Aaguid(ea9b8d66-4d01-1d21-3ce4-b6b48cb575d4)], max_per_account: 9, timeout: 120s }}, \
              mail: MailSettings {{ transport: Smtp(SmtpSettings {{ host: \"mail.example.com\", port: 465, security: Tls, \
              credentials: Some(SmtpCredentials {{ username: \"u\", password: [secret] }}), tls_ca: Some(\"/m.pem\"), ehlo_name: \"node.example.com\", timeout: 11s }}), \
              from: Sender {{ name: Some(\"Acme\"), address: Recipient(no-reply@example.com) }}, reply_to: Some(Sender {{ name: None, address: Recipient(help@example.com) }}), \
@@ -380,6 +393,13 @@ fn impossible_values_are_refused() {
         "listen=8080",
         "listen=localhost:8080",
         "issuer=https://a.example/",
+        "passkeys.rp_id=example.com",
+        "passkeys.rp_id=192.0.2.1",
+        "passkeys.origins=https://a.example/b",
+        "passkeys.user_verification=discouraged",
+        "passkeys.allowed_aaguids=yubikey",
+        "passkeys.max_per_account=0",
+        "passkeys.timeout=1s",
         "data_dir=",
         "multi_node=yes",
         "registration.open=1",

@@ -17,6 +17,7 @@ pub mod key_ring;
 pub mod key_rotation;
 pub mod one_time_token;
 pub mod origin_tag;
+pub mod passkeys;
 pub mod pseudonymizer;
 pub mod refresh_token;
 pub mod seal;

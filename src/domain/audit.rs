@@ -72,6 +72,15 @@ words! {
         AccountExported = "account_exported",
         /// An account was invited to set its password.
         AccountInvited = "account_invited",
+        /// A passkey was added to an account, or a registration was refused; `detail` is the passkey's id.
+        PasskeyAdded = "passkey_added",
+        /// A passkey was renamed; `detail` is its id.
+        PasskeyRenamed = "passkey_renamed",
+        /// A passkey was removed; `detail` is its id.
+        PasskeyRemoved = "passkey_removed",
+        /// A response of a passkey was refused; `detail` is its purpose, and the passkey's id if it is known. The reason
+        /// `counter_went_backwards` means that there may be a copy of the authenticator.
+        PasskeyRefused = "passkey_refused",
         /// A session was ended before it expired; `reason` is the cause.
         SessionEnded = "session_ended",
         /// Sessions of an account were ended, their number is in `count`; `reason` is the cause.

@@ -54,3 +54,7 @@ id! {
     /// The id of a session, the `sid` of its tokens. A version 4 UUID: 122 unpredictable bits.
     SessionId
 }
+id! {
+    /// The id of a passkey in the API. A version 7 UUID: ordered by the time of registration.
+    PasskeyId
+}

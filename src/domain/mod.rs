@@ -22,6 +22,7 @@ pub mod limit;
 pub mod locale;
 pub mod mail;
 pub mod one_time_token;
+pub mod passkey;
 pub mod profile;
 pub mod secret;
 pub mod session;

@@ -213,7 +213,8 @@ impl Templates {
             MailData::PasswordChanged { notice }
             | MailData::NewDevice { notice }
             | MailData::SessionReuse { notice }
-            | MailData::FactorChanged { notice, .. } => {
+            | MailData::FactorChanged { notice, .. }
+            | MailData::PasskeyCopied { notice } => {
                 facts.origin(&notice.origin);
                 if let Some(link) = &notice.not_me {
                     facts.set("not_me", link.expose());

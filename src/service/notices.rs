@@ -42,3 +42,17 @@ pub(super) async fn session_reuse(state: &AppState, account: AccountId, ip: Opti
         tracing::warn!(%error, %account, "the notice of a reused refresh token could not be sent");
     }
 }
+
+/// Tells the owner that a passkey was refused because its signature counter did not grow: there may be a copy of it.
+pub(super) async fn passkey_copied(state: &AppState, account: &Account, origin: &RequestOrigin) {
+    let sent = Box::pin(async {
+        if account_mail::wants(state, account, Template::PasskeyCopied) {
+            let notice = account_mail::notice(state, account, origin, state.clock.now()).await?;
+            account_mail::send(state, account, &account.email, origin, MailData::PasskeyCopied { notice }).await?;
+        }
+        Ok::<_, ServiceError>(())
+    });
+    if let Err(error) = sent.await {
+        tracing::warn!(%error, account = %account.id, "the notice of a copied passkey could not be sent");
+    }
+}

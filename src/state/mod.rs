@@ -28,6 +28,7 @@ use crate::{
         derive::{self, derive},
         one_time_token::TokenDigests,
         origin_tag::OriginTagger,
+        passkeys::PasskeyCeremonies,
         pseudonymizer::Pseudonymizer,
         refresh_token::RefreshTokens,
         seal::Sealer,
@@ -69,6 +70,8 @@ pub struct AppState {
     pub(crate) csrf: CsrfTokens,
     /// Computes the digests of one-time tokens.
     pub(crate) token_digests: TokenDigests,
+    /// The ceremonies of passkeys; none if passkeys are off, or have no domain.
+    pub(crate) passkeys: Option<PasskeyCeremonies>,
     /// Verifies access tokens.
     pub tokens: TokenVerifier,
     /// Tags the origins of requests.
@@ -144,6 +147,10 @@ impl AppState {
             leeway: config.token.leeway,
         };
         let tokens = TokenVerifier::new(rules, keys.shared(), config.cache.max_tokens, &entropy);
+        let passkeys =
+            config.passkeys.relying_party.as_ref().map(|relying_party| {
+                PasskeyCeremonies::new(relying_party, &config.passkeys, &config.mail.product_name)
+            });
         let sql = sql.keeping_addresses(config.audit.addresses);
         let audit = AuditLog::start(&config.audit, clock.clone(), entropy.clone(), &sql);
         let mailer =
@@ -169,6 +176,7 @@ impl AppState {
             browser_tokens,
             csrf,
             token_digests,
+            passkeys,
             tokens,
             origin_tags,
             pseudonymizer,

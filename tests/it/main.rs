@@ -32,6 +32,7 @@ mod openapi_external;
 mod openapi_requests;
 mod overload;
 mod packaging;
+mod passkeys;
 mod proxies;
 mod recovery;
 mod revocation_log;

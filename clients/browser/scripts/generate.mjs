@@ -7,7 +7,17 @@ const document = JSON.parse(readFileSync(input, "utf8"));
 const schemas = document.components.schemas;
 
 // The schemas that the client's methods take and return, and what they refer to.
-const ROOTS = ["LoginRequest", "TokensResponse", "RegisterRequest", "AccountResponse", "SessionsResponse", "Problem"];
+const ROOTS = [
+  "LoginRequest",
+  "TokensResponse",
+  "RegisterRequest",
+  "AccountResponse",
+  "SessionsResponse",
+  "PasskeyOptions",
+  "PasskeysResponse",
+  "PasskeyAddedResponse",
+  "Problem",
+];
 
 const wanted = new Map();
 

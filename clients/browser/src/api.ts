@@ -31,7 +31,7 @@ export interface AccountResponse {
 /** A field that is missing or invalid. */
 export interface FieldError {
   /** The kind of error. Stable; later releases may add values. */
-  code: "required" | "unknown_field" | "unknown_value" | "wrong_type" | "too_short" | "too_long" | "invalid_email" | "invalid_username" | "hidden_characters" | "username_is_uuid" | "mixed_scripts" | "username_reserved" | "token_or_code" | "username_not_yet" | "invalid_display_name" | "invalid_locale" | "invalid_time_zone" | "metadata_too_large" | "taken" | "wrong_password" | "password_too_short" | "password_too_long" | "password_common" | "password_banned_word" | "password_guessable";
+  code: "required" | "unknown_field" | "unknown_value" | "wrong_type" | "too_short" | "too_long" | "invalid_email" | "invalid_username" | "hidden_characters" | "username_is_uuid" | "mixed_scripts" | "username_reserved" | "token_or_code" | "username_not_yet" | "invalid_display_name" | "invalid_locale" | "invalid_time_zone" | "metadata_too_large" | "invalid_passkey_name" | "taken" | "wrong_password" | "password_too_short" | "password_too_long" | "password_common" | "password_banned_word" | "password_guessable";
   /** A human-readable description. */
   detail: string;
   /** The name of the field. */
@@ -50,10 +50,54 @@ export interface LoginRequest {
   transport?: "bearer" | "cookie" | null;
 }
 
+/** A registered passkey. */
+export interface Passkey {
+  /** The model of the authenticator, as it claims: all zeros if it does not say. */
+  aaguid: string;
+  /** Whether there was a copy at the last use. */
+  backed_up: boolean;
+  /** Whether its key can be copied to a backup or another device. */
+  backup_eligible: boolean;
+  /** When it was registered. */
+  created_at: string;
+  /** Whether the passkey can be used without a username. Absent if the browser did not say. */
+  discoverable?: boolean;
+  /** The passkey's id. */
+  id: string;
+  /** When it was last used to sign in. Absent before the first time. */
+  last_used_at?: string;
+  /** The name that the owner gave to it. */
+  name: string;
+  /** How the browser may reach the authenticator: `internal`, `hybrid`, `usb`, `nfc`, `ble`. */
+  transports: Array<string>;
+}
+
+/** A new passkey, and the tokens of the session that takes the place of the calling one. */
+export interface PasskeyAddedResponse {
+  /** The passkey. */
+  passkey: Passkey;
+  /** The tokens, as after a sign-in. */
+  tokens: TokensResponse;
+}
+
+/** The options of a ceremony for `navigator.credentials`. */
+export interface PasskeyOptions {
+  /** How many seconds the response is accepted. */
+  expires_in: number;
+  /** The options in the JSON form of WebAuthn: `PublicKeyCredential.parseCreationOptionsFromJSON` or `parseRequestOptionsFromJSON` reads them. */
+  public_key: unknown;
+}
+
+/** The passkeys of an account. */
+export interface PasskeysResponse {
+  /** The passkeys, oldest first. */
+  passkeys: Array<Passkey>;
+}
+
 /** An error response (RFC 9457). */
 export interface Problem {
   /** The kind of problem. Stable; later releases may add values. */
-  code: "malformed_request" | "authentication_required" | "invalid_credentials" | "invalid_token" | "claims_changed" | "invalid_client" | "invalid_refresh_token" | "refresh_token_reused" | "invalid_code" | "insufficient_user_authentication" | "session_expired" | "registration_closed" | "email_not_verified" | "proof_required" | "login_method_off" | "forbidden" | "wrong_password" | "cross_site_request" | "cookie_cross_site" | "not_found" | "unknown_account" | "unknown_session" | "method_not_allowed" | "request_timeout" | "email_taken" | "username_taken" | "payload_too_large" | "unsupported_media_type" | "headers_too_large" | "invalid_fields" | "weak_password" | "too_many_requests" | "internal_error" | "unavailable";
+  code: "malformed_request" | "authentication_required" | "invalid_credentials" | "invalid_token" | "claims_changed" | "invalid_client" | "invalid_refresh_token" | "refresh_token_reused" | "invalid_code" | "invalid_passkey" | "insufficient_user_authentication" | "session_expired" | "registration_closed" | "email_not_verified" | "proof_required" | "login_method_off" | "passkey_model_not_allowed" | "forbidden" | "wrong_password" | "cross_site_request" | "cookie_cross_site" | "not_found" | "unknown_account" | "unknown_session" | "unknown_passkey" | "method_not_allowed" | "request_timeout" | "email_taken" | "username_taken" | "passkey_exists" | "too_many_passkeys" | "payload_too_large" | "unsupported_media_type" | "headers_too_large" | "invalid_fields" | "weak_password" | "passkey_rejected" | "too_many_requests" | "internal_error" | "unavailable";
   /** A human-readable description of this occurrence. */
   detail: string;
   /** The fields that are missing or invalid. */

@@ -1,7 +1,18 @@
-import type { AccountResponse, LoginRequest, RegisterRequest, SessionsResponse, TokensResponse } from "./api.js";
+import type {
+  AccountResponse,
+  LoginRequest,
+  Passkey,
+  PasskeyAddedResponse,
+  PasskeyOptions,
+  PasskeysResponse,
+  RegisterRequest,
+  SessionsResponse,
+  TokensResponse,
+} from "./api.js";
 import { LatchkeyProblem, LatchkeyUnreachable, SignedOut, problemOf } from "./problem.js";
 import { localTokenStorage, memoryTokenStorage, type TokenStorage } from "./storage.js";
 import { openTabs, type TabMessage } from "./tabs.js";
+import { createPasskey, getPasskey } from "./webauthn.js";
 
 export interface ClientOptions {
   /** The URL of Latchkey, such as `https://auth.example.com`. */
@@ -26,6 +37,31 @@ export interface SessionInfo {
 }
 
 export type SignIn = Pick<LoginRequest, "identifier" | "password" | "device">;
+
+/** The second step of a sign-in: pass it to `signInWithCode` or `signInWithPasskey` within `expiresIn` seconds. */
+export interface SecondFactor {
+  challenge: string;
+  /** The factors that the account has: `totp`, `passkey`, `recovery_code`, `email_code`. Later releases may add others. */
+  methods: readonly string[];
+  expiresIn: number;
+}
+
+/** The session of a sign-in, or the second step that it needs. */
+export type SignInResult = (SessionInfo & { secondFactor?: undefined }) | { id?: undefined; secondFactor: SecondFactor };
+
+export interface PasskeySignIn {
+  /** The second step of a sign-in with a password. Without it the passkey signs in by itself, without a username. */
+  secondFactor?: SecondFactor;
+  /** A name for the device, shown in the list of sessions. */
+  device?: string;
+  /**
+   * Offers passkeys where the browser fills in the username: an input with `autocomplete="username webauthn"`. The promise is
+   * pending until the user chooses one: abort it with `signal` before another sign-in.
+   */
+  conditional?: boolean;
+  signal?: AbortSignal;
+}
+
 export type Listener = (session: SessionInfo | null) => void;
 
 interface Access {
@@ -89,14 +125,30 @@ export class LatchkeyClient {
     return (await this.#call("POST", "/v1/users", account)).json();
   }
 
-  /** Signs in and ends the session that was there before with the transport `cookie`. */
-  async signIn(credentials: SignIn): Promise<SessionInfo> {
-    const transport = this.#cookie ? "cookie" : "bearer";
-    const response = await this.#call("POST", "/v1/login", { ...credentials, transport });
-    this.#epoch++;
-    this.#refreshing = null;
-    const access = await this.#keep(await response.json());
-    return { id: access.sessionId };
+  /**
+   * Signs in and ends the session that was there before with the transport `cookie`. If the account has a second factor, nobody
+   * is signed in yet: `secondFactor` says how to continue.
+   */
+  async signIn(credentials: SignIn): Promise<SignInResult> {
+    return this.#signIn("/v1/login", { ...credentials, transport: this.#transport });
+  }
+
+  /** Continues a sign-in with a code: of an authenticator app (`totp`), a mail (`email_code`) or a `recovery_code`. */
+  async signInWithCode(secondFactor: SecondFactor, method: string, code: string): Promise<SignInResult> {
+    return this.#signIn("/v1/login/second-factor", { challenge: secondFactor.challenge, method, code });
+  }
+
+  /**
+   * Signs in with a passkey: by itself, or as the second step of a sign-in. Rejects with a DOMException `NotAllowedError` if the
+   * user cancels, and `AbortError` if `signal` is aborted.
+   */
+  async signInWithPasskey({ secondFactor, device, conditional, signal }: PasskeySignIn = {}): Promise<SignInResult> {
+    const challenge = secondFactor && { challenge: secondFactor.challenge };
+    const path = challenge ? "/v1/login/second-factor" : "/v1/login/passkey";
+    const options: PasskeyOptions = await (await this.#call("POST", `${path}/options`, challenge)).json();
+    const credential = await getPasskey(options.public_key, conditional ?? false, signal);
+    if (challenge) return this.#signIn(path, { ...challenge, method: "passkey", credential });
+    return this.#signIn(path, { credential, transport: this.#transport, ...(device && { device }) });
   }
 
   /** Continues the session after a reload. Returns null if nobody is signed in. */
@@ -171,14 +223,73 @@ export class LatchkeyClient {
    */
   async changePassword(current: string, next: string): Promise<SessionInfo> {
     const body = { current_password: current, new_password: next };
+    const { session } = await this.#replace<TokensResponse>("POST", "/v1/me/password", body, (tokens) => tokens);
+    return session;
+  }
+
+  /** The account's passkeys, oldest first. */
+  async passkeys(): Promise<Passkey[]> {
+    return (await this.#json<PasskeysResponse>("GET", "/v1/me/passkeys")).passkeys;
+  }
+
+  /**
+   * Registers a passkey under this name. All other sessions of the account end, and this one gets new tokens. Rejects with a
+   * DOMException `NotAllowedError` if the user cancels, and `InvalidStateError` if the authenticator is registered already.
+   */
+  async addPasskey(name: string, signal?: AbortSignal): Promise<Passkey> {
+    const options = await this.#json<PasskeyOptions>("POST", "/v1/me/passkeys/options");
+    const body = { name, credential: await createPasskey(options.public_key, signal) };
+    const added = await this.#replace<PasskeyAddedResponse>("POST", "/v1/me/passkeys", body, ({ tokens }) => tokens);
+    return added.response.passkey;
+  }
+
+  /** Renames a passkey. */
+  async renamePasskey(id: string, name: string): Promise<Passkey> {
+    return this.#json("PATCH", `/v1/me/passkeys/${encodeURIComponent(id)}`, { name });
+  }
+
+  /** Removes a passkey. All other sessions of the account end, and this one gets new tokens. */
+  async removePasskey(id: string): Promise<void> {
+    const path = `/v1/me/passkeys/${encodeURIComponent(id)}`;
+    await this.#replace<TokensResponse>("DELETE", path, undefined, (tokens) => tokens);
+  }
+
+  /** Stops listening to other tabs. */
+  close(): void {
+    this.#tabs.close();
+    this.#listeners.clear();
+  }
+
+  get #transport(): "cookie" | "bearer" {
+    return this.#cookie ? "cookie" : "bearer";
+  }
+
+  /** One step of a sign-in. */
+  async #signIn(path: string, body: unknown): Promise<SignInResult> {
+    let response: Response;
+    try {
+      response = await this.#call("POST", path, body);
+    } catch (error) {
+      if (error instanceof LatchkeyProblem && error.secondFactor) {
+        return { secondFactor: error.secondFactor };
+      }
+      throw error;
+    }
+    this.#epoch++;
+    this.#refreshing = null;
+    return { id: (await this.#keep(await response.json())).sessionId };
+  }
+
+  /** A change whose response has the tokens of the session that takes the place of this one, in all tabs. */
+  async #replace<T>(method: string, path: string, body: unknown, tokensOf: (response: T) => TokensResponse) {
     const change = (access: Access) =>
       // under the lock: a tab that presented the ended session's cookie meanwhile would have the new one deleted
       this.#tabs.exclusively(async () => {
-        const response = await this.#call("POST", "/v1/me/password", body, access.token);
+        const response: T = await (await this.#call(method, path, body, access.token)).json();
         this.#epoch++;
         this.#refreshing = null;
         this.#ended = access.sessionId;
-        return { id: (await this.#keep(await response.json())).sessionId };
+        return { response, session: { id: (await this.#keep(tokensOf(response))).sessionId } };
       });
     const access = await this.#fresh();
     try {
@@ -187,12 +298,6 @@ export class LatchkeyClient {
       if (!(error instanceof LatchkeyProblem && error.status === 401)) throw error;
       return change(await this.#fresh(access));
     }
-  }
-
-  /** Stops listening to other tabs. */
-  close(): void {
-    this.#tabs.close();
-    this.#listeners.clear();
   }
 
   async #json<T>(method: string, path: string, body?: unknown): Promise<T> {

@@ -1,4 +1,14 @@
-export { LatchkeyClient, type ClientOptions, type Listener, type SessionInfo, type SignIn } from "./client.js";
+export {
+  LatchkeyClient,
+  type ClientOptions,
+  type Listener,
+  type PasskeySignIn,
+  type SecondFactor,
+  type SessionInfo,
+  type SignIn,
+  type SignInResult,
+} from "./client.js";
 export { LatchkeyProblem, LatchkeyUnreachable, SignedOut } from "./problem.js";
 export { localTokenStorage, memoryTokenStorage, type TokenStorage } from "./storage.js";
 export type * from "./api.js";
+export { passkeysSupported } from "./webauthn.js";

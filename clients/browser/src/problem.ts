@@ -1,4 +1,12 @@
 import type { FieldError, Problem } from "./api.js";
+import type { SecondFactor } from "./client.js";
+
+/** The members of a problem with which a sign-in continues. */
+interface SecondStep {
+  challenge: string;
+  methods: string[];
+  expires_in: number;
+}
 
 /** An error response of Latchkey (RFC 9457). Branch on `code`; `detail` is for people. */
 export class LatchkeyProblem extends Error {
@@ -11,8 +19,10 @@ export class LatchkeyProblem extends Error {
   readonly requestId: string | undefined;
   /** Seconds to wait before a retry, from `Retry-After`. */
   readonly retryAfter: number | undefined;
+  /** The second step of a sign-in, with the code `second_factor_required`. */
+  readonly secondFactor: SecondFactor | undefined;
 
-  constructor(problem: Problem, retryAfter?: number) {
+  constructor(problem: Problem & Partial<SecondStep>, retryAfter?: number) {
     super(problem.detail || problem.title);
     this.status = problem.status;
     this.code = problem.code;
@@ -20,6 +30,8 @@ export class LatchkeyProblem extends Error {
     this.errors = problem.errors ?? [];
     this.requestId = problem.request_id;
     this.retryAfter = retryAfter;
+    const { challenge, methods = [], expires_in: expiresIn = 0 } = problem;
+    this.secondFactor = challenge ? { challenge, methods, expiresIn } : undefined;
   }
 
   /** The error of one form field, if that field is invalid. */
@@ -51,9 +63,9 @@ export class SignedOut extends Error {
 export async function problemOf(response: Response): Promise<LatchkeyProblem> {
   const seconds = Number(response.headers.get("retry-after") ?? NaN);
   const retryAfter = Number.isFinite(seconds) ? seconds : undefined;
-  let body: Partial<Problem> = {};
+  let body: Partial<Problem & SecondStep> = {};
   try {
-    body = (await response.json()) as Partial<Problem>;
+    body = (await response.json()) as typeof body;
   } catch {
     // not JSON: a proxy's page
   }

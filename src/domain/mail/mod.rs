@@ -64,6 +64,8 @@ templates! {
     AccountDisabled = "account_disabled",
     /// A second factor was added or removed. [`MailData::FactorChanged`]
     FactorChanged = "factor_changed",
+    /// A passkey was refused because there may be a copy of its authenticator. [`MailData::PasskeyCopied`]
+    PasskeyCopied = "passkey_copied",
     /// Few recovery codes are left. [`MailData::RecoveryCodesLow`]
     RecoveryCodesLow = "recovery_codes_low",
     /// A test, sent by `latchkey doctor --test-mail`. [`MailData::Test`]
@@ -81,6 +83,7 @@ impl Template {
             | Self::SessionReuse
             | Self::AccountDisabled
             | Self::FactorChanged
+            | Self::PasskeyCopied
             | Self::RecoveryCodesLow => true,
             Self::VerifyAddress
             | Self::AddressTaken
@@ -280,6 +283,11 @@ pub enum MailData {
         /// The facts.
         notice: Notice,
     },
+    /// [`Template::PasskeyCopied`]
+    PasskeyCopied {
+        /// The facts.
+        notice: Notice,
+    },
     /// [`Template::RecoveryCodesLow`]
     RecoveryCodesLow {
         /// The number of unused recovery codes.
@@ -310,6 +318,7 @@ impl MailData {
             Self::SessionReuse { .. } => Template::SessionReuse,
             Self::AccountDisabled { .. } => Template::AccountDisabled,
             Self::FactorChanged { .. } => Template::FactorChanged,
+            Self::PasskeyCopied { .. } => Template::PasskeyCopied,
             Self::RecoveryCodesLow { .. } => Template::RecoveryCodesLow,
             Self::Test { .. } => Template::Test,
         }

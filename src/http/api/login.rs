@@ -146,6 +146,12 @@ pub(super) enum SignedInResponse {
 impl TokensResponse {
     /// The body with the tokens, and the cookie with the refresh token of a cookie session.
     pub(super) fn with_cookie(tokens: Tokens) -> (RawJson<Self>, Option<String>) {
+        let (body, cookie) = Self::split(tokens);
+        (RawJson::written(body.to_json()), cookie)
+    }
+
+    /// The tokens, and the cookie with the refresh token of a cookie session.
+    pub(super) fn split(tokens: Tokens) -> (Self, Option<String>) {
         let cookie = (tokens.transport == Transport::Cookie)
             .then(|| cookie::set(&tokens.refresh_token, tokens.refresh_expires_in));
         let body = Self {
@@ -156,7 +162,7 @@ impl TokensResponse {
             refresh_expires_in: tokens.refresh_expires_in.as_secs(),
             session_id: tokens.session.0,
         };
-        (RawJson::written(body.to_json()), cookie)
+        (body, cookie)
     }
 
     /// The JSON that serde would write, without its search for characters to escape: a token is long and has none.

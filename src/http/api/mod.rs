@@ -9,6 +9,7 @@ pub mod keys;
 pub mod login;
 pub mod me;
 pub mod metadata;
+pub mod passkeys;
 pub mod recovery;
 pub mod revocations;
 pub mod session;
@@ -24,6 +25,8 @@ pub enum Tag {
     SignIn,
     /// Register, verify addresses, recover, change and delete the account.
     Account,
+    /// Register and manage passkeys.
+    Passkeys,
     /// List and end the account's sessions.
     Sessions,
     /// Standard endpoints for service clients and OAuth client libraries.
@@ -38,5 +41,6 @@ pub enum Tag {
 
 impl Tag {
     /// The sections in the order in which the document lists them.
-    pub(super) const ORDER: [&str; 7] = ["Sign-in", "Account", "Sessions", "OAuth", "Services", "Keys", "Health"];
+    pub(super) const ORDER: [&str; 8] =
+        ["Sign-in", "Account", "Passkeys", "Sessions", "OAuth", "Services", "Keys", "Health"];
 }

@@ -48,6 +48,8 @@ pub struct Limits {
     undo_window: String,
     retry_window: String,
     counted_repeats: String,
+    passkey_timeout: String,
+    passkeys: String,
 }
 
 impl Limits {
@@ -63,6 +65,8 @@ impl Limits {
             undo_window: seconds(config.account.undo_window),
             retry_window: hours(config.session.retry_window),
             counted_repeats: config.session.counted_repeats_limit.to_string(),
+            passkey_timeout: seconds(config.passkeys.timeout),
+            passkeys: config.passkeys.max_per_account.to_string(),
         }
     }
 
@@ -80,6 +84,8 @@ impl Limits {
             grace: config::parse_duration(&text("session.grace")).map(seconds).unwrap_or_default(),
             retry_window: config::parse_duration(&text("session.retry_window")).map(hours).unwrap_or_default(),
             counted_repeats: text("session.counted_repeats_limit"),
+            passkey_timeout: duration("passkeys.timeout"),
+            passkeys: text("passkeys.max_per_account"),
         }
     }
 
@@ -94,6 +100,8 @@ impl Limits {
             .replace("{account.undo_window}", &self.undo_window)
             .replace("{session.retry_window}", &self.retry_window)
             .replace("{session.counted_repeats_limit}", &self.counted_repeats)
+            .replace("{passkeys.timeout}", &self.passkey_timeout)
+            .replace("{passkeys.max_per_account}", &self.passkeys)
     }
 }
 

@@ -54,6 +54,8 @@ codes! {
     RefreshTokenReused = "refresh_token_reused", UNAUTHORIZED, "The refresh token was already used";
     /// The link or the code of a mail was used before, has expired, or was issued for a state that has changed.
     InvalidCode = "invalid_code", UNAUTHORIZED, "The link or the code does not work";
+    /// The response of the passkey is not valid, its challenge was used or has expired, or no account may use it here.
+    InvalidPasskey = "invalid_passkey", UNAUTHORIZED, "The passkey was not accepted";
     /// The session was authenticated too long ago; `WWW-Authenticate` says how recent it must be (RFC 9470).
     InsufficientUserAuthentication = "insufficient_user_authentication", UNAUTHORIZED, "A more recent authentication is required";
     /// The session was idle for too long, or reached its absolute end.
@@ -66,6 +68,8 @@ codes! {
     ProofRequired = "proof_required", FORBIDDEN, "An access token, the password or a new password is required";
     /// This way to sign in is off.
     LoginMethodOff = "login_method_off", FORBIDDEN, "This way to sign in is off";
+    /// The model of the authenticator is not among those that may be registered.
+    PasskeyModelNotAllowed = "passkey_model_not_allowed", FORBIDDEN, "This model of authenticator can't be registered";
     /// The caller may not do this: it is for admins, or for service clients with a scope.
     Forbidden = "forbidden", FORBIDDEN, "The caller may not do this";
     /// The current password is wrong.
@@ -80,6 +84,8 @@ codes! {
     UnknownAccount = "unknown_account", NOT_FOUND, "There is no such account";
     /// The account has no such session.
     UnknownSession = "unknown_session", NOT_FOUND, "The account has no such session";
+    /// The account has no such passkey.
+    UnknownPasskey = "unknown_passkey", NOT_FOUND, "The account has no such passkey";
     /// The path does not support the method; `Allow` lists those it supports.
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The method is not allowed";
     /// The request's body did not arrive in time.
@@ -88,6 +94,10 @@ codes! {
     EmailTaken = "email_taken", CONFLICT, "The e-mail address is taken";
     /// The username belongs to an account.
     UsernameTaken = "username_taken", CONFLICT, "The username is taken";
+    /// The passkey is registered already.
+    PasskeyExists = "passkey_exists", CONFLICT, "The passkey is registered already";
+    /// The account has as many passkeys as it may.
+    TooManyPasskeys = "too_many_passkeys", CONFLICT, "The account has too many passkeys";
     /// The request's body exceeds the limit.
     PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE, "The request body is too large";
     /// The request's body is not JSON, or is not declared as JSON.
@@ -98,6 +108,8 @@ codes! {
     InvalidFields = "invalid_fields", UNPROCESSABLE_ENTITY, "Some fields are missing or invalid";
     /// The password is too easy to guess.
     WeakPassword = "weak_password", UNPROCESSABLE_ENTITY, "The password is too weak";
+    /// The response of the authenticator is not valid, or its challenge was used or has expired.
+    PasskeyRejected = "passkey_rejected", UNPROCESSABLE_ENTITY, "The passkey could not be registered";
     /// A rate limit was reached; try again after `Retry-After`.
     TooManyRequests = "too_many_requests", TOO_MANY_REQUESTS, "Too many requests";
     /// An unexpected error; the log has its cause under the request's id.
@@ -161,6 +173,8 @@ field_codes! {
     InvalidTimeZone = "invalid_time_zone";
     /// See [`ProfileError::MetadataSize`].
     MetadataTooLarge = "metadata_too_large";
+    /// See [`InvalidPasskeyName`](crate::domain::passkey::InvalidPasskeyName).
+    InvalidPasskeyName = "invalid_passkey_name";
     /// Another account has the name.
     Taken = "taken";
     /// The password is not the current one.

@@ -39,6 +39,7 @@ const REGISTRATION: AddressPolicy = AddressPolicy { address: "registration-addre
 const PASSWORD_CHANGE: AddressPolicy =
     AddressPolicy { address: "password-change-address", network: "password-change-network" };
 const RECOVERY: AddressPolicy = AddressPolicy { address: "recovery-address", network: "recovery-network" };
+const PASSKEY: AddressPolicy = AddressPolicy { address: "passkey-address", network: "passkey-network" };
 const REFRESH: AddressPolicy = AddressPolicy { address: "refresh-address", network: "refresh-network" };
 const CLIENT_AUTHENTICATION: AddressPolicy =
     AddressPolicy { address: "client-authentication-address", network: "client-authentication-network" };
@@ -109,6 +110,16 @@ pub async fn recovery(state: &AppState, ip: Option<IpAddr>) -> Result<(), Servic
     let limits = &state.config.limits;
     shared_by_address(state, RECOVERY, limits.recovery_per_address, ip, IfDown::Fail).await?;
     shared(state, "recovery-service", limits.recovery_service, &[], IfDown::Fail).await
+}
+
+/// Checks whether a client may begin or end a ceremony of a passkey.
+///
+/// # Errors
+/// [`ServiceError`]
+pub async fn passkey(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
+    let limits = &state.config.limits;
+    shared_by_address(state, PASSKEY, limits.passkey_per_address, ip, IfDown::Fail).await?;
+    shared(state, "passkey-service", limits.passkey_service, &[], IfDown::Fail).await
 }
 
 /// Whether a mail of this purpose may be sent to an account that a stranger may have asked for.

@@ -6,6 +6,7 @@
 //! | `lk:e{T}` | stream | the revocations of the bucket's accounts, newest last; bucket 0 also has those of signing keys | entries when a later one is appended after `redis.event_retention` (up to ten seconds more), the key that long after its last entry |
 //! | `lk:n{T}` | string | the id of the last entry of `lk:e{T}` | with the stream |
 //! | `lk:o{T}A` | hash | the one-time tokens of account `A`: links and codes of mails, as keyed digests | with the last of them |
+//! | `lk:wC` | string | the challenge `C` of a passkey ceremony: what it was issued for, and its state | after `passkeys.timeout`, or with its use |
 //! | `lk:c{T}AH` | string | an authorization code of account `A`; `H` is its SHA-256 | after a minute; ten minutes after its use |
 //! | `lk:aH` | string | an authorization request that waits for its user; `H` is the SHA-256 of its handle | after ten minutes |
 //! | `lk:m` | string | the session mark: a time that the database has too (`service/session_mark.rs`) | never |
@@ -148,6 +149,11 @@ impl Keys {
         // A client's name contains no NUL.
         let hash = digest(&SHA256, format!("{client}\0{jti}").as_bytes());
         format!("{}j{}", self.prefix, BASE64_URL_SAFE_NO_PAD.encode(hash))
+    }
+
+    /// The challenge of a passkey ceremony. Its length is fixed.
+    pub fn passkey_challenge(&self, challenge: &[u8]) -> String {
+        format!("{}w{}", self.prefix, BASE64_URL_SAFE_NO_PAD.encode(challenge))
     }
 
     /// A rate limit.

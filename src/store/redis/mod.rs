@@ -12,6 +12,7 @@ mod health;
 pub mod key;
 mod last_use;
 mod one_time_tokens;
+mod passkey_challenges;
 mod rate_limits;
 pub mod record;
 mod redis_clock;
@@ -34,6 +35,7 @@ pub use self::{
     health::{Description, Finding, RedisHealth, Severity},
     last_use::UseOrigin,
     one_time_tokens::{FoundToken, OneTimeTokens, PresentedToken},
+    passkey_challenges::{ChallengeBinding, PasskeyChallenges},
     rate_limits::{RateLimiter, ThrottleBucket, ThrottleDecision},
     refresh_status::RefreshStatus,
     replay_guard::ReplayGuard,
@@ -62,6 +64,8 @@ pub struct RedisStores {
     pub replay_guard: ReplayGuard,
     /// Links and codes of mails.
     pub one_time_tokens: OneTimeTokens,
+    /// Challenges of passkey ceremonies.
+    pub passkey_challenges: PasskeyChallenges,
     /// Authorization requests and codes.
     pub authorizations: Authorizations,
     /// Reachability and configuration of the server.
@@ -88,6 +92,7 @@ impl RedisStores {
             rate_limits: RateLimiter::new(Arc::clone(&connection)),
             replay_guard: ReplayGuard::new(Arc::clone(&connection)),
             one_time_tokens: OneTimeTokens::new(Arc::clone(&connection)),
+            passkey_challenges: PasskeyChallenges::new(Arc::clone(&connection)),
             authorizations: Authorizations::new(Arc::clone(&connection), Arc::clone(&revocation_log)),
             health: RedisHealth::new(Arc::clone(&connection)),
             revocation_log,

@@ -39,6 +39,7 @@ pub(super) struct Scripts {
     pub(super) refund: Script,
     pub(super) issue_token: Script,
     pub(super) use_token: Script,
+    pub(super) take_passkey_challenge: Script,
     pub(super) exchange: Script,
     pub(super) revoke_tree: Script,
     pub(super) touch: Script,
@@ -76,6 +77,10 @@ impl Scripts {
             refund: standalone("refund", include_str!("lua/refund.lua")),
             issue_token: standalone("issue_token", include_str!("lua/issue_token.lua")),
             use_token: standalone("use_token", include_str!("lua/use_token.lua")),
+            take_passkey_challenge: standalone(
+                "take_passkey_challenge",
+                include_str!("lua/take_passkey_challenge.lua"),
+            ),
             exchange: script("exchange", &format!("{CREATE}\n{}", include_str!("lua/exchange.lua"))),
             revoke_tree: script("revoke_tree", include_str!("lua/revoke_tree.lua")),
             touch: script("touch", include_str!("lua/touch.lua")),

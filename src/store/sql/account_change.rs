@@ -156,6 +156,7 @@ impl AccountChange {
             "DELETE FROM addresses WHERE account_id = $1",
             "DELETE FROM totp_factors WHERE account_id = $1",
             "DELETE FROM recovery_codes WHERE account_id = $1",
+            "DELETE FROM passkeys WHERE account_id = $1",
             "DELETE FROM consents WHERE account_id = $1",
             "DELETE FROM accounts WHERE id = $1",
         ] {

@@ -58,6 +58,7 @@ const MIGRATIONS: &[Migration] = &[
         own: None,
     },
     Migration { number: 10, name: "factors", sql: include_str!("../../../migrations/0010_factors.sql"), own: None },
+    Migration { number: 11, name: "passkeys", sql: include_str!("../../../migrations/0011_passkeys.sql"), own: None },
     Migration { number: 12, name: "apps", sql: include_str!("../../../migrations/0012_apps.sql"), own: None },
     Migration { number: 14, name: "recovery", sql: include_str!("../../../migrations/0014_recovery.sql"), own: None },
 ];

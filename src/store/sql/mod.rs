@@ -16,6 +16,7 @@ mod error;
 mod imports;
 mod migrate;
 mod outbox;
+mod passkeys;
 mod profiles;
 mod rekey;
 mod session_mark;
@@ -48,6 +49,7 @@ pub use self::{
     error::SqlError,
     imports::ImportOutcome,
     outbox::{Attempt, ClaimedMail, OutboxRow, OutboxState, QueueState},
+    passkeys::AddPasskeyError,
 };
 use crate::{
     config::{DatabaseSettings, store_url},

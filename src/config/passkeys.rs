@@ -1,0 +1,175 @@
+//! The section `passkeys`: the relying party of WebAuthn and what its authenticators must do.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use url::{Host, Url};
+
+use super::{check, read::Reader};
+use crate::domain::passkey::Aaguid;
+
+const MINUTE: Duration = Duration::from_mins(1);
+
+/// The most origins beside the issuer's and those of CORS. Browsers follow a few domains only (WebAuthn, section 5.11.1).
+const MAX_ORIGINS: usize = 64;
+
+/// Passkeys.
+#[derive(Clone, Debug)]
+pub struct PasskeySettings {
+    /// The relying party; none if passkeys are off, or if the issuer has no domain that they could belong to.
+    pub relying_party: Option<RelyingParty>,
+    /// Whether a sign-in by passkey alone needs user verification.
+    pub user_verification: UserVerification,
+    /// The models that can be registered; empty for all.
+    pub allowed_aaguids: Vec<Aaguid>,
+    /// The most passkeys of an account.
+    pub max_per_account: usize,
+    /// How long a challenge works.
+    pub timeout: Duration,
+}
+
+/// The relying party of WebAuthn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelyingParty {
+    /// The domain that passkeys belong to.
+    pub id: String,
+    /// The origins of the pages and apps that can use them.
+    pub origins: Vec<String>,
+}
+
+/// Whether an authenticator must verify its user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UserVerification {
+    /// User verification is required.
+    Required,
+    /// The authenticator verifies its user if it can.
+    Preferred,
+}
+
+pub(super) fn passkeys(read: &mut Reader<'_>, issuer: &str, allowed_origins: &[String]) -> PasskeySettings {
+    let enabled = read.boolean("passkeys.enabled");
+    let host = Url::parse(issuer).ok().and_then(|url| url.host().map(|host| host.to_owned()));
+    let rp_id = read.one("passkeys.rp_id", |text| match text {
+        "" => Ok(None),
+        text => domain(text).map(Some),
+    });
+    let fits = match (&rp_id, &host) {
+        (Some(id), Some(Host::Domain(host))) => host == id || host.ends_with(&format!(".{id}")),
+        (Some(id), Some(host)) => id == "localhost" && check::is_loopback_host(&bare(host)),
+        (Some(_), None) => false,
+        (None, _) => true,
+    };
+    read.rule(&["passkeys.rp_id", "issuer"], fits, |_| {
+        format!("must be the host of the issuer, {issuer}, or a domain above it: browsers accept no other")
+    });
+    let origins = read.many("passkeys.origins", origin);
+    read.rule(&["passkeys.origins"], origins.len() <= MAX_ORIGINS, |_| {
+        format!("must have at most {MAX_ORIGINS} origins")
+    });
+    let id = rp_id.or_else(|| host.as_ref().and_then(default_id));
+    let relying_party = id
+        .filter(|_| enabled)
+        .map(|id| RelyingParty { origins: all_origins(issuer, allowed_origins, &origins, &id), id });
+    PasskeySettings {
+        relying_party,
+        user_verification: read.one("passkeys.user_verification", |text| match text {
+            "required" => Ok(UserVerification::Required),
+            "preferred" => Ok(UserVerification::Preferred),
+            _ => Err("must be required or preferred".into()),
+        }),
+        allowed_aaguids: read.many("passkeys.allowed_aaguids", |text| {
+            text.parse().map_err(|_| "must hold AAGUIDs: UUIDs such as ea9b8d66-4d01-1d21-3ce4-b6b48cb575d4".into())
+        }),
+        max_per_account: read.number("passkeys.max_per_account", 1..=100),
+        timeout: read.duration("passkeys.timeout", MINUTE, 15 * MINUTE),
+    }
+}
+
+/// The host without brackets.
+fn bare(host: &Host<String>) -> String {
+    match host {
+        Host::Domain(name) => name.clone(),
+        Host::Ipv4(ip) => ip.to_string(),
+        Host::Ipv6(ip) => ip.to_string(),
+    }
+}
+
+/// The host of the issuer. Browsers accept no addresses, but `localhost`, where the same service answers.
+fn default_id(host: &Host<String>) -> Option<String> {
+    match host {
+        Host::Domain(name) => Some(name.clone()),
+        host => check::is_loopback_host(&bare(host)).then(|| "localhost".to_owned()),
+    }
+}
+
+/// The origins of the issuer, of CORS and of the setting, each once.
+fn all_origins(issuer: &str, allowed: &[String], further: &[String], id: &str) -> Vec<String> {
+    let issuer = Url::parse(issuer).ok();
+    // the page of a loopback issuer is opened as localhost
+    let as_localhost = issuer.clone().filter(|_| id == "localhost").and_then(|mut url| {
+        url.set_host(Some("localhost")).ok()?;
+        Some(url)
+    });
+    let own = [issuer, as_localhost].into_iter().flatten().map(|url| url.origin().ascii_serialization());
+    let mut seen = BTreeSet::new();
+    own.chain(allowed.iter().chain(further).cloned()).filter(|origin| seen.insert(origin.clone())).collect()
+}
+
+/// A domain name as browsers compare it: in lower case, internationalised names in their ASCII form.
+fn domain(text: &str) -> Result<String, String> {
+    let rule = || "must be a domain, such as example.com".to_owned();
+    match Host::parse(text).map_err(|_| rule())? {
+        Host::Domain(name) if name == text && !name.ends_with('.') => Ok(name),
+        Host::Domain(name) => Err(format!("must have the form that browsers use: {}", name.trim_end_matches('.'))),
+        _ => Err(rule()),
+    }
+}
+
+/// The origin of a page, or that of an Android app: the digest of the certificate that signed it.
+fn origin(text: &str) -> Result<String, String> {
+    let Some(hash) = text.strip_prefix("android:apk-key-hash:") else { return check::origin(text) };
+    let is_digest = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let good = hash.len() == 43 && hash.bytes().all(is_digest);
+    good.then(|| text.to_owned()).ok_or_else(|| {
+        "must hold origins, such as https://example.org, or android:apk-key-hash: and a SHA-256 in base64url".to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relying_party_of_loopback_issuer_is_localhost_and_other_addresses_have_none() {
+        let id = |issuer: &str| Url::parse(issuer).unwrap().host().and_then(|host| default_id(&host.to_owned()));
+        assert_eq!(id("https://auth.example.com/x").as_deref(), Some("auth.example.com"));
+        for local in ["http://127.0.0.1:8080", "http://[::1]:1", "http://localhost"] {
+            assert_eq!(id(local).as_deref(), Some("localhost"), "{local}");
+        }
+        assert_eq!(id("https://192.0.2.7"), None);
+        assert_eq!(
+            all_origins(
+                "http://127.0.0.1:80/a",
+                &["http://localhost:3000".into()],
+                &["http://localhost".into()],
+                "localhost"
+            ),
+            ["http://127.0.0.1", "http://localhost", "http://localhost:3000"]
+        );
+    }
+
+    #[test]
+    fn domain_must_have_the_form_that_browsers_use() {
+        assert_eq!(domain("example.com"), Ok("example.com".into()));
+        for bad in ["Example.com", "example.com.", "192.0.2.1", "[::1]", "https://example.com", "a b", "bücher.example"]
+        {
+            assert!(domain(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn origin_of_an_app_is_the_digest_of_its_certificate() {
+        let app = format!("android:apk-key-hash:{}", "a-_".repeat(15).split_at(43).0);
+        assert_eq!(origin(&app), Ok(app.clone()));
+        assert!(origin("android:apk-key-hash:short").is_err() && origin("https://a.example/b").is_err());
+    }
+}

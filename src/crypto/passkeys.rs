@@ -1,0 +1,450 @@
+//! The ceremonies of WebAuthn level 3: options for browsers, and the checks of what authenticators return.
+//!
+//! The checks are those of `webauthn-rs-core`. Its safe front, `webauthn-rs`, always demands user verification and never
+//! discoverable credentials, so this module uses the core and decides both itself: a passkey may be registered without user
+//! verification, as a second factor, and [`Assertion::user_verified`] decides what an authentication is worth.
+
+use serde_json::{Map, Value};
+use url::Url;
+use webauthn_rs_core::{
+    WebauthnCore,
+    error::WebauthnError,
+    proto::{
+        AttestationConveyancePreference, AttestationFormat, AuthenticationState, AuthenticatorTransport, COSEKey,
+        CollectedClientData, Credential, ParsedAttestation, PublicKeyCredential, RegisterPublicKeyCredential,
+        RegisteredExtensions, RegistrationState, RequestRegistrationExtensions, ResidentKeyRequirement,
+        UserVerificationPolicy,
+    },
+};
+
+use crate::{
+    config::{PasskeySettings, RelyingParty, UserVerification},
+    domain::{
+        ids::AccountId,
+        passkey::{Aaguid, CredentialId, Passkey},
+    },
+};
+
+/// The length of a challenge in bytes.
+pub const CHALLENGE_LENGTH: usize = 32;
+
+/// Why the response of an authenticator was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PasskeyRefusal {
+    /// The response is of another kind, or truncated.
+    #[error("the response can't be read")]
+    Malformed,
+    /// The response belongs to another challenge.
+    #[error("the challenge is another one")]
+    Challenge,
+    /// A page or app of another origin asked for it, or a page within another one.
+    #[error("the origin is not allowed")]
+    Origin,
+    /// The authenticator signed for another relying party.
+    #[error("the relying party is another one")]
+    RelyingParty,
+    /// The user was not present, or was not verified where this is required.
+    #[error("the user was not verified")]
+    UserVerification,
+    /// The signature is wrong, or another key made it.
+    #[error("the signature is wrong")]
+    Signature,
+    /// The signature counter did not grow: there may be a copy of the authenticator.
+    #[error("the signature counter did not grow")]
+    Counter,
+    /// The authenticator claims that its key can be copied, or that it can't, and said otherwise before.
+    #[error("the backup flags contradict the registration")]
+    BackupFlags,
+    /// The model of the authenticator is not among the allowed ones.
+    #[error("the model is not allowed")]
+    Model,
+    /// The kind of key or attestation is not supported.
+    #[error("the kind of key or attestation is not supported")]
+    Unsupported,
+}
+
+impl PasskeyRefusal {
+    /// The text in the audit log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Challenge => "wrong_challenge",
+            Self::Origin => "wrong_origin",
+            Self::RelyingParty => "wrong_relying_party",
+            Self::UserVerification => "user_not_verified",
+            Self::Signature => "wrong_signature",
+            Self::Counter => "counter_went_backwards",
+            Self::BackupFlags => "backup_flags_changed",
+            Self::Model => "model_not_allowed",
+            Self::Unsupported => "unsupported",
+        }
+    }
+}
+
+impl From<WebauthnError> for PasskeyRefusal {
+    fn from(error: WebauthnError) -> Self {
+        match error {
+            WebauthnError::MismatchedChallenge => Self::Challenge,
+            WebauthnError::InvalidRPOrigin | WebauthnError::CredentialCrossOrigin => Self::Origin,
+            WebauthnError::InvalidRPIDHash => Self::RelyingParty,
+            WebauthnError::UserNotPresent | WebauthnError::UserNotVerified => Self::UserVerification,
+            WebauthnError::AuthenticationFailure | WebauthnError::CredentialNotFound => Self::Signature,
+            WebauthnError::CredentialPossibleCompromise => Self::Counter,
+            WebauthnError::CredentialBackupEligibilityInconsistent | WebauthnError::CredentialMayNotBeHardwareBound => {
+                Self::BackupFlags
+            }
+            WebauthnError::AttestationNotSupported | WebauthnError::CredentialAlteredAlgFromRequest => {
+                Self::Unsupported
+            }
+            _ => Self::Malformed,
+        }
+    }
+}
+
+/// A ceremony that has begun.
+#[derive(Clone, Debug)]
+pub struct Ceremony {
+    /// The options for `navigator.credentials`, in the JSON form of WebAuthn level 3.
+    pub options: Map<String, Value>,
+    /// The challenge: 32 random bytes.
+    pub challenge: Vec<u8>,
+    /// The state for the end of the ceremony.
+    pub state: Vec<u8>,
+}
+
+/// The owner of a new passkey, as authenticators show them.
+#[derive(Clone, Copy, Debug)]
+pub struct PasskeyOwner<'a> {
+    /// The account: the user handle of the passkey.
+    pub account: AccountId,
+    /// The identifier to sign in with.
+    pub name: &'a str,
+    /// The name for people.
+    pub display_name: &'a str,
+}
+
+/// A credential that an authenticator has made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewCredential {
+    /// The credential's id.
+    pub credential: CredentialId,
+    /// The public key: a COSE key as CBOR.
+    pub public_key: Vec<u8>,
+    /// The model of the authenticator, as it claims.
+    pub aaguid: Aaguid,
+    /// Transport hints, separated by spaces.
+    pub transports: String,
+    /// Whether the browser says that it is discoverable.
+    pub discoverable: Option<bool>,
+    /// Whether the key can be copied.
+    pub backup_eligible: bool,
+    /// Whether there is a copy.
+    pub backed_up: bool,
+    /// The signature counter.
+    pub counter: u32,
+}
+
+/// The response to a request for an assertion, unchecked.
+#[derive(Clone, Debug)]
+pub struct PresentedAssertion {
+    response: PublicKeyCredential,
+    challenge: Vec<u8>,
+    credential: CredentialId,
+    /// Whether the page that asked is within a page of another origin.
+    is_framed: bool,
+}
+
+/// The response to a request for a registration, unchecked.
+#[derive(Clone, Debug)]
+pub struct PresentedRegistration {
+    response: RegisterPublicKeyCredential,
+    challenge: Vec<u8>,
+}
+
+/// The signed statements of a valid assertion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Assertion {
+    /// Whether the authenticator has verified its user, by a PIN or biometrics. Signed.
+    pub user_verified: bool,
+    /// Whether there is a copy of the key. Signed.
+    pub backed_up: bool,
+    /// The signature counter. Signed.
+    pub counter: u32,
+}
+
+impl PresentedAssertion {
+    /// Reads the JSON form of `PublicKeyCredential` (WebAuthn, section 5.1).
+    ///
+    /// # Errors
+    /// [`PasskeyRefusal::Malformed`]
+    pub fn parse(json: Map<String, Value>) -> Result<Self, PasskeyRefusal> {
+        let response: PublicKeyCredential =
+            serde_json::from_value(Value::Object(json)).map_err(|_| PasskeyRefusal::Malformed)?;
+        let (challenge, is_framed) = read_client_data(&response.response.client_data_json)?;
+        let credential = CredentialId::new(response.raw_id.clone()).ok_or(PasskeyRefusal::Malformed)?;
+        if response.type_ != "public-key" {
+            return Err(PasskeyRefusal::Malformed);
+        }
+        Ok(Self { response, challenge, credential, is_framed })
+    }
+
+    /// The challenge that it responds to: [`CHALLENGE_LENGTH`] bytes.
+    pub fn challenge(&self) -> &[u8] {
+        &self.challenge
+    }
+
+    /// The credential.
+    pub fn credential(&self) -> &CredentialId {
+        &self.credential
+    }
+
+    /// The account that the authenticator stored with the credential; none if it stored none.
+    pub fn user_handle(&self) -> Option<&[u8]> {
+        // clients send an empty handle for credentials that have none
+        self.response.get_user_unique_id().filter(|handle| !handle.is_empty())
+    }
+}
+
+impl PresentedRegistration {
+    /// Reads the JSON form of `PublicKeyCredential` (WebAuthn, section 5.1).
+    ///
+    /// # Errors
+    /// [`PasskeyRefusal::Malformed`]
+    pub fn parse(json: Map<String, Value>) -> Result<Self, PasskeyRefusal> {
+        let response: RegisterPublicKeyCredential =
+            serde_json::from_value(Value::Object(json)).map_err(|_| PasskeyRefusal::Malformed)?;
+        let (challenge, _) = read_client_data(&response.response.client_data_json)?;
+        if response.type_ != "public-key" {
+            return Err(PasskeyRefusal::Malformed);
+        }
+        Ok(Self { response, challenge })
+    }
+
+    /// The challenge that it responds to: [`CHALLENGE_LENGTH`] bytes.
+    pub fn challenge(&self) -> &[u8] {
+        &self.challenge
+    }
+}
+
+/// The challenge, and whether the page is within a page of another origin.
+fn read_client_data(client_data: &[u8]) -> Result<(Vec<u8>, bool), PasskeyRefusal> {
+    let data: CollectedClientData = serde_json::from_slice(client_data).map_err(|_| PasskeyRefusal::Malformed)?;
+    let challenge: &[u8] = data.challenge.as_ref();
+    if challenge.len() != CHALLENGE_LENGTH {
+        return Err(PasskeyRefusal::Malformed);
+    }
+    // A member of level 3 that the core does not know. Browsers only send it for framed pages.
+    let is_framed = data.cross_origin.unwrap_or(false) || data.unknown_keys.contains_key("topOrigin");
+    Ok((challenge.to_vec(), is_framed))
+}
+
+/// Begins and ends ceremonies for one relying party.
+pub struct PasskeyCeremonies {
+    core: WebauthnCore,
+    origins: Vec<String>,
+    sign_in: UserVerificationPolicy,
+    allowed_aaguids: Vec<Aaguid>,
+}
+
+impl PasskeyCeremonies {
+    /// Ceremonies for this relying party. `name` is shown by authenticators.
+    pub fn new(relying_party: &RelyingParty, settings: &PasskeySettings, name: &str) -> Self {
+        let RelyingParty { id, origins } = relying_party;
+        // neither subdomains nor other ports: the list is exact
+        let (subdomains, any_port) = (Some(false), Some(false));
+        Self {
+            core: WebauthnCore::new_unsafe_experts_only(
+                name,
+                id,
+                origins.iter().filter_map(|origin| Url::parse(origin).ok()).collect(),
+                settings.timeout,
+                subdomains,
+                any_port,
+            ),
+            origins: origins.clone(),
+            sign_in: match settings.user_verification {
+                UserVerification::Required => UserVerificationPolicy::Required,
+                UserVerification::Preferred => UserVerificationPolicy::Preferred,
+            },
+            allowed_aaguids: settings.allowed_aaguids.clone(),
+        }
+    }
+
+    /// The origins of web pages that can use the passkeys (WebAuthn, section 5.11).
+    pub fn related_origins(&self) -> Vec<String> {
+        self.origins.iter().filter(|origin| origin.starts_with("http")).cloned().collect()
+    }
+
+    /// Begins a registration. The account's passkeys are excluded, so that no authenticator is registered twice.
+    ///
+    /// # Errors
+    /// [`WebauthnError`], for a name that is empty.
+    pub fn begin_registration(&self, owner: PasskeyOwner<'_>, existing: &[Passkey]) -> Result<Ceremony, WebauthnError> {
+        let attestation = if self.allowed_aaguids.is_empty() {
+            AttestationConveyancePreference::None
+        } else {
+            AttestationConveyancePreference::Direct
+        };
+        let builder = self
+            .core
+            .new_challenge_register_builder(owner.account.as_bytes(), owner.name, owner.display_name)?
+            .attestation(attestation)
+            .user_verification_policy(UserVerificationPolicy::Preferred)
+            .exclude_credentials(Some(existing.iter().map(|it| it.credential.as_bytes().to_vec()).collect()))
+            .extensions(Some(RequestRegistrationExtensions {
+                cred_protect: None,
+                uvm: None,
+                cred_props: Some(true),
+                min_pin_length: None,
+                hmac_create_secret: None,
+            }));
+        let (mut begun, state) = self.core.generate_challenge_register(builder)?;
+        if let Some(selection) = &mut begun.public_key.authenticator_selection {
+            // a security key without room for another discoverable credential still serves as a second factor
+            selection.resident_key = Some(ResidentKeyRequirement::Preferred);
+        }
+        let challenge: &[u8] = begun.public_key.challenge.as_ref();
+        Ok(Ceremony { challenge: challenge.to_vec(), options: object(&begun.public_key), state: bytes(&state) })
+    }
+
+    /// Ends a registration.
+    ///
+    /// # Errors
+    /// [`PasskeyRefusal`]
+    pub fn finish_registration(
+        &self,
+        state: &[u8],
+        presented: &PresentedRegistration,
+    ) -> Result<NewCredential, PasskeyRefusal> {
+        let state: RegistrationState = serde_json::from_slice(state).map_err(|_| PasskeyRefusal::Malformed)?;
+        let registered = self.core.register_credential(&presented.response, &state, None)?;
+        let (aaguid, public_key) = attested(&presented.response.response.attestation_object)?;
+        if !self.allowed_aaguids.is_empty() && !self.allowed_aaguids.contains(&aaguid) {
+            return Err(PasskeyRefusal::Model);
+        }
+        let hints = presented.response.response.transports.iter().flatten();
+        let hints =
+            hints.filter(|hint| !matches!(hint, AuthenticatorTransport::Unknown | AuthenticatorTransport::Test));
+        let mut transports: Vec<&str> = hints.map(AsRef::as_ref).collect();
+        transports.sort_unstable();
+        transports.dedup();
+        Ok(NewCredential {
+            credential: CredentialId::new(registered.cred_id).ok_or(PasskeyRefusal::Malformed)?,
+            public_key,
+            aaguid,
+            transports: transports.join(" "),
+            discoverable: presented.response.extensions.cred_props.as_ref().and_then(|properties| properties.rk),
+            backup_eligible: registered.backup_eligible,
+            backed_up: registered.backup_state,
+            counter: registered.counter,
+        })
+    }
+
+    /// Begins a sign-in without a username: any discoverable passkey of the relying party can respond. With
+    /// `passkeys.user_verification = "required"` it must have verified its user.
+    ///
+    /// # Errors
+    /// [`WebauthnError`]
+    pub fn begin_sign_in(&self) -> Result<Ceremony, WebauthnError> {
+        self.begin(&[], self.sign_in)
+    }
+
+    /// Begins an authentication with one of these passkeys. User verification is used where the authenticator can.
+    ///
+    /// # Errors
+    /// [`WebauthnError`]
+    pub fn begin_authentication(&self, passkeys: &[Passkey]) -> Result<Ceremony, WebauthnError> {
+        self.begin(passkeys, UserVerificationPolicy::Preferred)
+    }
+
+    fn begin(&self, passkeys: &[Passkey], policy: UserVerificationPolicy) -> Result<Ceremony, WebauthnError> {
+        let credentials = passkeys.iter().map(credential).collect::<Result<Vec<_>, _>>()?;
+        let builder = self.core.new_challenge_authenticate_builder(credentials, Some(policy))?;
+        let (begun, mut state) = self.core.generate_challenge_authenticate(builder)?;
+        // the passkey is read again when the response arrives: it may have been removed
+        state.set_allowed_credentials(Vec::new());
+        let challenge: &[u8] = begun.public_key.challenge.as_ref();
+        Ok(Ceremony { challenge: challenge.to_vec(), options: object(&begun.public_key), state: bytes(&state) })
+    }
+
+    /// Ends an authentication: checks challenge, origin, relying party, flags, signature and counter against the passkey.
+    ///
+    /// # Errors
+    /// [`PasskeyRefusal`]
+    pub fn finish_authentication(
+        &self,
+        state: &[u8],
+        presented: &PresentedAssertion,
+        passkey: &Passkey,
+    ) -> Result<Assertion, PasskeyRefusal> {
+        // The core checks this at registrations only (WebAuthn, section 7.2, step 12).
+        if presented.is_framed {
+            return Err(PasskeyRefusal::Origin);
+        }
+        let state: AuthenticationState = serde_json::from_slice(state).map_err(|_| PasskeyRefusal::Malformed)?;
+        let credential = credential(passkey)?;
+        let result = self.core.authenticate_single_credential(&presented.response, &state, &credential)?;
+        Ok(Assertion {
+            user_verified: result.user_verified(),
+            backed_up: result.backup_state(),
+            counter: result.counter(),
+        })
+    }
+}
+
+/// A passkey as the core checks it. Whether its user was verified at the registration does not matter: each authentication
+/// counts for what its own signed flags say.
+fn credential(passkey: &Passkey) -> Result<Credential, WebauthnError> {
+    let key: serde_cbor_2::Value =
+        serde_cbor_2::from_slice(&passkey.public_key).map_err(WebauthnError::ParseCBORFailure)?;
+    let transports: Vec<_> = passkey.transports.split(' ').filter_map(|hint| hint.parse().ok()).collect();
+    Ok(Credential {
+        cred_id: passkey.credential.as_bytes().to_vec(),
+        cred: COSEKey::try_from(&key)?,
+        counter: passkey.counter,
+        transports: Some(transports).filter(|hints| !hints.is_empty()),
+        user_verified: false,
+        backup_eligible: passkey.backup_eligible,
+        backup_state: passkey.backed_up,
+        registration_policy: UserVerificationPolicy::Preferred,
+        extensions: RegisteredExtensions::none(),
+        attestation: ParsedAttestation::default(),
+        attestation_format: AttestationFormat::None,
+    })
+}
+
+/// The model and the public key in an attestation object that the core has checked (WebAuthn, section 6.5.1).
+fn attested(attestation_object: &[u8]) -> Result<(Aaguid, Vec<u8>), PasskeyRefusal> {
+    /// The part of an attestation object that this module reads.
+    #[derive(serde::Deserialize)]
+    struct AttestationObject<'a> {
+        #[serde(rename = "authData")]
+        auth_data: &'a [u8],
+    }
+
+    const AAGUID: usize = 32 + 1 + 4;
+    let object: AttestationObject<'_> =
+        serde_cbor_2::from_slice(attestation_object).map_err(|_| PasskeyRefusal::Malformed)?;
+    let read = || {
+        let (aaguid, rest) = object.auth_data.get(AAGUID..)?.split_first_chunk::<16>()?;
+        let (length, rest) = rest.split_first_chunk::<2>()?;
+        let key = rest.get(usize::from(u16::from_be_bytes(*length))..)?;
+        let key: serde_cbor_2::Value =
+            serde::Deserialize::deserialize(&mut serde_cbor_2::Deserializer::from_slice(key)).ok()?;
+        // extensions may follow the key
+        let key = serde_cbor_2::to_vec(&key).ok()?;
+        Some((Aaguid(uuid::Uuid::from_bytes(*aaguid)), key))
+    };
+    read().ok_or(PasskeyRefusal::Malformed)
+}
+
+fn object(value: &impl serde::Serialize) -> Map<String, Value> {
+    match serde_json::to_value(value) {
+        Ok(Value::Object(members)) => members,
+        _ => Map::new(),
+    }
+}
+
+fn bytes(state: &impl serde::Serialize) -> Vec<u8> {
+    serde_json::to_vec(state).unwrap_or_default()
+}

@@ -1,0 +1,208 @@
+//! Passkeys: public key credentials of WebAuthn level 3. Only public data; the private key stays in the authenticator.
+
+use std::{fmt, str::FromStr};
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use uuid::Uuid;
+
+use super::{
+    authentication::{AuthenticationMethod, AuthenticationMethods},
+    clock::Timestamp,
+    ids::{AccountId, PasskeyId},
+    text::is_deceptive,
+};
+
+/// The id that an authenticator gave to a credential: 1 to 1023 bytes (WebAuthn, section 5.8.3).
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct CredentialId(Vec<u8>);
+
+impl CredentialId {
+    /// The longest id in bytes.
+    pub const MAX_LENGTH: usize = 1023;
+
+    /// An id of these bytes; none if there are none or too many.
+    pub fn new(bytes: Vec<u8>) -> Option<Self> {
+        (1..=Self::MAX_LENGTH).contains(&bytes.len()).then_some(Self(bytes))
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for CredentialId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&BASE64_URL_SAFE_NO_PAD.encode(&self.0))
+    }
+}
+
+impl fmt::Debug for CredentialId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CredentialId({self})")
+    }
+}
+
+/// The model of an authenticator, as the authenticator claims it (WebAuthn, section 6.5.1). All zeros: not stated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Aaguid(pub Uuid);
+
+impl fmt::Display for Aaguid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+impl FromStr for Aaguid {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, uuid::Error> {
+        text.parse().map(Self)
+    }
+}
+
+/// The name that the owner gave to a passkey: 1 to 64 characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PasskeyName(String);
+
+/// The name of a passkey is empty, too long, or has invisible characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be 1 to 64 characters, none of them invisible")]
+pub struct InvalidPasskeyName;
+
+impl PasskeyName {
+    /// The longest name in characters.
+    pub const MAX_LENGTH: usize = 64;
+
+    /// Parses a name. Blanks at its ends are removed.
+    ///
+    /// # Errors
+    /// [`InvalidPasskeyName`]
+    pub fn parse(text: &str) -> Result<Self, InvalidPasskeyName> {
+        let text = text.trim();
+        let fits = (1..=Self::MAX_LENGTH).contains(&text.chars().count());
+        if fits && !text.contains(is_deceptive) { Ok(Self(text.to_owned())) } else { Err(InvalidPasskeyName) }
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A registered passkey.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passkey {
+    /// The id in the API.
+    pub id: PasskeyId,
+    /// The account.
+    pub account: AccountId,
+    /// The credential's id.
+    pub credential: CredentialId,
+    /// The public key: a COSE key as CBOR (RFC 9052, section 7).
+    pub public_key: Vec<u8>,
+    /// The name that the owner gave to it.
+    pub name: PasskeyName,
+    /// The model of the authenticator.
+    pub aaguid: Aaguid,
+    /// How the browser may reach the authenticator, separated by spaces: hints such as `internal` and `usb`.
+    pub transports: String,
+    /// Whether the browser says that the credential can be found without its id, and so used without a username. None if it
+    /// does not say.
+    pub discoverable: Option<bool>,
+    /// Whether the private key can leave the authenticator, for a backup or another device. Never changes.
+    pub backup_eligible: bool,
+    /// Whether there was a copy of the private key at the last use.
+    pub backed_up: bool,
+    /// The highest signature counter so far; 0 if the authenticator does not count.
+    pub counter: u32,
+    /// The time of the registration.
+    pub created_at: Timestamp,
+    /// The time of the last sign-in; none before the first.
+    pub last_used_at: Option<Timestamp>,
+}
+
+impl Passkey {
+    /// The methods of an authentication with this passkey (RFC 8176): a key that can be copied counts as one in software.
+    pub const fn methods(&self, user_verified: bool) -> AuthenticationMethods {
+        let key =
+            if self.backup_eligible { AuthenticationMethod::SoftwareKey } else { AuthenticationMethod::HardwareKey };
+        let methods = AuthenticationMethods::of(key).with(AuthenticationMethod::UserPresence);
+        if user_verified { methods.with(AuthenticationMethod::MultipleFactors) } else { methods }
+    }
+}
+
+/// The changes by a use of a passkey.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PasskeyUse {
+    /// The signature counter.
+    pub counter: u32,
+    /// Whether there is a copy of the private key.
+    pub backed_up: bool,
+    /// The time of the sign-in; none if the sign-in needs more.
+    pub used_at: Option<Timestamp>,
+}
+
+/// The purpose of a ceremony's challenge. A response to it works for nothing else (I11).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PasskeyPurpose {
+    /// To register a passkey.
+    Registration,
+    /// To sign in without a username.
+    SignIn,
+    /// To complete a sign-in.
+    SecondFactor,
+    /// To authenticate a session again.
+    StepUp,
+}
+
+impl PasskeyPurpose {
+    /// All purposes.
+    pub const ALL: [Self; 4] = [Self::Registration, Self::SignIn, Self::SecondFactor, Self::StepUp];
+
+    /// The byte in Redis.
+    pub const fn byte(self) -> u8 {
+        match self {
+            Self::Registration => b'r',
+            Self::SignIn => b's',
+            Self::SecondFactor => b'f',
+            Self::StepUp => b'u',
+        }
+    }
+
+    /// The text in the audit log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Registration => "registration",
+            Self::SignIn => "sign_in",
+            Self::SecondFactor => "second_factor",
+            Self::StepUp => "step_up",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passkey_name_is_trimmed_and_bounded() {
+        assert_eq!(PasskeyName::parse("  Ada's phone ").unwrap().as_str(), "Ada's phone");
+        assert!(PasskeyName::parse(&"é".repeat(64)).is_ok());
+        for bad in ["", "  ", "a\u{202e}b", "a\nb", &"x".repeat(65)] {
+            assert_eq!(PasskeyName::parse(bad), Err(InvalidPasskeyName), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn credential_id_is_bounded() {
+        assert!(CredentialId::new(vec![]).is_none() && CredentialId::new(vec![0; 1024]).is_none());
+        assert_eq!(CredentialId::new(vec![251, 255]).unwrap().to_string(), "-_8");
+    }
+
+    #[test]
+    fn purposes_have_distinct_bytes() {
+        let bytes: std::collections::BTreeSet<_> = PasskeyPurpose::ALL.iter().map(|purpose| purpose.byte()).collect();
+        assert_eq!(bytes.len(), PasskeyPurpose::ALL.len());
+    }
+}

@@ -1,0 +1,702 @@
+//! `/v1/me/passkeys`, `POST /v1/login/passkey/options`, `POST /v1/login/passkey`, `GET /.well-known/webauthn`.
+
+use std::{sync::Arc, time::Duration};
+
+use poem::web::Data;
+use poem_openapi::{ApiResponse, Object, OpenApi, param::Path, payload::Json, types::Example};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use super::{
+    Tag,
+    account::sentence,
+    login::{SignedInResponse, TokensResponse, TransportName, printable},
+};
+use crate::{
+    domain::{
+        clock::Timestamp,
+        ids::PasskeyId,
+        passkey::{Passkey, PasskeyName},
+        session::{Accepted, Transport},
+    },
+    http::{
+        extract::{
+            auth::{CookieCheck, CsrfCheck, ReplacedCookie, SignedIn},
+            client_info::{ClientInfo, MailOrigin},
+            json::Body,
+        },
+        problem::{Code, Failed, FieldCode, FieldError, ProblemError, Problems},
+        types::{JsonObject, Time},
+    },
+    service::{
+        authenticate::AuthenticateError,
+        factor_change::{FactorChangeError, FactorChanger},
+        passkeys::{
+            PasskeyError, PasskeyOptions,
+            manage::{self, ManagePasskeyError},
+            register::{self, RegisterPasskeyError},
+            related_origins,
+            sign_in::{self, PasskeySignIn},
+            verify::{self, PasskeyTask},
+        },
+        sign_in::SignInStep,
+        token_issuer::Tokens,
+    },
+    state::AppState,
+};
+
+/// How long browsers may cache the list of origins.
+const MAX_AGE: Duration = Duration::from_hours(1);
+
+/// Passkeys: register and manage them, and sign in with one.
+pub struct PasskeysApi;
+
+/// The options of a ceremony for `navigator.credentials`.
+#[derive(Object)]
+#[oai(rename = "PasskeyOptions", example)]
+pub(super) struct PasskeyOptionsResponse {
+    /// The options in the JSON form of WebAuthn: `PublicKeyCredential.parseCreationOptionsFromJSON` or
+    /// `parseRequestOptionsFromJSON` reads them.
+    public_key: JsonObject,
+    /// How many seconds the response is accepted.
+    expires_in: u64,
+}
+
+impl Example for PasskeyOptionsResponse {
+    fn example() -> Self {
+        let options = json!({
+            "challenge": "WzXw7Y2bCk4hE0cQm5ZrN1uP8sT6vLxAaDdFfGgHhJk",
+            "timeout": 300_000,
+            "rpId": "auth.example.com",
+            "allowCredentials": [],
+            "userVerification": "required",
+        });
+        Self { public_key: members(options), expires_in: 300 }
+    }
+}
+
+impl From<PasskeyOptions> for PasskeyOptionsResponse {
+    fn from(options: PasskeyOptions) -> Self {
+        Self { public_key: JsonObject(options.public_key), expires_in: options.expires_in }
+    }
+}
+
+/// A registered passkey.
+#[derive(Object)]
+#[oai(rename = "Passkey", skip_serializing_if_is_none, example)]
+struct PasskeyResponse {
+    /// The passkey's id.
+    id: Uuid,
+    /// The name that the owner gave to it.
+    name: String,
+    /// The model of the authenticator, as it claims: all zeros if it does not say.
+    aaguid: Uuid,
+    /// How the browser may reach the authenticator: `internal`, `hybrid`, `usb`, `nfc`, `ble`.
+    transports: Vec<String>,
+    /// Whether the passkey can be used without a username. Absent if the browser did not say.
+    discoverable: Option<bool>,
+    /// Whether its key can be copied to a backup or another device.
+    backup_eligible: bool,
+    /// Whether there was a copy at the last use.
+    backed_up: bool,
+    /// When it was registered.
+    created_at: Time,
+    /// When it was last used to sign in. Absent before the first time.
+    last_used_at: Option<Time>,
+}
+
+impl Example for PasskeyResponse {
+    fn example() -> Self {
+        let then = |secs: i64| Time(Timestamp::from_millis((1_767_225_600 + secs) * 1000));
+        Self {
+            id: Uuid::from_u128(0x019b_7a63_2c00_7b1e_8c55_0d6f_3a1b_9e22),
+            name: "Ada's phone".to_owned(),
+            aaguid: Uuid::from_u128(0xea9b_8d66_4d01_1d21_3ce4_b6b4_8cb5_75d4),
+            transports: vec!["hybrid".to_owned(), "internal".to_owned()],
+            discoverable: Some(true),
+            backup_eligible: true,
+            backed_up: true,
+            created_at: then(0),
+            last_used_at: Some(then(3600)),
+        }
+    }
+}
+
+impl From<Passkey> for PasskeyResponse {
+    fn from(passkey: Passkey) -> Self {
+        let transports = passkey.transports.split(' ').filter(|hint| !hint.is_empty());
+        Self {
+            id: passkey.id.0,
+            name: passkey.name.as_str().to_owned(),
+            aaguid: passkey.aaguid.0,
+            transports: transports.map(str::to_owned).collect(),
+            discoverable: passkey.discoverable,
+            backup_eligible: passkey.backup_eligible,
+            backed_up: passkey.backed_up,
+            created_at: passkey.created_at.into(),
+            last_used_at: passkey.last_used_at.map(Into::into),
+        }
+    }
+}
+
+/// The passkeys of an account.
+#[derive(Object)]
+#[oai(example)]
+struct PasskeysResponse {
+    /// The passkeys, oldest first.
+    passkeys: Vec<PasskeyResponse>,
+}
+
+impl Example for PasskeysResponse {
+    fn example() -> Self {
+        Self { passkeys: vec![PasskeyResponse::example()] }
+    }
+}
+
+/// A new passkey, and the tokens of the session that takes the place of the calling one.
+#[derive(Object)]
+#[oai(example)]
+struct PasskeyAddedResponse {
+    /// The passkey.
+    passkey: PasskeyResponse,
+    /// The tokens, as after a sign-in.
+    tokens: TokensResponse,
+}
+
+impl Example for PasskeyAddedResponse {
+    fn example() -> Self {
+        Self { passkey: PasskeyResponse::example(), tokens: TokensResponse::example() }
+    }
+}
+
+/// A passkey to register.
+#[derive(Object)]
+#[oai(example)]
+struct AddPasskeyRequest {
+    /// A name for the passkey: 1 to 64 characters.
+    #[oai(validator(min_length = 1, max_length = 64))]
+    name: String,
+    /// The `PublicKeyCredential` of `navigator.credentials.create`, in its JSON form (`toJSON`).
+    credential: JsonObject,
+}
+
+impl Example for AddPasskeyRequest {
+    fn example() -> Self {
+        let response = json!({
+            "clientDataJSON": "eyJ0eXBlIjoid2ViYXV0aG4uY3JlYXRlIiwi…",
+            "attestationObject": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVi…",
+            "transports": ["internal"],
+        });
+        Self { name: "Ada's phone".to_owned(), credential: credential_example(&response) }
+    }
+}
+
+/// A new name for a passkey.
+#[derive(Object)]
+#[oai(example)]
+struct RenamePasskeyRequest {
+    /// The name: 1 to 64 characters.
+    #[oai(validator(min_length = 1, max_length = 64))]
+    name: String,
+}
+
+impl Example for RenamePasskeyRequest {
+    fn example() -> Self {
+        Self { name: "Ada's old phone".to_owned() }
+    }
+}
+
+/// A sign-in with a passkey.
+#[derive(Object)]
+#[oai(example)]
+struct PasskeyLoginRequest {
+    /// The `PublicKeyCredential` of `navigator.credentials.get`, in its JSON form (`toJSON`).
+    credential: JsonObject,
+    /// How the refresh token is delivered. Default: `bearer`.
+    transport: Option<TransportName>,
+    /// A name for the device, shown in the list of sessions.
+    #[oai(validator(max_length = 64))]
+    device: Option<String>,
+}
+
+impl Example for PasskeyLoginRequest {
+    fn example() -> Self {
+        let response = json!({
+            "clientDataJSON": "eyJ0eXBlIjoid2ViYXV0aG4uZ2V0Iiwi…",
+            "authenticatorData": "SZYN5YgOjGh0NBcPZHZgW4_krrmihjLHmVzzuoMdl2M…",
+            "signature": "MEUCIQDmG9wLk…",
+            "userHandle": "AZt6YywAex6MVQ1vOhueIQ",
+        });
+        Self {
+            credential: credential_example(&response),
+            transport: Some(TransportName::Bearer),
+            device: Some("Ada's laptop".to_owned()),
+        }
+    }
+}
+
+/// An example of a credential in its JSON form.
+pub(super) fn credential_example(response: &Value) -> JsonObject {
+    let id = "t3JzWk0xQ9mJ8oN5bYv2Rg";
+    members(json!({
+        "id": id, "rawId": id, "type": "public-key", "response": response, "clientExtensionResults": {},
+    }))
+}
+
+fn members(value: Value) -> JsonObject {
+    match value {
+        Value::Object(members) => JsonObject(members),
+        _ => JsonObject(Map::new()),
+    }
+}
+
+/// The origins of pages that can use the passkeys of this relying party (WebAuthn, section 5.11).
+#[derive(Object)]
+#[oai(example)]
+struct RelatedOriginsResponse {
+    /// The origins.
+    origins: Vec<String>,
+}
+
+impl Example for RelatedOriginsResponse {
+    fn example() -> Self {
+        Self { origins: vec!["https://auth.example.com".to_owned(), "https://app.example.org".to_owned()] }
+    }
+}
+
+#[derive(ApiResponse)]
+enum OptionsResponse {
+    /// The options. Their challenge works once.
+    #[oai(status = 200)]
+    Ok(Json<PasskeyOptionsResponse>),
+}
+
+#[derive(ApiResponse)]
+enum ListResponse {
+    /// The passkeys.
+    #[oai(status = 200)]
+    Ok(Json<PasskeysResponse>),
+}
+
+#[derive(ApiResponse)]
+enum AddedResponse {
+    /// The passkey was registered, and all former sessions of the account have ended. The tokens of the new session.
+    #[oai(status = 201)]
+    Created(
+        Json<PasskeyAddedResponse>,
+        /// The refresh cookie, if the calling session had the transport `cookie`.
+        #[oai(header = "Set-Cookie")]
+        Option<String>,
+    ),
+}
+
+#[derive(ApiResponse)]
+enum RenamedResponse {
+    /// The passkey.
+    #[oai(status = 200)]
+    Ok(Json<PasskeyResponse>),
+}
+
+#[derive(ApiResponse)]
+enum RemovedResponse {
+    /// The passkey was removed, and all former sessions of the account have ended. The tokens of the new session.
+    #[oai(status = 200)]
+    Ok(
+        Json<TokensResponse>,
+        /// The refresh cookie, if the calling session had the transport `cookie`.
+        #[oai(header = "Set-Cookie")]
+        Option<String>,
+    ),
+}
+
+#[derive(ApiResponse)]
+enum OriginsResponse {
+    /// The origins.
+    #[oai(status = 200)]
+    Ok(
+        Json<RelatedOriginsResponse>,
+        /// How long the list may be cached.
+        #[oai(header = "Cache-Control")]
+        String,
+    ),
+}
+
+/// The errors of listing passkeys.
+struct ListProblems;
+
+impl Problems for ListProblems {
+    const CODES: &'static [Code] = &[Code::AuthenticationRequired, Code::InvalidToken, Code::ClaimsChanged];
+}
+
+/// The errors of beginning a registration.
+struct AddOptionsProblems;
+
+impl Problems for AddOptionsProblems {
+    const CODES: &'static [Code] = &[
+        Code::AuthenticationRequired,
+        Code::InvalidToken,
+        Code::ClaimsChanged,
+        Code::InsufficientUserAuthentication,
+        Code::LoginMethodOff,
+        Code::TooManyPasskeys,
+        Code::TooManyRequests,
+    ];
+}
+
+/// The errors of a registration.
+struct AddProblems;
+
+impl Problems for AddProblems {
+    const CODES: &'static [Code] = &[
+        Code::MalformedRequest,
+        Code::AuthenticationRequired,
+        Code::InvalidToken,
+        Code::ClaimsChanged,
+        Code::InsufficientUserAuthentication,
+        Code::LoginMethodOff,
+        Code::PasskeyModelNotAllowed,
+        Code::CrossSiteRequest,
+        Code::CookieCrossSite,
+        Code::PasskeyExists,
+        Code::TooManyPasskeys,
+        Code::UnsupportedMediaType,
+        Code::InvalidFields,
+        Code::PasskeyRejected,
+        Code::TooManyRequests,
+    ];
+}
+
+impl<P: Problems> From<RegisterPasskeyError> for Failed<P> {
+    fn from(error: RegisterPasskeyError) -> Self {
+        match error {
+            RegisterPasskeyError::NoAccount => ProblemError::from(AuthenticateError::InvalidToken).into(),
+            RegisterPasskeyError::TooLongAgo(error) => ProblemError::from(error).into(),
+            RegisterPasskeyError::Off => off(),
+            RegisterPasskeyError::Refused => {
+                Self::new(Code::PasskeyRejected, "The authenticator's response was not accepted. Begin again.")
+            }
+            RegisterPasskeyError::ModelNotAllowed => {
+                let detail = "Use another authenticator: this model can't be registered (passkeys.allowed_aaguids).";
+                Self::new(Code::PasskeyModelNotAllowed, detail)
+            }
+            RegisterPasskeyError::Exists => {
+                Self::new(Code::PasskeyExists, "This passkey is registered already. Use another authenticator.")
+            }
+            RegisterPasskeyError::TooMany(most) => {
+                let detail = format!("The account has {most} passkeys, as many as it may. Remove one first.");
+                Self::new(Code::TooManyPasskeys, detail)
+            }
+            RegisterPasskeyError::Change(error) => change_failed(error).into(),
+            RegisterPasskeyError::Service(error) => error.into(),
+        }
+    }
+}
+
+/// The errors of renaming a passkey.
+struct RenameProblems;
+
+impl Problems for RenameProblems {
+    const CODES: &'static [Code] = &[
+        Code::MalformedRequest,
+        Code::AuthenticationRequired,
+        Code::InvalidToken,
+        Code::ClaimsChanged,
+        Code::UnknownPasskey,
+        Code::UnsupportedMediaType,
+        Code::InvalidFields,
+        Code::TooManyRequests,
+    ];
+}
+
+/// The errors of removing a passkey.
+struct RemoveProblems;
+
+impl Problems for RemoveProblems {
+    const CODES: &'static [Code] = &[
+        Code::MalformedRequest,
+        Code::AuthenticationRequired,
+        Code::InvalidToken,
+        Code::ClaimsChanged,
+        Code::InsufficientUserAuthentication,
+        Code::CrossSiteRequest,
+        Code::CookieCrossSite,
+        Code::UnknownPasskey,
+        Code::TooManyRequests,
+    ];
+}
+
+impl<P: Problems> From<ManagePasskeyError> for Failed<P> {
+    fn from(error: ManagePasskeyError) -> Self {
+        match error {
+            ManagePasskeyError::Unknown => Self::new(Code::UnknownPasskey, "The account has no passkey with this id."),
+            ManagePasskeyError::TooLongAgo(error) => ProblemError::from(error).into(),
+            ManagePasskeyError::Change(error) => change_failed(error).into(),
+            ManagePasskeyError::Service(error) => error.into(),
+        }
+    }
+}
+
+/// The errors of beginning a sign-in.
+struct LoginOptionsProblems;
+
+impl Problems for LoginOptionsProblems {
+    const CODES: &'static [Code] = &[Code::LoginMethodOff, Code::TooManyRequests];
+}
+
+/// The errors of a sign-in with a passkey.
+struct LoginProblems;
+
+impl Problems for LoginProblems {
+    const CODES: &'static [Code] = &[
+        Code::MalformedRequest,
+        Code::InvalidPasskey,
+        Code::EmailNotVerified,
+        Code::LoginMethodOff,
+        Code::CrossSiteRequest,
+        Code::CookieCrossSite,
+        Code::UnsupportedMediaType,
+        Code::InvalidFields,
+        Code::TooManyRequests,
+    ];
+}
+
+impl<P: Problems> From<PasskeyError> for Failed<P> {
+    fn from(error: PasskeyError) -> Self {
+        match error {
+            PasskeyError::Off => off(),
+            PasskeyError::Refused => invalid_passkey().into(),
+            PasskeyError::Service(error) => error.into(),
+        }
+    }
+}
+
+/// The errors of reading the origins.
+struct OriginsProblems;
+
+impl Problems for OriginsProblems {
+    const CODES: &'static [Code] = &[Code::NotFound];
+}
+
+/// The refusal of a passkey.
+pub(super) fn invalid_passkey() -> ProblemError {
+    ProblemError::new(Code::InvalidPasskey, "The passkey was not accepted. Begin again with new options.")
+}
+
+fn off<P: Problems>() -> Failed<P> {
+    let detail =
+        "Passkeys are off (passkeys.enabled), or the issuer has no domain that they could belong to (passkeys.rp_id).";
+    Failed::new(Code::LoginMethodOff, detail)
+}
+
+/// The refusal of a change of factors.
+pub(super) fn change_failed(error: FactorChangeError) -> ProblemError {
+    match error {
+        FactorChangeError::SessionEnded => AuthenticateError::InvalidToken.into(),
+        FactorChangeError::CookieNotAccepted => {
+            ProblemError::new(Code::CrossSiteRequest, "This request must not set the cookie of the session.")
+        }
+        FactorChangeError::Service(error) => error.into(),
+    }
+}
+
+fn parse_name(text: &str) -> Result<PasskeyName, ProblemError> {
+    PasskeyName::parse(text).map_err(|error| {
+        let field = FieldError::new("name", FieldCode::InvalidPasskeyName, sentence(&error));
+        ProblemError::fields(Code::InvalidFields, vec![field])
+    })
+}
+
+/// Why the response must not set a cookie, and the sessions that may be replaced therefore.
+fn accepted(cross_site: Option<ProblemError>, unusable: Option<ProblemError>) -> (Option<ProblemError>, Accepted) {
+    let refused = cross_site.or(unusable);
+    let accepted = if refused.is_some() { Accepted::Bearer } else { Accepted::Any };
+    (refused, accepted)
+}
+
+#[OpenApi]
+impl PasskeysApi {
+    /// Begin to register a passkey
+    ///
+    /// Options for `navigator.credentials.create`. Their challenge works once, within {passkeys.timeout}, and for the calling
+    /// session only. Needs a session that was authenticated within the last {account.recent_authentication}.
+    #[oai(
+        path = "/v1/me/passkeys/options",
+        method = "post",
+        operation_id = "passkey_registration_options",
+        tag = "Tag::Passkeys"
+    )]
+    async fn add_options(
+        &self,
+        Data(state): Data<&Arc<AppState>>,
+        client: ClientInfo,
+        SignedIn(caller): SignedIn,
+    ) -> Result<OptionsResponse, Failed<AddOptionsProblems>> {
+        let options = register::options(state, &caller, client.ip).await?;
+        Ok(OptionsResponse::Ok(Json(options.into())))
+    }
+
+    /// Register a passkey
+    ///
+    /// Ends a registration with the credential that the authenticator has made. All other sessions of the account end in the same
+    /// step, and a new one takes the place of the calling session. An account may have {passkeys.max_per_account} passkeys.
+    #[oai(path = "/v1/me/passkeys", method = "post", operation_id = "add_passkey", tag = "Tag::Passkeys")]
+    async fn add(
+        &self,
+        Data(state): Data<&Arc<AppState>>,
+        MailOrigin(origin): MailOrigin,
+        CsrfCheck(cross_site): CsrfCheck,
+        CookieCheck(unusable): CookieCheck,
+        SignedIn(caller): SignedIn,
+        Body(request): Body<AddPasskeyRequest>,
+    ) -> Result<AddedResponse, Failed<AddProblems>> {
+        let name = parse_name(&request.name)?;
+        let (refused, accepted) = accepted(cross_site, unusable);
+        let by = FactorChanger { caller: &caller, accepted, origin: &origin };
+        match (register::register(state, by, request.credential.0, name).await, refused) {
+            (Err(RegisterPasskeyError::Change(FactorChangeError::CookieNotAccepted)), Some(refused)) => {
+                Err(refused.into())
+            }
+            (outcome, _) => {
+                let (passkey, tokens) = outcome?;
+                let (tokens, cookie) = TokensResponse::split(tokens);
+                Ok(AddedResponse::Created(Json(PasskeyAddedResponse { passkey: passkey.into(), tokens }), cookie))
+            }
+        }
+    }
+
+    /// List passkeys
+    ///
+    /// The passkeys of the account, oldest first.
+    #[oai(path = "/v1/me/passkeys", method = "get", operation_id = "list_passkeys", tag = "Tag::Passkeys")]
+    async fn list(
+        &self,
+        Data(state): Data<&Arc<AppState>>,
+        SignedIn(caller): SignedIn,
+    ) -> Result<ListResponse, Failed<ListProblems>> {
+        let passkeys = manage::list(state, &caller).await?;
+        Ok(ListResponse::Ok(Json(PasskeysResponse { passkeys: passkeys.into_iter().map(Into::into).collect() })))
+    }
+
+    /// Rename a passkey
+    #[oai(path = "/v1/me/passkeys/:id", method = "patch", operation_id = "rename_passkey", tag = "Tag::Passkeys")]
+    async fn rename(
+        &self,
+        Data(state): Data<&Arc<AppState>>,
+        client: ClientInfo,
+        SignedIn(caller): SignedIn,
+        /// The passkey's id.
+        Path(id): Path<Uuid>,
+        Body(request): Body<RenamePasskeyRequest>,
+    ) -> Result<RenamedResponse, Failed<RenameProblems>> {
+        let name = parse_name(&request.name)?;
+        let renamed = manage::rename(state, &caller, PasskeyId(id), &name, client.ip).await?;
+        Ok(RenamedResponse::Ok(Json(renamed.into())))
+    }
+
+    /// Remove a passkey
+    ///
+    /// The passkey stops working at once. All other sessions of the account end in the same step, and a new one takes the place of
+    /// the calling session. Needs a session that was authenticated within the last {account.recent_authentication}.
+    #[oai(path = "/v1/me/passkeys/:id", method = "delete", operation_id = "remove_passkey", tag = "Tag::Passkeys")]
+    async fn remove(
+        &self,
+        Data(state): Data<&Arc<AppState>>,
+        MailOrigin(origin): MailOrigin,
+        CsrfCheck(cross_site): CsrfCheck,
+        CookieCheck(unusable): CookieCheck,
+        SignedIn(caller): SignedIn,
+        /// The passkey's id.
+        Path(id): Path<Uuid>,
+    ) -> Result<RemovedResponse, Failed<RemoveProblems>> {
+        let (refused, accepted) = accepted(cross_site, unusable);
+        let by = FactorChanger { caller: &caller, accepted, origin: &origin };
+        match (manage::remove(state, by, PasskeyId(id)).await, refused) {
+            (Err(ManagePasskeyError::Change(FactorChangeError::CookieNotAccepted)), Some(refused)) => {
+                Err(refused.into())
+            }
+            (outcome, _) => {
+                let (tokens, cookie) = TokensResponse::split(outcome?);
+                Ok(RemovedResponse::Ok(Json(tokens), cookie))
+            }
+        }
+    }
+
+    /// Begin a sign-in with a passkey
+    ///
+    /// Options for `navigator.credentials.get`, also with `mediation: "conditional"`. They name no account, so they reveal
+    /// nothing about any. Their challenge works once, within {passkeys.timeout}.
+    #[oai(
+        path = "/v1/login/passkey/options",
+        method = "post",
+        operation_id = "passkey_login_options",
+        tag = "Tag::SignIn"
+    )]
+    async fn login_options(
+        &self,
+        Data(state): Data<&Arc<AppState>>,
+        client: ClientInfo,
+    ) -> Result<OptionsResponse, Failed<LoginOptionsProblems>> {
+        let options = verify::options(state, PasskeyTask::SignIn, client.ip).await?;
+        Ok(OptionsResponse::Ok(Json(options.into())))
+    }
+
+    /// Sign in with a passkey
+    ///
+    /// Starts a session for the account of the passkey. If the authenticator has verified its user, by a PIN or biometrics, `acr`
+    /// is `aal2`; if not, which is refused unless `passkeys.user_verification` is `preferred`, it is `aal1`.
+    #[oai(path = "/v1/login/passkey", method = "post", operation_id = "passkey_login", tag = "Tag::SignIn")]
+    async fn login(
+        &self,
+        Data(state): Data<&Arc<AppState>>,
+        client: ClientInfo,
+        CsrfCheck(cross_site): CsrfCheck,
+        CookieCheck(unusable): CookieCheck,
+        ReplacedCookie(replaced): ReplacedCookie,
+        Body(request): Body<PasskeyLoginRequest>,
+    ) -> Result<SignedInResponse, Failed<LoginProblems>> {
+        let transport = request.transport.map_or(Transport::Bearer, Transport::from);
+        if transport == Transport::Cookie
+            && let Some(refused) = cross_site.or(unusable)
+        {
+            return Err(refused.into());
+        }
+        let input = PasskeySignIn {
+            credential: request.credential.0,
+            transport,
+            device: client.device_token.clone(),
+            origin: client.into_origin(request.device.map(printable)),
+            replaces: replaced.filter(|_| transport == Transport::Cookie),
+        };
+        finish(state, sign_in::sign_in(state, &input).await?)
+    }
+
+    /// Get the related origins
+    ///
+    /// The origins whose pages can use the passkeys of this service (WebAuthn, section 5.11). Browsers read this document.
+    #[oai(path = "/.well-known/webauthn", method = "get", operation_id = "related_origins", tag = "Tag::Services")]
+    async fn related_origins(
+        &self,
+        Data(state): Data<&Arc<AppState>>,
+    ) -> Result<OriginsResponse, Failed<OriginsProblems>> {
+        let origins = related_origins(state).ok_or_else(|| Failed::new(Code::NotFound, "Passkeys are off."))?;
+        let cache = format!("public, max-age={}", MAX_AGE.as_secs());
+        Ok(OriginsResponse::Ok(Json(RelatedOriginsResponse { origins }), cache))
+    }
+}
+
+fn finish(state: &AppState, step: SignInStep) -> Result<SignedInResponse, Failed<LoginProblems>> {
+    match step {
+        SignInStep::SignedIn(signed_in) => {
+            let tokens: Tokens = signed_in.issue_tokens(state)?;
+            Ok(SignedInResponse::new(tokens, Some(signed_in.device)))
+        }
+        SignInStep::EmailVerificationRequired if state.config.registration.conceal => Err(invalid_passkey().into()),
+        SignInStep::EmailVerificationRequired => {
+            let detail = "Verify the e-mail address first. POST /v1/email/verification sends the mail again.";
+            Err(Failed::new(Code::EmailNotVerified, detail))
+        }
+        SignInStep::SecondFactorRequired(_) | SignInStep::EnrolmentRequired(_) | SignInStep::AccountChanged => {
+            Err(invalid_passkey().into())
+        }
+    }
+}

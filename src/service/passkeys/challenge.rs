@@ -1,0 +1,20 @@
+//! The challenge of a ceremony: issued with the options, used up by the first response, whatever that contains (I11).
+
+use webauthn_rs_core::error::WebauthnError;
+
+use super::{PasskeyError, PasskeyOptions};
+use crate::{
+    crypto::passkeys::Ceremony, service::error::ServiceError, state::AppState, store::redis::ChallengeBinding,
+};
+
+/// Stores the challenge of a ceremony that has begun, and returns its options.
+pub(super) async fn issue(
+    state: &AppState,
+    binding: &ChallengeBinding,
+    begun: Result<Ceremony, WebauthnError>,
+) -> Result<PasskeyOptions, PasskeyError> {
+    let begun = begun.map_err(|error| ServiceError::Internal(error.into()))?;
+    let ttl = state.config.passkeys.timeout;
+    state.redis.passkey_challenges.issue(&begun.challenge, binding, &begun.state, ttl).await?;
+    Ok(PasskeyOptions { public_key: begun.options, expires_in: ttl.as_secs() })
+}

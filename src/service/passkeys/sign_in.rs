@@ -1,0 +1,99 @@
+//! Signs in with a passkey alone, without a username.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::{
+    PasskeyError,
+    verify::{self, PasskeyTask},
+};
+use crate::{
+    domain::{
+        authentication::{Acr, Authentication},
+        session::{Origin, Transport},
+    },
+    service::{
+        error::ServiceError,
+        limits::{Attempt, DeviceToken},
+        request_origin::RequestOrigin,
+        sign_in::{self, Authenticated, SignInStep},
+    },
+    state::AppState,
+};
+
+/// The input of a sign-in with a passkey.
+#[derive(Clone, Debug)]
+pub struct PasskeySignIn {
+    /// The response of the authenticator.
+    pub credential: Map<String, Value>,
+    /// How the refresh token travels.
+    pub transport: Transport,
+    /// The client that signs in.
+    pub origin: Origin,
+    /// The refresh token of the session that the new one replaces; it ends (ASVS 7.2.4).
+    pub replaces: Option<String>,
+    /// The token of the device, if it has one.
+    pub device: Option<DeviceToken>,
+}
+
+/// Signs in: level `aal2` if the authenticator has verified its user, `aal1` if not. What else the account requires is
+/// decided as for every sign-in.
+///
+/// # Errors
+/// [`PasskeyError`]
+pub async fn sign_in(state: &AppState, input: &PasskeySignIn) -> Result<SignInStep, PasskeyError> {
+    let outcome = admit(state, input).await;
+    let label = match &outcome {
+        Ok(SignInStep::SignedIn(_)) => "success",
+        Ok(SignInStep::EmailVerificationRequired) => "email_not_verified",
+        Ok(SignInStep::SecondFactorRequired(_)) => "second_factor_required",
+        Ok(SignInStep::EnrolmentRequired(_)) => "enrolment_required",
+        Ok(SignInStep::AccountChanged) => "unavailable",
+        Err(PasskeyError::Off | PasskeyError::Refused) => "invalid_credentials",
+        Err(PasskeyError::Service(error)) => error.label(),
+    };
+    state.metrics.logins.with_label_values(&[label]).inc();
+    outcome
+}
+
+async fn admit(state: &AppState, input: &PasskeySignIn) -> Result<SignInStep, PasskeyError> {
+    let origin =
+        RequestOrigin { ip: input.origin.ip, user_agent: input.origin.user_agent.clone(), accept_language: None };
+    let credential = input.credential.clone();
+    let verified = verify::verify(state, PasskeyTask::SignIn, credential, &origin, |user_verified| user_verified);
+    let verified = verified.await?;
+    let (now, passkey) = (state.clock.now(), verified.passkey);
+    let acr = if verified.user_verified { Acr::Aal2 } else { Acr::Aal1 };
+    let authentication = Authentication { at: now, methods: verified.methods, acr };
+    let (id, factors) = (verified.account.id, verified.account.factors_version);
+    let attempt = Attempt::recognize(state, id, input.origin.ip, input.device.as_ref()).await?;
+    let mut account = verified.account;
+    // Twice at most: an account that changed meanwhile is read once more. The passkey is still there if no factor changed.
+    for is_last in [false, true] {
+        let proved = Authenticated {
+            account: account.clone(),
+            authentication,
+            transport: input.transport,
+            origin: &input.origin,
+            attempt: &attempt,
+            replaces: input.replaces.as_deref(),
+        };
+        match sign_in::proceed(state, proved).await? {
+            SignInStep::AccountChanged if is_last => break,
+            SignInStep::AccountChanged => {
+                let changed = state.sql.account(id).await?;
+                let same = changed.filter(|changed| changed.factors_version == factors && !changed.is_closed(now));
+                account = same.ok_or(PasskeyError::Refused)?;
+            }
+            step => {
+                if !verified.user_verified && matches!(step, SignInStep::SignedIn(_)) {
+                    state.sql.set_passkey_used_at(passkey, now).await?;
+                }
+                return Ok(step);
+            }
+        }
+    }
+    let source = anyhow::anyhow!("the account changed twice while its owner was signing in");
+    Err(ServiceError::Unavailable { what: "account", retry_after: Duration::from_secs(1), source }.into())
+}

@@ -1,0 +1,150 @@
+//! Verifies the response of a passkey: for a sign-in, as a second factor, or for step-up.
+
+use std::net::IpAddr;
+
+use serde_json::{Map, Value};
+
+use super::{PasskeyError, PasskeyOptions, ceremonies, challenge};
+use crate::{
+    crypto::passkeys::{PasskeyRefusal, PresentedAssertion},
+    domain::{
+        account::Account,
+        audit::{Actor, AuditEvent, Entry},
+        authentication::AuthenticationMethods,
+        ids::{AccountId, PasskeyId, SessionId},
+        passkey::{Passkey, PasskeyPurpose, PasskeyUse},
+    },
+    service::{limits, notices, request_origin::RequestOrigin},
+    state::AppState,
+    store::redis::ChallengeBinding,
+};
+
+/// The purpose of an authentication with a passkey. A challenge of one works for no other (I11).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PasskeyTask {
+    /// To sign in without a username, with any passkey of any account.
+    SignIn,
+    /// To complete the sign-in to an account, whose challenge has this digest.
+    SecondFactor(AccountId, [u8; 16]),
+    /// To authenticate a session of an account again.
+    StepUp(AccountId, SessionId),
+}
+
+impl PasskeyTask {
+    fn binding(self) -> ChallengeBinding {
+        match self {
+            Self::SignIn => ChallengeBinding { purpose: PasskeyPurpose::SignIn, account: None, context: [0; 16] },
+            Self::SecondFactor(account, context) => {
+                ChallengeBinding { purpose: PasskeyPurpose::SecondFactor, account: Some(account), context }
+            }
+            Self::StepUp(account, session) => ChallengeBinding {
+                purpose: PasskeyPurpose::StepUp,
+                account: Some(account),
+                context: *session.as_bytes(),
+            },
+        }
+    }
+}
+
+/// A passkey whose holder has shown to be there.
+#[derive(Clone, Debug)]
+pub struct VerifiedPasskey {
+    /// The passkey.
+    pub passkey: PasskeyId,
+    /// The account of the passkey.
+    pub account: Account,
+    /// Whether the authenticator has verified its user: two factors in one.
+    pub user_verified: bool,
+    /// The methods of this authentication (RFC 8176).
+    pub methods: AuthenticationMethods,
+}
+
+/// The options of an authentication with a passkey. For a sign-in they name no account (I12).
+///
+/// # Errors
+/// [`PasskeyError`]
+pub async fn options(state: &AppState, task: PasskeyTask, ip: Option<IpAddr>) -> Result<PasskeyOptions, PasskeyError> {
+    let ceremonies = ceremonies(state)?;
+    limits::passkey(state, ip).await?;
+    let begun = match task {
+        PasskeyTask::SignIn => ceremonies.begin_sign_in(),
+        PasskeyTask::SecondFactor(account, _) | PasskeyTask::StepUp(account, _) => {
+            ceremonies.begin_authentication(&state.sql.passkeys(account).await?)
+        }
+    };
+    challenge::issue(state, &task.binding(), begun).await
+}
+
+/// Verifies the response of a passkey and uses its challenge up. Counter and backup state are stored. `completes` says whether
+/// nothing more is required, given whether the user was verified: then the passkey's last use is stored as well.
+///
+/// # Errors
+/// [`PasskeyError`]. A counter that did not grow is refused, recorded, and reported to the owner: there may be a copy of the
+/// authenticator.
+pub async fn verify(
+    state: &AppState,
+    task: PasskeyTask,
+    credential: Map<String, Value>,
+    origin: &RequestOrigin,
+    completes: impl FnOnce(bool) -> bool,
+) -> Result<VerifiedPasskey, PasskeyError> {
+    let ceremonies = ceremonies(state)?;
+    limits::passkey(state, origin.ip).await?;
+    let refuse = |reason: &'static str, passkey: Option<&Passkey>| {
+        let binding = task.binding();
+        let detail = passkey.map_or_else(
+            || binding.purpose.as_str().to_owned(),
+            |passkey| format!("{} {}", binding.purpose.as_str(), passkey.id),
+        );
+        let mut entry = Entry::new(state.clock.now(), AuditEvent::PasskeyRefused).refused(reason).detail(detail);
+        entry.what.account = passkey.map(|passkey| passkey.account).or(binding.account);
+        state.audit.record(entry.by(Actor::Anyone).from(origin.ip));
+        PasskeyError::Refused
+    };
+    let presented = PresentedAssertion::parse(credential).map_err(|error| refuse(error.as_str(), None))?;
+    let taken = state.redis.passkey_challenges.take(presented.challenge(), &task.binding()).await?;
+    let Some(ceremony) = taken else {
+        return Err(refuse("no_such_challenge", None));
+    };
+    let Some((passkey, account)) = state.sql.find_passkey(presented.credential()).await? else {
+        return Err(refuse("unknown_passkey", None));
+    };
+    let expected = task.binding().account;
+    if expected.is_some_and(|expected| expected != passkey.account) {
+        return Err(refuse("other_account", None));
+    }
+    // Without a username the authenticator names the account (WebAuthn, section 7.2, step 6).
+    match presented.user_handle() {
+        Some(handle) if handle == passkey.account.as_bytes() => {}
+        None if expected.is_some() => {}
+        _ => return Err(refuse("wrong_user_handle", Some(&passkey))),
+    }
+    let assertion = match ceremonies.finish_authentication(&ceremony, &presented, &passkey) {
+        Ok(assertion) => assertion,
+        Err(error) => {
+            let refused = refuse(error.as_str(), Some(&passkey));
+            if error == PasskeyRefusal::Counter {
+                notices::passkey_copied(state, &account, origin).await;
+            }
+            return Err(refused);
+        }
+    };
+    if account.is_closed(state.clock.now()) {
+        return Err(refuse("disabled", Some(&passkey)));
+    }
+    let used = PasskeyUse {
+        counter: assertion.counter,
+        backed_up: assertion.backed_up,
+        used_at: completes(assertion.user_verified).then(|| state.clock.now()),
+    };
+    if !state.sql.record_passkey_use(passkey.id, used).await? {
+        // another response with this counter was faster, or the passkey was removed meanwhile
+        return Err(refuse(PasskeyRefusal::Counter.as_str(), Some(&passkey)));
+    }
+    Ok(VerifiedPasskey {
+        passkey: passkey.id,
+        user_verified: assertion.user_verified,
+        methods: passkey.methods(assertion.user_verified),
+        account,
+    })
+}

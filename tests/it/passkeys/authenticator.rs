@@ -1,0 +1,149 @@
+//! An authenticator whose every byte a test can decide, and which can therefore lie.
+
+use aws_lc_rs::{
+    digest::{SHA256, digest},
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair},
+};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use serde_cbor_2::Value as Cbor;
+use serde_json::{Value, json};
+
+pub const USER_PRESENT: u8 = 0x01;
+pub const USER_VERIFIED: u8 = 0x04;
+pub const BACKUP_ELIGIBLE: u8 = 0x08;
+pub const BACKED_UP: u8 = 0x10;
+const ATTESTED: u8 = 0x40;
+
+pub fn text(bytes: impl AsRef<[u8]>) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(bytes)
+}
+
+pub fn bytes(value: &Value) -> Vec<u8> {
+    BASE64_URL_SAFE_NO_PAD.decode(value.as_str().unwrap()).unwrap()
+}
+
+/// An authenticator with one key, and the browser before it.
+pub struct Authenticator {
+    key: EcdsaKeyPair,
+    /// The credential's id.
+    pub credential: Vec<u8>,
+    /// The account that it was registered for.
+    pub user_handle: Option<Vec<u8>>,
+    /// The flags of the next response.
+    pub flags: u8,
+    /// The signature counter of the next response; grows by `step` after it.
+    pub counter: u32,
+    pub step: u32,
+    /// The page's origin.
+    pub origin: String,
+    /// The relying party that it signs for; none for that of the options.
+    pub rp_id: Option<String>,
+    /// Whether the page is within one of another origin.
+    pub cross_origin: bool,
+    /// The model.
+    pub aaguid: [u8; 16],
+}
+
+impl Authenticator {
+    /// One with user verification, whose key can't be copied.
+    pub fn new() -> Self {
+        let random = SystemRandom::new();
+        let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random).unwrap();
+        let mut credential = vec![0; 16];
+        aws_lc_rs::rand::fill(&mut credential).unwrap();
+        Self {
+            key: EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8.as_ref()).unwrap(),
+            credential,
+            user_handle: None,
+            flags: USER_PRESENT | USER_VERIFIED,
+            counter: 1,
+            step: 1,
+            origin: "https://auth.example.com".to_owned(),
+            rp_id: None,
+            cross_origin: false,
+            aaguid: [7; 16],
+        }
+    }
+
+    /// Responds to `navigator.credentials.create`.
+    pub fn create(&mut self, options: &Value) -> Value {
+        self.user_handle = Some(bytes(&options["user"]["id"]));
+        let point = self.key.public_key().as_ref();
+        let key = Cbor::Map(
+            [(1, 2.into()), (3, (-7).into()), (-1, 1.into())]
+                .into_iter()
+                .map(|(label, value): (i128, i128)| (Cbor::Integer(label), Cbor::Integer(value)))
+                .chain([
+                    (Cbor::Integer(-2), Cbor::Bytes(point[1..33].to_vec())),
+                    (Cbor::Integer(-3), Cbor::Bytes(point[33..].to_vec())),
+                ])
+                .collect(),
+        );
+        let mut data = self.authenticator_data(options["rp"]["id"].as_str().unwrap(), ATTESTED);
+        data.extend(self.aaguid);
+        data.extend(u16::try_from(self.credential.len()).unwrap().to_be_bytes());
+        data.extend(&self.credential);
+        data.extend(serde_cbor_2::to_vec(&key).unwrap());
+        let object = Cbor::Map(
+            [
+                (Cbor::Text("fmt".into()), Cbor::Text("none".into())),
+                (Cbor::Text("attStmt".into()), Cbor::Map([].into())),
+                (Cbor::Text("authData".into()), Cbor::Bytes(data)),
+            ]
+            .into(),
+        );
+        json!({
+            "id": text(&self.credential),
+            "rawId": text(&self.credential),
+            "type": "public-key",
+            "authenticatorAttachment": "platform",
+            "clientExtensionResults": { "credProps": { "rk": true } },
+            "response": {
+                "clientDataJSON": text(self.client_data("webauthn.create", options)),
+                "attestationObject": text(serde_cbor_2::to_vec(&object).unwrap()),
+                "transports": ["internal", "hybrid", "carrier-pigeon"],
+            },
+        })
+    }
+
+    /// Responds to `navigator.credentials.get`.
+    pub fn get(&mut self, options: &Value) -> Value {
+        let data = self.authenticator_data(options["rpId"].as_str().unwrap(), 0);
+        let client_data = self.client_data("webauthn.get", options);
+        let signed = [data.clone(), digest(&SHA256, &client_data).as_ref().to_vec()].concat();
+        let signature = self.key.sign(&SystemRandom::new(), &signed).unwrap();
+        json!({
+            "id": text(&self.credential),
+            "rawId": text(&self.credential),
+            "type": "public-key",
+            "authenticatorAttachment": "platform",
+            "clientExtensionResults": {},
+            "response": {
+                "clientDataJSON": text(client_data),
+                "authenticatorData": text(data),
+                "signature": text(signature.as_ref()),
+                "userHandle": self.user_handle.as_ref().map(text),
+            },
+        })
+    }
+
+    fn authenticator_data(&mut self, rp_id: &str, more_flags: u8) -> Vec<u8> {
+        let rp_id = self.rp_id.as_deref().unwrap_or(rp_id);
+        let mut data = digest(&SHA256, rp_id.as_bytes()).as_ref().to_vec();
+        data.push(self.flags | more_flags);
+        data.extend(self.counter.to_be_bytes());
+        self.counter += self.step;
+        data
+    }
+
+    fn client_data(&self, kind: &str, options: &Value) -> Vec<u8> {
+        let data = json!({
+            "type": kind,
+            "challenge": options["challenge"],
+            "origin": self.origin,
+            "crossOrigin": self.cross_origin,
+        });
+        serde_json::to_vec(&data).unwrap()
+    }
+}

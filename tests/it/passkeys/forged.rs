@@ -1,0 +1,228 @@
+//! Responses that are forged, replayed, mixed up or damaged. Each is refused, and starts no session.
+
+use serde_json::{Value, json};
+
+use super::{
+    Authenticator, add, audit,
+    authenticator::{self as flags, bytes, text},
+    list, login, login_options, register, registration_options, sign_in, signed_in, with_passkey,
+};
+use crate::{
+    accounts::{email, problem, verify},
+    harness::test_cluster::Node,
+};
+
+/// Whether a refusal was recorded for this reason.
+async fn is_recorded(node: &Node, event: &str, reason: &str) -> bool {
+    let expected = (event.to_owned(), "refused".to_owned(), Some(reason.to_owned()));
+    audit(node).await.contains(&expected)
+}
+
+#[tokio::test]
+async fn response_of_another_origin_relying_party_or_frame_is_refused() {
+    type Change = fn(&mut Authenticator);
+    let changes: [(&str, Change); 6] = [
+        ("wrong_origin", |it| it.origin = "https://evil.example".into()),
+        ("wrong_origin", |it| it.origin = "https://auth.example.com.evil.example".into()),
+        ("wrong_origin", |it| it.origin = "http://auth.example.com".into()),
+        ("wrong_origin", |it| it.origin = "https://auth.example.com:8443".into()),
+        ("wrong_origin", |it| it.cross_origin = true),
+        ("wrong_relying_party", |it| it.rp_id = Some("example.com".into())),
+    ];
+    for (reason, change) in changes {
+        let (_cluster, node, tokens, mut phone) = with_passkey().await;
+        change(&mut phone);
+        assert_eq!(sign_in(&node, &mut phone).await.problem(), problem(401, "invalid_passkey"), "{reason}");
+        assert!(is_recorded(&node, "passkey_refused", reason).await);
+        let mut second = Authenticator::new();
+        change(&mut second);
+        let options = registration_options(&node, &tokens).await;
+        let answer = add(&node, &tokens, second.create(&options)).await;
+        assert_eq!(answer.problem(), problem(422, "passkey_rejected"), "{reason}");
+        assert!(is_recorded(&node, "passkey_added", reason).await);
+        assert_eq!(list(&node, &tokens).await.len(), 1);
+    }
+    // an app's origin is one of ours
+    let (_cluster, node, _, mut phone) = with_passkey().await;
+    phone.origin = "https://app.example.com".into();
+    sign_in(&node, &mut phone).await.expect(200);
+}
+
+#[tokio::test]
+async fn replayed_response_is_refused() {
+    let (_cluster, node, tokens, mut phone) = with_passkey().await;
+    let options = login_options(&node).await;
+    let response = phone.get(&options);
+    login(&node, response.clone()).await.expect(200);
+    assert_eq!(login(&node, response).await.problem(), problem(401, "invalid_passkey"));
+    assert!(is_recorded(&node, "passkey_refused", "no_such_challenge").await);
+    // a refused response uses the challenge up as well
+    let options = login_options(&node).await;
+    let mut stranger = Authenticator::new();
+    stranger.user_handle.clone_from(&phone.user_handle);
+    login(&node, stranger.get(&options)).await.expect(401);
+    login(&node, phone.get(&options)).await.expect(401);
+    // nobody else's challenge
+    let invented = json!({ "challenge": text([3; 32]), "rpId": "auth.example.com" });
+    login(&node, phone.get(&invented)).await.expect(401);
+    sign_in(&node, &mut phone).await.expect(200);
+    let options = registration_options(&node, &tokens).await;
+    let response = Authenticator::new().create(&options);
+    let added = add(&node, &tokens, response.clone()).await.expect(201);
+    let tokens = super::tokens_of(&added.json()["tokens"]);
+    assert_eq!(add(&node, &tokens, response).await.problem(), problem(422, "passkey_rejected"));
+}
+
+#[tokio::test]
+async fn response_for_another_purpose_is_refused() {
+    let (_cluster, node, tokens, mut phone) = with_passkey().await;
+    // a sign-in with the challenge of a registration
+    let registration = registration_options(&node, &tokens).await;
+    let mixed = json!({ "challenge": registration["challenge"], "rpId": "auth.example.com" });
+    assert_eq!(login(&node, phone.get(&mixed)).await.problem(), problem(401, "invalid_passkey"));
+    assert!(is_recorded(&node, "passkey_refused", "no_such_challenge").await);
+    // a registration with the challenge of a sign-in
+    let options = login_options(&node).await;
+    let mut mixed = registration.clone();
+    mixed["challenge"] = options["challenge"].clone();
+    let answer = add(&node, &tokens, Authenticator::new().create(&mixed)).await;
+    assert_eq!(answer.problem(), problem(422, "passkey_rejected"));
+    // a response of the other kind
+    let options = login_options(&node).await;
+    let mut created = Authenticator::new().create(&registration);
+    created["response"]["authenticatorData"] = json!(text([0; 37]));
+    created["response"]["signature"] = json!(text([0; 70]));
+    login(&node, created).await.expect(401);
+    let got = phone.get(&options);
+    assert_eq!(add(&node, &tokens, got).await.problem(), problem(422, "passkey_rejected"));
+}
+
+#[tokio::test]
+async fn response_of_another_account_is_refused() {
+    let (_cluster, node, tokens, mut phone) = with_passkey().await;
+    node.account("eve").await;
+    let eve = node.login("eve").await;
+    // the challenge of a registration belongs to its account
+    let options = registration_options(&node, &tokens).await;
+    let answer = add(&node, &eve, Authenticator::new().create(&options)).await;
+    assert_eq!(answer.problem(), problem(422, "passkey_rejected"));
+    assert!(list(&node, &eve).await.is_empty());
+    let mut hers = Authenticator::new();
+    register(&node, &eve, &mut hers).await;
+    // a handle of another account, and none
+    for handle in [hers.user_handle.clone(), None, Some(vec![])] {
+        let mut response = phone.get(&login_options(&node).await);
+        response["response"]["userHandle"] = json!(handle.map(text));
+        assert_eq!(login(&node, response).await.problem(), problem(401, "invalid_passkey"));
+        assert!(is_recorded(&node, "passkey_refused", "wrong_user_handle").await);
+    }
+    // the id of a passkey of another account, signed by her own
+    let mut response = hers.get(&login_options(&node).await);
+    response["rawId"] = json!(text(&phone.credential));
+    response["id"] = response["rawId"].clone();
+    response["response"]["userHandle"] = json!(phone.user_handle.as_ref().map(text));
+    assert_eq!(login(&node, response).await.problem(), problem(401, "invalid_passkey"));
+    assert!(is_recorded(&node, "passkey_refused", "wrong_signature").await);
+    sign_in(&node, &mut phone).await.expect(200);
+    sign_in(&node, &mut hers).await.expect(200);
+}
+
+#[tokio::test]
+async fn truncated_and_damaged_responses_are_refused() {
+    let (_cluster, node, tokens, mut phone) = with_passkey().await;
+    for field in ["clientDataJSON", "authenticatorData", "signature"] {
+        let cuts: [fn(usize) -> usize; 4] = [|_| 0, |_| 1, |length| length / 2, |length| length - 1];
+        for cut in cuts {
+            let mut response = phone.get(&login_options(&node).await);
+            let whole = bytes(&response["response"][field]);
+            let cut = cut(whole.len());
+            let short = whole[..cut].to_vec();
+            response["response"][field] = json!(text(short));
+            let answer = login(&node, response).await;
+            assert_eq!(answer.problem(), problem(401, "invalid_passkey"), "{field} cut to {cut}");
+        }
+    }
+    let options = registration_options(&node, &tokens).await;
+    let whole = bytes(&Authenticator::new().create(&options)["response"]["attestationObject"]);
+    for cut in [0, 1, 40, whole.len() / 2, whole.len() - 1] {
+        let options = registration_options(&node, &tokens).await;
+        let mut response = Authenticator::new().create(&options);
+        let short = bytes(&response["response"]["attestationObject"])[..cut].to_vec();
+        response["response"]["attestationObject"] = json!(text(short));
+        let answer = add(&node, &tokens, response).await;
+        assert_eq!(answer.problem(), problem(422, "passkey_rejected"), "attestationObject cut to {cut}");
+    }
+    let nonsense: [Value; 4] = [json!({}), json!({ "id": 7 }), json!({ "response": [] }), json!({ "rawId": "%%%" })];
+    for credential in nonsense {
+        assert_eq!(login(&node, credential.clone()).await.problem(), problem(401, "invalid_passkey"));
+        assert_eq!(add(&node, &tokens, credential).await.problem(), problem(422, "passkey_rejected"));
+    }
+    assert_eq!(
+        node.post("/v1/login/passkey", json!({ "credential": "x" })).await.problem(),
+        problem(422, "invalid_fields")
+    );
+    sign_in(&node, &mut phone).await.expect(200);
+}
+
+/// An authenticator, or a program before it, that changes what was signed.
+#[tokio::test]
+async fn flags_counter_and_client_data_changed_after_signing_are_refused() {
+    let (_cluster, node, _, mut phone) = with_passkey().await;
+    phone.flags = flags::USER_PRESENT;
+    // user verification that was not signed
+    let mut response = phone.get(&login_options(&node).await);
+    let mut data = bytes(&response["response"]["authenticatorData"]);
+    data[32] |= flags::USER_VERIFIED;
+    response["response"]["authenticatorData"] = json!(text(data));
+    assert_eq!(login(&node, response).await.problem(), problem(401, "invalid_passkey"));
+    assert!(is_recorded(&node, "passkey_refused", "wrong_signature").await);
+    // a counter that was not signed
+    phone.flags |= flags::USER_VERIFIED;
+    let mut response = phone.get(&login_options(&node).await);
+    let mut data = bytes(&response["response"]["authenticatorData"]);
+    data[33] = 1;
+    response["response"]["authenticatorData"] = json!(text(data));
+    assert_eq!(login(&node, response).await.problem(), problem(401, "invalid_passkey"));
+    assert!(is_recorded(&node, "passkey_refused", "wrong_signature").await);
+    // an origin that was not signed
+    phone.origin = "https://evil.example".into();
+    let mut response = phone.get(&login_options(&node).await);
+    let data = String::from_utf8(bytes(&response["response"]["clientDataJSON"])).unwrap();
+    response["response"]["clientDataJSON"] =
+        json!(text(data.replace("https://evil.example", "https://auth.example.com")));
+    assert_eq!(login(&node, response).await.problem(), problem(401, "invalid_passkey"));
+    assert!(is_recorded(&node, "passkey_refused", "wrong_signature").await);
+}
+
+#[tokio::test]
+async fn backup_flags_that_contradict_the_registration_are_refused() {
+    let (_cluster, node, _, mut phone) = with_passkey().await;
+    for lie in [flags::BACKUP_ELIGIBLE, flags::BACKED_UP, flags::BACKUP_ELIGIBLE | flags::BACKED_UP] {
+        phone.flags = flags::USER_PRESENT | flags::USER_VERIFIED | lie;
+        assert_eq!(sign_in(&node, &mut phone).await.problem(), problem(401, "invalid_passkey"));
+        assert!(is_recorded(&node, "passkey_refused", "backup_flags_changed").await);
+    }
+    let (_cluster, node, tokens) = signed_in().await;
+    let mut impossible = Authenticator::new();
+    impossible.flags |= flags::BACKED_UP;
+    let options = registration_options(&node, &tokens).await;
+    let answer = add(&node, &tokens, impossible.create(&options)).await;
+    assert_eq!(answer.problem(), problem(422, "passkey_rejected"));
+}
+
+#[tokio::test]
+async fn counter_that_goes_backwards_is_refused_recorded_and_reported() {
+    let (cluster, node, tokens, mut phone) = with_passkey().await;
+    verify(&cluster, &node, "ada", &tokens).await;
+    phone.counter = 100;
+    sign_in(&node, &mut phone).await.expect(200);
+    for counter in [100, 99, 0] {
+        phone.counter = counter;
+        assert_eq!(sign_in(&node, &mut phone).await.problem(), problem(401, "invalid_passkey"), "{counter}");
+        assert!(is_recorded(&node, "passkey_refused", "counter_went_backwards").await);
+    }
+    let mail = cluster.mail_to(&email("ada"), "passkey_copied").await;
+    assert!(mail.text.contains("copy"), "{}", mail.text);
+    phone.counter = 101;
+    sign_in(&node, &mut phone).await.expect(200);
+}

@@ -1,0 +1,95 @@
+//! Passkeys: registration, sign-in, forged and replayed responses.
+
+mod authenticator;
+mod browser;
+mod forged;
+mod registration;
+mod sign_in;
+mod soft_passkey;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use self::authenticator::Authenticator;
+use crate::{
+    accounts::without_limits,
+    harness::{
+        client::{Answer, Client, Tokens},
+        test_cluster::{Node, TestCluster},
+    },
+};
+
+/// A cluster without limits, and a node with the account `ada`, signed in.
+async fn signed_in() -> (TestCluster, Node, Tokens) {
+    let mut cluster = TestCluster::new();
+    without_limits(&mut cluster);
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    (cluster, node, tokens)
+}
+
+/// A cluster whose account `ada` has a passkey; the tokens of the session that registered it.
+async fn with_passkey() -> (TestCluster, Node, Tokens, Authenticator) {
+    let (cluster, node, tokens) = signed_in().await;
+    let mut authenticator = Authenticator::new();
+    let tokens = register(&node, &tokens, &mut authenticator).await;
+    (cluster, node, tokens, authenticator)
+}
+
+async fn call(node: &Client, tokens: &Tokens, method: Method, path: &str, body: &Value) -> Answer {
+    node.send(node.request(method, path).bearer_auth(&tokens.access).json(body)).await
+}
+
+async fn registration_options(node: &Client, tokens: &Tokens) -> Value {
+    let answer = call(node, tokens, Method::POST, "/v1/me/passkeys/options", &json!({})).await;
+    answer.expect(200).json()["public_key"].take()
+}
+
+async fn add(node: &Client, tokens: &Tokens, credential: Value) -> Answer {
+    let body = json!({ "name": "Ada's phone", "credential": credential });
+    call(node, tokens, Method::POST, "/v1/me/passkeys", &body).await
+}
+
+/// Registers the authenticator and returns the new tokens.
+async fn register(node: &Client, tokens: &Tokens, authenticator: &mut Authenticator) -> Tokens {
+    let options = registration_options(node, tokens).await;
+    tokens_of(&add(node, tokens, authenticator.create(&options)).await.expect(201).json()["tokens"])
+}
+
+fn tokens_of(body: &Value) -> Tokens {
+    let text = |field: &str| body[field].as_str().unwrap_or_else(|| panic!("no {field} in {body}")).to_owned();
+    Tokens { access: text("access_token"), refresh: text("refresh_token"), session: text("session_id") }
+}
+
+async fn login_options(node: &Client) -> Value {
+    node.post("/v1/login/passkey/options", json!({})).await.expect(200).json()["public_key"].take()
+}
+
+async fn login(node: &Client, credential: Value) -> Answer {
+    node.post("/v1/login/passkey", json!({ "credential": credential })).await
+}
+
+/// Signs in with fresh options.
+async fn sign_in(node: &Client, authenticator: &mut Authenticator) -> Answer {
+    let options = login_options(node).await;
+    login(node, authenticator.get(&options)).await
+}
+
+async fn list(node: &Client, tokens: &Tokens) -> Vec<Value> {
+    let answer = node.get("/v1/me/passkeys", &tokens.access).await.expect(200);
+    answer.json()["passkeys"].as_array().unwrap().clone()
+}
+
+/// The claims of an access token, unverified.
+fn claims(tokens: &Tokens) -> Value {
+    let payload = tokens.access.split('.').nth(1).unwrap();
+    serde_json::from_slice(&authenticator::bytes(&json!(payload))).unwrap()
+}
+
+/// The events, outcomes and reasons of the audit log, newest first.
+async fn audit(node: &Node) -> Vec<(String, String, Option<String>)> {
+    node.state.audit.flush().await.unwrap();
+    let rows = node.state.sql.audit(&latchkey::store::sql::AuditFilter::default(), 100).await.unwrap();
+    rows.into_iter().map(|row| (row.event, row.outcome, row.reason)).collect()
+}

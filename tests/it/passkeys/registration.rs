@@ -1,0 +1,194 @@
+//! Registering, listing, renaming and removing passkeys.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{
+    Authenticator, add, audit, authenticator as flags, call, list, register, registration_options, sign_in, signed_in,
+    tokens_of, with_passkey,
+};
+use crate::{
+    accounts::{email, problem, verify, without_limits},
+    harness::{client::Tokens, test_cluster::TestCluster},
+};
+
+#[tokio::test]
+async fn registered_passkey_is_listed_renamed_and_removed() {
+    let (_cluster, node, tokens) = signed_in().await;
+    let options = registration_options(&node, &tokens).await;
+    assert_eq!(options["rp"]["id"], "auth.example.com");
+    assert_eq!(options["user"]["name"], "ada@example.com");
+    assert_eq!(options["attestation"], "none");
+    assert_eq!(options["authenticatorSelection"]["residentKey"], "preferred");
+    assert_eq!(options["authenticatorSelection"]["userVerification"], "preferred");
+    let mut phone = Authenticator::new();
+    phone.flags |= flags::BACKUP_ELIGIBLE | flags::BACKED_UP;
+    let added = add(&node, &tokens, phone.create(&options)).await.expect(201).json();
+    let (passkey, tokens) = (&added["passkey"], tokens_of(&added["tokens"]));
+    assert_eq!(passkey["name"], "Ada's phone");
+    assert_eq!(passkey["aaguid"], Uuid::from_bytes([7; 16]).to_string());
+    assert_eq!(passkey["transports"], json!(["hybrid", "internal"]));
+    assert_eq!((&passkey["backup_eligible"], &passkey["backed_up"]), (&json!(true), &json!(true)));
+    assert_eq!((&passkey["discoverable"], &passkey["last_used_at"]), (&json!(true), &json!(null)));
+    assert_eq!(list(&node, &tokens).await, [passkey.clone()]);
+
+    // the next registration excludes it
+    let options = registration_options(&node, &tokens).await;
+    assert_eq!(options["excludeCredentials"][0]["id"], flags::text(&phone.credential));
+
+    let path = format!("/v1/me/passkeys/{}", passkey["id"].as_str().unwrap());
+    let renamed = call(&node, &tokens, Method::PATCH, &path, &json!({ "name": " Old phone " })).await.expect(200);
+    assert_eq!(renamed.text_of("name"), "Old phone");
+    let answer = call(&node, &tokens, Method::PATCH, &path, &json!({ "name": "a\u{202e}b" })).await;
+    assert_eq!(answer.problem(), problem(422, "invalid_fields"));
+
+    let removed = node.delete(&path, &tokens.access).await.expect(200);
+    let tokens = Tokens::of(&removed);
+    assert!(list(&node, &tokens).await.is_empty());
+    assert_eq!(node.delete(&path, &tokens.access).await.problem(), problem(404, "unknown_passkey"));
+    assert_eq!(sign_in(&node, &mut phone).await.problem(), problem(401, "invalid_passkey"));
+    let events: Vec<_> = audit(&node).await.into_iter().map(|(event, _, _)| event).collect();
+    for event in ["passkey_added", "passkey_renamed", "passkey_removed"] {
+        assert!(events.iter().any(|recorded| recorded == event), "{event}: {events:?}");
+    }
+}
+
+#[tokio::test]
+async fn i5_added_and_removed_passkey_end_other_sessions_and_replace_the_callers_tokens() {
+    let (_cluster, node, tokens) = signed_in().await;
+    let other = node.login("ada").await;
+    let after = register(&node, &tokens, &mut Authenticator::new()).await;
+    for old in [&tokens, &other] {
+        node.refresh(&old.refresh).await.expect(401);
+        node.get("/v1/me", &old.access).await.expect(401);
+    }
+    let id = list(&node, &after).await[0]["id"].as_str().unwrap().to_owned();
+    let last = Tokens::of(&node.delete(&format!("/v1/me/passkeys/{id}"), &after.access).await.expect(200));
+    node.refresh(&after.refresh).await.expect(401);
+    node.refresh(&last.refresh).await.expect(200);
+}
+
+#[tokio::test]
+async fn passkey_of_another_account_can_be_neither_seen_nor_changed() {
+    let (_cluster, node, tokens, _) = with_passkey().await;
+    let id = list(&node, &tokens).await[0]["id"].as_str().unwrap().to_owned();
+    node.account("eve").await;
+    let eve = node.login("eve").await;
+    assert!(list(&node, &eve).await.is_empty());
+    let path = format!("/v1/me/passkeys/{id}");
+    let renamed = call(&node, &eve, Method::PATCH, &path, &json!({ "name": "mine" })).await;
+    assert_eq!(renamed.problem(), problem(404, "unknown_passkey"));
+    assert_eq!(node.delete(&path, &eve.access).await.problem(), problem(404, "unknown_passkey"));
+    assert_eq!(list(&node, &tokens).await[0]["name"], "Ada's phone");
+}
+
+#[tokio::test]
+async fn changing_passkeys_needs_a_recent_authentication() {
+    let (cluster, node, tokens, _) = with_passkey().await;
+    let id = list(&node, &tokens).await[0]["id"].as_str().unwrap().to_owned();
+    let options = registration_options(&node, &tokens).await;
+    cluster.advance(Duration::from_mins(16));
+    let tokens = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
+    let begin = call(&node, &tokens, Method::POST, "/v1/me/passkeys/options", &json!({})).await;
+    let end = add(&node, &tokens, Authenticator::new().create(&options)).await;
+    let remove = node.delete(&format!("/v1/me/passkeys/{id}"), &tokens.access).await;
+    for answer in [begin, end, remove] {
+        assert_eq!(answer.problem(), problem(401, "insufficient_user_authentication"));
+    }
+}
+
+#[tokio::test]
+async fn credential_is_registered_once_and_an_account_has_a_bounded_number() {
+    let mut cluster = TestCluster::new();
+    without_limits(&mut cluster);
+    cluster.config.passkeys.max_per_account = 2;
+    let node = cluster.node().await;
+    for name in ["ada", "eve"] {
+        node.account(name).await;
+    }
+    let (tokens, eve) = (node.login("ada").await, node.login("eve").await);
+    let mut phone = Authenticator::new();
+    let tokens = register(&node, &tokens, &mut phone).await;
+    // neither by its owner, nor by another account that has learned its id
+    for tokens in [&tokens, &eve] {
+        let options = registration_options(&node, tokens).await;
+        let mut copy = Authenticator::new();
+        copy.credential.clone_from(&phone.credential);
+        let answer = add(&node, tokens, copy.create(&options)).await;
+        assert!(matches!(answer.status.as_u16(), 409 | 422), "{answer:?}");
+    }
+    let options = registration_options(&node, &tokens).await;
+    let third = Authenticator::new().create(&options);
+    let tokens = register(&node, &tokens, &mut Authenticator::new()).await;
+    let answer = call(&node, &tokens, Method::POST, "/v1/me/passkeys/options", &json!({})).await;
+    assert_eq!(answer.problem(), problem(409, "too_many_passkeys"));
+    // the challenge belonged to the session that was replaced
+    assert_eq!(add(&node, &tokens, third).await.problem(), problem(422, "passkey_rejected"));
+    assert_eq!(list(&node, &tokens).await.len(), 2);
+}
+
+#[tokio::test]
+async fn model_outside_the_allow_list_is_refused() {
+    let mut cluster = TestCluster::new();
+    without_limits(&mut cluster);
+    cluster.config.passkeys.allowed_aaguids = vec![Uuid::from_bytes([9; 16]).to_string().parse().unwrap()];
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    let options = registration_options(&node, &tokens).await;
+    assert_eq!(options["attestation"], "direct", "so that browsers pass the model on");
+    let answer = add(&node, &tokens, Authenticator::new().create(&options)).await;
+    assert_eq!(answer.problem(), problem(403, "passkey_model_not_allowed"));
+    let mut allowed = Authenticator::new();
+    allowed.aaguid = [9; 16];
+    register(&node, &tokens, &mut allowed).await;
+}
+
+#[tokio::test]
+async fn passkeys_that_are_off_are_refused_with_the_setting() {
+    let mut cluster = TestCluster::new();
+    cluster.config.passkeys.relying_party = None;
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    let begin = call(&node, &tokens, Method::POST, "/v1/me/passkeys/options", &json!({})).await;
+    assert_eq!(begin.problem(), problem(403, "login_method_off"));
+    assert!(begin.text_of("detail").contains("passkeys.enabled"));
+    let login = node.post("/v1/login/passkey/options", json!({})).await;
+    assert_eq!(login.problem(), problem(403, "login_method_off"));
+    let answer = node.send(node.request(Method::GET, "/.well-known/webauthn")).await;
+    assert_eq!(answer.problem(), problem(404, "not_found"));
+}
+
+#[tokio::test]
+async fn related_origins_are_those_of_issuer_and_apps() {
+    let mut cluster = TestCluster::new();
+    let relying_party = cluster.config.passkeys.relying_party.as_mut().unwrap();
+    relying_party.origins.push("android:apk-key-hash:pNiP5iKyQ8JwgGOaKA1zGPUPJIS0-2H5Vq8NV5l8Lp8".to_owned());
+    let node = cluster.node().await;
+    let answer = node.send(node.request(Method::GET, "/.well-known/webauthn")).await.expect(200);
+    assert_eq!(answer.json(), json!({ "origins": ["https://auth.example.com", "https://app.example.com"] }));
+    assert!(answer.header("content-type").starts_with("application/json"), "{answer:?}");
+    assert!(answer.header("cache-control").contains("max-age"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn added_passkey_sends_a_notice_to_the_owner() {
+    let (cluster, node, tokens) = signed_in().await;
+    verify(&cluster, &node, "ada", &tokens).await;
+    register(&node, &tokens, &mut Authenticator::new()).await;
+    let mail = cluster.mail_to(&email("ada"), "factor_changed").await;
+    assert!(mail.text.contains("passkey"), "{}", mail.text);
+}
+
+#[tokio::test]
+async fn deleted_account_leaves_no_passkey() {
+    let (cluster, node, _, mut phone) = with_passkey().await;
+    let id = latchkey::service::accounts::find(&node.state.sql, "ada").await.unwrap().id;
+    latchkey::service::accounts::delete(&node.state, id).await.unwrap();
+    assert!(cluster.sql().await.passkeys(id).await.unwrap().is_empty());
+    assert_eq!(sign_in(&node, &mut phone).await.problem(), problem(401, "invalid_passkey"));
+}

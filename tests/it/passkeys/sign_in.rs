@@ -1,0 +1,178 @@
+//! Sign-in with a passkey alone.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use latchkey::config::UserVerification;
+use reqwest::Method;
+use serde_json::json;
+
+use super::{
+    Authenticator, audit, authenticator as flags, claims, list, login, login_options, register, sign_in, with_passkey,
+};
+use crate::{
+    accounts::{problem, without_limits},
+    harness::{client::Tokens, test_cluster::TestCluster},
+};
+
+#[tokio::test]
+async fn sign_in_with_user_verification_reaches_aal2() {
+    let (cluster, node, tokens, mut phone) = with_passkey().await;
+    cluster.advance(Duration::from_mins(30));
+    let options = login_options(&node).await;
+    assert_eq!(options["rpId"], "auth.example.com");
+    assert_eq!(options["userVerification"], "required");
+    assert_eq!(options["allowCredentials"], json!([]));
+    let answer = login(&node, phone.get(&options)).await.expect(200);
+    assert!(!answer.header("x-device-token").is_empty());
+    let signed_in = Tokens::of(&answer);
+    let claims = claims(&signed_in);
+    assert_eq!((&claims["acr"], &claims["amr"]), (&json!("aal2"), &json!(["hwk", "user", "mfa"])));
+    assert_eq!(claims["auth_time"], node.state.clock.now().as_secs());
+    node.get("/v1/me", &signed_in.access).await.expect(200);
+    // a refresh keeps them, and the session that registered the passkey is another one
+    let refreshed = Tokens::of(&node.refresh(&signed_in.refresh).await.expect(200));
+    assert_eq!(super::claims(&refreshed)["acr"], "aal2");
+    node.refresh(&tokens.refresh).await.expect(200);
+    let passkey = &list(&node, &signed_in).await[0];
+    assert_eq!(passkey["last_used_at"], node.state.clock.now().to_string());
+}
+
+#[tokio::test]
+async fn copied_key_counts_as_software_and_backup_state_is_kept() {
+    let (_cluster, node, tokens) = super::signed_in().await;
+    let mut synced = Authenticator::new();
+    synced.flags |= flags::BACKUP_ELIGIBLE;
+    // synced passkeys do not count
+    (synced.counter, synced.step) = (0, 0);
+    let tokens = register(&node, &tokens, &mut synced).await;
+    assert_eq!(list(&node, &tokens).await[0]["backed_up"], false);
+    synced.flags |= flags::BACKED_UP;
+    for _ in 0..2 {
+        let signed_in = Tokens::of(&sign_in(&node, &mut synced).await.expect(200));
+        assert_eq!(claims(&signed_in)["amr"], json!(["swk", "user", "mfa"]));
+    }
+    assert_eq!(list(&node, &tokens).await[0]["backed_up"], true);
+}
+
+#[tokio::test]
+async fn sign_in_without_user_verification_is_refused_unless_preferred() {
+    let mut cluster = TestCluster::new();
+    without_limits(&mut cluster);
+    let node = cluster.node().await;
+    cluster.config.passkeys.user_verification = UserVerification::Preferred;
+    let lenient = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    let mut key = Authenticator::new();
+    key.flags = flags::USER_PRESENT;
+    register(&node, &tokens, &mut key).await;
+    assert_eq!(sign_in(&node, &mut key).await.problem(), problem(401, "invalid_passkey"));
+    assert!(audit(&node).await.contains(&(
+        "passkey_refused".to_owned(),
+        "refused".to_owned(),
+        Some("user_not_verified".to_owned())
+    )));
+    let options = login_options(&lenient).await;
+    assert_eq!(options["userVerification"], "preferred");
+    // not even present
+    key.flags = 0;
+    assert_eq!(login(&lenient, key.get(&options)).await.problem(), problem(401, "invalid_passkey"));
+}
+
+#[tokio::test]
+async fn cookie_transport_sets_the_cookie_and_pages_of_other_sites_cannot_use_it() {
+    let (_cluster, node, _, mut phone) = with_passkey().await;
+    let options = login_options(&node).await;
+    let body = json!({ "credential": phone.get(&options), "transport": "cookie" });
+    let request = node.request(Method::POST, "/v1/login/passkey").header("origin", "https://evil.example");
+    let answer = node.send(request.header("sec-fetch-site", "cross-site").json(&body)).await;
+    assert_eq!(answer.problem(), problem(403, "cross_site_request"));
+    // the challenge was not used up by that
+    let answer = node.post("/v1/login/passkey", body).await.expect(200);
+    assert!(answer.header("set-cookie").starts_with("__Host-latchkey"), "{answer:?}");
+    assert!(answer.json().get("refresh_token").is_none());
+}
+
+#[tokio::test]
+async fn removed_disabled_and_unknown_passkeys_get_identical_responses() {
+    let (_cluster, node, _, mut phone) = with_passkey().await;
+    let mut unknown = Authenticator::new();
+    unknown.user_handle.clone_from(&phone.user_handle);
+    let of_unknown = sign_in(&node, &mut unknown).await;
+    let id = latchkey::service::accounts::find(&node.state.sql, "ada").await.unwrap().id;
+    latchkey::service::accounts::disable(&node.state, id).await.unwrap();
+    let of_disabled = sign_in(&node, &mut phone).await;
+    for answer in [&of_unknown, &of_disabled] {
+        assert_eq!(answer.problem(), problem(401, "invalid_passkey"));
+    }
+    assert_eq!(of_unknown.text_of("detail"), of_disabled.text_of("detail"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i11_response_of_a_passkey_works_once_among_sixteen_racers_on_two_nodes() {
+    let mut cluster = TestCluster::new();
+    without_limits(&mut cluster);
+    let nodes = [cluster.node().await, cluster.node().await];
+    nodes[0].account("ada").await;
+    let tokens = nodes[0].login("ada").await;
+    let mut phone = Authenticator::new();
+    let options = super::registration_options(&nodes[0], &tokens).await;
+    let credential = phone.create(&options);
+    let race = (0..16).map(|racer| super::add(&nodes[racer % 2], &tokens, credential.clone()));
+    let added = join_all(race).await.iter().filter(|answer| answer.status == 201).count();
+    assert_eq!(added, 1, "registrations");
+    // a synced passkey does not count, so that only the challenge tells repeats apart
+    (phone.counter, phone.step) = (0, 0);
+    let mut synced = Authenticator::new();
+    (synced.counter, synced.step) = (0, 0);
+    let tokens = nodes[0].login("ada").await;
+    register(&nodes[0], &tokens, &mut synced).await;
+    for authenticator in [&mut synced] {
+        let options = login_options(&nodes[0]).await;
+        let credential = authenticator.get(&options);
+        let race = (0..16).map(|racer| login(&nodes[racer % 2], credential.clone()));
+        let answers = join_all(race).await;
+        let (won, lost): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
+        assert_eq!(won.len(), 1, "{answers:?}");
+        for answer in lost {
+            assert_eq!(answer.problem(), problem(401, "invalid_passkey"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn challenge_expires() {
+    let mut cluster = TestCluster::new();
+    without_limits(&mut cluster);
+    cluster.config.passkeys.timeout = Duration::from_millis(1);
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    let options = super::registration_options(&node, &tokens).await;
+    let key = format!("lk:w{}", options["challenge"].as_str().unwrap());
+    let gone = || async { !String::from_utf8_lossy(&cluster.redis.everything()).contains(&key) };
+    crate::harness::wait::until("the challenge has expired", gone).await;
+    let answer = super::add(&node, &tokens, Authenticator::new().create(&options)).await;
+    assert_eq!(answer.problem(), problem(422, "passkey_rejected"));
+}
+
+#[tokio::test]
+async fn sign_ins_and_options_are_limited_by_address() {
+    let mut cluster = TestCluster::new();
+    let quota = latchkey::domain::limit::Quota { count: 2, window: Duration::from_mins(1) };
+    cluster.config.limits.passkey_per_address = Some(quota);
+    let node = cluster.node().await;
+    let options = login_options(&node).await;
+    sign_in_with(&node, &options).await.expect(401);
+    let refused = sign_in_with(&node, &options).await;
+    assert_eq!(refused.problem(), problem(429, "too_many_requests"));
+    assert!(refused.header("ratelimit-policy").contains("passkey-address"));
+}
+
+async fn sign_in_with(
+    node: &crate::harness::client::Client,
+    options: &serde_json::Value,
+) -> crate::harness::client::Answer {
+    login(node, Authenticator::new().get(options)).await
+}

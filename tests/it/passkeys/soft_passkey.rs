@@ -1,0 +1,39 @@
+//! The software authenticator of the crate `webauthn-authenticator-rs`.
+
+use serde_json::{Value, json};
+use url::Url;
+use webauthn_authenticator_rs::{
+    prelude::{CreationChallengeResponse, RequestChallengeResponse, WebauthnAuthenticator},
+    softpasskey::SoftPasskey,
+};
+
+use super::{add, authenticator::text, claims, login, login_options, registration_options, signed_in, tokens_of};
+use crate::harness::client::Tokens;
+
+#[tokio::test]
+async fn soft_passkey_registers_with_self_attestation_and_signs_in() {
+    let (_cluster, node, tokens) = signed_in().await;
+    let origin = || Url::parse("https://auth.example.com").unwrap();
+    let mut authenticator = SoftPasskey::new(true);
+    let mut options = registration_options(&node, &tokens).await;
+    // the authenticator verifies its user only where this is required
+    options["authenticatorSelection"]["userVerification"] = json!("required");
+    let user_handle = options["user"]["id"].clone();
+    let begun: CreationChallengeResponse = serde_json::from_value(json!({ "publicKey": options })).unwrap();
+    let made = authenticator.do_registration(origin(), begun).unwrap();
+    let credential = serde_json::to_value(&made).unwrap();
+    let added = add(&node, &tokens, credential).await.expect(201).json();
+    let id = text(made.raw_id);
+    for _ in 0..2 {
+        let mut options = login_options(&node).await;
+        // the authenticator stores no credentials: it needs a list to choose from, and returns no account
+        options["allowCredentials"] = json!([{ "type": "public-key", "id": id }]);
+        let begun: RequestChallengeResponse = serde_json::from_value(json!({ "publicKey": options })).unwrap();
+        let mut response: Value =
+            serde_json::to_value(authenticator.do_authentication(origin(), begun).unwrap()).unwrap();
+        response["response"]["userHandle"] = user_handle.clone();
+        let signed_in = Tokens::of(&login(&node, response).await.expect(200));
+        assert_eq!(claims(&signed_in)["amr"], json!(["hwk", "user", "mfa"]));
+    }
+    node.get("/v1/me", &tokens_of(&added["tokens"]).access).await.expect(200);
+}
