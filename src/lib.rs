@@ -6,7 +6,7 @@
 //! successor, so a lost response, a retry or a third tab signs nobody out.
 //!
 //! `docs/architecture.md` describes the modules, the invariants, the path of a request and the revocation log. Imports point
-//! one way: `main → cli → server → http → service → state → store, mail, password → crypto → config, metrics → domain`.
+//! one way: `main → cli → server → http → service → state → store, mail, pages, password → crypto → config, metrics → domain`.
 
 pub mod cli;
 pub mod config;
@@ -16,6 +16,7 @@ pub mod http;
 pub mod logging;
 pub mod mail;
 pub mod metrics;
+pub mod pages;
 pub mod password;
 pub mod runtime;
 pub mod server;

@@ -11,7 +11,7 @@ use super::{
     AccountSettings, AuditSettings, CacheSettings, Config, DatabaseSettings, FeedSettings, ForwardedHeader,
     HttpSettings, KeySettings, LogFormat, LogSettings, LoginSettings, MetricsSettings, PasswordSettings, RedisSettings,
     Registration, Secrets, SessionSettings, TelemetrySettings, TokenSettings, Verification, check, duration,
-    limits::limits, mail, passkeys, read::Reader, store_url,
+    limits::limits, mail, pages, passkeys, read::Reader, store_url,
 };
 use crate::domain::{audit::Addresses, key::Algorithm, secret::SecretText, text::comparison_key};
 
@@ -122,6 +122,7 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
     let passkeys = passkeys::passkeys(read, &issuer, &http.allowed_origins);
     let mail::ParsedMail { settings: mail, password_file: mail_password_file } =
         mail::mail(read, working_dir, &data_dir, &issuer);
+    let pages = pages::pages(read, working_dir, &mail.product_name);
     let audit = audit(read);
     let log = log(read);
 
@@ -174,6 +175,7 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
         password,
         passkeys,
         mail,
+        pages,
         audit,
         log,
         warnings,

@@ -9,6 +9,7 @@ mod interpret;
 mod limits;
 mod load;
 mod mail;
+mod pages;
 mod passkeys;
 mod raw;
 mod read;
@@ -31,6 +32,7 @@ pub use self::{
     limits::{Ipv6Network, LimitSettings},
     load::{Sources, load, load_existing, load_listen, load_log_settings, load_mail_settings, load_places},
     mail::{LinkTemplate, MailLinks, MailSettings, MailTransport, Sender, SmtpCredentials, SmtpSecurity, SmtpSettings},
+    pages::{Colour, PagesSettings},
     passkeys::{PasskeySettings, RelyingParty, UserVerification},
     show::{Shown, inspect, to_toml},
 };
@@ -85,6 +87,8 @@ pub struct Config {
     pub passkeys: PasskeySettings,
     /// Mails to account owners.
     pub mail: MailSettings,
+    /// The pages for account owners.
+    pub pages: PagesSettings,
     /// The audit log.
     pub audit: AuditSettings,
     /// The service log.

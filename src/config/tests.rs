@@ -283,6 +283,15 @@ fn every_key_can_be_set_by_its_variable() {
         ("LATCHKEY_MAIL_DEFAULT_LOCALE", "de"),
         ("LATCHKEY_MAIL_NOTICES_OFF", "new_device,recovery_codes_low"),
         ("LATCHKEY_MAIL_LIST_UNSUBSCRIBE", "mailto:u@example.com"),
+        ("LATCHKEY_PAGES_ENABLED", "false"),
+        ("LATCHKEY_PAGES_PRODUCT_NAME", "Acme ID"),
+        ("LATCHKEY_PAGES_LOGO", "/logo.svg"),
+        ("LATCHKEY_PAGES_ACCENT", "#003366"),
+        ("LATCHKEY_PAGES_ACCENT_DARK", "#99ccff"),
+        ("LATCHKEY_PAGES_TERMS_URL", "https://a.example/terms"),
+        ("LATCHKEY_PAGES_PRIVACY_URL", "https://a.example/privacy"),
+        ("LATCHKEY_PAGES_SUPPORT_URL", "mailto:help@a.example"),
+        ("LATCHKEY_PAGES_TEMPLATES", "/pages"),
         ("LATCHKEY_MAIL_TIMEOUT", "11s"),
         ("LATCHKEY_MAIL_WORKERS", "3"),
         ("LATCHKEY_MAIL_RETRY_FIRST", "1s"),
@@ -356,6 +365,9 @@ fn every_key_can_be_set_by_its_variable() {
              workers: 3, retry_first: 1s, retry_max: 2s, give_up_after: 3600s, max_queued: 104, retention: 10800s, \
              links: MailLinks {{ verify_address: LinkTemplate(\"https://a.example/1?t={{token}}\"), reset_password: LinkTemplate(\"https://a.example/2?t={{token}}\"), confirm_address: LinkTemplate(\"https://a.example/3?t={{token}}\"), undo_address: LinkTemplate(\"https://a.example/4?t={{token}}\"), \
              sign_in_code: LinkTemplate(\"https://a.example/5?t={{token}}\"), delete_account: LinkTemplate(\"https://a.example/6?t={{token}}\"), invitation: LinkTemplate(\"https://a.example/7?t={{token}}\"), not_me: LinkTemplate(\"https://a.example/8?t={{token}}\"), sign_in: \"https://a.example/9\" }} }}, \
+             pages: PagesSettings {{ enabled: false, product_name: \"Acme ID\", logo: Some(\"/logo.svg\"), \
+             accent: Some(Colour {{ red: 0, green: 51, blue: 102 }}), accent_dark: Some(Colour {{ red: 153, green: 204, blue: 255 }}), \
+             terms_url: Some(\"https://a.example/terms\"), privacy_url: Some(\"https://a.example/privacy\"), support_url: Some(\"mailto:help@a.example\"), templates: Some(\"/pages\") }}, \
              audit: AuditSettings {{ retention: Some(86400s), addresses: Truncated, queue: 101, max_refusals: 102, max_refusals_per_account: 103 }}, \
              log: LogSettings {{ format: Json, filter: \"warn,latchkey=debug\" }}, warnings: [] }}",
             folder.path().join("d")

@@ -81,7 +81,7 @@ pub fn device_token(request: &Request) -> Option<String> {
     named(request, DEVICE)
 }
 
-fn named(request: &Request, name: &str) -> Option<String> {
+pub(super) fn named(request: &Request, name: &str) -> Option<String> {
     let pairs =
         request.headers().get_all(header::COOKIE).iter().flat_map(|value| value.as_bytes().split(|b| *b == b';'));
     pairs

@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod middleware;
 pub mod oauth;
 pub mod openapi;
+mod pages;
 pub mod paths;
 pub mod problem;
 pub mod raw_json;
@@ -31,7 +32,7 @@ use api::{
 use extract::client_info;
 use middleware::{body, concurrency_limit, cors, request_context, timeout};
 use oauth::{IntrospectApi, RevokeApi, TokenApi};
-use openapi::{Document, Limits, pages};
+use openapi::{Document, Limits, pages as documentation};
 use paths::Paths;
 
 /// The service's endpoint:
@@ -53,6 +54,7 @@ use paths::Paths;
 /// | `/v1/verify` | [`api::verify`] |
 /// | `/oauth2/token`, `/oauth2/introspect`, `/oauth2/revoke` | [`oauth`] |
 /// | `/livez`, `/readyz` | [`api::health`] |
+/// | `/account`, `/account/…` | [`pages`] |
 /// | `/docs`, `/openapi.json`, `/openapi.yaml` | [`openapi::pages`] |
 ///
 /// A request passes these layers, outermost first: [`request_context`], [`oauth::IntrospectionCache`], [`body`],
@@ -61,12 +63,13 @@ pub fn endpoint(state: Arc<AppState>) -> impl Endpoint<Output = Response> + 'sta
     let service = service();
     let paths = Arc::new(Paths::of(&service));
     let http = &state.config.http;
-    let pages = http.docs.then(|| pages::routes(Limits::of(&state.config)));
+    let documentation = http.docs.then(|| documentation::routes(Limits::of(&state.config)));
+    let pages = state.pages.is_some().then(|| pages::endpoint().boxed());
     let mut frequent = HashMap::new();
     (LoginApi, IntrospectApi).add_routes(&mut frequent);
     let read_body = body::ReadBody::new(http);
     state.metrics.register(read_body.pending().metrics().clone());
-    let routes = Routes { pages, frequent, api: service.into_endpoint() }
+    let routes = Routes { documentation, pages, frequent, api: service.into_endpoint() }
         .data(Arc::clone(&state))
         .with(timeout::RequestTimeout::new(http.request_timeout))
         // after the body: an unfinished body must not take the place of a request
@@ -78,11 +81,13 @@ pub fn endpoint(state: Arc<AppState>) -> impl Endpoint<Output = Response> + 'sta
     request_context::RequestContext { inner, cors, paths, state }
 }
 
-/// The API and the documentation. Every nested route costs as much as a small handler, so the most frequent calls are
+/// The API, the pages and the documentation. Every nested route costs as much as a small handler, so the most frequent calls are
 /// looked up by path and method first.
 struct Routes<A> {
     /// None if `http.docs` is off.
-    pages: Option<Route>,
+    documentation: Option<Route>,
+    /// None if `pages.enabled` is off.
+    pages: Option<BoxEndpoint<'static>>,
     /// Calls without parameters in their path or query.
     frequent: HashMap<String, HashMap<Method, BoxEndpoint<'static>>>,
     api: A,
@@ -96,8 +101,11 @@ impl<A: Endpoint> Endpoint for Routes<A> {
         if let Some(endpoint) = self.frequent.get(path).and_then(|methods| methods.get(request.method())) {
             return Ok(client_info::move_device_token_to_cookie(endpoint.call(request).await?));
         }
-        if let Some(pages) = self.pages.as_ref().filter(|_| pages::PATHS.contains(&path)) {
-            return Ok(pages.call(request).await?.into_response());
+        if let Some(documentation) = self.documentation.as_ref().filter(|_| documentation::PATHS.contains(&path)) {
+            return Ok(documentation.call(request).await?.into_response());
+        }
+        if let Some(pages) = self.pages.as_ref().filter(|_| pages::is_page(path)) {
+            return pages.call(request).await;
         }
         api::verify::normalise(&mut request);
         api::metadata::normalise(&mut request);

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use poem_openapi::{OpenApi, OpenApiService};
 
+use super::pages;
+
 /// The methods of each path of the API. Paths are templates, such as `/v1/sessions/{id}`.
 pub struct Paths(BTreeMap<String, Vec<String>>);
 
@@ -23,13 +25,18 @@ impl Paths {
     pub fn methods(&self, path: &str) -> String {
         let templates = self.0.iter().filter(|(template, _)| matches(template, path));
         let methods: Vec<&str> = templates.flat_map(|(_, methods)| methods.iter().map(String::as_str)).collect();
-        if methods.is_empty() { "GET".to_owned() } else { methods.join(", ") }
+        if !methods.is_empty() {
+            return methods.join(", ");
+        }
+        let page = pages::PATHS.iter().find(|(template, _)| matches(template, path));
+        page.map_or("GET", |(_, methods)| methods).to_owned()
     }
 
     /// The name of a path in the log and the metrics: its template, so that callers cannot create any number of names.
     pub fn route(&self, path: &str) -> &str {
-        let pages = super::openapi::pages::PATHS.into_iter();
-        let mut templates = self.0.keys().map(String::as_str).chain(pages);
+        let documentation = super::openapi::pages::PATHS.into_iter();
+        let pages = pages::PATHS.iter().map(|(template, _)| *template);
+        let mut templates = self.0.keys().map(String::as_str).chain(documentation).chain(pages);
         templates.find(|template| matches(template, path)).unwrap_or("unknown")
     }
 }

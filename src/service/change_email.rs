@@ -61,6 +61,15 @@ pub enum UndoError {
 
 from_store_errors!(UndoError);
 
+/// The new address that the caller's account waits to confirm, if any.
+///
+/// # Errors
+/// [`ServiceError`]
+pub async fn pending(state: &AppState, caller: &AccessClaims) -> Result<Option<Email>, ServiceError> {
+    let pending = state.sql.pending_address(caller.sub, state.clock.now()).await?;
+    Ok(pending.map(|address| address.email))
+}
+
 /// Starts a change of address: sends a link and a code to the new address. If another account has verified the address, its
 /// owner gets a mail instead, and the answer does not reveal it (I12).
 ///

@@ -99,6 +99,7 @@ impl From<StateError> for ServiceError {
             StateError::KeyRing(error) => error.into(),
             StateError::KeyGeneration(error) => Self::Internal(error),
             StateError::Mailer(error) => Self::Internal(error.into()),
+            StateError::Pages(error) => Self::Internal(error.into()),
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod change_email;
 pub mod change_password;
 pub mod client_token;
 pub mod clients;
+pub mod consents;
 mod decode_refresh_token;
 pub mod delete_account;
 pub mod email_login;

@@ -47,6 +47,26 @@ pub async fn revoke(
     end(state, caller.sub, session, entry.by(Actor::Account).from(ip)).await
 }
 
+/// Ends a session of the caller's account and the sessions beneath it: those of the apps that a browser has signed in to. Returns
+/// whether there was such a session.
+///
+/// # Errors
+/// [`ServiceError`]
+pub async fn revoke_with_apps(
+    state: &AppState,
+    caller: &AccessClaims,
+    session: SessionId,
+    ip: Option<IpAddr>,
+) -> Result<bool, ServiceError> {
+    let now = state.clock.now();
+    let ended = state.redis.sessions.revoke_tree(caller.sub, session, Reason::Revoked, now).await?;
+    for session in &ended {
+        let entry = Entry::new(now, AuditEvent::SessionEnded).because(Reason::Revoked.as_str());
+        state.audit.record(entry.account(caller.sub).session(*session).by(Actor::Account).from(ip));
+    }
+    Ok(!ended.is_empty())
+}
+
 /// Ends all sessions of the caller's account, or all but the caller's own. Returns how many ended.
 ///
 /// # Errors

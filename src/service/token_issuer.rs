@@ -12,7 +12,7 @@ use crate::{
     },
     domain::{
         clock::Timestamp,
-        ids::SessionId,
+        ids::{AccountId, SessionId},
         session::{Grant, Transport},
     },
     service::error::ServiceError,
@@ -30,6 +30,8 @@ pub struct Tokens {
     pub refresh_token: RefreshToken,
     /// The lifetime of the refresh token.
     pub refresh_expires_in: Duration,
+    /// The account.
+    pub account: AccountId,
     /// The session of both tokens.
     pub session: SessionId,
     /// How the refresh token travels.
@@ -78,6 +80,7 @@ pub(super) fn issue(state: &AppState, grant: &Grant, now: Timestamp) -> Result<T
         expires_in: exp.saturating_since(now),
         refresh_token,
         refresh_expires_in: grant.expires_at().saturating_since(now),
+        account: grant.account,
         session: grant.session,
         transport: grant.transport,
         scope: claims.scope,

@@ -36,6 +36,7 @@ use crate::{
     },
     domain::{clock::Clock, entropy::Entropy},
     metrics::Metrics,
+    pages::Pages,
     password::PasswordHasher,
     store::{redis::RedisStores, sql::Sql},
 };
@@ -62,6 +63,8 @@ pub struct AppState {
     pub audit: AuditLog,
     /// Prepares and delivers mails.
     pub mailer: Mailer,
+    /// The pages for account owners; none if `pages.enabled` is off.
+    pub pages: Option<Pages>,
     /// Creates and reads refresh tokens.
     pub refresh_tokens: RefreshTokens,
     /// Creates and reads the cookies of browsers' sessions.
@@ -155,6 +158,7 @@ impl AppState {
         let audit = AuditLog::start(&config.audit, clock.clone(), entropy.clone(), &sql);
         let mailer =
             Mailer::new(&config.mail, &config.issuer, clock.clone(), entropy.clone(), Sealer::new(&config.secrets))?;
+        let pages = config.pages.enabled.then(|| Pages::load(&config)).transpose()?;
         let metrics = Metrics::new(redis.metrics());
         mailer.metrics.collectors().into_iter().for_each(|collector| metrics.register_boxed(collector));
         metrics.register_boxed(tokens.metrics().collector());
@@ -172,6 +176,7 @@ impl AppState {
             clients,
             audit,
             mailer,
+            pages,
             refresh_tokens,
             browser_tokens,
             csrf,

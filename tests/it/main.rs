@@ -32,6 +32,7 @@ mod openapi_external;
 mod openapi_requests;
 mod overload;
 mod packaging;
+mod pages;
 mod passkeys;
 mod proxies;
 mod recovery;

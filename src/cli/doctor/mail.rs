@@ -1,4 +1,4 @@
-//! Checks of mail: the templates, the SMTP server, the queue, and a test mail on request.
+//! Checks of mail and pages: the templates, the SMTP server, the queue, and a test mail on request.
 
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use crate::{
         entropy::Entropy,
         mail::{Mail, MailData, Recipient},
     },
+    pages::Pages,
     state::mailer::Mailer,
     store::sql::{OutboxState, Sql},
 };
@@ -29,6 +30,11 @@ pub(super) async fn check(config: &Config, clock: &Clock, test: Option<&Email>) 
         Err(error) => return vec![Finding::fail(CHECK, error.to_string())],
     };
     let mut findings = vec![transport(config, &mailer).await];
+    if config.pages.enabled
+        && let Err(error) = Pages::load(config)
+    {
+        findings.push(Finding::fail("pages", error.to_string()));
+    }
     if let Some(address) = test {
         findings.push(send_test(&mailer, address, config, clock).await);
     }

@@ -9,6 +9,7 @@ use super::{Tag, login::TokensResponse, me::AccountResponse};
 use crate::{
     domain::{
         account::{Email, Roles, Username},
+        secret::SecretText,
         session::Accepted,
     },
     http::{
@@ -106,14 +107,14 @@ impl Problems for RegisterProblems {
     ];
 }
 
-pub(super) fn weak(field: &str, weak: &WeakPassword) -> ProblemError {
+pub(in crate::http) fn weak(field: &str, weak: &WeakPassword) -> ProblemError {
     ProblemError::fields(Code::WeakPassword, vec![FieldError::new(field, weak.into(), weak.to_string())])
 }
 
-impl From<RegisterError> for Failed<RegisterProblems> {
+impl From<RegisterError> for ProblemError {
     fn from(error: RegisterError) -> Self {
         let field = |code, name: &str, error: &RegisterError| {
-            ProblemError::fields(code, vec![FieldError::new(name, FieldCode::Taken, error.to_string())]).into()
+            Self::fields(code, vec![FieldError::new(name, FieldCode::Taken, error.to_string())])
         };
         match error {
             RegisterError::Closed => Self::new(Code::RegistrationClosed, "Only an admin may register accounts."),
@@ -122,15 +123,21 @@ impl From<RegisterError> for Failed<RegisterProblems> {
             RegisterError::UsernameNotYet => {
                 let detail = "A username can be chosen after the first sign-in.";
                 let error = FieldError::new("username", FieldCode::UsernameNotYet, detail);
-                ProblemError::fields(Code::InvalidFields, vec![error]).into()
+                Self::fields(Code::InvalidFields, vec![error])
             }
             RegisterError::UsernameReserved => {
                 let error = FieldError::new("username", FieldCode::UsernameReserved, "The username is reserved.");
-                ProblemError::fields(Code::InvalidFields, vec![error]).into()
+                Self::fields(Code::InvalidFields, vec![error])
             }
-            RegisterError::WeakPassword(reason) => weak("password", &reason).into(),
+            RegisterError::WeakPassword(reason) => weak("password", &reason),
             RegisterError::Service(error) => error.into(),
         }
+    }
+}
+
+impl From<RegisterError> for Failed<RegisterProblems> {
+    fn from(error: RegisterError) -> Self {
+        ProblemError::from(error).into()
     }
 }
 
@@ -153,11 +160,11 @@ impl Problems for ChangePasswordProblems {
     ];
 }
 
-impl From<ChangePasswordError> for Failed<ChangePasswordProblems> {
+impl From<ChangePasswordError> for ProblemError {
     fn from(error: ChangePasswordError) -> Self {
         match error {
             ChangePasswordError::NoAccount | ChangePasswordError::SessionEnded => {
-                ProblemError::from(AuthenticateError::InvalidToken).into()
+                AuthenticateError::InvalidToken.into()
             }
             ChangePasswordError::CookieNotAccepted => {
                 Self::new(Code::CrossSiteRequest, "This request must not set the cookie of the session.")
@@ -165,11 +172,17 @@ impl From<ChangePasswordError> for Failed<ChangePasswordProblems> {
             ChangePasswordError::WrongPassword => {
                 let detail = "This is not the current password.";
                 let field = FieldError::new("current_password", FieldCode::WrongPassword, detail);
-                ProblemError::fields(Code::WrongPassword, vec![field]).into()
+                Self::fields(Code::WrongPassword, vec![field])
             }
-            ChangePasswordError::WeakPassword(reason) => weak("new_password", &reason).into(),
+            ChangePasswordError::WeakPassword(reason) => weak("new_password", &reason),
             ChangePasswordError::Service(error) => error.into(),
         }
+    }
+}
+
+impl From<ChangePasswordError> for Failed<ChangePasswordProblems> {
+    fn from(error: ChangePasswordError) -> Self {
+        ProblemError::from(error).into()
     }
 }
 
@@ -188,7 +201,8 @@ impl AccountApi {
     ) -> Result<RegisteredResponse, Failed<RegisterProblems>> {
         let caller = caller.as_deref().map(|caller| &caller.claims);
         register::may_register(state, caller).await?;
-        let input = parse(state, request)?;
+        let RegisterRequest { email, username, password } = request;
+        let input = parse_register(state, RegisterFields { email, username, password: password.0 })?;
         let account = register::register_from(state, input, caller, origin).await?;
         Ok(RegisteredResponse::Created(Json(account.into())))
     }
@@ -221,9 +235,19 @@ impl AccountApi {
     }
 }
 
+/// The fields of a registration, as they were sent.
+pub(in crate::http) struct RegisterFields {
+    /// The address.
+    pub(in crate::http) email: String,
+    /// The username, if one was chosen.
+    pub(in crate::http) username: Option<String>,
+    /// The password.
+    pub(in crate::http) password: SecretText,
+}
+
 /// Checks all fields and reports all that are invalid. The strength of the password and whether the names are taken
 /// are checked later.
-fn parse(state: &AppState, request: RegisterRequest) -> Result<Register, ProblemError> {
+pub(in crate::http) fn parse_register(state: &AppState, request: RegisterFields) -> Result<Register, ProblemError> {
     let mut errors = Vec::new();
     let email = Email::parse(&request.email);
     if let Err(error) = &email {
@@ -233,7 +257,7 @@ fn parse(state: &AppState, request: RegisterRequest) -> Result<Register, Problem
     if let Err(error) = &username {
         errors.push(FieldError::new("username", error.into(), sentence(error)));
     }
-    match (email, username, state.passwords.check_new(request.password.0)) {
+    match (email, username, state.passwords.check_new(request.password)) {
         (Ok(email), Ok(username), Ok(password)) => Ok(Register { email, username, password, roles: Roles::default() }),
         (Ok(_), Ok(_), Err(reason)) => Err(weak("password", &reason)),
         (_, _, password) => {
@@ -245,7 +269,7 @@ fn parse(state: &AppState, request: RegisterRequest) -> Result<Register, Problem
 }
 
 /// `must be …` as a sentence.
-pub(super) fn sentence(error: &impl ToString) -> String {
+pub(in crate::http) fn sentence(error: &impl ToString) -> String {
     let text = error.to_string();
     let mut letters = text.chars();
     let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();

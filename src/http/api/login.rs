@@ -17,7 +17,7 @@ use crate::{
             client_info::ClientInfo,
             json::{Body, MaybeBody},
         },
-        problem::{Code, Failed, Problems},
+        problem::{Code, Failed, ProblemError, Problems},
         raw_json::RawJson,
         types::Secret,
     },
@@ -216,16 +216,21 @@ impl Problems for LoginProblems {
 
 impl From<LoginError> for Failed<LoginProblems> {
     fn from(error: LoginError) -> Self {
-        match error {
-            LoginError::InvalidCredentials => {
-                Self::new(Code::InvalidCredentials, "Incorrect e-mail address, username or password.")
-            }
-            LoginError::EmailNotVerified => {
-                let detail = "Verify the e-mail address first. POST /v1/email/verification sends the mail again.";
-                Self::new(Code::EmailNotVerified, detail)
-            }
-            LoginError::Service(error) => error.into(),
+        problem(error).into()
+    }
+}
+
+/// The problem of a sign-in, for pages as well.
+pub(in crate::http) fn problem(error: LoginError) -> ProblemError {
+    match error {
+        LoginError::InvalidCredentials => {
+            ProblemError::new(Code::InvalidCredentials, "Incorrect e-mail address, username or password.")
         }
+        LoginError::EmailNotVerified => {
+            let detail = "Verify the e-mail address first. POST /v1/email/verification sends the mail again.";
+            ProblemError::new(Code::EmailNotVerified, detail)
+        }
+        LoginError::Service(error) => error.into(),
     }
 }
 

@@ -113,21 +113,21 @@ impl AccountResponse {
 /// Changes to the account. Fields that are absent stay as they are; an empty text removes what was set.
 #[derive(Object)]
 #[oai(example)]
-struct UpdateAccountRequest {
+pub(in crate::http) struct UpdateAccountRequest {
     /// A second identifier to sign in with: letters, digits, `.`, `_` and `-`. Needs a recent authentication.
     #[oai(validator(max_length = 64))]
-    username: Option<String>,
+    pub(in crate::http) username: Option<String>,
     /// A name for people.
     #[oai(validator(max_length = 100))]
-    display_name: Option<String>,
+    pub(in crate::http) display_name: Option<String>,
     /// The language of mails: a language tag such as `pt-BR`.
     #[oai(validator(max_length = 35))]
-    locale: Option<String>,
+    pub(in crate::http) locale: Option<String>,
     /// The time zone of times in mails: an IANA name such as `Europe/Berlin`.
     #[oai(validator(max_length = 64))]
-    time_zone: Option<String>,
+    pub(in crate::http) time_zone: Option<String>,
     /// Metadata that the app writes: replaces the former object. At most 4096 bytes of JSON.
-    user_metadata: Option<JsonObject>,
+    pub(in crate::http) user_metadata: Option<JsonObject>,
 }
 
 impl Example for UpdateAccountRequest {
@@ -169,7 +169,7 @@ struct DeletionResponse {
 /// Everything that is stored about an account.
 #[derive(Object)]
 #[oai(skip_serializing_if_is_none)]
-struct ExportResponse {
+pub(in crate::http) struct ExportResponse {
     /// The account.
     account: AccountResponse,
     /// The address that waits for its confirmation, if any.
@@ -328,13 +328,12 @@ impl Problems for UpdateProblems {
     ];
 }
 
-impl From<UpdateAccountError> for Failed<UpdateProblems> {
+impl From<UpdateAccountError> for ProblemError {
     fn from(error: UpdateAccountError) -> Self {
-        let field = |code, field_code, detail: &str| {
-            ProblemError::fields(code, vec![FieldError::new("username", field_code, detail)]).into()
-        };
+        let field =
+            |code, field_code, detail: &str| Self::fields(code, vec![FieldError::new("username", field_code, detail)]);
         match error {
-            UpdateAccountError::NoAccount => ProblemError::from(AuthenticateError::InvalidToken).into(),
+            UpdateAccountError::NoAccount => AuthenticateError::InvalidToken.into(),
             UpdateAccountError::UsernameTaken => {
                 field(Code::UsernameTaken, FieldCode::Taken, "An account with this username exists.")
             }
@@ -344,6 +343,12 @@ impl From<UpdateAccountError> for Failed<UpdateProblems> {
             UpdateAccountError::TooLongAgo(error) => ProblemError::from(error).into(),
             UpdateAccountError::Service(error) => error.into(),
         }
+    }
+}
+
+impl From<UpdateAccountError> for Failed<UpdateProblems> {
+    fn from(error: UpdateAccountError) -> Self {
+        ProblemError::from(error).into()
     }
 }
 
@@ -363,12 +368,18 @@ impl Problems for ChangeEmailProblems {
     ];
 }
 
-impl From<change_email::RequestError> for Failed<ChangeEmailProblems> {
+impl From<change_email::RequestError> for ProblemError {
     fn from(error: change_email::RequestError) -> Self {
         match error {
-            change_email::RequestError::NoAccount => ProblemError::from(AuthenticateError::InvalidToken).into(),
+            change_email::RequestError::NoAccount => AuthenticateError::InvalidToken.into(),
             change_email::RequestError::Service(error) => error.into(),
         }
+    }
+}
+
+impl From<change_email::RequestError> for Failed<ChangeEmailProblems> {
+    fn from(error: change_email::RequestError) -> Self {
+        ProblemError::from(error).into()
     }
 }
 
@@ -385,13 +396,19 @@ impl Problems for DeleteProblems {
     ];
 }
 
-impl From<DeleteAccountError> for Failed<DeleteProblems> {
+impl From<DeleteAccountError> for ProblemError {
     fn from(error: DeleteAccountError) -> Self {
         match error {
-            DeleteAccountError::NoAccount => ProblemError::from(AuthenticateError::InvalidToken).into(),
+            DeleteAccountError::NoAccount => AuthenticateError::InvalidToken.into(),
             DeleteAccountError::TooLongAgo(error) => ProblemError::from(error).into(),
             DeleteAccountError::Service(error) => error.into(),
         }
+    }
+}
+
+impl From<DeleteAccountError> for Failed<DeleteProblems> {
+    fn from(error: DeleteAccountError) -> Self {
+        ProblemError::from(error).into()
     }
 }
 
@@ -483,7 +500,7 @@ impl MeApi {
 }
 
 /// Checks all fields and reports all that are invalid.
-fn parse_update(request: UpdateAccountRequest) -> Result<AccountUpdate, ProblemError> {
+pub(in crate::http) fn parse_update(request: UpdateAccountRequest) -> Result<AccountUpdate, ProblemError> {
     let mut errors = Vec::new();
     let username = optional(request.username, |text| {
         Username::parse(text).map_err(|error| FieldError::new("username", (&error).into(), sentence(&error)))

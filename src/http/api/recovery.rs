@@ -189,13 +189,13 @@ impl Problems for VerifyEmailProblems {
     ];
 }
 
-impl From<VerifyEmailError> for Failed<VerifyEmailProblems> {
+impl From<VerifyEmailError> for ProblemError {
     fn from(error: VerifyEmailError) -> Self {
         let field = |code, name: &str, field_code, detail: &str| {
-            ProblemError::fields(code, vec![FieldError::new(name, field_code, detail)]).into()
+            Self::fields(code, vec![FieldError::new(name, field_code, detail)])
         };
         match error {
-            VerifyEmailError::InvalidToken => Self::from(invalid_code()),
+            VerifyEmailError::InvalidToken => invalid_code(),
             VerifyEmailError::ProofRequired => Self::new(
                 Code::ProofRequired,
                 "Another person may have set up this account. Send an access token of the account or its password, or a \
@@ -204,16 +204,22 @@ impl From<VerifyEmailError> for Failed<VerifyEmailProblems> {
             VerifyEmailError::WrongPassword => {
                 field(Code::WrongPassword, "password", FieldCode::WrongPassword, "This is not the account's password.")
             }
-            VerifyEmailError::WeakPassword(reason) => weak("new_password", &reason).into(),
+            VerifyEmailError::WeakPassword(reason) => weak("new_password", &reason),
             VerifyEmailError::EmailTaken => {
                 field(Code::EmailTaken, "email", FieldCode::Taken, "Another account has verified this e-mail address.")
             }
-            VerifyEmailError::SessionEnded => ProblemError::from(AuthenticateError::InvalidToken).into(),
+            VerifyEmailError::SessionEnded => AuthenticateError::InvalidToken.into(),
             VerifyEmailError::CookieNotAccepted => {
                 Self::new(Code::CrossSiteRequest, "This request must not set the cookie of the session.")
             }
             VerifyEmailError::Service(error) => error.into(),
         }
+    }
+}
+
+impl From<VerifyEmailError> for Failed<VerifyEmailProblems> {
+    fn from(error: VerifyEmailError) -> Self {
+        ProblemError::from(error).into()
     }
 }
 
@@ -231,13 +237,19 @@ impl Problems for ResetProblems {
     ];
 }
 
-impl From<ResetPasswordError> for Failed<ResetProblems> {
+impl From<ResetPasswordError> for ProblemError {
     fn from(error: ResetPasswordError) -> Self {
         match error {
-            ResetPasswordError::InvalidToken => invalid_code().into(),
-            ResetPasswordError::WeakPassword(reason) => weak("new_password", &reason).into(),
+            ResetPasswordError::InvalidToken => invalid_code(),
+            ResetPasswordError::WeakPassword(reason) => weak("new_password", &reason),
             ResetPasswordError::Service(error) => error.into(),
         }
+    }
+}
+
+impl From<ResetPasswordError> for Failed<ResetProblems> {
+    fn from(error: ResetPasswordError) -> Self {
+        ProblemError::from(error).into()
     }
 }
 
@@ -255,34 +267,46 @@ impl Problems for LinkProblems {
     ];
 }
 
-impl From<UndoError> for Failed<LinkProblems> {
+impl From<UndoError> for ProblemError {
     fn from(error: UndoError) -> Self {
         match error {
-            UndoError::InvalidToken => invalid_code().into(),
+            UndoError::InvalidToken => invalid_code(),
             UndoError::EmailTaken => Self::new(Code::EmailTaken, "Another account has verified the former address."),
             UndoError::Service(error) => error.into(),
         }
     }
 }
 
-impl From<SecureAccountError> for Failed<LinkProblems> {
+impl From<UndoError> for Failed<LinkProblems> {
+    fn from(error: UndoError) -> Self {
+        ProblemError::from(error).into()
+    }
+}
+
+impl From<SecureAccountError> for ProblemError {
     fn from(error: SecureAccountError) -> Self {
         match error {
-            SecureAccountError::InvalidToken => invalid_code().into(),
+            SecureAccountError::InvalidToken => invalid_code(),
             SecureAccountError::Service(error) => error.into(),
         }
     }
 }
 
+impl From<SecureAccountError> for Failed<LinkProblems> {
+    fn from(error: SecureAccountError) -> Self {
+        ProblemError::from(error).into()
+    }
+}
+
 /// The problem of a link or a code that does not work.
-pub(super) fn invalid_code() -> ProblemError {
+pub(in crate::http) fn invalid_code() -> ProblemError {
     let detail =
         "The link or the code was used before, has expired, or the account has changed since. Ask for a new mail.";
     ProblemError::new(Code::InvalidCode, detail)
 }
 
 /// The token of a link, or a code with the account that it was sent to.
-pub(super) fn presented(
+pub(in crate::http) fn presented(
     token: Option<Secret>,
     name: &str,
     identifier: Option<String>,

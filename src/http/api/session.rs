@@ -219,7 +219,7 @@ fn describe(session: Session, current: SessionId) -> SessionResponse {
 
 /// The time of the last use, rounded down to the minute and not before the sign-in: the holder of a stolen token must not learn from
 /// the list when its owner refreshes.
-fn to_the_minute(session: &Session) -> Timestamp {
+pub(in crate::http) fn to_the_minute(session: &Session) -> Timestamp {
     let millis = session.last_used_at.as_millis();
     Timestamp::from_millis(millis - millis.rem_euclid(60_000)).max(session.created_at)
 }

@@ -20,6 +20,7 @@ use crate::{
     http::{
         extract::{client_address, client_info},
         oauth::OAuthError,
+        pages,
         paths::Paths,
         problem::{Code, ProblemError},
     },
@@ -78,8 +79,8 @@ impl<E: Endpoint<Output = Response>> Endpoint for RequestContext<E> {
         headers.insert(REQUEST_ID, id.0.clone());
         sharing.apply(headers);
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        // other sites must not show /docs in a frame
-        headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("frame-ancestors 'none'"));
+        // other sites must not show /docs in a frame; pages have set their own value
+        headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static("frame-ancestors 'none'"));
         // most responses are about one caller, and many hold tokens; cacheable ones have set their own value
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         let took = started.elapsed();
@@ -119,7 +120,10 @@ impl<E: Endpoint<Output = Response>> RequestContext<E> {
         let mut response = match error.downcast_ref::<OAuthError>() {
             Some(error) => error.clone().into_response(),
             None => {
-                problem(error, &self.paths, self.state.config.http.docs, path, id.as_str()).into_response(id.as_str())
+                let languages = error.data::<pages::VisitorLocale>().cloned();
+                let problem = problem(error, &self.paths, self.state.config.http.docs, path, id.as_str());
+                let page = pages::error_page(&self.state, path, languages.as_ref(), &problem, id.as_str());
+                page.unwrap_or_else(|| problem.into_response(id.as_str()))
             }
         };
         if let Some(operation) = operation {

@@ -27,10 +27,14 @@ pub(super) trait FormBody: Type + Sized {
 pub(super) struct Form<T>(pub(super) T);
 
 /// The parameters of a form. One without a value counts as absent (RFC 6749, section 3.2).
-pub(super) struct Parameters(Vec<(String, zeroize::Zeroizing<String>)>);
+pub(in crate::http) struct Parameters(Vec<(String, zeroize::Zeroizing<String>)>);
 
 impl Parameters {
-    fn parse(bytes: &[u8]) -> Result<Self, OAuthError> {
+    /// Parses a body.
+    ///
+    /// # Errors
+    /// For a malformed body, a repeated parameter, or too many.
+    pub(in crate::http) fn parse(bytes: &[u8]) -> Result<Self, OAuthError> {
         const MALFORMED: OAuthError = OAuthError::invalid_request("The body is not form-encoded.");
         let text = std::str::from_utf8(bytes).map_err(|_| MALFORMED)?;
         let mut parameters: Vec<(String, zeroize::Zeroizing<String>)> = Vec::new();
@@ -47,7 +51,7 @@ impl Parameters {
     }
 
     /// Takes the value of a parameter.
-    pub(super) fn take(&mut self, name: &str) -> Option<String> {
+    pub(in crate::http) fn take(&mut self, name: &str) -> Option<String> {
         let at = self.0.iter().position(|(other, value)| other == name && !value.is_empty())?;
         Some(std::mem::take(&mut *self.0[at].1))
     }

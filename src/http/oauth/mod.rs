@@ -5,7 +5,7 @@
 
 mod credentials;
 mod error;
-mod form;
+pub(in crate::http) mod form;
 mod introspect;
 mod introspection_cache;
 mod revoke;

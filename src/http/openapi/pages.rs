@@ -103,7 +103,7 @@ impl Page {
 }
 
 /// Whether the client accepts gzip (RFC 9110, section 12.5.3).
-fn accepts_gzip(request: &Request) -> bool {
+pub(in crate::http) fn accepts_gzip(request: &Request) -> bool {
     let values = request.headers().get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|coding| {
         let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));

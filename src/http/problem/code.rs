@@ -78,6 +78,10 @@ codes! {
     CrossSiteRequest = "cross_site_request", FORBIDDEN, "The request comes from another site";
     /// The browser would reject the cookie that the sign-in sets, or never send it back.
     CookieCrossSite = "cookie_cross_site", FORBIDDEN, "The browser would not keep the cookie";
+    /// The token of a page's form is missing, or is that of another browser or session.
+    FormExpired = "form_expired", FORBIDDEN, "The form has expired";
+    /// An authorization request has expired, or was answered before.
+    RequestExpired = "request_expired", FORBIDDEN, "The sign-in has expired";
     /// No such path.
     NotFound = "not_found", NOT_FOUND, "Not found";
     /// There is no such account, or it is disabled.

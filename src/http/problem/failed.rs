@@ -38,6 +38,13 @@ impl<P: Problems> Failed<P> {
     }
 }
 
+impl<P> Failed<P> {
+    /// The problem.
+    pub(in crate::http) fn into_problem(self) -> ProblemError {
+        self.0
+    }
+}
+
 impl<P: Problems> From<ProblemError> for Failed<P> {
     fn from(error: ProblemError) -> Self {
         debug_assert!(

@@ -7,7 +7,7 @@ use std::{
 };
 
 use latchkey::{
-    config::{AuditSettings, CacheSettings, Config, LimitSettings, MailTransport, Sources, load},
+    config::{AuditSettings, CacheSettings, Config, LimitSettings, LinkTemplate, MailTransport, Sources, load},
     crypto::access_token::{IssuedToken, VerifiedToken},
     domain::{
         clock::{Clock, ClockOffset, Timestamp},
@@ -104,6 +104,21 @@ impl TestCluster {
     pub async fn node_at_issuer(&mut self) -> Node {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         self.config.issuer = format!("http://{}", listener.local_addr().unwrap());
+        self.node_on(listener).await
+    }
+
+    /// Starts a node on a free port with `http://localhost` as issuer, for browsers: they treat it as secure.
+    pub async fn node_at_localhost(&mut self) -> Node {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        self.config.issuer = format!("http://localhost:{}", listener.local_addr().unwrap().port());
+        for (link, page) in [
+            (&mut self.config.mail.links.verify_address, "verify-address"),
+            (&mut self.config.mail.links.reset_password, "reset-password"),
+            (&mut self.config.mail.links.sign_in_code, "sign-in-code"),
+            (&mut self.config.mail.links.confirm_address, "confirm-address"),
+        ] {
+            *link = LinkTemplate::parse(&format!("{}/account/{page}#token={{token}}", self.config.issuer)).unwrap();
+        }
         self.node_on(listener).await
     }
 

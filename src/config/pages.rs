@@ -1,0 +1,153 @@
+//! Settings of the pages: whether they are served, names, colours, links and templates.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use url::Url;
+
+use super::read::Reader;
+use crate::domain::text::is_deceptive;
+
+/// The least contrast between an accent and the card behind it (WCAG 2.2, success criterion 1.4.3).
+const MIN_CONTRAST: f64 = 4.5;
+
+/// The backgrounds of cards in the stylesheet: light and dark.
+const CARDS: [Colour; 2] = [Colour { red: 255, green: 255, blue: 255 }, Colour { red: 27, green: 29, blue: 33 }];
+
+/// Settings of the pages.
+#[derive(Clone, Debug)]
+pub struct PagesSettings {
+    /// Whether the pages are served.
+    pub enabled: bool,
+    /// The name of the product.
+    pub product_name: String,
+    /// The file of the logo.
+    pub logo: Option<PathBuf>,
+    /// The colour of buttons and links.
+    pub accent: Option<Colour>,
+    /// The colour of buttons and links in the dark theme.
+    pub accent_dark: Option<Colour>,
+    /// The link to the terms of service.
+    pub terms_url: Option<String>,
+    /// The link to the privacy policy.
+    pub privacy_url: Option<String>,
+    /// The link to help.
+    pub support_url: Option<String>,
+    /// A folder with templates, texts and styles that replace the built-in ones.
+    pub templates: Option<PathBuf>,
+}
+
+/// A colour without transparency.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Colour {
+    /// 0 to 255.
+    pub red: u8,
+    /// 0 to 255.
+    pub green: u8,
+    /// 0 to 255.
+    pub blue: u8,
+}
+
+impl Colour {
+    /// Parses `#rrggbb`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.strip_prefix('#').filter(|digits| digits.len() == 6 && digits.is_ascii())?;
+        let part = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).ok();
+        digits.bytes().all(|byte| byte.is_ascii_hexdigit()).then_some(())?;
+        Some(Self { red: part(0)?, green: part(2)?, blue: part(4)? })
+    }
+
+    /// The contrast ratio with another colour, 1 to 21 (WCAG 2.2, "contrast ratio").
+    pub fn contrast(self, other: Self) -> f64 {
+        let (a, b) = (self.luminance(), other.luminance());
+        (a.max(b) + 0.05) / (a.min(b) + 0.05)
+    }
+
+    /// The relative luminance, 0 to 1 (WCAG 2.2, "relative luminance").
+    fn luminance(self) -> f64 {
+        let linear = |part: u8| {
+            let part = f64::from(part) / 255.0;
+            if part <= 0.04045 { part / 12.92 } else { ((part + 0.055) / 1.055).powf(2.4) }
+        };
+        0.2126 * linear(self.red) + 0.7152 * linear(self.green) + 0.0722 * linear(self.blue)
+    }
+}
+
+impl fmt::Display for Colour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{:02x}{:02x}{:02x}", self.red, self.green, self.blue)
+    }
+}
+
+pub(super) fn pages(read: &mut Reader<'_>, working_dir: &Path, mail_product_name: &str) -> PagesSettings {
+    let product_name = read.one("pages.product_name", |text| {
+        let is_bad = text.contains(is_deceptive) || text.chars().count() > 64 || text.trim() != text;
+        if is_bad {
+            Err("must be at most 64 characters without control characters".into())
+        } else {
+            Ok(text.to_owned())
+        }
+    });
+    let mut file = |key: &'static str| read.optional(key, |_| Ok(())).map(|path| working_dir.join(path.expose()));
+    let (logo, templates) = (file("pages.logo"), file("pages.templates"));
+    let mut link = |key: &'static str| {
+        read.one(key, |text| match text {
+            "" => Ok(None),
+            text if Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https" | "mailto")) => {
+                Ok(Some(text.to_owned()))
+            }
+            _ => Err("must be an http, https or mailto URL".into()),
+        })
+    };
+    let (terms_url, privacy_url, support_url) =
+        (link("pages.terms_url"), link("pages.privacy_url"), link("pages.support_url"));
+    PagesSettings {
+        enabled: read.boolean("pages.enabled"),
+        product_name: if product_name.is_empty() { mail_product_name.to_owned() } else { product_name },
+        logo,
+        accent: read.one("pages.accent", |text| accent(text, CARDS[0], "white")),
+        accent_dark: read.one("pages.accent_dark", |text| accent(text, CARDS[1], "dark")),
+        terms_url,
+        privacy_url,
+        support_url,
+        templates,
+    }
+}
+
+/// An accent that is readable as text on a card.
+fn accent(text: &str, card: Colour, name: &str) -> Result<Option<Colour>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let colour = Colour::parse(text).ok_or("must be a colour in the form #rrggbb, such as #2b57c7")?;
+    let contrast = colour.contrast(card);
+    if contrast < MIN_CONTRAST {
+        return Err(format!("has a contrast of {contrast:.1} with the {name} background; links need at least 4.5"));
+    }
+    Ok(Some(colour))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accent_that_is_hard_to_read_is_refused() {
+        assert_eq!(accent("", CARDS[0], "white"), Ok(None));
+        assert_eq!(accent("#2b57c7", CARDS[0], "white").unwrap().unwrap().to_string(), "#2b57c7");
+        assert!(accent("#8fb1ff", CARDS[0], "white").unwrap_err().contains("has a contrast of 2.1"));
+        assert!(accent("#8fb1ff", CARDS[1], "dark").is_ok());
+        for bad in ["blue", "#12345", "#1234567", "#12345g", "2b57c7", "#ääü"] {
+            assert!(accent(bad, CARDS[0], "white").is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn contrast_is_that_of_the_guidelines() {
+        let black = Colour::parse("#000000").unwrap();
+        assert!((CARDS[0].contrast(black) - 21.0).abs() < 1e-9);
+        assert!((CARDS[0].contrast(Colour::parse("#777777").unwrap()) - 4.48).abs() < 0.005);
+    }
+}

@@ -1,0 +1,371 @@
+//! `/account`: the profile, the address, the password, and the data of the signed-in account.
+
+use poem::{Response, Result, handler, http::header};
+use poem_openapi::types::ToJSON;
+
+use super::{
+    cookies,
+    form::Form,
+    sign_in::{signed_in, with_password},
+    visit::{Visit, percent_encode},
+};
+use crate::{
+    crypto::access_token::AccessClaims,
+    domain::{
+        account::{Account, Email},
+        profile::Profile as AccountProfile,
+        session::Accepted,
+    },
+    http::{
+        api::{
+            account::sentence,
+            me::{ExportResponse, UpdateAccountRequest, parse_update},
+        },
+        cookie,
+        problem::{Code, FieldError, ProblemError},
+    },
+    pages::views::{Address, Data, Message, Password, Profile, Reauthenticate},
+    service::{
+        authenticate, change_email, change_password, delete_account, export_account,
+        recent_authentication::require_recent, update_account,
+    },
+};
+
+/// The signed-in user of a page.
+pub(super) struct Owner {
+    /// The claims, for use cases.
+    pub(super) caller: AccessClaims,
+    /// The account.
+    pub(super) account: Account,
+    /// The profile.
+    pub(super) profile: AccountProfile,
+}
+
+/// The signed-in user. None: the browser must sign in.
+///
+/// # Errors
+/// [`ProblemError`]
+pub(super) async fn owner(visit: &mut Visit) -> Result<Option<Owner>, ProblemError> {
+    let Some(session) = &visit.browser.session else { return Ok(None) };
+    let caller = session.caller(&visit.state);
+    let (account, profile) = match authenticate::me(&visit.state, &caller).await {
+        Ok(found) => found,
+        Err(authenticate::AuthenticateError::Service(error)) => return Err(error.into()),
+        Err(_) => return Ok(None),
+    };
+    visit.account = Some(profile.display_name.clone().unwrap_or_else(|| account.email.as_str().to_owned()));
+    visit.time_zone = profile.time_zone.as_ref().map(|zone| zone.as_str().to_owned());
+    let locale = profile.locale.as_ref().map(|tag| tag.as_str());
+    if let Some(pages) = &visit.state.pages {
+        let (wished, accepted) = (visit.parameter("ui_locales"), visit.origin.accept_language.as_deref());
+        visit.locale = pages.locale(wished, locale, accepted);
+    }
+    Ok(Some(Owner { caller, account, profile }))
+}
+
+/// Reads the signed-in user, or sends the browser to the sign-in, from where it returns to `$page`.
+macro_rules! require_owner {
+    ($visit:ident, $page:literal) => {{
+        match $crate::http::pages::account::owner(&mut $visit).await? {
+            Some(owner) => owner,
+            None => return Ok($visit.reply().go(concat!("/sign-in?next=", $page))),
+        }
+    }};
+}
+pub(super) use require_owner;
+
+/// The name of the signed-in account.
+///
+/// # Errors
+/// [`ProblemError`]
+pub(super) async fn name(visit: &mut Visit) -> Result<String, ProblemError> {
+    let owner = owner(visit).await?;
+    Ok(owner.map(|owner| owner.account.email.as_str().to_owned()).unwrap_or_default())
+}
+
+/// The notice that a redirect has asked for.
+pub(super) fn notice(visit: &Visit) -> Option<&'static str> {
+    const NOTICES: [&str; 8] = [
+        "notice.saved",
+        "notice.session_ended",
+        "notice.sessions_ended",
+        "notice.consent_revoked",
+        "notice.mail_sent",
+        "notice.password_changed",
+        "notice.factor_added",
+        "notice.factor_removed",
+    ];
+    let done = visit.parameter("done")?;
+    NOTICES.into_iter().find(|notice| notice.strip_prefix("notice.") == Some(done))
+}
+
+/// Sends the browser to confirm that its user is present, if that is what the change needs; else the problem.
+///
+/// # Errors
+/// [`ProblemError`]
+pub(super) fn step_up(visit: &Visit, problem: ProblemError, page: &str) -> Result<Response, ProblemError> {
+    if problem.code != Code::InsufficientUserAuthentication {
+        return Err(problem);
+    }
+    Ok(visit.reply().go(&format!("/reauthenticate?next={page}")))
+}
+
+fn profile_view(owner: &Owner) -> Profile {
+    let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
+    let Owner { account, profile, .. } = owner;
+    Profile {
+        email: account.email.as_str().to_owned(),
+        email_verified: account.email_verified,
+        username: text(account.username.as_ref().map(|name| name.as_str())),
+        display_name: text(profile.display_name.as_deref()),
+        locale_tag: text(profile.locale.as_ref().map(|tag| tag.as_str())),
+        zone: text(profile.time_zone.as_ref().map(|zone| zone.as_str())),
+        zones: ZONES.iter().map(|zone| (*zone).to_owned()).collect(),
+    }
+}
+
+/// Time zones to choose from. Any other can be typed.
+const ZONES: [&str; 28] = [
+    "UTC",
+    "Africa/Cairo",
+    "Africa/Johannesburg",
+    "Africa/Lagos",
+    "America/Anchorage",
+    "America/Argentina/Buenos_Aires",
+    "America/Bogota",
+    "America/Chicago",
+    "America/Denver",
+    "America/Los_Angeles",
+    "America/Mexico_City",
+    "America/New_York",
+    "America/Sao_Paulo",
+    "Asia/Bangkok",
+    "Asia/Dubai",
+    "Asia/Hong_Kong",
+    "Asia/Jakarta",
+    "Asia/Kolkata",
+    "Asia/Seoul",
+    "Asia/Singapore",
+    "Asia/Tokyo",
+    "Australia/Sydney",
+    "Europe/Berlin",
+    "Europe/Lisbon",
+    "Europe/London",
+    "Europe/Madrid",
+    "Europe/Paris",
+    "Pacific/Auckland",
+];
+
+/// `GET /account`
+#[handler]
+pub(super) async fn show_profile(mut visit: Visit) -> Result<Response> {
+    let owner = require_owner!(visit, "");
+    visit.reply().notice(notice(&visit)).page(&profile_view(&owner))
+}
+
+/// `POST /account/profile`
+#[handler]
+pub(super) async fn save_profile(mut visit: Visit, mut form: Form) -> Result<Response> {
+    let owner = require_owner!(visit, "");
+    let view = Profile {
+        username: form.text("username"),
+        display_name: form.text("display_name"),
+        locale_tag: form.text("locale"),
+        zone: form.text("time_zone"),
+        ..profile_view(&owner)
+    };
+    let saved = async {
+        visit.check(&mut form)?;
+        // a username that stays as it is needs no recent authentication
+        let former = owner.account.username.as_ref().map(|name| name.as_str()).unwrap_or_default();
+        let update = parse_update(UpdateAccountRequest {
+            username: Some(view.username.clone()).filter(|name| name != former),
+            display_name: Some(view.display_name.clone()),
+            locale: Some(view.locale_tag.clone()),
+            time_zone: Some(view.zone.clone()),
+            user_metadata: None,
+        })?;
+        let saved = update_account::update_account(&visit.state, &owner.caller, update, visit.client.ip).await;
+        saved.map(drop).map_err(ProblemError::from)
+    };
+    match saved.await {
+        Ok(()) => Ok(visit.reply().go("?done=saved")),
+        Err(problem) => match step_up(&visit, problem, "") {
+            Ok(response) => Ok(response),
+            Err(problem) => visit.reply().error(&problem).page(&view),
+        },
+    }
+}
+
+async fn address_view(visit: &Visit, owner: &Owner) -> Result<Address, ProblemError> {
+    let pending = change_email::pending(&visit.state, &owner.caller).await?;
+    Ok(Address {
+        current: owner.account.email.as_str().to_owned(),
+        email_verified: owner.account.email_verified,
+        email: String::new(),
+        pending: pending.map(|email| email.as_str().to_owned()),
+    })
+}
+
+/// `GET /account/address`
+#[handler]
+pub(super) async fn show_address(mut visit: Visit) -> Result<Response> {
+    let owner = require_owner!(visit, "/address");
+    let view = Address { email: visit.typed(), ..address_view(&visit, &owner).await? };
+    let view = if view.email == view.current || Some(&view.email) == view.pending.as_ref() {
+        Address { email: String::new(), ..view }
+    } else {
+        view
+    };
+    visit.reply().notice(notice(&visit)).page(&view)
+}
+
+/// `POST /account/address`
+#[handler]
+pub(super) async fn request_address(mut visit: Visit, mut form: Form) -> Result<Response> {
+    let owner = require_owner!(visit, "/address");
+    let typed = form.text("email");
+    let sent = async {
+        visit.check(&mut form)?;
+        let email = Email::parse(&typed).map_err(|error| {
+            let field = FieldError::new("email", (&error).into(), sentence(&error));
+            ProblemError::fields(Code::InvalidFields, vec![field])
+        })?;
+        require_recent(&visit.state, &owner.caller)?;
+        change_email::request(&visit.state, &owner.caller, &email, &visit.origin).await.map_err(ProblemError::from)
+    };
+    let kept = cookies::set(cookies::TYPED, &percent_encode(&typed), Some(cookies::TYPED_TTL));
+    match sent.await {
+        Ok(()) => Ok(visit.reply().cookie(kept).go("/address?done=mail_sent")),
+        Err(problem) if problem.code == Code::InsufficientUserAuthentication => {
+            Ok(visit.reply().cookie(kept).go("/reauthenticate?next=/address"))
+        }
+        Err(problem) => {
+            let view = Address { email: typed, ..address_view(&visit, &owner).await? };
+            visit.reply().error(&problem).page(&view)
+        }
+    }
+}
+
+/// `GET /account/password`
+#[handler]
+pub(super) async fn show_password(mut visit: Visit) -> Result<Response> {
+    let owner = require_owner!(visit, "/password");
+    visit.reply().notice(notice(&visit)).page(&Password { email: owner.account.email.as_str().to_owned() })
+}
+
+/// `POST /account/password`: all sessions end, and a new one takes the place of the browser's.
+#[handler]
+pub(super) async fn set_password(mut visit: Visit, mut form: Form) -> Result<Response> {
+    let owner = require_owner!(visit, "/password");
+    let changed = async {
+        visit.check(&mut form)?;
+        let current = form.secret("current_password").unwrap_or_else(|| "".into());
+        let new = form.secret("new_password").unwrap_or_else(|| "".into());
+        let (origin, accepted) = (visit.origin.clone(), Accepted::Any);
+        let changed =
+            change_password::change_password(&visit.state, &owner.caller, current, new, origin, accepted).await;
+        changed.map_err(ProblemError::from)
+    };
+    match changed.await {
+        Ok(tokens) => {
+            let reply = signed_in(&visit, tokens.account, tokens.session);
+            Ok(reply.go("/password?done=password_changed"))
+        }
+        Err(problem) => {
+            visit.reply().error(&problem).page(&Password { email: owner.account.email.as_str().to_owned() })
+        }
+    }
+}
+
+fn data_view(visit: &Visit) -> Data {
+    Data { grace_days: visit.state.config.account.deletion_grace.as_secs() / 86_400 }
+}
+
+/// `GET /account/data`
+#[handler]
+pub(super) async fn show_data(mut visit: Visit) -> Result<Response> {
+    let _ = require_owner!(visit, "/data");
+    visit.reply().page(&data_view(&visit))
+}
+
+/// `POST /account/data/export`: a file with the same data as `GET /v1/me/export`.
+#[handler]
+pub(super) async fn export_data(mut visit: Visit, mut form: Form) -> Result<Response> {
+    let owner = require_owner!(visit, "/data");
+    let exported = async {
+        visit.check(&mut form)?;
+        let exported = export_account::export_account(&visit.state, &owner.caller, visit.client.ip).await;
+        exported.map_err(ProblemError::from)
+    };
+    match exported.await {
+        Ok(export) => {
+            let body = ExportResponse::from(export).to_json_string();
+            let mut response = Response::builder().content_type("application/json").body(body);
+            let name = header::HeaderValue::from_static("attachment; filename=\"account.json\"");
+            response.headers_mut().insert(header::CONTENT_DISPOSITION, name);
+            Ok(response)
+        }
+        Err(problem) => visit.reply().error(&problem).page(&data_view(&visit)),
+    }
+}
+
+/// `POST /account/data/delete`: ends all sessions and schedules the deletion.
+#[handler]
+pub(super) async fn schedule_deletion(mut visit: Visit, mut form: Form) -> Result<Response> {
+    let owner = require_owner!(visit, "/data");
+    let deleted = async {
+        visit.check(&mut form)?;
+        if !form.is_checked("confirm") {
+            super::recovery::required("confirm", "")?;
+        }
+        let deleted = delete_account::request(&visit.state, &owner.caller, &visit.origin).await;
+        deleted.map_err(ProblemError::from)
+    };
+    match deleted.await {
+        Ok(deletes_at) => {
+            visit.account = None;
+            let view = Message { at: Some(deletes_at.as_millis()), ..Message::new("deletion_scheduled", "sign-in") };
+            visit.reply().cookie(cookie::clear_browser()).page(&view)
+        }
+        Err(problem) => match step_up(&visit, problem, "/data") {
+            Ok(response) => Ok(response),
+            Err(problem) => visit.reply().error(&problem).page(&data_view(&visit)),
+        },
+    }
+}
+
+fn reauthenticate_view(visit: &Visit, owner: &Owner) -> Reauthenticate {
+    Reauthenticate {
+        email: owner.account.email.as_str().to_owned(),
+        method: "password".to_owned(),
+        others: Vec::new(),
+        next: format!("{}{}{}", super::respond::base(visit), super::PREFIX, visit.next()),
+        passkey_options: None,
+    }
+}
+
+/// `GET /account/reauthenticate`
+#[handler]
+pub(super) async fn show_reauthenticate(mut visit: Visit) -> Result<Response> {
+    let owner = require_owner!(visit, "");
+    if owner.account.password_hash.is_none() {
+        return Ok(visit.reply().go("/sign-in?again=1"));
+    }
+    visit.reply().page(&reauthenticate_view(&visit, &owner))
+}
+
+/// `POST /account/reauthenticate`: signs in again. The new session takes the place of the former one, with its apps.
+#[handler]
+pub(super) async fn confirm_presence(mut visit: Visit, mut form: Form) -> Result<Response> {
+    let owner = require_owner!(visit, "");
+    let signed_in = async {
+        visit.check(&mut form)?;
+        let password = form.secret("password").unwrap_or_else(|| "".into());
+        with_password(&visit, owner.account.email.as_str(), password).await
+    };
+    match signed_in.await {
+        Ok(response) => Ok(response),
+        Err(problem) => visit.reply().error(&problem).page(&reauthenticate_view(&visit, &owner)),
+    }
+}

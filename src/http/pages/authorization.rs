@@ -1,0 +1,157 @@
+//! The authorization request that a sign-in belongs to: the client of the page, and the way back to it.
+
+use poem::{Response, Result, handler};
+
+use super::{form::Form, respond::base, visit::Visit};
+use crate::{
+    crypto::authorization_code::RequestHandle,
+    domain::authorization::AuthorizationResponse,
+    http::problem::{Code, ProblemError},
+    pages::views::{ClientView, Consent, Message, ScopeView, SelectAccount},
+    service::authorize::{self, AuthorizationError, AuthorizeError, AuthorizeStep, PendingAuthorization},
+};
+
+/// The authorization request of a visit.
+pub(super) struct Authorization {
+    /// Its handle.
+    pub(super) handle: RequestHandle,
+    /// The request and what is missing.
+    pub(super) pending: PendingAuthorization,
+}
+
+impl Authorization {
+    /// The request of a visit, if it has one.
+    ///
+    /// # Errors
+    /// [`Code::RequestExpired`]
+    pub(super) async fn of(visit: &Visit) -> Result<Option<Self>, ProblemError> {
+        let Some(text) = &visit.request else { return Ok(None) };
+        let handle = RequestHandle::parse(text).ok_or_else(expired)?;
+        let pending = authorize::pending(&visit.state, &handle, visit.browser.session.as_ref()).await;
+        Ok(Some(Self { handle, pending: pending.map_err(refused)? }))
+    }
+
+    /// The client, as pages show it.
+    pub(super) fn client(&self) -> ClientView {
+        let client = &self.pending.client;
+        let name = client.app.name.clone().unwrap_or_else(|| client.id.to_string());
+        ClientView { name, host: host(&self.pending.request.redirect_uri) }
+    }
+
+    /// The origin that a redirect may follow a form to (`form-action`).
+    pub(super) fn target(&self) -> Option<String> {
+        let url = url::Url::parse(&self.pending.request.redirect_uri).ok()?;
+        let origin = url.origin().ascii_serialization();
+        Some(if origin == "null" { format!("{}:", url.scheme()) } else { origin })
+    }
+}
+
+/// The host of a redirect URI, or its scheme, which names an app on the user's device.
+fn host(redirect_uri: &str) -> String {
+    let url = url::Url::parse(redirect_uri);
+    url.map(|url| url.host_str().map_or_else(|| url.scheme().to_owned(), str::to_owned)).unwrap_or_default()
+}
+
+fn expired() -> ProblemError {
+    ProblemError::new(Code::RequestExpired, "The sign-in took too long, or was finished before.")
+}
+
+fn refused(error: AuthorizeError) -> ProblemError {
+    match error {
+        AuthorizeError::Untrusted(_) | AuthorizeError::Refused(_) => expired(),
+        AuthorizeError::Service(error) => error.into(),
+    }
+}
+
+/// Where a sign-in that is complete goes on: back to the authorization request, or to a page of the account.
+pub(super) fn continuation(visit: &Visit) -> String {
+    let base = base(visit);
+    match &visit.request {
+        Some(request) => {
+            let query = url::form_urlencoded::Serializer::new(String::new()).append_pair("request", request).finish();
+            format!("{base}/oauth2/authorize?{query}")
+        }
+        None => format!("{base}{}{}", super::PREFIX, visit.next()),
+    }
+}
+
+/// `GET /account/consent`
+#[handler]
+pub(super) async fn show_consent(visit: Visit) -> Result<Response> {
+    let (Some(authorization), Some(_)) = (Authorization::of(&visit).await?, &visit.browser.session) else {
+        return Ok(visit.reply().go("/sign-in"));
+    };
+    if authorization.pending.step != Some(AuthorizeStep::Consent) {
+        return Ok(visit.reply().leave(&continuation(&visit)));
+    }
+    let mut visit = visit;
+    super::account::name(&mut visit).await?;
+    let view = Consent {
+        client: authorization.client(),
+        scopes: authorization
+            .pending
+            .request
+            .scope
+            .split(' ')
+            .filter(|it| !it.is_empty())
+            .map(ScopeView::new)
+            .collect(),
+        is_registered: true,
+    };
+    visit.reply().target(authorization.target()).page(&view)
+}
+
+/// `POST /account/consent`
+#[handler]
+pub(super) async fn consent(visit: Visit, mut form: Form) -> Result<Response> {
+    let decision = form.text("decision");
+    visit.check(&mut form)?;
+    let (Some(authorization), Some(browser)) = (Authorization::of(&visit).await?, &visit.browser.session) else {
+        return Ok(visit.reply().go("/sign-in"));
+    };
+    if decision == "allow" {
+        authorize::consent(&visit.state, &authorization.handle, browser).await.map_err(refused)?;
+        return Ok(visit.reply().leave(&continuation(&visit)));
+    }
+    let denied = authorize::deny(&visit.state, &authorization.handle, AuthorizationError::AccessDenied).await;
+    send(&visit, &denied.map_err(refused)?)
+}
+
+/// Sends a response to the client.
+fn send(visit: &Visit, response: &AuthorizationResponse) -> Result<Response> {
+    Ok(visit.reply().leave(&response.to_url()))
+}
+
+/// `GET /account/select-account`
+#[handler]
+pub(super) async fn show_select_account(visit: Visit) -> Result<Response> {
+    let (Some(authorization), Some(_)) = (Authorization::of(&visit).await?, &visit.browser.session) else {
+        return Ok(visit.reply().go("/sign-in"));
+    };
+    let mut visit = visit;
+    let current = super::account::name(&mut visit).await?;
+    let view = SelectAccount { client: Some(authorization.client()), current };
+    visit.reply().target(authorization.target()).page(&view)
+}
+
+/// `POST /account/select-account`
+#[handler]
+pub(super) async fn select_account(visit: Visit, mut form: Form) -> Result<Response> {
+    let choice = form.text("choice");
+    visit.check(&mut form)?;
+    let (Some(authorization), Some(browser)) = (Authorization::of(&visit).await?, &visit.browser.session) else {
+        return Ok(visit.reply().go("/sign-in"));
+    };
+    if choice == "current" {
+        authorize::select_account(&visit.state, &authorization.handle, browser).await.map_err(refused)?;
+        return Ok(visit.reply().leave(&continuation(&visit)));
+    }
+    Ok(visit.reply().go("/sign-in?again=1"))
+}
+
+/// `GET /account/error`: an authorization request that can't be answered to its client.
+#[handler]
+pub(super) async fn show_error(visit: Visit) -> Result<Response> {
+    let view = Message { action: None, ..Message::new("error", "") };
+    visit.reply().code(None, "request_expired").page(&view)
+}

@@ -1,0 +1,26 @@
+//! The cookies of pages. All are `__Host-` cookies, which no other host can set (cookie tossing), and unreadable for scripts.
+
+use std::time::Duration;
+
+/// The challenge of a sign-in that waits for a second factor, and the factors of the account.
+pub(super) const CHALLENGE: &str = "__Host-latchkey-challenge";
+
+/// The secret with which the code and the link of a sign-in mail work.
+pub(super) const LOGIN_REQUEST: &str = "__Host-latchkey-login";
+
+/// The address or username that was typed on the page before, for the page that takes the code of its mail.
+pub(super) const TYPED: &str = "__Host-latchkey-typed";
+
+/// How long [`TYPED`] is kept.
+pub(super) const TYPED_TTL: Duration = Duration::from_mins(15);
+
+/// `Set-Cookie` for a cookie that also links from other sites send, such as those of a mail.
+pub(super) fn set(name: &str, value: &str, max_age: Option<Duration>) -> String {
+    let max_age = max_age.map_or_else(String::new, |age| format!(" Max-Age={};", age.as_secs()));
+    format!("{name}={value}; Path=/;{max_age} Secure; HttpOnly; SameSite=Lax")
+}
+
+/// `Set-Cookie` that deletes a cookie.
+pub(super) fn clear(name: &str) -> String {
+    set(name, "", Some(Duration::ZERO))
+}

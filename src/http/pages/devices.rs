@@ -1,0 +1,118 @@
+//! `/account/devices`: the sessions of the account, those of apps included, and what apps were permitted.
+
+use poem::{Response, Result, handler};
+use uuid::Uuid;
+
+use super::{
+    account::{Owner, notice, require_owner},
+    form::Form,
+    visit::Visit,
+};
+use crate::{
+    domain::{client::ClientId, clock::Timestamp, ids::SessionId, mail::Device, session::Session},
+    http::{
+        cookie,
+        problem::{Code, ProblemError},
+    },
+    pages::views::{ClientConsent, Devices, SessionView},
+    service::{consents, sessions},
+};
+
+async fn view(visit: &Visit, owner: &Owner) -> Result<Devices, ProblemError> {
+    let mut view = Devices::default();
+    for session in sessions::list(&visit.state, &owner.caller).await? {
+        let is_current = session.id == owner.caller.sid;
+        match &session.client {
+            Some(grant) => {
+                let name = consents::client_name(&visit.state, &grant.client_id).await?;
+                view.apps.push(describe(&session, Some(name), is_current));
+            }
+            None => view.devices.push(describe(&session, None, is_current)),
+        }
+    }
+    view.devices.sort_by_key(|session| (!session.is_current, -session.last_used_at));
+    for consent in consents::list(&visit.state, &owner.caller).await? {
+        view.consents.push(ClientConsent {
+            name: consents::client_name(&visit.state, &consent.client_id).await?,
+            client_id: consent.client_id,
+            scopes: consent.scope.words().to_vec(),
+            granted_at: consent.updated_at.as_millis(),
+        });
+    }
+    Ok(view)
+}
+
+fn describe(session: &Session, client: Option<String>, is_current: bool) -> SessionView {
+    let recognised = session.origin.user_agent.as_deref().and_then(Device::from_user_agent);
+    let name = session.origin.device.clone().or_else(|| recognised.map(|device| device.to_string()));
+    SessionView {
+        id: session.id.0.to_string(),
+        name,
+        client,
+        created_at: session.created_at.as_millis(),
+        last_used_at: to_the_minute(session).as_millis(),
+        ip: session.last_used_ip.or(session.origin.ip).map(|ip| ip.to_string()),
+        is_current,
+    }
+}
+
+/// The time of the last use, as `GET /v1/sessions` shows it.
+fn to_the_minute(session: &Session) -> Timestamp {
+    crate::http::api::session::to_the_minute(session)
+}
+
+/// `GET /account/devices`
+#[handler]
+pub(super) async fn show(mut visit: Visit) -> Result<Response> {
+    let owner = require_owner!(visit, "/devices");
+    let view = view(&visit, &owner).await?;
+    visit.reply().notice(notice(&visit)).page(&view)
+}
+
+/// `POST /account/devices/end`: ends a session, and the apps beneath it.
+#[handler]
+pub(super) async fn end(mut visit: Visit, mut form: Form) -> Result<Response> {
+    let owner = require_owner!(visit, "/devices");
+    let ended = async {
+        visit.check(&mut form)?;
+        let id = Uuid::try_parse(&form.text("id")).map(SessionId).map_err(|_| unknown())?;
+        if !sessions::revoke_with_apps(&visit.state, &owner.caller, id, visit.client.ip).await? {
+            return Err(unknown());
+        }
+        Ok(id)
+    };
+    match ended.await {
+        Ok(id) if id == owner.caller.sid => Ok(visit.reply().cookie(cookie::clear_browser()).go("/signed-out")),
+        Ok(_) => Ok(visit.reply().go("/devices?done=session_ended")),
+        Err(problem) => {
+            let view = view(&visit, &owner).await?;
+            visit.reply().error(&problem).page(&view)
+        }
+    }
+}
+
+fn unknown() -> ProblemError {
+    ProblemError::new(Code::UnknownSession, "The account has no live session with this id. It may have ended already.")
+}
+
+/// `POST /account/devices/end-others`: ends all sessions but the browser's.
+#[handler]
+pub(super) async fn end_others(mut visit: Visit, mut form: Form) -> Result<Response> {
+    let owner = require_owner!(visit, "/devices");
+    visit.check(&mut form)?;
+    let ended = sessions::revoke_all(&visit.state, &owner.caller, true, visit.client.ip).await;
+    ended.map_err(ProblemError::from)?;
+    Ok(visit.reply().go("/devices?done=sessions_ended"))
+}
+
+/// `POST /account/devices/revoke`: withdraws what an app was permitted, and ends its sessions.
+#[handler]
+pub(super) async fn revoke(mut visit: Visit, mut form: Form) -> Result<Response> {
+    let owner = require_owner!(visit, "/devices");
+    visit.check(&mut form)?;
+    if let Ok(client) = ClientId::parse(&form.text("client_id")) {
+        let revoked = consents::revoke(&visit.state, &owner.caller, &client, visit.client.ip).await;
+        revoked.map_err(ProblemError::from)?;
+    }
+    Ok(visit.reply().go("/devices?done=consent_revoked"))
+}

@@ -1,0 +1,60 @@
+//! Errors of requests for pages, as pages.
+
+use poem::{Request, Response, http::header};
+
+use super::{
+    respond::{bare, form_errors},
+    visit::languages,
+};
+use crate::{
+    http::problem::{Code, ProblemError},
+    pages::{Frame, views::Message},
+    state::AppState,
+};
+
+/// The languages of a request that failed.
+#[derive(Clone, Debug, Default)]
+pub(in crate::http) struct VisitorLocale {
+    ui_locales: Option<String>,
+    accept_language: Option<String>,
+}
+
+impl VisitorLocale {
+    /// The languages of a request.
+    pub(super) fn of(request: &Request) -> Self {
+        let (ui_locales, accept_language) = languages(request);
+        Self { ui_locales, accept_language }
+    }
+}
+
+/// The page of an error. None if the path is not one of a page.
+pub(in crate::http) fn error_page(
+    state: &AppState,
+    path: &str,
+    languages: Option<&VisitorLocale>,
+    problem: &ProblemError,
+    request_id: &str,
+) -> Option<Response> {
+    let pages = state.pages.as_ref().filter(|_| super::is_page(path))?;
+    let languages = languages.cloned().unwrap_or_default();
+    let locale = pages.locale(languages.ui_locales.as_deref(), None, languages.accept_language.as_deref());
+    let errors = form_errors(problem);
+    let code = problem.code;
+    let is_missing = matches!(code, Code::NotFound | Code::MethodNotAllowed);
+    let view = Message {
+        code: Some(code.as_str().to_owned()),
+        request_id: (!is_missing).then(|| request_id.to_owned()),
+        ..Message::new("error", "")
+    };
+    let path = super::respond::base_of(&state.config.issuer) + super::PREFIX;
+    let frame = Frame { locale, errors, path, ..Frame::default() };
+    let mut response = bare(pages, &frame, code.status(), &view)?;
+    let headers = response.headers_mut();
+    if let Some(after) = problem.retry_after {
+        headers.insert(header::RETRY_AFTER, after.as_secs().max(1).into());
+    }
+    if let Some(allow) = problem.allow.as_ref().and_then(|allow| allow.parse().ok()) {
+        headers.insert(header::ALLOW, allow);
+    }
+    Some(response)
+}

@@ -1,0 +1,77 @@
+//! Forms: their fields, and the check that a page of this browser sent them.
+
+use poem::{FromRequest, Request, RequestBody, Result};
+
+use crate::{
+    domain::secret::SecretText,
+    http::{
+        cookie,
+        oauth::form::{CONTENT_TYPE, Parameters},
+        problem::{Code, ProblemError},
+    },
+};
+
+/// The most bytes of a text field.
+const MAX_TEXT: usize = 4096;
+
+/// The fields of a submitted form.
+pub(super) struct Form {
+    parameters: Parameters,
+    /// The refusal of a form that a page of another site sent.
+    cross_site: Option<ProblemError>,
+}
+
+impl Form {
+    /// Takes a text without surrounding blanks. Empty if it is absent.
+    pub(super) fn text(&mut self, name: &str) -> String {
+        let text = self.parameters.take(name).unwrap_or_default();
+        if text.len() > MAX_TEXT { String::new() } else { text.trim().to_owned() }
+    }
+
+    /// Takes a secret, exactly as it was typed. None if it is empty.
+    pub(super) fn secret(&mut self, name: &str) -> Option<SecretText> {
+        self.parameters.take(name).map(Into::into)
+    }
+
+    /// Takes the token of a link: the script fills in the token, people paste the whole link.
+    pub(super) fn link(&mut self, name: &str) -> Option<SecretText> {
+        let text = self.text(name);
+        let token = text.rsplit_once("token=").map_or(text.as_str(), |(_, token)| token);
+        (!token.is_empty()).then(|| token.into())
+    }
+
+    /// Whether a box is checked.
+    pub(super) fn is_checked(&mut self, name: &str) -> bool {
+        self.parameters.take(name).is_some()
+    }
+
+    /// Checks the token of the form against that of the browser.
+    ///
+    /// # Errors
+    /// [`Code::CrossSiteRequest`], [`Code::FormExpired`]
+    pub(super) fn check(&mut self, is_token: impl FnOnce(&str) -> bool) -> Result<(), ProblemError> {
+        if let Some(refused) = self.cross_site.take() {
+            return Err(refused);
+        }
+        let token = self.parameters.take("csrf").unwrap_or_default();
+        if is_token(&token) {
+            return Ok(());
+        }
+        let detail = "The form's token is missing, or of another browser or session. Open the page again.";
+        Err(ProblemError::new(Code::FormExpired, detail))
+    }
+}
+
+impl<'a> FromRequest<'a> for Form {
+    async fn from_request(request: &'a Request, body: &mut RequestBody) -> Result<Self> {
+        let bytes = body.take()?.into_bytes().await?;
+        let essence = request.content_type().and_then(|text| text.split(';').next()).map(str::trim);
+        if !essence.is_some_and(|essence| essence.eq_ignore_ascii_case(CONTENT_TYPE)) {
+            return Err(ProblemError::new(Code::UnsupportedMediaType, "Send the form as browsers do.").into());
+        }
+        let malformed = |_| ProblemError::new(Code::MalformedRequest, "The form can't be read.");
+        let parameters = Parameters::parse(&bytes).map_err(malformed)?;
+        let cross_site = cookie::refuse_cross_site(super::state(request)?, request).err();
+        Ok(Self { parameters, cross_site })
+    }
+}

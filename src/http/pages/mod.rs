@@ -1,0 +1,164 @@
+//! The pages for account owners: thin views of the use cases that the REST API has. [`crate::pages`] renders them.
+//!
+//! Every page passes [`endpoint`], which adds the language to errors; [`visit`] reads requests, [`respond`] builds responses and is
+//! the one place that sets their headers; [`form`] reads forms and checks that this browser's page sent them.
+
+mod account;
+mod assets;
+mod authorization;
+mod cookies;
+mod devices;
+mod error;
+mod form;
+mod passkeys;
+mod recovery;
+mod register;
+mod respond;
+mod security;
+mod sign_in;
+mod sign_in_code;
+mod verify_address;
+mod visit;
+
+use std::sync::Arc;
+
+use poem::{Endpoint, IntoResponse, Request, Response, Result, Route, get, post};
+
+pub(super) use self::error::{VisitorLocale, error_page};
+use super::problem::{Code, Failed, ProblemError, Problems};
+use crate::state::AppState;
+
+/// The path of all pages.
+const PREFIX: &str = "/account";
+
+/// The paths of all pages, as the log and the metrics name them, and their methods.
+pub(super) const PATHS: &[(&str, &str)] = &[
+    ("/account/assets/{name}", "GET"),
+    ("/account", "GET"),
+    ("/account/profile", "POST"),
+    ("/account/address", "GET, POST"),
+    ("/account/password", "GET, POST"),
+    ("/account/devices", "GET"),
+    ("/account/devices/end", "POST"),
+    ("/account/devices/end-others", "POST"),
+    ("/account/devices/revoke", "POST"),
+    ("/account/data", "GET"),
+    ("/account/data/export", "POST"),
+    ("/account/data/delete", "POST"),
+    ("/account/reauthenticate", "GET, POST"),
+    ("/account/sign-in", "GET, POST"),
+    ("/account/sign-out", "POST"),
+    ("/account/sign-in/passkey", "POST"),
+    ("/account/security", "GET"),
+    ("/account/security/passkeys", "POST"),
+    ("/account/security/passkeys/options", "POST"),
+    ("/account/security/passkeys/rename", "POST"),
+    ("/account/security/passkeys/remove", "POST"),
+    ("/account/sign-in-code", "GET, POST"),
+    ("/account/sign-in-code/send", "POST"),
+    ("/account/consent", "GET, POST"),
+    ("/account/select-account", "GET, POST"),
+    ("/account/error", "GET"),
+    ("/account/register", "GET, POST"),
+    ("/account/verify-address", "GET, POST"),
+    ("/account/verify-address/send", "POST"),
+    ("/account/confirm-address", "GET, POST"),
+    ("/account/forgot-password", "GET, POST"),
+    ("/account/reset-password", "GET, POST"),
+    ("/account/invitation", "GET, POST"),
+    ("/account/undo-address", "GET, POST"),
+    ("/account/not-me", "GET, POST"),
+    ("/account/signed-out", "GET"),
+];
+
+/// Whether a path is one of the pages'.
+pub(super) fn is_page(path: &str) -> bool {
+    path.strip_prefix(PREFIX).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The endpoint of all pages.
+pub(super) fn endpoint() -> impl Endpoint<Output = Response> + 'static {
+    let routes = Route::new()
+        .at("/account/assets/:name", get(assets::show))
+        .at("/account", get(account::show_profile))
+        .at("/account/profile", post(account::save_profile))
+        .at("/account/address", get(account::show_address).post(account::request_address))
+        .at("/account/password", get(account::show_password).post(account::set_password))
+        .at("/account/devices", get(devices::show))
+        .at("/account/devices/end", post(devices::end))
+        .at("/account/devices/end-others", post(devices::end_others))
+        .at("/account/devices/revoke", post(devices::revoke))
+        .at("/account/data", get(account::show_data))
+        .at("/account/data/export", post(account::export_data))
+        .at("/account/data/delete", post(account::schedule_deletion))
+        .at("/account/reauthenticate", get(account::show_reauthenticate).post(account::confirm_presence))
+        .at("/account/sign-in", get(sign_in::show).post(sign_in::submit))
+        .at("/account/sign-out", post(sign_in::sign_out))
+        .at("/account/sign-in/passkey", post(passkeys::submit_sign_in))
+        .at("/account/security", get(security::show))
+        .at("/account/security/passkeys", post(passkeys::add))
+        .at("/account/security/passkeys/options", post(passkeys::options))
+        .at("/account/security/passkeys/rename", post(passkeys::rename))
+        .at("/account/security/passkeys/remove", post(passkeys::remove))
+        .at("/account/sign-in-code", get(sign_in_code::show).post(sign_in_code::submit))
+        .at("/account/sign-in-code/send", post(sign_in_code::send))
+        .at("/account/consent", get(authorization::show_consent).post(authorization::consent))
+        .at("/account/select-account", get(authorization::show_select_account).post(authorization::select_account))
+        .at("/account/error", get(authorization::show_error))
+        .at("/account/register", get(register::show).post(register::submit))
+        .at("/account/verify-address", get(verify_address::show).post(verify_address::submit))
+        .at("/account/verify-address/send", post(verify_address::send))
+        .at("/account/confirm-address", get(verify_address::show).post(verify_address::submit))
+        .at("/account/forgot-password", get(recovery::show_forgot).post(recovery::forgot))
+        .at("/account/reset-password", get(recovery::show_reset).post(recovery::reset))
+        .at("/account/invitation", get(recovery::show_reset).post(recovery::reset))
+        .at("/account/undo-address", get(recovery::show_link).post(recovery::undo_address))
+        .at("/account/not-me", get(recovery::show_link).post(recovery::not_me))
+        .at("/account/signed-out", get(recovery::signed_out));
+    Pages { routes }
+}
+
+struct Pages {
+    routes: Route,
+}
+
+impl Endpoint for Pages {
+    type Output = Response;
+
+    async fn call(&self, request: Request) -> Result<Response> {
+        let locale = VisitorLocale::of(&request);
+        match self.routes.call(request).await {
+            Ok(response) => Ok(response.into_response()),
+            Err(mut error) => {
+                error.set_data(locale);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// The errors of pages, which no document lists.
+struct PageProblems;
+
+impl Problems for PageProblems {
+    const CODES: &'static [Code] = Code::ALL;
+}
+
+/// The problem of an error that the API has.
+fn problem_of<E>(error: E) -> ProblemError
+where
+    Failed<PageProblems>: From<E>,
+{
+    Failed::<PageProblems>::from(error).into_problem()
+}
+
+/// Whether passkeys sign in.
+const fn passkeys_are_on(state: &AppState) -> bool {
+    state.passkeys.is_some()
+}
+
+/// The state of the node.
+fn state(request: &Request) -> Result<&Arc<AppState>> {
+    let missing = || ProblemError::new(Code::InternalError, "The service is not assembled.");
+    Ok(request.data().ok_or_else(missing)?)
+}

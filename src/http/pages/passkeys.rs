@@ -1,0 +1,167 @@
+//! Passkeys on pages: sign-in, and those of the account. The script of the pages talks to the authenticator and submits what it
+//! returns as a field of a form.
+
+use poem::{Response, Result, handler};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::{
+    account::{Owner, require_owner, step_up},
+    authorization::Authorization,
+    form::Form,
+    problem_of, security,
+    sign_in::{self, signed_in},
+    visit::Visit,
+};
+use crate::{
+    domain::{
+        ids::PasskeyId,
+        passkey::PasskeyName,
+        session::{Accepted, Transport},
+    },
+    http::{
+        api::account::sentence,
+        problem::{Code, FieldCode, FieldError, ProblemError},
+    },
+    service::{
+        factor_change::FactorChanger,
+        passkeys::{
+            PasskeyError, manage, register,
+            sign_in::{self as passkey_sign_in, PasskeySignIn},
+        },
+    },
+};
+
+/// Takes the response of the authenticator.
+///
+/// # Errors
+/// [`Code::InvalidPasskey`]
+pub(super) fn credential(form: &mut Form) -> Result<Map<String, Value>, ProblemError> {
+    let text = form.secret("credential");
+    let parsed = text.as_ref().and_then(|text| serde_json::from_str(text.expose()).ok());
+    parsed.ok_or_else(|| ProblemError::new(Code::InvalidPasskey, "The form has no response of an authenticator."))
+}
+
+/// `POST /account/sign-in/passkey`
+#[handler]
+pub(super) async fn submit_sign_in(visit: Visit, mut form: Form) -> Result<Response> {
+    let done = async {
+        visit.check(&mut form)?;
+        let input = PasskeySignIn {
+            credential: credential(&mut form)?,
+            transport: Transport::Browser,
+            origin: visit.session_origin(),
+            replaces: None,
+            device: visit.client.device_token.clone(),
+        };
+        let step = passkey_sign_in::sign_in(&visit.state, &input).await.map_err(refused)?;
+        sign_in::proceed(&visit, step, None).await
+    };
+    match done.await {
+        Ok(response) => Ok(response),
+        Err(problem) => {
+            let authorization = Authorization::of(&visit).await?;
+            let view = sign_in::view(&visit, authorization.as_ref(), String::new());
+            sign_in::page(visit.reply().error(&problem), authorization.as_ref(), &view)
+        }
+    }
+}
+
+/// The problem of a passkey that was not accepted.
+pub(super) fn refused(error: PasskeyError) -> ProblemError {
+    match error {
+        PasskeyError::Off => ProblemError::new(Code::LoginMethodOff, "Passkeys are off (passkeys.enabled)."),
+        PasskeyError::Refused => ProblemError::new(Code::InvalidPasskey, "The passkey was not accepted."),
+        PasskeyError::Service(error) => error.into(),
+    }
+}
+
+fn changer<'a>(visit: &'a Visit, owner: &'a Owner) -> FactorChanger<'a> {
+    FactorChanger { caller: &owner.caller, accepted: Accepted::Any, origin: &visit.origin }
+}
+
+/// `POST /account/security/passkeys/options`: the page with a form that creates a passkey.
+#[handler]
+pub(super) async fn options(mut visit: Visit, mut form: Form) -> Result<Response> {
+    let owner = require_owner!(visit, "/security");
+    let begun = async {
+        visit.check(&mut form)?;
+        let options = register::options(&visit.state, &owner.caller, visit.client.ip).await;
+        options.map_err(problem_of)
+    };
+    match begun.await {
+        Ok(options) => {
+            let mut view = security::view(&visit, &owner).await?;
+            view.passkey_options = Some(Value::Object(options.public_key).to_string());
+            visit.reply().page(&view)
+        }
+        Err(problem) => failed(&visit, &owner, problem).await,
+    }
+}
+
+/// `POST /account/security/passkeys`
+#[handler]
+pub(super) async fn add(mut visit: Visit, mut form: Form) -> Result<Response> {
+    let owner = require_owner!(visit, "/security");
+    let added = async {
+        visit.check(&mut form)?;
+        let name = name(&form.text("name"))?;
+        let by = changer(&visit, &owner);
+        let added = register::register(&visit.state, by, credential(&mut form)?, name).await;
+        added.map_err(problem_of)
+    };
+    match added.await {
+        Ok((_, tokens)) => Ok(signed_in(&visit, tokens.account, tokens.session).go("/security?done=factor_added")),
+        Err(problem) => failed(&visit, &owner, problem).await,
+    }
+}
+
+/// `POST /account/security/passkeys/rename`
+#[handler]
+pub(super) async fn rename(mut visit: Visit, mut form: Form) -> Result<Response> {
+    let owner = require_owner!(visit, "/security");
+    let renamed = async {
+        visit.check(&mut form)?;
+        let (id, name) = (id(&form.text("id"))?, name(&form.text("name"))?);
+        let renamed = manage::rename(&visit.state, &owner.caller, id, &name, visit.client.ip).await;
+        renamed.map_err(problem_of)
+    };
+    match renamed.await {
+        Ok(_) => Ok(visit.reply().go("/security?done=saved")),
+        Err(problem) => failed(&visit, &owner, problem).await,
+    }
+}
+
+/// `POST /account/security/passkeys/remove`
+#[handler]
+pub(super) async fn remove(mut visit: Visit, mut form: Form) -> Result<Response> {
+    let owner = require_owner!(visit, "/security");
+    let removed = async {
+        visit.check(&mut form)?;
+        let removed = manage::remove(&visit.state, changer(&visit, &owner), id(&form.text("id"))?).await;
+        removed.map_err(problem_of)
+    };
+    match removed.await {
+        Ok(tokens) => Ok(signed_in(&visit, tokens.account, tokens.session).go("/security?done=factor_removed")),
+        Err(problem) => failed(&visit, &owner, problem).await,
+    }
+}
+
+async fn failed(visit: &Visit, owner: &Owner, problem: ProblemError) -> Result<Response> {
+    match step_up(visit, problem, "/security") {
+        Ok(response) => Ok(response),
+        Err(problem) => visit.reply().error(&problem).page(&security::view(visit, owner).await?),
+    }
+}
+
+fn id(text: &str) -> Result<PasskeyId, ProblemError> {
+    let unknown = |_| ProblemError::new(Code::UnknownPasskey, "The account has no such passkey.");
+    Uuid::try_parse(text).map(PasskeyId).map_err(unknown)
+}
+
+fn name(text: &str) -> Result<PasskeyName, ProblemError> {
+    PasskeyName::parse(text).map_err(|error| {
+        let field = FieldError::new("name", FieldCode::InvalidPasskeyName, sentence(&error));
+        ProblemError::fields(Code::InvalidFields, vec![field])
+    })
+}

@@ -1,0 +1,148 @@
+//! Forgotten and new passwords, the links of notices, and the page after a sign-out.
+
+use poem::{Response, Result, handler};
+
+use super::{
+    cookies,
+    form::Form,
+    visit::{Visit, percent_encode},
+};
+use crate::{
+    domain::{account::Identifier, secret::SecretText},
+    http::{
+        api::{
+            account::weak,
+            recovery::{invalid_code, presented},
+        },
+        problem::{Code, FieldCode, FieldError, ProblemError},
+        types::Secret,
+    },
+    pages::views::{ForgotPassword, Link, Message, ResetPassword},
+    service::{change_email, forgot_password, reset_password, secure_account},
+};
+
+/// `GET /account/forgot-password`
+#[handler]
+pub(super) async fn show_forgot(visit: Visit) -> Result<Response> {
+    visit.reply().page(&ForgotPassword { identifier: visit.typed() })
+}
+
+/// `POST /account/forgot-password`: sends a mail. The answer is the same for unknown accounts (I12).
+#[handler]
+pub(super) async fn forgot(visit: Visit, mut form: Form) -> Result<Response> {
+    let view = ForgotPassword { identifier: form.text("identifier") };
+    let sent = async {
+        visit.check(&mut form)?;
+        required("identifier", &view.identifier)?;
+        let identifier = Identifier::parse(&view.identifier);
+        let sent = forgot_password::forgot_password(&visit.state, &identifier, visit.origin.clone()).await;
+        sent.map_err(ProblemError::from)
+    };
+    if let Err(problem) = sent.await {
+        return visit.reply().error(&problem).page(&view);
+    }
+    let typed = cookies::set(cookies::TYPED, &percent_encode(&view.identifier), Some(cookies::TYPED_TTL));
+    Ok(visit.reply().cookie(typed).go("/reset-password?sent=1"))
+}
+
+fn reset_view(visit: &Visit) -> ResetPassword {
+    ResetPassword {
+        is_invitation: visit.path.ends_with("/invitation"),
+        is_sent: visit.parameter("sent").is_some(),
+        identifier: visit.typed(),
+        token: String::new(),
+    }
+}
+
+/// `GET /account/reset-password` and `/account/invitation`
+#[handler]
+pub(super) async fn show_reset(visit: Visit) -> Result<Response> {
+    visit.reply().page(&reset_view(&visit))
+}
+
+/// `POST /account/reset-password` and `/account/invitation`
+#[handler]
+pub(super) async fn reset(visit: Visit, mut form: Form) -> Result<Response> {
+    let mut view = ResetPassword { identifier: form.text("identifier"), ..reset_view(&visit) };
+    let link = form.link("token");
+    view.token = link.as_ref().map(|link| link.expose().to_owned()).unwrap_or_default();
+    let set = async {
+        visit.check(&mut form)?;
+        let new = form.secret("new_password").unwrap_or_else(|| "".into());
+        let new = visit.state.passwords.check_new(new).map_err(|reason| weak("new_password", &reason))?;
+        let identifier = Some(view.identifier.clone()).filter(|identifier| !identifier.is_empty());
+        let presented = presented(link.map(Secret), "identifier", identifier, form.secret("code").map(Secret))?;
+        let set = reset_password::reset_password(&visit.state, &presented, new, &visit.origin).await;
+        set.map_err(ProblemError::from)
+    };
+    if let Err(problem) = set.await {
+        return visit.reply().error(&problem).page(&view);
+    }
+    visit.reply().cookie(cookies::clear(cookies::TYPED)).page(&Message::new("password_reset", "sign-in"))
+}
+
+/// `GET /account/undo-address` and `/account/not-me`. Opening the link uses nothing up.
+#[handler]
+pub(super) async fn show_link(visit: Visit) -> Result<Response> {
+    let kind = if visit.path.ends_with("/not-me") { "not_me" } else { "undo_address" };
+    visit.reply().page(&Link { kind: kind.to_owned(), token: String::new() })
+}
+
+/// `POST /account/undo-address`
+#[handler]
+pub(super) async fn undo_address(visit: Visit, mut form: Form) -> Result<Response> {
+    let link = form.link("token");
+    let undone = async {
+        visit.check(&mut form)?;
+        let token = given(link.as_ref())?;
+        change_email::undo(&visit.state, token, &visit.origin).await.map_err(ProblemError::from)
+    };
+    finish_link(&visit, "undo_address", "address_undone", link.as_ref(), undone.await)
+}
+
+/// `POST /account/not-me`
+#[handler]
+pub(super) async fn not_me(visit: Visit, mut form: Form) -> Result<Response> {
+    let link = form.link("token");
+    let secured = async {
+        visit.check(&mut form)?;
+        let token = given(link.as_ref())?;
+        secure_account::secure_account(&visit.state, token, &visit.origin).await.map_err(ProblemError::from)
+    };
+    finish_link(&visit, "not_me", "secured", link.as_ref(), secured.await)
+}
+
+fn finish_link(
+    visit: &Visit,
+    kind: &str,
+    done: &str,
+    link: Option<&SecretText>,
+    outcome: Result<(), ProblemError>,
+) -> Result<Response> {
+    match outcome {
+        Ok(()) => visit.reply().page(&Message::new(done, "sign-in")),
+        Err(problem) => {
+            let token = link.map(|link| link.expose().to_owned()).unwrap_or_default();
+            visit.reply().error(&problem).page(&Link { kind: kind.to_owned(), token })
+        }
+    }
+}
+
+fn given(link: Option<&SecretText>) -> Result<&SecretText, ProblemError> {
+    link.ok_or_else(invalid_code)
+}
+
+/// Refuses an empty field.
+pub(super) fn required(name: &str, text: &str) -> Result<(), ProblemError> {
+    if !text.is_empty() {
+        return Ok(());
+    }
+    let field = FieldError::new(name, FieldCode::Required, "This field is required.");
+    Err(ProblemError::fields(Code::InvalidFields, vec![field]))
+}
+
+/// `GET /account/signed-out`
+#[handler]
+pub(super) async fn signed_out(visit: Visit) -> Result<Response> {
+    visit.reply().page(&Message::new("signed_out", "sign-in"))
+}

@@ -1,0 +1,195 @@
+//! Responses with pages. The one place that sets their headers.
+
+use poem::{
+    Response, Result,
+    http::{HeaderValue, StatusCode, header},
+};
+
+use super::visit::Visit;
+use crate::{
+    http::{cookie, problem::ProblemError},
+    pages::{FormErrors, Frame, Pages, PagesError, View},
+    service::limits::DeviceToken,
+};
+
+/// The headers of every page. Referrers stay within the site, as forms need their origin.
+const HEADERS: [(&str, &str); 5] = [
+    ("cache-control", "no-store"),
+    ("referrer-policy", "same-origin"),
+    (
+        "permissions-policy",
+        "publickey-credentials-get=(self), publickey-credentials-create=(self), camera=(), microphone=(), geolocation=()",
+    ),
+    ("cross-origin-resource-policy", "same-origin"),
+    ("x-frame-options", "DENY"),
+];
+
+/// The content security policy of a page. `targets`: origins that may follow a submitted form, by redirects.
+fn policy(targets: &[String]) -> String {
+    let targets: String = targets.iter().map(|target| format!(" {target}")).collect();
+    format!(
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action \
+         'self'{targets}; base-uri 'none'; frame-ancestors 'none'"
+    )
+}
+
+/// A response with an HTML page.
+pub(super) fn html(status: StatusCode, targets: &[String], html: String) -> Response {
+    let mut response = Response::builder().status(status).content_type("text/html; charset=utf-8").body(html);
+    let headers = response.headers_mut();
+    for (name, value) in HEADERS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if let Ok(policy) = HeaderValue::from_str(&policy(targets)) {
+        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
+    response
+}
+
+/// What follows from a request for a page.
+pub(super) struct Reply<'a> {
+    visit: &'a Visit,
+    errors: FormErrors,
+    status: StatusCode,
+    notice: Option<&'static str>,
+    cookies: Vec<String>,
+    targets: Vec<String>,
+}
+
+impl Visit {
+    /// Starts a reply.
+    pub(super) fn reply(&self) -> Reply<'_> {
+        Reply {
+            visit: self,
+            errors: FormErrors::default(),
+            status: StatusCode::OK,
+            notice: None,
+            cookies: self.visitor_cookie.clone().into_iter().collect(),
+            targets: Vec::new(),
+        }
+    }
+}
+
+impl Reply<'_> {
+    /// Reports the error of a submitted form.
+    pub(super) fn error(mut self, problem: &ProblemError) -> Self {
+        self.status = problem.code.status();
+        if self.status == StatusCode::UNAUTHORIZED {
+            // a challenge makes no sense here
+            self.status = StatusCode::UNPROCESSABLE_ENTITY;
+        }
+        self.errors = form_errors(problem);
+        self
+    }
+
+    /// Reports success, by the key of a text.
+    pub(super) const fn notice(mut self, key: Option<&'static str>) -> Self {
+        self.notice = key;
+        self
+    }
+
+    /// Sets a cookie.
+    pub(super) fn cookie(mut self, cookie: String) -> Self {
+        self.cookies.push(cookie);
+        self
+    }
+
+    /// Sets the cookie by which the account knows the device.
+    pub(super) fn device(self, device: &DeviceToken) -> Self {
+        let cookie = cookie::set_device(device.expose());
+        self.cookie(cookie)
+    }
+
+    /// Reports the error of a field, or of the form, by the code of its text.
+    pub(super) fn code(mut self, field: Option<&str>, code: &str) -> Self {
+        self.status = StatusCode::UNPROCESSABLE_ENTITY;
+        self.errors = field.map_or_else(|| FormErrors::general(code), |field| FormErrors::field(field, code));
+        self
+    }
+
+    /// Permits that a redirect after the form leaves for this origin.
+    pub(super) fn target(mut self, origin: Option<String>) -> Self {
+        self.targets.extend(origin);
+        self
+    }
+
+    /// The response with a page.
+    pub(super) fn page<V: View>(self, view: &V) -> Result<Response> {
+        let visit = self.visit;
+        let frame = Frame {
+            locale: visit.locale,
+            time_zone: visit.time_zone.clone(),
+            csrf: visit.csrf.clone(),
+            query: visit.query.clone(),
+            path: base(visit) + &visit.path,
+            errors: self.errors,
+            notice: self.notice,
+            account: visit.account.clone(),
+        };
+        let rendered = visit.pages()?.render(&frame, view).map_err(|error| broken(&error))?;
+        let mut response = html(self.status, &self.targets, rendered);
+        append_cookies(&mut response, self.cookies);
+        Ok(response)
+    }
+
+    /// A redirect to another page, with the query that links keep. The browser loads it with GET.
+    pub(super) fn go(self, page: &str) -> Response {
+        let separator = if page.contains('?') { "&" } else { "?" };
+        let query = self.visit.query.replacen('?', separator, 1);
+        let location = format!("{}{}{page}{query}", base(self.visit), super::PREFIX);
+        self.leave(&location)
+    }
+
+    /// A redirect to a path of the service, or to a client.
+    pub(super) fn leave(self, location: &str) -> Response {
+        let mut response = Response::builder().status(StatusCode::SEE_OTHER).finish();
+        let headers = response.headers_mut();
+        for (name, value) in HEADERS {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        if let Ok(location) = HeaderValue::from_str(location) {
+            headers.insert(header::LOCATION, location);
+        }
+        append_cookies(&mut response, self.cookies);
+        response
+    }
+}
+
+fn append_cookies(response: &mut Response, cookies: Vec<String>) {
+    for cookie in cookies {
+        if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+            response.headers_mut().append(header::SET_COOKIE, cookie);
+        }
+    }
+}
+
+/// The path of the issuer, which a proxy may strip.
+pub(super) fn base(visit: &Visit) -> String {
+    base_of(&visit.state.config.issuer)
+}
+
+pub(super) fn base_of(issuer: &str) -> String {
+    url::Url::parse(issuer).map(|url| url.path().trim_end_matches('/').to_owned()).unwrap_or_default()
+}
+
+/// The errors of a form, by their codes.
+pub(super) fn form_errors(problem: &ProblemError) -> FormErrors {
+    let fields: Vec<_> = problem.fields.iter().map(|field| (field.field.clone(), field.code.clone())).collect();
+    FormErrors {
+        general: fields.is_empty().then(|| problem.code.as_str().to_owned()),
+        fields,
+        retry_after: problem.retry_after,
+    }
+}
+
+/// The error of a page that can't be rendered, which the check at start-up makes unlikely.
+fn broken(error: &PagesError) -> ProblemError {
+    tracing::error!(%error, "a page can't be rendered");
+    ProblemError::new(crate::http::problem::Code::InternalError, "A page can't be rendered.")
+}
+
+/// Renders a page outside of a visit.
+pub(super) fn bare<V: View>(pages: &Pages, frame: &Frame, status: StatusCode, view: &V) -> Option<Response> {
+    let rendered = pages.render(frame, view).inspect_err(|error| drop(broken(error))).ok()?;
+    Some(html(status, &[], rendered))
+}

@@ -1,0 +1,185 @@
+//! `/account/sign-in`: starts the browser's session, with a password or a passkey.
+
+use poem::{Response, Result, handler};
+
+use super::{
+    authorization::{Authorization, continuation},
+    cookies,
+    form::Form,
+    respond::Reply,
+    visit::{Visit, percent_encode},
+};
+use crate::{
+    domain::{
+        account::{Email, Identifier},
+        ids::{AccountId, SessionId},
+        session::Transport,
+    },
+    http::{
+        cookie,
+        problem::{Code, ProblemError},
+    },
+    pages::views::SignIn,
+    service::{
+        authorize::AuthorizeStep,
+        browser_session,
+        limits::DeviceToken,
+        login::{self, Login, LoginError},
+        sign_in::SignInStep,
+        verify_email,
+    },
+};
+
+/// The content of the page.
+pub(super) fn view(visit: &Visit, authorization: Option<&Authorization>, identifier: String) -> SignIn {
+    let config = &visit.state.config;
+    SignIn {
+        identifier,
+        can_register: config.registration.open,
+        email_code: config.login.email_code,
+        passkeys: super::passkeys_are_on(&visit.state),
+        client: authorization.map(Authorization::client),
+    }
+}
+
+/// A reply with the page, whose form may lead to the client of the authorization request.
+pub(super) fn page(reply: Reply<'_>, authorization: Option<&Authorization>, view: &SignIn) -> Result<Response> {
+    reply.target(authorization.and_then(Authorization::target)).page(view)
+}
+
+#[handler]
+pub(super) async fn show(visit: Visit) -> Result<Response> {
+    let authorization = Authorization::of(&visit).await?;
+    let is_again = visit.parameter("again").is_some();
+    match &authorization {
+        None if visit.browser.session.is_some() && !is_again => return Ok(visit.reply().leave(&continuation(&visit))),
+        Some(Authorization { pending, .. }) if !is_again => match pending.step {
+            None | Some(AuthorizeStep::Redirect(_)) => return Ok(visit.reply().leave(&continuation(&visit))),
+            Some(AuthorizeStep::Consent) => return Ok(visit.reply().go("/consent")),
+            Some(AuthorizeStep::SelectAccount) => return Ok(visit.reply().go("/select-account")),
+            Some(AuthorizeStep::CreateAccount) if visit.parameter("registered").is_none() => {
+                return Ok(visit.reply().go("/register"));
+            }
+            _ => {}
+        },
+        _ => {}
+    }
+    let hint = authorization.as_ref().and_then(|it| it.pending.request.login_hint.clone());
+    let view = view(&visit, authorization.as_ref(), hint.unwrap_or_else(|| visit.typed()));
+    page(visit.reply(), authorization.as_ref(), &view)
+}
+
+#[handler]
+pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
+    let identifier = form.text("identifier");
+    let signed_in = async {
+        visit.check(&mut form)?;
+        let password = form.secret("password").unwrap_or_else(|| "".into());
+        Ok::<_, ProblemError>(with_password(&visit, &identifier, password).await?)
+    };
+    match signed_in.await {
+        Ok(response) => Ok(response),
+        Err(problem) => {
+            let authorization = Authorization::of(&visit).await?;
+            let view = view(&visit, authorization.as_ref(), identifier);
+            page(visit.reply().error(&problem), authorization.as_ref(), &view)
+        }
+    }
+}
+
+/// Signs in with a password, and goes on.
+///
+/// # Errors
+/// The problem, for the form.
+pub(super) async fn with_password(
+    visit: &Visit,
+    identifier: &str,
+    password: crate::domain::secret::SecretText,
+) -> Result<Response, ProblemError> {
+    super::recovery::required("identifier", identifier)?;
+    let input = Login {
+        identifier: Identifier::parse(identifier),
+        password,
+        transport: Transport::Browser,
+        origin: visit.session_origin(),
+        replaces: None,
+        device: visit.client.device_token.clone(),
+    };
+    match login::login(&visit.state, input).await {
+        Ok((tokens, device)) => finish(visit, tokens.account, tokens.session, Some(&device)).await,
+        Err(LoginError::EmailNotVerified) => {
+            if let Ok(email) = Email::parse(identifier) {
+                verify_email::request(&visit.state, email.as_str(), visit.origin.clone()).await?;
+                let typed = cookies::set(cookies::TYPED, &percent_encode(identifier), Some(cookies::TYPED_TTL));
+                return Ok(visit.reply().cookie(typed).go("/verify-address?sent=1"));
+            }
+            Err(problem(LoginError::EmailNotVerified))
+        }
+        Err(error) => Err(problem(error)),
+    }
+}
+
+fn problem(error: LoginError) -> ProblemError {
+    crate::http::api::login::problem(error)
+}
+
+/// Goes on with what follows from an authentication.
+///
+/// # Errors
+/// The problem, for the form.
+pub(super) async fn proceed(visit: &Visit, step: SignInStep, email: Option<&str>) -> Result<Response, ProblemError> {
+    match step {
+        SignInStep::SignedIn(signed_in) => {
+            finish(visit, signed_in.grant.account, signed_in.grant.session, Some(&signed_in.device)).await
+        }
+        SignInStep::EmailVerificationRequired => {
+            let _ = email;
+            Err(problem(LoginError::EmailNotVerified))
+        }
+        SignInStep::SecondFactorRequired(_) | SignInStep::EnrolmentRequired(_) | SignInStep::AccountChanged => {
+            Err(ProblemError::new(Code::InvalidCredentials, "The account has changed meanwhile. Sign in again."))
+        }
+    }
+}
+
+/// Sets the cookie of a session that has started, in place of the browser's former one, and goes on.
+///
+/// # Errors
+/// [`ProblemError`], if the former session could not be ended.
+pub(super) async fn finish(
+    visit: &Visit,
+    account: AccountId,
+    session: SessionId,
+    device: Option<&DeviceToken>,
+) -> Result<Response, ProblemError> {
+    if let Some(former) = &visit.browser.session {
+        browser_session::renew(&visit.state, former, account, session, visit.client.ip).await?;
+    }
+    let reply = signed_in(visit, account, session);
+    let reply = match device {
+        Some(device) => reply.device(device),
+        None => reply,
+    };
+    let cleared = [cookies::CHALLENGE, cookies::TYPED, cookies::LOGIN_REQUEST];
+    let reply = cleared.into_iter().fold(reply, |reply, name| match visit.cookie(name) {
+        Some(_) => reply.cookie(cookies::clear(name)),
+        None => reply,
+    });
+    Ok(reply.leave(&continuation(visit)))
+}
+
+/// A reply that sets the cookie of the browser's session.
+pub(super) fn signed_in(visit: &Visit, account: AccountId, session: SessionId) -> Reply<'_> {
+    let token = browser_session::credential(&visit.state, account, session);
+    visit.reply().cookie(cookie::set_browser(&token, visit.state.config.session.absolute_timeout))
+}
+
+/// `POST /account/sign-out`: ends the browser's session and those of the apps beneath it.
+#[handler]
+pub(super) async fn sign_out(visit: Visit, mut form: Form) -> Result<Response> {
+    visit.check(&mut form)?;
+    if let Some(session) = &visit.browser.session {
+        browser_session::end(&visit.state, session, visit.client.ip).await.map_err(ProblemError::from)?;
+    }
+    Ok(visit.reply().cookie(cookie::clear_browser()).go("/signed-out"))
+}

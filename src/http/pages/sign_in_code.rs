@@ -1,0 +1,91 @@
+//! `/account/sign-in-code`: sign-in with a code or a link from a mail, where `login.email_code` is on.
+
+use poem::{Response, Result, handler};
+
+use super::{
+    authorization::Authorization,
+    cookies,
+    form::Form,
+    sign_in::finish,
+    visit::{Visit, percent_encode},
+};
+use crate::{
+    domain::{one_time_token::TokenPurpose, session::Transport},
+    http::{
+        api::recovery::{invalid_code, presented},
+        problem::{Code, ProblemError},
+        types::Secret,
+    },
+    pages::views::SignInCode,
+    service::email_login::{self, EmailLoginError, LoginRequestSecret},
+};
+
+async fn page(visit: &Visit, problem: Option<&ProblemError>, view: &SignInCode) -> Result<Response> {
+    let authorization = Authorization::of(visit).await?;
+    let reply = visit.reply().target(authorization.as_ref().and_then(Authorization::target));
+    match problem {
+        Some(problem) => reply.error(problem).page(view),
+        None => reply.page(view),
+    }
+}
+
+#[handler]
+pub(super) async fn show(visit: Visit) -> Result<Response> {
+    if !visit.state.config.login.email_code {
+        return Err(off().into());
+    }
+    let is_sent = visit.cookie(cookies::LOGIN_REQUEST).is_some() && visit.parameter("again").is_none();
+    page(&visit, None, &SignInCode { is_sent, email: visit.typed() }).await
+}
+
+/// Sends the mail. The answer is the same for unknown addresses (I12).
+#[handler]
+pub(super) async fn send(visit: Visit, mut form: Form) -> Result<Response> {
+    let email = form.text("email");
+    let sent = async {
+        visit.check(&mut form)?;
+        super::recovery::required("email", &email)?;
+        email_login::request(&visit.state, &email, visit.origin.clone()).await.map_err(problem)
+    };
+    match sent.await {
+        Ok(secret) => {
+            let kept = cookies::set(cookies::LOGIN_REQUEST, secret.expose(), Some(TokenPurpose::Login.ttl()));
+            let typed = cookies::set(cookies::TYPED, &percent_encode(&email), Some(cookies::TYPED_TTL));
+            Ok(visit.reply().cookie(kept).cookie(typed).go("/sign-in-code"))
+        }
+        Err(problem) => page(&visit, Some(&problem), &SignInCode { is_sent: false, email }).await,
+    }
+}
+
+#[handler]
+pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
+    let email = form.text("email");
+    let signed_in = async {
+        visit.check(&mut form)?;
+        let given = Some(email.clone()).filter(|email| !email.is_empty());
+        let presented = presented(form.link("token").map(Secret), "email", given, form.secret("code").map(Secret))?;
+        let secret = visit.cookie(cookies::LOGIN_REQUEST).ok_or_else(invalid_code)?;
+        let asker = LoginRequestSecret::from(crate::domain::secret::SecretText::from(secret));
+        let device = visit.client.device_token.as_ref();
+        let (transport, origin) = (Transport::Browser, visit.session_origin());
+        let verified = email_login::verify(&visit.state, &presented, &asker, transport, origin, device).await;
+        let (tokens, device) = verified.map_err(problem)?;
+        finish(&visit, tokens.account, tokens.session, Some(&device)).await
+    };
+    match signed_in.await {
+        Ok(response) => Ok(response),
+        Err(problem) => page(&visit, Some(&problem), &SignInCode { is_sent: true, email }).await,
+    }
+}
+
+fn off() -> ProblemError {
+    ProblemError::new(Code::LoginMethodOff, "Sign-in by mail is off (login.email_code).")
+}
+
+fn problem(error: EmailLoginError) -> ProblemError {
+    match error {
+        EmailLoginError::Off => off(),
+        EmailLoginError::InvalidToken => invalid_code(),
+        EmailLoginError::Service(error) => error.into(),
+    }
+}

@@ -1,0 +1,87 @@
+//! `/account/verify-address` and `/account/confirm-address`: the link or the code of a mail, and what shows that the visitor set up
+//! the account. Opening the link uses nothing up.
+
+use poem::{Response, Result, handler};
+
+use super::{
+    cookies,
+    form::Form,
+    visit::{Visit, percent_encode},
+};
+use crate::{
+    domain::session::Accepted,
+    http::{api::recovery::presented, problem::ProblemError, types::Secret},
+    pages::views::{Message, VerifyAddress},
+    service::verify_email::{self, Proof},
+};
+
+fn view(visit: &Visit) -> VerifyAddress {
+    VerifyAddress {
+        is_change: visit.path.ends_with("/confirm-address"),
+        is_sent: visit.parameter("sent").is_some(),
+        email: visit.typed(),
+        token: String::new(),
+        proof: match visit.parameter("proof") {
+            Some("new_password") => "new_password".to_owned(),
+            _ => "password".to_owned(),
+        },
+    }
+}
+
+#[handler]
+pub(super) async fn show(visit: Visit) -> Result<Response> {
+    visit.reply().page(&view(&visit))
+}
+
+#[handler]
+pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
+    let proof = form.text("proof");
+    let mut view = VerifyAddress { email: form.text("email"), ..view(&visit) };
+    if proof == "new_password" {
+        view.proof = proof;
+    }
+    let link = form.link("token");
+    view.token = link.as_ref().map(|link| link.expose().to_owned()).unwrap_or_default();
+    let verified = async {
+        visit.check(&mut form)?;
+        let code = form.secret("code").map(Secret);
+        let email = Some(view.email.clone()).filter(|email| !email.is_empty());
+        let presented = presented(link.map(Secret), "email", email, code)?;
+        let proof = match (form.secret("new_password"), form.secret("password")) {
+            (Some(new), _) => {
+                let new = visit.state.passwords.check_new(new);
+                Proof::NewPassword(new.map_err(|reason| crate::http::api::account::weak("new_password", &reason))?)
+            }
+            (None, Some(password)) => Proof::Password(password),
+            (None, None) => Proof::None,
+        };
+        let input = verify_email::VerifyEmail {
+            presented,
+            proof,
+            caller: None,
+            accepted: Accepted::Any,
+            origin: visit.origin.clone(),
+        };
+        verify_email::verify_email(&visit.state, input).await.map_err(ProblemError::from)
+    };
+    if let Err(problem) = verified.await {
+        return visit.reply().error(&problem).page(&view);
+    }
+    let kind = if view.is_change { "address_changed" } else { "address_verified" };
+    visit.reply().cookie(cookies::clear(cookies::TYPED)).page(&Message::new(kind, "sign-in"))
+}
+
+/// Sends the mail again.
+#[handler]
+pub(super) async fn send(visit: Visit, mut form: Form) -> Result<Response> {
+    let email = form.text("email");
+    let sent = async {
+        visit.check(&mut form)?;
+        verify_email::request(&visit.state, &email, visit.origin.clone()).await.map_err(ProblemError::from)
+    };
+    if let Err(problem) = sent.await {
+        return visit.reply().error(&problem).page(&VerifyAddress { email, ..view(&visit) });
+    }
+    let typed = cookies::set(cookies::TYPED, &percent_encode(&email), Some(cookies::TYPED_TTL));
+    Ok(visit.reply().cookie(typed).go("/verify-address?sent=1"))
+}

@@ -1,0 +1,163 @@
+//! A request for a page: language, cookies, and the authorization request that the sign-in belongs to.
+
+use std::sync::Arc;
+
+use poem::{FromRequest, Request, RequestBody, Result, error::NotFoundError, http::header};
+
+use super::{cookies, form::Form};
+use crate::{
+    domain::{locale::Locale, session::Origin},
+    http::{
+        cookie,
+        extract::{
+            browser_session::Browser,
+            client_info::{ClientInfo, MailOrigin},
+        },
+        problem::ProblemError,
+    },
+    pages::Pages,
+    service::request_origin::RequestOrigin,
+    state::AppState,
+};
+
+/// The longest value of a parameter that links keep.
+const MAX_KEPT: usize = 200;
+
+/// A request for a page.
+pub(super) struct Visit {
+    pub(super) state: Arc<AppState>,
+    /// The language.
+    pub(super) locale: Locale,
+    /// The path, without the issuer's.
+    pub(super) path: String,
+    /// The client.
+    pub(super) client: ClientInfo,
+    /// The client, as mails state it.
+    pub(super) origin: RequestOrigin,
+    /// The opaque name of the authorization request that the sign-in belongs to.
+    pub(super) request: Option<String>,
+    /// The query that links and forms keep.
+    pub(super) query: String,
+    parameters: Vec<(String, String)>,
+    cookies: Vec<(&'static str, String)>,
+    /// The browser, and its session.
+    pub(super) browser: Browser,
+    /// The token of this browser's forms.
+    pub(super) csrf: String,
+    /// The cookie that the forms' token is bound to, if the browser has none yet.
+    pub(super) visitor_cookie: Option<String>,
+    /// The name of the signed-in account.
+    pub(super) account: Option<String>,
+    /// The time zone of the signed-in account.
+    pub(super) time_zone: Option<String>,
+}
+
+impl Visit {
+    /// The pages.
+    pub(super) fn pages(&self) -> Result<&Pages> {
+        Ok(self.state.pages.as_ref().ok_or(NotFoundError)?)
+    }
+
+    /// A parameter of the query.
+    pub(super) fn parameter(&self, name: &str) -> Option<&str> {
+        self.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// A cookie.
+    pub(super) fn cookie(&self, name: &str) -> Option<&str> {
+        self.cookies.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// What was typed on the page before.
+    pub(super) fn typed(&self) -> String {
+        let text = self.cookie(cookies::TYPED).unwrap_or_default();
+        percent_decode(text)
+    }
+
+    /// The origin of a session that starts now.
+    pub(super) fn session_origin(&self) -> Origin {
+        self.client.clone().into_origin(None)
+    }
+
+    /// The page of the account to go to after a sign-in, without the prefix of all pages.
+    pub(super) fn next(&self) -> &str {
+        self.parameter("next").filter(|next| is_account_page(next)).unwrap_or_default()
+    }
+
+    /// Checks that a page of this browser has sent the form.
+    ///
+    /// # Errors
+    /// See [`Form::check`].
+    pub(super) fn check(&self, form: &mut Form) -> Result<(), ProblemError> {
+        form.check(|token| self.browser.accepts_csrf(&self.state, token))
+    }
+}
+
+/// Whether the text is the path of a page of the account: nothing that another site could be reached by.
+fn is_account_page(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte == b'-';
+    text.strip_prefix('/').is_some_and(|name| name.len() < 32 && name.bytes().all(allowed))
+}
+
+impl<'a> FromRequest<'a> for Visit {
+    async fn from_request(request: &'a Request, body: &mut RequestBody) -> Result<Self> {
+        let state = Arc::clone(super::state(request)?);
+        let pages = state.pages.as_ref().ok_or(NotFoundError)?;
+        let client = ClientInfo::from_request(request, body).await?;
+        let MailOrigin(origin) = MailOrigin::from_request(request, body).await?;
+        let query = request.uri().query().unwrap_or_default();
+        let parameters: Vec<(String, String)> = url::form_urlencoded::parse(query.as_bytes())
+            .take(16)
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect();
+        let kept: Vec<&(String, String)> = parameters
+            .iter()
+            .filter(|(name, value)| {
+                matches!(name.as_str(), "request" | "ui_locales" | "next") && value.len() <= MAX_KEPT
+            })
+            .collect();
+        let encoded = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(kept.iter().copied()).finish();
+        let value = |name: &str| kept.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+        let names = [cookies::LOGIN_REQUEST, cookies::TYPED, cookies::CHALLENGE];
+        let cookies = names.into_iter().filter_map(|name| Some((name, cookie::named(request, name)?))).collect();
+        let mut browser = Browser::from_request(request, body).await?;
+        let (csrf, visitor_cookie) = browser.csrf_token(&state);
+        let locale = pages.locale(value("ui_locales").as_deref(), None, origin.accept_language.as_deref());
+        Ok(Self {
+            locale,
+            path: request.uri().path().to_owned(),
+            client,
+            origin,
+            request: value("request"),
+            query: if encoded.is_empty() { encoded } else { format!("?{encoded}") },
+            cookies,
+            browser,
+            csrf,
+            visitor_cookie,
+            account: None,
+            time_zone: None,
+            parameters,
+            state,
+        })
+    }
+}
+
+/// The languages of a request, for pages that report errors.
+pub(super) fn languages(request: &Request) -> (Option<String>, Option<String>) {
+    let query = request.uri().query().unwrap_or_default();
+    let wished = url::form_urlencoded::parse(query.as_bytes()).take(16).find(|(name, _)| name == "ui_locales");
+    let accepted = request.headers().get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
+    (wished.map(|(_, value)| value.into_owned()), accepted.map(str::to_owned))
+}
+
+/// Encodes text for a cookie.
+pub(super) fn percent_encode(text: &str) -> String {
+    url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
+}
+
+fn percent_decode(text: &str) -> String {
+    url::form_urlencoded::parse(format!("v={text}").as_bytes())
+        .next()
+        .map(|(_, value)| value.into_owned())
+        .unwrap_or_default()
+}

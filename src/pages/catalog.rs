@@ -1,0 +1,160 @@
+//! The texts of pages in one language.
+
+use std::collections::BTreeMap;
+
+use jiff::tz::TimeZone;
+
+use crate::domain::{clock::Timestamp, locale::Locale};
+
+/// Keys of `common` that are no texts of their own.
+const DATE: &str = "common.date";
+const MONTHS: &str = "common.months";
+
+/// The built-in texts of a language.
+pub(super) const fn built_in(locale: Locale) -> &'static str {
+    match locale {
+        Locale::En => include_str!("templates/en.toml"),
+        Locale::De => include_str!("templates/de.toml"),
+        Locale::Fr => include_str!("templates/fr.toml"),
+        Locale::Es => include_str!("templates/es.toml"),
+        Locale::Pt => include_str!("templates/pt.toml"),
+    }
+}
+
+/// A text with placeholders: `Sign in to {{ product }}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Text(Vec<Part>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Plain(String),
+    Placeholder(String),
+}
+
+impl Text {
+    fn parse(source: &str) -> Result<Self, String> {
+        let mut parts = Vec::new();
+        let mut rest = source;
+        while let Some((plain, after)) = rest.split_once("{{") {
+            let (name, after) = after.split_once("}}").ok_or("a placeholder has no end")?;
+            let name = name.trim();
+            if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') {
+                return Err(format!("{{{{ {name} }}}} is no placeholder"));
+            }
+            parts.push(Part::Plain(plain.to_owned()));
+            parts.push(Part::Placeholder(name.to_owned()));
+            rest = after;
+        }
+        parts.push(Part::Plain(rest.to_owned()));
+        Ok(Self(parts))
+    }
+
+    /// The text with the values of its placeholders.
+    ///
+    /// # Errors
+    /// The name of a placeholder without a value.
+    pub(super) fn fill(&self, value: impl Fn(&str) -> Option<String>) -> Result<String, String> {
+        let mut text = String::new();
+        for part in &self.0 {
+            match part {
+                Part::Plain(plain) => text.push_str(plain),
+                Part::Placeholder(name) => {
+                    text.push_str(&value(name).ok_or_else(|| format!("{{{{ {name} }}}} has no value here"))?);
+                }
+            }
+        }
+        Ok(text)
+    }
+}
+
+/// The texts of a language by key: `sign_in.title`.
+#[derive(Clone, Debug)]
+pub(super) struct Catalog {
+    texts: BTreeMap<String, Text>,
+    /// The pattern of times: `{day}`, `{month}`, `{year}` and `{time}`.
+    date: String,
+    months: Vec<String>,
+}
+
+impl Catalog {
+    /// Parses the built-in texts of a language.
+    pub(super) fn parse(source: &str) -> Result<Self, String> {
+        let mut catalog = Self { texts: BTreeMap::new(), date: String::new(), months: Vec::new() };
+        catalog.read(source, |_| true)?;
+        if catalog.date.is_empty() || catalog.months.len() != 12 {
+            return Err(format!("{DATE} or {MONTHS} is missing"));
+        }
+        Ok(catalog)
+    }
+
+    /// Replaces texts by those of a file. It can only have texts that exist.
+    pub(super) fn merge(&mut self, source: &str) -> Result<(), String> {
+        let known = self.texts.clone();
+        self.read(source, |key| known.contains_key(key))
+    }
+
+    fn read(&mut self, source: &str, is_known: impl Fn(&str) -> bool) -> Result<(), String> {
+        let table: toml::Table = source.parse().map_err(|error: toml::de::Error| error.message().to_owned())?;
+        for (section, texts) in table {
+            let toml::Value::Table(texts) = texts else { return Err(format!("{section} must be a section")) };
+            for (key, value) in texts {
+                let name = format!("{section}.{key}");
+                match value {
+                    toml::Value::Array(months) if name == MONTHS && months.len() == 12 => {
+                        let names = months.iter().map(|month| month.as_str().unwrap_or_default().to_owned());
+                        self.months = names.collect();
+                    }
+                    toml::Value::String(text) if name == DATE => self.date = text,
+                    toml::Value::String(text) if name != MONTHS => {
+                        if !is_known(&name) {
+                            return Err(format!("{name}: there is no such text"));
+                        }
+                        let text = Text::parse(&text).map_err(|error| format!("{name}: {error}"))?;
+                        self.texts.insert(name, text);
+                    }
+                    _ => return Err(format!("{name} must be a string, or twelve strings for months")),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A text.
+    pub(super) fn get(&self, key: &str) -> Option<&Text> {
+        self.texts.get(key)
+    }
+
+    /// The keys of all texts.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.texts.keys().map(String::as_str)
+    }
+
+    /// A time as people of the language write it: `29 November 2026, 22:34`.
+    pub(super) fn time(&self, at: Timestamp, zone: &TimeZone) -> String {
+        let Ok(time) = jiff::Timestamp::from_millisecond(at.as_millis()) else { return at.to_string() };
+        let time = time.to_zoned(zone.clone());
+        let month = usize::from(time.month().unsigned_abs()).checked_sub(1).and_then(|month| self.months.get(month));
+        self.date
+            .replace("{day}", &time.day().to_string())
+            .replace("{month}", month.map_or("", |month| month))
+            .replace("{year}", &time.year().to_string())
+            .replace("{time}", &time.strftime("%H:%M").to_string())
+            .replace("{zone}", &time.strftime("%Z").to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_with_placeholders_takes_their_values() {
+        let text = Text::parse("Sign in to {{ product }} as {{name}}.").unwrap();
+        let value = |name: &str| Some(format!("<{name}>"));
+        assert_eq!(text.fill(value), Ok("Sign in to <product> as <name>.".to_owned()));
+        assert!(text.fill(|_| None).is_err());
+        for bad in ["{{ product", "{{ }}", "{{ a.b }}", "{{ 1 + 1 }}"] {
+            assert!(Text::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

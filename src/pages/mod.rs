@@ -1,0 +1,22 @@
+//! Pages for account owners: templates, texts, the stylesheet and the script, rendered by minijinja. `http/pages` serves them.
+//!
+//! Each page is a template (`sign_in.html`) with a typed context of its own ([`views`]), and its texts in each language
+//! (`en.toml`, …). A folder (`pages.templates`) can replace templates, single texts and the stylesheet. All pages are rendered
+//! with sample data in every language at start-up, so that an error in one of them is reported then, and not when a user
+//! needs the page.
+
+pub mod assets;
+mod catalog;
+mod qr;
+mod render;
+mod style;
+#[cfg(test)]
+mod tests;
+pub mod views;
+
+pub use self::{
+    assets::{Asset, Assets},
+    qr::qr_code,
+    render::{FormErrors, Frame, Pages, PagesError},
+    views::View,
+};

@@ -1,0 +1,31 @@
+//! QR codes as SVG without styles, which the content security policy of pages permits.
+
+use std::fmt::Write;
+
+use qrcode::{Color, EcLevel, QrCode};
+
+/// The quiet zone around the code, in modules (ISO/IEC 18004, section 7.3.7).
+const QUIET: usize = 4;
+
+/// The SVG element of a QR code. None if the text is too long for one.
+pub fn qr_code(text: &str) -> Option<String> {
+    let code = QrCode::with_error_correction_level(text.as_bytes(), EcLevel::M).ok()?;
+    let (width, modules) = (code.width(), code.to_colors());
+    let size = width + 2 * QUIET;
+    let mut path = String::new();
+    for (y, row) in modules.chunks(width).enumerate() {
+        let mut x = 0;
+        while x < width {
+            let run = row[x..].iter().take_while(|module| **module == Color::Dark).count();
+            if run > 0 {
+                let _ = write!(path, "M{} {}h{run}v1h-{run}z", x + QUIET, y + QUIET);
+            }
+            x += run.max(1);
+        }
+    }
+    Some(format!(
+        "<svg class=\"qr\" viewBox=\"0 0 {size} {size}\" role=\"img\" aria-labelledby=\"qr-label\" \
+         shape-rendering=\"crispEdges\"><path fill=\"#fff\" d=\"M0 0h{size}v{size}H0z\"/><path fill=\"#000\" \
+         d=\"{path}\"/></svg>"
+    ))
+}

@@ -1,0 +1,470 @@
+//! Renders pages. One minijinja environment for each language, so that templates need no argument for it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::tz::TimeZone;
+use minijinja::{
+    AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value, context, escape_formatter,
+    value::{Kwargs, Serde, merge_maps},
+};
+use url::Url;
+
+use super::{
+    assets::{Asset, Assets},
+    catalog::{self, Catalog},
+    style,
+    views::{self, View},
+};
+use crate::{
+    config::Config,
+    domain::{clock::Timestamp, locale::Locale},
+};
+
+/// The built-in templates.
+const TEMPLATES: &[(&str, &str)] = &[
+    ("layout.html", include_str!("templates/layout.html")),
+    ("account.html", include_str!("templates/account.html")),
+    ("parts.html", include_str!("templates/parts.html")),
+    ("sign_in.html", include_str!("templates/sign_in.html")),
+    ("sign_in_code.html", include_str!("templates/sign_in_code.html")),
+    ("second_factor.html", include_str!("templates/second_factor.html")),
+    ("register.html", include_str!("templates/register.html")),
+    ("verify_address.html", include_str!("templates/verify_address.html")),
+    ("forgot_password.html", include_str!("templates/forgot_password.html")),
+    ("reset_password.html", include_str!("templates/reset_password.html")),
+    ("link.html", include_str!("templates/link.html")),
+    ("message.html", include_str!("templates/message.html")),
+    ("profile.html", include_str!("templates/profile.html")),
+    ("address.html", include_str!("templates/address.html")),
+    ("password.html", include_str!("templates/password.html")),
+    ("security.html", include_str!("templates/security.html")),
+    ("totp.html", include_str!("templates/totp.html")),
+    ("recovery_codes.html", include_str!("templates/recovery_codes.html")),
+    ("devices.html", include_str!("templates/devices.html")),
+    ("data.html", include_str!("templates/data.html")),
+    ("reauthenticate.html", include_str!("templates/reauthenticate.html")),
+    ("consent.html", include_str!("templates/consent.html")),
+    ("select_account.html", include_str!("templates/select_account.html")),
+];
+
+const STYLE: &str = include_str!("templates/style.css");
+const SCRIPT: &str = include_str!("templates/script.js");
+
+/// The largest file of the folder, and of a logo.
+const MAX_FILE: u64 = 256 * 1024;
+
+/// Pages can't be served as configured.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name}: {text}")]
+pub struct PagesError {
+    /// The file or template.
+    name: String,
+    /// The reason.
+    text: String,
+}
+
+impl PagesError {
+    fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { name: name.into(), text: text.into() }
+    }
+
+    /// An error of minijinja, without values of the context.
+    fn render(name: &str, error: &Error) -> Self {
+        let line = error.line().map_or_else(String::new, |line| format!("line {line}: "));
+        let cause = std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {cause}"));
+        Self::new(format!("pages.templates: {}", error.name().unwrap_or(name)), format!("{line}{error}{cause}"))
+    }
+}
+
+/// The errors of a form, by the stable codes that the API has for them.
+#[derive(Clone, Debug, Default)]
+pub struct FormErrors {
+    /// The error of the whole form.
+    pub general: Option<String>,
+    /// The field, whose error is shown beside it, and the code.
+    pub fields: Vec<(String, String)>,
+    /// When to try again.
+    pub retry_after: Option<Duration>,
+}
+
+impl FormErrors {
+    /// An error of the whole form.
+    pub fn general(code: &str) -> Self {
+        Self { general: Some(code.to_owned()), ..Self::default() }
+    }
+
+    /// An error of one field.
+    pub fn field(field: &str, code: &str) -> Self {
+        Self { fields: vec![(field.to_owned(), code.to_owned())], ..Self::default() }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.general.is_none() && self.fields.is_empty()
+    }
+}
+
+/// What every page has besides its own content.
+#[derive(Clone, Debug, Default)]
+pub struct Frame {
+    /// The language.
+    pub locale: Locale,
+    /// The time zone of times.
+    pub time_zone: Option<String>,
+    /// The token that the forms of the page carry.
+    pub csrf: String,
+    /// The query that links and forms keep: the authorization request and the language; empty or starts with `?`.
+    pub query: String,
+    /// The path of the page, for links to itself in other languages.
+    pub path: String,
+    /// Errors of the submitted form.
+    pub errors: FormErrors,
+    /// The key of a text that reports success: `notice.saved`.
+    pub notice: Option<&'static str>,
+    /// The name of the signed-in account.
+    pub account: Option<String>,
+}
+
+/// All pages, checked.
+pub struct Pages {
+    environments: Vec<(Locale, Environment<'static>, Arc<Catalog>)>,
+    assets: Assets,
+    /// The values that are the same on all pages.
+    globals: Value,
+    /// Values of placeholders in texts.
+    defaults: BTreeMap<&'static str, String>,
+    default_locale: Locale,
+}
+
+impl Pages {
+    /// Loads the built-in pages and those of `pages.templates`, and renders each once.
+    ///
+    /// # Errors
+    /// [`PagesError`] for the first file that can't be used.
+    pub fn load(config: &Config) -> Result<Self, PagesError> {
+        let (settings, password) = (&config.pages, &config.password);
+        let base =
+            Url::parse(&config.issuer).map(|url| url.path().trim_end_matches('/').to_owned()).unwrap_or_default();
+        let mut sources: BTreeMap<String, String> =
+            TEMPLATES.iter().map(|(name, source)| ((*name).to_owned(), (*source).to_owned())).collect();
+        let mut catalogs = Vec::new();
+        for locale in Locale::ALL {
+            let catalog = Catalog::parse(catalog::built_in(locale));
+            catalogs.push((locale, catalog.map_err(|text| PagesError::new(format!("{locale}.toml"), text))?));
+        }
+        let mut stylesheet = STYLE.to_owned();
+        if let Some(folder) = &settings.templates {
+            read_folder(folder, &mut sources, &mut catalogs, &mut stylesheet)?;
+        }
+        let assets = Assets {
+            style: Asset::new(
+                "style",
+                "css",
+                "text/css; charset=utf-8",
+                style::with_colours(&stylesheet, settings).into(),
+            ),
+            script: Asset::new("script", "js", "text/javascript; charset=utf-8", SCRIPT.into()),
+            logo: settings.logo.as_deref().map(logo).transpose()?,
+        };
+        let product = settings.product_name.clone();
+        let defaults: BTreeMap<&'static str, String> = [
+            ("product", product.clone()),
+            ("min_length", password.min_length.to_string()),
+            ("max_length", password.max_length.to_string()),
+        ]
+        .into();
+        let mut environments = Vec::new();
+        for (locale, catalog) in catalogs {
+            let catalog = Arc::new(catalog);
+            environments.push((locale, environment(locale, &catalog, &sources, &defaults)?, catalog));
+        }
+        let asset = |asset: &Asset| format!("{base}{PREFIX}/assets/{}", asset.name);
+        let monogram: String = product.chars().next().into_iter().flat_map(char::to_uppercase).collect();
+        let globals = context! {
+            product => product, monogram => monogram, path => format!("{base}{PREFIX}"), api => base.clone(),
+            style => asset(&assets.style), script => asset(&assets.script), logo => assets.logo.as_ref().map(asset),
+            terms_url => settings.terms_url.clone(), privacy_url => settings.privacy_url.clone(), support_url => settings.support_url.clone(),
+            languages => Locale::ALL.map(|locale| context! { tag => locale.as_str(), name => name_of(locale) }),
+        };
+        let pages = Self { environments, assets, globals, defaults, default_locale: config.mail.default_locale };
+        pages.check()?;
+        Ok(pages)
+    }
+
+    /// Renders every state of every page in every language.
+    fn check(&self) -> Result<(), PagesError> {
+        for locale in Locale::ALL {
+            let path = "/account/sign-in".to_owned();
+            let frame = Frame { locale, path, account: Some("ann@example.com".to_owned()), ..Frame::default() };
+            views::render_samples(self, &frame, false)?;
+            views::render_samples(self, &frame, true)?;
+        }
+        Ok(())
+    }
+
+    /// The files that pages load.
+    pub const fn assets(&self) -> &Assets {
+        &self.assets
+    }
+
+    /// The language of a visitor: of `ui_locales` (OpenID Connect Core, section 3.1.2.1), the account's, the best of
+    /// `Accept-Language`, or the default.
+    pub fn locale(&self, ui_locales: Option<&str>, account: Option<&str>, accept_language: Option<&str>) -> Locale {
+        let wished = ui_locales.and_then(|tags| tags.split(' ').take(16).find_map(Locale::from_tag));
+        wished.unwrap_or_else(|| Locale::choose(account, accept_language, self.default_locale))
+    }
+
+    /// Renders a page.
+    ///
+    /// # Errors
+    /// [`PagesError`], which the check at start-up makes unlikely.
+    pub fn render<V: View>(&self, frame: &Frame, view: &V) -> Result<String, PagesError> {
+        let (environment, catalog) = self.of(frame.locale);
+        let text = |code: &str| self.message(catalog, code, frame.errors.retry_after);
+        let fields: BTreeMap<&str, String> =
+            frame.errors.fields.iter().map(|(field, code)| (field.as_str(), text(code))).collect();
+        let general = frame.errors.general.as_deref();
+        let general = general.or_else(|| (!frame.errors.fields.is_empty()).then_some("check_fields"));
+        let zone = frame.time_zone.as_deref().unwrap_or("UTC");
+        let values = merge_maps([
+            self.globals.clone(),
+            Value::from(Serde(view)),
+            context! {
+                csrf => &frame.csrf, query => &frame.query, here => &frame.path, account => &frame.account,
+                errors => fields, error => general.map(text),
+                notice => frame.notice, time_zone => zone, page => V::TEMPLATE.trim_end_matches(".html"),
+            },
+        ]);
+        let template =
+            environment.get_template(V::TEMPLATE).map_err(|error| PagesError::render(V::TEMPLATE, &error))?;
+        let rendered = template.render(values).map_err(|error| PagesError::render(V::TEMPLATE, &error))?;
+        Ok(without_empty_lines(&rendered))
+    }
+
+    fn of(&self, locale: Locale) -> (&Environment<'static>, &Catalog) {
+        let found = self.environments.iter().find(|(known, ..)| *known == locale);
+        let found = found.map(|(_, environment, catalog)| (environment, &**catalog));
+        found.unwrap_or_else(|| unreachable!("every language has an environment"))
+    }
+
+    /// The text of an error. One that has no text of its own gets a general one.
+    fn message(&self, catalog: &Catalog, code: &str, retry_after: Option<Duration>) -> String {
+        let filled = |key: &str, name: &str, value: &str| {
+            let value = |wanted: &str| {
+                if wanted == name { Some(value.to_owned()) } else { self.defaults.get(wanted).cloned() }
+            };
+            catalog.get(&format!("errors.{key}")).and_then(|text| text.fill(value).ok())
+        };
+        let (unit, count) = wait(retry_after.unwrap_or_default());
+        let wait = filled(unit, "count", &count.to_string()).unwrap_or_default();
+        filled(code, "wait", &wait).or_else(|| filled("other", "", "")).unwrap_or_default()
+    }
+
+    /// Whether there is a text for the error with this code.
+    pub fn has_error_text(&self, locale: Locale, code: &str) -> bool {
+        self.of(locale).1.get(&format!("errors.{code}")).is_some()
+    }
+
+    /// Whether this is the key of a text.
+    pub fn has_text(&self, locale: Locale, key: &str) -> bool {
+        self.of(locale).1.get(key).is_some()
+    }
+
+    /// The keys of the texts of a language.
+    pub fn keys(&self, locale: Locale) -> BTreeSet<String> {
+        self.of(locale).1.keys().map(str::to_owned).collect()
+    }
+}
+
+/// The path of all pages below that of the issuer.
+const PREFIX: &str = "/account";
+
+impl std::fmt::Debug for Pages {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pages")
+    }
+}
+
+/// A time to wait, in a unit of which there are several, so that texts need no singular.
+fn wait(time: Duration) -> (&'static str, u64) {
+    match time.as_secs() + u64::from(time.subsec_nanos() > 0) {
+        seconds @ 0..120 => ("seconds", seconds.max(2)),
+        seconds @ 120..7200 => ("minutes", seconds.div_ceil(60)),
+        seconds => ("hours", seconds.div_ceil(3600)),
+    }
+}
+
+/// The name of a language in itself.
+const fn name_of(locale: Locale) -> &'static str {
+    match locale {
+        Locale::En => "English",
+        Locale::De => "Deutsch",
+        Locale::Fr => "Français",
+        Locale::Es => "Español",
+        Locale::Pt => "Português",
+    }
+}
+
+fn environment(
+    locale: Locale,
+    catalog: &Arc<Catalog>,
+    sources: &BTreeMap<String, String>,
+    defaults: &BTreeMap<&'static str, String>,
+) -> Result<Environment<'static>, PagesError> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
+    environment.set_auto_escape_callback(|_| AutoEscape::Html);
+    environment.set_formatter(|out, state, value| {
+        if value.is_safe() {
+            return escape_formatter(out, state, value);
+        }
+        Ok(out.write_str(&escape_html(&value.to_string()))?)
+    });
+    environment.add_global("locale", locale.as_str());
+    let (texts, defaults) = (Arc::clone(catalog), defaults.clone());
+    environment.add_function("t", move |key: &str, values: Kwargs| {
+        let missing = |text: String| Error::new(ErrorKind::InvalidOperation, format!("{key}: {text}"));
+        let text = texts.get(key).ok_or_else(|| missing("there is no such text".to_owned()))?;
+        let value = |name: &str| {
+            let given = values.get::<Option<Value>>(name).ok().flatten().map(|value| value.to_string());
+            given.or_else(|| defaults.get(name).cloned())
+        };
+        text.fill(value).map_err(missing)
+    });
+    let times = Arc::clone(catalog);
+    environment.add_filter("time", move |millis: i64, zone: &str| {
+        let zone = TimeZone::get(zone).unwrap_or(TimeZone::UTC);
+        times.time(Timestamp::from_millis(millis), &zone)
+    });
+    environment.add_filter("with", |query: &str, parameter: &str| with_parameter(query, parameter));
+    environment.add_filter("in_language", |query: &str, tag: &str| {
+        let kept: Vec<&str> = query
+            .trim_start_matches('?')
+            .split('&')
+            .filter(|pair| !pair.is_empty() && !pair.starts_with("ui_locales="))
+            .collect();
+        let kept = if kept.is_empty() { String::new() } else { format!("?{}", kept.join("&")) };
+        with_parameter(&kept, &format!("ui_locales={tag}"))
+    });
+    for (name, source) in sources {
+        let added = environment.add_template_owned(name.clone(), source.clone());
+        added.map_err(|error| PagesError::render(name, &error))?;
+    }
+    Ok(environment)
+}
+
+/// The text without the empty lines that the tags of templates leave.
+fn without_empty_lines(text: &str) -> String {
+    let mut kept = String::with_capacity(text.len());
+    for line in text.lines().filter(|line| !line.trim().is_empty()) {
+        kept.push_str(line);
+        kept.push('\n');
+    }
+    kept
+}
+
+/// A query with one more parameter.
+fn with_parameter(query: &str, parameter: &str) -> String {
+    let separator = if query.is_empty() { '?' } else { '&' };
+    format!("{query}{separator}{parameter}")
+}
+
+/// Escapes text for HTML, in elements and quoted attributes.
+fn escape_html(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        match c {
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '&' => escaped.push_str("&amp;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+/// Reads the configured logo.
+fn logo(path: &Path) -> Result<Asset, PagesError> {
+    let failed = |text: String| PagesError::new(format!("pages.logo: {}", path.display()), text);
+    let size = fs::metadata(path).map_err(|error| failed(error.to_string()))?.len();
+    if size > MAX_FILE {
+        return Err(failed(format!("is larger than {MAX_FILE} bytes")));
+    }
+    let content = fs::read(path).map_err(|error| failed(error.to_string()))?;
+    let (extension, content_type) = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("svg") => ("svg", "image/svg+xml"),
+        Some("png") => ("png", "image/png"),
+        Some("webp") => ("webp", "image/webp"),
+        _ => return Err(failed("must be an .svg, .png or .webp file".to_owned())),
+    };
+    Ok(Asset::new("logo", extension, content_type, content))
+}
+
+/// Reads the files of `pages.templates`. Each must have the name of a built-in one, so that a misspelt name is noticed.
+fn read_folder(
+    folder: &Path,
+    sources: &mut BTreeMap<String, String>,
+    catalogs: &mut [(Locale, Catalog)],
+    stylesheet: &mut String,
+) -> Result<(), PagesError> {
+    let about = |path: &Path, text: String| PagesError::new(format!("pages.templates: {}", path.display()), text);
+    let unreadable = |error: std::io::Error| about(folder, format!("can't be read: {error}"));
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(folder).map_err(unreadable)? {
+        paths.push(entry.map_err(unreadable)?.path());
+    }
+    paths.sort();
+    for path in paths {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.starts_with('.') || name.ends_with('~') {
+            continue;
+        }
+        let failed = |text: String| about(&path, text);
+        let size = fs::metadata(&path).map_err(|error| failed(error.to_string()))?.len();
+        if size > MAX_FILE {
+            return Err(failed(format!("is larger than {MAX_FILE} bytes")));
+        }
+        let source = fs::read_to_string(&path).map_err(|error| failed(error.to_string()))?;
+        let language = name.strip_suffix(".toml").and_then(|stem| stem.parse::<Locale>().ok());
+        if name == "style.css" {
+            // after the built-in rules, so that a few lines suffice
+            stylesheet.push_str(&source);
+        } else if let Some(language) = language {
+            let catalog = catalogs.iter_mut().find(|(locale, _)| *locale == language).map(|(_, catalog)| catalog);
+            catalog.map_or(Ok(()), |catalog| catalog.merge(&source)).map_err(failed)?;
+        } else if let Some(template) = sources.get_mut(&name) {
+            *template = source;
+        } else {
+            return Err(failed("is neither style.css, nor the name of a built-in template or language".to_owned()));
+        }
+    }
+    Ok(())
+}
+
+/// Renders the samples of one page.
+pub(super) fn render_view<V: View>(
+    pages: &Pages,
+    frame: &Frame,
+    is_failed: bool,
+    rendered: &mut Vec<(String, String)>,
+) -> Result<(), PagesError> {
+    let mut frame = frame.clone();
+    if is_failed {
+        let field = |field: &&str| ((*field).to_owned(), "required".to_owned());
+        frame.errors = FormErrors { fields: V::FIELDS.iter().map(field).collect(), ..FormErrors::general("other") };
+        frame.notice = Some("notice.saved");
+    }
+    for (number, view) in V::samples().iter().enumerate() {
+        let name = format!("{}-{}", V::TEMPLATE.trim_end_matches(".html"), number + 1);
+        rendered.push((name, pages.render(&frame, view)?));
+    }
+    Ok(())
+}

@@ -1,0 +1,187 @@
+//! Every page in every language, overrides, and hostile values.
+
+use std::path::Path;
+
+use super::{views::*, *};
+use crate::{
+    config::{Config, Sources, load},
+    domain::{entropy::Entropy, locale::Locale},
+};
+
+fn config(templates: Option<&Path>) -> Config {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = load(&Sources::from_environment(folder.path(), [("A", "b")]), &Entropy::system()).unwrap();
+    config.issuer = "https://auth.example.com/id".to_owned();
+    config.pages.templates = templates.map(Path::to_owned);
+    config
+}
+
+#[test]
+fn every_language_has_every_text_with_the_same_placeholders() {
+    let placeholders = |text: &str| {
+        let mut names: Vec<_> =
+            text.split("{{").skip(1).map(|rest| rest.split("}}").next().unwrap().trim().to_owned()).collect();
+        names.sort();
+        names
+    };
+    let texts = |locale| -> toml::Table { catalog::built_in(locale).parse().unwrap() };
+    let english = texts(Locale::En);
+    for locale in Locale::ALL {
+        let own = texts(locale);
+        for (section, keys) in &english {
+            let keys = keys.as_table().unwrap();
+            let own = own.get(section).and_then(toml::Value::as_table).unwrap_or_else(|| panic!("{locale}: {section}"));
+            assert_eq!(own.keys().collect::<Vec<_>>(), keys.keys().collect::<Vec<_>>(), "{locale}: {section}");
+            for (key, text) in keys {
+                let (Some(text), Some(own)) = (text.as_str(), own[key].as_str()) else { continue };
+                assert_eq!(placeholders(own), placeholders(text), "{locale}: {section}.{key}");
+                let may_be_equal = text.len() < 12 || key == "date" || key == "minutes";
+                assert!(locale == Locale::En || own != text || may_be_equal, "{locale}: {section}.{key} is English");
+            }
+        }
+        assert_eq!(own.len(), english.len(), "{locale}");
+    }
+}
+
+#[test]
+fn every_text_of_the_built_in_languages_is_used() {
+    let templates: String = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/pages/templates"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "html"))
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect();
+    let pages = Pages::load(&config(None)).unwrap();
+    let by_name = |key: &str| {
+        let (section, name) = key.split_once('.').unwrap();
+        section == "errors"
+            || section == "notice"
+            || (Message::KINDS.contains(&section) || ["undo_address", "not_me"].contains(&section))
+            || name == "nav"
+            || (section == "second_factor" && (name.starts_with("use_") || name.ends_with("_lead")))
+            || (section == "consent" && name.starts_with("scope_"))
+    };
+    let unused: Vec<_> =
+        pages.keys(Locale::En).into_iter().filter(|key| !by_name(key) && !templates.contains(key.as_str())).collect();
+    assert!(unused.is_empty(), "{unused:?}");
+}
+
+#[test]
+fn values_are_escaped() {
+    let pages = Pages::load(&config(None)).unwrap();
+    let hostile = "\"><script>alert(1)</script>'{{ csrf }}";
+    let view = SignIn { identifier: hostile.to_owned(), can_register: true, ..SignIn::default() };
+    let frame = Frame { csrf: hostile.to_owned(), query: format!("?request={hostile}"), ..Frame::default() };
+    let html = pages.render(&frame, &view).unwrap();
+    assert!(!html.contains("<script>alert"), "{html}");
+    assert!(html.contains("value=\"&quot;&gt;&lt;script&gt;alert(1)&lt;/script&gt;&#39;{{ csrf }}\""), "{html}");
+}
+
+#[test]
+fn paths_start_with_that_of_the_issuer() {
+    let html = Pages::load(&config(None)).unwrap().render(&Frame::default(), &SignIn::default()).unwrap();
+    assert!(
+        html.contains("action=\"/id/account/sign-in\"") && html.contains("href=\"/id/account/assets/style-"),
+        "{html}"
+    );
+}
+
+#[test]
+fn page_has_no_inline_script_or_style() {
+    let pages = Pages::load(&config(None)).unwrap();
+    for (name, html) in render_samples(&pages, &Frame::default(), true).unwrap() {
+        assert!(
+            !html.contains("style=\"") && !html.contains("<style") && !html.contains("javascript:"),
+            "{name}: {html}"
+        );
+        assert!(
+            !html.contains(" onclick") && !html.contains(" onload") && !html.contains(" onsubmit"),
+            "{name}: {html}"
+        );
+        assert_eq!(html.matches("<script").count(), 1, "{name}: {html}");
+        assert!(!html.contains("{{") && !html.contains("undefined"), "{name}: {html}");
+        assert!(html.starts_with("<!doctype html>\n<html lang=\"en\""), "{name}: {html}");
+    }
+}
+
+#[test]
+fn every_form_posts_with_a_token() {
+    let pages = Pages::load(&config(None)).unwrap();
+    let frame = Frame { csrf: "TOKEN".to_owned(), ..Frame::default() };
+    for (name, html) in render_samples(&pages, &frame, false).unwrap() {
+        for form in html.split("<form").skip(1) {
+            let form = form.split("</form>").next().unwrap();
+            assert!(form.starts_with(" method=\"post\""), "{name}: {form}");
+            assert!(form.contains("<input type=\"hidden\" name=\"csrf\" value=\"TOKEN\">"), "{name}: {form}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "writes the samples for a look at them"]
+fn write_samples() {
+    let folder = Path::new("/tmp/lk/pages-shots/html");
+    std::fs::create_dir_all(folder.join("assets")).unwrap();
+    let mut config = config(None);
+    config.issuer = "https://auth.example.com".to_owned();
+    let pages = Pages::load(&config).unwrap();
+    for (suffix, is_failed) in [("", false), ("-failed", true)] {
+        let frame =
+            Frame { account: Some("ann@example.com".into()), path: "/account/sign-in".into(), ..Frame::default() };
+        for (name, html) in render_samples(&pages, &frame, is_failed).unwrap() {
+            std::fs::write(folder.join(format!("{name}{suffix}.html")), html).unwrap();
+        }
+    }
+    for asset in [&pages.assets().style, &pages.assets().script] {
+        std::fs::write(folder.join("assets").join(&asset.name), &asset.plain).unwrap();
+    }
+}
+
+#[test]
+fn folder_overrides_templates_texts_and_styles() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write("de.toml", "[sign_in]\ntitle = \"Hallo bei {{ product }}\"\n");
+    write(
+        "sign_in.html",
+        "{% extends 'layout.html' %}{% block content %}<h1>{{ t('sign_in.title') }}</h1>{% endblock %}",
+    );
+    write("style.css", ":root { --radius: 0 }");
+    let mut config = config(Some(folder.path()));
+    config.pages.product_name = "Acme".to_owned();
+    let pages = Pages::load(&config).unwrap();
+    let html = pages.render(&Frame { locale: Locale::De, ..Frame::default() }, &SignIn::default()).unwrap();
+    assert!(html.contains("<h1>Hallo bei Acme</h1>"), "{html}");
+    assert!(pages.assets().style.plain.ends_with(b":root { --radius: 0 }"));
+}
+
+#[test]
+fn folder_with_a_mistake_is_refused() {
+    for (name, text, problem) in [
+        ("sign-in.html", "x", "nor the name of a built-in template"),
+        ("sign_in.html", "{{ identifer }}", "undefined"),
+        ("sign_in.html", "{% if %}", "line 1"),
+        ("sign_in.html", "{{ t('sign_in.titel') }}", "sign_in.titel: there is no such text"),
+        ("layout.html", "{{ remaining }}", "undefined"),
+        ("en.toml", "[sign_in]\ntitel = 'x'", "sign_in.titel: there is no such text"),
+        ("en.toml", "[sign_in]\ntitle = 1", "must be a string"),
+        ("en.toml", "[sign_in]\ntitle = '{{ name }}'", "{{ name }} has no value here"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(name), text).unwrap();
+        let error = Pages::load(&config(Some(folder.path()))).unwrap_err().to_string();
+        assert!(error.contains(problem), "{name}: {error}");
+    }
+    let error = Pages::load(&config(Some(Path::new("/nonexistent")))).unwrap_err();
+    assert!(error.to_string().contains("/nonexistent: can't be read"), "{error}");
+    let mut config = config(None);
+    config.pages.logo = Some("/nonexistent/logo.svg".into());
+    assert!(Pages::load(&config).unwrap_err().to_string().starts_with("pages.logo: /nonexistent/logo.svg"));
+}
+
+#[test]
+fn qr_code_reads_back_as_its_text() {
+    let svg = qr_code("otpauth://totp/a?secret=b").unwrap();
+    assert!(svg.starts_with("<svg class=\"qr\" viewBox=\"0 0 ") && !svg.contains("style"), "{svg}");
+    assert!(qr_code(&"x".repeat(5000)).is_none());
+}

@@ -1,0 +1,110 @@
+// Uses the pages in Chromium as a user does: node pages_journey.mjs BASE MAILS. MAILS is the folder of the mails.
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+
+import { chromium } from "playwright-core";
+
+const [base, mails] = process.argv.slice(2);
+const ARGS = "--no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run --disable-sync --disable-background-networking --disable-component-update";
+const EMAIL = "ada@example.com";
+const PASSWORD = "tidal engine verse marmalade";
+
+const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ARGS.split(" ") });
+const context = await browser.newContext();
+context.setDefaultTimeout(30_000);
+const page = await context.newPage();
+const problems = [];
+page.on("console", (message) => {
+  // Chromium reports refused forms (422) as errors as well
+  if (message.type() === "error" && !message.text().includes("status of 4")) problems.push(`${page.url()}: ${message.text()}`);
+});
+page.on("pageerror", (error) => problems.push(`${page.url()}: ${error}`));
+page.on("request", (request) => {
+  if (!request.url().startsWith(base) && !request.url().startsWith("data:")) problems.push(`third party: ${request.url()}`);
+});
+
+/** The link of the mail with this template, once it is there. */
+async function link(template) {
+  for (;;) {
+    const files = fs.existsSync(mails) ? fs.readdirSync(mails).filter((file) => file.endsWith(`.${template}.eml`)) : [];
+    if (files.length > 0) {
+      const text = fs.readFileSync(path.join(mails, files[0]), "utf8").replace(/=\r\n/g, "").replace(/=3D/g, "=");
+      return text.match(/https?:\/\/[^\s"]+#token=[\w-]+/)[0];
+    }
+    await new Promise((resolve) => { fs.watch(path.dirname(mails), () => resolve()).unref(); setTimeout(resolve, 100); });
+  }
+}
+const heading = () => page.textContent("h1");
+const submit = async (selector = "main form button[type=submit]") => {
+  await Promise.all([page.waitForNavigation(), page.click(selector)]);
+};
+
+// a first visit transfers little
+const devtools = await context.newCDPSession(page);
+let transferred = 0;
+await devtools.send("Network.enable");
+devtools.on("Network.loadingFinished", ({ encodedDataLength }) => { transferred += encodedDataLength; });
+await page.goto(`${base}/account/sign-in`, { waitUntil: "networkidle" });
+assert.ok(transferred > 1000 && transferred < 60_000, `${transferred} bytes`);
+
+// register
+await page.click("text=Create one");
+assert.equal(await heading(), "Create an account");
+assert.equal(await page.evaluate(() => document.activeElement.id), "email");
+await page.fill("#email", EMAIL);
+await page.fill("#password", "password1");
+await submit();
+assert.match(await page.textContent("#password-error"), /most common/);
+assert.equal(await page.inputValue("#email"), EMAIL);
+assert.equal(await page.inputValue("#password"), "");
+assert.equal(await page.evaluate(() => document.activeElement.id), "password", "the first wrong field has the focus");
+await page.fill("#password", PASSWORD);
+await page.click(".reveal");
+assert.equal(await page.getAttribute("#password", "type"), "text");
+await submit();
+assert.equal(await heading(), "Check your mail");
+assert.ok(await page.isVisible("#code") && !(await page.isVisible("#token")), "the code is asked for");
+
+// the link of the mail fills in the form, and its token leaves the address
+await page.goto(await link("verify_address"));
+assert.equal(page.url(), `${base}/account/verify-address`);
+assert.ok(!(await page.isVisible("#token")) && !(await page.isVisible("#code")));
+await page.click("text=I don't know the password");
+assert.ok(await page.isVisible("#new_password") && !(await page.isVisible("#code")), "the token is kept");
+await page.goBack();
+await page.goto(await link("verify_address"));
+await page.fill("#password", PASSWORD);
+await submit();
+assert.equal(await heading(), "Address confirmed");
+
+// sign in: a wrong password first
+await page.click("text=Continue");
+await page.fill("#identifier", EMAIL);
+await page.fill("#password", "wrong horse battery staple");
+await submit();
+assert.match(await page.textContent("[role=alert]"), /incorrect/);
+assert.equal(await page.inputValue("#identifier"), EMAIL);
+assert.equal(await page.evaluate(() => document.activeElement.id), "password");
+await page.keyboard.type(PASSWORD);
+await Promise.all([page.waitForNavigation(), page.keyboard.press("Enter")]);
+assert.equal(await heading(), "Profile");
+assert.equal(await page.evaluate(() => document.cookie), "", "nothing for scripts to read");
+
+// the address is confirmed, the device is listed
+await page.click("nav >> text=E-mail address");
+assert.ok(await page.isVisible("text=Confirmed"));
+await page.click("nav >> text=Devices and apps");
+assert.ok(await page.isVisible("text=This device"));
+
+// sign out: the account is gone, also from the history
+await submit("header form button");
+assert.equal(await heading(), "You are signed out");
+await page.goBack();
+await page.waitForSelector("#password");
+assert.equal(await heading(), "Sign in");
+
+assert.deepEqual(problems, []);
+await browser.close();
+console.log(`first visit: ${transferred} bytes`);
+console.log("journey: ok");

@@ -1,0 +1,60 @@
+// Opens every state of every page in Chromium: node pages_states.mjs BASE SAMPLES. BASE serves the assets; SAMPLES holds the HTML.
+// axe-core must find nothing in both themes, nothing may scroll sideways at 320 pixels, also right to left, and the page must not
+// violate its own content security policy. With a third argument, a folder, writes screenshots at 360 and 1280 pixels there.
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+
+import { chromium } from "playwright-core";
+
+const [base, samples, screenshots] = process.argv.slice(2);
+const axe = fs.readFileSync(new URL(import.meta.resolve("axe-core")), "utf8");
+const ARGS = "--no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run --disable-sync --disable-background-networking --disable-component-update";
+const POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ARGS.split(" ") });
+const names = fs.readdirSync(samples).map((file) => path.basename(file, ".html")).sort();
+assert.ok(names.length > 60, `${names.length} states`);
+const found = [];
+
+for (const theme of ["light", "dark"]) {
+  const context = await browser.newContext({ colorScheme: theme, viewport: { width: 360, height: 740 } });
+  const page = await context.newPage();
+  page.on("console", (message) => message.type() === "error" && found.push(`${page.url()}: ${message.text()}`));
+  page.on("pageerror", (error) => found.push(`${page.url()}: ${error}`));
+  page.on("request", (request) => request.url().startsWith(base) || request.url().startsWith("data:") || found.push(`third party: ${request.url()}`));
+  await page.route(`${base}/account/sample/*`, (route) => {
+    const name = path.basename(new URL(route.request().url()).pathname);
+    const headers = { "content-type": "text/html; charset=utf-8", "content-security-policy": POLICY };
+    return route.fulfill({ body: fs.readFileSync(path.join(samples, `${name}.html`)), headers });
+  });
+  const options = { public_key: { challenge: "AAAA", rpId: "localhost", allowCredentials: [] }, expires_in: 300 };
+  await page.route(`${base}/v1/login/passkey/options`, (route) => route.fulfill({ json: options }));
+  for (const name of names) {
+    await page.goto(`${base}/account/sample/${name}`, { waitUntil: "load" });
+    if (screenshots) {
+      for (const width of [1280, 360]) {
+        await page.setViewportSize({ width, height: width === 360 ? 740 : 800 });
+        await page.screenshot({ path: path.join(screenshots, `${name}-${theme}-${width}.png`), fullPage: true });
+      }
+    }
+    // evaluated by the debugger, which the policy does not restrict
+    await page.evaluate(axe);
+    const { violations } = await page.evaluate(() => globalThis.axe.run({ resultTypes: ["violations"] }));
+    for (const { id, help, nodes } of violations) found.push(`${theme} ${name}: ${id}: ${help}: ${nodes[0].html} ${nodes[0].failureSummary}`);
+    await page.setViewportSize({ width: 320, height: 640 });
+    for (const direction of ["ltr", "rtl"]) {
+      const excess = await page.evaluate((direction) => {
+        document.documentElement.dir = direction;
+        return document.documentElement.scrollWidth - document.documentElement.clientWidth;
+      }, direction);
+      if (excess > 0) found.push(`${theme} ${name}: scrolls sideways by ${excess} pixels (${direction})`);
+    }
+    await page.setViewportSize({ width: 360, height: 740 });
+  }
+  await context.close();
+}
+await browser.close();
+assert.deepEqual(found, []);
+console.log(`${names.length} states in two themes`);
+console.log("states: ok");

@@ -1,0 +1,149 @@
+//! The pages of the signed-in account, without scripts.
+
+use std::time::Duration;
+
+use super::{
+    ADA, NEW_PASSWORD, cluster, signed_in,
+    visitor::{Visitor, alert, field_error},
+};
+use crate::harness::client::PASSWORD;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_the_account_lead_to_the_sign_in_and_back() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.client.account("ada").await;
+    let mut ada = Visitor::new(&node);
+    for page in ["", "/address", "/password", "/devices", "/data"] {
+        let refused = ada.open(&format!("/account{page}")).await.expect(303);
+        let next = url::form_urlencoded::Serializer::new(String::new()).append_pair("next", page).finish();
+        let expected = format!("/account/sign-in?{}", next.replace("%2F", "/"));
+        assert_eq!(refused.header("location"), expected, "{page}");
+    }
+    ada.open("/account/sign-in?next=/devices").await.expect(200);
+    let fields = [("identifier", "ada"), ("password", PASSWORD)];
+    let signed_in = ada.submit("/account/sign-in?next=/devices", &fields).await.expect(303);
+    assert_eq!(signed_in.header("location"), "/account/devices");
+    for hostile in ["https://evil.example", "//evil.example", "/\\evil.example", "/../evil", "/devices?x=1"] {
+        let next = url::form_urlencoded::Serializer::new(String::new()).append_pair("next", hostile).finish();
+        let answer = ada.open(&format!("/account/sign-in?{next}")).await.expect(303);
+        assert_eq!(answer.header("location"), "/account", "{hostile}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn profile_is_saved_and_invalid_fields_are_marked() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.client.account("ada").await;
+    let mut ada = signed_in(&node).await;
+    ada.open("/account").await.expect(200);
+    let wrong = [("username", "a b"), ("display_name", "Ada"), ("locale", "de"), ("time_zone", "Mars/Base 1")];
+    let refused = ada.submit("/account/profile", &wrong).await.expect(422);
+    assert!(field_error(&refused, "username").is_some() && field_error(&refused, "time_zone").is_some());
+    assert!(alert(&refused).is_some() && refused.text.contains("value=\"a b\""), "{}", refused.text);
+    let right =
+        [("username", "ada"), ("display_name", "Ada Lovelace"), ("locale", "en"), ("time_zone", "Europe/London")];
+    let saved = ada.submit("/account/profile", &right).await.expect(303);
+    let page = ada.follow(&saved).await.expect(200);
+    assert!(page.text.contains("Saved.") && page.text.contains("value=\"Ada Lovelace\""), "{}", page.text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changed_password_ends_other_sessions_and_keeps_the_browser_signed_in() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.client.account("ada").await;
+    let other = node.client.login("ada").await;
+    let mut ada = signed_in(&node).await;
+    let former = ada.cookies["__Host-latchkey-browser"].clone();
+    ada.open("/account/password").await.expect(200);
+    let wrong = [("current_password", "not the password"), ("new_password", NEW_PASSWORD)];
+    let refused = ada.submit("/account/password", &wrong).await.expect(403);
+    assert!(field_error(&refused, "current_password").is_some(), "{}", refused.text);
+    let right = [("current_password", PASSWORD), ("new_password", NEW_PASSWORD)];
+    let changed = ada.submit("/account/password", &right).await.expect(303);
+    assert_ne!(ada.cookies["__Host-latchkey-browser"], former);
+    assert!(ada.follow(&changed).await.expect(200).text.contains("Your password is changed"));
+    assert_eq!(node.client.refresh(&other.refresh).await.problem().0, 401);
+    ada.cookies.insert("__Host-latchkey-browser".to_owned(), former);
+    ada.open("/account").await.expect(303);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_are_listed_and_ended_and_the_own_one_signs_out() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.client.account("ada").await;
+    let phone = node.client.login("ada").await;
+    let mut ada = signed_in(&node).await;
+    let page = ada.open("/account/devices").await.expect(200);
+    assert_eq!(page.text.matches("action=\"/account/devices/end\"").count(), 2, "{}", page.text);
+    assert_eq!(page.text.matches("This device").count(), 1, "{}", page.text);
+    let ended = ada.submit("/account/devices/end", &[("id", &phone.session)]).await.expect(303);
+    assert!(ada.follow(&ended).await.text.contains("The session has ended."));
+    assert_eq!(node.client.refresh(&phone.refresh).await.problem().0, 401);
+    let own = page.text.split("name=\"id\" value=\"").skip(1).map(|rest| rest.split('"').next().unwrap());
+    let own = own.into_iter().find(|id| *id != phone.session).unwrap().to_owned();
+    let signed_out = ada.submit("/account/devices/end", &[("id", &own)]).await.expect(303);
+    assert_eq!(signed_out.header("location"), "/account/signed-out");
+    ada.open("/account/devices").await.expect(303);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sign_out_ends_the_session_and_its_pages_are_not_cached() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.client.account("ada").await;
+    let mut ada = signed_in(&node).await;
+    let page = ada.open("/account").await.expect(200);
+    assert_eq!(page.header("cache-control"), "no-store");
+    let cookie = ada.cookies["__Host-latchkey-browser"].clone();
+    let out = ada.submit("/account/sign-out", &[]).await.expect(303);
+    assert_eq!(out.header("location"), "/account/signed-out");
+    assert!(!ada.cookies.contains_key("__Host-latchkey-browser"));
+    assert!(ada.follow(&out).await.expect(200).text.contains("You are signed out"));
+    ada.cookies.insert("__Host-latchkey-browser".to_owned(), cookie);
+    ada.open("/account").await.expect(303);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_authentication_asks_for_the_password_again_before_a_change_of_address() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.client.account("ada").await;
+    let mut ada = signed_in(&node).await;
+    cluster.clock.advance(Duration::from_hours(2));
+    ada.open("/account/address").await.expect(200);
+    let asked = ada.submit("/account/address", &[("email", "ada@example.org")]).await.expect(303);
+    assert_eq!(asked.header("location"), "/account/reauthenticate?next=/address");
+    ada.follow(&asked).await.expect(200);
+    let wrong = ada.submit("/account/reauthenticate?next=/address", &[("password", "wrong wrong wrong")]).await;
+    assert!(alert(&wrong.expect(422)).is_some());
+    let done = ada.submit("/account/reauthenticate?next=/address", &[("password", PASSWORD)]).await.expect(303);
+    assert_eq!(done.header("location"), "/account/address");
+    ada.follow(&done).await.expect(200);
+    ada.submit("/account/address", &[("email", "ada@example.org")]).await.expect(303);
+    let mail = cluster.mail_to("ada@example.org", "confirm_address").await;
+    ada.open("/account/confirm-address").await.expect(200);
+    let fields = [("token", mail.link()), ("password", PASSWORD), ("proof", "password")];
+    let changed = ada.submit("/account/confirm-address", &fields).await.expect(200);
+    assert!(changed.text.contains("Address changed"), "{}", changed.text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn export_is_a_file_and_deletion_needs_a_checked_box() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.client.account("ada").await;
+    let mut ada = signed_in(&node).await;
+    ada.open("/account/data").await.expect(200);
+    let file = ada.submit("/account/data/export", &[]).await.expect(200);
+    assert_eq!(file.header("content-disposition"), "attachment; filename=\"account.json\"");
+    assert_eq!(file.json()["account"]["email"], ADA);
+    ada.submit("/account/data/delete", &[]).await.expect(422);
+    let deleted = ada.submit("/account/data/delete", &[("confirm", "1")]).await.expect(200);
+    assert!(deleted.text.contains("Your account will be deleted"), "{}", deleted.text);
+    assert!(!ada.cookies.contains_key("__Host-latchkey-browser"));
+    ada.open("/account").await.expect(303);
+}

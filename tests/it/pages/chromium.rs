@@ -1,0 +1,53 @@
+//! The pages in Chromium: a journey, and every state of every page checked by axe-core in both themes.
+
+use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
+
+use latchkey::pages::{Frame, views::render_samples};
+
+use super::cluster;
+use crate::openapi_external::{succeed, tool};
+
+/// Runs a script of `tests/interop` with the packages of `tests/tools`.
+async fn run(script: &'static str, arguments: Vec<String>) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    // Node resolves modules from the script's folder
+    let copied = folder.path().join(script);
+    fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop").join(script), &copied).unwrap();
+    let modules = tool("node").parent().and_then(Path::parent).unwrap().join("node/node_modules");
+    symlink(std::path::absolute(modules).unwrap(), folder.path().join("node_modules")).unwrap();
+    tokio::task::spawn_blocking(move || {
+        let mut command = Command::new(tool("node"));
+        command.arg(copied).args(arguments).env("CHROMIUM", tool("chromium"));
+        String::from_utf8(succeed(&mut command).stdout).unwrap()
+    })
+    .await
+    .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn browser_registers_verifies_signs_in_and_signs_out() {
+    let mut cluster = cluster();
+    let node = cluster.node_at_localhost().await;
+    let base = node.state.config.issuer.clone();
+    let mails = cluster.folder().join("mail").display().to_string();
+    let output = run("pages_journey.mjs", vec![base, mails]).await;
+    assert!(output.ends_with("journey: ok\n"), "{output}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_state_of_every_page_is_accessible_and_fits_320_pixels() {
+    let mut cluster = cluster();
+    let node = cluster.node_at_localhost().await;
+    let samples = tempfile::tempdir().unwrap();
+    let pages = node.state.pages.as_ref().unwrap();
+    for (suffix, is_failed) in [("", false), ("-failed", true)] {
+        let frame =
+            Frame { path: "/account/sign-in".into(), account: Some("ann@example.com".into()), ..Frame::default() };
+        for (name, html) in render_samples(pages, &frame, is_failed).unwrap() {
+            fs::write(samples.path().join(format!("{name}{suffix}.html")), html).unwrap();
+        }
+    }
+    let arguments = vec![node.state.config.issuer.clone(), samples.path().display().to_string()];
+    let output = run("pages_states.mjs", arguments).await;
+    assert!(output.ends_with("states: ok\n"), "{output}");
+}

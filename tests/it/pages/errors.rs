@@ -1,0 +1,89 @@
+//! Errors on pages: in the language of the visitor, with what to do.
+
+use latchkey::{
+    domain::locale::Locale,
+    http::problem::{Code, FieldCode},
+};
+
+use super::{cluster, visitor::Visitor};
+
+/// Errors that no page can cause: of tokens, service clients and JSON bodies.
+const NOT_ON_PAGES: &[Code] = &[
+    Code::MalformedRequest,
+    Code::ClaimsChanged,
+    Code::InvalidClient,
+    Code::InvalidRefreshToken,
+    Code::RefreshTokenReused,
+    Code::SessionExpired,
+    Code::Forbidden,
+    Code::UnknownAccount,
+    Code::RequestTimeout,
+    Code::PayloadTooLarge,
+    Code::UnsupportedMediaType,
+    Code::HeadersTooLarge,
+    Code::InvalidFields,
+];
+const NO_FIELDS_OF_PAGES: &[FieldCode] =
+    &[FieldCode::UnknownField, FieldCode::UnknownValue, FieldCode::WrongType, FieldCode::MetadataTooLarge];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_error_of_a_page_has_a_text_in_every_language() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    let pages = node.state.pages.as_ref().unwrap();
+    let codes = Code::ALL.iter().filter(|code| !NOT_ON_PAGES.contains(code)).map(|code| code.as_str());
+    let fields = FieldCode::ALL.iter().filter(|code| !NO_FIELDS_OF_PAGES.contains(code)).map(|code| code.as_str());
+    let codes: Vec<_> = codes.chain(fields).collect();
+    for locale in Locale::ALL {
+        let missing: Vec<_> = codes.iter().filter(|code| !pages.has_error_text(locale, code)).collect();
+        assert!(missing.is_empty(), "{locale}: {missing:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unknown_page_and_wrong_method_are_pages_and_those_of_the_api_are_problems() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    let mut visitor = Visitor::new(&node);
+    visitor.headers.push(("accept-language", "de".to_owned()));
+    let missing = visitor.open("/account/nothing").await.expect(404);
+    assert!(missing.text.contains("Diese Seite gibt es nicht."), "{}", missing.text);
+    let wrong = visitor.open("/account/sign-out").await.expect(405);
+    assert_eq!(wrong.header("allow"), "POST");
+    assert!(wrong.text.contains("<html lang=\"de\""), "{}", wrong.text);
+    assert_eq!(node.client.get("/v1/nothing", "x").await.problem(), (404, "not_found".to_owned()));
+    assert_eq!(node.client.get("/accounts", "x").await.problem(), (404, "not_found".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn switched_off_pages_are_not_there() {
+    let mut cluster = cluster();
+    cluster.config.pages.enabled = false;
+    let node = cluster.node().await;
+    assert_eq!(node.client.get("/account/sign-in", "x").await.problem(), (404, "not_found".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_with_a_broken_template_does_not_start() {
+    let mut cluster = cluster();
+    let folder = cluster.folder().join("pages");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("sign_in.html"), "{{ identifer }}").unwrap();
+    cluster.config.pages.templates = Some(folder);
+    let error = latchkey::pages::Pages::load(&cluster.config).unwrap_err().to_string();
+    assert!(error.starts_with("pages.templates: sign_in.html: line 1: undefined value"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_that_is_down_gives_a_page_that_says_so() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.client.account("ada").await;
+    let mut ada = Visitor::new(&node);
+    ada.open("/account/sign-in").await.expect(200);
+    cluster.redis.kill();
+    let password = crate::harness::client::PASSWORD;
+    let down = ada.submit("/account/sign-in", &[("identifier", "ada"), ("password", password)]).await.expect(503);
+    assert!(down.text.contains("The service is busy. Nothing was changed."), "{}", down.text);
+    assert!(down.text.contains("value=\"ada\""), "{}", down.text);
+}

@@ -1,0 +1,105 @@
+//! Forged requests: a form counts only if a page of the same browser and session sent it.
+
+use super::{
+    cluster, signed_in,
+    visitor::{Visitor, actions, alert},
+};
+use crate::harness::client::PASSWORD;
+
+/// The pages with forms that need no session, and those that need one.
+const SIGNED_OUT: [&str; 9] = [
+    "/account/sign-in",
+    "/account/sign-in-code",
+    "/account/register",
+    "/account/verify-address",
+    "/account/confirm-address",
+    "/account/forgot-password",
+    "/account/reset-password",
+    "/account/undo-address",
+    "/account/not-me",
+];
+const SIGNED_IN: [&str; 6] = [
+    "/account",
+    "/account/address",
+    "/account/password",
+    "/account/devices",
+    "/account/data",
+    "/account/reauthenticate",
+];
+
+/// Fields that would be accepted somewhere.
+const FIELDS: [(&str, &str); 5] = [
+    ("identifier", "ada"),
+    ("password", PASSWORD),
+    ("email", "eve@example.com"),
+    ("confirm", "1"),
+    ("current_password", PASSWORD),
+];
+
+/// Asserts that a page refuses all its forms with a missing token, another browser's token, or from another site.
+async fn refuses(visitor: &mut Visitor, other: &str, page: &str) {
+    let opened = visitor.open(page).await.expect(200);
+    let forms = actions(&opened);
+    assert!(!forms.is_empty(), "{page}");
+    for action in forms {
+        for token in ["", other, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"] {
+            let before = visitor.cookies.clone();
+            let refused = visitor.submit_with(&action, &FIELDS, token).await.expect(403);
+            assert_eq!(visitor.cookies, before, "{page} {action}: nothing is set");
+            let text = alert(&refused).map(str::to_owned).unwrap_or(refused.text);
+            assert!(text.contains("open for too long"), "{page} {action}: {text}");
+        }
+        let mut foreign = visitor.clone();
+        foreign.open(page).await.expect(200);
+        foreign.headers = vec![("origin", "https://evil.example".into()), ("sec-fetch-site", "cross-site".into())];
+        let refused = foreign.submit(&action, &FIELDS).await.expect(403);
+        let text = alert(&refused).map(str::to_owned).unwrap_or(refused.text);
+        assert!(text.contains("another site"), "{page} {action}: {text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forms_before_sign_in_are_bound_to_the_browser() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.client.account("ada").await;
+    let (mut visitor, mut eve) = (Visitor::new(&node), Visitor::new(&node));
+    eve.open("/account/sign-in").await.expect(200);
+    for page in SIGNED_OUT {
+        refuses(&mut visitor, &eve.csrf, page).await;
+    }
+    assert!(cluster.mails_to("eve@example.com").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forms_after_sign_in_are_bound_to_the_session() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.client.account("ada").await;
+    let mut visitor = Visitor::new(&node);
+    visitor.open("/account/sign-in").await.expect(200);
+    let before = visitor.csrf.clone();
+    visitor.submit("/account/sign-in", &[("identifier", "ada"), ("password", PASSWORD)]).await.expect(303);
+    let mut other = signed_in(&node).await;
+    other.open("/account").await.expect(200);
+    for page in SIGNED_IN {
+        refuses(&mut visitor, &other.csrf, page).await;
+        refuses(&mut visitor, &before, page).await;
+    }
+    visitor.open("/account").await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn form_with_a_repeated_field_or_another_type_is_refused() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.client.account("ada").await;
+    let mut ada = Visitor::new(&node);
+    ada.open("/account/sign-in").await.expect(200);
+    let twice = [("identifier", "ada"), ("identifier", "eve"), ("password", PASSWORD)];
+    let refused = ada.submit("/account/sign-in", &twice).await.expect(400);
+    assert_eq!(refused.header("content-type"), "text/html; charset=utf-8");
+    let request = node.client.request(reqwest::Method::POST, "/account/sign-in").json(&serde_json::json!({}));
+    let refused = node.client.send(request).await.expect(415);
+    assert_eq!(refused.header("content-type"), "text/html; charset=utf-8");
+}

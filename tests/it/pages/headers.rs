@@ -1,0 +1,70 @@
+//! The headers of every page, and what its URL and its log line reveal.
+
+use super::{cluster, signed_in, visitor::Visitor};
+use crate::harness::client::{Answer, PASSWORD};
+
+/// Asserts the headers of a page.
+fn check(answer: &Answer, page: &str) {
+    let policy = answer.header("content-security-policy");
+    for rule in
+        ["default-src 'none'", "script-src 'self'", "style-src 'self'", "base-uri 'none'", "frame-ancestors 'none'"]
+    {
+        assert!(policy.contains(rule), "{page}: {policy}");
+    }
+    assert!(!policy.contains("unsafe") && policy.contains("form-action 'self';"), "{page}: {policy}");
+    assert_eq!(answer.header("cache-control"), "no-store", "{page}");
+    assert_eq!(answer.header("referrer-policy"), "same-origin", "{page}");
+    assert_eq!(answer.header("x-content-type-options"), "nosniff", "{page}");
+    assert_eq!(answer.header("x-frame-options"), "DENY", "{page}");
+    assert_eq!(answer.header("access-control-allow-origin"), "", "{page}");
+    assert_eq!(answer.header("content-type"), "text/html; charset=utf-8", "{page}");
+    for outside in answer.text.split("=\"http").skip(1) {
+        panic!("{page} leads outside: http{}", outside.split('"').next().unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_page_is_uncached_unframed_and_without_inline_code() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.client.account("ada").await;
+    let mut visitor = Visitor::new(&node);
+    let mut ada = signed_in(&node).await;
+    for page in
+        ["sign-in", "sign-in-code", "register", "verify-address", "forgot-password", "reset-password", "invitation"]
+    {
+        check(&visitor.open(&format!("/account/{page}")).await.expect(200), page);
+    }
+    for page in ["undo-address", "not-me", "signed-out"] {
+        check(&visitor.open(&format!("/account/{page}")).await.expect(200), page);
+    }
+    for page in ["", "/address", "/password", "/devices", "/data", "/reauthenticate"] {
+        check(&ada.open(&format!("/account{page}")).await.expect(200), page);
+    }
+    check(&visitor.open("/account/unknown").await.expect(404), "unknown");
+    let wrong = visitor.submit("/account/sign-in", &[("identifier", "ada"), ("password", "wrong wrong")]).await;
+    check(&wrong.expect(422), "a refused form");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_is_in_a_url() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.client.account("ada").await;
+    let mut ada = Visitor::new(&node);
+    ada.open("/account/sign-in").await.expect(200);
+    let mut locations =
+        vec![ada.submit("/account/sign-in", &[("identifier", "ada"), ("password", PASSWORD)]).await.expect(303)];
+    ada.open("/account/forgot-password").await.expect(200);
+    locations.push(ada.submit("/account/forgot-password", &[("identifier", "ada")]).await.expect(303));
+    ada.open("/account/sign-in-code").await.expect(200);
+    locations.push(ada.submit("/account/sign-in-code/send", &[("email", "ada@example.com")]).await.expect(303));
+    for answer in &locations {
+        let location = answer.header("location");
+        assert!(!location.contains("lk_") && !location.contains("ada"), "{location}");
+    }
+    // links of mails have their token in the fragment, which browsers do not send
+    let mail = cluster.mail_to("ada@example.com", "password_reset").await;
+    let (path, fragment) = mail.link().split_once('#').unwrap();
+    assert!(!path.contains("lk_") && fragment.starts_with("token="), "{}", mail.link());
+}

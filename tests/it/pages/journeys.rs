@@ -1,0 +1,228 @@
+//! The ways through the signed-out pages, without scripts.
+
+use serde_json::json;
+
+use super::{
+    ADA, NEW_PASSWORD, cluster, signed_in,
+    visitor::{Visitor, alert, field_error},
+};
+use crate::harness::client::PASSWORD;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn registration_and_the_code_of_its_mail_verify_the_address() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    let mut ada = Visitor::new(&node);
+    ada.open("/account/register").await.expect(200);
+    let fields = [("email", ADA), ("username", "ada"), ("password", PASSWORD)];
+    let registered = ada.submit("/account/register", &fields).await.expect(303);
+    assert_eq!(registered.header("location"), "/account/verify-address?sent=1");
+    let page = ada.follow(&registered).await.expect(200);
+    assert!(page.text.contains("Check your mail") && page.text.contains(&format!("value=\"{ADA}\"")), "{}", page.text);
+
+    let mail = cluster.mail_to(ADA, "verify_address").await;
+    assert!(mail.link().starts_with("https://auth.example.com/account/verify-address#token="), "{}", mail.link());
+    let fields = [("email", ADA), ("code", mail.code()), ("password", PASSWORD), ("proof", "password")];
+    let verified = ada.submit("/account/verify-address", &fields).await.expect(200);
+    assert!(verified.text.contains("Address confirmed"), "{}", verified.text);
+    let tokens = node.client.login("ada").await;
+    assert_eq!(node.client.get("/v1/me", &tokens.access).await.json()["email_verified"], true);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whole_link_that_is_pasted_verifies_the_address_and_opening_it_does_not() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.client.account("ada").await;
+    let link = cluster.mail_to(ADA, "verify_address").await.link().to_owned();
+    let mut ada = Visitor::new(&node);
+    for _ in 0..3 {
+        ada.open("/account/verify-address").await.expect(200);
+    }
+    let wrong = [("token", link.as_str()), ("password", "not the password"), ("proof", "password")];
+    let refused = ada.submit("/account/verify-address", &wrong).await.expect(403);
+    assert!(field_error(&refused, "password").is_some(), "{}", refused.text);
+    assert!(refused.text.contains("value=\"lk_ot_"), "the link is kept: {}", refused.text);
+    let right = [("token", link.as_str()), ("password", PASSWORD), ("proof", "password")];
+    ada.submit("/account/verify-address", &right).await.expect(200);
+    let again = ada.submit("/account/verify-address", &right).await.expect(422);
+    assert!(alert(&again).unwrap().contains("used before"), "{}", again.text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sign_in_with_wrong_password_keeps_the_identifier_and_not_the_password() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.client.account("ada").await;
+    let mut ada = Visitor::new(&node);
+    ada.open("/account/sign-in").await.expect(200);
+    let wrong = [("identifier", "ada"), ("password", "hunter2 hunter2")];
+    let refused = ada.submit("/account/sign-in", &wrong).await.expect(422);
+    assert!(alert(&refused).unwrap().contains("incorrect"), "{}", refused.text);
+    assert!(refused.text.contains("value=\"ada\"") && !refused.text.contains("hunter2"), "{}", refused.text);
+    // the same for an unknown account (I7)
+    let unknown = ada.submit("/account/sign-in", &[("identifier", "bob"), ("password", "hunter2 hunter2")]).await;
+    assert_eq!((unknown.status, alert(&unknown)), (refused.status, alert(&refused)));
+    assert!(!ada.cookies.contains_key("__Host-latchkey-browser"));
+    let signed_in = ada.submit("/account/sign-in", &[("identifier", "ada"), ("password", PASSWORD)]).await.expect(303);
+    assert_eq!(signed_in.header("location"), "/account");
+    let page = ada.follow(&signed_in).await.expect(200);
+    assert!(page.text.contains("Profile") && page.text.contains(ADA), "{}", page.text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sign_in_gives_the_browser_a_new_session_and_ends_the_former() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.client.account("ada").await;
+    let mut ada = signed_in(&node).await;
+    let former = ada.cookies["__Host-latchkey-browser"].clone();
+    ada.open("/account/sign-in?again=1").await.expect(200);
+    ada.submit("/account/sign-in", &[("identifier", "ada"), ("password", PASSWORD)]).await.expect(303);
+    assert_ne!(ada.cookies["__Host-latchkey-browser"], former, "session fixation");
+    ada.cookies.insert("__Host-latchkey-browser".to_owned(), former);
+    let refused = ada.open("/account").await.expect(303);
+    assert_eq!(refused.header("location"), "/account/sign-in?next=");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn browser_session_is_accepted_by_no_other_endpoint() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.client.account("ada").await;
+    let cookie = signed_in(&node).await.cookies["__Host-latchkey-browser"].clone();
+    assert_eq!(node.client.get("/v1/me", &cookie).await.problem().0, 401);
+    assert_eq!(node.client.refresh(&cookie).await.problem().0, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forgotten_password_is_set_by_the_code_of_the_mail() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.client.account("ada").await;
+    let mut ada = Visitor::new(&node);
+    ada.open("/account/forgot-password").await.expect(200);
+    let sent = ada.submit("/account/forgot-password", &[("identifier", "ada")]).await.expect(303);
+    let page = ada.follow(&sent).await.expect(200);
+    assert!(page.text.contains("Check your mail"), "{}", page.text);
+    let mail = cluster.mail_to(ADA, "password_reset").await;
+    let weak = [("identifier", "ada"), ("code", mail.code()), ("new_password", "password1")];
+    let refused = ada.submit("/account/reset-password", &weak).await.expect(422);
+    assert!(field_error(&refused, "new_password").unwrap().contains("most common"), "{}", refused.text);
+    let strong = [("identifier", "ada"), ("code", mail.code()), ("new_password", NEW_PASSWORD)];
+    let done = ada.submit("/account/reset-password", &strong).await.expect(200);
+    assert!(done.text.contains("Password changed"), "{}", done.text);
+    node.client.login_with("ada", NEW_PASSWORD).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forgotten_password_of_unknown_account_is_answered_alike() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.client.account("ada").await;
+    let mut answers = Vec::new();
+    for name in ["ada", "bob"] {
+        let mut visitor = Visitor::new(&node);
+        visitor.open("/account/forgot-password").await.expect(200);
+        let sent = visitor.submit("/account/forgot-password", &[("identifier", name)]).await.expect(303);
+        let page = visitor.follow(&sent).await.expect(200);
+        let text = page.text.replace(name, "NAME").replace(&visitor.csrf, "TOKEN");
+        answers.push((sent.header("location").to_owned(), text));
+    }
+    assert_eq!(answers[0], answers[1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn code_of_a_mail_signs_in_the_browser_that_asked_for_it_and_no_other() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.client.account("ada").await;
+    let mut ada = Visitor::new(&node);
+    let ask = ada.open("/account/sign-in-code").await.expect(200);
+    assert!(ask.text.contains("Sign in with a code"), "{}", ask.text);
+    let sent = ada.submit("/account/sign-in-code/send", &[("email", ADA)]).await.expect(303);
+    let page = ada.follow(&sent).await.expect(200);
+    assert!(page.text.contains("Check your mail"), "{}", page.text);
+    let mail = cluster.mail_to(ADA, "sign_in_code").await;
+    let mut eve = Visitor::new(&node);
+    eve.open("/account/sign-in-code").await.expect(200);
+    eve.submit("/account/sign-in-code", &[("email", ADA), ("code", mail.code())]).await.expect(422);
+    ada.submit("/account/sign-in-code", &[("email", ADA), ("code", mail.code())]).await.expect(303);
+    assert!(ada.open("/account").await.expect(200).text.contains(ADA));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn links_of_notices_work_by_a_button_and_not_by_opening_them() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.client.account("ada").await;
+    let tokens = node.client.login("ada").await;
+    let mail = cluster.mail_to(ADA, "verify_address").await;
+    let body = json!({ "token": mail.token(), "password": PASSWORD });
+    node.client.post("/v1/email/verify", body).await.expect(204);
+    node.client.change_password(&tokens.access, PASSWORD, NEW_PASSWORD).await.expect(200);
+    let mail = cluster.mail_to(ADA, "password_changed").await;
+    let link = mail.text.split_whitespace().find(|word| word.contains("/account/not-me#token=")).unwrap().to_owned();
+    let mut ada = Visitor::new(&node);
+    ada.open("/account/not-me").await.expect(200);
+    node.client.login_with("ada", NEW_PASSWORD).await;
+    let done = ada.submit("/account/not-me", &[("token", &link)]).await.expect(200);
+    assert!(done.text.contains("Your account is secured"), "{}", done.text);
+    assert_eq!(node.client.try_login("ada", NEW_PASSWORD).await.problem(), (401, "invalid_credentials".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn closed_registration_and_switched_off_methods_are_not_offered() {
+    let mut cluster = cluster();
+    cluster.config.registration.open = false;
+    cluster.config.login.email_code = false;
+    let node = cluster.node().await;
+    let mut visitor = Visitor::new(&node);
+    let page = visitor.open("/account/sign-in").await.expect(200);
+    assert!(!page.text.contains("/account/register") && !page.text.contains("/account/sign-in-code"), "{}", page.text);
+    let refused = visitor.open("/account/register").await.expect(403);
+    assert!(refused.text.contains("Registration is closed"), "{}", refused.text);
+    visitor.open("/account/sign-in-code").await.expect(403);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_of_the_api_apply_to_pages() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.client.account("ada").await;
+    let mut eve = Visitor::new(&node);
+    eve.open("/account/sign-in").await.expect(200);
+    let mut refused = None;
+    for _ in 0..30 {
+        let answer = eve.submit("/account/sign-in", &[("identifier", "ada"), ("password", "wrong wrong wrong")]).await;
+        if answer.status == 429 {
+            refused = Some(answer);
+            break;
+        }
+    }
+    let refused = refused.expect("guesses are slowed down");
+    assert!(alert(&refused).unwrap().starts_with("Too many attempts. Wait "), "{}", refused.text);
+    // the same count as that of the API
+    assert_eq!(node.client.try_login("ada", PASSWORD).await.problem().0, 429);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn language_follows_ui_locales_then_account_then_browser() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.client.account("ada").await;
+    let mut ada = Visitor::new(&node);
+    ada.headers.push(("accept-language", "fr-CH, fr;q=0.9, en;q=0.8".to_owned()));
+    let title = |text: &str| text.split("<h1>").nth(1).unwrap().split('<').next().unwrap().to_owned();
+    assert_eq!(title(&ada.open("/account/sign-in").await.text), "Se connecter");
+    let german = ada.open("/account/sign-in?ui_locales=nl+de-AT").await;
+    assert_eq!(title(&german.text), "Anmelden");
+    assert!(german.text.contains("action=\"/account/sign-in?ui_locales=nl+de-AT\""), "links keep it: {}", german.text);
+    let mut ada = signed_in(&node).await;
+    ada.open("/account").await.expect(200);
+    ada.submit("/account/profile", &[("username", "ada"), ("locale", "es"), ("time_zone", "")]).await.expect(303);
+    assert_eq!(title(&ada.open("/account").await.text), "Perfil");
+    assert_eq!(title(&ada.open("/account?ui_locales=pt").await.text), "Perfil");
+    let tokens = node.client.login("ada").await;
+    assert_eq!(node.client.get("/v1/me", &tokens.access).await.json()["locale"], json!("es"));
+}
