@@ -50,6 +50,9 @@ tarball)
     tarball
     ;;
 '')
+    # the C libraries, in the same way
+    CFLAGS="${CFLAGS-} -ffile-prefix-map=$root=/latchkey -ffile-prefix-map=$cargo_home=/cargo"
+    export CFLAGS
     CARGO_ENCODED_RUSTFLAGS="--remap-path-prefix=$root=/latchkey$(printf '\037')--remap-path-prefix=$cargo_home=/cargo" \
         cargo build --release --locked --bin latchkey
     lay_out target/release/latchkey

@@ -36,9 +36,18 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Accounts whose sessions are ended at the same time.
 const CONCURRENCY: usize = 64;
 
-/// Checks for ever.
-pub async fn run(state: &AppState) {
+/// The first check of a node, before it serves: a Redis that was restored has no sessions by then. A store that does not answer
+/// does not keep the node from starting; [`run`] retries. Returns the last mark that the node knows.
+pub async fn check_at_start(state: &AppState) -> Option<Timestamp> {
     let mut known = None;
+    if let Err(error) = check(state, &mut known).await {
+        tracing::warn!(%error, "the session mark was not checked, retrying");
+    }
+    known
+}
+
+/// Checks for ever. `known` is the last mark that this node knows.
+pub async fn run(state: &AppState, mut known: Option<Timestamp>) {
     loop {
         let pause = match check(state, &mut known).await {
             Ok(()) => CHECK_INTERVAL,
@@ -64,7 +73,9 @@ pub async fn check(state: &AppState, known: &mut Option<Timestamp>) -> Result<()
     }
     let found = state.redis.sessions.mark().await?;
     let is_old = known.is_some_and(|known| found.is_none_or(|found| found + TOLERANCE < known));
-    if is_old {
+    if is_old && state.redis.sessions.accounts().await?.is_empty() {
+        tracing::info!("Redis has no sessions, though the database knows of some: it is new, or was emptied");
+    } else if is_old {
         tracing::error!(
             found = found.map(|mark| mark.to_string()),
             expected = known.map(|mark| mark.to_string()),

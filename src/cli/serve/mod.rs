@@ -71,6 +71,7 @@ async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
     let listener = systemd::listen(state.config.listen)
         .with_context(|| format!("listen: can't listen on {} (LATCHKEY_LISTEN)", state.config.listen))?;
     state.redis.revocation_log.start_replication();
+    let session_mark = session_mark::check_at_start(&state).await;
     let metrics = listen_for_metrics(&state.config)?;
     let endpoints =
         Endpoints { api: listener.local_addr()?, metrics: metrics.as_ref().map(TcpListener::local_addr).transpose()? };
@@ -101,7 +102,7 @@ async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
         }),
         tokio::spawn({
             let state = Arc::clone(&state);
-            async move { session_mark::run(&state).await }
+            async move { session_mark::run(&state, session_mark).await }
         }),
         tokio::spawn({
             let state = Arc::clone(&state);

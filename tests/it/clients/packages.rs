@@ -132,7 +132,7 @@ fn python_package_installs_from_its_artefact_with_types() {
     let extra = format!("{}[fastapi]", wheel.display());
     succeed(Command::new(&venv).args(["-m", "pip", "install", "--quiet", &extra]).envs(environment));
     let program = "import latchkey, latchkey.asgi, latchkey.fastapi, importlib.metadata as metadata\n\
-        files = {file.name for file in metadata.files('latchkey') or ()}\n\
+        files = {file.name for file in metadata.files('latchkey-verify') or ()}\n\
         print(latchkey.__path__[0], *sorted({'LICENSE', 'py.typed', 'METADATA'} & files))\n";
     fs::write(app.join("program.py"), program).unwrap();
     let output = succeed(program_in(&app, &venv).arg("program.py"));

@@ -92,6 +92,8 @@ async fn restore_ends_all_sessions_by_default() {
     let service = Service::start(new.path());
     assert_eq!(service.client.refresh(&session.refresh).await.problem().1, "invalid_refresh_token");
     service.client.login("ada").await;
+    let (_, log) = service.end(Signal::TERM);
+    assert!(log.contains("Redis has no sessions") && !log.contains("\"level\":\"ERROR\""), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

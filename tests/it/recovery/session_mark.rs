@@ -105,8 +105,9 @@ async fn i3_session_that_ended_after_the_copy_of_redis_stays_ended() {
     std::fs::remove_dir_all(data.join("redis")).unwrap();
     copy_folder(&folder.path().join("copy"), &data.join("redis"));
     let service = Service::start(folder.path());
-    service.logs("all sessions ended: users sign in again").await;
+    // Before the node serves.
     assert!(!is_live(&service.client, &session).await);
+    assert!(service.log().contains("all sessions ended: users sign in again"), "{}", service.log());
     service.client.login("ada").await;
 }
 
