@@ -118,6 +118,7 @@ fn records(criterion: &mut Criterion) {
     let record = Record {
         has_grant: false,
         has_last_use: true,
+        has_step_up: false,
         generation: Generation(3),
         transport: Transport::Bearer,
         created_at: NOW,

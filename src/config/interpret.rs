@@ -8,10 +8,10 @@ use std::{
 };
 
 use super::{
-    AccountSettings, AuditSettings, CacheSettings, Config, DatabaseSettings, FeedSettings, ForwardedHeader,
-    HttpSettings, KeySettings, LogFormat, LogSettings, LoginSettings, MetricsSettings, PasswordSettings, RedisSettings,
-    Registration, Secrets, SessionSettings, TelemetrySettings, TokenSettings, Verification, check, duration,
-    limits::limits, mail, pages, passkeys, read::Reader, store_url,
+    AccountSettings, AuditSettings, CacheSettings, Config, DatabaseSettings, FactorSettings, FeedSettings,
+    ForwardedHeader, HttpSettings, KeySettings, LogFormat, LogSettings, LoginSettings, MetricsSettings,
+    PasswordSettings, RedisSettings, Registration, Secrets, SessionSettings, TelemetrySettings, TokenSettings,
+    Verification, check, duration, limits::limits, mail, pages, passkeys, read::Reader, store_url,
 };
 use crate::domain::{audit::Addresses, key::Algorithm, secret::SecretText, text::comparison_key};
 
@@ -91,10 +91,10 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
     });
     let login = LoginSettings { email_code: read.boolean("login.email_code") };
     let account = AccountSettings {
-        recent_authentication: read.duration("account.recent_authentication", MINUTE, DAY),
         deletion_grace: read.duration("account.deletion_grace", Duration::ZERO, 365 * DAY),
         undo_window: read.duration("account.undo_window", HOUR, 30 * DAY),
     };
+    let factors = FactorSettings { step_up_ttl: read.duration("factors.step_up_ttl", MINUTE, DAY) };
     let mut http = http(read);
     let token = token(read);
     let redis = redis(read);
@@ -161,6 +161,7 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
         registration,
         login,
         account,
+        factors,
         http,
         redis,
         cache,
@@ -335,6 +336,7 @@ fn session(read: &mut Reader<'_>) -> SessionSettings {
         retry_window: read.duration("session.retry_window", Duration::ZERO, 30 * DAY),
         counted_repeats_limit: read.number("session.counted_repeats_limit", 2..=8),
         max_per_account: read.number("session.max_per_account", 1..=1000),
+        recent: read.duration("session.recent", MINUTE, DAY),
     };
     let holds = settings.idle_timeout <= settings.absolute_timeout;
     read.rule(&["session.idle_timeout", "session.absolute_timeout"], holds, |read| {

@@ -59,6 +59,8 @@ pub struct Config {
     pub login: LoginSettings,
     /// The life of accounts.
     pub account: AccountSettings,
+    /// Second factors and step-up.
+    pub factors: FactorSettings,
     /// Limits and timeouts of connections and requests.
     pub http: HttpSettings,
     /// The session store.
@@ -137,11 +139,16 @@ pub struct LoginSettings {
     pub email_code: bool,
 }
 
+/// Second factors and step-up.
+#[derive(Clone, Copy, Debug)]
+pub struct FactorSettings {
+    /// Time during which a session keeps the level of a step-up.
+    pub step_up_ttl: Duration,
+}
+
 /// The life of accounts.
 #[derive(Clone, Copy, Debug)]
 pub struct AccountSettings {
-    /// Age of the last authentication up to which a session can make sensitive changes.
-    pub recent_authentication: Duration,
     /// Time between the request to delete an account and its deletion.
     pub deletion_grace: Duration,
     /// Time in which a change of address can be undone.
@@ -276,6 +283,8 @@ pub struct SessionSettings {
     pub counted_repeats_limit: u8,
     /// Maximum number of sessions of an account; the oldest ends when another starts.
     pub max_per_account: u32,
+    /// Age of the last authentication up to which a session can make sensitive changes.
+    pub recent: Duration,
 }
 
 impl SessionSettings {

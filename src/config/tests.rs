@@ -162,9 +162,9 @@ fn every_key_can_be_set_by_its_variable() {
         ("LATCHKEY_REGISTRATION_CONCEAL", "true"),
         ("LATCHKEY_REGISTRATION_RESERVED_USERNAMES", "Root,Postmaster"),
         ("LATCHKEY_LOGIN_EMAIL_CODE", "true"),
-        ("LATCHKEY_ACCOUNT_RECENT_AUTHENTICATION", "5m"),
         ("LATCHKEY_ACCOUNT_DELETION_GRACE", "0s"),
         ("LATCHKEY_ACCOUNT_UNDO_WINDOW", "24h"),
+        ("LATCHKEY_FACTORS_STEP_UP_TTL", "20m"),
         ("LATCHKEY_HTTP_MAX_CONNECTIONS", "1"),
         ("LATCHKEY_HTTP_MAX_CONNECTIONS_PER_ADDRESS", "15"),
         ("LATCHKEY_HTTP_MAX_REQUESTS", "11"),
@@ -206,6 +206,7 @@ fn every_key_can_be_set_by_its_variable() {
         ("LATCHKEY_SESSION_RETRY_WINDOW", "1h"),
         ("LATCHKEY_SESSION_COUNTED_REPEATS_LIMIT", "3"),
         ("LATCHKEY_SESSION_MAX_PER_ACCOUNT", "5"),
+        ("LATCHKEY_SESSION_RECENT", "7m"),
         ("LATCHKEY_TOKEN_ACCESS_TTL", "10m"),
         ("LATCHKEY_TOKEN_AUDIENCE", "aud"),
         ("LATCHKEY_TOKEN_CLIENT_ID", "cli"),
@@ -326,7 +327,7 @@ fn every_key_can_be_set_by_its_variable() {
         format!(
             "Config {{ listen: [::1]:1, issuer: \"https://id.example.com\", data_dir: {:?}, multi_node: true, \
              secrets: Secrets {{ current: [secret], previous: [[secret], [secret]] }}, \
-             registration: Registration {{ open: false, verification: Required, conceal: true, reserved_usernames: [\"root\", \"postmaster\"] }}, login: LoginSettings {{ email_code: true }}, account: AccountSettings {{ recent_authentication: 300s, deletion_grace: 0ns, undo_window: 86400s }}, \
+             registration: Registration {{ open: false, verification: Required, conceal: true, reserved_usernames: [\"root\", \"postmaster\"] }}, login: LoginSettings {{ email_code: true }}, account: AccountSettings {{ deletion_grace: 0ns, undo_window: 86400s }}, factors: FactorSettings {{ step_up_ttl: 1200s }}, \
              http: HttpSettings {{ max_connections: 1, max_connections_per_address: 15, max_requests: 11, max_pending_bodies: 12, max_pending_bodies_per_address: 13, \
              max_pending_bodies_per_connection: 14, first_byte_timeout: 2s, header_timeout: 3s, body_timeout: 4s, \
              request_timeout: 5s, idle_timeout: 6s, write_timeout: 10s, max_body_bytes: 7168, max_header_bytes: 8192, drain_delay: 8s, shutdown_timeout: 9s, \
@@ -336,7 +337,7 @@ fn every_key_can_be_set_by_its_variable() {
              cache: CacheSettings {{ max_staleness: 500ms, max_sessions: 2048, max_tokens: 7 }}, \
              database: DatabaseSettings {{ url: [secret], migrate_url: Some([secret]), max_connections: 3, \
              acquire_timeout: 4s }}, \
-             session: SessionSettings {{ idle_timeout: 86400s, absolute_timeout: 172800s, grace: 0ns, retry_window: 3600s, counted_repeats_limit: 3, max_per_account: 5 }}, \
+             session: SessionSettings {{ idle_timeout: 86400s, absolute_timeout: 172800s, grace: 0ns, retry_window: 3600s, counted_repeats_limit: 3, max_per_account: 5, recent: 420s }}, \
              token: TokenSettings {{ access_ttl: 600s, audience: \"aud\", client_id: \"cli\", scope: \"a b\", leeway: 0ns, email_verified: true, app_metadata: [\"plan\", \"seats\"] }}, \
              keys: KeySettings {{ algorithm: EdDsa, publish_before: 3600s, refresh_interval: 60s }}, \
              feed: FeedSettings {{ heartbeat: 2s, max_subscribers: 7, max_subscribers_per_client: 6 }}, \

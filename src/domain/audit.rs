@@ -70,6 +70,8 @@ words! {
         DeletionCancelled = "deletion_cancelled",
         /// The owner exported the account's data.
         AccountExported = "account_exported",
+        /// The user of a session authenticated again (step-up), or tried to; `reason` is the level, or why it was refused.
+        Reauthentication = "reauthentication",
         /// An account was invited to set its password.
         AccountInvited = "account_invited",
         /// A passkey was added to an account, or a registration was refused; `detail` is the passkey's id.

@@ -1,6 +1,6 @@
 //! How and when the user of a session authenticated.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use super::clock::Timestamp;
 
@@ -159,6 +159,19 @@ pub struct Authentication {
 }
 
 impl Authentication {
+    /// The authentication of a session at `now`, from that of its sign-in (`self`) and its user's last step-up.
+    ///
+    /// The step-up counts for `ttl`. After that the level is the lower of the two: a strong sign-in long ago and a weak step-up
+    /// later are no strong recent authentication. The time stays that of the step-up.
+    #[must_use]
+    pub fn with_step_up(self, step_up: Option<Self>, ttl: Duration, now: Timestamp) -> Self {
+        match step_up {
+            None => self,
+            Some(step_up) if now < step_up.at + ttl || step_up.acr < self.acr => step_up,
+            Some(step_up) => Self { at: step_up.at, ..self },
+        }
+    }
+
     /// A sign-in by password alone.
     pub const fn by_password(at: Timestamp) -> Self {
         Self { at, methods: AuthenticationMethods::PASSWORD, acr: Acr::Aal1 }
@@ -178,6 +191,25 @@ mod tests {
         for (position, method) in AuthenticationMethod::ALL.into_iter().enumerate() {
             assert_eq!(AuthenticationMethods::of(method).bits(), 1 << position);
         }
+    }
+
+    #[test]
+    fn step_up_counts_for_its_time_and_its_end_never_raises_the_level() {
+        let at = |seconds: i64| Timestamp::from_millis(seconds * 1000);
+        let (ttl, password) = (Duration::from_secs(100), Authentication::by_password(at(0)));
+        let strong = |seconds| Authentication {
+            at: at(seconds),
+            methods: AuthenticationMethods::PASSWORD.with(AuthenticationMethod::OneTimePassword),
+            acr: Acr::Aal2,
+        };
+        assert_eq!(password.with_step_up(None, ttl, at(500)), password);
+        assert_eq!(password.with_step_up(Some(strong(50)), ttl, at(149)), strong(50));
+        assert_eq!(password.with_step_up(Some(strong(50)), ttl, at(150)), Authentication::by_password(at(50)));
+        let weak = Authentication::by_password(at(50));
+        for now in [60, 200] {
+            assert_eq!(strong(0).with_step_up(Some(weak), ttl, at(now)), weak);
+        }
+        assert_eq!(strong(0).with_step_up(Some(strong(50)), ttl, at(200)), strong(50));
     }
 
     #[test]

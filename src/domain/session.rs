@@ -90,8 +90,10 @@ pub struct Session {
     pub last_used_ip: Option<IpAddr>,
     /// How many of the last eight refresh tokens another client than the one that used them presented again (I2).
     pub counted_repeats: u8,
-    /// The last authentication of its user.
+    /// The authentication of its sign-in.
     pub authentication: Authentication,
+    /// The last authentication of its user after the sign-in, if any.
+    pub step_up: Option<Authentication>,
     /// The client, the scopes and the audiences; none for the first-party defaults.
     pub client: Option<Box<ClientGrant>>,
     /// The session that it belongs to and ends with, such as a browser's.
@@ -133,8 +135,10 @@ pub struct Grant {
     pub generation: Generation,
     /// When the session began: the claim `session_start`.
     pub created_at: Timestamp,
-    /// The last authentication of its user: the claims `auth_time`, `amr` and `acr`.
+    /// The authentication of its sign-in.
     pub authentication: Authentication,
+    /// The last authentication of its user after the sign-in, if any.
+    pub step_up: Option<Authentication>,
     /// The client, the scopes and the audiences; none for the first-party defaults.
     pub client: Option<Box<ClientGrant>>,
     /// When the idle timeout ends the session unless it is refreshed before.
@@ -190,4 +194,6 @@ pub struct Liveness {
     pub ends_at: Timestamp,
     /// The current version of the account's claims.
     pub claims: ClaimsStamp,
+    /// Whether its user has authenticated after the sign-in: its tokens may name an authentication that is not its current one.
+    pub stepped_up: bool,
 }

@@ -27,7 +27,8 @@ pub mod types;
 use api::{
     account::AccountApi, app_metadata::AppMetadataApi, email_login::EmailLoginApi, health::HealthApi,
     invitation::InvitationApi, keys::KeysApi, login::LoginApi, me::MeApi, metadata::MetadataApi, passkeys::PasskeysApi,
-    recovery::RecoveryApi, revocations::RevocationsApi, session::SessionApi, verify::VerifyApi,
+    reauthentication::ReauthenticationApi, recovery::RecoveryApi, revocations::RevocationsApi, session::SessionApi,
+    verify::VerifyApi,
 };
 use extract::client_info;
 use middleware::{body, concurrency_limit, cors, request_context, timeout};
@@ -46,6 +47,7 @@ use paths::Paths;
 /// | `/v1/users/invite`, `/v1/users/reset` | [`api::invitation`] |
 /// | `/v1/users/{id}/app-metadata` | [`api::app_metadata`] |
 /// | `/v1/login`, `/v1/refresh`, `/v1/logout` | [`api::login`] |
+/// | `/v1/me/reauthenticate` | [`api::reauthentication`] |
 /// | `/v1/me/passkeys`, `/v1/login/passkey`, `/.well-known/webauthn` | [`api::passkeys`] |
 /// | `/v1/sessions`, `/v1/sessions/{id}` | [`api::session`] |
 /// | `/.well-known/jwks.json` | [`api::keys`] |
@@ -121,7 +123,8 @@ pub fn document(limits: &Limits) -> Document {
 fn service() -> OpenApiService<impl OpenApi, ()> {
     // tuples have at most sixteen members
     let sign_in = (LoginApi, EmailLoginApi);
-    let account = (AccountApi, MeApi, RecoveryApi, InvitationApi, PasskeysApi, AppMetadataApi, SessionApi);
+    let account =
+        (AccountApi, MeApi, ReauthenticationApi, RecoveryApi, InvitationApi, PasskeysApi, AppMetadataApi, SessionApi);
     let services = (MetadataApi, KeysApi, VerifyApi, RevocationsApi);
     let oauth = (TokenApi, IntrospectApi, RevokeApi);
     openapi::service((sign_in, account, services, oauth, HealthApi))

@@ -47,6 +47,8 @@ impl BrowserSession {
     pub fn caller(&self, state: &AppState) -> AccessClaims {
         let (session, settings) = (&self.session, &state.config.token);
         let now = state.clock.now();
+        let step_up_ttl = state.config.factors.step_up_ttl;
+        let authentication = session.authentication.with_step_up(session.step_up, step_up_ttl, now);
         AccessClaims {
             iss: state.config.issuer.clone(),
             sub: session.account,
@@ -56,9 +58,9 @@ impl BrowserSession {
             exp: session.expires_at().as_secs(),
             jti: String::new(),
             sid: session.id,
-            auth_time: session.authentication.at.as_secs(),
-            acr: session.authentication.acr.as_str().to_owned(),
-            amr: session.authentication.methods.amr(),
+            auth_time: authentication.at.as_secs(),
+            acr: authentication.acr.as_str().to_owned(),
+            amr: authentication.methods.amr(),
             scope: settings.scope.clone(),
             roles: self.roles.names().to_vec(),
             email_verified: None,

@@ -19,6 +19,7 @@ use crate::{
         accounts::record_ended,
         error::{ServiceError, from_store_errors},
         further_claims, limits,
+        recent_authentication::require_recent_besides_password,
         register::password_context,
         request_origin::RequestOrigin,
         token_issuer::{self, Tokens},
@@ -73,6 +74,7 @@ pub async fn change_password(
     limits::password_change(state, caller.sid, ip).await?;
     let account = state.sql.account(caller.sub).await?;
     let account = account.filter(|account| account.disabled_at.is_none()).ok_or(ChangePasswordError::NoAccount)?;
+    require_recent_besides_password(state, caller, &account)?;
     let checked = account.password_hash.clone();
     match state.passwords.verify(current, checked.clone()).await.map_err(ServiceError::from)? {
         Verified::Match { .. } => {}

@@ -15,7 +15,7 @@ use crate::{
         accounts::record_ended,
         error::{ServiceError, from_store_errors},
         limits,
-        recent_authentication::{TooLongAgo, require_recent},
+        recent_authentication::require_recent,
         request_origin::RequestOrigin,
     },
     state::AppState,
@@ -30,9 +30,6 @@ pub enum DeleteAccountError {
     /// The account was deleted or disabled.
     #[error("the account was deleted or disabled")]
     NoAccount,
-    /// See [`TooLongAgo`].
-    #[error(transparent)]
-    TooLongAgo(#[from] TooLongAgo),
     /// See [`ServiceError`].
     #[error(transparent)]
     Service(#[from] ServiceError),
@@ -49,7 +46,7 @@ pub async fn request(
     caller: &AccessClaims,
     origin: &RequestOrigin,
 ) -> Result<Timestamp, DeleteAccountError> {
-    require_recent(state, caller)?;
+    require_recent(state, caller).await?;
     limits::password_change(state, caller.sid, origin.ip).await?;
     let (now, reason) = (state.clock.now(), Reason::Revoked);
     let change = state.sql.change_account(caller.sub).await?.filter(|change| !change.account.is_closed(now));

@@ -6,6 +6,7 @@ use crate::{
     crypto::{access_token::EncodeError, key_ring::KeyRingError},
     domain::limit::TooMany,
     password::PasswordError,
+    service::recent_authentication::InsufficientAuthentication,
     state::{error::StateError, mailer::PrepareError},
     store::{redis::RedisError, sql::SqlError},
 };
@@ -29,6 +30,9 @@ pub enum ServiceError {
         /// When to retry.
         retry_after: Duration,
     },
+    /// The caller's authentication is too long ago or too weak; nothing was done.
+    #[error(transparent)]
+    InsufficientAuthentication(#[from] InsufficientAuthentication),
     /// A rate limit was exceeded; nothing was done.
     #[error(transparent)]
     Limited(#[from] TooMany),
@@ -43,6 +47,7 @@ impl ServiceError {
         match self {
             Self::Unavailable { .. } | Self::Busy { .. } => "unavailable",
             Self::Limited(_) => "limited",
+            Self::InsufficientAuthentication(_) => "insufficient_authentication",
             Self::Internal(_) => "failed",
         }
     }

@@ -10,6 +10,7 @@ use crate::{
         refresh_token::{self, RefreshClaims},
     },
     domain::{
+        authentication::Authentication,
         client::{Client, ClientId, ClientSecretHash},
         secret::SecretText,
     },
@@ -29,8 +30,8 @@ pub enum Introspection {
     /// The token is invalid or expired, its session has ended, its account's claims have changed, or it is for none of the
     /// client's audiences; the client can't tell which.
     Inactive,
-    /// The access token of a live session.
-    Session(Arc<VerifiedToken>),
+    /// The access token of a live session. Its user's current authentication, unless it is the one that the token names.
+    Session(Arc<VerifiedToken>, Option<Authentication>),
     /// The access token of an enabled service client.
     Client(Arc<VerifiedToken<ClientClaims>>),
     /// A refresh token that a refresh would accept now.
@@ -58,8 +59,19 @@ pub async fn introspect(state: &AppState, caller: &Client, token: &str) -> Resul
     match verify_issued_token(state, token).await {
         Ok(IssuedToken::Session(verified)) if may_introspect_sessions => {
             let live = state.redis.sessions.liveness(verified.sub, verified.sid, now).await?;
-            let active = check_session(&verified, live).is_ok();
-            Ok(if active { Introspection::Session(verified) } else { Introspection::Inactive })
+            if check_session(&verified, live).is_err() {
+                return Ok(Introspection::Inactive);
+            }
+            if !live.is_some_and(|live| live.stepped_up) {
+                return Ok(Introspection::Session(verified, None));
+            }
+            // The token may be older than the step-up.
+            let Some((sign_in, step_up)) = state.redis.sessions.authentications(verified.sub, verified.sid).await?
+            else {
+                return Ok(Introspection::Inactive);
+            };
+            let current = sign_in.with_step_up(step_up, state.config.factors.step_up_ttl, now);
+            Ok(Introspection::Session(verified, Some(current)))
         }
         Ok(IssuedToken::Client(verified))
             if verified.aud.iter().any(|audience| caller.audiences.contains(audience)) =>
@@ -106,7 +118,7 @@ pub fn revalidate(state: &AppState, decision: &CachedDecision) -> Result<bool, S
             .redis
             .sessions
             .cached_liveness(token.sub, token.sid, now)
-            .is_some_and(|live| !token.are_outdated_by(&live.claims));
+            .is_some_and(|live| !live.stepped_up && !token.are_outdated_by(&live.claims));
     if holds {
         limits::introspection(state, client.as_str())?;
         state.tokens.metrics().hits.inc();

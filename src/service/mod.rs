@@ -36,6 +36,7 @@ mod notices;
 pub mod one_time_tokens;
 pub mod passkeys;
 pub mod readiness;
+pub mod reauthenticate;
 pub mod recent_authentication;
 pub mod refresh;
 pub mod register;

@@ -1,24 +1,73 @@
-//! Whether a session was authenticated recently enough for a sensitive change (RFC 9470).
+//! Whether a session was authenticated recently and strongly enough for a sensitive change (RFC 9470).
 
 use std::time::Duration;
 
-use crate::{crypto::access_token::AccessClaims, state::AppState};
+use crate::{
+    crypto::access_token::AccessClaims,
+    domain::{account::Account, authentication::Acr},
+    service::error::ServiceError,
+    state::AppState,
+};
 
-/// The session must authenticate again.
+/// The user must authenticate again: `POST /v1/me/reauthenticate`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the last authentication of the session is too long ago")]
-pub struct TooLongAgo {
-    /// The age up to which an authentication is accepted (`account.recent_authentication`).
-    pub max_age: Duration,
+#[error("the last authentication of the session is too long ago, or too weak")]
+pub struct InsufficientAuthentication {
+    /// The level that is needed; none if the session has it.
+    pub acr: Option<Acr>,
+    /// The age up to which an authentication is accepted.
+    pub max_age: Option<Duration>,
 }
 
-/// Checks that the caller's last authentication is at most `account.recent_authentication` ago.
+/// Checks that the caller authenticated at most `session.recent` ago, and with a second factor if the account has one. For every
+/// sensitive change of the account.
 ///
 /// # Errors
-/// [`TooLongAgo`]
-pub fn require_recent(state: &AppState, caller: &AccessClaims) -> Result<(), TooLongAgo> {
-    let max_age = state.config.account.recent_authentication;
+/// [`ServiceError::InsufficientAuthentication`], [`ServiceError`]
+pub async fn require_recent(state: &AppState, caller: &AccessClaims) -> Result<(), ServiceError> {
+    // A deleted account has nothing to protect: the change itself refuses it.
+    let account = state.sql.account(caller.sub).await?;
+    let acr = account.as_ref().map_or(Acr::default(), required_acr);
+    Ok(check(state, caller, Some(acr), Some(state.config.session.recent))?)
+}
+
+/// As [`require_recent`], for a change whose caller also sends the current password: without a second factor, that is a recent
+/// authentication.
+///
+/// # Errors
+/// [`ServiceError::InsufficientAuthentication`]
+pub(super) fn require_recent_besides_password(
+    state: &AppState,
+    caller: &AccessClaims,
+    account: &Account,
+) -> Result<(), ServiceError> {
+    match required_acr(account) {
+        Acr::Aal1 => Ok(()),
+        acr => Ok(check(state, caller, Some(acr), Some(state.config.session.recent))?),
+    }
+}
+
+/// The level that sensitive changes of an account need.
+pub(super) const fn required_acr(account: &Account) -> Acr {
+    if account.factors.protect() { Acr::Aal2 } else { Acr::Aal1 }
+}
+
+/// Checks the level and the age of the authentication that an access token names.
+///
+/// # Errors
+/// [`InsufficientAuthentication`] with everything that is needed.
+pub fn check(
+    state: &AppState,
+    caller: &AccessClaims,
+    acr: Option<Acr>,
+    max_age: Option<Duration>,
+) -> Result<(), InsufficientAuthentication> {
+    let level = Acr::parse(&caller.acr).unwrap_or_default();
     let age = state.clock.now().as_secs().saturating_sub(caller.auth_time);
-    let limit = i64::try_from(max_age.as_secs()).unwrap_or(i64::MAX);
-    if age <= limit { Ok(()) } else { Err(TooLongAgo { max_age }) }
+    let is_recent = max_age.is_none_or(|most| age <= i64::try_from(most.as_secs()).unwrap_or(i64::MAX));
+    if acr.is_none_or(|needed| level >= needed) && is_recent {
+        return Ok(());
+    }
+    // The lowest level needs no mention.
+    Err(InsufficientAuthentication { acr: acr.filter(|acr| *acr > Acr::default()), max_age })
 }

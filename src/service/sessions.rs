@@ -10,7 +10,7 @@ use crate::{
         ids::{AccountId, SessionId},
         session::Session,
     },
-    service::error::ServiceError,
+    service::{error::ServiceError, recent_authentication::require_recent},
     state::AppState,
 };
 
@@ -33,7 +33,8 @@ pub async fn list_of(state: &AppState, account: AccountId) -> Result<Vec<Session
     Ok(state.redis.sessions.list(account, state.clock.now()).await?)
 }
 
-/// Ends a session of the caller's account. Returns whether there was such a session.
+/// Ends a session of the caller's account. Returns whether there was such a session. Another one than the caller's own needs a
+/// recent authentication (ASVS 7.5.2).
 ///
 /// # Errors
 /// [`ServiceError`]
@@ -43,6 +44,9 @@ pub async fn revoke(
     session: SessionId,
     ip: Option<IpAddr>,
 ) -> Result<bool, ServiceError> {
+    if session != caller.sid {
+        require_recent(state, caller).await?;
+    }
     let entry = Entry::new(state.clock.now(), AuditEvent::SessionEnded).because(Reason::Revoked.as_str());
     end(state, caller.sub, session, entry.by(Actor::Account).from(ip)).await
 }
@@ -67,7 +71,8 @@ pub async fn revoke_with_apps(
     Ok(!ended.is_empty())
 }
 
-/// Ends all sessions of the caller's account, or all but the caller's own. Returns how many ended.
+/// Ends all sessions of the caller's account, or all but the caller's own. Returns how many ended. Needs a recent authentication
+/// (ASVS 7.5.2).
 ///
 /// # Errors
 /// [`ServiceError`]
@@ -77,6 +82,7 @@ pub async fn revoke_all(
     keep_current: bool,
     ip: Option<IpAddr>,
 ) -> Result<u64, ServiceError> {
+    require_recent(state, caller).await?;
     let entry = Entry::new(state.clock.now(), AuditEvent::SessionsEnded).because(Reason::Revoked.as_str());
     let except = keep_current.then_some(caller.sid);
     end_all(state, caller.sub, except, entry.by(Actor::Account).from(ip)).await

@@ -40,10 +40,61 @@ pub struct Tokens {
     pub scope: String,
 }
 
-/// Issues the tokens of a grant. The access token expires at the session's absolute end at the latest.
+/// An access token of a session, without a refresh token.
+#[derive(Clone, Debug)]
+pub struct IssuedAccessToken {
+    /// The access token (RFC 9068).
+    pub access_token: AccessToken,
+    /// Its lifetime.
+    pub expires_in: Duration,
+    /// The session.
+    pub session: SessionId,
+}
+
+/// Issues the tokens of a grant.
 pub(super) fn issue(state: &AppState, grant: &Grant, now: Timestamp) -> Result<Tokens, ServiceError> {
+    let (access_token, expires_in, scope) = access_token(state, grant, now)?;
+    let refresh_token = state.refresh_tokens.encode(&RefreshClaims {
+        account: grant.account,
+        session: grant.session,
+        generation: grant.generation,
+        expires_at: grant.expires_at(),
+    });
+    Ok(Tokens {
+        access_token,
+        expires_in,
+        refresh_token,
+        refresh_expires_in: grant.expires_at().saturating_since(now),
+        account: grant.account,
+        session: grant.session,
+        transport: grant.transport,
+        scope,
+    })
+}
+
+/// Issues an access token of a grant alone.
+pub(super) fn issue_access(state: &AppState, grant: &Grant, now: Timestamp) -> Result<IssuedAccessToken, ServiceError> {
+    let (access_token, expires_in, _) = access_token(state, grant, now)?;
+    Ok(IssuedAccessToken { access_token, expires_in, session: grant.session })
+}
+
+/// The access token, its lifetime and its scopes. It expires at the session's absolute end at the latest, and with the step-up whose
+/// level it has.
+fn access_token(
+    state: &AppState,
+    grant: &Grant,
+    now: Timestamp,
+) -> Result<(AccessToken, Duration, String), ServiceError> {
     let settings = &state.config.token;
-    let exp = (now + settings.access_ttl).min(grant.ends_at);
+    let mut exp = (now + settings.access_ttl).min(grant.ends_at);
+    let mut authentication = grant.authentication;
+    if grant.step_up.is_some() {
+        let ttl = state.config.factors.step_up_ttl;
+        authentication = authentication.with_step_up(grant.step_up, ttl, now);
+        if authentication.acr > grant.authentication.acr {
+            exp = exp.min(authentication.at + ttl);
+        }
+    }
     let (client_id, scope, aud) = match &grant.client {
         Some(client) => (client.client_id.clone(), client.scope.clone(), client.audiences.clone()),
         None => (settings.client_id.clone(), settings.scope.clone(), vec![settings.audience.clone()]),
@@ -58,9 +109,9 @@ pub(super) fn issue(state: &AppState, grant: &Grant, now: Timestamp) -> Result<T
         exp: exp.as_secs(),
         jti: state.entropy.uuid().to_string(),
         sid: grant.session,
-        auth_time: grant.authentication.at.as_secs(),
-        acr: grant.authentication.acr.as_str().to_owned(),
-        amr: grant.authentication.methods.amr(),
+        auth_time: authentication.at.as_secs(),
+        acr: authentication.acr.as_str().to_owned(),
+        amr: authentication.methods.amr(),
         scope,
         roles: grant.roles.names().to_vec(),
         email_verified: further.email_verified().filter(|_| settings.email_verified),
@@ -69,22 +120,7 @@ pub(super) fn issue(state: &AppState, grant: &Grant, now: Timestamp) -> Result<T
         claims_version: Some(grant.claims_version),
     };
     let access_token = state.keys.current().signer(now)?.encode(&claims)?;
-    let refresh_token = state.refresh_tokens.encode(&RefreshClaims {
-        account: grant.account,
-        session: grant.session,
-        generation: grant.generation,
-        expires_at: grant.expires_at(),
-    });
-    Ok(Tokens {
-        access_token,
-        expires_in: exp.saturating_since(now),
-        refresh_token,
-        refresh_expires_in: grant.expires_at().saturating_since(now),
-        account: grant.account,
-        session: grant.session,
-        transport: grant.transport,
-        scope: claims.scope,
-    })
+    Ok((access_token, exp.saturating_since(now), claims.scope))
 }
 
 /// The members that the configuration still asks for: it may have changed since the session's account got them.

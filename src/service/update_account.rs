@@ -12,7 +12,7 @@ use crate::{
     service::{
         error::{ServiceError, from_store_errors},
         limits,
-        recent_authentication::{TooLongAgo, require_recent},
+        recent_authentication::require_recent,
     },
     state::AppState,
     store::sql::SetUsernameError,
@@ -45,9 +45,6 @@ pub enum UpdateAccountError {
     /// The username is reserved.
     #[error("the username is reserved")]
     UsernameReserved,
-    /// A new username needs a recent authentication.
-    #[error(transparent)]
-    TooLongAgo(#[from] TooLongAgo),
     /// See [`ServiceError`].
     #[error(transparent)]
     Service(#[from] ServiceError),
@@ -66,7 +63,7 @@ pub async fn update_account(
     ip: Option<IpAddr>,
 ) -> Result<(Account, Profile), UpdateAccountError> {
     if let Some(name) = &update.username {
-        require_recent(state, caller)?;
+        require_recent(state, caller).await?;
         let reserved = &state.config.registration.reserved_usernames;
         if name.as_ref().is_some_and(|name| reserved.contains(&name.key())) {
             return Err(UpdateAccountError::UsernameReserved);

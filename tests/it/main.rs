@@ -41,6 +41,7 @@ mod rotation;
 mod secret_rotation;
 mod server;
 mod sql;
+mod step_up;
 mod store;
 mod telemetry;
 mod use_cases;

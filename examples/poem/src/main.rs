@@ -1,4 +1,5 @@
 //! An app whose callers sign in with Latchkey. `GET /hello` is for signed-in users, `GET /admin` for those with the role `admin`.
+//! `GET /vault` is for users who have signed in with two factors, or authenticated again with one (RFC 9470).
 //! `GET /chat` is a WebSocket that closes when its user signs out.
 
 mod chat;
@@ -26,6 +27,12 @@ fn admin(caller: Caller) -> String {
     format!("Hello, admin {}!\n", caller.sub)
 }
 
+/// Greets a user who has shown a second factor.
+#[handler]
+fn vault(caller: Caller) -> String {
+    format!("Hello, {}, with {}!\n", caller.sub, caller.acr.as_deref().unwrap_or("aal1"))
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let setting = |name: &str, default: &str| env::var(name).unwrap_or_else(|_| default.to_owned());
@@ -40,6 +47,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let app = Route::new()
         .at("/hello", get(hello).with(verify.clone()))
         .at("/chat", get(chat::chat).with(verify.clone()).data(Room::new()))
+        .at("/vault", get(vault).with(verify.clone().require_acr(["aal2"])))
         .at("/admin", get(admin).with(verify.require_role(["admin"])));
     let listener = TcpListener::bind(setting("LISTEN", "127.0.0.1:3000")).await?;
     println!("http://{}/hello", listener.local_addr()?);

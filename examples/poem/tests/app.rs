@@ -138,3 +138,15 @@ async fn poem_example_accepts_token_until_logout() {
     drop(app);
     node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn poem_example_asks_for_a_second_factor_with_the_challenge_of_rfc_9470() {
+    let Fixture { app, node, _proxy, _cluster } = Fixture::start().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    let answer = app.client.get("/vault", &tokens.access).await.expect(401);
+    let challenge = answer.header("www-authenticate");
+    assert!(challenge.contains("error=\"insufficient_user_authentication\", acr_values=\"aal2\""), "{challenge}");
+    drop(app);
+    node.stop().await;
+}

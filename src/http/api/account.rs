@@ -150,6 +150,7 @@ impl Problems for ChangePasswordProblems {
         Code::AuthenticationRequired,
         Code::InvalidToken,
         Code::ClaimsChanged,
+        Code::InsufficientUserAuthentication,
         Code::WrongPassword,
         Code::CrossSiteRequest,
         Code::CookieCrossSite,
@@ -212,6 +213,8 @@ impl AccountApi {
     /// Requires the current password. All sessions of the account end in the same step, and a new one takes the place of the
     /// calling session: the response contains its tokens, as after a sign-in. The calling session's earlier tokens,
     /// copies included, stop working on every node.
+    ///
+    /// If the account has a second factor, the session must have been authenticated with it within the last {session.recent}.
     #[oai(path = "/v1/me/password", method = "post", operation_id = "change_password")]
     async fn change_password(
         &self,

@@ -301,8 +301,13 @@ impl From<AuthenticateError> for Failed<MeProblems> {
 struct ExportProblems;
 
 impl Problems for ExportProblems {
-    const CODES: &'static [Code] =
-        &[Code::AuthenticationRequired, Code::InvalidToken, Code::ClaimsChanged, Code::TooManyRequests];
+    const CODES: &'static [Code] = &[
+        Code::AuthenticationRequired,
+        Code::InvalidToken,
+        Code::ClaimsChanged,
+        Code::InsufficientUserAuthentication,
+        Code::TooManyRequests,
+    ];
 }
 
 impl From<AuthenticateError> for Failed<ExportProblems> {
@@ -340,7 +345,6 @@ impl From<UpdateAccountError> for ProblemError {
             UpdateAccountError::UsernameReserved => {
                 field(Code::InvalidFields, FieldCode::UsernameReserved, "The username is reserved.")
             }
-            UpdateAccountError::TooLongAgo(error) => ProblemError::from(error).into(),
             UpdateAccountError::Service(error) => error.into(),
         }
     }
@@ -400,7 +404,6 @@ impl From<DeleteAccountError> for ProblemError {
     fn from(error: DeleteAccountError) -> Self {
         match error {
             DeleteAccountError::NoAccount => AuthenticateError::InvalidToken.into(),
-            DeleteAccountError::TooLongAgo(error) => ProblemError::from(error).into(),
             DeleteAccountError::Service(error) => error.into(),
         }
     }
@@ -430,7 +433,7 @@ impl MeApi {
     /// Change the account
     ///
     /// Changes the profile, and the metadata that the app stores. A new username, with which the account can sign in, needs a
-    /// session that was authenticated within the last {account.recent_authentication}.
+    /// session that was authenticated within the last {session.recent}.
     #[oai(path = "/v1/me", method = "patch", operation_id = "update_me")]
     async fn update(
         &self,
@@ -447,7 +450,7 @@ impl MeApi {
     /// Delete the account
     ///
     /// Ends all sessions and deletes the account after {account.deletion_grace}. A sign-in during that time cancels the
-    /// deletion. Needs a session that was authenticated within the last {account.recent_authentication}.
+    /// deletion. Needs a session that was authenticated within the last {session.recent}.
     #[oai(path = "/v1/me", method = "delete", operation_id = "delete_me")]
     async fn delete(
         &self,
@@ -464,7 +467,7 @@ impl MeApi {
     /// Sends a link and a code to the new address; `POST /v1/email/verify` with one of them changes the address. The owner of
     /// the former address, if it was verified, gets a link that undoes the change for {account.undo_window}. The response does
     /// not reveal whether another account has the address. Needs a session that was authenticated within the last
-    /// {account.recent_authentication}.
+    /// {session.recent}.
     #[oai(path = "/v1/me/email", method = "post", operation_id = "change_email")]
     async fn change_email(
         &self,
@@ -477,7 +480,7 @@ impl MeApi {
             let field = FieldError::new("email", (&error).into(), sentence(&error));
             ProblemError::fields(Code::InvalidFields, vec![field])
         })?;
-        require_recent(state, &caller).map_err(ProblemError::from)?;
+        require_recent(state, &caller).await?;
         change_email::request(state, &caller, &email, &origin).await?;
         Ok(ChangeEmailResponse::Accepted)
     }
@@ -485,7 +488,7 @@ impl MeApi {
     /// Export the account
     ///
     /// Everything that is stored about the account: its data, its live sessions and its security events. Passwords and tokens
-    /// are not part of it.
+    /// are not part of it. Needs a session that was authenticated within the last {session.recent}.
     #[oai(path = "/v1/me/export", method = "get", operation_id = "export_me")]
     async fn export(
         &self,
@@ -493,6 +496,7 @@ impl MeApi {
         MailOrigin(origin): MailOrigin,
         SignedIn(caller): SignedIn,
     ) -> Result<ExportedResponse, Failed<ExportProblems>> {
+        require_recent(state, &caller).await?;
         let ip: Option<IpAddr> = origin.ip;
         let export = export_account::export_account(state, &caller, ip).await?;
         Ok(ExportedResponse::Ok(Json(export.into())))

@@ -10,6 +10,7 @@ pub mod login;
 pub mod me;
 pub mod metadata;
 pub mod passkeys;
+pub mod reauthentication;
 pub mod recovery;
 pub mod revocations;
 pub mod session;

@@ -265,7 +265,7 @@ impl Example for RelatedOriginsResponse {
 }
 
 #[derive(ApiResponse)]
-enum OptionsResponse {
+pub(super) enum OptionsResponse {
     /// The options. Their challenge works once.
     #[oai(status = 200)]
     Ok(Json<PasskeyOptionsResponse>),
@@ -370,7 +370,6 @@ impl<P: Problems> From<RegisterPasskeyError> for Failed<P> {
     fn from(error: RegisterPasskeyError) -> Self {
         match error {
             RegisterPasskeyError::NoAccount => ProblemError::from(AuthenticateError::InvalidToken).into(),
-            RegisterPasskeyError::TooLongAgo(error) => ProblemError::from(error).into(),
             RegisterPasskeyError::Off => off(),
             RegisterPasskeyError::Refused => {
                 Self::new(Code::PasskeyRejected, "The authenticator's response was not accepted. Begin again.")
@@ -429,7 +428,6 @@ impl<P: Problems> From<ManagePasskeyError> for Failed<P> {
     fn from(error: ManagePasskeyError) -> Self {
         match error {
             ManagePasskeyError::Unknown => Self::new(Code::UnknownPasskey, "The account has no passkey with this id."),
-            ManagePasskeyError::TooLongAgo(error) => ProblemError::from(error).into(),
             ManagePasskeyError::Change(error) => change_failed(error).into(),
             ManagePasskeyError::Service(error) => error.into(),
         }
@@ -518,7 +516,7 @@ impl PasskeysApi {
     /// Begin to register a passkey
     ///
     /// Options for `navigator.credentials.create`. Their challenge works once, within {passkeys.timeout}, and for the calling
-    /// session only. Needs a session that was authenticated within the last {account.recent_authentication}.
+    /// session only. Needs a session that was authenticated within the last {session.recent}.
     #[oai(
         path = "/v1/me/passkeys/options",
         method = "post",
@@ -596,7 +594,7 @@ impl PasskeysApi {
     /// Remove a passkey
     ///
     /// The passkey stops working at once. All other sessions of the account end in the same step, and a new one takes the place of
-    /// the calling session. Needs a session that was authenticated within the last {account.recent_authentication}.
+    /// the calling session. Needs a session that was authenticated within the last {session.recent}.
     #[oai(path = "/v1/me/passkeys/:id", method = "delete", operation_id = "remove_passkey", tag = "Tag::Passkeys")]
     async fn remove(
         &self,

@@ -127,8 +127,13 @@ impl Problems for SessionsProblems {
 struct RevokeAllProblems;
 
 impl Problems for RevokeAllProblems {
-    const CODES: &'static [Code] =
-        &[Code::MalformedRequest, Code::AuthenticationRequired, Code::InvalidToken, Code::ClaimsChanged];
+    const CODES: &'static [Code] = &[
+        Code::MalformedRequest,
+        Code::AuthenticationRequired,
+        Code::InvalidToken,
+        Code::ClaimsChanged,
+        Code::InsufficientUserAuthentication,
+    ];
 }
 
 /// The errors of ending one session.
@@ -140,6 +145,7 @@ impl Problems for RevokeProblems {
         Code::AuthenticationRequired,
         Code::InvalidToken,
         Code::ClaimsChanged,
+        Code::InsufficientUserAuthentication,
         Code::UnknownSession,
     ];
 }
@@ -162,7 +168,8 @@ impl SessionApi {
 
     /// End all sessions
     ///
-    /// Ends every session of the account, including the calling one unless `keep_current` is true.
+    /// Ends every session of the account, including the calling one unless `keep_current` is true. Needs a session that was
+    /// authenticated within the last {session.recent}.
     #[oai(path = "/v1/sessions", method = "delete", operation_id = "revoke_sessions")]
     async fn revoke_all(
         &self,
@@ -181,7 +188,8 @@ impl SessionApi {
 
     /// End a session
     ///
-    /// Ends one session of the account, which may be the calling one.
+    /// Ends one session of the account, which may be the calling one. Another one needs a session that was authenticated within
+    /// the last {session.recent}.
     #[oai(path = "/v1/sessions/:id", method = "delete", operation_id = "revoke_session")]
     async fn revoke(
         &self,

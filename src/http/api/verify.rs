@@ -1,18 +1,24 @@
 //! `GET /v1/verify`: forward auth for reverse proxies.
 
+use std::{sync::Arc, time::Duration};
+
 use poem::{
     Request,
     http::{Method, Uri},
+    web::Data,
 };
 use poem_openapi::{ApiResponse, Enum, OpenApi, param::Query};
 
 use super::Tag;
 use crate::{
     crypto::access_token::IssuedToken,
+    domain::authentication::Acr,
     http::{
         extract::{auth::CachedAuth, query},
-        problem::{Code, Failed, Problems},
+        problem::{Code, Failed, ProblemError, Problems},
     },
+    service::recent_authentication,
+    state::AppState,
 };
 
 const PATH: &str = "/v1/verify";
@@ -26,6 +32,28 @@ pub struct VerifyApi;
 enum Allow {
     /// Service clients with an access token of their own.
     Clients,
+}
+
+/// Levels of an authentication.
+#[derive(Enum, Clone, Copy, Debug, PartialEq, Eq)]
+#[oai(rename = "Acr", rename_all = "snake_case")]
+enum Level {
+    /// One factor.
+    Aal1,
+    /// Two factors.
+    Aal2,
+    /// A key in hardware and a second factor.
+    Aal3,
+}
+
+impl From<Level> for Acr {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Aal1 => Self::Aal1,
+            Level::Aal2 => Self::Aal2,
+            Level::Aal3 => Self::Aal3,
+        }
+    }
 }
 
 #[derive(ApiResponse)]
@@ -76,8 +104,13 @@ impl From<&IssuedToken> for VerifyResponse {
 struct VerifyProblems;
 
 impl Problems for VerifyProblems {
-    const CODES: &'static [Code] =
-        &[Code::MalformedRequest, Code::AuthenticationRequired, Code::InvalidToken, Code::ClaimsChanged];
+    const CODES: &'static [Code] = &[
+        Code::MalformedRequest,
+        Code::AuthenticationRequired,
+        Code::InvalidToken,
+        Code::ClaimsChanged,
+        Code::InsufficientUserAuthentication,
+    ];
 }
 
 #[OpenApi(tag = "Tag::Services")]
@@ -92,6 +125,9 @@ impl VerifyApi {
     /// `X-Auth-Session`. The parameter may be given once; it is refused if it is repeated, so that nobody who can add to the
     /// query changes who passes.
     ///
+    /// With `?acr=aal2` or `?max_age=300` a user passes whose authentication has that level or is that recent; others get
+    /// `insufficient_user_authentication` with the challenge of RFC 9470. It does not apply to service clients, which have no user.
+    ///
     /// Every method is accepted, and any path may follow (`/v1/verify/…`), since some proxies send the method and the path of
     /// the original request. The query is ignored in that case.
     #[oai(path = "/v1/verify", method = "get", operation_id = "verify")]
@@ -100,13 +136,24 @@ impl VerifyApi {
         CachedAuth(verified): CachedAuth,
         /// Let service clients pass in addition to users.
         Query(allow): Query<Option<Allow>>,
+        /// The lowest level of the user's authentication that may pass: the claim `acr`.
+        Query(acr): Query<Option<Level>>,
+        /// How many seconds ago the user may have authenticated: the claim `auth_time`.
+        Query(max_age): Query<Option<u32>>,
+        Data(state): Data<&Arc<AppState>>,
         request: &Request,
     ) -> Result<VerifyResponse, Failed<VerifyProblems>> {
-        query::at_most_once(request, "allow")?;
+        for parameter in ["allow", "acr", "max_age"] {
+            query::at_most_once(request, parameter)?;
+        }
         if matches!(verified, IssuedToken::Client(_)) && allow != Some(Allow::Clients) {
             let detail = "The access token is a service client's own, and only users may pass here. Clients may pass \
                           where the proxy calls /v1/verify?allow=clients.";
             return Err(Failed::new(Code::InvalidToken, detail));
+        }
+        if let IssuedToken::Session(claims) = &verified {
+            let max_age = max_age.map(|seconds| Duration::from_secs(seconds.into()));
+            recent_authentication::check(state, claims, acr.map(Acr::from), max_age).map_err(ProblemError::from)?;
         }
         Ok(VerifyResponse::from(&verified))
     }

@@ -104,13 +104,13 @@ struct IntrospectionResponse {
     /// The session's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     sid: Option<Uuid>,
-    /// When the user signed in, in seconds since the Unix epoch.
+    /// When the session's user last authenticated, in seconds since the Unix epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     auth_time: Option<i64>,
-    /// The authentication context class of the sign-in.
+    /// The authentication context class that the session has now.
     #[serde(skip_serializing_if = "Option::is_none")]
     acr: Option<String>,
-    /// The authentication methods of the sign-in (RFC 8176).
+    /// The authentication methods of that class (RFC 8176).
     #[serde(skip_serializing_if = "Option::is_none")]
     amr: Option<Vec<String>>,
     /// The account's roles; omitted if there are none.
@@ -185,7 +185,8 @@ impl IntrospectApi {
         let secret = authorization.authorization.secret().filter(|_| slot.is_available()).cloned();
         let caller = credentials::authenticate(state, authorization, form.client).await?.client()?;
         let found = introspect(state, &caller, form.token.0.expose()).await?;
-        let Introspection::Session(token) = &found else {
+        // A step-up changes what the response says: it is not kept.
+        let Introspection::Session(token, None) = &found else {
             return Ok(IntrospectResponse::Ok(RawJson::of(&describe(state, &found))));
         };
         let response = RawJson::of(&describe(state, &found));
@@ -204,7 +205,7 @@ fn one_or_several(audiences: &[String]) -> Any<serde_json::Value> {
 fn describe(state: &AppState, found: &Introspection) -> IntrospectionResponse {
     match found {
         Introspection::Inactive => IntrospectionResponse::default(),
-        Introspection::Session(token) => IntrospectionResponse {
+        Introspection::Session(token, authentication) => IntrospectionResponse {
             active: true,
             scope: Some(token.scope.clone()),
             client_id: Some(token.client_id.clone()),
@@ -216,9 +217,9 @@ fn describe(state: &AppState, found: &Introspection) -> IntrospectionResponse {
             iss: Some(token.iss.clone()),
             jti: Some(token.jti.clone()),
             sid: Some(token.sid.0),
-            auth_time: Some(token.auth_time),
-            acr: Some(token.acr.clone()),
-            amr: Some(token.amr.clone()),
+            auth_time: Some(authentication.map_or(token.auth_time, |it| it.at.as_secs())),
+            acr: Some(authentication.map_or_else(|| token.acr.clone(), |it| it.acr.as_str().to_owned())),
+            amr: Some(authentication.map_or_else(|| token.amr.clone(), |it| it.methods.amr())),
             roles: Some(token.roles.clone()).filter(|roles| !roles.is_empty()),
             email_verified: token.email_verified,
             app_metadata: token.app_metadata.as_deref().cloned().map(JsonObject),

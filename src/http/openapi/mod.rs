@@ -43,7 +43,8 @@ pub struct Limits {
     password_max: String,
     sessions: String,
     grace: String,
-    recent_authentication: String,
+    recent: String,
+    step_up_ttl: String,
     deletion_grace: String,
     undo_window: String,
     retry_window: String,
@@ -60,7 +61,8 @@ impl Limits {
             password_max: config.password.max_length.to_string(),
             sessions: config.session.max_per_account.to_string(),
             grace: seconds(config.session.grace),
-            recent_authentication: seconds(config.account.recent_authentication),
+            recent: seconds(config.session.recent),
+            step_up_ttl: seconds(config.factors.step_up_ttl),
             deletion_grace: seconds(config.account.deletion_grace),
             undo_window: seconds(config.account.undo_window),
             retry_window: hours(config.session.retry_window),
@@ -78,7 +80,8 @@ impl Limits {
             password_min: text("password.min_length"),
             password_max: text("password.max_length"),
             sessions: text("session.max_per_account"),
-            recent_authentication: duration("account.recent_authentication"),
+            recent: duration("session.recent"),
+            step_up_ttl: duration("factors.step_up_ttl"),
             deletion_grace: duration("account.deletion_grace"),
             undo_window: duration("account.undo_window"),
             grace: config::parse_duration(&text("session.grace")).map(seconds).unwrap_or_default(),
@@ -95,7 +98,8 @@ impl Limits {
             .replace("{password.max_length}", &self.password_max)
             .replace("{session.max_per_account}", &self.sessions)
             .replace("{session.grace}", &self.grace)
-            .replace("{account.recent_authentication}", &self.recent_authentication)
+            .replace("{session.recent}", &self.recent)
+            .replace("{factors.step_up_ttl}", &self.step_up_ttl)
             .replace("{account.deletion_grace}", &self.deletion_grace)
             .replace("{account.undo_window}", &self.undo_window)
             .replace("{session.retry_window}", &self.retry_window)

@@ -231,7 +231,7 @@ pub(super) async fn request_address(mut visit: Visit, mut form: Form) -> Result<
             let field = FieldError::new("email", (&error).into(), sentence(&error));
             ProblemError::fields(Code::InvalidFields, vec![field])
         })?;
-        require_recent(&visit.state, &owner.caller)?;
+        require_recent(&visit.state, &owner.caller).await?;
         change_email::request(&visit.state, &owner.caller, &email, &visit.origin).await.map_err(ProblemError::from)
     };
     let kept = cookies::set(cookies::TYPED, &percent_encode(&typed), Some(cookies::TYPED_TTL));

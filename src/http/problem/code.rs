@@ -54,10 +54,10 @@ codes! {
     RefreshTokenReused = "refresh_token_reused", UNAUTHORIZED, "The refresh token was already used";
     /// The link or the code of a mail was used before, has expired, or was issued for a state that has changed.
     InvalidCode = "invalid_code", UNAUTHORIZED, "The link or the code does not work";
+    /// The session was authenticated too long ago or too weakly; `WWW-Authenticate` says what is needed (RFC 9470).
+    InsufficientUserAuthentication = "insufficient_user_authentication", UNAUTHORIZED, "A more recent or stronger authentication is required";
     /// The response of the passkey is not valid, its challenge was used or has expired, or no account may use it here.
     InvalidPasskey = "invalid_passkey", UNAUTHORIZED, "The passkey was not accepted";
-    /// The session was authenticated too long ago; `WWW-Authenticate` says how recent it must be (RFC 9470).
-    InsufficientUserAuthentication = "insufficient_user_authentication", UNAUTHORIZED, "A more recent authentication is required";
     /// The session was idle for too long, or reached its absolute end.
     SessionExpired = "session_expired", UNAUTHORIZED, "The session has expired";
     /// Only an admin may register accounts.

@@ -18,7 +18,7 @@ pub use failed::{ALWAYS, Failed, Problems};
 
 use crate::{
     domain::limit::TooMany,
-    service::{error::ServiceError, recent_authentication::TooLongAgo},
+    service::{error::ServiceError, recent_authentication::InsufficientAuthentication},
 };
 
 /// The media type of problems (RFC 9457, section 3).
@@ -40,8 +40,8 @@ pub struct ProblemError {
     pub allow: Option<String>,
     /// The rate limit that was reached.
     pub limit: Option<Box<TooMany>>,
-    /// How recent the authentication must be (RFC 9470).
-    pub max_age: Option<Duration>,
+    /// How recent and how strong the authentication must be (RFC 9470).
+    pub step_up: Option<InsufficientAuthentication>,
     /// Whether to delete the refresh cookie.
     pub clear_cookie: bool,
 }
@@ -56,7 +56,7 @@ impl ProblemError {
             retry_after: None,
             allow: None,
             limit: None,
-            max_age: None,
+            step_up: None,
             clear_cookie: false,
         }
     }
@@ -87,8 +87,8 @@ impl ProblemError {
         let body = self.body(request_id);
         let status = self.code.status();
         let mut response = Response::builder().status(status).content_type(CONTENT_TYPE);
-        if let Some(max_age) = self.max_age {
-            response = response.header(header::WWW_AUTHENTICATE, step_up_challenge(max_age));
+        if let Some(needed) = self.step_up {
+            response = response.header(header::WWW_AUTHENTICATE, step_up_challenge(needed));
         } else if let Some(challenge) = challenge(self.code) {
             response = response.header(header::WWW_AUTHENTICATE, challenge);
         }
@@ -138,22 +138,29 @@ fn challenge(code: Code) -> Option<&'static str> {
     }
 }
 
-/// The value of `WWW-Authenticate` for a call that needs a more recent authentication (RFC 9470, section 3).
-fn step_up_challenge(max_age: Duration) -> String {
-    format!(
-        "Bearer realm=\"latchkey\", error=\"insufficient_user_authentication\", \
-         error_description=\"A more recent authentication is required\", max_age=\"{}\"",
-        max_age.as_secs()
-    )
+/// The value of `WWW-Authenticate` for a call that needs a more recent or a stronger authentication (RFC 9470, section 3).
+fn step_up_challenge(needed: InsufficientAuthentication) -> String {
+    let mut challenge = "Bearer realm=\"latchkey\", error=\"insufficient_user_authentication\"".to_owned();
+    if let Some(acr) = needed.acr {
+        challenge.push_str(&format!(", acr_values=\"{}\"", acr.as_str()));
+    }
+    if let Some(max_age) = needed.max_age {
+        challenge.push_str(&format!(", max_age=\"{}\"", max_age.as_secs()));
+    }
+    challenge
 }
 
-impl From<TooLongAgo> for ProblemError {
-    fn from(error: TooLongAgo) -> Self {
+impl From<InsufficientAuthentication> for ProblemError {
+    fn from(needed: InsufficientAuthentication) -> Self {
+        let recent = needed.max_age.map(|max_age| format!(" within the last {} seconds", max_age.as_secs()));
+        let level = needed.acr.map(|acr| format!(" with the level {}", acr.as_str()));
         let detail = format!(
-            "The session was authenticated more than {} seconds ago. Sign in again, then repeat the call.",
-            error.max_age.as_secs()
+            "The call needs an authentication{}{}. Authenticate again with POST /v1/me/reauthenticate, then repeat the call \
+             with the new access token.",
+            recent.unwrap_or_default(),
+            level.unwrap_or_default()
         );
-        Self { max_age: Some(error.max_age), ..Self::new(Code::InsufficientUserAuthentication, detail) }
+        Self { step_up: Some(needed), ..Self::new(Code::InsufficientUserAuthentication, detail) }
     }
 }
 
@@ -170,6 +177,7 @@ impl From<ServiceError> for ProblemError {
                 let detail = "Too many passwords are waiting to be checked. Nothing was changed; try again.";
                 Self { retry_after: Some(retry_after), ..Self::new(Code::Unavailable, detail) }
             }
+            ServiceError::InsufficientAuthentication(needed) => needed.into(),
             ServiceError::Limited(limit) => {
                 let detail = "A rate limit was reached. Nothing was changed; try again later.";
                 let problem = Self::new(Code::TooManyRequests, detail);

@@ -235,7 +235,8 @@ async fn check(
     let Some(BrowserSession { session, .. }) = browser else {
         return Ok(Some(if prompt.create { AuthorizeStep::CreateAccount } else { AuthorizeStep::SignIn }));
     };
-    let (authentication, now) = (session.authentication, state.clock.now());
+    let now = state.clock.now();
+    let authentication = session.authentication.with_step_up(session.step_up, state.config.factors.step_up_ttl, now);
     // The user has authenticated because of this request.
     let is_fresh = authentication.at >= request.created_at;
     if prompt.create && !is_fresh {

@@ -135,14 +135,39 @@ impl Attempt {
             LoginSubject::Account(id) => (Some(id), subject_of(state, id)),
             LoginSubject::Identifier => (None, digest),
         };
+        let attempt = Self::admit(state, (id, subject), backoff, (ip, network), device).await?;
+        Ok((attempt, account))
+    }
+
+    /// Counts an attempt at an account, before the password is checked.
+    pub(super) async fn begin_of(
+        state: &AppState,
+        account: AccountId,
+        ip: Option<IpAddr>,
+        device: Option<&DeviceToken>,
+    ) -> Result<Self, ServiceError> {
+        let (network, subject) = (Network::of(ip), subject_of(state, account));
+        match state.config.limits.backoff {
+            None => Ok(Self { subject, bucket: None, network, known_device: None, is_stranger: false }),
+            Some(backoff) => Self::admit(state, (Some(account), subject), backoff, (ip, network), device).await,
+        }
+    }
+
+    async fn admit(
+        state: &AppState,
+        (id, subject): (Option<AccountId>, String),
+        backoff: Backoff,
+        (ip, network): (Option<IpAddr>, Network),
+        device: Option<&DeviceToken>,
+    ) -> Result<Self, ServiceError> {
         let device_bucket = device.map(|token| device_bucket(state, &subject, token));
         let address_bucket = address_bucket(state, &subject, network);
-        let limiter = &state.redis.rate_limits;
+        let (limiter, now) = (&state.redis.rate_limits, state.clock.now());
         match limiter.admit(&subject, device_bucket.as_ref(), &address_bucket, backoff, now).await? {
             ThrottleDecision::Admitted(bucket) => {
                 let known_device = device.filter(|_| device_bucket.as_ref() == Some(&bucket)).cloned();
                 let is_stranger = bucket.is_of_strangers();
-                Ok((Self { subject, bucket: Some(bucket), network, known_device, is_stranger }, account))
+                Ok(Self { subject, bucket: Some(bucket), network, known_device, is_stranger })
             }
             ThrottleDecision::Wait(retry_after) => {
                 let mut entry = Entry::new(now, AuditEvent::RateLimit).refused("too_many").detail("login-account");

@@ -74,6 +74,26 @@ pub async fn login(
     Ok((attempt, account))
 }
 
+/// Checks whether a signed-in user may try the password again (step-up): as a sign-in to the account.
+///
+/// # Errors
+/// [`ServiceError`]
+pub async fn reauthentication(
+    state: &AppState,
+    account: AccountId,
+    ip: Option<IpAddr>,
+    device: Option<&DeviceToken>,
+) -> Result<Attempt, ServiceError> {
+    let limits = &state.config.limits;
+    shared_by_address(state, LOGIN, limits.login_per_address, ip, IfDown::Fail).await?;
+    let attempt = Attempt::begin_of(state, account, ip, device).await?;
+    if let Err(refused) = shared(state, "login-service", limits.login_service, &[], IfDown::Fail).await {
+        attempt.refund(state).await;
+        return Err(refused);
+    }
+    Ok(attempt)
+}
+
 /// Checks whether a client may register an e-mail address. Attempts at one address count per network of the client, so that
 /// a client cannot keep others from registering it.
 ///

@@ -14,7 +14,7 @@ use crate::{
         error::{ServiceError, from_store_errors},
         factor_change::{self, FactorChangeError, FactorChanger},
         limits,
-        recent_authentication::{TooLongAgo, require_recent},
+        recent_authentication::require_recent,
         token_issuer::Tokens,
     },
     state::AppState,
@@ -26,9 +26,6 @@ pub enum ManagePasskeyError {
     /// The account has no such passkey.
     #[error("the account has no such passkey")]
     Unknown,
-    /// The session was authenticated too long ago.
-    #[error(transparent)]
-    TooLongAgo(#[from] TooLongAgo),
     /// The change could not be finished.
     #[error(transparent)]
     Change(#[from] FactorChangeError),
@@ -71,7 +68,7 @@ pub async fn rename(
 /// # Errors
 /// [`ManagePasskeyError`]
 pub async fn remove(state: &AppState, by: FactorChanger<'_>, id: PasskeyId) -> Result<Tokens, ManagePasskeyError> {
-    require_recent(state, by.caller)?;
+    require_recent(state, by.caller).await?;
     limits::passkey(state, by.origin.ip).await?;
     let change = state.sql.change_account(by.caller.sub).await?;
     let mut change = change.ok_or(ManagePasskeyError::Unknown)?;

@@ -21,7 +21,7 @@ use crate::{
         error::{ServiceError, from_store_errors},
         factor_change::{self, FactorChangeError, FactorChanger},
         limits,
-        recent_authentication::{TooLongAgo, require_recent},
+        recent_authentication::require_recent,
         token_issuer::Tokens,
     },
     state::AppState,
@@ -34,9 +34,6 @@ pub enum RegisterPasskeyError {
     /// The account was deleted or disabled.
     #[error("the account was deleted or disabled")]
     NoAccount,
-    /// The session was authenticated too long ago.
-    #[error(transparent)]
-    TooLongAgo(#[from] TooLongAgo),
     /// The response of the authenticator is not valid, or responds to no live challenge of this session.
     #[error("the passkey was not accepted")]
     Refused,
@@ -90,7 +87,7 @@ pub async fn options(
     ip: Option<IpAddr>,
 ) -> Result<PasskeyOptions, RegisterPasskeyError> {
     let ceremonies = ceremonies(state)?;
-    require_recent(state, caller)?;
+    require_recent(state, caller).await?;
     limits::passkey(state, ip).await?;
     let account = state.sql.account(caller.sub).await?;
     let account = account.filter(|account| account.disabled_at.is_none()).ok_or(RegisterPasskeyError::NoAccount)?;
@@ -116,7 +113,7 @@ pub async fn register(
 ) -> Result<(Passkey, Tokens), RegisterPasskeyError> {
     let ceremonies = ceremonies(state)?;
     let caller = by.caller;
-    require_recent(state, caller)?;
+    require_recent(state, caller).await?;
     limits::passkey(state, by.origin.ip).await?;
     let refuse = |reason: &'static str| {
         let entry = Entry::new(state.clock.now(), AuditEvent::PasskeyAdded).account(caller.sub).session(caller.sid);

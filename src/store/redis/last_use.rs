@@ -9,8 +9,9 @@
 //! | 1, and 0, 4 or 16 | its address: the length and the bytes |
 //! | 4, optional | the generation that bit 0 of the next byte stands for |
 //! | 1, with that | counted repeats: bit n is set if a counted repeat's holder lacked the n-th generation before that one |
-//! | 9, optional | the last authentication: methods (u16), level (u8), time (u48, ms); absent: the password, when the session began |
+//! | 9, optional | the authentication of the sign-in: methods (u16), level (u8), time (u48, ms); absent: the password, when the session began |
 //! | 16, optional | the session that this one belongs to |
+//! | 9, optional | the last authentication after the sign-in (step-up), in the same form; the record has the flag [`STEP_UP`](super::record::STEP_UP) |
 //!
 //! A rotation from the same origin leaves the part as it is.
 
@@ -45,6 +46,26 @@ impl UseOrigin {
     }
 }
 
+/// The bytes of an authentication.
+pub(super) fn encode_authentication(authentication: Authentication) -> Vec<u8> {
+    let Authentication { at, methods, acr } = authentication;
+    let mut bytes = methods.bits().to_be_bytes().to_vec();
+    bytes.push(acr.level());
+    bytes.extend(&at.as_millis().max(0).to_be_bytes()[2..]);
+    bytes
+}
+
+/// Takes an authentication from the beginning.
+fn take_authentication(bytes: &[u8]) -> Option<(Authentication, &[u8])> {
+    let (&[high, low, level, a, b, c, d, e, f], rest) = bytes.split_first_chunk::<9>()?;
+    let authentication = Authentication {
+        methods: AuthenticationMethods::from_bits(u16::from_be_bytes([high, low])),
+        acr: Acr::from_level(level),
+        at: Timestamp::from_millis(i64::from_be_bytes([0, 0, a, b, c, d, e, f])),
+    };
+    Some((authentication, rest))
+}
+
 /// Part 4 of a session's fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastUse {
@@ -54,8 +75,10 @@ pub struct LastUse {
     pub counted: u8,
     /// The origin of the last rotation, or of the sign-in.
     pub origin: UseOrigin,
-    /// The last authentication; none for the password when the session began.
+    /// The authentication of the sign-in; none for the password when the session began.
     pub authentication: Option<Authentication>,
+    /// The last authentication after the sign-in, if any.
+    pub step_up: Option<Authentication>,
     /// The session that this one belongs to.
     pub parent: Option<SessionId>,
 }
@@ -63,26 +86,24 @@ pub struct LastUse {
 impl LastUse {
     /// The part of a session that begins now.
     pub fn new(origin: UseOrigin, authentication: Option<Authentication>, parent: Option<SessionId>) -> Self {
-        Self { counted_at: Generation(0), counted: 0, origin, authentication, parent }
+        Self { counted_at: Generation(0), counted: 0, origin, authentication, step_up: None, parent }
     }
 
-    /// Encodes the part: at most 54 bytes.
+    /// Encodes the part: at most 64 bytes.
     pub fn encode(&self, begin: Timestamp) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(32);
         self.origin.encode(&mut bytes);
-        // A parent needs the authentication before it, and an authentication the counted repeats.
-        let default = self.parent.map(|_| Authentication::by_password(begin));
+        // A parent and a step-up need the authentication before them, and an authentication the counted repeats.
+        let follows = self.parent.is_some() || self.step_up.is_some();
+        let default = follows.then(|| Authentication::by_password(begin));
         let authentication = self.authentication.or(default);
         if self.counted != 0 || authentication.is_some() {
             bytes.extend(self.counted_at.0.to_be_bytes());
             bytes.push(self.counted);
         }
-        if let Some(Authentication { at, methods, acr }) = authentication {
-            bytes.extend(methods.bits().to_be_bytes());
-            bytes.push(acr.level());
-            bytes.extend(&at.as_millis().max(0).to_be_bytes()[2..]);
-        }
+        bytes.extend(authentication.into_iter().flat_map(encode_authentication));
         bytes.extend(self.parent.iter().flat_map(|parent| *parent.as_bytes()));
+        bytes.extend(self.step_up.into_iter().flat_map(encode_authentication));
         bytes
     }
 
@@ -112,15 +133,13 @@ impl LastUse {
         if rest.is_empty() {
             return Some(use_);
         }
-        let (&[high, low, level, a, b, c, d, e, f], rest) = rest.split_first_chunk::<9>()?;
-        use_.authentication = Some(Authentication {
-            methods: AuthenticationMethods::from_bits(u16::from_be_bytes([high, low])),
-            acr: Acr::from_level(level),
-            at: Timestamp::from_millis(i64::from_be_bytes([0, 0, a, b, c, d, e, f])),
-        });
-        if let Some((parent, _)) = rest.split_first_chunk::<16>() {
+        let (authentication, mut rest) = take_authentication(rest)?;
+        use_.authentication = Some(authentication);
+        if let Some((parent, after)) = rest.split_first_chunk::<16>() {
             use_.parent = Some(SessionId::from_bytes(*parent));
+            rest = after;
         }
+        use_.step_up = take_authentication(rest).map(|(step_up, _)| step_up);
         Some(use_)
     }
 
@@ -140,7 +159,7 @@ mod tests {
     #[test]
     fn last_use_round_trips_within_64_bytes() {
         let begin = Timestamp::from_millis(1_800_000_000_000);
-        let authentication = Authentication {
+        let strong = Authentication {
             at: begin,
             methods: AuthenticationMethods::PASSWORD.with(AuthenticationMethod::OneTimePassword),
             acr: Acr::Aal2,
@@ -148,9 +167,16 @@ mod tests {
         let parent = Some(SessionId::from_bytes([7; 16]));
         for ip in [None, Some("192.0.2.7"), Some("2001:db8::7")] {
             let origin = UseOrigin { tag: OriginTag([9; 8]), ip: ip.map(|ip| ip.parse().unwrap()) };
-            for (authentication, parent) in
-                [(None, None), (Some(authentication), None), (Some(authentication), parent), (None, parent)]
+            for (authentication, parent) in [(None, None), (Some(strong), None), (Some(strong), parent), (None, parent)]
             {
+                let step_up = Authentication { at: begin + std::time::Duration::from_secs(9), ..strong };
+                let stepped_up =
+                    LastUse { counted: 5, step_up: Some(step_up), ..LastUse::new(origin, authentication, parent) };
+                let bytes = stepped_up.encode(begin);
+                assert!(bytes.len() <= 64, "{}", bytes.len());
+                let read = LastUse::decode(&bytes).unwrap();
+                assert_eq!((read.parent, read.step_up), (parent, Some(step_up)));
+                assert_eq!(read.authentication, authentication.or(Some(Authentication::by_password(begin))));
                 let part = LastUse { counted: 5, ..LastUse::new(origin, authentication, parent) };
                 let bytes = part.encode(begin);
                 assert!(bytes.len() <= 64, "{}", bytes.len());

@@ -40,7 +40,10 @@ pub use self::{
     refresh_status::RefreshStatus,
     replay_guard::ReplayGuard,
     revocation_log::RevocationLog,
-    sessions::{Create, FoundSession, NewSession, Presentation, Replace, Replacement, SessionBasis, SessionStore},
+    sessions::{
+        Create, FoundSession, NewSession, Presentation, Replace, Replacement, SessionBasis, SessionStore, StepUp,
+        StepUpOutcome,
+    },
 };
 pub(crate) use rate_limits::FEW_FAILURES_KEPT;
 

@@ -15,7 +15,7 @@
 //! | bytes | |
 //! | --- | --- |
 //! | 1 | version: 1, or 2 with a client grant |
-//! | 1 | flags: bit 0, the refresh token travels in a cookie; bit 1, part 4 is the last use and not the end of the details; bit 2, with bit 0, the session is a browser's |
+//! | 1 | flags: bit 0, the refresh token travels in a cookie; bit 1, part 4 is the last use and not the end of the details; bit 2, with bit 0, the session is a browser's; bit 3, the last use has a step-up |
 //! | 4 | generation |
 //! | 6 | created at |
 //! | 6 | last used at: the time when the previous generation was superseded |
@@ -58,6 +58,8 @@ const COOKIE: u8 = 1;
 const BROWSER: u8 = 4;
 /// The flag of a session whose part 4 is its last use.
 pub const LAST_USE: u8 = 2;
+/// The flag of a session whose user has authenticated again after the sign-in.
+pub const STEP_UP: u8 = 8;
 /// The longest device name that is kept. It fits beside an address.
 const DEVICE_BYTES: usize = 160;
 
@@ -109,6 +111,8 @@ pub struct Record {
     pub has_grant: bool,
     /// Whether part 4 of the fields is the last use.
     pub has_last_use: bool,
+    /// Whether the last use has a step-up.
+    pub has_step_up: bool,
     /// See [`Session::generation`].
     pub generation: Generation,
     /// See [`Session::transport`].
@@ -135,7 +139,8 @@ impl Record {
             Transport::Cookie => COOKIE,
             Transport::Browser => COOKIE | BROWSER,
         };
-        bytes.push(transport | if self.has_last_use { LAST_USE } else { 0 });
+        let step_up = if self.has_step_up { STEP_UP } else { 0 };
+        bytes.push(transport | step_up | if self.has_last_use { LAST_USE } else { 0 });
         bytes.extend(self.generation.0.to_be_bytes());
         for time in [self.created_at, self.last_used_at, self.idle_ends_at, self.ends_at, self.kept_until] {
             bytes.extend(&time.as_millis().max(0).to_be_bytes()[2..]);
@@ -161,6 +166,7 @@ impl Record {
         Ok(Self {
             has_grant: bytes[0] != 1,
             has_last_use: bytes[FLAGS] & LAST_USE != 0,
+            has_step_up: bytes[FLAGS] & STEP_UP != 0,
             generation: Generation(u32::from_be_bytes([0, 1, 2, 3].map(|i| bytes[GENERATION + i]))),
             transport: match bytes[FLAGS] & (COOKIE | BROWSER) {
                 0 | BROWSER => Transport::Bearer,
@@ -190,6 +196,7 @@ impl Record {
             generation: self.generation,
             created_at: self.created_at,
             authentication: self.authentication(last_use),
+            step_up: last_use.and_then(|last_use| last_use.step_up),
             client,
             idle_ends_at: self.idle_ends_at,
             ends_at: self.ends_at,
@@ -200,7 +207,8 @@ impl Record {
         }
     }
 
-    fn authentication(&self, last_use: Option<&LastUse>) -> Authentication {
+    /// The authentication of the sign-in.
+    pub fn authentication(&self, last_use: Option<&LastUse>) -> Authentication {
         last_use.and_then(|last_use| last_use.authentication).unwrap_or(Authentication::by_password(self.created_at))
     }
 
@@ -216,6 +224,7 @@ impl Record {
             last_used_ip: last_use.and_then(|last_use| last_use.origin.ip),
             counted_repeats: last_use.map_or(0, |last_use| last_use.counted_repeats(self.generation)),
             authentication: self.authentication(last_use),
+            step_up: last_use.and_then(|last_use| last_use.step_up),
             client,
             parent: last_use.and_then(|last_use| last_use.parent),
             id,
@@ -229,6 +238,13 @@ impl Record {
             origin,
         }
     }
+}
+
+/// The field of a session's last use.
+pub fn last_use_field(session: SessionId) -> Bytes {
+    let mut name = session.as_bytes().to_vec();
+    name.push(LAST_USE_PART);
+    name.into()
 }
 
 /// The field of the version of the account's claims.

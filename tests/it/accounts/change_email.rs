@@ -161,6 +161,6 @@ async fn change_needs_a_recent_authentication() {
         assert_eq!(answer.problem(), problem(401, "insufficient_user_authentication"), "{path}");
         let challenge = answer.header("www-authenticate");
         assert!(challenge.contains("error=\"insufficient_user_authentication\""), "{challenge}");
-        assert!(challenge.ends_with("max_age=\"900\""), "{challenge}");
+        assert!(challenge.ends_with("max_age=\"600\""), "{challenge}");
     }
 }

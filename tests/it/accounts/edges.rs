@@ -127,3 +127,37 @@ async fn verification_and_change_of_address_that_the_database_refuses_give_the_l
     use_link(&change).await.expect(200);
     node.try_login(&email("new"), PASSWORD).await.expect(200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn change_of_address_and_sign_in_by_mail_that_lose_redis_half_way_complete_once_it_is_back() {
+    let mut server = Redis::start();
+    let mut cluster = crate::degradation::cluster(&server);
+    without_limits(&mut cluster);
+    cluster.config.login.email_code = true;
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    super::verify(&cluster, &node, "ada", &tokens).await;
+    let request = node.post("/v1/login/code", json!({ "email": email("ada") })).await.expect(202).text_of("request");
+    let (_, code) = super::next_mail(&cluster, "ada", 0, "sign_in_code").await;
+    let sign_in = json!({ "email": email("ada"), "code": code, "request": request });
+    let (token, _) = super::change_mail(&cluster, &node, &tokens, "new").await;
+    server.kill();
+    let signed_in = |path, body| super::signed_in(&node, &tokens, reqwest::Method::POST, path, body);
+    for answer in [
+        node.post("/v1/login/code", json!({ "email": email("ada") })).await,
+        node.post("/v1/login/code/verify", sign_in.clone()).await,
+        signed_in("/v1/email/verify", json!({ "token": token })).await,
+        signed_in("/v1/me/email", json!({ "email": email("other") })).await,
+        super::signed_in(&node, &tokens, reqwest::Method::DELETE, "/v1/me", json!({})).await,
+    ] {
+        assert_eq!(answer.problem(), problem(503, "unavailable"));
+        assert!(!answer.header("retry-after").is_empty());
+    }
+    server.restart();
+    wait_until_ready(&node).await;
+    assert_eq!(node.get("/v1/me", &tokens.access).await.expect(200).json()["email"], email("ada"));
+    node.post("/v1/login/code/verify", sign_in).await.expect(200);
+    signed_in("/v1/email/verify", json!({ "token": token })).await.expect(200);
+    node.try_login(&email("new"), PASSWORD).await.expect(200);
+}

@@ -6,6 +6,7 @@ mod forged;
 mod registration;
 mod sign_in;
 mod soft_passkey;
+mod step_up;
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -29,11 +30,12 @@ async fn signed_in() -> (TestCluster, Node, Tokens) {
     (cluster, node, tokens)
 }
 
-/// A cluster whose account `ada` has a passkey; the tokens of the session that registered it.
+/// A cluster whose account `ada` has a passkey; the tokens of the session that registered it and has authenticated with it.
 async fn with_passkey() -> (TestCluster, Node, Tokens, Authenticator) {
     let (cluster, node, tokens) = signed_in().await;
     let mut authenticator = Authenticator::new();
     let tokens = register(&node, &tokens, &mut authenticator).await;
+    let tokens = stepped_up(&node, &tokens, &mut authenticator).await;
     (cluster, node, tokens, authenticator)
 }
 
@@ -68,6 +70,19 @@ async fn login_options(node: &Client) -> Value {
 
 async fn login(node: &Client, credential: Value) -> Answer {
     node.post("/v1/login/passkey", json!({ "credential": credential })).await
+}
+
+async fn step_up_options(node: &Client, tokens: &Tokens) -> Value {
+    let answer = call(node, tokens, Method::POST, "/v1/me/reauthenticate/passkey/options", &json!({})).await;
+    answer.expect(200).json()["public_key"].take()
+}
+
+/// The tokens with the access token of a step-up: what changes an account with a passkey needs.
+async fn stepped_up(node: &Client, tokens: &Tokens, authenticator: &mut Authenticator) -> Tokens {
+    let credential = authenticator.get(&step_up_options(node, tokens).await);
+    let body = json!({ "credential": credential });
+    let answer = call(node, tokens, Method::POST, "/v1/me/reauthenticate", &body).await.expect(200);
+    Tokens { access: answer.text_of("access_token"), ..tokens.clone() }
 }
 
 /// Signs in with fresh options.

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{
     Authenticator, add, audit, authenticator as flags, call, list, register, registration_options, sign_in, signed_in,
-    tokens_of, with_passkey,
+    stepped_up, tokens_of, with_passkey,
 };
 use crate::{
     accounts::{email, problem, verify, without_limits},
@@ -36,6 +36,7 @@ async fn registered_passkey_is_listed_renamed_and_removed() {
     assert_eq!(list(&node, &tokens).await, [passkey.clone()]);
 
     // the next registration excludes it
+    let tokens = stepped_up(&node, &tokens, &mut phone).await;
     let options = registration_options(&node, &tokens).await;
     assert_eq!(options["excludeCredentials"][0]["id"], flags::text(&phone.credential));
 
@@ -60,13 +61,15 @@ async fn registered_passkey_is_listed_renamed_and_removed() {
 async fn i5_added_and_removed_passkey_end_other_sessions_and_replace_the_callers_tokens() {
     let (_cluster, node, tokens) = signed_in().await;
     let other = node.login("ada").await;
-    let after = register(&node, &tokens, &mut Authenticator::new()).await;
+    let mut phone = Authenticator::new();
+    let after = register(&node, &tokens, &mut phone).await;
     for old in [&tokens, &other] {
         node.refresh(&old.refresh).await.expect(401);
         node.get("/v1/me", &old.access).await.expect(401);
     }
     let id = list(&node, &after).await[0]["id"].as_str().unwrap().to_owned();
-    let last = Tokens::of(&node.delete(&format!("/v1/me/passkeys/{id}"), &after.access).await.expect(200));
+    let strong = stepped_up(&node, &after, &mut phone).await;
+    let last = Tokens::of(&node.delete(&format!("/v1/me/passkeys/{id}"), &strong.access).await.expect(200));
     node.refresh(&after.refresh).await.expect(401);
     node.refresh(&last.refresh).await.expect(200);
 }
@@ -112,6 +115,7 @@ async fn credential_is_registered_once_and_an_account_has_a_bounded_number() {
     let (tokens, eve) = (node.login("ada").await, node.login("eve").await);
     let mut phone = Authenticator::new();
     let tokens = register(&node, &tokens, &mut phone).await;
+    let tokens = stepped_up(&node, &tokens, &mut phone).await;
     // neither by its owner, nor by another account that has learned its id
     for tokens in [&tokens, &eve] {
         let options = registration_options(&node, tokens).await;

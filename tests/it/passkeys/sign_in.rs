@@ -126,7 +126,8 @@ async fn i11_response_of_a_passkey_works_once_among_sixteen_racers_on_two_nodes(
     (phone.counter, phone.step) = (0, 0);
     let mut synced = Authenticator::new();
     (synced.counter, synced.step) = (0, 0);
-    let tokens = nodes[0].login("ada").await;
+    nodes[0].account("eve").await;
+    let tokens = nodes[0].login("eve").await;
     register(&nodes[0], &tokens, &mut synced).await;
     for authenticator in [&mut synced] {
         let options = login_options(&nodes[0]).await;

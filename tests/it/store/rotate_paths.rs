@@ -86,6 +86,7 @@ async fn rotate_fast_path_matches_full_script() {
             has_grant: false,
             // Without it, as written by 0.1: the first rotation adds it.
             has_last_use: choices.below(2) == 0,
+            has_step_up: choices.below(4) == 0,
             generation: Generation(choices.one_of(&[0, 3, u32::MAX - 2])),
             transport: choices.one_of(&[Transport::Cookie, Transport::Bearer]),
             created_at: now,

@@ -1,0 +1,211 @@
+//! Authenticates the user of a session again (step-up): raises the session's `acr`, renews its `auth_time`, and issues a new access
+//! token. The session's refresh token stays.
+
+use std::{net::IpAddr, time::Duration};
+
+use serde_json::{Map, Value};
+
+use crate::{
+    crypto::access_token::AccessClaims,
+    domain::{
+        account::Account,
+        audit::{Actor, AuditEvent, Entry},
+        authentication::{Acr, Authentication, AuthenticationMethod, AuthenticationMethods},
+        secret::SecretText,
+        session::{Grant, Origin},
+    },
+    password::Verified,
+    service::{
+        error::{ServiceError, from_store_errors},
+        limits::{self, DeviceToken},
+        passkeys::{self, PasskeyError, PasskeyOptions, verify::PasskeyTask},
+        recent_authentication::required_acr,
+        request_origin::RequestOrigin,
+        token_issuer::{self, IssuedAccessToken},
+    },
+    state::AppState,
+    store::redis::{StepUp, StepUpOutcome, UseOrigin},
+};
+
+/// What the user of a session shows.
+#[derive(Clone, Debug)]
+pub struct Reauthenticate {
+    /// The password.
+    pub password: Option<SecretText>,
+    /// The response of a passkey to [`passkey_options`].
+    pub credential: Option<Map<String, Value>>,
+    /// The client.
+    pub origin: Origin,
+    /// The token of the device, if it has one.
+    pub device: Option<DeviceToken>,
+}
+
+/// A session whose user has authenticated again.
+#[derive(Clone, Debug)]
+pub struct Reauthenticated {
+    /// The session's new access token.
+    pub token: IssuedAccessToken,
+    /// The authentication that it names.
+    pub authentication: Authentication,
+}
+
+/// Why a session was not authenticated again.
+#[derive(Debug, thiserror::Error)]
+pub enum ReauthenticateError {
+    /// The session has ended, or its account was deleted or disabled.
+    #[error("the session has ended")]
+    SessionEnded,
+    /// Neither a password nor a second factor was sent.
+    #[error("nothing was sent that authenticates the user")]
+    NothingPresented,
+    /// The password is wrong.
+    #[error("the password is wrong")]
+    WrongPassword,
+    /// See [`PasskeyError`].
+    #[error(transparent)]
+    Passkey(#[from] PasskeyError),
+    /// The account has a second factor, which must be shown.
+    #[error("the account has a second factor, which must be shown")]
+    SecondFactorRequired,
+    /// See [`ServiceError`].
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+}
+
+from_store_errors!(ReauthenticateError);
+
+/// The options with which a passkey authenticates the user of the caller's session again.
+///
+/// # Errors
+/// [`PasskeyError`]
+pub async fn passkey_options(
+    state: &AppState,
+    caller: &AccessClaims,
+    ip: Option<IpAddr>,
+) -> Result<PasskeyOptions, PasskeyError> {
+    passkeys::verify::options(state, PasskeyTask::StepUp(caller.sub, caller.sid), ip).await
+}
+
+/// Authenticates the user of the caller's session again.
+///
+/// A second factor raises the level together with the session's own first factor. A password alone is not enough for an account
+/// that has a second factor: its level would be that of one factor.
+///
+/// # Errors
+/// [`ReauthenticateError`]
+pub async fn reauthenticate(
+    state: &AppState,
+    caller: &AccessClaims,
+    input: Reauthenticate,
+) -> Result<Reauthenticated, ReauthenticateError> {
+    let account = state.sql.account(caller.sub).await?.filter(|account| !account.is_closed(state.clock.now()));
+    let account = account.ok_or(ReauthenticateError::SessionEnded)?;
+    if input.password.is_none() && input.credential.is_none() {
+        return Err(ReauthenticateError::NothingPresented);
+    }
+    if input.credential.is_none() && required_acr(&account) > Acr::Aal1 {
+        refuse(state, caller, input.origin.ip, "second_factor_required");
+        return Err(ReauthenticateError::SecondFactorRequired);
+    }
+    let mut shown = AuthenticationMethods::default();
+    if let Some(password) = input.password {
+        verify_password(state, caller, &account, password, &input.origin, input.device.as_ref()).await?;
+        shown = shown.with(AuthenticationMethod::Password);
+    }
+    let mut acr = Acr::Aal1;
+    if let Some(credential) = input.credential {
+        let origin =
+            RequestOrigin { ip: input.origin.ip, user_agent: input.origin.user_agent.clone(), accept_language: None };
+        let task = PasskeyTask::StepUp(caller.sub, caller.sid);
+        // The first factor of the session, unless that was a passkey, too.
+        let first = if shown.contains(AuthenticationMethod::Password) { shown } else { first_factor(caller) };
+        let is_first = first != AuthenticationMethods::default();
+        let verified =
+            passkeys::verify::verify(state, task, credential, &origin, |verified| verified || is_first).await?;
+        shown = verified.methods.iter().fold(shown, AuthenticationMethods::with);
+        if verified.user_verified || is_first {
+            acr = Acr::Aal2;
+            if !verified.user_verified {
+                shown = first.iter().fold(shown, AuthenticationMethods::with);
+            }
+            shown = shown.with(AuthenticationMethod::MultipleFactors);
+        } else if required_acr(&account) > Acr::Aal1 {
+            return Err(ReauthenticateError::SecondFactorRequired);
+        }
+    }
+    let authentication = Authentication { at: state.clock.now(), methods: shown, acr };
+    let grant = step_up(state, caller, &account, authentication, &input.origin).await?;
+    let token = token_issuer::issue_access(state, &grant, state.clock.now())?;
+    Ok(Reauthenticated { token, authentication })
+}
+
+/// The factors of the caller's session that are not a passkey.
+fn first_factor(caller: &AccessClaims) -> AuthenticationMethods {
+    let first = [AuthenticationMethod::Password, AuthenticationMethod::OneTimePassword];
+    let known = first.into_iter().filter(|method| caller.amr.iter().any(|amr| amr == method.as_str()));
+    known.fold(AuthenticationMethods::default(), AuthenticationMethods::with)
+}
+
+/// Verifies the password under the throttle of sign-ins.
+async fn verify_password(
+    state: &AppState,
+    caller: &AccessClaims,
+    account: &Account,
+    password: SecretText,
+    origin: &Origin,
+    device: Option<&DeviceToken>,
+) -> Result<(), ReauthenticateError> {
+    let _place = state.passwords.reserve().map_err(ServiceError::from)?;
+    let attempt = limits::reauthentication(state, account.id, origin.ip, device).await?;
+    match state.passwords.verify(password, account.password_hash.clone()).await {
+        Ok(Verified::Match { .. }) => {
+            attempt.refund(state).await;
+            Ok(())
+        }
+        Ok(Verified::Mismatch | Verified::Unusable(_)) => {
+            refuse(state, caller, origin.ip, "wrong_password");
+            Err(ReauthenticateError::WrongPassword)
+        }
+        Err(error) => {
+            attempt.refund(state).await;
+            Err(ServiceError::from(error).into())
+        }
+    }
+}
+
+/// Records the authentication in the session.
+async fn step_up(
+    state: &AppState,
+    caller: &AccessClaims,
+    account: &Account,
+    authentication: Authentication,
+    origin: &Origin,
+) -> Result<Grant, ReauthenticateError> {
+    let now = state.clock.now();
+    let tag = state.origin_tags.tag(origin.ip, origin.user_agent.as_deref());
+    let step_up = StepUp {
+        account: account.id,
+        session: caller.sid,
+        epoch: account.epoch,
+        authentication,
+        origin: UseOrigin { tag, ip: origin.ip },
+    };
+    match state.redis.sessions.step_up(step_up, now).await? {
+        StepUpOutcome::Recorded(grant) => {
+            let entry = Entry::new(now, AuditEvent::Reauthentication).because(authentication.acr.as_str());
+            state.audit.record(entry.account(account.id).session(caller.sid).by(Actor::Account).from(origin.ip));
+            Ok(*grant)
+        }
+        StepUpOutcome::Gone => Err(ReauthenticateError::SessionEnded),
+        StepUpOutcome::Stale => {
+            let source = anyhow::anyhow!("the account changed while its owner was authenticating again");
+            let retry_after = Duration::from_secs(1);
+            Err(ServiceError::Unavailable { what: "account", retry_after, source }.into())
+        }
+    }
+}
+
+fn refuse(state: &AppState, caller: &AccessClaims, ip: Option<IpAddr>, reason: &'static str) {
+    let entry = Entry::new(state.clock.now(), AuditEvent::Reauthentication).refused(reason);
+    state.audit.record(entry.account(caller.sub).session(caller.sid).by(Actor::Account).from(ip));
+}

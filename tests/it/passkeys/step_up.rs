@@ -1,0 +1,69 @@
+//! Step-up with a passkey: `POST /v1/me/reauthenticate` with `credential`.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{
+    Authenticator, call, claims, login_options, register, sign_in, signed_in, step_up_options, stepped_up, with_passkey,
+};
+use crate::{
+    harness::client::{Answer, Client, PASSWORD, Tokens},
+    step_up::{assert_challenge, later, problem},
+};
+
+async fn reauthenticate(node: &Client, tokens: &Tokens, body: Value) -> Answer {
+    call(node, tokens, Method::POST, "/v1/me/reauthenticate", &body).await
+}
+
+#[tokio::test]
+async fn i14_sensitive_call_of_an_account_with_a_passkey_needs_it_and_the_level_falls_back_after_the_ttl() {
+    let (cluster, node, tokens) = signed_in().await;
+    let mut authenticator = Authenticator::new();
+    let tokens = register(&node, &tokens, &mut authenticator).await;
+    let rename = async |tokens: &Tokens, name: &str| {
+        call(&node, tokens, Method::PATCH, "/v1/me", &json!({ "username": name })).await
+    };
+    // The session is recent, and was authenticated with the password alone.
+    assert_eq!(claims(&tokens)["acr"], "aal1");
+    assert_challenge(&rename(&tokens, "lovelace").await, ", acr_values=\"aal2\", max_age=\"600\"");
+    let by_password = reauthenticate(&node, &tokens, json!({ "password": PASSWORD })).await;
+    assert_challenge(&by_password, ", acr_values=\"aal2\"");
+    let changed = node.change_password(&tokens.access, PASSWORD, "gravel lantern ostrich nine").await;
+    assert_challenge(&changed, ", acr_values=\"aal2\", max_age=\"600\"");
+
+    let strong = stepped_up(&node, &tokens, &mut authenticator).await;
+    let now = cluster.clock.now().as_secs();
+    assert_eq!((&claims(&strong)["acr"], &claims(&strong)["auth_time"]), (&json!("aal2"), &json!(now)));
+    let amr = claims(&strong)["amr"].as_array().unwrap().clone();
+    assert!(amr.contains(&json!("user")) && amr.contains(&json!("mfa")), "{amr:?}");
+    rename(&strong, "lovelace").await.expect(200);
+    node.get("/v1/verify?acr=aal2&max_age=300", &strong.access).await.expect(200);
+
+    // Refreshes keep the level for the ttl, and no token outlives it.
+    let ttl = cluster.config.factors.step_up_ttl;
+    let kept = later(&cluster, &node, &tokens, ttl - Duration::from_secs(60)).await;
+    assert_eq!((&claims(&kept)["acr"], &claims(&kept)["exp"]), (&json!("aal2"), &json!(now + ttl.as_secs() as i64)));
+    assert_challenge(&rename(&kept, "byron").await, ", acr_values=\"aal2\", max_age=\"600\"");
+    let fallen = later(&cluster, &node, &kept, Duration::from_secs(60)).await;
+    let claims = claims(&fallen);
+    assert_eq!((&claims["acr"], &claims["amr"], &claims["auth_time"]), (&json!("aal1"), &json!(["pwd"]), &json!(now)));
+}
+
+#[tokio::test]
+async fn i11_passkey_response_steps_up_its_own_session_once() {
+    let (_cluster, node, tokens, mut authenticator) = with_passkey().await;
+    let other = Tokens::of(&sign_in(&node, &mut authenticator).await.expect(200));
+    let credential = authenticator.get(&step_up_options(&node, &tokens).await);
+    let body = json!({ "credential": credential });
+    let elsewhere = reauthenticate(&node, &other, body.clone()).await;
+    assert_eq!(elsewhere.problem(), problem(401, "invalid_passkey"), "a challenge of another session");
+    assert_eq!(reauthenticate(&node, &tokens, body).await.status, 200);
+    let again = json!({ "credential": authenticator.get(&login_options(&node).await) });
+    assert_eq!(reauthenticate(&node, &tokens, again).await.problem(), problem(401, "invalid_passkey"), "of a sign-in");
+    let credential = authenticator.get(&step_up_options(&node, &tokens).await);
+    reauthenticate(&node, &tokens, json!({ "credential": credential })).await.expect(200);
+    let replayed = reauthenticate(&node, &tokens, json!({ "credential": credential })).await;
+    assert_eq!(replayed.problem(), problem(401, "invalid_passkey"));
+}

@@ -1,0 +1,44 @@
+//! Step-up: `POST /v1/me/reauthenticate`, the level and the time that sessions keep, and RFC 9470's challenges.
+
+mod sensitive_calls;
+mod services;
+mod session;
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::{
+    client::{Answer, Client, Tokens},
+    test_cluster::TestCluster,
+};
+
+/// The time after which an authentication is not recent any more (`session.recent`), and a second.
+pub const LONGER_THAN_RECENT: Duration = Duration::from_secs(601);
+
+pub fn problem(status: u16, code: &str) -> (u16, String) {
+    (status, code.to_owned())
+}
+
+pub async fn try_reauthenticate(node: &Client, access: &str, body: Value) -> Answer {
+    let request = node.request(reqwest::Method::POST, "/v1/me/reauthenticate").bearer_auth(access);
+    node.send(request.json(&body)).await
+}
+
+/// Authenticates again with this password. Returns the new access token.
+pub async fn reauthenticate(node: &Client, access: &str, password: &str) -> String {
+    try_reauthenticate(node, access, json!({ "password": password })).await.expect(200).text_of("access_token")
+}
+
+/// Advances the clock, and refreshes the session where its access token has expired. Returns the current tokens.
+pub async fn later(cluster: &TestCluster, node: &Client, tokens: &Tokens, by: Duration) -> Tokens {
+    cluster.advance(by);
+    Tokens::of(&node.refresh(&tokens.refresh).await.expect(200))
+}
+
+#[track_caller]
+pub fn assert_challenge(answer: &Answer, expected: &str) {
+    assert_eq!(answer.problem(), problem(401, "insufficient_user_authentication"), "{}", answer.text);
+    let challenge = "Bearer realm=\"latchkey\", error=\"insufficient_user_authentication\"";
+    assert_eq!(answer.header("www-authenticate"), format!("{challenge}{expected}"));
+}

@@ -1,0 +1,60 @@
+//! Calls of the account that need a recent authentication.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{LONGER_THAN_RECENT, assert_challenge, later, reauthenticate};
+use crate::{
+    accounts::signed_in,
+    harness::{
+        client::{PASSWORD, Tokens},
+        test_cluster::TestCluster,
+    },
+};
+
+/// Every call, with a body that would succeed, and its status then. The last one ends the account.
+fn calls(other: &Tokens) -> Vec<(Method, String, Value, u16)> {
+    vec![
+        (Method::PATCH, "/v1/me".to_owned(), json!({ "username": "lovelace" }), 200),
+        (Method::POST, "/v1/me/email".to_owned(), json!({ "email": "new@example.com" }), 202),
+        (Method::GET, "/v1/me/export".to_owned(), json!({}), 200),
+        (Method::DELETE, format!("/v1/sessions/{}", other.session), json!({}), 204),
+        (Method::DELETE, "/v1/sessions?keep_current=true".to_owned(), json!({}), 200),
+        (Method::DELETE, "/v1/me".to_owned(), json!({}), 202),
+    ]
+}
+
+#[tokio::test]
+async fn sensitive_call_long_after_the_sign_in_is_challenged_and_succeeds_after_a_step_up() {
+    let mut cluster = TestCluster::new();
+    crate::accounts::without_limits(&mut cluster);
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let (tokens, other) = (node.login("ada").await, node.login("ada").await);
+    let tokens = later(&cluster, &node, &tokens, LONGER_THAN_RECENT).await;
+    for (method, path, body, _) in calls(&other) {
+        let answer = signed_in(&node, &tokens, method, &path, body).await;
+        assert_challenge(&answer, ", max_age=\"600\"");
+    }
+    // Calls that change nothing for others need none: the profile, the list, the own session, the password itself.
+    signed_in(&node, &tokens, Method::PATCH, "/v1/me", json!({ "display_name": "Ada" })).await.expect(200);
+    node.get("/v1/sessions", &tokens.access).await.expect(200);
+    let access = reauthenticate(&node, &tokens.access, PASSWORD).await;
+    let tokens = Tokens { access, ..tokens };
+    for (method, path, body, status) in calls(&other) {
+        signed_in(&node, &tokens, method, &path, body).await.expect(status);
+    }
+}
+
+#[tokio::test]
+async fn own_session_ends_and_password_changes_without_a_step_up() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let (tokens, other) = (node.login("ada").await, node.login("ada").await);
+    let tokens = later(&cluster, &node, &tokens, LONGER_THAN_RECENT).await;
+    let other = Tokens::of(&node.refresh(&other.refresh).await.expect(200));
+    node.delete(&format!("/v1/sessions/{}", tokens.session), &tokens.access).await.expect(204);
+    // The current password is a recent authentication.
+    node.change_password(&other.access, PASSWORD, "gravel lantern ostrich nine").await.expect(200);
+}

@@ -1,0 +1,115 @@
+//! What a step-up changes in a session, and for how long.
+
+use std::time::Duration;
+
+use latchkey::{domain::limit::Backoff, store::sql::AuditFilter};
+use serde_json::json;
+
+use super::{LONGER_THAN_RECENT, later, problem, reauthenticate, try_reauthenticate};
+use crate::harness::{client::PASSWORD, test_cluster::TestCluster};
+
+#[tokio::test]
+async fn reauthentication_renews_auth_time_of_the_session_and_refreshes_keep_it() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    let begin = node.verified(&tokens.access).auth_time;
+    let tokens = later(&cluster, &node, &tokens, LONGER_THAN_RECENT).await;
+    assert_eq!(node.verified(&tokens.access).auth_time, begin);
+    let answer = try_reauthenticate(&node, &tokens.access, json!({ "password": PASSWORD })).await.expect(200);
+    let now = cluster.clock.now().as_secs();
+    assert_eq!((&answer.json()["acr"], &answer.json()["auth_time"]), (&json!("aal1"), &json!(now)));
+    assert_eq!(answer.text_of("session_id"), tokens.session);
+    let claims = node.verified(&answer.text_of("access_token"));
+    assert_eq!((claims.auth_time, claims.session_start, claims.iat), (now, Some(begin), now));
+    assert_eq!((claims.acr.as_str(), &claims.amr[..]), ("aal1", &["pwd".to_owned()][..]));
+    // The refresh token stays, and the session's place in its rotation.
+    let next = later(&cluster, &node, &tokens, Duration::from_secs(1)).await;
+    assert_eq!(node.verified(&next.access).auth_time, now);
+    let much_later = later(&cluster, &node, &next, Duration::from_hours(24)).await;
+    assert_eq!(node.verified(&much_later.access).auth_time, now, "the time of the last authentication stays true");
+}
+
+#[tokio::test]
+async fn reauthentication_with_a_wrong_password_changes_nothing_and_is_throttled_like_a_sign_in() {
+    let mut cluster = TestCluster::new();
+    cluster.config.limits.backoff = backoff();
+    cluster.config.limits.login_per_address = None;
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    let begin = node.verified(&tokens.access).auth_time;
+    cluster.advance(Duration::from_secs(60));
+    let mut answers = Vec::new();
+    // A known network has twenty times as many free failures.
+    for _ in 0..22 {
+        answers.push(try_reauthenticate(&node, &tokens.access, json!({ "password": "not the password" })).await);
+    }
+    assert_eq!(answers[0].problem(), problem(403, "wrong_password"));
+    let last = answers.pop().unwrap();
+    assert_eq!(last.problem(), problem(429, "too_many_requests"), "the backoff of sign-ins applies");
+    assert!(!last.header("retry-after").is_empty());
+    assert_eq!(node.try_login("ada", PASSWORD).await.status, 429, "the same failures");
+    let refreshed = node.refresh(&tokens.refresh).await.expect(200).text_of("access_token");
+    assert_eq!(node.verified(&refreshed).auth_time, begin);
+}
+
+/// One free failure.
+fn backoff() -> Option<Backoff> {
+    Some(Backoff {
+        free: 1,
+        first: Duration::from_secs(30),
+        most: Duration::from_secs(300),
+        known_for: Duration::from_hours(24),
+        max_known: 10,
+    })
+}
+
+#[tokio::test]
+async fn reauthentication_of_an_ended_session_a_disabled_account_and_without_password_is_refused() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    let id = node.account("ada").await.text_of("id").parse().unwrap();
+    let (tokens, other) = (node.login("ada").await, node.login("ada").await);
+    let answer = try_reauthenticate(&node, &tokens.access, json!({})).await;
+    assert_eq!(answer.problem(), problem(422, "invalid_fields"));
+    assert_eq!(try_reauthenticate(&node, "", json!({ "password": PASSWORD })).await.status, 401);
+    node.logout(&tokens.refresh).await.expect(204);
+    let answer = try_reauthenticate(&node, &tokens.access, json!({ "password": PASSWORD })).await;
+    assert_eq!(answer.problem(), problem(401, "invalid_token"));
+    latchkey::service::accounts::disable(&node.state, id).await.unwrap();
+    let answer = try_reauthenticate(&node, &other.access, json!({ "password": PASSWORD })).await;
+    assert_eq!(answer.problem(), problem(401, "invalid_token"));
+}
+
+#[tokio::test]
+async fn i5_changed_password_keeps_the_time_of_a_step_up_in_the_new_session() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    let tokens = later(&cluster, &node, &tokens, LONGER_THAN_RECENT).await;
+    let access = reauthenticate(&node, &tokens.access, PASSWORD).await;
+    let now = cluster.clock.now().as_secs();
+    let changed = node.change_password(&access, PASSWORD, "gravel lantern ostrich nine").await.expect(200);
+    assert_eq!(node.verified(&changed.text_of("access_token")).auth_time, now);
+    assert_eq!(node.get("/v1/me", &access).await.status, 401);
+}
+
+#[tokio::test]
+async fn step_up_is_in_the_audit_log_with_its_refusals() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    try_reauthenticate(&node, &tokens.access, json!({ "password": "wrong" })).await.expect(403);
+    reauthenticate(&node, &tokens.access, PASSWORD).await;
+    node.state.audit.flush().await.unwrap();
+    let rows = node.state.sql.audit(&AuditFilter::default(), 100).await.unwrap();
+    let found: Vec<_> = rows.iter().filter(|row| row.event == "reauthentication").collect();
+    let mut seen: Vec<_> = found.iter().map(|row| (row.outcome.as_str(), row.reason.as_deref())).collect();
+    seen.sort_unstable();
+    assert_eq!(seen, [("refused", Some("wrong_password")), ("success", Some("aal1"))]);
+    assert!(found.iter().all(|row| row.session_id.as_deref() == Some(&*tokens.session)));
+}
