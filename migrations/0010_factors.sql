@@ -28,11 +28,19 @@ CREATE TABLE totp_factors (
 );
 CREATE INDEX totp_factors_account ON totp_factors (account_id);
 
--- Recovery codes. A code that was used is deleted.
+-- The key of an account's recovery codes. It is random and not derived from the service's secret, so that the codes outlive a
+-- rotation of the secret.
+CREATE TABLE recovery_keys (
+    account_id TEXT NOT NULL PRIMARY KEY,
+    -- The key, encrypted under the service's secret; bound to the account.
+    sealed BYTEA NOT NULL,
+    created_at BIGINT NOT NULL
+);
+
+-- The recovery codes that were not used yet. A code that was used is deleted.
 CREATE TABLE recovery_codes (
     account_id TEXT NOT NULL,
-    -- HMAC-SHA-256 of the code under a key derived from the service's secret.
-    digest BYTEA NOT NULL,
-    created_at BIGINT NOT NULL,
+    -- HMAC-SHA-256 of the code under the account's key, in hexadecimal.
+    digest TEXT NOT NULL,
     PRIMARY KEY (account_id, digest)
 );

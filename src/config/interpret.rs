@@ -13,7 +13,9 @@ use super::{
     PasswordSettings, RedisSettings, Registration, Secrets, SessionSettings, TelemetrySettings, TokenSettings,
     Verification, check, duration, limits::limits, mail, pages, passkeys, read::Reader, store_url,
 };
-use crate::domain::{audit::Addresses, key::Algorithm, secret::SecretText, text::comparison_key};
+use crate::domain::{
+    account::Roles, audit::Addresses, factor::FactorPolicy, key::Algorithm, secret::SecretText, text::comparison_key,
+};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -90,11 +92,22 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
         )
     });
     let login = LoginSettings { email_code: read.boolean("login.email_code") };
+    let factors = FactorSettings {
+        required: read.one("factors.required", |text| match text {
+            "" | "none" => Ok(FactorPolicy::Nobody),
+            "all" => Ok(FactorPolicy::Everybody),
+            roles => Roles::from_spaced(roles)
+                .map(FactorPolicy::Roles)
+                .map_err(|error| format!("must be none, all, or names of roles separated by spaces: a role {error}")),
+        }),
+        grace: read.duration("factors.grace", Duration::ZERO, 365 * DAY),
+        challenge_ttl: read.duration("factors.challenge_ttl", MINUTE, HOUR),
+        step_up_ttl: read.duration("factors.step_up_ttl", MINUTE, DAY),
+    };
     let account = AccountSettings {
         deletion_grace: read.duration("account.deletion_grace", Duration::ZERO, 365 * DAY),
         undo_window: read.duration("account.undo_window", HOUR, 30 * DAY),
     };
-    let factors = FactorSettings { step_up_ttl: read.duration("factors.step_up_ttl", MINUTE, DAY) };
     let mut http = http(read);
     let token = token(read);
     let redis = redis(read);

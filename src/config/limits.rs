@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{duration, read::Reader};
-use crate::domain::limit::{Backoff, Quota};
+use crate::domain::limit::{Backoff, FactorBackoff, Quota};
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_hours(24);
@@ -17,6 +17,10 @@ pub struct LimitSettings {
     pub login_service: Option<Quota>,
     /// The delays after failed sign-ins to an account.
     pub backoff: Option<Backoff>,
+    /// Second factors of sign-ins from one address.
+    pub factor_per_address: Option<Quota>,
+    /// The delays after wrong codes of a second factor.
+    pub factor_backoff: Option<FactorBackoff>,
     /// Registrations from one address.
     pub registration_per_address: Option<Quota>,
     /// Registrations of one e-mail address.
@@ -69,6 +73,8 @@ pub(super) fn limits(read: &mut Reader<'_>) -> LimitSettings {
         login_per_address: read.one("limits.login_per_address", quota),
         login_service: read.one("limits.login_service", quota),
         backoff: backoff(read),
+        factor_per_address: read.one("limits.factor_per_address", quota),
+        factor_backoff: factor_backoff(read),
         registration_per_address: read.one("limits.registration_per_address", quota),
         registration_per_account: read.one("limits.registration_per_account", quota),
         registration_service: read.one("limits.registration_service", quota),
@@ -89,6 +95,22 @@ pub(super) fn limits(read: &mut Reader<'_>) -> LimitSettings {
             .one("limits.client_authentication_failures_per_address", quota),
         ipv6_network: ipv6_network(read),
     }
+}
+
+fn factor_backoff(read: &mut Reader<'_>) -> Option<FactorBackoff> {
+    let free = read.one("limits.factor_backoff_after", |text| match text {
+        "off" => Ok(None),
+        text => {
+            let number = text.parse().ok().filter(|number| (1..=100).contains(number));
+            number.map(Some).ok_or_else(|| "must be a whole number, 1 to 100, or off".into())
+        }
+    });
+    let first = read.duration("limits.factor_backoff_first", SECOND, DAY);
+    let most = read.duration("limits.factor_backoff_max", SECOND, 7 * DAY);
+    read.rule(&["limits.factor_backoff_first", "limits.factor_backoff_max"], first <= most, |read| {
+        format!("must not be longer than {}", read.mention("limits.factor_backoff_max"))
+    });
+    free.map(|free| FactorBackoff { free, first, most })
 }
 
 fn ipv6_network(read: &mut Reader<'_>) -> Option<Ipv6Network> {

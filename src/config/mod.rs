@@ -25,7 +25,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 
-use crate::domain::{audit::Addresses, key::Algorithm, secret::SecretText, session::RepeatRule};
+use crate::domain::{audit::Addresses, factor::FactorPolicy, key::Algorithm, secret::SecretText, session::RepeatRule};
 
 pub use self::{
     error::{ConfigError, Origin, Problem},
@@ -140,8 +140,14 @@ pub struct LoginSettings {
 }
 
 /// Second factors and step-up.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct FactorSettings {
+    /// The accounts that must have a second factor.
+    pub required: FactorPolicy,
+    /// Time in which such an account can sign in without one, from its first sign-in that lacks one.
+    pub grace: Duration,
+    /// Time to show or set up the second factor of a sign-in.
+    pub challenge_ttl: Duration,
     /// Time during which a session keeps the level of a step-up.
     pub step_up_ttl: Duration,
 }

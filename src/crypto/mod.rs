@@ -3,6 +3,7 @@
 pub mod access_token;
 pub mod authorization_code;
 pub mod browser_token;
+pub mod challenge;
 pub mod client_assertion;
 pub mod client_keys;
 pub mod client_secret;
@@ -19,7 +20,9 @@ pub mod one_time_token;
 pub mod origin_tag;
 pub mod passkeys;
 pub mod pseudonymizer;
+pub mod recovery_code;
 pub mod refresh_token;
 pub mod seal;
 pub mod signing_key;
 pub mod token_verifier;
+pub mod totp;

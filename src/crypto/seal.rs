@@ -88,6 +88,12 @@ impl Sealer {
         sealed
     }
 
+    /// The first bytes of every value that is sealed under the current secret, and of no other.
+    pub fn current_header(&self) -> Vec<u8> {
+        let current = &self.keys[0];
+        [&[VERSION], current.id.as_slice()].concat()
+    }
+
     /// Decrypts a value that was sealed under any of the secrets.
     ///
     /// # Errors
@@ -148,6 +154,8 @@ mod tests {
         let sealed = sealed_under("one");
         let opened = sealer("one", &[]).open(&sealed, b"its place").unwrap();
         assert_eq!((&opened.bytes[..], opened.outdated), (&b"the plaintext"[..], false));
+        assert!(sealed.starts_with(&sealer("one", &[]).current_header()));
+        assert!(!sealed.starts_with(&sealer("two", &["one"]).current_header()));
         assert!(!sealed.windows(9).any(|window| window == b"plaintext"));
     }
 

@@ -74,6 +74,18 @@ words! {
         Reauthentication = "reauthentication",
         /// An account was invited to set its password.
         AccountInvited = "account_invited",
+        /// A second factor of a sign-in was refused; `detail` is its kind.
+        SecondFactor = "second_factor",
+        /// A second factor was added; `detail` is its kind.
+        FactorAdded = "factor_added",
+        /// A second factor was removed; `detail` is its kind.
+        FactorRemoved = "factor_removed",
+        /// An operator, an admin or a service client removed all second factors of an account.
+        FactorsReset = "factors_reset",
+        /// Recovery codes were made; those of before stopped working.
+        RecoveryCodesMade = "recovery_codes_made",
+        /// A recovery code replaced a second factor; `detail` is the number of codes that are left.
+        RecoveryCodeUsed = "recovery_code_used",
         /// A passkey was added to an account, or a registration was refused; `detail` is the passkey's id.
         PasskeyAdded = "passkey_added",
         /// A passkey was renamed; `detail` is its id.

@@ -7,7 +7,7 @@ use uuid::{Builder, Uuid};
 
 use super::{
     clock::Timestamp,
-    ids::{AccountId, SessionId},
+    ids::{AccountId, FactorId, SessionId},
 };
 
 /// The size of a thread's buffer of random bytes for UUIDs: a call of the generator costs nearly the same for 16 and for 512
@@ -71,6 +71,11 @@ impl Entropy {
     /// The id of a new session.
     pub fn session_id(&self) -> SessionId {
         SessionId(self.uuid())
+    }
+
+    /// The id of a new second factor, ordered by `now`.
+    pub fn factor_id(&self, now: Timestamp) -> FactorId {
+        FactorId(self.ordered_uuid(now))
     }
 
     /// The id of a new account, ordered by `now`.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::account::Roles;
+
 /// A kind of second factor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
@@ -84,6 +86,29 @@ impl fmt::Debug for Factors {
     }
 }
 
+/// The accounts that must have a second factor (`factors.required`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum FactorPolicy {
+    /// None.
+    #[default]
+    Nobody,
+    /// All.
+    Everybody,
+    /// Those with one of these roles.
+    Roles(Roles),
+}
+
+impl FactorPolicy {
+    /// Whether an account with these roles must have a second factor.
+    pub fn applies_to(&self, roles: &Roles) -> bool {
+        match self {
+            Self::Nobody => false,
+            Self::Everybody => true,
+            Self::Roles(required) => required.names().iter().any(|role| roles.contains(role)),
+        }
+    }
+}
+
 /// How often the factors of an account have changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FactorsVersion(pub u32);
@@ -113,6 +138,16 @@ mod tests {
                 (1 << position, Some(kind))
             );
         }
+    }
+
+    #[test]
+    fn policy_by_role_applies_to_accounts_with_one_of_the_roles() {
+        let roles = |names: &[&str]| Roles::parse(names).unwrap();
+        let policy = FactorPolicy::Roles(roles(&["admin", "ops"]));
+        assert!(policy.applies_to(&roles(&["support", "ops"])));
+        assert!(!policy.applies_to(&roles(&["support"])) && !policy.applies_to(&Roles::default()));
+        assert!(FactorPolicy::Everybody.applies_to(&Roles::default()));
+        assert!(!FactorPolicy::Nobody.applies_to(&roles(&["admin"])));
     }
 
     #[test]

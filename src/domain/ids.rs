@@ -51,6 +51,10 @@ id! {
     AccountId
 }
 id! {
+    /// The id of a second factor. A version 7 UUID.
+    FactorId
+}
+id! {
     /// The id of a session, the `sid` of its tokens. A version 4 UUID: 122 unpredictable bits.
     SessionId
 }

@@ -79,6 +79,38 @@ impl Backoff {
     }
 }
 
+/// The waits after wrong codes of a second factor, for each account, kind of factor and known device; all unknown devices share
+/// one count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FactorBackoff {
+    /// Wrong codes without a wait.
+    pub free: u32,
+    /// The wait after the first wrong code beyond those; doubles with each further one.
+    pub first: Duration,
+    /// The longest wait.
+    pub most: Duration,
+}
+
+impl FactorBackoff {
+    /// How long wrong codes are remembered: a day, or twice the longest wait.
+    pub fn kept(self) -> Duration {
+        Duration::from_hours(24).max(2 * self.most)
+    }
+
+    /// How many codes can be tried within `window`, by somebody who waits for nothing longer than necessary.
+    pub fn attempts_within(self, window: Duration) -> u32 {
+        let (mut attempts, mut elapsed) = (self.free.saturating_add(1), Duration::ZERO);
+        loop {
+            let doubled = self.first.saturating_mul(1 << (attempts - self.free - 1).min(31));
+            elapsed += doubled.min(self.most);
+            if elapsed >= window || doubled.is_zero() {
+                return attempts;
+            }
+            attempts += 1;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -101,6 +133,17 @@ mod tests {
         let taken = take(quota, full_at, at(4000));
         assert_eq!(taken, Taken { full_at: full_at.unwrap(), refused_for: Some(Duration::from_secs(6)) });
         assert_eq!(take(quota, full_at, at(10_000)).refused_for, None);
+    }
+
+    /// The calculation of docs/factors.md: a code of an authenticator app has six digits, three of them are valid at a time, and
+    /// an account has at most two authenticator apps.
+    #[test]
+    fn guessing_a_code_within_a_day_succeeds_less_often_than_once_in_ten_thousand() {
+        let minutes = |count| Duration::from_mins(count);
+        let backoff = FactorBackoff { free: 5, first: minutes(5), most: minutes(12 * 60) };
+        let attempts = backoff.attempts_within(minutes(24 * 60));
+        assert_eq!(attempts, 14);
+        assert!(f64::from(attempts) * 2.0 * 3.0 / 1e6 < 1e-4);
     }
 
     proptest! {

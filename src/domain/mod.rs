@@ -9,6 +9,7 @@ pub mod audit;
 pub mod authentication;
 pub mod authorization;
 pub mod bounded_map;
+pub mod challenge;
 pub mod client;
 pub mod clock;
 pub mod entropy;

@@ -25,10 +25,10 @@ pub mod shutdown;
 pub mod types;
 
 use api::{
-    account::AccountApi, app_metadata::AppMetadataApi, email_login::EmailLoginApi, health::HealthApi,
-    invitation::InvitationApi, keys::KeysApi, login::LoginApi, me::MeApi, metadata::MetadataApi, passkeys::PasskeysApi,
-    reauthentication::ReauthenticationApi, recovery::RecoveryApi, revocations::RevocationsApi, session::SessionApi,
-    verify::VerifyApi,
+    account::AccountApi, app_metadata::AppMetadataApi, email_login::EmailLoginApi, factors::FactorsApi,
+    health::HealthApi, invitation::InvitationApi, keys::KeysApi, login::LoginApi, me::MeApi, metadata::MetadataApi,
+    passkeys::PasskeysApi, reauthentication::ReauthenticationApi, recovery::RecoveryApi, revocations::RevocationsApi,
+    second_factor::SecondFactorApi, session::SessionApi, verify::VerifyApi,
 };
 use extract::client_info;
 use middleware::{body, concurrency_limit, cors, request_context, timeout};
@@ -44,6 +44,8 @@ use paths::Paths;
 /// | `/v1/me`, `/v1/me/email`, `/v1/me/export` | [`api::me`] |
 /// | `/v1/email/verification`, `/v1/email/verify`, `/v1/email/undo`, `/v1/password/forgot`, `/v1/password/reset`, `/v1/account/secure` | [`api::recovery`] |
 /// | `/v1/login/code`, `/v1/login/code/verify` | [`api::email_login`] |
+/// | `/v1/login/second-factor`, `/v1/login/enrolment/totp`, `/v1/login/enrolment/totp/confirm` | [`api::second_factor`] |
+/// | `/v1/me/factors`, `/v1/me/factors/totp`, `/v1/me/recovery-codes`, `/v1/users/factors/reset` | [`api::factors`] |
 /// | `/v1/users/invite`, `/v1/users/reset` | [`api::invitation`] |
 /// | `/v1/users/{id}/app-metadata` | [`api::app_metadata`] |
 /// | `/v1/login`, `/v1/refresh`, `/v1/logout` | [`api::login`] |
@@ -122,9 +124,18 @@ pub fn document(limits: &Limits) -> Document {
 
 fn service() -> OpenApiService<impl OpenApi, ()> {
     // tuples have at most sixteen members
-    let sign_in = (LoginApi, EmailLoginApi);
-    let account =
-        (AccountApi, MeApi, ReauthenticationApi, RecoveryApi, InvitationApi, PasskeysApi, AppMetadataApi, SessionApi);
+    let sign_in = (LoginApi, EmailLoginApi, SecondFactorApi);
+    let account = (
+        AccountApi,
+        MeApi,
+        ReauthenticationApi,
+        RecoveryApi,
+        InvitationApi,
+        FactorsApi,
+        PasskeysApi,
+        AppMetadataApi,
+        SessionApi,
+    );
     let services = (MetadataApi, KeysApi, VerifyApi, RevocationsApi);
     let oauth = (TokenApi, IntrospectApi, RevokeApi);
     openapi::service((sign_in, account, services, oauth, HealthApi))

@@ -23,9 +23,8 @@ impl Paths {
 
     /// The value of `Allow` for this path (RFC 9110, section 10.2.1).
     pub fn methods(&self, path: &str) -> String {
-        let templates = self.0.iter().filter(|(template, _)| matches(template, path));
-        let methods: Vec<&str> = templates.flat_map(|(_, methods)| methods.iter().map(String::as_str)).collect();
-        if !methods.is_empty() {
+        // the first one: a part that is a name sorts before a parameter, and goes before it
+        if let Some((_, methods)) = self.0.iter().find(|(template, _)| matches(template, path)) {
             return methods.join(", ");
         }
         let page = pages::PATHS.iter().find(|(template, _)| matches(template, path));

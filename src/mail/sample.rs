@@ -68,6 +68,9 @@ fn data(template: Template, change: Option<FactorChange>) -> MailData {
             factor: if is_full { FactorKind::Passkey } else { FactorKind::Totp },
             notice: notice(),
         },
+        Template::RecoveryCodeUsed => {
+            MailData::RecoveryCodeUsed { remaining: if is_full { 9 } else { 1 }, notice: notice() }
+        }
         Template::PasskeyCopied => MailData::PasskeyCopied { notice: notice() },
         Template::RecoveryCodesLow => MailData::RecoveryCodesLow { remaining: if is_full { 2 } else { 1 } },
         Template::Test => MailData::Test { at: AT },

@@ -213,6 +213,7 @@ impl Templates {
             MailData::PasswordChanged { notice }
             | MailData::NewDevice { notice }
             | MailData::SessionReuse { notice }
+            | MailData::RecoveryCodeUsed { notice, .. }
             | MailData::FactorChanged { notice, .. }
             | MailData::PasskeyCopied { notice } => {
                 facts.origin(&notice.origin);
@@ -224,6 +225,9 @@ impl Templates {
             MailData::RecoveryCodesLow { remaining } => {
                 facts.values.insert("remaining".to_owned(), Value::from(*remaining));
             }
+        }
+        if let MailData::RecoveryCodeUsed { remaining, .. } = data {
+            facts.values.insert("remaining".to_owned(), Value::from(*remaining));
         }
         if let MailData::FactorChanged { change, factor, .. } = data {
             facts.set(

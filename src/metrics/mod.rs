@@ -29,11 +29,14 @@ const BUCKETS: [f64; 14] =
     [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
 /// The rate limits by the names used in `429` responses; each series starts at zero.
-const POLICIES: [&str; 20] = [
+const POLICIES: [&str; 23] = [
     "login-address",
     "login-network",
     "login-account",
     "login-service",
+    "factor-address",
+    "factor-network",
+    "factor-account",
     "registration-address",
     "registration-network",
     "registration-account",
@@ -59,6 +62,8 @@ pub struct Metrics {
     requests: HistogramVec,
     /// Logins by outcome.
     pub logins: IntCounterVec,
+    /// Second factors of sign-ins by method and outcome.
+    pub second_factors: IntCounterVec,
     /// Refreshes by outcome.
     pub rotations: IntCounterVec,
     /// Requests refused by a rate limit, by limit.
@@ -79,11 +84,24 @@ impl Metrics {
                 &["route", "method", "status"],
             ),
             logins: counters("latchkey_logins_total", "Logins by outcome.", &["outcome"]),
+            second_factors: counters(
+                "latchkey_second_factors_total",
+                "Second factors of sign-ins, by method and outcome.",
+                &["method", "outcome"],
+            ),
             rotations: counters("latchkey_rotations_total", "Refresh tokens presented, by outcome.", &["outcome"]),
             rate_limited: counters("latchkey_rate_limited_total", "Requests refused by a rate limit.", &["policy"]),
             forwarded,
         };
-        for outcome in ["success", "invalid_credentials", "limited", "unavailable", "failed"] {
+        for outcome in [
+            "success",
+            "invalid_credentials",
+            "second_factor_required",
+            "enrolment_required",
+            "limited",
+            "unavailable",
+            "failed",
+        ] {
             metrics.logins.with_label_values(&[outcome]);
         }
         for outcome in
@@ -91,11 +109,17 @@ impl Metrics {
         {
             metrics.rotations.with_label_values(&[outcome]);
         }
+        for method in ["totp", "recovery_code"] {
+            for outcome in ["success", "wrong_code", "invalid_challenge", "limited", "unavailable", "failed"] {
+                metrics.second_factors.with_label_values(&[method, outcome]);
+            }
+        }
         for policy in POLICIES {
             metrics.rate_limited.with_label_values(&[policy]);
         }
         metrics.register(metrics.requests.clone());
         metrics.register(metrics.logins.clone());
+        metrics.register(metrics.second_factors.clone());
         metrics.register(metrics.rotations.clone());
         metrics.register(metrics.rate_limited.clone());
         metrics.register(all_forwarded);

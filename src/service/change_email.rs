@@ -154,6 +154,7 @@ pub(super) async fn apply(
                 further_claims,
                 claims_version: change.account.claims_version,
                 epoch,
+                authentication: None,
                 idle_timeout: settings.idle_timeout,
                 absolute_timeout: settings.absolute_timeout,
             };

@@ -120,6 +120,7 @@ pub async fn change_password(
         further_claims,
         claims_version: change.account.claims_version,
         epoch,
+        authentication: None,
         idle_timeout: settings.idle_timeout,
         absolute_timeout: settings.absolute_timeout,
     };

@@ -27,7 +27,7 @@ use crate::{
         limits::{self, Attempt, DeviceToken},
         one_time_tokens::{self, Presented},
         request_origin::RequestOrigin,
-        sign_in::{self, Authenticated, SignInStep},
+        sign_in::{self, Authenticated, IssuedChallenge, SignInStep},
         token_issuer::Tokens,
     },
     state::AppState,
@@ -72,6 +72,12 @@ pub enum EmailLoginError {
     /// The code or the link does not work: it was used, has expired, was requested by another app, or the account has changed.
     #[error("the code or the link does not work")]
     InvalidToken,
+    /// The code or the link is right; a second factor must be shown.
+    #[error("a second factor is required")]
+    SecondFactorRequired(Box<IssuedChallenge>),
+    /// The code or the link is right; a second factor must be set up.
+    #[error("a second factor must be set up")]
+    EnrolmentRequired(Box<IssuedChallenge>),
     /// See [`ServiceError`].
     #[error(transparent)]
     Service(#[from] ServiceError),
@@ -160,7 +166,11 @@ pub async fn verify(
         return Err(EmailLoginError::InvalidToken);
     };
     let outcome = finish(state, change, transport, &client, device).await;
-    if outcome.is_err() {
+    let is_used = matches!(
+        outcome,
+        Ok(_) | Err(EmailLoginError::SecondFactorRequired(_) | EmailLoginError::EnrolmentRequired(_))
+    );
+    if !is_used {
         one_time_tokens::restore(state, &claim, &token).await;
     }
     outcome
@@ -188,14 +198,14 @@ async fn finish(
         },
         transport,
         origin: client,
+        device,
         replaces: None,
     };
     match sign_in::proceed(state, proved).await? {
         SignInStep::SignedIn(signed_in) => Ok((signed_in.issue_tokens(state)?, signed_in.device)),
-        SignInStep::EmailVerificationRequired
-        | SignInStep::SecondFactorRequired(_)
-        | SignInStep::EnrolmentRequired(_)
-        | SignInStep::AccountChanged => {
+        SignInStep::SecondFactorRequired(challenge) => Err(EmailLoginError::SecondFactorRequired(challenge)),
+        SignInStep::EnrolmentRequired(challenge) => Err(EmailLoginError::EnrolmentRequired(challenge)),
+        SignInStep::EmailVerificationRequired | SignInStep::AccountChanged => {
             let source = anyhow::anyhow!("the account changed while its owner was signing in");
             Err(ServiceError::Unavailable { what: "account", retry_after: Duration::from_secs(1), source }.into())
         }
@@ -211,6 +221,7 @@ async fn claim_account(
     let (id, now, reason) = (change.account.id, state.clock.now(), Reason::PasswordChanged);
     change.verify_email(now).await?;
     change.remove_password(now).await?;
+    change.clear_factors(now).await?;
     change.clear_pending_address().await?;
     let entry = Entry::new(now, AuditEvent::EmailVerified).account(id).because(TokenPurpose::Login.as_str());
     change.record(&entry.by(Actor::Account).from(ip)).await?;

@@ -42,7 +42,8 @@ impl Initiator {
         client.scopes.contains(SCOPE).then(|| Self::Client(client.id.clone()))
     }
 
-    fn actor(&self) -> Option<Actor> {
+    /// The actor of the audit log; none for the operator of the database handle.
+    pub(super) fn actor(&self) -> Option<Actor> {
         match self {
             Self::Admin(id) => Some(Actor::Admin(*id)),
             Self::Client(id) => Some(Actor::Client(id.clone())),

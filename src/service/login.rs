@@ -14,7 +14,7 @@ use crate::{
     service::{
         error::{ServiceError, from_store_errors},
         limits::{self, AccountLookup, Attempt, DeviceToken},
-        sign_in::{self, Authenticated, SignInStep},
+        sign_in::{self, Authenticated, IssuedChallenge, SignInStep},
         token_issuer::Tokens,
     },
     state::AppState,
@@ -46,6 +46,12 @@ pub enum LoginError {
     /// The password is right, but the account's address is not verified (`registration.verification`).
     #[error("the account's e-mail address is not verified")]
     EmailNotVerified,
+    /// The password is right; a second factor must be shown.
+    #[error("a second factor is required")]
+    SecondFactorRequired(Box<IssuedChallenge>),
+    /// The password is right; a second factor must be set up.
+    #[error("a second factor must be set up")]
+    EnrolmentRequired(Box<IssuedChallenge>),
     /// See [`ServiceError`].
     #[error(transparent)]
     Service(#[from] ServiceError),
@@ -63,6 +69,8 @@ pub async fn login(state: &AppState, input: Login) -> Result<(Tokens, DeviceToke
         Ok(_) => "success",
         Err(LoginError::InvalidCredentials) => "invalid_credentials",
         Err(LoginError::EmailNotVerified) => "email_not_verified",
+        Err(LoginError::SecondFactorRequired(_)) => "second_factor_required",
+        Err(LoginError::EnrolmentRequired(_)) => "enrolment_required",
         Err(LoginError::Service(error)) => error.label(),
     };
     state.metrics.logins.with_label_values(&[label]).inc();
@@ -89,7 +97,7 @@ async fn create_session(
     // Twice at most: an account that changed while its password was verified is read and verified once more.
     for _ in 0..2 {
         let account = match std::mem::replace(&mut lookup, AccountLookup::Deferred) {
-            AccountLookup::Done(account) => account,
+            AccountLookup::Done(account) => account.map(|account| *account),
             AccountLookup::Deferred => state.sql.find_account(&input.identifier).await?,
         };
         let account = verify_password(state, input, account).await?;
@@ -99,12 +107,15 @@ async fn create_session(
             transport: input.transport,
             origin: &input.origin,
             attempt,
+            device: input.device.as_ref(),
             replaces: input.replaces.as_deref(),
         };
         match sign_in::proceed(state, proved).await? {
             SignInStep::SignedIn(signed_in) => return Ok((signed_in.issue_tokens(state)?, signed_in.device)),
             SignInStep::EmailVerificationRequired => return Err(email_not_verified(state)),
-            SignInStep::SecondFactorRequired(_) | SignInStep::EnrolmentRequired(_) | SignInStep::AccountChanged => {}
+            SignInStep::SecondFactorRequired(challenge) => return Err(LoginError::SecondFactorRequired(challenge)),
+            SignInStep::EnrolmentRequired(challenge) => return Err(LoginError::EnrolmentRequired(challenge)),
+            SignInStep::AccountChanged => {}
         }
     }
     let source = anyhow::anyhow!("the account changed twice while its password was being verified");

@@ -20,6 +20,7 @@ pub mod email_login;
 pub mod error;
 pub mod export_account;
 pub mod factor_change;
+pub mod factors;
 pub mod feed;
 pub mod forgot_password;
 mod further_claims;

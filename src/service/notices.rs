@@ -9,7 +9,7 @@ use crate::{
         ids::AccountId,
         mail::{MailData, Template},
     },
-    service::{account_mail, error::ServiceError, request_origin::RequestOrigin},
+    service::{account_mail, error::ServiceError, factors::recovery_codes::FEW, request_origin::RequestOrigin},
     state::AppState,
 };
 
@@ -24,6 +24,25 @@ pub(super) async fn new_device(state: &AppState, account: &Account, origin: &Req
     });
     if let Err(error) = sent.await {
         tracing::warn!(%error, account = %account.id, "the notice of a new device could not be sent");
+    }
+}
+
+/// Tells the owner that a recovery code was used, and if few are left.
+pub(super) async fn recovery_code_used(state: &AppState, account: &Account, origin: &RequestOrigin, left: u32) {
+    let sent = Box::pin(async {
+        if account_mail::wants(state, account, Template::RecoveryCodeUsed) {
+            let notice = account_mail::notice(state, account, origin, state.clock.now()).await?;
+            let data = MailData::RecoveryCodeUsed { remaining: left, notice };
+            account_mail::send(state, account, &account.email, origin, data).await?;
+        }
+        if left <= FEW && account_mail::wants(state, account, Template::RecoveryCodesLow) {
+            let data = MailData::RecoveryCodesLow { remaining: left };
+            account_mail::send(state, account, &account.email, origin, data).await?;
+        }
+        Ok::<_, ServiceError>(())
+    });
+    if let Err(error) = sent.await {
+        tracing::warn!(%error, account = %account.id, "the notice of a used recovery code could not be sent");
     }
 }
 

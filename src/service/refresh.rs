@@ -3,7 +3,10 @@
 use crate::{
     domain::{
         audit::{Actor, AuditEvent, Entry},
-        session::{Accepted, Origin, Rotation},
+        authentication::Acr,
+        clock::Timestamp,
+        event::Reason,
+        session::{Accepted, Grant, Origin, Rotation},
     },
     service::{
         decode_refresh_token::decode_refresh_token,
@@ -95,6 +98,11 @@ async fn rotate(
         record(Entry::new(now, AuditEvent::RefreshReuse).refused(reason));
         Err(RefreshError::Reused)
     };
+    if let Rotation::Rotated(grant) | Rotation::Repeated(grant) | Rotation::Counted(grant) = &rotation
+        && lacks_factor(state, grant, now)
+    {
+        return end_without_factor(state, grant, from, now).await;
+    }
     match rotation {
         Rotation::Rotated(grant) => Ok((token_issuer::issue(state, &grant, now)?, "rotated")),
         Rotation::Repeated(grant) => Ok((token_issuer::issue(state, &grant, now)?, "repeated")),
@@ -115,4 +123,27 @@ async fn rotate(
         Rotation::Gone if claims.expires_at <= now => Err(RefreshError::Expired),
         Rotation::Gone => Err(RefreshError::InvalidToken),
     }
+}
+
+/// Whether the account must have a second factor, the session began without one, and the grace period is over (I14).
+fn lacks_factor(state: &AppState, grant: &Grant, now: Timestamp) -> bool {
+    let settings = &state.config.factors;
+    grant.authentication.acr < Acr::Aal2
+        && settings.required.applies_to(&grant.roles)
+        && now >= grant.created_at + settings.grace
+}
+
+/// Ends a session that lacks the second factor that its account must have.
+async fn end_without_factor<T>(
+    state: &AppState,
+    grant: &Grant,
+    from: &Origin,
+    now: Timestamp,
+) -> Result<T, RefreshError> {
+    let reason = Reason::FactorRequired;
+    if state.redis.sessions.revoke(grant.account, grant.session, reason, now).await? {
+        let entry = Entry::new(now, AuditEvent::SessionEnded).because(reason.as_str()).by(Actor::Service);
+        state.audit.record(entry.account(grant.account).session(grant.session).from(from.ip));
+    }
+    Err(RefreshError::InvalidToken)
 }

@@ -92,6 +92,7 @@ async fn apply(
     let entry = Entry::new(now, AuditEvent::PasswordChange).account(id).because(claim.purpose.as_str());
     change.record(&entry.by(Actor::Account).from(origin.ip)).await?;
     if !was_verified {
+        change.clear_factors(now).await?;
         let entry = Entry::new(now, AuditEvent::EmailVerified).account(id).because(claim.purpose.as_str());
         change.record(&entry.by(Actor::Account).from(origin.ip)).await?;
     }

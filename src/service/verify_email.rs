@@ -271,6 +271,7 @@ pub(super) async fn end_former(
     let (id, now) = (change.account.id, state.clock.now());
     change.set_password(hash, now).await?;
     change.clear_pending_address().await?;
+    change.clear_factors(now).await?;
     let entry = Entry::new(now, AuditEvent::PasswordChange).account(id).because("verify_email");
     change.record(&entry.by(Actor::Account).from(origin.ip)).await?;
     let epoch = change.bump_epoch().await?;

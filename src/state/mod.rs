@@ -63,6 +63,8 @@ pub struct AppState {
     pub audit: AuditLog,
     /// Prepares and delivers mails.
     pub mailer: Mailer,
+    /// Encrypts the secrets of second factors.
+    pub(crate) sealer: Sealer,
     /// The pages for account owners; none if `pages.enabled` is off.
     pub pages: Option<Pages>,
     /// Creates and reads refresh tokens.
@@ -139,6 +141,7 @@ impl AppState {
         let token_digests = TokenDigests::new(&digest_key(&config.secrets.current), previous.iter().map(|key| &**key));
         let sealer = Sealer::new(&config.secrets);
         let keys = SigningKeys::load(config.keys.algorithm, &clock, &entropy, &sql, sealer).await?;
+        let factor_sealer = Sealer::new(&config.secrets);
         let pseudonymizer = Pseudonymizer::new(&derive(&config.secrets.current, derive::LIMITS));
         let origin_tags = OriginTagger::new(&config.secrets);
         let feed_subscribers =
@@ -176,6 +179,7 @@ impl AppState {
             clients,
             audit,
             mailer,
+            sealer: factor_sealer,
             pages,
             refresh_tokens,
             browser_tokens,

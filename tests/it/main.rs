@@ -15,6 +15,7 @@ mod degradation;
 mod docs;
 mod doctor;
 mod embedded;
+mod factors;
 mod faults;
 mod feed;
 mod forged;

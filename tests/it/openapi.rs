@@ -179,7 +179,10 @@ fn document_is_fit_for_code_generators() {
     let schemes = document["components"]["securitySchemes"].as_object().unwrap();
     assert!(schemes.values().all(|scheme| scheme["in"] != "cookie"), "{schemes:?}");
     let tags: Vec<_> = document["tags"].as_array().unwrap().iter().map(|tag| tag["name"].as_str().unwrap()).collect();
-    assert_eq!(tags, ["Sign-in", "Account", "Sessions", "OAuth", "Services", "Keys", "Health"]);
+    assert_eq!(
+        tags,
+        ["Sign-in", "Account", "Second factors", "Passkeys", "Sessions", "OAuth", "Services", "Keys", "Health"]
+    );
     for (path, item) in document["paths"].as_object().unwrap() {
         for operation in item.as_object().unwrap().values() {
             let id = operation["operationId"].as_str().unwrap();

@@ -27,7 +27,7 @@ use crate::{
     http::{self, shutdown::Draining},
     runtime::Cores,
     server,
-    service::{delete_account, mail_delivery, session_mark},
+    service::{delete_account, factors::reseal, mail_delivery, session_mark},
 };
 
 /// Arguments of `latchkey serve`.
@@ -107,6 +107,10 @@ async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
         tokio::spawn({
             let state = Arc::clone(&state);
             async move { announce::report_readiness(&state, endpoints).await }
+        }),
+        tokio::spawn({
+            let state = Arc::clone(&state);
+            async move { reseal::run(&state).await }
         }),
         tokio::spawn(systemd::run_watchdog()),
         tokio::spawn(async move {

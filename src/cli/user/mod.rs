@@ -1,6 +1,7 @@
 //! `latchkey user`: manages accounts.
 
 mod change;
+mod factors;
 mod import;
 mod invite;
 mod list;
@@ -45,6 +46,8 @@ pub enum UserCommand {
     Invite(InviteArgs),
     /// Mail the owner of an account a link and a code that set a new password
     Reset(ResetArgs),
+    /// List or reset the second factors of an account
+    Factors(FactorsArgs),
     /// Set a new e-mail address
     SetEmail(SetEmailArgs),
     /// Show or change the metadata that operators store about an account (app_metadata)
@@ -203,6 +206,34 @@ pub struct ResetArgs {
     /// Print the link and the code instead of mailing them
     #[arg(long)]
     pub print: bool,
+}
+
+/// Arguments of `latchkey user factors`.
+#[derive(Args, Clone, Debug)]
+pub struct FactorsArgs {
+    /// The account.
+    #[command(flatten)]
+    pub account: AccountArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub action: FactorsAction,
+}
+
+/// Subcommands of `latchkey user factors`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum FactorsAction {
+    /// List the second factors, and the number of recovery codes that are left
+    List {
+        /// Print one JSON object per line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove all second factors and recovery codes, and end the account's sessions; verify first who asks
+    Reset {
+        /// Do not ask for confirmation
+        #[arg(long, short)]
+        yes: bool,
+    },
 }
 
 /// Arguments of `latchkey user delete`.

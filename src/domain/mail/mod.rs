@@ -64,6 +64,8 @@ templates! {
     AccountDisabled = "account_disabled",
     /// A second factor was added or removed. [`MailData::FactorChanged`]
     FactorChanged = "factor_changed",
+    /// A recovery code was used. [`MailData::RecoveryCodeUsed`]
+    RecoveryCodeUsed = "recovery_code_used",
     /// A passkey was refused because there may be a copy of its authenticator. [`MailData::PasskeyCopied`]
     PasskeyCopied = "passkey_copied",
     /// Few recovery codes are left. [`MailData::RecoveryCodesLow`]
@@ -83,6 +85,7 @@ impl Template {
             | Self::SessionReuse
             | Self::AccountDisabled
             | Self::FactorChanged
+            | Self::RecoveryCodeUsed
             | Self::PasskeyCopied
             | Self::RecoveryCodesLow => true,
             Self::VerifyAddress
@@ -283,6 +286,13 @@ pub enum MailData {
         /// The facts.
         notice: Notice,
     },
+    /// [`Template::RecoveryCodeUsed`]
+    RecoveryCodeUsed {
+        /// The number of unused recovery codes.
+        remaining: u32,
+        /// The facts.
+        notice: Notice,
+    },
     /// [`Template::PasskeyCopied`]
     PasskeyCopied {
         /// The facts.
@@ -318,6 +328,7 @@ impl MailData {
             Self::SessionReuse { .. } => Template::SessionReuse,
             Self::AccountDisabled { .. } => Template::AccountDisabled,
             Self::FactorChanged { .. } => Template::FactorChanged,
+            Self::RecoveryCodeUsed { .. } => Template::RecoveryCodeUsed,
             Self::PasskeyCopied { .. } => Template::PasskeyCopied,
             Self::RecoveryCodesLow { .. } => Template::RecoveryCodesLow,
             Self::Test { .. } => Template::Test,

@@ -18,7 +18,7 @@ use crate::{
             client_info::{ClientInfo, MailOrigin},
             json::Body,
         },
-        problem::{Code, Failed, Problems},
+        problem::{Code, Failed, ProblemError, Problems},
         types::Secret,
     },
     service::email_login::{self, EmailLoginError},
@@ -115,7 +115,11 @@ impl Problems for LoginCodeProblems {
 impl From<EmailLoginError> for Failed<LoginCodeProblems> {
     fn from(error: EmailLoginError) -> Self {
         match error {
-            EmailLoginError::Off | EmailLoginError::InvalidToken => off(),
+            // only a request for a mail, which starts no session, gets here
+            EmailLoginError::Off
+            | EmailLoginError::InvalidToken
+            | EmailLoginError::SecondFactorRequired(_)
+            | EmailLoginError::EnrolmentRequired(_) => off(),
             EmailLoginError::Service(error) => error.into(),
         }
     }
@@ -129,6 +133,8 @@ impl Problems for VerifyLoginCodeProblems {
         Code::MalformedRequest,
         Code::InvalidCode,
         Code::LoginMethodOff,
+        Code::SecondFactorRequired,
+        Code::FactorEnrolmentRequired,
         Code::CrossSiteRequest,
         Code::CookieCrossSite,
         Code::UnsupportedMediaType,
@@ -142,6 +148,8 @@ impl From<EmailLoginError> for Failed<VerifyLoginCodeProblems> {
         match error {
             EmailLoginError::Off => off(),
             EmailLoginError::InvalidToken => invalid_code().into(),
+            EmailLoginError::SecondFactorRequired(challenge) => ProblemError::second_factor_required(*challenge).into(),
+            EmailLoginError::EnrolmentRequired(challenge) => ProblemError::enrolment_required(*challenge).into(),
             EmailLoginError::Service(error) => error.into(),
         }
     }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{Tag, account::sentence};
 use crate::{
     domain::{
-        account::{Email, Identifier, Roles, Username},
+        account::{Account, Email, Identifier, Roles, Username},
         ids::AccountId,
     },
     http::{
@@ -22,6 +22,7 @@ use crate::{
         types::Time,
     },
     service::{
+        error::ServiceError,
         invite_account::{self, Delivery, Initiator, Invite, InviteError, SCOPE, Started},
         register,
     },
@@ -34,7 +35,7 @@ pub struct InvitationApi;
 /// How the link and the code reach the account's owner.
 #[derive(Enum, Clone, Copy, Debug)]
 #[oai(rename = "Delivery", rename_all = "snake_case")]
-enum DeliveryName {
+pub(super) enum DeliveryName {
     /// By mail.
     Mail,
     /// In the response, for a service client that sends its own mails.
@@ -174,8 +175,16 @@ impl From<InviteError> for Failed<ResetProblems> {
     }
 }
 
+/// The account with an id, an e-mail address or a username.
+pub(super) async fn find_account(state: &AppState, text: &str) -> Result<Option<Account>, ServiceError> {
+    match text.parse::<AccountId>() {
+        Ok(id) => invite_account::by_id(state, id).await,
+        Err(_) => invite_account::by_identifier(state, &Identifier::parse(text)).await,
+    }
+}
+
 /// Checks that the caller may invite and reset. Returns the initiator and the delivery.
-async fn authorise(
+pub(super) async fn authorise(
     state: &AppState,
     caller: &Privileged,
     delivery: Option<DeliveryName>,
@@ -251,10 +260,7 @@ impl InvitationApi {
         Body(request): Body<StartResetRequest>,
     ) -> Result<AcceptedResponse, Failed<ResetProblems>> {
         let (initiator, delivery) = authorise(state, &caller, request.delivery).await?;
-        let account = match request.account.parse::<AccountId>() {
-            Ok(id) => invite_account::by_id(state, id).await?,
-            Err(_) => invite_account::by_identifier(state, &Identifier::parse(&request.account)).await?,
-        };
+        let account = find_account(state, &request.account).await?;
         let started = invite_account::start_reset(state, account, delivery, &initiator, &origin).await?;
         Ok(AcceptedResponse::Accepted(Json(started.into())))
     }

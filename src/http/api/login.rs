@@ -206,6 +206,8 @@ impl Problems for LoginProblems {
         Code::MalformedRequest,
         Code::InvalidCredentials,
         Code::EmailNotVerified,
+        Code::SecondFactorRequired,
+        Code::FactorEnrolmentRequired,
         Code::CrossSiteRequest,
         Code::CookieCrossSite,
         Code::UnsupportedMediaType,
@@ -230,6 +232,8 @@ pub(in crate::http) fn problem(error: LoginError) -> ProblemError {
             let detail = "Verify the e-mail address first. POST /v1/email/verification sends the mail again.";
             ProblemError::new(Code::EmailNotVerified, detail)
         }
+        LoginError::SecondFactorRequired(challenge) => ProblemError::second_factor_required(*challenge),
+        LoginError::EnrolmentRequired(challenge) => ProblemError::enrolment_required(*challenge),
         LoginError::Service(error) => error.into(),
     }
 }
@@ -306,7 +310,8 @@ impl LoginApi {
     /// Sign in
     ///
     /// Checks the identifier and the password and starts a session. The response never reveals whether the account exists or
-    /// is disabled. An account may have up to {session.max_per_account} sessions; a further sign-in ends the oldest.
+    /// is disabled. If the account has a second factor, the response to the right password is `403 second_factor_required`, and
+    /// `POST /v1/login/second-factor` continues; nothing has started until then. An account may have up to {session.max_per_account} sessions; a further sign-in ends the oldest.
     ///
     /// With the transport `cookie`, a browser's page must be of the same site as the API: otherwise the browser would not
     /// keep the cookie, and the response is `403 cookie_cross_site`.

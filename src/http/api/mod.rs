@@ -3,6 +3,7 @@
 pub mod account;
 pub mod app_metadata;
 pub mod email_login;
+pub mod factors;
 pub mod health;
 pub mod invitation;
 pub mod keys;
@@ -13,6 +14,7 @@ pub mod passkeys;
 pub mod reauthentication;
 pub mod recovery;
 pub mod revocations;
+pub mod second_factor;
 pub mod session;
 pub mod verify;
 
@@ -26,6 +28,9 @@ pub enum Tag {
     SignIn,
     /// Register, verify addresses, recover, change and delete the account.
     Account,
+    /// List, add and remove the account's second factors.
+    #[oai(rename = "Second factors")]
+    Factors,
     /// Register and manage passkeys.
     Passkeys,
     /// List and end the account's sessions.
@@ -42,6 +47,6 @@ pub enum Tag {
 
 impl Tag {
     /// The sections in the order in which the document lists them.
-    pub(super) const ORDER: [&str; 8] =
-        ["Sign-in", "Account", "Passkeys", "Sessions", "OAuth", "Services", "Keys", "Health"];
+    pub(super) const ORDER: [&str; 9] =
+        ["Sign-in", "Account", "Second factors", "Passkeys", "Sessions", "OAuth", "Services", "Keys", "Health"];
 }

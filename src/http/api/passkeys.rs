@@ -449,6 +449,8 @@ impl Problems for LoginProblems {
         Code::MalformedRequest,
         Code::InvalidPasskey,
         Code::EmailNotVerified,
+        Code::SecondFactorRequired,
+        Code::FactorEnrolmentRequired,
         Code::LoginMethodOff,
         Code::CrossSiteRequest,
         Code::CookieCrossSite,
@@ -576,6 +578,8 @@ impl PasskeysApi {
     }
 
     /// Rename a passkey
+    ///
+    /// The name is for the owner, who sees it in the list.
     #[oai(path = "/v1/me/passkeys/:id", method = "patch", operation_id = "rename_passkey", tag = "Tag::Passkeys")]
     async fn rename(
         &self,
@@ -693,8 +697,8 @@ fn finish(state: &AppState, step: SignInStep) -> Result<SignedInResponse, Failed
             let detail = "Verify the e-mail address first. POST /v1/email/verification sends the mail again.";
             Err(Failed::new(Code::EmailNotVerified, detail))
         }
-        SignInStep::SecondFactorRequired(_) | SignInStep::EnrolmentRequired(_) | SignInStep::AccountChanged => {
-            Err(invalid_passkey().into())
-        }
+        SignInStep::SecondFactorRequired(challenge) => Err(ProblemError::second_factor_required(*challenge).into()),
+        SignInStep::EnrolmentRequired(challenge) => Err(ProblemError::enrolment_required(*challenge).into()),
+        SignInStep::AccountChanged => Err(invalid_passkey().into()),
     }
 }

@@ -173,6 +173,7 @@ fn sample_secret(field: &str) -> &'static str {
     match field {
         "refresh_token" => "lk_rt_AQGTLu\u{2026}",
         "code" => "K7QW-2M9X",
+        "challenge" => "lk_ch_AWYBkz\u{2026}",
         "request" => "lk_lr_6Zb\u{2026}",
         "token" => "eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCIsImtpZCI6Ii4uLiJ9.\u{2026}.\u{2026}",
         "new_password" => "tidal engine verse marmalade",
@@ -332,6 +333,13 @@ fn example(code: Code, request: Option<&Value>) -> Value {
         Code::UsernameTaken => Some(("username".to_owned(), FieldCode::Taken, "An account with this username exists.")),
         _ => None,
     };
+    if let Code::SecondFactorRequired | Code::FactorEnrolmentRequired = code {
+        let methods =
+            if code == Code::SecondFactorRequired { json!(["totp", "recovery_code"]) } else { json!(["totp"]) };
+        example["challenge"] = json!("lk_ch_AWYBkz\u{2026}");
+        example["methods"] = methods;
+        example["expires_in"] = json!(600);
+    }
     if let Some((field, code, detail)) = field {
         example["detail"] = json!(format!("{field}: {detail}"));
         example["errors"] = json!([{ "field": field, "code": code.as_str(), "detail": detail }]);

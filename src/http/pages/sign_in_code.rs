@@ -86,6 +86,8 @@ fn problem(error: EmailLoginError) -> ProblemError {
     match error {
         EmailLoginError::Off => off(),
         EmailLoginError::InvalidToken => invalid_code(),
+        EmailLoginError::SecondFactorRequired(challenge) => ProblemError::second_factor_required(*challenge),
+        EmailLoginError::EnrolmentRequired(challenge) => ProblemError::enrolment_required(*challenge),
         EmailLoginError::Service(error) => error.into(),
     }
 }

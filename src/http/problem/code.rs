@@ -54,6 +54,8 @@ codes! {
     RefreshTokenReused = "refresh_token_reused", UNAUTHORIZED, "The refresh token was already used";
     /// The link or the code of a mail was used before, has expired, or was issued for a state that has changed.
     InvalidCode = "invalid_code", UNAUTHORIZED, "The link or the code does not work";
+    /// The challenge was used, has expired, belongs to another flow or device, or the account has changed: sign in again.
+    InvalidChallenge = "invalid_challenge", UNAUTHORIZED, "The challenge does not work";
     /// The session was authenticated too long ago or too weakly; `WWW-Authenticate` says what is needed (RFC 9470).
     InsufficientUserAuthentication = "insufficient_user_authentication", UNAUTHORIZED, "A more recent or stronger authentication is required";
     /// The response of the passkey is not valid, its challenge was used or has expired, or no account may use it here.
@@ -64,6 +66,10 @@ codes! {
     RegistrationClosed = "registration_closed", FORBIDDEN, "Registration is closed";
     /// The account must verify its e-mail address before it can sign in.
     EmailNotVerified = "email_not_verified", FORBIDDEN, "The e-mail address is not verified";
+    /// What was sent is right, and a second factor must be shown: `challenge`, `methods` and `expires_in` say how.
+    SecondFactorRequired = "second_factor_required", FORBIDDEN, "A second factor is required";
+    /// What was sent is right, and the account must set up a second factor: `challenge`, `methods` and `expires_in` say how.
+    FactorEnrolmentRequired = "factor_enrolment_required", FORBIDDEN, "A second factor must be set up";
     /// A link or a code arrived without anything that shows who set up the account.
     ProofRequired = "proof_required", FORBIDDEN, "An access token, the password or a new password is required";
     /// This way to sign in is off.
@@ -86,6 +92,8 @@ codes! {
     NotFound = "not_found", NOT_FOUND, "Not found";
     /// There is no such account, or it is disabled.
     UnknownAccount = "unknown_account", NOT_FOUND, "There is no such account";
+    /// The account has no such second factor.
+    UnknownFactor = "unknown_factor", NOT_FOUND, "The account has no such second factor";
     /// The account has no such session.
     UnknownSession = "unknown_session", NOT_FOUND, "The account has no such session";
     /// The account has no such passkey.
@@ -98,6 +106,12 @@ codes! {
     EmailTaken = "email_taken", CONFLICT, "The e-mail address is taken";
     /// The username belongs to an account.
     UsernameTaken = "username_taken", CONFLICT, "The username is taken";
+    /// The account has as many second factors of the kind as it may have.
+    TooManyFactors = "too_many_factors", CONFLICT, "The account has too many second factors";
+    /// The account must keep a second factor.
+    FactorRequired = "factor_required", CONFLICT, "The account must have a second factor";
+    /// The account has no second factor, which the call needs.
+    NoSecondFactor = "no_second_factor", CONFLICT, "The account has no second factor";
     /// The passkey is registered already.
     PasskeyExists = "passkey_exists", CONFLICT, "The passkey is registered already";
     /// The account has as many passkeys as it may.

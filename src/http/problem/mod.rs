@@ -18,7 +18,7 @@ pub use failed::{ALWAYS, Failed, Problems};
 
 use crate::{
     domain::limit::TooMany,
-    service::{error::ServiceError, recent_authentication::InsufficientAuthentication},
+    service::{error::ServiceError, recent_authentication::InsufficientAuthentication, sign_in::IssuedChallenge},
 };
 
 /// The media type of problems (RFC 9457, section 3).
@@ -42,6 +42,8 @@ pub struct ProblemError {
     pub limit: Option<Box<TooMany>>,
     /// How recent and how strong the authentication must be (RFC 9470).
     pub step_up: Option<InsufficientAuthentication>,
+    /// The challenge with which a sign-in continues.
+    pub challenge: Option<Box<IssuedChallenge>>,
     /// Whether to delete the refresh cookie.
     pub clear_cookie: bool,
 }
@@ -57,8 +59,21 @@ impl ProblemError {
             allow: None,
             limit: None,
             step_up: None,
+            challenge: None,
             clear_cookie: false,
         }
+    }
+
+    /// A sign-in that continues with a second factor.
+    pub fn second_factor_required(challenge: IssuedChallenge) -> Self {
+        let detail = "Send the challenge with a second factor to POST /v1/login/second-factor.";
+        Self { challenge: Some(Box::new(challenge)), ..Self::new(Code::SecondFactorRequired, detail) }
+    }
+
+    /// A sign-in that continues when a second factor was set up.
+    pub fn enrolment_required(challenge: IssuedChallenge) -> Self {
+        let detail = "The account must have a second factor. Set one up with POST /v1/login/enrolment/totp.";
+        Self { challenge: Some(Box::new(challenge)), ..Self::new(Code::FactorEnrolmentRequired, detail) }
     }
 
     /// An error that lists fields. Its detail names them all.
@@ -77,6 +92,12 @@ impl ProblemError {
             detail: self.detail.clone(),
             code: self.code.as_str().to_owned(),
             request_id: request_id.to_owned(),
+            challenge: self.challenge.as_ref().map(|it| it.challenge.expose().to_owned()),
+            methods: self
+                .challenge
+                .as_ref()
+                .map(|it| it.methods.iter().map(|method| method.as_str().to_owned()).collect()),
+            expires_in: self.challenge.as_ref().map(|it| it.expires_in),
             errors: (!self.fields.is_empty()).then(|| self.fields.clone()),
         };
         problem.to_json_string()
@@ -207,6 +228,12 @@ pub(super) struct Problem {
     code: String,
     /// The id of the request, as in the header `X-Request-Id` and in the service's log.
     request_id: String,
+    /// With `second_factor_required` and `factor_enrolment_required`: the challenge with which the sign-in continues.
+    challenge: Option<String>,
+    /// With these: the factors with which it can continue, such as `totp`. Later releases may add values.
+    methods: Option<Vec<String>>,
+    /// With these: how many seconds the challenge works.
+    expires_in: Option<u64>,
     /// The fields that are missing or invalid.
     errors: Option<Vec<FieldError>>,
 }

@@ -63,7 +63,7 @@ pub enum AccountLookup {
     /// The account was not read.
     Deferred,
     /// The account was read just now; none if it does not exist.
-    Done(Option<Account>),
+    Done(Option<Box<Account>>),
 }
 
 /// An admitted login attempt. Counts as a failure until it is trusted or refunded.
@@ -79,6 +79,8 @@ pub struct Attempt {
     known_device: Option<DeviceToken>,
     /// Whether the account knows neither the device nor the network.
     is_stranger: bool,
+    /// The bucket of the device or network, if the account knows it.
+    recognized: Option<ThrottleBucket>,
 }
 
 impl Attempt {
@@ -93,7 +95,8 @@ impl Attempt {
         device: Option<&DeviceToken>,
     ) -> Result<Self, ServiceError> {
         let (network, subject) = (Network::of(ip), subject_of(state, account));
-        let mut attempt = Self { subject, bucket: None, network, known_device: None, is_stranger: false };
+        let mut attempt =
+            Self { subject, bucket: None, network, known_device: None, is_stranger: false, recognized: None };
         if state.config.limits.backoff.is_some() {
             let device_bucket = device.map(|token| device_bucket(state, &attempt.subject, token));
             let address_bucket = address_bucket(state, &attempt.subject, network);
@@ -101,6 +104,7 @@ impl Attempt {
             let known = limiter.recognize(&attempt.subject, device_bucket.as_ref(), &address_bucket, now).await?;
             attempt.is_stranger = known.is_none();
             attempt.known_device = device.filter(|_| device_bucket.is_some() && device_bucket == known).cloned();
+            attempt.recognized = known;
         }
         Ok(attempt)
     }
@@ -116,7 +120,14 @@ impl Attempt {
         let network = Network::of(ip);
         let Some(backoff) = state.config.limits.backoff else {
             return Ok((
-                Self { subject: String::new(), bucket: None, network, known_device: None, is_stranger: false },
+                Self {
+                    subject: String::new(),
+                    bucket: None,
+                    network,
+                    known_device: None,
+                    is_stranger: false,
+                    recognized: None,
+                },
                 AccountLookup::Deferred,
             ));
         };
@@ -128,7 +139,7 @@ impl Attempt {
                 let account = state.sql.find_account(identifier).await?;
                 let found = account.as_ref().map_or(LoginSubject::Identifier, |it| LoginSubject::Account(it.id));
                 state.login_subjects.insert(&digest, found, now);
-                (found, AccountLookup::Done(account))
+                (found, AccountLookup::Done(account.map(Box::new)))
             }
         };
         let (id, subject) = match found {
@@ -148,7 +159,9 @@ impl Attempt {
     ) -> Result<Self, ServiceError> {
         let (network, subject) = (Network::of(ip), subject_of(state, account));
         match state.config.limits.backoff {
-            None => Ok(Self { subject, bucket: None, network, known_device: None, is_stranger: false }),
+            None => {
+                Ok(Self { subject, bucket: None, network, known_device: None, is_stranger: false, recognized: None })
+            }
             Some(backoff) => Self::admit(state, (Some(account), subject), backoff, (ip, network), device).await,
         }
     }
@@ -167,7 +180,8 @@ impl Attempt {
             ThrottleDecision::Admitted(bucket) => {
                 let known_device = device.filter(|_| device_bucket.as_ref() == Some(&bucket)).cloned();
                 let is_stranger = bucket.is_of_strangers();
-                Ok(Self { subject, bucket: Some(bucket), network, known_device, is_stranger })
+                let recognized = Some(bucket.clone()).filter(|_| !is_stranger);
+                Ok(Self { subject, bucket: Some(bucket), network, known_device, is_stranger, recognized })
             }
             ThrottleDecision::Wait(retry_after) => {
                 let mut entry = Entry::new(now, AuditEvent::RateLimit).refused("too_many").detail("login-account");
@@ -176,6 +190,11 @@ impl Attempt {
                 Err(refused(state, TooMany { policy: "login-account", quota: quota_of(backoff), retry_after }))
             }
         }
+    }
+
+    /// The bucket of the device or the network, if the account knows one of them.
+    pub(in crate::service) fn recognized(&self) -> Option<&ThrottleBucket> {
+        self.recognized.as_ref()
     }
 
     /// Removes the attempt from the failures and marks the device and the network as known to the account, after a correct
@@ -204,9 +223,9 @@ impl Attempt {
     }
 
     /// Removes the attempt from the failures: the password was not checked.
-    pub async fn refund(self, state: &AppState) {
-        let Some(bucket) = self.bucket else { return };
-        if let Err(error) = state.redis.rate_limits.refund(&self.subject, &bucket).await {
+    pub async fn refund(&self, state: &AppState) {
+        let Some(bucket) = &self.bucket else { return };
+        if let Err(error) = state.redis.rate_limits.refund(&self.subject, bucket).await {
             tracing::debug!(%error, "a login attempt could not be refunded");
         }
     }

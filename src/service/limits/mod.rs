@@ -5,11 +5,13 @@
 //! client authentications are counted by each node: a request to Redis would cost more than they do, and their limits only
 //! have to stop runaway programs.
 
+mod factor_throttle;
 mod login_throttle;
 mod network;
 
 use std::net::IpAddr;
 
+pub use factor_throttle::FactorAttempt;
 pub use login_throttle::{AccountLookup, Attempt, DeviceToken};
 
 use self::network::Network;
@@ -39,6 +41,7 @@ const REGISTRATION: AddressPolicy = AddressPolicy { address: "registration-addre
 const PASSWORD_CHANGE: AddressPolicy =
     AddressPolicy { address: "password-change-address", network: "password-change-network" };
 const RECOVERY: AddressPolicy = AddressPolicy { address: "recovery-address", network: "recovery-network" };
+const FACTOR: AddressPolicy = AddressPolicy { address: "factor-address", network: "factor-network" };
 const PASSKEY: AddressPolicy = AddressPolicy { address: "passkey-address", network: "passkey-network" };
 const REFRESH: AddressPolicy = AddressPolicy { address: "refresh-address", network: "refresh-network" };
 const CLIENT_AUTHENTICATION: AddressPolicy =
@@ -130,6 +133,14 @@ pub async fn recovery(state: &AppState, ip: Option<IpAddr>) -> Result<(), Servic
     let limits = &state.config.limits;
     shared_by_address(state, RECOVERY, limits.recovery_per_address, ip, IfDown::Fail).await?;
     shared(state, "recovery-service", limits.recovery_service, &[], IfDown::Fail).await
+}
+
+/// Checks whether a client may show or set up the second factor of a sign-in.
+///
+/// # Errors
+/// [`ServiceError`]
+pub async fn second_factor(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
+    shared_by_address(state, FACTOR, state.config.limits.factor_per_address, ip, IfDown::Fail).await
 }
 
 /// Checks whether a client may begin or end a ceremony of a passkey.

@@ -77,6 +77,7 @@ async fn admit(state: &AppState, input: &PasskeySignIn) -> Result<SignInStep, Pa
             transport: input.transport,
             origin: &input.origin,
             attempt: &attempt,
+            device: input.device.as_ref(),
             replaces: input.replaces.as_deref(),
         };
         match sign_in::proceed(state, proved).await? {

@@ -1,14 +1,21 @@
 //! Finishes every sign-in, whatever was proved: by password, by mail, by passkey, on a page. Decides what is still required, and
 //! starts the session once nothing is. Until then nothing exists: no session and no trusted device.
 
+mod challenge;
+pub mod enrolment;
+mod policy;
+pub mod second_factor;
 mod session;
 
+use self::policy::Requirement;
 use crate::{
     config::Verification,
     domain::{
         account::Account,
         audit::{Actor, AuditEvent, Entry},
         authentication::Authentication,
+        challenge::ChallengePurpose,
+        clock::Timestamp,
         factor::FactorKind,
         secret::SecretText,
         session::{Grant, Origin, Transport},
@@ -37,6 +44,8 @@ pub struct Authenticated<'a> {
     pub origin: &'a Origin,
     /// The admitted attempt at a password, or [`Attempt::recognize`] where none was counted.
     pub attempt: &'a Attempt,
+    /// The token of the device that the client sent, if any: a challenge works for the same device only.
+    pub device: Option<&'a DeviceToken>,
     /// The refresh token of the session that the new one replaces; it ends (ASVS 7.2.4).
     pub replaces: Option<&'a str>,
 }
@@ -91,22 +100,39 @@ pub struct IssuedChallenge {
 /// # Errors
 /// [`ServiceError`]. No session was started, or nobody has its tokens.
 pub async fn proceed(state: &AppState, input: Authenticated<'_>) -> Result<SignInStep, ServiceError> {
-    let Authenticated { mut account, authentication, transport, origin, attempt, replaces } = input;
-    if account.is_closed(state.clock.now()) {
+    let now = state.clock.now();
+    if input.account.is_closed(now) {
         return Ok(SignInStep::AccountChanged);
     }
-    if state.config.registration.verification == Verification::Required && !account.email_verified {
-        let entry = Entry::new(state.clock.now(), AuditEvent::SignIn).account(account.id).refused("email_not_verified");
-        state.audit.record(entry.by(Actor::Anyone).from(origin.ip));
+    if state.config.registration.verification == Verification::Required && !input.account.email_verified {
+        let entry = Entry::new(now, AuditEvent::SignIn).account(input.account.id).refused("email_not_verified");
+        state.audit.record(entry.by(Actor::Anyone).from(input.origin.ip));
         return Ok(SignInStep::EmailVerificationRequired);
     }
+    let ends_by = match policy::requirement(&state.config.factors, &input.account, &input.authentication, now) {
+        Requirement::Nothing => None,
+        Requirement::EnrolmentUntil(until) => {
+            begin_grace(state, &input.account, now).await?;
+            Some(until)
+        }
+        Requirement::SecondFactor => {
+            let methods = policy::methods(&input.account, &input.authentication);
+            let challenge = wait(state, &input, ChallengePurpose::SecondFactor, methods).await?;
+            return Ok(SignInStep::SecondFactorRequired(Box::new(challenge)));
+        }
+        Requirement::Enrolment => {
+            let challenge = wait(state, &input, ChallengePurpose::Enrolment, vec![FactorKind::Totp]).await?;
+            return Ok(SignInStep::EnrolmentRequired(Box::new(challenge)));
+        }
+    };
+    let Authenticated { mut account, authentication, transport, origin, attempt, device: _, replaces } = input;
     if account.deletion_at.is_some() {
         match delete_account::cancel(state, account.id).await? {
             Some(kept) => account = kept,
             None => return Ok(SignInStep::AccountChanged),
         }
     }
-    let start = session::start(state, &account, authentication, transport, origin);
+    let start = session::start(state, &account, session::Begin { authentication, transport, origin, ends_by });
     let (started, (device, is_new)) = tokio::join!(start, attempt.trust_device(state, &account));
     let Some(grant) = started? else {
         accounts::resync(state, account.id, account.epoch).await?;
@@ -118,4 +144,30 @@ pub async fn proceed(state: &AppState, input: Authenticated<'_>) -> Result<SignI
         notices::new_device(state, &account, &origin).await;
     }
     Ok(SignInStep::SignedIn(Box::new(SignedIn { grant, device })))
+}
+
+/// Issues the challenge of a sign-in that can't be finished yet. The attempt at the password no longer counts as a failure: the
+/// password is right.
+async fn wait(
+    state: &AppState,
+    input: &Authenticated<'_>,
+    purpose: ChallengePurpose,
+    methods: Vec<FactorKind>,
+) -> Result<IssuedChallenge, ServiceError> {
+    let challenge = challenge::issue(state, purpose, input, methods).await?;
+    input.attempt.refund(state).await;
+    Ok(challenge)
+}
+
+/// Stores that the grace period of an account has begun, at its first sign-in that lacks a second factor.
+async fn begin_grace(state: &AppState, account: &Account, now: Timestamp) -> Result<(), ServiceError> {
+    if account.factor_required_at.is_some() {
+        return Ok(());
+    }
+    let Some(mut change) = state.sql.change_account(account.id).await? else { return Ok(()) };
+    if change.account.factor_required_at.is_none() {
+        change.set_factor_required(Some(now)).await?;
+        change.commit().await?;
+    }
+    Ok(())
 }

@@ -1,10 +1,13 @@
 //! The session of a sign-in: starts it, and ends the one that it replaces.
 
+use std::time::Duration;
+
 use crate::{
     domain::{
         account::Account,
         audit::{Actor, AuditEvent, Entry},
         authentication::{Acr, Authentication, AuthenticationMethods},
+        clock::Timestamp,
         event::Reason,
         session::{Grant, Origin, Transport},
     },
@@ -13,16 +16,29 @@ use crate::{
     store::redis::{Create, NewSession, SessionBasis},
 };
 
+/// A session to start.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Begin<'a> {
+    /// How and when the owner has authenticated.
+    pub(super) authentication: Authentication,
+    /// How the refresh token travels.
+    pub(super) transport: Transport,
+    /// The client.
+    pub(super) origin: &'a Origin,
+    /// When the session ends at the latest, if that is before `session.absolute_timeout`.
+    pub(super) ends_by: Option<Timestamp>,
+}
+
 /// Starts a session. None if the account has changed since its owner authenticated.
 pub(super) async fn start(
     state: &AppState,
     account: &Account,
-    authentication: Authentication,
-    transport: Transport,
-    origin: &Origin,
+    begin: Begin<'_>,
 ) -> Result<Option<Grant>, ServiceError> {
+    let Begin { authentication, transport, origin, ends_by } = begin;
     let now = state.clock.now();
     let settings = &state.config.session;
+    let longest = ends_by.map_or(Duration::MAX, |at| at.saturating_since(now));
     let session_id = state.entropy.session_id();
     // A session without an authentication was started by a password alone, at its beginning.
     let by_password = (AuthenticationMethods::PASSWORD, Acr::Aal1);
@@ -39,8 +55,8 @@ pub(super) async fn start(
         origin: origin.clone(),
         tag: state.origin_tags.tag(origin.ip, origin.user_agent.as_deref()),
         basis: SessionBasis { authentication, ..SessionBasis::default() },
-        idle_timeout: settings.idle_timeout,
-        absolute_timeout: settings.absolute_timeout,
+        idle_timeout: settings.idle_timeout.min(longest),
+        absolute_timeout: settings.absolute_timeout.min(longest),
         max_per_account: settings.max_per_account,
     };
     match state.redis.sessions.create(session, now).await? {

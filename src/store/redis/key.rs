@@ -10,9 +10,11 @@
 //! | `lk:c{T}AH` | string | an authorization code of account `A`; `H` is its SHA-256 | after a minute; ten minutes after its use |
 //! | `lk:aH` | string | an authorization request that waits for its user; `H` is the SHA-256 of its handle | after ten minutes |
 //! | `lk:m` | string | the session mark: a time that the database has too (`service/session_mark.rs`) | never |
+//! | `lk:h{T}N` | string | a challenge of a sign-in; `N` is a digest of its secret | with the challenge |
 //! | `lk:jH` | string | marks an assertion of a service client (`private_key_jwt`) as used; `H` is a hash of the client and the `jti` | with the assertion |
 //! | `lk:lH` | string | the time when a rate limit is at rest; `H` is a keyed hash of the limit and its subject | with that |
 //! | `lk:gH` | hash | the login throttle of an account, a field per bucket; `H` is a keyed hash of its name | an hour to a day after the last failure; `limits.known_for` after the last sign-in |
+//! | `lk:fH` | hash | the throttle of a kind of second factor of an account, a field per bucket; `H` is a keyed hash of both | a day, or twice `limits.factor_backoff_max`, after the last failure |
 //!
 //! Revocations and heartbeats are published on the channel `lk:r`, or `lk:r@N` for database `N`, since channels belong to
 //! the whole server. On `lk:r:NODE` a node receives acknowledgements (`revocation_log/ack_tracker.rs`).
@@ -119,6 +121,13 @@ impl Keys {
         format!("{}m", self.prefix)
     }
 
+    /// A challenge of an account's sign-in.
+    pub fn challenge(&self, account: AccountId, name: &str) -> String {
+        let mut key = self.of_bucket("h{", bucket(account), name.len());
+        key.push_str(name);
+        key
+    }
+
     /// The stream of the revocations of an account's bucket.
     pub fn events(&self, account: AccountId) -> String {
         self.events_of_bucket(bucket(account))
@@ -164,6 +173,11 @@ impl Keys {
     /// The login throttle of an account.
     pub fn login_throttle(&self, account: &str) -> String {
         format!("{}g{account}", self.prefix)
+    }
+
+    /// The throttle of a kind of second factor of an account.
+    pub fn factor_throttle(&self, subject: &str) -> String {
+        format!("{}f{subject}", self.prefix)
     }
 
     /// The channel where the revocations of a database are published.

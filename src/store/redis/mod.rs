@@ -5,6 +5,7 @@
 mod address;
 mod authorizations;
 mod batch;
+mod challenges;
 mod connection;
 pub mod embedded;
 mod failure;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 
 pub use self::{
     authorizations::{Authorizations, Exchange, Exchanged, NewCode},
+    challenges::{ChallengeStore, FoundChallenge},
     connection::{RedisConnection, RedisError},
     health::{Description, Finding, RedisHealth, Severity},
     last_use::UseOrigin,
@@ -71,6 +73,8 @@ pub struct RedisStores {
     pub passkey_challenges: PasskeyChallenges,
     /// Authorization requests and codes.
     pub authorizations: Authorizations,
+    /// Challenges of sign-ins.
+    pub challenges: ChallengeStore,
     /// Reachability and configuration of the server.
     pub health: RedisHealth,
     connection: Arc<RedisConnection>,
@@ -97,6 +101,7 @@ impl RedisStores {
             one_time_tokens: OneTimeTokens::new(Arc::clone(&connection)),
             passkey_challenges: PasskeyChallenges::new(Arc::clone(&connection)),
             authorizations: Authorizations::new(Arc::clone(&connection), Arc::clone(&revocation_log)),
+            challenges: ChallengeStore::new(Arc::clone(&connection)),
             health: RedisHealth::new(Arc::clone(&connection)),
             revocation_log,
             connection,

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::domain::{
     clock::Timestamp,
-    limit::{Backoff, Quota},
+    limit::{Backoff, FactorBackoff, Quota},
 };
 
 /// How long Redis keeps failures that are too few for a wait. Short, since attempts for made-up names leave many of them.
@@ -157,6 +157,47 @@ impl RateLimiter {
         answer.as_u64().ok_or_else(|| unexpected("trust_device", &answer))
     }
 
+    /// Admits or delays the check of a code of a second factor. Returns the time until it is admitted, if it is not; else it counts
+    /// as a failure in the bucket until it is settled.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn admit_factor(
+        &self,
+        factor: &str,
+        bucket: &ThrottleBucket,
+        backoff: FactorBackoff,
+        now: Timestamp,
+    ) -> Result<Option<Duration>, RedisError> {
+        let keys = vec![self.connection.keys.factor_throttle(factor)];
+        let arguments = vec![
+            millis(now),
+            bucket.0.as_str().into(),
+            Value::Integer(backoff.free.into()),
+            duration(backoff.first),
+            duration(backoff.most),
+            duration(backoff.kept()),
+        ];
+        let answer = script::run(&self.connection.scripts.factor_throttle, &self.connection, keys, arguments).await?;
+        let wait = answer.as_u64().ok_or_else(|| unexpected("factor_throttle", &answer))?;
+        Ok((wait > 0).then(|| Duration::from_millis(wait)))
+    }
+
+    /// Takes back an admitted attempt at a code: because it was right, or was not checked.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn settle_factor(
+        &self,
+        factor: &str,
+        bucket: &ThrottleBucket,
+        was_right: bool,
+    ) -> Result<(), RedisError> {
+        let keys = vec![self.connection.keys.factor_throttle(factor)];
+        let arguments = vec![bucket.0.as_str().into(), if was_right { "1".into() } else { "0".into() }];
+        script::run(&self.connection.scripts.factor_settle, &self.connection, keys, arguments).await.map(drop)
+    }
+
     /// Takes back an attempt whose password was not checked.
     ///
     /// # Errors
@@ -169,6 +210,11 @@ impl RateLimiter {
 }
 
 impl ThrottleBucket {
+    /// The bucket of unrecognized devices and addresses.
+    pub fn strangers() -> Self {
+        Self(STRANGERS.to_owned())
+    }
+
     /// Whether it is the bucket of unrecognized devices and addresses.
     pub fn is_of_strangers(&self) -> bool {
         self.0 == STRANGERS

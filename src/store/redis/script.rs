@@ -45,6 +45,9 @@ pub(super) struct Scripts {
     pub(super) revoke_tree: Script,
     pub(super) touch: Script,
     pub(super) adopt: Script,
+    pub(super) take_challenge: Script,
+    pub(super) factor_throttle: Script,
+    pub(super) factor_settle: Script,
 }
 
 impl Scripts {
@@ -87,6 +90,9 @@ impl Scripts {
             revoke_tree: script("revoke_tree", include_str!("lua/revoke_tree.lua")),
             touch: script("touch", include_str!("lua/touch.lua")),
             adopt: script("adopt", include_str!("lua/adopt.lua")),
+            take_challenge: standalone("take_challenge", include_str!("lua/take_challenge.lua")),
+            factor_throttle: standalone("factor_throttle", include_str!("lua/factor_throttle.lua")),
+            factor_settle: standalone("factor_settle", include_str!("lua/factor_settle.lua")),
         }
     }
 }

@@ -128,6 +128,8 @@ pub struct Replacement {
     pub claims_version: ClaimsVersion,
     /// The account's new epoch.
     pub epoch: Epoch,
+    /// The authentication of the new session; none for that of the replaced one.
+    pub authentication: Option<Authentication>,
     /// The idle timeout.
     pub idle_timeout: Duration,
     /// The absolute lifetime.
@@ -574,6 +576,7 @@ impl SessionStore {
             further_claims,
             claims_version,
             epoch,
+            authentication,
             idle_timeout,
             absolute_timeout,
         } = replacement;
@@ -585,6 +588,7 @@ impl SessionStore {
             further_claims.encode_with(&roles).into(),
             if accepted == Accepted::Bearer { "1".into() } else { "".into() },
             Value::Integer(claims_version.0.into()),
+            Value::Bytes(authentication.map(encode_authentication).unwrap_or_default().into()),
         ];
         let answer = self.run_revoke_all(account, Some(id), Some(epoch), reason, now, extra).await?;
         match answer.as_str().as_deref() {

@@ -155,6 +155,7 @@ impl AccountChange {
             "DELETE FROM profiles WHERE account_id = $1",
             "DELETE FROM addresses WHERE account_id = $1",
             "DELETE FROM totp_factors WHERE account_id = $1",
+            "DELETE FROM recovery_keys WHERE account_id = $1",
             "DELETE FROM recovery_codes WHERE account_id = $1",
             "DELETE FROM passkeys WHERE account_id = $1",
             "DELETE FROM consents WHERE account_id = $1",

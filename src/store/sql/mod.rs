@@ -13,6 +13,7 @@ mod clients;
 mod consents;
 mod copy;
 mod error;
+mod factors;
 mod imports;
 mod migrate;
 mod outbox;
@@ -47,6 +48,7 @@ pub use self::{
     consents::Consent,
     copy::sqlite_path,
     error::SqlError,
+    factors::{SealedFactor, TotpFactor},
     imports::ImportOutcome,
     outbox::{Attempt, ClaimedMail, OutboxRow, OutboxState, QueueState},
     passkeys::AddPasskeyError,

@@ -121,3 +121,42 @@ async fn i11_redis_holds_digests_of_links_and_codes_only() {
         assert!(!everything.contains(secret), "{secret}");
     }
 }
+
+/// One challenge and one code, presented by sixteen at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn i11_challenge_and_code_work_once_among_sixteen_racers_on_two_nodes() {
+    let cluster = crate::factors::cluster();
+    let nodes = [cluster.node().await, cluster.node().await];
+    let ada = crate::factors::account(&cluster, &nodes[0], "ada").await;
+    for (method, code) in [("totp", ada.app.code(&cluster.clock)), ("recovery_code", ada.recovery_codes[0].clone())] {
+        let challenge = crate::factors::challenge(&nodes[0], "ada").await;
+        let race = (0..16).map(|racer| crate::factors::second_factor(&nodes[racer % 2], &challenge, method, &code));
+        let answers = futures_util::future::join_all(race).await;
+        let won = answers.iter().filter(|answer| answer.status == 200).count();
+        assert_eq!(won, 1, "{method}: {answers:?}");
+    }
+}
+
+/// Sixteen challenges, and one code for all of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn i11_code_works_once_among_sixteen_challenges() {
+    let mut cluster = crate::factors::cluster();
+    cluster.config.limits.factor_backoff = None;
+    let nodes = [cluster.node().await, cluster.node().await];
+    let ada = crate::factors::account(&cluster, &nodes[0], "ada").await;
+    for (method, code) in [("totp", ada.app.code(&cluster.clock)), ("recovery_code", ada.recovery_codes[0].clone())] {
+        let mut challenges = Vec::new();
+        for racer in 0..16 {
+            challenges.push(crate::factors::challenge(&nodes[racer % 2], "ada").await);
+        }
+        let race = challenges.iter().enumerate();
+        let race =
+            race.map(|(racer, challenge)| crate::factors::second_factor(&nodes[racer % 2], challenge, method, &code));
+        let answers = futures_util::future::join_all(race).await;
+        let won = answers.iter().filter(|answer| answer.status == 200).count();
+        assert_eq!(won, 1, "{method}: {answers:?}");
+        for answer in answers.iter().filter(|answer| answer.status != 200) {
+            assert_eq!(answer.problem(), problem(401, "invalid_code"));
+        }
+    }
+}

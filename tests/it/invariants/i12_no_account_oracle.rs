@@ -122,3 +122,34 @@ async fn i12_forgotten_password_takes_the_same_time_for_known_and_unknown_accoun
         assert!((0.2..=0.8).contains(&share), "{path}: an account that exists takes longer in {share:.2} of all pairs");
     }
 }
+
+/// Whoever does not know the password learns nothing of factors, and a made-up challenge reveals no account.
+#[tokio::test]
+async fn i12_second_factor_answers_alike_for_known_and_unknown_accounts() {
+    use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+
+    let cluster = crate::factors::cluster();
+    let node = cluster.node().await;
+    let ada = crate::factors::account(&cluster, &node, "ada").await;
+    node.account("eve").await;
+    let wrong = ["ada", "eve", "nobody"].map(|name| node.try_login(name, "a wrong password"));
+    let wrong: Vec<_> = futures_util::future::join_all(wrong).await.iter().map(seen).collect();
+    assert!(wrong.iter().all(|answer| *answer == wrong[0]), "{wrong:?}");
+
+    let id = *node.verified(&ada.tokens.access).claims.sub.as_bytes();
+    let challenge = |account: [u8; 16], purpose: u8| {
+        let bytes = [&[1, purpose], account.as_slice(), &[7; 24]].concat();
+        format!("lk_ch_{}", BASE64_URL_SAFE_NO_PAD.encode(bytes))
+    };
+    for (path, purpose) in [("/v1/login/second-factor", b'f'), ("/v1/login/enrolment/totp", b'e')] {
+        let mut answers = Vec::new();
+        for account in [id, [9; 16]] {
+            let mut body = json!({ "challenge": challenge(account, purpose) });
+            if purpose == b'f' {
+                (body["method"], body["code"]) = (json!("totp"), json!("123456"));
+            }
+            answers.push(seen(&node.post(path, body).await.expect(401)));
+        }
+        assert_eq!(answers[0], answers[1], "{path}");
+    }
+}

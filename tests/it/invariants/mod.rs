@@ -1,8 +1,9 @@
-//! The invariants I1 to I8, I11 to I13, I15 and I16 (`docs/architecture.md`), and the session cap, on a real Redis.
+//! The invariants I1 to I8, I11 to I16 (`docs/architecture.md`), and the session cap, on a real Redis.
 
 mod i11_single_use;
 mod i12_no_account_oracle;
 mod i13_no_prehijacking;
+mod i14_factors;
 mod i15_every_end;
 mod i16_claims;
 mod i1_one_successor;

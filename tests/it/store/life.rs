@@ -91,6 +91,7 @@ async fn session_keeps_its_authentication_client_and_parent(server: Redis) {
         further_claims: FurtherClaims::default(),
         claims_version: ClaimsVersion(0),
         epoch: Epoch(1),
+        authentication: None,
         idle_timeout: IDLE,
         absolute_timeout: ABSOLUTE,
     };

@@ -212,6 +212,7 @@ async fn run_history(store: &RedisStores, account: AccountId, most: usize, grace
                     further_claims: FurtherClaims::default(),
                     epoch: Epoch(0),
                     claims_version: ClaimsVersion(0),
+                    authentication: None,
                     idle_timeout: IDLE,
                     absolute_timeout: ABSOLUTE,
                 };

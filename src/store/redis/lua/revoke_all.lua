@@ -5,6 +5,7 @@
 --       8 the node that waits for acknowledgements, or ''
 --       To replace a session also:  9 its id  10 the record of the new session ARGV[3]  11 ttl of the key, ms  12 roles or ''
 --       13 '1' if sessions whose tokens travel in a cookie are not accepted here  14 version of the claims
+--       15 the authentication of the new session (last_use.rs), or '' for that of the replaced one
 -- Returns the number of live sessions ended. With a replacement: {their number without the replaced session, the new record,
 -- version of the claims or false, last use or false, details}; 'gone' or 'cookie', without any change, if the session to replace has ended or is not accepted.
 
@@ -45,6 +46,7 @@ if ARGV[9] then
   -- Without the counted repeats: they belong to the tokens of the replaced session.
   if parts[4] and has_last_use(replaced) then
     local origin, _, _, authentication = read_last_use(details[parts[4]])
+    if ARGV[15] ~= '' then authentication = ARGV[15] .. string.sub(authentication, #ARGV[15] + 1) end
     last_use = write_last_use(origin, 0, 0, authentication)
     details[parts[4]] = last_use
   end

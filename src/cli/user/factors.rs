@@ -1,0 +1,72 @@
+//! `latchkey user factors`: lists and resets the second factors of an account.
+
+use std::io::{self, Write};
+
+use super::{FactorsAction, FactorsArgs};
+use crate::{
+    cli::{
+        output::{json_line, visible},
+        prompt,
+    },
+    domain::account::Account,
+    service::{
+        factors::{self, FactorEntry, reset},
+        invite_account::Initiator,
+        request_origin::RequestOrigin,
+    },
+    state::AppState,
+};
+
+/// Runs a command about the factors of an account.
+pub(super) async fn run(state: &AppState, account: &Account, args: &FactorsArgs) -> anyhow::Result<()> {
+    let name = visible(account.email.as_str());
+    match &args.action {
+        FactorsAction::List { json } => list(state, account, *json).await,
+        FactorsAction::Reset { yes } => {
+            prompt::confirm(&format!("Remove all second factors of {name} (id {})?", account.id), *yes)?;
+            reset::reset(state, account, &Initiator::Operator, &RequestOrigin::default()).await?;
+            println!("Removed all second factors and recovery codes of {name}. Its sessions ended.");
+            Ok(())
+        }
+    }
+}
+
+/// A factor as JSON.
+#[derive(serde::Serialize)]
+struct FactorJson {
+    id: String,
+    kind: &'static str,
+    label: String,
+    created_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_used_at: Option<String>,
+}
+
+impl From<&FactorEntry> for FactorJson {
+    fn from(factor: &FactorEntry) -> Self {
+        Self {
+            id: factor.id.to_string(),
+            kind: factor.kind.as_str(),
+            label: factor.label.clone(),
+            created_at: factor.created_at.to_string(),
+            last_used_at: factor.last_used_at.map(|at| at.to_string()),
+        }
+    }
+}
+
+async fn list(state: &AppState, account: &Account, json: bool) -> anyhow::Result<()> {
+    let list = factors::list(state, account.id).await?;
+    let mut out = io::stdout().lock();
+    for factor in list.factors.iter().map(FactorJson::from) {
+        if json {
+            json_line(&mut out, &factor)?;
+        } else {
+            let used = factor.last_used_at.as_deref().unwrap_or("never");
+            writeln!(out, "{}  {:<8}  used {used}  {}", factor.id, factor.kind, visible(&factor.label))?;
+        }
+    }
+    if !json {
+        writeln!(out, "recovery codes left: {}", list.recovery_codes)?;
+    }
+    Ok(out.flush()?)
+}

@@ -1,0 +1,113 @@
+//! Recovery codes: ten random codes of 50 bits, of which SQL holds digests under a random key of the account.
+
+use std::fmt;
+
+use aws_lc_rs::hmac;
+use zeroize::Zeroizing;
+
+use crate::domain::{entropy::Entropy, secret::SecretText};
+
+/// The number of codes of an account.
+pub const COUNT: usize = 10;
+
+/// The characters of codes: no `0`, `O`, `1` and `I`.
+const ALPHABET: &[u8; 32] = b"23456789ABCDEFGHJKLMNPQRSTUVWXYZ";
+
+/// The number of characters of a code.
+const CHARS: usize = 10;
+
+/// A code, without separators. `Debug` omits it.
+#[derive(Clone)]
+pub struct RecoveryCode(SecretText);
+
+impl RecoveryCode {
+    /// A new code.
+    pub fn generate(entropy: &Entropy) -> Self {
+        let bytes = Zeroizing::new(entropy.bytes::<CHARS>());
+        Self(bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect::<String>().into())
+    }
+
+    /// Reads a typed code: in any case, with or without spaces and hyphens. None if it has another form.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.len() > 4 * CHARS {
+            return None;
+        }
+        let kept = text.chars().filter(|c| !matches!(c, ' ' | '-' | '\u{2011}' | '\u{a0}'));
+        let code: Zeroizing<String> = Zeroizing::new(kept.map(|c| c.to_ascii_uppercase()).collect());
+        let valid = code.len() == CHARS && code.bytes().all(|byte| ALPHABET.contains(&byte));
+        valid.then(|| Self(code.as_str().into()))
+    }
+
+    /// The code as its owner sees it: two groups of five characters.
+    pub fn to_text(&self) -> SecretText {
+        let (first, second) = self.0.expose().split_at(CHARS / 2);
+        format!("{first}-{second}").into()
+    }
+}
+
+impl fmt::Debug for RecoveryCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[recovery code]")
+    }
+}
+
+/// The key of an account's codes. `Debug` omits it.
+#[derive(Clone)]
+pub struct RecoveryKey(Zeroizing<Vec<u8>>);
+
+impl RecoveryKey {
+    /// A new key.
+    pub fn generate(entropy: &Entropy) -> Self {
+        Self(Zeroizing::new(entropy.bytes::<32>().to_vec()))
+    }
+
+    /// A key from its bytes.
+    pub fn from_bytes(bytes: Zeroizing<Vec<u8>>) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes, to be sealed.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The digest of a code, in hexadecimal.
+    pub fn digest(&self, code: &RecoveryCode) -> String {
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &self.0), code.0.expose().as_bytes());
+        tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+impl fmt::Debug for RecoveryKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[recovery key]")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_is_read_in_any_case_and_grouping() {
+        let code = RecoveryCode::generate(&Entropy::system());
+        let text = code.to_text();
+        assert_eq!(text.expose().len(), 11);
+        for typed in [text.expose().to_lowercase(), text.expose().replace('-', " "), text.expose().replace('-', "")] {
+            assert_eq!(RecoveryCode::parse(&typed).unwrap().0, code.0, "{typed}");
+        }
+        for bad in ["", "ABCDE", "ABCDE-FGHJ0", "ABCDE-FGHJKL", "ÄBCDE-FGHJK", &"A".repeat(99)] {
+            assert!(RecoveryCode::parse(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn digest_depends_on_the_key_and_the_code() {
+        let entropy = Entropy::system();
+        let (key, code) = (RecoveryKey::generate(&entropy), RecoveryCode::generate(&entropy));
+        assert_eq!(RecoveryKey::from_bytes(Zeroizing::new(key.expose().to_vec())).digest(&code), key.digest(&code));
+        assert_ne!(RecoveryKey::generate(&entropy).digest(&code), key.digest(&code));
+        assert_ne!(key.digest(&RecoveryCode::generate(&entropy)), key.digest(&code));
+        assert_eq!(format!("{key:?} {code:?}"), "[recovery key] [recovery code]");
+    }
+}

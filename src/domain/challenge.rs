@@ -1,0 +1,56 @@
+//! Challenges of sign-ins: what was proved so far, and what is still required.
+
+use super::{
+    account::Epoch, authentication::Authentication, clock::Timestamp, factor::FactorsVersion, ids::AccountId,
+    session::Transport,
+};
+
+/// The flow that a challenge belongs to. A challenge of one flow works in no other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ChallengePurpose {
+    /// A second factor must be shown.
+    SecondFactor,
+    /// A second factor must be set up.
+    Enrolment,
+}
+
+impl ChallengePurpose {
+    /// All purposes.
+    pub const ALL: [Self; 2] = [Self::SecondFactor, Self::Enrolment];
+
+    /// The byte in challenges and in Redis.
+    pub const fn byte(self) -> u8 {
+        match self {
+            Self::SecondFactor => b'f',
+            Self::Enrolment => b'e',
+        }
+    }
+
+    /// Reads the byte of [`Self::byte`].
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|purpose| purpose.byte() == byte)
+    }
+}
+
+/// A sign-in that waits for a second factor. It works for the account as it was, and for the client that began it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingSignIn {
+    /// The flow.
+    pub purpose: ChallengePurpose,
+    /// The account.
+    pub account: AccountId,
+    /// The account's epoch when its owner authenticated: every change that ends sessions ends the challenge.
+    pub epoch: Epoch,
+    /// The version of the account's factors then: every change of them ends the challenge.
+    pub factors_version: FactorsVersion,
+    /// What was proved.
+    pub proved: Authentication,
+    /// How the refresh token will travel.
+    pub transport: Transport,
+    /// The digest of the device token that the client sent; none if it sent none.
+    pub device: Option<[u8; 16]>,
+    /// The name that the client gave its device.
+    pub device_name: Option<String>,
+    /// When the challenge stops working.
+    pub expires_at: Timestamp,
+}

@@ -1,0 +1,265 @@
+//! `POST /v1/login/second-factor`, `POST /v1/login/enrolment/totp`, `POST /v1/login/enrolment/totp/confirm`.
+
+use std::sync::Arc;
+
+use poem::web::Data;
+use poem_openapi::{ApiResponse, Enum, Object, OpenApi, payload::Json, types::Example};
+
+use super::{
+    Tag,
+    factors::{FactorTokensResponse, TotpEnrolmentResponse},
+    login::{SignedInResponse, printable},
+};
+use crate::{
+    domain::secret::SecretText,
+    http::{
+        extract::{
+            auth::{CookieCheck, CsrfCheck, ReplacedCookie},
+            client_info::{ClientInfo, MailOrigin},
+            json::Body,
+        },
+        problem::{Code, Failed, FieldCode, FieldError, ProblemError, Problems},
+        raw_json::RawJson,
+        types::Secret,
+    },
+    service::sign_in::{
+        enrolment,
+        second_factor::{self, AcceptedTransports, Continuation, SecondFactor, SecondFactorError},
+    },
+    state::AppState,
+};
+
+/// The second step of a sign-in.
+pub struct SecondFactorApi;
+
+/// A second factor.
+#[derive(Enum, Clone, Copy, Debug)]
+#[oai(rename = "SecondFactorMethod", rename_all = "snake_case")]
+enum MethodName {
+    /// A code of an authenticator app.
+    Totp,
+    /// A recovery code.
+    RecoveryCode,
+}
+
+/// A challenge, and the second factor that it asks for.
+#[derive(Object)]
+#[oai(example)]
+struct SecondFactorRequest {
+    /// The `challenge` of the response `403 second_factor_required`.
+    challenge: Secret,
+    /// The factor: one of the `methods` of that response.
+    method: MethodName,
+    /// With `totp` and `recovery_code`: the code.
+    code: Option<Secret>,
+}
+
+impl Example for SecondFactorRequest {
+    fn example() -> Self {
+        Self { challenge: Secret("".into()), method: MethodName::Totp, code: Some(Secret("".into())) }
+    }
+}
+
+/// A challenge for setting up a second factor.
+#[derive(Object)]
+#[oai(example)]
+struct StartEnrolmentRequest {
+    /// The `challenge` of the response `403 factor_enrolment_required`.
+    challenge: Secret,
+    /// A name for the app or the device that it is on.
+    #[oai(validator(max_length = 64))]
+    label: Option<String>,
+}
+
+impl Example for StartEnrolmentRequest {
+    fn example() -> Self {
+        Self { challenge: Secret("".into()), label: Some("Ada's phone".to_owned()) }
+    }
+}
+
+/// A challenge for setting up a second factor, and the factor's first code.
+#[derive(Object)]
+#[oai(example)]
+struct ConfirmEnrolmentRequest {
+    /// The `challenge` of the response `403 factor_enrolment_required`.
+    challenge: Secret,
+    /// The code that the app shows.
+    code: Secret,
+}
+
+impl Example for ConfirmEnrolmentRequest {
+    fn example() -> Self {
+        Self { challenge: Secret("".into()), code: Secret("".into()) }
+    }
+}
+
+#[derive(ApiResponse)]
+enum EnrolmentStartedResponse {
+    /// The secret, to be opened in an authenticator app.
+    #[oai(status = 200)]
+    Ok(Json<TotpEnrolmentResponse>),
+}
+
+#[derive(ApiResponse)]
+enum EnrolledResponse {
+    /// The session's tokens, and the recovery codes. They are never shown again.
+    #[oai(status = 200)]
+    Ok(
+        RawJson<FactorTokensResponse>,
+        /// The refresh cookie, with the transport `cookie`.
+        #[oai(header = "Set-Cookie")]
+        Option<String>,
+        /// A token by which the account recognises this device, as after a sign-in.
+        #[oai(header = "X-Device-Token")]
+        Option<String>,
+    ),
+}
+
+/// The errors of the second step of a sign-in.
+struct SecondFactorProblems;
+
+impl Problems for SecondFactorProblems {
+    const CODES: &'static [Code] = &[
+        Code::MalformedRequest,
+        Code::InvalidChallenge,
+        Code::InvalidCode,
+        Code::CrossSiteRequest,
+        Code::CookieCrossSite,
+        Code::UnsupportedMediaType,
+        Code::InvalidFields,
+        Code::TooManyRequests,
+    ];
+}
+
+impl From<SecondFactorError> for Failed<SecondFactorProblems> {
+    fn from(error: SecondFactorError) -> Self {
+        match error {
+            SecondFactorError::InvalidChallenge => Self::new(
+                Code::InvalidChallenge,
+                "The challenge was used, has expired or is not for this. Sign in again.",
+            ),
+            SecondFactorError::WrongCode => {
+                Self::new(Code::InvalidCode, "The code is wrong, or was used. Wait for the next code and try again.")
+            }
+            SecondFactorError::CookieNotAccepted => {
+                Self::new(Code::CrossSiteRequest, "This request must not set the cookie of the session.")
+            }
+            SecondFactorError::Service(error) => error.into(),
+        }
+    }
+}
+
+/// Why the response must not set a cookie, if it must not.
+struct CookieRefusal(Option<ProblemError>);
+
+impl CookieRefusal {
+    /// The error of a continuation: the reason for which a cookie was refused is that of the request.
+    fn explain(self, error: SecondFactorError) -> Failed<SecondFactorProblems> {
+        match (error, self.0) {
+            (SecondFactorError::CookieNotAccepted, Some(refused)) => refused.into(),
+            (error, _) => error.into(),
+        }
+    }
+}
+
+fn continuation(
+    client: ClientInfo,
+    challenge: Secret,
+    refused: &CookieRefusal,
+    replaces: Option<String>,
+) -> Continuation {
+    Continuation {
+        challenge: challenge.0,
+        device: client.device_token.clone(),
+        origin: client.into_origin(None),
+        accepted: if refused.0.is_some() { AcceptedTransports::Bearer } else { AcceptedTransports::BearerAndCookie },
+        replaces,
+    }
+}
+
+/// The factor of a request.
+fn factor(method: MethodName, code: Option<Secret>) -> Result<SecondFactor, ProblemError> {
+    let code: Option<SecretText> = code.map(|code| code.0);
+    let missing = || {
+        let field = FieldError::new("code", FieldCode::Required, "This field is required with this method.");
+        ProblemError::fields(Code::InvalidFields, vec![field])
+    };
+    Ok(match method {
+        MethodName::Totp => SecondFactor::Totp(code.ok_or_else(missing)?),
+        MethodName::RecoveryCode => SecondFactor::RecoveryCode(code.ok_or_else(missing)?),
+    })
+}
+
+#[OpenApi(tag = "Tag::SignIn")]
+impl SecondFactorApi {
+    /// Show a second factor
+    ///
+    /// Continues a sign-in that was answered with `403 second_factor_required`. The challenge works once, for the same device
+    /// (`X-Device-Token` or its cookie), and with the transport of the first step. A wrong code leaves it as it is; many wrong codes
+    /// make the next one wait. A code works once.
+    #[oai(path = "/v1/login/second-factor", method = "post", operation_id = "second_factor")]
+    async fn second_factor(
+        &self,
+        Data(state): Data<&Arc<AppState>>,
+        client: ClientInfo,
+        CsrfCheck(cross_site): CsrfCheck,
+        CookieCheck(unusable): CookieCheck,
+        ReplacedCookie(replaced): ReplacedCookie,
+        Body(request): Body<SecondFactorRequest>,
+    ) -> Result<SignedInResponse, Failed<SecondFactorProblems>> {
+        let factor = factor(request.method, request.code)?;
+        let refused = CookieRefusal(cross_site.or(unusable));
+        let input = continuation(client, request.challenge, &refused, replaced);
+        match second_factor::continue_with(state, &input, &factor).await {
+            Ok(signed_in) => Ok(SignedInResponse::new(signed_in.issue_tokens(state)?, Some(signed_in.device))),
+            Err(error) => Err(refused.explain(error)),
+        }
+    }
+
+    /// Start to set up a required authenticator app
+    ///
+    /// For a sign-in that was answered with `403 factor_enrolment_required`: the account must have a second factor and has none.
+    /// Returns the secret for an authenticator app. The challenge allows nothing else.
+    #[oai(path = "/v1/login/enrolment/totp", method = "post", operation_id = "start_totp_enrolment")]
+    async fn start_totp(
+        &self,
+        Data(state): Data<&Arc<AppState>>,
+        client: ClientInfo,
+        CsrfCheck(cross_site): CsrfCheck,
+        CookieCheck(unusable): CookieCheck,
+        Body(request): Body<StartEnrolmentRequest>,
+    ) -> Result<EnrolmentStartedResponse, Failed<SecondFactorProblems>> {
+        let refused = CookieRefusal(cross_site.or(unusable));
+        let input = continuation(client, request.challenge, &refused, None);
+        match enrolment::start_totp(state, &input, request.label.map(printable)).await {
+            Ok(enrolment) => Ok(EnrolmentStartedResponse::Ok(Json(enrolment.into()))),
+            Err(error) => Err(refused.explain(error)),
+        }
+    }
+
+    /// Confirm a required authenticator app
+    ///
+    /// Completes the sign-in with the app's first code. Returns ten recovery codes too, which replace the app once each.
+    #[oai(path = "/v1/login/enrolment/totp/confirm", method = "post", operation_id = "confirm_totp_enrolment")]
+    #[expect(clippy::too_many_arguments, reason = "each is read from the request by its type")]
+    async fn confirm_totp(
+        &self,
+        Data(state): Data<&Arc<AppState>>,
+        client: ClientInfo,
+        MailOrigin(origin): MailOrigin,
+        CsrfCheck(cross_site): CsrfCheck,
+        CookieCheck(unusable): CookieCheck,
+        ReplacedCookie(replaced): ReplacedCookie,
+        Body(request): Body<ConfirmEnrolmentRequest>,
+    ) -> Result<EnrolledResponse, Failed<SecondFactorProblems>> {
+        let refused = CookieRefusal(cross_site.or(unusable));
+        let input = continuation(client, request.challenge, &refused, replaced);
+        match enrolment::confirm_totp(state, &input, &request.code.0, &origin).await {
+            Ok((signed_in, codes)) => {
+                let (body, cookie) = FactorTokensResponse::with_cookie(signed_in.issue_tokens(state)?, codes);
+                Ok(EnrolledResponse::Ok(body, cookie, Some(signed_in.device.expose().to_owned())))
+            }
+            Err(error) => Err(refused.explain(error)),
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! What every change of an account's factors does: the owner is told, the account's other sessions end, and a new session takes the
+//! place of the caller's, in one step (I5).
+
+use crate::{
+    crypto::access_token::AccessClaims,
+    domain::{
+        audit::{Actor, AuditEvent, Entry},
+        authentication::{Acr, Authentication, AuthenticationMethod, AuthenticationMethods},
+        clock::Timestamp,
+        event::Reason,
+        mail::{FactorChange, FactorKind as MailFactor, MailData, Template},
+        session::Accepted,
+    },
+    service::{
+        account_mail,
+        accounts::record_ended,
+        error::{ServiceError, from_store_errors},
+        further_claims,
+        recent_authentication::require_recent,
+        request_origin::RequestOrigin,
+        token_issuer::{self, Tokens},
+    },
+    state::AppState,
+    store::{
+        redis::{Replace, Replacement},
+        sql::AccountChange,
+    },
+};
+
+/// Why an account's factors were not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeFactorsError {
+    /// The account was deleted or disabled.
+    #[error("the account was deleted or disabled")]
+    NoAccount,
+    /// The caller's session has ended.
+    #[error("the session has ended")]
+    SessionEnded,
+    /// Only bearer sessions were accepted, and the caller's is a cookie session.
+    #[error("the session's refresh token travels in a cookie, which this request must not set")]
+    CookieNotAccepted,
+    /// The account has no such factor.
+    #[error("the account has no such factor")]
+    UnknownFactor,
+    /// The account has as many factors of the kind as it may have.
+    #[error("the account has as many factors of this kind as it may have")]
+    TooMany,
+    /// The code is wrong, or nothing was started that it could confirm.
+    #[error("the code is wrong")]
+    WrongCode,
+    /// The account must have a second factor, and this is the last one.
+    #[error("the account must keep a second factor")]
+    MustKeep,
+    /// The account has no second factor that recovery codes could replace.
+    #[error("the account has no second factor")]
+    NoFactor,
+    /// See [`ServiceError`].
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+}
+
+from_store_errors!(ChangeFactorsError);
+
+/// What changes, for the audit log and the notice.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::service) struct Subject {
+    /// The event.
+    pub(in crate::service) event: AuditEvent,
+    /// Whether a factor is added or removed.
+    pub(in crate::service) change: FactorChange,
+    /// The factor.
+    pub(in crate::service) factor: MailFactor,
+}
+
+impl Subject {
+    const fn detail(self) -> &'static str {
+        match self.factor {
+            MailFactor::Passkey => "passkey",
+            MailFactor::Totp => "totp",
+            MailFactor::RecoveryCodes => "recovery_codes",
+        }
+    }
+}
+
+/// The caller of a change.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller<'a> {
+    /// The access token.
+    pub claims: &'a AccessClaims,
+    /// Where the request comes from.
+    pub origin: &'a RequestOrigin,
+    /// The sessions whose place a new one can take.
+    pub accepted: Accepted,
+}
+
+/// Locks the caller's account for a change of its factors. The caller must have authenticated recently, and with a second factor if
+/// the account has one.
+pub(in crate::service) async fn begin(
+    state: &AppState,
+    caller: &Caller<'_>,
+) -> Result<AccountChange, ChangeFactorsError> {
+    require_recent(state, caller.claims).await?;
+    let change = state.sql.change_account(caller.claims.sub).await?;
+    let change = change.filter(|change| !change.account.is_closed(state.clock.now()));
+    let change = change.ok_or(ChangeFactorsError::NoAccount)?;
+    Ok(change)
+}
+
+/// Stores a change of factors: ends all sessions of the account, starts the one that takes the place of the caller's, and commits.
+/// `shown` are the methods of a factor that the caller has shown for it: they raise the new session's level.
+pub(in crate::service) async fn commit(
+    state: &AppState,
+    mut change: AccountChange,
+    caller: &Caller<'_>,
+    subject: Subject,
+    shown: Option<AuthenticationMethods>,
+) -> Result<Tokens, ChangeFactorsError> {
+    let (claims, now, ip) = (caller.claims, state.clock.now(), caller.origin.ip);
+    record_and_notify(state, &mut change, subject, Some(claims), caller.origin, now).await?;
+    let epoch = change.bump_epoch().await?;
+    let (reason, settings) = (Reason::FactorsChanged, &state.config.session);
+    let further_claims = further_claims::of_change(state, &mut change).await?;
+    let replacement = Replacement {
+        id: state.entropy.session_id(),
+        account: claims.sub,
+        replaces: claims.sid,
+        accepted: caller.accepted,
+        roles: change.account.roles.clone(),
+        further_claims,
+        claims_version: change.account.claims_version,
+        epoch,
+        authentication: shown.map(|shown| authentication(claims, shown)),
+        idle_timeout: settings.idle_timeout,
+        absolute_timeout: settings.absolute_timeout,
+    };
+    let (grant, ended) = match state.redis.sessions.replace_all(replacement, reason, now).await? {
+        Replace::Replaced { grant, ended } => (grant, ended),
+        Replace::Gone => return Err(ChangeFactorsError::SessionEnded),
+        Replace::NotAccepted => return Err(ChangeFactorsError::CookieNotAccepted),
+    };
+    let replaced = Entry::new(now, AuditEvent::SessionEnded).because("replaced").detail(grant.session.to_string());
+    change.record(&replaced.account(claims.sub).session(claims.sid).by(Actor::Account).from(ip)).await?;
+    record_ended(&mut change, reason, ended, now).await?;
+    change.commit().await?;
+    tracing::info!(account = %claims.sub, event = subject.event.as_str(), factor = subject.detail(), "second factors changed");
+    Ok(token_issuer::issue(state, &grant, now)?)
+}
+
+/// Writes a change of factors to the audit log, and a notice to the owner.
+pub(in crate::service) async fn record_and_notify(
+    state: &AppState,
+    change: &mut AccountChange,
+    subject: Subject,
+    claims: Option<&AccessClaims>,
+    origin: &RequestOrigin,
+    now: Timestamp,
+) -> Result<(), ServiceError> {
+    let entry = Entry::new(now, subject.event).account(change.account.id).detail(subject.detail());
+    let entry = claims.map_or(entry.clone(), |claims| entry.session(claims.sid));
+    change.record(&entry.by(Actor::Account).from(origin.ip)).await?;
+    if account_mail::wants(state, &change.account, Template::FactorChanged) {
+        let notice = account_mail::notice(state, &change.account, origin, now).await?;
+        let to = change.account.email.clone();
+        let data = MailData::FactorChanged { change: subject.change, factor: subject.factor, notice };
+        account_mail::enqueue(state, change, &to, origin, data).await?;
+    }
+    Ok(())
+}
+
+/// The authentication of the session that takes the place of the caller's: the caller's own, and the factor that was shown.
+fn authentication(claims: &AccessClaims, shown: AuthenticationMethods) -> Authentication {
+    let known =
+        AuthenticationMethod::ALL.into_iter().filter(|method| claims.amr.iter().any(|amr| amr == method.as_str()));
+    let methods = known.chain(shown.iter()).fold(AuthenticationMethods::default(), AuthenticationMethods::with);
+    Authentication {
+        at: Timestamp::from_millis(claims.auth_time.saturating_mul(1000)),
+        methods: methods.with(AuthenticationMethod::MultipleFactors),
+        acr: Acr::parse(&claims.acr).unwrap_or_default().max(Acr::Aal2),
+    }
+}

@@ -1,0 +1,59 @@
+//! The second factors of an account: lists, adds, renames and removes them.
+
+pub mod change;
+pub mod recovery_codes;
+pub mod reseal;
+pub mod reset;
+pub mod totp;
+
+use crate::{
+    domain::{
+        clock::Timestamp,
+        factor::FactorKind,
+        ids::{AccountId, FactorId},
+    },
+    service::error::ServiceError,
+    state::AppState,
+};
+
+/// A factor in lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FactorEntry {
+    /// The id.
+    pub id: FactorId,
+    /// The kind: an authenticator app or a passkey.
+    pub kind: FactorKind,
+    /// The name that the owner gave it.
+    pub label: String,
+    /// When it was set up.
+    pub created_at: Timestamp,
+    /// When it was last used.
+    pub last_used_at: Option<Timestamp>,
+}
+
+/// The factors of an account.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FactorList {
+    /// Authenticator apps and passkeys, oldest first.
+    pub factors: Vec<FactorEntry>,
+    /// How many recovery codes are left.
+    pub recovery_codes: u32,
+}
+
+/// The factors of an account.
+///
+/// # Errors
+/// [`ServiceError`]
+pub async fn list(state: &AppState, account: AccountId) -> Result<FactorList, ServiceError> {
+    let totp = state.sql.totp_factors(account).await?;
+    let factors = totp.into_iter().filter(|factor| factor.confirmed_at.is_some()).map(|factor| FactorEntry {
+        id: factor.id,
+        kind: FactorKind::Totp,
+        label: factor.label,
+        created_at: factor.created_at,
+        last_used_at: factor.last_used_at,
+    });
+    let factors = factors.collect();
+    let recovery_codes = state.sql.recovery_key(account).await?.map_or(0, |(_, codes)| codes);
+    Ok(FactorList { factors, recovery_codes })
+}

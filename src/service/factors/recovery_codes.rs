@@ -1,0 +1,107 @@
+//! Recovery codes: each replaces a second factor once.
+
+use zeroize::Zeroizing;
+
+use super::change::{self, Caller, ChangeFactorsError, Subject};
+use crate::{
+    crypto::recovery_code::{COUNT, RecoveryCode, RecoveryKey},
+    domain::{
+        account::Account,
+        audit::{Actor, AuditEvent, Entry},
+        clock::Timestamp,
+        factor::FactorKind,
+        ids::AccountId,
+        mail::{FactorChange, FactorKind as MailFactor},
+        secret::SecretText,
+        session::Origin,
+    },
+    service::{error::ServiceError, factors::totp::Confirmed, notices, request_origin::RequestOrigin},
+    state::AppState,
+    store::sql::AccountChange,
+};
+
+/// The owner is told to make new codes when this many are left.
+pub const FEW: u32 = 3;
+
+/// A code that is right.
+#[derive(Clone, Debug)]
+pub(in crate::service) struct MatchedCode {
+    digest: String,
+}
+
+/// The associated data of an account's sealed key.
+pub(in crate::service) fn aad(account: AccountId) -> Vec<u8> {
+    [b"recovery".as_slice(), account.as_bytes()].concat()
+}
+
+/// Makes new recovery codes for the caller's account. Those of before stop working.
+///
+/// # Errors
+/// [`ChangeFactorsError`]
+pub async fn renew(state: &AppState, caller: &Caller<'_>) -> Result<Confirmed, ChangeFactorsError> {
+    let mut change = change::begin(state, caller).await?;
+    if !change.account.factors.protect() {
+        return Err(ChangeFactorsError::NoFactor);
+    }
+    let recovery_codes = make(state, &mut change, state.clock.now()).await?;
+    let subject = Subject {
+        event: AuditEvent::RecoveryCodesMade,
+        change: FactorChange::Added,
+        factor: MailFactor::RecoveryCodes,
+    };
+    let tokens = change::commit(state, change, caller, subject, None).await?;
+    Ok(Confirmed { tokens, recovery_codes })
+}
+
+/// Replaces the recovery codes of an account, as part of a change. Returns the new ones: they are never shown again.
+pub(in crate::service) async fn make(
+    state: &AppState,
+    change: &mut AccountChange,
+    now: Timestamp,
+) -> Result<Vec<SecretText>, ServiceError> {
+    let key = RecoveryKey::generate(&state.entropy);
+    let codes: Vec<RecoveryCode> = (0..COUNT).map(|_| RecoveryCode::generate(&state.entropy)).collect();
+    let digests: Vec<String> = codes.iter().map(|code| key.digest(code)).collect();
+    let sealed = state.sealer.seal(key.expose(), &aad(change.account.id), &state.entropy);
+    change.set_recovery_codes(&sealed, &digests, now).await?;
+    change.set_factor(FactorKind::RecoveryCode, true, now).await?;
+    Ok(codes.iter().map(RecoveryCode::to_text).collect())
+}
+
+/// Removes the recovery codes of an account, as part of a change.
+pub(in crate::service) async fn remove(change: &mut AccountChange, now: Timestamp) -> Result<(), ServiceError> {
+    change.set_recovery_codes(&[], &[], now).await?;
+    Ok(change.set_factor(FactorKind::RecoveryCode, false, now).await?)
+}
+
+/// Finds out which code is presented, without using it up. Whether it was used is known when it is used up.
+pub(in crate::service) async fn find(
+    state: &AppState,
+    account: AccountId,
+    code: &SecretText,
+) -> Result<Option<MatchedCode>, ServiceError> {
+    let Some(code) = RecoveryCode::parse(code.expose()) else { return Ok(None) };
+    let Some((sealed, _)) = state.sql.recovery_key(account).await? else { return Ok(None) };
+    let opened = state.sealer.open(&sealed, &aad(account)).map_err(|error| {
+        ServiceError::Internal(anyhow::Error::new(error).context(format!("the recovery key of the account {account}")))
+    })?;
+    let digest = RecoveryKey::from_bytes(Zeroizing::new(opened.bytes.to_vec())).digest(&code);
+    let exists = state.sql.has_recovery_code(account, &digest).await?;
+    Ok(exists.then_some(MatchedCode { digest }))
+}
+
+/// Uses a code up, and tells the owner. False if another request was faster (I11).
+pub(in crate::service) async fn use_up(
+    state: &AppState,
+    account: &Account,
+    code: &MatchedCode,
+    origin: &Origin,
+    now: Timestamp,
+) -> Result<bool, ServiceError> {
+    let Some(left) = state.sql.use_recovery_code(account.id, &code.digest).await? else { return Ok(false) };
+    let entry = Entry::new(now, AuditEvent::RecoveryCodeUsed).account(account.id).detail(left.to_string());
+    state.audit.record(entry.by(Actor::Account).from(origin.ip));
+    let origin = RequestOrigin { ip: origin.ip, user_agent: origin.user_agent.clone(), accept_language: None };
+    notices::recovery_code_used(state, account, &origin, left).await;
+    Ok(true)
+}

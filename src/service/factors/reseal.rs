@@ -1,0 +1,49 @@
+//! Seals the secrets of factors under the current secret of the service, so that a previous one can be removed.
+
+use zeroize::Zeroizing;
+
+use super::{recovery_codes, totp};
+use crate::{service::error::ServiceError, state::AppState};
+
+/// Secrets that are resealed between two reads.
+const BATCH: u32 = 200;
+
+/// Reseals the secrets that are sealed under a previous secret of the service. Returns their number.
+///
+/// # Errors
+/// [`ServiceError`]
+pub async fn reseal(state: &AppState) -> Result<u64, ServiceError> {
+    let mut resealed = 0;
+    loop {
+        let mut progressed = false;
+        for old in state.sql.outdated_factor_secrets(&state.sealer.current_header(), BATCH).await? {
+            let aad = old.factor.map_or_else(|| recovery_codes::aad(old.account), |id| totp::aad(old.account, id));
+            match state.sealer.open(&old.sealed, &aad) {
+                Ok(opened) => {
+                    let bytes = Zeroizing::new(opened.bytes.to_vec());
+                    let sealed = state.sealer.seal(&bytes, &aad, &state.entropy);
+                    state.sql.reseal_factor_secret(&old, &sealed).await?;
+                    progressed = true;
+                    resealed += 1;
+                }
+                Err(error) => {
+                    tracing::error!(account = %old.account, %error, "the secret of a second factor can't be opened: reset the account's factors, or configure the former secret");
+                }
+            }
+        }
+        if !progressed {
+            return Ok(resealed);
+        }
+    }
+}
+
+/// Reseals once, in the background of a node's start.
+pub async fn run(state: &AppState) {
+    match reseal(state).await {
+        Ok(0) => {}
+        Ok(count) => tracing::info!(count, "secrets of second factors resealed under the current secret"),
+        Err(error) => {
+            tracing::warn!(%error, "secrets of second factors could not be resealed; the next start tries again")
+        }
+    }
+}

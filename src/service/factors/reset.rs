@@ -1,0 +1,60 @@
+//! Removes all factors of an account whose owner has lost them: a decision of an operator, an admin or a service client.
+
+use crate::{
+    domain::{
+        account::Account,
+        audit::{AuditEvent, Entry},
+        clock::Timestamp,
+        event::Reason,
+        factor::Factors,
+        mail::{FactorChange, FactorKind as MailFactor, MailData, Notice, Template},
+    },
+    service::{
+        account_mail, accounts::record_ended, error::ServiceError, invite_account::Initiator,
+        request_origin::RequestOrigin,
+    },
+    state::AppState,
+    store::sql::AccountChange,
+};
+
+/// Removes all factors and recovery codes of an account, and ends its sessions. Returns whether there was such an account. If the
+/// account must have a second factor, its next sign-in sets one up at once, without a grace period.
+///
+/// # Errors
+/// [`ServiceError`]
+pub async fn reset(
+    state: &AppState,
+    account: &Account,
+    initiator: &Initiator,
+    origin: &RequestOrigin,
+) -> Result<bool, ServiceError> {
+    let now = state.clock.now();
+    let Some(mut change) = state.sql.change_account(account.id).await? else { return Ok(false) };
+    let had = change.account.factors;
+    clear(&mut change, now).await?;
+    change.set_factor_required(Some(Timestamp::from_millis(0))).await?;
+    let mut entry = Entry::new(now, AuditEvent::FactorsReset).account(account.id);
+    entry.what.actor = initiator.actor();
+    change.record(&entry.from(origin.ip)).await?;
+    if had != Factors::NONE && account_mail::wants(state, &change.account, Template::FactorChanged) {
+        let origin = RequestOrigin::default();
+        let notice = Notice { origin: account_mail::action_origin(&origin, now), not_me: None };
+        let factor =
+            if had.contains(crate::domain::factor::FactorKind::Totp) { MailFactor::Totp } else { MailFactor::Passkey };
+        let data = MailData::FactorChanged { change: FactorChange::Removed, factor, notice };
+        let to = change.account.email.clone();
+        account_mail::enqueue(state, &mut change, &to, &origin, data).await?;
+    }
+    let epoch = change.bump_epoch().await?;
+    let ended = state.redis.sessions.revoke_all(account.id, None, Some(epoch), Reason::FactorsChanged, now).await?;
+    record_ended(&mut change, Reason::FactorsChanged, ended, now).await?;
+    change.commit().await?;
+    tracing::info!(account = %account.id, ended, "second factors reset");
+    Ok(true)
+}
+
+/// Removes all factors of an account, as part of a change: nothing that another person set up survives the verification of the
+/// address (I13).
+pub(in crate::service) async fn clear(change: &mut AccountChange, now: Timestamp) -> Result<(), ServiceError> {
+    Ok(change.clear_factors(now).await?)
+}

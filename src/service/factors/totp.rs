@@ -1,0 +1,234 @@
+//! Authenticator apps (RFC 6238).
+
+use std::time::Duration;
+
+use qrcode::{QrCode, render::svg};
+use zeroize::Zeroizing;
+
+use super::{
+    change::{self, Caller, ChangeFactorsError, Subject},
+    recovery_codes,
+};
+use crate::{
+    crypto::totp::{TotpCode, TotpSecret},
+    domain::{
+        audit::AuditEvent,
+        authentication::{AuthenticationMethod, AuthenticationMethods},
+        clock::Timestamp,
+        factor::FactorKind,
+        ids::{AccountId, FactorId},
+        mail::{FactorChange, FactorKind as MailFactor},
+        secret::SecretText,
+    },
+    service::{
+        error::ServiceError,
+        limits::{Attempt, DeviceToken, FactorAttempt},
+        token_issuer::Tokens,
+    },
+    state::AppState,
+    store::sql::{AccountChange, TotpFactor},
+};
+
+/// The most authenticator apps of an account: an old device and a new one. Each further one would make codes easier to guess.
+pub const MAX: usize = 2;
+
+/// How long an authenticator app can be confirmed after it was started.
+pub const CONFIRM_WITHIN: Duration = Duration::from_mins(15);
+
+/// The name of an authenticator app whose owner gives it none.
+const DEFAULT_LABEL: &str = "Authenticator app";
+
+/// An authenticator app that waits for its first code.
+#[derive(Clone, Debug)]
+pub struct TotpEnrolment {
+    /// The secret in base32, to be typed into the app.
+    pub secret: SecretText,
+    /// The `otpauth:` URI, to be opened by the app.
+    pub uri: SecretText,
+    /// The URI as a QR code: an SVG image.
+    pub qr_code: SecretText,
+    /// When the first code must have arrived.
+    pub expires_at: Timestamp,
+}
+
+/// Tokens of the session that takes the place of the caller's, and new recovery codes.
+#[derive(Clone, Debug)]
+pub struct Confirmed {
+    /// The tokens.
+    pub tokens: Tokens,
+    /// The recovery codes, if the account had none.
+    pub recovery_codes: Vec<SecretText>,
+}
+
+/// A code that is right.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::service) struct MatchedCode {
+    /// The authenticator app.
+    pub(in crate::service) factor: FactorId,
+    /// The code's time step.
+    pub(in crate::service) step: u64,
+}
+
+/// The associated data of a sealed secret: it opens in its own row only.
+pub(in crate::service) fn aad(account: AccountId, factor: FactorId) -> Vec<u8> {
+    [b"totp".as_slice(), account.as_bytes(), factor.as_bytes()].concat()
+}
+
+/// Starts to set up an authenticator app of the caller's account.
+///
+/// # Errors
+/// [`ChangeFactorsError`]
+pub async fn start(
+    state: &AppState,
+    caller: &Caller<'_>,
+    label: Option<String>,
+) -> Result<TotpEnrolment, ChangeFactorsError> {
+    let mut change = change::begin(state, caller).await?;
+    if confirmed(&mut change).await?.len() >= MAX {
+        return Err(ChangeFactorsError::TooMany);
+    }
+    Ok(enrol(state, change, label).await?)
+}
+
+/// Stores an authenticator app that waits for its first code, and commits the change.
+pub(in crate::service) async fn enrol(
+    state: &AppState,
+    mut change: AccountChange,
+    label: Option<String>,
+) -> Result<TotpEnrolment, ServiceError> {
+    let (now, account) = (state.clock.now(), change.account.id);
+    let (id, secret) = (state.entropy.factor_id(now), TotpSecret::generate(&state.entropy));
+    let factor = TotpFactor {
+        id,
+        account,
+        label: label.filter(|label| !label.trim().is_empty()).unwrap_or_else(|| DEFAULT_LABEL.to_owned()),
+        sealed: state.sealer.seal(secret.expose(), &aad(account, id), &state.entropy),
+        created_at: now,
+        confirmed_at: None,
+        last_step: 0,
+        last_used_at: None,
+    };
+    change.add_totp(&factor).await?;
+    let name = match &change.account.username {
+        Some(username) if change.account.email.as_str().is_empty() => username.as_str().to_owned(),
+        _ => change.account.email.as_str().to_owned(),
+    };
+    change.commit().await?;
+    let uri = secret.uri(&state.config.mail.product_name, &name);
+    let code = QrCode::new(uri.expose()).map_err(|error| ServiceError::Internal(anyhow::anyhow!("{error}")))?;
+    let image = code.render::<svg::Color<'_>>().min_dimensions(200, 200).build();
+    let expires_at = now + CONFIRM_WITHIN;
+    Ok(TotpEnrolment { secret: secret.to_base32(), uri, qr_code: image.into(), expires_at })
+}
+
+/// Confirms the authenticator app of the caller's account that waits for its first code.
+///
+/// # Errors
+/// [`ChangeFactorsError`]
+pub async fn confirm(
+    state: &AppState,
+    caller: &Caller<'_>,
+    code: &SecretText,
+    device: Option<&DeviceToken>,
+) -> Result<Confirmed, ChangeFactorsError> {
+    let (account, ip) = (caller.claims.sub, caller.origin.ip);
+    let attempt = Attempt::recognize(state, account, ip, device).await?;
+    let counted = FactorAttempt::begin(state, account, FactorKind::Totp, &attempt, ip).await?;
+    let now = state.clock.now();
+    let mut change = change::begin(state, caller).await?;
+    let had_codes = change.account.factors.contains(FactorKind::RecoveryCode);
+    if !confirm_pending(state, &mut change, code, now).await? {
+        return Err(ChangeFactorsError::WrongCode);
+    }
+    change.set_factor_required(None).await?;
+    let recovery_codes = if had_codes { Vec::new() } else { recovery_codes::make(state, &mut change, now).await? };
+    let subject = Subject { event: AuditEvent::FactorAdded, change: FactorChange::Added, factor: MailFactor::Totp };
+    let shown = AuthenticationMethods::of(AuthenticationMethod::OneTimePassword);
+    let tokens = change::commit(state, change, caller, subject, Some(shown)).await?;
+    counted.settle(state, true).await;
+    Ok(Confirmed { tokens, recovery_codes })
+}
+
+/// Confirms the authenticator app that waits for its first code, as part of a change. Returns whether the code is right.
+pub(in crate::service) async fn confirm_pending(
+    state: &AppState,
+    change: &mut AccountChange,
+    code: &SecretText,
+    now: Timestamp,
+) -> Result<bool, ServiceError> {
+    let Some(code) = TotpCode::parse(code.expose()) else { return Ok(false) };
+    let factors = change.totp_factors().await?;
+    let pending = factors.iter().find(|factor| factor.confirmed_at.is_none());
+    let Some(pending) = pending.filter(|factor| now < factor.created_at + CONFIRM_WITHIN) else { return Ok(false) };
+    let Some(step) = open(state, pending)?.step_of(&code, now, pending.last_step) else { return Ok(false) };
+    change.confirm_totp(pending.id, step, now).await?;
+    change.set_factor(FactorKind::Totp, true, now).await?;
+    Ok(true)
+}
+
+/// Renames an authenticator app of the caller's account.
+///
+/// # Errors
+/// [`ChangeFactorsError`]
+pub async fn rename(
+    state: &AppState,
+    caller: &Caller<'_>,
+    id: FactorId,
+    label: &str,
+) -> Result<(), ChangeFactorsError> {
+    let mut change = change::begin(state, caller).await?;
+    if !change.rename_totp(id, label).await? {
+        return Err(ChangeFactorsError::UnknownFactor);
+    }
+    Ok(change.commit().await?)
+}
+
+/// Removes an authenticator app of the caller's account. With the last factor its recovery codes go too.
+///
+/// # Errors
+/// [`ChangeFactorsError`]
+pub async fn remove(state: &AppState, caller: &Caller<'_>, id: FactorId) -> Result<Tokens, ChangeFactorsError> {
+    let mut change = change::begin(state, caller).await?;
+    let (now, factors) = (state.clock.now(), confirmed(&mut change).await?);
+    if !factors.iter().any(|factor| factor.id == id) {
+        return Err(ChangeFactorsError::UnknownFactor);
+    }
+    change.remove_totp(id).await?;
+    change.set_factor(FactorKind::Totp, factors.len() > 1, now).await?;
+    if !change.account.factors.protect() {
+        if state.config.factors.required.applies_to(&change.account.roles) {
+            return Err(ChangeFactorsError::MustKeep);
+        }
+        recovery_codes::remove(&mut change, now).await?;
+    }
+    let subject = Subject { event: AuditEvent::FactorRemoved, change: FactorChange::Removed, factor: MailFactor::Totp };
+    change::commit(state, change, caller, subject, None).await
+}
+
+/// Finds the authenticator app that shows a code now. A code that was used is not found.
+pub(in crate::service) async fn find(
+    state: &AppState,
+    account: AccountId,
+    code: &SecretText,
+    now: Timestamp,
+) -> Result<Option<MatchedCode>, ServiceError> {
+    let Some(code) = TotpCode::parse(code.expose()) else { return Ok(None) };
+    for factor in state.sql.totp_factors(account).await?.iter().filter(|factor| factor.confirmed_at.is_some()) {
+        if let Some(step) = open(state, factor)?.step_of(&code, now, factor.last_step) {
+            return Ok(Some(MatchedCode { factor: factor.id, step }));
+        }
+    }
+    Ok(None)
+}
+
+async fn confirmed(change: &mut AccountChange) -> Result<Vec<TotpFactor>, ServiceError> {
+    let factors = change.totp_factors().await?;
+    Ok(factors.into_iter().filter(|factor| factor.confirmed_at.is_some()).collect())
+}
+
+fn open(state: &AppState, factor: &TotpFactor) -> Result<TotpSecret, ServiceError> {
+    let opened = state.sealer.open(&factor.sealed, &aad(factor.account, factor.id)).map_err(|error| {
+        ServiceError::Internal(anyhow::Error::new(error).context(format!("the secret of the factor {}", factor.id)))
+    })?;
+    Ok(TotpSecret::from_bytes(Zeroizing::new(opened.bytes.to_vec())))
+}

@@ -1,0 +1,98 @@
+//! Challenges with which a sign-in continues (I11, I14). A challenge is bound to its flow, the account, its epoch and the version of
+//! its factors, what was proved, the device and the transport.
+
+use aws_lc_rs::digest::{SHA256, digest};
+
+use super::{Authenticated, IssuedChallenge};
+use crate::{
+    crypto::challenge::ChallengeToken,
+    domain::{
+        account::Account,
+        challenge::{ChallengePurpose, PendingSignIn},
+        factor::FactorKind,
+        secret::SecretText,
+    },
+    service::{error::ServiceError, limits::DeviceToken},
+    state::AppState,
+    store::redis::FoundChallenge,
+};
+
+/// Issues a challenge for a sign-in that can't be finished yet.
+pub(super) async fn issue(
+    state: &AppState,
+    purpose: ChallengePurpose,
+    input: &Authenticated<'_>,
+    methods: Vec<FactorKind>,
+) -> Result<IssuedChallenge, ServiceError> {
+    let now = state.clock.now();
+    let lifetime = state.config.factors.challenge_ttl;
+    let account = &input.account;
+    let token = ChallengeToken::generate(&state.entropy, purpose, account.id);
+    let pending = PendingSignIn {
+        purpose,
+        account: account.id,
+        epoch: account.epoch,
+        factors_version: account.factors_version,
+        proved: input.authentication,
+        transport: input.transport,
+        device: input.device.map(device_digest),
+        device_name: input.origin.device.clone(),
+        expires_at: now + lifetime,
+    };
+    state.redis.challenges.put(&token.name(), &pending, now).await?;
+    Ok(IssuedChallenge { challenge: token.to_text(), methods, expires_in: lifetime.as_secs() })
+}
+
+/// A challenge that its holder presents and that works.
+#[derive(Debug)]
+pub(in crate::service) struct OpenChallenge {
+    /// The account, as it is now: nothing that the challenge is bound to has changed.
+    pub(in crate::service) account: Account,
+    name: String,
+    found: FoundChallenge,
+}
+
+/// Opens a challenge without consuming it. None if it belongs to another flow or device, was used, has expired, or the account has
+/// changed.
+pub(in crate::service) async fn open(
+    state: &AppState,
+    text: &SecretText,
+    purpose: ChallengePurpose,
+    device: Option<&DeviceToken>,
+) -> Result<Option<OpenChallenge>, ServiceError> {
+    let token = ChallengeToken::parse(text.expose()).filter(|token| token.purpose == purpose);
+    let Some(token) = token else { return Ok(None) };
+    let (name, now) = (token.name(), state.clock.now());
+    let Some(found) = state.redis.challenges.find(token.account, &name, now).await? else { return Ok(None) };
+    if found.pending.purpose != purpose || found.pending.device != device.map(device_digest) {
+        return Ok(None);
+    }
+    let Some(account) = state.sql.account(token.account).await? else { return Ok(None) };
+    let is_same = account.epoch == found.pending.epoch && account.factors_version == found.pending.factors_version;
+    Ok((is_same && !account.is_closed(now)).then_some(OpenChallenge { account, name, found }))
+}
+
+impl OpenChallenge {
+    /// The sign-in that waits.
+    pub(in crate::service) fn pending(&self) -> &PendingSignIn {
+        &self.found.pending
+    }
+
+    /// Consumes the challenge. Of any number of requests one gets true.
+    pub(in crate::service) async fn take(&self, state: &AppState) -> Result<bool, ServiceError> {
+        Ok(state.redis.challenges.take(&self.name, &self.found).await?)
+    }
+
+    /// Stores the challenge again after what it was consumed for has failed.
+    pub(in crate::service) async fn restore(&self, state: &AppState) {
+        if let Err(error) = state.redis.challenges.restore(&self.name, &self.found, state.clock.now()).await {
+            tracing::warn!(%error, account = %self.account.id, "a challenge could not be stored again: the owner signs in again");
+        }
+    }
+}
+
+fn device_digest(token: &DeviceToken) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest(&SHA256, token.expose().as_bytes()).as_ref()[..16]);
+    bytes
+}

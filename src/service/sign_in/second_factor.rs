@@ -1,0 +1,253 @@
+//! Continues a sign-in with a second factor.
+
+use super::{
+    Authenticated, SignInStep, SignedIn,
+    challenge::{self, OpenChallenge},
+};
+use crate::{
+    domain::{
+        account::Account,
+        audit::{Actor, AuditEvent, Entry},
+        authentication::{Acr, Authentication, AuthenticationMethod},
+        challenge::ChallengePurpose,
+        clock::Timestamp,
+        factor::FactorKind,
+        secret::SecretText,
+        session::{Origin, Transport},
+    },
+    service::{
+        error::{ServiceError, from_store_errors},
+        factors::{recovery_codes, totp},
+        limits::{self, Attempt, DeviceToken, FactorAttempt},
+    },
+    state::AppState,
+};
+
+/// A second factor, as its holder shows it.
+#[derive(Clone, Debug)]
+pub enum SecondFactor {
+    /// A code of an authenticator app.
+    Totp(SecretText),
+    /// A recovery code.
+    RecoveryCode(SecretText),
+}
+
+impl SecondFactor {
+    /// The kind.
+    pub const fn kind(&self) -> FactorKind {
+        match self {
+            Self::Totp(_) => FactorKind::Totp,
+            Self::RecoveryCode(_) => FactorKind::RecoveryCode,
+        }
+    }
+}
+
+/// The transports that a response can serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcceptedTransports {
+    /// Refresh tokens in bodies; the response must not set a cookie.
+    Bearer,
+    /// Refresh tokens in bodies and in the cookie.
+    BearerAndCookie,
+    /// The browser's session, on the service's own pages.
+    Browser,
+}
+
+/// The client that continues a sign-in.
+#[derive(Clone, Debug)]
+pub struct Continuation {
+    /// The challenge.
+    pub challenge: SecretText,
+    /// The client, which may have another address than at the first step. The challenge has the name of the device.
+    pub origin: Origin,
+    /// The token of the device: the same as at the first step.
+    pub device: Option<DeviceToken>,
+    /// The transports that the response can serve. A challenge of another one does not work.
+    pub accepted: AcceptedTransports,
+    /// The refresh token of the session that the new one replaces.
+    pub replaces: Option<String>,
+}
+
+/// Why a sign-in did not continue.
+#[derive(Debug, thiserror::Error)]
+pub enum SecondFactorError {
+    /// The challenge was used, has expired, belongs to another flow or device, or the account has changed: sign in again.
+    #[error("the challenge does not work")]
+    InvalidChallenge,
+    /// The code is wrong or was used. The challenge still works.
+    #[error("the code is wrong")]
+    WrongCode,
+    /// The response would set a cookie, which it must not.
+    #[error("the session's refresh token travels in a cookie, which this request must not set")]
+    CookieNotAccepted,
+    /// See [`ServiceError`].
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+}
+
+from_store_errors!(SecondFactorError);
+
+/// Continues a sign-in with a second factor. A wrong code leaves the challenge as it is, and counts.
+///
+/// # Errors
+/// [`SecondFactorError`]
+pub async fn continue_with(
+    state: &AppState,
+    input: &Continuation,
+    factor: &SecondFactor,
+) -> Result<Box<SignedIn>, SecondFactorError> {
+    let outcome = check(state, input, factor).await;
+    let label = match &outcome {
+        Ok(_) => "success",
+        Err(SecondFactorError::InvalidChallenge) => "invalid_challenge",
+        Err(SecondFactorError::WrongCode) => "wrong_code",
+        Err(SecondFactorError::CookieNotAccepted) => "refused",
+        Err(SecondFactorError::Service(error)) => error.label(),
+    };
+    state.metrics.second_factors.with_label_values(&[factor.kind().as_str(), label]).inc();
+    outcome
+}
+
+async fn check(
+    state: &AppState,
+    input: &Continuation,
+    factor: &SecondFactor,
+) -> Result<Box<SignedIn>, SecondFactorError> {
+    let open = open(state, input, ChallengePurpose::SecondFactor).await?;
+    let account = &open.account;
+    let attempt = Attempt::recognize(state, account.id, input.origin.ip, input.device.as_ref()).await?;
+    let counted = FactorAttempt::begin(state, account.id, factor.kind(), &attempt, input.origin.ip).await?;
+    let now = state.clock.now();
+    let matched = match find(state, account, factor, now).await {
+        Ok(Some(matched)) => matched,
+        Ok(None) => return Err(wrong_code(state, account, factor, "wrong_code", input, now)),
+        Err(error) => {
+            counted.settle(state, false).await;
+            return Err(error.into());
+        }
+    };
+    if !open.take(state).await? {
+        counted.settle(state, false).await;
+        return Err(SecondFactorError::InvalidChallenge);
+    }
+    match use_up(state, account, &matched, &input.origin, now).await {
+        Ok(true) => counted.settle(state, true).await,
+        Ok(false) => {
+            open.restore(state).await;
+            return Err(wrong_code(state, account, factor, "code_used", input, now));
+        }
+        Err(error) => {
+            open.restore(state).await;
+            return Err(error.into());
+        }
+    }
+    finish(state, &open, open.account.clone(), input, &attempt, now).await
+}
+
+/// Opens the challenge of a continuation.
+pub(super) async fn open(
+    state: &AppState,
+    input: &Continuation,
+    purpose: ChallengePurpose,
+) -> Result<OpenChallenge, SecondFactorError> {
+    limits::second_factor(state, input.origin.ip).await?;
+    let open = challenge::open(state, &input.challenge, purpose, input.device.as_ref()).await?;
+    let open = open.ok_or(SecondFactorError::InvalidChallenge)?;
+    match (open.pending().transport, input.accepted) {
+        (Transport::Bearer, AcceptedTransports::Bearer | AcceptedTransports::BearerAndCookie)
+        | (Transport::Cookie, AcceptedTransports::BearerAndCookie)
+        | (Transport::Browser, AcceptedTransports::Browser) => Ok(open),
+        (Transport::Cookie, AcceptedTransports::Bearer) => Err(SecondFactorError::CookieNotAccepted),
+        _ => Err(SecondFactorError::InvalidChallenge),
+    }
+}
+
+/// Finishes a sign-in whose second factor was shown, and whose challenge was consumed.
+pub(super) async fn finish(
+    state: &AppState,
+    open: &OpenChallenge,
+    account: Account,
+    input: &Continuation,
+    attempt: &Attempt,
+    now: Timestamp,
+) -> Result<Box<SignedIn>, SecondFactorError> {
+    let pending = open.pending();
+    let origin = Origin { device: pending.device_name.clone(), ..input.origin.clone() };
+    let methods = pending.proved.methods.with(AuthenticationMethod::OneTimePassword);
+    let proved = Authenticated {
+        account,
+        authentication: Authentication {
+            at: now,
+            methods: methods.with(AuthenticationMethod::MultipleFactors),
+            acr: Acr::Aal2,
+        },
+        transport: pending.transport,
+        origin: &origin,
+        attempt,
+        device: input.device.as_ref(),
+        replaces: input.replaces.as_deref(),
+    };
+    match super::proceed(state, proved).await {
+        Ok(SignInStep::SignedIn(signed_in)) => Ok(signed_in),
+        Ok(
+            SignInStep::EmailVerificationRequired
+            | SignInStep::SecondFactorRequired(_)
+            | SignInStep::EnrolmentRequired(_)
+            | SignInStep::AccountChanged,
+        ) => Err(SecondFactorError::InvalidChallenge),
+        Err(error) => {
+            // The owner can try again with the next code.
+            open.restore(state).await;
+            Err(error.into())
+        }
+    }
+}
+
+/// A code that is right, and was not used before as far as is known.
+#[derive(Debug)]
+enum Matched {
+    Totp(totp::MatchedCode),
+    RecoveryCode(recovery_codes::MatchedCode),
+}
+
+/// Checks a factor without using it up.
+async fn find(
+    state: &AppState,
+    account: &Account,
+    factor: &SecondFactor,
+    now: Timestamp,
+) -> Result<Option<Matched>, ServiceError> {
+    Ok(match factor {
+        SecondFactor::Totp(code) => totp::find(state, account.id, code, now).await?.map(Matched::Totp),
+        SecondFactor::RecoveryCode(code) => {
+            recovery_codes::find(state, account.id, code).await?.map(Matched::RecoveryCode)
+        }
+    })
+}
+
+/// Uses a code up. False if another request was faster (I11).
+async fn use_up(
+    state: &AppState,
+    account: &Account,
+    matched: &Matched,
+    origin: &Origin,
+    now: Timestamp,
+) -> Result<bool, ServiceError> {
+    match matched {
+        Matched::Totp(code) => Ok(state.sql.use_totp(code.factor, code.step, now).await?),
+        Matched::RecoveryCode(code) => recovery_codes::use_up(state, account, code, origin, now).await,
+    }
+}
+
+fn wrong_code(
+    state: &AppState,
+    account: &Account,
+    factor: &SecondFactor,
+    reason: &'static str,
+    input: &Continuation,
+    now: Timestamp,
+) -> SecondFactorError {
+    let entry = Entry::new(now, AuditEvent::SecondFactor).account(account.id).refused(reason);
+    state.audit.record(entry.detail(factor.kind().as_str()).by(Actor::Anyone).from(input.origin.ip));
+    SecondFactorError::WrongCode
+}

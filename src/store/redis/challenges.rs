@@ -1,0 +1,203 @@
+//! Challenges of sign-ins, a key for each. A value, numbers big-endian, times in milliseconds since the Unix epoch:
+//!
+//! | bytes | |
+//! | --- | --- |
+//! | 1 | version of this format: 1 |
+//! | 1 | purpose |
+//! | 16 | account |
+//! | 4 | epoch |
+//! | 4 | version of the factors |
+//! | 2, 1, 6 | the methods, the level and the time of the authentication |
+//! | 1 | transport |
+//! | 16 | digest of the device token, or zeros |
+//! | 6 | when the challenge stops working |
+//! | the rest | the name of the device, in UTF-8 |
+
+use std::sync::Arc;
+
+use fred::{
+    bytes::Bytes,
+    interfaces::KeysInterface,
+    types::{Expiration, Value},
+};
+
+use super::{
+    RedisConnection, RedisError,
+    script::{self, unexpected},
+};
+use crate::domain::{
+    account::Epoch,
+    authentication::{Acr, Authentication, AuthenticationMethods},
+    challenge::{ChallengePurpose, PendingSignIn},
+    clock::Timestamp,
+    factor::FactorsVersion,
+    ids::AccountId,
+    session::Transport,
+};
+
+const VERSION: u8 = 1;
+const FIXED: usize = 58;
+
+/// A challenge as it was found, to be consumed and to be stored again.
+#[derive(Clone, Debug)]
+pub struct FoundChallenge {
+    /// The sign-in that waits.
+    pub pending: PendingSignIn,
+    value: Bytes,
+}
+
+/// Challenges. Clones share the connections.
+#[derive(Clone)]
+pub struct ChallengeStore {
+    connection: Arc<RedisConnection>,
+}
+
+impl ChallengeStore {
+    pub(super) fn new(connection: Arc<RedisConnection>) -> Self {
+        Self { connection }
+    }
+
+    /// Stores a challenge under a name until it expires.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn put(&self, name: &str, pending: &PendingSignIn, now: Timestamp) -> Result<(), RedisError> {
+        self.set(name, pending, encode(pending).into(), now).await
+    }
+
+    /// Stores a challenge again that [`ChallengeStore::take`] has consumed.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn restore(&self, name: &str, found: &FoundChallenge, now: Timestamp) -> Result<(), RedisError> {
+        self.set(name, &found.pending, found.value.clone(), now).await
+    }
+
+    async fn set(&self, name: &str, pending: &PendingSignIn, value: Bytes, now: Timestamp) -> Result<(), RedisError> {
+        let ttl = i64::try_from(pending.expires_at.saturating_since(now).as_millis()).unwrap_or(i64::MAX);
+        if ttl == 0 {
+            return Ok(());
+        }
+        let key = self.connection.keys.challenge(pending.account, name);
+        let set = self.connection.client().set(key, value, Some(Expiration::PX(ttl)), None, false).await;
+        let (): () = set.inspect_err(|error| self.connection.note(error))?;
+        Ok(())
+    }
+
+    /// Finds a live challenge without consuming it.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn find(
+        &self,
+        account: AccountId,
+        name: &str,
+        now: Timestamp,
+    ) -> Result<Option<FoundChallenge>, RedisError> {
+        let found = self.connection.client().get(self.connection.keys.challenge(account, name)).await;
+        let found: Option<Bytes> = found.inspect_err(|error| self.connection.note(error))?;
+        let found = found.and_then(|value| Some(FoundChallenge { pending: decode(&value)?, value }));
+        Ok(found.filter(|found| found.pending.account == account && now < found.pending.expires_at))
+    }
+
+    /// Consumes a challenge: of any number of callers one gets true (I11).
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn take(&self, name: &str, found: &FoundChallenge) -> Result<bool, RedisError> {
+        let keys = vec![self.connection.keys.challenge(found.pending.account, name)];
+        let arguments = vec![Value::Bytes(found.value.clone())];
+        let answer = script::run(&self.connection.scripts.take_challenge, &self.connection, keys, arguments).await?;
+        answer.as_bool().ok_or_else(|| unexpected("take_challenge", &answer))
+    }
+}
+
+fn encode(pending: &PendingSignIn) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(FIXED + 64);
+    let time = |at: Timestamp| at.as_millis().max(0).to_be_bytes();
+    bytes.extend([VERSION, pending.purpose.byte()]);
+    bytes.extend(pending.account.as_bytes());
+    bytes.extend(pending.epoch.0.to_be_bytes());
+    bytes.extend(pending.factors_version.0.to_be_bytes());
+    bytes.extend(pending.proved.methods.bits().to_be_bytes());
+    bytes.push(pending.proved.acr.level());
+    bytes.extend(&time(pending.proved.at)[2..]);
+    bytes.push(match pending.transport {
+        Transport::Bearer => 0,
+        Transport::Cookie => 1,
+        Transport::Browser => 2,
+    });
+    bytes.extend(pending.device.unwrap_or_default());
+    bytes.extend(&time(pending.expires_at)[2..]);
+    bytes.extend(pending.device_name.iter().flat_map(|name| name.bytes()));
+    bytes
+}
+
+/// None for the value of a newer release.
+fn decode(bytes: &[u8]) -> Option<PendingSignIn> {
+    let (fixed, name) = bytes.split_first_chunk::<FIXED>()?;
+    let number = |at: usize| Some(u32::from_be_bytes(fixed[at..at + 4].try_into().ok()?));
+    let time = |at: usize| {
+        let mut millis = [0; 8];
+        millis[2..].copy_from_slice(&fixed[at..at + 6]);
+        Timestamp::from_millis(i64::from_be_bytes(millis))
+    };
+    if fixed[0] != VERSION {
+        return None;
+    }
+    let device: [u8; 16] = fixed[36..52].try_into().ok()?;
+    Some(PendingSignIn {
+        purpose: ChallengePurpose::from_byte(fixed[1])?,
+        account: AccountId::from_bytes(fixed[2..18].try_into().ok()?),
+        epoch: Epoch(number(18)?),
+        factors_version: FactorsVersion(number(22)?),
+        proved: Authentication {
+            methods: AuthenticationMethods::from_bits(u16::from_be_bytes([fixed[26], fixed[27]])),
+            acr: Acr::from_level(fixed[28]),
+            at: time(29),
+        },
+        transport: match fixed[35] {
+            0 => Transport::Bearer,
+            1 => Transport::Cookie,
+            2 => Transport::Browser,
+            _ => return None,
+        },
+        device: Some(device).filter(|device| *device != [0; 16]),
+        device_name: Some(String::from_utf8(name.to_vec()).ok()?).filter(|name| !name.is_empty()),
+        expires_at: time(52),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn challenge_round_trips_through_its_bytes() {
+        let at = Timestamp::from_millis(1_800_000_000_123);
+        let plain = PendingSignIn {
+            purpose: ChallengePurpose::SecondFactor,
+            account: AccountId::from_bytes([7; 16]),
+            epoch: Epoch(3),
+            factors_version: FactorsVersion(9),
+            proved: Authentication::by_password(at),
+            transport: Transport::Bearer,
+            device: None,
+            device_name: None,
+            expires_at: at,
+        };
+        let full = PendingSignIn {
+            purpose: ChallengePurpose::Enrolment,
+            transport: Transport::Cookie,
+            device: Some([5; 16]),
+            device_name: Some("Ada's télé".to_owned()),
+            ..plain.clone()
+        };
+        for pending in [plain, full] {
+            let bytes = encode(&pending);
+            assert_eq!(decode(&bytes), Some(pending));
+            assert_eq!(decode(&bytes[..FIXED - 1]), None);
+            assert_eq!(decode(&[&[2], &bytes[1..]].concat()), None, "of a newer release");
+        }
+    }
+}

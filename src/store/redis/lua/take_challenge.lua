@@ -1,0 +1,8 @@
+-- Consumes a challenge, if it is still what was found.
+-- KEYS  1 the challenge
+-- ARGV  1 its value as it was found
+-- Returns 1, or 0 if another request has consumed it or it has expired.
+
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('DEL', KEYS[1])
+return 1

@@ -1,0 +1,360 @@
+//! The tables `totp_factors`, `recovery_keys` and `recovery_codes`: second factors, as changes of a locked account, and their use.
+
+use sqlx::{Any, Row, Transaction, any::AnyRow};
+
+use super::{AccountChange, Sql, SqlError, query};
+use crate::domain::{
+    clock::Timestamp,
+    factor::{FactorKind, Factors},
+    ids::{AccountId, FactorId},
+};
+
+/// An authenticator app. `Debug` omits the sealed secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TotpFactor {
+    /// The id.
+    pub id: FactorId,
+    /// The account.
+    pub account: AccountId,
+    /// The name that the owner gave it.
+    pub label: String,
+    /// The sealed secret.
+    pub sealed: Vec<u8>,
+    /// When it was set up.
+    pub created_at: Timestamp,
+    /// When a first code confirmed it; none before.
+    pub confirmed_at: Option<Timestamp>,
+    /// The time step of the last accepted code.
+    pub last_step: u64,
+    /// When the last code was accepted.
+    pub last_used_at: Option<Timestamp>,
+}
+
+impl std::fmt::Debug for TotpFactor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TotpFactor").field("id", &self.id).field("account", &self.account).finish_non_exhaustive()
+    }
+}
+
+/// The columns that [`read_totp`] reads, followed by the given clauses.
+macro_rules! select_totp {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, account_id, label, sealed, created_at, confirmed_at, last_step, last_used_at FROM totp_factors ",
+            $rest
+        )
+    };
+}
+
+impl Sql {
+    /// The authenticator apps of an account, oldest first, and those that are not confirmed yet.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn totp_factors(&self, account: AccountId) -> Result<Vec<TotpFactor>, SqlError> {
+        let mut tx = self.begin_read().await?;
+        let found = totp_of(&mut tx, account).await?;
+        tx.commit().await?;
+        Ok(found)
+    }
+
+    /// Marks a code of an authenticator app as used. Of any number of callers with the same time step, or an earlier one, one gets
+    /// true (I11). False too if the factor was removed.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn use_totp(&self, id: FactorId, step: u64, now: Timestamp) -> Result<bool, SqlError> {
+        let mut tx = self.begin_write().await?;
+        let sql = "UPDATE totp_factors SET last_step = $1, last_used_at = $2 \
+                   WHERE id = $3 AND last_step < $1 AND confirmed_at IS NOT NULL";
+        let step = i64::try_from(step).unwrap_or(i64::MAX);
+        let used = query(sql).bind(step).bind(now.as_millis()).bind(id.to_string()).execute(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(used.rows_affected() == 1)
+    }
+
+    /// The sealed key of an account's recovery codes, and how many codes are left.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn recovery_key(&self, account: AccountId) -> Result<Option<(Vec<u8>, u32)>, SqlError> {
+        let mut tx = self.begin_read().await?;
+        let sql = "SELECT sealed, (SELECT COUNT(*) FROM recovery_codes WHERE account_id = $1) AS codes \
+                   FROM recovery_keys WHERE account_id = $1";
+        let row = query(sql).bind(account.to_string()).fetch_optional(&mut *tx).await?;
+        tx.commit().await?;
+        let Some(row) = row else { return Ok(None) };
+        let codes: i64 = row.try_get("codes")?;
+        Ok(Some((row.try_get("sealed")?, u32::try_from(codes).unwrap_or(u32::MAX))))
+    }
+
+    /// Whether an account has an unused recovery code.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn has_recovery_code(&self, account: AccountId, digest: &str) -> Result<bool, SqlError> {
+        let mut tx = self.begin_read().await?;
+        let sql = "SELECT digest FROM recovery_codes WHERE account_id = $1 AND digest = $2";
+        let found = query(sql).bind(account.to_string()).bind(digest.to_owned()).fetch_optional(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(found.is_some())
+    }
+
+    /// Deletes a recovery code that is used. Returns how many are left; none if another caller was faster (I11), or there is no
+    /// such code.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn use_recovery_code(&self, account: AccountId, digest: &str) -> Result<Option<u32>, SqlError> {
+        let mut tx = self.begin_write().await?;
+        let sql = "DELETE FROM recovery_codes WHERE account_id = $1 AND digest = $2";
+        let used = query(sql).bind(account.to_string()).bind(digest.to_owned()).execute(&mut *tx).await?;
+        let left = count_codes(&mut tx, account).await?;
+        tx.commit().await?;
+        Ok((used.rows_affected() == 1).then_some(left))
+    }
+
+    /// Values that are sealed under another secret than that with this prefix: at most `limit` authenticator apps, and as many
+    /// keys of recovery codes.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn outdated_factor_secrets(&self, prefix: &[u8], limit: u32) -> Result<Vec<SealedFactor>, SqlError> {
+        let mut tx = self.begin_read().await?;
+        let mut found = Vec::new();
+        let length = i64::try_from(prefix.len()).unwrap_or(i64::MAX);
+        let totp =
+            "SELECT id, account_id, sealed FROM totp_factors WHERE substr(sealed, 1, $1) <> $2 ORDER BY id LIMIT $3";
+        let keys = "SELECT CAST(NULL AS TEXT) AS id, account_id, sealed FROM recovery_keys WHERE substr(sealed, 1, $1) <> $2 \
+                    ORDER BY account_id LIMIT $3";
+        for sql in [totp, keys] {
+            let rows = query(sql)
+                .bind(i32::try_from(length).unwrap_or(i32::MAX))
+                .bind(prefix.to_vec())
+                .bind(i64::from(limit))
+                .fetch_all(&mut *tx)
+                .await?;
+            for row in rows {
+                let id: Option<String> = row.try_get("id")?;
+                let account: String = row.try_get("account_id")?;
+                found.push(SealedFactor {
+                    factor: id.map(|id| parse(&id)).transpose()?,
+                    account: parse(&account)?,
+                    sealed: row.try_get("sealed")?,
+                });
+            }
+        }
+        tx.commit().await?;
+        Ok(found)
+    }
+
+    /// Replaces a sealed value, if it is still `old.sealed`.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn reseal_factor_secret(&self, old: &SealedFactor, sealed: &[u8]) -> Result<(), SqlError> {
+        let mut tx = self.begin_write().await?;
+        let (sql, id) = match old.factor {
+            Some(id) => ("UPDATE totp_factors SET sealed = $1 WHERE id = $2 AND sealed = $3", id.to_string()),
+            None => {
+                ("UPDATE recovery_keys SET sealed = $1 WHERE account_id = $2 AND sealed = $3", old.account.to_string())
+            }
+        };
+        query(sql).bind(sealed.to_vec()).bind(id).bind(old.sealed.clone()).execute(&mut *tx).await?;
+        Ok(tx.commit().await?)
+    }
+}
+
+/// A sealed secret of a factor. `Debug` omits it.
+pub struct SealedFactor {
+    /// The authenticator app; none for the key of recovery codes.
+    pub factor: Option<FactorId>,
+    /// The account.
+    pub account: AccountId,
+    /// The sealed secret.
+    pub sealed: Vec<u8>,
+}
+
+impl std::fmt::Debug for SealedFactor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SealedFactor")
+            .field("factor", &self.factor)
+            .field("account", &self.account)
+            .finish_non_exhaustive()
+    }
+}
+
+impl AccountChange {
+    /// The account's authenticator apps, oldest first, and those that are not confirmed yet.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn totp_factors(&mut self) -> Result<Vec<TotpFactor>, SqlError> {
+        totp_of(&mut self.tx, self.account.id).await
+    }
+
+    /// Adds an authenticator app. One that is not confirmed replaces the others that are not.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn add_totp(&mut self, factor: &TotpFactor) -> Result<(), SqlError> {
+        let id = self.account.id.to_string();
+        let sql = "DELETE FROM totp_factors WHERE account_id = $1 AND confirmed_at IS NULL";
+        query(sql).bind(id).execute(&mut *self.tx).await?;
+        insert_totp(&mut self.tx, factor).await
+    }
+
+    /// Confirms an authenticator app with the time step of its first code.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn confirm_totp(&mut self, id: FactorId, step: u64, now: Timestamp) -> Result<(), SqlError> {
+        let sql = "UPDATE totp_factors SET confirmed_at = $1, last_step = $2, last_used_at = $1 WHERE id = $3";
+        let step = i64::try_from(step).unwrap_or(i64::MAX);
+        query(sql).bind(now.as_millis()).bind(step).bind(id.to_string()).execute(&mut *self.tx).await?;
+        Ok(())
+    }
+
+    /// Renames an authenticator app. Returns whether the account has it.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn rename_totp(&mut self, id: FactorId, label: &str) -> Result<bool, SqlError> {
+        let sql = "UPDATE totp_factors SET label = $1 WHERE id = $2 AND account_id = $3 AND confirmed_at IS NOT NULL";
+        let account = self.account.id.to_string();
+        let done = query(sql).bind(label.to_owned()).bind(id.to_string()).bind(account).execute(&mut *self.tx).await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Removes an authenticator app.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn remove_totp(&mut self, id: FactorId) -> Result<(), SqlError> {
+        let sql = "DELETE FROM totp_factors WHERE id = $1 AND account_id = $2";
+        query(sql).bind(id.to_string()).bind(self.account.id.to_string()).execute(&mut *self.tx).await?;
+        Ok(())
+    }
+
+    /// Replaces the account's recovery codes; with no digests, it has none afterwards.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn set_recovery_codes(
+        &mut self,
+        sealed_key: &[u8],
+        digests: &[String],
+        now: Timestamp,
+    ) -> Result<(), SqlError> {
+        let id = self.account.id.to_string();
+        for sql in
+            ["DELETE FROM recovery_codes WHERE account_id = $1", "DELETE FROM recovery_keys WHERE account_id = $1"]
+        {
+            query(sql).bind(id.clone()).execute(&mut *self.tx).await?;
+        }
+        if digests.is_empty() {
+            return Ok(());
+        }
+        query("INSERT INTO recovery_keys (account_id, sealed, created_at) VALUES ($1, $2, $3)")
+            .bind(id.clone())
+            .bind(sealed_key.to_vec())
+            .bind(now.as_millis())
+            .execute(&mut *self.tx)
+            .await?;
+        for digest in digests {
+            query("INSERT INTO recovery_codes (account_id, digest) VALUES ($1, $2)")
+                .bind(id.clone())
+                .bind(digest.clone())
+                .execute(&mut *self.tx)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Removes all factors and recovery codes.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn clear_factors(&mut self, now: Timestamp) -> Result<(), SqlError> {
+        self.remove_passkeys().await?;
+        self.account.factors = Factors::NONE;
+        self.account.factors_version = self.account.factors_version.next();
+        self.store(now).await?;
+        query("DELETE FROM totp_factors WHERE account_id = $1")
+            .bind(self.account.id.to_string())
+            .execute(&mut *self.tx)
+            .await?;
+        self.set_recovery_codes(&[], &[], now).await
+    }
+
+    /// Sets whether the account has factors of a kind, and increments the version of its factors. Every change of the factors
+    /// calls it, also one that leaves the kinds as they are.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn set_factor(&mut self, kind: FactorKind, present: bool, now: Timestamp) -> Result<(), SqlError> {
+        self.account.factors = self.account.factors.set(kind, present);
+        self.account.factors_version = self.account.factors_version.next();
+        self.store(now).await
+    }
+
+    /// Stores since when the account must have a second factor.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn set_factor_required(&mut self, since: Option<Timestamp>) -> Result<(), SqlError> {
+        self.account.factor_required_at = since;
+        self.store(self.account.updated_at).await
+    }
+}
+
+/// Inserts an authenticator app.
+pub(super) async fn insert_totp(tx: &mut Transaction<'_, Any>, factor: &TotpFactor) -> Result<(), SqlError> {
+    let sql = "INSERT INTO totp_factors (id, account_id, label, sealed, created_at, confirmed_at, last_step, last_used_at) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    query(sql)
+        .bind(factor.id.to_string())
+        .bind(factor.account.to_string())
+        .bind(factor.label.clone())
+        .bind(factor.sealed.clone())
+        .bind(factor.created_at.as_millis())
+        .bind(factor.confirmed_at.map(Timestamp::as_millis))
+        .bind(i64::try_from(factor.last_step).unwrap_or(i64::MAX))
+        .bind(factor.last_used_at.map(Timestamp::as_millis))
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+async fn totp_of(tx: &mut Transaction<'_, Any>, account: AccountId) -> Result<Vec<TotpFactor>, SqlError> {
+    let sql = select_totp!("WHERE account_id = $1 ORDER BY id");
+    let rows = query(sql).bind(account.to_string()).fetch_all(&mut **tx).await?;
+    rows.iter().map(read_totp).collect()
+}
+
+async fn count_codes(tx: &mut Transaction<'_, Any>, account: AccountId) -> Result<u32, SqlError> {
+    let sql = "SELECT COUNT(*) AS codes FROM recovery_codes WHERE account_id = $1";
+    let row = query(sql).bind(account.to_string()).fetch_one(&mut **tx).await?;
+    Ok(u32::try_from(row.try_get::<i64, _>("codes")?).unwrap_or(u32::MAX))
+}
+
+fn read_totp(row: &AnyRow) -> Result<TotpFactor, SqlError> {
+    let id: String = row.try_get("id")?;
+    let account: String = row.try_get("account_id")?;
+    let (confirmed_at, last_used_at): (Option<i64>, Option<i64>) =
+        (row.try_get("confirmed_at")?, row.try_get("last_used_at")?);
+    Ok(TotpFactor {
+        id: parse(&id)?,
+        account: parse(&account)?,
+        label: row.try_get("label")?,
+        sealed: row.try_get("sealed")?,
+        created_at: Timestamp::from_millis(row.try_get("created_at")?),
+        confirmed_at: confirmed_at.map(Timestamp::from_millis),
+        last_step: row.try_get::<i64, _>("last_step")?.max(0).unsigned_abs(),
+        last_used_at: last_used_at.map(Timestamp::from_millis),
+    })
+}
+
+fn parse<T: std::str::FromStr>(id: &str) -> Result<T, SqlError> {
+    id.parse().map_err(|_| SqlError::Corrupt(format!("the id {id} of a second factor")))
+}

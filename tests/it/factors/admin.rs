@@ -1,0 +1,65 @@
+//! Resets by operators, admins and service clients.
+
+use latchkey::{
+    domain::{account::Roles, factor::FactorPolicy},
+    service::clients::NewClient,
+};
+use reqwest::Method;
+use serde_json::json;
+
+use super::{account, cluster};
+use crate::{
+    accounts::{email, problem, signed_in, verify},
+    harness::client::PASSWORD,
+};
+
+#[tokio::test]
+async fn service_client_with_the_scope_resets_the_factors_of_an_account() {
+    let mut cluster = cluster();
+    cluster.config.factors.required = FactorPolicy::Everybody;
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    verify(&cluster, &node, "ada", &tokens).await;
+    let ada = super::enrol(&cluster, &node, "ada").await;
+    let added = cluster.mail_to(&email("ada"), "factor_changed").await;
+    assert!(added.text.contains("added to"), "{}", added.text);
+
+    let reset = |name: &str, secret: &str, account: &str| {
+        let request = node.request(Method::POST, "/v1/users/factors/reset").basic_auth(name, Some(secret));
+        node.send(request.json(&json!({ "account": account })))
+    };
+    let reader = cluster.service_client("reader").await;
+    assert_eq!(reset(&reader.id, &reader.secret, "ada").await.problem(), problem(403, "forbidden"));
+    let scopes = vec!["accounts:recover".to_owned()];
+    let desk = cluster.service_client_with(NewClient { name: "desk".to_owned(), scopes, ..NewClient::default() }).await;
+    assert_eq!(reset(&desk.id, &desk.secret, "nobody").await.problem(), problem(404, "unknown_account"));
+    reset(&desk.id, &desk.secret, "ada").await.expect(204);
+    assert_eq!(node.refresh(&ada.tokens.refresh).await.status, 401, "its sessions ended");
+    let is_told = || async {
+        cluster
+            .mails_to(&email("ada"))
+            .iter()
+            .any(|mail| mail.file.contains("factor_changed") && mail.text.contains("removed from"))
+    };
+    crate::harness::wait::until("the owner is told", is_told).await;
+    // no grace period: the next sign-in sets up a factor
+    assert_eq!(node.try_login("ada", PASSWORD).await.problem(), problem(403, "factor_enrolment_required"));
+}
+
+#[tokio::test]
+async fn admin_resets_the_factors_of_others_and_users_do_not() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    account(&cluster, &node, "ada").await;
+    let id = node.account("grace").await.text_of("id").parse().unwrap();
+    let tokens = node.login("grace").await;
+    let body = json!({ "account": "ada" });
+    let refused = signed_in(&node, &tokens, Method::POST, "/v1/users/factors/reset", body.clone()).await;
+    assert_eq!(refused.problem(), problem(403, "forbidden"));
+    let admin = Roles::parse(["admin"]).unwrap();
+    latchkey::service::accounts::change_roles(&node.state, id, &admin, &Roles::default()).await.unwrap();
+    let tokens = node.login("grace").await;
+    signed_in(&node, &tokens, Method::POST, "/v1/users/factors/reset", body).await.expect(204);
+    node.login("ada").await;
+}

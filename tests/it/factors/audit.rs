@@ -1,0 +1,36 @@
+//! Events and metrics of second factors.
+
+use latchkey::store::sql::AuditFilter;
+use reqwest::Method;
+use serde_json::json;
+
+use super::{account, challenge, cluster, second_factor, wrong_code};
+use crate::accounts::signed_in;
+
+#[tokio::test]
+async fn every_step_is_an_event_with_its_kind_and_a_metric() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    let ada = account(&cluster, &node, "ada").await;
+    let first = challenge(&node, "ada").await;
+    second_factor(&node, &first, "totp", &wrong_code(&ada.app, &cluster.clock)).await.expect(401);
+    second_factor(&node, &first, "recovery_code", &ada.recovery_codes[0]).await.expect(200);
+    signed_in(&node, &ada.tokens, Method::POST, "/v1/me/recovery-codes", json!({})).await.expect(200);
+    let text = node.state.metrics.render().unwrap();
+    for line in [
+        "latchkey_logins_total{outcome=\"second_factor_required\"} 1",
+        "latchkey_second_factors_total{method=\"totp\",outcome=\"wrong_code\"} 1",
+        "latchkey_second_factors_total{method=\"recovery_code\",outcome=\"success\"} 1",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    node.stop().await;
+    let rows = cluster.sql().await.audit(&AuditFilter::default(), 100).await.unwrap();
+    let has = |event: &str, outcome: &str, detail: &str| {
+        rows.iter().any(|row| row.event == event && row.outcome == outcome && row.detail.as_deref() == Some(detail))
+    };
+    assert!(has("factor_added", "success", "totp"));
+    assert!(has("second_factor", "refused", "totp"));
+    assert!(has("recovery_code_used", "success", "9"));
+    assert!(has("recovery_codes_made", "success", "recovery_codes"));
+}

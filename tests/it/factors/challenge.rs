@@ -1,0 +1,174 @@
+//! Challenges: what they are bound to, and that a wrong code leaves them.
+
+use std::time::Duration;
+
+use latchkey::domain::account::Roles;
+use reqwest::Method;
+use serde_json::json;
+
+use super::{account, challenge, cluster, factor_body, second_factor, wrong_code};
+use crate::{
+    accounts::{NEW_PASSWORD, problem, signed_in},
+    harness::client::PASSWORD,
+};
+
+#[tokio::test]
+async fn wrong_code_leaves_the_challenge_and_counts() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    let ada = account(&cluster, &node, "ada").await;
+    let challenge = challenge(&node, "ada").await;
+    for _ in 0..3 {
+        let answer = second_factor(&node, &challenge, "totp", &wrong_code(&ada.app, &cluster.clock)).await;
+        assert_eq!(answer.problem(), problem(401, "invalid_code"));
+        super::assert_nothing_exists(&answer);
+    }
+    let code = ada.app.code(&cluster.clock);
+    second_factor(&node, &challenge, "totp", &code).await.expect(200);
+    let again = second_factor(&node, &challenge, "totp", &code).await;
+    assert_eq!(again.problem(), problem(401, "invalid_challenge"), "works once");
+}
+
+#[tokio::test]
+async fn challenge_expires() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    let ada = account(&cluster, &node, "ada").await;
+    let challenge = challenge(&node, "ada").await;
+    cluster.advance(Duration::from_mins(10));
+    let answer = second_factor(&node, &challenge, "totp", &ada.app.code(&cluster.clock)).await;
+    assert_eq!(answer.problem(), problem(401, "invalid_challenge"));
+}
+
+#[tokio::test]
+async fn challenge_works_for_its_account_only() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    let ada = account(&cluster, &node, "ada").await;
+    let eve = account(&cluster, &node, "eve").await;
+    let challenge = challenge(&node, "ada").await;
+    let answer = second_factor(&node, &challenge, "totp", &eve.app.code(&cluster.clock)).await;
+    assert_eq!(answer.problem(), problem(401, "invalid_code"), "another account's app");
+    let answer = second_factor(&node, &challenge, "recovery_code", &eve.recovery_codes[0]).await;
+    assert_eq!(answer.problem(), problem(401, "invalid_code"), "another account's recovery code");
+    // the account is part of the text: another one has no such challenge
+    let other = super::challenge(&node, "eve").await;
+    let mixed = format!("{}{}", &challenge[..30], &other[30..]);
+    let answer = second_factor(&node, &mixed, "totp", &ada.app.code(&cluster.clock)).await;
+    assert_eq!(answer.problem(), problem(401, "invalid_challenge"));
+}
+
+#[tokio::test]
+async fn challenge_works_for_its_device_only() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    let ada = account(&cluster, &node, "ada").await;
+    let device = format!("lk_dt_{}", "A".repeat(43));
+    let login = |device: Option<&str>| {
+        let body = json!({ "identifier": "ada", "password": PASSWORD });
+        let request = node.request(Method::POST, "/v1/login").json(&body);
+        node.send(device.map_or_else(
+            || request.try_clone().unwrap(),
+            |it| request.try_clone().unwrap().header("x-device-token", it),
+        ))
+    };
+    let show = |challenge: &str, device: Option<&str>| {
+        let body = factor_body(challenge, "totp", &ada.app.code(&cluster.clock));
+        let request = node.request(Method::POST, "/v1/login/second-factor").json(&body);
+        node.send(device.map_or_else(
+            || request.try_clone().unwrap(),
+            |it| request.try_clone().unwrap().header("x-device-token", it),
+        ))
+    };
+    let bound = super::challenge_of(&login(Some(&device)).await);
+    assert_eq!(show(&bound, None).await.problem(), problem(401, "invalid_challenge"));
+    let other = format!("lk_dt_{}", "B".repeat(43));
+    assert_eq!(show(&bound, Some(&other)).await.problem(), problem(401, "invalid_challenge"));
+    let free = super::challenge_of(&login(None).await);
+    assert_eq!(show(&free, Some(&device)).await.problem(), problem(401, "invalid_challenge"));
+    show(&bound, Some(&device)).await.expect(200);
+}
+
+#[tokio::test]
+async fn challenge_ends_when_password_factors_or_epoch_change() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    let id = node.account("ada").await.text_of("id").parse().unwrap();
+    let ada = super::enrol(&cluster, &node, "ada").await;
+    let refused = async |challenge: &str, why: &str| {
+        let answer = second_factor(&node, challenge, "totp", &ada.app.code(&cluster.clock)).await;
+        assert_eq!(answer.problem(), problem(401, "invalid_challenge"), "{why}");
+    };
+
+    let before = challenge(&node, "ada").await;
+    let answer = signed_in(&node, &ada.tokens, Method::POST, "/v1/me/recovery-codes", json!({})).await.expect(200);
+    refused(&before, "factors").await;
+
+    let before = challenge(&node, "ada").await;
+    let admin = Roles::parse(["admin"]).unwrap();
+    latchkey::service::accounts::change_roles(&node.state, id, &admin, &Roles::default()).await.unwrap();
+    refused(&before, "roles").await;
+
+    let tokens = crate::harness::client::Tokens::of(&answer);
+    let tokens = crate::harness::client::Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
+    let before = challenge(&node, "ada").await;
+    node.change_password(&tokens.access, PASSWORD, NEW_PASSWORD).await.expect(200);
+    refused(&before, "password").await;
+
+    let body = json!({ "identifier": "ada", "password": NEW_PASSWORD });
+    let before = super::challenge_of(&node.post("/v1/login", body).await);
+    latchkey::service::accounts::disable(&node.state, id).await.unwrap();
+    refused(&before, "disabled").await;
+}
+
+#[tokio::test]
+async fn nothing_exists_before_the_second_factor() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    let ada = account(&cluster, &node, "ada").await;
+    node.delete("/v1/me", &ada.tokens.access).await.expect(202);
+    let before =
+        node.state.redis.sessions.list(node.verified(&ada.tokens.access).claims.sub, cluster.clock.now()).await;
+    assert_eq!(before.unwrap().len(), 0, "the request for deletion ends all");
+    let id = node.verified(&ada.tokens.access).claims.sub;
+    let challenge = challenge(&node, "ada").await;
+    let account = node.state.sql.account(id).await.unwrap().unwrap();
+    assert!(account.deletion_at.is_some(), "the password alone does not cancel the deletion");
+    assert!(node.state.redis.sessions.list(id, cluster.clock.now()).await.unwrap().is_empty());
+    second_factor(&node, &challenge, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
+    let account = node.state.sql.account(id).await.unwrap().unwrap();
+    assert!(account.deletion_at.is_none());
+    assert_eq!(node.state.redis.sessions.list(id, cluster.clock.now()).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn second_factor_is_accepted_by_another_node() {
+    let cluster = cluster();
+    let nodes = [cluster.node().await, cluster.node().await];
+    let ada = account(&cluster, &nodes[0], "ada").await;
+    let challenge = challenge(&nodes[0], "ada").await;
+    second_factor(&nodes[1], &challenge, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
+}
+
+#[tokio::test]
+async fn request_without_a_code_is_refused() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    account(&cluster, &node, "ada").await;
+    let challenge = challenge(&node, "ada").await;
+    let body = json!({ "challenge": challenge, "method": "totp" });
+    let answer = node.post("/v1/login/second-factor", body).await;
+    assert_eq!(answer.problem(), problem(422, "invalid_fields"));
+    assert_eq!(answer.json()["errors"][0]["field"], "code");
+}
+
+#[tokio::test]
+async fn password_of_an_account_with_a_factor_costs_no_further_query() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    node.login("ada").await;
+    let before = node.state.sql.transactions();
+    node.login("ada").await;
+    assert_eq!(node.state.sql.transactions() - before, 1, "the account's row");
+}

@@ -1,0 +1,138 @@
+//! Second factors: authenticator apps, recovery codes, challenges, throttling and policy. The codes come from oathtool, which shares
+//! no code with the service.
+
+mod admin;
+mod audit;
+mod challenge;
+mod policy;
+mod recovery_codes;
+mod throttling;
+mod totp;
+
+use std::{process::Command, time::Duration};
+
+use latchkey::domain::clock::Clock;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    accounts::{problem, signed_in},
+    harness::{
+        client::{Answer, Client, PASSWORD, Tokens},
+        test_cluster::TestCluster,
+    },
+};
+
+/// An authenticator app.
+#[derive(Clone, Debug)]
+pub struct App {
+    pub secret: String,
+}
+
+impl App {
+    /// The code that the app shows at the time of a clock.
+    pub fn code(&self, clock: &Clock) -> String {
+        self.code_after(clock, 0)
+    }
+
+    /// The code that the app shows `seconds` after the time of a clock.
+    pub fn code_after(&self, clock: &Clock, seconds: i64) -> String {
+        let at = format!("@{}", clock.now().as_secs() + seconds);
+        let output = Command::new("oathtool").args(["--totp", "--base32", "--now", &at, &self.secret]).output();
+        let output = output.expect("oathtool runs (.ci/install.sh test)");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+}
+
+/// An account with an authenticator app and recovery codes.
+pub struct Enrolled {
+    pub app: App,
+    pub tokens: Tokens,
+    pub recovery_codes: Vec<String>,
+}
+
+/// The next step of all clocks: a code that was used is followed by another one.
+pub const STEP: Duration = Duration::from_secs(30);
+
+/// A cluster without the limits by address, since all clients of a test have one.
+pub fn cluster() -> TestCluster {
+    let mut cluster = TestCluster::new();
+    crate::accounts::without_limits(&mut cluster);
+    cluster.config.limits.factor_per_address = None;
+    cluster
+}
+
+pub async fn start_totp(node: &Client, tokens: &Tokens) -> App {
+    let started = signed_in(node, tokens, Method::POST, "/v1/me/factors/totp", json!({})).await.expect(200);
+    App { secret: started.text_of("secret") }
+}
+
+pub async fn confirm_totp(node: &Client, tokens: &Tokens, code: &str) -> Answer {
+    signed_in(node, tokens, Method::POST, "/v1/me/factors/totp/confirm", json!({ "code": code })).await
+}
+
+pub fn codes_of(answer: &Answer) -> Vec<String> {
+    let codes = answer.json()["recovery_codes"].as_array().cloned().unwrap_or_default();
+    codes.iter().map(|code| code.as_str().unwrap().to_owned()).collect()
+}
+
+/// Adds an authenticator app to an account of [`Client::account`]. The clock moves on, so that its next code is another one.
+pub async fn enrol(cluster: &TestCluster, node: &Client, name: &str) -> Enrolled {
+    let tokens = node.login(name).await;
+    let app = start_totp(node, &tokens).await;
+    let answer = confirm_totp(node, &tokens, &app.code(&cluster.clock)).await.expect(200);
+    cluster.advance(STEP);
+    Enrolled { app, tokens: Tokens::of(&answer), recovery_codes: codes_of(&answer) }
+}
+
+/// An account with an authenticator app.
+pub async fn account(cluster: &TestCluster, node: &Client, name: &str) -> Enrolled {
+    node.account(name).await;
+    enrol(cluster, node, name).await
+}
+
+/// Signs in by password, and returns the challenge for the second factor.
+pub async fn challenge(node: &Client, name: &str) -> String {
+    challenge_of(&node.try_login(name, PASSWORD).await)
+}
+
+#[track_caller]
+pub fn challenge_of(answer: &Answer) -> String {
+    assert_eq!(answer.problem(), problem(403, "second_factor_required"), "{answer:?}");
+    assert_nothing_exists(answer);
+    answer.text_of("challenge")
+}
+
+/// Asserts that a response has neither tokens nor a device token nor a cookie.
+#[track_caller]
+pub fn assert_nothing_exists(answer: &Answer) {
+    let body = answer.json();
+    for field in ["access_token", "refresh_token", "session_id"] {
+        assert!(body[field].is_null(), "{answer:?}");
+    }
+    for header in ["x-device-token", "set-cookie"] {
+        assert!(!answer.headers.contains_key(header), "{answer:?}");
+    }
+}
+
+pub async fn second_factor(node: &Client, challenge: &str, method: &str, code: &str) -> Answer {
+    node.post("/v1/login/second-factor", factor_body(challenge, method, code)).await
+}
+
+pub fn factor_body(challenge: &str, method: &str, code: &str) -> Value {
+    json!({ "challenge": challenge, "method": method, "code": code })
+}
+
+/// A code of six digits that is none of those that the app shows now, before or after.
+pub fn wrong_code(app: &App, clock: &Clock) -> String {
+    let right: Vec<_> = [-60, -30, 0, 30, 60].map(|seconds| app.code_after(clock, seconds)).into();
+    (0..).map(|guess| format!("{guess:06}")).find(|guess| !right.contains(guess)).unwrap()
+}
+
+/// The claims of an access token.
+pub fn claims(access_token: &str) -> Value {
+    use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+    let payload = access_token.split('.').nth(1).unwrap();
+    serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
+}

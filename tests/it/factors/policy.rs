@@ -1,0 +1,134 @@
+//! `factors.required`: enrolment at sign-in, the grace period, and what an account that must enrol can't do.
+
+use std::time::Duration;
+
+use latchkey::domain::{account::Roles, factor::FactorPolicy};
+use serde_json::json;
+
+use super::{App, STEP, challenge, claims, cluster, codes_of, second_factor, wrong_code};
+use crate::{
+    accounts::problem,
+    harness::{
+        client::{Answer, Client, PASSWORD, Tokens},
+        test_cluster::TestCluster,
+    },
+};
+
+fn requiring(policy: FactorPolicy, grace: Duration) -> TestCluster {
+    let mut cluster = cluster();
+    (cluster.config.factors.required, cluster.config.factors.grace) = (policy, grace);
+    cluster
+}
+
+#[track_caller]
+fn enrolment_of(answer: &Answer) -> String {
+    assert_eq!(answer.problem(), problem(403, "factor_enrolment_required"));
+    super::assert_nothing_exists(answer);
+    answer.text_of("challenge")
+}
+
+async fn start(node: &Client, challenge: &str) -> Answer {
+    node.post("/v1/login/enrolment/totp", json!({ "challenge": challenge })).await
+}
+
+async fn confirm(node: &Client, challenge: &str, code: &str) -> Answer {
+    node.post("/v1/login/enrolment/totp/confirm", json!({ "challenge": challenge, "code": code })).await
+}
+
+#[tokio::test]
+async fn account_that_must_have_a_factor_sets_it_up_at_sign_in() {
+    let cluster = requiring(FactorPolicy::Everybody, Duration::ZERO);
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let answer = node.try_login("ada", PASSWORD).await;
+    assert_eq!(answer.json()["methods"], json!(["totp"]));
+    let challenge = enrolment_of(&answer);
+    let app = App { secret: start(&node, &challenge).await.expect(200).text_of("secret") };
+    let wrong = confirm(&node, &challenge, &wrong_code(&app, &cluster.clock)).await;
+    assert_eq!(wrong.problem(), problem(401, "invalid_code"));
+    let answer = confirm(&node, &challenge, &app.code(&cluster.clock)).await.expect(200);
+    assert!(answer.header("x-device-token").starts_with("lk_dt_"));
+    assert_eq!(codes_of(&answer).len(), 10);
+    let tokens = Tokens::of(&answer);
+    assert_eq!(claims(&tokens.access)["acr"], "aal2");
+    node.refresh(&tokens.refresh).await.expect(200);
+    let again = confirm(&node, &challenge, &app.code(&cluster.clock)).await;
+    assert_eq!(again.problem(), problem(401, "invalid_challenge"), "works once");
+    cluster.advance(STEP);
+    let next = super::challenge(&node, "ada").await;
+    second_factor(&node, &next, "totp", &app.code(&cluster.clock)).await.expect(200);
+}
+
+#[tokio::test]
+async fn challenges_of_enrolment_and_second_factor_are_not_interchangeable() {
+    let mut cluster = requiring(FactorPolicy::Everybody, Duration::ZERO);
+    cluster.config.login.email_code = true;
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let enrolment = enrolment_of(&node.try_login("ada", PASSWORD).await);
+    assert_eq!(second_factor(&node, &enrolment, "totp", "123456").await.problem(), problem(401, "invalid_challenge"));
+    let app = App { secret: start(&node, &enrolment).await.expect(200).text_of("secret") };
+    confirm(&node, &enrolment, &app.code(&cluster.clock)).await.expect(200);
+    let second = challenge(&node, "ada").await;
+    assert_eq!(start(&node, &second).await.problem(), problem(401, "invalid_challenge"));
+    assert_eq!(confirm(&node, &second, "123456").await.problem(), problem(401, "invalid_challenge"));
+    // and neither is a link or a code of a mail
+    let body = json!({ "token": second, "new_password": "gravel lantern ostrich nine" });
+    assert_eq!(node.post("/v1/password/reset", body).await.problem(), problem(401, "invalid_code"));
+}
+
+#[tokio::test]
+async fn grace_period_counts_from_the_first_sign_in_and_ends_its_sessions() {
+    let cluster = requiring(FactorPolicy::Everybody, Duration::from_hours(48));
+    let node = cluster.node().await;
+    node.account("ada").await;
+    cluster.advance(Duration::from_hours(100));
+    let first = node.login("ada").await;
+    cluster.advance(Duration::from_hours(47));
+    let late = node.login("ada").await;
+    node.refresh(&first.refresh).await.expect(200);
+    cluster.advance(Duration::from_hours(1));
+    for tokens in [&first, &late] {
+        assert_eq!(node.refresh(&tokens.refresh).await.status, 401);
+        assert_eq!(node.get("/v1/me", &tokens.access).await.status, 401);
+    }
+    enrolment_of(&node.try_login("ada", PASSWORD).await);
+}
+
+#[tokio::test]
+async fn policy_by_role_applies_to_that_role_and_to_sessions_that_gain_it() {
+    let admins = FactorPolicy::Roles(Roles::parse(["admin"]).unwrap());
+    let cluster = requiring(admins, Duration::ZERO);
+    let node = cluster.node().await;
+    let id = node.account("ada").await.text_of("id").parse().unwrap();
+    let session = node.login("ada").await;
+    let session = Tokens::of(&node.refresh(&session.refresh).await.expect(200));
+    let admin = Roles::parse(["admin"]).unwrap();
+    latchkey::service::accounts::change_roles(&node.state, id, &admin, &Roles::default()).await.unwrap();
+    // the role is not to be had with a password alone, by a refresh neither
+    assert_eq!(node.refresh(&session.refresh).await.problem(), problem(401, "invalid_refresh_token"));
+    assert_eq!(node.refresh(&session.refresh).await.status, 401);
+    enrolment_of(&node.try_login("ada", PASSWORD).await);
+    latchkey::service::accounts::change_roles(&node.state, id, &Roles::default(), &admin).await.unwrap();
+    node.login("ada").await;
+}
+
+#[tokio::test]
+async fn last_factor_that_an_account_must_have_can_not_be_removed() {
+    let cluster = requiring(FactorPolicy::Everybody, Duration::from_hours(1));
+    let node = cluster.node().await;
+    let ada = super::account(&cluster, &node, "ada").await;
+    let listed = node.get("/v1/me/factors", &ada.tokens.access).await.json();
+    let path = format!("/v1/me/factors/totp/{}", listed["factors"][0]["id"].as_str().unwrap());
+    assert_eq!(node.delete(&path, &ada.tokens.access).await.problem(), problem(409, "factor_required"));
+    node.get("/v1/me", &ada.tokens.access).await.expect(200);
+}
+
+#[tokio::test]
+async fn account_that_enrols_in_the_grace_period_keeps_its_session() {
+    let cluster = requiring(FactorPolicy::Everybody, Duration::from_hours(1));
+    let node = cluster.node().await;
+    let ada = super::account(&cluster, &node, "ada").await;
+    cluster.advance(Duration::from_hours(2));
+    node.refresh(&ada.tokens.refresh).await.expect(200);
+}

@@ -1,0 +1,74 @@
+//! Recovery codes.
+
+use reqwest::Method;
+use serde_json::json;
+
+use super::{account, challenge, claims, cluster, codes_of, second_factor};
+use crate::{
+    accounts::{count, email, problem, signed_in, verify},
+    harness::client::Tokens,
+};
+
+#[tokio::test]
+async fn recovery_code_replaces_the_app_once() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    let ada = account(&cluster, &node, "ada").await;
+    let code = ada.recovery_codes[0].to_lowercase().replace('-', " ");
+    let first = challenge(&node, "ada").await;
+    let tokens = Tokens::of(&second_factor(&node, &first, "recovery_code", &code).await.expect(200));
+    assert_eq!(claims(&tokens.access)["acr"], "aal2");
+    let listed = node.get("/v1/me/factors", &tokens.access).await.json();
+    assert_eq!(listed["recovery_codes_left"], 9);
+    let second = challenge(&node, "ada").await;
+    assert_eq!(second_factor(&node, &second, "recovery_code", &code).await.problem(), problem(401, "invalid_code"));
+    second_factor(&node, &second, "recovery_code", &ada.recovery_codes[1]).await.expect(200);
+}
+
+#[tokio::test]
+async fn new_recovery_codes_replace_the_former_ones() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    let ada = account(&cluster, &node, "ada").await;
+    let answer = signed_in(&node, &ada.tokens, Method::POST, "/v1/me/recovery-codes", json!({})).await.expect(200);
+    let codes = codes_of(&answer);
+    assert_eq!(codes.len(), 10);
+    assert!(codes.iter().all(|code| !ada.recovery_codes.contains(code)));
+    assert_eq!(claims(&Tokens::of(&answer).access)["acr"], "aal2", "the level stays");
+    let first = challenge(&node, "ada").await;
+    let former = second_factor(&node, &first, "recovery_code", &ada.recovery_codes[0]).await;
+    assert_eq!(former.problem(), problem(401, "invalid_code"));
+    second_factor(&node, &first, "recovery_code", &codes[0]).await.expect(200);
+}
+
+#[tokio::test]
+async fn account_without_a_factor_gets_no_recovery_codes() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    let answer = signed_in(&node, &tokens, Method::POST, "/v1/me/recovery-codes", json!({})).await;
+    assert_eq!(answer.problem(), problem(409, "no_second_factor"));
+}
+
+#[tokio::test]
+async fn owner_is_told_of_each_use_and_when_few_are_left() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    verify(&cluster, &node, "ada", &tokens).await;
+    let ada = super::enrol(&cluster, &node, "ada").await;
+    cluster.mail_to(&email("ada"), "factor_changed").await;
+    for (used, code) in ada.recovery_codes.iter().enumerate() {
+        let challenge = challenge(&node, "ada").await;
+        second_factor(&node, &challenge, "recovery_code", code).await.expect(200);
+        let told = || async { count(&cluster, "ada", "recovery_code_used") == used + 1 };
+        crate::harness::wait::until("the owner is told", told).await;
+        let few = (used + 1).saturating_sub(6);
+        let told = || async { count(&cluster, "ada", "recovery_codes_low") == few };
+        crate::harness::wait::until("the owner is told of few codes", told).await;
+    }
+    let mail = cluster.mail_to(&email("ada"), "recovery_codes_low").await;
+    assert!(mail.text.contains("No recovery codes are left"), "{}", mail.text);
+}

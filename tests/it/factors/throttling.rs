@@ -1,0 +1,128 @@
+//! Brute-force protection of second factors. docs/factors.md has the calculation.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::json;
+
+use super::{account, cluster, factor_body, wrong_code};
+use crate::{
+    accounts::problem,
+    harness::{
+        client::{Answer, Client, PASSWORD},
+        test_cluster::TestCluster,
+    },
+};
+
+/// A cluster whose nodes believe `X-Forwarded-For`.
+fn behind_proxy() -> TestCluster {
+    let mut cluster = cluster();
+    cluster.config.http.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
+    cluster
+}
+
+async fn from(node: &Client, address: &str, path: &str, body: serde_json::Value) -> Answer {
+    node.send(node.request(Method::POST, path).json(&body).header("x-forwarded-for", address)).await
+}
+
+async fn challenge(node: &Client, address: &str) -> String {
+    let body = json!({ "identifier": "ada", "password": PASSWORD });
+    super::challenge_of(&from(node, address, "/v1/login", body).await)
+}
+
+async fn show(node: &Client, address: &str, challenge: &str, method: &str, code: &str) -> Answer {
+    from(node, address, "/v1/login/second-factor", factor_body(challenge, method, code)).await
+}
+
+/// Of 10,000 codes from 200 addresses in a day, 14 are checked.
+#[tokio::test]
+async fn codes_of_strangers_are_counted_together_whatever_their_addresses() {
+    let cluster = behind_proxy();
+    let node = cluster.node().await;
+    let ada = account(&cluster, &node, "ada").await;
+    let wrong = wrong_code(&ada.app, &cluster.clock);
+    let end = cluster.clock.now() + Duration::from_hours(24);
+    let (mut checked, mut address) = (0, 0);
+    // 200 addresses take turns, and wait for nothing longer than they must
+    while cluster.clock.now() < end {
+        let given = challenge(&node, &format!("192.0.2.{address}")).await;
+        let wait = loop {
+            address = (address + 1) % 200;
+            let answer = show(&node, &format!("192.0.2.{address}"), &given, "totp", &wrong).await;
+            if answer.status == 429 {
+                assert!(answer.header("ratelimit").starts_with("\"factor-account\";r=0;t="), "{answer:?}");
+                break answer.header("retry-after").parse().unwrap();
+            }
+            assert_eq!(answer.problem(), problem(401, "invalid_code"));
+            checked += 1;
+        };
+        for other in 0..20 {
+            let answer = show(&node, &format!("198.51.100.{other}"), &given, "totp", &wrong).await;
+            assert_eq!(answer.status, 429, "no address has attempts of its own");
+        }
+        cluster.advance(Duration::from_secs(wait));
+    }
+    assert_eq!(checked, 14);
+}
+
+#[tokio::test]
+async fn stranger_who_knows_the_password_does_not_lock_the_owner_out() {
+    let cluster = behind_proxy();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let home = "198.51.100.7";
+    // the owner has signed in at home before
+    let body = json!({ "identifier": "ada", "password": PASSWORD });
+    from(&node, home, "/v1/login", body).await.expect(200);
+    let ada = super::enrol(&cluster, &node, "ada").await;
+    let wrong = wrong_code(&ada.app, &cluster.clock);
+    let stranger = challenge(&node, "192.0.2.1").await;
+    for _ in 0..6 {
+        assert_eq!(show(&node, "192.0.2.1", &stranger, "totp", &wrong).await.status, 401);
+    }
+    assert_eq!(show(&node, "192.0.2.2", &stranger, "totp", &wrong).await.problem(), problem(429, "too_many_requests"));
+    // nor does the stranger spend the attempts at other factors
+    assert_eq!(show(&node, "192.0.2.2", &stranger, "recovery_code", "AAAAA-AAAAA").await.status, 401);
+    let owner = challenge(&node, home).await;
+    show(&node, home, &owner, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
+    // the owner's success gives the stranger nothing
+    assert_eq!(show(&node, "192.0.2.3", &stranger, "totp", &wrong).await.status, 429);
+}
+
+#[tokio::test]
+async fn known_device_is_throttled_by_itself_and_starts_anew_after_a_success() {
+    let cluster = behind_proxy();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let home = "198.51.100.7";
+    from(&node, home, "/v1/login", json!({ "identifier": "ada", "password": PASSWORD })).await.expect(200);
+    let ada = super::enrol(&cluster, &node, "ada").await;
+    let wrong = wrong_code(&ada.app, &cluster.clock);
+    let first = challenge(&node, home).await;
+    for _ in 0..6 {
+        assert_eq!(show(&node, home, &first, "totp", &wrong).await.status, 401);
+    }
+    assert_eq!(show(&node, home, &first, "totp", &ada.app.code(&cluster.clock)).await.status, 429);
+    cluster.advance(Duration::from_mins(5));
+    show(&node, home, &first, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
+    let second = challenge(&node, home).await;
+    let wrong = wrong_code(&ada.app, &cluster.clock);
+    for _ in 0..6 {
+        assert_eq!(show(&node, home, &second, "totp", &wrong).await.status, 401);
+    }
+}
+
+#[tokio::test]
+async fn second_steps_of_one_address_are_limited() {
+    let mut cluster = TestCluster::new();
+    cluster.config.limits.factor_per_address =
+        Some(latchkey::domain::limit::Quota { count: 3, window: Duration::from_mins(5) });
+    let node = cluster.node().await;
+    for _ in 0..3 {
+        let answer = super::second_factor(&node, "lk_ch_x", "totp", "123456").await;
+        assert_eq!(answer.problem(), problem(401, "invalid_challenge"));
+    }
+    let answer = super::second_factor(&node, "lk_ch_x", "totp", "123456").await;
+    assert_eq!(answer.problem(), problem(429, "too_many_requests"));
+    assert!(answer.header("ratelimit-policy").starts_with("\"factor-address\""), "{answer:?}");
+}

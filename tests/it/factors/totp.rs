@@ -1,0 +1,251 @@
+//! Authenticator apps: `/v1/me/factors/totp`, and sign-in with their codes.
+
+use reqwest::Method;
+use serde_json::json;
+
+use super::{
+    App, STEP, account, challenge, claims, cluster, codes_of, confirm_totp, enrol, second_factor, start_totp,
+    wrong_code,
+};
+use crate::{
+    accounts::{problem, signed_in},
+    harness::client::Tokens,
+};
+
+#[tokio::test]
+async fn sign_in_with_an_authenticator_app_reaches_aal2() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    let ada = account(&cluster, &node, "ada").await;
+    let answer = node.try_login("ada", crate::harness::client::PASSWORD).await;
+    let body = answer.json();
+    assert_eq!(body["methods"], json!(["totp", "recovery_code"]));
+    assert_eq!(body["expires_in"], 600);
+    let challenge = super::challenge_of(&answer);
+    let answer = second_factor(&node, &challenge, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
+    assert!(answer.header("x-device-token").starts_with("lk_dt_"), "{answer:?}");
+    let tokens = Tokens::of(&answer);
+    let claims = claims(&tokens.access);
+    assert_eq!((&claims["acr"], &claims["amr"]), (&json!("aal2"), &json!(["pwd", "otp", "mfa"])));
+    assert_eq!(claims["auth_time"], cluster.clock.now().as_secs());
+    // a refresh keeps what was earned
+    let refreshed = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
+    assert_eq!(super::claims(&refreshed.access)["acr"], "aal2");
+}
+
+#[tokio::test]
+async fn enrolment_shows_the_secret_as_text_uri_and_qr_code() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    let body = json!({ "label": "Ada's phone" });
+    let started = signed_in(&node, &tokens, Method::POST, "/v1/me/factors/totp", body).await.expect(200);
+    let (secret, uri, image) = (started.text_of("secret"), started.text_of("uri"), started.text_of("qr_code"));
+    assert_eq!(secret.len(), 32, "160 bits in base32");
+    assert!(uri.starts_with("otpauth://totp/") && uri.contains(&format!("secret={secret}&")), "{uri}");
+    assert!(uri.contains("ada@example.com") && uri.ends_with("&algorithm=SHA1&digits=6&period=30"), "{uri}");
+    assert!(image.contains("<svg ") && !image.contains("<script"), "{image}");
+    assert_eq!(started.header("cache-control"), "no-store");
+    // it counts for nothing yet
+    assert_eq!(node.get("/v1/me/factors", &tokens.access).await.json()["factors"], json!([]));
+    node.login("ada").await;
+
+    let app = App { secret };
+    let wrong = confirm_totp(&node, &tokens, &wrong_code(&app, &cluster.clock)).await;
+    assert_eq!(wrong.problem(), problem(401, "invalid_code"));
+    let confirmed = confirm_totp(&node, &tokens, &app.code(&cluster.clock)).await.expect(200);
+    let tokens = Tokens::of(&confirmed);
+    assert_eq!(codes_of(&confirmed).len(), 10);
+    assert_eq!(claims(&tokens.access)["acr"], "aal2", "both factors were shown");
+    let listed = node.get("/v1/me/factors", &tokens.access).await.expect(200).json();
+    assert_eq!(listed["factors"][0]["label"], "Ada's phone");
+    assert_eq!(listed["factors"][0]["kind"], "totp");
+    assert_eq!(listed["recovery_codes_left"], 10);
+}
+
+#[tokio::test]
+async fn adding_a_factor_ends_all_other_sessions_and_replaces_the_caller_s() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let other = node.login("ada").await;
+    let caller = node.login("ada").await;
+    let app = start_totp(&node, &caller).await;
+    let answer = confirm_totp(&node, &caller, &app.code(&cluster.clock)).await.expect(200);
+    assert_eq!(node.refresh(&other.refresh).await.status, 401);
+    assert_eq!(node.refresh(&caller.refresh).await.status, 401);
+    assert_eq!(node.get("/v1/me", &caller.access).await.status, 401);
+    node.get("/v1/me", &Tokens::of(&answer).access).await.expect(200);
+}
+
+#[tokio::test]
+async fn code_works_once_and_one_step_early_or_late() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    let ada = account(&cluster, &node, "ada").await;
+    let code = ada.app.code(&cluster.clock);
+    let first = challenge(&node, "ada").await;
+    let second = challenge(&node, "ada").await;
+    second_factor(&node, &first, "totp", &code).await.expect(200);
+    assert_eq!(second_factor(&node, &second, "totp", &code).await.problem(), problem(401, "invalid_code"), "was used");
+    cluster.advance(STEP);
+    cluster.advance(STEP);
+    for (seconds, status) in [(-60, 401), (60, 401), (-30, 200), (30, 200)] {
+        let challenge = challenge(&node, "ada").await;
+        let code = ada.app.code_after(&cluster.clock, seconds);
+        assert_eq!(second_factor(&node, &challenge, "totp", &code).await.status, status, "{seconds} s");
+    }
+    // a code of an earlier step than the last one that was used
+    let challenge = challenge(&node, "ada").await;
+    let code = ada.app.code(&cluster.clock);
+    assert_eq!(second_factor(&node, &challenge, "totp", &code).await.status, 401);
+}
+
+#[tokio::test]
+async fn second_app_can_be_added_renamed_and_removed() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    let ada = account(&cluster, &node, "ada").await;
+    let second = start_totp(&node, &ada.tokens).await;
+    let answer = confirm_totp(&node, &ada.tokens, &second.code(&cluster.clock)).await.expect(200);
+    assert!(codes_of(&answer).is_empty(), "the recovery codes of the first app stay");
+    let tokens = Tokens::of(&answer);
+    let third = signed_in(&node, &tokens, Method::POST, "/v1/me/factors/totp", json!({})).await;
+    assert_eq!(third.problem(), problem(409, "too_many_factors"));
+
+    let listed = node.get("/v1/me/factors", &tokens.access).await.json();
+    let id = |at: usize| listed["factors"][at]["id"].as_str().unwrap().to_owned();
+    let path = format!("/v1/me/factors/totp/{}", id(1));
+    signed_in(&node, &tokens, Method::PATCH, &path, json!({ "label": "New phone" })).await.expect(204);
+    let renamed = node.get("/v1/me/factors", &tokens.access).await.json();
+    assert_eq!(renamed["factors"][1]["label"], "New phone");
+
+    // the first app goes, the second one works
+    let answer = node.delete(&format!("/v1/me/factors/totp/{}", id(0)), &tokens.access).await.expect(200);
+    let tokens = Tokens::of(&answer);
+    assert_eq!(
+        node.delete(&format!("/v1/me/factors/totp/{}", id(0)), &tokens.access).await.problem(),
+        problem(404, "unknown_factor")
+    );
+    cluster.advance(STEP);
+    let first = challenge(&node, "ada").await;
+    let code = ada.app.code(&cluster.clock);
+    assert_eq!(second_factor(&node, &first, "totp", &code).await.problem(), problem(401, "invalid_code"));
+    second_factor(&node, &first, "totp", &second.code(&cluster.clock)).await.expect(200);
+
+    // with the last one the recovery codes go too, and the password is enough
+    let answer = node.delete(&path, &tokens.access).await.expect(200);
+    let listed = node.get("/v1/me/factors", &Tokens::of(&answer).access).await.json();
+    assert_eq!(listed, json!({ "factors": [], "recovery_codes_left": 0 }));
+    node.login("ada").await;
+}
+
+#[tokio::test]
+async fn changing_factors_needs_a_recent_authentication() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    let ada = account(&cluster, &node, "ada").await;
+    let listed = node.get("/v1/me/factors", &ada.tokens.access).await.json();
+    let path = format!("/v1/me/factors/totp/{}", listed["factors"][0]["id"].as_str().unwrap());
+    cluster.advance(std::time::Duration::from_hours(2));
+    let tokens = Tokens::of(&node.refresh(&ada.tokens.refresh).await.expect(200));
+    let calls = [
+        (Method::POST, "/v1/me/factors/totp", json!({})),
+        (Method::POST, "/v1/me/factors/totp/confirm", json!({ "code": "123456" })),
+        (Method::PATCH, &path, json!({ "label": "x" })),
+        (Method::DELETE, &path, json!({})),
+        (Method::POST, "/v1/me/recovery-codes", json!({})),
+    ];
+    for (method, path, body) in calls {
+        let answer = signed_in(&node, &tokens, method, path, body).await;
+        assert_eq!(answer.problem(), problem(401, "insufficient_user_authentication"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn start_expires_and_is_replaced_by_a_further_one() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    let replaced = start_totp(&node, &tokens).await;
+    let app = start_totp(&node, &tokens).await;
+    let answer = confirm_totp(&node, &tokens, &replaced.code(&cluster.clock)).await;
+    assert_eq!(answer.problem(), problem(401, "invalid_code"));
+    cluster.advance(std::time::Duration::from_mins(15));
+    let tokens = node.login("ada").await;
+    assert_eq!(confirm_totp(&node, &tokens, &app.code(&cluster.clock)).await.problem(), problem(401, "invalid_code"));
+    let app = start_totp(&node, &tokens).await;
+    confirm_totp(&node, &tokens, &app.code(&cluster.clock)).await.expect(200);
+}
+
+#[tokio::test]
+async fn secrets_and_codes_are_unreadable_in_database_and_redis() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    let ada = account(&cluster, &node, "ada").await;
+    let challenge = challenge(&node, "ada").await;
+    let database = std::fs::read(cluster.folder().join("latchkey.db")).unwrap();
+    let wal = std::fs::read(cluster.folder().join("latchkey.db-wal")).unwrap_or_default();
+    let redis = cluster.redis.everything();
+    let raw = latchkey::crypto::totp::TotpSecret::from_base32(&ada.app.secret).unwrap();
+    let mut secrets: Vec<Vec<u8>> = vec![ada.app.secret.clone().into_bytes(), raw.expose().to_vec()];
+    secrets.extend(
+        ada.recovery_codes.iter().flat_map(|code| [code.clone(), code.replace('-', "")]).map(String::into_bytes),
+    );
+    secrets.push(challenge["lk_ch_".len()..].as_bytes().to_vec());
+    for (place, bytes) in [("database", &database), ("log", &wal), ("redis", &redis)] {
+        for secret in &secrets {
+            assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_slice()), "{place}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn rotated_secret_of_the_service_reseals_factors() {
+    let mut cluster = cluster();
+    let node = cluster.node().await;
+    let ada = account(&cluster, &node, "ada").await;
+    node.stop().await;
+    let former =
+        std::mem::replace(&mut cluster.config.secrets.current, "another secret that is long enough for it".into());
+    cluster.config.secrets.previous = vec![former];
+    let node = cluster.node().await;
+    assert_eq!(
+        latchkey::service::factors::reseal::reseal(&node.state).await.unwrap(),
+        2,
+        "the app and the recovery key"
+    );
+    assert_eq!(latchkey::service::factors::reseal::reseal(&node.state).await.unwrap(), 0);
+    node.stop().await;
+    cluster.config.secrets.previous.clear();
+    let node = cluster.node().await;
+    let first = challenge(&node, "ada").await;
+    second_factor(&node, &first, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
+    let second = challenge(&node, "ada").await;
+    second_factor(&node, &second, "recovery_code", &ada.recovery_codes[0]).await.expect(200);
+}
+
+#[tokio::test]
+async fn cookie_session_gets_its_cookie_at_the_second_step_only() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let ada = enrol(&cluster, &node, "ada").await;
+    let post = |path: &str, body: serde_json::Value, origin: &'static str, site: &'static str| {
+        let request = node.request(Method::POST, path).json(&body);
+        node.send(request.header("origin", origin).header("sec-fetch-site", site))
+    };
+    let own = "https://auth.example.com";
+    let body = json!({ "identifier": "ada", "password": crate::harness::client::PASSWORD, "transport": "cookie" });
+    let challenge = super::challenge_of(&post("/v1/login", body, own, "same-origin").await);
+    let body = super::factor_body(&challenge, "totp", &ada.app.code(&cluster.clock));
+    let foreign = post("/v1/login/second-factor", body.clone(), "https://evil.example", "cross-site").await;
+    assert_eq!(foreign.problem(), problem(403, "cross_site_request"));
+    let answer = post("/v1/login/second-factor", body, own, "same-origin").await.expect(200);
+    assert!(answer.json()["refresh_token"].is_null());
+    let cookies: Vec<_> =
+        answer.headers.get_all("set-cookie").iter().map(|it| it.to_str().unwrap().to_owned()).collect();
+    assert!(cookies.iter().any(|cookie| cookie.starts_with("__Host-latchkey=")), "{cookies:?}");
+}

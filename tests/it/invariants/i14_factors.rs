@@ -1,0 +1,186 @@
+//! I14: No path yields a session, or a level, that was not earned. Each path that could has a test here; enrolment, roles and the
+//! grace period have theirs in `factors::policy`, challenges in `factors::challenge`, throttling in `factors::throttling`.
+
+use std::time::Duration;
+
+use latchkey::domain::factor::FactorPolicy;
+use reqwest::Method;
+use serde_json::json;
+
+use crate::{
+    accounts::{NEW_PASSWORD, email, next_mail, problem, reset, reset_mail, signed_in, verify},
+    factors::{account, assert_nothing_exists, challenge_of, claims, cluster, enrol, second_factor},
+    harness::{
+        client::{PASSWORD, Tokens},
+        test_cluster::TestCluster,
+    },
+};
+
+/// An account `ada` with a verified address and an authenticator app.
+async fn verified(cluster: &TestCluster, node: &crate::harness::client::Client) -> crate::factors::Enrolled {
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    verify(cluster, node, "ada", &tokens).await;
+    enrol(cluster, node, "ada").await
+}
+
+#[tokio::test]
+async fn i14_sign_in_by_password_yields_nothing_before_the_second_factor() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    account(&cluster, &node, "ada").await;
+    for transport in ["bearer", "cookie"] {
+        let body = json!({ "identifier": "ada", "password": PASSWORD, "transport": transport });
+        let request = node.request(Method::POST, "/v1/login").json(&body);
+        let request = request.header("origin", "https://auth.example.com").header("sec-fetch-site", "same-origin");
+        let answer = node.send(request).await;
+        challenge_of(&answer);
+    }
+    let wrong = node.try_login("ada", "not the password").await;
+    assert_eq!(wrong.problem(), problem(401, "invalid_credentials"), "the factor is not revealed");
+    assert!(wrong.json()["challenge"].is_null());
+}
+
+#[tokio::test]
+async fn i14_sign_in_by_mail_needs_the_second_factor() {
+    let mut cluster = cluster();
+    cluster.config.login.email_code = true;
+    let node = cluster.node().await;
+    let ada = verified(&cluster, &node).await;
+    let request = node.post("/v1/login/code", json!({ "email": email("ada") })).await.expect(202).text_of("request");
+    let (_, code) = next_mail(&cluster, "ada", 0, "sign_in_code").await;
+    let body = json!({ "request": request, "email": email("ada"), "code": code });
+    let answer = node.post("/v1/login/code/verify", body.clone()).await;
+    assert_eq!(answer.json()["methods"], json!(["totp", "recovery_code"]), "a mailbox is no second factor for itself");
+    let challenge = challenge_of(&answer);
+    assert_eq!(node.post("/v1/login/code/verify", body).await.problem(), problem(401, "invalid_code"), "works once");
+    let answer = second_factor(&node, &challenge, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
+    assert_eq!(claims(&Tokens::of(&answer).access)["acr"], "aal2");
+}
+
+#[tokio::test]
+async fn i14_password_reset_yields_no_session_and_keeps_the_factors() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    let ada = verified(&cluster, &node).await;
+    let (token, _) = reset_mail(&cluster, &node, "ada").await;
+    let answer = reset(&node, &token, NEW_PASSWORD).await.expect(204);
+    assert_nothing_exists(&answer);
+    assert_eq!(node.refresh(&ada.tokens.refresh).await.status, 401, "the sessions ended");
+    let challenge = challenge_of(&node.try_login("ada", NEW_PASSWORD).await);
+    second_factor(&node, &challenge, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
+}
+
+#[tokio::test]
+async fn i14_securing_the_account_by_a_link_keeps_the_factors() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    let ada = verified(&cluster, &node).await;
+    let mail = cluster.mail_to(&email("ada"), "factor_changed").await;
+    let body = json!({ "token": mail.token() });
+    assert_nothing_exists(&node.post("/v1/account/secure", body).await.expect(204));
+    let (token, _) = next_mail(&cluster, "ada", 0, "password_reset").await;
+    reset(&node, &token, NEW_PASSWORD).await.expect(204);
+    let challenge = challenge_of(&node.try_login("ada", NEW_PASSWORD).await);
+    second_factor(&node, &challenge, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
+}
+
+#[tokio::test]
+async fn i14_password_of_an_operator_keeps_the_factors() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    let id = node.account("ada").await.text_of("id").parse().unwrap();
+    enrol(&cluster, &node, "ada").await;
+    latchkey::service::accounts::set_password(&node.state, id, NEW_PASSWORD.into()).await.unwrap();
+    challenge_of(&node.try_login("ada", NEW_PASSWORD).await);
+}
+
+#[tokio::test]
+async fn i14_change_of_password_and_address_keep_the_earned_level() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    let ada = verified(&cluster, &node).await;
+    let before = claims(&ada.tokens.access);
+    let changed = Tokens::of(&node.change_password(&ada.tokens.access, PASSWORD, NEW_PASSWORD).await.expect(200));
+    for name in ["acr", "amr", "auth_time"] {
+        assert_eq!(claims(&changed.access)[name], before[name], "{name}");
+    }
+    let (token, _) = crate::accounts::change_mail(&cluster, &node, &changed, "lovelace").await;
+    let body = json!({ "token": token });
+    let moved = signed_in(&node, &changed, Method::POST, "/v1/email/verify", body).await.expect(200);
+    assert_eq!(claims(&Tokens::of(&moved).access)["acr"], "aal2");
+    challenge_of(&node.try_login("lovelace@example.com", NEW_PASSWORD).await);
+}
+
+#[tokio::test]
+async fn i14_refresh_keeps_the_level_on_both_endpoints() {
+    let mut cluster = cluster();
+    (cluster.config.factors.required, cluster.config.factors.grace) =
+        (FactorPolicy::Everybody, Duration::from_hours(48));
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let oauth = |refresh: String| {
+        let form = [("grant_type", "refresh_token".to_owned()), ("refresh_token", refresh)];
+        node.send(node.request(Method::POST, "/oauth2/token").form(&form))
+    };
+    let low = node.login("ada").await;
+    let low = Tokens::of(&node.refresh(&low.refresh).await.expect(200));
+    assert_eq!(claims(&low.access)["acr"], "aal1");
+    let answer = oauth(low.refresh).await.expect(200);
+    assert_eq!(claims(&answer.text_of("access_token"))["acr"], "aal1");
+    let low = answer.text_of("refresh_token");
+    let ada = enrol(&cluster, &node, "ada").await;
+    assert_eq!(oauth(low).await.status, 400, "the session without the factor ended with the enrolment");
+    let answer = oauth(ada.tokens.refresh).await.expect(200);
+    assert_eq!(claims(&answer.text_of("access_token"))["acr"], "aal2");
+}
+
+#[tokio::test]
+async fn i14_oauth_endpoints_take_no_password() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    account(&cluster, &node, "ada").await;
+    let form = [("grant_type", "password"), ("username", "ada"), ("password", PASSWORD)];
+    let answer = node.send(node.request(Method::POST, "/oauth2/token").form(&form)).await;
+    assert_eq!(answer.status, 400);
+    assert_nothing_exists(&answer);
+}
+
+#[tokio::test]
+async fn i14_cookie_of_a_session_without_the_factor_ends_with_the_enrolment() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let with = |request: reqwest::RequestBuilder| {
+        request.header("origin", "https://auth.example.com").header("sec-fetch-site", "same-origin")
+    };
+    let body = json!({ "identifier": "ada", "password": PASSWORD, "transport": "cookie" });
+    let answer = node.send(with(node.request(Method::POST, "/v1/login").json(&body))).await.expect(200);
+    let cookie = answer.headers.get_all("set-cookie").iter().find_map(|cookie| {
+        cookie
+            .to_str()
+            .unwrap()
+            .split(';')
+            .next()
+            .filter(|cookie| cookie.starts_with("__Host-latchkey="))
+            .map(str::to_owned)
+    });
+    enrol(&cluster, &node, "ada").await;
+    let request = node.request(Method::POST, "/v1/refresh").header("cookie", cookie.unwrap());
+    let answer = node.send(with(request)).await;
+    assert_eq!(answer.status, 401);
+}
+
+/// I13 goes before: what somebody set up who had not verified the address does not survive, factors included.
+#[tokio::test]
+async fn i14_factors_of_a_squatter_do_not_survive_the_verification_of_the_address() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    let squatter = account(&cluster, &node, "ada").await;
+    let (token, _) = reset_mail(&cluster, &node, "ada").await;
+    reset(&node, &token, NEW_PASSWORD).await.expect(204);
+    let owner = node.login_with("ada", NEW_PASSWORD).await;
+    let listed = node.get("/v1/me/factors", &owner.access).await.json();
+    assert_eq!(listed, json!({ "factors": [], "recovery_codes_left": 0 }));
+    assert_eq!(node.refresh(&squatter.tokens.refresh).await.status, 401);
+}
