@@ -13,6 +13,7 @@ use std::{
 };
 
 use latchkey::{
+    crypto::seal::Sealer,
     domain::account::Identifier,
     password::FirebaseHashConfig,
     service::import_accounts::{Format, ImportError, Importer, Progress, Summary, import},
@@ -59,7 +60,8 @@ async fn run_format(
     source: impl AsyncBufRead + Unpin,
 ) -> (Result<Summary, ImportError>, Vec<Progress>) {
     let (entropy, password) = (latchkey::domain::entropy::Entropy::system(), &cluster.config.password);
-    let importer = Importer { sql, clock: &cluster.clock, entropy: &entropy, password, format, batch };
+    let sealer = Sealer::new(&cluster.config.secrets);
+    let importer = Importer { sql, clock: &cluster.clock, entropy: &entropy, sealer: &sealer, password, format, batch };
     let mut reported = Vec::new();
     let done = import(&importer, source, "accounts.jsonl", &mut |progress| reported.push(progress)).await;
     (done, reported)
@@ -270,6 +272,7 @@ async fn most_in_flight(count: usize) -> u64 {
         sql: &sql,
         clock: &cluster.clock,
         entropy: &entropy,
+        sealer: &Sealer::new(&cluster.config.secrets),
         password: &cluster.config.password,
         format: &Format::Native,
         batch: 100,

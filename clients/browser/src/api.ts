@@ -96,12 +96,18 @@ export interface PasskeysResponse {
 
 /** An error response (RFC 9457). */
 export interface Problem {
+  /** With `second_factor_required` and `factor_enrolment_required`: the challenge with which the sign-in continues. */
+  challenge?: string;
   /** The kind of problem. Stable; later releases may add values. */
-  code: "malformed_request" | "authentication_required" | "invalid_credentials" | "invalid_token" | "claims_changed" | "invalid_client" | "invalid_refresh_token" | "refresh_token_reused" | "invalid_code" | "insufficient_user_authentication" | "invalid_passkey" | "session_expired" | "registration_closed" | "email_not_verified" | "proof_required" | "login_method_off" | "passkey_model_not_allowed" | "forbidden" | "wrong_password" | "cross_site_request" | "cookie_cross_site" | "form_expired" | "request_expired" | "not_found" | "unknown_account" | "unknown_session" | "unknown_passkey" | "method_not_allowed" | "request_timeout" | "email_taken" | "username_taken" | "passkey_exists" | "too_many_passkeys" | "payload_too_large" | "unsupported_media_type" | "headers_too_large" | "invalid_fields" | "weak_password" | "passkey_rejected" | "too_many_requests" | "internal_error" | "unavailable";
+  code: "malformed_request" | "authentication_required" | "invalid_credentials" | "invalid_token" | "claims_changed" | "invalid_client" | "invalid_refresh_token" | "refresh_token_reused" | "invalid_code" | "invalid_challenge" | "insufficient_user_authentication" | "invalid_passkey" | "session_expired" | "registration_closed" | "email_not_verified" | "second_factor_required" | "factor_enrolment_required" | "proof_required" | "login_method_off" | "passkey_model_not_allowed" | "forbidden" | "wrong_password" | "cross_site_request" | "cookie_cross_site" | "form_expired" | "request_expired" | "not_found" | "unknown_account" | "unknown_factor" | "unknown_session" | "unknown_passkey" | "method_not_allowed" | "request_timeout" | "email_taken" | "username_taken" | "too_many_factors" | "factor_required" | "no_second_factor" | "passkey_exists" | "too_many_passkeys" | "payload_too_large" | "unsupported_media_type" | "headers_too_large" | "invalid_fields" | "weak_password" | "passkey_rejected" | "too_many_requests" | "internal_error" | "unavailable";
   /** A human-readable description of this occurrence. */
   detail: string;
   /** The fields that are missing or invalid. */
   errors?: Array<FieldError>;
+  /** With these: how many seconds the challenge works. */
+  expires_in?: number;
+  /** With these: the factors with which it can continue, such as `totp`. Later releases may add values. */
+  methods?: Array<string>;
   /** The id of the request, as in the header `X-Request-Id` and in the service's log. */
   request_id: string;
   /** The HTTP status code. */

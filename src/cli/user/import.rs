@@ -8,7 +8,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::io::{AsyncBufRead, BufReader};
 
 use crate::{
-    config::PasswordSettings,
+    config::Config,
+    crypto::seal::Sealer,
     domain::{clock::Clock, entropy::Entropy},
     password::FirebaseHashConfig,
     service::import_accounts::{DEFAULT_BATCH, Format, Importer, MAX_BATCH, Progress, import},
@@ -100,12 +101,19 @@ impl Source {
 }
 
 /// Imports accounts. Fails at the end if a record could not be imported.
-pub(super) async fn run(sql: &Sql, password: &PasswordSettings, args: &ImportArgs) -> anyhow::Result<()> {
+pub(super) async fn run(sql: &Sql, config: &Config, args: &ImportArgs) -> anyhow::Result<()> {
     let format = args.format()?;
     let Source { reader, name, length } = Source::open(&args.file).await?;
     let entropy = Entropy::system();
-    let importer =
-        Importer { sql, clock: &Clock::System, entropy: &entropy, password, format: &format, batch: args.batch };
+    let importer = Importer {
+        sql,
+        clock: &Clock::System,
+        entropy: &entropy,
+        sealer: &Sealer::new(&config.secrets),
+        password: &config.password,
+        format: &format,
+        batch: args.batch,
+    };
     let bar = progress_bar(length)?;
     let unit = if args.from.is_none() { "line" } else { "record" };
     let mut report = |progress| match progress {

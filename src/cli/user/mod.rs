@@ -262,7 +262,7 @@ pub fn run(command: &UserCommand, global: &Global) -> anyhow::Result<()> {
         }),
         UserCommand::Import(args) => block_on(async {
             let sql = open_existing_database(&config).await?;
-            import::run(&sql, &config.password, args).await?;
+            import::run(&sql, &config, args).await?;
             sql.close().await;
             Ok(())
         }),

@@ -10,11 +10,15 @@ use super::{
     recovery_codes,
 };
 use crate::{
-    crypto::totp::{TotpCode, TotpSecret},
+    crypto::{
+        seal::Sealer,
+        totp::{TotpCode, TotpSecret},
+    },
     domain::{
         audit::AuditEvent,
         authentication::{AuthenticationMethod, AuthenticationMethods},
         clock::Timestamp,
+        entropy::Entropy,
         factor::FactorKind,
         ids::{AccountId, FactorId},
         mail::{FactorChange, FactorKind as MailFactor},
@@ -119,6 +123,27 @@ pub(in crate::service) async fn enrol(
     let image = code.render::<svg::Color<'_>>().min_dimensions(200, 200).build();
     let expires_at = now + CONFIRM_WITHIN;
     Ok(TotpEnrolment { secret: secret.to_base32(), uri, qr_code: image.into(), expires_at })
+}
+
+/// An authenticator app that another system has confirmed.
+pub(in crate::service) fn imported(
+    sealer: &Sealer,
+    entropy: &Entropy,
+    account: AccountId,
+    secret: &TotpSecret,
+    now: Timestamp,
+) -> TotpFactor {
+    let id = entropy.factor_id(now);
+    TotpFactor {
+        id,
+        account,
+        label: DEFAULT_LABEL.to_owned(),
+        sealed: sealer.seal(secret.expose(), &aad(account, id), entropy),
+        created_at: now,
+        confirmed_at: Some(now),
+        last_step: 0,
+        last_used_at: None,
+    }
 }
 
 /// Confirms the authenticator app of the caller's account that waits for its first code.

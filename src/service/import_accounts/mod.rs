@@ -22,8 +22,10 @@ use self::{
 };
 use crate::{
     config::PasswordSettings,
+    crypto::seal::Sealer,
     domain::{account::NewAccount, clock::Clock, entropy::Entropy},
-    store::sql::{ImportOutcome, Sql, SqlError},
+    service::factors,
+    store::sql::{ImportOutcome, Sql, SqlError, TotpFactor},
 };
 
 pub use self::{format::Format, record::BadRecord, records::MAX_RECORD};
@@ -44,6 +46,8 @@ pub struct Importer<'a> {
     pub clock: &'a Clock,
     /// The source of ids for accounts that have none.
     pub entropy: &'a Entropy,
+    /// Encrypts the secrets of authenticator apps.
+    pub sealer: &'a Sealer,
     /// The limits on hashes.
     pub password: &'a PasswordSettings,
     /// The format of the source.
@@ -179,6 +183,8 @@ fn source_key(name: &str, head: &[u8]) -> String {
 #[derive(Default)]
 struct Batch {
     accounts: Vec<NewAccount>,
+    /// The authenticator apps of some of them.
+    factors: Vec<TotpFactor>,
     /// The record of each account.
     numbers: Vec<u64>,
     bad: Vec<(u64, BadRecord)>,
@@ -202,9 +208,15 @@ impl Batch {
                 RecordBytes::Bytes(bytes) => reader.read(bytes, now),
                 RecordBytes::TooLong => Err(BadRecord::TooLong),
             };
-            let validate = |record: record::Record| record.validate(now, importer.entropy, importer.password);
+            let validate = |record: record::Record| {
+                let secret = record.totp_secret()?;
+                Ok((record.validate(now, importer.entropy, importer.password)?, secret))
+            };
             match record.and_then(|record| record.map(validate).transpose()) {
-                Ok(Some(account)) => {
+                Ok(Some((account, secret))) => {
+                    self.factors.extend(secret.map(|secret| {
+                        factors::totp::imported(importer.sealer, importer.entropy, account.id, &secret, now)
+                    }));
                     self.accounts.push(account);
                     self.numbers.push(records.number());
                 }
@@ -225,7 +237,7 @@ impl Batch {
         report: &mut impl FnMut(Progress),
     ) -> Result<(), ImportError> {
         let now = importer.clock.now();
-        let outcomes = importer.sql.import_accounts(key, upto_line, &self.accounts, now).await?;
+        let outcomes = importer.sql.import_accounts(key, upto_line, &self.accounts, &self.factors, now).await?;
         for (line, outcome) in self.numbers.into_iter().zip(outcomes) {
             match outcome {
                 ImportOutcome::Inserted => summary.imported += 1,

@@ -11,8 +11,18 @@ use serde_json::{Value, error::Category};
 use super::record::{BadRecord, Record, time};
 
 /// The fields of a record.
-const FIELDS: [&str; 9] =
-    ["id", "email", "email_verified", "username", "password_hash", "roles", "disabled", "created_at", "updated_at"];
+const FIELDS: [&str; 10] = [
+    "id",
+    "email",
+    "email_verified",
+    "username",
+    "password_hash",
+    "roles",
+    "disabled",
+    "created_at",
+    "updated_at",
+    "totp_secret",
+];
 
 /// Reads a line.
 pub(super) fn read(line: &[u8]) -> Result<Record, BadRecord> {
@@ -27,7 +37,7 @@ pub(super) fn read(line: &[u8]) -> Result<Record, BadRecord> {
         }
     }
     let has_hash = given[4].is_some();
-    let [id, email, verified, username, hash, roles, disabled, created, updated] =
+    let [id, email, verified, username, hash, roles, disabled, created, updated, totp] =
         given.map(|value| value.filter(|value| !value.is_null()));
     let text = |field, value: Option<Value>| value.map(|value| string(field, value)).transpose();
     let email = text("email", email)?.ok_or(BadRecord::MissingField("email"))?;
@@ -45,6 +55,7 @@ pub(super) fn read(line: &[u8]) -> Result<Record, BadRecord> {
         disabled: boolean("disabled", disabled)?,
         created_at: text("created_at", created)?.map(|text| time("created_at", &text)).transpose()?,
         updated_at: text("updated_at", updated)?.map(|text| time("updated_at", &text)).transpose()?,
+        totp_secret: text("totp_secret", totp)?,
     })
 }
 
@@ -229,7 +240,7 @@ mod tests {
         assert_eq!(
             import(r#"{"email":"a@b.c","user_name":"x"}"#).unwrap_err().to_string(),
             "unknown field `user_name`; an account has id, email, email_verified, username, password_hash, roles, \
-             disabled, created_at and updated_at"
+             disabled, created_at, updated_at and totp_secret"
         );
     }
 }

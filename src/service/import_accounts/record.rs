@@ -2,6 +2,7 @@
 
 use crate::{
     config::PasswordSettings,
+    crypto::totp::TotpSecret,
     domain::{
         account::{Email, NameError, NewAccount, Roles, RolesError, Username},
         clock::Timestamp,
@@ -26,6 +27,8 @@ pub(super) struct Record {
     pub(super) disabled: bool,
     pub(super) created_at: Option<Timestamp>,
     pub(super) updated_at: Option<Timestamp>,
+    /// The secret of an authenticator app, in base32.
+    pub(super) totp_secret: Option<String>,
 }
 
 /// The reason why a record wasn't imported. No text quotes a value, so that no hash reaches a terminal or a log.
@@ -49,7 +52,7 @@ pub enum BadRecord {
     /// The object has a field that an account doesn't have.
     #[error(
         "unknown field {0}; an account has id, email, email_verified, username, password_hash, roles, disabled, \
-         created_at and updated_at"
+         created_at, updated_at and totp_secret"
     )]
     UnknownField(String),
     /// The object has a field twice.
@@ -84,6 +87,9 @@ pub enum BadRecord {
     /// The password hash can't be verified by this service.
     #[error("password_hash can't be used: {0}")]
     PasswordHash(BadHash),
+    /// The secret of the authenticator app can't be used.
+    #[error("totp_secret is not the secret of an authenticator app in base32, of 10 to 64 bytes")]
+    TotpSecret,
     /// The time is not RFC 3339, or before 1970.
     #[error("{0} is not a time since 1970 in the form 2026-01-31T12:00:00Z (RFC 3339)")]
     Time(&'static str),
@@ -115,6 +121,7 @@ impl BadRecord {
             Self::Username(_) => "invalid_username",
             Self::Role(_) => "invalid_role",
             Self::PasswordHash(_) => "invalid_password_hash",
+            Self::TotpSecret => "invalid_totp_secret",
             Self::Time("updated_at") => "invalid_updated_at",
             Self::Time(_) => "invalid_created_at",
             Self::EmailTaken => "email_taken",
@@ -125,6 +132,12 @@ impl BadRecord {
 }
 
 impl Record {
+    /// The secret of the account's authenticator app, if it has one.
+    pub(super) fn totp_secret(&self) -> Result<Option<TotpSecret>, BadRecord> {
+        let secret = self.totp_secret.as_deref().filter(|secret| !secret.is_empty());
+        secret.map(|secret| TotpSecret::from_base32(secret).ok_or(BadRecord::TotpSecret)).transpose()
+    }
+
     /// Validates the record. An account without an id gets a version 7 UUID of its creation time.
     pub(super) fn validate(
         self,

@@ -1,12 +1,16 @@
 //! Bulk inserts of imported accounts, and the progress of each import.
 
+use std::collections::HashSet;
+
 use sqlx::Row;
 
-use super::{Sql, SqlError, accounts, query};
+use super::{Sql, SqlError, TotpFactor, accounts, query};
 use crate::domain::{
     account::NewAccount,
     audit::{AuditEvent, Entry},
     clock::Timestamp,
+    factor::{FactorKind, Factors},
+    ids::AccountId,
 };
 
 /// The outcome of importing one row.
@@ -23,7 +27,7 @@ pub enum ImportOutcome {
 }
 
 impl Sql {
-    /// Inserts the rows that conflict with no account and stores `upto_line` as the progress of `source`, in one
+    /// Inserts the rows that conflict with no account, with those of `factors` that belong to them, and stores `upto_line` as the progress of `source`, in one
     /// transaction. Returns the outcome of each row, in order. `rows` may be empty.
     ///
     /// # Errors
@@ -33,10 +37,22 @@ impl Sql {
         source: &str,
         upto_line: u64,
         rows: &[NewAccount],
+        factors: &[TotpFactor],
         now: Timestamp,
     ) -> Result<Vec<ImportOutcome>, SqlError> {
         let mut tx = self.begin_write().await?;
         let outcomes = accounts::insert(&mut tx, rows).await?;
+        let inserted = rows.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == ImportOutcome::Inserted);
+        let inserted: HashSet<AccountId> = inserted.map(|(row, _)| row.id).collect();
+        let kinds = Factors::NONE.set(FactorKind::Totp, true);
+        for factor in factors.iter().filter(|factor| inserted.contains(&factor.account)) {
+            super::factors::insert_totp(&mut tx, factor).await?;
+            query("UPDATE accounts SET factors = $1, factors_version = 1 WHERE id = $2")
+                .bind(i64::from(kinds.bits()))
+                .bind(factor.account.to_string())
+                .execute(&mut *tx)
+                .await?;
+        }
         let sql = "INSERT INTO imports (source, line, updated_at) VALUES ($1, $2, $3) \
                    ON CONFLICT (source) DO UPDATE SET line = excluded.line, updated_at = excluded.updated_at";
         query(sql)
@@ -45,9 +61,9 @@ impl Sql {
             .bind(now.as_millis())
             .execute(&mut *tx)
             .await?;
-        let inserted = outcomes.iter().filter(|outcome| **outcome == ImportOutcome::Inserted).count() as u64;
-        if inserted > 0 {
-            self.record(&mut tx, &Entry::new(now, AuditEvent::AccountsImported).count(inserted)).await?;
+        if !inserted.is_empty() {
+            let entry = Entry::new(now, AuditEvent::AccountsImported).count(inserted.len() as u64);
+            self.record(&mut tx, &entry).await?;
         }
         tx.commit().await?;
         Ok(outcomes)

@@ -171,6 +171,55 @@ async fn i14_cookie_of_a_session_without_the_factor_ends_with_the_enrolment() {
     assert_eq!(answer.status, 401);
 }
 
+/// The secret of another system's authenticator app is imported with its account, encrypted, and required.
+#[tokio::test]
+async fn i14_imported_account_with_an_authenticator_app_needs_its_code() {
+    use latchkey::{
+        crypto::seal::Sealer,
+        domain::entropy::Entropy,
+        service::import_accounts::{Format, Importer, Progress, import},
+    };
+
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.account("eve").await;
+    let id = node.verified(&node.login("eve").await.access).claims.sub;
+    let hash = node.state.sql.account(id).await.unwrap().unwrap().password_hash.unwrap();
+    let app = crate::factors::App { secret: "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ".to_owned() };
+    let line = |name: &str, secret: &str| {
+        let record =
+            json!({ "email": email(name), "username": name, "password_hash": hash.expose(), "totp_secret": secret });
+        format!("{record}\n")
+    };
+    let source = line("ada", &app.secret) + &line("bob", "not base32") + &line("eve", &app.secret);
+    let (sealer, entropy) = (Sealer::new(&cluster.config.secrets), Entropy::system());
+    let importer = Importer {
+        sql: &node.state.sql,
+        clock: &cluster.clock,
+        entropy: &entropy,
+        sealer: &sealer,
+        password: &cluster.config.password,
+        format: &Format::Native,
+        batch: 100,
+    };
+    let mut bad = Vec::new();
+    let mut report = |progress: Progress| {
+        if let Progress::Bad { line, reason } = progress {
+            bad.push((line, reason.code()));
+        }
+    };
+    let summary = import(&importer, source.as_bytes(), "test", &mut report).await.unwrap();
+    assert_eq!(summary.imported, 1);
+    assert_eq!(bad, [(2, "invalid_totp_secret"), (3, "email_taken")]);
+
+    let challenge = challenge_of(&node.try_login("ada", PASSWORD).await);
+    second_factor(&node, &challenge, "totp", &app.code(&cluster.clock)).await.expect(200);
+    // the account that was there before has no factor of the import
+    node.login("eve").await;
+    let database = std::fs::read(cluster.folder().join("latchkey.db")).unwrap();
+    assert!(!database.windows(20).any(|window| window == b"12345678901234567890"));
+}
+
 /// I13 goes before: what somebody set up who had not verified the address does not survive, factors included.
 #[tokio::test]
 async fn i14_factors_of_a_squatter_do_not_survive_the_verification_of_the_address() {
