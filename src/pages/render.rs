@@ -110,7 +110,7 @@ impl FormErrors {
     }
 }
 
-/// What every page has besides its own content.
+/// The values that every page has besides its own content.
 #[derive(Clone, Debug, Default)]
 pub struct Frame {
     /// The language.

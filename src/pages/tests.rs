@@ -118,26 +118,6 @@ fn every_form_posts_with_a_token() {
 }
 
 #[test]
-#[ignore = "writes the samples for a look at them"]
-fn write_samples() {
-    let folder = Path::new("/tmp/lk/pages-shots/html");
-    std::fs::create_dir_all(folder.join("assets")).unwrap();
-    let mut config = config(None);
-    config.issuer = "https://auth.example.com".to_owned();
-    let pages = Pages::load(&config).unwrap();
-    for (suffix, is_failed) in [("", false), ("-failed", true)] {
-        let frame =
-            Frame { account: Some("ann@example.com".into()), path: "/account/sign-in".into(), ..Frame::default() };
-        for (name, html) in render_samples(&pages, &frame, is_failed).unwrap() {
-            std::fs::write(folder.join(format!("{name}{suffix}.html")), html).unwrap();
-        }
-    }
-    for asset in [&pages.assets().style, &pages.assets().script] {
-        std::fs::write(folder.join("assets").join(&asset.name), &asset.plain).unwrap();
-    }
-}
-
-#[test]
 fn folder_overrides_templates_texts_and_styles() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();

@@ -73,7 +73,7 @@ fn text(text: &str) -> String {
 /// The client that a user signs in to.
 #[derive(Clone, Debug, Serialize)]
 pub struct ClientView {
-    /// Its name.
+    /// The name of the client.
     pub name: String,
     /// The host of its redirect URI, which tells clients of one name apart.
     pub host: String,
@@ -135,8 +135,6 @@ pub struct SecondFactor {
     pub method: String,
     /// The methods that the account has besides it.
     pub others: Vec<String>,
-    /// The options of a passkey request, as JSON.
-    pub passkey_options: Option<String>,
     /// Whether the device can be remembered.
     pub can_remember: bool,
 }
@@ -147,7 +145,6 @@ impl SecondFactor {
         let state = |method: &str| Self {
             method: text(method),
             others: methods.iter().filter(|other| **other != method).map(|other| text(other)).collect(),
-            passkey_options: (method == "passkey").then(|| text("{}")),
             can_remember: true,
         };
         let mut states: Vec<_> = methods.iter().map(|method| state(method)).collect();
@@ -184,7 +181,7 @@ pub struct VerifyAddress {
     pub email: String,
     /// The link or its token, as it was submitted.
     pub token: String,
-    /// What shows that the user set up the account: `password`, `new_password`, or `none` for a signed-in user.
+    /// The proof that the user set up the account: `password`, `new_password`, or `none` for a signed-in user.
     pub proof: String,
 }
 
@@ -374,9 +371,9 @@ impl Password {
 /// A passkey.
 #[derive(Clone, Debug, Serialize)]
 pub struct PasskeyView {
-    /// Its id.
+    /// The id of the factor.
     pub id: String,
-    /// Its name.
+    /// The name that the owner gave to the factor.
     pub name: String,
     /// When it was added, in milliseconds since the Unix epoch.
     pub created_at: i64,
@@ -386,6 +383,19 @@ pub struct PasskeyView {
     pub is_synced: bool,
 }
 
+/// An authenticator app.
+#[derive(Clone, Debug, Serialize)]
+pub struct TotpFactorView {
+    /// The id of the factor.
+    pub id: String,
+    /// The name that the owner gave to the factor.
+    pub name: String,
+    /// When it was set up, in milliseconds since the Unix epoch.
+    pub created_at: i64,
+    /// When it was last used.
+    pub last_used_at: Option<i64>,
+}
+
 /// The factors of the account.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Security {
@@ -393,17 +403,19 @@ pub struct Security {
     pub has_password: bool,
     /// When the password was changed last.
     pub password_changed_at: Option<i64>,
-    /// When the authenticator app was added; none if there is none.
-    pub totp_since: Option<i64>,
-    /// The remaining recovery codes; none if there are none.
-    pub recovery_codes: Option<u32>,
+    /// The authenticator apps.
+    pub totps: Vec<TotpFactorView>,
+    /// How many recovery codes are left.
+    pub recovery_codes: u32,
+    /// Whether there is a factor that recovery codes could replace.
+    pub has_factor: bool,
     /// The passkeys.
     pub passkeys: Vec<PasskeyView>,
     /// Whether passkeys can be added.
     pub with_passkeys: bool,
     /// Whether an authenticator app and recovery codes can be set up.
     pub with_factors: bool,
-    /// The options of a new passkey, as JSON; none until it is asked for.
+    /// The options of a new passkey, as JSON; none until the user requests one.
     pub passkey_options: Option<String>,
     /// Whether an account of these roles needs a second factor.
     pub is_required: bool,
@@ -421,8 +433,14 @@ impl Security {
         let full = Self {
             has_password: true,
             password_changed_at: Some(1_800_000_000_000),
-            totp_since: Some(1_800_000_000_000),
-            recovery_codes: Some(8),
+            totps: vec![TotpFactorView {
+                id: text("1"),
+                name: text("Authenticator app"),
+                created_at: 1_800_000_000_000,
+                last_used_at: Some(1_800_000_000_000),
+            }],
+            recovery_codes: 8,
+            has_factor: true,
             passkeys: vec![passkey("1", Some(1_800_000_000_000)), passkey("2", None)],
             with_passkeys: true,
             with_factors: true,
@@ -430,7 +448,7 @@ impl Security {
             is_required: true,
         };
         vec![
-            Self { recovery_codes: Some(1), ..full.clone() },
+            Self { recovery_codes: 1, ..full.clone() },
             Self { passkey_options: Some(text("{}")), ..full },
             Self { with_passkeys: true, with_factors: true, ..Self::default() },
             Self::default(),
@@ -447,9 +465,9 @@ pub struct Totp {
     pub uri: String,
     /// The QR code: an SVG element.
     pub qr_code: String,
-    /// What the confirmation continues: a sealed state, or empty.
+    /// The `otpauth:` URI again, for the page after a wrong code.
     pub state: String,
-    /// Whether the sign-in can't go on without it.
+    /// Whether the sign-in waits for it.
     pub is_enrolment: bool,
 }
 
@@ -472,7 +490,7 @@ impl Totp {
 pub struct RecoveryCodes {
     /// The codes.
     pub codes: Vec<String>,
-    /// Where to go on.
+    /// The location of the next page.
     pub next: String,
 }
 
@@ -598,7 +616,7 @@ impl Reauthenticate {
     }
 }
 
-/// A scope that a client asks for.
+/// A scope that a client requests.
 #[derive(Clone, Debug, Serialize)]
 pub struct ScopeView {
     /// The scope.
@@ -617,12 +635,12 @@ impl ScopeView {
     }
 }
 
-/// A client asks for access to the account.
+/// A client that requests access to the account.
 #[derive(Clone, Debug, Serialize)]
 pub struct Consent {
     /// The client.
     pub client: ClientView,
-    /// What it asks for.
+    /// The scopes that the client requests.
     pub scopes: Vec<ScopeView>,
     /// Whether an operator registered the client; if not, it is unverified.
     pub is_registered: bool,

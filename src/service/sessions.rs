@@ -52,7 +52,7 @@ pub async fn revoke(
 }
 
 /// Ends a session of the caller's account and the sessions beneath it: those of the apps that a browser has signed in to. Returns
-/// whether there was such a session.
+/// whether there was such a session. Another one than the caller's own needs a recent authentication (ASVS 7.5.2).
 ///
 /// # Errors
 /// [`ServiceError`]
@@ -62,6 +62,9 @@ pub async fn revoke_with_apps(
     session: SessionId,
     ip: Option<IpAddr>,
 ) -> Result<bool, ServiceError> {
+    if session != caller.sid {
+        require_recent(state, caller).await?;
+    }
     let now = state.clock.now();
     let ended = state.redis.sessions.revoke_tree(caller.sub, session, Reason::Revoked, now).await?;
     for session in &ended {

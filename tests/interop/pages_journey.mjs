@@ -1,11 +1,13 @@
-// Uses the pages in Chromium as a user does: node pages_journey.mjs BASE MAILS. MAILS is the folder of the mails.
+// Uses the pages in Chromium as a user does: node pages_journey.mjs BASE MAILS NOW. MAILS is the folder of the mails, NOW the time of the
+// service in seconds.
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 
 import { chromium } from "playwright-core";
 
-const [base, mails] = process.argv.slice(2);
+const [base, mails, now] = process.argv.slice(2);
 const ARGS = "--no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run --disable-sync --disable-background-networking --disable-component-update";
 const EMAIL = "ada@example.com";
 const PASSWORD = "tidal engine verse marmalade";
@@ -63,23 +65,22 @@ await page.fill("#password", PASSWORD);
 await page.click(".reveal");
 assert.equal(await page.getAttribute("#password", "type"), "text");
 await submit();
-assert.equal(await heading(), "Check your mail");
-assert.ok(await page.isVisible("#code") && !(await page.isVisible("#token")), "the code is asked for");
+assert.equal(await heading(), "Profile", "the registration has signed in");
 
 // the link of the mail fills in the form, and its token leaves the address
 await page.goto(await link("verify_address"));
 assert.equal(page.url(), `${base}/account/verify-address`);
 assert.ok(!(await page.isVisible("#token")) && !(await page.isVisible("#code")));
-await page.click("text=I don't know the password");
-assert.ok(await page.isVisible("#new_password") && !(await page.isVisible("#code")), "the token is kept");
-await page.goBack();
 await page.goto(await link("verify_address"));
-await page.fill("#password", PASSWORD);
 await submit();
 assert.equal(await heading(), "Address confirmed");
+await page.click("text=Continue");
+assert.equal(await heading(), "Profile");
+await submit("header form button");
+assert.equal(await heading(), "You are signed out");
 
 // sign in: a wrong password first
-await page.click("text=Continue");
+await page.click("text=Sign in again");
 await page.fill("#identifier", EMAIL);
 await page.fill("#password", "wrong horse battery staple");
 await submit();
@@ -97,12 +98,55 @@ assert.ok(await page.isVisible("text=Confirmed"));
 await page.click("nav >> text=Devices and apps");
 assert.ok(await page.isVisible("text=This device"));
 
+// an authenticator app, and recovery codes
+await page.click("nav >> text=Sign-in security");
+await submit("text=Set up");
+const secret = (await page.textContent(".secret")).replaceAll(" ", "");
+assert.ok(await page.isVisible(".qr"));
+await page.fill("#code", "000000");
+await submit("main form button[type=submit]");
+assert.match(await page.textContent("#code-error"), /wrong/);
+assert.equal((await page.textContent(".secret")).replaceAll(" ", ""), secret, "the secret stays");
+await page.fill("#code", execFileSync("oathtool", ["--totp", "--base32", "--now", `@${now}`, secret], { encoding: "utf8" }).trim());
+await submit("main form button[type=submit]");
+assert.equal(await heading(), "Your recovery codes");
+const codes = await page.$$eval("#codes li", (items) => items.map((item) => item.textContent.trim()));
+assert.equal(new Set(codes).size, codes.length);
+assert.ok(codes.length >= 8, `${codes.length} codes`);
+await page.click("text=I have saved them");
+assert.equal(await heading(), "Sign-in security");
+
+// a passkey
+await devtools.send("WebAuthn.enable");
+const options = { protocol: "ctap2", transport: "internal", hasResidentKey: true, hasUserVerification: true, isUserVerified: true, automaticPresenceSimulation: true };
+await devtools.send("WebAuthn.addVirtualAuthenticator", { options });
+await submit("text=Add a passkey");
+await page.fill("#name", "My laptop");
+await Promise.all([page.waitForNavigation(), page.click("text=Create passkey")]);
+assert.ok(await page.isVisible("text=My laptop"));
+
 // sign out: the account is gone, also from the history
 await submit("header form button");
 assert.equal(await heading(), "You are signed out");
 await page.goBack();
 await page.waitForSelector("#password");
 assert.equal(await heading(), "Sign in");
+
+// the passkey signs in by itself: the browser offers it, and this authenticator accepts at once
+await page.waitForSelector("h1:has-text('Sign-in security')");
+await submit("header form button");
+
+// the password needs a second factor
+await devtools.send("WebAuthn.disable");
+await page.click("text=Sign in again");
+await page.fill("#identifier", EMAIL);
+await page.fill("#password", PASSWORD);
+await submit();
+assert.equal(await heading(), "Confirm that it's you");
+await page.click("text=Use a recovery code");
+await page.fill("#code", codes[0]);
+await submit();
+assert.equal(await heading(), "Profile");
 
 assert.deepEqual(problems, []);
 await browser.close();

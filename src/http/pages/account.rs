@@ -272,9 +272,12 @@ pub(super) async fn set_password(mut visit: Visit, mut form: Form) -> Result<Res
             let reply = signed_in(&visit, tokens.account, tokens.session);
             Ok(reply.go("/password?done=password_changed"))
         }
-        Err(problem) => {
-            visit.reply().error(&problem).page(&Password { email: owner.account.email.as_str().to_owned() })
-        }
+        Err(problem) => match step_up(&visit, problem, "/password") {
+            Ok(response) => Ok(response),
+            Err(problem) => {
+                visit.reply().error(&problem).page(&Password { email: owner.account.email.as_str().to_owned() })
+            }
+        },
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
 
 /// The authorization request of a visit.
 pub(super) struct Authorization {
-    /// Its handle.
+    /// The handle of the request.
     pub(super) handle: RequestHandle,
     /// The request and what is missing.
     pub(super) pending: PendingAuthorization,
@@ -63,7 +63,7 @@ fn refused(error: AuthorizeError) -> ProblemError {
     }
 }
 
-/// Where a sign-in that is complete goes on: back to the authorization request, or to a page of the account.
+/// The location after a complete sign-in: the authorization request, or a page of the account.
 pub(super) fn continuation(visit: &Visit) -> String {
     let base = base(visit);
     match &visit.request {

@@ -4,7 +4,7 @@ use poem::{Response, Result, handler};
 use uuid::Uuid;
 
 use super::{
-    account::{Owner, notice, require_owner},
+    account::{Owner, notice, require_owner, step_up},
     form::Form,
     visit::Visit,
 };
@@ -84,10 +84,14 @@ pub(super) async fn end(mut visit: Visit, mut form: Form) -> Result<Response> {
     match ended.await {
         Ok(id) if id == owner.caller.sid => Ok(visit.reply().cookie(cookie::clear_browser()).go("/signed-out")),
         Ok(_) => Ok(visit.reply().go("/devices?done=session_ended")),
-        Err(problem) => {
-            let view = view(&visit, &owner).await?;
-            visit.reply().error(&problem).page(&view)
-        }
+        Err(problem) => failed(&visit, &owner, problem).await,
+    }
+}
+
+async fn failed(visit: &Visit, owner: &Owner, problem: ProblemError) -> Result<Response> {
+    match step_up(visit, problem, "/devices") {
+        Ok(response) => Ok(response),
+        Err(problem) => visit.reply().error(&problem).page(&view(visit, owner).await?),
     }
 }
 
@@ -99,20 +103,29 @@ fn unknown() -> ProblemError {
 #[handler]
 pub(super) async fn end_others(mut visit: Visit, mut form: Form) -> Result<Response> {
     let owner = require_owner!(visit, "/devices");
-    visit.check(&mut form)?;
-    let ended = sessions::revoke_all(&visit.state, &owner.caller, true, visit.client.ip).await;
-    ended.map_err(ProblemError::from)?;
-    Ok(visit.reply().go("/devices?done=sessions_ended"))
+    let ended = async {
+        visit.check(&mut form)?;
+        let ended = sessions::revoke_all(&visit.state, &owner.caller, true, visit.client.ip).await;
+        ended.map_err(ProblemError::from)
+    };
+    match ended.await {
+        Ok(_) => Ok(visit.reply().go("/devices?done=sessions_ended")),
+        Err(problem) => failed(&visit, &owner, problem).await,
+    }
 }
 
 /// `POST /account/devices/revoke`: withdraws what an app was permitted, and ends its sessions.
 #[handler]
 pub(super) async fn revoke(mut visit: Visit, mut form: Form) -> Result<Response> {
     let owner = require_owner!(visit, "/devices");
-    visit.check(&mut form)?;
-    if let Ok(client) = ClientId::parse(&form.text("client_id")) {
+    let revoked = async {
+        visit.check(&mut form)?;
+        let Ok(client) = ClientId::parse(&form.text("client_id")) else { return Ok(false) };
         let revoked = consents::revoke(&visit.state, &owner.caller, &client, visit.client.ip).await;
-        revoked.map_err(ProblemError::from)?;
+        revoked.map_err(ProblemError::from)
+    };
+    match revoked.await {
+        Ok(_) => Ok(visit.reply().go("/devices?done=consent_revoked")),
+        Err(problem) => failed(&visit, &owner, problem).await,
     }
-    Ok(visit.reply().go("/devices?done=consent_revoked"))
 }

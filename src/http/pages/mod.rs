@@ -9,11 +9,13 @@ mod authorization;
 mod cookies;
 mod devices;
 mod error;
+mod factors;
 mod form;
 mod passkeys;
 mod recovery;
 mod register;
 mod respond;
+mod second_factor;
 mod security;
 mod sign_in;
 mod sign_in_code;
@@ -49,6 +51,12 @@ pub(super) const PATHS: &[(&str, &str)] = &[
     ("/account/sign-in", "GET, POST"),
     ("/account/sign-out", "POST"),
     ("/account/sign-in/passkey", "POST"),
+    ("/account/sign-in/second-factor", "GET, POST"),
+    ("/account/sign-in/enrol", "GET, POST"),
+    ("/account/security/totp", "POST"),
+    ("/account/security/totp/confirm", "POST"),
+    ("/account/security/totp/remove", "POST"),
+    ("/account/security/recovery-codes", "POST"),
     ("/account/security", "GET"),
     ("/account/security/passkeys", "POST"),
     ("/account/security/passkeys/options", "POST"),
@@ -95,6 +103,12 @@ pub(super) fn endpoint() -> impl Endpoint<Output = Response> + 'static {
         .at("/account/sign-in", get(sign_in::show).post(sign_in::submit))
         .at("/account/sign-out", post(sign_in::sign_out))
         .at("/account/sign-in/passkey", post(passkeys::submit_sign_in))
+        .at("/account/sign-in/second-factor", get(second_factor::show).post(second_factor::submit))
+        .at("/account/sign-in/enrol", get(second_factor::show_enrolment).post(second_factor::enrol))
+        .at("/account/security/totp", post(factors::start_totp))
+        .at("/account/security/totp/confirm", post(factors::confirm_totp))
+        .at("/account/security/totp/remove", post(factors::remove_totp))
+        .at("/account/security/recovery-codes", post(factors::renew_recovery_codes))
         .at("/account/security", get(security::show))
         .at("/account/security/passkeys", post(passkeys::add))
         .at("/account/security/passkeys/options", post(passkeys::options))

@@ -55,7 +55,7 @@ pub(super) async fn submit_sign_in(visit: Visit, mut form: Form) -> Result<Respo
             device: visit.client.device_token.clone(),
         };
         let step = passkey_sign_in::sign_in(&visit.state, &input).await.map_err(refused)?;
-        sign_in::proceed(&visit, step, None).await
+        sign_in::proceed(&visit, step).await
     };
     match done.await {
         Ok(response) => Ok(response),

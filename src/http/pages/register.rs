@@ -1,13 +1,15 @@
-//! `/account/register`: creates an account.
+//! `/account/register`: creates an account, and signs in to it unless its address must be verified first.
 
 use poem::{Response, Result, handler};
 
 use super::{
     cookies,
     form::Form,
+    sign_in,
     visit::{Visit, percent_encode},
 };
 use crate::{
+    config::Verification,
     http::{
         api::account::{RegisterFields, parse_register},
         problem::{Code, ProblemError},
@@ -16,7 +18,7 @@ use crate::{
     service::register,
 };
 
-/// The path of the page.
+/// The refusal.
 const DETAIL: &str = "Only an admin may register accounts.";
 
 #[handler]
@@ -34,20 +36,33 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
     let registered = async {
         visit.check(&mut form)?;
         register::may_register(&visit.state, None).await.map_err(ProblemError::from)?;
+        let password = form.secret("password").unwrap_or_else(|| "".into());
         let fields = RegisterFields {
             email: view.email.clone(),
             username: Some(view.username.clone()).filter(|name| !name.is_empty()),
-            password: form.secret("password").unwrap_or_else(|| "".into()),
+            password: password.clone(),
         };
         let input = parse_register(&visit.state, fields)?;
         let registered = register::register_from(&visit.state, input, None, visit.origin.clone()).await;
-        registered.map_err(ProblemError::from)
+        registered.map_err(ProblemError::from)?;
+        // with a required verification, the answer is the same for an address that has an account
+        let must_verify = visit.state.config.registration.verification == Verification::Required;
+        Ok::<_, ProblemError>((!must_verify).then_some(password))
     };
-    if let Err(problem) = registered.await {
-        return visit.reply().error(&problem).page(&view);
+    match registered.await {
+        Ok(Some(password)) => match sign_in::with_password(&visit, &view.email, password).await {
+            Ok(response) => Ok(response),
+            // the account exists: its owner signs in
+            Err(_) => Ok(visit.reply().cookie(typed(&view.email)).go("/sign-in")),
+        },
+        Ok(None) => Ok(visit.reply().cookie(typed(&view.email)).go("/verify-address?sent=1")),
+        Err(problem) => visit.reply().error(&problem).page(&view),
     }
-    let typed = cookies::set(cookies::TYPED, &percent_encode(&view.email), Some(cookies::TYPED_TTL));
-    Ok(visit.reply().cookie(typed).go("/verify-address?sent=1"))
+}
+
+/// The cookie with the address, for the next page.
+fn typed(email: &str) -> String {
+    cookies::set(cookies::TYPED, &percent_encode(email), Some(cookies::TYPED_TTL))
 }
 
 /// Whether a username can be chosen with the registration.

@@ -46,7 +46,7 @@ pub(super) fn html(status: StatusCode, targets: &[String], html: String) -> Resp
     response
 }
 
-/// What follows from a request for a page.
+/// A response that is being built.
 pub(super) struct Reply<'a> {
     visit: &'a Visit,
     errors: FormErrors,

@@ -7,9 +7,10 @@ use super::{
     visit::Visit,
 };
 use crate::{
+    domain::factor::FactorKind,
     http::problem::ProblemError,
-    pages::views::{PasskeyView, Security},
-    service::passkeys::manage,
+    pages::views::{PasskeyView, Security, TotpFactorView},
+    service::{factors, passkeys::manage},
 };
 
 /// The content of the page.
@@ -35,6 +36,18 @@ pub(super) async fn view(visit: &Visit, owner: &Owner) -> Result<Security, Probl
         });
         view.passkeys = shown.collect();
     }
+    let list = factors::list(&visit.state, account.id).await?;
+    view.with_factors = true;
+    view.recovery_codes = list.recovery_codes;
+    view.has_factor = account.factors.protect() || !view.passkeys.is_empty();
+    let totps = list.factors.into_iter().filter(|factor| factor.kind == FactorKind::Totp);
+    let shown = totps.map(|factor| TotpFactorView {
+        id: factor.id.0.to_string(),
+        name: factor.label,
+        created_at: factor.created_at.as_millis(),
+        last_used_at: factor.last_used_at.map(|at| at.as_millis()),
+    });
+    view.totps = shown.collect();
     Ok(view)
 }
 

@@ -7,6 +7,7 @@ use super::{
     cookies,
     form::Form,
     respond::Reply,
+    second_factor,
     visit::{Visit, percent_encode},
 };
 use crate::{
@@ -25,7 +26,7 @@ use crate::{
         browser_session,
         limits::DeviceToken,
         login::{self, Login, LoginError},
-        sign_in::SignInStep,
+        sign_in::{IssuedChallenge, SignInStep},
         verify_email,
     },
 };
@@ -57,9 +58,6 @@ pub(super) async fn show(visit: Visit) -> Result<Response> {
             None | Some(AuthorizeStep::Redirect(_)) => return Ok(visit.reply().leave(&continuation(&visit))),
             Some(AuthorizeStep::Consent) => return Ok(visit.reply().go("/consent")),
             Some(AuthorizeStep::SelectAccount) => return Ok(visit.reply().go("/select-account")),
-            Some(AuthorizeStep::CreateAccount) if visit.parameter("registered").is_none() => {
-                return Ok(visit.reply().go("/register"));
-            }
             _ => {}
         },
         _ => {}
@@ -87,7 +85,7 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
     }
 }
 
-/// Signs in with a password, and goes on.
+/// Signs in with a password, and continues.
 ///
 /// # Errors
 /// The problem, for the form.
@@ -115,34 +113,44 @@ pub(super) async fn with_password(
             }
             Err(problem(LoginError::EmailNotVerified))
         }
+        Err(LoginError::SecondFactorRequired(challenge)) => {
+            Ok(ask_second_factor(visit, &challenge, "/sign-in/second-factor"))
+        }
+        Err(LoginError::EnrolmentRequired(challenge)) => Ok(ask_second_factor(visit, &challenge, "/sign-in/enrol")),
         Err(error) => Err(problem(error)),
     }
+}
+
+/// Continues with the page of the second factor.
+pub(super) fn ask_second_factor(visit: &Visit, challenge: &IssuedChallenge, page: &str) -> Response {
+    visit.reply().cookie(second_factor::cookie(challenge)).go(page)
 }
 
 fn problem(error: LoginError) -> ProblemError {
     crate::http::api::login::problem(error)
 }
 
-/// Goes on with what follows from an authentication.
+/// Continues after an authentication.
 ///
 /// # Errors
 /// The problem, for the form.
-pub(super) async fn proceed(visit: &Visit, step: SignInStep, email: Option<&str>) -> Result<Response, ProblemError> {
+pub(super) async fn proceed(visit: &Visit, step: SignInStep) -> Result<Response, ProblemError> {
     match step {
         SignInStep::SignedIn(signed_in) => {
             finish(visit, signed_in.grant.account, signed_in.grant.session, Some(&signed_in.device)).await
         }
-        SignInStep::EmailVerificationRequired => {
-            let _ = email;
-            Err(problem(LoginError::EmailNotVerified))
+        SignInStep::EmailVerificationRequired => Err(problem(LoginError::EmailNotVerified)),
+        SignInStep::SecondFactorRequired(challenge) => {
+            Ok(ask_second_factor(visit, &challenge, "/sign-in/second-factor"))
         }
-        SignInStep::SecondFactorRequired(_) | SignInStep::EnrolmentRequired(_) | SignInStep::AccountChanged => {
+        SignInStep::EnrolmentRequired(challenge) => Ok(ask_second_factor(visit, &challenge, "/sign-in/enrol")),
+        SignInStep::AccountChanged => {
             Err(ProblemError::new(Code::InvalidCredentials, "The account has changed meanwhile. Sign in again."))
         }
     }
 }
 
-/// Sets the cookie of a session that has started, in place of the browser's former one, and goes on.
+/// Sets the cookie of a session that has started, in place of the browser's former one, and continues.
 ///
 /// # Errors
 /// [`ProblemError`], if the former session could not be ended.
@@ -152,6 +160,20 @@ pub(super) async fn finish(
     session: SessionId,
     device: Option<&DeviceToken>,
 ) -> Result<Response, ProblemError> {
+    let reply = finish_reply(visit, account, session, device).await?;
+    Ok(reply.leave(&continuation(visit)))
+}
+
+/// A reply that sets the cookie of a session that has started, in place of the browser's former one.
+///
+/// # Errors
+/// [`ProblemError`], if the former session could not be ended.
+pub(super) async fn finish_reply<'a>(
+    visit: &'a Visit,
+    account: AccountId,
+    session: SessionId,
+    device: Option<&DeviceToken>,
+) -> Result<Reply<'a>, ProblemError> {
     if let Some(former) = &visit.browser.session {
         browser_session::renew(&visit.state, former, account, session, visit.client.ip).await?;
     }
@@ -165,7 +187,7 @@ pub(super) async fn finish(
         Some(_) => reply.cookie(cookies::clear(name)),
         None => reply,
     });
-    Ok(reply.leave(&continuation(visit)))
+    Ok(reply)
 }
 
 /// A reply that sets the cookie of the browser's session.

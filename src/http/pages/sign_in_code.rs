@@ -6,7 +6,7 @@ use super::{
     authorization::Authorization,
     cookies,
     form::Form,
-    sign_in::finish,
+    sign_in::{ask_second_factor, finish},
     visit::{Visit, percent_encode},
 };
 use crate::{
@@ -69,8 +69,16 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
         let device = visit.client.device_token.as_ref();
         let (transport, origin) = (Transport::Browser, visit.session_origin());
         let verified = email_login::verify(&visit.state, &presented, &asker, transport, origin, device).await;
-        let (tokens, device) = verified.map_err(problem)?;
-        finish(&visit, tokens.account, tokens.session, Some(&device)).await
+        match verified {
+            Ok((tokens, device)) => finish(&visit, tokens.account, tokens.session, Some(&device)).await,
+            Err(EmailLoginError::SecondFactorRequired(challenge)) => {
+                Ok(ask_second_factor(&visit, &challenge, "/sign-in/second-factor"))
+            }
+            Err(EmailLoginError::EnrolmentRequired(challenge)) => {
+                Ok(ask_second_factor(&visit, &challenge, "/sign-in/enrol"))
+            }
+            Err(error) => Err(problem(error)),
+        }
     };
     match signed_in.await {
         Ok(response) => Ok(response),

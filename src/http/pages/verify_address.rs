@@ -6,11 +6,16 @@ use poem::{Response, Result, handler};
 use super::{
     cookies,
     form::Form,
+    sign_in::signed_in,
     visit::{Visit, percent_encode},
 };
 use crate::{
     domain::session::Accepted,
-    http::{api::recovery::presented, problem::ProblemError, types::Secret},
+    http::{
+        api::recovery::presented,
+        problem::{Code, ProblemError},
+        types::Secret,
+    },
     pages::views::{Message, VerifyAddress},
     service::verify_email::{self, Proof},
 };
@@ -23,6 +28,8 @@ fn view(visit: &Visit) -> VerifyAddress {
         token: String::new(),
         proof: match visit.parameter("proof") {
             Some("new_password") => "new_password".to_owned(),
+            // the browser's session shows it
+            None if visit.browser.session.is_some() => "none".to_owned(),
             _ => "password".to_owned(),
         },
     }
@@ -37,11 +44,12 @@ pub(super) async fn show(visit: Visit) -> Result<Response> {
 pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
     let proof = form.text("proof");
     let mut view = VerifyAddress { email: form.text("email"), ..view(&visit) };
-    if proof == "new_password" {
+    if matches!(proof.as_str(), "new_password" | "password") {
         view.proof = proof;
     }
     let link = form.link("token");
     view.token = link.as_ref().map(|link| link.expose().to_owned()).unwrap_or_default();
+    let caller = visit.browser.session.as_ref().map(|session| session.caller(&visit.state));
     let verified = async {
         visit.check(&mut form)?;
         let code = form.secret("code").map(Secret);
@@ -58,17 +66,29 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
         let input = verify_email::VerifyEmail {
             presented,
             proof,
-            caller: None,
+            caller: caller.as_ref(),
             accepted: Accepted::Any,
             origin: visit.origin.clone(),
         };
         verify_email::verify_email(&visit.state, input).await.map_err(ProblemError::from)
     };
-    if let Err(problem) = verified.await {
-        return visit.reply().error(&problem).page(&view);
-    }
+    let tokens = match verified.await {
+        Ok(tokens) => tokens,
+        Err(problem) => {
+            if problem.code == Code::ProofRequired {
+                view.proof = "password".to_owned();
+            }
+            return visit.reply().error(&problem).page(&view);
+        }
+    };
     let kind = if view.is_change { "address_changed" } else { "address_verified" };
-    visit.reply().cookie(cookies::clear(cookies::TYPED)).page(&Message::new(kind, "sign-in"))
+    let action = if caller.is_some() { "" } else { "sign-in" };
+    let reply = match tokens {
+        // a changed address ends the account's sessions, and a new one takes the place of the browser's
+        Some(tokens) => signed_in(&visit, tokens.account, tokens.session),
+        None => visit.reply(),
+    };
+    reply.cookie(cookies::clear(cookies::TYPED)).page(&Message::new(kind, action))
 }
 
 /// Sends the mail again.

@@ -68,7 +68,7 @@ impl Visit {
         self.cookies.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
     }
 
-    /// What was typed on the page before.
+    /// The address or username that was typed on the page before.
     pub(super) fn typed(&self) -> String {
         let text = self.cookie(cookies::TYPED).unwrap_or_default();
         percent_decode(text)

@@ -7,7 +7,9 @@ use std::{
 };
 
 use latchkey::{
-    config::{AuditSettings, CacheSettings, Config, LimitSettings, LinkTemplate, MailTransport, Sources, load},
+    config::{
+        AuditSettings, CacheSettings, Config, LimitSettings, LinkTemplate, MailTransport, RelyingParty, Sources, load,
+    },
     crypto::access_token::{IssuedToken, VerifiedToken},
     domain::{
         clock::{Clock, ClockOffset, Timestamp},
@@ -119,6 +121,8 @@ impl TestCluster {
         ] {
             *link = LinkTemplate::parse(&format!("{}/account/{page}#token={{token}}", self.config.issuer)).unwrap();
         }
+        let origins = vec![self.config.issuer.clone()];
+        self.config.passkeys.relying_party = Some(RelyingParty { id: "localhost".to_owned(), origins });
         self.node_on(listener).await
     }
 

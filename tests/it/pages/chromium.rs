@@ -30,7 +30,8 @@ async fn browser_registers_verifies_signs_in_and_signs_out() {
     let node = cluster.node_at_localhost().await;
     let base = node.state.config.issuer.clone();
     let mails = cluster.folder().join("mail").display().to_string();
-    let output = run("pages_journey.mjs", vec![base, mails]).await;
+    let now = cluster.clock.now().as_secs().to_string();
+    let output = run("pages_journey.mjs", vec![base, mails, now]).await;
     assert!(output.ends_with("journey: ok\n"), "{output}");
 }
 
@@ -47,7 +48,9 @@ async fn every_state_of_every_page_is_accessible_and_fits_320_pixels() {
             fs::write(samples.path().join(format!("{name}{suffix}.html")), html).unwrap();
         }
     }
-    let arguments = vec![node.state.config.issuer.clone(), samples.path().display().to_string()];
+    let mut arguments = vec![node.state.config.issuer.clone(), samples.path().display().to_string()];
+    // the folder for screenshots of every state
+    arguments.extend(std::env::var("PAGES_SCREENSHOTS"));
     let output = run("pages_states.mjs", arguments).await;
     assert!(output.ends_with("states: ok\n"), "{output}");
 }

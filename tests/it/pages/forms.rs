@@ -18,8 +18,9 @@ const SIGNED_OUT: [&str; 9] = [
     "/account/undo-address",
     "/account/not-me",
 ];
-const SIGNED_IN: [&str; 6] = [
+const SIGNED_IN: [&str; 7] = [
     "/account",
+    "/account/security",
     "/account/address",
     "/account/password",
     "/account/devices",

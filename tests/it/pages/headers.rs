@@ -38,7 +38,7 @@ async fn every_page_is_uncached_unframed_and_without_inline_code() {
     for page in ["undo-address", "not-me", "signed-out"] {
         check(&visitor.open(&format!("/account/{page}")).await.expect(200), page);
     }
-    for page in ["", "/address", "/password", "/devices", "/data", "/reauthenticate"] {
+    for page in ["", "/address", "/password", "/devices", "/data", "/security", "/reauthenticate"] {
         check(&ada.open(&format!("/account{page}")).await.expect(200), page);
     }
     check(&visitor.open("/account/unknown").await.expect(404), "unknown");

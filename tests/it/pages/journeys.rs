@@ -9,24 +9,55 @@ use super::{
 use crate::harness::client::PASSWORD;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn registration_and_the_code_of_its_mail_verify_the_address() {
+async fn registration_signs_in_and_the_link_of_its_mail_verifies_the_address() {
     let cluster = cluster();
     let node = cluster.node().await;
     let mut ada = Visitor::new(&node);
     ada.open("/account/register").await.expect(200);
     let fields = [("email", ADA), ("username", "ada"), ("password", PASSWORD)];
     let registered = ada.submit("/account/register", &fields).await.expect(303);
-    assert_eq!(registered.header("location"), "/account/verify-address?sent=1");
-    let page = ada.follow(&registered).await.expect(200);
-    assert!(page.text.contains("Check your mail") && page.text.contains(&format!("value=\"{ADA}\"")), "{}", page.text);
-
+    assert_eq!(registered.header("location"), "/account");
+    assert!(ada.follow(&registered).await.expect(200).text.contains(ADA));
     let mail = cluster.mail_to(ADA, "verify_address").await;
     assert!(mail.link().starts_with("https://auth.example.com/account/verify-address#token="), "{}", mail.link());
+    let page = ada.open("/account/verify-address").await.expect(200);
+    assert!(!page.text.contains("type=\"password\""), "the session shows who it is: {}", page.text);
+    let verified =
+        ada.submit("/account/verify-address", &[("token", mail.link()), ("proof", "none")]).await.expect(200);
+    assert!(verified.text.contains("Address confirmed"), "{}", verified.text);
+    assert!(ada.open("/account/address").await.text.contains(">Confirmed<"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn registration_with_required_verification_asks_for_the_code_of_its_mail() {
+    let mut cluster = cluster();
+    cluster.config.registration.verification = latchkey::config::Verification::Required;
+    cluster.config.registration.conceal = true;
+    let node = cluster.node().await;
+    let mut answers = Vec::new();
+    for _ in 0..2 {
+        let mut ada = Visitor::new(&node);
+        let form = ada.open("/account/register").await.expect(200);
+        assert!(!form.text.contains("name=\"username\""), "{}", form.text);
+        let registered = ada.submit("/account/register", &[("email", ADA), ("password", PASSWORD)]).await.expect(303);
+        assert_eq!(registered.header("location"), "/account/verify-address?sent=1");
+        let page = ada.follow(&registered).await.expect(200);
+        assert!(
+            page.text.contains("Check your mail") && page.text.contains(&format!("value=\"{ADA}\"")),
+            "{}",
+            page.text
+        );
+        answers.push(page.text.replace(&ada.csrf, "TOKEN"));
+        assert!(!ada.cookies.contains_key("__Host-latchkey-browser"));
+    }
+    assert_eq!(answers[0], answers[1], "the second registration, of a taken address, is answered alike (I12)");
+    let mail = cluster.mail_to(ADA, "verify_address").await;
+    let mut ada = Visitor::new(&node);
+    ada.open("/account/verify-address").await.expect(200);
     let fields = [("email", ADA), ("code", mail.code()), ("password", PASSWORD), ("proof", "password")];
     let verified = ada.submit("/account/verify-address", &fields).await.expect(200);
     assert!(verified.text.contains("Address confirmed"), "{}", verified.text);
-    let tokens = node.client.login("ada").await;
-    assert_eq!(node.client.get("/v1/me", &tokens.access).await.json()["email_verified"], true);
+    node.client.login_with(ADA, PASSWORD).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -60,7 +91,7 @@ async fn sign_in_with_wrong_password_keeps_the_identifier_and_not_the_password()
     let refused = ada.submit("/account/sign-in", &wrong).await.expect(422);
     assert!(alert(&refused).unwrap().contains("incorrect"), "{}", refused.text);
     assert!(refused.text.contains("value=\"ada\"") && !refused.text.contains("hunter2"), "{}", refused.text);
-    // the same for an unknown account (I7)
+    // an unknown account gets an equal answer (I7)
     let unknown = ada.submit("/account/sign-in", &[("identifier", "bob"), ("password", "hunter2 hunter2")]).await;
     assert_eq!((unknown.status, alert(&unknown)), (refused.status, alert(&refused)));
     assert!(!ada.cookies.contains_key("__Host-latchkey-browser"));

@@ -7,6 +7,7 @@ mod errors;
 mod forms;
 mod headers;
 mod journeys;
+mod second_factor;
 mod visitor;
 
 use latchkey::config::Verification;

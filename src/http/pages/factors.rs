@@ -1,0 +1,130 @@
+//! Authenticator apps and recovery codes of the signed-in account.
+
+use poem::{Response, Result, handler};
+use uuid::Uuid;
+
+use super::{
+    account::{Owner, require_owner, step_up},
+    form::Form,
+    second_factor::totp_view,
+    security,
+    sign_in::signed_in,
+    visit::Visit,
+};
+use crate::{
+    domain::{ids::FactorId, secret::SecretText, session::Accepted},
+    http::problem::{Code, ProblemError},
+    pages::views::RecoveryCodes,
+    service::{
+        authenticate::AuthenticateError,
+        factors::{
+            change::{Caller, ChangeFactorsError},
+            recovery_codes, totp,
+        },
+        token_issuer::Tokens,
+    },
+};
+
+fn caller<'a>(visit: &'a Visit, owner: &'a Owner) -> Caller<'a> {
+    Caller { claims: &owner.caller, origin: &visit.origin, accepted: Accepted::Any }
+}
+
+/// The problem of a change that was not made.
+fn problem(error: ChangeFactorsError) -> ProblemError {
+    let code = match error {
+        ChangeFactorsError::NoAccount | ChangeFactorsError::SessionEnded => {
+            return AuthenticateError::InvalidToken.into();
+        }
+        ChangeFactorsError::Service(error) => return error.into(),
+        ChangeFactorsError::CookieNotAccepted => Code::CrossSiteRequest,
+        ChangeFactorsError::UnknownFactor => Code::UnknownFactor,
+        ChangeFactorsError::TooMany => Code::TooManyFactors,
+        ChangeFactorsError::WrongCode => Code::InvalidCode,
+        ChangeFactorsError::MustKeep => Code::FactorRequired,
+        ChangeFactorsError::NoFactor => Code::NoSecondFactor,
+    };
+    ProblemError::new(code, error.to_string())
+}
+
+async fn failed(visit: &Visit, owner: &Owner, problem: ProblemError) -> Result<Response> {
+    match step_up(visit, problem, "/security") {
+        Ok(response) => Ok(response),
+        Err(problem) => visit.reply().error(&problem).page(&security::view(visit, owner).await?),
+    }
+}
+
+/// The page with new recovery codes, which are shown once; without any, the list of factors.
+fn done(visit: &Visit, tokens: &Tokens, codes: &[SecretText], notice: &str) -> Result<Response> {
+    let reply = signed_in(visit, tokens.account, tokens.session);
+    if codes.is_empty() {
+        return Ok(reply.go(&format!("/security?done={notice}")));
+    }
+    let next = format!("{}{}/security?done={notice}", super::respond::base(visit), super::PREFIX);
+    reply.page(&RecoveryCodes { codes: codes.iter().map(|code| code.expose().to_owned()).collect(), next })
+}
+
+/// `POST /account/security/totp`: starts to set up an authenticator app.
+#[handler]
+pub(super) async fn start_totp(mut visit: Visit, mut form: Form) -> Result<Response> {
+    let owner = require_owner!(visit, "/security");
+    let started = async {
+        visit.check(&mut form)?;
+        totp::start(&visit.state, &caller(&visit, &owner), None).await.map_err(problem)
+    };
+    match started.await {
+        Ok(enrolment) => visit.reply().page(&totp_view(enrolment.uri.expose(), false)),
+        Err(problem) => failed(&visit, &owner, problem).await,
+    }
+}
+
+/// `POST /account/security/totp/confirm`
+#[handler]
+pub(super) async fn confirm_totp(mut visit: Visit, mut form: Form) -> Result<Response> {
+    let owner = require_owner!(visit, "/security");
+    let (uri, code) = (form.text("state"), form.secret("code").unwrap_or_else(|| "".into()));
+    let confirmed = async {
+        visit.check(&mut form)?;
+        let device = visit.client.device_token.as_ref();
+        totp::confirm(&visit.state, &caller(&visit, &owner), &code, device).await.map_err(problem)
+    };
+    match confirmed.await {
+        Ok(confirmed) => done(&visit, &confirmed.tokens, &confirmed.recovery_codes, "factor_added"),
+        Err(problem) if problem.code == Code::InvalidCode => {
+            visit.reply().code(Some("code"), "wrong_code").page(&totp_view(&uri, false))
+        }
+        Err(problem) => match step_up(&visit, problem, "/security") {
+            Ok(response) => Ok(response),
+            Err(problem) => visit.reply().error(&problem).page(&totp_view(&uri, false)),
+        },
+    }
+}
+
+/// `POST /account/security/totp/remove`
+#[handler]
+pub(super) async fn remove_totp(mut visit: Visit, mut form: Form) -> Result<Response> {
+    let owner = require_owner!(visit, "/security");
+    let removed = async {
+        visit.check(&mut form)?;
+        let id =
+            Uuid::try_parse(&form.text("id")).map(FactorId).map_err(|_| problem(ChangeFactorsError::UnknownFactor))?;
+        totp::remove(&visit.state, &caller(&visit, &owner), id).await.map_err(problem)
+    };
+    match removed.await {
+        Ok(tokens) => done(&visit, &tokens, &[], "factor_removed"),
+        Err(problem) => failed(&visit, &owner, problem).await,
+    }
+}
+
+/// `POST /account/security/recovery-codes`: new codes, in place of those that there were.
+#[handler]
+pub(super) async fn renew_recovery_codes(mut visit: Visit, mut form: Form) -> Result<Response> {
+    let owner = require_owner!(visit, "/security");
+    let renewed = async {
+        visit.check(&mut form)?;
+        recovery_codes::renew(&visit.state, &caller(&visit, &owner)).await.map_err(problem)
+    };
+    match renewed.await {
+        Ok(renewed) => done(&visit, &renewed.tokens, &renewed.recovery_codes, "saved"),
+        Err(problem) => failed(&visit, &owner, problem).await,
+    }
+}

@@ -1,0 +1,112 @@
+//! Second factors on pages, without scripts.
+
+use std::{process::Command, time::Duration};
+
+use latchkey::domain::{clock::Clock, factor::FactorPolicy};
+
+use super::{
+    cluster, signed_in,
+    visitor::{Visitor, alert, field_error},
+};
+use crate::harness::client::{Answer, PASSWORD};
+
+/// The code that an authenticator app shows.
+fn code(secret: &str, clock: &Clock) -> String {
+    let now = format!("@{}", clock.now().as_secs());
+    let output = Command::new("oathtool").args(["--totp", "--base32", "--now", &now, secret]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// The secret and the state of the page that sets an app up.
+fn enrolment(page: &Answer) -> (String, String) {
+    let after = |mark: &str| page.text.split(mark).nth(1).unwrap_or_else(|| panic!("{mark}: {}", page.text));
+    let secret = after("<code class=\"secret\">").split('<').next().unwrap().replace(' ', "");
+    let state = after("name=\"state\" value=\"").split('"').next().unwrap().replace("&amp;", "&");
+    (secret, state)
+}
+
+fn recovery_codes(page: &Answer) -> Vec<String> {
+    let codes = page.text.split("<li><code>").skip(1);
+    codes.map(|rest| rest.split('<').next().unwrap().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn authenticator_app_is_set_up_and_asked_for_at_the_next_sign_in() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.client.account("ada").await;
+    let mut ada = signed_in(&node).await;
+    ada.open("/account/security").await.expect(200);
+    let (secret, state) = enrolment(&ada.submit("/account/security/totp", &[]).await.expect(200));
+    let wrong =
+        ada.submit("/account/security/totp/confirm", &[("state", &state), ("code", "000000")]).await.expect(422);
+    assert!(field_error(&wrong, "code").is_some(), "{}", wrong.text);
+    assert_eq!(enrolment(&wrong).0, secret, "the app need not be set up again");
+    let right = [("state", state.as_str()), ("code", &code(&secret, &cluster.clock))];
+    let codes = recovery_codes(&ada.submit("/account/security/totp/confirm", &right).await.expect(200));
+    assert!(codes.len() >= 8, "{codes:?}");
+    assert!(ada.open("/account/security").await.expect(200).text.contains("Authenticator app"));
+
+    cluster.clock.advance(Duration::from_secs(60));
+    let mut other = Visitor::new(&node);
+    other.open("/account/sign-in?next=/devices").await.expect(200);
+    let fields = [("identifier", "ada"), ("password", PASSWORD)];
+    let asked = other.submit("/account/sign-in?next=/devices", &fields).await.expect(303);
+    assert_eq!(asked.header("location"), "/account/sign-in/second-factor?next=%2Fdevices");
+    assert!(!other.cookies.contains_key("__Host-latchkey-browser"), "no session yet (I14)");
+    other.follow(&asked).await.expect(200);
+    other.open("/account").await.expect(303);
+    other.open("/account/sign-in/second-factor?next=/devices").await.expect(200);
+    let path = "/account/sign-in/second-factor?next=/devices";
+    let wrong = other.submit(path, &[("method", "totp"), ("code", "000000")]).await.expect(422);
+    assert!(field_error(&wrong, "code").unwrap().contains("wrong"), "{}", wrong.text);
+    let right = [("method", "totp"), ("code", &code(&secret, &cluster.clock))];
+    let done = other.submit(path, &right).await.expect(303);
+    assert_eq!(done.header("location"), "/account/devices");
+    other.follow(&done).await.expect(200);
+
+    // a recovery code, once
+    let mut third = Visitor::new(&node);
+    for status in [303, 422] {
+        third.open("/account/sign-in?again=1").await.expect(200);
+        third.submit("/account/sign-in", &fields).await.expect(303);
+        let page = third.open("/account/sign-in/second-factor?method=recovery_code").await.expect(200);
+        assert!(page.text.contains("Recovery code"), "{}", page.text);
+        let used = [("method", "recovery_code"), ("code", codes[0].as_str())];
+        third.submit("/account/sign-in/second-factor", &used).await.expect(status);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn expired_challenge_leads_back_to_the_sign_in() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    let mut ada = Visitor::new(&node);
+    ada.open("/account/sign-in").await.expect(200);
+    ada.cookies.insert("__Host-latchkey-challenge".to_owned(), "lk_ch_unknown.totp".to_owned());
+    ada.open("/account/sign-in/second-factor").await.expect(200);
+    let fields = [("method", "totp"), ("code", "123456")];
+    let refused = ada.submit("/account/sign-in/second-factor", &fields).await.expect(422);
+    assert!(alert(&refused).unwrap().contains("too long"), "{}", refused.text);
+    assert!(refused.text.contains("name=\"identifier\""), "{}", refused.text);
+    ada.open("/account/sign-in/second-factor").await.expect(303);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn required_factor_is_set_up_before_the_session_starts() {
+    let mut cluster = cluster();
+    cluster.config.factors.required = FactorPolicy::Everybody;
+    cluster.config.factors.grace = Duration::ZERO;
+    let node = cluster.node().await;
+    node.client.account("ada").await;
+    let mut ada = Visitor::new(&node);
+    ada.open("/account/sign-in").await.expect(200);
+    let asked = ada.submit("/account/sign-in", &[("identifier", "ada"), ("password", PASSWORD)]).await.expect(303);
+    assert_eq!(asked.header("location"), "/account/sign-in/enrol");
+    let (secret, state) = enrolment(&ada.follow(&asked).await.expect(200));
+    assert!(!ada.cookies.contains_key("__Host-latchkey-browser"), "no session yet (I14)");
+    let right = [("state", state.as_str()), ("code", &code(&secret, &cluster.clock))];
+    let done = ada.submit("/account/sign-in/enrol", &right).await.expect(200);
+    assert!(recovery_codes(&done).len() >= 8, "{}", done.text);
+    ada.open("/account/security").await.expect(200);
+}
