@@ -1,7 +1,7 @@
 -- Clients that sign users in, and what their users have allowed them.
 
 -- `service`: introspects tokens and has tokens of its own. `web`: an app whose server keeps a secret. `public`: an app without
--- one; its secret_hash is of a secret that nobody knows, so that releases before this one refuse it.
+-- one; its secret_hash is random, so that releases before this one refuse it.
 ALTER TABLE clients ADD COLUMN kind TEXT NOT NULL DEFAULT 'service';
 -- The name that pages show; NULL for the `client_id`.
 ALTER TABLE clients ADD COLUMN name TEXT;
@@ -12,8 +12,10 @@ ALTER TABLE clients ADD COLUMN post_logout_redirect_uris TEXT NOT NULL DEFAULT '
 ALTER TABLE clients ADD COLUMN grant_types TEXT NOT NULL DEFAULT 'client_credentials';
 -- The only authentication method that is accepted (RFC 7591, section 2); NULL for any that it has credentials for.
 ALTER TABLE clients ADD COLUMN auth_method TEXT;
--- 1 if its users are asked before their first sign-in.
+-- 1 if its users consent before their first sign-in.
 ALTER TABLE clients ADD COLUMN asks_consent BIGINT NOT NULL DEFAULT 0;
+-- 1 if it may leave PKCE out: a web app whose program does not know it.
+ALTER TABLE clients ADD COLUMN without_pkce BIGINT NOT NULL DEFAULT 0;
 -- Links for the pages; NULL for none.
 ALTER TABLE clients ADD COLUMN logo_uri TEXT;
 ALTER TABLE clients ADD COLUMN client_uri TEXT;

@@ -109,9 +109,10 @@ fn check_claims(verified: &IssuedToken, payload: &str) {
     assert!(time("exp").saturating_add(LEEWAY) > now && time("iat") <= now + LEEWAY);
     assert!(parsed.get("nbf").and_then(Value::as_i64).is_none_or(|from| from <= now + LEEWAY));
     match verified {
-        IssuedToken::Session(token) => {
+        IssuedToken::Session(token) | IssuedToken::App(token) => {
             let is_ours = |audience: &Value| audience == AUDIENCE;
-            assert!(is_ours(&parsed["aud"]) || parsed["aud"].as_array().is_some_and(|all| all.iter().any(is_ours)));
+            let ours = is_ours(&parsed["aud"]) || parsed["aud"].as_array().is_some_and(|all| all.iter().any(is_ours));
+            assert_eq!(ours, matches!(verified, IssuedToken::Session(_)));
             assert!(parsed["sid"].as_str().is_some_and(|sid| sid.parse() == Ok(token.sid)));
             assert!(parsed["sub"].as_str().is_some_and(|sub| sub.parse() == Ok(token.sub)));
             for name in ["client_id", "jti", "acr", "scope"] {

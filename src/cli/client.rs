@@ -1,9 +1,9 @@
-//! `latchkey client`: manages service clients.
+//! `latchkey client`: manages clients: services, and apps that sign users in.
 
 use std::{fs, io, io::Write, path::PathBuf, time::Duration};
 
 use anyhow::Context;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 
 use super::{Global, block_on, bootstrap::open_existing_database, output::json_line, prompt};
@@ -11,6 +11,7 @@ use crate::{
     config::parse_duration,
     crypto::{client_keys::to_jwks, client_secret::ClientSecret},
     domain::{
+        app_client::{AppSettings, ClientAuthMethod, ClientKind, GrantType},
         client::{Client, ClientId},
         clock::{Clock, Timestamp},
         entropy::Entropy,
@@ -21,19 +22,19 @@ use crate::{
 /// Subcommands of `latchkey client`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum ClientCommand {
-    /// Add a service client and print its secret, which cannot be shown again
+    /// Add a client and print what the other side needs: its secret, which cannot be shown again, and the addresses
     Add(AddArgs),
-    /// List all service clients
+    /// List all clients
     List(ListArgs),
-    /// Show a service client
+    /// Show a client
     Show(ShowArgs),
-    /// Disable a service client; `latchkey client enable` undoes it
+    /// Disable a client; `latchkey client enable` undoes it
     Disable(NameArgs),
-    /// Enable a disabled service client, with the secrets it had
+    /// Enable a disabled client, with the secrets it had
     Enable(NameArgs),
-    /// Delete a service client permanently; its name becomes free
+    /// Delete a client permanently; its name becomes free
     Delete(DeleteArgs),
-    /// Print a new secret for a service client; the old secret stays valid for --grace
+    /// Print a new secret for a client; the old secret stays valid for --grace
     RotateSecret(RotateArgs),
 }
 
@@ -42,18 +43,120 @@ pub enum ClientCommand {
 pub struct AddArgs {
     /// client_id: 1 to 64 ASCII letters, digits, dots, underscores or hyphens
     pub name: String,
-    /// Scope that its own tokens may have (repeatable)
+    /// service: introspects tokens and has its own; web: an app whose server keeps a secret; public: an app without one
+    #[arg(long, value_enum, default_value_t, hide_default_value = false)]
+    pub kind: KindArg,
+    /// Scope that its tokens may have (repeatable) [default for apps: openid profile email offline_access]
     #[arg(long = "scope", value_name = "SCOPE")]
     pub scopes: Vec<String>,
-    /// Audience of its own tokens, and of the tokens it may introspect (repeatable) [default: token.audience]
+    /// Audience of its tokens; of a service also of those it may introspect (repeatable) [default for services: token.audience]
     #[arg(long = "audience", value_name = "AUDIENCE")]
     pub audiences: Vec<String>,
+    /// Address to which an app's users return after sign-in, compared character for character (repeatable)
+    #[arg(long = "redirect-uri", value_name = "URI")]
+    pub redirect_uris: Vec<String>,
+    /// Address to which an app's users return after sign-out (repeatable)
+    #[arg(long = "post-logout-redirect-uri", value_name = "URI")]
+    pub post_logout_redirect_uris: Vec<String>,
+    /// Name that the pages show [default: the client_id]
+    #[arg(long, value_name = "NAME")]
+    pub display_name: Option<String>,
+    /// Ask users before their first sign-in to the app
+    #[arg(long)]
+    pub consent: bool,
+    /// Accept requests without PKCE, from a program that does not know it
+    #[arg(long)]
+    pub without_pkce: bool,
+    /// Only authentication method that is accepted [default: any that it has credentials for]
+    #[arg(long, value_enum, value_name = "METHOD")]
+    pub auth_method: Option<AuthMethodArg>,
+    /// Grant that it may exchange for tokens (repeatable) [default: those of its kind]
+    #[arg(long = "grant-type", value_enum, value_name = "GRANT")]
+    pub grant_types: Vec<GrantArg>,
+    /// Address of a logo for the pages
+    #[arg(long, value_name = "URI")]
+    pub logo_uri: Option<String>,
+    /// Address of the app's home page
+    #[arg(long, value_name = "URI")]
+    pub client_uri: Option<String>,
+    /// Address of the app's privacy policy
+    #[arg(long, value_name = "URI")]
+    pub policy_uri: Option<String>,
+    /// Address of the app's terms of service
+    #[arg(long, value_name = "URI")]
+    pub tos_uri: Option<String>,
     /// File with its public keys (JWK Set), to authenticate with private_key_jwt
     #[arg(long, value_name = "FILE", conflicts_with = "public_key")]
     pub jwks: Option<PathBuf>,
     /// File with its public key (PEM or JWK), to authenticate with private_key_jwt
     #[arg(long, value_name = "FILE")]
     pub public_key: Option<PathBuf>,
+}
+
+/// The kind of a client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum KindArg {
+    /// Introspects tokens, and has tokens of its own
+    #[default]
+    Service,
+    /// An app whose server keeps a secret
+    Web,
+    /// An app without a secret: in a browser, on a phone, on a command line
+    Public,
+}
+
+impl From<KindArg> for ClientKind {
+    fn from(kind: KindArg) -> Self {
+        match kind {
+            KindArg::Service => Self::Service,
+            KindArg::Web => Self::Web,
+            KindArg::Public => Self::Public,
+        }
+    }
+}
+
+/// How a client authenticates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum AuthMethodArg {
+    /// Secret by HTTP Basic
+    ClientSecretBasic,
+    /// Secret in the form
+    ClientSecretPost,
+    /// A JWT signed with its key
+    PrivateKeyJwt,
+}
+
+impl From<AuthMethodArg> for ClientAuthMethod {
+    fn from(method: AuthMethodArg) -> Self {
+        match method {
+            AuthMethodArg::ClientSecretBasic => Self::SecretBasic,
+            AuthMethodArg::ClientSecretPost => Self::SecretPost,
+            AuthMethodArg::PrivateKeyJwt => Self::PrivateKeyJwt,
+        }
+    }
+}
+
+/// A grant that a client may exchange for tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum GrantArg {
+    /// An authorization code
+    AuthorizationCode,
+    /// A refresh token
+    RefreshToken,
+    /// Credentials of the client
+    ClientCredentials,
+}
+
+impl From<GrantArg> for GrantType {
+    fn from(grant: GrantArg) -> Self {
+        match grant {
+            GrantArg::AuthorizationCode => Self::AuthorizationCode,
+            GrantArg::RefreshToken => Self::RefreshToken,
+            GrantArg::ClientCredentials => Self::ClientCredentials,
+        }
+    }
 }
 
 /// Arguments of `latchkey client list`.
@@ -67,14 +170,14 @@ pub struct ListArgs {
 /// The client that a command is about.
 #[derive(Args, Clone, Debug)]
 pub struct NameArgs {
-    /// client_id of the service client
+    /// client_id of the client
     pub name: String,
 }
 
 /// Arguments of `latchkey client show`.
 #[derive(Args, Clone, Debug)]
 pub struct ShowArgs {
-    /// client_id of the service client
+    /// client_id of the client
     pub name: String,
     /// Print one JSON object
     #[arg(long)]
@@ -84,7 +187,7 @@ pub struct ShowArgs {
 /// Arguments of `latchkey client delete`.
 #[derive(Args, Clone, Debug)]
 pub struct DeleteArgs {
-    /// client_id of the service client
+    /// client_id of the client
     pub name: String,
     /// Do not ask for confirmation
     #[arg(long, short)]
@@ -94,7 +197,7 @@ pub struct DeleteArgs {
 /// Arguments of `latchkey client rotate-secret`.
 #[derive(Args, Clone, Debug)]
 pub struct RotateArgs {
-    /// client_id of the service client
+    /// client_id of the client
     pub name: String,
     /// How long the old secret stays valid, unless the secret is rotated again before [default: 24h]
     #[arg(long, value_name = "DURATION", value_parser = grace)]
@@ -123,7 +226,14 @@ pub fn run(command: &ClientCommand, global: &Global) -> anyhow::Result<()> {
             ClientCommand::Add(args) => {
                 let added = clients::add(&config.token, &clock, &entropy, &sql, new.unwrap_or_default()).await;
                 let (client, secret) = added.with_context(|| format!("{:?}", args.name))?;
-                print_secret(&client.id, &secret)?;
+                if client.kind == ClientKind::Public {
+                    println!("client_id: {}", client.id);
+                } else {
+                    print_secret(&client.id, &secret)?;
+                }
+                if !client.is_service() {
+                    print_addresses(&config.issuer, &client);
+                }
             }
             ClientCommand::List(args) => list(&clients::list(&sql).await?, args.json, clock.now())?,
             ClientCommand::Show(args) => {
@@ -140,7 +250,7 @@ pub fn run(command: &ClientCommand, global: &Global) -> anyhow::Result<()> {
             }
             ClientCommand::Delete(args) => {
                 clients::show(&sql, &args.name).await.with_context(|| format!("{:?}", args.name))?;
-                prompt::confirm(&format!("Delete the service client {} permanently?", args.name), args.yes)?;
+                prompt::confirm(&format!("Delete the client {} permanently?", args.name), args.yes)?;
                 clients::delete(&clock, &sql, &args.name).await.with_context(|| format!("{:?}", args.name))?;
                 println!("Deleted {}. Running nodes apply this within seconds.", args.name);
             }
@@ -169,11 +279,40 @@ impl AddArgs {
         };
         Ok(NewClient {
             name: self.name.clone(),
+            kind: self.kind.into(),
             scopes: self.scopes.clone(),
             audiences: self.audiences.clone(),
             jwks,
-            ..NewClient::default()
+            app: AppSettings {
+                name: self.display_name.clone(),
+                redirect_uris: self.redirect_uris.clone(),
+                post_logout_redirect_uris: self.post_logout_redirect_uris.clone(),
+                grant_types: self.grant_types.iter().copied().map(GrantType::from).collect(),
+                auth_method: self.auth_method.map(ClientAuthMethod::from),
+                asks_consent: self.consent,
+                without_pkce: self.without_pkce,
+                logo_uri: self.logo_uri.clone(),
+                client_uri: self.client_uri.clone(),
+                policy_uri: self.policy_uri.clone(),
+                tos_uri: self.tos_uri.clone(),
+            },
         })
+    }
+}
+
+/// Prints what the settings of most apps ask for.
+fn print_addresses(issuer: &str, client: &Client) {
+    println!("issuer: {issuer}");
+    println!("discovery: {issuer}/.well-known/openid-configuration");
+    println!("authorization_endpoint: {issuer}/oauth2/authorize");
+    println!("token_endpoint: {issuer}/oauth2/token");
+    println!("userinfo_endpoint: {issuer}/oauth2/userinfo");
+    println!("end_session_endpoint: {issuer}/oauth2/logout");
+    println!("jwks_uri: {issuer}/.well-known/jwks.json");
+    println!("scopes: {}", client.scopes);
+    println!("redirect_uris: {}", client.app.redirect_uris.join(" "));
+    if !client.app.without_pkce {
+        eprintln!("Turn on PKCE (S256) in the app. docs/openid-connect.md has the settings of known programs.");
     }
 }
 
@@ -190,7 +329,7 @@ fn list(clients: &[Client], json: bool, now: Timestamp) -> io::Result<()> {
         writeln!(
             out,
             "{:<24}  {:<8}  {:<10}  {:<7}  {:<24}  SCOPES",
-            "CLIENT", "STATE", "CREATED", "SECRETS", "AUDIENCES"
+            "CLIENT", "STATE", "CREATED", "KIND", "AUDIENCES"
         )?;
     }
     for client in clients {
@@ -201,7 +340,7 @@ fn list(clients: &[Client], json: bool, now: Timestamp) -> io::Result<()> {
             let date = shown.created_at.split('T').next().unwrap_or_default();
             let (name, state) = (shown.client_id, state(client));
             let (audiences, scopes) = (client.audiences.to_string(), client.scopes.to_string());
-            let line = format!("{name:<24}  {state:<8}  {date:<10}  {:<7}  {audiences:<24}  {scopes}", shown.secrets);
+            let line = format!("{name:<24}  {state:<8}  {date:<10}  {:<7}  {audiences:<24}  {scopes}", shown.kind);
             writeln!(out, "{}", line.trim_end())?;
         }
     }
@@ -216,8 +355,18 @@ fn show(client: &Client, json: bool, now: Timestamp) -> io::Result<()> {
     }
     let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
     let old_secret = client.former_secret.as_ref().filter(|former| now < former.until);
+    let app = &client.app;
+    let grants: Vec<_> = app.grant_types.iter().map(|grant| grant.as_str()).collect();
     for (name, value) in [
         ("client_id", shown.client_id.to_owned()),
+        ("kind", shown.kind.to_owned()),
+        ("name", app.name.clone().unwrap_or_else(|| "-".to_owned())),
+        ("redirects", or_dash(app.redirect_uris.join(" "))),
+        ("sign-out", or_dash(app.post_logout_redirect_uris.join(" "))),
+        ("grants", or_dash(grants.join(" "))),
+        ("consent", if app.asks_consent { "asked" } else { "not asked" }.to_owned()),
+        ("PKCE", if app.without_pkce { "may be left out" } else { "required" }.to_owned()),
+        ("auth method", app.auth_method.map_or_else(|| "any".to_owned(), |method| method.as_str().to_owned())),
         ("state", client.disabled_at.map_or_else(|| "enabled".to_owned(), |at| format!("disabled since {at}"))),
         ("scopes", or_dash(client.scopes.to_string())),
         ("audiences", or_dash(client.audiences.to_string())),
@@ -238,6 +387,19 @@ fn state(client: &Client) -> &'static str {
 #[derive(Serialize)]
 struct ClientJson<'a> {
     client_id: &'a str,
+    /// `service`, `web` or `public`.
+    kind: &'static str,
+    /// The name that the pages show.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    redirect_uris: &'a [String],
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    post_logout_redirect_uris: &'a [String],
+    grant_types: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auth_method: Option<&'static str>,
+    consent: bool,
     scopes: &'a [String],
     audiences: &'a [String],
     /// Number of secrets that it can authenticate with.
@@ -254,6 +416,13 @@ impl<'a> ClientJson<'a> {
         let former = client.former_secret.as_ref().is_some_and(|former| now < former.until);
         Self {
             client_id: client.id.as_str(),
+            kind: client.kind.as_str(),
+            name: client.app.name.as_deref(),
+            redirect_uris: &client.app.redirect_uris,
+            post_logout_redirect_uris: &client.app.post_logout_redirect_uris,
+            grant_types: client.app.grant_types.iter().map(|grant| grant.as_str()).collect(),
+            auth_method: client.app.auth_method.map(ClientAuthMethod::as_str),
+            consent: client.app.asks_consent,
             scopes: client.scopes.words(),
             audiences: client.audiences.words(),
             secrets: 1 + u8::from(former),

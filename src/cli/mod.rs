@@ -73,7 +73,7 @@ pub enum Command {
     /// List and revoke the sessions of an account
     #[command(subcommand)]
     Session(session::SessionCommand),
-    /// Manage service clients and their secrets
+    /// Manage clients: services, and apps that sign users in
     #[command(subcommand)]
     Client(client::ClientCommand),
     /// Create and change service clients and accounts as a file declares them; repeating it changes nothing
@@ -297,6 +297,9 @@ mod tests {
             "latchkey client add billing",
             "latchkey client add billing --scope read --scope write --audience api --public-key key.pem",
             "latchkey client add billing --jwks keys.json",
+            "latchkey client add grafana --kind web --redirect-uri https://grafana.example.com/login/generic_oauth",
+            "latchkey client add spa --kind public --redirect-uri https://app.example.com/ --consent --display-name App",
+            "latchkey client add app --kind web --redirect-uri https://a.example/ --auth-method client_secret_post",
             "latchkey client list --json",
             "latchkey client show billing --json",
             "latchkey client disable billing",

@@ -23,7 +23,7 @@ pub struct AccessClaims {
     pub iss: String,
     /// The account.
     pub sub: AccountId,
-    /// The audiences. Of a verified token, the one that it was verified for.
+    /// The audiences. Of a verified token of this service, the one that it was verified for; of an app's, all.
     #[serde(serialize_with = "one_or_several")]
     pub aud: Vec<String>,
     /// The client that the token was issued to.
@@ -99,18 +99,22 @@ impl<C> Deref for VerifiedToken<C> {
 pub enum IssuedToken {
     /// The token of a session.
     Session(Arc<VerifiedToken>),
+    /// The token of an app's session for other audiences than `token.audience`: the issuer, for `/oauth2/userinfo`, or resources
+    /// (RFC 8707). This service's own API does not accept it.
+    App(Arc<VerifiedToken>),
     /// A service client's own token. Its audience may be another service.
     Client(Arc<VerifiedToken<ClientClaims>>),
 }
 
 impl IssuedToken {
-    /// The token, if it is a session's.
+    /// The token, if it is a session's for this service.
     ///
     /// # Errors
-    /// [`TokenError::NoSession`]
+    /// [`TokenError::NoSession`], [`TokenError::WrongAudience`]
     pub fn into_session(self) -> Result<Arc<VerifiedToken>, TokenError> {
         match self {
             Self::Session(token) => Ok(token),
+            Self::App(_) => Err(TokenError::WrongAudience),
             Self::Client(_) => Err(TokenError::NoSession),
         }
     }

@@ -1,7 +1,7 @@
 //! Anti-forgery tokens of forms: an HMAC of what the browser is known by, its session or, before sign-in, its visitor cookie.
 //!
 //! A page of another site can neither read such a token nor compute it, and a token of another session or visitor is refused, so a
-//! form can't be submitted for somebody else (login CSRF included).
+//! form can't be submitted in the name of another user (login CSRF included).
 
 use std::fmt;
 
@@ -41,7 +41,7 @@ impl fmt::Debug for VisitorToken {
     }
 }
 
-/// What a form's token is bound to.
+/// The browser to which a form's token is bound.
 #[derive(Clone, Copy, Debug)]
 pub enum CsrfSubject<'a> {
     /// A browser's session.

@@ -48,7 +48,7 @@ pub struct IdClaims {
     /// The left half of the hash of the access token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at_hash: Option<String>,
-    /// What the granted scopes reveal about the user.
+    /// The claims about the user that the granted scopes reveal.
     #[serde(flatten)]
     pub user: UserClaims,
 }
@@ -96,7 +96,7 @@ impl fmt::Debug for IdToken {
     }
 }
 
-/// What an ID token that the client has kept tells about its user and session.
+/// The user and the session of an ID token that the client has kept.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct IdTokenHint {
     pub(super) iss: String,

@@ -98,7 +98,7 @@ impl TokenVerifier {
 
     fn check(&self, verified: &IssuedToken, keys: &KeyRing, now: Timestamp) -> Result<(), TokenError> {
         match verified {
-            IssuedToken::Session(token) => self.rules.check_token(token, keys, now),
+            IssuedToken::Session(token) | IssuedToken::App(token) => self.rules.check_token(token, keys, now),
             IssuedToken::Client(token) => self.rules.check_token(token, keys, now),
         }
     }
@@ -124,9 +124,10 @@ impl TokenVerifier {
             let expires_at = claims.exp;
             IssuedToken::Client(Arc::new(VerifiedToken { claims, kid, not_before, expires_at }))
         } else {
-            let claims = self.rules.session_claims(claims)?;
+            let (claims, is_ours) = self.rules.session_claims(claims)?;
             let expires_at = claims.exp;
-            IssuedToken::Session(Arc::new(VerifiedToken { claims, kid, not_before, expires_at }))
+            let token = Arc::new(VerifiedToken { claims, kid, not_before, expires_at });
+            if is_ours { IssuedToken::Session(token) } else { IssuedToken::App(token) }
         })
     }
 }
@@ -164,19 +165,19 @@ impl TokenRules {
         })
     }
 
-    fn session_claims(&self, raw: RawClaims) -> Result<AccessClaims, TokenError> {
+    /// The claims of a session's token, and whether it is for this service.
+    fn session_claims(&self, raw: RawClaims) -> Result<(AccessClaims, bool), TokenError> {
         let missing = TokenError::MissingClaim;
         let iss = raw.iss.ok_or(missing("iss"))?;
         if iss != self.issuer {
             return Err(TokenError::WrongIssuer);
         }
-        if !raw.aud.ok_or(missing("aud"))?.contains(&self.audience) {
-            return Err(TokenError::WrongAudience);
-        }
-        Ok(AccessClaims {
+        let aud = raw.aud.ok_or(missing("aud"))?;
+        let is_ours = aud.contains(&self.audience);
+        let claims = AccessClaims {
             iss,
             sub: raw.sub.ok_or(missing("sub"))?.parse().map_err(|_| TokenError::Malformed)?,
-            aud: vec![self.audience.clone()],
+            aud: if is_ours { vec![self.audience.clone()] } else { aud.into_list() },
             client_id: raw.client_id.ok_or(missing("client_id"))?,
             iat: raw.iat.ok_or(missing("iat"))?,
             exp: raw.exp.ok_or(missing("exp"))?,
@@ -191,7 +192,8 @@ impl TokenRules {
             app_metadata: raw.app_metadata,
             session_start: raw.session_start,
             claims_version: raw.claims_version.map(claims_version).transpose()?,
-        })
+        };
+        Ok((claims, is_ours))
     }
 }
 
@@ -335,6 +337,8 @@ mod tests {
     #[test]
     fn token_for_other_audience_is_refused() {
         let verifier = verifier(&stored(Algorithm::Es256, 0), "other");
-        assert_eq!(verifier.verify(&token(&verifier), at(100)), Err(TokenError::WrongAudience));
+        let token = verifier.verify(&token(&verifier), at(100)).unwrap();
+        assert!(matches!(&token, IssuedToken::App(token) if token.aud == ["api"]));
+        assert_eq!(token.into_session(), Err(TokenError::WrongAudience));
     }
 }

@@ -104,7 +104,7 @@ impl GrantType {
     }
 }
 
-/// What a client that signs users in is registered with. Empty for services.
+/// The registration of a client that signs users in. Empty for services.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AppSettings {
     /// The name that pages and lists show; the `client_id` if it has none.
@@ -117,8 +117,11 @@ pub struct AppSettings {
     pub grant_types: Vec<GrantType>,
     /// The only authentication method that is accepted; none for any that it has credentials for.
     pub auth_method: Option<ClientAuthMethod>,
-    /// Whether the user is asked before the first sign-in.
+    /// Whether users consent before their first sign-in.
     pub asks_consent: bool,
+    /// Whether PKCE may be left out, for a program that does not know it. Only for clients that authenticate: the code is of no use to
+    /// others, but an attacker can inject it into the app itself (RFC 9700, section 4.5).
+    pub without_pkce: bool,
     /// A logo for the pages.
     pub logo_uri: Option<String>,
     /// The app's home page.

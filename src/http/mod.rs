@@ -25,14 +25,14 @@ pub mod shutdown;
 pub mod types;
 
 use api::{
-    account::AccountApi, app_metadata::AppMetadataApi, email_login::EmailLoginApi, factors::FactorsApi,
-    health::HealthApi, invitation::InvitationApi, keys::KeysApi, login::LoginApi, me::MeApi, metadata::MetadataApi,
-    passkeys::PasskeysApi, reauthentication::ReauthenticationApi, recovery::RecoveryApi, revocations::RevocationsApi,
-    second_factor::SecondFactorApi, session::SessionApi, verify::VerifyApi,
+    account::AccountApi, app_metadata::AppMetadataApi, consents::ConsentsApi, email_login::EmailLoginApi,
+    factors::FactorsApi, health::HealthApi, invitation::InvitationApi, keys::KeysApi, login::LoginApi, me::MeApi,
+    metadata::MetadataApi, passkeys::PasskeysApi, reauthentication::ReauthenticationApi, recovery::RecoveryApi,
+    revocations::RevocationsApi, second_factor::SecondFactorApi, session::SessionApi, verify::VerifyApi,
 };
 use extract::client_info;
 use middleware::{body, concurrency_limit, cors, request_context, timeout};
-use oauth::{IntrospectApi, RevokeApi, TokenApi};
+use oauth::{AuthorizeApi, EndSessionApi, IntrospectApi, RevokeApi, TokenApi, UserInfoApi};
 use openapi::{Document, Limits, pages as documentation};
 use paths::Paths;
 
@@ -56,6 +56,8 @@ use paths::Paths;
 /// | `/.well-known/oauth-authorization-server`, `/.well-known/openid-configuration` | [`api::metadata`] |
 /// | `/v1/revocations` | [`api::revocations`] |
 /// | `/v1/verify` | [`api::verify`] |
+/// | `/oauth2/authorize`, `/oauth2/userinfo`, `/oauth2/logout` | [`oauth`] |
+/// | `/v1/me/consents`, `/v1/me/consents/{client_id}` | [`api::consents`] |
 /// | `/oauth2/token`, `/oauth2/introspect`, `/oauth2/revoke` | [`oauth`] |
 /// | `/livez`, `/readyz` | [`api::health`] |
 /// | `/account`, `/account/…` | [`pages`] |
@@ -111,6 +113,10 @@ impl<A: Endpoint> Endpoint for Routes<A> {
         if let Some(pages) = self.pages.as_ref().filter(|_| pages::is_page(path)) {
             return pages.call(request).await;
         }
+        if path == oauth::SUBMIT_SCRIPT.0 {
+            let script = Response::builder().content_type("text/javascript; charset=utf-8");
+            return Ok(script.header("Cache-Control", "public, max-age=86400").body(oauth::SUBMIT_SCRIPT.1));
+        }
         api::verify::normalise(&mut request);
         api::metadata::normalise(&mut request);
         Ok(client_info::move_device_token_to_cookie(self.api.call(request).await?.into_response()))
@@ -134,9 +140,10 @@ fn service() -> OpenApiService<impl OpenApi, ()> {
         FactorsApi,
         PasskeysApi,
         AppMetadataApi,
+        ConsentsApi,
         SessionApi,
     );
     let services = (MetadataApi, KeysApi, VerifyApi, RevocationsApi);
-    let oauth = (TokenApi, IntrospectApi, RevokeApi);
+    let oauth = (AuthorizeApi, TokenApi, UserInfoApi, EndSessionApi, IntrospectApi, RevokeApi);
     openapi::service((sign_in, account, services, oauth, HealthApi))
 }

@@ -18,6 +18,9 @@ pub enum AuthenticateError {
     /// The claims of the token's account have changed since it was issued (I16). A refresh returns a token with the current ones.
     #[error("the claims of the account have changed since the access token was issued")]
     ClaimsChanged,
+    /// The access token is an app's, without the scope that the call needs.
+    #[error("the access token does not have the required scope")]
+    InsufficientScope,
     /// See [`ServiceError`].
     #[error(transparent)]
     Service(#[from] ServiceError),
@@ -42,6 +45,20 @@ pub async fn authenticate(state: &AppState, token: &str) -> Result<Arc<VerifiedT
     let live = state.redis.sessions.liveness_in_redis(claims.sub, claims.sid, state.clock.now()).await?;
     check_session(&claims, live)?;
     Ok(claims)
+}
+
+/// Checks that a token may use the API of its account: it is the first-party client's, or an app's with all scopes of `token.scope`.
+///
+/// # Errors
+/// [`AuthenticateError::InsufficientScope`]
+pub fn check_account_scope(state: &AppState, claims: &AccessClaims) -> Result<(), AuthenticateError> {
+    let settings = &state.config.token;
+    let has = |scope: &str| claims.scope.split(' ').any(|word| word == scope);
+    if claims.client_id == settings.client_id || settings.scope.split(' ').all(has) {
+        return Ok(());
+    }
+    tracing::debug!(client = claims.client_id, "access token refused: it lacks the scope of the account's API");
+    Err(AuthenticateError::InsufficientScope)
 }
 
 /// Checks a verified token against the state of its session: none if it has ended.

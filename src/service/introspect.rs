@@ -12,6 +12,7 @@ use crate::{
     domain::{
         authentication::Authentication,
         client::{Client, ClientId, ClientSecretHash},
+        clock::Timestamp,
         secret::SecretText,
     },
     service::{
@@ -32,6 +33,8 @@ pub enum Introspection {
     Inactive,
     /// The access token of a live session. Its user's current authentication, unless it is the one that the token names.
     Session(Arc<VerifiedToken>, Option<Authentication>),
+    /// The access token of an app's live session, for another service. Its user's current authentication, as for a session's.
+    App(Arc<VerifiedToken>, Option<Authentication>),
     /// The access token of an enabled service client.
     Client(Arc<VerifiedToken<ClientClaims>>),
     /// A refresh token that a refresh would accept now.
@@ -44,7 +47,11 @@ pub enum Introspection {
 /// [`ServiceError`]
 pub async fn introspect(state: &AppState, caller: &Client, token: &str) -> Result<Introspection, ServiceError> {
     limits::introspection(state, caller.id.as_str())?;
+    if !caller.is_service() {
+        return Ok(Introspection::Inactive);
+    }
     let now = state.clock.now();
+    let is_for = |aud: &[String]| aud.iter().any(|audience| caller.audiences.contains(audience));
     let may_introspect_sessions = caller.audiences.contains(&state.config.token.audience);
     if token.starts_with(refresh_token::PREFIX) {
         let Some(claims) = decode_refresh_token(state, token).await? else { return Ok(Introspection::Inactive) };
@@ -57,30 +64,40 @@ pub async fn introspect(state: &AppState, caller: &Client, token: &str) -> Resul
         return Ok(status.map_or(Introspection::Inactive, |status| Introspection::Refresh(claims, status)));
     }
     match verify_issued_token(state, token).await {
-        Ok(IssuedToken::Session(verified)) if may_introspect_sessions => {
-            let live = state.redis.sessions.liveness(verified.sub, verified.sid, now).await?;
-            if check_session(&verified, live).is_err() {
-                return Ok(Introspection::Inactive);
-            }
-            if !live.is_some_and(|live| live.stepped_up) {
-                return Ok(Introspection::Session(verified, None));
-            }
-            // The token may be older than the step-up.
-            let Some((sign_in, step_up)) = state.redis.sessions.authentications(verified.sub, verified.sid).await?
-            else {
-                return Ok(Introspection::Inactive);
-            };
-            let current = sign_in.with_step_up(step_up, state.config.factors.step_up_ttl, now);
-            Ok(Introspection::Session(verified, Some(current)))
+        // Of an app's token, the caller is one of the resources.
+        Ok(IssuedToken::App(verified)) if is_for(&verified.aud) => {
+            let current = current_authentication(state, &verified, now).await?;
+            Ok(current.map_or(Introspection::Inactive, |current| Introspection::App(verified, current)))
         }
-        Ok(IssuedToken::Client(verified))
-            if verified.aud.iter().any(|audience| caller.audiences.contains(audience)) =>
-        {
+        Ok(IssuedToken::Session(verified)) if may_introspect_sessions => {
+            let current = current_authentication(state, &verified, now).await?;
+            Ok(current.map_or(Introspection::Inactive, |current| Introspection::Session(verified, current)))
+        }
+        Ok(IssuedToken::Client(verified)) if is_for(&verified.aud) => {
             let enabled = state.clients.find(&verified.client_id).await?.is_some();
             Ok(if enabled { Introspection::Client(verified) } else { Introspection::Inactive })
         }
         _ => Ok(Introspection::Inactive),
     }
+}
+
+/// None if the session has ended; otherwise its user's current authentication, unless it is the one that the token names.
+async fn current_authentication(
+    state: &AppState,
+    verified: &VerifiedToken,
+    now: Timestamp,
+) -> Result<Option<Option<Authentication>>, ServiceError> {
+    let live = state.redis.sessions.liveness(verified.sub, verified.sid, now).await?;
+    if check_session(verified, live).is_err() {
+        return Ok(None);
+    }
+    if !live.is_some_and(|live| live.stepped_up) {
+        return Ok(Some(None));
+    }
+    // The token may be older than the step-up.
+    let found = state.redis.sessions.authentications(verified.sub, verified.sid).await?;
+    let ttl = state.config.factors.step_up_ttl;
+    Ok(found.map(|(sign_in, step_up)| Some(sign_in.with_step_up(step_up, ttl, now))))
 }
 
 /// The decision to answer a service client's introspection of a session's access token, kept for an identical request.

@@ -1,9 +1,11 @@
 //! Exchanges a refresh token for the next tokens of its session (I1), or ends the session if the token was reused (I2).
 
 use crate::{
+    crypto::id_token::IdToken,
     domain::{
         audit::{Actor, AuditEvent, Entry},
         authentication::Acr,
+        client::Client,
         clock::Timestamp,
         event::Reason,
         session::{Accepted, Grant, Origin, Rotation},
@@ -11,7 +13,8 @@ use crate::{
     service::{
         decode_refresh_token::decode_refresh_token,
         error::{ServiceError, from_store_errors},
-        limits, notices,
+        exchange_code::narrow,
+        id_tokens, limits, notices,
         token_issuer::{self, Tokens},
     },
     state::AppState,
@@ -27,6 +30,9 @@ pub enum RefreshError {
     /// The token was superseded, and must not be repeated; its session was revoked (RFC 9700, section 4.14.2).
     #[error("the refresh token was used before; its session was ended")]
     Reused,
+    /// The resource is not one of the session's.
+    #[error("the resource was not granted")]
+    InvalidTarget,
     /// The session exceeded its idle timeout or its absolute lifetime.
     #[error("the session has expired")]
     Expired,
@@ -55,17 +61,50 @@ pub async fn refresh_in_body(state: &AppState, token: &str, from: &Origin) -> Re
     exchange(state, token, from, Accepted::Bearer).await
 }
 
+/// Exchanges the refresh token of an app's session, for the access token of one of its resources if one is named (RFC 8707, section
+/// 2.2). Also returns an ID token, if `openid` was granted. The token of another client's session is not valid, and its session is not
+/// affected.
+///
+/// # Errors
+/// [`RefreshError`]
+pub async fn refresh_for_client(
+    state: &AppState,
+    client: &Client,
+    token: &str,
+    resource: Option<&str>,
+    from: &Origin,
+) -> Result<(Tokens, Option<IdToken>), RefreshError> {
+    let rotated = rotate(state, token, from, Accepted::Bearer, Some(client.id.as_str())).await;
+    let (mut grant, now) = count(state, rotated)?;
+    if let Some(resource) = resource {
+        narrow(state, &mut grant, resource).ok_or(RefreshError::InvalidTarget)?;
+    }
+    let tokens = token_issuer::issue(state, &grant, now)?;
+    let id_token = id_tokens::issue(state, &grant, None, &tokens.access_token, now).await?;
+    Ok((tokens, id_token))
+}
+
 async fn exchange(state: &AppState, token: &str, from: &Origin, accepted: Accepted) -> Result<Tokens, RefreshError> {
-    let outcome = rotate(state, token, from, accepted).await;
+    let rotated = rotate(state, token, from, accepted, None).await;
+    let (grant, now) = count(state, rotated)?;
+    Ok(token_issuer::issue(state, &grant, now)?)
+}
+
+/// Counts the outcome of a rotation.
+fn count(
+    state: &AppState,
+    outcome: Result<(Grant, Timestamp, &'static str), RefreshError>,
+) -> Result<(Grant, Timestamp), RefreshError> {
     let label = match &outcome {
-        Ok((_, label)) => label,
+        Ok((_, _, label)) => label,
+        Err(RefreshError::InvalidTarget) => "invalid",
         Err(RefreshError::InvalidToken) => "invalid",
         Err(RefreshError::Reused) => "reused",
         Err(RefreshError::Expired) => "expired",
         Err(RefreshError::Service(error)) => error.label(),
     };
     state.metrics.rotations.with_label_values(&[label]).inc();
-    outcome.map(|(tokens, _)| tokens)
+    outcome.map(|(grant, now, _)| (grant, now))
 }
 
 async fn rotate(
@@ -73,7 +112,8 @@ async fn rotate(
     token: &str,
     from: &Origin,
     accepted: Accepted,
-) -> Result<(Tokens, &'static str), RefreshError> {
+    client: Option<&str>,
+) -> Result<(Grant, Timestamp, &'static str), RefreshError> {
     limits::refresh_from(state, from.ip)?;
     let claims = decode_refresh_token(state, token).await?.ok_or(RefreshError::InvalidToken)?;
     limits::refresh_of(state, claims.account)?;
@@ -88,7 +128,8 @@ async fn rotate(
         origin: UseOrigin { tag, ip: from.ip },
     };
     let sessions = &state.redis.sessions;
-    let rotation = sessions.present(&presentation, &settings.repeat_rule(), settings.idle_timeout, now).await?;
+    let rotation =
+        sessions.present_for(&presentation, client, &settings.repeat_rule(), settings.idle_timeout, now).await?;
     let record = |event: Entry| {
         let entry = event.account(claims.account).session(claims.session);
         state.audit.record(entry.by(Actor::Anyone).from(from.ip));
@@ -104,11 +145,11 @@ async fn rotate(
         return end_without_factor(state, grant, from, now).await;
     }
     match rotation {
-        Rotation::Rotated(grant) => Ok((token_issuer::issue(state, &grant, now)?, "rotated")),
-        Rotation::Repeated(grant) => Ok((token_issuer::issue(state, &grant, now)?, "repeated")),
+        Rotation::Rotated(grant) => Ok((grant, now, "rotated")),
+        Rotation::Repeated(grant) => Ok((grant, now, "repeated")),
         Rotation::Counted(grant) => {
             record(Entry::new(now, AuditEvent::RefreshRepeat));
-            Ok((token_issuer::issue(state, &grant, now)?, "counted"))
+            Ok((grant, now, "counted"))
         }
         Rotation::Reused => {
             notices::session_reuse(state, claims.account, from.ip).await;
@@ -125,12 +166,12 @@ async fn rotate(
     }
 }
 
-/// Whether the account must have a second factor, the session began without one, and the grace period is over (I14).
-fn lacks_factor(state: &AppState, grant: &Grant, now: Timestamp) -> bool {
+/// Whether the account must have a second factor, the session began without one, and the grace period is over (I14). That of an app's
+/// session began with the sign-in of its browser.
+pub(super) fn lacks_factor(state: &AppState, grant: &Grant, now: Timestamp) -> bool {
     let settings = &state.config.factors;
-    grant.authentication.acr < Acr::Aal2
-        && settings.required.applies_to(&grant.roles)
-        && now >= grant.created_at + settings.grace
+    let began = if grant.client.is_some() { grant.authentication.at } else { grant.created_at };
+    grant.authentication.acr < Acr::Aal2 && settings.required.applies_to(&grant.roles) && now >= began + settings.grace
 }
 
 /// Ends a session that lacks the second factor that its account must have.

@@ -29,6 +29,7 @@ pub async fn revoke_token(
 ) -> Result<(), ServiceError> {
     let (reason, actor) = match caller {
         None => (Reason::Logout, Actor::Account),
+        Some(client) if !client.is_service() => return revoke_own(state, client, token, ip).await,
         Some(client) if client.audiences.contains(&state.config.token.audience) => {
             (Reason::Revoked, Actor::Client(client.id.clone()))
         }
@@ -38,13 +39,34 @@ pub async fn revoke_token(
         Some(claims) => (claims.account, claims.session),
         None => match verify_issued_token(state, token).await {
             Ok(IssuedToken::Session(verified)) => (verified.sub, verified.sid),
-            Ok(IssuedToken::Client(_)) | Err(_) => return Ok(()),
+            Ok(IssuedToken::App(_) | IssuedToken::Client(_)) | Err(_) => return Ok(()),
         },
     };
     let now = state.clock.now();
     if state.redis.sessions.revoke(account, session, reason, now).await? {
         let entry = Entry::new(now, AuditEvent::SessionEnded).because(reason.as_str());
         state.audit.record(entry.account(account).session(session).by(actor).from(ip));
+    }
+    Ok(())
+}
+
+/// Ends the session of an app's own token (RFC 7009, section 2.1: a token that was issued to another client is refused).
+async fn revoke_own(state: &AppState, client: &Client, token: &str, ip: Option<IpAddr>) -> Result<(), ServiceError> {
+    let (account, session) = match decode_refresh_token(state, token).await? {
+        Some(claims) => (claims.account, claims.session),
+        None => match verify_issued_token(state, token).await {
+            Ok(IssuedToken::Session(verified) | IssuedToken::App(verified)) => (verified.sub, verified.sid),
+            Ok(IssuedToken::Client(_)) | Err(_) => return Ok(()),
+        },
+    };
+    let now = state.clock.now();
+    let found = state.redis.sessions.find(account, session, now).await?;
+    let is_own =
+        found.is_some_and(|found| found.session.client.is_some_and(|grant| grant.client_id == client.id.as_str()));
+    if is_own && state.redis.sessions.revoke(account, session, Reason::Logout, now).await? {
+        let entry = Entry::new(now, AuditEvent::SessionEnded).because(Reason::Logout.as_str());
+        let entry = entry.account(account).session(session).client(client.id.clone());
+        state.audit.record(entry.by(Actor::Account).from(ip));
     }
     Ok(())
 }

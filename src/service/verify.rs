@@ -21,6 +21,8 @@ pub async fn verify(state: &AppState, token: &str) -> Result<IssuedToken, Authen
             check_session(session, state.redis.sessions.liveness(session.sub, session.sid, now).await?)?;
             true
         }
+        // For another service: this one's proxies must not let it pass.
+        IssuedToken::App(_) => false,
         IssuedToken::Client(client) => {
             client.aud.contains(&state.config.token.audience) && state.clients.find(&client.client_id).await?.is_some()
         }

@@ -75,6 +75,12 @@ impl ClientRegistry {
         clients.get(client_id).is_some_and(|found| found.client.is_enabled() && predicate(&found.client))
     }
 
+    /// The name for people of a client that this node knows, enabled or not.
+    pub fn display_name(&self, client_id: &str) -> Option<String> {
+        let clients = self.clients.read().unwrap_or_else(PoisonError::into_inner);
+        clients.get(client_id).map(|found| found.client.display_name().to_owned())
+    }
+
     /// The enabled client with this id. An unknown id reloads the clients, at most once a second: the client may have
     /// been created just now.
     ///

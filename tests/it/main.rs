@@ -28,6 +28,7 @@ mod mail;
 mod metrics;
 mod names;
 mod oauth;
+mod oidc;
 mod openapi;
 mod openapi_external;
 mod openapi_requests;

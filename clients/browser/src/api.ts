@@ -99,7 +99,7 @@ export interface Problem {
   /** With `second_factor_required` and `factor_enrolment_required`: the challenge with which the sign-in continues. */
   challenge?: string;
   /** The kind of problem. Stable; later releases may add values. */
-  code: "malformed_request" | "authentication_required" | "invalid_credentials" | "invalid_token" | "claims_changed" | "invalid_client" | "invalid_refresh_token" | "refresh_token_reused" | "invalid_code" | "invalid_challenge" | "insufficient_user_authentication" | "invalid_passkey" | "session_expired" | "registration_closed" | "email_not_verified" | "second_factor_required" | "factor_enrolment_required" | "proof_required" | "login_method_off" | "passkey_model_not_allowed" | "forbidden" | "wrong_password" | "cross_site_request" | "cookie_cross_site" | "form_expired" | "request_expired" | "not_found" | "unknown_account" | "unknown_factor" | "unknown_session" | "unknown_passkey" | "method_not_allowed" | "request_timeout" | "email_taken" | "username_taken" | "too_many_factors" | "factor_required" | "no_second_factor" | "passkey_exists" | "too_many_passkeys" | "payload_too_large" | "unsupported_media_type" | "headers_too_large" | "invalid_fields" | "weak_password" | "passkey_rejected" | "too_many_requests" | "internal_error" | "unavailable";
+  code: "malformed_request" | "authentication_required" | "invalid_credentials" | "invalid_token" | "insufficient_scope" | "claims_changed" | "invalid_client" | "invalid_refresh_token" | "refresh_token_reused" | "invalid_code" | "invalid_challenge" | "insufficient_user_authentication" | "invalid_passkey" | "session_expired" | "registration_closed" | "email_not_verified" | "second_factor_required" | "factor_enrolment_required" | "proof_required" | "login_method_off" | "passkey_model_not_allowed" | "forbidden" | "wrong_password" | "cross_site_request" | "cookie_cross_site" | "form_expired" | "request_expired" | "not_found" | "unknown_account" | "unknown_factor" | "unknown_session" | "unknown_app" | "unknown_passkey" | "method_not_allowed" | "request_timeout" | "email_taken" | "username_taken" | "too_many_factors" | "factor_required" | "no_second_factor" | "passkey_exists" | "too_many_passkeys" | "payload_too_large" | "unsupported_media_type" | "headers_too_large" | "invalid_fields" | "weak_password" | "passkey_rejected" | "too_many_requests" | "internal_error" | "unavailable";
   /** A human-readable description of this occurrence. */
   detail: string;
   /** The fields that are missing or invalid. */
@@ -130,6 +130,12 @@ export interface RegisterRequest {
 
 /** A live session. */
 export interface Session {
+  /** The app's name. */
+  app?: string;
+  /** Whether this is a browser's session on Latchkey's own pages. The sessions of apps end with it, unless they have `offline_access`. */
+  browser: boolean;
+  /** The app that the user signed in to with OpenID Connect: its `client_id`. */
+  client_id?: string;
   /** How many of the last eight refresh tokens another network or user agent presented again. Some are a sign of a connection that loses responses while it changes networks; many, of a second holder of the session. */
   counted_repeats: number;
   /** When the user signed in. */
@@ -148,6 +154,8 @@ export interface Session {
   last_used_at: string;
   /** The IP address of the last refresh, or of the sign-in. */
   last_used_ip?: string;
+  /** The browser's session with which an app's session ends. */
+  parent?: string;
   /** The user agent of the sign-in. */
   user_agent?: string;
 }

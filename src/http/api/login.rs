@@ -258,7 +258,8 @@ impl Problems for RefreshProblems {
 impl From<RefreshError> for Failed<RefreshProblems> {
     fn from(error: RefreshError) -> Self {
         let (code, detail) = match error {
-            RefreshError::InvalidToken => {
+            // Only the token endpoint takes a resource.
+            RefreshError::InvalidToken | RefreshError::InvalidTarget => {
                 (Code::InvalidRefreshToken, "The refresh token is not valid, or its session has ended. Sign in again.")
             }
             RefreshError::Reused => (

@@ -8,8 +8,10 @@ use url::Url;
 
 use super::Tag;
 use crate::{
-    domain::key::Algorithm,
+    crypto::signing_key::SigningKey,
+    domain::{app_client::GrantType, authentication::Acr, authorization::Prompt, key::Algorithm},
     http::problem::{Code, Failed, Problems},
+    service::clients::SIGN_IN_SCOPES,
     state::AppState,
 };
 
@@ -25,24 +27,52 @@ const CLIENT_AUTHENTICATION: [&str; 3] = ["client_secret_basic", "client_secret_
 /// The metadata of the authorization server.
 pub struct MetadataApi;
 
-/// Authorization server metadata (RFC 8414, section 2). There is no authorization endpoint, since no supported grant uses one.
+/// Authorization server metadata (RFC 8414, section 2; OpenID Connect Discovery 1.0, section 3).
 #[derive(Object)]
 #[oai(rename = "Metadata", skip_serializing_if_is_none)]
 struct MetadataResponse {
     /// The `iss` claim of every token. Compare it as a string.
     issuer: String,
-    /// Refreshes tokens and issues those of service clients.
+    /// Where apps send the browser of their user to sign in.
+    authorization_endpoint: String,
+    /// Exchanges codes, refreshes tokens and issues those of service clients.
     token_endpoint: String,
-    /// The public keys of access tokens.
+    /// The endpoint of the claims about the user that the granted scopes reveal.
+    userinfo_endpoint: String,
+    /// Where apps send the browser of their user to sign out (OpenID Connect RP-Initiated Logout 1.0).
+    end_session_endpoint: String,
+    /// The public keys of access tokens and ID tokens.
     jwks_uri: String,
     /// Introspects tokens for service clients (RFC 7662).
     introspection_endpoint: String,
     /// Revokes tokens (RFC 7009).
     revocation_endpoint: String,
-    /// The scopes of tokens from a sign-in.
+    /// The scopes that apps may request, and those of tokens from a sign-in through the API. Apps may have others of their own.
     scopes_supported: Vec<String>,
-    /// Empty: there is no authorization endpoint.
+    /// `code`.
     response_types_supported: Vec<String>,
+    /// `query` and `form_post`.
+    response_modes_supported: Vec<String>,
+    /// `S256` (RFC 7636).
+    code_challenge_methods_supported: Vec<String>,
+    /// Whether responses of the authorization endpoint have `iss` (RFC 9207): always.
+    authorization_response_iss_parameter_supported: bool,
+    /// The values of `prompt`.
+    prompt_values_supported: Vec<String>,
+    /// The values of `acr_values`.
+    acr_values_supported: Vec<String>,
+    /// The algorithms of ID tokens.
+    id_token_signing_alg_values_supported: Vec<String>,
+    /// The claims of ID tokens and of the userinfo endpoint.
+    claims_supported: Vec<String>,
+    /// The kinds of claims: `normal`.
+    claim_types_supported: Vec<String>,
+    /// Whether the parameter `claims` is supported: no.
+    claims_parameter_supported: bool,
+    /// Whether the parameter `request` is supported: no.
+    request_parameter_supported: bool,
+    /// Whether the parameter `request_uri` is supported: no.
+    request_uri_parameter_supported: bool,
     /// The grant types of the token endpoint.
     grant_types_supported: Vec<String>,
     /// `public`: an account has the same `sub` for every client.
@@ -67,6 +97,51 @@ struct MetadataResponse {
     latchkey_verify_endpoint: String,
 }
 
+/// The claims of ID tokens and of the userinfo endpoint.
+const CLAIMS: [&str; 18] = [
+    "iss",
+    "sub",
+    "aud",
+    "exp",
+    "iat",
+    "auth_time",
+    "nonce",
+    "acr",
+    "amr",
+    "sid",
+    "at_hash",
+    "name",
+    "preferred_username",
+    "locale",
+    "zoneinfo",
+    "updated_at",
+    "email",
+    "email_verified",
+];
+
+/// The scopes of OpenID Connect, then those of sessions of the first-party client.
+fn scopes(state: &AppState) -> Vec<String> {
+    let own = state.config.token.scope.split(' ');
+    let mut scopes: Vec<String> = Vec::new();
+    for scope in SIGN_IN_SCOPES.into_iter().chain(own) {
+        if !scopes.iter().any(|known| known == scope) {
+            scopes.push(scope.to_owned());
+        }
+    }
+    scopes
+}
+
+/// The algorithm of the key that signs, and that of the next one if it is another.
+fn id_token_algorithms(state: &AppState) -> Vec<String> {
+    let signs = state.keys.current().signer(state.clock.now()).map(SigningKey::algorithm).ok();
+    let mut algorithms: Vec<String> = signs.into_iter().map(|it| it.as_str().to_owned()).collect();
+    let configured = state.config.keys.algorithm.as_str();
+    if !algorithms.iter().any(|known| known == configured) {
+        algorithms.push(configured.to_owned());
+    }
+    algorithms
+}
+
 impl MetadataResponse {
     fn new(state: &AppState) -> Self {
         let at = |path: &str| format!("{}{path}", state.config.issuer);
@@ -76,13 +151,27 @@ impl MetadataResponse {
         let algorithms = list(&Algorithm::ALL.map(Algorithm::as_str));
         Self {
             issuer: state.config.issuer.clone(),
+            authorization_endpoint: at("/oauth2/authorize"),
             token_endpoint: at("/oauth2/token"),
+            userinfo_endpoint: at("/oauth2/userinfo"),
+            end_session_endpoint: at("/oauth2/logout"),
             jwks_uri: at("/.well-known/jwks.json"),
             introspection_endpoint: at("/oauth2/introspect"),
             revocation_endpoint: at("/oauth2/revoke"),
-            scopes_supported: state.config.token.scope.split(' ').map(str::to_owned).collect(),
-            response_types_supported: Vec::new(),
-            grant_types_supported: list(&["refresh_token", "client_credentials"]),
+            scopes_supported: scopes(state),
+            response_types_supported: list(&["code"]),
+            response_modes_supported: list(&["query", "form_post"]),
+            code_challenge_methods_supported: list(&["S256"]),
+            authorization_response_iss_parameter_supported: true,
+            prompt_values_supported: list(&Prompt::VALUES),
+            acr_values_supported: list(&[Acr::Aal1.as_str(), Acr::Aal2.as_str()]),
+            id_token_signing_alg_values_supported: id_token_algorithms(state),
+            claims_supported: list(&CLAIMS),
+            claim_types_supported: list(&["normal"]),
+            claims_parameter_supported: false,
+            request_parameter_supported: false,
+            request_uri_parameter_supported: false,
+            grant_types_supported: list(&GrantType::ALL.map(GrantType::as_str)),
             subject_types_supported: list(&["public"]),
             token_endpoint_auth_methods_supported: or_not.clone(),
             token_endpoint_auth_signing_alg_values_supported: algorithms.clone(),
@@ -135,7 +224,7 @@ impl MetadataApi {
 
     /// Get the server metadata (OpenID Connect discovery)
     ///
-    /// Equal to `/.well-known/oauth-authorization-server`, for client libraries that use this path. Latchkey issues no ID tokens.
+    /// Equal to `/.well-known/oauth-authorization-server`, for client libraries that use this path.
     #[oai(path = "/.well-known/openid-configuration", method = "get", operation_id = "openid_configuration")]
     async fn openid(&self, Data(state): Data<&Arc<AppState>>) -> Result<MetadataAnswer, Failed<MetadataProblems>> {
         Ok(MetadataAnswer::new(state))

@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod app_metadata;
+pub mod consents;
 pub mod email_login;
 pub mod factors;
 pub mod health;

@@ -13,7 +13,11 @@ use uuid::Uuid;
 
 use super::Tag;
 use crate::{
-    domain::{clock::Timestamp, ids::SessionId, session::Session},
+    domain::{
+        clock::Timestamp,
+        ids::SessionId,
+        session::{Session, Transport},
+    },
     http::{
         extract::{auth::SignedIn, client_info::ClientInfo, query},
         problem::{Code, Failed, Problems},
@@ -51,6 +55,14 @@ struct SessionResponse {
     device: Option<String>,
     /// Whether this is the calling session.
     current: bool,
+    /// Whether this is a browser's session on Latchkey's own pages. The sessions of apps end with it, unless they have `offline_access`.
+    browser: bool,
+    /// The app that the user signed in to with OpenID Connect: its `client_id`.
+    client_id: Option<String>,
+    /// The app's name.
+    app: Option<String>,
+    /// The browser's session with which an app's session ends.
+    parent: Option<Uuid>,
 }
 
 /// The live sessions of an account.
@@ -76,6 +88,10 @@ impl Example for SessionsResponse {
                 user_agent: Some("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0".to_owned()),
                 device: Some("Ada's laptop".to_owned()),
                 current: true,
+                browser: false,
+                client_id: None,
+                app: None,
+                parent: None,
             }],
         }
     }
@@ -162,7 +178,7 @@ impl SessionApi {
         SignedIn(caller): SignedIn,
     ) -> Result<ListResponse, Failed<SessionsProblems>> {
         let sessions = sessions::list(state, &caller).await?;
-        let sessions = sessions.into_iter().map(|session| describe(session, caller.sid)).collect();
+        let sessions = sessions.into_iter().map(|session| describe(state, session, caller.sid)).collect();
         Ok(ListResponse::Ok(Json(SessionsResponse { sessions })))
     }
 
@@ -210,8 +226,13 @@ impl SessionApi {
     }
 }
 
-fn describe(session: Session, current: SessionId) -> SessionResponse {
+fn describe(state: &AppState, session: Session, current: SessionId) -> SessionResponse {
+    let client_id = session.client.as_ref().map(|client| client.client_id.clone());
     SessionResponse {
+        browser: session.transport == Transport::Browser,
+        app: client_id.as_ref().map(|id| state.clients.display_name(id).unwrap_or_else(|| id.clone())),
+        client_id,
+        parent: session.parent.map(|parent| parent.0),
         id: session.id.0,
         created_at: session.created_at.into(),
         last_used_at: to_the_minute(&session).into(),

@@ -85,7 +85,7 @@ enum VerifyResponse {
 impl From<&IssuedToken> for VerifyResponse {
     fn from(verified: &IssuedToken) -> Self {
         match verified {
-            IssuedToken::Session(claims) => Self::Ok(
+            IssuedToken::Session(claims) | IssuedToken::App(claims) => Self::Ok(
                 claims.sub.to_string(),
                 Some(claims.sid.to_string()),
                 claims.client_id.clone(),

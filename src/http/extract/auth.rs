@@ -38,6 +38,9 @@ pub struct CachedAuth(pub IssuedToken);
 /// Like [`SignedIn`], or none if no access token was sent. An invalid one is refused.
 pub struct MaybeSignedIn(pub Option<Arc<VerifiedToken>>);
 
+/// The access token of a request, unchecked.
+pub struct BearerToken(pub String);
+
 /// A caller who may do more than the account's owner: an account, which must be an admin's, or a service client, which needs a
 /// scope. The handler checks that.
 pub enum Privileged {
@@ -94,7 +97,10 @@ fn refresh_cookie(request: &Request) -> Result<Option<String>, ProblemError> {
 
 async fn signed_in(request: &Request) -> Result<Option<Arc<VerifiedToken>>, ProblemError> {
     let Some(token) = bearer(request)? else { return Ok(None) };
-    Ok(Some(authenticate::authenticate(state(request)?, &token).await?))
+    let state = state(request)?;
+    let token = authenticate::authenticate(state, &token).await?;
+    authenticate::check_account_scope(state, &token)?;
+    Ok(Some(token))
 }
 
 fn state(request: &Request) -> Result<&Arc<AppState>, ProblemError> {
@@ -111,6 +117,10 @@ impl From<AuthenticateError> for ProblemError {
             AuthenticateError::ClaimsChanged => Self::new(
                 Code::ClaimsChanged,
                 "The roles or other claims of the account have changed since the access token was issued. Refresh it.",
+            ),
+            AuthenticateError::InsufficientScope => Self::new(
+                Code::InsufficientScope,
+                "The access token of this app does not have the scope of the account's API (token.scope).",
             ),
             AuthenticateError::Service(error) => error.into(),
         }
@@ -189,6 +199,10 @@ macro_rules! auth_extractor {
 auth_extractor!(SignedIn, [register_access_token ACCESS_TOKEN], optional: false, async |request| {
     let token = signed_in(request).await?;
     token.map(Self).ok_or_else(|| ProblemError::new(Code::AuthenticationRequired, MISSING_TOKEN))
+});
+auth_extractor!(BearerToken, [register_access_token ACCESS_TOKEN], optional: false, async |request| {
+    let token = bearer(request)?.ok_or_else(|| ProblemError::new(Code::AuthenticationRequired, MISSING_TOKEN))?;
+    Ok::<_, ProblemError>(Self(token))
 });
 auth_extractor!(CachedAuth, [register_access_token ACCESS_TOKEN], optional: false, async |request| {
     let token = bearer(request)?.ok_or_else(|| ProblemError::new(Code::AuthenticationRequired, MISSING_TOKEN))?;

@@ -195,9 +195,13 @@ pub(in crate::http) async fn service_client(request: &Request) -> Result<Arc<Cli
     let state: &Arc<AppState> = request
         .data()
         .ok_or_else(|| ProblemError::new(Code::InternalError, "The service is not assembled correctly."))?;
-    let credentials = Credentials::Secret { client_id, secret };
+    let credentials = Credentials::Secret { client_id, secret, is_in_form: false };
     let client = clients::authenticate(state, credentials, client_info::address_of(request)).await;
-    client.map_err(ProblemError::from)
+    let client = client.map_err(ProblemError::from)?;
+    if !client.is_service() {
+        return Err(ProblemError::new(Code::InvalidClient, "The client is an app, and no service client."));
+    }
+    Ok(client)
 }
 
 impl From<AuthenticateClientError> for ProblemError {

@@ -5,16 +5,22 @@ use std::sync::Arc;
 use poem_openapi::Object;
 
 use super::{
-    error::{OAuthError, OAuthErrors, OAuthFailed},
+    error::{OAuthCode, OAuthError, OAuthErrors, OAuthFailed},
     form::Parameters,
 };
 use crate::{
-    domain::client::Client,
+    domain::{
+        app_client::{ClientKind, GrantType},
+        client::Client,
+    },
     http::{
         extract::client_auth::{Authorization, HeaderCredentials},
         types::Secret,
     },
-    service::clients::{self, Credentials},
+    service::{
+        clients::{self, Credentials},
+        error::ServiceError,
+    },
     state::AppState,
 };
 
@@ -40,7 +46,9 @@ pub(super) struct ClientFields {
 pub(super) enum Caller {
     /// An authenticated service client.
     Client(Arc<Client>),
-    /// A public client: no credentials, perhaps a `client_id`.
+    /// A registered app without a secret.
+    App(Arc<Client>),
+    /// The first-party client: no credentials, perhaps a `client_id`.
     Public(Option<String>),
 }
 
@@ -81,7 +89,7 @@ impl ClientFields {
                 return Ok((None, Some(client_id)));
             }
             Authorization::Basic { client_id, secret } => {
-                return Ok((Some(Credentials::Secret { client_id, secret }), None));
+                return Ok((Some(Credentials::Secret { client_id, secret, is_in_form: false }), None));
             }
             Authorization::None => {}
         }
@@ -89,7 +97,8 @@ impl ClientFields {
             (None, None, None) => Ok((None, client_id)),
             (Some(Secret(secret)), None, None) => {
                 let missing = OAuthError::invalid_request("client_secret requires client_id.");
-                Ok((Some(Credentials::Secret { client_id: client_id.ok_or(missing)?, secret }), None))
+                let client_id = client_id.ok_or(missing)?;
+                Ok((Some(Credentials::Secret { client_id, secret, is_in_form: true }), None))
             }
             (None, Some(JWT_BEARER), Some(Secret(assertion))) => {
                 Ok((Some(Credentials::Assertion { client_id, assertion }), None))
@@ -111,6 +120,12 @@ pub(super) async fn authenticate<E: OAuthErrors>(
 ) -> Result<Caller, OAuthFailed<E>> {
     match fields.credentials(presented.authorization)? {
         (Some(credentials), _) => Ok(Caller::Client(clients::authenticate(state, credentials, presented.ip).await?)),
+        (None, Some(name)) if name != state.config.token.client_id => {
+            match state.clients.find(&name).await.map_err(ServiceError::from)? {
+                Some(found) if found.client.kind == ClientKind::Public => Ok(Caller::App(found.client)),
+                _ => Ok(Caller::Public(Some(name))),
+            }
+        }
         (None, client_id) => Ok(Caller::Public(client_id)),
     }
 }
@@ -120,14 +135,26 @@ impl Caller {
     pub(super) fn client(self) -> Result<Arc<Client>, OAuthError> {
         match self {
             Self::Client(client) => Ok(client),
-            Self::Public(_) => Err(OAuthError::invalid_client("Client authentication is required.")),
+            Self::App(_) | Self::Public(_) => Err(OAuthError::invalid_client("Client authentication is required.")),
         }
     }
 
-    /// The service client, or none for a public client, whose `client_id` is `token.client_id` or absent.
+    /// The service client, or an app, registered for this grant.
+    ///
+    /// # Errors
+    /// `unauthorized_client`
+    pub(super) fn allowed(client: Arc<Client>, grant: GrantType) -> Result<Arc<Client>, OAuthError> {
+        if client.may_use(grant) {
+            Ok(client)
+        } else {
+            Err(OAuthError::new(OAuthCode::UnauthorizedClient, "The client is not registered for this grant type."))
+        }
+    }
+
+    /// The client, or none for the first-party client, whose `client_id` is `token.client_id` or absent.
     pub(super) fn client_or_app(self, state: &AppState) -> Result<Option<Arc<Client>>, OAuthError> {
         match self {
-            Self::Client(client) => Ok(Some(client)),
+            Self::Client(client) | Self::App(client) => Ok(Some(client)),
             Self::Public(Some(name)) if name != state.config.token.client_id => {
                 Err(OAuthError::invalid_client("This client must authenticate."))
             }

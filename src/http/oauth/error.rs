@@ -31,7 +31,7 @@ pub(in crate::http) enum OAuthCode {
     InvalidRequest,
     /// The client is unknown or disabled, or its credentials are wrong.
     InvalidClient,
-    /// The refresh token is not valid, or was issued to another client.
+    /// The code or the refresh token is not valid, or was issued to another client.
     InvalidGrant,
     /// The client is not authorized for this request.
     UnauthorizedClient,
@@ -39,18 +39,21 @@ pub(in crate::http) enum OAuthCode {
     UnsupportedGrantType,
     /// The scope is invalid or exceeds what was granted.
     InvalidScope,
+    /// A resource is malformed, or was not granted (RFC 8707, section 2).
+    InvalidTarget,
     /// Tokens of this type can't be revoked.
     UnsupportedTokenType,
 }
 
 impl OAuthCode {
-    pub(in crate::http) const ALL: [Self; 7] = [
+    pub(in crate::http) const ALL: [Self; 8] = [
         Self::InvalidRequest,
         Self::InvalidClient,
         Self::InvalidGrant,
         Self::UnauthorizedClient,
         Self::UnsupportedGrantType,
         Self::InvalidScope,
+        Self::InvalidTarget,
         Self::UnsupportedTokenType,
     ];
 
@@ -62,6 +65,7 @@ impl OAuthCode {
             Self::UnauthorizedClient => "unauthorized_client",
             Self::UnsupportedGrantType => "unsupported_grant_type",
             Self::InvalidScope => "invalid_scope",
+            Self::InvalidTarget => "invalid_target",
             Self::UnsupportedTokenType => "unsupported_token_type",
         }
     }
@@ -78,10 +82,11 @@ impl OAuthCode {
         match self {
             Self::InvalidRequest => "The request is malformed",
             Self::InvalidClient => "Client authentication failed",
-            Self::InvalidGrant => "The refresh token is not valid",
+            Self::InvalidGrant => "The code or the refresh token is not valid",
             Self::UnauthorizedClient => "The client is not authorized for this request",
             Self::UnsupportedGrantType => "The grant type is not supported",
             Self::InvalidScope => "The scope is invalid or exceeds what was granted",
+            Self::InvalidTarget => "The resource is malformed or was not granted",
             Self::UnsupportedTokenType => "Tokens of this type can't be revoked",
         }
     }

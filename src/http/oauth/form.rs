@@ -29,21 +29,55 @@ pub(super) struct Form<T>(pub(super) T);
 /// The parameters of a form. One without a value counts as absent (RFC 6749, section 3.2).
 pub(in crate::http) struct Parameters(Vec<(String, zeroize::Zeroizing<String>)>);
 
+const MALFORMED: OAuthError = OAuthError::invalid_request("The parameters are not form-encoded.");
+const TOO_MANY: OAuthError = OAuthError::invalid_request("A parameter is repeated, or there are too many of them.");
+
+/// Decodes form-encoded parameters, of a body or a query, in order. Names may be repeated.
+pub(super) fn pairs(text: &str) -> Result<Vec<(String, String)>, OAuthError> {
+    let mut pairs = Vec::new();
+    // `pair.is_empty()` would be the method of poem-openapi's `Type`
+    for pair in text.split('&').filter(|pair| !str::is_empty(pair)) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let pair = form_decode(name).zip(form_decode(value)).ok_or(MALFORMED)?;
+        if pairs.len() == MAX_PARAMETERS {
+            return Err(TOO_MANY);
+        }
+        pairs.push(pair);
+    }
+    Ok(pairs)
+}
+
+/// The parameters of a form, in order. Names may be repeated.
+pub(super) async fn body_pairs(
+    request: &Request,
+    body: &mut RequestBody,
+) -> Result<Result<Vec<(String, String)>, OAuthError>> {
+    let read = read(request, body).await?;
+    Ok(read.and_then(|bytes| pairs(std::str::from_utf8(&bytes).map_err(|_| MALFORMED)?)))
+}
+
+/// The body of a form.
+async fn read(request: &Request, body: &mut RequestBody) -> Result<Result<Vec<u8>, OAuthError>> {
+    let bytes = body.take()?.into_vec().await?;
+    let essence = request.content_type().and_then(|text| text.split(';').next()).map(str::trim);
+    if !essence.is_some_and(|essence| essence.eq_ignore_ascii_case(CONTENT_TYPE)) {
+        let description = "Send the body as a form, with the header Content-Type: application/x-www-form-urlencoded.";
+        return Ok(Err(OAuthError::invalid_request(description)));
+    }
+    Ok(Ok(bytes))
+}
+
 impl Parameters {
     /// Parses a body.
     ///
     /// # Errors
     /// For a malformed body, a repeated parameter, or too many.
     pub(in crate::http) fn parse(bytes: &[u8]) -> Result<Self, OAuthError> {
-        const MALFORMED: OAuthError = OAuthError::invalid_request("The body is not form-encoded.");
         let text = std::str::from_utf8(bytes).map_err(|_| MALFORMED)?;
         let mut parameters: Vec<(String, zeroize::Zeroizing<String>)> = Vec::new();
-        // `pair.is_empty()` would be the method of poem-openapi's `Type`
-        for pair in text.split('&').filter(|pair| !str::is_empty(pair)) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let (name, value) = form_decode(name).zip(form_decode(value)).ok_or(MALFORMED)?;
-            if parameters.len() == MAX_PARAMETERS || parameters.iter().any(|(other, _)| *other == name) {
-                return Err(OAuthError::invalid_request("A parameter is repeated, or there are too many of them."));
+        for (name, value) in pairs(text)? {
+            if parameters.iter().any(|(other, _)| *other == name) {
+                return Err(TOO_MANY);
             }
             parameters.push((name, value.into()));
         }
@@ -81,13 +115,7 @@ impl<'a, T: FormBody> ApiExtractor<'a> for Form<T> {
         body: &mut RequestBody,
         _: ExtractParamOptions<Self::ParamType>,
     ) -> Result<Self> {
-        let bytes = body.take()?.into_bytes().await?;
-        let essence = request.content_type().and_then(|text| text.split(';').next()).map(str::trim);
-        if !essence.is_some_and(|essence| essence.eq_ignore_ascii_case(CONTENT_TYPE)) {
-            let description =
-                "Send the body as a form, with the header Content-Type: application/x-www-form-urlencoded.";
-            return Err(OAuthError::invalid_request(description).into());
-        }
+        let bytes = read(request, body).await??;
         Ok(Self(T::read(&mut Parameters::parse(&bytes)?)?))
     }
 }

@@ -205,25 +205,27 @@ fn one_or_several(audiences: &[String]) -> Any<serde_json::Value> {
 fn describe(state: &AppState, found: &Introspection) -> IntrospectionResponse {
     match found {
         Introspection::Inactive => IntrospectionResponse::default(),
-        Introspection::Session(token, authentication) => IntrospectionResponse {
-            active: true,
-            scope: Some(token.scope.clone()),
-            client_id: Some(token.client_id.clone()),
-            token_type: Some("Bearer".to_owned()),
-            exp: Some(token.exp),
-            iat: Some(token.iat),
-            sub: Some(token.sub.to_string()),
-            aud: Some(one_or_several(&token.aud)),
-            iss: Some(token.iss.clone()),
-            jti: Some(token.jti.clone()),
-            sid: Some(token.sid.0),
-            auth_time: Some(authentication.map_or(token.auth_time, |it| it.at.as_secs())),
-            acr: Some(authentication.map_or_else(|| token.acr.clone(), |it| it.acr.as_str().to_owned())),
-            amr: Some(authentication.map_or_else(|| token.amr.clone(), |it| it.methods.amr())),
-            roles: Some(token.roles.clone()).filter(|roles| !roles.is_empty()),
-            email_verified: token.email_verified,
-            app_metadata: token.app_metadata.as_deref().cloned().map(JsonObject),
-        },
+        Introspection::Session(token, authentication) | Introspection::App(token, authentication) => {
+            IntrospectionResponse {
+                active: true,
+                scope: Some(token.scope.clone()),
+                client_id: Some(token.client_id.clone()),
+                token_type: Some("Bearer".to_owned()),
+                exp: Some(token.exp),
+                iat: Some(token.iat),
+                sub: Some(token.sub.to_string()),
+                aud: Some(one_or_several(&token.aud)),
+                iss: Some(token.iss.clone()),
+                jti: Some(token.jti.clone()),
+                sid: Some(token.sid.0),
+                auth_time: Some(authentication.map_or(token.auth_time, |it| it.at.as_secs())),
+                acr: Some(authentication.map_or_else(|| token.acr.clone(), |it| it.acr.as_str().to_owned())),
+                amr: Some(authentication.map_or_else(|| token.amr.clone(), |it| it.methods.amr())),
+                roles: Some(token.roles.clone()).filter(|roles| !roles.is_empty()),
+                email_verified: token.email_verified,
+                app_metadata: token.app_metadata.as_deref().cloned().map(JsonObject),
+            }
+        }
         Introspection::Client(token) => IntrospectionResponse {
             active: true,
             scope: Some(token.scope.clone()).filter(|scope| !scope.is_empty()),

@@ -3,14 +3,21 @@
 //! Errors of the OAuth request itself (400 and 401) are RFC 6749's JSON, which OAuth client libraries parse. Errors of
 //! HTTP or the service (405, 408, 413, 500, 503) are problems, as everywhere else.
 
+mod authorize;
 mod credentials;
+mod end_session;
 mod error;
 pub(in crate::http) mod form;
+mod html;
 mod introspect;
 mod introspection_cache;
 mod revoke;
 mod token;
+mod userinfo;
 
+pub use authorize::AuthorizeApi;
+pub(super) use authorize::BrowserAnswer;
+pub use end_session::EndSessionApi;
 pub use error::OAuthError;
 pub(super) use error::{OAuthCode, SCHEMA};
 pub(super) use form::CONTENT_TYPE as FORM;
@@ -18,3 +25,11 @@ pub use introspect::IntrospectApi;
 pub use introspection_cache::IntrospectionCache;
 pub use revoke::RevokeApi;
 pub use token::TokenApi;
+pub use userinfo::UserInfoApi;
+
+/// The paths whose GET requests take the parameters of a form, and its schema.
+pub(super) const QUERY_FORMS: [(&str, &str); 2] =
+    [(authorize::PATH, "AuthorizationForm"), (end_session::PATH, "EndSessionForm")];
+
+/// The path and the text of the script that submits a form, for pages without inline code.
+pub(super) const SUBMIT_SCRIPT: (&str, &str) = (html::SUBMIT_PATH, html::SUBMIT_SCRIPT);

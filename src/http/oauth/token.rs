@@ -7,11 +7,13 @@ use poem_openapi::{ApiResponse, Enum, Object, OpenApi, types::Example};
 use serde::Serialize;
 
 use super::{
-    credentials::{self, ClientFields},
+    credentials::{self, Caller, ClientFields},
     error::{OAuthCode, OAuthError, OAuthErrors, OAuthFailed},
     form::{Form, FormBody, Parameters},
 };
 use crate::{
+    crypto::id_token::IdToken,
+    domain::{app_client::GrantType, client::Client, secret::SecretText},
     http::{
         api::Tag,
         extract::{client_auth::FormOrBasic, client_info::ClientInfo},
@@ -20,6 +22,7 @@ use crate::{
     },
     service::{
         client_token::{self, ClientToken, ClientTokenError},
+        exchange_code::{CodeExchange, ExchangeCodeError, exchange_code},
         refresh::{self, RefreshError},
         token_issuer::Tokens,
     },
@@ -31,8 +34,10 @@ pub struct TokenApi;
 
 /// The grant types.
 #[derive(Enum, Clone, Copy, Debug)]
-#[oai(rename_all = "snake_case")]
-enum GrantType {
+#[oai(rename_all = "snake_case", rename = "GrantType")]
+enum GrantTypeName {
+    /// An authorization code (RFC 6749, section 4.1.3).
+    AuthorizationCode,
     /// A refresh token (RFC 6749, section 6).
     RefreshToken,
     /// The client's own credentials (RFC 6749, section 4.4).
@@ -44,12 +49,20 @@ enum GrantType {
 #[oai(skip_serializing_if_is_none, example)]
 struct TokenForm {
     /// The grant that is exchanged for tokens.
-    grant_type: GrantType,
+    grant_type: GrantTypeName,
+    /// For `authorization_code`: the code.
+    code: Option<Secret>,
+    /// For `authorization_code`: the redirect URI of the authorization request.
+    redirect_uri: Option<String>,
+    /// For `authorization_code`: the verifier of the code challenge (RFC 7636).
+    code_verifier: Option<Secret>,
     /// For `refresh_token`: the session's refresh token.
     refresh_token: Option<Secret>,
     /// The requested scopes, separated by spaces. Default: all scopes of the session, or of the client for
     /// `client_credentials`.
     scope: Option<String>,
+    /// One of the resources that were granted: the access token is for no other (RFC 8707).
+    resource: Option<String>,
     #[oai(flatten)]
     client: ClientFields,
 }
@@ -57,7 +70,16 @@ struct TokenForm {
 impl Example for TokenForm {
     fn example() -> Self {
         let client = ClientFields::named("latchkey");
-        Self { grant_type: GrantType::RefreshToken, refresh_token: Some(Secret("".into())), scope: None, client }
+        Self {
+            grant_type: GrantTypeName::RefreshToken,
+            code: None,
+            redirect_uri: None,
+            code_verifier: None,
+            refresh_token: Some(Secret("".into())),
+            scope: None,
+            resource: None,
+            client,
+        }
     }
 }
 
@@ -66,15 +88,21 @@ impl FormBody for TokenForm {
         let grant_type = parameters.take("grant_type");
         let grant_type = grant_type.ok_or(OAuthError::invalid_request("grant_type is missing."))?;
         let grant_type = match grant_type.as_str() {
-            "refresh_token" => GrantType::RefreshToken,
-            "client_credentials" => GrantType::ClientCredentials,
+            "authorization_code" => GrantTypeName::AuthorizationCode,
+            "refresh_token" => GrantTypeName::RefreshToken,
+            "client_credentials" => GrantTypeName::ClientCredentials,
             _ => {
-                let description = "The supported grant types are refresh_token and client_credentials.";
+                let description =
+                    "The supported grant types are authorization_code, refresh_token and client_credentials.";
                 return Err(OAuthError::new(OAuthCode::UnsupportedGrantType, description));
             }
         };
         Ok(Self {
             grant_type,
+            code: parameters.take_secret("code"),
+            redirect_uri: parameters.take("redirect_uri"),
+            code_verifier: parameters.take_secret("code_verifier"),
+            resource: parameters.take("resource"),
             refresh_token: parameters.take_secret("refresh_token"),
             scope: parameters.take("scope"),
             client: ClientFields::read(parameters),
@@ -98,6 +126,9 @@ struct TokenBody {
     /// The scopes, separated by spaces. Absent if there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     scope: Option<String>,
+    /// A JWT about the user and their authentication (OpenID Connect Core 1.0, section 2). Only for apps with the scope `openid`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id_token: Option<String>,
 }
 
 impl Example for TokenBody {
@@ -108,6 +139,7 @@ impl Example for TokenBody {
             expires_in: 300,
             refresh_token: Some("lk_rt_AQGTLu…".to_owned()),
             scope: Some("account".to_owned()),
+            id_token: None,
         }
     }
 }
@@ -126,7 +158,12 @@ enum TokenAnswer {
 
 impl TokenAnswer {
     fn of_session(tokens: Tokens) -> Self {
+        Self::of_app(tokens, None)
+    }
+
+    fn of_app(tokens: Tokens, id_token: Option<IdToken>) -> Self {
         Self::new(TokenBody {
+            id_token: id_token.map(IdToken::into_exposed),
             expires_in: tokens.expires_in.as_secs(),
             refresh_token: Some(tokens.refresh_token.expose().to_owned()),
             scope: Some(tokens.scope).filter(|scope| !scope.is_empty()),
@@ -139,6 +176,7 @@ impl TokenAnswer {
         Self::new(TokenBody {
             expires_in: token.expires_in.as_secs(),
             refresh_token: None,
+            id_token: None,
             scope: Some(token.scope.to_string()).filter(|scope| !scope.is_empty()),
             access_token: token.access_token.into_exposed(),
             token_type: "Bearer".to_owned(),
@@ -160,6 +198,8 @@ impl OAuthErrors for TokenErrors {
         OAuthCode::InvalidGrant,
         OAuthCode::UnsupportedGrantType,
         OAuthCode::InvalidScope,
+        OAuthCode::InvalidTarget,
+        OAuthCode::UnauthorizedClient,
     ];
 }
 
@@ -169,9 +209,27 @@ impl From<RefreshError> for OAuthFailed<TokenErrors> {
             RefreshError::InvalidToken => "The refresh token is not valid, or its session has ended.",
             RefreshError::Reused => "The refresh token was already used. Its session was revoked.",
             RefreshError::Expired => "The session has expired.",
+            RefreshError::InvalidTarget => {
+                return OAuthError::new(OAuthCode::InvalidTarget, "The resource was not granted.").into();
+            }
             RefreshError::Service(error) => return error.into(),
         };
         OAuthError::new(OAuthCode::InvalidGrant, description).into()
+    }
+}
+
+impl From<ExchangeCodeError> for OAuthFailed<TokenErrors> {
+    fn from(error: ExchangeCodeError) -> Self {
+        match error {
+            ExchangeCodeError::InvalidCode => {
+                let description = "The code is not valid, or was issued to another client, redirect URI or verifier.";
+                OAuthError::new(OAuthCode::InvalidGrant, description).into()
+            }
+            ExchangeCodeError::InvalidTarget => {
+                OAuthError::new(OAuthCode::InvalidTarget, "The resource was not granted.").into()
+            }
+            ExchangeCodeError::Service(error) => error.into(),
+        }
     }
 }
 
@@ -190,6 +248,8 @@ impl From<ClientTokenError> for OAuthFailed<TokenErrors> {
 impl TokenApi {
     /// Get tokens
     ///
+    /// `authorization_code` exchanges the code that an app got from `/oauth2/authorize` for the tokens of a new session.
+    ///
     /// `refresh_token` exchanges a session's refresh token for its next tokens, as `/v1/refresh` does, for OAuth client
     /// libraries. Apps are public clients: they send no secret or, by HTTP Basic, an empty one, and their `client_id`, if any, is the
     /// value of `token.client_id`. A refresh token of a cookie session is not valid here.
@@ -200,34 +260,64 @@ impl TokenApi {
     async fn token(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        client: ClientInfo,
+        info: ClientInfo,
         FormOrBasic(authorization): FormOrBasic<false>,
         Form(form): Form<TokenForm>,
     ) -> Result<TokenAnswer, OAuthFailed<TokenErrors>> {
         let caller = credentials::authenticate(state, authorization, form.client).await?;
         match form.grant_type {
-            GrantType::ClientCredentials => {
-                let client = caller.client()?;
+            GrantTypeName::ClientCredentials => {
+                let client = Caller::allowed(caller.client()?, GrantType::ClientCredentials)?;
                 Ok(TokenAnswer::of_client(client_token::issue(state, &client, form.scope.as_deref())?))
             }
-            GrantType::RefreshToken => {
+            GrantTypeName::AuthorizationCode => {
+                let client = caller.client_or_app(state)?;
+                let client = client.ok_or(OAuthError::invalid_client("client_id is missing."))?;
+                let client = Caller::allowed(client, GrantType::AuthorizationCode)?;
+                let exchange = CodeExchange {
+                    code: form.code.ok_or(OAuthError::invalid_request("code is missing."))?.0,
+                    redirect_uri: form.redirect_uri.ok_or(OAuthError::invalid_request("redirect_uri is missing."))?,
+                    code_verifier: verifier(form.code_verifier, &client)?,
+                    resource: form.resource,
+                };
+                let (tokens, id_token) = exchange_code(state, &client, exchange, &info.into_origin(None)).await?;
+                Ok(TokenAnswer::of_app(tokens, id_token))
+            }
+            GrantTypeName::RefreshToken => {
                 let token = form.refresh_token.ok_or(OAuthError::invalid_request("refresh_token is missing."))?;
-                let scope = &state.config.token.scope;
-                if caller.client_or_app(state)?.is_some() {
-                    let description = "The refresh token was issued to a public client.";
+                let Some(client) = caller.client_or_app(state)? else {
+                    check_scope(form.scope.as_deref(), &state.config.token.scope)?;
+                    let tokens = refresh::refresh_in_body(state, token.0.expose(), &info.into_origin(None)).await?;
+                    return Ok(TokenAnswer::of_session(tokens));
+                };
+                if client.is_service() {
+                    let description = "The refresh token was issued to another client.";
                     return Err(OAuthError::new(OAuthCode::InvalidGrant, description).into());
                 }
-                // narrower scopes are not supported and wider ones not allowed (RFC 6749, section 6)
-                if form
-                    .scope
-                    .is_some_and(|requested| requested.split(' ').any(|word| !scope.split(' ').any(|own| own == word)))
-                {
-                    let description = "The session does not have all of these scopes.";
-                    return Err(OAuthError::new(OAuthCode::InvalidScope, description).into());
-                }
-                let tokens = refresh::refresh_in_body(state, token.0.expose(), &client.into_origin(None)).await?;
-                Ok(TokenAnswer::of_session(tokens))
+                let client = Caller::allowed(client, GrantType::RefreshToken)?;
+                check_scope(form.scope.as_deref(), &client.scopes.to_string())?;
+                let (resource, origin) = (form.resource.as_deref(), info.into_origin(None));
+                let refreshed = refresh::refresh_for_client(state, &client, token.0.expose(), resource, &origin).await;
+                let (tokens, id_token) = refreshed?;
+                Ok(TokenAnswer::of_app(tokens, id_token))
             }
         }
+    }
+}
+
+/// Refuses scopes that a session can't have. Narrower ones are not supported, and wider ones not allowed (RFC 6749, section 6).
+fn check_scope(requested: Option<&str>, granted: &str) -> Result<(), OAuthError> {
+    let has = |word: &str| granted.split(' ').any(|own| own == word);
+    if requested.is_some_and(|requested| !requested.split(' ').all(has)) {
+        return Err(OAuthError::new(OAuthCode::InvalidScope, "The session does not have all of these scopes."));
+    }
+    Ok(())
+}
+
+/// The verifier, which only a client that may leave PKCE out can omit.
+fn verifier(presented: Option<Secret>, client: &Client) -> Result<Option<SecretText>, OAuthError> {
+    match presented {
+        None if !client.app.without_pkce => Err(OAuthError::invalid_request("code_verifier is missing.")),
+        presented => Ok(presented.map(|secret| secret.0)),
     }
 }

@@ -33,8 +33,26 @@ pub(super) fn complete(document: &mut Value, limits: &Limits) {
     let (requests, forms) = request_schemas(document);
     complete_schemas(&mut document["components"]["schemas"], &requests, &forms, limits);
     let schemas = document["components"]["schemas"].clone();
+    describe_queries(document, &schemas);
     for operation in operations(document) {
         complete_operation(operation, &schemas);
+    }
+}
+
+/// Lists the parameters of a GET request that takes those of the form in its query.
+fn describe_queries(document: &mut Value, schemas: &Value) {
+    for (path, form) in oauth::QUERY_FORMS {
+        let properties = schemas[form]["properties"].as_object();
+        let parameters = properties.into_iter().flatten().map(|(name, property)| {
+            json!({
+                "name": name,
+                "in": "query",
+                "required": false,
+                "description": property["description"],
+                "schema": { "type": "string" },
+            })
+        });
+        document["paths"][path]["get"]["parameters"] = parameters.collect();
     }
 }
 

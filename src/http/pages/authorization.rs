@@ -1,12 +1,15 @@
 //! The authorization request that a sign-in belongs to: the client of the page, and the way back to it.
 
-use poem::{Response, Result, handler};
+use poem::{IntoResponse, Response, Result, handler};
 
 use super::{form::Form, respond::base, visit::Visit};
 use crate::{
     crypto::authorization_code::RequestHandle,
-    domain::authorization::AuthorizationResponse,
-    http::problem::{Code, ProblemError},
+    domain::authorization::{AuthorizationResponse, ResponseMode},
+    http::{
+        oauth::BrowserAnswer,
+        problem::{Code, ProblemError},
+    },
     pages::views::{ClientView, Consent, Message, ScopeView, SelectAccount},
     service::authorize::{self, AuthorizationError, AuthorizeError, AuthorizeStep, PendingAuthorization},
 };
@@ -117,9 +120,12 @@ pub(super) async fn consent(visit: Visit, mut form: Form) -> Result<Response> {
     send(&visit, &denied.map_err(refused)?)
 }
 
-/// Sends a response to the client.
+/// Sends a response to the client, by the response mode that it has requested.
 fn send(visit: &Visit, response: &AuthorizationResponse) -> Result<Response> {
-    Ok(visit.reply().leave(&response.to_url()))
+    Ok(match response.mode {
+        ResponseMode::Query => visit.reply().leave(&response.to_url()),
+        ResponseMode::FormPost => BrowserAnswer::of(response).into_response(),
+    })
 }
 
 /// `GET /account/select-account`

@@ -44,6 +44,8 @@ codes! {
     InvalidCredentials = "invalid_credentials", UNAUTHORIZED, "The identifier or the password is wrong";
     /// The access token is not valid, or its session has ended (RFC 6750, section 3.1).
     InvalidToken = "invalid_token", UNAUTHORIZED, "The access token is not valid";
+    /// The access token is an app's, without a scope that the call needs (RFC 6750, section 3.1).
+    InsufficientScope = "insufficient_scope", FORBIDDEN, "The access token lacks a scope";
     /// The account's claims have changed since the access token was issued: refresh it once and repeat the call.
     ClaimsChanged = "claims_changed", UNAUTHORIZED, "The claims of the account have changed";
     /// The call is for service clients, and no valid client credentials were sent (RFC 6749, section 5.2).
@@ -96,6 +98,8 @@ codes! {
     UnknownFactor = "unknown_factor", NOT_FOUND, "The account has no such second factor";
     /// The account has no such session.
     UnknownSession = "unknown_session", NOT_FOUND, "The account has no such session";
+    /// The account has no such app.
+    UnknownApp = "unknown_app", NOT_FOUND, "The account has no such app";
     /// The account has no such passkey.
     UnknownPasskey = "unknown_passkey", NOT_FOUND, "The account has no such passkey";
     /// The path does not support the method; `Allow` lists those it supports.

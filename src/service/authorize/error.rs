@@ -6,7 +6,7 @@ use crate::{
     state::AppState,
 };
 
-/// An error that the client is told (RFC 6749, section 4.1.2.1; OpenID Connect Core 1.0, section 3.1.2.6; RFC 8707, section 2; RFC 9470,
+/// An error for the client (RFC 6749, section 4.1.2.1; OpenID Connect Core 1.0, section 3.1.2.6; RFC 8707, section 2; RFC 9470,
 /// section 5; OpenID Connect Core Error Code unmet_authentication_requirements 1.0).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthorizationError {
@@ -98,7 +98,7 @@ impl AuthorizationError {
     }
 }
 
-/// Why a request can't be answered to its client: the user is told, and the browser goes nowhere (RFC 6749, section 4.1.2.1).
+/// Why a request can't be answered to its client: a page shows the error to the user, without a redirect (RFC 6749, section 4.1.2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UntrustedRequest {
     /// `client_id` is missing or repeated, or names no enabled client.
@@ -119,7 +119,7 @@ pub enum AuthorizeError {
     #[error(transparent)]
     Untrusted(#[from] UntrustedRequest),
     /// For the client.
-    #[error("refused: the client is told")]
+    #[error("refused, with an error for the client")]
     Refused(Box<AuthorizationResponse>),
     /// See [`ServiceError`].
     #[error(transparent)]

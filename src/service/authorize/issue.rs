@@ -22,7 +22,7 @@ use crate::{
 /// How long a code is valid (RFC 6749, section 4.1.2, recommends at most ten minutes).
 pub(crate) const CODE_TTL: Duration = Duration::from_secs(60);
 
-/// What the token endpoint needs to answer, beside the session.
+/// The data that the token endpoint needs beside the session.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct CodePayload {
     /// The parameter `nonce`.

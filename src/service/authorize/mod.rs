@@ -17,6 +17,7 @@ mod validate;
 use std::{sync::Arc, time::Duration};
 
 pub use error::{AuthorizationError, AuthorizeError, UntrustedRequest};
+pub(crate) use issue::{CodePayload, binding};
 pub use validate::Parameters;
 
 use crate::{
@@ -35,7 +36,7 @@ use crate::{
 /// How long a request waits for its user.
 pub const REQUEST_TTL: Duration = Duration::from_mins(10);
 
-/// What is missing before a client gets its response.
+/// The step that is missing before a client gets its response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuthorizeStep {
     /// The browser has no session: sign in.
@@ -61,18 +62,18 @@ pub struct PendingAuthorization {
     pub client: Arc<Client>,
     /// The request.
     pub request: AuthorizationRequest,
-    /// What is missing; none if nothing is, and the browser can go to `/oauth2/authorize`.
+    /// The missing step; none if nothing is missing, and the browser can go to `/oauth2/authorize`.
     pub step: Option<AuthorizeStep>,
 }
 
-/// What `/oauth2/authorize` answers.
+/// The answer of `/oauth2/authorize`.
 #[derive(Clone, Debug)]
 pub enum AuthorizeOutcome {
     /// The response for the client.
     Respond(AuthorizationResponse),
-    /// A page, which the handle tells what to do.
+    /// A page to show, and the handle of the request.
     Page {
-        /// What is missing; never a redirect.
+        /// The missing step; never a redirect.
         step: AuthorizeStep,
         /// The parameter `request` of the page.
         handle: RequestHandle,
@@ -101,6 +102,9 @@ pub async fn authorize(
     };
     if let Some(step) = missing(state, &request, &client, browser).await? {
         if let AuthorizeStep::Redirect(response) = step {
+            if let Some(handle) = handle {
+                state.redis.authorizations.remove_request(handle.digest()).await?;
+            }
             return Ok(AuthorizeOutcome::Respond(response));
         }
         return Ok(AuthorizeOutcome::Page { step, handle: store(state, handle, &request).await? });
@@ -204,7 +208,7 @@ async fn store(
     Ok(handle)
 }
 
-/// What is missing before the client gets its code; none if nothing is. With `prompt=none`, the error for the client instead.
+/// The step that is missing before the client gets its code. With `prompt=none`, the error for the client instead.
 async fn missing(
     state: &AppState,
     request: &AuthorizationRequest,
@@ -216,6 +220,7 @@ async fn missing(
         Some(step) => {
             let error = match &step {
                 AuthorizeStep::Consent => AuthorizationError::ConsentRequired,
+                AuthorizeStep::Redirect(_) => return Ok(Some(step)),
                 AuthorizeStep::SelectAccount => AuthorizationError::AccountSelectionRequired,
                 _ => AuthorizationError::LoginRequired,
             };
@@ -252,6 +257,11 @@ async fn check(
     let is_old = request.max_age.is_some_and(|max_age| age > Duration::from_secs(max_age));
     if !is_fresh && (prompt.login || is_old) {
         return Ok(Some(AuthorizeStep::Reauthenticate));
+    }
+    if request.acr > authentication.acr.level() && is_fresh {
+        // The account has no factor for this level (RFC 9470, section 5).
+        let response = AuthorizationError::UnmetAuthenticationRequirements.response(state, request);
+        return Ok(Some(AuthorizeStep::Redirect(response)));
     }
     if request.acr > authentication.acr.level() {
         return Ok(Some(AuthorizeStep::StepUp(Acr::from_level(request.acr))));

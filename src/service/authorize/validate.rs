@@ -134,12 +134,12 @@ fn read(
     if !client.may_use(GrantType::AuthorizationCode) {
         return Err(Error::UnauthorizedClient);
     }
-    if one("code_challenge_method")? != Some("S256") {
-        return Err(Error::InvalidRequest("PKCE is required: code_challenge_method must be S256."));
-    }
-    let code_challenge = one("code_challenge")?.filter(|text| is_s256_challenge(text));
-    let code_challenge =
-        code_challenge.ok_or(Error::InvalidRequest("code_challenge must be a SHA-256 in base64url."))?;
+    let code_challenge = match (one("code_challenge_method")?, one("code_challenge")?) {
+        (None, None) if client.app.without_pkce => "",
+        (Some("S256"), Some(text)) if is_s256_challenge(text) => text,
+        (Some("S256"), _) => return Err(Error::InvalidRequest("code_challenge must be a SHA-256 in base64url.")),
+        _ => return Err(Error::InvalidRequest("PKCE is required: code_challenge_method must be S256.")),
+    };
     let prompt = Prompt::parse(one("prompt")?.unwrap_or_default());
     let prompt = prompt.ok_or(Error::InvalidRequest("prompt has an unknown value, or none beside another one."))?;
     let max_age = match one("max_age")? {

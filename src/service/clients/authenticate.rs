@@ -8,6 +8,7 @@ use crate::{
         client_secret,
     },
     domain::{
+        app_client::ClientAuthMethod,
         audit::{Actor, AuditEvent, Entry},
         client::Client,
         secret::SecretText,
@@ -31,6 +32,8 @@ pub enum Credentials {
         client_id: String,
         /// The secret.
         secret: SecretText,
+        /// Whether it was sent in the form, and not by HTTP Basic.
+        is_in_form: bool,
     },
     /// A signed JWT (RFC 7523, section 2.2).
     Assertion {
@@ -65,9 +68,13 @@ pub async fn authenticate(
 ) -> Result<Arc<Client>, AuthenticateClientError> {
     let refuse = |client, why: &str| refuse(state, ip, client, why);
     match credentials {
-        Credentials::Secret { client_id, secret } => {
+        Credentials::Secret { client_id, secret, is_in_form } => {
             let presented = client_secret::hash(secret.expose());
+            let method = if is_in_form { ClientAuthMethod::SecretPost } else { ClientAuthMethod::SecretBasic };
             match state.clients.find(&client_id).await? {
+                Some(found) if !found.client.accepts(method) => {
+                    Err(refuse(Some(found.client), "the client is registered with another authentication method"))
+                }
                 Some(found) if found.client.has_secret(&presented, state.clock.now()) => Ok(found.client),
                 found => Err(refuse(found.map(|found| found.client), "the secret is wrong")),
             }
@@ -92,6 +99,9 @@ async fn by_assertion(
         return Err(refuse(None, "client_id and the assertion name different clients"));
     }
     let Some(found) = state.clients.find(name).await? else { return Err(refuse(None, "no such client")) };
+    if !found.client.accepts(ClientAuthMethod::PrivateKeyJwt) {
+        return Err(refuse(Some(found.client), "the client is registered with another authentication method"));
+    }
     let issuer = &state.config.issuer;
     let mut audiences = vec![issuer.clone()];
     audiences.extend(ENDPOINTS.map(|endpoint| format!("{issuer}{endpoint}")));

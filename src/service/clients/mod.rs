@@ -165,6 +165,9 @@ fn check_app(new: &NewClient) -> Result<AppSettings, ClientError> {
         (ClientKind::Web | ClientKind::Service, Some(ClientAuthMethod::None)) => {
             return refuse("a client of this kind must authenticate: use --kind public for an app without a secret");
         }
+        (ClientKind::Public | ClientKind::Service, _) if app.without_pkce => {
+            return refuse("only an app that authenticates may leave PKCE out: use --kind web");
+        }
         (_, Some(ClientAuthMethod::PrivateKeyJwt)) if new.jwks.is_none() => {
             return refuse("private_key_jwt requires --public-key or --jwks");
         }

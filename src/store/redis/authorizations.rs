@@ -57,7 +57,7 @@ pub struct NewCode<'a> {
     pub client: &'a ClientGrant,
     /// The browser, for the list of sessions.
     pub origin: &'a Origin,
-    /// What the service needs to answer.
+    /// The data that the service needs to answer.
     pub payload: &'a str,
     /// When it expires.
     pub expires_at: Timestamp,

@@ -22,7 +22,8 @@ pub struct RefreshStatus {
 }
 
 impl SessionStore {
-    /// The status of a refresh token of generation `presented`; none if it would be refused. One round trip without writes.
+    /// The status of a refresh token of generation `presented`; none if it would be refused, or belongs to the session of an app, which
+    /// alone may use it. One round trip without writes.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -42,7 +43,7 @@ impl SessionStore {
         let (record, standing) = record::standing(&bytes, presented, rule, now)?;
         let expires_at = record.idle_ends_at.min(record.ends_at);
         let issued_at = (standing == Standing::Current).then_some(record.last_used_at);
-        let accepted = now < expires_at && standing != Standing::Superseded;
+        let accepted = !record.has_grant && now < expires_at && standing != Standing::Superseded;
         Ok(accepted.then_some(RefreshStatus { issued_at, expires_at }))
     }
 }

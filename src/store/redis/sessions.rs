@@ -270,7 +270,7 @@ impl SessionStore {
         self.present(&presentation, &rule, idle_timeout, now).await
     }
 
-    /// Presents a refresh token: rotates it, answers a repeat, or ends the session (I1, I2).
+    /// Presents the refresh token of a session of the first-party client: see [`SessionStore::present_for`].
     ///
     /// # Errors
     /// [`RedisError`]
@@ -281,15 +281,36 @@ impl SessionStore {
         idle_timeout: Duration,
         now: Timestamp,
     ) -> Result<Rotation, RedisError> {
+        self.present_for(presentation, None, rule, idle_timeout, now).await
+    }
+
+    /// Presents a refresh token: rotates it, answers a repeat, or ends the session (I1, I2). The session of another client than `client`,
+    /// the first-party client if there is none, is treated as missing and left unchanged.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn present_for(
+        &self,
+        presentation: &Presentation,
+        client: Option<&str>,
+        rule: &RepeatRule,
+        idle_timeout: Duration,
+        now: Timestamp,
+    ) -> Result<Rotation, RedisError> {
         let Presentation { account, session, generation, accepted, origin } = *presentation;
-        let mut words = session_arg_prefix(account, session, 55);
+        let mut words = session_arg_prefix(account, session, 55 + client.map_or(0, |client| 1 + client.len()));
         words.put_u32(generation.0);
         for time in [now.as_millis().max(0).unsigned_abs(), whole_millis(rule.grace), whole_millis(idle_timeout)] {
             words.put_uint(time.min(MAX_U48), 6);
         }
-        words.put_u8((accepted == Accepted::Bearer).into());
+        words.put_u8(if client.is_some() { 2 } else { (accepted == Accepted::Bearer).into() });
         words.put_uint(whole_millis(rule.retry_window).min(MAX_U48), 6);
         words.put_u8(rule.counted_repeats_limit);
+        if let Some(client) = client {
+            // A longer text is the id of no client.
+            words.put_u8(u8::try_from(client.len()).unwrap_or(u8::MAX));
+            words.extend_from_slice(&client.as_bytes()[..client.len().min(255)]);
+        }
         origin.encode(&mut words);
         let arguments = vec![Value::Bytes(words.freeze())];
         let answer = self.connection.run_batched(|scripts| &scripts.rotate, account, arguments).await?;

@@ -20,8 +20,8 @@ impl Sql {
         let sql = "INSERT INTO clients \
                    (id, scopes, audiences, jwks, secret_hash, former_secret_hash, former_secret_until, created_at, disabled_at, \
                    kind, name, redirect_uris, post_logout_redirect_uris, grant_types, auth_method, asks_consent, logo_uri, \
-                   client_uri, policy_uri, tos_uri) \
-                   VALUES ($1, $2, $3, $4, $5, NULL, NULL, $6, NULL, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) \
+                   client_uri, policy_uri, tos_uri, without_pkce) \
+                   VALUES ($1, $2, $3, $4, $5, NULL, NULL, $6, NULL, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) \
                    ON CONFLICT (id) DO NOTHING";
         let app = &client.app;
         let grants: Vec<_> = app.grant_types.iter().map(|grant| grant.as_str()).collect();
@@ -43,6 +43,7 @@ impl Sql {
             .bind(app.client_uri.clone())
             .bind(app.policy_uri.clone())
             .bind(app.tos_uri.clone())
+            .bind(i64::from(app.without_pkce))
             .execute(&mut *tx)
             .await?;
         if done.rows_affected() > 0 {
@@ -61,7 +62,7 @@ impl Sql {
         let mut tx = self.begin_read().await?;
         let sql = "SELECT id, scopes, audiences, jwks, secret_hash, former_secret_hash, former_secret_until, created_at, \
                    disabled_at, kind, name, redirect_uris, post_logout_redirect_uris, grant_types, auth_method, asks_consent, \
-                   logo_uri, client_uri, policy_uri, tos_uri FROM clients ORDER BY id";
+                   logo_uri, client_uri, policy_uri, tos_uri, without_pkce FROM clients ORDER BY id";
         let rows = query(sql).fetch_all(&mut *tx).await?;
         tx.commit().await?;
         rows.iter().map(read).collect()
@@ -214,6 +215,7 @@ fn read(row: &AnyRow) -> Result<Client, SqlError> {
             grant_types: grant_types.collect::<Result<_, _>>()?,
             auth_method: auth_method.transpose()?,
             asks_consent: row.try_get::<i64, _>("asks_consent")? != 0,
+            without_pkce: row.try_get::<i64, _>("without_pkce")? != 0,
             logo_uri: row.try_get("logo_uri")?,
             client_uri: row.try_get("client_uri")?,
             policy_uri: row.try_get("policy_uri")?,

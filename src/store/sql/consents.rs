@@ -10,7 +10,7 @@ use crate::domain::{
     ids::AccountId,
 };
 
-/// What the owner of an account has allowed a client.
+/// The consent of an account's owner to a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Consent {
     /// The client.
@@ -24,7 +24,7 @@ pub struct Consent {
 }
 
 impl Sql {
-    /// What an account has allowed a client; none for nothing.
+    /// The consent of an account to a client, if any.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -37,7 +37,7 @@ impl Sql {
         row.as_ref().map(read).transpose()
     }
 
-    /// What an account has allowed clients, in order of the client's id.
+    /// The consents of an account, in order of the client's id.
     ///
     /// # Errors
     /// [`SqlError`]

@@ -22,13 +22,30 @@ async fn metadata_is_complete_and_cacheable() {
     let or_not = ["client_secret_basic", "client_secret_post", "private_key_jwt", "none"];
     let expected = json!({
         "issuer": "https://auth.example.com",
+        "authorization_endpoint": "https://auth.example.com/oauth2/authorize",
         "token_endpoint": "https://auth.example.com/oauth2/token",
+        "userinfo_endpoint": "https://auth.example.com/oauth2/userinfo",
+        "end_session_endpoint": "https://auth.example.com/oauth2/logout",
         "jwks_uri": "https://auth.example.com/.well-known/jwks.json",
         "introspection_endpoint": "https://auth.example.com/oauth2/introspect",
         "revocation_endpoint": "https://auth.example.com/oauth2/revoke",
-        "scopes_supported": ["account"],
-        "response_types_supported": [],
-        "grant_types_supported": ["refresh_token", "client_credentials"],
+        "scopes_supported": ["openid", "profile", "email", "offline_access", "account"],
+        "response_types_supported": ["code"],
+        "response_modes_supported": ["query", "form_post"],
+        "code_challenge_methods_supported": ["S256"],
+        "authorization_response_iss_parameter_supported": true,
+        "prompt_values_supported": ["none", "login", "consent", "select_account", "create"],
+        "acr_values_supported": ["aal1", "aal2"],
+        "id_token_signing_alg_values_supported": ["ES256"],
+        "claims_supported": [
+            "iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr", "sid", "at_hash", "name",
+            "preferred_username", "locale", "zoneinfo", "updated_at", "email", "email_verified",
+        ],
+        "claim_types_supported": ["normal"],
+        "claims_parameter_supported": false,
+        "request_parameter_supported": false,
+        "request_uri_parameter_supported": false,
+        "grant_types_supported": ["authorization_code", "refresh_token", "client_credentials"],
         "subject_types_supported": ["public"],
         "token_endpoint_auth_methods_supported": or_not,
         "token_endpoint_auth_signing_alg_values_supported": algorithms,
@@ -60,7 +77,7 @@ async fn every_listed_endpoint_exists() {
         assert_ne!(answer.status(), 404, "{name}: {url}");
         named += 1;
     }
-    assert_eq!(named, 7, "{metadata}");
+    assert_eq!(named, 10, "{metadata}");
 }
 
 #[tokio::test]

@@ -42,6 +42,7 @@ async fn session_list_shows_client_of_each_session() {
         "user_agent": "Browser/1",
         "device": "Ada's laptop",
         "current": true,
+        "browser": false,
     });
     assert_eq!(list[0], expected);
     assert_eq!((&list[1]["id"], &list[1]["current"]), (&json!(second.session), &json!(false)));

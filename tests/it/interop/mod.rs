@@ -30,6 +30,13 @@ fn folder() -> TempDir {
     folder
 }
 
+/// Runs a program, which must succeed.
+pub async fn run_program(program: &'static str, given: Value) {
+    tokio::task::spawn_blocking(move || crate::openapi_external::succeed(&mut command(&folder(), program, &given)))
+        .await
+        .unwrap();
+}
+
 /// The command that runs a program with `given` as its argument.
 fn command(folder: &TempDir, program: &str, given: &Value) -> std::process::Command {
     let path = folder.path().join(program);

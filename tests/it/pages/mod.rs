@@ -8,7 +8,7 @@ mod forms;
 mod headers;
 mod journeys;
 mod second_factor;
-mod visitor;
+pub mod visitor;
 
 use latchkey::config::Verification;
 

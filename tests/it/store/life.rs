@@ -70,7 +70,13 @@ async fn session_keeps_its_authentication_client_and_parent(server: Redis) {
             origin: UseOrigin { tag: OriginTag([tag; 8]), ip: Some("198.51.100.1".parse().unwrap()) },
         };
         let rule = RepeatRule { grace: GRACE, retry_window: Duration::ZERO, counted_repeats_limit: 4 };
-        let rotation = store.sessions.present(&presentation, &rule, IDLE, now).await.unwrap();
+        // The session of a client is missing for other clients, and unchanged.
+        for other in [None, Some("shop2"), Some("sho"), Some("")] {
+            let rotation = store.sessions.present_for(&presentation, other, &rule, IDLE, now).await.unwrap();
+            assert_eq!(rotation, Rotation::Gone, "{other:?}");
+        }
+        let client = Some(client.client_id.as_str());
+        let rotation = store.sessions.present_for(&presentation, client, &rule, IDLE, now).await.unwrap();
         let Rotation::Rotated(grant) = rotation else { panic!("{rotation:?}") };
         has_all(&grant);
     }

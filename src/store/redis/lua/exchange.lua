@@ -41,8 +41,14 @@ if authentication == '' then authentication = struct.pack('>I2BI6', 1, 1, parent
 -- The browser's session belongs to none: the place of its parent's id is empty or absent.
 local last_use = write_last_use(ARGV[9], 0, 0, child_authentication(authentication, offline == 1 and '' or browser))
 
+-- Bit 3 of the flags: there is a step-up (record.rs).
+local record = ARGV[8]
+if #authentication == 18 then
+  record = string.sub(record, 1, 1) .. string.char(string.byte(record, 2) + 8) .. string.sub(record, 3)
+end
+
 local version = read_claims(found[4])
-local new = ACCOUNT .. id .. struct.pack('>I6I6I4I4I4', now, tonumber(ARGV[6]), tonumber(ARGV[7]), 4294967295, version) .. ARGV[8]
+local new = ACCOUNT .. id .. struct.pack('>I6I6I4I4I4', now, tonumber(ARGV[6]), tonumber(ARGV[7]), 4294967295, version) .. record
 browsers_session = browser
 local created = create(key, new, found[3] or '', details[1], details[2], details[3], last_use)
 redis.call('SET', code, 'U' .. binding .. id, 'PX', ARGV[10])

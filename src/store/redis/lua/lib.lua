@@ -64,9 +64,11 @@ local function parent_of(last_use)
   return read and string.sub(authentication, 10, 25) or ''
 end
 
--- The authentication of a last use with another session that its session belongs to, '' for none.
+-- The authentications of a last use, with another session that its session belongs to, '' for none: that of the sign-in, 9 bytes, the
+-- session, 16 or none, and that of a step-up, 9 or none.
 local function child_authentication(authentication, parent)
-  return string.sub(authentication, 1, 9) .. parent
+  local step_up = (#authentication == 18 or #authentication == 34) and string.sub(authentication, -9) or ''
+  return string.sub(authentication, 1, 9) .. parent .. step_up
 end
 
 local function is_session(field)

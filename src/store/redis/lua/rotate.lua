@@ -1,7 +1,7 @@
 -- Presents refresh tokens (I1, I2, I4). rotate_fast.lua, which runs before it, has handled the common case.
 -- ARGV  of each, in one: account id, session id, generation presented (u32); now, grace, idle timeout (u48, ms); 1 if tokens
---       that travel in a cookie are not accepted here, or 0 (u8); retry window (u48, ms); limit of counted repeats (u8); the
---       origin of the request: its tag (8 bytes), its address and the length of that (last_use.rs)
+--       that travel in a cookie are not accepted here, 2 if only those of a client's sessions are, or 0 (u8); retry window (u48, ms);
+--       limit of counted repeats (u8); with 2, the client's id (its length as u8, and the text); the origin of the request: its tag (8 bytes), its address and the length of that (last_use.rs)
 -- Returns for each {'rotated' | 'repeated' | 'counted', record, roles or false, version of the claims or false, last use
 -- or false if it is only an origin, and of a session with a client grant its details}, {'reused' | 'second_holder', id of the event},
 -- {'expired' | 'gone'}, or the record alone of a session that was rotated and has nothing else.
@@ -48,18 +48,21 @@ local function rotate(key, presentation)
   if not found[1] then return { 'gone' } end
 
   local session = read_record(found[1])
-  local presented, now, grace, idle, bearer, retry, limit, rest = struct.unpack('>I4I6I6I6BI6B', presentation, 33)
-  if bearer == 1 and session.flags % 2 == 1 then return { 'gone' } end
+  local presented, now, grace, idle, accepted, retry, limit, rest = struct.unpack('>I4I6I6I6BI6B', presentation, 33)
+  if accepted > 0 and session.flags % 2 == 1 then return { 'gone' } end
+  local client, details
+  if accepted == 2 then client, rest = struct.unpack('Bc0', presentation, rest) end
+  if session.version ~= 1 then
+    local parts = redis.call('HMGET', key, id .. '\1', id .. '\2', id .. '\3')
+    details = (parts[1] or '') .. (parts[2] or '') .. (parts[3] or '')
+  end
+  -- The details of a client's session begin with the client's id.
+  if client ~= (details and string.sub(details, 2, 1 + (string.byte(details) or 0))) then return { 'gone' } end
   if now >= session.idle_ends or now >= session.ends then return { 'expired' } end
   local origin = string.sub(presentation, rest)
   local last_use = has_last_use(session) and found[4]
 
   local function grant(outcome, record)
-    local details
-    if session.version ~= 1 then
-      local parts = redis.call('HMGET', key, id .. '\1', id .. '\2', id .. '\3')
-      details = (parts[1] or '') .. (parts[2] or '') .. (parts[3] or '')
-    end
     local more = last_use and #last_use > 9 + string.byte(last_use, 9) and last_use or nil
     if outcome == 'rotated' and not (found[2] or found[3] or more or details) then return record end
     if details and not more then more = false end

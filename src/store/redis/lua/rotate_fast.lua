@@ -16,7 +16,7 @@ local function rotate_current()
       local version, flags, generation, created, used, idle_ends, ends, kept = unpack(RECORD, record)
       local presented, now, grace, idle, bearer = unpack('>I4I6I6I6B', presentation, 33)
       if version == 1 and flags % 4 >= 2 and generation == presented and generation < 4294967295 and now - used >= grace
-        and (bearer == 0 or flags % 2 == 0) and now < idle_ends and now < ends and (now + idle <= kept or ends <= kept) and now >= used then
+        and (bearer == 0 or bearer == 1 and flags % 2 == 0) and now < idle_ends and now < ends and (now + idle <= kept or ends <= kept) and now >= used then
         record = pack(RECORD, version, flags, generation + 1, created, now, now + idle, ends, kept)
         call('HSET', key, id, record)
         answer = record

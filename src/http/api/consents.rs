@@ -1,0 +1,153 @@
+//! `GET /v1/me/consents`, `DELETE /v1/me/consents/{client_id}`.
+
+use std::sync::Arc;
+
+use poem::web::Data;
+use poem_openapi::{ApiResponse, Object, OpenApi, param::Path, payload::Json, types::Example};
+
+use super::Tag;
+use crate::{
+    domain::{client::ClientId, clock::Timestamp},
+    http::{
+        extract::{auth::SignedIn, client_info::ClientInfo},
+        problem::{Code, Failed, Problems},
+        types::Time,
+    },
+    service::consents::{self, AuthorizedApp},
+    state::AppState,
+};
+
+/// The apps that the caller's account has signed in to.
+pub struct ConsentsApi;
+
+/// An app that the account has signed in to, or has allowed to sign its owner in.
+#[derive(Object)]
+#[oai(skip_serializing_if_is_none, rename = "AuthorizedApp")]
+struct AppResponse {
+    /// The app's `client_id`.
+    client_id: String,
+    /// The app's name.
+    name: String,
+    /// The scopes that the owner has allowed. Absent for an app that does not ask.
+    scope: Option<String>,
+    /// When the owner allowed the first of them.
+    allowed_at: Option<Time>,
+    /// When the app was last used.
+    last_used_at: Option<Time>,
+    /// The number of the app's live sessions.
+    sessions: u64,
+}
+
+/// The apps of an account.
+#[derive(Object)]
+#[oai(example)]
+struct ConsentsResponse {
+    /// The apps, by `client_id`.
+    apps: Vec<AppResponse>,
+}
+
+impl Example for ConsentsResponse {
+    fn example() -> Self {
+        let then: Time = Timestamp::from_millis(1_767_225_600_000).into();
+        Self {
+            apps: vec![AppResponse {
+                client_id: "grafana".to_owned(),
+                name: "Grafana".to_owned(),
+                scope: Some("openid profile email".to_owned()),
+                allowed_at: Some(then),
+                last_used_at: Some(Timestamp::from_millis(1_767_225_600_000).into()),
+                sessions: 1,
+            }],
+        }
+    }
+}
+
+impl From<AuthorizedApp> for AppResponse {
+    fn from(app: AuthorizedApp) -> Self {
+        let last_used_at = app.last_used_at().map(Time::from);
+        Self {
+            sessions: app.sessions.len().try_into().unwrap_or(u64::MAX),
+            scope: app.consent.as_ref().map(|consent| consent.scope.to_string()),
+            allowed_at: app.consent.map(|consent| consent.created_at.into()),
+            last_used_at,
+            client_id: app.client_id,
+            name: app.name,
+        }
+    }
+}
+
+#[derive(ApiResponse)]
+enum ListAnswer {
+    /// The apps.
+    #[oai(status = 200)]
+    Ok(Json<ConsentsResponse>),
+}
+
+#[derive(ApiResponse)]
+enum WithdrawAnswer {
+    /// The app's sessions have ended on every node, and it has to ask again.
+    #[oai(status = 204)]
+    Done,
+}
+
+/// The errors of a list.
+struct ListProblems;
+
+impl Problems for ListProblems {
+    const CODES: &'static [Code] =
+        &[Code::AuthenticationRequired, Code::InvalidToken, Code::ClaimsChanged, Code::InsufficientScope];
+}
+
+/// The errors of a withdrawal.
+struct WithdrawProblems;
+
+impl Problems for WithdrawProblems {
+    const CODES: &'static [Code] = &[
+        Code::AuthenticationRequired,
+        Code::InvalidToken,
+        Code::ClaimsChanged,
+        Code::InsufficientScope,
+        Code::UnknownApp,
+    ];
+}
+
+#[OpenApi(tag = "Tag::Account")]
+impl ConsentsApi {
+    /// List apps
+    ///
+    /// Lists the apps that the account has signed in to, and what its owner has allowed them.
+    #[oai(path = "/v1/me/consents", method = "get", operation_id = "list_consents")]
+    async fn list(
+        &self,
+        Data(state): Data<&Arc<AppState>>,
+        SignedIn(caller): SignedIn,
+    ) -> Result<ListAnswer, Failed<ListProblems>> {
+        let apps = consents::apps(state, &caller).await?;
+        Ok(ListAnswer::Ok(Json(ConsentsResponse { apps: apps.into_iter().map(AppResponse::from).collect() })))
+    }
+
+    /// Remove an app
+    ///
+    /// Withdraws what the owner of the account has allowed an app, and ends all of its sessions, those with `offline_access` included. An app
+    /// that asks for consent has to ask again.
+    #[oai(path = "/v1/me/consents/:client_id", method = "delete", operation_id = "withdraw_consent")]
+    async fn withdraw(
+        &self,
+        Data(state): Data<&Arc<AppState>>,
+        client: ClientInfo,
+        SignedIn(caller): SignedIn,
+        /// The app's `client_id`.
+        Path(client_id): Path<String>,
+    ) -> Result<WithdrawAnswer, Failed<WithdrawProblems>> {
+        // A text of another form is the id of no client.
+        let found = match ClientId::parse(&client_id) {
+            Ok(id) => consents::revoke(state, &caller, &id, client.ip).await?,
+            Err(_) => false,
+        };
+        if found {
+            Ok(WithdrawAnswer::Done)
+        } else {
+            Err(Failed::new(Code::UnknownApp, "The account has neither signed in to this app nor allowed it anything."))
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Sign-out that an app asks for by sending the browser (OpenID Connect RP-Initiated Logout 1.0).
+
+use std::net::IpAddr;
+
+use crate::{
+    domain::{
+        audit::{Actor, AuditEvent, Entry},
+        event::Reason,
+        ids::{AccountId, SessionId},
+    },
+    service::{
+        browser_session::{self, BrowserSession},
+        error::{ServiceError, from_store_errors},
+    },
+    state::AppState,
+};
+
+/// The parameters of a request (section 2).
+#[derive(Clone, Debug, Default)]
+pub struct EndSession {
+    /// An ID token that the client has kept.
+    pub id_token_hint: Option<String>,
+    /// The client.
+    pub client_id: Option<String>,
+    /// Where the browser goes afterwards: one of the client's registered URIs.
+    pub post_logout_redirect_uri: Option<String>,
+    /// Returned to the client.
+    pub state: Option<String>,
+    /// Whether the user has confirmed on a page of Latchkey.
+    pub is_confirmed: bool,
+}
+
+/// The result of a sign-out that an app asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EndSessionOutcome {
+    /// The user is signed out. The browser goes to the client, or, without a URI, to a page of Latchkey.
+    SignedOut(Option<String>),
+    /// The user has to confirm: the request does not prove that it is from an app of theirs (section 2), so that no page of another site can
+    /// sign them out.
+    Confirm,
+}
+
+/// Why a request is refused. A page shows the error to the user, without a redirect (section 4).
+#[derive(Debug, thiserror::Error)]
+pub enum EndSessionError {
+    /// The hint is no ID token of this issuer, or of another client than `client_id`.
+    #[error("id_token_hint is no ID token of this issuer and client")]
+    Hint,
+    /// The client is unknown.
+    #[error("the client is unknown")]
+    Client,
+    /// The URI is not registered for the client, or there is no client.
+    #[error("post_logout_redirect_uri is not registered for the client")]
+    RedirectUri,
+    /// See [`ServiceError`].
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+}
+
+from_store_errors!(EndSessionError: crate::store::redis::RedisError, crate::state::error::StateError);
+
+/// Signs a browser out: its session ends, and so do the sessions of the apps beneath it, unless `offline_access` was granted. Without a
+/// hint that names the browser's user, the user confirms first.
+///
+/// # Errors
+/// [`EndSessionError`]
+pub async fn end_session(
+    state: &AppState,
+    request: &EndSession,
+    browser: Option<&BrowserSession>,
+    ip: Option<IpAddr>,
+) -> Result<EndSessionOutcome, EndSessionError> {
+    let hint = match &request.id_token_hint {
+        None => None,
+        Some(token) => Some(state.tokens.verify_id_token_hint(token, state.clock.now()).ok_or(EndSessionError::Hint)?),
+    };
+    let client_id = match (&request.client_id, &hint) {
+        (Some(named), Some(hint)) if *named != hint.aud => return Err(EndSessionError::Hint),
+        (Some(named), _) => Some(named.clone()),
+        (None, hint) => hint.as_ref().map(|hint| hint.aud.clone()),
+    };
+    let target = match (&request.post_logout_redirect_uri, client_id) {
+        (None, _) => None,
+        (Some(_), None) => return Err(EndSessionError::RedirectUri),
+        (Some(uri), Some(client_id)) => {
+            let client = state.clients.find(&client_id).await?.ok_or(EndSessionError::Client)?.client;
+            if !client.app.allows_post_logout_redirect(uri) {
+                return Err(EndSessionError::RedirectUri);
+            }
+            Some(with_state(uri, request.state.as_deref()))
+        }
+    };
+    match (browser, hint) {
+        (Some(browser), hint) => {
+            let is_theirs = hint.is_some_and(|hint| hint.sub == browser.session.account);
+            if !is_theirs && !request.is_confirmed {
+                return Ok(EndSessionOutcome::Confirm);
+            }
+            browser_session::end(state, browser, ip).await?;
+        }
+        (None, Some(hint)) => end_grant(state, hint.sub, hint.sid, ip).await?,
+        (None, None) => {}
+    }
+    Ok(EndSessionOutcome::SignedOut(target))
+}
+
+/// Ends an app's session, and the browser's session that it belongs to with all others beneath that. One that outlives its browser's
+/// (`offline_access`) continues.
+async fn end_grant(
+    state: &AppState,
+    account: AccountId,
+    session: SessionId,
+    ip: Option<IpAddr>,
+) -> Result<(), ServiceError> {
+    let now = state.clock.now();
+    let Some(found) = state.redis.sessions.find(account, session, now).await? else { return Ok(()) };
+    let Some(parent) = found.session.parent else { return Ok(()) };
+    let mut ended = state.redis.sessions.revoke_tree(account, parent, Reason::Logout, now).await?;
+    if ended.is_empty() {
+        ended = state.redis.sessions.revoke_tree(account, session, Reason::Logout, now).await?;
+    }
+    for session in ended {
+        let entry = Entry::new(now, AuditEvent::SessionEnded).because(Reason::Logout.as_str());
+        state.audit.record(entry.account(account).session(session).by(Actor::Account).from(ip));
+    }
+    Ok(())
+}
+
+fn with_state(uri: &str, state: Option<&str>) -> String {
+    match (state, url::Url::parse(uri)) {
+        (Some(state), Ok(mut url)) => {
+            url.query_pairs_mut().append_pair("state", state);
+            url.into()
+        }
+        _ => uri.to_owned(),
+    }
+}

@@ -1,0 +1,150 @@
+//! Exchanges an authorization code for the tokens of a new session (RFC 6749, section 4.1.3; RFC 7636, section 4.6).
+
+use crate::{
+    crypto::{
+        authorization_code::{AuthorizationCode, is_code_verifier, s256},
+        id_token::IdToken,
+    },
+    domain::{
+        audit::{Actor, AuditEvent, Entry},
+        client::Client,
+        clock::Timestamp,
+        event::Reason,
+        secret::SecretText,
+        session::{Grant, Origin},
+    },
+    service::{
+        authorize::{CodePayload, binding},
+        error::{ServiceError, from_store_errors},
+        id_tokens, limits,
+        refresh::lacks_factor,
+        token_issuer::{self, Tokens},
+    },
+    state::AppState,
+    store::redis::{Exchange, Exchanged, UseOrigin},
+};
+
+/// The parameters of an exchange.
+#[derive(Clone, Debug)]
+pub struct CodeExchange {
+    /// The code.
+    pub code: SecretText,
+    /// The redirect URI of the authorization request.
+    pub redirect_uri: String,
+    /// The PKCE verifier; none if the authorization request had no challenge. One without a challenge is refused (RFC 9700, section
+    /// 4.8.2).
+    pub code_verifier: Option<SecretText>,
+    /// The resource that the access token is for, if only for one of those of the authorization request (RFC 8707, section 2.2).
+    pub resource: Option<String>,
+}
+
+/// Why a code was not exchanged.
+#[derive(Debug, thiserror::Error)]
+pub enum ExchangeCodeError {
+    /// The code is unknown, used or expired, was issued to another client or for another redirect URI or verifier, or the sign-in behind it
+    /// has ended.
+    #[error("the authorization code is not valid")]
+    InvalidCode,
+    /// The resource was not among those of the authorization request.
+    #[error("the resource was not requested from the authorization endpoint")]
+    InvalidTarget,
+    /// See [`ServiceError`].
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+}
+
+from_store_errors!(ExchangeCodeError);
+
+/// Exchanges a code, once (I11). A second exchange ends the session of the first one (RFC 6749, section 4.1.2).
+///
+/// # Errors
+/// [`ExchangeCodeError`]
+pub async fn exchange_code(
+    state: &AppState,
+    client: &Client,
+    input: CodeExchange,
+    from: &Origin,
+) -> Result<(Tokens, Option<IdToken>), ExchangeCodeError> {
+    limits::refresh_from(state, from.ip)?;
+    let code = AuthorizationCode::parse(input.code.expose()).ok_or(ExchangeCodeError::InvalidCode)?;
+    let challenge = match &input.code_verifier {
+        None => String::new(),
+        Some(verifier) if is_code_verifier(verifier.expose()) => s256(verifier.expose()),
+        Some(_) => return Err(ExchangeCodeError::InvalidCode),
+    };
+    let now = state.clock.now();
+    let settings = &state.config.session;
+    let exchange = Exchange {
+        account: code.account,
+        digest: code.digest(),
+        binding: binding(client.id.as_str(), &input.redirect_uri, &challenge),
+        session: state.entropy.session_id(),
+        origin: UseOrigin { tag: state.origin_tags.tag(from.ip, from.user_agent.as_deref()), ip: from.ip },
+        idle_timeout: settings.idle_timeout,
+        absolute_timeout: settings.absolute_timeout,
+        max_per_account: settings.max_per_account,
+    };
+    let audit = |event| Entry::new(now, event).account(code.account).client(client.id.clone()).from(from.ip);
+    let (grant, payload) = match state.redis.authorizations.exchange(&exchange, now).await? {
+        Exchanged::Created { grant, payload, evicted } => {
+            for ended in evicted {
+                let entry = Entry::new(now, AuditEvent::SessionEnded).because(Reason::Limit.as_str());
+                state.audit.record(entry.account(code.account).session(ended).by(Actor::Service));
+            }
+            (grant, payload)
+        }
+        Exchanged::Reused { ended } => {
+            tracing::warn!(account = %code.account, client = %client.id, "authorization code used twice: its session ended");
+            let mut entry = audit(AuditEvent::CodeReuse).refused("used_before").by(Actor::Client(client.id.clone()));
+            entry.what.session = ended;
+            state.audit.record(entry);
+            return Err(ExchangeCodeError::InvalidCode);
+        }
+        Exchanged::Invalid => return Err(ExchangeCodeError::InvalidCode),
+    };
+    let payload: CodePayload = serde_json::from_str(&payload).map_err(|error| ServiceError::Internal(error.into()))?;
+    // The session exists: whatever is refused from here on ends it again.
+    match answer(state, client, grant.clone(), payload, input.resource.as_deref(), now).await {
+        Ok(issued) => {
+            state.audit.record(audit(AuditEvent::SignIn).session(grant.session).by(Actor::Account));
+            Ok(issued)
+        }
+        Err(error) => {
+            state.redis.sessions.revoke(grant.account, grant.session, Reason::Revoked, now).await?;
+            Err(error)
+        }
+    }
+}
+
+async fn answer(
+    state: &AppState,
+    client: &Client,
+    mut grant: Grant,
+    payload: CodePayload,
+    resource: Option<&str>,
+    now: Timestamp,
+) -> Result<(Tokens, Option<IdToken>), ExchangeCodeError> {
+    // The consent may have been withdrawn since the code was issued.
+    if client.app.asks_consent && state.sql.consent(grant.account, client.id.as_str()).await?.is_none() {
+        return Err(ExchangeCodeError::InvalidCode);
+    }
+    if lacks_factor(state, &grant, now) {
+        return Err(ExchangeCodeError::InvalidCode);
+    }
+    if let Some(resource) = resource {
+        narrow(state, &mut grant, resource).ok_or(ExchangeCodeError::InvalidTarget)?;
+    }
+    let tokens = token_issuer::issue(state, &grant, now)?;
+    let id_token = id_tokens::issue(state, &grant, payload.nonce, &tokens.access_token, now).await?;
+    Ok((tokens, id_token))
+}
+
+/// Narrows the audiences of the next access token to one resource of the grant, beside the issuer. None if it is not one of them.
+pub(super) fn narrow(state: &AppState, grant: &mut Grant, resource: &str) -> Option<()> {
+    let client = grant.client.as_deref_mut()?;
+    if !client.audiences.iter().any(|audience| audience == resource) {
+        return None;
+    }
+    client.audiences.retain(|audience| audience == resource || *audience == state.config.issuer);
+    Some(())
+}

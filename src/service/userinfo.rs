@@ -1,0 +1,43 @@
+//! Returns the claims about the user of an access token that the granted scopes reveal (OpenID Connect Core 1.0, section 5.3).
+
+use crate::{
+    crypto::{access_token::IssuedToken, id_token::UserClaims},
+    domain::ids::AccountId,
+    service::{
+        authenticate::{AuthenticateError, check_session, verify_issued_token},
+        id_tokens::{self, has_scope},
+    },
+    state::AppState,
+};
+
+/// Why nothing is revealed.
+#[derive(Debug, thiserror::Error)]
+pub enum UserInfoError {
+    /// The scope `openid` was not granted.
+    #[error("the access token does not have the scope openid")]
+    InsufficientScope,
+    /// See [`AuthenticateError`].
+    #[error(transparent)]
+    Authenticate(#[from] AuthenticateError),
+}
+
+/// The account of an access token with the scope `openid`, and what its other scopes reveal. The session must be live.
+///
+/// # Errors
+/// [`UserInfoError`]
+pub async fn userinfo(state: &AppState, token: &str) -> Result<(AccountId, UserClaims), UserInfoError> {
+    let verified = match verify_issued_token(state, token).await.map_err(AuthenticateError::from)? {
+        IssuedToken::Session(verified) => verified,
+        IssuedToken::App(verified) if verified.aud.contains(&state.config.issuer) => verified,
+        IssuedToken::App(_) | IssuedToken::Client(_) => return Err(AuthenticateError::InvalidToken.into()),
+    };
+    let now = state.clock.now();
+    let live = state.redis.sessions.liveness(verified.sub, verified.sid, now).await.map_err(AuthenticateError::from)?;
+    check_session(&verified, live)?;
+    if !has_scope(&verified.scope, "openid") {
+        return Err(UserInfoError::InsufficientScope);
+    }
+    let claims = id_tokens::user_claims(state, verified.sub, &verified.scope).await.map_err(AuthenticateError::from)?;
+    let claims = claims.ok_or(AuthenticateError::InvalidToken)?;
+    Ok((verified.sub, claims))
+}

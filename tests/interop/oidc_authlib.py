@@ -1,0 +1,75 @@
+"""Signs a user in with Authlib: PKCE, the ID token, userinfo, refresh."""
+
+import json
+import os
+import sys
+import urllib.parse
+import urllib.request
+
+# allows an issuer without TLS
+os.environ["AUTHLIB_INSECURE_TRANSPORT"] = "1"
+
+from authlib.common.security import generate_token  # noqa: E402
+from authlib.integrations.httpx_client import OAuth2Client, OAuthError  # noqa: E402
+from joserfc import jwt  # noqa: E402
+from joserfc.jwk import KeySet  # noqa: E402
+
+given = json.loads(sys.argv[1])
+with urllib.request.urlopen(f"{given['issuer']}/.well-known/openid-configuration") as response:
+    server = json.load(response)
+with urllib.request.urlopen(server["jwks_uri"]) as response:
+    keys = KeySet.import_key_set(json.load(response))
+
+
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_):
+        return None
+
+
+def browse(url):
+    """The URL at which the browser, which has signed in, arrives at the app."""
+    opener = urllib.request.build_opener(NoRedirect)
+    try:
+        opener.open(urllib.request.Request(url, headers={"Cookie": given["cookie"]}))
+    except urllib.error.HTTPError as answer:
+        return answer.headers["Location"]
+    raise AssertionError(f"no redirect from {url}")
+
+
+for client_id, secret, method in [
+    ("shop", given["client_secret"], "client_secret_basic"),
+    ("shop", given["client_secret"], "client_secret_post"),
+    ("spa", None, "none"),
+]:
+    app = OAuth2Client(
+        client_id,
+        secret,
+        token_endpoint_auth_method=method,
+        scope="openid profile email",
+        redirect_uri=given["redirect_uri"],
+        code_challenge_method="S256",
+        token_endpoint=server["token_endpoint"],
+    )
+    verifier, nonce = generate_token(48), generate_token(20)
+    url, state = app.create_authorization_url(server["authorization_endpoint"], code_verifier=verifier, nonce=nonce)
+    callback = browse(url)
+    parameters = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(callback).query))
+    assert parameters["iss"] == given["issuer"]
+    token = app.fetch_token(authorization_response=callback, state=state, code_verifier=verifier)
+    claims = jwt.decode(token["id_token"], keys, algorithms=server["id_token_signing_alg_values_supported"]).claims
+    jwt.JWTClaimsRegistry(
+        iss={"essential": True, "value": given["issuer"]},
+        aud={"essential": True, "value": client_id},
+        nonce={"essential": True, "value": nonce},
+        sub={"essential": True, "value": given["subject"]},
+        exp={"essential": True},
+    ).validate(claims)
+    assert app.get(server["userinfo_endpoint"]).json()["email"] == "ada@example.com"
+    fresh = app.refresh_token(server["token_endpoint"], refresh_token=token["refresh_token"])
+    assert fresh["refresh_token"] != token["refresh_token"]
+    try:
+        app.fetch_token(authorization_response=callback, state=state, code_verifier=verifier)
+    except OAuthError as error:
+        assert error.error == "invalid_grant", error
+    else:
+        raise AssertionError("a code was used twice")

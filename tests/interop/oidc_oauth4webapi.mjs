@@ -1,0 +1,43 @@
+// Signs a user in with oauth4webapi: discovery, PKCE, the issuer in the response, the ID token, userinfo, refresh.
+import assert from 'node:assert/strict'
+import * as oauth from 'oauth4webapi'
+import { browse } from './oidc_browser.mjs'
+import { given } from './lines.mjs'
+
+const http = { [oauth.allowInsecureRequests]: true }
+const issuer = new URL(given.issuer)
+const server = await oauth.processDiscoveryResponse(issuer, await oauth.discoveryRequest(issuer, http))
+for (const [id, authentication] of [
+  ['shop', oauth.ClientSecretBasic(given.client_secret)],
+  ['spa', oauth.None()],
+]) {
+  const app = { client_id: id, require_auth_time: true }
+  const verifier = oauth.generateRandomCodeVerifier()
+  const [state, nonce] = [oauth.generateRandomState(), oauth.generateRandomNonce()]
+  const url = new URL(server.authorization_endpoint)
+  for (const [name, value] of Object.entries({
+    response_type: 'code',
+    client_id: id,
+    redirect_uri: given.redirect_uri,
+    scope: 'openid email',
+    code_challenge: await oauth.calculatePKCECodeChallenge(verifier),
+    code_challenge_method: 'S256',
+    state,
+    nonce,
+  })) {
+    url.searchParams.set(name, value)
+  }
+  const callback = await browse(url)
+  // refuses a response without the issuer that the metadata promises
+  const parameters = oauth.validateAuthResponse(server, app, callback, state)
+  const response = await oauth.authorizationCodeGrantRequest(server, app, authentication, parameters, given.redirect_uri, verifier, http)
+  const tokens = await oauth.processAuthorizationCodeResponse(server, app, response, { expectedNonce: nonce, requireIdToken: true })
+  const claims = oauth.getValidatedIdTokenClaims(tokens)
+  assert.deepEqual([claims.sub, claims.email], [given.subject, 'ada@example.com'])
+  await oauth.validateApplicationLevelSignature(server, response, http)
+  const user = await oauth.processUserInfoResponse(server, app, claims.sub, await oauth.userInfoRequest(server, app, tokens.access_token, http))
+  assert.equal(user.email, 'ada@example.com')
+  const refreshed = await oauth.refreshTokenGrantRequest(server, app, authentication, tokens.refresh_token, http)
+  assert.ok((await oauth.processRefreshTokenResponse(server, app, refreshed)).access_token)
+  assert.throws(() => oauth.validateAuthResponse({ ...server, issuer: 'https://other.example' }, app, callback, state))
+}

@@ -1,0 +1,260 @@
+//! `/oauth2/authorize`: what it answers to the client, and what to the user.
+
+use std::time::Duration;
+
+use latchkey::domain::{app_client::AppSettings, authentication::Acr};
+use reqwest::Method;
+
+use super::{Browser, CALLBACK, Request, claims, exchange, page_of, response_of, shop, sign_in, text, web};
+use crate::harness::test_cluster::TestCluster;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signed_in_browser_gets_code_with_state_and_issuer() {
+    let cluster = TestCluster::new();
+    let (node, shop) = shop(&cluster).await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    let answer = browser.authorize(&node, &Request::of(&shop.id)).await.expect(303);
+    let mut response = response_of(&answer);
+    assert!(response.remove("code").unwrap().starts_with("lk_ac_"));
+    assert_eq!(response.remove("state").as_deref(), Some("a state"));
+    assert_eq!(response.remove("iss").as_deref(), Some("https://auth.example.com"));
+    assert!(response.is_empty(), "{response:?}");
+    assert_eq!(answer.header("cache-control"), "no-store");
+    assert_eq!(answer.header("referrer-policy"), "no-referrer");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn browser_without_session_is_sent_to_sign_in_and_returns_with_handle() {
+    let cluster = TestCluster::new();
+    let (node, shop) = shop(&cluster).await;
+    let browser = Browser::default();
+    let answer = browser.authorize(&node, &Request::of(&shop.id)).await;
+    let (page, handle) = page_of(&node, &answer);
+    assert_eq!(page, "/account/sign-in");
+    let back = format!("/oauth2/authorize?request={handle}");
+    assert_eq!(page_of(&node, &browser.get(&node, &back).await), ("/account/sign-in".to_owned(), handle));
+    let browser = Browser::signed_in(&node, "ada").await;
+    let answer = browser.get(&node, &back).await;
+    assert_eq!(response_of(&answer)["state"], "a state");
+    // Once: a second tab, or the button to go back, gets no second code.
+    let again = browser.get(&node, &back).await.expect(400);
+    assert!(again.header("content-type").starts_with("text/html") && again.text.contains("answered already"));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn request_by_post_continues_with_get() {
+    let cluster = TestCluster::new();
+    let (node, shop) = shop(&cluster).await;
+    let form = node.request(Method::POST, "/oauth2/authorize").form(&Request::of(&shop.id).0);
+    let answer = node.send(form).await;
+    let (page, handle) = page_of(&node, &answer);
+    assert_eq!(page, "/oauth2/authorize");
+    let browser = Browser::signed_in(&node, "ada").await;
+    let answer = browser.get(&node, &format!("/oauth2/authorize?request={handle}")).await;
+    assert!(response_of(&answer).contains_key("code"));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn form_post_response_is_a_form_that_one_script_of_ours_submits() {
+    let cluster = TestCluster::new();
+    let (node, shop) = shop(&cluster).await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    let request = Request::of(&shop.id).with("response_mode", "form_post").with("state", "\"><script>");
+    let answer = browser.authorize(&node, &request).await.expect(200);
+    assert!(answer.header("content-security-policy").contains("script-src 'self'"));
+    assert!(answer.text.contains(&format!("<form method=\"post\" action=\"{CALLBACK}\">")), "{}", answer.text);
+    assert!(answer.text.contains("name=\"state\" value=\"&quot;&gt;&lt;script&gt;\""));
+    assert!(answer.text.contains("name=\"iss\" value=\"https://auth.example.com\""));
+    let (_, code) = answer.text.split_once("name=\"code\" value=\"").unwrap();
+    let tokens = exchange(&node, &shop, code.split('"').next().unwrap()).await.expect(200).json();
+    assert_eq!(claims(text(&tokens, "id_token"))["nonce"], "a nonce");
+    let script = node.get("/oauth2/submit.js", "").await.expect(200);
+    assert!(script.header("content-type").starts_with("text/javascript"));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn error_of_request_goes_to_client() {
+    let cluster = TestCluster::new();
+    let (node, shop) = shop(&cluster).await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    let valid = Request::of(&shop.id);
+    let short = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-c";
+    for (request, error) in [
+        (valid.without("response_type"), "invalid_request"),
+        (valid.with("response_type", "token"), "unsupported_response_type"),
+        (valid.with("response_type", "code id_token"), "unsupported_response_type"),
+        (valid.with("response_mode", "fragment"), "invalid_request"),
+        (valid.without("code_challenge"), "invalid_request"),
+        (valid.without("code_challenge_method"), "invalid_request"),
+        (valid.with("code_challenge_method", "plain"), "invalid_request"),
+        (valid.with("code_challenge", short), "invalid_request"),
+        (valid.with("scope", "unknown"), "invalid_scope"),
+        (valid.with("prompt", "none login"), "invalid_request"),
+        (valid.with("prompt", "unknown"), "invalid_request"),
+        (valid.with("max_age", "soon"), "invalid_request"),
+        (valid.with("max_age", "-1"), "invalid_request"),
+        (valid.with("acr_values", "aal3"), "unmet_authentication_requirements"),
+        (valid.with("id_token_hint", "e30.e30.e30"), "invalid_request"),
+        (valid.and("request", "e30.e30."), "request_not_supported"),
+        (valid.and("request_uri", "https://app.example.com/r"), "request_uri_not_supported"),
+        (valid.and("registration", "{}"), "registration_not_supported"),
+        (valid.and("resource", "https://other.example.com"), "invalid_target"),
+        (valid.and("nonce", "another"), "invalid_request"),
+        (valid.and("scope", "openid"), "invalid_request"),
+        (valid.with("login_hint", &"x".repeat(3000)), "invalid_request"),
+    ] {
+        let answer = browser.authorize(&node, &request).await.expect(303);
+        let response = response_of(&answer);
+        assert_eq!(response["error"], error, "{request:?}");
+        assert_eq!(response["iss"], "https://auth.example.com");
+        assert_eq!(response["state"], "a state", "{request:?}");
+        assert!(!response["error_description"].is_empty() && !response.contains_key("code"));
+    }
+    // A repeated state is not returned: it is ambiguous.
+    let response = response_of(&browser.authorize(&node, &valid.and("state", "another")).await);
+    assert_eq!((response["error"].as_str(), response.get("state")), ("invalid_request", None));
+    // The error arrives as the response would.
+    let request = valid.with("response_mode", "form_post").with("scope", "unknown");
+    let answer = browser.authorize(&node, &request).await.expect(200);
+    assert!(answer.text.contains("name=\"error\" value=\"invalid_scope\""));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn request_of_untrusted_client_or_redirect_uri_is_answered_to_user() {
+    let cluster = TestCluster::new();
+    let (node, shop) = shop(&cluster).await;
+    cluster.service_client("billing").await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    let valid = Request::of(&shop.id);
+    for request in [
+        valid.without("client_id"),
+        valid.with("client_id", "unknown"),
+        valid.with("client_id", "billing"),
+        valid.and("client_id", &shop.id),
+        valid.without("redirect_uri"),
+        valid.with("redirect_uri", "https://evil.example/callback"),
+        valid.with("redirect_uri", &format!("{CALLBACK}/")),
+        valid.and("redirect_uri", "https://evil.example"),
+        Request(vec![("request".to_owned(), "lk_ar_unknown".to_owned())]),
+    ] {
+        let answer = browser.authorize(&node, &request).await.expect(400);
+        assert!(answer.header("content-type").starts_with("text/html"), "{request:?}");
+        assert_eq!(answer.header("location"), "");
+        assert!(!answer.text.contains("evil.example"));
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prompt_none_never_shows_a_page() {
+    let cluster = TestCluster::new();
+    let (node, shop) = shop(&cluster).await;
+    let asking = web("asking");
+    let asking =
+        latchkey::service::clients::NewClient { app: AppSettings { asks_consent: true, ..asking.app }, ..asking };
+    cluster.service_client_with(asking).await;
+    let silent = Request::of(&shop.id).with("prompt", "none");
+    let error = async |browser: &Browser, request: &Request| {
+        response_of(&browser.authorize(&node, request).await.expect(303)).remove("error")
+    };
+    assert_eq!(error(&Browser::default(), &silent).await.as_deref(), Some("login_required"));
+    let browser = Browser::signed_in(&node, "ada").await;
+    cluster.advance(Duration::from_secs(1));
+    assert_eq!(error(&browser, &silent).await, None);
+    assert_eq!(error(&browser, &silent.with("client_id", "asking")).await.as_deref(), Some("consent_required"));
+    assert_eq!(error(&browser, &silent.with("acr_values", "aal2")).await.as_deref(), Some("login_required"));
+    cluster.advance(Duration::from_secs(61));
+    assert_eq!(error(&browser, &silent.with("max_age", "60")).await.as_deref(), Some("login_required"));
+    assert_eq!(error(&browser, &silent.with("max_age", "62")).await, None);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hint_of_another_user_requires_that_user() {
+    let cluster = TestCluster::new();
+    let (node, shop) = shop(&cluster).await;
+    node.account("bob").await;
+    let (ada, bob) = (Browser::signed_in(&node, "ada").await, Browser::signed_in(&node, "bob").await);
+    let hint = text(&sign_in(&node, &ada, &shop, "openid").await, "id_token").to_owned();
+    // Expired tokens are hints as well.
+    cluster.advance(Duration::from_hours(1));
+    let request = Request::of(&shop.id).with("id_token_hint", &hint);
+    assert!(response_of(&ada.authorize(&node, &request).await).contains_key("code"));
+    let silent = request.with("prompt", "none");
+    assert_eq!(response_of(&bob.authorize(&node, &silent).await)["error"], "login_required");
+    assert_eq!(page_of(&node, &bob.authorize(&node, &request).await).0, "/account/select-account");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prompt_login_and_max_age_require_a_new_authentication() {
+    let cluster = TestCluster::new();
+    let (node, shop) = shop(&cluster).await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    cluster.advance(Duration::from_secs(10));
+    for request in [
+        Request::of(&shop.id).with("prompt", "login"),
+        Request::of(&shop.id).with("prompt", "select_account"),
+        Request::of(&shop.id).with("max_age", "0"),
+        Request::of(&shop.id).with("max_age", "9"),
+    ] {
+        let (page, handle) = page_of(&node, &browser.authorize(&node, &request).await);
+        let chooses = request.0.contains(&("prompt".to_owned(), "select_account".to_owned()));
+        let expected = if chooses { "/account/select-account" } else { "/account/sign-in" };
+        assert_eq!(page, expected, "{request:?}");
+        let back = format!("/oauth2/authorize?request={handle}");
+        // The old session is not enough, however often the browser returns.
+        assert_eq!(page_of(&node, &browser.get(&node, &back).await).0, expected);
+        cluster.advance(Duration::from_secs(1));
+        let again = Browser::signed_in(&node, "ada").await;
+        let code = response_of(&again.get(&node, &back).await).remove("code").unwrap();
+        let tokens = exchange(&node, &shop, &code).await.expect(200).json();
+        assert_eq!(claims(text(&tokens, "id_token"))["auth_time"], node.state.clock.now().as_secs());
+        cluster.advance(Duration::from_secs(10));
+    }
+    let create = Request::of(&shop.id).with("prompt", "create");
+    assert_eq!(page_of(&node, &browser.authorize(&node, &create).await).0, "/account/register");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn acr_values_require_a_session_of_that_level() {
+    let cluster = TestCluster::new();
+    let (node, shop) = shop(&cluster).await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    cluster.advance(Duration::from_secs(1));
+    let request = Request::of(&shop.id).with("acr_values", "urn:unknown aal2");
+    let (page, handle) = page_of(&node, &browser.authorize(&node, &request).await);
+    assert_eq!(page, "/account/sign-in");
+    // An account without a second factor can't reach the level: the client learns that instead of an endless loop.
+    cluster.advance(Duration::from_secs(1));
+    let again = Browser::signed_in(&node, "ada").await;
+    let (_, other) = page_of(&node, &browser.authorize(&node, &request).await);
+    let response = response_of(&again.get(&node, &format!("/oauth2/authorize?request={other}")).await);
+    assert_eq!(response["error"], "unmet_authentication_requirements");
+    let strong = Browser::signed_in_at_aal2(&node, "ada").await;
+    let code = response_of(&strong.get(&node, &format!("/oauth2/authorize?request={handle}")).await);
+    let tokens = exchange(&node, &shop, &code["code"]).await.expect(200).json();
+    let id = claims(text(&tokens, "id_token"));
+    assert_eq!((text(&id, "acr"), &id["amr"]), (Acr::Aal2.as_str(), &serde_json::json!(["pwd", "otp", "mfa"])));
+    // The lowest of several counts.
+    let request = Request::of(&shop.id).with("acr_values", "aal2 aal1");
+    assert!(response_of(&browser.authorize(&node, &request).await).contains_key("code"));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_request_expires_after_ten_minutes() {
+    let cluster = TestCluster::new();
+    let (node, shop) = shop(&cluster).await;
+    let (_, handle) = page_of(&node, &Browser::default().authorize(&node, &Request::of(&shop.id)).await);
+    cluster.advance(Duration::from_secs(601));
+    let browser = Browser::default();
+    browser.get(&node, &format!("/oauth2/authorize?request={handle}")).await.expect(400);
+    node.stop().await;
+}

@@ -1,0 +1,72 @@
+//! Clients of each kind at the command line.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::binary::{Service, run};
+
+fn printed(folder: &Path, arguments: &[&str]) -> String {
+    let output = run(folder, arguments);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn client_add_prints_what_the_app_asks_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path());
+    let uri = "https://grafana.example.com/login/generic_oauth";
+    let add =
+        ["client", "add", "grafana", "--kind", "web", "--redirect-uri", uri, "--display-name", "Grafana", "--consent"];
+    let text = printed(folder.path(), &add);
+    let lines: std::collections::BTreeMap<_, _> = text.lines().filter_map(|line| line.split_once(": ")).collect();
+    assert_eq!(lines["client_id"], "grafana");
+    assert!(lines["client_secret"].starts_with("lk_cs_"));
+    assert_eq!((lines["scopes"], lines["redirect_uris"]), ("openid profile email offline_access", uri));
+    let metadata = service.client.get("/.well-known/openid-configuration", "").await.expect(200).json();
+    assert_eq!(lines["discovery"], format!("{}/.well-known/openid-configuration", lines["issuer"]));
+    for name in
+        ["issuer", "authorization_endpoint", "token_endpoint", "userinfo_endpoint", "end_session_endpoint", "jwks_uri"]
+    {
+        assert_eq!(metadata[name], lines[name], "{name}");
+    }
+    let shown: Value = serde_json::from_str(&printed(folder.path(), &["client", "show", "grafana", "--json"])).unwrap();
+    assert_eq!(
+        json!([shown["kind"], shown["name"], shown["redirect_uris"], shown["consent"], shown["grant_types"]]),
+        json!(["web", "Grafana", [uri], true, ["authorization_code", "refresh_token"]])
+    );
+    let public =
+        printed(folder.path(), &["client", "add", "spa", "--kind", "public", "--redirect-uri", "https://a.example/"]);
+    assert!(public.starts_with("client_id: spa\nissuer: ") && !public.contains("secret"), "{public}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn client_add_refuses_settings_that_contradict_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(Service::start(folder.path()));
+    for (arguments, message) in [
+        (&["--kind", "web"][..], "an app needs a --redirect-uri"),
+        (&["--redirect-uri", "https://a.example/"], "a service signs nobody in"),
+        (&["--kind", "web", "--redirect-uri", "http://a.example/"], "must be https"),
+        (&["--kind", "web", "--redirect-uri", "https://a.example/#x"], "must have no fragment"),
+        (&["--kind", "web", "--redirect-uri", "com.example.app:/cb"], "must be https"),
+        (
+            &["--kind", "public", "--redirect-uri", "com.example.app:/cb", "--auth-method", "client_secret_basic"],
+            "has no credentials",
+        ),
+        (
+            &["--kind", "web", "--redirect-uri", "https://a.example/", "--auth-method", "private_key_jwt"],
+            "--public-key",
+        ),
+        (
+            &["--kind", "public", "--redirect-uri", "https://a.example/", "--grant-type", "client_credentials"],
+            "has no credentials",
+        ),
+    ] {
+        let output = run(folder.path(), &[&["client", "add", "app"], arguments].concat());
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && errors.contains(message), "{arguments:?}: {errors}");
+    }
+}

@@ -1,0 +1,133 @@
+//! Authorization codes: single use (I11), short-lived, bound to all that they were issued for.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use latchkey::domain::event::Reason;
+
+use super::{
+    Browser, CALLBACK, Request, VERIFIER, error_of, exchange, exchange_with, public, refresh, shop, text, token, web,
+};
+use crate::harness::test_cluster::TestCluster;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i11_code_is_exchanged_once_by_sixteen_racers_on_two_nodes() {
+    let cluster = TestCluster::new();
+    let (one, shop) = shop(&cluster).await;
+    let other = cluster.node().await;
+    let browser = Browser::signed_in(&one, "ada").await;
+    for _ in 0..4 {
+        let code = browser.code(&one, &Request::of(&shop.id)).await;
+        let racers = (0..16).map(|n| exchange(if n % 2 == 0 { &one } else { &other }, &shop, &code));
+        let answers = join_all(racers).await;
+        let (won, lost): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 200);
+        assert_eq!((won.len(), lost.len()), (1, 15));
+        assert!(lost.iter().all(|answer| error_of(answer) == (400, "invalid_grant".to_owned())));
+        // The others were second uses: what the first one got does not work any more.
+        let tokens = won[0].json();
+        let refused = refresh(&one, &shop, text(&tokens, "refresh_token")).await;
+        assert_eq!(error_of(&refused), (400, "invalid_grant".to_owned()));
+    }
+    one.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn second_use_of_code_ends_session_of_first_use() {
+    let cluster = TestCluster::new();
+    let (node, shop) = shop(&cluster).await;
+    let service = cluster.service_client("api").await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    let code = browser.code(&node, &Request::of(&shop.id)).await;
+    let tokens = exchange(&node, &shop, &code).await.expect(200).json();
+    let userinfo = async || node.get("/oauth2/userinfo", text(&tokens, "access_token")).await.status.as_u16();
+    assert_eq!(userinfo().await, 200);
+    // A caller without the verifier or the client's secret can't end it.
+    let stranger = cluster.service_client_with(web("stranger")).await;
+    exchange(&node, &stranger, &code).await.expect(400);
+    exchange_with(&node, &shop, &code, CALLBACK, &VERIFIER.to_lowercase()).await.expect(400);
+    assert_eq!(userinfo().await, 200);
+    cluster.advance(Duration::from_secs(300));
+    assert_eq!(error_of(&exchange(&node, &shop, &code).await), (400, "invalid_grant".to_owned()));
+    assert_eq!(userinfo().await, 401);
+    assert_eq!(error_of(&refresh(&node, &shop, text(&tokens, "refresh_token")).await).1, "invalid_grant");
+    // The browser's session is untouched.
+    browser.code(&node, &Request::of(&shop.id)).await;
+    drop(service);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn code_is_bound_to_client_redirect_uri_and_verifier() {
+    let cluster = TestCluster::new();
+    let (node, shop) = shop(&cluster).await;
+    let other = cluster.service_client_with(web("other")).await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    let code = browser.code(&node, &Request::of(&shop.id)).await;
+    let invalid = (400, "invalid_grant".to_owned());
+    assert_eq!(error_of(&exchange(&node, &other, &code).await), invalid);
+    let uri = "https://app.example.com/other";
+    assert_eq!(error_of(&exchange_with(&node, &shop, &code, uri, VERIFIER).await), invalid);
+    let verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXl";
+    assert_eq!(error_of(&exchange_with(&node, &shop, &code, CALLBACK, verifier).await), invalid);
+    assert_eq!(error_of(&exchange_with(&node, &shop, &code, CALLBACK, "short").await), invalid);
+    assert_eq!(error_of(&exchange(&node, &shop, "lk_ac_unknown").await), invalid);
+    let without = [("grant_type", "authorization_code"), ("code", &code), ("redirect_uri", CALLBACK)];
+    assert_eq!(error_of(&token(&node, &shop, &without).await).1, "invalid_request");
+    // None of these has used it up.
+    exchange(&node, &shop, &code).await.expect(200);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn code_expires_after_a_minute_and_with_the_sign_in_behind_it() {
+    let cluster = TestCluster::new();
+    let (node, shop) = shop(&cluster).await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    let code = browser.code(&node, &Request::of(&shop.id)).await;
+    cluster.advance(Duration::from_secs(60));
+    exchange(&node, &shop, &code).await.expect(400);
+    let code = browser.code(&node, &Request::of(&shop.id)).await;
+    cluster.advance(Duration::from_secs(59));
+    exchange(&node, &shop, &code).await.expect(200);
+    // A password change ends the browser's session, and so the code.
+    let code = browser.code(&node, &Request::of(&shop.id)).await;
+    let tokens = node.login("ada").await;
+    node.change_password(&tokens.access, crate::harness::client::PASSWORD, "another verse of tidal engines")
+        .await
+        .expect(200);
+    assert_eq!(error_of(&exchange(&node, &shop, &code).await), (400, "invalid_grant".to_owned()));
+    // So does the end of the browser's session.
+    let browser = Browser::signed_in(&node, "ada").await;
+    let code = browser.code(&node, &Request::of(&shop.id)).await;
+    let (account, session) = browser.session.unwrap();
+    let now = node.state.clock.now();
+    node.state.redis.sessions.revoke_tree(account, session, Reason::Logout, now).await.unwrap();
+    assert_eq!(error_of(&exchange(&node, &shop, &code).await), (400, "invalid_grant".to_owned()));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn public_client_exchanges_code_without_secret() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let mut app = cluster.service_client_with(public("spa")).await;
+    let secret = std::mem::take(&mut app.secret);
+    let browser = Browser::signed_in(&node, "ada").await;
+    let code = browser.code(&node, &Request::of("spa")).await;
+    let form = [
+        ("grant_type", "authorization_code"),
+        ("client_id", "spa"),
+        ("code", &code),
+        ("redirect_uri", CALLBACK),
+        ("code_verifier", VERIFIER),
+    ];
+    // The hash in the database is of a secret that authenticates nobody.
+    let with_secret = node.request(reqwest::Method::POST, "/oauth2/token").form(&form);
+    let refused = node.send(with_secret.basic_auth("spa", Some(&secret))).await;
+    assert_eq!(error_of(&refused), (401, "invalid_client".to_owned()));
+    let tokens = node.send(node.request(reqwest::Method::POST, "/oauth2/token").form(&form)).await.expect(200).json();
+    refresh(&node, &app, text(&tokens, "refresh_token")).await.expect(200);
+    node.stop().await;
+}

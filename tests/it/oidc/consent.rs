@@ -1,0 +1,128 @@
+//! Consent: asked once, kept, shown and withdrawn.
+
+use std::time::Duration;
+
+use latchkey::{
+    crypto::authorization_code::RequestHandle,
+    domain::{app_client::AppSettings, session::Origin},
+    service::{
+        authorize::{self, AuthorizationError},
+        browser_session::{self, BrowserSession},
+        clients::NewClient,
+    },
+};
+
+use super::{Browser, Request, exchange, page_of, public, refresh, response_of, shop, sign_in, text, web};
+use crate::harness::test_cluster::{Node, TestCluster};
+
+fn asking(name: &str) -> NewClient {
+    let new = web(name);
+    let app = AppSettings { asks_consent: true, name: Some("The Forum".to_owned()), ..new.app };
+    NewClient { app, ..web(name) }
+}
+
+async fn session(node: &Node, browser: &Browser) -> BrowserSession {
+    let token = browser.cookie.as_ref().unwrap().split_once('=').unwrap().1;
+    browser_session::load(&node.state, token, &Origin::default()).await.unwrap().unwrap()
+}
+
+/// Consents as the page does, and returns the response of the client.
+async fn consent(node: &Node, browser: &Browser, handle: &str) -> String {
+    let parsed = RequestHandle::parse(handle).unwrap();
+    let session = session(node, browser).await;
+    let pending = authorize::pending(&node.state, &parsed, Some(&session)).await.unwrap();
+    assert_eq!(pending.step, Some(authorize::AuthorizeStep::Consent));
+    authorize::consent(&node.state, &parsed, &session).await.unwrap();
+    let answer = browser.get(node, &format!("/oauth2/authorize?request={handle}")).await;
+    response_of(&answer).remove("code").unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn consent_is_asked_once_for_each_scope() {
+    let cluster = TestCluster::new();
+    let (node, _) = shop(&cluster).await;
+    let forum = cluster.service_client_with(asking("forum")).await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    let request = Request::of("forum").with("scope", "openid email");
+    let (page, handle) = page_of(&node, &browser.authorize(&node, &request).await);
+    assert_eq!(page, "/account/consent");
+    let code = consent(&node, &browser, &handle).await;
+    exchange(&node, &forum, &code).await.expect(200);
+    browser.code(&node, &request).await;
+    let silent = request.with("prompt", "none");
+    browser.code(&node, &silent).await;
+    // Another scope, or `prompt=consent`, asks again.
+    let more = request.with("scope", "openid profile");
+    assert_eq!(page_of(&node, &browser.authorize(&node, &more).await).0, "/account/consent");
+    let again = request.with("prompt", "consent");
+    let (page, handle) = page_of(&node, &browser.authorize(&node, &again).await);
+    assert_eq!(page, "/account/consent");
+    consent(&node, &browser, &handle).await;
+    // Another account has allowed nothing.
+    node.account("bob").await;
+    let bob = Browser::signed_in(&node, "bob").await;
+    assert_eq!(page_of(&node, &bob.authorize(&node, &request).await).0, "/account/consent");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_consent_is_an_error_for_the_client() {
+    let cluster = TestCluster::new();
+    let (node, _) = shop(&cluster).await;
+    cluster.service_client_with(asking("forum")).await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    let (_, handle) = page_of(&node, &browser.authorize(&node, &Request::of("forum")).await);
+    let parsed = RequestHandle::parse(&handle).unwrap();
+    let response = authorize::deny(&node.state, &parsed, AuthorizationError::AccessDenied).await.unwrap();
+    let url = response.to_url();
+    assert!(url.contains("error=access_denied") && url.contains("state=a+state") && url.contains("iss=https"), "{url}");
+    browser.get(&node, &format!("/oauth2/authorize?request={handle}")).await.expect(400);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn withdrawn_consent_ends_sessions_of_the_app_and_its_codes() {
+    let cluster = TestCluster::new();
+    let (node, shop) = shop(&cluster).await;
+    let forum = cluster.service_client_with(asking("forum")).await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    let request = Request::of("forum").with("scope", "openid offline_access");
+    let (_, handle) = page_of(&node, &browser.authorize(&node, &request).await);
+    let code = consent(&node, &browser, &handle).await;
+    let tokens = exchange(&node, &forum, &code).await.expect(200).json();
+    let unused = browser.code(&node, &request).await;
+    let kept = sign_in(&node, &browser, &shop, "openid").await;
+    let own = node.login("ada").await;
+    let apps = node.get("/v1/me/consents", &own.access).await.expect(200).json();
+    let (first, second) = (&apps["apps"][0], &apps["apps"][1]);
+    assert_eq!((text(first, "client_id"), text(first, "name")), ("forum", "The Forum"));
+    assert_eq!((text(first, "scope"), &first["sessions"]), ("openid offline_access", &1.into()));
+    assert_eq!((text(second, "client_id"), &second["scope"]), ("shop", &serde_json::Value::Null));
+    node.delete("/v1/me/consents/forum", &own.access).await.expect(204);
+    refresh(&node, &forum, text(&tokens, "refresh_token")).await.expect(400);
+    exchange(&node, &forum, &unused).await.expect(400);
+    refresh(&node, &shop, text(&kept, "refresh_token")).await.expect(200);
+    assert_eq!(page_of(&node, &browser.authorize(&node, &request).await).0, "/account/consent");
+    let missing = node.delete("/v1/me/consents/forum", &own.access).await;
+    assert_eq!(missing.problem(), (404, "unknown_app".to_owned()));
+    node.stop().await;
+}
+
+/// RFC 8252, section 8.6: any program of the device could pose as such a client.
+#[tokio::test(flavor = "multi_thread")]
+async fn public_client_on_loopback_address_asks_before_its_first_sign_in() {
+    let cluster = TestCluster::new();
+    let (node, _) = shop(&cluster).await;
+    let app = AppSettings { redirect_uris: vec!["http://127.0.0.1/cb".to_owned()], ..AppSettings::default() };
+    cluster.service_client_with(NewClient { app, ..public("cli") }).await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    let request = Request::of("cli").with("redirect_uri", "http://127.0.0.1:49152/cb");
+    let (page, handle) = page_of(&node, &browser.authorize(&node, &request).await);
+    assert_eq!(page, "/account/consent");
+    let parsed = RequestHandle::parse(&handle).unwrap();
+    authorize::consent(&node.state, &parsed, &session(&node, &browser).await).await.unwrap();
+    cluster.advance(Duration::from_secs(5));
+    let answer = browser.authorize(&node, &request.with("redirect_uri", "http://127.0.0.1:1/cb")).await.expect(303);
+    assert!(answer.header("location").starts_with("http://127.0.0.1:1/cb?code="), "{answer:?}");
+    node.stop().await;
+}

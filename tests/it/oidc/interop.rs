@@ -1,0 +1,123 @@
+//! Unmodified client libraries sign a user in: discovery, PKCE, ID token, userinfo, refresh.
+
+use latchkey::domain::{app_client::AppSettings, clock::Clock};
+use openidconnect::{
+    AccessTokenHash, AsyncHttpClient, AuthorizationCode, ClientId, ClientSecret, CsrfToken, HttpRequest, HttpResponse,
+    IssuerUrl, Nonce, OAuth2TokenResponse, PkceCodeChallenge, RedirectUrl, Scope, TokenResponse,
+    core::{CoreAuthenticationFlow, CoreClient, CoreProviderMetadata, CoreUserInfoClaims},
+};
+use serde_json::json;
+use url::Url;
+
+use super::{Browser, public, web};
+use crate::{
+    harness::test_cluster::{Node, ServiceClient, TestCluster},
+    interop::run_program,
+};
+
+/// A node at its own issuer, with the apps `shop` and `spa`, and a browser that has signed in as ada.
+async fn provider() -> (TestCluster, Node, ServiceClient, Browser) {
+    let mut cluster = TestCluster::new();
+    // the programs use the system clock, too
+    cluster.clock = Clock::System;
+    let node = cluster.node_at_issuer().await;
+    node.account("ada").await;
+    let app =
+        |app: AppSettings| AppSettings { redirect_uris: vec!["https://app.example.com/callback".to_owned()], ..app };
+    let shop = web("shop");
+    let shop =
+        cluster.service_client_with(latchkey::service::clients::NewClient { app: app(shop.app), ..web("shop") }).await;
+    cluster.service_client_with(public("spa")).await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    (cluster, node, shop, browser)
+}
+
+async fn check(program: &'static str) {
+    let (cluster, node, shop, browser) = provider().await;
+    let (account, _) = browser.session.unwrap();
+    let given = json!({
+        "issuer": cluster.config.issuer,
+        "client_secret": shop.secret,
+        "redirect_uri": "https://app.example.com/callback",
+        "bye": "https://app.example.com/bye",
+        "subject": account.to_string(),
+        "cookie": browser.cookie,
+    });
+    run_program(program, given).await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn openid_client_signs_in() {
+    check("oidc_openid_client.mjs").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn oauth4webapi_signs_in() {
+    check("oidc_oauth4webapi.mjs").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn authlib_signs_in() {
+    check("oidc_authlib.py").await;
+}
+
+/// An HTTP client for `openidconnect`, which was built without one.
+async fn send(request: HttpRequest) -> Result<HttpResponse, reqwest::Error> {
+    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
+    let (parts, body) = request.into_parts();
+    let sent = client.request(parts.method, parts.uri.to_string()).headers(parts.headers).body(body).send().await?;
+    let (status, headers) = (sent.status(), sent.headers().clone());
+    let mut response = HttpResponse::new(sent.bytes().await?.to_vec());
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    Ok(response)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn openidconnect_crate_signs_in() {
+    let (cluster, node, shop, browser) = provider().await;
+    let http = &send;
+    fn assert_client<'a>(_: &impl AsyncHttpClient<'a>) {}
+    assert_client(http);
+    let issuer = IssuerUrl::new(cluster.config.issuer.clone()).unwrap();
+    let metadata = CoreProviderMetadata::discover_async(issuer, http).await.unwrap();
+    let app = CoreClient::from_provider_metadata(
+        metadata,
+        ClientId::new(shop.id.clone()),
+        Some(ClientSecret::new(shop.secret.clone())),
+    )
+    .set_redirect_uri(RedirectUrl::new("https://app.example.com/callback".to_owned()).unwrap());
+    let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
+    let (url, state, nonce) = app
+        .authorize_url(CoreAuthenticationFlow::AuthorizationCode, CsrfToken::new_random, Nonce::new_random)
+        .add_scope(Scope::new("email".to_owned()))
+        .add_scope(Scope::new("profile".to_owned()))
+        .set_pkce_challenge(challenge)
+        .url();
+    let path = url.as_str().strip_prefix(&node.base).unwrap();
+    let answer = browser.get(&node, path).await.expect(303);
+    let callback = Url::parse(answer.header("location")).unwrap();
+    let value = |name: &str| callback.query_pairs().find(|(it, _)| it == name).unwrap().1.into_owned();
+    assert_eq!(&value("state"), state.secret());
+    let code = AuthorizationCode::new(value("code"));
+    let tokens = app.exchange_code(code).unwrap().set_pkce_verifier(verifier).request_async(http).await.unwrap();
+    let id_token = tokens.id_token().unwrap();
+    let verifier = app.id_token_verifier();
+    let claims = id_token.claims(&verifier, &nonce).unwrap();
+    assert_eq!(claims.email().unwrap().as_str(), "ada@example.com");
+    let hash = AccessTokenHash::from_token(
+        tokens.access_token(),
+        id_token.signing_alg().unwrap(),
+        id_token.signing_key(&verifier).unwrap(),
+    );
+    assert_eq!(hash.unwrap(), *claims.access_token_hash().unwrap());
+    let subject = Some(claims.subject().clone());
+    let user: CoreUserInfoClaims =
+        app.user_info(tokens.access_token().clone(), subject).unwrap().request_async(http).await.unwrap();
+    assert_eq!(user.preferred_username().unwrap().as_str(), "ada");
+    let refreshed =
+        app.exchange_refresh_token(tokens.refresh_token().unwrap()).unwrap().request_async(http).await.unwrap();
+    assert!(refreshed.id_token().is_some());
+    node.stop().await;
+}

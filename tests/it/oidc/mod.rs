@@ -1,0 +1,262 @@
+//! OpenID Connect: apps that send their users to Latchkey (docs/openid-connect.md).
+
+mod attacks;
+mod authorize;
+mod clients;
+mod code;
+mod conformance;
+mod consent;
+mod interop;
+mod logout;
+mod single_sign_on;
+mod through_pages;
+mod tokens;
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use latchkey::{
+    crypto::authorization_code::s256,
+    domain::{
+        account::Identifier,
+        app_client::{AppSettings, ClientKind},
+        authentication::{Acr, Authentication, AuthenticationMethod, AuthenticationMethods},
+        ids::{AccountId, SessionId},
+        session::{Origin, OriginTag, Transport},
+    },
+    service::{browser_session, clients::NewClient},
+    store::redis::{Create, NewSession, SessionBasis},
+};
+use reqwest::Method;
+use serde_json::Value;
+use url::Url;
+
+use crate::harness::{
+    client::Answer,
+    test_cluster::{Node, ServiceClient, TestCluster},
+};
+
+/// The redirect URI of every app of these tests.
+pub const CALLBACK: &str = "https://app.example.com/callback";
+/// The code verifier of every request.
+pub const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+
+/// An app with a secret and the scopes of OpenID Connect.
+pub fn web(name: &str) -> NewClient {
+    NewClient {
+        name: name.to_owned(),
+        kind: ClientKind::Web,
+        app: AppSettings {
+            redirect_uris: vec![CALLBACK.to_owned()],
+            post_logout_redirect_uris: vec!["https://app.example.com/bye".to_owned()],
+            ..AppSettings::default()
+        },
+        ..NewClient::default()
+    }
+}
+
+/// An app without a secret.
+pub fn public(name: &str) -> NewClient {
+    NewClient { kind: ClientKind::Public, ..web(name) }
+}
+
+/// A node with the account `ada@example.com` and the app `shop`, whose secret is returned.
+pub async fn shop(cluster: &TestCluster) -> (Node, ServiceClient) {
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let shop = cluster.service_client_with(web("shop")).await;
+    (node, shop)
+}
+
+/// A browser: the cookie of its session, if it has signed in.
+#[derive(Clone, Debug, Default)]
+pub struct Browser {
+    pub cookie: Option<String>,
+    pub session: Option<(AccountId, SessionId)>,
+}
+
+impl Browser {
+    /// Signs in to an account by password.
+    pub async fn signed_in(node: &Node, name: &str) -> Self {
+        Self::signed_in_with(node, name, None).await
+    }
+
+    /// Signs in to an account with two factors.
+    pub async fn signed_in_at_aal2(node: &Node, name: &str) -> Self {
+        let methods = AuthenticationMethods::PASSWORD
+            .with(AuthenticationMethod::OneTimePassword)
+            .with(AuthenticationMethod::MultipleFactors);
+        let authentication = Authentication { at: node.state.clock.now(), methods, acr: Acr::Aal2 };
+        Self::signed_in_with(node, name, Some(authentication)).await
+    }
+
+    async fn signed_in_with(node: &Node, name: &str, authentication: Option<Authentication>) -> Self {
+        let identifier = Identifier::parse(name);
+        let account = node.state.sql.find_account(&identifier).await.unwrap().unwrap();
+        let settings = &node.state.config.session;
+        let new = NewSession {
+            id: node.state.entropy.session_id(),
+            account: account.id,
+            roles: account.roles.clone(),
+            further_claims: Default::default(),
+            claims_version: account.claims_version,
+            epoch: account.epoch,
+            transport: Transport::Browser,
+            origin: Origin { user_agent: Some("Firefox".to_owned()), ..Origin::default() },
+            tag: OriginTag::default(),
+            basis: SessionBasis { authentication, ..SessionBasis::default() },
+            idle_timeout: settings.idle_timeout,
+            absolute_timeout: settings.absolute_timeout,
+            max_per_account: settings.max_per_account,
+        };
+        let id = new.id;
+        let created = node.state.redis.sessions.create(new, node.state.clock.now()).await.unwrap();
+        assert!(matches!(created, Create::Created { .. }));
+        let token = browser_session::credential(&node.state, account.id, id);
+        let cookie = format!("__Host-latchkey-browser={}", token.expose());
+        Self { cookie: Some(cookie), session: Some((account.id, id)) }
+    }
+
+    /// Requests a URL of the node.
+    pub async fn get(&self, node: &Node, path: &str) -> Answer {
+        let request = node.request(Method::GET, path);
+        node.send(self.with_cookie(request)).await
+    }
+
+    /// Adds the browser's cookie.
+    pub fn with_cookie(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+        match &self.cookie {
+            Some(cookie) => request.header("cookie", cookie),
+            None => request,
+        }
+    }
+
+    /// Sends an authorization request.
+    pub async fn authorize(&self, node: &Node, request: &Request) -> Answer {
+        self.get(node, &format!("/oauth2/authorize?{}", request.query())).await
+    }
+
+    /// The code for a request that needs nothing more of the user.
+    pub async fn code(&self, node: &Node, request: &Request) -> String {
+        let answer = self.authorize(node, request).await.expect(303);
+        response_of(&answer).remove("code").unwrap_or_else(|| panic!("{answer:?}"))
+    }
+}
+
+/// The parameters of an authorization request.
+#[derive(Clone, Debug)]
+pub struct Request(pub Vec<(String, String)>);
+
+impl Request {
+    /// A request of an app for the scope `openid profile email`.
+    pub fn of(client_id: &str) -> Self {
+        let parameters = [
+            ("response_type", "code"),
+            ("client_id", client_id),
+            ("redirect_uri", CALLBACK),
+            ("scope", "openid profile email"),
+            ("state", "a state"),
+            ("nonce", "a nonce"),
+            ("code_challenge", &s256(VERIFIER)),
+            ("code_challenge_method", "S256"),
+        ];
+        Self(parameters.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+    }
+
+    /// With another value of a parameter.
+    pub fn with(&self, name: &str, value: &str) -> Self {
+        let mut parameters = self.without(name).0;
+        parameters.push((name.to_owned(), value.to_owned()));
+        Self(parameters)
+    }
+
+    /// With one more parameter.
+    pub fn and(&self, name: &str, value: &str) -> Self {
+        let mut parameters = self.0.clone();
+        parameters.push((name.to_owned(), value.to_owned()));
+        Self(parameters)
+    }
+
+    /// Without a parameter.
+    pub fn without(&self, name: &str) -> Self {
+        Self(self.0.iter().filter(|(it, _)| it != name).cloned().collect())
+    }
+
+    /// As a query.
+    pub fn query(&self) -> String {
+        url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&self.0).finish()
+    }
+}
+
+/// The parameters of the redirect to [`CALLBACK`].
+#[track_caller]
+pub fn response_of(answer: &Answer) -> std::collections::BTreeMap<String, String> {
+    let location = answer.header("location");
+    assert!(location.starts_with(CALLBACK), "{answer:?}");
+    Url::parse(location).unwrap().query_pairs().into_owned().collect()
+}
+
+/// The path of the page to which a browser is sent, and the handle of the request.
+#[track_caller]
+pub fn page_of(node: &Node, answer: &Answer) -> (String, String) {
+    assert_eq!(answer.status, 303, "{answer:?}");
+    let location = answer.header("location").strip_prefix(&node.state.config.issuer).expect(answer.header("location"));
+    let (path, handle) = location.split_once("?request=").expect(location);
+    assert!(handle.starts_with("lk_ar_"), "{location}");
+    (path.to_owned(), handle.to_owned())
+}
+
+/// Exchanges a code at the token endpoint, with a secret in the header, or without.
+pub async fn exchange(node: &Node, client: &ServiceClient, code: &str) -> Answer {
+    exchange_with(node, client, code, CALLBACK, VERIFIER).await
+}
+
+/// Exchanges a code with another redirect URI or verifier.
+pub async fn exchange_with(
+    node: &Node,
+    client: &ServiceClient,
+    code: &str,
+    redirect_uri: &str,
+    verifier: &str,
+) -> Answer {
+    let form = [
+        ("grant_type", "authorization_code"),
+        ("code", code),
+        ("redirect_uri", redirect_uri),
+        ("code_verifier", verifier),
+    ];
+    token(node, client, &form).await
+}
+
+/// Refreshes the tokens of an app.
+pub async fn refresh(node: &Node, client: &ServiceClient, refresh_token: &str) -> Answer {
+    token(node, client, &[("grant_type", "refresh_token"), ("refresh_token", refresh_token)]).await
+}
+
+/// Calls the token endpoint as a client. An empty secret is that of a public client.
+pub async fn token(node: &Node, client: &ServiceClient, form: &[(&str, &str)]) -> Answer {
+    let request = node.request(Method::POST, "/oauth2/token").form(form);
+    node.send(request.basic_auth(&client.id, Some(&client.secret))).await
+}
+
+/// The tokens of an app that a browser signs in to.
+pub async fn sign_in(node: &Node, browser: &Browser, client: &ServiceClient, scope: &str) -> Value {
+    let code = browser.code(node, &Request::of(&client.id).with("scope", scope)).await;
+    exchange(node, client, &code).await.expect(200).json()
+}
+
+/// The claims of a JWT, unverified.
+pub fn claims(token: &str) -> Value {
+    let payload = token.split('.').nth(1).unwrap();
+    serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
+}
+
+/// The value of a text field.
+#[track_caller]
+pub fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+    value[field].as_str().unwrap_or_else(|| panic!("no {field} in {value}"))
+}
+
+/// `error` of an OAuth error.
+#[track_caller]
+pub fn error_of(answer: &Answer) -> (u16, String) {
+    (answer.status.as_u16(), answer.text_of("error"))
+}

@@ -1,0 +1,213 @@
+//! Single sign-on: the sessions of apps belong to the browser's, and end with it.
+
+use std::time::Duration;
+
+use latchkey::{
+    domain::{account::Roles, event::Reason},
+    service::{accounts, browser_session},
+};
+
+use super::{Browser, Request, claims, exchange, public, refresh, shop, sign_in, text, web};
+use crate::harness::{events, test_cluster::TestCluster};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i3_end_of_browsers_session_ends_its_apps_on_every_node() {
+    let cluster = TestCluster::new();
+    let (one, shop) = shop(&cluster).await;
+    let other = cluster.node().await;
+    cluster.wait_for_peers().await;
+    let forum = cluster.service_client_with(web("forum")).await;
+    let browser = Browser::signed_in(&one, "ada").await;
+    let elsewhere = Browser::signed_in(&one, "ada").await;
+    let ended = [sign_in(&one, &browser, &shop, "openid").await, sign_in(&one, &browser, &forum, "openid").await];
+    let offline = sign_in(&one, &browser, &shop, "openid offline_access").await;
+    let others = sign_in(&one, &elsewhere, &shop, "openid").await;
+    for tokens in &ended {
+        other.get("/oauth2/userinfo", text(tokens, "access_token")).await.expect(200);
+    }
+    let own = one.login("ada").await;
+    let (_, session) = browser.session.unwrap();
+    one.delete(&format!("/v1/sessions/{session}"), &own.access).await.expect(204);
+    for (tokens, client) in ended.iter().zip([&shop, &forum]) {
+        other.get("/oauth2/userinfo", text(tokens, "access_token")).await.expect(401);
+        refresh(&other, client, text(tokens, "refresh_token")).await.expect(400);
+    }
+    // What was granted for longer continues, and so does the other browser's.
+    refresh(&other, &shop, text(&offline, "refresh_token")).await.expect(200);
+    refresh(&other, &shop, text(&others, "refresh_token")).await.expect(200);
+    super::page_of(&other, &browser.authorize(&other, &Request::of(&shop.id)).await);
+    one.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i15_every_end_of_an_apps_session_is_reported() {
+    let cluster = TestCluster::new();
+    let (node, shop) = shop(&cluster).await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    let tokens = sign_in(&node, &browser, &shop, "openid").await;
+    let sid = text(&claims(text(&tokens, "id_token")), "sid").to_owned();
+    let (account, session) = browser.session.unwrap();
+    let now = node.state.clock.now();
+    node.state.redis.sessions.revoke_tree(account, session, Reason::Logout, now).await.unwrap();
+    let stream = node.state.redis.sessions.list(account, now).await.unwrap();
+    assert!(stream.is_empty());
+    let ended = events::sessions_and_causes(&cluster.redis, account);
+    assert_eq!(ended, [(sid, "logout".to_owned()), (session.to_string(), "logout".to_owned())]);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i5_i16_account_wide_changes_reach_apps() {
+    let cluster = TestCluster::new();
+    let (node, shop) = shop(&cluster).await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    let tokens = sign_in(&node, &browser, &shop, "openid").await;
+    let (account, _) = browser.session.unwrap();
+    let state = &node.state;
+    let roles = |names: &[&str]| Roles::parse(names).unwrap();
+    accounts::change_roles(state, account, &roles(&["admin"]), &roles(&[])).await.unwrap();
+    assert_eq!(
+        node.get("/oauth2/userinfo", text(&tokens, "access_token")).await.problem(),
+        (401, "claims_changed".to_owned())
+    );
+    let tokens = refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(200).json();
+    assert_eq!(claims(text(&tokens, "access_token"))["roles"], serde_json::json!(["admin"]));
+    let later = sign_in(&node, &browser, &shop, "openid offline_access").await;
+    assert_eq!(claims(text(&later, "access_token"))["roles"], serde_json::json!(["admin"]));
+    let own = node.login("ada").await;
+    let new = "another verse of tidal engines";
+    node.change_password(&own.access, crate::harness::client::PASSWORD, new).await.expect(200);
+    for tokens in [&tokens, &later] {
+        refresh(&node, &shop, text(tokens, "refresh_token")).await.expect(400);
+        node.get("/oauth2/userinfo", text(tokens, "access_token")).await.expect(401);
+    }
+    super::page_of(&node, &browser.authorize(&node, &Request::of(&shop.id)).await);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i14_grant_has_the_level_of_the_browsers_session() {
+    let cluster = TestCluster::new();
+    let (node, shop) = shop(&cluster).await;
+    for (browser, acr) in
+        [(Browser::signed_in(&node, "ada").await, "aal1"), (Browser::signed_in_at_aal2(&node, "ada").await, "aal2")]
+    {
+        let tokens = sign_in(&node, &browser, &shop, "openid offline_access").await;
+        let again = refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(200).json();
+        for tokens in [&tokens, &again] {
+            assert_eq!(claims(text(tokens, "id_token"))["acr"], acr);
+            assert_eq!(claims(text(tokens, "access_token"))["acr"], acr);
+        }
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_sign_in_renews_session_id_and_keeps_apps_of_the_same_account() {
+    let cluster = TestCluster::new();
+    let (node, shop) = shop(&cluster).await;
+    node.account("bob").await;
+    let state = &node.state;
+    let load = async |browser: &Browser| {
+        let token = browser.cookie.as_ref().unwrap().split_once('=').unwrap().1;
+        browser_session::load(state, token, &latchkey::domain::session::Origin::default()).await.unwrap()
+    };
+    let first = Browser::signed_in(&node, "ada").await;
+    let tokens = sign_in(&node, &first, &shop, "openid").await;
+    let second = Browser::signed_in(&node, "ada").await;
+    let (account, session) = second.session.unwrap();
+    browser_session::renew(state, &load(&first).await.unwrap(), account, session, None).await.unwrap();
+    assert_eq!(load(&first).await, None, "the former id has ended");
+    let tokens = refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(200).json();
+    // The app's session belongs to the new one now.
+    let third = Browser::signed_in(&node, "bob").await;
+    let (account, session) = third.session.unwrap();
+    browser_session::renew(state, &load(&second).await.unwrap(), account, session, None).await.unwrap();
+    assert_eq!(load(&second).await, None);
+    refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(400);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn browsers_session_is_extended_by_use_and_has_no_tokens() {
+    let mut cluster = TestCluster::new();
+    cluster.config.session.idle_timeout = Duration::from_hours(1);
+    let (node, shop) = shop(&cluster).await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    for _ in 0..4 {
+        cluster.advance(Duration::from_mins(45));
+        browser.code(&node, &Request::of(&shop.id)).await;
+    }
+    let cookie = browser.cookie.clone().unwrap();
+    let token = cookie.split_once('=').unwrap().1;
+    node.refresh(token).await.expect(401);
+    let own = node.login("ada").await;
+    let sessions = node.get("/v1/sessions", &own.access).await.json();
+    assert_eq!(sessions["sessions"].as_array().unwrap().len(), 2);
+    assert_eq!(sessions["sessions"][0]["browser"], true);
+    cluster.advance(Duration::from_mins(61));
+    super::page_of(&node, &browser.authorize(&node, &Request::of(&shop.id)).await);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn session_cap_never_ends_the_browsers_session_of_a_new_grant_and_never_orphans() {
+    let mut cluster = TestCluster::new();
+    cluster.config.session.max_per_account = 3;
+    let (node, shop) = shop(&cluster).await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    let mut all = Vec::new();
+    for _ in 0..6 {
+        cluster.advance(Duration::from_secs(1));
+        all.push(sign_in(&node, &browser, &shop, "openid").await);
+    }
+    let (account, _) = browser.session.unwrap();
+    assert_eq!(node.state.redis.sessions.list(account, node.state.clock.now()).await.unwrap().len(), 3);
+    refresh(&node, &shop, text(&all[5], "refresh_token")).await.expect(200);
+    refresh(&node, &shop, text(&all[0], "refresh_token")).await.expect(400);
+    // A sign-in elsewhere ends the oldest: the browser's session, and all of its apps.
+    cluster.advance(Duration::from_secs(1));
+    let own = node.login("ada").await;
+    let left = node.get("/v1/sessions", &own.access).await.json();
+    assert_eq!(left["sessions"].as_array().unwrap().len(), 1, "{left}");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn second_app_needs_no_second_sign_in() {
+    let cluster = TestCluster::new();
+    let (node, shop) = shop(&cluster).await;
+    let mut spa = cluster.service_client_with(public("spa")).await;
+    spa.secret.clear();
+    let browser = Browser::signed_in(&node, "ada").await;
+    let first = sign_in(&node, &browser, &shop, "openid").await;
+    let code = browser.code(&node, &Request::of("spa").with("prompt", "none")).await;
+    let second = exchange(&node, &spa, &code).await.expect(200).json();
+    let (one, other) = (claims(text(&first, "id_token")), claims(text(&second, "id_token")));
+    assert_eq!((&one["sub"], &one["auth_time"]), (&other["sub"], &other["auth_time"]));
+    assert_ne!(one["sid"], other["sid"]);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn list_of_sessions_shows_the_app() {
+    let cluster = TestCluster::new();
+    let (node, shop) = shop(&cluster).await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    cluster.advance(Duration::from_secs(1));
+    sign_in(&node, &browser, &shop, "openid").await;
+    cluster.advance(Duration::from_secs(1));
+    sign_in(&node, &browser, &shop, "openid offline_access").await;
+    cluster.advance(Duration::from_secs(1));
+    let own = node.login("ada").await;
+    let listed = node.get("/v1/sessions", &own.access).await.expect(200).json();
+    let shown: Vec<_> = listed["sessions"].as_array().unwrap().iter().collect();
+    let (_, id) = browser.session.unwrap();
+    let parents = shown.iter().map(|session| session["parent"].as_str()).collect::<Vec<_>>();
+    assert_eq!(parents, [None, Some(id.to_string().as_str()), None, None]);
+    let apps = shown.iter().map(|session| session["app"].as_str()).collect::<Vec<_>>();
+    assert_eq!(apps, [None, Some("shop"), Some("shop"), None]);
+    assert_eq!((&shown[1]["user_agent"], &shown[1]["client_id"]), (&serde_json::Value::Null, &"shop".into()));
+    node.stop().await;
+}

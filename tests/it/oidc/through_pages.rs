@@ -1,0 +1,81 @@
+//! The whole way through Latchkey's own pages: from the app to the sign-in, the consent, and back.
+
+use latchkey::{domain::app_client::AppSettings, service::clients::NewClient};
+
+use super::{Request, claims, exchange, refresh, response_of, shop, text, web};
+use crate::{
+    harness::{
+        client::{Answer, PASSWORD},
+        test_cluster::{Node, TestCluster},
+    },
+    pages::visitor::{Visitor, actions},
+};
+
+/// Opens the page of the service to which an answer leads.
+async fn follow(node: &Node, visitor: &mut Visitor, answer: &Answer) -> Answer {
+    let location = answer.header("location");
+    let path = location.strip_prefix(&node.state.config.issuer).unwrap_or(location).to_owned();
+    visitor.open(&path).await
+}
+
+/// The address to which a page sends its form.
+fn action(page: &Answer, path: &str) -> String {
+    let found = actions(page).into_iter().find(|action| action.starts_with(path));
+    found.unwrap_or_else(|| panic!("no form for {path} in {}", page.text)).replace("&amp;", "&")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn user_signs_in_on_the_page_and_returns_to_the_app() {
+    let cluster = TestCluster::new();
+    let (node, shop) = shop(&cluster).await;
+    let mut visitor = Visitor::new(&node);
+    let sent = visitor.open(&format!("/oauth2/authorize?{}", Request::of(&shop.id).query())).await.expect(303);
+    let page = follow(&node, &mut visitor, &sent).await.expect(200);
+    let form = action(&page, "/account/sign-in");
+    let wrong = visitor.submit(&form, &[("identifier", "ada"), ("password", "wrong")]).await;
+    assert_eq!(wrong.header("location"), "", "{wrong:?}");
+    let right = visitor.submit(&form, &[("identifier", "ada"), ("password", PASSWORD)]).await.expect(303);
+    let back = follow(&node, &mut visitor, &right).await.expect(303);
+    let code = response_of(&back).remove("code").unwrap();
+    let tokens = exchange(&node, &shop, &code).await.expect(200).json();
+    assert_eq!(claims(text(&tokens, "id_token"))["email"], "ada@example.com");
+    // The next app needs no page.
+    cluster.service_client_with(web("forum")).await;
+    let next = visitor.open(&format!("/oauth2/authorize?{}", Request::of("forum").query())).await.expect(303);
+    assert!(response_of(&next).contains_key("code"));
+    // Signed out on the page, the app is signed out as well.
+    let devices = visitor.open("/account/devices").await.expect(200);
+    assert!(devices.text.contains("shop"), "{}", devices.text);
+    visitor.submit("/account/sign-out", &[]).await.expect(303);
+    refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(400);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn user_consents_or_refuses_on_the_page() {
+    let cluster = TestCluster::new();
+    let (node, _) = shop(&cluster).await;
+    let app = AppSettings { asks_consent: true, name: Some("The Forum".to_owned()), ..web("forum").app };
+    cluster.service_client_with(NewClient { app, ..web("forum") }).await;
+    for (mode, decision) in [("query", "deny"), ("form_post", "deny"), ("query", "allow")] {
+        let mut visitor = Visitor::new(&node);
+        let request = Request::of("forum").with("response_mode", mode);
+        let sent = visitor.open(&format!("/oauth2/authorize?{}", request.query())).await.expect(303);
+        let page = follow(&node, &mut visitor, &sent).await.expect(200);
+        let form = action(&page, "/account/sign-in");
+        let right = visitor.submit(&form, &[("identifier", "ada"), ("password", PASSWORD)]).await.expect(303);
+        let asked = follow(&node, &mut visitor, &right).await.expect(303);
+        let page = follow(&node, &mut visitor, &asked).await.expect(200);
+        assert!(page.text.contains("The Forum"), "{}", page.text);
+        let answer = visitor.submit(&action(&page, "/account/consent"), &[("decision", decision)]).await;
+        match (mode, decision) {
+            ("form_post", _) => assert!(answer.text.contains("name=\"error\" value=\"access_denied\""), "{answer:?}"),
+            (_, "deny") => assert_eq!(response_of(&answer)["error"], "access_denied"),
+            _ => {
+                let back = follow(&node, &mut visitor, &answer).await.expect(303);
+                assert!(response_of(&back).contains_key("code"));
+            }
+        }
+    }
+    node.stop().await;
+}

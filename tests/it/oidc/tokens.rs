@@ -1,0 +1,253 @@
+//! The tokens of apps: ID tokens, access tokens and refresh tokens, and the userinfo endpoint.
+
+use std::time::Duration;
+
+use latchkey::{
+    domain::{app_client::AppSettings, key::Algorithm},
+    service::clients::NewClient,
+};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{Browser, Request, claims, error_of, exchange, public, refresh, shop, sign_in, text, token, web};
+use crate::harness::test_cluster::TestCluster;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn id_token_has_the_claims_of_openid_connect_core() {
+    for algorithm in [Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256] {
+        let mut cluster = TestCluster::new();
+        cluster.config.keys.algorithm = algorithm;
+        let (node, shop) = shop(&cluster).await;
+        let browser = Browser::signed_in(&node, "ada").await;
+        let began = node.state.clock.now().as_secs();
+        cluster.advance(Duration::from_secs(100));
+        let tokens = sign_in(&node, &browser, &shop, "openid profile email").await;
+        let id = claims(text(&tokens, "id_token"));
+        let access = claims(text(&tokens, "access_token"));
+        let now = node.state.clock.now().as_secs();
+        assert_eq!(
+            json!([
+                id["iss"],
+                id["aud"],
+                id["sub"],
+                id["sid"],
+                id["iat"],
+                id["auth_time"],
+                id["acr"],
+                id["amr"],
+                id["nonce"]
+            ]),
+            json!([
+                "https://auth.example.com",
+                "shop",
+                access["sub"],
+                access["sid"],
+                now,
+                began,
+                "aal1",
+                ["pwd"],
+                "a nonce"
+            ])
+        );
+        assert_eq!((&id["email"], &id["preferred_username"]), (&json!("ada@example.com"), &json!("ada")));
+        assert_eq!(id["exp"], access["exp"]);
+        let header = text(&tokens, "id_token").split('.').next().unwrap();
+        let header: Value =
+            serde_json::from_slice(&base64::Engine::decode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, header).unwrap())
+                .unwrap();
+        assert_eq!((&header["typ"], &header["alg"]), (&json!("JWT"), &json!(algorithm.as_str())));
+        let hash = text(&id, "at_hash");
+        assert_eq!(hash.len(), if algorithm == Algorithm::EdDsa { 43 } else { 22 });
+        let metadata = node.get("/.well-known/openid-configuration", "").await.json();
+        assert_eq!(metadata["id_token_signing_alg_values_supported"], json!([algorithm.as_str()]));
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn userinfo_reveals_what_the_scopes_allow() {
+    let cluster = TestCluster::new();
+    let (node, shop) = shop(&cluster).await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    let of = async |scope: &str| {
+        let tokens = sign_in(&node, &browser, &shop, scope).await;
+        assert_eq!(tokens["scope"], scope);
+        node.get("/oauth2/userinfo", text(&tokens, "access_token")).await
+    };
+    let fields = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(fields(&of("openid").await.expect(200).json()), ["sub"]);
+    let email = of("openid email").await.expect(200).json();
+    assert_eq!((&email["email"], &email["email_verified"]), (&json!("ada@example.com"), &json!(false)));
+    let all = of("openid profile email").await.expect(200).json();
+    assert_eq!(fields(&all), ["email", "email_verified", "name", "preferred_username", "sub", "updated_at"]);
+    assert_eq!(of("profile").await.json()["code"], "insufficient_scope");
+    let tokens = sign_in(&node, &browser, &shop, "openid").await;
+    let post = node.request(Method::POST, "/oauth2/userinfo").bearer_auth(text(&tokens, "access_token"));
+    assert_eq!(node.send(post).await.expect(200).text_of("sub"), claims(text(&tokens, "id_token"))["sub"]);
+    for refused in [text(&tokens, "id_token"), "x", text(&tokens, "refresh_token")] {
+        assert_eq!(node.get("/oauth2/userinfo", refused).await.problem(), (401, "invalid_token".to_owned()));
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn access_token_of_app_does_not_open_the_account() {
+    let cluster = TestCluster::new();
+    let (node, shop) = shop(&cluster).await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    let tokens = sign_in(&node, &browser, &shop, "openid profile email offline_access").await;
+    let access = text(&tokens, "access_token");
+    assert_eq!(claims(access)["aud"], "https://auth.example.com");
+    for path in ["/v1/me", "/v1/sessions", "/v1/verify", "/v1/me/consents"] {
+        assert_eq!(node.get(path, access).await.problem(), (401, "invalid_token".to_owned()), "{path}");
+    }
+    // Nor does one for the service's own audience without the scope of its API.
+    let audiences = vec!["latchkey".to_owned()];
+    let insider = cluster.service_client_with(NewClient { audiences, ..web("insider") }).await;
+    let tokens = sign_in(&node, &browser, &insider, "openid").await;
+    let access = text(&tokens, "access_token");
+    assert_eq!(claims(access)["aud"], json!(["latchkey", "https://auth.example.com"]));
+    assert_eq!(node.get("/v1/me", access).await.problem(), (403, "insufficient_scope".to_owned()));
+    node.get("/oauth2/userinfo", access).await.expect(200);
+    // Its refresh token is not one of the first-party app.
+    node.refresh(text(&tokens, "refresh_token")).await.expect(401);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refresh_requires_the_client_of_the_session() {
+    let cluster = TestCluster::new();
+    let (node, shop) = shop(&cluster).await;
+    let other = cluster.service_client_with(web("other")).await;
+    let mut spa = cluster.service_client_with(public("spa")).await;
+    spa.secret.clear();
+    let service = cluster.service_client("api").await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    let tokens = sign_in(&node, &browser, &shop, "openid").await;
+    let first = text(&tokens, "refresh_token").to_owned();
+    let invalid = (400, "invalid_grant".to_owned());
+    for client in [&other, &spa, &service] {
+        assert_eq!(error_of(&refresh(&node, client, &first).await), invalid, "{}", client.id);
+    }
+    let form = [("grant_type", "refresh_token"), ("refresh_token", &first)];
+    let by_app = node.send(node.request(Method::POST, "/oauth2/token").form(&form)).await;
+    assert_eq!(error_of(&by_app), invalid);
+    let nameless = [("grant_type", "refresh_token"), ("refresh_token", first.as_str()), ("client_id", "shop")];
+    let by_name = node.send(node.request(Method::POST, "/oauth2/token").form(&nameless)).await;
+    assert_eq!(error_of(&by_name), (401, "invalid_client".to_owned()));
+    // None of these has advanced or ended the session.
+    let second = refresh(&node, &shop, &first).await.expect(200).json();
+    assert_ne!(second["refresh_token"], first);
+    let id = claims(text(&second, "id_token"));
+    assert_eq!((&id["sid"], &id["nonce"]), (&claims(text(&tokens, "id_token"))["sid"], &Value::Null));
+    // And a session of the first-party app is no app's.
+    let own = node.login("ada").await;
+    assert_eq!(error_of(&refresh(&node, &shop, &own.refresh).await), invalid);
+    node.refresh(&own.refresh).await.expect(200);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn resource_indicators_limit_the_audience() {
+    let cluster = TestCluster::new();
+    let (node, _) = shop(&cluster).await;
+    let (orders, stock) = ("https://orders.example.com", "https://stock.example.com");
+    let audiences = vec![orders.to_owned(), stock.to_owned()];
+    let scopes = ["openid", "read"].map(str::to_owned).to_vec();
+    let client = cluster.service_client_with(NewClient { audiences, scopes, ..web("desk") }).await;
+    let audiences = vec![orders.to_owned()];
+    let api =
+        cluster.service_client_with(NewClient { name: "orders".to_owned(), audiences, ..NewClient::default() }).await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    let request = Request::of("desk").with("scope", "read");
+    let audience = async |request: &Request, resource: Option<&str>| {
+        let code = browser.code(&node, request).await;
+        let mut form = vec![
+            ("grant_type", "authorization_code"),
+            ("code", code.as_str()),
+            ("redirect_uri", super::CALLBACK),
+            ("code_verifier", super::VERIFIER),
+        ];
+        form.extend(resource.map(|resource| ("resource", resource)));
+        token(&node, &client, &form).await
+    };
+    let aud =
+        |answer: crate::harness::client::Answer| claims(&answer.expect(200).text_of("access_token"))["aud"].clone();
+    assert_eq!(aud(audience(&request, None).await), json!([orders, stock]));
+    assert_eq!(aud(audience(&request.and("resource", orders), None).await), json!(orders));
+    assert_eq!(aud(audience(&request, Some(stock)).await), json!(stock));
+    let both = request.and("resource", orders).and("resource", stock).with("scope", "openid read");
+    assert_eq!(aud(audience(&both, Some(orders)).await), json!([orders, "https://auth.example.com"]));
+    let refused = audience(&request.and("resource", orders), Some(stock)).await;
+    assert_eq!(error_of(&refused), (400, "invalid_target".to_owned()));
+    // The resource introspects its own tokens, and no others.
+    let code = browser.code(&node, &request.and("resource", orders)).await;
+    let tokens = exchange(&node, &client, &code).await.expect(200).json();
+    let introspect = async |token: &str| {
+        let call = node.request(Method::POST, "/oauth2/introspect").form(&[("token", token)]);
+        node.send(call.basic_auth(&api.id, Some(&api.secret))).await.expect(200).json()
+    };
+    let found = introspect(text(&tokens, "access_token")).await;
+    assert_eq!(
+        (&found["active"], &found["client_id"], &found["scope"]),
+        (&json!(true), &json!("desk"), &json!("read"))
+    );
+    let form =
+        [("grant_type", "refresh_token"), ("refresh_token", text(&tokens, "refresh_token")), ("resource", stock)];
+    assert_eq!(error_of(&token(&node, &client, &form).await).1, "invalid_target");
+    let code = browser.code(&node, &request.and("resource", stock)).await;
+    let tokens = exchange(&node, &client, &code).await.expect(200).json();
+    assert_eq!(introspect(text(&tokens, "access_token")).await, json!({ "active": false }));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn app_revokes_its_own_tokens_only_and_introspects_none() {
+    let cluster = TestCluster::new();
+    let (node, shop) = shop(&cluster).await;
+    let other = cluster.service_client_with(web("other")).await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    let tokens = sign_in(&node, &browser, &shop, "openid").await;
+    let call = async |path: &str, client: &crate::harness::test_cluster::ServiceClient, token: &str| {
+        let call = node.request(Method::POST, path).form(&[("token", token)]);
+        node.send(call.basic_auth(&client.id, Some(&client.secret))).await.expect(200)
+    };
+    let (access, refresh_token) = (text(&tokens, "access_token"), text(&tokens, "refresh_token"));
+    for token in [access, refresh_token] {
+        assert_eq!(call("/oauth2/introspect", &shop, token).await.json(), json!({ "active": false }));
+        call("/oauth2/revoke", &other, token).await;
+    }
+    let tokens = refresh(&node, &shop, refresh_token).await.expect(200).json();
+    call("/oauth2/revoke", &shop, text(&tokens, "refresh_token")).await;
+    refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(400);
+    node.get("/oauth2/userinfo", text(&tokens, "access_token")).await.expect(401);
+    // An app is no service client.
+    let feed = node.request(Method::GET, "/v1/revocations").basic_auth(&shop.id, Some(&shop.secret));
+    assert_eq!(node.send(feed).await.problem(), (401, "invalid_client".to_owned()));
+    let form = [("grant_type", "client_credentials")];
+    assert_eq!(error_of(&token(&node, &shop, &form).await), (400, "unauthorized_client".to_owned()));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn registered_authentication_method_is_the_only_one() {
+    use latchkey::domain::app_client::ClientAuthMethod;
+    let cluster = TestCluster::new();
+    let (node, _) = shop(&cluster).await;
+    let app = web("strict").app;
+    let app = AppSettings { auth_method: Some(ClientAuthMethod::SecretPost), ..app };
+    let strict = cluster.service_client_with(NewClient { app, ..web("strict") }).await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    let code = browser.code(&node, &Request::of("strict")).await;
+    assert_eq!(error_of(&exchange(&node, &strict, &code).await), (401, "invalid_client".to_owned()));
+    let form = [
+        ("grant_type", "authorization_code"),
+        ("code", &code),
+        ("redirect_uri", super::CALLBACK),
+        ("code_verifier", super::VERIFIER),
+        ("client_id", "strict"),
+        ("client_secret", &strict.secret),
+    ];
+    node.send(node.request(Method::POST, "/oauth2/token").form(&form)).await.expect(200);
+    node.stop().await;
+}
