@@ -21,6 +21,7 @@ use crate::{
         passkeys::{self, PasskeyError, PasskeyOptions, verify::PasskeyTask},
         recent_authentication::required_acr,
         request_origin::RequestOrigin,
+        sign_in::second_factor::{self, SecondFactor, SecondFactorError},
         token_issuer::{self, IssuedAccessToken},
     },
     state::AppState,
@@ -32,6 +33,8 @@ use crate::{
 pub struct Reauthenticate {
     /// The password.
     pub password: Option<SecretText>,
+    /// A code of a second factor.
+    pub factor: Option<SecondFactor>,
     /// The response of a passkey to [`passkey_options`].
     pub credential: Option<Map<String, Value>>,
     /// The client.
@@ -61,6 +64,9 @@ pub enum ReauthenticateError {
     /// The password is wrong.
     #[error("the password is wrong")]
     WrongPassword,
+    /// The code of the second factor is wrong or was used.
+    #[error("the code is wrong")]
+    WrongCode,
     /// See [`PasskeyError`].
     #[error(transparent)]
     Passkey(#[from] PasskeyError),
@@ -73,6 +79,17 @@ pub enum ReauthenticateError {
 }
 
 from_store_errors!(ReauthenticateError);
+
+impl From<SecondFactorError> for ReauthenticateError {
+    fn from(error: SecondFactorError) -> Self {
+        match error {
+            SecondFactorError::Service(error) => Self::Service(error),
+            SecondFactorError::InvalidChallenge
+            | SecondFactorError::WrongCode
+            | SecondFactorError::CookieNotAccepted => Self::WrongCode,
+        }
+    }
+}
 
 /// The options with which a passkey authenticates the user of the caller's session again.
 ///
@@ -100,10 +117,10 @@ pub async fn reauthenticate(
 ) -> Result<Reauthenticated, ReauthenticateError> {
     let account = state.sql.account(caller.sub).await?.filter(|account| !account.is_closed(state.clock.now()));
     let account = account.ok_or(ReauthenticateError::SessionEnded)?;
-    if input.password.is_none() && input.credential.is_none() {
+    if input.password.is_none() && input.credential.is_none() && input.factor.is_none() {
         return Err(ReauthenticateError::NothingPresented);
     }
-    if input.credential.is_none() && required_acr(&account) > Acr::Aal1 {
+    if input.credential.is_none() && input.factor.is_none() && required_acr(&account) > Acr::Aal1 {
         refuse(state, caller, input.origin.ip, "second_factor_required");
         return Err(ReauthenticateError::SecondFactorRequired);
     }
@@ -113,6 +130,13 @@ pub async fn reauthenticate(
         shown = shown.with(AuthenticationMethod::Password);
     }
     let mut acr = Acr::Aal1;
+    if let Some(factor) = &input.factor {
+        second_factor::verify(state, &account, factor, &input.origin, input.device.as_ref()).await?;
+        let first = if shown.contains(AuthenticationMethod::Password) { shown } else { methods_of(caller) };
+        shown = first.iter().fold(shown, AuthenticationMethods::with);
+        shown = shown.with(AuthenticationMethod::OneTimePassword).with(AuthenticationMethod::MultipleFactors);
+        acr = Acr::Aal2;
+    }
     if let Some(credential) = input.credential {
         let origin =
             RequestOrigin { ip: input.origin.ip, user_agent: input.origin.user_agent.clone(), accept_language: None };
@@ -137,6 +161,13 @@ pub async fn reauthenticate(
     let grant = step_up(state, caller, &account, authentication, &input.origin).await?;
     let token = token_issuer::issue_access(state, &grant, state.clock.now())?;
     Ok(Reauthenticated { token, authentication })
+}
+
+/// The methods of the caller's session.
+fn methods_of(caller: &AccessClaims) -> AuthenticationMethods {
+    let known = AuthenticationMethod::ALL.into_iter();
+    let known = known.filter(|method| caller.amr.iter().any(|amr| amr == method.as_str()));
+    known.fold(AuthenticationMethods::default(), AuthenticationMethods::with)
 }
 
 /// The factors of the caller's session that are not a passkey.

@@ -6,7 +6,11 @@ use poem::web::Data;
 use poem_openapi::{ApiResponse, Object, OpenApi, payload::Json, types::Example};
 use uuid::Uuid;
 
-use super::{Tag, passkeys::OptionsResponse};
+use super::{
+    Tag,
+    passkeys::OptionsResponse,
+    second_factor::{MethodName, factor},
+};
 use crate::{
     domain::authentication::Acr,
     http::{
@@ -31,6 +35,10 @@ pub struct ReauthenticationApi;
 struct ReauthenticateRequest {
     /// The password. Enough for an account without a second factor.
     password: Option<Secret>,
+    /// A second factor, with `code`.
+    method: Option<MethodName>,
+    /// The code of the method.
+    code: Option<Secret>,
     /// A passkey: the `PublicKeyCredential` of `navigator.credentials.get`, in its JSON form (`toJSON`), with the options of
     /// `POST /v1/me/reauthenticate/passkey/options`.
     credential: Option<JsonObject>,
@@ -38,7 +46,7 @@ struct ReauthenticateRequest {
 
 impl Example for ReauthenticateRequest {
     fn example() -> Self {
-        Self { password: Some(Secret("".into())), credential: None }
+        Self { password: Some(Secret("".into())), method: None, code: None, credential: None }
     }
 }
 
@@ -116,6 +124,7 @@ impl Problems for ReauthenticateProblems {
         Code::InvalidToken,
         Code::ClaimsChanged,
         Code::InsufficientUserAuthentication,
+        Code::InvalidCode,
         Code::InvalidPasskey,
         Code::LoginMethodOff,
         Code::WrongPassword,
@@ -130,7 +139,7 @@ impl From<ReauthenticateError> for Failed<ReauthenticateProblems> {
         match error {
             ReauthenticateError::SessionEnded => ProblemError::from(AuthenticateError::InvalidToken).into(),
             ReauthenticateError::NothingPresented => {
-                let field = FieldError::new("password", FieldCode::Required, "Send the password or a passkey.");
+                let field = FieldError::new("password", FieldCode::Required, "Send the password, a code or a passkey.");
                 ProblemError::fields(Code::InvalidFields, vec![field]).into()
             }
             ReauthenticateError::WrongPassword => {
@@ -141,6 +150,7 @@ impl From<ReauthenticateError> for Failed<ReauthenticateProblems> {
                 let needed = InsufficientAuthentication { acr: Some(Acr::Aal2), max_age: None };
                 ProblemError::from(needed).into()
             }
+            ReauthenticateError::WrongCode => Self::new(Code::InvalidCode, "The code is wrong or was used."),
             ReauthenticateError::Passkey(error) => error.into(),
             ReauthenticateError::Service(error) => error.into(),
         }
@@ -177,7 +187,12 @@ impl ReauthenticationApi {
         SignedIn(caller): SignedIn,
         Body(request): Body<ReauthenticateRequest>,
     ) -> Result<ReauthenticateResponse, Failed<ReauthenticateProblems>> {
+        let factor = match request.method {
+            Some(method) => Some(factor(method, request.code)?),
+            None => None,
+        };
         let input = Reauthenticate {
+            factor,
             password: request.password.map(|password| password.0),
             credential: request.credential.map(|credential| credential.0),
             device: client.device_token.clone(),

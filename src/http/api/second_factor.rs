@@ -35,7 +35,7 @@ pub struct SecondFactorApi;
 /// A second factor.
 #[derive(Enum, Clone, Copy, Debug)]
 #[oai(rename = "SecondFactorMethod", rename_all = "snake_case")]
-enum MethodName {
+pub(super) enum MethodName {
     /// A code of an authenticator app.
     Totp,
     /// A recovery code.
@@ -178,7 +178,7 @@ fn continuation(
 }
 
 /// The factor of a request.
-fn factor(method: MethodName, code: Option<Secret>) -> Result<SecondFactor, ProblemError> {
+pub(super) fn factor(method: MethodName, code: Option<Secret>) -> Result<SecondFactor, ProblemError> {
     let code: Option<SecretText> = code.map(|code| code.0);
     let missing = || {
         let field = FieldError::new("code", FieldCode::Required, "This field is required with this method.");

@@ -120,7 +120,7 @@ async fn check(
     let now = state.clock.now();
     let matched = match find(state, account, factor, now).await {
         Ok(Some(matched)) => matched,
-        Ok(None) => return Err(wrong_code(state, account, factor, "wrong_code", input, now)),
+        Ok(None) => return Err(wrong_code(state, account, factor, "wrong_code", &input.origin, now)),
         Err(error) => {
             counted.settle(state, false).await;
             return Err(error.into());
@@ -134,7 +134,7 @@ async fn check(
         Ok(true) => counted.settle(state, true).await,
         Ok(false) => {
             open.restore(state).await;
-            return Err(wrong_code(state, account, factor, "code_used", input, now));
+            return Err(wrong_code(state, account, factor, "code_used", &input.origin, now));
         }
         Err(error) => {
             open.restore(state).await;
@@ -142,6 +142,36 @@ async fn check(
         }
     }
     finish(state, &open, open.account.clone(), input, &attempt, now).await
+}
+
+/// Verifies a second factor outside of a sign-in (step-up), and uses it up. Wrong codes count with those of sign-ins.
+///
+/// # Errors
+/// [`SecondFactorError::WrongCode`], [`SecondFactorError::Service`]
+pub(in crate::service) async fn verify(
+    state: &AppState,
+    account: &Account,
+    factor: &SecondFactor,
+    origin: &Origin,
+    device: Option<&DeviceToken>,
+) -> Result<(), SecondFactorError> {
+    limits::second_factor(state, origin.ip).await?;
+    let attempt = Attempt::recognize(state, account.id, origin.ip, device).await?;
+    let counted = FactorAttempt::begin(state, account.id, factor.kind(), &attempt, origin.ip).await?;
+    let now = state.clock.now();
+    let matched = match find(state, account, factor, now).await {
+        Ok(Some(matched)) => matched,
+        Ok(None) => return Err(wrong_code(state, account, factor, "wrong_code", origin, now)),
+        Err(error) => {
+            counted.settle(state, false).await;
+            return Err(error.into());
+        }
+    };
+    if !use_up(state, account, &matched, origin, now).await? {
+        return Err(wrong_code(state, account, factor, "code_used", origin, now));
+    }
+    counted.settle(state, true).await;
+    Ok(())
 }
 
 /// Opens the challenge of a continuation.
@@ -244,10 +274,10 @@ fn wrong_code(
     account: &Account,
     factor: &SecondFactor,
     reason: &'static str,
-    input: &Continuation,
+    origin: &Origin,
     now: Timestamp,
 ) -> SecondFactorError {
     let entry = Entry::new(now, AuditEvent::SecondFactor).account(account.id).refused(reason);
-    state.audit.record(entry.detail(factor.kind().as_str()).by(Actor::Anyone).from(input.origin.ip));
+    state.audit.record(entry.detail(factor.kind().as_str()).by(Actor::Anyone).from(origin.ip));
     SecondFactorError::WrongCode
 }

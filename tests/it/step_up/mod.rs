@@ -1,5 +1,6 @@
 //! Step-up: `POST /v1/me/reauthenticate`, the level and the time that sessions keep, and RFC 9470's challenges.
 
+mod second_factors;
 mod sensitive_calls;
 mod services;
 mod session;

@@ -46,7 +46,12 @@ if ARGV[9] then
   -- Without the counted repeats: they belong to the tokens of the replaced session.
   if parts[4] and has_last_use(replaced) then
     local origin, _, _, authentication = read_last_use(details[parts[4]])
-    if ARGV[15] ~= '' then authentication = ARGV[15] .. string.sub(authentication, #ARGV[15] + 1) end
+    if ARGV[15] ~= '' then
+      -- Without the former step-up, which is 9 bytes after the sign-in alone (9) or the sign-in and the parent (25).
+      if #authentication == 18 or #authentication == 34 then authentication = string.sub(authentication, 1, #authentication - 9) end
+      if record.flags % 16 >= 8 then record.flags = record.flags - 8 end
+      authentication = ARGV[15] .. string.sub(authentication, #ARGV[15] + 1)
+    end
     last_use = write_last_use(origin, 0, 0, authentication)
     details[parts[4]] = last_use
   end

@@ -1,0 +1,88 @@
+//! Step-up with a code of a second factor.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{LONGER_THAN_RECENT, assert_challenge, later, problem, reauthenticate, try_reauthenticate};
+use crate::{
+    accounts::signed_in,
+    factors::{self, STEP},
+    harness::{
+        client::{Client, PASSWORD, Tokens},
+        test_cluster::TestCluster,
+    },
+};
+
+/// An account with an authenticator app; a session of it whose second factor is long ago.
+async fn long_ago(cluster: &TestCluster, node: &Client) -> (factors::Enrolled, Tokens) {
+    let ada = factors::account(cluster, node, "ada").await;
+    let tokens = later(cluster, node, &ada.tokens, Duration::from_hours(1)).await;
+    (ada, tokens)
+}
+
+fn code(code: &str) -> Value {
+    json!({ "method": "totp", "code": code })
+}
+
+#[tokio::test]
+async fn i14_account_with_an_app_steps_up_with_its_code_and_not_with_the_password_alone() {
+    let cluster = factors::cluster();
+    let node = cluster.node().await;
+    let (ada, tokens) = long_ago(&cluster, &node).await;
+    let rename = async |access: &str, name: &str| {
+        let tokens = Tokens { access: access.to_owned(), ..tokens.clone() };
+        signed_in(&node, &tokens, Method::PATCH, "/v1/me", json!({ "username": name })).await
+    };
+    assert_challenge(&rename(&tokens.access, "byron").await, ", acr_values=\"aal2\", max_age=\"600\"");
+    let by_password = try_reauthenticate(&node, &tokens.access, json!({ "password": PASSWORD })).await;
+    assert_challenge(&by_password, ", acr_values=\"aal2\"");
+    let answer = try_reauthenticate(&node, &tokens.access, code(&ada.app.code(&cluster.clock))).await.expect(200);
+    let access = answer.text_of("access_token");
+    let claims = node.verified(&access);
+    assert_eq!((claims.acr.as_str(), claims.auth_time), ("aal2", cluster.clock.now().as_secs()));
+    assert_eq!(claims.amr, ["pwd", "otp", "mfa"]);
+    rename(&access, "lovelace").await.expect(200);
+}
+
+#[tokio::test]
+async fn i11_code_of_an_app_and_recovery_code_step_up_once_and_wrong_ones_count() {
+    let cluster = factors::cluster();
+    let node = cluster.node().await;
+    let (ada, tokens) = long_ago(&cluster, &node).await;
+    let now = ada.app.code(&cluster.clock);
+    let wrong = try_reauthenticate(&node, &tokens.access, code("000000")).await;
+    assert_eq!(wrong.problem(), problem(401, "invalid_code"));
+    let (one, other) = tokio::join!(
+        try_reauthenticate(&node, &tokens.access, code(&now)),
+        try_reauthenticate(&node, &tokens.access, code(&now)),
+    );
+    let mut statuses = [one.status.as_u16(), other.status.as_u16()];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 401]);
+    cluster.advance(STEP);
+    let recovery = json!({ "method": "recovery_code", "code": ada.recovery_codes[0] });
+    try_reauthenticate(&node, &tokens.access, recovery.clone()).await.expect(200);
+    let again = try_reauthenticate(&node, &tokens.access, recovery).await;
+    assert_eq!(again.problem(), problem(401, "invalid_code"));
+    let missing = try_reauthenticate(&node, &tokens.access, json!({ "method": "totp" })).await;
+    assert_eq!(missing.problem(), problem(422, "invalid_fields"));
+}
+
+#[tokio::test]
+async fn factor_that_is_added_after_a_step_up_by_password_gives_its_level_to_the_new_session() {
+    let cluster = factors::cluster();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    let tokens = later(&cluster, &node, &tokens, LONGER_THAN_RECENT).await;
+    let access = reauthenticate(&node, &tokens.access, PASSWORD).await;
+    let tokens = Tokens { access, ..tokens };
+    let app = factors::start_totp(&node, &tokens).await;
+    let answer = factors::confirm_totp(&node, &tokens, &app.code(&cluster.clock)).await.expect(200);
+    let tokens = Tokens::of(&answer);
+    assert_eq!(node.verified(&tokens.access).acr, "aal2");
+    let refreshed = later(&cluster, &node, &tokens, Duration::from_secs(60)).await;
+    assert_eq!(node.verified(&refreshed.access).acr, "aal2");
+}
