@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use latchkey::{
-    domain::{account::Roles, event::Reason},
+    domain::{account::Roles, event::Reason, factor::FactorPolicy},
     service::{accounts, browser_session},
 };
 
@@ -210,4 +210,30 @@ async fn list_of_sessions_shows_the_app() {
     assert_eq!(apps, [None, Some("shop"), Some("shop"), None]);
     assert_eq!((&shown[1]["user_agent"], &shown[1]["client_id"]), (&serde_json::Value::Null, &"shop".into()));
     node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i14_app_gets_no_tokens_for_a_session_without_the_required_factor() {
+    let mut cluster = TestCluster::new();
+    cluster.config.factors.grace = Duration::from_secs(100);
+    let (node, shop) = shop(&cluster).await;
+    let weak = Browser::signed_in(&node, "ada").await;
+    let tokens = sign_in(&node, &weak, &shop, "openid").await;
+    let mut demanding = cluster.config.factors.clone();
+    demanding.required = FactorPolicy::Everybody;
+    cluster.config.factors = demanding;
+    let strict = cluster.node().await;
+    // Within the grace period, the time since the sign-in of the browser counts: a new app has no new one.
+    cluster.advance(Duration::from_secs(99));
+    let later = sign_in(&strict, &weak, &shop, "openid").await;
+    cluster.advance(Duration::from_secs(1));
+    for tokens in [&tokens, &later] {
+        refresh(&strict, &shop, text(tokens, "refresh_token")).await.expect(400);
+    }
+    let code = weak.code(&strict, &Request::of(&shop.id)).await;
+    exchange(&strict, &shop, &code).await.expect(400);
+    let strong = Browser::signed_in_at_aal2(&strict, "ada").await;
+    sign_in(&strict, &strong, &shop, "openid").await;
+    node.stop().await;
+    strict.stop().await;
 }
