@@ -60,8 +60,9 @@
     });
   }
 
-  // A form is sent once.
+  // A form is sent once, unless it downloads a file: the page stays then.
   for (const form of document.forms) {
+    if (form.action.endsWith("/export")) continue;
     form.addEventListener("submit", (event) => {
       if (form.dataset.sent) event.preventDefault();
       form.dataset.sent = "1";
