@@ -28,7 +28,7 @@ use crate::{
     store::redis::{StepUp, StepUpOutcome, UseOrigin},
 };
 
-/// What the user of a session shows.
+/// The password, the code or the passkey that the user of a session shows.
 #[derive(Clone, Debug)]
 pub struct Reauthenticate {
     /// The password.

@@ -29,7 +29,7 @@ use crate::{
 /// Step-up authentication.
 pub struct ReauthenticationApi;
 
-/// What the user shows again.
+/// The password, the code or the passkey that the user shows again.
 #[derive(Object)]
 #[oai(example)]
 struct ReauthenticateRequest {

@@ -1,4 +1,4 @@
-//! What other services see of a step-up: `/v1/verify` with `acr` and `max_age`, and introspection.
+//! Step-up and other services: `/v1/verify` with `acr` and `max_age`, and introspection.
 
 use std::time::Duration;
 

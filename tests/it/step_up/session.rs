@@ -1,4 +1,4 @@
-//! What a step-up changes in a session, and for how long.
+//! The changes of a step-up to a session, and their duration.
 
 use std::time::Duration;
 
