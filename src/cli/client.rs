@@ -23,7 +23,7 @@ use crate::{
 #[derive(Clone, Debug, Subcommand)]
 pub enum ClientCommand {
     /// Add a client and print what the other side needs: its secret, which cannot be shown again, and the addresses
-    Add(AddArgs),
+    Add(Box<AddArgs>),
     /// List all clients
     List(ListArgs),
     /// Show a client
