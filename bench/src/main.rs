@@ -8,6 +8,7 @@ mod growth;
 mod host;
 mod load;
 mod measurement;
+mod passkeys;
 mod plot;
 mod procfs;
 mod resp;

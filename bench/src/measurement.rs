@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::{
     load::{self, Plan, Workload},
+    passkeys::PasskeyLogin,
     procfs,
     target::{Name, Target},
     workload::{Beside, Hello, Introspect, Login, Logout, Mix, Over, Refresh},
@@ -23,6 +24,8 @@ pub enum Scenario {
     IntrospectWarm,
     /// `POST /v1/login`
     Login,
+    /// `POST /v1/login/passkey/options` and `POST /v1/login/passkey`: one sign-in.
+    PasskeyLogin,
     /// `POST /v1/logout`
     Logout,
     /// 90 % introspections, 8 % refreshes, 1 % sign-ins, 1 % sign-outs.
@@ -44,6 +47,7 @@ impl Scenario {
             Self::IntrospectCold => "introspect-cold",
             Self::IntrospectWarm => "introspect-warm",
             Self::Login => "login",
+            Self::PasskeyLogin => "passkey-login",
             Self::Logout => "logout",
             Self::Mix => "mix",
             Self::RefreshBesideLogins => "refresh-beside-logins",
@@ -63,7 +67,7 @@ pub struct Sample {
     pub p99: f64,
     /// 99.9th percentile in milliseconds.
     pub p999: f64,
-    /// Server CPU microseconds per response, the sign-in flood included.
+    /// Server CPU microseconds per response, the sign-in flood and the options of passkeys included.
     pub server_micros: f64,
     /// Redis CPU microseconds per response.
     pub redis_micros: f64,
@@ -102,7 +106,7 @@ pub fn measure(
         Scenario::Mix => target.seed(2000)?,
         _ => Vec::new(),
     };
-    let Target { name, process, address, stores, authorization, sessions, access, .. } = target;
+    let Target { name, process, address, stores, authorization, sessions, access, authenticator, .. } = target;
     let flood = matches!(scenario, Scenario::RefreshBesideLogins | Scenario::IntrospectBesideLogins);
     let plan = Plan {
         connections: if flood { connections + FLOOD } else { connections },
@@ -120,6 +124,10 @@ pub fn measure(
             Scenario::Refresh => drive(&mut Refresh::new(sessions, connections)),
             Scenario::IntrospectCold | Scenario::IntrospectWarm => drive(&mut introspect(connections)),
             Scenario::Login => drive(&mut Login::new(accounts)),
+            Scenario::PasskeyLogin => {
+                let authenticator = authenticator.as_ref().context("a target with passkeys")?;
+                drive(&mut PasskeyLogin::new(authenticator, connections))
+            }
             Scenario::Logout => {
                 let mut logout = Logout::new(ending);
                 let outcome = drive(&mut logout);
@@ -144,8 +152,9 @@ pub fn measure(
     if let Some(error) = &outcome.first_error {
         eprintln!("{label}: {} errors, the first: {error}", outcome.errors);
     }
-    // responses of the sign-in flood are not counted
-    outcome.latencies.truncate(if flood { 1 } else { usize::MAX });
+    // responses of the sign-in flood, and the options of passkeys, are not counted
+    let counts_first = flood || scenario == Scenario::PasskeyLogin;
+    outcome.latencies.truncate(if counts_first { 1 } else { usize::MAX });
     #[expect(clippy::cast_precision_loss, reason = "less than millions")]
     let count = outcome.count() as f64;
     let mut sorted: Vec<u32> = outcome.latencies.concat();

@@ -54,6 +54,7 @@ fn plan(round: usize) -> Vec<(Scenario, usize, Vec<Name>)> {
         add(Scenario::IntrospectCold, &[Name::Floor, Name::LatchkeyCold], &[]);
         add(Scenario::Logout, &[Name::Floor], &STACKS);
         add(Scenario::Login, if connections == 64 { &[Name::Argon2] } else { &[] }, &STACKS);
+        add(Scenario::PasskeyLogin, &[], &[Name::Latchkey]);
         add(Scenario::Mix, &[], &STACKS);
     }
     plan

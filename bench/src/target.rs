@@ -19,6 +19,7 @@ pub use others::{bare_argon2, make_database};
 use crate::{
     host::{Host, Process, RedisServer},
     load,
+    passkeys::Authenticator,
     workload::Refresh,
 };
 
@@ -77,6 +78,8 @@ pub struct Target {
     pub sessions: VecDeque<String>,
     /// Access tokens with their session ids.
     pub access: Vec<(String, String)>,
+    /// The passkeys of its accounts, if it has them.
+    pub authenticator: Option<Authenticator>,
     /// Resident memory before the first request, MiB.
     pub resident_idle: u64,
     /// Sessions per account.
@@ -93,6 +96,8 @@ enum Seeding {
 
 /// Input of all targets.
 pub struct Common {
+    /// The number of accounts.
+    pub count: usize,
     /// The accounts as JSON lines for `latchkey user import`.
     pub accounts: PathBuf,
     /// The accounts in SQLite, for the references.
@@ -152,6 +157,7 @@ impl Common {
             .map(|number| format!("{}\n", serde_json::json!({ "email": email(number), "password_hash": hash })))
             .collect();
         let common = Self {
+            count,
             accounts: folder.join("accounts.jsonl"),
             database: folder.join("accounts.db"),
             key: folder.join("key.pem"),

@@ -9,7 +9,8 @@ use crate::{
     target::{PASSWORD, email},
 };
 
-fn request(out: &mut Vec<u8>, path: &str, content_type: &str, authorization: Option<&str>, body: &[&str]) {
+/// Writes a POST request.
+pub fn request(out: &mut Vec<u8>, path: &str, content_type: &str, authorization: Option<&str>, body: &[&str]) {
     let length: usize = body.iter().map(|part| part.len()).sum();
     // writing to a vector cannot fail
     let _ = write!(
@@ -31,7 +32,7 @@ fn with_refresh_token(out: &mut Vec<u8>, path: &str, token: &str) {
 }
 
 /// The tokens in the response to a sign-in or refresh.
-fn tokens<'a>(answer: &Answer<'a>, what: &str) -> Result<(&'a str, &'a str), String> {
+pub fn tokens<'a>(answer: &Answer<'a>, what: &str) -> Result<(&'a str, &'a str), String> {
     let access = answer.member("access_token").filter(|token| token.bytes().filter(|byte| *byte == b'.').count() == 2);
     let refresh = answer.member("refresh_token");
     match (answer.status, access, refresh) {

@@ -142,6 +142,8 @@ pub struct NewCredential {
     pub backed_up: bool,
     /// The signature counter.
     pub counter: u32,
+    /// Whether the authenticator has verified its user.
+    pub user_verified: bool,
 }
 
 /// The response to a request for an assertion, unchecked.
@@ -337,6 +339,7 @@ impl PasskeyCeremonies {
             backup_eligible: registered.backup_eligible,
             backed_up: registered.backup_state,
             counter: registered.counter,
+            user_verified: registered.user_verified,
         })
     }
 

@@ -74,6 +74,9 @@ words! {
         Reauthentication = "reauthentication",
         /// An account was invited to set its password.
         AccountInvited = "account_invited",
+        /// A response of a passkey was refused; `detail` is its purpose, and the passkey's id if it is known. The reason
+        /// `counter_went_backwards` means that there may be a copy of the authenticator.
+        PasskeyRefused = "passkey_refused",
         /// A second factor of a sign-in was refused; `detail` is its kind.
         SecondFactor = "second_factor",
         /// A second factor was added; `detail` is its kind.
@@ -86,15 +89,6 @@ words! {
         RecoveryCodesMade = "recovery_codes_made",
         /// A recovery code replaced a second factor; `detail` is the number of codes that are left.
         RecoveryCodeUsed = "recovery_code_used",
-        /// A passkey was added to an account, or a registration was refused; `detail` is the passkey's id.
-        PasskeyAdded = "passkey_added",
-        /// A passkey was renamed; `detail` is its id.
-        PasskeyRenamed = "passkey_renamed",
-        /// A passkey was removed; `detail` is its id.
-        PasskeyRemoved = "passkey_removed",
-        /// A response of a passkey was refused; `detail` is its purpose, and the passkey's id if it is known. The reason
-        /// `counter_went_backwards` means that there may be a copy of the authenticator.
-        PasskeyRefused = "passkey_refused",
         /// A session was ended before it expired; `reason` is the cause.
         SessionEnded = "session_ended",
         /// Sessions of an account were ended, their number is in `count`; `reason` is the cause.

@@ -21,7 +21,6 @@ pub mod end_session;
 pub mod error;
 pub mod exchange_code;
 pub mod export_account;
-pub mod factor_change;
 pub mod factors;
 pub mod feed;
 pub mod forgot_password;

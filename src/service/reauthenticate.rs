@@ -86,6 +86,8 @@ impl From<SecondFactorError> for ReauthenticateError {
             SecondFactorError::Service(error) => Self::Service(error),
             SecondFactorError::InvalidChallenge
             | SecondFactorError::WrongCode
+            | SecondFactorError::WrongPasskey
+            | SecondFactorError::PasskeysOff
             | SecondFactorError::CookieNotAccepted => Self::WrongCode,
         }
     }

@@ -19,8 +19,8 @@ use latchkey::{
     },
     domain::{
         account::{ClaimsVersion, Epoch, Roles},
-        further_claims::FurtherClaims,
         clock::Timestamp,
+        further_claims::FurtherClaims,
         ids::{AccountId, SessionId},
         secret::SecretText,
         session::{Origin, OriginTag, Transport},
@@ -31,7 +31,10 @@ use latchkey::{
 use tokio::runtime::Runtime;
 
 use super::{Common, Name, Seeding, Target, basic, local};
-use crate::host::{Host, Process, RedisServer, free_port, is_alive};
+use crate::{
+    host::{Host, Process, RedisServer, free_port, is_alive},
+    passkeys::Authenticator,
+};
 
 /// Environment variables in addition to those of every node.
 pub type Settings<'a> = &'a [(&'a str, &'a str)];
@@ -69,6 +72,8 @@ fn command(host: &Host, folder: &Path, redis_url: &str, port: u16) -> Command {
         "LOGIN_SERVICE",
         "LOGIN_BACKOFF_AFTER",
         "REGISTRATION_PER_ADDRESS",
+        "PASSKEY_PER_ADDRESS",
+        "PASSKEY_SERVICE",
         "REFRESH_PER_ADDRESS",
         "REFRESH_PER_ACCOUNT",
         "INTROSPECTION_PER_CLIENT",
@@ -107,6 +112,7 @@ impl Target {
         let value = |name: &str| client.lines().find_map(|line| line.strip_prefix(name)).context("a service client");
         let authorization = basic(&format!("{}:{}", value("client_id: ")?, value("client_secret: ")?));
         let filler = Filler::connect(url)?;
+        let authenticator = Authenticator::register(&folder, common.count)?;
         let (process, address) = serve(host, &folder, url, "log", settings)?;
         Ok(Self {
             name: Name::Latchkey,
@@ -120,6 +126,7 @@ impl Target {
             authorization,
             sessions: Default::default(),
             access: Vec::new(),
+            authenticator: Some(authenticator),
             per_account: 1,
             seeding: Seeding::Latchkey(Box::new(filler)),
         })
@@ -146,6 +153,7 @@ impl Target {
             authorization: self.authorization.clone(),
             sessions: Default::default(),
             access: Vec::new(),
+            authenticator: None,
             per_account: 1,
             seeding: Seeding::None,
         })

@@ -121,6 +121,7 @@ fn start(
         authorization: basic(CLIENT),
         sessions: VecDeque::new(),
         access: Vec::new(),
+        authenticator: None,
         seeding,
     })
 }

@@ -49,6 +49,13 @@ export interface SecondFactor {
 /** The session of a sign-in, or the second step that it needs. */
 export type SignInResult = (SessionInfo & { secondFactor?: undefined }) | { id?: undefined; secondFactor: SecondFactor };
 
+/** A passkey that was registered. */
+export interface AddedPasskey {
+  passkey: Passkey;
+  /** With the first factor of the account: codes that replace a factor once each. Show them now; they cannot be read again. */
+  recoveryCodes: readonly string[];
+}
+
 export interface PasskeySignIn {
   /** The second step of a sign-in with a password. Without it the passkey signs in by itself, without a username. */
   secondFactor?: SecondFactor;
@@ -236,11 +243,11 @@ export class LatchkeyClient {
    * Registers a passkey under this name. All other sessions of the account end, and this one gets new tokens. Rejects with a
    * DOMException `NotAllowedError` if the user cancels, and `InvalidStateError` if the authenticator is registered already.
    */
-  async addPasskey(name: string, signal?: AbortSignal): Promise<Passkey> {
+  async addPasskey(name: string, signal?: AbortSignal): Promise<AddedPasskey> {
     const options = await this.#json<PasskeyOptions>("POST", "/v1/me/passkeys/options");
     const body = { name, credential: await createPasskey(options.public_key, signal) };
     const added = await this.#replace<PasskeyAddedResponse>("POST", "/v1/me/passkeys", body, ({ tokens }) => tokens);
-    return added.response.passkey;
+    return { passkey: added.response.passkey, recoveryCodes: added.response.recovery_codes ?? [] };
   }
 
   /** Renames a passkey. */

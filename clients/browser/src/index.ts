@@ -1,5 +1,6 @@
 export {
   LatchkeyClient,
+  type AddedPasskey,
   type ClientOptions,
   type Listener,
   type PasskeySignIn,

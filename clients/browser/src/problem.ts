@@ -1,13 +1,6 @@
 import type { FieldError, Problem } from "./api.js";
 import type { SecondFactor } from "./client.js";
 
-/** The members of a problem with which a sign-in continues. */
-interface SecondStep {
-  challenge: string;
-  methods: string[];
-  expires_in: number;
-}
-
 /** An error response of Latchkey (RFC 9457). Branch on `code`; `detail` is for people. */
 export class LatchkeyProblem extends Error {
   override readonly name = "LatchkeyProblem";
@@ -22,7 +15,7 @@ export class LatchkeyProblem extends Error {
   /** The second step of a sign-in, with the code `second_factor_required`. */
   readonly secondFactor: SecondFactor | undefined;
 
-  constructor(problem: Problem & Partial<SecondStep>, retryAfter?: number) {
+  constructor(problem: Problem, retryAfter?: number) {
     super(problem.detail || problem.title);
     this.status = problem.status;
     this.code = problem.code;
@@ -31,7 +24,8 @@ export class LatchkeyProblem extends Error {
     this.requestId = problem.request_id;
     this.retryAfter = retryAfter;
     const { challenge, methods = [], expires_in: expiresIn = 0 } = problem;
-    this.secondFactor = challenge ? { challenge, methods, expiresIn } : undefined;
+    const isSecondStep = problem.code === "second_factor_required" && challenge;
+    this.secondFactor = isSecondStep ? { challenge, methods, expiresIn } : undefined;
   }
 
   /** The error of one form field, if that field is invalid. */
@@ -63,9 +57,9 @@ export class SignedOut extends Error {
 export async function problemOf(response: Response): Promise<LatchkeyProblem> {
   const seconds = Number(response.headers.get("retry-after") ?? NaN);
   const retryAfter = Number.isFinite(seconds) ? seconds : undefined;
-  let body: Partial<Problem & SecondStep> = {};
+  let body: Partial<Problem> = {};
   try {
-    body = (await response.json()) as typeof body;
+    body = (await response.json()) as Partial<Problem>;
   } catch {
     // not JSON: a proxy's page
   }

@@ -4,7 +4,14 @@ import { readFileSync, readdirSync } from "node:fs";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
 
-import { LatchkeyClient, LatchkeyProblem, LatchkeyUnreachable, SignedOut, memoryTokenStorage } from "../dist/index.js";
+import {
+  LatchkeyClient,
+  LatchkeyProblem,
+  LatchkeyUnreachable,
+  SignedOut,
+  memoryTokenStorage,
+  passkeysSupported,
+} from "../dist/index.js";
 
 const BASE = "https://auth.example.com";
 
@@ -293,6 +300,112 @@ test("a_call_without_a_response_fails_after_the_timeout", async () => {
   const stalled = (_, init) => new Promise((_, reject) => init.signal.addEventListener("abort", () => reject(init.signal.reason)));
   const auth = client({ fetch: stalled }, { timeout: 1 });
   await assert.rejects(auth.signIn({ identifier: "ada", password: "x" }), LatchkeyUnreachable);
+});
+
+const required = () =>
+  json(403, {
+    type: "about:blank",
+    title: "t",
+    status: 403,
+    detail: "d",
+    code: "second_factor_required",
+    request_id: "r1",
+    challenge: "lk_ch_1",
+    methods: ["totp", "passkey"],
+    expires_in: 300,
+  });
+
+test("sign_in_with_a_second_factor_signs_nobody_in_until_its_second_step", async () => {
+  const bodies = [];
+  const fake = service(async (path, request, count) => {
+    bodies.push([path, await request.json()]);
+    if (path === "/v1/login") return required();
+    return count === 1 ? problem(401, "invalid_code") : tokens(1);
+  });
+  const auth = client(fake);
+  const { id, secondFactor } = await auth.signIn({ identifier: "ada", password: "x" });
+  assert.equal(id, undefined);
+  assert.deepEqual(secondFactor, { challenge: "lk_ch_1", methods: ["totp", "passkey"], expiresIn: 300 });
+  assert.equal(auth.session, null);
+  await assert.rejects(auth.signInWithCode(secondFactor, "totp", "000000"), (error) => error.code === "invalid_code");
+  assert.equal(auth.session, null);
+  assert.deepEqual(await auth.signInWithCode(secondFactor, "totp", "123456"), { id: "s1" });
+  assert.deepEqual(auth.session, { id: "s1" });
+  assert.deepEqual(bodies.at(-1), ["/v1/login/second-factor", { challenge: "lk_ch_1", method: "totp", code: "123456" }]);
+});
+
+/** Replaces the browser's passkeys while `work` runs. */
+async function withPasskeys(work) {
+  const requests = [];
+  const respond = (kind) => async (request) => {
+    requests.push([kind, request]);
+    request.signal?.throwIfAborted();
+    return { toJSON: () => ({ kind }) };
+  };
+  const fakes = {
+    PublicKeyCredential: { parseCreationOptionsFromJSON: (it) => it, parseRequestOptionsFromJSON: (it) => it },
+    navigator: { credentials: { create: respond("create"), get: respond("get") } },
+  };
+  const before = Object.keys(fakes).map((name) => Object.getOwnPropertyDescriptor(globalThis, name));
+  for (const [name, value] of Object.entries(fakes)) Object.defineProperty(globalThis, name, { value, configurable: true });
+  try {
+    return await work(requests);
+  } finally {
+    Object.keys(fakes).forEach((name, i) =>
+      before[i] ? Object.defineProperty(globalThis, name, before[i]) : delete globalThis[name],
+    );
+  }
+}
+
+test("passkey_signs_in_alone_and_as_the_second_step", async () => {
+  assert.equal(passkeysSupported(), false);
+  const bodies = [];
+  const fake = service(async (path, request) => {
+    bodies.push([path, request.body ? await request.json() : undefined]);
+    return path.endsWith("/options") ? json(200, { public_key: { challenge: path }, expires_in: 300 }) : tokens(1);
+  });
+  await withPasskeys(async (requests) => {
+    assert.equal(passkeysSupported(), true);
+    const auth = client(fake);
+    assert.deepEqual(await auth.signInWithPasskey({ conditional: true, device: "d" }), { id: "s1" });
+    assert.equal(requests[0][1].mediation, "conditional");
+    assert.deepEqual(bodies.splice(0), [
+      ["/v1/login/passkey/options", undefined],
+      ["/v1/login/passkey", { credential: { kind: "get" }, transport: "bearer", device: "d" }],
+    ]);
+    const secondFactor = { challenge: "lk_ch_1", methods: ["passkey"], expiresIn: 300 };
+    assert.deepEqual(await auth.signInWithPasskey({ secondFactor }), { id: "s1" });
+    assert.equal(requests[1][1].mediation, undefined);
+    assert.deepEqual(bodies.splice(0), [
+      ["/v1/login/second-factor/options", { challenge: "lk_ch_1" }],
+      ["/v1/login/second-factor", { challenge: "lk_ch_1", method: "passkey", credential: { kind: "get" } }],
+    ]);
+    await assert.rejects(auth.signInWithPasskey({ signal: AbortSignal.abort() }), (error) => error.name === "AbortError");
+    assert.deepEqual(bodies.map(([path]) => path), ["/v1/login/passkey/options"], "nothing was sent to sign in");
+  });
+});
+
+test("added_and_removed_passkey_continue_with_the_tokens_of_the_new_session", async () => {
+  const fake = service(async (path, request, count) => {
+    if (path === "/v1/login") return tokens(0);
+    if (path.endsWith("/options")) return json(200, { public_key: {}, expires_in: 300 });
+    if (request.method === "DELETE") return tokens(2, 300, "s3");
+    assert.deepEqual(await request.json(), { name: "Phone", credential: { kind: "create" } });
+    return json(201, {
+      passkey: { id: "p1", name: "Phone" },
+      tokens: await tokens(count, 300, "s2").json(),
+      recovery_codes: ["a", "b"],
+    });
+  });
+  await withPasskeys(async () => {
+    const auth = await signedIn(fake);
+    const changes = [];
+    auth.onChange((session) => changes.push(session?.id));
+    const added = await auth.addPasskey("Phone");
+    assert.deepEqual([added.passkey.id, added.recoveryCodes], ["p1", ["a", "b"]]);
+    await auth.removePasskey("p1");
+    assert.deepEqual(changes, ["s2", "s3"]);
+  });
 });
 
 test("the_package_is_smaller_than_6_kilobytes_compressed", () => {

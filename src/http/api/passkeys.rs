@@ -30,10 +30,9 @@ use crate::{
     },
     service::{
         authenticate::AuthenticateError,
-        factor_change::{FactorChangeError, FactorChanger},
+        factors::change::{Caller, ChangeFactorsError},
         passkeys::{
-            PasskeyError, PasskeyOptions,
-            manage::{self, ManagePasskeyError},
+            PasskeyError, PasskeyOptions, manage,
             register::{self, RegisterPasskeyError},
             related_origins,
             sign_in::{self, PasskeySignIn},
@@ -155,17 +154,19 @@ impl Example for PasskeysResponse {
 
 /// A new passkey, and the tokens of the session that takes the place of the calling one.
 #[derive(Object)]
-#[oai(example)]
+#[oai(skip_serializing_if_is_none, example)]
 struct PasskeyAddedResponse {
     /// The passkey.
     passkey: PasskeyResponse,
     /// The tokens, as after a sign-in.
     tokens: TokensResponse,
+    /// Ten recovery codes, if the account had none: each replaces a second factor once. They are never shown again.
+    recovery_codes: Option<Vec<String>>,
 }
 
 impl Example for PasskeyAddedResponse {
     fn example() -> Self {
-        Self { passkey: PasskeyResponse::example(), tokens: TokensResponse::example() }
+        Self { passkey: PasskeyResponse::example(), tokens: TokensResponse::example(), recovery_codes: None }
     }
 }
 
@@ -369,8 +370,7 @@ impl Problems for AddProblems {
 impl<P: Problems> From<RegisterPasskeyError> for Failed<P> {
     fn from(error: RegisterPasskeyError) -> Self {
         match error {
-            RegisterPasskeyError::NoAccount => ProblemError::from(AuthenticateError::InvalidToken).into(),
-            RegisterPasskeyError::Off => off(),
+            RegisterPasskeyError::Off => passkeys_off().into(),
             RegisterPasskeyError::Refused => {
                 Self::new(Code::PasskeyRejected, "The authenticator's response was not accepted. Begin again.")
             }
@@ -400,6 +400,7 @@ impl Problems for RenameProblems {
         Code::AuthenticationRequired,
         Code::InvalidToken,
         Code::ClaimsChanged,
+        Code::InsufficientUserAuthentication,
         Code::UnknownPasskey,
         Code::UnsupportedMediaType,
         Code::InvalidFields,
@@ -420,18 +421,9 @@ impl Problems for RemoveProblems {
         Code::CrossSiteRequest,
         Code::CookieCrossSite,
         Code::UnknownPasskey,
+        Code::FactorRequired,
         Code::TooManyRequests,
     ];
-}
-
-impl<P: Problems> From<ManagePasskeyError> for Failed<P> {
-    fn from(error: ManagePasskeyError) -> Self {
-        match error {
-            ManagePasskeyError::Unknown => Self::new(Code::UnknownPasskey, "The account has no passkey with this id."),
-            ManagePasskeyError::Change(error) => change_failed(error).into(),
-            ManagePasskeyError::Service(error) => error.into(),
-        }
-    }
 }
 
 /// The errors of beginning a sign-in.
@@ -463,7 +455,7 @@ impl Problems for LoginProblems {
 impl<P: Problems> From<PasskeyError> for Failed<P> {
     fn from(error: PasskeyError) -> Self {
         match error {
-            PasskeyError::Off => off(),
+            PasskeyError::Off => passkeys_off().into(),
             PasskeyError::Refused => invalid_passkey().into(),
             PasskeyError::Service(error) => error.into(),
         }
@@ -482,20 +474,31 @@ pub(super) fn invalid_passkey() -> ProblemError {
     ProblemError::new(Code::InvalidPasskey, "The passkey was not accepted. Begin again with new options.")
 }
 
-fn off<P: Problems>() -> Failed<P> {
+/// The refusal where passkeys are off.
+pub(super) fn passkeys_off() -> ProblemError {
     let detail =
         "Passkeys are off (passkeys.enabled), or the issuer has no domain that they could belong to (passkeys.rp_id).";
-    Failed::new(Code::LoginMethodOff, detail)
+    ProblemError::new(Code::LoginMethodOff, detail)
 }
 
-/// The refusal of a change of factors.
-pub(super) fn change_failed(error: FactorChangeError) -> ProblemError {
+/// The refusal of a change of passkeys.
+pub(in crate::http) fn change_failed(error: ChangeFactorsError) -> ProblemError {
     match error {
-        FactorChangeError::SessionEnded => AuthenticateError::InvalidToken.into(),
-        FactorChangeError::CookieNotAccepted => {
+        ChangeFactorsError::NoAccount | ChangeFactorsError::SessionEnded => AuthenticateError::InvalidToken.into(),
+        ChangeFactorsError::CookieNotAccepted => {
             ProblemError::new(Code::CrossSiteRequest, "This request must not set the cookie of the session.")
         }
-        FactorChangeError::Service(error) => error.into(),
+        ChangeFactorsError::MustKeep => {
+            ProblemError::new(Code::FactorRequired, "The account must have a second factor. Add another one first.")
+        }
+        // the others belong to authenticator apps and recovery codes
+        ChangeFactorsError::UnknownFactor
+        | ChangeFactorsError::TooMany
+        | ChangeFactorsError::WrongCode
+        | ChangeFactorsError::NoFactor => {
+            ProblemError::new(Code::UnknownPasskey, "The account has no passkey with this id.")
+        }
+        ChangeFactorsError::Service(error) => error.into(),
     }
 }
 
@@ -506,11 +509,9 @@ fn parse_name(text: &str) -> Result<PasskeyName, ProblemError> {
     })
 }
 
-/// Why the response must not set a cookie, and the sessions that may be replaced therefore.
-fn accepted(cross_site: Option<ProblemError>, unusable: Option<ProblemError>) -> (Option<ProblemError>, Accepted) {
-    let refused = cross_site.or(unusable);
-    let accepted = if refused.is_some() { Accepted::Bearer } else { Accepted::Any };
-    (refused, accepted)
+/// The sessions that may be replaced: only bearer sessions, if the response must not set a cookie.
+fn accepted(refused: Option<&ProblemError>) -> Accepted {
+    if refused.is_some() { Accepted::Bearer } else { Accepted::Any }
 }
 
 #[OpenApi]
@@ -528,10 +529,11 @@ impl PasskeysApi {
     async fn add_options(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        client: ClientInfo,
-        SignedIn(caller): SignedIn,
+        MailOrigin(origin): MailOrigin,
+        SignedIn(claims): SignedIn,
     ) -> Result<OptionsResponse, Failed<AddOptionsProblems>> {
-        let options = register::options(state, &caller, client.ip).await?;
+        let caller = Caller { claims: &claims, origin: &origin, accepted: Accepted::Any };
+        let options = register::options(state, &caller).await?;
         Ok(OptionsResponse::Ok(Json(options.into())))
     }
 
@@ -546,20 +548,24 @@ impl PasskeysApi {
         MailOrigin(origin): MailOrigin,
         CsrfCheck(cross_site): CsrfCheck,
         CookieCheck(unusable): CookieCheck,
-        SignedIn(caller): SignedIn,
+        SignedIn(claims): SignedIn,
         Body(request): Body<AddPasskeyRequest>,
     ) -> Result<AddedResponse, Failed<AddProblems>> {
         let name = parse_name(&request.name)?;
-        let (refused, accepted) = accepted(cross_site, unusable);
-        let by = FactorChanger { caller: &caller, accepted, origin: &origin };
-        match (register::register(state, by, request.credential.0, name).await, refused) {
-            (Err(RegisterPasskeyError::Change(FactorChangeError::CookieNotAccepted)), Some(refused)) => {
+        let refused = cross_site.or(unusable);
+        let caller = Caller { claims: &claims, origin: &origin, accepted: accepted(refused.as_ref()) };
+        match (register::register(state, &caller, request.credential.0, name).await, refused) {
+            (Err(RegisterPasskeyError::Change(ChangeFactorsError::CookieNotAccepted)), Some(refused)) => {
                 Err(refused.into())
             }
             (outcome, _) => {
-                let (passkey, tokens) = outcome?;
-                let (tokens, cookie) = TokensResponse::split(tokens);
-                Ok(AddedResponse::Created(Json(PasskeyAddedResponse { passkey: passkey.into(), tokens }), cookie))
+                let registered = outcome?;
+                let (tokens, cookie) = TokensResponse::split(registered.tokens);
+                let codes: Vec<String> =
+                    registered.recovery_codes.iter().map(|code| code.expose().to_owned()).collect();
+                let recovery_codes = Some(codes).filter(|codes| !codes.is_empty());
+                let added = PasskeyAddedResponse { passkey: registered.passkey.into(), tokens, recovery_codes };
+                Ok(AddedResponse::Created(Json(added), cookie))
             }
         }
     }
@@ -579,19 +585,20 @@ impl PasskeysApi {
 
     /// Rename a passkey
     ///
-    /// The name is for the owner, who sees it in the list.
+    /// Needs a session that was authenticated within the last {session.recent}.
     #[oai(path = "/v1/me/passkeys/:id", method = "patch", operation_id = "rename_passkey", tag = "Tag::Passkeys")]
     async fn rename(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        client: ClientInfo,
-        SignedIn(caller): SignedIn,
+        MailOrigin(origin): MailOrigin,
+        SignedIn(claims): SignedIn,
         /// The passkey's id.
         Path(id): Path<Uuid>,
         Body(request): Body<RenamePasskeyRequest>,
     ) -> Result<RenamedResponse, Failed<RenameProblems>> {
         let name = parse_name(&request.name)?;
-        let renamed = manage::rename(state, &caller, PasskeyId(id), &name, client.ip).await?;
+        let caller = Caller { claims: &claims, origin: &origin, accepted: Accepted::Any };
+        let renamed = manage::rename(state, &caller, PasskeyId(id), &name).await.map_err(change_failed)?;
         Ok(RenamedResponse::Ok(Json(renamed.into())))
     }
 
@@ -606,18 +613,16 @@ impl PasskeysApi {
         MailOrigin(origin): MailOrigin,
         CsrfCheck(cross_site): CsrfCheck,
         CookieCheck(unusable): CookieCheck,
-        SignedIn(caller): SignedIn,
+        SignedIn(claims): SignedIn,
         /// The passkey's id.
         Path(id): Path<Uuid>,
     ) -> Result<RemovedResponse, Failed<RemoveProblems>> {
-        let (refused, accepted) = accepted(cross_site, unusable);
-        let by = FactorChanger { caller: &caller, accepted, origin: &origin };
-        match (manage::remove(state, by, PasskeyId(id)).await, refused) {
-            (Err(ManagePasskeyError::Change(FactorChangeError::CookieNotAccepted)), Some(refused)) => {
-                Err(refused.into())
-            }
+        let refused = cross_site.or(unusable);
+        let caller = Caller { claims: &claims, origin: &origin, accepted: accepted(refused.as_ref()) };
+        match (manage::remove(state, &caller, PasskeyId(id)).await, refused) {
+            (Err(ChangeFactorsError::CookieNotAccepted), Some(refused)) => Err(refused.into()),
             (outcome, _) => {
-                let (tokens, cookie) = TokensResponse::split(outcome?);
+                let (tokens, cookie) = TokensResponse::split(outcome.map_err(change_failed)?);
                 Ok(RemovedResponse::Ok(Json(tokens), cookie))
             }
         }

@@ -188,7 +188,9 @@ impl ReauthenticationApi {
         Body(request): Body<ReauthenticateRequest>,
     ) -> Result<ReauthenticateResponse, Failed<ReauthenticateProblems>> {
         let factor = match request.method {
-            Some(method) => Some(factor(method, request.code)?),
+            // a passkey has its own challenge, of this session
+            Some(MethodName::Passkey) => None,
+            Some(method) => Some(factor(method, request.code, None)?),
             None => None,
         };
         let input = Reauthenticate {

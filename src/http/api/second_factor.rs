@@ -1,4 +1,4 @@
-//! `POST /v1/login/second-factor`, `POST /v1/login/enrolment/totp`, `POST /v1/login/enrolment/totp/confirm`.
+//! `POST /v1/login/second-factor`, `POST /v1/login/second-factor/options`, `POST /v1/login/enrolment/totp`, `POST /v1/login/enrolment/totp/confirm`.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use super::{
     Tag,
     factors::{FactorTokensResponse, TotpEnrolmentResponse},
     login::{SignedInResponse, printable},
+    passkeys::{PasskeyOptionsResponse, invalid_passkey, passkeys_off},
 };
 use crate::{
     domain::secret::SecretText,
@@ -20,7 +21,7 @@ use crate::{
         },
         problem::{Code, Failed, FieldCode, FieldError, ProblemError, Problems},
         raw_json::RawJson,
-        types::Secret,
+        types::{JsonObject, Secret},
     },
     service::sign_in::{
         enrolment,
@@ -40,6 +41,8 @@ pub(super) enum MethodName {
     Totp,
     /// A recovery code.
     RecoveryCode,
+    /// A passkey.
+    Passkey,
 }
 
 /// A challenge, and the second factor that it asks for.
@@ -52,11 +55,27 @@ struct SecondFactorRequest {
     method: MethodName,
     /// With `totp` and `recovery_code`: the code.
     code: Option<Secret>,
+    /// With `passkey`: the `PublicKeyCredential` of `navigator.credentials.get`, in its JSON form (`toJSON`).
+    credential: Option<JsonObject>,
 }
 
 impl Example for SecondFactorRequest {
     fn example() -> Self {
-        Self { challenge: Secret("".into()), method: MethodName::Totp, code: Some(Secret("".into())) }
+        Self { challenge: Secret("".into()), method: MethodName::Totp, code: Some(Secret("".into())), credential: None }
+    }
+}
+
+/// A challenge that a passkey is to answer.
+#[derive(Object)]
+#[oai(example)]
+struct SecondFactorOptionsRequest {
+    /// The `challenge` of the response `403 second_factor_required`.
+    challenge: Secret,
+}
+
+impl Example for SecondFactorOptionsRequest {
+    fn example() -> Self {
+        Self { challenge: Secret("".into()) }
     }
 }
 
@@ -94,6 +113,13 @@ impl Example for ConfirmEnrolmentRequest {
 }
 
 #[derive(ApiResponse)]
+enum SecondFactorOptionsResponse {
+    /// The options. Their challenge works once, and for this sign-in only.
+    #[oai(status = 200)]
+    Ok(Json<PasskeyOptionsResponse>),
+}
+
+#[derive(ApiResponse)]
 enum EnrolmentStartedResponse {
     /// The secret, to be opened in an authenticator app.
     #[oai(status = 200)]
@@ -123,6 +149,8 @@ impl Problems for SecondFactorProblems {
         Code::MalformedRequest,
         Code::InvalidChallenge,
         Code::InvalidCode,
+        Code::InvalidPasskey,
+        Code::LoginMethodOff,
         Code::CrossSiteRequest,
         Code::CookieCrossSite,
         Code::UnsupportedMediaType,
@@ -141,6 +169,8 @@ impl From<SecondFactorError> for Failed<SecondFactorProblems> {
             SecondFactorError::WrongCode => {
                 Self::new(Code::InvalidCode, "The code is wrong, or was used. Wait for the next code and try again.")
             }
+            SecondFactorError::WrongPasskey => invalid_passkey().into(),
+            SecondFactorError::PasskeysOff => passkeys_off().into(),
             SecondFactorError::CookieNotAccepted => {
                 Self::new(Code::CrossSiteRequest, "This request must not set the cookie of the session.")
             }
@@ -178,15 +208,21 @@ fn continuation(
 }
 
 /// The factor of a request.
-pub(super) fn factor(method: MethodName, code: Option<Secret>) -> Result<SecondFactor, ProblemError> {
+pub(super) fn factor(
+    method: MethodName,
+    code: Option<Secret>,
+    credential: Option<JsonObject>,
+) -> Result<SecondFactor, ProblemError> {
     let code: Option<SecretText> = code.map(|code| code.0);
-    let missing = || {
-        let field = FieldError::new("code", FieldCode::Required, "This field is required with this method.");
+    let required = |field: &str| {
+        let field = FieldError::new(field, FieldCode::Required, "This field is required with this method.");
         ProblemError::fields(Code::InvalidFields, vec![field])
     };
+    let missing = || required("code");
     Ok(match method {
         MethodName::Totp => SecondFactor::Totp(code.ok_or_else(missing)?),
         MethodName::RecoveryCode => SecondFactor::RecoveryCode(code.ok_or_else(missing)?),
+        MethodName::Passkey => SecondFactor::Passkey(credential.ok_or_else(|| required("credential"))?.0),
     })
 }
 
@@ -207,11 +243,32 @@ impl SecondFactorApi {
         ReplacedCookie(replaced): ReplacedCookie,
         Body(request): Body<SecondFactorRequest>,
     ) -> Result<SignedInResponse, Failed<SecondFactorProblems>> {
-        let factor = factor(request.method, request.code)?;
+        let factor = factor(request.method, request.code, request.credential)?;
         let refused = CookieRefusal(cross_site.or(unusable));
         let input = continuation(client, request.challenge, &refused, replaced);
         match second_factor::continue_with(state, &input, &factor).await {
             Ok(signed_in) => Ok(SignedInResponse::new(signed_in.issue_tokens(state)?, Some(signed_in.device))),
+            Err(error) => Err(refused.explain(error)),
+        }
+    }
+
+    /// Begin to show a passkey as the second factor
+    ///
+    /// Options for `navigator.credentials.get` with the passkeys of the account, for a sign-in that was answered with
+    /// `403 second_factor_required`. The challenge of the sign-in is not used up.
+    #[oai(path = "/v1/login/second-factor/options", method = "post", operation_id = "second_factor_options")]
+    async fn passkey_options(
+        &self,
+        Data(state): Data<&Arc<AppState>>,
+        client: ClientInfo,
+        CsrfCheck(cross_site): CsrfCheck,
+        CookieCheck(unusable): CookieCheck,
+        Body(request): Body<SecondFactorOptionsRequest>,
+    ) -> Result<SecondFactorOptionsResponse, Failed<SecondFactorProblems>> {
+        let refused = CookieRefusal(cross_site.or(unusable));
+        let input = continuation(client, request.challenge, &refused, None);
+        match second_factor::passkey_options(state, &input).await {
+            Ok(options) => Ok(SecondFactorOptionsResponse::Ok(Json(options.into()))),
             Err(error) => Err(refused.explain(error)),
         }
     }

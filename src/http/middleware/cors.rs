@@ -69,6 +69,7 @@ impl Readers {
             _ if path.strip_prefix("/v1/sessions/").is_some_and(|id| !id.contains('/')) => {
                 Self::Allowed { credentials: true }
             }
+            _ if path.starts_with("/v1/login/") || path.starts_with("/v1/me/") => Self::Allowed { credentials: true },
             _ => Self::None,
         }
     }

@@ -6,10 +6,11 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::{
+    PREFIX,
     account::{Owner, require_owner, step_up},
     authorization::Authorization,
     form::Form,
-    problem_of, security,
+    problem_of, respond, security,
     sign_in::{self, signed_in},
     visit::Visit,
 };
@@ -20,13 +21,15 @@ use crate::{
         session::{Accepted, Transport},
     },
     http::{
-        api::account::sentence,
+        api::{account::sentence, passkeys::change_failed},
         problem::{Code, FieldCode, FieldError, ProblemError},
     },
+    pages::views::RecoveryCodes,
     service::{
-        factor_change::FactorChanger,
+        factors::change::Caller,
         passkeys::{
-            PasskeyError, manage, register,
+            PasskeyError, manage,
+            register::{self, Registered},
             sign_in::{self as passkey_sign_in, PasskeySignIn},
         },
     },
@@ -76,8 +79,8 @@ pub(super) fn refused(error: PasskeyError) -> ProblemError {
     }
 }
 
-fn changer<'a>(visit: &'a Visit, owner: &'a Owner) -> FactorChanger<'a> {
-    FactorChanger { caller: &owner.caller, accepted: Accepted::Any, origin: &visit.origin }
+fn caller<'a>(visit: &'a Visit, owner: &'a Owner) -> Caller<'a> {
+    Caller { claims: &owner.caller, accepted: Accepted::Any, origin: &visit.origin }
 }
 
 /// `POST /account/security/passkeys/options`: the page with a form that creates a passkey.
@@ -86,7 +89,7 @@ pub(super) async fn options(mut visit: Visit, mut form: Form) -> Result<Response
     let owner = require_owner!(visit, "/security");
     let begun = async {
         visit.check(&mut form)?;
-        let options = register::options(&visit.state, &owner.caller, visit.client.ip).await;
+        let options = register::options(&visit.state, &caller(&visit, &owner)).await;
         options.map_err(problem_of)
     };
     match begun.await {
@@ -106,12 +109,19 @@ pub(super) async fn add(mut visit: Visit, mut form: Form) -> Result<Response> {
     let added = async {
         visit.check(&mut form)?;
         let name = name(&form.text("name"))?;
-        let by = changer(&visit, &owner);
-        let added = register::register(&visit.state, by, credential(&mut form)?, name).await;
+        let credential = credential(&mut form)?;
+        let added = register::register(&visit.state, &caller(&visit, &owner), credential, name).await;
         added.map_err(problem_of)
     };
     match added.await {
-        Ok((_, tokens)) => Ok(signed_in(&visit, tokens.account, tokens.session).go("/security?done=factor_added")),
+        Ok(Registered { tokens, recovery_codes, .. }) => {
+            let reply = signed_in(&visit, tokens.account, tokens.session);
+            if recovery_codes.is_empty() {
+                return Ok(reply.go("/security?done=factor_added"));
+            }
+            let codes = recovery_codes.iter().map(|code| code.expose().to_owned()).collect();
+            reply.page(&RecoveryCodes { codes, next: format!("{}{}/security", respond::base(&visit), PREFIX) })
+        }
         Err(problem) => failed(&visit, &owner, problem).await,
     }
 }
@@ -123,8 +133,8 @@ pub(super) async fn rename(mut visit: Visit, mut form: Form) -> Result<Response>
     let renamed = async {
         visit.check(&mut form)?;
         let (id, name) = (id(&form.text("id"))?, name(&form.text("name"))?);
-        let renamed = manage::rename(&visit.state, &owner.caller, id, &name, visit.client.ip).await;
-        renamed.map_err(problem_of)
+        let renamed = manage::rename(&visit.state, &caller(&visit, &owner), id, &name).await;
+        renamed.map_err(change_failed)
     };
     match renamed.await {
         Ok(_) => Ok(visit.reply().go("/security?done=saved")),
@@ -138,8 +148,8 @@ pub(super) async fn remove(mut visit: Visit, mut form: Form) -> Result<Response>
     let owner = require_owner!(visit, "/security");
     let removed = async {
         visit.check(&mut form)?;
-        let removed = manage::remove(&visit.state, changer(&visit, &owner), id(&form.text("id"))?).await;
-        removed.map_err(problem_of)
+        let removed = manage::remove(&visit.state, &caller(&visit, &owner), id(&form.text("id"))?).await;
+        removed.map_err(change_failed)
     };
     match removed.await {
         Ok(tokens) => Ok(signed_in(&visit, tokens.account, tokens.session).go("/security?done=factor_removed")),

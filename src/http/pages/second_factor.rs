@@ -99,9 +99,13 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
                 }
                 Err(SecondFactorError::WrongCode) => visit.reply().code(Some("code"), "wrong_code"),
                 Err(SecondFactorError::Service(error)) => visit.reply().error(&error.into()),
-                Err(SecondFactorError::InvalidChallenge | SecondFactorError::CookieNotAccepted) => {
-                    return expired(&visit).await;
-                }
+                // the page signs in by passkey instead of answering with one
+                Err(
+                    SecondFactorError::InvalidChallenge
+                    | SecondFactorError::CookieNotAccepted
+                    | SecondFactorError::WrongPasskey
+                    | SecondFactorError::PasskeysOff,
+                ) => return expired(&visit).await,
             }
         }
     };
@@ -145,9 +149,12 @@ pub(super) async fn enrol(visit: Visit, mut form: Form) -> Result<Response> {
                 }
                 Err(SecondFactorError::WrongCode) => visit.reply().code(Some("code"), "wrong_code"),
                 Err(SecondFactorError::Service(error)) => visit.reply().error(&error.into()),
-                Err(SecondFactorError::InvalidChallenge | SecondFactorError::CookieNotAccepted) => {
-                    return expired(&visit).await;
-                }
+                Err(
+                    SecondFactorError::InvalidChallenge
+                    | SecondFactorError::CookieNotAccepted
+                    | SecondFactorError::WrongPasskey
+                    | SecondFactorError::PasskeysOff,
+                ) => return expired(&visit).await,
             }
         }
     };

@@ -16,7 +16,7 @@ use crate::{
         accounts::record_ended,
         error::{ServiceError, from_store_errors},
         further_claims,
-        recent_authentication::require_recent,
+        recent_authentication::{self, required_acr},
         request_origin::RequestOrigin,
         token_issuer::{self, Tokens},
     },
@@ -99,10 +99,11 @@ pub(in crate::service) async fn begin(
     state: &AppState,
     caller: &Caller<'_>,
 ) -> Result<AccountChange, ChangeFactorsError> {
-    require_recent(state, caller.claims).await?;
     let change = state.sql.change_account(caller.claims.sub).await?;
     let change = change.filter(|change| !change.account.is_closed(state.clock.now()));
     let change = change.ok_or(ChangeFactorsError::NoAccount)?;
+    let (acr, max_age) = (required_acr(&change.account), state.config.session.recent);
+    recent_authentication::check(state, caller.claims, Some(acr), Some(max_age)).map_err(ServiceError::from)?;
     Ok(change)
 }
 

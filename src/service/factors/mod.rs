@@ -53,7 +53,15 @@ pub async fn list(state: &AppState, account: AccountId) -> Result<FactorList, Se
         created_at: factor.created_at,
         last_used_at: factor.last_used_at,
     });
-    let factors = factors.collect();
+    let mut factors: Vec<FactorEntry> = factors.collect();
+    factors.extend(state.sql.passkeys(account).await?.into_iter().map(|passkey| FactorEntry {
+        id: FactorId(passkey.id.0),
+        kind: FactorKind::Passkey,
+        label: passkey.name.as_str().to_owned(),
+        created_at: passkey.created_at,
+        last_used_at: passkey.last_used_at,
+    }));
+    factors.sort_by_key(|factor| factor.created_at);
     let recovery_codes = state.sql.recovery_key(account).await?.map_or(0, |(_, codes)| codes);
     Ok(FactorList { factors, recovery_codes })
 }

@@ -1,40 +1,24 @@
 //! Lists, renames and removes the passkeys of the caller's account.
 
-use std::net::IpAddr;
-
 use crate::{
     crypto::access_token::AccessClaims,
     domain::{
-        audit::{Actor, AuditEvent, Entry},
+        audit::AuditEvent,
         ids::PasskeyId,
-        mail::{FactorChange, FactorKind},
+        mail::{FactorChange, FactorKind as MailFactor},
         passkey::{Passkey, PasskeyName},
     },
     service::{
-        error::{ServiceError, from_store_errors},
-        factor_change::{self, FactorChangeError, FactorChanger},
+        error::ServiceError,
+        factors::{
+            change::{self, Caller, ChangeFactorsError, Subject},
+            recovery_codes,
+        },
         limits,
-        recent_authentication::require_recent,
         token_issuer::Tokens,
     },
     state::AppState,
 };
-
-/// Why a passkey was not changed.
-#[derive(Debug, thiserror::Error)]
-pub enum ManagePasskeyError {
-    /// The account has no such passkey.
-    #[error("the account has no such passkey")]
-    Unknown,
-    /// The change could not be finished.
-    #[error(transparent)]
-    Change(#[from] FactorChangeError),
-    /// See [`ServiceError`].
-    #[error(transparent)]
-    Service(#[from] ServiceError),
-}
-
-from_store_errors!(ManagePasskeyError);
 
 /// The passkeys of the caller's account, oldest first.
 ///
@@ -47,34 +31,39 @@ pub async fn list(state: &AppState, caller: &AccessClaims) -> Result<Vec<Passkey
 /// Renames a passkey.
 ///
 /// # Errors
-/// [`ManagePasskeyError`]
+/// [`ChangeFactorsError`]
 pub async fn rename(
     state: &AppState,
-    caller: &AccessClaims,
+    caller: &Caller<'_>,
     id: PasskeyId,
     name: &PasskeyName,
-    ip: Option<IpAddr>,
-) -> Result<Passkey, ManagePasskeyError> {
-    limits::passkey(state, ip).await?;
-    let renamed = state.sql.rename_passkey(caller.sub, id, name).await?.ok_or(ManagePasskeyError::Unknown)?;
-    let entry = Entry::new(state.clock.now(), AuditEvent::PasskeyRenamed).account(caller.sub).session(caller.sid);
-    state.audit.record(entry.detail(id.to_string()).by(Actor::Account).from(ip));
+) -> Result<Passkey, ChangeFactorsError> {
+    limits::passkey(state, caller.origin.ip).await?;
+    let mut change = change::begin(state, caller).await?;
+    let renamed = change.rename_passkey(id, name).await?.ok_or(ChangeFactorsError::UnknownFactor)?;
+    change.commit().await?;
     Ok(renamed)
 }
 
-/// Removes a passkey and ends all other sessions of the account. Returns the tokens of the session that takes the place of the
-/// caller's.
+/// Removes a passkey and ends all other sessions of the account. With the last factor its recovery codes go too. Returns the tokens
+/// of the session that takes the place of the caller's.
 ///
 /// # Errors
-/// [`ManagePasskeyError`]
-pub async fn remove(state: &AppState, by: FactorChanger<'_>, id: PasskeyId) -> Result<Tokens, ManagePasskeyError> {
-    require_recent(state, by.caller).await?;
-    limits::passkey(state, by.origin.ip).await?;
-    let change = state.sql.change_account(by.caller.sub).await?;
-    let mut change = change.ok_or(ManagePasskeyError::Unknown)?;
-    if !change.remove_passkey(id).await? {
-        return Err(ManagePasskeyError::Unknown);
+/// [`ChangeFactorsError`]
+pub async fn remove(state: &AppState, caller: &Caller<'_>, id: PasskeyId) -> Result<Tokens, ChangeFactorsError> {
+    limits::passkey(state, caller.origin.ip).await?;
+    let mut change = change::begin(state, caller).await?;
+    let now = state.clock.now();
+    if !change.remove_passkey(id, now).await? {
+        return Err(ChangeFactorsError::UnknownFactor);
     }
-    let entry = Entry::new(state.clock.now(), AuditEvent::PasskeyRemoved).detail(id.to_string());
-    Ok(factor_change::finish(state, change, by, entry, (FactorKind::Passkey, FactorChange::Removed)).await?)
+    if !change.account.factors.protect() {
+        if state.config.factors.required.applies_to(&change.account.roles) {
+            return Err(ChangeFactorsError::MustKeep);
+        }
+        recovery_codes::remove(&mut change, now).await?;
+    }
+    let (event, factor) = (AuditEvent::FactorRemoved, MailFactor::Passkey);
+    let subject = Subject { event, change: FactorChange::Removed, factor };
+    change::commit(state, change, caller, subject, None).await
 }

@@ -1,7 +1,5 @@
 //! Registers a passkey for the caller's account.
 
-use std::net::IpAddr;
-
 use serde_json::{Map, Value};
 
 use super::{PasskeyError, PasskeyOptions, ceremonies, challenge};
@@ -13,27 +11,39 @@ use crate::{
     domain::{
         account::Account,
         audit::{Actor, AuditEvent, Entry},
+        factor::FactorKind,
         ids::PasskeyId,
-        mail::{FactorChange, FactorKind},
+        mail::{FactorChange, FactorKind as MailFactor},
         passkey::{Passkey, PasskeyName, PasskeyPurpose},
+        secret::SecretText,
     },
     service::{
         error::{ServiceError, from_store_errors},
-        factor_change::{self, FactorChangeError, FactorChanger},
+        factors::{
+            change::{self, Caller, ChangeFactorsError, Subject},
+            recovery_codes,
+        },
         limits,
-        recent_authentication::require_recent,
         token_issuer::Tokens,
     },
     state::AppState,
     store::{redis::ChallengeBinding, sql::AddPasskeyError},
 };
 
+/// A passkey that was registered.
+#[derive(Clone, Debug)]
+pub struct Registered {
+    /// The passkey.
+    pub passkey: Passkey,
+    /// The tokens of the session that takes the place of the caller's.
+    pub tokens: Tokens,
+    /// Recovery codes, if the account had none. They are never shown again.
+    pub recovery_codes: Vec<SecretText>,
+}
+
 /// Why a passkey was not registered.
 #[derive(Debug, thiserror::Error)]
 pub enum RegisterPasskeyError {
-    /// The account was deleted or disabled.
-    #[error("the account was deleted or disabled")]
-    NoAccount,
     /// The response of the authenticator is not valid, or responds to no live challenge of this session.
     #[error("the passkey was not accepted")]
     Refused,
@@ -49,9 +59,9 @@ pub enum RegisterPasskeyError {
     /// Passkeys are off.
     #[error("passkeys are off")]
     Off,
-    /// The change could not be finished.
+    /// See [`ChangeFactorsError`].
     #[error(transparent)]
-    Change(#[from] FactorChangeError),
+    Change(#[from] ChangeFactorsError),
     /// See [`ServiceError`].
     #[error(transparent)]
     Service(#[from] ServiceError),
@@ -81,43 +91,39 @@ fn binding(caller: &AccessClaims) -> ChallengeBinding {
 ///
 /// # Errors
 /// [`RegisterPasskeyError`]
-pub async fn options(
-    state: &AppState,
-    caller: &AccessClaims,
-    ip: Option<IpAddr>,
-) -> Result<PasskeyOptions, RegisterPasskeyError> {
+pub async fn options(state: &AppState, caller: &Caller<'_>) -> Result<PasskeyOptions, RegisterPasskeyError> {
     let ceremonies = ceremonies(state)?;
-    require_recent(state, caller).await?;
-    limits::passkey(state, ip).await?;
-    let account = state.sql.account(caller.sub).await?;
-    let account = account.filter(|account| account.disabled_at.is_none()).ok_or(RegisterPasskeyError::NoAccount)?;
-    let existing = state.sql.passkeys(account.id).await?;
+    limits::passkey(state, caller.origin.ip).await?;
+    let mut change = change::begin(state, caller).await?;
+    let existing = change.passkeys().await?;
     check_number(state, existing.len())?;
-    let profile = state.sql.profile(account.id).await?;
+    let (account, profile) = (change.account.clone(), change.profile().await?);
+    drop(change);
     let name = name_of(&account);
     let display_name = profile.display_name.as_deref().filter(|name| !name.trim().is_empty()).unwrap_or(&name);
     let owner = PasskeyOwner { account: account.id, name: &name, display_name };
-    Ok(challenge::issue(state, &binding(caller), ceremonies.begin_registration(owner, &existing)).await?)
+    let begun = ceremonies.begin_registration(owner, &existing);
+    Ok(challenge::issue(state, &binding(caller.claims), begun).await?)
 }
 
 /// Registers the passkey that an authenticator has made. It can be used from now on, and all other sessions of the account have
-/// ended. Returns it with the tokens of the session that takes the place of the caller's.
+/// ended. The session that takes the place of the caller's has shown a second factor.
 ///
 /// # Errors
 /// [`RegisterPasskeyError`]
 pub async fn register(
     state: &AppState,
-    by: FactorChanger<'_>,
+    caller: &Caller<'_>,
     credential: Map<String, Value>,
     name: PasskeyName,
-) -> Result<(Passkey, Tokens), RegisterPasskeyError> {
+) -> Result<Registered, RegisterPasskeyError> {
     let ceremonies = ceremonies(state)?;
-    let caller = by.caller;
-    require_recent(state, caller).await?;
-    limits::passkey(state, by.origin.ip).await?;
+    limits::passkey(state, caller.origin.ip).await?;
+    let claims = caller.claims;
     let refuse = |reason: &'static str| {
-        let entry = Entry::new(state.clock.now(), AuditEvent::PasskeyAdded).account(caller.sub).session(caller.sid);
-        state.audit.record(entry.refused(reason).by(Actor::Account).from(by.origin.ip));
+        let entry = Entry::new(state.clock.now(), AuditEvent::PasskeyRefused).account(claims.sub).session(claims.sid);
+        let entry = entry.refused(reason).detail(PasskeyPurpose::Registration.as_str());
+        state.audit.record(entry.by(Actor::Account).from(caller.origin.ip));
     };
     let refused = |error: PasskeyRefusal| {
         refuse(error.as_str());
@@ -128,7 +134,7 @@ pub async fn register(
         }
     };
     let presented = PresentedRegistration::parse(credential).map_err(refused)?;
-    let taken = state.redis.passkey_challenges.take(presented.challenge(), &binding(caller)).await?;
+    let taken = state.redis.passkey_challenges.take(presented.challenge(), &binding(claims)).await?;
     let Some(ceremony) = taken else {
         refuse("no_such_challenge");
         return Err(RegisterPasskeyError::Refused);
@@ -136,13 +142,11 @@ pub async fn register(
     let made = ceremonies.finish_registration(&ceremony, &presented).map_err(refused)?;
 
     let now = state.clock.now();
-    let change = state.sql.change_account(caller.sub).await?;
-    let mut change =
-        change.filter(|change| change.account.disabled_at.is_none()).ok_or(RegisterPasskeyError::NoAccount)?;
+    let mut change = change::begin(state, caller).await?;
     check_number(state, change.passkeys().await?.len())?;
     let passkey = Passkey {
         id: PasskeyId(state.entropy.ordered_uuid(now)),
-        account: caller.sub,
+        account: claims.sub,
         credential: made.credential,
         public_key: made.public_key,
         name,
@@ -155,13 +159,17 @@ pub async fn register(
         created_at: now,
         last_used_at: None,
     };
+    let had_codes = change.account.factors.contains(FactorKind::RecoveryCode);
     change.add_passkey(&passkey).await.map_err(|error| match error {
         AddPasskeyError::Exists => RegisterPasskeyError::Exists,
         AddPasskeyError::Sql(error) => error.into(),
     })?;
-    let entry = Entry::new(now, AuditEvent::PasskeyAdded).detail(passkey.id.to_string());
-    let tokens = factor_change::finish(state, change, by, entry, (FactorKind::Passkey, FactorChange::Added)).await?;
-    Ok((passkey, tokens))
+    change.set_factor_required(None).await?;
+    let recovery_codes = if had_codes { Vec::new() } else { recovery_codes::make(state, &mut change, now).await? };
+    let subject = Subject { event: AuditEvent::FactorAdded, change: FactorChange::Added, factor: MailFactor::Passkey };
+    let shown = passkey.methods(made.user_verified);
+    let tokens = change::commit(state, change, caller, subject, Some(shown)).await?;
+    Ok(Registered { passkey, tokens, recovery_codes })
 }
 
 fn check_number(state: &AppState, existing: usize) -> Result<(), RegisterPasskeyError> {

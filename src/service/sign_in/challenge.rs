@@ -78,6 +78,11 @@ impl OpenChallenge {
         &self.found.pending
     }
 
+    /// A digest of the challenge, for what belongs to it, such as the challenge of a passkey.
+    pub(in crate::service) fn context(&self) -> [u8; 16] {
+        short_digest(self.name.as_bytes())
+    }
+
     /// Consumes the challenge. Of any number of requests one gets true.
     pub(in crate::service) async fn take(&self, state: &AppState) -> Result<bool, ServiceError> {
         Ok(state.redis.challenges.take(&self.name, &self.found).await?)
@@ -92,7 +97,11 @@ impl OpenChallenge {
 }
 
 fn device_digest(token: &DeviceToken) -> [u8; 16] {
+    short_digest(token.expose().as_bytes())
+}
+
+fn short_digest(text: &[u8]) -> [u8; 16] {
     let mut bytes = [0; 16];
-    bytes.copy_from_slice(&digest(&SHA256, token.expose().as_bytes()).as_ref()[..16]);
+    bytes.copy_from_slice(&digest(&SHA256, text).as_ref()[..16]);
     bytes
 }

@@ -8,6 +8,7 @@ use super::{
 use crate::domain::{audit::AuditEvent, factor::FactorKind};
 use crate::{
     domain::{
+        authentication::{AuthenticationMethod, AuthenticationMethods},
         challenge::ChallengePurpose,
         event::Reason,
         mail::{FactorChange, FactorKind as MailFactor},
@@ -79,6 +80,7 @@ pub async fn confirm_totp(
     record_ended(&mut change, reason, ended, now).await?;
     change.commit().await?;
     counted.settle(state, true).await;
-    let signed_in = second_factor::finish(state, &open, account, input, &attempt, now).await?;
+    let shown = AuthenticationMethods::of(AuthenticationMethod::OneTimePassword);
+    let signed_in = second_factor::finish(state, &open, account, input, &attempt, shown).await?;
     Ok((signed_in, codes))
 }

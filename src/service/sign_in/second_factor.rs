@@ -1,5 +1,7 @@
 //! Continues a sign-in with a second factor.
 
+use serde_json::{Map, Value};
+
 use super::{
     Authenticated, SignInStep, SignedIn,
     challenge::{self, OpenChallenge},
@@ -8,7 +10,7 @@ use crate::{
     domain::{
         account::Account,
         audit::{Actor, AuditEvent, Entry},
-        authentication::{Acr, Authentication, AuthenticationMethod},
+        authentication::{Acr, Authentication, AuthenticationMethod, AuthenticationMethods},
         challenge::ChallengePurpose,
         clock::Timestamp,
         factor::FactorKind,
@@ -19,6 +21,11 @@ use crate::{
         error::{ServiceError, from_store_errors},
         factors::{recovery_codes, totp},
         limits::{self, Attempt, DeviceToken, FactorAttempt},
+        passkeys::{
+            PasskeyError, PasskeyOptions,
+            verify::{self, PasskeyTask},
+        },
+        request_origin::RequestOrigin,
     },
     state::AppState,
 };
@@ -30,6 +37,8 @@ pub enum SecondFactor {
     Totp(SecretText),
     /// A recovery code.
     RecoveryCode(SecretText),
+    /// The response of a passkey, in the JSON form of WebAuthn.
+    Passkey(Map<String, Value>),
 }
 
 impl SecondFactor {
@@ -38,6 +47,7 @@ impl SecondFactor {
         match self {
             Self::Totp(_) => FactorKind::Totp,
             Self::RecoveryCode(_) => FactorKind::RecoveryCode,
+            Self::Passkey(_) => FactorKind::Passkey,
         }
     }
 }
@@ -77,6 +87,12 @@ pub enum SecondFactorError {
     /// The code is wrong or was used. The challenge still works.
     #[error("the code is wrong")]
     WrongCode,
+    /// The passkey was not accepted. The challenge still works.
+    #[error("the passkey was not accepted")]
+    WrongPasskey,
+    /// Passkeys are off.
+    #[error("passkeys are off")]
+    PasskeysOff,
     /// The response would set a cookie, which it must not.
     #[error("the session's refresh token travels in a cookie, which this request must not set")]
     CookieNotAccepted,
@@ -86,6 +102,16 @@ pub enum SecondFactorError {
 }
 
 from_store_errors!(SecondFactorError);
+
+impl From<PasskeyError> for SecondFactorError {
+    fn from(error: PasskeyError) -> Self {
+        match error {
+            PasskeyError::Off => Self::PasskeysOff,
+            PasskeyError::Refused => Self::WrongPasskey,
+            PasskeyError::Service(error) => Self::Service(error),
+        }
+    }
+}
 
 /// Continues a sign-in with a second factor. A wrong code leaves the challenge as it is, and counts.
 ///
@@ -100,8 +126,8 @@ pub async fn continue_with(
     let label = match &outcome {
         Ok(_) => "success",
         Err(SecondFactorError::InvalidChallenge) => "invalid_challenge",
-        Err(SecondFactorError::WrongCode) => "wrong_code",
-        Err(SecondFactorError::CookieNotAccepted) => "refused",
+        Err(SecondFactorError::WrongCode | SecondFactorError::WrongPasskey) => "wrong_code",
+        Err(SecondFactorError::CookieNotAccepted | SecondFactorError::PasskeysOff) => "refused",
         Err(SecondFactorError::Service(error)) => error.label(),
     };
     state.metrics.second_factors.with_label_values(&[factor.kind().as_str(), label]).inc();
@@ -114,6 +140,9 @@ async fn check(
     factor: &SecondFactor,
 ) -> Result<Box<SignedIn>, SecondFactorError> {
     let open = open(state, input, ChallengePurpose::SecondFactor).await?;
+    if let SecondFactor::Passkey(credential) = factor {
+        return check_passkey(state, &open, input, credential.clone()).await;
+    }
     let account = &open.account;
     let attempt = Attempt::recognize(state, account.id, input.origin.ip, input.device.as_ref()).await?;
     let counted = FactorAttempt::begin(state, account.id, factor.kind(), &attempt, input.origin.ip).await?;
@@ -141,7 +170,45 @@ async fn check(
             return Err(error.into());
         }
     }
-    finish(state, &open, open.account.clone(), input, &attempt, now).await
+    let shown = AuthenticationMethods::of(AuthenticationMethod::OneTimePassword);
+    finish(state, &open, open.account.clone(), input, &attempt, shown).await
+}
+
+/// The options for a passkey of the account whose sign-in waits. Their challenge works for this sign-in only.
+///
+/// # Errors
+/// [`SecondFactorError`]
+pub async fn passkey_options(state: &AppState, input: &Continuation) -> Result<PasskeyOptions, SecondFactorError> {
+    let open = open(state, input, ChallengePurpose::SecondFactor).await?;
+    Ok(verify::options(state, task(&open)?, input.origin.ip).await?)
+}
+
+/// The task of a passkey that completes a sign-in. A passkey that was shown already is no second factor.
+fn task(open: &OpenChallenge) -> Result<PasskeyTask, SecondFactorError> {
+    let proved = open.pending().proved.methods;
+    if proved.contains(AuthenticationMethod::HardwareKey) || proved.contains(AuthenticationMethod::SoftwareKey) {
+        return Err(SecondFactorError::WrongPasskey);
+    }
+    Ok(PasskeyTask::SecondFactor(open.account.id, open.context()))
+}
+
+/// Completes a sign-in with a passkey. Its response is not counted as a guess: nobody can guess a signature.
+async fn check_passkey(
+    state: &AppState,
+    open: &OpenChallenge,
+    input: &Continuation,
+    credential: Map<String, Value>,
+) -> Result<Box<SignedIn>, SecondFactorError> {
+    let origin =
+        RequestOrigin { ip: input.origin.ip, user_agent: input.origin.user_agent.clone(), accept_language: None };
+    let verified = verify::verify(state, task(open)?, credential, &origin, |_| false).await?;
+    if !open.take(state).await? {
+        return Err(SecondFactorError::InvalidChallenge);
+    }
+    let attempt = Attempt::recognize(state, open.account.id, input.origin.ip, input.device.as_ref()).await?;
+    let signed_in = finish(state, open, open.account.clone(), input, &attempt, verified.methods).await?;
+    state.sql.set_passkey_used_at(verified.passkey, state.clock.now()).await?;
+    Ok(signed_in)
 }
 
 /// Verifies a second factor outside of a sign-in (step-up), and uses it up. Wrong codes count with those of sign-ins.
@@ -192,22 +259,22 @@ pub(super) async fn open(
     }
 }
 
-/// Finishes a sign-in whose second factor was shown, and whose challenge was consumed.
+/// Finishes a sign-in whose second factor was shown, and whose challenge was consumed. `shown` are the methods of the factor.
 pub(super) async fn finish(
     state: &AppState,
     open: &OpenChallenge,
     account: Account,
     input: &Continuation,
     attempt: &Attempt,
-    now: Timestamp,
+    shown: AuthenticationMethods,
 ) -> Result<Box<SignedIn>, SecondFactorError> {
     let pending = open.pending();
     let origin = Origin { device: pending.device_name.clone(), ..input.origin.clone() };
-    let methods = pending.proved.methods.with(AuthenticationMethod::OneTimePassword);
+    let methods = shown.iter().fold(pending.proved.methods, AuthenticationMethods::with);
     let proved = Authenticated {
         account,
         authentication: Authentication {
-            at: now,
+            at: state.clock.now(),
             methods: methods.with(AuthenticationMethod::MultipleFactors),
             acr: Acr::Aal2,
         },
@@ -252,6 +319,8 @@ async fn find(
         SecondFactor::RecoveryCode(code) => {
             recovery_codes::find(state, account.id, code).await?.map(Matched::RecoveryCode)
         }
+        // checked by its signature
+        SecondFactor::Passkey(_) => None,
     })
 }
 

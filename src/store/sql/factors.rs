@@ -271,19 +271,17 @@ impl AccountChange {
         Ok(())
     }
 
-    /// Removes all factors and recovery codes.
+    /// Removes all factors, passkeys included, and recovery codes.
     ///
     /// # Errors
     /// [`SqlError`]
     pub async fn clear_factors(&mut self, now: Timestamp) -> Result<(), SqlError> {
-        self.remove_passkeys().await?;
         self.account.factors = Factors::NONE;
         self.account.factors_version = self.account.factors_version.next();
         self.store(now).await?;
-        query("DELETE FROM totp_factors WHERE account_id = $1")
-            .bind(self.account.id.to_string())
-            .execute(&mut *self.tx)
-            .await?;
+        for sql in ["DELETE FROM totp_factors WHERE account_id = $1", "DELETE FROM passkeys WHERE account_id = $1"] {
+            query(sql).bind(self.account.id.to_string()).execute(&mut *self.tx).await?;
+        }
         self.set_recovery_codes(&[], &[], now).await
     }
 

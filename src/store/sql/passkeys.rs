@@ -91,34 +91,6 @@ impl Sql {
         query(sql).bind(at.as_millis()).bind(id.to_string()).execute(&mut *tx).await?;
         Ok(tx.commit().await?)
     }
-
-    /// Renames a passkey of an account. Returns it, or none if the account has no such passkey.
-    ///
-    /// # Errors
-    /// [`SqlError`]
-    pub async fn rename_passkey(
-        &self,
-        account: AccountId,
-        id: PasskeyId,
-        name: &PasskeyName,
-    ) -> Result<Option<Passkey>, SqlError> {
-        let mut tx = self.begin_write().await?;
-        let sql = "UPDATE passkeys SET name = $1 WHERE id = $2 AND account_id = $3";
-        query(sql)
-            .bind(name.as_str().to_owned())
-            .bind(id.to_string())
-            .bind(account.to_string())
-            .execute(&mut *tx)
-            .await?;
-        let row = query(select_passkeys!("WHERE id = $1 AND account_id = $2"))
-            .bind(id.to_string())
-            .bind(account.to_string())
-            .fetch_optional(&mut *tx)
-            .await?;
-        let renamed = row.as_ref().map(read).transpose()?;
-        tx.commit().await?;
-        Ok(renamed)
-    }
 }
 
 impl AccountChange {
@@ -128,6 +100,26 @@ impl AccountChange {
     /// [`SqlError`]
     pub async fn passkeys(&mut self) -> Result<Vec<Passkey>, SqlError> {
         of_account(&mut self.tx, self.account.id).await
+    }
+
+    /// Renames a passkey. Returns it, or none if the account has no such passkey.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn rename_passkey(&mut self, id: PasskeyId, name: &PasskeyName) -> Result<Option<Passkey>, SqlError> {
+        let account = self.account.id.to_string();
+        query("UPDATE passkeys SET name = $1 WHERE id = $2 AND account_id = $3")
+            .bind(name.as_str().to_owned())
+            .bind(id.to_string())
+            .bind(account.clone())
+            .execute(&mut *self.tx)
+            .await?;
+        let row = query(select_passkeys!("WHERE id = $1 AND account_id = $2"))
+            .bind(id.to_string())
+            .bind(account)
+            .fetch_optional(&mut *self.tx)
+            .await?;
+        row.as_ref().map(read).transpose()
     }
 
     /// Adds a passkey.
@@ -157,14 +149,14 @@ impl AccountChange {
         if done.rows_affected() == 0 {
             return Err(AddPasskeyError::Exists);
         }
-        Ok(self.note_passkeys(true).await?)
+        Ok(self.set_factor(FactorKind::Passkey, true, passkey.created_at).await?)
     }
 
     /// Removes a passkey. Returns false if the account has no such passkey.
     ///
     /// # Errors
     /// [`SqlError`]
-    pub async fn remove_passkey(&mut self, id: PasskeyId) -> Result<bool, SqlError> {
+    pub async fn remove_passkey(&mut self, id: PasskeyId, now: Timestamp) -> Result<bool, SqlError> {
         let done = query("DELETE FROM passkeys WHERE id = $1 AND account_id = $2")
             .bind(id.to_string())
             .bind(self.account.id.to_string())
@@ -174,29 +166,8 @@ impl AccountChange {
             return Ok(false);
         }
         let left = !self.passkeys().await?.is_empty();
-        self.note_passkeys(left).await?;
+        self.set_factor(FactorKind::Passkey, left, now).await?;
         Ok(true)
-    }
-
-    /// Removes all passkeys of the account and returns their number.
-    ///
-    /// # Errors
-    /// [`SqlError`]
-    pub async fn remove_passkeys(&mut self) -> Result<u64, SqlError> {
-        let sql = "DELETE FROM passkeys WHERE account_id = $1";
-        let done = query(sql).bind(self.account.id.to_string()).execute(&mut *self.tx).await?;
-        if done.rows_affected() > 0 {
-            self.note_passkeys(false).await?;
-        }
-        Ok(done.rows_affected())
-    }
-
-    /// Stores whether the account has passkeys, and that its factors have changed.
-    async fn note_passkeys(&mut self, present: bool) -> Result<(), SqlError> {
-        let account = &mut self.account;
-        account.factors = account.factors.set(FactorKind::Passkey, present);
-        account.factors_version = account.factors_version.next();
-        self.store(self.account.updated_at).await
     }
 }
 

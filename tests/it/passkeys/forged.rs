@@ -39,7 +39,7 @@ async fn response_of_another_origin_relying_party_or_frame_is_refused() {
         let options = registration_options(&node, &tokens).await;
         let answer = add(&node, &tokens, second.create(&options)).await;
         assert_eq!(answer.problem(), problem(422, "passkey_rejected"), "{reason}");
-        assert!(is_recorded(&node, "passkey_added", reason).await);
+        assert!(is_recorded(&node, "passkey_refused", reason).await);
         assert_eq!(list(&node, &tokens).await.len(), 1);
     }
     // an app's origin is one of ours

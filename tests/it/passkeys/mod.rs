@@ -1,9 +1,9 @@
 //! Passkeys: registration, sign-in, forged and replayed responses.
 
 mod authenticator;
-mod browser;
 mod forged;
 mod registration;
+mod second_factor;
 mod sign_in;
 mod soft_passkey;
 mod step_up;

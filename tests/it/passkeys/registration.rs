@@ -33,7 +33,10 @@ async fn registered_passkey_is_listed_renamed_and_removed() {
     assert_eq!(passkey["transports"], json!(["hybrid", "internal"]));
     assert_eq!((&passkey["backup_eligible"], &passkey["backed_up"]), (&json!(true), &json!(true)));
     assert_eq!((&passkey["discoverable"], &passkey["last_used_at"]), (&json!(true), &json!(null)));
+    assert_eq!(added["recovery_codes"].as_array().unwrap().len(), 10, "the account had none");
     assert_eq!(list(&node, &tokens).await, [passkey.clone()]);
+    let factors = node.get("/v1/me/factors", &tokens.access).await.expect(200).json();
+    assert_eq!((&factors["factors"][0]["kind"], &factors["recovery_codes_left"]), (&json!("passkey"), &json!(10)));
 
     // the next registration excludes it
     let tokens = stepped_up(&node, &tokens, &mut phone).await;
@@ -52,7 +55,7 @@ async fn registered_passkey_is_listed_renamed_and_removed() {
     assert_eq!(node.delete(&path, &tokens.access).await.problem(), problem(404, "unknown_passkey"));
     assert_eq!(sign_in(&node, &mut phone).await.problem(), problem(401, "invalid_passkey"));
     let events: Vec<_> = audit(&node).await.into_iter().map(|(event, _, _)| event).collect();
-    for event in ["passkey_added", "passkey_renamed", "passkey_removed"] {
+    for event in ["factor_added", "factor_removed"] {
         assert!(events.iter().any(|recorded| recorded == event), "{event}: {events:?}");
     }
 }

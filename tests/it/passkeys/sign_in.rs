@@ -66,7 +66,7 @@ async fn sign_in_without_user_verification_is_refused_unless_preferred() {
     let tokens = node.login("ada").await;
     let mut key = Authenticator::new();
     key.flags = flags::USER_PRESENT;
-    register(&node, &tokens, &mut key).await;
+    let tokens = register(&node, &tokens, &mut key).await;
     assert_eq!(sign_in(&node, &mut key).await.problem(), problem(401, "invalid_passkey"));
     assert!(audit(&node).await.contains(&(
         "passkey_refused".to_owned(),
@@ -75,6 +75,15 @@ async fn sign_in_without_user_verification_is_refused_unless_preferred() {
     )));
     let options = login_options(&lenient).await;
     assert_eq!(options["userVerification"], "preferred");
+    // one factor, so that a second one must follow, and another one than the passkey
+    let answer = login(&lenient, key.get(&options)).await;
+    assert_eq!(answer.problem(), problem(403, "second_factor_required"));
+    assert_eq!(answer.json()["methods"], json!(["recovery_code"]));
+    let body = json!({ "challenge": answer.text_of("challenge") });
+    let again = lenient.post("/v1/login/second-factor/options", body).await;
+    assert_eq!(again.problem(), problem(401, "invalid_passkey"));
+    assert_eq!(list(&lenient, &tokens).await[0]["last_used_at"], json!(null), "the sign-in is not complete");
+    let options = login_options(&lenient).await;
     // not even present
     key.flags = 0;
     assert_eq!(login(&lenient, key.get(&options)).await.problem(), problem(401, "invalid_passkey"));
@@ -122,8 +131,7 @@ async fn i11_response_of_a_passkey_works_once_among_sixteen_racers_on_two_nodes(
     let race = (0..16).map(|racer| super::add(&nodes[racer % 2], &tokens, credential.clone()));
     let added = join_all(race).await.iter().filter(|answer| answer.status == 201).count();
     assert_eq!(added, 1, "registrations");
-    // a synced passkey does not count, so that only the challenge tells repeats apart
-    (phone.counter, phone.step) = (0, 0);
+    // a synced passkey does not count, so that only the challenge distinguishes repeats
     let mut synced = Authenticator::new();
     (synced.counter, synced.step) = (0, 0);
     nodes[0].account("eve").await;

@@ -1,4 +1,4 @@
-import { LatchkeyClient, LatchkeyProblem, LatchkeyUnreachable, SignedOut } from "latchkey-browser";
+import { LatchkeyClient, LatchkeyProblem, LatchkeyUnreachable, SignedOut, passkeysSupported } from "latchkey-browser";
 import { useEffect, useState } from "react";
 
 // The page and Latchkey must be the same site for the transport `cookie`: both on localhost here.
@@ -28,5 +28,22 @@ export function explain(error) {
   if (error instanceof SignedOut) return ""; // useSession has changed
   if (error instanceof LatchkeyProblem) return [error.detail, ...error.errors.map((field) => field.detail)].join(" ");
   if (error instanceof LatchkeyUnreachable) return "The service cannot be reached. Try again.";
+  if (error instanceof DOMException) return "The passkey was not used."; // by the user, or by the browser
   throw error;
+}
+
+/**
+ * Offers passkeys where the browser fills in the username, until the component is gone. Does nothing where the browser cannot, or
+ * where they are off.
+ */
+export function usePasskeyOffer(onStep, onError) {
+  useEffect(() => {
+    const offer = new AbortController();
+    const start = async () => {
+      if (!passkeysSupported() || !(await PublicKeyCredential.isConditionalMediationAvailable?.())) return;
+      if (!offer.signal.aborted) onStep(await auth.signInWithPasskey({ conditional: true, signal: offer.signal }));
+    };
+    start().catch((error) => error.code === "invalid_passkey" && onError(error));
+    return () => offer.abort();
+  }, [onStep, onError]);
 }

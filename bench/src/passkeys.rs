@@ -1,0 +1,156 @@
+//! Sign-ins with passkeys: a passkey for each account, and the workload of an authenticator and its browser.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::Context;
+use aws_lc_rs::{
+    digest::{SHA256, digest},
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair},
+};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use latchkey::{
+    config::DatabaseSettings,
+    domain::{
+        account::Identifier,
+        clock::Timestamp,
+        ids::{AccountId, PasskeyId},
+        passkey::{Aaguid, CredentialId, Passkey, PasskeyName},
+    },
+    store::sql::Sql,
+};
+
+use crate::{
+    load::{Answer, Workload},
+    target::email,
+    workload::{request, tokens},
+};
+
+/// The issuer's origin and domain.
+const ORIGIN: &str = "https://auth.example.com";
+const RP_ID: &str = "auth.example.com";
+
+/// User present and verified, backed up.
+const FLAGS: u8 = 0x1d;
+
+/// An authenticator that has one passkey for each account. All share a key pair: the signatures cost the same.
+pub struct Authenticator {
+    key: EcdsaKeyPair,
+    accounts: Vec<AccountId>,
+}
+
+impl Authenticator {
+    /// Registers the passkeys in the database of a node, which has the accounts.
+    pub fn register(folder: &Path, accounts: usize) -> anyhow::Result<Self> {
+        let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &SystemRandom::new());
+        let pkcs8 = pkcs8.ok().context("a key pair")?;
+        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8.as_ref());
+        let key = key.ok().context("the key pair")?;
+        let accounts = tokio::runtime::Runtime::new()?.block_on(insert(folder, accounts, &cose(&key)))?;
+        Ok(Self { key, accounts })
+    }
+
+    /// The response to a challenge, with the passkey of an account: no counter, as synced passkeys have none.
+    fn credential(&self, number: usize, challenge: &str) -> anyhow::Result<String> {
+        let text = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
+        let client_data = format!(
+            "{{\"type\":\"webauthn.get\",\"challenge\":\"{challenge}\",\"origin\":\"{ORIGIN}\",\"crossOrigin\":false}}"
+        );
+        let mut data = digest(&SHA256, RP_ID.as_bytes()).as_ref().to_vec();
+        data.extend([FLAGS, 0, 0, 0, 0]);
+        let signed = [&data, digest(&SHA256, client_data.as_bytes()).as_ref()].concat();
+        let signature = self.key.sign(&SystemRandom::new(), &signed).ok().context("a signature")?;
+        let id = text(self.accounts[number].as_bytes());
+        Ok(format!(
+            "{{\"id\":\"{id}\",\"rawId\":\"{id}\",\"type\":\"public-key\",\"clientExtensionResults\":{{}},\"response\":\
+             {{\"clientDataJSON\":\"{}\",\"authenticatorData\":\"{}\",\"signature\":\"{}\",\"userHandle\":\"{id}\"}}}}",
+            text(client_data.as_bytes()),
+            text(&data),
+            text(signature.as_ref()),
+        ))
+    }
+}
+
+/// The public key as a COSE key (RFC 9053, section 7.1).
+fn cose(key: &EcdsaKeyPair) -> Vec<u8> {
+    let point = key.public_key().as_ref();
+    let mut cose = vec![0xa5, 0x01, 0x02, 0x03, 0x26, 0x20, 0x01];
+    for (label, half) in [(0x21, &point[1..33]), (0x22, &point[33..65])] {
+        cose.extend([label, 0x58, 0x20]);
+        cose.extend(half);
+    }
+    cose
+}
+
+/// Inserts a passkey for each account. Its credential id is the account's id.
+async fn insert(folder: &Path, accounts: usize, public_key: &[u8]) -> anyhow::Result<Vec<AccountId>> {
+    let sql = Sql::connect(&DatabaseSettings {
+        url: format!("sqlite://{}/latchkey.db", folder.display()).into(),
+        migrate_url: None,
+        max_connections: 1,
+        acquire_timeout: Duration::from_secs(20),
+    })
+    .await?;
+    let mut ids = Vec::with_capacity(accounts);
+    for number in 0..accounts {
+        let account = sql.find_account(&Identifier::Email(email(number))).await?.context("an account")?;
+        let mut change = sql.change_account(account.id).await?.context("an account")?;
+        let passkey = Passkey {
+            id: PasskeyId(uuid::Uuid::new_v4()),
+            account: account.id,
+            credential: CredentialId::new(account.id.as_bytes().to_vec()).context("a credential id")?,
+            public_key: public_key.to_vec(),
+            name: PasskeyName::parse("bench")?,
+            aaguid: Aaguid(uuid::Uuid::nil()),
+            transports: "internal".to_owned(),
+            discoverable: Some(true),
+            backup_eligible: true,
+            backed_up: true,
+            counter: 0,
+            created_at: Timestamp::from_millis(0),
+            last_used_at: None,
+        };
+        change.add_passkey(&passkey).await?;
+        change.commit().await?;
+        ids.push(account.id);
+    }
+    sql.close().await;
+    Ok(ids)
+}
+
+/// Signs in to one account after another. A sign-in has two requests: class 1 for the options, class 0 for the response.
+pub struct PasskeyLogin<'a> {
+    authenticator: &'a Authenticator,
+    /// The challenge that a connection has received and not used.
+    challenges: Vec<Option<String>>,
+    next: usize,
+}
+
+impl<'a> PasskeyLogin<'a> {
+    /// Creates the workload for this many connections.
+    pub fn new(authenticator: &'a Authenticator, connections: usize) -> Self {
+        Self { authenticator, challenges: vec![None; connections], next: 0 }
+    }
+}
+
+impl Workload for PasskeyLogin<'_> {
+    fn request(&mut self, connection: usize, out: &mut Vec<u8>) -> Option<usize> {
+        let Some(challenge) = self.challenges[connection].take() else {
+            request(out, "/v1/login/passkey/options", "application/json", None, &[]);
+            return Some(1);
+        };
+        self.next = (self.next + 1) % self.authenticator.accounts.len();
+        let credential = self.authenticator.credential(self.next, &challenge).ok()?;
+        request(out, "/v1/login/passkey", "application/json", None, &["{\"credential\":", &credential, "}"]);
+        Some(0)
+    }
+
+    fn answer(&mut self, connection: usize, class: usize, answer: &Answer<'_>) -> Result<(), String> {
+        if class == 0 {
+            return tokens(answer, "passkey login").map(|_| ());
+        }
+        let challenge = answer.member("challenge").filter(|_| answer.status == 200);
+        self.challenges[connection] = Some(challenge.ok_or_else(|| answer.wrong("passkey options"))?.to_owned());
+        Ok(())
+    }
+}

@@ -1,0 +1,152 @@
+// Drives the passkeys of a page of examples/browser in Chromium, with its virtual authenticators, against a running node:
+// node passkeys_browser.mjs API PAGE, with the account ada@example.com. Exits with an error at the first thing that does not hold.
+import assert from "node:assert/strict";
+
+import { chromium } from "playwright-core";
+
+const [api, pageUrl] = process.argv.slice(2);
+const PASSWORD = "tidal engine verse marmalade";
+const ARGS = "--no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run --disable-sync --disable-background-networking --disable-component-update";
+
+const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ARGS.split(" ") });
+
+const context = await browser.newContext();
+context.setDefaultTimeout(30_000);
+const page = await context.newPage();
+page.on("pageerror", (error) => assert.fail(`page: ${error}`));
+const cdp = await context.newCDPSession(page);
+await cdp.send("WebAuthn.enable", { enableUI: false });
+
+/** Plugs an authenticator in. It waits for its user until `touch`. */
+async function plugIn({ transport = "internal", resident = true, verified = true }) {
+  const options = {
+    protocol: "ctap2",
+    transport,
+    hasResidentKey: resident,
+    hasUserVerification: verified,
+    isUserVerified: verified,
+    automaticPresenceSimulation: false,
+  };
+  const { authenticatorId } = await cdp.send("WebAuthn.addVirtualAuthenticator", { options });
+  return {
+    /** From now on the user touches it whenever it asks, or never. */
+    touch: (enabled = true) => cdp.send("WebAuthn.setAutomaticPresenceSimulation", { authenticatorId, enabled }),
+    credentials: async () => (await cdp.send("WebAuthn.getCredentials", { authenticatorId })).credentials,
+    unplug: () => cdp.send("WebAuthn.removeVirtualAuthenticator", { authenticatorId }),
+  };
+}
+
+const shown = (id) => page.waitForSelector(`#${id}:not([hidden])`);
+const row = (name) => page.locator("#passkeys li", { hasText: name });
+async function submitPassword() {
+  await page.fill("[name=identifier]", "ada@example.com");
+  await page.fill("[name=password]", PASSWORD);
+  await page.click("[value=sign-in]");
+}
+async function add(name) {
+  await page.fill("#add-passkey [name=name]", name);
+  await page.click("#add-passkey button");
+  await row(name).waitFor();
+}
+async function remove(name) {
+  await row(name).locator("button").click();
+  await row(name).waitFor({ state: "detached" });
+}
+async function signOut() {
+  await page.click("#sign-out");
+  await shown("sign-in");
+}
+/** The claims of the access token of the sign-in that the action causes. */
+async function signIn(action) {
+  const done = (response) => /\/v1\/login(\/passkey|\/second-factor)?$/.test(new URL(response.url()).pathname) && response.ok();
+  const signedIn = page.waitForResponse(done);
+  await action();
+  const { access_token: token } = await (await signedIn).json();
+  await shown("account");
+  return JSON.parse(Buffer.from(token.split(".")[1], "base64url").toString());
+}
+
+// registered after a sign-in by password, and used in the browser's dialog
+const phone = await plugIn({});
+await page.goto(`${pageUrl}/?api=${encodeURIComponent(api)}`);
+await shown("sign-in");
+await signIn(submitPassword);
+await phone.touch();
+await add("Phone");
+assert.equal((await phone.credentials())[0].isResidentCredential, true);
+await phone.touch(false);
+await signOut();
+await phone.touch();
+let claims = await signIn(() => page.click("#use-passkey"));
+assert.equal(claims.acr, "aal2");
+assert.ok(claims.amr.includes("user") && claims.amr.includes("mfa"), claims.amr.join());
+console.log("dialog: ok");
+
+// offered where the browser fills in the username
+await phone.touch(false);
+await signOut();
+await phone.touch();
+claims = await signIn(() => page.reload());
+assert.equal(claims.acr, "aal2");
+console.log("conditional: ok");
+
+// a second device has a passkey of its own
+await phone.touch(false);
+const key = await plugIn({ transport: "usb" });
+await key.touch();
+await add("Key");
+assert.equal((await key.credentials()).length, 1);
+await key.touch(false);
+await signOut();
+await key.touch();
+await signIn(() => page.click("#use-passkey"));
+await key.unplug();
+await signOut();
+await phone.touch();
+await signIn(() => page.click("#use-passkey"));
+console.log("two devices: ok");
+
+// the second step of a sign-in by password
+await phone.touch(false);
+await signOut();
+await submitPassword();
+await shown("second-factor");
+await page.click("#cancel");
+await shown("sign-in");
+await submitPassword();
+await shown("second-factor");
+await phone.touch();
+claims = await signIn(() => page.click("#confirm-passkey"));
+assert.equal(claims.acr, "aal2");
+assert.ok(claims.amr.includes("pwd") && claims.amr.includes("mfa"), claims.amr.join());
+console.log("second step: ok");
+
+// a removed passkey is refused, although its authenticator still has it
+await remove("Key");
+await remove("Phone");
+await phone.touch(false);
+await signOut();
+await phone.touch();
+await page.click("#use-passkey");
+await page.waitForFunction(() => document.getElementById("message").textContent.includes("not accepted"));
+await phone.unplug();
+console.log("removed: ok");
+
+// a security key that stores no credentials and verifies nobody: a second step only
+const plain = await plugIn({ transport: "usb", resident: false, verified: false });
+await page.reload();
+await shown("sign-in");
+await signIn(submitPassword);
+await plain.touch();
+await add("Plain key");
+assert.equal((await plain.credentials())[0].isResidentCredential, false);
+await signOut();
+await submitPassword();
+await shown("second-factor");
+claims = await signIn(() => page.click("#confirm-passkey"));
+assert.equal(claims.acr, "aal2");
+assert.ok(claims.amr.includes("pwd"), claims.amr.join());
+await remove("Plain key");
+await signOut();
+console.log("plain key: ok");
+await browser.close();

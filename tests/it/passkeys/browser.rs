@@ -1,1 +1,0 @@
-//! Chromium's virtual authenticator.

@@ -1,0 +1,120 @@
+//! A passkey as the second step of a sign-in.
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+
+use super::{Authenticator, authenticator as flags, claims, list, login, login_options, register, with_passkey};
+use crate::{
+    accounts::{problem, without_limits},
+    harness::{
+        client::{Answer, Client, PASSWORD, Tokens},
+        test_cluster::TestCluster,
+    },
+};
+
+/// The challenge of a sign-in by password.
+async fn challenge(node: &Client, name: &str) -> String {
+    let answer = node.try_login(name, PASSWORD).await;
+    assert_eq!(answer.problem(), problem(403, "second_factor_required"));
+    assert!(answer.json()["methods"].as_array().unwrap().contains(&json!("passkey")), "{answer:?}");
+    answer.text_of("challenge")
+}
+
+async fn options(node: &Client, challenge: &str) -> Value {
+    let answer = node.post("/v1/login/second-factor/options", json!({ "challenge": challenge })).await;
+    answer.expect(200).json()["public_key"].take()
+}
+
+async fn show(node: &Client, challenge: &str, credential: Value) -> Answer {
+    let body = json!({ "challenge": challenge, "method": "passkey", "credential": credential });
+    node.post("/v1/login/second-factor", body).await
+}
+
+#[tokio::test]
+async fn password_and_passkey_reach_aal2_also_without_user_verification() {
+    let (_cluster, node, tokens, mut phone) = with_passkey().await;
+    let mut key = Authenticator::new();
+    key.flags = flags::USER_PRESENT;
+    let tokens = register(&node, &tokens, &mut key).await;
+    for (authenticator, amr) in
+        [(&mut phone, json!(["pwd", "hwk", "user", "mfa"])), (&mut key, json!(["pwd", "hwk", "user", "mfa"]))]
+    {
+        let challenge = challenge(&node, "ada").await;
+        let options = options(&node, &challenge).await;
+        assert_eq!(options["allowCredentials"].as_array().unwrap().len(), 2);
+        assert_eq!(options["userVerification"], "preferred");
+        // such a request may return no user handle
+        authenticator.user_handle = None;
+        let signed_in = Tokens::of(&show(&node, &challenge, authenticator.get(&options)).await.expect(200));
+        let claims = claims(&signed_in);
+        assert_eq!((&claims["acr"], &claims["amr"]), (&json!("aal2"), &amr));
+    }
+    assert!(list(&node, &tokens).await.iter().all(|passkey| passkey["last_used_at"].is_string()));
+}
+
+#[tokio::test]
+async fn challenge_and_response_belong_together_and_to_their_purpose() {
+    let (_cluster, node, tokens, mut phone) = with_passkey().await;
+    let (first, second) = (challenge(&node, "ada").await, challenge(&node, "ada").await);
+    // the response to the options of another sign-in
+    let begun = options(&node, &first).await;
+    assert_eq!(show(&node, &second, phone.get(&begun)).await.problem(), problem(401, "invalid_passkey"));
+    // the options of a sign-in by passkey alone, and the other way round
+    let alone = login_options(&node).await;
+    assert_eq!(show(&node, &first, phone.get(&alone)).await.problem(), problem(401, "invalid_passkey"));
+    let begun = options(&node, &first).await;
+    assert_eq!(login(&node, phone.get(&begun)).await.problem(), problem(401, "invalid_passkey"));
+    // the passkey of another account
+    node.account("eve").await;
+    let eve = node.login("eve").await;
+    let mut hers = Authenticator::new();
+    register(&node, &eve, &mut hers).await;
+    let begun = options(&node, &first).await;
+    assert_eq!(show(&node, &first, hers.get(&begun)).await.problem(), problem(401, "invalid_passkey"));
+    // the challenge of the sign-in survives all that
+    let begun = options(&node, &first).await;
+    let response = phone.get(&begun);
+    show(&node, &first, response.clone()).await.expect(200);
+    assert_eq!(show(&node, &first, response).await.problem(), problem(401, "invalid_challenge"));
+    // and ends with a change of the factors
+    let begun = options(&node, &second).await;
+    register(&node, &tokens, &mut Authenticator::new()).await;
+    assert_eq!(show(&node, &second, phone.get(&begun)).await.problem(), problem(401, "invalid_challenge"));
+    let answer = node.post("/v1/login/second-factor/options", json!({ "challenge": second })).await;
+    assert_eq!(answer.problem(), problem(401, "invalid_challenge"));
+}
+
+#[tokio::test]
+async fn missing_credential_is_named() {
+    let (_cluster, node, _, _) = with_passkey().await;
+    let body = json!({ "challenge": challenge(&node, "ada").await, "method": "passkey", "code": "123456" });
+    let answer = node.post("/v1/login/second-factor", body).await;
+    assert_eq!(answer.problem(), problem(422, "invalid_fields"));
+    assert_eq!(answer.json()["errors"][0]["field"], "credential");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i11_second_step_works_once_among_sixteen_racers_on_two_nodes() {
+    let mut cluster = TestCluster::new();
+    without_limits(&mut cluster);
+    cluster.config.limits.factor_per_address = None;
+    let nodes = [cluster.node().await, cluster.node().await];
+    nodes[0].account("ada").await;
+    let tokens = nodes[0].login("ada").await;
+    let mut synced = Authenticator::new();
+    (synced.counter, synced.step) = (0, 0);
+    register(&nodes[0], &tokens, &mut synced).await;
+    let challenge = challenge(&nodes[0], "ada").await;
+    // each racer has a response of its own, so that only the challenge of the sign-in is contended
+    let mut responses = Vec::new();
+    for _ in 0..16 {
+        responses.push(synced.get(&options(&nodes[0], &challenge).await));
+    }
+    let race = responses.into_iter().enumerate().map(|(racer, response)| show(&nodes[racer % 2], &challenge, response));
+    let answers = join_all(race).await;
+    let won = answers.iter().filter(|answer| answer.status == 200).count();
+    assert_eq!(won, 1, "{answers:?}");
+    for answer in answers.iter().filter(|answer| answer.status != 200) {
+        assert_eq!(answer.problem(), problem(401, "invalid_challenge"));
+    }
+}
