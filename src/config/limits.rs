@@ -43,6 +43,10 @@ pub struct LimitSettings {
     pub passkey_per_address: Option<Quota>,
     /// Sign-ins and registrations of passkeys, and their options, in total.
     pub passkey_service: Option<Quota>,
+    /// Authorization requests of apps from one address, on one node.
+    pub authorization_per_address: Option<Quota>,
+    /// Authorization requests of apps in total, on one node.
+    pub authorization_service: Option<Quota>,
     /// Refreshes from one address, on one node.
     pub refresh_per_address: Option<Quota>,
     /// Refreshes of one account's sessions, on one node.
@@ -86,6 +90,8 @@ pub(super) fn limits(read: &mut Reader<'_>) -> LimitSettings {
         recovery_service: read.one("limits.recovery_service", quota),
         passkey_per_address: read.one("limits.passkey_per_address", quota),
         passkey_service: read.one("limits.passkey_service", quota),
+        authorization_per_address: read.one("limits.authorization_per_address", quota),
+        authorization_service: read.one("limits.authorization_service", quota),
         refresh_per_address: read.one("limits.refresh_per_address", quota),
         refresh_per_account: read.one("limits.refresh_per_account", quota),
         refresh_service: read.one("limits.refresh_service", quota),

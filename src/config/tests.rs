@@ -250,6 +250,8 @@ fn every_key_can_be_set_by_its_variable() {
         ("LATCHKEY_LIMITS_RECOVERY_SERVICE", "24/24s"),
         ("LATCHKEY_LIMITS_PASSKEY_PER_ADDRESS", "25/25s"),
         ("LATCHKEY_LIMITS_PASSKEY_SERVICE", "26/26s"),
+        ("LATCHKEY_LIMITS_AUTHORIZATION_PER_ADDRESS", "28/28s"),
+        ("LATCHKEY_LIMITS_AUTHORIZATION_SERVICE", "29/29s"),
         ("LATCHKEY_LIMITS_REFRESH_PER_ADDRESS", "14/14s"),
         ("LATCHKEY_LIMITS_REFRESH_PER_ACCOUNT", "15/15s"),
         ("LATCHKEY_LIMITS_REFRESH_SERVICE", "16/16s"),
@@ -357,7 +359,7 @@ fn every_key_can_be_set_by_its_variable() {
              password_change_per_address: Some(Quota {{ count: 11, window: 11s }}), password_change_per_account: Some(Quota {{ count: 12, window: 12s }}), \
              password_change_service: Some(Quota {{ count: 13, window: 13s }}), recovery_per_address: Some(Quota {{ count: 22, window: 22s }}), \
              mail_per_account: Some(Quota {{ count: 1, window: 23s }}), recovery_service: Some(Quota {{ count: 24, window: 24s }}), \
-             passkey_per_address: Some(Quota {{ count: 25, window: 25s }}), passkey_service: Some(Quota {{ count: 26, window: 26s }}), refresh_per_address: Some(Quota {{ count: 14, window: 14s }}), \
+             passkey_per_address: Some(Quota {{ count: 25, window: 25s }}), passkey_service: Some(Quota {{ count: 26, window: 26s }}), authorization_per_address: Some(Quota {{ count: 28, window: 28s }}), authorization_service: Some(Quota {{ count: 29, window: 29s }}), refresh_per_address: Some(Quota {{ count: 14, window: 14s }}), \
              refresh_per_account: Some(Quota {{ count: 15, window: 15s }}), refresh_service: Some(Quota {{ count: 16, window: 16s }}), \
              introspection_per_client: Some(Quota {{ count: 17, window: 17s }}), introspection_service: Some(Quota {{ count: 18, window: 18s }}), client_authentication_failures_per_address: Some(Quota {{ count: 19, window: 19s }}), \
              ipv6_network: Some(Ipv6Network {{ prefix: 40, factor: 21 }}) }}, \

@@ -23,7 +23,7 @@ use crate::{
         ids::{AccountId, SessionId},
         session::{Origin, Session, Transport},
     },
-    service::error::ServiceError,
+    service::{error::ServiceError, sign_in::policy},
     state::AppState,
     store::redis::{FoundSession, UseOrigin},
 };
@@ -83,6 +83,13 @@ pub async fn load(state: &AppState, cookie: &str, origin: &Origin) -> Result<Opt
     if session.transport != Transport::Browser {
         return Ok(None);
     }
+    let browser = BrowserSession { session, roles, claims_version };
+    let session = &browser.session;
+    let (acr, settings) = (session.authentication.acr, &state.config.factors);
+    if policy::lacks_factor(settings, acr, &browser.roles, session.created_at, now) {
+        end_because(state, &browser, Reason::FactorRequired, Actor::Service, origin.ip).await?;
+        return Ok(None);
+    }
     if now.saturating_since(session.last_used_at) >= TOUCH_INTERVAL {
         let tag = state.origin_tags.tag(origin.ip, origin.user_agent.as_deref());
         let (used_by, idle) = (UseOrigin { tag, ip: origin.ip }, state.config.session.idle_timeout);
@@ -90,7 +97,7 @@ pub async fn load(state: &AppState, cookie: &str, origin: &Origin) -> Result<Opt
             return Ok(None);
         }
     }
-    Ok(Some(BrowserSession { session, roles, claims_version }))
+    Ok(Some(browser))
 }
 
 /// The value of the cookie that names a session.
@@ -131,12 +138,22 @@ pub async fn renew(
 /// # Errors
 /// [`ServiceError`]
 pub async fn end(state: &AppState, browser: &BrowserSession, ip: Option<IpAddr>) -> Result<usize, ServiceError> {
+    end_because(state, browser, Reason::Logout, Actor::Account, ip).await
+}
+
+async fn end_because(
+    state: &AppState,
+    browser: &BrowserSession,
+    reason: Reason,
+    actor: Actor,
+    ip: Option<IpAddr>,
+) -> Result<usize, ServiceError> {
     let now = state.clock.now();
     let (account, id) = (browser.session.account, browser.session.id);
-    let ended = state.redis.sessions.revoke_tree(account, id, Reason::Logout, now).await?;
+    let ended = state.redis.sessions.revoke_tree(account, id, reason, now).await?;
     for session in &ended {
-        let entry = Entry::new(now, AuditEvent::SessionEnded).because(Reason::Logout.as_str());
-        state.audit.record(entry.account(account).session(*session).by(Actor::Account).from(ip));
+        let entry = Entry::new(now, AuditEvent::SessionEnded).because(reason.as_str());
+        state.audit.record(entry.account(account).session(*session).by(actor.clone()).from(ip));
     }
     Ok(ended.len())
 }

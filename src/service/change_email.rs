@@ -7,6 +7,7 @@ use crate::{
     domain::{
         account::{Account, Email, Identifier},
         audit::{Actor, AuditEvent, Entry},
+        authentication::Acr,
         clock::Timestamp,
         event::Reason,
         ids::AccountId,
@@ -22,6 +23,7 @@ use crate::{
         further_claims, limits,
         one_time_tokens::{self, Presented},
         request_origin::RequestOrigin,
+        sign_in::policy,
         token_issuer::{self, Tokens},
         verify_email::{self, VerifyEmailError},
     },
@@ -131,7 +133,6 @@ pub(super) async fn apply(
         TakeAddressError::Sql(error) => error.into(),
     })?;
     change.clear_pending_address().await?;
-    let session = caller.map(|caller| caller.sid);
     record(&mut change, AuditEvent::EmailChanged, now, origin.ip).await?;
     notify_former(state, &mut change, &before, address, origin).await?;
     if let Some(hash) = new_hash {
@@ -141,22 +142,24 @@ pub(super) async fn apply(
     }
     let epoch = change.bump_epoch().await?;
     let reason = Reason::Revoked;
-    let tokens = match session {
-        Some(replaces) => {
+    let tokens = match caller {
+        Some(caller) => {
             let settings = &state.config.session;
             let further_claims = further_claims::of_change(state, &mut change).await?;
+            let acr = Acr::parse(&caller.acr).unwrap_or_default();
+            let longest = policy::longest_replacement(state, &mut change, acr, now).await?;
             let replacement = Replacement {
                 id: state.entropy.session_id(),
                 account: before.id,
-                replaces,
+                replaces: caller.sid,
                 accepted,
                 roles: change.account.roles.clone(),
                 further_claims,
                 claims_version: change.account.claims_version,
                 epoch,
                 authentication: None,
-                idle_timeout: settings.idle_timeout,
-                absolute_timeout: settings.absolute_timeout,
+                idle_timeout: settings.idle_timeout.min(longest),
+                absolute_timeout: longest,
             };
             match state.redis.sessions.replace_all(replacement, reason, now).await? {
                 Replace::Replaced { grant, ended } => {

@@ -7,6 +7,7 @@ use crate::{
     crypto::access_token::AccessClaims,
     domain::{
         audit::{Actor, AuditEvent, Entry},
+        authentication::Acr,
         clock::Timestamp,
         event::Reason,
         mail::{MailData, Template},
@@ -22,6 +23,7 @@ use crate::{
         recent_authentication::require_recent_besides_password,
         register::password_context,
         request_origin::RequestOrigin,
+        sign_in::policy,
         token_issuer::{self, Tokens},
     },
     state::AppState,
@@ -111,6 +113,8 @@ pub async fn change_password(
     // While the row is locked: if the sessions can't be ended, or the caller's own session has ended, the password stays.
     let (reason, settings) = (Reason::PasswordChanged, &state.config.session);
     let further_claims = further_claims::of_change(state, &mut change).await?;
+    let acr = Acr::parse(&caller.acr).unwrap_or_default();
+    let longest = policy::longest_replacement(state, &mut change, acr, now).await?;
     let replacement = Replacement {
         id: state.entropy.session_id(),
         account: account.id,
@@ -121,8 +125,8 @@ pub async fn change_password(
         claims_version: change.account.claims_version,
         epoch,
         authentication: None,
-        idle_timeout: settings.idle_timeout,
-        absolute_timeout: settings.absolute_timeout,
+        idle_timeout: settings.idle_timeout.min(longest),
+        absolute_timeout: longest,
     };
     let (grant, ended) = match state.redis.sessions.replace_all(replacement, reason, now).await? {
         Replace::Replaced { grant, ended } => (grant, ended),

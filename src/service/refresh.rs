@@ -4,7 +4,6 @@ use crate::{
     crypto::id_token::IdToken,
     domain::{
         audit::{Actor, AuditEvent, Entry},
-        authentication::Acr,
         client::Client,
         clock::Timestamp,
         event::Reason,
@@ -15,6 +14,7 @@ use crate::{
         error::{ServiceError, from_store_errors},
         exchange_code::narrow,
         id_tokens, limits, notices,
+        sign_in::policy,
         token_issuer::{self, Tokens},
     },
     state::AppState,
@@ -169,9 +169,8 @@ async fn rotate(
 /// Whether the account must have a second factor, the session began without one, and the grace period is over (I14). That of an app's
 /// session began with the sign-in of its browser.
 pub(super) fn lacks_factor(state: &AppState, grant: &Grant, now: Timestamp) -> bool {
-    let settings = &state.config.factors;
     let began = if grant.client.is_some() { grant.authentication.at } else { grant.created_at };
-    grant.authentication.acr < Acr::Aal2 && settings.required.applies_to(&grant.roles) && now >= began + settings.grace
+    policy::lacks_factor(&state.config.factors, grant.authentication.acr, &grant.roles, began, now)
 }
 
 /// Ends a session that lacks the second factor that its account must have.

@@ -146,6 +146,11 @@ pub async fn verify_email(state: &AppState, input: VerifyEmail<'_>) -> Result<Op
         return Err(VerifyEmailError::InvalidToken);
     };
     let caller = caller.filter(|caller| caller.sub == claim.account.id);
+    // The reader of a new address has shown no factor, and the account has an owner: a new password would replace both (I14).
+    let takes_over = matches!(proof, Proof::NewPassword(_)) && claim.purpose == TokenPurpose::ChangeEmail;
+    if takes_over && claim.account.factors.protect() {
+        return Err(VerifyEmailError::ProofRequired);
+    }
     let new_hash = prove(state, &claim.account, proof, caller.is_some(), origin.ip).await?;
     let change = state.sql.change_account(claim.account.id).await?;
     let change = change.filter(|change| !change.account.is_closed(state.clock.now()));

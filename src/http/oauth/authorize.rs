@@ -25,7 +25,7 @@ use crate::{
     domain::authorization::{AuthorizationResponse, ResponseMode},
     http::{
         api::Tag,
-        extract::browser_session::Browser,
+        extract::{browser_session::Browser, client_info::ClientInfo},
         problem::{Code, Failed, ProblemError, Problems},
     },
     service::authorize::{self, AuthorizeError, AuthorizeOutcome, AuthorizeStep, Parameters},
@@ -257,10 +257,11 @@ impl AuthorizeApi {
     async fn post(
         &self,
         Data(state): Data<&Arc<AppState>>,
+        client: ClientInfo,
         Body(parameters): Body,
     ) -> Result<BrowserAnswer, Failed<BrowserProblems>> {
         let Ok(parameters) = parameters else { return Ok(malformed()) };
-        match authorize::begin(state, &parameters).await {
+        match authorize::begin(state, &parameters, client.ip).await {
             Ok(handle) => {
                 let to = format!("{}{PATH}?request={}", state.config.issuer, handle.expose());
                 Ok(BrowserAnswer::redirect(&to))

@@ -14,7 +14,7 @@ mod error;
 mod issue;
 mod validate;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 pub use error::{AuthorizationError, AuthorizeError, UntrustedRequest};
 pub(crate) use issue::{CodePayload, binding};
@@ -29,7 +29,7 @@ use crate::{
         client::{Client, SpaceSeparated},
         session::Origin,
     },
-    service::{browser_session::BrowserSession, error::ServiceError},
+    service::{browser_session::BrowserSession, error::ServiceError, limits},
     state::AppState,
 };
 
@@ -96,6 +96,7 @@ pub async fn authorize(
             (Some(handle), request, client)
         }
         None => {
+            limits::authorization(state, origin.ip)?;
             let (request, client) = validate::validate(state, parameters).await?;
             (None, request, client)
         }
@@ -123,7 +124,12 @@ pub async fn authorize(
 ///
 /// # Errors
 /// [`AuthorizeError`]
-pub async fn begin(state: &AppState, parameters: &Parameters) -> Result<RequestHandle, AuthorizeError> {
+pub async fn begin(
+    state: &AppState,
+    parameters: &Parameters,
+    ip: Option<IpAddr>,
+) -> Result<RequestHandle, AuthorizeError> {
+    limits::authorization(state, ip)?;
     let (request, _) = validate::validate(state, parameters).await?;
     store(state, None, &request).await
 }

@@ -1,8 +1,8 @@
 //! Rate limits, checked before expensive work is done.
 //!
 //! Limits are checked from narrow to wide, so that a client that exceeds its own limit does not use up the service's. Logins,
-//! registrations and password changes are counted in Redis, for all nodes together. Refreshes, introspections and failed
-//! client authentications are counted by each node: a request to Redis would cost more than they do, and their limits only
+//! registrations and password changes are counted in Redis, for all nodes together. Refreshes, introspections, authorization
+//! requests and failed client authentications are counted by each node: a request to Redis would cost more than they do, and their limits only
 //! have to stop runaway programs.
 
 mod factor_throttle;
@@ -43,6 +43,8 @@ const PASSWORD_CHANGE: AddressPolicy =
 const RECOVERY: AddressPolicy = AddressPolicy { address: "recovery-address", network: "recovery-network" };
 const FACTOR: AddressPolicy = AddressPolicy { address: "factor-address", network: "factor-network" };
 const PASSKEY: AddressPolicy = AddressPolicy { address: "passkey-address", network: "passkey-network" };
+const AUTHORIZATION: AddressPolicy =
+    AddressPolicy { address: "authorization-address", network: "authorization-network" };
 const REFRESH: AddressPolicy = AddressPolicy { address: "refresh-address", network: "refresh-network" };
 const CLIENT_AUTHENTICATION: AddressPolicy =
     AddressPolicy { address: "client-authentication-address", network: "client-authentication-network" };
@@ -165,6 +167,15 @@ pub async fn may_send_mail(state: &AppState, purpose: TokenPurpose, account: Acc
         state.metrics.rate_limited.with_label_values(&["mail-account"]).inc();
     }
     Ok(refused.is_none())
+}
+
+/// Checks whether a browser may bring an authorization request of an app: it may wait in Redis for its user, or start a session.
+///
+/// # Errors
+/// [`ServiceError`]
+pub fn authorization(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
+    local_by_address(state, AUTHORIZATION, state.config.limits.authorization_per_address, ip)?;
+    local(state, "authorization-service", state.config.limits.authorization_service, &[])
 }
 
 /// Checks whether a client may present a refresh token, before the token is read.

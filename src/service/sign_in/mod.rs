@@ -3,7 +3,7 @@
 
 mod challenge;
 pub mod enrolment;
-mod policy;
+pub(in crate::service) mod policy;
 pub mod second_factor;
 mod session;
 

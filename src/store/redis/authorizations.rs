@@ -26,7 +26,7 @@ use fred::{
 use super::{
     RedisConnection, RedisError, key,
     last_use::{LastUse, UseOrigin},
-    record,
+    record::{self, Record},
     revocation_log::RevocationLog,
     script::{self, duration, millis, unexpected},
     sessions::{claims_of, client_of, evicted, new_record, position_of, too_long},
@@ -195,7 +195,7 @@ impl Authorizations {
             keys.position_of_bucket(bucket),
         ];
         let (record, ttl) = new_record(Transport::Bearer, exchange.idle_timeout, exchange.absolute_timeout, now);
-        let record = record::Record { has_grant: true, has_last_use: true, ..record };
+        let record = Record { has_grant: true, has_last_use: true, ..record };
         let mut origin = Vec::with_capacity(25);
         exchange.origin.encode(&mut origin);
         let bytes = |bytes: &[u8]| Value::Bytes(Bytes::copy_from_slice(bytes));
@@ -233,6 +233,9 @@ impl Authorizations {
                 let (roles, further) = claims_of(parts.get(3))?;
                 let claims = record::decode_claims(bytes_at(4))?;
                 let last_use = bytes_at(5).map(LastUse::decode).transpose()?;
+                // As it was stored: with the end of the browser's session.
+                let record = bytes_at(7).ok_or_else(|| unexpected("exchange", &answer))?;
+                let record = Record::decode(record)?;
                 let client = client_of(&record, parts.get(6))?;
                 let payload = String::from_utf8_lossy(payload).into_owned();
                 let grant =

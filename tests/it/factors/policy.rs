@@ -132,3 +132,23 @@ async fn account_that_enrols_in_the_grace_period_keeps_its_session() {
     cluster.advance(Duration::from_hours(2));
     node.refresh(&ada.tokens.refresh).await.expect(200);
 }
+
+/// A change that starts a new session in the place of the caller's does not start a new grace period.
+#[tokio::test]
+async fn session_of_the_grace_period_that_a_change_replaces_ends_with_it() {
+    let cluster = requiring(FactorPolicy::Everybody, Duration::from_hours(48));
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    cluster.advance(Duration::from_hours(24));
+    let tokens = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
+    let new = crate::accounts::NEW_PASSWORD;
+    let tokens = Tokens::of(&node.change_password(&tokens.access, PASSWORD, new).await.expect(200));
+    let (token, _) = crate::accounts::change_mail(&cluster, &node, &tokens, "lovelace").await;
+    let body = json!({ "token": token });
+    let answer = crate::accounts::signed_in(&node, &tokens, reqwest::Method::POST, "/v1/email/verify", body).await;
+    let tokens = Tokens::of(&answer.expect(200));
+    let tokens = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
+    cluster.advance(Duration::from_hours(25));
+    node.refresh(&tokens.refresh).await.expect(401);
+}

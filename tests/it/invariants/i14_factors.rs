@@ -112,6 +112,20 @@ async fn i14_change_of_password_and_address_keep_the_earned_level() {
     challenge_of(&node.try_login("lovelace@example.com", NEW_PASSWORD).await);
 }
 
+/// The reader of a new mailbox has neither the password nor the factor: a new password in their place would replace both.
+#[tokio::test]
+async fn i14_new_password_with_the_link_of_a_new_address_is_refused_where_there_is_a_factor() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    let ada = verified(&cluster, &node).await;
+    let (token, _) = crate::accounts::change_mail(&cluster, &node, &ada.tokens, "lovelace").await;
+    let body = json!({ "token": token, "new_password": NEW_PASSWORD });
+    assert_eq!(node.post("/v1/email/verify", body).await.problem(), problem(403, "proof_required"));
+    node.refresh(&ada.tokens.refresh).await.expect(200);
+    node.post("/v1/email/verify", json!({ "token": token, "password": PASSWORD })).await.expect(204);
+    challenge_of(&node.try_login("lovelace@example.com", PASSWORD).await);
+}
+
 #[tokio::test]
 async fn i14_refresh_keeps_the_level_on_both_endpoints() {
     let mut cluster = cluster();

@@ -201,3 +201,24 @@ async fn client_without_pkce_is_not_downgraded() {
     assert_eq!(response["error"], "invalid_request");
     node.stop().await;
 }
+
+/// A request waits in Redis for its user: nobody fills it from one address.
+#[tokio::test(flavor = "multi_thread")]
+async fn authorization_requests_are_limited_by_address() {
+    let mut cluster = TestCluster::new();
+    let quota = latchkey::domain::limit::Quota { count: 2, window: Duration::from_mins(1) };
+    cluster.config.limits.authorization_per_address = Some(quota);
+    let (node, shop) = shop(&cluster).await;
+    let (nobody, request) = (Browser::default(), Request::of(&shop.id));
+    let (page, handle) = page_of(&node, &nobody.authorize(&node, &request).await);
+    let form = node.request(reqwest::Method::POST, "/oauth2/authorize").form(&request.0);
+    node.send(form).await.expect(303);
+    let refused = nobody.authorize(&node, &request).await.expect(429);
+    assert!(refused.header("ratelimit-policy").contains("authorization-address"));
+    let form = node.request(reqwest::Method::POST, "/oauth2/authorize").form(&request.0);
+    node.send(form).await.expect(429);
+    // A request that was admitted continues.
+    let again = nobody.get(&node, &format!("/oauth2/authorize?request={handle}")).await;
+    assert_eq!(page_of(&node, &again), (page, handle));
+    node.stop().await;
+}

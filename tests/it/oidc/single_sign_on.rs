@@ -212,6 +212,50 @@ async fn list_of_sessions_shows_the_app() {
     node.stop().await;
 }
 
+/// The browser's session ends by its absolute timeout, which is no event: what was granted beneath it ends at the same time.
+#[tokio::test(flavor = "multi_thread")]
+async fn i4_grant_ends_no_later_than_the_browsers_session_unless_it_is_offline() {
+    let cluster = TestCluster::new();
+    let (node, shop) = shop(&cluster).await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    let day = Duration::from_hours(24);
+    for _ in 0..5 {
+        cluster.advance(5 * day);
+        browser.authorize(&node, &Request::of(&shop.id)).await.expect(303);
+    }
+    let grant = sign_in(&node, &browser, &shop, "openid").await;
+    let offline = sign_in(&node, &browser, &shop, "openid offline_access").await;
+    cluster.advance(4 * day);
+    let grant = refresh(&node, &shop, text(&grant, "refresh_token")).await.expect(200).json();
+    let offline = refresh(&node, &shop, text(&offline, "refresh_token")).await.expect(200).json();
+    cluster.advance(2 * day);
+    super::page_of(&node, &browser.authorize(&node, &Request::of(&shop.id)).await);
+    refresh(&node, &shop, text(&grant, "refresh_token")).await.expect(400);
+    refresh(&node, &shop, text(&offline, "refresh_token")).await.expect(200);
+    node.stop().await;
+}
+
+/// The policy or the roles may have changed since the browser signed in.
+#[tokio::test(flavor = "multi_thread")]
+async fn i14_browsers_session_without_the_required_factor_ends() {
+    let mut cluster = TestCluster::new();
+    let policy = latchkey::domain::factor::FactorPolicy::Roles(Roles::parse(&["admin"]).unwrap());
+    (cluster.config.factors.required, cluster.config.factors.grace) = (policy, Duration::from_hours(1));
+    let (node, shop) = shop(&cluster).await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    let strong = Browser::signed_in_at_aal2(&node, "ada").await;
+    let tokens = sign_in(&node, &browser, &shop, "openid").await;
+    cluster.advance(Duration::from_hours(2));
+    let (account, _) = browser.session.unwrap();
+    browser.code(&node, &Request::of(&shop.id)).await;
+    let roles = |names: &[&str]| Roles::parse(names).unwrap();
+    accounts::change_roles(&node.state, account, &roles(&["admin"]), &roles(&[])).await.unwrap();
+    super::page_of(&node, &browser.authorize(&node, &Request::of(&shop.id)).await);
+    refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(400);
+    strong.code(&node, &Request::of(&shop.id)).await;
+    node.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn i14_app_gets_no_tokens_for_a_session_without_the_required_factor() {
     let mut cluster = TestCluster::new();
@@ -230,8 +274,8 @@ async fn i14_app_gets_no_tokens_for_a_session_without_the_required_factor() {
     for tokens in [&tokens, &later] {
         refresh(&strict, &shop, text(tokens, "refresh_token")).await.expect(400);
     }
-    let code = weak.code(&strict, &Request::of(&shop.id)).await;
-    exchange(&strict, &shop, &code).await.expect(400);
+    // Nor does the browser go on.
+    super::page_of(&strict, &weak.authorize(&strict, &Request::of(&shop.id)).await);
     let strong = Browser::signed_in_at_aal2(&strict, "ada").await;
     sign_in(&strict, &strong, &shop, "openid").await;
     node.stop().await;

@@ -150,3 +150,47 @@ async fn export_is_a_file_and_deletion_needs_a_checked_box() {
     assert!(!ada.cookies.contains_key("__Host-latchkey-browser"));
     ada.open("/account").await.expect(303);
 }
+
+/// The pages need a recent authentication where the API does (ASVS 7.5.2).
+#[tokio::test(flavor = "multi_thread")]
+async fn end_of_another_session_needs_a_recent_authentication() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let phone = node.login("ada").await;
+    let mut ada = signed_in(&node).await;
+    cluster.advance(Duration::from_mins(11));
+    ada.open("/account/devices").await.expect(200);
+    for (form, fields) in
+        [("/account/devices/end", [("id", phone.session.as_str())].as_slice()), ("/account/devices/end-others", &[])]
+    {
+        let answer = ada.submit(form, fields).await.expect(303);
+        assert_eq!(answer.header("location"), "/account/reauthenticate?next=/devices");
+    }
+    node.refresh(&phone.refresh).await.expect(200);
+    ada.open("/account/reauthenticate?next=/devices").await.expect(200);
+    ada.submit("/account/reauthenticate?next=/devices", &[("password", PASSWORD)]).await.expect(303);
+    ada.open("/account/devices").await.expect(200);
+    ada.submit("/account/devices/end", &[("id", phone.session.as_str())]).await.expect(303);
+    node.refresh(&phone.refresh).await.expect(401);
+}
+
+/// The policy or the roles may have changed since the browser signed in (I14).
+#[tokio::test(flavor = "multi_thread")]
+async fn i14_browsers_session_without_the_required_factor_ends() {
+    use latchkey::domain::{account::Roles, factor::FactorPolicy};
+    let roles = |names: &[&str]| Roles::parse(names).unwrap();
+    let mut cluster = cluster();
+    let policy = FactorPolicy::Roles(roles(&["admin"]));
+    (cluster.config.factors.required, cluster.config.factors.grace) = (policy, Duration::from_hours(1));
+    let node = cluster.node().await;
+    let account = node.client.account("ada").await.text_of("id").parse().unwrap();
+    let mut ada = signed_in(&node).await;
+    cluster.advance(Duration::from_hours(2));
+    ada.open("/account").await.expect(200);
+    latchkey::service::accounts::change_roles(&node.state, account, &roles(&["admin"]), &roles(&[])).await.unwrap();
+    let answer = ada.open("/account").await.expect(303);
+    assert_eq!(answer.header("location"), "/account/sign-in?next=");
+    let owner = node.state.redis.sessions.list(account, node.state.clock.now()).await.unwrap();
+    assert!(owner.is_empty(), "{owner:?}");
+}

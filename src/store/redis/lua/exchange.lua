@@ -3,7 +3,7 @@
 -- KEYS  1 the account's session hash  2 the code (authorizations.rs)  3, 4 the bucket's event stream and its position
 -- ARGV  3 binding (32 bytes)  4 id of the new session  5 now, ms  6 ttl of the key, ms  7 maximum number of sessions
 --       8 the record  9 the origin of the request (last_use.rs)  10 how long the used code is kept, ms
--- Returns {'created', answer of create, payload, roles or false, version of the claims or false, last use, details},
+-- Returns {'created', answer of create, payload, roles or false, version of the claims or false, last use, details, record},
 -- {'reused'}, {'reused', id of the ended session, id of the event} or {'invalid'}, without any change.
 
 local key, code, binding, id, now = KEYS[1], KEYS[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
@@ -47,10 +47,17 @@ if #authentication == 18 then
   record = string.sub(record, 1, 1) .. string.char(string.byte(record, 2) + 8) .. string.sub(record, 3)
 end
 
+-- It ends with the browser's session at the latest, as that session's own timeout ends nothing beneath it.
+if offline == 0 then
+  local new = read_record(record)
+  new.ends = math.min(new.ends, parent.ends)
+  record = write_record(new)
+end
+
 local version = read_claims(found[4])
 local new = ACCOUNT .. id .. struct.pack('>I6I6I4I4I4', now, tonumber(ARGV[6]), tonumber(ARGV[7]), 4294967295, version) .. record
 browsers_session = browser
 local created = create(key, new, found[3] or '', details[1], details[2], details[3], last_use)
 redis.call('SET', code, 'U' .. binding .. id, 'PX', ARGV[10])
 publish()
-return { 'created', created, string.sub(value, at), found[3], found[4], last_use, table.concat(details) }
+return { 'created', created, string.sub(value, at), found[3], found[4], last_use, table.concat(details), record }
