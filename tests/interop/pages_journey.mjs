@@ -119,20 +119,24 @@ assert.equal(await heading(), "Sign-in security");
 // a passkey
 await devtools.send("WebAuthn.enable");
 const options = { protocol: "ctap2", transport: "internal", hasResidentKey: true, hasUserVerification: true, isUserVerified: true, automaticPresenceSimulation: true };
-await devtools.send("WebAuthn.addVirtualAuthenticator", { options });
+const { authenticatorId } = await devtools.send("WebAuthn.addVirtualAuthenticator", { options });
+const touches = (enabled) => devtools.send("WebAuthn.setAutomaticPresenceSimulation", { authenticatorId, enabled });
 await submit("text=Add a passkey");
 await page.fill("#name", "My laptop");
 await Promise.all([page.waitForNavigation(), page.click("text=Create passkey")]);
 assert.ok(await page.isVisible("text=My laptop"));
 
 // sign out: the account is gone, also from the history
+await touches(false);
 await submit("header form button");
 assert.equal(await heading(), "You are signed out");
 await page.goBack();
 await page.waitForSelector("#password");
 assert.equal(await heading(), "Sign in");
 
-// the passkey signs in by itself: the browser offers it, and this authenticator accepts at once
+// the passkey signs in: the browser offers it in the first field, or the user presses the button
+await touches(true);
+await page.click("text=Sign in with a passkey").catch(() => {});
 await page.waitForSelector("h1:has-text('Sign-in security')");
 await submit("header form button");
 
