@@ -94,8 +94,8 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
     let login = LoginSettings { email_code: read.boolean("login.email_code") };
     let factors = FactorSettings {
         required: read.one("factors.required", |text| match text {
-            "" | "none" => Ok(FactorPolicy::Nobody),
-            "all" => Ok(FactorPolicy::Everybody),
+            "" | "none" => Ok(FactorPolicy::NoAccount),
+            "all" => Ok(FactorPolicy::AllAccounts),
             roles => Roles::from_spaced(roles)
                 .map(FactorPolicy::Roles)
                 .map_err(|error| format!("must be none, all, or names of roles separated by spaces: a role {error}")),

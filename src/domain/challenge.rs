@@ -43,7 +43,7 @@ pub struct PendingSignIn {
     pub epoch: Epoch,
     /// The version of the account's factors then: every change of them ends the challenge.
     pub factors_version: FactorsVersion,
-    /// What was proved.
+    /// The authentication of the first step.
     pub proved: Authentication,
     /// How the refresh token will travel.
     pub transport: Transport,

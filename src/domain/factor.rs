@@ -89,12 +89,12 @@ impl fmt::Debug for Factors {
 /// The accounts that must have a second factor (`factors.required`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum FactorPolicy {
-    /// None.
+    /// No account.
     #[default]
-    Nobody,
-    /// All.
-    Everybody,
-    /// Those with one of these roles.
+    NoAccount,
+    /// All accounts.
+    AllAccounts,
+    /// Accounts with one of these roles.
     Roles(Roles),
 }
 
@@ -102,8 +102,8 @@ impl FactorPolicy {
     /// Whether an account with these roles must have a second factor.
     pub fn applies_to(&self, roles: &Roles) -> bool {
         match self {
-            Self::Nobody => false,
-            Self::Everybody => true,
+            Self::NoAccount => false,
+            Self::AllAccounts => true,
             Self::Roles(required) => required.names().iter().any(|role| roles.contains(role)),
         }
     }
@@ -146,8 +146,8 @@ mod tests {
         let policy = FactorPolicy::Roles(roles(&["admin", "ops"]));
         assert!(policy.applies_to(&roles(&["support", "ops"])));
         assert!(!policy.applies_to(&roles(&["support"])) && !policy.applies_to(&Roles::default()));
-        assert!(FactorPolicy::Everybody.applies_to(&Roles::default()));
-        assert!(!FactorPolicy::Nobody.applies_to(&roles(&["admin"])));
+        assert!(FactorPolicy::AllAccounts.applies_to(&Roles::default()));
+        assert!(!FactorPolicy::NoAccount.applies_to(&roles(&["admin"])));
     }
 
     #[test]

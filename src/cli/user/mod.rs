@@ -214,7 +214,7 @@ pub struct FactorsArgs {
     /// The account.
     #[command(flatten)]
     pub account: AccountArgs,
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub action: FactorsAction,
 }

@@ -109,7 +109,7 @@ impl Example for StartTotpRequest {
 pub(super) struct TotpEnrolmentResponse {
     /// The secret in base32, to be typed into the app: SHA-1, six digits, 30 seconds.
     secret: String,
-    /// The same as a URI, to be opened by an app on this device.
+    /// The secret as a URI, to be opened by an app on this device.
     uri: String,
     /// The URI as a QR code, to be scanned by an app on another device: an SVG image.
     qr_code: String,
@@ -368,7 +368,7 @@ impl FactorsApi {
     /// Confirm an authenticator app
     ///
     /// The app becomes a second factor. With the first one, the response has ten recovery codes, which are never shown again. All
-    /// sessions of the account end, and a new one of the level `aal2` takes the place of the calling session. The owner is told by
+    /// sessions of the account end, and a new one of the level `aal2` takes the place of the calling session. The owner gets a
     /// mail.
     #[oai(path = "/v1/me/factors/totp/confirm", method = "post", operation_id = "confirm_totp")]
     #[expect(clippy::too_many_arguments, reason = "each is read from the request by its type")]
@@ -454,7 +454,7 @@ impl FactorsApi {
     /// Remove all second factors of an account
     ///
     /// For admins, and for service clients with the scope `accounts:recover`: for an owner who has lost all factors and recovery
-    /// codes. Verify who asks. Ends all sessions of the account, and tells its owner by mail. An account that must have a second
+    /// codes. Verify who asks. Ends all sessions of the account, and sends its owner a mail. An account that must have a second
     /// factor sets one up at its next sign-in.
     #[oai(path = "/v1/users/factors/reset", method = "post", operation_id = "reset_factors")]
     async fn reset(

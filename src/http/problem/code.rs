@@ -68,9 +68,9 @@ codes! {
     RegistrationClosed = "registration_closed", FORBIDDEN, "Registration is closed";
     /// The account must verify its e-mail address before it can sign in.
     EmailNotVerified = "email_not_verified", FORBIDDEN, "The e-mail address is not verified";
-    /// What was sent is right, and a second factor must be shown: `challenge`, `methods` and `expires_in` say how.
+    /// The first factor is right, and a second one must be shown: `challenge`, `methods` and `expires_in` say how.
     SecondFactorRequired = "second_factor_required", FORBIDDEN, "A second factor is required";
-    /// What was sent is right, and the account must set up a second factor: `challenge`, `methods` and `expires_in` say how.
+    /// The first factor is right, and the account must set up a second one: `challenge`, `methods` and `expires_in` say how.
     FactorEnrolmentRequired = "factor_enrolment_required", FORBIDDEN, "A second factor must be set up";
     /// A link or a code arrived without anything that shows who set up the account.
     ProofRequired = "proof_required", FORBIDDEN, "An access token, the password or a new password is required";

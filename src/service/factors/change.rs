@@ -1,4 +1,4 @@
-//! What every change of an account's factors does: the owner is told, the account's other sessions end, and a new session takes the
+//! Finishes a change of an account's factors: the owner gets a notice, the account's other sessions end, and a new session takes the
 //! place of the caller's, in one step (I5).
 
 use crate::{
@@ -61,7 +61,7 @@ pub enum ChangeFactorsError {
 
 from_store_errors!(ChangeFactorsError);
 
-/// What changes, for the audit log and the notice.
+/// A change, for the audit log and the notice.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::service) struct Subject {
     /// The event.

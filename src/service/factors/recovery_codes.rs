@@ -20,7 +20,7 @@ use crate::{
     store::sql::AccountChange,
 };
 
-/// The owner is told to make new codes when this many are left.
+/// The owner gets a mail that recommends new codes when this many are left.
 pub const FEW: u32 = 3;
 
 /// A code that is right.
@@ -90,7 +90,7 @@ pub(in crate::service) async fn find(
     Ok(exists.then_some(MatchedCode { digest }))
 }
 
-/// Uses a code up, and tells the owner. False if another request was faster (I11).
+/// Uses a code up, and sends the owner a notice. False if another request was faster (I11).
 pub(in crate::service) async fn use_up(
     state: &AppState,
     account: &Account,

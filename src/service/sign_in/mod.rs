@@ -31,7 +31,7 @@ use crate::{
     state::AppState,
 };
 
-/// What the owner of an account has proved, and the session to start.
+/// The authentication of an account's owner, and the session to start.
 #[derive(Debug)]
 pub struct Authenticated<'a> {
     /// The account, as it was when its owner authenticated.
@@ -50,7 +50,7 @@ pub struct Authenticated<'a> {
     pub replaces: Option<&'a str>,
 }
 
-/// What follows from an authentication.
+/// The next step of a sign-in.
 #[derive(Debug)]
 pub enum SignInStep {
     /// The session has started.

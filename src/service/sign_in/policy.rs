@@ -1,4 +1,4 @@
-//! What a sign-in still requires, by the account's factors and `factors.required`.
+//! Decides which steps a sign-in still requires, by the account's factors and `factors.required`.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::{
     store::sql::AccountChange,
 };
 
-/// What is missing.
+/// The requirement of a sign-in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Requirement {
     /// Nothing.
@@ -28,7 +28,7 @@ pub(super) enum Requirement {
     EnrolmentUntil(Timestamp),
 }
 
-/// What an authentication lacks.
+/// Decides what an authentication lacks.
 pub(super) fn requirement(
     settings: &FactorSettings,
     account: &Account,

@@ -16,7 +16,7 @@ use crate::{
 #[tokio::test]
 async fn service_client_with_the_scope_resets_the_factors_of_an_account() {
     let mut cluster = cluster();
-    cluster.config.factors.required = FactorPolicy::Everybody;
+    cluster.config.factors.required = FactorPolicy::AllAccounts;
     let node = cluster.node().await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
@@ -36,13 +36,13 @@ async fn service_client_with_the_scope_resets_the_factors_of_an_account() {
     assert_eq!(reset(&desk.id, &desk.secret, "nobody").await.problem(), problem(404, "unknown_account"));
     reset(&desk.id, &desk.secret, "ada").await.expect(204);
     assert_eq!(node.refresh(&ada.tokens.refresh).await.status, 401, "its sessions ended");
-    let is_told = || async {
+    let has_notice = || async {
         cluster
             .mails_to(&email("ada"))
             .iter()
             .any(|mail| mail.file.contains("factor_changed") && mail.text.contains("removed from"))
     };
-    crate::harness::wait::until("the owner is told", is_told).await;
+    crate::harness::wait::until("the owner has the notice", has_notice).await;
     // no grace period: the next sign-in sets up a factor
     assert_eq!(node.try_login("ada", PASSWORD).await.problem(), problem(403, "factor_enrolment_required"));
 }

@@ -122,7 +122,7 @@ async fn challenge_ends_when_password_factors_or_epoch_change() {
 }
 
 #[tokio::test]
-async fn nothing_exists_before_the_second_factor() {
+async fn password_of_an_account_with_a_factor_starts_no_session_and_cancels_no_deletion() {
     let cluster = cluster();
     let node = cluster.node().await;
     let ada = account(&cluster, &node, "ada").await;

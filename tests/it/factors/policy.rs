@@ -37,7 +37,7 @@ async fn confirm(node: &Client, challenge: &str, code: &str) -> Answer {
 
 #[tokio::test]
 async fn account_that_must_have_a_factor_sets_it_up_at_sign_in() {
-    let cluster = requiring(FactorPolicy::Everybody, Duration::ZERO);
+    let cluster = requiring(FactorPolicy::AllAccounts, Duration::ZERO);
     let node = cluster.node().await;
     node.account("ada").await;
     let answer = node.try_login("ada", PASSWORD).await;
@@ -61,7 +61,7 @@ async fn account_that_must_have_a_factor_sets_it_up_at_sign_in() {
 
 #[tokio::test]
 async fn challenges_of_enrolment_and_second_factor_are_not_interchangeable() {
-    let mut cluster = requiring(FactorPolicy::Everybody, Duration::ZERO);
+    let mut cluster = requiring(FactorPolicy::AllAccounts, Duration::ZERO);
     cluster.config.login.email_code = true;
     let node = cluster.node().await;
     node.account("ada").await;
@@ -79,7 +79,7 @@ async fn challenges_of_enrolment_and_second_factor_are_not_interchangeable() {
 
 #[tokio::test]
 async fn grace_period_counts_from_the_first_sign_in_and_ends_its_sessions() {
-    let cluster = requiring(FactorPolicy::Everybody, Duration::from_hours(48));
+    let cluster = requiring(FactorPolicy::AllAccounts, Duration::from_hours(48));
     let node = cluster.node().await;
     node.account("ada").await;
     cluster.advance(Duration::from_hours(100));
@@ -115,7 +115,7 @@ async fn policy_by_role_applies_to_that_role_and_to_sessions_that_gain_it() {
 
 #[tokio::test]
 async fn last_factor_that_an_account_must_have_can_not_be_removed() {
-    let cluster = requiring(FactorPolicy::Everybody, Duration::from_hours(1));
+    let cluster = requiring(FactorPolicy::AllAccounts, Duration::from_hours(1));
     let node = cluster.node().await;
     let ada = super::account(&cluster, &node, "ada").await;
     let listed = node.get("/v1/me/factors", &ada.tokens.access).await.json();
@@ -126,7 +126,7 @@ async fn last_factor_that_an_account_must_have_can_not_be_removed() {
 
 #[tokio::test]
 async fn account_that_enrols_in_the_grace_period_keeps_its_session() {
-    let cluster = requiring(FactorPolicy::Everybody, Duration::from_hours(1));
+    let cluster = requiring(FactorPolicy::AllAccounts, Duration::from_hours(1));
     let node = cluster.node().await;
     let ada = super::account(&cluster, &node, "ada").await;
     cluster.advance(Duration::from_hours(2));
@@ -136,7 +136,7 @@ async fn account_that_enrols_in_the_grace_period_keeps_its_session() {
 /// A change that starts a new session in the place of the caller's does not start a new grace period.
 #[tokio::test]
 async fn session_of_the_grace_period_that_a_change_replaces_ends_with_it() {
-    let cluster = requiring(FactorPolicy::Everybody, Duration::from_hours(48));
+    let cluster = requiring(FactorPolicy::AllAccounts, Duration::from_hours(48));
     let node = cluster.node().await;
     node.account("ada").await;
     let tokens = node.login("ada").await;

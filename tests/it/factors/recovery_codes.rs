@@ -52,7 +52,7 @@ async fn account_without_a_factor_gets_no_recovery_codes() {
 }
 
 #[tokio::test]
-async fn owner_is_told_of_each_use_and_when_few_are_left() {
+async fn each_use_and_few_codes_left_send_the_owner_a_mail() {
     let cluster = cluster();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -64,10 +64,10 @@ async fn owner_is_told_of_each_use_and_when_few_are_left() {
         let challenge = challenge(&node, "ada").await;
         second_factor(&node, &challenge, "recovery_code", code).await.expect(200);
         let told = || async { count(&cluster, "ada", "recovery_code_used") == used + 1 };
-        crate::harness::wait::until("the owner is told", told).await;
+        crate::harness::wait::until("the owner has the notice", told).await;
         let few = (used + 1).saturating_sub(6);
         let told = || async { count(&cluster, "ada", "recovery_codes_low") == few };
-        crate::harness::wait::until("the owner is told of few codes", told).await;
+        crate::harness::wait::until("the owner has the notice of few codes", told).await;
     }
     let mail = cluster.mail_to(&email("ada"), "recovery_codes_low").await;
     assert!(mail.text.contains("No recovery codes are left"), "{}", mail.text);

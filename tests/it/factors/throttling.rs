@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// A cluster whose nodes believe `X-Forwarded-For`.
+/// A cluster whose nodes trust `X-Forwarded-For`.
 fn behind_proxy() -> TestCluster {
     let mut cluster = cluster();
     cluster.config.http.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
@@ -90,7 +90,7 @@ async fn stranger_who_knows_the_password_does_not_lock_the_owner_out() {
 }
 
 #[tokio::test]
-async fn known_device_is_throttled_by_itself_and_starts_anew_after_a_success() {
+async fn known_device_is_throttled_by_itself_and_has_no_failures_after_a_success() {
     let cluster = behind_proxy();
     let node = cluster.node().await;
     node.account("ada").await;

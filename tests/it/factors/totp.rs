@@ -65,7 +65,7 @@ async fn enrolment_shows_the_secret_as_text_uri_and_qr_code() {
 }
 
 #[tokio::test]
-async fn adding_a_factor_ends_all_other_sessions_and_replaces_the_caller_s() {
+async fn adding_a_factor_ends_all_other_sessions_and_replaces_the_callers() {
     let cluster = cluster();
     let node = cluster.node().await;
     node.account("ada").await;

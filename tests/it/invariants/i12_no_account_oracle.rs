@@ -123,7 +123,7 @@ async fn i12_forgotten_password_takes_the_same_time_for_known_and_unknown_accoun
     }
 }
 
-/// Whoever does not know the password learns nothing of factors, and a made-up challenge reveals no account.
+/// A wrong password reveals no factors, and a made-up challenge reveals no account.
 #[tokio::test]
 async fn i12_second_factor_answers_alike_for_known_and_unknown_accounts() {
     use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};

@@ -130,7 +130,7 @@ async fn i14_new_password_with_the_link_of_a_new_address_is_refused_where_there_
 async fn i14_refresh_keeps_the_level_on_both_endpoints() {
     let mut cluster = cluster();
     (cluster.config.factors.required, cluster.config.factors.grace) =
-        (FactorPolicy::Everybody, Duration::from_hours(48));
+        (FactorPolicy::AllAccounts, Duration::from_hours(48));
     let node = cluster.node().await;
     node.account("ada").await;
     let oauth = |refresh: String| {
@@ -234,7 +234,7 @@ async fn i14_imported_account_with_an_authenticator_app_needs_its_code() {
     assert!(!database.windows(20).any(|window| window == b"12345678901234567890"));
 }
 
-/// I13 goes before: what somebody set up who had not verified the address does not survive, factors included.
+/// I13 takes precedence: factors of a user who had not verified the address do not survive its verification.
 #[tokio::test]
 async fn i14_factors_of_a_squatter_do_not_survive_the_verification_of_the_address() {
     let cluster = cluster();

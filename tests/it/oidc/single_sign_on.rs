@@ -264,7 +264,7 @@ async fn i14_app_gets_no_tokens_for_a_session_without_the_required_factor() {
     let weak = Browser::signed_in(&node, "ada").await;
     let tokens = sign_in(&node, &weak, &shop, "openid").await;
     let mut demanding = cluster.config.factors.clone();
-    demanding.required = FactorPolicy::Everybody;
+    demanding.required = FactorPolicy::AllAccounts;
     cluster.config.factors = demanding;
     let strict = cluster.node().await;
     // Within the grace period, the time since the sign-in of the browser counts: a new app has no new one.

@@ -95,7 +95,7 @@ async fn expired_challenge_leads_back_to_the_sign_in() {
 #[tokio::test(flavor = "multi_thread")]
 async fn required_factor_is_set_up_before_the_session_starts() {
     let mut cluster = cluster();
-    cluster.config.factors.required = FactorPolicy::Everybody;
+    cluster.config.factors.required = FactorPolicy::AllAccounts;
     cluster.config.factors.grace = Duration::ZERO;
     let node = cluster.node().await;
     node.client.account("ada").await;
