@@ -34,7 +34,7 @@ fn packages() -> PathBuf {
 }
 
 /// Builds a copy of the client; the package is in `dist`.
-fn build() -> TempDir {
+pub fn build() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for part in ["package.json", "tsconfig.json", "src", "tests", "scripts"] {
         copy(&project("clients/browser").join(part), &folder.path().join(part));
@@ -93,11 +93,11 @@ fn types_are_generated_from_the_openapi_document() {
 }
 
 /// Ends the page's server with the test.
-struct PageServer(Child);
+pub struct PageServer(Child);
 
 impl PageServer {
     /// Serves the plain example on this port.
-    fn start(dist: &TempDir, port: u16) -> Self {
+    pub fn start(dist: &TempDir, port: u16) -> Self {
         let mut command = Command::new(tool("node"));
         command.arg(project("examples/browser/serve.mjs")).arg(port.to_string()).stdout(Stdio::piped());
         command.env("LATCHKEY_BROWSER_DIST", dist.path().join("dist"));
@@ -153,10 +153,14 @@ async fn react_example_starts_as_printed_and_passes_in_chromium() {
     let spec = Spec { command: &words, stop: "TERM", folder: None, ready: "http://", unprivileged: false };
     let _page = tokio::task::block_in_place(|| Guard::start(&spec)).unwrap_or_else(|error| panic!("{error}"));
     drive(&service.client().base, port, "browser_client.mjs", &["cookie", "bearer"]).await;
+    drive(&service.client().base, port, "passkeys_browser.mjs", &PASSKEY_CHECKS).await;
 }
 
+/// The parts of `passkeys_browser.mjs`.
+pub const PASSKEY_CHECKS: [&str; 6] = ["dialog", "conditional", "two devices", "second step", "removed", "plain key"];
+
 /// Runs a script's checks of a page on this port, as the user ada of the service at this address. The script prints `PART: ok`.
-async fn drive(api: &str, port: u16, script: &'static str, parts: &[&str]) {
+pub async fn drive(api: &str, port: u16, script: &'static str, parts: &[&str]) {
     // Node resolves modules from the script's folder
     let folder = tempfile::tempdir().unwrap();
     let copied = folder.path().join(script);

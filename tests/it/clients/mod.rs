@@ -2,7 +2,7 @@
 //! all with a running service. `make test` installs what they need (`.ci/install.sh`); without it these tests fail.
 
 mod app;
-mod browser;
+pub mod browser;
 mod checkout;
 mod js;
 mod npm_registry;

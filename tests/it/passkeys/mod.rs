@@ -1,6 +1,7 @@
 //! Passkeys: registration, sign-in, forged and replayed responses.
 
 mod authenticator;
+mod browser;
 mod forged;
 mod registration;
 mod second_factor;

@@ -1,0 +1,25 @@
+//! Chromium's virtual authenticators and the plain page of `examples/browser`: discoverable passkeys and others, with and without
+//! user verification, conditional UI, two devices, the second step of a sign-in, a removed passkey.
+
+use latchkey::config::RelyingParty;
+
+use crate::{
+    accounts::without_limits,
+    clients::browser::{PASSKEY_CHECKS, PageServer, build, drive},
+    harness::{guard, test_cluster::TestCluster},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn example_in_chromium_uses_passkeys_of_virtual_authenticators() {
+    let client = build();
+    let port = guard::free_port();
+    let page = format!("http://localhost:{port}");
+    let mut cluster = TestCluster::new();
+    without_limits(&mut cluster);
+    cluster.config.http.allowed_origins = vec![page.clone()];
+    cluster.config.passkeys.relying_party = Some(RelyingParty { id: "localhost".to_owned(), origins: vec![page] });
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let _page = PageServer::start(&client, port);
+    drive(&node.base, port, "passkeys_browser.mjs", &PASSKEY_CHECKS).await;
+}
