@@ -170,6 +170,13 @@ need_pgbouncer() {
     find_program pgbouncer >/dev/null || die "PgBouncer was installed, but pgbouncer is not in PATH."
 }
 
+# The independent implementation of one-time codes (RFC 6238).
+need_oathtool() {
+    find_program oathtool >/dev/null && return
+    system_install "oathtool" oathtool oathtool oath-toolkit-oathtool oath-toolkit
+    find_program oathtool >/dev/null || die "oathtool was installed, but is not in PATH."
+}
+
 need_nginx() {
     find_program nginx >/dev/null && return
     system_install "nginx" nginx nginx nginx nginx
@@ -350,6 +357,7 @@ test)
     need_redis
     need_postgres
     need_pgbouncer
+    need_oathtool
     need_nginx
     need_haproxy
     need_apache

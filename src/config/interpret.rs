@@ -366,7 +366,7 @@ fn token(read: &mut Reader<'_>) -> TokenSettings {
         scope: read.one("token.scope", check::scope),
         leeway: read.duration("token.leeway", Duration::ZERO, 60 * SECOND),
         email_verified: read.boolean("token.email_verified"),
-        app_metadata: read.many("token.app_metadata", |text| check::name(text)),
+        app_metadata: read.many("token.app_metadata", check::name),
     }
 }
 

@@ -97,7 +97,7 @@ impl FactorBackoff {
         Duration::from_hours(24).max(2 * self.most)
     }
 
-    /// How many codes can be tried within `window`, by somebody who waits for nothing longer than necessary.
+    /// How many codes can be tried within `window`, by an attacker who waits only as long as required.
     pub fn attempts_within(self, window: Duration) -> u32 {
         let (mut attempts, mut elapsed) = (self.free.saturating_add(1), Duration::ZERO);
         loop {

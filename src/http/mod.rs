@@ -60,7 +60,7 @@ use paths::Paths;
 /// | `/v1/me/consents`, `/v1/me/consents/{client_id}` | [`api::consents`] |
 /// | `/oauth2/token`, `/oauth2/introspect`, `/oauth2/revoke` | [`oauth`] |
 /// | `/livez`, `/readyz` | [`api::health`] |
-/// | `/account`, `/account/…` | [`pages`] |
+/// | `/account`, `/account/…` | `pages` |
 /// | `/docs`, `/openapi.json`, `/openapi.yaml` | [`openapi::pages`] |
 ///
 /// A request passes these layers, outermost first: [`request_context`], [`oauth::IntrospectionCache`], [`body`],

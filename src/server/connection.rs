@@ -141,8 +141,6 @@ async fn serve_http1<E: Endpoint + 'static>(
     let max_header_bytes = context.settings.max_header_bytes;
     let mut connection = http1::Builder::new()
         .header_read_timeout(None) // TimeoutStream has it
-        // to copy a small response costs less than a system call with a list of its parts
-        .writev(false)
         .max_header_size(max_header_bytes)
         .max_buf_size(max_header_bytes.saturating_add(HTTP1_BUFFER))
         .serve_connection(TokioIo::new(io), service);

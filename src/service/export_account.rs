@@ -7,12 +7,13 @@ use crate::{
     domain::{
         account::Account,
         audit::{Actor, AuditEvent, Entry},
+        passkey::Passkey,
         profile::Profile,
         session::Session,
     },
     service::{authenticate::AuthenticateError, limits},
     state::AppState,
-    store::sql::{AuditFilter, AuditRow, FurtherAddress},
+    store::sql::{AuditFilter, AuditRow, Consent, FurtherAddress, TotpFactor},
 };
 
 /// The most security events of an export: the newest ones.
@@ -29,6 +30,12 @@ pub struct AccountExport {
     pub pending_address: Option<FurtherAddress>,
     /// The former addresses of changes that can be undone.
     pub former_addresses: Vec<FurtherAddress>,
+    /// The authenticator apps that were confirmed.
+    pub totp_factors: Vec<TotpFactor>,
+    /// The passkeys.
+    pub passkeys: Vec<Passkey>,
+    /// The permissions that apps have.
+    pub consents: Vec<Consent>,
     /// The live sessions.
     pub sessions: Vec<Session>,
     /// The security events, newest first.
@@ -47,11 +54,15 @@ pub async fn export_account(
     limits::recovery(state, ip).await?;
     let (id, now) = (caller.sub, state.clock.now());
     let account = state.sql.account(id).await?.ok_or(AuthenticateError::InvalidToken)?;
+    let totp_factors = state.sql.totp_factors(id).await?;
     let export = AccountExport {
         account,
         profile: state.sql.profile(id).await?,
         pending_address: state.sql.pending_address(id, now).await?,
         former_addresses: state.sql.former_addresses(id, now).await?,
+        totp_factors: totp_factors.into_iter().filter(|factor| factor.confirmed_at.is_some()).collect(),
+        passkeys: state.sql.passkeys(id).await?,
+        consents: state.sql.consents(id).await?,
         sessions: state.redis.sessions.list(id, now).await?,
         events: state.sql.audit(&AuditFilter { account: Some(id), ..AuditFilter::default() }, MAX_EVENTS).await?,
     };

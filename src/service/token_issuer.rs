@@ -45,7 +45,7 @@ pub struct Tokens {
 pub struct IssuedAccessToken {
     /// The access token (RFC 9068).
     pub access_token: AccessToken,
-    /// Its lifetime.
+    /// The token's lifetime.
     pub expires_in: Duration,
     /// The session.
     pub session: SessionId,

@@ -23,7 +23,7 @@ use crate::{
 /// Arguments of `latchkey apply`.
 #[derive(Args, Clone, Debug)]
 pub struct ApplyArgs {
-    /// TOML file with tables [[client]] and [[user]]
+    /// TOML file with tables `[[client]]` and `[[user]]`
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// Print the differences and change nothing

@@ -20,6 +20,7 @@ use crate::{
     },
     service::{
         app_metadata::{SCOPE, SetMetadataError, Writer, set_app_metadata},
+        recent_authentication::require_recent,
         register,
     },
     state::AppState,
@@ -60,6 +61,7 @@ impl Problems for AppMetadataProblems {
         Code::AuthenticationRequired,
         Code::InvalidToken,
         Code::ClaimsChanged,
+        Code::InsufficientUserAuthentication,
         Code::InvalidClient,
         Code::Forbidden,
         Code::UnknownAccount,
@@ -116,11 +118,11 @@ async fn authorise(state: &AppState, caller: &Privileged) -> Result<Writer, Prob
             Writer::of_client(client).ok_or_else(|| ProblemError::new(Code::Forbidden, detail))
         }
         Privileged::Account(caller) => {
-            if register::is_admin(state, Some(caller)).await.map_err(ProblemError::from)? {
-                Ok(Writer::Admin(caller.sub))
-            } else {
-                Err(ProblemError::new(Code::Forbidden, "Only an admin or a service client may do this."))
+            if !register::is_admin(state, Some(caller)).await.map_err(ProblemError::from)? {
+                return Err(ProblemError::new(Code::Forbidden, "Only an admin or a service client may do this."));
             }
+            require_recent(state, caller).await?;
+            Ok(Writer::Admin(caller.sub))
         }
     }
 }

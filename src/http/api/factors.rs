@@ -307,6 +307,7 @@ impl Problems for ResetProblems {
         Code::AuthenticationRequired,
         Code::InvalidToken,
         Code::ClaimsChanged,
+        Code::InsufficientUserAuthentication,
         Code::InvalidClient,
         Code::Forbidden,
         Code::UnknownAccount,

@@ -24,6 +24,7 @@ use crate::{
     service::{
         error::ServiceError,
         invite_account::{self, Delivery, Initiator, Invite, InviteError, SCOPE, Started},
+        recent_authentication::require_recent,
         register,
     },
     state::AppState,
@@ -124,6 +125,7 @@ impl Problems for InviteProblems {
         Code::AuthenticationRequired,
         Code::InvalidToken,
         Code::ClaimsChanged,
+        Code::InsufficientUserAuthentication,
         Code::InvalidClient,
         Code::Forbidden,
         Code::EmailTaken,
@@ -157,6 +159,7 @@ impl Problems for ResetProblems {
         Code::AuthenticationRequired,
         Code::InvalidToken,
         Code::ClaimsChanged,
+        Code::InsufficientUserAuthentication,
         Code::InvalidClient,
         Code::Forbidden,
         Code::UnknownAccount,
@@ -204,6 +207,7 @@ pub(super) async fn authorise(
             if !is_admin {
                 return Err(ProblemError::new(Code::Forbidden, "Only an admin or a service client may do this."));
             }
+            require_recent(state, caller).await?;
             if delivery == Delivery::Return {
                 let detail = "Only a service client may ask for the link and the code.";
                 return Err(ProblemError::new(Code::Forbidden, detail));

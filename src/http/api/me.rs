@@ -12,6 +12,7 @@ use crate::{
     domain::{
         account::{Account, Email, Username},
         clock::Timestamp,
+        factor::FactorKind,
         profile::{LanguageTag, Metadata, Profile, TimeZoneName, parse_display_name},
     },
     http::{
@@ -176,10 +177,41 @@ pub(in crate::http) struct ExportResponse {
     pending_email: Option<String>,
     /// The former addresses of changes that can still be undone.
     former_emails: Vec<String>,
+    /// The authenticator apps and the passkeys.
+    factors: Vec<ExportedFactor>,
+    /// The permissions that apps have.
+    consents: Vec<ExportedConsent>,
     /// The live sessions.
     sessions: Vec<ExportedSession>,
     /// The security events, newest first.
     events: Vec<ExportedEvent>,
+}
+
+/// An authenticator app or a passkey in an export.
+#[derive(Object)]
+#[oai(skip_serializing_if_is_none)]
+struct ExportedFactor {
+    /// `totp` or `passkey`.
+    kind: String,
+    /// The name that the owner gave it.
+    name: String,
+    /// When it was set up.
+    created_at: Time,
+    /// When it was last used.
+    last_used_at: Option<Time>,
+}
+
+/// The permission of an app in an export.
+#[derive(Object)]
+struct ExportedConsent {
+    /// The app.
+    client_id: String,
+    /// The scopes that it may have, separated by spaces.
+    scope: String,
+    /// When the first of them was allowed.
+    created_at: Time,
+    /// When the last of them was allowed.
+    updated_at: Time,
 }
 
 /// A session in an export.
@@ -227,6 +259,23 @@ struct ExportedEvent {
 impl From<AccountExport> for ExportResponse {
     fn from(export: AccountExport) -> Self {
         let text = |email: &Email| email.as_str().to_owned();
+        let factor = |kind: FactorKind, name, created_at: Timestamp, last_used_at: Option<Timestamp>| ExportedFactor {
+            kind: kind.as_str().to_owned(),
+            name,
+            created_at: created_at.into(),
+            last_used_at: last_used_at.map(Time::from),
+        };
+        let apps = export.totp_factors.into_iter();
+        let apps = apps.map(|it| factor(FactorKind::Totp, it.label, it.created_at, it.last_used_at));
+        let passkeys = export.passkeys.into_iter();
+        let passkeys =
+            passkeys.map(|it| factor(FactorKind::Passkey, it.name.as_str().to_owned(), it.created_at, it.last_used_at));
+        let consents = export.consents.into_iter().map(|consent| ExportedConsent {
+            client_id: consent.client_id,
+            scope: consent.scope.to_string(),
+            created_at: consent.created_at.into(),
+            updated_at: consent.updated_at.into(),
+        });
         let sessions = export.sessions.into_iter().map(|session| ExportedSession {
             id: session.id.0,
             created_at: session.created_at.into(),
@@ -250,6 +299,8 @@ impl From<AccountExport> for ExportResponse {
             account: AccountResponse::new(export.account, export.profile),
             pending_email: export.pending_address.map(|it| text(&it.email)),
             former_emails: export.former_addresses.iter().map(|it| text(&it.email)).collect(),
+            factors: apps.chain(passkeys).collect(),
+            consents: consents.collect(),
             sessions: sessions.collect(),
             events: events.collect(),
         }

@@ -193,6 +193,13 @@ impl Problems for BrowserProblems {
     const CODES: &'static [Code] = &[];
 }
 
+/// The errors of an authorization request that are no matter for its client.
+struct AuthorizeProblems;
+
+impl Problems for AuthorizeProblems {
+    const CODES: &'static [Code] = &[Code::TooManyRequests];
+}
+
 /// The page of a step.
 fn page_of(step: &AuthorizeStep) -> &'static str {
     match step {
@@ -215,7 +222,7 @@ pub(super) fn malformed() -> BrowserAnswer {
 fn answer(
     state: &AppState,
     outcome: Result<AuthorizeOutcome, AuthorizeError>,
-) -> Result<BrowserAnswer, Failed<BrowserProblems>> {
+) -> Result<BrowserAnswer, Failed<AuthorizeProblems>> {
     Ok(match outcome {
         Ok(AuthorizeOutcome::Respond(response)) => BrowserAnswer::of(&response),
         Ok(AuthorizeOutcome::Page { step, handle }) => {
@@ -243,7 +250,7 @@ impl AuthorizeApi {
         Data(state): Data<&Arc<AppState>>,
         browser: Browser,
         Query(parameters): Query,
-    ) -> Result<BrowserAnswer, Failed<BrowserProblems>> {
+    ) -> Result<BrowserAnswer, Failed<AuthorizeProblems>> {
         let Ok(parameters) = parameters else { return Ok(malformed()) };
         let outcome = authorize::authorize(state, &parameters, browser.session.as_ref(), &browser.origin).await;
         answer(state, outcome)
@@ -259,7 +266,7 @@ impl AuthorizeApi {
         Data(state): Data<&Arc<AppState>>,
         client: ClientInfo,
         Body(parameters): Body,
-    ) -> Result<BrowserAnswer, Failed<BrowserProblems>> {
+    ) -> Result<BrowserAnswer, Failed<AuthorizeProblems>> {
         let Ok(parameters) = parameters else { return Ok(malformed()) };
         match authorize::begin(state, &parameters, client.ip).await {
             Ok(handle) => {

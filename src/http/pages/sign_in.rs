@@ -73,7 +73,7 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
     let signed_in = async {
         visit.check(&mut form)?;
         let password = form.secret("password").unwrap_or_else(|| "".into());
-        Ok::<_, ProblemError>(with_password(&visit, &identifier, password).await?)
+        with_password(&visit, &identifier, password).await
     };
     match signed_in.await {
         Ok(response) => Ok(response),

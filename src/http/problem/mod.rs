@@ -41,7 +41,7 @@ pub struct ProblemError {
     /// The rate limit that was reached.
     pub limit: Option<Box<TooMany>>,
     /// How recent and how strong the authentication must be (RFC 9470).
-    pub step_up: Option<InsufficientAuthentication>,
+    pub step_up: Option<Box<InsufficientAuthentication>>,
     /// The challenge with which a sign-in continues.
     pub challenge: Option<Box<IssuedChallenge>>,
     /// Whether to delete the refresh cookie.
@@ -109,7 +109,7 @@ impl ProblemError {
         let status = self.code.status();
         let mut response = Response::builder().status(status).content_type(CONTENT_TYPE);
         if let Some(needed) = self.step_up {
-            response = response.header(header::WWW_AUTHENTICATE, step_up_challenge(needed));
+            response = response.header(header::WWW_AUTHENTICATE, step_up_challenge(*needed));
         } else if let Some(challenge) = challenge(self.code) {
             response = response.header(header::WWW_AUTHENTICATE, challenge);
         }
@@ -181,7 +181,7 @@ impl From<InsufficientAuthentication> for ProblemError {
             recent.unwrap_or_default(),
             level.unwrap_or_default()
         );
-        Self { step_up: Some(needed), ..Self::new(Code::InsufficientUserAuthentication, detail) }
+        Self { step_up: Some(Box::new(needed)), ..Self::new(Code::InsufficientUserAuthentication, detail) }
     }
 }
 

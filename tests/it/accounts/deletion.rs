@@ -55,6 +55,7 @@ async fn export_has_all_data_and_no_secrets() {
     let data = export.json();
     assert_eq!(data["account"]["display_name"], "Ada Lovelace");
     assert_eq!(data["account"]["user_metadata"]["theme"], "dark");
+    assert_eq!((&data["factors"], &data["consents"]), (&json!([]), &json!([])));
     assert_eq!(data["sessions"][0]["id"], tokens.session.as_str());
     let mut events: Vec<_> =
         data["events"].as_array().unwrap().iter().map(|event| event["event"].as_str().unwrap()).collect();

@@ -1,5 +1,7 @@
 //! Resets by operators, admins and service clients.
 
+use std::time::Duration;
+
 use latchkey::{
     domain::{account::Roles, factor::FactorPolicy},
     service::clients::NewClient,
@@ -10,7 +12,7 @@ use serde_json::json;
 use super::{account, cluster};
 use crate::{
     accounts::{email, problem, signed_in, verify},
-    harness::client::PASSWORD,
+    harness::client::{PASSWORD, Tokens},
 };
 
 #[tokio::test]
@@ -60,6 +62,11 @@ async fn admin_resets_the_factors_of_others_and_users_do_not() {
     let admin = Roles::parse(["admin"]).unwrap();
     latchkey::service::accounts::change_roles(&node.state, id, &admin, &Roles::default()).await.unwrap();
     let tokens = node.login("grace").await;
-    signed_in(&node, &tokens, Method::POST, "/v1/users/factors/reset", body).await.expect(204);
+    cluster.advance(Duration::from_mins(11));
+    let old = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
+    let refused = signed_in(&node, &old, Method::POST, "/v1/users/factors/reset", body.clone()).await;
+    assert_eq!(refused.problem(), problem(401, "insufficient_user_authentication"));
+    let recent = node.login("grace").await;
+    signed_in(&node, &recent, Method::POST, "/v1/users/factors/reset", body).await.expect(204);
     node.login("ada").await;
 }

@@ -194,7 +194,7 @@ async fn secrets_and_codes_are_unreadable_in_database_and_redis() {
     secrets.extend(
         ada.recovery_codes.iter().flat_map(|code| [code.clone(), code.replace('-', "")]).map(String::into_bytes),
     );
-    secrets.push(challenge["lk_ch_".len()..].as_bytes().to_vec());
+    secrets.push(challenge.as_bytes()["lk_ch_".len()..].to_vec());
     for (place, bytes) in [("database", &database), ("log", &wal), ("redis", &redis)] {
         for secret in &secrets {
             assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_slice()), "{place}");

@@ -20,6 +20,8 @@ async fn i8_each_session_operation_sends_one_command_in_one_slot() {
     node.refresh(&tokens.refresh).await.expect(200);
     node.delete("/v1/sessions", &tokens.access).await.expect(200);
     node.logout(&tokens.refresh).await.expect(204);
+    let tokens = node.login("ada").await;
+    node.delete(&format!("/v1/sessions/{}", tokens.session), &tokens.access).await.expect(204);
 
     let mut monitor = Monitor::start(&cluster.redis);
     let mut sent = |operation: &str, expected: &[&str]| {

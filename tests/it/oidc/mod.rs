@@ -198,7 +198,7 @@ pub fn response_of(answer: &Answer) -> std::collections::BTreeMap<String, String
 #[track_caller]
 pub fn page_of(node: &Node, answer: &Answer) -> (String, String) {
     assert_eq!(answer.status, 303, "{answer:?}");
-    let location = answer.header("location").strip_prefix(&node.state.config.issuer).expect(answer.header("location"));
+    let location = answer.header("location").strip_prefix(&node.state.config.issuer).unwrap();
     let (path, handle) = location.split_once("?request=").expect(location);
     assert!(handle.starts_with("lk_ar_"), "{location}");
     (path.to_owned(), handle.to_owned())

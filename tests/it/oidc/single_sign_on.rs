@@ -239,7 +239,7 @@ async fn i4_grant_ends_no_later_than_the_browsers_session_unless_it_is_offline()
 #[tokio::test(flavor = "multi_thread")]
 async fn i14_browsers_session_without_the_required_factor_ends() {
     let mut cluster = TestCluster::new();
-    let policy = latchkey::domain::factor::FactorPolicy::Roles(Roles::parse(&["admin"]).unwrap());
+    let policy = latchkey::domain::factor::FactorPolicy::Roles(Roles::parse(["admin"]).unwrap());
     (cluster.config.factors.required, cluster.config.factors.grace) = (policy, Duration::from_hours(1));
     let (node, shop) = shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
@@ -274,7 +274,7 @@ async fn i14_app_gets_no_tokens_for_a_session_without_the_required_factor() {
     for tokens in [&tokens, &later] {
         refresh(&strict, &shop, text(tokens, "refresh_token")).await.expect(400);
     }
-    // Nor does the browser go on.
+    // The browser does not continue either.
     super::page_of(&strict, &weak.authorize(&strict, &Request::of(&shop.id)).await);
     let strong = Browser::signed_in_at_aal2(&strict, "ada").await;
     sign_in(&strict, &strong, &shop, "openid").await;
