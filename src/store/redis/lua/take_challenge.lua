@@ -1,4 +1,4 @@
--- Consumes a challenge, if it is still what was found.
+-- Consumes a challenge, unless it has changed since it was read.
 -- KEYS  1 the challenge
 -- ARGV  1 its value as it was found
 -- Returns 1, or 0 if another request has consumed it or it has expired.
