@@ -1,7 +1,7 @@
 //! Starts Latchkey, configured as in production but without rate limits.
 
 use std::{
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     path::Path,
     process::{Command, Stdio},
     sync::Mutex,
@@ -12,9 +12,10 @@ use anyhow::{Context, ensure};
 use aws_lc_rs::rand;
 use futures_util::{StreamExt, stream};
 use latchkey::{
-    config::{CacheSettings, RedisSettings},
+    config::{CacheSettings, RedisSettings, Secrets},
     crypto::{
         derive::{self, derive},
+        origin_tag::OriginTagger,
         refresh_token::{RefreshClaims, RefreshTokens},
     },
     domain::{
@@ -42,8 +43,11 @@ pub type Settings<'a> = &'a [(&'a str, &'a str)];
 const SECRET: &str = "a benchmark's secret that is long enough";
 const IDLE: Duration = Duration::from_hours(7 * 24);
 const ABSOLUTE: Duration = Duration::from_hours(30 * 24);
-const USER_AGENT: &str =
-    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36";
+/// Address and user agent of all requests: most refreshes come from where the one before came from.
+const CALLER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const USER_AGENT: &str = "latchkey-bench";
+/// Age of the sessions, longer than the grace window: hardly any refresh follows another one within it.
+const SESSION_AGE: Duration = Duration::from_mins(1);
 
 /// Sessions created concurrently.
 const AT_ONCE: usize = 512;
@@ -179,6 +183,7 @@ pub struct Filler {
     runtime: Runtime,
     redis: RedisStores,
     tokens: RefreshTokens,
+    tag: OriginTag,
 }
 
 impl Filler {
@@ -204,7 +209,9 @@ impl Filler {
             anyhow::Ok(redis)
         })?;
         let tokens = RefreshTokens::new(&derive(&SecretText::from(SECRET), derive::REFRESH_TOKEN_MAC), []);
-        Ok(Self { runtime, redis, tokens })
+        let secrets = Secrets { current: SecretText::from(SECRET), previous: Vec::new() };
+        let tag = OriginTagger::new(&secrets).tag(Some(CALLER), Some(USER_AGENT));
+        Ok(Self { runtime, redis, tokens, tag })
     }
 
     /// Creates sessions, `per_account` for each account, and returns their refresh tokens in no order.
@@ -244,7 +251,8 @@ impl Filler {
     }
 
     async fn create(&self, account: AccountId) -> anyhow::Result<String> {
-        let now = Timestamp::from_millis(i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?);
+        let created = SystemTime::now().duration_since(UNIX_EPOCH)?.saturating_sub(SESSION_AGE);
+        let now = Timestamp::from_millis(i64::try_from(created.as_millis())?);
         let new = NewSession {
             id: SessionId::from_bytes(random()?),
             account,
@@ -254,11 +262,11 @@ impl Filler {
             claims_version: ClaimsVersion(0),
             transport: Transport::Bearer,
             origin: Origin {
-                ip: Some(IpAddr::from([203, 0, 113, 7])),
+                ip: Some(CALLER),
                 user_agent: Some(USER_AGENT.to_owned()),
                 device: None,
             },
-            tag: OriginTag::default(),
+            tag: self.tag,
             basis: SessionBasis::default(),
             idle_timeout: IDLE,
             absolute_timeout: ABSOLUTE,

@@ -66,6 +66,7 @@
 //!
 //! - `verifier` (default): everything described above.
 //! - `tower`: a layer for axum, hyper and tonic.
+//! - `tower-upgrade`: WebSockets and other upgraded connections that close with their session, for tower on hyper.
 //! - `poem`: a middleware and extractors.
 //! - `poem-websocket`: WebSockets that close with their session, for poem.
 #![forbid(unsafe_code)]

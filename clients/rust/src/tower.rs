@@ -5,9 +5,12 @@
 //! role or scope is missing, or with 503 and `Retry-After` if the token cannot be verified now. The body of these responses is
 //! empty.
 //!
-//! A response body of unknown length, such as an event stream, ends when the session ends ([`SessionBody`]). A connection that
-//! was upgraded, such as a WebSocket, is the handler's: it registers the session, and closes the connection when the session
-//! ends.
+//! A response body of unknown length, such as an event stream, ends when the session ends ([`SessionBody`]). So does a connection
+//! that was upgraded, with the feature `tower-upgrade`: the layer sends the close frame of a WebSocket, with the code and the cause,
+//! and closes the connection. The handler reads the end of the stream.
+//!
+//! Without that feature an upgraded connection is the handler's: it registers the session, and closes the connection when the
+//! session ends.
 //!
 //! ```no_run
 //! use latchkey_verify::VerifiedSession;
@@ -34,6 +37,11 @@ use http::{Request, Response};
 use http_body::Body;
 use tower_layer::Layer;
 use tower_service::Service;
+
+#[cfg(feature = "tower-upgrade")]
+mod upgrade;
+#[cfg(feature = "tower-upgrade")]
+mod websocket_frames;
 
 #[cfg(doc)]
 use crate::VerifiedSession;
@@ -91,7 +99,14 @@ where
                 Ok(session) => {
                     request.extensions_mut().insert(Arc::clone(session.claims()));
                     request.extensions_mut().insert(session.clone());
-                    let (head, body) = inner.call(request).await?.into_parts();
+                    #[cfg(feature = "tower-upgrade")]
+                    let tunnel = upgrade::Tunnel::open(&mut request, &session).await;
+                    let response = inner.call(request).await?;
+                    #[cfg(feature = "tower-upgrade")]
+                    if let Some(tunnel) = tunnel {
+                        tunnel.connect(&response);
+                    }
+                    let (head, body) = response.into_parts();
                     let body = SessionBody::new(body, &head.headers, &session);
                     Ok(Response::from_parts(head, body))
                 }

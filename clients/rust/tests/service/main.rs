@@ -12,4 +12,5 @@ mod middleware;
 mod on_end;
 mod revocation;
 mod shared_cases;
+mod tower_websocket;
 mod websocket;

@@ -58,26 +58,26 @@ async fn serve(verifier: &Verifier) -> SocketAddr {
     address
 }
 
-struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
+pub struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Socket {
-    async fn try_open(address: SocketAddr, path: &str, access: &str) -> Result<Self, String> {
+    pub async fn try_open(address: SocketAddr, path: &str, access: &str) -> Result<Self, String> {
         let mut request = format!("ws://{address}{path}").into_client_request().unwrap();
         request.headers_mut().insert("authorization", format!("Bearer {access}").parse().unwrap());
         connect_async(request).await.map(|(socket, _)| Self(socket)).map_err(|error| error.to_string())
     }
 
-    async fn open(address: SocketAddr, path: &str, access: &str) -> Self {
+    pub async fn open(address: SocketAddr, path: &str, access: &str) -> Self {
         Self::try_open(address, path, access).await.unwrap()
     }
 
-    async fn ask(&mut self, text: &str) -> String {
+    pub async fn ask(&mut self, text: &str) -> String {
         self.0.send(Received::text(text)).await.unwrap();
         self.0.next().await.unwrap().unwrap().into_text().unwrap().to_string()
     }
 
     /// The code and the reason of the close frame; `None` if the connection ends without one.
-    async fn closed(mut self) -> Option<(u16, String)> {
+    pub async fn closed(mut self) -> Option<(u16, String)> {
         while let Some(Ok(message)) = self.0.next().await {
             if let Received::Close(Some(frame)) = message {
                 return Some((frame.code.into(), frame.reason.to_string()));

@@ -1,0 +1,143 @@
+//! Upgraded connections that close with their session: [`Tunnel`].
+
+use std::{io, sync::Mutex};
+
+use http::{Request, Response, StatusCode, header};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, copy, duplex, split},
+    sync::oneshot,
+};
+
+use super::websocket_frames::{FrameTracker, close_frame};
+use crate::{EndCause, VerifiedSession};
+
+/// Bytes that each direction buffers.
+const BUFFER: usize = 16 * 1024;
+/// The request that makes hyper upgrade the handler's end of the tunnel; only this module sees it.
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: tunnel\r\nconnection: upgrade\r\nupgrade: tunnel\r\n\r\n";
+
+/// Stands between the caller's connection and the handler that upgrades it. hyper gives an upgraded connection to whoever takes
+/// [`OnUpgrade`] from the request, and no layer can wrap that connection. The tunnel therefore takes the caller's, and gives the
+/// handler that of an HTTP connection of its own in memory.
+pub(super) struct Tunnel {
+    caller: OnUpgrade,
+    near: DuplexStream,
+    accept: oneshot::Sender<()>,
+    session: VerifiedSession,
+}
+
+impl Tunnel {
+    /// Puts a tunnel into a request that asks for an upgrade. Returns `None` for other requests.
+    pub(super) async fn open<B>(request: &mut Request<B>, session: &VerifiedSession) -> Option<Self> {
+        let caller = request.extensions_mut().remove::<OnUpgrade>()?;
+        let (mut near, far) = duplex(BUFFER);
+        let (accept, accepted) = oneshot::channel();
+        let (found, handlers) = oneshot::channel();
+        tokio::spawn(serve(far, found, accepted));
+        near.write_all(REQUEST).await.ok()?;
+        request.extensions_mut().insert(handlers.await.ok()?);
+        Some(Self { caller, near, accept, session: session.clone() })
+    }
+
+    /// Connects both ends if the handler has accepted the upgrade. Otherwise the handler's end is closed.
+    pub(super) fn connect<R>(self, response: &Response<R>) {
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return;
+        }
+        let upgrade = response.headers().get(header::UPGRADE);
+        let is_websocket = upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
+        tokio::spawn(async move {
+            if let Err(error) = self.run(is_websocket).await {
+                tracing::debug!(%error, "an upgraded connection was closed");
+            }
+        });
+    }
+
+    async fn run(mut self, is_websocket: bool) -> io::Result<()> {
+        if self.accept.send(()).is_err() {
+            return Ok(());
+        }
+        skip_head(&mut self.near).await?;
+        let caller = self.caller.await.map_err(io::Error::other)?;
+        let (mut from_caller, mut to_caller) = split(TokioIo::new(caller));
+        let (mut from_handler, mut to_handler) = split(self.near);
+        let mut frames = FrameTracker::default();
+
+        let upstream = async {
+            copy(&mut from_caller, &mut to_handler).await?;
+            to_handler.shutdown().await
+        };
+        let downstream = async {
+            let mut buffer = vec![0; BUFFER];
+            loop {
+                let length = from_handler.read(&mut buffer).await?;
+                if length == 0 {
+                    return to_caller.shutdown().await;
+                }
+                let mut written = 0;
+                // A write is cancel safe, so that the tracker knows every byte that has left when the session ends.
+                while written < length {
+                    let sent = to_caller.write(&buffer[written..length]).await?;
+                    if sent == 0 {
+                        return Err(io::ErrorKind::WriteZero.into());
+                    }
+                    frames.advance(&buffer[written..written + sent]);
+                    written += sent;
+                }
+                to_caller.flush().await?;
+            }
+        };
+        let mut watch = self.session.watch();
+        match watch.run(async { tokio::try_join!(upstream, downstream) }).await {
+            Ok(result) => result.map(|_| ()),
+            Err(cause) => {
+                let between_frames = is_websocket && frames.is_between_frames();
+                close(&mut to_caller, between_frames.then_some(cause)).await
+            }
+        }
+    }
+}
+
+/// Serves the one request of the tunnel: gives away its upgrade, and accepts it once the handler has.
+async fn serve(far: DuplexStream, found: oneshot::Sender<OnUpgrade>, accepted: oneshot::Receiver<()>) {
+    let channels = Mutex::new(Some((found, accepted)));
+    let service = service_fn(|mut request: Request<Incoming>| {
+        let channels = channels.lock().ok().and_then(|mut channels| channels.take());
+        let upgrade = hyper::upgrade::on(&mut request);
+        async move {
+            let mut response = Response::new(String::new());
+            *response.status_mut() = StatusCode::FORBIDDEN;
+            if let Some((found, accepted)) = channels
+                && found.send(upgrade).is_ok()
+                && accepted.await.is_ok()
+            {
+                *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+                let headers = response.headers_mut();
+                headers.insert(header::CONNECTION, header::HeaderValue::from_static("upgrade"));
+                headers.insert(header::UPGRADE, header::HeaderValue::from_static("tunnel"));
+            }
+            Ok::<_, std::convert::Infallible>(response)
+        }
+    });
+    // The connection ends with the upgrade, or when the tunnel is dropped.
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(far), service).with_upgrades().await;
+}
+
+/// Skips the head of the response of [`serve`].
+async fn skip_head(near: &mut DuplexStream) -> io::Result<()> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(near.read_u8().await?);
+    }
+    Ok(())
+}
+
+/// Closes the caller's connection, with a close frame if a cause is given.
+async fn close(to_caller: &mut (impl AsyncWriteExt + Unpin), cause: Option<EndCause>) -> io::Result<()> {
+    if let Some(cause) = cause {
+        to_caller.write_all(&close_frame(cause)).await?;
+    }
+    to_caller.shutdown().await
+}

@@ -1,0 +1,100 @@
+//! Boundaries of the WebSocket frames that a handler sends (RFC 6455, section 5.2), and the close frame.
+
+use crate::EndCause;
+
+/// Follows a stream of frames without reading their content.
+#[derive(Debug, Default)]
+pub(super) struct FrameTracker {
+    /// The bytes of a header that is not complete.
+    header: Vec<u8>,
+    /// Bytes of the current frame's payload that are still to come.
+    payload: u64,
+}
+
+impl FrameTracker {
+    /// Advances over bytes of the stream.
+    pub(super) fn advance(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            if self.payload > 0 {
+                let skipped = usize::try_from(self.payload).unwrap_or(usize::MAX).min(bytes.len());
+                self.payload -= skipped as u64;
+                bytes = &bytes[skipped..];
+                continue;
+            }
+            self.header.push(bytes[0]);
+            bytes = &bytes[1..];
+            if let Some(payload) = payload_length(&self.header) {
+                self.payload = payload;
+                self.header.clear();
+            }
+        }
+    }
+
+    /// Whether the last frame is complete, so that another one may follow.
+    pub(super) fn is_between_frames(&self) -> bool {
+        self.header.is_empty() && self.payload == 0
+    }
+}
+
+/// The length of the payload after a complete header.
+fn payload_length(header: &[u8]) -> Option<u64> {
+    let second = *header.get(1)?;
+    let extended = match second & 0x7f {
+        126 => 2,
+        127 => 8,
+        _ => 0,
+    };
+    let mask = if second & 0x80 == 0 { 0 } else { 4 };
+    if header.len() < 2 + extended + mask {
+        return None;
+    }
+    Some(match extended {
+        0 => u64::from(second & 0x7f),
+        _ => header[2..2 + extended].iter().fold(0, |length, byte| length << 8 | u64::from(*byte)),
+    })
+}
+
+/// A close frame with the code and the name of a cause (RFC 6455, section 5.5.1).
+pub(super) fn close_frame(cause: EndCause) -> Vec<u8> {
+    const FINAL_CLOSE: u8 = 0x88;
+    let reason = cause.as_str().as_bytes();
+    // The names of causes are far shorter than the 123 bytes that fit.
+    let length = u8::try_from(2 + reason.len()).unwrap_or(2);
+    let mut frame = vec![FINAL_CLOSE, length];
+    frame.extend(cause.close_code().to_be_bytes());
+    frame.extend(&reason[..usize::from(length) - 2]);
+    frame
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tracker_finds_frame_boundaries_however_the_bytes_are_cut() {
+        let mut stream = vec![0x81, 3, b'a', b'b', b'c'];
+        stream.extend([0x82, 126, 1, 0]);
+        stream.extend([7; 256]);
+        stream.extend([0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
+        stream.extend([9; 65_536]);
+        stream.extend([0x81, 0x82, 1, 2, 3, 4, 5, 6]);
+        stream.extend([0x89, 0]);
+        let boundaries = [0, 5, 265, 65_811, 65_819, 65_821];
+        for step in [1, 2, 3, 7, 1000, stream.len()] {
+            let mut tracker = FrameTracker::default();
+            assert!(tracker.is_between_frames());
+            let mut position = 0;
+            for chunk in stream.chunks(step) {
+                tracker.advance(chunk);
+                position += chunk.len();
+                assert_eq!(tracker.is_between_frames(), boundaries.contains(&position), "at {position} by {step}");
+            }
+        }
+    }
+
+    #[test]
+    fn close_frame_has_code_and_cause() {
+        assert_eq!(close_frame(EndCause::FeedLost), b"\x88\x0b\x03\xf5feed_lost");
+        assert_eq!(close_frame(EndCause::SessionRevoked), b"\x88\x11\x03\xf0session_revoked");
+    }
+}

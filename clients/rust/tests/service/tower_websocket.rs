@@ -1,0 +1,187 @@
+//! WebSockets behind the tower layer: closed with a code and a reason when their session ends.
+
+use std::{convert::Infallible, net::SocketAddr, time::Duration};
+
+use futures_util::{SinkExt, StreamExt};
+use http::{HeaderMap, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use latchkey_verify::{Verifier, tower::VerifyLayer};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{Message, handshake::derive_accept_key, protocol::Role},
+};
+use tower::{Layer, service_fn};
+
+use crate::{
+    fixture::Fixture,
+    harness::{fault_proxy::Mode, wait},
+    websocket::Socket,
+};
+
+/// A service behind the layer, as axum serves it. `/echo` answers each message with itself, and `/raw` switches to a protocol of
+/// its own that echoes bytes; the end of each handler is reported.
+async fn serve(verifier: &Verifier) -> (SocketAddr, mpsc::UnboundedReceiver<&'static str>) {
+    let (ended, ends) = mpsc::unbounded_channel();
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        let ended = ended.clone();
+        async move {
+            let mut response = Response::new(String::new());
+            let upgrade = hyper::upgrade::on(&mut request);
+            match request.uri().path() {
+                "/echo" => {
+                    switch(&mut response, request.headers(), "websocket");
+                    tokio::spawn(async move {
+                        let stream = TokioIo::new(upgrade.await.unwrap());
+                        let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, None).await;
+                        while let Some(Ok(message @ Message::Text(_))) = socket.next().await {
+                            socket.send(message).await.unwrap();
+                        }
+                        let _ = ended.send("echo");
+                    });
+                }
+                "/raw" => {
+                    switch(&mut response, request.headers(), "echo-bytes");
+                    tokio::spawn(async move {
+                        let (mut reader, mut writer) = tokio::io::split(TokioIo::new(upgrade.await.unwrap()));
+                        let _ = tokio::io::copy(&mut reader, &mut writer).await;
+                        let _ = ended.send("raw");
+                    });
+                }
+                _ => {
+                    *response.status_mut() = StatusCode::BAD_REQUEST;
+                    tokio::spawn(async move {
+                        assert!(upgrade.await.is_err());
+                        let _ = ended.send("refused");
+                    });
+                }
+            }
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let service = VerifyLayer::new(verifier.clone()).layer(service);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let service = TowerToHyperService::new(service.clone());
+            let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+            tokio::spawn(connection.with_upgrades());
+        }
+    });
+    (address, ends)
+}
+
+fn switch(response: &mut Response<String>, request: &HeaderMap, protocol: &'static str) {
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, "upgrade".parse().unwrap());
+    headers.insert(header::UPGRADE, protocol.parse().unwrap());
+    if let Some(key) = request.get(header::SEC_WEBSOCKET_KEY) {
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, derive_accept_key(key.as_bytes()).parse().unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn layer_closes_websocket_with_the_cause_of_the_end() {
+    let fixture = Fixture::new().await;
+    fixture.node.account("ada").await;
+    let tokens = [fixture.node.login("ada").await, fixture.node.login("ada").await];
+    let verifier = fixture.verifier().await;
+    let (address, mut ends) = serve(&verifier).await;
+    let mut first = Socket::open(address, "/echo", &tokens[0].access).await;
+    let mut second = Socket::open(address, "/echo", &tokens[1].access).await;
+    let long = "a".repeat(100_000);
+    for text in ["hello", &long] {
+        assert_eq!(first.ask(text).await, text);
+        assert_eq!(second.ask(text).await, text);
+    }
+    assert_eq!(verifier.status().registrations, 2);
+    fixture.node.logout(&tokens[0].refresh).await.expect(204);
+    assert_eq!(first.closed().await, Some((1008, "session_revoked".to_owned())));
+    assert_eq!(ends.recv().await, Some("echo"));
+    assert_eq!(second.ask("still here").await, "still here");
+    fixture.proxy.set(Mode::Frozen);
+    fixture.clock.advance(Duration::from_secs(6));
+    assert_eq!(second.closed().await, Some((1013, "feed_lost".to_owned())));
+    assert_eq!(ends.recv().await, Some("echo"));
+    wait::until("nothing is registered", async || verifier.status().registrations == 0).await;
+    drop(verifier);
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn layer_closes_upgraded_connection_of_any_protocol() {
+    let fixture = Fixture::new().await;
+    fixture.node.account("ada").await;
+    let tokens = fixture.node.login("ada").await;
+    let verifier = fixture.verifier().await;
+    let (address, mut ends) = serve(&verifier).await;
+    let mut stream = upgrade(address, "/raw", &tokens.access).await;
+    assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 101 "));
+    stream.write_all(b"ping").await.unwrap();
+    let mut echoed = [0; 4];
+    stream.read_exact(&mut echoed).await.unwrap();
+    assert_eq!(&echoed, b"ping");
+    fixture.node.logout(&tokens.refresh).await.expect(204);
+    assert_eq!(stream.read(&mut echoed).await.unwrap(), 0);
+    assert_eq!(ends.recv().await, Some("raw"));
+    drop(verifier);
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn upgrade_that_the_handler_refuses_leaves_nothing() {
+    let fixture = Fixture::new().await;
+    fixture.node.account("ada").await;
+    let tokens = fixture.node.login("ada").await;
+    let verifier = fixture.verifier().await;
+    let (address, mut ends) = serve(&verifier).await;
+    let mut stream = upgrade(address, "/other", &tokens.access).await;
+    assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 400 "));
+    assert_eq!(ends.recv().await, Some("refused"));
+    assert_eq!(verifier.status().registrations, 0);
+    let refused = Socket::try_open(address, "/echo", "no token").await;
+    assert!(refused.is_err_and(|error| error.contains("401")));
+    drop(verifier);
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn client_that_goes_away_ends_the_handler_and_its_registration() {
+    let fixture = Fixture::new().await;
+    fixture.node.account("ada").await;
+    let tokens = fixture.node.login("ada").await;
+    let verifier = fixture.verifier().await;
+    let (address, mut ends) = serve(&verifier).await;
+    let mut socket = Socket::open(address, "/echo", &tokens.access).await;
+    assert_eq!(socket.ask("hello").await, "hello");
+    drop(socket);
+    assert_eq!(ends.recv().await, Some("echo"));
+    wait::until("nothing is registered", async || verifier.status().registrations == 0).await;
+    drop(verifier);
+    fixture.stop().await;
+}
+
+async fn upgrade(address: SocketAddr, path: &str, access: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: echo-bytes\r\nauthorization: Bearer {access}\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream
+}
+
+async fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    String::from_utf8(head).unwrap()
+}
