@@ -6,12 +6,13 @@
 //! successor, so a lost response, a retry or a third tab signs nobody out.
 //!
 //! `docs/architecture.md` describes the modules, the invariants, the path of a request and the revocation log. Imports point
-//! one way: `main → cli → server → http → service → state → store, mail, pages, password → crypto → config, metrics → domain`.
+//! one way: `main → cli → server → http → service → state → store, fetch, mail, pages, password → crypto → config, metrics → domain`.
 
 pub mod cli;
 pub mod config;
 pub mod crypto;
 pub mod domain;
+pub mod fetch;
 pub mod http;
 pub mod logging;
 pub mod mail;

@@ -1,5 +1,7 @@
 //! `latchkey client`: manages clients: services, and apps that sign users in.
 
+mod dynamic;
+
 use std::{fs, io, io::Write, path::PathBuf, time::Duration};
 
 use anyhow::Context;
@@ -165,6 +167,9 @@ pub struct ListArgs {
     /// Print one JSON object per line
     #[arg(long)]
     pub json: bool,
+    /// List the apps that no operator has registered and that an account has allowed
+    #[arg(long)]
+    pub dynamic: bool,
 }
 
 /// The client that a command is about.
@@ -235,6 +240,7 @@ pub fn run(command: &ClientCommand, global: &Global) -> anyhow::Result<()> {
                     print_addresses(&config.issuer, &client);
                 }
             }
+            ClientCommand::List(args) if args.dynamic => dynamic::list(&clients::list_dynamic(&sql).await?, args.json)?,
             ClientCommand::List(args) => list(&clients::list(&sql).await?, args.json, clock.now())?,
             ClientCommand::Show(args) => {
                 let client = clients::show(&sql, &args.name).await.with_context(|| format!("{:?}", args.name))?;

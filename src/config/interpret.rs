@@ -11,7 +11,7 @@ use super::{
     AccountSettings, AuditSettings, CacheSettings, Config, DatabaseSettings, FactorSettings, FeedSettings,
     ForwardedHeader, HttpSettings, KeySettings, LogFormat, LogSettings, LoginSettings, MetricsSettings,
     PasswordSettings, RedisSettings, Registration, Secrets, SessionSettings, TelemetrySettings, TokenSettings,
-    Verification, check, duration, limits::limits, mail, pages, passkeys, read::Reader, store_url,
+    Verification, check, duration, dynamic_clients, limits::limits, mail, pages, passkeys, read::Reader, store_url,
 };
 use crate::domain::{
     account::Roles, audit::Addresses, factor::FactorPolicy, key::Algorithm, secret::SecretText, text::comparison_key,
@@ -136,6 +136,7 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
     let mail::ParsedMail { settings: mail, password_file: mail_password_file } =
         mail::mail(read, working_dir, &data_dir, &issuer);
     let pages = pages::pages(read, working_dir, &mail.product_name);
+    let dynamic_clients = dynamic_clients::dynamic_clients(read, working_dir);
     let audit = audit(read);
     let log = log(read);
 
@@ -190,6 +191,7 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
         passkeys,
         mail,
         pages,
+        dynamic_clients,
         audit,
         log,
         warnings,

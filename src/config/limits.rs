@@ -47,6 +47,14 @@ pub struct LimitSettings {
     pub authorization_per_address: Option<Quota>,
     /// Authorization requests of apps in total, on one node.
     pub authorization_service: Option<Quota>,
+    /// Metadata documents of apps that are fetched because of requests from one address, on one node.
+    pub client_document_per_address: Option<Quota>,
+    /// Metadata documents of apps that are fetched in total, on one node.
+    pub client_document_service: Option<Quota>,
+    /// Apps that register themselves from one address, on one node.
+    pub client_registration_per_address: Option<Quota>,
+    /// Apps that register themselves in total, on one node.
+    pub client_registration_service: Option<Quota>,
     /// Refreshes from one address, on one node.
     pub refresh_per_address: Option<Quota>,
     /// Refreshes of one account's sessions, on one node.
@@ -92,6 +100,10 @@ pub(super) fn limits(read: &mut Reader<'_>) -> LimitSettings {
         passkey_service: read.one("limits.passkey_service", quota),
         authorization_per_address: read.one("limits.authorization_per_address", quota),
         authorization_service: read.one("limits.authorization_service", quota),
+        client_document_per_address: read.one("limits.client_document_per_address", quota),
+        client_document_service: read.one("limits.client_document_service", quota),
+        client_registration_per_address: read.one("limits.client_registration_per_address", quota),
+        client_registration_service: read.one("limits.client_registration_service", quota),
         refresh_per_address: read.one("limits.refresh_per_address", quota),
         refresh_per_account: read.one("limits.refresh_per_account", quota),
         refresh_service: read.one("limits.refresh_service", quota),

@@ -3,6 +3,7 @@
 
 mod check;
 mod duration;
+mod dynamic_clients;
 mod env;
 mod error;
 mod interpret;
@@ -28,6 +29,7 @@ use ipnet::IpNet;
 use crate::domain::{audit::Addresses, factor::FactorPolicy, key::Algorithm, secret::SecretText, session::RepeatRule};
 
 pub use self::{
+    dynamic_clients::DynamicClientSettings,
     error::{ConfigError, Origin, Problem},
     limits::{Ipv6Network, LimitSettings},
     load::{Sources, load, load_existing, load_listen, load_log_settings, load_mail_settings, load_places},
@@ -91,6 +93,8 @@ pub struct Config {
     pub mail: MailSettings,
     /// The pages for account owners.
     pub pages: PagesSettings,
+    /// Apps that no operator has registered.
+    pub dynamic_clients: DynamicClientSettings,
     /// The audit log.
     pub audit: AuditSettings,
     /// The service log.

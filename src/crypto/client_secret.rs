@@ -19,8 +19,12 @@ pub struct ClientSecret(Zeroizing<String>);
 impl ClientSecret {
     /// Generates a secret.
     pub fn generate(entropy: &Entropy) -> Self {
-        let bits = Zeroizing::new(entropy.bytes::<32>());
-        Self(Zeroizing::new(format!("{PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(*bits))))
+        Self::of_bits(&Zeroizing::new(entropy.bytes::<32>()))
+    }
+
+    /// The secret with these bits, which nobody else can compute.
+    pub(super) fn of_bits(bits: &[u8; 32]) -> Self {
+        Self(Zeroizing::new(format!("{PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(bits))))
     }
 
     /// The text of the secret, to be shown once.

@@ -21,6 +21,10 @@ pub const ORIGIN_TAGS: &str = "latchkey/1/origin-tags";
 /// Pseudonymises the subjects of rate limits: [`super::pseudonymizer`].
 pub const LIMITS: &str = "latchkey/1/limits";
 
+/// Authenticates the client ids of apps that have registered themselves: [`super::client_registration`].
+pub const CLIENT_REGISTRATION: &str = "latchkey/1/client-registration";
+/// Computes the secrets of these apps: [`super::client_registration`].
+pub const CLIENT_REGISTRATION_SECRET: &str = "latchkey/1/client-registration-secret";
 /// Computes the digests of one-time tokens: [`super::one_time_token`].
 pub const ONE_TIME_TOKENS: &str = "latchkey/1/one-time-tokens";
 

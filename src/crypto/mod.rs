@@ -6,6 +6,7 @@ pub mod browser_token;
 pub mod challenge;
 pub mod client_assertion;
 pub mod client_keys;
+pub mod client_registration;
 pub mod client_secret;
 pub mod client_token;
 pub mod csrf;

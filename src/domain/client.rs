@@ -7,6 +7,7 @@ use subtle::ConstantTimeEq;
 use super::{
     app_client::{AppSettings, ClientAuthMethod, ClientKind, GrantType},
     clock::Timestamp,
+    dynamic_client::DynamicClient,
 };
 
 /// A `client_id` (RFC 6749, section 2.2).
@@ -159,7 +160,7 @@ pub struct FormerSecret {
 /// A client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
-    /// The `client_id`.
+    /// The `client_id`. Of a client that no operator has registered, a reference to it: see [`Client::client_id`].
     pub id: ClientId,
     /// The kind.
     pub kind: ClientKind,
@@ -180,12 +181,19 @@ pub struct Client {
     pub created_at: Timestamp,
     /// When it was disabled, if it is.
     pub disabled_at: Option<Timestamp>,
+    /// The `client_id` and the metadata of a client that no operator has registered; none for all others.
+    pub dynamic: Option<Box<DynamicClient>>,
 }
 
 impl Client {
     /// Whether the client is enabled.
     pub const fn is_enabled(&self) -> bool {
         self.disabled_at.is_none()
+    }
+
+    /// The `client_id` that it sends, and that tokens and lists show.
+    pub fn client_id(&self) -> &str {
+        self.dynamic.as_ref().map_or(self.id.as_str(), |dynamic| &dynamic.client_id)
     }
 
     /// Whether it is a service: apps may not introspect tokens, nor follow the revocations.
@@ -266,6 +274,7 @@ mod tests {
             former_secret: Some(FormerSecret { hash: old.clone(), until: now + Duration::from_secs(60) }),
             created_at: now,
             disabled_at: None,
+            dynamic: None,
         };
         assert!(client.has_secret(&new, now) && client.has_secret(&old, now));
         assert!(!client.has_secret(&ClientSecretHash::new([3; 32]), now));

@@ -12,6 +12,7 @@ pub mod bounded_map;
 pub mod challenge;
 pub mod client;
 pub mod clock;
+pub mod dynamic_client;
 pub mod entropy;
 pub mod event;
 pub mod factor;

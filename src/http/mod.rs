@@ -32,7 +32,7 @@ use api::{
 };
 use extract::client_info;
 use middleware::{body, concurrency_limit, cors, request_context, timeout};
-use oauth::{AuthorizeApi, EndSessionApi, IntrospectApi, RevokeApi, TokenApi, UserInfoApi};
+use oauth::{AuthorizeApi, EndSessionApi, IntrospectApi, RegisterApi, RevokeApi, TokenApi, UserInfoApi};
 use openapi::{Document, Limits, pages as documentation};
 use paths::Paths;
 
@@ -58,7 +58,7 @@ use paths::Paths;
 /// | `/v1/verify` | [`api::verify`] |
 /// | `/oauth2/authorize`, `/oauth2/userinfo`, `/oauth2/logout` | [`oauth`] |
 /// | `/v1/me/consents`, `/v1/me/consents/{client_id}` | [`api::consents`] |
-/// | `/oauth2/token`, `/oauth2/introspect`, `/oauth2/revoke` | [`oauth`] |
+/// | `/oauth2/token`, `/oauth2/introspect`, `/oauth2/revoke`, `/oauth2/register` | [`oauth`] |
 /// | `/livez`, `/readyz` | [`api::health`] |
 /// | `/account`, `/account/…` | `pages` |
 /// | `/docs`, `/openapi.json`, `/openapi.yaml` | [`openapi::pages`] |
@@ -144,6 +144,6 @@ fn service() -> OpenApiService<impl OpenApi, ()> {
         SessionApi,
     );
     let services = (MetadataApi, KeysApi, VerifyApi, RevocationsApi);
-    let oauth = (AuthorizeApi, TokenApi, UserInfoApi, EndSessionApi, IntrospectApi, RevokeApi);
+    let oauth = (AuthorizeApi, TokenApi, UserInfoApi, EndSessionApi, IntrospectApi, RevokeApi, RegisterApi);
     openapi::service((sign_in, account, services, oauth, HealthApi))
 }

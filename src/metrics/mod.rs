@@ -29,7 +29,7 @@ const BUCKETS: [f64; 14] =
     [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
 /// The rate limits by the names used in `429` responses; each series starts at zero.
-const POLICIES: [&str; 23] = [
+const POLICIES: [&str; 29] = [
     "login-address",
     "login-network",
     "login-account",
@@ -45,6 +45,12 @@ const POLICIES: [&str; 23] = [
     "password-change-network",
     "password-change-account",
     "password-change-service",
+    "client-document-address",
+    "client-document-network",
+    "client-document-service",
+    "client-registration-address",
+    "client-registration-network",
+    "client-registration-service",
     "refresh-address",
     "refresh-network",
     "refresh-account",

@@ -644,6 +644,12 @@ pub struct Consent {
     pub scopes: Vec<ScopeView>,
     /// Whether an operator registered the client; if not, it is unverified.
     pub is_registered: bool,
+    /// The host that answers for an unverified client: that of its metadata document.
+    pub publisher: Option<String>,
+    /// Whether the response goes to a program on the user's device, where others can pose as the client.
+    pub is_on_device: bool,
+    /// The services that the client's tokens would be for (RFC 8707).
+    pub resources: Vec<String>,
 }
 
 impl Consent {
@@ -653,8 +659,17 @@ impl Consent {
             client: ClientView::sample(),
             scopes: scopes.iter().map(|scope| ScopeView::new(scope)).collect(),
             is_registered: true,
+            publisher: None,
+            is_on_device: false,
+            resources: vec![text("https://invoices.example.com")],
         };
-        vec![Self { is_registered: false, ..state.clone() }, state]
+        let publisher = Some(text("app.example.com"));
+        let on_device = ClientView { name: text("An App"), host: text("127.0.0.1") };
+        vec![
+            Self { is_registered: false, ..state.clone() },
+            Self { client: on_device, is_registered: false, is_on_device: true, publisher, ..state.clone() },
+            state,
+        ]
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::{
-    crypto::access_token::AccessClaims,
+    crypto::{access_token::AccessClaims, client_registration::reference},
     domain::{
         audit::{Actor, AuditEvent, Entry},
         client::ClientId,
@@ -12,14 +12,14 @@ use crate::{
         session::Session,
     },
     service::error::ServiceError,
-    state::AppState,
+    state::{AppState, clients::ClientRegistry},
     store::sql::Consent,
 };
 
 /// An app that the owner of an account has signed in to, or has allowed to.
 #[derive(Clone, Debug)]
 pub struct AuthorizedApp {
-    /// The `client_id`.
+    /// The `client_id` that the app sends.
     pub client_id: String,
     /// The app's name; the `client_id` if it has none, or is no longer registered.
     pub name: String,
@@ -45,13 +45,21 @@ pub async fn list(state: &AppState, caller: &AccessClaims) -> Result<Vec<Consent
     Ok(state.sql.consents(caller.sub).await?)
 }
 
-/// The name of a client, as its users know it: its id if it has no name, or is no longer registered.
+/// The name of a client by [`Client::id`](crate::domain::client::Client::id), as its users know it: its `client_id` if it has no name, or is
+/// no longer registered.
 ///
 /// # Errors
 /// [`ServiceError`]
-pub async fn client_name(state: &AppState, client_id: &str) -> Result<String, ServiceError> {
-    let found = state.clients.find(client_id).await?;
-    Ok(found.map_or_else(|| client_id.to_owned(), |found| found.client.display_name().to_owned()))
+pub async fn client_name(state: &AppState, id: &str) -> Result<String, ServiceError> {
+    Ok(state.clients.label(id).await?.name)
+}
+
+/// The id of the client with this `client_id`, under which consents and sessions are kept. None for a text that is the id of no client.
+pub fn id_of(client_id: &str) -> Option<ClientId> {
+    match ClientRegistry::dynamic_source(client_id) {
+        Some(source) => Some(reference(source, client_id)),
+        None => ClientId::parse(client_id).ok(),
+    }
 }
 
 /// The apps of the caller's account, by `client_id`: those with a consent or a live session.
@@ -76,9 +84,8 @@ pub async fn apps(state: &AppState, caller: &AccessClaims) -> Result<Vec<Authori
         }
     }
     for app in &mut apps {
-        if let Some(name) = state.clients.display_name(&app.client_id) {
-            app.name = name;
-        }
+        let label = state.clients.label(&app.client_id).await?;
+        (app.client_id, app.name) = (label.client_id, label.name);
     }
     apps.sort_by(|one, other| one.client_id.cmp(&other.client_id));
     Ok(apps)

@@ -105,6 +105,7 @@ impl From<StateError> for ServiceError {
             StateError::KeyGeneration(error) => Self::Internal(error),
             StateError::Mailer(error) => Self::Internal(error.into()),
             StateError::Pages(error) => Self::Internal(error.into()),
+            StateError::Fetcher(error) => Self::Internal(error.into()),
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::{
         session::{Grant, Origin},
     },
     service::{
-        authorize::{CodePayload, binding},
+        authorize::{CodePayload, binding, named_resource},
         error::{ServiceError, from_store_errors},
         id_tokens, limits,
         refresh::lacks_factor,
@@ -134,17 +134,25 @@ async fn answer(
     if let Some(resource) = resource {
         narrow(state, &mut grant, resource).ok_or(ExchangeCodeError::InvalidTarget)?;
     }
+    name_client(&mut grant, client);
     let tokens = token_issuer::issue(state, &grant, now)?;
     let id_token = id_tokens::issue(state, &grant, payload.nonce, &tokens.access_token, now).await?;
     Ok((tokens, id_token))
 }
 
+/// Puts the `client_id` that the client sends in place of the id that its session holds, for tokens.
+pub(super) fn name_client(grant: &mut Grant, client: &Client) {
+    if let Some(dynamic) = &client.dynamic
+        && let Some(granted) = grant.client.as_deref_mut()
+    {
+        granted.client_id.clone_from(&dynamic.client_id);
+    }
+}
+
 /// Narrows the audiences of the next access token to one resource of the grant, beside the issuer. None if it is not one of them.
 pub(super) fn narrow(state: &AppState, grant: &mut Grant, resource: &str) -> Option<()> {
     let client = grant.client.as_deref_mut()?;
-    if !client.audiences.iter().any(|audience| audience == resource) {
-        return None;
-    }
-    client.audiences.retain(|audience| audience == resource || *audience == state.config.issuer);
+    let named = named_resource(&client.audiences, resource)?.clone();
+    client.audiences.retain(|audience| *audience == named || *audience == state.config.issuer);
     Some(())
 }

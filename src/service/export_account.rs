@@ -55,6 +55,10 @@ pub async fn export_account(
     let (id, now) = (caller.sub, state.clock.now());
     let account = state.sql.account(id).await?.ok_or(AuthenticateError::InvalidToken)?;
     let totp_factors = state.sql.totp_factors(id).await?;
+    let mut consents = state.sql.consents(id).await?;
+    for consent in &mut consents {
+        consent.client_id = state.clients.label(&consent.client_id).await?.client_id;
+    }
     let export = AccountExport {
         account,
         profile: state.sql.profile(id).await?,
@@ -62,7 +66,7 @@ pub async fn export_account(
         former_addresses: state.sql.former_addresses(id, now).await?,
         totp_factors: totp_factors.into_iter().filter(|factor| factor.confirmed_at.is_some()).collect(),
         passkeys: state.sql.passkeys(id).await?,
-        consents: state.sql.consents(id).await?,
+        consents,
         sessions: state.redis.sessions.list(id, now).await?,
         events: state.sql.audit(&AuditFilter { account: Some(id), ..AuditFilter::default() }, MAX_EVENTS).await?,
     };

@@ -12,7 +12,7 @@ use crate::{
     service::{
         decode_refresh_token::decode_refresh_token,
         error::{ServiceError, from_store_errors},
-        exchange_code::narrow,
+        exchange_code::{name_client, narrow},
         id_tokens, limits, notices,
         sign_in::policy,
         token_issuer::{self, Tokens},
@@ -79,6 +79,7 @@ pub async fn refresh_for_client(
     if let Some(resource) = resource {
         narrow(state, &mut grant, resource).ok_or(RefreshError::InvalidTarget)?;
     }
+    name_client(&mut grant, client);
     let tokens = token_issuer::issue(state, &grant, now)?;
     let id_token = id_tokens::issue(state, &grant, None, &tokens.access_token, now).await?;
     Ok((tokens, id_token))

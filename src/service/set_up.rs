@@ -1,11 +1,13 @@
-//! A declared set-up: service clients, and accounts with their roles. Compares it with the service, and makes the differences
+//! A declared set-up: clients, and accounts with their roles. Compares it with the service, and makes the differences
 //! disappear. What is not declared stays as it is.
 
 use crate::{
     config::TokenSettings,
     domain::{
         account::{Account, Email, Roles, Username},
-        client::{Client, ClientId, ClientIdError, ClientSecretHash, InvalidItem, SpaceSeparated},
+        app_client::{AppSettings, ClientAuthMethod, ClientKind},
+        client::{Client, ClientId, ClientSecretHash, SpaceSeparated},
+        clock::Timestamp,
     },
     service::{
         accounts::{self, ChangeAccountError},
@@ -15,11 +17,15 @@ use crate::{
     state::AppState,
 };
 
-/// A declared service client. Everything but the secret and the state is as declared, also where a list is empty.
+/// A declared client. Everything but the secret and the state is as declared, also where a list is empty.
 #[derive(Clone, Debug)]
 pub struct WantedClient {
     /// The `client_id`.
     pub id: ClientId,
+    /// The kind.
+    pub kind: ClientKind,
+    /// How it signs users in, completed by the defaults of its kind.
+    pub app: AppSettings,
     /// The scopes.
     pub scopes: SpaceSeparated,
     /// The audiences.
@@ -33,24 +39,23 @@ pub struct WantedClient {
 }
 
 impl WantedClient {
-    /// Checks the names. `token.audience` is the audience if there is none.
+    /// Checks what is declared, and completes it as the creation of the client would.
     ///
     /// # Errors
-    /// [`ClientError::Name`], [`ClientError::Reserved`], [`ClientError::Word`]
-    pub fn parse(
-        settings: &TokenSettings,
-        id: &str,
-        scopes: &[String],
-        audiences: &[String],
-    ) -> Result<Self, ClientError> {
-        let id = ClientId::parse(id).map_err(|error: ClientIdError| ClientError::Name(error))?;
-        if id.as_str() == settings.client_id {
-            return Err(ClientError::Reserved);
-        }
-        let words =
-            |words: &[String]| SpaceSeparated::parse(words).map_err(|error: InvalidItem| ClientError::Word(error));
-        let audiences = if audiences.is_empty() { vec![settings.audience.clone()] } else { audiences.to_vec() };
-        Ok(Self { id, scopes: words(scopes)?, audiences: words(&audiences)?, jwks: None, disabled: None, secret: None })
+    /// [`ClientError`]
+    pub fn parse(settings: &TokenSettings, declared: NewClient) -> Result<Self, ClientError> {
+        // Secret and time are of no matter to the checks.
+        let client = clients::complete(settings, declared, ClientSecretHash::new([0; 32]), Timestamp::from_millis(0))?;
+        Ok(Self {
+            id: client.id,
+            kind: client.kind,
+            app: client.app,
+            scopes: client.scopes,
+            audiences: client.audiences,
+            jwks: client.jwks,
+            disabled: None,
+            secret: None,
+        })
     }
 }
 
@@ -70,7 +75,7 @@ pub struct WantedAccount {
 pub enum Change {
     /// The client does not exist.
     AddClient(WantedClient),
-    /// The scopes, audiences or public keys of the client differ; the texts say how.
+    /// The scopes, audiences, public keys or app settings of the client differ; the texts say how.
     UpdateClient(WantedClient, Vec<String>),
     /// The client has another secret.
     SetSecret(ClientId, ClientSecretHash),
@@ -93,6 +98,10 @@ pub enum SetUpError {
     /// An account was not changed.
     #[error(transparent)]
     Account(#[from] ChangeAccountError),
+    /// A client is of another kind than declared.
+    #[error("client {0} is of the kind {exists} and declared as {declared}: delete it first, with `latchkey client delete {0}`",
+        exists = .1.as_str(), declared = .2.as_str())]
+    Kind(ClientId, ClientKind, ClientKind),
     /// See [`ServiceError`].
     #[error(transparent)]
     Service(#[from] ServiceError),
@@ -103,7 +112,7 @@ from_store_errors!(SetUpError);
 /// The differences, in the order in which they are made.
 ///
 /// # Errors
-/// [`SetUpError::Service`]
+/// [`SetUpError::Kind`], [`SetUpError::Service`]
 pub async fn plan(
     state: &AppState,
     wanted_clients: &[WantedClient],
@@ -119,6 +128,9 @@ pub async fn plan(
             }
             continue;
         };
+        if client.kind != wanted.kind {
+            return Err(SetUpError::Kind(wanted.id.clone(), client.kind, wanted.kind));
+        }
         let differences = differences(client, wanted);
         if !differences.is_empty() {
             changes.push(Change::UpdateClient(wanted.clone(), differences));
@@ -163,7 +175,34 @@ fn differences(client: &Client, wanted: &WantedClient) -> Vec<String> {
         (Some(_), None) => found.push("public keys removed".to_owned()),
         _ => found.push("other public keys".to_owned()),
     }
+    found.extend(app_differences(&client.app, &wanted.app));
     found
+}
+
+fn app_differences(before: &AppSettings, after: &AppSettings) -> Vec<String> {
+    let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
+    let list = |items: &[String]| if items.is_empty() { "none".to_owned() } else { items.join(" ") };
+    let grants = |app: &AppSettings| app.grant_types.iter().map(|grant| grant.as_str().to_owned()).collect::<Vec<_>>();
+    let method = |app: &AppSettings| app.auth_method.map_or("any", ClientAuthMethod::as_str).to_owned();
+    let yes_no = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
+    let shown = |app: &AppSettings| {
+        [
+            ("display name", text(&app.name)),
+            ("redirect URIs", list(&app.redirect_uris)),
+            ("post-logout redirect URIs", list(&app.post_logout_redirect_uris)),
+            ("grant types", list(&grants(app))),
+            ("authentication method", method(app)),
+            ("consent", yes_no(app.asks_consent)),
+            ("without PKCE", yes_no(app.without_pkce)),
+            ("logo", text(&app.logo_uri)),
+            ("home page", text(&app.client_uri)),
+            ("privacy policy", text(&app.policy_uri)),
+            ("terms of service", text(&app.tos_uri)),
+        ]
+    };
+    let pairs = shown(before).into_iter().zip(shown(after));
+    let differ = pairs.filter(|((_, before), (_, after))| before != after);
+    differ.map(|((name, before), (_, after))| format!("{name} {before} → {after}")).collect()
 }
 
 /// Creates a client with the secret of this hash. Nothing else is accepted as its secret.
@@ -176,7 +215,8 @@ pub async fn add_client(state: &AppState, wanted: &WantedClient, secret: &Client
         scopes: wanted.scopes.words().to_vec(),
         audiences: wanted.audiences.words().to_vec(),
         jwks: wanted.jwks.clone(),
-        ..NewClient::default()
+        kind: wanted.kind,
+        app: wanted.app.clone(),
     };
     clients::add_with_secret(&state.config.token, &state.clock, &state.sql, new, secret.clone()).await.map(drop)
 }
@@ -190,7 +230,8 @@ pub async fn apply(state: &AppState, change: &Change) -> Result<(), SetUpError> 
     match change {
         Change::AddClient(_) | Change::AddAccount(_) => {}
         Change::UpdateClient(wanted, _) => {
-            state.sql.update_client(&wanted.id, &wanted.scopes, &wanted.audiences, wanted.jwks.as_deref(), now).await?;
+            let WantedClient { id, scopes, audiences, jwks, app, .. } = wanted;
+            state.sql.update_client(id, scopes, audiences, jwks.as_deref(), app, now).await?;
         }
         Change::SetSecret(id, secret) => {
             state.sql.rotate_client_secret(id, secret, now + clients::GRACE, now).await?;

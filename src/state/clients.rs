@@ -8,12 +8,18 @@ use std::{
 
 use tokio::sync::Mutex;
 
-use super::error::StateError;
+use super::{
+    dynamic_clients::{DocumentError, DynamicClients},
+    error::StateError,
+};
 use crate::{
-    crypto::client_keys::ClientKeys,
+    config::{DynamicClientSettings, Secrets},
+    crypto::{client_keys::ClientKeys, client_registration::Registration},
     domain::{
         client::Client,
         clock::{Clock, Timestamp},
+        dynamic_client::{ClientMetadata, DynamicClient, DynamicSource},
+        entropy::Entropy,
     },
     store::sql::Sql,
 };
@@ -38,8 +44,18 @@ pub struct RegisteredClient {
 pub struct ClientRegistry {
     clients: RwLock<Arc<HashMap<String, RegisteredClient>>>,
     last_miss: Mutex<Option<MissReload>>,
+    dynamic: DynamicClients,
     sql: Sql,
     clock: Clock,
+}
+
+/// A client as people and programs know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientLabel {
+    /// The `client_id` that it sends.
+    pub client_id: String,
+    /// The name; the `client_id` if there is none.
+    pub name: String,
 }
 
 /// The last reload that an unknown client id caused.
@@ -54,11 +70,17 @@ impl ClientRegistry {
     ///
     /// # Errors
     /// [`StateError`]
-    pub(super) async fn load(sql: &Sql, clock: &Clock) -> Result<Self, StateError> {
+    pub(super) async fn load(
+        settings: &DynamicClientSettings,
+        secrets: &Secrets,
+        sql: &Sql,
+        clock: &Clock,
+    ) -> Result<Self, StateError> {
         let clients = read(sql, &HashMap::new()).await?;
         Ok(Self {
             clients: RwLock::new(Arc::new(clients)),
             last_miss: Mutex::new(None),
+            dynamic: DynamicClients::new(settings, secrets, sql, clock)?,
             sql: sql.clone(),
             clock: clock.clone(),
         })
@@ -75,18 +97,84 @@ impl ClientRegistry {
         clients.get(client_id).is_some_and(|found| found.client.is_enabled() && predicate(&found.client))
     }
 
-    /// The name for people of a client that this node knows, enabled or not.
-    pub fn display_name(&self, client_id: &str) -> Option<String> {
-        let clients = self.clients.read().unwrap_or_else(PoisonError::into_inner);
-        clients.get(client_id).map(|found| found.client.display_name().to_owned())
+    /// The `client_id` and the name of a client by [`Client::id`], enabled or not; of a client that is not known any more, the id.
+    ///
+    /// # Errors
+    /// [`StateError`]
+    pub async fn label(&self, id: &str) -> Result<ClientLabel, StateError> {
+        let unnamed = |client_id: &str| ClientLabel { client_id: client_id.to_owned(), name: client_id.to_owned() };
+        if !DynamicClient::is_reference(id) {
+            let found = self.get(id).map(|found| found.client.display_name().to_owned());
+            return Ok(ClientLabel { name: found.unwrap_or_else(|| id.to_owned()), client_id: id.to_owned() });
+        }
+        let Some(stored) = self.dynamic.stored(id).await? else { return Ok(unnamed(id)) };
+        Ok(self.dynamic.label(&stored))
     }
 
-    /// The enabled client with this id. An unknown id reloads the clients, at most once a second: the client may have
-    /// been created just now.
+    /// The kind of client that no operator has registered, by the form of its `client_id`; none for a registered one.
+    pub fn dynamic_source(client_id: &str) -> Option<DynamicSource> {
+        DynamicClients::source(client_id)
+    }
+
+    /// Whether such clients are accepted.
+    pub fn accepts(&self, source: DynamicSource) -> bool {
+        self.dynamic.accepts(source)
+    }
+
+    /// Issues a `client_id` to an app that registers itself.
+    ///
+    /// # Errors
+    /// [`DocumentError`]
+    pub fn register(&self, metadata: ClientMetadata, entropy: &Entropy) -> Result<Registration, DocumentError> {
+        self.dynamic.register(metadata, entropy)
+    }
+
+    /// The client with a `client_id` that [`Self::register`] has issued, whether an account has allowed it or not.
+    pub fn registered(&self, client_id: &str) -> Option<RegisteredClient> {
+        self.dynamic.registered(client_id)
+    }
+
+    /// The outcome of the last fetch of a client's metadata document, while it holds.
+    pub fn cached_document(&self, client_id: &str) -> Option<Result<RegisteredClient, DocumentError>> {
+        self.dynamic.cached(client_id)
+    }
+
+    /// Fetches the metadata document of a client.
+    ///
+    /// # Errors
+    /// [`DocumentError`]
+    pub async fn fetch_document(&self, client_id: &str) -> Result<RegisteredClient, DocumentError> {
+        self.dynamic.fetch(client_id).await
+    }
+
+    /// Whether an operator has disabled a client that no operator has registered.
+    ///
+    /// # Errors
+    /// [`StateError`]
+    pub async fn is_disabled(&self, client: &Client) -> Result<bool, StateError> {
+        let stored = self.dynamic.stored(client.id.as_str()).await?;
+        Ok(stored.is_some_and(|stored| stored.disabled_at.is_some()))
+    }
+
+    /// Reads a stored client from the database the next time.
+    pub fn forget(&self, client: &Client) {
+        self.dynamic.forget(client.id.as_str());
+    }
+
+    /// The counter of fetched metadata documents, to register.
+    pub(super) fn document_fetches(&self) -> &prometheus::IntCounterVec {
+        self.dynamic.fetches()
+    }
+
+    /// The enabled client with this `client_id`. An unknown id reloads the clients, at most once a second: the client may have
+    /// been created just now. A client that no operator has registered is known once an account has allowed it.
     ///
     /// # Errors
     /// [`StateError`] if the id is unknown and the database does not answer.
     pub async fn find(&self, client_id: &str) -> Result<Option<RegisteredClient>, StateError> {
+        if let Some(source) = DynamicClients::source(client_id) {
+            return Box::pin(self.dynamic.find(source, client_id)).await;
+        }
         let mut found = self.get(client_id);
         if found.is_none() {
             Box::pin(self.reload_on_miss()).await?;

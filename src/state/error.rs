@@ -1,7 +1,7 @@
 //! Errors of loading and reloading the shared state of a node.
 
 use super::mailer::MailerError;
-use crate::{crypto::key_ring::KeyRingError, pages::PagesError, store::sql::SqlError};
+use crate::{crypto::key_ring::KeyRingError, fetch::FetcherError, pages::PagesError, store::sql::SqlError};
 
 /// A signing key or a service client could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +21,9 @@ pub enum StateError {
     /// A page can't be rendered.
     #[error(transparent)]
     Pages(#[from] PagesError),
+    /// Metadata documents of clients can't be fetched.
+    #[error(transparent)]
+    Fetcher(#[from] FetcherError),
     /// A new signing key could not be generated.
     #[error("a signing key could not be generated: {0}")]
     KeyGeneration(anyhow::Error),

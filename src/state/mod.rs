@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod clients;
+pub mod dynamic_clients;
 pub mod error;
 pub mod feed;
 mod gauges;
@@ -146,7 +147,7 @@ impl AppState {
         let origin_tags = OriginTagger::new(&config.secrets);
         let feed_subscribers =
             FeedSubscribers::new(config.feed.max_subscribers, config.feed.max_subscribers_per_client);
-        let clients = ClientRegistry::load(&sql, &clock).await?;
+        let clients = ClientRegistry::load(&config.dynamic_clients, &config.secrets, &sql, &clock).await?;
         let rules = TokenRules {
             issuer: config.issuer.clone(),
             audience: config.token.audience.clone(),
@@ -167,6 +168,7 @@ impl AppState {
         metrics.register_boxed(tokens.metrics().collector());
         metrics.register(passwords.waited().clone());
         metrics.register(audit.lost().clone());
+        metrics.register(clients.document_fetches().clone());
         sql.metrics().collectors().into_iter().for_each(|collector| metrics.register_boxed(collector));
         Ok(Self {
             config,

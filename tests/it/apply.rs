@@ -155,3 +155,113 @@ async fn impossible_declarations_change_nothing() {
         assert!(clients(folder.path()).is_empty() && !secrets.join("good").exists(), "{bad}");
     }
 }
+
+const APPS: &str = r#"
+[[client]]
+name = "grafana"
+kind = "web"
+display_name = "Grafana"
+redirect_uris = ["https://grafana.example.com/login/generic_oauth"]
+post_logout_redirect_uris = ["https://grafana.example.com/"]
+auth_method = "client_secret_basic"
+consent = true
+secret_file = "secrets/grafana"
+
+[[client]]
+name = "terminal"
+kind = "public"
+redirect_uris = ["http://127.0.0.1/callback"]
+scopes = ["openid", "invoices:read"]
+audiences = ["https://invoices.example.com"]
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn declared_apps_are_created_once_and_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path());
+    let secrets = write(folder.path(), APPS);
+    let web = "+ client grafana (web): redirect URIs https://grafana.example.com/login/generic_oauth, audiences none, \
+               scopes openid profile email offline_access, a new secret in";
+    let public = "+ client terminal (public): redirect URIs http://127.0.0.1/callback, audiences \
+                  https://invoices.example.com, scopes openid invoices:read\n";
+    let (code, planned) = apply(folder.path(), &["--dry-run"]);
+    assert_eq!(code, Some(0), "{planned}");
+    assert!(planned.contains(web) && planned.contains(public), "{planned}");
+    assert!(clients(folder.path()).is_empty() && !secrets.join("grafana").exists());
+    assert_eq!(apply(folder.path(), &[]).0, Some(0));
+    assert_eq!(apply(folder.path(), &[]), (Some(0), "Nothing to change.\n".to_owned()));
+    let found = clients(folder.path());
+    let kinds: Vec<_> = found.iter().map(|client| (&client["name"], &client["kind"])).collect();
+    assert_eq!(kinds.len(), 2, "{kinds:?}");
+
+    let changed = APPS
+        .replace("login/generic_oauth", "login/other")
+        .replace("consent = true\n", "")
+        .replace("display_name = \"Grafana\"", "display_name = \"Our Grafana\"");
+    write(folder.path(), &changed);
+    let (code, text) = apply(folder.path(), &["--dry-run"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(
+        text.contains(
+            "~ client grafana: display name Grafana → Our Grafana, redirect URIs \
+             https://grafana.example.com/login/generic_oauth → https://grafana.example.com/login/other, consent yes → no\n"
+        ),
+        "{text}"
+    );
+    assert_eq!(apply(folder.path(), &[]).0, Some(0));
+    assert_eq!(apply(folder.path(), &[]).1, "Nothing to change.\n");
+
+    // The app signs in with what was declared.
+    drop(service.end(Signal::TERM));
+    let service = Service::start(folder.path());
+    let secret = fs::read_to_string(secrets.join("grafana")).unwrap().trim_end().to_owned();
+    let form = [("grant_type", "refresh_token"), ("refresh_token", "lk_rt_x")];
+    for (secret, error) in [(secret.as_str(), "invalid_grant"), ("lk_cs_wrong", "invalid_client")] {
+        let request = service.client.request(Method::POST, "/oauth2/token").basic_auth("grafana", Some(secret));
+        assert_eq!(service.client.send(request.form(&form)).await.text_of("error"), error);
+    }
+    let authorize = "/oauth2/authorize?client_id=terminal&redirect_uri=http%3A%2F%2F127.0.0.1%3A4711%2Fcallback\
+                     &response_type=code&scope=invoices:read&code_challenge_method=S256\
+                     &code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+    service.client.get(authorize, "").await.expect(303);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn impossible_apps_change_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let _service = Service::start(folder.path());
+    let public = "[[client]]\nname = \"a\"\nkind = \"public\"\nredirect_uris = [\"https://a.example/cb\"]\n";
+    let web = public.replace("public", "web");
+    for (bad, problem) in [
+        (public.replace("public", "native"), "kind must be service, web or public"),
+        (public.replace("https", "http"), "the redirect URI \"http://a.example/cb\" must be https"),
+        (format!("{public}secret_file = \"secrets/a\"\n"), "a public client has no secret"),
+        (format!("{public}auth_method = \"client_secret_basic\"\n"), "a public client has no credentials"),
+        (format!("{public}grant_types = [\"password\"]\n"), "grant_types must hold"),
+        (format!("{web}auth_method = \"none\"\n"), "auth_method must be"),
+        (format!("{web}auth_method = \"private_key_jwt\"\n"), "private_key_jwt requires"),
+        (web.clone(), "client a is new and could not authenticate"),
+        (
+            "[[client]]\nname = \"a\"\nkind = \"web\"\nsecret_file = \"secrets/a\"\n".to_owned(),
+            "an app needs a --redirect-uri",
+        ),
+        (
+            "[[client]]\nname = \"a\"\nsecret_file = \"secrets/a\"\nredirect_uris = [\"https://a.example/cb\"]\n"
+                .to_owned(),
+            "a service signs nobody in",
+        ),
+    ] {
+        let secrets = write(folder.path(), &bad);
+        let (code, text) = apply(folder.path(), &[]);
+        assert_eq!(code, Some(1), "{bad}: {text}");
+        assert!(text.contains(problem), "{bad}: {text}");
+        assert!(clients(folder.path()).is_empty() && !secrets.join("a").exists(), "{bad}");
+    }
+    // A kind can't change: secrets and grants would not fit.
+    write(folder.path(), public);
+    assert_eq!(apply(folder.path(), &[]).0, Some(0));
+    write(folder.path(), &format!("{web}secret_file = \"secrets/a\"\n"));
+    let (code, text) = apply(folder.path(), &[]);
+    assert_eq!(code, Some(1));
+    assert!(text.contains("client a is of the kind public and declared as web: delete it first"), "{text}");
+}

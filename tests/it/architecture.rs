@@ -15,7 +15,7 @@ const LAYERS: [&[&str]; 9] = [
     &["http"],
     &["service"],
     &["state"],
-    &["store", "mail", "pages", "password"],
+    &["store", "fetch", "mail", "pages", "password"],
     &["crypto"],
     &["config", "metrics", "logging", "telemetry", "runtime"],
 ];

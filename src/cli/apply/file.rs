@@ -13,10 +13,14 @@ use crate::{
     crypto::{client_keys::to_jwks, client_secret},
     domain::{
         account::{Email, Roles, Username},
+        app_client::{AppSettings, ClientAuthMethod, ClientKind, GrantType},
         client::ClientSecretHash,
         secret::SecretText,
     },
-    service::set_up::{WantedAccount, WantedClient},
+    service::{
+        clients::NewClient,
+        set_up::{WantedAccount, WantedClient},
+    },
 };
 
 /// The shortest secret of a client, in bytes.
@@ -32,11 +36,28 @@ pub(super) struct SetupFile {
     user: Vec<UserTable>,
 }
 
-/// `[[client]]`: a service client.
+/// `[[client]]`: a client.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ClientTable {
     name: String,
+    kind: Option<String>,
+    display_name: Option<String>,
+    #[serde(default)]
+    redirect_uris: Vec<String>,
+    #[serde(default)]
+    post_logout_redirect_uris: Vec<String>,
+    #[serde(default)]
+    grant_types: Vec<String>,
+    auth_method: Option<String>,
+    #[serde(default)]
+    consent: bool,
+    #[serde(default)]
+    without_pkce: bool,
+    logo_uri: Option<String>,
+    client_uri: Option<String>,
+    policy_uri: Option<String>,
+    tos_uri: Option<String>,
     #[serde(default)]
     scopes: Vec<String>,
     #[serde(default)]
@@ -131,9 +152,7 @@ pub(super) fn load(path: &Path, settings: &TokenSettings) -> anyhow::Result<Decl
 
 impl ClientTable {
     fn declared(&self, folder: &Path, settings: &TokenSettings) -> anyhow::Result<DeclaredClient> {
-        let mut wanted = WantedClient::parse(settings, &self.name, &self.scopes, &self.audiences)?;
-        wanted.disabled = self.disabled;
-        wanted.jwks = match (&self.jwks_file, &self.public_key_file) {
+        let jwks = match (&self.jwks_file, &self.public_key_file) {
             (Some(_), Some(_)) => bail!("jwks_file and public_key_file exclude each other"),
             (None, None) => None,
             (Some(path), None) | (None, Some(path)) => {
@@ -142,6 +161,11 @@ impl ClientTable {
                 Some(to_jwks(&text).with_context(|| path.display().to_string())?)
             }
         };
+        let mut wanted = WantedClient::parse(settings, self.new_client(jwks)?)?;
+        wanted.disabled = self.disabled;
+        if wanted.kind == ClientKind::Public && (self.secret_file.is_some() || self.secret_sha256.is_some()) {
+            bail!("a public client has no secret: remove secret_file and secret_sha256, or declare kind = \"web\"");
+        }
         let mut new_secret_file = None;
         wanted.secret = match (&self.secret_file, &self.secret_sha256) {
             (Some(_), Some(_)) => bail!("secret_file and secret_sha256 exclude each other"),
@@ -158,6 +182,44 @@ impl ClientTable {
             }
         };
         Ok(DeclaredClient { wanted, new_secret_file })
+    }
+}
+
+impl ClientTable {
+    /// The client, without its secret.
+    fn new_client(&self, jwks: Option<String>) -> anyhow::Result<NewClient> {
+        let kind = match &self.kind {
+            None => ClientKind::default(),
+            Some(text) => ClientKind::parse(text).ok_or_else(|| anyhow!("kind must be service, web or public"))?,
+        };
+        let grant = |text: &String| {
+            GrantType::parse(text)
+                .ok_or_else(|| anyhow!("grant_types must hold authorization_code, refresh_token or client_credentials"))
+        };
+        let auth_method = self.auth_method.as_deref().map(|text| {
+            let wrong = || anyhow!("auth_method must be client_secret_basic, client_secret_post or private_key_jwt");
+            ClientAuthMethod::parse(text).filter(|method| *method != ClientAuthMethod::None).ok_or_else(wrong)
+        });
+        Ok(NewClient {
+            name: self.name.clone(),
+            scopes: self.scopes.clone(),
+            audiences: self.audiences.clone(),
+            jwks,
+            kind,
+            app: AppSettings {
+                name: self.display_name.clone(),
+                redirect_uris: self.redirect_uris.clone(),
+                post_logout_redirect_uris: self.post_logout_redirect_uris.clone(),
+                grant_types: self.grant_types.iter().map(grant).collect::<Result<_, _>>()?,
+                auth_method: auth_method.transpose()?,
+                asks_consent: self.consent,
+                without_pkce: self.without_pkce,
+                logo_uri: self.logo_uri.clone(),
+                client_uri: self.client_uri.clone(),
+                policy_uri: self.policy_uri.clone(),
+                tos_uri: self.tos_uri.clone(),
+            },
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! `latchkey apply`: creates and changes service clients and accounts as a file declares them.
+//! `latchkey apply`: creates and changes clients and accounts as a file declares them.
 
 mod file;
 
@@ -11,6 +11,7 @@ use self::file::{Declared, DeclaredAccount, DeclaredClient, FirstPassword};
 use super::{Global, block_on, output::visible, user::with_services};
 use crate::{
     crypto::client_secret::ClientSecret,
+    domain::app_client::ClientKind,
     service::{
         invite_account::{Delivery, Initiator, Invite, invite},
         register::{Register, register},
@@ -100,7 +101,18 @@ impl Declared {
         let or_none = |text: String| if text.is_empty() { "none".to_owned() } else { text };
         Ok(match change {
             Change::AddClient(wanted) => {
-                let mut line = format!("+ client {}: audiences {}", wanted.id, wanted.audiences);
+                let audiences = or_none(wanted.audiences.to_string());
+                let mut line = match wanted.kind {
+                    ClientKind::Service => format!("+ client {}: audiences {audiences}", wanted.id),
+                    kind => {
+                        let uris = wanted.app.redirect_uris.join(" ");
+                        format!(
+                            "+ client {} ({}): redirect URIs {uris}, audiences {audiences}",
+                            wanted.id,
+                            kind.as_str()
+                        )
+                    }
+                };
                 line += &format!(", scopes {}", or_none(wanted.scopes.to_string()));
                 if wanted.jwks.is_some() {
                     line += ", public keys";
@@ -135,7 +147,9 @@ impl Declared {
 
 impl DeclaredClient {
     fn check_secret(&self) -> anyhow::Result<()> {
-        if self.wanted.secret.is_none() && self.wanted.jwks.is_none() && self.new_secret_file.is_none() {
+        let can_authenticate =
+            self.wanted.secret.is_some() || self.wanted.jwks.is_some() || self.new_secret_file.is_some();
+        if self.wanted.kind != ClientKind::Public && !can_authenticate {
             bail!(
                 "client {} is new and could not authenticate: declare secret_file, secret_sha256 or public_key_file",
                 self.wanted.id

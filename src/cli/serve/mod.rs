@@ -27,7 +27,7 @@ use crate::{
     http::{self, shutdown::Draining},
     runtime::Cores,
     server,
-    service::{delete_account, factors::reseal, mail_delivery, session_mark},
+    service::{delete_account, dynamic_clients, factors::reseal, mail_delivery, session_mark},
 };
 
 /// Arguments of `latchkey serve`.
@@ -99,6 +99,10 @@ async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
         tokio::spawn({
             let state = Arc::clone(&state);
             async move { delete_account::run_deletions(&state).await }
+        }),
+        tokio::spawn({
+            let state = Arc::clone(&state);
+            async move { dynamic_clients::run_pruning(&state).await }
         }),
         tokio::spawn({
             let state = Arc::clone(&state);

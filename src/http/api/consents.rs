@@ -7,7 +7,7 @@ use poem_openapi::{ApiResponse, Object, OpenApi, param::Path, payload::Json, typ
 
 use super::Tag;
 use crate::{
-    domain::{client::ClientId, clock::Timestamp},
+    domain::clock::Timestamp,
     http::{
         extract::{auth::SignedIn, client_info::ClientInfo},
         problem::{Code, Failed, Problems},
@@ -136,13 +136,12 @@ impl ConsentsApi {
         Data(state): Data<&Arc<AppState>>,
         client: ClientInfo,
         SignedIn(caller): SignedIn,
-        /// The app's `client_id`.
+        /// The app's `client_id`; a URL is percent-encoded.
         Path(client_id): Path<String>,
     ) -> Result<WithdrawAnswer, Failed<WithdrawProblems>> {
-        // A text of another form is the id of no client.
-        let found = match ClientId::parse(&client_id) {
-            Ok(id) => consents::revoke(state, &caller, &id, client.ip).await?,
-            Err(_) => false,
+        let found = match consents::id_of(&client_id) {
+            Some(id) => consents::revoke(state, &caller, &id, client.ip).await?,
+            None => false,
         };
         if found {
             Ok(WithdrawAnswer::Done)

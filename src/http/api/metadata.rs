@@ -47,6 +47,11 @@ struct MetadataResponse {
     introspection_endpoint: String,
     /// Revokes tokens (RFC 7009).
     revocation_endpoint: String,
+    /// Registers apps (RFC 7591). Absent while `dynamic_clients.registration` is off.
+    registration_endpoint: Option<String>,
+    /// Whether the URL of a metadata document is accepted as `client_id` (Client ID Metadata Documents). Absent while
+    /// `dynamic_clients.metadata_documents` is off.
+    client_id_metadata_document_supported: Option<bool>,
     /// The scopes that apps may request, and those of tokens from a sign-in through the API. Apps may have others of their own.
     scopes_supported: Vec<String>,
     /// `code`.
@@ -119,11 +124,14 @@ const CLAIMS: [&str; 18] = [
     "email_verified",
 ];
 
-/// The scopes of OpenID Connect, then those of sessions of the first-party client.
+/// The scopes of OpenID Connect, those of sessions of the first-party client, and those of apps that no operator has registered.
 fn scopes(state: &AppState) -> Vec<String> {
     let own = state.config.token.scope.split(' ');
+    let dynamic = &state.config.dynamic_clients;
+    let is_used = dynamic.metadata_documents || dynamic.registration;
+    let theirs = dynamic.scopes.words().iter().filter(|_| is_used).map(String::as_str);
     let mut scopes: Vec<String> = Vec::new();
-    for scope in SIGN_IN_SCOPES.into_iter().chain(own) {
+    for scope in SIGN_IN_SCOPES.into_iter().chain(own).chain(theirs) {
         if !scopes.iter().any(|known| known == scope) {
             scopes.push(scope.to_owned());
         }
@@ -158,6 +166,8 @@ impl MetadataResponse {
             jwks_uri: at("/.well-known/jwks.json"),
             introspection_endpoint: at("/oauth2/introspect"),
             revocation_endpoint: at("/oauth2/revoke"),
+            registration_endpoint: state.config.dynamic_clients.registration.then(|| at("/oauth2/register")),
+            client_id_metadata_document_supported: state.config.dynamic_clients.metadata_documents.then_some(true),
             scopes_supported: scopes(state),
             response_types_supported: list(&["code"]),
             response_modes_supported: list(&["query", "form_post"]),

@@ -23,8 +23,8 @@ use crate::{
         problem::{Code, Failed, Problems},
         types::Time,
     },
-    service::sessions,
-    state::AppState,
+    service::{error::ServiceError, sessions},
+    state::{AppState, clients::ClientLabel},
 };
 
 /// The sessions of the caller's account.
@@ -178,8 +178,15 @@ impl SessionApi {
         SignedIn(caller): SignedIn,
     ) -> Result<ListResponse, Failed<SessionsProblems>> {
         let sessions = sessions::list(state, &caller).await?;
-        let sessions = sessions.into_iter().map(|session| describe(state, session, caller.sid)).collect();
-        Ok(ListResponse::Ok(Json(SessionsResponse { sessions })))
+        let mut described = Vec::with_capacity(sessions.len());
+        for session in sessions {
+            let app = match &session.client {
+                Some(grant) => Some(state.clients.label(&grant.client_id).await.map_err(ServiceError::from)?),
+                None => None,
+            };
+            described.push(describe(session, app, caller.sid));
+        }
+        Ok(ListResponse::Ok(Json(SessionsResponse { sessions: described })))
     }
 
     /// End all sessions
@@ -226,11 +233,11 @@ impl SessionApi {
     }
 }
 
-fn describe(state: &AppState, session: Session, current: SessionId) -> SessionResponse {
-    let client_id = session.client.as_ref().map(|client| client.client_id.clone());
+fn describe(session: Session, app: Option<ClientLabel>, current: SessionId) -> SessionResponse {
+    let (client_id, app) = app.map(|label| (label.client_id, label.name)).unzip();
     SessionResponse {
         browser: session.transport == Transport::Browser,
-        app: client_id.as_ref().map(|id| state.clients.display_name(id).unwrap_or_else(|| id.clone())),
+        app,
         client_id,
         parent: session.parent.map(|parent| parent.0),
         id: session.id.0,

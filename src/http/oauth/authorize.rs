@@ -233,6 +233,10 @@ fn answer(
             let message = format!("The sign-in can't continue: {why}. Go back to the app and try again.");
             BrowserAnswer::page(StatusCode::BAD_REQUEST, html::message("Sign-in failed", &message))
         }
+        Err(AuthorizeError::TooManyApps) => {
+            let message = "The account allows too many apps that are not registered. Remove one first.";
+            BrowserAnswer::page(StatusCode::BAD_REQUEST, html::message("Sign-in failed", message))
+        }
         Err(AuthorizeError::Service(error)) => return Err(ProblemError::from(error).into()),
     })
 }

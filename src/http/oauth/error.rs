@@ -24,7 +24,7 @@ use crate::{
 /// The name of the schema in the OpenAPI document.
 pub(in crate::http) const SCHEMA: &str = "OAuthError";
 
-/// The error codes (RFC 6749, section 5.2; RFC 7009, section 2.2.1).
+/// The error codes (RFC 6749, section 5.2; RFC 7009, section 2.2.1; RFC 7591, section 3.2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::http) enum OAuthCode {
     /// A parameter is missing, repeated or malformed.
@@ -43,10 +43,14 @@ pub(in crate::http) enum OAuthCode {
     InvalidTarget,
     /// Tokens of this type can't be revoked.
     UnsupportedTokenType,
+    /// The redirect URIs of an app that registers itself are refused (RFC 7591, section 3.2.2).
+    InvalidRedirectUri,
+    /// The metadata of an app that registers itself are refused (RFC 7591, section 3.2.2).
+    InvalidClientMetadata,
 }
 
 impl OAuthCode {
-    pub(in crate::http) const ALL: [Self; 8] = [
+    pub(in crate::http) const ALL: [Self; 10] = [
         Self::InvalidRequest,
         Self::InvalidClient,
         Self::InvalidGrant,
@@ -55,6 +59,8 @@ impl OAuthCode {
         Self::InvalidScope,
         Self::InvalidTarget,
         Self::UnsupportedTokenType,
+        Self::InvalidRedirectUri,
+        Self::InvalidClientMetadata,
     ];
 
     pub(in crate::http) const fn as_str(self) -> &'static str {
@@ -67,6 +73,8 @@ impl OAuthCode {
             Self::InvalidScope => "invalid_scope",
             Self::InvalidTarget => "invalid_target",
             Self::UnsupportedTokenType => "unsupported_token_type",
+            Self::InvalidRedirectUri => "invalid_redirect_uri",
+            Self::InvalidClientMetadata => "invalid_client_metadata",
         }
     }
 
@@ -88,6 +96,8 @@ impl OAuthCode {
             Self::InvalidScope => "The scope is invalid or exceeds what was granted",
             Self::InvalidTarget => "The resource is malformed or was not granted",
             Self::UnsupportedTokenType => "Tokens of this type can't be revoked",
+            Self::InvalidRedirectUri => "A redirect URI is refused",
+            Self::InvalidClientMetadata => "The metadata are refused",
         }
     }
 }
@@ -148,6 +158,8 @@ struct OAuthErrorBody {
 pub(super) trait OAuthErrors: Send + Sync + 'static {
     /// Their codes.
     const CODES: &'static [OAuthCode];
+    /// The endpoint's own problems, beside those of every endpoint.
+    const PROBLEMS: &'static [Code] = &[];
     /// Whether the endpoint is rate limited.
     const LIMITED: bool = true;
 }
@@ -155,6 +167,14 @@ pub(super) trait OAuthErrors: Send + Sync + 'static {
 /// The `Err` type of handlers, which also documents the errors of an operation: an OAuth error, or a problem if the request
 /// is not at fault.
 pub(super) struct OAuthFailed<E>(poem::Error, PhantomData<E>);
+
+impl<E: OAuthErrors> OAuthFailed<E> {
+    /// A problem of the endpoint's own.
+    pub(super) fn problem(problem: ProblemError) -> Self {
+        debug_assert!(E::PROBLEMS.contains(&problem.code), "a problem is not among the endpoint's documented ones");
+        Self(problem.into(), PhantomData)
+    }
+}
 
 impl<E: OAuthErrors> From<OAuthError> for OAuthFailed<E> {
     fn from(error: OAuthError) -> Self {
@@ -203,6 +223,9 @@ impl<E: OAuthErrors> ApiResponse for OAuthFailed<E> {
         };
         let responses = [StatusCode::BAD_REQUEST, StatusCode::UNAUTHORIZED].into_iter().filter_map(response);
         let mut responses: Vec<_> = responses.collect();
+        if !E::PROBLEMS.is_empty() {
+            responses.extend(problem::responses(E::PROBLEMS));
+        }
         if E::LIMITED {
             responses.extend(problem::responses(&[Code::TooManyRequests]));
         }

@@ -5,7 +5,10 @@ use poem::{IntoResponse, Response, Result, handler};
 use super::{form::Form, respond::base, visit::Visit};
 use crate::{
     crypto::authorization_code::RequestHandle,
-    domain::authorization::{AuthorizationResponse, ResponseMode},
+    domain::{
+        app_client::is_owned_by_a_server,
+        authorization::{AuthorizationResponse, ResponseMode},
+    },
     http::{
         oauth::BrowserAnswer,
         problem::{Code, ProblemError},
@@ -37,8 +40,7 @@ impl Authorization {
     /// The client, as pages show it.
     pub(super) fn client(&self) -> ClientView {
         let client = &self.pending.client;
-        let name = client.app.name.clone().unwrap_or_else(|| client.id.to_string());
-        ClientView { name, host: host(&self.pending.request.redirect_uri) }
+        ClientView { name: client.display_name().to_owned(), host: host(&self.pending.request.redirect_uri) }
     }
 
     /// The origin that a redirect may follow a form to (`form-action`).
@@ -62,6 +64,9 @@ fn expired() -> ProblemError {
 fn refused(error: AuthorizeError) -> ProblemError {
     match error {
         AuthorizeError::Untrusted(_) | AuthorizeError::Refused(_) => expired(),
+        AuthorizeError::TooManyApps => {
+            ProblemError::new(Code::TooManyApps, "The account allows too many apps that no operator has registered.")
+        }
         AuthorizeError::Service(error) => error.into(),
     }
 }
@@ -89,19 +94,19 @@ pub(super) async fn show_consent(visit: Visit) -> Result<Response> {
     }
     let mut visit = visit;
     super::account::name(&mut visit).await?;
-    let view = Consent {
+    visit.reply().target(authorization.target()).page(&consent_view(&authorization))
+}
+
+fn consent_view(authorization: &Authorization) -> Consent {
+    let PendingAuthorization { client, request, .. } = &authorization.pending;
+    Consent {
         client: authorization.client(),
-        scopes: authorization
-            .pending
-            .request
-            .scope
-            .split(' ')
-            .filter(|it| !it.is_empty())
-            .map(ScopeView::new)
-            .collect(),
-        is_registered: true,
-    };
-    visit.reply().target(authorization.target()).page(&view)
+        scopes: request.scope.split(' ').filter(|it| !it.is_empty()).map(ScopeView::new).collect(),
+        is_registered: client.dynamic.is_none(),
+        publisher: client.dynamic.as_ref().and_then(|dynamic| dynamic.host()),
+        is_on_device: !is_owned_by_a_server(&request.redirect_uri),
+        resources: request.resources.clone(),
+    }
 }
 
 /// `POST /account/consent`
@@ -113,8 +118,17 @@ pub(super) async fn consent(visit: Visit, mut form: Form) -> Result<Response> {
         return Ok(visit.reply().go("/sign-in"));
     };
     if decision == "allow" {
-        authorize::consent(&visit.state, &authorization.handle, browser).await.map_err(refused)?;
-        return Ok(visit.reply().leave(&continuation(&visit)));
+        let consented = authorize::consent(&visit.state, &authorization.handle, browser).await.map_err(refused);
+        return match consented {
+            Ok(()) => Ok(visit.reply().leave(&continuation(&visit))),
+            Err(problem) if problem.code == Code::TooManyApps => {
+                let mut visit = visit;
+                super::account::name(&mut visit).await?;
+                let view = consent_view(&authorization);
+                visit.reply().target(authorization.target()).error(&problem).page(&view)
+            }
+            Err(problem) => Err(problem.into()),
+        };
     }
     let denied = authorize::deny(&visit.state, &authorization.handle, AuthorizationError::AccessDenied).await;
     send(&visit, &denied.map_err(refused)?)

@@ -118,6 +118,8 @@ codes! {
     NoSecondFactor = "no_second_factor", CONFLICT, "The account has no second factor";
     /// The passkey is registered already.
     PasskeyExists = "passkey_exists", CONFLICT, "The passkey is registered already";
+    /// The account allows as many apps that no operator has registered as it may.
+    TooManyApps = "too_many_apps", CONFLICT, "The account allows too many apps";
     /// The account has as many passkeys as it may.
     TooManyPasskeys = "too_many_passkeys", CONFLICT, "The account has too many passkeys";
     /// The request's body exceeds the limit.

@@ -104,6 +104,9 @@ pub enum UntrustedRequest {
     /// `client_id` is missing or repeated, or names no enabled client.
     #[error("the request names no client of this service")]
     UnknownClient,
+    /// The metadata document of the client can't be used.
+    #[error("the description of the app can't be used: {0}")]
+    ClientDocument(&'static str),
     /// `redirect_uri` is missing or repeated, or is not one of the client's.
     #[error("the address to return to is not registered for the client")]
     RedirectUri,
@@ -118,6 +121,9 @@ pub enum AuthorizeError {
     /// For the user only.
     #[error(transparent)]
     Untrusted(#[from] UntrustedRequest),
+    /// The account has allowed as many clients that no operator has registered as `dynamic_clients.max_per_account`.
+    #[error("the account has allowed too many apps that are not registered")]
+    TooManyApps,
     /// For the client.
     #[error("refused, with an error for the client")]
     Refused(Box<AuthorizationResponse>),

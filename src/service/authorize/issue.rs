@@ -54,7 +54,7 @@ pub(super) async fn issue(
     let new = NewCode {
         account: session.account,
         digest: code.digest(),
-        binding: binding(&request.client_id, &request.redirect_uri, &request.code_challenge),
+        binding: binding(client.id.as_str(), &request.redirect_uri, &request.code_challenge),
         browser: session.id,
         is_offline: request.has_scope("offline_access"),
         client: &grant_of(state, client, request),

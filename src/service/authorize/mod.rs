@@ -10,15 +10,18 @@
 //!
 //! A request waits for [`REQUEST_TTL`] in Redis. Its handle authorizes nothing: each step is decided by the browser's session.
 
+mod client;
 mod error;
 mod issue;
 mod validate;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use self::client::Arrival;
 pub use error::{AuthorizationError, AuthorizeError, UntrustedRequest};
 pub(crate) use issue::{CodePayload, binding};
 pub use validate::Parameters;
+pub(crate) use validate::named_resource;
 
 use crate::{
     crypto::authorization_code::RequestHandle,
@@ -27,10 +30,13 @@ use crate::{
         authentication::Acr,
         authorization::{AuthorizationRequest, AuthorizationResponse},
         client::{Client, SpaceSeparated},
+        dynamic_client::DynamicClient,
+        ids::AccountId,
         session::Origin,
     },
     service::{browser_session::BrowserSession, error::ServiceError, limits},
     state::AppState,
+    store::sql::AllowedClient,
 };
 
 /// How long a request waits for its user.
@@ -97,7 +103,7 @@ pub async fn authorize(
         }
         None => {
             limits::authorization(state, origin.ip)?;
-            let (request, client) = validate::validate(state, parameters).await?;
+            let (request, client) = validate::validate(state, parameters, origin.ip).await?;
             (None, request, client)
         }
     };
@@ -130,7 +136,7 @@ pub async fn begin(
     ip: Option<IpAddr>,
 ) -> Result<RequestHandle, AuthorizeError> {
     limits::authorization(state, ip)?;
-    let (request, _) = validate::validate(state, parameters).await?;
+    let (request, _) = validate::validate(state, parameters, ip).await?;
     store(state, None, &request).await
 }
 
@@ -169,9 +175,30 @@ pub async fn select_account(
 pub async fn consent(state: &AppState, handle: &RequestHandle, browser: &BrowserSession) -> Result<(), AuthorizeError> {
     let (mut request, client) = load(state, handle).await?;
     let scope = scope_of(&request)?;
-    state.sql.add_consent(browser.session.account, &client.id, &scope, state.clock.now()).await?;
+    let (account, now) = (browser.session.account, state.clock.now());
+    match &client.dynamic {
+        None => state.sql.add_consent(account, &client.id, &scope, now).await?,
+        Some(dynamic) => allow_dynamic(state, account, &client, dynamic, &scope).await?,
+    }
     request.consented = Some(browser.session.id);
     store(state, Some(handle.clone()), &request).await.map(drop)
+}
+
+/// Stores a client that no operator has registered with the consent to it: from now on the other endpoints know it.
+async fn allow_dynamic(
+    state: &AppState,
+    account: AccountId,
+    client: &Client,
+    dynamic: &DynamicClient,
+    scope: &SpaceSeparated,
+) -> Result<(), AuthorizeError> {
+    let metadata = serde_json::to_string(&dynamic.metadata).map_err(|error| ServiceError::Internal(error.into()))?;
+    let allowed =
+        AllowedClient { id: &client.id, client_id: &dynamic.client_id, metadata: &metadata, source: dynamic.source };
+    let max = state.config.dynamic_clients.max_per_account;
+    let is_stored = state.sql.allow_dynamic_client(account, allowed, scope, max, state.clock.now()).await?;
+    state.clients.forget(client);
+    if is_stored { Ok(()) } else { Err(AuthorizeError::TooManyApps) }
 }
 
 /// The response for a client whose user has refused, or can't do what it asks for. Ends the request.
@@ -194,7 +221,7 @@ async fn load(state: &AppState, handle: &RequestHandle) -> Result<(Authorization
     let stored = stored.ok_or(UntrustedRequest::Expired)?;
     let request: AuthorizationRequest =
         serde_json::from_str(&stored).map_err(|error| ServiceError::Internal(error.into()))?;
-    let client = validate::trusted_client(state, &request.client_id, &request.redirect_uri).await?;
+    let client = client::trusted_client(state, &request.client_id, &request.redirect_uri, Arrival::Continued).await?;
     Ok((request, client))
 }
 
@@ -277,7 +304,8 @@ async fn check(
     }
     // Any program of the device could pose as a public client without a server (RFC 8252, section 8.6).
     let is_impersonable = client.kind == ClientKind::Public && !is_owned_by_a_server(&request.redirect_uri);
-    if prompt.consent {
+    // No operator answers for such a client, so its user consents each time.
+    if prompt.consent || is_impersonable && client.dynamic.is_some() {
         return Ok(Some(AuthorizeStep::Consent));
     }
     if client.app.asks_consent || is_impersonable {

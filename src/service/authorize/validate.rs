@@ -1,11 +1,14 @@
 //! Validates the parameters of an authorization request. First the client and the redirect URI: only when both can be trusted, the client is
 //! told what is wrong (RFC 6749, section 4.1.2.1; RFC 9700, section 4.11).
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use url::Url;
 
-use super::error::{AuthorizationError, AuthorizeError, UntrustedRequest};
+use super::{
+    client::{Arrival, trusted_client},
+    error::{AuthorizationError, AuthorizeError, UntrustedRequest},
+};
 use crate::{
     crypto::authorization_code::{RequestHandle, is_s256_challenge},
     domain::{
@@ -57,28 +60,16 @@ impl Parameters {
     }
 }
 
-/// The enabled client with this id, if responses may go to `redirect_uri`.
-pub(super) async fn trusted_client(
-    state: &AppState,
-    client_id: &str,
-    redirect_uri: &str,
-) -> Result<Arc<Client>, AuthorizeError> {
-    let found = state.clients.find(client_id).await?.ok_or(UntrustedRequest::UnknownClient)?;
-    if !found.client.app.allows_redirect(redirect_uri) {
-        return Err(UntrustedRequest::RedirectUri.into());
-    }
-    Ok(found.client)
-}
-
 /// Validates a request.
 pub(super) async fn validate(
     state: &AppState,
     parameters: &Parameters,
+    ip: Option<IpAddr>,
 ) -> Result<(AuthorizationRequest, Arc<Client>), AuthorizeError> {
     let client_id = parameters.one("client_id").ok().flatten().ok_or(UntrustedRequest::UnknownClient)?;
     // The client decides which message is right, so it is looked up first.
     let redirect_uri = parameters.one("redirect_uri").ok().flatten().unwrap_or_default();
-    let client = trusted_client(state, client_id, redirect_uri).await?;
+    let client = trusted_client(state, client_id, redirect_uri, Arrival::New(ip)).await?;
     let mode = match parameters.one("response_mode") {
         Ok(Some("form_post")) => ResponseMode::FormPost,
         _ => ResponseMode::Query,
@@ -165,7 +156,7 @@ fn read(
     let scope = scope(client, one("scope")?)?;
     let resources = resources(client, parameters)?;
     let request = AuthorizationRequest {
-        client_id: client.id.to_string(),
+        client_id: client.client_id().to_owned(),
         redirect_uri: redirect_uri.to_owned(),
         response_mode,
         state: client_state.map(str::to_owned),
@@ -203,21 +194,37 @@ fn resources(client: &Client, parameters: &Parameters) -> Result<Vec<String>, Au
     let mut resources: Vec<String> = Vec::new();
     for resource in parameters.all("resource") {
         let is_absolute = Url::parse(resource).is_ok_and(|url| url.fragment().is_none());
-        if !is_absolute || !client.audiences.contains(resource) {
-            return Err(AuthorizationError::InvalidTarget);
-        }
-        if !resources.iter().any(|known| known == resource) {
-            resources.push(resource.to_owned());
+        let named = named_resource(client.audiences.words(), resource).filter(|_| is_absolute);
+        let named = named.ok_or(AuthorizationError::InvalidTarget)?;
+        if !resources.contains(named) {
+            resources.push(named.clone());
         }
     }
     Ok(resources)
 }
 
+/// The one of these audiences that a resource parameter names. An empty path and `/` are the same (RFC 3986, section 6.2.3), and libraries
+/// write the one or the other.
+pub(crate) fn named_resource<'a>(audiences: &'a [String], resource: &str) -> Option<&'a String> {
+    let same = |audience: &&String| match resource.strip_suffix('/') {
+        _ if *audience == resource => true,
+        Some(bare) => *audience == bare && is_origin(bare),
+        None => audience.strip_suffix('/') == Some(resource) && is_origin(resource),
+    };
+    audiences.iter().find(same)
+}
+
+/// Whether a URL has no path, query or fragment.
+fn is_origin(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| url.origin().ascii_serialization() == text)
+}
+
 /// The grant of a request: the audiences of its access tokens are the requested resources, or all of the client's if it requested none. With
-/// `openid`, and where there are none, the issuer itself is one, for `/oauth2/userinfo`.
+/// `openid`, and where there are none, the issuer itself is one, for `/oauth2/userinfo`. A client that no operator has registered gets only
+/// what it names: one of its resources must not be able to use its tokens at another.
 pub(super) fn grant_of(state: &AppState, client: &Client, request: &AuthorizationRequest) -> ClientGrant {
-    let mut audiences =
-        if request.resources.is_empty() { client.audiences.words().to_vec() } else { request.resources.clone() };
+    let by_default = request.resources.is_empty() && client.dynamic.is_none();
+    let mut audiences = if by_default { client.audiences.words().to_vec() } else { request.resources.clone() };
     if audiences.is_empty() || request.has_scope("openid") {
         audiences.push(state.config.issuer.clone());
     }

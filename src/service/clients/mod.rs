@@ -12,11 +12,15 @@ use crate::{
     domain::{
         app_client::{AppSettings, ClientAuthMethod, ClientKind, GrantType, RedirectUriError, check_redirect_uri},
         client::{Client, ClientId, ClientIdError, ClientSecretHash, InvalidItem, SpaceSeparated},
-        clock::Clock,
+        clock::{Clock, Timestamp},
+        dynamic_client::DynamicClient,
         entropy::Entropy,
     },
-    service::error::{ServiceError, from_store_errors},
-    store::sql::Sql,
+    service::{
+        consents::id_of,
+        error::{ServiceError, from_store_errors},
+    },
+    store::sql::{Sql, StoredDynamicClient},
 };
 
 /// The scopes that every app may request unless it has others.
@@ -24,6 +28,9 @@ pub const SIGN_IN_SCOPES: [&str; 4] = ["openid", "profile", "email", "offline_ac
 
 /// How long the former secret is accepted beside the new one by default.
 pub const GRACE: Duration = Duration::from_hours(24);
+
+/// The most clients that [`list_dynamic`] returns.
+pub const MAX_LISTED: u32 = 10_000;
 
 /// The longest grace period: a year.
 pub const MAX_GRACE: Duration = Duration::from_hours(24 * 366);
@@ -54,6 +61,11 @@ pub enum ClientError {
     /// The name is `token.client_id`.
     #[error("the name is token.client_id, which is reserved for apps that sign users in and have no secret")]
     Reserved,
+    /// The name has the form of a reference to a client that no operator has registered.
+    #[error(
+        "the name must not be url. or dcr. and 32 characters, which stand for apps that were not registered by an operator"
+    )]
+    Reference,
     /// A client has this name, perhaps a disabled one.
     #[error("a client of this name exists")]
     Taken,
@@ -106,9 +118,30 @@ pub async fn add_with_secret(
     new: NewClient,
     secret: ClientSecretHash,
 ) -> Result<Client, ClientError> {
+    let client = complete(settings, new, secret, clock.now())?;
+    if !sql.insert_client(&client).await? {
+        return Err(ClientError::Taken);
+    }
+    tracing::info!(client = %client.id, kind = client.kind.as_str(), "client created");
+    Ok(client)
+}
+
+/// The client that would be created.
+///
+/// # Errors
+/// [`ClientError`]
+pub(crate) fn complete(
+    settings: &TokenSettings,
+    new: NewClient,
+    secret: ClientSecretHash,
+    created_at: Timestamp,
+) -> Result<Client, ClientError> {
     let id = ClientId::parse(&new.name)?;
     if id.as_str() == settings.client_id {
         return Err(ClientError::Reserved);
+    }
+    if DynamicClient::is_reference(id.as_str()) {
+        return Err(ClientError::Reference);
     }
     let app = check_app(&new)?;
     let audiences = match new.kind {
@@ -119,7 +152,7 @@ pub async fn add_with_secret(
         ClientKind::Public | ClientKind::Web if new.scopes.is_empty() => SIGN_IN_SCOPES.map(str::to_owned).to_vec(),
         _ => new.scopes,
     };
-    let client = Client {
+    Ok(Client {
         id,
         kind: new.kind,
         app,
@@ -128,14 +161,10 @@ pub async fn add_with_secret(
         jwks: new.jwks,
         secret,
         former_secret: None,
-        created_at: clock.now(),
+        created_at,
         disabled_at: None,
-    };
-    if !sql.insert_client(&client).await? {
-        return Err(ClientError::Taken);
-    }
-    tracing::info!(client = %client.id, kind = client.kind.as_str(), "client created");
-    Ok(client)
+        dynamic: None,
+    })
 }
 
 /// Checks the settings of an app against its kind, and completes them.
@@ -196,11 +225,19 @@ pub async fn show(sql: &Sql, name: &str) -> Result<Client, ClientError> {
     found.ok_or(ClientError::Unknown)
 }
 
-/// Disables a client; nodes apply this within seconds. [`enable`] undoes it.
+/// Disables a client; nodes apply this within seconds. [`enable`] undoes it. A client that no operator has registered is named by its
+/// `client_id` or its reference, and known once an account has allowed it.
 ///
 /// # Errors
 /// [`ClientError::Unknown`], [`ClientError::Service`]
 pub async fn disable(clock: &Clock, sql: &Sql, name: &str) -> Result<(), ClientError> {
+    if let Some(id) = dynamic(name) {
+        if !sql.set_dynamic_client_disabled(&id, true, clock.now()).await? {
+            return Err(ClientError::Unknown);
+        }
+        tracing::warn!(client = %id, "client disabled that no operator has registered");
+        return Ok(());
+    }
     let id = existing(sql.disable_client(&parse(name)?, clock.now()).await?, name)?;
     tracing::warn!(client = %id, "service client disabled");
     Ok(())
@@ -211,6 +248,13 @@ pub async fn disable(clock: &Clock, sql: &Sql, name: &str) -> Result<(), ClientE
 /// # Errors
 /// [`ClientError::Unknown`], [`ClientError::Service`]
 pub async fn enable(clock: &Clock, sql: &Sql, name: &str) -> Result<(), ClientError> {
+    if let Some(id) = dynamic(name) {
+        if !sql.set_dynamic_client_disabled(&id, false, clock.now()).await? {
+            return Err(ClientError::Unknown);
+        }
+        tracing::info!(client = %id, "client enabled that no operator has registered");
+        return Ok(());
+    }
     let id = existing(sql.enable_client(&parse(name)?, clock.now()).await?, name)?;
     tracing::info!(client = %id, "service client enabled");
     Ok(())
@@ -246,6 +290,19 @@ pub async fn rotate_secret(
     let id = existing(rotated, name)?;
     tracing::info!(client = %id, "secret of a service client rotated");
     Ok((id, secret))
+}
+
+/// All clients that no operator has registered and that an account has allowed, by `client_id`, at most [`MAX_LISTED`].
+///
+/// # Errors
+/// [`ServiceError`]
+pub async fn list_dynamic(sql: &Sql) -> Result<Vec<StoredDynamicClient>, ServiceError> {
+    Ok(sql.dynamic_clients(MAX_LISTED).await?)
+}
+
+/// The id of a client that no operator has registered, by its `client_id` or its reference; none for another name.
+fn dynamic(name: &str) -> Option<ClientId> {
+    id_of(name).filter(|id| DynamicClient::is_reference(id.as_str()))
 }
 
 /// Parses a client's name. A text of another form is the name of no client.

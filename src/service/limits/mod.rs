@@ -45,6 +45,10 @@ const FACTOR: AddressPolicy = AddressPolicy { address: "factor-address", network
 const PASSKEY: AddressPolicy = AddressPolicy { address: "passkey-address", network: "passkey-network" };
 const AUTHORIZATION: AddressPolicy =
     AddressPolicy { address: "authorization-address", network: "authorization-network" };
+const CLIENT_DOCUMENT: AddressPolicy =
+    AddressPolicy { address: "client-document-address", network: "client-document-network" };
+const CLIENT_REGISTRATION: AddressPolicy =
+    AddressPolicy { address: "client-registration-address", network: "client-registration-network" };
 const REFRESH: AddressPolicy = AddressPolicy { address: "refresh-address", network: "refresh-network" };
 const CLIENT_AUTHENTICATION: AddressPolicy =
     AddressPolicy { address: "client-authentication-address", network: "client-authentication-network" };
@@ -176,6 +180,24 @@ pub async fn may_send_mail(state: &AppState, purpose: TokenPurpose, account: Acc
 pub fn authorization(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
     local_by_address(state, AUTHORIZATION, state.config.limits.authorization_per_address, ip)?;
     local(state, "authorization-service", state.config.limits.authorization_service, &[])
+}
+
+/// Checks whether a browser may make this node fetch the metadata document of a client.
+///
+/// # Errors
+/// [`ServiceError`]
+pub fn client_document(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
+    local_by_address(state, CLIENT_DOCUMENT, state.config.limits.client_document_per_address, ip)?;
+    local(state, "client-document-service", state.config.limits.client_document_service, &[])
+}
+
+/// Checks whether an app may register itself.
+///
+/// # Errors
+/// [`ServiceError`]
+pub fn client_registration(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
+    local_by_address(state, CLIENT_REGISTRATION, state.config.limits.client_registration_per_address, ip)?;
+    local(state, "client-registration-service", state.config.limits.client_registration_service, &[])
 }
 
 /// Checks whether a client may present a refresh token, before the token is read.

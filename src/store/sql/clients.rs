@@ -95,7 +95,7 @@ impl Sql {
         self.change_client(sql, id, &Entry::new(now, AuditEvent::ClientEnabled)).await
     }
 
-    /// Sets the scopes, audiences and public keys of a client. Returns whether there is such a client.
+    /// Sets the scopes, audiences, public keys and app settings of a client; its kind, secret and state stay. Returns whether there is such a client.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -105,13 +105,29 @@ impl Sql {
         scopes: &SpaceSeparated,
         audiences: &SpaceSeparated,
         jwks: Option<&str>,
+        app: &AppSettings,
         now: Timestamp,
     ) -> Result<bool, SqlError> {
         let mut tx = self.begin_write().await?;
-        let done = query("UPDATE clients SET scopes = $1, audiences = $2, jwks = $3 WHERE id = $4")
+        let grants: Vec<_> = app.grant_types.iter().map(|grant| grant.as_str()).collect();
+        let sql = "UPDATE clients SET scopes = $1, audiences = $2, jwks = $3, name = $4, redirect_uris = $5, \
+                   post_logout_redirect_uris = $6, grant_types = $7, auth_method = $8, asks_consent = $9, logo_uri = $10, \
+                   client_uri = $11, policy_uri = $12, tos_uri = $13, without_pkce = $14 WHERE id = $15";
+        let done = query(sql)
             .bind(scopes.to_string())
             .bind(audiences.to_string())
             .bind(jwks.map(str::to_owned))
+            .bind(app.name.clone())
+            .bind(app.redirect_uris.join(" "))
+            .bind(app.post_logout_redirect_uris.join(" "))
+            .bind(grants.join(" "))
+            .bind(app.auth_method.map(ClientAuthMethod::as_str))
+            .bind(i64::from(app.asks_consent))
+            .bind(app.logo_uri.clone())
+            .bind(app.client_uri.clone())
+            .bind(app.policy_uri.clone())
+            .bind(app.tos_uri.clone())
+            .bind(i64::from(app.without_pkce))
             .bind(id.to_string())
             .execute(&mut *tx)
             .await?;
@@ -228,6 +244,7 @@ fn read(row: &AnyRow) -> Result<Client, SqlError> {
         former_secret,
         created_at: Timestamp::from_millis(row.try_get("created_at")?),
         disabled_at: disabled_at.map(Timestamp::from_millis),
+        dynamic: None,
         id: ClientId::parse(&id).map_err(|_| corrupt("id"))?,
     })
 }

@@ -1,6 +1,6 @@
 //! The `consents` table: what the owner of an account has allowed a client.
 
-use sqlx::{Row, any::AnyRow};
+use sqlx::{Any, Row, Transaction, any::AnyRow};
 
 use super::{Sql, SqlError, query};
 use crate::domain::{
@@ -62,8 +62,22 @@ impl Sql {
         now: Timestamp,
     ) -> Result<(), SqlError> {
         let mut tx = self.begin_write().await?;
+        self.write_consent(&mut tx, account, (client, None), scope, now).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Adds scopes as [`Sql::add_consent`] does. The audit log shows the text beside the client.
+    pub(super) async fn write_consent(
+        &self,
+        tx: &mut Transaction<'_, Any>,
+        account: AccountId,
+        (client, shown): (&ClientId, Option<&str>),
+        scope: &SpaceSeparated,
+        now: Timestamp,
+    ) -> Result<(), SqlError> {
         let sql = "SELECT scope FROM consents WHERE account_id = $1 AND client_id = $2";
-        let row = query(sql).bind(account.to_string()).bind(client.to_string()).fetch_optional(&mut *tx).await?;
+        let row = query(sql).bind(account.to_string()).bind(client.to_string()).fetch_optional(&mut **tx).await?;
         let former = row.map(|row| row.try_get::<String, _>("scope")).transpose()?.unwrap_or_default();
         let words = former.split(' ').filter(|word| !word.is_empty());
         let all = SpaceSeparated::parse(words.chain(scope.words().iter().map(String::as_str)));
@@ -76,12 +90,11 @@ impl Sql {
             .bind(all.to_string())
             .bind(now.as_millis())
             .bind(now.as_millis())
-            .execute(&mut *tx)
+            .execute(&mut **tx)
             .await?;
         let entry = Entry::new(now, AuditEvent::ConsentGiven).account(account).client(client.clone());
-        self.record(&mut tx, &entry.by(Actor::Account).detail(scope.to_string())).await?;
-        tx.commit().await?;
-        Ok(())
+        let detail = shown.map_or_else(|| scope.to_string(), |shown| format!("{scope} ({shown})"));
+        self.record(tx, &entry.by(Actor::Account).detail(detail)).await
     }
 
     /// Withdraws what an account has allowed a client. Returns whether there was anything.

@@ -61,12 +61,18 @@ const MIGRATIONS: &[Migration] = &[
     Migration { number: 11, name: "passkeys", sql: include_str!("../../../migrations/0011_passkeys.sql"), own: None },
     Migration { number: 12, name: "apps", sql: include_str!("../../../migrations/0012_apps.sql"), own: None },
     Migration { number: 14, name: "recovery", sql: include_str!("../../../migrations/0014_recovery.sql"), own: None },
+    Migration {
+        number: 17,
+        name: "dynamic_clients",
+        sql: include_str!("../../../migrations/0017_dynamic_clients.sql"),
+        own: None,
+    },
 ];
 
 /// Migrations that leave the schema usable for older releases, each with the newest migration that such a release must know:
 /// those that add tables, or columns that are nullable or have a default, and change nothing that an older release reads or
 /// writes. A release can be rolled back past them. Releases before 0.2 refuse every migration that they don't know.
-const ADDITIVE: &[(i64, i64)] = &[];
+const ADDITIVE: &[(i64, i64)] = &[(17, 14)];
 
 /// The applied migrations, with the SHA-256 of their text and, for information, the time.
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS migrations (\

@@ -12,6 +12,7 @@ mod audit;
 mod clients;
 mod consents;
 mod copy;
+mod dynamic_clients;
 mod error;
 mod factors;
 mod imports;
@@ -47,6 +48,7 @@ pub use self::{
     audit::{AuditFilter, AuditRow},
     consents::Consent,
     copy::sqlite_path,
+    dynamic_clients::{AllowedClient, StoredDynamicClient},
     error::SqlError,
     factors::{SealedFactor, TotpFactor},
     imports::ImportOutcome,

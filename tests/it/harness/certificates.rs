@@ -8,10 +8,15 @@ pub fn create(folder: &Path) {
     issue(folder, "server", "test-server");
 }
 
-/// Creates `NAME.pem` and `NAME.key`, signed by the authority of [`create`].
+/// Creates `NAME.pem` and `NAME.key` for 127.0.0.1, signed by the authority of [`create`].
 pub fn issue(folder: &Path, name: &str, common_name: &str) {
+    issue_for(folder, name, common_name, "IP:127.0.0.1");
+}
+
+/// Creates `NAME.pem` and `NAME.key` for these names, signed by the authority of [`create`].
+pub fn issue_for(folder: &Path, name: &str, common_name: &str, alternative_names: &str) {
     openssl(folder, &format!("req {KEY} -keyout {name}.key -out {name}.csr -subj /CN={common_name}"));
-    std::fs::write(folder.join("extensions"), "subjectAltName=IP:127.0.0.1\n").unwrap();
+    std::fs::write(folder.join("extensions"), format!("subjectAltName={alternative_names}\n")).unwrap();
     let sign = "-CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile extensions";
     openssl(folder, &format!("x509 -req -in {name}.csr {sign} -out {name}.pem"));
 }

@@ -18,7 +18,7 @@ use tokio::{
 use crate::openapi_external::tool;
 
 /// A copy of the programs, with the libraries for Node.js.
-fn folder() -> TempDir {
+pub(crate) fn folder() -> TempDir {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     for program in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop")).unwrap() {
         let program = program.unwrap();
@@ -38,7 +38,7 @@ pub async fn run_program(program: &'static str, given: Value) {
 }
 
 /// The command that runs a program with `given` as its argument.
-fn command(folder: &TempDir, program: &str, given: &Value) -> std::process::Command {
+pub(crate) fn command(folder: &TempDir, program: &str, given: &Value) -> std::process::Command {
     let path = folder.path().join(program);
     let interpreter = if path.extension().is_some_and(|extension| extension == "py") { "python" } else { "node" };
     let mut command = std::process::Command::new(tool(interpreter));

@@ -20,6 +20,7 @@ fn client(name: &str) -> Client {
         former_secret: None,
         created_at: Timestamp::from_millis(1_800_000_000_000),
         disabled_at: None,
+        dynamic: None,
     }
 }
 

@@ -5,6 +5,7 @@ mod accounts;
 mod clients;
 mod concurrency;
 mod connection;
+mod dynamic_clients;
 mod imports;
 mod migrate;
 mod signing_keys;

@@ -1,0 +1,59 @@
+//! `latchkey client list --dynamic`: clients that no operator has registered, and that an account has allowed.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::{
+    cli::output::{json_line, visible},
+    domain::dynamic_client::ClientMetadata,
+    store::sql::StoredDynamicClient,
+};
+
+#[derive(Serialize)]
+struct DynamicClientJson<'a> {
+    client_id: &'a str,
+    reference: &'a str,
+    name: Option<String>,
+    redirect_uris: Vec<String>,
+    created_at: String,
+    fetched_at: String,
+    disabled_at: Option<String>,
+}
+
+impl<'a> DynamicClientJson<'a> {
+    fn of(client: &'a StoredDynamicClient) -> Self {
+        let metadata: ClientMetadata = serde_json::from_str(&client.metadata).unwrap_or_default();
+        Self {
+            client_id: &client.client_id,
+            reference: client.id.as_str(),
+            name: metadata.name,
+            redirect_uris: metadata.redirect_uris,
+            created_at: client.created_at.to_string(),
+            fetched_at: client.fetched_at.to_string(),
+            disabled_at: client.disabled_at.map(|at| at.to_string()),
+        }
+    }
+}
+
+/// Prints the clients. Names and ids are strangers' texts: what could move the cursor is escaped.
+pub(super) fn list(clients: &[StoredDynamicClient], json: bool) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    if !json {
+        writeln!(out, "{:<36}  {:<8}  {:<10}  {:<24}  CLIENT_ID", "REFERENCE", "STATE", "CREATED", "NAME")?;
+    }
+    for client in clients {
+        let shown = DynamicClientJson::of(client);
+        if json {
+            json_line(&mut out, &shown)?;
+            continue;
+        }
+        let date = shown.created_at.split('T').next().unwrap_or_default();
+        let state = if shown.disabled_at.is_some() { "disabled" } else { "enabled" };
+        let name = visible(shown.name.as_deref().unwrap_or("-"));
+        // A registration is long, and its beginning says nothing: the reference names it as well.
+        let client_id = if shown.client_id.starts_with("https://") { shown.client_id } else { "(registered itself)" };
+        writeln!(out, "{:<36}  {state:<8}  {date:<10}  {name:<24}  {}", shown.reference, visible(client_id))?;
+    }
+    out.flush()
+}

@@ -1,0 +1,141 @@
+//! The section `dynamic_clients`: apps that no operator has registered.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use ipnet::IpNet;
+use url::{Host, Url};
+
+use super::{check, read::Reader};
+use crate::domain::client::SpaceSeparated;
+
+/// Settings of apps that no operator has registered.
+#[derive(Clone, Debug)]
+pub struct DynamicClientSettings {
+    /// Whether the URL of a metadata document is accepted as `client_id`.
+    pub metadata_documents: bool,
+    /// Whether apps can register themselves (RFC 7591).
+    pub registration: bool,
+    /// The scopes that they may request.
+    pub scopes: SpaceSeparated,
+    /// The resources that they may request (RFC 8707).
+    pub resources: SpaceSeparated,
+    /// The hosts that they may have; empty for any.
+    pub allowed_hosts: Vec<String>,
+    /// Maximum number of such apps that an account can allow.
+    pub max_per_account: u32,
+    /// Maximum size of a metadata document in bytes.
+    pub max_document_bytes: usize,
+    /// Time to fetch a metadata document.
+    pub fetch_timeout: Duration,
+    /// Private networks whose hosts may serve metadata documents.
+    pub private_networks: Vec<IpNet>,
+    /// PEM file of certificate authorities; none for those of the system.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl DynamicClientSettings {
+    /// Whether an app may have this host.
+    pub fn allows_host(&self, host: &str) -> bool {
+        let matches = |allowed: &String| match allowed.strip_prefix('.') {
+            Some(_) => host.len() > allowed.len() && host.ends_with(allowed.as_str()),
+            None => host == allowed,
+        };
+        self.allowed_hosts.is_empty() || self.allowed_hosts.iter().any(matches)
+    }
+}
+
+pub(super) fn dynamic_clients(read: &mut Reader<'_>, working_dir: &Path) -> DynamicClientSettings {
+    let scopes = read.many("dynamic_clients.scopes", |text| check::scope(text).and_then(single));
+    let resources = read.many("dynamic_clients.resources", resource);
+    let settings = DynamicClientSettings {
+        metadata_documents: read.boolean("dynamic_clients.metadata_documents"),
+        registration: read.boolean("dynamic_clients.registration"),
+        // Each was checked above.
+        scopes: SpaceSeparated::parse(scopes).unwrap_or_default(),
+        resources: SpaceSeparated::parse(resources).unwrap_or_default(),
+        allowed_hosts: read.many("dynamic_clients.allowed_hosts", host),
+        max_per_account: read.number("dynamic_clients.max_per_account", 1..=1000),
+        max_document_bytes: read.size("dynamic_clients.max_document", 1 << 10, 64 << 10),
+        fetch_timeout: read.duration(
+            "dynamic_clients.fetch_timeout",
+            Duration::from_millis(100),
+            Duration::from_secs(30),
+        ),
+        private_networks: read.many("dynamic_clients.private_networks", check::network),
+        ca_file: read.optional("dynamic_clients.ca_file", |_| Ok(())).map(|path| working_dir.join(path.expose())),
+    };
+    let is_used = settings.metadata_documents || settings.registration;
+    read.rule(&["dynamic_clients.scopes"], !is_used || !settings.scopes.is_empty(), |_| {
+        "must have at least one scope: an app without a scope can't sign anyone in".to_owned()
+    });
+    settings
+}
+
+fn single(text: String) -> Result<String, String> {
+    if text.contains(' ') { Err("must be a list of single scopes".into()) } else { Ok(text) }
+}
+
+/// A resource indicator (RFC 8707, section 2).
+fn resource(text: &str) -> Result<String, String> {
+    let is_absolute = Url::parse(text).is_ok_and(|url| url.fragment().is_none());
+    let is_plain = SpaceSeparated::parse([text]).is_ok();
+    if is_absolute && is_plain {
+        Ok(text.to_owned())
+    } else {
+        Err("must hold absolute URLs without a fragment, such as https://mcp.example.com/mcp".into())
+    }
+}
+
+/// A host name in lower case, or a dot and the name of a domain.
+fn host(text: &str) -> Result<String, String> {
+    let name = text.strip_prefix('.').unwrap_or(text);
+    match Host::parse(name) {
+        Ok(Host::Domain(parsed)) if parsed == name && !name.ends_with('.') => Ok(text.to_owned()),
+        _ => Err("must hold host names in lower case, such as app.example.com or .example.com".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(allowed_hosts: &[&str]) -> DynamicClientSettings {
+        DynamicClientSettings {
+            metadata_documents: true,
+            registration: true,
+            scopes: SpaceSeparated::default(),
+            resources: SpaceSeparated::default(),
+            allowed_hosts: allowed_hosts.iter().map(|host| (*host).to_owned()).collect(),
+            max_per_account: 1,
+            max_document_bytes: 1024,
+            fetch_timeout: Duration::from_secs(1),
+            private_networks: Vec::new(),
+            ca_file: None,
+        }
+    }
+
+    #[test]
+    fn host_is_allowed_by_name_or_domain() {
+        assert!(settings(&[]).allows_host("anything.example"));
+        let some = settings(&["app.example.com", ".example.org"]);
+        for host in ["app.example.com", "a.example.org", "a.b.example.org"] {
+            assert!(some.allows_host(host), "{host}");
+        }
+        for host in ["example.com", "x.app.example.com", "example.org", ".example.org", "badexample.org", ""] {
+            assert!(!some.allows_host(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn host_setting_is_a_plain_name() {
+        for text in ["app.example.com", ".example.com", "localhost"] {
+            assert_eq!(host(text), Ok(text.to_owned()));
+        }
+        for text in ["", ".", "https://a.example", "a.example:443", "A.example", "127.0.0.1", "a.example.", "a b"] {
+            assert!(host(text).is_err(), "{text}");
+        }
+    }
+}

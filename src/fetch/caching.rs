@@ -1,0 +1,70 @@
+//! How long a response may be used again (RFC 9111, section 4.2).
+
+use std::time::{Duration, SystemTime};
+
+use hyper::header::{self, HeaderMap};
+
+/// The freshness lifetime that a response states, less its age; none if it states none. Zero for a response that must not be stored or used
+/// without validation.
+pub(super) fn freshness(headers: &HeaderMap) -> Option<Duration> {
+    let mut lifetime = None;
+    let mut is_shared = false;
+    for value in headers.get_all(header::CACHE_CONTROL) {
+        for directive in value.to_str().unwrap_or("no-store").split(',') {
+            let (name, argument) = directive.split_once('=').unwrap_or((directive, ""));
+            let seconds = argument.trim().trim_matches('"').parse().map(Duration::from_secs);
+            match name.trim().to_ascii_lowercase().as_str() {
+                "no-store" | "no-cache" | "private" => return Some(Duration::ZERO),
+                "s-maxage" => {
+                    lifetime = Some(seconds.unwrap_or_default());
+                    is_shared = true;
+                }
+                "max-age" if !is_shared => lifetime = Some(seconds.unwrap_or_default()),
+                _ => {}
+            }
+        }
+    }
+    let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let lifetime = lifetime.or_else(|| {
+        // An unreadable date is one in the past.
+        let expires = httpdate::parse_http_date(text(header::EXPIRES)?).unwrap_or(SystemTime::UNIX_EPOCH);
+        let date = text(header::DATE).and_then(|date| httpdate::parse_http_date(date).ok())?;
+        Some(expires.duration_since(date).unwrap_or_default())
+    })?;
+    let age = text(header::AGE).and_then(|age| age.trim().parse().ok()).map_or(Duration::ZERO, Duration::from_secs);
+    Some(lifetime.saturating_sub(age))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(pairs: &[(&'static str, &str)]) -> Option<u64> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, value.parse().unwrap());
+        }
+        freshness(&headers).map(|lifetime| lifetime.as_secs())
+    }
+
+    #[test]
+    fn freshness_is_the_lifetime_less_the_age() {
+        let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&[("cache-control", "public, max-age=300")]), Some(300));
+        assert_eq!(of(&[("cache-control", "max-age=300"), ("age", "100")]), Some(200));
+        assert_eq!(of(&[("cache-control", "max-age=300"), ("age", "400")]), Some(0));
+        assert_eq!(of(&[("cache-control", "s-maxage=60, max-age=300")]), Some(60));
+        assert_eq!(of(&[("cache-control", "max-age=300, s-maxage=60")]), Some(60));
+        assert_eq!(of(&[("cache-control", "max-age=\"300\"")]), Some(300));
+        assert_eq!(of(&[("cache-control", "max-age=-1")]), Some(0));
+        assert_eq!(of(&[("cache-control", "No-Store, max-age=300")]), Some(0));
+        assert_eq!(of(&[("cache-control", "max-age=300"), ("cache-control", "no-cache")]), Some(0));
+        assert_eq!(of(&[("expires", "Sun, 06 Nov 1994 08:59:37 GMT"), ("date", date)]), Some(600));
+        assert_eq!(of(&[("expires", "0"), ("date", date)]), Some(0));
+        assert_eq!(
+            of(&[("expires", "Sun, 06 Nov 1994 08:59:37 GMT"), ("date", date), ("cache-control", "max-age=5")]),
+            Some(5)
+        );
+    }
+}

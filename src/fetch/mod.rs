@@ -1,0 +1,252 @@
+//! HTTPS requests to hosts that strangers name, with protection against server-side request forgery (OWASP, "Server-Side Request Forgery
+//! Prevention"):
+//!
+//! - The host is resolved once, all of its addresses must be public, and the connection goes to one of the addresses that were checked. A name
+//!   that resolves to another address a moment later changes nothing.
+//! - Only https, with a verified certificate. No redirect is followed, no proxy is used, no cookie or credential is sent.
+//! - The time, the size of the response and its headers, and the number of concurrent requests are limited. Compressed responses are refused.
+
+mod address;
+mod caching;
+mod tls;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use http_body_util::{BodyExt, Empty};
+use hyper::{
+    Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    client::conn::http1,
+    header,
+};
+use hyper_util::rt::TokioIo;
+use ipnet::IpNet;
+use rustls::pki_types::ServerName;
+use tokio::{net::TcpStream, sync::Semaphore};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_util::task::AbortOnDropHandle;
+use url::{Host, Url};
+
+use crate::config::DynamicClientSettings;
+
+pub use self::tls::FetcherError;
+
+/// The most requests at a time.
+const MAX_CONCURRENT: usize = 32;
+/// The most addresses of a host that are tried.
+const MAX_ADDRESSES: usize = 3;
+/// The largest size of the headers of a response, and the largest number of them.
+const MAX_HEADER_BYTES: usize = 16 << 10;
+const MAX_HEADERS: usize = 64;
+
+/// A JSON document that was fetched.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    /// The bytes.
+    pub body: Vec<u8>,
+    /// How long the response may be used again; none if it does not say.
+    pub freshness: Option<Duration>,
+}
+
+/// Why a document was not fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FetchError {
+    /// Too many documents are being fetched.
+    #[error("too many documents are being fetched at the moment")]
+    Busy,
+    /// The request took too long.
+    #[error("the request took longer than dynamic_clients.fetch_timeout")]
+    Timeout,
+    /// The host has no address.
+    #[error("the host has no address")]
+    Resolve,
+    /// An address of the host is not public.
+    #[error("the host has an address that is not public; dynamic_clients.private_networks allows private ones")]
+    PrivateAddress,
+    /// No connection.
+    #[error("no address of the host accepts a connection")]
+    Connect,
+    /// The TLS handshake failed.
+    #[error("the TLS handshake failed, or the certificate is not trusted")]
+    Tls,
+    /// The connection broke, or the response is no HTTP.
+    #[error("the connection broke, or the response is malformed or has headers of more than 16 KiB")]
+    Http,
+    /// Another status than 200. Redirects are not followed.
+    #[error("the status is {0} and not 200; redirects are not followed")]
+    Status(u16),
+    /// The response is not JSON.
+    #[error("the content type is not JSON")]
+    ContentType,
+    /// The response is compressed.
+    #[error("the response has a content encoding")]
+    ContentEncoding,
+    /// The response is too large.
+    #[error("the response is larger than dynamic_clients.max_document")]
+    TooLarge,
+}
+
+impl FetchError {
+    /// The name of the outcome in metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Busy => "busy",
+            Self::Timeout => "timeout",
+            Self::PrivateAddress => "private_address",
+            Self::Resolve | Self::Connect | Self::Tls | Self::Http => "unreachable",
+            Self::Status(_) | Self::ContentType | Self::ContentEncoding | Self::TooLarge => "refused",
+        }
+    }
+
+    /// Whether the host has answered, and not as it must: then the document is not there any more. Otherwise a later request may succeed.
+    pub const fn is_final(self) -> bool {
+        match self {
+            Self::Busy | Self::Timeout | Self::Resolve | Self::Connect | Self::Tls | Self::Http => false,
+            Self::Status(status) => !matches!(status, 408 | 425 | 429 | 500..=599),
+            Self::PrivateAddress | Self::ContentType | Self::ContentEncoding | Self::TooLarge => true,
+        }
+    }
+}
+
+/// Fetches documents.
+pub struct Fetcher {
+    tls: TlsConnector,
+    private_networks: Vec<IpNet>,
+    max_bytes: usize,
+    timeout: Duration,
+    slots: Semaphore,
+}
+
+impl Fetcher {
+    /// Reads the certificate authorities.
+    ///
+    /// # Errors
+    /// [`FetcherError`]
+    pub fn new(settings: &DynamicClientSettings) -> Result<Self, FetcherError> {
+        Ok(Self {
+            tls: tls::connector(settings.ca_file.as_deref())?,
+            private_networks: settings.private_networks.clone(),
+            max_bytes: settings.max_document_bytes,
+            timeout: settings.fetch_timeout,
+            slots: Semaphore::new(MAX_CONCURRENT),
+        })
+    }
+
+    /// Fetches the JSON document at an https URL.
+    ///
+    /// # Errors
+    /// [`FetchError`]
+    pub async fn get_json(&self, url: &Url) -> Result<Fetched, FetchError> {
+        let _slot = self.slots.try_acquire().map_err(|_| FetchError::Busy)?;
+        tokio::time::timeout(self.timeout, self.get(url)).await.unwrap_or(Err(FetchError::Timeout))
+    }
+
+    async fn get(&self, url: &Url) -> Result<Fetched, FetchError> {
+        let stream = self.connect(url).await?;
+        let (mut sender, connection) = http1::Builder::new()
+            .max_buf_size(MAX_HEADER_BYTES)
+            .max_headers(MAX_HEADERS)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|_| FetchError::Http)?;
+        let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
+        let request = request(url).ok_or(FetchError::Http)?;
+        let response = sender.send_request(request).await.map_err(|_| FetchError::Http)?;
+        check(&response)?;
+        let freshness = caching::freshness(response.headers());
+        Ok(Fetched { body: self.read(response).await?, freshness })
+    }
+
+    /// Connects to an address of the host that was checked, and verifies the host's certificate.
+    async fn connect(&self, url: &Url) -> Result<TlsStream<TcpStream>, FetchError> {
+        let (Some(Host::Domain(host)), Some(port)) = (url.host(), url.port_or_known_default()) else {
+            return Err(FetchError::Resolve);
+        };
+        let server = ServerName::try_from(host.to_owned()).map_err(|_| FetchError::Resolve)?;
+        let found = tokio::net::lookup_host((host, port)).await.map_err(|_| FetchError::Resolve)?;
+        let addresses = self.checked(found)?;
+        for address in addresses {
+            if let Ok(stream) = TcpStream::connect(address).await {
+                return self.tls.connect(server, stream).await.map_err(|_| FetchError::Tls);
+            }
+        }
+        Err(FetchError::Connect)
+    }
+
+    /// The first addresses of a host. One that is not public makes the host suspect, and all are refused.
+    fn checked(&self, found: impl Iterator<Item = SocketAddr>) -> Result<Vec<SocketAddr>, FetchError> {
+        let mut addresses = Vec::new();
+        for address in found {
+            if !self.is_allowed(address.ip()) {
+                return Err(FetchError::PrivateAddress);
+            }
+            addresses.push(address);
+        }
+        addresses.truncate(MAX_ADDRESSES);
+        if addresses.is_empty() { Err(FetchError::Resolve) } else { Ok(addresses) }
+    }
+
+    fn is_allowed(&self, address: IpAddr) -> bool {
+        // As the network would route it: an IPv4 address in IPv6 clothes is that IPv4 address.
+        let address = address.to_canonical();
+        address::is_public(address) || self.private_networks.iter().any(|network| network.contains(&address))
+    }
+
+    /// Reads the body up to the limit.
+    async fn read(&self, response: Response<Incoming>) -> Result<Vec<u8>, FetchError> {
+        let mut body = response.into_body();
+        let mut bytes = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(|_| FetchError::Http)?.into_data() else { continue };
+            if bytes.len() + data.len() > self.max_bytes {
+                return Err(FetchError::TooLarge);
+            }
+            bytes.extend_from_slice(&data);
+        }
+        Ok(bytes)
+    }
+}
+
+fn request(url: &Url) -> Option<Request<Empty<Bytes>>> {
+    let host = match url.port() {
+        Some(port) => format!("{}:{port}", url.host_str()?),
+        None => url.host_str()?.to_owned(),
+    };
+    let target = match url.query() {
+        Some(query) => format!("{}?{query}", url.path()),
+        None => url.path().to_owned(),
+    };
+    let request = Request::get(target)
+        .header(header::HOST, host)
+        .header(header::ACCEPT, "application/json")
+        .header(header::ACCEPT_ENCODING, "identity")
+        .header(header::USER_AGENT, concat!("latchkey/", env!("CARGO_PKG_VERSION")))
+        .header(header::CONNECTION, "close");
+    request.body(Empty::new()).ok()
+}
+
+/// Checks the status and the headers of a response.
+fn check(response: &Response<Incoming>) -> Result<(), FetchError> {
+    if response.status() != StatusCode::OK {
+        return Err(FetchError::Status(response.status().as_u16()));
+    }
+    let text = |name: header::HeaderName| {
+        response.headers().get(name).map(|value| value.to_str().unwrap_or_default().to_ascii_lowercase())
+    };
+    if text(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+        return Err(FetchError::ContentEncoding);
+    }
+    let content_type = text(header::CONTENT_TYPE).unwrap_or_default();
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    let is_json = essence.strip_prefix("application/").is_some_and(|kind| kind == "json" || kind.ends_with("+json"));
+    if is_json { Ok(()) } else { Err(FetchError::ContentType) }
+}
+
+impl std::fmt::Debug for Fetcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fetcher").field("private_networks", &self.private_networks).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,65 @@
+//! The certificate authorities that are trusted.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+use rustls_native_certs::load_native_certs;
+use tokio_rustls::TlsConnector;
+
+/// Why no documents can be fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum FetcherError {
+    /// The file of `dynamic_clients.ca_file` can't be used.
+    #[error("dynamic_clients.ca_file: {path}: {why}", path = .path.display())]
+    CaFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// There is no certificate authority.
+    #[error(
+        "dynamic_clients.metadata_documents is on, and the system has no certificate authorities (SSL_CERT_FILE): install them \
+         (ca-certificates), or name a PEM file in dynamic_clients.ca_file"
+    )]
+    NoAuthority,
+    /// TLS can't be used.
+    #[error("TLS can't be used: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// A connector that trusts the authorities in a PEM file, or those of the system.
+pub(super) fn connector(ca_file: Option<&Path>) -> Result<TlsConnector, FetcherError> {
+    let mut roots = RootCertStore::empty();
+    match ca_file {
+        Some(path) => {
+            let unusable = |why: String| FetcherError::CaFile { path: path.to_owned(), why };
+            let certificates = CertificateDer::pem_file_iter(path).map_err(|error| unusable(error.to_string()))?;
+            for certificate in certificates {
+                let certificate = certificate.map_err(|error| unusable(error.to_string()))?;
+                roots.add(certificate).map_err(|error| unusable(error.to_string()))?;
+            }
+            if roots.is_empty() {
+                return Err(unusable("it holds no certificate".to_owned()));
+            }
+        }
+        None => {
+            roots.add_parsable_certificates(load_native_certs().certs);
+            if roots.is_empty() {
+                return Err(FetcherError::NoAuthority);
+            }
+        }
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(TlsConnector::from(Arc::new(config)))
+}

@@ -1,0 +1,84 @@
+//! The client of an authorization request: a registered one, one whose `client_id` is the URL of its metadata document, or one that has
+//! registered itself.
+
+use std::{net::IpAddr, sync::Arc};
+
+use super::error::{AuthorizeError, UntrustedRequest};
+use crate::{
+    domain::{client::Client, dynamic_client::DynamicSource},
+    service::limits,
+    state::{
+        AppState,
+        clients::{ClientRegistry, RegisteredClient},
+        dynamic_clients::DocumentError,
+    },
+};
+
+/// How a request comes.
+#[derive(Clone, Copy)]
+pub(super) enum Arrival {
+    /// From a browser at this address. A fetch of the client's document counts against its limits.
+    New(Option<IpAddr>),
+    /// From one of the pages: the client was found before.
+    Continued,
+}
+
+/// The enabled client with this id, if responses may go to `redirect_uri`.
+pub(super) async fn trusted_client(
+    state: &AppState,
+    client_id: &str,
+    redirect_uri: &str,
+    arrival: Arrival,
+) -> Result<Arc<Client>, AuthorizeError> {
+    let found = match ClientRegistry::dynamic_source(client_id) {
+        None => state.clients.find(client_id).await?.ok_or(UntrustedRequest::UnknownClient)?,
+        Some(source) => Box::pin(dynamic(state, client_id, source, arrival)).await?,
+    };
+    if !found.client.app.allows_redirect(redirect_uri) {
+        return Err(UntrustedRequest::RedirectUri.into());
+    }
+    Ok(found.client)
+}
+
+/// The client that no operator has registered. Unlike at other endpoints, no account need have allowed it yet.
+async fn dynamic(
+    state: &AppState,
+    client_id: &str,
+    source: DynamicSource,
+    arrival: Arrival,
+) -> Result<RegisteredClient, AuthorizeError> {
+    if !state.clients.accepts(source) {
+        return Err(UntrustedRequest::UnknownClient.into());
+    }
+    let found = match source {
+        DynamicSource::Registration => state.clients.registered(client_id).ok_or(UntrustedRequest::UnknownClient)?,
+        DynamicSource::Document => {
+            let outcome = match state.clients.cached_document(client_id) {
+                Some(outcome) => outcome,
+                None => {
+                    if let Arrival::New(ip) = arrival {
+                        limits::client_document(state, ip)?;
+                    }
+                    state.clients.fetch_document(client_id).await
+                }
+            };
+            outcome.map_err(untrusted)?
+        }
+    };
+    if state.clients.is_disabled(&found.client).await? {
+        return Err(UntrustedRequest::UnknownClient.into());
+    }
+    Ok(found)
+}
+
+/// The reason that the page shows. How a fetch failed is in the log only: the page must not tell strangers what the service can reach.
+fn untrusted(error: DocumentError) -> UntrustedRequest {
+    UntrustedRequest::ClientDocument(match error {
+        DocumentError::Fetch(_) => "it can't be fetched",
+        DocumentError::Url(_) => "its address is not allowed",
+        DocumentError::Host => "its host is not allowed",
+        DocumentError::Json => "it is not valid JSON",
+        DocumentError::Metadata(_) => "its content is not valid",
+        DocumentError::Keys => "its keys can't be used",
+    })
+}

@@ -1,0 +1,33 @@
+//! Deletes stored clients that no operator has registered and no account allows any more.
+
+use std::time::Duration;
+
+use crate::{service::error::ServiceError, state::AppState};
+
+/// The time for which a client is kept after its last consent, whether that still holds or not.
+const KEPT: Duration = Duration::from_hours(24);
+
+/// The interval of [`run_pruning`].
+const INTERVAL: Duration = Duration::from_hours(1);
+
+/// Deletes them. Returns their number.
+///
+/// # Errors
+/// [`ServiceError`]
+pub async fn prune(state: &AppState) -> Result<u64, ServiceError> {
+    Ok(state.sql.prune_dynamic_clients(state.clock.now() - KEPT).await?)
+}
+
+/// Deletes them every hour, for as long as the node runs.
+pub async fn run_pruning(state: &AppState) {
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        match prune(state).await {
+            Ok(0) => {}
+            Ok(clients) => tracing::info!(clients, "clients deleted that no account allows any more"),
+            Err(error) => {
+                tracing::warn!(%error, "clients that no account allows could not be deleted; retrying in an hour")
+            }
+        }
+    }
+}

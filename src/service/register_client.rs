@@ -1,0 +1,69 @@
+//! Registers an app that asks for it (RFC 7591). Nothing is stored: the `client_id` contains the metadata, and an account that allows the app
+//! makes it known.
+
+use std::net::IpAddr;
+
+use serde_json::{Map, Value};
+
+use crate::{
+    crypto::client_registration::Registration,
+    domain::{
+        app_client::ClientAuthMethod,
+        client::SpaceSeparated,
+        dynamic_client::{ClientMetadata, DynamicSource, MetadataError},
+    },
+    service::{error::ServiceError, limits},
+    state::{AppState, dynamic_clients::DocumentError},
+};
+
+/// An app that has registered itself.
+#[derive(Clone, Debug)]
+pub struct RegisteredApp {
+    /// The id, the secret and the metadata.
+    pub registration: Registration,
+    /// The scopes that it may request.
+    pub scopes: SpaceSeparated,
+}
+
+/// Why an app was not registered.
+#[derive(Debug, thiserror::Error)]
+pub enum RegisterClientError {
+    /// Apps can't register themselves.
+    #[error("dynamic_clients.registration is off")]
+    Off,
+    /// The metadata are refused.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+    /// See [`ServiceError`].
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+}
+
+/// Registers an app with these metadata (RFC 7591, section 2).
+///
+/// # Errors
+/// [`RegisterClientError`]
+pub fn register_client(
+    state: &AppState,
+    members: &Map<String, Value>,
+    ip: Option<IpAddr>,
+) -> Result<RegisteredApp, RegisterClientError> {
+    if !state.clients.accepts(DynamicSource::Registration) {
+        return Err(RegisterClientError::Off);
+    }
+    limits::client_registration(state, ip)?;
+    let metadata = ClientMetadata::read(members, ClientAuthMethod::SecretBasic)?;
+    let registration = state.clients.register(metadata, &state.entropy).map_err(|error| match error {
+        DocumentError::Metadata(error) => error,
+        DocumentError::Host => MetadataError::RedirectUri("The host of a redirect URI is not allowed here."),
+        _ => MetadataError::Metadata("jwks has no key that can be used."),
+    })?;
+    let found = state.clients.registered(&registration.client_id);
+    let scopes = found.map(|found| found.client.scopes.clone()).unwrap_or_default();
+    tracing::info!(
+        name = registration.metadata.name,
+        redirect_uri = registration.metadata.redirect_uris.first(),
+        "app registered itself"
+    );
+    Ok(RegisteredApp { registration, scopes })
+}

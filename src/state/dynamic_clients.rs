@@ -1,0 +1,395 @@
+//! Clients that no operator has registered: their metadata documents in memory, and what is stored about those that an account has allowed.
+//!
+//! A document is fetched when a user comes from its client, once at a time, and then used for as long as its response is fresh, within
+//! bounds. The other endpoints know a client only if an account has allowed it: nobody can make the service fetch a document without a
+//! browser that has passed the rate limits of `/oauth2/authorize`.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use latchkey_verify::jose::strict_json;
+use prometheus::IntCounterVec;
+use serde_json::Value;
+use url::Url;
+
+use super::{
+    clients::{ClientLabel, RegisteredClient},
+    error::StateError,
+};
+use crate::{
+    config::{DynamicClientSettings, Secrets},
+    crypto::{
+        client_keys::{ClientKeys, to_jwks},
+        client_registration::{self, ClientRegistrations, Registration, reference},
+    },
+    domain::{
+        app_client::ClientAuthMethod,
+        bounded_map::BoundedMap,
+        client::ClientSecretHash,
+        clock::{Clock, Timestamp},
+        dynamic_client::{ClientMetadata, DocumentUrlError, DynamicSource, MetadataError, check_document_url},
+        entropy::Entropy,
+    },
+    fetch::{FetchError, Fetched, Fetcher},
+    metrics::counters,
+    store::sql::{Sql, StoredDynamicClient},
+};
+
+/// The documents that a node keeps.
+const MAX_DOCUMENTS: usize = 2048;
+/// The shortest and the longest time for which a document is used, whatever its response says.
+const FRESH: (Duration, Duration) = (Duration::from_mins(1), Duration::from_hours(24));
+/// The time for which a document is used if its response doesn't say.
+const FRESH_BY_DEFAULT: Duration = Duration::from_hours(1);
+/// The time after a failed fetch in which the document is not fetched again. Short, so that a developer who repairs it need not wait.
+const FAILURE_BACKOFF: Duration = Duration::from_secs(10);
+/// The time for which a client's sessions are refreshed while its host does not answer.
+const STALE: Duration = Duration::from_hours(7 * 24);
+/// The time after which the stored metadata are replaced by equal ones, so that [`STALE`] counts from the last fetch.
+const STORE_AGAIN: Duration = Duration::from_hours(24);
+/// The time for which a stored client is used from memory: an operator's change applies within it.
+const STORED_FRESH: Duration = Duration::from_secs(5);
+
+/// Why the metadata document of a client can't be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DocumentError {
+    /// The URL can't be that of a document.
+    #[error("the client_id {0}")]
+    Url(#[from] DocumentUrlError),
+    /// The host is not among those that the operator allows.
+    #[error("the host is not in dynamic_clients.allowed_hosts")]
+    Host,
+    /// The document could not be fetched.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// The document is not JSON, or ambiguous.
+    #[error("the document is no JSON object, or has a repeated member")]
+    Json,
+    /// The metadata are refused.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+    /// The keys of the client can't be used.
+    #[error("jwks has no key that can be used")]
+    Keys,
+}
+
+impl DocumentError {
+    /// Whether a later request can't succeed unless the document changes.
+    pub const fn is_final(self) -> bool {
+        match self {
+            Self::Fetch(error) => error.is_final(),
+            _ => true,
+        }
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Fetch(error) => error.label(),
+            _ => "invalid",
+        }
+    }
+}
+
+/// Metadata documents and stored clients. See the module's documentation.
+pub(super) struct DynamicClients {
+    settings: DynamicClientSettings,
+    registrations: ClientRegistrations,
+    /// None if documents are off.
+    fetcher: Option<Fetcher>,
+    /// Documents and failures by URL.
+    documents: Mutex<BoundedMap<String, Document>>,
+    /// Fetches in progress by URL. The holder of the lock fetches; the others wait and find the result.
+    in_progress: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// Stored clients by reference, and when they were read.
+    stored: Mutex<BoundedMap<String, (Timestamp, Arc<StoredDynamicClient>)>>,
+    fetches: IntCounterVec,
+    sql: Sql,
+    clock: Clock,
+}
+
+/// The outcome of a fetch, and until when it holds.
+#[derive(Clone)]
+struct Document {
+    outcome: Result<RegisteredClient, DocumentError>,
+    until: Timestamp,
+}
+
+impl DynamicClients {
+    /// # Errors
+    /// [`StateError::Fetcher`] if documents are on and can't be fetched.
+    pub(super) fn new(
+        settings: &DynamicClientSettings,
+        secrets: &Secrets,
+        sql: &Sql,
+        clock: &Clock,
+    ) -> Result<Self, StateError> {
+        let fetches = counters(
+            "latchkey_client_document_fetches_total",
+            "Documents that describe clients and were fetched, by outcome.",
+            &["outcome"],
+        );
+        for outcome in ["fetched", "invalid", "refused", "private_address", "unreachable", "timeout", "busy"] {
+            fetches.with_label_values(&[outcome]);
+        }
+        Ok(Self {
+            registrations: ClientRegistrations::new(secrets),
+            fetcher: settings.metadata_documents.then(|| Fetcher::new(settings)).transpose()?,
+            settings: settings.clone(),
+            documents: Mutex::new(BoundedMap::new(MAX_DOCUMENTS)),
+            in_progress: Mutex::default(),
+            stored: Mutex::new(BoundedMap::new(MAX_DOCUMENTS)),
+            fetches,
+            sql: sql.clone(),
+            clock: clock.clone(),
+        })
+    }
+
+    /// The counter of fetches, to register.
+    pub(super) fn fetches(&self) -> &IntCounterVec {
+        &self.fetches
+    }
+
+    /// The kind of client that a `client_id` of this form names; none for that of a registered client.
+    pub(super) fn source(client_id: &str) -> Option<DynamicSource> {
+        if client_id.starts_with("https://") {
+            Some(DynamicSource::Document)
+        } else if client_id.starts_with(client_registration::PREFIX) {
+            Some(DynamicSource::Registration)
+        } else {
+            None
+        }
+    }
+
+    /// Whether such clients are accepted.
+    pub(super) fn accepts(&self, source: DynamicSource) -> bool {
+        match source {
+            DynamicSource::Document => self.fetcher.is_some(),
+            DynamicSource::Registration => self.settings.registration,
+        }
+    }
+
+    /// Issues a `client_id` to an app that registers itself.
+    ///
+    /// # Errors
+    /// [`DocumentError::Keys`], [`DocumentError::Host`], [`DocumentError::Metadata`] if the metadata are too long.
+    pub(super) fn register(
+        &self,
+        mut metadata: ClientMetadata,
+        entropy: &Entropy,
+    ) -> Result<Registration, DocumentError> {
+        let allows = |uri: &String| match Url::parse(uri) {
+            Ok(url) if url.scheme() == "https" => url.host_str().is_some_and(|host| self.settings.allows_host(host)),
+            _ => true,
+        };
+        if !metadata.redirect_uris.iter().all(allows) {
+            return Err(DocumentError::Host);
+        }
+        metadata.jwks = metadata.jwks.map(|jwks| to_jwks(&jwks)).transpose().map_err(|_| DocumentError::Keys)?;
+        let too_long = MetadataError::Metadata("The metadata are too long: leave out what is not needed.");
+        self.registrations.issue(metadata, entropy, self.clock.now()).ok_or(DocumentError::Metadata(too_long))
+    }
+
+    /// The client with a `client_id` that this service has issued, whether an account has allowed it or not.
+    pub(super) fn registered(&self, client_id: &str) -> Option<RegisteredClient> {
+        let registration = self.registrations.open(client_id)?;
+        let secret = match registration.metadata.method() {
+            ClientAuthMethod::SecretBasic | ClientAuthMethod::SecretPost => registration.secret.hash(),
+            ClientAuthMethod::None | ClientAuthMethod::PrivateKeyJwt => NO_SECRET,
+        };
+        let source = DynamicSource::Registration;
+        self.build(registration.metadata, client_id, source, secret, registration.issued_at).ok()
+    }
+
+    /// The outcome of the last fetch of a document, while it holds.
+    pub(super) fn cached(&self, url: &str) -> Option<Result<RegisteredClient, DocumentError>> {
+        let now = self.clock.now();
+        let mut documents = lock(&self.documents);
+        documents.get(&url.to_owned()).filter(|document| now < document.until).map(|document| document.outcome.clone())
+    }
+
+    /// Fetches a document, unless another request has just done so.
+    ///
+    /// # Errors
+    /// [`DocumentError`]
+    pub(super) async fn fetch(&self, client_id: &str) -> Result<RegisteredClient, DocumentError> {
+        let url = self.check_url(client_id)?;
+        let flight = Arc::clone(lock(&self.in_progress).entry(client_id.to_owned()).or_default());
+        let outcome = {
+            let _turn = flight.lock().await;
+            match self.cached(client_id) {
+                Some(outcome) => outcome,
+                None => self.fetch_now(&url).await,
+            }
+        };
+        // Two owners: the map and this call.
+        let mut in_progress = lock(&self.in_progress);
+        if Arc::strong_count(&flight) <= 2 {
+            in_progress.remove(client_id);
+        }
+        outcome
+    }
+
+    fn check_url(&self, client_id: &str) -> Result<Url, DocumentError> {
+        let url = check_document_url(client_id)?;
+        let is_allowed = url.host_str().is_some_and(|host| self.settings.allows_host(host));
+        if is_allowed { Ok(url) } else { Err(DocumentError::Host) }
+    }
+
+    async fn fetch_now(&self, url: &Url) -> Result<RegisteredClient, DocumentError> {
+        let Some(fetcher) = &self.fetcher else { return Err(DocumentError::Host) };
+        let fetched = fetcher.get_json(url).await.map_err(DocumentError::from);
+        let fetched = fetched.and_then(|fetched| Ok((self.read(&fetched, url)?, fetched.freshness)));
+        let (outcome, lifetime) = match fetched {
+            Ok((client, freshness)) => (Ok(client), freshness.unwrap_or(FRESH_BY_DEFAULT).clamp(FRESH.0, FRESH.1)),
+            Err(error) => (Err(error), FAILURE_BACKOFF),
+        };
+        let label = outcome.as_ref().err().map_or("fetched", |error| error.label());
+        self.fetches.with_label_values(&[label]).inc();
+        match &outcome {
+            Ok(_) => tracing::info!(client_id = url.as_str(), "metadata document of a client fetched"),
+            Err(error) => tracing::warn!(client_id = url.as_str(), %error, "metadata document of a client refused"),
+        }
+        let document = Document { outcome: outcome.clone(), until: self.clock.now() + lifetime };
+        lock(&self.documents).insert(url.as_str().to_owned(), document);
+        outcome
+    }
+
+    fn read(&self, fetched: &Fetched, url: &Url) -> Result<RegisteredClient, DocumentError> {
+        let Some(Value::Object(members)) = strict_json::from_slice(&fetched.body) else {
+            return Err(DocumentError::Json);
+        };
+        let metadata = ClientMetadata::of_document(&members, url)?;
+        self.build(metadata, url.as_str(), DynamicSource::Document, NO_SECRET, self.clock.now())
+    }
+
+    fn build(
+        &self,
+        mut metadata: ClientMetadata,
+        client_id: &str,
+        source: DynamicSource,
+        secret: ClientSecretHash,
+        created_at: Timestamp,
+    ) -> Result<RegisteredClient, DocumentError> {
+        let keys = match metadata.jwks.take() {
+            None => ClientKeys::default(),
+            Some(jwks) => {
+                let jwks = to_jwks(&jwks).map_err(|_| DocumentError::Keys)?;
+                let keys = ClientKeys::parse(&jwks).map_err(|_| DocumentError::Keys)?;
+                metadata.jwks = Some(jwks);
+                keys
+            }
+        };
+        let allowed = (&self.settings.scopes, &self.settings.resources);
+        let id = reference(source, client_id);
+        let client = metadata.into_client(id, (client_id.to_owned(), source), allowed, secret, created_at);
+        Ok(RegisteredClient { client: Arc::new(client), keys: Arc::new(keys) })
+    }
+
+    /// The enabled client with this `client_id`, if an account has allowed it. Fetches its document again when that has become stale.
+    ///
+    /// # Errors
+    /// [`StateError`]
+    pub(super) async fn find(
+        &self,
+        source: DynamicSource,
+        client_id: &str,
+    ) -> Result<Option<RegisteredClient>, StateError> {
+        if !self.accepts(source) {
+            return Ok(None);
+        }
+        let id = reference(source, client_id);
+        let Some(stored) = self.stored(id.as_str()).await?.filter(|stored| stored.disabled_at.is_none()) else {
+            return Ok(None);
+        };
+        if source == DynamicSource::Registration {
+            return Ok(self.registered(client_id));
+        }
+        let current = match self.cached(client_id) {
+            Some(outcome) => outcome,
+            None => {
+                let outcome = self.fetch(client_id).await;
+                if let Ok(client) = &outcome {
+                    self.keep(&stored, client).await;
+                }
+                outcome
+            }
+        };
+        let now = self.clock.now();
+        Ok(match current {
+            Ok(client) => Some(client),
+            // The host does not answer: the document that it served last.
+            Err(error) if !error.is_final() && now.saturating_since(stored.fetched_at) < STALE => {
+                let metadata = serde_json::from_str(&stored.metadata).ok();
+                metadata.and_then(|it| self.build(it, client_id, source, NO_SECRET, stored.created_at).ok())
+            }
+            Err(_) => None,
+        })
+    }
+
+    /// Replaces the stored metadata of a client by those that were fetched.
+    async fn keep(&self, stored: &StoredDynamicClient, fetched: &RegisteredClient) {
+        let Some(metadata) = metadata_json(fetched) else { return };
+        let now = self.clock.now();
+        if metadata == stored.metadata && now.saturating_since(stored.fetched_at) < STORE_AGAIN {
+            return;
+        }
+        match self.sql.update_dynamic_client(&stored.id, &metadata, now).await {
+            Ok(()) => self.forget(stored.id.as_str()),
+            Err(error) => tracing::warn!(%error, "the metadata of a client could not be stored"),
+        }
+    }
+
+    /// The stored client with this reference, enabled or not.
+    ///
+    /// # Errors
+    /// [`StateError`]
+    pub(super) async fn stored(&self, reference: &str) -> Result<Option<Arc<StoredDynamicClient>>, StateError> {
+        let now = self.clock.now();
+        let found = lock(&self.stored).get(&reference.to_owned()).cloned();
+        if let Some((read_at, stored)) = found
+            && now.saturating_since(read_at) < STORED_FRESH
+        {
+            return Ok(Some(stored));
+        }
+        let Some(stored) = self.sql.dynamic_client(reference).await? else { return Ok(None) };
+        let stored = Arc::new(stored);
+        lock(&self.stored).insert(reference.to_owned(), (now, Arc::clone(&stored)));
+        Ok(Some(stored))
+    }
+
+    /// The `client_id` and the name of a stored client.
+    pub(super) fn label(&self, stored: &StoredDynamicClient) -> ClientLabel {
+        let source = Self::source(&stored.client_id).unwrap_or(DynamicSource::Registration);
+        let metadata = serde_json::from_str(&stored.metadata).ok();
+        let client =
+            metadata.and_then(|it| self.build(it, &stored.client_id, source, NO_SECRET, stored.created_at).ok());
+        let name = client.map(|found| found.client.display_name().to_owned());
+        ClientLabel { name: name.unwrap_or_else(|| stored.client_id.clone()), client_id: stored.client_id.clone() }
+    }
+
+    /// Reads a stored client from the database the next time.
+    pub(super) fn forget(&self, reference: &str) {
+        lock(&self.stored).remove(&reference.to_owned());
+    }
+}
+
+/// The hash of no secret.
+const NO_SECRET: ClientSecretHash = ClientSecretHash::new([0; 32]);
+
+/// The metadata of a client in their stored form; none for a registered client.
+pub fn metadata_json(client: &RegisteredClient) -> Option<String> {
+    serde_json::to_string(&client.client.dynamic.as_ref()?.metadata).ok()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl std::fmt::Debug for DynamicClients {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DynamicClients").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}

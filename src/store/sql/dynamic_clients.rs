@@ -1,0 +1,179 @@
+//! The `dynamic_clients` table: clients that no operator has registered, and that an account has allowed.
+
+use sqlx::{Row, any::AnyRow};
+
+use super::{Sql, SqlError, query};
+use crate::domain::{
+    audit::{AuditEvent, Entry},
+    client::{ClientId, SpaceSeparated},
+    clock::Timestamp,
+    dynamic_client::DynamicSource,
+    ids::AccountId,
+};
+
+/// A stored client that no operator has registered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredDynamicClient {
+    /// The reference, which consents and sessions hold.
+    pub id: ClientId,
+    /// The `client_id` that it sends.
+    pub client_id: String,
+    /// The metadata, as JSON.
+    pub metadata: String,
+    /// When the metadata were fetched.
+    pub fetched_at: Timestamp,
+    /// When an account allowed it for the first time.
+    pub created_at: Timestamp,
+    /// When it was disabled, if it is.
+    pub disabled_at: Option<Timestamp>,
+}
+
+/// A client that an account allows.
+#[derive(Clone, Copy, Debug)]
+pub struct AllowedClient<'a> {
+    /// The reference.
+    pub id: &'a ClientId,
+    /// The `client_id` that it sends.
+    pub client_id: &'a str,
+    /// The metadata, as JSON.
+    pub metadata: &'a str,
+    /// Where the metadata come from.
+    pub source: DynamicSource,
+}
+
+impl Sql {
+    /// The client with this reference, enabled or not.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn dynamic_client(&self, id: &str) -> Result<Option<StoredDynamicClient>, SqlError> {
+        let mut tx = self.begin_read().await?;
+        let sql =
+            "SELECT id, client_id, metadata, fetched_at, created_at, disabled_at FROM dynamic_clients WHERE id = $1";
+        let row = query(sql).bind(id.to_owned()).fetch_optional(&mut *tx).await?;
+        tx.commit().await?;
+        row.as_ref().map(read).transpose()
+    }
+
+    /// All such clients in order of their `client_id`, at most `limit`.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn dynamic_clients(&self, limit: u32) -> Result<Vec<StoredDynamicClient>, SqlError> {
+        let mut tx = self.begin_read().await?;
+        let sql = "SELECT id, client_id, metadata, fetched_at, created_at, disabled_at FROM dynamic_clients \
+                   ORDER BY client_id LIMIT $1";
+        let rows = query(sql).bind(i64::from(limit)).fetch_all(&mut *tx).await?;
+        tx.commit().await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// Stores a client, and that an account allows it these scopes. Returns false, and stores nothing, if the account has allowed `max`
+    /// other such clients.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn allow_dynamic_client(
+        &self,
+        account: AccountId,
+        client: AllowedClient<'_>,
+        scope: &SpaceSeparated,
+        max: u32,
+        now: Timestamp,
+    ) -> Result<bool, SqlError> {
+        let mut tx = self.begin_write().await?;
+        let sql = "SELECT COUNT(*) AS others FROM consents WHERE account_id = $1 AND client_id <> $2 \
+                   AND (client_id LIKE 'url.%' OR client_id LIKE 'dcr.%')";
+        let row = query(sql).bind(account.to_string()).bind(client.id.to_string()).fetch_one(&mut *tx).await?;
+        if row.try_get::<i64, _>("others")? >= i64::from(max) {
+            tx.commit().await?;
+            return Ok(false);
+        }
+        let sql = "INSERT INTO dynamic_clients (id, client_id, metadata, fetched_at, created_at, allowed_at) \
+                   VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (id) DO UPDATE SET metadata = excluded.metadata, \
+                   fetched_at = excluded.fetched_at, allowed_at = excluded.allowed_at";
+        query(sql)
+            .bind(client.id.to_string())
+            .bind(client.client_id.to_owned())
+            .bind(client.metadata.to_owned())
+            .bind(now.as_millis())
+            .bind(now.as_millis())
+            .bind(now.as_millis())
+            .execute(&mut *tx)
+            .await?;
+        // A registration's is long and says nothing.
+        let shown = (client.source == DynamicSource::Document).then_some(client.client_id);
+        self.write_consent(&mut tx, account, (client.id, shown), scope, now).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Replaces the metadata of a client by newer ones.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn update_dynamic_client(&self, id: &ClientId, metadata: &str, now: Timestamp) -> Result<(), SqlError> {
+        let mut tx = self.begin_write().await?;
+        query("UPDATE dynamic_clients SET metadata = $1, fetched_at = $2 WHERE id = $3")
+            .bind(metadata.to_owned())
+            .bind(now.as_millis())
+            .bind(id.to_string())
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Disables or enables such a client. Returns whether there is one.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn set_dynamic_client_disabled(
+        &self,
+        id: &ClientId,
+        disabled: bool,
+        now: Timestamp,
+    ) -> Result<bool, SqlError> {
+        let mut tx = self.begin_write().await?;
+        let (statement, event) = if disabled {
+            let sql = "UPDATE dynamic_clients SET disabled_at = COALESCE(disabled_at, $2) WHERE id = $1";
+            (query(sql).bind(id.to_string()).bind(now.as_millis()), AuditEvent::ClientDisabled)
+        } else {
+            let sql = "UPDATE dynamic_clients SET disabled_at = NULL WHERE id = $1";
+            (query(sql).bind(id.to_string()), AuditEvent::ClientEnabled)
+        };
+        let done = statement.execute(&mut *tx).await?;
+        if done.rows_affected() > 0 {
+            self.record(&mut tx, &Entry::new(now, event).client(id.clone())).await?;
+        }
+        tx.commit().await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Deletes enabled clients that no account allows any more, and that none has allowed since `before`. Returns their number.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn prune_dynamic_clients(&self, before: Timestamp) -> Result<u64, SqlError> {
+        let mut tx = self.begin_write().await?;
+        // A consent that is stored at the same time sets `allowed_at`, which the database compares again after it has waited for the row.
+        let sql = "DELETE FROM dynamic_clients WHERE allowed_at < $1 AND disabled_at IS NULL \
+                   AND NOT EXISTS (SELECT 1 FROM consents WHERE consents.client_id = dynamic_clients.id)";
+        let done = query(sql).bind(before.as_millis()).execute(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(done.rows_affected())
+    }
+}
+
+fn read(row: &AnyRow) -> Result<StoredDynamicClient, SqlError> {
+    let id: String = row.try_get("id")?;
+    let disabled_at: Option<i64> = row.try_get("disabled_at")?;
+    Ok(StoredDynamicClient {
+        client_id: row.try_get("client_id")?,
+        metadata: row.try_get("metadata")?,
+        fetched_at: Timestamp::from_millis(row.try_get("fetched_at")?),
+        created_at: Timestamp::from_millis(row.try_get("created_at")?),
+        disabled_at: disabled_at.map(Timestamp::from_millis),
+        id: ClientId::parse(&id).map_err(|_| SqlError::Corrupt(format!("id of the dynamic client {id:?}")))?,
+    })
+}

@@ -1,0 +1,57 @@
+// The MCP SDK of npm signs in to an MCP server with its own OAuth client. Prints `open URL` for the user's browser and reads the URL at
+// which the browser arrives; then calls a tool, with a fresh token and with a refreshed one.
+import { createInterface } from 'node:readline'
+import { UnauthorizedError } from '@modelcontextprotocol/sdk/client/auth.js'
+import { Client } from '@modelcontextprotocol/sdk/client/index.js'
+import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js'
+import { given } from './lines.mjs'
+
+const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]()
+const state = crypto.randomUUID()
+const saved = {}
+const provider = {
+  redirectUrl: given.redirect_uri,
+  clientMetadataUrl: given.client_metadata_url,
+  clientMetadata: {
+    client_name: 'MCP SDK of npm',
+    redirect_uris: [given.redirect_uri],
+    grant_types: ['authorization_code', 'refresh_token'],
+    response_types: ['code'],
+    token_endpoint_auth_method: given.auth_method,
+  },
+  state: () => state,
+  clientInformation: () => saved.client,
+  saveClientInformation: (client) => { saved.client = client },
+  tokens: () => saved.tokens,
+  saveTokens: (tokens) => { saved.tokens = tokens },
+  codeVerifier: () => saved.verifier,
+  saveCodeVerifier: (verifier) => { saved.verifier = verifier },
+  redirectToAuthorization: (url) => console.log(`open ${url}`),
+}
+
+const connect = async () => {
+  const client = new Client({ name: 'test', version: '1.0.0' })
+  const transport = new StreamableHTTPClientTransport(new URL(given.server), { authProvider: provider })
+  try {
+    await client.connect(transport)
+    return client
+  } catch (error) {
+    if (!(error instanceof UnauthorizedError)) throw error
+    const arrived = new URL((await lines.next()).value)
+    if (arrived.searchParams.get('state') !== state) throw new Error(`another state: ${arrived}`)
+    if (arrived.searchParams.get('iss') !== given.issuer) throw new Error(`another issuer: ${arrived}`)
+    await transport.finishAuth(arrived.searchParams.get('code'))
+    return connect()
+  }
+}
+
+const whoami = async (client) => JSON.parse((await client.callTool({ name: 'whoami' })).content[0].text)
+const client = await connect()
+const first = await whoami(client)
+const before = saved.tokens.refresh_token
+saved.tokens = { ...saved.tokens, access_token: `${saved.tokens.access_token}x` }
+const second = await whoami(client)
+if (saved.tokens.refresh_token === before) throw new Error('the tokens were not refreshed')
+await client.close()
+console.log(`done ${JSON.stringify({ first, second, client_id: saved.client.client_id })}`)
+process.exit(0)

@@ -1,0 +1,536 @@
+//! Client ID metadata documents: apps whose `client_id` is the URL of a document that describes them.
+
+use std::time::Duration;
+
+use latchkey::{
+    crypto::authorization_code::RequestHandle,
+    domain::{client::SpaceSeparated, limit::Quota, session::Origin},
+    service::{
+        authorize::{self, AuthorizeStep},
+        browser_session::{self, BrowserSession},
+        clients::NewClient,
+        dynamic_clients,
+    },
+};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{Browser, Request, claims, error_of, page_of, text, token};
+use crate::{
+    harness::{
+        client::{Answer, PASSWORD},
+        document_server::{DocumentServer, Reply},
+        test_cluster::{Node, ServiceClient, TestCluster},
+    },
+    pages::visitor::{Visitor, actions},
+};
+
+const RESOURCE: &str = "https://mcp.example.com/mcp";
+const PATH: &str = "/apps/helper.json";
+
+/// A cluster whose nodes fetch documents from a server.
+async fn cluster() -> (TestCluster, DocumentServer) {
+    let mut cluster = TestCluster::new();
+    let server = DocumentServer::start().await;
+    server.allow(&mut cluster.config.dynamic_clients);
+    cluster.config.dynamic_clients.scopes =
+        SpaceSeparated::parse(["openid", "profile", "email", "offline_access", "mcp:tools"]).unwrap();
+    cluster.config.dynamic_clients.resources = SpaceSeparated::parse([RESOURCE]).unwrap();
+    (cluster, server)
+}
+
+/// A node with an account, and a browser that has signed in to it.
+async fn node_with_browser(cluster: &TestCluster) -> (Node, Browser) {
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    (node, browser)
+}
+
+/// An authorization request of the app, which returns to its own host.
+fn request(server: &DocumentServer, client_id: &str) -> Request {
+    Request::of(client_id).with("redirect_uri", &server.url("/callback")).with("scope", "openid")
+}
+
+/// The parameters with which a browser arrives at the app.
+#[track_caller]
+fn arrival(server: &DocumentServer, answer: &Answer) -> std::collections::BTreeMap<String, String> {
+    let location = answer.header("location");
+    assert!(location.starts_with(&server.url("/callback?")), "{answer:?}");
+    url::Url::parse(location).unwrap().query_pairs().into_owned().collect()
+}
+
+async fn session(node: &Node, browser: &Browser) -> BrowserSession {
+    let token = browser.cookie.as_ref().unwrap().split_once('=').unwrap().1;
+    browser_session::load(&node.state, token, &Origin::default()).await.unwrap().unwrap()
+}
+
+/// Consents as the page does, and returns the code.
+async fn allow(node: &Node, browser: &Browser, server: &DocumentServer, request: &Request) -> String {
+    let (page, handle) = page_of(node, &browser.authorize(node, request).await);
+    assert_eq!(page, "/account/consent");
+    let parsed = RequestHandle::parse(&handle).unwrap();
+    authorize::consent(&node.state, &parsed, &session(node, browser).await).await.unwrap();
+    let answer = browser.get(node, &format!("/oauth2/authorize?request={handle}")).await;
+    arrival(server, &answer).remove("code").unwrap()
+}
+
+/// Calls the token endpoint as a public client.
+async fn token_as(node: &Node, client_id: &str, form: &[(&str, &str)]) -> Answer {
+    let form: Vec<_> = form.iter().copied().chain([("client_id", client_id)]).collect();
+    node.send(node.request(Method::POST, "/oauth2/token").form(&form)).await
+}
+
+async fn exchange(node: &Node, server: &DocumentServer, client_id: &str, code: &str) -> Answer {
+    let redirect_uri = server.url("/callback");
+    let form = [
+        ("grant_type", "authorization_code"),
+        ("code", code),
+        ("redirect_uri", redirect_uri.as_str()),
+        ("code_verifier", super::VERIFIER),
+    ];
+    token_as(node, client_id, &form).await
+}
+
+async fn refresh(node: &Node, client_id: &str, tokens: &Value) -> Answer {
+    let form = [("grant_type", "refresh_token"), ("refresh_token", text(tokens, "refresh_token"))];
+    token_as(node, client_id, &form).await
+}
+
+/// The tokens of an app that the browser's user allows.
+async fn sign_in(node: &Node, browser: &Browser, server: &DocumentServer, client_id: &str) -> Value {
+    let code = allow(node, browser, server, &request(server, client_id)).await;
+    exchange(node, server, client_id, &code).await.expect(200).json()
+}
+
+/// The message of the page that refuses a request. It leads nowhere else.
+#[track_caller]
+fn refusal(answer: &Answer) -> &str {
+    assert_eq!((answer.status.as_u16(), answer.header("location")), (400, ""), "{answer:?}");
+    answer.text.as_str()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn user_signs_in_through_the_pages_to_an_app_that_nobody_registered() {
+    let (cluster, server) = cluster().await;
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let client_id = server.app(PATH, &[]);
+    let mut visitor = Visitor::new(&node);
+    let path = |answer: &Answer| answer.header("location").replace(&node.state.config.issuer, "");
+    let form = |page: &Answer, prefix: &str| {
+        actions(page).into_iter().find(|action| action.starts_with(prefix)).unwrap_or_else(|| panic!("{page:?}"))
+    };
+    let query = request(&server, &client_id).query();
+    let sent = visitor.open(&format!("/oauth2/authorize?{query}")).await.expect(303);
+    let page = visitor.open(&path(&sent)).await.expect(200);
+    let fields = [("identifier", "ada"), ("password", PASSWORD)];
+    let right = visitor.submit(&form(&page, "/account/sign-in"), &fields).await.expect(303);
+    let asked = visitor.open(&path(&right)).await.expect(303);
+    let page = visitor.open(&path(&asked)).await.expect(200);
+    assert!(page.text.contains("The Helper"), "{}", page.text);
+    assert!(page.text.contains("does not know this app. Continue only if you trust localhost."), "{}", page.text);
+    assert!(!page.text.contains("runs on your device"), "{}", page.text);
+    let allowed = visitor.submit(&form(&page, "/account/consent"), &[("decision", "allow")]).await.expect(303);
+    let back = visitor.open(&path(&allowed)).await.expect(303);
+    let code = arrival(&server, &back).remove("code").unwrap();
+    exchange(&node, &server, &client_id, &code).await.expect(200);
+    assert_eq!(server.requests(PATH), 1, "the document is cached");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn url_is_the_client_id_in_tokens_and_lists() {
+    let (cluster, server) = cluster().await;
+    let (node, browser) = node_with_browser(&cluster).await;
+    let other = cluster.node().await;
+    let client_id = server.app(PATH, &[("post_logout_redirect_uris", json!([server.url("/bye")]))]);
+    let service = cluster
+        .service_client_with(NewClient {
+            name: "mcp-server".to_owned(),
+            audiences: vec![RESOURCE.to_owned(), "latchkey".to_owned()],
+            ..NewClient::default()
+        })
+        .await;
+    let request = request(&server, &client_id).with("scope", "openid email mcp:tools").and("resource", RESOURCE);
+    let code = allow(&node, &browser, &server, &request).await;
+    // Another node has neither fetched the document nor seen the user.
+    let tokens = exchange(&other, &server, &client_id, &code).await.expect(200).json();
+    let access = claims(text(&tokens, "access_token"));
+    assert_eq!(access["client_id"], client_id.as_str());
+    assert_eq!(access["aud"], json!([RESOURCE, cluster.config.issuer]));
+    assert_eq!(claims(text(&tokens, "id_token"))["aud"], client_id.as_str());
+    let introspect = node
+        .request(Method::POST, "/oauth2/introspect")
+        .form(&[("token", text(&tokens, "access_token"))])
+        .basic_auth(&service.id, Some(&service.secret));
+    let active = node.send(introspect).await.expect(200).json();
+    assert_eq!((&active["active"], &active["client_id"]), (&json!(true), &json!(client_id)));
+    let refreshed = refresh(&node, &client_id, &tokens).await.expect(200).json();
+    assert_eq!(claims(text(&refreshed, "access_token"))["client_id"], client_id.as_str());
+    assert_eq!(claims(text(&refreshed, "id_token"))["aud"], client_id.as_str());
+
+    let own = node.login("ada").await;
+    let sessions = node.get("/v1/sessions", &own.access).await.expect(200).json();
+    let apps = sessions["sessions"].as_array().unwrap();
+    let app = apps.iter().find(|session| !session["client_id"].is_null()).unwrap();
+    assert_eq!((&app["client_id"], &app["app"]), (&json!(client_id), &json!("The Helper")));
+    let consents = other.get("/v1/me/consents", &own.access).await.expect(200).json();
+    assert_eq!((&consents["apps"][0]["client_id"], &consents["apps"][0]["sessions"]), (&json!(client_id), &json!(1)));
+
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    query.append_pair("id_token_hint", text(&refreshed, "id_token"));
+    query.append_pair("client_id", &client_id);
+    query.append_pair("post_logout_redirect_uri", &server.url("/bye"));
+    let bye = browser.get(&node, &format!("/oauth2/logout?{}", query.finish())).await.expect(303);
+    assert_eq!(bye.header("location"), server.url("/bye"));
+    assert_eq!(error_of(&refresh(&other, &client_id, &refreshed).await), (400, "invalid_grant".to_owned()));
+    node.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn consent_to_an_app_is_withdrawn_by_its_url_and_its_row_deleted_a_day_later() {
+    let (cluster, server) = cluster().await;
+    let (node, browser) = node_with_browser(&cluster).await;
+    let client_id = server.app(PATH, &[]);
+    let tokens = sign_in(&node, &browser, &server, &client_id).await;
+    // Asked once for a host of its own, and each time on the user's device, where any program could be the app.
+    let again = browser.authorize(&node, &request(&server, &client_id)).await;
+    assert!(arrival(&server, &again).contains_key("code"));
+    let on_device = request(&server, &client_id).with("redirect_uri", "http://127.0.0.1:4711/callback");
+    for _ in 0..2 {
+        let (page, handle) = page_of(&node, &browser.authorize(&node, &on_device).await);
+        assert_eq!(page, "/account/consent");
+        let mut visitor = Visitor::new(&node);
+        let (name, value) = browser.cookie.as_ref().unwrap().split_once('=').unwrap();
+        visitor.cookies.insert(name.to_owned(), value.to_owned());
+        let page = visitor.open(&format!("{page}?request={handle}")).await.expect(200);
+        assert!(page.text.contains("runs on your device"), "{}", page.text);
+        let parsed = RequestHandle::parse(&handle).unwrap();
+        authorize::consent(&node.state, &parsed, &session(&node, &browser).await).await.unwrap();
+    }
+    cluster.advance(Duration::from_hours(25));
+    assert_eq!(dynamic_clients::prune(&node.state).await.unwrap(), 0, "still allowed");
+    let own = node.login("ada").await;
+    let encoded: String = url::form_urlencoded::byte_serialize(client_id.as_bytes()).collect();
+    node.delete(&format!("/v1/me/consents/{encoded}"), &own.access).await.expect(204);
+    assert_eq!(node.state.sql.dynamic_clients(10).await.unwrap().len(), 1);
+    assert_eq!(dynamic_clients::prune(&node.state).await.unwrap(), 1);
+    assert_eq!(error_of(&refresh(&node, &client_id, &tokens).await).0, 401);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn client_that_lies_in_its_document_is_refused_on_a_page() {
+    let (cluster, server) = cluster().await;
+    let (node, browser) = node_with_browser(&cluster).await;
+    for (number, change) in [
+        ("client_id", json!("https://trusted.example/client.json")),
+        ("client_id", Value::Null),
+        ("redirect_uris", json!(["https://evil.example/callback"])),
+        ("redirect_uris", json!([server.url("/callback"), "https://evil.example/callback"])),
+        ("redirect_uris", Value::Null),
+        ("client_secret", json!("a secret that everyone can read")),
+        ("token_endpoint_auth_method", json!("client_secret_basic")),
+        ("token_endpoint_auth_method", json!("private_key_jwt")),
+        ("jwks", json!("no set")),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let client_id = server.app(&format!("/lie{number}"), &[change.clone()]);
+        let answer = browser.authorize(&node, &request(&server, &client_id)).await;
+        assert!(refusal(&answer).contains("its content is not valid"), "{change:?} {answer:?}");
+    }
+    server.set(
+        "/twice",
+        Reply::with("200 OK", &["Content-Type: application/json"], br#"{"client_id":"a","client_id":"b"}"#),
+    );
+    let answer = browser.authorize(&node, &request(&server, &server.url("/twice"))).await;
+    assert!(refusal(&answer).contains("it is not valid JSON"), "{answer:?}");
+    // An honest document, and a request that wants the answer elsewhere.
+    let client_id = server.app(PATH, &[]);
+    for elsewhere in [
+        "https://evil.example/callback".to_owned(),
+        format!("{}.evil.example/callback", server.origin()),
+        format!("{}@evil.example/callback", server.origin()),
+        server.url("/callback/../evil"),
+        server.url("/callback?next=https://evil.example"),
+        server.url("/callback#x"),
+        "http://127.0.0.1@evil.example/callback".to_owned(),
+        "http://127.0.0.1.evil.example/callback".to_owned(),
+    ] {
+        let request = request(&server, &client_id).with("redirect_uri", &elsewhere);
+        let answer = browser.authorize(&node, &request).await;
+        assert!(refusal(&answer).contains("not registered for the client"), "{elsewhere} {answer:?}");
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn url_in_another_form_is_no_client_id() {
+    let (cluster, server) = cluster().await;
+    let (node, browser) = node_with_browser(&cluster).await;
+    server.app(PATH, &[]);
+    let port = server.port;
+    for client_id in [
+        format!("https://127.0.0.1:{port}{PATH}"),
+        format!("https://2130706433:{port}{PATH}"),
+        format!("https://[::ffff:127.0.0.1]:{port}{PATH}"),
+        format!("https://user@localhost:{port}{PATH}"),
+        format!("https://user:pass@localhost:{port}{PATH}"),
+        format!("https://LOCALHOST:{port}{PATH}"),
+        format!("https://localhost.:{port}{PATH}"),
+        format!("https://localhost:{port}/apps/../apps/helper.json"),
+        format!("https://localhost:{port}/apps/%2e%2e/apps/helper.json"),
+        format!("https://localhost:{port}{PATH}#fragment"),
+        format!("https://localhost:{port}/{}", "x".repeat(512)),
+    ] {
+        let answer = browser.authorize(&node, &request(&server, &client_id)).await;
+        assert!(refusal(&answer).contains("its address is not allowed"), "{client_id} {answer:?}");
+    }
+    for client_id in [format!("http://localhost:{port}{PATH}"), format!("HTTPS://localhost:{port}{PATH}")] {
+        let answer = browser.authorize(&node, &request(&server, &client_id)).await;
+        assert!(refusal(&answer).contains("names no client"), "{client_id} {answer:?}");
+    }
+    assert_eq!(server.requests(PATH), 0);
+    // What a fetch found is no matter for strangers.
+    let unreachable = browser.authorize(&node, &request(&server, "https://localhost:1/client.json")).await;
+    let missing = browser.authorize(&node, &request(&server, &server.url("/missing"))).await;
+    assert_eq!(refusal(&unreachable), refusal(&missing));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn document_that_changes_during_a_sign_in_counts_when_it_is_fetched_again() {
+    let (cluster, server) = cluster().await;
+    let (node, browser) = node_with_browser(&cluster).await;
+    let client_id = server.app(PATH, &[]);
+    // Between the request and the consent: the redirect URI is gone.
+    let (_, handle) = page_of(&node, &browser.authorize(&node, &request(&server, &client_id)).await);
+    server.app(PATH, &[("redirect_uris", json!([server.url("/other")]))]);
+    browser.get(&node, &format!("/oauth2/authorize?request={handle}")).await.expect(303);
+    cluster.advance(Duration::from_mins(61));
+    let (_, handle) = {
+        let fresh = request(&server, &client_id).with("redirect_uri", &server.url("/other"));
+        page_of(&node, &browser.authorize(&node, &fresh).await)
+    };
+    let old = browser.authorize(&node, &request(&server, &client_id)).await;
+    assert!(refusal(&old).contains("not registered for the client"));
+    let answer = browser.get(&node, &format!("/oauth2/authorize?request={handle}")).await;
+    assert_eq!(page_of(&node, &answer).0, "/account/consent");
+    // Between the code and the token: the app now authenticates with a key, which a thief of the code does not have.
+    server.app(PATH, &[]);
+    cluster.advance(Duration::from_mins(61));
+    let tokens = sign_in(&node, &browser, &server, &client_id).await;
+    let code = {
+        let answer = browser.authorize(&node, &request(&server, &client_id)).await;
+        arrival(&server, &answer).remove("code").unwrap()
+    };
+    let jwks = json!({ "keys": [serde_json::from_str::<Value>(KEY).unwrap()] });
+    server.app(PATH, &[("token_endpoint_auth_method", json!("private_key_jwt")), ("jwks", jwks)]);
+    let other = cluster.node().await;
+    assert_eq!(error_of(&exchange(&other, &server, &client_id, &code).await), (401, "invalid_client".to_owned()));
+    assert_eq!(error_of(&refresh(&other, &client_id, &tokens).await), (401, "invalid_client".to_owned()));
+    node.stop().await;
+    other.stop().await;
+}
+
+/// A P-256 public key.
+const KEY: &str = r#"{"kty":"EC","crv":"P-256","x":"84rkm03SNtz-8SfQKfqlYCibjywbYmxhajaOnXrAjaQ","y":"VH8u-J3Vf_THE5qPKPBBr3uvhJ_NaNAhubD_G0nS55E"}"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn document_is_fetched_once_for_many_and_again_when_its_time_has_passed() {
+    let (cluster, server) = cluster().await;
+    let (node, browser) = node_with_browser(&cluster).await;
+    let client_id = server.app(PATH, &[]);
+    let many = (0..16).map(|_| {
+        let (browser, node, request) = (browser.clone(), &node, request(&server, &client_id));
+        async move { browser.authorize(node, &request).await.status }
+    });
+    let statuses = futures_util::future::join_all(many).await;
+    assert!(statuses.iter().all(|status| *status == 303), "{statuses:?}");
+    assert_eq!(server.requests(PATH), 1);
+    // The response's own time, between a minute and a day.
+    for (header, after) in [("max-age=1", 61), ("max-age=600", 601), ("no-store", 61), ("max-age=99999999", 86_401)] {
+        let document = json!({ "client_id": client_id, "redirect_uris": [server.url("/callback")] }).to_string();
+        let header = format!("Cache-Control: {header}");
+        server.set(PATH, Reply::with("200 OK", &["Content-Type: application/json", &header], document.as_bytes()));
+        cluster.advance(Duration::from_hours(25));
+        let browser = Browser::signed_in(&node, "ada").await;
+        let before = server.requests(PATH);
+        for (seconds, fetched) in [(0, 1), (after - 2, 1), (2, 2)] {
+            cluster.advance(Duration::from_secs(seconds));
+            browser.authorize(&node, &request(&server, &client_id)).await.expect(303);
+            assert_eq!(server.requests(PATH) - before, fetched, "{header}");
+        }
+    }
+    // A failure is remembered for ten seconds.
+    let broken = server.url("/broken");
+    for (seconds, fetched) in [(0, 1), (9, 1), (2, 2)] {
+        cluster.advance(Duration::from_secs(seconds));
+        refusal(&browser.authorize(&node, &request(&server, &broken)).await);
+        assert_eq!(server.requests("/broken"), fetched);
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn endpoints_other_than_authorize_fetch_nothing_for_strangers() {
+    let (cluster, server) = cluster().await;
+    let (node, _) = node_with_browser(&cluster).await;
+    let client_id = server.app(PATH, &[]);
+    let form = [("grant_type", "refresh_token"), ("refresh_token", "lk_rt_x")];
+    assert_eq!(error_of(&token_as(&node, &client_id, &form).await), (401, "invalid_client".to_owned()));
+    let with_secret = ServiceClient { id: client_id.clone(), secret: "x".to_owned() };
+    assert_eq!(error_of(&token(&node, &with_secret, &form).await), (401, "invalid_client".to_owned()));
+    let revoke = [("token", "lk_rt_x"), ("client_id", client_id.as_str())];
+    node.send(node.request(Method::POST, "/oauth2/revoke").form(&revoke)).await;
+    let encoded: String = url::form_urlencoded::byte_serialize(client_id.as_bytes()).collect();
+    node.get(&format!("/oauth2/logout?client_id={encoded}&post_logout_redirect_uri=https%3A%2F%2Fx.example"), "").await;
+    assert_eq!(server.requests(PATH), 0);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_survive_a_host_that_does_not_answer_and_end_with_its_document() {
+    let (cluster, server) = cluster().await;
+    let (node, browser) = node_with_browser(&cluster).await;
+    let client_id = server.app(PATH, &[]);
+    let tokens = sign_in(&node, &browser, &server, &client_id).await;
+    server.set(PATH, Reply::with("503 Service Unavailable", &[], b""));
+    cluster.advance(Duration::from_hours(2));
+    let tokens = refresh(&node, &client_id, &tokens).await.expect(200).json();
+    assert_eq!(server.requests(PATH), 2);
+    // A new sign-in needs the document.
+    refusal(&browser.authorize(&node, &request(&server, &client_id)).await);
+    server.set(PATH, Reply::with("410 Gone", &[], b""));
+    cluster.advance(Duration::from_secs(11));
+    assert_eq!(error_of(&refresh(&node, &client_id, &tokens).await), (401, "invalid_client".to_owned()));
+    server.app(PATH, &[]);
+    cluster.advance(Duration::from_secs(11));
+    let tokens = refresh(&node, &client_id, &tokens).await.expect(200).json();
+    server.set(PATH, Reply::with("503 Service Unavailable", &[], b""));
+    cluster.advance(Duration::from_hours(8 * 24));
+    assert_eq!(error_of(&refresh(&node, &client_id, &tokens).await), (401, "invalid_client".to_owned()), "too stale");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operator_disables_an_app_by_its_url() {
+    let (cluster, server) = cluster().await;
+    let (node, browser) = node_with_browser(&cluster).await;
+    let client_id = server.app(PATH, &[]);
+    let tokens = sign_in(&node, &browser, &server, &client_id).await;
+    let sql = cluster.sql().await;
+    latchkey::service::clients::disable(&cluster.clock, &sql, &client_id).await.unwrap();
+    cluster.advance(Duration::from_secs(6));
+    assert_eq!(error_of(&refresh(&node, &client_id, &tokens).await), (401, "invalid_client".to_owned()));
+    refusal(&browser.authorize(&node, &request(&server, &client_id)).await);
+    latchkey::service::clients::enable(&cluster.clock, &sql, &client_id).await.unwrap();
+    cluster.advance(Duration::from_secs(6));
+    refresh(&node, &client_id, &tokens).await.expect(200);
+    sql.close().await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn number_of_fetches_and_of_apps_is_limited() {
+    let (mut cluster, server) = cluster().await;
+    cluster.config.limits.client_document_per_address = Some(Quota { count: 3, window: Duration::from_mins(5) });
+    cluster.config.dynamic_clients.max_per_account = 2;
+    let (node, browser) = node_with_browser(&cluster).await;
+    for number in 0..2 {
+        let client_id = server.app(&format!("/app{number}"), &[]);
+        sign_in(&node, &browser, &server, &client_id).await;
+    }
+    let third = server.app("/app2", &[]);
+    let (page, handle) = page_of(&node, &browser.authorize(&node, &request(&server, &third)).await);
+    let mut visitor = Visitor::new(&node);
+    let (name, value) = browser.cookie.as_ref().unwrap().split_once('=').unwrap();
+    visitor.cookies.insert(name.to_owned(), value.to_owned());
+    let page = visitor.open(&format!("{page}?request={handle}")).await.expect(200);
+    let action = actions(&page).into_iter().find(|action| action.starts_with("/account/consent")).unwrap();
+    let refused = visitor.submit(&action, &[("decision", "allow")]).await.expect(409);
+    assert!(refused.text.contains("too many apps"), "{}", refused.text);
+    assert_eq!(node.state.sql.dynamic_clients(10).await.unwrap().len(), 2);
+    // Known documents are free, unknown ones are not.
+    browser.authorize(&node, &request(&server, &third)).await.expect(303);
+    let limited = browser.authorize(&node, &request(&server, &server.app("/app3", &[]))).await;
+    assert_eq!(limited.status, 429, "{limited:?}");
+    assert_eq!(server.requests("/app3"), 0);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn documents_are_off_by_default_and_limited_to_allowed_hosts() {
+    let (mut cluster, server) = cluster().await;
+    let client_id = server.app(PATH, &[]);
+    cluster.config.dynamic_clients.allowed_hosts = vec![".example.com".to_owned()];
+    let (node, browser) = node_with_browser(&cluster).await;
+    let answer = browser.authorize(&node, &request(&server, &client_id)).await;
+    assert!(refusal(&answer).contains("its host is not allowed"), "{answer:?}");
+    let metadata = node.get("/.well-known/openid-configuration", "").await.json();
+    assert_eq!(metadata["client_id_metadata_document_supported"], true);
+    node.stop().await;
+    cluster.config.dynamic_clients = TestCluster::new().config.dynamic_clients;
+    let node = cluster.node().await;
+    let answer = browser.authorize(&node, &request(&server, &client_id)).await;
+    assert!(refusal(&answer).contains("names no client"), "{answer:?}");
+    let metadata = node.get("/.well-known/oauth-authorization-server", "").await.json();
+    let absent = |name: &str| metadata.get(name).is_none();
+    assert!(absent("client_id_metadata_document_supported") && absent("registration_endpoint"), "{metadata}");
+    assert_eq!(server.requests(PATH), 0);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn app_gets_tokens_for_the_resource_that_it_names_only() {
+    let (cluster, server) = cluster().await;
+    let (node, browser) = node_with_browser(&cluster).await;
+    let client_id = server.app(PATH, &[("scope", json!("mcp:tools admin"))]);
+    let narrow = request(&server, &client_id).with("scope", "mcp:tools").and("resource", RESOURCE);
+    let code = allow(&node, &browser, &server, &narrow).await;
+    let tokens = exchange(&node, &server, &client_id, &code).await.expect(200).json();
+    let access = claims(text(&tokens, "access_token"));
+    assert_eq!((&access["aud"], &access["scope"]), (&json!(RESOURCE), &json!("mcp:tools")));
+    // Without a resource, the token is for this service, and not for all that such apps may request.
+    let none = narrow.without("resource");
+    let answer = browser.authorize(&node, &none).await;
+    let code = arrival(&server, &answer).remove("code").unwrap();
+    let tokens = exchange(&node, &server, &client_id, &code).await.expect(200).json();
+    assert_eq!(claims(text(&tokens, "access_token"))["aud"], json!(cluster.config.issuer));
+    for (name, value, error) in
+        [("resource", "https://other.example/mcp", "invalid_target"), ("scope", "admin", "invalid_scope")]
+    {
+        let answer = browser.authorize(&node, &none.with(name, value)).await;
+        assert_eq!(arrival(&server, &answer)["error"], error);
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn code_of_one_app_is_of_no_use_to_another() {
+    let (cluster, server) = cluster().await;
+    let (node, browser) = node_with_browser(&cluster).await;
+    let (honest, attacker) = (server.app(PATH, &[]), server.app("/attacker.json", &[]));
+    sign_in(&node, &browser, &server, &attacker).await;
+    let tokens = sign_in(&node, &browser, &server, &honest).await;
+    let answer = browser.authorize(&node, &request(&server, &honest)).await;
+    let response = arrival(&server, &answer);
+    // The issuer tells an app that uses several providers where the code comes from (RFC 9207).
+    assert_eq!(response["iss"], cluster.config.issuer);
+    let stolen = exchange(&node, &server, &attacker, &response["code"]).await;
+    assert_eq!(error_of(&stolen), (400, "invalid_grant".to_owned()));
+    assert_eq!(error_of(&refresh(&node, &attacker, &tokens).await), (400, "invalid_grant".to_owned()));
+    refresh(&node, &honest, &tokens).await.expect(200);
+    let step = {
+        let (_, handle) =
+            page_of(&node, &browser.authorize(&node, &request(&server, &honest).with("prompt", "consent")).await);
+        let parsed = RequestHandle::parse(&handle).unwrap();
+        authorize::pending(&node.state, &parsed, Some(&session(&node, &browser).await)).await.unwrap().step
+    };
+    assert_eq!(step, Some(AuthorizeStep::Consent));
+    node.stop().await;
+}

@@ -1,0 +1,230 @@
+//! Dynamic client registration (RFC 7591): apps that register themselves, without anything being stored.
+
+use std::time::Duration;
+
+use latchkey::{
+    crypto::authorization_code::RequestHandle,
+    domain::{limit::Quota, secret::SecretText, session::Origin},
+    service::{authorize, browser_session},
+};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{Browser, CALLBACK, Request, claims, error_of, exchange, page_of, refresh, response_of, text};
+use crate::harness::{
+    client::Answer,
+    test_cluster::{Node, ServiceClient, TestCluster},
+};
+
+fn cluster() -> TestCluster {
+    let mut cluster = TestCluster::new();
+    cluster.config.dynamic_clients.registration = true;
+    cluster
+}
+
+async fn register(node: &Node, metadata: Value) -> Answer {
+    node.send(node.request(Method::POST, "/oauth2/register").json(&metadata)).await
+}
+
+/// Registers an app that authenticates by this method.
+async fn app(node: &Node, method: &str) -> ServiceClient {
+    let metadata = json!({
+        "client_name": "The Helper",
+        "redirect_uris": [CALLBACK],
+        "grant_types": ["authorization_code", "refresh_token"],
+        "token_endpoint_auth_method": method,
+        "software_version": "ignored",
+    });
+    let registered = register(node, metadata).await.expect(201).json();
+    assert_eq!(registered["token_endpoint_auth_method"], method);
+    let secret = registered["client_secret"].as_str().unwrap_or_default().to_owned();
+    ServiceClient { id: text(&registered, "client_id").to_owned(), secret }
+}
+
+/// The code for an app that the browser's user allows.
+async fn allow(node: &Node, browser: &Browser, client_id: &str) -> String {
+    let (page, handle) = page_of(node, &browser.authorize(node, &Request::of(client_id)).await);
+    assert_eq!(page, "/account/consent");
+    let cookie = browser.cookie.as_ref().unwrap().split_once('=').unwrap().1;
+    let session = browser_session::load(&node.state, cookie, &Origin::default()).await.unwrap().unwrap();
+    authorize::consent(&node.state, &RequestHandle::parse(&handle).unwrap(), &session).await.unwrap();
+    let answer = browser.get(node, &format!("/oauth2/authorize?request={handle}")).await;
+    response_of(&answer).remove("code").unwrap()
+}
+
+/// Calls the token endpoint with the secret in the form.
+async fn token_by_post(node: &Node, client: &ServiceClient, form: &[(&str, &str)]) -> Answer {
+    let credentials = [("client_id", client.id.as_str()), ("client_secret", client.secret.as_str())];
+    let form: Vec<_> = form.iter().copied().chain(credentials).filter(|(_, value)| !value.is_empty()).collect();
+    node.send(node.request(Method::POST, "/oauth2/token").form(&form)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn registered_app_signs_its_user_in_and_is_stored_with_the_consent() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    let other = cluster.node().await;
+    for method in ["none", "client_secret_basic", "client_secret_post"] {
+        let app = app(&node, method).await;
+        assert_eq!(app.secret.is_empty(), method == "none");
+        let stored = || async { node.state.sql.dynamic_clients(10).await.unwrap() };
+        assert!(stored().await.iter().all(|client| client.client_id != app.id), "nothing is stored before the consent");
+        let code = allow(&node, &browser, &app.id).await;
+        assert!(stored().await.iter().any(|client| client.client_id == app.id));
+        let form = [
+            ("grant_type", "authorization_code"),
+            ("code", code.as_str()),
+            ("redirect_uri", CALLBACK),
+            ("code_verifier", super::VERIFIER),
+        ];
+        let tokens = match method {
+            "client_secret_basic" => exchange(&other, &app, &code).await,
+            _ => token_by_post(&other, &app, &form).await,
+        };
+        let tokens = tokens.expect(200).json();
+        assert_eq!(claims(text(&tokens, "access_token"))["client_id"], app.id.as_str());
+        assert_eq!(claims(text(&tokens, "id_token"))["aud"], app.id.as_str());
+        // By another method or with another secret, the client is refused.
+        let form = [("grant_type", "refresh_token"), ("refresh_token", text(&tokens, "refresh_token"))];
+        let wrong = ServiceClient { secret: "lk_cs_wrong".to_owned(), ..app.clone() };
+        assert_eq!(
+            error_of(&token_by_post(&node, &wrong, &form).await),
+            (401, "invalid_client".to_owned()),
+            "{method}"
+        );
+        if method == "client_secret_basic" {
+            assert_eq!(error_of(&token_by_post(&node, &app, &form).await), (401, "invalid_client".to_owned()));
+            let without = ServiceClient { secret: String::new(), ..app.clone() };
+            assert_eq!(error_of(&refresh(&node, &without, form[1].1).await), (401, "invalid_client".to_owned()));
+            refresh(&node, &app, form[1].1).await.expect(200);
+        } else {
+            token_by_post(&node, &app, &form).await.expect(200);
+        }
+    }
+    node.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metadata_that_rfc_7591_or_this_service_refuses_get_its_errors() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    let (redirect, metadata) = ("invalid_redirect_uri", "invalid_client_metadata");
+    for (change, error) in [
+        (json!({ "redirect_uris": null }), redirect),
+        (json!({ "redirect_uris": [] }), redirect),
+        (json!({ "redirect_uris": ["http://app.example.com/cb"] }), redirect),
+        (json!({ "redirect_uris": ["javascript:alert(1)"] }), redirect),
+        (json!({ "redirect_uris": ["https://app.example.com/cb#x"] }), redirect),
+        (
+            json!({ "redirect_uris": ["com.example.app:/cb"], "token_endpoint_auth_method": "client_secret_post" }),
+            redirect,
+        ),
+        (json!({ "token_endpoint_auth_method": "tls_client_auth" }), metadata),
+        (json!({ "token_endpoint_auth_method": "private_key_jwt" }), metadata),
+        (json!({ "token_endpoint_auth_method": "private_key_jwt", "jwks": { "keys": [] } }), metadata),
+        (json!({ "grant_types": ["client_credentials"] }), metadata),
+        (json!({ "response_types": ["token"] }), metadata),
+        (json!({ "scope": "a \"b\"" }), metadata),
+        (json!({ "client_name": 1 }), metadata),
+        (json!({ "client_name": "x".repeat(2000) }), metadata),
+        (
+            json!({ "redirect_uris": (0..9).map(|n| format!("https://app.example.com/{n}/{}", "x".repeat(300))).collect::<Vec<_>>() }),
+            metadata,
+        ),
+    ] {
+        let mut members = json!({ "redirect_uris": [CALLBACK], "token_endpoint_auth_method": "none" });
+        members.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        assert_eq!(error_of(&register(&node, members).await), (400, error.to_owned()), "{change}");
+    }
+    for (content_type, body) in [
+        ("application/json", "[]"),
+        ("application/json", "{"),
+        ("application/json", r#"{"redirect_uris":[],"redirect_uris":["https://app.example.com/"]}"#),
+        ("application/x-www-form-urlencoded", "redirect_uris=https://app.example.com/"),
+    ] {
+        let request = node.request(Method::POST, "/oauth2/register").header("content-type", content_type);
+        assert_eq!(error_of(&node.send(request.body(body)).await), (400, metadata.to_owned()), "{body}");
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forged_or_changed_client_id_is_unknown() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    let app = app(&node, "none").await;
+    let (content, mac) = app.id.rsplit_once('.').unwrap();
+    for id in [
+        content.to_owned(),
+        format!("{content}."),
+        format!("{content}A.{mac}"),
+        format!("{content}.{}", "A".repeat(22)),
+    ] {
+        let answer = browser.authorize(&node, &Request::of(&id)).await;
+        assert!(answer.status == 400 && answer.text.contains("names no client"), "{answer:?}");
+        let unknown = ServiceClient { id, secret: String::new() };
+        assert_eq!(error_of(&refresh(&node, &unknown, "lk_rt_x").await), (401, "invalid_client".to_owned()));
+    }
+    // An open redirect would be to any other address.
+    let elsewhere = Request::of(&app.id).with("redirect_uri", "https://evil.example/callback");
+    let answer = browser.authorize(&node, &elsewhere).await;
+    assert!(answer.status == 400 && answer.header("location").is_empty(), "{answer:?}");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn registration_is_limited_off_by_default_and_ends_with_its_setting() {
+    let mut cluster = cluster();
+    cluster.config.limits.client_registration_per_address = Some(Quota { count: 2, window: Duration::from_hours(1) });
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    let metadata = node.get("/.well-known/oauth-authorization-server", "").await.json();
+    assert_eq!(metadata["registration_endpoint"], format!("{}/oauth2/register", cluster.config.issuer));
+    let app = app(&node, "none").await;
+    let code = allow(&node, &browser, &app.id).await;
+    let tokens = exchange(&node, &app, &code).await.expect(200).json();
+    register(&node, json!({ "redirect_uris": [CALLBACK] })).await.expect(201);
+    assert_eq!(register(&node, json!({ "redirect_uris": [CALLBACK] })).await.status, 429);
+    node.stop().await;
+    cluster.config.dynamic_clients.registration = false;
+    let node = cluster.node().await;
+    assert_eq!(register(&node, json!({ "redirect_uris": [CALLBACK] })).await.problem().0, 404);
+    let refused = refresh(&node, &app, text(&tokens, "refresh_token")).await;
+    assert_eq!(error_of(&refused), (401, "invalid_client".to_owned()));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn app_stays_registered_while_the_secret_of_the_service_is_rotated() {
+    let mut cluster = cluster();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let app = app(&node, "client_secret_basic").await;
+    node.stop().await;
+    let former =
+        std::mem::replace(&mut cluster.config.secrets.current, SecretText::from("another secret that is long enough"));
+    cluster.config.secrets.previous = vec![former];
+    let node = cluster.node().await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    let code = allow(&node, &browser, &app.id).await;
+    exchange(&node, &app, &code).await.expect(200);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_of_redirect_uris_can_be_limited() {
+    let mut cluster = cluster();
+    cluster.config.dynamic_clients.allowed_hosts = vec!["app.example.com".to_owned()];
+    let node = cluster.node().await;
+    app(&node, "none").await;
+    register(&node, json!({ "redirect_uris": ["http://127.0.0.1/cb"] })).await.expect(201);
+    let refused = register(&node, json!({ "redirect_uris": [CALLBACK, "https://evil.example/cb"] })).await;
+    assert_eq!(error_of(&refused), (400, "invalid_redirect_uri".to_owned()));
+    node.stop().await;
+}

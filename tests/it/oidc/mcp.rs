@@ -1,0 +1,175 @@
+//! The MCP SDKs of npm and PyPI, unmodified, against an MCP server that trusts Latchkey: discovery by protected resource metadata (RFC 9728),
+//! the resource parameter (RFC 8707), and a client that nobody registered. The user goes through the real pages.
+
+use std::{fs, path::Path, process::Stdio};
+
+use latchkey::{
+    domain::{client::SpaceSeparated, clock::Clock},
+    service::clients::NewClient,
+};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
+    process::{Child, ChildStdin, ChildStdout, Command},
+};
+
+use crate::{
+    harness::{
+        client::{Answer, PASSWORD},
+        document_server::DocumentServer,
+        guard,
+        test_cluster::{Node, TestCluster},
+    },
+    interop,
+    pages::visitor::{Visitor, actions},
+};
+
+/// A program of tests/interop, which ends when dropped.
+struct Program {
+    name: &'static str,
+    _child: Child,
+    input: ChildStdin,
+    output: Lines<BufReader<ChildStdout>>,
+    _folder: tempfile::TempDir,
+}
+
+impl Program {
+    fn start(name: &'static str, given: &Value) -> Self {
+        let folder = interop::folder();
+        let (from, to) =
+            (Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/js"), folder.path().join("latchkey-verify"));
+        fs::create_dir_all(to.join("src")).unwrap();
+        fs::copy(from.join("package.json"), to.join("package.json")).unwrap();
+        for file in fs::read_dir(from.join("src")).unwrap() {
+            let file = file.unwrap();
+            fs::copy(file.path(), to.join("src").join(file.file_name())).unwrap();
+        }
+        let mut command = Command::from(interop::command(&folder, name, given));
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the program starts");
+        let input = child.stdin.take().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { name, _child: child, input, output, _folder: folder }
+    }
+
+    /// The rest of the next line, which begins with `word`.
+    async fn read(&mut self, word: &str) -> String {
+        let line = self.output.next_line().await.unwrap().unwrap_or_else(|| panic!("{} ended", self.name));
+        let rest = line.strip_prefix(word).unwrap_or_else(|| panic!("{}: {line}", self.name));
+        rest.trim_start().to_owned()
+    }
+
+    async fn write(&mut self, line: &str) {
+        self.input.write_all(format!("{line}\n").as_bytes()).await.unwrap();
+    }
+}
+
+/// Takes the user from the app through the pages of sign-in and consent, and back. Returns where the browser arrives.
+async fn go_through_the_pages(node: &Node, url: &str, app: &str) -> String {
+    let issuer = &node.state.config.issuer;
+    let path = |answer: &Answer| answer.header("location").replace(issuer.as_str(), "");
+    let form = |page: &Answer, prefix: &str| {
+        actions(page).into_iter().find(|action| action.starts_with(prefix)).unwrap_or_else(|| panic!("{page:?}"))
+    };
+    let mut visitor = Visitor::new(node);
+    let sent = visitor.open(url.strip_prefix(issuer.as_str()).unwrap()).await.expect(303);
+    let page = visitor.open(&path(&sent)).await.expect(200);
+    assert!(page.text.contains(app), "{}", page.text);
+    let fields = [("identifier", "ada"), ("password", PASSWORD)];
+    let right = visitor.submit(&form(&page, "/account/sign-in"), &fields).await.expect(303);
+    let asked = visitor.open(&path(&right)).await.expect(303);
+    let page = visitor.open(&path(&asked)).await.expect(200);
+    assert!(page.text.contains("does not know this app") && page.text.contains("mcp:tools"), "{}", page.text);
+    let allowed = visitor.submit(&form(&page, "/account/consent"), &[("decision", "allow")]).await.expect(303);
+    visitor.open(&path(&allowed)).await.expect(303).header("location").to_owned()
+}
+
+/// How the app gets its `client_id`.
+enum By {
+    Document,
+    Registration(&'static str),
+}
+
+async fn check(program: &'static str, app: &str, by: By) {
+    let mut cluster = TestCluster::new();
+    // the programs use the system clock, too
+    cluster.clock = Clock::System;
+    let documents = DocumentServer::start().await;
+    let resource = format!("http://127.0.0.1:{}/mcp", guard::free_port());
+    let settings = &mut cluster.config.dynamic_clients;
+    settings.scopes = SpaceSeparated::parse(["openid", "offline_access", "mcp:tools"]).unwrap();
+    settings.resources = SpaceSeparated::parse([&resource]).unwrap();
+    documents.allow(settings);
+    settings.registration = true;
+    let node = cluster.node_at_issuer().await;
+    let account = node.account("ada").await.text_of("id");
+    let service =
+        NewClient { name: "mcp-server".to_owned(), audiences: vec![resource.clone()], ..NewClient::default() };
+    let service = cluster.service_client_with(service).await;
+    let mut server = Program::start(
+        "mcp_server.mjs",
+        &json!({
+            "issuer": cluster.config.issuer,
+            "resource": resource,
+            "scopes": ["mcp:tools"],
+            "client_id": service.id,
+            "client_secret": service.secret,
+        }),
+    );
+    server.read("ready").await;
+    let redirect_uri = "http://127.0.0.1:4711/callback";
+    let (document, auth_method) = match by {
+        By::Document => (Some(documents.app("/client.json", &[("client_name", json!(app))])), "none"),
+        By::Registration(method) => (None, method),
+    };
+    let mut client = Program::start(
+        program,
+        &json!({
+            "issuer": cluster.config.issuer,
+            "server": resource,
+            "redirect_uri": redirect_uri,
+            "client_metadata_url": document,
+            "auth_method": auth_method,
+        }),
+    );
+    let url = client.read("open").await;
+    let arrival = go_through_the_pages(&node, &url, app).await;
+    assert!(arrival.starts_with(redirect_uri), "{arrival}");
+    client.write(&arrival).await;
+    let done: Value = serde_json::from_str(&client.read("done").await).unwrap();
+    let client_id = done["client_id"].as_str().unwrap();
+    match document {
+        Some(url) => assert_eq!(client_id, url),
+        None => assert!(client_id.starts_with("lk_dc_"), "{client_id}"),
+    }
+    for answer in [&done["first"], &done["second"]] {
+        assert_eq!(*answer, json!({ "sub": account, "client_id": client_id }));
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn npm_sdk_signs_in_by_its_metadata_document() {
+    check("mcp_client.mjs", "MCP SDK of npm", By::Document).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn npm_sdk_signs_in_after_it_has_registered_itself() {
+    check("mcp_client.mjs", "MCP SDK of npm", By::Registration("none")).await;
+    check("mcp_client.mjs", "MCP SDK of npm", By::Registration("client_secret_basic")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pypi_sdk_signs_in_by_its_metadata_document() {
+    check("mcp_client.py", "MCP SDK of PyPI", By::Document).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pypi_sdk_signs_in_after_it_has_registered_itself() {
+    check("mcp_client.py", "MCP SDK of PyPI", By::Registration("none")).await;
+    check("mcp_client.py", "MCP SDK of PyPI", By::Registration("client_secret_post")).await;
+}

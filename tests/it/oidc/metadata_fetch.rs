@@ -1,0 +1,144 @@
+//! The fetch of metadata documents against server-side request forgery: what an attacker's host and an attacker's URL may try.
+
+use std::time::Duration;
+
+use latchkey::{
+    config::DynamicClientSettings,
+    fetch::{FetchError, Fetcher},
+};
+use serde_json::json;
+use url::Url;
+
+use crate::harness::{
+    document_server::{DocumentServer, Reply},
+    test_cluster,
+};
+
+/// Settings that allow the server's address.
+fn settings(server: &DocumentServer) -> DynamicClientSettings {
+    let mut settings = test_cluster::config("redis://127.0.0.1:1", "sqlite:///nonexistent/latchkey.db").dynamic_clients;
+    server.allow(&mut settings);
+    settings
+}
+
+async fn fetch(settings: &DynamicClientSettings, url: &str) -> Result<Vec<u8>, FetchError> {
+    let fetched = Fetcher::new(settings).unwrap().get_json(&Url::parse(url).unwrap()).await;
+    fetched.map(|fetched| fetched.body)
+}
+
+#[tokio::test]
+async fn document_of_a_trusted_host_is_fetched() {
+    let server = DocumentServer::start().await;
+    server.set("/c.json?v=1", Reply::json(&json!({ "a": 1 })));
+    let headers = ["Content-Type: application/client+json; charset=utf-8", "Cache-Control: max-age=60"];
+    server.set("/plus", Reply::with("200 OK", &headers, b"{}"));
+    let settings = settings(&server);
+    assert_eq!(fetch(&settings, &server.url("/c.json?v=1")).await.unwrap(), br#"{"a":1}"#);
+    let fetched = Fetcher::new(&settings).unwrap().get_json(&Url::parse(&server.url("/plus")).unwrap()).await.unwrap();
+    assert_eq!(fetched.freshness, Some(Duration::from_secs(60)));
+}
+
+#[tokio::test]
+async fn host_with_private_address_is_not_connected_to() {
+    let server = DocumentServer::start().await;
+    server.set("/c.json", Reply::json(&json!({})));
+    let closed = DynamicClientSettings { private_networks: Vec::new(), ..settings(&server) };
+    // A name that resolves to 127.0.0.1, as an attacker's own domain may.
+    assert_eq!(fetch(&closed, &server.url("/c.json")).await, Err(FetchError::PrivateAddress));
+    // Networks are allowed one by one.
+    let other = DynamicClientSettings { private_networks: vec!["10.0.0.0/8".parse().unwrap()], ..closed };
+    assert_eq!(fetch(&other, &server.url("/c.json")).await, Err(FetchError::PrivateAddress));
+    assert_eq!(server.requests("/c.json"), 0);
+    // Addresses instead of names, in all clothes, never get that far.
+    for host in ["127.0.0.1", "2130706433", "0x7f000001", "0177.1", "[::1]", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]"]
+    {
+        let outcome = fetch(&settings(&server), &format!("https://{host}:{}/c.json", server.port)).await;
+        assert_eq!(outcome, Err(FetchError::Resolve), "{host}");
+    }
+}
+
+#[tokio::test]
+async fn redirect_is_not_followed() {
+    let server = DocumentServer::start().await;
+    server.set("/secret", Reply::json(&json!({})));
+    for (status, code) in [("301 M", 301), ("302 F", 302), ("303 S", 303), ("307 T", 307), ("308 P", 308)] {
+        for target in
+            [server.url("/secret"), "http://169.254.169.254/latest/meta-data/".to_owned(), "/secret".to_owned()]
+        {
+            let location = format!("Location: {target}");
+            server.set("/c.json", Reply::with(status, &["Content-Type: application/json", &location], b"{}"));
+            let outcome = fetch(&settings(&server), &server.url("/c.json")).await;
+            assert_eq!(outcome, Err(FetchError::Status(code)), "{target}");
+        }
+    }
+    assert_eq!(server.requests("/secret"), 0);
+}
+
+#[tokio::test]
+async fn response_that_is_too_large_or_compressed_or_no_json_is_refused() {
+    let server = DocumentServer::start().await;
+    let settings = DynamicClientSettings { max_document_bytes: 1024, ..settings(&server) };
+    let json_type = "Content-Type: application/json";
+    let large = vec![b' '; 1025];
+    // a gzip member, whatever it would expand to
+    let bomb = [0x1f, 0x8b, 0x08, 0x00, 0, 0, 0, 0, 0, 0x03, 0x03, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let header = format!("X-Padding: {}", "x".repeat(32 << 10));
+    let many: Vec<String> = (0..200).map(|number| format!("X-{number}: 1")).collect();
+    let many: Vec<&str> = std::iter::once(json_type).chain(many.iter().map(String::as_str)).collect();
+    for (name, reply, error) in [
+        ("large", Reply::with("200 OK", &[json_type], &large), FetchError::TooLarge),
+        ("gzip", Reply::with("200 OK", &[json_type, "Content-Encoding: gzip"], &bomb), FetchError::ContentEncoding),
+        ("html", Reply::with("200 OK", &["Content-Type: text/html"], b"{}"), FetchError::ContentType),
+        ("untyped", Reply::with("200 OK", &[], b"{}"), FetchError::ContentType),
+        (
+            "javascript",
+            Reply::with("200 OK", &["Content-Type: application/javascript"], b"{}"),
+            FetchError::ContentType,
+        ),
+        ("missing", Reply::with("404 Not Found", &[json_type], b"{}"), FetchError::Status(404)),
+        ("partial", Reply::with("206 Partial", &[json_type], b"{}"), FetchError::Status(206)),
+        ("headers", Reply::with("200 OK", &[json_type, &header], b"{}"), FetchError::Http),
+        ("many headers", Reply::with("200 OK", &many, b"{}"), FetchError::Http),
+        ("no http", Reply { bytes: b"SSH-2.0-OpenSSH\r\n\r\n".to_vec(), stalls: false }, FetchError::Http),
+        (
+            "cut",
+            Reply {
+                bytes: b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{".to_vec(),
+                stalls: false,
+            },
+            FetchError::Http,
+        ),
+    ] {
+        server.set("/c.json", reply);
+        assert_eq!(fetch(&settings, &server.url("/c.json")).await, Err(error), "{name}");
+    }
+    // Without a length, the bytes are counted as they come.
+    let chunk = format!("400\r\n{}\r\n", " ".repeat(1024));
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+    server.set("/c.json", Reply { bytes: format!("{head}{chunk}{chunk}0\r\n\r\n").into_bytes(), stalls: false });
+    assert_eq!(fetch(&settings, &server.url("/c.json")).await, Err(FetchError::TooLarge));
+}
+
+#[tokio::test]
+async fn host_that_stalls_is_given_up() {
+    let server = DocumentServer::start().await;
+    let settings = DynamicClientSettings { fetch_timeout: Duration::from_millis(300), ..settings(&server) };
+    for bytes in
+        ["", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"]
+    {
+        server.set("/c.json", Reply { bytes: bytes.as_bytes().to_vec(), stalls: true });
+        assert_eq!(fetch(&settings, &server.url("/c.json")).await, Err(FetchError::Timeout), "{bytes:?}");
+    }
+}
+
+#[tokio::test]
+async fn host_without_trusted_certificate_is_refused() {
+    let (server, other) = (DocumentServer::start().await, DocumentServer::start().await);
+    server.set("/c.json", Reply::json(&json!({})));
+    let foreign = DynamicClientSettings { ca_file: Some(other.ca_file()), ..settings(&server) };
+    assert_eq!(fetch(&foreign, &server.url("/c.json")).await, Err(FetchError::Tls));
+    assert_eq!(server.requests("/c.json"), 0);
+    let missing = DynamicClientSettings { ca_file: Some("/nonexistent/ca.pem".into()), ..settings(&server) };
+    let error = Fetcher::new(&missing).unwrap_err().to_string();
+    assert!(error.starts_with("dynamic_clients.ca_file: /nonexistent/ca.pem:"), "{error}");
+}

@@ -1,0 +1,92 @@
+//! Clients that no operator has registered, in SQL.
+
+use std::time::Duration;
+
+use latchkey::{
+    domain::{
+        client::{ClientId, SpaceSeparated},
+        clock::Timestamp,
+        dynamic_client::{DynamicClient, DynamicSource},
+        ids::AccountId,
+    },
+    store::sql::{AllowedClient, Sql},
+};
+
+use super::{LATER, NOW, new_id, on_every_backend};
+
+fn id(number: u8) -> ClientId {
+    DynamicClient::reference(DynamicSource::Document, &format!("{number:032}"))
+}
+
+async fn allow(sql: &Sql, account: AccountId, number: u8, max: u32) -> bool {
+    allow_at(sql, account, number, max, NOW).await
+}
+
+async fn allow_at(sql: &Sql, account: AccountId, number: u8, max: u32, now: Timestamp) -> bool {
+    let (id, client_id) = (id(number), format!("https://app{number}.example/client.json"));
+    let client = AllowedClient { id: &id, client_id: &client_id, metadata: "{}", source: DynamicSource::Document };
+    let scope = SpaceSeparated::parse(["openid"]).unwrap();
+    sql.allow_dynamic_client(account, client, &scope, max, now).await.unwrap()
+}
+
+#[tokio::test]
+async fn allowed_clients_are_stored_once_up_to_the_limit_of_an_account() {
+    on_every_backend(async |backend| {
+        let sql = backend.node().await;
+        let (ada, bob) = (new_id(), new_id());
+        assert!(allow(&sql, ada, 1, 2).await && allow(&sql, ada, 2, 2).await);
+        assert!(!allow(&sql, ada, 3, 2).await, "one too many");
+        assert!(allow(&sql, ada, 2, 2).await, "a known one needs no place");
+        assert!(allow(&sql, bob, 1, 2).await, "of another account");
+        let stored = sql.dynamic_clients(10).await.unwrap();
+        assert_eq!(stored.iter().map(|client| client.id.clone()).collect::<Vec<_>>(), [id(1), id(2)]);
+        assert_eq!(sql.dynamic_client(id(3).as_str()).await.unwrap(), None);
+        assert_eq!(sql.consents(ada).await.unwrap().len(), 2);
+        sql.update_dynamic_client(&id(1), "{\"n\":\"x\"}", LATER).await.unwrap();
+        let updated = sql.dynamic_client(id(1).as_str()).await.unwrap().unwrap();
+        assert_eq!((updated.metadata.as_str(), updated.fetched_at, updated.created_at), ("{\"n\":\"x\"}", LATER, NOW));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn clients_without_a_consent_are_deleted_unless_they_are_disabled() {
+    on_every_backend(async |backend| {
+        let sql = backend.node().await;
+        let ada = new_id();
+        for number in 1..=3 {
+            allow(&sql, ada, number, 10).await;
+        }
+        assert!(sql.set_dynamic_client_disabled(&id(3), true, NOW).await.unwrap());
+        assert!(!sql.set_dynamic_client_disabled(&id(4), true, NOW).await.unwrap());
+        assert!(sql.dynamic_client(id(3).as_str()).await.unwrap().unwrap().disabled_at.is_some());
+        for number in 2..=3 {
+            assert!(sql.delete_consent(ada, &id(number), NOW).await.unwrap());
+        }
+        assert_eq!(sql.prune_dynamic_clients(NOW).await.unwrap(), 0, "allowed just now");
+        assert_eq!(sql.prune_dynamic_clients(NOW + Duration::from_secs(1)).await.unwrap(), 1);
+        let left: Vec<_> = sql.dynamic_clients(10).await.unwrap().into_iter().map(|client| client.id).collect();
+        assert_eq!(left, [id(1), id(3)]);
+        assert!(sql.set_dynamic_client_disabled(&id(3), false, NOW).await.unwrap());
+        assert_eq!(sql.prune_dynamic_clients(LATER).await.unwrap(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn client_that_is_allowed_while_rows_are_deleted_stays() {
+    on_every_backend(async |backend| {
+        let (sql, other) = (backend.node().await, backend.connect().await);
+        let ada = new_id();
+        for round in 0..20 {
+            let (before, now) = (NOW + Duration::from_secs(round), NOW + Duration::from_secs(round + 1));
+            allow_at(&sql, ada, 1, 10, before).await;
+            sql.delete_consent(ada, &id(1), before).await.unwrap();
+            let (allowed, deleted) = tokio::join!(allow_at(&sql, ada, 1, 10, now), other.prune_dynamic_clients(now));
+            assert!(allowed);
+            deleted.unwrap();
+            assert!(sql.dynamic_client(id(1).as_str()).await.unwrap().is_some());
+        }
+    })
+    .await;
+}
